@@ -1,0 +1,11 @@
+"""Serverless GPU jobs on raw EC2."""
+
+import importlib
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy and by name: `core` must stay importable alone, on Python 3.10 too.
+    if name == "connect":
+        return importlib.import_module("provisioner.faces.python").connect
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,171 @@
+"""How any AWS service is called, and how its failures are told.
+
+boto3, botocore and tenacity take 0.4 s to import and most commands call no cloud, so they are
+imported by the first call, not by this module.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+
+from provisioner.core import errors
+from provisioner.core.errors import CloudError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Translate = Callable[[str, str], CloudError]
+
+#: Seconds to reach the service at all; a healthy one takes milliseconds.
+CONNECT_TIMEOUT = 5.0
+#: Seconds between two bytes of an answer; the slowest, a page of 1,000 machines, takes a few.
+READ_TIMEOUT = 20.0
+#: No fewer than the threads that share a client, or urllib3 throws connections away and says so.
+CONNECTIONS = 64
+
+#: The codes of every service that pass by themselves (as botocore's own retry modes list them).
+PASSING: Mapping[str, type[CloudError]] = {
+    "BandwidthLimitExceeded": errors.Throttled,
+    "EC2ThrottledException": errors.Throttled,
+    "LimitExceededException": errors.Throttled,
+    "PriorRequestNotComplete": errors.Throttled,
+    "RequestLimitExceeded": errors.Throttled,
+    "RequestThrottled": errors.Throttled,
+    "RequestThrottledException": errors.Throttled,
+    "SlowDown": errors.Throttled,
+    "ThrottledException": errors.Throttled,
+    "Throttling": errors.Throttled,
+    "ThrottlingException": errors.Throttled,
+    "TooManyRequestsException": errors.Throttled,
+    # A login that ran out is renewed by its owner, and the runs wait for it with this cause.
+    "ExpiredToken": errors.Transient,
+    "ExpiredTokenException": errors.Transient,
+    "RequestExpired": errors.Transient,
+    "InternalError": errors.Transient,
+    "InternalFailure": errors.Transient,
+    "InternalServerError": errors.Transient,
+    "RequestTimeout": errors.Transient,
+    "RequestTimeoutException": errors.Transient,
+    "ServiceUnavailable": errors.Transient,
+    "Unavailable": errors.Transient,
+}
+
+
+def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -> CloudError:
+    """What a failed call means; `lost` where the service may have acted although its answer is missing.
+
+    A code the table knows speaks first: EC2 says InsufficientInstanceCapacity with status 500.
+    """
+    import botocore.exceptions as boto
+
+    if isinstance(error, boto.ClientError):
+        told = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code, message = told.get("Code", ""), told.get("Message", "")
+        meaning = translate(code, message)
+        if status >= 500 and isinstance(meaning, errors.Misconfigured | errors.Transient):
+            return lost(message, code)
+        return errors.Throttled(message, code) if status == 429 else meaning
+    code = type(error).__name__
+    if isinstance(error, boto.ConnectionError) and not isinstance(error, boto.SSLError):
+        return errors.Transient(str(error), code)
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+        hint = "set AWS_PROFILE or the AWS_* variables, or give the host an instance profile"
+        return errors.Misconfigured(f"{error}; {hint}", code)
+    if isinstance(error, boto.CredentialRetrievalError | boto.MetadataRetrievalError):
+        return errors.Transient(str(error), code)
+    sent = (boto.HTTPClientError, boto.SSLError, boto.IncompleteReadError, boto.FlexibleChecksumError)
+    if isinstance(error, boto.BotoCoreError) and not isinstance(error, sent):
+        return errors.Misconfigured(str(error), code)
+    return lost(str(error), code)
+
+
+class Calls:
+    """The one retry layer: the SDK's own is off on every client.
+
+    `repeat` is for calls that may be made again; `once` asks a single time, and a lost answer is
+    `NoAnswer`. Both raise nothing but `CloudError`.
+    """
+
+    def __init__(self, translate: Translate, *, attempts: int = 5, first_wait: float = 0.2) -> None:
+        """With 5 attempts from 0.2 s on, a call gives up after 3 s of waiting and up to 5 of jitter."""
+        self._translate = translate
+        self._attempts = attempts
+        self._first_wait = first_wait
+
+    def once(self, operation: Callable[P, R], *args: P.args, **parameters: P.kwargs) -> R:
+        with self._told(errors.NoAnswer):
+            return operation(*args, **parameters)
+
+    def repeat(self, operation: Callable[P, R], *args: P.args, **parameters: P.kwargs) -> R:
+        import tenacity
+
+        wait = tenacity.wait_exponential_jitter(multiplier=self._first_wait, max=5, jitter=min(1, 5 * self._first_wait))
+        for attempt in tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(errors.Retryable),
+            stop=tenacity.stop_after_attempt(self._attempts),
+            wait=wait,
+            reraise=True,
+        ):
+            with attempt, self._told(errors.Transient):
+                return operation(*args, **parameters)
+        raise AssertionError("unreachable: Retrying returns or raises")
+
+    @contextmanager
+    def _told(self, lost: type[CloudError]) -> Iterator[None]:
+        import botocore.exceptions
+        import botocore.parsers
+
+        try:
+            yield
+        except (
+            botocore.exceptions.BotoCoreError,
+            botocore.exceptions.ClientError,
+            botocore.parsers.ResponseParserError,
+        ) as error:
+            raise failure(error, self._translate, lost=lost) from error
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=Closable)
+
+
+class Lazy(Generic[T]):
+    """Clients made by their first user, whichever thread that is."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: list[T] = []
+        self._lock = threading.Lock()
+
+    def __call__(self) -> T:
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
+
+    def close(self) -> None:
+        with self._lock:
+            while self._made:
+                self._made.pop().close()
+
+
+def config(read_timeout: float = READ_TIMEOUT, **more: Any) -> Any:
+    """A botocore Config without retries of its own, and with checksums whatever the environment says."""
+    from botocore.config import Config
+
+    return Config(
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=read_timeout,
+        max_pool_connections=CONNECTIONS,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        request_checksum_calculation="when_supported",
+        response_checksum_validation="when_supported",
+        **more,
+    )

@@ -1,0 +1,263 @@
+"""Amazon EC2 as the `Cloud` port. Thread-safe; the clients are made by the first call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from provisioner.adapters import aws
+from provisioner.adapters.ec2 import catalog, launching, listing
+from provisioner.adapters.ec2.batches import each
+from provisioner.adapters.ec2.codes import translate
+from provisioner.core import errors
+from provisioner.core.errors import CloudError, Misconfigured
+from provisioner.core.launch import (
+    INSTALLATION_TAG,
+    LAUNCH_TAG,
+    Catalog,
+    Image,
+    LaunchAnswer,
+    LaunchRequest,
+    Listing,
+    Machine,
+    Profile,
+    Template,
+)
+
+#: Seconds to wait for a fleet. It answers when its machines are there, which takes EC2 seconds; who
+#: gives up too early only has to replay the same request.
+LAUNCH_TIMEOUT = 60.0
+
+#: Machines in one answer; EC2 gives no more.
+PAGE = 1000
+
+#: The token's request cannot be asked again: whoever wants to know what came of it lists the launch.
+UNREPEATABLE = frozenset({"IdempotentParameterMismatch", "IdempotentInstanceTerminated"})
+
+TEMPLATE_EXISTS = "InvalidLaunchTemplateName.AlreadyExistsException"
+TEMPLATE_MISSING = frozenset({"InvalidLaunchTemplateName.NotFoundException", "InvalidLaunchTemplateId.NotFound"})
+
+
+class Clients:
+    """boto3's clients, which threads may share (boto3 guide, "Clients"); a session they may not."""
+
+    def __init__(self, region: str, endpoint: str | None) -> None:
+        import boto3
+
+        session = boto3.session.Session(region_name=region)
+        self.ec2 = session.client("ec2", endpoint_url=endpoint, config=aws.config())
+        self.launcher = session.client("ec2", endpoint_url=endpoint, config=aws.config(LAUNCH_TIMEOUT))
+        self.iam = session.client("iam", endpoint_url=endpoint, config=aws.config())
+        self.ssm = session.client("ssm", endpoint_url=endpoint, config=aws.config())
+
+    def close(self) -> None:
+        for client in (self.ec2, self.launcher, self.iam, self.ssm):
+            client.close()
+
+
+class Ec2:
+    def __init__(
+        self,
+        installation: str,
+        region: str,
+        subnets: Sequence[str],
+        *,
+        endpoint: str | None = None,
+        calls: aws.Calls | None = None,
+    ) -> None:
+        """`subnets` are ids, at most one a zone. No `endpoint`: AWS's own, or AWS_ENDPOINT_URL."""
+        self._installation = installation
+        self._subnets = tuple(subnets)
+        self._calls = calls or aws.Calls(translate)
+        self._clients = aws.Lazy(lambda: Clients(region, endpoint))
+        #: Names of templates that exist, made by this process or found by it.
+        self._templates: set[str] = set()
+        #: Zones of the machines last listed, for when one zone is broken.
+        self._zones: Mapping[str, str] = {}
+
+    def close(self) -> None:
+        self._clients.close()
+
+    # What can be launched
+
+    def catalog(self, instance_types: Collection[str]) -> Catalog:
+        ec2 = self._clients().ec2
+        answer = self._calls.repeat(ec2.describe_subnets, SubnetIds=list(self._subnets))
+        at = listing.date(answer)
+        subnets = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in answer["Subnets"]}
+        if len(subnets) < len(self._subnets):
+            raise Misconfigured(f"a fleet takes one subnet of each zone, these are more: {', '.join(self._subnets)}")
+        # By filter, since the parameter refuses all for one unknown type.
+        wanted = [{"Name": "instance-type", "Values": sorted(set(instance_types))}]
+        infos = (
+            list(self._pages(ec2.describe_instance_types, "InstanceTypes", Filters=wanted)) if instance_types else []
+        )
+        if not infos:
+            return Catalog({}, subnets, {}, at)
+        offerings = list(
+            self._pages(
+                ec2.describe_instance_type_offerings,
+                "InstanceTypeOfferings",
+                LocationType="availability-zone",
+                Filters=wanted,
+            )
+        )
+        types = {}
+        for info in infos:
+            name = info["InstanceType"]
+            zones = {entry["Location"] for entry in offerings if entry["InstanceType"] == name}
+            types[name] = catalog.instance_type(info, zones & subnets.keys())
+        history = self._pages(
+            ec2.describe_spot_price_history,
+            "SpotPriceHistory",
+            InstanceTypes=sorted(types),
+            ProductDescriptions=["Linux/UNIX"],
+            # From now on, which includes the price in force now.
+            StartTime=datetime.fromtimestamp(at, UTC),
+        )
+        return Catalog(types, subnets, catalog.spot_prices(history, subnets, at), at)
+
+    def image(self, reference: str) -> Image:
+        clients = self._clients()
+        image_id = reference
+        if reference.startswith("ssm:"):
+            parameter = self._calls.repeat(clients.ssm.get_parameter, Name=reference.removeprefix("ssm:"))
+            image_id = parameter["Parameter"]["Value"]
+        images = self._calls.repeat(clients.ec2.describe_images, ImageIds=[image_id])["Images"]
+        if not images:
+            raise Misconfigured(f"The image id '[{image_id}]' does not exist", "InvalidAMIID.NotFound")
+        return Image(image_id, images[0]["RootDeviceName"], images[0]["Architecture"])
+
+    def profile(self, name: str) -> Profile:
+        answer = self._calls.repeat(self._clients().iam.get_instance_profile, InstanceProfileName=name)
+        profile = answer["InstanceProfile"]
+        if not profile["Roles"]:
+            raise Misconfigured(f"the instance profile {name} has no role: its machines could read nothing")
+        return Profile(name, profile["Arn"], profile["Roles"][0]["RoleId"])
+
+    # Launching
+
+    def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        without = {offer.zone for offer in request.offers} - request.subnets.keys()
+        if not request.offers or without:
+            raise Misconfigured(f"no subnet in {', '.join(sorted(without))}" if without else "a launch without offers")
+        self._ensure(request.template)
+        # A machine that our collectors could not see must not come to be, whatever the request forgot.
+        tags = {**request.tags, INSTALLATION_TAG: self._installation, LAUNCH_TAG: request.token}
+        try:
+            response = self._calls.once(self._clients().launcher.create_fleet, **launching.fleet(request, tags))
+        except CloudError as error:
+            self._learn(request, error)
+            raise
+        answer = launching.answer(request, response)
+        if not answer.machines:
+            for refusal in answer.refusals:
+                self._learn(request, refusal.error)
+        return answer
+
+    def _ensure(self, template: Template) -> None:
+        if template.name in self._templates:
+            return
+        parameters = launching.creation(template, {INSTALLATION_TAG: self._installation})
+        try:
+            self._calls.repeat(self._clients().ec2.create_launch_template, **parameters)
+        except CloudError as error:
+            if error.code != TEMPLATE_EXISTS:
+                raise
+        self._templates.add(template.name)
+
+    def _learn(self, request: LaunchRequest, error: CloudError) -> None:
+        """What a refusal of the whole launch says about its template and its token."""
+        if error.code in TEMPLATE_MISSING:
+            # Too young, or deleted by somebody: the next launch makes sure of it.
+            self._templates.discard(request.template.name)
+        if error.code in UNREPEATABLE:
+            raise errors.Conflict(f"launch {request.token} cannot be replayed: {error}") from error
+
+    # Looking
+
+    def machines(self) -> Listing:
+        found = self._describe({f"tag:{INSTALLATION_TAG}": self._installation})
+        self._zones = {machine.id: machine.offer.zone for machine in found.machines}
+        return found
+
+    def machines_of(self, launch: str) -> tuple[Machine, ...]:
+        return self._describe({f"tag:{INSTALLATION_TAG}": self._installation, f"tag:{LAUNCH_TAG}": launch}).machines
+
+    def machines_known(self, ids: Collection[str]) -> Listing:
+        """By the InstanceIds parameter: while a zone is broken, EC2 fails every call that names no ids,
+        filters or not, and answers one that names machines of healthy zones alone
+        (API Reference, "DescribeInstances").
+        """
+        ec2 = self._clients().ec2
+        answers, refused = each(
+            lambda batch: self._calls.repeat(ec2.describe_instances, InstanceIds=batch), ids, self._zone
+        )
+        unclear = [error for error in refused.values() if not error.code.startswith("InvalidInstanceID")]
+        if not answers and unclear:
+            raise unclear[0]
+        if not answers:
+            # Nothing asked, or nothing known: all that is left to learn is what time it is.
+            return self._describe({"instance-id": min(refused, default="i-none")})
+        found = tuple(machine for answer in answers for machine in listing.machines(answer))
+        return Listing(max(map(listing.date, answers)), found)
+
+    def _describe(self, wanted: Mapping[str, str]) -> Listing:
+        """Every page, or an error: a partial listing would make living machines look gone."""
+        found: list[Machine] = []
+        at = 0.0
+        parameters: dict[str, Any] = {
+            "Filters": [{"Name": name, "Values": [value]} for name, value in wanted.items()],
+            "MaxResults": PAGE,
+        }
+        for answer in self._answers(self._clients().ec2.describe_instances, **parameters):
+            at = listing.date(answer)
+            found += listing.machines(answer)
+        return Listing(at, tuple(found))
+
+    def _zone(self, instance_id: str) -> str:
+        return self._zones.get(instance_id, "")
+
+    def _pages(self, operation: Callable[..., Any], key: str, **parameters: Any) -> Iterator[Any]:
+        for answer in self._answers(operation, **parameters):
+            yield from answer[key]
+
+    def _answers(self, operation: Callable[..., Any], **parameters: Any) -> Iterator[Any]:
+        while True:
+            answer = self._calls.repeat(operation, **parameters)
+            yield answer
+            if not answer.get("NextToken"):
+                return
+            parameters["NextToken"] = answer["NextToken"]
+
+    def impaired(self, ids: Collection[str]) -> frozenset[str]:
+        ec2 = self._clients().ec2
+        answers, _ = each(
+            lambda batch: self._calls.repeat(ec2.describe_instance_status, InstanceIds=batch), ids, self._zone
+        )
+        return frozenset(
+            status["InstanceId"]
+            for answer in answers
+            for status in answer["InstanceStatuses"]
+            # `initializing` and `insufficient-data` say nothing.
+            if "impaired" in (status["InstanceStatus"]["Status"], status["SystemStatus"]["Status"])
+        )
+
+    # Ending
+
+    def terminate(self, ids: Collection[str]) -> Mapping[str, CloudError]:
+        ec2 = self._clients().ec2
+        _, refused = each(lambda batch: self._calls.repeat(ec2.terminate_instances, InstanceIds=batch), ids, self._zone)
+        return refused
+
+    def console(self, instance_id: str) -> str:
+        ec2 = self._clients().ec2
+        try:
+            answer = self._calls.repeat(ec2.get_console_output, InstanceId=instance_id, Latest=True)
+        except CloudError as error:
+            if error.code not in ("UnsupportedOperation", "InvalidParameterCombination", "InvalidParameterValue"):
+                raise
+            # Only Nitro machines have a latest output; the others one from soon after the boot.
+            answer = self._calls.repeat(ec2.get_console_output, InstanceId=instance_id)
+        return answer.get("Output", "")

@@ -1,0 +1,111 @@
+"""A launch in EC2's words: the launch template, the fleet request, and the reading of its answer."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from provisioner.adapters.ec2.codes import translate
+from provisioner.core.launch import LaunchAnswer, LaunchedMachine, LaunchRequest, Market, Offer, Refusal, Template
+
+
+def creation(template: Template, tags: Mapping[str, str]) -> dict[str, Any]:
+    """CreateLaunchTemplate's parameters; the tags are the template's own."""
+    return {
+        "LaunchTemplateName": template.name,
+        "LaunchTemplateData": _data(template),
+        "TagSpecifications": [{"ResourceType": "launch-template", "Tags": _tags(tags)}],
+    }
+
+
+def _data(template: Template) -> dict[str, Any]:
+    # No market options and no tags for spot requests: with either, on-demand launches fail.
+    return {
+        "ImageId": template.image.id,
+        "IamInstanceProfile": {"Arn": template.profile_arn},
+        "SecurityGroupIds": list(template.security_groups),
+        "BlockDeviceMappings": [
+            {
+                # Under any other name than the image's own, this would be a second volume.
+                "DeviceName": template.image.root_device,
+                "Ebs": {"VolumeSize": template.disk_gib, "VolumeType": "gp3", "DeleteOnTermination": True},
+            }
+        ],
+        "UserData": base64.b64encode(template.user_data.encode()).decode(),
+        # EC2's default is `stop`: a machine that powers itself off would be kept for ever.
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+        # EC2's default is `open`, which eats any reservation that happens to match.
+        "CapacityReservationSpecification": {"CapacityReservationPreference": template.capacity_reservation},
+        # A machine that is recovered would run its job a second time.
+        "MaintenanceOptions": {"AutoRecovery": "disabled"},
+    }
+
+
+def fleet(request: LaunchRequest, tags: Mapping[str, str]) -> dict[str, Any]:
+    """CreateFleet's parameters, the same for the same request, as its client token demands.
+
+    Spot follows `price-capacity-optimized`, AWS's advice (EC2 User Guide, "Allocation strategies for
+    Spot Instances"). On-demand follows `prioritized`: the request's order is the planner's, who knows
+    the user's wishes and which offers are dry; EC2's `lowest-price` would overrule it.
+    """
+    spot = request.market is Market.SPOT
+    overrides = [
+        {"InstanceType": offer.instance_type, "SubnetId": request.subnets[offer.zone]}
+        | ({} if spot else {"Priority": float(place)})
+        for place, offer in enumerate(request.offers)
+    ]
+    options: dict[str, Any] = (
+        {
+            "SpotOptions": {
+                "AllocationStrategy": "price-capacity-optimized",
+                "InstanceInterruptionBehavior": "terminate",
+            }
+        }
+        if spot
+        else {"OnDemandOptions": {"AllocationStrategy": "prioritized"}}
+    )
+    return options | {
+        "Type": "instant",
+        "ClientToken": request.token,
+        # A name is a hash of its content, so there is never a second version.
+        "LaunchTemplateConfigs": [
+            {
+                "LaunchTemplateSpecification": {"LaunchTemplateName": request.template.name, "Version": "1"},
+                "Overrides": overrides,
+            }
+        ],
+        "TargetCapacitySpecification": {
+            "TotalTargetCapacity": request.count,
+            "DefaultTargetCapacityType": request.market.value,
+        },
+        "TagSpecifications": [{"ResourceType": kind, "Tags": _tags(tags)} for kind in ("instance", "volume")],
+    }
+
+
+def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+
+
+def answer(request: LaunchRequest, response: Mapping[str, Any]) -> LaunchAnswer:
+    """What a CreateFleet's 200 says: machines, refusals, or both."""
+    machines = tuple(
+        LaunchedMachine(instance_id, _offer(request, entry))
+        for entry in response.get("Instances", ())
+        for instance_id in entry["InstanceIds"]
+    )
+    refusals = []
+    for entry in response.get("Errors", ()):
+        error = translate(entry.get("ErrorCode", ""), entry.get("ErrorMessage", ""))
+        offer = _offer(request, entry)
+        refusals.append(Refusal(error, offer if offer in request.offers else None))
+    return LaunchAnswer(machines, tuple(refusals))
+
+
+def _offer(request: LaunchRequest, entry: Mapping[str, Any]) -> Offer:
+    """What an entry of the answer is about; an empty type or zone where it does not say."""
+    said = entry.get("LaunchTemplateAndOverrides", {}).get("Overrides", {}) | entry
+    zones = {subnet: zone for zone, subnet in request.subnets.items()}
+    zone = said.get("AvailabilityZone") or zones.get(said.get("SubnetId", ""), "")
+    return Offer(request.market, said.get("InstanceType", ""), zone)

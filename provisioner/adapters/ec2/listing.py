@@ -1,0 +1,48 @@
+"""Machines and the time, as EC2's answers tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from provisioner.adapters.ec2.codes import ending
+from provisioner.core.errors import Misconfigured
+from provisioner.core.launch import ENDING, Machine, MachineState, Market, Offer
+
+
+def machines(response: Mapping[str, Any]) -> Iterator[Machine]:
+    """The machines of one DescribeInstances answer."""
+    for reservation in response.get("Reservations", ()):
+        yield from map(machine, reservation.get("Instances", ()))
+
+
+def machine(instance: Mapping[str, Any]) -> Machine:
+    state = MachineState(instance["State"]["Name"])
+    reason = instance.get("StateReason", {})
+    code, message = reason.get("Code", ""), reason.get("Message", "")
+    texts = dict.fromkeys((message, instance.get("StateTransitionReason", "")))
+    return Machine(
+        id=instance["InstanceId"],
+        state=state,
+        offer=Offer(
+            Market.SPOT if instance.get("InstanceLifecycle") == "spot" else Market.ON_DEMAND,
+            instance["InstanceType"],
+            instance["Placement"]["AvailabilityZone"],
+        ),
+        launch_time=instance["LaunchTime"].timestamp(),
+        tags={tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())},
+        reason_code=code,
+        reason="; ".join(filter(None, texts)),
+        ending=ending(code, message) if state in ENDING else None,
+        address=instance.get("PrivateIpAddress", ""),
+    )
+
+
+def date(response: Mapping[str, Any]) -> float:
+    """Unix seconds by the service's own clock: the answer's Date header, which HTTP asks of every answer."""
+    text = response["ResponseMetadata"].get("HTTPHeaders", {}).get("date", "")
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError as error:
+        raise Misconfigured(f"the answer's Date header is {text!r}: is there a proxy in between?") from error

@@ -1,0 +1,130 @@
+"""Amazon S3, or what speaks its protocol, as the `Bucket` port. Thread-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from provisioner.adapters import aws
+from provisioner.core import errors
+from provisioner.core.errors import CloudError
+from provisioner.ports.bucket import Entry
+
+#: S3's words (S3 API Reference, "Error responses"); what is in neither table is `Misconfigured`.
+CODES: Mapping[str, type[CloudError]] = {
+    **aws.PASSING,
+    # Another conditional request for this key is under way: S3 asks to try again.
+    "ConditionalRequestConflict": errors.Transient,
+    "OperationAborted": errors.Transient,
+}
+
+#: DeleteObjects takes no more.
+BATCH = 1000
+
+
+def translate(code: str, message: str) -> CloudError:
+    return CODES.get(code, errors.Misconfigured)(message, code)
+
+
+class Client:
+    """boto3's client, which threads may share."""
+
+    def __init__(self, region: str, endpoint: str | None) -> None:
+        import boto3
+
+        # A server of one's own seldom has a host name for each bucket; AWS prefers that it be used.
+        style = {"addressing_style": "path" if endpoint else "auto"}
+        session = boto3.session.Session(region_name=region)
+        self.s3 = session.client("s3", endpoint_url=endpoint, config=aws.config(s3=style))
+
+    def close(self) -> None:
+        self.s3.close()
+
+
+class S3:
+    def __init__(
+        self,
+        bucket: str,
+        region: str,
+        *,
+        endpoint: str | None = None,
+        calls: aws.Calls | None = None,
+        page: int = 1000,
+    ) -> None:
+        """`bucket` is `name` or `name/prefix`. No `endpoint`: AWS's own, or AWS_ENDPOINT_URL.
+
+        `page` is how many entries one call lists, at most S3's 1,000.
+        """
+        self._page = page
+        self._name, _, prefix = bucket.strip("/").partition("/")
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._calls = calls or aws.Calls(translate)
+        self._client = aws.Lazy(lambda: Client(region, endpoint))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        try:
+            self._calls.repeat(
+                self._client().s3.put_object, Bucket=self._name, Key=self._prefix + key, Body=data, **condition
+            )
+        except CloudError as error:
+            if error.code != "PreconditionFailed":
+                raise
+            return False
+        return True
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            return self._calls.repeat(self._read, self._prefix + key)
+        except CloudError as error:
+            # Not any 404: a missing bucket is no missing object.
+            if error.code != "NoSuchKey":
+                raise
+            return None
+
+    def _read(self, key: str) -> bytes:
+        answer = self._client().s3.get_object(Bucket=self._name, Key=key)
+        with answer["Body"] as body:
+            return body.read()
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+        page: dict[str, Any] = {"MaxKeys": self._page}
+        if after:
+            page["StartAfter"] = self._prefix + after
+        while True:
+            answer = self._calls.repeat(
+                self._client().s3.list_objects_v2, Bucket=self._name, Prefix=self._prefix + prefix, **page
+            )
+            for item in answer.get("Contents", ()):
+                yield Entry(item["Key"].removeprefix(self._prefix), item["Size"], item["LastModified"].timestamp())
+            if not answer["IsTruncated"]:
+                return
+            page["ContinuationToken"] = answer["NextContinuationToken"]
+
+    def copy(self, source: str, target: str) -> None:
+        try:
+            self._calls.repeat(
+                self._client().s3.copy_object,
+                Bucket=self._name,
+                Key=self._prefix + target,
+                CopySource={"Bucket": self._name, "Key": self._prefix + source},
+            )
+        except CloudError as error:
+            if error.code != "NoSuchKey":
+                raise
+            raise errors.NotFound(f"{source} is not in the bucket, so there is nothing to copy") from error
+
+    def delete(self, keys: Collection[str]) -> None:
+        ordered = sorted(set(keys))
+        for start in range(0, len(ordered), BATCH):
+            self._calls.repeat(self._delete, [self._prefix + key for key in ordered[start : start + BATCH]])
+
+    def _delete(self, keys: Collection[str]) -> None:
+        answer = self._client().s3.delete_objects(
+            Bucket=self._name, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        )
+        for failed in answer.get("Errors", ()):
+            raise translate(failed.get("Code", ""), f"{failed.get('Message', '')} ({failed.get('Key', '')})")

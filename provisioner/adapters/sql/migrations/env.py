@@ -1,0 +1,9 @@
+"""Alembic's entry: it upgrades the engine that the store hands over."""
+
+from alembic import context
+
+with context.config.attributes["engine"].connect() as connection:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    context.configure(connection=connection, transactional_ddl=True)
+    context.run_migrations()
+    connection.commit()

@@ -1,0 +1,328 @@
+"""The store on SQLite: WAL, synchronous=FULL, every write in an immediate transaction."""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import sqlite3
+import threading
+import typing
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event, text
+from sqlmodel import col, select
+
+from provisioner.adapters.sql import tables
+from provisioner.core import record
+from provisioner.core.errors import Conflict, Invalid, LeaseLost
+from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Run, TemplateHealth
+from provisioner.core.work import decode, encode
+from provisioner.ports.ids import Ids
+from provisioner.ports.store import Lease, Live
+
+R = TypeVar("R", bound=record.Record)
+
+#: How long a writer waits for another one's transaction; ours take milliseconds.
+BUSY_SECONDS = 30
+
+
+class SqlStore:
+    """provisioner.ports.store.Store on one SQLite file."""
+
+    def __init__(self, path: Path, ids: Ids) -> None:
+        """Open the file, making or migrating it if need be; raises Invalid if it is no store of ours."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._engine = _engine(path)
+        self._proof = _ProofOfLife(path.with_name(path.name + ".lease"))
+        try:
+            _migrate(self._engine)
+        except (sqlite3.DatabaseError, sqlalchemy.exc.DatabaseError, Invalid) as error:
+            self._proof.close()
+            self._engine.dispose()
+            raise Invalid(f"{path} cannot be used as the store: {error}") from error
+        with self._write() as connection:
+            connection.execute(text("INSERT OR IGNORE INTO note VALUES ('store id', :id, 0)"), {"id": ids.new()})
+        self._watch = sqlite3.connect(path, check_same_thread=False)
+        self._watching = threading.Lock()
+
+    def close(self) -> None:
+        self._proof.close()
+        self._watch.close()
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[Connection]:
+        # BEGIN IMMEDIATE: a transaction that reads before it writes must not find itself outrun.
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            yield connection
+            connection.rollback()
+
+    def id(self) -> str:
+        found = self.remembered("store id")
+        assert found is not None, "the store's id is written when it is opened"
+        return found[0]
+
+    # The lease
+
+    def acquire(self, holder: str, kind: str, now: float, seconds: float) -> Lease | None:
+        with self._write() as connection:
+            held = _lease(connection)
+            alive = not self._proof.take()
+            if held and held.holder != holder and held.expires_at > now and alive:
+                return None
+            lease = Lease((held.epoch if held else 0) + 1, holder, kind, now + seconds)
+            connection.execute(
+                text("INSERT OR REPLACE INTO lease VALUES (1, :epoch, :holder, :kind, :expires_at)"),
+                dataclasses.asdict(lease),
+            )
+            return lease
+
+    def renew(self, lease: Lease, now: float, seconds: float) -> Lease:
+        with self._write() as connection:
+            _prove(connection, lease.epoch)
+            connection.execute(text("UPDATE lease SET expires_at = :end"), {"end": now + seconds})
+            # Whoever took over from a process that hung has no proof of life until that one ends.
+            self._proof.take()
+        return dataclasses.replace(lease, expires_at=now + seconds)
+
+    def release(self, lease: Lease) -> None:
+        with self._write() as connection:
+            connection.execute(
+                text("UPDATE lease SET holder = '', expires_at = 0 WHERE epoch = :epoch"), {"epoch": lease.epoch}
+            )
+        self._proof.give()
+
+    def lease(self) -> Lease | None:
+        if self._proof.unheld():
+            return None
+        with self._read() as connection:
+            return _lease(connection)
+
+    # Records
+
+    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
+        with self._write() as connection:
+            if epoch is not None:
+                _prove(connection, epoch)
+            return tuple(_put(connection, item) for item in records)
+
+    def changes(self) -> int:
+        # One connection for ever: data_version compares what it saw with what others wrote.
+        with self._watching:
+            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+
+    def live(self) -> Live:
+        run, node, machine, launch = tables.RunRow, tables.NodeRow, tables.MachineRow, tables.LaunchRow
+        with self._read() as connection:
+            unfinished = select(run.id).where(col(run.done).is_(False))
+            return Live(
+                runs=_all(
+                    connection, Run, select(run.body).where(col(run.done).is_(False)).order_by(col(run.created_at))
+                ),
+                nodes=_all(connection, Node, select(node.body).where(col(node.run).in_(unfinished))),
+                launches=_all(connection, Launch, select(launch.body).where(col(launch.closed).is_(False))),
+                machines=_all(connection, KnownMachine, select(machine.body).where(col(machine.ended).is_(False))),
+                droughts=_all(connection, Drought, select(tables.DroughtRow.body)),
+                templates=_all(connection, TemplateHealth, select(tables.TemplateHealthRow.body)),
+            )
+
+    def job(self, owner: str, name: str) -> Job | None:
+        row = tables.JobRow
+        found = self._find(
+            Job, select(row.body).where(row.owner == owner, row.name == name, col(row.deleted).is_(False))
+        )
+        return found[0] if found else None
+
+    def jobs(self) -> tuple[Job, ...]:
+        row = tables.JobRow
+        return self._find(
+            Job, select(row.body).where(col(row.deleted).is_(False)).order_by(col(row.owner), col(row.name))
+        )
+
+    def run(self, id: str) -> Run | None:
+        found = self._find(Run, select(tables.RunRow.body).where(tables.RunRow.id == id))
+        return found[0] if found else None
+
+    def runs_like(self, prefix: str) -> tuple[Run, ...]:
+        row = tables.RunRow
+        return self._find(
+            Run, select(row.body).where(col(row.id).startswith(prefix, autoescape=True)).order_by(row.id).limit(3)
+        )
+
+    def runs(self, *, job: str = "", owner: str = "", limit: int = 50) -> tuple[Run, ...]:
+        row = tables.RunRow
+        query = select(row.body).order_by(col(row.created_at).desc()).limit(limit)
+        query = query.where(row.job_name == job) if job else query
+        return self._find(
+            Run, query.where(sqlalchemy.func.json_extract(row.body, "$.owner") == owner) if owner else query
+        )
+
+    def add_run(self, run: Run, since: float) -> Run:
+        row = tables.RunRow
+        same = select(row.body).where(row.job_id == run.job_id, row.key == run.idempotency_key, row.created_at > since)
+        with self._write() as connection:
+            found = _all(connection, Run, same.limit(1)) if run.idempotency_key else ()
+            return found[0] if found else _put(connection, run)
+
+    def nodes(self, run: str) -> tuple[Node, ...]:
+        row = tables.NodeRow
+        return self._find(Node, select(row.body).where(row.run == run).order_by(col(row.attempt), col(row.rank)))
+
+    def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
+        row = tables.MachineRow
+        return self._find(KnownMachine, select(row.body).where(col(row.id).in_(ids)))
+
+    def launch(self, id: str) -> Launch | None:
+        found = self._find(Launch, select(tables.LaunchRow.body).where(tables.LaunchRow.id == id))
+        return found[0] if found else None
+
+    def events(self, run: str) -> tuple[Event, ...]:
+        row = tables.EventRow
+        return self._find(Event, select(row.body).where(row.run == run).order_by(col(row.at), text("rowid")))
+
+    def _find(self, kind: type[R], query: Any) -> tuple[R, ...]:
+        with self._read() as connection:
+            return _all(connection, kind, query)
+
+    # Cached values
+
+    def remembered(self, key: str) -> tuple[str, float] | None:
+        with self._read() as connection:
+            row = connection.execute(
+                text("SELECT value, stored_at FROM note WHERE key = :key"), {"key": key}
+            ).one_or_none()
+            return (row.value, row.stored_at) if row else None
+
+    def remember(self, key: str, value: str, now: float) -> None:
+        with self._write() as connection:
+            connection.execute(
+                text("INSERT OR REPLACE INTO note VALUES (:key, :value, :now)"),
+                {"key": key, "value": value, "now": now},
+            )
+
+
+class _ProofOfLife:
+    """A lock on a file beside the store, which the kernel drops when its process dies.
+
+    The lease alone would make everybody wait out the time of a holder that was killed. A holder
+    that hangs keeps the lock, and loses the lease when that expires.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "a")  # noqa: SIM115 - the lock lives as long as the file is open
+        self._held = False
+
+    def take(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._held = True
+        return True
+
+    def unheld(self) -> bool:
+        """Whether nobody holds it, this process included."""
+        if self._held or not self.take():
+            return False
+        self.give()
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+
+    def give(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._held = False
+
+
+def _engine(path: Path) -> Engine:
+    # AUTOCOMMIT in the driver: transactions are begun by our own BEGIN, never by the driver's guess.
+    engine = sqlalchemy.create_engine(
+        f"sqlite:///{path}", isolation_level="AUTOCOMMIT", connect_args={"timeout": BUSY_SECONDS}
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    return engine
+
+
+def _migrate(engine: Engine) -> None:
+    with engine.connect() as connection:
+        known = sqlalchemy.inspect(connection).has_table("alembic_version")
+        current = connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
+    if current == tables.HEAD:
+        return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", "provisioner.adapters.sql:migrations")
+    config.attributes["engine"] = engine
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise Invalid(f"another version of this program made it ({error})") from error
+
+
+def _lease(connection: Connection) -> Lease | None:
+    row = connection.execute(text("SELECT epoch, holder, kind, expires_at FROM lease")).one_or_none()
+    return Lease(**row._mapping) if row else None
+
+
+def _prove(connection: Connection, epoch: int) -> None:
+    held = _lease(connection)
+    if held is None or held.epoch != epoch or not held.holder:
+        raise LeaseLost("another process has taken over the control plane")
+
+
+def _put(connection: Connection, item: R) -> R:
+    stored = dataclasses.replace(item, version=item.version + 1)
+    row = tables.row(item, encode(stored).decode())
+    table = sqlalchemy.inspect(type(row)).local_table
+    values = row.model_dump()
+    if item.version == 0:
+        try:
+            connection.execute(table.insert().values(values))
+        except sqlalchemy.exc.IntegrityError as error:
+            raise Conflict(f"{type(item).__name__} {item.id} is there already") from error
+        return stored
+    done = connection.execute(
+        table.update().where(table.c.id == item.id, table.c.version == item.version).values(values)
+    )
+    if done.rowcount != 1:
+        raise Conflict(f"{type(item).__name__} {item.id} was changed by another process")
+    return stored
+
+
+def _all(connection: Connection, kind: type[R], query: Any) -> tuple[R, ...]:
+    return tuple(_decoded(kind, body) for body in connection.scalars(query))
+
+
+def _decoded(kind: type[R], body: str) -> R:
+    return typing.cast(R, _parsed(typing.cast(Any, kind), body))
+
+
+@functools.lru_cache(maxsize=20_000)
+def _parsed(kind: Any, body: str) -> object:
+    # Bodies are immutable, so what has not changed since the last pass is not parsed again.
+    return decode(kind, body.encode())

@@ -1,0 +1,116 @@
+"""The tables. A record is stored whole as JSON; the columns beside it are what queries ask by."""
+
+from typing import Any, ClassVar
+
+from sqlmodel import Field, Index, SQLModel
+
+from provisioner.core import record
+
+#: The newest migration; Alembic is imported only where a store is behind it.
+HEAD = "0001"
+
+
+class _Document(SQLModel):
+    id: str = Field(primary_key=True)
+    version: int
+    body: str
+
+
+class JobRow(_Document, table=True):
+    __tablename__: ClassVar[str] = "job"
+    owner: str
+    name: str
+    deleted: bool
+    __table_args__ = (Index("job_name", "owner", "name", unique=True),)
+
+
+class RunRow(_Document, table=True):
+    __tablename__: ClassVar[str] = "run"
+    job_id: str = Field(index=True)
+    job_name: str = Field(index=True)
+    key: str
+    created_at: float = Field(index=True)
+    done: bool = Field(index=True)
+
+
+class NodeRow(_Document, table=True):
+    __tablename__: ClassVar[str] = "node"
+    run: str = Field(index=True)
+    attempt: int
+    rank: int
+
+
+class MachineRow(_Document, table=True):
+    __tablename__: ClassVar[str] = "machine"
+    ended: bool = Field(index=True)
+
+
+class LaunchRow(_Document, table=True):
+    __tablename__: ClassVar[str] = "launch"
+    closed: bool = Field(index=True)
+
+
+class DroughtRow(_Document, table=True):
+    __tablename__: ClassVar[str] = "drought"
+
+
+class TemplateHealthRow(_Document, table=True):
+    __tablename__: ClassVar[str] = "template_health"
+
+
+class EventRow(_Document, table=True):
+    __tablename__: ClassVar[str] = "event"
+    run: str = Field(index=True)
+    at: float
+
+
+class LeaseRow(SQLModel, table=True):
+    """One row at most, id 1."""
+
+    __tablename__: ClassVar[str] = "lease"
+    id: int = Field(primary_key=True)
+    epoch: int
+    holder: str
+    kind: str
+    expires_at: float
+
+
+class NoteRow(SQLModel, table=True):
+    """The store's own id, and cached values."""
+
+    __tablename__: ClassVar[str] = "note"
+    key: str = Field(primary_key=True)
+    value: str
+    stored_at: float
+
+
+def row(item: record.Record, body: str) -> _Document:
+    """The record as a row, its version raised by one."""
+    shared: dict[str, Any] = {"id": item.id, "version": item.version + 1, "body": body}
+    match item:
+        case record.Job():
+            deleted = item.deleted_at is not None
+            # A deleted job gives its name free and stays for its runs.
+            name = f"{item.name} (deleted {item.id})" if deleted else item.name
+            return JobRow(**shared, owner=item.owner, name=name, deleted=deleted)
+        case record.Run():
+            return RunRow(
+                **shared,
+                job_id=item.job_id,
+                job_name=item.job_name,
+                key=item.idempotency_key,
+                created_at=item.created_at,
+                done=item.done_at is not None,
+            )
+        case record.Node():
+            return NodeRow(**shared, run=item.run, attempt=item.attempt, rank=item.rank)
+        case record.KnownMachine():
+            return MachineRow(**shared, ended=item.ended_at is not None)
+        case record.Launch():
+            return LaunchRow(**shared, closed=item.closed_at is not None)
+        case record.Drought():
+            return DroughtRow(**shared)
+        case record.TemplateHealth():
+            return TemplateHealthRow(**shared)
+        case record.Event():
+            return EventRow(**shared, run=item.run, at=item.at)

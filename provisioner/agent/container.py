@@ -1,0 +1,225 @@
+"""The job as one container, by Docker's command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from provisioner.agent.ending import Ended, outcome_of
+from provisioner.agent.outside import Outside, ask, kill
+from provisioner.agent.place import inside
+from provisioner.core.work import Outcome, Step, WorkOrder
+
+#: Where the job finds the exchange folder.
+EXCHANGE = "/run/provision"
+
+#: A registry's "too many requests" is waited out, for another machine would meet it too.
+BUSY_PAUSE = 15.0
+TRIES = 3
+
+#: A shell's own code for a command that is not there.
+NO_SUCH_COMMAND = 127
+
+
+class ContainerEngine:
+    """One container runs start script and command; it shares the machine's network and nothing else."""
+
+    def __init__(
+        self,
+        order: WorkOrder,
+        machine: str,
+        files: Path,
+        exchange: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        """`files` holds the job's folders: never the machine's own paths of the same names."""
+        self.name = f"provision-{order.run}-{order.attempt}-{order.rank}"
+        self._order = order
+        self._machine = machine
+        self._files = str(files)
+        self._exchange = exchange
+        self._say = say
+        self._process: subprocess.Popen[str] | None = None
+        self._words: list[str] = []
+        self._made = False
+
+    def pull(self, outside: Outside) -> None:
+        self._wait_for_daemon(outside)
+        image, turn = self._order.image, 0
+        while (answer := outside.run("docker", "pull", "--", image)).code:
+            turn += 1
+            outcome = outcome_of(answer.text)
+            busy = "toomanyrequests" in answer.text.lower() or "429" in answer.text
+            if outcome is Outcome.REFUSED or (turn >= TRIES and not busy):
+                raise Ended(
+                    outcome,
+                    Step.PULL,
+                    f"the image {image} cannot be pulled: {answer.text}",
+                )
+            outside.sleep(BUSY_PAUSE if busy else turn)
+
+    def _wait_for_daemon(self, outside: Outside) -> None:
+        try:
+            while (answer := ask(["docker", "version", "--format", "{{.Server.Version}}"])).code:
+                if answer.code == NO_SUCH_COMMAND:
+                    raise FileNotFoundError(answer.text)
+                outside.sleep(1)
+                if time.time() >= outside.until:
+                    raise Ended(
+                        Outcome.LOST,
+                        Step.PULL,
+                        f"the container engine does not answer: {answer.text}",
+                    )
+        except FileNotFoundError as error:
+            raise Ended(
+                Outcome.LOST,
+                Step.PULL,
+                f"this machine has no container engine: {error}",
+            ) from error
+        self._say(f"docker {answer.text}")
+
+    def folder(self, path: str) -> str:
+        return inside(self._files, path)
+
+    def create(self) -> None:
+        """The container, made anew if an earlier try left one; its folders are the image's user's."""
+        ask(["docker", "rm", "--force", "--", self.name])
+        self._made = True
+        created = ask(self._create_command())
+        if created.code:
+            raise Ended(
+                outcome_of(created.text),
+                Step.SETUP,
+                f"the container cannot be made: {created.text}",
+            )
+        user = ask(["docker", "inspect", "--format", "{{.Config.User}}", "--", self.name]).text
+        owner = self._owner(user)
+        for path in self._mounts():
+            self._give(self.folder(path), *owner)
+
+    def _create_command(self) -> list[str]:
+        half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        mounts = [(self.folder(path), path) for path in self._mounts()]
+        mounts.append((str(self._exchange), EXCHANGE))
+        return [
+            "docker",
+            "create",
+            f"--name={self.name}",
+            f"--label=provision.machine={self._machine}",
+            "--entrypoint=sh",
+            "--init",
+            # docker-init is tini: without this it hands a signal to its child alone.
+            "--env=TINI_KILL_PROCESS_GROUP=1",
+            "--network=host",
+            *(["--gpus=all"] if self._order.gpus else []),
+            f"--shm-size={half}",
+            "--log-driver=none",
+            *(f"--mount={_csv('type=bind', f'source={source}', f'target={target}')}" for source, target in mounts),
+            f"--workdir={self._order.working_directory}",
+            "--",
+            self._order.image,
+            f"{EXCHANGE}/entry",
+        ]
+
+    def _mounts(self) -> list[str]:
+        """The working directory, and each repository that lies outside of it."""
+        directory = self._order.working_directory
+        beneath = directory.rstrip("/") + "/"
+        elsewhere = [r.path for r in self._order.repositories if r.path != directory and not r.path.startswith(beneath)]
+        return [directory, *elsewhere]
+
+    def _owner(self, user: str) -> tuple[int, int]:
+        """The image's user and group as numbers; names are the image's own."""
+        name, _, group = user.partition(":")
+        users, groups = self._table("/etc/passwd"), self._table("/etc/group")
+        row = next((row for row in users if row[0] == name or row[2:3] == [name]), None)
+        uid = int(row[2]) if row else int(name) if name.isdigit() else 0
+        gid = int(row[3]) if row else 0
+        if group:
+            named = next((row for row in groups if row[0] == group), None)
+            gid = int(named[2]) if named else int(group) if group.isdigit() else gid
+        return uid, gid
+
+    def _table(self, path: str) -> list[list[str]]:
+        done = subprocess.run(
+            ["docker", "cp", f"{self.name}:{path}", "-"],
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            return []
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            file = archive.extractfile(archive.getmembers()[0])
+            text = file.read().decode(errors="replace") if file else ""
+        return [
+            row for row in (line.split(":") for line in text.splitlines()) if len(row) > 3 or path.endswith("group")
+        ]
+
+    def _give(self, folder: str, uid: int, gid: int) -> None:
+        try:
+            os.chown(folder, uid, gid)
+            for parent, folders, files in os.walk(folder):
+                for name in folders + files:
+                    os.chown(os.path.join(parent, name), uid, gid, follow_symlinks=False)
+        except PermissionError as error:
+            self._say(f"{folder} stays another user's: {error}")
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            ["docker", "start", "--attach", self.name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._words = [*self._words[-2:], line.strip()]
+            self._say(f"docker: {line.strip()}")
+
+    def exit_code(self) -> int | None:
+        assert self._process is not None
+        return self._process.poll()
+
+    def terminate(self) -> None:
+        ask(["docker", "kill", "--signal=TERM", self.name])
+
+    def kill(self) -> None:
+        if self._made:
+            ask(["docker", "rm", "--force", "--", self.name])
+        if self._process is not None:
+            kill(self._process)
+
+    def last_words(self) -> str:
+        state = self._state()
+        if state.get("OOMKilled"):
+            return "the kernel ended it: out of memory"
+        return "; ".join([*self._words, str(state.get("Error", ""))]).strip("; ")
+
+    def abandoned(self) -> int | None:
+        waited = ask(["docker", "wait", self.name])
+        return int(waited.text) if not waited.code and waited.text.isdigit() else None
+
+    def _state(self) -> dict[str, object]:
+        answer = ask(["docker", "inspect", "--format", "{{json .State}}", "--", self.name])
+        return {} if answer.code else dict(json.loads(answer.text))
+
+
+def _csv(*fields: str) -> str:
+    """As Docker reads the value of --mount: a path may hold commas and quotes."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)
+    return line.getvalue()

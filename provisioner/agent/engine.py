@@ -1,0 +1,94 @@
+"""What runs the job: the contract, and the engine of rehearsals, which uses plain processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+from provisioner.agent.outside import Outside, kill
+from provisioner.agent.place import inside
+
+
+class Engine(Protocol):
+    def pull(self, outside: Outside) -> None:
+        """Have the image here; raises Ended."""
+
+    def folder(self, path: str) -> str:
+        """Where the agent finds the job's `path`."""
+
+    def create(self) -> None:
+        """Make all ready for `start`; raises Ended."""
+
+    def start(self) -> None:
+        """Start the job's first shell, which finds all it needs in the exchange folder."""
+
+    def exit_code(self) -> int | None:
+        """How the job's first shell ended; None while it runs."""
+
+    def terminate(self) -> None:
+        """SIGTERM to every process of the job's group."""
+
+    def kill(self) -> None:
+        """End every process of the job; returns when they are gone. May be repeated."""
+
+    def last_words(self) -> str:
+        """What the engine itself has to say about the job's end; empty when nothing."""
+
+    def abandoned(self) -> int | None:
+        """Wait for the job that an earlier agent process started; None when there is none."""
+
+
+class ProcessEngine:
+    """The job as a process group of this machine. Only a work order of a rehearsal asks for it."""
+
+    def __init__(self, root: str, working_directory: str, exchange: Path) -> None:
+        self._root = root
+        self._exchange = exchange
+        self._directory = inside(root, working_directory)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def pull(self, outside: Outside) -> None:
+        outside.say("no container engine in this rehearsal: the image is not pulled")
+
+    def folder(self, path: str) -> str:
+        return inside(self._root, path)
+
+    def create(self) -> None:
+        pass
+
+    def start(self) -> None:
+        home = f"{self._root}/home/jovyan"
+        os.makedirs(home, exist_ok=True)
+        kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "LANG") if name in os.environ}
+        self._process = subprocess.Popen(
+            ["sh", str(self._exchange / "entry")],
+            cwd=self._directory,
+            env={**kept, "HOME": home},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def exit_code(self) -> int | None:
+        assert self._process is not None
+        code = self._process.poll()
+        return code if code is None or code >= 0 else 128 - code
+
+    def terminate(self) -> None:
+        assert self._process is not None
+        try:
+            os.killpg(self._process.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+
+    def kill(self) -> None:
+        if self._process is not None:
+            kill(self._process)
+
+    def last_words(self) -> str:
+        return ""
+
+    def abandoned(self) -> int | None:
+        return None

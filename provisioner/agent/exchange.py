@@ -1,0 +1,110 @@
+"""The folder that agent and job share: what the job's first shell reads, and the pipes between them."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shlex
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from provisioner.agent.spool import Stream
+from provisioner.core.errors import Invalid
+
+#: What `export` of a POSIX shell takes.
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Exchange:
+    """Variables, scripts and pipes for one job; variables never stand on a command line."""
+
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        start_script: str,
+        command: str,
+    ) -> None:
+        """Raises Invalid for what no shell can take."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        # The image's user, whoever it is, reads the files and writes the pipes.
+        folder.chmod(0o755)
+        self.folder = folder
+        self._file("entry", Path(__file__).with_name("entry.sh").read_text())
+        self._file("environment", exports(environment))
+        self._file("start_script", start_script)
+        self._file("command", command)
+        # Both ends of these stay open here, so that the job's shell never meets an end of file.
+        self._said = self._pipe("said", os.O_RDWR)
+        self._go = self._pipe("go", os.O_RDWR)
+        self.setup = self._pipe("setup", os.O_RDONLY)
+        self.output = self._pipe("output", os.O_RDONLY)
+        self._heard = b""
+
+    def said(self, word: str) -> int | None:
+        """The exit code that the job's shell has reported for `setup` or `command`, if it has."""
+        try:
+            self._heard += os.read(self._said, 4096)
+        except BlockingIOError:
+            pass
+        found = re.search(rf"^{word} ([0-9]+)$", self._heard.decode(errors="replace"), re.MULTILINE)
+        return int(found[1]) if found else None
+
+    def go(self) -> None:
+        """Let the command execute."""
+        os.write(self._go, b"go\n")
+
+    def _file(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text, errors="surrogateescape")
+        (self.folder / name).chmod(0o644)
+
+    def _pipe(self, name: str, flags: int) -> int:
+        os.mkfifo(self.folder / name)
+        (self.folder / name).chmod(0o666)
+        return os.open(self.folder / name, flags | os.O_NONBLOCK)
+
+
+def exports(environment: Mapping[str, str]) -> str:
+    """The variables as lines for a POSIX shell to read."""
+    for name, value in environment.items():
+        if not NAME.fullmatch(name):
+            raise Invalid(f"{name!r} is no name for a variable of a shell")
+        if "\0" in value:
+            raise Invalid(f"the variable {name} holds a zero byte, which no environment can")
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+
+
+class Pump(threading.Thread):
+    """Carries bytes from a pipe into a stream; while the stream's spool is full the writer waits."""
+
+    def __init__(self, pipe: int, stream: Stream) -> None:
+        super().__init__(name=f"pump {stream.name}", daemon=True)
+        self._pipe = pipe
+        self._stream = stream
+        self._over = threading.Event()
+        #: Every writer has let go of the pipe.
+        self.hung_up = threading.Event()
+
+    def run(self) -> None:
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        while True:
+            over = self._over.is_set()
+            events = poll.poll(0 if over else 50)
+            data = os.read(self._pipe, 1 << 18) if events and events[0][1] & select.POLLIN else b""
+            if data:
+                self._stream.write(data)
+            elif over:
+                return
+            elif events:
+                self.hung_up.set()
+                self._over.wait(0.05)
+
+    def finish(self) -> None:
+        """Take what is in the pipe now, and stop; whoever still holds the pipe is not waited for."""
+        self._over.set()
+        self.join()

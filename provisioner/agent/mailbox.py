@@ -1,0 +1,140 @@
+"""The machine's mailbox in the bucket. Trouble with the bucket is waited out, for ever if need be."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import sys
+import time
+from collections.abc import Callable
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from provisioner.agent.place import Settings
+from provisioner.core import work
+from provisioner.core.work import Orders, Report, Result, Started, WorkOrder
+
+#: One layer of retries, ours; half a minute is more than S3 needs to answer anything we send.
+CONFIG = Config(
+    connect_timeout=5,
+    read_timeout=30,
+    retries={"total_max_attempts": 1, "mode": "standard"},
+)
+
+#: Without ListBucket S3 says 403 of a key that is not there (S3 API reference, GetObject).
+ABSENT = frozenset({403, 404})
+
+
+class Mailbox:
+    def __init__(self, settings: Settings, instance_id: str, say: Callable[[str], None]) -> None:
+        self._bucket = settings.bucket
+        self._prefix = settings.prefix
+        self._box = work.mailbox(settings.role_id, instance_id)
+        self._say = say
+        self._trouble = ""
+        session = boto3.Session(region_name=settings.region)
+        while session.get_credentials() is None:
+            # The role may be attached a moment later than the machine boots.
+            time.sleep(1)
+            session = boto3.Session(region_name=settings.region)
+        self._s3 = session.client("s3", config=CONFIG)
+
+    def work(self) -> WorkOrder | None:
+        data = self._get(work.work_key(self._box))
+        return None if data is None else work.decode(WorkOrder, data)
+
+    def orders(self) -> Orders | None:
+        data = self._get(work.orders_key(self._box))
+        return None if data is None else work.decode(Orders, data)
+
+    def report(self, report: Report) -> bool:
+        """Put it, or not: the next one tells all the same."""
+        try:
+            self._s3.put_object(
+                Bucket=self._bucket,
+                Key=self._prefix + work.report_key(self._box, report.sequence),
+                Body=work.encode(report),
+            )
+        except (BotoCoreError, ClientError) as error:
+            print(f"a report was lost: {error}", file=sys.stderr, flush=True)
+            return False
+        return True
+
+    def started(self) -> Started | None:
+        data = self._get(work.started_key(self._box))
+        return None if data is None else work.decode(Started, data)
+
+    def start(self, started: Started) -> Started:
+        """Who executes: the one whose `started` was there first."""
+        if self._put_once(work.started_key(self._box), work.encode(started)):
+            return started
+        while (standing := self.started()) is None:
+            time.sleep(1)
+        return standing
+
+    def result(self, result: Result) -> None:
+        """There is a result when this returns; the first one stands."""
+        self._put_once(work.result_key(self._box), work.encode(result))
+
+    def chunk(self, stream: str, offset: int, data: bytes) -> None:
+        """The bucket has checked the bytes against their checksum when this returns."""
+        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        key = self._prefix + work.chunk_key(self._box, stream, offset)
+
+        def put() -> bool:
+            self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, ChecksumSHA256=checksum)
+            return True
+
+        self._insist(put, f"a chunk of {stream}")
+
+    def _put_once(self, key: str, data: bytes) -> bool:
+        """False when there was one already, be it by an earlier try of ours whose answer was lost."""
+
+        def put() -> bool:
+            try:
+                self._s3.put_object(
+                    Bucket=self._bucket,
+                    Key=self._prefix + key,
+                    Body=data,
+                    IfNoneMatch="*",
+                )
+            except ClientError as error:
+                if _status(error) == 412:
+                    return False
+                raise
+            return True
+
+        return self._insist(put, key.rpartition("/")[2])
+
+    def _insist(self, put: Callable[[], bool], what: str) -> bool:
+        pause = 1.0
+        while True:
+            try:
+                return put()
+            except (BotoCoreError, ClientError) as error:
+                # To the console and not to the log: the log is what cannot be shipped now.
+                print(
+                    f"{what} cannot be put, again in {pause:.0f} s: {error}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            time.sleep(pause)
+            pause = min(30.0, pause * 2)
+
+    def _get(self, key: str) -> bytes | None:
+        try:
+            return self._s3.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
+        except (BotoCoreError, ClientError) as error:
+            absent = isinstance(error, ClientError) and _status(error) in ABSENT
+            trouble = "" if absent else f"{key.rpartition('/')[2]} cannot be read: {error}"
+        # The same trouble may last for hours: it is said once.
+        if trouble not in ("", self._trouble):
+            self._say(trouble)
+        self._trouble = trouble or self._trouble
+        return None
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

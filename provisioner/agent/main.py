@@ -1,0 +1,113 @@
+"""The agent: waits for its work order, carries it out, and ends the machine, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import traceback
+
+from provisioner.agent.container import ContainerEngine
+from provisioner.agent.ending import Ended
+from provisioner.agent.engine import Engine, ProcessEngine
+from provisioner.agent.identity import Identity, identity
+from provisioner.agent.mailbox import Mailbox
+from provisioner.agent.node import Log, Node
+from provisioner.agent.place import Place
+from provisioner.agent.shipper import Shipper
+from provisioner.agent.spool import Spool
+from provisioner.agent.steps import CLEANING_UP, PREPARING, last_report
+from provisioner.agent.watch import Watch
+from provisioner.core import work
+from provisioner.core.work import STREAMS, Outcome, WorkOrder
+
+#: Between two looks for the work order: at first the control plane is about to put it.
+SOONEST, LATEST = 0.25, 2.0
+
+#: Until the work order names its own limit.
+SPOOL_LIMIT = 64 << 20
+
+
+def main() -> None:
+    """Returns when the machine has been told to power off; an error leaves that to the unit's OnFailure."""
+    where = Place(os.environ.get("PROVISION_ROOT", ""))
+    _tidy_environment()
+    settings = where.settings()
+    machine = identity()
+    spool = Spool(where.home / "log", SPOOL_LIMIT)
+    for name in STREAMS:
+        spool.stream(name)
+    log = Log(spool)
+    log.say(f"agent up on {machine.instance_type} {machine.instance_id}")
+    mailbox = Mailbox(settings, machine.instance_id, log.say)
+    order = _work_order(mailbox)
+    spool.restrict(order.spool_limit)
+    log.say(f"run {order.run}, attempt {order.attempt}, of job {order.job}")
+    engine = _engine(order, machine, where, log)
+    shipper = Shipper(spool, mailbox.chunk, lambda: node.orders.followed_until > time.time())
+    node = Node(order, machine, where, mailbox, spool, shipper, log, engine)
+    shipper.start()
+    watch = Watch(node)
+    watch.start()
+    prepare(node)
+    clean_up(node, watch)
+    power_off()
+
+
+def prepare(node: Node) -> None:
+    """Run the steps until one of them says how it ended."""
+    try:
+        for step in PREPARING:
+            step(node)
+    except Ended as ended:
+        node.ended = ended
+    except Exception as error:  # noqa: BLE001 - our own bug is no reason to leave a run without a result
+        traceback.print_exc()
+        node.ended = Ended(Outcome.LOST, node.step, f"the agent failed: {error!r}")
+
+
+def clean_up(node: Node, watch: Watch) -> None:
+    """Run every step, whatever becomes of the others."""
+    for step in CLEANING_UP:
+        if step is last_report:
+            watch.close()
+        try:
+            step(node)
+        except Exception:  # noqa: BLE001 - the steps that follow are needed all the more
+            traceback.print_exc()
+
+
+def power_off() -> None:
+    """Ask for the machine's end; what follows is up to the system."""
+    if subprocess.run(["systemctl", "poweroff"], check=False).returncode:
+        sys.exit("systemctl poweroff failed")
+
+
+def _work_order(mailbox: Mailbox) -> WorkOrder:
+    """Waits for it; the boot fuse sees to it that this is not for ever."""
+    pause = SOONEST
+    while (order := mailbox.work()) is None:
+        time.sleep(pause)
+        pause = min(LATEST, pause * 1.2)
+    return order
+
+
+def _engine(order: WorkOrder, machine: Identity, where: Place, log: Log) -> Engine:
+    if order.engine is work.Engine.PROCESS and where.root:
+        return ProcessEngine(where.root, order.working_directory, where.exchange)
+    # On a real machine a job runs in a container, or not at all.
+    return ContainerEngine(order, machine.instance_id, where.home / "files", where.exchange, log.say)
+
+
+def _tidy_environment() -> None:
+    """An empty variable is an unset one, and the metadata service may be slow at boot."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT"):
+        if not os.environ.get(name):
+            os.environ.pop(name, None)
+    os.environ["AWS_METADATA_SERVICE_TIMEOUT"] = "5"
+    os.environ["AWS_METADATA_SERVICE_NUM_ATTEMPTS"] = "5"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""One node's work on this machine: what its steps and its watchers share."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from dataclasses import replace
+
+from provisioner.agent import place
+from provisioner.agent.ending import Cause, Ended, Halt
+from provisioner.agent.engine import Engine
+from provisioner.agent.exchange import Exchange, Pump
+from provisioner.agent.identity import Identity
+from provisioner.agent.mailbox import Mailbox
+from provisioner.agent.place import Place
+from provisioner.agent.shipper import Shipper
+from provisioner.agent.spool import Spool
+from provisioner.core.work import Notice, Orders, Outcome, Report, Span, Step, WorkOrder
+
+
+class Log:
+    """The system stream, in plain dated lines."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._stream = spool.stream("system")
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def say(self, text: str) -> None:
+        """Never waits: the agent must go on when the spool is full."""
+        line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n"
+        with self._lock:
+            if not self._closed:
+                self._stream.write(line.encode(errors="replace"), wait=False)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+
+
+class Node:
+    def __init__(
+        self,
+        order: WorkOrder,
+        machine: Identity,
+        where: Place,
+        mailbox: Mailbox,
+        spool: Spool,
+        shipper: Shipper,
+        log: Log,
+        engine: Engine,
+    ) -> None:
+        self.order = order
+        self.machine = machine
+        self.place = where
+        self.mailbox = mailbox
+        self.spool = spool
+        self.shipper = shipper
+        self.log = log
+        self.engine = engine
+        #: This agent process, told apart from any other that may find the same work order.
+        self.process = uuid.uuid4().hex
+        self.halt = Halt()
+        #: What preparing ended with: how things stand until a step says otherwise.
+        self.ended = Ended(Outcome.LOST, Step.BOOT, "the agent has done nothing")
+        self.orders = Orders()
+        self.notice: Notice | None = None
+        #: Why we sent the job a signal, if we did.
+        self.signalled: Cause | None = None
+        self.exchange: Exchange | None = None
+        self.pumps: dict[str, Pump] = {}
+        self.changed = threading.Event()
+        #: The result is in the mailbox: every report from now on says so, a late heartbeat too.
+        self.finished = False
+        self._lock = threading.Lock()
+        self._spans: dict[Step, Span] = {Step.BOOT: Span(machine.launch_time, time.time())}
+
+    def say(self, text: str) -> None:
+        self.log.say(text)
+
+    def begin(self, step: Step) -> None:
+        with self._lock:
+            self._spans[step] = Span(time.time())
+        self.changed.set()
+
+    def end(self, step: Step) -> None:
+        with self._lock:
+            self._spans[step] = replace(self._spans[step], ended=time.time())
+        self.changed.set()
+
+    def end_all(self) -> None:
+        for step, span in list(self._spans.items()):
+            if span.ended is None:
+                self.end(step)
+
+    def spans(self) -> dict[str, Span]:
+        with self._lock:
+            return {step.value: span for step, span in self._spans.items()}
+
+    @property
+    def step(self) -> Step:
+        """The first step that is not over, or the last one that is."""
+        spans = self.spans()
+        begun = [step for step in Step if step.value in spans]
+        return next((step for step in begun if spans[step.value].ended is None), begun[-1])
+
+    def report(self) -> bool:
+        """Tell the control plane how things stand; sequence numbers grow, also across restarts."""
+        with self._lock:
+            counter = self.place.home / "sequence"
+            sequence = int(counter.read_text()) + 1 if counter.exists() else 1
+            place.replace(counter, str(sequence).encode())
+        streams = dict(self.spool.streams)
+        return self.mailbox.report(
+            Report(
+                sequence=sequence,
+                at=time.time(),
+                process=self.process,
+                step=self.step,
+                spans=self.spans(),
+                produced={name: stream.produced for name, stream in streams.items()},
+                shipped={name: stream.shipped for name, stream in streams.items()},
+                notice=self.notice,
+                finished=self.finished,
+            )
+        )

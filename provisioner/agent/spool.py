@@ -1,0 +1,157 @@
+"""Log bytes on this machine's disk until the bucket has them; nothing is ever dropped.
+
+A stream is a row of segment files named by their offset. A segment becomes one chunk, so the bytes
+of a chunk are fixed before the first try to ship it, and stay so across tries and restarts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioner.core.work import Chunk, StreamEnd
+
+#: A segment this large is shipped at once.
+SEGMENT = 8 << 20
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a stream, in a file of its own; once it is sealed its bytes do not change."""
+
+    offset: int
+    path: Path
+
+
+class Stream:
+    """One stream's bytes; any thread may write, one thread ships."""
+
+    def __init__(self, spool: Spool, name: str) -> None:
+        self.name = name
+        self._spool = spool
+        self._folder = spool.folder / name
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._journal = spool.folder / f"{name}.chunks"
+        self._chunks = list(self._read_journal())
+        self._checksum = hashlib.sha256()
+        #: After a restart the checksum of what an earlier process shipped cannot be had again.
+        self._checksum_known = not self._chunks
+        self.shipped = sum(chunk.length for chunk in self._chunks)
+        self._sealed = self._left_over()
+        self.produced = self.shipped + sum(segment.path.stat().st_size for segment in self._sealed)
+        #: The segment that grows, if there is one.
+        self._growing: Segment | None = None
+
+    @property
+    def waiting(self) -> int:
+        return self.produced - self.shipped
+
+    @property
+    def chunks(self) -> int:
+        return len(self._chunks)
+
+    def write(self, data: bytes, *, wait: bool = True) -> None:
+        """Take the bytes; with `wait` only when the spool has room, so that the writer waits."""
+        rest = memoryview(data)
+        while rest:
+            with self._spool.changed:
+                while wait and self._spool.full(len(rest)):
+                    self._spool.changed.wait()
+                rest = rest[self._append(rest) :]
+
+    def _append(self, data: memoryview) -> int:
+        growing = self._growing or Segment(self.produced, self._folder / f"{self.produced:015d}")
+        try:
+            with growing.path.open("ab", buffering=0) as file:
+                taken = file.write(data) or 0
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # A full disk is a full spool; shipping, or the job itself, may make room.
+            self._spool.changed.wait(1.0)
+            return 0
+        self._growing = growing
+        self.produced += taken
+        if self.produced - growing.offset >= SEGMENT:
+            self._seal()
+        return taken
+
+    def next(self) -> Segment | None:
+        """The oldest bytes that wait, fixed from now on."""
+        with self._spool.changed:
+            if not self._sealed:
+                self._seal()
+            return self._sealed[0] if self._sealed else None
+
+    def acknowledged(self, segment: Segment, data: bytes) -> None:
+        """The bucket has the segment: note it, then make room."""
+        chunk = Chunk(segment.offset, len(data), hashlib.sha256(data).hexdigest())
+        with self._journal.open("a") as journal:
+            journal.write(json.dumps(dataclasses.asdict(chunk)) + "\n")
+        self._checksum.update(data)
+        with self._spool.changed:
+            self._chunks.append(chunk)
+            self._sealed.remove(segment)
+            self.shipped += chunk.length
+            segment.path.unlink()
+            self._spool.changed.notify_all()
+
+    def end(self) -> StreamEnd:
+        """The EOF mark, once everything is shipped; the checksum is empty where it is not known."""
+        checksum = self._checksum.hexdigest() if self._checksum_known else ""
+        return StreamEnd(self.shipped, checksum, tuple(self._chunks))
+
+    def _seal(self) -> None:
+        if self._growing is not None:
+            self._sealed.append(self._growing)
+            self._growing = None
+
+    def _read_journal(self) -> Iterator[Chunk]:
+        if self._journal.exists():
+            for line in self._journal.read_text().splitlines():
+                yield Chunk(**json.loads(line))
+
+    def _left_over(self) -> list[Segment]:
+        """What an earlier process left; a segment that was acknowledged but not removed yet goes."""
+        segments = [Segment(int(path.name), path) for path in sorted(self._folder.iterdir())]
+        for segment in segments:
+            if segment.offset < self.shipped or not segment.path.stat().st_size:
+                segment.path.unlink()
+        return [segment for segment in segments if segment.path.exists()]
+
+
+class Spool:
+    """The streams of a machine, bounded together."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.changed = threading.Condition()
+        self._limit = limit
+        self.streams: dict[str, Stream] = {}
+
+    def stream(self, name: str) -> Stream:
+        if name not in self.streams:
+            self.streams[name] = Stream(self, name)
+        return self.streams[name]
+
+    def full(self, more: int) -> bool:
+        """No room for `more` bytes; an empty spool has room for anything."""
+        waiting = sum(stream.waiting for stream in self.streams.values())
+        return waiting > 0 and waiting + more > self._limit
+
+    @property
+    def pressing(self) -> int:
+        """So many bytes of a stream are not to wait for their turn."""
+        return min(SEGMENT, self._limit // 4)
+
+    def restrict(self, limit: int) -> None:
+        """From now on at most `limit` bytes wait."""
+        with self.changed:
+            self._limit = limit
+            self.changed.notify_all()

@@ -1,0 +1,294 @@
+"""The steps of a node's work, in order, each one small and harmless to repeat.
+
+Preparing stops at the first step that raises Ended; cleaning up runs every one of its steps.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from provisioner.agent import place
+from provisioner.agent.ending import Cause, Ended, outcome_of, told
+from provisioner.agent.environment import job_environment
+from provisioner.agent.exchange import Exchange, Pump
+from provisioner.agent.git import check_out
+from provisioner.agent.node import Node
+from provisioner.agent.outside import Outside, ask
+from provisioner.core.errors import Invalid
+from provisioner.core.work import Outcome, Result, Started, Step
+
+#: How long the driver may take to show its GPUs after boot.
+GPU_LIMIT = 60.0
+
+#: An interruption in a spot machine's first hour is free, if AWS does it (EC2 User Guide, "Billing
+#: for interrupted Spot Instances"); this long after its time we do not wait for AWS any more.
+FREE, OVERDUE = 3600.0, 180.0
+
+
+def swap_fuse(node: Node) -> None:
+    """From now on the machine lives as long as its run may, no longer."""
+    end = int(node.machine.launch_time + node.order.lifetime)
+    place.replace(node.place.fuse, f"{end}\n".encode())
+    node.say(f"this machine ends at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(end))} at the latest")
+
+
+def look_for_predecessor(node: Node) -> None:
+    """Never execute what an earlier agent process has started."""
+    standing = node.mailbox.started()
+    if standing is not None:
+        _stand_aside(node)
+
+
+def _stand_aside(node: Node) -> None:
+    node.say("an earlier agent process has started the command")
+    code = node.engine.abandoned()
+    if code is None:
+        raise Ended(Outcome.LOST, Step.COMMAND, "started, no process found")
+    outcome = Outcome.FAILED if code else Outcome.SUCCEEDED
+    raise Ended(
+        outcome,
+        Step.COMMAND,
+        f"the command {told(code)}, after the agent was restarted",
+        code,
+    )
+
+
+def wait_for_gpus(node: Node) -> None:
+    """The GPUs that the instance type promises are there: else the machine is broken, not the job."""
+    wanted, limit = node.order.gpus, time.time() + GPU_LIMIT
+    while wanted:
+        try:
+            answer = ask(["nvidia-smi", "--list-gpus"])
+            found, words = (
+                sum(line.startswith("GPU ") for line in answer.text.splitlines()),
+                answer.text,
+            )
+            broken = answer.code in (0, 127)
+        except OSError as error:
+            found, words, broken = 0, str(error), True
+        if found >= wanted:
+            node.say(f"{found} GPUs: {words}")
+            return
+        node.halt.check(Step.BOOT)
+        if broken or time.time() > limit:
+            raise Ended(Outcome.LOST, Step.BOOT, f"{found} of {wanted} GPUs are there: {words}")
+        time.sleep(1)
+
+
+def pull_and_clone(node: Node) -> None:
+    """Image and repositories at the same time; the first trouble ends it."""
+    first: list[Ended | None] = []
+    done = threading.Condition()
+
+    def run(step: Step, work: Callable[[Outside], None]) -> None:
+        trouble = None
+        limit = node.order.pull_limit
+        outside = Outside(
+            step,
+            node.halt,
+            time.time() + limit,
+            f"the limit of {limit:.0f} s for {step}",
+            node.say,
+        )
+        try:
+            node.begin(step)
+            work(outside)
+            node.end(step)
+        except Ended as ended:
+            trouble = ended
+        except Exception as error:  # noqa: BLE001 - a bug here must end the run, not leave it waiting for this thread
+            trouble = Ended(Outcome.LOST, step, repr(error))
+        with done:
+            first.append(trouble)
+            done.notify()
+
+    def clone(outside: Outside) -> None:
+        for repository in node.order.repositories:
+            check_out(repository, node.engine.folder(repository.path), outside)
+
+    works = [
+        (Step.PULL, node.engine.pull),
+        *([(Step.CLONE, clone)] if node.order.repositories else []),
+    ]
+    for step, work in works:
+        threading.Thread(target=run, args=(step, work), name=str(step), daemon=True).start()
+    with done:
+        done.wait_for(lambda: any(first) or len(first) == len(works))
+    for trouble in first:
+        if trouble is not None:
+            raise trouble
+
+
+def set_up(node: Node) -> None:
+    """Start the job's first shell and have it run the start script."""
+    order = node.order
+    node.begin(Step.SETUP)
+    try:
+        folder = node.engine.folder(order.working_directory)
+        variables = job_environment(order, node.machine, os.environ)
+        node.exchange = exchange = Exchange(node.place.exchange, variables, order.start_script, order.command)
+    except Invalid as error:
+        raise Ended(Outcome.REFUSED, Step.SETUP, str(error)) from error
+    os.makedirs(folder, exist_ok=True)
+    node.engine.create()
+    node.pumps = {
+        "setup": Pump(exchange.setup, node.spool.stream("setup")),
+        "output": Pump(exchange.output, node.spool.stream("output")),
+    }
+    for pump in node.pumps.values():
+        pump.start()
+    node.halt.check(Step.SETUP)
+    node.engine.start()
+    code = _wait(node, Step.SETUP, "setup", order.setup_limit)
+    if node.signalled is not None:
+        raise Ended(
+            node.signalled.outcome,
+            Step.SETUP,
+            f"{node.signalled.reason}; the start script {told(code)}",
+            code,
+        )
+    if code:
+        raise Ended(Outcome.FAILED, Step.SETUP, f"the start script {told(code)}", code)
+    node.end(Step.SETUP)
+
+
+def claim(node: Node) -> None:
+    """Put `started`, or find that somebody else has."""
+    node.halt.check(Step.SETUP)
+    mine = Started(node.process, time.time())
+    if node.mailbox.start(mine).process != node.process:
+        _stand_aside(node)
+
+
+def execute(node: Node) -> None:
+    """Let the command run to its end, and say what became of it."""
+    assert node.exchange is not None
+    node.halt.check(Step.SETUP)
+    node.begin(Step.COMMAND)
+    node.say("the command executes")
+    node.exchange.go()
+    code = _wait(node, Step.COMMAND, "command", node.order.runtime_limit)
+    words = f"the command {told(code)}"
+    if code and (own := node.engine.last_words()):
+        words += f"; {own}"
+    cause = node.signalled
+    if cause is None or (cause.outcome is Outcome.INTERRUPTED and code == 0):
+        raise Ended(Outcome.FAILED if code else Outcome.SUCCEEDED, Step.COMMAND, words, code)
+    raise Ended(cause.outcome, Step.COMMAND, f"{cause.reason}; {words}", code)
+
+
+def _wait(node: Node, step: Step, word: str, limit: float) -> int:
+    """The exit code of what `word` names, the step's limit and everybody's wishes seen to."""
+    assert node.exchange is not None
+    end = time.time() + limit
+    while True:
+        # In this order: what the shell has said before it ended is there to be heard.
+        gone = node.engine.exit_code()
+        code = node.exchange.said(word)
+        now, cause = time.time(), node.halt.cause
+        if node.signalled is None:
+            if code is not None:
+                return code
+            if gone is not None:
+                return _gone(node, step, gone)
+            if cause is not None:
+                node.signalled = cause
+                node.say(f"SIGTERM to the job: {cause.reason}")
+                node.engine.terminate()
+            elif now >= end:
+                reason = f"the limit of {limit:.0f} s for {step}"
+                node.halt.ask(Cause(Outcome.TIMED_OUT, reason, now + node.order.stop_grace))
+        elif cause is not None:
+            node.signalled = cause
+            quiet = code is not None and node.pumps["setup" if step is Step.SETUP else "output"].hung_up.is_set()
+            if gone is not None or quiet or now >= cause.kill_at:
+                if gone is None and not quiet:
+                    node.say("SIGKILL to the job: the grace is over")
+                node.engine.kill()
+                return next(found for found in (code, gone, 137) if found is not None)
+        time.sleep(0.05)
+
+
+def _gone(node: Node, step: Step, code: int) -> int:
+    """The job's shell ended without a word: the engine, or the kernel, knows why."""
+    words = node.engine.last_words()
+    if step is Step.SETUP and words:
+        raise Ended(outcome_of(words), step, f"the container did not start: {words}", None)
+    return code
+
+
+def end_job(node: Node) -> None:
+    """Nothing of the job runs any more, and all that it wrote is in the spool."""
+    node.engine.kill()
+    for pump in node.pumps.values():
+        pump.finish()
+
+
+def ship_logs(node: Node) -> None:
+    """The bucket has every byte; from here on nothing is written to any stream."""
+    ended = node.ended
+    node.end_all()
+    node.begin(Step.LOGS)
+    node.say(f"{ended.outcome}: {ended.reason}")
+    node.log.close()
+    node.shipper.finish()
+    node.end(Step.LOGS)
+
+
+def put_result(node: Node) -> None:
+    ended = node.ended
+    node.mailbox.result(
+        Result(
+            run=node.order.run,
+            attempt=node.order.attempt,
+            rank=node.order.rank,
+            process=node.process,
+            outcome=ended.outcome,
+            step=ended.step,
+            exit_code=ended.exit_code,
+            reason=ended.reason,
+            at=time.time(),
+            spans=node.spans(),
+            streams={name: stream.end() for name, stream in node.spool.streams.items()},
+            notice=node.notice,
+        )
+    )
+
+
+def last_report(node: Node) -> None:
+    """Say that there is a result; without this the control plane finds it a little later."""
+    node.finished = True
+    for pause in (1, 2, 0):
+        if node.report():
+            return
+        time.sleep(pause)
+
+
+def hold_for_notice(node: Node) -> None:
+    """Leave the end to AWS while that makes the machine free."""
+    notice = node.notice
+    if notice is not None and notice.at < node.machine.launch_time + FREE:
+        while time.time() < notice.at + OVERDUE:
+            time.sleep(1)
+
+
+PREPARING: tuple[Callable[[Node], None], ...] = (
+    swap_fuse,
+    look_for_predecessor,
+    wait_for_gpus,
+    pull_and_clone,
+    set_up,
+    claim,
+    execute,
+)
+
+CLEANING_UP: tuple[Callable[[Node], None], ...] = (
+    end_job,
+    ship_logs,
+    put_result,
+    last_report,
+    hold_for_notice,
+)

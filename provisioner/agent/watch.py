@@ -1,0 +1,87 @@
+"""What goes on beside the steps: the heartbeat, the control plane's orders, the cloud's notice."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from provisioner.agent.ending import Cause
+from provisioner.agent.identity import notice
+from provisioner.agent.node import Node
+from provisioner.core.errors import Invalid
+from provisioner.core.work import Outcome
+
+ORDERS_INTERVAL = 1.5
+
+#: AWS's advice (EC2 User Guide, "Spot Instance interruption notices").
+NOTICE_INTERVAL = 5.0
+
+#: SIGKILL comes this long before the machine goes, so that the last bytes still reach the bucket.
+LAST_BYTES = 20.0
+
+
+class Watch:
+    """The watchers of a node; they never end the work themselves, they ask for it."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._over = threading.Event()
+        self._stop_seen: float | None = None
+        self._notice_interval = float(os.environ.get("PROVISION_NOTICE_INTERVAL") or NOTICE_INTERVAL)
+
+    def start(self) -> None:
+        for turn in (self._heartbeat, self._orders, self._notice):
+            threading.Thread(target=self._repeat, args=(turn,), name=turn.__name__, daemon=True).start()
+
+    def close(self) -> None:
+        """No more heartbeats and orders; a notice may still come, and is watched for to the end."""
+        self._over.set()
+        self._node.changed.set()
+
+    def _repeat(self, turn: Callable[[], float]) -> None:
+        pause = 0.0
+        while turn == self._notice or not self._over.is_set():
+            try:
+                pause = turn()
+            except Exception as error:  # noqa: BLE001 - a watcher that dies would leave the node blind
+                self._node.say(f"trouble: {error!r}")
+                pause = 5.0
+            time.sleep(pause)
+
+    def _heartbeat(self) -> float:
+        self._node.changed.clear()
+        self._node.report()
+        self._node.changed.wait(self._node.order.heartbeat_interval)
+        return 0.0
+
+    def _orders(self) -> float:
+        try:
+            orders = self._node.mailbox.orders()
+        except Invalid as error:
+            self._node.say(f"orders that cannot be read: {error}")
+            orders = None
+        if orders is not None:
+            self._node.orders = orders
+            if orders.stop is not None and orders.stop.at != self._stop_seen:
+                self._stop_seen = orders.stop.at
+                self._node.say(f"ordered to stop ({orders.stop.outcome}): {orders.stop.reason}")
+                grace = self._node.order.stop_grace
+                self._node.halt.ask(Cause(orders.stop.outcome, orders.stop.reason, time.time() + grace))
+        return ORDERS_INTERVAL
+
+    def _notice(self) -> float:
+        node = self._node
+        try:
+            seen = notice()
+        except OSError:
+            seen = None
+        if seen is not None and (node.notice is None or node.notice.at != seen.at):
+            node.notice = seen
+            left = seen.at - seen.seen
+            node.say(f"spot notice: the machine goes in {left:.0f} s")
+            reason = "the cloud takes the spot machine back"
+            node.halt.ask(Cause(Outcome.INTERRUPTED, reason, seen.at - LAST_BYTES))
+            node.changed.set()
+        return self._notice_interval

@@ -1,0 +1,139 @@
+"""One run, one look: from what is recorded to what the run is now and what must be done for it.
+
+Pure and level-triggered: it reads no messages, only records, so any look may be lost or repeated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from provisioner.core import attempt
+from provisioner.core.launch import ENDING
+from provisioner.core.recipe import Limits, Recipe
+from provisioner.core.record import Held, Node, Run, Verdict
+from provisioner.core.run import State, transition
+from provisioner.core.work import Orders, Outcome, Step
+
+
+@dataclass(frozen=True)
+class Advance:
+    """The run and its current node as they now stand; the same objects where nothing changed."""
+
+    run: Run
+    node: Node | None = None
+    #: Ask the mailbox for the result before anything is presumed.
+    seek_result: bool = False
+
+
+def advance(run: Run, held: Sequence[Held], recipe: Recipe | None, now: float, deaf_at: float = 0.0) -> Advance:
+    """Move the run as far as the records allow; `held` are the nodes of all its attempts.
+
+    Without a recipe that can be read, the default limits hold and nothing is tried again. `deaf_at` is
+    when reports last could not be read.
+    """
+    current = next((each for each in held if each.node.attempt == run.attempt), None)
+    limits, retries = (recipe.spec.limits, recipe.spec.retries) if recipe else (Limits(), 0)
+    match run.state:
+        case State.QUEUED:
+            return Advance(_queued(run, limits, now))
+        case State.BOOTING | State.PREPARING | State.RUNNING if current:
+            presumed = attempt.presume(run, current.node, current.machine, limits, deaf_at)
+            return _at_work(run, current.node, presumed, retries, now)
+        case State.STOPPING:
+            return Advance(_stopping(run, held, now))
+        case _:
+            return Advance(run)
+
+
+def _queued(run: Run, limits: Limits, now: float) -> Run:
+    since = run.verdict.at if run.verdict else run.created_at
+    if run.stop:
+        return _end(run, Verdict(run.stop.outcome, run.stop.reason, now), now)
+    if limits.queue_time is not None and now >= since + limits.queue_time:
+        reason = f"waited {limits.queue_time:.0f} s for a machine, its queue_time"
+        if run.waiting:
+            reason += f" ({run.waiting}: {run.waiting_for})"
+        return _end(run, Verdict(Outcome.TIMED_OUT, reason, now), now)
+    return run
+
+
+def _end(run: Run, verdict: Verdict, now: float) -> Run:
+    return replace(run, state=transition(run.state, State.STOPPING), verdict=verdict, ended_at=now)
+
+
+def refuse(run: Run, reason: str, now: float) -> Run:
+    """The run, ended because it can never be launched."""
+    return _end(run, Verdict(Outcome.REFUSED, reason, now), now)
+
+
+def _at_work(run: Run, node: Node, presumed: attempt.Presumption, retries: int, now: float) -> Advance:
+    if node.result:
+        verdict = attempt.of_result(node.result)
+    else:
+        finished = node.report is not None and node.report.finished
+        if now < presumed.at:
+            return Advance(_progressed(run, node), seek_result=finished)
+        if node.result_sought_at is None or node.result_sought_at < presumed.at:
+            return Advance(_progressed(run, node), seek_result=True)
+        verdict = presumed.verdict
+    started = bool(node.report and Step.COMMAND in node.report.spans) or bool(
+        node.result and Step.COMMAND in node.result.spans
+    )
+    run = attempt.follow(run, verdict, retries, started, now)
+    return Advance(
+        replace(run, state=transition(run.state, State.STOPPING)),
+        replace(node, verdict=verdict),
+    )
+
+
+def _progressed(run: Run, node: Node) -> Run:
+    if node.report is None:
+        return run
+    executing = Step.COMMAND in node.report.spans
+    state = State.RUNNING if executing else State.PREPARING
+    return run if run.state is State.RUNNING else replace(run, state=transition(run.state, state))
+
+
+def _stopping(run: Run, held: Sequence[Held], now: float) -> Run:
+    if run.ended_at is None:
+        if run.stop:
+            return replace(run, verdict=Verdict(run.stop.outcome, run.stop.reason, now), ended_at=now)
+        if all(attempt.may_execute_again(each.node, each.machine) for each in held):
+            return replace(run, state=transition(run.state, State.QUEUED))
+        return run
+    if run.certain_at is None and all(_certain(each, now) for each in held):
+        return replace(run, certain_at=now)
+    return run
+
+
+def _certain(held: Held, now: float) -> bool:
+    machine = held.machine
+    return (
+        machine.ended_at is not None
+        or machine.state in ENDING
+        or machine.end_accepted_at is not None
+        or attempt.held_until(held.node, machine) > now
+    )
+
+
+def may_finish(run: Run, held: Sequence[Held]) -> bool:
+    """Whether nothing is left but to write the receipt: the run is over, its logs kept, its machines gone."""
+    return run.ended_at is not None and all(
+        each.node.archived_at is not None and each.machine.ended_at is not None for each in held
+    )
+
+
+def finish(run: Run, now: float) -> Run:
+    """The run, done."""
+    return replace(run, state=transition(run.state, State.DONE), certain_at=run.certain_at or now, done_at=now)
+
+
+def wanted_end(run: Run, held: Held, now: float) -> str:
+    """Why the node's machine must end now, or nothing."""
+    if held.node.verdict is None or attempt.held_until(held.node, held.machine) > now:
+        return ""
+    return f"attempt {held.node.attempt} of run {run.id[:12]} {held.node.verdict.outcome}"
+
+
+def orders(run: Run) -> Orders:
+    """What the run's machine is to be told."""
+    return Orders(run.stop, run.followed_until)

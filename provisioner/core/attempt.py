@@ -1,0 +1,164 @@
+"""How attempts end, and what follows: the outcome table as pure functions.
+
+Silence is not death. Without a result, an attempt ends only at the deadlines of `presume`, and only
+after its mailbox was asked once more. And it is no silence while it is we who cannot hear.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from provisioner.core.launch import Ending
+from provisioner.core.recipe import Limits
+from provisioner.core.record import KnownMachine, Node, Run, Verdict
+from provisioner.core.work import Outcome, Result, Step
+
+#: Infrastructure may end this many attempts of a run before a command first starts, and after.
+LOST_BEFORE_START = 5
+LOST_AFTER_START = 20
+#: A machine that does not keep its own limits is ended a minute after them.
+MARGIN = 60.0
+#: No word for eighteen heartbeats: worth a question to the cloud, and no more than that.
+SILENT = 180.0
+#: Of so many machines at least, more than this share silent at once: it is rather us who are deaf.
+FEWEST, SHARE = 5, 0.2
+#: After we could not hear, machines get so long to say again what they have said.
+HEARING = 60.0
+#: Waits between infrastructure attempts, in seconds; the last one repeats.
+BACKOFF = (0.0, 5.0, 15.0, 60.0)
+
+
+@dataclass(frozen=True)
+class Presumption:
+    """The verdict that falls due at `at` if no result is found then."""
+
+    at: float
+    verdict: Verdict
+
+
+def is_silent(node: Node, now: float) -> bool:
+    """Whether a machine that reported once has not been heard for long."""
+    return node.verdict is None and node.reported_at is not None and now > node.reported_at + SILENT
+
+
+def are_we_deaf(nodes: Sequence[Node], now: float) -> bool:
+    """Whether so many machines are silent at once that the fault is likely ours."""
+    reporting = [node for node in nodes if node.verdict is None and node.report is not None]
+    silent = sum(is_silent(node, now) for node in reporting)
+    return len(reporting) >= FEWEST and silent > SHARE * len(reporting)
+
+
+def of_result(result: Result) -> Verdict:
+    return Verdict(result.outcome, result.reason, result.at, result.exit_code, result.step)
+
+
+def presume(run: Run, node: Node, machine: KnownMachine, limits: Limits, deaf_at: float = 0.0) -> Presumption:
+    """What is to be said of a node that leaves no result, and from when on.
+
+    `deaf_at` is when reports last could not be read.
+    """
+    return min(_presumptions(run, node, machine, limits, deaf_at), key=lambda presumption: presumption.at)
+
+
+def _presumptions(run: Run, node: Node, machine: KnownMachine, limits: Limits, deaf_at: float) -> list[Presumption]:
+    born = machine.launch_time or machine.bound_at
+    step = node.report.step if node.report else Step.BOOT
+
+    def due(at: float, outcome: Outcome, reason: str) -> Presumption:
+        return Presumption(at, Verdict(outcome, reason, at, step=step))
+
+    def silent(at: float, outcome: Outcome, reason: str) -> Presumption:
+        return due(max(at, deaf_at + HEARING), outcome, reason)
+
+    found = [due(born + limits.lifetime + MARGIN, Outcome.LOST, "the machine outlived its lifetime in silence")]
+    if machine.ended_at is not None:
+        found.append(_of_ended(run, node, machine, machine.ended_at, step))
+    if run.stop and node.work_put_at is None:
+        found.append(due(run.stop.at, run.stop.outcome, f"{run.stop.reason}; no work was begun"))
+    if run.stop and node.stop_put_at is not None:
+        at = node.stop_put_at + limits.stop_grace + MARGIN
+        found.append(due(at, run.stop.outcome, f"{run.stop.reason}; the machine did not answer and was ended"))
+    if machine.impaired_at is not None and is_silent(node, machine.impaired_at):
+        reason = "the machine fell silent, and its status checks fail"
+        found.append(silent(machine.impaired_at, Outcome.LOST, reason))
+    if node.report is None:
+        reason = f"the machine did not report within {limits.boot:.0f} s of its launch (no route to S3?)"
+        found.append(silent(born + limits.boot, Outcome.LOST, reason))
+    elif node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:
+        # The machine's clock need not be ours: its report tells both times of one moment.
+        began = span.began + node.reported_at - node.report.at
+        limit = _limit(step, limits)
+        if limit is not None:
+            outcome = Outcome.LOST if step in (Step.PULL, Step.CLONE) else Outcome.TIMED_OUT
+            reason = f"{step} passed its limit of {limit:.0f} s, and the machine did not end it"
+            found.append(silent(began + limit + limits.stop_grace + MARGIN, outcome, reason))
+    return found
+
+
+def _limit(step: Step, limits: Limits) -> float | None:
+    per_step = {
+        Step.PULL: limits.pull,
+        Step.CLONE: limits.pull,
+        Step.SETUP: limits.setup,
+        Step.COMMAND: limits.runtime,
+    }
+    return per_step.get(step)
+
+
+def _of_ended(run: Run, node: Node, machine: KnownMachine, at: float, step: Step) -> Presumption:
+    outcome, reason = Outcome.LOST, f"the machine ended without a result ({machine.reason or 'no reason given'})"
+    if run.stop:
+        outcome, reason = run.stop.outcome, run.stop.reason
+    elif machine.ending is Ending.INTERRUPTED or (node.report and node.report.notice):
+        outcome, reason = Outcome.INTERRUPTED, "the spot machine was taken away"
+    elif machine.ending is Ending.MISCONFIGURED and node.report is None:
+        outcome, reason = Outcome.REFUSED, f"the machine could not start: {machine.reason}"
+    elif machine.end_wanted_for:
+        reason = f"the machine was ended: {machine.end_wanted_for}"
+    return Presumption(at, Verdict(outcome, reason, at, step=step))
+
+
+def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float) -> Run:
+    """The run after its attempt's verdict: final (`ended_at` set), or with the time of the next try."""
+    if run.stop and verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED):
+        # There would have been a next attempt: it is the stop that ends the run.
+        verdict = replace(verdict, outcome=run.stop.outcome, reason=run.stop.reason)
+    run = replace(run, verdict=verdict, ever_started=run.ever_started or started)
+    if run.stop or verdict.outcome in (
+        Outcome.SUCCEEDED,
+        Outcome.CANCELLED,
+        Outcome.TIMED_OUT,
+        Outcome.REFUSED,
+    ):
+        return replace(run, ended_at=now)
+    if verdict.outcome is Outcome.FAILED:
+        if run.retries_used >= retries:
+            return replace(run, ended_at=now)
+        return replace(run, retries_used=run.retries_used + 1, next_try_at=now)
+    if run.ever_started:
+        run = replace(run, lost_after_start=run.lost_after_start + 1)
+        spent, cap = run.lost_after_start, LOST_AFTER_START
+    else:
+        run = replace(run, lost_before_start=run.lost_before_start + 1)
+        spent, cap = run.lost_before_start, LOST_BEFORE_START
+    if spent >= cap:
+        reason = f"{verdict.reason}; given up after {spent} attempts that infrastructure ended"
+        return replace(run, verdict=replace(verdict, reason=reason), ended_at=now)
+    wait = 0.0 if verdict.outcome is Outcome.INTERRUPTED else BACKOFF[min(spent, len(BACKOFF)) - 1]
+    return replace(run, next_try_at=now + wait)
+
+
+def may_execute_again(node: Node, machine: KnownMachine) -> bool:
+    """Whether the old attempt's command surely executes no more: a result, or a machine known to be gone."""
+    return node.result is not None or machine.ended_at is not None
+
+
+def held_until(node: Node, machine: KnownMachine) -> float:
+    """Until when a finished machine is better left to the cloud: an interruption in its first hour is free.
+
+    (EC2 User Guide, "Billing for interrupted Spot Instances".) Three minutes after the notice's
+    time we end it ourselves. 0 when there is no such notice.
+    """
+    notice = (node.result and node.result.notice) or (node.report and node.report.notice)
+    if notice and machine.launch_time is not None and notice.at < machine.launch_time + 3600:
+        return notice.at + 180
+    return 0.0

@@ -1,0 +1,249 @@
+"""The kinds of field that a recipe has: each says what it takes, and what would be right.
+
+A document's scalars come as text (see `source`), so the JSON Schema of a kind takes the other
+scalars too where their text would do.
+"""
+
+import json
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_after_validator_function, no_info_before_validator_function
+
+from provisioner.core import duration
+
+#: Bytes of one string that Linux hands to a new process (MAX_ARG_STRLEN of execve(2)), less the final NUL.
+LONGEST_ARGUMENT = (128 << 10) - 1
+#: A month: longer than any run should be, short enough that a slip of the keyboard has an end.
+_LONGEST = 30 * 86400.0
+_SCALAR = ["string", "number", "boolean"]
+#: YAML 1.1's truths, but for a lone `y` and `n` (yaml.org/type/bool.html).
+_YES = tuple(writing for word in ("true", "yes", "on") for writing in (word, word.title(), word.upper()))
+NO = tuple(writing for word in ("false", "no", "off") for writing in (word, word.title(), word.upper()))
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """What a field takes beyond its type: `check` returns the value, or raises ValueError with what is right."""
+
+    check: Callable[[Any], Any]
+    #: The JSON Schema; empty: that of the type.
+    schema: dict[str, Any]
+    #: The check sees the value as it was written, rather than as its type made it.
+    first: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        wrap = no_info_before_validator_function if self.first else no_info_after_validator_function
+        return wrap(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return self.schema or handler(schema)
+
+
+def matching(pattern: str, right: str) -> Kind:
+    """Text that fits `pattern` whole."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(right)
+        return text
+
+    return Kind(check, {"type": _SCALAR, "pattern": f"^{pattern}$", "description": right})
+
+
+def later(reason: str, *harmless: Any) -> Kind:
+    """A field that this version knows and refuses, unless it says what would happen anyway."""
+    accepted = [None, *harmless]
+
+    def check(value: Any) -> None:
+        if value not in accepted:
+            raise ValueError(f"not in this version: {reason}")
+
+    return Kind(check, {"enum": accepted, "description": f"Not in this version: {reason}"}, first=True)
+
+
+#: What another server filled in, and what comes back with the recipe that it gave.
+Ignored = Annotated[None, Kind(lambda _: None, {"description": "Read-only: ignored."}, first=True)]
+
+
+def picked(key: str, ignorable: frozenset[str], otherwise: str) -> Kind:
+    """Text, or a mapping that holds it under `key` and nothing else of meaning."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if not {key} <= value.keys() <= {key} | ignorable:
+            raise ValueError(otherwise)
+        return value[key]
+
+    properties: dict[str, Any] = {name: {} for name in sorted(ignorable)} | {key: {"type": _SCALAR}}
+    mapping = {"type": "object", "properties": properties, "required": [key], "additionalProperties": False}
+    return Kind(check, {"anyOf": [{"type": _SCALAR}, mapping]}, first=True)
+
+
+def _flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if value not in (*_YES, *NO):
+        raise ValueError("write true or false")
+    return value in _YES
+
+
+def _count(value: Any) -> Any:
+    if isinstance(value, str | int) and not re.fullmatch("[0-9]{1,9}", str(value)):
+        raise ValueError("write a whole number, 0 or more")
+    return value
+
+
+def _text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it may not hold a NUL character")
+    return text
+
+
+def _argument(text: str) -> str:
+    if len(text.encode()) > LONGEST_ARGUMENT:
+        raise ValueError("it may not be longer than the 128 KiB that Linux hands to a process")
+    return text
+
+
+def _variable_value(value: Any) -> Any:
+    if value is None:
+        raise ValueError('write "" for an empty value')
+    return value
+
+
+def _command(value: Any) -> Any:
+    listed = isinstance(value, list)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            listed = isinstance(json.loads(value), list)
+        except ValueError:
+            listed = False  # The shell's own `[`.
+    if listed:
+        raise ValueError("not in this version: a list of commands; write one shell line")
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("write the shell line to run")
+    return value
+
+
+def _path(text: str) -> str:
+    if not text or not text.isprintable() or set(text) & set(":,"):
+        raise ValueError("a path may not be empty, nor hold ':', ',' or control characters")
+    if ".." in text.split("/"):
+        raise ValueError("a path may not hold '..'")
+    # POSIX leaves open what two leading slashes mean; here they are one.
+    path = posixpath.normpath(re.sub("^//+", "/", text))
+    if path == "/" or re.match("/(proc|sys|dev)(/|$)", path):
+        raise ValueError("not a folder that a job may take over")
+    return path
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("write an absolute path")
+    return path
+
+
+def repository_name(url: str) -> str:
+    """The folder that git itself would clone `url` into."""
+    return posixpath.basename(re.split("[?#]", url)[0].rstrip("/").removesuffix("/.git")).removesuffix(".git")
+
+
+def _repository_url(text: str) -> str:
+    if re.match(r"(git\+)?ssh(\+git)?://|(?![a-z+]+://)[^/\s]+:", text):
+        raise ValueError("private repositories come later; here a public http(s), git or file URL is right")
+    if not re.fullmatch(r"(https?|git)://[^/\s]+/\S+|file:///\S+", text) or not text.isprintable():
+        raise ValueError("write a public http(s), git or file URL")
+    if "@" in text.split("/")[2]:
+        raise ValueError("a recipe holds no credentials; private repositories come later")
+    if repository_name(text) in ("", ".", ".."):
+        raise ValueError("the URL does not end in a repository's name")
+    return text
+
+
+def _seconds(value: Any, at_most: float) -> float:
+    seconds = duration.seconds(value if isinstance(value, str) else "")
+    if seconds > at_most:
+        raise ValueError(f"write at most {duration.text(at_most)}")
+    return seconds
+
+
+def lasting(at_most: float = _LONGEST) -> Kind:
+    """A duration: text in documents, seconds inside."""
+    schema = {"type": "string", "pattern": f"^{duration.PATTERN}$"}
+    return Kind(lambda value: _seconds(value, at_most), schema, first=True)
+
+
+def _seconds_or_never(value: Any) -> float | None:
+    try:
+        return None if value == "never" else _seconds(value, _LONGEST)
+    except ValueError as error:
+        raise ValueError(f"{error}, or never") from error
+
+
+#: As a document writes it: what is loaded again is what was dumped.
+Duration = Annotated[float, PlainSerializer(duration.text, return_type=str)]
+#: None is `never`.
+DurationOrNever = Annotated[
+    float | None,
+    Kind(_seconds_or_never, {"type": "string", "pattern": f"^({duration.PATTERN}|never)$"}, first=True),
+    PlainSerializer(lambda value: "never" if value is None else duration.text(value), return_type=str),
+]
+
+Text = Annotated[str, Kind(_text, {"type": _SCALAR})]
+Flag = Annotated[bool, Kind(_flag, {"enum": [True, False, *_YES, *NO]}, first=True)]
+Count = Annotated[
+    int, Kind(_count, {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": 0}, first=True)
+]
+
+Name = Annotated[
+    str, matching("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", "use letters, digits and inner hyphens, at most 63")
+]
+_IDENTITY = "[a-z0-9]([a-z0-9-]{0,37}[a-z0-9])?"
+OwnerName = Annotated[
+    str,
+    matching(f"({_IDENTITY}/)?{_IDENTITY}", "write org/identity or identity: lower-case letters, digits, hyphens"),
+]
+#: As Docker's reference grammar has it. No reference begins with a hyphen: none is ever taken for an option.
+ImageUri = Annotated[
+    str,
+    matching(
+        r"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+        r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+        "write an image as docker pull takes it: [host/]name[:version]",
+    ),
+]
+InstanceType = Annotated[str, matching(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "write an EC2 instance type, such as g5.xlarge")]
+Zone = Annotated[
+    str, matching("[a-z]{2}(-[a-z]+)+-[0-9](-[a-z]+-[0-9])?[a-z]", "write an availability zone, such as us-east-1a")
+]
+VariableName = Annotated[
+    str, matching("[A-Za-z_][A-Za-z0-9_]*", "use letters, digits and _ in a variable's name, and no digit first")
+]
+#: Any text that one process can be given; numbers and truths keep the writing they came in.
+VariableValue = Annotated[
+    str,
+    AfterValidator(_text),
+    AfterValidator(_argument),
+    Kind(_variable_value, {"type": _SCALAR}, first=True),
+]
+Command = Annotated[
+    str,
+    AfterValidator(_text),
+    AfterValidator(_argument),
+    Kind(_command, {"type": _SCALAR, "minLength": 1}, first=True),
+]
+#: Normalized: no `..`, no doubled slash.
+Path = Annotated[str, Kind(_path, {"type": _SCALAR, "minLength": 1})]
+AbsolutePath = Annotated[str, AfterValidator(_path), Kind(_absolute, {"type": "string", "pattern": "^/"})]
+RepositoryUrl = Annotated[str, Kind(_repository_url, {"type": "string", "pattern": "^(https?|git|file)://"})]
+#: What git-check-ref-format(1) allows, roughly, and never an option.
+Reference = Annotated[
+    str, matching(r"(?!-)(?!.*(\.\.|@\{))[^\s\x00-\x20~^:?*\[\\\x7f]+", "write a branch, a tag or a commit")
+]

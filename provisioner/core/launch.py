@@ -1,0 +1,211 @@
+"""What is asked of the cloud, and what it answers: offers, templates, launches, machines.
+
+Times are Unix seconds, durations seconds, prices US dollars an hour, sizes as their names say.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from provisioner.core.errors import CloudError
+
+#: The tags every machine carries from its creation.
+INSTALLATION_TAG = "provision:installation"
+LAUNCH_TAG = "provision:launch"
+LIFETIME_TAG = "provision:lifetime"
+OWNER_TAG = "provision:owner"
+JOB_TAG = "provision:job"
+
+
+class Market(StrEnum):
+    SPOT = "spot"
+    ON_DEMAND = "on-demand"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One way to have a machine."""
+
+    market: Market
+    instance_type: str
+    zone: str
+
+    def __str__(self) -> str:
+        return f"{self.market} {self.instance_type} in {self.zone}"
+
+
+@dataclass(frozen=True)
+class Price:
+    """Dollars an hour of one offer; there is no Price where it is not known."""
+
+    dollars: float
+    #: Where the figure comes from, and when it was true.
+    source: str
+    at: float
+
+
+@dataclass(frozen=True)
+class InstanceType:
+    """What the cloud says of a type."""
+
+    name: str
+    #: As the cloud names it: `x86_64`, `arm64`.
+    architecture: str
+    gpus: int
+    vcpus: int
+    memory_mib: int
+    #: The zones of the region that offer it and in which the installation has a subnet.
+    zones: tuple[str, ...]
+    spot: bool
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What can be launched here: types by name, and a price for each offer that has a known one."""
+
+    types: Mapping[str, InstanceType]
+    #: One subnet for each zone: a fleet cannot span two subnets of a zone.
+    subnets: Mapping[str, str]
+    prices: Mapping[Offer, Price]
+    at: float
+
+
+@dataclass(frozen=True)
+class Image:
+    """A machine image; the root device's name differs from image to image."""
+
+    id: str
+    root_device: str
+    architecture: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """An instance profile and the unique id of its role: the first half of a mailbox id."""
+
+    name: str
+    arn: str
+    role_id: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """What the machines of a launch have in common; offers are not part of it."""
+
+    image: Image
+    profile_arn: str
+    security_groups: tuple[str, ...]
+    disk_gib: int
+    #: MIME text, at most 16 KB, and without secrets.
+    user_data: str
+    #: `none` never uses a capacity reservation, `open` uses any that matches.
+    capacity_reservation: str = "none"
+    #: The unique id of the profile's role: the first half of its machines' mailbox ids.
+    role_id: str = ""
+
+    @property
+    def name(self) -> str:
+        """The template's name, made from its content, so that two contents never share a name."""
+        content = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return f"provision-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """One call for `count` machines; stored whole before it is made, and replayed as it is."""
+
+    #: The launch's id, which is also its client token: at most 64 ASCII characters.
+    token: str
+    template: Template
+    market: Market
+    #: Never empty: an empty override list would launch in the default VPC.
+    offers: tuple[Offer, ...]
+    subnets: Mapping[str, str]
+    count: int
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why one offer of an answered launch gave no machine; no offer: it concerns them all."""
+
+    error: CloudError
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True)
+class LaunchedMachine:
+    instance_id: str
+    offer: Offer
+
+
+@dataclass(frozen=True)
+class LaunchAnswer:
+    """What came of a launch, even if it is nothing: fewer machines than asked is an answer."""
+
+    machines: tuple[LaunchedMachine, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+
+class MachineState(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    SHUTTING_DOWN = "shutting-down"
+    TERMINATED = "terminated"
+
+
+#: No more billing and no way back (EC2 User Guide, "Instance lifecycle").
+ENDING = frozenset({MachineState.SHUTTING_DOWN, MachineState.TERMINATED})
+
+
+class Ending(StrEnum):
+    """What ended a machine, in the cloud's own account of it."""
+
+    #: The machine itself, or somebody with the right to: says nothing of the cloud.
+    ASKED = "asked"
+    INTERRUPTED = "interrupted"
+    NO_CAPACITY = "no capacity"
+    #: It will never start as it is, a denied disk key for one.
+    MISCONFIGURED = "misconfigured"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An instance as the cloud describes it."""
+
+    id: str
+    state: MachineState
+    offer: Offer
+    launch_time: float
+    tags: Mapping[str, str]
+    #: StateReason's code and message, and StateTransitionReason: why it is in this state.
+    reason_code: str = ""
+    reason: str = ""
+    #: What `reason_code` means; None while it lives.
+    ending: Ending | None = None
+    address: str = ""
+
+    @property
+    def launch(self) -> str:
+        return self.tags.get(LAUNCH_TAG, "")
+
+    @property
+    def lifetime(self) -> float | None:
+        """Seconds it may live from its launch time; None when the tag is missing or no number."""
+        text = self.tags.get(LIFETIME_TAG, "")
+        return float(text) if text.isascii() and text.isdigit() else None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Every machine of the installation, whole: a partial listing is an error, not a Listing."""
+
+    #: The cloud's own clock: the Date header of the (last) answer.
+    at: float
+    machines: tuple[Machine, ...]

@@ -1,0 +1,113 @@
+"""From what is wrong with a document to one error that a reader can act on."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from provisioner.core.errors import Invalid
+from provisioner.core.source import Path
+
+#: What would be right, by pydantic's name of the error.
+_RIGHT = {
+    "string_type": "write text",
+    "int_type": "write a whole number",
+    "dict_type": "write a mapping (name: value)",
+    "model_type": "write a mapping (name: value)",
+    "model_attributes_type": "write a mapping (name: value)",
+    "list_type": "write a list",
+    "tuple_type": "write a list",
+    "literal_error": "write {expected}",
+    "string_too_long": "write at most {max_length} characters",
+}
+
+
+def invalid(source: str, problems: Iterable[tuple[Path, str]], lines: Mapping[Path, int]) -> Invalid:
+    """One error for all problems, a line each: source, line, path, what is wrong."""
+    placed = sorted((_line(path, lines), _dotted(path), text) for path, text in problems)
+    return Invalid(
+        "\n".join(
+            f"{source}{f':{line}' if line else ''}: {path}{': ' if path else ''}{text}" for line, path, text in placed
+        )
+    )
+
+
+def told(error: ValidationError, model: type[BaseModel]) -> list[tuple[Path, str]]:
+    """Each of pydantic's errors by its path, in our words."""
+    levels = dict(_levels(model, ""))
+    return [_told(detail, levels) for detail in error.errors(include_url=False)]
+
+
+def _told(detail: ErrorDetails, levels: Mapping[str, list[str]]) -> tuple[Path, str]:
+    path = tuple(part for part in detail["loc"] if part != "[key]")
+    found = _found(detail["input"], path if path == detail["loc"] else ())
+    match detail["type"]:
+        case "missing":
+            return path, "missing"
+        case "extra_forbidden":
+            return path, f"unknown field{_meant(path, levels)}"
+        case "value_error":
+            return path, f"found {found}; {detail['ctx']['error']}"
+    context = detail.get("ctx", {})
+    right = _RIGHT.get(detail["type"])
+    return path, f"found {found}; {right.format(**context) if right else detail['msg']}"
+
+
+def _found(value: Any, path: Path) -> str:
+    """The value for a reader: short, and never a variable's value or a URL's password."""
+    match value:
+        case None:
+            return "nothing"
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case str() if "environment_variables" in path:
+            return "a value"
+    text = re.sub(r"//[^/]*@", "//***@", str(value))
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def _meant(path: Path, levels: Mapping[str, list[str]]) -> str:
+    name, parent = str(path[-1]), re.sub(r"\[[0-9]+]", "[]", _dotted(path[:-1]))
+    elsewhere = [level for level, names in levels.items() if name in names]
+    if elsewhere:
+        return f"; {name} belongs {f'in {elsewhere[0]}' if elsewhere[0] else 'at the top'}"
+    here = difflib.get_close_matches(name, levels.get(parent, []), 1)
+    if here:
+        return f"; did you mean {here[0]}?"
+    for level, names in levels.items():
+        if close := difflib.get_close_matches(name, names, 1):
+            return f"; did you mean {level}{'.' if level else ''}{close[0]}?"
+    return ""
+
+
+def _levels(model: type[BaseModel], at: str) -> Iterable[tuple[str, list[str]]]:
+    """The field names of a model and of the models in it, by their path."""
+    yield at, list(model.model_fields)
+    for name, info in model.model_fields.items():
+        inner = [info.annotation, *getattr(info.annotation, "__args__", ())]
+        for kind in inner:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                many = "" if kind is info.annotation else "[]"
+                yield from _levels(kind, f"{at}{'.' if at else ''}{name}{many}")
+
+
+def _line(path: Path, lines: Mapping[Path, int]) -> int:
+    """The line of the path, or of the nearest thing around it; 0 when nothing is known."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 0)
+
+
+def _dotted(path: Path) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_printable(part):.60}" for part in path)
+    return "".join(parts).removeprefix(".")
+
+
+def _printable(name: str) -> str:
+    """A problem stays on its line, and cannot steer a terminal."""
+    return name if name.isprintable() else repr(name)

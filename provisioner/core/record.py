@@ -1,0 +1,225 @@
+"""What the store remembers: jobs, runs, nodes, launches, machines, and why things happened.
+
+Every record is frozen; a change is a new value, saved against the `version` it was read at.
+Times are Unix seconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from provisioner.core.launch import Ending, LaunchRequest, MachineState, Offer, Price
+from provisioner.core.run import State, Waiting
+from provisioner.core.work import Outcome, Report, Result, Step, Stop
+
+
+@dataclass(frozen=True)
+class Job:
+    """The stored recipe of an owner; applying it again makes the next `revision`."""
+
+    id: str
+    owner: str
+    name: str
+    #: The recipe as `Recipe.dump` wrote it.
+    recipe: str
+    revision: int
+    created_at: float
+    applied_at: float
+    deleted_at: float | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One answer that a waiting run got."""
+
+    what: str
+    code: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why an attempt, or the run, ended."""
+
+    outcome: Outcome
+    #: One line for a reader.
+    reason: str
+    at: float
+    #: The process's own, where one ended.
+    exit_code: int | None = None
+    step: Step = Step.BOOT
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trigger of a job, frozen as it was triggered."""
+
+    id: str
+    job_id: str
+    job_name: str
+    job_revision: int
+    owner: str
+    recipe: str
+    created_at: float
+    state: State = State.QUEUED
+    #: With `idempotency_key`, the digest of what was asked, so that other inputs are a conflict.
+    idempotency_key: str = ""
+    inputs: str = ""
+    #: The number of the latest attempt that got a machine; 0 before the first.
+    attempt: int = 0
+    launch: str = ""
+    retries_used: int = 0
+    #: Attempts that infrastructure ended, before and after a command first started.
+    lost_before_start: int = 0
+    lost_after_start: int = 0
+    ever_started: bool = False
+    next_try_at: float = 0.0
+    #: Which of the recipe's markets the next launch tries first.
+    tier: int = 0
+    #: How many launches in a row gave no machine.
+    dry_launches: int = 0
+    waiting: Waiting | None = None
+    waiting_for: str = ""
+    tried: tuple[Tried, ...] = ()
+    stop: Stop | None = None
+    followed_until: float = 0.0
+    #: The latest attempt's verdict; final once `ended_at` is set.
+    verdict: Verdict | None = None
+    ended_at: float | None = None
+    #: The verdict stands and nothing of the run can go on being billed unnoticed.
+    certain_at: float | None = None
+    done_at: float | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class Node:
+    """One rank of one attempt, bound to its machine."""
+
+    id: str
+    run: str
+    attempt: int
+    rank: int
+    launch: str
+    #: The launch template's name: machines that never report are counted by it.
+    template: str
+    instance_id: str
+    box: str
+    bound_at: float
+    #: The lease's epoch under which it was bound.
+    epoch: int
+    work_put_at: float | None = None
+    #: The digest of the orders last put; empty when none were.
+    orders: str = ""
+    #: When the machine was told to stop: its grace counts from there.
+    stop_put_at: float | None = None
+    report: Report | None = None
+    reported_at: float | None = None
+    result: Result | None = None
+    #: When the mailbox was last asked for a result, after the machine's end was seen.
+    result_sought_at: float | None = None
+    verdict: Verdict | None = None
+    archived_at: float | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class KnownMachine:
+    """A machine of a launch of ours: the obligation to end it never expires."""
+
+    id: str
+    launch: str
+    offer: Offer
+    bound_at: float
+    state: MachineState = MachineState.PENDING
+    launch_time: float | None = None
+    #: When a listing last showed it; None until one does.
+    seen_at: float | None = None
+    reason_code: str = ""
+    reason: str = ""
+    ending: Ending | None = None
+    #: When its status checks were first seen to fail, while it was silent.
+    impaired_at: float | None = None
+    #: When a listing first showed it shutting down (billing has stopped), and terminated.
+    ending_at: float | None = None
+    ended_at: float | None = None
+    end_wanted_at: float | None = None
+    end_wanted_for: str = ""
+    end_asked_at: float | None = None
+    end_accepted_at: float | None = None
+    price: Price | None = None
+    console: str = ""
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class Held:
+    """A node and the machine it is bound to."""
+
+    node: Node
+    machine: KnownMachine
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch, stored whole before its call is made; open until an answer is recorded."""
+
+    request: LaunchRequest
+    runs: tuple[str, ...]
+    created_at: float
+    #: When it was last sent.
+    sent_at: float | None = None
+    #: When the list by tag first was asked, after the token became useless.
+    listed_at: float | None = None
+    closed_at: float | None = None
+    #: What came of it, in one line.
+    result: str = ""
+    version: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.request.token
+
+
+@dataclass(frozen=True)
+class Drought:
+    """An offer, or a whole type of a market (empty zone), known to be dry until a time."""
+
+    market: str
+    instance_type: str
+    zone: str
+    until: float
+    strikes: int
+    code: str = ""
+    version: int = 0
+
+    @property
+    def id(self) -> str:
+        return f"{self.market}/{self.instance_type}/{self.zone}"
+
+
+@dataclass(frozen=True)
+class TemplateHealth:
+    """How many machines in a row of one template never reported."""
+
+    id: str
+    failures: int = 0
+    reason: str = ""
+    #: The next time one probe launch is allowed, once the template is stopped.
+    probe_at: float = 0.0
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a run's story."""
+
+    id: str
+    run: str
+    at: float
+    text: str
+    detail: Mapping[str, str] = field(default_factory=dict)
+    version: int = 0
+
+
+Record = Job | Run | Node | KnownMachine | Launch | Drought | TemplateHealth | Event

@@ -1,0 +1,151 @@
+"""YAML text (JSON is a subset of it) to plain values that remember the line they stood on.
+
+Scalars stay the text that the user wrote, but for null: the field that takes one decides whether
+it is a number or a truth. So `reference: 2024`, `VERSION: 1.10` and `COUNTRY: no` keep their text.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from provisioner.core.errors import Invalid
+
+Path = tuple[str | int, ...]
+
+#: Bytes; ten times the longest recipe with a start script that we have seen.
+LARGEST = 256 << 10
+#: Anchors multiply: what they expand to is bounded as well, so that nine lines are not a gigabyte.
+MOST_VALUES = 10_000
+DEEPEST = 20
+
+_STANDARD = "tag:yaml.org,2002:"
+_TYPES = ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "value")
+_TAGS = frozenset(_STANDARD + name for name in _TYPES)
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a text says: mappings, lists, strings and None; and the line of each by its path."""
+
+    value: Any
+    lines: Mapping[Path, int]
+
+
+def read(text: str | bytes, source: str) -> Document:
+    """The one document in `text`; raises Invalid with `source` and the line."""
+    text = _decoded(text, source)
+    # Tabs indent JSON, never YAML; a line of JSON cannot begin inside a string.
+    if text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
+        text = re.sub(r"^[ \t]+", lambda indent: " " * len(indent[0]), text, flags=re.MULTILINE)
+    try:
+        node = _Loader(text).get_single_node()
+        lines: dict[Path, int] = {}
+        return Document(_Walk(lines).value(node, (), 0) if node else None, lines)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise Invalid(f"{source}:{line}: {_explained(error)}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise Invalid(f"{source}:{line}: the character U+{ord(text[error.position]):04X} is not allowed") from error
+
+
+def _decoded(text: str | bytes, source: str) -> str:
+    if len(text) > LARGEST:
+        raise Invalid(f"{source}: larger than {LARGEST >> 10} KiB; a recipe should not carry data")
+    if isinstance(text, str):
+        return text
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise Invalid(f"{source}:{line}: not UTF-8 text: byte 0x{text[error.start]:02x}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes, and gives up on too many of them before they cost time."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._count = 0
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._count += 1
+        self._depth += 1
+        if self._count > MOST_VALUES:
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST_VALUES} values", problem_mark=self.get_mark())
+        if self._depth > DEEPEST:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {DEEPEST} levels", problem_mark=self.get_mark())
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+class _Walk:
+    """From nodes to values, noting lines, and counting what anchors expand to."""
+
+    def __init__(self, lines: dict[Path, int]) -> None:
+        self._lines = lines
+        self._values = 0
+        self._characters = 0
+
+    def value(self, node: yaml.Node, path: Path, depth: int) -> Any:
+        self._lines.setdefault(path, node.start_mark.line + 1)
+        self._values += 1
+        if self._values > MOST_VALUES or depth > DEEPEST:
+            raise _wrong(node, "its anchors expand to too much")
+        if node.tag not in _TAGS:
+            raise _wrong(node, f"the tag {node.tag.replace(_STANDARD, '!!')!r:.60} is not known here")
+        match node:
+            case yaml.MappingNode():
+                return dict(self._pairs(node, path, depth))
+            case yaml.SequenceNode():
+                return [self.value(item, (*path, index), depth + 1) for index, item in enumerate(node.value)]
+            case _:
+                return self._scalar(node)
+
+    def _pairs(self, node: yaml.MappingNode, path: Path, depth: int) -> Iterator[tuple[str, Any]]:
+        seen: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == f"{_STANDARD}merge":
+                raise _wrong(key_node, "merge keys (<<) are not read; write the fields out")
+            key = self._scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+            if key is None:
+                raise _wrong(key_node, "a key must be a word")
+            if key in seen:
+                raise _wrong(key_node, f"{key!r:.60} is there twice, first on line {seen[key]}")
+            seen[key] = key_node.start_mark.line + 1
+            self._lines[(*path, key)] = seen[key]
+            yield key, self.value(value_node, (*path, key), depth + 1)
+
+    def _scalar(self, node: yaml.Node) -> str | None:
+        if node.tag == f"{_STANDARD}null":
+            return None
+        self._characters += len(node.value)
+        if self._characters > LARGEST:
+            raise _wrong(node, "its anchors expand to too much")
+        try:
+            # JSON writes what is outside the BMP as a pair of surrogates; YAML reads them as two characters.
+            return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise _wrong(node, "half of a surrogate pair is no character") from error
+
+
+def _wrong(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
+def _explained(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or "not YAML"
+    if "\\t" in problem:
+        return "a tab; YAML indents with spaces"
+    if error.context == "expected a single document in the stream":
+        return "a second document begins here; a recipe is one document"
+    if problem == "mapping values are not allowed here":
+        return "not YAML: a mapping cannot begin here (wrong indentation, or a value with ': ' that needs quotes)"
+    if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError | yaml.composer.ComposerError):
+        return f"not YAML: {problem}" + (f" {error.context}" if error.context else "")
+    return problem

@@ -1,0 +1,298 @@
+"""What the control plane and the agent say to each other, and under which keys of the bucket.
+
+The agent ships alone and must import on Python 3.10, so this module is standard library only.
+Times are Unix seconds as floats, durations are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+from provisioner.core.errors import Invalid
+
+T = TypeVar("T")
+
+STREAMS = ("system", "setup", "output")
+#: What JSON's numbers hold exactly (RFC 8259, section 6); larger ones would only overflow what is made of them.
+LARGEST_NUMBER = 2**53
+
+
+class Outcome(str, Enum):
+    """Why a run ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    INTERRUPTED = "interrupted"
+    LOST = "lost"
+    REFUSED = "refused"
+
+    __str__ = str.__str__
+
+
+class Step(str, Enum):
+    """Where in its work a node is; the order of the members is the order in time."""
+
+    BOOT = "boot"
+    PULL = "pull"
+    CLONE = "clone"
+    SETUP = "setup"
+    COMMAND = "command"
+    LOGS = "logs"
+
+    __str__ = str.__str__
+
+
+class Engine(str, Enum):
+    """What runs the job; `process` (no container) is for rehearsals alone."""
+
+    CONTAINER = "container"
+    PROCESS = "process"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A public git repository and the absolute folder it is checked out as."""
+
+    url: str
+    path: str
+    #: A branch, tag or commit; empty means the remote's default branch.
+    reference: str = ""
+    #: `branch`, `tag` or `commit`.
+    reference_type: str = "branch"
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """The resolved, plain description of one node's work; all that an agent ever knows of a job."""
+
+    run: str
+    attempt: int
+    rank: int
+    scale: int
+    job: str
+    job_id: str
+    owner: str
+    engine: Engine
+    image: str
+    #: How many GPUs the instance type promises; 0 asks for no GPU at all.
+    gpus: int
+    command: str
+    start_script: str
+    working_directory: str
+    environment: Mapping[str, str]
+    repositories: tuple[Repository, ...]
+    #: Limits of single steps, counted from when each begins.
+    pull_limit: float
+    setup_limit: float
+    runtime_limit: float
+    #: From SIGTERM to SIGKILL.
+    stop_grace: float
+    #: The machine's whole life, counted from its LaunchTime.
+    lifetime: float
+    heartbeat_interval: float = 10.0
+    #: Log bytes that may wait on the machine's disk; when it is full the job waits.
+    spool_limit: int = 2 << 30
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The control plane's wish that the work ends: as which outcome, and why in one line."""
+
+    outcome: Outcome
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the control plane wants of a machine now; the whole wish, each time."""
+
+    stop: Stop | None = None
+    #: Someone reads the log as it is written until then: ship every second.
+    followed_until: float = 0.0
+
+
+@dataclass(frozen=True)
+class Notice:
+    """The cloud's own announcement that it takes a spot machine away."""
+
+    #: When the machine goes.
+    at: float
+    #: When the agent read the notice.
+    seen: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """When a step began and, once it has, when it ended, by the machine's clock."""
+
+    began: float
+    ended: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A snapshot of a node's work: each report tells all, so a lost one costs nothing but time."""
+
+    sequence: int
+    at: float
+    #: The random id of this agent process.
+    process: str
+    step: Step
+    spans: Mapping[str, Span] = field(default_factory=dict)
+    #: Log bytes by stream: written by the job, and acknowledged by the bucket.
+    produced: Mapping[str, int] = field(default_factory=dict)
+    shipped: Mapping[str, int] = field(default_factory=dict)
+    notice: Notice | None = None
+    #: The result is in the mailbox.
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One acknowledged piece of a stream."""
+
+    offset: int
+    length: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StreamEnd:
+    """The EOF mark of a stream: its length, its checksum, and every chunk's."""
+
+    length: int
+    sha256: str
+    chunks: tuple[Chunk, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of the work order; written once, and nothing follows it."""
+
+    run: str
+    attempt: int
+    rank: int
+    process: str
+    outcome: Outcome
+    #: The step that decided the outcome.
+    step: Step
+    #: The process's own exit code (128 + s when signal s ended it); None where no process ended.
+    exit_code: int | None
+    #: One line for a reader.
+    reason: str
+    at: float
+    spans: Mapping[str, Span] = field(default_factory=dict)
+    streams: Mapping[str, StreamEnd] = field(default_factory=dict)
+    notice: Notice | None = None
+
+
+@dataclass(frozen=True)
+class Started:
+    """Put just before the command executes, so that no second process ever executes it."""
+
+    process: str
+    at: float
+
+
+def mailbox(role_id: str, instance_id: str) -> str:
+    """The machine's name in the bucket: its `aws:userid` (IAM User Guide, "Policy variables")."""
+    return f"{role_id}:{instance_id}"
+
+
+def work_key(box: str) -> str:
+    return f"machines/{box}/work"
+
+
+def orders_key(box: str) -> str:
+    return f"machines/{box}/orders"
+
+
+def started_key(box: str) -> str:
+    return f"machines/{box}/started"
+
+
+def result_key(box: str) -> str:
+    return f"machines/{box}/result"
+
+
+def log_prefix(box: str, stream: str) -> str:
+    return f"machines/{box}/log/{stream}/"
+
+
+def chunk_key(box: str, stream: str, offset: int) -> str:
+    """The key of the chunk that begins at `offset`; keys of a stream sort as its bytes do."""
+    return f"{log_prefix(box, stream)}{offset:015d}"
+
+
+def report_key(box: str, sequence: int) -> str:
+    return f"inbox/{box}/{sequence:010d}"
+
+
+def agent_key(sha256: str) -> str:
+    return f"agent/{sha256}.zip"
+
+
+def encode(message: object) -> bytes:
+    """Any message of this module as JSON bytes, keys sorted: equal messages are equal bytes."""
+    return json.dumps(dataclasses.asdict(message), sort_keys=True).encode()  # type: ignore[call-overload]
+
+
+def decode(kind: type[T], data: bytes) -> T:
+    """The message in `data`; fields this version does not know are passed over.
+
+    Raises Invalid when a field is missing or of another shape: the sender is untrusted.
+    """
+    try:
+        return typing.cast(T, _build(kind, json.loads(data, parse_constant=_no_number)))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Invalid(f"not a {kind.__name__}: {error}") from error
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number")
+
+
+@functools.cache
+def _fields(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _build(kind: Any, value: Any) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        some = next(arg for arg in args if arg is not type(None))
+        return None if value is None else _build(some, value)
+    if origin is tuple:
+        return tuple(_build(args[0], item) for item in _typed(list, value))
+    if origin is Mapping:
+        return {key: _build(args[1], item) for key, item in _typed(dict, value).items()}
+    if dataclasses.is_dataclass(kind):
+        make: Any = kind
+        fields, value = _fields(make), _typed(dict, value)
+        return make(**{name: _build(hint, value[name]) for name, hint in fields.items() if name in value})
+    if kind in (int, float):
+        number = value if kind is float and type(value) is int else _typed(kind, value)
+        if not abs(number) <= LARGEST_NUMBER:
+            raise ValueError("a number that large means nothing here")
+        return kind(number)
+    return kind(value) if issubclass(kind, Enum) else _typed(kind, value)
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    # Not isinstance: JSON's true is no number.
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, got {value!r:.80}")
+    return value

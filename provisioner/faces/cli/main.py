@@ -1,0 +1,113 @@
+"""The `provision` command: composes the others and turns every error into lines and an exit code."""
+
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+
+from provisioner.core.errors import ProvisionError
+from provisioner.faces.cli import acting, exits, jobs, rehearse, runs, screen
+
+#: In the order in which a newcomer meets them.
+COMMANDS = (
+    rehearse.rehearse,
+    jobs.apply,
+    jobs.jobs,
+    jobs.show,
+    jobs.delete,
+    jobs.schema,
+    runs.start,
+    runs.runs,
+    runs.status,
+    runs.logs,
+    runs.wait,
+    runs.stop,
+    runs.receipt,
+    acting.daemon,
+    acting.reap,
+    acting.takeover,
+)
+
+#: `\b` keeps the lines as they are.
+EPILOG = "\b\nThe exit code is the job's own where it has one. Where it has none:\n" + "\n".join(
+    f"  {code:<3}  {meaning}" for code, meaning in exits.MEANING.items()
+)
+
+app = typer.Typer(
+    name="provision",
+    help="Serverless GPU jobs on EC2: every start is a fresh machine, and every machine is given back.",
+    epilog=EPILOG,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    settings: Annotated[
+        str, typer.Option(metavar="FILE", help="The settings.  [default: $PROVISION_SETTINGS, ./provision.toml]")
+    ] = "",
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    context.obj |= {"settings": settings or None, "debug": debug}
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"provision {installed('provisioner')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """What a command comes to; every error has been told when this returns."""
+    told: dict[str, Any] = {}
+    try:
+        " ".join(arguments).encode()
+        code = app(args=arguments, standalone_mode=False, obj=told) or 0
+        sys.stdout.flush()
+        return code
+    except typer.Exit as exit:
+        return exit.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        screen.say("interrupted; `provision runs` lists what was started")
+        return exits.DETACHED
+    except (BrokenPipeError, SystemExit):
+        # Typer exits when a reader goes away. Nothing more can be printed, at the interpreter's end neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.UNREAD
+    except typer.TyperException as error:
+        context, text = getattr(error, "ctx", None), error.format_message().rstrip(".")
+        where = f" (see `{context.command_path} --help`)" if context else ""
+        if text.endswith(("--debug", "--settings")):
+            where = " here; it goes before the command"
+        screen.complain(f"{text}{where}")
+        return exits.INVALID
+    except UnicodeEncodeError:
+        screen.complain("an argument is not UTF-8 text")
+        return exits.INVALID
+    except Exception as error:  # noqa: BLE001 - whatever it is, its reader gets a line, not a traceback
+        if told.get("debug"):
+            traceback.print_exc()
+        if isinstance(error, ProvisionError):
+            screen.complain(str(error))
+        else:
+            screen.complain(f"a fault of ours: {error!r} (`provision --debug …` shows where)")
+        return exits.of_error(error)
+
+
+if __name__ == "__main__":
+    main()

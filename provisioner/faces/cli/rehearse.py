@@ -1,0 +1,159 @@
+"""rehearse: the whole system against the EC2 double, on this computer and for nothing."""
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from provisioner.core.errors import Invalid
+from provisioner.faces.cli import exits, log, screen, session, shapes
+from provisioner.faces.cli.waiting import wait_for
+from provisioner.ports.control import Control
+
+SETTINGS = """\
+# Made by `provision rehearse`: the double is this installation's cloud.
+installation = "rehearsal"
+region = "{region}"
+bucket = "{bucket}"
+subnets = {subnets}
+store = {store}
+owner = "rehearsal"
+
+[rehearsal]
+endpoint = "{url}"
+engine = "{engine}"
+"""
+
+
+def rehearse(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="YAML or JSON; - reads standard input.")
+    ] = None,
+    env: session.Env = None,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="FILE", help="What the cloud holds and does: see config/scenarios.")
+    ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Keep the cloud up for other commands.")] = False,
+    docker: Annotated[
+        bool, typer.Option("--docker", help="Run jobs in containers, on the engine at DOCKER_HOST.")
+    ] = False,
+    as_json: session.Json = False,
+) -> int:
+    """Run a recipe on a double of EC2, on this computer.
+
+    Cloud up, apply, start, log, receipt, cloud down; the exit code is the job's.
+    """
+    if (recipe is None) == (not serve):
+        raise typer.BadParameter("give a RECIPE, or --serve")
+    text = session.read_file(recipe) if recipe else ""
+    variables = session.variables(env)
+    try:
+        with _interruptible(), _cloud(scenario, docker) as (double, folder):
+            if serve:
+                _serve(double, folder, as_json=as_json)
+            os.environ.update(double.environment())
+            return _run(double, folder, text, recipe or "", variables, as_json=as_json)
+    except KeyboardInterrupt:
+        screen.say("the cloud is down, and nothing of it is left")
+        return 0 if serve else exits.DETACHED
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Whatever asks this process to end ends it in order, once: the cloud must come down."""
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(*_: object) -> None:
+        for number in asked:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in asked}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _cloud(scenario: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
+    try:
+        from provisioner.rehearsal import scenario as scenarios
+        from provisioner.rehearsal.double import Double
+        from provisioner.rehearsal.machines.light import LightHost
+    except ModuleNotFoundError as error:
+        raise Invalid(f"{error.name} is missing: pip install 'provisioner[rehearsal]'") from error
+    folder = Path(tempfile.mkdtemp(prefix="provision-rehearsal."))
+    try:
+        told = scenarios.load(Path(scenario)) if scenario else scenarios.Scenario()
+        host = LightHost(folder / "machines", docker=docker)
+        with Double(told, host) as double:
+            text = SETTINGS.format(
+                region=double.region,
+                bucket=f"{double.bucket}/{double.prefix}".rstrip("/"),
+                # A JSON string or list of strings is TOML as well.
+                subnets=json.dumps(list(double.account.subnets)),
+                store=json.dumps(str(folder / "store.db")),
+                url=double.url,
+                engine="container" if docker else "process",
+            )
+            (folder / "settings.toml").write_text(text)
+            yield double, folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(double: Any, folder: Path, text: str, source: str, env: Mapping[str, str], *, as_json: bool) -> int:
+    from provisioner import wiring
+    from provisioner.settings import load
+
+    service = wiring.service(load(str(folder / "settings.toml")))
+    try:
+        job = service.apply(text, source)
+        screen.say(f"rehearsing {job.owner}/{job.name} on a double of EC2: nothing is bought")
+        run = service.start(f"{job.owner}/{job.name}", env)
+        log.follow(service, run.id, aside=as_json)
+        # The receipt is final once the machine is listed as terminated.
+        service.drive(lambda: service.run(run.id).done_at is not None)
+        _tell(service, double, run.id, as_json=as_json)
+        return wait_for(service, [run.id])
+    finally:
+        service.close()
+
+
+def _tell(service: Control, double: Any, run: str, *, as_json: bool) -> None:
+    written, receipt = double.written(), service.receipt(run)
+    alive = [one.id for one in double.alive()]
+    if as_json:
+        objects = {key: shapes.data(data) for key, data in written.items()}
+        shown = {"run": shapes.run(service.run(run)), "receipt": shapes.receipt(receipt)}
+        screen.put_json({**shown, "objects": objects, "alive": alive})
+        return
+    for key, data in written.items():
+        print(f"\n{screen.plain(key)}:\n{data[:2000].decode(errors='replace')}")
+    print()
+    screen.receipt(receipt)
+    print(f"\nmachines alive: {', '.join(alive) or 'none'}", flush=True)
+
+
+def _serve(double: Any, folder: Path, *, as_json: bool) -> NoReturn:
+    environment = {**double.environment(), "PROVISION_SETTINGS": str(folder / "settings.toml")}
+    if as_json:
+        screen.put_json({"environment": environment})
+    else:
+        for name, value in environment.items():
+            print(f"export {name}={shlex.quote(value)}")
+        sys.stdout.flush()
+    screen.say("the cloud is up; paste these lines into another terminal. Ctrl-C takes it down")
+    while True:
+        signal.pause()

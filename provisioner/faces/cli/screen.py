@@ -1,0 +1,163 @@
+"""How things look on a terminal: tables on standard output, everything said on standard error."""
+
+import datetime as dt
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from provisioner.core.receipt import Receipt
+from provisioner.core.record import Job, Run
+from provisioner.core.run import State
+from provisioner.ports.control import Status
+
+#: To the line's beginning, and erase it (ECMA-48, EL).
+ERASE = "\r\x1b[K"
+
+
+def plain(text: str) -> str:
+    """The text in one line that cannot steer a terminal: parts of it come from jobs, machines and servers."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
+
+def say(text: str) -> None:
+    """A line for the reader, never mixed into a command's output."""
+    print(plain(text), file=sys.stderr, flush=True)
+
+
+def complain(text: str) -> None:
+    """An error: a line, or one for each thing that is wrong."""
+    for line in text.splitlines():
+        say(f"provision: {line}")
+
+
+def put_json(value: Any, *, indent: int | None = 2) -> None:
+    print(json.dumps(value, indent=indent), flush=True)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their content, as Docker prints them: good for eyes and for awk."""
+    lines = [list(heads), *[list(row) for row in rows]]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(heads))]
+    for line in lines:
+        print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def jobs(items: Sequence[Job]) -> None:
+    if not items:
+        say("no jobs; `provision apply FILE` makes one")
+    table(("JOB", "REVISION", "APPLIED", "MACHINE"), [_job(job) for job in items])
+
+
+def _job(job: Job) -> Sequence[str]:
+    spec = json.loads(job.recipe)["spec"]
+    market = "spot" if spec["use_spot_instance"] else "on-demand"
+    return f"{job.owner}/{job.name}", str(job.revision), date(job.applied_at), f"{market} {spec['instance_type']}"
+
+
+def ago(at: float, now: float) -> str:
+    return f"{duration(now - at)} ago"
+
+
+def duration(seconds: float) -> str:
+    """Short, and exact enough to act on: 12 s, 3 min 5 s, 2 h 10 min, 5 d 3 h."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def phase(run: Run, now: float | None) -> str:
+    """What the run is doing, in a line; a queued one says why it waits and, told the time, until when."""
+    if run.ended_at is not None and run.verdict:
+        return f"{run.state}: {run.verdict.outcome}, {run.verdict.reason}"
+    text = f"{run.state}, attempt {run.attempt}" if run.attempt > 1 else str(run.state)
+    if run.stop:
+        return f"{text}, {run.stop.reason}"
+    if run.state is State.QUEUED and run.waiting:
+        text += f", {run.waiting}: {run.waiting_for}"
+        if now is not None:
+            text += f"; next try in {duration(run.next_try_at - now)}" if run.next_try_at > now else "; trying now"
+    return text
+
+
+def runs(items: Sequence[Run], now: float) -> None:
+    if not items:
+        say("no runs; `provision start JOB` makes one")
+    table(
+        ("RUN", "JOB", "CREATED", "STATE"),
+        [
+            (run.id[:12], f"{run.owner}/{run.job_name}", ago(run.created_at, now), plain(phase(run, now)))
+            for run in items
+        ],
+    )
+
+
+def status(item: Status, now: float) -> None:
+    run = item.run
+    print(f"run {run.id} of {run.owner}/{run.job_name}, created {date(run.created_at)}")
+    print(plain(phase(run, now)))
+    for tried in run.tried:
+        print(plain(f"  tried {tried.what}: {tried.code} at {clock(tried.at)}"))
+    machines = {machine.id: machine for machine in item.machines}
+    for node in item.nodes:
+        machine = machines[node.instance_id]
+        heard = ""
+        if node.verdict is None:
+            heard = f", heard from {ago(node.reported_at, now)}" if node.reported_at else ", not heard from yet"
+        print(f"attempt {node.attempt}: {machine.id} ({machine.offer}) {machine.state}{heard}")
+    print()
+    for event in item.events:
+        print(plain(f"{clock(event.at)}  {event.text}"))
+
+
+def date(at: float) -> str:
+    """Local date and time."""
+    return f"{dt.datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def clock(at: float) -> str:
+    """Local time of day, to the tenth of a second."""
+    moment = dt.datetime.fromtimestamp(at).astimezone()
+    return f"{moment:%H:%M:%S}.{moment.microsecond // 100_000}"
+
+
+def receipt(item: Receipt) -> None:
+    title = f"receipt of run {item.run[:12]} ({item.owner}/{item.job})"
+    print(f"{title}, provisional" if item.provisional else title)
+    table(
+        ("ATTEMPT", "PHASE", "SECONDS", "RECORDED BY"),
+        [
+            (
+                str(phase.attempt),
+                phase.name,
+                f"{phase.ended - phase.began:.1f}" if phase.ended is not None else "-",
+                phase.source,
+            )
+            for phase in item.phases
+        ],
+    )
+    print()
+    table(
+        ("MACHINE", "OFFER", "BILLED SECONDS", "DOLLARS"),
+        [
+            (
+                bill.instance_id,
+                f"{bill.market} {bill.instance_type} {bill.zone}",
+                f"{bill.seconds_at_least} to {bill.seconds_at_most}",
+                _dollars(bill.dollars_at_least, bill.dollars_at_most),
+            )
+            for bill in item.machines
+        ],
+    )
+    print(f"total: {_dollars(item.dollars_at_least, item.dollars_at_most)}")
+
+
+def _dollars(least: float | None, most: float | None) -> str:
+    if least is None or most is None:
+        return "unknown"
+    return f"{least:.6f} to {most:.6f} $"

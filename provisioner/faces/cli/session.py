@@ -1,0 +1,66 @@
+"""What every command begins with: the settings, and the use cases behind them."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+
+from provisioner.core.errors import Invalid, ProvisionError
+from provisioner.faces.cli import screen
+from provisioner.ports.control import Control
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON; its shapes are in provisioner/faces/cli/shapes.py.")]
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", "-e", metavar="NAME=VALUE", help="For this run; wins over the recipe and over ours."),
+]
+
+#: Bytes; far more than a recipe may have, so that its reader is the one who says so.
+LARGEST = 1 << 20
+
+
+def control(context: typer.Context, kind: str = "command") -> Control:
+    """The use cases, on the settings that the command line or the environment names."""
+    from provisioner import wiring
+    from provisioner.settings import load
+
+    service = wiring.service(load(context.obj["settings"]), kind)
+    context.call_on_close(service.close)
+    return service
+
+
+def catch_up(service: Control) -> None:
+    """Without a daemon, each command does one pass first, so that what it shows is true."""
+    if service.served() or not service.unfinished():
+        return
+    try:
+        told: Sequence[str] = service.step()
+    except ProvisionError as error:
+        told = [str(error)]
+    for text in told:
+        screen.complain(text)
+
+
+def variables(pairs: Sequence[str] | None) -> Mapping[str, str]:
+    """`NAME=VALUE` words as a mapping; the last of a name counts."""
+    found = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise Invalid(f"--env {pair!r}: write NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def read_file(name: str) -> str:
+    """The text of a file, or of standard input for `-`."""
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read(LARGEST).decode()
+        with open(name, "rb") as file:
+            return file.read(LARGEST).decode()
+    except OSError as error:
+        raise Invalid(f"{name}: {error.strerror}") from error
+    except ValueError as error:
+        raise Invalid(f"{name!r}: not UTF-8 text") from error

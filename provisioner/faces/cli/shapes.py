@@ -1,0 +1,170 @@
+"""What `--json` prints. Times are ISO 8601 in UTC, durations seconds, money US dollars; null is unknown, or not yet.
+
+A field keeps its name and meaning; new ones may come.
+
+job      id, owner, name, revision, created_at, applied_at, recipe (every default filled in)
+         `apply`, `show`, `delete`; a list of them: `jobs`
+run      id, job, job_id, job_revision, owner, idempotency_key, state, attempt, retries_used,
+         outcome, exit_code, reason (null until it has ended), stop {outcome, reason, at},
+         waiting {cause, text, next_try_at, tried [{what, code, at}]}, created_at, ended_at, done_at
+         `start`, `wait` of one run, `apply --start`; a list of them: `runs`, `stop`, `wait` of several
+status   run, attempts [{attempt, rank, instance_id, step, bytes_produced and bytes_shipped {STREAM},
+         heard_at, notice_at, outcome, exit_code, reason, archived_at}],
+         machines [{id, type, zone, market, state, launch_time, ending_at, ended_at, end_wanted_for, price}],
+         events [{at, text}]
+receipt  run, job, owner, outcome, exit_code, provisional, created_at, ended_at,
+         phases [{name, attempt, began, ended, seconds, source}],
+         machines [{instance_id, attempt, instance_type, zone, market, seconds_at_least, seconds_at_most, price,
+         dollars_at_least, dollars_at_most}], dollars_at_least, dollars_at_most
+price    dollars (an hour), source, at
+log      attempt, stream, offset, and either `text` (UTF-8) or `base64`; what is missing: attempt, stream, offset,
+         missing_at_least. A line each: `logs`
+reap     [{id, over_by, error}]
+takeover mailboxes: what became of each, as text
+daemon   at, error. A line each
+rehearse run, receipt, objects {URL: {text} or {base64}} that were written, alive: machine ids
+         with --serve: environment {NAME: VALUE}
+"""
+
+import base64
+import dataclasses
+import datetime as dt
+import json
+from typing import Any
+
+from provisioner.core.launch import Price
+from provisioner.core.receipt import Receipt
+from provisioner.core.record import Job, KnownMachine, Node, Run
+from provisioner.ports.control import LogGap, LogPiece, Status
+
+
+def moment(at: float | None) -> str | None:
+    if at is None:
+        return None
+    return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def job(item: Job) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "owner": item.owner,
+        "name": item.name,
+        "revision": item.revision,
+        "created_at": moment(item.created_at),
+        "applied_at": moment(item.applied_at),
+        "recipe": json.loads(item.recipe),
+    }
+
+
+def run(item: Run) -> dict[str, Any]:
+    verdict = item.verdict if item.ended_at is not None else None
+    waiting = None
+    if item.waiting and verdict is None:
+        waiting = {
+            "cause": item.waiting,
+            "text": item.waiting_for,
+            "next_try_at": moment(item.next_try_at),
+            "tried": [{"what": each.what, "code": each.code, "at": moment(each.at)} for each in item.tried],
+        }
+    stop = {"outcome": item.stop.outcome, "reason": item.stop.reason, "at": moment(item.stop.at)} if item.stop else None
+    return {
+        "id": item.id,
+        "job": item.job_name,
+        "job_id": item.job_id,
+        "job_revision": item.job_revision,
+        "owner": item.owner,
+        "idempotency_key": item.idempotency_key or None,
+        "state": item.state,
+        "attempt": item.attempt,
+        "retries_used": item.retries_used,
+        "outcome": verdict and verdict.outcome,
+        "exit_code": verdict and verdict.exit_code,
+        "reason": verdict and verdict.reason,
+        "stop": stop,
+        "waiting": waiting,
+        "created_at": moment(item.created_at),
+        "ended_at": moment(item.ended_at),
+        "done_at": moment(item.done_at),
+    }
+
+
+def status(item: Status) -> dict[str, Any]:
+    return {
+        "run": run(item.run),
+        "attempts": [_attempt(each) for each in item.nodes],
+        "machines": [_machine(each) for each in item.machines],
+        "events": [{"at": moment(each.at), "text": each.text} for each in item.events],
+    }
+
+
+def _attempt(item: Node) -> dict[str, Any]:
+    report = item.report
+    return {
+        "attempt": item.attempt,
+        "rank": item.rank,
+        "instance_id": item.instance_id,
+        "step": report and report.step,
+        "bytes_produced": dict(report.produced) if report else {},
+        "bytes_shipped": dict(report.shipped) if report else {},
+        "heard_at": moment(item.reported_at),
+        "notice_at": moment(report.notice.at) if report and report.notice else None,
+        "outcome": item.verdict and item.verdict.outcome,
+        "exit_code": item.verdict and item.verdict.exit_code,
+        "reason": item.verdict and item.verdict.reason,
+        "archived_at": moment(item.archived_at),
+    }
+
+
+def _machine(item: KnownMachine) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "type": item.offer.instance_type,
+        "zone": item.offer.zone,
+        "market": item.offer.market,
+        "state": item.state,
+        "launch_time": moment(item.launch_time),
+        "ending_at": moment(item.ending_at),
+        "ended_at": moment(item.ended_at),
+        "end_wanted_for": item.end_wanted_for or None,
+        "price": _price(item.price),
+    }
+
+
+def _price(item: Price | None) -> dict[str, Any] | None:
+    return {"dollars": item.dollars, "source": item.source, "at": moment(item.at)} if item else None
+
+
+def receipt(item: Receipt) -> dict[str, Any]:
+    phases = [
+        {
+            "name": phase.name,
+            "attempt": phase.attempt,
+            "began": moment(phase.began),
+            "ended": moment(phase.ended),
+            "seconds": round(phase.ended - phase.began, 3) if phase.ended is not None else None,
+            "source": phase.source,
+        }
+        for phase in item.phases
+    ]
+    return {
+        **dataclasses.asdict(item),
+        "created_at": moment(item.created_at),
+        "ended_at": moment(item.ended_at),
+        "phases": phases,
+        "machines": [{**dataclasses.asdict(bill), "price": _price(bill.price)} for bill in item.machines],
+    }
+
+
+def log(item: LogPiece | LogGap) -> dict[str, Any]:
+    where = {"attempt": item.attempt, "stream": item.stream, "offset": item.offset}
+    if isinstance(item, LogGap):
+        return {**where, "missing_at_least": item.at_least}
+    return where | data(item.data)
+
+
+def data(item: bytes) -> dict[str, str]:
+    """The bytes as text where they are UTF-8, and so that none is lost where they are not."""
+    try:
+        return {"text": item.decode()}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(item).decode()}

@@ -1,0 +1,207 @@
+"""The Python API: `provisioner.connect()` and what it gives.
+
+    with provisioner.connect() as client:
+        client.apply("train.yaml")
+        run = client.start("train", env={"EPOCHS": "3"})
+        for data in run.logs(follow=True):
+            sys.stdout.buffer.write(data)
+        assert run.wait() == "succeeded", run.reason
+
+Nothing acts in the background: with a daemon, calls only look; without one, `start` launches, and
+`wait` and `logs(follow=True)` see runs through. Errors are those of `provisioner.core.errors`.
+A client serves one thread at a time.
+"""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from provisioner import wiring
+from provisioner.core import record
+from provisioner.core.receipt import Receipt
+from provisioner.core.record import Job
+from provisioner.core.run import State
+from provisioner.core.work import Outcome
+from provisioner.ports.control import Control, LogGap
+from provisioner.settings import Settings, load
+
+#: Where a pass's own errors go: none of them is the caller's, and each is tried again.
+_log = logging.getLogger("provisioner")
+
+
+class LogIncomplete(UserWarning):
+    """Bytes of a log are nowhere; the text says from which on, and how many."""
+
+
+def connect(settings: str | os.PathLike[str] | Settings | None = None) -> "Client":
+    """A client of the installation that the settings (a file, or loaded) describe.
+
+    Unset: $PROVISION_SETTINGS, ./provision.toml or ~/.config/provision/settings.toml. Raises Invalid.
+    """
+    known = settings if isinstance(settings, Settings) else load(os.fspath(settings) if settings else None)
+    return Client(wiring.service(known))
+
+
+class Client:
+    """Jobs and runs; a context manager that closes itself."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the store; runs go on."""
+        self._control.close()
+
+    def apply(self, recipe: str | os.PathLike[str] | Mapping[str, Any]) -> Job:
+        """Store the recipe as a job, or as its next revision; raises Invalid with every problem.
+
+        A mapping is the recipe itself, text of several lines is its YAML or JSON, anything else is the path of a file.
+        """
+        if isinstance(recipe, Mapping):
+            return self._control.apply(json.dumps(recipe), "the recipe")
+        if isinstance(recipe, str) and "\n" in recipe:
+            return self._control.apply(recipe, "the recipe")
+        return self._control.apply(Path(recipe).read_text("utf-8"), os.fspath(recipe))
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs, by owner and name."""
+        return self._control.jobs()
+
+    def delete(self, job: str) -> None:
+        """Forget the job, not its runs; raises Conflict while a run of it is not done."""
+        self._control.delete(job)
+
+    def start(
+        self, job: str, env: Mapping[str, str] | None = None, command: str | None = None, idempotency_key: str = ""
+    ) -> "Run":
+        """Trigger a run of the job (`name` or `owner/name`) and, where no daemon acts, launch it.
+
+        `env` wins over the recipe's variables and `command` over its command. The same key within 24 h
+        gives the same run; with other inputs it raises Conflict.
+        """
+        run = self._control.start(job, env or {}, command, idempotency_key)
+        if not self._control.served():
+            _tell(self._control.step())
+        return Run(self._control, run.id)
+
+    def run(self, id: str) -> "Run":
+        """The run of that id, or of the only one that begins so; raises NotFound."""
+        return Run(self._control, self._control.run(id).id)
+
+    def runs(self, job: str = "", limit: int = 50) -> list["Run"]:
+        """The newest runs first, of one job if named."""
+        return [Run(self._control, run.id) for run in self._control.runs(job, limit)]
+
+
+class Run:
+    """A run; each property is looked up when it is asked for."""
+
+    def __init__(self, control: Control, id: str) -> None:
+        self._control = control
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id[:12]} {self.state}>"
+
+    def _now(self) -> record.Run:
+        return self._control.run(self.id)
+
+    @property
+    def job(self) -> str:
+        """The job, as `owner/name`."""
+        run = self._now()
+        return f"{run.owner}/{run.job_name}"
+
+    @property
+    def state(self) -> State:
+        """Where it is on its way from `queued` to `done`."""
+        return self._now().state
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Why it ended; None until it has."""
+        verdict = self._verdict()
+        return verdict.outcome if verdict else None
+
+    @property
+    def reason(self) -> str:
+        """The outcome in one line; before the end, why a queued run waits."""
+        verdict = self._verdict()
+        return verdict.reason if verdict else self._now().waiting_for
+
+    @property
+    def exit_code(self) -> int | None:
+        """The process's own (128 + s when signal s ended it); None until it has ended, or where none ended."""
+        verdict = self._verdict()
+        return verdict.exit_code if verdict else None
+
+    @property
+    def receipt(self) -> Receipt:
+        """Time and money as far as they are known; `provisional` until the run is done."""
+        return self._control.receipt(self.id)
+
+    def _verdict(self) -> record.Verdict | None:
+        run = self._now()
+        return run.verdict if run.ended_at is not None else None
+
+    def wait(self, timeout: float | None = None) -> Outcome:
+        """The outcome, once it stands and the machine's end is certain.
+
+        Raises TimeoutError after `timeout` seconds; the run goes on.
+        """
+        end = None if timeout is None else self._control.now() + timeout
+
+        def over() -> bool:
+            return self._now().certain_at is not None or (end is not None and self._control.now() >= end)
+
+        self._control.drive(over, _tell)
+        run = self._now()
+        if run.certain_at is None or run.verdict is None:
+            raise TimeoutError(f"run {self.id[:12]} is {run.state} after {timeout} s")
+        return run.verdict.outcome
+
+    def logs(
+        self, follow: bool = False, stream: str | Sequence[str] = ("setup", "output"), attempt: int | None = None
+    ) -> Iterator[bytes]:
+        """The bytes of these streams (system, setup, output) as they were written, in pieces.
+
+        `follow` goes on until the run ends. Warns with LogIncomplete of bytes that are lost.
+        """
+        streams = (stream,) if isinstance(stream, str) else tuple(stream)
+        control = self._control
+        pieces = (
+            control.follow(self.id, streams, attempt, looked=_tell)
+            if follow
+            else control.log(self.id, streams, attempt)
+        )
+        for piece in pieces:
+            if isinstance(piece, LogGap):
+                size = "an unknown number" if piece.at_least is None else f"at least {piece.at_least}"
+                where = f"attempt {piece.attempt}, {piece.stream}, from byte {piece.offset}"
+                warnings.warn(LogIncomplete(f"run {self.id[:12]}: {where}: {size} missing"), stacklevel=2)
+            else:
+                yield piece.data
+
+    def stop(self) -> None:
+        """Wish for its end: SIGTERM, and SIGKILL after its stop_grace; no error when it has ended already."""
+        self._control.stop(self.id)
+        if not self._control.served() and self._control.unfinished():
+            _tell(self._control.step())
+
+
+def _tell(errors: Sequence[str]) -> None:
+    for error in errors:
+        _log.warning("%s", error)

@@ -1,0 +1,39 @@
+"""The contract with the object store that is bus and archive.
+
+Keys are relative to the installation's prefix. Reads see every acknowledged write (Amazon S3 User
+Guide, "Data consistency model"). Every method may raise `Throttled`, `Transient` and
+`Misconfigured`; all of them may be repeated.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object in a listing; `size` in bytes, `modified` in Unix seconds."""
+
+    key: str
+    size: int
+    modified: float
+
+
+class Bucket(Protocol):
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """Store the object; False when `if_absent` and there is one already, which stays as it is.
+
+        After a lost answer the False may be about our own write: read it to know.
+        """
+
+    def get(self, key: str) -> bytes | None:
+        """The whole object, or None when there is none."""
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+        """Every object under `prefix` whose key sorts behind `after`, in order of keys."""
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy inside the store, bytes never passing through here; `NotFound` without a source."""
+
+    def delete(self, keys: Collection[str]) -> None:
+        """Remove these; those that are not there are no error."""

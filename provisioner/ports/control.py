@@ -1,0 +1,125 @@
+"""The use cases, as every face calls them; the service does them here, a remote one over HTTP."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from provisioner.core.launch import Machine
+from provisioner.core.receipt import Receipt
+from provisioner.core.record import Event, Job, KnownMachine, Node, Run
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run and its story."""
+
+    run: Run
+    nodes: tuple[Node, ...]
+    machines: tuple[KnownMachine, ...]
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
+class LogPiece:
+    """A contiguous piece of one stream of one attempt."""
+
+    attempt: int
+    stream: str
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class LogGap:
+    """Bytes that are nowhere: from `offset` on, at least so many, or None when nobody can say."""
+
+    attempt: int
+    stream: str
+    offset: int
+    at_least: int | None
+
+
+class Control(Protocol):
+    """Names: a job is `name` or `owner/name`, a run its id or an unambiguous beginning of it.
+
+    Every method raises `NotFound` for a name that means nothing and `Invalid` for one that means
+    several things.
+    """
+
+    def apply(self, text: str, source: str) -> Job:
+        """Store the recipe as its owner's job of that name, or as its next revision."""
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs, by owner and name."""
+
+    def job(self, name: str) -> Job:
+        """The job as it is stored."""
+
+    def delete(self, name: str) -> Job:
+        """Forget the job, not its runs; raises Conflict while a run of it is not done."""
+
+    def start(self, name: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
+        """Trigger a run. The same key within 24 h gives the same run; with other inputs, Conflict."""
+
+    def runs(self, job: str = "", limit: int = 50) -> tuple[Run, ...]:
+        """The newest runs first."""
+
+    def run(self, name: str) -> Run:
+        """The run."""
+
+    def status(self, name: str) -> Status:
+        """The run with its nodes, machines and story."""
+
+    def stop(self, name: str) -> Run:
+        """Wish for the end of a run; no error when it has ended already."""
+
+    def receipt(self, name: str) -> Receipt:
+        """Time and money as far as they are known."""
+
+    def log(
+        self, name: str, streams: Sequence[str], attempt: int | None = None, tail: int | None = None
+    ) -> Iterator[LogPiece | LogGap]:
+        """The log's bytes that are there now, each once and in order.
+
+        `tail` begins so many lines before each stream's end, in the latest attempt if none is named.
+        """
+
+    def follow(
+        self,
+        name: str,
+        streams: Sequence[str],
+        attempt: int | None = None,
+        tail: int | None = None,
+        looked: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> Iterator[LogPiece | LogGap]:
+        """The same and what comes, as it is written, until the run's end.
+
+        Acts where no daemon does. `looked` is called after each look, with our own errors as text.
+        """
+
+    def now(self) -> float:
+        """The clock that runs are timed by, in Unix seconds."""
+
+    def wake(self) -> None:
+        """End the present rest of `drive`; from a signal handler too."""
+
+    def close(self) -> None:
+        """Let go of everything held."""
+
+    def unfinished(self) -> bool:
+        """Whether a run, a machine or a launch is not over yet."""
+
+    def served(self) -> bool:
+        """Whether a daemon is acting, so that nobody else needs to."""
+
+    def drive(self, until: Callable[[], bool], told: Callable[[Sequence[str]], None] = lambda _: None) -> None:
+        """Act, or stand by while another does, until `until()`; each pass's errors are told, as text."""
+
+    def step(self) -> Sequence[str]:
+        """One pass, if nobody else acts; what went wrong in it, as text."""
+
+    def takeover(self) -> Sequence[str]:
+        """Make the bucket this store's; the mailboxes that were archived, or are still to be."""
+
+    def foreign(self) -> tuple[Machine, ...]:
+        """Machines of the installation whose launch this store never made, as the last pass saw them."""

@@ -1,0 +1,105 @@
+"""The contract with the memory of the installation.
+
+Writes are versioned: a record whose stored version is not the one it was read at raises `Conflict`
+and nothing of that `save` is written. With an `epoch`, `save` also proves in the same transaction
+that the lease is still held under it, else `LeaseLost`. What is saved survives a power cut.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who may act, under which epoch, and until when unless renewed."""
+
+    epoch: int
+    holder: str
+    #: `daemon` promises to keep acting; a `command` only while it runs.
+    kind: str
+    expires_at: float
+
+
+@dataclass(frozen=True)
+class Live:
+    """All that a pass needs: what is not over yet."""
+
+    #: Runs that are not done, and their nodes.
+    runs: tuple[Run, ...]
+    nodes: tuple[Node, ...]
+    #: Launches that are open.
+    launches: tuple[Launch, ...]
+    #: Machines that are not listed as terminated.
+    machines: tuple[KnownMachine, ...]
+    droughts: tuple[Drought, ...]
+    templates: tuple[TemplateHealth, ...]
+
+
+class Store(Protocol):
+    def close(self) -> None:
+        """Give up what is held; nothing else may be called afterwards."""
+
+    def id(self) -> str:
+        """This store's own id, given when it was first opened."""
+
+    def acquire(self, holder: str, kind: str, now: float, seconds: float) -> Lease | None:
+        """The lease under a new epoch, or None while another holds it."""
+
+    def renew(self, lease: Lease, now: float, seconds: float) -> Lease:
+        """The same lease, longer; raises LeaseLost when another took it."""
+
+    def release(self, lease: Lease) -> None:
+        """Let others act at once; no error when it is lost already."""
+
+    def lease(self) -> Lease | None:
+        """The lease as it stands, expired or not; None when its holder is known to be dead."""
+
+    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
+        """Write all of them or none; the records as stored, with their new versions."""
+
+    def changes(self) -> int:
+        """A number that differs once another process has written since the last call; costs next to nothing."""
+
+    def live(self) -> Live:
+        """One consistent look at what is not over."""
+
+    def job(self, owner: str, name: str) -> Job | None:
+        """The job of that name that is not deleted."""
+
+    def jobs(self) -> tuple[Job, ...]:
+        """Those not deleted, by owner and name."""
+
+    def run(self, id: str) -> Run | None:
+        """The run of that id."""
+
+    def runs_like(self, prefix: str) -> tuple[Run, ...]:
+        """Runs whose id begins with `prefix`; at most three, enough to tell one from many."""
+
+    def runs(self, *, job: str = "", owner: str = "", limit: int = 50) -> tuple[Run, ...]:
+        """The newest runs first; of jobs of that name and owner, where these are given."""
+
+    def add_run(self, run: Run, since: float) -> Run:
+        """Store a new run, or give the job's run of the same idempotency key created after `since`."""
+
+    def nodes(self, run: str) -> tuple[Node, ...]:
+        """All nodes of a run, by attempt and rank."""
+
+    def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
+        """Those of these ids that are known."""
+
+    def launch(self, id: str) -> Launch | None:
+        """The launch of that id, open or closed: is a machine's launch one of ours?"""
+
+    def events(self, run: str) -> tuple[Event, ...]:
+        """The run's story, oldest first."""
+
+    def remembered(self, key: str) -> tuple[str, float] | None:
+        """A cached value and when it was stored (see `remember`)."""
+
+    def remember(self, key: str, value: str, now: float) -> None:
+        """Keep a value that can be had again from elsewhere: never truth, only speed."""

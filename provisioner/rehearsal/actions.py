@@ -1,0 +1,83 @@
+"""Which IAM actions each API call asks for, and on what.
+
+From the Service Authorization Reference ("Actions, resources, and condition keys for Amazon EC2",
+"… for Amazon S3", "… for AWS Systems Manager", "… for IAM") and the EC2 User Guide ("Prerequisites
+for EC2 Fleet"). EC2's own actions are weighed on `*`, but for the end of machines: a policy that
+narrows them is denied here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class On(Enum):
+    """What an action is asked on."""
+
+    ANYTHING = "*"
+    BUCKET = "arn:aws:s3:::{bucket}"
+    OBJECT = "arn:aws:s3:::{bucket}/{key}"
+    #: What a copy reads.
+    SOURCE = "arn:aws:s3:::{source}"
+    PARAMETER = "arn:aws:ssm:{region}::parameter{parameter}"
+    PROFILE = "arn:aws:iam::{account}:instance-profile/{profile}"
+    #: Once for each machine that the call names.
+    INSTANCE = "arn:aws:ec2:{region}:{account}:instance/{instance}"
+    #: The role that the launched machines get.
+    ROLE = "arn:aws:iam::{account}:role/{role}"
+
+
+@dataclass(frozen=True)
+class Ask:
+    action: str
+    on: On
+
+
+def _asks(on: On, *actions: str) -> tuple[Ask, ...]:
+    return tuple(Ask(action, on) for action in actions)
+
+
+_DESCRIBE = (
+    "DescribeImages",
+    "DescribeInstanceTypeOfferings",
+    "DescribeInstanceTypes",
+    "DescribeInstanceStatus",
+    "DescribeInstances",
+    "DescribeLaunchTemplates",
+    "DescribeSpotPriceHistory",
+    "DescribeSubnets",
+    "GetConsoleOutput",
+)
+
+#: By (service, API call); a call that is not here is not answered.
+ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
+    **{("ec2", name): _asks(On.ANYTHING, f"ec2:{name}") for name in _DESCRIBE},
+    # The tags are asked for when there are any, and ours always has some.
+    ("ec2", "CreateLaunchTemplate"): _asks(On.ANYTHING, "ec2:CreateLaunchTemplate", "ec2:CreateTags"),
+    ("ec2", "CreateFleet"): (
+        *_asks(On.ANYTHING, "ec2:CreateFleet", "ec2:RunInstances", "ec2:CreateTags"),
+        *_asks(On.ROLE, "iam:PassRole"),
+    ),
+    ("ec2", "TerminateInstances"): _asks(On.INSTANCE, "ec2:TerminateInstances"),
+    ("iam", "GetInstanceProfile"): _asks(On.PROFILE, "iam:GetInstanceProfile"),
+    ("ssm", "GetParameter"): _asks(On.PARAMETER, "ssm:GetParameter"),
+    # STS answers this to whoever has credentials.
+    ("sts", "GetCallerIdentity"): (),
+    ("s3", "GetObject"): _asks(On.OBJECT, "s3:GetObject"),
+    ("s3", "HeadObject"): _asks(On.OBJECT, "s3:GetObject"),
+    ("s3", "PutObject"): _asks(On.OBJECT, "s3:PutObject"),
+    ("s3", "CopyObject"): (*_asks(On.SOURCE, "s3:GetObject"), *_asks(On.OBJECT, "s3:PutObject")),
+    ("s3", "CreateMultipartUpload"): _asks(On.OBJECT, "s3:PutObject"),
+    ("s3", "UploadPart"): _asks(On.OBJECT, "s3:PutObject"),
+    ("s3", "UploadPartCopy"): (*_asks(On.SOURCE, "s3:GetObject"), *_asks(On.OBJECT, "s3:PutObject")),
+    ("s3", "CompleteMultipartUpload"): _asks(On.OBJECT, "s3:PutObject"),
+    ("s3", "AbortMultipartUpload"): _asks(On.OBJECT, "s3:AbortMultipartUpload"),
+    ("s3", "DeleteObject"): _asks(On.OBJECT, "s3:DeleteObject"),
+    # Asked once for each key of the request.
+    ("s3", "DeleteObjects"): _asks(On.OBJECT, "s3:DeleteObject"),
+    ("s3", "ListObjects"): _asks(On.BUCKET, "s3:ListBucket"),
+    ("s3", "ListObjectsV2"): _asks(On.BUCKET, "s3:ListBucket"),
+    ("s3", "HeadBucket"): _asks(On.BUCKET, "s3:ListBucket"),
+    ("s3", "ListBuckets"): _asks(On.ANYTHING, "s3:ListAllMyBuckets"),
+    ("s3", "GetBucketLocation"): _asks(On.BUCKET, "s3:GetBucketLocation"),
+}

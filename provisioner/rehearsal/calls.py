@@ -1,0 +1,51 @@
+"""One request to the double, as read from the wire, and the log of all of them."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: The principal of the control plane's own key; a machine's is its `aws:userid`.
+CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class Call:
+    service: str
+    #: The API call's own name, such as `CreateFleet` or `PutObject`.
+    action: str
+    parameters: Mapping[str, Any]
+    #: `control`, or the machine's `<role id>:<instance id>`.
+    principal: str
+    #: What it is about in one word: `bucket/key`, or the ids and names in the parameters.
+    resource: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{self.service}:{self.action} {self.resource}".rstrip()
+
+
+@dataclass
+class Calls:
+    """Every call in the order of arrival; a test may also be told of each as it comes."""
+
+    every: list[Call] = field(default_factory=list)
+    #: Calls that nobody here plays: each is a hole in the double, or a mistake of its user.
+    unimplemented: list[str] = field(default_factory=list)
+    on_call: Callable[[Call], None] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, call: Call) -> None:
+        with self._lock:
+            self.every.append(call)
+        if self.on_call:
+            self.on_call(call)
+
+    def of(self, service: str = "", action: str = "", principal: str = "") -> list[Call]:
+        """Those that fit, oldest first; an empty word fits all."""
+        with self._lock:
+            return [
+                call
+                for call in self.every
+                if service in ("", call.service) and action in ("", call.action) and principal in ("", call.principal)
+            ]

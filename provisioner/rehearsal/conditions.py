@@ -1,0 +1,103 @@
+"""What the doubled cloud is like: its delays, what it has to give, and what befalls its machines.
+
+Plain frozen values, made by a scenario file or by a test. Durations and `at` are seconds, counted
+from the beginning of the double unless said otherwise; of several rules that fit, the last one that
+has begun counts.
+"""
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from provisioner.core.launch import Offer
+
+
+@dataclass(frozen=True)
+class Where:
+    """A pattern over offers, each part with `*`, `?` and `[…]`."""
+
+    market: str = "*"
+    type: str = "*"
+    zone: str = "*"
+
+    def fits(self, offer: Offer) -> bool:
+        pairs = ((offer.market, self.market), (offer.instance_type, self.type), (offer.zone, self.zone))
+        return all(fnmatchcase(text, pattern) for text, pattern in pairs)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How many machines may live in each offer that fits; None is without end."""
+
+    machines: int | None
+    where: Where = field(default_factory=Where)
+    at: float = 0.0
+    #: The error of an offer that has none left.
+    code: str = "InsufficientInstanceCapacity"
+    message: str = "There is no capacity for the requested instance type in this Availability Zone."
+
+
+@dataclass(frozen=True)
+class PriceRule:
+    """Dollars an hour of each offer that fits."""
+
+    dollars: float
+    where: Where = field(default_factory=Where)
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Quota:
+    """The most vCPUs that all machines that fit may have together, as EC2 counts them."""
+
+    vcpus: int
+    where: Where = field(default_factory=Where)
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """A spot machine gets its notice `at` seconds after it runs, and is taken `notice` later."""
+
+    at: float
+    notice: float = 120.0
+    where: Where = field(default_factory=Where)
+    #: How many machines it befalls, the first ones; None is all.
+    times: int | None = 1
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """A machine ends by itself `at` seconds after its launch, for the reason EC2 would name."""
+
+    at: float = 0.0
+    code: str = "Server.InternalError"
+    message: str = "Internal error on launch"
+    where: Where = field(default_factory=Where)
+    times: int | None = 1
+
+
+@dataclass(frozen=True)
+class Impairment:
+    """EC2's status checks of a machine fail from `at` seconds after its launch on."""
+
+    at: float = 0.0
+    where: Where = field(default_factory=Where)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    #: From the launch to `running`, when the machine's kernel starts.
+    boot_delay: float = 0.0
+    #: From `shutting-down` to `terminated`, at least.
+    end_delay: float = 0.0
+    #: How long a new machine is in no listing, and `NotFound` by its id.
+    lag: float = 0.0
+    #: How long a new template is `NotFound` to a launch.
+    template_lag: float = 0.0
+    #: How long an ended machine is still shown; AWS: about an hour.
+    forget_after: float = 3600.0
+    capacity: tuple[Capacity, ...] = ()
+    prices: tuple[PriceRule, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    interruptions: tuple[Interruption, ...] = ()
+    breakdowns: tuple[Breakdown, ...] = ()
+    impairments: tuple[Impairment, ...] = ()

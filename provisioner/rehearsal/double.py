@@ -1,0 +1,246 @@
+"""The whole double in this process: cloud, bucket, metadata service and machines, up and down again."""
+
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from provisioner.ports.clock import Clock
+from provisioner.rehearsal import rights
+from provisioner.rehearsal.account import ID, PROFILE, Account
+from provisioner.rehearsal.calls import Calls
+from provisioner.rehearsal.ec2 import Ec2
+from provisioner.rehearsal.faults import Faults
+from provisioner.rehearsal.host import Guest, MachineHost
+from provisioner.rehearsal.identity import Identities
+from provisioner.rehearsal.metadata import Metadata
+from provisioner.rehearsal.model import Booted, Change, Event, Instance, Model, Noticed
+from provisioner.rehearsal.rights import Rights
+from provisioner.rehearsal.scenario import Scenario
+from provisioner.rehearsal.server import Server
+
+#: Moto keeps its account in the process.
+_one_a_process = threading.Lock()
+
+
+class Double:
+    """A context manager; inside it the cloud is up, after it nothing of it is left.
+
+    `calls` is the log of every request, `faults` takes rules while it runs. `bucket` is the
+    installation's, empty at first; the scenario's are beside it.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        host: MachineHost,
+        *,
+        clock: Clock | None = None,
+        port: int = 0,
+        region: str = "us-east-1",
+        bucket: str = "provision-rehearsal",
+        prefix: str = "",
+        policies: Path = Path(__file__).parents[2] / "config" / "iam",
+    ) -> None:
+        """`policies` is the folder of control.json and machine.json; `prefix` ends in `/` or is empty."""
+        self._host = host
+        self._now = clock.now if clock else time.time
+        self._scenario = scenario
+        self.region, self.bucket, self.prefix = region, bucket, prefix
+        self._port, self._policies = port, policies
+        self.calls, self.faults = Calls(), Faults()
+        for rule in scenario.faults:
+            self.faults.add(rule)
+        self._lock = threading.RLock()
+        self._changed = threading.Event()
+        self._closing = False
+        #: What went wrong in the double itself; raised on the way out.
+        self._failures: list[Exception] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            if not _one_a_process.acquire(blocking=False):
+                raise RuntimeError("another EC2 double runs in this process: start the second one in its own")
+            stack.callback(_one_a_process.release)
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def _start(self, stack: ExitStack) -> None:
+        """Up, piece by piece; the stack takes down what is up, the last one first."""
+        scenario = self._scenario
+        self.account = Account(self.region, {self.bucket: {}, **scenario.buckets})
+        stack.callback(self.account.close)
+        self._model = Model(
+            scenario.conditions,
+            began=self._now(),
+            types=self.account.instance_type,
+            subnets=self.account.subnets,
+            new_id=lambda: uuid.uuid4().hex,
+        )
+        self._identities = Identities(self.account.role_id)
+        self._metadata = Metadata(self._identities.machine, PROFILE)
+        stack.callback(self._metadata.close)
+        own = scenario.job_policy or rights.owners_own(scenario.buckets)
+        weighed = Rights(
+            rights.document(self._policies / "control.json", self.bucket, self.prefix),
+            [rights.document(self._policies / "machine.json", self.bucket, self.prefix), own],
+        )
+        ec2 = Ec2(
+            self._model,
+            self._lock,
+            now=self._now,
+            console=self._host.console,
+            changed=self._changed.set,
+            account=ID,
+        )
+        self._server = Server(
+            self.account,
+            ec2,
+            self._identities,
+            weighed,
+            calls=self.calls,
+            faults=self.faults,
+            now=self._now,
+            port=self._port,
+        )
+        self._metadata.start()
+        self._server.start()
+        stack.callback(self._server.close)
+        stack.callback(self._host.close)
+        self._ends = stack.enter_context(ThreadPoolExecutor(8, thread_name_prefix="double-end"))
+        ticker = threading.Thread(target=self._tick, name="double-time", daemon=True)
+        ticker.start()
+        stack.callback(ticker.join)
+        stack.callback(self._stop)
+
+    def _stop(self) -> None:
+        self._closing = True
+        self._changed.set()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        if self._failures:
+            raise ExceptionGroup("the double itself failed", self._failures)
+
+    # For whoever stands outside
+
+    @property
+    def url(self) -> str:
+        """The endpoint of every service."""
+        return self._server.url
+
+    def environment(self) -> dict[str, str]:
+        """What the control plane's process needs to take the double for AWS."""
+        keys = self._identities.control
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": keys.access_key,
+            "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def machine_environment(self, instance_id: str) -> dict[str, str]:
+        """The same with that machine's own credentials, for tests of its rights."""
+        keys = self._identities.machine(instance_id)
+        given = {
+            "AWS_ACCESS_KEY_ID": keys.access_key,
+            "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+            "AWS_SESSION_TOKEN": keys.token,
+        }
+        return self.environment() | given
+
+    def alive(self) -> list[Instance]:
+        """Every machine that is not terminated, whatever the listings say."""
+        with self._lock:
+            return self._model.alive(self._now())
+
+    def history(self) -> Mapping[str, tuple[Change, ...]]:
+        """Every state of every machine there ever was, by its id, oldest first."""
+        with self._lock:
+            return {one.id: one.history for one in self._model.every()}
+
+    def written(self) -> dict[str, bytes]:
+        """The objects in the scenario's buckets that were not there at first, or differ, as s3:// URLs."""
+        return {
+            f"s3://{bucket}/{key}": data
+            for bucket, before in self._scenario.buckets.items()
+            for key, data in self.account.objects(bucket).items()
+            if before.get(key) != data
+        }
+
+    def interrupt(self, instance_id: str, *, notice: float = 120.0) -> None:
+        """Give a spot machine its notice now."""
+        with self._lock:
+            self._model.interrupt(instance_id, self._now(), notice=notice)
+        self._changed.set()
+
+    # Time
+
+    def _tick(self) -> None:
+        while True:
+            self._changed.clear()
+            # Looked at after the clearing, so that no call to stop is missed.
+            if self._closing:
+                return
+            with self._lock:
+                self._model.advance(self._now())
+                events, due = self._model.drain(), self._model.next_due()
+            for event in events:
+                self._attempt(self._follow, event)
+            if not events:
+                self._changed.wait(None if due is None else max(0.0, due - self._now()))
+
+    def _follow(self, event: Event) -> None:
+        one = event.instance
+        if isinstance(event, Booted):
+            guest = self._guest(one)
+            self._metadata.add(guest)
+            self._host.boot(guest, self._powered_off)
+        elif isinstance(event, Noticed):
+            self._metadata.announce(one.id, one.taken_at or 0.0)
+        else:
+            # Ending may take its time; booting has returned, so the order is kept.
+            self._ends.submit(self._attempt, self._end, one)
+
+    def _end(self, one: Instance) -> None:
+        self._host.end(one.id)
+        self._metadata.remove(one.id)
+        with self._lock:
+            self._model.gone(one.id, self._now())
+        self._changed.set()
+
+    def _powered_off(self, instance_id: str) -> None:
+        with self._lock:
+            self._model.powered_off(instance_id, self._now())
+        self._changed.set()
+
+    def _attempt(self, function: Any, argument: Any) -> None:
+        try:
+            function(argument)
+        except Exception as error:  # noqa: BLE001 - one machine's trouble stops no other; told at the end
+            self._failures.append(error)
+
+    def _guest(self, one: Instance) -> Guest:
+        return Guest(
+            instance_id=one.id,
+            instance_type=one.offer.instance_type,
+            image_id=one.template.content.image,
+            region=self.region,
+            zone=one.offer.zone,
+            market=one.offer.market.value,
+            launch_time=one.launch_time,
+            address=one.address,
+            user_data=one.template.content.user_data,
+            metadata_url=self._metadata.url(one.id),
+            aws_url=self.url,
+        )

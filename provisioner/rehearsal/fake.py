@@ -1,0 +1,198 @@
+"""The cloud of unit tests: the port straight over the model, without a wire between.
+
+It behaves, and misbehaves by plain fields. Machines of it are words only: nothing boots.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+from provisioner.core.errors import CloudError, Conflict, Misconfigured, NoAnswer, NoCapacity, QuotaExceeded, Transient
+from provisioner.core.launch import (
+    ENDING,
+    LAUNCH_TAG,
+    Catalog,
+    Ending,
+    Image,
+    InstanceType,
+    LaunchAnswer,
+    LaunchedMachine,
+    LaunchRequest,
+    Listing,
+    Machine,
+    Market,
+    Offer,
+    Price,
+    Profile,
+    Refusal,
+)
+from provisioner.ports.clock import Clock
+from provisioner.rehearsal.catalogue import TYPES, ZONES
+from provisioner.rehearsal.conditions import Conditions
+from provisioner.rehearsal.model import Content, Event, FleetRequest, Instance, Model, Refused, Unplugged
+from provisioner.rehearsal.stepping import CountingIds
+
+T = TypeVar("T")
+
+#: What the model's own codes ask of the caller; all others are Misconfigured.
+_MEANING: dict[str, type[CloudError]] = {
+    "InsufficientInstanceCapacity": NoCapacity,
+    "Unsupported": NoCapacity,
+    "MaxSpotInstanceCountExceeded": QuotaExceeded,
+    "VcpuLimitExceeded": QuotaExceeded,
+    "InvalidLaunchTemplateName.NotFoundException": Transient,
+}
+#: What the model's reasons mean; all others that end a machine are faults.
+_ENDINGS = {
+    "Client.UserInitiatedShutdown": Ending.ASKED,
+    "Client.InstanceInitiatedShutdown": Ending.ASKED,
+    "Server.SpotInstanceTermination": Ending.INTERRUPTED,
+    "Server.InsufficientInstanceCapacity": Ending.NO_CAPACITY,
+    "Client.InternalError": Ending.MISCONFIGURED,
+}
+_SPENT_TOKEN = {"IdempotentParameterMismatch", "IdempotentInstanceTerminated"}
+
+
+class FakeCloud:
+    """The cloud port over a model; `model` is there for tests to look and to break machines."""
+
+    def __init__(
+        self, clock: Clock, conditions: Conditions | None = None, types: Mapping[str, InstanceType] = TYPES
+    ) -> None:
+        self.clock = clock
+        self.types = types
+        self.subnets = {zone: f"subnet-{zone}" for zone in ZONES}
+        self.model = Model(
+            conditions or Conditions(),
+            began=clock.now(),
+            types=types.get,
+            subnets={subnet: zone for zone, subnet in self.subnets.items()},
+            new_id=CountingIds().new,
+        )
+        #: Raised by the next calls of any method, one each, before anything is done.
+        self.fail_next: list[Exception] = []
+        #: Names of methods whose next answer is lost after the deed; one mention each.
+        self.lose_answer_of: list[str] = []
+        #: Offers without room, whatever the conditions say.
+        self.no_capacity_in: set[Offer] = set()
+        #: What `console` answers, by machine.
+        self.console_of: dict[str, str] = {}
+        #: What has begun and ended so far, for tests that play the machines.
+        self.events: list[Event] = []
+
+    def catalog(self, instance_types: Collection[str]) -> Catalog:
+        now = self._enter()
+        types = {name: self.types[name] for name in instance_types if name in self.types}
+        offers = [Offer(market, name, zone) for name, kind in types.items() for zone in kind.zones for market in Market]
+        known = {offer: self.model.price(offer, now) for offer in offers}
+        prices = {offer: Price(dollars, "fake", now) for offer, dollars in known.items() if dollars is not None}
+        return self._leave("catalog", Catalog(types, dict(self.subnets), prices, now))
+
+    def image(self, reference: str) -> Image:
+        self._enter()
+        ami = reference if reference.startswith("ami-") else "ami-0fake0image0000"
+        return self._leave("image", Image(ami, "/dev/sda1", "x86_64"))
+
+    def profile(self, name: str) -> Profile:
+        self._enter()
+        return self._leave("profile", Profile(name, f"arn:aws:iam::123456789012:instance-profile/{name}", "AROAFAKE"))
+
+    def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        now = self._enter()
+        template = request.template
+        content = Content(template.image.id, template.user_data, template.profile_arn, "terminate")
+        try:
+            self.model.create_template(template.name, content, now)
+        except Refused as refused:
+            if not refused.code.endswith("AlreadyExistsException"):
+                raise self._error(refused.code, refused.message) from refused
+        dry = [offer for offer in request.offers if offer in self.no_capacity_in]
+        overrides = tuple((offer, request.subnets[offer.zone]) for offer in request.offers if offer not in dry)
+        refusals = tuple(Refusal(self._error("InsufficientInstanceCapacity", "no room"), offer) for offer in dry)
+        if dry and not overrides:
+            return self._leave("launch", LaunchAnswer((), refusals))
+        fleet = FleetRequest(
+            request.token, template.name, overrides, request.count, dict(request.tags), request.market is Market.SPOT
+        )
+        try:
+            answer = self.model.create_fleet(fleet, now)
+        except Refused as refused:
+            if refused.code in _SPENT_TOKEN:
+                raise Conflict(f"{refused.code}: {refused.message}") from refused
+            raise self._error(refused.code, refused.message) from refused
+        machines = tuple(LaunchedMachine(instance_id, offer) for instance_id, offer in answer.machines)
+        refusals += tuple(Refusal(self._error(one.code, one.message), one.offer) for one in answer.errors)
+        return self._leave("launch", LaunchAnswer(machines, refusals))
+
+    def machines(self) -> Listing:
+        now = self._enter()
+        return self._leave("machines", Listing(now, tuple(map(machine, self.model.instances(now)))))
+
+    def machines_known(self, ids: Collection[str]) -> Listing:
+        now = self._enter()
+        known = tuple(machine(one) for one in self.model.instances(now) if one.id in ids)
+        return self._leave("machines_known", Listing(now, known))
+
+    def machines_of(self, launch: str) -> tuple[Machine, ...]:
+        now = self._enter()
+        tagged = [one for one in self.model.instances(now) if one.tags.get(LAUNCH_TAG) == launch]
+        return self._leave("machines_of", tuple(map(machine, tagged)))
+
+    def terminate(self, ids: Collection[str]) -> Mapping[str, CloudError]:
+        now = self._enter()
+        refused: dict[str, CloudError] = {}
+        for instance_id in ids:
+            try:
+                self.model.terminate([instance_id], now)
+            except Refused as error:
+                refused[instance_id] = self._error(error.code, error.message)
+        return self._leave("terminate", refused)
+
+    def impaired(self, ids: Collection[str]) -> frozenset[str]:
+        now = self._enter()
+        shown = {one.id for one in self.model.instances(now)}
+        return self._leave("impaired", frozenset(one for one in shown & set(ids) if self.model.impaired(one, now)))
+
+    def console(self, instance_id: str) -> str:
+        self._enter()
+        return self._leave("console", self.console_of.get(instance_id, ""))
+
+    def _enter(self) -> float:
+        if self.fail_next:
+            raise self.fail_next.pop(0)
+        now = self.clock.now()
+        self.model.advance(now)
+        self._settle(now)
+        return now
+
+    def _settle(self, now: float) -> None:
+        """Nothing is behind these machines: their power is gone as soon as it goes."""
+        for event in self.model.drain():
+            self.events.append(event)
+            if isinstance(event, Unplugged):
+                self.model.gone(event.instance.id, now)
+
+    def _leave(self, method: str, answer: T) -> T:
+        self._settle(self.clock.now())
+        if method in self.lose_answer_of:
+            self.lose_answer_of.remove(method)
+            raise NoAnswer("the answer was lost", code="ConnectionClosedError")
+        return answer
+
+    def _error(self, code: str, message: str) -> CloudError:
+        return _MEANING.get(code, Misconfigured)(message, code)
+
+
+def machine(instance: Instance) -> Machine:
+    """The model's instance in the words of the port."""
+    change = instance.now
+    return Machine(
+        instance.id,
+        instance.state,
+        instance.offer,
+        instance.launch_time,
+        instance.tags,
+        change.reason_code,
+        "; ".join(filter(None, (change.reason_message, change.transition))),
+        _ENDINGS.get(change.reason_code, Ending.FAULT) if change.state in ENDING else None,
+        instance.address,
+    )

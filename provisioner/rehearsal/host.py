@@ -1,0 +1,39 @@
+"""The contract between the double and what plays its machines (light, scripted, qemu)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A machine to be booted, as the double's instance is described to its host."""
+
+    instance_id: str
+    instance_type: str
+    image_id: str
+    region: str
+    zone: str
+    #: `spot` or `on-demand`.
+    market: str
+    launch_time: float
+    address: str
+    user_data: str
+    #: The base under which this machine's metadata service answers (IMDSv2).
+    metadata_url: str
+    #: The endpoint of every AWS service of the double.
+    aws_url: str
+
+
+class MachineHost(Protocol):
+    def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
+        """Start the machine and return; `powered_off(instance_id)` when it has ended itself."""
+
+    def end(self, instance_id: str) -> None:
+        """Take the power away; nothing of the machine is left when this returns. May be repeated."""
+
+    def console(self, instance_id: str) -> str:
+        """What the machine has written to its console so far."""
+
+    def close(self) -> None:
+        """End every machine."""

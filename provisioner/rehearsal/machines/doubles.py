@@ -1,0 +1,79 @@
+"""The commands of a rehearsed machine that must never reach this computer, and what plays them."""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+#: These hand their words to the machine's own minimal systemd, and do not wait for what it does.
+SYSTEMD = ("systemctl", "systemd-run", "poweroff", "shutdown", "reboot", "halt")
+
+#: These would change the computer; on a rehearsed machine there is nothing for them to change.
+IDLE = (
+    "apt",
+    "apt-get",
+    "dnf",
+    "yum",
+    "mount",
+    "umount",
+    "swapoff",
+    "swapon",
+    "modprobe",
+    "sysctl",
+    "chown",
+    "iptables",
+)
+
+#: These are not on a rehearsed machine at all.
+ABSENT = ("docker", "dockerd", "containerd", "nerdctl", "podman", "ctr", "sudo", "su", "machinectl", "nvidia-ctk")
+
+TELL = """#!/bin/sh
+# One write, so that two callers never mix: at most a pipe's atomic 4096 bytes.
+printf '%s\\0' {name} "$@" '' >{pipe}
+"""
+
+IDLE_SCRIPT = """#!/bin/sh
+exit 0
+"""
+
+ABSENT_SCRIPT = """#!/bin/sh
+echo "{name}: not on this machine" >&2
+exit 127
+"""
+
+GPUS = """#!/bin/sh
+# As many lines as the machine has GPUs, in the words of nvidia-smi --list-gpus.
+gpu=0
+while [ "$gpu" -lt {gpus} ]; do
+    echo "GPU $gpu: Rehearsed GPU (UUID: GPU-rehearsed-$gpu)"
+    gpu=$((gpu + 1))
+done
+[ "$gpu" -gt 0 ]
+"""
+
+#: The jobs' Python, and the agent's, is this one: what is installed here is there as well.
+PYTHON = """#!/bin/sh
+exec {python} "$@"
+"""
+
+
+def install(folder: Path, pipe: Path, gpus: int, real: Sequence[str]) -> None:
+    """Fill `folder`, to be first on the machine's PATH; commands in `real` are let through."""
+    scripts = {name: TELL.format(name=name, pipe=shlex.quote(str(pipe))) for name in SYSTEMD}
+    scripts |= dict.fromkeys(IDLE, IDLE_SCRIPT)
+    scripts |= {name: ABSENT_SCRIPT.format(name=name) for name in ABSENT}
+    scripts |= {"nvidia-smi": GPUS.format(gpus=gpus)}
+    scripts |= {name: PYTHON.format(python=shlex.quote(sys.executable)) for name in ("python3", "python")}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, script in scripts.items():
+        if name not in real:
+            (folder / name).write_text(script)
+            (folder / name).chmod(0o755)
+
+
+def reaching_out(folder: Path, path: str, real: Sequence[str]) -> list[str]:
+    """The listed commands that on this PATH would be the computer's own."""
+    listed = [name for name in (*SYSTEMD, *IDLE, *ABSENT, "nvidia-smi") if name not in real]
+    return [name for name in listed if shutil.which(name, path=path) != os.fspath(folder / name)]

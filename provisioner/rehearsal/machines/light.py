@@ -1,0 +1,180 @@
+"""Light machines: a process tree each, which runs the real user-data and agent without root."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from provisioner.core.errors import ProvisionError
+from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines import doubles
+
+#: EC2 keeps the last 64 KB of a console (EC2 API Reference, GetConsoleOutput).
+CONSOLE = 64 * 1024
+
+HERE = Path(__file__).parent
+
+#: For programs that need nothing but the standard library: isolated, and quick to start.
+PYTHON = (sys.executable, "-I", "-S")
+
+
+class NotSafe(ProvisionError):
+    """A command of the machine would reach this computer: it is not booted."""
+
+
+class _Machine:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.console = b""
+        self.ended_from_outside = False
+
+
+class LightHost:
+    """Plays machines in folders under `folder`; each one's folder goes when the machine ends."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        docker: bool = False,
+        gpus: Callable[[str], int] | None = None,
+        environment: Mapping[str, str] | None = None,
+        sandbox: bool = True,
+    ) -> None:
+        """`docker` lets the machines use this computer's own engine, at DOCKER_HOST.
+
+        `gpus` says how many an instance type shows (8 of any, if it is not given); `environment` is
+        added to every machine's; without `sandbox`, or where bubblewrap does not work, a machine is a
+        plain process tree.
+        """
+        self._folder = folder
+        self._docker = _which("docker") if docker else ""
+        self._gpus = gpus or (lambda _: 8)
+        self._environment = dict(environment or {})
+        self.sandboxed = sandbox and _bubblewrap_works()
+        self._machines: dict[str, _Machine] = {}
+        self._lock = threading.Lock()
+
+    def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
+        folder = self._folder.resolve() / guest.instance_id
+        environment = self._furnish(folder, guest)
+        command = [*self._wrapper(folder), *PYTHON, str(HERE / "init.py"), str(folder)]
+        process = subprocess.Popen(
+            [*PYTHON, str(HERE / "supervisor.py"), str(folder), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        )
+        machine = self._machines[guest.instance_id] = _Machine(process)
+        threading.Thread(
+            target=self._watch, args=(guest.instance_id, machine, powered_off), name=guest.instance_id, daemon=True
+        ).start()
+
+    def end(self, instance_id: str) -> None:
+        machine = self._machines.get(instance_id)
+        if machine is None:
+            return
+        machine.ended_from_outside = True
+        self._let_go(machine)
+        machine.process.wait()
+
+    def console(self, instance_id: str) -> str:
+        machine = self._machines.get(instance_id)
+        return machine.console.decode(errors="replace") if machine else ""
+
+    def close(self) -> None:
+        for instance_id in list(self._machines):
+            self.end(instance_id)
+
+    def _watch(self, instance_id: str, machine: _Machine, powered_off: Callable[[str], None]) -> None:
+        assert machine.process.stdout is not None
+        while data := os.read(machine.process.stdout.fileno(), 65536):
+            machine.console = (machine.console + data)[-CONSOLE:]
+        machine.process.wait()
+        machine.process.stdout.close()
+        self._let_go(machine)
+        if not machine.ended_from_outside:
+            powered_off(instance_id)
+
+    def _let_go(self, machine: _Machine) -> None:
+        """Close the pipe on which the supervisor hears that somebody wants the machine."""
+        assert machine.process.stdin is not None
+        with self._lock:
+            machine.process.stdin.close()
+
+    def _furnish(self, folder: Path, guest: Guest) -> dict[str, str]:
+        """The machine's folder, and its environment, which owes nothing to ours."""
+        pipe, commands = folder / "run/systemd.pipe", folder / "bin"
+        for name in ("root", "home/jovyan", "run", "tmp", "var/lib", "etc/systemd/system"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        os.mkfifo(pipe)
+        (folder / "user-data").write_text(guest.user_data)
+        real = ["docker"] if self._docker else []
+        doubles.install(commands, pipe, self._gpus(guest.instance_type), real)
+        path = os.pathsep.join([str(commands), *_system_path()])
+        if reaching := doubles.reaching_out(commands, path, real):
+            raise NotSafe(f"on a light machine {', '.join(reaching)} would be this computer's own")
+        return {
+            "PATH": path,
+            "HOME": str(folder / "root"),
+            "TMPDIR": str(folder / "tmp"),
+            "PROVISION_ROOT": str(folder),
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": guest.metadata_url,
+            "AWS_ENDPOINT_URL": guest.aws_url,
+            "AWS_REGION": guest.region,
+            **({"PROVISION_REAL_DOCKER": self._docker} if self._docker else {}),
+            **({"DOCKER_HOST": os.environ["DOCKER_HOST"]} if self._docker and "DOCKER_HOST" in os.environ else {}),
+            **self._environment,
+        }
+
+    def _wrapper(self, folder: Path) -> Sequence[str]:
+        """In a sandbox the computer can be read only, and its services' sockets are out of sight."""
+        if not self.sandboxed:
+            return ()
+        socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+        engine = ["--bind", socket, socket, "--cap-add", "CAP_CHOWN"] if self._docker and Path(socket).exists() else []
+        return (
+            *("bwrap", "--unshare-pid", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev"),
+            *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), "--"),
+        )
+
+
+def _which(command: str) -> str:
+    found = shutil.which(command)
+    if found is None:
+        raise NotSafe(f"{command} is not on this computer")
+    return found
+
+
+def _system_path() -> list[str]:
+    """Where this computer keeps its commands; git is where it is found, be it elsewhere."""
+    usual = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+    git = shutil.which("git")
+    return usual if git is None or os.path.dirname(git) in usual else [*usual, os.path.dirname(git)]
+
+
+def _bubblewrap_works() -> bool:
+    """It may be installed and still lack the right to make a namespace."""
+    if shutil.which("bwrap") is None:
+        return False
+    probe = [
+        "bwrap",
+        "--unshare-pid",
+        "--ro-bind",
+        "/",
+        "/",
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+        "--tmpfs",
+        "/run",
+        "true",
+    ]
+    return subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0

@@ -1,0 +1,60 @@
+"""A bucket in memory that behaves as the port promises, and misbehaves by plain fields."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+
+from provisioner.core.errors import NotFound, Transient
+from provisioner.ports.bucket import Entry
+
+
+@dataclass
+class MemoryBucket:
+    now: Callable[[], float] = lambda: 0.0
+    #: Raised by the next calls of any method, one each, before anything is done.
+    fail_next: list[Exception] = field(default_factory=list)
+    #: Names of methods whose next answer is lost after the deed; one mention each.
+    lose_answer_of: list[str] = field(default_factory=list)
+    objects: dict[str, tuple[bytes, float]] = field(default_factory=dict)
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        self._enter()
+        if if_absent and key in self.objects:
+            return False
+        self.objects[key] = (data, self.now())
+        self._leave("put")
+        return True
+
+    def get(self, key: str) -> bytes | None:
+        self._enter()
+        self._leave("get")
+        return self.objects[key][0] if key in self.objects else None
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+        self._enter()
+        self._leave("list")
+        for key, (data, modified) in sorted(self.objects.items()):
+            if key.startswith(prefix) and key > after:
+                yield Entry(key, len(data), modified)
+
+    def copy(self, source: str, target: str) -> None:
+        self._enter()
+        if source not in self.objects:
+            raise NotFound(f"no object {source}")
+        self.objects[target] = (self.objects[source][0], self.now())
+        self._leave("copy")
+
+    def delete(self, keys: Collection[str]) -> None:
+        self._enter()
+        for key in keys:
+            self.objects.pop(key, None)
+        self._leave("delete")
+
+    def _enter(self) -> None:
+        if self.fail_next:
+            raise self.fail_next.pop(0)
+
+    def _leave(self, method: str) -> None:
+        if method in self.lose_answer_of:
+            self.lose_answer_of.remove(method)
+            # The port knows no NoAnswer: every method may simply be repeated.
+            raise Transient("the answer was lost", code="ConnectionClosedError")

@@ -1,0 +1,450 @@
+"""The one model of EC2: machines' lives, launch templates, fleets, client tokens, lag.
+
+Pure: `now` is an argument, ids come from outside, nothing is called. Whoever holds the model asks
+`drain` what has begun or ended since, and boots or ends the machines. It is not safe to use from two
+threads at once. Codes and reasons are EC2's own words (EC2 API Reference, "Error codes"; EC2 User
+Guide, "Instance state changes").
+"""
+
+import dataclasses
+import functools
+import heapq
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from provisioner.core.launch import ENDING, InstanceType, MachineState, Market, Offer
+from provisioner.rehearsal.conditions import Capacity, Conditions
+
+
+class Refused(Exception):
+    """An error as EC2 words it."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code, self.message, self.status = code, message, status
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a launch template holds, as far as a machine's life depends on it."""
+
+    image: str
+    user_data: str = ""
+    profile: str = ""
+    #: `stop` is EC2's own default.
+    on_power_off: str = "stop"
+
+
+@dataclass(frozen=True)
+class LaunchTemplate:
+    id: str
+    name: str
+    content: Content
+    created: float
+
+
+@dataclass(frozen=True)
+class FleetRequest:
+    """One CreateFleet of type instant."""
+
+    token: str
+    template: str
+    #: Offers in the caller's order, and the subnet of each.
+    overrides: tuple[tuple[Offer, str], ...]
+    count: int
+    tags: Mapping[str, str]
+    #: Fill the cheapest offer first; otherwise in the caller's order.
+    by_price: bool = True
+    #: Whatever else the caller said; only compared, when the token comes again.
+    rest: str = ""
+
+
+@dataclass(frozen=True)
+class OfferError:
+    offer: Offer
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class FleetAnswer:
+    fleet: str
+    machines: tuple[tuple[str, Offer], ...]
+    errors: tuple[OfferError, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A machine's state from `at` on; StateReason's code and message, and StateTransitionReason."""
+
+    state: MachineState
+    at: float
+    reason_code: str = ""
+    reason_message: str = ""
+    transition: str = ""
+
+
+@dataclass(frozen=True)
+class Instance:
+    id: str
+    offer: Offer
+    subnet: str
+    address: str
+    template: LaunchTemplate
+    #: Machines of a fleet carry EC2's own token, not the caller's.
+    token: str
+    tags: Mapping[str, str]
+    history: tuple[Change, ...]
+    #: When the cloud takes it, once a spot notice was given.
+    taken_at: float | None = None
+    #: Its power is on: booted, and not yet reported gone.
+    powered: bool = False
+
+    @property
+    def now(self) -> Change:
+        return self.history[-1]
+
+    @property
+    def state(self) -> MachineState:
+        return self.now.state
+
+    @property
+    def launch_time(self) -> float:
+        return self.history[0].at
+
+
+@dataclass(frozen=True)
+class Booted:
+    """The machine's kernel starts now."""
+
+    instance: Instance
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """A spot notice is out; `instance.taken_at` says for when."""
+
+    instance: Instance
+
+
+@dataclass(frozen=True)
+class Unplugged:
+    """The machine's power goes; answer with `gone` when nothing of it is left."""
+
+    instance: Instance
+
+
+Event = Booted | Noticed | Unplugged
+
+
+class Model:
+    """One region's EC2, from `began` on."""
+
+    def __init__(
+        self,
+        conditions: Conditions,
+        *,
+        began: float,
+        types: Callable[[str], InstanceType | None],
+        subnets: Mapping[str, str],
+        new_id: Callable[[], str],
+    ) -> None:
+        """`subnets` are zones by subnet id; `new_id` never gives the same 17 last characters twice."""
+        self.conditions = conditions
+        self.began = began
+        self.subnets = subnets
+        self._types = types
+        self._new_id = new_id
+        self._templates: dict[str, LaunchTemplate] = {}
+        self._template_tokens: dict[str, tuple[str, Content]] = {}
+        self._fleets: dict[str, tuple[FleetRequest, FleetAnswer]] = {}
+        self._instances: dict[str, Instance] = {}
+        self._forgotten: dict[str, Instance] = {}
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._planned = 0
+        self._befallen: Counter[object] = Counter()
+        self._events: list[Event] = []
+
+    # Time
+
+    def advance(self, now: float) -> None:
+        """Let all that is due by `now` happen, each at its own time."""
+        while self._agenda and self._agenda[0][0] <= now:
+            _, _, happens = heapq.heappop(self._agenda)
+            happens()
+
+    def next_due(self) -> float | None:
+        """When `advance` has something to do next, if ever."""
+        return self._agenda[0][0] if self._agenda else None
+
+    def drain(self) -> list[Event]:
+        """What has happened since the last call and concerns a machine's power."""
+        events, self._events = self._events, []
+        return events
+
+    def _plan(self, at: float, happens: Callable[..., None], *args: object) -> None:
+        self._planned += 1
+        step: Callable[[], None] = functools.partial(happens, at, *args)
+        heapq.heappush(self._agenda, (at, self._planned, step))
+
+    # Launch templates
+
+    def create_template(self, name: str, content: Content, now: float, *, token: str = "") -> LaunchTemplate:
+        self.advance(now)
+        if token and self._template_tokens.get(token) == (name, content):
+            return self._templates[name]
+        if name in self._templates:
+            raise Refused("InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use.")
+        if len(content.user_data.encode()) > 16 * 1024:
+            raise Refused("InvalidUserData.Malformed", "User data is limited to 16384 bytes")
+        self._templates[name] = LaunchTemplate(f"lt-{self._new_id()[-17:]}", name, content, now)
+        if token:
+            self._template_tokens[token] = (name, content)
+        return self._templates[name]
+
+    def templates(self, now: float) -> list[LaunchTemplate]:
+        """Those that have become visible."""
+        return [item for item in self._templates.values() if now >= item.created + self.conditions.template_lag]
+
+    # Fleets
+
+    def create_fleet(self, request: FleetRequest, now: float) -> FleetAnswer:
+        """Machines for the offers with room; an answer without any is an answer too."""
+        self.advance(now)
+        if request.token in self._fleets:
+            return self._replay(request)
+        template = next((item for item in self.templates(now) if item.name == request.template), None)
+        if template is None:
+            message = f"The specified launch template, with template name {request.template}, does not exist."
+            raise Refused("InvalidLaunchTemplateName.NotFoundException", message)
+        if not request.overrides:
+            # EC2 would launch in the default VPC: never what anyone meant.
+            raise Refused("MissingParameter", "The request must contain the parameter Overrides")
+        if request.count < 1:
+            raise Refused("InvalidParameterValue", "TotalTargetCapacity must be at least 1")
+        zones = {subnet: self.subnets.get(subnet) for _, subnet in request.overrides}
+        known = [zone for zone in zones.values() if zone is not None]
+        if len(known) != len(set(known)):
+            raise Refused("InvalidFleetConfiguration", "Overrides name two subnets of one Availability Zone")
+        answer = self._fill(request, template, now)
+        self._fleets[request.token] = (request, answer)
+        return answer
+
+    def _replay(self, request: FleetRequest) -> FleetAnswer:
+        first, answer = self._fleets[request.token]
+        if first != request:
+            raise Refused(
+                "IdempotentParameterMismatch",
+                "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
+            )
+        lives = [self._instances.get(instance_id) for instance_id, _ in answer.machines]
+        if lives and all(life is None or life.state == MachineState.TERMINATED for life in lives):
+            raise Refused("IdempotentInstanceTerminated", "The instances launched by this token have been terminated.")
+        return answer
+
+    def _fill(self, request: FleetRequest, template: LaunchTemplate, now: float) -> FleetAnswer:
+        fleet = f"fleet-{self._new_id()[-17:]}"
+        machines: list[tuple[str, Offer]] = []
+        errors: list[OfferError] = []
+        order = list(request.overrides)
+        if request.by_price:
+            # An unknown price sorts last; equal ones keep the caller's order.
+            order.sort(key=lambda item: self.price(item[0], now) or float("inf"))
+        for offer, subnet in order:
+            while len(machines) < request.count:
+                error = self._why_not(offer, subnet, now)
+                if error:
+                    errors.append(error)
+                    break
+                token = f"{fleet}-{len(machines)}"
+                machines.append((self._launch(offer, subnet, template, request.tags, token, now), offer))
+        return FleetAnswer(fleet, tuple(machines), tuple(errors))
+
+    def _why_not(self, offer: Offer, subnet: str, now: float) -> OfferError | None:
+        kind = self._types(offer.instance_type)
+        if kind is None:
+            return OfferError(offer, "InvalidParameterValue", f"Invalid value '{offer.instance_type}' for InstanceType")
+        if self.subnets.get(subnet) != offer.zone:
+            return OfferError(offer, "InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist")
+        if offer.zone not in kind.zones or (offer.market is Market.SPOT and not kind.spot):
+            message = f"The requested configuration is currently not supported: {offer}"
+            return OfferError(offer, "Unsupported", message)
+        live = [one for one in self._instances.values() if one.state != MachineState.TERMINATED]
+        for quota in self.conditions.quotas:
+            if quota.where.fits(offer):
+                used = sum(self._vcpus(one) for one in live if quota.where.fits(one.offer))
+                if used + kind.vcpus > quota.vcpus:
+                    spot = offer.market is Market.SPOT
+                    code = "MaxSpotInstanceCountExceeded" if spot else "VcpuLimitExceeded"
+                    said = (
+                        f"You have requested more vCPU capacity than your current vCPU limit of {quota.vcpus} allows."
+                    )
+                    return OfferError(offer, code, said)
+        rule = self._capacity(offer, now)
+        if rule and rule.machines is not None and sum(one.offer == offer for one in live) >= rule.machines:
+            return OfferError(offer, rule.code, rule.message)
+        return None
+
+    def _vcpus(self, instance: Instance) -> int:
+        kind = self._types(instance.offer.instance_type)
+        return kind.vcpus if kind else 0
+
+    def _capacity(self, offer: Offer, now: float) -> Capacity | None:
+        fitting = [rule for rule in self.conditions.capacity if rule.where.fits(offer) and self.began + rule.at <= now]
+        return max(enumerate(fitting), key=lambda item: (item[1].at, item[0]))[1] if fitting else None
+
+    def price(self, offer: Offer, now: float) -> float | None:
+        """Dollars an hour now, if the conditions name a price."""
+        known = self.prices(offer, now)
+        return known[-1][1] if known else None
+
+    def prices(self, offer: Offer, now: float) -> list[tuple[float, float]]:
+        """Since when, and dollars an hour: the offer's prices so far, oldest first."""
+        rules = (rule for rule in self.conditions.prices if rule.where.fits(offer) and self.began + rule.at <= now)
+        return [(self.began + rule.at, rule.dollars) for rule in sorted(rules, key=lambda rule: rule.at)]
+
+    def _launch(
+        self, offer: Offer, subnet: str, template: LaunchTemplate, tags: Mapping[str, str], token: str, now: float
+    ) -> str:
+        instance_id = f"i-{self._new_id()[-17:]}"
+        number = len(self._instances) + len(self._forgotten) + 1
+        address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+        born = (Change(MachineState.PENDING, now),)
+        self._instances[instance_id] = Instance(instance_id, offer, subnet, address, template, token, dict(tags), born)
+        self._plan(now + self.conditions.boot_delay, self._run, instance_id)
+        for rule in self.conditions.breakdowns:
+            if self._befalls(rule, rule.times) and rule.where.fits(offer):
+                self._befallen[rule] += 1
+                self._plan(now + rule.at, self._end, instance_id, rule.code, rule.message)
+                break
+        return instance_id
+
+    def _befalls(self, rule: object, times: int | None) -> bool:
+        return times is None or self._befallen[rule] < times
+
+    # Machines' lives
+
+    def _change(self, instance_id: str, change: Change, **fields: object) -> Instance:
+        old = self._instances[instance_id]
+        new = dataclasses.replace(old, history=(*old.history, change), **fields)  # type: ignore[arg-type]
+        self._instances[instance_id] = new
+        return new
+
+    def _run(self, at: float, instance_id: str) -> None:
+        old = self._instances.get(instance_id)
+        if old is None or old.state != MachineState.PENDING:
+            return
+        self._events.append(Booted(self._change(instance_id, Change(MachineState.RUNNING, at), powered=True)))
+        for rule in self.conditions.interruptions:
+            if old.offer.market is Market.SPOT and rule.where.fits(old.offer) and self._befalls(rule, rule.times):
+                self._befallen[rule] += 1
+                self._plan(at + rule.at, self._warn, instance_id, rule.notice)
+                break
+
+    def _warn(self, at: float, instance_id: str, notice: float) -> None:
+        old = self._instances.get(instance_id)
+        if old is None or old.state != MachineState.RUNNING or old.taken_at is not None:
+            return
+        self._instances[instance_id] = dataclasses.replace(old, taken_at=at + notice)
+        if notice:
+            self._events.append(Noticed(self._instances[instance_id]))
+        self._plan(at + notice, self._take, instance_id)
+
+    def _take(self, at: float, instance_id: str) -> None:
+        self._end(at, instance_id, "Server.SpotInstanceTermination", "Spot instance termination")
+
+    def _end(self, at: float, instance_id: str, code: str, message: str) -> None:
+        old = self._instances.get(instance_id)
+        if old is None or old.state in ENDING:
+            return
+        user = code.startswith("Client.UserInitiated")
+        transition = f"User initiated ({time.strftime('%Y-%m-%d %H:%M:%S GMT', time.gmtime(at))})" if user else code
+        change = Change(MachineState.SHUTTING_DOWN, at, code, f"{code}: {message}", transition)
+        ending = self._change(instance_id, change)
+        if ending.powered:
+            self._events.append(Unplugged(ending))
+        self._plan(at + self.conditions.end_delay, self._finish, instance_id)
+
+    def _finish(self, at: float, instance_id: str) -> None:
+        """Terminated, unless its power is still on: then when `gone` is told."""
+        old = self._instances[instance_id]
+        if old.state == MachineState.SHUTTING_DOWN and not old.powered:
+            self._change(instance_id, dataclasses.replace(old.now, state=MachineState.TERMINATED, at=at))
+            self._plan(at + self.conditions.forget_after, self._forget, instance_id)
+
+    def _forget(self, _at: float, instance_id: str) -> None:
+        self._forgotten[instance_id] = self._instances.pop(instance_id)
+
+    def gone(self, instance_id: str, now: float) -> None:
+        """Nothing is left of the machine whose `Unplugged` was drained."""
+        self.advance(now)
+        old = self._instances.get(instance_id)
+        if old is None or not old.powered or old.state == MachineState.RUNNING:
+            return
+        self._instances[instance_id] = dataclasses.replace(old, powered=False)
+        if now >= old.now.at + self.conditions.end_delay:
+            self._finish(now, instance_id)
+
+    def powered_off(self, instance_id: str, now: float) -> None:
+        """The machine ended itself: what follows is up to its InstanceInitiatedShutdownBehavior."""
+        self.advance(now)
+        old = self._instances.get(instance_id)
+        if old is None or old.state != MachineState.RUNNING:
+            return
+        code, message = "Client.InstanceInitiatedShutdown", "Instance initiated shutdown"
+        if old.template.content.on_power_off == "terminate":
+            self._end(now, instance_id, code, message)
+        else:
+            stopped = Change(MachineState.STOPPED, now, code, f"{code}: {message}", code)
+            self._change(instance_id, dataclasses.replace(stopped, state=MachineState.STOPPING))
+            self._events.append(Unplugged(self._change(instance_id, stopped)))
+
+    def interrupt(self, instance_id: str, now: float, *, notice: float = 120.0) -> None:
+        """Give a spot machine its notice now."""
+        self.advance(now)
+        self._warn(now, instance_id, notice)
+        self.advance(now)
+
+    def terminate(self, ids: Collection[str], now: float) -> dict[str, tuple[MachineState, MachineState]]:
+        """States before and after, by id; one id that is not known refuses them all."""
+        before = self.instances(now, ids)
+        for one in before:
+            self._end(now, one.id, "Client.UserInitiatedShutdown", "User initiated shutdown")
+        after = {one.id: self._instances[one.id].state for one in before}
+        self.advance(now)
+        return {one.id: (one.state, after[one.id]) for one in before}
+
+    # Looking
+
+    def instances(self, now: float, ids: Collection[str] = ()) -> list[Instance]:
+        """All that EC2 shows now, or exactly these, refused when one of them is not shown."""
+        self.advance(now)
+        shown = {one.id: one for one in self._instances.values() if now >= one.launch_time + self.conditions.lag}
+        missing = [one for one in ids if one not in shown]
+        if missing:
+            plural, verb = ("s", "do") if len(missing) > 1 else ("", "does")
+            message = f"The instance ID{plural} '{', '.join(missing)}' {verb} not exist"
+            raise Refused("InvalidInstanceID.NotFound", message)
+        return [shown[one] for one in dict.fromkeys(ids)] if ids else list(shown.values())
+
+    def alive(self, now: float) -> list[Instance]:
+        """The truth, lag or not: every machine that is not terminated."""
+        self.advance(now)
+        return [one for one in self._instances.values() if one.state != MachineState.TERMINATED]
+
+    def history(self, instance_id: str) -> tuple[Change, ...]:
+        """Every state the machine was in, forgotten or not; KeyError if there never was one."""
+        return (self._instances.get(instance_id) or self._forgotten[instance_id]).history
+
+    def impaired(self, instance_id: str, now: float) -> bool:
+        """Whether the machine's status checks fail."""
+        one = self._instances[instance_id]
+        return one.state == MachineState.RUNNING and any(
+            rule.where.fits(one.offer) and now >= one.launch_time + rule.at for rule in self.conditions.impairments
+        )
+
+    def every(self) -> list[Instance]:
+        """Every machine there ever was, oldest first."""
+        return [*self._forgotten.values(), *self._instances.values()]

@@ -1,0 +1,81 @@
+"""Whether an IAM policy document allows an action; only what it understands, the rest is an error.
+
+Rules as in the IAM User Guide, "Policy evaluation logic" and "IAM JSON policy elements": an explicit
+Deny wins, without an Allow it is denied, `*` and `?` are wildcards, actions know no case.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class NotUnderstood(Exception):
+    """The document says something that this evaluation cannot weigh."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    allow: bool
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    #: Condition keys, each with the patterns of which one must fit: all of them `StringLike`.
+    conditions: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def fits(self, action: str, resource: str, variables: Mapping[str, str]) -> bool:
+        return (
+            any(_pattern(one.lower(), {}).fullmatch(action.lower()) for one in self.actions)
+            and any(_pattern(one, variables).fullmatch(resource) for one in self.resources)
+            # A key that the request does not have fits nothing.
+            and all(
+                key in variables and any(_pattern(one, variables).fullmatch(variables[key]) for one in patterns)
+                for key, patterns in self.conditions
+            )
+        )
+
+
+def parse(document: Mapping[str, Any]) -> tuple[Statement, ...]:
+    """The statements of a policy document as json.load gives it; raises NotUnderstood."""
+    if document.get("Version") != "2012-10-17" or set(document) - {"Version", "Id", "Statement"}:
+        raise NotUnderstood(f"a policy of version 2012-10-17 is needed, not {sorted(document)}")
+    return tuple(map(_statement, _several(document["Statement"])))
+
+
+def _statement(item: Mapping[str, Any]) -> Statement:
+    condition = item.get("Condition", {})
+    strange = set(item) - {"Sid", "Effect", "Action", "Resource", "Condition"} or set(condition) - {"StringLike"}
+    if strange or item.get("Effect") not in ("Allow", "Deny") or "Action" not in item or "Resource" not in item:
+        raise NotUnderstood(
+            f"policy statement {item.get('Sid', item)!r}: only Effect, Action, Resource and StringLike are weighed"
+        )
+    return Statement(
+        item["Effect"] == "Allow",
+        tuple(_several(item["Action"])),
+        tuple(_several(item["Resource"])),
+        tuple((key, tuple(_several(value))) for key, value in condition.get("StringLike", {}).items()),
+    )
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def allows(statements: Iterable[Statement], action: str, resource: str, variables: Mapping[str, str]) -> bool:
+    """`variables` are the condition keys of caller and resource, such as `aws:userid`."""
+    fitting = [one for one in statements if one.fits(action, resource, variables)]
+    return bool(fitting) and all(one.allow for one in fitting)
+
+
+def _pattern(text: str, variables: Mapping[str, str]) -> re.Pattern[str]:
+    """A variable's value is taken as it is: no wildcard in it."""
+    parts = re.split(r"(\$\{[^}]*\}|\*|\?)", text)
+    wild = {"*": ".*", "?": "."}
+    regex = ""
+    for part in parts:
+        if part.startswith("${"):
+            if part[2:-1] not in variables:
+                raise NotUnderstood(f"policy variable {part} is not known here")
+            regex += re.escape(variables[part[2:-1]])
+        else:
+            regex += wild.get(part, re.escape(part))
+    return re.compile(regex, re.DOTALL)

@@ -1,0 +1,101 @@
+"""Who may do what: the policy files of `config/iam`, weighed for each call. No right is coded here."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+from provisioner.rehearsal import policy
+from provisioner.rehearsal.account import ID
+from provisioner.rehearsal.actions import ASKS, On
+from provisioner.rehearsal.calls import CONTROL, Call
+from provisioner.rehearsal.identity import Caller
+from provisioner.rehearsal.model import Refused
+
+#: Stands in the policy files for the installation's bucket, or bucket and prefix.
+PLACEHOLDER = "YOUR-BUCKET"
+
+
+def document(path: Path, bucket: str, prefix: str = "") -> dict[str, Any]:
+    """A policy file for this bucket; `prefix` ends in `/` and the bucket itself is named without it."""
+    text = path.read_text()
+    text = text.replace(f"{PLACEHOLDER}/", f"{bucket}/{prefix}")
+    return dict(json.loads(text.replace(PLACEHOLDER, bucket)))
+
+
+def owners_own(buckets: Iterable[str]) -> dict[str, Any]:
+    """What an owner would add to a machine's role: everything on the buckets of its jobs."""
+    arns = [f"arn:aws:s3:::{bucket}{rest}" for bucket in buckets for rest in ("", "/*")]
+    # A statement needs a resource; this one fits nothing.
+    statement = {"Effect": "Allow", "Action": "s3:*", "Resource": arns or ["none"]}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+class Known(Protocol):
+    """What the rights to a call depend on, beside the call."""
+
+    def role_of(self, call: Call) -> str:
+        """The role that a launch gives to its machines; empty when it gives none."""
+
+    def tags_of(self, instance_id: str) -> Mapping[str, str] | None:
+        """The machine's tags; None when there is no such machine."""
+
+
+class Rights:
+    """The policies of the two kinds of caller."""
+
+    def __init__(self, control: Mapping[str, Any], machine: Iterable[Mapping[str, Any]]) -> None:
+        self._control = policy.parse(control)
+        self._machine = tuple(statement for one in machine for statement in policy.parse(one))
+
+    def weigh(self, caller: Caller, call: Call, known: Known, deleted: Callable[[], list[str]]) -> None:
+        """Raises Refused, as the service would, unless every action of the call is allowed."""
+        for action, resource, tags in _asked(caller, call, known, deleted):
+            if not self._allowed(caller, action, resource, tags):
+                if call.service == "s3":
+                    raise Refused("AccessDenied", "Access Denied", 403)
+                code = "UnauthorizedOperation" if call.service == "ec2" else "AccessDenied"
+                message = f"You are not authorized to perform: {action} on resource: {resource}"
+                raise Refused(code, message, 403)
+
+    def may_list(self, caller: Caller, call: Call) -> bool:
+        return self._allowed(caller, "s3:ListBucket", On.BUCKET.value.format(bucket=call.parameters["Bucket"]))
+
+    def _allowed(self, caller: Caller, action: str, resource: str, tags: Mapping[str, str] = {}) -> bool:
+        statements = self._control if caller.principal == CONTROL else self._machine
+        tagged = {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
+        return policy.allows(statements, action, resource, {"aws:userid": caller.principal, **tagged})
+
+
+def _asked(
+    caller: Caller, call: Call, known: Known, deleted: Callable[[], list[str]]
+) -> list[tuple[str, str, Mapping[str, str]]]:
+    said = call.parameters
+    words = {
+        "region": caller.region,
+        "account": ID,
+        "bucket": said.get("Bucket", ""),
+        "key": said.get("Key", ""),
+        "source": unquote(said.get("CopySource", "")).lstrip("/").partition("?")[0],
+        "parameter": said.get("Name", ""),
+        "profile": said.get("InstanceProfileName", ""),
+    }
+    asked: list[tuple[str, str, Mapping[str, str]]] = []
+    for ask in ASKS[call.service, call.action]:
+        if ask.on is On.ROLE:
+            words["role"] = known.role_of(call)
+            if not words["role"]:
+                continue
+        if ask.on is On.INSTANCE:
+            # A machine that is not there is told by the call itself.
+            tagged = {id: known.tags_of(id) for id in said.get("InstanceIds", ())}
+            asked += [
+                (ask.action, ask.on.value.format(**words, instance=id), tags)
+                for id, tags in tagged.items()
+                if tags is not None
+            ]
+            continue
+        keys = deleted() if call.action == "DeleteObjects" else [words["key"]]
+        asked += [(ask.action, ask.on.value.format(**words | {"key": key}), {}) for key in keys]
+    return asked

@@ -1,0 +1,202 @@
+"""A scenario file: what the doubled cloud holds, gives, charges, and does to its machines.
+
+Parsed here, frozen from here on. A duration is a number of seconds, or `500ms`, `90s`, `10m`, `1h`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from provisioner.core.errors import Invalid
+from provisioner.rehearsal.conditions import (
+    Breakdown,
+    Capacity,
+    Conditions,
+    Impairment,
+    Interruption,
+    PriceRule,
+    Quota,
+    Where,
+)
+from provisioner.rehearsal.faults import Effect, Rule, When
+from provisioner.rehearsal.machines.script import Script
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    #: Short, but no state is skipped unseen.
+    conditions: Conditions = field(default_factory=lambda: Conditions(boot_delay=0.2, end_delay=0.2))
+    #: Objects by key, by bucket, there from the start.
+    buckets: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    faults: tuple[Rule, ...] = ()
+    #: The owner's own policy beside machine.json; None allows everything on `buckets`.
+    job_policy: Mapping[str, Any] | None = None
+    #: What scripted machines play; the first one whose job fits.
+    scripts: tuple[Script, ...] = (Script(),)
+
+
+def load(path: Path) -> Scenario:
+    """The scenario in the file; raises Invalid, one line that says where and what."""
+    try:
+        return parse(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError, Invalid) as error:
+        raise Invalid(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def parse(data: Any) -> Scenario:
+    """The scenario that the file's content describes; an empty file is the default one."""
+    try:
+        return _File.model_validate({} if data is None else data).scenario()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise Invalid(f"{where}: {first['msg']}") from error
+
+
+def _seconds(value: Any) -> Any:
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)", value) if isinstance(value, str) else None
+    if found:
+        return float(found[1]) * _UNITS[found[2]]
+    if isinstance(value, str):
+        raise ValueError("write a duration as 500ms, 90s, 10m or 1h")
+    return value
+
+
+_Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+
+
+def _times(value: Any) -> Any:
+    return None if value == "always" else value
+
+
+_Times = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_times)]
+
+
+class _Edge(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Fitting(_Edge):
+    """Something that holds for the offers which fit its patterns."""
+
+    market: Literal["spot", "on-demand", "*"] = "*"
+    type: str = "*"
+    zone: str = "*"
+
+    def fields(self) -> dict[str, Any]:
+        rest = self.model_dump(exclude={"market", "type", "zone"})
+        return {**rest, "where": Where(self.market, self.type, self.zone)}
+
+
+class _Capacity(_Fitting):
+    machines: Annotated[int, Field(ge=0)] | Literal["unlimited"]
+    at: _Duration = 0.0
+    code: str = Capacity.code
+    message: str = Capacity.message
+
+    def made(self) -> Capacity:
+        machines = None if self.machines == "unlimited" else self.machines
+        return Capacity(**{**self.fields(), "machines": machines})
+
+
+class _Price(_Fitting):
+    dollars: Annotated[float, Field(ge=0)]
+    at: _Duration = 0.0
+
+
+class _Quota(_Fitting):
+    vcpus: Annotated[int, Field(ge=0)]
+
+
+class _Interruption(_Fitting):
+    at: _Duration
+    notice: _Duration = Interruption.notice
+    times: _Times = 1
+
+
+class _Breakdown(_Fitting):
+    at: _Duration = 0.0
+    code: str = Breakdown.code
+    message: str = Breakdown.message
+    times: _Times = 1
+
+
+class _Impairment(_Fitting):
+    at: _Duration = 0.0
+
+
+class _Fault(_Edge):
+    effect: Effect
+    when: When = Rule.when
+    service: str = "*"
+    action: str = "*"
+    resource: str = "*"
+    principal: str = "*"
+    code: str = Rule.code
+    message: str = Rule.message
+    status: Annotated[int, Field(ge=400, le=599)] = Rule.status
+    seconds: _Duration = 0.0
+    skip: Annotated[int, Field(ge=0)] = 0
+    times: _Times = None
+
+
+class _Script(_Edge):
+    job: str = "*"
+    pull: _Duration = 0.0
+    clone: _Duration = 0.0
+    setup: _Duration = 0.0
+    command: _Duration = Script.command
+    exit_code: Annotated[int, Field(ge=0, le=255)] = 0
+    output: Annotated[int, Field(ge=0)] = Script.output
+    silent_at: _Duration | None = None
+    off_at: _Duration | None = None
+
+
+class _File(_Edge):
+    boot_delay: _Duration = 0.2
+    end_delay: _Duration = 0.2
+    lag: _Duration = 0.0
+    template_lag: _Duration = 0.0
+    forget_after: _Duration = Conditions.forget_after
+    capacity: list[_Capacity] = []
+    prices: list[_Price] = []
+    quotas: list[_Quota] = []
+    interruptions: list[_Interruption] = []
+    breakdowns: list[_Breakdown] = []
+    impairments: list[_Impairment] = []
+    buckets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], dict[str, str]] = {}
+    faults: list[_Fault] = []
+    job_policy: dict[str, Any] | None = None
+    scripts: list[_Script] = []
+
+    def scenario(self) -> Scenario:
+        conditions = Conditions(
+            boot_delay=self.boot_delay,
+            end_delay=self.end_delay,
+            lag=self.lag,
+            template_lag=self.template_lag,
+            forget_after=self.forget_after,
+            capacity=tuple(one.made() for one in self.capacity),
+            prices=tuple(PriceRule(**one.fields()) for one in self.prices),
+            quotas=tuple(Quota(**one.fields()) for one in self.quotas),
+            interruptions=tuple(Interruption(**one.fields()) for one in self.interruptions),
+            breakdowns=tuple(Breakdown(**one.fields()) for one in self.breakdowns),
+            impairments=tuple(Impairment(**one.fields()) for one in self.impairments),
+        )
+        return Scenario(
+            conditions=conditions,
+            buckets={
+                bucket: {key: text.encode() for key, text in objects.items()}
+                for bucket, objects in self.buckets.items()
+            },
+            faults=tuple(Rule(**one.model_dump()) for one in self.faults),
+            job_policy=self.job_policy,
+            scripts=(*(Script(**one.model_dump()) for one in self.scripts), Script()),
+        )

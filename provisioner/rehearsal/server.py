@@ -1,0 +1,204 @@
+"""The double's face: AWS over HTTP on this computer, one port for all services.
+
+Each request is read, its signature checked, logged, spoiled if a rule says so, weighed against the
+policies, then answered by the model or by moto. What neither of them plays is a loud error, and kept
+in `calls.unimplemented`; nothing is ever passed over in silence.
+"""
+
+import contextlib
+import functools
+import http
+import io
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from email.utils import formatdate
+from typing import Any
+
+from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from provisioner.rehearsal import wire
+from provisioner.rehearsal.account import IMAGE_PARAMETER, Account
+from provisioner.rehearsal.actions import ASKS
+from provisioner.rehearsal.calls import Call, Calls
+from provisioner.rehearsal.ec2 import Ec2, NotPlayed
+from provisioner.rehearsal.faults import Effect, Faults, Rule, When
+from provisioner.rehearsal.identity import Caller, Identities, service_of
+from provisioner.rehearsal.model import Refused
+from provisioner.rehearsal.rights import Rights
+from provisioner.rehearsal.wire import Answer, Request
+
+#: What a call outside S3 is about: the first of these parameters that it has.
+_NAMES = ("InstanceId", "LaunchTemplateName", "ClientToken", "Name", "InstanceProfileName")
+
+
+class _Broken(Exception):
+    """Break the connection without an answer."""
+
+
+def _handler(now: Callable[[], float]) -> type[MotoRequestHandler]:
+    class Handler(MotoRequestHandler):
+        def log(self, *said: Any) -> None:
+            """Quiet: the log of calls is the double's own."""
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            """The Date header, which the reaper takes for the cloud's own clock."""
+            return formatdate(now() if timestamp is None else timestamp, usegmt=True)
+
+    return Handler
+
+
+class Server:
+    """Serves from `start` to `close`, on 127.0.0.1 alone."""
+
+    def __init__(
+        self,
+        account: Account,
+        ec2: Ec2,
+        identities: Identities,
+        rights: Rights,
+        *,
+        calls: Calls,
+        faults: Faults,
+        now: Callable[[], float],
+        port: int = 0,
+    ) -> None:
+        self._account, self._ec2, self._identities, self._rights = account, ec2, identities, rights
+        self._calls, self._faults, self._now = calls, faults, now
+        #: By service; moto's own dispatcher looks through its folders for each request.
+        self._moto: Callable[[str], Any] = functools.cache(create_backend_app)
+        self._closing = threading.Event()
+        # Werkzeug would end the process over a port that is taken, and queue too few connections.
+        with socket.create_server(("127.0.0.1", port), backlog=512) as listening:
+            self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            self._server: BaseWSGIServer = make_server(
+                "127.0.0.1", port, self._respond, threaded=True, request_handler=_handler(now), fd=listening.fileno()
+            )
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True, name="double-http"
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    # WSGI
+
+    def _respond(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        request = _request(environ)
+        try:
+            answer = self._answer(environ, request)
+        except _Broken:
+            _reset(environ["werkzeug.socket"])
+            # Werkzeug takes this as the client's leaving, and writes nothing.
+            raise ConnectionResetError("broken by a rule of the rehearsal") from None
+        headers = [(name, value) for name, value in answer.headers if name.lower() not in ("date", "connection")]
+        if not any(name.lower() == "content-length" for name, _ in headers):
+            headers.append(("Content-Length", str(len(answer.body))))
+        start(f"{answer.status} {http.HTTPStatus(answer.status).phrase}", headers)
+        return [b"" if request.method == "HEAD" else answer.body]
+
+    def _answer(self, environ: dict[str, Any], request: Request) -> Answer:
+        service = service_of(request)
+        try:
+            caller = self._identities.caller(request)
+            call = self._read(caller, request)
+            rule = self._faults.on(call)
+            if rule and rule.when is When.BEFORE:
+                self._spoil(rule)
+            try:
+                answer = self._allowed(environ, request, caller, call)
+            except Refused as refused:
+                answer = wire.error(service, refused)
+            if rule and rule.when is When.AFTER:
+                self._spoil(rule)
+            return answer
+        except Refused as refused:
+            return wire.error(service, refused)
+        except _Broken:
+            raise
+        except Exception as error:  # noqa: BLE001 - a hole or a bug of the double must not look like AWS
+            hole = str(error) if isinstance(error, NotPlayed) else repr(error)
+            self._calls.unimplemented.append(f"{service}: {hole}")
+            return wire.error(service, Refused("NotImplemented", f"the EC2 double does not play {hole}", 501))
+
+    def _allowed(self, environ: dict[str, Any], request: Request, caller: Caller, call: Call) -> Answer:
+        self._rights.weigh(caller, call, self._ec2, deleted=lambda: wire.deleted_keys(request))
+        answer = self._do(environ, request, call)
+        if answer.status == 404 and call.service == "s3" and not self._rights.may_list(caller, call):
+            # Whoever may not list is not told what is missing (Amazon S3 API, GetObject).
+            raise Refused("AccessDenied", "Access Denied", 403)
+        return answer
+
+    def _read(self, caller: Caller, request: Request) -> Call:
+        action, said = wire.read(caller.service, request)
+        if caller.service == "s3":
+            resource = f"{said['Bucket']}/{said['Key']}".rstrip("/")
+        else:
+            names = [said[name] for name in _NAMES if isinstance(said.get(name), str)]
+            resource = ",".join(said.get("InstanceIds") or names[:1])
+        call = Call(caller.service, action, said, caller.principal, resource, self._now())
+        self._calls.note(call)
+        if (call.service, call.action) not in ASKS:
+            raise NotPlayed(f"{call.service}:{call.action}")
+        return call
+
+    def _do(self, environ: dict[str, Any], request: Request, call: Call) -> Answer:
+        if call.service == "ec2" and call.action in self._ec2.calls:
+            return wire.write("ec2", call.action, self._ec2.answer(call))
+        if call.action == "GetParameter" and call.parameters.get("Name") == IMAGE_PARAMETER:
+            return wire.parameter(IMAGE_PARAMETER, self._account.image_id)
+        return self._ask_moto(environ, request, call)
+
+    def _ask_moto(self, environ: dict[str, Any], request: Request, call: Call) -> Answer:
+        inner = {name: value for name, value in environ.items() if name != "HTTP_TRANSFER_ENCODING"}
+        inner |= {"wsgi.input": io.BytesIO(request.body), "CONTENT_LENGTH": str(len(request.body))}
+        head: list[Any] = []
+
+        def start(status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[[bytes], None]:
+            head[:] = [int(status.split()[0]), headers]
+            return lambda _: None
+
+        body = self._moto(call.service)(inner, start)
+        try:
+            data = b"".join(body)
+        finally:
+            with contextlib.suppress(AttributeError):
+                body.close()
+        status, headers = head
+        if status >= 500 and b"<html" in data[:200].lower():
+            raise NotPlayed(str(call))
+        return Answer(status, tuple(headers), data)
+
+    def _spoil(self, rule: Rule) -> None:
+        if rule.effect is Effect.ERROR:
+            raise Refused(rule.code, rule.message, rule.status)
+        if rule.effect in (Effect.DELAY, Effect.HANG):
+            self._closing.wait(rule.seconds)
+        if rule.effect in (Effect.RESET, Effect.HANG):
+            raise _Broken
+
+
+def _request(environ: Mapping[str, Any]) -> Request:
+    stream = environ["wsgi.input"]
+    chunked = environ.get("HTTP_TRANSFER_ENCODING") == "chunked"
+    body = stream.read() if chunked else stream.read(int(environ.get("CONTENT_LENGTH") or 0))
+    headers = {name[5:].replace("_", "-").lower(): str(value) for name, value in environ.items() if name[:5] == "HTTP_"}
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if environ.get(name):
+            headers[name.replace("_", "-").lower()] = environ[name]
+    return Request(environ["REQUEST_METHOD"], environ["REQUEST_URI"], headers, body)
+
+
+def _reset(connection: socket.socket) -> None:
+    """Close so that the other side sees a reset, not an end."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,66 @@
+"""Time, chance and concurrency for tests: each moves only when told."""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class StepClock:
+    """A clock that stands still: `wait` moves it on, or blocks until a test calls `step`."""
+
+    def __init__(self, start: float = 1_800_000_000.0, *, blocking: bool = False) -> None:
+        self.blocking = blocking
+        self._now = start
+        self._woken = False
+        self._moved = threading.Condition()
+
+    def now(self) -> float:
+        with self._moved:
+            return self._now
+
+    def step(self, seconds: float) -> None:
+        """Move on; whoever waits for a time that has come returns."""
+        with self._moved:
+            self._now += seconds
+            self._moved.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        with self._moved:
+            until = self._now + seconds
+            if self.blocking:
+                self._moved.wait_for(lambda: self._woken or self._now >= until)
+            elif not self._woken:
+                self._now = until
+            self._woken = False
+
+    def wake(self) -> None:
+        with self._moved:
+            self._woken = True
+            self._moved.notify_all()
+
+
+class CountingIds:
+    """Ids that count up, so that a failing test names the same thing twice."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def new(self) -> str:
+        self._count += 1
+        return f"{self._count:032x}"
+
+
+class InlinePool:
+    """One thing after the other, in the caller's thread."""
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R | Exception]:
+        return [self._one(function, item) for item in items]
+
+    def _one(self, function: Callable[[T], R], item: T) -> R | Exception:
+        try:
+            return function(item)
+        except Exception as error:  # noqa: BLE001 - the port's promise: an item's exception takes its place
+            return error

@@ -1,0 +1,46 @@
+"""What every use case works with: the ports of one installation, and its policy."""
+
+from dataclasses import dataclass
+
+from provisioner.core.record import Event
+from provisioner.core.work import Engine
+from provisioner.ports.bucket import Bucket
+from provisioner.ports.clock import Clock
+from provisioner.ports.cloud import Cloud
+from provisioner.ports.ids import Ids
+from provisioner.ports.pool import Pool
+from provisioner.ports.store import Store
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the settings decide for the control plane; plain values, in seconds where they are times."""
+
+    installation: str
+    image: str
+    #: The default instance profile, and those of owners that have one of their own.
+    profile: str
+    profiles: dict[str, str]
+    security_groups: tuple[str, ...]
+    disk_gib: int
+    max_machines: int | None
+    engine: Engine
+    boot_fuse: float
+    reaper_grace: float
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One store, one bucket prefix, one region, and the means to act on them."""
+
+    store: Store
+    cloud: Cloud
+    bucket: Bucket
+    clock: Clock
+    pool: Pool
+    ids: Ids
+    policy: Policy
+
+    def event(self, run: str, text: str, **detail: str) -> Event:
+        """A line for the run's story, told now."""
+        return Event(self.ids.new(), run, self.clock.now(), text, detail)

@@ -1,0 +1,179 @@
+"""Promise before deed: launches are stored whole, then made, replayed or looked up, then closed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from provisioner.core import drought
+from provisioner.core.advance import refuse
+from provisioner.core.errors import CloudError, Conflict, NoAnswer, Retryable
+from provisioner.core.launch import LaunchAnswer, LaunchedMachine, Refusal
+from provisioner.core.order import recipe_of
+from provisioner.core.planner import plan_launches
+from provisioner.core.recipe import Recipe
+from provisioner.core.record import KnownMachine, Launch, Node, Record, Run
+from provisioner.core.run import State, transition
+from provisioner.core.unfilled import DRYING, unfilled
+from provisioner.core.work import mailbox
+from provisioner.ports.store import Live
+from provisioner.service.installation import Installation
+from provisioner.service.site import Sites
+
+#: How long the same request is replayed (EC2 API, "Ensuring idempotency": tokens live far longer).
+REPLAY = 600.0
+#: Between the two lists by tag: longer than any lag of listings that was seen.
+LIST_AGAIN = 60.0
+
+
+class Launches:
+    """Everything between a queued run and a bound machine."""
+
+    def __init__(self, installation: Installation, sites: Sites) -> None:
+        self._installation = installation
+        self._sites = sites
+
+    def plan(self, live: Live, epoch: int) -> list[Launch]:
+        """Store the launches of the runs that are due, and why the others wait; the launches, stored."""
+        now = self._installation.clock.now()
+        by_profile: dict[str, list[tuple[Run, Recipe]]] = {}
+        unreadable: list[Run] = []
+        for run in live.runs:
+            if run.state is State.QUEUED and run.next_try_at <= now and not run.stop:
+                recipe = recipe_of(run)
+                if recipe is None:
+                    unreadable.append(refuse(run, "another version wrote its recipe: apply it again", now))
+                else:
+                    by_profile.setdefault(self._sites.profile_of(run.owner), []).append((run, recipe))
+        if unreadable:
+            self._installation.store.save(unreadable, epoch=epoch)
+        room = self._room(live)
+        launches: list[Launch] = []
+        for profile, waiting in by_profile.items():
+            stored = self._plan_at(profile, waiting, live, room, epoch)
+            launches.extend(stored)
+            if room is not None:
+                room -= sum(launch.request.count for launch in stored)
+        return launches
+
+    def _room(self, live: Live) -> int | None:
+        most = self._installation.policy.max_machines
+        if most is None:
+            return None
+        promised = sum(launch.request.count for launch in live.launches)
+        return max(0, most - len(live.machines) - promised)
+
+    def _plan_at(
+        self, profile: str, waiting: Sequence[tuple[Run, Recipe]], live: Live, room: int | None, epoch: int
+    ) -> list[Launch]:
+        installation, now = self._installation, self._installation.clock.now()
+        try:
+            site = self._sites.site(profile, {name for _, recipe in waiting for name in recipe.spec.instance_types})
+        except CloudError as error:
+            # As after a launch: what can never be had ends the runs, all else lets them wait with the cause.
+            refusals = (Refusal(error),)
+            runs = [unfilled(run, refusals, len(recipe.spec.markets), now) for run, recipe in waiting]
+            installation.store.save(runs, epoch=epoch)
+            return []
+        droughts = {each.id: each for each in live.droughts}
+        health = {each.id: each for each in live.templates}.get(site.template.name)
+        plan = plan_launches(waiting, site, droughts, health, room, now, self._tokens())
+        refused = [refuse(run, reason, now) for run, reason in plan.refused]
+        records: list[Record] = [*plan.launches, *plan.runs, *refused, *plan.templates]
+        stored = installation.store.save(records, epoch=epoch)
+        return [each for each in stored if isinstance(each, Launch)]
+
+    def _tokens(self) -> Iterator[str]:
+        while True:
+            yield self._installation.ids.new()
+
+    def perform(self, launch: Launch, epoch: int, *, again: bool) -> list[Node]:
+        """Make the launch, or find out what became of it; the nodes that now have a machine.
+
+        `again`: it may have been made before, so a refusal now says nothing of what came of it then.
+        """
+        cloud, now = self._installation.cloud, self._installation.clock.now()
+        if launch.listed_at is not None or now > launch.created_at + REPLAY:
+            return self._look_up(launch, epoch)
+        try:
+            answer = cloud.launch(launch.request)
+        except NoAnswer:
+            return []
+        except Conflict:
+            return self._look_up(launch, epoch)
+        except CloudError as error:
+            if again:
+                return [] if isinstance(error, Retryable) else self._look_up(launch, epoch)
+            answer = LaunchAnswer(refusals=(Refusal(error),))
+        return self._close(launch, answer, epoch)
+
+    def _look_up(self, launch: Launch, epoch: int) -> list[Node]:
+        """The token is of no more use: list by tag, twice, and take what is there."""
+        installation, now = self._installation, self._installation.clock.now()
+        if launch.listed_at is not None and now < launch.listed_at + LIST_AGAIN:
+            return []
+        found = installation.cloud.machines_of(launch.id)
+        if not found and launch.listed_at is None:
+            installation.store.save([replace(launch, listed_at=now)], epoch=epoch)
+            return []
+        machines = tuple(LaunchedMachine(machine.id, machine.offer) for machine in found)
+        return self._close(launch, LaunchAnswer(machines), epoch)
+
+    def _close(self, launch: Launch, answer: LaunchAnswer, epoch: int) -> list[Node]:
+        """Bind machines to runs, under the lease's epoch and in one transaction with the launch's end."""
+        installation, now = self._installation, self._installation.clock.now()
+        runs = [run for run in map(installation.store.run, launch.runs) if run and run.launch == launch.id]
+        waiting = [run for run in runs if run.state is State.LAUNCHING]
+        records: list[Record] = []
+        for run, machine in zip(waiting, answer.machines, strict=False):
+            records += self._bound(launch, run, machine, epoch)
+        for machine in answer.machines[len(waiting) :]:
+            spare = self._machine(launch, machine)
+            records.append(replace(spare, end_wanted_at=now, end_wanted_for="no run waits for it"))
+        for run in waiting[len(answer.machines) :]:
+            recipe = recipe_of(run)
+            waits = unfilled(run, answer.refusals, len(recipe.spec.markets) if recipe else 1, now)
+            why = (
+                f"{waits.waiting}: {waits.waiting_for}"
+                if waits.waiting
+                else str(waits.verdict and waits.verdict.reason)
+            )
+            records += [waits, installation.event(run.id, f"no machine ({why})")]
+        records += self._droughts(launch, answer)
+        text = f"{len(answer.machines)} of {launch.request.count} machines"
+        records.append(replace(launch, closed_at=now, result=text))
+        stored = installation.store.save(records, epoch=epoch)
+        return [each for each in stored if isinstance(each, Node)]
+
+    def _bound(self, launch: Launch, run: Run, machine: LaunchedMachine, epoch: int) -> list[Record]:
+        installation, attempt = self._installation, run.attempt + 1
+        node = Node(
+            id=f"{run.id}.{attempt}.0",
+            run=run.id,
+            attempt=attempt,
+            rank=0,
+            launch=launch.id,
+            template=launch.request.template.name,
+            instance_id=machine.instance_id,
+            box=mailbox(launch.request.template.role_id, machine.instance_id),
+            bound_at=installation.clock.now(),
+            epoch=epoch,
+        )
+        state = transition(run.state, State.BOOTING)
+        bound = replace(run, state=state, attempt=attempt, dry_launches=0, tier=0, waiting=None, waiting_for="")
+        event = installation.event(run.id, f"attempt {attempt}: {machine.instance_id}, {machine.offer}")
+        return [node, bound, self._machine(launch, machine), event]
+
+    def _machine(self, launch: Launch, machine: LaunchedMachine) -> KnownMachine:
+        price = self._sites.price(machine.offer)
+        now = self._installation.clock.now()
+        return KnownMachine(machine.instance_id, launch.id, machine.offer, bound_at=now, price=price)
+
+    def _droughts(self, launch: Launch, answer: LaunchAnswer) -> list[Record]:
+        refused = [
+            (refusal.offer, refusal.error.code)
+            for refusal in answer.refusals
+            if refusal.offer and isinstance(refusal.error, DRYING)
+        ]
+        known = {each.id: each for each in self._installation.store.live().droughts}
+        zones = set(launch.request.subnets)
+        given = [machine.offer for machine in answer.machines]
+        return list(drought.after_refusals(refused, given, known, zones, self._installation.clock.now()))

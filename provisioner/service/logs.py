@@ -1,0 +1,158 @@
+"""Reading logs: from the mailbox while a run lives, from the archive once it is kept there."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from provisioner.core.archive import Manifest, chunk_offset, kept_chunk_key, manifest_key, node_prefix
+from provisioner.core.errors import Retryable
+from provisioner.core.record import Node, Run
+from provisioner.core.work import chunk_key, decode, log_prefix
+from provisioner.ports.control import LogGap, LogPiece
+from provisioner.service.installation import Installation
+from provisioner.service.runs import Runs
+
+#: A follower keeps its machine shipping every second for this long, and renews it at half of it.
+FOLLOWED = 60.0
+#: A follower looks for new chunks this often.
+LOOK_EVERY = 0.5
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a reader of a stream is: at a byte, in the chunk that begins at `chunk` or just behind it."""
+
+    chunk: int = 0
+    byte: int = 0
+
+
+#: Where each stream of each attempt is read from next; the beginning if it is not there.
+Cursor = dict[tuple[int, str], At]
+#: Longer than any stream, and as long as a chunk's key may say.
+BEYOND = At(10**15 - 1, 10**15 - 1)
+
+
+class Logs:
+    """The bytes of a run's streams, in order, each once."""
+
+    def __init__(self, installation: Installation, runs: Runs) -> None:
+        self._installation = installation
+        self._runs = runs
+
+    def read(
+        self, name: str, streams: Sequence[str], attempt: int | None = None, tail: int | None = None
+    ) -> Iterator[LogPiece | LogGap]:
+        """What is there now."""
+        run = self._runs.run(name)
+        cursor = self._start(run, streams, attempt, tail)
+        while True:
+            nodes = self._nodes(run, attempt)
+            for node in nodes:
+                yield from self._new(node, streams, cursor)
+            # A mailbox may be emptied while it is read: then the rest is in the archive.
+            if [node.archived_at for node in nodes] == [node.archived_at for node in self._nodes(run, attempt)]:
+                break
+        yield from self._gaps(run, streams, attempt)
+
+    def follow(
+        self,
+        name: str,
+        streams: Sequence[str],
+        attempt: int | None,
+        tail: int | None,
+        pause: Callable[[float], None],
+    ) -> Iterator[LogPiece | LogGap]:
+        """What is there and what comes, until the run has ended and its log is kept; survives a slow bucket."""
+        run, cursor = self._runs.run(name), None
+        while True:
+            run = self._runs.run(run.id)
+            nodes = self._nodes(run, attempt)
+            over = run.ended_at is not None and all(node.archived_at is not None for node in nodes)
+            if not over:
+                self._runs.amend(run.id, self._followed)
+            try:
+                cursor = self._start(run, streams, attempt, tail) if cursor is None else cursor
+                for node in nodes:
+                    yield from self._new(node, streams, cursor)
+                if over:
+                    yield from self._gaps(run, streams, attempt)
+                    return
+            except Retryable:
+                pass  # The bucket is not to be had now; the next look goes on from the same byte.
+            pause(LOOK_EVERY)
+
+    def _start(self, run: Run, streams: Sequence[str], attempt: int | None, tail: int | None) -> Cursor:
+        """Where to begin: everywhere at the first byte, or so many lines before the latest attempt's end."""
+        nodes = self._nodes(run, attempt)
+        if tail is None or not nodes:
+            return Cursor()
+        cursor = {(node.attempt, stream): BEYOND for node in nodes for stream in streams}
+        for stream in streams:
+            cursor[nodes[-1].attempt, stream] = self._before_end(nodes[-1], stream, tail)
+        return cursor
+
+    def _before_end(self, node: Node, stream: str, lines: int) -> At:
+        """The beginning of the last `lines` lines, reading no more of the stream than that takes."""
+        ended = False
+        for chunk, key in reversed(list(self._chunks(node, stream))):
+            data = self._installation.bucket.get(key) or b""
+            stop = len(data)
+            if not ended:
+                if lines == 0:
+                    return At(chunk, chunk + stop)
+                # The newline at the very end ends the last line; it begins none.
+                stop, ended = stop - data.endswith(b"\n"), True
+            while (found := data.rfind(b"\n", 0, stop)) >= 0:
+                lines, stop = lines - 1, found
+                if lines == 0:
+                    return At(chunk, chunk + found + 1)
+        return At()
+
+    def _followed(self, run: Run) -> Run:
+        until = self._installation.clock.now() + FOLLOWED
+        return run if run.followed_until > until - FOLLOWED / 2 else replace(run, followed_until=until)
+
+    def _nodes(self, run: Run, attempt: int | None) -> list[Node]:
+        return [node for node in self._installation.store.nodes(run.id) if attempt in (None, node.attempt)]
+
+    def _new(self, node: Node, streams: Sequence[str], cursor: Cursor) -> Iterator[LogPiece]:
+        for stream in streams:
+            at = cursor.get((node.attempt, stream), At())
+            # Listing begins behind the key it is given.
+            after = self._key(node, stream, at.chunk - 1) if at.chunk else ""
+            for offset, key in self._chunks(node, stream, after):
+                data = self._installation.bucket.get(key)
+                if data is None:
+                    # Emptied after it was kept: the next look finds it in the archive.
+                    return
+                skip, end = max(0, at.byte - offset), offset + len(data)
+                cursor[node.attempt, stream] = at = At(end, end)
+                if data[skip:]:
+                    yield LogPiece(node.attempt, stream, offset + skip, data[skip:])
+
+    def _chunks(self, node: Node, stream: str, after: str = "") -> Iterator[tuple[int, str]]:
+        """Offset and key of each chunk, in order."""
+        prefix = self._prefix(node, stream)
+        for entry in self._installation.bucket.list(prefix, after=after):
+            offset = chunk_offset(entry.key, prefix)
+            if offset is not None:
+                yield offset, entry.key
+
+    def _prefix(self, node: Node, stream: str) -> str:
+        if node.archived_at is not None:
+            return f"{node_prefix(node.run, node.attempt, node.rank)}log/{stream}/"
+        return log_prefix(node.box, stream)
+
+    def _key(self, node: Node, stream: str, offset: int) -> str:
+        if node.archived_at is not None:
+            return kept_chunk_key(node.run, node.attempt, node.rank, stream, offset)
+        return chunk_key(node.box, stream, offset)
+
+    def _gaps(self, run: Run, streams: Sequence[str], attempt: int | None) -> Iterator[LogGap]:
+        for node in self._nodes(run, attempt):
+            if node.archived_at is None:
+                continue
+            data = self._installation.bucket.get(manifest_key(node.run, node.attempt, node.rank))
+            kept = decode(Manifest, data).streams if data else {}
+            for stream in streams:
+                if stream in kept and kept[stream].missing_from is not None:
+                    yield LogGap(node.attempt, stream, kept[stream].missing_from or 0, kept[stream].missing_at_least)

@@ -1,0 +1,115 @@
+"""Who acts, and how often: the lease around the passes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from provisioner.core.errors import LeaseLost, ProvisionError, Retryable
+from provisioner.ports.store import Lease
+from provisioner.service.identity import claim
+from provisioner.service.installation import Installation
+from provisioner.service.reconciler import Pulse, Reconciler
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """How often what is done, in seconds, and what it costs in calls."""
+
+    #: With something alive: one DescribeInstances and one LIST a pass, about $0.02 an hour.
+    busy: float = 1.0
+    #: With nothing alive: one sweep, about $0.0003 an hour.
+    idle: float = 60.0
+    #: Whether another process has stored a run or a wish is looked at this often; no call is made for it.
+    glance: float = 0.1
+    #: A holder that hangs loses its lease after this; one that died loses it at once.
+    lease: float = 120.0
+
+
+class Loop:
+    """Drives the reconciler while it holds the lease; stands by while another does."""
+
+    def __init__(
+        self, installation: Installation, reconciler: Reconciler, holder: str, kind: str, intervals: Intervals
+    ) -> None:
+        self._installation = installation
+        self._reconciler = reconciler
+        self._holder = holder
+        self._kind = kind
+        self._intervals = intervals
+        self._lease: Lease | None = None
+        #: When the next pass is due, and what the store's changes were when that was decided.
+        self._due, self._seen = 0.0, -1
+
+    def acquire(self) -> bool:
+        """Hold the lease, if nobody else does; raises WrongStore when this store must not act."""
+        store, now = self._installation.store, self._installation.clock.now()
+        if self._lease is not None:
+            try:
+                self._lease = store.renew(self._lease, now, self._intervals.lease)
+                return True
+            except LeaseLost:
+                self._lease = None
+        self._lease = store.acquire(self._holder, self._kind, now, self._intervals.lease)
+        if self._lease is not None:
+            try:
+                claim(self._installation)
+            except ProvisionError:
+                self.release()
+                raise
+        return self._lease is not None
+
+    def once(self) -> Pulse | None:
+        """One pass, or None when another process acts."""
+        try:
+            if not self.acquire() or self._lease is None:
+                return None
+            return self._reconciler.once(self._lease)
+        except LeaseLost:
+            self._lease = None
+            return None
+        except Retryable as error:
+            # The bucket does not say whose it is: nothing may be done yet.
+            return Pulse(busy=True, errors=[error])
+
+    def when_due(self) -> Pulse | None:
+        """A pass if it is time for one: for those who have something else to do between passes."""
+        clock, store = self._installation.clock, self._installation.store
+        if clock.now() < self._due and store.changes() == self._seen:
+            return None
+        pulse = self.once()
+        self._due, self._seen = clock.now() + self._pause(pulse), store.changes()
+        return pulse
+
+    def run(self, until: Callable[[], bool], told: Callable[[Pulse], None] = lambda _: None) -> None:
+        """Pass after pass until `until()`; each pulse is told. The lease is given back at the end."""
+        try:
+            while not until():
+                pulse = self.once()
+                if pulse:
+                    told(pulse)
+                if until():
+                    return
+                self._rest(self._pause(pulse), until)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Let others act at once."""
+        if self._lease:
+            self._installation.store.release(self._lease)
+            self._lease = None
+
+    def _rest(self, seconds: float, until: Callable[[], bool]) -> None:
+        """Wait, but no longer than until another process has written to the store, or `until()`."""
+        clock, store = self._installation.clock, self._installation.store
+        end, seen = clock.now() + seconds, store.changes()
+        while 0 < (left := end - clock.now()) <= seconds and store.changes() == seen and not until():
+            clock.wait(min(left, self._intervals.glance))
+
+    def _pause(self, pulse: Pulse | None) -> float:
+        if pulse is None or pulse.busy:
+            return self._intervals.busy
+        if pulse.next_try_at is None:
+            return self._intervals.idle
+        # A floor, so that a try that cannot even begin is not repeated without a breath.
+        wait = pulse.next_try_at - self._installation.clock.now()
+        return min(self._intervals.idle, max(self._intervals.glance, wait))

@@ -1,0 +1,262 @@
+"""One pass: launch what waits, observe, record, plan, act. Any pass may be lost.
+
+One run's error never stops the others; errors are gathered and told together. Launches come first,
+from what is stored: a new trigger waits for no listing.
+"""
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from provisioner.core import advance as moves
+from provisioner.core import attempt
+from provisioner.core.errors import CloudError, LeaseLost, Retryable, Transient
+from provisioner.core.launch import Machine
+from provisioner.core.order import recipe_of
+from provisioner.core.recipe import Recipe
+from provisioner.core.record import Held, Launch, Node, Record, Run
+from provisioner.core.run import TRANSITIONS, State
+from provisioner.core.work import Outcome
+from provisioner.ports.store import Lease, Live
+from provisioner.service.archive import Archive
+from provisioner.service.endings import Endings
+from provisioner.service.installation import Installation
+from provisioner.service.launches import Launches
+from provisioner.service.mailboxes import Mailboxes, digest, failed_boot
+from provisioner.service.site import Sites
+
+T = TypeVar("T")
+
+#: Characters of a machine's console worth keeping in the store: its last screens.
+CONSOLE_TAIL = 4000
+
+
+@dataclass
+class Pulse:
+    """What a pass found and met."""
+
+    #: A machine lives or a launch is open: look again soon.
+    busy: bool = False
+    #: The earliest time at which a waiting run is to be looked at again.
+    next_try_at: float | None = None
+    #: Machines of the installation whose launch this store never made.
+    foreign: tuple[Machine, ...] = ()
+    errors: list[Exception] = field(default_factory=list)
+
+
+class Reconciler:
+    """Compares what is with what should be and acts on the difference, under a lease."""
+
+    def __init__(self, installation: Installation, sites: Sites) -> None:
+        self._installation = installation
+        self._sites = sites
+        self._launches = Launches(installation, sites)
+        self._mailboxes = Mailboxes(installation)
+        self._endings = Endings(installation)
+        self._archive = Archive(installation)
+        #: When the inbox last could not be read.
+        self._deaf_at = 0.0
+
+    def once(self, lease: Lease) -> Pulse:
+        """One pass. Raises LeaseLost; every other error is in the pulse."""
+        pulse, epoch = Pulse(), lease.epoch
+        self._launch(pulse, epoch)
+        unheard = self._observe(pulse, epoch)
+        if self._advance(pulse, epoch, unheard):
+            # A result that was just read is acted upon at once: an idle machine costs money.
+            self._advance(pulse, epoch, unheard)
+        self._act(pulse, epoch)
+        self._sum_up(pulse)
+        return pulse
+
+    def _launch(self, pulse: Pulse, epoch: int) -> None:
+        live = self._live()
+        fresh = self._try(pulse, lambda: self._launches.plan(live, epoch)) or []
+        old = {launch.id for launch in live.launches}
+
+        def perform(launch: Launch) -> list[Node]:
+            return self._launches.perform(launch, epoch, again=launch.id in old)
+
+        bound = self._each(pulse, perform, [*live.launches, *fresh])
+        if any(bound):
+            self._put_work(pulse, epoch)
+
+    def _put_work(self, pulse: Pulse, epoch: int) -> None:
+        live = self._live()
+        runs = {run.id: run for run in live.runs}
+        waiting = [node for node in live.nodes if node.work_put_at is None and node.verdict is None]
+        machines = {machine.id: machine for machine in live.machines}
+
+        def put(node: Node) -> None:
+            run = runs[node.run]
+            if run.stop or node.instance_id not in machines:
+                return
+            kind = machines[node.instance_id].offer.instance_type
+            types = self._sites.catalog(Recipe.load(run.recipe).spec.instance_types).types
+            self._mailboxes.put_work(run, node, types[kind].gpus, epoch)
+
+        self._each(pulse, put, waiting)
+
+    def _observe(self, pulse: Pulse, epoch: int) -> set[str]:
+        """Look and listen; the runs that could not be heard, of whose silence nothing may be presumed."""
+        sight = self._try(pulse, lambda: self._endings.look(self._live(), epoch))
+        pulse.foreign = sight.foreign if sight else ()
+        live = self._live()
+        if not live.nodes:
+            return set()
+        unheard = self._try(pulse, lambda: self._mailboxes.receive(live, epoch))
+        if unheard is None:
+            self._deaf_at = self._installation.clock.now()
+            return {node.run for node in live.nodes}
+        self._listen(pulse, epoch)
+        return unheard
+
+    def _listen(self, pulse: Pulse, epoch: int) -> None:
+        """Silence: of many machines at once it is ours, of a few the cloud is asked about them."""
+        live, now = self._live(), self._installation.clock.now()
+        if attempt.are_we_deaf(live.nodes, now):
+            self._deaf_at = now
+            pulse.errors.append(Transient("more than a fifth of the machines are silent: nothing is presumed of them"))
+            return
+        silent = {node.instance_id for node in live.nodes if attempt.is_silent(node, now)}
+        machines = [machine for machine in live.machines if machine.id in silent]
+        self._try(pulse, lambda: self._endings.examine(machines, epoch))
+
+    def _advance(self, pulse: Pulse, epoch: int, unheard: set[str]) -> bool:
+        """Move every run as far as the records allow; whether a result was sought and so news may be."""
+        live, now = self._live(), self._installation.clock.now()
+        held = self._hold(live)
+        seeking: list[Held] = []
+
+        def move(run: Run) -> None:
+            moved = moves.advance(run, held[run.id], recipe_of(run), now, self._deaf_at)
+            records = self._changes(run, moved, held[run.id], live, now)
+            if records:
+                self._save(records, epoch)
+            if moved.seek_result:
+                seeking.extend(each for each in held[run.id] if each.node.attempt == run.attempt)
+
+        for run in live.runs:
+            if run.id not in unheard:
+                self._try(pulse, functools.partial(move, run))
+        self._each(pulse, lambda each: self._mailboxes.seek(each, epoch), seeking)
+        return bool(seeking)
+
+    def _changes(self, run: Run, moved: moves.Advance, held: Iterable[Held], live: Live, now: float) -> list[Record]:
+        records: list[Record] = []
+        if moved.run != run:
+            records.append(moved.run)
+            if moved.run.state is not run.state:
+                records.append(self._installation.event(run.id, _story(run, moved.run)))
+        for each in held:
+            node = moved.node if moved.node and moved.node.id == each.node.id else each.node
+            if node is not each.node:
+                records.append(node)
+                if node.verdict and node.verdict.outcome is Outcome.LOST and node.report is None and not node.result:
+                    health = {known.id: known for known in live.templates}
+                    records += failed_boot(health, node, node.verdict.reason)
+            why = moves.wanted_end(moved.run, replace(each, node=node), now)
+            if why and each.machine.end_wanted_at is None:
+                records.append(replace(each.machine, end_wanted_at=now, end_wanted_for=why))
+        return records
+
+    def _act(self, pulse: Pulse, epoch: int) -> None:
+        live = self._live()
+        self._try(pulse, lambda: self._endings.ask(live.machines, epoch))
+        self._put_work(pulse, epoch)
+        runs, held = {run.id: run for run in live.runs}, self._hold(live)
+        nodes = [each for several in held.values() for each in several]
+        working = [each for each in nodes if each.node.verdict is None and each.node.work_put_at is not None]
+        news = [each.node for each in working if digest(runs[each.node.run]) != each.node.orders]
+        self._each(pulse, lambda node: self._mailboxes.put_orders(runs[node.run], node, epoch), news)
+        mute = [each for each in nodes if each.node.verdict and not each.node.result and not each.machine.console]
+        self._each(pulse, lambda each: self._keep_console(each, epoch), mute)
+        over = [
+            each
+            for each in nodes
+            if each.node.verdict
+            and each.node.archived_at is None
+            # Without a result the last bytes may come until the end, and the console is kept with them.
+            and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
+        ]
+        self._each(pulse, lambda each: self._archive.keep(each, epoch), over)
+        self._finish(pulse, epoch)
+
+    def _keep_console(self, held: Held, epoch: int) -> None:
+        try:
+            text = self._installation.cloud.console(held.machine.id)[-CONSOLE_TAIL:]
+        except Retryable:
+            raise
+        except CloudError as error:
+            text = f"(the console cannot be had: {error})"
+        if not text and held.machine.ended_at is None:
+            return
+        machine = replace(held.machine, console=text or "(the cloud has no console output)")
+        last = machine.console.strip().rsplit("\n", 1)[-1]
+        event = self._installation.event(held.node.run, f"the machine left no result; its console ends: {last[:200]}")
+        self._save([machine, event], epoch)
+
+    def _finish(self, pulse: Pulse, epoch: int) -> None:
+        live = self._live()
+        held = self._hold(live)
+
+        def finish(run: Run) -> None:
+            # The receipt is that of the finished run; mailboxes go last, and DONE is what ends it all.
+            done = moves.finish(run, self._installation.clock.now())
+            self._archive.finish(done, held[run.id])
+            event = self._installation.event(run.id, _story(run, done))
+            self._save([done, event], epoch)
+
+        self._each(pulse, finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])
+
+    def _sum_up(self, pulse: Pulse) -> None:
+        live = self._live()
+        pulse.busy = bool(live.machines or live.launches) or any(run.state is not State.QUEUED for run in live.runs)
+        tries = [run.next_try_at for run in live.runs if run.state is State.QUEUED]
+        pulse.next_try_at = min(tries, default=None)
+
+    # What all of them use
+
+    def _save(self, records: Sequence[Record], epoch: int) -> None:
+        self._installation.store.save(records, epoch=epoch)
+
+    def _live(self) -> Live:
+        return self._installation.store.live()
+
+    def _hold(self, live: Live) -> Mapping[str, list[Held]]:
+        """The nodes of each run with their machines, ended ones too."""
+        machines = {machine.id: machine for machine in live.machines}
+        missing = [node.instance_id for node in live.nodes if node.instance_id not in machines]
+        if missing:
+            machines |= {machine.id: machine for machine in self._installation.store.machines(missing)}
+        held: defaultdict[str, list[Held]] = defaultdict(list)
+        for node in live.nodes:
+            held[node.run].append(Held(node, machines[node.instance_id]))
+        return held
+
+    def _try(self, pulse: Pulse, deed: Callable[[], T]) -> T | None:
+        try:
+            return deed()
+        except LeaseLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in one stage must not take away the others' guard
+            pulse.errors.append(error)
+            return None
+
+    def _each(self, pulse: Pulse, deed: Callable[[T], object], items: Iterable[T]) -> list[object]:
+        results = self._installation.pool.map(deed, items)
+        for result in results:
+            if isinstance(result, LeaseLost):
+                raise result
+            if isinstance(result, Exception):
+                pulse.errors.append(result)
+        return [result for result in results if not isinstance(result, Exception)]
+
+
+def _story(old: Run, new: Run) -> str:
+    text = f"{new.state}: {TRANSITIONS[old.state, new.state]}"
+    if new.state is State.STOPPING and new.verdict:
+        text = f"{new.state}: {new.verdict.outcome}, {new.verdict.reason}"
+    return text

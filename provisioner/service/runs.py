@@ -1,0 +1,134 @@
+"""The use cases on jobs and runs: nothing here touches the cloud."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from provisioner.core import recipe as recipes
+from provisioner.core.errors import Conflict, Invalid, NotFound
+from provisioner.core.receipt import Receipt, receipt
+from provisioner.core.record import Held, Job, Run
+from provisioner.core.run import State
+from provisioner.core.work import Outcome, Stop
+from provisioner.ports.control import Status
+from provisioner.service.installation import Installation
+
+#: A trigger's key is remembered this long.
+KEY_TTL = 24 * 3600.0
+#: Writers of one run outrun each other a few times at most.
+TRIES = 20
+
+
+class Runs:
+    """Jobs and runs as the store has them."""
+
+    def __init__(self, installation: Installation, owner: str) -> None:
+        """`owner` is whose job a recipe or a name without an owner means."""
+        self._installation = installation
+        self._owner = owner
+
+    def apply(self, text: str, source: str) -> Job:
+        recipe = recipes.parse_recipe(text, source)
+        store, now = self._installation.store, self._installation.clock.now()
+        owner = recipe.spec.owner or self._owner
+        known = store.job(owner, recipe.spec.name)
+        if known is None:
+            fresh = Job(self._installation.ids.new(), owner, recipe.spec.name, recipe.dump(), 1, now, now)
+            return store.save([fresh])[0]
+        if known.recipe == recipe.dump():
+            return known
+        changed = replace(known, recipe=recipe.dump(), revision=known.revision + 1, applied_at=now)
+        return store.save([changed])[0]
+
+    def jobs(self) -> tuple[Job, ...]:
+        return self._installation.store.jobs()
+
+    def job(self, name: str) -> Job:
+        owner, _, short = name.rpartition("/")
+        found = self._installation.store.job(owner or self._owner, short)
+        if found is None:
+            raise NotFound(f"there is no job {name!r}; `provision jobs` lists them, `provision apply FILE` makes one")
+        return found
+
+    def delete(self, name: str) -> Job:
+        job = self.job(name)
+        running = [run for run in self._installation.store.live().runs if run.job_id == job.id]
+        if running:
+            ids = " ".join(run.id[:12] for run in running[:5])
+            raise Conflict(f"{name} has {len(running)} runs that are not done: `provision stop {ids}` first")
+        return self._installation.store.save([replace(job, deleted_at=self._installation.clock.now())])[0]
+
+    def start(self, name: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
+        job = self.job(name)
+        now = self._installation.clock.now()
+        recipe = recipes.with_overrides(recipes.Recipe.load(job.recipe), env, command)
+        inputs = hashlib.sha256(json.dumps([sorted(env.items()), command]).encode()).hexdigest()
+        fresh = Run(
+            id=self._installation.ids.new(),
+            job_id=job.id,
+            job_name=job.name,
+            job_revision=job.revision,
+            owner=job.owner,
+            recipe=recipe.dump(),
+            created_at=now,
+            idempotency_key=idempotency_key,
+            inputs=inputs,
+            next_try_at=now,
+        )
+        run = self._installation.store.add_run(fresh, since=now - KEY_TTL)
+        if run.inputs != inputs:
+            raise Conflict(f"the key {idempotency_key!r} was used for run {run.id[:12]} with other inputs")
+        if run.id == fresh.id:
+            self._installation.store.save([self._installation.event(run.id, "queued: triggered")])
+            self._installation.clock.wake()
+        return run
+
+    def runs(self, job: str = "", limit: int = 50) -> tuple[Run, ...]:
+        owner, _, short = job.rpartition("/")
+        return self._installation.store.runs(job=short, owner=owner or self._owner if job else "", limit=limit)
+
+    def run(self, name: str) -> Run:
+        found = self._installation.store.runs_like(name.lower()) if name else ()
+        if not found:
+            raise NotFound(f"there is no run {name!r}; `provision runs` lists them")
+        if len(found) > 1 and found[0].id != name:
+            raise Invalid(f"several runs begin with {name!r}: give more of the id")
+        return found[0]
+
+    def status(self, name: str) -> Status:
+        run, store = self.run(name), self._installation.store
+        nodes = store.nodes(run.id)
+        return Status(run, nodes, store.machines([node.instance_id for node in nodes]), store.events(run.id))
+
+    def stop(self, name: str) -> Run:
+        def stopped(run: Run) -> Run:
+            if run.stop or run.ended_at is not None or run.state is State.DONE:
+                return run
+            return replace(run, stop=Stop(Outcome.CANCELLED, "stopped by a user", self._installation.clock.now()))
+
+        run = self.amend(self.run(name).id, stopped)
+        self._installation.clock.wake()
+        return run
+
+    def amend(self, id: str, change: Callable[[Run], Run]) -> Run:
+        """Save a change of the run as it now is, again and again until nobody was faster."""
+        store = self._installation.store
+        for _ in range(TRIES):
+            run = store.run(id)
+            if run is None:
+                raise NotFound(f"there is no run {id!r}")
+            changed = change(run)
+            if changed is run:
+                return run
+            try:
+                return store.save([changed])[0]
+            except Conflict:
+                continue
+        raise Conflict(f"run {id[:12]} is being changed by others all the time: try again")
+
+    def receipt(self, name: str) -> Receipt:
+        status = self.status(name)
+        machines = {machine.id: machine for machine in status.machines}
+        held = [Held(node, machines[node.instance_id]) for node in status.nodes]
+        return receipt(status.run, held, status.run.done_at or self._installation.clock.now())

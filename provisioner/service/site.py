@@ -1,0 +1,128 @@
+"""What launches need to know of the place: resolved once, remembered, renewed when it grows old."""
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from provisioner.core.launch import Catalog, Image, Market, Offer, Price, Profile, Template
+from provisioner.core.planner import Site
+from provisioner.core.work import agent_key, decode, encode
+from provisioner.service.installation import Installation
+
+T = TypeVar("T")
+
+#: Types, zones and images change rarely; a spot price holds for hours.
+CATALOG_TTL = 3600.0
+PLACE_TTL = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The agent's archive: a cheap fingerprint of its sources, and how to make it."""
+
+    fingerprint: str
+    build: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    """A catalog as JSON can hold it: prices by the offer's three words."""
+
+    catalog: Catalog
+    prices: Mapping[str, Price] = field(default_factory=dict)
+
+
+class Sites:
+    """Answers from memory wherever it can: a warm trigger makes no call before its launch."""
+
+    def __init__(self, installation: Installation, agent: Agent, user_data: Callable[[str, str], str]) -> None:
+        """`user_data(role_id, agent_sha256)` is the text for the machines of one role."""
+        self._installation = installation
+        self._agent = agent
+        self._user_data = user_data
+        self._catalogs: dict[frozenset[str], Catalog] = {}
+        self._agent_sha256 = ""
+
+    def profile_of(self, owner: str) -> str:
+        policy = self._installation.policy
+        return policy.profiles.get(owner, policy.profile)
+
+    def site(self, profile: str, types: Collection[str]) -> Site:
+        """Where these types can be launched, on behalf of this profile; raises what the cloud raises."""
+        installation, policy = self._installation, self._installation.policy
+        image = self._known(f"image {policy.image}", Image, lambda: installation.cloud.image(policy.image))
+        role = self._known(f"profile {profile}", Profile, lambda: installation.cloud.profile(profile))
+        template = Template(
+            image=image,
+            profile_arn=role.arn,
+            security_groups=policy.security_groups,
+            disk_gib=policy.disk_gib,
+            user_data=self._user_data(role.role_id, self._uploaded()),
+            role_id=role.role_id,
+        )
+        return Site(policy.installation, self.catalog(types), template)
+
+    def catalog(self, types: Collection[str]) -> Catalog:
+        """What is known of these types, an hour old at most."""
+        key, now = frozenset(types), self._installation.clock.now()
+        known = self._catalogs.get(key) or self._stored(key)
+        if known is None or now > known.at + CATALOG_TTL:
+            known = self._installation.cloud.catalog(types)
+            flat = {
+                f"{offer.market}/{offer.instance_type}/{offer.zone}": price for offer, price in known.prices.items()
+            }
+            text = encode(_Remembered(replace(known, prices={}), flat)).decode()
+            self._installation.store.remember(_name(key), text, now)
+        self._catalogs[key] = known
+        return known
+
+    def _stored(self, types: frozenset[str]) -> Catalog | None:
+        found = self._installation.store.remembered(_name(types))
+        if found is None:
+            return None
+        known = decode(_Remembered, found[0].encode())
+        return replace(known.catalog, prices={_offer(name): price for name, price in known.prices.items()})
+
+    def price(self, offer: Offer) -> Price | None:
+        """The offer's price as last heard of, if it ever was."""
+        heard = (catalog.prices.get(offer) for catalog in self._catalogs.values())
+        return next((price for price in heard if price), None)
+
+    def _known(self, key: str, kind: type[T], ask: Callable[[], T]) -> T:
+        store, now = self._installation.store, self._installation.clock.now()
+        found = store.remembered(key)
+        if found and now < found[1] + PLACE_TTL:
+            return decode(kind, found[0].encode())
+        value = ask()
+        store.remember(key, encode(value).decode(), now)
+        return value
+
+    def _uploaded(self) -> str:
+        """The sha256 of the agent's archive, which is in the bucket when this returns."""
+        if self._agent_sha256:
+            return self._agent_sha256
+        store, bucket, key = self._installation.store, self._installation.bucket, f"agent {self._agent.fingerprint}"
+        found = store.remembered(key)
+        # What is remembered may have been swept away: asked once in a process's life.
+        if found is None or not any(bucket.list(agent_key(found[0]))):
+            archive = self._agent.build()
+            sha256 = hashlib.sha256(archive).hexdigest()
+            bucket.put(agent_key(sha256), archive, if_absent=True)
+            store.remember(key, sha256, self._installation.clock.now())
+            found = sha256, 0.0
+        self._agent_sha256 = found[0]
+        return self._agent_sha256
+
+
+def _name(types: frozenset[str]) -> str:
+    return f"catalog {' '.join(sorted(types))}"
+
+
+def _words(offer: Offer) -> str:
+    return f"{offer.market}/{offer.instance_type}/{offer.zone}"
+
+
+def _offer(name: str) -> Offer:
+    market, instance_type, zone = name.split("/")
+    return Offer(Market(market), instance_type, zone)

@@ -1,0 +1,55 @@
+"""Making a bucket this store's, and keeping what machines of a lost store leave behind."""
+
+import json
+from collections.abc import Sequence
+
+from provisioner.core.errors import Invalid
+from provisioner.core.work import Result, WorkOrder, decode, result_key, work_key
+from provisioner.service.archive import Archive
+from provisioner.service.identity import take
+from provisioner.service.installation import Installation
+
+#: Mailboxes whose machines had not finished when the bucket was taken over.
+ORPHANS = "orphaned mailboxes"
+
+
+class Takeover:
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._archive = Archive(installation)
+
+    def take(self) -> Sequence[str]:
+        """Write our ids; archive the finished mailboxes of machines we do not know, and note the others."""
+        take(self._installation)
+        boxes = {entry.key.split("/")[1] for entry in self._installation.bucket.list("machines/")}
+        instances = {box: box.rpartition(":")[2] for box in boxes}
+        known = {machine.id for machine in self._installation.store.machines(list(instances.values()))}
+        return self._keep({box for box in boxes if instances[box] not in known})
+
+    def sweep(self) -> Sequence[str]:
+        """Archive what has finished since; costs no call once nothing is waited for."""
+        noted = self._installation.store.remembered(ORPHANS)
+        boxes = set(json.loads(noted[0])) if noted else set()
+        return self._keep(boxes) if boxes else ()
+
+    def _keep(self, boxes: set[str]) -> Sequence[str]:
+        told, waiting = [], []
+        for box in sorted(boxes):
+            instance = box.rpartition(":")[2]
+            work = self._installation.bucket.get(work_key(box))
+            data = self._installation.bucket.get(result_key(box))
+            if work is None or data is None:
+                waiting.append(box)
+                told.append(f"{instance}: still at work, or ended without a result; its log waits in machines/{box}/")
+                continue
+            try:
+                # Whose log it is, the work order says: a machine cannot write that.
+                order, result = decode(WorkOrder, work), decode(Result, data)
+            except Invalid as error:
+                told.append(f"{instance}: {error}; its log stays in machines/{box}/")
+                continue
+            self._archive.copy(box, order.run, order.attempt, order.rank, result, None)
+            self._archive.empty(box)
+            told.append(f"{instance}: run {order.run[:12]} {result.outcome}, its log is in runs/{order.run}/")
+        self._installation.store.remember(ORPHANS, json.dumps(waiting), self._installation.clock.now())
+        return told

@@ -1,0 +1,85 @@
+"""What an installation is told about its account: one TOML file, read once, frozen."""
+
+import getpass
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from provisioner.core.errors import Invalid
+
+#: AWS's own image with driver and container toolkit (Deep Learning AMI guide, "Base GPU AMI").
+DEFAULT_IMAGE = "ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
+
+_PLACES = ("./provision.toml", "~/.config/provision/settings.toml")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rehearsal(_Part):
+    """Only the double's own settings have this group: it lets jobs run without a container."""
+
+    endpoint: str
+    engine: str = "process"
+    boot_fuse: float = 1200.0
+    busy_interval: float = 0.3
+    idle_interval: float = 60.0
+    reaper_grace: float = 900.0
+
+
+class Settings(_Part):
+    #: The name of all this store, bucket prefix and region own; it is a tag on every machine.
+    installation: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")]
+    #: `name`, or `name/prefix`.
+    bucket: str
+    #: One subnet a zone, each with a way to S3 and to the registries.
+    subnets: Annotated[tuple[str, ...], Field(min_length=1)]
+    #: Empty: the VPC's default group, which lets nothing in.
+    security_groups: tuple[str, ...] = ()
+    #: `ami-…`, or `ssm:/path` of a parameter that names one.
+    image: str = DEFAULT_IMAGE
+    instance_profile: str = "provision-machine"
+    #: Owners whose jobs have rights of their own, with their instance profile.
+    profiles: dict[str, str] = {}
+    #: Room for the AMI (about 45 GB of it), the job's image unpacked, and its data.
+    disk_gib: Annotated[int, Field(ge=8, le=16384)] = 200
+    #: The most machines alive at once; runs beyond it wait. Unset: as many as the account's quota allows.
+    max_machines: Annotated[int | None, Field(ge=1)] = None
+    #: The store's file.
+    store: Path | None = None
+    #: Whose jobs these are where a recipe names no owner.
+    owner: str = ""
+    rehearsal: Rehearsal | None = None
+
+    @property
+    def store_path(self) -> Path:
+        return self.store or Path(f"~/.local/share/provision/{self.installation}.db").expanduser()
+
+    @property
+    def default_owner(self) -> str:
+        return self.owner or getpass.getuser()
+
+
+def load(path: str | None = None) -> Settings:
+    """The settings in `path`, $PROVISION_SETTINGS, or the first usual place that has some."""
+    named = path or os.environ.get("PROVISION_SETTINGS")
+    candidates = [Path(named)] if named else [Path(place).expanduser() for place in _PLACES]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        where = " or ".join(str(candidate) for candidate in candidates)
+        raise Invalid(
+            f"no settings in {where}; copy config/settings.toml there and fill it in, "
+            "or try everything without an account: provision rehearse --serve"
+        )
+    try:
+        return Settings.model_validate(tomllib.loads(found.read_text()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{found}: {error}") from error
+    except ValidationError as error:
+        lines = [f"{found}: {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise Invalid("\n".join(lines)) from error

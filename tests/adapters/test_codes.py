@@ -1,0 +1,74 @@
+"""The table from EC2's codes to what the caller should do."""
+
+import pytest
+
+from provisioner.adapters.ec2.codes import ending, translate
+from provisioner.core import errors
+from provisioner.core.errors import CloudError
+from provisioner.core.launch import Ending
+
+MEANINGS = [
+    ("InsufficientInstanceCapacity", errors.NoCapacity),
+    ("InsufficientFreeAddressesInSubnet", errors.NoCapacity),
+    ("UnfulfillableCapacity", errors.NoCapacity),
+    ("SpotMaxPriceTooLow", errors.NoCapacity),
+    ("Unsupported", errors.NoCapacity),
+    ("Server.InsufficientInstanceCapacity", errors.NoCapacity),
+    ("VcpuLimitExceeded", errors.QuotaExceeded),
+    ("MaxSpotInstanceCountExceeded", errors.QuotaExceeded),
+    ("Client.VolumeLimitExceeded", errors.QuotaExceeded),
+    ("RequestLimitExceeded", errors.Throttled),
+    ("EC2ThrottledException", errors.Throttled),
+    ("Throttling", errors.Throttled),
+    ("InternalError", errors.Transient),
+    ("Unavailable", errors.Transient),
+    ("ExpiredToken", errors.Transient),
+    ("InvalidLaunchTemplateName.NotFoundException", errors.Transient),
+    ("Server.InternalError", errors.Transient),
+    ("Server.NeverHeardOf", errors.Transient),
+    ("Client.InternalError", errors.Misconfigured),
+    ("Client.InvalidSnapshot.NotFound", errors.Misconfigured),
+    ("UnauthorizedOperation", errors.Misconfigured),
+    ("InvalidAMIID.NotFound", errors.Misconfigured),
+    ("UnsupportedOperation", errors.Misconfigured),
+    ("NeverHeardOf", errors.Misconfigured),
+    ("", errors.Misconfigured),
+]
+
+
+@pytest.mark.parametrize(("code", "meaning"), MEANINGS)
+def test_a_code_means(code: str, meaning: type[CloudError]) -> None:
+    """Each code has one meaning and is shown verbatim with its message; unknown ones stay loud."""
+    error = translate(code, "as AWS says it")
+    assert type(error) is meaning
+    assert error.code == code
+    assert "as AWS says it" in str(error)
+    assert code in str(error)
+
+
+def test_a_quota_of_nothing_is_no_limit_to_wait_at() -> None:
+    """Quota 0 never gets better by itself; any other does when our own machines end."""
+    said = "You have requested more vCPU capacity than your current vCPU limit of {} allows"
+    assert type(translate("VcpuLimitExceeded", said.format(0))) is errors.Misconfigured
+    assert type(translate("VcpuLimitExceeded", said.format(10))) is errors.QuotaExceeded
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [
+        ("Client.UserInitiatedShutdown", Ending.ASKED),
+        ("Client.InstanceInitiatedShutdown", Ending.ASKED),
+        ("Server.SpotInstanceTermination", Ending.INTERRUPTED),
+        ("Server.SpotInstanceShutdown", Ending.INTERRUPTED),
+        ("Server.InsufficientInstanceCapacity", Ending.NO_CAPACITY),
+        ("Client.VolumeLimitExceeded", Ending.NO_CAPACITY),
+        ("Client.InternalError", Ending.MISCONFIGURED),
+        ("Client.InvalidSnapshot.NotFound", Ending.MISCONFIGURED),
+        ("Server.InternalError", Ending.FAULT),
+        ("Server.ScheduledStop", Ending.FAULT),
+        ("", Ending.FAULT),
+    ],
+)
+def test_a_state_reason_means(code: str, meaning: Ending) -> None:
+    """Why a machine ended, in the words that the reconciler acts on."""
+    assert ending(code, "as AWS says it") is meaning

@@ -1,0 +1,289 @@
+"""What the EC2 adapter says on the wire, and what it makes of failures there."""
+
+import base64
+import dataclasses
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from provisioner.adapters import aws
+from provisioner.adapters.ec2 import cloud as module
+from provisioner.adapters.ec2.cloud import Ec2
+from provisioner.adapters.ec2.codes import translate
+from provisioner.core import errors
+from provisioner.core.launch import INSTALLATION_TAG, Image, LaunchRequest, Market, Offer, Template
+from provisioner.rehearsal.double import Double
+from provisioner.rehearsal.faults import Effect, Rule, When
+
+TYPE = "g5.xlarge"
+ZONES = ("us-east-1a", "us-east-1b")
+
+
+@pytest.fixture
+def ec2(double: Double) -> Iterator[Ec2]:
+    yield from adapter(double)
+
+
+def adapter(double: Double, installation: str = "installation-1") -> Iterator[Ec2]:
+    subnets = [subnet for subnet, zone in double.account.subnets.items() if zone in ZONES]
+    made = Ec2(installation, double.region, subnets, calls=aws.Calls(translate, first_wait=0))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def request_(double: Double) -> LaunchRequest:
+    return LaunchRequest(
+        token="launch-1",
+        template=Template(
+            image=Image(double.account.image_id, "/dev/xvda", "x86_64"),
+            profile_arn=double.account.profile_arn,
+            security_groups=("sg-1", "sg-2"),
+            disk_gib=80,
+            user_data="#!/bin/sh\necho ü\n",
+        ),
+        market=Market.SPOT,
+        offers=tuple(Offer(Market.SPOT, TYPE, zone) for zone in ZONES),
+        subnets={zone: subnet for subnet, zone in double.account.subnets.items()},
+        count=1,
+        tags={"provision:owner": "ada"},
+    )
+
+
+def fault(double: Double, action: str, effect: Effect = Effect.ERROR, **more: object) -> None:
+    double.faults.add(Rule(effect, service="ec2", action=action, **more))  # type: ignore[arg-type]
+
+
+def test_a_launch_is_one_call_once_its_template_is_known(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """Cold it takes two calls, warm one, and a second process finds the template there."""
+
+    def cost(cloud: Ec2, token: str) -> list[str]:
+        before = len(double.calls.every)
+        assert cloud.launch(dataclasses.replace(request_, token=token)).machines
+        return [call.action for call in double.calls.every[before:]]
+
+    assert cost(ec2, "launch-1") == ["CreateLaunchTemplate", "CreateFleet"]
+    assert cost(ec2, "launch-2") == ["CreateFleet"]
+    for other in adapter(double):
+        assert cost(other, "launch-3") == ["CreateLaunchTemplate", "CreateFleet"]
+
+
+def test_the_template_leaves_nothing_to_defaults(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """Power-off terminates, disks go with their machine, tokens are required, reservations are left alone."""
+    ec2.launch(request_)
+    (call,) = double.calls.of(action="CreateLaunchTemplate")
+    data = call.parameters["LaunchTemplateData"]
+    assert call.parameters["LaunchTemplateName"] == request_.template.name
+    assert base64.b64decode(data.pop("UserData")).decode() == request_.template.user_data
+    assert data == {
+        "ImageId": double.account.image_id,
+        "IamInstanceProfile": {"Arn": double.account.profile_arn},
+        "SecurityGroupIds": ["sg-1", "sg-2"],
+        "BlockDeviceMappings": [
+            {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 80, "VolumeType": "gp3", "DeleteOnTermination": True}}
+        ],
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+        "CapacityReservationSpecification": {"CapacityReservationPreference": "none"},
+        "MaintenanceOptions": {"AutoRecovery": "disabled"},
+    }
+
+
+def test_no_machine_is_born_without_its_tags(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """Machines and disks are tagged by the call that makes them, with what our collectors look for."""
+    ec2.launch(request_)
+    (call,) = double.calls.of(action="CreateFleet")
+    specifications = {one["ResourceType"]: one["Tags"] for one in call.parameters["TagSpecifications"]}
+    assert specifications.keys() == {"instance", "volume"}
+    wanted = {"provision:installation": "installation-1", "provision:launch": "launch-1", "provision:owner": "ada"}
+    for tags in specifications.values():
+        assert {tag["Key"]: tag["Value"] for tag in tags} == wanted
+
+
+def test_only_our_installation_is_seen(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """Another installation's machines in the same account are none of ours, even with a launch of the same name."""
+    ec2.launch(request_)
+    for other in adapter(double, "installation-2"):
+        assert other.machines().machines == other.machines_of("launch-1") == ()
+    assert len(ec2.machines().machines) == len(ec2.machines_of("launch-1")) == 1
+    assert ec2.machines().machines[0].tags[INSTALLATION_TAG] == "installation-1"
+
+
+AFTER = {"when": When.AFTER}
+
+
+@pytest.mark.parametrize(
+    ("rule", "meaning"),
+    [
+        ({"effect": Effect.RESET}, errors.NoAnswer),
+        ({"effect": Effect.RESET, **AFTER}, errors.NoAnswer),
+        ({"effect": Effect.HANG, "seconds": 3600.0, **AFTER}, errors.NoAnswer),
+        ({"code": "InternalError", "status": 500}, errors.NoAnswer),
+        ({"code": "InternalError", "status": 500, **AFTER}, errors.NoAnswer),
+        ({"code": "Unavailable", "status": 503}, errors.NoAnswer),
+        ({"code": "NeverHeardOf", "status": 502}, errors.NoAnswer),
+        ({"code": "InsufficientInstanceCapacity", "status": 500}, errors.NoCapacity),
+        ({"code": "RequestLimitExceeded", "status": 503}, errors.Throttled),
+        ({"code": "NeverHeardOf", "status": 429}, errors.Throttled),
+        ({"code": "MaxSpotInstanceCountExceeded", "status": 400}, errors.QuotaExceeded),
+        ({"code": "UnauthorizedOperation", "status": 403}, errors.Misconfigured),
+        ({"code": "NeverHeardOf", "status": 400}, errors.Misconfigured),
+        ({"code": "IdempotentParameterMismatch", "status": 400}, errors.Conflict),
+        ({"code": "IdempotentInstanceTerminated", "status": 400}, errors.Conflict),
+    ],
+    ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else value.__name__,
+)
+def test_a_launch_asks_once_and_tells_what_to_do(
+    double: Double,
+    ec2: Ec2,
+    request_: LaunchRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    rule: dict[str, object],
+    meaning: type[errors.ProvisionError],
+) -> None:
+    """No launch is repeated by the adapter; where machines may be there it says so, and a replay finds them."""
+    monkeypatch.setattr(module, "LAUNCH_TIMEOUT", 0.3)
+    fault(double, "CreateFleet", times=1, **rule)  # type: ignore[arg-type]
+    with pytest.raises(errors.ProvisionError) as raised:
+        ec2.launch(request_)
+    assert type(raised.value) is meaning
+    assert len(double.calls.of(action="CreateFleet")) == 1
+    done = len(double.alive())
+    assert done == (rule.get("when") is When.AFTER)
+    assert len(ec2.launch(request_).machines) == len(double.alive()) == 1
+
+
+def test_a_deleted_template_is_made_again(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """Whoever deletes our template costs one launch, not all until a restart."""
+    ec2.launch(request_)
+    fault(double, "CreateFleet", code="InvalidLaunchTemplateName.NotFoundException", status=400, times=1)
+    other = dataclasses.replace(request_, token="launch-2")
+    with pytest.raises(errors.Transient):
+        ec2.launch(other)
+    assert ec2.launch(other).machines
+    assert len(double.calls.of(action="CreateLaunchTemplate")) == 2
+
+
+def test_nothing_is_launched_when_the_template_cannot_be_made(
+    double: Double, ec2: Ec2, request_: LaunchRequest
+) -> None:
+    """A lost answer about the template is no lost launch: nothing was launched."""
+    fault(double, "CreateLaunchTemplate", Effect.RESET)
+    with pytest.raises(errors.Transient):
+        ec2.launch(request_)
+    assert not double.calls.of(action="CreateFleet")
+
+
+def test_reading_outlasts_a_passing_fault(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """Throttling and broken connections are waited out, up to five tries in all."""
+    ec2.launch(request_)
+    fault(double, "DescribeInstances", Effect.RESET, times=1)
+    fault(double, "DescribeInstances", code="RequestLimitExceeded", status=503, times=2)
+    assert len(ec2.machines().machines) == 1
+    assert len(double.calls.of(action="DescribeInstances")) == 4
+    double.faults.clear()
+    fault(double, "DescribeInstances", code="RequestLimitExceeded", status=503)
+    with pytest.raises(errors.Throttled):
+        ec2.machines()
+    assert len(double.calls.of(action="DescribeInstances")) == 9
+
+
+def test_a_partial_listing_is_an_error(
+    double: Double, ec2: Ec2, request_: LaunchRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All pages or none: a machine of a page that failed would look gone."""
+    monkeypatch.setattr(module, "PAGE", 5)
+    ec2.launch(dataclasses.replace(request_, count=12))
+    assert len({machine.id for machine in ec2.machines().machines}) == 12
+    assert len(double.calls.of(action="DescribeInstances")) == 3
+    fault(double, "DescribeInstances", skip=2)
+    with pytest.raises(errors.Transient):
+        ec2.machines()
+
+
+def test_a_broken_zone_hides_no_other(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """While calls that touch one zone fail, machines of the others are seen and ended."""
+    for place, offer in enumerate(request_.offers):
+        ec2.launch(dataclasses.replace(request_, token=f"launch-{place}", offers=(offer,), count=2))
+    zone = {machine.id: machine.offer.zone for machine in ec2.machines().machines}
+    healthy = {one for one in zone if zone[one] == ZONES[1]}
+    for one in zone.keys() - healthy:
+        fault(double, "*Instances", code="InternalError", status=500, resource=f"*{one}*")
+    # A call that names no machine fails as well while a zone is broken.
+    fault(double, "DescribeInstances", code="InternalError", status=500, resource="")
+    with pytest.raises(errors.Transient):
+        ec2.machines()
+    assert {machine.id for machine in ec2.machines_known(zone).machines} == healthy
+    refused = ec2.terminate(zone)
+    assert refused.keys() == zone.keys() - healthy
+    assert {type(error) for error in refused.values()} == {errors.Transient}
+    with pytest.raises(errors.Transient):
+        ec2.machines_known(zone.keys() - healthy)
+
+
+def test_an_older_machine_has_no_latest_console(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """Where EC2 keeps no latest output, the one from the boot is told."""
+    (machine,) = ec2.launch(request_).machines
+    fault(double, "GetConsoleOutput", code="UnsupportedOperation", status=400, times=1)
+    assert ec2.console(machine.instance_id) == "booted\n"
+
+
+def test_an_image_by_parameter(double: Double, ec2: Ec2) -> None:
+    """`ssm:` and the path of a public parameter is the image of that name today."""
+    path = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
+    assert ec2.image(f"ssm:{path}").id == double.account.image_id
+
+
+def test_what_does_not_exist_is_told_verbatim(ec2: Ec2) -> None:
+    """A wrong image, parameter or profile never gets better: it is shown in EC2's own words."""
+    for ask, name in ((ec2.image, "ami-0123456789abcdef0"), (ec2.image, "ssm:/no/such"), (ec2.profile, "nobody")):
+        with pytest.raises(errors.Misconfigured) as raised:
+            ask(name)
+        assert raised.value.code
+
+
+def test_one_subnet_a_zone(double: Double) -> None:
+    """Two subnets of a zone are refused when they are read, not by every fleet."""
+    subnet = next(iter(double.account.subnets))
+    with pytest.raises(errors.Misconfigured):
+        Ec2("installation-1", double.region, [subnet, subnet]).catalog([TYPE])
+
+
+def test_threads_share_the_adapter(ec2: Ec2, request_: LaunchRequest) -> None:
+    """The first calls may come from many threads at once."""
+
+    def launch(place: int) -> int:
+        return len(ec2.launch(dataclasses.replace(request_, token=f"launch-{place}")).machines)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(launch, range(16))) == [1] * 16
+    assert len(ec2.machines().machines) == 16
+
+
+def test_nobody_there_means_nothing_done(request_: LaunchRequest) -> None:
+    """Where no connection was made, nothing can have been launched."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        cloud = Ec2("i", "us-east-1", ["subnet-1"], endpoint=url, calls=aws.Calls(translate, attempts=1))
+        cloud._templates.add(request_.template.name)
+        with pytest.raises(errors.Transient) as raised:
+            cloud.launch(request_)
+    assert raised.value.code == "EndpointConnectionError"
+
+
+def test_missing_credentials_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without credentials the message names the ways to give some."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(errors.Misconfigured, match="AWS_PROFILE"):
+        Ec2("i", "us-east-1", ["subnet-1"], endpoint="http://127.0.0.1:9").machines()
+
+
+def test_what_the_sdk_refuses_is_our_mistake(ec2: Ec2, request_: LaunchRequest) -> None:
+    """A request that botocore cannot even send is shown, not tried again."""
+    with pytest.raises(errors.Misconfigured, match="ParamValidationError"):
+        ec2.launch(dataclasses.replace(request_, count="many"))  # type: ignore[arg-type]

@@ -1,0 +1,73 @@
+"""What the S3 adapter makes of failures on the wire."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from provisioner.adapters import aws
+from provisioner.adapters.s3 import S3, translate
+from provisioner.core import errors
+from provisioner.rehearsal.double import Double
+from provisioner.rehearsal.faults import Effect, Rule, When
+
+
+@pytest.fixture
+def s3(double: Double) -> Iterator[S3]:
+    # By the environment alone, as in production.
+    made = S3(double.bucket, double.region, calls=aws.Calls(translate, first_wait=0))
+    yield made
+    made.close()
+
+
+def fault(double: Double, action: str, effect: Effect = Effect.ERROR, **more: object) -> None:
+    double.faults.add(Rule(effect, service="s3", action=action, **more))  # type: ignore[arg-type]
+
+
+def test_a_passing_fault_is_waited_out(double: Double, s3: S3) -> None:
+    """Every method may be repeated, and is."""
+    s3.put("a", b"1")
+    for action in ("PutObject", "GetObject", "CopyObject", "DeleteObjects", "ListObjectsV2"):
+        fault(double, action, code="SlowDown", status=503, times=1)
+        fault(double, action, Effect.RESET, times=1)
+    s3.put("a", b"2")
+    s3.copy("a", "b")
+    assert s3.get("b") == b"2"
+    s3.delete(["a"])
+    assert [entry.key for entry in s3.list("")] == ["b"]
+
+
+def test_throttling_that_lasts_is_told(double: Double, s3: S3) -> None:
+    """After the last try the caller knows why."""
+    fault(double, "GetObject", code="SlowDown", status=503)
+    with pytest.raises(errors.Throttled):
+        s3.get("a")
+
+
+def test_a_conflict_of_conditional_writes_is_settled(double: Double, s3: S3) -> None:
+    """409 says that another write is under way, not that it won: the answer comes with the next try."""
+    fault(double, "PutObject", code="ConditionalRequestConflict", status=409, times=2)
+    assert s3.put("a", b"1", if_absent=True) is True
+    fault(double, "PutObject", code="ConditionalRequestConflict", status=409, times=2)
+    assert s3.put("a", b"2", if_absent=True) is False
+
+
+def test_a_lost_answer_may_make_our_own_write_look_foreign(double: Double, s3: S3) -> None:
+    """The write is there; whoever must know whose it is reads it."""
+    fault(double, "PutObject", Effect.RESET, when=When.AFTER, times=1)
+    assert s3.put("a", b"mine", if_absent=True) is False
+    assert s3.get("a") == b"mine"
+
+
+def test_what_is_forbidden_is_not_missing(double: Double, s3: S3) -> None:
+    """403 is never taken for an object that is not there."""
+    fault(double, "*Object", code="AccessDenied", status=403)
+    for ask in (lambda: s3.get("a"), lambda: s3.put("a", b""), lambda: s3.put("a", b"", if_absent=True)):
+        with pytest.raises(errors.Misconfigured, match="AccessDenied"):
+            ask()
+
+
+def test_a_missing_bucket_is_not_a_missing_object(double: Double, s3: S3) -> None:
+    """A wrong bucket in the settings is shown, not read as empty."""
+    fault(double, "GetObject", code="NoSuchBucket", status=404)
+    with pytest.raises(errors.Misconfigured, match="NoSuchBucket"):
+        s3.get("a")

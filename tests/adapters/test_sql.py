@@ -1,0 +1,256 @@
+"""What only a file can promise: durability, processes, migrations."""
+
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlmodel import SQLModel
+
+from provisioner.adapters.sql import tables
+from provisioner.adapters.sql.store import SqlStore
+from provisioner.core.errors import Conflict, Invalid
+from provisioner.core.launch import Market, Offer
+from provisioner.core.record import Drought, Event, KnownMachine, Record, Run, TemplateHealth
+from provisioner.rehearsal.stepping import CountingIds
+from tests.core.messages import values
+
+NUMBERS = CountingIds()
+RUN = Run("r1", "j1", "train", 1, "ann", "{}", 1.0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "store.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqlStore]:
+    made = SqlStore(path, CountingIds())
+    yield made
+    made.close()
+
+
+def test_every_commit_is_on_disk(store: SqlStore) -> None:
+    """WAL and synchronous=FULL hold on the very connections that write, and a foreign writer is waited for."""
+    for _ in range(3):
+        with store._engine.connect() as connection:
+            ask = connection.exec_driver_sql
+            assert ask("PRAGMA journal_mode").scalar() == "wal"
+            assert ask("PRAGMA synchronous").scalar() == 2
+            assert int(ask("PRAGMA busy_timeout").scalar() or 0) >= 10_000
+        # The next one is a new connection.
+        store._engine.dispose()
+
+
+def test_a_store_opened_again_is_the_same_store(path: Path) -> None:
+    """Its id and its records stay, and a second opening changes nothing."""
+    first = SqlStore(path, CountingIds())
+    first.save([RUN])
+    first.close()
+    ids = CountingIds()
+    ids.new()
+    second = SqlStore(path, ids)
+    assert second.id() == f"{1:032x}"
+    assert second.run("r1") == replace(RUN, version=1)
+    second.close()
+
+
+@pytest.mark.parametrize("content", [b"no database, but longer than its header would be" * 3, b"\0" * 4096])
+def test_garbage_is_no_store(path: Path, content: bytes) -> None:
+    """A file that is not SQLite's is refused by name, and left as it was."""
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(Invalid, match=re.escape(str(path))):
+        SqlStore(path, CountingIds())
+    assert path.read_bytes() == content
+
+
+def test_a_foreign_database_is_no_store(path: Path) -> None:
+    """Tables of somebody else's are not built upon."""
+    path.parent.mkdir()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE run (mine TEXT)")
+    connection.close()
+    with pytest.raises(Invalid, match="cannot be used as the store"):
+        SqlStore(path, CountingIds())
+
+
+def test_a_store_of_a_later_version_is_not_touched(path: Path) -> None:
+    """An older program says so instead of writing what a newer one cannot read."""
+    SqlStore(path, CountingIds()).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(Invalid, match="cannot be used as the store"):
+        SqlStore(path, CountingIds())
+
+
+def test_migrations_make_exactly_the_tables(store: SqlStore) -> None:
+    """Columns, keys, indices and affinities of a migrated file are those of the models."""
+    fresh = sqlalchemy.create_engine("sqlite://")
+    ours = [model.__table__ for model in vars(tables).values() if hasattr(model, "__table__")]
+    SQLModel.metadata.create_all(fresh, ours)
+    assert len(ours) == 10
+
+    def shape(engine: sqlalchemy.Engine) -> dict[str, Any]:
+        inspector = sqlalchemy.inspect(engine)
+        return {
+            name: (
+                [
+                    (column["name"], _affinity(str(column["type"])), column["nullable"])
+                    for column in inspector.get_columns(name)
+                ],
+                inspector.get_pk_constraint(name)["constrained_columns"],
+                sorted(
+                    (index["name"] or "", tuple(index["column_names"]), index["unique"])
+                    for index in inspector.get_indexes(name)
+                ),
+            )
+            for name in inspector.get_table_names()
+            if name != "alembic_version"
+        }
+
+    assert shape(store._engine) == shape(fresh)
+    fresh.dispose()
+
+
+def _affinity(name: str) -> str:
+    """What SQLite makes of a column's type (SQLite documentation, "Determination Of Column Affinity")."""
+    return "TEXT" if "CHAR" in name or "TEXT" in name else name
+
+
+def test_changes_are_seen_once_somebody_else_has_written(path: Path, store: SqlStore) -> None:
+    """The number stands still until another store on the same file writes."""
+    other = SqlStore(path, CountingIds())
+    before = store.changes()
+    assert store.changes() == before
+    other.save([RUN])
+    after = store.changes()
+    assert after != before
+    assert store.changes() == after
+    assert store.run("r1") is not None
+    other.close()
+
+
+def test_two_stores_never_write_over_each_other(path: Path, store: SqlStore) -> None:
+    """Of many who change one record at the same time, each change is made of the one before."""
+    other = SqlStore(path, CountingIds())
+    store.save([RUN])
+
+    def count(mine: SqlStore) -> None:
+        for _ in range(20):
+            while True:
+                run = mine.run("r1")
+                assert run
+                try:
+                    mine.save([replace(run, retries_used=run.retries_used + 1)])
+                    break
+                except Conflict:
+                    continue
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(count, mine) for mine in (store, other, store, other)]:
+            done.result()
+    run = store.run("r1")
+    assert run
+    assert (run.retries_used, run.version) == (80, 81)
+    other.close()
+
+
+#: A process that takes the lease, says so, and stays until it is told to end.
+_HOLDER = """
+import sys
+from pathlib import Path
+from provisioner.adapters.sql.store import SqlStore
+from provisioner.rehearsal.stepping import CountingIds
+store = SqlStore(Path(sys.argv[1]), CountingIds())
+print(store.acquire("child", "daemon", 100.0, 60.0).epoch, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(store: SqlStore) -> Iterator[subprocess.Popen[str]]:
+    """Another process, which holds the lease from 100 to 160."""
+    command = [sys.executable, "-c", _HOLDER, str(store._engine.url.database)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "1\n"
+        yield process
+        process.kill()
+
+
+def test_the_lease_of_a_killed_process_is_free_at_once(store: SqlStore, holder: subprocess.Popen[str]) -> None:
+    """Nobody waits out the time of a holder that the kernel knows to be dead."""
+    held = store.lease()
+    assert held
+    assert held.holder == "child"
+    assert store.acquire("me", "daemon", now=101, seconds=60) is None
+    holder.kill()
+    holder.wait()
+    assert store.lease() is None
+    lease = store.acquire("me", "daemon", now=102, seconds=60)
+    assert lease
+    assert lease.epoch == 2
+
+
+def test_the_lease_of_a_hung_process_expires(path: Path, store: SqlStore, holder: subprocess.Popen[str]) -> None:
+    """It lives, so it is waited for; and when it then dies, that is not taken for its successor's death."""
+    assert store.acquire("me", "daemon", now=159, seconds=60) is None
+    lease = store.acquire("me", "daemon", now=161, seconds=60)
+    assert lease
+    holder.kill()
+    holder.wait()
+    store.renew(lease, now=162, seconds=60)
+    third = SqlStore(path, CountingIds())
+    held = third.lease()
+    assert held
+    assert held.holder == "me"
+    assert third.acquire("third", "daemon", now=163, seconds=60) is None
+    third.close()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(record=st.one_of(*map(values, (Run, KnownMachine, Drought, TemplateHealth, Event))))
+def test_any_record_survives_the_file(store: SqlStore, record: Record) -> None:
+    """Whatever is in its fields, it is read back as it was saved."""
+    # The key alone is ours: nobody's before.
+    key = NUMBERS.new()
+    mine: dict[str, Any] = {"zone": key} if isinstance(record, Drought) else {"id": key}
+    record = replace(record, version=0, **mine)
+    (saved,) = store.save([record])
+    live = store.live()
+    found = (*live.runs, *live.machines, *live.droughts, *live.templates, *store.machines([record.id]))
+    found += (*store.events(record.run),) if isinstance(record, Event) else (store.run(record.id),)
+    assert saved in found
+
+
+def test_processes_that_open_a_new_store_at_once_share_it(path: Path) -> None:
+    """One makes the tables and the id, and the others find them."""
+    command = [sys.executable, "-c", _HOLDER, str(path)]
+    end: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **end) for _ in range(3)]
+    epochs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sorted(epochs) == ["1\n", "2\n", "3\n"]
+
+
+def test_a_failed_write_leaves_the_store_usable(store: SqlStore) -> None:
+    """After an error in the middle of a transaction the next one begins cleanly."""
+    store.save([RUN])
+    machine = KnownMachine("i-1", "l1", Offer(Market.SPOT, "t", "z"), 1.0)
+    both: list[Record] = [machine, RUN]
+    with pytest.raises(Conflict):
+        store.save(both)
+    assert store.machines(["i-1"]) == ()
+    assert store.save([machine])

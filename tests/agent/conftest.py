@@ -1,0 +1,184 @@
+"""A bucket, a metadata service and light machines: all that an agent needs, and no control plane."""
+
+import dataclasses
+import functools
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto.server import ThreadedMotoServer
+
+from provisioner.adapters import archive
+from provisioner.core import work
+from provisioner.core.userdata import user_data
+from provisioner.core.work import Engine, Orders, Report, Result, WorkOrder
+from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.light import LightHost
+from provisioner.rehearsal.metadata import Credentials, Metadata
+
+ROLE = "AROAEXAMPLE"
+PATIENCE = 60.0
+
+
+@functools.cache
+def agent_archive() -> bytes:
+    return archive.build()
+
+
+def until(condition: Callable[[], object], what: str, trace: Callable[[], str] = str) -> None:
+    """Poll the condition; the deadline is there only so that a broken test ends."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"never came: {what} {trace()}"
+        time.sleep(0.05)
+
+
+class Site:
+    """One bucket, and the machines that report to it."""
+
+    def __init__(self, folder: Path, url: str, host: LightHost, metadata: Metadata) -> None:
+        self.folder = folder
+        self.url = url
+        self.host = host
+        self.metadata = metadata
+        self.bucket = f"bucket-{uuid.uuid4().hex}"
+        self.s3 = boto3.client(
+            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+        )
+        self.s3.create_bucket(Bucket=self.bucket)
+        data = agent_archive()
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self.s3.put_object(Bucket=self.bucket, Key=work.agent_key(self.sha256), Body=data)
+        self.off: list[str] = []
+        self.registry = ""
+
+    def boot(self, *, boot_fuse: int = 600, age: float = 0.0) -> str:
+        """A machine without a work order yet, launched `age` seconds ago; its id."""
+        instance_id = f"i-{uuid.uuid4().hex[:17]}"
+        text = user_data(self.bucket, "", "us-east-1", ROLE, self.sha256, archive.fetch_source(), boot_fuse=boot_fuse)
+        guest = Guest(
+            instance_id=instance_id,
+            instance_type="g5.xlarge",
+            image_id="ami-1",
+            region="us-east-1",
+            zone="us-east-1a",
+            market="spot",
+            launch_time=time.time() - age,
+            address="10.0.0.1",
+            user_data=text,
+            metadata_url=self.metadata.url(instance_id),
+            aws_url=self.url,
+        )
+        self.metadata.add(guest)
+        self.host.boot(guest, self.off.append)
+        return instance_id
+
+    def order(self, command: str, **changes: object) -> WorkOrder:
+        order = WorkOrder(
+            run="run-1",
+            attempt=1,
+            rank=0,
+            scale=1,
+            job="job-1",
+            job_id="jobid",
+            owner="org/me",
+            engine=Engine.PROCESS,
+            image="image:1",
+            gpus=0,
+            command=command,
+            start_script="",
+            working_directory="/home/jovyan/workspace",
+            environment={},
+            repositories=(),
+            pull_limit=60.0,
+            setup_limit=60.0,
+            runtime_limit=60.0,
+            stop_grace=20.0,
+            lifetime=600.0,
+            heartbeat_interval=0.3,
+        )
+        return dataclasses.replace(order, **changes)  # type: ignore[arg-type]
+
+    def assign(self, instance_id: str, order: WorkOrder) -> None:
+        self.put(work.work_key(self.box(instance_id)), work.encode(order))
+
+    def give_orders(self, instance_id: str, orders: Orders) -> None:
+        self.put(work.orders_key(self.box(instance_id)), work.encode(orders))
+
+    def start(self, order: WorkOrder, *, age: float = 0.0) -> str:
+        """A machine that has its work order; its id."""
+        instance_id = self.boot(age=age)
+        self.assign(instance_id, order)
+        return instance_id
+
+    def run(self, order: WorkOrder) -> str:
+        """A machine that carries the order out, to the end; its id."""
+        instance_id = self.start(order)
+        self.wait_off(instance_id)
+        return instance_id
+
+    def wait_off(self, instance_id: str) -> None:
+        until(lambda: instance_id in self.off, "the end of the machine", lambda: self.host.console(instance_id))
+
+    def wait_output(self, instance_id: str, text: bytes, stream: str = "output") -> None:
+        until(
+            lambda: text in self.log(instance_id, stream),
+            f"{text!r} in {stream}",
+            lambda: self.host.console(instance_id),
+        )
+
+    @staticmethod
+    def box(instance_id: str) -> str:
+        return work.mailbox(ROLE, instance_id)
+
+    def put(self, key: str, data: bytes) -> None:
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=data)
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except ClientError:
+            return None
+
+    def keys(self, prefix: str) -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def log(self, instance_id: str, stream: str = "output") -> bytes:
+        return b"".join(self.get(key) or b"" for key in self.keys(work.log_prefix(self.box(instance_id), stream)))
+
+    def result(self, instance_id: str) -> Result:
+        data = self.get(work.result_key(self.box(instance_id)))
+        assert data is not None, f"no result: {self.host.console(instance_id)}"
+        return work.decode(Result, data)
+
+    def reports(self, instance_id: str) -> list[Report]:
+        prefix = work.report_key(self.box(instance_id), 0).rpartition("/")[0] + "/"
+        return [work.decode(Report, self.get(key) or b"") for key in self.keys(prefix)]
+
+
+@pytest.fixture(scope="session")
+def aws_url() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def site(tmp_path: Path, aws_url: str) -> Iterator[Site]:
+    metadata = Metadata(lambda _: Credentials("AKIA", "secret", "token", time.time() + 3600), "role")
+    metadata.start()
+    host = LightHost(tmp_path / "machines", environment={"PROVISION_NOTICE_INTERVAL": "0.2"})
+    try:
+        yield Site(tmp_path, aws_url, host, metadata)
+    finally:
+        host.close()
+        metadata.close()
+        assert not list((tmp_path / "machines").glob("*")), "a machine left its folder behind"

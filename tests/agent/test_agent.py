@@ -1,0 +1,219 @@
+"""The whole agent, end to end, on light machines."""
+
+import hashlib
+import shlex
+import time
+
+import pytest
+
+from provisioner.core import work
+from provisioner.core.work import STREAMS, Engine, Orders, Outcome, Started, Step, Stop
+from tests.agent.conftest import Site, until
+
+
+def test_a_command_that_exits_0_succeeds(site: Site) -> None:
+    """Outcome, log, variables, spans and the EOF mark are all there when the machine has powered off."""
+    order = site.order(
+        'echo "$RUN_ID $GREETING"; pwd; echo problem >&2',
+        start_script="echo setting up; pwd",
+        environment={"GREETING": 'it\'s $HOME `date` "x"\nnew line'},
+    )
+    machine = site.run(order)
+    result = site.result(machine)
+    assert (result.outcome, result.step, result.exit_code) == (Outcome.SUCCEEDED, Step.COMMAND, 0), result.reason
+    output = site.log(machine)
+    folder = str(site.folder / "machines" / machine) + "/home/jovyan/workspace"
+    assert output.decode() == f'run-1 it\'s $HOME `date` "x"\nnew line\n{folder}\nproblem\n'
+    assert site.log(machine, "setup").decode() == f"setting up\n{folder}\n"
+    for stream in STREAMS:
+        end, data = result.streams[stream], site.log(machine, stream)
+        assert (end.length, end.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        for chunk in end.chunks:
+            part = data[chunk.offset : chunk.offset + chunk.length]
+            assert hashlib.sha256(part).hexdigest() == chunk.sha256
+    assert all(span.ended is not None and span.began <= span.ended for span in result.spans.values())
+    reports = site.reports(machine)
+    assert [report.sequence for report in reports] == list(range(1, len(reports) + 1))
+    assert reports[-1].finished
+    assert reports[-1].shipped == reports[-1].produced
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [("exit 3", 3, "exited with 3"), ("kill -9 $$", 137, "SIGKILL"), ("no-such-command", 127, "exited with 127")],
+)
+def test_a_command_that_fails_keeps_its_exit_code(site: Site, command: str, code: int, words: str) -> None:
+    """The exit code is the process's own, 128 + s when a signal ended it."""
+    result = site.result(site.run(site.order(command)))
+    assert (result.outcome, result.step, result.exit_code) == (Outcome.FAILED, Step.COMMAND, code)
+    assert words in result.reason
+
+
+def test_a_start_script_that_fails_ends_it(site: Site) -> None:
+    """The command never executes, and the outcome names the step."""
+    machine = site.run(site.order("echo never", start_script="#!/bin/bash\n[[ 1 == 1 ]] && echo bash; exit 7"))
+    result = site.result(machine)
+    assert (result.outcome, result.step, result.exit_code) == (Outcome.FAILED, Step.SETUP, 7)
+    assert (site.log(machine, "setup"), site.log(machine)) == (b"bash\n", b"")
+    assert site.get(work.started_key(site.box(machine))) is None
+
+
+def stop(site: Site, machine: str) -> None:
+    site.give_orders(machine, Orders(stop=Stop(Outcome.CANCELLED, "the user asked", time.time())))
+
+
+def test_a_stop_lets_the_job_save_its_work(site: Site) -> None:
+    """SIGTERM reaches the job, which ends as it likes within the grace; its code stands beside the outcome."""
+    machine = site.start(site.order("trap 'echo saved; exit 5' TERM; echo up; while :; do sleep 0.1; done"))
+    site.wait_output(machine, b"up")
+    stop(site, machine)
+    site.wait_off(machine)
+    result = site.result(machine)
+    assert (result.outcome, result.exit_code) == (Outcome.CANCELLED, 5), result.reason
+    assert "the user asked" in result.reason
+    assert site.log(machine).endswith(b"saved\n")
+
+
+def test_a_stop_waits_for_what_the_shell_leaves_behind(site: Site) -> None:
+    """The shell dies of SIGTERM at once; its child, which saves its work, is waited for."""
+    child = "import signal,sys,time\ndef save(*_):\n time.sleep(1); print('saved'); sys.exit()\n"
+    child += "signal.signal(signal.SIGTERM, save)\nprint('up', flush=True)\nwhile True: time.sleep(0.1)"
+    machine = site.start(site.order(f"python3 -c {shlex.quote(child)}; echo after"))
+    site.wait_output(machine, b"up")
+    stop(site, machine)
+    site.wait_off(machine)
+    assert site.log(machine) == b"up\nsaved\n"
+    assert site.result(machine).outcome is Outcome.CANCELLED
+
+
+def test_a_job_that_ignores_a_stop_is_ended_after_its_grace(site: Site) -> None:
+    """SIGKILL follows SIGTERM; nothing of the job is left running."""
+    machine = site.start(site.order("trap '' TERM; echo up; while :; do sleep 0.1; done", stop_grace=1.0))
+    site.wait_output(machine, b"up")
+    stop(site, machine)
+    site.wait_off(machine)
+    result = site.result(machine)
+    assert (result.outcome, result.exit_code) == (Outcome.CANCELLED, 137)
+
+
+def test_a_stop_before_the_command_ends_it_there(site: Site) -> None:
+    """A start script is stopped like a command, and the command never executes."""
+    machine = site.start(site.order("echo never", start_script="echo up; sleep 600"))
+    site.wait_output(machine, b"up", "setup")
+    stop(site, machine)
+    site.wait_off(machine)
+    result = site.result(machine)
+    assert (result.outcome, result.step) == (Outcome.CANCELLED, Step.SETUP)
+    assert site.get(work.started_key(site.box(machine))) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        ({"command": "sleep 600", "runtime_limit": 0.5}, Step.COMMAND),
+        ({"command": ":", "start_script": "sleep 600", "setup_limit": 0.5}, Step.SETUP),
+    ],
+)
+def test_limits_are_enforced_on_the_machine(site: Site, changes: dict[str, object], step: Step) -> None:
+    """No control plane is needed to end what takes too long; the outcome says which limit it was."""
+    result = site.result(site.run(site.order(**changes)))  # type: ignore[arg-type]
+    assert (result.outcome, result.step, result.exit_code) == (Outcome.TIMED_OUT, step, 143)
+    assert f"for {step}" in result.reason
+
+
+def test_binary_output_through_a_small_spool_survives_byte_for_byte(site: Site) -> None:
+    """When the spool is full the job waits; no byte is dropped or changed."""
+    program = "import sys\nfor i in range(3000): sys.stdout.buffer.write(bytes(range(256)) * 4 + i.to_bytes(4, 'big'))"
+    machine = site.run(site.order(f"python3 -c {shlex.quote(program)}", spool_limit=200_000))
+    expected = b"".join(bytes(range(256)) * 4 + i.to_bytes(4, "big") for i in range(3000))
+    assert site.result(machine).outcome is Outcome.SUCCEEDED
+    assert hashlib.sha256(site.log(machine)).digest() == hashlib.sha256(expected).digest()
+    assert max(chunk.length for chunk in site.result(machine).streams["output"].chunks) <= 200_000
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(0, Outcome.SUCCEEDED), (4, Outcome.INTERRUPTED)])
+def test_a_spot_notice_is_passed_on(site: Site, code: int, outcome: Outcome) -> None:
+    """The job gets SIGTERM and is reported; if it still exits 0, it has succeeded."""
+    order = site.order(f"trap 'exit {code}' TERM; echo up; while :; do sleep 0.1; done", lifetime=7800.0)
+    machine = site.start(order, age=7200)
+    site.wait_output(machine, b"up")
+    at = float(int(time.time()) + 120)
+    site.metadata.announce(machine, at)
+    site.wait_off(machine)
+    result = site.result(machine)
+    assert (result.outcome, result.exit_code) == (outcome, code), result.reason
+    assert result.notice is not None
+    assert result.notice.at == at
+    assert any(report.notice for report in site.reports(machine) if not report.finished)
+
+
+def test_an_interruption_that_would_be_free_is_left_to_the_cloud(site: Site) -> None:
+    """In the first hour the machine does not power itself off after a notice, though all is done."""
+    machine = site.start(site.order("trap 'exit 1' TERM; echo up; while :; do sleep 0.1; done"))
+    site.wait_output(machine, b"up")
+    site.metadata.announce(machine, time.time() + 120)
+    until(lambda: any(report.finished for report in site.reports(machine)), "the last report")
+    assert site.result(machine).outcome is Outcome.INTERRUPTED
+    assert machine not in site.off
+
+
+def test_a_machine_whose_agent_is_killed_ends_itself(site: Site) -> None:
+    """The unit's OnFailure powers off, with no result and nobody's help."""
+    machine = site.run(site.order("read -r _ _ _ agent _ </proc/$PPID/stat; kill -9 $agent; sleep 600"))
+    assert site.get(work.result_key(site.box(machine))) is None
+
+
+def test_a_machine_that_nobody_assigns_burns_its_boot_fuse(site: Site) -> None:
+    """Without a work order the machine ends by itself."""
+    machine = site.boot(boot_fuse=4)
+    site.wait_off(machine)
+    assert "fuse" in site.host.console(machine)
+
+
+def test_a_machine_outlives_its_run_by_nothing(site: Site) -> None:
+    """The work order's lifetime replaces the boot fuse, counted from the launch."""
+    machine = site.start(site.order("sleep 600", lifetime=106.0), age=100)
+    site.wait_off(machine)
+    assert site.get(work.result_key(site.box(machine))) is None
+
+
+def test_what_somebody_else_started_is_never_executed(site: Site) -> None:
+    """A foreign `started` means that the command may have run: the run is lost, not run twice."""
+    machine = site.boot()
+    site.put(work.started_key(site.box(machine)), work.encode(Started("another", time.time())))
+    site.assign(machine, site.order("echo never"))
+    site.wait_off(machine)
+    result = site.result(machine)
+    assert (result.outcome, result.reason) == (Outcome.LOST, "started, no process found")
+    assert site.log(machine) == b""
+
+
+HOSTILE = "'; touch $HOME/pwned; echo \"`touch $HOME/pwned`$(touch $HOME/pwned)\\ \n\t*?~!#&|<>"
+
+
+def test_no_word_of_a_recipe_is_taken_for_shell_but_the_command(site: Site) -> None:
+    """Metacharacters in every other field arrive as they are."""
+    order = site.order(
+        'printf %s "$X"; find "$HOME/../.." -name pwned | wc -l',
+        environment={"X": HOSTILE},
+        working_directory="/home/jovyan/../../" + HOSTILE.replace("/", "_"),
+        job=HOSTILE,
+        owner=HOSTILE,
+        image=HOSTILE,
+    )
+    machine = site.run(order)
+    assert site.log(machine).decode() == HOSTILE + "0\n", site.result(machine).reason
+
+
+@pytest.mark.parametrize("environment", [{"A B": "x"}, {"A": "\0"}, {"A;touch x": "x"}])
+def test_variables_that_no_shell_can_hold_are_refused(site: Site, environment: dict[str, str]) -> None:
+    """It will never work, so it is not tried again."""
+    result = site.result(site.run(site.order(":", environment=environment)))
+    assert (result.outcome, result.step, result.exit_code) == (Outcome.REFUSED, Step.SETUP, None)
+
+
+@pytest.mark.parametrize("changes", [{"engine": Engine.CONTAINER}, {"gpus": 9}])
+def test_a_broken_machine_loses_the_run(site: Site, changes: dict[str, object]) -> None:
+    """No engine or too few GPUs: the machine's fault, so another one may try."""
+    result = site.result(site.run(site.order(":", **changes)))
+    assert (result.outcome, result.exit_code) == (Outcome.LOST, None), result.reason

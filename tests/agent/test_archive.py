@@ -1,0 +1,33 @@
+"""The agent's archive: all that the agent needs, and nothing of the control plane."""
+
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from provisioner.adapters import archive
+from tests.agent.conftest import agent_archive
+
+
+def test_equal_content_is_equal_bytes() -> None:
+    """The archive is named by its checksum, so building it twice must not make two agents."""
+    assert archive.build() == agent_archive()
+
+
+def test_it_ships_alone(tmp_path: Path) -> None:
+    """Unpacked, it runs on a Python that has no library: it gets as far as looking for its settings."""
+    with zipfile.ZipFile(io.BytesIO(agent_archive())) as packed:
+        packed.extractall(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(tmp_path)],
+        env={"PROVISION_ROOT": str(tmp_path / "nowhere")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode
+    assert done.stderr.splitlines()[-1].startswith("FileNotFoundError"), done.stderr
+    own = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "provisioner").glob("[!a]*/**/*.py")}
+    assert own == {"provisioner/core/__init__.py", "provisioner/core/errors.py", "provisioner/core/work.py"}
+    assert {path.name for path in (tmp_path / "botocore/data").iterdir() if path.is_dir()} == {"s3"}

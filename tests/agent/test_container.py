@@ -1,0 +1,114 @@
+"""Jobs in real containers: a light machine with this computer's own dockerd and a registry."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner.core import work
+from provisioner.core.work import Engine, Orders, Outcome, Repository, Step, Stop, WorkOrder
+from provisioner.rehearsal.machines.light import LightHost
+from provisioner.rehearsal.metadata import Credentials, Metadata
+from tests.agent.conftest import Site
+from tests.engine import DockerEngine, engine, shell_tree
+
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
+    """An engine at DOCKER_HOST, whose registry has `job:1` (user job) and `root:1`."""
+    with engine() as made, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_HOST", made.host)
+        tree = shell_tree(tmp_path_factory.mktemp("tree"))
+        made.publish("job", tree, "USER job")
+        made.publish("root", tree)
+        yield made
+
+
+@pytest.fixture
+def harbour(tmp_path: Path, aws_url: str, made: DockerEngine) -> Iterator[Site]:
+    """A site whose machines have a container engine."""
+    metadata = Metadata(lambda _: Credentials("AKIA", "secret", "token", time.time() + 3600), "role")
+    metadata.start()
+    host = LightHost(tmp_path / "machines", docker=True)
+    try:
+        site = Site(tmp_path, aws_url, host, metadata)
+        site.registry = made.registry
+        yield site
+    finally:
+        host.close()
+        metadata.close()
+        assert made.docker("ps", "--all", "--quiet") == "", "a machine left its container behind"
+
+
+def order(site: Site, image: str, command: str, **changes: object) -> WorkOrder:
+    return site.order(command, image=image, engine=Engine.CONTAINER, **changes)
+
+
+def test_a_job_runs_in_its_image_as_its_user(harbour: Site, tmp_path: Path) -> None:
+    """Start script and command share one container and own the working directory."""
+    upstream = tmp_path / "upstream"
+    identity = ["-c", "user.name=x", "-c", "user.email=x@x"]
+    for args in (["init", "--quiet"], [*identity, "commit", "--quiet", "--allow-empty", "--message=x"]):
+        upstream.mkdir(exist_ok=True)
+        subprocess.run(["git", *args], cwd=upstream, check=True)
+    repository = Repository(f"file://{upstream}", "/home/jovyan/workspace")
+    command = 'cat /tmp/made made; id -u; id -g; stat -c %u:%g .; echo "$SECRET"; echo problem >&2; exit 3'
+    machine = harbour.run(
+        order(
+            harbour,
+            f"{harbour.registry}/job:1",
+            command,
+            start_script="echo one >/tmp/made; echo two >made; pwd",
+            environment={"SECRET": 'it\'s "x"\n$HOME'},
+            repositories=(repository,),
+        )
+    )
+    result = harbour.result(machine)
+    assert (result.outcome, result.exit_code) == (Outcome.FAILED, 3), result.reason
+    assert harbour.log(machine, "setup") == b"/home/jovyan/workspace\n"
+    assert harbour.log(machine) == b'one\ntwo\n1234\n2345\n1234:2345\nit\'s "x"\n$HOME\nproblem\n'
+
+
+def test_a_stopped_container_may_save_its_work(harbour: Site) -> None:
+    """SIGTERM reaches the job inside of the container, and its exit code comes back."""
+    command = "trap 'echo saved; exit 5' TERM; echo up; while :; do sleep 0.1; done"
+    machine = harbour.start(order(harbour, f"{harbour.registry}/root:1", command))
+    harbour.wait_output(machine, b"up")
+    harbour.give_orders(machine, Orders(stop=Stop(Outcome.CANCELLED, "the user asked", time.time())))
+    harbour.wait_off(machine)
+    result = harbour.result(machine)
+    assert (result.outcome, result.exit_code) == (Outcome.CANCELLED, 5), result.reason
+    assert harbour.log(machine).endswith(b"saved\n")
+
+
+def test_a_container_whose_machine_goes_is_removed(harbour: Site, made: DockerEngine) -> None:
+    """The power is cut: no container of the machine stays on this computer."""
+    machine = harbour.start(order(harbour, f"{harbour.registry}/root:1", "echo up; sleep 1000"))
+    harbour.wait_output(machine, b"up")
+    harbour.host.end(machine)
+    assert made.docker("ps", "--all", "--quiet") == ""
+
+
+def test_gpus_are_asked_for_when_the_type_has_some(harbour: Site, made: DockerEngine) -> None:
+    """The container of a machine with GPUs is given all of them."""
+    machine = harbour.start(order(harbour, f"{harbour.registry}/root:1", "echo up; sleep 1000", gpus=4))
+    harbour.wait_output(machine, b"up")
+    [container] = made.docker("ps", "--quiet").split()
+    assert '"Count":-1' in made.docker("inspect", "--format={{json .HostConfig.DeviceRequests}}", container)
+    harbour.host.end(machine)
+
+
+@pytest.mark.parametrize(
+    ("image", "outcome"),
+    [("{}/job:2", Outcome.REFUSED), ("{}/other:1", Outcome.REFUSED), ("127.0.0.1:1/x:1", Outcome.LOST)],
+)
+def test_an_image_that_cannot_be_had_ends_the_run(harbour: Site, image: str, outcome: Outcome) -> None:
+    """Refused when the registry says that there is none; lost when no registry answers."""
+    machine = harbour.run(order(harbour, image.format(harbour.registry), "echo never"))
+    result = harbour.result(machine)
+    assert (result.outcome, result.step, result.exit_code) == (outcome, Step.PULL, None), result.reason
+    assert harbour.get(work.started_key(harbour.box(machine))) is None

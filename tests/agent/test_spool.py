@@ -1,0 +1,72 @@
+"""The spool: what is written is shipped once, in order, whatever happens in between."""
+
+import hashlib
+import threading
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.agent.shipper import Shipper
+from provisioner.agent.spool import Spool, Stream
+from tests.agent.conftest import until
+
+
+def ship(stream: Stream, bucket: dict[int, bytes], *, lose_answer: bool = False) -> None:
+    segment = stream.next()
+    if segment is not None:
+        data = segment.path.read_bytes()
+        # No acknowledged chunk is ever overwritten with anything else.
+        assert bucket.setdefault(segment.offset, data) == data
+        if not lose_answer:
+            stream.acknowledged(segment, data)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from(["ship", "lost answer", "restart"]))))
+def test_chunks_put_together_are_the_stream(tmp_path_factory: object, acts: list[bytes | str]) -> None:
+    """Through lost answers and restarts of the agent, no byte is lost, doubled or changed."""
+    folder: Path = tmp_path_factory.mktemp("spool")  # type: ignore[attr-defined]
+    stream, written, bucket = Spool(folder, 1 << 20).stream("output"), b"", dict[int, bytes]()
+    for act in acts:
+        if isinstance(act, bytes):
+            stream.write(act)
+            written += act
+        elif act == "restart":
+            stream = Spool(folder, 1 << 20).stream("output")
+        else:
+            ship(stream, bucket, lose_answer=act == "lost answer")
+    while stream.waiting:
+        ship(stream, bucket)
+    assert b"".join(bucket[offset] for offset in sorted(bucket)) == written
+    end = stream.end()
+    assert [(chunk.offset, chunk.length) for chunk in end.chunks] == [(o, len(bucket[o])) for o in sorted(bucket)]
+    assert end.length == len(written)
+    assert end.sha256 in ("", hashlib.sha256(written).hexdigest())
+
+
+def test_a_full_spool_makes_the_writer_wait(tmp_path: Path) -> None:
+    """Nothing is dropped: the writer goes on when the bucket has taken what was there."""
+    spool = Spool(tmp_path, 100)
+    stream, bucket = spool.stream("output"), dict[int, bytes]()
+    stream.write(b"a" * 90)
+    writer = threading.Thread(target=stream.write, args=(b"b" * 90,))
+    writer.start()
+    spool.stream("system").write(b"the agent never waits", wait=False)
+    assert (stream.produced, writer.is_alive()) == (90, True)
+    ship(stream, bucket)
+    ship(spool.stream("system"), {})
+    writer.join()
+    assert stream.produced == 180
+
+
+def test_the_shipper_ships_what_waits_before_it_finishes(tmp_path: Path) -> None:
+    """A stream that is written to arrives while it is, and whole at the end."""
+    spool, bucket = Spool(tmp_path, 1 << 20), dict[tuple[str, int], bytes]()
+    shipper = Shipper(spool, lambda name, offset, data: bucket.__setitem__((name, offset), data), lambda: False)
+    shipper.start()
+    spool.stream("output").write(b"early")
+    until(lambda: ("output", 0) in bucket, "the first chunk")
+    spool.stream("output").write(b"late")
+    spool.stream("setup").write(b"other")
+    shipper.finish()
+    assert bucket == {("output", 0): b"early", ("output", 5): b"late", ("setup", 0): b"other"}

@@ -1,0 +1,68 @@
+"""The command line in this process, against the double with machines of words."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from provisioner.faces.cli import main
+from provisioner.rehearsal.machines.script import Script
+from provisioner.rehearsal.machines.scripted import ScriptedHost
+from tests.e2e.commands import settings_file
+from tests.e2e.rig import Rig, rig
+
+SCRIPTS = (Script(job="bad", command=0.1, exit_code=3), Script(command=0.1, output=100))
+CONDITIONS: dict[str, Any] = {
+    "prices": [{"market": "spot", "dollars": 1.0}],
+    "capacity": [{"type": "p4d.24xlarge", "machines": 0}, {"type": "g6.xlarge", "machines": 0}],
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a command."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def last_line(self) -> str:
+        return self.err.rstrip().rpartition("\n")[2]
+
+
+Provision = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    folder = tmp_path_factory.mktemp("cli")
+    with pytest.MonkeyPatch.context() as patch, rig(folder, patch, host=ScriptedHost(SCRIPTS), **CONDITIONS) as whole:
+        patch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
+        yield whole
+
+
+@pytest.fixture
+def provision(capsysbinary: pytest.CaptureFixture[bytes]) -> Provision:
+    def run(*words: str) -> Done:
+        code = main.run(list(words))
+        out, err = capsysbinary.readouterr()
+        return Done(code, out, err.decode())
+
+    return run
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Callable[..., str]:
+    """A recipe's file."""
+
+    def write(name: str, **spec: Any) -> str:
+        path = tmp_path / f"{name}.yaml"
+        whole = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": "true", **spec}
+        path.write_text(yaml.safe_dump({"type": "job", "spec": whole}))
+        return str(path)
+
+    return write

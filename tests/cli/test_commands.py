@@ -1,0 +1,235 @@
+"""Each command's output and exit code, off a terminal: what scripts build on."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from provisioner.faces.cli import exits
+from tests.cli.conftest import Done, Provision
+from tests.e2e.rig import Rig
+
+pytestmark = pytest.mark.usefixtures("whole")
+
+Write = Callable[..., str]
+
+JOB = {"id", "owner", "name", "revision", "created_at", "applied_at", "recipe"}
+RUN = {
+    *("id", "job", "job_id", "job_revision", "owner", "idempotency_key", "state", "attempt", "retries_used"),
+    *("outcome", "exit_code", "reason", "stop", "waiting", "created_at", "ended_at", "done_at"),
+}
+ATTEMPT = {
+    *("attempt", "rank", "instance_id", "step", "bytes_produced", "bytes_shipped", "heard_at", "notice_at"),
+    *("outcome", "exit_code", "reason", "archived_at"),
+}
+MACHINE = {
+    *("id", "type", "zone", "market", "state", "launch_time", "ending_at", "ended_at", "end_wanted_for", "price"),
+}
+RECEIPT = {
+    *("run", "job", "owner", "outcome", "exit_code", "provisional", "created_at", "ended_at", "phases", "machines"),
+    *("dollars_at_least", "dollars_at_most"),
+}
+PHASE = {"name", "attempt", "began", "ended", "seconds", "source"}
+BILL = {
+    *("instance_id", "attempt", "instance_type", "zone", "market", "seconds_at_least", "seconds_at_most", "price"),
+    *("dollars_at_least", "dollars_at_most"),
+}
+
+
+def value(done: Done) -> Any:
+    return json.loads(done.out)
+
+
+@pytest.fixture(scope="module")
+def ended(whole: Rig) -> dict[str, str]:
+    """The ids of one run that failed and one that went well, done."""
+    runs = [whole.start("true", name=name, use_spot_instance=True) for name in ("bad", "good")]
+    return {run.job_name: run.id for run in whole.done(*runs)}
+
+
+def test_apply_and_start(provision: Provision, recipe: Write) -> None:
+    """`apply` says the revision; `start` prints the id alone, says that no daemon acts, waits, and exits as the job."""
+    done = provision("apply", recipe("bad"))
+    assert done.out.startswith(b"tester/bad is at revision ")
+    done = provision("start", "bad")
+    id = done.out.decode().strip()
+    assert len(id) == 32
+    assert done.code == 3
+    assert "no daemon is acting" in done.err
+    assert done.last_line == f"{id[:12]} failed: the command exited with 3 (exit code 3)"
+    assert provision("start", "tester/bad", "--json").code == 3
+
+
+def test_apply_and_start_at_once(provision: Provision, recipe: Write) -> None:
+    """`apply --start` does both, and its --json is the run's."""
+    done = provision("apply", recipe("good-at-once"), "--start", "--json")
+    assert done.code == 0
+    assert value(done)["job"] == "good-at-once"
+    assert value(done)["outcome"] == "succeeded"
+
+
+def test_detach_launches_and_returns(whole: Rig, provision: Provision, recipe: Write) -> None:
+    """`start --detach` without a daemon makes one pass: the machine is there; later commands see it through."""
+    provision("apply", recipe("detached"))
+    done = provision("start", "detached", "--detach", "--json")
+    assert done.code == 0
+    run = value(done)
+    assert run["state"] in ("booting", "preparing")
+    assert "provision wait" in done.err
+    assert [one.id for one in whole.double.alive()]
+    assert provision("wait", run["id"][:8]).code == 0
+
+
+def test_with_a_daemon_start_returns_at_once(whole: Rig, provision: Provision, recipe: Write) -> None:
+    """Where a daemon holds the lease, `start` stores the run and exits 0; --wait waits for what the daemon does."""
+    store = whole.service._installation.store
+    lease = store.acquire("somebody", "daemon", whole.service.now(), 60)
+    assert lease
+    try:
+        provision("apply", recipe("served"))
+        done = provision("start", "served")
+        assert (done.code, done.err) == (0, "")
+        assert provision("status", done.out.decode().strip(), "--json").code == 0
+    finally:
+        store.release(lease)
+    assert provision("wait", done.out.decode().strip()).code == 0
+
+
+def test_wait_for_several(provision: Provision, ended: dict[str, str]) -> None:
+    """The exit code is the first that is not 0 in the order given, and the last line says whose it is."""
+    done = provision("wait", ended["good"], ended["bad"])
+    assert done.code == 3
+    assert done.last_line == f"exit code 3: from {ended['bad'][:12]}, the first that is not 0"
+    assert [each["outcome"] for each in value(provision("wait", *ended.values(), "--json"))] == ["failed", "succeeded"]
+    assert provision("wait", ended["good"], ended["good"]).code == 0
+
+
+def test_a_run_without_an_exit_code(provision: Provision, recipe: Write) -> None:
+    """Its code is ours, and the last line says so."""
+    provision("apply", recipe("none", instance_type="p9.huge"))
+    done = provision("start", "none")
+    assert done.code == 85
+    assert "refused: no such instance type" in done.last_line
+    assert done.last_line.endswith("(the job has no exit code; 85 is ours)")
+
+
+def test_a_waiting_run_says_why(provision: Provision, recipe: Write) -> None:
+    """A queued run tells the cause, what was tried and when it tries again, in `runs`, `status` and --json."""
+    provision("apply", recipe("dry", instance_type="g6.xlarge"))
+    id = value(provision("start", "dry", "--detach", "--json"))["id"]
+    assert "queued, capacity: " in provision("runs", "dry").out.decode()
+    text = provision("status", id).out.decode()
+    assert "next try in" in text
+    assert "tried on-demand g6.xlarge" in text
+    waiting = value(provision("status", id, "--json"))["run"]["waiting"]
+    assert waiting["cause"] == "capacity"
+    assert {"what", "code", "at"} == set(waiting["tried"][0])
+    done = provision("stop", id)
+    assert "provision wait" in done.out.decode()
+    assert provision("wait", id).code == 81
+    assert "had ended already" in provision("stop", id).out.decode()
+
+
+def test_ids_and_names_as_in_docker(whole: Rig, provision: Provision, ended: dict[str, str]) -> None:
+    """Ids are shown in 12 digits; any unambiguous beginning of one will do, and an ambiguous one is refused."""
+    assert ended["good"][:12] in provision("runs").out.decode()
+    assert ended["good"] not in provision("runs").out.decode()
+    assert value(provision("status", ended["good"][:12], "--json"))["run"]["id"] == ended["good"]
+    assert value(provision("status", ended["good"].upper(), "--json"))["run"]["id"] == ended["good"]
+    for _ in range(17):
+        whole.start("true", name="many", instance_type="p9.huge")
+    firsts = [run.id[0] for run in whole.service.runs(limit=1000)]
+    twice = next(first for first in firsts if firsts.count(first) > 1)
+    done = provision("status", twice)
+    assert done.code == exits.INVALID
+    assert "give more of the id" in done.err
+    assert provision("wait", *(run.id for run in whole.service.runs("many"))).code == 85
+
+
+def test_a_jobs_runs_are_its_own(provision: Provision, recipe: Write) -> None:
+    """`runs JOB` means that owner's job, not another's of the same name."""
+    provision("apply", recipe("shared"))
+    provision("apply", recipe("shared", owner="other"))
+    ids = {owner: provision("start", f"{owner}/shared").out.decode().strip() for owner in ("tester", "other")}
+    assert [run["id"] for run in value(provision("runs", "shared", "--json"))] == [ids["tester"]]
+    assert [run["id"] for run in value(provision("runs", "other/shared", "--json"))] == [ids["other"]]
+    assert value(provision("runs", "nobody/shared", "--json")) == []
+
+
+def test_logs(provision: Provision, ended: dict[str, str]) -> None:
+    """The bytes alone on standard output; --tail, --attempt and --stream choose; nothing is said to be nothing."""
+    line = b"a line of a scripted machine's output\n"
+    whole_log = (line * 3)[:100]
+    assert provision("logs", ended["good"]).out == whole_log
+    assert provision("logs", ended["good"], "--follow").out == whole_log
+    assert provision("logs", ended["good"], "-n", "1").out == whole_log[-24:]
+    assert provision("logs", ended["good"], "-n", "2", "-f").out == whole_log[-62:]
+    assert provision("logs", ended["good"], "-n", "0").out == b""
+    assert provision("logs", ended["good"], "--attempt", "1", "--stream", "output").out == whole_log
+    done = provision("logs", ended["good"], "--attempt", "2")
+    assert (done.code, done.out) == (0, b"")
+    assert "nothing was written" in done.err
+    shown = [json.loads(each) for each in provision("logs", ended["good"], "--json").out.splitlines()]
+    assert shown == [{"attempt": 1, "stream": "output", "offset": 0, "text": whole_log.decode()}]
+
+
+def test_delete(provision: Provision, recipe: Write) -> None:
+    """A job with a run that is not done is kept, and the line says which to stop; its runs outlive it."""
+    provision("apply", recipe("gone", instance_type="p4d.24xlarge"))
+    id = value(provision("start", "gone", "-d", "--json"))["id"]
+    done = provision("delete", "gone")
+    assert done.code == exits.CONFLICT
+    assert f"provision stop {id[:12]}" in done.err
+    provision("stop", id)
+    provision("wait", id)
+    assert set(value(provision("delete", "gone", "--json"))) == JOB
+    assert provision("show", "gone").code == exits.NOT_FOUND
+    assert provision("status", id).code == 0
+
+
+def test_a_key_is_one_run(provision: Provision, recipe: Write) -> None:
+    """The same key gives the same run, and other inputs under it are a conflict."""
+    provision("apply", recipe("keyed"))
+    words = ("start", "keyed", "--idempotency-key", "$(key)\n'")
+    assert provision(*words).out == provision(*words).out
+    done = provision(*words, "-e", "A=1")
+    assert done.code == exits.CONFLICT
+    assert done.err.count("\n") == 1
+
+
+def test_json_has_the_shapes_that_are_documented(provision: Provision, ended: dict[str, str]) -> None:
+    """Every command's --json has exactly these fields; times are ISO 8601 in UTC."""
+    id = ended["good"]
+    jobs = value(provision("jobs", "--json"))
+    assert [set(job) for job in jobs] == [JOB] * len(jobs)
+    assert set(value(provision("show", "good", "--json"))) == JOB
+    runs = value(provision("runs", "--json"))
+    assert [set(run) for run in runs] == [RUN] * len(runs)
+    assert set(value(provision("wait", id, "--json"))) == RUN
+    assert [set(run) for run in value(provision("stop", id, "--json"))] == [RUN]
+    status = value(provision("status", id, "--json"))
+    assert set(status) == {"run", "attempts", "machines", "events"}
+    assert [set(each) for each in status["attempts"]] == [ATTEMPT]
+    assert [set(each) for each in status["machines"]] == [MACHINE]
+    assert {frozenset(event) for event in status["events"]} == {frozenset({"at", "text"})}
+    receipt = value(provision("receipt", id, "--json"))
+    assert set(receipt) == RECEIPT
+    assert {frozenset(phase) for phase in receipt["phases"]} == {frozenset(PHASE)}
+    assert [set(bill) for bill in receipt["machines"]] == [BILL]
+    assert set(receipt["machines"][0]["price"]) == {"dollars", "source", "at"}
+    times = [receipt["created_at"], receipt["phases"][0]["began"], status["run"]["done_at"], jobs[0]["applied_at"]]
+    assert all(len(at) == 24 and at[10] == "T" and at.endswith("Z") for at in times)
+    assert value(provision("reap", "--json")) == []
+    assert value(provision("takeover", "--json")) == {"mailboxes": []}
+    assert value(provision("schema"))["$schema"]
+
+
+def test_tables_are_for_eyes_and_awk(provision: Provision, ended: dict[str, str]) -> None:
+    """Each table has its header, and no command prints JSON unasked."""
+    assert provision("jobs").out.startswith(b"JOB ")
+    assert provision("runs").out.startswith(b"RUN ")
+    assert b"BILLED SECONDS" in provision("receipt", ended["good"]).out
+    assert b"done: no machine of it lives" in provision("status", ended["good"]).out
+    assert provision("show", "good").out.startswith(b"schema_version")
+    assert provision("reap").out == b"no machine has outlived its time\n"

@@ -1,0 +1,142 @@
+"""The Python API against the double."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import provisioner
+from provisioner.core.errors import Conflict, Invalid, NotFound
+from provisioner.core.receipt import Receipt
+from provisioner.core.run import State
+from provisioner.core.work import Outcome
+from provisioner.faces.python import Client, LogIncomplete, connect
+from tests.e2e.rig import Rig
+
+RECIPE = {"name": "good", "image": "any", "instance_type": "g5.xlarge", "command": "true", "use_spot_instance": True}
+
+
+@pytest.fixture
+def client(whole: Rig) -> Iterator[Client]:
+    with connect(whole.settings) as client:
+        yield client
+
+
+def test_from_start_to_receipt(client: Client) -> None:
+    """Apply, start, follow, wait: without a daemon the calls themselves see the run through."""
+    job = client.apply({"type": "job", "spec": RECIPE})
+    assert (job.owner, job.name) in {(each.owner, each.name) for each in client.jobs()}
+    run = client.start("good", env={"EPOCHS": "3"})
+    assert run.state in (State.BOOTING, State.PREPARING, State.RUNNING)
+    assert (run.outcome, run.exit_code) == (None, None)
+    assert len(b"".join(run.logs(follow=True))) == 100
+    assert run.wait() is Outcome.SUCCEEDED
+    assert (run.outcome, run.exit_code, run.job) == ("succeeded", 0, "tester/good")
+    assert b"".join(run.logs()) == b"".join(run.logs(stream="output", attempt=1))
+    assert b"".join(run.logs(stream="setup")) == b""
+    receipt = run.receipt
+    assert isinstance(receipt, Receipt)
+    assert receipt.dollars_at_most is not None
+    assert client.run(run.id[:12]).id == run.id
+    assert run.id in [each.id for each in client.runs("good")]
+
+
+def test_wait_gives_up_and_stop_ends_it(client: Client) -> None:
+    """A time-out raises and changes nothing; `stop` ends the run, and stopping it again is no error."""
+    client.apply({"type": "job", "spec": {**RECIPE, "name": "dry", "instance_type": "g6.xlarge"}})
+    run = client.start("dry")
+    with pytest.raises(TimeoutError):
+        run.wait(timeout=0)
+    assert (run.state, run.outcome) == (State.QUEUED, None)
+    assert run.reason
+    run.stop()
+    assert run.wait() is Outcome.CANCELLED
+    run.stop()
+    assert run.outcome is Outcome.CANCELLED
+    client.delete("dry")
+    with pytest.raises(NotFound):
+        client.start("dry")
+
+
+def test_recipes_come_as_they_are(client: Client, tmp_path: Path) -> None:
+    """A path, its text or a mapping are the same recipe; a wrong one raises with every problem."""
+    text = "type: job\nspec: {name: same, image: any, instance_type: g5.xlarge, command: 'true'}\n"
+    path = tmp_path / "same.yaml"
+    path.write_text(text)
+    mapping = {"type": "job", "spec": {**RECIPE, "name": "same", "use_spot_instance": False}}
+    assert {client.apply(each).revision for each in (path, str(path), text, mapping)} == {1}
+    with pytest.raises(Invalid, match=r"(?s)imagee.*nam"):
+        client.apply({"type": "job", "spec": {"nam": "x", "imagee": "y"}})
+    with pytest.raises(FileNotFoundError):
+        client.apply(tmp_path / "none.yaml")
+
+
+def test_a_key_is_one_run(client: Client) -> None:
+    """The same key gives the same run; other inputs under it raise Conflict."""
+    client.apply({"type": "job", "spec": {**RECIPE, "name": "keyed", "instance_type": "p9.huge"}})
+    first, again = (client.start("keyed", idempotency_key="k") for _ in range(2))
+    assert first.id == again.id
+    with pytest.raises(Conflict):
+        client.start("keyed", command="false", idempotency_key="k")
+
+
+def test_connect_is_at_the_top_and_reads_the_environment(whole: Rig) -> None:
+    """`provisioner.connect()` takes a settings file, or the one that the environment names."""
+    with provisioner.connect() as one, provisioner.connect(Path(os.environ["PROVISION_SETTINGS"])) as two:
+        assert one.jobs() == two.jobs() == whole.service.jobs()
+    with pytest.raises(AttributeError, match="disconnect"):
+        provisioner.disconnect  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_following_leaves_the_lease(client: Client, whole: Rig) -> None:
+    """Once a log was followed, whoever comes next can act at once."""
+    client.apply({"type": "job", "spec": RECIPE})
+    run = client.start("good")
+    for _ in run.logs(follow=True):
+        pass
+    lease = whole.service._installation.store.lease()
+    assert lease is None or not lease.holder
+
+
+def test_what_is_missing_is_warned_of(client: Client, whole: Rig) -> None:
+    """Bytes that are nowhere are no silence: LogIncomplete says where."""
+    client.apply({"type": "job", "spec": RECIPE})
+    run = client.start("good")
+    run.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = b"".join(run.logs())
+    manifest = next(key for key in _keys(whole) if key.startswith(f"runs/{run.id}/") and key.endswith("/manifest"))
+    broken = _get(whole, manifest).replace(b'"missing_from": null', b'"missing_from": 100')
+    whole.service._installation.bucket.put(manifest, broken)
+    with pytest.warns(LogIncomplete, match="from byte 100"):
+        assert b"".join(run.logs()) == data
+
+
+def test_errors_of_a_pass_are_logged(
+    client: Client, whole: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong between us and the cloud is logged and tried again, never raised into the caller."""
+    client.apply({"type": "job", "spec": RECIPE})
+    monkeypatch.setattr(whole.service._installation.cloud.__class__, "machines", _broken)
+    with caplog.at_level(logging.WARNING, "provisioner"):
+        run = client.start("good")
+    assert "made up" in caplog.text
+    monkeypatch.undo()
+    with connect(whole.settings) as other:
+        assert other.run(run.id).wait() is Outcome.SUCCEEDED
+
+
+def _broken(_: object) -> None:
+    raise Invalid("made up")
+
+
+def _keys(whole: Rig) -> list[str]:
+    return list(whole.double.account.objects(whole.double.bucket))
+
+
+def _get(whole: Rig, key: str) -> bytes:
+    return whole.double.account.objects(whole.double.bucket)[key]

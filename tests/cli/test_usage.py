@@ -1,0 +1,120 @@
+"""What a newcomer's slips come to: a line that says what to do, and an exit code of ours."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from provisioner.faces.cli import exits, main
+from tests.cli.conftest import Provision
+
+pytestmark = pytest.mark.usefixtures("whole")
+
+#: Heavy, and of no use to those who only ask for help.
+HEAVY = ("alembic", "boto3", "botocore", "moto", "pydantic_core", "rich", "sqlalchemy", "sqlmodel", "tenacity", "yaml")
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), *((name.__name__, "-h") for name in main.COMMANDS)])
+def test_help_is_to_be_had_everywhere(
+    provision: Provision, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Help goes to standard output, exits 0 and needs no settings."""
+    monkeypatch.delenv("PROVISION_SETTINGS")
+    done = provision(*words)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(b"Usage: ")
+
+
+def test_help_tells_every_exit_code(provision: Provision) -> None:
+    """Our exit codes are documented where a user looks."""
+    text = provision("--help").out.decode()
+    assert all(f"  {code:<3}  {meaning}\n" in text for code, meaning in exits.MEANING.items())
+    assert all(code >= 64 for code in exits.MEANING)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """`provision --help` starts about as fast as Python does: no cloud, store or model is imported."""
+    code = (
+        "import sys; from provisioner.faces.cli import main; main.run(['--help']);"
+        f"print(*(name for name in {HEAVY} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("strat",), "'start'"),
+        (("start",), "'JOB'"),
+        (("wait",), "'RUN...'"),
+        (("start", "x", "--detach", "--wait"), "--detach"),
+        (("start", "x", "--env", "NAME"), "NAME=VALUE"),
+        (("logs", "x", "--stream", "stdout"), "system, setup, output"),
+        (("logs", "x", "--tail", "-1"), "--tail"),
+        (("logs", "x", "--attempt", "0"), "--attempt"),
+        (("runs", "--limit", "99999999999999999999"), "--limit"),
+        (("runs", "--debug"), "before the command"),
+        (("rehearse",), "--serve"),
+        (("rehearse", "x", "--serve"), "--serve"),
+        (("rehearse", "no-such-file"), "no-such-file"),
+        (("apply", "/"), "Is a directory"),
+        (("status", "\udcff"), "UTF-8"),
+        (("--settings", "/no-such-file", "runs"), "provision rehearse"),
+    ],
+)
+def test_wrong_usage(provision: Provision, words: tuple[str, ...], told: str) -> None:
+    """One line that names what is wrong or what would be right; exit code 64."""
+    done = provision(*words)
+    assert (done.code, done.out) == (exits.INVALID, b"")
+    assert done.err.startswith("provision: ")
+    assert done.err.count("\n") == 1
+    assert told in done.err
+
+
+@pytest.mark.parametrize("name", ["", "%", "_", "zz", "../../x", "$(x)", "' OR 1=1 --", "\x1b[2J", "é" * 1000])
+@pytest.mark.parametrize("command", ["status", "wait", "logs", "stop", "receipt", "show", "start", "delete"])
+def test_names_that_mean_nothing(provision: Provision, command: str, name: str) -> None:
+    """A name is looked up and never interpreted: not found is one plain line, exit code 66."""
+    done = provision(command, "--", name)
+    assert (done.code, done.out) == (exits.NOT_FOUND, b"")
+    assert done.err.count("\n") == 1
+    assert "\x1b" not in done.err
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"\0", b"[]", b"a: b: c", b"x" * (1 << 21)])
+def test_files_that_are_no_recipe(provision: Provision, tmp_path: Path, content: bytes) -> None:
+    """Each is refused in lines that name the file, exit code 64, and no job is made of it."""
+    path = tmp_path / "recipe"
+    path.write_bytes(content)
+    done = provision("apply", str(path))
+    assert done.code == exits.INVALID
+    assert str(path) in done.err
+    assert b"recipe" not in provision("jobs").out
+
+
+def test_every_problem_of_a_recipe_is_told_at_once(provision: Provision, tmp_path: Path) -> None:
+    """A line each, with the line in the file and what would be right."""
+    path = tmp_path / "bad.yaml"
+    path.write_text("type: job\nspec:\n  name: bad\n  imagee: any\n  instance_type: g5\n  command: ''\n")
+    lines = provision("apply", str(path)).err.splitlines()
+    assert [line.startswith(f"provision: {path}:") for line in lines] == [True] * len(lines)
+    assert any(":4: spec.imagee" in line and "did you mean image?" in line for line in lines)
+    assert any(":5: spec.instance_type" in line for line in lines)
+
+
+def test_debug_shows_where(provision: Provision) -> None:
+    """With --debug the traceback comes before the line; without it there is none."""
+    assert "Traceback" not in provision("status", "zz").err
+    done = provision("--debug", "status", "zz")
+    assert "Traceback" in done.err
+    assert done.last_line.startswith("provision: there is no run")
+
+
+def test_a_reader_that_goes_away() -> None:
+    """`provision … | head -1` ends without a word of complaint."""
+    command = f"{sys.executable} -m provisioner.faces.cli.main schema | head -1"
+    done = subprocess.run(["bash", "-c", command + "; exit ${PIPESTATUS[0]}"], capture_output=True, check=False)
+    assert (done.stdout, done.stderr) == (b"{\n", b"")
+    assert done.returncode in (0, exits.UNREAD)

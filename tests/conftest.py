@@ -1,0 +1,41 @@
+"""What every test can rely on: a clean environment, and no way out of this computer."""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+#: A developer's account, proxy, git hook or running job must not reach a test.
+_LEAKING = re.compile("AWS_|PROVISION_|SATURN_|BOTO|GIT_|RUN_ID$|JOB_NAME$|(https?|all|no)_proxy$", re.IGNORECASE)
+
+
+def pytest_configure() -> None:
+    """Clean before anything is imported or any fixture is made."""
+    for name in [name for name in os.environ if _LEAKING.match(name)]:
+        del os.environ[name]
+    # A shared computer stalls now and then; and a failing example belongs in a test, not in a folder.
+    settings.register_profile("here", deadline=None, database=None)
+    settings.load_profile("here")
+    sys.addaudithook(_loopback_only)
+
+
+def _loopback_only(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "socket.connect" or not isinstance(arguments[1], tuple):
+        return
+    host = str(arguments[1][0])
+    if not (host.startswith("127.") or host in ("::1", "localhost", "0.0.0.0")):
+        raise RuntimeError(f"a test tried to reach {host}")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home folder: no one's configuration, and nothing written to anyone's."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(folder))
+    for name in [name for name in os.environ if name.startswith("XDG_")]:
+        monkeypatch.delenv(name)
+    return folder

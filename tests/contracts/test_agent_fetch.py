@@ -1,0 +1,51 @@
+"""The agent is fetched from a server that checks signatures."""
+
+import hashlib
+import time
+import urllib.error
+from collections.abc import Iterator
+
+import boto3
+import pytest
+
+from provisioner.agent.fetch import fetch
+from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.metadata import Credentials, Metadata
+
+GUEST = Guest("i-1", "g5.xlarge", "ami-1", "us-east-1", "us-east-1a", "spot", 0.0, "10.0.0.1", "data", "", "")
+KEY = "agent/a b.zip"
+
+
+@pytest.fixture
+def secrets() -> list[str]:
+    """The machine's secret key, as long as it is not changed."""
+    return ["secret"]
+
+
+@pytest.fixture
+def bucket(seaweed_url: str, secrets: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket that holds an agent, and this process in the place of a machine."""
+    client = boto3.client("s3", endpoint_url=seaweed_url, region_name="us-east-1")
+    client.create_bucket(Bucket="agents")
+    client.put_object(Bucket="agents", Key=KEY, Body=b"the agent")
+    client.close()
+    service = Metadata(lambda _: Credentials("AKIATEST", secrets[-1], "", time.time() + 3600), "role")
+    service.start()
+    service.add(GUEST)
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url("i-1"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", seaweed_url)
+    yield "agents"
+    service.close()
+
+
+def test_the_agent_is_given_to_the_right_signature_alone(bucket: str, secrets: list[str]) -> None:
+    """What is promised arrives; other bytes than those are not taken; a forged signature gets nothing."""
+    sha256 = hashlib.sha256(b"the agent").hexdigest()
+    assert fetch(bucket, KEY, "us-east-1", sha256) == b"the agent"
+    with pytest.raises(ValueError, match="promised"):
+        fetch(bucket, KEY, "us-east-1", "0" * 64)
+    secrets.append("another secret")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        fetch(bucket, KEY, "us-east-1", sha256)
+    assert refused.value.code == 403
+    refused.value.close()

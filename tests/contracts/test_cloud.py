@@ -1,0 +1,357 @@
+"""The contract of `ports/cloud.py`, kept by the model's fake and by the EC2 adapter on the double over HTTP."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from provisioner.adapters.ec2.cloud import Ec2
+from provisioner.core import errors
+from provisioner.core.launch import (
+    INSTALLATION_TAG,
+    JOB_TAG,
+    LAUNCH_TAG,
+    LIFETIME_TAG,
+    Ending,
+    LaunchAnswer,
+    LaunchRequest,
+    Machine,
+    MachineState,
+    Market,
+    Offer,
+    Template,
+)
+from provisioner.ports.cloud import Cloud
+from provisioner.rehearsal.account import PROFILE
+from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions, PriceRule, Quota, Where
+from provisioner.rehearsal.double import Double
+from provisioner.rehearsal.fake import FakeCloud
+from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.scenario import Scenario
+from provisioner.rehearsal.stepping import StepClock
+
+TYPE = "g5.xlarge"
+INSTALLATION = "installation-1"
+UNKNOWN = "i-0123456789abcdef0"
+
+
+class Consoles:
+    """A host whose machines do nothing but say what a test puts in their mouths."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, str] = {}
+
+    def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
+        pass
+
+    def end(self, instance_id: str) -> None:
+        pass
+
+    def console(self, instance_id: str) -> str:
+        return self.said.get(instance_id, "")
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Stage:
+    """A cloud, and the strings behind it."""
+
+    cloud: Cloud
+    clock: StepClock
+    interrupt: Callable[[str], None]
+    consoles: dict[str, str]
+    image: str
+
+    def request(self, token: str = "launch-1", *, market: Market = Market.SPOT, count: int = 1) -> LaunchRequest:
+        """A launch that may use each zone that has the type."""
+        catalog = self.cloud.catalog([TYPE])
+        template = Template(
+            image=self.cloud.image(self.image),
+            profile_arn=self.cloud.profile(PROFILE).arn,
+            security_groups=(),
+            disk_gib=100,
+            user_data="#!/bin/sh\ntrue\n",
+        )
+        tags = {INSTALLATION_TAG: INSTALLATION, LAUNCH_TAG: token, LIFETIME_TAG: "600", JOB_TAG: "a job: ü"}
+        offers = tuple(Offer(market, TYPE, zone) for zone in catalog.types[TYPE].zones)
+        return LaunchRequest(token, template, market, offers, catalog.subnets, count, tags)
+
+    def launch(self, token: str = "launch-1", count: int = 1) -> list[str]:
+        return ids(self.cloud.launch(self.request(token, count=count)))
+
+    def find(self, instance_id: str) -> Machine:
+        return next(machine for machine in self.cloud.machines().machines if machine.id == instance_id)
+
+    def ended(self, instance_id: str) -> Machine:
+        """The machine once it is listed as terminated."""
+        deadline = time.monotonic() + 30
+        while (machine := self.find(instance_id)).state is not MachineState.TERMINATED:
+            assert time.monotonic() < deadline, f"{machine.id} is still {machine.state}"
+            time.sleep(0.01)
+        return machine
+
+
+def ids(answer: LaunchAnswer) -> list[str]:
+    return [machine.instance_id for machine in answer.machines]
+
+
+Raise = Callable[..., Stage]
+
+
+@pytest.fixture(params=["fake", "double"])
+def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Raise]:
+    """Makes a cloud under the given conditions, once a test."""
+    with ExitStack() as up:
+
+        def make(**conditions: object) -> Stage:
+            clock, given = StepClock(), Conditions(**conditions)  # type: ignore[arg-type]
+            if request.param == "fake":
+                fake = FakeCloud(clock, given)
+                return Stage(fake, clock, lambda one: fake.model.interrupt(one, clock.now()), fake.console_of, "ami-1")
+            host = Consoles()
+            double = up.enter_context(Double(Scenario(given), host, clock=clock))
+            for name, value in double.environment().items():
+                monkeypatch.setenv(name, value)
+            subnets = [subnet for subnet, zone in double.account.subnets.items() if zone[-1] in "abc"]
+            cloud = Ec2(INSTALLATION, double.region, subnets)
+            up.callback(cloud.close)
+            return Stage(cloud, clock, double.interrupt, host.said, double.account.image_id)
+
+        yield make
+
+
+def test_the_catalog_tells_types_and_prices(stage: Raise) -> None:
+    """Known types have their figures, zones with our subnets and spot prices; unknown ones are left out."""
+    prices = (PriceRule(9.0, at=-10.0), PriceRule(0.4, Where(zone="*a"), at=-5.0), PriceRule(0.1, at=3600.0))
+    cloud = stage(prices=prices).cloud
+    catalog = cloud.catalog(["g5.12xlarge", "t3.small", "never.heard-of"])
+    assert catalog.types.keys() == {"g5.12xlarge", "t3.small"}
+    big, small = catalog.types["g5.12xlarge"], catalog.types["t3.small"]
+    assert (big.gpus, big.vcpus, big.memory_mib, big.architecture, big.spot) == (4, 48, 196608, "x86_64", True)
+    assert small.gpus == 0
+    assert big.zones
+    assert set(big.zones) <= catalog.subnets.keys()
+    assert {price.dollars for offer, price in catalog.prices.items() if offer.zone.endswith("a")} == {0.4}
+    assert catalog.prices[Offer(Market.SPOT, "t3.small", "us-east-1b")].dollars == 9.0
+
+
+def test_no_type_is_a_catalog_too(stage: Raise) -> None:
+    """Asking for nothing, or for nothing known, is no error."""
+    cloud = stage().cloud
+    assert not cloud.catalog([]).types
+    assert not cloud.catalog(["never.heard-of"]).types
+
+
+def test_image_and_profile_are_found(stage: Raise) -> None:
+    """An image has a root device; a profile has the id that its machines are known by."""
+    up = stage()
+    image, profile = up.cloud.image(up.image), up.cloud.profile(PROFILE)
+    assert (image.id, image.architecture) == (up.image, "x86_64")
+    assert image.root_device.startswith("/dev/")
+    assert profile.name == PROFILE
+    assert profile.arn.endswith(f"/{PROFILE}")
+    assert profile.role_id.startswith("AROA")
+
+
+@pytest.mark.parametrize("market", Market)
+def test_a_launched_machine_is_listed_as_launched(stage: Raise, market: Market) -> None:
+    """Machines of a launch are in the listing with the offer that was used, their tags and their time."""
+    up = stage()
+    request = up.request(market=market, count=3)
+    answer = up.cloud.launch(request)
+    assert len(set(ids(answer))) == 3
+    assert not answer.refusals
+    listing = up.cloud.machines()
+    assert {machine.id for machine in listing.machines} == set(ids(answer))
+    for launched in answer.machines:
+        machine = up.find(launched.instance_id)
+        assert machine.offer == launched.offer in request.offers
+        assert machine.tags == request.tags
+        assert (machine.launch, machine.lifetime) == (request.token, 600)
+        assert machine.launch_time == listing.at == up.clock.now()
+        assert (machine.ending, machine.reason_code) == (None, "")
+    assert machine.state in (MachineState.PENDING, MachineState.RUNNING)
+
+
+def test_on_demand_follows_the_requests_order(stage: Raise) -> None:
+    """The planner's order of on-demand offers is kept."""
+    up = stage()
+    request = up.request(market=Market.ON_DEMAND)
+    turned = dataclasses.replace(request, offers=tuple(reversed(request.offers)))
+    assert up.cloud.launch(turned).machines[0].offer == turned.offers[0]
+
+
+def test_the_same_request_gives_the_same_machines(stage: Raise) -> None:
+    """A replay launches nothing."""
+    up = stage()
+    request = up.request(count=2)
+    assert ids(up.cloud.launch(request)) == ids(up.cloud.launch(request))
+    assert len(up.cloud.machines().machines) == 2
+
+
+def test_another_request_with_the_same_token_is_a_conflict(stage: Raise) -> None:
+    """A token stands for one request alone."""
+    up = stage()
+    request = up.request()
+    up.cloud.launch(request)
+    with pytest.raises(errors.Conflict):
+        up.cloud.launch(dataclasses.replace(request, count=2))
+    assert len(up.cloud.machines().machines) == 1
+
+
+def test_a_token_is_spent_with_its_machines(stage: Raise) -> None:
+    """A replay after their end is a conflict, not new machines."""
+    up = stage()
+    request = up.request()
+    (one,) = ids(up.cloud.launch(request))
+    up.cloud.terminate([one])
+    up.ended(one)
+    with pytest.raises(errors.Conflict):
+        up.cloud.launch(request)
+
+
+def test_offers_without_room_are_named(stage: Raise) -> None:
+    """What one offer lacks, another gives; each offer that gave nothing says why."""
+    up = stage(capacity=(Capacity(0, Where(zone="*a")), Capacity(1, Where(zone="*b"))))
+    request = up.request(count=2)
+    answer = up.cloud.launch(request)
+    assert len(answer.machines) == 2
+    refused = {refusal.offer: refusal.error for refusal in answer.refusals}
+    assert refused.keys() <= set(request.offers)
+    assert isinstance(refused[Offer(Market.SPOT, TYPE, "us-east-1a")], errors.NoCapacity)
+    assert all(machine.offer.zone != "us-east-1a" for machine in answer.machines)
+
+
+def test_no_machine_is_an_answer(stage: Raise) -> None:
+    """A launch that found no room anywhere has been answered; it raises nothing."""
+    up = stage(capacity=(Capacity(0),))
+    request = up.request()
+    answer = up.cloud.launch(request)
+    assert not answer.machines
+    assert {refusal.offer for refusal in answer.refusals} == set(request.offers)
+    assert {type(refusal.error) for refusal in answer.refusals} == {errors.NoCapacity}
+    assert answer.refusals[0].error.code == "InsufficientInstanceCapacity"
+
+
+@pytest.mark.parametrize("market", Market)
+def test_a_quota_is_no_lack_of_capacity(stage: Raise, market: Market) -> None:
+    """The account's limit has its own error, for no other offer helps."""
+    up = stage(quotas=(Quota(7, Where(market=market.value)),))
+    answer = up.cloud.launch(up.request(market=market, count=2))
+    assert len(answer.machines) == 1
+    assert {type(refusal.error) for refusal in answer.refusals} == {errors.QuotaExceeded}
+
+
+def test_a_launch_without_offers_is_refused(stage: Raise) -> None:
+    """No offers would mean some default network; nothing is launched."""
+    up = stage()
+    with pytest.raises(errors.Misconfigured):
+        up.cloud.launch(dataclasses.replace(up.request(), offers=()))
+    assert not up.cloud.machines().machines
+
+
+def test_a_young_template_is_a_passing_fault(stage: Raise) -> None:
+    """A template that is not seen everywhere yet only takes time."""
+    up = stage(template_lag=5.0)
+    request = up.request()
+    with pytest.raises(errors.Transient):
+        up.cloud.launch(request)
+    up.clock.step(6)
+    assert len(up.cloud.launch(request).machines) == 1
+
+
+def test_young_machines_may_be_missing(stage: Raise) -> None:
+    """A listing lags; that a machine is unknown when it is to end is told, and is no proof of death."""
+    up = stage(lag=5.0)
+    (one,) = up.launch()
+    assert not up.cloud.machines().machines
+    assert not up.cloud.machines_of("launch-1")
+    refused = up.cloud.terminate([one])
+    assert isinstance(refused[one], errors.Misconfigured)
+    assert refused[one].code == "InvalidInstanceID.NotFound"
+    up.clock.step(6)
+    assert up.find(one).ending is None
+
+
+def test_machines_of_a_launch(stage: Raise) -> None:
+    """A launch's machines alone, ended ones too."""
+    up = stage()
+    first, second = up.launch("launch-1", 2), up.launch("launch-2")
+    up.cloud.terminate(first[:1])
+    assert sorted(machine.id for machine in up.cloud.machines_of("launch-1")) == sorted(first)
+    assert [machine.id for machine in up.cloud.machines_of("launch-2")] == second
+    assert up.cloud.machines_of("launch-3") == ()
+
+
+def test_known_machines_are_listed_alone(stage: Raise) -> None:
+    """An unknown id is left out and hides nobody; what time it is, is always known."""
+    up = stage()
+    first, _, third = up.launch(count=3)
+    listing = up.cloud.machines_known([first, UNKNOWN, third])
+    assert {machine.id for machine in listing.machines} == {first, third}
+    assert listing.at == up.clock.now()
+    for nobody in ([UNKNOWN], []):
+        listing = up.cloud.machines_known(nobody)
+        assert (listing.at, listing.machines) == (up.clock.now(), ())
+
+
+def test_a_bad_id_sinks_nobody(stage: Raise) -> None:
+    """All others end; the unknown id is reported with the cloud's own code."""
+    up = stage()
+    launched = up.launch(count=3)
+    refused = up.cloud.terminate([launched[0], UNKNOWN, launched[1]])
+    assert refused.keys() == {UNKNOWN}
+    assert isinstance(refused[UNKNOWN], errors.Misconfigured)
+    assert refused[UNKNOWN].code == "InvalidInstanceID.NotFound"
+    for one in launched[:2]:
+        machine = up.ended(one)
+        assert (machine.ending, machine.reason_code) == (Ending.ASKED, "Client.UserInitiatedShutdown")
+        assert "User initiated" in machine.reason
+    assert up.find(launched[2]).ending is None
+
+
+def test_ending_may_be_repeated(stage: Raise) -> None:
+    """An ended machine may be ended again, and nobody at all as well."""
+    up = stage()
+    (one,) = up.launch()
+    assert up.cloud.terminate([one]) == up.cloud.terminate([one, one]) == up.cloud.terminate([]) == {}
+
+
+def test_an_interruption_is_named(stage: Raise) -> None:
+    """A spot machine that the cloud took says so."""
+    up = stage()
+    (one,) = up.launch()
+    up.interrupt(one)
+    up.clock.step(121)
+    assert up.ended(one).ending is Ending.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("code", "ending"),
+    [
+        ("Client.InternalError", Ending.MISCONFIGURED),
+        ("Server.InternalError", Ending.FAULT),
+        ("Server.InsufficientInstanceCapacity", Ending.NO_CAPACITY),
+    ],
+)
+def test_a_machine_that_never_came_up_says_why(stage: Raise, code: str, ending: Ending) -> None:
+    """The reason of a machine that ended by itself is shown verbatim and understood."""
+    up = stage(breakdowns=(Breakdown(0.0, code, "as EC2 says it"),))
+    (one,) = up.launch()
+    machine = up.ended(one)
+    assert (machine.reason_code, machine.ending) == (code, ending)
+    assert "as EC2 says it" in machine.reason
+
+
+def test_the_console_is_text(stage: Raise) -> None:
+    """What a machine wrote, or nothing."""
+    up = stage()
+    (one,) = up.launch()
+    assert up.cloud.console(one) == ""
+    up.consoles[one] = "no route to S3\nü\n"
+    assert up.cloud.console(one) == "no route to S3\nü\n"

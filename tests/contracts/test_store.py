@@ -1,0 +1,223 @@
+"""What every store promises, held against SQLite and against the one that the simulated worlds run on."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from provisioner.adapters.sql.store import SqlStore
+from provisioner.core.errors import Conflict, LeaseLost
+from provisioner.core.launch import Image, LaunchRequest, Market, Offer, Template
+from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
+from provisioner.core.run import State
+from provisioner.ports.store import Store
+from provisioner.rehearsal.stepping import CountingIds
+from tests.service.memory_store import MemoryStore
+
+OFFER = Offer(Market.SPOT, "g5.xlarge", "us-east-1a")
+
+
+@pytest.fixture(params=["sql", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made: Store = (
+        SqlStore(tmp_path / "store.db", CountingIds()) if request.param == "sql" else MemoryStore(CountingIds())
+    )
+    yield made
+    made.close()
+
+
+def job(id: str = "j1", name: str = "train", owner: str = "ann") -> Job:
+    return Job(id, owner, name, "{}", 1, 1.0, 1.0)
+
+
+def run(id: str = "r1", *, at: float = 1.0, name: str = "train", owner: str = "ann", key: str = "") -> Run:
+    return Run(id, "j1", name, 1, owner, "{}", at, idempotency_key=key)
+
+
+def node(run: str = "r1", attempt: int = 1, rank: int = 0) -> Node:
+    return Node(f"{run}.{attempt}.{rank}", run, attempt, rank, "l1", "t", f"i-{run}", f"A:i-{run}", 1.0, 1)
+
+
+def launch(id: str = "l1") -> Launch:
+    template = Template(Image("ami-1", "/dev/sda1", "x86_64"), "arn", ("sg-1",), 100, "#!/bin/sh\n")
+    request = LaunchRequest(id, template, OFFER.market, (OFFER,), {OFFER.zone: "subnet-1"}, 1, {"tag": "é\n"})
+    return Launch(request, ("r1",), 1.0)
+
+
+def test_what_is_saved_is_read_back(store: Store) -> None:
+    """Every kind of record comes back as it went in, one version higher."""
+    records: list[Record] = [
+        job(),
+        run(),
+        node(),
+        KnownMachine("i-r1", "l1", OFFER, 1.0),
+        launch(),
+        Drought("spot", "g5.xlarge", "", 9.0, 2, "X"),
+        TemplateHealth("t", 2, "mute", 3.0),
+        Event("e1", "r1", 1.0, "it begins", {"a": "b"}),
+    ]
+    saved = store.save(records)
+    assert list(saved) == [replace(each, version=1) for each in records]
+    live = store.live()
+    found: list[Record] = [*live.runs, *live.nodes, *live.machines, *live.launches, *live.droughts, *live.templates]
+    found += [*store.jobs(), *store.events("r1")]
+    assert {each.id: each for each in found} == {each.id: each for each in saved}
+    assert (store.run("r1"), store.launch("l1")) == (saved[1], saved[4])
+    assert (store.nodes("r1"), store.machines(["i-r1", "i-no"])) == ((saved[2],), (saved[3],))
+
+
+def test_a_stale_record_is_a_conflict_and_nothing_is_written(store: Store) -> None:
+    """A save of several records is all or nothing, and only the version last read may be replaced."""
+    (first,) = store.save([run()])
+    store.save([replace(first, state=State.LAUNCHING)])
+    several: list[Record] = [job(), replace(first, state=State.STOPPING), run("r2")]
+    with pytest.raises(Conflict):
+        store.save(several)
+    assert store.jobs() == ()
+    assert store.run("r2") is None
+    kept = store.run("r1")
+    assert kept
+    assert (kept.state, kept.version) == (State.LAUNCHING, 2)
+
+
+def test_a_fresh_record_never_replaces_one(store: Store) -> None:
+    """Version 0 means new: if there is one of that id already, it is a conflict."""
+    store.save([run()])
+    with pytest.raises(Conflict):
+        store.save([run(at=2.0)])
+
+
+def test_only_one_holds_the_lease(store: Store) -> None:
+    """While it is held, it is nobody else's; it is given back, or it expires."""
+    first = store.acquire("a", "daemon", now=100, seconds=60)
+    assert first
+    assert store.lease() == first
+    assert store.renew(first, now=110, seconds=60).expires_at == 170
+    store.release(first)
+    second = store.acquire("b", "command", now=111, seconds=60)
+    assert second
+    assert second.epoch > first.epoch
+    with pytest.raises(LeaseLost):
+        store.renew(first, now=112, seconds=60)
+    # Of no consequence to who holds it now.
+    store.release(first)
+    assert store.renew(second, now=113, seconds=60).holder == "b"
+
+
+def test_an_expired_lease_is_anybodys_and_the_old_holder_writes_nothing(store: Store) -> None:
+    """A holder that hung finds its epoch gone: every write under it is refused, whole."""
+    old = store.acquire("hung", "daemon", now=100, seconds=60)
+    new = store.acquire("fresh", "daemon", now=161, seconds=60)
+    assert old
+    assert new
+    with pytest.raises(LeaseLost):
+        store.save([run()], epoch=old.epoch)
+    assert store.run("r1") is None
+    assert store.save([run()], epoch=new.epoch)
+    # The users' writes need no lease.
+    assert store.save([run("r2")])
+
+
+def test_a_released_lease_allows_no_writes(store: Store) -> None:
+    """Who gave it back acts no more, even if nobody took it."""
+    lease = store.acquire("a", "command", now=100, seconds=60)
+    assert lease
+    store.release(lease)
+    with pytest.raises(LeaseLost):
+        store.save([run()], epoch=lease.epoch)
+
+
+def test_live_is_what_is_not_over(store: Store) -> None:
+    """Done runs with their nodes, closed launches and ended machines are not looked at again."""
+    several: list[Record] = [run("r1"), run("r2", at=0.5), node("r1"), node("r2"), launch("l1"), launch("l2")]
+    store.save(several)
+    store.save([KnownMachine("i-1", "l1", OFFER, 1.0), KnownMachine("i-2", "l2", OFFER, 1.0, ended_at=2.0)])
+    done, closed = store.run("r1"), store.launch("l1")
+    assert done
+    assert closed
+    several = [replace(done, done_at=3.0), replace(closed, closed_at=3.0)]
+    store.save(several)
+    live = store.live()
+    over: tuple[Record, ...] = (*live.runs, *live.nodes, *live.launches, *live.machines)
+    assert [each.id for each in over] == ["r2", "r2.1.0", "l2", "i-1"]
+    # And still there for whoever asks by name.
+    assert store.launch("l1")
+    assert store.run("r1")
+    assert store.nodes("r1")
+    assert store.machines(["i-2"])
+
+
+def test_a_deleted_job_gives_its_name_free(store: Store) -> None:
+    """A name means one job at a time; a deleted one is found no more."""
+    (first,) = store.save([job()])
+    with pytest.raises(Conflict):
+        store.save([job("j2")])
+    store.save([replace(first, deleted_at=5.0)])
+    assert store.job("ann", "train") is None
+    assert store.job("ann", "train (deleted j1)") is None
+    (second,) = store.save([job("j2")])
+    assert store.job("ann", "train") == second
+    assert store.jobs() == (second,)
+
+
+def test_jobs_by_owner_and_name(store: Store) -> None:
+    """In that order, each owner with names of its own."""
+    store.save([job("1", "b", "bob"), job("2", "a", "bob"), job("3", "b", "ann")])
+    assert [each.id for each in store.jobs()] == ["3", "2", "1"]
+
+
+def test_the_newest_runs_first(store: Store) -> None:
+    """Of all jobs or of one, and no more than asked for."""
+    store.save([run("r1", at=1), run("r3", at=3), run("r2", at=2, name="other"), run("r4", at=4, owner="bob")])
+    assert [each.id for each in store.runs()] == ["r4", "r3", "r2", "r1"]
+    assert [each.id for each in store.runs(limit=2)] == ["r4", "r3"]
+    assert [each.id for each in store.runs(job="train")] == ["r4", "r3", "r1"]
+    assert [each.id for each in store.runs(job="train", owner="ann")] == ["r3", "r1"]
+
+
+def test_runs_by_the_beginning_of_their_id(store: Store) -> None:
+    """At most three; nothing in a prefix is a pattern."""
+    store.save([run(id) for id in ("aa1", "aa2", "aa3", "aa4", "ab1")])
+    assert [each.id for each in store.runs_like("aa")] == ["aa1", "aa2", "aa3"]
+    assert [each.id for each in store.runs_like("ab1")] == ["ab1"]
+    assert store.runs_like("%") == store.runs_like("a_") == store.runs_like("*") == ()
+
+
+def test_one_key_is_one_run(store: Store) -> None:
+    """Until the key is forgotten; without a key every trigger is a run."""
+    first = store.add_run(run("r1", at=100, key="k"), since=0)
+    assert store.add_run(run("r2", at=110, key="k"), since=50) == first
+    assert store.add_run(run("r3", at=200, key="k"), since=150).id == "r3"
+    other = replace(run("r4", at=110, key="k"), job_id="j2")
+    assert store.add_run(other, since=50).id == "r4"
+    assert [store.add_run(run(id), since=0).id for id in ("r5", "r6")] == ["r5", "r6"]
+
+
+def test_one_key_is_one_run_whoever_is_first(store: Store) -> None:
+    """Eight triggers at the same moment agree on the run."""
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: store.add_run(run(f"r{n}", at=100, key="k"), since=0).id, range(8)))
+    assert len(set(found)) == 1
+    assert len(store.runs()) == 1
+
+
+def test_a_story_is_told_in_order(store: Store) -> None:
+    """Oldest first, and as they were saved where the time is the same."""
+    store.save([Event("e2", "r1", 2.0, "b"), Event("e9", "r1", 1.0, "a"), Event("e1", "r1", 2.0, "c")])
+    store.save([Event("e3", "r2", 1.0, "other")])
+    assert [each.text for each in store.events("r1")] == ["a", "b", "c"]
+
+
+def test_remembered_values_are_replaced(store: Store) -> None:
+    """The last value and its time; None for what nobody stored."""
+    assert store.remembered("k") is None
+    store.remember("k", "1", 5.0)
+    store.remember("k", "2", 6.0)
+    assert store.remembered("k") == ("2", 6.0)
+
+
+def test_the_store_keeps_its_id(store: Store) -> None:
+    """It is given once."""
+    assert store.id() == store.id() != ""

@@ -1,0 +1,191 @@
+"""One look at one run: where it goes by what is recorded."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.core import advance as moves
+from provisioner.core.advance import advance
+from provisioner.core.launch import Ending, MachineState
+from provisioner.core.record import Held, Verdict
+from provisioner.core.run import TRANSITIONS, State, Waiting
+from provisioner.core.work import Notice, Orders, Outcome, Step, Stop
+from tests.core.made import NOW, at_work, held, machine, node, recipe, report, result, run
+from tests.core.messages import values
+
+RECIPE = recipe(retries=1, limits={"queue_time": "10m", "boot": "5m", "runtime": "20m"})
+STOP = Stop(Outcome.CANCELLED, "stopped by a user", NOW)
+TERMINATED: dict[str, Any] = {"state": MachineState.TERMINATED, "ended_at": NOW + 9}
+FAILED = Verdict(Outcome.FAILED, "why", NOW, 1)
+
+
+def test_a_run_that_nothing_happened_to_stays_the_same_object() -> None:
+    """So nobody stores it anew."""
+    for still in (run(), run(state=State.LAUNCHING), at_work(State.BOOTING), run(state=State.DONE)):
+        assert advance(still, [held()] if still.attempt else [], RECIPE, NOW + 1).run is still
+
+
+def test_waiting_ends_with_its_time() -> None:
+    """The reason names the limit and what was waited for; a next attempt's time counts from the last verdict."""
+    waiting = run(waiting=Waiting.CAPACITY, waiting_for="nothing free")
+    assert advance(waiting, [], RECIPE, NOW + 599).run is waiting
+    ended = advance(waiting, [], RECIPE, NOW + 600).run
+    assert (ended.state, ended.ended_at) == (State.STOPPING, NOW + 600)
+    assert ended.verdict
+    assert ended.verdict.outcome is Outcome.TIMED_OUT
+    assert "600 s" in ended.verdict.reason
+    assert "nothing free" in ended.verdict.reason
+    second = run(verdict=replace(FAILED, at=NOW + 500), attempt=1)
+    assert advance(second, [], RECIPE, NOW + 1000).run is second
+
+
+def test_a_stop_ends_a_waiting_run_at_once() -> None:
+    """No machine lives, so there is nobody to ask."""
+    ended = advance(run(stop=STOP), [], RECIPE, NOW + 1).run
+    assert ended.state is State.STOPPING
+    assert ended.verdict
+    assert (ended.verdict.outcome, ended.verdict.exit_code) == (Outcome.CANCELLED, None)
+
+
+@pytest.mark.parametrize(
+    ("was", "step", "becomes"),
+    [
+        (State.BOOTING, Step.PULL, State.PREPARING),
+        (State.BOOTING, Step.COMMAND, State.RUNNING),
+        (State.PREPARING, Step.SETUP, State.PREPARING),
+        (State.PREPARING, Step.COMMAND, State.RUNNING),
+        (State.RUNNING, Step.COMMAND, State.RUNNING),
+    ],
+)
+def test_reports_move_the_run_on(was: State, step: Step, becomes: State) -> None:
+    """As far as the machine has come, and never back."""
+    reported = held({"report": report(step), "reported_at": NOW})
+    assert advance(at_work(was), [reported], RECIPE, NOW + 1).run.state is becomes
+
+
+def test_a_result_is_sought_before_anything_is_presumed() -> None:
+    """The mailbox is asked at the deadline, and only what was asked for then and not found is presumed."""
+    late = NOW + 300
+    looked = advance(at_work(State.BOOTING), [held()], RECIPE, late)
+    assert looked.seek_result
+    assert looked.run.state is State.BOOTING
+    early = held({"result_sought_at": late - 1})
+    assert advance(at_work(State.BOOTING), [early], RECIPE, late).seek_result
+    asked = advance(at_work(State.BOOTING), [held({"result_sought_at": late})], RECIPE, late)
+    assert asked.run.state is State.STOPPING
+    assert asked.node
+    assert asked.node.verdict
+    assert asked.node.verdict.outcome is Outcome.LOST
+
+
+def test_a_finished_report_sends_for_the_result() -> None:
+    """The machine says that it is there."""
+    done = held({"report": report(Step.LOGS, finished=True), "reported_at": NOW})
+    assert advance(at_work(), [done], RECIPE, NOW + 1).seek_result
+    assert not advance(
+        at_work(), [held({"report": report(Step.LOGS), "reported_at": NOW})], RECIPE, NOW + 1
+    ).seek_result
+
+
+def test_a_result_counts_whatever_else_is_known() -> None:
+    """Its machine is gone, its time is over, its user wants it stopped: the process ended as it ended."""
+    ended = held({"result": result(Outcome.SUCCEEDED, 0)}, **TERMINATED, ending=Ending.INTERRUPTED)
+    after = advance(at_work(stop=STOP), [ended], RECIPE, NOW + 10**6)
+    assert after.run.verdict
+    assert (after.run.verdict.outcome, after.run.verdict.exit_code) == (Outcome.SUCCEEDED, 0)
+    assert (after.run.state, after.run.ended_at) == (State.STOPPING, NOW + 10**6)
+
+
+def test_only_the_latest_attempt_is_looked_at() -> None:
+    """An old attempt's node says nothing new."""
+    old = Held(node(id="r1.1.0", attempt=1, result=result(Outcome.FAILED, 1)), machine())
+    second = at_work(State.BOOTING, retries_used=1)
+    second = replace(second, attempt=2)
+    new = Held(node(id="r1.2.0", attempt=2), machine())
+    assert advance(second, [old, new], RECIPE, NOW + 1).run is second
+
+
+def test_the_next_attempt_waits_until_the_old_machine_cannot_execute() -> None:
+    """A verdict alone is not enough; and a stop in between ends the run."""
+    stopping = at_work(State.STOPPING, verdict=FAILED)
+    alive = held({"verdict": FAILED})
+    assert advance(stopping, [alive], RECIPE, NOW + 1).run is stopping
+    gone = held({"verdict": FAILED}, **TERMINATED)
+    assert advance(stopping, [gone], RECIPE, NOW + 1).run.state is State.QUEUED
+    told = held({"verdict": FAILED, "result": result(Outcome.FAILED, 1)})
+    assert advance(stopping, [told], RECIPE, NOW + 1).run.state is State.QUEUED
+    stopped = advance(replace(stopping, stop=STOP), [alive], RECIPE, NOW + 1).run
+    assert stopped.verdict
+    assert (stopped.verdict.outcome, stopped.ended_at) == (Outcome.CANCELLED, NOW + 1)
+
+
+@pytest.mark.parametrize(
+    ("machine_fields", "node_fields", "certain"),
+    [
+        ({}, {}, False),
+        ({"end_asked_at": NOW}, {}, False),
+        ({"end_accepted_at": NOW}, {}, True),
+        ({"state": MachineState.SHUTTING_DOWN}, {}, True),
+        (TERMINATED, {}, True),
+        ({}, {"report": report(Step.COMMAND, notice=Notice(NOW + 100, NOW))}, True),
+    ],
+)
+def test_who_waits_is_told_when_the_end_is_certain(
+    machine_fields: dict[str, Any], node_fields: dict[str, Any], certain: bool
+) -> None:
+    """Terminate was accepted, or is listed, or the cloud itself takes the machine."""
+    stopping = at_work(State.STOPPING, verdict=FAILED, ended_at=NOW)
+    after = advance(stopping, [held({"verdict": FAILED} | node_fields, **machine_fields)], RECIPE, NOW + 1).run
+    assert (after.certain_at is not None) is certain
+
+
+def test_nothing_is_done_before_its_machines_are_gone_and_its_logs_kept() -> None:
+    """Whichever comes last."""
+    over = at_work(State.STOPPING, verdict=FAILED, ended_at=NOW)
+    kept = {"verdict": FAILED, "archived_at": NOW}
+    assert moves.may_finish(over, [held(kept, **TERMINATED)])
+    assert not moves.may_finish(over, [held(kept, state=MachineState.SHUTTING_DOWN)])
+    assert not moves.may_finish(over, [held({"verdict": FAILED}, **TERMINATED)])
+    assert not moves.may_finish(over, [held(kept, **TERMINATED), held(kept)])
+    assert not moves.may_finish(replace(over, ended_at=None), [held(kept, **TERMINATED)])
+    assert moves.may_finish(over, [])
+    done = moves.finish(over, NOW + 5)
+    assert (done.state, done.done_at, done.certain_at) == (State.DONE, NOW + 5, NOW + 5)
+
+
+def test_a_machine_is_ended_for_its_verdict_and_no_other_reason() -> None:
+    """Never without one, and not while the cloud takes it for free."""
+    assert moves.wanted_end(at_work(), held(), NOW) == ""
+    assert "r1" in moves.wanted_end(at_work(), held({"verdict": FAILED}), NOW)
+    noticed = held({"verdict": FAILED, "report": report(Step.COMMAND, notice=Notice(NOW + 100, NOW))})
+    assert moves.wanted_end(at_work(), noticed, NOW + 279) == ""
+    assert moves.wanted_end(at_work(), noticed, NOW + 281) != ""
+
+
+def test_orders_are_the_whole_wish() -> None:
+    """What the run wants now, each time."""
+    assert moves.orders(run(stop=STOP, followed_until=NOW)) == Orders(STOP, NOW)
+
+
+def test_an_unreadable_recipe_stops_no_machine_from_ending() -> None:
+    """Its run ends by the default limits, and is not tried again."""
+    failed = held({"result": result(Outcome.FAILED, 1)})
+    assert advance(at_work(), [failed], None, NOW + 1).run.ended_at == NOW + 1
+
+
+@given(st.data())
+def test_any_record_at_all_moves_along_an_edge(data: st.DataObject) -> None:
+    """Whatever is recorded, a look never fails, and goes nowhere but along the table, one edge at a time."""
+    finite = st.floats(NOW - 10**6, NOW + 10**6)
+    current = data.draw(values(type(node())))
+    current = replace(current, attempt=1, result=data.draw(st.none() | st.just(result(Outcome.FAILED, 1))))
+    mine = data.draw(values(type(machine())))
+    before = replace(data.draw(values(type(run()))), attempt=1)
+    after = advance(before, [Held(current, mine)], data.draw(st.sampled_from([None, RECIPE])), data.draw(finite)).run
+    assert after.state is before.state or (before.state, after.state) in TRANSITIONS
+    if after.state is not before.state and after.state is State.STOPPING:
+        assert after.verdict
+    assert after.state is not State.DONE or before.state is State.DONE

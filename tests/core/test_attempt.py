@@ -1,0 +1,200 @@
+"""The outcome table, row by row: how attempts end, and what follows."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from provisioner.core import attempt
+from provisioner.core.attempt import BACKOFF, HEARING, LOST_AFTER_START, LOST_BEFORE_START, MARGIN
+from provisioner.core.launch import Ending, MachineState
+from provisioner.core.record import Verdict
+from provisioner.core.run import State
+from provisioner.core.work import Notice, Outcome, Step, Stop
+from tests.core.made import NOW, at_work, machine, node, recipe, report, result
+
+LIMITS = recipe(
+    limits={"boot": "300s", "pull": "400s", "setup": "500s", "runtime": "1000s", "stop_grace": "30s"}
+).spec.limits
+STOP = Stop(Outcome.CANCELLED, "stopped by a user", NOW)
+TAKEN = {"ended_at": NOW + 9, "state": MachineState.TERMINATED, "ending": Ending.INTERRUPTED, "reason": "taken"}
+GONE = {"ended_at": NOW + 9, "state": MachineState.TERMINATED, "ending": Ending.FAULT, "reason": "it broke"}
+
+
+def verdict(outcome: Outcome, code: int | None = None) -> Verdict:
+    return Verdict(outcome, "why", NOW, code)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [(Outcome.SUCCEEDED, 0), (Outcome.CANCELLED, 143), (Outcome.TIMED_OUT, 137), (Outcome.REFUSED, None)],
+)
+def test_these_end_the_run_whatever_retries_are_left(outcome: Outcome, code: int | None) -> None:
+    """Success, a stop, a limit and what can never work are final at once."""
+    after = attempt.follow(at_work(), verdict(outcome, code), 5, True, NOW)
+    assert (after.ended_at, after.retries_used, after.verdict) == (NOW, 0, verdict(outcome, code))
+
+
+def test_a_failure_uses_up_retries() -> None:
+    """While they last the run goes on at once; the failure after the last of them is the run's."""
+    run = at_work()
+    for used in (1, 2):
+        run = attempt.follow(run, verdict(Outcome.FAILED, 1), 2, True, NOW)
+        assert (run.ended_at, run.retries_used, run.next_try_at) == (None, used, NOW)
+    assert attempt.follow(run, verdict(Outcome.FAILED, 1), 2, True, NOW).ended_at == NOW
+
+
+@pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.INTERRUPTED])
+@pytest.mark.parametrize(("started", "cap"), [(False, LOST_BEFORE_START), (True, LOST_AFTER_START)])
+def test_what_infrastructure_ends_costs_no_retry_and_is_capped(outcome: Outcome, started: bool, cap: int) -> None:
+    """The run goes on without using up retries, so often and no more; the last line says so."""
+    run = at_work()
+    for _ in range(cap - 1):
+        run = attempt.follow(run, verdict(outcome), 0, started, NOW)
+        assert (run.ended_at, run.retries_used) == (None, 0)
+        assert NOW <= run.next_try_at <= NOW + BACKOFF[-1]
+    last = attempt.follow(run, verdict(outcome), 0, started, NOW)
+    assert last.ended_at == NOW
+    assert last.verdict
+    assert last.verdict.outcome is outcome
+    assert str(cap) in last.verdict.reason
+
+
+def test_waits_between_lost_attempts_grow_and_a_taken_machine_is_replaced_at_once() -> None:
+    """An interruption says nothing about the next machine; a broken one may."""
+    run, waits = at_work(), []
+    for _ in range(LOST_BEFORE_START - 1):
+        run = attempt.follow(run, verdict(Outcome.LOST), 0, False, NOW)
+        waits.append(run.next_try_at - NOW)
+    assert waits == sorted(waits) == list(BACKOFF)
+    assert attempt.follow(run, verdict(Outcome.INTERRUPTED), 0, True, NOW).next_try_at == NOW
+
+
+def test_once_a_command_started_the_larger_cap_holds() -> None:
+    """A start before counts, even if later machines never get that far."""
+    run = attempt.follow(at_work(), verdict(Outcome.LOST), 0, True, NOW)
+    for _ in range(LOST_BEFORE_START):
+        run = attempt.follow(run, verdict(Outcome.LOST), 0, False, NOW)
+    assert run.ended_at is None
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_a_stopped_run_has_no_next_attempt(outcome: Outcome) -> None:
+    """And where there would have been one, it is the stop that ended it; else it ended by itself first."""
+    after = attempt.follow(at_work(stop=STOP), verdict(outcome, 1), 5, True, NOW)
+    assert after.ended_at == NOW
+    own = outcome not in (Outcome.LOST, Outcome.INTERRUPTED)
+    assert after.verdict
+    assert after.verdict.outcome is (outcome if own else Outcome.CANCELLED)
+
+
+@pytest.mark.parametrize(
+    ("node_fields", "machine_fields", "run_fields", "after", "outcome"),
+    [
+        # It never reports; it reports and then says nothing: the limit of where it was.
+        ({}, {}, {}, 300, Outcome.LOST),
+        ({"report": report(Step.PULL), "reported_at": NOW}, {}, {}, 400 + 30 + MARGIN, Outcome.LOST),
+        ({"report": report(Step.CLONE), "reported_at": NOW}, {}, {}, 400 + 30 + MARGIN, Outcome.LOST),
+        ({"report": report(Step.SETUP), "reported_at": NOW}, {}, {}, 500 + 30 + MARGIN, Outcome.TIMED_OUT),
+        ({"report": report(Step.COMMAND), "reported_at": NOW}, {}, {}, 1000 + 30 + MARGIN, Outcome.TIMED_OUT),
+        # Its clock is an hour ahead: what counts is how long the step had lasted when it said so.
+        (
+            {"report": report(Step.SETUP, began=NOW + 3600, at=NOW + 3610), "reported_at": NOW + 10},
+            {},
+            {},
+            500 + 30 + MARGIN,
+            Outcome.TIMED_OUT,
+        ),
+        # Shipping its log has no limit but the lifetime's.
+        ({"report": report(Step.LOGS), "reported_at": NOW}, {}, {}, LIMITS.lifetime + MARGIN, Outcome.LOST),
+        # The machine is gone.
+        ({}, GONE, {}, 9, Outcome.LOST),
+        ({}, TAKEN, {}, 9, Outcome.INTERRUPTED),
+        (
+            {"report": report(Step.COMMAND, notice=Notice(NOW, NOW)), "reported_at": NOW},
+            GONE,
+            {},
+            9,
+            Outcome.INTERRUPTED,
+        ),
+        ({}, GONE | {"ending": Ending.MISCONFIGURED}, {}, 9, Outcome.REFUSED),
+        (
+            {"report": report(Step.PULL), "reported_at": NOW},
+            GONE | {"ending": Ending.MISCONFIGURED},
+            {},
+            9,
+            Outcome.LOST,
+        ),
+        ({}, TAKEN, {"stop": STOP}, 9, Outcome.CANCELLED),
+        # A stop: at once where no work was given, else when the grace it was told of is over.
+        ({"work_put_at": None}, {}, {"stop": STOP}, 0, Outcome.CANCELLED),
+        ({"stop_put_at": NOW + 5}, {}, {"stop": STOP}, 5 + 30 + MARGIN, Outcome.CANCELLED),
+        ({"stop_put_at": None}, {}, {"stop": STOP}, 300, Outcome.LOST),
+    ],
+)
+def test_what_is_presumed_without_a_result(
+    node_fields: dict[str, Any],
+    machine_fields: dict[str, Any],
+    run_fields: dict[str, Any],
+    after: float,
+    outcome: Outcome,
+) -> None:
+    """Each silence has its time and its outcome; whatever ends it sooner counts."""
+    presumed = attempt.presume(at_work(**run_fields), node(**node_fields), machine(**machine_fields), LIMITS)
+    assert (presumed.at - NOW, presumed.verdict.outcome) == (after, outcome)
+    assert presumed.verdict.exit_code is None
+    assert presumed.verdict.reason
+
+
+def test_a_life_is_counted_from_its_launch_time() -> None:
+    """A machine that was bound late is not thereby younger."""
+    born = machine(bound_at=NOW + 100, launch_time=NOW)
+    assert attempt.presume(at_work(), node(), born, LIMITS).at == NOW + 300
+    unknown = replace(born, launch_time=None)
+    assert attempt.presume(at_work(), node(), unknown, LIMITS).at == NOW + 400
+
+
+@pytest.mark.parametrize(
+    ("node_fields", "machine_fields", "waits"),
+    [
+        ({}, {}, True),
+        ({"report": report(Step.COMMAND), "reported_at": NOW}, {}, True),
+        ({}, GONE, False),
+    ],
+)
+def test_it_is_no_silence_while_we_cannot_hear(
+    node_fields: dict[str, Any], machine_fields: dict[str, Any], waits: bool
+) -> None:
+    """After our own deafness machines get a minute to be heard again; a machine that is gone needs none."""
+    deaf_at = NOW + 5000
+    presumed = attempt.presume(at_work(), node(**node_fields), machine(**machine_fields), LIMITS, deaf_at)
+    assert (presumed.at == min(deaf_at + HEARING, NOW + LIMITS.lifetime + MARGIN)) is waits
+
+
+def test_who_may_execute_again() -> None:
+    """Only when the old machine has said its last word, or is known to be gone."""
+    assert not attempt.may_execute_again(node(), machine())
+    assert not attempt.may_execute_again(node(), machine(state=MachineState.SHUTTING_DOWN, end_accepted_at=NOW))
+    assert attempt.may_execute_again(node(result=result(Outcome.FAILED, 1)), machine())
+    assert attempt.may_execute_again(node(), machine(**GONE))
+
+
+@pytest.mark.parametrize(
+    ("notice_at", "launched", "until"),
+    [(NOW + 120, NOW, NOW + 300), (NOW + 120, NOW - 3600, 0.0), (NOW + 120, None, 0.0), (None, NOW, 0.0)],
+)
+def test_a_machine_under_notice_is_left_to_the_cloud_in_its_first_hour(
+    notice_at: float | None, launched: float | None, until: float
+) -> None:
+    """Then the interruption is free; later, or without a notice, it is ended by us."""
+    notice = Notice(notice_at, NOW) if notice_at else None
+    mine = machine(launch_time=launched)
+    assert attempt.held_until(node(result=result(Outcome.INTERRUPTED, notice=notice)), mine) == until
+    assert attempt.held_until(node(report=report(Step.COMMAND, notice=notice)), mine) == until
+
+
+def test_a_result_is_the_verdict() -> None:
+    """Outcome, exit code, reason and step are the agent's own."""
+    told = attempt.of_result(result(Outcome.FAILED, 137, Step.SETUP))
+    assert told == Verdict(Outcome.FAILED, "its reason", NOW + 50, 137, Step.SETUP)
+    assert at_work().state is State.RUNNING

@@ -1,0 +1,94 @@
+"""What is known to be dry, and for how long."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.core.drought import FIRST, FORGET, LONGEST, after_refusals, dry_until
+from provisioner.core.launch import Market, Offer
+from provisioner.core.record import Drought
+from tests.core.made import NOW, SPOT_A
+
+SPOT_B, SPOT_C = replace(SPOT_A, zone="b"), replace(SPOT_A, zone="c")
+CODE = "InsufficientInstanceCapacity"
+Known = dict[str, Drought]
+
+
+def refuse(known: Known, now: float, *offers: Offer, given: tuple[Offer, ...] = (), zones: str = "abc") -> Known:
+    """What is known after these offers were refused."""
+    stored = after_refusals([(offer, CODE) for offer in offers], given, known, set(zones), now)
+    # As the store would have it.
+    assert all(each.version == (known[each.id].version if each.id in known else 0) for each in stored)
+    return known | {each.id: replace(each, version=each.version + 1) for each in stored}
+
+
+def test_a_refused_offer_is_dry_for_a_while_and_alone() -> None:
+    """Three minutes; another zone, another market and another type are not concerned."""
+    known = refuse({}, NOW, SPOT_A)
+    assert dry_until(SPOT_A, known, NOW) == NOW + FIRST
+    assert dry_until(SPOT_A, known, NOW + FIRST) is None
+    others = (SPOT_B, replace(SPOT_A, market=Market.ON_DEMAND), replace(SPOT_A, instance_type="g6.xlarge"))
+    assert [dry_until(other, known, NOW) for other in others] == [None, None, None]
+    assert known["spot/g5.xlarge/a"].code == CODE
+
+
+def test_each_refusal_that_soon_follows_doubles_the_drought() -> None:
+    """To an hour, however long it goes on; a month of it overflows nothing."""
+    known, now, lengths = Known(), NOW, []
+    for _ in range(1500):
+        known = refuse(known, now, SPOT_A)
+        until = dry_until(SPOT_A, known, now)
+        assert until
+        lengths.append(until - now)
+        now = until + 1
+    assert lengths[:6] == [180, 360, 720, 1440, 2880, 3600]
+    assert set(lengths[5:]) == {LONGEST}
+
+
+def test_a_drought_long_over_is_forgotten() -> None:
+    """Then a refusal is a first one again."""
+    known = refuse({}, NOW, SPOT_A)
+    known = refuse(known, NOW + FIRST + FORGET - 1, SPOT_A)
+    assert known["spot/g5.xlarge/a"].strikes == 2
+    known = refuse(known, known["spot/g5.xlarge/a"].until + FORGET, SPOT_A)
+    assert (known["spot/g5.xlarge/a"].strikes, known["spot/g5.xlarge/a"].version) == (1, 3)
+
+
+def test_refusals_at_the_same_time_are_one() -> None:
+    """A hundred launches that were under way together learn the same thing once."""
+    known = refuse({}, NOW, SPOT_A, SPOT_A)
+    again = refuse(known, NOW + 5, SPOT_A)
+    assert again == known
+    assert known["spot/g5.xlarge/a"].strikes == 1
+
+
+def test_on_repeats_in_several_zones_the_whole_type_is_dry() -> None:
+    """A storm must not ask every zone in turn; but once is no repeat, and all zones dry is nothing wider."""
+    once = refuse({}, NOW, SPOT_A, SPOT_B)
+    assert dry_until(SPOT_C, once, NOW) is None
+    twice = refuse(once, NOW + FIRST + 1, SPOT_A, SPOT_B)
+    assert dry_until(SPOT_C, twice, NOW + FIRST + 1) == NOW + FIRST + 1 + FIRST
+    assert dry_until(replace(SPOT_C, market=Market.ON_DEMAND), twice, NOW + FIRST + 1) is None
+    assert dry_until(SPOT_C, refuse(once, NOW + FIRST + 1, SPOT_A, SPOT_B, zones="ab"), NOW + FIRST + 1) is None
+
+
+def test_a_type_that_was_just_given_is_not_dry() -> None:
+    """What one zone gave proves that the others' droughts are theirs."""
+    once = refuse({}, NOW, SPOT_A, SPOT_B, given=(SPOT_C,))
+    twice = refuse(once, NOW + FIRST + 1, SPOT_A, SPOT_B, given=(SPOT_C,))
+    assert dry_until(SPOT_C, twice, NOW + FIRST + 1) is None
+    assert dry_until(SPOT_A, twice, NOW + FIRST + 1) == NOW + FIRST + 1 + 2 * FIRST
+
+
+@given(st.lists(st.tuples(st.sampled_from([SPOT_A, SPOT_B, SPOT_C]), st.floats(0, 5000)), max_size=30))
+def test_no_drought_is_shorter_than_it_was_or_longer_than_the_longest(story: list[tuple[Offer, float]]) -> None:
+    """Whatever is refused when: what was refused is dry now, and never for more than an hour."""
+    known, now = Known(), NOW
+    for offer, later in story:
+        now += later
+        before = dry_until(offer, known, now)
+        known = refuse(known, now, offer)
+        after = dry_until(offer, known, now)
+        assert after is not None
+        assert max(before or 0.0, now) <= after <= now + LONGEST

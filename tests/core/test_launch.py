@@ -1,0 +1,54 @@
+"""What is asked of the cloud, and what its answers mean."""
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.core.launch import LAUNCH_TAG, LIFETIME_TAG, Image, Machine, MachineState, Template
+from tests.core.made import NOW, SPOT_A, site
+
+TEMPLATE = site().template
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(TEMPLATE, image=Image("ami-2", "/dev/sda1", "x86_64")),
+        replace(TEMPLATE, image=Image("ami-1", "/dev/xvda", "x86_64")),
+        replace(TEMPLATE, profile_arn="other"),
+        replace(TEMPLATE, security_groups=("sg-1",)),
+        replace(TEMPLATE, disk_gib=101),
+        replace(TEMPLATE, user_data="#!/bin/sh\n\n"),
+        replace(TEMPLATE, capacity_reservation="open"),
+        replace(TEMPLATE, role_id="AROA"),
+    ],
+)
+def test_two_contents_never_share_a_name(other: Template) -> None:
+    """AlreadyExists can then be taken for success."""
+    assert other.name != TEMPLATE.name
+    assert (
+        replace(other, **{each.name: getattr(TEMPLATE, each.name) for each in fields(Template)}).name == TEMPLATE.name
+    )
+
+
+def test_a_name_fits_where_names_go() -> None:
+    """EC2 takes 3 to 128 characters of letters, digits and a few marks for a template."""
+    assert TEMPLATE.name.replace("-", "").isalnum()
+    assert len(TEMPLATE.name) <= 128
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90.0), ("", None), ("-5", None), ("1e9", None), ("٣", None)])
+def test_a_lifetime_is_read_only_where_it_is_a_number(text: str, seconds: float | None) -> None:
+    """Anybody with the right may change a tag; the reaper must not stumble over it."""
+    machine = Machine("i-1", MachineState.RUNNING, SPOT_A, NOW, {LIFETIME_TAG: text, LAUNCH_TAG: "l"})
+    assert (machine.lifetime, machine.launch) == (seconds, "l")
+    assert replace(machine, tags={}).lifetime is None
+
+
+@given(st.text(max_size=20))
+def test_no_tag_breaks_the_lifetime(text: str) -> None:
+    """Whatever it says."""
+    lifetime = Machine("i-1", MachineState.RUNNING, SPOT_A, NOW, {LIFETIME_TAG: text}).lifetime
+    assert lifetime is None or lifetime >= 0

@@ -1,0 +1,307 @@
+"""Who is launched with whom, where, and why the others wait."""
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.core import planner
+from provisioner.core.drought import dry_until
+from provisioner.core.launch import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG, Market, Offer
+from provisioner.core.planner import FAILED_BOOTS, PROBE_EVERY, Plan, plan_launches
+from provisioner.core.recipe import Recipe
+from provisioner.core.record import Drought, Run, TemplateHealth
+from provisioner.core.run import State, Waiting
+from provisioner.core.work import Outcome, Stop
+from tests.core.made import NOW, ZONES, kind, recipe, run, site
+
+SPOT = recipe(use_spot_instance=True)
+EITHER = recipe(use_spot_instance=True, placement={"spot_fallback": True, "instance_types": ["g6.xlarge"]})
+BOTH_TYPES = site(kind(), kind("g6.xlarge"))
+
+
+def plan(
+    waiting: list[tuple[Run, Recipe]],
+    where: planner.Site = BOTH_TYPES,
+    *,
+    droughts: tuple[Drought, ...] = (),
+    health: TemplateHealth | None = None,
+    room: int | None = None,
+) -> Plan:
+    known = {each.id: each for each in droughts}
+    return plan_launches(waiting, where, known, health, room, NOW, (f"l{n}" for n in itertools.count()))
+
+
+def dry(market: Market, name: str, zone: str, until: float = NOW + 100) -> Drought:
+    return Drought(market, name, zone, until, 1)
+
+
+def sick(failures: int = FAILED_BOOTS, probe_at: float = 0.0) -> TemplateHealth:
+    return TemplateHealth("t", failures, "no console", probe_at)
+
+
+def test_alike_runs_go_together() -> None:
+    """One call for all of a kind; another job, revision, owner or lifetime is another call: a fleet tags all alike."""
+    longer = recipe(limits={"runtime": "48h"})
+    waiting = [
+        (run("a"), recipe()),
+        (run("b"), recipe()),
+        (run("c", owner="bob"), recipe()),
+        (run("d", job_name="other"), recipe()),
+        (run("e", job_revision=2), recipe()),
+        (run("f"), longer),
+        (run("g"), SPOT),
+    ]
+    made = plan(waiting)
+    assert [launch.runs for launch in made.launches] == [("a", "b"), ("c",), ("d",), ("e",), ("f",), ("g",)]
+    assert [launch.request.count for launch in made.launches] == [2, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"next_try_at": NOW + 1},
+        {"state": State.LAUNCHING},
+        {"state": State.DONE},
+        {"stop": Stop(Outcome.CANCELLED, "", NOW)},
+    ],
+)
+def test_only_what_is_due_is_planned(fields: dict[str, Any]) -> None:
+    """Neither what waits for its time, nor what is under way, nor what is to stop."""
+    assert plan([(run(**fields), recipe())]) == Plan()
+
+
+def test_tags_say_whose_machine_it_is_and_how_long_it_may_live() -> None:
+    """All five, from the machine's creation on: the collectors need nothing else."""
+    (launch,) = plan([(run(), recipe())]).launches
+    assert launch.request.tags == {
+        INSTALLATION_TAG: "here",
+        LAUNCH_TAG: "l0",
+        LIFETIME_TAG: f"{recipe().spec.limits.lifetime:.0f}",
+        OWNER_TAG: "ann",
+        JOB_TAG: "train",
+    }
+
+
+def test_the_first_market_with_an_open_offer_is_asked() -> None:
+    """Every open type and zone of it at once, in order of preference; the dry ones are left out."""
+    made = plan([(run(), EITHER)], droughts=(dry(Market.SPOT, "g5.xlarge", "a"), dry(Market.SPOT, "g6.xlarge", "")))
+    assert [str(offer) for offer in made.launches[0].request.offers] == ["spot g5.xlarge in b", "spot g5.xlarge in c"]
+    assert made.launches[0].request.subnets == {"b": "subnet-b", "c": "subnet-c"}
+
+
+def test_on_demand_is_the_users_choice() -> None:
+    """With spot_fallback a dry spot market leads there; without it the run waits, and says until when."""
+    droughts = (dry(Market.SPOT, "g5.xlarge", "", NOW + 100), dry(Market.SPOT, "g6.xlarge", "", NOW + 50))
+    assert plan([(run(), EITHER)], droughts=droughts).launches[0].request.market is Market.ON_DEMAND
+    waits = plan(
+        [(run(), recipe(use_spot_instance=True, placement={"instance_types": ["g6.xlarge"]}))], droughts=droughts
+    )
+    assert waits.launches == []
+    assert [(each.waiting, each.next_try_at) for each in waits.runs] == [(Waiting.CAPACITY, NOW + 50)]
+
+
+def test_a_run_whose_market_refused_begins_with_the_next() -> None:
+    """And comes back round where that one is dry."""
+    second = run(tier=1)
+    assert plan([(second, EITHER)]).launches[0].request.market is Market.ON_DEMAND
+    droughts = (dry(Market.ON_DEMAND, "g5.xlarge", ""), dry(Market.ON_DEMAND, "g6.xlarge", ""))
+    assert plan([(second, EITHER)], droughts=droughts).launches[0].request.market is Market.SPOT
+
+
+@pytest.mark.parametrize(
+    ("wanted", "where", "reason"),
+    [
+        (recipe(instance_type="p9.huge"), site(kind()), "no such instance type here: p9.huge"),
+        (recipe(), site(kind(architecture="arm64")), "the machine image is x86_64, the type is not"),
+        (recipe(placement={"zones": ["us-east-1f"]}), site(kind()), "not offered on-demand in us-east-1f"),
+        (recipe(), site(kind(zones=())), "not offered on-demand in the zones of the installation's subnets"),
+        (SPOT, site(kind(spot=False)), "not offered spot in"),
+    ],
+)
+def test_what_can_never_be_had_is_refused(wanted: Recipe, where: planner.Site, reason: str) -> None:
+    """With the reason, instead of waiting for ever."""
+    made = plan([(run(), wanted)], where)
+    assert not made.launches
+    assert not made.runs
+    assert reason in made.refused[0][1]
+
+
+def test_types_that_do_not_fit_the_image_are_not_asked_for() -> None:
+    """One of another architecture, or not sold on spot, does not spoil the others."""
+    where = site(kind(architecture="arm64"), kind("g6.xlarge", spot=False))
+    (launch,) = plan([(run(), EITHER)], where).launches
+    assert {(offer.market, offer.instance_type) for offer in launch.request.offers} == {(Market.ON_DEMAND, "g6.xlarge")}
+
+
+def test_no_more_than_there_is_room_for() -> None:
+    """The first come first; the others wait, whatever job they are of."""
+    waiting = [(run(id, job_name=name), recipe()) for id, name in (("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"))]
+    made = plan(waiting, room=2)
+    assert [launch.runs for launch in made.launches] == [("a", "b")]
+    assert {each.id: each.waiting for each in made.runs if each.waiting} == {"c": Waiting.LIMIT, "d": Waiting.LIMIT}
+
+
+def test_a_template_whose_machines_never_report_is_probed_once_an_hour() -> None:
+    """One run goes, of all jobs together; the others wait with the cause, and look again soon."""
+    waiting = [(run(id, job_name=name), recipe()) for id, name in (("a", "x"), ("b", "x"), ("c", "y"))]
+    assert len(plan(waiting, health=sick(FAILED_BOOTS - 1)).launches) == 2
+    made = plan(waiting, health=sick())
+    assert [launch.runs for launch in made.launches] == [("a",)]
+    assert {each.id for each in made.runs if each.waiting is Waiting.CONFIGURATION} == {"b", "c"}
+    assert all(NOW < each.next_try_at <= NOW + 60 for each in made.runs if each.waiting)
+    assert [each.probe_at for each in made.templates] == [NOW + PROBE_EVERY]
+    later = plan(waiting, health=sick(probe_at=NOW + 10))
+    assert not later.launches
+    assert not later.templates
+
+
+def test_a_probe_without_room_is_not_used_up() -> None:
+    """The hour's one probe is kept for when it can be made."""
+    made = plan([(run(), recipe())], health=sick(), room=0)
+    assert not made.templates
+    assert not made.launches
+    assert [each.waiting for each in made.runs] == [Waiting.LIMIT]
+
+
+def test_a_large_group_is_several_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost answer stays small."""
+    monkeypatch.setattr(planner, "LARGEST_LAUNCH", 2)
+    made = plan([(run(f"r{n}"), recipe()) for n in range(5)])
+    assert [launch.runs for launch in made.launches] == [("r0", "r1"), ("r2", "r3"), ("r4",)]
+    assert len({launch.id for launch in made.launches}) == 3
+
+
+NAMES = ("g5.xlarge", "g6.xlarge", "p4d.24xlarge")
+RECIPES = [
+    recipe(
+        instance_type=names[0],
+        use_spot_instance=spot,
+        placement={"spot_fallback": fallback, "instance_types": names[1:], "zones": zones},
+    )
+    for names in (["g5.xlarge"], ["p4d.24xlarge", "g5.xlarge"], ["g6.xlarge", "p4d.24xlarge", "x9.unknown"])
+    for spot, fallback in ((False, False), (True, False), (True, True))
+    for zones in ([], ["us-east-1a"])
+]
+PLACES = ("us-east-1a", "us-east-1b")
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[Any, ...]:
+    """Waiting runs, a place, droughts, a template's health and room, all at random."""
+    ids = itertools.count()
+    times = st.sampled_from([NOW - 5, NOW, NOW + 5])
+    runs = draw(
+        st.lists(
+            st.builds(
+                lambda owner, name, state, at, tier, recipe: (
+                    run(
+                        f"r{next(ids)}",
+                        owner=owner,
+                        job_name=name,
+                        state=state,
+                        next_try_at=at,
+                        tier=tier % len(recipe.spec.markets),
+                    ),
+                    recipe,
+                ),
+                st.sampled_from(["ann", "bob"]),
+                st.sampled_from(["x", "y"]),
+                st.sampled_from([State.QUEUED, State.QUEUED, State.QUEUED, State.RUNNING]),
+                times,
+                st.integers(0, 1),
+                st.sampled_from(RECIPES),
+            ),
+            max_size=8,
+        )
+    )
+    kinds = [
+        kind(
+            name,
+            spot=draw(st.booleans()),
+            zones=tuple(draw(st.sets(st.sampled_from(PLACES)))),
+            architecture=draw(st.sampled_from(["x86_64", "x86_64", "arm64"])),
+        )
+        for name in draw(st.sets(st.sampled_from(NAMES)))
+    ]
+    where = site(*kinds) if kinds else site(kind("t3.other"))
+    where = replace(where, catalog=replace(where.catalog, subnets={zone: f"subnet-{zone}" for zone in PLACES}))
+    droughts = draw(
+        st.lists(
+            st.builds(
+                dry, st.sampled_from(list(Market)), st.sampled_from(NAMES), st.sampled_from(["", *PLACES]), times
+            ),
+            max_size=6,
+        )
+    )
+    health = draw(st.none() | st.builds(sick, st.integers(0, 5), times))
+    return runs, where, tuple(droughts), health, draw(st.none() | st.integers(0, 4))
+
+
+@given(worlds())
+def test_what_always_holds_of_a_plan(world: tuple[Any, ...]) -> None:
+    """Each due run goes one way and the others none; what is launched is open, wanted, alike, tagged and has room."""
+    waiting, where, droughts, health, room = world
+    made = plan(waiting, where, droughts=droughts, health=health, room=room)
+    known = {each.id: each for each in droughts}
+    due = {
+        each.id: (each, wanted) for each, wanted in waiting if each.state is State.QUEUED and each.next_try_at <= NOW
+    }
+
+    launched = Counter(id for launch in made.launches for id in launch.runs)
+    waits = Counter(each.id for each in made.runs if each.state is State.QUEUED)
+    refused = Counter(each.id for each, _ in made.refused)
+    assert launched + waits + refused == Counter(list(due))
+    assert {each.id: each.launch for each in made.runs if each.state is State.LAUNCHING} == {
+        id: launch.id for launch in made.launches for id in launch.runs
+    }
+    for each in made.runs:
+        if each.state is State.QUEUED:
+            assert each.waiting
+            assert each.waiting_for
+            assert each.next_try_at > NOW
+        else:
+            assert each.waiting is None
+            assert each.waiting_for == ""
+    assert all(reason for _, reason in made.refused)
+
+    for launch in made.launches:
+        request, members = launch.request, [due[id] for id in launch.runs]
+        assert request.count == len(members) > 0
+        assert request.offers
+        assert len(set(request.offers)) == len(request.offers)
+        assert {offer.market for offer in request.offers} == {request.market}
+        assert set(request.subnets) == {offer.zone for offer in request.offers}
+        assert request.tags.keys() == {INSTALLATION_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG, JOB_TAG}
+        assert request.tags[LAUNCH_TAG] == request.token == launch.id
+        for offer in request.offers:
+            assert dry_until(offer, known, NOW) is None
+            _can_be_had(offer, where)
+        for each, wanted in members:
+            spec = wanted.spec
+            assert (each.owner, each.job_name) == (request.tags[OWNER_TAG], request.tags[JOB_TAG])
+            assert int(request.tags[LIFETIME_TAG]) == round(spec.limits.lifetime)
+            assert request.market in spec.markets
+            assert {offer.instance_type for offer in request.offers} <= set(spec.instance_types)
+            assert {offer.zone for offer in request.offers} <= set(spec.placement.zones or PLACES)
+    assert len({launch.id for launch in made.launches}) == len(made.launches)
+    if room is not None:
+        assert sum(launched.values()) <= room
+    if health and health.failures >= FAILED_BOOTS:
+        assert sum(launched.values()) == len(made.templates) <= (1 if health.probe_at <= NOW else 0)
+
+
+def _can_be_had(offer: Offer, where: planner.Site) -> None:
+    known = where.catalog.types[offer.instance_type]
+    assert offer.zone in known.zones
+    assert known.architecture == where.template.image.architecture
+    assert known.spot or offer.market is Market.ON_DEMAND
+
+
+def test_zones_of_the_made_site_have_subnets() -> None:
+    """What the tests build on holds itself."""
+    assert set(site().catalog.subnets) == set(ZONES)

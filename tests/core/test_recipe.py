@@ -1,0 +1,427 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.core.errors import Invalid
+from provisioner.core.launch import Market
+from provisioner.core.recipe import Limits, Recipe, json_schema, parse_recipe, with_overrides
+from provisioner.core.work import Repository
+
+JOBS = Path(__file__).parents[2] / "config/jobs"
+
+SEED = """\
+schema_version: 2025.10.01
+type: job
+spec:
+  name: gpu-inference
+  image: saturncloud/saturn:2025.06.01
+  instance_type: g5.xlarge
+  command: python run_inference.py
+  working_directory: /home/jovyan/workspace
+  git_repositories:
+    - url: https://github.com/your-org/your-repo.git
+      reference: main
+  scale: 1
+  use_spot_instance: false
+"""
+
+SCHEMA = json_schema()
+REQUIRED = {"name": "a", "image": "busybox", "instance_type": "g5.xlarge", "command": "true"}
+
+
+def recipe(**spec: Any) -> Recipe:
+    return parse_recipe(json.dumps({"type": "job", "spec": {**REQUIRED, **spec}}), "f")
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(Invalid) as error:
+        parse_recipe(text, "f")
+    return str(error.value).splitlines()
+
+
+def problem(**spec: Any) -> str:
+    """The only problem of a recipe with these fields, without its place."""
+    (line,) = problems(json.dumps({"type": "job", "spec": {**REQUIRED, **spec}}))
+    return line.removeprefix("f:1: spec.")
+
+
+def test_the_page_s_own_example_is_a_recipe() -> None:
+    """What the product's page shows works, on an EC2 type and with a public URL."""
+    spec = parse_recipe(SEED, "f").spec
+    assert spec.name == "gpu-inference"
+    assert spec.image_uri == "saturncloud/saturn:2025.06.01"
+    assert spec.instance_types == ("g5.xlarge",)
+    assert spec.markets == (Market.ON_DEMAND,)
+    assert spec.repositories == (
+        Repository("https://github.com/your-org/your-repo.git", "/home/jovyan/workspace", "main"),
+    )
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_examples_are_recipes(path: Path) -> None:
+    """What we show works, and every editor says so too."""
+    parse_recipe(path.read_bytes(), path.name)
+    jsonschema.validate(yaml.safe_load(path.read_text()), SCHEMA)
+
+
+def test_every_problem_is_told_at_once_with_its_line() -> None:
+    """One error, a line for each problem: where, what was found, what would be right."""
+    text = SEED.replace("g5.xlarge", "nebius-gpu-h200").replace("false", "maybe").replace("  name:", "  nmae:")
+    assert problems(text) == [
+        "f:3: spec.name: missing",
+        "f:4: spec.nmae: unknown field; did you mean name?",
+        "f:6: spec.instance_type: found 'nebius-gpu-h200'; write an EC2 instance type, such as g5.xlarge",
+        "f:13: spec.use_spot_instance: found 'maybe'; write true or false",
+    ]
+
+
+def test_a_field_at_the_wrong_level_is_sent_to_its_own() -> None:
+    """The commonest slip is indentation."""
+    found = problems(SEED + "limits:\n  runtime: 1h\n")
+    assert found == ["f:14: limits: unknown field; limits belongs in spec"]
+    assert problem(runtime="1h") == "runtime: unknown field; runtime belongs in spec.limits"
+    assert problem(instance_types=[]).endswith("instance_types belongs in spec.placement")
+    assert problem(spot_falback=True).endswith("did you mean spec.placement.spot_fallback?")
+    assert problem(git_repositories=[{"url": "https://h/a", "refrence": "b"}]).endswith("did you mean reference?")
+    assert problem(wholly="else") == "wholly: unknown field"
+
+
+def test_lost_indentation_is_explained() -> None:
+    """A recipe copied from a page that dropped its indentation says which fields belong where."""
+    found = problems("type: job\nspec:\nname: a\nimage: busybox\n")
+    assert found[0] == "f:2: spec: found nothing; write a mapping (name: value)"
+    assert found[1] == "f:3: name: unknown field; name belongs in spec"
+
+
+@pytest.mark.parametrize("text", ["", "hello", "- type: job", "3", "null"])
+def test_what_is_no_mapping_is_no_recipe(text: str) -> None:
+    """It says how one begins."""
+    assert problems(text) == ["f: not a recipe: it should begin with 'type: job' and 'spec:'"]
+
+
+@pytest.mark.parametrize("kind", ["deployment", "workspace", "image"])
+def test_other_types_are_refused_without_reading_on(kind: str) -> None:
+    """Their fields are no mistakes of the user's."""
+    assert problems(f"type: {kind}\nspec: {{routes: []}}") == [
+        f"f:1: type: found {kind!r}; not in this version: only jobs"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("scale", 2),
+        ("extra_packages", {"pip": "lightgbm"}),
+        ("config_files", {".netrc": {"content": "x"}}),
+        ("secrets", [{"location": "A", "attachment_type": "environment_variable"}]),
+        ("shared_folders", [{"name": "a"}]),
+        ("schedule", "@hourly"),
+        ("concurrency_policy", "Forbid"),
+        ("token_scope", "job"),
+        ("start_dind", True),
+        ("dask_cluster", {"num_workers": 3}),
+        ("status", "running"),
+        ("command", ["a", "b"]),
+        ("command", '["a", "b"]'),
+    ],
+)
+def test_what_comes_later_is_refused_by_name(field: str, value: Any) -> None:
+    """Nothing is half done: the field is known, and the reason is given."""
+    text = problem(**{field: value})
+    assert text.startswith(f"{field}: found ")
+    assert "not in this version: " in text
+
+
+def test_what_another_server_gave_can_be_applied() -> None:
+    """`get` and `apply` is a round trip: defaults and read-only parts are no wishes."""
+    spec: dict[str, Any] = {
+        **REQUIRED, "owner": {"name": "org/me"}, "image": {"uri": "busybox:1", "enforce_trusted": True}, "tags": None,
+        "extra_packages": {}, "config_files": None, "secrets": [], "shared_folders": [], "scale": 1, "schedule": None,
+        "concurrency_policy": "Allow", "retries": 0, "token_scope": None, "start_dind": False, "start_script": "",
+        "dask_cluster": None, "status": None, "subdomain": "gpu", "environment_variables": {}, "git_repositories": [],
+    }  # fmt: skip
+    text = yaml.safe_dump({"type": "job", "spec": spec, "state": {"id": "3", "status": "stopped", "routes": []}})
+    found = parse_recipe(text, "f")
+    assert (found.spec.owner, found.spec.image_uri) == ("org/me", "busybox:1")
+    jsonschema.validate(yaml.safe_load(text), SCHEMA)
+
+
+def test_variables_keep_the_writing_they_came_in() -> None:
+    """Numbers and truths become the text that stands there; nothing at all is not an empty text."""
+    text = SEED + "  environment_variables: {A: 010, B: 1.50, C: yes, D: true, E: '', F: 2025-10-01, G: \"a\\n'$b\"}\n"
+    expected = {"A": "010", "B": "1.50", "C": "yes", "D": "true", "E": "", "F": "2025-10-01", "G": "a\n'$b"}
+    assert parse_recipe(text, "f").spec.environment_variables == expected
+    assert problem(environment_variables={"A": None}).endswith('found nothing; write "" for an empty value')
+
+
+@pytest.mark.parametrize("name", ["", "1A", "A-B", "A B", "A=B", "É", "A\n", "LD;reboot"])
+def test_a_variable_s_name_is_one_for_every_shell(name: str) -> None:
+    """What a shell could not name is refused."""
+    assert "letters, digits and _" in problem(environment_variables={name: "x"})
+
+
+def test_a_variable_s_value_is_never_told() -> None:
+    """An error names the variable; its value may be a secret."""
+    for value in ("hunter2\0", "hunter2" * 20_000, ["hunter2"]):
+        text = problem(environment_variables={"PASSWORD": value})
+        assert text.startswith("environment_variables.PASSWORD: ")
+        assert "hunter2" not in text
+
+
+def test_what_linux_cannot_pass_on_is_refused_here() -> None:
+    """A command too long for one argument fails before a machine is bought."""
+    assert "128 KiB" in problem(command=f"echo {'x' * 140_000}")
+    assert recipe(start_script="#" * 200_000)
+
+
+@pytest.mark.parametrize("image", ["--privileged", "a b", "a/B", "busybox:", "busybox;reboot", "", "a//b", "-v", "b@c"])
+def test_an_image_is_a_reference_and_no_option(image: str) -> None:
+    """Docker is never given anything else in an image's place."""
+    assert "docker pull" in problem(image=image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "busybox",
+        "127.0.0.1:5000/job",
+        "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.5.1-gpu-py311",
+        "nvcr.io/nvidia/pytorch:24.10-py3",
+        f"ghcr.io/a/b__c@sha256:{'0' * 64}",
+    ],
+)
+def test_images_of_every_registry_are_taken(image: str) -> None:
+    """Host, port, version and digest are part of a reference."""
+    assert recipe(image=image).spec.image_uri == image
+
+
+@pytest.mark.parametrize("image", [{"name": "a", "version": "1"}, {"tag_id": "3"}, {"uri": "a", "owner": "b"}, []])
+def test_images_of_a_catalogue_come_later(image: Any) -> None:
+    """The other forms are known, and refused."""
+    assert problem(image=image).startswith("image: found a ")
+
+
+@pytest.mark.parametrize(
+    "path", ["workspace", "/", "//", "/a/../..", "", "/proc/1", "/dev", "/a:b", "/a\nb", "~/a", "/a,b"]
+)
+def test_a_working_directory_is_a_folder_of_the_job_s_own(path: str) -> None:
+    """It is absolute, and takes nothing over that the container needs."""
+    assert problem(working_directory=path).startswith("working_directory: found ")
+
+
+def test_paths_are_normalized() -> None:
+    """Two writings of one folder are one folder."""
+    assert recipe(working_directory="//a/./b//").spec.working_directory == "/a/b"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["git@github.com:your-org/your-repo.git", "ssh://git@github.com/a/b", "git+ssh://h/a", "host:repo.git"],
+)
+def test_private_repositories_come_later(url: str) -> None:
+    """An SSH URL is known, and refused by name."""
+    assert "private repositories come later" in problem(git_repositories=[{"url": url}])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ext::sh -c reboot",
+        "--upload-pack=reboot",
+        "/srv/git/a",
+        "ftp://h/a",
+        "https://h",
+        "https://h/",
+        "https://h/..",
+        "https://h/a b",
+        "file://host/a",
+        "https://h/a\nb",
+        "",
+    ],
+)
+def test_a_repository_is_a_url_that_git_cannot_misread(url: str) -> None:
+    """No option, no helper program, no local path."""
+    assert problem(git_repositories=[{"url": url}]).startswith("git_repositories[0].url: found ")
+
+
+def test_credentials_are_refused_and_not_repeated() -> None:
+    """A recipe is stored and shown, so it may not hold a password; nor may the error."""
+    text = problem(git_repositories=[{"url": "https://me:hunter2@github.com/a/b"}])
+    assert "a recipe holds no credentials" in text
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("reference", ["-f", "--upload-pack=x", "a b", "a..b", "a~1", "x^{}", "a:b", "@{u}", ""])
+def test_a_reference_is_a_name_and_no_option(reference: str) -> None:
+    """git is never given anything else in its place."""
+    repository = {"url": "https://h/a", "reference": reference}
+    assert "write a branch, a tag or a commit" in problem(git_repositories=[repository])
+
+
+def test_a_reference_may_look_like_a_number() -> None:
+    """`reference: 2024` is a branch."""
+    text = SEED.replace("reference: main", "reference: 2024.10")
+    assert parse_recipe(text, "f").spec.repositories[0].reference == "2024.10"
+
+
+def test_several_repositories_go_below_the_working_directory() -> None:
+    """Each by its name, or where its path says; a single one is the working directory itself."""
+    urls = [
+        {"url": "https://h/x/one.git"},
+        {"url": "git://h/two/", "path": "lib/b"},
+        {"url": "file:///c", "path": "/c"},
+    ]
+    spec = recipe(working_directory="/w", git_repositories=urls).spec
+    assert [item.path for item in spec.repositories] == ["/w/one", "/w/lib/b", "/c"]
+    assert recipe(working_directory="/w", git_repositories=urls[:1]).spec.repositories[0].path == "/w"
+    assert recipe(working_directory="/w", git_repositories=urls[1:2]).spec.repositories[0].path == "/w/lib/b"
+
+
+def test_two_repositories_cannot_have_one_place() -> None:
+    """The second of two with the same name is told, with its line."""
+    text = SEED.replace("      reference: main\n", "    - url: https://elsewhere.org/your-repo\n")
+    (found,) = problems(text)
+    assert found.startswith("f:11: spec.git_repositories[1]: /home/jovyan/workspace/your-repo is taken by")
+
+
+@pytest.mark.parametrize("path", ["../a", "a/../../b", "/", "", "a:b"])
+def test_a_repository_stays_in_its_place(path: str) -> None:
+    """No path leads out of the working directory by dots."""
+    assert problem(git_repositories=[{"url": "https://h/a", "path": path}]).startswith(
+        "git_repositories[0].path: found "
+    )
+
+
+def test_names_and_owners_are_plain() -> None:
+    """They are part of tags, keys and URLs."""
+    for name in ("a_b", "-a", "a-", "a/b", "", "a" * 64, "a;b", "é"):
+        assert "letters, digits and inner hyphens" in problem(name=name)
+    for owner in ("Me", "a/b/c", "/a", "a b", "", {"id": "3"}, {"name": "A"}, {"user_id": "1", "org_id": "2"}):
+        assert problem(owner=owner).startswith("owner: found ")
+    assert recipe(owner="my-org/me").spec.owner == "my-org/me"
+
+
+def test_machines_are_tried_in_the_order_given() -> None:
+    """The recipe's own type first, none twice; spot first, and on-demand only if wished."""
+    placement = {"instance_types": ["g5.2xlarge", "g5.xlarge"], "spot_fallback": True, "zones": ["us-west-2-lax-1a"]}
+    spec = recipe(placement=placement, use_spot_instance=True).spec
+    assert spec.instance_types == ("g5.xlarge", "g5.2xlarge")
+    assert spec.markets == (Market.SPOT, Market.ON_DEMAND)
+    assert spec.placement.zones == ("us-west-2-lax-1a",)
+    assert recipe(use_spot_instance="yes").spec.markets == (Market.SPOT,)
+    assert recipe(placement=placement).spec.markets == (Market.ON_DEMAND,)
+
+
+def test_limits_add_up_to_a_lifetime() -> None:
+    """A machine lives no longer than every part of its run at its limit, and ten minutes."""
+    assert Limits().lifetime == 600 + 3600 + 3600 + 86400 + 30 + 600
+    limits = recipe(limits={"runtime": "1h", "queue_time": "5m", "boot": "20m", "stop_grace": "90s"}).spec.limits
+    assert (limits.runtime, limits.queue_time, limits.lifetime) == (3600, 300, 1200 + 3600 + 3600 + 3600 + 90 + 600)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("runtime", 3600),
+        ("runtime", "never"),
+        ("boot", "21m"),
+        ("runtime", "31d"),
+        ("setup", None),
+        ("queue_time", "0s"),
+    ],
+)
+def test_a_limit_is_a_duration_with_its_unit(name: str, value: Any) -> None:
+    """A bare number could be anything; `never` is for what costs nothing."""
+    assert problem(limits={name: value}).startswith(f"limits.{name}: found ")
+
+
+def test_waiting_may_last_for_ever() -> None:
+    """`never` is the default of queue_time, and can be written."""
+    assert recipe(limits={"queue_time": "never"}).spec.limits.queue_time is None
+
+
+def test_whole_numbers_are_whole() -> None:
+    """Retries are counted."""
+    assert recipe(retries="3").spec.retries == 3
+    wrong: list[Any] = [-1, 1.5, "many", True, [], None]
+    for value in wrong:
+        assert problem(retries=value).startswith("retries: found ")
+
+
+def test_what_is_stored_is_loaded_again() -> None:
+    """Equal recipes are equal text, the text is a recipe itself, and it holds its defaults."""
+    for path in JOBS.glob("*.yaml"):
+        first = parse_recipe(path.read_bytes(), path.name)
+        assert Recipe.load(first.dump()) == first == parse_recipe(first.dump(), "f")
+        assert first.dump() == Recipe.load(first.dump()).dump()
+        assert json.loads(first.dump())["spec"]["limits"]["pull"]
+        jsonschema.validate(json.loads(first.dump()), SCHEMA)
+
+
+def test_what_was_stored_and_no_longer_holds_is_invalid() -> None:
+    """A newer version's recipe in an older one is an error for a reader."""
+    stored = json.loads(parse_recipe(SEED, "f").dump())
+    stored["spec"]["gpus"] = 3
+    with pytest.raises(Invalid, match=r"the stored recipe: spec\.gpus: unknown field"):
+        Recipe.load(json.dumps(stored))
+
+
+def test_a_start_can_have_its_own_variables_and_command() -> None:
+    """They win over the recipe's, which stays as it is; they are checked alike."""
+    first = parse_recipe(SEED + "  environment_variables: {A: 1, B: 2}\n", "f")
+    second = with_overrides(first, {"B": "x", "RUN_ID": "demo"}, "python other.py")
+    assert second.spec.environment_variables == {"A": "1", "B": "x", "RUN_ID": "demo"}
+    assert second.spec.command == "python other.py"
+    assert with_overrides(first, {}, None) == first
+    for env, command in (({"A-B": "x"}, None), ({"A": "\0"}, None), ({}, " "), ({}, '["a"]')):
+        with pytest.raises(Invalid, match=r"start: spec\."):
+            with_overrides(first, env, command)
+
+
+def test_a_recipe_does_not_change() -> None:
+    """What was checked stays as it was checked."""
+    spec = parse_recipe(SEED, "f").spec
+    with pytest.raises(ValueError, match="frozen"):
+        spec.scale = 2
+
+
+def test_the_schema_names_every_field_and_default() -> None:
+    """An editor can help: durations as they are written, later fields with their reason."""
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$defs"]["Limits"]["properties"]["runtime"]["default"] == "24h"
+    assert schema["$defs"]["Limits"]["properties"]["queue_time"]["default"] == "never"
+    assert "Not in this version" in schema["$defs"]["Spec"]["properties"]["schedule"]["description"]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(SCHEMA["$defs"]["Spec"]["properties"])),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=9) | st.sampled_from(["main", "a/b", "1h"]),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(
+                    st.sampled_from(["url", "path", "uri", "name", "boot", "zones", "A"]), inner, max_size=2
+                )
+            ),
+            max_leaves=5,
+        ),
+        max_size=4,
+    )
+)
+def test_any_document_is_a_recipe_or_invalid(spec: dict[str, Any]) -> None:
+    """No input gets past the edge as another error; and the schema takes what the parser takes."""
+    document = {"type": "job", "spec": {**REQUIRED, **spec}}
+    try:
+        parsed = parse_recipe(json.dumps(document), "f")
+    except Invalid:
+        return
+    assert Recipe.load(parsed.dump()) == parsed
+    jsonschema.validate(document, SCHEMA)

@@ -1,0 +1,38 @@
+"""The table of transitions."""
+
+from itertools import product
+
+import pytest
+
+from provisioner.core.run import TRANSITIONS, WITH_MACHINE, State, WrongTransition, transition
+
+
+@pytest.mark.parametrize(("old", "new"), list(product(State, State)))
+def test_a_run_goes_where_an_edge_leads_and_nowhere_else(old: State, new: State) -> None:
+    """Staying is always allowed; every other move is one of the table's."""
+    if old is new or (old, new) in TRANSITIONS:
+        assert transition(old, new) is new
+    else:
+        with pytest.raises(WrongTransition):
+            transition(old, new)
+
+
+def test_stopping_is_the_only_way_to_done_and_done_is_the_end() -> None:
+    """So nothing is done before its machine's end was seen to, and nothing done begins again."""
+    assert [old for old, new in TRANSITIONS if new is State.DONE] == [State.STOPPING]
+    assert not [new for old, new in TRANSITIONS if old is State.DONE]
+
+
+def test_every_state_can_end() -> None:
+    """From anywhere there is a way to `done`: no state is a trap."""
+    reach = {State.DONE}
+    for _ in State:
+        reach |= {old for old, new in TRANSITIONS if new in reach}
+    assert reach == set(State)
+
+
+def test_a_machine_lives_only_behind_a_launch() -> None:
+    """States with a machine are entered from `launching`, or from one another."""
+    assert {old for old, new in TRANSITIONS if new in WITH_MACHINE - {State.STOPPING}} - WITH_MACHINE == {
+        State.LAUNCHING
+    }

@@ -1,0 +1,106 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.core.errors import Invalid
+from provisioner.core.source import LARGEST, read
+
+#: JSON writes DEL as it is; YAML does not allow it.
+TEXT = st.text(st.characters(exclude_characters="\x7f", exclude_categories=["Cs"]), max_size=20)
+PLAIN: st.SearchStrategy[Any] = st.recursive(
+    st.none() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def test_every_value_has_its_line() -> None:
+    """An error can say where it is, in a list of mappings too."""
+    document = read("a: 1\nb:\n  - c: 2\n    d:\n      3\n", "f")
+    assert document.value == {"a": "1", "b": [{"c": "2", "d": "3"}]}
+    assert document.lines[("b", 0, "d")] == 4
+    assert document.lines[("b", 0)] == 3
+
+
+@pytest.mark.parametrize("scalar", ["2024", "yes", "NO", "1.10", "0755", "12:30:45", "2025-10-01", "1e3", "0x1F", ".5"])
+def test_a_scalar_keeps_the_text_that_was_written(scalar: str) -> None:
+    """No version becomes a number, no country a truth."""
+    assert read(f"a: {scalar}", "f").value == {"a": scalar}
+
+
+@pytest.mark.parametrize("written", ["", "~", "null", "Null"])
+def test_null_is_nothing(written: str) -> None:
+    """Only null is more than its text."""
+    assert read(f"a: {written}", "f").value == {"a": None}
+
+
+@given(PLAIN, st.sampled_from([None, 2, "\t"]))
+def test_json_is_read_as_json(value: Any, indent: int | str | None) -> None:
+    """Whatever JSON says, the reader understands the same: escapes, pairs of surrogates, tabs."""
+    assert read(json.dumps({"value": value}, indent=indent), "f").value == {"value": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: 1\nb: 2\na: 3", "f:3: 'a' is there twice, first on line 1"),
+        ('{"a": 1, "a": 2}', "f:1: 'a' is there twice"),
+        ("a:\n\tb: 1", "f:2: a tab; YAML indents with spaces"),
+        ("a: 1\n---\nb: 2", "f:2: a second document begins here"),
+        ("a: echo b: c", "f:1: not YAML: a mapping cannot begin here"),
+        ("a: [1", "f:1: not YAML: "),
+        ("a: 'b", "f:1: not YAML: "),
+        ("a: *b", "f:1: not YAML: found undefined alias"),
+        ("a:\n  b\0: 1", "f:2: the character U+0000 is not allowed"),
+        ("a: \x1b[31m", "f:1: the character U+001B is not allowed"),
+        ("a: !!python/object/apply:os.system [true]", "f:1: the tag '!!python/object/apply:os.system' is"),
+        ("a: !secret b", "f:1: the tag '!secret' is not known here"),
+        ("a: !!binary aGk=", "f:1: the tag '!!binary' is not known here"),
+        ("b: &b {c: 1}\na:\n  <<: *b", "f:3: merge keys (<<) are not read"),
+        ("? [a, b]\n: 1", "f:1: a key must be a word"),
+        ("~: 1", "f:1: a key must be a word"),
+        ("a: &a [*a]", "f:1: its anchors expand to too much"),
+        ("a: &a {b: *a}", "f:1: its anchors expand to too much"),
+        ("a: " + "[" * 5000, "f:1: nested deeper than 20 levels"),
+        ("a: [" + "1," * 20_000 + "]", "f:1: more than 10000 values"),
+        ('a: "\\ud800"', "f:1: half of a surrogate pair is no character"),
+        ("a: " + "x" * LARGEST, "f: larger than 256 KiB"),
+    ],
+)
+def test_what_cannot_be_read_is_one_clear_error(text: str, problem: str) -> None:
+    """One line, with the place and the problem."""
+    with pytest.raises(Invalid) as error:
+        read(text, "f")
+    assert str(error.value).startswith(problem)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_nine_lines_do_not_become_a_billion_laughs() -> None:
+    """What anchors expand to is bounded, in number and in size."""
+    laughs = "a0: &a0 [lol]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+    with pytest.raises(Invalid, match="its anchors expand to too much"):
+        read(laughs, "f")
+    with pytest.raises(Invalid, match="its anchors expand to too much"):
+        read(f"a: &a {'x' * 1000}\nb: [{', '.join(['*a'] * 1000)}]", "f")
+
+
+def test_anchors_within_reason_are_read() -> None:
+    """An alias is what it stands for."""
+    assert read("a: &a [1]\nb: *a", "f").value == {"a": ["1"], "b": ["1"]}
+
+
+def test_bytes_must_be_utf_8() -> None:
+    """A file in another encoding is told so, with the line."""
+    assert read("a: é".encode(), "f").value == {"a": "é"}
+    assert read("\ufeffa: é".encode(), "f").value == {"a": "é"}
+    with pytest.raises(Invalid, match="f:2: not UTF-8 text: byte 0xe9"):
+        read("a: 1\nb: é".encode("latin-1"), "f")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+def test_an_empty_text_is_nothing(text: str) -> None:
+    """It is not an error here: whoever reads knows what was wanted."""
+    assert read(text, "f").value is None

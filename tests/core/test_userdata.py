@@ -1,0 +1,114 @@
+"""The user-data: constant, small, quoted; read back as cloud-init reads it."""
+
+import email
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.adapters import archive
+from provisioner.core.errors import Invalid
+from provisioner.core.userdata import SIZE_LIMIT, user_data
+
+GOOD: dict[str, Any] = {
+    "bucket": "a-bucket.of-mine",
+    "prefix": "some/prefix",
+    "region": "us-gov-west-1",
+    "role_id": "AROAEXAMPLE",
+    "agent_sha256": "0" * 64,
+    "fetch_source": archive.fetch_source(),
+    "endpoint": "http://127.0.0.1:5000",
+}
+
+
+def parts(text: str) -> dict[str, str]:
+    whole = email.message_from_string(text)
+    return {part.get_content_type(): str(part.get_payload()) for part in whole.walk() if not part.is_multipart()}
+
+
+def test_it_is_two_scripts_that_a_posix_shell_reads() -> None:
+    """The boothook first, then the script; small enough for EC2, and the same text every time."""
+    text = user_data(**GOOD)
+    assert list(parts(text)) == ["text/cloud-boothook", "text/x-shellscript"]
+    assert len(text.encode("ascii")) <= SIZE_LIMIT
+    assert text == user_data(**GOOD)
+    for script in parts(text).values():
+        assert script.startswith("#!/bin/sh\n")
+        subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+
+
+def test_no_command_is_named_by_its_path() -> None:
+    """PATH alone decides what is reached, so that a rehearsed machine's doubles cannot be missed."""
+    for script in parts(user_data(**GOOD)).values():
+        rest = script.removeprefix("#!/bin/sh\n")
+        assert not [word for word in ("/bin/", "/sbin/", "/usr/") if word in rest]
+
+
+@pytest.mark.parametrize("field", ["bucket", "prefix", "region", "role_id", "agent_sha256", "endpoint"])
+@given(bad=st.text(alphabet="'\"$`;\n\\ %|&<>()é", min_size=1, max_size=5))
+def test_nothing_that_a_shell_could_take_for_a_command_gets_in(field: str, bad: str) -> None:
+    """A value that is not of its form is refused, not quoted and hoped for."""
+    with pytest.raises(Invalid):
+        user_data(**{**GOOD, field: GOOD[field] + bad})
+
+
+def test_a_text_past_the_limit_is_refused() -> None:
+    """EC2 would refuse the launch; here it is said at once, with the numbers."""
+    with pytest.raises(Invalid, match="16384"):
+        user_data(**{**GOOD, "fetch_source": "#" * SIZE_LIMIT})
+    with pytest.raises(Invalid, match="ASCII"):
+        user_data(**{**GOOD, "fetch_source": "é"})
+    with pytest.raises(Invalid, match="fuse"):
+        user_data(**GOOD, boot_fuse=0)
+
+
+def boothook(folder: Path, boot_fuse: int) -> list[str]:
+    """Run the boothook with a double of systemd-run; what that was called with."""
+    commands = folder / "bin"
+    commands.mkdir(exist_ok=True)
+    (commands / "systemd-run").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >"$PROVISION_ROOT/called"\n')
+    (commands / "systemd-run").chmod(0o755)
+    environment = {"PROVISION_ROOT": str(folder), "PATH": f"{commands}:{os.defpath}"}
+    script = parts(user_data(**GOOD, boot_fuse=boot_fuse))["text/cloud-boothook"]
+    subprocess.run(["sh"], input=script, env=environment, text=True, check=True)
+    return (folder / "called").read_text().splitlines()
+
+
+def test_the_fuse_is_armed_on_every_boot_and_set_on_the_first(tmp_path: Path) -> None:
+    """A second boot arms the fuse again but gives the machine no new time."""
+    called = boothook(tmp_path, 1000)
+    assert called[:4] == ["--no-block", "--unit=provision-fuse", "--property=DefaultDependencies=no", "sh"]
+    first = (tmp_path / "var/lib/provision/fuse").read_text()
+    (tmp_path / "called").unlink()
+    assert boothook(tmp_path, 5000) == called
+    assert (tmp_path / "var/lib/provision/fuse").read_text() == first
+
+
+def test_the_agent_is_told_where_its_bucket_is(tmp_path: Path) -> None:
+    """Without an agent to fetch the machine powers off, and says why; its settings are there by then."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, script in {
+        "poweroff": 'echo off >"$PROVISION_ROOT/off"',
+        "sleep": ":",
+        "python3": "case $1 in -c) ;; *) exit 1 ;; esac",
+    }.items():
+        (commands / name).write_text(f"#!/bin/sh\n{script}\n")
+        (commands / name).chmod(0o755)
+    environment = {"PROVISION_ROOT": str(tmp_path), "PATH": f"{commands}:{os.defpath}"}
+    script = parts(user_data(**GOOD))["text/x-shellscript"]
+    done = subprocess.run(["sh"], input=script, env=environment, text=True, capture_output=True, check=False)
+    assert (done.returncode, (tmp_path / "off").exists()) == (1, True)
+    assert "the agent cannot be fetched" in done.stdout
+    settings = json.loads((tmp_path / "var/lib/provision/settings.json").read_text())
+    assert settings == {
+        "bucket": "a-bucket.of-mine",
+        "prefix": "some/prefix/",
+        "region": "us-gov-west-1",
+        "role_id": "AROAEXAMPLE",
+    }

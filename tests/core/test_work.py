@@ -1,0 +1,145 @@
+"""The protocol's bytes: what goes in comes out, and what comes from a hostile machine is Invalid or harmless."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from provisioner.core import record, work
+from provisioner.core.archive import Manifest
+from provisioner.core.errors import Invalid
+from provisioner.core.launch import Catalog, Image, LaunchRequest, Profile
+from provisioner.core.receipt import Receipt
+from provisioner.core.work import Orders, Outcome, Report, Result, Started, Step, WorkOrder, decode, encode
+from tests.core import made
+from tests.core.messages import values
+
+MESSAGES = (WorkOrder, Orders, Report, Result, Started, Manifest, Receipt, Image, Profile)
+RECORDS = (
+    record.Job,
+    record.Run,
+    record.Node,
+    record.KnownMachine,
+    record.Drought,
+    record.TemplateHealth,
+    record.Event,
+)
+#: Whatever JSON can say, large numbers included.
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.data())
+def test_what_is_encoded_is_decoded(data: st.DataObject) -> None:
+    """Every message and every record, whatever is in its fields; equal messages are equal bytes."""
+    kind: Any = data.draw(st.sampled_from(MESSAGES + RECORDS))
+    message = data.draw(values(kind))
+    assert decode(kind, encode(message)) == message
+    assert encode(decode(kind, encode(message))) == encode(message)
+
+
+def test_the_largest_records_too() -> None:
+    """A launch holds everything that is sent, and a catalog that has no prices all that is known of a place."""
+    template = made.site().template
+    request = LaunchRequest("t", template, made.SPOT_A.market, (made.SPOT_A,), {"a": "s"}, 2, {"k": "v"})
+    launch = record.Launch(request, ("r1", "r2"), 1.0)
+    assert decode(record.Launch, encode(launch)) == launch
+    assert decode(Catalog, encode(made.site().catalog)) == made.site().catalog
+
+
+@given(st.sampled_from([*MESSAGES, *RECORDS]), st.binary(max_size=60))
+@example(Report, b"[" * 100_000)
+@example(Report, b'{"a":' * 100_000)
+@example(Report, b"\xff\xfe{}")
+@example(Orders, b"[]")
+@example(Orders, b'"stop"')
+@example(Orders, b"null")
+@example(Report, b"9" * 5000)
+def test_bytes_that_are_no_message_are_invalid(kind: Any, data: bytes) -> None:
+    """Never another error; a message with nothing but defaults may be made of an empty object alone."""
+    try:
+        assert decode(kind, data) == kind()
+    except Invalid:
+        return
+    assert json.loads(data) == {} or isinstance(json.loads(data), dict)
+
+
+@given(st.sampled_from([Report, Result, WorkOrder, Orders]), st.data())
+def test_a_message_with_one_field_replaced_is_invalid_or_storable(kind: Any, data: st.DataObject) -> None:
+    """A machine's root may send anything: what is taken for a message can be stored and read back."""
+    fields = json.loads(encode(data.draw(values(kind))))
+    place = fields
+    while True:
+        name = data.draw(st.sampled_from(sorted(place)))
+        if not (isinstance(place[name], dict) and place[name] and data.draw(st.booleans())):
+            break
+        place = place[name]
+    place[name] = data.draw(JSON)
+    try:
+        message = decode(kind, json.dumps(fields).encode())
+    except Invalid:
+        return
+    assert decode(kind, encode(message)) == message
+
+
+@pytest.mark.parametrize(
+    "number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1e300", "9" * 400, "true", '"1"']
+)
+def test_no_time_is_so_large_that_reckoning_with_it_fails(number: str) -> None:
+    """An infinite or absurd time would sit in the store and break every pass."""
+    with pytest.raises(Invalid):
+        decode(Started, f'{{"process": "p", "at": {number}}}'.encode())
+
+
+@pytest.mark.parametrize("text", ['{"process": "p"}', '{"process": null, "at": 1}', '{"process": ["p"], "at": 1}'])
+def test_a_missing_or_misshapen_field_is_invalid(text: str) -> None:
+    """What has no default must be there, in its own shape."""
+    with pytest.raises(Invalid, match="not a Started"):
+        decode(Started, text.encode())
+
+
+def test_a_string_is_no_list_of_letters() -> None:
+    """JSON's shapes are told apart: a text is no tuple of texts."""
+    stored = json.loads(
+        encode(
+            record.Launch(
+                LaunchRequest("t", made.site().template, made.SPOT_A.market, (made.SPOT_A,), {}, 1, {}),
+                ("r",),
+                1.0,
+            )
+        )
+    )
+    with pytest.raises(Invalid):
+        decode(record.Launch, json.dumps(stored | {"runs": "rr"}).encode())
+
+
+def test_fields_of_a_later_version_are_passed_over() -> None:
+    """A newer agent may say more than this version knows."""
+    assert decode(Started, b'{"process": "p", "at": 1, "mood": {"good": true}}') == Started("p", 1.0)
+
+
+def test_every_key_of_a_machine_lies_under_its_own_name() -> None:
+    """The rights of a machine end at its name, so must its keys; a stream's keys sort as its bytes do."""
+    box = work.mailbox("AROA", "i-1")
+    keys = [work.work_key(box), work.orders_key(box), work.started_key(box), work.result_key(box)]
+    keys += [work.chunk_key(box, stream, 0) for stream in work.STREAMS]
+    assert box == "AROA:i-1"
+    assert all(key.startswith(f"machines/{box}/") for key in keys)
+    assert work.report_key(box, 3).startswith(f"inbox/{box}/")
+    offsets = [0, 9, 10, 99, 2**31, 10**14]
+    assert sorted(work.chunk_key(box, "output", each) for each in reversed(offsets)) == [
+        work.chunk_key(box, "output", each) for each in offsets
+    ]
+    assert sorted(work.report_key(box, each) for each in (10, 9, 100)) == [
+        work.report_key(box, each) for each in (9, 10, 100)
+    ]
+
+
+def test_words_are_themselves() -> None:
+    """Enums of the protocol read as their words wherever they are printed."""
+    assert f"{Outcome.TIMED_OUT} {Step.COMMAND}" == "timed_out command"

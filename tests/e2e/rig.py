@@ -1,0 +1,102 @@
+"""A whole installation against the double: light machines, the real agent, the real adapters."""
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from provisioner import wiring
+from provisioner.core.record import Run
+from provisioner.ports.control import LogPiece
+from provisioner.rehearsal import scenario
+from provisioner.rehearsal.double import Double
+from provisioner.rehearsal.host import MachineHost
+from provisioner.rehearsal.machines.light import LightHost
+from provisioner.service.control import Service
+from provisioner.settings import Rehearsal, Settings
+
+
+class Rig:
+    """One double and the installation that takes it for AWS."""
+
+    def __init__(self, double: Double, folder: Path, settings: Settings) -> None:
+        self.double = double
+        self.folder = folder
+        self.settings = settings
+        self.service: Service = wiring.service(settings)
+
+    def start(self, command: str, *, env: Mapping[str, str] | None = None, **spec: Any) -> Run:
+        """A run of a fresh job with this command."""
+        name = spec.pop("name", f"job-{len(self.service.jobs())}")
+        whole = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
+        self.service.apply(yaml.safe_dump({"type": "job", "spec": whole}), "the test's recipe")
+        return self.service.start(name, env or {})
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Act until it holds; pytest's own time-out is the deadline of a test that never sees it."""
+        self.service.drive(condition)
+
+    def done(self, *runs: Run) -> list[Run]:
+        """The runs, done: their machines are listed as terminated and their logs archived."""
+        self.until(lambda: all(self.service.run(run.id).done_at is not None for run in runs))
+        return [self.service.run(run.id) for run in runs]
+
+    def log(self, run: Run, stream: str = "output", attempt: int | None = None) -> bytes:
+        pieces = self.service.log(run.id, [stream], attempt)
+        return b"".join(piece.data for piece in pieces if isinstance(piece, LogPiece))
+
+
+@contextlib.contextmanager
+def rig(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    host: MachineHost | None = None,
+    rehearsal: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **conditions: Any,
+) -> Iterator[Rig]:
+    """`conditions` is a scenario as its file would write it."""
+    told = scenario.parse({"boot_delay": "0s", "end_delay": "0s", **conditions})
+    folder.mkdir(parents=True, exist_ok=True)
+    with Double(
+        told, host or LightHost(folder / "machines", environment={"PROVISION_NOTICE_INTERVAL": "0.2"})
+    ) as double:
+        for name, value in double.environment().items():
+            monkeypatch.setenv(name, value)
+        known = Settings(
+            installation="test",
+            region=double.region,
+            bucket=double.bucket,
+            subnets=tuple(double.account.subnets),
+            store=folder / "store.db",
+            owner="tester",
+            rehearsal=Rehearsal(endpoint=double.url, busy_interval=0.1, **(rehearsal or {})),
+            **(settings or {}),
+        )
+        whole = Rig(double, folder, known)
+        try:
+            yield whole
+        finally:
+            whole.service.close()
+
+
+def make_repository(folder: Path) -> Path:
+    """A git repository with one file, a branch `side` and a tag `v1`."""
+    folder.mkdir()
+
+    def git(*words: str) -> None:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
+
+    git("init", "--initial-branch=main")
+    (folder / "greet.py").write_text("print('hello from the repository')\n")
+    git("add", "--all")
+    git("commit", "--message", "first")
+    git("tag", "v1")
+    git("branch", "side")
+    return folder

@@ -1,0 +1,227 @@
+"""The command line as a person has it: real processes, a terminal, Ctrl-C, and machines that really run."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from provisioner.core.run import State
+from provisioner.core.work import Outcome
+from provisioner.rehearsal.faults import Effect, Rule
+from tests.e2e.commands import PROVISION, Command, settings_file
+from tests.e2e.rig import Rig, rig
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    folder = tmp_path_factory.mktemp("cli")
+    dry = [{"type": "p4d.24xlarge", "machines": 0}]
+    with pytest.MonkeyPatch.context() as patch, rig(folder, patch, boot_delay="1s", capacity=dry) as whole:
+        patch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
+        yield whole
+
+
+def apply(whole: Rig, name: str, command: str, **spec: Any) -> None:
+    recipe = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
+    whole.service.apply(yaml.safe_dump({"type": "job", "spec": recipe}), "the test's recipe")
+
+
+def processes_with(text: str) -> list[int]:
+    """The processes on whose command line it stands."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in line:
+            found.append(int(process.name))
+    return found
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A run, the commands that watch it, and the state in which all of them get Ctrl-C."""
+
+    name: str
+    when: State
+    command: str = "echo done"
+    words: tuple[tuple[str, ...], ...] = (("start",), ("wait",), ("logs", "-f"))
+    spec: dict[str, Any] = field(default_factory=dict)
+
+
+def test_ctrl_c_detaches_at_every_phase(whole: Rig, tmp_path: Path) -> None:
+    """Whatever a command waits for, Ctrl-C ends it at once with 130 and what to do next; the runs go on as if not."""
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    # Open for both, so that no reader waits for a writer to come.
+    held = os.open(go, os.O_RDWR)
+    rows = [
+        Interrupted("queued", State.QUEUED, spec={"instance_type": "p4d.24xlarge"}),
+        Interrupted("launching", State.LAUNCHING, words=(("start", "--follow"),)),
+        Interrupted("booting", State.BOOTING, words=(("start",),)),
+        Interrupted(
+            "preparing", State.PREPARING, words=(("start",), ("wait",)), spec={"start_script": f"read x <{go}"}
+        ),
+        Interrupted("running", State.RUNNING, f"read x <{go}; echo done"),
+    ]
+    whole.double.faults.add(Rule(Effect.DELAY, action="CreateFleet", seconds=1.5))
+    ids: dict[str, str] = {}
+    with ExitStack() as stack:
+        started: dict[str, list[Command]] = {}
+        for row in rows:
+            apply(whole, row.name, row.command, **row.spec)
+            word, *options = row.words[0]
+            started[row.name] = [stack.enter_context(Command(tmp_path / row.name, word, row.name, *options))]
+        for row in rows:
+            ids[row.name] = _id_of(started[row.name][0])
+            for word, *options in row.words[1:]:
+                started[row.name].append(
+                    stack.enter_context(Command(tmp_path / row.name, word, ids[row.name], *options))
+                )
+        waiting = list(rows)
+        while waiting:
+            for row in list(waiting):
+                commands = started[row.name]
+                # A command that watches says so; before that it has not yet found its run.
+                watching = all(command.err for command in commands)
+                if whole.service.run(ids[row.name]).state is row.when and (watching or row.when is State.LAUNCHING):
+                    for command in commands:
+                        command.signal(signal.SIGINT)
+                    waiting.remove(row)
+            threading.Event().wait(0.02)
+        for row in rows:
+            for command in started[row.name]:
+                assert command.ended() == 130, command.err
+                short = ids[row.name][:12]
+                assert command.last_line.startswith("detached: "), command.err
+                assert f"provision wait {short}" in command.last_line
+                assert f"provision stop {short}" in command.last_line
+                assert "Traceback" not in command.err
+    whole.double.faults.clear()
+    os.write(held, b"go\ngo\n")
+    whole.service.stop(ids["queued"])
+    done = whole.done(*[whole.service.run(id) for id in ids.values()])
+    os.close(held)
+    outcomes = {run.job_name: run.verdict.outcome for run in done if run.verdict}
+    assert outcomes == {row.name: Outcome.SUCCEEDED for row in rows} | {"queued": Outcome.CANCELLED}
+    assert all(run.attempt == (0 if run.job_name == "queued" else 1) for run in done)
+    assert whole.double.alive() == []
+
+
+def _id_of(start: Command) -> str:
+    """What `start` prints first."""
+    start.until(lambda: start.out.endswith(b"\n"))
+    return start.out.decode().strip()
+
+
+def test_daemons_take_turns(whole: Rig, tmp_path: Path) -> None:
+    """With a daemon `start` returns at once; a second daemon takes over from one that is killed; SIGTERM ends it."""
+    apply(whole, "served", "echo served")
+    with Command(tmp_path / "d", "daemon") as first, Command(tmp_path / "d", "daemon") as second:
+        first.until(whole.service.served)
+        first.until(lambda: bool(first.err))
+        second.until(lambda: bool(second.err))
+        with Command(tmp_path / "s", "start", "served") as start:
+            assert start.ended() == 0
+            assert start.err == ""
+        run = start.out.decode().strip()
+        first.signal(signal.SIGKILL)
+        first.ended()
+        second.until(lambda: whole.service.run(run).done_at is not None)
+        second.signal(signal.SIGTERM)
+        assert second.ended() == 0
+        assert second.last_line == "stopped; what runs goes on"
+    assert whole.log(whole.service.run(run)) == b"served\n"
+    assert not whole.service.served()
+
+
+def test_a_live_line_on_a_terminal(whole: Rig) -> None:
+    """One line, written over, tells the phase and the time and never covers the job's own. --env and --command win."""
+    apply(whole, "shown", "echo never", environment_variables={"WHO": "recipe", "KEPT": "kept"})
+    command = """printf half; sleep 1.5; echo " and half of $WHO $KEPT $RUN_ID" """
+    shown = on_terminal("start", "shown", "--follow", "--command", command, "--env", "WHO=me", "-e", "RUN_ID=mine")
+    assert re.search(r"\r\x1b\[K[0-9a-f]{12} (launching|booting), \d+ s", shown)
+    # Between the two halves of the job's line nothing else is written.
+    assert "half and half of me kept mine\r\n" in shown
+    *_, last = shown.rstrip().split("\n")
+    assert re.fullmatch(r"(.*\x1b\[K)?[0-9a-f]{12} succeeded: the command exited with 0 \(exit code 0\)", last)
+
+
+def on_terminal(*words: str) -> str:
+    """All that the command shows on a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([*PROVISION, *words], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    shown = b""
+    try:
+        while data := os.read(ours, 65536):
+            shown += data
+    except OSError:
+        pass  # Linux's way to say that the last process has closed the terminal.
+    os.close(ours)
+    assert process.wait() == 0, shown
+    return shown.decode()
+
+
+def test_rehearsals_side_by_side(tmp_path: Path) -> None:
+    """They do not meet, and however one ends, no process of it is left: Ctrl-C, SIGTERM or kill -9, at any phase."""
+    recipe = tmp_path / "recipe.yaml"
+    spec = {"name": "rehearsed", "image": "any", "instance_type": "g5.xlarge", "command": "echo up; sleep 600"}
+    recipe.write_text(yaml.safe_dump({"type": "job", "spec": spec}))
+    with ExitStack() as stack:
+
+        def rehearse(name: str, *words: str) -> tuple[Command, Path]:
+            folder = tmp_path / f"{name}-tmp"
+            folder.mkdir()
+            command = Command(tmp_path / name, "rehearse", *words, environment={"TMPDIR": str(folder)})
+            return stack.enter_context(command), folder
+
+        coming, coming_folder = rehearse("coming", str(recipe))
+        killed, killed_folder = rehearse("killed", str(recipe))
+        stopped, stopped_folder = rehearse("stopped", str(recipe))
+        served, served_folder = rehearse("served", "--serve", "--json")
+        # While it comes up.
+        coming.until(lambda: any(coming_folder.iterdir()))
+        coming.signal(signal.SIGTERM)
+        served.until(lambda: "the cloud is up" in served.err)
+        environment = json.loads(served.out)["environment"]
+        start = stack.enter_context(
+            Command(tmp_path / "start", "apply", str(recipe), "--start", environment=environment)
+        )
+
+        killed.until(lambda: killed.out == b"up\n")
+        killed.signal(signal.SIGKILL)
+        killed.ended()
+        while processes_with(str(killed_folder)):
+            threading.Event().wait(0.02)
+
+        stopped.until(lambda: stopped.out == b"up\n")
+        assert processes_with(str(stopped_folder))
+        stopped.signal(signal.SIGINT)
+        # Impatience changes nothing.
+        stopped.signal(signal.SIGINT)
+
+        start.until(lambda: "running" in start.err)
+        with Command(tmp_path / "runs", "runs", "--json", environment=environment) as runs:
+            assert runs.ended() == 0
+        assert [run["id"] for run in json.loads(runs.out)] == [start.out.decode().strip()]
+        served.signal(signal.SIGINT)
+        ends = ((coming, coming_folder, 130), (stopped, stopped_folder, 130), (served, served_folder, 0))
+        for command, folder, code in ends:
+            assert command.ended() == code, command.err
+            assert command.last_line == "the cloud is down, and nothing of it is left"
+            assert "Traceback" not in command.err
+            assert processes_with(str(folder)) == []
+            assert list(folder.iterdir()) == []

@@ -1,0 +1,51 @@
+"""config/iam/control.json allows what the control plane does, and nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from provisioner.core import attempt
+from provisioner.core.work import Outcome
+from provisioner.rehearsal.actions import ASKS
+from provisioner.rehearsal.calls import CONTROL
+from provisioner.rehearsal.faults import Effect, Rule
+from provisioner.rehearsal.machines.script import Script
+from provisioner.rehearsal.machines.scripted import ScriptedHost
+from tests.e2e.rig import rig
+
+CONTROL_JSON = Path(__file__).parents[2] / "config" / "iam" / "control.json"
+
+
+def test_the_policy_is_the_image_of_the_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of every kind together ask for exactly the actions that the file allows."""
+    monkeypatch.setattr(attempt, "SILENT", 0.5)
+    host = ScriptedHost((Script(job="silent", silent_at=1, command=600), Script(command=0.1)))
+    with rig(tmp_path, monkeypatch, host=host, impairments=[{"type": "g6.xlarge"}]) as whole:
+        # A machine that falls silent is asked about, and lost if it is impaired.
+        silent = whole.start("true", name="silent", instance_type="g6.xlarge")
+        whole.until(lambda: any(node.verdict for node in whole.service.status(silent.id).nodes))
+        [node, *_] = whole.service.status(silent.id).nodes
+        assert node.verdict is not None
+        assert node.verdict.outcome is Outcome.LOST
+        assert "status checks" in node.verdict.reason
+        whole.service.stop(silent.id)
+        # A machine that never sees its work order never reports: its console is asked for.
+        whole.double.faults.add(Rule(Effect.ERROR, resource="*/work", principal="machine", status=503))
+        mute = whole.start("true", name="mute", limits={"boot": "1s"})
+        whole.until(lambda: any(machine.console for machine in whole.service.status(mute.id).machines))
+        whole.service.stop(mute.id)
+        whole.double.faults.clear()
+        fine = whole.start("true", name="fine", use_spot_instance=True)
+        _, _, done = whole.done(silent, mute, fine)
+        assert done.verdict is not None
+        assert done.verdict.outcome is Outcome.SUCCEEDED
+        asked = {
+            ask.action for call in whole.double.calls.of(principal=CONTROL) for ask in ASKS[call.service, call.action]
+        }
+        assert whole.double.calls.unimplemented == []
+    allowed: set[str] = set()
+    for statement in json.loads(CONTROL_JSON.read_text())["Statement"]:
+        actions = statement["Action"]
+        allowed |= {actions} if isinstance(actions, str) else set(actions)
+    assert asked == allowed

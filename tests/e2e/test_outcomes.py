@@ -1,0 +1,236 @@
+"""The outcome table, row by row, end to end: real agent, real adapters, the double of EC2."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from provisioner.core.record import Run
+from provisioner.core.run import State
+from provisioner.core.work import Outcome
+from tests.e2e.rig import Rig, make_repository, rig
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is asked, and what must come of it."""
+
+    name: str
+    command: str
+    outcome: Outcome
+    exit_code: int | None
+    #: Part of the one line that says why.
+    reason: str
+    #: The whole output stream of the last attempt.
+    output: bytes = b""
+    attempts: int = 1
+    spec: dict[str, Any] = field(default_factory=dict)
+    #: Its first machine gets a spot notice once the command executes.
+    interrupted: bool = False
+
+
+ROWS = [
+    Row("exits 0", "echo fine", Outcome.SUCCEEDED, 0, "exited with 0", b"fine\n"),
+    Row("exits n", "echo bad; exit 7", Outcome.FAILED, 7, "7", b"bad\n"),
+    Row("dies of a signal", "kill -KILL $$", Outcome.FAILED, 137, "KILL"),
+    Row(
+        "retries while they last",
+        "echo $PROVISION_ATTEMPT; exit 3",
+        Outcome.FAILED,
+        3,
+        "3",
+        b"3\n",
+        attempts=3,
+        spec={"retries": 2},
+    ),
+    Row(
+        "succeeds at the second try",
+        "test $PROVISION_ATTEMPT = 2",
+        Outcome.SUCCEEDED,
+        0,
+        "0",
+        attempts=2,
+        spec={"retries": 5},
+    ),
+    Row("start script fails", "echo never", Outcome.FAILED, 9, "start script", spec={"start_script": "exit 9"}),
+    Row("run limit", "sleep 600", Outcome.TIMED_OUT, 143, "limit of 1 s", spec={"limits": {"runtime": "1s"}}),
+    Row(
+        "setup limit",
+        "echo never",
+        Outcome.TIMED_OUT,
+        143,
+        "limit of 1 s",
+        spec={"start_script": "sleep 600", "limits": {"setup": "1s"}},
+    ),
+    Row(
+        "no such branch",
+        "echo never",
+        Outcome.REFUSED,
+        None,
+        "no-such-branch",
+        spec={"git_repositories": [{"url": "REPOSITORY", "reference": "no-such-branch"}]},
+    ),
+    Row(
+        "no such repository",
+        "echo never",
+        Outcome.REFUSED,
+        None,
+        "no-such-repository",
+        spec={"git_repositories": [{"url": "file:///no-such-repository"}]},
+    ),
+    Row("no such type", "echo never", Outcome.REFUSED, None, "p9.huge", b"", 0, {"instance_type": "p9.huge"}),
+    Row(
+        "no such zone",
+        "echo never",
+        Outcome.REFUSED,
+        None,
+        "us-east-1z",
+        b"",
+        0,
+        {"placement": {"zones": ["us-east-1z"]}},
+    ),
+    Row(
+        "queue limit",
+        "echo never",
+        Outcome.TIMED_OUT,
+        None,
+        "queue_time",
+        b"",
+        0,
+        {"instance_type": "p4d.24xlarge", "limits": {"queue_time": "2s"}},
+    ),
+    Row(
+        "spot falls back to on-demand",
+        "echo dear",
+        Outcome.SUCCEEDED,
+        0,
+        "0",
+        b"dear\n",
+        1,
+        {"instance_type": "g6.xlarge", "use_spot_instance": True, "placement": {"spot_fallback": True}},
+    ),
+    Row(
+        "another type of the list",
+        "echo other",
+        Outcome.SUCCEEDED,
+        0,
+        "0",
+        b"other\n",
+        1,
+        {"instance_type": "p4d.24xlarge", "placement": {"instance_types": ["g4dn.xlarge"]}},
+    ),
+    Row(
+        "interrupted, then elsewhere",
+        'test "$PROVISION_ATTEMPT" = 2 || sleep 600; echo again',
+        Outcome.SUCCEEDED,
+        0,
+        "0",
+        b"again\n",
+        2,
+        {"instance_type": "g5.2xlarge", "use_spot_instance": True},
+        interrupted=True,
+    ),
+    Row(
+        "exits 0 after a notice",
+        "trap 'echo saved; exit 0' TERM; sleep 600 & wait",
+        Outcome.SUCCEEDED,
+        0,
+        "0",
+        b"saved\n",
+        1,
+        {"instance_type": "g5.4xlarge", "use_spot_instance": True},
+        interrupted=True,
+    ),
+    Row("ends at its launch", "echo up", Outcome.SUCCEEDED, 0, "0", b"up\n", 2, {"instance_type": "g6.2xlarge"}),
+    Row(
+        "cannot start at all",
+        "echo never",
+        Outcome.REFUSED,
+        None,
+        "Client.InternalError",
+        spec={"instance_type": "g6.4xlarge"},
+    ),
+    Row(
+        "dies while it works",
+        'test "$PROVISION_ATTEMPT" = 2 || sleep 600',
+        Outcome.SUCCEEDED,
+        0,
+        "0",
+        attempts=2,
+        spec={"instance_type": "g5.8xlarge"},
+    ),
+    Row(
+        "has no quota",
+        "echo never",
+        Outcome.REFUSED,
+        None,
+        "VcpuLimitExceeded",
+        attempts=0,
+        spec={"instance_type": "g4dn.2xlarge"},
+    ),
+    Row(
+        "would fit no image",
+        "echo never",
+        Outcome.REFUSED,
+        None,
+        "x86_64",
+        attempts=0,
+        spec={"instance_type": "g5g.xlarge"},
+    ),
+]
+
+SCENARIO: dict[str, Any] = {
+    "capacity": [
+        {"type": "p4d.24xlarge", "machines": 0},
+        {"market": "spot", "type": "g6.xlarge", "machines": 0},
+    ],
+    "quotas": [{"type": "g4dn.2xlarge", "vcpus": 0}],
+    "breakdowns": [
+        {"type": "g6.2xlarge"},
+        {"type": "g6.4xlarge", "code": "Client.InternalError", "message": "Client error on launch", "times": "always"},
+        {"type": "g5.8xlarge", "at": "8s"},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dict[str, Run]]]:
+    """All rows at once on one installation: that they do not meet is part of the promise."""
+    folder = tmp_path_factory.mktemp("outcomes")
+    repository = make_repository(folder / "repository")
+    with pytest.MonkeyPatch.context() as patch, rig(folder / "rig", patch, **SCENARIO) as whole:
+        runs = {}
+        for row in ROWS:
+            spec = dict(row.spec)
+            for item in spec.get("git_repositories", ()):
+                item["url"] = item["url"].replace("REPOSITORY", f"file://{repository}")
+            runs[row.name] = whole.start(row.command, **spec)
+        noticed = [runs[row.name] for row in ROWS if row.interrupted]
+        whole.until(lambda: all(whole.service.run(run.id).state is State.RUNNING for run in noticed))
+        for run in noticed:
+            # SIGKILL comes 20 s before the machine goes.
+            whole.double.interrupt(whole.service.status(run.id).nodes[0].instance_id, notice=22)
+        done = whole.done(*runs.values())
+        yield whole, dict(zip(runs, done, strict=True))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_each_cause_has_its_outcome(finished: tuple[Rig, dict[str, Run]], row: Row) -> None:
+    """Outcome, exit code, one clear line, the log, and the attempts are as the table says."""
+    whole, runs = finished
+    run = runs[row.name]
+    assert run.verdict is not None
+    assert (run.verdict.outcome, run.verdict.exit_code) == (row.outcome, row.exit_code), run.verdict
+    assert row.reason in run.verdict.reason
+    assert "\n" not in run.verdict.reason
+    assert run.attempt == row.attempts
+    if row.attempts:
+        assert whole.log(run, attempt=run.attempt) == row.output
+
+
+def test_nothing_is_left(finished: tuple[Rig, dict[str, Run]]) -> None:
+    """When all are done, no machine is alive and no mailbox is left."""
+    whole, _ = finished
+    assert whole.double.alive() == []
+    assert list((whole.folder / "machines").glob("*")) == []

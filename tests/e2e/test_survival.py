@@ -1,0 +1,111 @@
+"""What happens when a part is gone for good: the store, the agent, everything but the fuse."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner import wiring
+from provisioner.core.errors import WrongStore
+from provisioner.core.launch import MachineState
+from provisioner.core.work import Outcome
+from provisioner.rehearsal.faults import Effect, Rule
+from tests.e2e.rig import Rig, rig
+
+
+@pytest.fixture
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    with rig(tmp_path, monkeypatch) as whole:
+        yield whole
+
+
+def wait(condition: Callable[[], object]) -> None:
+    """Look again and again, without acting."""
+    while not condition():
+        threading.Event().wait(0.05)
+
+
+def test_a_lost_store_ends_no_machine(whole: Rig, tmp_path: Path) -> None:
+    """With an empty store in its place nothing is done; the machine ends itself; takeover keeps its log."""
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    run = whole.start(f"echo before; cat {go}; echo after")
+    whole.until(lambda: whole.service.run(run.id).state == "running")
+    whole.service.close()
+
+    empty = whole.settings.model_copy(update={"store": tmp_path / "other.db"})
+    whole.service = wiring.service(empty)
+    with pytest.raises(WrongStore, match="takeover"):
+        whole.service.step()
+    assert [one.state for one in whole.double.alive()] == [MachineState.RUNNING]
+
+    [told] = whole.service.takeover()
+    assert "still at work" in told
+    whole.service.step()
+    assert [one.state for one in whole.double.alive()] == [MachineState.RUNNING]
+    [foreign] = whole.service.foreign()
+    assert foreign.state is MachineState.RUNNING
+
+    go.write_text("the word\n")
+    wait(lambda: not whole.double.alive())
+    [told] = whole.service.takeover()
+    assert run.id[:12] in told
+    assert "succeeded" in told
+    objects = whole.double.account.objects(whole.double.bucket)
+    kept = b"".join(data for key, data in sorted(objects.items()) if key.startswith(f"runs/{run.id}/1/0/log/output/"))
+    assert kept == b"before\nthe word\nafter\n"
+    result = json.loads(objects[f"runs/{run.id}/1/0/result"])
+    assert (result["outcome"], result["exit_code"]) == ("succeeded", 0)
+
+
+def test_a_killed_agent_costs_an_attempt(whole: Rig) -> None:
+    """kill -9 of the agent: its machine ends itself, and the next attempt's command executes elsewhere."""
+    suicide = (
+        'test "$PROVISION_ATTEMPT" = 2 || { pkill -9 -f "[m]achine.json|[p]rovision/agent"; sleep 60; }; echo done'
+    )
+    run = whole.start(suicide)
+    [done] = whole.done(run)
+    assert done.verdict is not None
+    assert (done.verdict.outcome, done.attempt) == (Outcome.SUCCEEDED, 2), done.verdict
+    first, second = whole.service.status(run.id).nodes
+    assert first.verdict is not None
+    assert first.verdict.outcome is Outcome.LOST
+    assert first.instance_id != second.instance_id
+    assert whole.log(run, attempt=2) == b"done\n"
+    assert whole.double.alive() == []
+
+
+def test_the_fuse_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the control plane and the agent dead, the machine ends itself when its fuse has burnt down."""
+    with rig(tmp_path, monkeypatch, rehearsal={"boot_fuse": 8}) as whole:
+        whole.double.faults.add(
+            Rule(Effect.ERROR, resource="*/work", principal="control", code="AccessDenied", status=403)
+        )
+        whole.start("echo never")
+        told = whole.service.step()
+        [machine] = whole.double.alive() or pytest.fail(str(told))
+        whole.service.close()
+        folder = str(tmp_path / "machines" / machine.id)
+        wait(lambda: _agents(folder))
+        for pid in _agents(folder):
+            os.kill(pid, signal.SIGSTOP)
+        wait(lambda: not whole.double.alive())
+        [life] = whole.double.history().values()
+        assert [change.state for change in life][-2:] == [MachineState.SHUTTING_DOWN, MachineState.TERMINATED]
+
+
+def _agents(folder: str) -> list[int]:
+    """The processes that run the agent of the machine in that folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if folder in line and "/agent" in line:
+            found.append(int(process.name))
+    return found

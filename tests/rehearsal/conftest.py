@@ -1,0 +1,71 @@
+"""A double with machines that do nothing, and stock boto3 on the other side of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from provisioner.rehearsal.double import Double
+from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.scenario import parse
+
+
+class IdleHost:
+    """Machines that are booted and ended, and otherwise still."""
+
+    def __init__(self) -> None:
+        self.guests: dict[str, Guest] = {}
+        self.power_off: dict[str, Callable[[], None]] = {}
+        self.ended: list[str] = []
+
+    def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
+        self.guests[guest.instance_id] = guest
+        self.power_off[guest.instance_id] = lambda: powered_off(guest.instance_id)
+
+    def end(self, instance_id: str) -> None:
+        self.ended.append(instance_id)
+
+    def console(self, instance_id: str) -> str:
+        return f"console of {instance_id}\n"
+
+    def close(self) -> None:
+        pass
+
+
+class Rig:
+    """A running double and clients of it."""
+
+    def __init__(self, double: Double, host: IdleHost) -> None:
+        self.double, self.host = double, host
+
+    def client(self, service: Any, instance_id: str = "", *, patience: float = 30) -> Any:
+        """A boto3 client of the control plane, or of that machine."""
+        given = self.double.machine_environment(instance_id) if instance_id else self.double.environment()
+        return boto3.client(
+            service,
+            endpoint_url=given["AWS_ENDPOINT_URL"],
+            region_name=given["AWS_REGION"],
+            aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=given.get("AWS_SESSION_TOKEN"),
+            config=Config(retries={"total_max_attempts": 1}, connect_timeout=30, read_timeout=patience),
+        )
+
+
+Raise = Callable[..., Rig]
+
+
+@pytest.fixture
+def up() -> Iterator[Raise]:
+    """Puts a double up for a scenario; it comes down with the test."""
+    with ExitStack() as stack:
+
+        def up(scenario: dict[str, Any] | None = None, **options: Any) -> Rig:
+            host = IdleHost()
+            given = {"boot_delay": 0, "end_delay": 0, **(scenario or {})}
+            return Rig(stack.enter_context(Double(parse(given), host, **options)), host)
+
+        yield up

@@ -1,0 +1,84 @@
+"""A machine may do what `config/iam/machine.json` says, and nothing else."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from provisioner.rehearsal.double import Double
+from provisioner.rehearsal.scenario import Scenario
+from tests.rehearsal.conftest import IdleHost, Rig
+from tests.rehearsal.rights import ME, OTHER, attempt, box, status
+from tests.rehearsal.test_server import launch
+
+#: Nothing is ever put into this one's mailbox.
+NEW = "i-0cccccccccccccccc3"
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    """One double for all of these: no test leaves anything that another one could see."""
+    host = IdleHost()
+    with Double(Scenario(), host) as double:
+        yield Rig(double, host)
+
+
+@pytest.mark.parametrize(
+    ("method", "key"),
+    [
+        ("get", "machines/{me}/work"),
+        ("get", "machines/{me}/orders"),
+        ("get", "machines/{me}/peers"),
+        ("get", "machines/{me}/started"),
+        ("put", "machines/{me}/started"),
+        ("put", "machines/{me}/result"),
+        ("put", "machines/{me}/log/output/000000000000000"),
+        ("put", "inbox/{me}/0000000001"),
+        ("get", "agent/abc.zip"),
+    ],
+)
+def test_a_machine_may_do_its_work(rig: Rig, method: str, key: str) -> None:
+    """Everything that an agent does, it may."""
+    assert attempt(rig, method, key.format(me=box(rig))) == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "key"),
+    [
+        ("get", "machines/{other}/work"),
+        ("get", "machines/{me}/log/output/000000000000000"),
+        ("get", "inbox/{me}/0000000001"),
+        ("get", "runs/1/log/output"),
+        ("get", "installation.json"),
+        ("put", "machines/{me}/work"),
+        ("put", "machines/{me}/orders"),
+        ("put", "machines/{other}/result"),
+        ("put", "machines/{other}/log/output/000000000000000"),
+        ("put", "inbox/{other}/0000000001"),
+        ("put", "agent/abc.zip"),
+        ("put", "runs/1/log/output"),
+        ("delete", "machines/{me}/work"),
+    ],
+)
+def test_a_machine_may_do_nothing_else(rig: Rig, method: str, key: str) -> None:
+    """Another machine's things, the archive, its own orders: refused."""
+    assert attempt(rig, method, key.format(me=box(rig), other=box(rig, OTHER))) == 403
+
+
+def test_a_machine_lists_nothing_and_rents_nothing(rig: Rig) -> None:
+    """No listing, no copy of what it may not read, no EC2."""
+    bucket, s3 = rig.double.bucket, rig.client("s3", ME)
+    rig.client("s3").put_object(Bucket=bucket, Key="runs/1/x", Body=b"x")
+    target = f"machines/{box(rig)}/result"
+    source = {"Bucket": bucket, "Key": "runs/1/x"}
+    assert status(lambda: s3.list_objects_v2(Bucket=bucket)) == 403
+    assert status(lambda: s3.copy_object(Bucket=bucket, Key=target, CopySource=source)) == 403
+    assert status(lambda: rig.client("ec2", ME).describe_instances()) == 403
+    (other,) = launch(rig)
+    assert status(lambda: rig.client("ec2", ME).terminate_instances(InstanceIds=[other])) == 403
+
+
+def test_what_is_missing_is_denied_to_who_may_not_list(rig: Rig) -> None:
+    """A machine learns 403 for a missing key; the control plane, which may list, 404."""
+    call = {"Bucket": rig.double.bucket, "Key": f"machines/{box(rig, NEW)}/work"}
+    assert status(lambda: rig.client("s3", NEW).get_object(**call)) == 403
+    assert status(lambda: rig.client("s3").get_object(**call)) == 404

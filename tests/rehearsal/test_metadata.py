@@ -1,0 +1,60 @@
+"""The metadata service of rehearsed machines, read by AWS's own library."""
+
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from botocore.session import Session
+
+from provisioner.agent import fetch, identity
+from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.metadata import Credentials, Metadata
+
+
+@pytest.fixture
+def service() -> Iterator[Metadata]:
+    service = Metadata(lambda machine: Credentials(f"AKIA-{machine}", "secret", "token", time.time() + 3600), "role")
+    service.start()
+    for name in ("i-1", "i-2"):
+        guest = Guest(name, "g5.xlarge", "ami-1", "eu-west-1", "eu-west-1a", "spot", 1e9, "10.0.0.1", "data", "", "")
+        service.add(guest)
+    yield service
+    service.close()
+
+
+def test_botocore_finds_each_machines_own_credentials(service: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines on one port never get each other's rights."""
+    for name in ("i-1", "i-2"):
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url(name))
+        credentials = Session().get_credentials()
+        assert credentials is not None
+        assert (credentials.access_key, credentials.token) == (f"AKIA-{name}", "token")
+
+
+def test_the_agent_reads_its_identity_and_a_notice(service: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launch time and notice come back to the second; before the announcement there is none."""
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url("i-1"))
+    assert identity.identity() == identity.Identity("i-1", "g5.xlarge", "eu-west-1", "10.0.0.1", 1e9)
+    assert fetch.metadata("user-data") == b"data"
+    assert fetch.metadata("meta-data/placement/availability-zone") == b"eu-west-1a"
+    assert identity.notice() is None
+    service.announce("i-1", 2e9)
+    seen = identity.notice()
+    assert seen is not None
+    assert seen.at == 2e9
+
+
+def test_nothing_is_told_without_a_token(service: Metadata) -> None:
+    """IMDSv2: a plain GET is 401; a machine that was removed is 404."""
+    for path, code in (("/latest/meta-data/instance-id", 401), ("-gone/latest/meta-data/instance-id", 404)):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(service.url("i-1") + path)
+        assert refused.value.code == code
+        refused.value.close()
+    service.remove("i-1")
+    with pytest.raises(urllib.error.HTTPError) as gone:
+        urllib.request.urlopen(service.url("i-1") + "/latest/user-data")
+    assert gone.value.code == 404
+    gone.value.close()

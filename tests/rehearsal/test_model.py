@@ -1,0 +1,255 @@
+"""The model of EC2: what every layer above it may count on."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.core.launch import MachineState, Market, Offer
+from provisioner.rehearsal.catalogue import TYPES
+from provisioner.rehearsal.conditions import (
+    Breakdown,
+    Capacity,
+    Conditions,
+    Interruption,
+    PriceRule,
+    Quota,
+    Where,
+)
+from provisioner.rehearsal.model import (
+    Booted,
+    Content,
+    FleetRequest,
+    Model,
+    Noticed,
+    Refused,
+    Unplugged,
+)
+from provisioner.rehearsal.stepping import CountingIds
+
+T0 = 1_000_000.0
+A = Offer(Market.SPOT, "g5.xlarge", "us-east-1a")
+B = Offer(Market.SPOT, "g5.xlarge", "us-east-1b")
+SUBNETS = {"subnet-a": "us-east-1a", "subnet-b": "us-east-1b", "subnet-a2": "us-east-1a"}
+SUBNET_OF = {"us-east-1a": "subnet-a", "us-east-1b": "subnet-b"}
+
+
+def model(conditions: Conditions = Conditions()) -> Model:  # noqa: B008 - frozen
+    made = Model(conditions, began=T0, types=TYPES.get, subnets=SUBNETS, new_id=CountingIds().new)
+    made.create_template("t", Content("ami-1", on_power_off="terminate"), T0)
+    return made
+
+
+def fleet(
+    token: str = "token", offers: tuple[Offer, ...] = (A,), count: int = 1, tags: Mapping[str, str] | None = None
+) -> FleetRequest:
+    return FleetRequest(token, "t", tuple((one, SUBNET_OF[one.zone]) for one in offers), count, tags or {})
+
+
+def launch(ec2: Model, now: float = T0, **kwargs: object) -> list[str]:
+    return [one for one, _ in ec2.create_fleet(fleet(**kwargs), now).machines]  # type: ignore[arg-type]
+
+
+def states(ec2: Model, instance_id: str) -> list[tuple[str, float]]:
+    return [(change.state.value, change.at - T0) for change in ec2.history(instance_id)]
+
+
+def test_a_machine_lives_through_every_state_at_its_own_time() -> None:
+    """However late anyone looks, a state begins when it was due; its power goes before its end is told."""
+    ec2 = model(Conditions(boot_delay=10, end_delay=5))
+    (one,) = launch(ec2)
+    assert ec2.instances(T0 + 9)[0].state == MachineState.PENDING
+    ec2.advance(T0 + 60)
+    assert [type(event) for event in ec2.drain()] == [Booted]
+    ec2.terminate([one], T0 + 70)
+    ec2.advance(T0 + 90)
+    assert ec2.instances(T0 + 90)[0].state == MachineState.SHUTTING_DOWN, "its power is still on"
+    assert [type(event) for event in ec2.drain()] == [Unplugged]
+    ec2.gone(one, T0 + 91)
+    assert states(ec2, one) == [("pending", 0), ("running", 10), ("shutting-down", 70), ("terminated", 91)]
+    assert ec2.instances(T0 + 91)[0].now.reason_code == "Client.UserInitiatedShutdown"
+
+
+def test_power_off_means_what_the_template_says() -> None:
+    """`terminate` ends a machine that powers itself off; EC2's default keeps it, stopped."""
+    ec2 = model()
+    ec2.create_template("default", Content("ami-1"), T0)
+    (ends,) = launch(ec2)
+    request = FleetRequest("other", "default", ((A, "subnet-a"),), 1, {})
+    ((stays, _),) = ec2.create_fleet(request, T0).machines
+    ec2.advance(T0)
+    for one in (ends, stays):
+        ec2.powered_off(one, T0 + 5)
+        ec2.gone(one, T0 + 5)
+    assert {one.id: one.state for one in ec2.instances(T0 + 5)} == {
+        ends: MachineState.TERMINATED,
+        stays: MachineState.STOPPED,
+    }
+    assert ec2.history(ends)[-1].reason_code == "Client.InstanceInitiatedShutdown"
+
+
+def test_an_interruption_is_announced_then_done() -> None:
+    """A spot machine is told when it goes, and goes then for the spot reason; the next one is spared."""
+    ec2 = model(Conditions(boot_delay=1, interruptions=(Interruption(at=10, notice=120),)))
+    first, second = launch(ec2, count=2)
+    ec2.advance(T0 + 11)
+    noticed = [event.instance for event in ec2.drain() if isinstance(event, Noticed)]
+    assert [(one.id, one.taken_at) for one in noticed] == [(first, T0 + 131)]
+    ec2.advance(T0 + 200)
+    assert states(ec2, first)[-1] == ("shutting-down", 131)
+    assert ec2.history(first)[-1].reason_code == "Server.SpotInstanceTermination"
+    assert ec2.history(second)[-1].state == MachineState.RUNNING
+
+
+def test_a_breakdown_ends_a_machine_before_it_boots() -> None:
+    """A machine that breaks at its launch never gets power, and says why."""
+    ec2 = model(Conditions(boot_delay=9, breakdowns=(Breakdown(1, "Client.InternalError", "Client error on launch"),)))
+    (one,) = launch(ec2)
+    ec2.advance(T0 + 20)
+    assert ec2.drain() == []
+    assert states(ec2, one) == [("pending", 0), ("shutting-down", 1), ("terminated", 1)]
+
+
+def test_the_same_token_and_request_give_the_same_machines() -> None:
+    """A replay launches nothing; another request under the token is a mismatch; after the end, refused."""
+    ec2 = model()
+    first = ec2.create_fleet(fleet(count=2), T0)
+    assert ec2.create_fleet(fleet(count=2), T0 + 1) == first
+    with pytest.raises(Refused, match="IdempotentParameterMismatch"):
+        ec2.create_fleet(fleet(count=3), T0 + 1)
+    assert len(ec2.every()) == 2
+    ids = [one for one, _ in first.machines]
+    ec2.terminate(ids, T0 + 2)
+    for one in ids:
+        ec2.gone(one, T0 + 2)
+    with pytest.raises(Refused, match="IdempotentInstanceTerminated"):
+        ec2.create_fleet(fleet(count=2), T0 + 3)
+
+
+def test_an_answer_without_machines_is_an_answer() -> None:
+    """With nothing free the call succeeds, names each dry offer, and says the same when replayed."""
+    ec2 = model(Conditions(capacity=(Capacity(0), Capacity(None, at=100))))
+    answer = ec2.create_fleet(fleet(offers=(A, B)), T0)
+    assert answer.machines == ()
+    assert [(one.offer, one.code) for one in answer.errors] == [
+        (A, "InsufficientInstanceCapacity"),
+        (B, "InsufficientInstanceCapacity"),
+    ]
+    assert ec2.create_fleet(fleet(offers=(A, B)), T0 + 200) == answer
+    assert len(launch(ec2, T0 + 200, token="new")) == 1, "capacity came at 100 s"
+
+
+def test_a_fleet_takes_the_cheapest_and_fills_up_elsewhere() -> None:
+    """Offers are filled by price; the one that ran out is named beside the machines."""
+    prices = (PriceRule(2.0, Where(zone="*a")), PriceRule(1.0, Where(zone="*b")))
+    ec2 = model(Conditions(prices=prices, capacity=(Capacity(1, Where(zone="*b")),)))
+    answer = ec2.create_fleet(fleet(offers=(A, B), count=3), T0)
+    assert [offer for _, offer in answer.machines] == [B, A, A]
+    assert [one.offer for one in answer.errors] == [B]
+
+
+@pytest.mark.parametrize(
+    ("market", "code"),
+    [(Market.SPOT, "MaxSpotInstanceCountExceeded"), (Market.ON_DEMAND, "VcpuLimitExceeded")],
+)
+def test_a_quota_counts_the_vcpus_of_all_machines_that_live(market: Market, code: str) -> None:
+    """Two 4-vCPU machines fill a quota of 8, in whatever zone; an ended one gives its part back."""
+    ec2 = model(Conditions(quotas=(Quota(8, Where(market=market, type="g*")),)))
+    offers = (Offer(market, "g5.xlarge", "us-east-1a"), Offer(market, "g5.xlarge", "us-east-1b"))
+    answer = ec2.create_fleet(fleet(offers=offers, count=3), T0)
+    assert len(answer.machines) == 2
+    assert {one.code for one in answer.errors} == {code}
+    one = answer.machines[0][0]
+    ec2.terminate([one], T0 + 1)
+    ec2.gone(one, T0 + 1)
+    assert len(launch(ec2, T0 + 2, token="new", offers=offers)) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code"),
+    [((), "MissingParameter"), (((A, "subnet-a"), (A, "subnet-a2")), "InvalidFleetConfiguration")],
+)
+def test_a_fleet_that_could_never_be_meant_is_refused(overrides: tuple[tuple[Offer, str], ...], code: str) -> None:
+    """No override, or two subnets of one zone: an error, not a launch somewhere else."""
+    with pytest.raises(Refused, match=code):
+        model().create_fleet(FleetRequest("token", "t", overrides, 1, {}), T0)
+
+
+def test_what_is_new_is_hidden_for_the_lag() -> None:
+    """A new machine is in no list and NotFound by id; so is a young template to a launch."""
+    ec2 = model(Conditions(lag=5, template_lag=3))
+    with pytest.raises(Refused, match=r"InvalidLaunchTemplateName\.NotFoundException"):
+        ec2.create_fleet(fleet(), T0 + 2)
+    with pytest.raises(Refused, match="AlreadyExists"):
+        ec2.create_template("t", Content("ami-1"), T0 + 2)
+    (one,) = launch(ec2, T0 + 3)
+    assert ec2.instances(T0 + 7) == []
+    for call in (ec2.terminate, lambda ids, now: ec2.instances(now, ids)):
+        with pytest.raises(Refused, match=r"InvalidInstanceID\.NotFound"):
+            call([one], T0 + 7)
+    assert [each.id for each in ec2.alive(T0 + 7)] == [one]
+    assert [each.id for each in ec2.instances(T0 + 8)] == [one]
+
+
+def test_one_unknown_id_spares_all() -> None:
+    """TerminateInstances ends nothing when one id of it is unknown; repeating it is harmless."""
+    ec2 = model()
+    (one,) = launch(ec2)
+    with pytest.raises(Refused, match=r"InvalidInstanceID\.NotFound"):
+        ec2.terminate([one, "i-0123456789abcdef0"], T0)
+    assert ec2.instances(T0)[0].state == MachineState.RUNNING
+    assert ec2.terminate([one], T0 + 1)[one] == (MachineState.RUNNING, MachineState.SHUTTING_DOWN)
+    assert ec2.terminate([one], T0 + 2)[one] == (MachineState.SHUTTING_DOWN, MachineState.SHUTTING_DOWN)
+
+
+def test_an_ended_machine_is_forgotten_but_not_its_history() -> None:
+    """After an hour the cloud shows it no more; the double still knows what happened."""
+    ec2 = model()
+    (one,) = launch(ec2)
+    ec2.terminate([one], T0 + 1)
+    ec2.gone(one, T0 + 1)
+    assert len(ec2.instances(T0 + 3600)) == 1
+    assert ec2.instances(T0 + 3602) == []
+    assert states(ec2, one)[-1] == ("terminated", 1)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["launch", "terminate", "power off", "interrupt", "gone"]), st.integers(0, 5)),
+    max_size=40,
+)
+ORDER = ["pending", "running", "shutting-down", "terminated"]
+
+
+@given(STEPS, st.integers(0, 3), st.integers(0, 3))
+def test_lives_only_go_forward(steps: list[tuple[str, int]], boot: int, end: int) -> None:
+    """Whatever is done in whatever order, states follow their order and no time goes back,
+    no power stays on after the end, and every machine whose power goes had booted."""
+    ec2 = model(Conditions(boot_delay=boot, end_delay=end))
+    now, powered = T0, set()
+    for number, (what, pick) in enumerate(steps):
+        now += pick
+        every = ec2.every()
+        one = every[pick % len(every)].id if every else ""
+        if what == "launch":
+            launch(ec2, now, token=str(number))
+        elif one and what == "terminate":
+            ec2.terminate([one], now)
+        elif one and what == "power off":
+            ec2.powered_off(one, now)
+        elif one and what == "interrupt":
+            ec2.interrupt(one, now, notice=2)
+        elif one and what == "gone" and one not in powered:
+            ec2.gone(one, now)
+        for event in ec2.drain():
+            if isinstance(event, Booted):
+                powered.add(event.instance.id)
+            if isinstance(event, Unplugged):
+                powered.remove(event.instance.id)
+    for instance in ec2.every():
+        path = [ORDER.index(change.state) for change in instance.history]
+        times = [change.at for change in instance.history]
+        assert path == sorted(set(path))
+        assert times == sorted(times)
+        if instance.state == MachineState.TERMINATED:
+            assert instance.id not in powered

@@ -1,0 +1,83 @@
+"""The evaluation of IAM policies, against what the IAM User Guide says."""
+
+from typing import Any
+
+import pytest
+
+from provisioner.rehearsal.policy import NotUnderstood, allows, parse
+
+ME = {"aws:userid": "AROA1:i-1"}
+MINE = "arn:aws:s3:::b/machines/${aws:userid}/log/*"
+
+
+def statement(effect: str, action: Any, resource: Any) -> dict[str, Any]:
+    return {"Effect": effect, "Action": action, "Resource": resource}
+
+
+def policy(*statements: dict[str, Any]) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+READ_ALL = statement("Allow", "s3:Get*", "arn:aws:s3:::b/*")
+
+
+@pytest.mark.parametrize(
+    ("statements", "action", "resource", "expected"),
+    [
+        ([], "s3:GetObject", "arn:aws:s3:::b/k", False),
+        ([READ_ALL], "s3:GetObject", "arn:aws:s3:::b/deep/k", True),
+        ([READ_ALL], "S3:getobject", "arn:aws:s3:::b/k", True),
+        ([READ_ALL], "s3:PutObject", "arn:aws:s3:::b/k", False),
+        ([READ_ALL], "s3:GetObject", "arn:aws:s3:::B/k", False),
+        ([READ_ALL], "s3:GetObject", "arn:aws:s3:::b", False),
+        ([READ_ALL, statement("Deny", "*", "arn:aws:s3:::b/secret")], "s3:GetObject", "arn:aws:s3:::b/secret", False),
+        ([statement("Allow", ["s3:A", "s3:B"], ["x", "y?"])], "s3:B", "y1", True),
+        ([statement("Allow", "s3:A", "a.c")], "s3:A", "abc", False),
+        ([statement("Allow", "s3:PutObject", MINE)], "s3:PutObject", "arn:aws:s3:::b/machines/AROA1:i-1/log/x", True),
+        ([statement("Allow", "s3:PutObject", MINE)], "s3:PutObject", "arn:aws:s3:::b/machines/AROA1:i-2/log/x", False),
+    ],
+)
+def test_a_decision_follows_the_document(
+    statements: list[dict[str, Any]], action: str, resource: str, expected: bool
+) -> None:
+    """Deny wins, nothing is allowed unsaid, wildcards and variables are what IAM says they are."""
+    assert allows(parse(policy(*statements)), action, resource, ME) is expected
+
+
+def test_a_variable_brings_no_wildcard() -> None:
+    """A value with a `*` in it stands for itself."""
+    statements = parse(policy(statement("Allow", "s3:GetObject", "${aws:userid}")))
+    assert not allows(statements, "s3:GetObject", "other", {"aws:userid": "*"})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        policy({**READ_ALL, "Condition": {"StringEquals": {"a": "b"}}}),
+        policy({"Effect": "Allow", "NotAction": "s3:Get*", "Resource": "*"}),
+        policy({"Effect": "allow", "Action": "*", "Resource": "*"}),
+        {"Version": "2008-10-17", "Statement": []},
+    ],
+)
+def test_what_is_not_understood_is_an_error(document: dict[str, Any]) -> None:
+    """A condition or anything else that is not weighed is never passed over."""
+    with pytest.raises(NotUnderstood):
+        parse(document)
+
+
+def test_an_unknown_variable_is_an_error() -> None:
+    """A policy variable without a value here decides nothing."""
+    statements = parse(policy(statement("Allow", "s3:GetObject", "${aws:username}/*")))
+    with pytest.raises(NotUnderstood):
+        allows(statements, "s3:GetObject", "me/x", ME)
+
+
+def test_a_condition_looks_at_the_resource() -> None:
+    """`StringLike` on a tag allows what carries a fitting one; what carries none fits nothing."""
+    tagged = {
+        **statement("Allow", "ec2:TerminateInstances", "*"),
+        "Condition": {"StringLike": {"aws:ResourceTag/x": "a*"}},
+    }
+    statements = parse(policy(tagged))
+    for tags, expected in (({"aws:ResourceTag/x": "abc"}, True), ({"aws:ResourceTag/x": "b"}, False), ({}, False)):
+        assert allows(statements, "ec2:TerminateInstances", "i-1", {**ME, **tags}) is expected

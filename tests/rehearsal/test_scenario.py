@@ -1,0 +1,64 @@
+"""Scenario files: what they say, and how they fail."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.core.errors import Invalid
+from provisioner.rehearsal.conditions import Capacity, Interruption, Where
+from provisioner.rehearsal.faults import Effect, When
+from provisioner.rehearsal.scenario import Scenario, load, parse
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "config" / "scenarios").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_a_scenario(path: Path) -> None:
+    """What lies in config/scenarios can be used as it is."""
+    load(path)
+
+
+def test_nothing_said_is_the_default() -> None:
+    """An empty file and no file at all are the same cloud."""
+    assert parse(None) == Scenario()
+
+
+def test_a_scenario_in_full() -> None:
+    """Durations, patterns and the words for `no end` arrive as plain values."""
+    made = parse(
+        {
+            "capacity": [{"market": "spot", "type": "g5.*", "at": "10m", "machines": "unlimited"}],
+            "interruptions": [{"at": "1.5h", "notice": "500ms", "times": "always"}],
+            "faults": [{"effect": "reset", "when": "after", "action": "CreateFleet", "times": 2}],
+            "buckets": {"my-bucket": {"in/demo.json": "{}"}},
+            "scripts": [{"job": "train*", "command": "90s", "exit_code": 3}],
+        }
+    )
+    assert made.conditions.capacity == (Capacity(None, Where("spot", "g5.*"), 600.0),)
+    assert made.conditions.interruptions == (Interruption(5400.0, 0.5, Where(), None),)
+    assert (made.faults[0].effect, made.faults[0].when, made.faults[0].times) == (Effect.RESET, When.AFTER, 2)
+    assert made.buckets == {"my-bucket": {"in/demo.json": b"{}"}}
+    assert (made.scripts[0].command, made.scripts[0].exit_code) == (90.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"boot_dealy": "1s"}, "boot_dealy: "),
+        ({"boot_delay": "soon"}, "boot_delay: .*500ms, 90s"),
+        ({"capacity": [{"machines": 1}, {"machines": -1}]}, r"capacity\.1\.machines"),
+        ({"faults": [{"effect": "explode"}]}, r"faults\.0\.effect"),
+        ({"buckets": {"B": {}}}, r"buckets\.B"),
+        ([], "the file: "),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, data: Any, message: str) -> None:
+    """The error names the file and the path in it, in a single line."""
+    path = tmp_path / "scenario.yaml"
+    path.write_text(json.dumps(data))
+    with pytest.raises(Invalid, match=message) as raised:
+        load(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert "\n" not in str(raised.value)

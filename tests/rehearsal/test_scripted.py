@@ -1,0 +1,155 @@
+"""Machines by script: the protocol, alone and in numbers."""
+
+import base64
+import time
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+
+from provisioner.core import work
+from provisioner.core.userdata import user_data
+from provisioner.core.work import Engine, Orders, Outcome, Result, Started, Stop, WorkOrder
+from provisioner.rehearsal.double import Double
+from provisioner.rehearsal.machines.scripted import ScriptedHost
+from provisioner.rehearsal.scenario import parse
+
+
+class Rig:
+    """A double with scripted machines, and a bare control plane."""
+
+    def __init__(self, double: Double) -> None:
+        self.double = double
+        given = double.environment()
+        session = boto3.Session(given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"], None, "us-east-1")
+        self.ec2: Any = session.client("ec2", endpoint_url=double.url)
+        self.s3: Any = session.client("s3", endpoint_url=double.url)
+
+    def launch(self, count: int) -> list[str]:
+        text = user_data(self.double.bucket, "", "us-east-1", self.double.account.role_id, "0" * 64, "pass")
+        data = {"ImageId": "ami-1", "UserData": _base64(text), "InstanceInitiatedShutdownBehavior": "terminate"}
+        self.ec2.create_launch_template(LaunchTemplateName="template", LaunchTemplateData=data)
+        template = {"LaunchTemplateName": "template", "Version": "1"}
+        overrides = [{"InstanceType": "g5.xlarge", "SubnetId": next(iter(self.double.account.subnets))}]
+        answer = self.ec2.create_fleet(
+            Type="instant",
+            LaunchTemplateConfigs=[{"LaunchTemplateSpecification": template, "Overrides": overrides}],
+            TargetCapacitySpecification={"TotalTargetCapacity": count, "DefaultTargetCapacityType": "on-demand"},
+        )
+        return [one for group in answer["Instances"] for one in group["InstanceIds"]]
+
+    def box(self, instance_id: str) -> str:
+        return work.mailbox(self.double.account.role_id, instance_id)
+
+    def put(self, key: str, message: object) -> None:
+        self.s3.put_object(Bucket=self.double.bucket, Key=key, Body=work.encode(message))
+
+    def get(self, key: str) -> bytes:
+        return bytes(self.s3.get_object(Bucket=self.double.bucket, Key=key)["Body"].read())
+
+    def keys(self, prefix: str) -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.double.bucket, Prefix=prefix)
+        return [one["Key"] for page in pages for one in page.get("Contents", [])]
+
+    def result(self, instance_id: str) -> Result:
+        return work.decode(Result, self.get(work.result_key(self.box(instance_id))))
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def order(run: str, job: str = "job") -> WorkOrder:
+    return WorkOrder(
+        run=run,
+        attempt=1,
+        rank=0,
+        scale=1,
+        job=job,
+        job_id="j",
+        owner="o",
+        engine=Engine.PROCESS,
+        image="i",
+        gpus=1,
+        command="true",
+        start_script="",
+        working_directory="/",
+        environment={},
+        repositories=(),
+        pull_limit=60,
+        setup_limit=60,
+        runtime_limit=60,
+        stop_grace=1,
+        lifetime=600,
+        heartbeat_interval=0.1,
+    )
+
+
+def until(holds: Callable[[], Any], seconds: float = 20) -> None:
+    """Wait for a state, by looking."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def double_of() -> Callable[..., Double]:
+    """A double that plays these scripts."""
+
+    def made(**scenario: Any) -> Double:
+        parsed = parse({"boot_delay": 0, "end_delay": 0, **scenario})
+        return Double(parsed, ScriptedHost(parsed.scripts))
+
+    return made
+
+
+def test_a_scripted_machine_does_its_work(double_of: Callable[..., Double]) -> None:
+    """Started, reports in order, a log with its EOF mark, a result, and the machine is gone."""
+    with double_of(scripts=[{"job": "job", "setup": "100ms", "command": 0, "exit_code": 3, "output": 1000}]) as double:
+        rig = Rig(double)
+        (one,) = rig.launch(1)
+        rig.put(work.work_key(rig.box(one)), order("r1"))
+        until(lambda: not double.alive())
+        result = rig.result(one)
+        assert (result.run, result.outcome, result.exit_code) == ("r1", Outcome.FAILED, 3)
+        assert work.decode(Started, rig.get(work.started_key(rig.box(one)))).process == result.process
+        log = b"".join(rig.get(key) for key in rig.keys(work.log_prefix(rig.box(one), "output")))
+        assert len(log) == result.streams["output"].length == 1000
+        assert rig.keys(f"inbox/{rig.box(one)}/")
+        assert double.calls.unimplemented == []
+
+
+def test_a_scripted_machine_obeys(double_of: Callable[..., Double]) -> None:
+    """An order to stop ends its command with the outcome that was asked for."""
+    with double_of(scripts=[{"command": "1h"}]) as double:
+        rig = Rig(double)
+        (one,) = rig.launch(1)
+        rig.put(work.work_key(rig.box(one)), order("r1"))
+        rig.put(work.orders_key(rig.box(one)), Orders(Stop(Outcome.CANCELLED, "stopped", time.time())))
+        until(lambda: not double.alive())
+        assert (rig.result(one).outcome, rig.result(one).exit_code) == (Outcome.CANCELLED, 143)
+
+
+def test_a_scripted_machine_falls_silent_or_goes(double_of: Callable[..., Double]) -> None:
+    """By script a machine goes without a word, or lives on without one."""
+    scripts = [{"job": "goes", "command": "1h", "off_at": 0}, {"job": "silent", "command": "1h", "silent_at": 0}]
+    with double_of(scripts=scripts) as double:
+        rig = Rig(double)
+        goes, silent = rig.launch(2)
+        rig.put(work.work_key(rig.box(silent)), order("r2", "silent"))
+        rig.put(work.work_key(rig.box(goes)), order("r1", "goes"))
+        until(lambda: [one.id for one in double.alive()] == [silent])
+        assert rig.keys(f"machines/{rig.box(goes)}/result") == []
+
+
+def test_many_at_once(double_of: Callable[..., Double]) -> None:
+    """Two hundred machines do their work at the same time, and none is left."""
+    with double_of(scripts=[{"command": "1s"}]) as double:
+        rig = Rig(double)
+        ids = rig.launch(200)
+        for number, one in enumerate(ids):
+            rig.put(work.work_key(rig.box(one)), order(f"r{number}"))
+        until(lambda: not double.alive(), seconds=240)
+        assert len(rig.keys("machines/")) == 200 * 4, "work, started, one chunk, result"

@@ -1,0 +1,322 @@
+"""The double over HTTP, as stock boto3 sees it."""
+
+import base64
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
+
+from provisioner.rehearsal.account import IMAGE_PARAMETER, PROFILE
+from provisioner.rehearsal.double import Double
+from provisioner.rehearsal.faults import Effect, Rule, When
+from provisioner.rehearsal.scenario import parse
+from tests.rehearsal.conftest import IdleHost, Raise, Rig
+
+
+def until(holds: Callable[[], Any]) -> None:
+    """Wait for a state, by looking."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def template(rig: Rig, name: str = "template") -> None:
+    rig.client("ec2").create_launch_template(
+        LaunchTemplateName=name,
+        LaunchTemplateData={
+            "ImageId": rig.double.account.image_id,
+            "UserData": base64.b64encode(b"#!/bin/sh\n").decode(),
+            "IamInstanceProfile": {"Arn": rig.double.account.profile_arn},
+            "InstanceInitiatedShutdownBehavior": "terminate",
+        },
+    )
+
+
+TAG = "provision:installation"
+
+
+def fleet(rig: Rig, token: str = "token", count: int = 1, zones: str = "a", **changes: Any) -> dict[str, Any]:
+    subnets = {zone[-1]: subnet for subnet, zone in rig.double.account.subnets.items()}
+    request = {
+        "Type": "instant",
+        "ClientToken": token,
+        "LaunchTemplateConfigs": [
+            {
+                "LaunchTemplateSpecification": {"LaunchTemplateName": "template", "Version": "1"},
+                "Overrides": [{"InstanceType": "g5.xlarge", "SubnetId": subnets[zone]} for zone in zones],
+            }
+        ],
+        "TargetCapacitySpecification": {"TotalTargetCapacity": count, "DefaultTargetCapacityType": "spot"},
+        "TagSpecifications": [
+            {"ResourceType": "instance", "Tags": [{"Key": "provision:installation", "Value": token}]}
+        ],
+    }
+    return dict(rig.client("ec2").create_fleet(**request | changes))
+
+
+def launch(rig: Rig, **changes: Any) -> list[str]:
+    template(rig)
+    answer = fleet(rig, **changes)
+    return [one for group in answer["Instances"] for one in group["InstanceIds"]]
+
+
+def described(rig: Rig, **query: Any) -> dict[str, dict[str, Any]]:
+    pages = rig.client("ec2").get_paginator("describe_instances").paginate(**query)
+    return {one["InstanceId"]: one for page in pages for group in page["Reservations"] for one in group["Instances"]}
+
+
+def code_of(call: Callable[[], Any]) -> str:
+    with pytest.raises(ClientError) as raised:
+        call()
+    return str(raised.value.response["Error"]["Code"])
+
+
+def test_a_machine_from_launch_to_termination(up: Raise) -> None:
+    """Launched, described, booted with its user-data, ended by its own power-off, and gone."""
+    rig = up()
+    (one,) = launch(rig)
+    until(lambda: one in rig.host.guests)
+    guest = rig.host.guests[one]
+    said = described(rig)[one]
+    assert said["State"]["Name"] == "running"
+    assert said["Tags"] == [{"Key": TAG, "Value": "token"}]
+    assert (said["InstanceLifecycle"], said["Placement"]["AvailabilityZone"]) == ("spot", "us-east-1a")
+    assert (guest.user_data, guest.zone, guest.market) == ("#!/bin/sh\n", "us-east-1a", "spot")
+    assert int(guest.launch_time) == said["LaunchTime"].timestamp()
+    output = rig.client("ec2").get_console_output(InstanceId=one)["Output"]
+    assert output == f"console of {one}\n"
+    rig.host.power_off[one]()
+    until(lambda: not rig.double.alive())
+    said = described(rig)[one]
+    assert said["State"]["Name"] == "terminated"
+    assert said["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
+    assert [change.state.value for change in rig.double.history()[one]] == [
+        "pending",
+        "running",
+        "shutting-down",
+        "terminated",
+    ]
+    assert rig.double.calls.unimplemented == []
+
+
+def test_client_tokens_are_kept(up: Raise) -> None:
+    """Same request, same machines; another one under the token, or after the end: EC2's own errors."""
+    rig = up()
+    first = launch(rig)
+    again = fleet(rig)
+    assert [one for group in again["Instances"] for one in group["InstanceIds"]] == first
+    assert code_of(lambda: fleet(rig, count=2)) == "IdempotentParameterMismatch"
+    rig.client("ec2").terminate_instances(InstanceIds=first)
+    until(lambda: not rig.double.alive())
+    assert code_of(lambda: fleet(rig)) == "IdempotentInstanceTerminated"
+    assert code_of(lambda: template(rig)) == "InvalidLaunchTemplateName.AlreadyExistsException"
+
+
+def test_a_dry_offer_is_named_beside_the_machines(up: Raise) -> None:
+    """A 200 holds what was launched and what was not, offer by offer."""
+    rig = up({"capacity": [{"zone": "us-east-1a", "machines": 1}, {"zone": "us-east-1b", "machines": 1}]})
+    template(rig)
+    answer = fleet(rig, count=3, zones="ab")
+    assert sum(len(group["InstanceIds"]) for group in answer["Instances"]) == 2
+    subnets = rig.double.account.subnets
+    errors = {
+        subnets[one["LaunchTemplateAndOverrides"]["Overrides"]["SubnetId"]]: one["ErrorCode"]
+        for one in answer["Errors"]
+    }
+    assert errors == dict.fromkeys(("us-east-1a", "us-east-1b"), "InsufficientInstanceCapacity")
+
+
+def test_listing_by_filter_and_by_page(up: Raise) -> None:
+    """Filters and pages give every fitting machine once."""
+    rig = up()
+    ids = launch(rig, count=12)
+    assert set(described(rig, PaginationConfig={"PageSize": 5})) == set(ids)
+    named = [
+        {"Name": f"tag:{TAG}", "Values": ["tok*"]},
+        {"Name": "availability-zone", "Values": ["us-east-1a"]},
+    ]
+    assert set(described(rig, Filters=named)) == set(ids)
+    assert described(rig, Filters=[{"Name": "instance-state-name", "Values": ["terminated"]}]) == {}
+    assert described(rig, Filters=[{"Name": f"tag:{TAG}", "Values": ["other"]}]) == {}
+    assert set(described(rig, InstanceIds=ids[:2])) == set(ids[:2])
+
+
+def test_terminating_with_one_bad_id_ends_nobody(up: Raise) -> None:
+    """The whole call fails; without the bad id it works, and works again."""
+    rig = up()
+    ids = launch(rig, count=2)
+    ec2 = rig.client("ec2")
+    bad = [*ids, "i-0123456789abcdef0"]
+    assert code_of(lambda: ec2.terminate_instances(InstanceIds=bad)) == "InvalidInstanceID.NotFound"
+    assert len(rig.double.alive()) == 2
+    for _ in range(2):
+        answer = ec2.terminate_instances(InstanceIds=ids)
+        assert {one["InstanceId"] for one in answer["TerminatingInstances"]} == set(ids)
+    until(lambda: sorted(rig.host.ended) == sorted(ids))
+
+
+def test_a_new_machine_lags(up: Raise) -> None:
+    """For the lag it is in no list and NotFound by id, though it lives."""
+    rig = up({"lag": "1h"})
+    (one,) = launch(rig)
+    assert described(rig) == {}
+    assert code_of(lambda: described(rig, InstanceIds=[one])) == "InvalidInstanceID.NotFound"
+    assert [each.id for each in rig.double.alive()] == [one]
+
+
+def test_an_interruption_is_noticed_and_done(up: Raise) -> None:
+    """The spot machine goes by itself, for the spot reason."""
+    rig = up()
+    (one,) = launch(rig)
+    until(lambda: one in rig.host.guests)
+    rig.double.interrupt(one, notice=0.1)
+    until(lambda: not rig.double.alive())
+    assert described(rig)[one]["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+
+
+def test_spot_prices_come_from_the_scenario(up: Raise) -> None:
+    """An offer with a price has it, one without has none."""
+    rig = up({"prices": [{"market": "spot", "type": "g5.*", "zone": "us-east-1a", "dollars": 0.4321}]})
+    ec2 = rig.client("ec2")
+    history = ec2.describe_spot_price_history(InstanceTypes=["g5.xlarge", "g6.xlarge"])["SpotPriceHistory"]
+    assert [(one["InstanceType"], one["AvailabilityZone"], one["SpotPrice"]) for one in history] == [
+        ("g5.xlarge", "us-east-1a", "0.432100")
+    ]
+
+
+def test_what_moto_answers(up: Raise) -> None:
+    """Image, profile, types, offerings and subnets are there to be found."""
+    rig = up()
+    ec2 = rig.client("ec2")
+    image = rig.client("ssm").get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
+    assert ec2.describe_images(ImageIds=[image])["Images"][0]["RootDeviceName"]
+    profile = rig.client("iam").get_instance_profile(InstanceProfileName=PROFILE)["InstanceProfile"]
+    assert profile["Roles"][0]["RoleId"] == rig.double.account.role_id
+    assert ec2.describe_instance_types(InstanceTypes=["g5.xlarge"])["InstanceTypes"][0]["GpuInfo"]
+    assert len(ec2.describe_subnets()["Subnets"]) == len(rig.double.account.subnets)
+    wanted = [{"Name": "instance-type", "Values": ["g5.xlarge"]}]
+    offered = ec2.describe_instance_type_offerings(LocationType="availability-zone", Filters=wanted)
+    assert offered["InstanceTypeOfferings"]
+    missing = ec2.get_paginator("describe_instance_types").paginate(
+        Filters=[{"Name": "instance-type", "Values": ["g99.xlarge"]}]
+    )
+    assert [one for page in missing for one in page["InstanceTypes"]] == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda rig: rig.client("ec2").run_instances(MinCount=1, MaxCount=1),
+        lambda rig: rig.client("ec2").describe_vpcs(),
+        lambda rig: rig.client("pricing").describe_services(),
+        lambda rig: rig.client("s3").put_bucket_tagging(Bucket="any-bucket", Tagging={"TagSet": []}),
+        lambda rig: described(rig, Filters=[{"Name": "client-token", "Values": ["x"]}, {"Name": "vpc-id"}]),
+    ],
+)
+def test_what_nobody_plays_is_loud(up: Raise, call: Callable[[Rig], Any]) -> None:
+    """A call without a player is an error that names it, and is remembered."""
+    rig = up()
+    launch(rig)
+    assert code_of(lambda: call(rig)) == "NotImplemented"
+    assert len(rig.double.calls.unimplemented) == 1
+
+
+def test_a_forged_signature_is_refused(up: Raise) -> None:
+    """Whoever does not know the secret is nobody, on every service."""
+    rig = up()
+
+    for service, call in (("s3", "list_buckets"), ("ec2", "describe_instances")):
+        client = rig.client(service)
+        client._request_signer._credentials.secret_key = "wrong"
+        assert code_of(getattr(client, call)) == "SignatureDoesNotMatch"
+
+
+def test_objects_survive_the_way(up: Raise) -> None:
+    """Odd keys, binary bodies, conditions, copies, ranges of keys: S3 as boto3 knows it."""
+    rig = up({"buckets": {"my-bucket": {"in/demo.json": "text"}}})
+    s3, bucket = rig.client("s3"), rig.double.bucket
+    body = bytes(range(256)) * 5000
+    s3.put_object(Bucket=bucket, Key="a b/ü+&:1", Body=body, IfNoneMatch="*")
+    again = lambda: s3.put_object(Bucket=bucket, Key="a b/ü+&:1", Body=b"", IfNoneMatch="*")  # noqa: E731
+    assert code_of(again) == "PreconditionFailed"
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "a b/ü+&:1"})
+    assert s3.get_object(Bucket=bucket, Key="copy")["Body"].read() == body
+    assert s3.head_object(Bucket=bucket, Key="copy")["ContentLength"] == len(body)
+    assert [one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["a b/ü+&:1", "copy"]
+    s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "copy"}, {"Key": "none"}]})
+    assert code_of(lambda: s3.get_object(Bucket=bucket, Key="copy")) == "NoSuchKey"
+
+
+def test_faults_before_and_after_the_deed(up: Raise) -> None:
+    """Before: nothing is done. After: it is done, and nobody hears of it. Then all is well again."""
+    rig = up()
+    template(rig)
+    add = rig.double.faults.add
+    add(Rule(Effect.ERROR, action="CreateFleet", code="InsufficientInstanceCapacity", times=1))
+    assert code_of(lambda: fleet(rig)) == "InsufficientInstanceCapacity"
+    add(Rule(Effect.RESET, action="CreateFleet", times=1))
+    with pytest.raises(ConnectionClosedError):
+        fleet(rig)
+    assert rig.double.alive() == []
+    add(Rule(Effect.RESET, When.AFTER, action="CreateFleet", times=1))
+    with pytest.raises(ConnectionClosedError):
+        fleet(rig)
+    assert len(rig.double.alive()) == 1
+    add(Rule(Effect.HANG, service="s3", resource="*/slow", seconds=20, times=1))
+    with pytest.raises(ReadTimeoutError):
+        rig.client("s3", patience=0.5).put_object(Bucket=rig.double.bucket, Key="slow", Body=b"")
+    assert len(fleet(rig)["Instances"]) == 1, "the replay of the lost answer"
+    assert len(rig.double.alive()) == 1
+
+
+def test_a_lost_refusal(up: Raise) -> None:
+    """An answer is lost after the deed also when it is an error."""
+    rig = up()
+    rig.double.faults.add(Rule(Effect.RESET, When.AFTER, action="GetObject", times=1))
+    call = {"Bucket": rig.double.bucket, "Key": "none"}
+    with pytest.raises(ConnectionClosedError):
+        rig.client("s3").get_object(**call)
+    assert code_of(lambda: rig.client("s3").get_object(**call)) == "NoSuchKey"
+
+
+def test_the_log_of_calls(up: Raise) -> None:
+    """Each call is there with who made it and what it was about."""
+    rig = up()
+    launch(rig)
+    rig.client("s3").put_object(Bucket=rig.double.bucket, Key="x", Body=b"")
+    log = [(call.principal, str(call)) for call in rig.double.calls.every]
+    assert log == [
+        ("control", "ec2:CreateLaunchTemplate template"),
+        ("control", "ec2:CreateFleet token"),
+        ("control", f"s3:PutObject {rig.double.bucket}/x"),
+    ]
+    assert rig.double.calls.of(action="CreateFleet")[0].parameters["Type"] == "instant"
+
+
+def test_a_taken_port_is_an_error(up: Raise) -> None:
+    """A port in use is said, and what was up by then is down again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        up(port=taken.getsockname()[1])
+    up()
+
+
+def test_nothing_is_left_after_the_double() -> None:
+    """No thread, and no port, outlives it."""
+    before = set(threading.enumerate())
+    with Double(parse({}), IdleHost()) as double:
+        port = int(double.url.rpartition(":")[2])
+    until(lambda: set(threading.enumerate()) <= before)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_only_one_double_a_process(up: Raise) -> None:
+    """A second one is an error that says what to do, not a second master of the same account."""
+    up()
+    with pytest.raises(RuntimeError, match="start the second one in its own"):
+        up()

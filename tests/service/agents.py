@@ -1,0 +1,339 @@
+"""Machines played in virtual time: each speaks the protocol of core.work as an agent does, by a script.
+
+Nothing here calls a clock or sleeps: a life yields how long to leave it alone.
+"""
+
+import hashlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from provisioner.core import work
+from provisioner.core.errors import Retryable
+from provisioner.core.launch import MachineState
+from provisioner.core.work import (
+    STREAMS,
+    Chunk,
+    Notice,
+    Orders,
+    Outcome,
+    Report,
+    Result,
+    Span,
+    Started,
+    Step,
+    Stop,
+    StreamEnd,
+    WorkOrder,
+)
+from provisioner.ports.bucket import Bucket
+from provisioner.rehearsal.model import Instance, Model
+
+T = TypeVar("T")
+Doing = Generator[float, None, T]
+
+HEARTBEAT = 10.0
+BOOT_FUSE = 1200.0
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a machine plays, in seconds; `at` of a mishap counts from its kernel's start."""
+
+    boot: float = 5.0
+    pull: float = 10.0
+    setup: float = 0.0
+    command: float = 20.0
+    exit_code: int = 0
+    #: A step before the command that ends it all, and as what.
+    fails: Step | None = None
+    fails_as: Outcome = Outcome.LOST
+    #: The command's own exit code when a spot notice makes it end early.
+    exit_on_notice: int = 143
+    #: The agent says nothing from then on; its job, if it runs, goes on.
+    silent_at: float | None = None
+    #: The power goes, with no reason the cloud would know.
+    off_at: float | None = None
+    #: Another agent process takes over; the job's own process is gone.
+    restart_at: float | None = None
+    #: Orders are not read.
+    deaf: bool = False
+    #: It works, but its reports never arrive.
+    mute: bool = False
+    #: The kernel runs, so the fuse works.
+    fuse: bool = True
+    #: How far the machine's clock is ahead.
+    skew: float = 0.0
+
+
+class Violation(BaseException):
+    """An invariant does not hold. No Exception, so that no code under test can take it for its own."""
+
+
+@dataclass
+class Executions:
+    """The truth about commands: which runs execute on which machine now, and which orders ever did."""
+
+    running: dict[str, str] = field(default_factory=dict)
+    done: set[tuple[str, int, int]] = field(default_factory=set)
+
+    def begin(self, order: WorkOrder, machine: str) -> None:
+        if order.run in self.running:
+            raise Violation(f"run {order.run} executes on {self.running[order.run]} and begins on {machine}")
+        which = (order.run, order.attempt, order.rank)
+        if which in self.done:
+            raise Violation(f"{which} executes again, on {machine}")
+        self.done.add(which)
+        self.running[order.run] = machine
+
+    def end(self, machine: str) -> None:
+        self.running = {run: other for run, other in self.running.items() if other != machine}
+
+
+class Agent:
+    """One machine's agent, from its kernel's start until its power goes."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        script: Script,
+        model: Model,
+        bucket: Bucket,
+        now: Callable[[], float],
+        new_id: Callable[[], str],
+        executions: Executions,
+        role_id: str,
+    ) -> None:
+        self.instance, self.script = instance, script
+        self.box = work.mailbox(role_id, instance.id)
+        self.order: WorkOrder | None = None
+        self.order_at = 0.0
+        self.result: Result | None = None
+        self.result_at = float("inf")
+        self.notice: Notice | None = None
+        self.silent = False
+        #: Chunks that the bucket acknowledged, by stream.
+        self.acknowledged: dict[str, list[tuple[int, bytes]]] = {}
+        #: When the first and the last report was acknowledged.
+        self.heard_at: float | None = None
+        self.last_heard_at = 0.0
+        self.told_to_stop = False
+        self._model, self._bucket, self._now, self._new_id = model, bucket, now, new_id
+        self._executions = executions
+        self._fuse_at = instance.launch_time + BOOT_FUSE
+        self._process, self._sequence = new_id(), 0
+        self._spans: dict[str, Span] = {}
+        self._produced = 0
+        self._life = self._live()
+        booted = now()
+        self._mishaps = sorted(
+            (booted + at, name)
+            for name, at in (("silent", script.silent_at), ("off", script.off_at), ("restart", script.restart_at))
+            if at is not None
+        )
+        self._wake = booted + script.boot
+
+    @property
+    def running(self) -> bool:
+        """Whether nobody has asked for its end."""
+        return self._model.history(self.instance.id)[-1].state is MachineState.RUNNING
+
+    @property
+    def due(self) -> float:
+        """When it acts next; for ever when it never will."""
+        fuse = self._fuse_at if self.script.fuse else float("inf")
+        mishap = self._mishaps[0][0] if self._mishaps else float("inf")
+        return min(fuse, mishap, float("inf") if self.silent else self._wake)
+
+    def act(self) -> None:
+        now = self._now()
+        if self.script.fuse and now >= self._fuse_at:
+            self._power_off()
+        elif self._mishaps and now >= self._mishaps[0][0]:
+            getattr(self, f"_{self._mishaps.pop(0)[1]}")()
+        else:
+            try:
+                self._wake = now + next(self._life)
+            except StopIteration:
+                self._power_off()
+
+    def unplugged(self) -> None:
+        """Its power is gone, and whatever ran with it."""
+        self._executions.end(self.instance.id)
+
+    def noticed(self, at: float) -> None:
+        self.notice = Notice(at, self._now() + self.script.skew)
+        self._wake = min(self._wake, self._now() + 5.0)
+
+    def _power_off(self) -> None:
+        self.unplugged()
+        self.silent = True
+        self._fuse_at = float("inf")
+        self._mishaps.clear()
+        self._model.powered_off(self.instance.id, self._now())
+
+    _off = _power_off
+
+    def _silent(self) -> None:
+        self.silent = True
+
+    def _restart(self) -> None:
+        if self.result is None and not self.silent:
+            self._executions.end(self.instance.id)
+            self._process = self._new_id()
+            # The spool and the sequence are on disk.
+            self._life = self._live()
+            self._wake = self._now() + 2.0
+
+    # The bucket
+
+    def _try(self, deed: Callable[[], T]) -> Doing[T]:
+        while True:
+            try:
+                return deed()
+            except Retryable:
+                yield 3.0
+
+    def _put_once(self, key: str, message: object) -> Doing[bool]:
+        """Whether what is there now is ours, even if an answer was lost."""
+        data = work.encode(message)
+        if (yield from self._try(lambda: self._bucket.put(key, data, if_absent=True))):
+            return True
+        return (yield from self._try(lambda: self._bucket.get(key))) == data
+
+    def _report(self, step: Step, *, finished: bool = False) -> Doing[None]:
+        self._sequence += 1
+        shipped = {stream: sum(len(data) for _, data in chunks) for stream, chunks in self.acknowledged.items()}
+        report = Report(
+            self._sequence,
+            self._time(),
+            self._process,
+            step,
+            dict(self._spans),
+            {"output": self._produced},
+            shipped,
+            self.notice,
+            finished,
+        )
+        if self.script.mute:
+            return
+        key = work.report_key(self.box, self._sequence)
+        yield from self._try(lambda: self._bucket.put(key, work.encode(report)))
+        self.last_heard_at = self._now()
+        self.heard_at = self.heard_at or self._now()
+
+    def _write(self, stream: str, text: str) -> Doing[None]:
+        chunks = self.acknowledged.setdefault(stream, [])
+        offset = sum(len(data) for _, data in chunks)
+        data = text.encode()
+        if stream == "output":
+            self._produced = offset + len(data)
+        key = work.chunk_key(self.box, stream, offset)
+        yield from self._try(lambda: self._bucket.put(key, data))
+        chunks.append((offset, data))
+
+    def _time(self) -> float:
+        return self._now() + self.script.skew
+
+    # Its life
+
+    def _live(self) -> Doing[None]:
+        while self.order is None:
+            data = yield from self._try(lambda: self._bucket.get(work.work_key(self.box)))
+            if data is None:
+                yield 5.0
+            else:
+                self.order, self.order_at = work.decode(WorkOrder, data), self._now()
+        order = self.order
+        self._fuse_at = self.instance.launch_time + order.lifetime
+        self._spans[Step.BOOT.value] = Span(self.instance.launch_time + self.script.skew, self._time())
+        yield from self._write("system", f"attempt {order.attempt} of {order.run}\n")
+        yield from self._work(order)
+        if self.notice and self.notice.at < self.instance.launch_time + 3600:
+            # The cloud's own interruption costs nothing in the first hour.
+            yield max(0.0, self.notice.at + 180.0 - self._now())
+
+    def _work(self, order: WorkOrder) -> Doing[None]:
+        script = self.script
+        for step, seconds in ((Step.PULL, script.pull), (Step.SETUP, script.setup), (Step.COMMAND, script.command)):
+            if step is Step.COMMAND:
+                mine = Started(self._process, self._time())
+                if not (yield from self._put_once(work.started_key(self.box), mine)):
+                    yield from self._finish(step, Outcome.LOST, None, "started, no process found")
+                    return
+                self._executions.begin(order, self.instance.id)
+            ended = yield from self._spend(order, step, seconds)
+            if ended is not None:
+                yield from self._finish(step, *ended)
+                return
+        code = script.exit_code
+        outcome = Outcome.FAILED if code else Outcome.SUCCEEDED
+        yield from self._finish(Step.COMMAND, outcome, code, f"the command exited with {code}")
+
+    def _spend(self, order: WorkOrder, step: Step, seconds: float) -> Doing[tuple[Outcome, int | None, str] | None]:
+        """Let the step take its time; how it ended, unless it ended well."""
+        script, began, until = self.script, self._time(), self._now() + seconds
+        limit = {Step.PULL: order.pull_limit, Step.SETUP: order.setup_limit}.get(step, order.runtime_limit)
+        limit_at = self._now() + limit
+        code = 143 if step is Step.COMMAND else None
+        self._spans[step.value] = Span(began)
+        yield from self._report(step)
+        while (left := min(until, limit_at) - self._now()) > 0:
+            yield min(left, HEARTBEAT)
+            if self.notice:
+                well = step is Step.COMMAND and script.exit_on_notice == 0
+                self._end(step, began)
+                if well:
+                    return Outcome.SUCCEEDED, 0, "it saved itself before the notice's time"
+                return Outcome.INTERRUPTED, script.exit_on_notice if code else None, "the spot machine is taken away"
+            if stop := (yield from self._orders()):
+                self._end(step, began)
+                self.told_to_stop = True
+                return stop.outcome, code, stop.reason
+            if step is Step.COMMAND:
+                yield from self._write("output", f"{self._now():.0f}\n")
+            if until > self._now():
+                yield from self._report(step)
+        self._end(step, began)
+        if until > limit_at:
+            slow = Outcome.LOST if step is Step.PULL else Outcome.TIMED_OUT
+            return slow, code, f"{step} passed its limit"
+        if step is script.fails:
+            own = 3 if script.fails_as is Outcome.FAILED else None
+            return script.fails_as, own, f"{step} failed"
+        return None
+
+    def _end(self, step: Step, began: float) -> None:
+        self._spans[step.value] = Span(began, self._time())
+
+    def _orders(self) -> Doing[Stop | None]:
+        data = yield from self._try(lambda: self._bucket.get(work.orders_key(self.box)))
+        return work.decode(Orders, data).stop if data and not self.script.deaf else None
+
+    def _finish(self, step: Step, outcome: Outcome, code: int | None, reason: str) -> Doing[None]:
+        self._executions.end(self.instance.id)
+        assert self.order is not None
+        order = self.order
+        result = Result(
+            order.run,
+            order.attempt,
+            order.rank,
+            self._process,
+            outcome,
+            step,
+            code,
+            reason,
+            self._time(),
+            dict(self._spans),
+            {stream: _end_of(self.acknowledged.get(stream, [])) for stream in STREAMS},
+            self.notice,
+        )
+        if (yield from self._put_once(work.result_key(self.box), result)):
+            self.result, self.result_at = result, self._now()
+        yield from self._report(Step.LOGS, finished=True)
+
+
+def _end_of(chunks: list[tuple[int, bytes]]) -> StreamEnd:
+    data = b"".join(piece for _, piece in chunks)
+    sums = tuple(Chunk(offset, len(piece), hashlib.sha256(piece).hexdigest()) for offset, piece in chunks)
+    return StreamEnd(len(data), hashlib.sha256(data).hexdigest(), sums)

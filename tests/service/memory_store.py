@@ -1,0 +1,144 @@
+"""The store as plain dictionaries: what the simulated worlds run on, held to the contract suite of the real one."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import TypeVar, cast
+
+from provisioner.core.errors import Conflict, LeaseLost
+from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
+from provisioner.ports.ids import Ids
+from provisioner.ports.store import Lease, Live
+
+R = TypeVar("R", bound=Record)
+
+
+class MemoryStore:
+    """provisioner.ports.store.Store for one process; `changes` sees every write."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._id = ids.new()
+        self._records: dict[type[Record], dict[str, Record]] = {}
+        self._notes: dict[str, tuple[str, float]] = {}
+        self._lease: Lease | None = None
+        self._writes = 0
+        #: Holders that were killed: they lose the lease at once.
+        self.dead: set[str] = set()
+
+    def close(self) -> None:
+        pass
+
+    def id(self) -> str:
+        return self._id
+
+    def acquire(self, holder: str, kind: str, now: float, seconds: float) -> Lease | None:
+        held = self._lease
+        if held and held.holder not in ("", holder) and held.expires_at > now and held.holder not in self.dead:
+            return None
+        self._lease = Lease((held.epoch if held else 0) + 1, holder, kind, now + seconds)
+        return self._lease
+
+    def renew(self, lease: Lease, now: float, seconds: float) -> Lease:
+        self._prove(lease.epoch)
+        self._lease = replace(lease, expires_at=now + seconds)
+        return self._lease
+
+    def release(self, lease: Lease) -> None:
+        if self._lease and self._lease.epoch == lease.epoch:
+            self._lease = replace(self._lease, holder="", expires_at=0.0)
+
+    def lease(self) -> Lease | None:
+        held = self._lease
+        return None if held is None or not held.holder or held.holder in self.dead else held
+
+    def _prove(self, epoch: int) -> None:
+        if self._lease is None or self._lease.epoch != epoch or not self._lease.holder:
+            raise LeaseLost("another process has taken over the control plane")
+
+    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
+        if epoch is not None:
+            self._prove(epoch)
+        seen: dict[str, int] = {}
+        for item in records:
+            known = self._of(type(item)).get(item.id)
+            version = seen.get(item.id, known.version if known else 0)
+            if version != item.version or self._name_taken(item):
+                raise Conflict(f"{type(item).__name__} {item.id} was changed by another process")
+            seen[item.id] = item.version + 1
+        stored = tuple(replace(item, version=item.version + 1) for item in records)
+        for item in stored:
+            self._of(type(item))[item.id] = item
+        self._writes += 1
+        return stored
+
+    def _name_taken(self, item: Record) -> bool:
+        if not isinstance(item, Job) or item.deleted_at is not None:
+            return False
+        namesake = self.job(item.owner, item.name)
+        return namesake is not None and namesake.id != item.id
+
+    def _of(self, kind: type[R]) -> dict[str, R]:
+        return cast(dict[str, R], self._records.setdefault(cast(type[Record], kind), {}))
+
+    def _where(self, kind: type[R], fits: Callable[[R], bool]) -> tuple[R, ...]:
+        return tuple(each for each in self._of(kind).values() if fits(each))
+
+    def changes(self) -> int:
+        return self._writes
+
+    def live(self) -> Live:
+        runs = self._where(Run, lambda run: run.done_at is None)
+        unfinished = {run.id for run in runs}
+        return Live(
+            runs=tuple(sorted(runs, key=lambda run: run.created_at)),
+            nodes=self._where(Node, lambda node: node.run in unfinished),
+            launches=self._where(Launch, lambda launch: launch.closed_at is None),
+            machines=self._where(KnownMachine, lambda machine: machine.ended_at is None),
+            droughts=tuple(self._of(Drought).values()),
+            templates=tuple(self._of(TemplateHealth).values()),
+        )
+
+    def job(self, owner: str, name: str) -> Job | None:
+        found = self._where(Job, lambda job: (job.owner, job.name, job.deleted_at) == (owner, name, None))
+        return found[0] if found else None
+
+    def jobs(self) -> tuple[Job, ...]:
+        found = self._where(Job, lambda job: job.deleted_at is None)
+        return tuple(sorted(found, key=lambda job: (job.owner, job.name)))
+
+    def run(self, id: str) -> Run | None:
+        return self._of(Run).get(id)
+
+    def runs_like(self, prefix: str) -> tuple[Run, ...]:
+        return tuple(sorted(self._where(Run, lambda run: run.id.startswith(prefix)), key=lambda run: run.id)[:3])
+
+    def runs(self, *, job: str = "", owner: str = "", limit: int = 50) -> tuple[Run, ...]:
+        found = self._where(Run, lambda run: job in ("", run.job_name) and owner in ("", run.owner))
+        return tuple(sorted(found, key=lambda run: -run.created_at)[:limit])
+
+    def add_run(self, run: Run, since: float) -> Run:
+        def same(known: Run) -> bool:
+            return (known.job_id, known.idempotency_key) == (run.job_id, run.idempotency_key)
+
+        found = self._where(Run, lambda known: same(known) and known.created_at > since)
+        return found[0] if run.idempotency_key and found else self.save([run])[0]
+
+    def nodes(self, run: str) -> tuple[Node, ...]:
+        return tuple(
+            sorted(self._where(Node, lambda node: node.run == run), key=lambda node: (node.attempt, node.rank))
+        )
+
+    def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
+        return self._where(KnownMachine, lambda machine: machine.id in ids)
+
+    def launch(self, id: str) -> Launch | None:
+        return self._of(Launch).get(id)
+
+    def events(self, run: str) -> tuple[Event, ...]:
+        return tuple(sorted(self._where(Event, lambda event: event.run == run), key=lambda event: event.at))
+
+    def remembered(self, key: str) -> tuple[str, float] | None:
+        return self._notes.get(key)
+
+    def remember(self, key: str, value: str, now: float) -> None:
+        self._notes[key] = (value, now)
+        self._writes += 1

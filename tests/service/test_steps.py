@@ -1,0 +1,103 @@
+"""One run, spoiled at each of its steps in turn: it ends as if nothing had happened, only later."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from provisioner.core.record import Run
+from provisioner.core.work import Outcome
+from provisioner.rehearsal.conditions import Conditions, Interruption
+from provisioner.service.control import Service
+from tests.service.agents import Script
+from tests.service.trouble import At, Call, Fate, Fates, calm
+from tests.service.world import World
+
+#: A cloud in which every kind of wait takes its time.
+SLOW = Conditions(boot_delay=12, end_delay=15, lag=3)
+#: Where a fate can fall.
+PORTS = {
+    Fate.CRASH_BEFORE: {"store", "cloud", "bucket"},
+    Fate.CRASH_AFTER: {"store", "cloud", "bucket"},
+    Fate.HANG: {"store", "cloud", "bucket"},
+    Fate.LOSE: {"cloud", "bucket", "mailbox"},
+    Fate.REFUSE: {"cloud", "bucket", "mailbox"},
+    Fate.TWICE: {"cloud", "bucket", "mailbox"},
+}
+
+
+def one_run(fates: Fates = calm) -> tuple[World, list[Run]]:
+    """A world with one run that takes one machine, some log and a minute."""
+    world = World(SLOW, lambda _: Script(pull=20, setup=5, command=30), fates)
+    started: list[Run] = []
+    world.plan(0, lambda: started.append(world.start(start_script="true")))
+    return world, started
+
+
+def steps(ports: set[str]) -> Iterator[Call]:
+    """Every call of the whole run, in a world where nothing goes wrong."""
+    world, _ = one_run()
+    world.run()
+    return (call for call in world.calls if call.port in ports and call.method != "changes")
+
+
+@pytest.mark.parametrize("fate", PORTS)
+def test_a_run_survives_trouble_at_every_step(fate: Fate) -> None:
+    """Whichever call meets it: the same outcome, one execution of the command, one machine, the whole log."""
+    tried = 0
+    for step in steps(PORTS[fate]):
+        world, started = one_run(At(fate, step.number))
+        try:
+            world.run()
+            world.check()
+            (run,) = map(world.store.run, [run.id for run in started])
+            assert run
+            assert run.verdict
+            assert (run.verdict.outcome, run.verdict.exit_code) == (Outcome.SUCCEEDED, 0)
+            assert world.executions.done == {(run.id, run.attempt, 0)}
+            assert len(world.agents) == 1
+        except BaseException as error:
+            error.add_note(f"{fate} at {step}\n{world.story()}")
+            raise
+        tried += 1
+    assert tried >= 30
+
+
+def test_every_pass_repeated_changes_nothing() -> None:
+    """At any time the world settles within a few passes; from then on a pass changes nothing at all."""
+    world, _ = one_run()
+    _, service = world.incarnate()
+    while not world.over():
+        _settle(world, service)
+        world.advance(2.0)
+    world.check()
+
+
+def test_every_pass_of_a_taken_machine_repeated_changes_nothing() -> None:
+    """The same when the cloud takes the machine and the run has a second attempt."""
+    conditions = Conditions(boot_delay=12, end_delay=15, interruptions=(Interruption(at=20, notice=20),))
+    world = World(conditions, lambda _: Script(pull=20, command=60))
+    world.plan(0, lambda: world.start(use_spot_instance=True))
+    _, service = world.incarnate()
+    while not world.over():
+        _settle(world, service)
+        world.advance(2.0)
+    world.check()
+    assert len(world.agents) == 2
+
+
+def _settle(world: World, service: Service) -> None:
+    """Passes without time in between, until one changes nothing; then two more, which must not either."""
+
+    def seen() -> tuple[object, ...]:
+        return world.store.changes(), dict(world.bucket.objects), [one.history for one in world.model.every()]
+
+    for _ in range(6):
+        before = seen()
+        assert not service.step()
+        if seen() == before:
+            break
+    else:
+        raise AssertionError(f"no end of changes\n{world.story()}")
+    for _ in range(2):
+        assert not service.step()
+        assert seen() == before, world.story()

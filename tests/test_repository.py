@@ -1,0 +1,140 @@
+"""The rules of this repository that no other tool holds."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "provisioner").rglob("*.py"))
+TOP_LEVEL = {"README.md", "config", "images", "provisioner", "pyproject.toml", "scripts", "tests"}
+
+#: Where time, chance and concurrency may come from: elsewhere they are arguments.
+IMPURE = ("provisioner/adapters/", "provisioner/agent/", "provisioner/rehearsal/")
+IMPURE_MODULES = {"asyncio", "concurrent", "multiprocessing", "random", "secrets", "threading", "uuid"}
+IMPURE_CALLS = {
+    "time.monotonic", "time.perf_counter", "time.sleep", "time.time", "time.time_ns",
+    "date.today", "datetime.now", "datetime.today", "datetime.utcnow",
+    "datetime.date.today", "datetime.datetime.now", "datetime.datetime.today", "datetime.datetime.utcnow",
+}  # fmt: skip
+
+#: The author's own computer, put together here so that this file passes too.
+FORBIDDEN = {
+    "a folder of one computer": re.compile(r"(?<![\w.>}\])*-])/" + r"(work|root|Users)/"),
+    "a package index": re.compile("index" + "[-_]url|find" + "[-_]links|trusted" + "[-_]host", re.IGNORECASE),
+}
+
+
+def _files() -> Iterator[Path]:
+    """Every file that is, or would be, under version control."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listing.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            yield ROOT / name
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Every module that is imported, and everything that is imported from one, by its full name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _within(name: str, *modules: str) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def test_the_top_level_is_as_the_design_lists_it() -> None:
+    """Nothing lies about at the top but what belongs there, and dotfiles."""
+    top = {path.relative_to(ROOT).parts[0] for path in _files()}
+    assert {name for name in top if not name.startswith(".")} <= TOP_LEVEL
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_file_names_the_computer_it_was_written_on(what: str) -> None:
+    """The repository means the same on every computer."""
+    found = []
+    for path in _files():
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            if FORBIDDEN[what].search(line):
+                found.append(f"{_name(path)}:{number}: {line.strip():.100}")
+    assert not found
+
+
+def test_constraints_are_exact_versions_and_nothing_else() -> None:
+    """An installation is the same everywhere, and tells nothing of where it was first made."""
+    lines = (ROOT / "config/constraints.txt").read_text().splitlines()
+    wrong = [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+|#.*", line)]
+    assert not wrong
+    assert not [line for line in lines if line.startswith("provisioner==")]
+
+
+def test_packages_are_empty_at_their_door() -> None:
+    """Importing a module runs that module; only the root offers anything, and lazily."""
+    full = [_name(path) for path in SOURCES if path.name == "__init__.py" and path.read_text().strip()]
+    assert full in ([], ["provisioner/__init__.py"])
+
+
+def test_modules_are_named_for_what_is_in_them() -> None:
+    """No module is a drawer for the rest."""
+    drawers = {"base", "common", "helper", "helpers", "manager", "misc", "util", "utils"}
+    assert not [_name(path) for path in SOURCES if path.stem in drawers]
+
+
+def test_types_are_not_imported_in_another_way_than_values() -> None:
+    """What the type checker sees is what is imported, so the import contracts see it too."""
+    assert not [_name(path) for path in SOURCES if "TYPE" + "_CHECKING" in path.read_text()]
+
+
+def test_time_chance_and_threads_come_from_outside() -> None:
+    """Core, ports, service and faces can run in virtual time, and twice alike."""
+    found = []
+    for path in SOURCES:
+        if _name(path).startswith(IMPURE):
+            continue
+        tree = ast.parse(path.read_text())
+        found += [f"{_name(path)}: imports {name}" for name in _imports(tree) if _within(name, *IMPURE_MODULES)]
+        used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)} | set(_imports(tree))
+        found += [f"{_name(path)}: {name}" for name in sorted(used & IMPURE_CALLS)]
+    assert not found
+
+
+def test_the_agent_ships_with_nothing_but_boto() -> None:
+    """What the agent imports is in its archive or in every Python."""
+    protocol = ("provisioner.core.errors", "provisioner.core.work")
+    alone = (*sys.stdlib_module_names, *protocol)
+    found = []
+    for path in [path for path in SOURCES if _name(path).startswith("provisioner/agent/")]:
+        allowed = (*alone, "boto3", "botocore", "provisioner.agent")
+        names = _imports(ast.parse(path.read_text()))
+        found += [f"{_name(path)}: {name}" for name in names if not _within(name, *allowed)]
+    for module in protocol:
+        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+        found += [f"{module}: {name}" for name in _imports(tree) if not _within(name, *alone)]
+    assert not found
+
+
+def test_every_test_says_what_it_promises() -> None:
+    """A test's docstring is the promise it keeps."""
+    silent = [
+        f"{_name(path)}: {node.name}"
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and not ast.get_docstring(node)
+    ]
+    assert not silent
