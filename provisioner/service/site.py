@@ -69,9 +69,7 @@ class Sites:
         known = self._catalogs.get(key) or self._stored(key)
         if known is None or now > known.at + CATALOG_TTL:
             known = self._installation.cloud.catalog(types)
-            flat = {
-                f"{offer.market}/{offer.instance_type}/{offer.zone}": price for offer, price in known.prices.items()
-            }
+            flat = {_words(offer): price for offer, price in known.prices.items()}
             text = encode(_Remembered(replace(known, prices={}), flat)).decode()
             self._installation.store.remember(_name(key), text, now)
         self._catalogs[key] = known

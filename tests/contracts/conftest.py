@@ -19,7 +19,7 @@ REGION = "us-east-1"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def key() -> Iterator[None]:
+def access_key() -> Iterator[None]:
     """For as long as one module's tests: other folders' tests have keys of their own, or none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")

@@ -76,7 +76,7 @@ def test_ctrl_c_detaches_at_every_phase(whole: Rig, tmp_path: Path) -> None:
         ),
         Interrupted("running", State.RUNNING, f"read x <{go}; echo done"),
     ]
-    whole.double.faults.add(Rule(Effect.DELAY, action="CreateFleet", seconds=1.5))
+    whole.double.faults.add(Rule(Effect.DELAY, action="CreateFleet", seconds=3.0))
     ids: dict[str, str] = {}
     with ExitStack() as stack:
         started: dict[str, list[Command]] = {}

@@ -104,7 +104,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
         # A server that takes the connection and never says a word.
         socket.create_server(("127.0.0.1", 0)) as mute,
     ):
-        whole.double.faults.add(Rule(Effect.DELAY, action="CreateFleet", seconds=1.5))
+        whole.double.faults.add(Rule(Effect.DELAY, action="CreateFleet", seconds=3.0))
         daemons.start(whole.settings)
         waiting: list[tuple[Row, Run]] = []
         for row in ROWS:
