@@ -71,8 +71,12 @@ class Logs:
         os.mkfifo(go)
         held = os.open(go, os.O_RDWR)
         steady = f"for i in $(seq 40); do echo line $i; [ $i = 20 ] && read x <{go}; sleep 0.1; done; printf 'no end'"
-        suicide = 'test "$PROVISION_ATTEMPT" = 2 && exec echo alive; printf 1234; sleep 3; printf 5678; '
-        suicide += 'pkill -9 -f "[m]achine.json|[p]rovision/agent"; sleep 60'
+        # Its agent dies when the bucket has the first bytes, and never sees the last ones.
+        fatal = folder / "fatal"
+        os.mkfifo(fatal)
+        agent = '-f "[m]achine.json|[p]rovision/agent"'
+        suicide = f'test "$PROVISION_ATTEMPT" = 2 && exec echo alive; printf 1234; read x <{fatal}; '
+        suicide += f"pkill -STOP {agent}; printf 5678; pkill -KILL {agent}; sleep 60"
         self.started = {
             "big": whole.start(COUNT, name="big"),
             "binary": whole.start(f"cat {folder}/binary; printf '\\303'; sleep 1.5; printf '\\251'", name="binary"),
@@ -97,6 +101,8 @@ class Logs:
                 os.write(held, b"go\n")
         os.close(held)
         whole.double.faults.clear()
+        whole.until(lambda: whole.log(self.started["killed"]) == b"1234")
+        fatal.write_text("go\n")
         self.runs = dict(zip(self.started, whole.done(*self.started.values()), strict=True))
         self.memory = self.peak.stop()
 
