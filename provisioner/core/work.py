@@ -61,9 +61,50 @@ class Engine(str, Enum):
     __str__ = str.__str__
 
 
+class Attachment(str, Enum):
+    """How a job finds a secret."""
+
+    VARIABLE = "environment_variable"
+    FILE = "file"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A value that the machine reads with its own role: it is never in a work order."""
+
+    #: `ssm:/path` of a parameter, or `secretsmanager:id#key`, a key of a secret's JSON; without `#key` all of it.
+    name: str
+    attachment: Attachment
+    #: The variable's name, or the file's path; a relative one is below HOME.
+    location: str
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A file that is there when the job starts."""
+
+    #: Below HOME.
+    path: str
+    content: str
+    #: In octal digits.
+    mode: str = "0644"
+
+
+@dataclass(frozen=True)
+class Packages:
+    """What is installed before the start script; each is what follows its tool's `install`."""
+
+    apt: tuple[str, ...] = ()
+    pip: tuple[str, ...] = ()
+    #: The content of a requirements.txt.
+    requirements: str = ""
+
+
 @dataclass(frozen=True)
 class Repository:
-    """A public git repository and the absolute folder it is checked out as."""
+    """A git repository and the absolute folder it is checked out as."""
 
     url: str
     path: str
@@ -71,6 +112,8 @@ class Repository:
     reference: str = ""
     #: `branch`, `tag` or `commit`.
     reference_type: str = "branch"
+    #: The name of a secret, as in Secret: an SSH key or a token; empty for a public one.
+    credential: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +147,17 @@ class WorkOrder:
     heartbeat_interval: float = 10.0
     #: Log bytes that may wait on the machine's disk; when it is full the job waits.
     spool_limit: int = 2 << 30
+    secrets: tuple[Secret, ...] = ()
+    config_files: tuple[ConfigFile, ...] = ()
+    packages: Packages = Packages()
+    #: The name of a secret that holds `user:password` or {"username", "password"}; empty for a public image.
+    registry_credential: str = ""
+    #: The hosts that git over SSH may trust, as lines of known_hosts (sshd(8)).
+    known_hosts: str = ""
+    #: None is half of the machine's memory.
+    shm_size: int | None = None
+    #: Where the run keeps its state across attempts, an s3:// URL that ends in a slash; empty for nowhere.
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +210,8 @@ class Report:
     produced: Mapping[str, int] = field(default_factory=dict)
     shipped: Mapping[str, int] = field(default_factory=dict)
     notice: Notice | None = None
+    #: When the cloud recommended to move elsewhere (EC2 User Guide, "Rebalance recommendations").
+    rebalance_at: float | None = None
     #: The result is in the mailbox.
     finished: bool = False
 
