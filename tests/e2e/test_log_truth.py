@@ -1,0 +1,62 @@
+"""Much log from many jobs at once, through a bucket in every bad mood: the archive holds what was printed."""
+
+import hashlib
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from provisioner.core.record import Run
+from provisioner.core.work import Outcome
+from provisioner.ports.control import LogPiece
+from provisioner.rehearsal.faults import Effect, Rule, When
+from tests.e2e.rig import Rig, rig
+
+JOBS = 20
+BYTES = 50_000_000
+#: In seconds.
+REFUSAL = 60.0
+
+
+def printing(job: int) -> str:
+    """Shell that prints text of which no two pieces are alike, in this job or another."""
+    return f"seq -f 'job {job} line %.0f' 1000000000 | head -c {BYTES}"
+
+
+def digest_of(whole: Rig, run: Run) -> str:
+    """Of the archived output; a gap would be told by something that is no LogPiece."""
+    found = hashlib.sha256()
+    for piece in whole.service.log(run.id, ["output"]):
+        assert isinstance(piece, LogPiece)
+        found.update(piece.data)
+    return found.hexdigest()
+
+
+@pytest.mark.load
+def test_the_archive_is_what_was_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While S3 is slow, loses answers, and refuses for a minute, no byte is lost, doubled or changed."""
+    with rig(tmp_path, monkeypatch) as whole:
+        rule = partial(Rule, service="s3", action="PutObject", principal="machine", resource="*/log/*")
+        faults = whole.double.faults
+        faults.add(rule(Effect.RESET, When.AFTER, skip=20, times=30))
+        faults.add(rule(Effect.ERROR, When.AFTER, skip=20, times=30))
+        faults.add(rule(Effect.DELAY, seconds=2.0))
+        runs = [whole.start(printing(job), name=f"job-{job}") for job in range(JOBS)]
+
+        def chunks() -> int:
+            return sum(call.principal != "control" for call in whole.double.calls.of("s3", "PutObject"))
+
+        whole.until(lambda: chunks() > 10 * JOBS)
+        faults.clear()
+        faults.add(rule(Effect.ERROR, code="SlowDown", status=503))
+        over = whole.service.now() + REFUSAL
+        whole.until(lambda: whole.service.now() > over)
+        faults.clear()
+        done = whole.done(*runs)
+        assert [run.verdict and run.verdict.outcome for run in done] == [Outcome.SUCCEEDED] * JOBS
+        assert all(run.attempt == 1 for run in done)
+        for job, run in enumerate(done):
+            wanted = subprocess.run(f"{printing(job)} | sha256sum", shell=True, capture_output=True, check=True)
+            assert digest_of(whole, run) == wanted.stdout.decode().split()[0]
+        assert whole.double.alive() == []
