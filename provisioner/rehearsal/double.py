@@ -24,6 +24,13 @@ from provisioner.rehearsal.rights import Rights
 from provisioner.rehearsal.scenario import Scenario
 from provisioner.rehearsal.server import Server
 
+#: The policies as an installed wheel has them, and as a checkout has them.
+POLICIES = next(
+    folder
+    for folder in (Path(__file__).parents[1] / "iam", Path(__file__).parents[2] / "config" / "iam")
+    if folder.is_dir()
+)
+
 #: Moto keeps its account in the process.
 _one_a_process = threading.Lock()
 
@@ -45,7 +52,7 @@ class Double:
         region: str = "us-east-1",
         bucket: str = "provision-rehearsal",
         prefix: str = "",
-        policies: Path = Path(__file__).parents[2] / "config" / "iam",
+        policies: Path = POLICIES,
     ) -> None:
         """`policies` is the folder of control.json and machine.json; `prefix` ends in `/` or is empty."""
         self._host = host
