@@ -66,6 +66,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=1.0, help="runs a second")
     options = parser.parse_args()
+    # As Ctrl-C does: the daemon and the folder go as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit("stopped"))
     host = ScriptedHost((Script(command=2.0, output=2000),))
     with tempfile.TemporaryDirectory(prefix="provision-soak.") as name, Double(_scenario(), host) as double:
         folder = Path(name)
