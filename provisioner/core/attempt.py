@@ -80,6 +80,9 @@ def _presumptions(run: Run, node: Node, machine: KnownMachine, limits: Limits, d
     if machine.impaired_at is not None and is_silent(node, machine.impaired_at):
         reason = "the machine fell silent, and its status checks fail"
         found.append(silent(machine.impaired_at, Outcome.LOST, reason))
+    if limits.silence is not None and node.reported_at is not None:
+        reason = f"the machine said nothing for {limits.silence:.0f} s, its limits.silence"
+        found.append(silent(node.reported_at + limits.silence, Outcome.LOST, reason))
     if node.report is None:
         reason = f"the machine did not report within {limits.boot:.0f} s of its launch (no route to S3?)"
         found.append(silent(born + limits.boot, Outcome.LOST, reason))

@@ -105,8 +105,18 @@ class Mailboxes:
         """Put the node's work order, once: the node is bound, so a second one could only be the same."""
         installation = self._installation
         recipe = Recipe.load(run.recipe)
-        engine = installation.policy.engine
-        order = encode(work_order(run, recipe, attempt=node.attempt, rank=node.rank, gpus=gpus, engine=engine))
+        policy = installation.policy
+        order = encode(
+            work_order(
+                run,
+                recipe,
+                attempt=node.attempt,
+                rank=node.rank,
+                gpus=gpus,
+                engine=policy.engine,
+                terms=policy.terms,
+            )
+        )
         key, now = work_key(node.box), installation.clock.now()
         if not installation.bucket.put(key, order, if_absent=True) and installation.bucket.get(key) != order:
             verdict = Verdict(Outcome.LOST, "its mailbox holds another work order", now)

@@ -146,6 +146,18 @@ def test_what_is_presumed_without_a_result(
     assert presumed.verdict.reason
 
 
+def test_silence_is_given_up_when_the_recipe_says_so() -> None:
+    """And not before; nor while it is we who cannot hear; nor for a machine that never spoke."""
+    limits = LIMITS.model_copy(update={"silence": 200.0})
+    spoke = node(report=report(Step.COMMAND), reported_at=NOW)
+    presumed = attempt.presume(at_work(), spoke, machine(), limits)
+    assert (presumed.at, presumed.verdict.outcome) == (NOW + 200, Outcome.LOST)
+    assert "limits.silence" in presumed.verdict.reason
+    assert attempt.presume(at_work(), spoke, machine(), limits, NOW + 500).at == NOW + 500 + HEARING
+    assert attempt.presume(at_work(), node(), machine(), limits).at == NOW + limits.boot
+    assert recipe(limits={"silence": "3m"}).spec.limits.silence == attempt.SILENT
+
+
 def test_a_life_is_counted_from_its_launch_time() -> None:
     """A machine that was bound late is not thereby younger."""
     born = machine(bound_at=NOW + 100, launch_time=NOW)
