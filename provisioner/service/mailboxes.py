@@ -19,6 +19,7 @@ from provisioner.core.work import (
     encode,
     orders_key,
     result_key,
+    started_key,
     work_key,
 )
 from provisioner.ports.store import Live
@@ -97,7 +98,9 @@ class Mailboxes:
         if result:
             installation.store.save([replace(node, result=result)], epoch=epoch)
         else:
-            installation.store.save([replace(node, result_sought_at=installation.clock.now())], epoch=epoch)
+            started = node.started or installation.bucket.get(started_key(node.box)) is not None
+            sought = replace(node, result_sought_at=installation.clock.now(), started=started)
+            installation.store.save([sought], epoch=epoch)
 
     # Out
 

@@ -44,6 +44,20 @@ def test_a_failure_uses_up_retries() -> None:
     assert attempt.follow(run, verdict(Outcome.FAILED, 1), 2, True, NOW).ended_at == NOW
 
 
+def test_only_the_named_exit_codes_are_tried_again() -> None:
+    """After the pause that the recipe asks for; any other code fails at once, and says why."""
+    retry = recipe(retry={"on": [75, 137], "backoff": "5m"}).spec.retry
+    again = attempt.follow(at_work(), verdict(Outcome.FAILED, 137), 2, True, NOW, retry)
+    assert (again.ended_at, again.retries_used, again.next_try_at) == (None, 1, NOW + 300)
+    for code in (1, None):
+        over = attempt.follow(at_work(), verdict(Outcome.FAILED, code), 2, True, NOW, retry)
+        assert (over.ended_at, over.retries_used) == (NOW, 0)
+        assert over.verdict
+        assert over.verdict.reason == "why; retry.on has only 75, 137"
+    lost = attempt.follow(at_work(), verdict(Outcome.LOST), 2, True, NOW, retry)
+    assert (lost.ended_at, lost.next_try_at) == (None, NOW)
+
+
 @pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.INTERRUPTED])
 @pytest.mark.parametrize(("started", "cap"), [(False, LOST_BEFORE_START), (True, LOST_AFTER_START)])
 def test_what_infrastructure_ends_costs_no_retry_and_is_capped(outcome: Outcome, started: bool, cap: int) -> None:
