@@ -8,7 +8,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from provisioner.core import knownhosts
 from provisioner.core.errors import Invalid
+from provisioner.core.field import SecretName
+from provisioner.core.terms import Terms
 
 #: AWS's own image with driver and container toolkit (Deep Learning AMI guide, "Base GPU AMI").
 DEFAULT_IMAGE = "ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
@@ -29,6 +32,22 @@ class Rehearsal(_Part):
     busy_interval: float = 0.3
     idle_interval: float = 60.0
     reaper_grace: float = 900.0
+
+
+class Git(_Part):
+    """How jobs read private repositories."""
+
+    #: The name of a secret, as in a recipe: an SSH key or a token, for recipes that name none.
+    credential: SecretName | None = None
+    #: Lines of known_hosts for hosts other than github.com, gitlab.com and bitbucket.org.
+    known_hosts: tuple[Annotated[str, Field(pattern=f"^{knownhosts.LINE}$")], ...] = ()
+
+
+class Registry(_Part):
+    """How jobs pull private images."""
+
+    #: The name of a secret with `user:password`, for recipes that name none.
+    credential: SecretName | None = None
 
 
 class Settings(_Part):
@@ -54,7 +73,21 @@ class Settings(_Part):
     store: Path | None = None
     #: Whose jobs these are where a recipe names no owner.
     owner: str = ""
+    git: Git = Git()
+    registry: Registry = Registry()
+    #: Where runs with `checkpoint: true` keep their state, each in a folder of its own.
+    checkpoint_url: Annotated[str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+(/[^\s?#]*)?)?$")] = ""
     rehearsal: Rehearsal | None = None
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(
+            git_credential=self.git.credential or "",
+            known_hosts=self.git.known_hosts,
+            registry_credential=self.registry.credential or "",
+            checkpoint_url=self.checkpoint_url and self.checkpoint_url.rstrip("/") + "/",
+            subnets=self.subnets,
+        )
 
     @property
     def store_path(self) -> Path:

@@ -67,6 +67,7 @@ def installed(settings: Settings) -> Installation:
         engine=Engine(rehearsal.engine) if rehearsal else Engine.CONTAINER,
         boot_fuse=rehearsal.boot_fuse if rehearsal else BOOT_FUSE,
         reaper_grace=rehearsal.reaper_grace if rehearsal else REAPER_GRACE,
+        terms=settings.terms,
     )
     endpoint = rehearsal.endpoint if rehearsal else None
     return Installation(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from provisioner.core import attempt
 from provisioner.core.launch import ENDING
-from provisioner.core.recipe import Limits, Recipe
+from provisioner.core.recipe import Limits, Recipe, Retry
 from provisioner.core.record import Held, Node, Run, Verdict
 from provisioner.core.run import State, transition
 from provisioner.core.work import Orders, Outcome, Step
@@ -31,21 +31,26 @@ def advance(run: Run, held: Sequence[Held], recipe: Recipe | None, now: float, d
     when reports last could not be read.
     """
     current = next((each for each in held if each.node.attempt == run.attempt), None)
-    limits, retries = (recipe.spec.limits, recipe.spec.retries) if recipe else (Limits(), 0)
+    limits, retries, retry = (
+        (recipe.spec.limits, recipe.spec.retries, recipe.spec.retry) if recipe else (Limits(), 0, Retry())
+    )
     match run.state:
         case State.QUEUED:
-            return Advance(_queued(run, limits, now))
+            return Advance(_queued(run, limits, retry, now))
         case State.BOOTING | State.PREPARING | State.RUNNING if current:
             presumed = attempt.presume(run, current.node, current.machine, limits, deaf_at)
-            return _at_work(run, current.node, presumed, retries, now)
+            return _at_work(run, current.node, presumed, retries, retry, now)
         case State.STOPPING:
-            return Advance(_stopping(run, held, now))
+            return _stopping(run, held, retry, now)
         case _:
             return Advance(run)
 
 
-def _queued(run: Run, limits: Limits, now: float) -> Run:
+def _queued(run: Run, limits: Limits, retry: Retry, now: float) -> Run:
     since = run.verdict.at if run.verdict else run.created_at
+    if run.verdict and run.verdict.outcome is Outcome.FAILED:
+        # The pause that the recipe asks for is no waiting for a machine.
+        since += retry.backoff
     if run.stop:
         return _end(run, Verdict(run.stop.outcome, run.stop.reason, now), now)
     if limits.queue_time is not None and now >= since + limits.queue_time:
@@ -65,7 +70,7 @@ def refuse(run: Run, reason: str, now: float) -> Run:
     return _end(run, Verdict(Outcome.REFUSED, reason, now), now)
 
 
-def _at_work(run: Run, node: Node, presumed: attempt.Presumption, retries: int, now: float) -> Advance:
+def _at_work(run: Run, node: Node, presumed: attempt.Presumption, retries: int, retry: Retry, now: float) -> Advance:
     if node.result:
         verdict = attempt.of_result(node.result)
     else:
@@ -78,7 +83,7 @@ def _at_work(run: Run, node: Node, presumed: attempt.Presumption, retries: int, 
     started = bool(node.report and Step.COMMAND in node.report.spans) or bool(
         node.result and Step.COMMAND in node.result.spans
     )
-    run = attempt.follow(run, verdict, retries, started, now)
+    run = attempt.follow(run, verdict, retries, started, now, retry)
     return Advance(
         replace(run, state=transition(run.state, State.STOPPING)),
         replace(node, verdict=verdict),
@@ -93,16 +98,35 @@ def _progressed(run: Run, node: Node) -> Run:
     return run if run.state is State.RUNNING else replace(run, state=transition(run.state, state))
 
 
-def _stopping(run: Run, held: Sequence[Held], now: float) -> Run:
+def _stopping(run: Run, held: Sequence[Held], retry: Retry, now: float) -> Advance:
     if run.ended_at is None:
         if run.stop:
-            return replace(run, verdict=Verdict(run.stop.outcome, run.stop.reason, now), ended_at=now)
+            return Advance(replace(run, verdict=Verdict(run.stop.outcome, run.stop.reason, now), ended_at=now))
         if all(attempt.may_execute_again(each.node, each.machine) for each in held):
-            return replace(run, state=transition(run.state, State.QUEUED))
-        return run
+            return _once_more(run, held, retry, now)
+        return Advance(run)
     if run.certain_at is None and all(_certain(each, now) for each in held):
-        return replace(run, certain_at=now)
-    return run
+        return Advance(replace(run, certain_at=now))
+    return Advance(run)
+
+
+def _once_more(run: Run, held: Sequence[Held], retry: Retry, now: float) -> Advance:
+    """The next attempt, now that the old machines cannot execute; unless its command must not begin twice."""
+    verdict = run.verdict
+    if verdict and verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED) and retry.rerun == "before_start":
+        last = [each for each in held if each.node.attempt == run.attempt]
+        if any(attempt.may_have_begun(each.node) for each in last):
+            reason = f"{verdict.reason}; its command had begun, and retry.rerun is before_start"
+            return Advance(replace(run, verdict=replace(verdict, reason=reason), ended_at=now))
+        # What a machine did in its last moments is in its mailbox alone.
+        if any(each.node.result is None and not _heard_out(each) for each in last):
+            return Advance(run, seek_result=True)
+    return Advance(replace(run, state=transition(run.state, State.QUEUED)))
+
+
+def _heard_out(held: Held) -> bool:
+    sought, ended = held.node.result_sought_at, held.machine.ended_at
+    return sought is not None and ended is not None and sought >= ended
 
 
 def _certain(held: Held, now: float) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from provisioner.core.launch import Ending
-from provisioner.core.recipe import Limits
+from provisioner.core.recipe import Limits, Retry
 from provisioner.core.record import KnownMachine, Node, Run, Verdict
 from provisioner.core.work import Outcome, Result, Step
 
@@ -25,6 +25,7 @@ FEWEST, SHARE = 5, 0.2
 HEARING = 60.0
 #: Waits between infrastructure attempts, in seconds; the last one repeats.
 BACKOFF = (0.0, 5.0, 15.0, 60.0)
+_ANY_FAILURE = Retry()
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ def _presumptions(run: Run, node: Node, machine: KnownMachine, limits: Limits, d
     if machine.impaired_at is not None and is_silent(node, machine.impaired_at):
         reason = "the machine fell silent, and its status checks fail"
         found.append(silent(machine.impaired_at, Outcome.LOST, reason))
+    if limits.silence is not None and node.reported_at is not None:
+        reason = f"the machine said nothing for {limits.silence:.0f} s, its limits.silence"
+        found.append(silent(node.reported_at + limits.silence, Outcome.LOST, reason))
     if node.report is None:
         reason = f"the machine did not report within {limits.boot:.0f} s of its launch (no route to S3?)"
         found.append(silent(born + limits.boot, Outcome.LOST, reason))
@@ -117,7 +121,7 @@ def _of_ended(run: Run, node: Node, machine: KnownMachine, at: float, step: Step
     return Presumption(at, Verdict(outcome, reason, at, step=step))
 
 
-def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float) -> Run:
+def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float, retry: Retry = _ANY_FAILURE) -> Run:
     """The run after its attempt's verdict: final (`ended_at` set), or with the time of the next try."""
     if run.stop and verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED):
         # There would have been a next attempt: it is the stop that ends the run.
@@ -133,7 +137,10 @@ def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float) 
     if verdict.outcome is Outcome.FAILED:
         if run.retries_used >= retries:
             return replace(run, ended_at=now)
-        return replace(run, retries_used=run.retries_used + 1, next_try_at=now)
+        if retry.on and verdict.exit_code not in retry.on:
+            reason = f"{verdict.reason}; retry.on has only {', '.join(map(str, retry.on))}"
+            return replace(run, verdict=replace(verdict, reason=reason), ended_at=now)
+        return replace(run, retries_used=run.retries_used + 1, next_try_at=now + retry.backoff)
     if run.ever_started:
         run = replace(run, lost_after_start=run.lost_after_start + 1)
         spent, cap = run.lost_after_start, LOST_AFTER_START
@@ -150,6 +157,13 @@ def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float) 
 def may_execute_again(node: Node, machine: KnownMachine) -> bool:
     """Whether the old attempt's command surely executes no more: a result, or a machine known to be gone."""
     return node.result is not None or machine.ended_at is not None
+
+
+def may_have_begun(node: Node) -> bool:
+    """Whether the attempt's command began, or may have: for those who must not do it twice."""
+    spans = {**(node.report.spans if node.report else {}), **(node.result.spans if node.result else {})}
+    at_command = node.result is not None and node.result.step in (Step.COMMAND, Step.LOGS)
+    return node.started or at_command or Step.COMMAND in spans
 
 
 def held_until(node: Node, machine: KnownMachine) -> float:

@@ -7,15 +7,23 @@ scalars too where their text would do.
 import json
 import posixpath
 import re
+import zoneinfo
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+)
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_after_validator_function, no_info_before_validator_function
 
-from provisioner.core import duration
+from provisioner.core import duration, size
 
 #: Bytes of one string that Linux hands to a new process (MAX_ARG_STRLEN of execve(2)), less the final NUL.
 LONGEST_ARGUMENT = (128 << 10) - 1
@@ -27,13 +35,21 @@ _YES = tuple(writing for word in ("true", "yes", "on") for writing in (word, wor
 NO = tuple(writing for word in ("false", "no", "off") for writing in (word, word.title(), word.upper()))
 
 
+class Part(BaseModel):
+    """A group of fields: it takes no others, and does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
 @dataclass(frozen=True, eq=False)
 class Kind:
     """What a field takes beyond its type: `check` returns the value, or raises ValueError with what is right."""
 
     check: Callable[[Any], Any]
     #: The JSON Schema; empty: that of the type.
-    schema: dict[str, Any]
+    schema: dict[str, Any] = field(default_factory=dict)
+    #: What fits as well.
+    also: tuple[dict[str, Any], ...] = ()
     #: The check sees the value as it was written, rather than as its type made it.
     first: bool = False
 
@@ -42,7 +58,8 @@ class Kind:
         return wrap(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return self.schema or handler(schema)
+        own = self.schema or handler(schema)
+        return {"anyOf": [own, *self.also]} if self.also else own
 
 
 def matching(pattern: str, right: str) -> Kind:
@@ -65,6 +82,11 @@ def later(reason: str, *harmless: Any) -> Kind:
             raise ValueError(f"not in this version: {reason}")
 
     return Kind(check, {"enum": accepted, "description": f"Not in this version: {reason}"}, first=True)
+
+
+def or_nothing(empty: Any) -> Kind:
+    """A field that may be written as null, which means `empty`."""
+    return Kind(lambda value: empty if value is None else value, also=({"type": "null"},), first=True)
 
 
 #: What another server filled in, and what comes back with the recipe that it gave.
@@ -152,18 +174,53 @@ def _absolute(path: str) -> str:
 
 def repository_name(url: str) -> str:
     """The folder that git itself would clone `url` into."""
-    return posixpath.basename(re.split("[?#]", url)[0].rstrip("/").removesuffix("/.git")).removesuffix(".git")
+    path = re.split("[?#]", url)[0].rstrip("/").removesuffix("/.git")
+    return re.split("[/:]", path)[-1].removesuffix(".git")
+
+
+def is_ssh(url: str) -> bool:
+    return bool(re.match(r"ssh://|[^/]+@[^/]+:", url))
 
 
 def _repository_url(text: str) -> str:
-    if re.match(r"(git\+)?ssh(\+git)?://|(?![a-z+]+://)[^/\s]+:", text):
-        raise ValueError("private repositories come later; here a public http(s), git or file URL is right")
-    if not re.fullmatch(r"(https?|git)://[^/\s]+/\S+|file:///\S+", text) or not text.isprintable():
-        raise ValueError("write a public http(s), git or file URL")
-    if "@" in text.split("/")[2]:
-        raise ValueError("a recipe holds no credentials; private repositories come later")
+    # No user and no host begins with a hyphen: ssh would take it for an option.
+    user, host, path = r"[A-Za-z0-9_][A-Za-z0-9._-]*", r"[A-Za-z0-9][A-Za-z0-9.-]*", r"[^\s-]\S*"
+    plain = re.fullmatch(r"(https?|git)://[^/\s]+/\S+|file:///\S+", text)
+    ssh = re.fullmatch(rf"ssh://({user}@)?{host}(:[0-9]{{1,5}})?/{path}|{user}@{host}:{path}", text)
+    if re.match(r"[a-z+]+://[^/]*@", text) and not ssh:
+        raise ValueError("a recipe holds no credentials; name a secret as git.credential")
+    if not (plain or ssh) or not text.isprintable():
+        raise ValueError("write an http(s), git, ssh or file URL, or git@host:path")
     if repository_name(text) in ("", ".", ".."):
         raise ValueError("the URL does not end in a repository's name")
+    return text
+
+
+def _relative(path: str) -> str:
+    if path.startswith(("/", "~")) or path == ".":
+        raise ValueError("write a path below HOME, without HOME itself")
+    return path
+
+
+def secret_location(text: str, *, variable: bool) -> str:
+    """The name of a variable, or the path of a file; raises ValueError."""
+    if variable:
+        if not re.fullmatch(_VARIABLE, text):
+            raise ValueError(_VARIABLE_RIGHT)
+        return text
+    path = _path(text)
+    return path if path.startswith("/") else _relative(path)
+
+
+def _timezone(text: str) -> str:
+    # libc would take a name it does not know for UTC, and say nothing.
+    right = "write a time zone of the IANA database, such as Europe/Berlin"
+    if not re.fullmatch(_ZONE_NAME, text):
+        raise ValueError(right)
+    try:
+        zoneinfo.ZoneInfo(text)
+    except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError) as error:
+        raise ValueError(right) from error
     return text
 
 
@@ -187,6 +244,38 @@ def _seconds_or_never(value: Any) -> float | None:
         raise ValueError(f"{error}, or never") from error
 
 
+def _or_now(value: Any) -> float:
+    try:
+        return 0.0 if value == "now" else _seconds(value, _LONGEST)
+    except ValueError as error:
+        raise ValueError(f"{error}, or now") from error
+
+
+def sized(at_least: str, at_most: str) -> Kind:
+    """A size: text in documents, bytes inside."""
+
+    def check(value: Any) -> int:
+        found = size.in_bytes(value if isinstance(value, str) else "")
+        if not size.in_bytes(at_least) <= found <= size.in_bytes(at_most):
+            raise ValueError(f"write {at_least} to {at_most}")
+        return found
+
+    return Kind(check, {"type": "string", "pattern": f"^{size.PATTERN}$"}, first=True)
+
+
+def between(least: int, most: int, what: str) -> Kind:
+    """A whole number, written as one."""
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not re.fullmatch("[0-9]{1,9}", str(value)) or not least <= int(value) <= most:
+            raise ValueError(f"write {what}, {least} to {most}")
+        return int(value)
+
+    return Kind(
+        check, {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": least, "maximum": most}, first=True
+    )
+
+
 #: As a document writes it: what is loaded again is what was dumped.
 Duration = Annotated[float, PlainSerializer(duration.text, return_type=str)]
 #: None is `never`.
@@ -195,6 +284,15 @@ DurationOrNever = Annotated[
     Kind(_seconds_or_never, {"type": "string", "pattern": f"^({duration.PATTERN}|never)$"}, first=True),
     PlainSerializer(lambda value: "never" if value is None else duration.text(value), return_type=str),
 ]
+
+#: 0 is `now`.
+DurationOrNow = Annotated[
+    float,
+    Kind(_or_now, {"type": "string", "pattern": f"^({duration.PATTERN}|now)$"}, first=True),
+    PlainSerializer(lambda value: duration.text(value) if value else "now", return_type=str),
+]
+#: As a document writes it.
+Size = Annotated[int, PlainSerializer(size.text, return_type=str)]
 
 Text = Annotated[str, Kind(_text, {"type": _SCALAR})]
 Flag = Annotated[bool, Kind(_flag, {"enum": [True, False, *_YES, *NO]}, first=True)]
@@ -223,9 +321,11 @@ InstanceType = Annotated[str, matching(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "write an
 Zone = Annotated[
     str, matching("[a-z]{2}(-[a-z]+)+-[0-9](-[a-z]+-[0-9])?[a-z]", "write an availability zone, such as us-east-1a")
 ]
-VariableName = Annotated[
-    str, matching("[A-Za-z_][A-Za-z0-9_]*", "use letters, digits and _ in a variable's name, and no digit first")
-]
+_VARIABLE, _VARIABLE_RIGHT = (
+    "[A-Za-z_][A-Za-z0-9_]*",
+    "use letters, digits and _ in a variable's name, and no digit first",
+)
+VariableName = Annotated[str, matching(_VARIABLE, _VARIABLE_RIGHT)]
 #: Any text that one process can be given; numbers and truths keep the writing they came in.
 VariableValue = Annotated[
     str,
@@ -242,7 +342,22 @@ Command = Annotated[
 #: Normalized: no `..`, no doubled slash.
 Path = Annotated[str, Kind(_path, {"type": _SCALAR, "minLength": 1})]
 AbsolutePath = Annotated[str, AfterValidator(_path), Kind(_absolute, {"type": "string", "pattern": "^/"})]
-RepositoryUrl = Annotated[str, Kind(_repository_url, {"type": "string", "pattern": "^(https?|git|file)://"})]
+#: Below HOME.
+RelativePath = Annotated[str, AfterValidator(_path), Kind(_relative, {"type": "string", "pattern": "^[^/~]"})]
+RepositoryUrl = Annotated[
+    str, Kind(_repository_url, {"type": "string", "pattern": "^((https?|git|ssh|file)://|[^/]+@[^/]+:)"})
+]
+#: Parameter Store's paths, and Secrets Manager's names and ARNs with a key of the secret's JSON.
+SecretName = Annotated[
+    str,
+    matching(
+        r"ssm:(/[A-Za-z0-9_.-]+)+|secretsmanager:[A-Za-z0-9/_+=.@:-]{1,2048}(#[A-Za-z0-9/_+=.@:-]+)?",
+        "write ssm:/path of a parameter, or secretsmanager:id#key (without #key: the whole secret)",
+    ),
+]
+_ZONE_NAME = "[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"
+Timezone = Annotated[str, Kind(_timezone, {"type": "string", "pattern": f"^{_ZONE_NAME}$"})]
+Subnet = Annotated[str, matching("subnet-[a-z0-9-]+", "write a subnet's id, such as subnet-0a1b2c")]
 #: What git-check-ref-format(1) allows, roughly, and never an option.
 Reference = Annotated[
     str, matching(r"(?!-)(?!.*(\.\.|@\{))[^\s\x00-\x20~^:?*\[\\\x7f]+", "write a branch, a tag or a commit")

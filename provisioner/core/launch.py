@@ -105,6 +105,8 @@ class Template:
     capacity_reservation: str = "none"
     #: The unique id of the profile's role: the first half of its machines' mailbox ids.
     role_id: str = ""
+    #: MiB a second; None is the disk's own default.
+    disk_throughput: int | None = None
 
     @property
     def name(self) -> str:

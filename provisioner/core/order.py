@@ -1,11 +1,15 @@
 """From a run to its recipe, and to the work order of one of its nodes."""
 
 import functools
+from collections.abc import Mapping
 
+from provisioner.core import knownhosts
+from provisioner.core import terms as granted
 from provisioner.core.errors import Invalid
-from provisioner.core.recipe import Recipe
+from provisioner.core.recipe import Recipe, Spec
 from provisioner.core.record import Run
-from provisioner.core.work import Engine, WorkOrder
+from provisioner.core.terms import Terms
+from provisioner.core.work import ConfigFile, Engine, Packages, Secret, WorkOrder
 
 
 def recipe_of(run: Run) -> Recipe | None:
@@ -22,9 +26,13 @@ def _parsed(text: str) -> Recipe | None:
         return None
 
 
-def work_order(run: Run, recipe: Recipe, *, attempt: int, rank: int, gpus: int, engine: Engine) -> WorkOrder:
+def work_order(
+    run: Run, recipe: Recipe, *, attempt: int, rank: int, gpus: int, engine: Engine, terms: Terms
+) -> WorkOrder:
     """Everything resolved: the agent never sees a recipe."""
     spec, limits = recipe.spec, recipe.spec.limits
+    repositories = granted.repositories(spec, terms)
+    over_ssh = any(knownhosts.host_of(repository.url) for repository in repositories)
     return WorkOrder(
         run=run.id,
         attempt=attempt,
@@ -39,11 +47,27 @@ def work_order(run: Run, recipe: Recipe, *, attempt: int, rank: int, gpus: int, 
         command=spec.command,
         start_script=spec.start_script or "",
         working_directory=spec.working_directory,
-        environment=dict(spec.environment_variables),
-        repositories=spec.repositories,
+        environment=_environment(spec),
+        repositories=repositories,
         pull_limit=limits.pull,
         setup_limit=limits.setup,
         runtime_limit=limits.runtime,
         stop_grace=limits.stop_grace,
         lifetime=limits.lifetime,
+        secrets=tuple(Secret(each.name, each.attachment, each.location) for each in spec.secrets),
+        config_files=tuple(ConfigFile(path, each.content, each.mode) for path, each in spec.config_files.items()),
+        packages=Packages(
+            spec.extra_packages.apt.install, spec.extra_packages.pip.install, spec.extra_packages.pip.requirements_txt
+        ),
+        registry_credential=spec.registry.credential or terms.registry_credential,
+        known_hosts="".join(f"{line}\n" for line in granted.trusted(terms)) if over_ssh else "",
+        shm_size=spec.shm_size,
+        checkpoint=f"{terms.checkpoint_url}{run.id}/" if spec.checkpoint else "",
     )
+
+
+def _environment(spec: Spec) -> Mapping[str, str]:
+    own = dict(spec.environment_variables)
+    if spec.timezone is None or any(secret.location == "TZ" for secret in spec.secrets):
+        return own
+    return {"TZ": spec.timezone} | own

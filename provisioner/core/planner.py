@@ -3,6 +3,7 @@
 Pure: the world as it is known, and the time, come in; launches and the reasons to wait go out.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -41,6 +42,7 @@ class Site:
 
     installation: str
     catalog: Catalog
+    #: Its disk is for recipes that ask for none of their own.
     template: Template
 
 
@@ -64,19 +66,26 @@ class _Group:
     lifetime: float
     types: tuple[str, ...]
     zones: tuple[str, ...]
+    subnets: tuple[str, ...]
     markets: tuple[Market, ...]
+    #: GiB, and MiB a second; None is the installation's.
+    disk_size: int | None
+    disk_throughput: int | None
 
 
 def plan_launches(
     waiting: Iterable[tuple[Run, Recipe]],
     site: Site,
     droughts: Mapping[str, Drought],
-    health: TemplateHealth | None,
+    health: Mapping[str, TemplateHealth],
     room: int | None,
     now: float,
     tokens: Iterator[str],
 ) -> Plan:
-    """Launches for the queued runs that are due; `room` more machines may be alive (None: any number)."""
+    """Launches for the queued runs that are due; `room` more machines may be alive (None: any number).
+
+    `health` is by the template's name.
+    """
     plan = Plan()
     groups: dict[_Group, list[Run]] = {}
     for run, recipe in waiting:
@@ -96,11 +105,13 @@ def plan_launches(
         allowed = runs[:room]
         text = "as many machines as the settings allow are alive"
         plan.runs.extend(_wait(run, Waiting.LIMIT, text, now + ROOM_EVERY) for run in runs[len(allowed) :])
-        if allowed and health and health.failures >= FAILED_BOOTS:
-            text = f"{health.failures} machines in a row never reported: {health.reason}"
-            probing = now >= health.probe_at and not plan.templates
+        template = _template(group, site)
+        sick = health.get(template.name)
+        if allowed and sick and sick.failures >= FAILED_BOOTS:
+            text = f"{sick.failures} machines in a row never reported: {sick.reason}"
+            probing = now >= sick.probe_at and all(probed.id != sick.id for probed in plan.templates)
             if probing:
-                plan.templates.append(replace(health, probe_at=now + PROBE_EVERY))
+                plan.templates.append(replace(sick, probe_at=now + PROBE_EVERY))
             held, allowed = (allowed[1:], allowed[:1]) if probing else (allowed, [])
             plan.runs.extend(_wait(run, Waiting.CONFIGURATION, text, now + TEMPLATE_EVERY) for run in held)
         if room is not None:
@@ -124,8 +135,20 @@ def _group(run: Run, recipe: Recipe) -> _Group:
         spec.limits.lifetime,
         spec.instance_types,
         spec.placement.zones,
+        spec.placement.subnets,
         # A run whose tier is not the first begins there, and comes back round.
         spec.markets[run.tier :] + spec.markets[: run.tier],
+        # EC2 sells whole GiB.
+        spec.placement.disk_size and math.ceil(spec.placement.disk_size / (1 << 30)),
+        spec.placement.disk_throughput,
+    )
+
+
+def _template(group: _Group, site: Site) -> Template:
+    return replace(
+        site.template,
+        disk_gib=group.disk_size or site.template.disk_gib,
+        disk_throughput=group.disk_throughput or site.template.disk_throughput,
     )
 
 
@@ -136,8 +159,13 @@ def _possible(group: _Group, site: Site) -> list[Offer]:
         for market in group.markets
         for kind in _fitting(group, site)
         for zone in kind.zones
-        if (not group.zones or zone in group.zones) and (market is Market.ON_DEMAND or kind.spot)
+        if _wanted(zone, group, site) and (market is Market.ON_DEMAND or kind.spot)
     ]
+
+
+def _wanted(zone: str, group: _Group, site: Site) -> bool:
+    in_subnet = not group.subnets or site.catalog.subnets.get(zone) in group.subnets
+    return in_subnet and (not group.zones or zone in group.zones)
 
 
 def _fitting(group: _Group, site: Site) -> list[InstanceType]:
@@ -152,7 +180,7 @@ def _never(group: _Group, site: Site) -> str:
         return f"no such instance type here: {types}"
     if not _fitting(group, site):
         return f"{types}: the machine image is {site.template.image.architecture}, the type is not"
-    where = ", ".join(group.zones) or "the zones of the installation's subnets"
+    where = ", ".join(group.zones + group.subnets) or "the zones of the installation's subnets"
     markets = " or ".join(group.markets)
     return f"{types}: not offered {markets} in {where}"
 
@@ -178,5 +206,5 @@ def _launch(group: _Group, runs: list[Run], offers: tuple[Offer, ...], site: Sit
         OWNER_TAG: group.owner,
         JOB_TAG: group.job,
     }
-    request = LaunchRequest(token, site.template, offers[0].market, offers, subnets, len(runs), tags)
+    request = LaunchRequest(token, _template(group, site), offers[0].market, offers, subnets, len(runs), tags)
     return Launch(request, tuple(run.id for run in runs), now)

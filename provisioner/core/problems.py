@@ -25,6 +25,10 @@ _RIGHT = {
 }
 
 
+#: Fields below which a value is never told: somebody may have put the secret itself there.
+_PRIVATE = frozenset({"environment_variables", "config_files", "secrets", "credential"})
+
+
 def invalid(source: str, problems: Iterable[tuple[Path, str]], lines: Mapping[Path, int]) -> Invalid:
     """One error for all problems, a line each: source, line, path, what is wrong."""
     placed = sorted((_line(path, lines), _dotted(path), text) for path, text in problems)
@@ -57,7 +61,7 @@ def _told(detail: ErrorDetails, levels: Mapping[str, list[str]]) -> tuple[Path, 
 
 
 def _found(value: Any, path: Path) -> str:
-    """The value for a reader: short, and never a variable's value or a URL's password."""
+    """The value for a reader: short, and never a variable's value, a file's content or a URL's password."""
     match value:
         case None:
             return "nothing"
@@ -65,7 +69,7 @@ def _found(value: Any, path: Path) -> str:
             return "a mapping"
         case list() | tuple():
             return "a list"
-        case str() if "environment_variables" in path:
+        case str() if _PRIVATE & {*path}:
             return "a value"
     text = re.sub(r"//[^/]*@", "//***@", str(value))
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

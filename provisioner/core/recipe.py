@@ -1,49 +1,36 @@
 """The recipe: what a user writes to define a job, checked whole at the edge and frozen inside.
 
-The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with two optional groups of
-our own: `placement` and `limits`. What this version cannot do is refused by name.
+The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with optional fields of our own:
+`placement`, `limits`, `retry`, `git`, `registry`, `shm_size`, `timezone` and `checkpoint`. What this
+version cannot do is refused by name.
 """
 
 import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from provisioner.core import field, problems
+from provisioner.core import duration, field, problems
+from provisioner.core.equipment import ConfigFiles, Git, GitRepository, Packages, Registry, Secret
 from provisioner.core.errors import Invalid
-from provisioner.core.field import Ignored, later
+from provisioner.core.field import Ignored, Part, later, or_nothing
 from provisioner.core.launch import Market
 from provisioner.core.source import Path, read
-from provisioner.core.work import Repository
+from provisioner.core.work import Attachment
 
 #: After its command a machine may still ship the log that waits on its disk.
 LOGS_TIME = 600.0
+#: Where relative paths of files begin.
+HOME = "/home/jovyan"
 #: The boot fuse's time: a machine without an assignment is gone by then, whatever a recipe says.
 _BOOT_FUSE = 1200.0
+#: A few heartbeats may be lost; before it nobody calls a machine silent.
+_SHORTEST_SILENCE = 180.0
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GitRepository(_Part):
-    """A repository to clone, at the head of a reference."""
-
-    url: field.RepositoryUrl
-    #: Absolute, or below the working directory; unset: see `Spec.repositories`.
-    path: field.Path | None = None
-    #: Unset: the remote's default branch.
-    reference: field.Reference | None = None
-    reference_type: Literal["branch", "tag", "commit"] = "branch"
-    #: Both mean the same here: a run has a fresh machine, so it always clones.
-    on_restart: Literal["preserve changes", "reclone"] = "reclone"
-    #: Taken and passed over: the machine finds out.
-    public: field.Flag = False
-
-
-class Placement(_Part):
+class Placement(Part):
     """Where else a machine may come from when the first choice has none."""
 
     #: Tried with `instance_type`, after it.
@@ -52,9 +39,21 @@ class Placement(_Part):
     zones: tuple[field.Zone, ...] = ()
     #: On-demand when no spot machine is to be had: dearer, so it is the user's choice.
     spot_fallback: field.Flag = False
+    #: Of the installation's; empty: all of them.
+    subnets: tuple[field.Subnet, ...] = ()
+    #: Room for the machine image, the job's image unpacked, and its data; unset: the installation's. EBS has 16 TiB.
+    disk_size: Annotated[field.Size, field.sized("8Gi", "16Ti")] | None = None
+    #: MiB a second; unset: EBS's own 125.
+    disk_throughput: Annotated[int, field.between(125, 1000, "MiB a second")] | None = None
 
 
-class Limits(_Part):
+def _patient(silence: float | None) -> float | None:
+    if silence is not None and silence < _SHORTEST_SILENCE:
+        raise ValueError(f"write at least {duration.text(_SHORTEST_SILENCE)}, or never")
+    return silence
+
+
+class Limits(Part):
     """How long each part of a run may take, in seconds."""
 
     #: Long enough for a day's training; a hung command must not cost more than a day.
@@ -69,11 +68,24 @@ class Limits(_Part):
     setup: Annotated[field.Duration, field.lasting()] = 3600.0
     #: From SIGTERM to SIGKILL: time for a checkpoint, well within a spot notice's two minutes.
     stop_grace: Annotated[field.Duration, field.lasting()] = 30.0
+    #: A machine that says nothing for so long is given up though EC2 calls it fine; never: its lifetime is the limit.
+    silence: Annotated[field.DurationOrNever, AfterValidator(_patient)] = None
 
     @property
     def lifetime(self) -> float:
         """The most seconds a machine may live for a run: every part at its limit, and the log's end."""
         return self.boot + self.pull + self.setup + self.runtime + self.stop_grace + LOGS_TIME
+
+
+class Retry(Part):
+    """Which attempts are followed by another, and when."""
+
+    #: The exit codes that use up `retries`; any other fails at once. Empty: all of them.
+    on: tuple[Annotated[int, field.between(1, 255, "an exit code")], ...] = ()
+    #: From a failed attempt to the next; one that infrastructure ended has its own waits.
+    backoff: field.DurationOrNow = 0.0
+    #: Whether a command that had begun may begin again on another machine when the first is lost or taken away.
+    rerun: Literal["always", "before_start"] = "always"
 
 
 def _one(scale: int) -> int:
@@ -82,7 +94,7 @@ def _one(scale: int) -> int:
     return scale
 
 
-class Spec(_Part):
+class Spec(Part):
     """One job."""
 
     name: field.Name
@@ -114,12 +126,22 @@ class Spec(_Part):
     use_spot_instance: field.Flag = False
     #: How often a run whose command failed is tried again.
     retries: field.Count = 0
+    extra_packages: Annotated[Packages, or_nothing({})] = Packages()
+    config_files: ConfigFiles = Field(default_factory=dict)
+    secrets: Annotated[tuple[Secret, ...], or_nothing([])] = ()
+    git: Git = Git()
+    registry: Registry = Registry()
     placement: Placement = Placement()
     limits: Limits = Limits()
+    retry: Retry = Retry()
+    #: Of /dev/shm, which data loaders fill; unset: half of the machine's memory.
+    shm_size: Annotated[field.Size, field.sized("1Mi", "16Ti")] | None = None
+    #: Becomes TZ; the recipe's own TZ wins.
+    timezone: field.Timezone | None = None
+    #: Gives the run a folder in S3 that its attempts share.
+    checkpoint: field.Flag = False
 
-    extra_packages: Annotated[None, later("packages by name; install them in start_script", {})] = None
-    config_files: Annotated[None, later("files written at start; write them in start_script", {})] = None
-    secrets: Annotated[None, later("secrets; the machine's own role can read what it is allowed to", [])] = None
+    nprocs: Annotated[None, later("many commands on one machine; start one run for each")] = None
     shared_folders: Annotated[None, later("shared folders; use S3", [])] = None
     schedule: Annotated[None, later("schedules; let cron call provision start", "")] = None
     concurrency_policy: Annotated[None, later("schedules, which this is about", "Allow")] = None
@@ -146,25 +168,18 @@ class Spec(_Part):
         return (Market.SPOT, Market.ON_DEMAND) if self.placement.spot_fallback else (Market.SPOT,)
 
     @property
-    def repositories(self) -> tuple[Repository, ...]:
-        """What is cloned where. A single one without a path is checked out as the working directory."""
+    def checkouts(self) -> tuple[str, ...]:
+        """Where each repository goes. A single one without a path is checked out as the working directory."""
         alone = len(self.git_repositories) == 1
         return tuple(
-            Repository(
-                item.url,
-                posixpath.normpath(
-                    posixpath.join(
-                        self.working_directory, item.path or ("" if alone else field.repository_name(item.url))
-                    )
-                ),
-                item.reference or "",
-                item.reference_type,
+            posixpath.normpath(
+                posixpath.join(self.working_directory, item.path or ("" if alone else field.repository_name(item.url)))
             )
             for item in self.git_repositories
         )
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """A checked recipe."""
 
     schema_version: field.Text = "2025.10.01"
@@ -184,7 +199,11 @@ class Recipe(_Part):
         return _checked(json.loads(text), "the stored recipe", {})
 
 
-def parse_recipe(text: str | bytes, source: str) -> Recipe:
+#: What of a recipe an installation cannot grant: the paths, and why.
+Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
+
+
+def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
     """The recipe in YAML or JSON `text`; raises Invalid that tells every problem, each with its line."""
     document = read(text, source)
     if not isinstance(document.value, dict):
@@ -193,43 +212,57 @@ def parse_recipe(text: str | bytes, source: str) -> Recipe:
     if kind in ("deployment", "workspace", "image"):
         reason = f"found {kind!r}; not in this version: only jobs"
         raise problems.invalid(source, [(("type",), reason)], document.lines)
-    return _checked(document.value, source, document.lines)
+    return _checked(document.value, source, document.lines, ungranted)
 
 
-def with_overrides(recipe: Recipe, env: Mapping[str, str], command: str | None) -> Recipe:
+def with_overrides(
+    recipe: Recipe, env: Mapping[str, str], command: str | None, ungranted: Ungranted = lambda _: ()
+) -> Recipe:
     """The recipe as one start wants it; raises Invalid as for a recipe."""
     data = json.loads(recipe.dump())
     data["spec"]["environment_variables"] |= env
     if command is not None:
         data["spec"]["command"] = command
-    return _checked(data, "start", {})
+    return _checked(data, "start", {}, ungranted)
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of recipes, for editors: it takes what `parse_recipe` takes, and a little more."""
     schema = Recipe.model_json_schema()
-    limits = schema["$defs"]["Limits"]["properties"]
-    for name, default in Limits().model_dump(mode="json").items():
-        limits[name]["default"] = default
+    for group in (Limits(), Retry()):
+        properties = schema["$defs"][type(group).__name__]["properties"]
+        for name, default in group.model_dump(mode="json").items():
+            properties[name]["default"] = default
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _checked(data: Any, source: str, lines: Mapping[Path, int]) -> Recipe:
+def _checked(data: Any, source: str, lines: Mapping[Path, int], ungranted: Ungranted = lambda _: ()) -> Recipe:
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise problems.invalid(source, problems.told(error, Recipe), lines) from error
-    clashes = list(_clashes(recipe.spec))
-    if clashes:
-        raise problems.invalid(source, clashes, lines)
+    wrong = [*_clashes(recipe.spec), *ungranted(recipe.spec)]
+    if wrong:
+        raise problems.invalid(source, wrong, lines)
     return recipe
 
 
 def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
     """What is right by itself and wrong beside the rest."""
     taken: dict[str, int] = {}
-    for index, repository in enumerate(spec.repositories):
-        first = taken.setdefault(repository.path, index)
+    for index, path in enumerate(spec.checkouts):
+        first = taken.setdefault(path, index)
         if first != index:
             where = ("spec", "git_repositories", index)
-            yield where, f"{repository.path} is taken by git_repositories[{first}]; give one of them a path"
+            yield where, f"{path} is taken by git_repositories[{first}]; give one of them a path"
+    holders = {name: f"environment_variables.{name}" for name in spec.environment_variables}
+    holders |= {posixpath.join(HOME, path): f"config_files.{path}" for path in spec.config_files}
+    for index, secret in enumerate(spec.secrets):
+        is_file = secret.attachment is Attachment.FILE
+        place = posixpath.join(HOME, secret.location) if is_file else secret.location
+        holder = holders.setdefault(place, f"secrets[{index}]")
+        if holder != f"secrets[{index}]":
+            yield (
+                ("spec", "secrets", index, "location"),
+                f"{secret.location} is taken by {holder}; leave one of them out",
+            )

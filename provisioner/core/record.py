@@ -118,6 +118,8 @@ class Node:
     result: Result | None = None
     #: When the mailbox was last asked for a result, after the machine's end was seen.
     result_sought_at: float | None = None
+    #: No result was there then, but the mark that the command begins was.
+    started: bool = False
     verdict: Verdict | None = None
     archived_at: float | None = None
     version: int = 0

@@ -1,8 +1,9 @@
 """What every use case works with: the ports of one installation, and its policy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from provisioner.core.record import Event
+from provisioner.core.terms import Terms
 from provisioner.core.work import Engine
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.clock import Clock
@@ -27,6 +28,7 @@ class Policy:
     engine: Engine
     boot_fuse: float
     reaper_grace: float
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass(frozen=True)

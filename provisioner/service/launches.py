@@ -74,7 +74,7 @@ class Launches:
             installation.store.save(runs, epoch=epoch)
             return []
         droughts = {each.id: each for each in live.droughts}
-        health = {each.id: each for each in live.templates}.get(site.template.name)
+        health = {each.id: each for each in live.templates}
         plan = plan_launches(waiting, site, droughts, health, room, now, self._tokens())
         refused = [refuse(run, reason, now) for run, reason in plan.refused]
         records: list[Record] = [*plan.launches, *plan.runs, *refused, *plan.templates]

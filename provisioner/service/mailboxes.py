@@ -19,6 +19,7 @@ from provisioner.core.work import (
     encode,
     orders_key,
     result_key,
+    started_key,
     work_key,
 )
 from provisioner.ports.store import Live
@@ -97,7 +98,9 @@ class Mailboxes:
         if result:
             installation.store.save([replace(node, result=result)], epoch=epoch)
         else:
-            installation.store.save([replace(node, result_sought_at=installation.clock.now())], epoch=epoch)
+            started = node.started or installation.bucket.get(started_key(node.box)) is not None
+            sought = replace(node, result_sought_at=installation.clock.now(), started=started)
+            installation.store.save([sought], epoch=epoch)
 
     # Out
 
@@ -105,8 +108,18 @@ class Mailboxes:
         """Put the node's work order, once: the node is bound, so a second one could only be the same."""
         installation = self._installation
         recipe = Recipe.load(run.recipe)
-        engine = installation.policy.engine
-        order = encode(work_order(run, recipe, attempt=node.attempt, rank=node.rank, gpus=gpus, engine=engine))
+        policy = installation.policy
+        order = encode(
+            work_order(
+                run,
+                recipe,
+                attempt=node.attempt,
+                rank=node.rank,
+                gpus=gpus,
+                engine=policy.engine,
+                terms=policy.terms,
+            )
+        )
         key, now = work_key(node.box), installation.clock.now()
         if not installation.bucket.put(key, order, if_absent=True) and installation.bucket.get(key) != order:
             verdict = Verdict(Outcome.LOST, "its mailbox holds another work order", now)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from provisioner.core import recipe as recipes
@@ -10,6 +10,8 @@ from provisioner.core.errors import Conflict, Invalid, NotFound
 from provisioner.core.receipt import Receipt, receipt
 from provisioner.core.record import Held, Job, Run
 from provisioner.core.run import State
+from provisioner.core.source import Path
+from provisioner.core.terms import ungranted
 from provisioner.core.work import Outcome, Stop
 from provisioner.ports.control import Status
 from provisioner.service.installation import Installation
@@ -29,7 +31,7 @@ class Runs:
         self._owner = owner
 
     def apply(self, text: str, source: str) -> Job:
-        recipe = recipes.parse_recipe(text, source)
+        recipe = recipes.parse_recipe(text, source, lambda spec: self._ungranted(spec, spec.owner or self._owner))
         store, now = self._installation.store, self._installation.clock.now()
         owner = recipe.spec.owner or self._owner
         known = store.job(owner, recipe.spec.name)
@@ -40,6 +42,9 @@ class Runs:
             return known
         changed = replace(known, recipe=recipe.dump(), revision=known.revision + 1, applied_at=now)
         return store.save([changed])[0]
+
+    def _ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
+        return ungranted(spec, owner, self._installation.policy.terms)
 
     def jobs(self) -> tuple[Job, ...]:
         return self._installation.store.jobs()
@@ -62,7 +67,9 @@ class Runs:
     def start(self, name: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
         job = self.job(name)
         now = self._installation.clock.now()
-        recipe = recipes.with_overrides(recipes.Recipe.load(job.recipe), env, command)
+        stored = recipes.Recipe.load(job.recipe)
+        # Once more: the settings may have changed since it was applied.
+        recipe = recipes.with_overrides(stored, env, command, lambda spec: self._ungranted(spec, job.owner))
         inputs = hashlib.sha256(json.dumps([sorted(env.items()), command]).encode()).hexdigest()
         fresh = Run(
             id=self._installation.ids.new(),

@@ -70,6 +70,18 @@ def test_a_launch_is_one_call_once_its_template_is_known(double: Double, ec2: Ec
         assert cost(other, "launch-3") == ["CreateLaunchTemplate", "CreateFleet"]
 
 
+@pytest.mark.parametrize(("throughput", "iops"), [(125, 3000), (750, 3000), (751, 3004), (1000, 4000)])
+def test_a_fast_disk_has_the_iops_it_needs(
+    double: Double, ec2: Ec2, request_: LaunchRequest, throughput: int, iops: int
+) -> None:
+    """EC2 refuses more than a quarter of a MiB/s for each of gp3's IOPS."""
+    template = dataclasses.replace(request_.template, disk_throughput=throughput)
+    assert ec2.launch(dataclasses.replace(request_, template=template)).machines
+    (call,) = double.calls.of(action="CreateLaunchTemplate")
+    (disk,) = call.parameters["LaunchTemplateData"]["BlockDeviceMappings"]
+    assert (disk["Ebs"]["Throughput"], disk["Ebs"]["Iops"]) == (throughput, iops)
+
+
 def test_the_template_leaves_nothing_to_defaults(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
     """Power-off terminates, disks go with their machine, tokens are required, reservations are left alone."""
     ec2.launch(request_)

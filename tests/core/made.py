@@ -55,9 +55,8 @@ def report(step: Step, *, began: float = NOW, at: float = NOW, notice: Notice | 
 
 
 def result(outcome: Outcome, code: int | None = None, step: Step = Step.COMMAND, **fields: Any) -> Result:
-    return Result(
-        "r1", 1, 0, "p", outcome, step, code, "its reason", NOW + 50, {step.value: Span(NOW + 10, NOW + 50)}, **fields
-    )
+    spans = {"spans": {step.value: Span(NOW + 10, NOW + 50)}}
+    return Result("r1", 1, 0, "p", outcome, step, code, "its reason", NOW + 50, **(spans | fields))
 
 
 def kind(name: str = "g5.xlarge", **fields: Any) -> InstanceType:

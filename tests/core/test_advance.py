@@ -122,6 +122,54 @@ def test_the_next_attempt_waits_until_the_old_machine_cannot_execute() -> None:
     assert (stopped.verdict.outcome, stopped.ended_at) == (Outcome.CANCELLED, NOW + 1)
 
 
+ONCE = recipe(retry={"rerun": "before_start"})
+LOST = Verdict(Outcome.LOST, "why", NOW)
+
+
+@pytest.mark.parametrize(
+    "node_fields",
+    [
+        {"report": report(Step.COMMAND)},
+        {"result": result(Outcome.INTERRUPTED)},
+        {"result": result(Outcome.LOST, step=Step.COMMAND, spans={})},
+        {"started": True},
+    ],
+)
+def test_what_must_not_begin_twice_does_not(node_fields: dict[str, Any]) -> None:
+    """However it is known that the command had begun: the run ends as it was lost, and says why."""
+    stopping = at_work(State.STOPPING, verdict=LOST)
+    gone = held({"verdict": LOST, **node_fields}, **TERMINATED)
+    after = advance(stopping, [gone], ONCE, NOW + 1).run
+    assert (after.state, after.ended_at) == (State.STOPPING, NOW + 1)
+    assert after.verdict
+    assert after.verdict.outcome is Outcome.LOST
+    assert "before_start" in after.verdict.reason
+    assert advance(stopping, [gone], RECIPE, NOW + 1).run.state is State.QUEUED
+
+
+def test_whether_a_command_had_begun_is_asked_when_its_machine_is_gone() -> None:
+    """Before that it could still begin; a failure is no such case."""
+    stopping = at_work(State.STOPPING, verdict=LOST)
+    for sought in (None, NOW - 1):
+        looked = advance(stopping, [held({"verdict": LOST, "result_sought_at": sought}, **TERMINATED)], ONCE, NOW + 1)
+        assert looked.seek_result
+        assert looked.run is stopping
+    asked = held({"verdict": LOST, "result_sought_at": NOW + 1000}, **TERMINATED)
+    assert advance(stopping, [asked], ONCE, NOW + 1001).run.state is State.QUEUED
+    before = held({"verdict": LOST, "result": result(Outcome.LOST, step=Step.PULL, spans={})})
+    assert advance(stopping, [before], ONCE, NOW + 1).run.state is State.QUEUED
+    failed = held({"verdict": FAILED, "result": result(Outcome.FAILED, 1)})
+    assert advance(at_work(State.STOPPING, verdict=FAILED), [failed], ONCE, NOW + 1).run.state is State.QUEUED
+
+
+def test_a_pause_between_retries_is_no_waiting_for_a_machine() -> None:
+    """The queue's limit begins after it."""
+    wanted = recipe(retry={"backoff": "10m"}, limits={"queue_time": "5m"})
+    paused = run(verdict=FAILED, attempt=1)
+    assert advance(paused, [], wanted, NOW + 899).run is paused
+    assert advance(paused, [], wanted, NOW + 900).run.state is State.STOPPING
+
+
 @pytest.mark.parametrize(
     ("machine_fields", "node_fields", "certain"),
     [

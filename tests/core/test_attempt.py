@@ -44,6 +44,20 @@ def test_a_failure_uses_up_retries() -> None:
     assert attempt.follow(run, verdict(Outcome.FAILED, 1), 2, True, NOW).ended_at == NOW
 
 
+def test_only_the_named_exit_codes_are_tried_again() -> None:
+    """After the pause that the recipe asks for; any other code fails at once, and says why."""
+    retry = recipe(retry={"on": [75, 137], "backoff": "5m"}).spec.retry
+    again = attempt.follow(at_work(), verdict(Outcome.FAILED, 137), 2, True, NOW, retry)
+    assert (again.ended_at, again.retries_used, again.next_try_at) == (None, 1, NOW + 300)
+    for code in (1, None):
+        over = attempt.follow(at_work(), verdict(Outcome.FAILED, code), 2, True, NOW, retry)
+        assert (over.ended_at, over.retries_used) == (NOW, 0)
+        assert over.verdict
+        assert over.verdict.reason == "why; retry.on has only 75, 137"
+    lost = attempt.follow(at_work(), verdict(Outcome.LOST), 2, True, NOW, retry)
+    assert (lost.ended_at, lost.next_try_at) == (None, NOW)
+
+
 @pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.INTERRUPTED])
 @pytest.mark.parametrize(("started", "cap"), [(False, LOST_BEFORE_START), (True, LOST_AFTER_START)])
 def test_what_infrastructure_ends_costs_no_retry_and_is_capped(outcome: Outcome, started: bool, cap: int) -> None:
@@ -144,6 +158,18 @@ def test_what_is_presumed_without_a_result(
     assert (presumed.at - NOW, presumed.verdict.outcome) == (after, outcome)
     assert presumed.verdict.exit_code is None
     assert presumed.verdict.reason
+
+
+def test_silence_is_given_up_when_the_recipe_says_so() -> None:
+    """And not before; nor while it is we who cannot hear; nor for a machine that never spoke."""
+    limits = LIMITS.model_copy(update={"silence": 200.0})
+    spoke = node(report=report(Step.COMMAND), reported_at=NOW)
+    presumed = attempt.presume(at_work(), spoke, machine(), limits)
+    assert (presumed.at, presumed.verdict.outcome) == (NOW + 200, Outcome.LOST)
+    assert "limits.silence" in presumed.verdict.reason
+    assert attempt.presume(at_work(), spoke, machine(), limits, NOW + 500).at == NOW + 500 + HEARING
+    assert attempt.presume(at_work(), node(), machine(), limits).at == NOW + limits.boot
+    assert recipe(limits={"silence": "3m"}).spec.limits.silence == attempt.SILENT
 
 
 def test_a_life_is_counted_from_its_launch_time() -> None:

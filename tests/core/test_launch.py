@@ -20,6 +20,7 @@ TEMPLATE = site().template
         replace(TEMPLATE, profile_arn="other"),
         replace(TEMPLATE, security_groups=("sg-1",)),
         replace(TEMPLATE, disk_gib=101),
+        replace(TEMPLATE, disk_throughput=125),
         replace(TEMPLATE, user_data="#!/bin/sh\n\n"),
         replace(TEMPLATE, capacity_reservation="open"),
         replace(TEMPLATE, role_id="AROA"),

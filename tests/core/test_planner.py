@@ -33,7 +33,8 @@ def plan(
     room: int | None = None,
 ) -> Plan:
     known = {each.id: each for each in droughts}
-    return plan_launches(waiting, where, known, health, room, NOW, (f"l{n}" for n in itertools.count()))
+    sick = {health.id: health} if health else {}
+    return plan_launches(waiting, where, known, sick, room, NOW, (f"l{n}" for n in itertools.count()))
 
 
 def dry(market: Market, name: str, zone: str, until: float = NOW + 100) -> Drought:
@@ -41,7 +42,7 @@ def dry(market: Market, name: str, zone: str, until: float = NOW + 100) -> Droug
 
 
 def sick(failures: int = FAILED_BOOTS, probe_at: float = 0.0) -> TemplateHealth:
-    return TemplateHealth("t", failures, "no console", probe_at)
+    return TemplateHealth(site().template.name, failures, "no console", probe_at)
 
 
 def test_alike_runs_go_together() -> None:
@@ -158,6 +159,29 @@ def test_a_template_whose_machines_never_report_is_probed_once_an_hour() -> None
     later = plan(waiting, health=sick(probe_at=NOW + 10))
     assert not later.launches
     assert not later.templates
+
+
+def test_a_recipe_s_own_disk_is_a_template_of_its_own() -> None:
+    """Runs with other disks do not go together, and their templates fall ill and are probed each alone."""
+    large = recipe(placement={"disk_size": "8704Mi", "disk_throughput": 500})
+    waiting = [(run("a"), recipe()), (run("b"), large), (run("c"), large)]
+    plain, own = plan(waiting).launches
+    assert (plain.runs, own.runs) == (("a",), ("b", "c"))
+    assert plain.request.template == BOTH_TYPES.template
+    assert own.request.template == replace(BOTH_TYPES.template, disk_gib=9, disk_throughput=500)
+    assert [launch.runs for launch in plan(waiting, health=sick(probe_at=NOW + 10)).launches] == [("b", "c")]
+    ill = {each.name: replace(sick(), id=each.name) for each in (plain.request.template, own.request.template)}
+    both = plan_launches(waiting, BOTH_TYPES, {}, ill, None, NOW, iter("xyz"))
+    assert [launch.runs for launch in both.launches] == [("a",), ("b",)]
+    assert {each.id for each in both.templates} == set(ill)
+
+
+def test_subnets_restrict_zones() -> None:
+    """Only the named ones are launched in, whatever zones there are."""
+    (launch,) = plan([(run(), recipe(placement={"subnets": ["subnet-b"]}))]).launches
+    assert launch.request.subnets == {"b": "subnet-b"}
+    nowhere = plan([(run(), recipe(placement={"subnets": ["subnet-z"]}))])
+    assert "not offered on-demand in subnet-z" in nowhere.refused[0][1]
 
 
 def test_a_probe_without_room_is_not_used_up() -> None:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from provisioner.core.errors import Invalid
 from provisioner.core.launch import Market
-from provisioner.core.recipe import Limits, Recipe, json_schema, parse_recipe, with_overrides
-from provisioner.core.work import Repository
+from provisioner.core.recipe import Limits, Recipe, Retry, json_schema, parse_recipe, with_overrides
 
 JOBS = Path(__file__).parents[2] / "config/jobs"
 
@@ -25,7 +24,7 @@ spec:
   command: python run_inference.py
   working_directory: /home/jovyan/workspace
   git_repositories:
-    - url: https://github.com/your-org/your-repo.git
+    - url: git@github.com:your-org/your-repo.git
       reference: main
   scale: 1
   use_spot_instance: false
@@ -52,15 +51,15 @@ def problem(**spec: Any) -> str:
 
 
 def test_the_page_s_own_example_is_a_recipe() -> None:
-    """What the product's page shows works, on an EC2 type and with a public URL."""
+    """What the product's page shows works, on an EC2 type."""
     spec = parse_recipe(SEED, "f").spec
     assert spec.name == "gpu-inference"
     assert spec.image_uri == "saturncloud/saturn:2025.06.01"
     assert spec.instance_types == ("g5.xlarge",)
     assert spec.markets == (Market.ON_DEMAND,)
-    assert spec.repositories == (
-        Repository("https://github.com/your-org/your-repo.git", "/home/jovyan/workspace", "main"),
-    )
+    (repository,) = spec.git_repositories
+    assert (repository.url, repository.reference) == ("git@github.com:your-org/your-repo.git", "main")
+    assert spec.checkouts == ("/home/jovyan/workspace",)
 
 
 @pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.name)
@@ -117,9 +116,7 @@ def test_other_types_are_refused_without_reading_on(kind: str) -> None:
     ("field", "value"),
     [
         ("scale", 2),
-        ("extra_packages", {"pip": "lightgbm"}),
-        ("config_files", {".netrc": {"content": "x"}}),
-        ("secrets", [{"location": "A", "attachment_type": "environment_variable"}]),
+        ("nprocs", 4),
         ("shared_folders", [{"name": "a"}]),
         ("schedule", "@hourly"),
         ("concurrency_policy", "Forbid"),
@@ -129,13 +126,19 @@ def test_other_types_are_refused_without_reading_on(kind: str) -> None:
         ("status", "running"),
         ("command", ["a", "b"]),
         ("command", '["a", "b"]'),
+        ("extra_packages.conda", {"install": "numpy"}),
+        ("extra_packages.cran", "dplyr"),
+        ("extra_packages.remotes", ["a/b"]),
+        ("extra_packages.bioconductor", "limma"),
     ],
 )
 def test_what_comes_later_is_refused_by_name(field: str, value: Any) -> None:
     """Nothing is half done: the field is known, and the reason is given."""
-    text = problem(**{field: value})
+    group, _, inner = field.rpartition(".")
+    text = problem(**({group: {inner: value}} if group else {field: value}))
     assert text.startswith(f"{field}: found ")
-    assert "not in this version: " in text
+    _, _, reason = text.partition("not in this version: ")
+    assert reason
 
 
 def test_what_another_server_gave_can_be_applied() -> None:
@@ -222,11 +225,18 @@ def test_paths_are_normalized() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["git@github.com:your-org/your-repo.git", "ssh://git@github.com/a/b", "git+ssh://h/a", "host:repo.git"],
+    [
+        "git@github.com:your-org/your-repo.git",
+        "ssh://git@git.corp:2222/a/b",
+        "ssh://h/a",
+        "https://h/a",
+        "git://h/a",
+        "file:///a",
+    ],
 )
-def test_private_repositories_come_later(url: str) -> None:
-    """An SSH URL is known, and refused by name."""
-    assert "private repositories come later" in problem(git_repositories=[{"url": url}])
+def test_a_repository_is_a_url_of_git_s(url: str) -> None:
+    """SSH URLs too, in both their writings."""
+    assert recipe(git_repositories=[{"url": url}]).spec.git_repositories[0].url == url
 
 
 @pytest.mark.parametrize(
@@ -243,6 +253,13 @@ def test_private_repositories_come_later(url: str) -> None:
         "file://host/a",
         "https://h/a\nb",
         "",
+        "git@-oProxyCommand=reboot:a",
+        "ssh://-oProxyCommand=reboot/a",
+        "-l@h:a",
+        "git@h:-a",
+        "host:repo.git",
+        "ssh://git:hunter2@h/a",
+        "git+ssh://h/a",
     ],
 )
 def test_a_repository_is_a_url_that_git_cannot_misread(url: str) -> None:
@@ -267,7 +284,7 @@ def test_a_reference_is_a_name_and_no_option(reference: str) -> None:
 def test_a_reference_may_look_like_a_number() -> None:
     """`reference: 2024` is a branch."""
     text = SEED.replace("reference: main", "reference: 2024.10")
-    assert parse_recipe(text, "f").spec.repositories[0].reference == "2024.10"
+    assert parse_recipe(text, "f").spec.git_repositories[0].reference == "2024.10"
 
 
 def test_several_repositories_go_below_the_working_directory() -> None:
@@ -278,9 +295,11 @@ def test_several_repositories_go_below_the_working_directory() -> None:
         {"url": "file:///c", "path": "/c"},
     ]
     spec = recipe(working_directory="/w", git_repositories=urls).spec
-    assert [item.path for item in spec.repositories] == ["/w/one", "/w/lib/b", "/c"]
-    assert recipe(working_directory="/w", git_repositories=urls[:1]).spec.repositories[0].path == "/w"
-    assert recipe(working_directory="/w", git_repositories=urls[1:2]).spec.repositories[0].path == "/w/lib/b"
+    assert spec.checkouts == ("/w/one", "/w/lib/b", "/c")
+    assert recipe(working_directory="/w", git_repositories=urls[:1]).spec.checkouts == ("/w",)
+    assert recipe(working_directory="/w", git_repositories=urls[1:2]).spec.checkouts == ("/w/lib/b",)
+    over_ssh = [{"url": "git@h:one.git"}, {"url": "ssh://git@h/x/two"}]
+    assert recipe(working_directory="/w", git_repositories=over_ssh).spec.checkouts == ("/w/one", "/w/two")
 
 
 def test_two_repositories_cannot_have_one_place() -> None:
@@ -334,6 +353,7 @@ def test_limits_add_up_to_a_lifetime() -> None:
         ("runtime", "31d"),
         ("setup", None),
         ("queue_time", "0s"),
+        ("silence", "1m"),
     ],
 )
 def test_a_limit_is_a_duration_with_its_unit(name: str, value: Any) -> None:
@@ -344,6 +364,33 @@ def test_a_limit_is_a_duration_with_its_unit(name: str, value: Any) -> None:
 def test_waiting_may_last_for_ever() -> None:
     """`never` is the default of queue_time, and can be written."""
     assert recipe(limits={"queue_time": "never"}).spec.limits.queue_time is None
+
+
+def test_retries_can_be_told_apart() -> None:
+    """By exit code, with a pause between them, and for commands that must not begin twice."""
+    retry = recipe(retry={"on": [1, "137"], "backoff": "5m", "rerun": "before_start"}).spec.retry
+    assert (retry.on, retry.backoff, retry.rerun) == ((1, 137), 300, "before_start")
+    assert (Retry().on, Retry().backoff, Retry().rerun) == ((), 0, "always")
+    for name, value in (("on", [0]), ("on", [256]), ("on", 1), ("backoff", 5), ("backoff", "never"), ("rerun", "no")):
+        assert problem(retry={name: value}).startswith(f"retry.{name}")
+
+
+def test_disks_and_shared_memory_have_sizes_with_their_unit() -> None:
+    """In powers of two, as EC2 and Docker count; and within what EBS sells."""
+    spec = recipe(shm_size="16Gi", placement={"disk_size": "2Ti", "disk_throughput": 500}).spec
+    assert (spec.shm_size, spec.placement.disk_size, spec.placement.disk_throughput) == (16 << 30, 2 << 40, 500)
+    wrong: list[Any] = ["16", "16GB", "0Gi", "7Gi", "17Ti", 200, []]
+    for size in wrong:
+        assert problem(placement={"disk_size": size}).startswith("placement.disk_size: found ")
+    for throughput in (124, 1001, "fast"):
+        assert "125 to 1000" in problem(placement={"disk_throughput": throughput})
+
+
+def test_a_time_zone_is_one_that_exists() -> None:
+    """A wrong name would be UTC without a word."""
+    assert recipe(timezone="Europe/Berlin").spec.timezone == "Europe/Berlin"
+    for name in ("Europe/Berln", "../etc/passwd", "Europe", "", "+1"):
+        assert "IANA" in problem(timezone=name)
 
 
 def test_whole_numbers_are_whole() -> None:
@@ -397,6 +444,7 @@ def test_the_schema_names_every_field_and_default() -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$defs"]["Limits"]["properties"]["runtime"]["default"] == "24h"
     assert schema["$defs"]["Limits"]["properties"]["queue_time"]["default"] == "never"
+    assert schema["$defs"]["Retry"]["properties"]["backoff"]["default"] == "now"
     assert "Not in this version" in schema["$defs"]["Spec"]["properties"]["schedule"]["description"]
 
 
@@ -404,11 +452,39 @@ def test_the_schema_names_every_field_and_default() -> None:
     st.dictionaries(
         st.sampled_from(sorted(SCHEMA["$defs"]["Spec"]["properties"])),
         st.recursive(
-            st.none() | st.booleans() | st.integers() | st.text(max_size=9) | st.sampled_from(["main", "a/b", "1h"]),
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.text(max_size=9)
+            | st.sampled_from(["main", "a/b", "1h", "ssm:/a", "file", "8Gi"]),
             lambda inner: (
                 st.lists(inner, max_size=2)
                 | st.dictionaries(
-                    st.sampled_from(["url", "path", "uri", "name", "boot", "zones", "A"]), inner, max_size=2
+                    st.sampled_from(
+                        [
+                            "url",
+                            "path",
+                            "uri",
+                            "name",
+                            "boot",
+                            "zones",
+                            "A",
+                            "type",
+                            "attachment_type",
+                            "location",
+                            "content",
+                            "pip",
+                            "apt",
+                            "install",
+                            "requirements_txt",
+                            "credential",
+                            "on",
+                            "backoff",
+                            "disk_size",
+                        ]
+                    ),
+                    inner,
+                    max_size=2,
                 )
             ),
             max_leaves=5,

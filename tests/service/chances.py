@@ -130,9 +130,19 @@ def _plan_run(dice: random.Random, whole: World) -> None:
             "zones": sorted(dice.sample(ZONES, dice.choice((1, 3)))),
             "spot_fallback": dice.random() < 0.5,
         },
-        "limits": {"queue_time": dice.choice(("never", "never", "10m"))},
+        "limits": {
+            "queue_time": dice.choice(("never", "never", "10m")),
+            "silence": dice.choice(("never", "never", "3m")),
+        },
         "owner": dice.choice(("tester", "rich")),
+        "retry": {
+            "on": dice.choice(([], [], [137])),
+            "backoff": dice.choice(("now", "2m")),
+            "rerun": dice.choice(("always", "before_start")),
+        },
     }
+    if dice.random() < 0.2:
+        spec["placement"]["disk_size"] = "300Gi"
     name = f"job-{dice.randint(0, 2)}"
     began = dice.choice((0.0, dice.uniform(0, 600)))
 

@@ -16,6 +16,7 @@ from provisioner.core import archive
 from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
 from provisioner.core.launch import MachineState
 from provisioner.core.receipt import MINIMUM_SECONDS, Receipt
+from provisioner.core.recipe import Recipe
 from provisioner.core.record import Node, Run
 from provisioner.core.run import State
 from provisioner.core.work import Engine, Outcome, decode
@@ -339,6 +340,7 @@ class World:
                 raise Violation(f"I2: {run}")
             nodes = self.store.nodes(run.id)
             self._check_outcome(run, nodes)
+            self._check_retries(run)
             for node in nodes:
                 self._check_log(node)
             self._check_receipt(run, nodes)
@@ -363,6 +365,17 @@ class World:
         seen = last is not None and last.result_at < run.verdict.at - 60
         if truth and seen and truth.outcome is Outcome.SUCCEEDED and run.verdict.outcome is Outcome.LOST:
             raise Violation(f"I6: {truth} was passed over for {run.verdict}")
+
+    def _check_retries(self, run: Run) -> None:
+        """A command begins as often as its recipe allows."""
+        spec = Recipe.load(run.recipe).spec
+        begun = sum(which[0] == run.id for which in self.executions.done)
+        if spec.retry.rerun == "before_start" and begun > 1 + spec.retries:
+            raise Violation(f"run {run.id} began {begun} times")
+        results = [node.result for node in self.store.nodes(run.id)[:-1]]
+        codes = [each.exit_code for each in results if each and each.outcome is Outcome.FAILED]
+        if spec.retry.on and set(codes) - set(spec.retry.on):
+            raise Violation(f"run {run.id} was tried again after {codes}")
 
     def _check_log(self, node: Node) -> None:
         """I5: what the bucket acknowledged is in the archive, and what is missing is said."""

@@ -1,0 +1,136 @@
+"""What a job finds when it starts, as its recipe says it: secrets, files, packages, repositories."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from provisioner.core import field, packages
+from provisioner.core.field import Kind, Part, later, matching, or_nothing
+from provisioner.core.work import Attachment
+
+_INSTALL_HERE = "install them in start_script"
+
+
+def _with_old_name(schema: dict[str, Any]) -> None:
+    schema["properties"]["type"] = schema["properties"]["attachment_type"]
+    schema["required"].remove("attachment_type")
+    schema["oneOf"] = [{"required": ["attachment_type"]}, {"required": ["type"]}]
+
+
+class Secret(Part):
+    """A value that the machine reads with its own role, and the job finds as a variable or a file."""
+
+    attachment_type: Literal["environment_variable", "file"]
+    #: The variable's name, or the file's path; a relative one is below HOME.
+    location: Annotated[str, Field(min_length=1)]
+    name: field.SecretName
+    #: Only the job's own: its machines have no other rights.
+    owner: field.OwnerName | None = None
+    description: field.Text = ""
+
+    #: `attachment_type` was called `type` before 2026.02.
+    model_config = ConfigDict(json_schema_extra=_with_old_name)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_name(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "type" in value and "attachment_type" not in value:
+            return {"attachment_type" if name == "type" else name: each for name, each in value.items()}
+        return value
+
+    @field_validator("location")
+    @classmethod
+    def _located(cls, location: str, info: ValidationInfo) -> str:
+        return field.secret_location(location, variable=info.data.get("attachment_type") == Attachment.VARIABLE.value)
+
+    @property
+    def attachment(self) -> Attachment:
+        return Attachment(self.attachment_type)
+
+
+class ConfigFile(Part):
+    """A file below HOME."""
+
+    content: field.Text
+    mode: Annotated[str, AfterValidator(lambda text: text.zfill(4)), matching("0?[0-7]{3}", "write a mode as 0644")] = (
+        "0644"
+    )
+
+
+#: A list, or text with spaces between the words.
+_WORDS = Kind(packages.words, also=({"type": "string"},), first=True)
+
+
+class Pip(Part):
+    """Python packages, by their requirements or as the content of a requirements.txt."""
+
+    install: Annotated[tuple[Annotated[str, AfterValidator(packages.pip)], ...], _WORDS, or_nothing([])] = ()
+    requirements_txt: Annotated[str, AfterValidator(packages.requirements), or_nothing("")] = ""
+
+
+class Apt(Part):
+    """Debian packages."""
+
+    install: Annotated[tuple[Annotated[str, AfterValidator(packages.apt)], ...], _WORDS, or_nothing([])] = ()
+
+
+def _bare(value: Any) -> Any:
+    return {"install": value} if isinstance(value, str | list) else value
+
+
+_BARE = Kind(_bare, also=({"type": "string"}, {"type": "array", "items": {"type": "string"}}), first=True)
+
+
+class Packages(Part):
+    """What is installed before the start script."""
+
+    pip: Annotated[Pip, _BARE, or_nothing({})] = Pip()
+    apt: Annotated[Apt, _BARE, or_nothing({})] = Apt()
+
+    conda: Annotated[None, later(f"conda environments; bake them into the image, or {_INSTALL_HERE}", "", {})] = None
+    cran: Annotated[None, later(f"R packages; {_INSTALL_HERE}", "", {})] = None
+    remotes: Annotated[None, later(f"R packages; {_INSTALL_HERE}", "", {})] = None
+    bioconductor: Annotated[None, later(f"R packages; {_INSTALL_HERE}", "", {})] = None
+
+
+class GitRepository(Part):
+    """A repository to clone, at the head of a reference."""
+
+    url: field.RepositoryUrl
+    #: Absolute, or below the working directory; unset: see `Spec.repositories`.
+    path: field.Path | None = None
+    #: Unset: the remote's default branch.
+    reference: field.Reference | None = None
+    reference_type: Literal["branch", "tag", "commit"] = "branch"
+    #: Both mean the same here: a run has a fresh machine, so it always clones.
+    on_restart: Literal["preserve changes", "reclone"] = "reclone"
+    #: No credential is shown to it.
+    public: field.Flag = False
+
+    def credential(self, known: str) -> str:
+        """Of what is known, what this repository gets: nothing where it is not asked for, or would be overheard."""
+        wanted = self.is_ssh or (self.url.startswith("https://") and not self.public)
+        return known if wanted else ""
+
+    @property
+    def is_ssh(self) -> bool:
+        return field.is_ssh(self.url)
+
+
+class Git(Part):
+    """How private repositories are read."""
+
+    #: An SSH key or a token; unset: that of the settings.
+    credential: field.SecretName | None = None
+
+
+class Registry(Part):
+    """How a private image is pulled."""
+
+    #: `user:password` or {"username", "password"}; unset: that of the settings.
+    credential: field.SecretName | None = None
+
+
+#: The files by their path below HOME.
+ConfigFiles = Annotated[Mapping[field.RelativePath, ConfigFile], or_nothing({})]

@@ -1,0 +1,160 @@
+"""What a job finds when it starts: secrets, files, packages."""
+
+import jsonschema
+import pytest
+
+from tests.core.test_recipe import SCHEMA, problem, recipe
+
+SECRET = {"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/team/token"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ssm:/a",
+        "ssm:/team/prod/hf.token_2",
+        "secretsmanager:db",
+        "secretsmanager:prod/db#password",
+        "secretsmanager:arn:aws:secretsmanager:us-east-1:123456789012:secret:db-AbCdEf#user",
+    ],
+)
+def test_a_secret_is_named_where_it_is_kept(name: str) -> None:
+    """In Parameter Store, or in Secrets Manager, whole or one key of it."""
+    (secret,) = recipe(secrets=[SECRET | {"name": name}]).spec.secrets
+    assert secret.name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["hunter2", "ssm:", "ssm:a", "ssm:/a b", "secretsmanager:", "secretsmanager:a#", "vault:/a"]
+)
+def test_what_is_no_name_of_a_secret_is_not_repeated(name: str) -> None:
+    """Somebody may have written the secret itself there."""
+    for text in (problem(secrets=[SECRET | {"name": name}]), problem(git={"credential": name})):
+        assert "found a value; write ssm:/path" in text
+        assert "hunter2" not in text
+
+
+def test_a_secret_is_a_variable_or_a_file() -> None:
+    """Each with its own kind of location; a relative path is below HOME."""
+    spec = recipe(secrets=[SECRET, SECRET | {"attachment_type": "file", "location": ".ssh//id"}]).spec
+    assert [each.location for each in spec.secrets] == ["TOKEN", ".ssh/id"]
+    for kind, location in (
+        ("environment_variable", "1A"),
+        ("environment_variable", ".ssh/id"),
+        ("file", "../x"),
+        ("file", "~/x"),
+        ("file", "/proc/x"),
+        ("file", "."),
+        ("file", ""),
+    ):
+        found = problem(secrets=[SECRET | {"attachment_type": kind, "location": location}])
+        assert found.startswith("secrets[0].location: found a value; ")
+    assert problem(secrets=[{"attachment_type": "file", "location": "a"}]) == "secrets[0].name: missing"
+
+
+def test_type_is_the_old_name_of_attachment_type() -> None:
+    """Recipes from before 2026.02 work; one that says it twice does not."""
+    old = {"type": "file", "location": "a", "name": "ssm:/a"}
+    assert recipe(secrets=[old]).spec.secrets[0].attachment_type == "file"
+    assert problem(secrets=[SECRET | {"type": "file"}]).startswith("secrets[0].type: unknown field")
+
+
+def test_two_things_cannot_have_one_place() -> None:
+    """Neither a secret and a variable, nor a secret and a file, nor two secrets."""
+    assert problem(secrets=[SECRET], environment_variables={"TOKEN": "x"}) == (
+        "secrets[0].location: TOKEN is taken by environment_variables.TOKEN; leave one of them out"
+    )
+    file = {"attachment_type": "file", "location": "/home/jovyan/.netrc", "name": "ssm:/a"}
+    text = problem(secrets=[file], config_files={".netrc": {"content": "x"}})
+    assert "taken by config_files..netrc" in text
+    assert "secrets[1].location: .netrc is taken by secrets[0]" in problem(
+        secrets=[file, file | {"location": ".netrc"}]
+    )
+
+
+def test_a_config_file_is_below_home() -> None:
+    """Its path is relative and leads nowhere else; its content is never told."""
+    (item,) = recipe(config_files={"a//b": {"content": "hunter2", "mode": "600"}}).spec.config_files.items()
+    assert (item[0], item[1].content, item[1].mode) == ("a/b", "hunter2", "0600")
+    for path in ("/a", "../a", "~/a", ".", ""):
+        assert problem(config_files={path: {"content": "x"}}).startswith(f"config_files.{path}: found ")
+    for wrong in ({"content": "hunter2\0"}, {"content": "x", "mode": "4755"}, {"content": "x", "mode": "rw"}):
+        assert "found a value; " in problem(config_files={"a": wrong})
+
+
+def test_packages_are_written_as_saturn_writes_them() -> None:
+    """Text, a list, or either under `install`; and a requirements.txt."""
+    for pip in (
+        "numpy torch==2.1",
+        ["numpy", "torch==2.1"],
+        {"install": "numpy torch==2.1"},
+        {"install": ["numpy", "torch==2.1"]},
+    ):
+        document = {"pip": pip, "apt": "ffmpeg"}
+        packages = recipe(extra_packages=document).spec.extra_packages
+        assert (packages.pip.install, packages.apt.install) == (("numpy", "torch==2.1"), ("ffmpeg",))
+        jsonschema.validate(document, {"$defs": SCHEMA["$defs"], "$ref": "#/$defs/Packages"})
+    text = "--no-binary :all:\nnumpy\n"
+    assert recipe(extra_packages={"pip": {"requirements_txt": text}}).spec.extra_packages.pip.requirements_txt == text
+    assert recipe(extra_packages={"pip": None, "apt": {"install": None}}).spec.extra_packages.apt.install == ()
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "numpy",
+        "torch[opt-einsum,cuda]>=2.1,<3",
+        "a~=1.0",
+        "a===1",
+        "zope.interface",
+        "git+https://github.com/a/b.git@v1#subdirectory=c",
+        "pkg@https://h/a-1.0-py3-none-any.whl",
+    ],
+)
+def test_what_pip_may_install(word: str) -> None:
+    """Requirements, and what an https URL leads to."""
+    assert recipe(extra_packages={"pip": word}).spec.extra_packages.pip.install == (word,)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "-r",
+        "--pre",
+        "a;reboot",
+        "$(reboot)",
+        "a b",
+        "a`b`",
+        "../a",
+        "file:///a",
+        "http://h/a",
+        "a|b",
+        "a==",
+        "-e.",
+    ],
+)
+def test_what_pip_may_not_install(word: str) -> None:
+    """No option, no shell, no path."""
+    assert problem(extra_packages={"pip": [word]}).startswith("extra_packages.pip.install[0]: found ")
+
+
+@pytest.mark.parametrize(
+    "word", ["-y", "a b", "gcc-", "A", "a", "a;reboot", "./a.deb", "a/stable", "a=", "a=1;b", "https://h/a"]
+)
+def test_what_apt_may_not_install(word: str) -> None:
+    """No option, no file; and a name that ends in a hyphen would be removed."""
+    assert problem(extra_packages={"apt": [word]}).startswith("extra_packages.apt.install[0]: found ")
+
+
+def test_what_apt_may_install() -> None:
+    """Debian's names, and versions of them."""
+    words = ("ffmpeg", "g++", "libstdc++6", "cuda-toolkit-12-4=12.4.1-1", "git=1:2.43.0-1ubuntu7~1")
+    assert recipe(extra_packages={"apt": list(words)}).spec.extra_packages.apt.install == words
+
+
+def test_no_credentials_among_packages() -> None:
+    """A recipe is stored and shown; and the error does not repeat them."""
+    for pip in ({"install": ["git+https://me:hunter2@h/a"]}, {"requirements_txt": "-i https://hunter2@h/simple\na"}):
+        text = problem(extra_packages={"pip": pip})
+        assert "a recipe holds no credentials" in text
+        assert "hunter2" not in text

@@ -1,0 +1,159 @@
+"""What an installation lends its jobs, what it cannot grant, and what a machine is told of it."""
+
+import base64
+import hashlib
+import re
+from typing import Any
+
+import pytest
+
+from provisioner.core import knownhosts
+from provisioner.core.errors import Invalid
+from provisioner.core.order import work_order
+from provisioner.core.recipe import Spec, parse_recipe, with_overrides
+from provisioner.core.terms import Terms, ungranted
+from provisioner.core.work import Attachment, ConfigFile, Engine, Packages, Secret, WorkOrder
+from tests.core.made import recipe, run
+
+OVER_SSH = [{"url": "git@github.com:a/b.git"}]
+TERMS = Terms(
+    git_credential="ssm:/git",
+    known_hosts=("git.corp ssh-ed25519 AAAA",),
+    registry_credential="ssm:/registry",
+    checkpoint_url="s3://b/kept/",
+    subnets=("subnet-a", "subnet-b"),
+)
+
+
+def refused(terms: Terms = TERMS, **spec: Any) -> dict[str, str]:
+    return {".".join(map(str, path[1:])): why for path, why in ungranted(recipe(**spec).spec, "ann", terms)}
+
+
+def order(terms: Terms = TERMS, **spec: Any) -> WorkOrder:
+    wanted = recipe(**spec)
+    return work_order(run(), wanted, attempt=2, rank=0, gpus=1, engine=Engine.CONTAINER, terms=terms)
+
+
+def test_ssh_needs_a_key_and_a_host_that_is_known() -> None:
+    """Of the recipe or of the settings; a machine could ask nobody."""
+    assert not refused(git_repositories=OVER_SSH)
+    assert not refused(Terms(), git_repositories=OVER_SSH, git={"credential": "ssm:/own"})
+    assert "spec.git.credential" in refused(Terms(), git_repositories=OVER_SSH)["git_repositories.0.url"]
+    elsewhere = [{"url": "git@git.corp:a"}, {"url": "ssh://git@git.corp:2222/a/b"}]
+    assert list(refused(git_repositories=elsewhere)) == ["git_repositories.1.url"]
+    assert not refused(Terms(), git_repositories=[{"url": "https://h/a"}])
+
+
+def test_another_owners_secret_is_not_lent() -> None:
+    """The machine has the rights of its job's owner alone."""
+    secret = {"attachment_type": "file", "location": "a", "name": "ssm:/a"}
+    assert not refused(secrets=[secret, secret | {"location": "b", "owner": "ann"}])
+    assert (
+        "only the rights of its own job's owner, ann" in refused(secrets=[secret | {"owner": "bob"}])["secrets.0.owner"]
+    )
+
+
+def test_subnets_and_checkpoints_are_the_installations() -> None:
+    """What the settings do not name cannot be had."""
+    assert not refused(placement={"subnets": ["subnet-b"]}, checkpoint=True)
+    found = refused(Terms(), placement={"subnets": ["subnet-b"]}, checkpoint=True)
+    assert list(found) == ["placement.subnets.0", "checkpoint"]
+    assert "checkpoint_url" in found["checkpoint"]
+
+
+def test_what_cannot_be_granted_is_told_with_its_line_and_all_else() -> None:
+    """One error for the reader, whatever the source of each line."""
+
+    def here(spec: Spec) -> Any:
+        return ungranted(spec, "ann", Terms())
+
+    text = "type: job\nspec:\n  name: a\n  image: b\n  instance_type: g5.xlarge\n  command: c\n  checkpoint: true\n"
+    with pytest.raises(Invalid, match=r"f:7: spec\.checkpoint: the installation has no place"):
+        parse_recipe(text, "f", here)
+    with pytest.raises(Invalid, match=r"start: spec\.checkpoint: "):
+        with_overrides(parse_recipe(text, "f"), {}, None, here)
+
+
+def test_a_start_cannot_override_a_secret() -> None:
+    """A value given by hand where a secret is wanted is a mistake, or worse."""
+    wanted = recipe(secrets=[{"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/a"}])
+    with pytest.raises(Invalid, match=r"start: spec\.secrets\[0\]\.location: TOKEN is taken"):
+        with_overrides(wanted, {"TOKEN": "x"}, None)
+
+
+def test_the_work_order_has_it_all_resolved() -> None:
+    """The agent gets the protocol's words, and never asks what a default is."""
+    got = order(
+        secrets=[{"type": "file", "location": "a", "name": "ssm:/a"}],
+        config_files={".x": {"content": "y", "mode": "600"}},
+        extra_packages={"pip": {"install": "numpy", "requirements_txt": "torch\n"}, "apt": "ffmpeg"},
+        shm_size="1Gi",
+        checkpoint=True,
+        git_repositories=OVER_SSH,
+    )
+    assert got.secrets == (Secret("ssm:/a", Attachment.FILE, "a"),)
+    assert got.config_files == (ConfigFile(".x", "y", "0600"),)
+    assert got.packages == Packages(("ffmpeg",), ("numpy",), "torch\n")
+    assert (got.shm_size, got.checkpoint, got.registry_credential) == (1 << 30, "s3://b/kept/r1/", "ssm:/registry")
+    assert got.known_hosts.splitlines() == [*knownhosts.BUILT_IN, "git.corp ssh-ed25519 AAAA"]
+
+
+def test_a_plain_recipe_asks_for_nothing() -> None:
+    """And its work order is as it always was."""
+    got = order(Terms())
+    assert got == WorkOrder(**{**vars(got), "secrets": (), "config_files": (), "packages": Packages()})
+    assert (got.registry_credential, got.known_hosts, got.shm_size, got.checkpoint) == ("", "", None, "")
+
+
+def test_a_credential_is_shown_only_to_whom_it_is_for() -> None:
+    """Not to public repositories, and not where it would be overheard; the recipe's own wins."""
+    urls = [
+        "git@github.com:a/a", "https://github.com/a/b", "http://h/c", "git://h/d", "file:///e",
+    ]  # fmt: skip
+    repositories: list[dict[str, Any]] = [{"url": url} for url in urls]
+    repositories.append({"url": "https://github.com/a/f", "public": True})
+    shown = order(git_repositories=repositories).repositories
+    assert [each.credential for each in shown] == ["ssm:/git", "ssm:/git", "", "", "", ""]
+    own = order(git_repositories=OVER_SSH, git={"credential": "ssm:/own"}, registry={"credential": "ssm:/mine"})
+    assert (own.repositories[0].credential, own.registry_credential) == ("ssm:/own", "ssm:/mine")
+
+
+def test_the_time_zone_is_tz_unless_the_recipe_says_it_itself() -> None:
+    """As a variable, or as a secret."""
+    assert order(timezone="Asia/Tokyo").environment == {"TZ": "Asia/Tokyo"}
+    assert order(timezone="Asia/Tokyo", environment_variables={"TZ": "UTC"}).environment == {"TZ": "UTC"}
+    secret = {"attachment_type": "environment_variable", "location": "TZ", "name": "ssm:/a"}
+    assert order(timezone="Asia/Tokyo", secrets=[secret]).environment == {}
+
+
+def test_hosts_are_found_in_known_hosts_as_ssh_finds_them() -> None:
+    """By name, port, pattern; a hashed line may be about any host."""
+    assert knownhosts.host_of("git@github.com:a/b") == "github.com"
+    assert knownhosts.host_of("ssh://h:22/a") == "h"
+    assert knownhosts.host_of("ssh://git@h:2222/a") == "[h]:2222"
+    assert knownhosts.host_of("https://h/a") == ""
+    for line, host in (
+        ("a,git.corp x y", "git.corp"),
+        ("[git.corp]:2222 x y", "[git.corp]:2222"),
+        ("*.corp x y", "git.corp"),
+        ("@cert-authority *.corp x y", "git.corp"),
+        ("|1|c2FsdA==|aGFzaA== x y", "git.corp"),
+    ):
+        assert knownhosts.knows([line], host)
+    for line in ("git.corp.org x y", "[git.corp]:2222 x y", "@revoked git.corp x y"):
+        assert not knownhosts.knows([line], "git.corp")
+
+
+def test_the_built_in_keys_are_the_published_ones() -> None:
+    """As their owners print them: the SHA-256 of each key."""
+    published = {
+        "github.com": "+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU",
+        "gitlab.com": "eUXGGm1YGsMAS7vkcx6JOJdOGHPem5gQp4taiCfCLB8",
+        "bitbucket.org": "ybgmFkzwOSotHTHLJgHO0QN8L0xErw6vd0VhFA9m3SM",
+    }
+    for line in knownhosts.BUILT_IN:
+        host, _, key = line.split()
+        digest = hashlib.sha256(base64.b64decode(key)).digest()
+        assert base64.b64encode(digest).decode().rstrip("=") == published.pop(host)
+        assert re.fullmatch(knownhosts.LINE, line)
+    assert not published
