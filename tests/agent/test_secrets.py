@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
@@ -23,45 +22,29 @@ WILD = 'it\'s "x" $HOME `date` \\\n\n*~ \x7f\u00e9'
 HIDDEN = "hunter2-hunter2"
 
 
-def client(site: Site, service: Any) -> Any:
-    return boto3.client(
-        service, endpoint_url=site.url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
-    )
-
-
-def parameter(site: Site, name: str, value: str) -> str:
-    client(site, "ssm").put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
-    return f"ssm:{name}"
-
-
 def secret(site: Site, value: str | bytes) -> str:
     """A secret of this test's own; its name in a work order."""
     kind = "SecretString" if isinstance(value, str) else "SecretBinary"
-    client(site, "secretsmanager").create_secret(Name=site.bucket, **{kind: value})
+    site.client("secretsmanager").create_secret(Name=site.bucket, **{kind: value})
     return f"secretsmanager:{site.bucket}"
-
-
-def everything_said(site: Site, machine: str) -> bytes:
-    """All that the machine has put into the bucket, but for the job's own output."""
-    keys = [key for key in site.keys("") if site.box(machine) in key and "/log/output/" not in key]
-    return b"".join(site.get(key) or b"" for key in keys) + site.host.console(machine).encode()
 
 
 def test_secrets_reach_the_job_and_nothing_else(site: Site) -> None:
     """As variables and as files only the job's user can read, byte for byte; no report and no log has them."""
     keys = secret(site, json.dumps({"KEY": WILD, "number": 7}))
+    token = site.parameter("token", HIDDEN)
     secrets = (
-        Secret(parameter(site, "/team/token", HIDDEN), Attachment.VARIABLE, "TOKEN"),
+        Secret(token, Attachment.VARIABLE, "TOKEN"),
         Secret(f"{keys}#KEY", Attachment.VARIABLE, "WILD"),
         Secret(f"{keys}#number", Attachment.VARIABLE, "NUMBER"),
         Secret(f"{keys}#KEY", Attachment.FILE, ".cloud/it's a key"),
-        Secret("ssm:/team/token", Attachment.FILE, "/home/jovyan/workspace/token"),
+        Secret(token, Attachment.FILE, "/home/jovyan/workspace/token"),
     )
     command = 'printf %s "$TOKEN$WILD$NUMBER"; cat ~/".cloud/it\'s a key" token; stat -c %a token ~/.cloud/*'
     machine = site.run(site.order(command, start_script="[ -s token ]", secrets=secrets))
     assert site.result(machine).outcome is Outcome.SUCCEEDED, site.result(machine).reason
     assert site.log(machine).decode() == f"{HIDDEN}{WILD}7{WILD}{HIDDEN}600\n600\n"
-    assert HIDDEN.encode() not in everything_said(site, machine)
+    assert HIDDEN.encode() not in site.everything_said(machine)
 
 
 def test_a_file_may_hold_any_bytes(site: Site) -> None:
@@ -95,14 +78,14 @@ def test_a_file_may_hold_any_bytes(site: Site) -> None:
 def test_a_secret_that_is_not_there_is_refused_by_name(site: Site, name: str, words: str) -> None:
     """It will never work: the reason names the secret and tells nothing of a value."""
     secret(site, json.dumps({"KEY": HIDDEN}))
-    client(site, "secretsmanager").create_secret(Name=f"{site.bucket}-plain", SecretString=HIDDEN)
+    site.client("secretsmanager").create_secret(Name=f"{site.bucket}-plain", SecretString=HIDDEN)
     name = name.format(site.bucket)
     machine = site.run(site.order("echo never", secrets=(Secret(name, Attachment.VARIABLE, "X"),)))
     result = site.result(machine)
     assert (result.outcome, result.step, result.exit_code) == (Outcome.REFUSED, Step.PULL, None), result.reason
     assert name.partition("#")[0] in result.reason
     assert words in result.reason
-    assert HIDDEN.encode() not in everything_said(site, machine)
+    assert HIDDEN.encode() not in site.everything_said(machine)
 
 
 def test_a_zero_byte_is_for_files_alone(site: Site) -> None:
@@ -213,7 +196,7 @@ def tools(site: Site, code: int = 0) -> tuple[str, tuple[ConfigFile, ...], dict[
 def test_packages_are_installed_before_the_start_script(site: Site) -> None:
     """apt, then pip with what the job's variables say, in the setup stream, each word as it was given."""
     machine, files, variables = tools(site)
-    index = parameter(site, "/team/index", HIDDEN)
+    index = site.parameter("index", HIDDEN)
     order = site.order(
         "echo done",
         start_script="echo start",
