@@ -120,7 +120,24 @@ def shell_tree(folder: Path) -> Path:
         (folder / name).mkdir(parents=True)
     (folder / "tmp").chmod(0o1777)
     shutil.copy(shutil.which("busybox") or "", folder / "bin/busybox")
-    for name in ("sh", "cat", "id", "sleep", "ls", "pwd", "env", "stat", "df", "echo", "kill", "touch"):
+    for name in (
+        "sh",
+        "cat",
+        "id",
+        "sleep",
+        "ls",
+        "pwd",
+        "env",
+        "stat",
+        "df",
+        "echo",
+        "kill",
+        "touch",
+        "mkdir",
+        "rm",
+        "chmod",
+        "tail",
+    ):
         (folder / "bin" / name).symlink_to("busybox")
     (folder / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\njob:x:1234:2345::/home/jovyan:/bin/sh\n")
     return folder

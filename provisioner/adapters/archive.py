@@ -1,9 +1,12 @@
 """Builds the agent's archive: everything the agent imports, for any Python of at least 3.10."""
 
+import gzip
 import hashlib
 import importlib.metadata
 import importlib.resources
 import io
+import json
+import re
 import zipfile
 from collections.abc import Iterator
 from importlib.resources.abc import Traversable
@@ -16,17 +19,23 @@ VENDORS = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3")
 #: The same by their names as packages: versions tell their contents.
 PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "python-dateutil", "urllib3", "six")
 
-#: botocore describes all of AWS in its data; the agent speaks with S3 and STS-less credentials alone.
+#: botocore describes all of AWS in its data; the agent needs little of it.
 DATA = (
     "endpoints.json",
     "partitions.json",
     "sdk-default-configuration.json",
     "_retry.json",
     "s3",
+    "ssm",
+    "secretsmanager",
+    "ecr",
 )
 
+#: Of a large service's description only what these calls need goes along.
+CALLS = {"ssm": "GetParameter", "secretsmanager": "GetSecretValue", "ecr": "GetAuthorizationToken"}
+
 #: What no import of the agent reaches.
-LEFT_OUT = frozenset({"__pycache__", "examples", "emscripten", "boto3/data", "dateutil/zoneinfo"})
+LEFT_OUT = frozenset({"__pycache__", "examples", "examples-1.json", "emscripten", "boto3/data", "dateutil/zoneinfo"})
 
 SUFFIXES = (".py", ".json", ".json.gz", ".pem", ".sh")
 
@@ -82,4 +91,20 @@ def _tree(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
         if item.is_dir():
             yield from _tree(item, path)
         elif item.name.endswith(SUFFIXES):
-            yield path, item.read_bytes()
+            call = CALLS.get(name.split("/")[2]) if item.name == "service-2.json.gz" else None
+            yield path, _trimmed(item.read_bytes(), call) if call else item.read_bytes()
+
+
+def _trimmed(description: bytes, call: str) -> bytes:
+    """A service's description with one call and the shapes that it needs."""
+    whole = json.loads(gzip.decompress(description))
+    operation = whole["operations"][call]
+    kept: dict[str, object] = {}
+    wanted = [operation]
+    while wanted:
+        # Whatever names a shape has a member "shape".
+        for name in re.findall(r'"shape": "([^"]+)"', json.dumps(wanted.pop())):
+            if name not in kept:
+                kept[name] = whole["shapes"][name]
+                wanted.append(kept[name])
+    return gzip.compress(json.dumps({**whole, "operations": {call: operation}, "shapes": kept}).encode(), mtime=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from provisioner.agent.ending import Ended, outcome_of
 from provisioner.agent.outside import Outside, ask, kill
-from provisioner.agent.place import inside
+from provisioner.agent.place import inside, private
 from provisioner.core.work import Outcome, Step, WorkOrder
 
 #: Where the job finds the exchange folder.
@@ -38,23 +39,37 @@ class ContainerEngine:
         machine: str,
         files: Path,
         exchange: Path,
+        credentials: Path,
         say: Callable[[str], None],
     ) -> None:
-        """`files` holds the job's folders: never the machine's own paths of the same names."""
+        """`files` holds the job's folders: never the machine's own paths of the same names.
+
+        `credentials` is a folder in memory.
+        """
         self.name = f"provision-{order.run}-{order.attempt}-{order.rank}"
         self._order = order
         self._machine = machine
         self._files = str(files)
         self._exchange = exchange
+        self._credentials = credentials
         self._say = say
         self._process: subprocess.Popen[str] | None = None
         self._words: list[str] = []
         self._made = False
 
-    def pull(self, outside: Outside) -> None:
+    def pull(self, outside: Outside, login: bytes | None) -> None:
         self._wait_for_daemon(outside)
+        if login is None:
+            self._pull(outside, [])
+            return
+        auth = {registry_of(self._order.image): {"auth": base64.b64encode(login).decode()}}
+        with private(self._credentials / "docker") as folder:
+            (folder / "config.json").write_text(json.dumps({"auths": auth}))
+            self._pull(outside, [f"--config={folder}"])
+
+    def _pull(self, outside: Outside, options: list[str]) -> None:
         image, turn = self._order.image, 0
-        while (answer := outside.run("docker", "pull", "--", image)).code:
+        while (answer := outside.run("docker", *options, "pull", "--", image)).code:
             turn += 1
             outcome = outcome_of(answer.text)
             busy = "toomanyrequests" in answer.text.lower() or "429" in answer.text
@@ -89,6 +104,9 @@ class ContainerEngine:
     def folder(self, path: str) -> str:
         return inside(self._files, path)
 
+    def seen(self, path: str) -> str:
+        return path
+
     def create(self) -> None:
         """The container, made anew if an earlier try left one; its folders are the image's user's."""
         ask(["docker", "rm", "--force", "--", self.name])
@@ -107,6 +125,7 @@ class ContainerEngine:
 
     def _create_command(self) -> list[str]:
         half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        shm_size = half if self._order.shm_size is None else self._order.shm_size
         mounts = [(self.folder(path), path) for path in self._mounts()]
         mounts.append((str(self._exchange), EXCHANGE))
         return [
@@ -120,7 +139,7 @@ class ContainerEngine:
             "--env=TINI_KILL_PROCESS_GROUP=1",
             "--network=host",
             *(["--gpus=all"] if self._order.gpus else []),
-            f"--shm-size={half}",
+            f"--shm-size={shm_size}",
             "--log-driver=none",
             *(f"--mount={_csv('type=bind', f'source={source}', f'target={target}')}" for source, target in mounts),
             f"--workdir={self._order.working_directory}",
@@ -216,6 +235,13 @@ class ContainerEngine:
     def _state(self) -> dict[str, object]:
         answer = ask(["docker", "inspect", "--format", "{{json .State}}", "--", self.name])
         return {} if answer.code else dict(json.loads(answer.text))
+
+
+def registry_of(image: str) -> str:
+    """The registry as Docker's own configuration names it (Docker reference, "docker login")."""
+    first, slash, _ = image.partition("/")
+    named = slash and (set(first) & set(".:") or first == "localhost")
+    return first if named and first not in ("docker.io", "index.docker.io") else "https://index.docker.io/v1/"
 
 
 def _csv(*fields: str) -> str:

@@ -70,7 +70,7 @@ WRONG = re.compile(
     r"|no matching manifest|authentication|could not read username|couldn't find remote ref|not our ref"
     r"|does not appear to be a git repository|did not match any|unable to read tree|not a tree|not a commit"
     r"|invalid refspec|not a valid (ref|object name)|not allowed|error: 40[134]|unable to find remote helper"
-    r"|strange pathname|executable file not found|exec format error",
+    r"|strange pathname|host key verification failed|executable file not found|exec format error",
     re.IGNORECASE,
 )
 

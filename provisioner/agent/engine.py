@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import signal
 import subprocess
 from pathlib import Path
@@ -11,13 +12,19 @@ from typing import Protocol
 from provisioner.agent.outside import Outside, kill
 from provisioner.agent.place import inside
 
+#: The job's own, below the machine's folder.
+HOME = "/home/jovyan"
+
 
 class Engine(Protocol):
-    def pull(self, outside: Outside) -> None:
-        """Have the image here; raises Ended."""
+    def pull(self, outside: Outside, login: bytes | None) -> None:
+        """Have the image here; `login` is `user:password` for its registry alone. Raises Ended."""
 
     def folder(self, path: str) -> str:
         """Where the agent finds the job's `path`."""
+
+    def seen(self, path: str) -> str:
+        """How the job itself names `path`; a relative one is below HOME."""
 
     def create(self) -> None:
         """Make all ready for `start`; raises Ended."""
@@ -50,17 +57,20 @@ class ProcessEngine:
         self._directory = inside(root, working_directory)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def pull(self, outside: Outside) -> None:
+    def pull(self, outside: Outside, login: bytes | None) -> None:  # noqa: ARG002 - nobody to show it to
         outside.say("no container engine in this rehearsal: the image is not pulled")
 
     def folder(self, path: str) -> str:
         return inside(self._root, path)
 
+    def seen(self, path: str) -> str:
+        return inside(self._root, posixpath.join(HOME, path))
+
     def create(self) -> None:
         pass
 
     def start(self) -> None:
-        home = f"{self._root}/home/jovyan"
+        home = f"{self._root}{HOME}"
         os.makedirs(home, exist_ok=True)
         kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "LANG") if name in os.environ}
         self._process = subprocess.Popen(

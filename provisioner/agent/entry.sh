@@ -1,5 +1,5 @@
-# The first process of the job: runs the start script, then, when told to go, the command, and ends
-# with the command's exit code. It talks with the agent through the pipes beside it: "said" takes
+# The first process of the job: runs the parts of its setup, then, when told to go, the command, and
+# ends with the command's exit code. It talks with the agent through the pipes beside it: "said" takes
 # what has ended and how, "go" gives the word, "setup" and "output" take the two streams.
 #
 # The job's variables are read in the subshells alone, last of all, and what is still needed then
@@ -8,22 +8,29 @@ here=${0%/*}
 stopped=
 trap 'stopped=1' TERM
 
-code=0
-if [ -s "$here/start_script" ]; then
-    read -r first <"$here/start_script"
-    case $first in
-        '#!'*) interpreter=${first#??} ;;
-        *) interpreter=sh ;;
-    esac
-    # Not executed by itself, for the folder may be mounted noexec; the words of a #! line are split.
-    (
-        exec >"$here/setup" 2>&1 </dev/null || exit
-        set -- $interpreter "$here/start_script"
-        . "$here/environment"
-        exec "$@"
-    )
-    code=$?
-fi
+# One subshell holds the stream for all parts, so that its end is the end of the setup.
+(
+    trap 'stopped=1' TERM
+    exec >"$here/setup" 2>&1 </dev/null || exit
+    for part in files apt pip start_script; do
+        [ -s "$here/$part" ] || continue
+        read -r first <"$here/$part"
+        case $first in
+            '#!'*) interpreter=${first#??} ;;
+            *) interpreter=sh ;;
+        esac
+        # Not executed by itself, for the folder may be mounted noexec; the words of a #! line are split.
+        (
+            set -- $interpreter "$here/$part"
+            . "$here/environment"
+            exec "$@"
+        )
+        code=$?
+        [ "$code" = 0 ] || echo "$part $code" >"$here/said"
+        [ "$code" = 0 ] && [ -z "$stopped" ] || exit "$code"
+    done
+)
+code=$?
 echo "setup $code" >"$here/said"
 
 read -r go <"$here/go"

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from provisioner.agent.identity import Identity
-from provisioner.core.work import WorkOrder
+from provisioner.core.work import Attachment, WorkOrder
 
 #: Where the rehearsal's AWS is; set on no real machine.
 HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT")
 
 
-def job_environment(order: WorkOrder, machine: Identity, own: Mapping[str, str]) -> dict[str, str]:
-    """The job's variables; `own` is the agent's environment. The SATURN names are those of Saturn Cloud's jobs."""
+def job_environment(
+    order: WorkOrder, machine: Identity, own: Mapping[str, str], secrets: Mapping[str, bytes]
+) -> dict[str, str]:
+    """The job's variables; `own` is the agent's environment, `secrets` are values by name.
+
+    The SATURN names are those of Saturn Cloud's jobs.
+    """
     rank, scale = str(order.rank), str(order.scale)
     return {
         **{name: own[name] for name in HANDED_ON if own.get(name)},
@@ -37,5 +42,11 @@ def job_environment(order: WorkOrder, machine: Identity, own: Mapping[str, str])
         "SATURN_RESOURCE_ID": order.job_id,
         "SATURN_RESOURCE_TYPE": "job",
         "SATURN_USERNAME": order.owner.rpartition("/")[2],
+        **({"PROVISION_CHECKPOINT": order.checkpoint} if order.checkpoint else {}),
         **order.environment,
+        **{
+            secret.location: secrets[secret.name].decode(errors="surrogateescape")
+            for secret in order.secrets
+            if secret.attachment is Attachment.VARIABLE
+        },
     }

@@ -25,19 +25,24 @@ class Exchange:
         self,
         folder: Path,
         environment: Mapping[str, str],
-        start_script: str,
+        setup: Mapping[str, bytes],
         command: str,
     ) -> None:
-        """Raises Invalid for what no shell can take."""
+        """`setup` are files by name, for `entry.sh`; raises Invalid for what no shell can take."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         # The image's user, whoever it is, reads the files and writes the pipes.
         folder.chmod(0o755)
         self.folder = folder
-        self._file("entry", Path(__file__).with_name("entry.sh").read_text())
-        self._file("environment", exports(environment))
-        self._file("start_script", start_script)
-        self._file("command", command)
+        files = {
+            "entry": Path(__file__).with_name("entry.sh").read_bytes(),
+            "environment": exports(environment).encode(errors="surrogateescape"),
+            **setup,
+            "command": command.encode(errors="surrogateescape"),
+        }
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+            (folder / name).chmod(0o644)
         # Both ends of these stay open here, so that the job's shell never meets an end of file.
         self._said = self._pipe("said", os.O_RDWR)
         self._go = self._pipe("go", os.O_RDWR)
@@ -46,7 +51,7 @@ class Exchange:
         self._heard = b""
 
     def said(self, word: str) -> int | None:
-        """The exit code that the job's shell has reported for `setup` or `command`, if it has."""
+        """The exit code that the job's shell has reported for a part, `setup` or `command`, if it has."""
         try:
             self._heard += os.read(self._said, 4096)
         except BlockingIOError:
@@ -57,10 +62,6 @@ class Exchange:
     def go(self) -> None:
         """Let the command execute."""
         os.write(self._go, b"go\n")
-
-    def _file(self, name: str, text: str) -> None:
-        (self.folder / name).write_text(text, errors="surrogateescape")
-        (self.folder / name).chmod(0o644)
 
     def _pipe(self, name: str, flags: int) -> int:
         os.mkfifo(self.folder / name)

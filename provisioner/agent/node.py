@@ -68,6 +68,11 @@ class Node:
         self.notice: Notice | None = None
         #: Why we sent the job a signal, if we did.
         self.signalled: Cause | None = None
+        #: The work order's secrets and credentials by name, and the registry's `user:password`.
+        self.secrets: dict[str, bytes] = {}
+        self.login: bytes | None = None
+        #: Whatever must never be read in a log or a reason.
+        self.secret_values: list[bytes] = []
         self.exchange: Exchange | None = None
         self.pumps: dict[str, Pump] = {}
         self.changed = threading.Event()
@@ -80,8 +85,9 @@ class Node:
         self.log.say(text)
 
     def begin(self, step: Step) -> None:
+        """A step that has begun already goes on."""
         with self._lock:
-            self._spans[step] = Span(time.time())
+            self._spans.setdefault(step, Span(time.time()))
         self.changed.set()
 
     def end(self, step: Step) -> None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from provisioner.agent.ending import Ended, Halt
 from provisioner.core.work import Outcome, Step
 
+#: git tells of a submodule in so many lines, tried twice, and the first of them says why.
+LAST = 8
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -57,7 +60,7 @@ class Outside:
         finally:
             kill(process)
         reader.join(1)
-        return Answer(process.returncode, "; ".join(lines[-5:]))
+        return Answer(process.returncode, "; ".join(lines[-LAST:]))
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless the step must end."""

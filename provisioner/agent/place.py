@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import posixpath
 import secrets
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +42,27 @@ class Place:
         return Path(f"{self.root}/run/provision")
 
     @property
+    def credentials(self) -> Path:
+        """What opens doors for this agent alone, in memory; empty before the job starts."""
+        return Path(f"{self.root}/run/provision-credentials")
+
+    @property
     def fuse(self) -> Path:
         return self.home / "fuse"
 
     def settings(self) -> Settings:
         return Settings(**json.loads((self.home / "settings.json").read_bytes()))
+
+
+@contextlib.contextmanager
+def private(folder: Path) -> Iterator[Path]:
+    """The folder, empty and this process's own; it is gone afterwards."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def inside(base: str, path: str) -> str:

@@ -6,19 +6,24 @@ Preparing stops at the first step that raises Ended; cleaning up runs every one 
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
 
 from provisioner.agent import place
+from provisioner.agent.access import access
+from provisioner.agent.container import registry_of
 from provisioner.agent.ending import Cause, Ended, outcome_of, told
 from provisioner.agent.environment import job_environment
 from provisioner.agent.exchange import Exchange, Pump
 from provisioner.agent.git import check_out
 from provisioner.agent.node import Node
 from provisioner.agent.outside import Outside, ask
+from provisioner.agent.secrets import Secrets, login
+from provisioner.agent.setup import PARTS, setup_files
 from provisioner.core.errors import Invalid
-from provisioner.core.work import Outcome, Result, Started, Step
+from provisioner.core.work import Engine, Outcome, Result, Started, Step
 
 #: How long the driver may take to show its GPUs after boot.
 GPU_LIMIT = 60.0
@@ -78,6 +83,27 @@ def wait_for_gpus(node: Node) -> None:
         time.sleep(1)
 
 
+def fetch_secrets(node: Node) -> None:
+    """The values of secrets and credentials, read by the machine's own role."""
+    order, limit = node.order, node.order.pull_limit
+    shutil.rmtree(node.place.credentials, ignore_errors=True)
+    until, words = time.time() + limit, f"the limit of {limit:.0f} s for {Step.PULL}"
+    secrets = Secrets(node.machine.region, Outside(Step.PULL, node.halt, until, words, node.say))
+    names = [secret.name for secret in order.secrets] + [one.credential for one in order.repositories]
+    for name in filter(None, dict.fromkeys([*names, order.registry_credential])):
+        node.begin(Step.PULL)
+        node.secrets[name] = secrets.read(name)
+        node.secret_values.append(node.secrets[name])
+    if order.registry_credential:
+        node.login = login(order.registry_credential, node.secrets[order.registry_credential])
+    elif order.engine is Engine.CONTAINER:
+        node.login = secrets.registry_login(registry_of(order.image))
+    for value in (node.login, *map(node.secrets.get, (one.credential for one in order.repositories))):
+        # Of `user:password` the second half alone is secret enough.
+        if value is not None and b":" in value:
+            node.secret_values += [value, value.partition(b":")[2]]
+
+
 def pull_and_clone(node: Node) -> None:
     """Image and repositories at the same time; the first trouble ends it."""
     first: list[Ended | None] = []
@@ -107,10 +133,12 @@ def pull_and_clone(node: Node) -> None:
 
     def clone(outside: Outside) -> None:
         for repository in node.order.repositories:
-            check_out(repository, node.engine.folder(repository.path), outside)
+            credential = node.secrets.get(repository.credential)
+            with access(repository, credential, node.order.known_hosts, node.place.credentials / "git") as granted:
+                check_out(repository, node.engine.folder(repository.path), granted, outside)
 
     works = [
-        (Step.PULL, node.engine.pull),
+        (Step.PULL, lambda outside: node.engine.pull(outside, node.login)),
         *([(Step.CLONE, clone)] if node.order.repositories else []),
     ]
     for step, work in works:
@@ -123,13 +151,14 @@ def pull_and_clone(node: Node) -> None:
 
 
 def set_up(node: Node) -> None:
-    """Start the job's first shell and have it run the start script."""
+    """Start the job's first shell and have it place the files, install the packages and run the start script."""
     order = node.order
     node.begin(Step.SETUP)
     try:
         folder = node.engine.folder(order.working_directory)
-        variables = job_environment(order, node.machine, os.environ)
-        node.exchange = exchange = Exchange(node.place.exchange, variables, order.start_script, order.command)
+        variables = job_environment(order, node.machine, os.environ, node.secrets)
+        files = setup_files(order, node.secrets, node.engine.seen)
+        node.exchange = exchange = Exchange(node.place.exchange, variables, files, order.command)
     except Invalid as error:
         raise Ended(Outcome.REFUSED, Step.SETUP, str(error)) from error
     os.makedirs(folder, exist_ok=True)
@@ -147,12 +176,17 @@ def set_up(node: Node) -> None:
         raise Ended(
             node.signalled.outcome,
             Step.SETUP,
-            f"{node.signalled.reason}; the start script {told(code)}",
+            f"{node.signalled.reason}; {_part(exchange)} {told(code)}",
             code,
         )
     if code:
-        raise Ended(Outcome.FAILED, Step.SETUP, f"the start script {told(code)}", code)
+        raise Ended(Outcome.FAILED, Step.SETUP, f"{_part(exchange)} {told(code)}", code)
     node.end(Step.SETUP)
+
+
+def _part(exchange: Exchange) -> str:
+    """What the setup ended with, in words."""
+    return next((words for part, words in PARTS.items() if exchange.said(part)), PARTS["start_script"])
 
 
 def claim(node: Node) -> None:
@@ -279,6 +313,7 @@ PREPARING: tuple[Callable[[Node], None], ...] = (
     swap_fuse,
     look_for_predecessor,
     wait_for_gpus,
+    fetch_secrets,
     pull_and_clone,
     set_up,
     claim,

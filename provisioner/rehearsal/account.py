@@ -28,9 +28,15 @@ _TRUST = {
 
 
 class Account:
-    """Subnets, an image, an instance profile and buckets, fresh in moto."""
+    """Subnets, an image, an instance profile, buckets, parameters and secrets, fresh in moto."""
 
-    def __init__(self, region: str, buckets: Mapping[str, Mapping[str, bytes]]) -> None:
+    def __init__(
+        self,
+        region: str,
+        buckets: Mapping[str, Mapping[str, bytes]],
+        parameters: Mapping[str, str],
+        secrets: Mapping[str, str],
+    ) -> None:
         moto_api_backend.reset()
         self.region = region
         ec2 = _backend("ec2", region)
@@ -51,6 +57,11 @@ class Account:
             s3.create_bucket(bucket, region)
             for key, data in objects.items():
                 s3.put_object(bucket, key, data)
+        ssm, manager = _backend("ssm", region), _backend("secretsmanager", region)
+        for name, value in parameters.items():
+            ssm.put_parameter(name, "", value, "SecureString", "", "", False, [], "text", None, None)
+        for name, value in secrets.items():
+            manager.create_secret(name, value, None, None, None, None, None, [], False)
 
     def objects(self, bucket: str) -> dict[str, bytes]:
         """Every object of a bucket, by its key."""

@@ -1,9 +1,9 @@
 """Which IAM actions each API call asks for, and on what.
 
-From the Service Authorization Reference ("Actions, resources, and condition keys for Amazon EC2",
-"… for Amazon S3", "… for AWS Systems Manager", "… for IAM") and the EC2 User Guide ("Prerequisites
-for EC2 Fleet"). EC2's own actions are weighed on `*`, but for the end of machines: a policy that
-narrows them is denied here.
+From the Service Authorization Reference ("Actions, resources, and condition keys for Amazon EC2", and
+likewise for Amazon S3, AWS Systems Manager, AWS Secrets Manager, Amazon ECR and IAM) and the EC2 User
+Guide ("Prerequisites for EC2 Fleet"). EC2's own actions are weighed on `*`, but for the end of
+machines: a policy that narrows them is denied here.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,8 @@ class On(Enum):
     OBJECT = "arn:aws:s3:::{bucket}/{key}"
     #: What a copy reads.
     SOURCE = "arn:aws:s3:::{source}"
-    PARAMETER = "arn:aws:ssm:{region}::parameter{parameter}"
+    PARAMETER = "{parameter}"
+    SECRET = "{secret}"
     PROFILE = "arn:aws:iam::{account}:instance-profile/{profile}"
     #: Once for each machine that the call names.
     INSTANCE = "arn:aws:ec2:{region}:{account}:instance/{instance}"
@@ -61,6 +62,8 @@ ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     ("ec2", "TerminateInstances"): _asks(On.INSTANCE, "ec2:TerminateInstances"),
     ("iam", "GetInstanceProfile"): _asks(On.PROFILE, "iam:GetInstanceProfile"),
     ("ssm", "GetParameter"): _asks(On.PARAMETER, "ssm:GetParameter"),
+    ("secretsmanager", "GetSecretValue"): _asks(On.SECRET, "secretsmanager:GetSecretValue"),
+    ("ecr", "GetAuthorizationToken"): _asks(On.ANYTHING, "ecr:GetAuthorizationToken"),
     # STS answers this to whoever has credentials.
     ("sts", "GetCallerIdentity"): (),
     ("s3", "GetObject"): _asks(On.OBJECT, "s3:GetObject"),

@@ -81,7 +81,9 @@ class Double:
     def _start(self, stack: ExitStack) -> None:
         """Up, piece by piece; the stack takes down what is up, the last one first."""
         scenario = self._scenario
-        self.account = Account(self.region, {self.bucket: {}, **scenario.buckets})
+        self.account = Account(
+            self.region, {self.bucket: {}, **scenario.buckets}, scenario.parameters, scenario.secrets
+        )
         stack.callback(self.account.close)
         self._model = Model(
             scenario.conditions,
@@ -93,7 +95,9 @@ class Double:
         self._identities = Identities(self.account.role_id)
         self._metadata = Metadata(self._identities.machine, PROFILE)
         stack.callback(self._metadata.close)
-        own = scenario.job_policy or rights.owners_own(scenario.buckets)
+        own = scenario.job_policy or rights.owners_own(
+            self.region, scenario.buckets, scenario.parameters, scenario.secrets
+        )
         weighed = Rights(
             rights.document(self._policies / "control.json", self.bucket, self.prefix),
             [rights.document(self._policies / "machine.json", self.bucket, self.prefix), own],

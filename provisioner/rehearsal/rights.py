@@ -24,12 +24,32 @@ def document(path: Path, bucket: str, prefix: str = "") -> dict[str, Any]:
     return dict(json.loads(text.replace(PLACEHOLDER, bucket)))
 
 
-def owners_own(buckets: Iterable[str]) -> dict[str, Any]:
-    """What an owner would add to a machine's role: everything on the buckets of its jobs."""
-    arns = [f"arn:aws:s3:::{bucket}{rest}" for bucket in buckets for rest in ("", "/*")]
+def owners_own(
+    region: str, buckets: Iterable[str], parameters: Iterable[str], secrets: Iterable[str]
+) -> dict[str, Any]:
+    """What an owner would add to a machine's role: its jobs' buckets, parameters and secrets, and ECR."""
+    allowed = {
+        "s3:*": [f"arn:aws:s3:::{bucket}{rest}" for bucket in buckets for rest in ("", "/*")],
+        "ssm:GetParameter": [parameter_arn(region, name) for name in parameters],
+        "secretsmanager:GetSecretValue": [secret_arn(region, name) for name in secrets],
+        "ecr:GetAuthorizationToken": ["*"],
+    }
     # A statement needs a resource; this one fits nothing.
-    statement = {"Effect": "Allow", "Action": "s3:*", "Resource": arns or ["none"]}
-    return {"Version": "2012-10-17", "Statement": [statement]}
+    statements = [
+        {"Effect": "Allow", "Action": action, "Resource": arns or ["none"]} for action, arns in allowed.items()
+    ]
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def parameter_arn(region: str, name: str) -> str:
+    """A parameter by its name; those below /aws/ are AWS's own, of no account."""
+    account = "" if name.startswith("/aws/") else ID
+    return name if name.startswith("arn:") else f"arn:aws:ssm:{region}:{account}:parameter/{name.lstrip('/')}"
+
+
+def secret_arn(region: str, id: str) -> str:
+    """A secret by its name; for the six random letters that AWS puts behind it stands a word of six."""
+    return id if id.startswith("arn:") else f"arn:aws:secretsmanager:{region}:{ID}:secret:{id}-random"
 
 
 class Known(Protocol):
@@ -57,6 +77,9 @@ class Rights:
                     raise Refused("AccessDenied", "Access Denied", 403)
                 code = "UnauthorizedOperation" if call.service == "ec2" else "AccessDenied"
                 message = f"You are not authorized to perform: {action} on resource: {resource}"
+                if call.service in ("ssm", "secretsmanager", "ecr"):
+                    # Services that speak JSON have their own word (each API Reference, "Common errors").
+                    raise Refused("AccessDeniedException", message, 400)
                 raise Refused(code, message, 403)
 
     def may_list(self, caller: Caller, call: Call) -> bool:
@@ -78,7 +101,8 @@ def _asked(
         "bucket": said.get("Bucket", ""),
         "key": said.get("Key", ""),
         "source": unquote(said.get("CopySource", "")).lstrip("/").partition("?")[0],
-        "parameter": said.get("Name", ""),
+        "parameter": parameter_arn(caller.region, said.get("Name", "")),
+        "secret": secret_arn(caller.region, said.get("SecretId", "")),
         "profile": said.get("InstanceProfileName", ""),
     }
     asked: list[tuple[str, str, Mapping[str, str]]] = []

@@ -35,8 +35,11 @@ class Scenario:
     conditions: Conditions = field(default_factory=lambda: Conditions(boot_delay=0.2, end_delay=0.2))
     #: Objects by key, by bucket, there from the start.
     buckets: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    #: Parameters of SSM by name, all of them SecureStrings, and secrets of Secrets Manager by id.
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[Rule, ...] = ()
-    #: The owner's own policy beside machine.json; None allows everything on `buckets`.
+    #: The owner's own policy beside machine.json; None allows everything on `buckets`, and to read the secrets.
     job_policy: Mapping[str, Any] | None = None
     #: What scripted machines play; the first one whose job fits.
     scripts: tuple[Script, ...] = (Script(),)
@@ -159,6 +162,10 @@ class _Script(_Edge):
     off_at: _Duration | None = None
 
 
+#: Neither service holds an empty value.
+_Text = Annotated[str, Field(min_length=1)]
+
+
 class _File(_Edge):
     boot_delay: _Duration = 0.2
     end_delay: _Duration = 0.2
@@ -172,6 +179,8 @@ class _File(_Edge):
     breakdowns: list[_Breakdown] = []
     impairments: list[_Impairment] = []
     buckets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], dict[str, str]] = {}
+    parameters: dict[str, _Text] = {}
+    secrets: dict[str, _Text] = {}
     faults: list[_Fault] = []
     job_policy: dict[str, Any] | None = None
     scripts: list[_Script] = []
@@ -196,6 +205,8 @@ class _File(_Edge):
                 bucket: {key: text.encode() for key, text in objects.items()}
                 for bucket, objects in self.buckets.items()
             },
+            parameters=self.parameters,
+            secrets=self.secrets,
             faults=tuple(Rule(**one.model_dump()) for one in self.faults),
             job_policy=self.job_policy,
             scripts=(*(Script(**one.model_dump()) for one in self.scripts), Script()),

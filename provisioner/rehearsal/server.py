@@ -31,7 +31,7 @@ from provisioner.rehearsal.rights import Rights
 from provisioner.rehearsal.wire import Answer, Request
 
 #: What a call outside S3 is about: the first of these parameters that it has.
-_NAMES = ("InstanceId", "LaunchTemplateName", "ClientToken", "Name", "InstanceProfileName")
+_NAMES = ("InstanceId", "LaunchTemplateName", "ClientToken", "Name", "SecretId", "InstanceProfileName")
 
 
 class _Broken(Exception):

@@ -1,5 +1,6 @@
 """A bucket, a metadata service and light machines: all that an agent needs, and no control plane."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -7,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -47,9 +49,7 @@ class Site:
         self.host = host
         self.metadata = metadata
         self.bucket = f"bucket-{uuid.uuid4().hex}"
-        self.s3 = boto3.client(
-            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
-        )
+        self.s3 = self.client("s3")
         self.s3.create_bucket(Bucket=self.bucket)
         data = agent_archive()
         self.sha256 = hashlib.sha256(data).hexdigest()
@@ -110,6 +110,23 @@ class Site:
     def give_orders(self, instance_id: str, orders: Orders) -> None:
         self.put(work.orders_key(self.box(instance_id)), work.encode(orders))
 
+    def client(self, service: Any) -> Any:
+        """A client that may do everything."""
+        return boto3.client(
+            service, endpoint_url=self.url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+        )
+
+    def parameter(self, name: str, value: str) -> str:
+        """A SecureString of this site's own; its name in a work order."""
+        name = f"/{self.bucket}/{name}"
+        self.client("ssm").put_parameter(Name=name, Value=value, Type="SecureString")
+        return f"ssm:{name}"
+
+    def everything_said(self, machine: str) -> bytes:
+        """All that the machine has put into the bucket, but for the job's own output, and its console."""
+        keys = [key for key in self.keys("") if self.box(machine) in key and "/log/output/" not in key]
+        return b"".join(self.get(key) or b"" for key in keys) + self.host.console(machine).encode()
+
     def start(self, order: WorkOrder, *, age: float = 0.0) -> str:
         """A machine that has its work order; its id."""
         instance_id = self.boot(age=age)
@@ -141,7 +158,7 @@ class Site:
 
     def get(self, key: str) -> bytes | None:
         try:
-            return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            return bytes(self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
         except ClientError:
             return None
 
@@ -173,9 +190,16 @@ def aws_url() -> Iterator[str]:
 
 @pytest.fixture
 def site(tmp_path: Path, aws_url: str) -> Iterator[Site]:
+    with sited(tmp_path, aws_url) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def sited(tmp_path: Path, aws_url: str, **environment: str) -> Iterator[Site]:
+    """A site, gone afterwards; its machines have these variables."""
     metadata = Metadata(lambda _: Credentials("AKIA", "secret", "token", time.time() + 3600), "role")
     metadata.start()
-    host = LightHost(tmp_path / "machines", environment={"PROVISION_NOTICE_INTERVAL": "0.2"})
+    host = LightHost(tmp_path / "machines", environment={"PROVISION_NOTICE_INTERVAL": "0.2", **environment})
     try:
         yield Site(tmp_path, aws_url, host, metadata)
     finally:

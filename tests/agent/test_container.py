@@ -1,5 +1,6 @@
 """Jobs in real containers: a light machine with this computer's own dockerd and a registry."""
 
+import dataclasses
 import subprocess
 import time
 from collections.abc import Iterator
@@ -8,7 +9,19 @@ from pathlib import Path
 import pytest
 
 from provisioner.core import work
-from provisioner.core.work import Engine, Orders, Outcome, Repository, Step, Stop, WorkOrder
+from provisioner.core.work import (
+    Attachment,
+    ConfigFile,
+    Engine,
+    Orders,
+    Outcome,
+    Packages,
+    Repository,
+    Secret,
+    Step,
+    Stop,
+    WorkOrder,
+)
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.metadata import Credentials, Metadata
 from tests.agent.conftest import Site
@@ -100,6 +113,26 @@ def test_gpus_are_asked_for_when_the_type_has_some(harbour: Site, made: DockerEn
     [container] = made.docker("ps", "--quiet").split()
     assert '"Count":-1' in made.docker("inspect", "--format={{json .HostConfig.DeviceRequests}}", container)
     harbour.host.end(machine)
+
+
+def test_files_secrets_and_packages_in_an_image(harbour: Site) -> None:
+    """The image's user owns its files under a plain busybox shell; without root or sudo apt says so."""
+    made = order(
+        harbour,
+        f"{harbour.registry}/job:1",
+        'cat .config/x key; stat -c "%a %u" .config/x key; df /dev/shm | tail -n 1',
+        secrets=(Secret(harbour.parameter("key", "a value"), Attachment.FILE, "workspace/key"),),
+        config_files=(ConfigFile("workspace/.config/x", "it's x;", "0640"),),
+        shm_size=64 << 20,
+    )
+    machine = harbour.run(made)
+    words = harbour.log(machine).decode().split("\n")
+    assert words[0].startswith("it's x;a value640 1234"), (words, harbour.result(machine).reason)
+    assert words[1] == "600 1234"
+    assert words[2].split()[1] == "65536"
+    result = harbour.result(harbour.run(dataclasses.replace(made, packages=Packages(("x",)))))
+    assert (result.outcome, result.step, result.exit_code) == (Outcome.FAILED, Step.SETUP, 1), result.reason
+    assert "package step (apt)" in result.reason
 
 
 @pytest.mark.parametrize(

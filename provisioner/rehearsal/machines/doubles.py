@@ -53,9 +53,11 @@ done
 [ "$gpu" -gt 0 ]
 """
 
-#: The jobs' Python, and the agent's, is this one: what is installed here is there as well.
+#: The jobs' Python, and the agent's, is this one: what is installed here is there as well. What they
+#: install stays in the machine's folder.
 PYTHON = """#!/bin/sh
-exec {python} "$@"
+export PIP_TARGET={packages} PYTHONPATH={packages}"${{PYTHONPATH:+:$PYTHONPATH}}"
+exec {python} {options}"$@"
 """
 
 
@@ -65,7 +67,11 @@ def install(folder: Path, pipe: Path, gpus: int, real: Sequence[str]) -> None:
     scripts |= dict.fromkeys(IDLE, IDLE_SCRIPT)
     scripts |= {name: ABSENT_SCRIPT.format(name=name) for name in ABSENT}
     scripts |= {"nvidia-smi": GPUS.format(gpus=gpus)}
-    scripts |= {name: PYTHON.format(python=shlex.quote(sys.executable)) for name in ("python3", "python")}
+    programs = {"python3": "", "python": "", "pip3": "-m pip ", "pip": "-m pip "}
+    python, packages = shlex.quote(sys.executable), shlex.quote(str(folder.parent / "packages"))
+    scripts |= {
+        name: PYTHON.format(python=python, packages=packages, options=options) for name, options in programs.items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
     for name, script in scripts.items():
         if name not in real:

@@ -1,0 +1,152 @@
+"""Private git servers on this computer: over https with a password, and over a real sshd."""
+
+import contextlib
+import getpass
+import http.server
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.agent.conftest import until
+
+
+def certificate(folder: Path) -> Path:
+    """A certificate for this computer and its key, in one file."""
+    both = folder / "certificate.pem"
+    names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+    command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command += ["-subj", "/CN=localhost", "-addext", names, "-keyout", str(both), "-out", str(folder / "own.pem")]
+    subprocess.run(command, capture_output=True, check=True)
+    both.write_text(both.read_text() + (folder / "own.pem").read_text())
+    return both
+
+
+class HttpsServer:
+    """Repositories below a folder for whoever knows `user:password`; what was shown to it is in `seen`."""
+
+    def __init__(self, host: str, port: int, login: str) -> None:
+        self.url = f"https://{host}:{port}"
+        self.login = login
+        #: Where to send everybody instead, without asking who they are.
+        self.moved_to = ""
+        self.seen: set[str] = set()
+
+
+@contextlib.contextmanager
+def https_server(folder: Path, pem: Path, login: str = "", host: str = "127.0.0.1") -> Iterator[HttpsServer]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.seen |= {self.headers["Authorization"]} - {None}
+            if made.moved_to:
+                self._answer(302, b"", {"Location": made.moved_to + self.path})
+            elif made.login and self.headers["Authorization"] != f"Basic {b64encode(made.login.encode()).decode()}":
+                self._answer(401, b"", {"WWW-Authenticate": 'Basic realm="git"'})
+            else:
+                self._git()
+
+        do_POST = do_GET  # noqa: N815 - the library's name for it
+
+        def _git(self) -> None:
+            path, _, query = self.path.partition("?")
+            variables = {
+                "GIT_PROJECT_ROOT": str(folder),
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "PATH_INFO": path,
+                "QUERY_STRING": query,
+                "REQUEST_METHOD": self.command,
+                "CONTENT_TYPE": self.headers["Content-Type"] or "",
+                "GIT_PROTOCOL": self.headers["Git-Protocol"] or "",
+                "HTTP_CONTENT_ENCODING": self.headers["Content-Encoding"] or "",
+            }
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            done = subprocess.run(
+                ["git", "http-backend"], input=body, env={**os.environ, **variables}, capture_output=True, check=False
+            )
+            head, _, data = done.stdout.partition(b"\r\n\r\n")
+            headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
+            self._answer(int(headers.pop("Status", "200").split()[0]), data, headers)
+
+        def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    made = HttpsServer(host, server.server_port, login)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class SshServer:
+    """An sshd that lets one key in, as this test's own user."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.port = port
+        #: The private key.
+        self.key = (folder / "user").read_text()
+        self._own = (folder / "host.pub").read_text()
+
+    def url(self, path: Path, host: str = "127.0.0.1") -> str:
+        return f"ssh://{getpass.getuser()}@{host}:{self.port}{path}"
+
+    def known(self, host: str = "127.0.0.1") -> str:
+        """Its line of known_hosts."""
+        return f"[{host}]:{self.port} {self._own}"
+
+
+@contextlib.contextmanager
+def ssh_server(folder: Path) -> Iterator[SshServer]:
+    """Needs Debian's openssh-server; fails where it is missing."""
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, "openssh-server is not on this computer"
+    folder.mkdir()
+    for name in ("host", "user", "stranger"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = {
+        "ListenAddress": f"127.0.0.1:{port}",
+        "HostKey": folder / "host",
+        "AuthorizedKeysFile": folder / "user.pub",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PidFile": "none",
+        "PasswordAuthentication": "no",
+        "PermitRootLogin": "prohibit-password",
+    }
+    (folder / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    if os.geteuid() == 0:
+        # sshd wants it, though nothing is ever in it. It stays, as after a boot: another test may need it now.
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    server = subprocess.Popen([program, "-D", "-f", str(folder / "config")], stderr=subprocess.DEVNULL)
+
+    def listening() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        until(listening, "sshd")
+        yield SshServer(folder, port)
+    finally:
+        server.terminate()
+        server.wait()

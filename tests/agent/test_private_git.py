@@ -1,0 +1,229 @@
+"""Private repositories: what opens them is shown to their own host alone, and nothing of it is left."""
+
+import shutil
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner.agent.access import access
+from provisioner.agent.ending import Ended, Halt
+from provisioner.agent.git import check_out
+from provisioner.agent.outside import Outside
+from provisioner.core.work import Outcome, Repository, Result, Step
+from tests.agent.conftest import Site, sited
+from tests.agent.private_git import HttpsServer, SshServer, certificate, https_server, ssh_server
+from tests.agent.test_git import FOLDER, git
+
+TOKEN = "token-0123456789"
+BASIC = f"Basic {b64encode(f'x-access-token:{TOKEN}'.encode()).decode()}"
+
+
+def repository(folder: Path, **files: str) -> Path:
+    folder.mkdir(parents=True)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    for name, content in {"file": folder.name, **files}.items():
+        (folder / name).write_text(content)
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "x")
+    return folder
+
+
+def submodule(folder: Path, url: str, inner: Path) -> None:
+    """As `git submodule add` would, but nothing is fetched for it."""
+    (folder / ".gitmodules").write_text(f'[submodule "inner"]\n\tpath = inner\n\turl = {url}\n')
+    git(folder, "add", ".")
+    git(folder, "update-index", "--add", "--cacheinfo", f"160000,{git(inner, 'rev-parse', 'HEAD')},inner")
+    git(folder, "commit", "--quiet", "-m", "submodule")
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    return certificate(tmp_path)
+
+
+@pytest.fixture
+def trusting(tmp_path: Path, aws_url: str, pem: Path) -> Iterator[Site]:
+    """A site whose machines know this computer's certificate."""
+    with sited(tmp_path, aws_url, GIT_SSL_CAINFO=str(pem)) as made:
+        yield made
+
+
+@pytest.fixture
+def server(tmp_path: Path, pem: Path) -> Iterator[HttpsServer]:
+    repository(tmp_path / "repos/outer")
+    with https_server(tmp_path / "repos", pem, f"x-access-token:{TOKEN}") as made:
+        yield made
+
+
+@pytest.fixture
+def other(tmp_path: Path, pem: Path) -> Iterator[HttpsServer]:
+    """Another host, with repositories of its own."""
+    repository(tmp_path / "others/inner")
+    with https_server(tmp_path / "others", pem, host="localhost") as made:
+        yield made
+
+
+READ = "cat file; [ ! -f inner/file ] || cat inner/file"
+
+
+def clone(site: Site, url: str, value: str, command: str = READ, **changes: object) -> str:
+    """A machine that has cloned `url` with that credential, or failed to."""
+    repositories = (Repository(url, FOLDER, credential=site.parameter("credential", value)),)
+    return site.run(site.order(command, repositories=repositories, **changes))
+
+
+def looking_for(value: str) -> str:
+    """Reads the file, then looks for the value in all of the machine, but not in this very command."""
+    pattern = f"[{value[0]}]{value[1:]}"
+    return f'cat file; cd "$HOME/../.."; grep -rl "{pattern}" . || ls run/provision-credentials/* || echo nothing'
+
+
+def refused(site: Site, machine: str) -> Result:
+    result = site.result(machine)
+    assert (result.outcome, result.step, result.exit_code) == (Outcome.REFUSED, Step.CLONE, None), result.reason
+    return result
+
+
+@pytest.mark.parametrize("value", [TOKEN, f"x-access-token:{TOKEN}\n"])
+def test_a_token_opens_its_repository_and_is_gone(trusting: Site, server: HttpsServer, value: str) -> None:
+    """Before the job starts: no trace in the checkout, its configuration, the machine's folder, the log."""
+    machine = clone(trusting, f"{server.url}/outer", value, looking_for(TOKEN))
+    words = trusting.log(machine).decode()
+    assert (words[:5], words[-8:]) == ("outer", "nothing\n"), trusting.result(machine).reason
+    assert server.seen == {BASIC}
+    said = trusting.everything_said(machine)
+    assert TOKEN.encode() not in said
+    assert BASIC.encode() not in said
+
+
+def test_a_token_that_does_not_open_it_is_refused(trusting: Site, server: HttpsServer) -> None:
+    """It stays wrong however often it is tried."""
+    reason = refused(trusting, clone(trusting, f"{server.url}/outer", "wrong-wrong")).reason
+    assert "uthentication failed" in reason
+    assert "wrong-wrong" not in reason
+
+
+def test_another_host_never_sees_the_token(
+    trusting: Site, server: HttpsServer, other: HttpsServer, tmp_path: Path
+) -> None:
+    """Neither a submodule's host nor one that the first sends us to, though it asks for a password."""
+    submodule(tmp_path / "repos/outer", f"{other.url}/inner", tmp_path / "others/inner")
+    credential = trusting.parameter("credential", TOKEN)
+    order = trusting.order(READ, repositories=(Repository(f"{server.url}/outer", FOLDER, credential=credential),))
+    machine = trusting.run(order)
+    assert trusting.log(machine) == b"outerinner", trusting.result(machine).reason
+    other.login = "someone:else"
+    refused(trusting, trusting.run(order))
+    server.moved_to = other.url
+    refused(trusting, trusting.run(order))
+    assert other.seen == set()
+
+
+def test_a_submodule_on_the_same_host_is_let_in(trusting: Site, server: HttpsServer, tmp_path: Path) -> None:
+    """By the same credential, at a commit that no branch ends in."""
+    inner = repository(tmp_path / "repos/inner")
+    submodule(tmp_path / "repos/outer", "../inner", inner)
+    (inner / "file").write_text("newer")
+    git(inner, "commit", "--quiet", "-a", "-m", "newer")
+    machine = clone(trusting, f"{server.url}/outer", TOKEN)
+    assert trusting.log(machine) == b"outerinner", trusting.result(machine).reason
+
+
+@pytest.fixture
+def ssh(tmp_path: Path) -> Iterator[SshServer]:
+    with ssh_server(tmp_path / "ssh") as made:
+        yield made
+
+
+def test_a_key_opens_its_repository_and_is_gone(site: Site, ssh: SshServer, tmp_path: Path) -> None:
+    """From a host whose key is pinned; afterwards no key, no agent."""
+    outer = repository(tmp_path / "outer")
+    middle = ssh.key.splitlines()[2]
+    value = ssh.key.strip().replace("\n", "\r\n")
+    machine = clone(site, ssh.url(outer), value, looking_for(middle), known_hosts=ssh.known())
+    words = site.log(machine).decode()
+    assert (words[:5], words[-8:]) == ("outer", "nothing\n"), site.result(machine).reason
+    assert middle.encode() not in site.everything_said(machine)
+
+
+@pytest.mark.parametrize("pinned", ["", "[127.0.0.1]:{port} ssh-ed25519 {another}\n"])
+def test_a_host_that_is_not_pinned_is_refused(site: Site, ssh: SshServer, tmp_path: Path, pinned: str) -> None:
+    """Unknown or another's: the reason says where hosts are pinned."""
+    another = (tmp_path / "ssh/stranger.pub").read_text().split()[1]
+    known = pinned.format(port=ssh.port, another=another)
+    machine = clone(site, ssh.url(repository(tmp_path / "outer")), ssh.key, known_hosts=known)
+    assert "git.known_hosts" in refused(site, machine).reason
+
+
+def test_a_key_that_is_not_let_in_is_refused(site: Site, ssh: SshServer, tmp_path: Path) -> None:
+    """With ssh's own words."""
+    stranger = (tmp_path / "ssh/stranger").read_text()
+    machine = clone(site, ssh.url(repository(tmp_path / "outer")), stranger, known_hosts=ssh.known())
+    assert "Permission denied" in refused(site, machine).reason
+
+
+def test_another_host_never_sees_the_key(site: Site, ssh: SshServer, tmp_path: Path) -> None:
+    """A submodule elsewhere gets none, though that host is known and would take it."""
+    inner, outer = repository(tmp_path / "inner"), repository(tmp_path / "outer")
+    submodule(outer, ssh.url(inner, "localhost"), inner)
+    known = ssh.known() + ssh.known("localhost")
+    machine = clone(site, ssh.url(outer), ssh.key, known_hosts=known)
+    assert "Permission denied" in refused(site, machine).reason
+    git(outer, "config", "--file", ".gitmodules", "submodule.inner.url", ssh.url(inner))
+    git(outer, "commit", "--quiet", "-m", "own host", ".gitmodules")
+    again = Repository(ssh.url(outer), FOLDER, credential=f"ssm:/{site.bucket}/credential")
+    machine = site.run(site.order("cat file inner/file", repositories=(again,), known_hosts=known))
+    assert site.log(machine) == b"outerinner", site.result(machine).reason
+
+
+KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\nx"
+
+
+@pytest.mark.parametrize(
+    ("url", "credential"),
+    [
+        ("https://host/x", KEY),
+        ("git@host:x", b"token"),
+        ("http://host/x", b"token"),
+        ("git://host/x", b"token"),
+        ("https://ho*st/x", b"token"),
+        ("https://[host/x", b"token"),
+        ("ssh://git@*/x", KEY),
+        ("file:///x", KEY),
+    ],
+)
+def test_a_credential_goes_with_its_own_transport(tmp_path: Path, url: str, credential: bytes) -> None:
+    """A token over https alone, a key over ssh alone, and no host that stands for several."""
+    with pytest.raises(Ended) as caught, access(Repository(url, "/x", credential="ssm:/x"), credential, "", tmp_path):
+        pass
+    assert (caught.value.outcome, caught.value.step) == (Outcome.REFUSED, Step.CLONE)
+    assert "ssm:/x" in caught.value.reason
+
+
+@pytest.mark.parametrize("url", ["git@host:x/y.git", "ssh://git@host:22/x", "host:x"])
+def test_every_form_of_an_ssh_address_is_known(tmp_path: Path, url: str) -> None:
+    """The folder is this process's own, and gone afterwards."""
+    folder = tmp_path / "git"
+    with access(Repository(url, "/x", credential="ssm:/x"), KEY, "", folder) as granted:
+        assert (folder / "config").read_text().startswith("Host host\n")
+        assert {oct(path.stat().st_mode) for path in folder.iterdir()} == {"0o100600"}
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert KEY.decode() not in str(granted)
+    assert not folder.exists()
+
+
+def test_files_in_lfs_that_cannot_be_had_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pointer where a model should be would puzzle the job: one line of the log says why."""
+    outer = repository(tmp_path / "outer", **{".gitattributes": "*.bin filter=lfs\n"})
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "git").symlink_to(shutil.which("git") or "")
+    monkeypatch.setenv("PATH", str(programs))
+    said: list[str] = []
+    outside = Outside(Step.CLONE, Halt(), 2.0**40, "the limit", said.append)
+    wanted = Repository(f"file://{outer}", "/x")
+    with access(wanted, None, "", tmp_path / "git") as granted:
+        check_out(wanted, str(tmp_path / "checkout"), granted, outside)
+    assert any("git-lfs" in line for line in said)

@@ -1,0 +1,267 @@
+"""Secrets, files and packages, as a job finds them on a light machine."""
+
+import hashlib
+import itertools
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from provisioner.agent.ending import Ended, Halt
+from provisioner.agent.outside import Outside
+from provisioner.agent.secrets import Secrets, login
+from provisioner.core import work
+from provisioner.core.work import Attachment, ConfigFile, Outcome, Packages, Secret, Step
+from tests.agent.conftest import Site
+
+WILD = 'it\'s "x" $HOME `date` \\\n\n*~ \x7f\u00e9'
+HIDDEN = "hunter2-hunter2"
+
+
+def secret(site: Site, value: str | bytes) -> str:
+    """A secret of this test's own; its name in a work order."""
+    kind = "SecretString" if isinstance(value, str) else "SecretBinary"
+    site.client("secretsmanager").create_secret(Name=site.bucket, **{kind: value})
+    return f"secretsmanager:{site.bucket}"
+
+
+def test_secrets_reach_the_job_and_nothing_else(site: Site) -> None:
+    """As variables and as files only the job's user can read, byte for byte; no report and no log has them."""
+    keys = secret(site, json.dumps({"KEY": WILD, "number": 7}))
+    token = site.parameter("token", HIDDEN)
+    secrets = (
+        Secret(token, Attachment.VARIABLE, "TOKEN"),
+        Secret(f"{keys}#KEY", Attachment.VARIABLE, "WILD"),
+        Secret(f"{keys}#number", Attachment.VARIABLE, "NUMBER"),
+        Secret(f"{keys}#KEY", Attachment.FILE, ".cloud/it's a key"),
+        Secret(token, Attachment.FILE, "/home/jovyan/workspace/token"),
+    )
+    command = 'printf %s "$TOKEN$WILD$NUMBER"; cat ~/".cloud/it\'s a key" token; stat -c %a token ~/.cloud/*'
+    machine = site.run(site.order(command, start_script="[ -s token ]", secrets=secrets))
+    assert site.result(machine).outcome is Outcome.SUCCEEDED, site.result(machine).reason
+    assert site.log(machine).decode() == f"{HIDDEN}{WILD}7{WILD}{HIDDEN}600\n600\n"
+    assert HIDDEN.encode() not in site.everything_said(machine)
+
+
+def test_a_file_may_hold_any_bytes(site: Site) -> None:
+    """A binary secret, and a config file with its mode; what stands there already is replaced."""
+    data = bytes(range(256)) * 3
+    name = secret(site, data)
+    order = site.order(
+        "sha256sum <key; ~/bin/hello; cat ~/.hello",
+        secrets=(Secret(name, Attachment.FILE, "workspace/key"),),
+        config_files=(
+            ConfigFile(".hello", "one"),
+            ConfigFile("bin/hello", "#!/bin/sh\necho hello", "0755"),
+            ConfigFile(".hello", "two"),
+        ),
+    )
+    machine = site.run(order)
+    assert site.log(machine).decode() == f"{hashlib.sha256(data).hexdigest()}  -\nhello\ntwo", site.result(machine)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ssm:/missing", "ParameterNotFound"),
+        ("ssm:not a name;", "ssm:not a name;"),
+        ("secretsmanager:missing", "ResourceNotFound"),
+        ("secretsmanager:{}#other", "no such key"),
+        ("secretsmanager:{}-plain#key", "no JSON object"),
+        ("vault:x", "only ssm: and secretsmanager:"),
+    ],
+)
+def test_a_secret_that_is_not_there_is_refused_by_name(site: Site, name: str, words: str) -> None:
+    """It will never work: the reason names the secret and tells nothing of a value."""
+    secret(site, json.dumps({"KEY": HIDDEN}))
+    site.client("secretsmanager").create_secret(Name=f"{site.bucket}-plain", SecretString=HIDDEN)
+    name = name.format(site.bucket)
+    machine = site.run(site.order("echo never", secrets=(Secret(name, Attachment.VARIABLE, "X"),)))
+    result = site.result(machine)
+    assert (result.outcome, result.step, result.exit_code) == (Outcome.REFUSED, Step.PULL, None), result.reason
+    assert name.partition("#")[0] in result.reason
+    assert words in result.reason
+    assert HIDDEN.encode() not in site.everything_said(machine)
+
+
+def test_a_zero_byte_is_for_files_alone(site: Site) -> None:
+    """No environment can hold one; the reason names the variable."""
+    name = secret(site, b"a\0b")
+    result = site.result(site.run(site.order(":", secrets=(Secret(name, Attachment.VARIABLE, "X"),))))
+    assert (result.outcome, result.step) == (Outcome.REFUSED, Step.SETUP)
+    assert "variable X" in result.reason
+
+
+def test_a_file_that_cannot_be_placed_fails_the_setup(site: Site) -> None:
+    """The start script does not run, and the reason says what went wrong."""
+    order = site.order(
+        "echo never", start_script="echo never", config_files=(ConfigFile("a", ""), ConfigFile("a/b", ""))
+    )
+    machine = site.run(order)
+    result = site.result(machine)
+    assert (result.outcome, result.step, result.exit_code) == (Outcome.FAILED, Step.SETUP, 1)
+    assert "placing the files" in result.reason
+    assert b"a/b cannot be placed" in site.log(machine, "setup")
+    assert b"never" not in site.log(machine, "setup") + site.log(machine)
+
+
+def busy(code: str, status: int) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "GetParameter")
+
+
+def reader(monkeypatch: pytest.MonkeyPatch, answers: Callable[[], Any], *, patience: float = 60.0) -> Secrets:
+    """Secrets whose AWS answers that, and which needs no time to wait."""
+    now = itertools.count()
+    monkeypatch.setattr("time.time", lambda: next(now))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    made = Secrets("us-east-1", Outside(Step.PULL, Halt(), patience, "the limit", lambda _: None))
+
+    def call(**_: object) -> Any:
+        answer = answers()
+        if isinstance(answer, Exception):
+            raise answer
+        return {"Parameter": {"Value": answer}}
+
+    made._client = lambda *_: type("Client", (), {"get_parameter": staticmethod(call)})
+    return made
+
+
+def test_passing_trouble_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Throttling, AWS's own faults and the network are no refusal."""
+    trouble = [
+        busy("ThrottlingException", 400),
+        busy("InternalServerError", 500),
+        EndpointConnectionError(endpoint_url="http://x"),
+    ]
+    answers = iter([*trouble, "value"])
+    assert reader(monkeypatch, lambda: next(answers)).read("ssm:/x") == b"value"
+
+
+def test_trouble_that_lasts_loses_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pull limit ends the waiting; another machine may fare better."""
+    secrets = reader(monkeypatch, lambda: busy("Throttling", 400))
+    with pytest.raises(Ended) as caught:
+        secrets.read("ssm:/x")
+    assert (caught.value.outcome, caught.value.step) == (Outcome.LOST, Step.PULL)
+    assert "ssm:/x" in caught.value.reason
+
+
+def test_denied_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS's own words come along: they name the right that is missing."""
+    with pytest.raises(Ended) as caught:
+        reader(monkeypatch, lambda: busy("AccessDeniedException", 400)).read("ssm:/x")
+    assert caught.value.outcome is Outcome.REFUSED
+    assert "AccessDeniedException" in caught.value.reason
+
+
+@pytest.mark.parametrize("value", [b"me:se:cret", b"me:se:cret\n", b'{"username": "me", "password": "se:cret"}'])
+def test_a_registry_credential_has_two_forms(value: bytes) -> None:
+    """`user:password`, or JSON with both."""
+    assert login("ssm:/x", value) == b"me:se:cret"
+
+
+@pytest.mark.parametrize("value", [b"hunter2", b'{"username": "hunter2"}', b'{"a": "hunter2"}'])
+def test_another_form_is_refused_without_showing_it(value: bytes) -> None:
+    """The reason names the secret, not what it holds."""
+    with pytest.raises(Ended) as caught:
+        login("ssm:/x", value)
+    assert "ssm:/x" in caught.value.reason
+    assert "hunter2" not in caught.value.reason
+
+
+TOOL = """#!/bin/sh
+echo "{name} $*; {variable}=${variable}"
+for last in "$@"; do :; done
+[ ! -f "$last" ] || cat "$last"
+exit {code}
+"""
+
+
+def tools(site: Site, code: int = 0) -> tuple[str, tuple[ConfigFile, ...], dict[str, str]]:
+    """A machine whose job finds an apt-get and a python3 that only tell what they are asked."""
+    machine = site.boot()
+    path = f"{site.folder}/machines/{machine}/home/jovyan/tools"
+    files = (
+        ConfigFile("tools/apt-get", TOOL.format(name="apt-get", variable="DEBIAN_FRONTEND", code=code), "0755"),
+        ConfigFile("tools/python3", TOOL.format(name="python3", variable="INDEX", code=0), "0755"),
+    )
+    return machine, files, {"PATH": f"{path}:/usr/bin:/bin"}
+
+
+def test_packages_are_installed_before_the_start_script(site: Site) -> None:
+    """apt, then pip with what the job's variables say, in the setup stream, each word as it was given."""
+    machine, files, variables = tools(site)
+    index = site.parameter("index", HIDDEN)
+    order = site.order(
+        "echo done",
+        start_script="echo start",
+        config_files=files,
+        environment=variables,
+        secrets=(Secret(index, Attachment.VARIABLE, "INDEX"),),
+        packages=Packages(("libgl1", "x=1.0*"), ("torch>=2; python_version<'4'", "$(id)"), "numpy\nscipy\n"),
+    )
+    site.assign(machine, order)
+    site.wait_off(machine)
+    folder = f"{site.folder}/machines/{machine}/run/provision"
+    options = "-m pip install --no-input --disable-pip-version-check --progress-bar off"
+    assert site.log(machine, "setup").decode().splitlines() == [
+        "apt-get update --quiet; DEBIAN_FRONTEND=noninteractive",
+        "apt-get install --quiet --yes --no-install-recommends libgl1 x=1.0*; DEBIAN_FRONTEND=noninteractive",
+        f"python3 {options} torch>=2; python_version<'4' $(id) --requirement {folder}/requirements; INDEX={HIDDEN}",
+        "numpy",
+        "scipy",
+        "start",
+    ]
+    assert site.log(machine) == b"done\n", site.result(machine).reason
+
+
+def test_packages_that_cannot_be_installed_fail_the_setup(site: Site) -> None:
+    """The exit code is the tool's own, and neither start script nor command runs."""
+    machine, files, variables = tools(site, 100)
+    order = site.order(
+        "echo never",
+        start_script="echo never",
+        config_files=files,
+        environment=variables,
+        packages=Packages(("x",), ("y",)),
+    )
+    site.assign(machine, order)
+    site.wait_off(machine)
+    result = site.result(machine)
+    assert (result.outcome, result.step, result.exit_code) == (Outcome.FAILED, Step.SETUP, 100)
+    assert "package step (apt)" in result.reason
+    assert b"never" not in site.log(machine, "setup") + site.log(machine)
+    assert site.get(work.started_key(site.box(machine))) is None
+
+
+def test_what_a_rehearsed_machine_installs_stays_on_it(site: Site, tmp_path: Path) -> None:
+    """pip works there, and this computer's Python never hears of it."""
+    wheel = tmp_path / "made_for_a_test-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as packed:
+        packed.writestr("made_for_a_test.py", "where = __file__\n")
+        packed.writestr(
+            "made_for_a_test-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: made_for_a_test\nVersion: 1\n"
+        )
+        packed.writestr(
+            "made_for_a_test-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        packed.writestr("made_for_a_test-1.dist-info/RECORD", "")
+    order = site.order(
+        "python -c 'import made_for_a_test; print(made_for_a_test.where)'",
+        packages=Packages(pip=("--no-index", str(wheel))),
+    )
+    machine = site.run(order)
+    where = site.log(machine).decode()
+    assert where.startswith(f"{site.folder}/machines/{machine}/"), site.log(machine, "setup").decode()
+
+
+def test_a_run_knows_where_it_keeps_its_state(site: Site) -> None:
+    """PROVISION_CHECKPOINT is there when there is such a place, and only then."""
+    command = 'echo "${PROVISION_CHECKPOINT-none}"'
+    assert site.log(site.run(site.order(command))) == b"none\n"
+    assert site.log(site.run(site.order(command, checkpoint="s3://b/runs/1/"))) == b"s3://b/runs/1/\n"
