@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+from provisioner.agent import mask
 from provisioner.agent.spool import Stream
 from provisioner.core.errors import Invalid
 
@@ -80,12 +81,13 @@ def exports(environment: Mapping[str, str]) -> str:
 
 
 class Pump(threading.Thread):
-    """Carries bytes from a pipe into a stream; while the stream's spool is full the writer waits."""
+    """Carries bytes from a pipe into a stream, masked; while the stream's spool is full the writer waits."""
 
-    def __init__(self, pipe: int, stream: Stream) -> None:
+    def __init__(self, pipe: int, stream: Stream, secrets: mask.Mask) -> None:
         super().__init__(name=f"pump {stream.name}", daemon=True)
         self._pipe = pipe
         self._stream = stream
+        self._masking = mask.Stream(secrets)
         self._over = threading.Event()
         #: Every writer has let go of the pipe.
         self.hung_up = threading.Event()
@@ -98,8 +100,9 @@ class Pump(threading.Thread):
             events = poll.poll(0 if over else 50)
             data = os.read(self._pipe, 1 << 18) if events and events[0][1] & select.POLLIN else b""
             if data:
-                self._stream.write(data)
+                self._stream.write(self._masking.feed(data))
             elif over:
+                self._stream.write(self._masking.finish())
                 return
             elif events:
                 self.hung_up.set()

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 import traceback
+from typing import TextIO, cast
 
 from provisioner.agent.container import ContainerEngine
 from provisioner.agent.ending import Ended
 from provisioner.agent.engine import Engine, ProcessEngine
 from provisioner.agent.identity import Identity, identity
 from provisioner.agent.mailbox import Mailbox
+from provisioner.agent.mask import Mask, Masked
 from provisioner.agent.node import Log, Node
 from provisioner.agent.place import Place
 from provisioner.agent.shipper import Shipper
@@ -33,12 +35,15 @@ def main() -> None:
     """Returns when the machine has been told to power off; an error leaves that to the unit's OnFailure."""
     where = Place(os.environ.get("PROVISION_ROOT", ""))
     _tidy_environment()
+    mask = Mask()
+    # The console is kept with the logs.
+    sys.stdout, sys.stderr = (cast(TextIO, Masked(each, mask)) for each in (sys.stdout, sys.stderr))
     settings = where.settings()
     machine = identity()
     spool = Spool(where.home / "log", SPOOL_LIMIT)
     for name in STREAMS:
         spool.stream(name)
-    log = Log(spool)
+    log = Log(spool, mask)
     log.say(f"agent up on {machine.instance_type} {machine.instance_id}")
     mailbox = Mailbox(settings, machine.instance_id, log.say)
     order = _work_order(mailbox)

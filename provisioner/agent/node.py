@@ -13,6 +13,7 @@ from provisioner.agent.engine import Engine
 from provisioner.agent.exchange import Exchange, Pump
 from provisioner.agent.identity import Identity
 from provisioner.agent.mailbox import Mailbox
+from provisioner.agent.mask import Mask
 from provisioner.agent.place import Place
 from provisioner.agent.shipper import Shipper
 from provisioner.agent.spool import Spool
@@ -22,14 +23,15 @@ from provisioner.core.work import Notice, Orders, Outcome, Report, Span, Step, W
 class Log:
     """The system stream, in plain dated lines."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, mask: Mask) -> None:
+        self.mask = mask
         self._stream = spool.stream("system")
         self._lock = threading.Lock()
         self._closed = False
 
     def say(self, text: str) -> None:
         """Never waits: the agent must go on when the spool is full."""
-        line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n"
+        line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {self.mask.text(text)}\n"
         with self._lock:
             if not self._closed:
                 self._stream.write(line.encode(errors="replace"), wait=False)
@@ -58,6 +60,8 @@ class Node:
         self.spool = spool
         self.shipper = shipper
         self.log = log
+        #: What is added here is in nothing that leaves the machine from then on.
+        self.mask = log.mask
         self.engine = engine
         #: This agent process, told apart from any other that may find the same work order.
         self.process = uuid.uuid4().hex

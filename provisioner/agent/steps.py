@@ -164,8 +164,8 @@ def set_up(node: Node) -> None:
     os.makedirs(folder, exist_ok=True)
     node.engine.create()
     node.pumps = {
-        "setup": Pump(exchange.setup, node.spool.stream("setup")),
-        "output": Pump(exchange.output, node.spool.stream("output")),
+        "setup": Pump(exchange.setup, node.spool.stream("setup"), node.mask),
+        "output": Pump(exchange.output, node.spool.stream("output"), node.mask),
     }
     for pump in node.pumps.values():
         pump.start()
@@ -283,7 +283,7 @@ def put_result(node: Node) -> None:
             outcome=ended.outcome,
             step=ended.step,
             exit_code=ended.exit_code,
-            reason=ended.reason,
+            reason=node.mask.text(ended.reason),
             at=time.time(),
             spans=node.spans(),
             streams={name: stream.end() for name, stream in node.spool.streams.items()},

@@ -1,0 +1,192 @@
+"""Masking: no form of a secret gets through, however its stream is cut, and nothing else is touched."""
+
+import base64
+import io
+import json
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import TextIO, cast
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.agent.exchange import Pump
+from provisioner.agent.mask import Mask, Masked, Stream
+from provisioner.agent.node import Log
+from provisioner.agent.spool import Spool
+
+#: Few letters, so that values meet each other's beginnings; no asterisk, for that is what hides them.
+LETTERS = st.sampled_from(
+    [b"a", b"b", b"?", b"/", b">", b"\n", b"\r\n", b" ", b'"', b"\\", "é".encode(), b"\xff", b"\0"]
+)
+SECRETS = st.lists(st.lists(LETTERS, min_size=7, max_size=90).map(b"".join), min_size=1, max_size=3)
+
+
+def wrap(data: bytes, width: int) -> bytes:
+    return b"\n".join(data[at : at + width] for at in range(0, len(data), width))
+
+
+def forms(value: bytes) -> dict[str, bytes]:
+    """The value as tools print it; written anew here, not taken from the code."""
+    text = value.decode(errors="surrogateescape")
+    made = {
+        "literal": value,
+        "newline": base64.b64encode(value + b"\n"),
+        "base64": base64.b64encode(value),
+        "unpadded": base64.b64encode(value).rstrip(b"="),
+        "urlsafe": base64.urlsafe_b64encode(value),
+        "quote": quote(value, safe="").encode(),
+        "path": quote(value).encode(),
+        "plus": quote_plus(value).encode(),
+        "json": json.dumps(text).encode(),
+        "raw": json.dumps(text, ensure_ascii=False).encode(errors="surrogateescape"),
+        "slash": json.dumps(text).replace("/", "\\/").encode(),
+    }
+    lower = quote(value, safe="")
+    for at in range(len(lower)):
+        if lower[at] == "%":
+            lower = lower[:at] + lower[at : at + 3].lower() + lower[at + 3 :]
+    made["lower"] = lower.encode()
+    for before, after in ((b"x", b""), (b"xy", b"z"), (b"user:", b"\nmore")):
+        made[f"in {before!r}"] = base64.b64encode(before + value + after)
+    for width in (64, 76):
+        made[f"columns {width}"] = wrap(base64.b64encode(value), width)
+        made[f"amid columns {width}"] = wrap(base64.b64encode(b"some user" * 5 + value + b"and more" * 9), width)
+    return made
+
+
+def cores(value: bytes) -> list[bytes]:
+    """What of its base64 the value alone decides, after 0, 1 and 2 other bytes."""
+    found = []
+    for before in range(3):
+        one, other = (base64.b64encode(fill * before + value + fill * 3) for fill in (b"\0", b"\xff"))
+        same = [at for at in range(len(one)) if one[at] == other[at]]
+        found.append(one[same[0] : same[-1] + 1])
+    return found
+
+
+def masked(mask: Mask, pieces: list[bytes]) -> bytes:
+    stream = Stream(mask)
+    return b"".join([*map(stream.feed, pieces), stream.finish()])
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[bytes], bytes, list[bytes]]:
+    """Secrets, a text with some of their forms in it, and the same text in pieces."""
+    secrets = draw(SECRETS)
+    shapes = st.sampled_from([shape for secret in secrets for shape in forms(secret).values()])
+    text = b"\n".join(draw(st.lists(st.one_of(shapes, st.lists(LETTERS).map(b"".join)), max_size=6)))
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=12)))
+    return secrets, text, [text[first:last] for first, last in pairwise([0, *cuts, len(text)])]
+
+
+@given(cases())
+def test_no_form_of_a_secret_gets_through(case: tuple[list[bytes], bytes, list[bytes]]) -> None:
+    """Whatever the text and however it is cut; and the cuts make no difference."""
+    secrets, text, pieces = case
+    mask = Mask()
+    mask.add(secrets)
+    out = masked(mask, pieces)
+    assert out == masked(mask, [text])
+    for secret in secrets:
+        for name, form in forms(secret).items():
+            assert form not in out, name
+        joined = out.replace(b"\n", b"")
+        assert not [core for core in cores(secret) if core in joined]
+        assert not [line for line in secret.splitlines() if len(line.strip()) > 6 and line in out]
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(0, 400)))
+def test_text_without_secrets_is_not_touched(text: bytes, cuts: list[int]) -> None:
+    """Byte for byte, although its ends look like beginnings of secrets."""
+    mask = Mask()
+    mask.add([b"\0\1\2\3\4\5\6\7", b"abcdefghi\njklmnopqrst", b"short", b""])
+    if b"\0\1\2\3\4\5\6\7" in text:
+        return
+    where = sorted(min(cut, len(text)) for cut in cuts)
+    assert masked(mask, [text[first:last] for first, last in pairwise([0, *where, len(text)])]) == text
+
+
+@pytest.mark.parametrize("name", forms(b"").keys())
+def test_what_a_tool_prints_is_hidden_to_its_end(name: str) -> None:
+    """All that is left of a form that stands for itself is three asterisks, and of one amid others next to nothing."""
+    value = b'tok<en?/>with "all"\\ \xc3\xa9 of+it=' * 3
+    mask = Mask()
+    mask.add([value])
+    out = masked(mask, [b"before [", forms(value)[name], b"] after"])
+    assert out.startswith(b"before [")
+    assert out.endswith(b"] after")
+    if " b" not in name and "amid" not in name:
+        assert out.strip(b'"') in (b"before [***] after", b'before ["***"] after')
+
+
+def test_each_line_of_a_value_is_hidden() -> None:
+    """A key's lines are secret one by one, with either ending; its short ones go with the whole."""
+    mask = Mask()
+    mask.add([b"-----BEGIN KEY-----\r\nc2VjcmV0\r\nshort\r\n-----END KEY-----\r\n"])
+    assert mask.text("a c2VjcmV0 b short") == "a *** b short"
+    assert mask.text("-----BEGIN KEY-----\nc2VjcmV0\nshort\n-----END KEY-----\n") == "***"
+
+
+def test_lines_are_not_held_back() -> None:
+    """A reader sees a line at once when it has ended, unless a secret has such a line."""
+    mask, secret = Mask(), b"hunter2-hunter2"
+    mask.add([secret])
+    stream = Stream(mask)
+    for letter in base64.b64encode(secret)[:1] + b"xyzh":
+        line = b"ends in " + bytes([letter]) + b"\n"
+        assert stream.feed(line) == line
+    assert stream.feed(b"and hunter2-") == b"and "
+    assert stream.feed(b"x") == b"hunter2-x"
+
+
+def test_a_value_added_later_is_hidden_from_then_on() -> None:
+    """The streams that have begun hide it as well."""
+    mask = Mask()
+    stream = Stream(mask)
+    assert stream.feed(b"a later-secret ") == b"a later-secret "
+    mask.add([b"later-secret"])
+    assert stream.feed(b"a later-secret ") == b"a *** "
+
+
+def test_what_is_held_back_is_bounded() -> None:
+    """A stream of nothing but a secret's bytes is hidden as it goes."""
+    mask = Mask()
+    mask.add([b"\0" * 7])
+    stream = Stream(mask)
+    out = b"".join(stream.feed(b"\0" * 4096) for _ in range(4))
+    assert out == b"***"
+    assert len(stream._held) < 4096
+    assert stream.finish() == b""
+
+
+def test_what_the_spool_counts_is_masked(tmp_path: Path) -> None:
+    """The streams of the job and of the agent, their lengths and their checksums are those of the masked bytes."""
+    secret, spool, mask = b"hunter2-hunter2", Spool(tmp_path, 1 << 20), Mask()
+    reader, writer = os.pipe()
+    pump = Pump(reader, spool.stream("output"), mask)
+    mask.add([secret])
+    pump.start()
+    os.write(writer, b"it is " + secret + b" and hunter2-")
+    os.close(writer)
+    pump.finish()
+    os.close(reader)
+    log = Log(spool, mask)
+    log.say(f"git: {secret.decode()}")
+    output, system = (spool.stream(name).next() for name in ("output", "system"))
+    assert output is not None
+    assert system is not None
+    assert output.path.read_bytes() == b"it is *** and hunter2-"
+    assert spool.stream("output").produced == len(b"it is *** and hunter2-")
+    assert system.path.read_bytes().endswith(b"Z git: ***\n")
+
+
+def test_the_console_is_masked() -> None:
+    """What the agent prints of its own errors holds no value either."""
+    mask, console = Mask(), io.StringIO()
+    mask.add([b"hunter2-hunter2"])
+    print("token hunter2-hunter2 is refused", file=cast(TextIO, Masked(console, mask)), flush=True)
+    assert console.getvalue() == "token *** is refused\n"
