@@ -54,13 +54,14 @@ def access(repository: Repository, credential: bytes | None, known_hosts: str, f
     """As long as this lasts `folder`, the caller's own, holds the credential; raises Ended.
 
     A value that begins like a PEM file is an SSH key; all else is `user:token` or a token, for https.
+    An SSH key is of no use for https: such a repository is cloned as a public one.
     """
     protocols = PROTOCOLS + (":file" if repository.url.startswith("file:") else "")
-    if credential is None:
+    scheme, host = _target(repository.url)
+    key = credential is not None and credential.lstrip().startswith(b"-----BEGIN")
+    if credential is None or (key and scheme == "https"):
         yield Access(environment={"GIT_ALLOW_PROTOCOL": protocols})
         return
-    scheme, host = _target(repository.url)
-    key = credential.lstrip().startswith(b"-----BEGIN")
     if scheme != ("ssh" if key else "https") or not HOST.fullmatch(host):
         kind = "an SSH key, for ssh:// or git@host:" if key else "a token, for https://"
         reason = f"the secret {repository.credential} is {kind}, and no credential for {repository.url}"

@@ -100,7 +100,10 @@ class Mask:
         if not self.sought.plain.all:
             return text
         stream = Stream(self)
-        data = text.encode(errors="surrogateescape")
+        try:
+            data = text.encode(errors="surrogateescape")
+        except UnicodeEncodeError:
+            data = text.encode(errors="replace")
         return (stream.feed(data) + stream.finish()).decode(errors="surrogateescape")
 
 

@@ -75,8 +75,6 @@ class Node:
         #: The work order's secrets and credentials by name, and the registry's `user:password`.
         self.secrets: dict[str, bytes] = {}
         self.login: bytes | None = None
-        #: Whatever must never be read in a log or a reason.
-        self.secret_values: list[bytes] = []
         self.exchange: Exchange | None = None
         self.pumps: dict[str, Pump] = {}
         self.changed = threading.Event()

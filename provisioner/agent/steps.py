@@ -93,7 +93,7 @@ def fetch_secrets(node: Node) -> None:
     for name in filter(None, dict.fromkeys([*names, order.registry_credential])):
         node.begin(Step.PULL)
         node.secrets[name] = secrets.read(name)
-        node.secret_values.append(node.secrets[name])
+        node.mask.add([node.secrets[name]])
     if order.registry_credential:
         node.login = login(order.registry_credential, node.secrets[order.registry_credential])
     elif order.engine is Engine.CONTAINER:
@@ -101,7 +101,7 @@ def fetch_secrets(node: Node) -> None:
     for value in (node.login, *map(node.secrets.get, (one.credential for one in order.repositories))):
         # Of `user:password` the second half alone is secret enough.
         if value is not None and b":" in value:
-            node.secret_values += [value, value.partition(b":")[2]]
+            node.mask.add([value, value.partition(b":")[2]])
 
 
 def pull_and_clone(node: Node) -> None:
