@@ -139,6 +139,11 @@ def recipe(name: str, command: str, **spec: Any) -> str:
     return yaml.safe_dump({"type": "job", "spec": whole})
 
 
+def finished(service: Service, run: str) -> None:
+    """Look until the run is done."""
+    until(lambda: service.run(run).done_at is not None, "the run's end")
+
+
 def until(condition: Callable[[], bool], what: str, patience: float = 120.0) -> None:
     """Look often until it holds; the deadline is there so that a broken bench ends."""
     pause = threading.Event()

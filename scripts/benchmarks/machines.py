@@ -11,7 +11,7 @@ import boto3
 
 from provisioner.ports.control import LogPiece
 from provisioner.service.control import Service
-from scripts.benchmarks.cloud import PROVISION, Cloud, recipe, until
+from scripts.benchmarks.cloud import PROVISION, Cloud, finished, recipe
 from scripts.benchmarks.figures import Figure, median_seconds, of_samples
 
 #: When the user-data was about to run, when the command ran, and when it ended, by one clock.
@@ -30,7 +30,7 @@ def machine(folder: Path, quick: bool) -> Iterator[Figure]:
         service.apply(recipe("life", TIMES), "the bench's recipe")
         for _ in range(2 if quick else 15):
             run = service.start("life", {})
-            until(lambda id=run.id: service.run(id).done_at is not None, "the run's end")
+            finished(service, run.id)
             data = b"".join(piece.data for piece in service.log(run.id, ["output"]) if isinstance(piece, LogPiece))
             born, began, ended = map(float, data.split())
             instance = service.status(run.id).machines[0].id

@@ -1,6 +1,6 @@
 """Many runs in one control plane: its memory, and one pass over them, on the model of EC2 in its own process.
 
-    python -m scripts.benchmarks.scale FOLDER COUNT
+python -m scripts.benchmarks.scale FOLDER COUNT
 """
 
 import itertools
@@ -15,7 +15,7 @@ from pathlib import Path
 from provisioner.core.record import Node
 from provisioner.core.run import State
 from provisioner.core.work import Report, Span, Step, encode, report_key
-from scripts.benchmarks.cloud import Cloud, recipe, until
+from scripts.benchmarks.cloud import Cloud, finished, recipe
 from scripts.benchmarks.figures import Figure, figure, median_seconds, of_samples
 from scripts.benchmarks.world import World
 
@@ -34,7 +34,7 @@ def idle(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - every
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, cloud.daemon() as pid:
         service.apply(recipe("idle", "true"), "the bench's recipe")
         run = service.start("idle", {})
-        until(lambda: service.run(run.id).done_at is not None, "the run's end")
+        finished(service, run.id)
         yield figure("idle-rss", resident(pid), "MB", bare_resident(), aim="<= 150")
 
 

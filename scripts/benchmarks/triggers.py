@@ -10,7 +10,7 @@ import boto3
 import botocore.exceptions
 
 from provisioner.core.run import State
-from scripts.benchmarks.cloud import Cloud, recipe, until
+from scripts.benchmarks.cloud import Cloud, finished, recipe, until
 from scripts.benchmarks.figures import Figure, figure, of_samples
 
 
@@ -47,7 +47,7 @@ def warm(folder: Path, quick: bool) -> Iterator[Figure]:
         for number in range(3 if quick else 25):
             known, began = cloud.count(), time.time()
             run = service.start("warm", {})
-            until(lambda id=run.id: service.run(id).done_at is not None, "the run's end")
+            finished(service, run.id)
             at, before = reached(cloud, known)
             # The first one resolves what all others find resolved.
             if number:
@@ -65,7 +65,7 @@ def many(folder: Path, quick: bool) -> Iterator[Figure]:
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, cloud.daemon():
         service.apply(recipe("many", "true"), "the bench's recipe")
         first = service.start("many", {})
-        until(lambda: service.run(first.id).done_at is not None, "the first run's end")
+        finished(service, first.id)
         known, began = cloud.count(), time.time()
         runs = [service.start("many", {"SHARD": str(shard)}) for shard in range(count)]
         triggered = time.time()
