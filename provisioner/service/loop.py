@@ -19,7 +19,7 @@ class Intervals:
     #: With nothing alive: one sweep, about $0.0003 an hour.
     idle: float = 60.0
     #: Whether another process has stored a run or a wish is looked at this often; no call is made for it.
-    glance: float = 0.1
+    glance: float = 0.025
     #: A holder that hangs loses its lease after this; one that died loses it at once.
     lease: float = 120.0
 

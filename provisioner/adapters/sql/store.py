@@ -16,9 +16,10 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlmodel import col, select
 
 from provisioner.adapters.sql import tables
+from provisioner.adapters.sql.mirror import Mirror
 from provisioner.core import record
 from provisioner.core.errors import Conflict, Invalid, LeaseLost
-from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Run, TemplateHealth
+from provisioner.core.record import Event, Job, KnownMachine, Launch, Node, Run
 from provisioner.core.work import decode, encode
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import Lease, Live
@@ -43,6 +44,12 @@ class SqlStore:
             self._proof.close()
             self._engine.dispose()
             raise Invalid(f"{path} cannot be used as the store: {error}") from error
+        # One connection writes for ever: whatever changes its data_version, somebody else has written.
+        self._writer = self._engine.connect()
+        self._writing = threading.RLock()
+        self._mirror = Mirror()
+        #: The writer's data_version of which the mirror knows all; None when it may have missed something.
+        self._mirrored: int | None = None
         with self._write() as connection:
             connection.execute(text("INSERT OR IGNORE INTO note VALUES ('store id', :id, 0)"), {"id": ids.new()})
         self._watch = sqlite3.connect(path, check_same_thread=False)
@@ -51,19 +58,25 @@ class SqlStore:
     def close(self) -> None:
         self._proof.close()
         self._watch.close()
+        self._writer.close()
         self._engine.dispose()
 
     @contextlib.contextmanager
-    def _write(self) -> Iterator[Connection]:
-        # BEGIN IMMEDIATE: a transaction that reads before it writes must not find itself outrun.
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    def _write(self, stored: Sequence[record.Record] = ()) -> Iterator[Connection]:
+        """A transaction; the mirror learns of what is in `stored` when it is over."""
+        with self._writing:
+            # Whatever cuts this short, a signal's exception too: then the mirror does not know, and looks again.
+            mirrored, self._mirrored = self._mirrored, None
             try:
-                yield connection
+                # BEGIN IMMEDIATE: a transaction that reads before it writes must not find itself outrun.
+                self._writer.exec_driver_sql("BEGIN IMMEDIATE")
+                yield self._writer
+                self._writer.commit()
             except BaseException:
-                connection.rollback()
+                self._writer.rollback()
                 raise
-            connection.commit()
+            self._mirror.note(stored)
+            self._mirrored = mirrored
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -116,10 +129,11 @@ class SqlStore:
     # Records
 
     def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
-        with self._write() as connection:
+        with self._write(stored := list[R]()) as connection:
             if epoch is not None:
                 _prove(connection, epoch)
-            return tuple(_put(connection, item) for item in records)
+            stored.extend(_put(connection, item) for item in records)
+        return tuple(stored)
 
     def changes(self) -> int:
         # One connection for ever: data_version compares what it saw with what others wrote.
@@ -127,19 +141,16 @@ class SqlStore:
             return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
 
     def live(self) -> Live:
-        run, node, machine, launch = tables.RunRow, tables.NodeRow, tables.MachineRow, tables.LaunchRow
-        with self._read() as connection:
-            unfinished = select(run.id).where(col(run.done).is_(False))
-            return Live(
-                runs=_all(
-                    connection, Run, select(run.body).where(col(run.done).is_(False)).order_by(col(run.created_at))
-                ),
-                nodes=_all(connection, Node, select(node.body).where(col(node.run).in_(unfinished))),
-                launches=_all(connection, Launch, select(launch.body).where(col(launch.closed).is_(False))),
-                machines=_all(connection, KnownMachine, select(machine.body).where(col(machine.ended).is_(False))),
-                droughts=_all(connection, Drought, select(tables.DroughtRow.body)),
-                templates=_all(connection, TemplateHealth, select(tables.TemplateHealthRow.body)),
-            )
+        with self._writing:
+            self._writer.exec_driver_sql("BEGIN")
+            try:
+                version = self._writer.exec_driver_sql("PRAGMA data_version").scalar_one()
+                if version != self._mirrored:
+                    self._mirror.catch_up(self._writer)
+                    self._mirrored = version
+            finally:
+                self._writer.rollback()
+            return self._mirror.live()
 
     def job(self, owner: str, name: str) -> Job | None:
         row = tables.JobRow
@@ -175,9 +186,11 @@ class SqlStore:
     def add_run(self, run: Run, since: float) -> Run:
         row = tables.RunRow
         same = select(row.body).where(row.job_id == run.job_id, row.key == run.idempotency_key, row.created_at > since)
-        with self._write() as connection:
-            found = _all(connection, Run, same.limit(1)) if run.idempotency_key else ()
-            return found[0] if found else _put(connection, run)
+        with self._write(stored := list[Run]()) as connection:
+            stored.extend(_all(connection, Run, same.limit(1)) if run.idempotency_key else ())
+            if not stored:
+                stored.append(_put(connection, run))
+        return stored[0]
 
     def nodes(self, run: str) -> tuple[Node, ...]:
         row = tables.NodeRow
@@ -322,7 +335,7 @@ def _decoded(kind: type[R], body: str) -> R:
     return typing.cast(R, _parsed(typing.cast(Any, kind), body))
 
 
-@functools.lru_cache(maxsize=20_000)
+@functools.lru_cache(maxsize=2_000)
 def _parsed(kind: Any, body: str) -> object:
-    # Bodies are immutable, so what has not changed since the last pass is not parsed again.
+    # Bodies are immutable, so what has not changed since the last look is not parsed again.
     return decode(kind, body.encode())

@@ -1,0 +1,84 @@
+"""What is not over, in memory: a pass looks at it several times, and little of it has changed in between."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from sqlalchemy import Connection
+from sqlmodel import col, select
+
+from provisioner.adapters.sql import tables
+from provisioner.core.record import Drought, KnownMachine, Launch, Node, Record, Run, TemplateHealth
+from provisioner.core.work import decode
+from provisioner.ports.store import Live
+
+_UNFINISHED = select(tables.RunRow.id).where(col(tables.RunRow.done).is_(False))
+
+#: Where each kind is kept, and which of its rows are not over.
+_KEPT: Mapping[type[Record], tuple[Any, Any]] = {
+    Run: (tables.RunRow, col(tables.RunRow.done).is_(False)),
+    Node: (tables.NodeRow, col(tables.NodeRow.run).in_(_UNFINISHED)),
+    Launch: (tables.LaunchRow, col(tables.LaunchRow.closed).is_(False)),
+    KnownMachine: (tables.MachineRow, col(tables.MachineRow.ended).is_(False)),
+    Drought: (tables.DroughtRow, True),
+    TemplateHealth: (tables.TemplateHealthRow, True),
+}
+
+#: Variables of one statement; SQLite takes more.
+BATCH = 500
+
+
+class Mirror:
+    """Not thread-safe: whoever writes to the store and whoever looks hold its lock."""
+
+    def __init__(self) -> None:
+        #: Empty until the first look.
+        self._records: dict[type[Record], dict[str, Any]] = {}
+        self._live: Live | None = None
+
+    def note(self, written: Iterable[Record]) -> None:
+        """What this store has just committed itself."""
+        for item in written:
+            known = self._records.get(type(item))
+            if known is not None:
+                self._live = None
+                if _over(item):
+                    known.pop(item.id, None)
+                else:
+                    known[item.id] = item
+
+    def catch_up(self, connection: Connection) -> None:
+        """Read what others have written: the versions of all, and the bodies of those that are news."""
+        self._live = None
+        for kind, (row, alive) in _KEPT.items():
+            known = self._records.get(kind, {})
+            versions = dict(connection.execute(select(row.id, row.version).where(alive)).all())
+            news = [id for id, version in versions.items() if id not in known or known[id].version != version]
+            for first in range(0, len(news), BATCH):
+                batch = news[first : first + BATCH]
+                for id, body in connection.execute(select(row.id, row.body).where(col(row.id).in_(batch))):
+                    known[id] = decode(cast(Any, kind), body.encode())
+            self._records[kind] = {id: known[id] for id in versions}
+
+    def live(self) -> Live:
+        """The same object for as long as nothing has changed."""
+        if self._live is None:
+            runs, nodes = self._records[Run], self._records[Node]
+            # A run that is done takes its nodes with it.
+            self._records[Node] = nodes = {id: node for id, node in nodes.items() if node.run in runs}
+            others = (tuple(self._records[kind].values()) for kind in (Launch, KnownMachine, Drought, TemplateHealth))
+            self._live = Live(
+                tuple(sorted(runs.values(), key=lambda run: run.created_at)), tuple(nodes.values()), *others
+            )
+        return self._live
+
+
+def _over(item: Record) -> bool:
+    match item:
+        case Run():
+            return item.done_at is not None
+        case Launch():
+            return item.closed_at is not None
+        case KnownMachine():
+            return item.ended_at is not None
+        case _:
+            return False

@@ -1,0 +1,60 @@
+"""Runs measures one after the other; see scripts/bench."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from scripts.benchmarks import commands, machines, scale, triggers
+from scripts.benchmarks.figures import Figure, line, moved, read
+
+Measure = Callable[[Path, bool], Iterator[Figure]]
+
+MEASURES: tuple[Measure, ...] = (
+    commands.help,
+    commands.cold,
+    triggers.warm,
+    triggers.many,
+    machines.machine,
+    machines.follow,
+    scale.idle,
+    scale.busy,
+)
+
+
+def main() -> None:
+    measures = {measure.__name__: measure for measure in MEASURES}
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("name", nargs="*", help=f"of {', '.join(measures)}; all, if none is given")
+    parser.add_argument("--quick", action="store_true", help="as few samples as prove that a measure works")
+    parser.add_argument("--list", action="store_true", help="say what each measures, and measure nothing")
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="say what moved since an earlier run")
+    told = parser.parse_args()
+    if unknown := [name for name in told.name if name not in measures]:
+        parser.error(f"no measure {' '.join(unknown)}; they are {', '.join(measures)}")
+    chosen = [measures[name] for name in told.name or measures]
+    if told.list:
+        for measure in chosen:
+            print(f"{measure.__name__:<10} {(measure.__doc__ or '').splitlines()[0]}")
+        return
+    old = read(told.compare) if told.compare else []
+    new: list[Figure] = []
+    for measure in chosen:
+        began = time.monotonic()
+        folder = Path(tempfile.mkdtemp(prefix="provision-bench."))
+        try:
+            for found in measure(folder, told.quick):
+                new.append(found)
+                print(line(found), flush=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        print(f"== {measure.__name__}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    if told.compare:
+        print("\n".join(moved(old, new)) or "nothing moved", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The EC2 double in a process of its own, so that what is measured shares no interpreter with it.
+
+    python -m scripts.benchmarks.cloud FOLDER light|scripted
+
+It prints its environment, then answers each line of standard input with one line of JSON.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from provisioner import wiring
+from provisioner.rehearsal import scenario
+from provisioner.rehearsal.double import Double
+from provisioner.rehearsal.machines.light import LightHost
+from provisioner.rehearsal.machines.script import Script
+from provisioner.rehearsal.machines.scripted import ScriptedHost
+from provisioner.service.control import Service
+from provisioner.settings import Settings, load
+
+PROVISION = (sys.executable, "-m", "provisioner.faces.cli.main")
+
+#: The installation as a real one would be set up, but for the prices of patience.
+SETTINGS = """
+installation = "bench"
+region = "{region}"
+bucket = "{bucket}"
+subnets = {subnets}
+store = {store}
+owner = "bench"
+
+[rehearsal]
+endpoint = "{url}"
+busy_interval = 1.0
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as it reached the double."""
+
+    service: str
+    action: str
+    principal: str
+    at: float
+
+    @property
+    def ours(self) -> bool:
+        return self.principal == "control"
+
+
+class Cloud:
+    """A context manager: the double is up inside it, this process's environment points to it."""
+
+    def __init__(self, folder: Path, machines: str) -> None:
+        self.folder = folder
+        self._machines = machines
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, "-m", "scripts.benchmarks.cloud", str(self.folder), self._machines]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.environment: Mapping[str, str] = json.loads(self._process.stdout.readline())
+        self._before = {name: os.environ.get(name) for name in self.environment}
+        os.environ.update(self.environment)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate()
+        for name, value in self._before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+    def _ask(self, question: str) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(question + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def count(self) -> int:
+        """How many calls there were so far."""
+        return int(self._ask("count"))
+
+    def calls(self, since: int = 0) -> list[Seen]:
+        """The calls but the first so many, oldest first."""
+        return [Seen(**each) for each in self._ask(f"calls {since}")]
+
+    def history(self) -> dict[str, list[tuple[str, float]]]:
+        """The states of every machine there ever was, and since when."""
+        return {name: [(state, at) for state, at in states] for name, states in self._ask("history").items()}
+
+    def settings(self) -> Settings:
+        return load(os.environ["PROVISION_SETTINGS"])
+
+    @contextlib.contextmanager
+    def service(self) -> Iterator[Service]:
+        service = wiring.service(self.settings())
+        try:
+            yield service
+        finally:
+            service.close()
+
+    @contextlib.contextmanager
+    def daemon(self) -> Iterator[int]:
+        """`provision daemon` that has begun to act; its process id."""
+        process = subprocess.Popen([*PROVISION, "daemon"], stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        try:
+            said = process.stderr.readline()
+            if not said.startswith("acting"):
+                raise RuntimeError(f"the daemon said {said!r}")
+            drain = threading.Thread(target=process.stderr.read, daemon=True)
+            drain.start()
+            yield process.pid
+        finally:
+            process.terminate()
+            process.wait()
+            drain.join()
+            process.stderr.close()
+
+
+def recipe(name: str, command: str, **spec: Any) -> str:
+    whole = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
+    return yaml.safe_dump({"type": "job", "spec": whole})
+
+
+def finished(service: Service, run: str) -> None:
+    """Look until the run is done."""
+    until(lambda: service.run(run).done_at is not None, "the run's end")
+
+
+def until(condition: Callable[[], bool], what: str, patience: float = 120.0) -> None:
+    """Look often until it holds; the deadline is there so that a broken bench ends."""
+    pause = threading.Event()
+    for _ in range(int(patience / 0.01)):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise TimeoutError(f"never came: {what}")
+
+
+def main(folder: Path, machines: str) -> None:
+    told = scenario.parse({"boot_delay": "1s" if machines == "light" else "0s", "end_delay": "0s"})
+    host = LightHost(folder / "machines") if machines == "light" else ScriptedHost((Script(command=1.0),))
+    with Double(told, host) as double:
+        text = SETTINGS.format(
+            region=double.region,
+            bucket=double.bucket,
+            subnets=json.dumps(list(double.account.subnets)),
+            store=json.dumps(str(folder / "store.db")),
+            url=double.url,
+        )
+        path = folder / "settings.toml"
+        path.write_text(text)
+        print(json.dumps({**double.environment(), "PROVISION_SETTINGS": str(path)}), flush=True)
+        for question in sys.stdin:
+            print(json.dumps(_answer(double, question.split())), flush=True)
+
+
+def _answer(double: Double, words: Sequence[str]) -> object:
+    if words[0] == "count":
+        return len(double.calls.every)
+    if words[0] == "calls":
+        calls = double.calls.of()[int(words[1]) :]
+        return [asdict(Seen(call.service, call.action, call.principal, call.at)) for call in calls]
+    return {name: [(each.state, each.at) for each in states] for name, states in double.history().items()}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,77 @@
+"""A machine's life beside the job itself: light machines, which run the real user-data and agent."""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import boto3
+
+from provisioner.ports.control import LogPiece
+from provisioner.service.control import Service
+from scripts.benchmarks.cloud import PROVISION, Cloud, finished, recipe
+from scripts.benchmarks.figures import Figure, median_seconds, of_samples
+
+#: When the user-data was about to run, when the command ran, and when it ended, by one clock.
+TIMES = 'stat -c %.9Y "$HOME/../../var/lib/cloud/part-0"; date +%s.%N; date +%s.%N'
+
+#: Lines that tell when they were written.
+TICKS = "i=0; while [ $i -lt {count} ]; do date +%s.%N; sleep 0.2; i=$((i+1)); done"
+
+BOTO3 = "import boto3; boto3.client('s3', 'us-east-1', aws_access_key_id='a', aws_secret_access_key='b')"
+
+
+def machine(folder: Path, quick: bool) -> Iterator[Figure]:
+    """A whole life: user-data to command (agent), and the command's end to an accepted terminate (tail)."""
+    agent, tail = [], []
+    with Cloud(folder, "light") as cloud, cloud.service() as service, cloud.daemon():
+        service.apply(recipe("life", TIMES), "the bench's recipe")
+        for _ in range(2 if quick else 15):
+            run = service.start("life", {})
+            finished(service, run.id)
+            data = b"".join(piece.data for piece in service.log(run.id, ["output"]) if isinstance(piece, LogPiece))
+            born, began, ended = map(float, data.split())
+            instance = service.status(run.id).machines[0].id
+            ending = next(at for state, at in cloud.history()[instance] if state == "shutting-down")
+            agent.append(began - born)
+            tail.append(ending - ended)
+        bare = _bare_tail(cloud, service, 2 if quick else 10)
+    client = median_seconds(lambda: subprocess.run([sys.executable, "-c", BOTO3], check=True), 2 if quick else 5)
+    yield of_samples("agent", agent, "s", client, aim="<= 1")
+    yield of_samples("tail", tail, "s", bare)
+    yield of_samples("tail-p95", tail, "s", bare, at=0.95, aim="<= 2")
+
+
+def _bare_tail(cloud: Cloud, service: Service, times: int) -> float:
+    """Seconds for the calls alone that a tail cannot do without: a chunk, a result, a read, a terminate."""
+    s3, ec2, bucket = boto3.client("s3"), boto3.client("ec2"), cloud.settings().bucket
+    gone = service.status(service.runs(limit=1)[0].id).machines[0].id
+    found = []
+    for number in range(times):
+        began = time.time()
+        for part in ("chunk", "result"):
+            s3.put_object(Bucket=bucket, Key=f"bare/{part}{number}", Body=b"1")
+        s3.get_object(Bucket=bucket, Key=f"bare/result{number}")["Body"].read()
+        ec2.terminate_instances(InstanceIds=[gone])
+        found.append(time.time() - began)
+    return statistics.median(found)
+
+
+def follow(folder: Path, quick: bool) -> Iterator[Figure]:
+    """A line's way from the job to `provision logs --follow`, beside a bare pipe."""
+    command = TICKS.format(count=10 if quick else 120)
+    with Cloud(folder, "light") as cloud, cloud.service() as service, cloud.daemon():
+        service.apply(recipe("ticks", command), "the bench's recipe")
+        run = service.start("ticks", {})
+        delays = _delays([*PROVISION, "logs", "--follow", "--stream", "output", run.id])
+    bare = statistics.median(_delays(["sh", "-c", TICKS.format(count=10)]))
+    yield of_samples("follow", delays, "s", bare)
+    yield of_samples("follow-p95", delays, "s", bare, at=0.95, aim="<= 1.5")
+
+
+def _delays(words: Sequence[str]) -> list[float]:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        return [time.time() - float(text) for text in process.stdout]

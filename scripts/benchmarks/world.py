@@ -1,0 +1,66 @@
+"""A control plane in virtual time: the real services and store over the model of EC2, nothing on a wire."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from provisioner.adapters.sql.store import SqlStore
+from provisioner.core.work import Engine
+from provisioner.ports.bucket import Entry
+from provisioner.rehearsal.fake import FakeCloud
+from provisioner.rehearsal.memory import MemoryBucket
+from provisioner.rehearsal.stepping import CountingIds, InlinePool, StepClock
+from provisioner.service.control import Service
+from provisioner.service.installation import Installation, Policy
+from provisioner.service.loop import Intervals, Loop
+from provisioner.service.reconciler import Reconciler
+from provisioner.service.site import Agent, Sites
+
+POLICY = Policy(
+    installation="bench",
+    image="ami-1",
+    profile="machine",
+    profiles={},
+    security_groups=(),
+    disk_gib=100,
+    max_machines=None,
+    engine=Engine.CONTAINER,
+    boot_fuse=1200.0,
+    reaper_grace=900.0,
+)
+
+
+class CountedBucket(MemoryBucket):
+    """Counts requests as S3 bills them: PUT, COPY and LIST cost the same, GET less, DELETE nothing."""
+
+    puts = gets = 0
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        self.puts += 1
+        return super().put(key, data, if_absent=if_absent)
+
+    def copy(self, source: str, target: str) -> None:
+        self.puts += 1
+        super().copy(source, target)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+        self.puts += 1
+        return super().list(prefix, after=after)
+
+    def get(self, key: str) -> bytes | None:
+        self.gets += 1
+        return super().get(key)
+
+
+class World:
+    """Everything in this thread; time passes when the control plane rests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = StepClock()
+        self.cloud, self.bucket, ids = FakeCloud(self.clock), CountedBucket(self.clock.now), CountingIds()
+        self.store = SqlStore(folder / "store.db", ids)
+        self.installation = Installation(self.store, self.cloud, self.bucket, self.clock, InlinePool(), ids, POLICY)
+        sites = Sites(self.installation, Agent("none", lambda: b""), lambda role, sha256: f"{role} {sha256}")
+        self.reconciler = Reconciler(self.installation, sites)
+        # Nobody else writes to this store, so a glance at it may be as long as a rest.
+        loop = Loop(self.installation, self.reconciler, "bench", "daemon", Intervals(glance=60.0))
+        self.service = Service(self.installation, loop, "bench")

@@ -1,0 +1,63 @@
+"""What a store remembers of the living is what is stored, whoever wrote it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from provisioner.adapters.sql.mirror import Mirror
+from provisioner.adapters.sql.store import SqlStore
+from provisioner.core.errors import Conflict
+from provisioner.core.record import Node, Record, Run
+from provisioner.rehearsal.stepping import CountingIds
+
+RUN = Run("r1", "j1", "train", 1, "ann", "{}", 1.0)
+NODE = Node("r1.1.0", "r1", 1, 0, "l1", "t1", "i-1", "box", 1.0, 1)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[SqlStore, SqlStore]]:
+    one, other = (SqlStore(tmp_path / "store.db", CountingIds()) for _ in range(2))
+    yield one, other
+    one.close()
+    other.close()
+
+
+def test_each_sees_what_the_other_wrote(pair: tuple[SqlStore, SqlStore]) -> None:
+    """New, changed and finished runs are seen by a store that looked before, and their nodes come and go with them."""
+    one, other = pair
+    assert one.live().runs == other.live().runs == ()
+    (run,), (node,) = other.save([RUN]), other.save([NODE])
+    assert (one.live().runs, one.live().nodes) == ((run,), (node,))
+    (changed,) = one.save([replace(run, attempt=1)])
+    assert other.live().runs == one.live().runs == (changed,)
+    other.save([replace(changed, done_at=2.0)])
+    assert one.live() == other.live()
+    assert one.live().nodes == ()
+
+
+def test_a_write_that_failed_leaves_no_trace(pair: tuple[SqlStore, SqlStore]) -> None:
+    """Nothing of a refused save is seen, and what made it fail is."""
+    one, other = pair
+    (run,) = one.save([RUN])
+    one.live()
+    (theirs,) = other.save([replace(run, attempt=1)])
+    with pytest.raises(Conflict):
+        one.save(list[Record]([NODE, replace(run, attempt=2)]))
+    assert (one.live().runs, one.live().nodes) == ((theirs,), ())
+
+
+def test_a_write_that_was_cut_short_is_seen(pair: tuple[SqlStore, SqlStore], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted between the commit and the mirror's learning of it, a store looks again."""
+    one, _ = pair
+    one.live()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Mirror, "note", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            one.save([RUN])
+    assert [run.id for run in one.live().runs] == ["r1"]

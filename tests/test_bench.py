@@ -1,0 +1,24 @@
+"""scripts/bench as its reader meets it; what it measures is no test's business."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BENCH = (sys.executable, "-m", "scripts.benchmarks")
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*BENCH, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+
+
+def test_a_measure_prints_figures_that_can_be_compared(tmp_path: Path) -> None:
+    """Each line is one JSON object with a baseline, and a later run is compared with it."""
+    assert "help " in bench("--quick", "--list").stdout
+    printed = bench("--quick", "help").stdout
+    (figure,) = map(json.loads, printed.splitlines())
+    assert {"name", "value", "unit", "baseline", "ratio", "n"} <= figure.keys()
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps({**figure, "value": 100.0}) + "\n")
+    assert "help: 100.0 -> " in bench("--quick", "help", "--compare", str(old)).stderr
