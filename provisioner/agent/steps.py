@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from provisioner.agent import place
+from provisioner.agent import ending, place
 from provisioner.agent.ending import Cause, Ended, outcome_of, told
 from provisioner.agent.environment import job_environment
 from provisioner.agent.exchange import Exchange, Pump
@@ -90,7 +90,7 @@ def pull_and_clone(node: Node) -> None:
             step,
             node.halt,
             time.time() + limit,
-            f"the limit of {limit:.0f} s for {step}",
+            f"{step} took longer than {ending.limit('pull', limit)}",
             node.say,
         )
         try:
@@ -199,7 +199,7 @@ def _wait(node: Node, step: Step, word: str, limit: float) -> int:
                 node.say(f"SIGTERM to the job: {cause.reason}")
                 node.engine.terminate()
             elif now >= end:
-                reason = f"the limit of {limit:.0f} s for {step}"
+                reason = ending.limit("setup" if step is Step.SETUP else "runtime", limit)
                 node.halt.ask(Cause(Outcome.TIMED_OUT, reason, now + node.order.stop_grace))
         elif cause is not None:
             node.signalled = cause

@@ -118,7 +118,7 @@ def test_limits_are_enforced_on_the_machine(site: Site, changes: dict[str, objec
     """No control plane is needed to end what takes too long; the outcome says which limit it was."""
     result = site.result(site.run(site.order(**changes)))  # type: ignore[arg-type]
     assert (result.outcome, result.step, result.exit_code) == (Outcome.TIMED_OUT, step, 143)
-    assert f"for {step}" in result.reason
+    assert f"limits.{'setup' if step is Step.SETUP else 'runtime'} of 0.5 s" in result.reason
 
 
 def test_binary_output_through_a_small_spool_survives_byte_for_byte(site: Site) -> None:
