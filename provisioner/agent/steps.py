@@ -71,11 +71,21 @@ def wait_for_gpus(node: Node) -> None:
             found, words, broken = 0, str(error), True
         if found >= wanted:
             node.say(f"{found} GPUs: {words}")
+            _check_memory()
             return
         node.halt.check(Step.BOOT)
         if broken or time.time() > limit:
             raise Ended(Outcome.LOST, Step.BOOT, f"{found} of {wanted} GPUs are there: {words}")
         time.sleep(1)
+
+
+def _check_memory() -> None:
+    """Memory errors that the GPU could not correct since boot; without ECC there is no number."""
+    query = "--query-gpu=ecc.errors.uncorrected.volatile.total"
+    answer = ask(["nvidia-smi", query, "--format=csv,noheader"])
+    errors = [int(line) for line in map(str.strip, answer.text.splitlines()) if line.isdigit()]
+    if not answer.code and any(errors):
+        raise Ended(Outcome.LOST, Step.BOOT, f"a GPU has uncorrected memory errors: {errors}")
 
 
 def pull_and_clone(node: Node) -> None:
