@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from provisioner.agent import place
+from provisioner.agent import ending, place
 from provisioner.agent.access import access
 from provisioner.agent.container import registry_of
 from provisioner.agent.ending import Cause, Ended, outcome_of, told
@@ -76,6 +76,7 @@ def wait_for_gpus(node: Node) -> None:
             found, words, broken = 0, str(error), True
         if found >= wanted:
             node.say(f"{found} GPUs: {words}")
+            _check_memory()
             return
         node.halt.check(Step.BOOT)
         if broken or time.time() > limit:
@@ -83,11 +84,20 @@ def wait_for_gpus(node: Node) -> None:
         time.sleep(1)
 
 
+def _check_memory() -> None:
+    """Memory errors that the GPU could not correct since boot; without ECC there is no number."""
+    query = "--query-gpu=ecc.errors.uncorrected.volatile.total"
+    answer = ask(["nvidia-smi", query, "--format=csv,noheader"])
+    errors = [int(line) for line in map(str.strip, answer.text.splitlines()) if line.isdigit()]
+    if not answer.code and any(errors):
+        raise Ended(Outcome.LOST, Step.BOOT, f"a GPU has uncorrected memory errors: {errors}")
+
+
 def fetch_secrets(node: Node) -> None:
     """The values of secrets and credentials, read by the machine's own role."""
     order, limit = node.order, node.order.pull_limit
     shutil.rmtree(node.place.credentials, ignore_errors=True)
-    until, words = time.time() + limit, f"the limit of {limit:.0f} s for {Step.PULL}"
+    until, words = time.time() + limit, f"secrets took longer than {ending.limit('pull', limit)}"
     secrets = Secrets(node.machine.region, Outside(Step.PULL, node.halt, until, words, node.say))
     names = [secret.name for secret in order.secrets] + [one.credential for one in order.repositories]
     for name in filter(None, dict.fromkeys([*names, order.registry_credential])):
@@ -116,7 +126,7 @@ def pull_and_clone(node: Node) -> None:
             step,
             node.halt,
             time.time() + limit,
-            f"the limit of {limit:.0f} s for {step}",
+            f"{step} took longer than {ending.limit('pull', limit)}",
             node.say,
         )
         try:
@@ -233,7 +243,7 @@ def _wait(node: Node, step: Step, word: str, limit: float) -> int:
                 node.say(f"SIGTERM to the job: {cause.reason}")
                 node.engine.terminate()
             elif now >= end:
-                reason = f"the limit of {limit:.0f} s for {step}"
+                reason = ending.limit("setup" if step is Step.SETUP else "runtime", limit)
                 node.halt.ask(Cause(Outcome.TIMED_OUT, reason, now + node.order.stop_grace))
         elif cause is not None:
             node.signalled = cause

@@ -189,6 +189,11 @@ class Double:
             if before.get(key) != data
         }
 
+    def gpus(self, instance_type: str) -> int:
+        """How many GPUs a machine of the type has; for whoever plays it."""
+        known = self.account.instance_type(instance_type)
+        return known.gpus if known else 0
+
     def interrupt(self, instance_id: str, *, notice: float = 120.0) -> None:
         """Give a spot machine its notice now."""
         with self._lock:

@@ -118,7 +118,7 @@ def test_limits_are_enforced_on_the_machine(site: Site, changes: dict[str, objec
     """No control plane is needed to end what takes too long; the outcome says which limit it was."""
     result = site.result(site.run(site.order(**changes)))  # type: ignore[arg-type]
     assert (result.outcome, result.step, result.exit_code) == (Outcome.TIMED_OUT, step, 143)
-    assert f"for {step}" in result.reason
+    assert f"limits.{'setup' if step is Step.SETUP else 'runtime'} of 0.5 s" in result.reason
 
 
 def test_binary_output_through_a_small_spool_survives_byte_for_byte(site: Site) -> None:
@@ -214,6 +214,14 @@ def test_variables_that_no_shell_can_hold_are_refused(site: Site, environment: d
 
 @pytest.mark.parametrize("changes", [{"engine": Engine.CONTAINER}, {"gpus": 9}])
 def test_a_broken_machine_loses_the_run(site: Site, changes: dict[str, object]) -> None:
-    """No engine or too few GPUs: the machine's fault, so another one may try."""
+    """No engine, too few GPUs or broken ones: the machine's fault, so another one may try."""
     result = site.result(site.run(site.order(":", **changes)))
     assert (result.outcome, result.exit_code) == (Outcome.LOST, None), result.reason
+
+
+def test_a_gpu_with_memory_errors_loses_the_run(site: Site) -> None:
+    """What the GPU could not correct is found before anything is pulled."""
+    site.host._environment["PROVISION_ECC_ERRORS"] = "3"
+    result = site.result(site.run(site.order(":", gpus=1)))
+    assert (result.outcome, result.step) == (Outcome.LOST, Step.BOOT)
+    assert "uncorrected memory errors" in result.reason

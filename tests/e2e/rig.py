@@ -63,9 +63,10 @@ def rig(
     """`conditions` is a scenario as its file would write it."""
     told = scenario.parse({"boot_delay": "0s", "end_delay": "0s", **conditions})
     folder.mkdir(parents=True, exist_ok=True)
-    with Double(
-        told, host or LightHost(folder / "machines", environment={"PROVISION_NOTICE_INTERVAL": "0.2"})
-    ) as double:
+    light = LightHost(
+        folder / "machines", gpus=lambda name: double.gpus(name), environment={"PROVISION_NOTICE_INTERVAL": "0.2"}
+    )
+    with Double(told, host or light) as double:
         for name, value in double.environment().items():
             monkeypatch.setenv(name, value)
         known = Settings(

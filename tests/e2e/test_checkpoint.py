@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ print("all forty", flush=True)
 def test_the_next_attempt_goes_on_where_the_last_one_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notice, SIGTERM, save; the next machine reads it and ends 0; the receipt has both, and retries are untouched."""
     (tmp_path / "count.py").write_text(PROGRAM)
-    scenario = {
+    scenario: dict[str, Any] = {
         "buckets": {"states": {}},
         "interruptions": [{"market": "spot", "at": "15s", "notice": "30s"}],
     }

@@ -54,13 +54,13 @@ ROWS = [
         spec={"retries": 5},
     ),
     Row("start script fails", "echo never", Outcome.FAILED, 9, "start script", spec={"start_script": "exit 9"}),
-    Row("run limit", "sleep 600", Outcome.TIMED_OUT, 143, "limit of 1 s", spec={"limits": {"runtime": "1s"}}),
+    Row("run limit", "sleep 600", Outcome.TIMED_OUT, 143, "limits.runtime of 1 s", spec={"limits": {"runtime": "1s"}}),
     Row(
         "setup limit",
         "echo never",
         Outcome.TIMED_OUT,
         143,
-        "limit of 1 s",
+        "limits.setup of 1 s",
         spec={"start_script": "sleep 600", "limits": {"setup": "1s"}},
     ),
     Row(

@@ -96,7 +96,7 @@ def _cloud(scenario: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
     folder = Path(tempfile.mkdtemp(prefix="provision-rehearsal."))
     try:
         told = scenarios.load(Path(scenario)) if scenario else scenarios.Scenario()
-        host = LightHost(folder / "machines", docker=docker)
+        host = LightHost(folder / "machines", docker=docker, gpus=lambda name: double.gpus(name))
         with Double(told, host) as double:
             text = SETTINGS.format(
                 region=double.region,

@@ -44,10 +44,13 @@ exit 127
 """
 
 GPUS = """#!/bin/sh
-# As many lines as the machine has GPUs, in the words of nvidia-smi --list-gpus.
+# As many lines as the machine has GPUs, in the words of nvidia-smi.
 gpu=0
 while [ "$gpu" -lt {gpus} ]; do
-    echo "GPU $gpu: Rehearsed GPU (UUID: GPU-rehearsed-$gpu)"
+    case $1 in
+    --query-gpu=ecc.*) echo "${{PROVISION_ECC_ERRORS:-0}}" ;;
+    *) echo "GPU $gpu: Rehearsed GPU (UUID: GPU-rehearsed-$gpu)" ;;
+    esac
     gpu=$((gpu + 1))
 done
 [ "$gpu" -gt 0 ]
