@@ -184,7 +184,6 @@ KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\nx"
 @pytest.mark.parametrize(
     ("url", "credential"),
     [
-        ("https://host/x", KEY),
         ("git@host:x", b"token"),
         ("http://host/x", b"token"),
         ("git://host/x", b"token"),
@@ -200,6 +199,13 @@ def test_a_credential_goes_with_its_own_transport(tmp_path: Path, url: str, cred
         pass
     assert (caught.value.outcome, caught.value.step) == (Outcome.REFUSED, Step.CLONE)
     assert "ssm:/x" in caught.value.reason
+
+
+def test_a_key_is_not_shown_to_an_https_host(tmp_path: Path) -> None:
+    """The installation's SSH key does not keep a public https repository from being cloned as one."""
+    with access(Repository("https://host/x", "/x", credential="ssm:/x"), KEY, "", tmp_path / "git") as granted:
+        assert not (tmp_path / "git").exists()
+        assert "ssh" not in granted.environment["GIT_ALLOW_PROTOCOL"]
 
 
 @pytest.mark.parametrize("url", ["git@host:x/y.git", "ssh://git@host:22/x", "host:x"])
