@@ -5,6 +5,8 @@
 # The job's variables are read in the subshells alone, last of all, and what is still needed then
 # stands in the positional parameters: the job may have an IFS or a "here" of its own.
 here=${0%/*}
+# It is there once the cloud recommends to move elsewhere.
+export PROVISION_REBALANCE_FILE="$here/rebalance"
 stopped=
 trap 'stopped=1' TERM
 

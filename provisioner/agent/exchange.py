@@ -8,15 +8,19 @@ import select
 import shlex
 import shutil
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from provisioner.agent import mask
+from provisioner.agent import mask, place
 from provisioner.agent.spool import Stream
 from provisioner.core.errors import Invalid
 
 #: What `export` of a POSIX shell takes.
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+#: The file that a job may watch: PROVISION_REBALANCE_FILE, by `entry.sh`.
+REBALANCE = "rebalance"
 
 
 class Exchange:
@@ -63,6 +67,13 @@ class Exchange:
     def go(self) -> None:
         """Let the command execute."""
         os.write(self._go, b"go\n")
+
+    def advise(self, at: float) -> None:
+        """Tell the job that the cloud has recommended to move elsewhere; once is enough."""
+        path = self.folder / REBALANCE
+        if not path.exists():
+            place.replace(path, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(at)).encode())
+            path.chmod(0o644)
 
     def _pipe(self, name: str, flags: int) -> int:
         os.mkfifo(self.folder / name)

@@ -40,14 +40,28 @@ def identity() -> Identity:
 
 def notice() -> Notice | None:
     """The spot notice, if there is one (EC2 User Guide, "Spot Instance interruption notices"); raises OSError."""
+    action = _document("meta-data/spot/instance-action")
+    return None if action is None else Notice(at=seconds(action["time"]), seen=time.time())
+
+
+def rebalance() -> float | None:
+    """When the cloud recommended to move elsewhere, if it has; raises OSError.
+
+    EC2 User Guide, "EC2 instance rebalance recommendations".
+    """
+    said = _document("meta-data/events/recommendations/rebalance")
+    return None if said is None else seconds(said["noticeTime"])
+
+
+def _document(path: str) -> dict[str, str] | None:
+    """None where there is none."""
     try:
-        action = json.loads(metadata("meta-data/spot/instance-action"))
+        return dict(json.loads(metadata(path)))
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 404:
             return None
         raise
-    return Notice(at=seconds(action["time"]), seen=time.time())
 
 
 def seconds(text: str) -> float:

@@ -70,6 +70,7 @@ class Node:
         self.ended = Ended(Outcome.LOST, Step.BOOT, "the agent has done nothing")
         self.orders = Orders()
         self.notice: Notice | None = None
+        self.rebalance_at: float | None = None
         #: Why we sent the job a signal, if we did.
         self.signalled: Cause | None = None
         #: The work order's secrets and credentials by name, and the registry's `user:password`.
@@ -130,6 +131,7 @@ class Node:
                 produced={name: stream.produced for name, stream in streams.items()},
                 shipped={name: stream.shipped for name, stream in streams.items()},
                 notice=self.notice,
+                rebalance_at=self.rebalance_at,
                 finished=self.finished,
             )
         )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from provisioner.agent.ending import Cause
-from provisioner.agent.identity import notice
+from provisioner.agent.identity import notice, rebalance
 from provisioner.agent.node import Node
 from provisioner.core.errors import Invalid
 from provisioner.core.work import Outcome
@@ -84,4 +84,20 @@ class Watch:
             reason = "the cloud takes the spot machine back"
             node.halt.ask(Cause(Outcome.INTERRUPTED, reason, seen.at - LAST_BYTES))
             node.changed.set()
+        self._rebalance()
         return self._notice_interval
+
+    def _rebalance(self) -> None:
+        """A sign of risk, no more: the job may act on it, we do not."""
+        node = self._node
+        if node.rebalance_at is None:
+            try:
+                node.rebalance_at = rebalance()
+            except OSError:
+                return
+            if node.rebalance_at is None:
+                return
+            node.say("the cloud recommends to move elsewhere: an interruption is likelier from now on")
+            node.changed.set()
+        if node.exchange is not None:
+            node.exchange.advise(node.rebalance_at)

@@ -43,6 +43,8 @@ class _Known:
     tokens: set[str] = field(default_factory=set)
     #: When the cloud takes it away, once that is announced.
     notice: float | None = None
+    #: When it was recommended to move elsewhere; with the notice, at the latest.
+    rebalance: float | None = None
 
 
 class Metadata:
@@ -83,6 +85,13 @@ class Metadata:
         """From now on the machine reads that it goes at that time."""
         if known := self._known.get(instance_id):
             known.notice = at
+            self.recommend(instance_id)
+
+    def recommend(self, instance_id: str) -> None:
+        """From now on the machine reads that it had better move elsewhere."""
+        known = self._known.get(instance_id)
+        if known and known.rebalance is None:
+            known.rebalance = time.time()
 
     def _answer(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
         instance_id, _, rest = path.split("?")[0].lstrip("/").partition("/")
@@ -125,9 +134,9 @@ class Metadata:
             "placement": {"availability-zone": guest.zone, "region": guest.region},
         }
         if known.notice is not None:
-            # The recommendation comes with the notice, at the latest (EC2 User Guide, "Rebalance recommendations").
             about["spot"] = {"instance-action": json.dumps({"action": "terminate", "time": _iso(known.notice)})}
-            about["events"] = {"recommendations": {"rebalance": json.dumps({"noticeTime": _iso(time.time())})}}
+        if known.rebalance is not None:
+            about["events"] = {"recommendations": {"rebalance": json.dumps({"noticeTime": _iso(known.rebalance)})}}
         document = {
             "accountId": "123456789012",
             "architecture": "x86_64",

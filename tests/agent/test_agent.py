@@ -147,6 +147,18 @@ def test_a_spot_notice_is_passed_on(site: Site, code: int, outcome: Outcome) -> 
     assert any(report.notice for report in site.reports(machine) if not report.finished)
 
 
+def test_a_recommendation_is_the_jobs_to_act_on(site: Site) -> None:
+    """It is in a file that the job can watch and in the reports, and it ends nothing by itself."""
+    command = 'echo up; until [ -s "$PROVISION_REBALANCE_FILE" ]; do sleep 0.1; done; echo moving'
+    machine = site.start(site.order(command))
+    site.wait_output(machine, b"up")
+    site.metadata.recommend(machine)
+    site.wait_off(machine)
+    assert (site.result(machine).outcome, site.log(machine)) == (Outcome.SUCCEEDED, b"up\nmoving\n")
+    assert site.result(machine).notice is None
+    assert any(report.rebalance_at for report in site.reports(machine))
+
+
 def test_an_interruption_that_would_be_free_is_left_to_the_cloud(site: Site) -> None:
     """In the first hour the machine does not power itself off after a notice, though all is done."""
     machine = site.start(site.order("trap 'exit 1' TERM; echo up; while :; do sleep 0.1; done"))

@@ -44,6 +44,16 @@ def test_the_agent_reads_its_identity_and_a_notice(service: Metadata, monkeypatc
     seen = identity.notice()
     assert seen is not None
     assert seen.at == 2e9
+    assert identity.rebalance() is not None
+
+
+def test_a_recommendation_comes_alone(service: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine may be told to move elsewhere, and never get a notice."""
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url("i-1"))
+    assert identity.rebalance() is None
+    service.recommend("i-1")
+    assert identity.rebalance() is not None
+    assert identity.notice() is None
 
 
 def test_nothing_is_told_without_a_token(service: Metadata) -> None:
