@@ -213,7 +213,7 @@ class Agent:
             {"output": self._produced},
             shipped,
             self.notice,
-            finished,
+            finished=finished,
         )
         if self.script.mute:
             return
