@@ -192,6 +192,8 @@ class Machine:
     #: What `reason_code` means; None while it lives.
     ending: Ending | None = None
     address: str = ""
+    #: When it came into its state, where the cloud dates that: whole seconds.
+    transition_at: float | None = None
 
     @property
     def launch(self) -> str:

@@ -7,26 +7,29 @@ first and last signs of life bound it from below.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from provisioner.core.launch import Price
-from provisioner.core.record import Held, KnownMachine, Node, Run
+from provisioner.core.phases import Phase, phases
+from provisioner.core.record import Held, KnownMachine, Launch, Node, Run
 from provisioner.core.work import Outcome, Span, Step
 
 MINIMUM_SECONDS = 60
 
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of an attempt's time; `ended` is None while it lasts, or where nothing recorded its end."""
-
-    name: str
-    attempt: int
-    began: float
-    ended: float | None
-    #: Who recorded the two ends.
-    source: str
+#: A machine in these is not billed, or is none yet.
+UNBILLED = frozenset({"queued", "launching", "pending", "gone", "closing"})
+#: The share of the billed time from which one phase is worth a word: nothing else can save as much.
+DOMINANT = 0.5
+ADVICE: Mapping[str, str] = {
+    "boot": "an AMI with less to start, or another type, boots faster",
+    Step.PULL: "bake the image into the AMI, or shrink it",
+    Step.CLONE: "clone a smaller repository, or keep its data in S3",
+    Step.SETUP: "install in the image what the start script installs each time",
+    Step.LOGS: "write less of a log, or put large output into S3 yourself",
+    "ending": "keep a `provision daemon` acting, so that machines end as soon as they are done",
+    "silent": "shorter `limits` end a machine that says nothing sooner",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class MachineBill:
 
     instance_id: str
     attempt: int
+    rank: int
     instance_type: str
     zone: str
     market: str
@@ -43,6 +47,10 @@ class MachineBill:
     price: Price | None = None
     dollars_at_least: float | None = None
     dollars_at_most: float | None = None
+    #: Its disk, billed until the machine is terminated (Amazon EBS pricing); what a GiB costs is not known here.
+    disk_gib: int | None = None
+    disk_gib_seconds_at_least: int | None = None
+    disk_gib_seconds_at_most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,14 +67,17 @@ class Receipt:
     ended_at: float | None
     phases: tuple[Phase, ...]
     machines: tuple[MachineBill, ...]
-    #: None where a machine's price is unknown.
+    #: The machines alone, without their disks; None where a machine's price is unknown.
     dollars_at_least: float | None
     dollars_at_most: float | None
+    #: What would save most, where one phase but the command's takes most of the machines' time.
+    advice: str | None = None
 
 
-def receipt(run: Run, held: Sequence[Held], now: float) -> Receipt:
-    """The receipt as far as it is known at `now`."""
-    bills = tuple(_bill(each, now) for each in held)
+def receipt(run: Run, held: Sequence[Held], launches: Mapping[str, Launch], now: float) -> Receipt:
+    """The receipt as far as it is known at `now`; `launches` by id, those of the nodes and of the run."""
+    bills = tuple(_bill(each, launches.get(each.node.launch), now) for each in held)
+    spent = phases(run, held, launches, now)
     known = all(bill.price for bill in bills)
     return Receipt(
         run=run.id,
@@ -77,40 +88,32 @@ def receipt(run: Run, held: Sequence[Held], now: float) -> Receipt:
         provisional=any(each.machine.ended_at is None for each in held) or run.ended_at is None,
         created_at=run.created_at,
         ended_at=run.ended_at,
-        phases=tuple(_phases(run, held)),
+        phases=spent,
         machines=bills,
         dollars_at_least=_total([bill.dollars_at_least for bill in bills]) if known else None,
         dollars_at_most=_total([bill.dollars_at_most for bill in bills]) if known else None,
+        advice=advice(spent) if run.done_at is not None else None,
     )
+
+
+def advice(spent: Sequence[Phase]) -> str | None:
+    """One line on the phase that dominates the billed time; None where the command does, or where no phase does.
+
+    Nor where all that is billed is the minimum: there is nothing to save.
+    """
+    billed: dict[str, float] = {}
+    for phase in spent:
+        if not phase.beside and phase.ended and phase.name not in UNBILLED:
+            billed[phase.name] = billed.get(phase.name, 0.0) + phase.ended.at - phase.began.at
+    total = sum(billed.values())
+    name = max(billed, key=billed.__getitem__, default="")
+    if total <= MINIMUM_SECONDS or name not in ADVICE or billed[name] < DOMINANT * total:
+        return None
+    return f"the {name} phase is {100 * billed[name] / total:.0f} % of the machine's billed time: {ADVICE[name]}"
 
 
 def _total(dollars: Sequence[float | None]) -> float:
     return math.ceil(sum(each or 0.0 for each in dollars) * 1e6) / 1e6
-
-
-def _phases(run: Run, held: Sequence[Held]) -> list[Phase]:
-    found: list[Phase] = []
-    began = run.created_at
-    for each in sorted(held, key=lambda each: each.node.attempt):
-        node, machine = each.node, each.machine
-        born = machine.launch_time or machine.bound_at
-        # LaunchTime has no fractions: it may seem to come before the launch itself.
-        found.append(Phase("queued", node.attempt, began, max(began, born), "store; LaunchTime"))
-        spans = _spans(node)
-        boot_end = min((span.began for name, span in spans.items() if name != Step.BOOT), default=None)
-        found.append(Phase(Step.BOOT, node.attempt, born, boot_end or machine.ending_at, "LaunchTime; agent"))
-        found.extend(
-            Phase(name, node.attempt, span.began, span.ended, "agent")
-            for name, span in sorted(spans.items(), key=lambda item: item[1].began)
-            if name != Step.BOOT
-        )
-        last = _last_sign(node)
-        if last is not None:
-            found.append(Phase("ending", node.attempt, last, machine.ended_at, "agent; listing"))
-        began = machine.ended_at or last or born
-    if not held:
-        found.append(Phase("queued", 0, began, run.ended_at, "store"))
-    return found
 
 
 def _spans(node: Node) -> dict[str, Span]:
@@ -123,14 +126,16 @@ def _last_sign(node: Node) -> float | None:
     return max([*signs, node.report.at] if node.report else signs, default=None)
 
 
-def _bill(held: Held, now: float) -> MachineBill:
+def _bill(held: Held, launch: Launch | None, now: float) -> MachineBill:
     node, machine = held.node, held.machine
+    gib = launch.request.template.disk_gib if launch else None
     most = _most(machine, now)
     least = _least(held, most)
     price = machine.price
     return MachineBill(
         machine.id,
         node.attempt,
+        node.rank,
         machine.offer.instance_type,
         machine.offer.zone,
         machine.offer.market,
@@ -139,11 +144,17 @@ def _bill(held: Held, now: float) -> MachineBill:
         price,
         dollars_at_least=least * price.dollars / 3600 if price else None,
         dollars_at_most=most * price.dollars / 3600 if price else None,
+        disk_gib=gib,
+        disk_gib_seconds_at_least=None if gib is None else gib * least,
+        disk_gib_seconds_at_most=None if gib is None else gib * _seconds(machine, machine.ended_at or now),
     )
 
 
 def _most(machine: KnownMachine, now: float) -> int:
-    end = machine.ending_at or machine.ended_at or now
+    return _seconds(machine, machine.ending_at or machine.ended_at or now)
+
+
+def _seconds(machine: KnownMachine, end: float) -> int:
     return max(MINIMUM_SECONDS, math.ceil(end - (machine.launch_time or machine.bound_at)) + 1)
 
 

@@ -142,9 +142,14 @@ class KnownMachine:
     ending: Ending | None = None
     #: When its status checks were first seen to fail, while it was silent.
     impaired_at: float | None = None
-    #: When a listing first showed it shutting down (billing has stopped), and terminated.
+    #: When a listing first showed it running, shutting down (billing has stopped), and terminated.
+    running_at: float | None = None
     ending_at: float | None = None
     ended_at: float | None = None
+    #: When the last listing before `ending_at` was asked for, if this process asked it.
+    alive_at: float | None = None
+    #: When it came into its state, where the cloud says so.
+    transition_at: float | None = None
     end_wanted_at: float | None = None
     end_wanted_for: str = ""
     end_asked_at: float | None = None

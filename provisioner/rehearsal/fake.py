@@ -195,4 +195,12 @@ def machine(instance: Instance) -> Machine:
         "; ".join(filter(None, (change.reason_message, change.transition))),
         _ENDINGS.get(change.reason_code, Ending.FAULT) if change.state in ENDING else None,
         instance.address,
+        _dated(instance),
     )
+
+
+def _dated(instance: Instance) -> float | None:
+    """EC2 dates the ends that a user asked for, to the second."""
+    if not instance.now.transition.startswith("User initiated"):
+        return None
+    return float(next(int(change.at) for change in instance.history if change.state in ENDING))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from provisioner.core import archive
-from provisioner.core.receipt import receipt
+from provisioner.core.receipt import Receipt, receipt
 from provisioner.core.record import Held, Record, Run
 from provisioner.core.work import STREAMS, Report, Result, chunk_key, encode, log_prefix
 from provisioner.service.installation import Installation
@@ -63,10 +63,17 @@ class Archive:
     def finish(self, run: Run, held: Sequence[Held]) -> None:
         """Store the receipt, then empty the mailboxes: nothing else knows of them any more."""
         bucket = self._installation.bucket
-        bucket.put(archive.receipt_key(run.id), encode(receipt(run, held, self._installation.clock.now())))
+        bucket.put(archive.receipt_key(run.id), encode(bill(self._installation, run, held)))
         for each in held:
             self.empty(each.node.box)
 
     def empty(self, box: str) -> None:
         bucket = self._installation.bucket
         bucket.delete([entry.key for prefix in (f"machines/{box}/", f"inbox/{box}/") for entry in bucket.list(prefix)])
+
+
+def bill(installation: Installation, run: Run, held: Sequence[Held]) -> Receipt:
+    """The run's receipt: final when it is done, else as far as it is known now."""
+    ids = {each.node.launch for each in held} | ({run.launch} if run.launch else set())
+    launches = {id: launch for id in sorted(ids) if (launch := installation.store.launch(id))}
+    return receipt(run, held, launches, run.done_at if run.done_at is not None else installation.clock.now())

@@ -32,10 +32,13 @@ class Endings:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self._examined_at = 0.0
+        #: When the last listing was asked for; None in a process that has not looked yet.
+        self._looked_at: float | None = None
 
     def look(self, live: Live, epoch: int) -> Sight:
         """List and record. Raises CloudError when nothing could be listed: that is no empty cloud."""
         cloud, whole = self._installation.cloud, True
+        asked_at, before = self._installation.clock.now(), self._looked_at
         try:
             listing = cloud.machines()
         except CloudError:
@@ -43,19 +46,22 @@ class Endings:
             if not live.machines:
                 raise
             listing, whole = cloud.machines_known([machine.id for machine in live.machines]), False
-        now = self._installation.clock.now()
+        now, self._looked_at = self._installation.clock.now(), None
         listed = {machine.id: machine for machine in listing.machines}
         known = {machine.id: machine for machine in live.machines}
         changed = [
             seen
             for machine in live.machines
             # From a listing that may lack a zone, absence says nothing.
-            if (whole or machine.id in listed) and (seen := observe(machine, listed.get(machine.id), now)) != machine
+            if (whole or machine.id in listed)
+            and (seen := observe(machine, listed.get(machine.id), now, before)) != machine
         ]
         strangers = [each for each in listing.machines if each.id not in known and each.state not in ENDING]
         spare, foreign = self._sort(strangers, live, now)
         if changed or spare:
             self._installation.store.save([*changed, *spare], epoch=epoch)
+        # Only what is recorded was seen.
+        self._looked_at = asked_at if whole else None
         return Sight(listing, tuple(foreign))
 
     def examine(self, silent: Iterable[KnownMachine], epoch: int) -> None:
@@ -114,8 +120,8 @@ class Endings:
         self._installation.store.save(asked, epoch=epoch)
 
 
-def observe(machine: KnownMachine, listed: Machine | None, now: float) -> KnownMachine:
-    """The machine as the listing shows it; absence counts only after an hour."""
+def observe(machine: KnownMachine, listed: Machine | None, now: float, before: float | None = None) -> KnownMachine:
+    """The machine as the listing shows it; absence counts only after an hour. `before` is when it was last listed."""
     if listed is None:
         absent = now - (machine.seen_at or machine.bound_at) > ABSENT
         return replace(machine, ended_at=now, reason=machine.reason or "no longer listed") if absent else machine
@@ -129,8 +135,11 @@ def observe(machine: KnownMachine, listed: Machine | None, now: float) -> KnownM
         reason_code=listed.reason_code,
         reason=listed.reason,
         ending=listed.ending,
+        running_at=now if machine.running_at is None and listed.state is MachineState.RUNNING else machine.running_at,
         ending_at=(machine.ending_at or now) if ending else None,
         ended_at=now if ended else None,
+        alive_at=before if ending and machine.ending_at is None and machine.seen_at else machine.alive_at,
+        transition_at=listed.transition_at if ending else None,
     )
 
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from provisioner.core import recipe as recipes
 from provisioner.core.errors import Conflict, Invalid, NotFound
-from provisioner.core.receipt import Receipt, receipt
+from provisioner.core.receipt import Receipt
 from provisioner.core.record import Held, Job, Run
 from provisioner.core.run import State
 from provisioner.core.source import Path
 from provisioner.core.terms import ungranted
 from provisioner.core.work import Outcome, Stop
 from provisioner.ports.control import Status
+from provisioner.service.archive import bill
 from provisioner.service.installation import Installation
 
 #: A trigger's key is remembered this long.
@@ -138,4 +139,4 @@ class Runs:
         status = self.status(name)
         machines = {machine.id: machine for machine in status.machines}
         held = [Held(node, machines[node.instance_id]) for node in status.nodes]
-        return receipt(status.run, held, status.run.done_at or self._installation.clock.now())
+        return bill(self._installation, status.run, held)

@@ -28,10 +28,14 @@ MACHINE = {
 }
 RECEIPT = {
     *("run", "job", "owner", "outcome", "exit_code", "provisional", "created_at", "ended_at", "phases", "machines"),
-    *("dollars_at_least", "dollars_at_most"),
+    *("dollars_at_least", "dollars_at_most", "advice"),
 }
-PHASE = {"name", "attempt", "began", "ended", "seconds", "source"}
+PHASE = {
+    *("name", "attempt", "rank", "beside", "billed", "began", "ended", "seconds", "source"),
+    *("began_source", "began_error", "ended_source", "ended_error"),
+}
 BILL = {
+    *("rank", "disk_gib", "disk_gib_seconds_at_least", "disk_gib_seconds_at_most"),
     *("instance_id", "attempt", "instance_type", "zone", "market", "seconds_at_least", "seconds_at_most", "price"),
     *("dollars_at_least", "dollars_at_most"),
 }

@@ -1,19 +1,26 @@
 """Time and money between bounds that contain the truth."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.launch import Price
-from provisioner.core.receipt import MINIMUM_SECONDS, receipt
-from provisioner.core.record import Held, KnownMachine, Node, Verdict
+from provisioner.core.launch import LaunchRequest, Price
+from provisioner.core.phases import Bound, Phase, Source
+from provisioner.core.receipt import MINIMUM_SECONDS, Receipt, advice
+from provisioner.core.receipt import receipt as whole_receipt
+from provisioner.core.record import Held, KnownMachine, Launch, Node, Run, Verdict
 from provisioner.core.work import Outcome, Report, Result, Span, Step
-from tests.core.made import NOW, at_work, machine, node, run
+from tests.core.made import NOW, SPOT_A, at_work, machine, node, run, site
 
 PRICE = Price(3.6, "test", NOW)
 ENDED = at_work(verdict=Verdict(Outcome.FAILED, "why", NOW + 100, 3), ended_at=NOW + 100)
+
+
+def receipt(run: Run, held: Sequence[Held], now: float, *launches: Launch) -> Receipt:
+    return whole_receipt(run, held, {launch.id: launch for launch in launches}, now)
 
 
 def spans(*times: float) -> dict[str, Span]:
@@ -71,23 +78,132 @@ def test_a_run_without_a_machine_costs_nothing_and_shows_its_wait() -> None:
     """From its trigger to its end."""
     made = receipt(run(verdict=ENDED.verdict, ended_at=NOW + 50), [], NOW + 60)
     assert (made.dollars_at_least, made.dollars_at_most, made.machines) == (0.0, 0.0, ())
-    assert [(each.name, each.began, each.ended) for each in made.phases] == [("queued", NOW, NOW + 50)]
+    assert line(made) == [(1, "queued", 0, 50), (0, "closing", 50, None)]
 
 
-def test_phases_follow_one_another() -> None:
-    """Queued, boot, the steps, the ending; a second attempt waits from the end of the first."""
-    first = Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), machine(ended_at=NOW + 460))
-    second = Held(node(id="r1.2.0", attempt=2), machine(id="i-2", launch_time=NOW + 500))
-    made = receipt(ENDED, [second, first], NOW + 1000)
-    assert [(each.attempt, each.name, each.began - NOW, each.ended and each.ended - NOW) for each in made.phases] == [
-        (1, "queued", 0, 0),
-        (1, "boot", 0, 40),
+def line(made: Receipt, *, beside: bool = False) -> list[tuple[int, str, float, float | None]]:
+    return [
+        (each.attempt, each.name, each.began.at - NOW, each.ended.at - NOW if each.ended else None)
+        for each in made.phases
+        if each.beside is beside
+    ]
+
+
+def a_launch(id: str = "l1", after: float = 0.0) -> Launch:
+    request = LaunchRequest(id, site().template, SPOT_A.market, (SPOT_A,), {"a": "s"}, 1, {})
+    return Launch(request, ("r1",), NOW + after)
+
+
+DONE = replace(ENDED, done_at=NOW + 1000)
+
+
+def test_every_second_is_in_a_named_phase() -> None:
+    """From the trigger to done, each phase begins where the one before it ends, and names who recorded that."""
+    mine = machine(launch_time=NOW + 3, running_at=NOW + 9, ending_at=NOW + 445, ended_at=NOW + 460, bound_at=NOW + 4)
+    made = receipt(DONE, [Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW, a_launch(after=2))
+    assert line(made) == [
+        (1, "queued", 0, 2),
+        (1, "launching", 2, 3),
+        (1, "pending", 3, 9),
+        (1, "boot", 9, 40),
         (1, "pull", 40, 60),
         (1, "command", 60, 440),
-        (1, "ending", 440, 460),
-        (2, "queued", 460, 500),
+        (1, "ending", 440, 445),
+        (1, "gone", 445, 460),
+        (1, "closing", 460, 1000),
+    ]
+    assert [each.began.source for each in made.phases] == [
+        *(Source.STORE, Source.STORE, Source.LAUNCH_TIME, Source.LISTING),
+        *(Source.AGENT, Source.AGENT, Source.AGENT, Source.LISTING, Source.LISTING),
+    ]
+    assert made.phases[2].began.error == 1.0
+    assert made.phases[-1].ended == Bound(NOW + 1000, Source.STORE)
+
+
+def test_another_attempt_waits_from_the_end_of_the_first() -> None:
+    """Or from its own launch on, when that comes first: the old machine then ends beside it."""
+    first = Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), machine(ending_at=NOW + 445, ended_at=NOW + 460))
+    second = Held(
+        node(id="r1.2.0", attempt=2, launch="l2"), machine(id="i-2", launch_time=NOW + 500, bound_at=NOW + 501)
+    )
+    late = receipt(at_work(), [second, first], NOW + 1000, a_launch("l2", 490))
+    assert line(late)[-4:] == [
+        (1, "gone", 445, 460),
+        (2, "queued", 460, 490),
+        (2, "launching", 490, 500),
         (2, "boot", 500, None),
     ]
+    early = receipt(at_work(), [second, first], NOW + 1000, a_launch("l2", 450))
+    assert line(early)[-4:] == [
+        (1, "gone", 445, 450),
+        (2, "queued", 450, 450),
+        (2, "launching", 450, 500),
+        (2, "boot", 500, None),
+    ]
+    assert line(early, beside=True) == [(1, "gone", 450, 460)]
+
+
+def test_image_and_git_stand_beside_each_other() -> None:
+    """The one that took longer is in the line; nothing is counted twice."""
+    steps = {"boot": Span(NOW, NOW + 40), "pull": Span(NOW + 40, NOW + 60), "clone": Span(NOW + 40, NOW + 70)}
+    report = Report(1, NOW + 80, "p", Step.COMMAND, steps | {"command": Span(NOW + 71)})
+    made = receipt(at_work(), [Held(node(report=report, reported_at=NOW + 80), machine())], NOW + 90)
+    assert line(made)[1:] == [(1, "boot", 0, 40), (1, "clone", 40, 71), (1, "command", 71, None)]
+    assert line(made, beside=True) == [(1, "pull", 40, 60)]
+
+
+def test_the_cloud_dates_the_end_better_than_a_listing() -> None:
+    """To the second, where its transition reason has a time; else it came after the listing before."""
+    ended = machine(ending_at=NOW + 480, ended_at=NOW + 490, alive_at=NOW + 470)
+    for mine, bound in (
+        (ended, Bound(NOW + 480, Source.LISTING, 10.0)),
+        (replace(ended, transition_at=NOW + 474), Bound(NOW + 474, Source.TRANSITION_REASON, 1.0)),
+    ):
+        made = receipt(DONE, [Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW)
+        assert next(each.began for each in made.phases if each.name == "gone") == bound
+
+
+def test_a_machines_clock_is_not_ours() -> None:
+    """A report that seems to come from the future shows by how much, and the bound says how far off it may be."""
+    report = Report(1, NOW + 170, "p", Step.COMMAND, {"boot": Span(NOW, NOW + 140), "command": Span(NOW + 160)})
+    made = receipt(at_work(), [Held(node(report=report, reported_at=NOW + 70), machine())], NOW + 90)
+    command = made.phases[-1].began
+    assert (command.at, command.error) == (NOW + 60, 100)
+
+
+def test_a_machine_that_left_no_result_fell_silent() -> None:
+    """What it did last ends with its last word."""
+    report = Report(1, NOW + 80, "p", Step.COMMAND, {"boot": Span(NOW, NOW + 40), "command": Span(NOW + 60)})
+    mine = machine(ending_at=NOW + 300, ended_at=NOW + 310)
+    made = receipt(DONE, [Held(node(report=report, reported_at=NOW + 80), mine)], NOW)
+    assert line(made)[-4:-1] == [(1, "command", 60, 80), (1, "silent", 80, 300), (1, "gone", 300, 310)]
+
+
+def of(**seconds: float) -> list[Phase]:
+    """Phases that take so long."""
+    return [
+        Phase(name, 1, 0, False, Bound(0, Source.STORE), Bound(lasts, Source.STORE)) for name, lasts in seconds.items()
+    ]
+
+
+def test_advice_is_about_what_dominates_the_billed_time() -> None:
+    """And about nothing else: not the command, not what is not billed, not what the minimum swallows."""
+    assert advice(of(boot=30, pull=150, command=50)) == (
+        "the pull phase is 65 % of the machine's billed time: bake the image into the AMI, or shrink it"
+    )
+    assert advice(of(boot=30, pull=90, command=500)) is None
+    assert advice(of(queued=5000, gone=900, command=500)) is None
+    assert advice(of(boot=10, pull=30, command=5)) is None
+    assert advice(of(boot=40, pull=40, command=40)) is None
+
+
+def test_the_disk_is_billed_until_the_machine_is_gone() -> None:
+    """Its GiB-seconds are a fact; a launch that nobody knows leaves them unknown."""
+    mine = machine(ending_at=NOW + 445, ended_at=NOW + 460)
+    held = Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)
+    (bill,) = receipt(DONE, [held], NOW, a_launch()).machines
+    assert (bill.disk_gib, bill.disk_gib_seconds_at_least, bill.disk_gib_seconds_at_most) == (100, 40_000, 46_100)
+    assert receipt(DONE, [held], NOW).machines[0].disk_gib is None
 
 
 AGES = st.floats(0, 10**6)

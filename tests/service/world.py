@@ -10,11 +10,13 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 from provisioner.core import archive
 from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
 from provisioner.core.launch import MachineState
+from provisioner.core.phases import Source
 from provisioner.core.receipt import MINIMUM_SECONDS, Receipt
 from provisioner.core.recipe import Recipe
 from provisioner.core.record import Node, Run
@@ -413,6 +415,39 @@ class World:
             off = 2 * self.largest_skew + 1
             if not bill.seconds_at_least - off <= truth <= bill.seconds_at_most + off:
                 raise Violation(f"I8: {truth} s are not within {bill}")
+
+        # Who hung may have stored the archive's receipt, with its own idea of when all was done.
+        self._check_line(told, run.created_at)
+        now = self.runs.receipt(run.id)
+        if self._check_line(now, run.created_at) != run.done_at:
+            raise Violation(f"I8: the line does not end when the run is done: {now}")
+        self._check_bounds(told, nodes)
+
+    def _check_line(self, told: Receipt, created_at: float) -> float | None:
+        """I8: no hole and no overlap; when the line ends."""
+        line = [phase for phase in told.phases if not phase.beside]
+        for before, after in pairwise(line):
+            if before.ended is None or before.ended.at != after.began.at:
+                raise Violation(f"I8: a hole or an overlap between {before} and {after}")
+        if line[0].began.at != created_at or line[-1].ended is None:
+            raise Violation(f"I8: {line}")
+        return line[-1].ended.at
+
+    def _check_bounds(self, told: Receipt, nodes: Sequence[Node]) -> None:
+        """I8: what a listing or the cloud dated was so at that time, but for the bound's own error and our clock's."""
+        names = {"boot": MachineState.RUNNING, "gone": MachineState.SHUTTING_DOWN, "pending": MachineState.PENDING}
+        machines = {node.attempt: node.instance_id for node in nodes}
+        for phase in told.phases:
+            cloudy = phase.began.source in (Source.LISTING, Source.TRANSITION_REASON, Source.LAUNCH_TIME)
+            if phase.name not in names or not cloudy or phase.beside:
+                continue
+            states = {change.state: change.at for change in self.model.history(machines[phase.attempt])}
+            at = states.get(names[phase.name])
+            off = 2 * self.largest_skew + phase.began.error + 1e-3
+            if phase.name == "boot" and phase.began.source is Source.LAUNCH_TIME:
+                at = states[MachineState.PENDING]
+            if at is not None and abs(at - phase.began.at) > off:
+                raise Violation(f"I8: {phase} began at {at}")
 
     def story(self) -> str:
         """What happened, for whoever reads a failing seed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -9,6 +11,9 @@ from typing import Any
 from provisioner.adapters.ec2.codes import ending
 from provisioner.core.errors import Misconfigured
 from provisioner.core.launch import ENDING, Machine, MachineState, Market, Offer
+
+#: As in `User initiated (2026-11-24 16:00:00 GMT)` (EC2 API, "Instance", stateTransitionReason).
+_DATED = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
 
 
 def machines(response: Mapping[str, Any]) -> Iterator[Machine]:
@@ -21,7 +26,8 @@ def machine(instance: Mapping[str, Any]) -> Machine:
     state = MachineState(instance["State"]["Name"])
     reason = instance.get("StateReason", {})
     code, message = reason.get("Code", ""), reason.get("Message", "")
-    texts = dict.fromkeys((message, instance.get("StateTransitionReason", "")))
+    transition = instance.get("StateTransitionReason", "")
+    texts = dict.fromkeys((message, transition))
     return Machine(
         id=instance["InstanceId"],
         state=state,
@@ -36,7 +42,16 @@ def machine(instance: Mapping[str, Any]) -> Machine:
         reason="; ".join(filter(None, texts)),
         ending=ending(code, message) if state in ENDING else None,
         address=instance.get("PrivateIpAddress", ""),
+        transition_at=_dated(transition),
     )
+
+
+def _dated(transition: str) -> float | None:
+    found = _DATED.search(transition)
+    try:
+        return dt.datetime.fromisoformat(f"{found[1]}Z").timestamp() if found else None
+    except ValueError:
+        return None
 
 
 def date(response: Mapping[str, Any]) -> float:

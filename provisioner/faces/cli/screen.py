@@ -2,11 +2,14 @@
 
 import datetime as dt
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from provisioner.core.receipt import Receipt
+from provisioner.core.launch import Price
+from provisioner.core.phases import Bound, Source
+from provisioner.core.receipt import UNBILLED, MachineBill, Receipt
 from provisioner.core.record import Job, Run
 from provisioner.core.run import State
 from provisioner.ports.control import Status
@@ -129,32 +132,60 @@ def clock(at: float) -> str:
 def receipt(item: Receipt) -> None:
     title = f"receipt of run {item.run[:12]} ({item.owner}/{item.job})"
     print(f"{title}, provisional" if item.provisional else title)
+    # In time, with what went on beside a phase below it.
+    ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began.at, phase.beside))
     table(
-        ("ATTEMPT", "PHASE", "SECONDS", "RECORDED BY"),
+        ("ATTEMPT", "PHASE", "SECONDS", "BILLED", "BEGINS WITH"),
         [
             (
-                str(phase.attempt),
-                phase.name,
-                f"{phase.ended - phase.began:.1f}" if phase.ended is not None else "-",
-                phase.source,
+                "" if phase.attempt == 0 else str(phase.attempt) + (f".{phase.rank}" if phase.rank else ""),
+                f"  beside: {phase.name}" if phase.beside else phase.name,
+                f"{phase.ended.at - phase.began.at:9.1f}" if phase.ended else "    lasts",
+                "" if phase.beside or phase.name in UNBILLED else "yes",
+                f"{clock(phase.began.at)}  {phase.began.source}{_error(phase.began)}",
             )
-            for phase in item.phases
+            for phase in ordered
         ],
     )
+    line = [phase for phase in item.phases if not phase.beside]
+    if line and (last := line[-1].ended):
+        print(f"from trigger to gone: {last.at - item.created_at:.1f} s, ended at {clock(last.at)}  {last.source}")
     print()
     table(
-        ("MACHINE", "OFFER", "BILLED SECONDS", "DOLLARS"),
+        ("MACHINE", "OFFER", "BILLED SECONDS", "PRICE", "DOLLARS", "DISK"),
         [
             (
                 bill.instance_id,
                 f"{bill.market} {bill.instance_type} {bill.zone}",
                 f"{bill.seconds_at_least} to {bill.seconds_at_most}",
+                _price(bill.price, item.created_at),
                 _dollars(bill.dollars_at_least, bill.dollars_at_most),
+                _disk(bill),
             )
             for bill in item.machines
         ],
     )
-    print(f"total: {_dollars(item.dollars_at_least, item.dollars_at_most)}")
+    print(f"total: {_dollars(item.dollars_at_least, item.dollars_at_most)} for machines; disks: price unknown")
+    if item.advice:
+        print(item.advice)
+
+
+def _error(bound: Bound) -> str:
+    """Never smaller than it is; our own clock has none against itself."""
+    return f" ± {math.ceil(bound.error * 10) / 10:.1f} s" if bound.error or bound.source is not Source.STORE else ""
+
+
+def _price(price: Price | None, at: float) -> str:
+    if price is None:
+        return "unknown"
+    old = f", {duration(at - price.at)} old" if at - price.at >= 60 else ""
+    return f"{price.dollars:g} $/h ({price.source}{old})"
+
+
+def _disk(bill: MachineBill) -> str:
+    if bill.disk_gib is None:
+        return "unknown"
+    return f"{bill.disk_gib} GiB: {bill.disk_gib_seconds_at_least} to {bill.disk_gib_seconds_at_most} GiB·s"
 
 
 def _dollars(least: float | None, most: float | None) -> str:

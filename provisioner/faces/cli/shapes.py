@@ -13,9 +13,14 @@ status   run, attempts [{attempt, rank, instance_id, step, bytes_produced and by
          machines [{id, type, zone, market, state, launch_time, ending_at, ended_at, end_wanted_for, price}],
          events [{at, text}]
 receipt  run, job, owner, outcome, exit_code, provisional, created_at, ended_at,
-         phases [{name, attempt, began, ended, seconds, source}],
-         machines [{instance_id, attempt, instance_type, zone, market, seconds_at_least, seconds_at_most, price,
-         dollars_at_least, dollars_at_most}], dollars_at_least, dollars_at_most
+         phases [{name, attempt, rank, beside, billed, began, ended, seconds, source, began_source, began_error,
+         ended_source, ended_error}]: those that are not `beside` follow one another from created_at to the run's
+         done_at; names: queued, launching, pending, boot, pull, clone, setup, command, logs, ending (it has a
+         result), silent (it has none), gone, closing; sources: store, LaunchTime, listing, agent, transition
+         reason; an error is the most seconds that the truth may be away,
+         machines [{instance_id, attempt, rank, instance_type, zone, market, seconds_at_least, seconds_at_most, price,
+         dollars_at_least, dollars_at_most, disk_gib, disk_gib_seconds_at_least, disk_gib_seconds_at_most}],
+         dollars_at_least, dollars_at_most (of the machines, without their disks), advice
 price    dollars (an hour), source, at
 log      attempt, stream, offset, and either `text` (UTF-8) or `base64`; what is missing: attempt, stream, offset,
          missing_at_least. A line each: `logs`
@@ -33,7 +38,8 @@ import json
 from typing import Any
 
 from provisioner.core.launch import Price
-from provisioner.core.receipt import Receipt
+from provisioner.core.phases import Phase
+from provisioner.core.receipt import UNBILLED, Receipt
 from provisioner.core.record import Job, KnownMachine, Node, Run
 from provisioner.ports.control import LogGap, LogPiece, Status
 
@@ -135,23 +141,32 @@ def _price(item: Price | None) -> dict[str, Any] | None:
 
 
 def receipt(item: Receipt) -> dict[str, Any]:
-    phases = [
-        {
-            "name": phase.name,
-            "attempt": phase.attempt,
-            "began": moment(phase.began),
-            "ended": moment(phase.ended),
-            "seconds": round(phase.ended - phase.began, 3) if phase.ended is not None else None,
-            "source": phase.source,
-        }
-        for phase in item.phases
-    ]
     return {
         **dataclasses.asdict(item),
         "created_at": moment(item.created_at),
         "ended_at": moment(item.ended_at),
-        "phases": phases,
+        "phases": [_phase(each, item.created_at) for each in item.phases],
         "machines": [{**dataclasses.asdict(bill), "price": _price(bill.price)} for bill in item.machines],
+    }
+
+
+def _phase(item: Phase, since: float) -> dict[str, Any]:
+    began, ended = item.began, item.ended
+    return {
+        "name": item.name,
+        "attempt": item.attempt,
+        "rank": item.rank,
+        "beside": item.beside,
+        "billed": item.name not in UNBILLED,
+        "began": moment(began.at),
+        "ended": moment(ended.at if ended else None),
+        # Whole milliseconds since the trigger, so that those of the main line add up exactly.
+        "seconds": round(round(ended.at - since, 3) - round(began.at - since, 3), 3) if ended else None,
+        "source": f"{began.source}; {ended.source}" if ended else str(began.source),
+        "began_source": began.source,
+        "began_error": round(began.error, 3),
+        "ended_source": ended.source if ended else None,
+        "ended_error": round(ended.error, 3) if ended else None,
     }
 
 

@@ -200,7 +200,7 @@ class _Agent:
         self._sequence += 1
         counts = {"output": produced}
         said = Report(
-            self._sequence, time.time(), self._process, step, dict(self.spans), counts, counts, None, finished=finished
+            self._sequence, time.time(), self._process, step, dict(self.spans), counts, counts, finished=finished
         )
         yield from self.put(work.report_key(self.box, self._sequence), work.encode(said))
 
