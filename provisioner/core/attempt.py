@@ -150,7 +150,7 @@ def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float, 
     if spent >= cap:
         reason = f"{verdict.reason}; given up after {spent} attempts that infrastructure ended"
         return replace(run, verdict=replace(verdict, reason=reason), ended_at=now)
-    wait = 0.0 if verdict.outcome is Outcome.INTERRUPTED else BACKOFF[min(spent, len(BACKOFF)) - 1]
+    wait = 0.0 if verdict.outcome is Outcome.INTERRUPTED else BACKOFF[min(max(spent, 1), len(BACKOFF)) - 1]
     return replace(run, next_try_at=now + wait)
 
 
