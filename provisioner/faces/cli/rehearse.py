@@ -19,6 +19,9 @@ from provisioner.faces.cli import exits, log, screen, session, shapes
 from provisioner.faces.cli.waiting import wait_for
 from provisioner.ports.control import Control
 
+#: What asks this process to end.
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 SETTINGS = """\
 # Made by `provision rehearse`: the double is this installation's cloud.
 installation = "rehearsal"
@@ -70,14 +73,13 @@ def rehearse(
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Whatever asks this process to end ends it in order, once: the cloud must come down."""
-    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(*_: object) -> None:
-        for number in asked:
+        for number in ASKING:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in asked}
+    before = {number: signal.signal(number, interrupt) for number in ASKING}
     try:
         yield
     finally:
@@ -93,8 +95,11 @@ def _cloud(scenario: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
         from provisioner.rehearsal.machines.light import LightHost
     except ModuleNotFoundError as error:
         raise Invalid(f"{error.name} is missing: pip install 'provisioner[rehearsal]'") from error
+    # Between the folder's making and the `try`, or in the middle of its removal, an interrupt would leave it behind.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     folder = Path(tempfile.mkdtemp(prefix="provision-rehearsal."))
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         told = scenarios.load(Path(scenario)) if scenario else scenarios.Scenario()
         host = LightHost(folder / "machines", docker=docker, gpus=lambda name: double.gpus(name))
         with Double(told, host) as double:
@@ -110,7 +115,9 @@ def _cloud(scenario: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
             (folder / "settings.toml").write_text(text)
             yield double, folder
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
         shutil.rmtree(folder, ignore_errors=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(double: Any, folder: Path, text: str, source: str, env: Mapping[str, str], *, as_json: bool) -> int:
