@@ -87,6 +87,7 @@ def refused(site: Site, machine: str) -> Result:
 
 
 @pytest.mark.parametrize("value", [TOKEN, f"x-access-token:{TOKEN}\n"])
+@pytest.mark.ssh
 def test_a_token_opens_its_repository_and_is_gone(trusting: Site, server: HttpsServer, value: str) -> None:
     """Before the job starts: no trace in the checkout, its configuration, the machine's folder, the log."""
     machine = clone(trusting, f"{server.url}/outer", value, looking_for(TOKEN))
@@ -98,6 +99,7 @@ def test_a_token_opens_its_repository_and_is_gone(trusting: Site, server: HttpsS
     assert BASIC.encode() not in said
 
 
+@pytest.mark.ssh
 def test_a_token_that_does_not_open_it_is_refused(trusting: Site, server: HttpsServer) -> None:
     """It stays wrong however often it is tried."""
     reason = refused(trusting, clone(trusting, f"{server.url}/outer", "wrong-wrong")).reason
@@ -105,6 +107,7 @@ def test_a_token_that_does_not_open_it_is_refused(trusting: Site, server: HttpsS
     assert "wrong-wrong" not in reason
 
 
+@pytest.mark.ssh
 def test_another_host_never_sees_the_token(
     trusting: Site, server: HttpsServer, other: HttpsServer, tmp_path: Path
 ) -> None:
@@ -121,6 +124,7 @@ def test_another_host_never_sees_the_token(
     assert other.seen == set()
 
 
+@pytest.mark.ssh
 def test_a_submodule_on_the_same_host_is_let_in(trusting: Site, server: HttpsServer, tmp_path: Path) -> None:
     """By the same credential, at a commit that no branch ends in."""
     inner = repository(tmp_path / "repos/inner")
@@ -137,6 +141,7 @@ def ssh(tmp_path: Path) -> Iterator[SshServer]:
         yield made
 
 
+@pytest.mark.ssh
 def test_a_key_opens_its_repository_and_is_gone(site: Site, ssh: SshServer, tmp_path: Path) -> None:
     """From a host whose key is pinned; afterwards no key, no agent."""
     outer = repository(tmp_path / "outer")
@@ -149,6 +154,7 @@ def test_a_key_opens_its_repository_and_is_gone(site: Site, ssh: SshServer, tmp_
 
 
 @pytest.mark.parametrize("pinned", ["", "[127.0.0.1]:{port} ssh-ed25519 {another}\n"])
+@pytest.mark.ssh
 def test_a_host_that_is_not_pinned_is_refused(site: Site, ssh: SshServer, tmp_path: Path, pinned: str) -> None:
     """Unknown or another's: the reason says where hosts are pinned."""
     another = (tmp_path / "ssh/stranger.pub").read_text().split()[1]
@@ -157,6 +163,7 @@ def test_a_host_that_is_not_pinned_is_refused(site: Site, ssh: SshServer, tmp_pa
     assert "git.known_hosts" in refused(site, machine).reason
 
 
+@pytest.mark.ssh
 def test_a_key_that_is_not_let_in_is_refused(site: Site, ssh: SshServer, tmp_path: Path) -> None:
     """With ssh's own words."""
     stranger = (tmp_path / "ssh/stranger").read_text()
@@ -164,6 +171,7 @@ def test_a_key_that_is_not_let_in_is_refused(site: Site, ssh: SshServer, tmp_pat
     assert "Permission denied" in refused(site, machine).reason
 
 
+@pytest.mark.ssh
 def test_another_host_never_sees_the_key(site: Site, ssh: SshServer, tmp_path: Path) -> None:
     """A submodule elsewhere gets none, though that host is known and would take it."""
     inner, outer = repository(tmp_path / "inner"), repository(tmp_path / "outer")
