@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from provisioner.core.errors import CloudError
@@ -18,6 +18,9 @@ LAUNCH_TAG = "provision:launch"
 LIFETIME_TAG = "provision:lifetime"
 OWNER_TAG = "provision:owner"
 JOB_TAG = "provision:job"
+
+#: In the price of every disk, in IOPS and MiB/s (EBS User Guide, "General Purpose SSD volumes").
+INCLUDED_IOPS, INCLUDED_THROUGHPUT = 3000, 125
 
 
 class Market(StrEnum):
@@ -39,7 +42,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars an hour of one offer; there is no Price where it is not known."""
+    """Dollars an hour of a machine, or a month of a disk; there is no Price where it is not known."""
 
     dollars: float
     #: Where the figure comes from, and when it was true.
@@ -71,6 +74,29 @@ class Catalog:
     subnets: Mapping[str, str]
     prices: Mapping[Offer, Price]
     at: float
+
+
+@dataclass(frozen=True)
+class PriceList:
+    """What the cloud asks of everybody: an hour of on-demand machines by type, and a month of disk."""
+
+    machines: Mapping[str, Price]
+    #: Of a GiB, of one of the IOPS and of a MiB/s beyond what a disk's price includes.
+    gib: Price | None = None
+    iops: Price | None = None
+    throughput: Price | None = None
+
+    def disk(self, template: "Template") -> Price | None:
+        """A month of the template's disk; None where a part of it is unknown."""
+        parts = (
+            (self.gib, template.disk_gib),
+            (self.iops, (template.disk_iops or INCLUDED_IOPS) - INCLUDED_IOPS),
+            (self.throughput, max(0, (template.disk_throughput or 0) - INCLUDED_THROUGHPUT)),
+        )
+        known = [(price, amount) for price, amount in parts if price and amount]
+        if len(known) < sum(bool(amount) for _, amount in parts):
+            return None
+        return replace(known[0][0], dollars=sum(price.dollars * amount for price, amount in known))
 
 
 @dataclass(frozen=True)
@@ -107,6 +133,11 @@ class Template:
     role_id: str = ""
     #: MiB a second; None is the disk's own default.
     disk_throughput: int | None = None
+
+    @property
+    def disk_iops(self) -> int | None:
+        """What the disk needs for its throughput: each of its IOPS carries a quarter of a MiB/s (ibid.)."""
+        return None if self.disk_throughput is None else max(INCLUDED_IOPS, 4 * self.disk_throughput)
 
     @property
     def name(self) -> str:

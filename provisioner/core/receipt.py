@@ -16,6 +16,8 @@ from provisioner.core.record import Held, KnownMachine, Launch, Node, Run
 from provisioner.core.work import Outcome, Span, Step
 
 MINIMUM_SECONDS = 60
+#: A month of disk is as long as the calendar's.
+SHORTEST_MONTH, LONGEST_MONTH = 28 * 86400, 31 * 86400
 
 #: A machine in these is not billed, or is none yet.
 UNBILLED = frozenset({"queued", "launching", "pending", "gone", "closing"})
@@ -47,10 +49,14 @@ class MachineBill:
     price: Price | None = None
     dollars_at_least: float | None = None
     dollars_at_most: float | None = None
-    #: Its disk, billed until the machine is terminated (Amazon EBS pricing); what a GiB costs is not known here.
+    #: Its disk, billed until the machine is terminated, by the share of the month (Amazon EBS pricing).
     disk_gib: int | None = None
     disk_gib_seconds_at_least: int | None = None
     disk_gib_seconds_at_most: int | None = None
+    #: Of a month of the whole disk.
+    disk_price: Price | None = None
+    disk_dollars_at_least: float | None = None
+    disk_dollars_at_most: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,9 @@ class Receipt:
     #: The machines alone, without their disks; None where a machine's price is unknown.
     dollars_at_least: float | None
     dollars_at_most: float | None
+    #: The disks, likewise.
+    disk_dollars_at_least: float | None
+    disk_dollars_at_most: float | None
     #: What would save most, where one phase but the command's takes most of the machines' time.
     advice: str | None = None
 
@@ -78,7 +87,6 @@ def receipt(run: Run, held: Sequence[Held], launches: Mapping[str, Launch], now:
     """The receipt as far as it is known at `now`; `launches` by id, those of the nodes and of the run."""
     bills = tuple(_bill(each, launches.get(each.node.launch), now) for each in held)
     spent = phases(run, held, launches, now)
-    known = all(bill.price for bill in bills)
     return Receipt(
         run=run.id,
         job=run.job_name,
@@ -90,8 +98,10 @@ def receipt(run: Run, held: Sequence[Held], launches: Mapping[str, Launch], now:
         ended_at=run.ended_at,
         phases=spent,
         machines=bills,
-        dollars_at_least=_total([bill.dollars_at_least for bill in bills]) if known else None,
-        dollars_at_most=_total([bill.dollars_at_most for bill in bills]) if known else None,
+        dollars_at_least=_total([bill.dollars_at_least for bill in bills]),
+        dollars_at_most=_total([bill.dollars_at_most for bill in bills]),
+        disk_dollars_at_least=_total([bill.disk_dollars_at_least for bill in bills]),
+        disk_dollars_at_most=_total([bill.disk_dollars_at_most for bill in bills]),
         advice=advice(spent) if run.done_at is not None else None,
     )
 
@@ -112,8 +122,9 @@ def advice(spent: Sequence[Phase]) -> str | None:
     return f"the {name} phase is {100 * billed[name] / total:.0f} % of the machine's billed time: {ADVICE[name]}"
 
 
-def _total(dollars: Sequence[float | None]) -> float:
-    return math.ceil(sum(each or 0.0 for each in dollars) * 1e6) / 1e6
+def _total(dollars: Sequence[float | None]) -> float | None:
+    known = [each for each in dollars if each is not None]
+    return math.ceil(sum(known) * 1e6) / 1e6 if len(known) == len(dollars) else None
 
 
 def _spans(node: Node) -> dict[str, Span]:
@@ -131,7 +142,8 @@ def _bill(held: Held, launch: Launch | None, now: float) -> MachineBill:
     gib = launch.request.template.disk_gib if launch else None
     most = _most(machine, now)
     least = _least(held, most)
-    price = machine.price
+    kept = _seconds(machine, machine.ended_at or now)
+    price, disk = machine.price, machine.disk_price
     return MachineBill(
         machine.id,
         node.attempt,
@@ -146,7 +158,10 @@ def _bill(held: Held, launch: Launch | None, now: float) -> MachineBill:
         dollars_at_most=most * price.dollars / 3600 if price else None,
         disk_gib=gib,
         disk_gib_seconds_at_least=None if gib is None else gib * least,
-        disk_gib_seconds_at_most=None if gib is None else gib * _seconds(machine, machine.ended_at or now),
+        disk_gib_seconds_at_most=None if gib is None else gib * kept,
+        disk_price=disk,
+        disk_dollars_at_least=least * disk.dollars / LONGEST_MONTH if disk else None,
+        disk_dollars_at_most=kept * disk.dollars / SHORTEST_MONTH if disk else None,
     )
 
 

@@ -154,7 +154,9 @@ class KnownMachine:
     end_wanted_for: str = ""
     end_asked_at: float | None = None
     end_accepted_at: float | None = None
+    #: Of an hour of it, and of a month of its disk.
     price: Price | None = None
+    disk_price: Price | None = None
     console: str = ""
     version: int = 0
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from provisioner.core.errors import CloudError
-from provisioner.core.launch import Catalog, Image, LaunchAnswer, LaunchRequest, Listing, Machine, Profile
+from provisioner.core.launch import Catalog, Image, LaunchAnswer, LaunchRequest, Listing, Machine, PriceList, Profile
 
 
 class Cloud(Protocol):
@@ -18,6 +18,9 @@ class Cloud(Protocol):
 
         A type that the region does not know is left out.
         """
+
+    def price_list(self, instance_types: Collection[str]) -> PriceList:
+        """What these types cost on demand, and disks; what the cloud does not tell for certain is left out."""
 
     def image(self, reference: str) -> Image:
         """The image behind an `ami-…` id or `ssm:/path` of a public parameter."""

@@ -60,6 +60,7 @@ ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
         *_asks(On.ROLE, "iam:PassRole"),
     ),
     ("ec2", "TerminateInstances"): _asks(On.INSTANCE, "ec2:TerminateInstances"),
+    ("pricing", "GetProducts"): _asks(On.ANYTHING, "pricing:GetProducts"),
     ("iam", "GetInstanceProfile"): _asks(On.PROFILE, "iam:GetInstanceProfile"),
     ("ssm", "GetParameter"): _asks(On.PARAMETER, "ssm:GetParameter"),
     ("secretsmanager", "GetSecretValue"): _asks(On.SECRET, "secretsmanager:GetSecretValue"),

@@ -97,6 +97,8 @@ class Conditions:
     forget_after: float = 3600.0
     capacity: tuple[Capacity, ...] = ()
     prices: tuple[PriceRule, ...] = ()
+    #: Dollars a month of a GiB of disk, of one of its IOPS and of a MiB/s; None where the price list has none.
+    disk: tuple[float, float, float] | None = None
     quotas: tuple[Quota, ...] = ()
     interruptions: tuple[Interruption, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()

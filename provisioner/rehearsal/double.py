@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from provisioner.ports.clock import Clock
-from provisioner.rehearsal import rights
+from provisioner.rehearsal import pricing, rights
 from provisioner.rehearsal.account import ID, PROFILE, Account
 from provisioner.rehearsal.calls import Calls
 from provisioner.rehearsal.ec2 import Ec2
@@ -113,6 +113,7 @@ class Double:
         self._server = Server(
             self.account,
             ec2,
+            lambda said: pricing.products(self._model, self.region, said, self._now()),
             self._identities,
             weighed,
             calls=self.calls,

@@ -22,6 +22,7 @@ from provisioner.core.launch import (
     Market,
     Offer,
     Price,
+    PriceList,
     Profile,
     Refusal,
 )
@@ -86,6 +87,14 @@ class FakeCloud:
         known = {offer: self.model.price(offer, now) for offer in offers}
         prices = {offer: Price(dollars, "fake", now) for offer, dollars in known.items() if dollars is not None}
         return self._leave("catalog", Catalog(types, dict(self.subnets), prices, now))
+
+    def price_list(self, instance_types: Collection[str]) -> PriceList:
+        now = self._enter()
+        known = {name: self.model.price(Offer(Market.ON_DEMAND, name, ZONES[0]), now) for name in instance_types}
+        prices = {name: Price(dollars, "fake", now) for name, dollars in known.items() if dollars is not None}
+        disk = self.model.conditions.disk
+        parts = [Price(dollars, "fake", now) if dollars else None for dollars in disk or ()]
+        return self._leave("price_list", PriceList(prices, *parts))
 
     def image(self, reference: str) -> Image:
         self._enter()

@@ -114,6 +114,12 @@ class _Price(_Fitting):
     at: _Duration = 0.0
 
 
+class _Disk(_Edge):
+    gib: Annotated[float, Field(ge=0)]
+    iops: Annotated[float, Field(ge=0)] = 0.0
+    throughput: Annotated[float, Field(ge=0)] = 0.0
+
+
 class _Quota(_Fitting):
     vcpus: Annotated[int, Field(ge=0)]
 
@@ -174,6 +180,7 @@ class _File(_Edge):
     forget_after: _Duration = Conditions.forget_after
     capacity: list[_Capacity] = []
     prices: list[_Price] = []
+    disk: _Disk | None = None
     quotas: list[_Quota] = []
     interruptions: list[_Interruption] = []
     breakdowns: list[_Breakdown] = []
@@ -194,6 +201,7 @@ class _File(_Edge):
             forget_after=self.forget_after,
             capacity=tuple(one.made() for one in self.capacity),
             prices=tuple(PriceRule(**one.fields()) for one in self.prices),
+            disk=(self.disk.gib, self.disk.iops, self.disk.throughput) if self.disk else None,
             quotas=tuple(Quota(**one.fields()) for one in self.quotas),
             interruptions=tuple(Interruption(**one.fields()) for one in self.interruptions),
             breakdowns=tuple(Breakdown(**one.fields()) for one in self.breakdowns),

@@ -57,6 +57,7 @@ class Server:
         self,
         account: Account,
         ec2: Ec2,
+        products: Callable[[Mapping[str, Any]], list[str]],
         identities: Identities,
         rights: Rights,
         *,
@@ -65,7 +66,9 @@ class Server:
         now: Callable[[], float],
         port: int = 0,
     ) -> None:
+        """`products` answers the price list's GetProducts, each product a JSON text."""
         self._account, self._ec2, self._identities, self._rights = account, ec2, identities, rights
+        self._products = products
         self._calls, self._faults, self._now = calls, faults, now
         #: By service; moto's own dispatcher looks through its folders for each request.
         self._moto: Callable[[str], Any] = functools.cache(create_backend_app)
@@ -154,7 +157,10 @@ class Server:
         if call.service == "ec2" and call.action in self._ec2.calls:
             return wire.write("ec2", call.action, self._ec2.answer(call))
         if call.action == "GetParameter" and call.parameters.get("Name") == IMAGE_PARAMETER:
-            return wire.parameter(IMAGE_PARAMETER, self._account.image_id)
+            parameter = {"Name": IMAGE_PARAMETER, "Type": "String", "Value": self._account.image_id, "Version": 1}
+            return wire.write_json({"Parameter": parameter})
+        if call.action == "GetProducts":
+            return wire.write_json({"FormatVersion": "aws_v1", "PriceList": self._products(call.parameters)})
         return self._ask_moto(environ, request, call)
 
     def _ask_moto(self, environ: dict[str, Any], request: Request, call: Call) -> Answer:

@@ -160,7 +160,6 @@ def _xml(status: int, root: ET.Element) -> Answer:
     return Answer(status, (("Content-Type", "text/xml"),), ET.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
-def parameter(name: str, value: str) -> Answer:
-    """An SSM parameter, in JSON."""
-    said = json.dumps({"Parameter": {"Name": name, "Type": "String", "Value": value, "Version": 1}}).encode()
-    return Answer(200, (("Content-Type", "application/x-amz-json-1.1"),), said)
+def write_json(result: Mapping[str, Any]) -> Answer:
+    """A 200 of AWS's JSON protocol."""
+    return Answer(200, (("Content-Type", "application/x-amz-json-1.1"),), json.dumps(result).encode())

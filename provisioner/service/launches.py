@@ -163,9 +163,14 @@ class Launches:
         return [node, bound, self._machine(launch, machine), event]
 
     def _machine(self, launch: Launch, machine: LaunchedMachine) -> KnownMachine:
-        price = self._sites.price(machine.offer)
-        now = self._installation.clock.now()
-        return KnownMachine(machine.instance_id, launch.id, machine.offer, bound_at=now, price=price)
+        return KnownMachine(
+            machine.instance_id,
+            launch.id,
+            machine.offer,
+            bound_at=self._installation.clock.now(),
+            price=self._sites.price(machine.offer),
+            disk_price=self._sites.price_list(machine.offer.instance_type).disk(launch.request.template),
+        )
 
     def _droughts(self, launch: Launch, answer: LaunchAnswer) -> list[Record]:
         refused = [

@@ -1,20 +1,24 @@
 """What launches need to know of the place: resolved once, remembered, renewed when it grows old."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from provisioner.core.launch import Catalog, Image, Market, Offer, Price, Profile, Template
+from provisioner.core.errors import CloudError
+from provisioner.core.launch import Catalog, Image, Market, Offer, Price, PriceList, Profile, Template
 from provisioner.core.planner import Site
 from provisioner.core.work import agent_key, decode, encode
 from provisioner.service.installation import Installation
 
 T = TypeVar("T")
 
-#: Types, zones and images change rarely; a spot price holds for hours.
+#: Types, zones, images and list prices change rarely; a spot price holds for hours.
 CATALOG_TTL = 3600.0
 PLACE_TTL = 24 * 3600.0
+#: A price list that could not be had is asked for again after this.
+UNLISTED_TTL = 600.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Sites:
         self._agent = agent
         self._user_data = user_data
         self._catalogs: dict[frozenset[str], Catalog] = {}
+        #: With the time until which each counts.
+        self._lists: dict[str, tuple[PriceList, float]] = {}
         self._agent_sha256 = ""
 
     def profile_of(self, owner: str) -> str:
@@ -84,8 +90,23 @@ class Sites:
 
     def price(self, offer: Offer) -> Price | None:
         """The offer's price as last heard of, if it ever was."""
+        if offer.market is Market.ON_DEMAND:
+            return self.price_list(offer.instance_type).machines.get(offer.instance_type)
         heard = (catalog.prices.get(offer) for catalog in self._catalogs.values())
         return next((price for price in heard if price), None)
+
+    def price_list(self, instance_type: str) -> PriceList:
+        """The list as far as it is known, a day old at most; nothing waits for a list that is not to be had."""
+        now = self._installation.clock.now()
+        known = self._lists.get(instance_type)
+        if known is None or now > known[1]:
+            try:
+                ask = functools.partial(self._installation.cloud.price_list, [instance_type])
+                known = self._known(f"price list {instance_type}", PriceList, ask), now + CATALOG_TTL
+            except CloudError:
+                known = PriceList({}), now + UNLISTED_TTL
+            self._lists[instance_type] = known
+        return known[0]
 
     def _known(self, key: str, kind: type[T], ask: Callable[[], T]) -> T:
         store, now = self._installation.store, self._installation.clock.now()

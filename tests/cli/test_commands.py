@@ -28,7 +28,7 @@ MACHINE = {
 }
 RECEIPT = {
     *("run", "job", "owner", "outcome", "exit_code", "provisional", "created_at", "ended_at", "phases", "machines"),
-    *("dollars_at_least", "dollars_at_most", "advice"),
+    *("dollars_at_least", "dollars_at_most", "disk_dollars_at_least", "disk_dollars_at_most", "advice"),
 }
 PHASE = {
     *("name", "attempt", "rank", "beside", "billed", "began", "ended", "seconds", "source"),
@@ -37,7 +37,7 @@ PHASE = {
 BILL = {
     *("rank", "disk_gib", "disk_gib_seconds_at_least", "disk_gib_seconds_at_most"),
     *("instance_id", "attempt", "instance_type", "zone", "market", "seconds_at_least", "seconds_at_most", "price"),
-    *("dollars_at_least", "dollars_at_most"),
+    *("dollars_at_least", "dollars_at_most", "disk_price", "disk_dollars_at_least", "disk_dollars_at_most"),
 }
 
 

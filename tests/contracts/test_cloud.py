@@ -22,6 +22,7 @@ from provisioner.core.launch import (
     MachineState,
     Market,
     Offer,
+    PriceList,
     Template,
 )
 from provisioner.ports.cloud import Cloud
@@ -138,6 +139,21 @@ def test_the_catalog_tells_types_and_prices(stage: Raise) -> None:
     assert set(big.zones) <= catalog.subnets.keys()
     assert {price.dollars for offer, price in catalog.prices.items() if offer.zone.endswith("a")} == {0.4}
     assert catalog.prices[Offer(Market.SPOT, "t3.small", "us-east-1b")].dollars == 9.0
+
+
+def test_the_price_list_tells_machines_and_disks(stage: Raise) -> None:
+    """Types with a list price and a disk's parts; what has none is left out, and so is the spot price."""
+    prices = (PriceRule(1.006, Where("on-demand", "g5.xlarge")), PriceRule(0.4, Where("spot")))
+    cloud = stage(prices=prices, disk=(0.08, 0.005, 0.04)).cloud
+    known = cloud.price_list(["g5.xlarge", "t3.small"])
+    assert {name: price.dollars for name, price in known.machines.items()} == {"g5.xlarge": 1.006}
+    parts = (known.gib, known.iops, known.throughput)
+    assert [price and round(price.dollars, 6) for price in parts] == [0.08, 0.005, 0.04]
+
+
+def test_a_price_list_may_know_nothing(stage: Raise) -> None:
+    """Of a type that nobody has heard of, and of disks without a price."""
+    assert stage().cloud.price_list(["g5.xlarge"]) == PriceList({})
 
 
 def test_no_type_is_a_catalog_too(stage: Raise) -> None:

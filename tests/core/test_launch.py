@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.launch import LAUNCH_TAG, LIFETIME_TAG, Image, Machine, MachineState, Template
+from provisioner.core.launch import LAUNCH_TAG, LIFETIME_TAG, Image, Machine, MachineState, Price, PriceList, Template
 from tests.core.made import NOW, SPOT_A, site
 
 TEMPLATE = site().template
@@ -32,6 +32,23 @@ def test_two_contents_never_share_a_name(other: Template) -> None:
     assert (
         replace(other, **{each.name: getattr(TEMPLATE, each.name) for each in fields(Template)}).name == TEMPLATE.name
     )
+
+
+def test_a_disk_costs_its_size_and_what_it_has_beyond_the_included() -> None:
+    """3,000 IOPS and 125 MiB/s are in the price of a GiB; 1,000 MiB/s need 1,000 IOPS more."""
+    known = PriceList({}, *(Price(dollars, "list", NOW) for dollars in (0.08, 0.005, 0.04)))
+    for throughput, dollars in ((None, 8.0), (125, 8.0), (750, 8.0 + 625 * 0.04), (1000, 8.0 + 5.0 + 875 * 0.04)):
+        price = known.disk(replace(TEMPLATE, disk_gib=100, disk_throughput=throughput))
+        assert price is not None
+        assert round(price.dollars, 9) == dollars
+
+
+def test_a_disk_of_which_a_part_has_no_price_has_none() -> None:
+    """Never a guess; but what a disk has none of needs no price."""
+    known = PriceList({}, gib=Price(0.08, "list", NOW))
+    assert known.disk(TEMPLATE) == Price(8.0, "list", NOW)
+    assert known.disk(replace(TEMPLATE, disk_throughput=500)) is None
+    assert PriceList({}).disk(TEMPLATE) is None
 
 
 def test_a_name_fits_where_names_go() -> None:

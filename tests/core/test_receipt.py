@@ -43,6 +43,14 @@ def test_bounds_come_from_what_was_recorded() -> None:
     assert (made.outcome, made.exit_code, made.provisional) == (Outcome.FAILED, 3, False)
 
 
+def test_a_disk_is_billed_by_the_share_of_the_month() -> None:
+    """A month has 28 to 31 days, and a disk lives until its machine is terminated."""
+    mine = machine(price=PRICE, disk_price=Price(86.4, "test", NOW), ending_at=NOW + 500, ended_at=NOW + 559)
+    made = receipt(ENDED, [Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW + 1000)
+    assert made.disk_dollars_at_least == math.ceil(1e6 * 400 * 86.4 / (31 * 86400)) / 1e6
+    assert made.disk_dollars_at_most == math.ceil(1e6 * 560 * 86.4 / (28 * 86400)) / 1e6
+
+
 def test_a_machine_that_never_spoke_may_have_cost_nothing() -> None:
     """It may never have been `running`: from nothing to everything until its end was seen."""
     made = receipt(ENDED, [Held(node(), machine(price=PRICE, ended_at=NOW + 100))], NOW + 1000)

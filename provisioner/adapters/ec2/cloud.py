@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from provisioner.adapters import aws
-from provisioner.adapters.ec2 import catalog, launching, listing
+from provisioner.adapters.ec2 import catalog, launching, listing, pricelist
 from provisioner.adapters.ec2.batches import each
 from provisioner.adapters.ec2.codes import translate
 from provisioner.core import errors
@@ -21,6 +21,7 @@ from provisioner.core.launch import (
     LaunchRequest,
     Listing,
     Machine,
+    PriceList,
     Profile,
     Template,
 )
@@ -50,9 +51,10 @@ class Clients:
         self.launcher = session.client("ec2", endpoint_url=endpoint, config=aws.config(LAUNCH_TIMEOUT))
         self.iam = session.client("iam", endpoint_url=endpoint, config=aws.config())
         self.ssm = session.client("ssm", endpoint_url=endpoint, config=aws.config())
+        self.pricing = session.client("pricing", pricelist.REGION, endpoint_url=endpoint, config=aws.config())
 
     def close(self) -> None:
-        for client in (self.ec2, self.launcher, self.iam, self.ssm):
+        for client in (self.ec2, self.launcher, self.iam, self.ssm, self.pricing):
             client.close()
 
 
@@ -68,6 +70,7 @@ class Ec2:
     ) -> None:
         """`subnets` are ids, at most one a zone. No `endpoint`: AWS's own, or AWS_ENDPOINT_URL."""
         self._installation = installation
+        self._region = region
         self._subnets = tuple(subnets)
         self._calls = calls or aws.Calls(translate)
         self._clients = aws.Lazy(lambda: Clients(region, endpoint))
@@ -117,6 +120,12 @@ class Ec2:
             StartTime=datetime.fromtimestamp(at, UTC),
         )
         return Catalog(types, subnets, catalog.spot_prices(history, subnets, at), at)
+
+    def price_list(self, instance_types: Collection[str]) -> PriceList:
+        ask = self._clients().pricing.get_products
+        machines = list(self._answers(ask, **pricelist.machines(self._region, instance_types)))
+        disks = self._answers(ask, **pricelist.disks(self._region))
+        return pricelist.price_list(_products(machines), _products(disks), listing.date(machines[-1]))
 
     def image(self, reference: str) -> Image:
         clients = self._clients()
@@ -261,3 +270,7 @@ class Ec2:
             # Only Nitro machines have a latest output; the others one from soon after the boot.
             answer = self._calls.repeat(ec2.get_console_output, InstanceId=instance_id)
         return answer.get("Output", "")
+
+
+def _products(answers: Iterable[Any]) -> Iterator[str]:
+    return (text for answer in answers for text in answer["PriceList"])

@@ -33,7 +33,8 @@ def _data(template: Template) -> dict[str, Any]:
                     "VolumeSize": template.disk_gib,
                     "VolumeType": "gp3",
                     "DeleteOnTermination": True,
-                    **_performance(template.disk_throughput),
+                    **({"Throughput": template.disk_throughput} if template.disk_throughput else {}),
+                    **({"Iops": template.disk_iops} if template.disk_iops else {}),
                 },
             }
         ],
@@ -46,16 +47,6 @@ def _data(template: Template) -> dict[str, Any]:
         # A machine that is recovered would run its job a second time.
         "MaintenanceOptions": {"AutoRecovery": "disabled"},
     }
-
-
-def _performance(throughput: int | None) -> dict[str, int]:
-    """What gp3 needs for a throughput in MiB/s: of its IOPS, each carries a quarter of a MiB/s.
-
-    (EBS User Guide, "General Purpose SSD volumes"; 3,000 IOPS and 125 MiB/s are in the disk's price.)
-    """
-    if throughput is None:
-        return {}
-    return {"Throughput": throughput, "Iops": max(3000, 4 * throughput)}
 
 
 def fleet(request: LaunchRequest, tags: Mapping[str, str]) -> dict[str, Any]:

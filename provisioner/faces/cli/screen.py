@@ -165,7 +165,8 @@ def receipt(item: Receipt) -> None:
             for bill in item.machines
         ],
     )
-    print(f"total: {_dollars(item.dollars_at_least, item.dollars_at_most)} for machines; disks: price unknown")
+    disks = _dollars(item.disk_dollars_at_least, item.disk_dollars_at_most)
+    print(f"total: {_dollars(item.dollars_at_least, item.dollars_at_most)} for machines, {disks} for their disks")
     if item.advice:
         print(item.advice)
 
@@ -185,7 +186,8 @@ def _price(price: Price | None, at: float) -> str:
 def _disk(bill: MachineBill) -> str:
     if bill.disk_gib is None:
         return "unknown"
-    return f"{bill.disk_gib} GiB: {bill.disk_gib_seconds_at_least} to {bill.disk_gib_seconds_at_most} GiB·s"
+    price = f"{bill.disk_price.dollars:g} $/month" if bill.disk_price else "price unknown"
+    return f"{bill.disk_gib} GiB ({price}): {_dollars(bill.disk_dollars_at_least, bill.disk_dollars_at_most)}"
 
 
 def _dollars(least: float | None, most: float | None) -> str:

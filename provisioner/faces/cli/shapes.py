@@ -19,9 +19,11 @@ receipt  run, job, owner, outcome, exit_code, provisional, created_at, ended_at,
          result), silent (it has none), gone, closing; sources: store, LaunchTime, listing, agent, transition
          reason; an error is the most seconds that the truth may be away,
          machines [{instance_id, attempt, rank, instance_type, zone, market, seconds_at_least, seconds_at_most, price,
-         dollars_at_least, dollars_at_most, disk_gib, disk_gib_seconds_at_least, disk_gib_seconds_at_most}],
-         dollars_at_least, dollars_at_most (of the machines, without their disks), advice
-price    dollars (an hour), source, at
+         dollars_at_least, dollars_at_most, disk_gib, disk_gib_seconds_at_least, disk_gib_seconds_at_most,
+         disk_price, disk_dollars_at_least, disk_dollars_at_most}],
+         dollars_at_least, dollars_at_most (of the machines, without their disks),
+         disk_dollars_at_least, disk_dollars_at_most, advice
+price    dollars (an hour; of a disk, a month), source, at
 log      attempt, stream, offset, and either `text` (UTF-8) or `base64`; what is missing: attempt, stream, offset,
          missing_at_least. A line each: `logs`
 reap     [{id, over_by, error}]
@@ -146,7 +148,10 @@ def receipt(item: Receipt) -> dict[str, Any]:
         "created_at": moment(item.created_at),
         "ended_at": moment(item.ended_at),
         "phases": [_phase(each, item.created_at) for each in item.phases],
-        "machines": [{**dataclasses.asdict(bill), "price": _price(bill.price)} for bill in item.machines],
+        "machines": [
+            {**dataclasses.asdict(bill), "price": _price(bill.price), "disk_price": _price(bill.disk_price)}
+            for bill in item.machines
+        ],
     }
 
 

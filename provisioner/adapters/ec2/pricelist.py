@@ -1,0 +1,73 @@
+"""List prices, as AWS's Price List service tells them (AWS Billing User Guide, "Finding services and products")."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from provisioner.core.launch import Price, PriceList
+
+#: One of the few regions that answer for all others (AWS Billing User Guide, "Price List Query API endpoints").
+REGION = "us-east-1"
+
+SOURCE = "AWS Price List"
+
+#: The unit of each price of a gp3 disk, and how many of ours it holds.
+DISK = {"gib": ("GB-Mo", 1), "iops": ("IOPS-Mo", 1), "throughput": ("GiBps-mo", 1024)}
+
+
+def machines(region: str, instance_types: Iterable[str]) -> dict[str, Any]:
+    """GetProducts' parameters for Linux on shared hardware, without a reservation or software of others."""
+    return _query(
+        region,
+        capacitystatus="Used",
+        instanceType=",".join(sorted(instance_types)),
+        marketoption="OnDemand",
+        operatingSystem="Linux",
+        preInstalledSw="NA",
+        tenancy="Shared",
+    )
+
+
+def disks(region: str) -> dict[str, Any]:
+    """GetProducts' parameters for the disks that we launch with."""
+    return _query(region, volumeApiName="gp3")
+
+
+def _query(region: str, **fields: str) -> dict[str, Any]:
+    filters = [
+        {"Type": "ANY_OF" if "," in value else "TERM_MATCH", "Field": field, "Value": value}
+        for field, value in {**fields, "regionCode": region}.items()
+    ]
+    return {"ServiceCode": "AmazonEC2", "Filters": filters}
+
+
+def price_list(machines: Iterable[str], disks: Iterable[str], at: float) -> PriceList:
+    """What the products say, each a JSON text; of what has several prices, none is said to be the price."""
+    by_type: dict[str, set[float]] = {}
+    for name, unit, dollars in _prices(machines, "instanceType"):
+        if unit == "Hrs":
+            by_type.setdefault(name, set()).add(dollars)
+    by_unit: dict[str, set[float]] = {}
+    for _, unit, dollars in _prices(disks, "volumeApiName"):
+        by_unit.setdefault(unit, set()).add(dollars)
+    parts = {part: _price(by_unit.get(unit, set()), at, size) for part, (unit, size) in DISK.items()}
+    known = {name: price for name, found in by_type.items() if (price := _price(found, at))}
+    return PriceList(known, **parts)
+
+
+def _price(found: set[float], at: float, size: int = 1) -> Price | None:
+    return Price(next(iter(found)) / size, SOURCE, at) if len(found) == 1 else None
+
+
+def _prices(products: Iterable[str], attribute: str) -> Iterator[tuple[str, str, float]]:
+    """The attribute, the unit and the dollars of each price that is no nothing."""
+    for text in products:
+        product: Mapping[str, Any] = json.loads(text)
+        name = product["product"]["attributes"].get(attribute, "")
+        for term in product.get("terms", {}).get("OnDemand", {}).values():
+            for dimension in term["priceDimensions"].values():
+                dollars = float(dimension["pricePerUnit"].get("USD", 0))
+                if dollars:
+                    yield name, dimension["unit"], dollars

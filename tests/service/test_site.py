@@ -1,0 +1,41 @@
+"""What a machine costs is known before anybody asks, and no machine waits for it."""
+
+from provisioner.core.run import State
+from provisioner.rehearsal.conditions import Conditions, PriceRule, Where
+from tests.service.trouble import Call, Fate
+from tests.service.world import World
+
+CONDITIONS = Conditions(prices=(PriceRule(1.006, Where("on-demand")),), disk=(0.08, 0.005, 0.04))
+
+
+def test_list_prices_are_asked_for_once_a_day() -> None:
+    """Two runs, one machine each, of the same type; the price of the second is the remembered one."""
+    world = World(CONDITIONS)
+    world.start("one")
+    world.start("two")
+    world.run()
+    world.check()
+    assert [call.method for call in world.calls].count("price_list") == 1
+    for run in world.store.runs():
+        receipt = world.runs.receipt(run.id)
+        (bill,) = receipt.machines
+        assert bill.price is not None
+        assert bill.disk_price is not None
+        assert (bill.price.dollars, bill.disk_price.dollars) == (1.006, 8.0)
+        assert receipt.dollars_at_most is not None
+        assert receipt.disk_dollars_at_most is not None
+
+
+def test_without_a_price_list_a_run_only_lacks_its_dollars() -> None:
+    """The right to it may be missing, or its region away: a machine is bound all the same."""
+
+    def fates(call: Call) -> Fate:
+        return Fate.REFUSE if call.method == "price_list" else Fate.NONE
+
+    world = World(CONDITIONS, fates=fates)
+    world.start()
+    world.run()
+    world.check()
+    (run,) = world.store.runs()
+    assert run.state is State.DONE
+    assert world.runs.receipt(run.id).dollars_at_most is None
