@@ -193,4 +193,4 @@ def _disk(bill: MachineBill) -> str:
 def _dollars(least: float | None, most: float | None) -> str:
     if least is None or most is None:
         return "unknown"
-    return f"{least:.6f} to {most:.6f} $"
+    return f"{least:.6f} to {most:.6f} $" if f"{least:.6f}" != f"{most:.6f}" else f"{most:.6f} $"
