@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from provisioner.agent import ending, place
+from provisioner.agent import place
 from provisioner.agent.access import access
 from provisioner.agent.container import registry_of
 from provisioner.agent.ending import Cause, Ended, outcome_of, told
@@ -23,7 +23,7 @@ from provisioner.agent.outside import Outside, ask
 from provisioner.agent.secrets import Secrets, login
 from provisioner.agent.setup import PARTS, setup_files
 from provisioner.core.errors import Invalid
-from provisioner.core.work import Engine, Outcome, Result, Started, Step
+from provisioner.core.work import Engine, Outcome, Result, Started, Step, limit_of
 
 #: How long the driver may take to show its GPUs after boot.
 GPU_LIMIT = 60.0
@@ -97,7 +97,7 @@ def fetch_secrets(node: Node) -> None:
     """The values of secrets and credentials, read by the machine's own role."""
     order, limit = node.order, node.order.pull_limit
     shutil.rmtree(node.place.credentials, ignore_errors=True)
-    until, words = time.time() + limit, f"secrets took longer than {ending.limit('pull', limit)}"
+    until, words = time.time() + limit, f"secrets took longer than {limit_of('pull', limit)}"
     secrets = Secrets(node.machine.region, Outside(Step.PULL, node.halt, until, words, node.say))
     names = [secret.name for secret in order.secrets] + [one.credential for one in order.repositories]
     for name in filter(None, dict.fromkeys([*names, order.registry_credential])):
@@ -126,7 +126,7 @@ def pull_and_clone(node: Node) -> None:
             step,
             node.halt,
             time.time() + limit,
-            f"{step} took longer than {ending.limit('pull', limit)}",
+            f"{step} took longer than {limit_of('pull', limit)}",
             node.say,
         )
         try:
@@ -243,7 +243,7 @@ def _wait(node: Node, step: Step, word: str, limit: float) -> int:
                 node.say(f"SIGTERM to the job: {cause.reason}")
                 node.engine.terminate()
             elif now >= end:
-                reason = ending.limit("setup" if step is Step.SETUP else "runtime", limit)
+                reason = limit_of("setup" if step is Step.SETUP else "runtime", limit)
                 node.halt.ask(Cause(Outcome.TIMED_OUT, reason, now + node.order.stop_grace))
         elif cause is not None:
             node.signalled = cause
