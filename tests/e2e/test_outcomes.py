@@ -142,6 +142,15 @@ ROWS = [
         {"instance_type": "g5.4xlarge", "use_spot_instance": True},
         interrupted=True,
     ),
+    Row(
+        "is told to move elsewhere",
+        'until [ -s "$PROVISION_REBALANCE_FILE" ]; do sleep 0.1; done; echo "moving since $PROVISION_ATTEMPT"',
+        Outcome.SUCCEEDED,
+        0,
+        "0",
+        b"moving since 1\n",
+        spec={"instance_type": "g5.16xlarge", "use_spot_instance": True},
+    ),
     Row("ends at its launch", "echo up", Outcome.SUCCEEDED, 0, "0", b"up\n", 2, {"instance_type": "g6.2xlarge"}),
     Row(
         "cannot start at all",
@@ -186,6 +195,7 @@ SCENARIO: dict[str, Any] = {
         {"market": "spot", "type": "g6.xlarge", "machines": 0},
     ],
     "quotas": [{"type": "g4dn.2xlarge", "vcpus": 0}],
+    "rebalances": [{"type": "g5.16xlarge", "at": "1s"}],
     "breakdowns": [
         {"type": "g6.2xlarge"},
         {"type": "g6.4xlarge", "code": "Client.InternalError", "message": "Client error on launch", "times": "always"},
