@@ -107,6 +107,10 @@ class ContainerEngine:
     def seen(self, path: str) -> str:
         return path
 
+    def folders(self) -> list[str]:
+        answer = ask(["docker", "info", "--format", "{{.DockerRootDir}}"])
+        return [self._files, *([] if answer.code else [answer.text])]
+
     def create(self) -> None:
         """The container, made anew if an earlier try left one; its folders are the image's user's."""
         ask(["docker", "rm", "--force", "--", self.name])

@@ -26,6 +26,9 @@ class Engine(Protocol):
     def seen(self, path: str) -> str:
         """How the job itself names `path`; a relative one is below HOME."""
 
+    def folders(self) -> list[str]:
+        """Where on this machine's disks the job's bytes go."""
+
     def create(self) -> None:
         """Make all ready for `start`; raises Ended."""
 
@@ -65,6 +68,9 @@ class ProcessEngine:
 
     def seen(self, path: str) -> str:
         return inside(self._root, posixpath.join(HOME, path))
+
+    def folders(self) -> list[str]:
+        return [f"{self._root}{HOME}"]
 
     def create(self) -> None:
         pass

@@ -11,22 +11,21 @@ import threading
 import time
 from collections.abc import Callable
 
-from provisioner.agent import place
+from provisioner.agent import kernel, place
 from provisioner.agent.access import access
 from provisioner.agent.container import registry_of
+from provisioner.agent.disk import Disks
 from provisioner.agent.ending import Cause, Ended, outcome_of, told
 from provisioner.agent.environment import job_environment
 from provisioner.agent.exchange import Exchange, Pump
 from provisioner.agent.git import check_out
+from provisioner.agent.gpus import wait_for_gpus
 from provisioner.agent.node import Node
-from provisioner.agent.outside import Outside, ask
+from provisioner.agent.outside import Outside
 from provisioner.agent.secrets import Secrets, login
 from provisioner.agent.setup import PARTS, setup_files
 from provisioner.core.errors import Invalid
 from provisioner.core.work import Engine, Outcome, Result, Started, Step, limit_of
-
-#: How long the driver may take to show its GPUs after boot.
-GPU_LIMIT = 60.0
 
 #: An interruption in a spot machine's first hour is free, if AWS does it (EC2 User Guide, "Billing
 #: for interrupted Spot Instances"); this long after its time we do not wait for AWS any more.
@@ -59,38 +58,6 @@ def _stand_aside(node: Node) -> None:
         f"the command {told(code)}, after the agent was restarted",
         code,
     )
-
-
-def wait_for_gpus(node: Node) -> None:
-    """The GPUs that the instance type promises are there: else the machine is broken, not the job."""
-    wanted, limit = node.order.gpus, time.time() + GPU_LIMIT
-    while wanted:
-        try:
-            answer = ask(["nvidia-smi", "--list-gpus"])
-            found, words = (
-                sum(line.startswith("GPU ") for line in answer.text.splitlines()),
-                answer.text,
-            )
-            broken = answer.code in (0, 127)
-        except OSError as error:
-            found, words, broken = 0, str(error), True
-        if found >= wanted:
-            node.say(f"{found} GPUs: {words}")
-            _check_memory()
-            return
-        node.halt.check(Step.BOOT)
-        if broken or time.time() > limit:
-            raise Ended(Outcome.LOST, Step.BOOT, f"{found} of {wanted} GPUs are there: {words}")
-        time.sleep(1)
-
-
-def _check_memory() -> None:
-    """Memory errors that the GPU could not correct since boot; without ECC there is no number."""
-    query = "--query-gpu=ecc.errors.uncorrected.volatile.total"
-    answer = ask(["nvidia-smi", query, "--format=csv,noheader"])
-    errors = [int(line) for line in map(str.strip, answer.text.splitlines()) if line.isdigit()]
-    if not answer.code and any(errors):
-        raise Ended(Outcome.LOST, Step.BOOT, f"a GPU has uncorrected memory errors: {errors}")
 
 
 def fetch_secrets(node: Node) -> None:
@@ -180,6 +147,8 @@ def set_up(node: Node) -> None:
     for pump in node.pumps.values():
         pump.start()
     node.halt.check(Step.SETUP)
+    node.kernel_mark = kernel.latest()
+    node.disks = Disks(node.place.home, node.engine.folders())
     node.engine.start()
     code = _wait(node, Step.SETUP, "setup", order.setup_limit)
     if node.signalled is not None:
@@ -227,12 +196,14 @@ def execute(node: Node) -> None:
 def _wait(node: Node, step: Step, word: str, limit: float) -> int:
     """The exit code of what `word` names, the step's limit and everybody's wishes seen to."""
     assert node.exchange is not None
+    assert node.disks is not None
     end = time.time() + limit
     while True:
         # In this order: what the shell has said before it ended is there to be heard.
         gone = node.engine.exit_code()
         code = node.exchange.said(word)
         now, cause = time.time(), node.halt.cause
+        node.disks.look()
         if node.signalled is None:
             if code is not None:
                 return code
@@ -267,6 +238,7 @@ def _gone(node: Node, step: Step, code: int) -> int:
 def end_job(node: Node) -> None:
     """Nothing of the job runs any more, and all that it wrote is in the spool."""
     node.engine.kill()
+    node.ballast.drop()
     for pump in node.pumps.values():
         pump.finish()
 

@@ -14,7 +14,7 @@ from provisioner.core.record import Run
 from provisioner.ports.control import LogPiece
 from provisioner.rehearsal import scenario
 from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.host import MachineHost
+from provisioner.rehearsal.host import Guest, MachineHost
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.service.control import Service
 from provisioner.settings import Rehearsal, Settings
@@ -58,13 +58,16 @@ def rig(
     host: MachineHost | None = None,
     rehearsal: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    ailing: Callable[[Guest], Mapping[str, str]] = lambda _: {},
     **conditions: Any,
 ) -> Iterator[Rig]:
-    """`conditions` is a scenario as its file would write it."""
+    """`conditions` is a scenario as its file would write it; `ailing` gives a light machine what ails it."""
     told = scenario.parse({"boot_delay": "0s", "end_delay": "0s", **conditions})
     folder.mkdir(parents=True, exist_ok=True)
     light = LightHost(
-        folder / "machines", gpus=lambda name: double.gpus(name), environment={"PROVISION_NOTICE_INTERVAL": "0.2"}
+        folder / "machines",
+        gpus=lambda name: double.gpus(name),
+        environment=lambda guest: {"PROVISION_NOTICE_INTERVAL": "0.2", **ailing(guest)},
     )
     with Double(told, host or light) as double:
         for name, value in double.environment().items():

@@ -41,19 +41,23 @@ class LightHost:
         *,
         docker: bool = False,
         gpus: Callable[[str], int] | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Callable[[Guest], Mapping[str, str]] = lambda _: {},
+        disk: int | None = None,
         sandbox: bool = True,
     ) -> None:
         """`docker` lets the machines use this computer's own engine, at DOCKER_HOST.
 
         `gpus` says how many an instance type shows (8 of any, if it is not given); `environment` is
-        added to every machine's; without `sandbox`, or where bubblewrap does not work, a machine is a
-        plain process tree.
+        added to the machine's own, and so may say what ails it (PROVISION_GPUS, PROVISION_ECC_ERRORS,
+        PROVISION_KERNEL_LOG, PROVISION_BLOCK_DEVICES); `disk` is how many bytes its disk has, in this
+        computer's memory and only in a sandbox; without `sandbox`, or where bubblewrap does not work,
+        a machine is a plain process tree.
         """
         self._folder = folder
         self._docker = _which("docker") if docker else ""
         self._gpus = gpus or (lambda _: 8)
-        self._environment = dict(environment or {})
+        self._environment = environment
+        self._disk = disk
         self.sandboxed = sandbox and _bubblewrap_works()
         self._machines: dict[str, _Machine] = {}
         self._lock = threading.Lock()
@@ -111,8 +115,13 @@ class LightHost:
     def _furnish(self, folder: Path, guest: Guest) -> dict[str, str]:
         """The machine's folder, and its environment, which owes nothing to ours."""
         pipe, commands = folder / "run/systemd.pipe", folder / "bin"
-        for name in ("root", "home/jovyan", "run", "tmp", "var/lib", "etc/systemd/system"):
+        for name in ("root", "run", "tmp", "etc/systemd/system"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        for name in ("home", "var"):
+            target = folder / "disk" / name if self._disk else folder / name
+            target.mkdir(parents=True, exist_ok=True)
+            if self._disk:
+                (folder / name).symlink_to(target)
         os.mkfifo(pipe)
         (folder / "user-data").write_text(guest.user_data)
         real = ["docker"] if self._docker else []
@@ -130,7 +139,7 @@ class LightHost:
             "AWS_REGION": guest.region,
             **({"PROVISION_REAL_DOCKER": self._docker} if self._docker else {}),
             **({"DOCKER_HOST": os.environ["DOCKER_HOST"]} if self._docker and "DOCKER_HOST" in os.environ else {}),
-            **self._environment,
+            **self._environment(guest),
         }
 
     def _wrapper(self, folder: Path) -> Sequence[str]:
@@ -139,9 +148,10 @@ class LightHost:
             return ()
         socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
         engine = ["--bind", socket, socket, "--cap-add", "CAP_CHOWN"] if self._docker and Path(socket).exists() else []
+        disk = ["--size", str(self._disk), "--tmpfs", str(folder / "disk")] if self._disk else []
         return (
             *("bwrap", "--unshare-pid", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev"),
-            *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), "--"),
+            *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), *disk, "--"),
         )
 
 
