@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 from provisioner.agent import kernel, place
 from provisioner.agent.access import access
-from provisioner.agent.container import registry_of
 from provisioner.agent.disk import Disks
 from provisioner.agent.ending import Cause, Ended, outcome_of, told
 from provisioner.agent.environment import job_environment
@@ -22,6 +21,7 @@ from provisioner.agent.git import check_out
 from provisioner.agent.gpus import wait_for_gpus
 from provisioner.agent.node import Node
 from provisioner.agent.outside import Outside
+from provisioner.agent.pull import registry_of
 from provisioner.agent.secrets import Secrets, login
 from provisioner.agent.setup import PARTS, setup_files
 from provisioner.core.errors import Invalid
