@@ -19,6 +19,7 @@ from provisioner.agent.environment import job_environment
 from provisioner.agent.exchange import Exchange, Pump
 from provisioner.agent.git import check_out
 from provisioner.agent.gpus import wait_for_gpus
+from provisioner.agent.instancestore import use_instance_store
 from provisioner.agent.node import Node
 from provisioner.agent.outside import Outside
 from provisioner.agent.pull import registry_of
@@ -295,6 +296,7 @@ PREPARING: tuple[Callable[[Node], None], ...] = (
     swap_fuse,
     look_for_predecessor,
     wait_for_gpus,
+    use_instance_store,
     fetch_secrets,
     pull_and_clone,
     set_up,

@@ -46,6 +46,8 @@ ABSENT = (
 LOOKING = ("nvidia-smi", "dmesg", "lsblk")
 
 TELL = """#!/bin/sh
+# No unit is ever said to be active.
+[ "$1" != is-active ] || exit 3
 # One write, so that two callers never mix: at most a pipe's atomic 4096 bytes.
 printf '%s\\0' {name} "$@" '' >{pipe}
 """
