@@ -202,7 +202,7 @@ def sited(tmp_path: Path, aws_url: str, *, disk: int | None = None, **environmen
     metadata = Metadata(lambda _: Credentials("AKIA", "secret", "token", time.time() + 3600), "role")
     metadata.start()
     variables = {"PROVISION_NOTICE_INTERVAL": "0.2", **environment}
-    host = LightHost(tmp_path / "machines", environment=lambda _: variables, disk=disk)
+    host = LightHost(tmp_path / "machines", environment=lambda _: variables, disk=lambda _: disk)
     try:
         site = Site(tmp_path, aws_url, host, metadata)
         site.variables = variables

@@ -1,34 +1,14 @@
 """The outcome table, row by row, end to end: real agent, real adapters, the double of EC2."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from provisioner.core.record import Run
-from provisioner.core.run import State
 from provisioner.core.work import Outcome
 from tests.e2e.rig import Rig, make_repository, rig
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is asked, and what must come of it."""
-
-    name: str
-    command: str
-    outcome: Outcome
-    exit_code: int | None
-    #: Part of the one line that says why.
-    reason: str
-    #: The whole output stream of the last attempt.
-    output: bytes = b""
-    attempts: int = 1
-    spec: dict[str, Any] = field(default_factory=dict)
-    #: Its first machine gets a spot notice once the command executes.
-    interrupted: bool = False
-
+from tests.e2e.rows import Row, check, played
 
 ROWS = [
     Row("exits 0", "echo fine", Outcome.SUCCEEDED, 0, "exited with 0", b"fine\n"),
@@ -210,33 +190,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, di
     folder = tmp_path_factory.mktemp("outcomes")
     repository = make_repository(folder / "repository")
     with pytest.MonkeyPatch.context() as patch, rig(folder / "rig", patch, **SCENARIO) as whole:
-        runs = {}
-        for row in ROWS:
-            spec = dict(row.spec)
-            for item in spec.get("git_repositories", ()):
-                item["url"] = item["url"].replace("REPOSITORY", f"file://{repository}")
-            runs[row.name] = whole.start(row.command, **spec)
-        noticed = [runs[row.name] for row in ROWS if row.interrupted]
-        whole.until(lambda: all(whole.service.run(run.id).state is State.RUNNING for run in noticed))
-        for run in noticed:
-            # SIGKILL comes 20 s before the machine goes.
-            whole.double.interrupt(whole.service.status(run.id).nodes[0].instance_id, notice=22)
-        done = whole.done(*runs.values())
-        yield whole, dict(zip(runs, done, strict=True))
+        yield whole, played(whole, ROWS, repository)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_each_cause_has_its_outcome(finished: tuple[Rig, dict[str, Run]], row: Row) -> None:
     """Outcome, exit code, one clear line, the log, and the attempts are as the table says."""
     whole, runs = finished
-    run = runs[row.name]
-    assert run.verdict is not None
-    assert (run.verdict.outcome, run.verdict.exit_code) == (row.outcome, row.exit_code), run.verdict
-    assert row.reason in run.verdict.reason
-    assert "\n" not in run.verdict.reason
-    assert run.attempt == row.attempts
-    if row.attempts:
-        assert whole.log(run, attempt=run.attempt) == row.output
+    check(whole, runs[row.name], row)
 
 
 def test_nothing_is_left(finished: tuple[Rig, dict[str, Run]]) -> None:

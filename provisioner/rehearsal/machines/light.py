@@ -42,16 +42,16 @@ class LightHost:
         docker: bool = False,
         gpus: Callable[[str], int] | None = None,
         environment: Callable[[Guest], Mapping[str, str]] = lambda _: {},
-        disk: int | None = None,
+        disk: Callable[[Guest], int | None] = lambda _: None,
         sandbox: bool = True,
     ) -> None:
         """`docker` lets the machines use this computer's own engine, at DOCKER_HOST.
 
         `gpus` says how many an instance type shows (8 of any, if it is not given); `environment` is
         added to the machine's own, and so may say what ails it (PROVISION_GPUS, PROVISION_ECC_ERRORS,
-        PROVISION_KERNEL_LOG, PROVISION_BLOCK_DEVICES); `disk` is how many bytes its disk has, in this
-        computer's memory and only in a sandbox; without `sandbox`, or where bubblewrap does not work,
-        a machine is a plain process tree.
+        PROVISION_KERNEL_LOG, PROVISION_BLOCK_DEVICES); `disk` says how many bytes its disk has, if it is
+        to have one of its own, in this computer's memory and in a sandbox only; without `sandbox`, or
+        where bubblewrap does not work, a machine is a plain process tree.
         """
         self._folder = folder
         self._docker = _which("docker") if docker else ""
@@ -64,8 +64,9 @@ class LightHost:
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
         folder = self._folder.resolve() / guest.instance_id
-        environment = self._furnish(folder, guest)
-        command = [*self._wrapper(folder), *PYTHON, str(HERE / "init.py"), str(folder)]
+        disk = self._disk(guest) if self.sandboxed else None
+        environment = self._furnish(folder, guest, disk)
+        command = [*self._wrapper(folder, disk), *PYTHON, str(HERE / "init.py"), str(folder)]
         process = subprocess.Popen(
             [*PYTHON, str(HERE / "supervisor.py"), str(folder), *command],
             stdin=subprocess.PIPE,
@@ -112,15 +113,15 @@ class LightHost:
         with self._lock:
             machine.process.stdin.close()
 
-    def _furnish(self, folder: Path, guest: Guest) -> dict[str, str]:
+    def _furnish(self, folder: Path, guest: Guest, disk: int | None) -> dict[str, str]:
         """The machine's folder, and its environment, which owes nothing to ours."""
         pipe, commands = folder / "run/systemd.pipe", folder / "bin"
         for name in ("root", "run", "tmp", "etc/systemd/system"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         for name in ("home", "var"):
-            target = folder / "disk" / name if self._disk else folder / name
+            target = folder / "disk" / name if disk else folder / name
             target.mkdir(parents=True, exist_ok=True)
-            if self._disk:
+            if disk:
                 (folder / name).symlink_to(target)
         os.mkfifo(pipe)
         (folder / "user-data").write_text(guest.user_data)
@@ -142,16 +143,16 @@ class LightHost:
             **self._environment(guest),
         }
 
-    def _wrapper(self, folder: Path) -> Sequence[str]:
+    def _wrapper(self, folder: Path, disk: int | None) -> Sequence[str]:
         """In a sandbox the computer can be read only, and its services' sockets are out of sight."""
         if not self.sandboxed:
             return ()
         socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
         engine = ["--bind", socket, socket, "--cap-add", "CAP_CHOWN"] if self._docker and Path(socket).exists() else []
-        disk = ["--size", str(self._disk), "--tmpfs", str(folder / "disk")] if self._disk else []
+        own = ["--size", str(disk), "--tmpfs", str(folder / "disk")] if disk else []
         return (
             *("bwrap", "--unshare-pid", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev"),
-            *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), *disk, "--"),
+            *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), *own, "--"),
         )
 
 
