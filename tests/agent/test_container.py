@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import http.client
+import os
 import subprocess
 import threading
 import time
@@ -48,6 +49,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
 
 @pytest.fixture
 def harbour(tmp_path: Path, aws_url: str, made: DockerEngine) -> Iterator[Site]:
+    with harboured(tmp_path, aws_url, made) as site:
+        yield site
+
+
+@contextlib.contextmanager
+def harboured(tmp_path: Path, aws_url: str, made: DockerEngine) -> Iterator[Site]:
     """A site whose machines have a container engine."""
     metadata = Metadata(lambda _: Credentials("AKIA", "secret", "token", time.time() + 3600), "role")
     metadata.start()
@@ -150,6 +157,26 @@ def test_an_image_that_cannot_be_had_ends_the_run(harbour: Site, image: str, out
     result = harbour.result(machine)
     assert (result.outcome, result.step, result.exit_code) == (outcome, Step.PULL, None), result.reason
     assert harbour.get(work.started_key(harbour.box(machine))) is None
+
+
+def test_an_image_that_does_not_fit_loses_the_run(tmp_path: Path, aws_url: str) -> None:
+    """The engine's disk is full: the reason says so and what to do; the same image fits on a larger one."""
+    tree = shell_tree(tmp_path / "tree")
+    with (
+        engine(disk=160 << 20) as small,
+        pytest.MonkeyPatch.context() as patch,
+        harboured(tmp_path, aws_url, small) as site,
+    ):
+        patch.setenv("DOCKER_HOST", small.host)
+        first = small.publish("first", tree)
+        (tree / "large").write_bytes(os.urandom(100 << 20))
+        image = small.publish("second", tree)
+        (tree / "large").unlink()
+        result = site.result(site.run(order(site, image, "echo never")))
+        assert (result.outcome, result.step, result.exit_code) == (Outcome.LOST, Step.PULL, None), result.reason
+        assert "no space left on device" in result.reason
+        assert "ran full" in result.reason
+        assert site.result(site.run(order(site, first, "echo fits"))).outcome is Outcome.SUCCEEDED
 
 
 class _Troubled(BaseHTTPRequestHandler):
