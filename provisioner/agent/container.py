@@ -70,7 +70,8 @@ class ContainerEngine:
                 Step.PULL,
                 f"this machine has no container engine: {error}",
             ) from error
-        api, _, version = answer.text.partition(" ")
+        # Above it there may be warnings.
+        api, _, version = answer.text.splitlines()[-1].partition(" ")
         self._say(f"docker {version}")
         return api
 
@@ -200,10 +201,10 @@ class ContainerEngine:
             kill(self._process)
 
     def last_words(self) -> str:
-        state = self._state()
-        if state.get("OOMKilled"):
-            return "the kernel ended it: out of memory"
-        return "; ".join([*self._words, str(state.get("Error", ""))]).strip("; ")
+        return "; ".join([*self._words, str(self._state().get("Error", ""))]).strip("; ")
+
+    def out_of_memory(self) -> bool:
+        return bool(self._state().get("OOMKilled"))
 
     def abandoned(self) -> int | None:
         waited = ask(["docker", "wait", self.name])

@@ -47,6 +47,9 @@ class Engine(Protocol):
     def last_words(self) -> str:
         """What the engine itself has to say about the job's end; empty when nothing."""
 
+    def out_of_memory(self) -> bool:
+        """Whether the engine knows that the kernel ended a process of the job for want of memory."""
+
     def abandoned(self) -> int | None:
         """Wait for the job that an earlier agent process started; None when there is none."""
 
@@ -105,6 +108,9 @@ class ProcessEngine:
 
     def last_words(self) -> str:
         return ""
+
+    def out_of_memory(self) -> bool:
+        return False
 
     def abandoned(self) -> int | None:
         return None

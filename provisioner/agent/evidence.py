@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from provisioner.agent import kernel
 from provisioner.agent.disk import Disks
 from provisioner.agent.ending import Ended
@@ -13,35 +15,37 @@ from provisioner.core.work import Outcome, Step
 NAMED = 3
 
 
-def explained(node: Node, ended: Ended) -> Ended:
-    """The end with its evidence in the reason, where it is a failure; of any other it is only said."""
+def find_evidence(node: Node) -> None:
+    """Have it in the reason of a failure; of any other end it is only said."""
+    ended = node.ended
     if ended.step is Step.BOOT:
-        return ended
-    evidence = [*_of_kernel(node), *_of_disks(node, ended)]
-    if ended.outcome in (Outcome.FAILED, Outcome.LOST, Outcome.TIMED_OUT):
-        return Ended(ended.outcome, ended.step, "; ".join([ended.reason, *evidence]), ended.exit_code)
+        return
+    failed = ended.outcome in (Outcome.FAILED, Outcome.LOST, Outcome.TIMED_OUT)
+    evidence = [*_of_kernel(node, failed), *_of_disks(node)]
+    if failed:
+        node.ended = Ended(ended.outcome, ended.step, "; ".join([ended.reason, *evidence]), ended.exit_code)
+        return
     for words in evidence:
         node.say(words)
-    return ended
 
 
-def _of_kernel(node: Node) -> list[str]:
+def _of_kernel(node: Node, failed: bool) -> Iterator[str]:
     if node.kernel_mark is None:
-        return []
+        return
     lines = kernel.messages(node.kernel_mark)
-    found = []
-    if killed := kernel.killed(lines):
-        found.append(f"out of memory: the kernel killed {_some(killed)}; a larger instance type has more")
+    killed = kernel.killed(lines)
+    if killed or (failed and node.engine.out_of_memory()):
+        names = _some(killed) or "a process of the job"
+        yield f"out of memory: the kernel killed {names}; a larger instance type has more"
     if met := xids(lines):
-        found.append(f"the GPU driver logged {_some(met)}")
-    return found
+        yield f"the GPU driver logged {_some(met)}"
 
 
-def _of_disks(node: Node, ended: Ended) -> list[str]:
+def _of_disks(node: Node) -> Iterator[str]:
     disks = node.disks or Disks(node.place.home, node.engine.folders())
     disks.look()
-    words = disks.full(ended.reason)
-    return [words] if words else []
+    if words := disks.full(node.ended.reason):
+        yield words
 
 
 def _some(names: list[str]) -> str:

@@ -12,7 +12,6 @@ from typing import TextIO, cast
 from provisioner.agent.container import ContainerEngine
 from provisioner.agent.ending import Ended
 from provisioner.agent.engine import Engine, ProcessEngine
-from provisioner.agent.evidence import explained
 from provisioner.agent.identity import Identity, identity
 from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.mask import Mask, Masked
@@ -67,7 +66,7 @@ def prepare(node: Node) -> None:
         for step in PREPARING:
             step(node)
     except Ended as ended:
-        node.ended = explained(node, ended)
+        node.ended = ended
     except Exception as error:  # noqa: BLE001 - our own bug is no reason to leave a run without a result
         traceback.print_exc()
         node.ended = Ended(Outcome.LOST, node.step, f"the agent failed: {error!r}")

@@ -102,7 +102,7 @@ def _try(image: str, path: str, headers: Mapping[str, str], outside: Outside) ->
     progress = Progress(time.time())
     for event in _events("POST", path, headers, outside):
         if trouble := event.get("error") or event.get("message"):
-            return str(trouble)
+            return " ".join(str(trouble).split())
         progress.hear(event)
         if line := progress.line(time.time()):
             outside.say(line)

@@ -81,7 +81,7 @@ class Stream:
 
     def _append(self, data: memoryview) -> int:
         growing = self._growing or Segment(self.produced, self._folder / f"{self.produced:015d}")
-        taken = _append(growing.path, data)
+        taken = _add(growing.path, data)
         if not taken:
             return 0
         self._growing = growing
@@ -102,7 +102,7 @@ class Stream:
         chunk = Chunk(segment.offset, len(data), hashlib.sha256(data).hexdigest())
         self._notes += json.dumps(dataclasses.asdict(chunk)).encode() + b"\n"
         # What a full disk does not take is noted with the next one: only a restart would miss it.
-        self._notes = self._notes[_append(self._journal, self._notes) :]
+        self._notes = self._notes[_add(self._journal, self._notes) :]
         self._checksum.update(data)
         with self._spool.changed:
             self._chunks.append(chunk)
@@ -135,8 +135,8 @@ class Stream:
         return [segment for segment in segments if segment.path.exists()]
 
 
-def _append(path: Path, data: bytes | memoryview) -> int:
-    """How many of the bytes the file has taken at its end: not all, or none, when the disk is full."""
+def _add(path: Path, data: bytes | memoryview) -> int:
+    """Write at the file's end; how many of the bytes it has taken: not all, or none, when the disk is full."""
     try:
         with path.open("ab", buffering=0) as file:
             return file.write(data) or 0

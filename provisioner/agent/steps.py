@@ -16,6 +16,7 @@ from provisioner.agent.access import access
 from provisioner.agent.disk import Disks
 from provisioner.agent.ending import Cause, Ended, outcome_of, told
 from provisioner.agent.environment import job_environment
+from provisioner.agent.evidence import find_evidence
 from provisioner.agent.exchange import Exchange, Pump
 from provisioner.agent.git import check_out
 from provisioner.agent.gpus import wait_for_gpus
@@ -305,6 +306,7 @@ PREPARING: tuple[Callable[[Node], None], ...] = (
 )
 
 CLEANING_UP: tuple[Callable[[Node], None], ...] = (
+    find_evidence,
     end_job,
     ship_logs,
     put_result,

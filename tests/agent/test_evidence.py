@@ -1,6 +1,7 @@
 """What a machine knows of a failure is in the one line that says why."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +10,8 @@ import pytest
 
 from provisioner.agent import disk, gpus, kernel
 from provisioner.agent.disk import Disks
-from provisioner.core.work import Outcome, Step
-from tests.agent.conftest import Site, sited
+from provisioner.core.work import Orders, Outcome, Step, Stop
+from tests.agent.conftest import Site, sited, until
 
 XID = "[   12.345678] NVRM: Xid (PCI:0000:65:00): {}, pid='<unknown>', name=<unknown>, and more"
 OLD_KILL = "[ 99.000001] Out of memory: Kill process 7 (python) score 900 or sacrifice child"
@@ -121,11 +122,11 @@ def test_a_full_disk_is_named_and_costs_no_byte_of_the_log(small: Site, changes:
 
 def test_a_job_on_a_full_disk_can_be_stopped(small: Site) -> None:
     """What the agent has to say meanwhile waits in memory, and it goes on hearing."""
-    from tests.agent.test_agent import stop
-
-    machine = small.start(small.order("echo up; sleep 1; cat /dev/zero >big; echo full; sleep 600", stop_grace=2.0))
-    small.wait_output(machine, b"up")
-    stop(small, machine)
+    # What lies in TMPDIR is on this computer's disk.
+    command = 'echo up; cat /dev/zero >big; echo full; touch "$TMPDIR/full"; sleep 600'
+    machine = small.start(small.order(command, stop_grace=2.0))
+    until(lambda: (small.folder / "machines" / machine / "tmp/full").exists(), "a full disk")
+    small.give_orders(machine, Orders(stop=Stop(Outcome.CANCELLED, "the user asked", time.time())))
     small.wait_off(machine)
     assert small.result(machine).outcome is Outcome.CANCELLED
     assert b"ordered to stop" in small.log(machine, "system")
