@@ -54,8 +54,11 @@ class DockerEngine:
 
 
 @contextlib.contextmanager
-def engine() -> Iterator[DockerEngine]:
-    """Needs root and Debian's docker.io, docker-registry and busybox; fails where they are missing."""
+def engine(disk: int | None = None) -> Iterator[DockerEngine]:
+    """Needs root and Debian's docker.io, docker-registry and busybox; fails where they are missing.
+
+    `disk` is how many bytes the engine's images and containers may take.
+    """
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing or os.geteuid():
         raise RuntimeError(f"a Docker engine of one's own needs root and {', '.join(missing or PROGRAMS)}")
@@ -86,6 +89,11 @@ def engine() -> Iterator[DockerEngine]:
         stack.callback(shutil.rmtree, folder)
         # What a daemon leaves mounted when it ends.
         stack.callback(subprocess.run, ["umount", f"{folder}/exec/netns/default"], capture_output=True)
+        if disk:
+            (folder / "data").mkdir()
+            mount = ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(folder / "data")]
+            subprocess.run(mount, check=True)
+            stack.callback(subprocess.run, ["umount", "--lazy", str(folder / "data")], check=True)
         for command in commands:
             server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
             stack.callback(server.wait)

@@ -1,8 +1,7 @@
-"""The job as one container, by Docker's command line."""
+"""The job as one container, by Docker's command line; the image comes over its API."""
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -16,15 +15,12 @@ from pathlib import Path
 
 from provisioner.agent.ending import Ended, outcome_of
 from provisioner.agent.outside import Outside, ask, kill
-from provisioner.agent.place import inside, private
+from provisioner.agent.place import inside
+from provisioner.agent.pull import pull
 from provisioner.core.work import Outcome, Step, WorkOrder
 
 #: Where the job finds the exchange folder.
 EXCHANGE = "/run/provision"
-
-#: A registry's "too many requests" is waited out, for another machine would meet it too.
-BUSY_PAUSE = 15.0
-TRIES = 3
 
 #: A shell's own code for a command that is not there.
 NO_SUCH_COMMAND = 127
@@ -39,51 +35,26 @@ class ContainerEngine:
         machine: str,
         files: Path,
         exchange: Path,
-        credentials: Path,
         say: Callable[[str], None],
     ) -> None:
-        """`files` holds the job's folders: never the machine's own paths of the same names.
-
-        `credentials` is a folder in memory.
-        """
+        """`files` holds the job's folders: never the machine's own paths of the same names."""
         self.name = f"provision-{order.run}-{order.attempt}-{order.rank}"
         self._order = order
         self._machine = machine
         self._files = str(files)
         self._exchange = exchange
-        self._credentials = credentials
         self._say = say
         self._process: subprocess.Popen[str] | None = None
         self._words: list[str] = []
         self._made = False
 
     def pull(self, outside: Outside, login: bytes | None) -> None:
-        self._wait_for_daemon(outside)
-        if login is None:
-            self._pull(outside, [])
-            return
-        auth = {registry_of(self._order.image): {"auth": base64.b64encode(login).decode()}}
-        with private(self._credentials / "docker") as folder:
-            (folder / "config.json").write_text(json.dumps({"auths": auth}))
-            self._pull(outside, [f"--config={folder}"])
+        pull(self._order.image, login, outside, self._wait_for_daemon(outside))
 
-    def _pull(self, outside: Outside, options: list[str]) -> None:
-        image, turn = self._order.image, 0
-        while (answer := outside.run("docker", *options, "pull", "--", image)).code:
-            turn += 1
-            outcome = outcome_of(answer.text)
-            busy = "toomanyrequests" in answer.text.lower() or "429" in answer.text
-            if outcome is Outcome.REFUSED or (turn >= TRIES and not busy):
-                raise Ended(
-                    outcome,
-                    Step.PULL,
-                    f"the image {image} cannot be pulled: {answer.text}",
-                )
-            outside.sleep(BUSY_PAUSE if busy else turn)
-
-    def _wait_for_daemon(self, outside: Outside) -> None:
+    def _wait_for_daemon(self, outside: Outside) -> str:
+        """The version of its API, once it answers."""
         try:
-            while (answer := ask(["docker", "version", "--format", "{{.Server.Version}}"])).code:
+            while (answer := ask(["docker", "version", "--format", "{{.Server.APIVersion}} {{.Server.Version}}"])).code:
                 if answer.code == NO_SUCH_COMMAND:
                     raise FileNotFoundError(answer.text)
                 outside.sleep(1)
@@ -99,13 +70,20 @@ class ContainerEngine:
                 Step.PULL,
                 f"this machine has no container engine: {error}",
             ) from error
-        self._say(f"docker {answer.text}")
+        # Above it there may be warnings.
+        api, _, version = answer.text.splitlines()[-1].partition(" ")
+        self._say(f"docker {version}")
+        return api
 
     def folder(self, path: str) -> str:
         return inside(self._files, path)
 
     def seen(self, path: str) -> str:
         return path
+
+    def folders(self) -> list[str]:
+        answer = ask(["docker", "info", "--format", "{{.DockerRootDir}}"])
+        return [self._files, *([] if answer.code else [answer.text])]
 
     def create(self) -> None:
         """The container, made anew if an earlier try left one; its folders are the image's user's."""
@@ -223,10 +201,10 @@ class ContainerEngine:
             kill(self._process)
 
     def last_words(self) -> str:
-        state = self._state()
-        if state.get("OOMKilled"):
-            return "the kernel ended it: out of memory"
-        return "; ".join([*self._words, str(state.get("Error", ""))]).strip("; ")
+        return "; ".join([*self._words, str(self._state().get("Error", ""))]).strip("; ")
+
+    def out_of_memory(self) -> bool:
+        return bool(self._state().get("OOMKilled"))
 
     def abandoned(self) -> int | None:
         waited = ask(["docker", "wait", self.name])
@@ -235,13 +213,6 @@ class ContainerEngine:
     def _state(self) -> dict[str, object]:
         answer = ask(["docker", "inspect", "--format", "{{json .State}}", "--", self.name])
         return {} if answer.code else dict(json.loads(answer.text))
-
-
-def registry_of(image: str) -> str:
-    """The registry as Docker's own configuration names it (Docker reference, "docker login")."""
-    first, slash, _ = image.partition("/")
-    named = slash and (set(first) & set(".:") or first == "localhost")
-    return first if named and first not in ("docker.io", "index.docker.io") else "https://index.docker.io/v1/"
 
 
 def _csv(*fields: str) -> str:

@@ -80,14 +80,6 @@ def outcome_of(text: str) -> Outcome:
     return Outcome.REFUSED if WRONG.search(text) and not PASSING.search(text) else Outcome.LOST
 
 
-def limit(name: str, seconds: float) -> str:
-    """A limit as the recipe names it, and as a person writes how long it is."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= size and seconds % size == 0:
-            return f"limits.{name} of {seconds / size:.0f} {unit}"
-    return f"limits.{name} of {seconds:g} s"
-
-
 def told(code: int) -> str:
     """An exit code in words."""
     if code > 128:

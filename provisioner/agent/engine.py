@@ -26,6 +26,9 @@ class Engine(Protocol):
     def seen(self, path: str) -> str:
         """How the job itself names `path`; a relative one is below HOME."""
 
+    def folders(self) -> list[str]:
+        """Where on this machine's disks the job's bytes go."""
+
     def create(self) -> None:
         """Make all ready for `start`; raises Ended."""
 
@@ -43,6 +46,9 @@ class Engine(Protocol):
 
     def last_words(self) -> str:
         """What the engine itself has to say about the job's end; empty when nothing."""
+
+    def out_of_memory(self) -> bool:
+        """Whether the engine knows that the kernel ended a process of the job for want of memory."""
 
     def abandoned(self) -> int | None:
         """Wait for the job that an earlier agent process started; None when there is none."""
@@ -65,6 +71,9 @@ class ProcessEngine:
 
     def seen(self, path: str) -> str:
         return inside(self._root, posixpath.join(HOME, path))
+
+    def folders(self) -> list[str]:
+        return [f"{self._root}{HOME}"]
 
     def create(self) -> None:
         pass
@@ -99,6 +108,9 @@ class ProcessEngine:
 
     def last_words(self) -> str:
         return ""
+
+    def out_of_memory(self) -> bool:
+        return False
 
     def abandoned(self) -> int | None:
         return None

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 
 from provisioner.agent.access import Access
+from provisioner.agent.disk import NO_SPACE
 from provisioner.agent.ending import Ended, outcome_of
 from provisioner.agent.outside import Answer, Outside
 from provisioner.core.work import Outcome, Repository, Step
@@ -112,7 +113,8 @@ class _Git:
         """Passing trouble gets some more tries; what stays wrong ends it at once."""
         for turn in range(1, TRIES + 1):
             answer = self.run("fetch", "--quiet", *args)
-            if not answer.code or turn == TRIES or outcome_of(answer.text) is Outcome.REFUSED:
+            final = outcome_of(answer.text) is Outcome.REFUSED or NO_SPACE.search(answer.text)
+            if not answer.code or turn == TRIES or final:
                 break
             self.outside.sleep(turn)
         _must(answer, where)

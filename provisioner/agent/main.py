@@ -102,7 +102,7 @@ def _engine(order: WorkOrder, machine: Identity, where: Place, log: Log) -> Engi
     if order.engine is work.Engine.PROCESS and where.root:
         return ProcessEngine(where.root, order.working_directory, where.exchange)
     # On a real machine a job runs in a container, or not at all.
-    return ContainerEngine(order, machine.instance_id, where.home / "files", where.exchange, where.credentials, log.say)
+    return ContainerEngine(order, machine.instance_id, where.home / "files", where.exchange, log.say)
 
 
 def _tidy_environment() -> None:

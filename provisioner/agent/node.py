@@ -8,6 +8,7 @@ import uuid
 from dataclasses import replace
 
 from provisioner.agent import place
+from provisioner.agent.disk import Ballast, Disks
 from provisioner.agent.ending import Cause, Ended, Halt
 from provisioner.agent.engine import Engine
 from provisioner.agent.exchange import Exchange, Pump
@@ -37,8 +38,10 @@ class Log:
                 self._stream.write(line.encode(errors="replace"), wait=False)
 
     def close(self) -> None:
+        """Nothing is said any more, and all that was is in the spool."""
         with self._lock:
             self._closed = True
+            self._stream.write(b"")
 
 
 class Node:
@@ -76,12 +79,18 @@ class Node:
         #: The work order's secrets and credentials by name, and the registry's `user:password`.
         self.secrets: dict[str, bytes] = {}
         self.login: bytes | None = None
+        #: The newest line of the kernel's log when the job's first shell was started.
+        self.kernel_mark: str | None = None
+        #: Looked at while the job runs.
+        self.disks: Disks | None = None
         self.exchange: Exchange | None = None
         self.pumps: dict[str, Pump] = {}
+        self.ballast = Ballast(where.home / "ballast")
         self.changed = threading.Event()
         #: The result is in the mailbox: every report from now on says so, a late heartbeat too.
         self.finished = False
         self._lock = threading.Lock()
+        self._sequence = 0
         self._spans: dict[Step, Span] = {Step.BOOT: Span(machine.launch_time, time.time())}
 
     def say(self, text: str) -> None:
@@ -118,12 +127,16 @@ class Node:
         """Tell the control plane how things stand; sequence numbers grow, also across restarts."""
         with self._lock:
             counter = self.place.home / "sequence"
-            sequence = int(counter.read_text()) + 1 if counter.exists() else 1
-            place.replace(counter, str(sequence).encode())
+            self._sequence = max(self._sequence, int(counter.read_text()) if counter.exists() else 0) + 1
+            try:
+                place.replace(counter, str(self._sequence).encode())
+            except OSError:
+                # The disk is full; the next report may fare better.
+                pass
         streams = dict(self.spool.streams)
         return self.mailbox.report(
             Report(
-                sequence=sequence,
+                sequence=self._sequence,
                 at=time.time(),
                 process=self.process,
                 step=self.step,

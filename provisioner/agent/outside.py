@@ -53,14 +53,18 @@ class Outside:
         reader.start()
         try:
             while process.poll() is None:
-                self.halt.check(self.step)
-                if time.time() > self.until:
-                    raise Ended(Outcome.LOST, self.step, self.limit)
+                self.check()
                 time.sleep(0.02)
         finally:
             kill(process)
         reader.join(1)
         return Answer(process.returncode, "; ".join(lines[-LAST:]))
+
+    def check(self) -> None:
+        """Raises Ended when the step must end."""
+        self.halt.check(self.step)
+        if time.time() >= self.until:
+            raise Ended(Outcome.LOST, self.step, self.limit)
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless the step must end."""

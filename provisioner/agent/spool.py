@@ -45,6 +45,9 @@ class Stream:
         self.shipped = sum(chunk.length for chunk in self._chunks)
         self._sealed = self._left_over()
         self.produced = self.shipped + sum(segment.path.stat().st_size for segment in self._sealed)
+        #: What a full disk has not taken: of the stream, and of the journal.
+        self._held = b""
+        self._notes = b""
         #: The segment that grows, if there is one.
         self._growing: Segment | None = None
 
@@ -57,24 +60,29 @@ class Stream:
         return len(self._chunks)
 
     def write(self, data: bytes, *, wait: bool = True) -> None:
-        """Take the bytes; with `wait` only when the spool has room, so that the writer waits."""
-        rest = memoryview(data)
-        while rest:
-            with self._spool.changed:
+        """Take the bytes; with `wait` only when the spool has room, so that the writer waits.
+
+        Without it, what a full disk does not take stays in memory until the next call.
+        """
+        with self._spool.changed:
+            rest = memoryview(self._held + data)
+            self._held = b""
+            while rest:
                 while wait and self._spool.full(len(rest)):
                     self._spool.changed.wait()
-                rest = rest[self._append(rest) :]
+                taken = self._append(rest)
+                rest = rest[taken:]
+                if not taken and not wait:
+                    self._held = bytes(rest)
+                    return
+                if not taken:
+                    # A full disk is a full spool; shipping, or the job itself, may make room.
+                    self._spool.changed.wait(1.0)
 
     def _append(self, data: memoryview) -> int:
         growing = self._growing or Segment(self.produced, self._folder / f"{self.produced:015d}")
-        try:
-            with growing.path.open("ab", buffering=0) as file:
-                taken = file.write(data) or 0
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            # A full disk is a full spool; shipping, or the job itself, may make room.
-            self._spool.changed.wait(1.0)
+        taken = _add(growing.path, data)
+        if not taken:
             return 0
         self._growing = growing
         self.produced += taken
@@ -92,8 +100,9 @@ class Stream:
     def acknowledged(self, segment: Segment, data: bytes) -> None:
         """The bucket has the segment: note it, then make room."""
         chunk = Chunk(segment.offset, len(data), hashlib.sha256(data).hexdigest())
-        with self._journal.open("a") as journal:
-            journal.write(json.dumps(dataclasses.asdict(chunk)) + "\n")
+        self._notes += json.dumps(dataclasses.asdict(chunk)).encode() + b"\n"
+        # What a full disk does not take is noted with the next one: only a restart would miss it.
+        self._notes = self._notes[_add(self._journal, self._notes) :]
         self._checksum.update(data)
         with self._spool.changed:
             self._chunks.append(chunk)
@@ -124,6 +133,17 @@ class Stream:
             if segment.offset < self.shipped or not segment.path.stat().st_size:
                 segment.path.unlink()
         return [segment for segment in segments if segment.path.exists()]
+
+
+def _add(path: Path, data: bytes | memoryview) -> int:
+    """Write at the file's end; how many of the bytes it has taken: not all, or none, when the disk is full."""
+    try:
+        with path.open("ab", buffering=0) as file:
+            return file.write(data) or 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return 0
 
 
 class Spool:

@@ -11,22 +11,23 @@ import threading
 import time
 from collections.abc import Callable
 
-from provisioner.agent import ending, place
+from provisioner.agent import kernel, place
 from provisioner.agent.access import access
-from provisioner.agent.container import registry_of
+from provisioner.agent.disk import Disks
 from provisioner.agent.ending import Cause, Ended, outcome_of, told
 from provisioner.agent.environment import job_environment
+from provisioner.agent.evidence import find_evidence
 from provisioner.agent.exchange import Exchange, Pump
 from provisioner.agent.git import check_out
+from provisioner.agent.gpus import wait_for_gpus
+from provisioner.agent.instancestore import use_instance_store
 from provisioner.agent.node import Node
-from provisioner.agent.outside import Outside, ask
+from provisioner.agent.outside import Outside
+from provisioner.agent.pull import registry_of
 from provisioner.agent.secrets import Secrets, login
 from provisioner.agent.setup import PARTS, setup_files
 from provisioner.core.errors import Invalid
-from provisioner.core.work import Engine, Outcome, Result, Started, Step
-
-#: How long the driver may take to show its GPUs after boot.
-GPU_LIMIT = 60.0
+from provisioner.core.work import Engine, Outcome, Result, Started, Step, limit_of
 
 #: An interruption in a spot machine's first hour is free, if AWS does it (EC2 User Guide, "Billing
 #: for interrupted Spot Instances"); this long after its time we do not wait for AWS any more.
@@ -61,43 +62,11 @@ def _stand_aside(node: Node) -> None:
     )
 
 
-def wait_for_gpus(node: Node) -> None:
-    """The GPUs that the instance type promises are there: else the machine is broken, not the job."""
-    wanted, limit = node.order.gpus, time.time() + GPU_LIMIT
-    while wanted:
-        try:
-            answer = ask(["nvidia-smi", "--list-gpus"])
-            found, words = (
-                sum(line.startswith("GPU ") for line in answer.text.splitlines()),
-                answer.text,
-            )
-            broken = answer.code in (0, 127)
-        except OSError as error:
-            found, words, broken = 0, str(error), True
-        if found >= wanted:
-            node.say(f"{found} GPUs: {words}")
-            _check_memory()
-            return
-        node.halt.check(Step.BOOT)
-        if broken or time.time() > limit:
-            raise Ended(Outcome.LOST, Step.BOOT, f"{found} of {wanted} GPUs are there: {words}")
-        time.sleep(1)
-
-
-def _check_memory() -> None:
-    """Memory errors that the GPU could not correct since boot; without ECC there is no number."""
-    query = "--query-gpu=ecc.errors.uncorrected.volatile.total"
-    answer = ask(["nvidia-smi", query, "--format=csv,noheader"])
-    errors = [int(line) for line in map(str.strip, answer.text.splitlines()) if line.isdigit()]
-    if not answer.code and any(errors):
-        raise Ended(Outcome.LOST, Step.BOOT, f"a GPU has uncorrected memory errors: {errors}")
-
-
 def fetch_secrets(node: Node) -> None:
     """The values of secrets and credentials, read by the machine's own role."""
     order, limit = node.order, node.order.pull_limit
     shutil.rmtree(node.place.credentials, ignore_errors=True)
-    until, words = time.time() + limit, f"secrets took longer than {ending.limit('pull', limit)}"
+    until, words = time.time() + limit, f"secrets took longer than {limit_of('pull', limit)}"
     secrets = Secrets(node.machine.region, Outside(Step.PULL, node.halt, until, words, node.say))
     names = [secret.name for secret in order.secrets] + [one.credential for one in order.repositories]
     for name in filter(None, dict.fromkeys([*names, order.registry_credential])):
@@ -126,7 +95,7 @@ def pull_and_clone(node: Node) -> None:
             step,
             node.halt,
             time.time() + limit,
-            f"{step} took longer than {ending.limit('pull', limit)}",
+            f"{step} took longer than {limit_of('pull', limit)}",
             node.say,
         )
         try:
@@ -180,6 +149,8 @@ def set_up(node: Node) -> None:
     for pump in node.pumps.values():
         pump.start()
     node.halt.check(Step.SETUP)
+    node.kernel_mark = kernel.latest()
+    node.disks = Disks(node.place.home, node.engine.folders())
     node.engine.start()
     code = _wait(node, Step.SETUP, "setup", order.setup_limit)
     if node.signalled is not None:
@@ -227,12 +198,14 @@ def execute(node: Node) -> None:
 def _wait(node: Node, step: Step, word: str, limit: float) -> int:
     """The exit code of what `word` names, the step's limit and everybody's wishes seen to."""
     assert node.exchange is not None
+    assert node.disks is not None
     end = time.time() + limit
     while True:
         # In this order: what the shell has said before it ended is there to be heard.
         gone = node.engine.exit_code()
         code = node.exchange.said(word)
         now, cause = time.time(), node.halt.cause
+        node.disks.look()
         if node.signalled is None:
             if code is not None:
                 return code
@@ -243,7 +216,7 @@ def _wait(node: Node, step: Step, word: str, limit: float) -> int:
                 node.say(f"SIGTERM to the job: {cause.reason}")
                 node.engine.terminate()
             elif now >= end:
-                reason = ending.limit("setup" if step is Step.SETUP else "runtime", limit)
+                reason = limit_of("setup" if step is Step.SETUP else "runtime", limit)
                 node.halt.ask(Cause(Outcome.TIMED_OUT, reason, now + node.order.stop_grace))
         elif cause is not None:
             node.signalled = cause
@@ -267,6 +240,7 @@ def _gone(node: Node, step: Step, code: int) -> int:
 def end_job(node: Node) -> None:
     """Nothing of the job runs any more, and all that it wrote is in the spool."""
     node.engine.kill()
+    node.ballast.drop()
     for pump in node.pumps.values():
         pump.finish()
 
@@ -323,6 +297,7 @@ PREPARING: tuple[Callable[[Node], None], ...] = (
     swap_fuse,
     look_for_predecessor,
     wait_for_gpus,
+    use_instance_store,
     fetch_secrets,
     pull_and_clone,
     set_up,
@@ -331,6 +306,7 @@ PREPARING: tuple[Callable[[Node], None], ...] = (
 )
 
 CLEANING_UP: tuple[Callable[[Node], None], ...] = (
+    find_evidence,
     end_job,
     ship_logs,
     put_result,

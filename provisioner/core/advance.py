@@ -11,7 +11,7 @@ from provisioner.core.launch import ENDING
 from provisioner.core.recipe import Limits, Recipe, Retry
 from provisioner.core.record import Held, Node, Run, Verdict
 from provisioner.core.run import State, transition
-from provisioner.core.work import Orders, Outcome, Step
+from provisioner.core.work import Orders, Outcome, Step, limit_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _queued(run: Run, limits: Limits, retry: Retry, now: float) -> Run:
     if run.stop:
         return _end(run, Verdict(run.stop.outcome, run.stop.reason, now), now)
     if limits.queue_time is not None and now >= since + limits.queue_time:
-        reason = f"waited {limits.queue_time:.0f} s for a machine, its queue_time"
+        reason = f"waited for a machine longer than {limit_of('queue_time', limits.queue_time)}"
         if run.waiting:
             reason += f" ({run.waiting}: {run.waiting_for})"
         return _end(run, Verdict(Outcome.TIMED_OUT, reason, now), now)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from provisioner.core.launch import Ending
 from provisioner.core.recipe import Limits, Retry
 from provisioner.core.record import KnownMachine, Node, Run, Verdict
-from provisioner.core.work import Outcome, Result, Step
+from provisioner.core.work import Outcome, Result, Step, limit_of
 
 #: Infrastructure may end this many attempts of a run before a command first starts, and after.
 LOST_BEFORE_START = 5
@@ -82,30 +82,21 @@ def _presumptions(run: Run, node: Node, machine: KnownMachine, limits: Limits, d
         reason = "the machine fell silent, and its status checks fail"
         found.append(silent(machine.impaired_at, Outcome.LOST, reason))
     if limits.silence is not None and node.reported_at is not None:
-        reason = f"the machine said nothing for {limits.silence:.0f} s, its limits.silence"
+        reason = f"the machine said nothing for longer than {limit_of('silence', limits.silence)}"
         found.append(silent(node.reported_at + limits.silence, Outcome.LOST, reason))
     if node.report is None:
-        reason = f"the machine did not report within {limits.boot:.0f} s of its launch (no route to S3?)"
+        reason = f"the machine did not report within {limit_of('boot', limits.boot)} (no route to S3?)"
         found.append(silent(born + limits.boot, Outcome.LOST, reason))
     elif node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:
         # The machine's clock need not be ours: its report tells both times of one moment.
         began = span.began + node.reported_at - node.report.at
-        limit = _limit(step, limits)
-        if limit is not None:
-            outcome = Outcome.LOST if step in (Step.PULL, Step.CLONE) else Outcome.TIMED_OUT
-            reason = f"{step} passed its limit of {limit:.0f} s, and the machine did not end it"
-            found.append(silent(began + limit + limits.stop_grace + MARGIN, outcome, reason))
+        name = {Step.PULL: "pull", Step.CLONE: "pull", Step.SETUP: "setup", Step.COMMAND: "runtime"}.get(step)
+        if name is not None:
+            longest: float = getattr(limits, name)
+            outcome = Outcome.LOST if name == "pull" else Outcome.TIMED_OUT
+            reason = f"{step} took longer than {limit_of(name, longest)}, and the machine did not end it"
+            found.append(silent(began + longest + limits.stop_grace + MARGIN, outcome, reason))
     return found
-
-
-def _limit(step: Step, limits: Limits) -> float | None:
-    per_step = {
-        Step.PULL: limits.pull,
-        Step.CLONE: limits.pull,
-        Step.SETUP: limits.setup,
-        Step.COMMAND: limits.runtime,
-    }
-    return per_step.get(step)
 
 
 def _of_ended(run: Run, node: Node, machine: KnownMachine, at: float, step: Step) -> Presumption:

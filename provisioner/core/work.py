@@ -301,6 +301,14 @@ def agent_key(sha256: str) -> str:
     return f"agent/{sha256}.zip"
 
 
+def limit_of(name: str, seconds: float) -> str:
+    """A limit as the recipe names it, and as a person writes how long it is: both sides say it in these words."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"limits.{name} of {seconds / size:.0f} {unit}"
+    return f"limits.{name} of {seconds:g} s"
+
+
 def encode(message: object) -> bytes:
     """Any message of this module as JSON bytes, keys sorted: equal messages are equal bytes."""
     return json.dumps(dataclasses.asdict(message), sort_keys=True).encode()  # type: ignore[call-overload]

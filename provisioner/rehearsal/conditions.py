@@ -65,6 +65,15 @@ class Interruption:
 
 
 @dataclass(frozen=True)
+class Rebalance:
+    """A spot machine is recommended to move elsewhere `at` seconds after it runs; nothing need follow."""
+
+    at: float
+    where: Where = field(default_factory=Where)
+    times: int | None = 1
+
+
+@dataclass(frozen=True)
 class Breakdown:
     """A machine ends by itself `at` seconds after its launch, for the reason EC2 would name."""
 
@@ -101,5 +110,6 @@ class Conditions:
     disk: tuple[float, float, float] | None = None
     quotas: tuple[Quota, ...] = ()
     interruptions: tuple[Interruption, ...] = ()
+    rebalances: tuple[Rebalance, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()
     impairments: tuple[Impairment, ...] = ()

@@ -19,7 +19,7 @@ from provisioner.rehearsal.faults import Faults
 from provisioner.rehearsal.host import Guest, MachineHost
 from provisioner.rehearsal.identity import Identities
 from provisioner.rehearsal.metadata import Metadata
-from provisioner.rehearsal.model import Booted, Change, Event, Instance, Model, Noticed
+from provisioner.rehearsal.model import Booted, Change, Event, Instance, Model, Noticed, Recommended
 from provisioner.rehearsal.rights import Rights
 from provisioner.rehearsal.scenario import Scenario
 from provisioner.rehearsal.server import Server
@@ -225,6 +225,8 @@ class Double:
             self._host.boot(guest, self._powered_off)
         elif isinstance(event, Noticed):
             self._metadata.announce(one.id, one.taken_at or 0.0)
+        elif isinstance(event, Recommended):
+            self._metadata.recommend(one.id)
         else:
             # Ending may take its time; booting has returned, so the order is kept.
             self._ends.submit(self._attempt, self._end, one)

@@ -13,9 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from provisioner.core.launch import ENDING, InstanceType, MachineState, Market, Offer
-from provisioner.rehearsal.conditions import Capacity, Conditions
+from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions, Interruption, Rebalance
 
 
 class Refused(Exception):
@@ -130,13 +131,23 @@ class Noticed:
 
 
 @dataclass(frozen=True)
+class Recommended:
+    """A recommendation to move elsewhere is out."""
+
+    instance: Instance
+
+
+@dataclass(frozen=True)
 class Unplugged:
     """The machine's power goes; answer with `gone` when nothing of it is left."""
 
     instance: Instance
 
 
-Event = Booted | Noticed | Unplugged
+#: What befalls so many machines and no more.
+_Mishap = TypeVar("_Mishap", Breakdown, Interruption, Rebalance)
+
+Event = Booted | Noticed | Recommended | Unplugged
 
 
 class Model:
@@ -314,15 +325,17 @@ class Model:
         born = (Change(MachineState.PENDING, now),)
         self._instances[instance_id] = Instance(instance_id, offer, subnet, address, template, token, dict(tags), born)
         self._plan(now + self.conditions.boot_delay, self._run, instance_id)
-        for rule in self.conditions.breakdowns:
-            if self._befalls(rule, rule.times) and rule.where.fits(offer):
-                self._befallen[rule] += 1
-                self._plan(now + rule.at, self._end, instance_id, rule.code, rule.message)
-                break
+        if breakdown := self._befalls(self.conditions.breakdowns, offer):
+            self._plan(now + breakdown.at, self._end, instance_id, breakdown.code, breakdown.message)
         return instance_id
 
-    def _befalls(self, rule: object, times: int | None) -> bool:
-        return times is None or self._befallen[rule] < times
+    def _befalls(self, rules: tuple[_Mishap, ...], offer: Offer) -> _Mishap | None:
+        """The first of the rules that fits and is not used up; once more it is used now."""
+        for rule in rules:
+            if rule.where.fits(offer) and (rule.times is None or self._befallen[rule] < rule.times):
+                self._befallen[rule] += 1
+                return rule
+        return None
 
     # Machines' lives
 
@@ -337,11 +350,17 @@ class Model:
         if old is None or old.state != MachineState.PENDING:
             return
         self._events.append(Booted(self._change(instance_id, Change(MachineState.RUNNING, at), powered=True)))
-        for rule in self.conditions.interruptions:
-            if old.offer.market is Market.SPOT and rule.where.fits(old.offer) and self._befalls(rule, rule.times):
-                self._befallen[rule] += 1
-                self._plan(at + rule.at, self._warn, instance_id, rule.notice)
-                break
+        if old.offer.market is not Market.SPOT:
+            return
+        if interruption := self._befalls(self.conditions.interruptions, old.offer):
+            self._plan(at + interruption.at, self._warn, instance_id, interruption.notice)
+        if rebalance := self._befalls(self.conditions.rebalances, old.offer):
+            self._plan(at + rebalance.at, self._recommend, instance_id)
+
+    def _recommend(self, _at: float, instance_id: str) -> None:
+        one = self._instances.get(instance_id)
+        if one is not None and one.state == MachineState.RUNNING:
+            self._events.append(Recommended(one))
 
     def _warn(self, at: float, instance_id: str, notice: float) -> None:
         old = self._instances.get(instance_id)

@@ -21,6 +21,7 @@ from provisioner.rehearsal.conditions import (
     Interruption,
     PriceRule,
     Quota,
+    Rebalance,
     Where,
 )
 from provisioner.rehearsal.faults import Effect, Rule, When
@@ -130,6 +131,11 @@ class _Interruption(_Fitting):
     times: _Times = 1
 
 
+class _Rebalance(_Fitting):
+    at: _Duration
+    times: _Times = 1
+
+
 class _Breakdown(_Fitting):
     at: _Duration = 0.0
     code: str = Breakdown.code
@@ -183,6 +189,7 @@ class _File(_Edge):
     disk: _Disk | None = None
     quotas: list[_Quota] = []
     interruptions: list[_Interruption] = []
+    rebalances: list[_Rebalance] = []
     breakdowns: list[_Breakdown] = []
     impairments: list[_Impairment] = []
     buckets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], dict[str, str]] = {}
@@ -204,6 +211,7 @@ class _File(_Edge):
             disk=(self.disk.gib, self.disk.iops, self.disk.throughput) if self.disk else None,
             quotas=tuple(Quota(**one.fields()) for one in self.quotas),
             interruptions=tuple(Interruption(**one.fields()) for one in self.interruptions),
+            rebalances=tuple(Rebalance(**one.fields()) for one in self.rebalances),
             breakdowns=tuple(Breakdown(**one.fields()) for one in self.breakdowns),
             impairments=tuple(Impairment(**one.fields()) for one in self.impairments),
         )

@@ -56,6 +56,8 @@ class Site:
         self.s3.put_object(Bucket=self.bucket, Key=work.agent_key(self.sha256), Body=data)
         self.off: list[str] = []
         self.registry = ""
+        #: What its next machines find in their environment.
+        self.variables: dict[str, str] = {}
 
     def boot(self, *, boot_fuse: int = 600, age: float = 0.0) -> str:
         """A machine without a work order yet, launched `age` seconds ago; its id."""
@@ -195,13 +197,16 @@ def site(tmp_path: Path, aws_url: str) -> Iterator[Site]:
 
 
 @contextlib.contextmanager
-def sited(tmp_path: Path, aws_url: str, **environment: str) -> Iterator[Site]:
-    """A site, gone afterwards; its machines have these variables."""
+def sited(tmp_path: Path, aws_url: str, *, disk: int | None = None, **environment: str) -> Iterator[Site]:
+    """A site, gone afterwards; its machines have these variables, and a disk of so many bytes."""
     metadata = Metadata(lambda _: Credentials("AKIA", "secret", "token", time.time() + 3600), "role")
     metadata.start()
-    host = LightHost(tmp_path / "machines", environment={"PROVISION_NOTICE_INTERVAL": "0.2", **environment})
+    variables = {"PROVISION_NOTICE_INTERVAL": "0.2", **environment}
+    host = LightHost(tmp_path / "machines", environment=lambda _: variables, disk=lambda _: disk)
     try:
-        yield Site(tmp_path, aws_url, host, metadata)
+        site = Site(tmp_path, aws_url, host, metadata)
+        site.variables = variables
+        yield site
     finally:
         host.close()
         metadata.close()

@@ -229,11 +229,3 @@ def test_a_broken_machine_loses_the_run(site: Site, changes: dict[str, object]) 
     """No engine, too few GPUs or broken ones: the machine's fault, so another one may try."""
     result = site.result(site.run(site.order(":", **changes)))
     assert (result.outcome, result.exit_code) == (Outcome.LOST, None), result.reason
-
-
-def test_a_gpu_with_memory_errors_loses_the_run(site: Site) -> None:
-    """What the GPU could not correct is found before anything is pulled."""
-    site.host._environment["PROVISION_ECC_ERRORS"] = "3"
-    result = site.result(site.run(site.order(":", gpus=1)))
-    assert (result.outcome, result.step) == (Outcome.LOST, Step.BOOT)
-    assert "uncorrected memory errors" in result.reason

@@ -1,10 +1,16 @@
 """Jobs in real containers: a light machine with this computer's own dockerd and a registry."""
 
+import contextlib
 import dataclasses
+import http.client
+import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -43,6 +49,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
 
 @pytest.fixture
 def harbour(tmp_path: Path, aws_url: str, made: DockerEngine) -> Iterator[Site]:
+    with harboured(tmp_path, aws_url, made) as site:
+        yield site
+
+
+@contextlib.contextmanager
+def harboured(tmp_path: Path, aws_url: str, made: DockerEngine) -> Iterator[Site]:
     """A site whose machines have a container engine."""
     metadata = Metadata(lambda _: Credentials("AKIA", "secret", "token", time.time() + 3600), "role")
     metadata.start()
@@ -145,3 +157,76 @@ def test_an_image_that_cannot_be_had_ends_the_run(harbour: Site, image: str, out
     result = harbour.result(machine)
     assert (result.outcome, result.step, result.exit_code) == (outcome, Step.PULL, None), result.reason
     assert harbour.get(work.started_key(harbour.box(machine))) is None
+
+
+def test_an_image_that_does_not_fit_loses_the_run(tmp_path: Path, aws_url: str) -> None:
+    """The engine's disk is full: the reason says so and what to do; the same image fits on a larger one."""
+    tree = shell_tree(tmp_path / "tree")
+    with (
+        engine(disk=160 << 20) as small,
+        pytest.MonkeyPatch.context() as patch,
+        harboured(tmp_path, aws_url, small) as site,
+    ):
+        patch.setenv("DOCKER_HOST", small.host)
+        first = small.publish("first", tree)
+        (tree / "large").write_bytes(os.urandom(100 << 20))
+        image = small.publish("second", tree)
+        (tree / "large").unlink()
+        result = site.result(site.run(order(site, image, "echo never")))
+        assert (result.outcome, result.step, result.exit_code) == (Outcome.LOST, Step.PULL, None), result.reason
+        assert "no space left on device" in result.reason
+        assert "ran full" in result.reason
+        assert site.result(site.run(order(site, first, "echo fits"))).outcome is Outcome.SUCCEEDED
+
+
+class _Troubled(BaseHTTPRequestHandler):
+    """A registry in front of `upstream`; its first answers for a manifest are those of `trouble`."""
+
+    upstream = ""
+    trouble: ClassVar[list[int]] = []
+
+    def do_GET(self) -> None:
+        if "/manifests/" in self.path and self.trouble:
+            self.send_response(self.trouble.pop(0))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        host, _, port = self.upstream.partition(":")
+        with contextlib.closing(http.client.HTTPConnection(host, int(port))) as connection:
+            connection.request(self.command, self.path, headers={"Accept": self.headers.get("Accept", "*/*")})
+            answer = connection.getresponse()
+            body = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection"):
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("trouble", "limit", "outcome", "words"),
+    [
+        ([429, 503], 60.0, Outcome.SUCCEEDED, "again in"),
+        ([429] * 1000, 4.0, Outcome.LOST, "limits.pull of 4 s; the last trouble was"),
+        ([401] * 1000, 60.0, Outcome.REFUSED, "unauthorized"),
+    ],
+)
+def test_a_registry_in_trouble_is_waited_out(
+    harbour: Site, trouble: list[int], limit: float, outcome: Outcome, words: str
+) -> None:
+    """429 and 5xx as long as limits.pull says; 401 ends it at once."""
+    handler = type("Handler", (_Troubled,), {"upstream": harbour.registry, "trouble": trouble})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        image = f"127.0.0.1:{server.server_port}/root:1"
+        machine = harbour.run(order(harbour, image, "echo fine", pull_limit=limit))
+        server.shutdown()
+    result = harbour.result(machine)
+    assert result.outcome is outcome, result.reason
+    assert words in (harbour.log(machine, "system").decode() if outcome is Outcome.SUCCEEDED else result.reason)

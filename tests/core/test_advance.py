@@ -36,7 +36,7 @@ def test_waiting_ends_with_its_time() -> None:
     assert (ended.state, ended.ended_at) == (State.STOPPING, NOW + 600)
     assert ended.verdict
     assert ended.verdict.outcome is Outcome.TIMED_OUT
-    assert "600 s" in ended.verdict.reason
+    assert "limits.queue_time of 10 min" in ended.verdict.reason
     assert "nothing free" in ended.verdict.reason
     second = run(verdict=replace(FAILED, at=NOW + 500), attempt=1)
     assert advance(second, [], RECIPE, NOW + 1000).run is second

@@ -160,13 +160,23 @@ def test_what_is_presumed_without_a_result(
     assert presumed.verdict.reason
 
 
+def test_a_limit_is_named_as_the_machine_names_it() -> None:
+    """By the recipe's own word, and as long as a person would say."""
+    boot, pull = (
+        attempt.presume(at_work(), silent, machine(), LIMITS).verdict.reason
+        for silent in (node(), node(report=report(Step.CLONE), reported_at=NOW))
+    )
+    assert "limits.boot of 5 min" in boot
+    assert pull == "clone took longer than limits.pull of 400 s, and the machine did not end it"
+
+
 def test_silence_is_given_up_when_the_recipe_says_so() -> None:
     """And not before; nor while it is we who cannot hear; nor for a machine that never spoke."""
     limits = LIMITS.model_copy(update={"silence": 200.0})
     spoke = node(report=report(Step.COMMAND), reported_at=NOW)
     presumed = attempt.presume(at_work(), spoke, machine(), limits)
     assert (presumed.at, presumed.verdict.outcome) == (NOW + 200, Outcome.LOST)
-    assert "limits.silence" in presumed.verdict.reason
+    assert "limits.silence of 200 s" in presumed.verdict.reason
     assert attempt.presume(at_work(), spoke, machine(), limits, NOW + 500).at == NOW + 500 + HEARING
     assert attempt.presume(at_work(), node(), machine(), limits).at == NOW + limits.boot
     assert recipe(limits={"silence": "3m"}).spec.limits.silence == attempt.SILENT

@@ -143,3 +143,12 @@ def test_every_key_of_a_machine_lies_under_its_own_name() -> None:
 def test_words_are_themselves() -> None:
     """Enums of the protocol read as their words wherever they are printed."""
     assert f"{Outcome.TIMED_OUT} {Step.COMMAND}" == "timed_out command"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(7200, "2 h"), (5400, "90 min"), (60, "1 min"), (90, "90 s"), (0.5, "0.5 s"), (86400, "24 h")],
+)
+def test_a_limit_is_told_as_a_person_writes_it(seconds: float, words: str) -> None:
+    """In the largest unit that needs no fraction."""
+    assert work.limit_of("pull", seconds) == f"limits.pull of {words}"

@@ -1,6 +1,7 @@
 """A whole installation against the double: light machines, the real agent, the real adapters."""
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from provisioner.core.record import Run
 from provisioner.ports.control import LogPiece
 from provisioner.rehearsal import scenario
 from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.host import MachineHost
+from provisioner.rehearsal.host import Guest, MachineHost
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.service.control import Service
 from provisioner.settings import Rehearsal, Settings
@@ -58,13 +59,18 @@ def rig(
     host: MachineHost | None = None,
     rehearsal: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    ailing: Callable[[Guest], Mapping[str, str]] = lambda _: {},
+    disk: Callable[[Guest], int | None] = lambda _: None,
     **conditions: Any,
 ) -> Iterator[Rig]:
-    """`conditions` is a scenario as its file would write it."""
+    """`conditions` is a scenario as its file would write it; `ailing` and `disk` are as LightHost has them."""
     told = scenario.parse({"boot_delay": "0s", "end_delay": "0s", **conditions})
     folder.mkdir(parents=True, exist_ok=True)
     light = LightHost(
-        folder / "machines", gpus=lambda name: double.gpus(name), environment={"PROVISION_NOTICE_INTERVAL": "0.2"}
+        folder / "machines",
+        gpus=lambda name: double.gpus(name),
+        environment=lambda guest: {"PROVISION_NOTICE_INTERVAL": "0.2", **ailing(guest)},
+        disk=disk,
     )
     with Double(told, host or light) as double:
         for name, value in double.environment().items():
@@ -86,8 +92,8 @@ def rig(
             whole.service.close()
 
 
-def make_repository(folder: Path) -> Path:
-    """A git repository with one file, a branch `side` and a tag `v1`."""
+def make_repository(folder: Path, *, large: int = 0) -> Path:
+    """A git repository with one file, a branch `side` and a tag `v1`; and one of so many bytes that none packs."""
     folder.mkdir()
 
     def git(*words: str) -> None:
@@ -96,6 +102,8 @@ def make_repository(folder: Path) -> Path:
 
     git("init", "--initial-branch=main")
     (folder / "greet.py").write_text("print('hello from the repository')\n")
+    if large:
+        (folder / "large").write_bytes(os.urandom(large))
     git("add", "--all")
     git("commit", "--message", "first")
     git("tag", "v1")

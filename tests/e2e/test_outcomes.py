@@ -1,34 +1,14 @@
 """The outcome table, row by row, end to end: real agent, real adapters, the double of EC2."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from provisioner.core.record import Run
-from provisioner.core.run import State
 from provisioner.core.work import Outcome
 from tests.e2e.rig import Rig, make_repository, rig
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is asked, and what must come of it."""
-
-    name: str
-    command: str
-    outcome: Outcome
-    exit_code: int | None
-    #: Part of the one line that says why.
-    reason: str
-    #: The whole output stream of the last attempt.
-    output: bytes = b""
-    attempts: int = 1
-    spec: dict[str, Any] = field(default_factory=dict)
-    #: Its first machine gets a spot notice once the command executes.
-    interrupted: bool = False
-
+from tests.e2e.rows import Row, check, played
 
 ROWS = [
     Row("exits 0", "echo fine", Outcome.SUCCEEDED, 0, "exited with 0", b"fine\n"),
@@ -142,6 +122,15 @@ ROWS = [
         {"instance_type": "g5.4xlarge", "use_spot_instance": True},
         interrupted=True,
     ),
+    Row(
+        "is told to move elsewhere",
+        'until [ -s "$PROVISION_REBALANCE_FILE" ]; do sleep 0.1; done; echo "moving since $PROVISION_ATTEMPT"',
+        Outcome.SUCCEEDED,
+        0,
+        "0",
+        b"moving since 1\n",
+        spec={"instance_type": "g5.16xlarge", "use_spot_instance": True},
+    ),
     Row("ends at its launch", "echo up", Outcome.SUCCEEDED, 0, "0", b"up\n", 2, {"instance_type": "g6.2xlarge"}),
     Row(
         "cannot start at all",
@@ -186,6 +175,7 @@ SCENARIO: dict[str, Any] = {
         {"market": "spot", "type": "g6.xlarge", "machines": 0},
     ],
     "quotas": [{"type": "g4dn.2xlarge", "vcpus": 0}],
+    "rebalances": [{"type": "g5.16xlarge", "at": "1s"}],
     "breakdowns": [
         {"type": "g6.2xlarge"},
         {"type": "g6.4xlarge", "code": "Client.InternalError", "message": "Client error on launch", "times": "always"},
@@ -200,33 +190,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, di
     folder = tmp_path_factory.mktemp("outcomes")
     repository = make_repository(folder / "repository")
     with pytest.MonkeyPatch.context() as patch, rig(folder / "rig", patch, **SCENARIO) as whole:
-        runs = {}
-        for row in ROWS:
-            spec = dict(row.spec)
-            for item in spec.get("git_repositories", ()):
-                item["url"] = item["url"].replace("REPOSITORY", f"file://{repository}")
-            runs[row.name] = whole.start(row.command, **spec)
-        noticed = [runs[row.name] for row in ROWS if row.interrupted]
-        whole.until(lambda: all(whole.service.run(run.id).state is State.RUNNING for run in noticed))
-        for run in noticed:
-            # SIGKILL comes 20 s before the machine goes.
-            whole.double.interrupt(whole.service.status(run.id).nodes[0].instance_id, notice=22)
-        done = whole.done(*runs.values())
-        yield whole, dict(zip(runs, done, strict=True))
+        yield whole, played(whole, ROWS, repository)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_each_cause_has_its_outcome(finished: tuple[Rig, dict[str, Run]], row: Row) -> None:
     """Outcome, exit code, one clear line, the log, and the attempts are as the table says."""
     whole, runs = finished
-    run = runs[row.name]
-    assert run.verdict is not None
-    assert (run.verdict.outcome, run.verdict.exit_code) == (row.outcome, row.exit_code), run.verdict
-    assert row.reason in run.verdict.reason
-    assert "\n" not in run.verdict.reason
-    assert run.attempt == row.attempts
-    if row.attempts:
-        assert whole.log(run, attempt=run.attempt) == row.output
+    check(whole, runs[row.name], row)
 
 
 def test_nothing_is_left(finished: tuple[Rig, dict[str, Run]]) -> None:

@@ -15,6 +15,7 @@ from provisioner.rehearsal.conditions import (
     Interruption,
     PriceRule,
     Quota,
+    Rebalance,
     Where,
 )
 from provisioner.rehearsal.model import (
@@ -23,6 +24,7 @@ from provisioner.rehearsal.model import (
     FleetRequest,
     Model,
     Noticed,
+    Recommended,
     Refused,
     Unplugged,
 )
@@ -100,6 +102,18 @@ def test_an_interruption_is_announced_then_done() -> None:
     assert states(ec2, first)[-1] == ("shutting-down", 131)
     assert ec2.history(first)[-1].reason_code == "Server.SpotInstanceTermination"
     assert ec2.history(second)[-1].state == MachineState.RUNNING
+
+
+def test_a_recommendation_ends_nothing() -> None:
+    """A spot machine is told at its time to move elsewhere, and lives on; an on-demand one never is."""
+    ec2 = model(Conditions(boot_delay=1, rebalances=(Rebalance(at=10, times=None),)))
+    (spot,) = launch(ec2)
+    launch(ec2, token="other", offers=(Offer(Market.ON_DEMAND, "g5.xlarge", "us-east-1a"),))
+    ec2.advance(T0 + 10)
+    assert not any(isinstance(event, Recommended) for event in ec2.drain())
+    ec2.advance(T0 + 11)
+    assert [event.instance.id for event in ec2.drain() if isinstance(event, Recommended)] == [spot]
+    assert ec2.history(spot)[-1].state == MachineState.RUNNING
 
 
 def test_a_breakdown_ends_a_machine_before_it_boots() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.rehearsal.conditions import Capacity, Interruption, Where
+from provisioner.rehearsal.conditions import Capacity, Interruption, Rebalance, Where
 from provisioner.rehearsal.faults import Effect, When
 from provisioner.rehearsal.scenario import Scenario, load, parse
 
@@ -31,6 +31,7 @@ def test_a_scenario_in_full() -> None:
         {
             "capacity": [{"market": "spot", "type": "g5.*", "at": "10m", "machines": "unlimited"}],
             "interruptions": [{"at": "1.5h", "notice": "500ms", "times": "always"}],
+            "rebalances": [{"type": "g5.*", "at": "10s"}],
             "faults": [{"effect": "reset", "when": "after", "action": "CreateFleet", "times": 2}],
             "buckets": {"my-bucket": {"in/demo.json": "{}"}},
             "scripts": [{"job": "train*", "command": "90s", "exit_code": 3}],
@@ -38,6 +39,7 @@ def test_a_scenario_in_full() -> None:
     )
     assert made.conditions.capacity == (Capacity(None, Where("spot", "g5.*"), 600.0),)
     assert made.conditions.interruptions == (Interruption(5400.0, 0.5, Where(), None),)
+    assert made.conditions.rebalances == (Rebalance(10.0, Where(type="g5.*"), 1),)
     assert (made.faults[0].effect, made.faults[0].when, made.faults[0].times) == (Effect.RESET, When.AFTER, 2)
     assert made.buckets == {"my-bucket": {"in/demo.json": b"{}"}}
     assert (made.scripts[0].command, made.scripts[0].exit_code) == (90.0, 3)

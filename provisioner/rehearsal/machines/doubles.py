@@ -18,6 +18,7 @@ IDLE = (
     "yum",
     "mount",
     "umount",
+    "mkfs.ext4",
     "swapoff",
     "swapon",
     "modprobe",
@@ -27,9 +28,26 @@ IDLE = (
 )
 
 #: These are not on a rehearsed machine at all.
-ABSENT = ("docker", "dockerd", "containerd", "nerdctl", "podman", "ctr", "sudo", "su", "machinectl", "nvidia-ctk")
+ABSENT = (
+    "docker",
+    "dockerd",
+    "containerd",
+    "nerdctl",
+    "podman",
+    "ctr",
+    "sudo",
+    "su",
+    "machinectl",
+    "journalctl",
+    "nvidia-ctk",
+)
+
+#: These look at the computer; on a rehearsed machine they show what was made for it.
+LOOKING = ("nvidia-smi", "dmesg", "lsblk")
 
 TELL = """#!/bin/sh
+# No unit is ever said to be active.
+[ "$1" != is-active ] || exit 3
 # One write, so that two callers never mix: at most a pipe's atomic 4096 bytes.
 printf '%s\\0' {name} "$@" '' >{pipe}
 """
@@ -46,7 +64,7 @@ exit 127
 GPUS = """#!/bin/sh
 # As many lines as the machine has GPUs, in the words of nvidia-smi.
 gpu=0
-while [ "$gpu" -lt {gpus} ]; do
+while [ "$gpu" -lt "${{PROVISION_GPUS:-{gpus}}}" ]; do
     case $1 in
     --query-gpu=ecc.*) echo "${{PROVISION_ECC_ERRORS:-0}}" ;;
     *) echo "GPU $gpu: Rehearsed GPU (UUID: GPU-rehearsed-$gpu)" ;;
@@ -54,6 +72,17 @@ while [ "$gpu" -lt {gpus} ]; do
     gpu=$((gpu + 1))
 done
 [ "$gpu" -gt 0 ]
+"""
+
+DMESG = """#!/bin/sh
+# The machine's own kernel log: a variable, then a file that a job may write.
+printf %s "${{PROVISION_KERNEL_LOG:+$PROVISION_KERNEL_LOG
+}}"
+[ ! -f {log} ] || cat {log}
+"""
+
+LSBLK = """#!/bin/sh
+printf %s "${PROVISION_BLOCK_DEVICES:-}"
 """
 
 #: The jobs' Python, and the agent's, is this one: what is installed here is there as well. What they
@@ -69,7 +98,8 @@ def install(folder: Path, pipe: Path, gpus: int, real: Sequence[str]) -> None:
     scripts = {name: TELL.format(name=name, pipe=shlex.quote(str(pipe))) for name in SYSTEMD}
     scripts |= dict.fromkeys(IDLE, IDLE_SCRIPT)
     scripts |= {name: ABSENT_SCRIPT.format(name=name) for name in ABSENT}
-    scripts |= {"nvidia-smi": GPUS.format(gpus=gpus)}
+    log = shlex.quote(str(folder.parent / "var/log/dmesg"))
+    scripts |= {"nvidia-smi": GPUS.format(gpus=gpus), "dmesg": DMESG.format(log=log), "lsblk": LSBLK}
     programs = {"python3": "", "python": "", "pip3": "-m pip ", "pip": "-m pip "}
     python, packages = shlex.quote(sys.executable), shlex.quote(str(folder.parent / "packages"))
     scripts |= {
@@ -84,5 +114,5 @@ def install(folder: Path, pipe: Path, gpus: int, real: Sequence[str]) -> None:
 
 def reaching_out(folder: Path, path: str, real: Sequence[str]) -> list[str]:
     """The listed commands that on this PATH would be the computer's own."""
-    listed = [name for name in (*SYSTEMD, *IDLE, *ABSENT, "nvidia-smi") if name not in real]
+    listed = [name for name in (*SYSTEMD, *IDLE, *ABSENT, *LOOKING) if name not in real]
     return [name for name in listed if shutil.which(name, path=path) != os.fspath(folder / name)]

@@ -20,6 +20,9 @@ PARTS = ("text/cloud-boothook", "text/x-shellscript")
 
 class Init:
     def __init__(self, folder: Path, pipe: Path) -> None:
+        # They may lie on a disk of the machine's own, which is empty.
+        for name in ("home/jovyan", "var/lib", "var/log"):
+            os.makedirs(os.path.realpath(folder / name), exist_ok=True)
         self._units = folder / "etc/systemd/system"
         self._parts = folder / "var/lib/cloud"
         self._pipe = pipe

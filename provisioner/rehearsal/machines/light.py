@@ -41,27 +41,32 @@ class LightHost:
         *,
         docker: bool = False,
         gpus: Callable[[str], int] | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Callable[[Guest], Mapping[str, str]] = lambda _: {},
+        disk: Callable[[Guest], int | None] = lambda _: None,
         sandbox: bool = True,
     ) -> None:
         """`docker` lets the machines use this computer's own engine, at DOCKER_HOST.
 
         `gpus` says how many an instance type shows (8 of any, if it is not given); `environment` is
-        added to every machine's; without `sandbox`, or where bubblewrap does not work, a machine is a
-        plain process tree.
+        added to the machine's own, and so may say what ails it (PROVISION_GPUS, PROVISION_ECC_ERRORS,
+        PROVISION_KERNEL_LOG, PROVISION_BLOCK_DEVICES); `disk` says how many bytes its disk has, if it is
+        to have one of its own, in this computer's memory and in a sandbox only; without `sandbox`, or
+        where bubblewrap does not work, a machine is a plain process tree.
         """
         self._folder = folder
         self._docker = _which("docker") if docker else ""
         self._gpus = gpus or (lambda _: 8)
-        self._environment = dict(environment or {})
+        self._environment = environment
+        self._disk = disk
         self.sandboxed = sandbox and _bubblewrap_works()
         self._machines: dict[str, _Machine] = {}
         self._lock = threading.Lock()
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
         folder = self._folder.resolve() / guest.instance_id
-        environment = self._furnish(folder, guest)
-        command = [*self._wrapper(folder), *PYTHON, str(HERE / "init.py"), str(folder)]
+        disk = self._disk(guest) if self.sandboxed else None
+        environment = self._furnish(folder, guest, disk)
+        command = [*self._wrapper(folder, disk), *PYTHON, str(HERE / "init.py"), str(folder)]
         process = subprocess.Popen(
             [*PYTHON, str(HERE / "supervisor.py"), str(folder), *command],
             stdin=subprocess.PIPE,
@@ -108,11 +113,16 @@ class LightHost:
         with self._lock:
             machine.process.stdin.close()
 
-    def _furnish(self, folder: Path, guest: Guest) -> dict[str, str]:
+    def _furnish(self, folder: Path, guest: Guest, disk: int | None) -> dict[str, str]:
         """The machine's folder, and its environment, which owes nothing to ours."""
         pipe, commands = folder / "run/systemd.pipe", folder / "bin"
-        for name in ("root", "home/jovyan", "run", "tmp", "var/lib", "etc/systemd/system"):
+        for name in ("root", "run", "tmp", "etc/systemd/system"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        for name in ("home", "var"):
+            target = folder / "disk" / name if disk else folder / name
+            target.mkdir(parents=True, exist_ok=True)
+            if disk:
+                (folder / name).symlink_to(target)
         os.mkfifo(pipe)
         (folder / "user-data").write_text(guest.user_data)
         real = ["docker"] if self._docker else []
@@ -130,18 +140,19 @@ class LightHost:
             "AWS_REGION": guest.region,
             **({"PROVISION_REAL_DOCKER": self._docker} if self._docker else {}),
             **({"DOCKER_HOST": os.environ["DOCKER_HOST"]} if self._docker and "DOCKER_HOST" in os.environ else {}),
-            **self._environment,
+            **self._environment(guest),
         }
 
-    def _wrapper(self, folder: Path) -> Sequence[str]:
+    def _wrapper(self, folder: Path, disk: int | None) -> Sequence[str]:
         """In a sandbox the computer can be read only, and its services' sockets are out of sight."""
         if not self.sandboxed:
             return ()
         socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
         engine = ["--bind", socket, socket, "--cap-add", "CAP_CHOWN"] if self._docker and Path(socket).exists() else []
+        own = ["--size", str(disk), "--tmpfs", str(folder / "disk")] if disk else []
         return (
             *("bwrap", "--unshare-pid", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev"),
-            *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), "--"),
+            *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), *own, "--"),
         )
 
 

@@ -1,0 +1,255 @@
+"""Pulling an image, against a double of Docker's engine that answers as it is told."""
+
+import base64
+import json
+import shutil
+import socketserver
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.agent import pull
+from provisioner.agent.ending import Cause, Ended, Halt
+from provisioner.agent.outside import Outside
+from provisioner.core.work import Outcome, Step
+
+DIGEST = "sha256:" + "a" * 64
+DONE = ({"status": "Pulling from x"}, {"status": f"Digest: {DIGEST}"}, {"status": "Status: Image is up to date"})
+
+
+@dataclass
+class Engine:
+    """Docker's engine: answers each request with the next of `answers`, a status and its stream's objects."""
+
+    answers: list[tuple[int, tuple[dict[str, Any], ...]]] = field(default_factory=list)
+    #: Each request's method and path, and its headers.
+    asked: list[str] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    #: Instead of an end its streams have this: whoever listens must give up himself.
+    endless: bool = False
+    left: threading.Event = field(default_factory=threading.Event)
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    made = Engine()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.asked.append(f"{self.command} {self.path}")
+            made.headers.update(self.headers)
+            status, events = made.answers.pop(0)
+            self.send_response(status)
+            self.end_headers()
+            for event in events:
+                self.wfile.write(json.dumps(event).encode() + b"\r\n")
+            if made.endless:
+                self.wfile.flush()
+                # The other side has hung up.
+                assert self.connection.recv(1) == b""
+                made.left.set()
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    # A socket's name must be short.
+    folder = Path(tempfile.mkdtemp(prefix="engine."))
+    server = _Server(str(folder / "s"), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/s")
+    yield made
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def outside(said: list[str]) -> Outside:
+    return Outside(Step.PULL, Halt(), time.time() + 60, "pull took longer than limits.pull of 1 min", said.append)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses take no time."""
+    monkeypatch.setattr(pull, "BUSY_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(Outside, "sleep", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("image", "registry"),
+    [
+        ("ubuntu", "https://index.docker.io/v1/"),
+        ("me/image:1", "https://index.docker.io/v1/"),
+        ("docker.io/me/image", "https://index.docker.io/v1/"),
+        ("localhost/x", "localhost"),
+        ("host:5000/x/y@sha256:0", "host:5000"),
+        ("1.dkr.ecr.us-east-1.amazonaws.com/x:1", "1.dkr.ecr.us-east-1.amazonaws.com"),
+    ],
+)
+def test_an_images_registry_is_named_as_docker_does(image: str, registry: str) -> None:
+    """The credential is filed under it, and under nothing else."""
+    assert pull.registry_of(image) == registry
+
+
+@pytest.mark.parametrize(
+    ("image", "parts"),
+    [
+        ("ubuntu", ("ubuntu", "latest")),
+        ("host:5000/x/y", ("host:5000/x/y", "latest")),
+        ("host:5000/x:7", ("host:5000/x", "7")),
+        (f"host:5000/x:7@{DIGEST}", ("host:5000/x", DIGEST)),
+        (f"x@{DIGEST}", ("x", DIGEST)),
+    ],
+)
+def test_one_image_is_asked_for(image: str, parts: tuple[str, str]) -> None:
+    """By digest where there is one; never every tag of a name."""
+    assert pull.split(image) == parts
+
+
+def test_a_login_is_in_a_header_alone(engine: Engine, outside: Outside, said: list[str]) -> None:
+    """For the image's own registry; the password is whole, be there a colon in it."""
+    engine.answers = [(200, DONE)]
+    pull.pull("host:5000/a b;/x", b"me:se:cret", outside, "1.41")
+    assert engine.asked == ["POST /v1.41/images/create?fromImage=host%3A5000%2Fa+b%3B%2Fx&tag=latest"]
+    header = json.loads(base64.urlsafe_b64decode(engine.headers["X-Registry-Auth"]))
+    assert header == {"username": "me", "password": "se:cret", "serveraddress": "host:5000"}
+    assert said == ["pulling host:5000/a b;/x", f"host:5000/a b;/x is {DIGEST}: nothing of it was missing"]
+
+
+def test_an_image_that_is_here_by_its_digest_is_not_pulled(engine: Engine, outside: Outside, said: list[str]) -> None:
+    """A digest can only mean what is here; and one that is not here is pulled."""
+    engine.answers = [(200, ({"Id": "sha256:0"},)), (404, ({"message": "No such image"},)), (200, DONE)]
+    pull.pull(f"x@{DIGEST}", None, outside, "1.41")
+    assert said == [f"x@{DIGEST} is on this machine already"]
+    pull.pull(f"x@{DIGEST}", None, outside, "1.41")
+    assert [line.split()[0] for line in engine.asked] == ["GET", "GET", "POST"]
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_busy_registry_is_waited_out(engine: Engine, outside: Outside, said: list[str]) -> None:
+    """However often it says so, before the stream or in it; each wait is told with its cause."""
+    engine.answers = [
+        (500, ({"message": "toomanyrequests: You have reached your pull rate limit"},)),
+        *[(200, ({"errorDetail": {}, "error": "received unexpected HTTP status: 503 Service Unavailable"},))] * 4,
+        (200, DONE),
+    ]
+    pull.pull("x", None, outside, "1.41")
+    waits = [line for line in said if "again in" in line]
+    assert len(waits) == 5
+    assert "toomanyrequests" in waits[0]
+    assert "503" in waits[4]
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_busy_registry_is_waited_for_no_longer_than_the_limit(engine: Engine, said: list[str]) -> None:
+    """Then the run is lost, and the reason has the limit and the registry's words."""
+    outside = Outside(Step.PULL, Halt(), time.time() + 0.5, "pull took longer than limits.pull of 1 s", said.append)
+    engine.answers = [(500, ({"message": "error parsing HTTP 429 response body: x"},))] * 100000
+    with pytest.raises(Ended) as caught:
+        pull.pull("x", None, outside, "1.41")
+    assert caught.value.outcome is Outcome.LOST
+    assert caught.value.reason == (
+        "pull took longer than limits.pull of 1 s; the last trouble was: error parsing HTTP 429 response body: x"
+    )
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize(
+    ("words", "outcome", "times"),
+    [
+        ("manifest for host/x:503 not found: manifest unknown", Outcome.REFUSED, 1),
+        ("pull access denied for host/x", Outcome.REFUSED, 1),
+        ("unauthorized: authentication required", Outcome.REFUSED, 1),
+        ("dial tcp 127.0.0.1:1: connect: connection refused", Outcome.LOST, 3),
+        ("write /var/lib/docker/tmp/x: no space left on device", Outcome.LOST, 1),
+    ],
+)
+def test_what_cannot_be_pulled(engine: Engine, outside: Outside, words: str, outcome: Outcome, times: int) -> None:
+    """What stays wrong is refused at once; the network gets some tries; a full disk stays full."""
+    engine.answers = [(404, ({"message": words},))] * 9
+    with pytest.raises(Ended) as caught:
+        pull.pull("host/x:503", None, outside, "1.41")
+    assert (caught.value.outcome, len(engine.asked)) == (outcome, times)
+    assert words in caught.value.reason
+
+
+@pytest.mark.usefixtures("hurried")
+def test_an_answer_that_breaks_off_is_tried_again(engine: Engine, outside: Outside, said: list[str]) -> None:
+    """Without a digest nothing is known to be here."""
+    engine.answers = [(200, DONE[:1]), (200, DONE)]
+    pull.pull("x", None, outside, "1.41")
+    assert "broke off" in said[1]
+
+
+@pytest.mark.parametrize("halted", [True, False])
+def test_a_pull_ends_when_it_must(engine: Engine, said: list[str], halted: bool) -> None:
+    """At once, for a stop or a limit, and the engine is let go."""
+    halt, limit = Halt(), time.time() + (60 if halted else 0.3)
+    engine.answers, engine.endless = [(200, DONE[:1])], True
+    if halted:
+        halt.ask(Cause(Outcome.CANCELLED, "the user asked", 0.0))
+        halt, asked = Halt(), halt.cause
+        assert asked
+        threading.Timer(0.2, halt.ask, [asked]).start()
+    with pytest.raises(Ended) as caught:
+        pull.pull("x", None, Outside(Step.PULL, halt, limit, "the limit", said.append), "1.41")
+    assert caught.value.outcome is (Outcome.CANCELLED if halted else Outcome.LOST)
+    assert engine.left.wait(10)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_without_an_engine_the_run_is_lost(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody at the socket, or an address that is none of this machine's."""
+    for host, words in (("unix:///nowhere", "does not answer"), ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1")):
+        monkeypatch.setenv("DOCKER_HOST", host)
+        with pytest.raises(Ended, match=words) as caught:
+            pull.pull("x", None, outside, "1.41")
+        assert caught.value.outcome is Outcome.LOST
+
+
+def event(status: str, layer: str = "", here: int = 0, whole: int = 0) -> dict[str, Any]:
+    return {"status": status, "id": layer, "progressDetail": {"current": here, "total": whole} if whole else {}}
+
+
+def test_progress_is_summed_over_layers_and_bounded() -> None:
+    """A line every few seconds: bytes, speed and layers, as far as they are known."""
+    progress = pull.Progress(100.0)
+    for told in (
+        event("Already exists", "a"),
+        event("Pulling fs layer", "b"),
+        event("Pulling fs layer", "c"),
+        event("Downloading", "b", 500_000_000, 2_000_000_000),
+    ):
+        progress.hear(told)
+        assert progress.line(104.9) == ""
+    assert progress.line(105.0) == "pulled 500.0 MB of at least 2.0 GB, 100.0 MB/s, 1 of 3 layers"
+    assert progress.line(105.1) == ""
+    progress.hear(event("Downloading", "c", 1_000_000, 2_000_000))
+    progress.hear(event("Download complete", "b"))
+    assert progress.line(115.0) == "pulled 2.0 GB of 2.0 GB, 150.1 MB/s, 1 of 3 layers"
+    progress.hear(event("Verifying Checksum", "c"))
+    assert progress.line(120.0) == "pulled 2.0 GB of 2.0 GB, 200 kB/s, 1 of 3 layers"
+    progress.hear(event("Extracting", "b", 1, 2_000_000_000))
+    progress.hear(event("Pull complete", "b"))
+    assert progress.line(125.0) == "pulled 2.0 GB of 2.0 GB, unpacking, 2 of 3 layers"
+    assert progress.end(130.0) == "pulled 2.0 GB in 30.0 s"

@@ -1,0 +1,67 @@
+"""Rows of the outcome table: what is asked, and what must come of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from provisioner.core import archive, work
+from provisioner.core.record import Run
+from provisioner.core.run import State
+from provisioner.core.work import Outcome, Result
+from tests.e2e.rig import Rig
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is asked, and what must come of it."""
+
+    name: str
+    command: str
+    outcome: Outcome
+    exit_code: int | None
+    #: Part of the one line that says why.
+    reason: str
+    #: The whole output stream of the last attempt.
+    output: bytes = b""
+    attempts: int = 1
+    spec: dict[str, Any] = field(default_factory=dict)
+    #: Its first machine gets a spot notice once the command executes.
+    interrupted: bool = False
+    #: Part of the line that says why the first attempt ended.
+    before: str = ""
+
+
+def played(whole: Rig, rows: Sequence[Row], repository: Path) -> dict[str, Run]:
+    """The rows' runs by name, all at once and all done; REPOSITORY in a URL is the one in that folder."""
+    runs = {}
+    for row in rows:
+        spec = dict(row.spec)
+        for item in spec.get("git_repositories", ()):
+            item["url"] = item["url"].replace("REPOSITORY", f"file://{repository}")
+        runs[row.name] = whole.start(row.command, **spec)
+    noticed = [runs[row.name] for row in rows if row.interrupted]
+    whole.until(lambda: all(whole.service.run(run.id).state is State.RUNNING for run in noticed))
+    for run in noticed:
+        # SIGKILL comes 20 s before the machine goes.
+        whole.double.interrupt(whole.service.status(run.id).nodes[0].instance_id, notice=22)
+    return dict(zip(runs, whole.done(*runs.values()), strict=True))
+
+
+def result_of(whole: Rig, run: Run, attempt: int) -> Result:
+    """What the archive has of the attempt's end."""
+    objects = whole.double.account.objects(whole.double.bucket)
+    return work.decode(Result, objects[archive.kept_result_key(run.id, attempt, 0)])
+
+
+def check(whole: Rig, run: Run, row: Row) -> None:
+    """Asserts that the run is as the row says."""
+    assert run.verdict is not None
+    assert (run.verdict.outcome, run.verdict.exit_code) == (row.outcome, row.exit_code), run.verdict
+    assert row.reason in run.verdict.reason
+    assert "\n" not in run.verdict.reason
+    assert run.attempt == row.attempts
+    if row.attempts:
+        assert whole.log(run, attempt=run.attempt) == row.output
+    if row.before:
+        assert row.before in result_of(whole, run, 1).reason

@@ -1,0 +1,215 @@
+"""The rows of the outcome table that the machine itself decides, end to end, and what may follow them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.core.record import Run
+from provisioner.core.work import Outcome
+from provisioner.rehearsal.machines.script import Script
+from provisioner.rehearsal.machines.scripted import ScriptedHost
+from tests.e2e.rig import Rig, make_repository, rig
+from tests.e2e.rows import Row, check, played, result_of
+
+XID = "[   12.345678] NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', GPU has fallen off the bus."
+KILL = "[  100.000001] Out of memory: Killed process 4711 (worker) total-vm:1kB, anon-rss:1kB, UID:0"
+
+#: What ails the first machine of a type; whatever follows it is sound.
+AILING = {
+    "g5.12xlarge": {"PROVISION_GPUS": "3"},
+    "g5.2xlarge": {"PROVISION_KERNEL_LOG": XID},
+    "g5.4xlarge": {"PROVISION_ECC_ERRORS": "1"},
+}
+#: The bytes of the first machine's disk: too few for the repository's largest file; enough for the agent.
+DISKS = {"g5.24xlarge": 40 << 20, "g6.2xlarge": 128 << 20}
+LARGE = 32 << 20
+
+
+def variable(name: str) -> list[dict[str, str]]:
+    return [{"attachment_type": "environment_variable", "location": "X", "name": name}]
+
+
+def fallen_ill(name: str, instance_type: str, before: str, **spec: Any) -> Row:
+    return Row(
+        name,
+        "echo sound",
+        Outcome.SUCCEEDED,
+        0,
+        "0",
+        b"sound\n",
+        attempts=2,
+        spec={"instance_type": instance_type, **spec},
+        before=before,
+    )
+
+
+ROWS = [
+    Row(
+        "secret missing",
+        "echo never",
+        Outcome.REFUSED,
+        None,
+        "the secret ssm:/team/missing cannot be had",
+        spec={"secrets": variable("ssm:/team/missing")},
+    ),
+    Row(
+        "secret denied",
+        "echo never",
+        Outcome.REFUSED,
+        None,
+        "AccessDeniedException",
+        spec={"secrets": variable("ssm:/other/token")},
+    ),
+    Row(
+        "git credential of the wrong kind",
+        "echo never",
+        Outcome.REFUSED,
+        None,
+        "no credential for git@github.com:org/private.git",
+        spec={
+            "git_repositories": [{"url": "git@github.com:org/private.git"}],
+            "git": {"credential": "ssm:/team/token"},
+        },
+    ),
+    Row(
+        "package step fails",
+        "echo never",
+        Outcome.FAILED,
+        1,
+        "the package step (pip) exited with 1",
+        spec={"extra_packages": {"pip": "no-such-package"}, "environment_variables": {"PIP_NO_INDEX": "1"}},
+    ),
+    Row(
+        "a code that is not retried",
+        "exit 3",
+        Outcome.FAILED,
+        3,
+        "retry.on has only 4",
+        spec={"retries": 2, "retry": {"on": [4]}},
+    ),
+    Row(
+        "a code that is retried",
+        "exit 4",
+        Outcome.FAILED,
+        4,
+        "4",
+        attempts=2,
+        spec={"retries": 1, "retry": {"on": [4], "backoff": "3s"}},
+    ),
+    Row(
+        "lost, and not to be run again",
+        "read -r _ _ _ agent _ </proc/$PPID/stat; kill -9 $agent; sleep 600",
+        Outcome.LOST,
+        None,
+        "ended without a result",
+        spec={"retry": {"rerun": "before_start"}},
+    ),
+    Row(
+        "interrupted, and not to be run again",
+        "echo up; sleep 600",
+        Outcome.INTERRUPTED,
+        143,
+        "takes the spot machine back",
+        b"up\n",
+        spec={"use_spot_instance": True, "retry": {"rerun": "before_start"}},
+        interrupted=True,
+    ),
+    fallen_ill("a GPU is missing", "g5.12xlarge", "3 of 4 GPUs are there"),
+    fallen_ill("a GPU has broken", "g5.2xlarge", "Xid 79 of PCI:0000:65:00 (the GPU has fallen off the bus)"),
+    fallen_ill("a GPU's memory has errors", "g5.4xlarge", "uncorrected memory errors"),
+    fallen_ill(
+        "no space for the clone",
+        "g5.24xlarge",
+        "No space left on device",
+        git_repositories=[{"url": "REPOSITORY"}],
+        retry={"rerun": "before_start"},
+    ),
+    Row(
+        "a child is killed for want of memory",
+        f"echo '{KILL}' >>\"$HOME/../../var/log/dmesg\"; exit 1",
+        Outcome.FAILED,
+        1,
+        "out of memory: the kernel killed worker (process 4711)",
+    ),
+    Row(
+        "the disk is full",
+        "cat /dev/zero >big 2>/dev/null; echo saved; exit 7",
+        Outcome.FAILED,
+        7,
+        "a larger placement.disk_size gives more room",
+        b"saved\n",
+        spec={"instance_type": "g6.2xlarge"},
+    ),
+]
+
+SCENARIO: dict[str, Any] = {
+    "parameters": {"/team/token": "a token", "/other/token": "another"},
+    "job_policy": {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "ssm:GetParameter", "Resource": "arn:aws:ssm:*:*:parameter/team/*"},
+        ],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dict[str, Run]]]:
+    """All rows at once on one installation."""
+    folder = tmp_path_factory.mktemp("machines")
+    repository = make_repository(folder / "repository", large=LARGE)
+    ailing, disks = dict(AILING), dict(DISKS)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        rig(
+            folder / "rig",
+            patch,
+            ailing=lambda guest: ailing.pop(guest.instance_type, {}),
+            disk=lambda guest: disks.pop(guest.instance_type, None),
+            **SCENARIO,
+        ) as whole,
+    ):
+        yield whole, played(whole, ROWS, repository)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_each_cause_has_its_outcome(finished: tuple[Rig, dict[str, Run]], row: Row) -> None:
+    """Outcome, exit code, one clear line, the log, and the attempts are as the table says."""
+    whole, runs = finished
+    check(whole, runs[row.name], row)
+
+
+def test_a_pause_between_attempts_is_kept(finished: tuple[Rig, dict[str, Run]]) -> None:
+    """No machine of the next attempt is launched before retry.backoff is over."""
+    whole, runs = finished
+    first, second = (result_of(whole, runs["a code that is retried"], attempt) for attempt in (1, 2))
+    # LaunchTime is told in whole seconds.
+    assert second.spans["boot"].began >= int(first.at + 3)
+
+
+def test_what_infrastructure_ended_uses_up_no_retry(finished: tuple[Rig, dict[str, Run]]) -> None:
+    """Neither a broken machine nor a full disk before the job counts as the job's failure."""
+    _, runs = finished
+    assert [runs[row.name].retries_used for row in ROWS if row.before] == [0, 0, 0, 0]
+
+
+def test_nothing_is_left(finished: tuple[Rig, dict[str, Run]]) -> None:
+    """When all are done, no machine is alive."""
+    whole, _ = finished
+    assert whole.double.alive() == []
+    assert list((whole.folder / "machines").glob("*")) == []
+
+
+@pytest.mark.load
+def test_a_machine_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the recipe's limits.silence, of three minutes at least, another machine has the work."""
+    silent = ScriptedHost([Script(job="quiet", command=600.0, silent_at=5.0)])
+    with rig(tmp_path / "rig", monkeypatch, host=silent) as whole:
+        run = whole.start("any", name="quiet", limits={"silence": "3m"}, retry={"rerun": "before_start"})
+        [run] = whole.done(run)
+        assert run.verdict is not None
+        assert run.verdict.outcome is Outcome.LOST
+        assert run.verdict.reason.startswith("the machine said nothing for longer than limits.silence of 3 min")
+        assert whole.double.alive() == []
