@@ -90,7 +90,8 @@ class Retry(Part):
 
 def _one(scale: int) -> int:
     if scale != 1:
-        raise ValueError("not in this version: more than one machine a run; start one run for each")
+        later = "not in this version: more than one machine a run; start one run for each"
+        raise ValueError(later if scale else "a run has a machine: write 1, or leave it out")
     return scale
 
 
@@ -266,3 +267,16 @@ def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
                 ("spec", "secrets", index, "location"),
                 f"{secret.location} is taken by {holder}; leave one of them out",
             )
+    yield from _files_that_are_folders(spec)
+
+
+def _files_that_are_folders(spec: Spec) -> Iterator[tuple[Path, str]]:
+    files: dict[str, Path] = {posixpath.join(HOME, path): ("spec", "config_files", path) for path in spec.config_files}
+    for index, secret in enumerate(spec.secrets):
+        if secret.attachment is Attachment.FILE:
+            files.setdefault(posixpath.join(HOME, secret.location), ("spec", "secrets", index, "location"))
+    needed = {path: path for path in files} | {f"{path}/": f"the repository in {path}" for path in spec.checkouts}
+    needed[f"{spec.working_directory}/"] = "the working directory"
+    for file, where in files.items():
+        if who := next((who for path, who in needed.items() if path.startswith(f"{file}/")), None):
+            yield where, f"{file} cannot be a file: {who} needs a folder there"

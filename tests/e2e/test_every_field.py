@@ -122,7 +122,7 @@ def recipe(image: str, ssh: SshServer, subnets: Mapping[str, str], repos: Path) 
                 },
                 {
                     "attachment_type": "environment_variable",
-                    "location": "PIP_" + "INDEX_URL",
+                    "location": "PIP_INDEX" + "_URL",
                     "name": "secretsmanager:wheels",
                 },
             ],
