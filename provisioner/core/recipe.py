@@ -207,7 +207,7 @@ Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
 def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
     """The recipe in YAML or JSON `text`; raises Invalid that tells every problem, each with its line."""
     document = read(text, source)
-    if not isinstance(document.value, dict):
+    if not isinstance(document.value, dict) or not {"type", "spec"} & document.value.keys():
         raise Invalid(f"{source}: not a recipe: it should begin with 'type: job' and 'spec:'")
     kind = document.value.get("type")
     if kind in ("deployment", "workspace", "image"):

@@ -101,7 +101,7 @@ def test_lost_indentation_is_explained() -> None:
     assert found[1] == "f:3: name: unknown field; name belongs in spec"
 
 
-@pytest.mark.parametrize("text", ["", "hello", "- type: job", "3", "null"])
+@pytest.mark.parametrize("text", ["", "hello", "- type: job", "3", "null", "{}", "root:\n  $6$hash:1"])
 def test_what_is_no_mapping_is_no_recipe(text: str) -> None:
     """It says how one begins."""
     assert problems(text) == ["f: not a recipe: it should begin with 'type: job' and 'spec:'"]
