@@ -27,6 +27,7 @@ from tests.agent.test_git import git
 from tests.agent.test_private_git import repository, submodule
 from tests.e2e.package_index import PackageIndex, package_index
 from tests.e2e.rig import Rig, rig
+from tests.e2e.test_secrets import everything, found
 from tests.engine import LOGIN, DockerEngine, debian_tree, engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.ssh, pytest.mark.xdist_group("docker")]
@@ -335,6 +336,13 @@ def test_the_failed_attempt_was_tried_again_after_its_pause(seen: Seen) -> None:
     assert second is not None
     assert (first.exit_code, second.exit_code) == (75, 0)
     assert max(machine.launch_time for machine in seen.machines) >= first.at + 3
+
+
+def test_what_was_read_for_it_stays_with_it(seen: Seen, repositories: tuple[Path, SshServer]) -> None:
+    """The index's password in pip's words, the key that opened the repository: nothing of it is anywhere."""
+    places = everything(seen.whole, seen.run)
+    for value in (TOKEN, DATA, WHEELS.partition(":")[2], LOGIN, repositories[1].key):
+        assert found(places, value) == []
 
 
 def test_the_registry_asks_for_a_password(docker: tuple[DockerEngine, str]) -> None:
