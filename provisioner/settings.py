@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from provisioner.core import knownhosts
+from provisioner.core import knownhosts, problems
 from provisioner.core.errors import Invalid
 from provisioner.core.field import SecretName
 from provisioner.core.terms import Terms
@@ -114,5 +114,4 @@ def load(path: str | None = None) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"{found}: {error}") from error
     except ValidationError as error:
-        lines = [f"{found}: {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise Invalid("\n".join(lines)) from error
+        raise problems.invalid(str(found), problems.told(error, Settings), {}) from error

@@ -21,11 +21,19 @@ version: 0.1
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
 http: {{addr: 127.0.0.1:{port}}}
 """
+#: The same images, for whoever knows a password.
+LOCK = """
+auth: {{htpasswd: {{realm: images, path: {file}}}}}
+"""
+#: A user and a password, and what htpasswd's bcrypt makes of them.
+LOGIN, HTPASSWD = "puller:open+sesame/it=s", "puller:$2y$05$abcdefghijklmnopqrstuu86brpczKvcfgboWCh1aNt7w9bKt9yZi"
 PROGRAMS = ("dockerd", "docker", "docker-registry", "busybox")
 #: Engines ask PATH for it before they accept `--gpus`; the real one mounts the driver into the container.
 NVIDIA_HOOK = "nvidia-container-runtime-hook"
 #: What a Python job imports here, as folders beside each other.
 PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py")
+#: What apt and dpkg run; dpkg refuses to begin where one is missing.
+DEBIAN = ("apt-get", "dpkg", "dpkg-deb", "dpkg-split", "tar", "ldconfig")
 DEADLINE = 60.0
 
 
@@ -36,6 +44,8 @@ class DockerEngine:
     #: The registry's, as images name it.
     registry: str
     folder: Path
+    #: A second one with the same images, which asks for LOGIN.
+    private_registry: str
 
     def docker(self, *words: str, data: bytes | None = None) -> str:
         done = subprocess.run(["docker", f"--host={self.host}", *words], input=data, capture_output=True, check=False)
@@ -64,10 +74,14 @@ def engine(disk: int | None = None) -> Iterator[DockerEngine]:
         raise RuntimeError(f"a Docker engine of one's own needs root and {', '.join(missing or PROGRAMS)}")
     # Docker's sockets lie below it, whose names must be short.
     folder = Path(tempfile.mkdtemp(prefix="engine."))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    made = DockerEngine(f"unix://{folder}/docker.sock", f"127.0.0.1:{port}", folder)
-    (folder / "registry.yml").write_text(REGISTRY.format(folder=folder / "images", port=port))
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [free.getsockname()[1] for free in (one, other)]
+    registries = [f"127.0.0.1:{port}" for port in ports]
+    made = DockerEngine(f"unix://{folder}/docker.sock", registries[0], folder, registries[1])
+    (folder / "htpasswd").write_text(f"{HTPASSWD}\n")
+    for name, port, more in (("registry", ports[0], ""), ("private", ports[1], LOCK)):
+        text = (REGISTRY + more).format(folder=folder / "images", port=port, file=folder / "htpasswd")
+        (folder / f"{name}.yml").write_text(text)
     hook = folder / "bin" / NVIDIA_HOOK
     hook.parent.mkdir()
     hook.write_text("#!/bin/sh\nexit 0\n")
@@ -83,6 +97,7 @@ def engine(disk: int | None = None) -> Iterator[DockerEngine]:
             "--bridge=none",
         ),
         ("docker-registry", "serve", f"{folder}/registry.yml"),
+        ("docker-registry", "serve", f"{folder}/private.yml"),
     )
     environment = {**os.environ, "PATH": f"{hook.parent}:{os.environ['PATH']}"}
     with (folder / "log").open("w") as log, contextlib.ExitStack() as stack:
@@ -98,7 +113,7 @@ def engine(disk: int | None = None) -> Iterator[DockerEngine]:
             server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
             stack.callback(server.wait)
             stack.callback(server.terminate)
-        _until(lambda: _answers(port) and _works(made), folder / "log")
+        _until(lambda: all(map(_answers, ports)) and _works(made), folder / "log")
         yield made
 
 
@@ -145,35 +160,62 @@ def shell_tree(folder: Path) -> Path:
         "rm",
         "chmod",
         "tail",
+        "base64",
     ):
         (folder / "bin" / name).symlink_to("busybox")
     (folder / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\njob:x:1234:2345::/home/jovyan:/bin/sh\n")
     return folder
 
 
-def python_tree(folder: Path) -> Path:
-    """The same with this computer's own Python as `python`, and boto3."""
+def python_tree(folder: Path, more: Sequence[str] = ()) -> Path:
+    """The same with this computer's own Python as `python`, with boto3 and `more` of its packages."""
     shell_tree(folder)
     python = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
     left_out = shutil.ignore_patterns("test", "idlelib", "site-packages", "dist-packages", "__pycache__", "ensurepip")
     shutil.copytree(library, folder / library.relative_to("/"), ignore=left_out, symlinks=True)
-    objects = [python, *library.glob("lib-dynload/*.so")]
-    for needed in {path for each in objects for path in _needed(each)} | {python}:
-        target = folder / needed.relative_to("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            shutil.copy(needed, target)
-    packages = folder / library.relative_to("/") / "site-packages"
-    for name in PACKAGES:
+    _install(folder, [python, *library.glob("lib-dynload/*.so")])
+    # Debian's own Python calls it otherwise.
+    where = [str(python), "-I", "-c", "import site; print(site.getsitepackages()[0])"]
+    packages = folder / subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip().lstrip("/")
+    packages.mkdir(parents=True, exist_ok=True)
+    for name in (*PACKAGES, *more):
         source = Path(sysconfig.get_path("purelib")) / name
         if source.is_dir():
             shutil.copytree(source, packages / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            packages.mkdir(exist_ok=True)
             shutil.copy(source, packages / name)
-    (folder / "bin/python").symlink_to(python)
+    for name in ("python", "python3"):
+        (folder / "bin" / name).symlink_to(python)
     return folder
+
+
+def debian_tree(folder: Path, source: str) -> Path:
+    """The same with pip, apt and dpkg, nothing installed, and `source` as a line of sources.list."""
+    python_tree(folder, ["pip"])
+    methods = [Path("/usr/lib/apt/methods", name) for name in ("http", "store")]
+    _install(folder, [*(Path(shutil.which(name) or name) for name in DEBIAN), *methods])
+    for name in ("diff", "start-stop-daemon"):
+        (folder / "bin" / name).symlink_to("busybox")
+    for name in ("dpkg/info", "dpkg/updates", "apt/lists/partial"):
+        (folder / "var/lib" / name).mkdir(parents=True)
+    for name in ("var/cache/apt/archives/partial", "var/log/apt", "etc/apt/apt.conf.d", "etc/apt/preferences.d"):
+        (folder / name).mkdir(parents=True)
+    (folder / "var/lib/dpkg/status").touch()
+    shutil.copytree("/usr/share/dpkg", folder / "usr/share/dpkg")
+    # There is no user _apt to go to the network for it.
+    (folder / "etc/apt/apt.conf").write_text('APT::Sandbox::User "root";\n')
+    (folder / "etc/apt/sources.list").write_text(f"{source}\n")
+    return folder
+
+
+def _install(folder: Path, programs: Sequence[Path]) -> None:
+    """The programs and the libraries they need, each at its own path."""
+    for needed in {*programs, *(library for each in programs for library in _needed(each))}:
+        target = folder / needed.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            shutil.copy(needed, target)
 
 
 def _needed(program: Path) -> Iterator[Path]:

@@ -40,3 +40,14 @@ def test_what_is_wrong_is_told_without_its_value(tmp_path: Path, wrong: str) -> 
     with pytest.raises(Invalid) as error:
         load(str(tmp_path / "s.toml"))
     assert "hunter2" not in str(error.value)
+
+
+def test_a_mistake_is_told_as_a_recipe_s_is(tmp_path: Path) -> None:
+    """One line for each: the file, the field, and what would be right."""
+    (tmp_path / "s.toml").write_text(f"{PLAIN}disk_gb = 100\n[git]\ncredentials = 'ssm:/a'\n")
+    with pytest.raises(Invalid) as error:
+        load(str(tmp_path / "s.toml"))
+    assert str(error.value).splitlines() == [
+        f"{tmp_path}/s.toml: disk_gb: unknown field; did you mean disk_gib?",
+        f"{tmp_path}/s.toml: git.credentials: unknown field; did you mean credential?",
+    ]

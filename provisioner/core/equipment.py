@@ -1,5 +1,7 @@
 """What a job finds when it starts, as its recipe says it: secrets, files, packages, repositories."""
 
+import posixpath
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -35,7 +37,9 @@ class Secret(Part):
     @model_validator(mode="before")
     @classmethod
     def _old_name(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "type" in value and "attachment_type" not in value:
+        if isinstance(value, dict) and "type" in value:
+            if "attachment_type" in value:
+                raise ValueError("type is the old name of attachment_type; leave type out")
             return {"attachment_type" if name == "type" else name: each for name, each in value.items()}
         return value
 
@@ -53,9 +57,11 @@ class ConfigFile(Part):
     """A file below HOME."""
 
     content: field.Text
-    mode: Annotated[str, AfterValidator(lambda text: text.zfill(4)), matching("0?[0-7]{3}", "write a mode as 0644")] = (
-        "0644"
-    )
+    mode: Annotated[
+        str,
+        AfterValidator(lambda text: text.zfill(4)),
+        matching("0?[0-7]{3}", "write a mode as 0644: octal digits for user, group and others"),
+    ] = "0644"
 
 
 #: A list, or text with spaces between the words.
@@ -66,7 +72,7 @@ class Pip(Part):
     """Python packages, by their requirements or as the content of a requirements.txt."""
 
     install: Annotated[tuple[Annotated[str, AfterValidator(packages.pip)], ...], _WORDS, or_nothing([])] = ()
-    requirements_txt: Annotated[str, AfterValidator(packages.requirements), or_nothing("")] = ""
+    requirements_txt: Annotated[field.Text, AfterValidator(packages.requirements), or_nothing("")] = ""
 
 
 class Apt(Part):
@@ -117,6 +123,17 @@ class GitRepository(Part):
     def is_ssh(self) -> bool:
         return field.is_ssh(self.url)
 
+    @field_validator("reference_type")
+    @classmethod
+    def _named(cls, kind: str, info: ValidationInfo) -> str:
+        # A reference that is wrong by itself is told by itself.
+        reference = info.data.get("reference", "0000")
+        if kind != "branch" and reference is None:
+            raise ValueError(f"name the {kind} as reference")
+        if kind == "commit" and not re.fullmatch("[0-9a-fA-F]{4,64}", reference):
+            raise ValueError(f"{reference!r} is no commit's id, which is 4 to 64 hexadecimal digits")
+        return kind
+
 
 class Git(Part):
     """How private repositories are read."""
@@ -132,5 +149,14 @@ class Registry(Part):
     credential: field.SecretName | None = None
 
 
+def _told_apart(files: Any) -> Any:
+    # Two writings of one path would be one file, and the other lost without a word.
+    seen: dict[str, str] = {}
+    for path in files if isinstance(files, dict) else ():
+        if (other := seen.setdefault(posixpath.normpath(path), path)) != path:
+            raise ValueError(f"{other!r} and {path!r} are one file; leave one of them out")
+    return files
+
+
 #: The files by their path below HOME.
-ConfigFiles = Annotated[Mapping[field.RelativePath, ConfigFile], or_nothing({})]
+ConfigFiles = Annotated[Mapping[field.FilePath, ConfigFile], or_nothing({}), Kind(_told_apart, first=True)]

@@ -196,6 +196,12 @@ def _repository_url(text: str) -> str:
     return text
 
 
+def _file(path: str) -> str:
+    if path.endswith("/"):
+        raise ValueError("write the path of a file, not of a folder")
+    return path
+
+
 def _relative(path: str) -> str:
     if path.startswith(("/", "~")) or path == ".":
         raise ValueError("write a path below HOME, without HOME itself")
@@ -208,7 +214,7 @@ def secret_location(text: str, *, variable: bool) -> str:
         if not re.fullmatch(_VARIABLE, text):
             raise ValueError(_VARIABLE_RIGHT)
         return text
-    path = _path(text)
+    path = _path(_file(text))
     return path if path.startswith("/") else _relative(path)
 
 
@@ -342,8 +348,10 @@ Command = Annotated[
 #: Normalized: no `..`, no doubled slash.
 Path = Annotated[str, Kind(_path, {"type": _SCALAR, "minLength": 1})]
 AbsolutePath = Annotated[str, AfterValidator(_path), Kind(_absolute, {"type": "string", "pattern": "^/"})]
-#: Below HOME.
-RelativePath = Annotated[str, AfterValidator(_path), Kind(_relative, {"type": "string", "pattern": "^[^/~]"})]
+#: Of a file below HOME.
+FilePath = Annotated[
+    str, AfterValidator(_file), AfterValidator(_path), Kind(_relative, {"type": "string", "pattern": "^[^/~]"})
+]
 RepositoryUrl = Annotated[
     str, Kind(_repository_url, {"type": "string", "pattern": "^((https?|git|ssh|file)://|[^/]+@[^/]+:)"})
 ]

@@ -31,8 +31,9 @@ def apt(word: str) -> str:
 
 def requirements(text: str) -> str:
     """The content of a requirements.txt; raises ValueError when it holds credentials."""
-    if re.search(r"https?://[^/\s]*@", text):
-        raise ValueError("a recipe holds no credentials; let a secret be the variable that pip reads")
+    # pip puts variables in itself (pip documentation, "Requirements File Format"), secret ones too.
+    if re.search(r"https?://(?!([^/@:\s]*:)?\$\{[A-Z0-9_]+\}@)[^/\s]*@", text):
+        raise ValueError("a recipe holds no credentials; make a variable of a secret and write https://${NAME}@host")
     return text
 
 

@@ -21,12 +21,27 @@ _RIGHT = {
     "list_type": "write a list",
     "tuple_type": "write a list",
     "literal_error": "write {expected}",
-    "string_too_long": "write at most {max_length} characters",
+    "string_too_short": "write some text",
+    "too_long": "write at most {max_length} characters",
 }
 
 
 #: Fields below which a value is never told: somebody may have put the secret itself there.
 _PRIVATE = frozenset({"environment_variables", "config_files", "secrets", "credential"})
+#: But for these of them, that take a few words only.
+_OPEN = frozenset({"attachment_type", "mode"})
+
+#: What an unknown field is about, where its letters do not tell.
+_ABOUT = {
+    "timeout": "did you mean spec.limits.runtime?",
+    "env": "did you mean spec.environment_variables?",
+    **dict.fromkeys(
+        ("value", "username", "password", "token"),
+        "a recipe holds no secret, only the name of one: ssm:/path or secretsmanager:id#key",
+    ),
+}
+#: How alike a word must be to be meant, here and elsewhere: a wrong guess is worse than none.
+_ALIKE, _ALIKE_ELSEWHERE = 0.7, 0.8
 
 
 def invalid(source: str, problems: Iterable[tuple[Path, str]], lines: Mapping[Path, int]) -> Invalid:
@@ -69,7 +84,7 @@ def _found(value: Any, path: Path) -> str:
             return "a mapping"
         case list() | tuple():
             return "a list"
-        case str() if _PRIVATE & {*path}:
+        case str() if _PRIVATE & {*path} and path[-1] not in _OPEN:
             return "a value"
     text = re.sub(r"//[^/]*@", "//***@", str(value))
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
@@ -80,11 +95,13 @@ def _meant(path: Path, levels: Mapping[str, list[str]]) -> str:
     elsewhere = [level for level, names in levels.items() if name in names]
     if elsewhere:
         return f"; {name} belongs {f'in {elsewhere[0]}' if elsewhere[0] else 'at the top'}"
-    here = difflib.get_close_matches(name, levels.get(parent, []), 1)
+    if name in _ABOUT:
+        return f"; {_ABOUT[name]}"
+    here = difflib.get_close_matches(name, levels.get(parent, []), 1, _ALIKE)
     if here:
         return f"; did you mean {here[0]}?"
     for level, names in levels.items():
-        if close := difflib.get_close_matches(name, names, 1):
+        if close := difflib.get_close_matches(name, names, 1, _ALIKE_ELSEWHERE):
             return f"; did you mean {level}{'.' if level else ''}{close[0]}?"
     return ""
 
@@ -108,10 +125,10 @@ def _line(path: Path, lines: Mapping[Path, int]) -> int:
 
 
 def _dotted(path: Path) -> str:
-    parts = (f"[{part}]" if isinstance(part, int) else f".{_printable(part):.60}" for part in path)
-    return "".join(parts).removeprefix(".")
+    return "".join(map(_part, path)).removeprefix(".")
 
 
-def _printable(name: str) -> str:
-    """A problem stays on its line, and cannot steer a terminal."""
-    return name if name.isprintable() else repr(name)
+def _part(part: str | int) -> str:
+    """What is no plain word is quoted: a problem stays on its line, and cannot steer a terminal."""
+    plain = isinstance(part, str) and re.fullmatch(r"\w[\w-]*", part)
+    return f".{part:.60}" if plain else f"[{part!r:.60}]"

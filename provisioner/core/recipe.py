@@ -90,7 +90,8 @@ class Retry(Part):
 
 def _one(scale: int) -> int:
     if scale != 1:
-        raise ValueError("not in this version: more than one machine a run; start one run for each")
+        later = "not in this version: more than one machine a run; start one run for each"
+        raise ValueError(later if scale else "a run has a machine: write 1, or leave it out")
     return scale
 
 
@@ -206,7 +207,7 @@ Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
 def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
     """The recipe in YAML or JSON `text`; raises Invalid that tells every problem, each with its line."""
     document = read(text, source)
-    if not isinstance(document.value, dict):
+    if not isinstance(document.value, dict) or not {"type", "spec"} & document.value.keys():
         raise Invalid(f"{source}: not a recipe: it should begin with 'type: job' and 'spec:'")
     kind = document.value.get("type")
     if kind in ("deployment", "workspace", "image"):
@@ -266,3 +267,16 @@ def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
                 ("spec", "secrets", index, "location"),
                 f"{secret.location} is taken by {holder}; leave one of them out",
             )
+    yield from _files_that_are_folders(spec)
+
+
+def _files_that_are_folders(spec: Spec) -> Iterator[tuple[Path, str]]:
+    files: dict[str, Path] = {posixpath.join(HOME, path): ("spec", "config_files", path) for path in spec.config_files}
+    for index, secret in enumerate(spec.secrets):
+        if secret.attachment is Attachment.FILE:
+            files.setdefault(posixpath.join(HOME, secret.location), ("spec", "secrets", index, "location"))
+    needed = {path: path for path in files} | {f"{path}/": f"the repository in {path}" for path in spec.checkouts}
+    needed[f"{spec.working_directory}/"] = "the working directory"
+    for file, where in files.items():
+        if who := next((who for path, who in needed.items() if path.startswith(f"{file}/")), None):
+            yield where, f"{file} cannot be a file: {who} needs a folder there"

@@ -144,6 +144,8 @@ def _explained(error: yaml.MarkedYAMLError) -> str:
         return "a tab; YAML indents with spaces"
     if error.context == "expected a single document in the stream":
         return "a second document begins here; a recipe is one document"
+    if problem == "could not find expected ':'":
+        return "not YAML: a line without ': ' (the text below a | is indented deeper than its key)"
     if problem == "mapping values are not allowed here":
         return "not YAML: a mapping cannot begin here (wrong indentation, or a value with ': ' that needs quotes)"
     if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError | yaml.composer.ComposerError):

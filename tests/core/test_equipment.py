@@ -1,5 +1,7 @@
 """What a job finds when it starts: secrets, files, packages."""
 
+from typing import Any
+
 import jsonschema
 import pytest
 
@@ -45,18 +47,30 @@ def test_a_secret_is_a_variable_or_a_file() -> None:
         ("file", "~/x"),
         ("file", "/proc/x"),
         ("file", "."),
+        ("file", "folder/"),
         ("file", ""),
     ):
         found = problem(secrets=[SECRET | {"attachment_type": kind, "location": location}])
         assert found.startswith("secrets[0].location: found a value; ")
     assert problem(secrets=[{"attachment_type": "file", "location": "a"}]) == "secrets[0].name: missing"
+    assert "found 'env'; write 'environment_variable'" in problem(secrets=[SECRET | {"attachment_type": "env"}])
+
+
+@pytest.mark.parametrize(
+    ("group", "inner"),
+    [("secrets", [SECRET | {"value": "x"}]), ("registry", {"password": "x"}), ("git", {"token": "x"})],
+)
+def test_a_secret_s_value_has_no_field(group: str, inner: Any) -> None:
+    """Whoever looks for one is told how secrets are named."""
+    text = problem(**{group: inner})
+    assert text.endswith("a recipe holds no secret, only the name of one: ssm:/path or secretsmanager:id#key")
 
 
 def test_type_is_the_old_name_of_attachment_type() -> None:
     """Recipes from before 2026.02 work; one that says it twice does not."""
     old = {"type": "file", "location": "a", "name": "ssm:/a"}
     assert recipe(secrets=[old]).spec.secrets[0].attachment_type == "file"
-    assert problem(secrets=[SECRET | {"type": "file"}]).startswith("secrets[0].type: unknown field")
+    assert problem(secrets=[SECRET | {"type": "file"}]).endswith("leave type out")
 
 
 def test_two_things_cannot_have_one_place() -> None:
@@ -76,10 +90,27 @@ def test_a_config_file_is_below_home() -> None:
     """Its path is relative and leads nowhere else; its content is never told."""
     (item,) = recipe(config_files={"a//b": {"content": "hunter2", "mode": "600"}}).spec.config_files.items()
     assert (item[0], item[1].content, item[1].mode) == ("a/b", "hunter2", "0600")
-    for path in ("/a", "../a", "~/a", ".", ""):
-        assert problem(config_files={path: {"content": "x"}}).startswith(f"config_files.{path}: found ")
-    for wrong in ({"content": "hunter2\0"}, {"content": "x", "mode": "4755"}, {"content": "x", "mode": "rw"}):
-        assert "found a value; " in problem(config_files={"a": wrong})
+    for path in ("/a", "../a", "~/a", ".", "", "a/"):
+        assert problem(config_files={path: {"content": "x"}}).startswith(f"config_files[{path!r}]: found ")
+    assert "found a value; " in problem(config_files={"a": {"content": "hunter2\0"}})
+    for mode in ("999", "4755", "rw-r--r--"):
+        assert f"found '{mode}'; write a mode" in problem(config_files={"a": {"content": "x", "mode": mode}})
+
+
+def test_a_file_is_no_folder() -> None:
+    """Neither of another file, nor of a repository, nor the working directory; and no two writings are one file."""
+    file = {"content": "x"}
+    secret = {"attachment_type": "file", "location": "/home/jovyan/a/b", "name": "ssm:/a"}
+    for spec in (
+        {"config_files": {"a": file, "a/b": file}},
+        {"config_files": {"a": file}, "secrets": [secret]},
+        {"config_files": {"workspace": file}},
+        {"config_files": {"a": file}, "git_repositories": [{"url": "https://h/r", "path": "/home/jovyan/a/r"}]},
+        {"secrets": [secret], "working_directory": "/home/jovyan/a/b/c"},
+    ):
+        assert "cannot be a file: " in problem(**spec)
+    assert "'a' and './a' are one file" in problem(config_files={"a": file, "./a": file})
+    assert recipe(config_files={"a": file, "ab": file, "workspace/a": file})
 
 
 def test_packages_are_written_as_saturn_writes_them() -> None:
@@ -158,3 +189,11 @@ def test_no_credentials_among_packages() -> None:
         text = problem(extra_packages={"pip": pip})
         assert "a recipe holds no credentials" in text
         assert "hunter2" not in text
+
+
+def test_requirements_may_name_a_variable() -> None:
+    """pip puts it in, and it may be a secret."""
+    text = "-i https://me:${TOKEN}@h/simple\na @ git+https://${TOKEN}@h/a\n"
+    assert recipe(extra_packages={"pip": {"requirements_txt": text}}).spec.extra_packages.pip.requirements_txt == text
+    for wrong in ("https://hunter2${TOKEN}@h/a", "https://${TOKEN}:hunter2@h/a", "https://$TOKEN@h/a", "a\0b"):
+        assert "requirements_txt: found " in problem(extra_packages={"pip": {"requirements_txt": wrong}})

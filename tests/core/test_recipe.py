@@ -8,9 +8,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioner.core.equipment import Packages
 from provisioner.core.errors import Invalid
 from provisioner.core.launch import Market
-from provisioner.core.recipe import Limits, Recipe, Retry, json_schema, parse_recipe, with_overrides
+from provisioner.core.recipe import Limits, Recipe, Retry, Spec, json_schema, parse_recipe, with_overrides
 
 JOBS = Path(__file__).parents[2] / "config/jobs"
 
@@ -89,6 +90,8 @@ def test_a_field_at_the_wrong_level_is_sent_to_its_own() -> None:
     assert problem(spot_falback=True).endswith("did you mean spec.placement.spot_fallback?")
     assert problem(git_repositories=[{"url": "https://h/a", "refrence": "b"}]).endswith("did you mean reference?")
     assert problem(wholly="else") == "wholly: unknown field"
+    assert problem(timeout="1h") == "timeout: unknown field; did you mean spec.limits.runtime?"
+    assert problem(placement={"region": "x"}) == "placement.region: unknown field"
 
 
 def test_lost_indentation_is_explained() -> None:
@@ -98,7 +101,7 @@ def test_lost_indentation_is_explained() -> None:
     assert found[1] == "f:3: name: unknown field; name belongs in spec"
 
 
-@pytest.mark.parametrize("text", ["", "hello", "- type: job", "3", "null"])
+@pytest.mark.parametrize("text", ["", "hello", "- type: job", "3", "null", "{}", "root:\n  $6$hash:1"])
 def test_what_is_no_mapping_is_no_recipe(text: str) -> None:
     """It says how one begins."""
     assert problems(text) == ["f: not a recipe: it should begin with 'type: job' and 'spec:'"]
@@ -112,26 +115,45 @@ def test_other_types_are_refused_without_reading_on(kind: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("scale", 2),
-        ("nprocs", 4),
-        ("shared_folders", [{"name": "a"}]),
-        ("schedule", "@hourly"),
-        ("concurrency_policy", "Forbid"),
-        ("token_scope", "job"),
-        ("start_dind", True),
-        ("dask_cluster", {"num_workers": 3}),
-        ("status", "running"),
-        ("command", ["a", "b"]),
-        ("command", '["a", "b"]'),
-        ("extra_packages.conda", {"install": "numpy"}),
-        ("extra_packages.cran", "dplyr"),
-        ("extra_packages.remotes", ["a/b"]),
-        ("extra_packages.bioconductor", "limma"),
-    ],
-)
+LATER: list[tuple[str, Any]] = [
+    ("scale", 2),
+    ("nprocs", 4),
+    ("shared_folders", [{"name": "a"}]),
+    ("schedule", "@hourly"),
+    ("concurrency_policy", "Forbid"),
+    ("token_scope", "job"),
+    ("start_dind", True),
+    ("dask_cluster", {"num_workers": 3}),
+    ("status", "running"),
+    ("command", ["a", "b"]),
+    ("command", '["a", "b"]'),
+    ("extra_packages.conda", {"install": "numpy"}),
+    ("extra_packages.cran", "dplyr"),
+    ("extra_packages.remotes", ["a/b"]),
+    ("extra_packages.bioconductor", "limma"),
+]
+
+#: The fields of a job in Saturn Cloud's OpenAPI document of 2026.02.01.
+SATURN = {
+    *("name", "owner", "description", "tags", "image", "instance_type", "command", "working_directory", "scale"),
+    *("environment_variables", "start_script", "extra_packages", "config_files", "git_repositories", "secrets"),
+    *("shared_folders", "use_spot_instance", "schedule", "concurrency_policy", "retries", "token_scope", "start_dind"),
+    *("dask_cluster", "status"),
+}  # fmt: skip
+SATURN_PACKAGES = {"pip", "conda", "apt", "cran", "remotes", "bioconductor"}
+
+
+def test_every_field_of_saturns_is_known() -> None:
+    """It is supported, or refused by name: and then it is among those that are tried below."""
+    assert set(Spec.model_fields) >= SATURN
+    assert set(Packages.model_fields) == SATURN_PACKAGES
+    for at, model in (("", Spec), ("extra_packages.", Packages)):
+        refused = {f"{at}{name}" for name, info in model.model_fields.items() if info.annotation is type(None)}
+        # What another server filled in is ignored.
+        assert refused - {"subdomain"} <= {name for name, _ in LATER}
+
+
+@pytest.mark.parametrize(("field", "value"), LATER)
 def test_what_comes_later_is_refused_by_name(field: str, value: Any) -> None:
     """Nothing is half done: the field is known, and the reason is given."""
     group, _, inner = field.rpartition(".")
@@ -279,6 +301,16 @@ def test_a_reference_is_a_name_and_no_option(reference: str) -> None:
     """git is never given anything else in its place."""
     repository = {"url": "https://h/a", "reference": reference}
     assert "write a branch, a tag or a commit" in problem(git_repositories=[repository])
+
+
+def test_a_reference_is_of_its_type() -> None:
+    """A tag and a commit have a name, and a commit's is hexadecimal: no machine is bought to find out."""
+    for kind in ("tag", "commit"):
+        repository = {"url": "https://h/a", "reference_type": kind}
+        assert f"name the {kind} as reference" in problem(git_repositories=[repository])
+    repository = {"url": "https://h/a", "reference_type": "commit", "reference": "main"}
+    assert "'main' is no commit's id" in problem(git_repositories=[repository])
+    assert recipe(git_repositories=[repository | {"reference": "0a1B2c"}])
 
 
 def test_a_reference_may_look_like_a_number() -> None:

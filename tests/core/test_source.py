@@ -52,6 +52,7 @@ def test_json_is_read_as_json(value: Any, indent: int | str | None) -> None:
         ("a: 1\n---\nb: 2", "f:2: a second document begins here"),
         ("a: echo b: c", "f:1: not YAML: a mapping cannot begin here"),
         ("a: [1", "f:1: not YAML: "),
+        ("a: |\necho", "f:2: not YAML: a line without ': ' (the text below a | is indented deeper than its key)"),
         ("a: 'b", "f:1: not YAML: "),
         ("a: *b", "f:1: not YAML: found undefined alias"),
         ("a:\n  b\0: 1", "f:2: the character U+0000 is not allowed"),

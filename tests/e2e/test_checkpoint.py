@@ -1,12 +1,15 @@
 """A spot machine is taken away in the middle of the work: what was saved is not done again."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from provisioner.core.work import Outcome
+from tests.e2e.commands import Command
 from tests.e2e.rig import rig
 
 #: Counts to forty, a step at a time; told to stop, it saves where it is and says by its exit code that it is not done.
@@ -58,3 +61,17 @@ def test_the_next_attempt_goes_on_where_the_last_one_stopped(tmp_path: Path, mon
         assert len({bill.instance_id for bill in receipt.machines}) == 2
         assert {phase.attempt for phase in receipt.phases if phase.name == "command"} == {1, 2}
         assert whole.double.alive() == []
+
+
+def test_a_rehearsal_has_a_place_for_them(tmp_path: Path) -> None:
+    """`provision rehearse` takes a recipe that keeps its state, and shows what it has kept."""
+    save = "import boto3, os; b, _, k = os.environ['PROVISION_CHECKPOINT'][5:].partition('/')\n"
+    save += "boto3.client('s3').put_object(Bucket=b, Key=k + 'step', Body=b'40')\n"
+    spec = {"name": "kept", "image": "any", "instance_type": "g5.xlarge", "command": "python save.py"}
+    files = {"workspace/save.py": {"content": save}}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"type": "job", "spec": {**spec, "config_files": files, "checkpoint": True}}))
+    with Command(tmp_path / "out", "rehearse", str(recipe), "--json") as command:
+        assert command.ended() == 0, command.err
+    said = json.loads(command.out)
+    assert said["objects"] == {f"s3://rehearsal-checkpoints/{said['run']['id']}/step": {"text": "40"}}

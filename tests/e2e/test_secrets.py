@@ -1,16 +1,30 @@
 """A job that tells its secrets in every way it can: nobody but the job ever has them."""
 
 import base64
+import contextlib
+import dataclasses
+import io
 import json
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 
+from provisioner.adapters import archive
 from provisioner.core.record import Run
-from provisioner.core.work import Outcome
+from provisioner.core.work import Outcome, Step
+from tests.e2e.commands import Command, settings_file
+from tests.e2e.echo import echo
+from tests.e2e.processes import Watch
 from tests.e2e.rig import Rig, rig
 
 TOKEN = "hf_Zq8-n0t-T0-be+read/anywhere="
@@ -52,56 +66,159 @@ sys.exit(5)
 def forms(text: str) -> Iterator[bytes]:
     """What must be nowhere; of a secret of several lines no long line either."""
     for part in {text, *(line for line in text.splitlines() if len(line) > 20)}:
-        data = part.encode()
-        yield data
-        yield from (quote(part).encode(), quote_plus(part).encode(), json.dumps(part)[1:-1].encode())
-        yield from (base64.b64encode(data).rstrip(b"="), base64.urlsafe_b64encode(data).rstrip(b"="))
+        yield from writings(part)
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, Run]]:
-    folder = tmp_path_factory.mktemp("secrets")
-    (folder / "tell.py").write_text(TELL)
-    scenario: dict[str, Any] = {
-        "parameters": {"/team/token": TOKEN},
-        "secrets": {"wild": json.dumps({"value": WILD}), "key": KEY},
-    }
-    tell = f"{sys.executable} {folder}/tell.py"
-    recipe: dict[str, Any] = {
-        "start_script": f"{tell} || true",
-        "secrets": [
-            {"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/team/token"},
-            {"type": "environment_variable", "location": "WILD", "name": "secretsmanager:wild#value"},
-            {"attachment_type": "file", "location": ".ssh/key", "name": "secretsmanager:key"},
-        ],
-    }
-    with pytest.MonkeyPatch.context() as patch, rig(folder / "rig", patch, **scenario) as whole:
-        [run] = whole.done(whole.start(tell, **recipe))
-        yield whole, run
+def writings(text: str) -> Iterator[bytes]:
+    data = text.encode()
+    yield data
+    yield from (quote(text).encode(), quote_plus(text).encode(), json.dumps(text)[1:-1].encode())
+    yield from (base64.b64encode(data).rstrip(b"="), base64.urlsafe_b64encode(data).rstrip(b"="))
 
 
-def test_the_job_had_them(told: tuple[Rig, Run]) -> None:
-    """Both streams were told to their end, and what was told is hidden."""
-    whole, run = told
-    assert run.verdict is not None
-    assert (run.verdict.outcome, run.verdict.exit_code) == (Outcome.FAILED, 5), run.verdict
-    for stream in ("setup", "output"):
-        log = whole.log(run, stream)
-        assert log.endswith(b"told\n")
-        assert b"Bearer *** and more\n" in log
+@dataclass(frozen=True)
+class Told:
+    #: It prints them all, in its start script and in its command.
+    job: Run
+    #: The server of its repository answers git with all of them: they come to the system stream.
+    refused: Run
+    #: Those streams.
+    setup: bytes
+    output: bytes
+    system: bytes
+    #: Whatever else there is to look through, by its name.
+    places: Mapping[str, bytes]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=["token", "wild", "key"])
-def test_nobody_else_has_them(told: tuple[Rig, Run], value: str) -> None:
-    """Not the bucket, the store, any request of the control plane (user-data and tags are in them), or any console."""
-    whole, run = told
+def everything(whole: Rig, *runs: Run) -> dict[str, bytes]:
+    """All that bucket, store, machines and the control plane's requests hold."""
     double = whole.double
     places = {f"s3 {key}": data for key, data in double.account.objects(double.bucket).items()}
     places |= {f"file {path.name}": path.read_bytes() for path in whole.folder.glob("store.db*")}
-    places |= {f"call {call}": repr(call.parameters).encode() for call in double.calls.every if call.service != "s3"}
-    status = whole.service.status(run.id)
-    places |= {f"machine {one.id}": repr(one).encode() for one in status.machines}
-    places["status"] = repr(status).encode()
-    assert len(places) > 20
-    found = [(where, form) for where, data in places.items() for form in forms(value) if form in data]
-    assert found == []
+    for call in double.calls.every:
+        if call.service != "s3":
+            places[f"call {call}"] = json.dumps(call.parameters, default=repr).encode()
+        if call.action == "CreateLaunchTemplate":
+            places[f"user-data {call}"] = base64.b64decode(call.parameters["LaunchTemplateData"]["UserData"])
+    for run in runs:
+        status = whole.service.status(run.id)
+        places[f"status {run.id}"] = json.dumps(dataclasses.asdict(status), default=str).encode()
+    return places
+
+
+def found(places: Mapping[str, bytes], value: str) -> list[str]:
+    return [where for where, data in places.items() if any(form in data for form in forms(value))]
+
+
+def start(whole: Rig, folder: Path, server: str) -> tuple[Run, Run]:
+    """The two runs."""
+    tell = f"{sys.executable} {folder}/tell.py"
+    secrets = [
+        {"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/team/token"},
+        {"type": "environment_variable", "location": "WILD", "name": "secretsmanager:wild#value"},
+        {"attachment_type": "file", "location": ".ssh/key", "name": "secretsmanager:key"},
+    ]
+    job = whole.start(tell, secrets=secrets, start_script=f"{tell} || true")
+    return job, whole.start("true", secrets=secrets, git_repositories=[{"url": f"{server}/repository"}])
+
+
+SCENARIO: dict[str, Any] = {
+    "parameters": {"/team/token": TOKEN},
+    "secrets": {"wild": json.dumps({"value": WILD}), "key": KEY},
+}
+
+
+@pytest.fixture(scope="module")
+def tale(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """The folder of tell.py, and all that it prints."""
+    folder = tmp_path_factory.mktemp("tale")
+    (folder / "tell.py").write_text(TELL)
+    (folder / ".ssh").mkdir()
+    (folder / ".ssh/key").write_text(KEY)
+    environment = {**os.environ, "HOME": str(folder), "TOKEN": TOKEN, "WILD": WILD}
+    done = subprocess.run(
+        [sys.executable, folder / "tell.py"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert done.returncode == 5
+    return folder, done.stdout + f"so it is {TOKEN}\n".encode()
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, tale: tuple[Path, bytes]) -> Told:
+    """Both runs done, by a daemon that was watched the while."""
+    folder, (where, text) = tmp_path_factory.mktemp("secrets"), tale
+    with pytest.MonkeyPatch.context() as patch, echo(text) as server, rig(folder / "rig", patch, **SCENARIO) as whole:
+        environment = {"PROVISION_SETTINGS": str(settings_file(whole))}
+        places: dict[str, bytes] = {}
+        with Command(folder / "daemon", "daemon", environment=environment) as daemon, Watch() as watch:
+            daemon.until(whole.service.served)
+            runs = start(whole, where, server)
+            while not all(whole.service.run(run.id).done_at for run in runs):
+                # What is deleted at the end is seen before; it may change while it is read.
+                with contextlib.suppress(RuntimeError):
+                    places |= {f"before {name}": data for name, data in everything(whole).items()}
+                threading.Event().wait(0.1)
+            daemon.signal(signal.SIGTERM)
+            daemon.ended()
+            places |= {"daemon out": daemon.out, "daemon log": daemon.err.encode()}
+        places |= {f"process {number}": line for number, line in enumerate(watch.lines)} | everything(whole, *runs)
+        job, refused = (whole.service.run(run.id) for run in runs)
+        return Told(job, refused, whole.log(job, "setup"), whole.log(job), whole.log(refused, "system"), places)
+
+
+def test_the_job_had_them(told: Told) -> None:
+    """All three streams were told to their end, and what was told is hidden."""
+    verdict = told.job.verdict
+    assert verdict is not None
+    assert (verdict.outcome, verdict.exit_code) == (Outcome.FAILED, 5), verdict
+    for stream in (told.setup, told.output):
+        assert stream.endswith(b"told\n")
+        assert b"Bearer *** and more\n" in stream
+    verdict = told.refused.verdict
+    assert verdict is not None
+    assert (verdict.outcome, verdict.step) == (Outcome.REFUSED, Step.CLONE), verdict
+    assert b"Bearer *** and more\n" in told.system
+
+
+@pytest.mark.parametrize("value", VALUES, ids=["token", "wild", "key"])
+def test_nobody_else_has_them(told: Told, value: str) -> None:
+    """Not the bucket, the store, any request (tags are in them), user-data, console, process arguments or our log."""
+    kinds = {name.split()[0] for name in told.places}
+    assert kinds == {"s3", "file", "call", "user-data", "status", "before", "daemon", "process"}
+    # The job's own command line is among those that were seen.
+    assert any(b"tell.py" in line for line in told.places.values())
+    assert any("/work" in name for name in told.places)
+    assert found(told.places, value) == []
+
+
+@pytest.mark.parametrize("value", VALUES, ids=["token", "wild", "key"])
+def test_each_of_its_words_would_be_noticed(tale: tuple[Path, bytes], value: str) -> None:
+    """What the job prints is what is looked for: each form of the value is there as it is."""
+    _, text = tale
+    assert [form for form in writings(value) if form not in text] == []
+
+
+def test_without_the_mask_they_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tale: tuple[Path, bytes]
+) -> None:
+    """The search is not blind: an agent that masks nothing gives them to bucket, store and status."""
+    where, text = tale
+    build = archive.build
+
+    def unmasked() -> bytes:
+        made = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(build())) as old, zipfile.ZipFile(made, "w") as new:
+            for name in old.namelist():
+                more = b"\n\nMask.add = lambda *_: None\n" if name.endswith("agent/mask.py") else b""
+                new.writestr(name, old.read(name) + more)
+        return made.getvalue()
+
+    monkeypatch.setattr(archive, "build", unmasked)
+    with echo(text) as server, rig(tmp_path / "rig", monkeypatch, **SCENARIO) as whole:
+        runs = whole.done(*start(whole, where, server))
+        places = everything(whole, *runs)
+        for value in VALUES:
+            streams = {name.split("/")[-2] for name in found(places, value) if "/log/" in name}
+            assert streams == {"system", "setup", "output"}
+        # In the reason, which ends with what git said last.
+        assert {name.split()[0] for name in found(places, TOKEN)} >= {"file", "status"}

@@ -1,6 +1,7 @@
 """rehearse: the whole system against the EC2 double, on this computer and for nothing."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shlex
@@ -22,6 +23,9 @@ from provisioner.ports.control import Control
 #: What asks this process to end.
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+#: A bucket beside the scenario's own: its jobs may use it, and what they leave there is shown at the end.
+CHECKPOINTS = "rehearsal-checkpoints"
+
 SETTINGS = """\
 # Made by `provision rehearse`: the double is this installation's cloud.
 installation = "rehearsal"
@@ -30,6 +34,7 @@ bucket = "{bucket}"
 subnets = {subnets}
 store = {store}
 owner = "rehearsal"
+checkpoint_url = "s3://{checkpoints}/"
 
 [rehearsal]
 endpoint = "{url}"
@@ -101,6 +106,7 @@ def _cloud(scenario: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         told = scenarios.load(Path(scenario)) if scenario else scenarios.Scenario()
+        told = dataclasses.replace(told, buckets={CHECKPOINTS: {}, **told.buckets})
         host = LightHost(folder / "machines", docker=docker, gpus=lambda name: double.gpus(name))
         with Double(told, host) as double:
             text = SETTINGS.format(
@@ -109,6 +115,7 @@ def _cloud(scenario: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
                 # A JSON string or list of strings is TOML as well.
                 subnets=json.dumps(list(double.account.subnets)),
                 store=json.dumps(str(folder / "store.db")),
+                checkpoints=CHECKPOINTS,
                 url=double.url,
                 engine="container" if docker else "process",
             )

@@ -1,0 +1,33 @@
+"""What the processes of this computer show of themselves to everybody."""
+
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class Watch:
+    """Gathers the command lines of all processes, again and again, while it lasts."""
+
+    def __init__(self) -> None:
+        self.lines: set[bytes] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.01):
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    self.lines.add((process / "cmdline").read_bytes())
+                except OSError:
+                    pass  # It has ended meanwhile.
