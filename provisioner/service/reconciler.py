@@ -46,6 +46,8 @@ class Pulse:
     busy: bool = False
     #: The earliest time at which a waiting run is to be looked at again.
     next_try_at: float | None = None
+    #: Runs were stored while it was under way, too late to be launched by it.
+    outrun: bool = False
     #: Machines of the installation whose launch this store never made.
     foreign: tuple[Machine, ...] = ()
     errors: list[Exception] = field(default_factory=list)
@@ -67,17 +69,17 @@ class Reconciler:
     def once(self, lease: Lease) -> Pulse:
         """One pass. Raises LeaseLost; every other error is in the pulse."""
         pulse, epoch = Pulse(), lease.epoch
-        self._launch(pulse, epoch)
+        planned = self._live()
+        self._launch(pulse, epoch, planned)
         unheard = self._observe(pulse, epoch)
         if self._advance(pulse, epoch, unheard):
             # A result that was just read is acted upon at once: an idle machine costs money.
             self._advance(pulse, epoch, unheard)
         self._act(pulse, epoch)
-        self._sum_up(pulse)
+        self._sum_up(pulse, planned)
         return pulse
 
-    def _launch(self, pulse: Pulse, epoch: int) -> None:
-        live = self._live()
+    def _launch(self, pulse: Pulse, epoch: int, live: Live) -> None:
         fresh = self._try(pulse, lambda: self._launches.plan(live, epoch)) or []
         old = {launch.id for launch in live.launches}
 
@@ -216,11 +218,12 @@ class Reconciler:
 
         self._do(pulse, epoch, finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])
 
-    def _sum_up(self, pulse: Pulse) -> None:
-        live = self._live()
+    def _sum_up(self, pulse: Pulse, planned: Live) -> None:
+        live, known = self._live(), {run.id for run in planned.runs}
         pulse.busy = bool(live.machines or live.launches) or any(run.state is not State.QUEUED for run in live.runs)
-        tries = [run.next_try_at for run in live.runs if run.state is State.QUEUED]
-        pulse.next_try_at = min(tries, default=None)
+        queued = [run for run in live.runs if run.state is State.QUEUED]
+        pulse.next_try_at = min((run.next_try_at for run in queued), default=None)
+        pulse.outrun = any(run.id not in known for run in queued)
 
     # What all of them use
 
