@@ -16,8 +16,8 @@ class Archive:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
 
-    def keep(self, held: Held, epoch: int) -> None:
-        """Copy the node's log and result, and mark the node as archived."""
+    def keep(self, held: Held) -> Sequence[Record]:
+        """Copy the node's log and result: the node, archived, and what its run's story must say of that."""
         node = held.node
         manifest = self.copy(node.box, node.run, node.attempt, node.rank, node.result, node.report)
         if held.machine.console:
@@ -29,8 +29,7 @@ class Archive:
             for stream, part in manifest.streams.items()
             if part.missing_from is not None
         ]
-        records: list[Record] = [kept, *events]
-        self._installation.store.save(records, epoch=epoch)
+        return [kept, *events]
 
     def copy(
         self, box: str, run: str, attempt: int, rank: int, result: Result | None, report: Report | None

@@ -1,8 +1,10 @@
 """What every use case works with: the ports of one installation, and its policy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from provisioner.core.record import Event
+from provisioner.core.record import Event, Record
 from provisioner.core.terms import Terms
 from provisioner.core.work import Engine
 from provisioner.ports.bucket import Bucket
@@ -11,6 +13,8 @@ from provisioner.ports.cloud import Cloud
 from provisioner.ports.ids import Ids
 from provisioner.ports.pool import Pool
 from provisioner.ports.store import Store
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ class Installation:
     pool: Pool
     ids: Ids
     policy: Policy
+
+    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
+        """All of them or none, as the store has it."""
+        return self.store.save(records, epoch=epoch)
 
     def event(self, run: str, text: str, **detail: str) -> Event:
         """A line for the run's story, told now."""

@@ -44,7 +44,7 @@ class Launches:
                 else:
                     by_profile.setdefault(self._sites.profile_of(run.owner), []).append((run, recipe))
         if unreadable:
-            self._installation.store.save(unreadable, epoch=epoch)
+            self._installation.save(unreadable, epoch=epoch)
         room = self._room(live)
         launches: list[Launch] = []
         for profile, waiting in by_profile.items():
@@ -71,14 +71,14 @@ class Launches:
             # As after a launch: what can never be had ends the runs, all else lets them wait with the cause.
             refusals = (Refusal(error),)
             runs = [unfilled(run, refusals, len(recipe.spec.markets), now) for run, recipe in waiting]
-            installation.store.save(runs, epoch=epoch)
+            installation.save(runs, epoch=epoch)
             return []
         droughts = {each.id: each for each in live.droughts}
         health = {each.id: each for each in live.templates}
         plan = plan_launches(waiting, site, droughts, health, room, now, self._tokens())
         refused = [refuse(run, reason, now) for run, reason in plan.refused]
         records: list[Record] = [*plan.launches, *plan.runs, *refused, *plan.templates]
-        stored = installation.store.save(records, epoch=epoch)
+        stored = installation.save(records, epoch=epoch)
         return [each for each in stored if isinstance(each, Launch)]
 
     def _tokens(self) -> Iterator[str]:
@@ -112,7 +112,7 @@ class Launches:
             return []
         found = installation.cloud.machines_of(launch.id)
         if not found and launch.listed_at is None:
-            installation.store.save([replace(launch, listed_at=now)], epoch=epoch)
+            installation.save([replace(launch, listed_at=now)], epoch=epoch)
             return []
         machines = tuple(LaunchedMachine(machine.id, machine.offer) for machine in found)
         return self._close(launch, LaunchAnswer(machines), epoch)
@@ -140,7 +140,7 @@ class Launches:
         records += self._droughts(launch, answer)
         text = f"{len(answer.machines)} of {launch.request.count} machines"
         records.append(replace(launch, closed_at=now, result=text))
-        stored = installation.store.save(records, epoch=epoch)
+        stored = installation.save(records, epoch=epoch)
         return [each for each in stored if isinstance(each, Node)]
 
     def _bound(self, launch: Launch, run: Run, machine: LaunchedMachine, epoch: int) -> list[Record]:

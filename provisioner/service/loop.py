@@ -20,6 +20,10 @@ class Intervals:
     idle: float = 60.0
     #: Whether another process has stored a run or a wish is looked at this often; no call is made for it.
     glance: float = 0.025
+    #: Runs that come faster than passes are a burst: it is over when nothing was stored for `quiet`, and
+    #: waited for no longer than `burst`, so that it takes few launches and nobody waits long.
+    quiet: float = 0.1
+    burst: float = 2.0
     #: A holder that hangs loses its lease after this; one that died loses it at once.
     lease: float = 120.0
 
@@ -88,7 +92,10 @@ class Loop:
                     told(pulse)
                 if until():
                     return
-                self._rest(self._pause(pulse), until)
+                if pulse and pulse.outrun:
+                    self._gather(until)
+                else:
+                    self._rest(self._pause(pulse), until)
         finally:
             self.release()
 
@@ -105,7 +112,17 @@ class Loop:
         while 0 < (left := end - clock.now()) <= seconds and store.changes() == seen and not until():
             clock.wait(min(left, self._intervals.glance))
 
+    def _gather(self, until: Callable[[], bool]) -> None:
+        """Wait for the end of a burst of runs."""
+        clock, store = self._installation.clock, self._installation.store
+        end, seen = clock.now() + self._intervals.burst, -1
+        while clock.now() < end and store.changes() != seen and not until():
+            seen = store.changes()
+            clock.wait(self._intervals.quiet)
+
     def _pause(self, pulse: Pulse | None) -> float:
+        if pulse and pulse.outrun:
+            return self._intervals.quiet
         if pulse is None or pulse.busy:
             return self._intervals.busy
         if pulse.next_try_at is None:

@@ -1,7 +1,7 @@
 """The machines' mailboxes: reports in, results in, work orders and orders out."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from provisioner.core.advance import orders
@@ -37,7 +37,7 @@ STORY = {
 
 
 class Mailboxes:
-    """Reads and writes the bucket; what it learns is saved before the message is deleted."""
+    """Reads and writes the bucket; what it learns is given back to be saved, or saved before a message is deleted."""
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
@@ -71,7 +71,7 @@ class Mailboxes:
                     records.append(replace(failing, failures=0, reason="", probe_at=0.0))
         # A message of a machine that no live run knows is kept: its store may be elsewhere.
         if records:
-            installation.store.save(records, epoch=epoch)
+            installation.save(records, epoch=epoch)
         answered = {
             key for (_, key), message in zip(known, messages, strict=True) if not isinstance(message, Exception)
         }
@@ -90,24 +90,21 @@ class Mailboxes:
             news.append(self._installation.event(node.run, "notice: the spot machine will be taken away"))
         return news
 
-    def seek(self, held: Held, epoch: int) -> None:
-        """Ask the mailbox for the result; what is found, or that nothing was, is recorded."""
+    def seek(self, held: Held) -> Sequence[Record]:
+        """Ask the mailbox for the result: the node with what is found, or with the knowledge that nothing was."""
         installation, node = self._installation, held.node
         data = installation.bucket.get(result_key(node.box))
         result = _result(data, node) if data is not None else None
         if result:
-            installation.store.save([replace(node, result=result)], epoch=epoch)
-        else:
-            started = node.started or installation.bucket.get(started_key(node.box)) is not None
-            sought = replace(node, result_sought_at=installation.clock.now(), started=started)
-            installation.store.save([sought], epoch=epoch)
+            return [replace(node, result=result)]
+        started = node.started or installation.bucket.get(started_key(node.box)) is not None
+        return [replace(node, result_sought_at=installation.clock.now(), started=started)]
 
     # Out
 
-    def put_work(self, run: Run, node: Node, gpus: int, epoch: int) -> None:
+    def put_work(self, run: Run, recipe: Recipe, node: Node, gpus: int) -> Sequence[Record]:
         """Put the node's work order, once: the node is bound, so a second one could only be the same."""
         installation = self._installation
-        recipe = Recipe.load(run.recipe)
         policy = installation.policy
         order = encode(
             work_order(
@@ -123,18 +120,17 @@ class Mailboxes:
         key, now = work_key(node.box), installation.clock.now()
         if not installation.bucket.put(key, order, if_absent=True) and installation.bucket.get(key) != order:
             verdict = Verdict(Outcome.LOST, "its mailbox holds another work order", now)
-            installation.store.save([replace(node, verdict=verdict)], epoch=epoch)
-            return
-        installation.store.save([replace(node, work_put_at=now)], epoch=epoch)
+            return [replace(node, verdict=verdict)]
+        return [replace(node, work_put_at=now)]
 
-    def put_orders(self, run: Run, node: Node, epoch: int) -> None:
+    def put_orders(self, run: Run, node: Node) -> Sequence[Record]:
         """Tell the machine what the run is to do, if that is news."""
         text = encode(orders(run))
         self._installation.bucket.put(orders_key(node.box), text)
         told = replace(node, orders=digest(run))
         if run.stop and node.stop_put_at is None:
             told = replace(told, stop_put_at=self._installation.clock.now())
-        self._installation.store.save([told], epoch=epoch)
+        return [told]
 
 
 def digest(run: Run) -> str:
@@ -166,7 +162,7 @@ def _unreadable(node: Node, why: str) -> Result:
     return Result(node.run, node.attempt, node.rank, "", Outcome.LOST, Step.LOGS, None, reason, node.bound_at)
 
 
-def failed_boot(health: Mapping[str, TemplateHealth], node: Node, reason: str) -> Sequence[TemplateHealth]:
+def failed_boot(known: TemplateHealth | None, node: Node, reason: str) -> TemplateHealth:
     """The template's count, one higher, for a node whose machine never reported."""
-    known = health.get(node.template) or TemplateHealth(node.template)
-    return [replace(known, failures=known.failures + 1, reason=reason)]
+    known = known or TemplateHealth(node.template)
+    return replace(known, failures=known.failures + 1, reason=reason)

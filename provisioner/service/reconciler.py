@@ -5,8 +5,9 @@ from what is stored: a new trigger waits for no listing.
 """
 
 import functools
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ from provisioner.core.errors import CloudError, LeaseLost, Retryable, Transient
 from provisioner.core.launch import Machine
 from provisioner.core.order import recipe_of
 from provisioner.core.recipe import Recipe
-from provisioner.core.record import Held, Launch, Node, Record, Run
+from provisioner.core.record import Held, Launch, Node, Record, Run, TemplateHealth
 from provisioner.core.run import TRANSITIONS, State
 from provisioner.core.work import Outcome
 from provisioner.ports.store import Lease, Live
@@ -28,9 +29,13 @@ from provisioner.service.mailboxes import Mailboxes, digest, failed_boot
 from provisioner.service.site import Sites
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 #: Characters of a machine's console worth keeping in the store: its last screens.
 CONSOLE_TAIL = 4000
+#: So many runs' news are saved in one transaction, which waits for the disk once. What a crash takes with
+#: it is done again, and whoever else writes to the store waits for no more.
+GROUP = 100
 
 
 @dataclass
@@ -41,6 +46,8 @@ class Pulse:
     busy: bool = False
     #: The earliest time at which a waiting run is to be looked at again.
     next_try_at: float | None = None
+    #: Runs were stored while it was under way, too late to be launched by it.
+    outrun: bool = False
     #: Machines of the installation whose launch this store never made.
     foreign: tuple[Machine, ...] = ()
     errors: list[Exception] = field(default_factory=list)
@@ -62,17 +69,17 @@ class Reconciler:
     def once(self, lease: Lease) -> Pulse:
         """One pass. Raises LeaseLost; every other error is in the pulse."""
         pulse, epoch = Pulse(), lease.epoch
-        self._launch(pulse, epoch)
+        planned = self._live()
+        self._launch(pulse, epoch, planned)
         unheard = self._observe(pulse, epoch)
         if self._advance(pulse, epoch, unheard):
             # A result that was just read is acted upon at once: an idle machine costs money.
             self._advance(pulse, epoch, unheard)
         self._act(pulse, epoch)
-        self._sum_up(pulse)
+        self._sum_up(pulse, planned)
         return pulse
 
-    def _launch(self, pulse: Pulse, epoch: int) -> None:
-        live = self._live()
+    def _launch(self, pulse: Pulse, epoch: int, live: Live) -> None:
         fresh = self._try(pulse, lambda: self._launches.plan(live, epoch)) or []
         old = {launch.id for launch in live.launches}
 
@@ -89,15 +96,15 @@ class Reconciler:
         waiting = [node for node in live.nodes if node.work_put_at is None and node.verdict is None]
         machines = {machine.id: machine for machine in live.machines}
 
-        def put(node: Node) -> None:
+        def put(node: Node) -> Sequence[Record]:
             run = runs[node.run]
             if run.stop or node.instance_id not in machines:
-                return
-            kind = machines[node.instance_id].offer.instance_type
-            types = self._sites.catalog(Recipe.load(run.recipe).spec.instance_types).types
-            self._mailboxes.put_work(run, node, types[kind].gpus, epoch)
+                return ()
+            kind, recipe = machines[node.instance_id].offer.instance_type, Recipe.load(run.recipe)
+            types = self._sites.catalog(recipe.spec.instance_types).types
+            return self._mailboxes.put_work(run, recipe, node, types[kind].gpus)
 
-        self._each(pulse, put, waiting)
+        self._do(pulse, epoch, put, waiting)
 
     def _observe(self, pulse: Pulse, epoch: int) -> set[str]:
         """Look and listen; the runs that could not be heard, of whose silence nothing may be presumed."""
@@ -127,24 +134,24 @@ class Reconciler:
     def _advance(self, pulse: Pulse, epoch: int, unheard: set[str]) -> bool:
         """Move every run as far as the records allow; whether a result was sought and so news may be."""
         live, now = self._live(), self._installation.clock.now()
-        held = self._hold(live)
+        held, health = self._hold(live), {known.id: known for known in live.templates}
         seeking: list[Held] = []
 
-        def move(run: Run) -> None:
+        def move(run: Run) -> Sequence[Record]:
             moved = moves.advance(run, held[run.id], recipe_of(run), now, self._deaf_at)
-            records = self._changes(run, moved, held[run.id], live, now)
-            if records:
-                self._save(records, epoch)
             if moved.seek_result:
                 seeking.extend(each for each in held[run.id] if each.node.attempt == run.attempt)
+            return self._changes(run, moved, held[run.id], health, now)
 
-        for run in live.runs:
-            if run.id not in unheard:
-                self._try(pulse, functools.partial(move, run))
-        self._each(pulse, lambda each: self._mailboxes.seek(each, epoch), seeking)
+        moving = (functools.partial(move, run) for run in live.runs if run.id not in unheard)
+        self._save(pulse, epoch, [self._try(pulse, each) or () for each in moving])
+        self._do(pulse, epoch, self._mailboxes.seek, seeking)
         return bool(seeking)
 
-    def _changes(self, run: Run, moved: moves.Advance, held: Iterable[Held], live: Live, now: float) -> list[Record]:
+    def _changes(
+        self, run: Run, moved: moves.Advance, held: Iterable[Held], health: dict[str, TemplateHealth], now: float
+    ) -> list[Record]:
+        """What a move changes; `health` is kept as it will be once all moves so far are saved."""
         records: list[Record] = []
         if moved.run != run:
             records.append(moved.run)
@@ -155,8 +162,9 @@ class Reconciler:
             if node is not each.node:
                 records.append(node)
                 if node.verdict and node.verdict.outcome is Outcome.LOST and node.report is None and not node.result:
-                    health = {known.id: known for known in live.templates}
-                    records += failed_boot(health, node, node.verdict.reason)
+                    failing = failed_boot(health.get(node.template), node, node.verdict.reason)
+                    records.append(failing)
+                    health[failing.id] = replace(failing, version=failing.version + 1)
             why = moves.wanted_end(moved.run, replace(each, node=node), now)
             if why and each.machine.end_wanted_at is None:
                 records.append(replace(each.machine, end_wanted_at=now, end_wanted_for=why))
@@ -170,9 +178,9 @@ class Reconciler:
         nodes = [each for several in held.values() for each in several]
         working = [each for each in nodes if each.node.verdict is None and each.node.work_put_at is not None]
         news = [each.node for each in working if digest(runs[each.node.run]) != each.node.orders]
-        self._each(pulse, lambda node: self._mailboxes.put_orders(runs[node.run], node, epoch), news)
+        self._do(pulse, epoch, lambda node: self._mailboxes.put_orders(runs[node.run], node), news)
         mute = [each for each in nodes if each.node.verdict and not each.node.result and not each.machine.console]
-        self._each(pulse, lambda each: self._keep_console(each, epoch), mute)
+        self._do(pulse, epoch, self._keep_console, mute)
         over = [
             each
             for each in nodes
@@ -181,10 +189,10 @@ class Reconciler:
             # Without a result the last bytes may come until the end, and the console is kept with them.
             and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
         ]
-        self._each(pulse, lambda each: self._archive.keep(each, epoch), over)
+        self._do(pulse, epoch, self._archive.keep, over)
         self._finish(pulse, epoch)
 
-    def _keep_console(self, held: Held, epoch: int) -> None:
+    def _keep_console(self, held: Held) -> Sequence[Record]:
         try:
             text = self._installation.cloud.console(held.machine.id)[-CONSOLE_TAIL:]
         except Retryable:
@@ -192,35 +200,51 @@ class Reconciler:
         except CloudError as error:
             text = f"(the console cannot be had: {error})"
         if not text and held.machine.ended_at is None:
-            return
+            return ()
         machine = replace(held.machine, console=text or "(the cloud has no console output)")
         last = machine.console.strip().rsplit("\n", 1)[-1]
         event = self._installation.event(held.node.run, f"the machine left no result; its console ends: {last[:200]}")
-        self._save([machine, event], epoch)
+        return [machine, event]
 
     def _finish(self, pulse: Pulse, epoch: int) -> None:
         live = self._live()
         held = self._hold(live)
 
-        def finish(run: Run) -> None:
+        def finish(run: Run) -> Sequence[Record]:
             # The receipt is that of the finished run; mailboxes go last, and DONE is what ends it all.
             done = moves.finish(run, self._installation.clock.now())
             self._archive.finish(done, held[run.id])
-            event = self._installation.event(run.id, _story(run, done))
-            self._save([done, event], epoch)
+            return [done, self._installation.event(run.id, _story(run, done))]
 
-        self._each(pulse, finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])
+        self._do(pulse, epoch, finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])
 
-    def _sum_up(self, pulse: Pulse) -> None:
-        live = self._live()
+    def _sum_up(self, pulse: Pulse, planned: Live) -> None:
+        live, known = self._live(), {run.id for run in planned.runs}
         pulse.busy = bool(live.machines or live.launches) or any(run.state is not State.QUEUED for run in live.runs)
-        tries = [run.next_try_at for run in live.runs if run.state is State.QUEUED]
-        pulse.next_try_at = min(tries, default=None)
+        queued = [run for run in live.runs if run.state is State.QUEUED]
+        pulse.next_try_at = min((run.next_try_at for run in queued), default=None)
+        pulse.outrun = any(run.id not in known for run in queued)
 
     # What all of them use
 
-    def _save(self, records: Sequence[Record], epoch: int) -> None:
-        self._installation.store.save(records, epoch=epoch)
+    def _do(self, pulse: Pulse, epoch: int, deed: Callable[[T], Sequence[Record]], items: Iterable[T]) -> None:
+        """The deed for each item; what each gives is saved, a group at a time."""
+        for group in _groups(items):
+            self._save(pulse, epoch, self._each(pulse, deed, group))
+
+    def _save(self, pulse: Pulse, epoch: int, news: Iterable[Sequence[Record]]) -> None:
+        """Each item's news whole or not at all, a group in one transaction; what cannot be saved stops no other."""
+
+        def save(records: Sequence[Record]) -> None:
+            self._installation.save(records, epoch=epoch)
+
+        for group in _groups(filter(None, news)):
+            try:
+                save(list(itertools.chain.from_iterable(group)))
+            except LeaseLost:
+                raise
+            except Exception:  # noqa: BLE001 - whose fault it is, and what it is, is told by saving each by itself
+                self._each(pulse, save, group)
 
     def _live(self) -> Live:
         return self._installation.store.live()
@@ -245,7 +269,7 @@ class Reconciler:
             pulse.errors.append(error)
             return None
 
-    def _each(self, pulse: Pulse, deed: Callable[[T], object], items: Iterable[T]) -> list[object]:
+    def _each(self, pulse: Pulse, deed: Callable[[T], R], items: Iterable[T]) -> list[R]:
         results = self._installation.pool.map(deed, items)
         for result in results:
             if isinstance(result, LeaseLost):
@@ -253,6 +277,12 @@ class Reconciler:
             if isinstance(result, Exception):
                 pulse.errors.append(result)
         return [result for result in results if not isinstance(result, Exception)]
+
+
+def _groups(items: Iterable[T]) -> Iterator[list[T]]:
+    waiting = iter(items)
+    while group := list(itertools.islice(waiting, GROUP)):
+        yield group
 
 
 def _story(old: Run, new: Run) -> str:

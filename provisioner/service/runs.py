@@ -63,7 +63,7 @@ class Runs:
         if running:
             ids = " ".join(run.id[:12] for run in running[:5])
             raise Conflict(f"{name} has {len(running)} runs that are not done: `provision stop {ids}` first")
-        return self._installation.store.save([replace(job, deleted_at=self._installation.clock.now())])[0]
+        return self._installation.save([replace(job, deleted_at=self._installation.clock.now())])[0]
 
     def start(self, name: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
         job = self.job(name)
@@ -88,7 +88,7 @@ class Runs:
         if run.inputs != inputs:
             raise Conflict(f"the key {idempotency_key!r} was used for run {run.id[:12]} with other inputs")
         if run.id == fresh.id:
-            self._installation.store.save([self._installation.event(run.id, "queued: triggered")])
+            self._installation.save([self._installation.event(run.id, "queued: triggered")])
             self._installation.clock.wake()
         return run
 

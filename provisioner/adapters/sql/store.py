@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, bindparam, event, text
 from sqlmodel import col, select
 
 from provisioner.adapters.sql import tables
@@ -310,21 +310,26 @@ def _prove(connection: Connection, epoch: int) -> None:
 
 def _put(connection: Connection, item: R) -> R:
     stored = dataclasses.replace(item, version=item.version + 1)
-    row = tables.row(item, encode(stored).decode())
-    table = sqlalchemy.inspect(type(row)).local_table
-    values = row.model_dump()
+    kind, row = tables.row(item, encode(stored).decode())
+    insert, update = _statements(kind)
     if item.version == 0:
         try:
-            connection.execute(table.insert().values(values))
+            connection.execute(insert, row)
         except sqlalchemy.exc.IntegrityError as error:
             raise Conflict(f"{type(item).__name__} {item.id} is there already") from error
         return stored
-    done = connection.execute(
-        table.update().where(table.c.id == item.id, table.c.version == item.version).values(values)
-    )
+    done = connection.execute(update, {**row, "known_id": item.id, "known_version": item.version})
     if done.rowcount != 1:
         raise Conflict(f"{type(item).__name__} {item.id} was changed by another process")
     return stored
+
+
+@functools.cache
+def _statements(kind: type[tables.Document]) -> tuple[sqlalchemy.Insert, sqlalchemy.Update]:
+    """What a row of that kind is written with: built once, since that takes longer than to execute it."""
+    table = sqlalchemy.inspect(kind).local_table
+    known = table.c.id == bindparam("known_id"), table.c.version == bindparam("known_version")
+    return table.insert(), table.update().where(*known)
 
 
 def _all(connection: Connection, kind: type[R], query: Any) -> tuple[R, ...]:

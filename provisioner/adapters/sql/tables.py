@@ -10,13 +10,13 @@ from provisioner.core import record
 HEAD = "0001"
 
 
-class _Document(SQLModel):
+class Document(SQLModel):
     id: str = Field(primary_key=True)
     version: int
     body: str
 
 
-class JobRow(_Document, table=True):
+class JobRow(Document, table=True):
     __tablename__: ClassVar[str] = "job"
     owner: str
     name: str
@@ -24,7 +24,7 @@ class JobRow(_Document, table=True):
     __table_args__ = (Index("job_name", "owner", "name", unique=True),)
 
 
-class RunRow(_Document, table=True):
+class RunRow(Document, table=True):
     __tablename__: ClassVar[str] = "run"
     job_id: str = Field(index=True)
     job_name: str = Field(index=True)
@@ -33,32 +33,32 @@ class RunRow(_Document, table=True):
     done: bool = Field(index=True)
 
 
-class NodeRow(_Document, table=True):
+class NodeRow(Document, table=True):
     __tablename__: ClassVar[str] = "node"
     run: str = Field(index=True)
     attempt: int
     rank: int
 
 
-class MachineRow(_Document, table=True):
+class MachineRow(Document, table=True):
     __tablename__: ClassVar[str] = "machine"
     ended: bool = Field(index=True)
 
 
-class LaunchRow(_Document, table=True):
+class LaunchRow(Document, table=True):
     __tablename__: ClassVar[str] = "launch"
     closed: bool = Field(index=True)
 
 
-class DroughtRow(_Document, table=True):
+class DroughtRow(Document, table=True):
     __tablename__: ClassVar[str] = "drought"
 
 
-class TemplateHealthRow(_Document, table=True):
+class TemplateHealthRow(Document, table=True):
     __tablename__: ClassVar[str] = "template_health"
 
 
-class EventRow(_Document, table=True):
+class EventRow(Document, table=True):
     __tablename__: ClassVar[str] = "event"
     run: str = Field(index=True)
     at: float
@@ -84,33 +84,32 @@ class NoteRow(SQLModel, table=True):
     stored_at: float
 
 
-def row(item: record.Record, body: str) -> _Document:
-    """The record as a row, its version raised by one."""
+def row(item: record.Record, body: str) -> tuple[type[Document], dict[str, Any]]:
+    """The table of the record, and its row there, the version raised by one."""
     shared: dict[str, Any] = {"id": item.id, "version": item.version + 1, "body": body}
     match item:
         case record.Job():
             deleted = item.deleted_at is not None
             # A deleted job gives its name free and stays for its runs.
             name = f"{item.name} (deleted {item.id})" if deleted else item.name
-            return JobRow(**shared, owner=item.owner, name=name, deleted=deleted)
+            return JobRow, shared | {"owner": item.owner, "name": name, "deleted": deleted}
         case record.Run():
-            return RunRow(
-                **shared,
-                job_id=item.job_id,
-                job_name=item.job_name,
-                key=item.idempotency_key,
-                created_at=item.created_at,
-                done=item.done_at is not None,
-            )
+            return RunRow, shared | {
+                "job_id": item.job_id,
+                "job_name": item.job_name,
+                "key": item.idempotency_key,
+                "created_at": item.created_at,
+                "done": item.done_at is not None,
+            }
         case record.Node():
-            return NodeRow(**shared, run=item.run, attempt=item.attempt, rank=item.rank)
+            return NodeRow, shared | {"run": item.run, "attempt": item.attempt, "rank": item.rank}
         case record.KnownMachine():
-            return MachineRow(**shared, ended=item.ended_at is not None)
+            return MachineRow, shared | {"ended": item.ended_at is not None}
         case record.Launch():
-            return LaunchRow(**shared, closed=item.closed_at is not None)
+            return LaunchRow, shared | {"closed": item.closed_at is not None}
         case record.Drought():
-            return DroughtRow(**shared)
+            return DroughtRow, shared
         case record.TemplateHealth():
-            return TemplateHealthRow(**shared)
+            return TemplateHealthRow, shared
         case record.Event():
-            return EventRow(**shared, run=item.run, at=item.at)
+            return EventRow, shared | {"run": item.run, "at": item.at}

@@ -1,0 +1,43 @@
+"""Runs that come faster than passes."""
+
+from provisioner.core.run import State
+from tests.service.trouble import Call, Fate
+from tests.service.world import World
+
+
+def bursting(runs: int) -> tuple[World, list[float]]:
+    """A world in which a run is triggered every 0.05 s, and a launch takes 0.3 s; when launches were made."""
+
+    def slow(call: Call) -> Fate:
+        if (call.port, call.method) == ("cloud", "launch"):
+            launched_at.append(call.at - world.began)
+            world.advance(0.3)
+        return Fate.NONE
+
+    launched_at: list[float] = []
+    world = World(fates=slow, busy=10.0)
+    world.start()
+    for number in range(1, runs):
+        world.plan(number * 0.05, world.start)
+    return world, launched_at
+
+
+def test_a_burst_of_runs_is_two_launches_and_waits_for_no_interval() -> None:
+    """The first run is launched at once, the others together as soon as the burst is over."""
+    world, launched_at = bursting(30)
+    _, service = world.incarnate()
+    service.drive(lambda: world.now() > world.began + 5)
+    first, second = launched_at
+    assert first == 0.0
+    assert 1.45 <= second < 2.0
+    assert {run.state for run in world.store.runs(limit=100)} == {State.BOOTING}
+
+
+def test_a_burst_without_an_end_is_launched_all_the_same() -> None:
+    """Nobody waits for its end longer than a few seconds."""
+    world, launched_at = bursting(400)
+    _, service = world.incarnate()
+    service.drive(lambda: world.now() > world.began + 15)
+    waiting = [run for run in world.store.runs(limit=500) if run.state is State.QUEUED]
+    assert all(world.now() - run.created_at < 3.0 for run in waiting)
+    assert 3 < len(launched_at) < 10

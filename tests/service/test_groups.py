@@ -1,0 +1,74 @@
+"""What many runs have to save at once: few transactions, and nobody's trouble is another's."""
+
+from collections.abc import Sequence
+
+from provisioner.core.record import Node
+from provisioner.core.run import State
+from provisioner.core.work import Outcome
+from provisioner.rehearsal.stepping import CountingIds
+from tests.service.agents import Script
+from tests.service.memory_store import MemoryStore, R
+from tests.service.world import World
+
+RUNS = 120
+
+
+class Counting(MemoryStore):
+    """Counts transactions, and refuses those that would give a node of `refused` its work."""
+
+    def __init__(self) -> None:
+        super().__init__(CountingIds())
+        self.saves = 0
+        self.refused = ""
+
+    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
+        if any(isinstance(item, Node) and item.run == self.refused and item.work_put_at for item in records):
+            raise ValueError("a record that cannot be written")
+        self.saves += 1
+        return super().save(records, epoch=epoch)
+
+
+def test_equal_news_of_many_runs_are_saved_together() -> None:
+    """What all runs live through at the same time takes a few transactions more than what one lives through."""
+
+    def saves(runs: int) -> int:
+        store = Counting()
+        world = World(scripts=lambda _: Script(), store=store)
+        for _ in range(runs):
+            world.start()
+        triggered = store.saves
+        world.run()
+        world.check()
+        return store.saves - triggered
+
+    assert saves(RUNS) < 3 * saves(1)
+
+
+def test_a_run_that_cannot_be_saved_stops_no_other() -> None:
+    """Its group is saved without it, and it goes on as soon as it can."""
+    store = Counting()
+    world = World(scripts=lambda _: Script(), store=store)
+    runs = [world.start() for _ in range(5)]
+    store.refused = runs[2].id
+    _, service = world.incarnate()
+    assert service.step()
+    assert [node.run for node in store.live().nodes if node.work_put_at is None] == [store.refused]
+    store.refused = ""
+    world.run()
+    world.check()
+    assert all(run.verdict and run.verdict.outcome is Outcome.SUCCEEDED for run in store.runs())
+
+
+def test_boots_that_fail_together_are_all_counted_in_one_pass() -> None:
+    """A template whose machines never report is stopped as soon as that is known, however many they are."""
+    store = Counting()
+    world = World(scripts=lambda _: Script(mute=True, silent_at=0.0, boot=1e6), store=store, busy=400.0)
+    for _ in range(10):
+        world.start()
+    _, service = world.incarnate()
+    service.step()
+    world.advance(2000.0)
+    service.step()
+    [health] = store.live().templates
+    assert health.failures == 10
+    assert {run.state for run in store.live().runs} == {State.STOPPING}
