@@ -6,13 +6,12 @@ import re
 import threading
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import TextIO
 
 from provisioner.agent import forms
-from provisioner.agent.search import Search, Span
+from provisioner.agent.search import Sieve, Span, Strings
 
 HIDDEN = b"***"
 
@@ -23,12 +22,21 @@ NARROWEST, ENOUGH, LONGEST = 60, 8, 4
 LINE, BREAK = re.compile(b"[^\r\n]+"), re.compile(b"[\r\n]+")
 
 
-@dataclass(frozen=True)
 class Sought:
     """What to look for: `plain` as it is, `encoded` however it is broken into lines."""
 
-    plain: Search
-    encoded: Search
+    def __init__(self, plain: Iterable[bytes] = (), encoded: Iterable[bytes] = ()) -> None:
+        plain, encoded = set(plain), set(encoded)
+        lines = {each for each in plain if not BREAK.search(each)}
+        # Almost all begin with one that has no break: then a look at the text without breaks tells.
+        broken = {each for each in plain - lines if BREAK.split(each)[0].rstrip() not in lines}
+        self._in_text, self._in_data = Sieve((plain - broken) | encoded), Sieve(broken)
+        reach = max(self._in_text.reach, self._in_data.reach)
+        self.plain, self.encoded = Strings(plain, reach), Strings(encoded, reach)
+
+    def suspects(self, data: bytes, text: bytes) -> list[bytes]:
+        """What may be in the data; `text` is the same without line breaks."""
+        return self._in_text.suspects(text) + self._in_data.suspects(data)
 
 
 class Mask:
@@ -36,7 +44,7 @@ class Mask:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.sought = Sought(Search(), Search())
+        self.sought = Sought()
 
     def add(self, values: Iterable[bytes]) -> None:
         """Values of up to six bytes are passed over."""
@@ -44,8 +52,7 @@ class Mask:
         with self._lock:
             old = self.sought
             self.sought = Sought(
-                Search(old.plain.all.union(*map(forms.plain, whole))),
-                Search(old.encoded.all.union(*map(forms.encoded, whole))),
+                old.plain.all.union(*map(forms.plain, whole)), old.encoded.all.union(*map(forms.encoded, whole))
             )
 
     def text(self, text: str) -> str:
@@ -80,23 +87,23 @@ class Stream:
         return self._pass(b"", final=True)
 
     def _pass(self, data: bytes, *, final: bool) -> bytes:
-        plain, encoded = self._mask.sought.plain, self._mask.sought.encoded
-        if not plain.all:
+        sought = self._mask.sought
+        if not sought.plain.all:
             return data
         data = self._held + data
-        suspects = plain.suspects(data)
-        spans = plain.spans(data, suspects)
-        end = len(data) if final else min(plain.begun(data, suspects), default=len(data))
         lines = Lines(data, self._column)
-        suspects = encoded.suspects(lines.text)
-        spans += map(lines.span, encoded.spans(lines.text, suspects, lines.joined))
+        suspects = sought.suspects(data, lines.text)
+        spans = sought.plain.spans(data, suspects)
+        spans += map(lines.span, sought.encoded.spans(lines.text, suspects, lines.joined))
+        end = len(data)
         if not final:
-            end = min(end, lines.begun(encoded.begun(lines.text, suspects)))
+            end = min(sought.plain.begun(data, suspects), default=end)
+            end = min(end, lines.begun(sought.encoded.begun(lines.text, suspects)))
         return self._hide(data, spans, end)
 
     def _hide(self, data: bytes, spans: Iterable[Span], end: int) -> bytes:
         """Give out what is before `end`, and keep the rest."""
-        out, done, hidden = [], 0, 0
+        out, done, hidden = [], 0, max(0, self._hidden - end)
         for first, last in _merged([(0, self._hidden), *spans] if self._hidden else spans):
             if first >= end:
                 break
@@ -124,7 +131,8 @@ class Lines:
 
     def joined(self, span: Span) -> bool:
         """Whether the breaks in this part of the text are such as encoders make."""
-        return self._joined(*self.span(span))
+        first, last = self.span(span)
+        return last - first == span[1] - span[0] or self._joined(first, last)
 
     def begun(self, starts: Iterable[int]) -> int:
         """Where in the data an encoder's text begins that may go on; these are the places, in order, to look at."""

@@ -13,6 +13,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from provisioner.core.work import Chunk, StreamEnd
@@ -27,6 +28,10 @@ class Segment:
 
     offset: int
     path: Path
+
+    def chunk(self, data: bytes) -> Chunk:
+        """What the bucket gets of it; `data` are its bytes."""
+        return Chunk(self.offset, len(data), hashlib.sha256(data).hexdigest())
 
 
 class Stream:
@@ -45,8 +50,9 @@ class Stream:
         self.shipped = sum(chunk.length for chunk in self._chunks)
         self._sealed = self._left_over()
         self.produced = self.shipped + sum(segment.path.stat().st_size for segment in self._sealed)
-        #: The segment that grows, if there is one.
+        #: The segment that grows, if there is one, and its file, open.
         self._growing: Segment | None = None
+        self._file: FileIO | None = None
 
     @property
     def waiting(self) -> int:
@@ -61,15 +67,16 @@ class Stream:
         rest = memoryview(data)
         while rest:
             with self._spool.changed:
-                while wait and self._spool.full(len(rest)):
+                piece = rest[: self._spool.pressing]
+                while wait and self._spool.full(len(piece)):
                     self._spool.changed.wait()
-                rest = rest[self._append(rest) :]
+                rest = rest[self._append(piece) :]
 
     def _append(self, data: memoryview) -> int:
         growing = self._growing or Segment(self.produced, self._folder / f"{self.produced:015d}")
         try:
-            with growing.path.open("ab", buffering=0) as file:
-                taken = file.write(data) or 0
+            self._file = self._file or growing.path.open("ab", buffering=0)
+            taken = self._file.write(data) or 0
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -89,9 +96,8 @@ class Stream:
                 self._seal()
             return self._sealed[0] if self._sealed else None
 
-    def acknowledged(self, segment: Segment, data: bytes) -> None:
-        """The bucket has the segment: note it, then make room."""
-        chunk = Chunk(segment.offset, len(data), hashlib.sha256(data).hexdigest())
+    def acknowledged(self, segment: Segment, chunk: Chunk, data: bytes) -> None:
+        """The bucket has the segment as this chunk: note it, then make room."""
         with self._journal.open("a") as journal:
             journal.write(json.dumps(dataclasses.asdict(chunk)) + "\n")
         self._checksum.update(data)
@@ -107,8 +113,15 @@ class Stream:
         checksum = self._checksum.hexdigest() if self._checksum_known else ""
         return StreamEnd(self.shipped, checksum, tuple(self._chunks))
 
+    def close(self) -> None:
+        """Let go of the file that grows; what it holds stays, for whoever comes next."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def _seal(self) -> None:
         if self._growing is not None:
+            self.close()
             self._sealed.append(self._growing)
             self._growing = None
 

@@ -122,13 +122,15 @@ def reference(values: list[bytes], text: bytes) -> bytes:
 
 def broken(form: bytes, text: bytes, at: int) -> int:
     """Where this form ends that begins here, broken into lines as encoders do; 0 if it is not here."""
-    for count in range(len(form)):
-        line, column = at, len(re.split(b"[\r\n]", text[:at])[-1])
+    for count, letter in enumerate(form):
+        begin = at
         while count and text[at : at + 1] in (b"\r", b"\n"):
             at += 1
-        if at > line and (at - line > 4 or (count < 8 and column < 60)):
-            return 0
-        if text[at : at + 1] != form[count : count + 1]:
+        if at > begin:
+            column = len(re.split(b"[\r\n]", text[:begin])[-1])
+            if at - begin > 4 or (count < 8 and column < 60):
+                return 0
+        if at == len(text) or text[at] != letter:
             return 0
         at += 1
     return at
