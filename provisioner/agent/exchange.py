@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import select
@@ -21,6 +22,13 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 #: The file that a job may watch: PROVISION_REBALANCE_FILE, by `entry.sh`.
 REBALANCE = "rebalance"
+
+#: The most that a pipe takes before its writer waits, as far as the kernel lets anybody have (pipe(7)).
+WIDE = 1 << 20
+
+#: The most that is taken at once. Where there was less than `FEW`, what is written within so many seconds
+#: is gathered: else a job that writes in small pieces would wake us for each.
+TAKEN, FEW, GATHER = 1 << 18, 1 << 16, 0.005
 
 
 class Exchange:
@@ -51,8 +59,8 @@ class Exchange:
         # Both ends of these stay open here, so that the job's shell never meets an end of file.
         self._said = self._pipe("said", os.O_RDWR)
         self._go = self._pipe("go", os.O_RDWR)
-        self.setup = self._pipe("setup", os.O_RDONLY)
-        self.output = self._pipe("output", os.O_RDONLY)
+        self.setup = self._wide(self._pipe("setup", os.O_RDONLY))
+        self.output = self._wide(self._pipe("output", os.O_RDONLY))
         self._heard = b""
 
     def said(self, word: str) -> int | None:
@@ -80,6 +88,15 @@ class Exchange:
         (self.folder / name).chmod(0o666)
         return os.open(self.folder / name, flags | os.O_NONBLOCK)
 
+    @staticmethod
+    def _wide(pipe: int) -> int:
+        try:
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, WIDE)
+        except OSError:
+            # Whoever is not root may have so many pages in pipes and no more; then it stays as it is.
+            pass
+        return pipe
+
 
 def exports(environment: Mapping[str, str]) -> str:
     """The variables as lines for a POSIX shell to read."""
@@ -106,12 +123,15 @@ class Pump(threading.Thread):
     def run(self) -> None:
         poll = select.poll()
         poll.register(self._pipe, select.POLLIN)
+        buffer = memoryview(bytearray(TAKEN))
         while True:
             over = self._over.is_set()
             events = poll.poll(0 if over else 50)
-            data = os.read(self._pipe, 1 << 18) if events and events[0][1] & select.POLLIN else b""
-            if data:
-                self._stream.write(self._masking.feed(data))
+            taken = os.readv(self._pipe, [buffer]) if events and events[0][1] & select.POLLIN else 0
+            if taken:
+                self._stream.write(self._masking.feed(bytes(buffer[:taken])))
+                if taken < FEW:
+                    self._over.wait(GATHER)
             elif over:
                 self._stream.write(self._masking.finish())
                 return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from provisioner.agent.place import Settings
 from provisioner.core import work
-from provisioner.core.work import Orders, Report, Result, Started, WorkOrder
+from provisioner.core.work import Chunk, Orders, Report, Result, Started, WorkOrder
 
 #: One layer of retries, ours; half a minute is more than S3 needs to answer anything we send.
 CONFIG = Config(
@@ -78,10 +77,10 @@ class Mailbox:
         """There is a result when this returns; the first one stands."""
         self._put_once(work.result_key(self._box), work.encode(result))
 
-    def chunk(self, stream: str, offset: int, data: bytes) -> None:
+    def chunk(self, stream: str, chunk: Chunk, data: bytes) -> None:
         """The bucket has checked the bytes against their checksum when this returns."""
-        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-        key = self._prefix + work.chunk_key(self._box, stream, offset)
+        checksum = base64.b64encode(bytes.fromhex(chunk.sha256)).decode()
+        key = self._prefix + work.chunk_key(self._box, stream, chunk.offset)
 
         def put() -> bool:
             self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, ChecksumSHA256=checksum)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from provisioner.agent.spool import Spool, Stream
+from provisioner.core.work import Chunk
 
 #: Each put costs money, so the pace is bound to their number: the first 30 chunks go a second after
 #: one another, then the interval grows, up to the last of these two.
@@ -18,10 +19,10 @@ class Shipper(threading.Thread):
     def __init__(
         self,
         spool: Spool,
-        put: Callable[[str, int, bytes], None],
+        put: Callable[[str, Chunk, bytes], None],
         followed: Callable[[], bool],
     ) -> None:
-        """`put(stream, offset, bytes)` returns when the bucket has the bytes, however long it takes."""
+        """`put(stream, chunk, its bytes)` returns when the bucket has the bytes, however long it takes."""
         super().__init__(name="shipper", daemon=True)
         self._spool = spool
         self._put = put
@@ -30,7 +31,7 @@ class Shipper(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        while not self._over.wait(0.1):
+        while not self._over.wait(0.0 if any(map(self._presses, self._spool.streams.values())) else 0.1):
             for stream in list(self._spool.streams.values()):
                 if self._due(stream):
                     self._ship(stream)
@@ -47,13 +48,17 @@ class Shipper(threading.Thread):
         if not stream.waiting:
             return False
         interval = SOONEST if self._followed() else min(LATEST, max(SOONEST, stream.chunks / YOUNG))
-        return stream.waiting >= self._spool.pressing or time.time() - self._last.get(stream.name, 0.0) >= interval
+        return self._presses(stream) or time.time() - self._last.get(stream.name, 0.0) >= interval
+
+    def _presses(self, stream: Stream) -> bool:
+        return stream.waiting >= self._spool.pressing
 
     def _ship(self, stream: Stream) -> None:
         segment = stream.next()
         if segment is None:
             return
         data = segment.path.read_bytes()
-        self._put(stream.name, segment.offset, data)
-        stream.acknowledged(segment, data)
+        chunk = segment.chunk(data)
+        self._put(stream.name, chunk, data)
+        stream.acknowledged(segment, chunk, data)
         self._last[stream.name] = time.time()

@@ -11,8 +11,9 @@ import errno
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from provisioner.core.work import Chunk, StreamEnd
@@ -27,6 +28,10 @@ class Segment:
 
     offset: int
     path: Path
+
+    def chunk(self, data: bytes) -> Chunk:
+        """What the bucket gets of it; `data` are its bytes."""
+        return Chunk(self.offset, len(data), hashlib.sha256(data).hexdigest())
 
 
 class Stream:
@@ -48,8 +53,9 @@ class Stream:
         #: What a full disk has not taken: of the stream, and of the journal.
         self._held = b""
         self._notes = b""
-        #: The segment that grows, if there is one.
+        #: The segment that grows, if there is one, and its file, open.
         self._growing: Segment | None = None
+        self._file: FileIO | None = None
 
     @property
     def waiting(self) -> int:
@@ -68,9 +74,10 @@ class Stream:
             rest = memoryview(self._held + data)
             self._held = b""
             while rest:
-                while wait and self._spool.full(len(rest)):
+                piece = rest[: self._spool.pressing]
+                while wait and self._spool.full(len(piece)):
                     self._spool.changed.wait()
-                taken = self._append(rest)
+                taken = self._append(piece)
                 rest = rest[taken:]
                 if not taken and not wait:
                     self._held = bytes(rest)
@@ -81,7 +88,12 @@ class Stream:
 
     def _append(self, data: memoryview) -> int:
         growing = self._growing or Segment(self.produced, self._folder / f"{self.produced:015d}")
-        taken = _add(growing.path, data)
+
+        def write() -> int | None:
+            self._file = self._file or growing.path.open("ab", buffering=0)
+            return self._file.write(data)
+
+        taken = _taken(write)
         if not taken:
             return 0
         self._growing = growing
@@ -97,12 +109,16 @@ class Stream:
                 self._seal()
             return self._sealed[0] if self._sealed else None
 
-    def acknowledged(self, segment: Segment, data: bytes) -> None:
-        """The bucket has the segment: note it, then make room."""
-        chunk = Chunk(segment.offset, len(data), hashlib.sha256(data).hexdigest())
+    def acknowledged(self, segment: Segment, chunk: Chunk, data: bytes) -> None:
+        """The bucket has the segment as this chunk: note it, then make room."""
         self._notes += json.dumps(dataclasses.asdict(chunk)).encode() + b"\n"
+
+        def note() -> int | None:
+            with self._journal.open("ab", buffering=0) as journal:
+                return journal.write(self._notes)
+
         # What a full disk does not take is noted with the next one: only a restart would miss it.
-        self._notes = self._notes[_add(self._journal, self._notes) :]
+        self._notes = self._notes[_taken(note) :]
         self._checksum.update(data)
         with self._spool.changed:
             self._chunks.append(chunk)
@@ -116,8 +132,15 @@ class Stream:
         checksum = self._checksum.hexdigest() if self._checksum_known else ""
         return StreamEnd(self.shipped, checksum, tuple(self._chunks))
 
+    def close(self) -> None:
+        """Let go of the file that grows; what it holds stays, for whoever comes next."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def _seal(self) -> None:
         if self._growing is not None:
+            self.close()
             self._sealed.append(self._growing)
             self._growing = None
 
@@ -135,11 +158,10 @@ class Stream:
         return [segment for segment in segments if segment.path.exists()]
 
 
-def _add(path: Path, data: bytes | memoryview) -> int:
-    """Write at the file's end; how many of the bytes it has taken: not all, or none, when the disk is full."""
+def _taken(write: Callable[[], int | None]) -> int:
+    """How many bytes a write has taken: not all, or none, when the disk is full."""
     try:
-        with path.open("ab", buffering=0) as file:
-            return file.write(data) or 0
+        return write() or 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

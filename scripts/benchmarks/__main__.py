@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.benchmarks import commands, machines, scale, triggers
+from scripts.benchmarks import commands, logs, machines, scale, triggers
 from scripts.benchmarks.figures import Figure, line, moved, read
 
 Measure = Callable[[Path, bool], Iterator[Figure]]
@@ -20,6 +20,8 @@ MEASURES: tuple[Measure, ...] = (
     triggers.many,
     machines.machine,
     machines.follow,
+    logs.flood,
+    logs.slow,
     scale.idle,
     scale.busy,
 )

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import TextIO, cast
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.agent.exchange import Pump
+from provisioner.agent.forms import encoded, plain, ways
 from provisioner.agent.mask import Mask, Masked, Stream
 from provisioner.agent.node import Log
 from provisioner.agent.spool import Spool
@@ -97,6 +99,72 @@ def test_no_form_of_a_secret_gets_through(case: tuple[list[bytes], bytes, list[b
         joined = out.replace(b"\n", b"")
         assert not [core for core in cores(secret) if core in joined]
         assert not [line for line in secret.splitlines() if len(line.strip()) > 6 and line in out]
+
+
+def reference(values: list[bytes], text: bytes) -> bytes:
+    """The same as masking, the slow way: every form at every place of the whole text."""
+    whole = {way for value in values for way in ways(value)}
+    spans = {
+        (at, at + len(form))
+        for form in {form for way in whole for form in plain(way)}
+        for at in range(len(text))
+        if text.startswith(form, at)
+    }
+    for form in {form for way in whole for form in encoded(way)}:
+        spans.update((at, end) for at in range(len(text)) if (end := broken(form, text, at)))
+    out, done = b"", 0
+    for first, last in sorted(spans):
+        if not done or first >= done:
+            out += text[done:first] + b"***"
+        done = max(done, last)
+    return out + text[done:]
+
+
+def broken(form: bytes, text: bytes, at: int) -> int:
+    """Where this form ends that begins here, broken into lines as encoders do; 0 if it is not here."""
+    for count, letter in enumerate(form):
+        begin = at
+        while count and text[at : at + 1] in (b"\r", b"\n"):
+            at += 1
+        if at > begin:
+            column = len(re.split(b"[\r\n]", text[:begin])[-1])
+            if at - begin > 4 or (count < 8 and column < 60):
+                return 0
+        if at == len(text) or text[at] != letter:
+            return 0
+        at += 1
+    return at
+
+
+@st.composite
+def broken_cases(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
+    """Secrets that are hard to tell apart, and a text of parts of their forms, broken anywhere, in pieces."""
+    letters = st.sampled_from([b"a", b"ab", b"/", b"\n", b"\xff"])
+    values = st.one_of(st.lists(letters, min_size=7, max_size=40).map(b"".join), st.just(b"a" * 9), st.just(b"\0" * 50))
+    secrets = draw(st.lists(values, min_size=1, max_size=3))
+    shapes = [shape for secret in secrets for shape in forms(secret).values()]
+    parts = []
+    for shape in draw(st.lists(st.sampled_from(shapes), max_size=5)):
+        first, last = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+        width, gap = draw(st.integers(1, 80)), draw(st.sampled_from([b"\n", b"\r\n", b"\n" * 4, b"\n" * 5, b" "]))
+        part = shape[first : len(shape) - last]
+        if draw(st.booleans()):
+            part = gap.join(part[at : at + width] for at in range(0, len(part), width))
+        parts += [b" " * draw(st.sampled_from([0, 1, 59, 60])), part, draw(st.sampled_from([b"", b"\n", b"x"]))]
+    text = b"".join(parts)
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=20)))
+    return secrets, [text[first:last] for first, last in pairwise([0, *cuts, len(text)])]
+
+
+@given(broken_cases())
+def test_masking_is_what_the_slow_way_gives(case: tuple[list[bytes], list[bytes]]) -> None:
+    """Byte for byte, whatever the cuts, be they between any two bytes."""
+    secrets, pieces = case
+    mask, text = Mask(), b"".join(pieces)
+    mask.add(secrets)
+    expected = reference(secrets, text)
+    assert masked(mask, pieces) == expected
+    assert masked(mask, [text[at : at + 1] for at in range(len(text))]) == expected
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400)))

@@ -19,7 +19,7 @@ def ship(stream: Stream, bucket: dict[int, bytes], *, lose_answer: bool = False)
         # No acknowledged chunk is ever overwritten with anything else.
         assert bucket.setdefault(segment.offset, data) == data
         if not lose_answer:
-            stream.acknowledged(segment, data)
+            stream.acknowledged(segment, segment.chunk(data), data)
 
 
 @given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from(["ship", "lost answer", "restart"]))))
@@ -32,6 +32,7 @@ def test_chunks_put_together_are_the_stream(tmp_path_factory: object, acts: list
             stream.write(act)
             written += act
         elif act == "restart":
+            stream.close()
             stream = Spool(folder, 1 << 20).stream("output")
         else:
             ship(stream, bucket, lose_answer=act == "lost answer")
@@ -57,12 +58,13 @@ def test_a_full_spool_makes_the_writer_wait(tmp_path: Path) -> None:
     ship(spool.stream("system"), {})
     writer.join()
     assert stream.produced == 180
+    stream.close()
 
 
 def test_the_shipper_ships_what_waits_before_it_finishes(tmp_path: Path) -> None:
     """A stream that is written to arrives while it is, and whole at the end."""
     spool, bucket = Spool(tmp_path, 1 << 20), dict[tuple[str, int], bytes]()
-    shipper = Shipper(spool, lambda name, offset, data: bucket.__setitem__((name, offset), data), lambda: False)
+    shipper = Shipper(spool, lambda name, chunk, data: bucket.__setitem__((name, chunk.offset), data), lambda: False)
     shipper.start()
     spool.stream("output").write(b"early")
     until(lambda: ("output", 0) in bucket, "the first chunk")

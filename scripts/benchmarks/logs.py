@@ -1,0 +1,175 @@
+"""A job's output on its way off the machine: pipe, pump, mask, spool and shipper, to a bucket that throws it away.
+
+python -m scripts.benchmarks.logs sink       the bucket: says its URL, until standard input ends
+python -m scripts.benchmarks.logs WORK ...   a job: does its work and prints; its seconds go to the file $SECONDS
+"""
+
+import base64
+import contextlib
+import http.server
+import os
+import random
+import shlex
+import shutil
+import statistics
+import string
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from provisioner.agent.exchange import Exchange, Pump
+from provisioner.agent.mailbox import Mailbox
+from provisioner.agent.mask import Mask
+from provisioner.agent.place import Settings
+from provisioner.agent.shipper import Shipper
+from provisioner.agent.spool import Spool
+from scripts.benchmarks import job
+from scripts.benchmarks.figures import Figure, of_samples
+
+#: As a work order has it.
+SPOOL_LIMIT = 2 << 30
+
+
+def flood(folder: Path, quick: bool) -> Iterator[Figure]:
+    """Log throughput of a job that only writes, and what it takes of the processor, beside a bare pipe."""
+    size, times = (32, 1) if quick else (512, 5)
+    for name, data in (("text", job.text(16 * job.MB)), ("random", random.Random(1).randbytes(16 * job.MB))):
+        (folder / name).write_bytes(data)
+    cases = [
+        (f"{kind}-{secrets}-secrets", size, ["cat", *[str(folder / kind)] * (size // 16)], SECRETS[secrets])
+        for kind, secrets in (("text", "no"), ("text", "3"), ("text", "10"), ("text", "10+key"), ("random", "10+key"))
+    ]
+    small = 2 if quick else 50
+    cases.append(("100-byte-writes", small, _job(folder / "seconds", "small", small), SECRETS["10+key"]))
+    with _sink():
+        for name, amount, words, secrets in cases:
+            bare, logged, used = [], [], []
+            for _ in range(times):
+                bare.append(amount / _bare(words))
+                seconds, cpu = _logged(folder, words, secrets)
+                logged.append(amount / seconds)
+                used.append(cpu * 1000 / amount)
+            yield of_samples(f"flood-{name}", logged, "MB/s", statistics.median(bare), aim=">= 100")
+            yield of_samples(f"flood-{name}-cpu", used, "s/GB")
+
+
+def slow(folder: Path, quick: bool) -> Iterator[Figure]:
+    """Seconds of a command that computes and prints, its output logged, beside its output in a bare pipe."""
+    seconds, times = (1, 1) if quick else (6, 5)
+
+    def told() -> float:
+        return float((folder / "seconds").read_text())
+
+    with _sink():
+        for name, work in (
+            ("1-MB/s", ["steady", 1, seconds]),
+            ("10-MB/s", ["steady", 10, seconds]),
+            ("10-MB/s-by-line", ["lines", 10, seconds]),
+            ("bursts-of-5-MB", ["bursts", 5, seconds]),
+        ):
+            bare, logged, used = [], [], []
+            for _ in range(times):
+                _bare(_job(folder / "seconds", *work))
+                bare.append(told())
+                took, cpu = _logged(folder, _job(folder / "seconds", *work), SECRETS["10+key"])
+                logged.append(told())
+                used.append(100 * cpu / took)
+            yield of_samples(f"slow-{name}", logged, "s", statistics.median(bare), aim="ratio <= 1.1")
+            yield of_samples(f"slow-{name}-cpu", used, "% of a core")
+
+
+def _tokens() -> Iterator[bytes]:
+    chance = random.Random(2)
+
+    def some(length: int) -> str:
+        return "".join(chance.choices(string.ascii_letters + string.digits, k=length))
+
+    yield from (f"{begin}{some(length)}".encode() for begin, length in (("hf_", 34), ("ghp_", 36), ("", 40)))
+    yield from (f"AKIA{some(16)}".encode(), f"sk-{some(48)}".encode(), f"postgres://u:{some(9)}@db:5432/x".encode())
+    yield from (b"correct-horse", b"tr0ub4dor&3", f'{{"user": "me", "key": "{some(20)}"}}'.encode(), some(32).encode())
+
+
+def _key() -> bytes:
+    body = base64.b64encode(random.Random(3).randbytes(1800))
+    lines = [body[at : at + 70] for at in range(0, len(body), 70)]
+    return b"\n".join([b"-----BEGIN OPENSSH PRIVATE KEY-----", *lines, b"-----END OPENSSH PRIVATE KEY-----", b""])
+
+
+TEN = list(_tokens())
+SECRETS = {"no": [], "3": TEN[:3], "10": TEN, "10+key": [*TEN, _key()]}
+
+
+def _bare(words: Sequence[str]) -> float:
+    """Seconds of the command when its output is read and thrown away."""
+    began = time.monotonic()
+    subprocess.run(["sh", "-c", f"{shlex.join(words)} | cat >/dev/null"], check=True)
+    return time.monotonic() - began
+
+
+def _logged(folder: Path, words: Sequence[str], secrets: Sequence[bytes]) -> tuple[float, float]:
+    """Run the command as the agent does, until the bucket has its output: its seconds, and the agent's processor's."""
+    exchange = Exchange(folder / "exchange", {}, {}, shlex.join(words))
+    spool, mask = Spool(folder / "spool", SPOOL_LIMIT), Mask()
+    mask.add(secrets)
+    pump = Pump(exchange.output, spool.stream("output"), mask)
+    mailbox = Mailbox(Settings(bucket="bench", prefix="", region="us-east-1", role_id="role"), "i-1", print)
+    shipper = Shipper(spool, mailbox.chunk, lambda: False)
+    with subprocess.Popen(["sh", str(exchange.folder / "entry")]) as shell:
+        began, used = time.monotonic(), time.process_time()
+        pump.start()
+        shipper.start()
+        exchange.go()
+        shell.wait()
+        pump.finish()
+        shipper.finish()
+        took, cpu = time.monotonic() - began, time.process_time() - used
+    shutil.rmtree(folder / "spool")
+    return took, cpu
+
+
+def _job(*words: object) -> list[str]:
+    return [sys.executable, job.__file__, *map(str, words)]
+
+
+class _Sink(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self) -> None:
+        body = memoryview(bytearray(1 << 20))
+        rest = int(self.headers["Content-Length"])
+        while rest:
+            rest -= self.rfile.readinto(body[: min(rest, len(body))])
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _sink() -> Iterator[None]:
+    """A bucket in a process of its own, which this process's environment points to."""
+    words = [sys.executable, "-m", "scripts.benchmarks.logs"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        os.environ["AWS_ENDPOINT_URL"] = process.stdout.readline().strip()
+        os.environ.update({"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"})
+        yield
+        process.communicate()
+
+
+def _serve() -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Sink)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(f"http://127.0.0.1:{server.server_port}", flush=True)
+    sys.stdin.read()
+    server.shutdown()
+    server.server_close()
+
+
+if __name__ == "__main__":
+    _serve()
