@@ -56,7 +56,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, Run, R
     ):
         patch.setenv("DOCKER_HOST", made.host)
         image = made.publish("job", shell_tree(folder / "tree"), "ENV HOME=/home/jovyan")
-        host = LightHost(folder / "machines", docker=True, environment={"GIT_SSL_CAINFO": str(pem)})
+        host = LightHost(folder / "machines", docker=True, environment=lambda _: {"GIT_SSL_CAINFO": str(pem)})
         with (
             rig(folder / "rig", patch, host=host, rehearsal={"engine": "container"}, **scenario) as whole,
             Watch() as watch,
