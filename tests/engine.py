@@ -172,7 +172,7 @@ def python_tree(folder: Path, more: Sequence[str] = ()) -> Path:
     shell_tree(folder)
     python = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
-    left_out = shutil.ignore_patterns("test", "idlelib", "site-packages", "dist-packages", "__pycache__", "ensurepip")
+    left_out = shutil.ignore_patterns("test", "idlelib", "*-packages", "config-*", "__pycache__", "ensurepip")
     shutil.copytree(library, folder / library.relative_to("/"), ignore=left_out, symlinks=True)
     _install(folder, [python, *library.glob("lib-dynload/*.so")])
     # Debian's own Python calls it otherwise.

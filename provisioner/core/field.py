@@ -355,12 +355,12 @@ FilePath = Annotated[
 RepositoryUrl = Annotated[
     str, Kind(_repository_url, {"type": "string", "pattern": "^((https?|git|ssh|file)://|[^/]+@[^/]+:)"})
 ]
-#: Parameter Store's paths, and Secrets Manager's names and ARNs with a key of the secret's JSON.
+#: Parameter Store's paths, and names outside of any; Secrets Manager's names and ARNs with a key of the secret's JSON.
 SecretName = Annotated[
     str,
     matching(
-        r"ssm:(/[A-Za-z0-9_.-]+)+|secretsmanager:[A-Za-z0-9/_+=.@:-]{1,2048}(#[A-Za-z0-9/_+=.@:-]+)?",
-        "write ssm:/path of a parameter, or secretsmanager:id#key (without #key: the whole secret)",
+        r"ssm:((/[A-Za-z0-9_.-]+)+|[A-Za-z0-9_.-]+)|secretsmanager:[A-Za-z0-9/_+=.@:-]{1,2048}(#[A-Za-z0-9/_+=.@:-]+)?",
+        "write ssm:/path or ssm:name of a parameter, or secretsmanager:id#key (without #key: the whole secret)",
     ),
 ]
 _ZONE_NAME = "[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"

@@ -14,6 +14,7 @@ SECRET = {"attachment_type": "environment_variable", "location": "TOKEN", "name"
     "name",
     [
         "ssm:/a",
+        "ssm:hf-token",
         "ssm:/team/prod/hf.token_2",
         "secretsmanager:db",
         "secretsmanager:prod/db#password",
@@ -27,7 +28,7 @@ def test_a_secret_is_named_where_it_is_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["hunter2", "ssm:", "ssm:a", "ssm:/a b", "secretsmanager:", "secretsmanager:a#", "vault:/a"]
+    "name", ["hunter2", "ssm:", "ssm:a/b", "ssm:/a//b", "ssm:/a b", "secretsmanager:", "secretsmanager:a#", "vault:/a"]
 )
 def test_what_is_no_name_of_a_secret_is_not_repeated(name: str) -> None:
     """Somebody may have written the secret itself there."""

@@ -95,14 +95,16 @@ def everything(whole: Rig, *runs: Run) -> dict[str, bytes]:
     double = whole.double
     places = {f"s3 {key}": data for key, data in double.account.objects(double.bucket).items()}
     places |= {f"file {path.name}": path.read_bytes() for path in whole.folder.glob("store.db*")}
-    for call in double.calls.every:
+    for number, call in enumerate(double.calls.every):
         if call.service != "s3":
-            places[f"call {call}"] = json.dumps(call.parameters, default=repr).encode()
+            places[f"call {number}: {call}"] = json.dumps(call.parameters, default=repr).encode()
         if call.action == "CreateLaunchTemplate":
-            places[f"user-data {call}"] = base64.b64decode(call.parameters["LaunchTemplateData"]["UserData"])
+            places[f"user-data {number}: {call}"] = base64.b64decode(call.parameters["LaunchTemplateData"]["UserData"])
     for run in runs:
         status = whole.service.status(run.id)
         places[f"status {run.id}"] = json.dumps(dataclasses.asdict(status), default=str).encode()
+        for machine in status.machines:
+            places[f"console {machine.id}"] = whole.service._installation.cloud.console(machine.id).encode()
     return places
 
 
@@ -184,7 +186,7 @@ def test_the_job_had_them(told: Told) -> None:
 def test_nobody_else_has_them(told: Told, value: str) -> None:
     """Not the bucket, the store, any request (tags are in them), user-data, console, process arguments or our log."""
     kinds = {name.split()[0] for name in told.places}
-    assert kinds == {"s3", "file", "call", "user-data", "status", "before", "daemon", "process"}
+    assert kinds == {"s3", "file", "call", "user-data", "status", "console", "before", "daemon", "process"}
     # The job's own command line is among those that were seen.
     assert any(b"tell.py" in line for line in told.places.values())
     assert any("/work" in name for name in told.places)
