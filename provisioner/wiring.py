@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Sequence
 
-from provisioner.adapters import archive
+from provisioner.adapters import archive, aws
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.s3 import S3
 from provisioner.adapters.sql.store import SqlStore
@@ -69,11 +69,11 @@ def installed(settings: Settings) -> Installation:
         reaper_grace=rehearsal.reaper_grace if rehearsal else REAPER_GRACE,
         terms=settings.terms,
     )
-    endpoint = rehearsal.endpoint if rehearsal else None
+    session = _session(settings)
     return Installation(
         store=SqlStore(settings.store_path, ids),
-        cloud=Ec2(settings.installation, settings.region, settings.subnets, endpoint=endpoint),
-        bucket=S3(settings.bucket, settings.region, endpoint=endpoint),
+        cloud=Ec2(settings.installation, session, settings.subnets),
+        bucket=S3(settings.bucket, session),
         clock=SystemClock(),
         pool=ThreadPool(),
         ids=ids,
@@ -84,6 +84,9 @@ def installed(settings: Settings) -> Installation:
 def reap(settings: Settings) -> Sequence[Reaped]:
     """The reaper alone: the cloud and the installation's id are all it needs."""
     rehearsal = settings.rehearsal
-    endpoint = rehearsal.endpoint if rehearsal else None
-    cloud = Ec2(settings.installation, settings.region, settings.subnets, endpoint=endpoint)
+    cloud = Ec2(settings.installation, _session(settings), settings.subnets)
     return reaper.reap(cloud, rehearsal.reaper_grace if rehearsal else REAPER_GRACE)
+
+
+def _session(settings: Settings) -> aws.Session:
+    return aws.Session(settings.region, settings.rehearsal.endpoint if settings.rehearsal else None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from provisioner.core import errors
 from provisioner.core.errors import CloudError
@@ -129,43 +129,45 @@ class Calls:
             raise failure(error, self._translate, lost=lost) from error
 
 
-class Closable(Protocol):
-    def close(self) -> None: ...
+class Session:
+    """Clients made by their first users. Threads may share clients but no session (boto3 guide, "Session"),
+    and one session reads AWS's descriptions once for all of them.
+    """
 
-
-T = TypeVar("T", bound=Closable)
-
-
-class Lazy(Generic[T]):
-    """Clients made by their first user, whichever thread that is."""
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._made: list[T] = []
+    def __init__(self, region: str, endpoint: str | None = None) -> None:
+        """No `endpoint`: AWS's own, or AWS_ENDPOINT_URL."""
+        self.region, self._endpoint = region, endpoint
+        self._session: Any = None
+        self._clients: dict[tuple[str, str, float], Any] = {}
         self._lock = threading.Lock()
 
-    def __call__(self) -> T:
+    def client(self, service: str, read_timeout: float = READ_TIMEOUT, region: str = "") -> Any:
+        """boto3's client, the same for the same words; of the session's region, if none is named."""
+        key = service, region or self.region, read_timeout
         with self._lock:
-            if not self._made:
-                self._made.append(self._make())
-            return self._made[0]
+            if key not in self._clients:
+                self._clients[key] = self._made(*key)
+            return self._clients[key]
+
+    def _made(self, service: str, region: str, read_timeout: float) -> Any:
+        """Without retries of its own, and with checksums whatever the environment says."""
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=read_timeout,
+            max_pool_connections=CONNECTIONS,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            request_checksum_calculation="when_supported",
+            response_checksum_validation="when_supported",
+            # A server of one's own seldom has a host name for each bucket; AWS prefers that it be used.
+            s3={"addressing_style": "path" if self._endpoint else "auto"},
+        )
+        self._session = self._session or boto3.session.Session(region_name=self.region)
+        return self._session.client(service, region_name=region, endpoint_url=self._endpoint, config=config)
 
     def close(self) -> None:
         with self._lock:
-            while self._made:
-                self._made.pop().close()
-
-
-def config(read_timeout: float = READ_TIMEOUT, **more: Any) -> Any:
-    """A botocore Config without retries of its own, and with checksums whatever the environment says."""
-    from botocore.config import Config
-
-    return Config(
-        connect_timeout=CONNECT_TIMEOUT,
-        read_timeout=read_timeout,
-        max_pool_connections=CONNECTIONS,
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        request_checksum_calculation="when_supported",
-        response_checksum_validation="when_supported",
-        **more,
-    )
+            while self._clients:
+                self._clients.popitem()[1].close()

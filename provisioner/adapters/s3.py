@@ -26,50 +26,33 @@ def translate(code: str, message: str) -> CloudError:
     return CODES.get(code, errors.Misconfigured)(message, code)
 
 
-class Client:
-    """boto3's client, which threads may share."""
-
-    def __init__(self, region: str, endpoint: str | None) -> None:
-        import boto3
-
-        # A server of one's own seldom has a host name for each bucket; AWS prefers that it be used.
-        style = {"addressing_style": "path" if endpoint else "auto"}
-        session = boto3.session.Session(region_name=region)
-        self.s3 = session.client("s3", endpoint_url=endpoint, config=aws.config(s3=style))
-
-    def close(self) -> None:
-        self.s3.close()
-
-
 class S3:
     def __init__(
         self,
         bucket: str,
-        region: str,
+        session: aws.Session,
         *,
-        endpoint: str | None = None,
         calls: aws.Calls | None = None,
         page: int = 1000,
     ) -> None:
-        """`bucket` is `name` or `name/prefix`. No `endpoint`: AWS's own, or AWS_ENDPOINT_URL.
-
-        `page` is how many entries one call lists, at most S3's 1,000.
-        """
+        """`bucket` is `name` or `name/prefix`; `page` is how many entries one call lists, at most S3's 1,000."""
         self._page = page
         self._name, _, prefix = bucket.strip("/").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
         self._calls = calls or aws.Calls(translate)
-        self._client = aws.Lazy(lambda: Client(region, endpoint))
+        self._session = session
 
     def close(self) -> None:
-        self._client.close()
+        self._session.close()
+
+    @property
+    def _s3(self) -> Any:
+        return self._session.client("s3")
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
         try:
-            self._calls.repeat(
-                self._client().s3.put_object, Bucket=self._name, Key=self._prefix + key, Body=data, **condition
-            )
+            self._calls.repeat(self._s3.put_object, Bucket=self._name, Key=self._prefix + key, Body=data, **condition)
         except CloudError as error:
             if error.code != "PreconditionFailed":
                 raise
@@ -86,9 +69,9 @@ class S3:
             return None
 
     def _read(self, key: str) -> bytes:
-        answer = self._client().s3.get_object(Bucket=self._name, Key=key)
+        answer = self._s3.get_object(Bucket=self._name, Key=key)
         with answer["Body"] as body:
-            return body.read()
+            return bytes(body.read())
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
         page: dict[str, Any] = {"MaxKeys": self._page}
@@ -96,7 +79,7 @@ class S3:
             page["StartAfter"] = self._prefix + after
         while True:
             answer = self._calls.repeat(
-                self._client().s3.list_objects_v2, Bucket=self._name, Prefix=self._prefix + prefix, **page
+                self._s3.list_objects_v2, Bucket=self._name, Prefix=self._prefix + prefix, **page
             )
             for item in answer.get("Contents", ()):
                 yield Entry(item["Key"].removeprefix(self._prefix), item["Size"], item["LastModified"].timestamp())
@@ -107,7 +90,7 @@ class S3:
     def copy(self, source: str, target: str) -> None:
         try:
             self._calls.repeat(
-                self._client().s3.copy_object,
+                self._s3.copy_object,
                 Bucket=self._name,
                 Key=self._prefix + target,
                 CopySource={"Bucket": self._name, "Key": self._prefix + source},
@@ -123,7 +106,7 @@ class S3:
             self._calls.repeat(self._delete, [self._prefix + key for key in ordered[start : start + BATCH]])
 
     def _delete(self, keys: Collection[str]) -> None:
-        answer = self._client().s3.delete_objects(
+        answer = self._s3.delete_objects(
             Bucket=self._name, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
         )
         for failed in answer.get("Errors", ()):

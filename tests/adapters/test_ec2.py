@@ -28,7 +28,7 @@ def ec2(double: Double) -> Iterator[Ec2]:
 
 def adapter(double: Double, installation: str = "installation-1") -> Iterator[Ec2]:
     subnets = [subnet for subnet, zone in double.account.subnets.items() if zone in ZONES]
-    made = Ec2(installation, double.region, subnets, calls=aws.Calls(translate, first_wait=0))
+    made = Ec2(installation, aws.Session(double.region), subnets, calls=aws.Calls(translate, first_wait=0))
     yield made
     made.close()
 
@@ -261,7 +261,7 @@ def test_one_subnet_a_zone(double: Double) -> None:
     """Two subnets of a zone are refused when they are read, not by every fleet."""
     subnet = next(iter(double.account.subnets))
     with pytest.raises(errors.Misconfigured):
-        Ec2("installation-1", double.region, [subnet, subnet]).catalog([TYPE])
+        Ec2("installation-1", aws.Session(double.region), [subnet, subnet]).catalog([TYPE])
 
 
 def test_threads_share_the_adapter(ec2: Ec2, request_: LaunchRequest) -> None:
@@ -280,7 +280,7 @@ def test_nobody_there_means_nothing_done(request_: LaunchRequest) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        cloud = Ec2("i", "us-east-1", ["subnet-1"], endpoint=url, calls=aws.Calls(translate, attempts=1))
+        cloud = Ec2("i", aws.Session("us-east-1", url), ["subnet-1"], calls=aws.Calls(translate, attempts=1))
         cloud._templates.add(request_.template.name)
         with pytest.raises(errors.Transient) as raised:
             cloud.launch(request_)
@@ -293,7 +293,7 @@ def test_missing_credentials_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(errors.Misconfigured, match="AWS_PROFILE"):
-        Ec2("i", "us-east-1", ["subnet-1"], endpoint="http://127.0.0.1:9").machines()
+        Ec2("i", aws.Session("us-east-1", "http://127.0.0.1:9"), ["subnet-1"]).machines()
 
 
 def test_what_the_sdk_refuses_is_our_mistake(ec2: Ec2, request_: LaunchRequest) -> None:

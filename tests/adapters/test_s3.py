@@ -14,7 +14,7 @@ from provisioner.rehearsal.faults import Effect, Rule, When
 @pytest.fixture
 def s3(double: Double) -> Iterator[S3]:
     # By the environment alone, as in production.
-    made = S3(double.bucket, double.region, calls=aws.Calls(translate, first_wait=0))
+    made = S3(double.bucket, aws.Session(double.region), calls=aws.Calls(translate, first_wait=0))
     yield made
     made.close()
 

@@ -9,6 +9,7 @@ from contextlib import closing
 import boto3
 import pytest
 
+from provisioner.adapters.aws import Session
 from provisioner.adapters.s3 import S3
 from provisioner.core.errors import NotFound
 from provisioner.ports.bucket import Bucket
@@ -32,10 +33,10 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[Bucket]:
         with closing(boto3.client("s3", endpoint_url=url, region_name=REGION)) as client:
             client.create_bucket(Bucket=name)
     else:
-        with closing(S3(f"{name}X", REGION, endpoint=url)) as neighbour:
+        with closing(S3(f"{name}X", Session(REGION, url))) as neighbour:
             neighbour.put("key", b"a neighbour's")
     # Pages of two, so that every listing here has several.
-    with closing(S3(name, REGION, endpoint=url, page=2)) as s3:
+    with closing(S3(name, Session(REGION, url), page=2)) as s3:
         yield s3
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from provisioner.adapters.aws import Session
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.core import errors
 from provisioner.core.launch import (
@@ -119,7 +120,7 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
             for name, value in double.environment().items():
                 monkeypatch.setenv(name, value)
             subnets = [subnet for subnet, zone in double.account.subnets.items() if zone[-1] in "abc"]
-            cloud = Ec2(INSTALLATION, double.region, subnets)
+            cloud = Ec2(INSTALLATION, Session(double.region), subnets)
             up.callback(cloud.close)
             return Stage(cloud, clock, double.interrupt, host.said, double.account.image_id)
 

@@ -40,52 +40,36 @@ TEMPLATE_EXISTS = "InvalidLaunchTemplateName.AlreadyExistsException"
 TEMPLATE_MISSING = frozenset({"InvalidLaunchTemplateName.NotFoundException", "InvalidLaunchTemplateId.NotFound"})
 
 
-class Clients:
-    """boto3's clients, which threads may share (boto3 guide, "Clients"); a session they may not."""
-
-    def __init__(self, region: str, endpoint: str | None) -> None:
-        import boto3
-
-        session = boto3.session.Session(region_name=region)
-        self.ec2 = session.client("ec2", endpoint_url=endpoint, config=aws.config())
-        self.launcher = session.client("ec2", endpoint_url=endpoint, config=aws.config(LAUNCH_TIMEOUT))
-        self.iam = session.client("iam", endpoint_url=endpoint, config=aws.config())
-        self.ssm = session.client("ssm", endpoint_url=endpoint, config=aws.config())
-        self.pricing = session.client("pricing", pricelist.REGION, endpoint_url=endpoint, config=aws.config())
-
-    def close(self) -> None:
-        for client in (self.ec2, self.launcher, self.iam, self.ssm, self.pricing):
-            client.close()
-
-
 class Ec2:
     def __init__(
         self,
         installation: str,
-        region: str,
+        session: aws.Session,
         subnets: Sequence[str],
         *,
-        endpoint: str | None = None,
         calls: aws.Calls | None = None,
     ) -> None:
-        """`subnets` are ids, at most one a zone. No `endpoint`: AWS's own, or AWS_ENDPOINT_URL."""
+        """`subnets` are ids, at most one a zone."""
         self._installation = installation
-        self._region = region
         self._subnets = tuple(subnets)
         self._calls = calls or aws.Calls(translate)
-        self._clients = aws.Lazy(lambda: Clients(region, endpoint))
+        self._session = session
         #: Names of templates that exist, made by this process or found by it.
         self._templates: set[str] = set()
         #: Zones of the machines last listed, for when one zone is broken.
         self._zones: Mapping[str, str] = {}
 
     def close(self) -> None:
-        self._clients.close()
+        self._session.close()
+
+    @property
+    def _ec2(self) -> Any:
+        return self._session.client("ec2")
 
     # What can be launched
 
     def catalog(self, instance_types: Collection[str]) -> Catalog:
-        ec2 = self._clients().ec2
+        ec2 = self._ec2
         answer = self._calls.repeat(ec2.describe_subnets, SubnetIds=list(self._subnets))
         at = listing.date(answer)
         subnets = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in answer["Subnets"]}
@@ -122,24 +106,25 @@ class Ec2:
         return Catalog(types, subnets, catalog.spot_prices(history, subnets, at), at)
 
     def price_list(self, instance_types: Collection[str]) -> PriceList:
-        ask = self._clients().pricing.get_products
-        machines = list(self._answers(ask, **pricelist.machines(self._region, instance_types)))
-        disks = self._answers(ask, **pricelist.disks(self._region))
+        ask, region = self._session.client("pricing", region=pricelist.REGION).get_products, self._session.region
+        machines = list(self._answers(ask, **pricelist.machines(region, instance_types)))
+        disks = self._answers(ask, **pricelist.disks(region))
         return pricelist.price_list(_products(machines), _products(disks), listing.date(machines[-1]))
 
     def image(self, reference: str) -> Image:
-        clients = self._clients()
         image_id = reference
         if reference.startswith("ssm:"):
-            parameter = self._calls.repeat(clients.ssm.get_parameter, Name=reference.removeprefix("ssm:"))
+            parameter = self._calls.repeat(
+                self._session.client("ssm").get_parameter, Name=reference.removeprefix("ssm:")
+            )
             image_id = parameter["Parameter"]["Value"]
-        images = self._calls.repeat(clients.ec2.describe_images, ImageIds=[image_id])["Images"]
+        images = self._calls.repeat(self._ec2.describe_images, ImageIds=[image_id])["Images"]
         if not images:
             raise Misconfigured(f"The image id '[{image_id}]' does not exist", "InvalidAMIID.NotFound")
         return Image(image_id, images[0]["RootDeviceName"], images[0]["Architecture"])
 
     def profile(self, name: str) -> Profile:
-        answer = self._calls.repeat(self._clients().iam.get_instance_profile, InstanceProfileName=name)
+        answer = self._calls.repeat(self._session.client("iam").get_instance_profile, InstanceProfileName=name)
         profile = answer["InstanceProfile"]
         if not profile["Roles"]:
             raise Misconfigured(f"the instance profile {name} has no role: its machines could read nothing")
@@ -155,7 +140,9 @@ class Ec2:
         # A machine that our collectors could not see must not come to be, whatever the request forgot.
         tags = {**request.tags, INSTALLATION_TAG: self._installation, LAUNCH_TAG: request.token}
         try:
-            response = self._calls.once(self._clients().launcher.create_fleet, **launching.fleet(request, tags))
+            response = self._calls.once(
+                self._session.client("ec2", LAUNCH_TIMEOUT).create_fleet, **launching.fleet(request, tags)
+            )
         except CloudError as error:
             self._learn(request, error)
             raise
@@ -170,7 +157,7 @@ class Ec2:
             return
         parameters = launching.creation(template, {INSTALLATION_TAG: self._installation})
         try:
-            self._calls.repeat(self._clients().ec2.create_launch_template, **parameters)
+            self._calls.repeat(self._ec2.create_launch_template, **parameters)
         except CloudError as error:
             if error.code != TEMPLATE_EXISTS:
                 raise
@@ -199,7 +186,7 @@ class Ec2:
         filters or not, and answers one that names machines of healthy zones alone
         (API Reference, "DescribeInstances").
         """
-        ec2 = self._clients().ec2
+        ec2 = self._ec2
         answers, refused = each(
             lambda batch: self._calls.repeat(ec2.describe_instances, InstanceIds=batch), ids, self._zone
         )
@@ -220,7 +207,7 @@ class Ec2:
             "Filters": [{"Name": name, "Values": [value]} for name, value in wanted.items()],
             "MaxResults": PAGE,
         }
-        for answer in self._answers(self._clients().ec2.describe_instances, **parameters):
+        for answer in self._answers(self._ec2.describe_instances, **parameters):
             at = listing.date(answer)
             found += listing.machines(answer)
         return Listing(at, tuple(found))
@@ -241,7 +228,7 @@ class Ec2:
             parameters["NextToken"] = answer["NextToken"]
 
     def impaired(self, ids: Collection[str]) -> frozenset[str]:
-        ec2 = self._clients().ec2
+        ec2 = self._ec2
         answers, _ = each(
             lambda batch: self._calls.repeat(ec2.describe_instance_status, InstanceIds=batch), ids, self._zone
         )
@@ -256,12 +243,12 @@ class Ec2:
     # Ending
 
     def terminate(self, ids: Collection[str]) -> Mapping[str, CloudError]:
-        ec2 = self._clients().ec2
+        ec2 = self._ec2
         _, refused = each(lambda batch: self._calls.repeat(ec2.terminate_instances, InstanceIds=batch), ids, self._zone)
         return refused
 
     def console(self, instance_id: str) -> str:
-        ec2 = self._clients().ec2
+        ec2 = self._ec2
         try:
             answer = self._calls.repeat(ec2.get_console_output, InstanceId=instance_id, Latest=True)
         except CloudError as error:
@@ -269,7 +256,7 @@ class Ec2:
                 raise
             # Only Nitro machines have a latest output; the others one from soon after the boot.
             answer = self._calls.repeat(ec2.get_console_output, InstanceId=instance_id)
-        return answer.get("Output", "")
+        return str(answer.get("Output", ""))
 
 
 def _products(answers: Iterable[Any]) -> Iterator[str]:

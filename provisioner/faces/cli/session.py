@@ -1,5 +1,6 @@
 """What every command begins with: the settings, and the use cases behind them."""
 
+import gc
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -22,9 +23,13 @@ LARGEST = 1 << 20
 
 def control(context: typer.Context, kind: str = "command") -> Control:
     """The use cases, on the settings that the command line or the environment names."""
+    # What is imported stays: nothing for the collector to find now, or to look at again ever after.
+    gc.disable()
     from provisioner import wiring
     from provisioner.settings import load
 
+    gc.freeze()
+    gc.enable()
     service = wiring.service(load(context.obj["settings"]), kind)
     context.call_on_close(service.close)
     return service
