@@ -35,14 +35,14 @@ SPOOL_LIMIT = 2 << 30
 
 def flood(folder: Path, quick: bool) -> Iterator[Figure]:
     """Log throughput of a job that only writes, and what it takes of the processor, beside a bare pipe."""
-    size, times = (32, 1) if quick else (512, 5)
+    size, times = (32, 1) if quick else (256, 5)
     for name, data in (("text", job.text(16 * job.MB)), ("random", random.Random(1).randbytes(16 * job.MB))):
         (folder / name).write_bytes(data)
     cases = [
         (f"{kind}-{secrets}-secrets", size, ["cat", *[str(folder / kind)] * (size // 16)], SECRETS[secrets])
         for kind, secrets in (("text", "no"), ("text", "3"), ("text", "10"), ("text", "10+key"), ("random", "10+key"))
     ]
-    small = 2 if quick else 50
+    small = 2 if quick else 20
     cases.append(("100-byte-writes", small, _job(folder / "seconds", "small", small), SECRETS["10+key"]))
     with _sink():
         for name, amount, words, secrets in cases:
@@ -58,7 +58,7 @@ def flood(folder: Path, quick: bool) -> Iterator[Figure]:
 
 def slow(folder: Path, quick: bool) -> Iterator[Figure]:
     """Seconds of a command that computes and prints, its output logged, beside its output in a bare pipe."""
-    seconds, times = (1, 1) if quick else (6, 5)
+    seconds, times = (1, 1) if quick else (4, 5)
 
     def told() -> float:
         return float((folder / "seconds").read_text())
