@@ -65,7 +65,7 @@ class Strings:
     """Strings that are looked for; where they are, and where they begin."""
 
     def __init__(self, strings: Iterable[bytes], reach: int) -> None:
-        """The suspects are those of a sieve with this reach."""
+        """The suspects are those of sieves of this reach at most."""
         self.all = frozenset(strings)
         self._reach = reach
         self._prefixes = frozenset(

@@ -7,6 +7,7 @@ import functools
 import json
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -34,20 +35,25 @@ class Secrets:
         """Throttling and trouble on the way are waited out as long as `outside` may take."""
         self._region = region
         self._outside = outside
-        self._whole: dict[str, bytes] = {}
+        self._whole: dict[tuple[str, str], bytes] = {}
         self._client: Any = functools.cache(
             lambda service, region: boto3.Session(region_name=region).client(service, config=CONFIG)
         )
 
     def read(self, name: str) -> bytes:
         """The value of `ssm:/path`, `secretsmanager:id` or `secretsmanager:id#key`; raises Ended."""
-        service, _, rest = name.partition(":")
-        identity, _, key = rest.partition("#") if service == "secretsmanager" else (rest, "", "")
-        place = f"{service}:{identity}"
-        if place not in self._whole:
-            self._whole[place] = self._get(service, identity)
-        value = self._whole[place]
+        service, identity, key = _parts(name)
+        if (service, identity) not in self._whole:
+            self._whole[service, identity] = self._get(service, identity)
+        value = self._whole[service, identity]
         return self._of_json(name, value, key) if key else value
+
+    def hidden(self, name: str) -> list[bytes]:
+        """What nobody is to see of a secret that was read: of a key's, all its JSON, for tools print the whole."""
+        service, identity, key = _parts(name)
+        whole = self._whole[service, identity]
+        strings = _strings(json.loads(whole)) if key else ()
+        return [self.read(name), whole, *(text.encode(errors=AS_IT_IS) for text in strings)]
 
     def registry_login(self, host: str) -> bytes | None:
         """`user:password` for a registry of AWS; None when the host is none, or is public. Raises Ended."""
@@ -100,6 +106,22 @@ class Secrets:
 
     def _refused(self, what: str, why: str) -> Ended:
         return Ended(Outcome.REFUSED, self._outside.step, f"{what} cannot be had: {why}")
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """Service, identity and key, which is empty for the whole."""
+    service, _, rest = name.partition(":")
+    identity, _, key = rest.partition("#") if service == "secretsmanager" else (rest, "", "")
+    return service, identity, key
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in what was JSON, but for the keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)
 
 
 def _passing(error: Exception) -> bool:

@@ -31,7 +31,7 @@ class Shipper(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        while not self._over.wait(0.0 if any(map(self._presses, self._spool.streams.values())) else 0.1):
+        while not self._over.wait(0.0 if any(map(self._presses, list(self._spool.streams.values()))) else 0.1):
             for stream in list(self._spool.streams.values()):
                 if self._due(stream):
                     self._ship(stream)

@@ -190,7 +190,7 @@ class Spool:
     @property
     def pressing(self) -> int:
         """So many bytes of a stream are not to wait for their turn."""
-        return min(SEGMENT, self._limit // 4)
+        return min(SEGMENT, max(1, self._limit // 4))
 
     def restrict(self, limit: int) -> None:
         """From now on at most `limit` bytes wait."""

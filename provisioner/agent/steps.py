@@ -72,7 +72,7 @@ def fetch_secrets(node: Node) -> None:
     for name in filter(None, dict.fromkeys([*names, order.registry_credential])):
         node.begin(Step.PULL)
         node.secrets[name] = secrets.read(name)
-        node.mask.add([node.secrets[name]])
+        node.mask.add(secrets.hidden(name))
     if order.registry_credential:
         node.login = login(order.registry_credential, node.secrets[order.registry_credential])
     elif order.engine is Engine.CONTAINER:

@@ -20,8 +20,8 @@ MEASURES: tuple[Measure, ...] = (
     triggers.many,
     machines.machine,
     machines.follow,
-    logs.flood,
-    logs.slow,
+    logs.throughput,
+    logs.slowdown,
     scale.idle,
     scale.busy,
 )

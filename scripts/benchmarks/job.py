@@ -1,6 +1,8 @@
 """What a measured job does: prints beside some work. Alone, so that it starts at once.
 
-job.py FILE KIND AMOUNT [SECONDS]     the seconds that it took go to the file
+    job.py FILE KIND AMOUNT [SECONDS]
+
+puts the seconds that it took into the file.
 """
 
 import hashlib
@@ -31,7 +33,7 @@ def text(size: int) -> bytes:
 
 
 def work(told: Path, kind: str, amount: int, seconds: int = 0) -> None:
-    """Compute and print, so many MB a second or a burst; fixed work, which takes about so many seconds."""
+    """Compute and print, so many MB a second or a burst, for about so many seconds: the work is fixed, not the time."""
     lines = [line + b"\n" for line in text(MB).splitlines()]
     out, began = sys.stdout.buffer, time.perf_counter()
     if kind == "small":
@@ -53,7 +55,7 @@ def work(told: Path, kind: str, amount: int, seconds: int = 0) -> None:
 
 
 def compute(microseconds: int) -> None:
-    """About so long: fixed work, not a fixed time."""
+    """About so long."""
     for _ in range(microseconds):
         hashlib.sha256(BLOCK).digest()
 

@@ -231,6 +231,24 @@ def test_what_is_held_back_is_bounded() -> None:
     assert stream.finish() == b""
 
 
+def test_empty_lines_are_not_held_back() -> None:
+    """However many: after a few of them no encoder goes on."""
+    mask, secret = Mask(), b"hunter2-hunter2"
+    mask.add([secret])
+    stream = Stream(mask)
+    text = base64.b64encode(secret)[:12] + b"\n"
+    assert stream.feed(text) == b""
+    assert b"".join(stream.feed(b"\n") for _ in range(10)) == text + b"\n" * 10
+
+
+def test_what_was_hidden_in_part_stays_hidden() -> None:
+    """Also while nothing can be given out, since what follows may be the rest of a longer form."""
+    mask = Mask()
+    mask.add([b"a" * 9])
+    text = base64.b64encode(b"a" * 18 + b"\n")
+    assert masked(mask, [text[at : at + 1] for at in range(len(text))]) == b"***"
+
+
 def test_what_the_spool_counts_is_masked(tmp_path: Path) -> None:
     """The streams of the job and of the agent, their lengths and their checksums are those of the masked bytes."""
     secret, spool, mask = b"hunter2-hunter2", Spool(tmp_path, 1 << 20), Mask()

@@ -50,6 +50,17 @@ def test_secrets_reach_the_job_and_nothing_else(site: Site) -> None:
     assert HIDDEN.encode() not in site.everything_said(machine)
 
 
+def test_a_job_that_has_a_key_shows_nothing_of_the_others(site: Site) -> None:
+    """The whole of a secret with keys is hidden, and every string in it, whatever tool prints them."""
+    value = {"user": "somebody", "key": HIDDEN, "more": [{"inner": "correct-horse"}], "port": 5432, "short": "abc"}
+    key = Secret(f"{secret(site, json.dumps(value))}#key", Attachment.VARIABLE, "KEY")
+    pretty = json.dumps(value, indent=2)
+    machine = site.run(site.order(f"echo '{json.dumps(value)}'; cat <<END\n{pretty}\nEND", secrets=(key,)))
+    for name in ("somebody", HIDDEN, "correct-horse"):
+        pretty = pretty.replace(name, "***")
+    assert site.log(machine).decode() == f"***\n{pretty}\n"
+
+
 def test_a_file_may_hold_any_bytes(site: Site) -> None:
     """A binary secret, and a config file with its mode; what stands there already is replaced."""
     data = bytes(range(256)) * 3
