@@ -77,5 +77,9 @@ def replace(path: Path, data: bytes) -> None:
     """Write the file whole or not at all: whoever reads it sees the old bytes or the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    part.write_bytes(data)
-    os.replace(part, path)
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        # On a full disk it stands there, empty.
+        part.unlink(missing_ok=True)

@@ -55,7 +55,7 @@ def pull(image: str, login: bytes | None, outside: Outside, version: str) -> Non
     path = f"/v{version}/images/create?{urlencode({'fromImage': name, 'tag': reference})}"
     headers = {"X-Registry-Auth": _header(image, login)} if login else {}
     outside.say(f"pulling {image}")
-    busy = tries = 0
+    limit, busy, tries = outside.limit, 0, 0
     while trouble := _try(image, path, headers, outside):
         # Of the registry's own words only; a tag may be 429 as well.
         words = trouble.replace(image, "").replace(f"manifests/{reference}", "")
@@ -66,7 +66,6 @@ def pull(image: str, login: bytes | None, outside: Outside, version: str) -> Non
             raise Ended(outcome, outside.step, f"the image {image} cannot be pulled: {trouble}")
         pause = BUSY_PAUSES[min(busy, len(BUSY_PAUSES)) - 1] if waits else float(tries)
         outside.say(f"{image} cannot be pulled, again in {pause:.0f} s: {trouble}")
-        limit = outside.limit.partition("; the last trouble")[0]
         outside = dataclasses.replace(outside, limit=f"{limit}; the last trouble was: {trouble}")
         outside.sleep(pause)
         outside.check()

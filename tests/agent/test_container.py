@@ -1,5 +1,6 @@
 """Jobs in real containers: a light machine with this computer's own dockerd and a registry."""
 
+import base64
 import contextlib
 import dataclasses
 import http.client
@@ -179,13 +180,22 @@ def test_an_image_that_does_not_fit_loses_the_run(tmp_path: Path, aws_url: str) 
         assert site.result(site.run(order(site, first, "echo fits"))).outcome is Outcome.SUCCEEDED
 
 
-class _Troubled(BaseHTTPRequestHandler):
+class _Front(BaseHTTPRequestHandler):
     """A registry in front of `upstream`; its first answers for a manifest are those of `trouble`."""
 
     upstream = ""
     trouble: ClassVar[list[int]] = []
+    #: `user:password`, without which it lets nobody in.
+    login = b""
 
     def do_GET(self) -> None:
+        given = self.headers.get("Authorization", "").removeprefix("Basic ")
+        if base64.b64decode(given) != self.login:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="front"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if "/manifests/" in self.path and self.trouble:
             self.send_response(self.trouble.pop(0))
             self.send_header("Content-Length", "0")
@@ -209,6 +219,29 @@ class _Troubled(BaseHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def front(site: Site, **fields: object) -> Iterator[str]:
+    """The name of an image in a registry like that."""
+    handler = type("Handler", (_Front,), {"upstream": site.registry, **fields})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_port}/root:1"
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(("value", "outcome"), [("me:se:cret", Outcome.SUCCEEDED), ("me:wrong", Outcome.REFUSED)])
+def test_a_private_registry_is_opened_by_its_credential(harbour: Site, value: str, outcome: Outcome) -> None:
+    """The engine shows it to the registry; a wrong one is refused, and is in nothing that was said."""
+    with front(harbour, login=b"me:se:cret") as image:
+        name = harbour.parameter("registry", value)
+        machine = harbour.run(order(harbour, image, "echo fine", registry_credential=name))
+    result = harbour.result(machine)
+    assert (result.outcome, result.step) == (outcome, Step.PULL if outcome is Outcome.REFUSED else Step.COMMAND)
+    assert base64.b64encode(value.encode()) not in harbour.everything_said(machine)
+
+
 @pytest.mark.parametrize(
     ("trouble", "limit", "outcome", "words"),
     [
@@ -221,12 +254,8 @@ def test_a_registry_in_trouble_is_waited_out(
     harbour: Site, trouble: list[int], limit: float, outcome: Outcome, words: str
 ) -> None:
     """429 and 5xx as long as limits.pull says; 401 ends it at once."""
-    handler = type("Handler", (_Troubled,), {"upstream": harbour.registry, "trouble": trouble})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        image = f"127.0.0.1:{server.server_port}/root:1"
+    with front(harbour, trouble=trouble) as image:
         machine = harbour.run(order(harbour, image, "echo fine", pull_limit=limit))
-        server.shutdown()
     result = harbour.result(machine)
     assert result.outcome is outcome, result.reason
     assert words in (harbour.log(machine, "system").decode() if outcome is Outcome.SUCCEEDED else result.reason)
