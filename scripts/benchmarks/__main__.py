@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.benchmarks import commands, machines, scale, triggers
+from scripts.benchmarks import commands, hour, machines, scale, triggers
 from scripts.benchmarks.figures import Figure, line, moved, read
 
 Measure = Callable[[Path, bool], Iterator[Figure]]
@@ -22,6 +22,7 @@ MEASURES: tuple[Measure, ...] = (
     machines.follow,
     scale.idle,
     scale.busy,
+    hour.hour,
 )
 
 
