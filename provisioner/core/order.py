@@ -1,29 +1,30 @@
 """From a run to its recipe, and to the work order of one of its nodes."""
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from provisioner.core import knownhosts
 from provisioner.core import terms as granted
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe import Recipe, Spec
-from provisioner.core.record import Run
+from provisioner.core.record import Revision, Run
 from provisioner.core.terms import Terms
 from provisioner.core.work import ConfigFile, Engine, Packages, Secret, WorkOrder
 
 
 def recipe_of(run: Run) -> Recipe | None:
     """The recipe the run was frozen with; None when another version wrote it, and this one cannot read it."""
-    return _parsed(run.recipe)
-
-
-@functools.lru_cache(maxsize=1000)
-def _parsed(text: str) -> Recipe | None:
-    # Asked at every pass, and it never changes.
     try:
-        return Recipe.load(text)
+        return Recipe.load(run.recipe)
     except Invalid:
         return None
+
+
+def recipes_of(runs: Iterable[Run]) -> Mapping[Revision, Recipe | None]:
+    """One recipe for all runs of a job's revision, which differ in their variables and their commands alone.
+
+    Ten thousand runs are looked at every second, and most are of few jobs.
+    """
+    return {revision: recipe_of(run) for revision, run in {run.revision: run for run in runs}.items()}
 
 
 def work_order(

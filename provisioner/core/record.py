@@ -50,6 +50,10 @@ class Verdict:
     step: Step = Step.BOOT
 
 
+#: A job's id, and which of its recipes.
+Revision = tuple[str, int]
+
+
 @dataclass(frozen=True)
 class Run:
     """One trigger of a job, frozen as it was triggered."""
@@ -90,6 +94,10 @@ class Run:
     certain_at: float | None = None
     done_at: float | None = None
     version: int = 0
+
+    @property
+    def revision(self) -> Revision:
+        return self.job_id, self.job_revision
 
 
 @dataclass(frozen=True)

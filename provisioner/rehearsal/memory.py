@@ -32,9 +32,9 @@ class MemoryBucket:
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
         self._enter()
         self._leave("list")
-        for key, (data, modified) in sorted(self.objects.items()):
-            if key.startswith(prefix) and key > after:
-                yield Entry(key, len(data), modified)
+        for key in sorted(key for key in self.objects if key.startswith(prefix) and key > after):
+            data, modified = self.objects[key]
+            yield Entry(key, len(data), modified)
 
     def copy(self, source: str, target: str) -> None:
         self._enter()

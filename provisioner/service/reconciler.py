@@ -15,7 +15,7 @@ from provisioner.core import advance as moves
 from provisioner.core import attempt
 from provisioner.core.errors import CloudError, LeaseLost, Retryable, Transient
 from provisioner.core.launch import Machine
-from provisioner.core.order import recipe_of
+from provisioner.core.order import recipes_of
 from provisioner.core.recipe import Recipe
 from provisioner.core.record import Held, Launch, Node, Record, Run, TemplateHealth
 from provisioner.core.run import TRANSITIONS, State
@@ -135,10 +135,10 @@ class Reconciler:
         """Move every run as far as the records allow; whether a result was sought and so news may be."""
         live, now = self._live(), self._installation.clock.now()
         held, health = self._hold(live), {known.id: known for known in live.templates}
-        seeking: list[Held] = []
+        recipes, seeking = recipes_of(live.runs), list[Held]()
 
         def move(run: Run) -> Sequence[Record]:
-            moved = moves.advance(run, held[run.id], recipe_of(run), now, self._deaf_at)
+            moved = moves.advance(run, held[run.id], recipes[run.revision], now, self._deaf_at)
             if moved.seek_result:
                 seeking.extend(each for each in held[run.id] if each.node.attempt == run.attempt)
             return self._changes(run, moved, held[run.id], health, now)

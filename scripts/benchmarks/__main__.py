@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.benchmarks import commands, logs, machines, scale, triggers
+from scripts.benchmarks import commands, hour, logs, machines, scale, triggers
 from scripts.benchmarks.figures import Figure, line, moved, read
 
 Measure = Callable[[Path, bool], Iterator[Figure]]
@@ -24,6 +24,7 @@ MEASURES: tuple[Measure, ...] = (
     logs.slowdown,
     scale.idle,
     scale.busy,
+    hour.hour,
 )
 
 

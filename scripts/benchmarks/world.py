@@ -1,6 +1,6 @@
 """A control plane in virtual time: the real services and store over the model of EC2, nothing on a wire."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from provisioner.adapters.sql.store import SqlStore
@@ -32,7 +32,7 @@ POLICY = Policy(
 class CountedBucket(MemoryBucket):
     """Counts requests as S3 bills them: PUT, COPY and LIST cost the same, GET less, DELETE nothing."""
 
-    puts = gets = 0
+    puts = gets = deletes = 0
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         self.puts += 1
@@ -50,13 +50,27 @@ class CountedBucket(MemoryBucket):
         self.gets += 1
         return super().get(key)
 
+    def delete(self, keys: Collection[str]) -> None:
+        self.deletes += bool(keys)
+        super().delete(keys)
+
+
+class CountedCloud(FakeCloud):
+    """Counts calls; a page more or a retry is not seen here."""
+
+    calls = 0
+
+    def _enter(self) -> float:
+        self.calls += 1
+        return super()._enter()
+
 
 class World:
     """Everything in this thread; time passes when the control plane rests."""
 
-    def __init__(self, folder: Path) -> None:
-        self.clock = StepClock()
-        self.cloud, self.bucket, ids = FakeCloud(self.clock), CountedBucket(self.clock.now), CountingIds()
+    def __init__(self, folder: Path, clock: StepClock | None = None) -> None:
+        self.clock = clock or StepClock()
+        self.cloud, self.bucket, ids = CountedCloud(self.clock), CountedBucket(self.clock.now), CountingIds()
         self.store = SqlStore(folder / "store.db", ids)
         self.installation = Installation(self.store, self.cloud, self.bucket, self.clock, InlinePool(), ids, POLICY)
         sites = Sites(self.installation, Agent("none", lambda: b""), lambda role, sha256: f"{role} {sha256}")

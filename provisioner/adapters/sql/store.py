@@ -340,7 +340,7 @@ def _decoded(kind: type[R], body: str) -> R:
     return typing.cast(R, _parsed(typing.cast(Any, kind), body))
 
 
-@functools.lru_cache(maxsize=2_000)
+@functools.lru_cache(maxsize=200)
 def _parsed(kind: Any, body: str) -> object:
-    # Bodies are immutable, so what has not changed since the last look is not parsed again.
+    # Bodies are immutable, so who looks at one run again and again parses what has changed alone.
     return decode(kind, body.encode())
