@@ -59,7 +59,7 @@ class Endings:
         strangers = [each for each in listing.machines if each.id not in known and each.state not in ENDING]
         spare, foreign = self._sort(strangers, live, now)
         if changed or spare:
-            self._installation.store.save([*changed, *spare], epoch=epoch)
+            self._installation.save([*changed, *spare], epoch=epoch)
         # Only what is recorded was seen.
         self._looked_at = asked_at if whole else None
         return Sight(listing, tuple(foreign))
@@ -74,7 +74,7 @@ class Endings:
         impaired = self._installation.cloud.impaired([machine.id for machine in doubtful])
         found = [replace(machine, impaired_at=now) for machine in doubtful if machine.id in impaired]
         if found:
-            self._installation.store.save(found, epoch=epoch)
+            self._installation.save(found, epoch=epoch)
 
     def _sort(self, strangers: Sequence[Machine], live: Live, now: float) -> tuple[list[KnownMachine], list[Machine]]:
         """Those of closed launches of ours, which nobody claims; and those of launches we never made."""
@@ -117,7 +117,7 @@ class Endings:
             )
             for machine in due
         ]
-        self._installation.store.save(asked, epoch=epoch)
+        self._installation.save(asked, epoch=epoch)
 
 
 def observe(machine: KnownMachine, listed: Machine | None, now: float, before: float | None = None) -> KnownMachine:
