@@ -3,14 +3,17 @@
 import os
 import socket
 from collections.abc import Sequence
+from typing import TextIO
 
 from provisioner.adapters import archive, aws
 from provisioner.adapters.ec2.cloud import Ec2
+from provisioner.adapters.journal import StreamJournal, Unkept
 from provisioner.adapters.s3 import S3
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool
 from provisioner.core.userdata import user_data
 from provisioner.core.work import Engine
+from provisioner.ports.journal import Journal
 from provisioner.service import reaper
 from provisioner.service.control import Service
 from provisioner.service.installation import Installation, Policy
@@ -25,9 +28,9 @@ BOOT_FUSE = 1200.0
 REAPER_GRACE = 900.0
 
 
-def service(settings: Settings, kind: str = "command") -> Service:
+def service(settings: Settings, kind: str = "command", journal: Journal | None = None) -> Service:
     """The use cases on the installation of these settings; `kind` says what holds the lease: command or daemon."""
-    installation = installed(settings)
+    installation = installed(settings, journal or Unkept())
     name, _, prefix = settings.bucket.strip("/").partition("/")
     rehearsal = settings.rehearsal
     fetch = archive.fetch_source()
@@ -53,7 +56,12 @@ def service(settings: Settings, kind: str = "command") -> Service:
     return Service(installation, loop, settings.default_owner)
 
 
-def installed(settings: Settings) -> Installation:
+def journal(stream: TextIO, *, as_json: bool, colour: bool) -> Journal:
+    """A journal on the stream; its end is its maker's, or the service's that it is given to."""
+    return StreamJournal(stream, as_json=as_json, colour=colour)
+
+
+def installed(settings: Settings, journal: Journal) -> Installation:
     """The adapters of an installation."""
     rehearsal, ids = settings.rehearsal, RandomIds()
     policy = Policy(
@@ -77,15 +85,22 @@ def installed(settings: Settings) -> Installation:
         clock=SystemClock(),
         pool=ThreadPool(),
         ids=ids,
+        journal=journal,
         policy=policy,
     )
 
 
-def reap(settings: Settings) -> Sequence[Reaped]:
+def reap(settings: Settings, journal: Journal | None) -> Sequence[Reaped]:
     """The reaper alone: the cloud and the installation's id are all it needs."""
     rehearsal = settings.rehearsal
     cloud = Ec2(settings.installation, _session(settings), settings.subnets)
-    return reaper.reap(cloud, rehearsal.reaper_grace if rehearsal else REAPER_GRACE)
+    reaped = reaper.reap(cloud, rehearsal.reaper_grace if rehearsal else REAPER_GRACE)
+    if journal:
+        now = SystemClock().now()
+        reaper.tell(reaped, journal, now)
+        if not reaped:
+            journal.tell("no machine has outlived its time", now)
+    return reaped
 
 
 def _session(settings: Settings) -> aws.Session:

@@ -4,8 +4,7 @@ Every record is frozen; a change is a new value, saved against the `version` it 
 Times are Unix seconds.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from provisioner.core.launch import Ending, LaunchRequest, MachineState, Offer, Price
 from provisioner.core.run import State, Waiting
@@ -229,13 +228,17 @@ class TemplateHealth:
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a run's story."""
+    """One line of a run's story, with whose it is and what it is about."""
 
     id: str
     run: str
     at: float
     text: str
-    detail: Mapping[str, str] = field(default_factory=dict)
+    job: str = ""
+    owner: str = ""
+    attempt: int = 0
+    instance_id: str = ""
+    launch: str = ""
     version: int = 0
 
 

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from provisioner.core.launch import Machine
 from provisioner.core.receipt import Receipt
-from provisioner.core.record import Event, Job, KnownMachine, Node, Run
+from provisioner.core.record import Event, Held, Job, KnownMachine, Node, Run
+from provisioner.core.run import State
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,44 @@ class LogGap:
     at_least: int | None
 
 
+@dataclass(frozen=True)
+class LiveRun:
+    """A run that is not done, and what it has cost until now; None where a price is unknown."""
+
+    run: Run
+    #: The node and machine of its present attempt, if it has one.
+    held: Held | None
+    dollars_at_least: float | None
+    dollars_at_most: float | None
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The runs that wait for the same cause."""
+
+    cause: str
+    runs: int
+    next_try_at: float
+
+
+@dataclass(frozen=True)
+class Alive:
+    """What is not over: all of it counted, some of it shown."""
+
+    at: float
+    states: Mapping[State, int]
+    #: Machines that may be billed now, what those of a known price cost an hour, and how many have none.
+    machines: int
+    dollars_an_hour: float
+    unpriced: int
+    queues: tuple[Queue, ...]
+    #: Silent machines first (the longest silent of them), then those under notice of interruption, then other
+    #: runs that have a machine, then those that wait; the oldest first.
+    runs: tuple[LiveRun, ...]
+    #: How many runs are not among `runs`.
+    more: int
+
+
 class Control(Protocol):
     """Names: a job is `name` or `owner/name`, a run its id or an unambiguous beginning of it.
 
@@ -69,6 +108,9 @@ class Control(Protocol):
 
     def status(self, name: str) -> Status:
         """The run with its nodes, machines and story."""
+
+    def alive(self, limit: int) -> Alive:
+        """What is not over, with at most `limit` runs shown."""
 
     def stop(self, name: str) -> Run:
         """Wish for the end of a run; no error when it has ended already."""
@@ -122,4 +164,4 @@ class Control(Protocol):
         """Make the bucket this store's; the mailboxes that were archived, or are still to be."""
 
     def foreign(self) -> tuple[Machine, ...]:
-        """Machines of the installation whose launch this store never made, as the last pass saw them."""
+        """Machines of the installation whose launch this store never made, as the last pass, anybody's, saw them."""

@@ -1,7 +1,7 @@
-"""Time, chance and concurrency for tests: each moves only when told."""
+"""Time, chance, concurrency and a journal for tests: each moves only when told."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -51,6 +51,25 @@ class CountingIds:
     def new(self) -> str:
         self._count += 1
         return f"{self._count:032x}"
+
+
+class ListJournal:
+    """What was told, as a test reads it."""
+
+    def __init__(self) -> None:
+        self.told: list[Mapping[str, str | int | float]] = []
+
+    def tell(self, text: str, at: float, /, **fields: str | int) -> None:
+        self._keep({"text": text, "at": at, **fields})
+
+    def complain(self, error: str, at: float, /, **fields: str | int) -> None:
+        self._keep({"error": error, "at": at, **fields})
+
+    def _keep(self, line: Mapping[str, str | int | float]) -> None:
+        self.told.append({name: value for name, value in line.items() if value})
+
+    def close(self) -> None:
+        pass
 
 
 class InlinePool:

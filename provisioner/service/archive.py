@@ -16,7 +16,7 @@ class Archive:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
 
-    def keep(self, held: Held) -> Sequence[Record]:
+    def keep(self, run: Run, held: Held) -> Sequence[Record]:
         """Copy the node's log and result: the node, archived, and what its run's story must say of that."""
         node = held.node
         manifest = self.copy(node.box, node.run, node.attempt, node.rank, node.result, node.report)
@@ -25,7 +25,12 @@ class Archive:
             self._installation.bucket.put(key, held.machine.console.encode())
         kept = replace(node, archived_at=self._installation.clock.now())
         events = [
-            self._installation.event(node.run, f"log incomplete: {stream} from byte {part.missing_from}")
+            self._installation.event(
+                run,
+                f"log incomplete: attempt {node.attempt}, {stream}, from byte {part.missing_from}",
+                attempt=node.attempt,
+                instance_id=node.instance_id,
+            )
             for stream, part in manifest.streams.items()
             if part.missing_from is not None
         ]

@@ -1,22 +1,33 @@
 """The use cases in this process: provisioner.ports.control.Control over one installation."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from provisioner.core.errors import Conflict, ProvisionError
+from provisioner.core.errors import Conflict, Invalid, ProvisionError
 from provisioner.core.launch import Machine
 from provisioner.core.receipt import Receipt
 from provisioner.core.record import Job, Run
-from provisioner.ports.control import LogGap, LogPiece, Status
+from provisioner.core.work import decode, encode
+from provisioner.ports.control import Alive, LogGap, LogPiece, Status
+from provisioner.service.alive import alive
 from provisioner.service.installation import Installation
 from provisioner.service.logs import Logs
 from provisioner.service.loop import Loop
-from provisioner.service.reaper import Reaped, reap
-from provisioner.service.reconciler import Pulse
+from provisioner.service.reaper import Reaped, reap, tell
+from provisioner.service.reconciler import Pulse, Trouble
 from provisioner.service.runs import Runs
 from provisioner.service.takeover import Takeover
+from provisioner.service.troubles import Troubles, line
 
 #: The reaper and the sweep of orphans look this often, in seconds.
 SWEEP = 60.0
+#: Where a pass notes what other processes are to see of it.
+FOREIGN = "foreign machines"
+
+
+@dataclass(frozen=True)
+class _Foreign:
+    machines: tuple[Machine, ...] = ()
 
 
 class Service:
@@ -28,8 +39,10 @@ class Service:
         self._runs = Runs(installation, owner)
         self._logs = Logs(installation, self._runs)
         self._takeover = Takeover(installation)
-        self._foreign: tuple[Machine, ...] = ()
+        self._troubles = Troubles(installation)
         self._swept_at = 0.0
+        #: What the last sweep met, which stands until the next one.
+        self._unswept: list[Trouble] = []
 
     def apply(self, text: str, source: str) -> Job:
         return self._runs.apply(text, source)
@@ -54,6 +67,9 @@ class Service:
 
     def status(self, name: str) -> Status:
         return self._runs.status(name)
+
+    def alive(self, limit: int) -> Alive:
+        return alive(self._installation, limit)
 
     def stop(self, name: str) -> Run:
         return self._runs.stop(name)
@@ -97,6 +113,7 @@ class Service:
         """Give back the lease and the store."""
         self._loop.release()
         self._installation.store.close()
+        self._installation.journal.close()
 
     def unfinished(self) -> bool:
         """Whether anything is not over yet."""
@@ -117,31 +134,47 @@ class Service:
         return self._errors(pulse) if pulse else ()
 
     def _errors(self, pulse: Pulse) -> Sequence[str]:
-        self._foreign = pulse.foreign
-        errors = [_told(error) for error in pulse.errors if not isinstance(error, Conflict)]
+        if pulse.foreign is not None:
+            self._note(pulse.foreign)
         now = self._installation.clock.now()
         if now >= self._swept_at + SWEEP:
             self._swept_at = now
-            errors += self._sweep()
-        return errors
+            self._unswept = self._sweep()
+        met = [each for each in pulse.errors if not isinstance(each.error, Conflict)] + self._unswept
+        self._troubles.met(met)
+        return [line(each) for each in met]
 
-    def _sweep(self) -> list[str]:
+    def _sweep(self) -> list[Trouble]:
         try:
             self._takeover.sweep()
-            return [str(each.error) for each in self.reap() if each.error]
+            return [Trouble(each.error, instance_id=each.machine.id) for each in self.reap() if each.error]
         except ProvisionError as error:
-            return [str(error)]
+            return [Trouble(error)]
+
+    def _note(self, foreign: tuple[Machine, ...]) -> None:
+        before = self.foreign()
+        if foreign == before:
+            return
+        now, known = self._installation.clock.now(), {machine.id for machine in before}
+        self._installation.store.remember(FOREIGN, encode(_Foreign(foreign)).decode(), now)
+        for machine in foreign:
+            if machine.id not in known:
+                text = f"{machine.id} is of a launch that this store never made: left to its lifetime"
+                self._installation.journal.complain(text, now, instance=machine.id, launch=machine.launch)
 
     def reap(self) -> Sequence[Reaped]:
         """End what has outlived its lifetime."""
-        return reap(self._installation.cloud, self._installation.policy.reaper_grace)
+        reaped = reap(self._installation.cloud, self._installation.policy.reaper_grace)
+        ended = [each for each in reaped if not each.error]
+        tell(ended, self._installation.journal, self._installation.clock.now())
+        return reaped
 
     def takeover(self) -> Sequence[str]:
         return self._takeover.take()
 
     def foreign(self) -> tuple[Machine, ...]:
-        return self._foreign
-
-
-def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, ProvisionError) else f"a fault of ours: {error!r}"
+        noted = self._installation.store.remembered(FOREIGN)
+        try:
+            return decode(_Foreign, noted[0].encode()).machines if noted else ()
+        except Invalid:
+            return ()  # Another version's note: the next pass writes ours.

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from provisioner.core.record import Event, Record
+from provisioner.core.record import Event, Record, Run
 from provisioner.core.terms import Terms
 from provisioner.core.work import Engine
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.clock import Clock
 from provisioner.ports.cloud import Cloud
 from provisioner.ports.ids import Ids
+from provisioner.ports.journal import Journal
 from provisioner.ports.pool import Pool
 from provisioner.ports.store import Store
 
@@ -45,12 +46,38 @@ class Installation:
     clock: Clock
     pool: Pool
     ids: Ids
+    journal: Journal
     policy: Policy
 
-    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
-        """All of them or none, as the store has it."""
-        return self.store.save(records, epoch=epoch)
-
-    def event(self, run: str, text: str, **detail: str) -> Event:
+    def event(
+        self, run: Run, text: str, *, attempt: int | None = None, instance_id: str = "", launch: str = ""
+    ) -> Event:
         """A line for the run's story, told now."""
-        return Event(self.ids.new(), run, self.clock.now(), text, detail)
+        return Event(
+            self.ids.new(),
+            run.id,
+            self.clock.now(),
+            text,
+            run.job_name,
+            run.owner,
+            run.attempt if attempt is None else attempt,
+            instance_id,
+            launch,
+        )
+
+    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
+        """Save, and then tell the journal what of it is a run's story: once, and only what is stored."""
+        stored = self.store.save(records, epoch=epoch)
+        for each in stored:
+            if isinstance(each, Event):
+                self.journal.tell(
+                    each.text,
+                    each.at,
+                    run=each.run,
+                    job=each.job,
+                    owner=each.owner,
+                    attempt=each.attempt,
+                    instance=each.instance_id,
+                    launch=each.launch,
+                )
+        return stored

@@ -1,6 +1,6 @@
 """Promise before deed: launches are stored whole, then made, replayed or looked up, then closed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core import drought
@@ -10,8 +10,8 @@ from provisioner.core.launch import LaunchAnswer, LaunchedMachine, Refusal
 from provisioner.core.order import recipe_of
 from provisioner.core.planner import plan_launches
 from provisioner.core.recipe import Recipe
-from provisioner.core.record import KnownMachine, Launch, Node, Record, Run
-from provisioner.core.run import State, transition
+from provisioner.core.record import Event, KnownMachine, Launch, Node, Record, Run
+from provisioner.core.run import State, Waiting, transition
 from provisioner.core.unfilled import DRYING, unfilled
 from provisioner.core.work import mailbox
 from provisioner.ports.store import Live
@@ -44,7 +44,7 @@ class Launches:
                 else:
                     by_profile.setdefault(self._sites.profile_of(run.owner), []).append((run, recipe))
         if unreadable:
-            self._installation.save(unreadable, epoch=epoch)
+            self._save_waiting(unreadable, {}, epoch)
         room = self._room(live)
         launches: list[Launch] = []
         for profile, waiting in by_profile.items():
@@ -65,21 +65,38 @@ class Launches:
         self, profile: str, waiting: Sequence[tuple[Run, Recipe]], live: Live, room: int | None, epoch: int
     ) -> list[Launch]:
         installation, now = self._installation, self._installation.clock.now()
+        causes = {run.id: run.waiting for run, _ in waiting}
         try:
             site = self._sites.site(profile, {name for _, recipe in waiting for name in recipe.spec.instance_types})
         except CloudError as error:
             # As after a launch: what can never be had ends the runs, all else lets them wait with the cause.
             refusals = (Refusal(error),)
             runs = [unfilled(run, refusals, len(recipe.spec.markets), now) for run, recipe in waiting]
-            installation.save(runs, epoch=epoch)
+            self._save_waiting(runs, causes, epoch)
             return []
         droughts = {each.id: each for each in live.droughts}
         health = {each.id: each for each in live.templates}
         plan = plan_launches(waiting, site, droughts, health, room, now, self._tokens())
         refused = [refuse(run, reason, now) for run, reason in plan.refused]
-        records: list[Record] = [*plan.launches, *plan.runs, *refused, *plan.templates]
+        news = self._news(causes, [*plan.runs, *refused])
+        records: list[Record] = [*plan.launches, *plan.runs, *refused, *plan.templates, *news]
         stored = installation.save(records, epoch=epoch)
         return [each for each in stored if isinstance(each, Launch)]
+
+    def _save_waiting(self, runs: Sequence[Run], causes: Mapping[str, Waiting | None], epoch: int) -> None:
+        records: list[Record] = [*runs, *self._news(causes, runs)]
+        self._installation.save(records, epoch=epoch)
+
+    def _news(self, causes: Mapping[str, Waiting | None], runs: Sequence[Run]) -> list[Event]:
+        """What a plan adds to the runs' stories: another cause to wait than before, or that none will help."""
+        news = []
+        for run in runs:
+            if run.state is State.STOPPING and run.verdict:
+                text = f"{run.state}: {run.verdict.outcome}, {run.verdict.reason}"
+                news.append(self._installation.event(run, text))
+            elif run.waiting and run.waiting is not causes.get(run.id):
+                news.append(self._installation.event(run, f"waits, {run.waiting}: {run.waiting_for}"))
+        return news
 
     def _tokens(self) -> Iterator[str]:
         while True:
@@ -136,7 +153,7 @@ class Launches:
                 if waits.waiting
                 else str(waits.verdict and waits.verdict.reason)
             )
-            records += [waits, installation.event(run.id, f"no machine ({why})")]
+            records += [waits, installation.event(run, f"no machine ({why})", launch=launch.id)]
         records += self._droughts(launch, answer)
         text = f"{len(answer.machines)} of {launch.request.count} machines"
         records.append(replace(launch, closed_at=now, result=text))
@@ -159,7 +176,8 @@ class Launches:
         )
         state = transition(run.state, State.BOOTING)
         bound = replace(run, state=state, attempt=attempt, dry_launches=0, tier=0, waiting=None, waiting_for="")
-        event = installation.event(run.id, f"attempt {attempt}: {machine.instance_id}, {machine.offer}")
+        text = f"attempt {attempt}: {machine.instance_id}, {machine.offer}"
+        event = installation.event(bound, text, instance_id=machine.instance_id, launch=launch.id)
         return [node, bound, self._machine(launch, machine), event]
 
     def _machine(self, launch: Launch, machine: LaunchedMachine) -> KnownMachine:

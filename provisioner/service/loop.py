@@ -7,7 +7,7 @@ from provisioner.core.errors import LeaseLost, ProvisionError, Retryable
 from provisioner.ports.store import Lease
 from provisioner.service.identity import claim
 from provisioner.service.installation import Installation
-from provisioner.service.reconciler import Pulse, Reconciler
+from provisioner.service.reconciler import Pulse, Reconciler, Trouble
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Loop:
             return None
         except Retryable as error:
             # The bucket does not say whose it is: nothing may be done yet.
-            return Pulse(busy=True, errors=[error])
+            return Pulse(busy=True, errors=[Trouble(error)])
 
     def when_due(self) -> Pulse | None:
         """A pass if it is time for one: for those who have something else to do between passes."""

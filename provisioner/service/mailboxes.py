@@ -57,7 +57,7 @@ class Mailboxes:
             newest[key.split("/")[1]] = key
         if not listed:
             return set()
-        nodes = {node.box: node for node in live.nodes}
+        runs, nodes = {run.id: run for run in live.runs}, {node.box: node for node in live.nodes}
         known = [(nodes[box], key) for box, key in newest.items() if box in nodes]
         messages = installation.pool.map(lambda pair: installation.bucket.get(pair[1]), known)
         health = {each.id: each for each in live.templates}
@@ -66,7 +66,7 @@ class Mailboxes:
             report = _report(message)
             if report and (node.report is None or report.sequence > node.report.sequence):
                 records.append(replace(node, report=report, reported_at=installation.clock.now()))
-                records += self._news(node, report)
+                records += self._news(runs[node.run], node, report)
                 if node.report is None and (failing := health.pop(node.template, None)) and failing.failures:
                     records.append(replace(failing, failures=0, reason="", probe_at=0.0))
         # A message of a machine that no live run knows is kept: its store may be elsewhere.
@@ -79,16 +79,19 @@ class Mailboxes:
         installation.bucket.delete([key for key in listed if key.split("/")[1] in read])
         return {node.run for node, _ in known if node.box not in read}
 
-    def _news(self, node: Node, report: Report) -> list[Event]:
-        """What a reader of the run's story wants to know of a report: the steps, and the notice."""
-        old, news = node.report, []
+    def _news(self, run: Run, node: Node, report: Report) -> list[Event]:
+        """What a reader of the run's story wants to know of a report: the steps, and what the cloud announced."""
+        old, texts = node.report, []
         if old is None:
-            news.append(self._installation.event(node.run, "the agent reports"))
+            texts.append("the agent reports")
         if report.step is not (old.step if old else Step.BOOT):
-            news.append(self._installation.event(node.run, STORY[report.step]))
+            texts.append(STORY[report.step])
+        if report.rebalance_at is not None and not (old and old.rebalance_at is not None):
+            texts.append("the cloud recommends to move elsewhere: an interruption is likelier from now on")
         if report.notice and not (old and old.notice):
-            news.append(self._installation.event(node.run, "notice: the spot machine will be taken away"))
-        return news
+            texts.append("notice: the spot machine will be taken away")
+        event = self._installation.event
+        return [event(run, text, attempt=node.attempt, instance_id=node.instance_id) for text in texts]
 
     def seek(self, held: Held) -> Sequence[Record]:
         """Ask the mailbox for the result: the node with what is found, or with the knowledge that nothing was."""

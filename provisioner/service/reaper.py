@@ -1,10 +1,12 @@
 """The collector that needs only the cloud and the installation's id."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provisioner.core.errors import CloudError
 from provisioner.core.launch import ENDING, Machine
 from provisioner.ports.cloud import Cloud
+from provisioner.ports.journal import Journal
 
 #: A machine without a readable lifetime tag was never meant to be: the longest default run.
 UNTAGGED_LIFETIME = 24 * 3600.0
@@ -30,3 +32,14 @@ def reap(cloud: Cloud, grace: float) -> list[Reaped]:
             over.append((machine, late))
     refused = cloud.terminate([machine.id for machine, _ in over]) if over else {}
     return [Reaped(machine, late, refused.get(machine.id)) for machine, late in over]
+
+
+def tell(reaped: Sequence[Reaped], journal: Journal, now: float) -> None:
+    """A line for each."""
+    for each in reaped:
+        text = f"{each.machine.id} outlived its time by {each.over_by:.0f} s and "
+        about = {"instance": each.machine.id, "launch": each.machine.launch}
+        if each.error:
+            journal.complain(f"{text}could not be ended: {each.error}", now, **about, code=each.error.code)
+        else:
+            journal.tell(f"{text}is being ended", now, **about)

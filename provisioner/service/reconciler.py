@@ -38,6 +38,16 @@ CONSOLE_TAIL = 4000
 GROUP = 100
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """An error of a pass, and whose it is, where it is not everybody's."""
+
+    error: Exception
+    run: str = ""
+    launch: str = ""
+    instance_id: str = ""
+
+
 @dataclass
 class Pulse:
     """What a pass found and met."""
@@ -48,9 +58,9 @@ class Pulse:
     next_try_at: float | None = None
     #: Runs were stored while it was under way, too late to be launched by it.
     outrun: bool = False
-    #: Machines of the installation whose launch this store never made.
-    foreign: tuple[Machine, ...] = ()
-    errors: list[Exception] = field(default_factory=list)
+    #: Machines of the installation whose launch this store never made; None when nothing could be listed.
+    foreign: tuple[Machine, ...] | None = None
+    errors: list[Trouble] = field(default_factory=list)
 
 
 class Reconciler:
@@ -109,7 +119,7 @@ class Reconciler:
     def _observe(self, pulse: Pulse, epoch: int) -> set[str]:
         """Look and listen; the runs that could not be heard, of whose silence nothing may be presumed."""
         sight = self._try(pulse, lambda: self._endings.look(self._live(), epoch))
-        pulse.foreign = sight.foreign if sight else ()
+        pulse.foreign = sight.foreign if sight else None
         live = self._live()
         if not live.nodes:
             return set()
@@ -125,7 +135,8 @@ class Reconciler:
         live, now = self._live(), self._installation.clock.now()
         if attempt.are_we_deaf(live.nodes, now):
             self._deaf_at = now
-            pulse.errors.append(Transient("more than a fifth of the machines are silent: nothing is presumed of them"))
+            error = Transient("more than a fifth of the machines are silent: nothing is presumed of them")
+            pulse.errors.append(Trouble(error))
             return
         silent = {node.instance_id for node in live.nodes if attempt.is_silent(node, now)}
         machines = [machine for machine in live.machines if machine.id in silent]
@@ -143,8 +154,8 @@ class Reconciler:
                 seeking.extend(each for each in held[run.id] if each.node.attempt == run.attempt)
             return self._changes(run, moved, held[run.id], health, now)
 
-        moving = (functools.partial(move, run) for run in live.runs if run.id not in unheard)
-        self._save(pulse, epoch, [self._try(pulse, each) or () for each in moving])
+        moving = [run for run in live.runs if run.id not in unheard]
+        self._save(pulse, epoch, [self._try(pulse, functools.partial(move, run), run) or () for run in moving])
         self._do(pulse, epoch, self._mailboxes.seek, seeking)
         return bool(seeking)
 
@@ -156,7 +167,7 @@ class Reconciler:
         if moved.run != run:
             records.append(moved.run)
             if moved.run.state is not run.state:
-                records.append(self._installation.event(run.id, _story(run, moved.run)))
+                records.append(self._installation.event(moved.run, _story(run, moved.run)))
         for each in held:
             node = moved.node if moved.node and moved.node.id == each.node.id else each.node
             if node is not each.node:
@@ -180,7 +191,7 @@ class Reconciler:
         news = [each.node for each in working if digest(runs[each.node.run]) != each.node.orders]
         self._do(pulse, epoch, lambda node: self._mailboxes.put_orders(runs[node.run], node), news)
         mute = [each for each in nodes if each.node.verdict and not each.node.result and not each.machine.console]
-        self._do(pulse, epoch, self._keep_console, mute)
+        self._do(pulse, epoch, lambda each: self._keep_console(runs[each.node.run], each), mute)
         over = [
             each
             for each in nodes
@@ -189,10 +200,10 @@ class Reconciler:
             # Without a result the last bytes may come until the end, and the console is kept with them.
             and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
         ]
-        self._do(pulse, epoch, self._archive.keep, over)
+        self._do(pulse, epoch, lambda each: self._archive.keep(runs[each.node.run], each), over)
         self._finish(pulse, epoch)
 
-    def _keep_console(self, held: Held) -> Sequence[Record]:
+    def _keep_console(self, run: Run, held: Held) -> Sequence[Record]:
         try:
             text = self._installation.cloud.console(held.machine.id)[-CONSOLE_TAIL:]
         except Retryable:
@@ -203,7 +214,12 @@ class Reconciler:
             return ()
         machine = replace(held.machine, console=text or "(the cloud has no console output)")
         last = machine.console.strip().rsplit("\n", 1)[-1]
-        event = self._installation.event(held.node.run, f"the machine left no result; its console ends: {last[:200]}")
+        event = self._installation.event(
+            run,
+            f"the machine left no result; its console ends: {last[:200]}",
+            attempt=held.node.attempt,
+            instance_id=machine.id,
+        )
         return [machine, event]
 
     def _finish(self, pulse: Pulse, epoch: int) -> None:
@@ -214,7 +230,7 @@ class Reconciler:
             # The receipt is that of the finished run; mailboxes go last, and DONE is what ends it all.
             done = moves.finish(run, self._installation.clock.now())
             self._archive.finish(done, held[run.id])
-            return [done, self._installation.event(run.id, _story(run, done))]
+            return [done, self._installation.event(run, _story(run, done))]
 
         self._do(pulse, epoch, finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])
 
@@ -260,22 +276,23 @@ class Reconciler:
             held[node.run].append(Held(node, machines[node.instance_id]))
         return held
 
-    def _try(self, pulse: Pulse, deed: Callable[[], T]) -> T | None:
+    def _try(self, pulse: Pulse, deed: Callable[[], T], whose: object = None) -> T | None:
         try:
             return deed()
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in one stage must not take away the others' guard
-            pulse.errors.append(error)
+            pulse.errors.append(_trouble(error, whose))
             return None
 
     def _each(self, pulse: Pulse, deed: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        results = self._installation.pool.map(deed, items)
-        for result in results:
+        whose = list(items)
+        results = self._installation.pool.map(deed, whose)
+        for item, result in zip(whose, results, strict=True):
             if isinstance(result, LeaseLost):
                 raise result
             if isinstance(result, Exception):
-                pulse.errors.append(result)
+                pulse.errors.append(_trouble(result, item))
         return [result for result in results if not isinstance(result, Exception)]
 
 
@@ -283,6 +300,22 @@ def _groups(items: Iterable[T]) -> Iterator[list[T]]:
     waiting = iter(items)
     while group := list(itertools.islice(waiting, GROUP)):
         yield group
+
+
+def _trouble(error: Exception, whose: object) -> Trouble:
+    match whose:
+        case Run():
+            return Trouble(error, whose.id, whose.launch)
+        case Launch():
+            return Trouble(error, whose.runs[0] if len(whose.runs) == 1 else "", whose.id)
+        case Held():
+            return _trouble(error, whose.node)
+        case Node():
+            return Trouble(error, whose.run, whose.launch, whose.instance_id)
+        case [*records]:
+            return _trouble(error, next((each for each in records if isinstance(each, Run | Node)), None))
+        case _:
+            return Trouble(error)
 
 
 def _story(old: Run, new: Run) -> str:

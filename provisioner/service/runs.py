@@ -8,7 +8,7 @@ from dataclasses import replace
 from provisioner.core import recipe as recipes
 from provisioner.core.errors import Conflict, Invalid, NotFound
 from provisioner.core.receipt import Receipt
-from provisioner.core.record import Held, Job, Run
+from provisioner.core.record import Held, Job, Record, Run
 from provisioner.core.run import State
 from provisioner.core.source import Path
 from provisioner.core.terms import ungranted
@@ -38,11 +38,11 @@ class Runs:
         known = store.job(owner, recipe.spec.name)
         if known is None:
             fresh = Job(self._installation.ids.new(), owner, recipe.spec.name, recipe.dump(), 1, now, now)
-            return store.save([fresh])[0]
+            return self._installation.save([fresh])[0]
         if known.recipe == recipe.dump():
             return known
         changed = replace(known, recipe=recipe.dump(), revision=known.revision + 1, applied_at=now)
-        return store.save([changed])[0]
+        return self._installation.save([changed])[0]
 
     def _ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
         return ungranted(spec, owner, self._installation.policy.terms)
@@ -88,7 +88,7 @@ class Runs:
         if run.inputs != inputs:
             raise Conflict(f"the key {idempotency_key!r} was used for run {run.id[:12]} with other inputs")
         if run.id == fresh.id:
-            self._installation.save([self._installation.event(run.id, "queued: triggered")])
+            self._installation.save([self._installation.event(run, "queued: triggered")])
             self._installation.clock.wake()
         return run
 
@@ -115,12 +115,12 @@ class Runs:
                 return run
             return replace(run, stop=Stop(Outcome.CANCELLED, "stopped by a user", self._installation.clock.now()))
 
-        run = self.amend(self.run(name).id, stopped)
+        run = self.amend(self.run(name).id, stopped, "a user wishes it to stop")
         self._installation.clock.wake()
         return run
 
-    def amend(self, id: str, change: Callable[[Run], Run]) -> Run:
-        """Save a change of the run as it now is, again and again until nobody was faster."""
+    def amend(self, id: str, change: Callable[[Run], Run], story: str = "") -> Run:
+        """Save a change of the run as it now is, and its story, again and again until nobody was faster."""
         store = self._installation.store
         for _ in range(TRIES):
             run = store.run(id)
@@ -129,8 +129,11 @@ class Runs:
             changed = change(run)
             if changed is run:
                 return run
+            records: list[Record] = [changed]
+            if story:
+                records.append(self._installation.event(changed, story))
             try:
-                return store.save([changed])[0]
+                return next(each for each in self._installation.save(records) if isinstance(each, Run))
             except Conflict:
                 continue
         raise Conflict(f"run {id[:12]} is being changed by others all the time: try again")

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from provisioner.adapters.journal import Unkept
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.work import Engine
 from provisioner.ports.bucket import Entry
@@ -72,7 +73,9 @@ class World:
         self.clock = clock or StepClock()
         self.cloud, self.bucket, ids = CountedCloud(self.clock), CountedBucket(self.clock.now), CountingIds()
         self.store = SqlStore(folder / "store.db", ids)
-        self.installation = Installation(self.store, self.cloud, self.bucket, self.clock, InlinePool(), ids, POLICY)
+        self.installation = Installation(
+            self.store, self.cloud, self.bucket, self.clock, InlinePool(), ids, Unkept(), POLICY
+        )
         sites = Sites(self.installation, Agent("none", lambda: b""), lambda role, sha256: f"{role} {sha256}")
         self.reconciler = Reconciler(self.installation, sites)
         # Nobody else writes to this store, so a glance at it may be as long as a rest.

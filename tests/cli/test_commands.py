@@ -236,4 +236,11 @@ def test_tables_are_for_eyes_and_awk(provision: Provision, ended: dict[str, str]
     assert b"BILLED SECONDS" in provision("receipt", ended["good"]).out
     assert b"done: no machine of it lives" in provision("status", ended["good"]).out
     assert provision("show", "good").out.startswith(b"schema_version")
-    assert provision("reap").out == b"no machine has outlived its time\n"
+
+
+def test_reap_tells_the_journal(provision: Provision) -> None:
+    """Off a terminal what it does is a line of JSON on standard error, as a daemon's is."""
+    done = provision("reap")
+    assert (done.code, done.out) == (0, b"")
+    assert set(told := json.loads(done.err)) == {"at", "level", "text"}
+    assert told["text"] == "no machine has outlived its time"

@@ -56,7 +56,7 @@ def test_what_is_saved_is_read_back(store: Store) -> None:
         launch(),
         Drought("spot", "g5.xlarge", "", 9.0, 2, "X"),
         TemplateHealth("t", 2, "mute", 3.0),
-        Event("e1", "r1", 1.0, "it begins", {"a": "b"}),
+        Event("e1", "r1", 1.0, "it begins", "train", "ann", 2, "i-r1", "l1"),
     ]
     saved = store.save(records)
     assert list(saved) == [replace(each, version=1) for each in records]

@@ -29,7 +29,7 @@ from provisioner.rehearsal.conditions import Conditions
 from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.memory import MemoryBucket
 from provisioner.rehearsal.model import Booted, Noticed, Unplugged
-from provisioner.rehearsal.stepping import CountingIds, InlinePool, StepClock
+from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
 from provisioner.service.control import Service
 from provisioner.service.installation import Installation, Policy
 from provisioner.service.loop import Intervals, Loop
@@ -100,6 +100,8 @@ class World:
         self.executions = Executions()
         self.agents: dict[str, Agent] = {}
         self.calls: list[Call] = []
+        #: Told by every life of the control plane.
+        self.journal = ListJournal()
         #: What went wrong by the control plane's own account.
         self.told: list[str] = []
         self.lives = 0
@@ -197,7 +199,7 @@ class World:
     # The control plane
 
     def _installation(self, store: Store, cloud: Cloud, bucket: Bucket) -> Installation:
-        return Installation(store, cloud, bucket, _Clock(self), InlinePool(), self.ids, self._policy)
+        return Installation(store, cloud, bucket, _Clock(self), InlinePool(), self.ids, self.journal, self._policy)
 
     def incarnate(self) -> tuple[Incarnation, Service]:
         """A new process of the control plane."""
@@ -454,10 +456,7 @@ class World:
         lines = []
         for run in reversed(self.store.runs(limit=1000)):
             lines.append(f"run {run.id[-4:]} {run.state} {run.verdict}")
-            lines += [
-                f"  {event.at - self.began:9.1f} {event.text} {dict(event.detail) or ''}"
-                for event in self.store.events(run.id)
-            ]
+            lines += [f"  {event.at - self.began:9.1f} {event.text}" for event in self.store.events(run.id)]
         for machine, agent in self.agents.items():
             states = ", ".join(f"{change.state} {change.at - self.began:.1f}" for change in self.model.history(machine))
             lines.append(f"machine {machine[-4:]}: {states}; {agent.script}")

@@ -5,16 +5,20 @@ from collections.abc import Sequence
 
 import typer
 
-from provisioner.faces.cli import exits, screen, session, shapes
+from provisioner.core.errors import ProvisionError
+from provisioner.core.plain import plain
+from provisioner.faces.cli import exits, screen, session
 
 
-def daemon(context: typer.Context, as_json: session.Json = False) -> None:
+def daemon(context: typer.Context, as_json: session.Json = False) -> int:
     """Act until stopped: launch, watch, end, reap.
 
-    A second one stands by, and takes over when the first is gone. With --json each error is a line of JSON.
+    A second one stands by, and takes over when the first is gone. What happens is told on standard error: as
+    lines on a terminal, as a JSON object a line elsewhere. With --json it is JSON, on standard output.
     """
     stopping = False
-    service = session.control(context, "daemon")
+    journal = session.journal(context, as_json=as_json)
+    service = session.control(context, "daemon", journal)
 
     def stop(*_: object) -> None:
         nonlocal stopping
@@ -24,36 +28,34 @@ def daemon(context: typer.Context, as_json: session.Json = False) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     another = service.served()
-    screen.say("another daemon acts: standing by to take over" if another else "acting; Ctrl-C ends this, no run")
-    known: frozenset[str] = frozenset()
+    begin = "another daemon acts: standing by to take over" if another else "acting; Ctrl-C ends this, no run"
+    journal.tell(begin, service.now())
 
-    def tell(errors: Sequence[str]) -> None:
-        nonlocal another, known
+    def acted(_: Sequence[str]) -> None:
+        nonlocal another
         if another:
             another = False
-            screen.say("acting now: the other daemon is gone")
-        for error in errors:
-            if error in known:
-                continue
-            if as_json:
-                screen.put_json({"at": shapes.moment(service.now()), "error": error}, indent=None)
-            else:
-                screen.complain(error)
-        known = frozenset(errors)
+            journal.tell("acting now: the other daemon is gone", service.now())
 
-    service.drive(lambda: stopping, tell)
-    screen.say("stopped; what runs goes on")
+    try:
+        service.drive(lambda: stopping, acted)
+    except ProvisionError as error:
+        journal.complain(str(error), service.now())
+        return exits.of_error(error)
+    journal.tell("stopped; what runs goes on", service.now())
+    return 0
 
 
 def reap(context: typer.Context, as_json: session.Json = False) -> int:
     """End every machine that has outlived its lifetime.
 
-    Needs the settings alone, no store: it may run on another host, from a timer.
+    Needs the settings alone, no store: it may run on another host, from a timer. What it does is told as by `daemon`.
     """
     from provisioner import wiring
     from provisioner.settings import load
 
-    reaped = wiring.reap(load(context.obj["settings"]))
+    settings = load(context.obj["settings"])
+    reaped = wiring.reap(settings, None if as_json else session.journal(context, as_json=False))
     if as_json:
         screen.put_json(
             [
@@ -61,12 +63,6 @@ def reap(context: typer.Context, as_json: session.Json = False) -> int:
                 for each in reaped
             ]
         )
-    else:
-        for each in reaped:
-            how = f"could not be ended: {each.error}" if each.error else "is being ended"
-            print(screen.plain(f"{each.machine.id} outlived its time by {screen.duration(each.over_by)} and {how}"))
-        if not reaped:
-            print("no machine has outlived its time")
     return exits.CLOUD if any(each.error for each in reaped) else 0
 
 
@@ -80,5 +76,5 @@ def takeover(context: typer.Context, as_json: session.Json = False) -> None:
         screen.put_json({"mailboxes": list(told)})
         return
     for line in told:
-        print(screen.plain(line))
+        print(plain(line))
     print("the bucket is this store's now; machines it does not know are left to their own end")

@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from provisioner.core.errors import Invalid
+from provisioner.core.plain import plain
 from provisioner.faces.cli import exits, log, screen, session, shapes
 from provisioner.faces.cli.waiting import wait_for
 from provisioner.ports.control import Control
@@ -154,7 +155,7 @@ def _tell(service: Control, double: Any, run: str, *, as_json: bool) -> None:
         screen.put_json({**shown, "objects": objects, "alive": alive})
         return
     for key, data in written.items():
-        print(f"\n{screen.plain(key)}:\n{data[:2000].decode(errors='replace')}")
+        print(f"\n{plain(key)}:\n{data[:2000].decode(errors='replace')}")
     print()
     screen.receipt(receipt)
     print(f"\nmachines alive: {', '.join(alive) or 'none'}", flush=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from provisioner.core.launch import Price
 from provisioner.core.phases import Bound, Source
+from provisioner.core.plain import plain
 from provisioner.core.receipt import UNBILLED, MachineBill, Receipt
 from provisioner.core.record import Job, Run
 from provisioner.core.run import State
@@ -16,11 +17,6 @@ from provisioner.ports.control import Status
 
 #: To the line's beginning, and erase it (ECMA-48, EL).
 ERASE = "\r\x1b[K"
-
-
-def plain(text: str) -> str:
-    """The text in one line that cannot steer a terminal: parts of it come from jobs, machines and servers."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 def say(text: str) -> None:

@@ -1,6 +1,7 @@
 """What every command begins with: the settings, and the use cases behind them."""
 
 import gc
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from provisioner.core.errors import Invalid, ProvisionError
 from provisioner.faces.cli import screen
 from provisioner.ports.control import Control
+from provisioner.ports.journal import Journal
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; its shapes are in provisioner/faces/cli/shapes.py.")]
 Env = Annotated[
@@ -21,7 +23,7 @@ Env = Annotated[
 LARGEST = 1 << 20
 
 
-def control(context: typer.Context, kind: str = "command") -> Control:
+def control(context: typer.Context, kind: str = "command", journal: Journal | None = None) -> Control:
     """The use cases, on the settings that the command line or the environment names."""
     # What is imported stays: nothing for the collector to find now, or to look at again ever after.
     gc.disable()
@@ -30,9 +32,20 @@ def control(context: typer.Context, kind: str = "command") -> Control:
 
     gc.freeze()
     gc.enable()
-    service = wiring.service(load(context.obj["settings"]), kind)
+    service = wiring.service(load(context.obj["settings"]), kind, journal)
     context.call_on_close(service.close)
     return service
+
+
+def journal(context: typer.Context, *, as_json: bool) -> Journal:
+    """Lines on standard error for who sits before it, JSON where nobody does; `as_json`: on standard output, always."""
+    from provisioner import wiring
+
+    seen = sys.stderr.isatty()
+    colour = seen and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    made = wiring.journal(sys.stdout if as_json else sys.stderr, as_json=as_json or not seen, colour=colour)
+    context.call_on_close(made.close)
+    return made
 
 
 def catch_up(service: Control) -> None:

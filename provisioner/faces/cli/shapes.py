@@ -28,7 +28,9 @@ log      attempt, stream, offset, and either `text` (UTF-8) or `base64`; what is
          missing_at_least. A line each: `logs`
 reap     [{id, over_by, error}]
 takeover mailboxes: what became of each, as text
-daemon   at, error. A line each
+daemon   at, level (info, error), text or, where level is error, error; and, where they are known, run, job, owner,
+         attempt, instance, launch, code (the cloud's own), traceback (of a fault of ours). A line each; the same
+         lines are on standard error of `daemon` and `reap` where that is no terminal
 rehearse run, receipt, objects {URL: {text} or {base64}} that were written, alive: machine ids
          with --serve: environment {NAME: VALUE}
 """

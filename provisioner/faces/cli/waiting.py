@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 
+from provisioner.core.plain import plain
 from provisioner.core.record import Run
 from provisioner.core.run import State
 from provisioner.faces.cli import exits, screen, shapes
@@ -84,7 +85,7 @@ class LiveLine:
             more = f" (+{len(runs) - 1} more)" if len(runs) > 1 else ""
             text = f"{runs[0].id[:12]} {self._phase(runs[0], now)}{more}, {screen.duration(now - self._since)}"
             width = shutil.get_terminal_size().columns - 1
-            print(f"{screen.ERASE}{screen.plain(text)[:width]}", end="", file=sys.stderr, flush=True)
+            print(f"{screen.ERASE}{plain(text)[:width]}", end="", file=sys.stderr, flush=True)
             self._standing = True
         elif not self._live:
             for run in runs:

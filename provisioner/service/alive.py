@@ -1,0 +1,72 @@
+"""What is alive, at a glance: counts of everything, and the rows that deserve a look first."""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from provisioner.core.attempt import is_silent
+from provisioner.core.launch import ENDING
+from provisioner.core.receipt import receipt
+from provisioner.core.record import Held, Node, Run
+from provisioner.core.run import State
+from provisioner.ports.control import Alive, LiveRun, Queue
+from provisioner.ports.store import Live
+from provisioner.service.installation import Installation
+
+
+def alive(installation: Installation, limit: int) -> Alive:
+    """Everything is counted; what costs more than a count is done for `limit` runs."""
+    live, now = installation.store.live(), installation.clock.now()
+    nodes = {(node.run, node.attempt): node for node in live.nodes}
+    current = {run.id: nodes.get((run.id, run.attempt)) for run in live.runs}
+    first = heapq.nsmallest(limit, live.runs, key=lambda run: _rank(run, current[run.id], now))
+    held = _held(installation, live, {run.id for run in first})
+    billed = [machine for machine in live.machines if machine.state not in ENDING]
+    return Alive(
+        at=now,
+        states=Counter(run.state for run in live.runs),
+        machines=len(billed),
+        dollars_an_hour=sum(machine.price.dollars for machine in billed if machine.price),
+        unpriced=sum(machine.price is None for machine in billed),
+        queues=_queues([run for run in live.runs if run.state is State.QUEUED]),
+        runs=tuple(_row(run, held[run.id], now) for run in first),
+        more=len(live.runs) - len(first),
+    )
+
+
+def _rank(run: Run, node: Node | None, now: float) -> tuple[int, float]:
+    if run.state in (State.QUEUED, State.LAUNCHING) or node is None:
+        return 3, run.created_at
+    if is_silent(node, now):
+        return 0, node.reported_at or 0.0
+    if node.report and node.report.notice and node.verdict is None:
+        return 1, node.report.notice.at
+    return 2, run.created_at
+
+
+def _held(installation: Installation, live: Live, runs: set[str]) -> defaultdict[str, list[Held]]:
+    nodes = [node for node in live.nodes if node.run in runs]
+    ids = {node.instance_id for node in nodes}
+    machines = {machine.id: machine for machine in live.machines if machine.id in ids}
+    if missing := ids - machines.keys():
+        machines |= {machine.id: machine for machine in installation.store.machines(missing)}
+    held: defaultdict[str, list[Held]] = defaultdict(list)
+    for node in nodes:
+        held[node.run].append(Held(node, machines[node.instance_id]))
+    return held
+
+
+def _row(run: Run, held: Sequence[Held], now: float) -> LiveRun:
+    bill = receipt(run, held, {}, now)
+    with_machine = run.state not in (State.QUEUED, State.LAUNCHING)
+    current = next((each for each in held if with_machine and each.node.attempt == run.attempt), None)
+    return LiveRun(run, current, bill.dollars_at_least, bill.dollars_at_most)
+
+
+def _queues(runs: Sequence[Run]) -> tuple[Queue, ...]:
+    """By cause, the longest first."""
+    tries: defaultdict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        tries[run.waiting or ("the next attempt" if run.verdict else "its first launch")].append(run.next_try_at)
+    found = [Queue(cause, len(times), min(times)) for cause, times in tries.items()]
+    return tuple(sorted(found, key=lambda queue: -queue.runs))

@@ -1,0 +1,116 @@
+"""The contract of `ports/journal.py`, and the two ways in which a stream's journal writes."""
+
+import io
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+import pytest
+
+from provisioner.adapters import journal as adapter
+from provisioner.adapters.journal import StreamJournal, Unkept
+from provisioner.ports.journal import Journal
+from provisioner.rehearsal.stepping import ListJournal
+
+AT = 1_800_000_000.25
+NASTY = 'half a \ud800 pair, "quotes"\n\x1b[2Jand a second line'
+
+
+class Closed(io.StringIO):
+    """A stream that nobody reads any more."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(text)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+MADE: list[Callable[[], Journal]] = [
+    Unkept,
+    ListJournal,
+    lambda: StreamJournal(io.StringIO(), as_json=True),
+    lambda: StreamJournal(io.StringIO(), as_json=False, colour=True),
+    lambda: StreamJournal(Closed(), as_json=True),
+]
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_it_never_raises(make: Callable[[], Journal]) -> None:
+    """Whatever is told, wherever it goes, and after its end too."""
+    journal = make()
+    for _ in range(2):
+        journal.tell(NASTY, AT, run="r", attempt=1, odd=NASTY)
+        journal.complain(NASTY, -1e300)
+        journal.complain(NASTY, AT)
+        journal.close()
+
+
+def test_json_is_one_object_a_line() -> None:
+    """With time in UTC, level, and `text` or `error`; then the fields that are not empty."""
+    journal = StreamJournal(stream := io.StringIO(), as_json=True)
+    journal.tell("it\nbegins", AT, run="r1", job="", attempt=0)
+    journal.complain("no", AT, run="r2", code="Denied", attempt=2)
+    journal.close()
+    at = "2027-01-15T08:00:00.250Z"
+    assert lines(stream) == [
+        {"at": at, "level": "info", "text": "it\nbegins", "run": "r1"},
+        {"at": at, "level": "error", "error": "no", "run": "r2", "code": "Denied", "attempt": 2},
+    ]
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_a_line_for_a_person(colour: bool) -> None:
+    """Time, the run's short id and the text, in one line that steers no terminal; colour only where asked for."""
+    journal = StreamJournal(stream := io.StringIO(), as_json=False, colour=colour)
+    journal.tell("a \x1b[2J b\nc", AT, run="0123456789abcdef", owner="ann")
+    journal.complain("no", AT)
+    journal.close()
+    first, second = stream.getvalue().splitlines()
+    assert first.removeprefix("\x1b[2m")[8:].replace("\x1b[0m", "") == r" 0123456789ab a \x1b[2J b\x0ac"
+    assert second.replace("\x1b[31m", "").endswith("error: no" + ("\x1b[0m" if colour else ""))
+    assert ("\x1b" in first, "\x1b[31m" in second) == (colour, colour)
+
+
+def test_what_libraries_warn_of_is_told_too() -> None:
+    """A line of it for each, for as long as the journal is open; a library's mistake is no fault of ours."""
+    journal = StreamJournal(stream := io.StringIO(), as_json=True)
+    logging.getLogger("some.library").warning("the pool of %s is full", "s3")
+    logging.getLogger("some.library").info("nothing")
+    journal.close()
+    logging.getLogger("some.library").warning("too late")
+    assert [line["error"] for line in lines(stream)] == ["some.library: the pool of s3 is full"]
+
+
+@pytest.fixture
+def unread() -> Iterator[tuple[TextIO, TextIO]]:
+    """A pipe: its reader and its writer."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as reader, os.fdopen(writing, "w") as writer:
+        yield reader, writer
+
+
+def test_nobody_waits_for_a_reader(unread: tuple[TextIO, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a reader that has stopped, telling returns; when it reads again, it hears how many lines are lost."""
+    monkeypatch.setattr(adapter, "ROOM", 3)
+    reader, writer = unread
+    journal = StreamJournal(writer, as_json=True)
+    for _ in range(100):
+        journal.tell("x" * 65536, AT)
+    heard: list[str] = []
+
+    def hear() -> None:
+        heard.extend(iter(reader.readline, ""))
+
+    hearing = threading.Thread(target=hear, daemon=True)
+    hearing.start()
+    while not any("lines found no reader" in line for line in heard):
+        journal.tell("more", AT)
+    journal.close()
+    writer.close()
+    hearing.join()
+    assert all(json.loads(line) for line in heard)

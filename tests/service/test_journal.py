@@ -1,0 +1,75 @@
+"""What a control plane tells of itself, in virtual time."""
+
+from provisioner.core.errors import Transient
+from provisioner.core.run import State
+from provisioner.rehearsal.stepping import ListJournal
+from provisioner.service.reconciler import Trouble
+from provisioner.service.troubles import Troubles
+from tests.service.agents import Script
+from tests.service.trouble import Call, Fate
+from tests.service.world import World
+
+
+def test_a_runs_story_is_told_once() -> None:
+    """What the store has of the story, the journal has, line for line, with whose it is."""
+    world = World(scripts=lambda _: Script(command=30))
+    run = world.start()
+    world.run()
+    told = [line for line in world.journal.told if line.get("run") == run.id]
+    assert [line["text"] for line in told] == [event.text for event in world.store.events(run.id)]
+    assert {(line["job"], line["owner"]) for line in told} == {("job", "tester")}
+    [machine] = world.agents
+    assert {line.get("instance") for line in told} == {None, machine}
+
+
+def test_what_was_not_stored_is_not_told() -> None:
+    """A save that is void tells nothing: the journal never knows more than the store."""
+
+    def crash(call: Call) -> Fate:
+        return Fate.CRASH_BEFORE if call.method == "save" and call.number % 7 == 0 else Fate.NONE
+
+    world = World(scripts=lambda _: Script(command=30), fates=crash)
+    run = world.start()
+    world.run()
+    stored = [event.text for event in world.store.events(run.id)]
+    assert [line["text"] for line in world.journal.told if line.get("run") == run.id] == stored
+
+
+def test_an_error_says_whose_it_is() -> None:
+    """An error that one run suffers has that run's id, its machine and the cloud's own word."""
+    failed: list[int] = []
+
+    def refuse(call: Call) -> Fate:
+        # Once a machine is there, the first object put is its work order.
+        if (call.port, call.method) == ("bucket", "put") and world.store.live().nodes and not failed:
+            failed.append(call.number)
+            return Fate.REFUSE
+        return Fate.NONE
+
+    world = World(scripts=lambda _: Script(command=30), fates=refuse)
+    run = world.start()
+    world.run()
+    [line] = [line for line in world.journal.told if "error" in line]
+    assert (line["run"], line["instance"], line["code"]) == (run.id, next(iter(world.agents)), "SlowDown")
+    assert [text for text in world.told if "SlowDown" in text] == [f"run {run.id[:12]}: {line['error']}"]
+    ended = world.store.run(run.id)
+    assert ended
+    assert ended.state is State.DONE
+
+
+def test_a_trouble_that_lasts_is_told_when_it_begins_and_when_it_is_over() -> None:
+    """Not at every pass; one that is gone at the next pass is not said to be over; another run's is another."""
+    world = World()
+    journal = world.journal = ListJournal()
+    troubles = Troubles(world.runs._installation)
+    object.__setattr__(world.runs._installation, "journal", journal)
+    slow = Trouble(Transient("slow", "SlowDown"), run="r1")
+    for met in ([slow], [slow], [slow, Trouble(slow.error, run="r2")], [], [], [slow], []):
+        troubles.met(met)
+    begun, over = "SlowDown: slow", "over, after 3 passes: SlowDown: slow"
+    assert [(line.get("error") or line["text"], line["run"]) for line in journal.told] == [
+        (begun, "r1"),
+        (begun, "r2"),
+        (over, "r1"),
+        (begun, "r1"),
+    ]
