@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from provisioner.core.errors import ProvisionError
-from provisioner.faces.cli import acting, exits, jobs, rehearse, runs, screen
+from provisioner.faces.cli import acting, exits, jobs, rehearse, runs, screen, top
 
 #: In the order in which a newcomer meets them.
 COMMANDS = (
@@ -21,6 +21,7 @@ COMMANDS = (
     runs.start,
     runs.runs,
     runs.status,
+    top.top,
     runs.logs,
     runs.wait,
     runs.stop,

@@ -8,6 +8,7 @@ import typer
 from provisioner.core.record import Run
 from provisioner.core.work import STREAMS
 from provisioner.faces.cli import log, screen, session, shapes
+from provisioner.faces.cli.story import story
 from provisioner.faces.cli.waiting import detaching, wait_for
 from provisioner.ports.control import Control
 
@@ -99,7 +100,8 @@ def status(context: typer.Context, run: RunName, as_json: session.Json = False) 
     if as_json:
         screen.put_json(shapes.status(found))
     else:
-        screen.status(found, service.now())
+        for line in story(found, service.receipt(found.run.id), service.now(), screen.width()):
+            print(line)
 
 
 def wait(context: typer.Context, run: RunNames, as_json: session.Json = False) -> int:

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +14,6 @@ from provisioner.core.plain import plain
 from provisioner.core.receipt import UNBILLED, MachineBill, Receipt
 from provisioner.core.record import Job, Run
 from provisioner.core.run import State
-from provisioner.ports.control import Status
 
 #: To the line's beginning, and erase it (ECMA-48, EL).
 ERASE = "\r\x1b[K"
@@ -28,6 +28,11 @@ def complain(text: str) -> None:
     """An error: a line, or one for each thing that is wrong."""
     for line in text.splitlines():
         say(f"provision: {line}")
+
+
+def width() -> int | None:
+    """Columns of the terminal that standard output is; None where it is none, and lines may be as long as they are."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def put_json(value: Any, *, indent: int | None = 2) -> None:
@@ -96,24 +101,6 @@ def runs(items: Sequence[Run], now: float) -> None:
     )
 
 
-def status(item: Status, now: float) -> None:
-    run = item.run
-    print(f"run {run.id} of {run.owner}/{run.job_name}, created {date(run.created_at)}")
-    print(plain(phase(run, now)))
-    for tried in run.tried:
-        print(plain(f"  tried {tried.what}: {tried.code} at {clock(tried.at)}"))
-    machines = {machine.id: machine for machine in item.machines}
-    for node in item.nodes:
-        machine = machines[node.instance_id]
-        heard = ""
-        if node.verdict is None:
-            heard = f", heard from {ago(node.reported_at, now)}" if node.reported_at else ", not heard from yet"
-        print(f"attempt {node.attempt}: {machine.id} ({machine.offer}) {machine.state}{heard}")
-    print()
-    for event in item.events:
-        print(plain(f"{clock(event.at)}  {event.text}"))
-
-
 def date(at: float) -> str:
     """Local date and time."""
     return f"{dt.datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
@@ -155,14 +142,14 @@ def receipt(item: Receipt) -> None:
                 f"{bill.market} {bill.instance_type} {bill.zone}",
                 f"{bill.seconds_at_least} to {bill.seconds_at_most}",
                 _price(bill.price, item.created_at),
-                _dollars(bill.dollars_at_least, bill.dollars_at_most),
+                dollars(bill.dollars_at_least, bill.dollars_at_most),
                 _disk(bill),
             )
             for bill in item.machines
         ],
     )
-    disks = _dollars(item.disk_dollars_at_least, item.disk_dollars_at_most)
-    print(f"total: {_dollars(item.dollars_at_least, item.dollars_at_most)} for machines, {disks} for their disks")
+    disks = dollars(item.disk_dollars_at_least, item.disk_dollars_at_most)
+    print(f"total: {dollars(item.dollars_at_least, item.dollars_at_most)} for machines, {disks} for their disks")
     if item.advice:
         print(item.advice)
 
@@ -172,21 +159,31 @@ def _error(bound: Bound) -> str:
     return f" ± {math.ceil(bound.error * 10) / 10:.1f} s" if bound.error or bound.source is not Source.STORE else ""
 
 
-def _price(price: Price | None, at: float) -> str:
-    if price is None:
+def _price(item: Price | None, at: float) -> str:
+    if item is None:
         return "unknown"
-    old = f", {duration(at - price.at)} old" if at - price.at >= 60 else ""
-    return f"{price.dollars:g} $/h ({price.source}{old})"
+    old = f", {duration(at - item.at)} old" if at - item.at >= 60 else ""
+    return f"{item.dollars:g} $/h ({item.source}{old})"
+
+
+def size(count: int) -> str:
+    """Bytes, in decimal units: 0 B, 999 B, 1.2 kB, 34 MB."""
+    scaled, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if scaled < 1000:
+            break
+        scaled, unit = scaled / 1000, larger
+    return f"{scaled:.1f} {unit}" if unit != "B" and scaled < 10 else f"{scaled:.0f} {unit}"
 
 
 def _disk(bill: MachineBill) -> str:
     if bill.disk_gib is None:
         return "unknown"
     price = f"{bill.disk_price.dollars:g} $/month" if bill.disk_price else "price unknown"
-    return f"{bill.disk_gib} GiB ({price}): {_dollars(bill.disk_dollars_at_least, bill.disk_dollars_at_most)}"
+    return f"{bill.disk_gib} GiB ({price}): {dollars(bill.disk_dollars_at_least, bill.disk_dollars_at_most)}"
 
 
-def _dollars(least: float | None, most: float | None) -> str:
+def dollars(least: float | None, most: float | None) -> str:
     if least is None or most is None:
         return "unknown"
     return f"{least:.6f} to {most:.6f} $" if f"{least:.6f}" != f"{most:.6f}" else f"{most:.6f} $"

@@ -12,6 +12,10 @@ status   run, attempts [{attempt, rank, instance_id, step, bytes_produced and by
          heard_at, notice_at, outcome, exit_code, reason, archived_at}],
          machines [{id, type, zone, market, state, launch_time, ending_at, ended_at, end_wanted_for, price}],
          events [{at, text}]
+top      at, states {STATE: runs}, machines, dollars_an_hour (of those whose price is known), unpriced (machines),
+         waiting [{cause, runs, next_try_at}], foreign [instance id], more (runs that are not shown),
+         runs [{run: as above, machine: as in status, step, heard_at, silent_since, notice_at, bytes_produced {STREAM},
+         dollars_at_least, dollars_at_most}]
 receipt  run, job, owner, outcome, exit_code, provisional, created_at, ended_at,
          phases [{name, attempt, rank, beside, billed, began, ended, seconds, source, began_source, began_error,
          ended_source, ended_error}]: those that are not `beside` follow one another from created_at to the run's
@@ -39,13 +43,15 @@ import base64
 import dataclasses
 import datetime as dt
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from provisioner.core.launch import Price
+from provisioner.core.attempt import is_silent
+from provisioner.core.launch import Machine, Price
 from provisioner.core.phases import Phase
 from provisioner.core.receipt import UNBILLED, Receipt
 from provisioner.core.record import Job, KnownMachine, Node, Run
-from provisioner.ports.control import LogGap, LogPiece, Status
+from provisioner.ports.control import Alive, LiveRun, LogGap, LogPiece, Status
 
 
 def moment(at: float | None) -> str | None:
@@ -142,6 +148,38 @@ def _machine(item: KnownMachine) -> dict[str, Any]:
 
 def _price(item: Price | None) -> dict[str, Any] | None:
     return {"dollars": item.dollars, "source": item.source, "at": moment(item.at)} if item else None
+
+
+def alive(item: Alive, foreign: Sequence[Machine]) -> dict[str, Any]:
+    return {
+        "at": moment(item.at),
+        "states": dict(item.states),
+        "machines": item.machines,
+        "dollars_an_hour": item.dollars_an_hour,
+        "unpriced": item.unpriced,
+        "waiting": [
+            {"cause": each.cause, "runs": each.runs, "next_try_at": moment(each.next_try_at)} for each in item.queues
+        ],
+        "foreign": [machine.id for machine in foreign],
+        "more": item.more,
+        "runs": [_live(each, item.at) for each in item.runs],
+    }
+
+
+def _live(item: LiveRun, now: float) -> dict[str, Any]:
+    node, machine = (item.held.node, item.held.machine) if item.held else (None, None)
+    report = node.report if node else None
+    return {
+        "run": run(item.run),
+        "machine": machine and _machine(machine),
+        "step": report and report.step,
+        "heard_at": moment(node.reported_at) if node else None,
+        "silent_since": moment(node.reported_at) if node and is_silent(node, now) else None,
+        "notice_at": moment(report.notice.at) if report and report.notice else None,
+        "bytes_produced": dict(report.produced) if report else {},
+        "dollars_at_least": item.dollars_at_least,
+        "dollars_at_most": item.dollars_at_most,
+    }
 
 
 def receipt(item: Receipt) -> dict[str, Any]:

@@ -1,0 +1,146 @@
+"""`provision status` on a terminal: what each kind of run looks like, at 80 columns and at 60."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from provisioner.core.attempt import SILENT
+from provisioner.core.launch import MachineState, Price
+from provisioner.core.receipt import receipt
+from provisioner.core.record import Event, Held, Run, Tried, Verdict
+from provisioner.core.run import State, Waiting
+from provisioner.core.work import Notice, Outcome, Step, Stop
+from provisioner.faces.cli.story import story
+from provisioner.ports.control import Status
+from tests.core import made
+from tests.core.made import NOW
+
+LATER = NOW + 300
+PRICE = Price(0.45, "EC2 DescribeSpotPriceHistory", NOW - 600)
+TRIED = (
+    Tried("spot g5.xlarge in b", "InsufficientInstanceCapacity", NOW + 100),
+    Tried("spot g5.xlarge in c", "InsufficientInstanceCapacity", NOW + 100),
+    Tried("spot g5.xlarge in b", "InsufficientInstanceCapacity", NOW + 280),
+)
+NO_CAPACITY = (
+    "InsufficientInstanceCapacity: There is no capacity for the requested instance type in this Availability Zone."
+)
+BOUND = "attempt 1: i-1, spot g5.xlarge in a"
+TAKEN = "the cloud takes the spot machine back; the command died of SIGTERM (exit code 143)"
+
+
+def told(run: Run, *held: Held, width: int | None = 80, **events: str) -> list[str]:
+    """The lines; events by their time, `_12` being 12 s after the trigger."""
+    happened = [Event("e", run.id, run.created_at + float(at[1:]), text) for at, text in events.items()]
+    status = Status(run, tuple(each.node for each in held), tuple(each.machine for each in held), tuple(happened))
+    return list(story(status, receipt(run, held, {}, LATER), LATER, width))
+
+
+def at_work(step: Step = Step.COMMAND, heard: float = 3.0, **report: object) -> Held:
+    """Its agent last spoke `heard` seconds before LATER."""
+    said = made.report(step, began=NOW + 30, at=LATER - heard, **report)  # type: ignore[arg-type]
+    node = {"report": said, "reported_at": LATER - heard}
+    return made.held(node, running_at=NOW + 10, state=MachineState.RUNNING, price=PRICE)
+
+
+def over(outcome: Outcome, reason: str, code: int | None = None) -> Held:
+    verdict = Verdict(outcome, reason, NOW + 60, code)
+    gone = {"state": MachineState.TERMINATED, "ending_at": NOW + 61, "ended_at": NOW + 65, "price": PRICE}
+    return made.held({"verdict": verdict, "report": made.report(Step.COMMAND)}, **gone)
+
+
+QUEUED = made.run(waiting=Waiting.CAPACITY, waiting_for=NO_CAPACITY, tried=TRIED, next_try_at=LATER + 12)
+STOPPED = Stop(Outcome.CANCELLED, "stopped by a user", LATER - 20)
+SILENCE = at_work(heard=SILENT + 20)
+INTERRUPTED = Verdict(Outcome.INTERRUPTED, TAKEN, NOW + 60, 143)
+SUCCEEDED = Verdict(Outcome.SUCCEEDED, "the command exited with 0", NOW + 60, 0)
+ENDED = {"ended_at": NOW + 61, "certain_at": NOW + 61, "done_at": NOW + 65}
+
+RUNS: Mapping[str, list[str]] = {
+    "dry": told(QUEUED, _0="queued: triggered", _1=f"no machine (capacity: {NO_CAPACITY})"),
+    "running": told(
+        made.at_work(),
+        at_work(produced={"output": 1_234_567, "setup": 20}, shipped={"output": 1_230_000, "setup": 20}),
+        _0="queued: triggered",
+        _1=BOUND,
+    ),
+    "noticed": told(made.at_work(), at_work(notice=Notice(LATER + 45, LATER - 75)), _1=BOUND),
+    "retrying": told(
+        made.at_work(State.QUEUED, verdict=INTERRUPTED, next_try_at=LATER - 1),
+        over(Outcome.INTERRUPTED, TAKEN, 143),
+        _1=BOUND,
+        _90000="queued: next attempt",
+    ),
+    "lost": told(
+        made.at_work(State.DONE, verdict=Verdict(Outcome.LOST, "the machine fell silent", NOW + 60), **ENDED),
+        over(Outcome.LOST, "the machine fell silent"),
+    ),
+    "succeeded": told(
+        made.at_work(State.DONE, verdict=SUCCEEDED, **ENDED), over(Outcome.SUCCEEDED, "the command exited with 0", 0)
+    ),
+    "stopped": told(
+        made.at_work(stop=STOPPED),
+        replace(SILENCE, node=replace(SILENCE.node, stop_put_at=LATER - 19)),
+        _1=BOUND,
+    ),
+    "boots": told(made.at_work(State.BOOTING), made.held(), _1=BOUND),
+}
+
+#: A line that must be there, wherever in it the clock of the place stands.
+SAYS = (
+    ("dry", "now        queued for 5 min 0 s"),
+    ("dry", "waits      capacity: InsufficientInstanceCapacity: There is no capacity for the"),
+    ("dry", "           requested instance type in this Availability Zone."),
+    ("dry", "tried      spot g5.xlarge in c: InsufficientInstanceCapacity, 3 min 20 s ago"),
+    ("dry", "           spot g5.xlarge in b: InsufficientInstanceCapacity, 2 times, last"),
+    ("dry", "next try   in 12 s, at "),
+    ("dry", "cost       nothing: no machine"),
+    ("running", "now        running, attempt 1: command for 4 min 30 s"),
+    ("running", "           log: output 1.2 MB, setup 20 B; 4.6 kB of it not in the bucket yet"),
+    ("running", "           heard from 3 s ago"),
+    ("running", "cost       0.033375 to 0.037626 $, without disks; until now"),
+    ("noticed", "           notice: the cloud takes it at "),
+    ("retrying", "now        queued again for 3 min 55 s"),
+    ("retrying", "because    attempt 1 interrupted: the cloud takes the spot machine back; the"),
+    ("retrying", "next try   now"),
+    ("lost", "outcome    lost: the machine fell silent"),
+    ("succeeded", "outcome    succeeded: the command exited with 0"),
+    ("succeeded", "cost       0.007500 to 0.007751 $, without disks"),
+    ("stopped", "stop       stopped by a user, 20 s ago; SIGKILL follows SIGTERM after 30 s, and"),
+    ("stopped", "           silent since "),
+    ("boots", "           not heard from yet; lost if it says nothing by "),
+)
+
+
+@pytest.mark.parametrize(("name", "line"), SAYS)
+def test_a_story_says(name: str, line: str) -> None:
+    """What it does now and why, what was tried, what its machine says, what it costs."""
+    assert any(each.startswith(line) for each in RUNS[name]), "\n".join(RUNS[name])
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_story_fits(name: str) -> None:
+    """No line is wider than the terminal; where there is none, none is broken."""
+    assert max(map(len, RUNS[name])) <= 80
+
+
+def test_a_story_fits_a_narrow_terminal_too() -> None:
+    """What is too long goes on below its beginning, and off a terminal not at all."""
+    happened = f"no machine (capacity: {NO_CAPACITY})"
+    narrow = told(QUEUED, width=60, _200=happened)
+    assert max(map(len, narrow)) <= 60
+    assert narrow[-1].startswith(" " * 25)
+    assert told(QUEUED, width=None, _200=happened)[-1].endswith(f"(capacity: {NO_CAPACITY})")
+
+
+def test_a_machines_words_steer_no_terminal() -> None:
+    """Reasons come from machines: a control character is shown, not sent."""
+    verdict = Verdict(Outcome.REFUSED, "no \x1b[2J image\n\n", NOW + 60)
+    lines = told(made.at_work(State.DONE, verdict=verdict, **ENDED), over(Outcome.REFUSED, "\x07"), _1="\x1b]0;title")
+    assert all(line.isprintable() for line in lines)
+
+
+def test_another_day_is_said() -> None:
+    """The times are of a day: when it is another one, the date stands before them."""
+    assert any(len(line) == 10 and line.count("-") == 2 for line in RUNS["retrying"])

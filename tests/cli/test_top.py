@@ -1,0 +1,126 @@
+"""`provision top`: what is shown of what is alive, in what order, and how much of it."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from provisioner.core.attempt import SILENT
+from provisioner.core.launch import Machine, MachineState, Price
+from provisioner.core.run import State, Waiting
+from provisioner.core.work import Notice, Step
+from provisioner.faces.cli.top import picture, short
+from provisioner.ports.control import Alive, LiveRun, Queue
+from tests.cli.conftest import Provision
+from tests.core import made
+from tests.core.made import NOW
+from tests.e2e.rig import Rig
+
+LATER = NOW + 600
+
+
+def live(id: str, heard: float = 3.0, notice: Notice | None = None) -> LiveRun:
+    said = made.report(Step.COMMAND, notice=notice, produced={"output": 1_500_000})
+    held = made.held({"report": said, "reported_at": LATER - heard}, price=Price(0.45, "test", NOW))
+    return LiveRun(made.at_work(id=id), held, 0.07, 0.0751)
+
+
+SILENT_RUN = live("silent-r", SILENT + 20)
+WAITS = LiveRun(made.run("waiting-", waiting=Waiting.CAPACITY, waiting_for="dry", job_name="x" * 60), None, 0.0, 0.0)
+FOUND = Alive(
+    at=LATER,
+    states={State.RUNNING: 2, State.QUEUED: 10_000},
+    machines=3,
+    dollars_an_hour=0.9,
+    unpriced=1,
+    queues=(Queue("capacity", 9_000, LATER + 12), Queue("limit", 1_000, LATER - 1)),
+    runs=(SILENT_RUN, live("noticed-", notice=Notice(LATER + 60, LATER)), WAITS),
+    more=9_999,
+)
+FOREIGN = (Machine("i-foreign", MachineState.RUNNING, made.SPOT_A, NOW, {}),)
+
+
+def drawn(found: Alive = FOUND, width: int = 120, height: int | None = None, **also: object) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(picture(found, FOREIGN, width, height, **also))  # type: ignore[arg-type]
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_the_heading_counts_everything() -> None:
+    """Runs by state, machines, what they burn, what waits for what and until when, and machines that are strangers."""
+    lines = drawn(mode="a daemon acts, this only looks")
+    assert lines[0].endswith("10,002 runs: 10,000 queued, 2 running")
+    assert lines[1:6] == [
+        "3 machines, 0.90 $/h and 1 of unknown price",
+        "a daemon acts, this only looks",
+        "9,000 wait for capacity, next try in 12 s",
+        "1,000 wait for limit, trying now",
+        "no launch of this store's, left to their lifetime: i-foreign",
+    ]
+    assert lines[-1] == "+9,999 more"
+
+
+def test_a_row_says_what_deserves_a_look() -> None:
+    """Silence in the place of the state, the price so far, the age of the last word and the log's size."""
+    rows = {line[:8]: line for line in drawn()}
+    assert "silent 3m20s" in rows["silent-r"]
+    assert " ".join(rows["noticed-"].split()) == "noticed- train running 1 spot g5.xlarge a 10m00s 0.0751 3s 1.5 MB"
+    assert "queued: capacity" in rows["waiting-"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_it_fits_any_width(width: int) -> None:
+    """No line is wider than the terminal; what tells most is there at sixty columns."""
+    lines = drawn(width=width, errors=["an error " * 40])
+    assert max(map(len, lines)) <= width
+    if width >= 60:
+        assert any("silent 3m20s" in line and "0.0751" in line for line in lines)
+
+
+@pytest.mark.parametrize("height", [10, 11, 24])
+def test_it_fits_any_height(height: int) -> None:
+    """What does not fit is counted: a live table never scrolls its head away."""
+    lines = drawn(height=height)
+    assert len(lines) <= height
+    shown = sum(line.startswith(("silent-r", "noticed-", "waiting-")) for line in lines)
+    assert lines[-1] == f"+{9_999 + 3 - shown:,} more"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-1, "0s"), (59.4, "59s"), (60, "1m00s"), (7800, "2h10m"), (5.2 * 86400, "5d4h")]
+)
+def test_ages_are_short(seconds: float, text: str) -> None:
+    """Two units at most."""
+    assert short(seconds) == text
+
+
+@pytest.fixture
+def dry(whole: Rig) -> str:
+    """A run that waits for capacity."""
+    run = whole.start("true", name="top-dry", instance_type="g6.xlarge")
+    whole.until(lambda: whole.service.run(run.id).waiting is not None)
+    return run.id
+
+
+def test_once_and_off_a_terminal(provision: Provision, dry: str) -> None:
+    """It prints the table, or one object, and ends; nothing of it steers a terminal."""
+    for words in (("top",), ("top", "--once")):
+        done = provision(*words)
+        assert done.code == 0
+        assert dry[:12] in done.out.decode()
+        assert "wait for capacity" in done.out.decode()
+        assert b"\x1b" not in done.out
+    told = json.loads(provision("top", "--json").out)
+    assert set(told) == {
+        *("at", "states", "machines", "dollars_an_hour", "unpriced", "waiting", "foreign", "more", "runs"),
+    }
+    [mine] = [each for each in told["runs"] if each["run"]["id"] == dry]
+    assert set(mine) == {
+        *("run", "machine", "step", "heard_at", "silent_since", "notice_at", "bytes_produced"),
+        *("dollars_at_least", "dollars_at_most"),
+    }
+    assert (mine["machine"], mine["run"]["waiting"]["cause"]) == (None, "capacity")
+    provision("stop", dry)
+    provision("wait", dry)
