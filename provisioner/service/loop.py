@@ -16,7 +16,7 @@ class Intervals:
 
     #: With something alive: one DescribeInstances and one LIST a pass, about $0.02 an hour.
     busy: float = 1.0
-    #: With nothing alive: one sweep, about $0.0003 an hour.
+    #: With nothing alive: one sweep, two DescribeInstances, which are free.
     idle: float = 60.0
     #: Whether another process has stored a run or a wish is looked at this often; no call is made for it.
     glance: float = 0.025
@@ -116,7 +116,7 @@ class Loop:
         """Wait for the end of a burst of runs."""
         clock, store = self._installation.clock, self._installation.store
         end, seen = clock.now() + self._intervals.burst, -1
-        while clock.now() < end and store.changes() != seen and not until():
+        while 0 < end - clock.now() <= self._intervals.burst and store.changes() != seen and not until():
             seen = store.changes()
             clock.wait(self._intervals.quiet)
 

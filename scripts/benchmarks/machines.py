@@ -46,7 +46,9 @@ def machine(folder: Path, quick: bool) -> Iterator[Figure]:
 
 def _bare_tail(cloud: Cloud, service: Service, times: int) -> float:
     """Seconds for the calls alone that a tail cannot do without: a chunk, a result, a read, a terminate."""
-    s3, ec2, bucket = boto3.client("s3"), boto3.client("ec2"), cloud.settings().bucket
+    # Not boto3's own session, which keeps the credentials of the cloud before.
+    session, bucket = boto3.Session(), cloud.settings().bucket
+    s3, ec2 = session.client("s3"), session.client("ec2")
     gone = service.status(service.runs(limit=1)[0].id).machines[0].id
     found = []
     for number in range(times):
