@@ -23,9 +23,9 @@ from provisioner.rehearsal.model import (
     FleetRequest,
     Model,
     Noticed,
-    Refused,
     Unplugged,
 )
+from provisioner.rehearsal.refused import Refused
 from provisioner.rehearsal.stepping import CountingIds
 
 T0 = 1_000_000.0
