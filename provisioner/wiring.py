@@ -4,16 +4,19 @@ import os
 import socket
 from collections.abc import Sequence
 
-from provisioner.adapters import archive
+from provisioner.adapters import archive, images
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.s3 import S3
 from provisioner.adapters.sql.store import SqlStore
+from provisioner.adapters.ssh import Ssh
 from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool
 from provisioner.core.userdata import user_data
 from provisioner.core.work import Engine
 from provisioner.service import reaper
+from provisioner.service.ami import Amis
+from provisioner.service.bake import Bakery
 from provisioner.service.control import Service
-from provisioner.service.installation import Installation, Policy
+from provisioner.service.installation import Installation, Policy, WayIn
 from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reaper import Reaped
 from provisioner.service.reconciler import Reconciler
@@ -27,7 +30,27 @@ REAPER_GRACE = 900.0
 
 def service(settings: Settings, kind: str = "command") -> Service:
     """The use cases on the installation of these settings; `kind` says what holds the lease: command or daemon."""
+    installation, rehearsal = installed(settings), settings.rehearsal
+    sites = _sites(settings, installation)
+    intervals = Intervals()
+    if rehearsal:
+        intervals = Intervals(busy=rehearsal.busy_interval, idle=rehearsal.idle_interval)
+    holder = f"{socket.gethostname()} {os.getpid()} {installation.ids.new()[:8]}"
+    loop = Loop(installation, Reconciler(installation, sites), holder, kind, intervals)
+    return Service(installation, loop, settings.default_owner)
+
+
+def amis(settings: Settings) -> Amis:
+    """The installation's own machine images."""
     installation = installed(settings)
+    sites = _sites(settings, installation)
+    # A rehearsed machine has no NVIDIA.
+    kind = "rehearsal" if settings.rehearsal else "gpu"
+    bakery = Bakery(installation, sites, Ssh(), images.files(), region=settings.region, kind=kind)
+    return Amis(installation, sites, bakery)
+
+
+def _sites(settings: Settings, installation: Installation) -> Sites:
     name, _, prefix = settings.bucket.strip("/").partition("/")
     rehearsal = settings.rehearsal
     fetch = archive.fetch_source()
@@ -44,13 +67,7 @@ def service(settings: Settings, kind: str = "command") -> Service:
             endpoint=rehearsal.endpoint if rehearsal else "",
         )
 
-    sites = Sites(installation, Agent(archive.fingerprint(), archive.build), text)
-    intervals = Intervals()
-    if rehearsal:
-        intervals = Intervals(busy=rehearsal.busy_interval, idle=rehearsal.idle_interval)
-    holder = f"{socket.gethostname()} {os.getpid()} {installation.ids.new()[:8]}"
-    loop = Loop(installation, Reconciler(installation, sites), holder, kind, intervals)
-    return Service(installation, loop, settings.default_owner)
+    return Sites(installation, Agent(archive.fingerprint(), archive.build), text)
 
 
 def installed(settings: Settings) -> Installation:
@@ -68,6 +85,9 @@ def installed(settings: Settings) -> Installation:
         boot_fuse=rehearsal.boot_fuse if rehearsal else BOOT_FUSE,
         reaper_grace=rehearsal.reaper_grace if rehearsal else REAPER_GRACE,
         terms=settings.terms,
+        way_in=WayIn(
+            settings.ssh.port, settings.ssh.user, settings.ssh.security_groups, settings.ssh.address == "public"
+        ),
     )
     endpoint = rehearsal.endpoint if rehearsal else None
     return Installation(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -10,24 +9,17 @@ import os
 import subprocess
 import tarfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from provisioner.agent.ending import Ended, outcome_of
+from provisioner.agent.image import pull
 from provisioner.agent.outside import Outside, ask, kill
-from provisioner.agent.place import inside, private
-from provisioner.core.work import Outcome, Step, WorkOrder
+from provisioner.agent.place import inside
+from provisioner.core.work import Step, WorkOrder
 
 #: Where the job finds the exchange folder.
 EXCHANGE = "/run/provision"
-
-#: A registry's "too many requests" is waited out, for another machine would meet it too.
-BUSY_PAUSE = 15.0
-TRIES = 3
-
-#: A shell's own code for a command that is not there.
-NO_SUCH_COMMAND = 127
 
 
 class ContainerEngine:
@@ -58,48 +50,7 @@ class ContainerEngine:
         self._made = False
 
     def pull(self, outside: Outside, login: bytes | None) -> None:
-        self._wait_for_daemon(outside)
-        if login is None:
-            self._pull(outside, [])
-            return
-        auth = {registry_of(self._order.image): {"auth": base64.b64encode(login).decode()}}
-        with private(self._credentials / "docker") as folder:
-            (folder / "config.json").write_text(json.dumps({"auths": auth}))
-            self._pull(outside, [f"--config={folder}"])
-
-    def _pull(self, outside: Outside, options: list[str]) -> None:
-        image, turn = self._order.image, 0
-        while (answer := outside.run("docker", *options, "pull", "--", image)).code:
-            turn += 1
-            outcome = outcome_of(answer.text)
-            busy = "toomanyrequests" in answer.text.lower() or "429" in answer.text
-            if outcome is Outcome.REFUSED or (turn >= TRIES and not busy):
-                raise Ended(
-                    outcome,
-                    Step.PULL,
-                    f"the image {image} cannot be pulled: {answer.text}",
-                )
-            outside.sleep(BUSY_PAUSE if busy else turn)
-
-    def _wait_for_daemon(self, outside: Outside) -> None:
-        try:
-            while (answer := ask(["docker", "version", "--format", "{{.Server.Version}}"])).code:
-                if answer.code == NO_SUCH_COMMAND:
-                    raise FileNotFoundError(answer.text)
-                outside.sleep(1)
-                if time.time() >= outside.until:
-                    raise Ended(
-                        Outcome.LOST,
-                        Step.PULL,
-                        f"the container engine does not answer: {answer.text}",
-                    )
-        except FileNotFoundError as error:
-            raise Ended(
-                Outcome.LOST,
-                Step.PULL,
-                f"this machine has no container engine: {error}",
-            ) from error
-        self._say(f"docker {answer.text}")
+        pull(self._order.image, outside, login, self._credentials)
 
     def folder(self, path: str) -> str:
         return inside(self._files, path)
@@ -235,13 +186,6 @@ class ContainerEngine:
     def _state(self) -> dict[str, object]:
         answer = ask(["docker", "inspect", "--format", "{{json .State}}", "--", self.name])
         return {} if answer.code else dict(json.loads(answer.text))
-
-
-def registry_of(image: str) -> str:
-    """The registry as Docker's own configuration names it (Docker reference, "docker login")."""
-    first, slash, _ = image.partition("/")
-    named = slash and (set(first) & set(".:") or first == "localhost")
-    return first if named and first not in ("docker.io", "index.docker.io") else "https://index.docker.io/v1/"
 
 
 def _csv(*fields: str) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 from provisioner.agent import ending, place
 from provisioner.agent.access import access
-from provisioner.agent.container import registry_of
 from provisioner.agent.ending import Cause, Ended, outcome_of, told
 from provisioner.agent.environment import job_environment
 from provisioner.agent.exchange import Exchange, Pump
 from provisioner.agent.git import check_out
+from provisioner.agent.image import registry_of
 from provisioner.agent.node import Node
 from provisioner.agent.outside import Outside, ask
 from provisioner.agent.secrets import Secrets, login

@@ -19,8 +19,10 @@ DATE_TAG = "provision:date"
 
 #: A resource takes 50 tags, and other people may want some (EC2 User Guide, "Tag restrictions").
 MOST_PRELOADED = 40
-#: What a tag's value may hold (ibid.).
-TAG_VALUE = 256
+#: What a tag's value may hold (ibid.), and how much of it `@sha256:…` takes.
+TAG_VALUE, DIGEST = 256, 72
+#: Nothing that a command could take for an option or a second word.
+IMAGE = re.compile(rf"[a-zA-Z0-9][a-zA-Z0-9._:/@-]{{0,{TAG_VALUE - DIGEST - 1}}}")
 
 #: What EC2 takes for an image's name (EC2 API Reference, "CreateImage").
 NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
@@ -61,15 +63,30 @@ class Ami:
         return tuple(value for name, value in sorted(self.tags.items()) if name.startswith(PRELOADED_TAG))
 
 
+@dataclass(frozen=True)
+class Shown:
+    """An image, and what it is to this installation today."""
+
+    ami: Ami
+    #: New launches take it.
+    in_use: bool
+    #: The agent in it is today's; otherwise a machine fetches today's from the bucket.
+    current: bool
+
+
 def tags(installation: str, agent: str, base: str, preloaded: Sequence[str], date: str) -> dict[str, str]:
-    """What image and snapshot are tagged with; raises Invalid where it is more than tags can hold."""
-    if len(preloaded) > MOST_PRELOADED:
-        raise Invalid(f"{len(preloaded)} preloaded images are more than an AMI's tags can name: {MOST_PRELOADED}")
-    for name in preloaded:
-        if len(name) > TAG_VALUE:
-            raise Invalid(f"the image {name} is longer than a tag's value can be")
+    """What image and snapshot are tagged with."""
     numbered = {f"{PRELOADED_TAG}{number:02}": name for number, name in enumerate(preloaded)}
     return {INSTALLATION_TAG: installation, AGENT_TAG: agent, BASE_TAG: base, DATE_TAG: date} | numbered
+
+
+def check_preloaded(images: Sequence[str]) -> None:
+    """Raises Invalid for more, or longer names, than tags can hold, and for what is no image's name."""
+    if len(images) > MOST_PRELOADED:
+        raise Invalid(f"an AMI's tags can name {MOST_PRELOADED} images, not {len(images)}")
+    for image in images:
+        if not IMAGE.fullmatch(image):
+            raise Invalid(f"{image!r} is no name of an image, of at most {TAG_VALUE - DIGEST} characters")
 
 
 def check_name(name: str) -> str:

@@ -73,8 +73,8 @@ class Cloud(Protocol):
         image; a name that stands for another one raises `Conflict`.
         """
 
-    def delete_ami(self, id: str) -> None:
-        """Delete an image of the installation, and the snapshots behind it.
+    def delete_ami(self, id: str) -> bool:
+        """Delete an image of the installation, and the snapshots behind it; False when there was nothing.
 
         Repeating it is harmless, and finishes what an earlier call has left.
         """

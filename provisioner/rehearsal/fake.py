@@ -186,14 +186,15 @@ class FakeCloud:
             made = known[0].id
         return self._leave("create_ami", made)
 
-    def delete_ami(self, id: str) -> None:
+    def delete_ami(self, id: str) -> bool:
         self._enter()
-        if self.model.images.tags_of(id) is not None:
+        behind = [one.id for one in self.model.images.snapshots() if one.description.endswith(id)]
+        known = self.model.images.tags_of(id) is not None
+        if known:
             self.model.images.deregister(id)
-        for one in self.model.images.snapshots():
-            if one.description.endswith(id):
-                self.model.images.delete_snapshot(one.id)
-        self._leave("delete_ami", None)
+        for snapshot in behind:
+            self.model.images.delete_snapshot(snapshot)
+        return self._leave("delete_ami", known or bool(behind))
 
     def _enter(self) -> float:
         if self.fail_next:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.agent.container import ContainerEngine, registry_of
+from provisioner.agent.container import ContainerEngine
 from provisioner.agent.ending import Halt
+from provisioner.agent.image import registry_of
 from provisioner.agent.outside import Outside
 from provisioner.core.work import Step
 from tests.agent.conftest import Site

@@ -294,7 +294,7 @@ class Ec2:
                     return ami.id
             raise errors.Conflict(str(error)) from error
 
-    def delete_ami(self, id: str) -> None:
+    def delete_ami(self, id: str) -> bool:
         ec2 = self._clients().ec2
         # Asked for first: the image, once gone, does not tell what was behind it.
         snapshots = self._pages(
@@ -305,17 +305,20 @@ class Ec2:
             MaxResults=PAGE,
         )
         behind = [snapshot["SnapshotId"] for snapshot in snapshots]
-        self._gone(ec2.deregister_image, "InvalidAMIID", ImageId=id)
+        deleted = self._delete(ec2.deregister_image, "InvalidAMIID", ImageId=id)
         for snapshot in behind:
-            self._gone(ec2.delete_snapshot, "InvalidSnapshot.NotFound", SnapshotId=snapshot)
+            deleted |= self._delete(ec2.delete_snapshot, "InvalidSnapshot.NotFound", SnapshotId=snapshot)
+        return deleted
 
-    def _gone(self, operation: Callable[..., Any], code: str, **parameters: Any) -> None:
-        """Delete it, unless EC2 says with a code of that beginning that there is nothing to delete."""
+    def _delete(self, operation: Callable[..., Any], absent: str, **parameters: Any) -> bool:
+        """False when EC2 says, with a code that begins so, that there is nothing to delete."""
         try:
             self._calls.repeat(operation, **parameters)
         except CloudError as error:
-            if not error.code.startswith(code):
-                raise
+            if error.code.startswith(absent):
+                return False
+            raise
+        return True
 
     def _ours(self) -> Mapping[str, Any]:
         return {"Name": f"tag:{INSTALLATION_TAG}", "Values": [self._installation]}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from provisioner.core.ami import Shown
 from provisioner.core.launch import Price
 from provisioner.core.phases import Bound, Source
 from provisioner.core.receipt import UNBILLED, MachineBill, Receipt
@@ -116,6 +117,31 @@ def status(item: Status, now: float) -> None:
     print()
     for event in item.events:
         print(plain(f"{clock(event.at)}  {event.text}"))
+
+
+def amis(items: Sequence[Shown], now: float) -> None:
+    if not items:
+        say("no AMIs of your own; `provision ami bake` makes one")
+    table(
+        ("AMI", "NAME", "MADE", "STATE", "AGENT", "DISK", "BASE", "PRELOADED"),
+        [
+            (
+                ("* " if each.in_use else "") + each.ami.id,
+                plain(each.ami.name),
+                ago(each.ami.created_at, now),
+                plain(f"{each.ami.state}{f': {each.ami.reason}' if each.ami.reason else ''}"),
+                "current" if each.current else "stale",
+                f"{each.ami.disk_gib} GiB",
+                plain(each.ami.base),
+                plain(" ".join(name.partition("@")[0] for name in each.ami.preloaded)),
+            )
+            for each in items
+        ],
+    )
+    if any(each.in_use for each in items):
+        say("* new launches take it")
+    if any(not each.current for each in items):
+        say("stale: its agent is not today's, which machines fetch instead; bake anew for the gain")
 
 
 def date(at: float) -> str:

@@ -1,0 +1,51 @@
+"""Pulls images into a machine image that is being made: runs on its builder, from the agent's archive.
+
+python3 -m provisioner.agent.preload FILE REGION CREDENTIAL IMAGE...
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from provisioner.agent.ending import Ended, Halt
+from provisioner.agent.image import digest, pull, registry_of
+from provisioner.agent.outside import Outside
+from provisioner.agent.place import Place
+from provisioner.agent.secrets import Secrets, login
+from provisioner.core.work import Step
+
+#: Seconds for one image; the builder has a fuse as well.
+LIMIT = 3600.0
+
+
+def preload(place: Place, file: Path, region: str, credential: str, images: Sequence[str]) -> None:
+    """Each image's digest, as `name@sha256:…`, becomes a line of `file`; raises Ended for one that cannot be had.
+
+    A registry of AWS is entered with the machine's own role, any other with the secret of that name, if any.
+    """
+    found = []
+    for image in images:
+        outside = Outside(Step.PULL, Halt(), time.time() + LIMIT, f"{image} takes more than {LIMIT:.0f} s", _say)
+        secrets = Secrets(region, outside)
+        key = secrets.registry_login(registry_of(image))
+        if key is None and credential:
+            key = login(credential, secrets.read(credential))
+        pull(image, outside, key, place.credentials)
+        found.append(digest(image))
+        _say(f"preloaded {found[-1]}")
+    file.write_text("".join(f"{name}\n" for name in found))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    target, *rest = sys.argv[1:]
+    try:
+        preload(Place(""), Path(target), rest[0], rest[1], rest[2:])
+    except Ended as ended:
+        sys.exit(str(ended.reason))
