@@ -187,6 +187,13 @@ class Double:
         with self._lock:
             return {one.id: one.history for one in self._model.every()}
 
+    def images(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The account's own machine images and snapshots, by their ids."""
+        with self._lock:
+            images = self._model.images
+            own = tuple(one.id for one in images.shown() if one.owner == "self")
+            return own, tuple(one.id for one in images.snapshots())
+
     def written(self) -> dict[str, bytes]:
         """The objects in the scenario's buckets that were not there at first, or differ, as s3:// URLs."""
         return {

@@ -8,66 +8,28 @@ import pytest
 
 from provisioner.core import errors
 from provisioner.core.ami import Ami, AmiState
-from provisioner.core.hostkeys import BEGIN, END
 from provisioner.core.launch import ENDING, LIFETIME_TAG, MachineState
 from provisioner.core.terms import Terms
 from provisioner.core.work import Engine
-from provisioner.ports.shell import Host, Key
+from provisioner.ports.shell import Host
 from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions
 from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.memory import MemoryBucket
 from provisioner.rehearsal.stepping import CountingIds, InlinePool, StepClock
 from provisioner.service.ami import Amis
 from provisioner.service.bake import LIFETIME, Bakery, Wish
-from provisioner.service.builder import REACH_LIMIT, Told
+from provisioner.service.builder import Told
 from provisioner.service.installation import Installation, Policy, WayIn
 from provisioner.service.reconciler import Reconciler
 from provisioner.service.site import Agent, Sites
 from tests.service.memory_store import MemoryStore
+from tests.service.shell import CONSOLE, DIGEST, KEYS, FakeShell
 from tests.service.trouble import Crash, Spoiled
 
 #: Told of every call of a port, by its name, with the deed.
 Deal = Callable[[str, Callable[[], Any]], Any]
 
 SCRIPTS = {"prepare.sh": b"p", "gpu/verify.sh": b"v", "preload.sh": b"l", "clean.sh": b"c", "tree/etc/x": b"x"}
-KEYS = ("ssh-ed25519 AAAAhost",)
-DIGEST = "registry.example/job@sha256:" + "1" * 64
-
-
-class FakeShell:
-    """A way into every machine: what was sent and run is kept, and a step fails when it is told to."""
-
-    def __init__(self) -> None:
-        self.hosts: list[Host] = []
-        self.sent: dict[str, bytes] = {}
-        self.lines: list[str] = []
-        self.failing = ""
-        self.deaf = False
-        self.closed = 0
-        #: What `connect` gives.
-        self.session: Any = self
-
-    def key(self) -> Key:
-        return Key("ssh-ed25519 AAAAmine", b"private")
-
-    def connect(self, host: Host, key: Key, timeout: float) -> Any:
-        assert (key.private, timeout) == (b"private", REACH_LIMIT)
-        self.hosts.append(host)
-        if self.deaf:
-            raise errors.Transient("timed out")
-        return self.session
-
-    def put(self, path: str, data: bytes) -> None:
-        self.sent[path] = data
-
-    def run(self, command: str, output: Callable[[bytes], None], timeout: float) -> int:
-        assert 0 < timeout <= LIFETIME
-        self.lines.append(command)
-        output(f"{DIGEST}\n".encode() if command.startswith("cat ") else b"working\n")
-        return 7 if self.failing and self.failing in command else 0
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 class Kitchen:
@@ -151,8 +113,7 @@ class _Talking:
         return getattr(self._cloud, name)
 
     def console(self, instance_id: str) -> str:
-        text = f"[  12.3] cloud-init[9]: {BEGIN}\r\n[ 12.3] {KEYS[0]} root@ip\r\n{END}\r\n"
-        self._cloud.console_of.setdefault(instance_id, text)
+        self._cloud.console_of.setdefault(instance_id, CONSOLE)
         return self._cloud.console(instance_id)
 
 
