@@ -123,9 +123,14 @@ systemctl enable --now --no-block provision-agent.service || give_up "the agent 
 
 #: The keys as cloud-init's own module prints them; of images that leave that module out too.
 HOST_KEYS = """#!/bin/sh
-echo "@begin@"
-cat /etc/ssh/ssh_host_*_key.pub
-echo "@end@"
+if keys=$(cat "${PROVISION_ROOT:-}"/etc/ssh/ssh_host_*_key.pub); then
+    echo "@begin@"
+    echo "$keys"
+    echo "@end@"
+else
+    echo "provision: nobody can enter this machine: it has no SSH host keys"
+    poweroff
+fi
 """
 
 PATTERNS = {

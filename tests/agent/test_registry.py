@@ -8,7 +8,7 @@ import pytest
 
 from provisioner.agent.container import ContainerEngine
 from provisioner.agent.ending import Halt
-from provisioner.agent.image import registry_of
+from provisioner.agent.image import pull, registry_of
 from provisioner.agent.outside import Outside
 from provisioner.core.work import Step
 from tests.agent.conftest import Site
@@ -50,3 +50,23 @@ def test_a_login_is_for_one_registry_and_gone_after_the_pull(
     made.pull(Outside(Step.PULL, Halt(), 2.0**40, "the limit", lambda _: None), b"me:secret")
     assert json.loads(told.read_text()) == {"auths": {"host:5000": {"auth": base64.b64encode(b"me:secret").decode()}}}
     assert list(credentials.iterdir()) == []
+
+
+PRESENT = """#!/bin/sh
+echo "$*" >>{told}
+[ "$1" != pull ] || touch {told}.pulled
+"""
+
+
+@pytest.mark.parametrize(("image", "pulled"), [("x@sha256:1", False), ("x:1", True)])
+def test_what_a_digest_names_is_not_pulled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str, pulled: bool
+) -> None:
+    """It is what it is; a tag may mean something else by now, and is asked for."""
+    (tmp_path / "docker").write_text(PRESENT.format(told=tmp_path / "told"))
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    said: list[str] = []
+    pull(image, Outside(Step.PULL, Halt(), 2.0**40, "the limit", said.append), None, tmp_path / "credentials")
+    assert (tmp_path / "told.pulled").exists() is pulled
+    assert any("not pulled" in line for line in said) is not pulled

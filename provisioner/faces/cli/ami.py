@@ -12,9 +12,14 @@ app = typer.Typer(
     name="ami",
     help="Machine images of your own, with agent and Docker images in them.",
     rich_markup_mode=None,
-    no_args_is_help=True,
 )
 Name = Annotated[str, typer.Argument(metavar="AMI", help="An id, the beginning of one, or a name.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def _amis(context: typer.Context) -> Any:
