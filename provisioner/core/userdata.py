@@ -123,7 +123,7 @@ systemctl enable --now --no-block provision-agent.service || give_up "the agent 
 
 #: The keys as cloud-init's own module prints them; of images that leave that module out too.
 HOST_KEYS = """#!/bin/sh
-if keys=$(cat "${PROVISION_ROOT:-}"/etc/ssh/ssh_host_*_key.pub); then
+if keys=$(cat "${PROVISION_ROOT:-}"/etc/ssh/ssh_host_*_key.pub 2>/dev/null); then
     echo "@begin@"
     echo "$keys"
     echo "@end@"

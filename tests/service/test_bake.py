@@ -226,6 +226,22 @@ def test_a_taken_name_is_refused_and_its_image_stays() -> None:
     assert [ami.id for ami in kitchen.cloud.amis()] == [first.id]
 
 
+def test_an_image_that_fails_fails_the_bake() -> None:
+    """With the cloud's reason, and without leaving it."""
+    kitchen = Kitchen()
+
+    def deal(what: str, deed: Callable[[], Any]) -> Any:
+        answer = deed()
+        if what == "cloud.create_ami":
+            kitchen.cloud.model.images.captured(answer, "Client.InternalError: no space")
+        return answer
+
+    with pytest.raises(errors.Failed, match="no space"):
+        kitchen.bake(deal=deal)
+    assert kitchen.cloud.amis() == ()
+    kitchen.settled()
+
+
 def test_a_pass_leaves_a_builder_alone() -> None:
     """While it is at work no pass of a daemon ends it, replays its launch, or calls it foreign."""
     kitchen = Kitchen()
