@@ -4,7 +4,7 @@ import getpass
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -50,6 +50,18 @@ class Registry(_Part):
     credential: SecretName | None = None
 
 
+class Ssh(_Part):
+    """How this computer reaches machines."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    #: The user that the AMI's cloud-init lets in: `ubuntu`, `ec2-user`, `admin`.
+    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = "ubuntu"
+    #: Groups that let this computer in; only machines that are entered have them.
+    security_groups: tuple[str, ...] = ()
+    #: `private` where this computer is in the VPC, or has a way into it.
+    address: Literal["public", "private"] = "public"
+
+
 class Settings(_Part):
     #: The name of all this store, bucket prefix and region own; it is a tag on every machine.
     installation: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -75,6 +87,7 @@ class Settings(_Part):
     owner: str = ""
     git: Git = Git()
     registry: Registry = Registry()
+    ssh: Ssh = Ssh()
     #: Where runs with `checkpoint: true` keep their state, each in a folder of its own.
     checkpoint_url: Annotated[str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+(/[^\s?#]*)?)?$")] = ""
     rehearsal: Rehearsal | None = None

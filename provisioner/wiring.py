@@ -5,18 +5,21 @@ import socket
 from collections.abc import Sequence
 from typing import TextIO
 
-from provisioner.adapters import archive, aws
+from provisioner.adapters import archive, aws, images
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.journal import StreamJournal, Unkept
 from provisioner.adapters.s3 import S3
 from provisioner.adapters.sql.store import SqlStore
+from provisioner.adapters.ssh import Ssh
 from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool
 from provisioner.core.userdata import user_data
 from provisioner.core.work import Engine
 from provisioner.ports.journal import Journal
 from provisioner.service import reaper
+from provisioner.service.ami import Amis
+from provisioner.service.bake import Bakery
 from provisioner.service.control import Service
-from provisioner.service.installation import Installation, Policy
+from provisioner.service.installation import Installation, Policy, WayIn
 from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reaper import Reaped
 from provisioner.service.reconciler import Reconciler
@@ -30,7 +33,27 @@ REAPER_GRACE = 900.0
 
 def service(settings: Settings, kind: str = "command", journal: Journal | None = None) -> Service:
     """The use cases on the installation of these settings; `kind` says what holds the lease: command or daemon."""
-    installation = installed(settings, journal or Unkept())
+    installation, rehearsal = installed(settings, journal or Unkept()), settings.rehearsal
+    sites = _sites(settings, installation)
+    intervals = Intervals()
+    if rehearsal:
+        intervals = Intervals(busy=rehearsal.busy_interval, idle=rehearsal.idle_interval)
+    holder = f"{socket.gethostname()} {os.getpid()} {installation.ids.new()[:8]}"
+    loop = Loop(installation, Reconciler(installation, sites), holder, kind, intervals)
+    return Service(installation, loop, settings.default_owner)
+
+
+def amis(settings: Settings) -> Amis:
+    """The installation's own machine images."""
+    installation = installed(settings, Unkept())
+    sites = _sites(settings, installation)
+    # A rehearsed machine has no NVIDIA.
+    kind = "rehearsal" if settings.rehearsal else "gpu"
+    bakery = Bakery(installation, sites, Ssh(), images.files(), region=settings.region, kind=kind)
+    return Amis(installation, sites, bakery)
+
+
+def _sites(settings: Settings, installation: Installation) -> Sites:
     name, _, prefix = settings.bucket.strip("/").partition("/")
     rehearsal = settings.rehearsal
     fetch = archive.fetch_source()
@@ -47,13 +70,7 @@ def service(settings: Settings, kind: str = "command", journal: Journal | None =
             endpoint=rehearsal.endpoint if rehearsal else "",
         )
 
-    sites = Sites(installation, Agent(archive.fingerprint(), archive.build), text)
-    intervals = Intervals()
-    if rehearsal:
-        intervals = Intervals(busy=rehearsal.busy_interval, idle=rehearsal.idle_interval)
-    holder = f"{socket.gethostname()} {os.getpid()} {installation.ids.new()[:8]}"
-    loop = Loop(installation, Reconciler(installation, sites), holder, kind, intervals)
-    return Service(installation, loop, settings.default_owner)
+    return Sites(installation, Agent(archive.fingerprint(), archive.build), text)
 
 
 def journal(stream: TextIO, *, as_json: bool, colour: bool) -> Journal:
@@ -76,6 +93,9 @@ def installed(settings: Settings, journal: Journal) -> Installation:
         boot_fuse=rehearsal.boot_fuse if rehearsal else BOOT_FUSE,
         reaper_grace=rehearsal.reaper_grace if rehearsal else REAPER_GRACE,
         terms=settings.terms,
+        way_in=WayIn(
+            settings.ssh.port, settings.ssh.user, settings.ssh.security_groups, settings.ssh.address == "public"
+        ),
     )
     session = _session(settings)
     return Installation(

@@ -9,21 +9,17 @@ import os
 import subprocess
 import tarfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from provisioner.agent.ending import Ended, outcome_of
 from provisioner.agent.outside import Outside, ask, kill
 from provisioner.agent.place import inside
-from provisioner.agent.pull import pull
-from provisioner.core.work import Outcome, Step, WorkOrder
+from provisioner.agent.pull import engine_version, pull
+from provisioner.core.work import Step, WorkOrder
 
 #: Where the job finds the exchange folder.
 EXCHANGE = "/run/provision"
-
-#: A shell's own code for a command that is not there.
-NO_SUCH_COMMAND = 127
 
 
 class ContainerEngine:
@@ -49,31 +45,7 @@ class ContainerEngine:
         self._made = False
 
     def pull(self, outside: Outside, login: bytes | None) -> None:
-        pull(self._order.image, login, outside, self._wait_for_daemon(outside))
-
-    def _wait_for_daemon(self, outside: Outside) -> str:
-        """The version of its API, once it answers."""
-        try:
-            while (answer := ask(["docker", "version", "--format", "{{.Server.APIVersion}} {{.Server.Version}}"])).code:
-                if answer.code == NO_SUCH_COMMAND:
-                    raise FileNotFoundError(answer.text)
-                outside.sleep(1)
-                if time.time() >= outside.until:
-                    raise Ended(
-                        Outcome.LOST,
-                        Step.PULL,
-                        f"the container engine does not answer: {answer.text}",
-                    )
-        except FileNotFoundError as error:
-            raise Ended(
-                Outcome.LOST,
-                Step.PULL,
-                f"this machine has no container engine: {error}",
-            ) from error
-        # Above it there may be warnings.
-        api, _, version = answer.text.splitlines()[-1].partition(" ")
-        self._say(f"docker {version}")
-        return api
+        pull(self._order.image, login, outside, engine_version(outside))
 
     def folder(self, path: str) -> str:
         return inside(self._files, path)

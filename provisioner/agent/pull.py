@@ -23,11 +23,14 @@ from urllib.parse import quote, urlencode
 
 from provisioner.agent.disk import NO_SPACE
 from provisioner.agent.ending import Ended, outcome_of
-from provisioner.agent.outside import Outside
+from provisioner.agent.outside import Outside, ask
 from provisioner.core.work import Outcome, Step
 
 #: Where Docker listens unless DOCKER_HOST says otherwise (Docker reference, "Daemon socket option").
 SOCKET = "unix:///var/run/docker.sock"
+
+#: A shell's own code for a command that is not there.
+NO_SUCH_COMMAND = 127
 
 #: Seconds between two lines of progress.
 INTERVAL = 5.0
@@ -69,6 +72,23 @@ def pull(image: str, login: bytes | None, outside: Outside, version: str) -> Non
         outside = dataclasses.replace(outside, limit=f"{limit}; the last trouble was: {trouble}")
         outside.sleep(pause)
         outside.check()
+
+
+def engine_version(outside: Outside) -> str:
+    """The version of the engine's API, once it answers; raises Ended."""
+    try:
+        while (answer := ask(["docker", "version", "--format", "{{.Server.APIVersion}} {{.Server.Version}}"])).code:
+            if answer.code == NO_SUCH_COMMAND:
+                raise FileNotFoundError(answer.text)
+            outside.sleep(1)
+            if time.time() >= outside.until:
+                raise Ended(Outcome.LOST, Step.PULL, f"the container engine does not answer: {answer.text}")
+    except FileNotFoundError as error:
+        raise Ended(Outcome.LOST, Step.PULL, f"this machine has no container engine: {error}") from error
+    # Above it there may be warnings.
+    api, _, version = answer.text.splitlines()[-1].partition(" ")
+    outside.say(f"docker {version}")
+    return api
 
 
 def split(image: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ ProvisionError
 ├── Conflict        the same name or key already stands for something else
 ├── WrongStore      this store does not own the installation: do not act
 ├── LeaseLost       another process acts now: stop acting
+├── Failed          it was tried and did not come about: see what was told on the way
 └── CloudError      the cloud said no; `code` is its own word for it
     ├── NoCapacity      nothing free in this offer now: take the next offer
     ├── QuotaExceeded   the account's limit: wait for our own machines, or ask AWS
@@ -41,6 +42,10 @@ class WrongStore(ProvisionError):
 
 class LeaseLost(ProvisionError):
     """Another process holds the lease now; whatever was planned here is void."""
+
+
+class Failed(ProvisionError):
+    """It was tried and did not come about; the message says at which step."""
 
 
 class CloudError(ProvisionError):

@@ -106,6 +106,8 @@ class Image:
     id: str
     root_device: str
     architecture: str
+    #: The least that its root disk may be; 0 where the cloud does not say.
+    disk_gib: int = 0
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,10 @@ class Machine:
     #: What `reason_code` means; None while it lives.
     ending: Ending | None = None
     address: str = ""
+    #: Empty where its subnet gives none.
+    public_address: str = ""
+    #: The machine image that it runs from.
+    image: str = ""
     #: When it came into its state, where the cloud dates that: whole seconds.
     transition_at: float | None = None
 

@@ -183,6 +183,8 @@ class Launch:
     request: LaunchRequest
     runs: tuple[str, ...]
     created_at: float
+    #: Until then it is somebody else's who works with its machines: no pass replays it, or ends them.
+    held_until: float = 0.0
     #: When it was last sent.
     sent_at: float | None = None
     #: When the list by tag first was asked, after the token became useless.

@@ -13,6 +13,7 @@ import shlex
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 
+from provisioner.core import hostkeys
 from provisioner.core.errors import Invalid
 from provisioner.core.work import agent_key
 
@@ -120,6 +121,18 @@ systemctl daemon-reload
 systemctl enable --now --no-block provision-agent.service || give_up "the agent cannot be started"
 """
 
+#: The keys as cloud-init's own module prints them; of images that leave that module out too.
+HOST_KEYS = """#!/bin/sh
+if keys=$(cat "${PROVISION_ROOT:-}"/etc/ssh/ssh_host_*_key.pub 2>/dev/null); then
+    echo "@begin@"
+    echo "$keys"
+    echo "@end@"
+else
+    echo "provision: nobody can enter this machine: it has no SSH host keys"
+    poweroff
+fi
+"""
+
 PATTERNS = {
     "bucket": r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
     "prefix": r"[A-Za-z0-9._=/-]*",
@@ -175,6 +188,20 @@ def user_data(
     if len(text) > SIZE_LIMIT:
         raise Invalid(f"the user-data is {len(text)} bytes long; EC2 takes {SIZE_LIMIT}")
     return text
+
+
+def builder_data(public_key: str, fuse: int) -> str:
+    """The MIME text of a machine that becomes an image: a fuse of so many seconds, and who may enter.
+
+    It prints its host keys on the console, for whoever is about to enter.
+    """
+    config = "#cloud-config\n" + json.dumps({"ssh_authorized_keys": [public_key]}) + "\n"
+    script = _filled(HOST_KEYS, begin=hostkeys.BEGIN, end=hostkeys.END)
+    whole = MIMEMultipart(boundary="==provision==")
+    whole.attach(_part(_filled(BOOTHOOK, boot_fuse=str(fuse)), "cloud-boothook"))
+    whole.attach(_part(config, "cloud-config"))
+    whole.attach(_part(script, "x-shellscript"))
+    return whole.as_string()
 
 
 def _filled(template: str, **values: str) -> str:

@@ -8,6 +8,7 @@ seconds after its launch, so absence proves nothing about a young one.
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from provisioner.core.ami import Ami
 from provisioner.core.errors import CloudError
 from provisioner.core.launch import Catalog, Image, LaunchAnswer, LaunchRequest, Listing, Machine, PriceList, Profile
 
@@ -61,3 +62,19 @@ class Cloud(Protocol):
 
     def console(self, instance_id: str) -> str:
         """The latest console output; empty when the cloud has none (yet)."""
+
+    def amis(self) -> tuple[Ami, ...]:
+        """The machine images of the installation, unfinished ones too."""
+
+    def create_ami(self, instance_id: str, name: str, tags: Mapping[str, str]) -> str:
+        """Begin an image of a running machine, which is restarted for it; the image's id.
+
+        Image and snapshot have the tags from their creation. The same name and tags again give the same
+        image; a name that stands for another one raises `Conflict`.
+        """
+
+    def delete_ami(self, id: str) -> bool:
+        """Delete an image of the installation, and the snapshots behind it; False when there was nothing.
+
+        Repeating it is harmless, and finishes what an earlier call has left.
+        """

@@ -101,5 +101,11 @@ class Store(Protocol):
     def remembered(self, key: str) -> tuple[str, float] | None:
         """A cached value and when it was stored (see `remember`)."""
 
+    def chosen(self, what: str) -> str:
+        """What an operator has chosen, or empty: the truth, seen by every process at once."""
+
+    def choose(self, what: str, value: str) -> None:
+        """Let it be `value` from now on; empty takes the choice back."""
+
     def remember(self, key: str, value: str, now: float) -> None:
         """Keep a value that can be had again from elsewhere: never truth, only speed."""

@@ -19,6 +19,9 @@ ID = "123456789012"
 PROFILE = "provision-machine"
 #: Canonical's and Amazon's AMIs are found by such public parameters; moto lacks this one.
 IMAGE_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
+IMAGE_NAME = "rehearsal-gpu-ubuntu-22.04"
+#: About what the real one takes.
+IMAGE_GIB = 45
 _TRUST = {
     "Version": "2012-10-17",
     "Statement": [
@@ -44,9 +47,7 @@ class Account:
         self.subnets: dict[str, str] = {
             one.id: one.availability_zone for one in ec2.describe_subnets() if one.default_for_az
         }
-        image = ec2.register_image("rehearsal-gpu-ubuntu-22.04", "Stands for the Deep Learning Base AMI")
-        image.architecture, image.root_device_name = "x86_64", "/dev/sda1"
-        self.image_id = str(image.id)
+        self.image_id = str(ec2.register_image(IMAGE_NAME, "Stands for the Deep Learning Base AMI").id)
         iam = _backend("iam", "aws")
         role = iam.create_role(PROFILE, json.dumps(_TRUST), "/", None, None, [], None)
         profile = iam.create_instance_profile(PROFILE, "/", [])

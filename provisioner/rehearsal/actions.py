@@ -3,7 +3,7 @@
 From the Service Authorization Reference ("Actions, resources, and condition keys for Amazon EC2", and
 likewise for Amazon S3, AWS Systems Manager, AWS Secrets Manager, Amazon ECR and IAM) and the EC2 User
 Guide ("Prerequisites for EC2 Fleet"). EC2's own actions are weighed on `*`, but for the end of
-machines: a policy that narrows them is denied here.
+machines and what is done with images: a policy that narrows them is denied here.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,13 @@ class On(Enum):
     PARAMETER = "{parameter}"
     SECRET = "{secret}"
     PROFILE = "arn:aws:iam::{account}:instance-profile/{profile}"
-    #: Once for each machine that the call names.
-    INSTANCE = "arn:aws:ec2:{region}:{account}:instance/{instance}"
+    #: Once for each machine, image or snapshot that the call names.
+    INSTANCE = "arn:aws:ec2:{region}:{account}:instance/{id}"
+    IMAGE = "arn:aws:ec2:{region}::image/{id}"
+    SNAPSHOT = "arn:aws:ec2:{region}::snapshot/{id}"
+    #: What the call is about to make.
+    NEW_IMAGE = "arn:aws:ec2:{region}::image/*"
+    NEW_SNAPSHOT = "arn:aws:ec2:{region}::snapshot/*"
     #: The role that the launched machines get.
     ROLE = "arn:aws:iam::{account}:role/{role}"
 
@@ -45,6 +50,7 @@ _DESCRIBE = (
     "DescribeInstanceStatus",
     "DescribeInstances",
     "DescribeLaunchTemplates",
+    "DescribeSnapshots",
     "DescribeSpotPriceHistory",
     "DescribeSubnets",
     "GetConsoleOutput",
@@ -60,6 +66,12 @@ ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
         *_asks(On.ROLE, "iam:PassRole"),
     ),
     ("ec2", "TerminateInstances"): _asks(On.INSTANCE, "ec2:TerminateInstances"),
+    ("ec2", "CreateImage"): (
+        *(Ask("ec2:CreateImage", on) for on in (On.INSTANCE, On.NEW_IMAGE, On.NEW_SNAPSHOT)),
+        *_asks(On.ANYTHING, "ec2:CreateTags"),
+    ),
+    ("ec2", "DeregisterImage"): _asks(On.IMAGE, "ec2:DeregisterImage"),
+    ("ec2", "DeleteSnapshot"): _asks(On.SNAPSHOT, "ec2:DeleteSnapshot"),
     ("pricing", "GetProducts"): _asks(On.ANYTHING, "pricing:GetProducts"),
     ("iam", "GetInstanceProfile"): _asks(On.PROFILE, "iam:GetInstanceProfile"),
     ("ssm", "GetParameter"): _asks(On.PARAMETER, "ssm:GetParameter"),

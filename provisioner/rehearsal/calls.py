@@ -9,6 +9,10 @@ from typing import Any
 CONTROL = "control"
 
 
+class NotPlayed(Exception):
+    """A call, or a part of one, that the double does not play: never pass it over in silence."""
+
+
 @dataclass(frozen=True)
 class Call:
     service: str

@@ -1,4 +1,4 @@
-"""A few real GPU types and one without, for tests that need no more of the catalogue.
+"""A few real GPU types and two without, for tests that need no more of the catalogue.
 
 Figures as DescribeInstanceTypes gives them (EC2 User Guide, "Accelerated computing").
 """
@@ -17,6 +17,7 @@ _FIGURES = {
     "g5.48xlarge": (8, 192, 786432),
     "g6.xlarge": (1, 4, 16384),
     "g6.12xlarge": (4, 48, 196608),
+    "m6i.large": (0, 2, 8192),
     "p4d.24xlarge": (8, 96, 1179648),
     "p5.48xlarge": (8, 192, 2097152),
     "t3.small": (0, 2, 2048),

@@ -106,6 +106,8 @@ class Conditions:
     forget_after: float = 3600.0
     capacity: tuple[Capacity, ...] = ()
     prices: tuple[PriceRule, ...] = ()
+    #: From CreateImage to an available image, at least.
+    image_delay: float = 0.0
     #: Dollars a month of a GiB of disk, of one of its IOPS and of a MiB/s; None where the price list has none.
     disk: tuple[float, float, float] | None = None
     quotas: tuple[Quota, ...] = ()

@@ -4,7 +4,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -12,14 +12,15 @@ from typing import Any, Self
 
 from provisioner.ports.clock import Clock
 from provisioner.rehearsal import pricing, rights
-from provisioner.rehearsal.account import ID, PROFILE, Account
+from provisioner.rehearsal.account import ID, IMAGE_GIB, IMAGE_NAME, PROFILE, Account
 from provisioner.rehearsal.calls import Calls
 from provisioner.rehearsal.ec2 import Ec2
 from provisioner.rehearsal.faults import Faults
 from provisioner.rehearsal.host import Guest, MachineHost
 from provisioner.rehearsal.identity import Identities
+from provisioner.rehearsal.images import MachineImage
 from provisioner.rehearsal.metadata import Metadata
-from provisioner.rehearsal.model import Booted, Change, Event, Instance, Model, Noticed, Recommended
+from provisioner.rehearsal.model import Booted, Captured, Change, Event, Instance, Model, Noticed, Recommended
 from provisioner.rehearsal.rights import Rights
 from provisioner.rehearsal.scenario import Scenario
 from provisioner.rehearsal.server import Server
@@ -68,6 +69,8 @@ class Double:
         self._closing = False
         #: What went wrong in the double itself; raised on the way out.
         self._failures: list[Exception] = []
+        #: Images that are being kept, by the machine they are of.
+        self._captures: dict[str, Future[None]] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -91,6 +94,9 @@ class Double:
             types=self.account.instance_type,
             subnets=self.account.subnets,
             new_id=lambda: uuid.uuid4().hex,
+        )
+        self._model.images.publish(
+            MachineImage(self.account.image_id, IMAGE_NAME, "amazon", "/dev/sda1", "x86_64", self._now(), IMAGE_GIB)
         )
         self._identities = Identities(self.account.role_id)
         self._metadata = Metadata(self._identities.machine, PROFILE)
@@ -181,6 +187,13 @@ class Double:
         with self._lock:
             return {one.id: one.history for one in self._model.every()}
 
+    def images(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The account's own machine images and snapshots, by their ids."""
+        with self._lock:
+            images = self._model.images
+            own = tuple(one.id for one in images.shown() if one.owner == "self")
+            return own, tuple(one.id for one in images.snapshots())
+
     def written(self) -> dict[str, bytes]:
         """The objects in the scenario's buckets that were not there at first, or differ, as s3:// URLs."""
         return {
@@ -227,11 +240,24 @@ class Double:
             self._metadata.announce(one.id, one.taken_at or 0.0)
         elif isinstance(event, Recommended):
             self._metadata.recommend(one.id)
+        elif isinstance(event, Captured):
+            self._captures[one.id] = self._ends.submit(self._capture, one.id, event.image)
         else:
             # Ending may take its time; booting has returned, so the order is kept.
             self._ends.submit(self._attempt, self._end, one)
 
+    def _capture(self, instance_id: str, image_id: str) -> None:
+        failure = ""
+        try:
+            self._host.capture(instance_id, image_id)
+        except Exception as error:  # noqa: BLE001 - as with EC2, it is the image that fails
+            failure = f"Client.InternalError: {error}"
+        with self._lock:
+            self._model.images.captured(image_id, failure)
+
     def _end(self, one: Instance) -> None:
+        if capture := self._captures.pop(one.id, None):
+            capture.result()
         self._host.end(one.id)
         self._metadata.remove(one.id)
         with self._lock:
@@ -262,4 +288,5 @@ class Double:
             user_data=one.template.content.user_data,
             metadata_url=self._metadata.url(one.id),
             aws_url=self.url,
+            public_address=one.public_address,
         )

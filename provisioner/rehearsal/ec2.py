@@ -5,12 +5,14 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC
-from fnmatch import fnmatchcase
 from typing import Any
 
 from provisioner.core.launch import MachineState, Market, Offer
-from provisioner.rehearsal.calls import Call
-from provisioner.rehearsal.model import Content, FleetRequest, Instance, Model, Refused
+from provisioner.rehearsal.calls import Call, NotPlayed
+from provisioner.rehearsal.filters import fits, tagged
+from provisioner.rehearsal.imagecalls import ImageCalls
+from provisioner.rehearsal.model import Content, FleetRequest, Instance, Model
+from provisioner.rehearsal.refused import Refused
 
 _CODES = {
     MachineState.PENDING: 0,
@@ -31,10 +33,6 @@ _FLEET = {
     "OnDemandOptions",
 }
 _OVERRIDE = {"InstanceType", "SubnetId", "Priority"}
-
-
-class NotPlayed(Exception):
-    """A call, or a part of one, that the double does not play: never pass it over in silence."""
 
 
 class Ec2:
@@ -62,6 +60,7 @@ class Ec2:
             "TerminateInstances": self._terminate_instances,
             "GetConsoleOutput": self._get_console_output,
             "DescribeSpotPriceHistory": self._describe_spot_price_history,
+            **ImageCalls(model, lock, now=now, changed=changed, account=account).calls,
         }
 
     def answer(self, call: Call) -> dict[str, Any]:
@@ -80,22 +79,24 @@ class Ec2:
             profiles = [one.content.profile for one in self._model.templates(self._now()) if one.name == name]
         return profiles[0].rpartition("/")[2] if profiles else ""
 
-    def tags_of(self, instance_id: str) -> Mapping[str, str] | None:
-        """The machine's tags; None when there is no such machine."""
+    def tags_of(self, id: str) -> Mapping[str, str] | None:
+        """The tags of a machine, an image or a snapshot; None when there is none of that id."""
         with self._lock:
-            found = [one.tags for one in self._model.every() if one.id == instance_id]
-        return found[0] if found else None
+            found = [one.tags for one in self._model.every() if one.id == id]
+            return found[0] if found else self._model.images.tags_of(id)
 
     # Launching
 
     def _create_launch_template(self, said: Mapping[str, Any]) -> dict[str, Any]:
         data = said["LaunchTemplateData"]
         profile = data.get("IamInstanceProfile", {})
+        disks = [one.get("Ebs", {}).get("VolumeSize", 0) for one in data.get("BlockDeviceMappings", [])]
         content = Content(
             image=data.get("ImageId", ""),
             user_data=base64.b64decode(data.get("UserData", "")).decode(),
             profile=profile.get("Arn") or profile.get("Name", ""),
             on_power_off=data.get("InstanceInitiatedShutdownBehavior", "stop"),
+            disk_gib=disks[0] if disks else 0,
         )
         with self._lock:
             name, token = said["LaunchTemplateName"], said.get("ClientToken", "")
@@ -137,7 +138,7 @@ class Ec2:
                     for one in overrides
                 ),
                 count=target["TotalTargetCapacity"],
-                tags=_tags(said, "instance"),
+                tags=tagged(said, "instance"),
                 by_price=not (ordered and market is Market.ON_DEMAND),
                 rest=json.dumps(said, sort_keys=True, default=str),
             )
@@ -283,13 +284,6 @@ def _launch_template(made: Any) -> dict[str, Any]:
     }
 
 
-def _tags(said: Mapping[str, Any], kind: str) -> dict[str, str]:
-    specifications = said.get("TagSpecifications", [])
-    return {
-        tag["Key"]: tag.get("Value", "") for one in specifications if one["ResourceType"] == kind for tag in one["Tags"]
-    }
-
-
 def _state(state: MachineState) -> dict[str, Any]:
     return {"Code": _CODES[state], "Name": state.value}
 
@@ -313,12 +307,8 @@ _FILTERS: dict[str, Callable[[Instance], list[str]]] = {
 def _fits(one: Instance, item: Mapping[str, Any]) -> bool:
     name = item["Name"]
     if name.startswith("tag:"):
-        values = [one.tags[name[4:]]] if name[4:] in one.tags else []
-    else:
-        values = _FILTERS[name](one)
-    # EC2 knows `*` and `?` alone.
-    patterns = [pattern.replace("[", "[[]") for pattern in item.get("Values", [])]
-    return any(fnmatchcase(value, pattern) for value in values for pattern in patterns)
+        return fits(item, [one.tags[name[4:]]] if name[4:] in one.tags else [])
+    return fits(item, _FILTERS[name](one))
 
 
 def _described(one: Instance) -> dict[str, Any]:
@@ -339,6 +329,6 @@ def _described(one: Instance) -> dict[str, Any]:
     if one.offer.market is Market.SPOT:
         result["InstanceLifecycle"] = "spot"
     if one.state is not MachineState.TERMINATED:
-        result |= {"PrivateIpAddress": one.address, "SubnetId": one.subnet}
+        result |= {"PrivateIpAddress": one.address, "PublicIpAddress": one.public_address, "SubnetId": one.subnet}
         result |= {"IamInstanceProfile": {"Arn": one.template.content.profile}} if one.template.content.profile else {}
     return result

@@ -6,6 +6,7 @@ It behaves, and misbehaves by plain fields. Machines of it are words only: nothi
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
+from provisioner.core.ami import Ami, AmiState
 from provisioner.core.errors import CloudError, Conflict, Misconfigured, NoAnswer, NoCapacity, QuotaExceeded, Transient
 from provisioner.core.launch import (
     ENDING,
@@ -29,7 +30,9 @@ from provisioner.core.launch import (
 from provisioner.ports.clock import Clock
 from provisioner.rehearsal.catalogue import TYPES, ZONES
 from provisioner.rehearsal.conditions import Conditions
-from provisioner.rehearsal.model import Content, Event, FleetRequest, Instance, Model, Refused, Unplugged
+from provisioner.rehearsal.images import MachineImage
+from provisioner.rehearsal.model import Captured, Content, Event, FleetRequest, Instance, Model, Unplugged
+from provisioner.rehearsal.refused import Refused
 from provisioner.rehearsal.stepping import CountingIds
 
 T = TypeVar("T")
@@ -108,7 +111,7 @@ class FakeCloud:
     def launch(self, request: LaunchRequest) -> LaunchAnswer:
         now = self._enter()
         template = request.template
-        content = Content(template.image.id, template.user_data, template.profile_arn, "terminate")
+        content = Content(template.image.id, template.user_data, template.profile_arn, "terminate", template.disk_gib)
         try:
             self.model.create_template(template.name, content, now)
         except Refused as refused:
@@ -165,6 +168,34 @@ class FakeCloud:
         self._enter()
         return self._leave("console", self.console_of.get(instance_id, ""))
 
+    def amis(self) -> tuple[Ami, ...]:
+        now = self._enter()
+        own = [one for one in self.model.images.shown() if one.owner == "self"]
+        return self._leave("amis", tuple(ami(one, self.model.images.state(one, now)) for one in own))
+
+    def create_ami(self, instance_id: str, name: str, tags: Mapping[str, str]) -> str:
+        now = self._enter()
+        try:
+            made = self.model.create_image(instance_id, name, tags, tags, now)
+        except Refused as refused:
+            known = [one for one in self.model.images.shown() if one.name == name]
+            if not known:
+                raise self._error(refused.code, refused.message) from refused
+            if known[0].tags != tags:
+                raise Conflict(f"{refused.code}: {refused.message}") from refused
+            made = known[0].id
+        return self._leave("create_ami", made)
+
+    def delete_ami(self, id: str) -> bool:
+        self._enter()
+        behind = [one.id for one in self.model.images.snapshots() if one.description.endswith(id)]
+        known = self.model.images.tags_of(id) is not None
+        if known:
+            self.model.images.deregister(id)
+        for snapshot in behind:
+            self.model.images.delete_snapshot(snapshot)
+        return self._leave("delete_ami", known or bool(behind))
+
     def _enter(self) -> float:
         if self.fail_next:
             raise self.fail_next.pop(0)
@@ -176,6 +207,9 @@ class FakeCloud:
     def _settle(self, now: float) -> None:
         """Nothing is behind these machines: their power is gone as soon as it goes."""
         for event in self.model.drain():
+            if isinstance(event, Captured):
+                self.model.images.captured(event.image)
+                continue
             self.events.append(event)
             if isinstance(event, Unplugged):
                 self.model.gone(event.instance.id, now)
@@ -204,7 +238,23 @@ def machine(instance: Instance) -> Machine:
         "; ".join(filter(None, (change.reason_message, change.transition))),
         _ENDINGS.get(change.reason_code, Ending.FAULT) if change.state in ENDING else None,
         instance.address,
+        instance.public_address,
+        instance.template.content.image,
         _dated(instance),
+    )
+
+
+def ami(image: MachineImage, state: str) -> Ami:
+    """The model's image in the words of the port."""
+    return Ami(
+        image.id,
+        image.name,
+        AmiState(state),
+        image.created,
+        image.architecture,
+        image.size_gib,
+        image.tags,
+        image.failure,
     )
 
 

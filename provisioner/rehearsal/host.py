@@ -23,6 +23,8 @@ class Guest:
     metadata_url: str
     #: The endpoint of every AWS service of the double.
     aws_url: str
+    #: Where its ports are to be reached from this computer, each machine's apart from the others'.
+    public_address: str = ""
 
 
 class MachineHost(Protocol):
@@ -34,6 +36,12 @@ class MachineHost(Protocol):
 
     def console(self, instance_id: str) -> str:
         """What the machine has written to its console so far."""
+
+    def capture(self, instance_id: str, image_id: str) -> None:
+        """Keep what is on the running machine's disk as that image's, from which others may be booted.
+
+        Returns when it is kept; the machine may be restarted for it. Raises what makes the image fail.
+        """
 
     def close(self) -> None:
         """End every machine."""

@@ -19,7 +19,7 @@ import botocore.credentials
 
 from provisioner.rehearsal.calls import CONTROL
 from provisioner.rehearsal.metadata import Credentials
-from provisioner.rehearsal.model import Refused
+from provisioner.rehearsal.refused import Refused
 from provisioner.rehearsal.wire import Request
 
 #: How long a machine's credentials live; AWS: at most six hours, renewed before (EC2 User Guide).

@@ -17,14 +17,8 @@ from typing import TypeVar
 
 from provisioner.core.launch import ENDING, InstanceType, MachineState, Market, Offer
 from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions, Interruption, Rebalance
-
-
-class Refused(Exception):
-    """An error as EC2 words it."""
-
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code, self.message, self.status = code, message, status
+from provisioner.rehearsal.images import Images
+from provisioner.rehearsal.refused import Refused
 
 
 @dataclass(frozen=True)
@@ -36,6 +30,8 @@ class Content:
     profile: str = ""
     #: `stop` is EC2's own default.
     on_power_off: str = "stop"
+    #: Of the root disk; 0 where the template does not say.
+    disk_gib: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +89,7 @@ class Instance:
     offer: Offer
     subnet: str
     address: str
+    public_address: str
     template: LaunchTemplate
     #: Machines of a fleet carry EC2's own token, not the caller's.
     token: str
@@ -144,10 +141,18 @@ class Unplugged:
     instance: Instance
 
 
+@dataclass(frozen=True)
+class Captured:
+    """Keep what is on the machine's disk as the image's; answer with `images.captured`."""
+
+    instance: Instance
+    image: str
+
+
 #: What befalls so many machines and no more.
 _Mishap = TypeVar("_Mishap", Breakdown, Interruption, Rebalance)
 
-Event = Booted | Noticed | Recommended | Unplugged
+Event = Booted | Noticed | Recommended | Unplugged | Captured
 
 
 class Model:
@@ -166,6 +171,7 @@ class Model:
         self.conditions = conditions
         self.began = began
         self.subnets = subnets
+        self.images = Images(conditions.image_delay, new_id)
         self._types = types
         self._new_id = new_id
         self._templates: dict[str, LaunchTemplate] = {}
@@ -265,7 +271,7 @@ class Model:
             order.sort(key=lambda item: self.price(item[0], now) or float("inf"))
         for offer, subnet in order:
             while len(machines) < request.count:
-                error = self._why_not(offer, subnet, now)
+                error = self._why_not(offer, subnet, template.content.image, now)
                 if error:
                     errors.append(error)
                     break
@@ -273,7 +279,9 @@ class Model:
                 machines.append((self._launch(offer, subnet, template, request.tags, token, now), offer))
         return FleetAnswer(fleet, tuple(machines), tuple(errors))
 
-    def _why_not(self, offer: Offer, subnet: str, now: float) -> OfferError | None:
+    def _why_not(self, offer: Offer, subnet: str, image: str, now: float) -> OfferError | None:
+        if missing := self.images.why_no_machine(image, now):
+            return OfferError(offer, *missing)
         kind = self._types(offer.instance_type)
         if kind is None:
             return OfferError(offer, "InvalidParameterValue", f"Invalid value '{offer.instance_type}' for InstanceType")
@@ -320,10 +328,14 @@ class Model:
         self, offer: Offer, subnet: str, template: LaunchTemplate, tags: Mapping[str, str], token: str, now: float
     ) -> str:
         instance_id = f"i-{self._new_id()[-17:]}"
-        number = len(self._instances) + len(self._forgotten) + 1
-        address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+        # The first is no 127.0.0.1.
+        number = 256 + len(self._instances) + len(self._forgotten)
+        place = f"{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
         born = (Change(MachineState.PENDING, now),)
-        self._instances[instance_id] = Instance(instance_id, offer, subnet, address, template, token, dict(tags), born)
+        # All of 127/8 is this computer: whoever plays the machines can have each listen at its own.
+        self._instances[instance_id] = Instance(
+            instance_id, offer, subnet, f"10.{place}", f"127.{place}", template, token, dict(tags), born
+        )
         self._plan(now + self.conditions.boot_delay, self._run, instance_id)
         if breakdown := self._befalls(self.conditions.breakdowns, offer):
             self._plan(now + breakdown.at, self._end, instance_id, breakdown.code, breakdown.message)
@@ -434,6 +446,18 @@ class Model:
         after = {one.id: self._instances[one.id].state for one in before}
         self.advance(now)
         return {one.id: (one.state, after[one.id]) for one in before}
+
+    def create_image(
+        self, instance_id: str, name: str, tags: Mapping[str, str], snapshot_tags: Mapping[str, str], now: float
+    ) -> str:
+        """The id of a pending image of a running machine; its `Captured` is drained next."""
+        [one] = self.instances(now, [instance_id])
+        if one.state is not MachineState.RUNNING:
+            raise Refused("IncorrectInstanceState", f"The instance '{instance_id}' is not in state 'running'")
+        content = one.template.content
+        made = self.images.create(instance_id, content.image, name, tags, snapshot_tags, content.disk_gib, now)
+        self._events.append(Captured(one, made.id))
+        return made.id
 
     # Looking
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from provisioner.core.launch import Market, Offer
-from provisioner.rehearsal.ec2 import NotPlayed
+from provisioner.rehearsal.calls import NotPlayed
 from provisioner.rehearsal.model import Model
 
 #: The fields of a query for machines, with what they must say where there is one answer.

@@ -11,7 +11,7 @@ from provisioner.rehearsal.account import ID
 from provisioner.rehearsal.actions import ASKS, On
 from provisioner.rehearsal.calls import CONTROL, Call
 from provisioner.rehearsal.identity import Caller
-from provisioner.rehearsal.model import Refused
+from provisioner.rehearsal.refused import Refused
 
 #: Stands in the policy files for the installation's bucket, or bucket and prefix.
 PLACEHOLDER = "YOUR-BUCKET"
@@ -52,14 +52,22 @@ def secret_arn(region: str, id: str) -> str:
     return id if id.startswith("arn:") else f"arn:aws:secretsmanager:{region}:{ID}:secret:{id}-random"
 
 
+#: The parameters that name what is weighed one by one.
+_NAMED = {On.INSTANCE: ("InstanceIds", "InstanceId"), On.IMAGE: ("ImageId",), On.SNAPSHOT: ("SnapshotId",)}
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 class Known(Protocol):
     """What the rights to a call depend on, beside the call."""
 
     def role_of(self, call: Call) -> str:
         """The role that a launch gives to its machines; empty when it gives none."""
 
-    def tags_of(self, instance_id: str) -> Mapping[str, str] | None:
-        """The machine's tags; None when there is no such machine."""
+    def tags_of(self, id: str) -> Mapping[str, str] | None:
+        """The tags of a machine, an image or a snapshot; None when there is none of that id."""
 
 
 class Rights:
@@ -111,11 +119,11 @@ def _asked(
             words["role"] = known.role_of(call)
             if not words["role"]:
                 continue
-        if ask.on is On.INSTANCE:
-            # A machine that is not there is told by the call itself.
-            tagged = {id: known.tags_of(id) for id in said.get("InstanceIds", ())}
+        if ask.on in _NAMED:
+            # What is not there is told by the call itself.
+            tagged = {id: known.tags_of(id) for name in _NAMED[ask.on] for id in _several(said.get(name, []))}
             asked += [
-                (ask.action, ask.on.value.format(**words, instance=id), tags)
+                (ask.action, ask.on.value.format(**words, id=id), tags)
                 for id, tags in tagged.items()
                 if tags is not None
             ]

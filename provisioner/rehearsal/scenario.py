@@ -184,6 +184,7 @@ class _File(_Edge):
     lag: _Duration = 0.0
     template_lag: _Duration = 0.0
     forget_after: _Duration = Conditions.forget_after
+    image_delay: _Duration = 0.0
     capacity: list[_Capacity] = []
     prices: list[_Price] = []
     disk: _Disk | None = None
@@ -206,6 +207,7 @@ class _File(_Edge):
             lag=self.lag,
             template_lag=self.template_lag,
             forget_after=self.forget_after,
+            image_delay=self.image_delay,
             capacity=tuple(one.made() for one in self.capacity),
             prices=tuple(PriceRule(**one.fields()) for one in self.prices),
             disk=(self.disk.gib, self.disk.iops, self.disk.throughput) if self.disk else None,

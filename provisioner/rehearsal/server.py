@@ -22,16 +22,19 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from provisioner.rehearsal import wire
 from provisioner.rehearsal.account import IMAGE_PARAMETER, Account
 from provisioner.rehearsal.actions import ASKS
-from provisioner.rehearsal.calls import Call, Calls
-from provisioner.rehearsal.ec2 import Ec2, NotPlayed
+from provisioner.rehearsal.calls import Call, Calls, NotPlayed
+from provisioner.rehearsal.ec2 import Ec2
 from provisioner.rehearsal.faults import Effect, Faults, Rule, When
 from provisioner.rehearsal.identity import Caller, Identities, service_of
-from provisioner.rehearsal.model import Refused
+from provisioner.rehearsal.refused import Refused
 from provisioner.rehearsal.rights import Rights
 from provisioner.rehearsal.wire import Answer, Request
 
 #: What a call outside S3 is about: the first of these parameters that it has.
-_NAMES = ("InstanceId", "LaunchTemplateName", "ClientToken", "Name", "SecretId", "InstanceProfileName")
+_NAMES = (
+    *("InstanceId", "ImageId", "SnapshotId", "LaunchTemplateName", "ClientToken", "Name", "SecretId"),
+    "InstanceProfileName",
+)
 
 
 class _Broken(Exception):

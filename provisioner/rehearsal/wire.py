@@ -18,7 +18,7 @@ import botocore.model
 import botocore.session
 import moto.core.parse
 
-from provisioner.rehearsal.model import Refused
+from provisioner.rehearsal.refused import Refused
 
 
 @dataclass(frozen=True)

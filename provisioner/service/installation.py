@@ -19,6 +19,19 @@ R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
+class WayIn:
+    """How this computer reaches machines by SSH."""
+
+    port: int = 22
+    #: The image's own user, who may become root.
+    user: str = "ubuntu"
+    #: Beside `Policy.security_groups`, on machines that are entered.
+    security_groups: tuple[str, ...] = ()
+    #: By their public address; otherwise by the private one.
+    public: bool = True
+
+
+@dataclass(frozen=True)
 class Policy:
     """What the settings decide for the control plane; plain values, in seconds where they are times."""
 
@@ -34,6 +47,7 @@ class Policy:
     boot_fuse: float
     reaper_grace: float
     terms: Terms = field(default_factory=Terms)
+    way_in: WayIn = field(default_factory=WayIn)
 
 
 @dataclass(frozen=True)

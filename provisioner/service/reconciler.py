@@ -96,7 +96,9 @@ class Reconciler:
         def perform(launch: Launch) -> list[Node]:
             return self._launches.perform(launch, epoch, again=launch.id in old)
 
-        bound = self._each(pulse, perform, [*live.launches, *fresh])
+        now = self._installation.clock.now()
+        left = [launch for launch in live.launches if now >= launch.held_until]
+        bound = self._each(pulse, perform, [*left, *fresh])
         if any(bound):
             self._put_work(pulse, epoch)
 

@@ -19,6 +19,8 @@ CATALOG_TTL = 3600.0
 PLACE_TTL = 24 * 3600.0
 #: A price list that could not be had is asked for again after this.
 UNLISTED_TTL = 600.0
+#: The machine image of new launches, where an operator has chosen one over the settings'.
+AMI = "ami"
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,39 @@ class Sites:
     def site(self, profile: str, types: Collection[str]) -> Site:
         """Where these types can be launched, on behalf of this profile; raises what the cloud raises."""
         installation, policy = self._installation, self._installation.policy
-        image = self._known(f"image {policy.image}", Image, lambda: installation.cloud.image(policy.image))
-        role = self._known(f"profile {profile}", Profile, lambda: installation.cloud.profile(profile))
+        image, role = self.image(installation.store.chosen(AMI) or policy.image), self.role(profile)
         template = Template(
             image=image,
             profile_arn=role.arn,
             security_groups=policy.security_groups,
-            disk_gib=policy.disk_gib,
+            # EC2 refuses a disk that is smaller than the image's.
+            disk_gib=max(policy.disk_gib, image.disk_gib),
             user_data=self._user_data(role.role_id, self._uploaded()),
             role_id=role.role_id,
         )
         return Site(policy.installation, self.catalog(types), template)
+
+    def image(self, reference: str) -> Image:
+        """The machine image, a day old at most."""
+        return self._known(f"image {reference}", Image, lambda: self._installation.cloud.image(reference))
+
+    def role(self, profile: str) -> Profile:
+        """The instance profile with its role, a day old at most."""
+        return self._known(f"profile {profile}", Profile, lambda: self._installation.cloud.profile(profile))
+
+    def agent(self) -> tuple[str, bytes]:
+        """The agent's archive, made now, and its sha256."""
+        archive = self._agent.build()
+        return hashlib.sha256(archive).hexdigest(), archive
+
+    def agent_sha256(self) -> str:
+        """Of the archive as it would be made now; made only where nobody has made it before."""
+        store, key = self._installation.store, f"agent {self._agent.fingerprint}"
+        found = store.remembered(key)
+        if found is None:
+            found = self.agent()[0], self._installation.clock.now()
+            store.remember(key, *found)
+        return found[0]
 
     def catalog(self, types: Collection[str]) -> Catalog:
         """What is known of these types, an hour old at most."""
@@ -125,8 +149,7 @@ class Sites:
         found = store.remembered(key)
         # What is remembered may have been swept away: asked once in a process's life.
         if found is None or not any(bucket.list(agent_key(found[0]))):
-            archive = self._agent.build()
-            sha256 = hashlib.sha256(archive).hexdigest()
+            sha256, archive = self.agent()
             bucket.put(agent_key(sha256), archive, if_absent=True)
             store.remember(key, sha256, self._installation.clock.now())
             found = sha256, 0.0

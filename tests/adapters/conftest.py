@@ -22,6 +22,9 @@ class Idle:
     def console(self, instance_id: str) -> str:  # noqa: ARG002 - they all say the same
         return "booted\n"
 
+    def capture(self, instance_id: str, image_id: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

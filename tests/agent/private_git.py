@@ -106,6 +106,11 @@ class SshServer:
         self.key = (folder / "user").read_text()
         self._own = (folder / "host.pub").read_text()
 
+    @property
+    def host_key(self) -> str:
+        """As a console tells it: kind and key."""
+        return self._own.rpartition(" ")[0] if self._own.count(" ") > 1 else self._own.strip()
+
     def url(self, path: Path, host: str = "127.0.0.1") -> str:
         return f"ssh://{getpass.getuser()}@{host}:{self.port}{path}"
 
@@ -133,6 +138,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
         "PidFile": "none",
         "PasswordAuthentication": "no",
         "PermitRootLogin": "prohibit-password",
+        "Subsystem": "sftp internal-sftp",
     }
     (folder / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     if os.geteuid() == 0:

@@ -12,10 +12,20 @@ from tests.cli.conftest import Provision
 pytestmark = pytest.mark.usefixtures("whole")
 
 #: Heavy, and of no use to those who only ask for help.
-HEAVY = ("alembic", "boto3", "botocore", "moto", "pydantic_core", "rich", "sqlalchemy", "sqlmodel", "tenacity", "yaml")
+HEAVY = (
+    *("alembic", "boto3", "botocore", "cryptography", "moto", "paramiko", "pydantic_core", "rich", "sqlalchemy"),
+    *("sqlmodel", "tenacity", "yaml"),
+)
 
 
-@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), *((name.__name__, "-h") for name in main.COMMANDS)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *((), ("--help",), ("-h",), ("ami",), ("ami", "-h")),
+        *((name.__name__, "-h") for name in main.COMMANDS),
+        *(("ami", name, "-h") for name in ("bake", "list", "use", "delete")),
+    ],
+)
 def test_help_is_to_be_had_everywhere(
     provision: Provision, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
@@ -57,6 +67,10 @@ def test_help_loads_nothing_heavy() -> None:
         (("runs", "--limit", "99999999999999999999"), "--limit"),
         (("runs", "--debug"), "before the command"),
         (("rehearse",), "--serve"),
+        (("ami", "cook"), "cook"),
+        (("ami", "use"), "'AMI'"),
+        (("ami", "bake", "--disk", "1"), "--disk"),
+        (("ami", "bake", "--preload", "-x"), "-x"),
         (("rehearse", "x", "--serve"), "--serve"),
         (("rehearse", "no-such-file"), "no-such-file"),
         (("apply", "/"), "Is a directory"),

@@ -11,6 +11,7 @@ import pytest
 from provisioner.adapters.aws import Session
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.core import errors
+from provisioner.core.ami import Ami, AmiState
 from provisioner.core.launch import (
     INSTALLATION_TAG,
     JOB_TAG,
@@ -54,6 +55,9 @@ class Consoles:
 
     def console(self, instance_id: str) -> str:
         return self.said.get(instance_id, "")
+
+    def capture(self, instance_id: str, image_id: str) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -372,3 +376,67 @@ def test_the_console_is_text(stage: Raise) -> None:
     assert up.cloud.console(one) == ""
     up.consoles[one] = "no route to S3\nü\n"
     assert up.cloud.console(one) == "no route to S3\nü\n"
+
+
+TAGS = {INSTALLATION_TAG: INSTALLATION, "provision:agent": "0" * 64}
+
+
+def available(up: Stage, id: str) -> Ami:
+    """The image once it is made."""
+    deadline = time.monotonic() + 30
+    while (ami := next(ami for ami in up.cloud.amis() if ami.id == id)).state is AmiState.PENDING:
+        assert time.monotonic() < deadline, f"{ami.id} is still {ami.state}"
+        time.sleep(0.01)
+    return ami
+
+
+def test_an_image_is_made_of_a_machine(stage: Raise) -> None:
+    """Pending at first, then available, with its tags from the beginning; machines can be launched from it."""
+    up = stage(image_delay=60.0)
+    (one,) = up.launch()
+    made = up.cloud.create_ami(one, "first", TAGS)
+    (pending,) = up.cloud.amis()
+    assert (pending.id, pending.name, pending.state, pending.tags) == (made, "first", AmiState.PENDING, TAGS)
+    assert pending.created_at == int(up.clock.now())
+    assert (pending.disk_gib, pending.architecture) == (100, "x86_64")
+    up.clock.step(61)
+    assert available(up, made).state is AmiState.AVAILABLE
+    up.image = made
+    assert up.cloud.image(made).id == made
+    (two,) = up.launch("launch-2")
+    assert (up.find(one).image, up.find(two).image) == (up.find(one).image, made)
+    assert up.find(one).image != made
+
+
+def test_the_same_image_twice_is_one(stage: Raise) -> None:
+    """Asked again, the same name and tags give the same image; other tags are a conflict."""
+    up = stage()
+    (one,) = up.launch()
+    made = up.cloud.create_ami(one, "first", TAGS)
+    assert up.cloud.create_ami(one, "first", TAGS) == made
+    with pytest.raises(errors.Conflict):
+        up.cloud.create_ami(one, "first", {**TAGS, "more": "x"})
+    assert len(up.cloud.amis()) == 1
+
+
+def test_no_image_of_a_machine_that_is_not_there(stage: Raise) -> None:
+    """The cloud's own words."""
+    with pytest.raises(errors.Misconfigured) as told:
+        stage().cloud.create_ami(UNKNOWN, "first", TAGS)
+    assert told.value.code == "InvalidInstanceID.NotFound"
+
+
+def test_a_deleted_image_starts_no_machine(stage: Raise) -> None:
+    """Image and snapshots are gone, the others stay, and deleting it again is no error."""
+    up = stage()
+    (one,) = up.launch()
+    first, second = (up.cloud.create_ami(one, name, TAGS) for name in ("first", "second"))
+    available(up, first)
+    gone = up.request("launch-2")
+    gone = dataclasses.replace(gone, template=dataclasses.replace(gone.template, image=up.cloud.image(first)))
+    for there in (True, False):
+        assert up.cloud.delete_ami(first) is there
+        assert [ami.id for ami in up.cloud.amis()] == [second]
+    answer = up.cloud.launch(gone)
+    assert not answer.machines
+    assert {type(refusal.error) for refusal in answer.refusals} == {errors.Misconfigured}

@@ -218,6 +218,16 @@ def test_remembered_values_are_replaced(store: Store) -> None:
     assert store.remembered("k") == ("2", 6.0)
 
 
+def test_a_choice_stands_until_it_is_taken_back(store: Store) -> None:
+    """Empty where none was made; another process sees it, and that something was written."""
+    assert store.chosen("ami") == ""
+    store.choose("ami", "ami-1")
+    store.choose("other", "x")
+    assert store.chosen("ami") == "ami-1"
+    store.choose("ami", "")
+    assert store.chosen("ami") == ""
+
+
 def test_the_store_keeps_its_id(store: Store) -> None:
     """It is given once."""
     assert store.id() == store.id() != ""

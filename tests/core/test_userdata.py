@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.adapters import archive
 from provisioner.core.errors import Invalid
-from provisioner.core.userdata import SIZE_LIMIT, user_data
+from provisioner.core.hostkeys import host_keys
+from provisioner.core.userdata import SIZE_LIMIT, builder_data, user_data
 
 GOOD: dict[str, Any] = {
     "bucket": "a-bucket.of-mine",
@@ -42,9 +44,38 @@ def test_it_is_two_scripts_that_a_posix_shell_reads() -> None:
         subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
 
+def test_a_builder_is_told_who_may_enter() -> None:
+    """The fuse first, then the key, then the host keys for the console; nothing of an agent."""
+    text = builder_data("ssh-ed25519 AAAA", 7200)
+    found = parts(text)
+    assert list(found) == ["text/cloud-boothook", "text/cloud-config", "text/x-shellscript"]
+    assert yaml.safe_load(found["text/cloud-config"]) == {"ssh_authorized_keys": ["ssh-ed25519 AAAA"]}
+    assert found["text/cloud-config"].startswith("#cloud-config\n")
+    assert "+ 7200" in found["text/cloud-boothook"]
+    assert "agent" not in text
+    subprocess.run(["sh", "-n"], input=found["text/x-shellscript"], text=True, check=True)
+
+
+@pytest.mark.parametrize("keys", [0, 2])
+def test_a_builder_tells_its_host_keys_or_ends(tmp_path: Path, keys: int) -> None:
+    """What nobody can enter is of no use, and costs."""
+    (tmp_path / "etc/ssh").mkdir(parents=True)
+    (tmp_path / "poweroff").write_text("#!/bin/sh\necho off\n")
+    (tmp_path / "poweroff").chmod(0o755)
+    told = tuple(f"ssh-kind{number} AAAAB3" for number in range(keys))
+    for number, key in enumerate(told):
+        (tmp_path / f"etc/ssh/ssh_host_{number}_key.pub").write_text(f"{key} root@host\n")
+    script = parts(builder_data("ssh-ed25519 AAAA", 7200))["text/x-shellscript"]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PROVISION_ROOT": str(tmp_path)}
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert host_keys(done.stdout) == told
+    assert done.stdout.endswith("off\n") is (keys == 0)
+
+
 def test_no_command_is_named_by_its_path() -> None:
     """PATH alone decides what is reached, so that a rehearsed machine's doubles cannot be missed."""
-    for script in parts(user_data(**GOOD)).values():
+    scripts = parts(user_data(**GOOD)) | parts(builder_data("ssh-ed25519 AAAA", 7200))
+    for script in scripts.values():
         rest = script.removeprefix("#!/bin/sh\n")
         assert not [word for word in ("/bin/", "/sbin/", "/usr/") if word in rest]
 

@@ -18,9 +18,10 @@ PROVISION = (sys.executable, "-m", "provisioner.faces.cli.main")
 def settings_file(whole: Rig) -> Path:
     """The installation's settings, as a file for $PROVISION_SETTINGS."""
     known = whole.settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    group = known.pop("rehearsal")
-    lines = [f"{name} = {json.dumps(value)}" for name, value in known.items()]
-    lines += ["[rehearsal]", *(f"{name} = {json.dumps(value)}" for name, value in group.items())]
+    groups = {name: value for name, value in known.items() if isinstance(value, dict)}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in known.items() if name not in groups]
+    for name, group in groups.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in group.items())]
     path = whole.folder / "settings.toml"
     path.write_text("\n".join(lines) + "\n")
     return path

@@ -1,26 +1,58 @@
 """config/iam/control.json allows what the control plane does, and nothing else."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from provisioner import wiring
 from provisioner.core import attempt
 from provisioner.core.work import Outcome
 from provisioner.rehearsal.actions import ASKS
 from provisioner.rehearsal.calls import CONTROL
 from provisioner.rehearsal.faults import Effect, Rule
+from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
-from tests.e2e.rig import rig
+from provisioner.rehearsal.stepping import ListJournal
+from provisioner.service.ami import Amis
+from provisioner.service.bake import Bakery, Wish
+from provisioner.service.builder import Told
+from provisioner.service.site import Agent, Sites
+from tests.e2e.rig import Rig, rig
+from tests.service.shell import CONSOLE, FakeShell
 
 CONTROL_JSON = Path(__file__).parents[2] / "config" / "iam" / "control.json"
 
 
+class Hosts(ScriptedHost):
+    """Scripted machines, and builders that do nothing but tell their host keys."""
+
+    def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
+        if "cloud-config" not in guest.user_data:
+            super().boot(guest, powered_off)
+
+    def console(self, instance_id: str) -> str:
+        return super().console(instance_id) or CONSOLE
+
+
+def bake_and_delete(whole: Rig) -> None:
+    """An image is made by everything but a real way in, and deleted."""
+    installation = wiring.installed(whole.settings, ListJournal())
+    sites = Sites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+    bakery = Bakery(installation, sites, FakeShell(), {}, region=whole.settings.region, kind="gpu")
+    amis = Amis(installation, sites, bakery)
+    try:
+        amis.delete(amis.bake(Wish(), Told(lambda _: None, lambda _: None)).id)
+    finally:
+        amis.close()
+
+
 def test_the_policy_is_the_image_of_the_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of every kind together ask for exactly the actions that the file allows."""
+    """Runs of every kind, and the making of an image, together ask for exactly the actions that the file allows."""
     monkeypatch.setattr(attempt, "SILENT", 0.5)
-    host = ScriptedHost((Script(job="silent", silent_at=1, command=600), Script(command=0.1)))
+    host = Hosts((Script(job="silent", silent_at=1, command=600), Script(command=0.1)))
     with rig(tmp_path, monkeypatch, host=host, impairments=[{"type": "g6.xlarge"}]) as whole:
         # A machine that falls silent is asked about, and lost if it is impaired.
         silent = whole.start("true", name="silent", instance_type="g6.xlarge")
@@ -40,6 +72,7 @@ def test_the_policy_is_the_image_of_the_calls(tmp_path: Path, monkeypatch: pytes
         _, _, done = whole.done(silent, mute, fine)
         assert done.verdict is not None
         assert done.verdict.outcome is Outcome.SUCCEEDED
+        bake_and_delete(whole)
         asked = {
             ask.action for call in whole.double.calls.of(principal=CONTROL) for ask in ASKS[call.service, call.action]
         }

@@ -31,6 +31,9 @@ class IdleHost:
     def console(self, instance_id: str) -> str:
         return f"console of {instance_id}\n"
 
+    def capture(self, instance_id: str, image_id: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -25,9 +25,9 @@ from provisioner.rehearsal.model import (
     Model,
     Noticed,
     Recommended,
-    Refused,
     Unplugged,
 )
+from provisioner.rehearsal.refused import Refused
 from provisioner.rehearsal.stepping import CountingIds
 
 T0 = 1_000_000.0

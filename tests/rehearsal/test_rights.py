@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,3 +69,27 @@ def test_the_control_plane_ends_tagged_machines_alone(up: Raise) -> None:
     ec2 = rig.client("ec2")
     assert status(lambda: ec2.terminate_instances(InstanceIds=other)) == 403
     assert status(lambda: ec2.terminate_instances(InstanceIds=mine)) == 200
+
+
+def test_images_are_made_and_deleted_of_what_is_ours_alone(up: Raise) -> None:
+    """Without our tag no image is made of a machine, and none is deleted; nor are its snapshots."""
+    rig = up()
+    template(rig)
+    mine = fleet(rig)["Instances"][0]["InstanceIds"][0]
+    other = fleet(rig, "other", TagSpecifications=[])["Instances"][0]["InstanceIds"][0]
+    ec2 = rig.client("ec2")
+    tags = [{"Key": "provision:installation", "Value": "x"}]
+    tagged = [{"ResourceType": kind, "Tags": tags} for kind in ("image", "snapshot")]
+    assert status(lambda: ec2.create_image(InstanceId=other, Name="other's")) == 403
+    ours = ec2.create_image(InstanceId=mine, Name="ours", TagSpecifications=tagged)["ImageId"]
+    bare = ec2.create_image(InstanceId=mine, Name="bare")["ImageId"]
+    assert status(lambda: ec2.deregister_image(ImageId=bare)) == 403
+    assert status(lambda: ec2.deregister_image(ImageId=ours)) == 200
+    by_image = {one["Description"].split()[-1]: one["SnapshotId"] for one in _snapshots(ec2)}
+    assert status(lambda: ec2.delete_snapshot(SnapshotId=by_image[bare])) == 403
+    assert status(lambda: ec2.delete_snapshot(SnapshotId=by_image[ours])) == 200
+    assert [one["Description"].split()[-1] for one in _snapshots(ec2)] == [bare]
+
+
+def _snapshots(ec2: Any) -> list[Any]:
+    return list(ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"])

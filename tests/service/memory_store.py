@@ -139,6 +139,12 @@ class MemoryStore:
     def remembered(self, key: str) -> tuple[str, float] | None:
         return self._notes.get(key)
 
+    def chosen(self, what: str) -> str:
+        return self._notes.get(f"chosen {what}", ("", 0.0))[0]
+
+    def choose(self, what: str, value: str) -> None:
+        self.remember(f"chosen {what}", value, 0.0)
+
     def remember(self, key: str, value: str, now: float) -> None:
         self._notes[key] = (value, now)
         self._writes += 1

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from provisioner.adapters import aws
-from provisioner.adapters.ec2 import catalog, launching, listing, pricelist
+from provisioner.adapters.ec2 import catalog, imaging, launching, listing, pricelist
 from provisioner.adapters.ec2.batches import each
 from provisioner.adapters.ec2.codes import translate
 from provisioner.core import errors
+from provisioner.core.ami import Ami
 from provisioner.core.errors import CloudError, Misconfigured
 from provisioner.core.launch import (
     INSTALLATION_TAG,
@@ -121,7 +122,7 @@ class Ec2:
         images = self._calls.repeat(self._ec2.describe_images, ImageIds=[image_id])["Images"]
         if not images:
             raise Misconfigured(f"The image id '[{image_id}]' does not exist", "InvalidAMIID.NotFound")
-        return Image(image_id, images[0]["RootDeviceName"], images[0]["Architecture"])
+        return Image(image_id, images[0]["RootDeviceName"], images[0]["Architecture"], imaging.disk_gib(images[0]))
 
     def profile(self, name: str) -> Profile:
         answer = self._calls.repeat(self._session.client("iam").get_instance_profile, InstanceProfileName=name)
@@ -257,6 +258,57 @@ class Ec2:
             # Only Nitro machines have a latest output; the others one from soon after the boot.
             answer = self._calls.repeat(ec2.get_console_output, InstanceId=instance_id)
         return str(answer.get("Output", ""))
+
+    # Images of our own
+
+    def amis(self) -> tuple[Ami, ...]:
+        images = self._pages(
+            self._ec2.describe_images, "Images", Owners=["self"], Filters=[self._ours()], MaxResults=PAGE
+        )
+        return tuple(imaging.ami(image) for image in images)
+
+    def create_ami(self, instance_id: str, name: str, tags: Mapping[str, str]) -> str:
+        tags = {**tags, INSTALLATION_TAG: self._installation}
+        parameters = imaging.creation(instance_id, name, tags)
+        try:
+            return str(self._calls.repeat(self._ec2.create_image, **parameters)["ImageId"])
+        except CloudError as error:
+            if error.code != imaging.NAME_TAKEN:
+                raise
+            # The name is what makes the call one that may be repeated: CreateImage has no client token.
+            for ami in self.amis():
+                if ami.name == name and ami.tags == tags:
+                    return ami.id
+            raise errors.Conflict(str(error)) from error
+
+    def delete_ami(self, id: str) -> bool:
+        ec2 = self._ec2
+        # Asked for first: the image, once gone, does not tell what was behind it.
+        snapshots = self._pages(
+            ec2.describe_snapshots,
+            "Snapshots",
+            OwnerIds=["self"],
+            Filters=[self._ours(), imaging.behind(id)],
+            MaxResults=PAGE,
+        )
+        behind = [snapshot["SnapshotId"] for snapshot in snapshots]
+        deleted = self._delete(ec2.deregister_image, "InvalidAMIID", ImageId=id)
+        for snapshot in behind:
+            deleted |= self._delete(ec2.delete_snapshot, "InvalidSnapshot.NotFound", SnapshotId=snapshot)
+        return deleted
+
+    def _delete(self, operation: Callable[..., Any], absent: str, **parameters: Any) -> bool:
+        """False when EC2 says, with a code that begins so, that there is nothing to delete."""
+        try:
+            self._calls.repeat(operation, **parameters)
+        except CloudError as error:
+            if error.code.startswith(absent):
+                return False
+            raise
+        return True
+
+    def _ours(self) -> Mapping[str, Any]:
+        return {"Name": f"tag:{INSTALLATION_TAG}", "Values": [self._installation]}
 
 
 def _products(answers: Iterable[Any]) -> Iterator[str]:

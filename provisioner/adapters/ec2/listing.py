@@ -42,6 +42,8 @@ def machine(instance: Mapping[str, Any]) -> Machine:
         reason="; ".join(filter(None, texts)),
         ending=ending(code, message) if state in ENDING else None,
         address=instance.get("PrivateIpAddress", ""),
+        public_address=instance.get("PublicIpAddress", ""),
+        image=instance.get("ImageId", ""),
         transition_at=_dated(transition),
     )
 

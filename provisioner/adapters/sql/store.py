@@ -221,6 +221,13 @@ class SqlStore:
             ).one_or_none()
             return (row.value, row.stored_at) if row else None
 
+    def chosen(self, what: str) -> str:
+        found = self.remembered(f"chosen {what}")
+        return found[0] if found else ""
+
+    def choose(self, what: str, value: str) -> None:
+        self.remember(f"chosen {what}", value, 0.0)
+
     def remember(self, key: str, value: str, now: float) -> None:
         with self._write() as connection:
             connection.execute(

@@ -47,6 +47,7 @@ _OF_ERRORS: tuple[tuple[type[Exception], int], ...] = (
     (errors.WrongStore, WRONG_STORE),
     (errors.Retryable, RETRY),
     (errors.LeaseLost, RETRY),
+    (errors.Failed, WITHOUT_EXIT_CODE[Outcome.FAILED]),
     (errors.CloudError, CLOUD),
 )
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from provisioner.core.errors import ProvisionError
-from provisioner.faces.cli import acting, exits, jobs, rehearse, runs, screen, top
+from provisioner.faces.cli import acting, ami, exits, jobs, rehearse, runs, screen, top
 
 #: In the order in which a newcomer meets them.
 COMMANDS = (
@@ -30,6 +30,8 @@ COMMANDS = (
     acting.reap,
     acting.takeover,
 )
+#: Commands with commands of their own.
+GROUPS = (ami.app,)
 
 #: `\b` keeps the lines as they are.
 EPILOG = "\b\nThe exit code is the job's own where it has one. Where it has none:\n" + "\n".join(
@@ -47,6 +49,8 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+for group in GROUPS:
+    app.add_typer(group)
 
 
 @app.callback(invoke_without_command=True)

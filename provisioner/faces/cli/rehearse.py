@@ -18,11 +18,9 @@ import typer
 from provisioner.core.errors import Invalid
 from provisioner.core.plain import plain
 from provisioner.faces.cli import exits, log, screen, session, shapes
+from provisioner.faces.cli.interrupts import ASKING, interruptible
 from provisioner.faces.cli.waiting import wait_for
 from provisioner.ports.control import Control
-
-#: What asks this process to end.
-ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: A bucket beside the scenario's own: its jobs may use it, and what they leave there is shown at the end.
 CHECKPOINTS = "rehearsal-checkpoints"
@@ -66,7 +64,7 @@ def rehearse(
     text = session.read_file(recipe) if recipe else ""
     variables = session.variables(env)
     try:
-        with _interruptible(), _cloud(scenario, docker) as (double, folder):
+        with interruptible(), _cloud(scenario, docker) as (double, folder):
             if serve:
                 _serve(double, folder, as_json=as_json)
             os.environ.update(double.environment())
@@ -74,23 +72,6 @@ def rehearse(
     except KeyboardInterrupt:
         screen.say("the cloud is down, and nothing of it is left")
         return 0 if serve else exits.DETACHED
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Whatever asks this process to end ends it in order, once: the cloud must come down."""
-
-    def interrupt(*_: object) -> None:
-        for number in ASKING:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in ASKING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from provisioner.core.ami import Shown
 from provisioner.core.launch import Price
 from provisioner.core.phases import Bound, Source
 from provisioner.core.plain import plain
@@ -99,6 +100,31 @@ def runs(items: Sequence[Run], now: float) -> None:
             for run in items
         ],
     )
+
+
+def amis(items: Sequence[Shown], now: float) -> None:
+    if not items:
+        say("no AMIs of your own; `provision ami bake` makes one")
+    table(
+        ("AMI", "NAME", "MADE", "STATE", "AGENT", "DISK", "BASE", "PRELOADED"),
+        [
+            (
+                ("* " if each.in_use else "") + each.ami.id,
+                plain(each.ami.name),
+                ago(each.ami.created_at, now),
+                plain(f"{each.ami.state}{f': {each.ami.reason}' if each.ami.reason else ''}"),
+                "current" if each.current else "stale",
+                f"{each.ami.disk_gib} GiB",
+                plain(each.ami.base),
+                plain(" ".join(name.partition("@")[0] for name in each.ami.preloaded)),
+            )
+            for each in items
+        ],
+    )
+    if any(each.in_use for each in items):
+        say("* new launches take it")
+    if any(not each.current for each in items):
+        say("stale: its agent is not today's, which machines fetch instead; bake anew for the gain")
 
 
 def date(at: float) -> str:

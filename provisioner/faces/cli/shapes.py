@@ -31,6 +31,10 @@ price    dollars (an hour; of a disk, a month), source, at
 log      attempt, stream, offset, and either `text` (UTF-8) or `base64`; what is missing: attempt, stream, offset,
          missing_at_least. A line each: `logs`
 reap     [{id, over_by, error}]
+ami      id, name, state (pending, available, failed), reason, created_at, architecture, disk_gib, base, agent (the
+         sha256 of its archive), agent_current, preloaded [name@digest], in_use
+         `ami bake`, `ami use` (null for `default`); a list of them: `ami list`
+         `ami delete`: id
 takeover mailboxes: what became of each, as text
 daemon   at, level (info, error), text or, where level is error, error; and, where they are known, run, job, owner,
          attempt, instance, launch, code (the cloud's own), traceback (of a fault of ours). A line each; the same
@@ -46,6 +50,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from provisioner.core.ami import Shown
 from provisioner.core.attempt import is_silent
 from provisioner.core.launch import Machine, Price
 from provisioner.core.phases import Phase
@@ -212,6 +217,24 @@ def _phase(item: Phase, since: float) -> dict[str, Any]:
         "began_error": round(began.error, 3),
         "ended_source": ended.source if ended else None,
         "ended_error": round(ended.error, 3) if ended else None,
+    }
+
+
+def ami(item: Shown) -> dict[str, Any]:
+    known = item.ami
+    return {
+        "id": known.id,
+        "name": known.name,
+        "state": known.state,
+        "reason": known.reason or None,
+        "created_at": moment(known.created_at),
+        "architecture": known.architecture,
+        "disk_gib": known.disk_gib,
+        "base": known.base,
+        "agent": known.agent,
+        "agent_current": item.current,
+        "preloaded": list(known.preloaded),
+        "in_use": item.in_use,
     }
 
 

@@ -15,6 +15,9 @@ from provisioner.rehearsal.machines import doubles
 #: EC2 keeps the last 64 KB of a console (EC2 API Reference, GetConsoleOutput).
 CONSOLE = 64 * 1024
 
+#: What a light machine has of its machine image.
+BAKED = "opt/provision"
+
 HERE = Path(__file__).parent
 
 #: For programs that need nothing but the standard library: isolated, and quick to start.
@@ -60,6 +63,8 @@ class LightHost:
         self._disk = disk
         self.sandboxed = sandbox and _bubblewrap_works()
         self._machines: dict[str, _Machine] = {}
+        #: What is baked into an image: one folder an image, and nothing of those that are not there.
+        self._images = folder / "images"
         self._lock = threading.Lock()
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
@@ -93,9 +98,15 @@ class LightHost:
         machine = self._machines.get(instance_id)
         return machine.console.decode(errors="replace") if machine else ""
 
+    def capture(self, instance_id: str, image_id: str) -> None:
+        baked = self._folder / instance_id / BAKED
+        if baked.is_dir():
+            shutil.copytree(baked, self._images / image_id)
+
     def close(self) -> None:
         for instance_id in list(self._machines):
             self.end(instance_id)
+        shutil.rmtree(self._images, ignore_errors=True)
 
     def _watch(self, instance_id: str, machine: _Machine, powered_off: Callable[[str], None]) -> None:
         assert machine.process.stdout is not None
@@ -123,6 +134,8 @@ class LightHost:
             target.mkdir(parents=True, exist_ok=True)
             if disk:
                 (folder / name).symlink_to(target)
+        if (image := self._images / guest.image_id).is_dir():
+            shutil.copytree(image, folder / BAKED)
         os.mkfifo(pipe)
         (folder / "user-data").write_text(guest.user_data)
         real = ["docker"] if self._docker else []

@@ -84,6 +84,9 @@ class ScriptedHost:
         machine = self._machines.get(instance_id)
         return "".join(machine.console) if machine else ""
 
+    def capture(self, instance_id: str, image_id: str) -> None:
+        """There is nothing on a scripted machine's disk."""
+
     def close(self) -> None:
         with self._changed:
             self._closing = True

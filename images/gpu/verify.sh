@@ -1,0 +1,36 @@
+#!/bin/sh
+# Whether this machine's image is a base to build on: all of it is AWS's to install and to keep in step, the
+# driver above all. Nothing is installed here.
+set -u
+missing=
+
+need() { # WHAT COMMAND...
+    what=$1
+    shift
+    if said=$("$@" 2>&1); then
+        echo "$what: $(echo "$said" | head -n 1)"
+    else
+        echo "$what: MISSING ($(echo "$said" | head -n 1))"
+        missing="$missing${missing:+, }$what"
+    fi
+}
+
+newest_python() {
+    for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+        "$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && "$name" --version && return
+    done
+    return 1
+}
+
+need "systemd" systemctl --version
+need "cloud-init" cloud-init --version
+need "Docker" docker version --format '{{.Server.Version}}'
+need "NVIDIA driver" modinfo --field version nvidia
+need "NVIDIA container toolkit" nvidia-ctk --version
+need "git" git --version
+need "Python of at least 3.10" newest_python
+
+if [ -n "$missing" ]; then
+    echo "this base lacks: $missing. AWS's Deep Learning Base AMI has it all"
+    exit 1
+fi

@@ -1,0 +1,93 @@
+"""The installation's own machine images: which there are, which one new launches take, and their end."""
+
+from provisioner.core.ami import Ami, AmiState, Shown
+from provisioner.core.errors import Conflict, Invalid, NotFound
+from provisioner.core.launch import ENDING
+from provisioner.service.bake import Bakery, Wish
+from provisioner.service.builder import Told
+from provisioner.service.installation import Installation
+from provisioner.service.site import AMI, Sites
+
+#: Instead of an image: the one that the settings name.
+DEFAULT = "default"
+
+
+class Amis:
+    def __init__(self, installation: Installation, sites: Sites, bakery: Bakery) -> None:
+        self._installation, self._sites, self._bakery = installation, sites, bakery
+
+    @property
+    def default(self) -> str:
+        """The settings' image."""
+        return self._installation.policy.image
+
+    def now(self) -> float:
+        return self._installation.clock.now()
+
+    def close(self) -> None:
+        self._installation.store.close()
+
+    def bake(self, wish: Wish, told: Told) -> Ami:
+        """A new image, available; raises Failed, and nothing of it is left then."""
+        return self._bakery.bake(wish, told)
+
+    def list(self) -> tuple[Shown, ...]:
+        """The newest first."""
+        found = sorted(self._installation.cloud.amis(), key=lambda ami: (-ami.created_at, ami.id))
+        return tuple(map(self.show, found))
+
+    def show(self, ami: Ami) -> Shown:
+        """What the image is to this installation now."""
+        return Shown(ami, self._in_use() == ami.id, ami.agent == self._sites.agent_sha256())
+
+    def use(self, name: str) -> Shown | None:
+        """New launches take this image; None: they take the settings' own again.
+
+        Raises NotFound, and Conflict for an image that is not available.
+        """
+        if name == DEFAULT:
+            self._installation.store.choose(AMI, "")
+            return None
+        ami = self._find(name)
+        if ami is None:
+            raise NotFound(f"no AMI {name} of this installation; `provision ami list` shows them")
+        if ami.state is not AmiState.AVAILABLE:
+            raise Conflict(f"{ami.id} is {ami.state}{f': {ami.reason}' if ami.reason else ''}")
+        self._installation.store.choose(AMI, ami.id)
+        return self.show(ami)
+
+    def delete(self, name: str) -> str:
+        """Its id, once the image and its snapshots are gone; what an earlier try has left goes too.
+
+        Raises NotFound, and Conflict while new launches take it or a machine runs from it.
+        """
+        ami = self._find(name)
+        id = ami.id if ami else name
+        if id == self._in_use():
+            another = (
+                "`provision ami use` another"
+                if self._installation.policy.image != id
+                else "change `image` in the settings"
+            )
+            raise Conflict(f"new launches take {id}: {another} first")
+        living = [each for each in self._installation.cloud.machines().machines if each.state not in ENDING]
+        users = [each.id for each in living if each.image == id]
+        live = self._installation.store.live()
+        users += [f"launch {each.id[:12]}" for each in live.launches if each.request.template.image.id == id]
+        if users:
+            raise Conflict(f"{id} is what {', '.join(users)} runs from: delete it when they have ended")
+        if not self._installation.cloud.delete_ami(id):
+            raise NotFound(f"no AMI {name} of this installation, and no snapshot of it")
+        return id
+
+    def _in_use(self) -> str:
+        return self._installation.store.chosen(AMI) or self._installation.policy.image
+
+    def _find(self, name: str) -> Ami | None:
+        """By its id, the beginning of its id, or its name."""
+        amis = self._installation.cloud.amis()
+        exact = [ami for ami in amis if name in (ami.id, ami.name)]
+        found = exact or [ami for ami in amis if name.startswith("ami-") and ami.id.startswith(name)]
+        if len(found) > 1:
+            raise Invalid(f"{name} is the beginning of several AMIs: {', '.join(ami.id for ami in found)}")
+        return found[0] if found else None

@@ -1,0 +1,204 @@
+"""Makes a machine image: of a builder that is prepared, cleaned and kept."""
+
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from provisioner.core import ami as amis
+from provisioner.core.ami import Ami, AmiState
+from provisioner.core.errors import CloudError, Conflict, Failed, Invalid, Retryable
+from provisioner.core.launch import (
+    INSTALLATION_TAG,
+    JOB_TAG,
+    LAUNCH_TAG,
+    LIFETIME_TAG,
+    LaunchRequest,
+    Market,
+    Offer,
+    Template,
+)
+from provisioner.core.userdata import builder_data
+from provisioner.ports.shell import Key, Session, Shell
+from provisioner.service.builder import Builder, Told, looks
+from provisioner.service.identity import claim
+from provisioner.service.installation import Installation
+from provisioner.service.site import Sites
+
+#: The most seconds a bake may take, the snapshot included.
+LIFETIME = 2 * 3600
+#: Between two words about an image that is still pending.
+PATIENCE = 30.0
+#: Ours on the builder; what cleans up there takes it as well.
+FOLDER = "/tmp/provision-bake"
+#: Where the builder keeps the digests of what it has pulled.
+PRELOADED = "/opt/provision/preloaded"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to bake."""
+
+    #: Empty: the settings' image.
+    base: str = ""
+    name: str = ""
+    instance_type: str = "m6i.large"
+    preload: tuple[str, ...] = ()
+    #: None: the base's own size, or with images to preload the settings' `disk_gib`.
+    disk_gib: int | None = None
+
+
+class Bakery:
+    """What every bake needs."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        sites: Sites,
+        shell: Shell,
+        scripts: Mapping[str, bytes],
+        *,
+        region: str,
+        kind: str,
+    ) -> None:
+        """`scripts` is `images/`; `kind` is the folder there that says what a base must have."""
+        self._installation, self._sites, self._shell = installation, sites, shell
+        self._scripts, self._region, self._kind = scripts, region, kind
+
+    def bake(self, wish: Wish, told: Told) -> Ami:
+        """The image, available. Raises Failed for a step that did not succeed; nothing of it is left then."""
+        installation = self._installation
+        claim(installation)
+        began = installation.clock.now()
+        moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime(began))
+        name = amis.check_name(wish.name or f"provision-{installation.policy.installation}-{moment}")
+        amis.check_preloaded(wish.preload)
+        if taken := [ami.id for ami in installation.cloud.amis() if ami.name == name]:
+            raise Conflict(f"the name {name} is {taken[0]}'s already")
+        key = self._shell.key()
+        request = self._request(wish, key)
+        try:
+            with Builder(installation, self._shell, request, LIFETIME, told) as builder:
+                session = builder.session(key)
+                try:
+                    work = _Work(session, installation.policy.way_in.user, self._left(began), told)
+                    agent, preloaded = self._prepare(work, wish)
+                finally:
+                    session.close()
+                date = time.strftime("%Y-%m-%d", time.gmtime(began))
+                tags = amis.tags(installation.policy.installation, agent, request.template.image.id, preloaded, date)
+                id = installation.cloud.create_ami(builder.id, name, {**tags, LAUNCH_TAG: request.token})
+                told.step(f"the image {id} ({name}) is being made")
+                return self._available(id, self._left(began)(), told)
+        except BaseException:
+            self._discard(request.token, told)
+            raise
+
+    def _left(self, began: float) -> Callable[[], float]:
+        return lambda: max(1.0, began + LIFETIME - self._installation.clock.now())
+
+    def _request(self, wish: Wish, key: Key) -> LaunchRequest:
+        """One on-demand machine, wherever there is room; raises what makes it impossible, before anything is bought."""
+        installation, policy = self._installation, self._installation.policy
+        image = self._sites.image(wish.base or policy.image)
+        role = self._sites.role(policy.profile)
+        catalog = self._sites.catalog([wish.instance_type])
+        kind = catalog.types.get(wish.instance_type)
+        if kind is None:
+            raise Invalid(f"the region has no instance type {wish.instance_type}")
+        if kind.architecture != image.architecture:
+            raise Invalid(f"{kind.name} is {kind.architecture}, and {image.id} is {image.architecture}")
+        if not kind.zones:
+            raise Invalid(f"no zone with a subnet of the settings has {kind.name}")
+        disk = wish.disk_gib or (policy.disk_gib if wish.preload else image.disk_gib or policy.disk_gib)
+        token = installation.ids.new()
+        template = Template(
+            image=image,
+            profile_arn=role.arn,
+            security_groups=(*policy.security_groups, *policy.way_in.security_groups),
+            disk_gib=max(disk, image.disk_gib),
+            user_data=builder_data(key.public, LIFETIME),
+            role_id=role.role_id,
+        )
+        tags = {
+            INSTALLATION_TAG: policy.installation,
+            LAUNCH_TAG: token,
+            LIFETIME_TAG: str(LIFETIME),
+            JOB_TAG: "provision ami bake",
+        }
+        offers = tuple(Offer(Market.ON_DEMAND, kind.name, zone) for zone in kind.zones)
+        return LaunchRequest(token, template, Market.ON_DEMAND, offers, catalog.subnets, 1, tags)
+
+    def _prepare(self, work: "_Work", wish: Wish) -> tuple[str, tuple[str, ...]]:
+        """The sha256 of the agent in it, and the images in it by their digests."""
+        sha256, archive = self._sites.agent()
+        agent = f"agent-{sha256}.zip"
+        work.send({**self._scripts, agent: archive})
+        verify = f"{self._kind}/verify.sh"
+        if verify in self._scripts:
+            work.run("verify", verify)
+        work.run("prepare", "prepare.sh", "/", f"{FOLDER}/{agent}")
+        preloaded: tuple[str, ...] = ()
+        if wish.preload:
+            credential = self._installation.policy.terms.registry_credential
+            work.run("preload", "preload.sh", "/", self._region, credential, *wish.preload)
+            preloaded = work.words(PRELOADED)
+        work.run("clean", "clean.sh", "/")
+        return sha256, preloaded
+
+    def _available(self, id: str, limit: float, told: Told) -> Ami:
+        clock = self._installation.clock
+        began = spoken = clock.now()
+        for _ in looks(clock, limit):
+            try:
+                found = [ami for ami in self._installation.cloud.amis() if ami.id == id]
+            except Retryable:
+                continue
+            if found and found[0].state is AmiState.AVAILABLE:
+                told.step(f"{id} is available")
+                return found[0]
+            if found and found[0].state is AmiState.FAILED:
+                raise Failed(f"the image {id} failed: {found[0].reason or 'the cloud does not say why'}")
+            if clock.now() >= spoken + PATIENCE:
+                spoken = clock.now()
+                told.step(f"{id} is pending, for {spoken - began:.0f} s now")
+        raise Failed(f"the image {id} is still pending, and a bake takes {LIFETIME / 3600:.0f} h at most")
+
+    def _discard(self, launch: str, told: Told) -> None:
+        """Nobody waits any more for the image that may have been begun of this launch's machine."""
+        try:
+            for ami in self._installation.cloud.amis():
+                if ami.tags.get(LAUNCH_TAG) == launch:
+                    self._installation.cloud.delete_ami(ami.id)
+        except CloudError as error:
+            told.step(f"an image may have been begun ({error}): see `provision ami list`")
+
+
+class _Work:
+    """The builder from within: our files in a folder of its own, run as root."""
+
+    def __init__(self, session: Session, user: str, left: Callable[[], float], told: Told) -> None:
+        self._session, self._left, self._told = session, left, told
+        self._root = [] if user == "root" else ["sudo", "-n"]
+
+    def send(self, files: Mapping[str, bytes]) -> None:
+        self._told.step("send")
+        folders = sorted({f"{FOLDER}/{name}".rpartition("/")[0] for name in files})
+        self._do("send", ["mkdir", "-p", *folders])
+        for name, data in files.items():
+            self._session.put(f"{FOLDER}/{name}", data)
+
+    def run(self, step: str, script: str, *words: str) -> None:
+        self._told.step(step)
+        self._do(step, [*self._root, "sh", f"{FOLDER}/{script}", *words])
+
+    def words(self, path: str) -> tuple[str, ...]:
+        """Of a file over there."""
+        said = bytearray()
+        if code := self._session.run(shlex.join(["cat", path]), said.extend, self._left()):
+            raise Failed(f"{path} cannot be read on the builder: exit code {code}")
+        return tuple(said.decode().split())
+
+    def _do(self, step: str, words: Sequence[str]) -> None:
+        if code := self._session.run(shlex.join(words), self._told.output, self._left()):
+            raise Failed(f"the step {step} exited with {code}; what it printed is above")

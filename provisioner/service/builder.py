@@ -1,0 +1,209 @@
+"""A machine for a while, entered by SSH: what a machine image is made of.
+
+Promise before deed: its launch is stored and held before it is made, so that no pass of the control
+plane takes the machine for a spare one. However its use ends, the launch is closed and the machine is to
+end. When this process is killed, the reconciler, the reaper and the machine's own fuse each end it at the
+end of its lifetime.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from provisioner.core.errors import CloudError, Conflict, Failed, NoAnswer, Retryable, Transient
+from provisioner.core.hostkeys import host_keys
+from provisioner.core.launch import (
+    ENDING,
+    LaunchAnswer,
+    LaunchedMachine,
+    LaunchRequest,
+    Machine,
+    MachineState,
+    Refusal,
+)
+from provisioner.core.record import KnownMachine, Launch, Record
+from provisioner.ports.clock import Clock
+from provisioner.ports.shell import Host, Key, Session, Shell
+from provisioner.service.installation import Installation
+
+#: Until it runs and has told its host keys; a console that is not Nitro's takes minutes.
+BOOT_LIMIT = 900.0
+#: A machine that has told its host keys listens already. Also for a launch that has no answer.
+REACH_LIMIT = 60.0
+#: Between two looks at whatever is waited for.
+LOOK = 1.0
+#: Characters of the console that say why it could not be entered.
+CONSOLE_TAIL = 600
+
+
+@dataclass(frozen=True)
+class Told:
+    """Who hears of the progress: a line for each step, and what the machine prints."""
+
+    step: Callable[[str], None]
+    output: Callable[[bytes], None]
+
+
+class Builder:
+    """A context manager: inside it the machine is there, afterwards it is ending."""
+
+    def __init__(
+        self, installation: Installation, shell: Shell, request: LaunchRequest, lifetime: float, told: Told
+    ) -> None:
+        self._installation, self._shell, self._request, self._told = installation, shell, request, told
+        self._lifetime = lifetime
+        self._answer: LaunchAnswer | None = None
+
+    @property
+    def id(self) -> str:
+        assert self._answer is not None, "it is there inside the context alone"
+        return self._answer.machines[0].instance_id
+
+    def __enter__(self) -> Self:
+        """Raises Failed, with every offer's refusal, when there is none to be had."""
+        now = self._installation.clock.now()
+        promise = Launch(self._request, (), now, held_until=now + self._lifetime)
+        try:
+            self._installation.store.save([promise])
+            self._answer = self._ask()
+            if not self._answer.machines:
+                why = dict.fromkeys(f"{each.offer or 'any offer'}: {each.error}" for each in self._answer.refusals)
+                raise Failed(f"no builder could be launched: {'; '.join(why)}")
+            self._told.step(f"{self.id} is launched ({self._answer.machines[0].offer})")
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    # Its launch
+
+    def _ask(self) -> LaunchAnswer:
+        """What comes of it; a template that is not seen yet, or a lost answer, only takes time."""
+        doubtful, trouble = False, ""
+        for _ in looks(self._installation.clock, REACH_LIMIT):
+            try:
+                return self._ask_once()
+            except Retryable as error:
+                doubtful, trouble = doubtful or isinstance(error, NoAnswer), str(error)
+            except CloudError as error:
+                if doubtful:
+                    raise
+                return LaunchAnswer(refusals=(Refusal(error),))
+        raise Failed(f"no builder could be launched: {trouble}")
+
+    def _ask_once(self) -> LaunchAnswer:
+        try:
+            return self._installation.cloud.launch(self._request)
+        except Conflict:
+            found = self._installation.cloud.machines_of(self._request.token)
+            return LaunchAnswer(tuple(LaunchedMachine(each.id, each.offer) for each in found))
+
+    def _end(self) -> None:
+        """Close the launch and have its machine end; what cannot be done now is left to the next pass."""
+        try:
+            self._close()
+        except KeyboardInterrupt:
+            # It may have come at any line, and it comes once: all of this may be repeated.
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        launch = self._installation.store.launch(self._request.token)
+        if launch is None or launch.held_until == 0.0:
+            return
+        cloud, now = self._installation.cloud, self._installation.clock.now()
+        try:
+            # Where nobody knows whether it was launched, the same request again tells.
+            machines = (self._answer or self._ask_once()).machines
+        except CloudError as error:
+            self._save(replace(launch, held_until=0.0))
+            self._told.step(f"was a builder launched? ({error}) The next command, or a daemon, finds out and ends it")
+            return
+        why = "what it was for is over"
+        over: list[Record] = [
+            KnownMachine(each.instance_id, launch.id, each.offer, now, end_wanted_at=now, end_wanted_for=why)
+            for each in machines
+        ]
+        if launch.closed_at is None:
+            self._save(*over, replace(launch, closed_at=now, result=f"{len(machines)} of 1 machines"))
+        for id, refusal in cloud.terminate([each.instance_id for each in machines]).items():
+            self._told.step(f"{id} could not be ended ({refusal}): the next command, or a daemon, asks again")
+
+    def _save(self, *records: Record) -> None:
+        try:
+            self._installation.store.save(records)
+        except Conflict:
+            pass  # A pass has taken it over, its time being up: there too the end of its machine is wanted.
+
+    # The way in
+
+    def session(self, key: Key) -> Session:
+        """The way in, once the console has told by what to know the machine; raises Failed."""
+        host = self._host()
+        self._told.step(f"its console told its host keys: entering {host.user}@{host.address}, port {host.port}")
+        trouble: CloudError | None = None
+        for _ in looks(self._installation.clock, REACH_LIMIT):
+            self._look()
+            try:
+                return self._shell.connect(host, key, REACH_LIMIT)
+            except Transient as error:
+                trouble = error
+        way_in = self._installation.policy.way_in
+        groups = ", ".join(way_in.security_groups) or "a security group named in `security_groups` under [ssh]"
+        advice = f"let TCP port {way_in.port} in from this computer, by {groups}"
+        if way_in.public:
+            advice += '; or set `address = "private"` there, where this computer is in the VPC'
+        raise Failed(f"{host.address} cannot be reached at port {host.port} ({trouble}): {advice}")
+
+    def _host(self) -> Host:
+        way_in = self._installation.policy.way_in
+        for _ in looks(self._installation.clock, BOOT_LIMIT):
+            machine = self._look()
+            if machine and machine.state is MachineState.RUNNING and (keys := host_keys(self._console())):
+                address = machine.public_address if way_in.public else machine.address
+                if not address:
+                    raise Failed(
+                        f"{self.id} has no public address: its subnet gives none. Name another subnet, or set "
+                        '`address = "private"` under [ssh] where this computer is in the VPC'
+                    )
+                return Host(address, way_in.port, way_in.user, keys)
+        raise Failed(
+            f"{self.id} told its console no SSH host keys within {BOOT_LIMIT / 60:.0f} min, so that it cannot be told "
+            f"from an impostor{self._last_words()}"
+        )
+
+    def _look(self) -> Machine | None:
+        """The machine, if it is listed; raises Failed when it has ended."""
+        try:
+            found = self._installation.cloud.machines_known([self.id]).machines
+        except Retryable:
+            return None
+        if found and found[0].state in ENDING:
+            raise Failed(f"{self.id} has ended: {found[0].reason}{self._last_words()}")
+        return found[0] if found else None
+
+    def _console(self) -> str:
+        try:
+            return self._installation.cloud.console(self.id)
+        except Retryable:
+            return ""
+
+    def _last_words(self) -> str:
+        tail = self._console()[-CONSOLE_TAIL:].strip()
+        return f"; its console ends: {tail}" if tail else "; its console is empty"
+
+
+def looks(clock: Clock, limit: float) -> Iterator[None]:
+    """One now, and one every LOOK seconds until `limit` seconds are over."""
+    end = clock.now() + limit
+    while True:
+        yield
+        if clock.now() >= end:
+            return
+        clock.wait(LOOK)

@@ -1,0 +1,65 @@
+"""Machine images of the double, as EC2 would have them: what stock boto3 sees of one that fails, waits or is in use."""
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.rehearsal.conftest import Raise, Rig
+from tests.rehearsal.test_server import fleet, template
+
+TAGS = [
+    {"ResourceType": kind, "Tags": [{"Key": "provision:installation", "Value": "x"}]} for kind in ("image", "snapshot")
+]
+
+
+def launched(rig: Rig) -> str:
+    """A running machine."""
+    template(rig)
+    id: str = fleet(rig)["Instances"][0]["InstanceIds"][0]
+    rig.client("ec2").get_waiter("instance_running").wait(InstanceIds=[id], WaiterConfig={"Delay": 0})
+    return id
+
+
+def test_what_a_host_cannot_keep_is_a_failed_image(up: Raise, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason, as EC2 tells it; the machine goes on."""
+    rig = up()
+
+    def capture(_machine: str, _image: str) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(rig.host, "capture", capture)
+    machine, ec2 = launched(rig), rig.client("ec2")
+    made = ec2.create_image(InstanceId=machine, Name="first", TagSpecifications=TAGS)["ImageId"]
+    while (image := ec2.describe_images(ImageIds=[made])["Images"][0])["State"] == "pending":
+        pass
+    assert image["State"] == "failed"
+    assert image["StateReason"] == {"Code": "Client.InternalError", "Message": "no space left"}
+    assert [one.id for one in rig.double.alive()] == [machine]
+
+
+def test_a_snapshot_lasts_as_long_as_its_image(up: Raise) -> None:
+    """It cannot be deleted under it; it stays when the image is deregistered, and says what it was for."""
+    rig = up()
+    machine, ec2 = launched(rig), rig.client("ec2")
+    made = ec2.create_image(InstanceId=machine, Name="first", TagSpecifications=TAGS)["ImageId"]
+    [snapshot] = ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
+    assert snapshot["Description"] == f"Created by CreateImage({machine}) for {made}"
+    with pytest.raises(ClientError, match=r"InvalidSnapshot\.InUse"):
+        ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])
+    ec2.deregister_image(ImageId=made)
+    with pytest.raises(ClientError, match=r"InvalidAMIID\.Unavailable"):
+        ec2.describe_images(ImageIds=[made])
+    ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])
+    assert rig.double.images() == ((), ())
+
+
+def test_names_and_machines_are_checked(up: Raise) -> None:
+    """EC2's own codes."""
+    rig = up()
+    machine, ec2 = launched(rig), rig.client("ec2")
+    ec2.create_image(InstanceId=machine, Name="first", TagSpecifications=TAGS)
+    for name, code in (("first", "Duplicate"), ("x" * 129, "Malformed")):
+        with pytest.raises(ClientError, match=rf"InvalidAMIName\.{code}"):
+            ec2.create_image(InstanceId=machine, Name=name)
+    ec2.terminate_instances(InstanceIds=[machine])
+    with pytest.raises(ClientError, match="IncorrectInstanceState"):
+        ec2.create_image(InstanceId=machine, Name="second")

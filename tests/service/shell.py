@@ -1,0 +1,51 @@
+"""The way into machines that have none: what would be sent and run there is kept."""
+
+from collections.abc import Callable
+from typing import Any
+
+from provisioner.core import errors
+from provisioner.core.hostkeys import BEGIN, END
+from provisioner.ports.shell import Host, Key
+from provisioner.service.bake import LIFETIME
+from provisioner.service.builder import REACH_LIMIT
+
+KEYS = ("ssh-ed25519 AAAAhost",)
+#: What a machine with these keys tells its console.
+CONSOLE = f"[  12.3] cloud-init[9]: {BEGIN}\r\n[ 12.3] {KEYS[0]} root@ip\r\n{END}\r\n"
+DIGEST = "registry.example/job@sha256:" + "1" * 64
+
+
+class FakeShell:
+    """A way into every machine: what was sent and run is kept, and a step fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.hosts: list[Host] = []
+        self.sent: dict[str, bytes] = {}
+        self.lines: list[str] = []
+        self.failing = ""
+        self.deaf = False
+        self.closed = 0
+        #: What `connect` gives.
+        self.session: Any = self
+
+    def key(self) -> Key:
+        return Key("ssh-ed25519 AAAAmine", b"private")
+
+    def connect(self, host: Host, key: Key, timeout: float) -> Any:
+        assert (key.private, timeout) == (b"private", REACH_LIMIT)
+        self.hosts.append(host)
+        if self.deaf:
+            raise errors.Transient("timed out")
+        return self.session
+
+    def put(self, path: str, data: bytes) -> None:
+        self.sent[path] = data
+
+    def run(self, command: str, output: Callable[[bytes], None], timeout: float) -> int:
+        assert 0 < timeout <= LIFETIME
+        self.lines.append(command)
+        output(f"{DIGEST}\n".encode() if command.startswith("cat ") else b"working\n")
+        return 7 if self.failing and self.failing in command else 0
+
+    def close(self) -> None:
+        self.closed += 1

@@ -1,0 +1,423 @@
+"""A machine image is made, or nothing of it is left: whatever step fails, is interrupted, or is the last one."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from provisioner.core import errors
+from provisioner.core.ami import Ami, AmiState
+from provisioner.core.launch import ENDING, LIFETIME_TAG, MachineState
+from provisioner.core.terms import Terms
+from provisioner.core.work import Engine
+from provisioner.ports.shell import Host
+from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions
+from provisioner.rehearsal.fake import FakeCloud
+from provisioner.rehearsal.memory import MemoryBucket
+from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
+from provisioner.service.ami import Amis
+from provisioner.service.bake import LIFETIME, Bakery, Wish
+from provisioner.service.builder import Told
+from provisioner.service.installation import Installation, Policy, WayIn
+from provisioner.service.reconciler import Reconciler
+from provisioner.service.site import Agent, Sites
+from tests.service.memory_store import MemoryStore
+from tests.service.shell import CONSOLE, DIGEST, KEYS, FakeShell
+from tests.service.trouble import Crash, Spoiled
+
+#: Told of every call of a port, by its name, with the deed.
+Deal = Callable[[str, Callable[[], Any]], Any]
+
+SCRIPTS = {"prepare.sh": b"p", "gpu/verify.sh": b"v", "preload.sh": b"l", "clean.sh": b"c", "tree/etc/x": b"x"}
+
+
+class Kitchen:
+    """An installation in virtual time, and a bakery whose calls may be spoiled."""
+
+    def __init__(self, conditions: Conditions | None = None) -> None:
+        self.clock = StepClock()
+        self.cloud = FakeCloud(self.clock, conditions or Conditions(boot_delay=20, image_delay=90))
+        self.ids = CountingIds()
+        self.store = MemoryStore(self.ids)
+        self.bucket = MemoryBucket(self.clock.now)
+        self.shell = FakeShell()
+        self.policy = Policy(
+            installation="kitchen",
+            image="ami-base",
+            profile="machine",
+            profiles={},
+            security_groups=("sg-all",),
+            disk_gib=100,
+            max_machines=None,
+            engine=Engine.CONTAINER,
+            boot_fuse=1200.0,
+            reaper_grace=900.0,
+            terms=Terms(registry_credential="ssm:/registry"),
+            way_in=WayIn(security_groups=("sg-ssh",)),
+        )
+        self.told: list[str] = []
+        self.heard = bytearray()
+
+    def installation(self, deal: Deal | None = None) -> Installation:
+        def port(name: str, real: object) -> Any:
+            return Spoiled(real, lambda method, deed: deal(f"{name}.{method}", deed)) if deal else real
+
+        store, cloud = port("store", self.store), port("cloud", _Talking(self.cloud))
+        return Installation(
+            store, cloud, port("bucket", self.bucket), self.clock, InlinePool(), self.ids, ListJournal(), self.policy
+        )
+
+    def sites(self, installation: Installation) -> Sites:
+        return Sites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+
+    def amis(self, deal: Deal | None = None) -> Amis:
+        installation = self.installation(deal)
+        shell = cast(
+            Any, Spoiled(self.shell, lambda method, deed: deal(f"shell.{method}", deed)) if deal else self.shell
+        )
+        self.shell.session = shell
+        sites = self.sites(installation)
+        bakery = Bakery(installation, sites, shell, SCRIPTS, region="us-east-1", kind="gpu")
+        return Amis(installation, sites, bakery)
+
+    def bake(self, wish: Wish | None = None, deal: Deal | None = None) -> Ami:
+        return self.amis(deal).bake(wish or Wish(), Told(self.told.append, self.heard.extend))
+
+    def alive(self) -> list[str]:
+        return [one.id for one in self.cloud.model.alive(self.clock.now()) if one.state not in ENDING]
+
+    def pass_(self) -> None:
+        """One pass of the reconciler alone."""
+        installation = self.installation()
+        lease = self.store.acquire("daemon", "daemon", self.clock.now(), 60.0)
+        assert lease is not None
+        pulse = Reconciler(installation, self.sites(installation)).once(lease)
+        assert not pulse.errors
+        self.store.release(lease)
+
+    def settled(self) -> None:
+        """No machine, no half-made image, no open promise, once the control plane has looked."""
+        for _ in range(5):
+            self.clock.step(120)
+            self.pass_()
+        live = self.store.live()
+        assert (self.alive(), live.launches, live.machines) == ([], (), ())
+
+
+class _Talking:
+    """The fake cloud, whose machines tell their host keys once they run."""
+
+    def __init__(self, cloud: FakeCloud) -> None:
+        self._cloud = cloud
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cloud, name)
+
+    def console(self, instance_id: str) -> str:
+        self._cloud.console_of.setdefault(instance_id, CONSOLE)
+        return self._cloud.console(instance_id)
+
+
+def test_a_bake_makes_an_image_and_ends_its_builder() -> None:
+    """The image says what is in it; the builder's launch is closed and its machine ends."""
+    kitchen = Kitchen()
+    made = kitchen.bake(Wish(preload=("registry.example/job:1",)))
+    assert made.state is AmiState.AVAILABLE
+    assert (made.base, made.preloaded, made.disk_gib) == ("ami-base", (DIGEST,), 100)
+    [ran] = kitchen.cloud.model.every()
+    assert (ran.tags[LIFETIME_TAG], ran.template.content.image) == (str(LIFETIME), "ami-base")
+    assert kitchen.alive() == []
+    [host] = kitchen.shell.hosts
+    assert host == Host(ran.public_address, 22, "ubuntu", KEYS)
+    assert set(kitchen.shell.sent) == {f"/tmp/provision-bake/{name}" for name in [*SCRIPTS, f"agent-{made.agent}.zip"]}
+    scripts = [line.split("provision-bake/")[1] for line in kitchen.shell.lines if line.startswith("sudo -n sh ")]
+    assert [line.split()[0] for line in scripts] == ["gpu/verify.sh", "prepare.sh", "preload.sh", "clean.sh"]
+    assert "preload.sh / us-east-1 ssm:/registry registry.example/job:1" in scripts
+    assert b"working\n" in kitchen.heard
+    kitchen.settled()
+
+
+def test_the_builder_is_let_in_by_no_key_of_the_account() -> None:
+    """The public key is in the user-data and the private one nowhere; the builder has the group for SSH too."""
+    kitchen = Kitchen()
+    kitchen.bake()
+    [ran] = kitchen.cloud.model.every()
+    assert "ssh-ed25519 AAAAmine" in ran.template.content.user_data
+    launch = kitchen.store.launch(ran.tags["provision:launch"])
+    assert launch is not None
+    assert launch.request.template.security_groups == ("sg-all", "sg-ssh")
+    assert "private" not in repr(launch)
+    assert kitchen.policy.installation in ran.tags.values()
+
+
+@pytest.mark.parametrize("step", ["mkdir", "verify.sh", "prepare.sh", "preload.sh", "cat ", "clean.sh"])
+def test_a_step_that_fails_fails_the_bake(step: str) -> None:
+    """With its exit code; no image is made and the builder ends."""
+    kitchen = Kitchen()
+    kitchen.shell.failing = step
+    with pytest.raises(errors.Failed, match="7"):
+        kitchen.bake(Wish(preload=("job:1",)))
+    assert (kitchen.alive(), kitchen.cloud.amis(), kitchen.shell.closed) == ([], (), 1)
+    kitchen.settled()
+
+
+def test_no_room_for_a_builder_says_so() -> None:
+    """Every offer's own words, and nothing is left open."""
+    kitchen = Kitchen(Conditions(capacity=(Capacity(0),)))
+    with pytest.raises(errors.Failed, match="InsufficientInstanceCapacity"):
+        kitchen.bake()
+    kitchen.settled()
+
+
+def test_a_builder_that_ends_by_itself_fails_the_bake() -> None:
+    """At once, and with the cloud's reason."""
+    kitchen = Kitchen(Conditions(boot_delay=20, breakdowns=(Breakdown(at=5.0),)))
+    with pytest.raises(errors.Failed, match=r"Server\.InternalError"):
+        kitchen.bake()
+    kitchen.settled()
+
+
+def test_an_unreachable_builder_says_what_to_open() -> None:
+    """Which port, where, and what else would do."""
+    kitchen = Kitchen()
+    kitchen.shell.deaf = True
+    with pytest.raises(errors.Failed, match=r"TCP port 22 .* sg-ssh.*private"):
+        kitchen.bake()
+    kitchen.settled()
+
+
+def test_without_host_keys_nobody_is_entered() -> None:
+    """What answers at the address is not asked who it is: the console is."""
+    kitchen = Kitchen()
+    kitchen.cloud.console_of = _Mute()
+    with pytest.raises(errors.Failed, match=r"no SSH host keys .*console ends: booting"):
+        kitchen.bake()
+    assert kitchen.shell.hosts == []
+    kitchen.settled()
+
+
+class _Mute(dict[str, str]):
+    def setdefault(self, key: str, default: str = "") -> str:  # noqa: ARG002 - a machine that says this alone
+        return super().setdefault(key, "booting")
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        (Wish(instance_type="x9.huge"), "x9.huge"),
+        (Wish(name="?"), "name"),
+        (Wish(preload=("--all",)), "--all"),
+        (Wish(preload=("x",) * 41), "40"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_bought(wish: Wish, told: str) -> None:
+    """The input is wrong, and no launch was made."""
+    kitchen = Kitchen()
+    with pytest.raises(errors.Invalid, match=told):
+        kitchen.bake(wish)
+    assert (kitchen.cloud.model.every(), kitchen.store.live().launches) == ([], ())
+
+
+def test_a_taken_name_is_refused_and_its_image_stays() -> None:
+    """The image that has the name is another one's."""
+    kitchen = Kitchen()
+    first = kitchen.bake(Wish(name="mine"))
+    with pytest.raises(errors.Conflict, match=first.id):
+        kitchen.bake(Wish(name="mine"))
+    assert [ami.id for ami in kitchen.cloud.amis()] == [first.id]
+
+
+def test_an_image_that_fails_fails_the_bake() -> None:
+    """With the cloud's reason, and without leaving it."""
+    kitchen = Kitchen()
+
+    def deal(what: str, deed: Callable[[], Any]) -> Any:
+        answer = deed()
+        if what == "cloud.create_ami":
+            kitchen.cloud.model.images.captured(answer, "Client.InternalError: no space")
+        return answer
+
+    with pytest.raises(errors.Failed, match="no space"):
+        kitchen.bake(deal=deal)
+    assert kitchen.cloud.amis() == ()
+    kitchen.settled()
+
+
+def test_a_pass_leaves_a_builder_alone() -> None:
+    """While it is at work no pass of a daemon ends it, replays its launch, or calls it foreign."""
+    kitchen = Kitchen()
+
+    def deal(_: str, deed: Callable[[], Any]) -> Any:
+        kitchen.pass_()
+        return deed()
+
+    assert kitchen.bake(deal=deal).state is AmiState.AVAILABLE
+    assert [one.state for one in kitchen.cloud.model.every()] == [MachineState.TERMINATED]
+
+
+def _calls() -> list[str]:
+    """Every call of a port in a bake that goes well."""
+    found: list[str] = []
+
+    def deal(what: str, deed: Callable[[], Any]) -> Any:
+        found.append(what)
+        return deed()
+
+    Kitchen(SHORT).bake(Wish(preload=("job:1",)), deal)
+    return found
+
+
+#: Few looks, so that each call can be tried in turn.
+SHORT = Conditions(boot_delay=1, image_delay=1)
+
+
+class At:
+    """One call, before or after its deed, is where it ends; `for_good` nothing works afterwards."""
+
+    def __init__(self, place: int, end: type[BaseException], *, after: bool, for_good: bool = False) -> None:
+        self._place, self._end, self._after, self._for_good = place, end, after, for_good
+        self._count = 0
+
+    def __call__(self, _: str, deed: Callable[[], Any]) -> Any:
+        mine, over = self._count == self._place, self._count > self._place
+        self._count += 1
+        if (over and self._for_good) or (mine and not self._after):
+            raise self._end
+        answer = deed()
+        if mine:
+            raise self._end
+        return answer
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupt_leaves_nothing(after: bool) -> None:
+    """Ctrl-C at any call, before or after its deed: no machine, no image and no promise is left."""
+    calls = _calls()
+    assert {"store.save", "cloud.launch", "shell.run", "cloud.create_ami", "cloud.terminate"} <= set(calls)
+    for place, call in enumerate(calls):
+        kitchen = Kitchen(SHORT)
+        with pytest.raises(KeyboardInterrupt):
+            kitchen.bake(Wish(preload=("job:1",)), At(place, KeyboardInterrupt, after=after))
+        left = (kitchen.alive(), kitchen.cloud.amis(), kitchen.store.live().launches)
+        assert left == ([], (), ()), f"{call} ({place})"
+        kitchen.settled()
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_killed_bake_leaves_no_machine_beyond_its_lifetime(after: bool) -> None:
+    """kill -9 at any call: the reconciler alone ends its machine and closes its promise once its time is over."""
+    for place in range(len(_calls())):
+        kitchen = Kitchen(SHORT)
+        with pytest.raises(Crash):
+            kitchen.bake(Wish(preload=("job:1",)), At(place, Crash, after=after, for_good=True))
+        kitchen.pass_()
+        kitchen.clock.step(LIFETIME)
+        kitchen.settled()
+
+
+@pytest.mark.parametrize("error", [errors.Transient("passing"), errors.Throttled("slow"), errors.NoAnswer("lost")])
+def test_a_launch_that_is_not_answered_is_asked_again(error: Exception) -> None:
+    """The same request: there is one builder, whichever of the calls made it."""
+    kitchen = Kitchen()
+    kitchen.cloud.lose_answer_of = ["launch"] if isinstance(error, errors.NoAnswer) else []
+
+    def deal(what: str, deed: Callable[[], Any]) -> Any:
+        if what == "cloud.launch" and not isinstance(error, errors.NoAnswer) and not spoiled:
+            spoiled.append(what)
+            raise error
+        return deed()
+
+    spoiled: list[str] = []
+    assert kitchen.bake(deal=deal).state is AmiState.AVAILABLE
+    assert len(kitchen.cloud.model.every()) == 1
+
+
+def test_new_launches_take_the_chosen_image() -> None:
+    """At once, in a process that is running already; and the settings' own again after `default`."""
+    kitchen = Kitchen()
+    sites = kitchen.sites(kitchen.installation())
+    made, amis = kitchen.bake(), kitchen.amis()
+
+    def template() -> Any:
+        return sites.site("machine", ["g5.xlarge"]).template
+
+    assert template().image.id == "ami-base"
+    chosen = amis.use(made.name)
+    assert chosen is not None
+    assert (chosen.in_use, chosen.current) == (True, True)
+    assert (template().image.id, template().disk_gib) == (made.id, 100)
+    assert amis.use("default") is None
+    assert template().image.id == "ami-base"
+
+
+def test_an_image_in_use_is_not_deleted() -> None:
+    """Not the chosen one, not the settings' own, and not one that a machine runs from."""
+    kitchen = Kitchen()
+    made, amis = kitchen.bake(), kitchen.amis()
+    amis.use(made.id)
+    with pytest.raises(errors.Conflict, match="use"):
+        amis.delete(made.id)
+    second = kitchen.bake(Wish(base=made.id, name="second"), _hold(amis, made.id))
+    amis.use("default")
+    kitchen.policy = dataclasses.replace(kitchen.policy, image=second.id)
+    with pytest.raises(errors.Conflict, match="settings"):
+        kitchen.amis().delete(second.id)
+    assert amis.delete(made.name) == made.id
+    with pytest.raises(errors.NotFound):
+        amis.delete(made.id)
+    assert [shown.ami.id for shown in amis.list()] == [second.id]
+
+
+def _hold(amis: Amis, id: str) -> Deal:
+    """While the second builder runs from the first image, that image cannot be deleted."""
+
+    def deal(what: str, deed: Callable[[], Any]) -> Any:
+        if what == "shell.connect":
+            amis.use("default")
+            with pytest.raises(errors.Conflict, match="i-"):
+                amis.delete(id)
+        return deed()
+
+    return deal
+
+
+def test_a_pending_image_is_not_taken() -> None:
+    """Machines could not be launched from it."""
+    kitchen = Kitchen()
+    tries: list[str] = []
+
+    def deal(what: str, deed: Callable[[], Any]) -> Any:
+        answer = deed()
+        if what == "cloud.create_ami":
+            with pytest.raises(errors.Conflict, match="pending"):
+                kitchen.amis().use(answer)
+            tries.append(answer)
+        return answer
+
+    kitchen.bake(deal=deal)
+    assert len(tries) == 1
+
+
+def test_an_older_agent_is_stale() -> None:
+    """Then machines fetch today's: the list says so."""
+    kitchen = Kitchen()
+    kitchen.bake()
+    installation = kitchen.installation()
+    newer = Sites(installation, Agent("2", lambda: b"newer"), lambda role, sha256: role + sha256)
+    unused = cast(Any, None)
+    [shown] = Amis(installation, newer, unused).list()
+    assert not shown.current
+    [shown] = kitchen.amis().list()
+    assert shown.current
+
+
+def test_names_are_found_by_their_beginning() -> None:
+    """An id may be shortened as far as it stands for one image."""
+    kitchen = Kitchen()
+    first, second = (kitchen.bake(Wish(name=name)) for name in ("one", "two"))
+    with pytest.raises(errors.Invalid, match="several"):
+        kitchen.amis().use("ami-")
+    with pytest.raises(errors.NotFound):
+        kitchen.amis().use("ami-nothing")
+    assert first.id != second.id
