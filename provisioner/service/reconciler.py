@@ -143,8 +143,8 @@ class Reconciler:
                 seeking.extend(each for each in held[run.id] if each.node.attempt == run.attempt)
             return self._changes(run, moved, held[run.id], health, now)
 
-        moving = (functools.partial(move, run) for run in live.runs if run.id not in unheard)
-        self._save(pulse, epoch, [self._try(pulse, each) or () for each in moving])
+        moving = [run for run in live.runs if run.id not in unheard]
+        self._save(pulse, epoch, [self._try(pulse, functools.partial(move, run)) or () for run in moving])
         self._do(pulse, epoch, self._mailboxes.seek, seeking)
         return bool(seeking)
 
