@@ -157,7 +157,7 @@ class Reconciler:
             return self._changes(run, moved, held[run.id], health, now)
 
         moving = [run for run in live.runs if run.id not in unheard]
-        self._save(pulse, epoch, [self._try(pulse, functools.partial(move, run), run) or () for run in moving])
+        self._save(pulse, epoch, (self._try(pulse, functools.partial(move, run), run) or () for run in moving))
         self._do(pulse, epoch, self._mailboxes.seek, seeking)
         return bool(seeking)
 
