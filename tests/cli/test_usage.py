@@ -12,7 +12,10 @@ from tests.cli.conftest import Provision
 pytestmark = pytest.mark.usefixtures("whole")
 
 #: Heavy, and of no use to those who only ask for help.
-HEAVY = ("alembic", "boto3", "botocore", "moto", "pydantic_core", "rich", "sqlalchemy", "sqlmodel", "tenacity", "yaml")
+HEAVY = (
+    *("alembic", "boto3", "botocore", "moto", "pydantic_core", "rich", "sqlalchemy", "sqlmodel", "structlog"),
+    *("tenacity", "yaml"),
+)
 
 
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",), *((name.__name__, "-h") for name in main.COMMANDS)])

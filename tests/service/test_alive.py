@@ -1,9 +1,9 @@
 """What is alive, at a glance: everything counted, and what deserves a look first."""
 
-from provisioner.core.attempt import SILENT
 from provisioner.core.launch import MachineState, Price
 from provisioner.core.record import Record, Verdict
 from provisioner.core.run import State, Waiting
+from provisioner.core.silence import SILENT
 from provisioner.core.work import Notice, Outcome, Step
 from provisioner.service.alive import alive
 from tests.core import made

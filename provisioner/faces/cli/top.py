@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from provisioner.core.attempt import is_silent
 from provisioner.core.launch import Machine
 from provisioner.core.plain import plain
 from provisioner.core.record import Held, Run
 from provisioner.core.run import State
+from provisioner.core.silence import is_silent
 from provisioner.faces.cli import screen, session, shapes
 from provisioner.ports.control import Alive, Control, LiveRun
 
