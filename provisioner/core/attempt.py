@@ -4,12 +4,12 @@ Silence is not death. Without a result, an attempt ends only at the deadlines of
 after its mailbox was asked once more. And it is no silence while it is we who cannot hear.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from provisioner.core.launch import Ending
 from provisioner.core.recipe import Limits, Retry
 from provisioner.core.record import KnownMachine, Node, Run, Verdict
+from provisioner.core.silence import is_silent
 from provisioner.core.work import Outcome, Result, Step, limit_of
 
 #: Infrastructure may end this many attempts of a run before a command first starts, and after.
@@ -17,10 +17,6 @@ LOST_BEFORE_START = 5
 LOST_AFTER_START = 20
 #: A machine that does not keep its own limits is ended a minute after them.
 MARGIN = 60.0
-#: No word for eighteen heartbeats: worth a question to the cloud, and no more than that.
-SILENT = 180.0
-#: Of so many machines at least, more than this share silent at once: it is rather us who are deaf.
-FEWEST, SHARE = 5, 0.2
 #: After we could not hear, machines get so long to say again what they have said.
 HEARING = 60.0
 #: Waits between infrastructure attempts, in seconds; the last one repeats.
@@ -34,18 +30,6 @@ class Presumption:
 
     at: float
     verdict: Verdict
-
-
-def is_silent(node: Node, now: float) -> bool:
-    """Whether a machine that reported once has not been heard for long."""
-    return node.verdict is None and node.reported_at is not None and now > node.reported_at + SILENT
-
-
-def are_we_deaf(nodes: Sequence[Node], now: float) -> bool:
-    """Whether so many machines are silent at once that the fault is likely ours."""
-    reporting = [node for node in nodes if node.verdict is None and node.report is not None]
-    silent = sum(is_silent(node, now) for node in reporting)
-    return len(reporting) >= FEWEST and silent > SHARE * len(reporting)
 
 
 def of_result(result: Result) -> Verdict:

@@ -4,11 +4,11 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from provisioner.core.attempt import is_silent
 from provisioner.core.launch import ENDING
 from provisioner.core.receipt import receipt
 from provisioner.core.record import Held, Node, Run
 from provisioner.core.run import State
+from provisioner.core.silence import is_silent
 from provisioner.ports.control import Alive, LiveRun, Queue
 from provisioner.ports.store import Live
 from provisioner.service.installation import Installation

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from provisioner.core import advance as moves
-from provisioner.core import attempt
 from provisioner.core.errors import CloudError, LeaseLost, Retryable, Transient
 from provisioner.core.launch import Machine
 from provisioner.core.order import recipes_of
 from provisioner.core.recipe import Recipe
 from provisioner.core.record import Held, Launch, Node, Record, Run, TemplateHealth
 from provisioner.core.run import TRANSITIONS, State
+from provisioner.core.silence import are_we_deaf, is_silent
 from provisioner.core.work import Outcome
 from provisioner.ports.store import Lease, Live
 from provisioner.service.archive import Archive
@@ -135,12 +135,12 @@ class Reconciler:
     def _listen(self, pulse: Pulse, epoch: int) -> None:
         """Silence: of many machines at once it is ours, of a few the cloud is asked about them."""
         live, now = self._live(), self._installation.clock.now()
-        if attempt.are_we_deaf(live.nodes, now):
+        if are_we_deaf(live.nodes, now):
             self._deaf_at = now
             error = Transient("more than a fifth of the machines are silent: nothing is presumed of them")
             pulse.errors.append(Trouble(error))
             return
-        silent = {node.instance_id for node in live.nodes if attempt.is_silent(node, now)}
+        silent = {node.instance_id for node in live.nodes if is_silent(node, now)}
         machines = [machine for machine in live.machines if machine.id in silent]
         self._try(pulse, lambda: self._endings.examine(machines, epoch))
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.attempt import SILENT
 from provisioner.core.launch import MachineState, Price
 from provisioner.core.receipt import receipt
 from provisioner.core.record import Event, Held, Run, Tried, Verdict
 from provisioner.core.run import State, Waiting
+from provisioner.core.silence import SILENT
 from provisioner.core.work import Notice, Outcome, Step, Stop
 from provisioner.faces.cli.story import story
 from provisioner.ports.control import Status

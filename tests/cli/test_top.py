@@ -6,9 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from provisioner.core.attempt import SILENT
 from provisioner.core.launch import Machine, MachineState, Price
 from provisioner.core.run import State, Waiting
+from provisioner.core.silence import SILENT
 from provisioner.core.work import Notice, Step
 from provisioner.faces.cli.top import picture, short
 from provisioner.ports.control import Alive, LiveRun, Queue

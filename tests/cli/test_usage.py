@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("whole")
 #: Heavy, and of no use to those who only ask for help.
 HEAVY = (
     *("alembic", "boto3", "botocore", "cryptography", "moto", "paramiko", "pydantic_core", "rich", "sqlalchemy"),
-    *("sqlmodel", "tenacity", "yaml"),
+    *("sqlmodel", "structlog", "tenacity", "yaml"),
 )
 
 

@@ -10,6 +10,7 @@ from provisioner.core.attempt import BACKOFF, HEARING, LOST_AFTER_START, LOST_BE
 from provisioner.core.launch import Ending, MachineState
 from provisioner.core.record import Verdict
 from provisioner.core.run import State
+from provisioner.core.silence import SILENT
 from provisioner.core.work import Notice, Outcome, Step, Stop
 from tests.core.made import NOW, at_work, machine, node, recipe, report, result
 
@@ -179,7 +180,7 @@ def test_silence_is_given_up_when_the_recipe_says_so() -> None:
     assert "limits.silence of 200 s" in presumed.verdict.reason
     assert attempt.presume(at_work(), spoke, machine(), limits, NOW + 500).at == NOW + 500 + HEARING
     assert attempt.presume(at_work(), node(), machine(), limits).at == NOW + limits.boot
-    assert recipe(limits={"silence": "3m"}).spec.limits.silence == attempt.SILENT
+    assert recipe(limits={"silence": "3m"}).spec.limits.silence == SILENT
 
 
 def test_a_life_is_counted_from_its_launch_time() -> None:

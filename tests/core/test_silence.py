@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from provisioner.core.attempt import FEWEST, SILENT, are_we_deaf, is_silent
 from provisioner.core.record import Node, Verdict
+from provisioner.core.silence import FEWEST, SILENT, are_we_deaf, is_silent
 from provisioner.core.work import Outcome, Report, Step
 
 NODE = Node("n", "run", 1, 0, "launch", "template", "i-1", "box", bound_at=0.0, epoch=1)

@@ -6,6 +6,8 @@ import pty
 import re
 import signal
 import subprocess
+import sys
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -142,7 +144,7 @@ def test_daemons_take_turns(whole: Rig, tmp_path: Path) -> None:
         second.until(lambda: whole.service.run(run).done_at is not None)
         second.signal(signal.SIGTERM)
         assert second.ended() == 0
-        assert second.last_line == "stopped; what runs goes on"
+        assert json.loads(second.last_line)["text"] == "stopped; what runs goes on"
     assert whole.log(whole.service.run(run)) == b"served\n"
     assert not whole.service.served()
 
@@ -157,6 +159,34 @@ def test_a_live_line_on_a_terminal(whole: Rig) -> None:
     assert "half and half of me kept mine\r\n" in shown
     *_, last = shown.rstrip().split("\n")
     assert re.fullmatch(r"(.*\x1b\[K)?[0-9a-f]{12} succeeded: the command exited with 0 \(exit code 0\)", last)
+
+
+@pytest.mark.parametrize("leave", ["q", "\x03"])
+def test_top_leaves_the_terminal_as_it_was(whole: Rig, leave: str) -> None:
+    """Keys are not shown while it runs; after q or Ctrl-C the cursor is back, and the terminal's modes are."""
+    run = whole.start("sleep 60")
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    words = [sys.executable, "-c", SESSION, *PROVISION, "top"]
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        shown = b""
+        while run.id[:8].encode() not in shown:
+            shown += os.read(ours, 65536)
+        assert b"\x1b[?25l" in shown
+        assert termios.tcgetattr(theirs) != before
+        os.write(ours, leave.encode())
+        while not shown.endswith((b"\x1b[?25h\x1b[?1049l", b"\x1b[?1049l\x1b[?25h")):
+            shown += os.read(ours, 65536)
+        assert process.wait() == 0
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
+    whole.service.stop(run.id)
+    whole.done(run)
+
+
+#: Runs a command with standard input as its controlling terminal, so that Ctrl-C typed there reaches it.
+SESSION = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def on_terminal(*words: str) -> str:

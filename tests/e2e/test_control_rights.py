@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from provisioner import wiring
-from provisioner.core import attempt
+from provisioner.core import silence
 from provisioner.core.work import Outcome
 from provisioner.rehearsal.actions import ASKS
 from provisioner.rehearsal.calls import CONTROL
@@ -51,7 +51,7 @@ def bake_and_delete(whole: Rig) -> None:
 
 def test_the_policy_is_the_image_of_the_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of every kind, and the making of an image, together ask for exactly the actions that the file allows."""
-    monkeypatch.setattr(attempt, "SILENT", 0.5)
+    monkeypatch.setattr(silence, "SILENT", 0.5)
     host = Hosts((Script(job="silent", silent_at=1, command=600), Script(command=0.1)))
     with rig(tmp_path, monkeypatch, host=host, impairments=[{"type": "g6.xlarge"}]) as whole:
         # A machine that falls silent is asked about, and lost if it is impaired.

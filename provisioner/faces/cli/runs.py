@@ -8,7 +8,6 @@ import typer
 from provisioner.core.record import Run
 from provisioner.core.work import STREAMS
 from provisioner.faces.cli import log, screen, session, shapes
-from provisioner.faces.cli.story import story
 from provisioner.faces.cli.waiting import detaching, wait_for
 from provisioner.ports.control import Control
 
@@ -93,7 +92,9 @@ def runs(
 
 
 def status(context: typer.Context, run: RunName, as_json: session.Json = False) -> None:
-    """Show what a run is doing, and its story."""
+    """Show what a run is doing and why, its attempts, and its story."""
+    from provisioner.faces.cli.story import story
+
     service = session.control(context)
     session.catch_up(service)
     found = service.status(run)

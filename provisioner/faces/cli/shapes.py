@@ -51,11 +51,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from provisioner.core.ami import Shown
-from provisioner.core.attempt import is_silent
 from provisioner.core.launch import Machine, Price
 from provisioner.core.phases import Phase
 from provisioner.core.receipt import UNBILLED, Receipt
 from provisioner.core.record import Job, KnownMachine, Node, Run
+from provisioner.core.silence import is_silent
 from provisioner.ports.control import Alive, LiveRun, LogGap, LogPiece, Status
 
 

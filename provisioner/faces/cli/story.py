@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from provisioner.core.attempt import MARGIN, is_silent
+from provisioner.core.attempt import MARGIN
 from provisioner.core.launch import ENDING
 from provisioner.core.order import recipe_of
 from provisioner.core.phases import Phase
@@ -17,6 +17,7 @@ from provisioner.core.receipt import Receipt
 from provisioner.core.recipe import Limits
 from provisioner.core.record import Event, KnownMachine, Node, Run, Tried, Verdict
 from provisioner.core.run import State
+from provisioner.core.silence import is_silent
 from provisioner.faces.cli.screen import ago, clock, date, dollars, duration, size
 from provisioner.ports.control import Status
 

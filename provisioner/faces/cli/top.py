@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from provisioner.core.attempt import is_silent
 from provisioner.core.launch import Machine
 from provisioner.core.plain import plain
 from provisioner.core.record import Held, Run
 from provisioner.core.run import State
+from provisioner.core.silence import is_silent
 from provisioner.faces.cli import screen, session, shapes
 from provisioner.ports.control import Alive, Control, LiveRun
 
@@ -84,14 +84,14 @@ def _watch(service: Control, limit: int | None) -> None:
     console = Console(highlight=False)
     acts = not service.served()
     met: Sequence[str] = ()
-    due = 0.0
+    due, asked = 0.0, False
 
     def told(errors: Sequence[str]) -> None:
         nonlocal met
         met = errors
 
     def left(rest: float) -> bool:
-        nonlocal due
+        nonlocal due, asked
         if service.now() >= due:
             found = service.alive(limit or console.height)
             mode = _mode(acts, service.served())
@@ -99,9 +99,11 @@ def _watch(service: Control, limit: int | None) -> None:
             live.update(shown, refresh=True)
             # A look at very many takes its time, and what acts is to have most of it.
             due = service.now() + max(EVERY, 4 * (service.now() - found.at))
-        return _asked_to_leave(rest)
+        # Asked more than once: whoever drives wants to hear it again.
+        asked = asked or _asked_to_leave(rest)
+        return asked
 
-    with _terminal(), Live(console=console, screen=True, auto_refresh=False) as live:
+    with _terminal(), Live("looking", console=console, screen=True, auto_refresh=False) as live:
         if acts:
             service.drive(lambda: left(0.0), told)
         while not acts and not left(EVERY / 4):

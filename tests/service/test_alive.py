@@ -1,0 +1,92 @@
+"""What is alive, at a glance: everything counted, and what deserves a look first."""
+
+from provisioner.core.launch import MachineState, Price
+from provisioner.core.record import Record, Verdict
+from provisioner.core.run import State, Waiting
+from provisioner.core.silence import SILENT
+from provisioner.core.work import Notice, Outcome, Step
+from provisioner.service.alive import alive
+from tests.core import made
+from tests.service.world import World
+
+
+def world() -> World:
+    """One silent run, one under notice, an old and a young one at work, two that wait, one between two attempts."""
+    world = World()
+    now = world.now()
+    verdict = Verdict(Outcome.INTERRUPTED, "taken", now - 10)
+    records: list[Record] = []
+    for name, heard, notice, age in (
+        ("young", 1.0, None, 60.0),
+        ("old", 1.0, None, 6000.0),
+        ("silent", SILENT + 1, None, 600.0),
+        ("noticed", 1.0, Notice(now + 60, now), 30.0),
+    ):
+        said = made.report(Step.COMMAND, began=now - 20, at=now - heard, notice=notice)
+        node = made.node(id=f"{name}.1.0", run=name, instance_id=f"i-{name}", report=said, reported_at=now - heard)
+        price = Price(1.0, "test", now) if name != "young" else None
+        machine = made.machine(id=f"i-{name}", launch_time=now - 20, state=MachineState.RUNNING, price=price)
+        records += [made.at_work(id=name, created_at=now - age), node, machine]
+    gone = {"state": MachineState.TERMINATED, "ended_at": now - 10, "ending_at": now - 10}
+    records += [
+        made.run("dry", created_at=now - 9000, waiting=Waiting.CAPACITY, next_try_at=now + 30),
+        made.run("dry2", created_at=now - 8000, waiting=Waiting.CAPACITY, next_try_at=now + 10),
+        made.at_work(State.QUEUED, id="again", created_at=now - 100, next_try_at=now, verdict=verdict),
+        made.node(id="again.1.0", run="again", instance_id="i-again"),
+        made.machine(id="i-again", launch_time=now - 100, price=Price(36.0, "test", now), **gone),
+    ]
+    world.store.save(records)
+    return world
+
+
+def test_what_deserves_a_look_comes_first() -> None:
+    """Silence, then a notice, then what has a machine by age, then what waits by age; no more than are asked for."""
+    here = world().runs._installation
+    found = alive(here, 100)
+    assert [each.run.id for each in found.runs] == ["silent", "noticed", "old", "young", "dry", "dry2", "again"]
+    assert found.more == 0
+    few = alive(here, 2)
+    assert ([each.run.id for each in few.runs], few.more) == (["silent", "noticed"], 5)
+    assert few.states == {State.RUNNING: 4, State.QUEUED: 3}
+
+
+def test_money_and_waiting_are_counted_over_all() -> None:
+    """Whatever is shown: what burns now, what has no price, who waits for what, and until when."""
+    here = world()
+    found = alive(here.runs._installation, 0)
+    assert (found.machines, found.dollars_an_hour, found.unpriced) == (4, 3.0, 1)
+    assert [(each.cause, each.runs, each.next_try_at - here.now()) for each in found.queues] == [
+        ("capacity", 2, 10.0),
+        ("the next attempt", 1, 0.0),
+    ]
+
+
+def test_a_row_has_the_cost_of_all_its_attempts() -> None:
+    """Ended machines too; unknown where a price is; a run between two attempts has no machine."""
+    rows = {each.run.id: each for each in alive(world().runs._installation, 100).runs}
+    assert rows["again"].held is None
+    assert rows["again"].dollars_at_most == 0.91
+    assert rows["young"].dollars_at_most is None
+    assert rows["dry"].dollars_at_most == 0.0
+    assert rows["old"].held is not None
+
+
+def test_strangers_are_seen_by_every_process() -> None:
+    """What a pass saw of machines of launches that the store never made, another process knows; each is told once."""
+    here = World()
+    here.start()
+    _, service = here.incarnate()
+    while not here.model.alive(here.now()):
+        service.step()
+        here.advance(10)
+    # The store loses the launch: the machine is nobody's.
+    other = World()
+    other.cloud, other.model, other.clock = here.cloud, here.model, here.clock
+    _, acting = other.incarnate()
+    _, looking = other.incarnate()
+    acting.step()
+    acting.step()
+    [seen] = looking.foreign()
+    assert seen.launch == here.store.runs()[0].launch
+    told = [line for line in other.journal.told if "left to its lifetime" in str(line.get("error"))]
+    assert [line["instance"] for line in told] == [seen.id]
