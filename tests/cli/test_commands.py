@@ -124,8 +124,8 @@ def test_a_waiting_run_says_why(provision: Provision, recipe: Write) -> None:
     id = value(provision("start", "dry", "--detach", "--json"))["id"]
     assert "queued, capacity: " in provision("runs", "dry").out.decode()
     text = provision("status", id).out.decode()
-    assert "next try in" in text
-    assert "tried on-demand g6.xlarge" in text
+    assert "\nnext try   " in text
+    assert "\ntried      on-demand g6.xlarge" in text
     waiting = value(provision("status", id, "--json"))["run"]["waiting"]
     assert waiting["cause"] == "capacity"
     assert {"what", "code", "at"} == set(waiting["tried"][0])

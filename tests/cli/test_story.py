@@ -72,6 +72,7 @@ RUNS: Mapping[str, list[str]] = {
         _1=BOUND,
         _90000="queued: next attempt",
     ),
+    "failed": told(made.at_work(State.STOPPING), over(Outcome.FAILED, "exited after 10 s", 1)),
     "lost": told(
         made.at_work(State.DONE, verdict=Verdict(Outcome.LOST, "the machine fell silent", NOW + 60), **ENDED),
         over(Outcome.LOST, "the machine fell silent"),
@@ -104,6 +105,7 @@ SAYS = (
     ("retrying", "now        queued again for 3 min 55 s"),
     ("retrying", "because    attempt 1 interrupted: the cloud takes the spot machine back; the"),
     ("retrying", "next try   now"),
+    ("failed", "           failed: exited after 10 s (exit code 1)"),
     ("lost", "outcome    lost: the machine fell silent"),
     ("succeeded", "outcome    succeeded: the command exited with 0"),
     ("succeeded", "cost       0.007500 to 0.007751 $, without disks"),

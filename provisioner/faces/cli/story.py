@@ -71,7 +71,7 @@ def _facts(item: Status, bill: Receipt, limits: Limits, now: float) -> Iterator[
 
 def _verdict(verdict: Verdict) -> str:
     # The reason mostly says the code.
-    known = verdict.exit_code is None or f" {verdict.exit_code}" in verdict.reason
+    known = verdict.exit_code is None or re.search(rf"\b{verdict.exit_code}\b", verdict.reason)
     return f"{verdict.outcome}: {verdict.reason}{'' if known else f' (exit code {verdict.exit_code})'}"
 
 

@@ -187,8 +187,8 @@ def heading(found: Alive, foreign: Sequence[Machine], mode: str) -> Iterator[str
     """How much of everything there is, and what waits for what."""
     states = ", ".join(f"{found.states[state]:,} {state}" for state in State if found.states.get(state))
     total = sum(found.states.values())
-    yield f"{screen.clock(found.at)[:8]}  {total:,} runs{f': {states}' if states else ''}"
-    text = f"{found.machines:,} machines, {found.dollars_an_hour:.2f} $/h"
+    yield f"{screen.clock(found.at)[:8]}  {_count(total, 'run')}{f': {states}' if states else ''}"
+    text = f"{_count(found.machines, 'machine')}, {found.dollars_an_hour:.2f} $/h"
     yield f"{text} and {found.unpriced:,} of unknown price" if found.unpriced else text
     if mode:
         yield mode
@@ -213,7 +213,7 @@ def row(each: LiveRun, now: float, *, short_id: bool = False) -> Sequence[str]:
         str(run.attempt or ""),
         f"{offer.market} {offer.instance_type} {_zone(offer.zone)}" if offer else "",
         short(now - run.created_at),
-        "?" if each.dollars_at_most is None else f"{each.dollars_at_most:.4f}",
+        _dollars(each.dollars_at_most),
         short(now - heard) if heard is not None else "",
         screen.size(sum(report.produced.values())) if report else "",
     )
@@ -227,6 +227,16 @@ def _state(run: Run, held: Held | None, now: float) -> str:
     if run.state is State.QUEUED and run.waiting:
         return f"queued: {run.waiting}"
     return str(run.state)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def _dollars(most: float | None) -> str:
+    if most is None:
+        return "?"
+    return f"{most:.4f}" if most < 10 else f"{most:.2f}"
 
 
 def _zone(name: str) -> str:
