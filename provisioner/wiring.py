@@ -41,7 +41,7 @@ def service(settings: Settings, kind: str = "command") -> Service:
             sha256,
             fetch,
             boot_fuse=int(installation.policy.boot_fuse),
-            endpoint=rehearsal.endpoint if rehearsal else "",
+            endpoint=(rehearsal.machine_endpoint or rehearsal.endpoint) if rehearsal else "",
         )
 
     sites = Sites(installation, Agent(archive.fingerprint(), archive.build), text)

@@ -26,6 +26,11 @@ PROGRAMS = ("dockerd", "docker", "docker-registry", "busybox")
 NVIDIA_HOOK = "nvidia-container-runtime-hook"
 #: What a Python job imports here, as folders beside each other.
 PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py")
+#: What no job here imports of Python's own library.
+SUPERFLUOUS = (
+    *("__pycache__", "config-*", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages"),
+    *("test", "tkinter", "turtledemo"),
+)
 DEADLINE = 60.0
 
 
@@ -148,7 +153,7 @@ def python_tree(folder: Path) -> Path:
     shell_tree(folder)
     python = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
-    left_out = shutil.ignore_patterns("test", "idlelib", "site-packages", "dist-packages", "__pycache__", "ensurepip")
+    left_out = shutil.ignore_patterns(*SUPERFLUOUS)
     shutil.copytree(library, folder / library.relative_to("/"), ignore=left_out, symlinks=True)
     objects = [python, *library.glob("lib-dynload/*.so")]
     for needed in {path for each in objects for path in _needed(each)} | {python}:
@@ -160,12 +165,18 @@ def python_tree(folder: Path) -> Path:
     for name in PACKAGES:
         source = Path(sysconfig.get_path("purelib")) / name
         if source.is_dir():
-            shutil.copytree(source, packages / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, packages / name, ignore=_superfluous)
         else:
             packages.mkdir(exist_ok=True)
             shutil.copy(source, packages / name)
     (folder / "bin/python").symlink_to(python)
     return folder
+
+
+def _superfluous(folder: str, names: list[str]) -> list[str]:
+    """botocore describes all of AWS in its data; what runs here needs S3."""
+    data = folder.endswith("botocore/data")
+    return [name for name in names if name == "__pycache__" or (data and "." not in name and name != "s3")]
 
 
 def _needed(program: Path) -> Iterator[Path]:

@@ -260,4 +260,5 @@ class Double:
             user_data=one.template.content.user_data,
             metadata_url=self._metadata.url(one.id),
             aws_url=self.url,
+            open_metadata=lambda: self._metadata.listen(one.id),
         )
