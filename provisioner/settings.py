@@ -27,6 +27,8 @@ class Rehearsal(_Part):
     """Only the double's own settings have this group: it lets jobs run without a container."""
 
     endpoint: str
+    #: Where machines find it, if they are not processes of this computer.
+    machine_endpoint: str = ""
     engine: str = "process"
     boot_fuse: float = 1200.0
     busy_interval: float = 0.3

@@ -67,7 +67,7 @@ def _sites(settings: Settings, installation: Installation) -> Sites:
             sha256,
             fetch,
             boot_fuse=int(installation.policy.boot_fuse),
-            endpoint=rehearsal.endpoint if rehearsal else "",
+            endpoint=(rehearsal.machine_endpoint or rehearsal.endpoint) if rehearsal else "",
         )
 
     return Sites(installation, Agent(archive.fingerprint(), archive.build), text)

@@ -34,6 +34,11 @@ NVIDIA_HOOK = "nvidia-container-runtime-hook"
 PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py")
 #: What apt and dpkg run; dpkg refuses to begin where one is missing.
 DEBIAN = ("apt-get", "dpkg", "dpkg-deb", "dpkg-split", "tar", "ldconfig")
+#: What no job here imports of Python's own library.
+SUPERFLUOUS = (
+    *("__pycache__", "config-*", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages"),
+    *("test", "tkinter", "turtledemo"),
+)
 DEADLINE = 60.0
 
 
@@ -172,7 +177,7 @@ def python_tree(folder: Path, more: Sequence[str] = ()) -> Path:
     shell_tree(folder)
     python = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
-    left_out = shutil.ignore_patterns("test", "idlelib", "*-packages", "config-*", "__pycache__", "ensurepip")
+    left_out = shutil.ignore_patterns(*SUPERFLUOUS)
     shutil.copytree(library, folder / library.relative_to("/"), ignore=left_out, symlinks=True)
     _install(folder, [python, *library.glob("lib-dynload/*.so")])
     # Debian's own Python calls it otherwise.
@@ -182,7 +187,7 @@ def python_tree(folder: Path, more: Sequence[str] = ()) -> Path:
     for name in (*PACKAGES, *more):
         source = Path(sysconfig.get_path("purelib")) / name
         if source.is_dir():
-            shutil.copytree(source, packages / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, packages / name, ignore=_superfluous)
         else:
             shutil.copy(source, packages / name)
     for name in ("python", "python3"):
@@ -216,6 +221,12 @@ def _install(folder: Path, programs: Sequence[Path]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             shutil.copy(needed, target)
+
+
+def _superfluous(folder: str, names: list[str]) -> list[str]:
+    """botocore describes all of AWS in its data; what runs here needs S3."""
+    data = folder.endswith("botocore/data")
+    return [name for name in names if name == "__pycache__" or (data and "." not in name and name != "s3")]
 
 
 def _needed(program: Path) -> Iterator[Path]:

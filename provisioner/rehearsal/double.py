@@ -289,4 +289,5 @@ class Double:
             metadata_url=self._metadata.url(one.id),
             aws_url=self.url,
             public_address=one.public_address,
+            open_metadata=lambda: self._metadata.listen(one.id),
         )

@@ -1,8 +1,13 @@
 """The contract between the double and what plays its machines (light, scripted, qemu)."""
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+
+def _nowhere() -> int:
+    raise LookupError("no double plays this machine's metadata service")
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,14 @@ class Guest:
     aws_url: str
     #: Where its ports are to be reached from this computer, each machine's apart from the others'.
     public_address: str = ""
+    #: Opens a port of this computer where the same metadata service answers this machine alone, without the base.
+    open_metadata: Callable[[], int] = field(default=_nowhere, repr=False, compare=False)
+
+    @property
+    def mac(self) -> str:
+        """Of its network interface, as the metadata service tells it."""
+        digest = hashlib.sha256(self.instance_id.encode()).digest()
+        return ":".join(f"{byte:02x}" for byte in (2, *digest[:5]))
 
 
 class MachineHost(Protocol):

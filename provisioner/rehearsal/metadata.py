@@ -1,4 +1,4 @@
-"""The metadata service (IMDSv2) of every rehearsed machine, on one port of this computer."""
+"""The metadata service (IMDSv2) of every rehearsed machine, on one port of this computer, or on one of its own."""
 
 import json
 import secrets
@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from provisioner.rehearsal.host import Guest
+
+ACCOUNT = "123456789012"
 
 #: A folder of names, or what a name says when it is read.
 Node = Mapping[str, "Node"] | Callable[[], str] | str
@@ -30,6 +32,19 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     #: Hundreds of machines may boot in the same second.
     request_queue_size = 512
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="metadata", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self.shutdown()
+            self._thread.join()
+        self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # A machine whose power is cut does not wait for its answers.
@@ -54,22 +69,22 @@ class Metadata:
         self._credentials = credentials
         self._role = role
         self._known: dict[str, _Known] = {}
-        self._server = _Server(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            args=(0.05,),
-            name="metadata",
-            daemon=True,
-        )
+        self._server = _Server(self._handler())
+        self._own: dict[str, _Server] = {}
 
     def start(self) -> None:
-        self._thread.start()
+        self._server.start()
 
     def close(self) -> None:
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
+        self._server.close()
+        for instance_id in list(self._own):
+            self.remove(instance_id)
+
+    def listen(self, instance_id: str) -> int:
+        """A port where only this machine is answered, as on the machine itself; until it is removed."""
+        server = self._own[instance_id] = _Server(self._handler(f"/{instance_id}"))
+        server.start()
+        return int(server.server_address[1])
 
     def url(self, instance_id: str) -> str:
         """The base for AWS_EC2_METADATA_SERVICE_ENDPOINT of that machine."""
@@ -80,6 +95,8 @@ class Metadata:
 
     def remove(self, instance_id: str) -> None:
         self._known.pop(instance_id, None)
+        if server := self._own.pop(instance_id, None):
+            server.close()
 
     def announce(self, instance_id: str, at: float) -> None:
         """From now on the machine reads that it goes at that time."""
@@ -123,22 +140,38 @@ class Metadata:
 
     def _tree(self, known: _Known) -> Node:
         guest = known.guest
+        name = f"ip-{guest.address.replace('.', '-')}.ec2.internal"
+        interface = {
+            "device-number": "0",
+            "interface-id": f"eni-{guest.instance_id.removeprefix('i-')}",
+            "local-hostname": name,
+            "local-ipv4s": guest.address,
+            "mac": guest.mac,
+            "owner-id": ACCOUNT,
+            "security-groups": "default",
+        }
         about: dict[str, Node] = {
             "ami-id": guest.image_id,
-            "hostname": f"ip-{guest.address.replace('.', '-')}.ec2.internal",
+            "ami-launch-index": "0",
+            "hostname": name,
             "iam": {"security-credentials": {self._role: lambda: self._role_credentials(guest.instance_id)}},
             "instance-id": guest.instance_id,
             "instance-life-cycle": guest.market,
             "instance-type": guest.instance_type,
+            "local-hostname": name,
             "local-ipv4": guest.address,
+            "mac": guest.mac,
+            "network": {"interfaces": {"macs": {guest.mac: interface}}},
             "placement": {"availability-zone": guest.zone, "region": guest.region},
+            "security-groups": "default",
+            "services": {"domain": "amazonaws.com", "partition": "aws"},
         }
         if known.notice is not None:
             about["spot"] = {"instance-action": json.dumps({"action": "terminate", "time": _iso(known.notice)})}
         if known.rebalance is not None:
             about["events"] = {"recommendations": {"rebalance": json.dumps({"noticeTime": _iso(known.rebalance)})}}
         document = {
-            "accountId": "123456789012",
+            "accountId": ACCOUNT,
             "architecture": "x86_64",
             "availabilityZone": guest.zone,
             "imageId": guest.image_id,
@@ -169,7 +202,7 @@ class Metadata:
             }
         )
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self, base: str = "") -> type[BaseHTTPRequestHandler]:
         answer = self._answer
 
         class Handler(BaseHTTPRequestHandler):
@@ -180,7 +213,7 @@ class Metadata:
             def do_GET(self) -> None:
                 code, text = answer(
                     self.command,
-                    self.path,
+                    base + self.path,
                     {k.lower(): v for k, v in self.headers.items()},
                 )
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))

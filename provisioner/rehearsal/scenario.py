@@ -6,6 +6,7 @@ Parsed here, frozen from here on. A duration is a number of seconds, or `500ms`,
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,10 +31,19 @@ from provisioner.rehearsal.machines.script import Script
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+class Kind(StrEnum):
+    """What plays the machines."""
+
+    LIGHT = "light"
+    SCRIPTED = "scripted"
+    QEMU = "qemu"
+
+
 @dataclass(frozen=True)
 class Scenario:
     #: Short, but no state is skipped unseen.
     conditions: Conditions = field(default_factory=lambda: Conditions(boot_delay=0.2, end_delay=0.2))
+    machine: Kind = Kind.LIGHT
     #: Objects by key, by bucket, there from the start.
     buckets: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     #: Parameters of SSM by name, all of them SecureStrings, and secrets of Secrets Manager by id.
@@ -179,6 +189,7 @@ _Text = Annotated[str, Field(min_length=1)]
 
 
 class _File(_Edge):
+    machine: Kind = Kind.LIGHT
     boot_delay: _Duration = 0.2
     end_delay: _Duration = 0.2
     lag: _Duration = 0.0
@@ -219,6 +230,7 @@ class _File(_Edge):
         )
         return Scenario(
             conditions=conditions,
+            machine=self.machine,
             buckets={
                 bucket: {key: text.encode() for key, text in objects.items()}
                 for bucket, objects in self.buckets.items()

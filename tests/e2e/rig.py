@@ -1,8 +1,10 @@
 """A whole installation against the double: light machines, the real agent, the real adapters."""
 
 import contextlib
+import math
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from provisioner.rehearsal import scenario
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.host import Guest, MachineHost
 from provisioner.rehearsal.machines.light import LightHost
+from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
 from provisioner.service.control import Service
 from provisioner.settings import Rehearsal, Settings
 
@@ -24,8 +27,12 @@ from provisioner.settings import Rehearsal, Settings
 class Rig:
     """One double and the installation that takes it for AWS."""
 
-    def __init__(self, double: Double, folder: Path, settings: Settings) -> None:
+    #: Seconds until a wait is given up; None: never.
+    patience: float | None = None
+
+    def __init__(self, double: Double, host: MachineHost, folder: Path, settings: Settings) -> None:
         self.double = double
+        self.host = host
         self.folder = folder
         self.settings = settings
         self.service: Service = wiring.service(settings)
@@ -38,8 +45,14 @@ class Rig:
         return self.service.start(name, env or {})
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Act until it holds; pytest's own time-out is the deadline of a test that never sees it."""
-        self.service.drive(condition)
+        """Act until it holds."""
+        end = time.monotonic() + (self.patience or math.inf)
+
+        def met() -> bool:
+            assert time.monotonic() < end, f"not within {self.patience} s"
+            return condition()
+
+        self.service.drive(met)
 
     def done(self, *runs: Run) -> list[Run]:
         """The runs, done: their machines are listed as terminated and their logs archived."""
@@ -66,15 +79,18 @@ def rig(
     """`conditions` is a scenario as its file would write it; `ailing` and `disk` are as LightHost has them."""
     told = scenario.parse({"boot_delay": "0s", "end_delay": "0s", **conditions})
     folder.mkdir(parents=True, exist_ok=True)
-    light = LightHost(
+    host = host or LightHost(
         folder / "machines",
         gpus=lambda name: double.gpus(name),
         environment=lambda guest: {"PROVISION_NOTICE_INTERVAL": "0.2", **ailing(guest)},
         disk=disk,
     )
-    with Double(told, host or light) as double:
+    with Double(told, host) as double:
         for name, value in double.environment().items():
             monkeypatch.setenv(name, value)
+        virtual: dict[str, Any] = {}
+        if isinstance(host, QemuHost):
+            virtual = {"machine_endpoint": double.url.replace("127.0.0.1", GATEWAY), "engine": "container"}
         known = Settings(
             installation="test",
             region=double.region,
@@ -82,10 +98,10 @@ def rig(
             subnets=tuple(double.account.subnets),
             store=folder / "store.db",
             owner="tester",
-            rehearsal=Rehearsal(endpoint=double.url, busy_interval=0.1, **(rehearsal or {})),
+            rehearsal=Rehearsal(endpoint=double.url, busy_interval=0.1, **virtual, **(rehearsal or {})),
             **(settings or {}),
         )
-        whole = Rig(double, folder, known)
+        whole = Rig(double, host, folder, known)
         try:
             yield whole
         finally:

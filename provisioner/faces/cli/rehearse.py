@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -37,6 +37,7 @@ checkpoint_url = "s3://{checkpoints}/"
 
 [rehearsal]
 endpoint = "{url}"
+machine_endpoint = "{machine_url}"
 engine = "{engine}"
 """
 
@@ -50,8 +51,15 @@ def rehearse(
         str | None, typer.Option(metavar="FILE", help="What the cloud holds and does: see config/scenarios.")
     ] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Keep the cloud up for other commands.")] = False,
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What plays the machines: light (processes), qemu (virtual machines), scripted (words only).",
+        ),
+    ] = None,
     docker: Annotated[
-        bool, typer.Option("--docker", help="Run jobs in containers, on the engine at DOCKER_HOST.")
+        bool, typer.Option("--docker", help="Run light machines' jobs in containers, on the engine at DOCKER_HOST.")
     ] = False,
     as_json: session.Json = False,
 ) -> int:
@@ -64,7 +72,7 @@ def rehearse(
     text = session.read_file(recipe) if recipe else ""
     variables = session.variables(env)
     try:
-        with interruptible(), _cloud(scenario, docker) as (double, folder):
+        with interruptible(), _cloud(scenario, machine, docker) as (double, folder):
             if serve:
                 _serve(double, folder, as_json=as_json)
             os.environ.update(double.environment())
@@ -75,11 +83,11 @@ def rehearse(
 
 
 @contextlib.contextmanager
-def _cloud(scenario: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
+def _cloud(scenario: str | None, machine: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
     try:
         from provisioner.rehearsal import scenario as scenarios
         from provisioner.rehearsal.double import Double
-        from provisioner.rehearsal.machines.light import LightHost
+        from provisioner.rehearsal.machines.qemu import GATEWAY
     except ModuleNotFoundError as error:
         raise Invalid(f"{error.name} is missing: pip install 'provisioner[rehearsal]'") from error
     # Between the folder's making and the `try`, or in the middle of its removal, an interrupt would leave it behind.
@@ -89,7 +97,8 @@ def _cloud(scenario: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         told = scenarios.load(Path(scenario)) if scenario else scenarios.Scenario()
         told = dataclasses.replace(told, buckets={CHECKPOINTS: {}, **told.buckets})
-        host = LightHost(folder / "machines", docker=docker, gpus=lambda name: double.gpus(name))
+        kind = _kind(machine, told, docker)
+        host = _host(kind, told, folder / "machines", docker, gpus=lambda name: double.gpus(name))
         with Double(told, host) as double:
             text = SETTINGS.format(
                 region=double.region,
@@ -99,7 +108,8 @@ def _cloud(scenario: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
                 store=json.dumps(str(folder / "store.db")),
                 checkpoints=CHECKPOINTS,
                 url=double.url,
-                engine="container" if docker else "process",
+                machine_url=double.url.replace("127.0.0.1", GATEWAY) if kind == "qemu" else "",
+                engine="container" if docker or kind == "qemu" else "process",
             )
             (folder / "settings.toml").write_text(text)
             yield double, folder
@@ -107,6 +117,33 @@ def _cloud(scenario: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
         signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
         shutil.rmtree(folder, ignore_errors=True)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kind(machine: str | None, told: Any, docker: bool) -> str:
+    from provisioner.rehearsal.scenario import Kind
+
+    try:
+        kind = Kind(machine) if machine else told.machine
+    except ValueError as error:
+        raise typer.BadParameter(f"{machine!r} is none of {', '.join(Kind)}", param_hint="--machine") from error
+    if docker and kind is not Kind.LIGHT:
+        raise typer.BadParameter(f"light machines alone use this computer's own engine, and these are {kind}")
+    return str(kind)
+
+
+def _host(kind: str, told: Any, folder: Path, docker: bool, gpus: Callable[[str], int]) -> Any:
+    if kind == "qemu":
+        from provisioner.rehearsal.machines.image import image
+        from provisioner.rehearsal.machines.qemu import QemuHost
+
+        return QemuHost(folder, image(screen.say), gpus=gpus)
+    if kind == "scripted":
+        from provisioner.rehearsal.machines.scripted import ScriptedHost
+
+        return ScriptedHost(told.scripts)
+    from provisioner.rehearsal.machines.light import LightHost
+
+    return LightHost(folder, docker=docker, gpus=gpus)
 
 
 def _run(double: Any, folder: Path, text: str, source: str, env: Mapping[str, str], *, as_json: bool) -> int:

@@ -3,36 +3,22 @@
 import os
 import shutil
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from provisioner.core.errors import ProvisionError
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines import doubles
-
-#: EC2 keeps the last 64 KB of a console (EC2 API Reference, GetConsoleOutput).
-CONSOLE = 64 * 1024
+from provisioner.rehearsal.machines.life import PYTHON, Life
 
 #: What a light machine has of its machine image.
 BAKED = "opt/provision"
 
 HERE = Path(__file__).parent
 
-#: For programs that need nothing but the standard library: isolated, and quick to start.
-PYTHON = (sys.executable, "-I", "-S")
-
 
 class NotSafe(ProvisionError):
     """A command of the machine would reach this computer: it is not booted."""
-
-
-class _Machine:
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-        self.console = b""
-        self.ended_from_outside = False
 
 
 class LightHost:
@@ -62,41 +48,24 @@ class LightHost:
         self._environment = environment
         self._disk = disk
         self.sandboxed = sandbox and _bubblewrap_works()
-        self._machines: dict[str, _Machine] = {}
+        self._machines: dict[str, Life] = {}
         #: What is baked into an image: one folder an image, and nothing of those that are not there.
         self._images = folder / "images"
-        self._lock = threading.Lock()
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
         folder = self._folder.resolve() / guest.instance_id
         disk = self._disk(guest) if self.sandboxed else None
         environment = self._furnish(folder, guest, disk)
         command = [*self._wrapper(folder, disk), *PYTHON, str(HERE / "init.py"), str(folder)]
-        process = subprocess.Popen(
-            [*PYTHON, str(HERE / "supervisor.py"), str(folder), *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        )
-        machine = self._machines[guest.instance_id] = _Machine(process)
-        threading.Thread(
-            target=self._watch, args=(guest.instance_id, machine, powered_off), name=guest.instance_id, daemon=True
-        ).start()
+        self._machines[guest.instance_id] = Life(folder, command, environment, lambda: powered_off(guest.instance_id))
 
     def end(self, instance_id: str) -> None:
-        machine = self._machines.get(instance_id)
-        if machine is None:
-            return
-        machine.ended_from_outside = True
-        self._let_go(machine)
-        machine.process.wait()
+        if machine := self._machines.get(instance_id):
+            machine.end()
 
     def console(self, instance_id: str) -> str:
         machine = self._machines.get(instance_id)
-        return machine.console.decode(errors="replace") if machine else ""
+        return machine.console if machine else ""
 
     def capture(self, instance_id: str, image_id: str) -> None:
         baked = self._folder / instance_id / BAKED
@@ -104,25 +73,9 @@ class LightHost:
             shutil.copytree(baked, self._images / image_id)
 
     def close(self) -> None:
-        for instance_id in list(self._machines):
-            self.end(instance_id)
+        for machine in list(self._machines.values()):
+            machine.end()
         shutil.rmtree(self._images, ignore_errors=True)
-
-    def _watch(self, instance_id: str, machine: _Machine, powered_off: Callable[[str], None]) -> None:
-        assert machine.process.stdout is not None
-        while data := os.read(machine.process.stdout.fileno(), 65536):
-            machine.console = (machine.console + data)[-CONSOLE:]
-        machine.process.wait()
-        machine.process.stdout.close()
-        self._let_go(machine)
-        if not machine.ended_from_outside:
-            powered_off(instance_id)
-
-    def _let_go(self, machine: _Machine) -> None:
-        """Close the pipe on which the supervisor hears that somebody wants the machine."""
-        assert machine.process.stdin is not None
-        with self._lock:
-            machine.process.stdin.close()
 
     def _furnish(self, folder: Path, guest: Guest, disk: int | None) -> dict[str, str]:
         """The machine's folder, and its environment, which owes nothing to ours."""

@@ -1,0 +1,296 @@
+"""The guest of rehearsals on virtual machines: made once from this computer's own Debian sources, then kept.
+
+python -m provisioner.rehearsal.machines.image      makes it if need be, and prints its folder
+"""
+
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import lzma
+import os
+import platform
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioner.core.errors import Invalid
+
+#: The recipe, as an installed wheel has it and as a checkout has it.
+RECIPE = next(
+    folder
+    for folder in (
+        Path(__file__).parents[2] / "images" / "rehearsal",
+        Path(__file__).parents[3] / "images" / "rehearsal",
+    )
+    if folder.is_dir()
+)
+
+#: What makes the image, by the Debian package that has it.
+MAKERS = {
+    "mmdebstrap": "mmdebstrap",
+    "mke2fs": "e2fsprogs",
+    "busybox": "busybox-static",
+    "cpio": "cpio",
+    "lz4": "lz4",
+}
+RUNNERS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "busybox": "busybox-static",
+}
+
+OPTIONS = (
+    "mmdebstrap",
+    "--variant=apt",
+    "--format=null",
+    "--aptopt=APT::Install-Recommends false",
+    "--aptopt=Acquire::Languages none",
+    *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale", "info")),
+    "--dpkgopt=force-unsafe-io",
+)
+
+#: An image that nobody has booted for so long goes when another one is made.
+FORGET_AFTER = 7 * 86400.0
+
+#: Seconds. A usable KVM boots the initrd in less than one.
+PROBE = 5.0
+
+#: How a kernel may be packed (Linux, Documentation/arch/x86/boot.rst, "payload_offset").
+PACKINGS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": gzip.decompress,
+    b"\xfd7zXZ\0": lambda data: lzma.LZMADecompressor().decompress(data),
+    b"\x02\x21\x4c\x18": lambda data: _piped("lz4", data),
+    b"\x28\xb5\x2f\xfd": lambda data: _piped("zstd", data),
+}
+
+
+@dataclass(frozen=True)
+class Image:
+    folder: Path
+    #: `kvm`, or `tcg`: emulated.
+    accelerator: str
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / "vmlinux"
+
+    @property
+    def initrd(self) -> Path:
+        return self.folder / "initrd"
+
+    @property
+    def disk(self) -> Path:
+        """An ext4 file system, to be the backing file of a machine's own disk."""
+        return self.folder / "disk"
+
+
+def image(say: Callable[[str], None]) -> Image:
+    """The guest image, made first if there is none of this content; raises Invalid, with what is missing."""
+    _need(RUNNERS)
+    sources = _sources()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "provision" / "rehearsal"
+    folder = cache / _key(sources)
+    if not folder.exists():
+        _need({**MAKERS, **RUNNERS})
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                say("making the image of rehearsed machines: once, some minutes")
+                began = time.monotonic()
+                _tidy(cache)
+                _make(folder, sources)
+                say(f"made {folder} in {time.monotonic() - began:.0f} s")
+    os.utime(folder)
+    return Image(folder, _accelerator(folder))
+
+
+def _need(programs: dict[str, str]) -> None:
+    if platform.machine() != "x86_64":
+        raise Invalid(f"rehearsed virtual machines are x86_64, and this computer is {platform.machine()}")
+    missing = [name for name in programs if shutil.which(name) is None]
+    if missing:
+        packages = " ".join(sorted({programs[name] for name in missing}))
+        raise Invalid(f"no {', '.join(missing)} on this computer: apt-get install --no-install-recommends {packages}")
+
+
+def _sources() -> list[Path]:
+    """This computer's own lists of Debian; others' are left out."""
+    suite = _suite()
+    found = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    ours = [
+        path
+        for path in found
+        if path.suffix in (".list", ".sources")
+        and path.is_file()
+        and all(re.search(rf"^[^#]*\b{word}\b", path.read_text(), re.MULTILINE) for word in (suite, "main"))
+    ]
+    if not ours:
+        raise Invalid("the guest is made from this computer's own apt sources, and none of them is of Debian")
+    return ours
+
+
+def _suite() -> str:
+    release = platform.freedesktop_os_release()
+    if release.get("ID") != "debian":
+        raise Invalid(f"the guest is made from a Debian's own apt sources, and this computer is {release['NAME']}")
+    return release["VERSION_CODENAME"]
+
+
+def _key(sources: list[Path]) -> str:
+    """The name of all that makes the image."""
+    digest = hashlib.sha256("\0".join((_suite(), *OPTIONS)).encode())
+    recipe = sorted(path for path in RECIPE.rglob("*") if path.is_file())
+    for path in [*recipe, *sources, Path(shutil.which("busybox") or "")]:
+        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _make(folder: Path, sources: list[Path]) -> None:
+    """Aside, and renamed when it is whole: nobody ever sees half an image."""
+    with _aside(folder.parent) as made:
+        command = [
+            # What is mounted on the new root is then seen there alone, and gone with the last process.
+            *(("unshare", "--mount") if os.geteuid() == 0 else ()),
+            *OPTIONS,
+            f"--include={','.join((RECIPE / 'packages').read_text().split())}",
+            f'--customize-hook=sh {RECIPE}/customize "$1"',
+            f'--customize-hook=sh {RECIPE}/pack "$1" {made}',
+            *(_suite(), "-", *map(str, sources)),
+        ]
+        log = made / "log"
+        if _run(command, log, made):
+            said = log.read_text(errors="replace")[-3000:]
+            raise Invalid(f"the guest image cannot be made; mmdebstrap says:\n{said}")
+        (made / "vmlinux").write_bytes(unpacked((made / "vmlinuz").read_bytes()))
+        (made / "vmlinuz").unlink()
+        made.rename(folder)
+
+
+def _run(command: list[str], log: Path, temporary: Path) -> int:
+    """The exit code; when this is interrupted nothing of the command runs on."""
+    with log.open("wb") as heard:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=heard,
+            stderr=subprocess.STDOUT,
+            # What is unpacked is large, and /tmp may be memory.
+            env={**os.environ, "TMPDIR": str(temporary)},
+            start_new_session=True,
+        )
+    try:
+        return process.wait()
+    except BaseException:
+        # Asked first: it tidies up behind itself.
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+        raise
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _aside(parent: Path) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix=".making.", dir=parent))
+    # For apt's own user.
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """What is mounted below it (by a mmdebstrap that was killed) is never touched."""
+    subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=False)
+
+
+def _tidy(cache: Path) -> None:
+    """The caller holds the lock: what lies aside is of a maker that was killed."""
+    for path in cache.iterdir():
+        old = path.is_dir() and path.stat().st_mtime < time.time() - FORGET_AFTER
+        if old or path.name.startswith(".making."):
+            _remove(path)
+
+
+def unpacked(packed: bytes) -> bytes:
+    """The kernel as an ELF file, out of a bzImage: QEMU starts that sooner (Linux, boot.rst)."""
+    sectors = packed[0x1F1]
+    offset, length = struct.unpack_from("<II", packed, 0x248)
+    start = (sectors + 1) * 512 + offset
+    # The last four bytes tell the length unpacked.
+    payload = packed[start : start + length - 4]
+    for magic, unpack in PACKINGS.items():
+        if payload.startswith(magic):
+            return unpack(payload)
+    raise Invalid(f"this kernel is packed in an unknown way: {payload[:6].hex()}")
+
+
+def _piped(program: str, data: bytes) -> bytes:
+    return subprocess.run([program, "-dc"], input=data, capture_output=True, check=True).stdout
+
+
+def _accelerator(folder: Path) -> str:
+    """`kvm` where this computer's really boots a guest, else `tcg`; remembered until its next start.
+
+    There may be a /dev/kvm that is of no use: within another virtual machine, for one.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    memory = folder / "accelerator"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        remembered, found = memory.read_text().split()
+        if remembered == boot:
+            return found
+    found = "kvm" if _boots(folder, "kvm") else "tcg"
+    _replace(memory, f"{boot} {found}\n".encode())
+    return found
+
+
+def _boots(folder: Path, accelerator: str) -> bool:
+    """Whether the initrd comes so far as to power off again; otherwise QEMU gives up, or the guest hangs."""
+    image = Image(folder, accelerator)
+    command = [
+        *("qemu-system-x86_64", "-machine", "q35", "-accel", accelerator, "-cpu", "host", "-m", "128"),
+        *("-nodefaults", "-display", "none", "-no-reboot", "-kernel", str(image.kernel)),
+        *("-initrd", str(image.initrd), "-append", "rehearsal.probe quiet panic=-1"),
+    ]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def _replace(path: Path, data: bytes) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+def main() -> int:
+    try:
+        print(image(lambda text: print(f"== {text}", file=sys.stderr, flush=True)).folder)
+    except Invalid as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""A machine as processes of this computer: its console is kept, and nothing of it outlives it."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+#: EC2 keeps the last 64 KB of a console (EC2 API Reference, GetConsoleOutput).
+CONSOLE = 64 * 1024
+
+#: For programs that need nothing but the standard library: isolated, and quick to start.
+PYTHON = (sys.executable, "-I", "-S")
+
+
+class Life:
+    """Begins with the object; ends with the command, with `end`, or with this process, whatever comes first."""
+
+    def __init__(
+        self, folder: Path, command: Sequence[str], environment: Mapping[str, str], powered_off: Callable[[], None]
+    ) -> None:
+        """`folder` goes with the machine; `powered_off` is called when the command has ended by itself."""
+        self._powered_off = powered_off
+        self._console = b""
+        self._ended_from_outside = False
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [*PYTHON, str(Path(__file__).with_name("supervisor.py")), str(folder), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        )
+        threading.Thread(target=self._watch, name=folder.name, daemon=True).start()
+
+    @property
+    def console(self) -> str:
+        return self._console.decode(errors="replace")
+
+    def end(self) -> None:
+        """Returns when nothing is left. May be repeated."""
+        self._ended_from_outside = True
+        self.let_go()
+        self._process.wait()
+
+    def let_go(self) -> None:
+        """Close the pipe on which the supervisor hears that somebody wants the machine."""
+        assert self._process.stdin is not None
+        with self._lock:
+            self._process.stdin.close()
+
+    def _watch(self) -> None:
+        assert self._process.stdout is not None
+        while data := os.read(self._process.stdout.fileno(), 65536):
+            self._console = (self._console + data)[-CONSOLE:]
+        self._process.wait()
+        self._process.stdout.close()
+        self.let_go()
+        if not self._ended_from_outside:
+            self._powered_off()

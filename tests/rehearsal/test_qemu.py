@@ -1,0 +1,172 @@
+"""What holds virtual machines, with doubles of QEMU's programs: places, limits, and that nothing is ever left."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.image import Image
+from provisioner.rehearsal.machines.qemu import QemuHost
+
+PATIENCE = 60.0
+
+#: Lives until the file `off` is there; its command line has the machine's MAC address.
+QEMU = """#!/bin/sh
+test -s disk || exit 1
+echo "booted"
+until [ -e off ]; do sleep 0.05; done
+"""
+
+DISK = """#!/bin/sh
+for file; do :; done
+echo disk >"$file"
+"""
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Poll the condition; the deadline is there only so that a broken test ends."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        threading.Event().wait(0.05)
+
+
+def guest(name: str) -> Guest:
+    return Guest(
+        *(name, "t3.small", "ami-1", "us-east-1", "us-east-1a", "spot"),
+        *(0.0, "10.0.0.1", "", "", ""),
+        open_metadata=lambda: 1,
+    )
+
+
+def put(path: Path, script: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(script)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Image:
+    """One that no KVM is asked about, with QEMU's programs doubled on PATH."""
+    put(tmp_path / "bin/qemu-system-x86_64", QEMU)
+    put(tmp_path / "bin/qemu-img", DISK)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    return Image(tmp_path / "image", "tcg")
+
+
+@pytest.fixture
+def host(tmp_path: Path, image: Image) -> Iterator[QemuHost]:
+    host = QemuHost(tmp_path / "machines", image)
+    yield host
+    host.close()
+    assert list((tmp_path / "machines").glob("*")) == []
+
+
+def booted(host: QemuHost, name: str) -> bool:
+    return "booted" in host.console(name)
+
+
+def test_a_machine_that_powers_off_leaves_its_console_alone(host: QemuHost) -> None:
+    """The end is told once all is gone; what it wrote can still be read."""
+    off: list[str] = []
+    host.boot(guest("i-1"), off.append)
+    until(lambda: booted(host, "i-1"), "the boot")
+    (host.folder("i-1") / "off").touch()
+    until(lambda: off, "the end")
+    assert off == ["i-1"]
+    assert not host.folder("i-1").exists()
+    assert host.console("i-1") == "booted\n"
+
+
+def test_a_third_machine_waits_for_its_turn(host: QemuHost) -> None:
+    """It says so on its console, and boots when another has ended."""
+    for name in ("i-1", "i-2"):
+        host.boot(guest(name), lambda _: None)
+        until(partial(booted, host, name), "the boot")
+    host.boot(guest("i-3"), lambda _: None)
+    until(lambda: "waits for its turn" in host.console("i-3"), "the third machine")
+    assert not host.folder("i-3").exists()
+    host.end("i-1")
+    until(lambda: booted(host, "i-3"), "its boot")
+
+
+def test_a_machine_that_is_ended_while_it_waits_never_boots(tmp_path: Path, image: Image) -> None:
+    """Ending is no power-off of its own, and takes nobody's place."""
+    off: list[str] = []
+    host = QemuHost(tmp_path / "machines", image, at_once=1)
+    for name in ("i-1", "i-2", "i-3"):
+        host.boot(guest(name), off.append)
+        until(partial(host.console, name), "the machine")
+    host.end("i-2")
+    host.end("i-1")
+    host.end("i-1")
+    until(lambda: booted(host, "i-3"), "the last machine")
+    host.close()
+    assert off == []
+    assert not booted(host, "i-2")
+
+
+def test_a_machine_that_hangs_is_ended(tmp_path: Path, image: Image) -> None:
+    """The limit cuts the power, whatever the guest does; that is told, and said on the console."""
+    off: list[str] = []
+    host = QemuHost(tmp_path / "machines", image, limit=0.1)
+    host.boot(guest("i-1"), off.append)
+    until(lambda: off, "the end")
+    assert "timeout: sending signal KILL" in host.console("i-1")
+    assert not host.folder("i-1").exists()
+
+
+def test_a_machine_without_a_disk_ends_itself(tmp_path: Path, host: QemuHost) -> None:
+    """What is wrong is on its console, and its place is free again."""
+    off: list[str] = []
+    put(tmp_path / "bin/qemu-img", "#!/bin/sh\necho no space left >&2\nexit 1\n")
+    for name in ("i-1", "i-2", "i-3"):
+        host.boot(guest(name), off.append)
+    until(lambda: len(off) == 3, "the ends")
+    assert "no space left" in host.console("i-3")
+
+
+def test_a_host_that_is_killed_leaves_nothing(tmp_path: Path, image: Image) -> None:
+    """kill -9 of whoever booted a machine ends QEMU and removes the disk."""
+    program = f"""
+import time
+from pathlib import Path
+from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.image import Image
+from provisioner.rehearsal.machines.qemu import QemuHost
+host = QemuHost(Path({str(tmp_path / "machines")!r}), Image(Path({str(image.folder)!r}), "tcg"))
+guest = {guest("i-1")!r}
+object.__setattr__(guest, "open_metadata", lambda: 1)
+host.boot(guest, print)
+while "booted" not in host.console("i-1"): time.sleep(0.05)
+print("up", flush=True)
+time.sleep(1000)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "up\n"
+    assert machines(tmp_path)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    until(lambda: not machines(tmp_path) and not list((tmp_path / "machines").iterdir()), "the end of all of it")
+
+
+def machines(tmp_path: Path) -> list[str]:
+    """The processes of this computer that stand in a folder of a machine."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(tmp_path / "machines") in os.readlink(entry / "cwd"):
+                found.append(entry.name)
+        except OSError:
+            pass
+    return found

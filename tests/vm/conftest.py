@@ -1,0 +1,99 @@
+"""Virtual machines, one test after the other; a real registry and a git server for them to reach."""
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.rehearsal.machines.image import Image, image
+from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
+from tests.e2e.rig import Rig, rig
+from tests.engine import DockerEngine, engine, python_tree
+
+#: An emulated machine is up in half a minute where it has two processors, in minutes where it shares them.
+PATIENCE = 600.0
+
+Boot = Callable[..., contextlib.AbstractContextManager[Rig]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.vm)
+            item.add_marker(pytest.mark.xdist_group("vm"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what its machines last wrote to their consoles."""
+    report = yield
+    host = getattr(item, "funcargs", {}).get("host")
+    if report.failed and isinstance(host, QemuHost):
+        for name, text in host.consoles().items():
+            report.sections.append((f"console of {name}", text[-6000:]))
+    return report
+
+
+@pytest.fixture(scope="session")
+def guest_image() -> Image:
+    return image(print)
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[DockerEngine]:
+    with engine() as made:
+        yield made
+
+
+def published(docker: DockerEngine, name: str, tree: Path) -> str:
+    """An image of the tree, in the registry, by the name that a guest has for it."""
+    return docker.publish(name, tree, "ENV PATH=/bin").replace("127.0.0.1", GATEWAY)
+
+
+@pytest.fixture(scope="session")
+def python_image(docker: DockerEngine) -> str:
+    """An image with Python and boto3, in a registry, by the name that a guest has for it."""
+    return published(docker, "python", python_tree(docker.folder / "python"))
+
+
+@pytest.fixture
+def host(guest_image: Image, tmp_path: Path) -> Iterator[QemuHost]:
+    host = QemuHost(tmp_path / "machines", guest_image, gpus=lambda name: int(name.startswith("g")), way_in=True)
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def boot(host: QemuHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
+    """The rig of other tests, with virtual machines."""
+
+    @contextlib.contextmanager
+    def virtual(**conditions: Any) -> Iterator[Rig]:
+        with rig(tmp_path / "rig", monkeypatch, host=host, **conditions) as whole:
+            whole.patience = PATIENCE
+            yield whole
+
+    return virtual
+
+
+@pytest.fixture
+def whole(boot: Boot) -> Iterator[Rig]:
+    with boot() as whole:
+        yield whole
+
+
+@pytest.fixture
+def git_server(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
+    """Serves repositories below `tmp_path` over the network; call it for a repository's URL."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["git", "daemon", "--listen=127.0.0.1", f"--port={port}", f"--base-path={tmp_path}", "--export-all"]
+    server = subprocess.Popen(command, start_new_session=True)
+    yield lambda folder: f"git://{GATEWAY}:{port}/{folder.relative_to(tmp_path)}"
+    server.terminate()
+    server.wait()

@@ -1,0 +1,58 @@
+"""A way into a test's virtual machine: commands as its root, by QEMU's guest agent."""
+
+import base64
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provisioner.rehearsal.machines.qemu import WAY_IN
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    text: str
+
+
+def ask(folder: Path, *words: str) -> Said:
+    """Run the command on the machine whose files are in `folder`, and wait for its end."""
+    with _Agent(folder) as agent:
+        arguments = {"path": words[0], "arg": list(words[1:]), "capture-output": True}
+        pid = agent.execute("guest-exec", arguments)["pid"]
+        while not (status := agent.execute("guest-exec-status", {"pid": pid}))["exited"]:
+            time.sleep(0.1)
+        said = b"".join(base64.b64decode(status.get(name, "")) for name in ("out-data", "err-data"))
+        return Said(status.get("exitcode", 128 + status.get("signal", 0)), said.decode(errors="replace"))
+
+
+class _Agent:
+    def __init__(self, folder: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(60)
+        # The name of a socket must be short, and a test's folder is deep.
+        here = os.open(folder, os.O_PATH)
+        try:
+            self._socket.connect(f"/proc/self/fd/{here}/{WAY_IN}")
+        finally:
+            os.close(here)
+        self._file = self._socket.makefile("rwb")
+
+    def __enter__(self) -> "_Agent":
+        self.execute("guest-sync", {"id": os.getpid()})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def execute(self, command: str, arguments: dict[str, Any]) -> Any:
+        self._file.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        self._file.flush()
+        answer = json.loads(self._file.readline())
+        if "error" in answer:
+            raise RuntimeError(f"{command}: {answer['error']}")
+        return answer["return"]

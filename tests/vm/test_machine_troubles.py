@@ -1,0 +1,178 @@
+"""What only a whole machine can suffer: its power, its kernel, its agent, its fuse."""
+
+import contextlib
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from provisioner.core.record import Run
+from provisioner.core.work import Outcome
+from provisioner.ports.control import LogGap, LogPiece
+from provisioner.rehearsal.machines.qemu import QemuHost
+from tests.e2e.rig import Rig
+from tests.engine import DockerEngine, shell_tree
+from tests.vm.conftest import PATIENCE, Boot, published
+from tests.vm.guest import Said, ask
+
+#: An attempt whose command has begun is the last one.
+ONCE: dict[str, Any] = {"retry": {"rerun": "before_start"}, "instance_type": "t3.small"}
+
+#: Ends at SIGTERM, and says so.
+HOLD = "trap 'echo saved; exit 9' TERM; echo up; while :; do sleep 0.2; done"
+
+
+@pytest.fixture(scope="module")
+def image(docker: DockerEngine) -> str:
+    """A shell and its tools, in a registry."""
+    return published(docker, "shell", shell_tree(docker.folder / "shell"))
+
+
+def running(whole: Rig, run: Run, said: bytes = b"up\n") -> str:
+    """Wait until the job has said so; its machine's id."""
+    whole.until(lambda: said in whole.log(run))
+    [machine] = whole.double.alive()
+    return machine.id
+
+
+def on(host: QemuHost, machine: str, script: str) -> Said:
+    return ask(host.folder(machine), "/bin/sh", "-c", script)
+
+
+def gone(whole: Rig) -> None:
+    """Wait for the end of all machines, without acting."""
+    end = time.monotonic() + PATIENCE
+    while whole.double.alive():
+        assert time.monotonic() < end, "a machine lives on"
+        threading.Event().wait(0.2)
+
+
+def test_cloud_init_finds_no_fault_and_a_restart_executes_nothing_twice(whole: Rig, host: QemuHost, image: str) -> None:
+    """The guest's own cloud-init accepts our user-data as Ec2's; after a restart the run ends, executed once."""
+    run = whole.start(HOLD, image=image, **ONCE)
+    machine = running(whole, run)
+    checked = on(host, machine, "cloud-init schema --system")
+    assert checked.code == 0, checked
+    told = on(host, machine, "cloud-init query --format '{{v1.cloud_name}} {{v1.instance_id}} {{ds.meta_data.mac}}'")
+    assert told.text.split()[:2] == ["aws", machine], told
+    status = json.loads(on(host, machine, "cloud-init status --format json").text)
+    assert (status["status"], status["errors"]) == ("done", []), status
+
+    with contextlib.suppress(json.JSONDecodeError):
+        on(host, machine, "systemctl reboot")
+    [done] = whole.done(run)
+    assert done.verdict is not None
+    assert (done.verdict.outcome, done.attempt) == (Outcome.LOST, 1), done.verdict
+    assert whole.log(run).count(b"up\n") == 1
+    assert whole.double.alive() == []
+    assert host.console(machine).count("Linux version") != 1
+
+
+def test_a_dead_agent_ends_its_machine(whole: Rig, host: QemuHost, image: str) -> None:
+    """kill -9 of the agent: its unit powers the machine off, and the run is lost."""
+    run = whole.start(HOLD, image=image, **ONCE)
+    machine = running(whole, run)
+    assert on(host, machine, "systemctl kill --signal=KILL provision-agent").code == 0
+    gone(whole)
+    [done] = whole.done(run)
+    assert done.verdict is not None
+    assert done.verdict.outcome is Outcome.LOST, done.verdict
+    assert whole.log(run).startswith(b"up\n")
+
+
+def test_a_power_cut_in_mid_output_is_told(whole: Rig, host: QemuHost, image: str) -> None:
+    """What had reached the bucket is kept, and the log says from where on it is not known."""
+    run = whole.start("i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done", image=image, **ONCE)
+    machine = running(whole, run, b"line 50\n")
+    with contextlib.suppress(json.JSONDecodeError):
+        on(host, machine, "echo o >/proc/sysrq-trigger; sleep 60")
+    [done] = whole.done(run)
+    assert done.verdict is not None
+    assert done.verdict.outcome is Outcome.LOST, done.verdict
+    *pieces, gap = whole.service.log(run.id, ["output"])
+    kept = b"".join(piece.data for piece in pieces if isinstance(piece, LogPiece))
+    lines = [f"line {number}" for number in range(1, kept.count(b"\n") + 2)]
+    assert "\n".join(lines).startswith(kept.decode())
+    assert isinstance(gap, LogGap), gap
+    assert gap.offset == len(kept)
+
+
+def test_the_fuse_alone_ends_a_machine(whole: Rig, host: QemuHost, image: str) -> None:
+    """Agent and its unit dead, control plane away: when its time is over the machine powers itself off."""
+    run = whole.start(HOLD, image=image, **ONCE)
+    machine = running(whole, run)
+    dead = """
+        rm /etc/systemd/system/provision-poweroff.service
+        systemctl daemon-reload
+        systemctl kill --signal=KILL provision-agent
+        echo $(($(date +%s) + 1)) >/var/lib/provision/fuse
+    """
+    assert on(host, machine, dead).code == 0
+    gone(whole)
+    assert "the fuse has burnt down" in host.console(machine)
+    [done] = whole.done(run)
+    assert done.verdict is not None
+    assert done.verdict.outcome is Outcome.LOST, done.verdict
+
+
+def test_the_limit_of_a_run_ends_it(whole: Rig, image: str) -> None:
+    """SIGTERM reaches the command in its container, its last words are kept, its own exit code is told."""
+    run = whole.start(HOLD, image=image, limits={"runtime": "3s"}, **ONCE)
+    [done] = whole.done(run)
+    assert done.verdict is not None
+    assert (done.verdict.outcome, done.verdict.exit_code) == (Outcome.TIMED_OUT, 9), done.verdict
+    assert whole.log(run) == b"up\nsaved\n"
+    assert whole.double.alive() == []
+
+
+def test_stop_ends_a_run(whole: Rig, image: str) -> None:
+    """`stop` reaches the command in its container; the machine is gone."""
+    run = whole.start(HOLD, image=image, **ONCE)
+    running(whole, run)
+    whole.service.stop(run.id)
+    [done] = whole.done(run)
+    assert done.verdict is not None
+    assert (done.verdict.outcome, done.verdict.exit_code) == (Outcome.CANCELLED, 9), done.verdict
+    assert whole.log(run) == b"up\nsaved\n"
+    assert whole.double.alive() == []
+
+
+#: Counts; told to stop, it saves where it is, and says by its exit code that it is not done.
+COUNT = """
+import os, signal, sys, time
+import boto3
+
+bucket, _, prefix = os.environ["PROVISION_CHECKPOINT"].removeprefix("s3://").partition("/")
+key, s3 = prefix + "step", boto3.client("s3")
+
+def save(*_):
+    s3.put_object(Bucket=bucket, Key=key, Body=b"7")
+    print("saved", flush=True)
+    sys.exit(75)
+
+signal.signal(signal.SIGTERM, save)
+try:
+    print("resumed after", s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode(), flush=True)
+except s3.exceptions.ClientError:
+    print("up", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_an_interrupted_run_resumes_on_another_machine(boot: Boot, python_image: str) -> None:
+    """Notice, SIGTERM, checkpoint, interruption; the next machine goes on from there and ends 0."""
+    spec = {**ONCE, "retry": {}, "use_spot_instance": True, "checkpoint": True}
+    settings = {"checkpoint_url": "s3://states/runs/"}
+    with boot(settings=settings, buckets={"states": {}}) as whole:
+        run = whole.start(f"cat >count.py <<'END'\n{COUNT}\nEND\nexec python count.py", image=python_image, **spec)
+        machine = running(whole, run)
+        whole.double.interrupt(machine, notice=60.0)
+        [done] = whole.done(run)
+        assert done.verdict is not None
+        assert (done.verdict.outcome, done.attempt, done.retries_used) == (Outcome.SUCCEEDED, 2, 0), done.verdict
+        assert whole.log(run, attempt=1) == b"up\nsaved\n"
+        assert whole.log(run, attempt=2) == b"resumed after 7\n"
+        assert whole.double.alive() == []
+        assert len(whole.double.history()) == 2
