@@ -24,20 +24,39 @@ Subsystem sftp internal-sftp
 SetEnv PATH=/doubles:/usr/bin:/bin
 """
 
+DIGEST = f"sha256:{'5' * 64}"
+
+#: Docker's engine: `never` is no image of any registry, `slow` never ends, and of all others nothing is missing.
+ENGINE = f"""#!/usr/bin/python3
+import http.server, json, socketserver, time
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        never, slow = "fromImage=never" in self.path, "fromImage=slow" in self.path
+        self.send_response(404 if never else 200)
+        self.end_headers()
+        if slow:
+            self.wfile.flush()
+            time.sleep(600)
+        event = {{"message": "pull access denied for never"}} if never else {{"status": "Digest: {DIGEST}"}}
+        self.wfile.write(json.dumps(event).encode())
+
+    def log_message(self, *said):
+        pass
+
+socketserver.ThreadingUnixStreamServer("/var/run/docker.sock", Handler).serve_forever()
+"""
+
 DOUBLES = {
     "sudo": '#!/bin/sh\n[ "$1" != -n ] || shift\nexec "$@"\n',
-    # `never` is no image of any registry; `slow` takes its time and says when it begins.
-    "docker": """#!/bin/sh
-echo "$*" >>/opt/docker.log
+    "docker": f"""#!/bin/sh
 for image; do :; done
-case "$1 $image" in
-pull*never*) echo "pull access denied for never"; exit 1 ;;
-pull*slow*) echo "slow begins"; exec sleep 600 ;;
-pull*) printf 'layer 1\\rlayer 2\\ndone\\n' ;;
-version*) echo 20.10 ;;
-image*) echo "${image%:*}@sha256:5555555555555555555555555555555555555555555555555555555555555555" ;;
+case "$1" in
+version) echo 1.41 20.10 ;;
+image) echo "${{image%:*}}@{DIGEST}" ;;
 esac
 """,
+    "dockerd": ENGINE,
 }
 
 
@@ -48,7 +67,8 @@ class SandboxHost(LightHost):
         """With `impostor` the console tells another host key than the machine has."""
         super().__init__(folder)
         self._port, self._impostor = port, impostor
-        self._builders: dict[str, subprocess.Popen[bytes]] = {}
+        #: The processes of each, which take their own along.
+        self._builders: dict[str, list[subprocess.Popen[bytes]]] = {}
         self._consoles: dict[str, str] = {}
         #: Every file of the captured machine, with its size.
         self.kept: dict[str, int] = {}
@@ -67,13 +87,23 @@ class SandboxHost(LightHost):
         if self._impostor:
             told = told.replace(END, "").replace("AAAAC3NzaC1lZDI1NTE5AAAAI", "AAAAC3NzaC1lZDI1NTE5AAAAA") + END
         self._consoles[guest.instance_id] = f"Booting\n{told}"
-        server = [*_sandbox(root), "/usr/sbin/sshd", "-D", "-f", "/etc/ssh/sshd_config"]
-        self._builders[guest.instance_id] = subprocess.Popen(
-            server, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        self._builders[guest.instance_id] = [
+            subprocess.Popen([*_sandbox(root), *words], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for words in (["dockerd"], ["/usr/sbin/sshd", "-D", "-f", "/etc/ssh/sshd_config"])
+        ]
 
     def _furnish_builder(self, root: Path, guest: Guest, config: dict[str, list[str]]) -> None:
-        for name in ("etc/ssh", "var/log", "var/lib/cloud/instance", "home/ubuntu/.ssh", "root", "opt", "tmp", "run"):
+        for name in (
+            "etc/ssh",
+            "var/log",
+            "var/run",
+            "var/lib/cloud/instance",
+            "home/ubuntu/.ssh",
+            "root",
+            "opt",
+            "tmp",
+            "run",
+        ):
             (root / name).mkdir(parents=True)
         (root / "etc/passwd").write_text("ubuntu:x:1000:1000::/home/ubuntu:/bin/sh\n")
         (root / "etc/machine-id").write_text("0123\n")
@@ -88,9 +118,10 @@ class SandboxHost(LightHost):
             (root / "doubles" / name).chmod(0o755)
 
     def end(self, instance_id: str) -> None:
-        if server := self._builders.pop(instance_id, None):
-            server.kill()
-            server.wait()
+        if processes := self._builders.pop(instance_id, None):
+            for process in processes:
+                process.kill()
+                process.wait()
             shutil.rmtree(self._folder / instance_id)
         super().end(instance_id)
 

@@ -69,7 +69,7 @@ def test_a_baked_image_is_what_the_next_machine_boots_from(kitchen: Raise) -> No
     made = json.loads(out)
     assert (made["state"], made["preloaded"]) == ("available", [f"job{DIGEST}"])
     assert (made["agent_current"], made["in_use"]) == (True, False)
-    for words in ("prepare", "| docker: layer 2", f"| preloaded job{DIGEST}", "| clean: nothing", "is available"):
+    for words in ("prepare", "| pulling job:1", f"| preloaded job{DIGEST}", "| clean: nothing", "is available"):
         assert words in err
     assert up.builders() == []
     kept = up.host.kept
@@ -95,7 +95,7 @@ def test_a_step_that_fails_is_shown_and_the_builder_ends(kitchen: Raise) -> None
     """What it printed, its name and its exit code; no image, no machine."""
     up = kitchen()
     code, _, err = up.run("bake", "--preload", "never")
-    assert (code, err.count("pull access denied for never")) == (80, 2)
+    assert (code, "pull access denied for never" in err) == (80, True)
     assert err.splitlines()[-1] == "provision: the step preload exited with 1; what it printed is above"
     assert up.builders() == []
     assert up.json("list") == []
@@ -105,7 +105,7 @@ def test_an_interrupted_bake_leaves_no_machine(kitchen: Raise) -> None:
     """Not even in the middle of a pull; a second signal does not stop the tidying up."""
     up = kitchen()
     with Command(up.whole.folder / "commands", "ami", "bake", "--preload", "slow") as command:
-        command.until(lambda: "slow begins" in command.err)
+        command.until(lambda: "pulling slow" in command.err)
         assert len(up.builders()) == 1
         command.signal(signal.SIGINT)
         command.signal(signal.SIGTERM)

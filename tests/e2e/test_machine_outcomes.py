@@ -1,7 +1,6 @@
 """The rows of the outcome table that the machine itself decides, end to end, and what may follow them."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +8,6 @@ import pytest
 from provisioner.core.record import Run
 from provisioner.core.work import Outcome
 from provisioner.rehearsal.machines.light import LightHost
-from provisioner.rehearsal.machines.script import Script
-from provisioner.rehearsal.machines.scripted import ScriptedHost
 from tests.e2e.rig import Rig, make_repository, rig
 from tests.e2e.rows import Row, check, played, result_of
 
@@ -209,16 +206,3 @@ def test_nothing_is_left(finished: tuple[Rig, dict[str, Run]]) -> None:
     whole, _ = finished
     assert whole.double.alive() == []
     assert list((whole.folder / "machines").glob("*")) == []
-
-
-@pytest.mark.load
-def test_a_machine_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the recipe's limits.silence, of three minutes at least, another machine has the work."""
-    silent = ScriptedHost([Script(job="quiet", command=600.0, silent_at=5.0)])
-    with rig(tmp_path / "rig", monkeypatch, host=silent) as whole:
-        run = whole.start("any", name="quiet", limits={"silence": "3m"}, retry={"rerun": "before_start"})
-        [run] = whole.done(run)
-        assert run.verdict is not None
-        assert run.verdict.outcome is Outcome.LOST
-        assert run.verdict.reason.startswith("the machine said nothing for longer than limits.silence of 3 min")
-        assert whole.double.alive() == []
