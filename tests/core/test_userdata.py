@@ -34,12 +34,14 @@ def parts(text: str) -> dict[str, str]:
 
 
 def test_it_is_two_scripts_that_a_posix_shell_reads() -> None:
-    """The boothook first, then the script; small enough for EC2, and the same text every time."""
+    """The boothook first, the script last; small enough for EC2, and the same text every time."""
     text = user_data(**GOOD)
-    assert list(parts(text)) == ["text/cloud-boothook", "text/x-shellscript"]
+    assert list(parts(text)) == ["text/cloud-boothook", "text/cloud-config", "text/x-shellscript"]
     assert len(text.encode("ascii")) <= SIZE_LIMIT
     assert text == user_data(**GOOD)
-    for script in parts(text).values():
+    assert parts(text)["text/cloud-config"].startswith("#cloud-config\n")
+    for kind in ("text/cloud-boothook", "text/x-shellscript"):
+        script = parts(text)[kind]
         assert script.startswith("#!/bin/sh\n")
         subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
