@@ -43,7 +43,8 @@ sleep 60
 poweroff -ff
 FUSE
 [ -s "$home/fuse" ] || echo $(($(date +%s) + @boot_fuse@)) >"$home/fuse"
-systemd-run --no-block --unit=provision-fuse --property=DefaultDependencies=no sh "$home/fuse.sh" "$home"
+systemd-run --no-block --unit=provision-fuse --property=DefaultDependencies=no \\
+    --property=StandardOutput=journal+console sh "$home/fuse.sh" "$home"
 """
 
 SCRIPT = """#!/bin/sh
