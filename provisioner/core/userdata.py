@@ -1,8 +1,9 @@
 """The user-data of every machine: arm the boot fuse, then bring the agent to life.
 
-The text is constant for a template and holds no secret. It is two POSIX shell scripts in the MIME
-form that cloud-init reads (cloud-init documentation, "User-data formats"). Commands go by name, so
-that PATH alone decides what they reach; PROVISION_ROOT is the folder a rehearsed machine lives in.
+The text is constant for a template and holds no secret. It is two POSIX shell scripts and a word to
+cloud-init itself, in the MIME form that it reads (cloud-init documentation, "User-data formats"). Commands
+go by name, so that PATH alone decides what they reach; PROVISION_ROOT is the folder a rehearsed machine
+lives in.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ sleep 60
 poweroff -ff
 FUSE
 [ -s "$home/fuse" ] || echo $(($(date +%s) + @boot_fuse@)) >"$home/fuse"
-systemd-run --no-block --unit=provision-fuse --property=DefaultDependencies=no sh "$home/fuse.sh" "$home"
+systemd-run --no-block --unit=provision-fuse --property=DefaultDependencies=no \\
+    --property=StandardOutput=journal+console sh "$home/fuse.sh" "$home"
 """
 
 SCRIPT = """#!/bin/sh
@@ -133,6 +135,12 @@ else
 fi
 """
 
+#: One host key is enough, and the others take a second. Without any such part cloud-init 22 finds
+#: fault with user-data that has none.
+CONFIG = """#cloud-config
+ssh_genkeytypes: [ed25519]
+"""
+
 PATTERNS = {
     "bucket": r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
     "prefix": r"[A-Za-z0-9._=/-]*",
@@ -183,6 +191,7 @@ def user_data(
     # A fixed boundary: equal arguments must give equal bytes, for a template is named by them.
     whole = MIMEMultipart(boundary="==provision==")
     whole.attach(_part(_filled(BOOTHOOK, boot_fuse=str(int(boot_fuse))), "cloud-boothook"))
+    whole.attach(_part(CONFIG, "cloud-config"))
     whole.attach(_part(script, "x-shellscript"))
     text = whole.as_string()
     if len(text) > SIZE_LIMIT:
@@ -208,8 +217,8 @@ def _filled(template: str, **values: str) -> str:
     return re.sub("@([a-z_0-9]+)@", lambda match: values[match[1]], template)
 
 
-def _part(script: str, subtype: str) -> MIMEText:
+def _part(text: str, subtype: str) -> MIMEText:
     try:
-        return MIMEText(script, subtype, "us-ascii")
+        return MIMEText(text, subtype, "us-ascii")
     except UnicodeEncodeError as error:
         raise Invalid(f"user-data is ASCII: {error}") from error

@@ -73,6 +73,8 @@ def test_help_loads_nothing_heavy() -> None:
         (("ami", "bake", "--preload", "-x"), "-x"),
         (("rehearse", "x", "--serve"), "--serve"),
         (("rehearse", "no-such-file"), "no-such-file"),
+        (("rehearse", "--serve", "--machine", "xen"), "light, scripted, qemu"),
+        (("rehearse", "--serve", "--machine", "qemu", "--docker"), "light machines alone"),
         (("apply", "/"), "Is a directory"),
         (("status", "\udcff"), "UTF-8"),
         (("--settings", "/no-such-file", "runs"), "provision rehearse"),

@@ -68,3 +68,16 @@ def test_nothing_is_told_without_a_token(service: Metadata) -> None:
         urllib.request.urlopen(service.url("i-1") + "/latest/user-data")
     assert gone.value.code == 404
     gone.value.close()
+
+
+def test_a_machine_may_have_a_port_of_its_own(service: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it is answered as on EC2, without a base, about itself alone; the port closes with the machine."""
+    port = service.listen("i-2")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{port}")
+    assert identity.identity().instance_id == "i-2"
+    mac = fetch.metadata("meta-data/mac").decode()
+    assert fetch.metadata("meta-data/network/interfaces/macs/").decode() == f"{mac}/"
+    assert fetch.metadata(f"meta-data/network/interfaces/macs/{mac}/local-ipv4s") == b"10.0.0.1"
+    service.remove("i-2")
+    with pytest.raises(OSError, match="refused"):
+        fetch.metadata("meta-data/mac")

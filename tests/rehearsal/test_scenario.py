@@ -9,7 +9,7 @@ import pytest
 from provisioner.core.errors import Invalid
 from provisioner.rehearsal.conditions import Capacity, Interruption, Rebalance, Where
 from provisioner.rehearsal.faults import Effect, When
-from provisioner.rehearsal.scenario import Scenario, load, parse
+from provisioner.rehearsal.scenario import Kind, Scenario, load, parse
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "config" / "scenarios").glob("*.yaml"))
 
@@ -29,6 +29,7 @@ def test_a_scenario_in_full() -> None:
     """Durations, patterns and the words for `no end` arrive as plain values."""
     made = parse(
         {
+            "machine": "qemu",
             "capacity": [{"market": "spot", "type": "g5.*", "at": "10m", "machines": "unlimited"}],
             "interruptions": [{"at": "1.5h", "notice": "500ms", "times": "always"}],
             "rebalances": [{"type": "g5.*", "at": "10s"}],
@@ -37,6 +38,7 @@ def test_a_scenario_in_full() -> None:
             "scripts": [{"job": "train*", "command": "90s", "exit_code": 3}],
         }
     )
+    assert made.machine is Kind.QEMU
     assert made.conditions.capacity == (Capacity(None, Where("spot", "g5.*"), 600.0),)
     assert made.conditions.interruptions == (Interruption(5400.0, 0.5, Where(), None),)
     assert made.conditions.rebalances == (Rebalance(10.0, Where(type="g5.*"), 1),)
@@ -49,6 +51,7 @@ def test_a_scenario_in_full() -> None:
     ("data", "message"),
     [
         ({"boot_dealy": "1s"}, "boot_dealy: "),
+        ({"machine": "xen"}, "machine: .*light.*scripted.*qemu"),
         ({"boot_delay": "soon"}, "boot_delay: .*500ms, 90s"),
         ({"capacity": [{"machines": 1}, {"machines": -1}]}, r"capacity\.1\.machines"),
         ({"faults": [{"effect": "explode"}]}, r"faults\.0\.effect"),

@@ -18,15 +18,24 @@ class Said:
     text: str
 
 
-def ask(folder: Path, *words: str) -> Said:
-    """Run the command on the machine whose files are in `folder`, and wait for its end."""
+def ask(folder: Path, script: str) -> Said:
+    """Run it on the machine whose files are in `folder`, and wait for its end."""
     with _Agent(folder) as agent:
-        arguments = {"path": words[0], "arg": list(words[1:]), "capture-output": True}
-        pid = agent.execute("guest-exec", arguments)["pid"]
+        pid = _begin(agent, script)
         while not (status := agent.execute("guest-exec-status", {"pid": pid}))["exited"]:
             time.sleep(0.1)
         said = b"".join(base64.b64decode(status.get(name, "")) for name in ("out-data", "err-data"))
         return Said(status.get("exitcode", 128 + status.get("signal", 0)), said.decode(errors="replace"))
+
+
+def tell(folder: Path, script: str) -> None:
+    """Begin it there, and do not wait: it may be the end of the machine."""
+    with _Agent(folder) as agent:
+        _begin(agent, script)
+
+
+def _begin(agent: "_Agent", script: str) -> int:
+    return int(agent.execute("guest-exec", {"path": "sh", "arg": ["-c", script], "capture-output": True})["pid"])
 
 
 class _Agent:

@@ -1,6 +1,5 @@
 """What only a whole machine can suffer: its power, its kernel, its agent, its fuse."""
 
-import contextlib
 import json
 import threading
 import time
@@ -15,7 +14,7 @@ from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.e2e.rig import Rig
 from tests.engine import DockerEngine, shell_tree
 from tests.vm.conftest import PATIENCE, Boot, published
-from tests.vm.guest import Said, ask
+from tests.vm.guest import ask, tell
 
 #: An attempt whose command has begun is the last one.
 ONCE: dict[str, Any] = {"retry": {"rerun": "before_start"}, "instance_type": "t3.small"}
@@ -37,10 +36,6 @@ def running(whole: Rig, run: Run, said: bytes = b"up\n") -> str:
     return machine.id
 
 
-def on(host: QemuHost, machine: str, script: str) -> Said:
-    return ask(host.folder(machine), "/bin/sh", "-c", script)
-
-
 def gone(whole: Rig) -> None:
     """Wait for the end of all machines, without acting."""
     end = time.monotonic() + PATIENCE
@@ -53,28 +48,29 @@ def test_cloud_init_finds_no_fault_and_a_restart_executes_nothing_twice(whole: R
     """The guest's own cloud-init accepts our user-data as Ec2's; after a restart the run ends, executed once."""
     run = whole.start(HOLD, image=image, **ONCE)
     machine = running(whole, run)
-    checked = on(host, machine, "cloud-init schema --system")
+    checked = ask(host.folder(machine), "cloud-init schema --system")
     assert checked.code == 0, checked
-    told = on(host, machine, "cloud-init query --format '{{v1.cloud_name}} {{v1.instance_id}} {{ds.meta_data.mac}}'")
+    told = ask(
+        host.folder(machine), "cloud-init query --format '{{v1.cloud_name}} {{v1.instance_id}} {{ds.meta_data.mac}}'"
+    )
     assert told.text.split()[:2] == ["aws", machine], told
-    status = json.loads(on(host, machine, "cloud-init status --format json").text)
+    status = json.loads(ask(host.folder(machine), "cloud-init status --format json").text)
     assert (status["status"], status["errors"]) == ("done", []), status
 
-    with contextlib.suppress(json.JSONDecodeError):
-        on(host, machine, "systemctl reboot")
+    tell(host.folder(machine), "systemctl reboot")
     [done] = whole.done(run)
     assert done.verdict is not None
     assert (done.verdict.outcome, done.attempt) == (Outcome.LOST, 1), done.verdict
     assert whole.log(run).count(b"up\n") == 1
     assert whole.double.alive() == []
-    assert host.console(machine).count("Linux version") != 1
+    assert host.console(machine).count("running 'init-local'") == 2
 
 
 def test_a_dead_agent_ends_its_machine(whole: Rig, host: QemuHost, image: str) -> None:
     """kill -9 of the agent: its unit powers the machine off, and the run is lost."""
     run = whole.start(HOLD, image=image, **ONCE)
     machine = running(whole, run)
-    assert on(host, machine, "systemctl kill --signal=KILL provision-agent").code == 0
+    assert ask(host.folder(machine), "systemctl kill --signal=KILL provision-agent").code == 0
     gone(whole)
     [done] = whole.done(run)
     assert done.verdict is not None
@@ -86,8 +82,7 @@ def test_a_power_cut_in_mid_output_is_told(whole: Rig, host: QemuHost, image: st
     """What had reached the bucket is kept, and the log says from where on it is not known."""
     run = whole.start("i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done", image=image, **ONCE)
     machine = running(whole, run, b"line 50\n")
-    with contextlib.suppress(json.JSONDecodeError):
-        on(host, machine, "echo o >/proc/sysrq-trigger; sleep 60")
+    tell(host.folder(machine), "sleep 1; echo o >/proc/sysrq-trigger")
     [done] = whole.done(run)
     assert done.verdict is not None
     assert done.verdict.outcome is Outcome.LOST, done.verdict
@@ -109,7 +104,7 @@ def test_the_fuse_alone_ends_a_machine(whole: Rig, host: QemuHost, image: str) -
         systemctl kill --signal=KILL provision-agent
         echo $(($(date +%s) + 1)) >/var/lib/provision/fuse
     """
-    assert on(host, machine, dead).code == 0
+    assert ask(host.folder(machine), dead).code == 0
     gone(whole)
     assert "the fuse has burnt down" in host.console(machine)
     [done] = whole.done(run)
@@ -123,7 +118,7 @@ def test_the_limit_of_a_run_ends_it(whole: Rig, image: str) -> None:
     [done] = whole.done(run)
     assert done.verdict is not None
     assert (done.verdict.outcome, done.verdict.exit_code) == (Outcome.TIMED_OUT, 9), done.verdict
-    assert whole.log(run) == b"up\nsaved\n"
+    assert whole.log(run).endswith(b"saved\n")
     assert whole.double.alive() == []
 
 
@@ -135,7 +130,7 @@ def test_stop_ends_a_run(whole: Rig, image: str) -> None:
     [done] = whole.done(run)
     assert done.verdict is not None
     assert (done.verdict.outcome, done.verdict.exit_code) == (Outcome.CANCELLED, 9), done.verdict
-    assert whole.log(run) == b"up\nsaved\n"
+    assert whole.log(run).endswith(b"saved\n")
     assert whole.double.alive() == []
 
 
