@@ -122,15 +122,16 @@ class Cloud:
         assert process.stderr is not None
         try:
             said = process.stderr.readline()
-            if not said.startswith("acting"):
+            if "acting; " not in said:
                 raise RuntimeError(f"the daemon said {said!r}")
             drain = threading.Thread(target=process.stderr.read, daemon=True)
             drain.start()
             yield process.pid
+            process.terminate()
+            drain.join()
         finally:
             process.terminate()
             process.wait()
-            drain.join()
             process.stderr.close()
 
 
