@@ -6,11 +6,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 from provisioner.core.work import Outcome
 from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.vm.conftest import Boot
+
+pytestmark = pytest.mark.vm
 
 JOBS = Path(__file__).parents[2] / "config/jobs"
 
