@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from provisioner.agent.outside import ask
 
@@ -26,6 +27,14 @@ def messages(after: str = "") -> list[str]:
 def latest() -> str:
     """The newest line, for a later look at what follows."""
     return next(reversed(messages()), "")
+
+
+def boot() -> bytes:
+    """What names this boot of the machine (Linux, random(4)); empty where there is no such thing."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    except OSError:
+        return b""
 
 
 def killed(lines: list[str]) -> list[str]:

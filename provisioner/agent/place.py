@@ -50,6 +50,11 @@ class Place:
     def fuse(self) -> Path:
         return self.home / "fuse"
 
+    @property
+    def boot(self) -> Path:
+        """The boot in which the command began."""
+        return self.home / "boot"
+
     def settings(self) -> Settings:
         return Settings(**json.loads((self.home / "settings.json").read_bytes()))
 

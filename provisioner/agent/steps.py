@@ -50,6 +50,9 @@ def look_for_predecessor(node: Node) -> None:
 
 def _stand_aside(node: Node) -> None:
     node.say("an earlier agent process has started the command")
+    if node.place.boot.exists() and node.place.boot.read_bytes() != kernel.boot():
+        # Whatever the container ended with, it was not of its own accord.
+        raise Ended(Outcome.LOST, Step.COMMAND, "the machine was restarted while the command ran")
     code = node.engine.abandoned()
     if code is None:
         raise Ended(Outcome.LOST, Step.COMMAND, "started, no process found")
@@ -173,6 +176,7 @@ def _part(exchange: Exchange) -> str:
 def claim(node: Node) -> None:
     """Put `started`, or find that somebody else has."""
     node.halt.check(Step.SETUP)
+    place.replace(node.place.boot, kernel.boot())
     mine = Started(node.process, time.time())
     if node.mailbox.start(mine).process != node.process:
         _stand_aside(node)

@@ -200,6 +200,20 @@ def test_what_somebody_else_started_is_never_executed(site: Site) -> None:
     assert site.log(machine) == b""
 
 
+def test_what_a_restart_of_the_machine_cut_off_is_lost(site: Site) -> None:
+    """Whatever the container ended with then, it is no exit code of the command's own."""
+    machine = site.boot()
+    home = site.folder / "machines" / machine / "var/lib/provision"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "boot").write_text("another boot\n")
+    site.put(work.started_key(site.box(machine)), work.encode(Started("another", time.time())))
+    site.assign(machine, site.order("echo never"))
+    site.wait_off(machine)
+    result = site.result(machine)
+    assert (result.outcome, result.exit_code) == (Outcome.LOST, None)
+    assert result.reason == "the machine was restarted while the command ran"
+
+
 HOSTILE = "'; touch $HOME/pwned; echo \"`touch $HOME/pwned`$(touch $HOME/pwned)\\ \n\t*?~!#&|<>"
 
 

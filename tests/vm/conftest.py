@@ -1,6 +1,7 @@
 """Virtual machines, one test after the other; a real registry and a git server for them to reach."""
 
 import contextlib
+import fcntl
 import socket
 import subprocess
 from collections.abc import Callable, Generator, Iterator
@@ -18,14 +19,6 @@ from tests.engine import DockerEngine, engine, python_tree
 PATIENCE = 600.0
 
 Boot = Callable[..., contextlib.AbstractContextManager[Rig]]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.vm)
-            item.add_marker(pytest.mark.xdist_group("vm"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,9 +56,12 @@ def python_image(docker: DockerEngine) -> str:
 
 @pytest.fixture
 def host(guest_image: Image, tmp_path: Path) -> Iterator[QemuHost]:
-    host = QemuHost(tmp_path / "machines", guest_image, gpus=lambda name: int(name.startswith("g")), way_in=True)
-    yield host
-    host.close()
+    """One test has it at a time, whichever process runs it: two processors are no more than a machine wants."""
+    with (guest_image.folder / "tests").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        host = QemuHost(tmp_path / "machines", guest_image, gpus=lambda name: int(name.startswith("g")), way_in=True)
+        yield host
+        host.close()
 
 
 @pytest.fixture

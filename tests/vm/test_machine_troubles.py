@@ -16,6 +16,8 @@ from tests.engine import DockerEngine, shell_tree
 from tests.vm.conftest import PATIENCE, Boot, published
 from tests.vm.guest import ask, tell
 
+pytestmark = pytest.mark.vm
+
 #: An attempt whose command has begun is the last one.
 ONCE: dict[str, Any] = {"retry": {"rerun": "before_start"}, "instance_type": "t3.small"}
 

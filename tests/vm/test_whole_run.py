@@ -6,11 +6,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 from provisioner.core.work import Outcome
 from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.vm.conftest import Boot
+
+pytestmark = pytest.mark.vm
 
 JOBS = Path(__file__).parents[2] / "config/jobs"
 
@@ -38,7 +41,7 @@ def test_the_demos_job_runs_on_a_real_kernel(
         assert json.loads(whole.double.written()["s3://my-bucket/out/demo.json"]) == {"sum": 23, "largest": 9}
         assert whole.log(run, "setup") == b"preparing in /home/jovyan/workspace\n"
         assert b"wrote s3://my-bucket/out/demo.json" in whole.log(run)
-        assert b"docker: " in whole.log(run, "system")
+        assert f"pulling {python_image}\n".encode() in whole.log(run, "system")
         assert whole.double.alive() == []
         assert not any(host.folder(name).exists() for name in host.consoles())
         print(whole.service.receipt(run.id))

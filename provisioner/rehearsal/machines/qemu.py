@@ -142,7 +142,7 @@ class QemuHost:
             try:
                 machine.life = self._boot(guest, off)
                 return
-            except (OSError, NoMachine) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the machine is not on
                 machine.note += f"rehearsal: this machine cannot boot: {error}\n"
         off()
 
