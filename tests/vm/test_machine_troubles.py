@@ -56,6 +56,7 @@ def test_cloud_init_finds_no_fault_and_a_restart_executes_nothing_twice(whole: R
         host.folder(machine), "cloud-init query --format '{{v1.cloud_name}} {{v1.instance_id}} {{ds.meta_data.mac}}'"
     )
     assert told.text.split()[:2] == ["aws", machine], told
+    assert "Invalid cloud-config" not in host.console(machine)
     status = json.loads(ask(host.folder(machine), "cloud-init status --format json").text)
     assert (status["status"], status["errors"]) == ("done", []), status
 
