@@ -34,7 +34,7 @@ from provisioner.rehearsal.metadata import Credentials, Metadata
 from tests.agent.conftest import Site
 from tests.engine import DockerEngine, engine, shell_tree
 
-pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from tests.e2e.rig import Rig, rig
 from tests.e2e.test_secrets import everything, found
 from tests.engine import LOGIN, DockerEngine, debian_tree, engine
 
-pytestmark = [pytest.mark.docker, pytest.mark.ssh, pytest.mark.xdist_group("docker")]
+pytestmark = [pytest.mark.docker, pytest.mark.ssh]
 
 WHEELS = "reader:wheel+pass/word=0"
 TOKEN, DATA = "hf_0123456789abcdef", "line one\nline two, 'quoted'\n"

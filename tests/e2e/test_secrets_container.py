@@ -18,7 +18,7 @@ from tests.e2e.rig import Rig, rig
 from tests.e2e.test_secrets import KEY, TOKEN, VALUES, WILD, everything, found
 from tests.engine import LOGIN, engine, shell_tree
 
-pytestmark = [pytest.mark.docker, pytest.mark.ssh, pytest.mark.xdist_group("docker")]
+pytestmark = [pytest.mark.docker, pytest.mark.ssh]
 
 GIT = "git-0123456789+/token="
 EVERY = (*VALUES, GIT, LOGIN, LOGIN.partition(":")[2])
