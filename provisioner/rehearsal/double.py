@@ -145,10 +145,14 @@ class Double:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        if self._failures:
-            raise ExceptionGroup("the double itself failed", self._failures)
+        self.check()
 
     # For whoever stands outside
+
+    def check(self) -> None:
+        """Raise what failed in the double itself, machines that could not be booted included."""
+        if self._failures:
+            raise ExceptionGroup("the double itself failed", self._failures)
 
     @property
     def url(self) -> str:

@@ -49,6 +49,7 @@ class Rig:
         end = time.monotonic() + (self.patience or math.inf)
 
         def met() -> bool:
+            self.double.check()
             assert time.monotonic() < end, f"not within {self.patience} s"
             return condition()
 

@@ -74,10 +74,10 @@ class SandboxHost(LightHost):
         self.kept: dict[str, int] = {}
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
-        parts = {part.get_content_type(): part for part in email.message_from_string(guest.user_data).walk()}
-        if "text/cloud-config" not in parts:
+        if "ssh_authorized_keys" not in guest.user_data:
             super().boot(guest, powered_off)
             return
+        parts = {part.get_content_type(): part for part in email.message_from_string(guest.user_data).walk()}
         root = self._folder / guest.instance_id
         config = bytes(parts["text/cloud-config"].get_payload(decode=True)).decode()
         self._furnish_builder(root, guest, json.loads(config.removeprefix("#cloud-config\n")))

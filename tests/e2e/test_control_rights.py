@@ -30,7 +30,7 @@ class Hosts(ScriptedHost):
     """Scripted machines, and builders that do nothing but tell their host keys."""
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
-        if "cloud-config" not in guest.user_data:
+        if "ssh_authorized_keys" not in guest.user_data:
             super().boot(guest, powered_off)
 
     def console(self, instance_id: str) -> str:
