@@ -20,7 +20,7 @@ class Intervals:
     idle: float = 60.0
     #: Whether another process has stored a run or a wish is looked at this often; no call is made for it.
     glance: float = 0.025
-    #: Runs that come faster than passes are a burst: it is over when nothing was stored for `quiet`, and
+    #: Several runs within one pass are a burst: it is over when nothing was stored for `quiet`, and
     #: waited for no longer than `burst`, so that it takes few launches and nobody waits long.
     quiet: float = 0.1
     burst: float = 2.0
@@ -92,7 +92,7 @@ class Loop:
                     told(pulse)
                 if until():
                     return
-                if pulse and pulse.outrun:
+                if pulse and pulse.outrun > 1:
                     self._gather(until)
                 else:
                     self._rest(self._pause(pulse), until)
@@ -122,7 +122,7 @@ class Loop:
 
     def _pause(self, pulse: Pulse | None) -> float:
         if pulse and pulse.outrun:
-            return self._intervals.quiet
+            return self._intervals.quiet if pulse.outrun > 1 else 0.0
         if pulse is None or pulse.busy:
             return self._intervals.busy
         if pulse.next_try_at is None:

@@ -56,8 +56,8 @@ class Pulse:
     busy: bool = False
     #: The earliest time at which a waiting run is to be looked at again.
     next_try_at: float | None = None
-    #: Runs were stored while it was under way, too late to be launched by it.
-    outrun: bool = False
+    #: So many runs were stored while it was under way, too late to be launched by it.
+    outrun: int = 0
     #: Machines of the installation whose launch this store never made; None when nothing could be listed.
     foreign: tuple[Machine, ...] | None = None
     errors: list[Trouble] = field(default_factory=list)
@@ -241,7 +241,7 @@ class Reconciler:
         pulse.busy = bool(live.machines or live.launches) or any(run.state is not State.QUEUED for run in live.runs)
         queued = [run for run in live.runs if run.state is State.QUEUED]
         pulse.next_try_at = min((run.next_try_at for run in queued), default=None)
-        pulse.outrun = any(run.id not in known for run in queued)
+        pulse.outrun = sum(run.id not in known for run in queued)
 
     # What all of them use
 

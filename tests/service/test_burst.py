@@ -1,5 +1,7 @@
 """Runs that come faster than passes."""
 
+import pytest
+
 from provisioner.core.run import State
 from tests.service.trouble import Call, Fate
 from tests.service.world import World
@@ -41,3 +43,12 @@ def test_a_burst_without_an_end_is_launched_all_the_same() -> None:
     waiting = [run for run in world.store.runs(limit=500) if run.state is State.QUEUED]
     assert all(world.now() - run.created_at < 3.0 for run in waiting)
     assert 3 < len(launched_at) < 10
+
+
+def test_one_run_that_a_pass_missed_is_no_burst() -> None:
+    """It waits for the pass that missed it, and for nothing more."""
+    world, launched_at = bursting(1)
+    world.plan(0.1, world.start)
+    _, service = world.incarnate()
+    service.drive(lambda: world.now() > world.began + 5)
+    assert launched_at == pytest.approx([0.0, 0.3], abs=0.05)
