@@ -19,8 +19,9 @@ from provisioner.rehearsal.faults import Faults
 from provisioner.rehearsal.host import Guest, MachineHost
 from provisioner.rehearsal.identity import Identities
 from provisioner.rehearsal.images import MachineImage
+from provisioner.rehearsal.instance import Booted, Captured, Change, Event, Instance, Noticed, Recommended
 from provisioner.rehearsal.metadata import Metadata
-from provisioner.rehearsal.model import Booted, Captured, Change, Event, Instance, Model, Noticed, Recommended
+from provisioner.rehearsal.model import Model
 from provisioner.rehearsal.rights import Rights
 from provisioner.rehearsal.scenario import Scenario
 from provisioner.rehearsal.server import Server

@@ -11,7 +11,8 @@ from provisioner.core.launch import MachineState, Market, Offer
 from provisioner.rehearsal.calls import Call, NotPlayed
 from provisioner.rehearsal.filters import fits, tagged
 from provisioner.rehearsal.imagecalls import ImageCalls
-from provisioner.rehearsal.model import Content, FleetRequest, Instance, Model
+from provisioner.rehearsal.instance import Content, FleetRequest, Instance
+from provisioner.rehearsal.model import Model
 from provisioner.rehearsal.refused import Refused
 
 _CODES = {

@@ -31,7 +31,8 @@ from provisioner.ports.clock import Clock
 from provisioner.rehearsal.catalogue import TYPES, ZONES
 from provisioner.rehearsal.conditions import Conditions
 from provisioner.rehearsal.images import MachineImage
-from provisioner.rehearsal.model import Captured, Content, Event, FleetRequest, Instance, Model, Unplugged
+from provisioner.rehearsal.instance import Captured, Content, Event, FleetRequest, Instance, Unplugged
+from provisioner.rehearsal.model import Model
 from provisioner.rehearsal.refused import Refused
 from provisioner.rehearsal.stepping import CountingIds
 

@@ -23,8 +23,8 @@ from provisioner.core.work import (
     encode,
 )
 from provisioner.rehearsal.fake import FakeCloud
+from provisioner.rehearsal.instance import Booted
 from provisioner.rehearsal.memory import MemoryBucket
-from provisioner.rehearsal.model import Booted
 
 #: It yields how long to leave it alone.
 Life = Generator[float, None, None]

@@ -20,8 +20,8 @@ from provisioner.core.launch import JOB_TAG, LIFETIME_TAG, OWNER_TAG, Market, Of
 from provisioner.core.recipe import Recipe, parse_recipe
 from provisioner.core.record import Run
 from provisioner.core.work import Outcome
+from provisioner.rehearsal.instance import Instance
 from provisioner.rehearsal.machines.light import LightHost
-from provisioner.rehearsal.model import Instance
 from tests.agent.private_git import SshServer, ssh_server
 from tests.agent.test_git import git
 from tests.agent.test_private_git import repository, submodule

@@ -18,15 +18,8 @@ from provisioner.rehearsal.conditions import (
     Rebalance,
     Where,
 )
-from provisioner.rehearsal.model import (
-    Booted,
-    Content,
-    FleetRequest,
-    Model,
-    Noticed,
-    Recommended,
-    Unplugged,
-)
+from provisioner.rehearsal.instance import Booted, Content, FleetRequest, Noticed, Recommended, Unplugged
+from provisioner.rehearsal.model import Model
 from provisioner.rehearsal.refused import Refused
 from provisioner.rehearsal.stepping import CountingIds
 

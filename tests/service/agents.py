@@ -27,7 +27,8 @@ from provisioner.core.work import (
     WorkOrder,
 )
 from provisioner.ports.bucket import Bucket
-from provisioner.rehearsal.model import Instance, Model
+from provisioner.rehearsal.instance import Instance
+from provisioner.rehearsal.model import Model
 
 T = TypeVar("T")
 Doing = Generator[float, None, T]

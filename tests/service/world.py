@@ -27,8 +27,8 @@ from provisioner.ports.cloud import Cloud
 from provisioner.ports.store import Store
 from provisioner.rehearsal.conditions import Conditions
 from provisioner.rehearsal.fake import FakeCloud
+from provisioner.rehearsal.instance import Booted, Noticed, Unplugged
 from provisioner.rehearsal.memory import MemoryBucket
-from provisioner.rehearsal.model import Booted, Noticed, Unplugged
 from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
 from provisioner.service.control import Service
 from provisioner.service.installation import Installation, Policy
