@@ -6,7 +6,7 @@ import functools
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,14 @@ from provisioner.core.work import Engine, Orders, Report, Result, WorkOrder
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.metadata import Credentials, Metadata
+from tests.polling import until
 
 ROLE = "AROAEXAMPLE"
-PATIENCE = 60.0
 
 
 @functools.cache
 def agent_archive() -> bytes:
     return archive.build()
-
-
-def until(condition: Callable[[], object], what: str, trace: Callable[[], str] = str) -> None:
-    """Poll the condition; the deadline is there only so that a broken test ends."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"never came: {what} {trace()}"
-        time.sleep(0.05)
 
 
 class Site:

@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.agent.conftest import until
+from tests.polling import until
 
 
 def certificate(folder: Path) -> Path:

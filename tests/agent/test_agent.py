@@ -8,7 +8,8 @@ import pytest
 
 from provisioner.core import work
 from provisioner.core.work import STREAMS, Engine, Orders, Outcome, Started, Step, Stop
-from tests.agent.conftest import Site, until
+from tests.agent.conftest import Site
+from tests.polling import until
 
 
 def test_a_command_that_exits_0_succeeds(site: Site) -> None:

@@ -11,7 +11,8 @@ import pytest
 from provisioner.agent import disk, gpus, kernel
 from provisioner.agent.disk import Disks
 from provisioner.core.work import Orders, Outcome, Step, Stop
-from tests.agent.conftest import Site, sited, until
+from tests.agent.conftest import Site, sited
+from tests.polling import until
 
 XID = "[   12.345678] NVRM: Xid (PCI:0000:65:00): {}, pid='<unknown>', name=<unknown>, and more"
 OLD_KILL = "[ 99.000001] Out of memory: Kill process 7 (python) score 900 or sacrifice child"

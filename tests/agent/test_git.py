@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from provisioner.core.work import Outcome, Repository, Step
-from tests.agent.conftest import Site, until
+from tests.agent.conftest import Site
+from tests.polling import until
 
 FOLDER = "/home/jovyan/workspace"
 

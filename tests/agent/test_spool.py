@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from provisioner.agent.shipper import Shipper
 from provisioner.agent.spool import Spool, Stream
-from tests.agent.conftest import until
+from tests.polling import until
 
 
 def ship(stream: Stream, bucket: dict[int, bytes], *, lose_answer: bool = False) -> None:

@@ -6,17 +6,15 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from provisioner.core.errors import Invalid
 from provisioner.rehearsal.machines import image
+from tests.polling import until
 
-PATIENCE = 60.0
 PROGRAM = [sys.executable, "-m", "provisioner.rehearsal.machines.image"]
 
 #: Makes what the real one's last hook would, one line a call in `calls`; waits while `hold` is there.
@@ -28,14 +26,6 @@ for word; do
 done
 cp {folder}/vmlinuz "$made/vmlinuz"
 """
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Poll the condition; the deadline is there only so that a broken test ends."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"never came: {what}"
-        threading.Event().wait(0.05)
 
 
 def packed(kernel: bytes) -> bytes:

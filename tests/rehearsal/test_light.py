@@ -4,9 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,7 @@ import pytest
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines import doubles
 from provisioner.rehearsal.machines.light import LightHost
-
-PATIENCE = 60.0
+from tests.polling import until
 
 USER_DATA = """MIME-Version: 1.0
 Content-Type: multipart/mixed; boundary="=="
@@ -35,14 +32,6 @@ Content-Type: text/cloud-boothook
 echo first
 --==--
 """
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Poll the condition; the deadline is there only so that a broken test ends."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"never came: {what}"
-        time.sleep(0.05)
 
 
 def guest(marker: str, script: str) -> Guest:

@@ -4,9 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +13,7 @@ import pytest
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.qemu import QemuHost
-
-PATIENCE = 60.0
+from tests.polling import until
 
 #: Lives until the file `off` is there; its command line has the machine's MAC address.
 QEMU = """#!/bin/sh
@@ -29,14 +26,6 @@ DISK = """#!/bin/sh
 for file; do :; done
 echo disk >"$file"
 """
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Poll the condition; the deadline is there only so that a broken test ends."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"never came: {what}"
-        threading.Event().wait(0.05)
 
 
 def guest(name: str) -> Guest:

@@ -14,6 +14,7 @@ from provisioner.core.work import Engine, Orders, Outcome, Result, Started, Stop
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.rehearsal.scenario import parse
+from tests.polling import until
 
 
 class Rig:
@@ -86,14 +87,6 @@ def order(run: str, job: str = "job") -> WorkOrder:
     )
 
 
-def until(holds: Callable[[], Any], seconds: float = 20) -> None:
-    """Wait for a state, by looking."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def double_of() -> Callable[..., Double]:
     """A double that plays these scripts."""
@@ -111,7 +104,7 @@ def test_a_scripted_machine_does_its_work(double_of: Callable[..., Double]) -> N
         rig = Rig(double)
         (one,) = rig.launch(1)
         rig.put(work.work_key(rig.box(one)), order("r1"))
-        until(lambda: not double.alive())
+        until(lambda: not double.alive(), "the end of all")
         result = rig.result(one)
         assert (result.run, result.outcome, result.exit_code) == ("r1", Outcome.FAILED, 3)
         assert work.decode(Started, rig.get(work.started_key(rig.box(one)))).process == result.process
@@ -128,7 +121,7 @@ def test_a_scripted_machine_obeys(double_of: Callable[..., Double]) -> None:
         (one,) = rig.launch(1)
         rig.put(work.work_key(rig.box(one)), order("r1"))
         rig.put(work.orders_key(rig.box(one)), Orders(Stop(Outcome.CANCELLED, "stopped", time.time())))
-        until(lambda: not double.alive())
+        until(lambda: not double.alive(), "the end of all")
         assert (rig.result(one).outcome, rig.result(one).exit_code) == (Outcome.CANCELLED, 143)
 
 
@@ -140,7 +133,7 @@ def test_a_scripted_machine_falls_silent_or_goes(double_of: Callable[..., Double
         goes, silent = rig.launch(2)
         rig.put(work.work_key(rig.box(silent)), order("r2", "silent"))
         rig.put(work.work_key(rig.box(goes)), order("r1", "goes"))
-        until(lambda: [one.id for one in double.alive()] == [silent])
+        until(lambda: [one.id for one in double.alive()] == [silent], "the end of all others")
         assert rig.keys(f"machines/{rig.box(goes)}/result") == []
 
 
@@ -151,5 +144,5 @@ def test_many_at_once(double_of: Callable[..., Double]) -> None:
         ids = rig.launch(200)
         for number, one in enumerate(ids):
             rig.put(work.work_key(rig.box(one)), order(f"r{number}"))
-        until(lambda: not double.alive(), seconds=240)
+        until(lambda: not double.alive(), "the end of all", patience=240)
         assert len(rig.keys("machines/")) == 200 * 4, "work, started, one chunk, result"

@@ -3,7 +3,6 @@
 import base64
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +13,8 @@ from provisioner.rehearsal.account import IMAGE_PARAMETER, PROFILE
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.faults import Effect, Rule, When
 from provisioner.rehearsal.scenario import parse
+from tests.polling import until
 from tests.rehearsal.conftest import IdleHost, Raise, Rig
-
-
-def until(holds: Callable[[], Any]) -> None:
-    """Wait for a state, by looking."""
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
 
 
 def template(rig: Rig, name: str = "template") -> None:
@@ -80,7 +72,7 @@ def test_a_machine_from_launch_to_termination(up: Raise) -> None:
     """Launched, described, booted with its user-data, ended by its own power-off, and gone."""
     rig = up()
     (one,) = launch(rig)
-    until(lambda: one in rig.host.guests)
+    until(lambda: one in rig.host.guests, "its boot")
     guest = rig.host.guests[one]
     said = described(rig)[one]
     assert said["State"]["Name"] == "running"
@@ -91,7 +83,7 @@ def test_a_machine_from_launch_to_termination(up: Raise) -> None:
     output = rig.client("ec2").get_console_output(InstanceId=one)["Output"]
     assert output == f"console of {one}\n"
     rig.host.power_off[one]()
-    until(lambda: not rig.double.alive())
+    until(lambda: not rig.double.alive(), "the end of all")
     said = described(rig)[one]
     assert said["State"]["Name"] == "terminated"
     assert said["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
@@ -112,7 +104,7 @@ def test_client_tokens_are_kept(up: Raise) -> None:
     assert [one for group in again["Instances"] for one in group["InstanceIds"]] == first
     assert code_of(lambda: fleet(rig, count=2)) == "IdempotentParameterMismatch"
     rig.client("ec2").terminate_instances(InstanceIds=first)
-    until(lambda: not rig.double.alive())
+    until(lambda: not rig.double.alive(), "the end of all")
     assert code_of(lambda: fleet(rig)) == "IdempotentInstanceTerminated"
     assert code_of(lambda: template(rig)) == "InvalidLaunchTemplateName.AlreadyExistsException"
 
@@ -157,7 +149,7 @@ def test_terminating_with_one_bad_id_ends_nobody(up: Raise) -> None:
     for _ in range(2):
         answer = ec2.terminate_instances(InstanceIds=ids)
         assert {one["InstanceId"] for one in answer["TerminatingInstances"]} == set(ids)
-    until(lambda: sorted(rig.host.ended) == sorted(ids))
+    until(lambda: sorted(rig.host.ended) == sorted(ids), "their ends")
 
 
 def test_a_new_machine_lags(up: Raise) -> None:
@@ -173,9 +165,9 @@ def test_an_interruption_is_noticed_and_done(up: Raise) -> None:
     """The spot machine goes by itself, for the spot reason."""
     rig = up()
     (one,) = launch(rig)
-    until(lambda: one in rig.host.guests)
+    until(lambda: one in rig.host.guests, "its boot")
     rig.double.interrupt(one, notice=0.1)
-    until(lambda: not rig.double.alive())
+    until(lambda: not rig.double.alive(), "the end of all")
     assert described(rig)[one]["StateReason"]["Code"] == "Server.SpotInstanceTermination"
 
 
@@ -310,7 +302,7 @@ def test_nothing_is_left_after_the_double() -> None:
     before = set(threading.enumerate())
     with Double(parse({}), IdleHost()) as double:
         port = int(double.url.rpartition(":")[2])
-    until(lambda: set(threading.enumerate()) <= before)
+    until(lambda: set(threading.enumerate()) <= before, "the end of all threads")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
