@@ -81,9 +81,7 @@ class Mailboxes:
 
     def _news(self, run: Run, node: Node, report: Report) -> list[Event]:
         """What a reader of the run's story wants to know of a report: the steps, and what the cloud announced."""
-        old, texts = node.report, []
-        if old is None:
-            texts.append("the agent reports")
+        old, texts = node.report, list[str]()
         if report.step is not (old.step if old else Step.BOOT):
             texts.append(STORY[report.step])
         if report.rebalance_at is not None and not (old and old.rebalance_at is not None):
