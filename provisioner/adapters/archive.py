@@ -8,16 +8,16 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources.abc import Traversable
 
 #: The agent's own part, with an empty root: the control plane's code stays at home.
 OWN = ("core/__init__.py", "core/errors.py", "core/work.py")
 
-VENDORS = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3")
+VENDORS = ("botocore", "jmespath", "dateutil", "urllib3")
 
 #: The same by their names as packages: versions tell their contents.
-PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "python-dateutil", "urllib3", "six")
+PACKAGES = ("botocore", "jmespath", "python-dateutil", "urllib3", "six")
 
 #: botocore describes all of AWS in its data; the agent needs little of it.
 DATA = (
@@ -31,11 +31,16 @@ DATA = (
     "ecr",
 )
 
-#: Of a large service's description only what these calls need goes along.
-CALLS = {"ssm": "GetParameter", "secretsmanager": "GetSecretValue", "ecr": "GetAuthorizationToken"}
+#: Of a service's description only what these calls need goes along.
+CALLS = {
+    "s3": ("GetObject", "PutObject"),
+    "ssm": ("GetParameter",),
+    "secretsmanager": ("GetSecretValue",),
+    "ecr": ("GetAuthorizationToken",),
+}
 
 #: What no import of the agent reaches.
-LEFT_OUT = frozenset({"__pycache__", "examples", "examples-1.json", "emscripten", "boto3/data", "dateutil/zoneinfo"})
+LEFT_OUT = frozenset({"__pycache__", "examples", "examples-1.json", "emscripten", "dateutil/zoneinfo"})
 
 SUFFIXES = (".py", ".json", ".json.gz", ".pem", ".sh")
 
@@ -91,20 +96,20 @@ def _tree(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
         if item.is_dir():
             yield from _tree(item, path)
         elif item.name.endswith(SUFFIXES):
-            call = CALLS.get(name.split("/")[2]) if item.name == "service-2.json.gz" else None
-            yield path, _trimmed(item.read_bytes(), call) if call else item.read_bytes()
+            calls = CALLS.get(name.split("/")[2]) if item.name == "service-2.json.gz" else None
+            yield path, _trimmed(item.read_bytes(), calls) if calls else item.read_bytes()
 
 
-def _trimmed(description: bytes, call: str) -> bytes:
-    """A service's description with one call and the shapes that it needs."""
+def _trimmed(description: bytes, calls: Sequence[str]) -> bytes:
+    """A service's description with these calls and the shapes that they need."""
     whole = json.loads(gzip.decompress(description))
-    operation = whole["operations"][call]
+    operations = {call: whole["operations"][call] for call in calls}
     kept: dict[str, object] = {}
-    wanted = [operation]
+    wanted = [*operations.values()]
     while wanted:
         # Whatever names a shape has a member "shape".
         for name in re.findall(r'"shape": "([^"]+)"', json.dumps(wanted.pop())):
             if name not in kept:
                 kept[name] = whole["shapes"][name]
                 wanted.append(kept[name])
-    return gzip.compress(json.dumps({**whole, "operations": {call: operation}, "shapes": kept}).encode(), mtime=0)
+    return gzip.compress(json.dumps({**whole, "operations": operations, "shapes": kept}).encode(), mtime=0)

@@ -7,20 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from provisioner.agent import aws
 from provisioner.agent.place import Settings
 from provisioner.core import work
 from provisioner.core.work import Chunk, Orders, Report, Result, Started, WorkOrder
-
-#: One layer of retries, ours; half a minute is more than S3 needs to answer anything we send.
-CONFIG = Config(
-    connect_timeout=5,
-    read_timeout=30,
-    retries={"total_max_attempts": 1, "mode": "standard"},
-)
 
 #: Without ListBucket S3 says 403 of a key that is not there (S3 API reference, GetObject).
 ABSENT = frozenset({403, 404})
@@ -33,12 +25,7 @@ class Mailbox:
         self._box = work.mailbox(settings.role_id, instance_id)
         self._say = say
         self._trouble = ""
-        session = boto3.Session(region_name=settings.region)
-        while session.get_credentials() is None:
-            # The role may be attached a moment later than the machine boots.
-            time.sleep(1)
-            session = boto3.Session(region_name=settings.region)
-        self._s3 = session.client("s3", config=CONFIG)
+        self._s3 = aws.client("s3", settings.region)
 
     def work(self) -> WorkOrder | None:
         data = self._get(work.work_key(self._box))
@@ -124,7 +111,7 @@ class Mailbox:
 
     def _get(self, key: str) -> bytes | None:
         try:
-            return self._s3.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
+            return bytes(self._s3.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read())
         except (BotoCoreError, ClientError) as error:
             absent = isinstance(error, ClientError) and _status(error) in ABSENT
             trouble = "" if absent else f"{key.rpartition('/')[2]} cannot be read: {error}"

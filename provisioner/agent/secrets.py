@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+from provisioner.agent import aws
 from provisioner.agent.ending import Ended
-from provisioner.agent.mailbox import CONFIG
 from provisioner.agent.outside import Outside
 from provisioner.core.work import Outcome, Step
 
@@ -36,9 +35,7 @@ class Secrets:
         self._region = region
         self._outside = outside
         self._whole: dict[tuple[str, str], bytes] = {}
-        self._client: Any = functools.cache(
-            lambda service, region: boto3.Session(region_name=region).client(service, config=CONFIG)
-        )
+        self._client: Any = functools.cache(aws.client)
 
     def read(self, name: str) -> bytes:
         """The value of `ssm:/path`, `secretsmanager:id` or `secretsmanager:id#key`; raises Ended."""
