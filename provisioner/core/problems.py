@@ -15,12 +15,18 @@ from provisioner.core.source import Path
 _RIGHT = {
     "string_type": "write text",
     "int_type": "write a whole number",
+    "int_parsing": "write a whole number",
+    "float_type": "write a number",
+    "float_parsing": "write a number",
+    "greater_than_equal": "write {ge} or more",
+    "less_than_equal": "write {le} or less",
     "dict_type": "write a mapping (name: value)",
     "model_type": "write a mapping (name: value)",
     "model_attributes_type": "write a mapping (name: value)",
     "list_type": "write a list",
     "tuple_type": "write a list",
     "literal_error": "write {expected}",
+    "enum": "write {expected}",
     "string_too_short": "write some text",
     "too_long": "write at most {max_length} characters",
 }

@@ -10,9 +10,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from provisioner.core import problems, source
 from provisioner.core.errors import Invalid
 from provisioner.rehearsal.conditions import (
     Breakdown,
@@ -57,21 +57,20 @@ class Scenario:
 
 
 def load(path: Path) -> Scenario:
-    """The scenario in the file; raises Invalid, one line that says where and what."""
+    """The scenario in the file; raises Invalid, a line for each problem that says where and what."""
     try:
-        return parse(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError, Invalid) as error:
-        raise Invalid(f"{path}: {' '.join(str(error).split())}") from error
+        document = source.read(path.read_bytes(), str(path))
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}") from error
+    return parse(document.value, str(path), document.lines)
 
 
-def parse(data: Any) -> Scenario:
+def parse(data: Any, where: str = "the scenario", lines: Mapping[source.Path, int] | None = None) -> Scenario:
     """The scenario that the file's content describes; an empty file is the default one."""
     try:
         return _File.model_validate({} if data is None else data).scenario()
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise Invalid(f"{where}: {first['msg']}") from error
+        raise problems.invalid(where, problems.told(error, _File), lines or {}) from error
 
 
 def _seconds(value: Any) -> Any:
@@ -86,11 +85,12 @@ def _seconds(value: Any) -> Any:
 _Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 
 
-def _times(value: Any) -> Any:
-    return None if value == "always" else value
+def _none_of(word: str) -> BeforeValidator:
+    """This word stands for None."""
+    return BeforeValidator(lambda value: None if value == word else value)
 
 
-_Times = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_times)]
+_Times = Annotated[Annotated[int, Field(ge=1)] | None, _none_of("always")]
 
 
 class _Edge(BaseModel):
@@ -110,14 +110,13 @@ class _Fitting(_Edge):
 
 
 class _Capacity(_Fitting):
-    machines: Annotated[int, Field(ge=0)] | Literal["unlimited"]
+    machines: Annotated[Annotated[int, Field(ge=0)] | None, _none_of("unlimited")]
     at: _Duration = 0.0
     code: str = Capacity.code
     message: str = Capacity.message
 
     def made(self) -> Capacity:
-        machines = None if self.machines == "unlimited" else self.machines
-        return Capacity(**{**self.fields(), "machines": machines})
+        return Capacity(**self.fields())
 
 
 class _Price(_Fitting):
