@@ -49,13 +49,26 @@ def amis(settings: Settings) -> Amis:
     sites = _sites(settings, installation)
     # A rehearsed machine has no NVIDIA.
     kind = "rehearsal" if settings.rehearsal else "gpu"
-    bakery = Bakery(installation, sites, Ssh(), images.files(), region=settings.region, kind=kind)
+    bakery = Bakery(
+        installation,
+        sites,
+        Ssh(),
+        images.files(),
+        region=settings.region,
+        kind=kind,
+        endpoint=_machine_endpoint(settings),
+    )
     return Amis(installation, sites, bakery)
+
+
+def _machine_endpoint(settings: Settings) -> str:
+    """Where machines find AWS; empty: at its own address."""
+    rehearsal = settings.rehearsal
+    return (rehearsal.machine_endpoint or rehearsal.endpoint) if rehearsal else ""
 
 
 def _sites(settings: Settings, installation: Installation) -> Sites:
     name, _, prefix = settings.bucket.strip("/").partition("/")
-    rehearsal = settings.rehearsal
     fetch = archive.fetch_source()
 
     def text(role_id: str, sha256: str) -> str:
@@ -67,7 +80,7 @@ def _sites(settings: Settings, installation: Installation) -> Sites:
             sha256,
             fetch,
             boot_fuse=int(installation.policy.boot_fuse),
-            endpoint=(rehearsal.machine_endpoint or rehearsal.endpoint) if rehearsal else "",
+            endpoint=_machine_endpoint(settings),
         )
 
     return Sites(installation, Agent(archive.fingerprint(), archive.build), text)

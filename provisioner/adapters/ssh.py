@@ -73,10 +73,13 @@ class Ssh:
 class SshSession:
     def __init__(self, client: Any, name: str) -> None:
         self._client, self._name = client, name
+        #: Opened for the first file: over there each is a process.
+        self._sftp: Any = None
 
     def put(self, path: str, data: bytes) -> None:
-        with _told(self._name), self._client.open_sftp() as sftp:
-            sftp.putfo(io.BytesIO(data), path, len(data))
+        with _told(self._name):
+            self._sftp = self._sftp or self._client.open_sftp()
+            self._sftp.putfo(io.BytesIO(data), path, len(data))
 
     def run(self, command: str, output: Callable[[bytes], None], timeout: float) -> int:
         deadline = time.monotonic() + timeout

@@ -15,7 +15,7 @@ from pathlib import Path
 from provisioner.agent.ending import Ended, outcome_of
 from provisioner.agent.outside import Outside, ask, kill
 from provisioner.agent.place import inside
-from provisioner.agent.pull import engine_version, pull
+from provisioner.agent.pull import engine_version, is_here, named_by_digest, pull
 from provisioner.core.work import Step, WorkOrder
 
 #: Where the job finds the exchange folder.
@@ -43,9 +43,19 @@ class ContainerEngine:
         self._process: subprocess.Popen[str] | None = None
         self._words: list[str] = []
         self._made = False
+        self._api = ""
+
+    def has_image(self, outside: Outside) -> bool:
+        image = self._order.image
+        return named_by_digest(image) and is_here(image, outside, self._version(outside))
 
     def pull(self, outside: Outside, login: bytes | None) -> None:
-        pull(self._order.image, login, outside, engine_version(outside))
+        pull(self._order.image, login, outside, self._version(outside))
+
+    def _version(self, outside: Outside) -> str:
+        """Of the engine's API, asked once."""
+        self._api = self._api or engine_version(outside)
+        return self._api
 
     def folder(self, path: str) -> str:
         return inside(self._files, path)

@@ -17,6 +17,9 @@ HOME = "/home/jovyan"
 
 
 class Engine(Protocol):
+    def has_image(self, outside: Outside) -> bool:
+        """Whether the very image that the job names is here already. Raises Ended."""
+
     def pull(self, outside: Outside, login: bytes | None) -> None:
         """Have the image here; `login` is `user:password` for its registry alone. Raises Ended."""
 
@@ -62,6 +65,9 @@ class ProcessEngine:
         self._exchange = exchange
         self._directory = inside(root, working_directory)
         self._process: subprocess.Popen[bytes] | None = None
+
+    def has_image(self, outside: Outside) -> bool:  # noqa: ARG002 - nobody to ask
+        return False
 
     def pull(self, outside: Outside, login: bytes | None) -> None:  # noqa: ARG002 - nobody to show it to
         outside.say("no container engine in this rehearsal: the image is not pulled")

@@ -76,6 +76,8 @@ class Node:
         self.rebalance_at: float | None = None
         #: Why we sent the job a signal, if we did.
         self.signalled: Cause | None = None
+        #: The image is on this machine: there is nothing to pull.
+        self.preloaded = False
         #: The work order's secrets and credentials by name, and the registry's `user:password`.
         self.secrets: dict[str, bytes] = {}
         self.login: bytes | None = None

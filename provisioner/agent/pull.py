@@ -52,9 +52,6 @@ def pull(image: str, login: bytes | None, outside: Outside, version: str) -> Non
     A busy registry is waited out as long as `outside` may take.
     """
     name, reference = split(image)
-    if ":" in reference and _is_here(image, outside, version):
-        outside.say(f"{image} is on this machine already")
-        return
     path = f"/v{version}/images/create?{urlencode({'fromImage': name, 'tag': reference})}"
     headers = {"X-Registry-Auth": _header(image, login)} if login else {}
     outside.say(f"pulling {image}")
@@ -72,6 +69,16 @@ def pull(image: str, login: bytes | None, outside: Outside, version: str) -> Non
         outside = dataclasses.replace(outside, limit=f"{limit}; the last trouble was: {trouble}")
         outside.sleep(pause)
         outside.check()
+
+
+def named_by_digest(image: str) -> bool:
+    """Whether it can only mean what is here: what a tag means today, the registry alone knows."""
+    return ":" in split(image)[1]
+
+
+def is_here(image: str, outside: Outside, version: str) -> bool:
+    """Whether this machine has an image of that name; raises Ended."""
+    return any("Id" in event for event in _events("GET", f"/v{version}/images/{quote(image)}/json", {}, outside))
 
 
 def engine_version(outside: Outside) -> str:
@@ -110,10 +117,6 @@ def _header(image: str, login: bytes) -> str:
     user, _, password = login.decode(errors="surrogateescape").partition(":")
     told = {"username": user, "password": password, "serveraddress": registry_of(image)}
     return base64.urlsafe_b64encode(json.dumps(told).encode()).decode()
-
-
-def _is_here(image: str, outside: Outside, version: str) -> bool:
-    return any("Id" in event for event in _events("GET", f"/v{version}/images/{quote(image)}/json", {}, outside))
 
 
 def _try(image: str, path: str, headers: Mapping[str, str], outside: Outside) -> str:

@@ -65,45 +65,56 @@ def _stand_aside(node: Node) -> None:
     )
 
 
+def look_for_image(node: Node) -> None:
+    """One that was baked into the machine's image needs no pull and no registry's credential."""
+    image = node.order.image
+    node.preloaded = node.engine.has_image(_outside(node, Step.PULL, "the container engine"))
+    if node.preloaded:
+        node.say(f"preloaded: {image} is on this machine already")
+
+
+def _outside(node: Node, step: Step, what: str) -> Outside:
+    """Tools that `limits.pull` bounds; `what` takes so long, if anything does."""
+    limit = node.order.pull_limit
+    words = f"{what} took longer than {limit_of('pull', limit)}"
+    return Outside(step, node.halt, time.time() + limit, words, node.say)
+
+
 def fetch_secrets(node: Node) -> None:
     """The values of secrets and credentials, read by the machine's own role."""
-    order, limit = node.order, node.order.pull_limit
+    order = node.order
     shutil.rmtree(node.place.credentials, ignore_errors=True)
-    until, words = time.time() + limit, f"secrets took longer than {limit_of('pull', limit)}"
-    secrets = Secrets(node.machine.region, Outside(Step.PULL, node.halt, until, words, node.say))
+    secrets = Secrets(node.machine.region, _outside(node, Step.PULL, "secrets"))
     names = [secret.name for secret in order.secrets] + [one.credential for one in order.repositories]
-    for name in filter(None, dict.fromkeys([*names, order.registry_credential])):
+    registry_credential = "" if node.preloaded else order.registry_credential
+    wanted = list(filter(None, dict.fromkeys([*names, registry_credential])))
+    for name in wanted:
         node.begin(Step.PULL)
         node.secrets[name] = secrets.read(name)
         node.mask.add(secrets.hidden(name))
-    if order.registry_credential:
-        node.login = login(order.registry_credential, node.secrets[order.registry_credential])
-    elif order.engine is Engine.CONTAINER:
+    if registry_credential:
+        node.login = login(registry_credential, node.secrets[registry_credential])
+    elif order.engine is Engine.CONTAINER and not node.preloaded:
         node.login = secrets.registry_login(registry_of(order.image))
     for value in (node.login, *map(node.secrets.get, (one.credential for one in order.repositories))):
         # Of `user:password` the second half alone is secret enough.
         if value is not None and b":" in value:
             node.mask.add([value, value.partition(b":")[2]])
+    if wanted and node.preloaded:
+        # Nothing more of this step follows.
+        node.end(Step.PULL)
 
 
 def pull_and_clone(node: Node) -> None:
-    """Image and repositories at the same time; the first trouble ends it."""
+    """Image and repositories, where there are any to be had, at the same time; the first trouble ends it."""
     first: list[Ended | None] = []
     done = threading.Condition()
 
     def run(step: Step, work: Callable[[Outside], None]) -> None:
         trouble = None
-        limit = node.order.pull_limit
-        outside = Outside(
-            step,
-            node.halt,
-            time.time() + limit,
-            f"{step} took longer than {limit_of('pull', limit)}",
-            node.say,
-        )
         try:
             node.begin(step)
-            work(outside)
+            work(_outside(node, step, step))
             node.end(step)
         except Ended as ended:
             trouble = ended
@@ -120,7 +131,7 @@ def pull_and_clone(node: Node) -> None:
                 check_out(repository, node.engine.folder(repository.path), granted, outside)
 
     works = [
-        (Step.PULL, lambda outside: node.engine.pull(outside, node.login)),
+        *([] if node.preloaded else [(Step.PULL, lambda outside: node.engine.pull(outside, node.login))]),
         *([(Step.CLONE, clone)] if node.order.repositories else []),
     ]
     for step, work in works:
@@ -302,6 +313,7 @@ PREPARING: tuple[Callable[[Node], None], ...] = (
     look_for_predecessor,
     wait_for_gpus,
     use_instance_store,
+    look_for_image,
     fetch_secrets,
     pull_and_clone,
     set_up,

@@ -2,8 +2,9 @@
 
 A machine is billed from running to shutting-down, by the second, for at least 60 s (EC2 User Guide,
 "Instance lifecycle"; "On-Demand Instances", billing). `LaunchTime` comes before running and our
-first sight of its end comes after shutting-down, so the two bound the truth from above; the agent's
-first and last signs of life bound it from below.
+first sight of its end comes after shutting-down, so the two bound the truth from above. From below it is
+bound by the first and the last listing that show it running, or by the agent's first and last signs of
+life, whichever are farther apart: each two are of one clock.
 """
 
 import math
@@ -174,19 +175,33 @@ def _seconds(machine: KnownMachine, end: float) -> int:
 
 
 def _least(held: Held, most: int) -> int:
+    lasted = max((each for each in (_listed(held.machine), _spoke(held)) if each is not None), default=None)
+    # It may never have run: then nothing is billed.
+    return 0 if lasted is None else min(most, max(MINIMUM_SECONDS, math.floor(lasted)))
+
+
+def _listed(machine: KnownMachine) -> float | None:
+    """Seconds for which listings show it running, until somebody wanted its end; None where none does."""
+    if machine.running_at is None:
+        return None
+    ends = (machine.alive_at or machine.running_at, machine.end_wanted_at)
+    return min(each for each in ends if each is not None) - machine.running_at
+
+
+def _spoke(held: Held) -> float | None:
+    """Seconds between its agent's first and last sign, by its own clock; None where there is none."""
     # The boot's span begins at LaunchTime, and pending is not billed: the agent's own first sign is its end.
     node, machine = held.node, held.machine
     signs = [span.ended if name == Step.BOOT else span.began for name, span in _spans(node).items()]
     first, last = min((sign for sign in signs if sign is not None), default=None), _last_sign(node)
     if first is None or last is None:
-        # It may never have run: then nothing is billed.
-        return 0
+        return None
     lasted = last - first
     # Shutting-down is not billed, and a machine may go on speaking in it: what counts ends before it can begin.
     ends = [machine.end_wanted_at, _notice_at(node)]
     if end := min((each for each in ends if each is not None), default=None):
-        lasted = min(lasted, end - first - _clock_ahead(node)) if node.report else 0.0
-    return min(most, max(MINIMUM_SECONDS, math.floor(lasted)))
+        return min(lasted, end - first - _clock_ahead(node)) if node.report else 0.0
+    return lasted
 
 
 def _notice_at(node: Node) -> float | None:

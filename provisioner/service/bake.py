@@ -60,10 +60,17 @@ class Bakery:
         *,
         region: str,
         kind: str,
+        endpoint: str = "",
     ) -> None:
-        """`scripts` is `images/`; `kind` is the folder there that says what a base must have."""
+        """`scripts` is `images/`; `kind` is the folder there that says what a base must have.
+
+        `endpoint` is where a builder finds AWS, if not at its own address.
+        """
         self._installation, self._sites, self._shell = installation, sites, shell
-        self._scripts, self._region, self._kind = scripts, region, kind
+        self._verify = f"{kind}/verify.sh"
+        ours = (name for name in scripts if "/" not in name or name.startswith("tree/") or name == self._verify)
+        self._scripts = {name: scripts[name] for name in ours}
+        self._region, self._endpoint = region, endpoint
 
     def bake(self, wish: Wish, told: Told) -> Ami:
         """The image, available. Raises Failed for a step that did not succeed; nothing of it is left then."""
@@ -81,7 +88,7 @@ class Bakery:
             with Builder(installation, self._shell, request, LIFETIME, told) as builder:
                 session = builder.session(key)
                 try:
-                    work = _Work(session, installation.policy.way_in.user, self._left(began), told)
+                    work = _Work(session, self._root(), self._left(began), told)
                     agent, preloaded = self._prepare(work, wish)
                 finally:
                     session.close()
@@ -93,6 +100,11 @@ class Bakery:
         except BaseException:
             self._discard(request.token, told)
             raise
+
+    def _root(self) -> Sequence[str]:
+        """What stands before a command so that it is root's, and reaches AWS."""
+        sudo = [] if self._installation.policy.way_in.user == "root" else ["sudo", "-n"]
+        return [*sudo, *(["env", f"AWS_ENDPOINT_URL={self._endpoint}"] if self._endpoint else [])]
 
     def _left(self, began: float) -> Callable[[], float]:
         return lambda: max(1.0, began + LIFETIME - self._installation.clock.now())
@@ -134,9 +146,8 @@ class Bakery:
         sha256, archive = self._sites.agent()
         agent = f"agent-{sha256}.zip"
         work.send({**self._scripts, agent: archive})
-        verify = f"{self._kind}/verify.sh"
-        if verify in self._scripts:
-            work.run("verify", verify)
+        if self._verify in self._scripts:
+            work.run("verify", self._verify)
         work.run("prepare", "prepare.sh", "/", f"{FOLDER}/{agent}")
         preloaded: tuple[str, ...] = ()
         if wish.preload:
@@ -177,9 +188,8 @@ class Bakery:
 class _Work:
     """The builder from within: our files in a folder of its own, run as root."""
 
-    def __init__(self, session: Session, user: str, left: Callable[[], float], told: Told) -> None:
-        self._session, self._left, self._told = session, left, told
-        self._root = [] if user == "root" else ["sudo", "-n"]
+    def __init__(self, session: Session, root: Sequence[str], left: Callable[[], float], told: Told) -> None:
+        self._session, self._root, self._left, self._told = session, root, left, told
 
     def send(self, files: Mapping[str, bytes]) -> None:
         self._told.step("send")

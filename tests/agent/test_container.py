@@ -160,6 +160,17 @@ def test_an_image_that_cannot_be_had_ends_the_run(harbour: Site, image: str, out
     assert harbour.get(work.started_key(harbour.box(machine))) is None
 
 
+def test_an_image_that_is_here_is_not_pulled(harbour: Site, made: DockerEngine) -> None:
+    """By its digest it needs no registry and no credential for one: there is no such step."""
+    image = f"{harbour.registry}/root:1"
+    made.docker("pull", image)
+    digest = made.docker("image", "inspect", "--format", "{{index .RepoDigests 0}}", image)
+    machine = harbour.run(order(harbour, digest, "echo here", registry_credential="ssm:/nowhere"))
+    result = harbour.result(machine)
+    assert (result.outcome, Step.PULL in result.spans) == (Outcome.SUCCEEDED, False), result.reason
+    assert f"preloaded: {digest} is on this machine already" in harbour.log(machine, "system").decode()
+
+
 def test_an_image_that_does_not_fit_loses_the_run(tmp_path: Path, aws_url: str) -> None:
     """The engine's disk is full: the reason says so and what to do; the same image fits on a larger one."""
     tree = shell_tree(tmp_path / "tree")

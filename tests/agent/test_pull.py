@@ -142,13 +142,13 @@ def test_a_login_is_in_a_header_alone(engine: Engine, outside: Outside, said: li
     assert said == ["pulling host:5000/a b;/x", f"host:5000/a b;/x is {DIGEST}: nothing of it was missing"]
 
 
-def test_an_image_that_is_here_by_its_digest_is_not_pulled(engine: Engine, outside: Outside, said: list[str]) -> None:
-    """A digest can only mean what is here; and one that is not here is pulled."""
-    engine.answers = [(200, ({"Id": "sha256:0"},)), (404, ({"message": "No such image"},)), (200, DONE)]
-    pull.pull(f"x@{DIGEST}", None, outside, "1.41")
-    assert said == [f"x@{DIGEST} is on this machine already"]
-    pull.pull(f"x@{DIGEST}", None, outside, "1.41")
-    assert [line.split()[0] for line in engine.asked] == ["GET", "GET", "POST"]
+def test_a_digest_alone_tells_whether_an_image_is_here(engine: Engine, outside: Outside) -> None:
+    """It can only mean what is here, and Docker knows whether it is."""
+    image = f"x@{DIGEST}"
+    assert [pull.named_by_digest(name) for name in (image, "x:1", "host:5000/x")] == [True, False, False]
+    engine.answers = [(200, ({"Id": "sha256:0"},)), (404, ({"message": "No such image"},))]
+    assert [pull.is_here(image, outside, "1.41") for _ in range(2)] == [True, False]
+    assert engine.asked == [f"GET /v1.41/images/x%40{DIGEST.replace(':', '%3A')}/json"] * 2
 
 
 @pytest.mark.usefixtures("hurried")

@@ -43,6 +43,16 @@ def test_bounds_come_from_what_was_recorded() -> None:
     assert (made.outcome, made.exit_code, made.provisional) == (Outcome.FAILED, 3, False)
 
 
+def test_listings_that_show_it_running_count_the_boot_too() -> None:
+    """From the first of them to the last; not what comes after its end was wanted."""
+    mine = machine(price=PRICE, running_at=NOW + 2, alive_at=NOW + 499, ending_at=NOW + 500, ended_at=NOW + 560)
+    for wanted, least in ((None, 497), (NOW + 450, 448), (NOW + 420, 418)):
+        held = Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), replace(mine, end_wanted_at=wanted))
+        assert receipt(ENDED, [held], NOW + 1000).machines[0].seconds_at_least == least
+    silent = Held(node(), replace(mine, alive_at=None))
+    assert receipt(ENDED, [silent], NOW + 1000).machines[0].seconds_at_least == MINIMUM_SECONDS
+
+
 def test_a_disk_is_billed_by_the_share_of_the_month() -> None:
     """A month has 28 to 31 days, and a disk lives until its machine is terminated."""
     mine = machine(price=PRICE, disk_price=Price(86.4, "test", NOW), ending_at=NOW + 500, ended_at=NOW + 559)
@@ -223,15 +233,24 @@ AGES = st.floats(0, 10**6)
     seen_late=AGES,
     skew=st.floats(-(10**5), 10**5),
     signs=st.lists(st.floats(0, 1), max_size=4).map(sorted),
+    shown=st.lists(st.floats(0, 1), max_size=2),
     dollars=st.floats(0, 100),
 )
 def test_the_bounds_contain_the_truth(
-    running: float, lives: float, seen_late: float, skew: float, signs: list[float], dollars: float
+    running: float,
+    lives: float,
+    seen_late: float,
+    skew: float,
+    signs: list[float],
+    shown: list[float],
+    dollars: float,
 ) -> None:
     """However long it was pending, however late we saw its end, and however wrong its own clock."""
     began, ended = NOW + running, NOW + running + lives
     truth = max(MINIMUM_SECONDS, lives)
     mine = machine(price=Price(dollars, "test", NOW), ending_at=ended + seen_late, ended_at=ended + seen_late)
+    listings = (began + share * lives for share in shown)
+    mine = replace(mine, running_at=next(listings, None), alive_at=next(listings, None))
     times = [began + sign * lives + skew for sign in signs]
     held = Held(node(report=_report(times) if times else None), mine)
     (bill,) = receipt(ENDED, [held], NOW).machines

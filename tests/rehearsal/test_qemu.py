@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines.image import Image
+from provisioner.rehearsal.machines.monitor import Unheard
 from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.polling import until
 
@@ -22,7 +24,29 @@ echo "booted"
 until [ -e off ]; do sleep 0.05; done
 """
 
+#: The same with a monitor, which writes what it is asked to the console, and agrees.
+MONITORED = f"""#!{sys.executable}
+import json, socket
+server = socket.socket(socket.AF_UNIX)
+server.bind("monitor")
+server.listen()
+print("booted", flush=True)
+connection, _ = server.accept()
+file = connection.makefile("rw")
+def say(**words):
+    print(json.dumps(words), file=file, flush=True)
+say(QMP={{}})
+for line in file:
+    said = json.loads(line)
+    print(said["execute"], *said["arguments"].values(), flush=True)
+    say(event="RESET" if said["execute"] == "system_reset" else "RTC_CHANGE")
+    say(**{{"return": {{}}}})
+    say(event="STOP" if said["execute"] == "system_powerdown" else "RTC_CHANGE")
+"""
+
+#: Its words are in the file `asked` beside the folder of programs.
 DISK = """#!/bin/sh
+echo "$@" >>"$(dirname "$0")/../asked"
 for file; do :; done
 echo disk >"$file"
 """
@@ -121,6 +145,45 @@ def test_a_machine_without_a_disk_ends_itself(tmp_path: Path, host: QemuHost) ->
         host.boot(guest(name), off.append)
     until(lambda: len(off) == 3, "the ends")
     assert "no space left" in host.console("i-3")
+
+
+def test_each_machine_is_entered_at_its_own_address(tmp_path: Path, image: Image) -> None:
+    """Its sshd is told to answer at the port asked for, of its public address alone."""
+    put(tmp_path / "bin/qemu-system-x86_64", '#!/bin/sh\necho "$@" booted\nsleep 60\n')
+    host = QemuHost(tmp_path / "machines", image, ssh_port=2200)
+    for number in (1, 2):
+        host.boot(replace(guest(f"i-{number}"), public_address=f"127.0.1.{number}"), lambda _: None)
+        until(partial(booted, host, f"i-{number}"), "the boot")
+        assert f",hostfwd=tcp:127.0.1.{number}:2200-:22 " in host.console(f"i-{number}")
+    host.close()
+
+
+def test_a_captured_disk_is_what_others_boot_from(tmp_path: Path, host: QemuHost) -> None:
+    """The machine is shut down for it, and boots again; the image goes with the host."""
+    put(tmp_path / "bin/qemu-system-x86_64", MONITORED)
+    host.boot(guest("i-1"), lambda _: None)
+    until(lambda: booted(host, "i-1"), "the boot")
+    host.capture("i-1", "ami-2")
+    kept = tmp_path / "machines/images/ami-2"
+    assert kept.exists()
+    told = ["set-action pause", "system_powerdown", "set-action poweroff", "system_reset", "cont"]
+    until(lambda: host.console("i-1").splitlines() == ["booted", "qmp_capabilities", *told], "its restart")
+    host.boot(replace(guest("i-2"), image_id="ami-2"), lambda _: None)
+    until(lambda: booted(host, "i-2"), "the boot from it")
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.partition(" -F ")[2].split()[:3] for line in asked] == [
+        ["raw", "-b", f"{tmp_path}/image/disk"],
+        ["raw", "-B", f"{tmp_path}/image/disk"],
+        ["qcow2", "-b", str(kept)],
+    ]
+
+
+def test_a_machine_that_is_gone_is_not_captured(host: QemuHost) -> None:
+    """That is said, and there is no image."""
+    host.boot(guest("i-1"), lambda _: None)
+    until(lambda: booted(host, "i-1"), "the boot")
+    with pytest.raises(Unheard, match="QEMU does not answer"):
+        host.capture("i-1", "ami-2")
 
 
 def test_a_host_that_is_killed_leaves_nothing(tmp_path: Path, image: Image) -> None:

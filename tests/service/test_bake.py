@@ -30,6 +30,8 @@ from tests.service.trouble import Crash, Spoiled
 Deal = Callable[[str, Callable[[], Any]], Any]
 
 SCRIPTS = {"prepare.sh": b"p", "gpu/verify.sh": b"v", "preload.sh": b"l", "clean.sh": b"c", "tree/etc/x": b"x"}
+#: What a rehearsed guest is made of.
+OTHERS = {"rehearsal/init": b"i", "rehearsal/files/etc/x": b"x"}
 
 
 class Kitchen:
@@ -78,7 +80,7 @@ class Kitchen:
         )
         self.shell.session = shell
         sites = self.sites(installation)
-        bakery = Bakery(installation, sites, shell, SCRIPTS, region="us-east-1", kind="gpu")
+        bakery = Bakery(installation, sites, shell, SCRIPTS | OTHERS, region="us-east-1", kind="gpu")
         return Amis(installation, sites, bakery)
 
     def bake(self, wish: Wish | None = None, deal: Deal | None = None) -> Ami:

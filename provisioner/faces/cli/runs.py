@@ -161,12 +161,24 @@ def stop(context: typer.Context, run: RunNames, as_json: session.Json = False) -
         print(f"{short} {'had ended already' if ended else f'is being stopped; its end: provision wait {short}'}")
 
 
-def receipt(context: typer.Context, run: RunName, as_json: session.Json = False) -> None:
+def receipt(
+    context: typer.Context,
+    run: RunName,
+    waterfall: Annotated[bool, typer.Option("--waterfall", help="Draw its phases to scale.")] = False,
+    as_json: session.Json = False,
+) -> None:
     """Show where a run's time and money went."""
+    from provisioner.faces.cli import waterfall as drawing
+
+    if waterfall and as_json:
+        raise typer.BadParameter("it does not go with --json, which has the phases anyway", param_hint="--waterfall")
     service = session.control(context)
     session.catch_up(service)
     found = service.receipt(run)
     if as_json:
         screen.put_json(shapes.receipt(found))
+    elif waterfall:
+        for line in drawing.waterfall(found, service.now(), screen.width(), drawing.marks()):
+            print(line)
     else:
         screen.receipt(found)

@@ -16,6 +16,7 @@ from provisioner.core.errors import ProvisionError
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.life import Life
+from provisioner.rehearsal.machines.monitor import SOCKET, Monitor
 
 #: Under it the guest reaches what listens on this computer's 127.0.0.1.
 GATEWAY = "169.254.169.2"
@@ -37,16 +38,21 @@ EMULATED_CPU = "Nehalem"
 #: Docker runs no container where AppArmor is on and its tools are not there; the rest is for speed.
 KERNEL = "root=/dev/vda rw console=ttyS0 quiet panic=-1 apparmor=0 selinux=0 audit=0 mitigations=off"
 
+#: Seconds for what a capture asks of a guest: to shut down, above all.
+PATIENCE = 600.0
+
 #: The socket, in the machine's folder, where QEMU's guest agent is met, if the host has a way in.
 WAY_IN = "way-in"
 
 
 class NoMachine(ProvisionError):
-    """This computer cannot hold the machine."""
+    """This computer cannot hold the machine, or its disk."""
 
 
 class _Machine:
-    def __init__(self) -> None:
+    def __init__(self, image: str) -> None:
+        #: Its image's id.
+        self.image = image
         #: From its boot on.
         self.life: Life | None = None
         #: It has ended, or must not begin.
@@ -55,12 +61,8 @@ class _Machine:
         self.note = ""
 
 
-class NotKept(ProvisionError):
-    """A virtual machine's disk goes with it."""
-
-
 class QemuHost:
-    """Plays machines from `image`, with their disks in folders under `folder`.
+    """Plays machines from `image`, or from images captured of them, with their disks in folders under `folder`.
 
     At most `at_once` run; a further one is on, as EC2 sees it, and boots when another has ended.
     """
@@ -74,11 +76,14 @@ class QemuHost:
         at_once: int = AT_ONCE,
         limit: float = LIMIT,
         way_in: bool = False,
+        ssh_port: int | None = None,
     ) -> None:
         """`gpus` says how many an instance type shows; `limit`, in seconds, ends each machine.
 
-        With a `way_in` QEMU's guest agent can be asked to run commands as the machine's root.
+        With a `way_in` QEMU's guest agent can be asked to run commands as the machine's root. Each machine's sshd
+        answers at `ssh_port` of its public address, a loopback address of its own.
         """
+        self.ssh_port = ssh_port
         self._folder = folder
         self._image = image
         self._gpus = gpus or (lambda _: 0)
@@ -90,7 +95,7 @@ class QemuHost:
         self._places = threading.Condition()
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
-        machine = self._machines[guest.instance_id] = _Machine()
+        machine = self._machines[guest.instance_id] = _Machine(guest.image_id)
         threading.Thread(
             target=self._begin, args=(guest, machine, powered_off), name=f"boot {guest.instance_id}", daemon=True
         ).start()
@@ -113,8 +118,23 @@ class QemuHost:
             return ""
         return machine.note + (machine.life.console if machine.life else "")
 
-    def capture(self, instance_id: str, image_id: str) -> None:  # noqa: ARG002 - nothing is kept
-        raise NotKept(f"the disk of {instance_id} is not kept: images of virtual machines are not rehearsed")
+    def capture(self, instance_id: str, image_id: str) -> None:
+        """Shut the guest down, keep its disk, and boot it again, as EC2 does: only then is the file system whole.
+
+        What is kept is the difference to the machine's own image; both stay until the host is closed.
+        """
+        disk, kept = self.folder(instance_id) / "disk", self._kept(image_id)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with Monitor(disk.parent, PATIENCE) as monitor:
+            monitor.execute("set-action", shutdown="pause")
+            monitor.execute("system_powerdown")
+            monitor.wait_for("STOP")
+            kind, base = self._backing(self._machines[instance_id].image)
+            _qemu_img("convert", "-U", "-O", "qcow2", "-F", kind, "-B", base, str(disk), str(kept))
+            monitor.execute("set-action", shutdown="poweroff")
+            monitor.execute("system_reset")
+            monitor.wait_for("RESET")
+            monitor.execute("cont")
 
     def consoles(self) -> dict[str, str]:
         """Of every machine there ever was, by its id."""
@@ -123,10 +143,19 @@ class QemuHost:
     def close(self) -> None:
         for instance_id in list(self._machines):
             self.end(instance_id)
+        shutil.rmtree(self._folder / "images", ignore_errors=True)
 
     def folder(self, instance_id: str) -> Path:
         """Where the machine's own files are while it lives."""
         return self._folder.resolve() / instance_id
+
+    def _kept(self, image_id: str) -> Path:
+        return self._folder.resolve() / "images" / image_id
+
+    def _backing(self, image_id: str) -> tuple[str, str]:
+        """Format and file of what a disk of that image is an overlay on: what was captured, or the guest itself."""
+        kept = self._kept(image_id)
+        return ("qcow2", str(kept)) if kept.exists() else ("raw", str(self._image.disk))
 
     def _begin(self, guest: Guest, machine: _Machine, powered_off: Callable[[str], None]) -> None:
         def off() -> None:
@@ -158,17 +187,12 @@ class QemuHost:
     def _boot(self, guest: Guest, off: Callable[[], None]) -> Life:
         folder = self.folder(guest.instance_id)
         folder.mkdir(parents=True)
-        overlay = ("-f", "qcow2", "-F", "raw", "-b", str(self._image.disk), str(folder / "disk"))
-        made = subprocess.run(
-            ["qemu-img", "create", "-q", *overlay],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode:
+        kind, base = self._backing(guest.image_id)
+        try:
+            _qemu_img("create", "-q", "-f", "qcow2", "-F", kind, "-b", base, str(folder / "disk"))
+        except NoMachine:
             shutil.rmtree(folder, ignore_errors=True)
-            raise NoMachine(made.stderr.strip())
+            raise
         environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
         # It says so on the console when it cuts the power.
         limited = ("timeout", "--verbose", "--signal=KILL", str(self._limit))
@@ -184,6 +208,8 @@ class QemuHost:
             f"user,id=net,ipv6=off,net=169.254.169.0/24,host={GATEWAY},dhcpstart=169.254.169.15,"
             f"guestfwd=tcp:169.254.169.254:80-cmd:busybox nc 127.0.0.1 {guest.open_metadata()}"
         )
+        if self.ssh_port:
+            network += f",hostfwd=tcp:{guest.public_address}:{self.ssh_port}-:22"
         way_in = (
             *("-chardev", f"socket,id=way-in,path={WAY_IN},server=on,wait=off", "-device", "virtio-serial-pci"),
             *("-device", "virtserialport,chardev=way-in,name=org.qemu.guest_agent.0"),
@@ -197,6 +223,13 @@ class QemuHost:
             *("-drive", "if=none,id=disk,file=disk,format=qcow2,cache=unsafe,discard=unmap"),
             *("-device", "virtio-blk-pci,drive=disk"),
             *("-netdev", network, "-device", f"virtio-net-pci,netdev=net,mac={guest.mac},romfile="),
+            *("-qmp", f"unix:{SOCKET},server=on,wait=off"),
             *("-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"),
             *(way_in if self._way_in else ()),
         ]
+
+
+def _qemu_img(*words: str) -> None:
+    done = subprocess.run(["qemu-img", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NoMachine(done.stderr.strip())

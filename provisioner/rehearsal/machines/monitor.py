@@ -1,0 +1,73 @@
+"""QEMU's own view of one machine, over its machine protocol (QEMU documentation, "QMP protocol specification")."""
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from provisioner.core.errors import ProvisionError
+
+#: The socket, in the machine's folder.
+SOCKET = "monitor"
+
+
+class Unheard(ProvisionError):
+    """QEMU is gone, refuses, or the guest does not do what it is asked in time."""
+
+
+class Monitor:
+    """A context manager; what takes longer than `patience` seconds in all raises Unheard."""
+
+    def __init__(self, folder: Path, patience: float) -> None:
+        self._end = time.monotonic() + patience
+        self._socket = socket.socket(socket.AF_UNIX)
+        # The name of a socket must be short, and a machine's folder may lie deep.
+        here = os.open(folder, os.O_PATH)
+        try:
+            self._socket.connect(f"/proc/self/fd/{here}/{SOCKET}")
+        except OSError as error:
+            self._socket.close()
+            raise Unheard(f"QEMU does not answer: {error}") from error
+        finally:
+            os.close(here)
+        self._file = self._socket.makefile("rb")
+        #: Heard while an answer was waited for: an event may come before that.
+        self._events: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._read()
+        self.execute("qmp_capabilities")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def execute(self, command: str, **arguments: str) -> None:
+        self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        self._events.clear()
+        while "return" not in (said := self._read()):
+            if "error" in said:
+                raise Unheard(f"{command}: {said['error']['desc']}")
+            self._events.append(said.get("event", ""))
+
+    def wait_for(self, event: str) -> None:
+        """What the last command led to."""
+        while event not in self._events:
+            self._events.append(self._read().get("event", ""))
+
+    def _read(self) -> dict[str, Any]:
+        self._socket.settimeout(max(0.001, self._end - time.monotonic()))
+        try:
+            line = self._file.readline()
+        except OSError as error:
+            raise Unheard(f"QEMU says no more: {error or 'it takes too long'}") from error
+        if not line:
+            raise Unheard("QEMU has ended")
+        said: dict[str, Any] = json.loads(line)
+        return said

@@ -1,0 +1,87 @@
+"""A machine image from end to end, with nothing doubled but EC2: a builder boots, is entered, and its disk is kept."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.core.record import Run
+from provisioner.core.work import Outcome
+from provisioner.faces.cli import main
+from provisioner.rehearsal.machines.qemu import QemuHost
+from tests.e2e.commands import settings_file
+from tests.e2e.rig import Rig
+from tests.engine import LOGIN, DockerEngine, shell_tree
+from tests.vm.conftest import Boot, published
+
+pytestmark = pytest.mark.vm
+
+#: Whoever pulls must know a password: the builder, and a machine that has not got the image.
+CREDENTIAL = {"parameters": {"/registry": LOGIN}, "settings": {"registry": {"credential": "ssm:/registry"}}}
+
+
+@pytest.fixture
+def image(docker: DockerEngine) -> str:
+    """A shell and its tools, in the private registry."""
+    name = published(docker, "baked", shell_tree(docker.folder / "baked"))
+    public, private = (each.rpartition(":")[2] for each in (docker.registry, docker.private_registry))
+    return name.replace(public, private)
+
+
+def ran(whole: Rig, image: str) -> Run:
+    [done] = whole.done(whole.start("echo up", image=image, instance_type="t3.small"))
+    assert done.verdict is not None
+    assert done.verdict.outcome is Outcome.SUCCEEDED, done.verdict
+    assert whole.log(done) == b"up\n"
+    return done
+
+
+def fetched_agent(whole: Rig, run: Run) -> bool:
+    [node] = whole.service.status(run.id).nodes
+    calls = whole.double.calls.of("s3", "GetObject")
+    return any("/agent/" in call.resource and node.instance_id in call.principal for call in calls)
+
+
+def phases(whole: Rig, run: Run) -> list[str]:
+    return [phase.name for phase in whole.service.receipt(run.id).phases]
+
+
+def test_a_baked_image_spares_the_next_machine_its_pull(
+    boot: Boot,
+    host: QemuHost,
+    image: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Bake, use, run: agent and image are there, and nothing is left of the builder, nor at last of any machine."""
+
+    def provision(*words: str) -> str:
+        code = main.run(list(words))
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return out
+
+    with boot(**CREDENTIAL) as whole:
+        monkeypatch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
+        plain = ran(whole, image)
+        assert fetched_agent(whole, plain)
+        assert "pull" in phases(whole, plain)
+
+        made: dict[str, Any] = json.loads(provision("ami", "bake", "--preload", image, "--json"))
+        assert (made["state"], made["agent_current"]) == ("available", True)
+        [digest] = made["preloaded"]
+        whole.until(lambda: whole.double.alive() == [])
+        provision("ami", "use", made["id"])
+
+        baked = ran(whole, digest)
+        assert not fetched_agent(whole, baked)
+        assert "pull" not in phases(whole, baked)
+        assert f"preloaded: {digest} is on this machine already" in whole.log(baked, "system").decode()
+        assert whole.double.alive() == []
+        assert not any(host.folder(name).exists() for name in host.consoles())
+        drawn = [provision("receipt", run.id, "--waterfall") for run in (plain, baked)]
+    assert list((tmp_path / "machines").iterdir()) == []
+    with capsys.disabled():
+        print("", "plain:", drawn[0], "baked:", drawn[1], sep="\n")
