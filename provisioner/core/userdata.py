@@ -93,14 +93,21 @@ fi
 rm -rf "$home/agent"
 "$python" -m zipfile -e "$zip" "$home/agent" || give_up "the agent cannot be unpacked"
 
+# An agent that dies is started once more, and takes over. A unit with Restart= has failed only when its
+# start limit is reached, so its second death powers off (systemd.service(5)). Of a dead agent's own
+# children none gets a SIGTERM: `docker start --attach` would hand it on to the job.
 cat >"$units/provision-agent.service" <<UNIT
 [Unit]
 Description=Agent of provisioner
 Wants=network-online.target
 After=network-online.target docker.service
 OnFailure=provision-poweroff.service
+StartLimitIntervalSec=infinity
+StartLimitBurst=2
 
 [Service]
+Restart=on-failure
+KillMode=mixed
 Environment="HOME=$root/root"
 Environment="PROVISION_ROOT=$root"
 Environment="AWS_ENDPOINT_URL=${AWS_ENDPOINT_URL:-}"
