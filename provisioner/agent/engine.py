@@ -95,10 +95,9 @@ class ProcessEngine:
         (self._exchange / "pid").write_text(str(self._process.pid))
 
     def exit_code(self) -> int | None:
-        if self._adopted is not None:
+        if self._process is None:
             # Its shell says how the command ended, and then waits: without a word it was killed.
-            return None if _lives(self._adopted) else 137
-        assert self._process is not None
+            return None if self._adopted is not None and _lives(self._adopted) else 137
         code = self._process.poll()
         return code if code is None or code >= 0 else 128 - code
 
