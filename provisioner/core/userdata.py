@@ -85,8 +85,8 @@ if [ -f "$baked" ] && echo "$sha256  $baked" | sha256sum -c >/dev/null 2>&1; the
 else
     # New rights may take some seconds to be known everywhere: about two minutes of tries.
     for pause in 1 2 4 8 15 30 60 last; do
-        "$python" "$home/fetch.py" @bucket@ @key@ @region@ "$sha256" "$zip" && break
-        [ "$pause" != last ] || give_up "the agent cannot be fetched"
+        trouble=$("$python" "$home/fetch.py" @bucket@ @key@ @region@ "$sha256" "$zip" 2>&1) && break
+        [ "$pause" != last ] || give_up "the agent cannot be fetched: $trouble"
         sleep "$pause"
     done
 fi
