@@ -43,6 +43,7 @@ class ContainerEngine:
         self._process: subprocess.Popen[str] | None = None
         self._words: list[str] = []
         self._made = False
+        self._adopted = False
         self._api = ""
 
     def has_image(self, outside: Outside) -> bool:
@@ -171,7 +172,15 @@ class ContainerEngine:
 
     def exit_code(self) -> int | None:
         assert self._process is not None
-        return self._process.poll()
+        code = self._process.poll()
+        if code is None or not self._adopted:
+            return code
+        state = self._state()
+        if state.get("Running"):
+            # Docker itself was away for a while.
+            self._wait()
+            return None
+        return int(str(state.get("ExitCode", 137)))
 
     def terminate(self) -> None:
         ask(["docker", "kill", "--signal=TERM", self.name])
@@ -188,9 +197,23 @@ class ContainerEngine:
     def out_of_memory(self) -> bool:
         return bool(self._state().get("OOMKilled"))
 
-    def abandoned(self) -> int | None:
-        waited = ask(["docker", "wait", self.name])
-        return int(waited.text) if not waited.code and waited.text.isdigit() else None
+    def adopt(self) -> bool:
+        self._made = self._adopted = True
+        state = self._state()
+        if state and not state.get("Running"):
+            self._words = ["it ended while there was no agent: the end of its log may be missing"]
+        self._wait()
+        return bool(state)
+
+    def _wait(self) -> None:
+        self._process = subprocess.Popen(
+            ["docker", "wait", self.name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+        )
 
     def _state(self) -> dict[str, object]:
         answer = ask(["docker", "inspect", "--format", "{{json .State}}", "--", self.name])

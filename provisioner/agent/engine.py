@@ -6,6 +6,7 @@ import os
 import posixpath
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -53,8 +54,8 @@ class Engine(Protocol):
     def out_of_memory(self) -> bool:
         """Whether the engine knows that the kernel ended a process of the job for want of memory."""
 
-    def abandoned(self) -> int | None:
-        """Wait for the job that an earlier agent process started; None when there is none."""
+    def adopt(self) -> bool:
+        """Take the job of an earlier agent process for one's own, or learn how it ended; False when there is none."""
 
 
 class ProcessEngine:
@@ -65,6 +66,8 @@ class ProcessEngine:
         self._exchange = exchange
         self._directory = inside(root, working_directory)
         self._process: subprocess.Popen[bytes] | None = None
+        #: The group of a job that an earlier agent process started.
+        self._adopted: int | None = None
 
     def has_image(self, outside: Outside) -> bool:  # noqa: ARG002 - nobody to ask
         return False
@@ -95,22 +98,30 @@ class ProcessEngine:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
+        (self._exchange / "pid").write_text(str(self._process.pid))
 
     def exit_code(self) -> int | None:
-        assert self._process is not None
+        if self._process is None:
+            # Its shell says how the command ended, and then waits: without a word it was killed.
+            return None if self._adopted is not None and _lives(self._adopted) else 137
         code = self._process.poll()
         return code if code is None or code >= 0 else 128 - code
 
     def terminate(self) -> None:
-        assert self._process is not None
+        group = self._adopted or (self._process and self._process.pid)
+        assert group
         try:
-            os.killpg(self._process.pid, signal.SIGTERM)
+            os.killpg(group, signal.SIGTERM)
         except ProcessLookupError:
             pass
 
     def kill(self) -> None:
         if self._process is not None:
             kill(self._process)
+        while self._adopted is not None and _lives(self._adopted):
+            # It is no child of ours to wait for; whoever has become its parent does.
+            os.killpg(self._adopted, signal.SIGKILL)
+            time.sleep(0.01)
 
     def last_words(self) -> str:
         return ""
@@ -118,5 +129,18 @@ class ProcessEngine:
     def out_of_memory(self) -> bool:
         return False
 
-    def abandoned(self) -> int | None:
-        return None
+    def adopt(self) -> bool:
+        try:
+            group = int((self._exchange / "pid").read_text())
+        except FileNotFoundError:
+            return False
+        self._adopted = group if _lives(group) else None
+        return self._adopted is not None
+
+
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -7,22 +7,27 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from typing import TextIO, cast
 
+from provisioner.agent import memory
 from provisioner.agent.container import ContainerEngine
 from provisioner.agent.ending import Ended
 from provisioner.agent.engine import Engine, ProcessEngine
 from provisioner.agent.identity import Identity, identity
 from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.mask import Mask, Masked
+from provisioner.agent.memory import Memory
 from provisioner.agent.node import Log, Node
 from provisioner.agent.place import Place
 from provisioner.agent.shipper import Shipper
 from provisioner.agent.spool import Spool
-from provisioner.agent.steps import CLEANING_UP, PREPARING, last_report
+from provisioner.agent.steps import CLEANING_UP, ENDING, PREPARING, SALVAGING, last_report
 from provisioner.agent.watch import Watch
 from provisioner.core import work
 from provisioner.core.work import STREAMS, Outcome, WorkOrder
+
+Steps = Sequence[Callable[[Node], None]]
 
 #: Between two looks for the work order: at first the control plane is about to put it.
 SOONEST, LATEST = 0.25, 2.0
@@ -32,10 +37,16 @@ SPOOL_LIMIT = 64 << 20
 
 
 def main() -> None:
-    """Returns when the machine has been told to power off; an error leaves that to the unit's OnFailure."""
+    """Returns when the machine has been told to power off.
+
+    Where this process dies the unit starts another, once, which takes over; then its OnFailure powers off.
+    """
     where = Place(os.environ.get("PROVISION_ROOT", ""))
     _tidy_environment()
+    left = memory.read(where.memory)
+    settled = left is not None and left.result is not None
     mask = Mask()
+    mask.add(memory.decoded(left.hidden if left else ()))
     # The console is kept with the logs.
     sys.stdout, sys.stderr = (cast(TextIO, Masked(each, mask)) for each in (sys.stdout, sys.stderr))
     settings = where.settings()
@@ -43,7 +54,7 @@ def main() -> None:
     spool = Spool(where.home / "log", SPOOL_LIMIT)
     for name in STREAMS:
         spool.stream(name)
-    log = Log(spool, mask)
+    log = Log(spool, mask, closed=settled)
     log.say(f"agent up on {machine.instance_type} {machine.instance_id}")
     mailbox = Mailbox(settings, machine.instance_id, log.say)
     order = _work_order(mailbox)
@@ -51,19 +62,21 @@ def main() -> None:
     log.say(f"run {order.run}, attempt {order.attempt}, of job {order.job}")
     engine = _engine(order, machine, where, log)
     shipper = Shipper(spool, mailbox.chunk, lambda: node.orders.followed_until > time.time())
-    node = Node(order, machine, where, mailbox, spool, shipper, log, engine)
+    node = Node(order, machine, where, mailbox, spool, shipper, log, engine, left or Memory())
+    node.remember()
     shipper.start()
     watch = Watch(node)
     watch.start()
-    prepare(node)
-    clean_up(node, watch)
+    if not settled:
+        prepare(node, SALVAGING if left else PREPARING)
+    clean_up(node, ENDING if settled else CLEANING_UP, watch)
     power_off()
 
 
-def prepare(node: Node) -> None:
+def prepare(node: Node, steps: Steps) -> None:
     """Run the steps until one of them says how it ended."""
     try:
-        for step in PREPARING:
+        for step in steps:
             step(node)
     except Ended as ended:
         node.ended = ended
@@ -72,9 +85,9 @@ def prepare(node: Node) -> None:
         node.ended = Ended(Outcome.LOST, node.step, f"the agent failed: {error!r}")
 
 
-def clean_up(node: Node, watch: Watch) -> None:
+def clean_up(node: Node, steps: Steps, watch: Watch) -> None:
     """Run every step, whatever becomes of the others."""
-    for step in CLEANING_UP:
+    for step in steps:
         if step is last_report:
             watch.close()
         try:

@@ -44,12 +44,16 @@ class Mask:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        #: As they were added.
+        self.values: frozenset[bytes] = frozenset()
         self.sought = Sought()
 
     def add(self, values: Iterable[bytes]) -> None:
         """Values of up to six bytes are passed over."""
+        values = frozenset(values)
         whole = {way for value in values for way in forms.ways(value)}
         with self._lock:
+            self.values |= values
             old = self.sought
             self.sought = Sought(
                 old.plain.all.union(*map(forms.plain, whole)), old.encoded.all.union(*map(forms.encoded, whole))
@@ -70,13 +74,19 @@ class Mask:
 class Stream:
     """Masks a stream that comes in pieces; how it is cut makes no difference to what comes out."""
 
-    def __init__(self, mask: Mask) -> None:
+    def __init__(self, mask: Mask, hidden: int = 0, column: int = 0) -> None:
+        """`hidden` and `column` of a stream that held nothing, or is fed again what it held, go on where it was."""
         self._mask = mask
         #: What may be the beginning of a secret; its first bytes may be hidden already.
         self._held = b""
-        self._hidden = 0
+        self.hidden = hidden
         #: How long the last line is, as far as it has been given out.
-        self._column = 0
+        self.column = column
+
+    @property
+    def held(self) -> int:
+        """How many of the bytes fed last have not been given out."""
+        return len(self._held)
 
     def feed(self, data: bytes) -> bytes:
         """The masked bytes so far, but for an end that may be the beginning of a secret."""
@@ -91,7 +101,7 @@ class Stream:
         if not sought.plain.all:
             return data
         data = self._held + data
-        lines = Lines(data, self._column)
+        lines = Lines(data, self.column)
         suspects = sought.suspects(data, lines.text)
         spans = sought.plain.spans(data, suspects)
         spans += map(lines.span, sought.encoded.spans(lines.text, suspects, lines.joined))
@@ -103,16 +113,16 @@ class Stream:
 
     def _hide(self, data: bytes, spans: Iterable[Span], end: int) -> bytes:
         """Give out what is before `end`, and keep the rest."""
-        out, done, hidden = [], 0, max(0, self._hidden - end)
-        for first, last in _merged([(0, self._hidden), *spans] if self._hidden else spans):
+        out, done, hidden = [], 0, max(0, self.hidden - end)
+        for first, last in _merged([(0, self.hidden), *spans] if self.hidden else spans):
             if first >= end:
                 break
             # What has been hidden in part before is hidden once.
-            out += [data[done:first], HIDDEN if first or not self._hidden else b""]
+            out += [data[done:first], HIDDEN if first or not self.hidden else b""]
             done, hidden = min(last, end), max(0, last - end)
         out.append(data[done:end])
-        self._column = _column(data, end, self._column)
-        self._held, self._hidden = data[end:], hidden
+        self.column = _column(data, end, self.column)
+        self._held, self.hidden = data[end:], hidden
         return b"".join(out)
 
 

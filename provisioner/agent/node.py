@@ -7,28 +7,30 @@ import time
 import uuid
 from dataclasses import replace
 
-from provisioner.agent import place
+from provisioner.agent import memory, place
 from provisioner.agent.disk import Ballast, Disks
 from provisioner.agent.ending import Cause, Ended, Halt
 from provisioner.agent.engine import Engine
-from provisioner.agent.exchange import Exchange, Pump
+from provisioner.agent.exchange import Exchange
 from provisioner.agent.identity import Identity
 from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.mask import Mask
+from provisioner.agent.memory import Memory
 from provisioner.agent.place import Place
+from provisioner.agent.pump import Pump
 from provisioner.agent.shipper import Shipper
 from provisioner.agent.spool import Spool
-from provisioner.core.work import Notice, Orders, Outcome, Report, Span, Step, WorkOrder
+from provisioner.core.work import Notice, Orders, Outcome, Report, Result, Span, Step, WorkOrder
 
 
 class Log:
     """The system stream, in plain dated lines."""
 
-    def __init__(self, spool: Spool, mask: Mask) -> None:
+    def __init__(self, spool: Spool, mask: Mask, *, closed: bool = False) -> None:
         self.mask = mask
         self._stream = spool.stream("system")
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = closed
 
     def say(self, text: str) -> None:
         """Never waits: the agent must go on when the spool is full."""
@@ -55,7 +57,9 @@ class Node:
         shipper: Shipper,
         log: Log,
         engine: Engine,
+        left: Memory,
     ) -> None:
+        """`left` is what an earlier agent process has left, if there was one."""
         self.order = order
         self.machine = machine
         self.place = where
@@ -72,17 +76,21 @@ class Node:
         #: What preparing ended with: how things stand until a step says otherwise.
         self.ended = Ended(Outcome.LOST, Step.BOOT, "the agent has done nothing")
         self.orders = Orders()
-        self.notice: Notice | None = None
+        self.notice: Notice | None = left.notice
         self.rebalance_at: float | None = None
         #: Why we sent the job a signal, if we did.
-        self.signalled: Cause | None = None
+        self.signalled: Cause | None = left.signalled
+        if left.signalled is not None:
+            self.halt.ask(left.signalled)
         #: The image is on this machine: there is nothing to pull.
         self.preloaded = False
         #: The work order's secrets and credentials by name, and the registry's `user:password`.
         self.secrets: dict[str, bytes] = {}
         self.login: bytes | None = None
         #: The newest line of the kernel's log when the job's first shell was started.
-        self.kernel_mark: str | None = None
+        self.kernel_mark: str | None = left.kernel_mark
+        #: What is to be put, once that is certain.
+        self.result: Result | None = left.result
         #: Looked at while the job runs.
         self.disks: Disks | None = None
         self.exchange: Exchange | None = None
@@ -93,7 +101,9 @@ class Node:
         self.finished = False
         self._lock = threading.Lock()
         self._sequence = 0
-        self._spans: dict[Step, Span] = {Step.BOOT: Span(machine.launch_time, time.time())}
+        self._remembering = threading.Lock()
+        self._spans = {Step.BOOT: Span(machine.launch_time, time.time())}
+        self._spans.update({Step(name): span for name, span in left.spans.items()})
 
     def say(self, text: str) -> None:
         self.log.say(text)
@@ -102,12 +112,27 @@ class Node:
         """A step that has begun already goes on."""
         with self._lock:
             self._spans.setdefault(step, Span(time.time()))
+        self.remember()
         self.changed.set()
 
     def end(self, step: Step) -> None:
         with self._lock:
             self._spans[step] = replace(self._spans[step], ended=time.time())
+        self.remember()
         self.changed.set()
+
+    def remember(self) -> None:
+        """Leave how things stand to an agent process that may have to take over."""
+        hidden = memory.coded(self.mask.values)
+        with self._remembering:
+            try:
+                memory.write(
+                    self.place.memory,
+                    Memory(self.spans(), self.notice, self.signalled, self.kernel_mark, hidden, self.result),
+                )
+            except OSError as error:
+                # The machine's memory is full: what was left before is not wrong, but older.
+                self.say(f"nothing can be left to another agent: {error}")
 
     def end_all(self) -> None:
         for step, span in list(self._spans.items()):
@@ -117,6 +142,10 @@ class Node:
     def spans(self) -> dict[str, Span]:
         with self._lock:
             return {step.value: span for step, span in self._spans.items()}
+
+    def began(self, step: Step) -> float:
+        with self._lock:
+            return self._spans[step].began
 
     @property
     def step(self) -> Step:

@@ -47,6 +47,11 @@ class Place:
         return Path(f"{self.root}/run/provision-credentials")
 
     @property
+    def memory(self) -> Path:
+        """What an agent process leaves to its successor; in memory, for it holds secrets: gone with this boot."""
+        return Path(f"{self.root}/run/provision-agent")
+
+    @property
     def fuse(self) -> Path:
         return self.home / "fuse"
 
@@ -68,6 +73,11 @@ def private(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def own(folder: Path) -> None:
+    """Have the folder, for nobody else to look into."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def inside(base: str, path: str) -> str:

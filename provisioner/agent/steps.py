@@ -17,15 +17,17 @@ from provisioner.agent.disk import Disks
 from provisioner.agent.ending import Cause, Ended, outcome_of, told
 from provisioner.agent.environment import job_environment
 from provisioner.agent.evidence import find_evidence
-from provisioner.agent.exchange import Exchange, Pump
+from provisioner.agent.exchange import Exchange
 from provisioner.agent.git import check_out
 from provisioner.agent.gpus import wait_for_gpus
 from provisioner.agent.instancestore import use_instance_store
 from provisioner.agent.node import Node
 from provisioner.agent.outside import Outside
 from provisioner.agent.pull import registry_of
+from provisioner.agent.pump import Pump
 from provisioner.agent.secrets import Secrets, login
 from provisioner.agent.setup import PARTS, setup_files
+from provisioner.agent.tape import Tape
 from provisioner.core.errors import Invalid
 from provisioner.core.work import Engine, Outcome, Result, Started, Step, limit_of
 
@@ -42,7 +44,7 @@ def swap_fuse(node: Node) -> None:
 
 
 def look_for_predecessor(node: Node) -> None:
-    """Never execute what an earlier agent process has started."""
+    """Never execute what has been started, be it before a restart of the machine."""
     standing = node.mailbox.started()
     if standing is not None:
         _stand_aside(node)
@@ -53,16 +55,27 @@ def _stand_aside(node: Node) -> None:
     if node.place.boot.exists() and node.place.boot.read_bytes() != kernel.boot():
         # Whatever the container ended with, it was not of its own accord.
         raise Ended(Outcome.LOST, Step.COMMAND, "the machine was restarted while the command ran")
-    code = node.engine.abandoned()
-    if code is None:
-        raise Ended(Outcome.LOST, Step.COMMAND, "started, no process found")
-    outcome = Outcome.FAILED if code else Outcome.SUCCEEDED
-    raise Ended(
-        outcome,
-        Step.COMMAND,
-        f"the command {told(code)}, after the agent was restarted",
-        code,
-    )
+    raise Ended(Outcome.LOST, Step.COMMAND, "started, no process found")
+
+
+def salvage(node: Node) -> None:
+    """Wait for the job of an agent process that died on this boot; what it has not begun never begins."""
+    died = f"the agent died at {node.step}"
+    node.say(f"{died}; its successor waits for the job")
+    try:
+        node.exchange = exchange = Exchange(node.place.exchange)
+    except FileNotFoundError as error:
+        raise Ended(Outcome.LOST, node.step, f"{died}, before the job began") from error
+    found = node.engine.adopt()
+    _listen(node, exchange)
+    if exchange.said("begun") is None:
+        exchange.call_off()
+        node.engine.kill()
+        late = exchange.said("begun") is not None
+        raise Ended(Outcome.LOST, node.step, f"{died}, {'as' if late else 'before'} the command began")
+    if not found and exchange.said("command") is None:
+        raise Ended(Outcome.LOST, Step.COMMAND, f"{died}, and no process of the command is left")
+    _attend(node)
 
 
 def look_for_image(node: Node) -> None:
@@ -151,20 +164,15 @@ def set_up(node: Node) -> None:
         folder = node.engine.folder(order.working_directory)
         variables = job_environment(order, node.machine, os.environ, node.secrets)
         files = setup_files(order, node.secrets, node.engine.seen)
-        node.exchange = exchange = Exchange(node.place.exchange, variables, files, order.command)
+        node.exchange = exchange = Exchange.make(node.place.exchange, variables, files, order.command)
     except Invalid as error:
         raise Ended(Outcome.REFUSED, Step.SETUP, str(error)) from error
     os.makedirs(folder, exist_ok=True)
     node.engine.create()
-    node.pumps = {
-        "setup": Pump(exchange.setup, node.spool.stream("setup"), node.mask),
-        "output": Pump(exchange.output, node.spool.stream("output"), node.mask),
-    }
-    for pump in node.pumps.values():
-        pump.start()
+    _listen(node, exchange)
     node.halt.check(Step.SETUP)
     node.kernel_mark = kernel.latest()
-    node.disks = Disks(node.place.home, node.engine.folders())
+    node.remember()
     node.engine.start()
     code = _wait(node, Step.SETUP, "setup", order.setup_limit)
     if node.signalled is not None:
@@ -177,6 +185,15 @@ def set_up(node: Node) -> None:
     if code:
         raise Ended(Outcome.FAILED, Step.SETUP, f"{_part(exchange)} {told(code)}", code)
     node.end(Step.SETUP)
+
+
+def _listen(node: Node, exchange: Exchange) -> None:
+    """Take what the job writes, and watch the disks that it writes to."""
+    for name, pipe in (("setup", exchange.setup), ("output", exchange.output)):
+        stream = node.spool.stream(name)
+        node.pumps[name] = Pump(pipe, stream, node.mask, Tape(node.place.memory / name, stream.produced))
+        node.pumps[name].start()
+    node.disks = Disks(node.place.home, node.engine.folders())
 
 
 def _part(exchange: Exchange) -> str:
@@ -200,6 +217,11 @@ def execute(node: Node) -> None:
     node.begin(Step.COMMAND)
     node.say("the command executes")
     node.exchange.go()
+    _attend(node)
+
+
+def _attend(node: Node) -> None:
+    """Wait for the command's end, and raise what became of it."""
     code = _wait(node, Step.COMMAND, "command", node.order.runtime_limit)
     words = f"the command {told(code)}"
     if code and (own := node.engine.last_words()):
@@ -214,7 +236,7 @@ def _wait(node: Node, step: Step, word: str, limit: float) -> int:
     """The exit code of what `word` names, the step's limit and everybody's wishes seen to."""
     assert node.exchange is not None
     assert node.disks is not None
-    end = time.time() + limit
+    end = node.began(step) + limit
     while True:
         # In this order: what the shell has said before it ended is there to be heard.
         gone = node.engine.exit_code()
@@ -228,6 +250,7 @@ def _wait(node: Node, step: Step, word: str, limit: float) -> int:
                 return _gone(node, step, gone)
             if cause is not None:
                 node.signalled = cause
+                node.remember()
                 node.say(f"SIGTERM to the job: {cause.reason}")
                 node.engine.terminate()
             elif now >= end:
@@ -235,7 +258,7 @@ def _wait(node: Node, step: Step, word: str, limit: float) -> int:
                 node.halt.ask(Cause(Outcome.TIMED_OUT, reason, now + node.order.stop_grace))
         elif cause is not None:
             node.signalled = cause
-            quiet = code is not None and node.pumps["setup" if step is Step.SETUP else "output"].hung_up.is_set()
+            quiet = code is not None and node.pumps["setup" if step is Step.SETUP else "output"].let_go()
             if gone is not None or quiet or now >= cause.kill_at:
                 if gone is None and not quiet:
                     node.say("SIGKILL to the job: the grace is over")
@@ -271,24 +294,29 @@ def ship_logs(node: Node) -> None:
     node.end(Step.LOGS)
 
 
-def put_result(node: Node) -> None:
+def settle_result(node: Node) -> None:
+    """From here on it stands: an agent process that has to take over puts this one."""
     ended = node.ended
-    node.mailbox.result(
-        Result(
-            run=node.order.run,
-            attempt=node.order.attempt,
-            rank=node.order.rank,
-            process=node.process,
-            outcome=ended.outcome,
-            step=ended.step,
-            exit_code=ended.exit_code,
-            reason=node.mask.text(ended.reason),
-            at=time.time(),
-            spans=node.spans(),
-            streams={name: stream.end() for name, stream in node.spool.streams.items()},
-            notice=node.notice,
-        )
+    node.result = Result(
+        run=node.order.run,
+        attempt=node.order.attempt,
+        rank=node.order.rank,
+        process=node.process,
+        outcome=ended.outcome,
+        step=ended.step,
+        exit_code=ended.exit_code,
+        reason=node.mask.text(ended.reason),
+        at=time.time(),
+        spans=node.spans(),
+        streams={name: stream.end() for name, stream in node.spool.streams.items()},
+        notice=node.notice,
     )
+    node.remember()
+
+
+def put_result(node: Node) -> None:
+    if node.result is not None:
+        node.mailbox.result(node.result)
 
 
 def last_report(node: Node) -> None:
@@ -321,11 +349,23 @@ PREPARING: tuple[Callable[[Node], None], ...] = (
     execute,
 )
 
+#: Instead of preparing, where an earlier agent process of this boot died.
+SALVAGING: tuple[Callable[[Node], None], ...] = (
+    swap_fuse,
+    salvage,
+)
+
+#: All that is left to do once the result is settled.
+ENDING: tuple[Callable[[Node], None], ...] = (
+    put_result,
+    last_report,
+    hold_for_notice,
+)
+
 CLEANING_UP: tuple[Callable[[Node], None], ...] = (
     find_evidence,
     end_job,
     ship_logs,
-    put_result,
-    last_report,
-    hold_for_notice,
+    settle_result,
+    *ENDING,
 )

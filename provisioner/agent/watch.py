@@ -83,6 +83,7 @@ class Watch:
             node.say(f"spot notice: the machine goes in {left:.0f} s")
             reason = "the cloud takes the spot machine back"
             node.halt.ask(Cause(Outcome.INTERRUPTED, reason, seen.at - LAST_BYTES))
+            node.remember()
             node.changed.set()
         self._rebalance()
         return self._notice_interval

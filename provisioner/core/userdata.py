@@ -85,22 +85,29 @@ if [ -f "$baked" ] && echo "$sha256  $baked" | sha256sum -c >/dev/null 2>&1; the
 else
     # New rights may take some seconds to be known everywhere: about two minutes of tries.
     for pause in 1 2 4 8 15 30 60 last; do
-        "$python" "$home/fetch.py" @bucket@ @key@ @region@ "$sha256" "$zip" && break
-        [ "$pause" != last ] || give_up "the agent cannot be fetched"
+        trouble=$("$python" "$home/fetch.py" @bucket@ @key@ @region@ "$sha256" "$zip" 2>&1) && break
+        [ "$pause" != last ] || give_up "the agent cannot be fetched: $trouble"
         sleep "$pause"
     done
 fi
 rm -rf "$home/agent"
 "$python" -m zipfile -e "$zip" "$home/agent" || give_up "the agent cannot be unpacked"
 
+# An agent that dies is started once more, and takes over. A unit with Restart= has failed only when its
+# start limit is reached, so its second death powers off (systemd.service(5)). Of a dead agent's own
+# children none gets a SIGTERM: `docker start --attach` would hand it on to the job.
 cat >"$units/provision-agent.service" <<UNIT
 [Unit]
 Description=Agent of provisioner
 Wants=network-online.target
 After=network-online.target docker.service
 OnFailure=provision-poweroff.service
+StartLimitIntervalSec=infinity
+StartLimitBurst=2
 
 [Service]
+Restart=on-failure
+KillMode=mixed
 Environment="HOME=$root/root"
 Environment="PROVISION_ROOT=$root"
 Environment="AWS_ENDPOINT_URL=${AWS_ENDPOINT_URL:-}"

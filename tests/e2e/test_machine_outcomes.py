@@ -14,6 +14,9 @@ from tests.e2e.rows import Row, check, played, result_of
 XID = "[   12.345678] NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', GPU has fallen off the bus."
 KILL = "[  100.000001] Out of memory: Killed process 4711 (worker) total-vm:1kB, anon-rss:1kB, UID:0"
 
+#: The one that the machine began with, and the one that takes over.
+KILL_AGENTS = 'while sleep 0.1; do pkill -9 -f "${HOME%/home/*}/var/lib/provision/[a]gent"; done'
+
 #: What ails the first machine of a type; whatever follows it is sound.
 AILING = {
     "g5.12xlarge": {"PROVISION_GPUS": "3"},
@@ -98,7 +101,7 @@ ROWS = [
     ),
     Row(
         "lost, and not to be run again",
-        "read -r _ _ _ agent _ </proc/$PPID/stat; kill -9 $agent; sleep 600",
+        KILL_AGENTS,
         Outcome.LOST,
         None,
         "ended without a result",

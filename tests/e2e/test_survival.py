@@ -13,7 +13,9 @@ from provisioner import wiring
 from provisioner.core.errors import WrongStore
 from provisioner.core.launch import MachineState
 from provisioner.core.work import Outcome
+from provisioner.ports.control import LogPiece
 from provisioner.rehearsal.faults import Effect, Rule
+from tests.e2e.processes import agents
 from tests.e2e.rig import Rig, rig
 
 
@@ -63,11 +65,9 @@ def test_a_lost_store_ends_no_machine(whole: Rig, tmp_path: Path) -> None:
 
 
 def test_a_killed_agent_costs_an_attempt(whole: Rig) -> None:
-    """kill -9 of the agent: its machine ends itself, and the next attempt's command executes elsewhere."""
-    suicide = (
-        'test "$PROVISION_ATTEMPT" = 2 || { pkill -9 -f "[m]achine.json|[p]rovision/agent"; sleep 60; }; echo done'
-    )
-    run = whole.start(suicide)
+    """kill -9 of every agent: the machine ends itself, and the next attempt's command executes elsewhere."""
+    killing = 'while sleep 0.1; do pkill -9 -f "${HOME%/home/*}/var/lib/provision/[a]gent"; done'
+    run = whole.start(f'test "$PROVISION_ATTEMPT" = 2 || {killing}; echo done')
     [done] = whole.done(run)
     assert done.verdict is not None
     assert (done.verdict.outcome, done.attempt) == (Outcome.SUCCEEDED, 2), done.verdict
@@ -76,6 +76,18 @@ def test_a_killed_agent_costs_an_attempt(whole: Rig) -> None:
     assert first.verdict.outcome is Outcome.LOST
     assert first.instance_id != second.instance_id
     assert whole.log(run, attempt=2) == b"done\n"
+    assert whole.double.alive() == []
+
+
+def test_a_run_outlives_its_agent(whole: Rig) -> None:
+    """kill -9 of the agent: another one takes over; log and exit code are the command's own, in one attempt."""
+    suicide = "read -r _ _ _ agent _ </proc/$PPID/stat; echo before; kill -9 $agent; sleep 1; echo after; exit 3"
+    [done] = whole.done(whole.start(suicide))
+    assert done.verdict is not None
+    assert (done.verdict.outcome, done.verdict.exit_code, done.attempt) == (Outcome.FAILED, 3, 1), done.verdict
+    pieces = list(whole.service.log(done.id, ["output"]))
+    assert b"".join(piece.data for piece in pieces if isinstance(piece, LogPiece)) == b"before\nafter\n"
+    assert not [piece for piece in pieces if not isinstance(piece, LogPiece)], "a gap"
     assert whole.double.alive() == []
 
 
@@ -89,23 +101,10 @@ def test_the_fuse_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         told = whole.service.step()
         [machine] = whole.double.alive() or pytest.fail(str(told))
         whole.service.close()
-        folder = str(tmp_path / "machines" / machine.id)
-        wait(lambda: _agents(folder))
-        for pid in _agents(folder):
+        folder = tmp_path / "machines" / machine.id
+        wait(lambda: agents(folder))
+        for pid in agents(folder):
             os.kill(pid, signal.SIGSTOP)
         wait(lambda: not whole.double.alive())
         [life] = whole.double.history().values()
         assert [change.state for change in life][-2:] == [MachineState.SHUTTING_DOWN, MachineState.TERMINATED]
-
-
-def _agents(folder: str) -> list[int]:
-    """The processes that run the agent of the machine in that folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if folder in line and "/agent" in line:
-            found.append(int(process.name))
-    return found

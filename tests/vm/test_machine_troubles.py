@@ -69,10 +69,51 @@ def test_cloud_init_finds_no_fault_and_a_restart_executes_nothing_twice(whole: R
     assert host.console(machine).count("running 'init-local'") == 2
 
 
-def test_a_dead_agent_ends_its_machine(whole: Rig, host: QemuHost, image: str) -> None:
-    """kill -9 of the agent: its unit powers the machine off, and the run is lost."""
+#: kill -9 of the agent, until there is another one; fails where none follows.
+KILL = """
+old=$(systemctl show --property=MainPID --value provision-agent)
+systemctl kill --signal=KILL provision-agent
+for i in $(seq 600); do
+    new=$(systemctl show --property=MainPID --value provision-agent)
+    case $new in 0 | "$old") sleep 0.1 ;; *) exit 0 ;; esac
+done
+exit 1
+"""
+
+
+def test_a_run_outlives_its_agent(whole: Rig, host: QemuHost, image: str) -> None:
+    """kill -9 of the agent: started once more, executed once, the log whole, the exit code the command's own."""
+    count = "echo up; i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo line $i; sleep 0.05; done; exit 7"
+    run = whole.start(count, image=image, **ONCE)
+    machine = running(whole, run)
+    assert ask(host.folder(machine), KILL).code == 0
+    [done] = whole.done(run)
+    assert done.verdict is not None
+    assert (done.verdict.outcome, done.verdict.exit_code, done.attempt) == (Outcome.FAILED, 7, 1), done.verdict
+    assert whole.log(run) == b"up\n" + b"".join(b"line %d\n" % number for number in range(1, 201))
+    assert b"the agent died at command" in whole.log(run, "system")
+    assert whole.double.alive() == []
+
+
+def test_stop_reaches_a_job_whose_agent_was_killed(whole: Rig, host: QemuHost, image: str) -> None:
+    """The next agent sends its container the SIGTERM, which the death of the first did not."""
     run = whole.start(HOLD, image=image, **ONCE)
     machine = running(whole, run)
+    assert ask(host.folder(machine), KILL).code == 0
+    whole.until(lambda: b"the agent died at command" in whole.log(run, "system"))
+    assert whole.log(run) == b"up\n"
+    whole.service.stop(run.id)
+    [done] = whole.done(run)
+    assert done.verdict is not None
+    assert (done.verdict.outcome, done.verdict.exit_code) == (Outcome.CANCELLED, 9), done.verdict
+    assert whole.log(run).endswith(b"saved\n")
+
+
+def test_an_agent_that_dies_twice_ends_its_machine(whole: Rig, host: QemuHost, image: str) -> None:
+    """Its unit has reached the start limit and powers the machine off, and the run is lost."""
+    run = whole.start(HOLD, image=image, **ONCE)
+    machine = running(whole, run)
+    assert ask(host.folder(machine), KILL).code == 0
     assert ask(host.folder(machine), "systemctl kill --signal=KILL provision-agent").code == 0
     gone(whole)
     [done] = whole.done(run)
@@ -98,9 +139,10 @@ def test_a_power_cut_in_mid_output_is_told(whole: Rig, host: QemuHost, image: st
 
 
 def test_the_fuse_alone_ends_a_machine(whole: Rig, host: QemuHost, image: str) -> None:
-    """Agent and its unit dead, control plane away: when its time is over the machine powers itself off."""
+    """Both agents and their unit dead, control plane away: when its time is over the machine powers itself off."""
     run = whole.start(HOLD, image=image, **ONCE)
     machine = running(whole, run)
+    assert ask(host.folder(machine), KILL).code == 0
     dead = """
         rm /etc/systemd/system/provision-poweroff.service
         systemctl daemon-reload

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class Init:
         self._parts = folder / "var/lib/cloud"
         self._pipe = pipe
         self._user_data = (folder / "user-data").read_text()
+        #: How often each unit was started.
+        self._starts: Counter[str] = Counter()
 
     def run(self) -> None:
         """Returns when the machine is to power off."""
@@ -92,7 +95,10 @@ class Init:
         environment = dict(
             word.split("=", 1) for key, line in lines if key == "Environment" for word in shlex.split(line)
         )
-        self._spawn(shlex.split(values["ExecStart"]), values.get("OnFailure", ""), environment)
+        self._starts[unit.name] += 1
+        # As systemd's own limit: a unit that may not be restarted any more has failed.
+        again = values.get("Restart") == "on-failure" and self._starts[unit.name] < int(values["StartLimitBurst"])
+        self._spawn(shlex.split(values["ExecStart"]), unit.name if again else values.get("OnFailure", ""), environment)
 
     def _spawn(self, words: list[str], on_failure: str, environment: dict[str, str] | None = None) -> None:
         given = {name: value for name, value in (environment or {}).items() if value}

@@ -1,0 +1,96 @@
+"""The pump: its process may die at any moment, and the stream is what the job wrote, masked."""
+
+import os
+from pathlib import Path
+from unittest import mock
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.agent import tape
+from provisioner.agent.mask import Mask
+from provisioner.agent.mask import Stream as Masking
+from provisioner.agent.pump import Pump
+from provisioner.agent.spool import Spool, Stream
+from provisioner.agent.tape import Tape
+
+SECRET = b"hunter2-hunter2"
+
+
+class Death(Exception):
+    """Of the agent's process."""
+
+
+class Frail(Stream):
+    """Takes so many bytes, and no more in this life."""
+
+    left = 1 << 30
+
+    def write(self, data: bytes, *, wait: bool = True) -> None:
+        super().write(data[: self.left], wait=wait)
+        self.left -= len(data)
+        if self.left <= 0:
+            raise Death
+
+
+class Mortal(Pump):
+    """Does what a pump's thread does, turn by turn."""
+
+    def take_over(self) -> None:
+        self._pass(self._masking.feed(self._tape.rest()))
+
+    def turn(self) -> None:
+        self._pass(self._masking.feed(self._take(over=False)))
+
+    def end(self) -> None:
+        self._pass(self._masking.finish())
+
+
+@given(
+    lives=st.lists(
+        st.tuples(
+            st.lists(st.one_of(st.binary(min_size=1, max_size=60), st.sampled_from([SECRET, SECRET[:9], SECRET[9:]]))),
+            st.integers(1, 100),
+        ),
+        max_size=6,
+    ),
+)
+def test_no_death_loses_or_doubles_a_byte_or_shows_a_secret(
+    tmp_path_factory: object, lives: list[tuple[list[bytes], int]]
+) -> None:
+    """Wherever it strikes: after the pipe was read, in the middle of a write to the spool, or before it was noted."""
+    folder: Path = tmp_path_factory.mktemp("pump")  # type: ignore[attr-defined]
+    mask, written = Mask(), b""
+    mask.add([SECRET])
+    reader, writer = os.pipe()
+
+    def life(pieces: list[bytes], left: int, *, last: bool = False) -> None:
+        """What one process does until it dies, which the last one does not."""
+        nonlocal written
+        spool = Spool(folder / "log", 1 << 20)
+        stream = spool.streams["output"] = Frail(spool, "output")
+        taken = Tape(folder / "tape", stream.produced)
+        pump = Mortal(reader, stream, mask, taken)
+        stream.left = left
+        try:
+            pump.take_over()
+            for piece in pieces:
+                os.write(writer, piece)
+                written += piece
+                pump.turn()
+            if last:
+                pump.end()
+        except Death:
+            pass
+        finally:
+            stream.close()
+            taken.close()
+
+    with mock.patch.object(tape, "LONG", 100):
+        for pieces, left in lives:
+            life(pieces, left)
+        life([b"the end"], 1 << 30, last=True)
+    os.close(reader)
+    os.close(writer)
+    masking, segments = Masking(mask), sorted((folder / "log/output").iterdir())
+    assert b"".join(segment.read_bytes() for segment in segments) == masking.feed(written) + masking.finish()

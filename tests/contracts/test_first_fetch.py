@@ -1,0 +1,188 @@
+"""The boot script's first fetch, with a role's credentials, from a server that checks them."""
+
+import base64
+import email
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from provisioner.adapters import archive
+from provisioner.core.userdata import user_data
+from provisioner.core.work import agent_key
+from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines import doubles
+from provisioner.rehearsal.metadata import Credentials, Metadata
+from tests.contracts.conftest import REGION, ROLE, SIGNING_KEY
+
+AGENT = b"PK\5\6" + bytes(18)
+SHA256 = hashlib.sha256(AGENT).hexdigest()
+GUEST = Guest("i-1", "g5.xlarge", "ami-1", REGION, "us-east-1a", "spot", 0.0, "10.0.0.1", "data", "", "")
+
+#: Has a process's clock go wrong by so many seconds, where the machine's Python finds it.
+CLOCK = """
+import time
+now, utc = time.time, time.gmtime
+time.time = lambda: now() + {seconds}
+time.gmtime = lambda moment=None: utc(time.time() if moment is None else moment)
+"""
+
+
+@dataclass
+class Machine:
+    folder: Path
+    url: str
+    bucket: str
+    credentials: Credentials
+    metadata: Metadata
+    sha256: str = SHA256
+
+    def boot(self) -> subprocess.CompletedProcess[str]:
+        """Run the user-data's script, whose pauses take no time, with doubles for what would reach this computer."""
+        text = user_data(self.bucket, "", REGION, "AROA", self.sha256, archive.fetch_source(), endpoint=self.url)
+        [script] = [
+            part.get_payload(decode=True)
+            for part in email.message_from_string(text).walk()
+            if part.get_content_type() == "text/x-shellscript"
+        ]
+        commands = self.folder / "bin"
+        doubles.install(commands, self.folder / "told", 0, [])
+        (commands / "sleep").write_text(doubles.IDLE_SCRIPT)
+        (commands / "sleep").chmod(0o755)
+        path = f"{commands}:{os.defpath}"
+        assert not doubles.reaching_out(commands, path, [])
+        environment = {
+            "PATH": path,
+            "PROVISION_ROOT": str(self.folder),
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": self.metadata.url("i-1"),
+            "PYTHONPATH": str(self.folder / "clock"),
+        }
+        assert isinstance(script, bytes)
+        words = ["sh", "-c", script.decode()]
+        return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+    def refused(self) -> str:
+        """The one line that the console has of a boot without an agent."""
+        booted = self.boot()
+        assert booted.returncode == 1
+        assert booted.stderr == ""
+        assert not (self.folder / "var/lib/provision/agent.zip").exists()
+        [line] = booted.stdout.splitlines()
+        return line.removeprefix("provision: the agent cannot be fetched: ").replace(self.url, "URL")
+
+
+@pytest.fixture
+def machine(seaweed_url: str, tmp_path: Path) -> Iterator[Machine]:
+    """Its bucket has the agent, and its metadata service the credentials of a role, with a session token."""
+    bucket = f"agents-{uuid.uuid4().hex}"
+    s3 = boto3.client("s3", endpoint_url=seaweed_url, region_name=REGION)
+    sts: Any = boto3.client("sts", endpoint_url=seaweed_url, region_name=REGION)
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key=agent_key(SHA256), Body=AGENT)
+    given = sts.assume_role(RoleArn=ROLE, RoleSessionName="i-1")["Credentials"]
+    own = Credentials(
+        given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], given["Expiration"].timestamp()
+    )
+    metadata = Metadata(lambda _: made.credentials, "role")
+    metadata.start()
+    metadata.add(GUEST)
+    made = Machine(tmp_path, seaweed_url, bucket, own, metadata)
+    yield made
+    metadata.close()
+    for client in (s3, sts):
+        client.close()
+
+
+def test_a_role_with_its_token_gets_the_agent(machine: Machine) -> None:
+    """Nothing is said; the service that runs it is told to start."""
+    booted = machine.boot()
+    assert (booted.returncode, booted.stdout, booted.stderr) == (0, "", "")
+    assert (machine.folder / "var/lib/provision/agent.zip").read_bytes() == AGENT
+    assert b"provision-agent.service" in (machine.folder / "told").read_bytes()
+
+
+def test_a_wrong_secret_key_is_named(machine: Machine) -> None:
+    """The server finds another signature than ours."""
+    machine.credentials = replace(machine.credentials, secret_key="another")
+    assert "403 SignatureDoesNotMatch: the secret key of this machine's credentials is wrong" in machine.refused()
+
+
+@pytest.mark.parametrize("change", [{"access_key": "ASIAANOTHER"}, {"token": ""}, {"token": "another"}])
+def test_credentials_that_nobody_knows_are_named(machine: Machine, change: dict[str, str]) -> None:
+    """The key of no role, one without its token, and one with another's."""
+    machine.credentials = replace(machine.credentials, **change)  # type: ignore[arg-type]
+    line = machine.refused()
+    assert "403 InvalidAccessKeyId: it does not know the credentials of this machine's role" in line
+
+
+def test_an_expired_token_is_named(machine: Machine) -> None:
+    """S3 says ExpiredToken; SeaweedFS says InvalidAccessKeyId, so that the metadata service's word decides.
+
+    Its STS gives no token that is shorter than 15 minutes: this one is signed anew, with an end in the past.
+    """
+    ended = time.time() - 60
+    token = _signed_anew(machine.credentials.token, int(ended))
+    machine.credentials = replace(machine.credentials, token=token, expires_at=ended)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ended))
+    line = machine.refused()
+    assert f"the credentials of this machine's role expired at {moment}, and it is given no newer ones" in line
+    # It was the end that it was refused for, and not the new signature.
+    machine.credentials = replace(machine.credentials, token=_signed_anew(token, int(time.time() + 600)))
+    assert machine.boot().returncode == 0
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(-20, "20 min behind"), (20, "20 min ahead")])
+def test_a_clock_that_is_off_is_named(machine: Machine, minutes: int, words: str) -> None:
+    """By more than the 15 minutes that S3, and this server, allow."""
+    (machine.folder / "clock").mkdir()
+    (machine.folder / "clock/sitecustomize.py").write_text(CLOCK.format(seconds=minutes * 60))
+    line = machine.refused()
+    assert f"403 RequestTimeTooSkewed: this machine's clock is {words}: its image needs a time service" in line
+
+
+def test_a_clock_that_is_a_little_off_does_no_harm(machine: Machine) -> None:
+    """Nobody's clock is right."""
+    (machine.folder / "clock").mkdir()
+    (machine.folder / "clock/sitecustomize.py").write_text(CLOCK.format(seconds=-600))
+    assert machine.boot().returncode == 0
+
+
+def test_a_machine_without_a_role_is_told_so(machine: Machine) -> None:
+    """The metadata service has no credentials."""
+    machine.metadata.remove("i-1")
+    assert "this machine has no credentials" in machine.refused()
+
+
+def test_an_agent_that_is_not_there_is_named(machine: Machine) -> None:
+    """SeaweedFS says so to anybody; S3 says AccessDenied to whoever may not list."""
+    machine.sha256 = "0" * 64
+    assert "404 NoSuchKey: nothing is there" in machine.refused()
+
+
+def test_an_agent_that_the_role_may_not_read_is_named(machine: Machine) -> None:
+    """The role's policy has the agents of another bucket."""
+    machine.bucket = "ready"
+    assert "403 AccessDenied: the role of this machine needs s3:GetObject on agent/" in machine.refused()
+
+
+def _signed_anew(token: str, expires: int) -> str:
+    """A session token, which is a JWT, with another end (RFC 7519)."""
+    head, claims, _ = token.split(".")
+    told = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+    told |= {"exp": expires, "iat": expires - 3600, "nbf": expires - 3600}
+    text = f"{head}.{_base64(json.dumps(told).encode())}"
+    return f"{text}.{_base64(hmac.new(SIGNING_KEY, text.encode(), 'sha256').digest())}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
