@@ -21,6 +21,7 @@ from provisioner.agent.shipper import Shipper
 from provisioner.agent.spool import Spool
 from provisioner.agent.steps import CLEANING_UP, PREPARING, last_report
 from provisioner.agent.watch import Watch
+from provisioner.agent.wayin import let_in
 from provisioner.core import work
 from provisioner.core.work import STREAMS, Outcome, WorkOrder
 
@@ -53,6 +54,8 @@ def main() -> None:
     shipper = Shipper(spool, mailbox.chunk, lambda: node.orders.followed_until > time.time())
     node = Node(order, machine, where, mailbox, spool, shipper, log, engine)
     shipper.start()
+    # Before the first report, which tells by what to know the machine.
+    let_in(node)
     watch = Watch(node)
     watch.start()
     prepare(node)

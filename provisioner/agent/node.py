@@ -81,6 +81,8 @@ class Node:
         self.login: bytes | None = None
         #: The newest line of the kernel's log when the job's first shell was started.
         self.kernel_mark: str | None = None
+        #: By what to know this machine, if somebody may enter it.
+        self.host_keys: tuple[str, ...] = ()
         #: Looked at while the job runs.
         self.disks: Disks | None = None
         self.exchange: Exchange | None = None
@@ -146,5 +148,6 @@ class Node:
                 notice=self.notice,
                 rebalance_at=self.rebalance_at,
                 finished=self.finished,
+                host_keys=self.host_keys,
             )
         )
