@@ -55,6 +55,8 @@ class Registry(_Part):
 class Ssh(_Part):
     """How this computer reaches machines."""
 
+    #: Whether the machines of runs may be entered; those that images are made of always are.
+    open: bool = False
     port: Annotated[int, Field(ge=1, le=65535)] = 22
     #: The user that the AMI's cloud-init lets in: `ubuntu`, `ec2-user`, `admin`.
     user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = "ubuntu"

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from provisioner.adapters import archive, aws, images
+from provisioner.adapters.connection import AsyncSsh
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.journal import StreamJournal, Unkept
+from provisioner.adapters.keys import DerivedKeys
 from provisioner.adapters.s3 import S3
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.adapters.ssh import Ssh
@@ -19,6 +21,7 @@ from provisioner.service import reaper
 from provisioner.service.ami import Amis
 from provisioner.service.bake import Bakery
 from provisioner.service.control import Service
+from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation, Policy, WayIn
 from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reaper import Reaped
@@ -40,7 +43,8 @@ def service(settings: Settings, kind: str = "command", journal: Journal | None =
         intervals = Intervals(busy=rehearsal.busy_interval, idle=rehearsal.idle_interval)
     holder = f"{socket.gethostname()} {os.getpid()} {installation.ids.new()[:8]}"
     loop = Loop(installation, Reconciler(installation, sites), holder, kind, intervals)
-    return Service(installation, loop, settings.default_owner)
+    entrance = Entrance(installation, AsyncSsh(), archive.tail_source())
+    return Service(installation, loop, settings.default_owner, entrance)
 
 
 def amis(settings: Settings) -> Amis:
@@ -120,6 +124,8 @@ def installed(settings: Settings, journal: Journal) -> Installation:
         ids=ids,
         journal=journal,
         policy=policy,
+        # Beside the store: whoever takes the one along has the other.
+        keys=DerivedKeys(settings.store_path.with_suffix(".key")) if settings.ssh.open else None,
     )
 
 

@@ -86,6 +86,11 @@ def fetch_source() -> str:
     return (importlib.resources.files("provisioner") / "agent" / "fetch.py").read_text()
 
 
+def tail_source() -> str:
+    """The program that tells what is in a machine's spool, as it is run there."""
+    return (importlib.resources.files("provisioner") / "agent" / "tail.py").read_text()
+
+
 def _tree(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
     for item in folder.iterdir():
         path = f"{name}/{item.name}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from provisioner.adapters.ed25519 import SEED, pair
 from provisioner.core.errors import Misconfigured, Transient
 from provisioner.ports.shell import Host, Key
 
@@ -25,15 +27,7 @@ CHUNK = 32768
 
 class Ssh:
     def key(self) -> Key:
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-        made = Ed25519PrivateKey.generate()
-        private = made.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-        )
-        public = made.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-        return Key(public.decode(), private)
+        return pair(os.urandom(SEED))
 
     def connect(self, host: Host, key: Key, timeout: float) -> SshSession:
         import paramiko

@@ -16,7 +16,7 @@ from provisioner.agent.ending import Ended, outcome_of
 from provisioner.agent.outside import Outside, ask, kill
 from provisioner.agent.place import inside
 from provisioner.agent.pull import engine_version, is_here, named_by_digest, pull
-from provisioner.core.work import Step, WorkOrder
+from provisioner.core.work import Step, WorkOrder, container_name
 
 #: Where the job finds the exchange folder.
 EXCHANGE = "/run/provision"
@@ -34,7 +34,7 @@ class ContainerEngine:
         say: Callable[[str], None],
     ) -> None:
         """`files` holds the job's folders: never the machine's own paths of the same names."""
-        self.name = f"provision-{order.run}-{order.attempt}-{order.rank}"
+        self.name = container_name(order.run, order.attempt, order.rank)
         self._order = order
         self._machine = machine
         self._files = str(files)

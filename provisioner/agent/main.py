@@ -24,6 +24,7 @@ from provisioner.agent.shipper import Shipper
 from provisioner.agent.spool import Spool
 from provisioner.agent.steps import CLEANING_UP, ENDING, PREPARING, SALVAGING, last_report
 from provisioner.agent.watch import Watch
+from provisioner.agent.wayin import let_in
 from provisioner.core import work
 from provisioner.core.work import STREAMS, Outcome, WorkOrder
 
@@ -65,6 +66,8 @@ def main() -> None:
     node = Node(order, machine, where, mailbox, spool, shipper, log, engine, left or Memory())
     node.remember()
     shipper.start()
+    # Before the first report, which tells by what to know the machine.
+    let_in(node)
     watch = Watch(node)
     watch.start()
     if not settled:

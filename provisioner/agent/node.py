@@ -91,6 +91,8 @@ class Node:
         self.kernel_mark: str | None = left.kernel_mark
         #: What is to be put, once that is certain.
         self.result: Result | None = left.result
+        #: By what to know this machine, if somebody may enter it.
+        self.host_keys: tuple[str, ...] = ()
         #: Looked at while the job runs.
         self.disks: Disks | None = None
         self.exchange: Exchange | None = None
@@ -177,5 +179,6 @@ class Node:
                 notice=self.notice,
                 rebalance_at=self.rebalance_at,
                 finished=self.finished,
+                host_keys=self.host_keys,
             )
         )

@@ -28,7 +28,15 @@ def recipes_of(runs: Iterable[Run]) -> Mapping[Revision, Recipe | None]:
 
 
 def work_order(
-    run: Run, recipe: Recipe, *, attempt: int, rank: int, gpus: int, engine: Engine, terms: Terms
+    run: Run,
+    recipe: Recipe,
+    *,
+    attempt: int,
+    rank: int,
+    gpus: int,
+    engine: Engine,
+    terms: Terms,
+    authorized_key: str = "",
 ) -> WorkOrder:
     """Everything resolved: the agent never sees a recipe."""
     spec, limits = recipe.spec, recipe.spec.limits
@@ -64,6 +72,7 @@ def work_order(
         known_hosts="".join(f"{line}\n" for line in granted.trusted(terms)) if over_ssh else "",
         shm_size=spec.shm_size,
         checkpoint=f"{terms.checkpoint_url}{run.id}/" if spec.checkpoint else "",
+        authorized_key=authorized_key,
     )
 
 

@@ -121,6 +121,8 @@ class Node:
     #: When the machine was told to stop: its grace counts from there.
     stop_put_at: float | None = None
     report: Report | None = None
+    #: As the machine first told them: before its job could have a say.
+    host_keys: tuple[str, ...] = ()
     reported_at: float | None = None
     result: Result | None = None
     #: When the mailbox was last asked for a result, after the machine's end was seen.

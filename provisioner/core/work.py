@@ -158,6 +158,8 @@ class WorkOrder:
     shm_size: int | None = None
     #: Where the run keeps its state across attempts, an s3:// URL that ends in a slash; empty for nowhere.
     checkpoint: str = ""
+    #: Who may enter the machine as its root, a line of authorized_keys (sshd(8)); empty for nobody.
+    authorized_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,8 @@ class Report:
     rebalance_at: float | None = None
     #: The result is in the mailbox.
     finished: bool = False
+    #: By what to know the machine, each `kind base64`; empty where nobody may enter it.
+    host_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -266,6 +270,11 @@ class Started:
 def mailbox(role_id: str, instance_id: str) -> str:
     """The machine's name in the bucket: its `aws:userid` (IAM User Guide, "Policy variables")."""
     return f"{role_id}:{instance_id}"
+
+
+def container_name(run: str, attempt: int, rank: int) -> str:
+    """What the engine calls the job's container."""
+    return f"provision-{run}-{attempt}-{rank}"
 
 
 def work_key(box: str) -> str:

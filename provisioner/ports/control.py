@@ -8,6 +8,7 @@ from provisioner.core.launch import Machine
 from provisioner.core.receipt import Receipt
 from provisioner.core.record import Event, Held, Job, KnownMachine, Node, Run
 from provisioner.core.run import State
+from provisioner.ports.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,19 @@ class Control(Protocol):
         attempt: int | None = None,
         tail: int | None = None,
         looked: Callable[[Sequence[str]], None] = lambda _: None,
+        direct: bool = False,
     ) -> Iterator[LogPiece | LogGap]:
         """The same and what comes, as it is written, until the run's end.
 
-        Acts where no daemon does. `looked` is called after each look, with our own errors as text.
+        Acts where no daemon does. `looked` is called after each look, with our own errors as text. With `direct`
+        the machine itself is listened to; why it cannot be is one of these errors.
+        """
+
+    def enter(self, name: str, *, host: bool = False) -> Connection:
+        """The way into the job's container, or with `host` onto the machine as its root.
+
+        Raises what hinders: Invalid (the settings), NotFound (no machine), Transient (not yet), Misconfigured (it is
+        not the machine that it should be, or does not let us in), Failed (it cannot be reached).
         """
 
     def now(self) -> float:

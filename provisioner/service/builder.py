@@ -154,25 +154,14 @@ class Builder:
                 return self._shell.connect(host, key, REACH_LIMIT)
             except Transient as error:
                 trouble = error
-        way_in = self._installation.policy.way_in
-        groups = ", ".join(way_in.security_groups) or "a security group named in `security_groups` under [ssh]"
-        advice = f"let TCP port {way_in.port} in from this computer, by {groups}"
-        if way_in.public:
-            advice += '; or set `address = "private"` there, where this computer is in the VPC'
-        raise Failed(f"{host.address} cannot be reached at port {host.port} ({trouble}): {advice}")
+        raise self._installation.policy.way_in.unreachable(host.address, trouble)
 
     def _host(self) -> Host:
         way_in = self._installation.policy.way_in
         for _ in looks(self._installation.clock, BOOT_LIMIT):
             machine = self._look()
             if machine and machine.state is MachineState.RUNNING and (keys := host_keys(self._console())):
-                address = machine.public_address if way_in.public else machine.address
-                if not address:
-                    raise Failed(
-                        f"{self.id} has no public address: its subnet gives none. Name another subnet, or set "
-                        '`address = "private"` under [ssh] where this computer is in the VPC'
-                    )
-                return Host(address, way_in.port, way_in.user, keys)
+                return Host(way_in.address_of(machine), way_in.port, way_in.user, keys)
         raise Failed(
             f"{self.id} told its console no SSH host keys within {BOOT_LIMIT / 60:.0f} min, so that it cannot be told "
             f"from an impostor{self._last_words()}"

@@ -8,8 +8,11 @@ from provisioner.core.launch import Machine
 from provisioner.core.receipt import Receipt
 from provisioner.core.record import Job, Run
 from provisioner.core.work import decode, encode
+from provisioner.ports.connection import Connection
 from provisioner.ports.control import Alive, LogGap, LogPiece, Status
 from provisioner.service.alive import alive
+from provisioner.service.direct import Direct
+from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation
 from provisioner.service.logs import Logs
 from provisioner.service.loop import Loop
@@ -33,11 +36,12 @@ class _Foreign:
 class Service:
     """Composes the services; each method is one use case."""
 
-    def __init__(self, installation: Installation, loop: Loop, owner: str) -> None:
+    def __init__(self, installation: Installation, loop: Loop, owner: str, entrance: Entrance) -> None:
         self._installation = installation
         self._loop = loop
         self._runs = Runs(installation, owner)
         self._logs = Logs(installation, self._runs)
+        self._entrance = entrance
         self._takeover = Takeover(installation)
         self._troubles = Troubles(installation)
         self._swept_at = 0.0
@@ -89,16 +93,26 @@ class Service:
         attempt: int | None = None,
         tail: int | None = None,
         looked: Callable[[Sequence[str]], None] = lambda _: None,
+        direct: bool = False,
     ) -> Iterator[LogPiece | LogGap]:
+        line = Direct(self._entrance, self._installation.clock) if direct else None
+
         def pause(seconds: float) -> None:
             pulse = self._loop.when_due()
-            looked(self._errors(pulse) if pulse else ())
+            looked([*(self._errors(pulse) if pulse else ()), *(line.told if line else ())])
             self._installation.clock.wait(seconds)
 
         try:
-            yield from self._logs.follow(name, streams, attempt, tail, pause)
+            yield from self._logs.follow(name, streams, attempt, tail, pause, line)
         finally:
+            if line:
+                line.close()
             self._loop.release()
+
+    def enter(self, name: str, *, host: bool = False) -> Connection:
+        run = self._runs.run(name)
+        nodes = [node for node in self._installation.store.nodes(run.id) if node.attempt == run.attempt]
+        return self._entrance.enter(run, nodes[0] if nodes else None, host=host)
 
     # Acting
 

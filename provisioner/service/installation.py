@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from provisioner.core.errors import Failed
+from provisioner.core.launch import Machine
 from provisioner.core.record import Event, Record, Run
 from provisioner.core.terms import Terms
 from provisioner.core.work import Engine
@@ -12,6 +14,7 @@ from provisioner.ports.clock import Clock
 from provisioner.ports.cloud import Cloud
 from provisioner.ports.ids import Ids
 from provisioner.ports.journal import Journal
+from provisioner.ports.keys import Keys
 from provisioner.ports.pool import Pool
 from provisioner.ports.store import Store
 
@@ -29,6 +32,24 @@ class WayIn:
     security_groups: tuple[str, ...] = ()
     #: By their public address; otherwise by the private one.
     public: bool = True
+
+    def address_of(self, machine: Machine) -> str:
+        """Where the machine is reached; raises Failed."""
+        address = machine.public_address if self.public else machine.address
+        if not address:
+            raise Failed(
+                f"{machine.id} has no public address: its subnet gives none. Name another subnet, or set "
+                '`address = "private"` under [ssh] where this computer is in the VPC'
+            )
+        return address
+
+    def unreachable(self, address: str, trouble: object) -> Failed:
+        """That nobody answers there, and what may help."""
+        groups = ", ".join(self.security_groups) or "a security group named in `security_groups` under [ssh]"
+        advice = f"let TCP port {self.port} in from this computer, by {groups}"
+        if self.public:
+            advice += '; or set `address = "private"` there, where this computer is in the VPC'
+        return Failed(f"{address} cannot be reached at port {self.port} ({trouble}): {advice}")
 
 
 @dataclass(frozen=True)
@@ -62,6 +83,8 @@ class Installation:
     ids: Ids
     journal: Journal
     policy: Policy
+    #: What opens the machines of runs; None where the settings keep them closed.
+    keys: Keys | None = None
 
     def event(
         self, run: Run, text: str, *, attempt: int | None = None, instance_id: str = "", launch: str = ""

@@ -4,17 +4,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from provisioner.core.archive import Manifest, chunk_offset, kept_chunk_key, manifest_key, node_prefix
-from provisioner.core.errors import Retryable
+from provisioner.core.errors import Retryable, Transient
 from provisioner.core.record import Node, Run
 from provisioner.core.work import chunk_key, decode, log_prefix
 from provisioner.ports.control import LogGap, LogPiece
+from provisioner.service.direct import Direct
 from provisioner.service.installation import Installation
 from provisioner.service.runs import Runs
 
 #: A follower keeps its machine shipping every second for this long, and renews it at half of it.
 FOLLOWED = 60.0
-#: A follower looks for new chunks this often.
-LOOK_EVERY = 0.5
+#: A follower looks for new chunks this often; while it hears them from the machine, so often.
+LOOK_EVERY, LOOK_BESIDE = 0.5, 5.0
 
 
 @dataclass(frozen=True)
@@ -60,25 +61,56 @@ class Logs:
         attempt: int | None,
         tail: int | None,
         pause: Callable[[float], None],
+        direct: Direct | None = None,
     ) -> Iterator[LogPiece | LogGap]:
-        """What is there and what comes, until the run has ended and its log is kept; survives a slow bucket."""
-        run, cursor = self._runs.run(name), None
+        """What is there and what comes, until the run has ended and its log is kept; survives a slow bucket.
+
+        With `direct`, what the machine has written is here before the bucket has it.
+        """
+        run, cursor, look_at, known = self._runs.run(name), None, 0.0, 0
         while True:
             run = self._runs.run(run.id)
             nodes = self._nodes(run, attempt)
             over = run.ended_at is not None and all(node.archived_at is not None for node in nodes)
             if not over:
                 self._runs.amend(run.id, self._followed)
+            now = self._installation.clock.now()
             try:
                 cursor = self._start(run, streams, attempt, tail) if cursor is None else cursor
-                for node in nodes:
-                    yield from self._new(node, streams, cursor)
+                if over or now >= look_at or len(nodes) != known:
+                    for node in nodes:
+                        yield from self._new(node, streams, cursor)
+                    look_at, known = now + LOOK_BESIDE, len(nodes)
                 if over:
                     yield from self._gaps(run, streams, attempt)
                     return
+                if direct and direct.on(run, nodes, {stream: self._at(cursor, nodes, stream) for stream in streams}):
+                    pause(0.0)
+                    yield from self._heard(direct, nodes[-1], cursor)
+                    continue
             except Retryable:
-                pass  # The bucket is not to be had now; the next look goes on from the same byte.
+                # The bucket is not to be had now; the next look goes on from the same byte.
+                if direct:
+                    direct.close()
+            look_at = 0.0
             pause(LOOK_EVERY)
+
+    @staticmethod
+    def _at(cursor: Cursor, nodes: Sequence[Node], stream: str) -> int:
+        return cursor.get((nodes[-1].attempt, stream), At()).byte if nodes else 0
+
+    def _heard(self, direct: Direct, node: Node, cursor: Cursor) -> Iterator[LogPiece]:
+        """What comes from the machine for a while; what was shipped before it could be read there, from the bucket."""
+        for piece in direct.pieces(LOOK_EVERY):
+            key = node.attempt, piece.stream
+            if piece.offset > cursor.get(key, At()).byte:
+                yield from self._new(node, [piece.stream], cursor)
+            at = cursor.get(key, At())
+            if piece.offset > at.byte:
+                raise Transient(f"{piece.stream}: the bucket does not show what it has taken")
+            if data := piece.data[at.byte - piece.offset :]:
+                cursor[key] = At(at.chunk, at.byte + len(data))
+                yield replace(piece, offset=at.byte, data=data)
 
     def _start(self, run: Run, streams: Sequence[str], attempt: int | None, tail: int | None) -> Cursor:
         """Where to begin: everywhere at the first byte, or so many lines before the latest attempt's end."""
@@ -93,7 +125,7 @@ class Logs:
     def _before_end(self, node: Node, stream: str, lines: int) -> At:
         """The beginning of the last `lines` lines, reading no more of the stream than that takes."""
         ended = False
-        for chunk, key in reversed(list(self._chunks(node, stream))):
+        for chunk, key, _ in reversed(list(self._chunks(node, stream))):
             data = self._installation.bucket.get(key) or b""
             stop = len(data)
             if not ended:
@@ -119,23 +151,26 @@ class Logs:
             at = cursor.get((node.attempt, stream), At())
             # Listing begins behind the key it is given.
             after = self._key(node, stream, at.chunk - 1) if at.chunk else ""
-            for offset, key in self._chunks(node, stream, after):
+            for offset, key, size in self._chunks(node, stream, after):
+                if offset + size <= at.byte:
+                    cursor[node.attempt, stream] = at = At(offset + size, at.byte)
+                    continue
                 data = self._installation.bucket.get(key)
                 if data is None:
                     # Emptied after it was kept: the next look finds it in the archive.
                     return
                 skip, end = max(0, at.byte - offset), offset + len(data)
-                cursor[node.attempt, stream] = at = At(end, end)
+                cursor[node.attempt, stream] = at = At(end, max(end, at.byte))
                 if data[skip:]:
                     yield LogPiece(node.attempt, stream, offset + skip, data[skip:])
 
-    def _chunks(self, node: Node, stream: str, after: str = "") -> Iterator[tuple[int, str]]:
-        """Offset and key of each chunk, in order."""
+    def _chunks(self, node: Node, stream: str, after: str = "") -> Iterator[tuple[int, str, int]]:
+        """Offset, key and size of each chunk, in order."""
         prefix = self._prefix(node, stream)
         for entry in self._installation.bucket.list(prefix, after=after):
             offset = chunk_offset(entry.key, prefix)
             if offset is not None:
-                yield offset, entry.key
+                yield offset, entry.key, entry.size
 
     def _prefix(self, node: Node, stream: str) -> str:
         if node.archived_at is not None:

@@ -65,7 +65,7 @@ class Mailboxes:
         for (node, _), message in zip(known, messages, strict=True):
             report = _report(message)
             if report and (node.report is None or report.sequence > node.report.sequence):
-                records.append(replace(node, report=report, reported_at=installation.clock.now()))
+                records.append(_told(node, report, installation.clock.now()))
                 records += self._news(runs[node.run], node, report)
                 if node.report is None and (failing := health.pop(node.template, None)) and failing.failures:
                     records.append(replace(failing, failures=0, reason="", probe_at=0.0))
@@ -106,7 +106,7 @@ class Mailboxes:
     def put_work(self, run: Run, recipe: Recipe, node: Node, gpus: int) -> Sequence[Record]:
         """Put the node's work order, once: the node is bound, so a second one could only be the same."""
         installation = self._installation
-        policy = installation.policy
+        policy, keys = installation.policy, installation.keys
         order = encode(
             work_order(
                 run,
@@ -116,6 +116,7 @@ class Mailboxes:
                 gpus=gpus,
                 engine=policy.engine,
                 terms=policy.terms,
+                authorized_key=keys.public(run.id, node.attempt) if keys else "",
             )
         )
         key, now = work_key(node.box), installation.clock.now()
@@ -138,6 +139,12 @@ def digest(run: Run) -> str:
     """A short name of the run's orders; empty while it has none."""
     wish = orders(run)
     return "" if wish == Orders() else hashlib.sha256(encode(wish)).hexdigest()[:16]
+
+
+def _told(node: Node, report: Report, now: float) -> Node:
+    """Host keys are kept once, apart from the reports, and are the first that were told."""
+    keys = node.host_keys or report.host_keys
+    return replace(node, report=replace(report, host_keys=()), host_keys=keys, reported_at=now)
 
 
 def _report(message: bytes | Exception | None) -> Report | None:

@@ -63,7 +63,7 @@ class Sites:
         template = Template(
             image=image,
             profile_arn=role.arn,
-            security_groups=policy.security_groups,
+            security_groups=(*policy.security_groups, *(policy.way_in.security_groups if installation.keys else ())),
             # EC2 refuses a disk that is smaller than the image's.
             disk_gib=max(policy.disk_gib, image.disk_gib),
             user_data=self._user_data(role.role_id, self._uploaded()),

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from provisioner.adapters.connection import AsyncSsh
 from provisioner.adapters.journal import Unkept
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.work import Engine
@@ -11,6 +12,7 @@ from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.memory import MemoryBucket
 from provisioner.rehearsal.stepping import CountingIds, InlinePool, StepClock
 from provisioner.service.control import Service
+from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation, Policy
 from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reconciler import Reconciler
@@ -80,4 +82,4 @@ class World:
         self.reconciler = Reconciler(self.installation, sites)
         # Nobody else writes to this store, so a glance at it may be as long as a rest.
         loop = Loop(self.installation, self.reconciler, "bench", "daemon", Intervals(glance=60.0))
-        self.service = Service(self.installation, loop, "bench")
+        self.service = Service(self.installation, loop, "bench", Entrance(self.installation, AsyncSsh(), ""))

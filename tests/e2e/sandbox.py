@@ -83,12 +83,12 @@ class SandboxHost(LightHost):
         self._furnish_builder(root, guest, json.loads(config.removeprefix("#cloud-config\n")))
         script = bytes(parts["text/x-shellscript"].get_payload(decode=True))
         (root / "tmp/part").write_bytes(script)
-        told = subprocess.run([*_sandbox(root), "sh", "/tmp/part"], capture_output=True, text=True, check=True).stdout
+        told = subprocess.run([*sandboxed(root), "sh", "/tmp/part"], capture_output=True, text=True, check=True).stdout
         if self._impostor:
             told = told.replace(END, "").replace("AAAAC3NzaC1lZDI1NTE5AAAAI", "AAAAC3NzaC1lZDI1NTE5AAAAA") + END
         self._consoles[guest.instance_id] = f"Booting\n{told}"
         self._builders[guest.instance_id] = [
-            subprocess.Popen([*_sandbox(root), *words], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen([*sandboxed(root), *words], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             for words in (["dockerd"], ["/usr/sbin/sshd", "-D", "-f", "/etc/ssh/sshd_config"])
         ]
 
@@ -139,7 +139,7 @@ class SandboxHost(LightHost):
         super().close()
 
 
-def _sandbox(root: Path) -> list[str]:
+def sandboxed(root: Path) -> list[str]:
     """This computer's programs to read, and folders of the machine's own in the place of all else."""
     own = [
         word

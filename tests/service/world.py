@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
 
+from provisioner.adapters.connection import AsyncSsh
 from provisioner.core import archive
 from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
 from provisioner.core.launch import MachineState
@@ -31,6 +32,7 @@ from provisioner.rehearsal.instance import Booted, Noticed, Unplugged
 from provisioner.rehearsal.memory import MemoryBucket
 from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
 from provisioner.service.control import Service
+from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation, Policy
 from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reconciler import Reconciler
@@ -215,7 +217,7 @@ class World:
         sites = Sites(installation, AgentArchive("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
         holder = f"life {life.number}"
         loop = Loop(installation, Reconciler(installation, sites), holder, "daemon", self._intervals)
-        return life, Service(installation, loop, "tester")
+        return life, Service(installation, loop, "tester", Entrance(installation, AsyncSsh(), ""))
 
     def run(self, downtime: Callable[[], float] = lambda: 1.0) -> None:
         """Let it all happen, until nothing is left to do; what is killed comes back after `downtime`."""

@@ -65,10 +65,11 @@ def follow(
     *,
     as_json: bool = False,
     aside: bool = False,
+    direct: bool = False,
 ) -> None:
     """Print the log as it comes, and what the run is doing while nothing comes.
 
-    `aside` prints it on standard error, because standard output is for something else.
+    `aside` prints it on standard error, because standard output is for something else; `direct` asks the machine.
     """
     printer = Printer((sys.stderr if aside else sys.stdout).buffer, as_json=as_json)
     line = LiveLine(service)
@@ -80,7 +81,7 @@ def follow(
         if printer.fresh and found.ended_at is None:
             line.show([found])
 
-    for piece in service.follow(run, streams, attempt, tail, looked):
+    for piece in service.follow(run, streams, attempt, tail, looked, direct):
         line.clear()
         printer.put(piece)
     line.clear()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from provisioner.core.errors import ProvisionError
-from provisioner.faces.cli import acting, ami, exits, jobs, rehearse, runs, screen, top
+from provisioner.faces.cli import acting, ami, entering, exits, jobs, rehearse, runs, screen, top
 
 #: In the order in which a newcomer meets them.
 COMMANDS = (
@@ -26,6 +26,8 @@ COMMANDS = (
     runs.wait,
     runs.stop,
     runs.receipt,
+    entering.ssh,
+    entering.cp,
     acting.daemon,
     acting.reap,
     acting.takeover,

@@ -128,9 +128,14 @@ def logs(
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, metavar="N", help="Only the last lines of each stream.")
     ] = None,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="With --follow: from the machine itself, before the bucket has it.")
+    ] = False,
     as_json: session.Json = False,
 ) -> None:
     """Print a run's log: its bytes as they were written."""
+    if direct and not follow:
+        raise typer.BadParameter("it goes with --follow", param_hint="--direct")
     streams = tuple(dict.fromkeys(stream or log.STREAMS))
     for name in streams:
         if name not in STREAMS:
@@ -139,7 +144,7 @@ def logs(
     id = service.run(run).id
     if follow:
         with detaching(service, [id]):
-            log.follow(service, id, streams, attempt, tail, as_json=as_json)
+            log.follow(service, id, streams, attempt, tail, as_json=as_json, direct=direct)
     else:
         session.catch_up(service)
         log.show(service, id, streams, attempt, tail, as_json=as_json)

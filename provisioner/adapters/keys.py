@@ -1,0 +1,56 @@
+"""The keys of runs, from a secret in a file that nobody else may read."""
+
+import os
+import secrets
+from pathlib import Path
+
+from provisioner.adapters.ed25519 import pair
+from provisioner.core.errors import Misconfigured
+from provisioner.core.runkey import seed
+from provisioner.ports.shell import Key
+
+#: Bytes of the secret: as many as the hash gives (RFC 2104, section 3).
+SIZE = 32
+
+
+class DerivedKeys:
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def public(self, run: str, attempt: int) -> str:
+        if not self._file.exists():
+            self._make()
+        return self.key(run, attempt).public
+
+    def key(self, run: str, attempt: int) -> Key:
+        return pair(seed(self._secret(), run, attempt))
+
+    def _secret(self) -> bytes:
+        try:
+            found = self._file.read_bytes()
+        except FileNotFoundError:
+            raise Misconfigured(
+                f"{self._file} is not there, the secret that opens machines: they were launched by another control "
+                "host, which has it"
+            ) from None
+        except OSError as error:
+            raise Misconfigured(f"{self._file} cannot be read: {error.strerror}") from error
+        if len(found) != SIZE:
+            raise Misconfigured(f"{self._file} holds {len(found)} bytes and no secret of ours, which has {SIZE}")
+        return found
+
+    def _make(self) -> None:
+        """Whole or not at all; whoever is first has made it."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        part = self._file.with_name(f"{self._file.name}.{secrets.token_hex(4)}")
+        try:
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(SIZE))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(part, self._file)
+            except FileExistsError:
+                pass
+        finally:
+            part.unlink(missing_ok=True)

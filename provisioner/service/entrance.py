@@ -1,0 +1,90 @@
+"""The way in to the machine of a run, and into its job's container."""
+
+from collections.abc import Sequence
+
+from provisioner.core.errors import Invalid, NotFound, Transient
+from provisioner.core.launch import ENDING
+from provisioner.core.record import Node, Run
+from provisioner.core.work import container_name
+from provisioner.ports.connection import Connection, Connector, Process, Terminal
+from provisioner.ports.shell import Host
+from provisioner.service.installation import Installation
+
+#: A machine that has reported listens already.
+REACH_LIMIT = 20.0
+
+#: What the job sees, which its engine does not know: the variables that its first shell has read.
+INSIDE = """
+[ ! -r /run/provision/environment ] || . /run/provision/environment
+[ $# -gt 0 ] && exec "$@"
+command -v bash >/dev/null && exec bash
+exec sh
+"""
+
+
+class Entrance:
+    """Opens machines, where the settings let it."""
+
+    def __init__(self, installation: Installation, connector: Connector, tail: str) -> None:
+        """`tail` is the program (agent/tail.py) that tells what is in a machine's spool."""
+        self._installation, self._connector, self.tail = installation, connector, tail
+
+    def enter(self, run: Run, node: Node | None, *, host: bool) -> Connection:
+        """The way into the job's container, or with `host` onto the machine itself, as its root.
+
+        Raises what hinders: Invalid (the settings), NotFound (no machine any more, or yet), Transient (not yet, or
+        not now), Misconfigured (not the machine that it should be, or it does not let us in), Failed.
+        """
+        installation, short = self._installation, run.id[:12]
+        if installation.keys is None:
+            raise Invalid("machines are closed: `open = true` under [ssh] in the settings opens those launched with it")
+        if node is None or run.ended_at is not None or node.verdict:
+            raise NotFound(f"run {short} has no machine now: it is {run.state}")
+        if node.report is None:
+            raise Transient(f"the machine of run {short} has not reported yet: try again in a moment")
+        if not node.host_keys:
+            raise NotFound(
+                f"{node.instance_id} told no SSH host keys: it was launched while `open` was false, or has no sshd"
+            )
+        way_in, key = installation.policy.way_in, installation.keys.key(run.id, node.attempt)
+        found = installation.cloud.machines_known([node.instance_id]).machines
+        if not found or found[0].state in ENDING:
+            raise NotFound(f"{node.instance_id}, the machine of run {short}, is gone")
+        at = Host(way_in.address_of(found[0]), way_in.port, "root", node.host_keys)
+        try:
+            connection = self._connector.connect(at, key, REACH_LIMIT)
+        except Transient as error:
+            raise way_in.unreachable(at.address, error) from error
+        if host:
+            return connection
+        try:
+            return _inside(connection, node)
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _inside(connection: Connection, node: Node) -> Connection:
+    name = container_name(node.run, node.attempt, node.rank)
+    asked = connection.start(["docker", "container", "inspect", "--format", "{{.State.Running}}", name])
+    said = asked.read(100)
+    code, words = asked.wait()
+    if said is None or said.strip() != b"true":
+        why = words if code and "no such container" not in words.lower() else "it is not running yet, or not any more"
+        raise Transient(f"the job's container cannot be entered: {why}. Try again, or enter the machine: --host")
+    return Container(connection, name)
+
+
+class Container:
+    """The job's container as a `Connection`: commands run there as the image's user."""
+
+    def __init__(self, machine: Connection, name: str) -> None:
+        self._machine, self._name = machine, name
+
+    def start(self, words: Sequence[str], terminal: Terminal | None = None) -> Process:
+        shown = ["--tty", f"--env=TERM={terminal.kind}"] if terminal else []
+        enter = ["docker", "exec", "--interactive", *shown, self._name, "sh", "-c", INSIDE, "sh"]
+        return self._machine.start([*enter, *words], terminal)
+
+    def close(self) -> None:
+        self._machine.close()

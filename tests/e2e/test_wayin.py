@@ -1,0 +1,293 @@
+"""The way in to machines of runs, by a real sshd: ssh, cp, logs --direct, and whom it is closed to."""
+
+import fcntl
+import os
+import pty
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.core.record import Node, Run
+from provisioner.core.work import Outcome
+from provisioner.rehearsal.faults import Effect, Rule
+from tests.e2e.commands import PROVISION, Command, settings_file
+from tests.e2e.entered import EnteredHost
+from tests.e2e.rig import Rig, rig
+from tests.e2e.test_cli import SESSION
+
+pytestmark = pytest.mark.ssh
+
+SECRET = "a-secret-0123456789"
+
+#: Says who it is, and then whatever is written to its folder.
+JOB = 'echo up "$TOKEN"; while [ ! -e end ]; do [ ! -e say ] || { cat say; rm say; }; sleep 0.05; done; echo over'
+
+
+@dataclass
+class House:
+    whole: Rig
+    host: EnteredHost
+    folder: Path
+
+    def provision(self, *words: str) -> Command:
+        """`provision …` in a process of its own, to its end."""
+        with Command(self.folder / "commands", *words) as command:
+            command.ended()
+        return command
+
+    def running(self, **spec: Any) -> tuple[Run, Path]:
+        """A run whose job has said that it is up, and its working directory."""
+        run = self.whole.start(JOB, **spec)
+        self.whole.until(lambda: b"up" in self.whole.log(run) and bool(self.node(run).report))
+        return run, self.host.folder(self.node(run).instance_id) / "home/jovyan/workspace"
+
+    def node(self, run: Run) -> Node:
+        return self.whole.service.status(run.id).nodes[-1]
+
+    def over(self, run: Run, folder: Path) -> None:
+        """Let the job end; it succeeds."""
+        (folder / "end").touch()
+        [done] = self.whole.done(run)
+        assert done.verdict is not None
+        assert done.verdict.outcome is Outcome.SUCCEEDED, done.verdict
+
+
+Open = Callable[..., House]
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    with ExitStack() as up:
+
+        def make(**ssh: Any) -> House:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            host = EnteredHost(tmp_path / "machines", port)
+            settings = {"ssh": {"port": port, "open": True, **ssh}}
+            conditions = {"parameters": {"/token": SECRET}}
+            whole = up.enter_context(rig(tmp_path / "rig", monkeypatch, host=host, settings=settings, **conditions))
+            monkeypatch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
+            return House(whole, host, tmp_path)
+
+        yield make
+
+
+def test_a_command_runs_beside_the_job(house: Open) -> None:
+    """Output, error, input and exit code are its own; it has the job's folder and variables; --host is the machine."""
+    up = house()
+    run, folder = up.running(environment_variables={"COLOUR": "sky blue"})
+    short = run.id[:8]
+    done = up.provision("ssh", short, "--", "nproc")
+    assert (done.process.returncode, done.out) == (0, f"{os.cpu_count()}\n".encode()), done.err
+    done = up.provision("ssh", short, "--", "sh", "-c", 'echo "$COLOUR"; pwd; echo oh >&2; cat; exit 7')
+    assert (done.process.returncode, done.out, done.err) == (7, b"sky blue\n/home/jovyan/workspace\n", "oh\n")
+    done = up.provision("ssh", short, "--host", "--", "sh", "-c", "kill -9 $$")
+    assert done.process.returncode == 137
+    done = up.provision("ssh", short, "--host", "--", "pwd")
+    assert done.out == b"/root\n", done.err
+    words = [*PROVISION, "ssh", short, "--", "wc", "-c"]
+    piped = subprocess.run(words, input=b"x" * 1_000_000, capture_output=True, check=True)
+    assert piped.stdout.strip() == b"1000000"
+    (up.host.folder(up.node(run).instance_id) / "tmp/no-container").touch()
+    done = up.provision("ssh", short, "--", "true")
+    assert (done.process.returncode, "--host" in done.last_line) == (75, True), done.err
+    up.over(run, folder)
+    done = up.provision("ssh", short, "--", "true")
+    assert (done.process.returncode, "has no machine now" in done.last_line) == (66, True), done.err
+
+
+def test_a_shell_on_a_terminal(house: Open) -> None:
+    """It has our window's size and follows it, Ctrl-C is the command's, and the terminal is as before afterwards."""
+    up = house()
+    run, folder = up.running()
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 97, 0, 0))
+    before = termios.tcgetattr(theirs)
+    words = [sys.executable, "-c", SESSION, *PROVISION, "ssh", run.id[:8]]
+    shown = b""
+
+    def see(text: bytes) -> None:
+        nonlocal shown
+        while text not in shown:
+            shown += os.read(ours, 65536)
+        shown = shown.partition(text)[2]
+
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.write(ours, b"echo size $(stty size)\r")
+        see(b"size 31 97")
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 41, 87, 0, 0))
+        process.send_signal(signal.SIGWINCH)
+        os.write(ours, b'while [ "$(stty size)" != \'41 87\' ]; do sleep 0.1; done; echo now"" wide\r')
+        see(b"now wide")
+        os.write(ours, b"trap 'echo interr''upted' INT; sleep 600\r")
+        see(b"sleep 600")
+        os.write(ours, b"\x03")
+        see(b"interrupted")
+        os.write(ours, b"exit 5\r")
+        assert process.wait() == 5
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
+    up.over(run, folder)
+
+
+def test_files_and_folders_are_copied(house: Open, tmp_path: Path) -> None:
+    """Both ways, whole, with their modes and links; an existing folder is copied into; what is not there is said."""
+    up = house()
+    run, folder = up.running()
+    short = run.id[:8]
+    tree = tmp_path / "tree"
+    (tree / "deep/er").mkdir(parents=True)
+    (tree / "deep/er/data").write_bytes(os.urandom(3_000_000))
+    (tree / "tool").write_text("#!/bin/sh\n")
+    (tree / "tool").chmod(0o755)
+    (tree / "link").symlink_to("deep/er/data")
+    done = up.provision("cp", str(tree), f"{short}:sent")
+    assert done.process.returncode == 0, done.err
+    assert done.last_line == "3 files, 3.0 MB"
+    (folder / "sent/deep/own").write_text("stays")
+    assert up.provision("cp", str(tree / "tool"), f"{short}:sent/deep").process.returncode == 0
+    assert up.provision("cp", str(tree), f"{short}:").process.returncode == 0
+    (tree / "tool").write_text("#!/bin/sh\necho newer\n")
+    assert up.provision("cp", str(tree) + "/", f"{short}:/home/jovyan/workspace/").process.returncode == 0
+    assert (folder / "tree/tool").read_text() == "#!/bin/sh\necho newer\n"
+
+    back = tmp_path / "back"
+    done = up.provision("cp", f"{short}:sent", str(back), "--json")
+    assert (done.process.returncode, done.out) == (0, b'{\n  "files": 5,\n  "bytes": 3000025\n}\n'), done.err
+    assert (back / "deep/er/data").read_bytes() == (tree / "deep/er/data").read_bytes()
+    assert os.readlink(back / "link") == "deep/er/data"
+    assert os.access(back / "tool", os.X_OK)
+    assert sorted(each.name for each in (back / "deep").iterdir()) == ["er", "own", "tool"]
+    assert up.provision("cp", f"{short}:sent/deep/own", str(back)).process.returncode == 0
+    assert (back / "own").read_text() == "stays"
+    # The machine's own files, and no traces of ours.
+    assert up.provision("cp", "--host", f"{short}:/etc/passwd", str(tmp_path / "passwd")).process.returncode == 0
+    assert "root" in (tmp_path / "passwd").read_text()
+    for words, why in (
+        ((f"{short}:nowhere", str(tmp_path / "n")), "there is no nowhere"),
+        ((f"{short}:sent/tool", str(tmp_path / "n/n")), "there is no folder"),
+        ((str(tree), f"{short}:n/n"), "there is no folder"),
+        ((str(tree), f"{short}:sent/tool"), "is a file"),
+        ((str(tmp_path / "nowhere"), f"{short}:x"), "neither a file nor a folder"),
+        ((str(tree), str(back)), "RUN:PATH"),
+    ):
+        done = up.provision("cp", *words)
+        assert done.process.returncode in (64, 80)
+        assert why in done.last_line, done.err
+    assert [path.name for path in (*folder.rglob(".provision*"), *tmp_path.glob(".provision*"))] == []
+    up.over(run, folder)
+
+
+def test_logs_come_from_the_machine_itself(house: Open) -> None:
+    """While the bucket takes nothing a line is there all the same, masked; in the end each byte came exactly once."""
+    up = house()
+    secret = {"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/token"}
+    run, folder = up.running(secrets=[secret])
+    with Command(up.folder / "commands", "logs", run.id[:8], "--follow", "--direct") as logs:
+        logs.until(lambda: logs.out == b"up ***\n")
+        # The job writes what is put there at once.
+        outage = Rule(Effect.ERROR, resource="*/log/*", principal="machine", status=503)
+        up.whole.double.faults.add(outage)
+        say(folder, f"first {SECRET}\n")
+        logs.until(lambda: logs.out == b"up ***\nfirst ***\n")
+        assert up.whole.log(run) == b"up ***\n"
+        up.whole.double.faults.clear()
+        many = "".join(f"line {number}\n" for number in range(200_000))
+        say(folder, many)
+        logs.until(lambda: logs.out.endswith(b"line 199999\n"))
+        (folder / "end").touch()
+        assert logs.ended() == 0, logs.err
+    assert logs.out == f"up ***\nfirst ***\n{many}over\n".encode()
+    assert "on from the bucket" in logs.err
+    up.whole.done(run)
+    assert up.whole.log(run) == logs.out
+
+
+def say(folder: Path, text: str) -> None:
+    (folder / "saying").write_text(text)
+    (folder / "saying").rename(folder / "say")
+
+
+def test_a_line_that_dies_is_gone_on_with_from_the_bucket(house: Open) -> None:
+    """It is said, and no byte is missing or comes twice."""
+    up = house()
+    run, folder = up.running()
+    with Command(up.folder / "commands", "logs", run.id[:8], "-f", "--direct", "--stream", "output") as logs:
+        logs.until(lambda: logs.out == b"up \n")
+        say(folder, "before\n")
+        logs.until(lambda: b"before" in logs.out)
+        up.host.cut(up.node(run).instance_id)
+        logs.until(lambda: "on from the bucket" in logs.err)
+        say(folder, "after\n")
+        logs.until(lambda: b"after" in logs.out)
+        (folder / "end").touch()
+        assert logs.ended() == 0, logs.err
+    assert logs.out == b"up \nbefore\nafter\nover\n"
+    up.whole.done(run)
+
+
+def test_an_impostor_is_not_entered(house: Open) -> None:
+    """Who answers has another host key than the machine told at first: one line, and nothing is sent."""
+    up = house()
+    run, folder = up.running()
+    kind, _, key = up.node(run).host_keys[0].partition(" ")
+    other = f"{kind} {key[:-4]}AAAA"
+    store = up.whole.service._installation.store
+    node = up.node(run)
+    store.save([replace(node, host_keys=(other,))])
+    done = up.provision("ssh", run.id[:8], "--", "true")
+    assert (done.process.returncode, "another host key" in done.last_line) == (69, True), done.err
+    with Command(up.folder / "commands", "logs", run.id[:8], "-f", "--direct") as logs:
+        logs.until(lambda: "another host key" in logs.err)
+        (folder / "end").touch()
+        assert logs.ended() == 0
+    assert logs.out == b"up \nover\n"
+    up.whole.done(run)
+
+
+def test_another_control_host_has_no_key(house: Open) -> None:
+    """Without the installation's secret, or with another one, nobody gets in, and that is said."""
+    up = house()
+    run, folder = up.running()
+    secret = up.whole.settings.store_path.with_suffix(".key")
+    assert secret.stat().st_mode & 0o777 == 0o600
+    kept = secret.read_bytes()
+    secret.write_bytes(bytes(32))
+    done = up.provision("ssh", run.id[:8], "--", "true")
+    assert (done.process.returncode, "is not let in" in done.last_line) == (69, True), done.err
+    secret.unlink()
+    done = up.provision("ssh", run.id[:8], "--", "true")
+    assert (done.process.returncode, "another control host" in done.last_line) == (69, True), done.err
+    secret.write_bytes(kept)
+    up.over(run, folder)
+
+
+def test_machines_are_closed_unless_the_settings_open_them(house: Open) -> None:
+    """No key on the machine, no host keys in the reports, no group for it, no secret; the setting is named."""
+    up = house(open=False, security_groups=["sg-in"])
+    run, folder = up.running()
+    root = up.host.folder(up.node(run).instance_id)
+    assert list((root / "root").iterdir()) == []
+    assert up.node(run).host_keys == ()
+    for words in (("ssh", run.id, "--", "true"), ("cp", f"{run.id}:x", "y")):
+        done = up.provision(*words)
+        assert (done.process.returncode, "`open = true` under [ssh]" in done.last_line) == (64, True), done.err
+    with Command(up.folder / "commands", "logs", run.id, "-f", "--direct") as logs:
+        logs.until(lambda: "`open = true` under [ssh]" in logs.err)
+        up.over(run, folder)
+        assert logs.ended() == 0
+    assert logs.out == b"up \nover\n"
+    assert not up.whole.settings.store_path.with_suffix(".key").exists()
+    templates = up.whole.double.calls.of("ec2", "CreateLaunchTemplate")
+    assert templates
