@@ -37,6 +37,9 @@ OTHERS = {"rehearsal/init": b"i", "rehearsal/files/etc/x": b"x"}
 class Kitchen:
     """An installation in virtual time, and a bakery whose calls may be spoiled."""
 
+    #: Where builders find AWS, if not at its own address.
+    endpoint = ""
+
     def __init__(self, conditions: Conditions | None = None) -> None:
         self.clock = StepClock()
         self.cloud = FakeCloud(self.clock, conditions or Conditions(boot_delay=20, image_delay=90))
@@ -80,7 +83,8 @@ class Kitchen:
         )
         self.shell.session = shell
         sites = self.sites(installation)
-        bakery = Bakery(installation, sites, shell, SCRIPTS | OTHERS, region="us-east-1", kind="gpu")
+        scripts = SCRIPTS | OTHERS
+        bakery = Bakery(installation, sites, shell, scripts, region="us-east-1", kind="gpu", endpoint=self.endpoint)
         return Amis(installation, sites, bakery)
 
     def bake(self, wish: Wish | None = None, deal: Deal | None = None) -> Ami:
@@ -151,6 +155,15 @@ def test_the_builder_is_let_in_by_no_key_of_the_account() -> None:
     assert launch.request.template.security_groups == ("sg-all", "sg-ssh")
     assert "private" not in repr(launch)
     assert kitchen.policy.installation in ran.tags.values()
+
+
+def test_a_rehearsed_builder_is_told_where_aws_is() -> None:
+    """What it pulls with is read there, as root."""
+    kitchen = Kitchen()
+    kitchen.endpoint = "http://169.254.169.2:1"
+    kitchen.bake(Wish(preload=("registry.example/job:1",)))
+    [line] = [line for line in kitchen.shell.lines if "preload.sh" in line]
+    assert line.startswith("sudo -n env AWS_ENDPOINT_URL=http://169.254.169.2:1 sh /tmp/provision-bake/preload.sh / ")
 
 
 @pytest.mark.parametrize("step", ["mkdir", "verify.sh", "prepare.sh", "preload.sh", "cat ", "clean.sh"])
