@@ -92,6 +92,8 @@ def rig(
         virtual: dict[str, Any] = {}
         if isinstance(host, QemuHost):
             virtual = {"machine_endpoint": double.url.replace("127.0.0.1", GATEWAY), "engine": "container"}
+            if host.ssh_port:
+                settings = {"ssh": {"port": host.ssh_port}, **(settings or {})}
         known = Settings(
             installation="test",
             region=double.region,

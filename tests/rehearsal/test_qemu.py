@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -121,6 +122,17 @@ def test_a_machine_without_a_disk_ends_itself(tmp_path: Path, host: QemuHost) ->
         host.boot(guest(name), off.append)
     until(lambda: len(off) == 3, "the ends")
     assert "no space left" in host.console("i-3")
+
+
+def test_each_machine_is_entered_at_its_own_address(tmp_path: Path, image: Image) -> None:
+    """Its sshd is told to answer at the port asked for, of its public address alone."""
+    put(tmp_path / "bin/qemu-system-x86_64", '#!/bin/sh\necho "$@" booted\nsleep 60\n')
+    host = QemuHost(tmp_path / "machines", image, ssh_port=2200)
+    for number in (1, 2):
+        host.boot(replace(guest(f"i-{number}"), public_address=f"127.0.1.{number}"), lambda _: None)
+        until(partial(booted, host, f"i-{number}"), "the boot")
+        assert f",hostfwd=tcp:127.0.1.{number}:2200-:22 " in host.console(f"i-{number}")
+    host.close()
 
 
 def test_a_host_that_is_killed_leaves_nothing(tmp_path: Path, image: Image) -> None:

@@ -59,7 +59,11 @@ def host(guest_image: Image, tmp_path: Path) -> Iterator[QemuHost]:
     """One test has it at a time, whichever process runs it: two processors are no more than a machine wants."""
     with (guest_image.folder / "tests").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        host = QemuHost(tmp_path / "machines", guest_image, gpus=lambda name: int(name.startswith("g")), way_in=True)
+        with socket.create_server(("", 0)) as free:
+            port = free.getsockname()[1]
+        host = QemuHost(
+            tmp_path / "machines", guest_image, gpus=lambda name: int(name.startswith("g")), way_in=True, ssh_port=port
+        )
         yield host
         host.close()
 

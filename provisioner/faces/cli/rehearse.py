@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,10 @@ checkpoint_url = "s3://{checkpoints}/"
 endpoint = "{url}"
 machine_endpoint = "{machine_url}"
 engine = "{engine}"
+
+[ssh]
+open = {open}
+port = {ssh_port}
 """
 
 
@@ -98,7 +103,8 @@ def _cloud(scenario: str | None, machine: str | None, docker: bool) -> Iterator[
         told = scenarios.load(Path(scenario)) if scenario else scenarios.Scenario()
         told = dataclasses.replace(told, buckets={CHECKPOINTS: {}, **told.buckets})
         kind = _kind(machine, told, docker)
-        host = _host(kind, told, folder / "machines", docker, gpus=lambda name: double.gpus(name))
+        ssh_port = _free_port()
+        host = _host(kind, told, folder / "machines", docker, gpus=lambda name: double.gpus(name), ssh_port=ssh_port)
         with Double(told, host) as double:
             text = SETTINGS.format(
                 region=double.region,
@@ -110,6 +116,9 @@ def _cloud(scenario: str | None, machine: str | None, docker: bool) -> Iterator[
                 url=double.url,
                 machine_url=double.url.replace("127.0.0.1", GATEWAY) if kind == "qemu" else "",
                 engine="container" if docker or kind == "qemu" else "process",
+                # What else plays a machine has no sshd.
+                open=json.dumps(kind == "qemu"),
+                ssh_port=ssh_port,
             )
             (folder / "settings.toml").write_text(text)
             yield double, folder
@@ -131,12 +140,18 @@ def _kind(machine: str | None, told: Any, docker: bool) -> str:
     return str(kind)
 
 
-def _host(kind: str, told: Any, folder: Path, docker: bool, gpus: Callable[[str], int]) -> Any:
+def _free_port() -> int:
+    """One that no program of this computer listens at: all its loopback addresses have it."""
+    with socket.create_server(("", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def _host(kind: str, told: Any, folder: Path, docker: bool, gpus: Callable[[str], int], ssh_port: int) -> Any:
     if kind == "qemu":
         from provisioner.rehearsal.machines.image import image
         from provisioner.rehearsal.machines.qemu import QemuHost
 
-        return QemuHost(folder, image(screen.say), gpus=gpus)
+        return QemuHost(folder, image(screen.say), gpus=gpus, ssh_port=ssh_port)
     if kind == "scripted":
         from provisioner.rehearsal.machines.scripted import ScriptedHost
 

@@ -74,11 +74,14 @@ class QemuHost:
         at_once: int = AT_ONCE,
         limit: float = LIMIT,
         way_in: bool = False,
+        ssh_port: int | None = None,
     ) -> None:
         """`gpus` says how many an instance type shows; `limit`, in seconds, ends each machine.
 
-        With a `way_in` QEMU's guest agent can be asked to run commands as the machine's root.
+        With a `way_in` QEMU's guest agent can be asked to run commands as the machine's root. Each machine's sshd
+        answers at `ssh_port` of its public address, a loopback address of its own.
         """
+        self.ssh_port = ssh_port
         self._folder = folder
         self._image = image
         self._gpus = gpus or (lambda _: 0)
@@ -184,6 +187,8 @@ class QemuHost:
             f"user,id=net,ipv6=off,net=169.254.169.0/24,host={GATEWAY},dhcpstart=169.254.169.15,"
             f"guestfwd=tcp:169.254.169.254:80-cmd:busybox nc 127.0.0.1 {guest.open_metadata()}"
         )
+        if self.ssh_port:
+            network += f",hostfwd=tcp:{guest.public_address}:{self.ssh_port}-:22"
         way_in = (
             *("-chardev", f"socket,id=way-in,path={WAY_IN},server=on,wait=off", "-device", "virtio-serial-pci"),
             *("-device", "virtserialport,chardev=way-in,name=org.qemu.guest_agent.0"),
