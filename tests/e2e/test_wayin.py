@@ -17,13 +17,16 @@ from typing import Any
 
 import pytest
 
+from provisioner import wiring
 from provisioner.core.record import Node, Run
-from provisioner.core.work import Outcome
+from provisioner.core.work import Outcome, encode, report_key
 from provisioner.faces.cli import main
 from provisioner.rehearsal.faults import Effect, Rule
+from provisioner.rehearsal.stepping import ListJournal
+from provisioner.service.installation import Installation
 from tests.cli.conftest import Done
 from tests.e2e.commands import PROVISION, Command, settings_file
-from tests.e2e.entered import EnteredHost
+from tests.e2e.entered import SOMEBODY, EnteredHost
 from tests.e2e.rig import Rig, rig
 from tests.e2e.test_cli import SESSION
 
@@ -41,6 +44,7 @@ class House:
     host: EnteredHost
     folder: Path
     output: pytest.CaptureFixture[bytes]
+    installation: Installation
 
     def provision(self, *words: str) -> Done:
         """`provision …` in this process."""
@@ -53,6 +57,12 @@ class House:
         run = self.whole.start(JOB, **spec)
         self.whole.until(lambda: b"up" in self.whole.log(run) and bool(self.node(run).report))
         return run, self.host.folder(self.node(run).instance_id) / "home/jovyan/workspace"
+
+    def groups(self, run: Run) -> tuple[str, ...]:
+        """The security groups that its machine was launched with."""
+        launch = self.installation.store.launch(self.node(run).launch)
+        assert launch
+        return launch.request.template.security_groups
 
     def node(self, run: Run) -> Node:
         return self.whole.service.status(run.id).nodes[-1]
@@ -77,10 +87,12 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.C
                 port = free.getsockname()[1]
             host = EnteredHost(tmp_path / "machines", port)
             settings = {"ssh": {"port": port, "open": True, **ssh}}
-            conditions = {"parameters": {"/token": SECRET}}
+            conditions: dict[str, Any] = {"parameters": {"/token": SECRET}}
             whole = up.enter_context(rig(tmp_path / "rig", monkeypatch, host=host, settings=settings, **conditions))
             monkeypatch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
-            return House(whole, host, tmp_path, capfdbinary)
+            installation = wiring.installed(whole.settings, ListJournal())
+            up.callback(installation.store.close)
+            return House(whole, host, tmp_path, capfdbinary, installation)
 
         yield make
 
@@ -239,13 +251,22 @@ def test_a_line_that_dies_is_gone_on_with_from_the_bucket(house: Open) -> None:
 
 def test_an_impostor_is_not_entered(house: Open) -> None:
     """Who answers has another host key than the machine told at first: one line, and nothing is sent."""
-    up = house()
+    up = house(security_groups=["sg-in"])
     run, folder = up.running()
-    kind, _, key = up.node(run).host_keys[0].partition(" ")
-    other = f"{kind} {key[:-4]}AAAA"
-    store = up.whole.service._installation.store
+    assert up.groups(run) == ("sg-in",)
+    keys = (folder.parents[2] / "root/.ssh/authorized_keys").read_text().splitlines()
+    assert keys == [SOMEBODY, up.installation.keys and up.installation.keys.public(run.id, 1)]
     node = up.node(run)
-    store.save([replace(node, host_keys=(other,))])
+    kind, _, key = node.host_keys[0].partition(" ")
+    other = (f"{kind} {key[:-4]}AAAA",)
+    # The job has its machine's role, and may report what it likes: the first report counts.
+    assert node.report
+    forged = replace(node.report, sequence=10**6, host_keys=other)
+    up.installation.bucket.put(report_key(node.box, forged.sequence), encode(forged))
+    up.whole.until(lambda: getattr(up.node(run).report, "sequence", 0) == forged.sequence)
+    assert up.node(run).host_keys == node.host_keys
+    assert up.provision("ssh", run.id[:8], "--", "true").code == 0
+    up.installation.store.save([replace(up.node(run), host_keys=other)])
     done = up.provision("ssh", run.id[:8], "--", "true")
     assert (done.code, "another host key" in done.last_line) == (69, True), done.err
     with Command(up.folder / "commands", "logs", run.id[:8], "-f", "--direct") as logs:
@@ -278,8 +299,9 @@ def test_machines_are_closed_unless_the_settings_open_them(house: Open) -> None:
     up = house(open=False, security_groups=["sg-in"])
     run, folder = up.running()
     root = up.host.folder(up.node(run).instance_id)
-    assert list((root / "root").iterdir()) == []
+    assert (root / "root/.ssh/authorized_keys").read_text() == SOMEBODY
     assert up.node(run).host_keys == ()
+    assert up.groups(run) == ()
     for words in (("ssh", run.id, "--", "true"), ("cp", f"{run.id}:x", "y")):
         done = up.provision(*words)
         assert (done.code, "`open = true` under [ssh]" in done.last_line) == (64, True), done.err
