@@ -144,7 +144,8 @@ def test_a_shell_on_a_terminal(house: Open) -> None:
         process.send_signal(signal.SIGWINCH)
         os.write(ours, b'while [ "$(stty size)" != \'41 87\' ]; do sleep 0.1; done; echo now"" wide\r')
         see(b"now wide")
-        os.write(ours, b"trap 'exit 5' INT; echo wait''ing; while :; do sleep 0.1; done\r")
+        program = """trap "exit 5" INT; echo wait""ing; while :; do sleep 0.1; done"""
+        os.write(ours, f"sh -c '{program}'; exit $?\r".encode())
         see(b"waiting")
         os.write(ours, b"\x03")
         assert process.wait() == 5
