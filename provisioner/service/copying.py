@@ -25,7 +25,7 @@ WHOLE = ".provision-whole"
 READ = """
 if [ -d "$1" ]; then exec tar -C "$1" -cf - .; fi
 [ -e "$1" ] || { echo "there is no $1" >&2; exit 1; }
-case $1 in */*) cd "${1%/*}/" || exit ;; esac
+case $1 in */*) cd -- "${1%/*}/" || exit ;; esac
 exec tar -h -cf - "./${1##*/}"
 """
 

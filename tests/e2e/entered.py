@@ -21,6 +21,10 @@ esac
 """
 
 
+#: Whom the image lets in.
+SOMEBODY = "ssh-ed25519 AAAA somebody"
+
+
 class EnteredHost(LightHost):
     """Every machine answers SSH at its public address, at `port`."""
 
@@ -40,6 +44,8 @@ class EnteredHost(LightHost):
             check=True,
         )
         (root / "etc/ssh/sshd_config").write_text(SSHD.format(port=self.port, address=guest.public_address))
+        (root / "root/.ssh").mkdir()
+        (root / "root/.ssh/authorized_keys").write_text(SOMEBODY)
         (root / "doubles/docker").write_text(DOCKER)
         (root / "doubles/docker").chmod(0o755)
 

@@ -1,7 +1,6 @@
 """ssh, cp: the way in to the machine of a run."""
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -46,7 +45,7 @@ def ssh(
             shown = terminal.own()
             process = connection.start(command or (), shown)
             with terminal.lent(process) if shown else contextlib.nullcontext():
-                return process.attach(sys.stdin.fileno(), sys.stdout.fileno(), sys.stderr.fileno())
+                return process.attach(0, 1, 2)
     except KeyboardInterrupt:
         return exits.DETACHED
 

@@ -42,6 +42,7 @@ machine_endpoint = "{machine_url}"
 engine = "{engine}"
 
 [ssh]
+open = {open}
 port = {ssh_port}
 """
 
@@ -115,6 +116,8 @@ def _cloud(scenario: str | None, machine: str | None, docker: bool) -> Iterator[
                 url=double.url,
                 machine_url=double.url.replace("127.0.0.1", GATEWAY) if kind == "qemu" else "",
                 engine="container" if docker or kind == "qemu" else "process",
+                # What else plays a machine has no sshd.
+                open=json.dumps(kind == "qemu"),
                 ssh_port=ssh_port,
             )
             (folder / "settings.toml").write_text(text)

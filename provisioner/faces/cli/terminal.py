@@ -29,7 +29,8 @@ def lent(process: Process) -> Iterator[None]:
     keys, before = sys.stdin.fileno(), termios.tcgetattr(sys.stdin)
     resized = signal.signal(signal.SIGWINCH, lambda *_: process.resize(_size()))
     try:
-        tty.setraw(keys)
+        # What was typed ahead is kept.
+        tty.setraw(keys, termios.TCSADRAIN)
         yield
     finally:
         termios.tcsetattr(keys, termios.TCSADRAIN, before)

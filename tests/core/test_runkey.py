@@ -1,0 +1,13 @@
+"""Keys that nobody stores."""
+
+from provisioner.core.runkey import seed
+
+
+def test_each_attempt_has_a_key_of_its_own_and_always_the_same() -> None:
+    """Secret, run and attempt all count; it is what it was in an earlier version."""
+    secret = bytes(range(32))
+    assert seed(secret, "run", 1) == seed(secret, "run", 1)
+    assert (
+        len({seed(secret, "run", 1), seed(secret, "run", 2), seed(secret, "other", 1), seed(bytes(32), "run", 1)}) == 4
+    )
+    assert seed(secret, "run", 1).hex() == "586e55da1a5cb777506347e933cd01a1da7c8198e7387a053b11230adb277aae"

@@ -1,0 +1,90 @@
+"""The way in to a virtual machine: its own sshd, Docker's own exec, the agent's own spool."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from provisioner.core.work import Outcome
+from provisioner.faces.cli import main
+from provisioner.rehearsal.faults import Effect, Rule
+from provisioner.rehearsal.machines.qemu import QemuHost
+from tests.e2e.commands import Command, settings_file
+from tests.engine import DockerEngine, shell_tree
+from tests.vm.conftest import Boot, published
+from tests.vm.guest import ask
+
+pytestmark = pytest.mark.vm
+
+Provision = Callable[..., tuple[int, bytes, str]]
+
+#: Prints whatever line is put into its file.
+JOB = "echo up; while [ ! -e end ]; do [ ! -e say ] || { cat say; rm say; }; sleep 0.2; done; echo over"
+
+
+@pytest.fixture(scope="module")
+def image(docker: DockerEngine) -> str:
+    """A shell and its tools, in a registry."""
+    return published(docker, "shell", shell_tree(docker.folder / "shell"))
+
+
+@pytest.fixture
+def provision(capfdbinary: pytest.CaptureFixture[bytes]) -> Provision:
+    """`provision …` in this process: exit code, standard output and standard error."""
+
+    def run(*words: str) -> tuple[int, bytes, str]:
+        code = main.run(list(words))
+        out, err = capfdbinary.readouterr()
+        return code, out, err.decode()
+
+    return run
+
+
+def test_a_run_is_entered(
+    boot: Boot, host: QemuHost, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provision: Provision
+) -> None:
+    """Commands, files and the log, by the key that the machine reported and no other."""
+    with boot(settings={"ssh": {"port": host.ssh_port, "open": True}}) as whole:
+        monkeypatch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
+        run = whole.start(JOB, image=image, instance_type="t3.small")
+        whole.until(lambda: b"up\n" in whole.log(run))
+        [machine] = whole.double.alive()
+        short = run.id[:8]
+
+        code, out, err = provision("ssh", short, "--", "nproc")
+        assert (code, out) == (0, b"2\n"), err
+        code, out, err = provision("ssh", short, "--", "sh", "-c", 'echo "$PROVISION_RUN_ID"; exit 9')
+        assert (code, out) == (9, f"{run.id}\n".encode()), err
+        code, out, err = provision("ssh", short, "--host", "--", "sh", "-c", "id -un; stat -c %a .ssh/authorized_keys")
+        assert (code, out) == (0, b"root\n600\n"), err
+
+        tree = tmp_path / "tree"
+        (tree / "deep").mkdir(parents=True)
+        (tree / "deep/data").write_bytes(os.urandom(500_000))
+        assert provision("cp", str(tree), f"{short}:")[0] == 0
+        code, _, err = provision("cp", f"{short}:tree", str(tmp_path / "back"))
+        assert code == 0, err
+        assert (tmp_path / "back/deep/data").read_bytes() == (tree / "deep/data").read_bytes()
+
+        with Command(tmp_path / "commands", "logs", short, "--follow", "--direct") as logs:
+            logs.until(lambda: logs.out == b"up\n")
+            # What the bucket does not take is there all the same.
+            whole.double.faults.add(Rule(Effect.ERROR, resource="*/log/*", principal="machine", status=503))
+            assert provision("ssh", short, "--", "sh", "-c", "echo news >said && mv said say")[0] == 0
+            logs.until(lambda: logs.out == b"up\nnews\n")
+            assert whole.log(run) == b"up\n"
+            whole.double.faults.clear()
+
+            # Somebody else at its address: the machine with other host keys than it reported.
+            anew = "cd /etc/ssh && rm ssh_host_* && ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key"
+            assert ask(host.folder(machine.id), f"{anew} && systemctl restart ssh").code == 0
+            code, _, err = provision("ssh", short, "--", "true")
+            assert (code, "another host key" in err) == (69, True), err
+            ask(host.folder(machine.id), "touch /var/lib/provision/files/home/jovyan/workspace/end")
+            assert logs.ended() == 0, logs.err
+        assert logs.out == b"up\nnews\nover\n"
+        [done] = whole.done(run)
+        assert done.verdict is not None
+        assert done.verdict.outcome is Outcome.SUCCEEDED, done.verdict
+        assert whole.log(run) == logs.out
