@@ -122,7 +122,7 @@ def test_a_container_whose_machine_goes_is_removed(harbour: Site, made: DockerEn
 
 def test_a_container_outlives_its_agent(harbour: Site, made: DockerEngine) -> None:
     """kill -9 of the agent: the next one waits for the same container; log and exit code are the command's own."""
-    count = "i=0; while [ $i -lt 150 ]; do i=$((i+1)); echo $i; sleep 0.02; done; exit 7"
+    count = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo $i; sleep 0.02; done; exit 7"
     machine = harbour.start(order(harbour, f"{harbour.registry}/job:1", count))
     harbour.wait_output(machine, b"\n")
     containers = made.docker("ps", "--quiet")
@@ -131,7 +131,7 @@ def test_a_container_outlives_its_agent(harbour: Site, made: DockerEngine) -> No
     harbour.wait_off(machine)
     result = harbour.result(machine)
     assert (result.outcome, result.exit_code) == (Outcome.FAILED, 7), result.reason
-    assert harbour.whole_log(machine) == b"".join(b"%d\n" % number for number in range(1, 151))
+    assert harbour.whole_log(machine) == b"".join(b"%d\n" % number for number in range(1, 401))
 
 
 def test_a_container_is_stopped_by_the_next_agent(harbour: Site) -> None:
