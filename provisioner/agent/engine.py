@@ -103,24 +103,20 @@ class ProcessEngine:
     def exit_code(self) -> int | None:
         if self._process is None:
             # Its shell says how the command ended, and then waits: without a word it was killed.
-            return None if self._adopted is not None and _lives(self._adopted) else 137
+            return None if self._adopted is not None and _tell(self._adopted, 0) else 137
         code = self._process.poll()
         return code if code is None or code >= 0 else 128 - code
 
     def terminate(self) -> None:
         group = self._adopted or (self._process and self._process.pid)
         assert group
-        try:
-            os.killpg(group, signal.SIGTERM)
-        except ProcessLookupError:
-            pass
+        _tell(group, signal.SIGTERM)
 
     def kill(self) -> None:
         if self._process is not None:
             kill(self._process)
-        while self._adopted is not None and _lives(self._adopted):
+        while self._adopted is not None and _tell(self._adopted, signal.SIGKILL):
             # It is no child of ours to wait for; whoever has become its parent does.
-            os.killpg(self._adopted, signal.SIGKILL)
             time.sleep(0.01)
 
     def last_words(self) -> str:
@@ -134,13 +130,14 @@ class ProcessEngine:
             group = int((self._exchange / "pid").read_text())
         except FileNotFoundError:
             return False
-        self._adopted = group if _lives(group) else None
+        self._adopted = group if _tell(group, 0) else None
         return self._adopted is not None
 
 
-def _lives(group: int) -> bool:
+def _tell(group: int, number: int) -> bool:
+    """Send the signal, or none where it is 0; False when no process of the group is left."""
     try:
-        os.killpg(group, 0)
+        os.killpg(group, number)
     except ProcessLookupError:
         return False
     return True

@@ -28,6 +28,7 @@ class Pump(threading.Thread):
         self._stream = stream
         self._tape = tape
         self._masking = mask.Stream(secrets, tape.mark.hidden, tape.mark.column)
+        stream.forward(tape.mark.produced)
         #: What the earlier process wrote and did not mark any more.
         self._written = stream.produced - tape.mark.produced
         self._over = threading.Event()

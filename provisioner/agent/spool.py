@@ -49,6 +49,8 @@ class Stream:
         self._checksum_known = not self._chunks
         self.shipped = sum(chunk.length for chunk in self._chunks)
         self._sealed = self._left_over()
+        if self._sealed:
+            self.shipped = self._sealed[0].offset
         self.produced = self.shipped + sum(segment.path.stat().st_size for segment in self._sealed)
         #: What a full disk has not taken: of the stream, and of the journal.
         self._held = b""
@@ -117,7 +119,6 @@ class Stream:
             with self._journal.open("ab", buffering=0) as journal:
                 return journal.write(self._notes)
 
-        # What a full disk does not take is noted with the next one: only a restart would miss it.
         self._notes = self._notes[_taken(note) :]
         self._checksum.update(data)
         with self._spool.changed:
@@ -126,6 +127,16 @@ class Stream:
             self.shipped += chunk.length
             segment.path.unlink()
             self._spool.changed.notify_all()
+        if self._notes:
+            # There was no room for it; now there may be. If not, it is noted with the next one.
+            self._notes = self._notes[_taken(note) :]
+
+    def forward(self, produced: int) -> None:
+        """An earlier process wrote so many bytes; what is gone of them was acknowledged, and never noted."""
+        missed = produced - self.produced
+        if missed > 0:
+            self.shipped += missed
+            self.produced += missed
 
     def end(self) -> StreamEnd:
         """The EOF mark, once everything is shipped; the checksum is empty where it is not known."""

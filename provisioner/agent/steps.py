@@ -75,6 +75,7 @@ def salvage(node: Node) -> None:
         raise Ended(Outcome.LOST, node.step, f"{died}, {'as' if late else 'before'} the command began")
     if not found and exchange.said("command") is None:
         raise Ended(Outcome.LOST, Step.COMMAND, f"{died}, and no process of the command is left")
+    node.begin(Step.COMMAND)
     _attend(node)
 
 

@@ -127,7 +127,7 @@ def _logged(folder: Path, words: Sequence[str], secrets: Sequence[bytes]) -> tup
         shipper.start()
         exchange.go()
         while exchange.said("command") is None:
-            time.sleep(0.001)
+            time.sleep(0.01)
         pump.finish()
         shipper.finish()
         took, cpu = time.monotonic() - began, time.process_time() - used

@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import os
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from provisioner.core.work import Engine, Orders, Report, Result, WorkOrder
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.metadata import Credentials, Metadata
+from tests.e2e.processes import agents
 from tests.polling import until
 
 ROLE = "AROAEXAMPLE"
@@ -167,6 +170,30 @@ class Site:
         data = self.get(work.result_key(self.box(instance_id)))
         assert data is not None, f"no result: {self.host.console(instance_id)}"
         return work.decode(Result, data)
+
+    def whole_log(self, instance_id: str, stream: str = "output") -> bytes:
+        """The log, which is what its EOF mark promises."""
+        data, end = self.log(instance_id, stream), self.result(instance_id).streams[stream]
+        keys = self.keys(work.log_prefix(self.box(instance_id), stream))
+        chunks = [(int(key.rpartition("/")[2]), len(self.get(key) or b"")) for key in keys]
+        assert [(chunk.offset, chunk.length) for chunk in end.chunks] == chunks
+        # Who took over does not know the checksum of what was shipped before.
+        assert (end.length, end.sha256 or hashlib.sha256(data).hexdigest()) == (
+            len(data),
+            hashlib.sha256(data).hexdigest(),
+        )
+        return data
+
+    def agent(self, instance_id: str) -> int:
+        """The agent's process."""
+        [agent] = agents(self.folder / "machines" / instance_id)
+        return agent
+
+    def kill_agent(self, instance_id: str) -> None:
+        """kill -9, and wait for the one that takes over."""
+        agent, folder = self.agent(instance_id), self.folder / "machines" / instance_id
+        os.kill(agent, signal.SIGKILL)
+        until(lambda: set(agents(folder)) - {agent}, "another agent", lambda: self.host.console(instance_id))
 
     def reports(self, instance_id: str) -> list[Report]:
         prefix = work.report_key(self.box(instance_id), 0).rpartition("/")[0] + "/"

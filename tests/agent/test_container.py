@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import http.client
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -117,6 +118,56 @@ def test_a_container_whose_machine_goes_is_removed(harbour: Site, made: DockerEn
     harbour.wait_output(machine, b"up")
     harbour.host.end(machine)
     assert made.docker("ps", "--all", "--quiet") == ""
+
+
+def test_a_container_outlives_its_agent(harbour: Site, made: DockerEngine) -> None:
+    """kill -9 of the agent: the next one waits for the same container; log and exit code are the command's own."""
+    count = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo $i; sleep 0.02; done; exit 7"
+    machine = harbour.start(order(harbour, f"{harbour.registry}/job:1", count))
+    harbour.wait_output(machine, b"\n")
+    containers = made.docker("ps", "--quiet")
+    harbour.kill_agent(machine)
+    assert made.docker("ps", "--quiet") == containers
+    harbour.wait_off(machine)
+    result = harbour.result(machine)
+    assert (result.outcome, result.exit_code) == (Outcome.FAILED, 7), result.reason
+    assert harbour.whole_log(machine) == b"".join(b"%d\n" % number for number in range(1, 401))
+
+
+def test_a_container_is_stopped_by_the_next_agent(harbour: Site) -> None:
+    """Its SIGTERM, and its own last words and exit code."""
+    command = "trap 'echo saved; exit 5' TERM; echo up; while :; do sleep 0.1; done"
+    machine = harbour.start(order(harbour, f"{harbour.registry}/root:1", command))
+    harbour.wait_output(machine, b"up")
+    harbour.kill_agent(machine)
+    harbour.give_orders(machine, Orders(stop=Stop(Outcome.CANCELLED, "the user asked", time.time())))
+    harbour.wait_off(machine)
+    result = harbour.result(machine)
+    assert (result.outcome, result.exit_code) == (Outcome.CANCELLED, 5), result.reason
+    assert harbour.whole_log(machine).endswith(b"saved\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "outcome", "code", "reason"),
+    [
+        (["kill"], Outcome.FAILED, 137, "the end of its log may be missing"),
+        (["rm", "--force"], Outcome.LOST, None, "the agent died at command, and no process of the command is left"),
+    ],
+)
+def test_a_container_that_ends_without_an_agent_is_told(
+    harbour: Site, made: DockerEngine, words: list[str], outcome: Outcome, code: int | None, reason: str
+) -> None:
+    """What is known of it: its exit code, or nothing."""
+    machine = harbour.start(order(harbour, f"{harbour.registry}/root:1", "echo up; sleep 1000"))
+    harbour.wait_output(machine, b"up")
+    os.kill(harbour.agent(machine), signal.SIGSTOP)
+    made.docker(*words, made.docker("ps", "--quiet"))
+    os.kill(harbour.agent(machine), signal.SIGKILL)
+    harbour.wait_off(machine)
+    result = harbour.result(machine)
+    assert (result.outcome, result.exit_code) == (outcome, code)
+    assert reason in result.reason
+    assert harbour.whole_log(machine) == b"up\n"
 
 
 def test_gpus_are_asked_for_when_the_type_has_some(harbour: Site, made: DockerEngine) -> None:

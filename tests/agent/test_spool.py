@@ -61,6 +61,28 @@ def test_a_full_spool_makes_the_writer_wait(tmp_path: Path) -> None:
     stream.close()
 
 
+def test_a_note_that_was_missed_moves_no_offset(tmp_path: Path) -> None:
+    """On a full disk a chunk may be acknowledged and not noted: what follows it stays where it belongs."""
+    stream, bucket = Spool(tmp_path, 100).stream("output"), dict[int, bytes]()
+    for piece in (b"one", b"two"):
+        stream.write(piece)
+        ship(stream, bucket)
+    stream.write(b"three")
+    stream.close()
+    notes = tmp_path / "output.chunks"
+    notes.write_text(notes.read_text().splitlines(keepends=True)[0])
+    again = Spool(tmp_path, 100).stream("output")
+    assert (again.shipped, again.produced) == (6, 11)
+    ship(again, bucket)
+    notes.write_text("")
+    last = Spool(tmp_path, 100).stream("output")
+    last.forward(11)
+    last.write(b"four")
+    ship(last, bucket)
+    assert b"".join(bucket[offset] for offset in sorted(bucket)) == b"onetwothreefour"
+    assert last.end().length == 15
+
+
 def test_the_shipper_ships_what_waits_before_it_finishes(tmp_path: Path) -> None:
     """A stream that is written to arrives while it is, and whole at the end."""
     spool, bucket = Spool(tmp_path, 1 << 20), dict[tuple[str, int], bytes]()

@@ -83,14 +83,14 @@ exit 1
 
 def test_a_run_outlives_its_agent(whole: Rig, host: QemuHost, image: str) -> None:
     """kill -9 of the agent: started once more, executed once, the log whole, the exit code the command's own."""
-    count = "echo up; i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo line $i; sleep 0.05; done; exit 7"
+    count = "echo up; i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo line $i; sleep 0.05; done; exit 7"
     run = whole.start(count, image=image, **ONCE)
     machine = running(whole, run)
     assert ask(host.folder(machine), KILL).code == 0
     [done] = whole.done(run)
     assert done.verdict is not None
     assert (done.verdict.outcome, done.verdict.exit_code, done.attempt) == (Outcome.FAILED, 7, 1), done.verdict
-    assert whole.log(run) == b"up\n" + b"".join(b"line %d\n" % number for number in range(1, 201))
+    assert whole.log(run) == b"up\n" + b"".join(b"line %d\n" % number for number in range(1, 601))
     assert b"the agent died at command" in whole.log(run, "system")
     assert whole.double.alive() == []
 
