@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from provisioner.core.errors import ProvisionError
-from provisioner.faces.cli import acting, ami, exits, jobs, rehearse, runs, screen, top
+from provisioner.faces.cli import acting, ami, exits, jobs, rehearse, runs, schedules, screen, top
 
 #: In the order in which a newcomer meets them.
 COMMANDS = (
@@ -26,7 +26,10 @@ COMMANDS = (
     runs.wait,
     runs.stop,
     runs.receipt,
+    schedules.schedule,
+    schedules.schedules,
     acting.daemon,
+    acting.cron,
     acting.reap,
     acting.takeover,
 )
