@@ -13,19 +13,8 @@ pytestmark = pytest.mark.usefixtures("whole")
 
 #: Heavy, and of no use to those who only ask for help.
 HEAVY = (
-    *(
-        "alembic",
-        "boto3",
-        "botocore",
-        "cronsim",
-        "cryptography",
-        "moto",
-        "paramiko",
-        "pydantic_core",
-        "rich",
-        "sqlalchemy",
-    ),
-    *("sqlmodel", "structlog", "tenacity", "yaml"),
+    *("alembic", "boto3", "botocore", "cronsim", "cryptography", "moto", "paramiko", "pydantic_core", "rich"),
+    *("sqlalchemy", "sqlmodel", "structlog", "tenacity", "yaml"),
 )
 
 
