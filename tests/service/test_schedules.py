@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Invalid, NotFound
 from provisioner.core.record import Run
 from provisioner.core.schedule import KEY
 from provisioner.core.work import Outcome
 from provisioner.ports.control import Scheduled
+from provisioner.rehearsal.stepping import CountingIds
 from provisioner.service.control import Service
 from tests.service.agents import Script
 from tests.service.trouble import At, Call, Crash, Fate, Fates, calm
@@ -104,6 +108,23 @@ def test_two_daemons_start_each_tick_once() -> None:
 def _once(service: Service) -> None:
     looks = iter([False, True])
     service.ring(lambda: next(looks, True))
+
+
+def test_two_processes_at_once_on_one_file(tmp_path: Path) -> None:
+    """Each with a connection of its own, at the same ticks in two threads."""
+    made = [World(store=SqlStore(tmp_path / "store.db", CountingIds())) for _ in range(2)]
+    for _ in range(1000):
+        made[1].ids.new()  # Its events are its own.
+    apply(made[0], schedule="*/5 * * * *")
+    services = [world.incarnate()[1] for world in made]
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(12):
+            for world in made:
+                world.advance(5 * MINUTE)
+            list(pool.map(_once, services))
+    assert times(made[0]) == [f"08:{minute:02}" for minute in range(5, 60, 5)] + ["09:00"]
+    for service in services:
+        service.close()
 
 
 @pytest.mark.parametrize("first", ["save", "scheduled", "run", "changes"])
