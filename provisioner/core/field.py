@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_after_validator_function, no_info_before_validator_function
 
-from provisioner.core import duration, size
+from provisioner.core import duration, schedule, size
 
 #: Bytes of one string that Linux hands to a new process (MAX_ARG_STRLEN of execve(2)), less the final NUL.
 LONGEST_ARGUMENT = (128 << 10) - 1
@@ -230,6 +230,12 @@ def _timezone(text: str) -> str:
     return text
 
 
+def _schedule(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return schedule.checked(value) if value.strip() else None
+
+
 def _seconds(value: Any, at_most: float) -> float:
     seconds = duration.seconds(value if isinstance(value, str) else "")
     if seconds > at_most:
@@ -365,6 +371,8 @@ SecretName = Annotated[
 ]
 _ZONE_NAME = "[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"
 Timezone = Annotated[str, Kind(_timezone, {"type": "string", "pattern": f"^{_ZONE_NAME}$"})]
+#: None, or nothing written: the job starts by triggers alone.
+Schedule = Annotated[str | None, Kind(_schedule, {"type": ["string", "null"]}, first=True)]
 Subnet = Annotated[str, matching("subnet-[a-z0-9-]+", "write a subnet's id, such as subnet-0a1b2c")]
 #: What git-check-ref-format(1) allows, roughly, and never an option.
 Reference = Annotated[

@@ -1,8 +1,8 @@
 """The recipe: what a user writes to define a job, checked whole at the edge and frozen inside.
 
 The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with optional fields of our own:
-`placement`, `limits`, `retry`, `git`, `registry`, `shm_size`, `timezone` and `checkpoint`. What this
-version cannot do is refused by name.
+`placement`, `limits`, `retry`, `git`, `registry`, `shm_size`, `timezone`, `schedule_catchup` and
+`checkpoint`. What this version cannot do is refused by name.
 """
 
 import json
@@ -17,6 +17,7 @@ from provisioner.core.equipment import ConfigFiles, Git, GitRepository, Packages
 from provisioner.core.errors import Invalid
 from provisioner.core.field import Ignored, Part, later, or_nothing
 from provisioner.core.launch import Market
+from provisioner.core.record import Catchup, Concurrency, Schedule
 from provisioner.core.source import Path, read
 from provisioner.core.work import Attachment
 
@@ -137,15 +138,19 @@ class Spec(Part):
     retry: Retry = Retry()
     #: Of /dev/shm, which data loaders fill; unset: half of the machine's memory.
     shm_size: Annotated[field.Size, field.sized("1Mi", "16Ti")] | None = None
-    #: Becomes TZ; the recipe's own TZ wins.
+    #: Becomes TZ, where the recipe has none of its own, and is the schedule's; unset: UTC.
     timezone: field.Timezone | None = None
+    #: Cron's five fields, @daily and the like, or @every 4h.
+    schedule: field.Schedule = None
+    #: About a schedule's own runs: those started otherwise neither hinder nor are stopped.
+    concurrency_policy: Annotated[Concurrency, or_nothing("Allow")] = Concurrency.ALLOW
+    #: Which of the starts that nobody was there to make are made later.
+    schedule_catchup: Catchup = Catchup.LAST
     #: Gives the run a folder in S3 that its attempts share.
     checkpoint: field.Flag = False
 
     nprocs: Annotated[None, later("many commands on one machine; start one run for each")] = None
     shared_folders: Annotated[None, later("shared folders; use S3", [])] = None
-    schedule: Annotated[None, later("schedules; let cron call provision start", "")] = None
-    concurrency_policy: Annotated[None, later("schedules, which this is about", "Allow")] = None
     token_scope: Annotated[None, later("API tokens in jobs", "")] = None
     start_dind: Annotated[None, later("Docker in Docker", False, *field.NO)] = None
     dask_cluster: Annotated[None, later("Dask clusters")] = None
@@ -167,6 +172,13 @@ class Spec(Part):
         if not self.use_spot_instance:
             return (Market.ON_DEMAND,)
         return (Market.SPOT, Market.ON_DEMAND) if self.placement.spot_fallback else (Market.SPOT,)
+
+    @property
+    def plan(self) -> Schedule | None:
+        """When the job starts by itself, if it does."""
+        if self.schedule is None:
+            return None
+        return Schedule(self.schedule, self.timezone or "UTC", self.concurrency_policy, self.schedule_catchup)
 
     @property
     def checkouts(self) -> tuple[str, ...]:
@@ -225,6 +237,13 @@ def with_overrides(
     if command is not None:
         data["spec"]["command"] = command
     return _checked(data, "start", {}, ungranted)
+
+
+def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
+    """The recipe's schedule with these of its fields in place of its own; raises Invalid as for a recipe."""
+    data = json.loads(recipe.dump())
+    data["spec"] |= schedule
+    return _checked(data, "schedule", {}).spec.plan
 
 
 def json_schema() -> dict[str, Any]:

@@ -79,6 +79,15 @@ class Alive:
     more: int
 
 
+@dataclass(frozen=True)
+class Scheduled:
+    """A job's schedule, its next times, and the run of its last one, if that started any."""
+
+    job: Job
+    upcoming: tuple[float, ...]
+    run: Run | None
+
+
 class Control(Protocol):
     """Names: a job is `name` or `owner/name`, a run its id or an unambiguous beginning of it.
 
@@ -100,6 +109,18 @@ class Control(Protocol):
 
     def start(self, name: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
         """Trigger a run. The same key within 24 h gives the same run; with other inputs, Conflict."""
+
+    def schedule(self, name: str, schedule: Mapping[str, str] | None) -> Job:
+        """Let the job start by itself: `schedule` and, beside it, the recipe's other fields about it; None: no more.
+
+        It stands until a recipe with a schedule is applied. Raises Invalid as for a recipe.
+        """
+
+    def scheduled(self, name: str, count: int) -> Scheduled:
+        """The job's schedule with so many times to come; raises NotFound where it has none."""
+
+    def schedules(self) -> tuple[Scheduled, ...]:
+        """All of them, by owner and name, each with its next time."""
 
     def runs(self, job: str = "", limit: int = 50) -> tuple[Run, ...]:
         """The newest runs first."""
@@ -164,8 +185,20 @@ class Control(Protocol):
     def served(self) -> bool:
         """Whether a daemon is acting, so that nobody else needs to."""
 
-    def drive(self, until: Callable[[], bool], told: Callable[[Sequence[str]], None] = lambda _: None) -> None:
-        """Act, or stand by while another does, until `until()`; each pass's errors are told, as text."""
+    def drive(
+        self,
+        until: Callable[[], bool],
+        told: Callable[[Sequence[str]], None] = lambda _: None,
+        *,
+        schedules: bool = False,
+    ) -> None:
+        """Act, or stand by while another does, until `until()`; each pass's errors are told, as text.
+
+        With `schedules` it starts what these make due, standing by or not.
+        """
+
+    def ring(self, until: Callable[[], bool]) -> None:
+        """Start what schedules make due, until `until()`, and do nothing else."""
 
     def step(self) -> Sequence[str]:
         """One pass, if nobody else acts; what went wrong in it, as text."""

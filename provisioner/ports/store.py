@@ -74,6 +74,9 @@ class Store(Protocol):
     def jobs(self) -> tuple[Job, ...]:
         """Those not deleted, by owner and name."""
 
+    def scheduled(self) -> tuple[Job, ...]:
+        """Those of them that have a schedule."""
+
     def run(self, id: str) -> Run | None:
         """The run of that id."""
 

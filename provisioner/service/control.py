@@ -9,16 +9,17 @@ from provisioner.core.receipt import Receipt
 from provisioner.core.record import Job, Run
 from provisioner.core.work import decode, encode
 from provisioner.ports.connection import Connection
-from provisioner.ports.control import Alive, LogGap, LogPiece, Status
+from provisioner.ports.control import Alive, LogGap, LogPiece, Scheduled, Status
 from provisioner.service.alive import alive
 from provisioner.service.direct import Direct
 from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation
 from provisioner.service.logs import Logs
-from provisioner.service.loop import Loop
+from provisioner.service.loop import Loop, never
 from provisioner.service.reaper import Reaped, reap, tell
 from provisioner.service.reconciler import Pulse, Trouble
 from provisioner.service.runs import Runs
+from provisioner.service.schedules import Schedules
 from provisioner.service.takeover import Takeover
 from provisioner.service.troubles import Troubles, line
 
@@ -40,6 +41,7 @@ class Service:
         self._installation = installation
         self._loop = loop
         self._runs = Runs(installation, owner)
+        self._schedules = Schedules(installation, self._runs)
         self._logs = Logs(installation, self._runs)
         self._entrance = entrance
         self._takeover = Takeover(installation)
@@ -62,6 +64,15 @@ class Service:
 
     def start(self, name: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
         return self._runs.start(name, env, command, idempotency_key)
+
+    def schedule(self, name: str, schedule: Mapping[str, str] | None) -> Job:
+        return self._schedules.say(name, schedule)
+
+    def scheduled(self, name: str, count: int) -> Scheduled:
+        return self._schedules.scheduled(name, count)
+
+    def schedules(self) -> tuple[Scheduled, ...]:
+        return self._schedules.every()
 
     def runs(self, job: str = "", limit: int = 50) -> tuple[Run, ...]:
         return self._runs.runs(job, limit)
@@ -139,8 +150,18 @@ class Service:
         now = self._installation.clock.now()
         return bool(lease and lease.holder and lease.kind == "daemon" and lease.expires_at > now)
 
-    def drive(self, until: Callable[[], bool], told: Callable[[Sequence[str]], None] = lambda _: None) -> None:
-        self._loop.run(until, lambda pulse: told(self._errors(pulse)))
+    def drive(
+        self,
+        until: Callable[[], bool],
+        told: Callable[[Sequence[str]], None] = lambda _: None,
+        *,
+        schedules: bool = False,
+    ) -> None:
+        alarm = self._schedules.fire if schedules else never
+        self._loop.run(until, lambda pulse: told(self._errors(pulse)), alarm)
+
+    def ring(self, until: Callable[[], bool]) -> None:
+        self._loop.ring(until, self._schedules.fire)
 
     def step(self) -> Sequence[str]:
         pulse = self._loop.once()

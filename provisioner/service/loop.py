@@ -1,5 +1,6 @@
 """Who acts, and how often: the lease around the passes."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +27,11 @@ class Intervals:
     burst: float = 2.0
     #: A holder that hangs loses its lease after this; one that died loses it at once.
     lease: float = 120.0
+
+
+def never() -> float:
+    """The alarm of who has none."""
+    return math.inf
 
 
 class Loop:
@@ -83,8 +89,16 @@ class Loop:
         self._due, self._seen = clock.now() + self._pause(pulse), store.changes()
         return pulse
 
-    def run(self, until: Callable[[], bool], told: Callable[[Pulse], None] = lambda _: None) -> None:
-        """Pass after pass until `until()`; each pulse is told. The lease is given back at the end."""
+    def run(
+        self,
+        until: Callable[[], bool],
+        told: Callable[[Pulse], None] = lambda _: None,
+        alarm: Callable[[], float] = never,
+    ) -> None:
+        """Pass after pass until `until()`; each pulse is told. The lease is given back at the end.
+
+        `alarm` does what is due after each pass, and says when it wants to be called again.
+        """
         try:
             while not until():
                 pulse = self.once()
@@ -92,12 +106,19 @@ class Loop:
                     told(pulse)
                 if until():
                     return
+                left = alarm() - self._installation.clock.now()
                 if pulse and pulse.outrun > 1:
                     self._gather(until)
                 else:
-                    self._rest(self._pause(pulse), until)
+                    self._rest(min(left, self._pause(pulse)), until)
         finally:
             self.release()
+
+    def ring(self, until: Callable[[], bool], alarm: Callable[[], float]) -> None:
+        """The alarm alone, without a pass, until `until()`."""
+        while not until():
+            left = alarm() - self._installation.clock.now()
+            self._rest(min(left, self._intervals.idle), until)
 
     def release(self) -> None:
         """Let others act at once."""

@@ -33,16 +33,22 @@ class Runs:
 
     def apply(self, text: str, source: str) -> Job:
         recipe = recipes.parse_recipe(text, source, lambda spec: self._ungranted(spec, spec.owner or self._owner))
-        store, now = self._installation.store, self._installation.clock.now()
+        now, dump, plan = self._installation.clock.now(), recipe.dump(), recipe.spec.plan
         owner = recipe.spec.owner or self._owner
-        known = store.job(owner, recipe.spec.name)
-        if known is None:
-            fresh = Job(self._installation.ids.new(), owner, recipe.spec.name, recipe.dump(), 1, now, now)
-            return self._installation.save([fresh])[0]
-        if known.recipe == recipe.dump():
-            return known
-        changed = replace(known, recipe=recipe.dump(), revision=known.revision + 1, applied_at=now)
-        return self._installation.save([changed])[0]
+
+        def applied(job: Job) -> Job:
+            if job.recipe != dump:
+                job = replace(job, recipe=dump, revision=job.revision + 1, applied_at=now)
+            if plan is None and job.schedule_of_recipe:
+                return replace(job, schedule=None, schedule_of_recipe=False)
+            if plan is not None and plan != job.schedule:
+                job = replace(job, schedule=plan, scheduled_at=now)
+            return job if plan is None or job.schedule_of_recipe else replace(job, schedule_of_recipe=True)
+
+        if self._installation.store.job(owner, recipe.spec.name):
+            return self.amend_job(f"{owner}/{recipe.spec.name}", applied)
+        fresh = Job(self._installation.ids.new(), owner, recipe.spec.name, dump, 1, now, now)
+        return self._installation.save([applied(fresh)])[0]
 
     def _ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
         return ungranted(spec, owner, self._installation.policy.terms)
@@ -58,21 +64,46 @@ class Runs:
         return found
 
     def delete(self, name: str) -> Job:
-        job = self.job(name)
-        running = [run for run in self._installation.store.live().runs if run.job_id == job.id]
-        if running:
-            ids = " ".join(run.id[:12] for run in running[:5])
-            raise Conflict(f"{name} has {len(running)} runs that are not done: `provision stop {ids}` first")
-        return self._installation.save([replace(job, deleted_at=self._installation.clock.now())])[0]
+        def deleted(job: Job) -> Job:
+            running = [run for run in self._installation.store.live().runs if run.job_id == job.id]
+            if running:
+                ids = " ".join(run.id[:12] for run in running[:5])
+                raise Conflict(f"{name} has {len(running)} runs that are not done: `provision stop {ids}` first")
+            return replace(job, deleted_at=self._installation.clock.now(), schedule=None)
+
+        return self.amend_job(name, deleted)
+
+    def amend_job(self, name: str, change: Callable[[Job], Job]) -> Job:
+        """Save a change of the job as it now is, again and again until nobody was faster."""
+        for _ in range(TRIES):
+            job = self.job(name)
+            changed = change(job)
+            if changed is job:
+                return job
+            try:
+                return self._installation.save([changed])[0]
+            except Conflict:
+                continue
+        raise Conflict(f"job {name} is being changed by others all the time: try again")
 
     def start(self, name: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
-        job = self.job(name)
         now = self._installation.clock.now()
+        fresh = self.fresh(self.job(name), env, command, idempotency_key, now)
+        run = self._installation.store.add_run(fresh, since=now - KEY_TTL)
+        if run.inputs != fresh.inputs:
+            raise Conflict(f"the key {idempotency_key!r} was used for run {run.id[:12]} with other inputs")
+        if run.id == fresh.id:
+            self._installation.save([self._installation.event(run, "queued: triggered")])
+            self._installation.clock.wake()
+        return run
+
+    def fresh(self, job: Job, env: Mapping[str, str], command: str | None, idempotency_key: str, now: float) -> Run:
+        """A run of the job, not stored yet; raises Invalid where the installation cannot grant it."""
         stored = recipes.Recipe.load(job.recipe)
         # Once more: the settings may have changed since it was applied.
         recipe = recipes.with_overrides(stored, env, command, lambda spec: self._ungranted(spec, job.owner))
         inputs = hashlib.sha256(json.dumps([sorted(env.items()), command]).encode()).hexdigest()
-        fresh = Run(
+        return Run(
             id=self._installation.ids.new(),
             job_id=job.id,
             job_name=job.name,
@@ -84,13 +115,6 @@ class Runs:
             inputs=inputs,
             next_try_at=now,
         )
-        run = self._installation.store.add_run(fresh, since=now - KEY_TTL)
-        if run.inputs != inputs:
-            raise Conflict(f"the key {idempotency_key!r} was used for run {run.id[:12]} with other inputs")
-        if run.id == fresh.id:
-            self._installation.save([self._installation.event(run, "queued: triggered")])
-            self._installation.clock.wake()
-        return run
 
     def runs(self, job: str = "", limit: int = 50) -> tuple[Run, ...]:
         owner, _, short = job.rpartition("/")

@@ -41,6 +41,9 @@ BILL = {
 }
 
 
+SCHEDULE = {"job", "schedule", "timezone", "concurrency_policy", "schedule_catchup", "last", "next"}
+
+
 def value(done: Done) -> Any:
     return json.loads(done.out)
 
@@ -200,6 +203,29 @@ def test_a_key_is_one_run(provision: Provision, recipe: Write) -> None:
     done = provision(*words, "-e", "A=1")
     assert done.code == exits.CONFLICT
     assert done.err.count("\n") == 1
+
+
+def test_schedule(provision: Provision, recipe: Write) -> None:
+    """It shows the next five times in the zone and in UTC, until it is disabled; a daemon is asked for."""
+    provision("apply", recipe("nightly", timezone="Asia/Tokyo", concurrency_policy="Forbid"))
+    assert provision("schedule", "nightly").code == exits.NOT_FOUND
+    done = provision("schedule", "nightly", "0 2 * * *", "--catchup", "all")
+    head, *times = done.out.decode().splitlines()
+    assert head == "tester/nightly: 0 2 * * * (Asia/Tokyo), Forbid, catch up all"
+    assert [(time.split()[1:3], time.split()[4:]) for time in times] == [(["02:00", "JST"], ["17:00", "UTC"])] * 5
+    assert "provision daemon" in done.err
+    found = value(provision("schedule", "nightly", "--json"))
+    assert set(found) == SCHEDULE
+    assert (found["job"], found["schedule"], found["last"], len(found["next"])) == (
+        "tester/nightly", "0 2 * * *", None, 5,
+    )  # fmt: skip
+    assert value(provision("schedules", "--json")) == [found | {"next": found["next"][:1]}]
+    assert b"tester/nightly   0 2 * * *   Asia/Tokyo   never" in provision("schedules").out
+    wrong = provision("schedule", "nightly", "0 2 * *")
+    assert (wrong.code, wrong.err.count("\n")) == (exits.INVALID, 1)
+    assert "write five fields" in wrong.err
+    assert value(provision("schedule", "nightly", "--disable", "--json"))["next"] == []
+    assert value(provision("schedules", "--json")) == []
 
 
 def test_json_has_the_shapes_that_are_documented(provision: Provision, ended: dict[str, str]) -> None:

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.usefixtures("whole")
 
 #: Heavy, and of no use to those who only ask for help.
 HEAVY = (
-    *("alembic", "boto3", "botocore", "cryptography", "moto", "paramiko", "pydantic_core", "rich", "sqlalchemy"),
-    *("sqlmodel", "structlog", "tenacity", "yaml"),
+    *("alembic", "boto3", "botocore", "cronsim", "cryptography", "moto", "paramiko", "pydantic_core", "rich"),
+    *("sqlalchemy", "sqlmodel", "structlog", "tenacity", "yaml"),
 )
 
 
@@ -67,6 +67,8 @@ def test_help_loads_nothing_heavy() -> None:
         (("runs", "--limit", "99999999999999999999"), "--limit"),
         (("runs", "--debug"), "before the command"),
         (("rehearse",), "--serve"),
+        (("schedule", "x", "--timezone", "UTC"), "CRON"),
+        (("schedule", "x", "@daily", "--disable"), "--disable"),
         (("ami", "cook"), "cook"),
         (("ami", "use"), "'AMI'"),
         (("ami", "bake", "--disk", "1"), "--disk"),
@@ -90,7 +92,9 @@ def test_wrong_usage(provision: Provision, words: tuple[str, ...], told: str) ->
 
 
 @pytest.mark.parametrize("name", ["", "%", "_", "zz", "../../x", "$(x)", "' OR 1=1 --", "\x1b[2J", "é" * 1000])
-@pytest.mark.parametrize("command", ["status", "wait", "logs", "stop", "receipt", "show", "start", "delete"])
+@pytest.mark.parametrize(
+    "command", ["status", "wait", "logs", "stop", "receipt", "show", "start", "delete", "schedule"]
+)
 def test_names_that_mean_nothing(provision: Provision, command: str, name: str) -> None:
     """A name is looked up and never interpreted: not found is one plain line, exit code 66."""
     done = provision(command, "--", name)

@@ -10,7 +10,20 @@ import pytest
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Conflict, LeaseLost
 from provisioner.core.launch import Image, LaunchRequest, Market, Offer, Template
-from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
+from provisioner.core.record import (
+    Catchup,
+    Concurrency,
+    Drought,
+    Event,
+    Job,
+    KnownMachine,
+    Launch,
+    Node,
+    Record,
+    Run,
+    Schedule,
+    TemplateHealth,
+)
 from provisioner.core.run import State
 from provisioner.ports.store import Store
 from provisioner.rehearsal.stepping import CountingIds
@@ -166,6 +179,16 @@ def test_jobs_by_owner_and_name(store: Store) -> None:
     """In that order, each owner with names of its own."""
     store.save([job("1", "b", "bob"), job("2", "a", "bob"), job("3", "b", "ann")])
     assert [each.id for each in store.jobs()] == ["3", "2", "1"]
+
+
+def test_jobs_that_have_a_schedule(store: Store) -> None:
+    """By owner and name; neither deleted ones nor those whose schedule has ended."""
+    plan = Schedule("@daily", "Asia/Tokyo", Concurrency.FORBID, Catchup.ALL)
+    several = [replace(job(str(number), f"n{number}"), schedule=plan) for number in range(3)]
+    first, second, third = store.save(several)
+    store.save([job("4", "plain"), replace(second, deleted_at=1.0), replace(third, schedule=None)])
+    assert store.scheduled() == (first,)
+    assert first.schedule == plan
 
 
 def test_the_newest_runs_first(store: Store) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from provisioner.core.equipment import Packages
 from provisioner.core.errors import Invalid
 from provisioner.core.launch import Market
-from provisioner.core.recipe import Limits, Recipe, Retry, Spec, json_schema, parse_recipe, with_overrides
+from provisioner.core.recipe import Limits, Recipe, Retry, Spec, json_schema, parse_recipe, planned, with_overrides
+from provisioner.core.record import Catchup, Concurrency, Schedule
 
 JOBS = Path(__file__).parents[2] / "config/jobs"
 
@@ -119,8 +120,6 @@ LATER: list[tuple[str, Any]] = [
     ("scale", 2),
     ("nprocs", 4),
     ("shared_folders", [{"name": "a"}]),
-    ("schedule", "@hourly"),
-    ("concurrency_policy", "Forbid"),
     ("token_scope", "job"),
     ("start_dind", True),
     ("dask_cluster", {"num_workers": 3}),
@@ -175,6 +174,20 @@ def test_what_another_server_gave_can_be_applied() -> None:
     found = parse_recipe(text, "f")
     assert (found.spec.owner, found.spec.image_uri) == ("org/me", "busybox:1")
     jsonschema.validate(yaml.safe_load(text), SCHEMA)
+
+
+def test_a_schedule_is_saturns_and_two_fields_of_ours() -> None:
+    """Without a zone it is UTC; the words are checked, and what is right is told."""
+    plain = parse_recipe(json.dumps({"type": "job", "spec": {**REQUIRED, "schedule": " 0  2 * * * "}}), "f")
+    assert plain.spec.plan == Schedule("0 2 * * *", "UTC", Concurrency.ALLOW, Catchup.LAST)
+    own = {"timezone": "Europe/Berlin", "concurrency_policy": "Forbid", "schedule_catchup": "all"}
+    changed = planned(plain, own)
+    assert changed == Schedule("0 2 * * *", "Europe/Berlin", Concurrency.FORBID, Catchup.ALL)
+    for nothing in (None, "", " "):
+        assert planned(plain, {"schedule": nothing}) is None  # type: ignore[dict-item]
+    assert problem(schedule="* * *").startswith("schedule: found '* * *'; write five fields")
+    assert problem(concurrency_policy="Queue").endswith("write 'Allow', 'Forbid' or 'Replace'")
+    assert problem(schedule_catchup="some").endswith("write 'none', 'last' or 'all'")
 
 
 def test_variables_keep_the_writing_they_came_in() -> None:
@@ -477,7 +490,7 @@ def test_the_schema_names_every_field_and_default() -> None:
     assert schema["$defs"]["Limits"]["properties"]["runtime"]["default"] == "24h"
     assert schema["$defs"]["Limits"]["properties"]["queue_time"]["default"] == "never"
     assert schema["$defs"]["Retry"]["properties"]["backoff"]["default"] == "now"
-    assert "Not in this version" in schema["$defs"]["Spec"]["properties"]["schedule"]["description"]
+    assert "Not in this version" in schema["$defs"]["Spec"]["properties"]["token_scope"]["description"]
 
 
 @given(

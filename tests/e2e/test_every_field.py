@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from provisioner.core.launch import JOB_TAG, LIFETIME_TAG, OWNER_TAG, Market, Offer
 from provisioner.core.recipe import Recipe, parse_recipe
-from provisioner.core.record import Run
+from provisioner.core.record import Catchup, Concurrency, Run, Schedule
 from provisioner.core.work import Outcome
 from provisioner.rehearsal.instance import Instance
 from provisioner.rehearsal.machines.light import LightHost
@@ -150,6 +150,9 @@ def recipe(image: str, ssh: SshServer, subnets: Mapping[str, str], repos: Path) 
             "retry": {"on": [75], "backoff": "3s", "rerun": "before_start"},
             "shm_size": "96Mi",
             "timezone": "Asia/Tokyo",
+            "schedule": "@yearly",
+            "concurrency_policy": "Forbid",
+            "schedule_catchup": "none",
             "checkpoint": True,
         },
     }
@@ -323,9 +326,11 @@ def test_the_launch_is_what_the_recipe_asks_for(seen: Seen) -> None:
 
 
 def test_the_job_is_kept_with_what_is_for_readers(seen: Seen) -> None:
-    """Tags and description are in the recipe that is shown."""
-    spec = json.loads(seen.whole.service.job("research/vision/every-field").recipe)["spec"]
+    """Tags and description are in the recipe that is shown, and its schedule is the job's."""
+    job = seen.whole.service.job("research/vision/every-field")
+    spec = json.loads(job.recipe)["spec"]
     assert (spec["tags"], spec["description"]) == ({"project": "vision"}, "Everything at once.")
+    assert job.schedule == Schedule("@yearly", "Asia/Tokyo", Concurrency.FORBID, Catchup.NONE)
 
 
 def test_the_failed_attempt_was_tried_again_after_its_pause(seen: Seen) -> None:

@@ -105,6 +105,9 @@ class MemoryStore:
         found = self._where(Job, lambda job: job.deleted_at is None)
         return tuple(sorted(found, key=lambda job: (job.owner, job.name)))
 
+    def scheduled(self) -> tuple[Job, ...]:
+        return tuple(job for job in self.jobs() if job.schedule)
+
     def run(self, id: str) -> Run | None:
         return self._of(Run).get(id)
 

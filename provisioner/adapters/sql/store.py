@@ -165,6 +165,12 @@ class SqlStore:
             Job, select(row.body).where(col(row.deleted).is_(False)).order_by(col(row.owner), col(row.name))
         )
 
+    def scheduled(self) -> tuple[Job, ...]:
+        row = tables.JobRow
+        planned = sqlalchemy.func.json_extract(row.body, "$.schedule").is_not(None)
+        query = select(row.body).where(col(row.deleted).is_(False), planned)
+        return self._find(Job, query.order_by(col(row.owner), col(row.name)))
+
     def run(self, id: str) -> Run | None:
         found = self._find(Run, select(tables.RunRow.body).where(tables.RunRow.id == id))
         return found[0] if found else None

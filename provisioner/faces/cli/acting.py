@@ -1,32 +1,25 @@
-"""daemon, reap, takeover: what acts on the cloud by itself."""
+"""daemon, cron, reap, takeover: what acts by itself."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
 from provisioner.core.errors import ProvisionError
 from provisioner.core.plain import plain
 from provisioner.faces.cli import exits, screen, session
+from provisioner.ports.control import Control
 
 
 def daemon(context: typer.Context, as_json: session.Json = False) -> int:
-    """Act until stopped: launch, watch, end, reap.
+    """Act until stopped: launch, watch, end, reap, and start what schedules make due.
 
     A second one stands by, and takes over when the first is gone. What happens is told on standard error: as
     lines on a terminal, as a JSON object a line elsewhere. With --json it is JSON, on standard output.
     """
-    stopping = False
     journal = session.journal(context, as_json=as_json)
     service = session.control(context, "daemon", journal)
-
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
-        service.wake()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, stop)
+    stopping = _stopping(service)
     another = service.served()
     begin = "another daemon acts: standing by to take over" if another else "acting; Ctrl-C ends this, no run"
     journal.tell(begin, service.now())
@@ -38,12 +31,41 @@ def daemon(context: typer.Context, as_json: session.Json = False) -> int:
             journal.tell("acting now: the other daemon is gone", service.now())
 
     try:
-        service.drive(lambda: stopping, acted)
+        service.drive(stopping, acted, schedules=True)
     except ProvisionError as error:
         journal.complain(str(error), service.now())
         return exits.of_error(error)
     journal.tell("stopped; what runs goes on", service.now())
     return 0
+
+
+def cron(context: typer.Context, as_json: session.Json = False) -> int:
+    """Start what is due by schedules, and nothing else.
+
+    For those who act elsewhere. A daemon does this, too; any number of either start each time once. What happens is
+    told as by `daemon`.
+    """
+    journal = session.journal(context, as_json=as_json)
+    service = session.control(context, "cron", journal)
+    stopping = _stopping(service)
+    journal.tell("starting what schedules make due; Ctrl-C ends this, no run", service.now())
+    service.ring(stopping)
+    journal.tell("stopped; schedules wait", service.now())
+    return 0
+
+
+def _stopping(service: Control) -> Callable[[], bool]:
+    """Whether a signal has asked for the end."""
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        service.wake()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    return lambda: stopped
 
 
 def reap(context: typer.Context, as_json: session.Json = False) -> int:

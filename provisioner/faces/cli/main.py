@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from provisioner.core.errors import ProvisionError
-from provisioner.faces.cli import acting, ami, entering, exits, jobs, rehearse, runs, screen, top
+from provisioner.faces.cli import acting, ami, entering, exits, jobs, rehearse, runs, schedules, screen, top
 
 #: In the order in which a newcomer meets them.
 COMMANDS = (
@@ -28,7 +28,10 @@ COMMANDS = (
     runs.receipt,
     entering.ssh,
     entering.cp,
+    schedules.schedule,
+    schedules.schedules,
     acting.daemon,
+    acting.cron,
     acting.reap,
     acting.takeover,
 )

@@ -15,6 +15,7 @@ from provisioner.core.plain import plain
 from provisioner.core.receipt import UNBILLED, MachineBill, Receipt
 from provisioner.core.record import Job, Run
 from provisioner.core.run import State
+from provisioner.ports.control import Scheduled
 
 #: To the line's beginning, and erase it (ECMA-48, EL).
 ERASE = "\r\x1b[K"
@@ -100,6 +101,40 @@ def runs(items: Sequence[Run], now: float) -> None:
             for run in items
         ],
     )
+
+
+def schedule(item: Scheduled) -> None:
+    """What is to come, in the schedule's zone and in UTC."""
+    plan = item.job.schedule
+    if plan is None:
+        return
+    print(
+        f"{item.job.owner}/{item.job.name}: {plan.cron} ({plan.timezone}), {plan.concurrency}, catch up {plan.catchup}"
+    )
+    for at in item.upcoming:
+        print(f"  {zoned(at, plan.timezone)}   {zoned(at, 'UTC')}")
+
+
+def schedules(items: Sequence[Scheduled]) -> None:
+    if not items:
+        say("no schedules; `provision schedule JOB '0 2 * * *'` makes one")
+    table(("JOB", "SCHEDULE", "ZONE", "LAST", "NEXT", "LAST OUTCOME"), [_scheduled(each) for each in items])
+
+
+def _scheduled(item: Scheduled) -> Sequence[str]:
+    job, run, plan = item.job, item.run, item.job.schedule
+    cron, zone = (plan.cron, plan.timezone) if plan else ("", "UTC")
+    last = zoned(job.tick, zone) if job.tick is not None else "never"
+    coming = zoned(item.upcoming[0], zone) if item.upcoming else "never"
+    outcome = f"{run.id[:12]} {run.verdict.outcome if run.verdict and run.ended_at else run.state}" if run else ""
+    return f"{job.owner}/{job.name}", cron, zone, last, coming, plain(outcome or job.tick_without)
+
+
+def zoned(at: float, zone: str) -> str:
+    """Date, time of day and zone, as a clock there shows them."""
+    import zoneinfo
+
+    return f"{dt.datetime.fromtimestamp(at, zoneinfo.ZoneInfo(zone)):%Y-%m-%d %H:%M %Z}"
 
 
 def amis(items: Sequence[Shown], now: float) -> None:

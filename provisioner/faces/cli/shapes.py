@@ -4,6 +4,10 @@ A field keeps its name and meaning; new ones may come.
 
 job      id, owner, name, revision, created_at, applied_at, recipe (every default filled in)
          `apply`, `show`, `delete`; a list of them: `jobs`
+schedule job, schedule, timezone, concurrency_policy, schedule_catchup, last {at, run, outcome, exit_code, reason}
+         (outcome is null while the run is not over; of a time without a run, `skipped`, `missed` or `refused`),
+         next [time]: five of them
+         `schedule` (all but job null or empty after `--disable`); a list of them, each with one time: `schedules`
 run      id, job, job_id, job_revision, owner, idempotency_key, state, attempt, retries_used,
          outcome, exit_code, reason (null until it has ended), stop {outcome, reason, at},
          waiting {cause, text, next_try_at, tried [{what, code, at}]}, created_at, ended_at, done_at
@@ -56,7 +60,7 @@ from provisioner.core.phases import Phase
 from provisioner.core.receipt import UNBILLED, Receipt
 from provisioner.core.record import Job, KnownMachine, Node, Run
 from provisioner.core.silence import is_silent
-from provisioner.ports.control import Alive, LiveRun, LogGap, LogPiece, Status
+from provisioner.ports.control import Alive, LiveRun, LogGap, LogPiece, Scheduled, Status
 
 
 def moment(at: float | None) -> str | None:
@@ -74,6 +78,30 @@ def job(item: Job) -> dict[str, Any]:
         "created_at": moment(item.created_at),
         "applied_at": moment(item.applied_at),
         "recipe": json.loads(item.recipe),
+    }
+
+
+def scheduled(item: Scheduled) -> dict[str, Any]:
+    job, last = item.job, None
+    if job.schedule and job.tick is not None:
+        verdict = item.run.verdict if item.run and item.run.ended_at is not None else None
+        outcome, _, reason = job.tick_without.partition(": ")
+        last = {
+            "at": moment(job.tick),
+            "run": job.tick_run or None,
+            "outcome": verdict.outcome if verdict else outcome or None,
+            "exit_code": verdict and verdict.exit_code,
+            "reason": verdict.reason if verdict else reason or None,
+        }
+    plan = job.schedule
+    return {
+        "job": f"{job.owner}/{job.name}",
+        "schedule": plan and plan.cron,
+        "timezone": plan and plan.timezone,
+        "concurrency_policy": plan and plan.concurrency,
+        "schedule_catchup": plan and plan.catchup,
+        "last": last,
+        "next": [moment(at) for at in item.upcoming],
     }
 
 

@@ -1,0 +1,130 @@
+"""What is due by the jobs' schedules, started: once a tick, however many processes do this at once.
+
+A tick is decided in one write: the job that knows of it and the run that it starts, or neither. The job is written
+against the version it was read at, and the run's id follows from job and tick, so a second start cannot be stored.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from provisioner.core import recipe as recipes
+from provisioner.core.errors import Conflict, Invalid, NotFound
+from provisioner.core.record import Concurrency, Job, Record, Run
+from provisioner.core.schedule import KEY, due, key, next_tick, run_id, upcoming
+from provisioner.core.work import Outcome, Stop
+from provisioner.ports.control import Scheduled
+from provisioner.service.installation import Installation
+from provisioner.service.runs import TRIES, Runs
+from provisioner.service.troubles import words
+
+#: What could not be decided is tried again after this, in seconds.
+AGAIN = 10.0
+
+
+class Schedules:
+    """The jobs' schedules: said, shown, and acted on."""
+
+    def __init__(self, installation: Installation, runs: Runs) -> None:
+        self._installation = installation
+        self._runs = runs
+
+    def say(self, name: str, schedule: Mapping[str, str] | None) -> Job:
+        def said(job: Job) -> Job:
+            if schedule is None:
+                return replace(job, schedule=None, schedule_of_recipe=False)
+            plan = recipes.planned(recipes.Recipe.load(job.recipe), schedule)
+            if plan is None:
+                raise Invalid("schedule: found nothing; --disable ends a schedule")
+            if plan == job.schedule:
+                return replace(job, schedule_of_recipe=False)
+            return replace(job, schedule=plan, schedule_of_recipe=False, scheduled_at=self._installation.clock.now())
+
+        job = self._runs.amend_job(name, said)
+        self._installation.clock.wake()
+        return job
+
+    def scheduled(self, name: str, count: int) -> Scheduled:
+        job = self._runs.job(name)
+        if job.schedule is None:
+            raise NotFound(f"{name} has no schedule; `provision schedule {job.name} '0 2 * * *'` gives it one")
+        return self._shown(job, count)
+
+    def every(self) -> tuple[Scheduled, ...]:
+        return tuple(self._shown(job, 1) for job in self._installation.store.scheduled())
+
+    def _shown(self, job: Job, count: int) -> Scheduled:
+        run = self._installation.store.run(job.tick_run) if job.tick_run else None
+        return Scheduled(job, upcoming(job, self._installation.clock.now(), count), run)
+
+    def fire(self) -> float:
+        """Start what is due; when to look again, which is now where something was started."""
+        soonest = math.inf
+        for job in self._installation.store.scheduled():
+            now = self._installation.clock.now()
+            try:
+                soonest = min(soonest, self._fire(job, now))
+            except Exception as error:  # noqa: BLE001 - one job's error must not keep the others from their time
+                about = {"job": job.name, "owner": job.owner}
+                self._installation.journal.complain(f"its schedule: {words(error)}", now, **about)
+                soonest = min(soonest, now + AGAIN)
+        return soonest
+
+    def _fire(self, job: Job, now: float) -> float:
+        found: Job | None = job
+        for _ in range(TRIES):
+            if found is None or found.id != job.id:
+                return math.inf
+            try:
+                decided = self._decide(found, now)
+                return next_tick(found) if decided is None else now if decided.tick_run else next_tick(decided)
+            except Conflict:
+                # Another process decided it, or the run that it replaces has just changed.
+                found = self._installation.store.job(job.owner, job.name)
+        raise Conflict(f"{job.owner}/{job.name} is being changed by others all the time")
+
+    def _decide(self, job: Job, now: float) -> Job | None:
+        """The job as it was stored with its due ticks decided; None where none are due."""
+        found = due(job, now)
+        if found is None:
+            return None
+        starts = [tick for tick in found.starts if self._installation.store.run(run_id(job, tick)) is None]
+        if not starts and found.starts:
+            return self._save(job, found.tick, [], run_id(job, found.starts[-1]), "")
+        if not starts:
+            return self._save(job, found.tick, [], "", "missed: nobody was there to start it in time")
+        policy = job.schedule.concurrency if job.schedule else Concurrency.ALLOW
+        before = [] if policy is Concurrency.ALLOW else self._unfinished(job)
+        if policy is Concurrency.FORBID and before:
+            return self._save(job, found.tick, [], "", f"skipped: run {before[0].id[:12]} was not over")
+        # Of several at once, all but one would be stopped, or not be started.
+        starts = starts if policy is Concurrency.ALLOW else starts[-1:]
+        try:
+            fresh = [self._fresh(job, tick, now) for tick in starts]
+        except Invalid as error:
+            return self._save(job, found.tick, [], "", f"refused: {error}")
+        records: list[Record] = []
+        for run in before:
+            stopped = replace(run, stop=Stop(Outcome.CANCELLED, "replaced by its schedule's next run", now))
+            records += [stopped, self._installation.event(stopped, "its schedule's next run replaces it")]
+        for run in fresh:
+            records += [run, self._installation.event(run, f"queued: {run.idempotency_key}")]
+        return self._save(job, found.tick, records, fresh[-1].id, "")
+
+    def _unfinished(self, job: Job) -> list[Run]:
+        return [
+            run
+            for run in self._installation.store.live().runs
+            if run.job_id == job.id and run.idempotency_key.startswith(KEY) and run.ended_at is None and not run.stop
+        ]
+
+    def _fresh(self, job: Job, tick: float, now: float) -> Run:
+        return replace(self._runs.fresh(job, {}, None, key(tick), now), id=run_id(job, tick))
+
+    def _save(self, job: Job, tick: float, records: list[Record], run: str, without: str) -> Job:
+        decided = replace(job, tick=tick, tick_run=run, tick_without=without)
+        stored = self._installation.save([decided, *records])
+        if without:
+            at = self._installation.clock.now()
+            self._installation.journal.tell(f"{key(tick)} {without}", at, job=job.name, owner=job.owner)
+        return next(each for each in stored if isinstance(each, Job))

@@ -1,0 +1,192 @@
+"""When schedules are due, over years, zones and changes of the clocks."""
+
+import datetime as dt
+import itertools
+import zoneinfo
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from croniter import croniter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.core.record import Catchup, Job, Schedule
+from provisioner.core.schedule import LATEST, MOST, ON_TIME, checked, due, key, next_tick, run_id, ticks, upcoming
+
+#: Every kind of rule: whole and odd offsets, half-hour and midnight changes, both hemispheres, changes within Ramadan,
+#: a change of the rule itself.
+ZONES = (
+    *("UTC", "Europe/Berlin", "Europe/Dublin", "America/New_York", "America/St_Johns", "America/Santiago"),
+    *("America/Havana", "Africa/Cairo", "Africa/Casablanca", "Asia/Beirut", "Asia/Kathmandu", "Asia/Tehran"),
+    *("Australia/Lord_Howe", "Pacific/Apia", "Pacific/Chatham", "America/Sao_Paulo"),
+)
+FIRST, LAST = dt.datetime(2022, 1, 1, tzinfo=dt.UTC), dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+HOUR = 3600.0
+
+
+def job(cron: str = "* * * * *", zone: str = "UTC", catchup: Catchup = Catchup.LAST, since: float = 0.0) -> Job:
+    return Job("j", "ann", "train", "{}", 1, 0, 0, schedule=Schedule(cron, zone, catchup=catchup), scheduled_at=since)
+
+
+def at(text: str) -> float:
+    return dt.datetime.fromisoformat(text).timestamp()
+
+
+def local(cron: str, zone: str, since: str, until: str) -> list[str]:
+    """The times within, as clocks there show them; with an offset where a time comes twice."""
+    found = itertools.takewhile(lambda tick: tick < at(until), ticks(Schedule(cron, zone), 0.0, at(since)))
+    return [dt.datetime.fromtimestamp(tick, zoneinfo.ZoneInfo(zone)).strftime("%d %H:%M %z") for tick in found]
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "since", "expected"),
+    [
+        # Berlin, 2026: 29 March, 02:00 becomes 03:00; 25 October, 03:00 becomes 02:00.
+        ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00Z", ["29 03:00 +0200", "30 02:30 +0200"]),
+        ("0 3 * * *", "Europe/Berlin", "2026-03-28T12:00Z", ["29 03:00 +0200", "30 03:00 +0200"]),
+        ("15,45 2 * * *", "Europe/Berlin", "2026-03-28T12:00Z", ["29 03:00 +0200", "30 02:15 +0200", "30 02:45 +0200"]),
+        ("0 2,3 * * *", "Europe/Berlin", "2026-03-28T12:00Z", ["29 03:00 +0200", "30 02:00 +0200", "30 03:00 +0200"]),
+        ("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00Z", ["25 02:30 +0200", "26 02:30 +0100"]),
+        ("30 1 * * *", "Europe/Berlin", "2026-10-24T12:00Z", ["25 01:30 +0200", "26 01:30 +0100"]),
+        # Somebody looks within the second 02:00 to 03:00: 02:30 has been.
+        ("30 2 * * *", "Europe/Berlin", "2026-10-25T01:10Z", ["26 02:30 +0100"]),
+        # Hours that begin with * go by the time that passes.
+        ("0 * * * *", "Europe/Berlin", "2026-03-29T00:30Z", ["29 03:00 +0200", "29 04:00 +0200"]),
+        ("30 * * * *", "Europe/Berlin", "2026-10-25T00:00Z", ["25 02:30 +0200", "25 02:30 +0100", "25 03:30 +0100"]),
+        # New York, 2026: 8 March and 1 November.
+        ("30 2 * * *", "America/New_York", "2026-03-07T12:00Z", ["08 03:00 -0400", "09 02:30 -0400"]),
+        ("30 1 * * *", "America/New_York", "2026-10-31T12:00Z", ["01 01:30 -0400", "02 01:30 -0500"]),
+        # Lord Howe changes by half an hour: 4 October, 02:00 becomes 02:30.
+        ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T00:00Z", ["04 02:30 +1100", "05 02:15 +1100"]),
+        # Cairo, 24 April: midnight becomes 01:00.
+        ("0 0 * * *", "Africa/Cairo", "2026-04-23T12:00Z", ["24 01:00 +0300", "25 00:00 +0300"]),
+        # Samoa had no 30 December 2011.
+        ("0 12 * * *", "Pacific/Apia", "2011-12-29T23:00Z", ["31 00:00 +1400", "31 12:00 +1400"]),
+    ],
+)
+def test_a_change_of_the_clocks(cron: str, zone: str, since: str, expected: list[str]) -> None:
+    """What is skipped is due once, at the jump; what comes twice is due once."""
+    until = dt.datetime.fromtimestamp(at(since) + 2.5 * 86400, dt.UTC).isoformat()
+    assert local(cron, zone, since, until)[: len(expected)] == expected
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_five_years_once_a_day(zone: str) -> None:
+    """A daily time comes once a day of the calendar, whatever the clocks do, and always later than the one before."""
+    for cron in ("30 2 * * *", "0 0 * * *", "59 23 * * *"):
+        found = list(_between(cron, zone, FIRST, LAST))
+        assert all(before < after for before, after in itertools.pairwise(found))
+        days = [dt.datetime.fromtimestamp(tick, zoneinfo.ZoneInfo(zone)).date() for tick in found]
+        assert len(set(days)) == len(days)
+        assert len(days) in ((LAST - FIRST).days, (LAST - FIRST).days - 1, (LAST - FIRST).days + 1)
+
+
+def _between(cron: str, zone: str, first: dt.datetime, last: dt.datetime) -> Iterator[float]:
+    return itertools.takewhile(lambda tick: tick < last.timestamp(), ticks(Schedule(cron, zone), 0, first.timestamp()))
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize(
+    "cron", ["0 2 * * *", "45 3 * * MON-FRI", "17 5 1,15 * *", "0 12 13 * 5", "20 4 * 6-8 TUE", "5 4 29 2 *"]
+)
+def test_another_library_agrees(cron: str, zone: str) -> None:
+    """Away from changes of the clocks, over five years."""
+    info = zoneinfo.ZoneInfo(zone)
+
+    def calm(tick: float) -> bool:
+        offsets = {dt.datetime.fromtimestamp(tick + hours * HOUR, info).utcoffset() for hours in (-26, -3, 0, 3, 26)}
+        return len(offsets) == 1
+
+    ours = [tick for tick in _between(cron, zone, FIRST, LAST) if calm(tick)]
+    theirs = croniter(cron, FIRST.astimezone(info), ret_type=float)
+    others = itertools.takewhile(lambda tick: tick < LAST.timestamp(), iter(theirs.get_next, None))
+    assert ours == [tick for tick in others if calm(tick)]
+    assert ours
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        *((text, "write five fields") for text in ("", "0 2 * *", "* * * * * *", "@reboot", "60 * * * *", "@HOURLY")),
+        *((text, "write five fields") for text in ("a b c d e", "*/0 * * * *", "0 0 * * 8", "0 0 31 2 *", "1" * 9999)),
+        *((text, "a minute or more") for text in ("@every 59s", "@every 0h", "@every h", "@every -1h", "@every 1h 1x")),
+        ("CRON_TZ=UTC 0 0 * * *", "spec.timezone"),
+    ],
+)
+def test_what_is_no_schedule(text: str, right: str) -> None:
+    """Each is refused with what would be right."""
+    with pytest.raises(ValueError, match=right):
+        checked(text)
+
+
+@given(st.text("0123456789*/,-?LW# @MONJAN", max_size=24))
+def test_any_text_is_a_schedule_or_not(text: str) -> None:
+    """And one that is has a next time."""
+    try:
+        cron = checked(text)
+    except ValueError:
+        return
+    assert checked(cron) == cron
+    assert next_tick(job(cron)) > 0
+
+
+def test_the_names_of_schedules() -> None:
+    """As in crontab(5); `?` is robfig/cron's."""
+    for name, cron in (("@hourly", "0 * * * *"), ("@weekly", "0 0 * * 0"), ("@annually", "0 0 1 1 ?")):
+        assert upcoming(job(name), at("2026-01-01T00:30Z"), 3) == upcoming(job(cron), at("2026-01-01T00:30Z"), 3)
+
+
+def test_every_counts_from_when_it_was_said() -> None:
+    """And not from when a daemon began."""
+    since = at("2026-01-01T00:10Z")
+    assert upcoming(job("@every 1h30m", since=since), since + 1, 2) == (since + 1.5 * HOUR, since + 3 * HOUR)
+    assert upcoming(job("@every 1d", since=since), since + 30 * HOUR, 1) == (since + 48 * HOUR,)
+
+
+def test_what_is_due_is_decided_once() -> None:
+    """Until its time nothing is; from then on it is, until it is decided."""
+    said = at("2026-01-01T00:30Z")
+    hourly = job("@hourly", since=said)
+    assert next_tick(hourly) == at("2026-01-01T01:00Z")
+    assert due(hourly, at("2026-01-01T00:59:59Z")) is None
+    found = due(hourly, at("2026-01-01T01:00Z"))
+    assert found
+    assert found.starts == (found.tick,) == (at("2026-01-01T01:00Z"),)
+    assert due(replace(hourly, tick=found.tick), at("2026-01-01T01:59Z")) is None
+    assert due(replace(hourly, schedule=None), at("2026-01-01T05:00Z")) is None
+    assert next_tick(replace(hourly, schedule=None)) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("catchup", "late", "starts"),
+    [
+        (Catchup.NONE, ON_TIME, [10]),
+        (Catchup.NONE, ON_TIME + 1, []),
+        (Catchup.LAST, LATEST, [10]),
+        (Catchup.LAST, LATEST + 1, []),
+        (Catchup.ALL, LATEST + 1, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+    ],
+)
+def test_what_nobody_was_there_to_start(catchup: Catchup, late: float, starts: list[int]) -> None:
+    """`none` starts what is on time, `last` the last for ten minutes, `all` what was missed."""
+    found = due(job("@hourly", catchup=catchup), 10 * HOUR + late)
+    assert found
+    assert (found.tick, [tick / HOUR for tick in found.starts]) == (10 * HOUR, starts)
+
+
+def test_years_of_minutes_are_made_up_for_within_bounds() -> None:
+    """The newest, and no machine for each minute of three years."""
+    now = 3 * 365 * 86400.0
+    found = due(job(catchup=Catchup.ALL), now)
+    assert found
+    assert found.starts == tuple(now - 60 * (MOST - 1 - number) for number in range(MOST))
+
+
+def test_a_run_s_id_follows_from_job_and_time() -> None:
+    """So that a second start of it cannot be stored; its key is for readers, and sorts as time does."""
+    first, second = at("2026-01-01T00:00Z"), at("2026-01-01T01:00Z")
+    other = replace(job(), id="k")
+    assert len({run_id(job(), first), run_id(job(), second), run_id(other, first)}) == 3
+    assert run_id(job(), first) == run_id(replace(job(), version=9, name="x"), first)
+    assert "schedule 2026-01-01T00:00:00Z" == key(first) < key(second)

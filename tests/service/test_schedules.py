@@ -1,0 +1,302 @@
+"""Schedules in virtual time: one start a tick, whoever does it, whatever befalls him."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.adapters.sql.store import SqlStore
+from provisioner.core.errors import Invalid, NotFound
+from provisioner.core.record import Run
+from provisioner.core.schedule import KEY
+from provisioner.core.work import Outcome
+from provisioner.ports.control import Scheduled
+from provisioner.rehearsal.stepping import CountingIds
+from provisioner.service.control import Service
+from tests.service.agents import Script
+from tests.service.trouble import At, Call, Crash, Fate, Fates, calm
+from tests.service.world import World
+
+HOUR, MINUTE = 3600.0, 60.0
+#: Worlds begin at 08:00 UTC.
+EIGHT = 1_800_000_000.0
+NAME = "tester/job"
+
+
+def world(fates: Fates = calm, command: float = 30.0, **schedule: str) -> World:
+    """A world whose one job has this schedule."""
+    made = World(scripts=lambda _: Script(command=command), fates=fates)
+    apply(made, **schedule)
+    return made
+
+
+def apply(world: World, **spec: Any) -> None:
+    whole = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true"} | spec
+    world.runs.apply(json.dumps({"type": "job", "spec": whole}), "f")
+
+
+def until(world: World, after: float) -> Callable[[], bool]:
+    return lambda: world.now() >= world.began + after
+
+
+def serve(world: World, hours: float) -> None:
+    """A daemon for so long from the beginning."""
+    _, service = world.incarnate()
+    service.drive(until(world, hours * HOUR), world.told.extend, schedules=True)
+    assert not world.told
+
+
+def runs(world: World) -> list[Run]:
+    """The oldest first."""
+    return sorted(world.store.runs(limit=1000), key=lambda run: run.created_at)
+
+
+def times(world: World) -> list[str]:
+    """When each run was due, by its key."""
+    return [run.idempotency_key.removeprefix(KEY)[11:16] for run in runs(world)]
+
+
+def shown(world: World) -> Scheduled:
+    _, service = world.incarnate()
+    (found,) = service.schedules()
+    return found
+
+
+def test_a_daemon_starts_what_is_due_when_it_is() -> None:
+    """Its rest ends at the next tick, not a sweep later; the run is launched at once and runs to its end."""
+    made = world(schedule="20 * * * *")
+    serve(made, 3)
+    assert times(made) == ["08:20", "09:20", "10:20"]
+    assert [run.created_at for run in runs(made)] == [EIGHT + 20 * MINUTE + hours * HOUR for hours in range(3)]
+    assert all(run.verdict and run.verdict.outcome is Outcome.SUCCEEDED for run in runs(made))
+    assert len(made.agents) == 3
+    made.check()
+
+
+def test_a_command_that_acts_starts_nothing_by_schedule() -> None:
+    """Only who promises to stay does."""
+    made = world(schedule="* * * * *")
+    _, service = made.incarnate()
+    service.drive(until(made, HOUR))
+    assert runs(made) == []
+
+
+def test_cron_alone_stores_runs_and_acts_on_nothing() -> None:
+    """For those who act elsewhere: no lease, no call to the cloud or the bucket."""
+    made = world(schedule="*/30 * * * *")
+    _, service = made.incarnate()
+    service.ring(until(made, 2 * HOUR))
+    assert times(made) == ["08:30", "09:00", "09:30"]
+    assert {call.port for call in made.calls} == {"store"}
+    assert made.store.lease() is None
+
+
+def test_two_daemons_start_each_tick_once() -> None:
+    """The one that acts and the one that stands by, and one that only does this, at every tick at once."""
+    made = world(schedule="*/5 * * * *")
+    services = [made.incarnate()[1] for _ in range(3)]
+    for minute in range(60):
+        for service in services[minute % 3 :] + services[: minute % 3]:
+            _once(service)
+        made.advance(MINUTE)
+    assert times(made) == [f"08:{minute:02}" for minute in range(5, 60, 5)]
+
+
+def _once(service: Service) -> None:
+    looks = iter([False, True])
+    service.ring(lambda: next(looks, True))
+
+
+def test_two_processes_at_once_on_one_file(tmp_path: Path) -> None:
+    """Each with a connection of its own, at the same ticks in two threads."""
+    made = [World(store=SqlStore(tmp_path / "store.db", CountingIds())) for _ in range(2)]
+    for _ in range(1000):
+        made[1].ids.new()  # Its events are its own.
+    apply(made[0], schedule="*/5 * * * *")
+    services = [world.incarnate()[1] for world in made]
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(12):
+            for world in made:
+                world.advance(5 * MINUTE)
+            list(pool.map(_once, services))
+    assert times(made[0]) == [f"08:{minute:02}" for minute in range(5, 60, 5)] + ["09:00"]
+    for service in services:
+        service.close()
+
+
+@pytest.mark.parametrize("first", ["save", "scheduled", "run", "changes"])
+def test_a_process_that_is_outrun_at_any_step_starts_nothing(first: str) -> None:
+    """Another one decides the tick just before one of its calls."""
+
+    def outrun(call: Call) -> Fate:
+        if call.method == first and not outran and made.now() >= EIGHT + 5 * MINUTE:
+            outran.append(call)
+            _once(other)
+        return Fate.NONE
+
+    outran: list[Call] = []
+    made = world(outrun, schedule="5 * * * *")
+    _, service = made.incarnate()
+    _, other = made.incarnate()
+    service.ring(until(made, 10 * MINUTE))
+    assert outran
+    assert times(made) == ["08:05"]
+
+
+@pytest.mark.parametrize("fate", [Fate.CRASH_BEFORE, Fate.CRASH_AFTER])
+def test_kill_9_at_any_step_loses_nothing_and_doubles_nothing(fate: Fate) -> None:
+    """Between tick and start, too: whoever comes back within the time goes on where it was."""
+    made = world(schedule="5 * * * *")
+    _ring(made)
+    steps = [call for call in made.calls if call.at >= EIGHT + 5 * MINUTE]
+    assert len([call for call in steps if call.method != "changes"]) >= 3
+    for step in steps:
+        made = world(At(fate, step.number), schedule="5 * * * *")
+        _ring(made)
+        assert times(made) == ["08:05"], step
+        (event,) = made.store.events(runs(made)[0].id)
+        assert event.text == "queued: schedule 2027-01-15T08:05:00Z"
+
+
+def _ring(world: World) -> None:
+    """Processes that only start what is due, one after the other."""
+    while not until(world, 7 * MINUTE)():
+        life, service = world.incarnate()
+        try:
+            service.ring(until(world, 7 * MINUTE))
+        except Crash:
+            life.dead = True
+            world.advance(1.0)
+
+
+@pytest.mark.parametrize(
+    ("catchup", "back", "expected"),
+    [
+        ("last", "10:35", ["08:30", "10:30", "11:00"]),
+        ("last", "10:45", ["08:30", "11:00"]),
+        ("none", "10:35", ["08:30", "11:00"]),
+        ("all", "10:45", ["08:30", "09:00", "09:30", "10:00", "10:30", "11:00"]),
+    ],
+)
+def test_a_daemon_that_was_down_over_ticks(catchup: str, back: str, expected: list[str]) -> None:
+    """By the job's own rule; what is not made up for is said."""
+    made = world(schedule="*/30 * * * *", schedule_catchup=catchup)
+    serve(made, 0.75)
+    hour, minute = map(int, back.split(":"))
+    made.advance(EIGHT + (hour - 8) * HOUR + minute * MINUTE - made.now())
+    serve(made, 3.1)
+    assert sorted(times(made)) == expected
+    missed = [line for line in made.journal.told if "missed" in str(line.get("text"))]
+    assert len(missed) == (0 if "10:30" in expected else 1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected", "outcomes"),
+    [
+        ("Allow", ["08:10", "08:20", "08:30", "08:40", "08:50"], {Outcome.SUCCEEDED}),
+        ("Forbid", ["08:10", "08:30", "08:50"], {Outcome.SUCCEEDED}),
+        ("Replace", ["08:10", "08:20", "08:30", "08:40", "08:50"], {Outcome.CANCELLED, Outcome.SUCCEEDED}),
+    ],
+)
+def test_a_run_that_outlasts_the_next_tick(policy: str, expected: list[str], outcomes: set[Outcome]) -> None:
+    """Both run, the new one is skipped, or the old one is stopped."""
+    made = world(command=15 * MINUTE, schedule="*/10 8 * * *", concurrency_policy=policy)
+    serve(made, 2)
+    assert times(made) == expected
+    ended = [run.verdict.outcome for run in runs(made) if run.verdict]
+    assert set(ended) == outcomes
+    assert ended.count(Outcome.CANCELLED) == (4 if policy == "Replace" else 0)
+    skipped = [line["text"] for line in made.journal.told if "skipped" in str(line.get("text"))]
+    assert len(skipped) == (2 if policy == "Forbid" else 0)
+    made.check()
+
+
+def test_runs_that_somebody_started_are_not_the_schedule_s() -> None:
+    """They keep it from nothing, and are not stopped by it."""
+    made = world(command=HOUR / 2, schedule="10 * * * *", concurrency_policy="Replace")
+    by_hand = made.runs.start(NAME, {})
+    serve(made, 2)
+    assert times(made) == ["", "08:10", "09:10"]
+    run = made.store.run(by_hand.id)
+    assert run
+    assert run.verdict
+    assert run.verdict.outcome is Outcome.SUCCEEDED
+
+
+def test_the_last_said_counts() -> None:
+    """A recipe with a schedule, or a word of its own; a recipe without one takes back what a recipe said, no more."""
+    made = world(schedule="@daily")
+    _, service = made.incarnate()
+
+    def now() -> str | None:
+        schedule = service.job(NAME).schedule
+        return schedule.cron if schedule else None
+
+    service.schedule(NAME, {"schedule": "@hourly", "timezone": "Asia/Tokyo"})
+    assert now() == "@hourly"
+    apply(made, schedule="@daily")
+    assert now() == "@daily"
+    apply(made)
+    assert now() is None
+    service.schedule(NAME, {"schedule": "@hourly"})
+    apply(made, retries=1)
+    assert now() == "@hourly"
+    apply(made, schedule="@hourly")
+    apply(made)
+    assert now() is None
+    apply(made, schedule="@weekly")
+    service.schedule(NAME, None)
+    assert now() is None
+    with pytest.raises(Invalid, match=r"schedule: spec\.timezone: .*IANA"):
+        service.schedule(NAME, {"schedule": "@hourly", "timezone": "Mars/Base"})
+    with pytest.raises(NotFound, match="has no schedule"):
+        service.scheduled(NAME, 5)
+
+
+def test_what_was_due_before_it_was_said_is_not_started() -> None:
+    """A new schedule begins with its next time; one said again in the same words goes on."""
+    made = world()
+    made.advance(20 * MINUTE)
+    apply(made, schedule="*/15 * * * *")
+    made.advance(11 * MINUTE)
+    apply(made, schedule="*/15 * * * *", retries=1)
+    serve(made, 0.6)
+    assert times(made) == ["08:30"]
+
+
+def test_deleting_a_job_ends_its_schedule() -> None:
+    """And a job of the same name begins without one."""
+    made = world(schedule="@hourly")
+    made.runs.delete(NAME)
+    serve(made, 2)
+    apply(made)
+    assert (runs(made), made.store.scheduled()) == ([], ())
+
+
+def test_what_can_no_longer_be_granted_is_refused_and_shown() -> None:
+    """The tick is decided, the reason is told, and other jobs' schedules go on."""
+    made = world(schedule="@hourly")
+    job = made.store.jobs()[0]
+    recipe = json.loads(job.recipe)
+    recipe["spec"]["checkpoint"] = True
+    made.store.save([type(job)(**vars(job) | {"recipe": json.dumps(recipe)})])
+    apply(made, name="other", schedule="@hourly")
+    serve(made, 1.1)
+    assert [run.job_name for run in runs(made)] == ["other"]
+    _, service = made.incarnate()
+    found = service.scheduled(NAME, 1)
+    assert found.job.tick == EIGHT + HOUR
+    assert found.job.tick_without.startswith("refused: start: spec.checkpoint: ")
+
+
+def test_the_last_run_is_shown() -> None:
+    """With the next time; of a time without a run, why it has none."""
+    made = world(schedule="@hourly", timezone="Europe/Berlin")
+    assert (shown(made).job.tick, shown(made).run) == (None, None)
+    serve(made, 1.5)
+    found = shown(made)
+    assert found.run == runs(made)[0]
+    assert (found.job.tick, found.upcoming) == (EIGHT + HOUR, (EIGHT + 2 * HOUR,))
