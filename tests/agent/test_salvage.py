@@ -35,7 +35,7 @@ def test_a_killed_agent_costs_neither_a_byte_nor_the_exit_code(site: Site, comma
     assert site.whole_log(machine) == b"".join(b"%d\n" % number for number in range(1, numbers + 1))
     assert b"the agent died at " in site.whole_log(machine, "system")
     reports = site.reports(machine)
-    assert [report.sequence for report in reports] == list(range(1, len(reports) + 1))
+    assert [report.sequence for report in reports] == sorted({report.sequence for report in reports})
     assert len({report.process for report in reports}) == 2
     assert reports[-1].finished
     began = [report.spans["command"].began for report in reports if "command" in report.spans]

@@ -71,12 +71,12 @@ class Logs:
         os.mkfifo(go)
         held = os.open(go, os.O_RDWR)
         steady = f"for i in $(seq 40); do echo line $i; [ $i = 20 ] && read x <{go}; sleep 0.1; done; printf 'no end'"
-        # Its agent dies when the bucket has the first bytes, and never sees the last ones.
+        # Its agents die when the bucket has the first bytes, and never ship the last ones.
         fatal = folder / "fatal"
         os.mkfifo(fatal)
-        agent = '-f "[m]achine.json|[p]rovision/agent"'
+        agent = '-f "${HOME%/home/*}/var/lib/provision/[a]gent"'
         suicide = f'test "$PROVISION_ATTEMPT" = 2 && exec echo alive; printf 1234; read x <{fatal}; '
-        suicide += f"pkill -STOP {agent}; printf 5678; pkill -KILL {agent}; sleep 60"
+        suicide += f"pkill -STOP {agent}; printf 5678; while sleep 0.05; do pkill -KILL {agent}; done"
         self.started = {
             "big": whole.start(COUNT, name="big"),
             "binary": whole.start(f"cat {folder}/binary; printf '\\303'; sleep 1.5; printf '\\251'", name="binary"),
@@ -184,7 +184,7 @@ def test_attempts_are_told_apart(logs: Logs) -> None:
 
 
 def test_what_is_lost_is_said(logs: Logs) -> None:
-    """The bytes that died with their agent are named: from which on, and as a line on standard error."""
+    """The bytes that died with their agents are named: from which on, and as a line on standard error."""
     run = logs.runs["killed"]
     assert logs.outcome("killed") == (Outcome.SUCCEEDED, 0)
     *pieces, gap = logs.read(run, attempt=1)
