@@ -196,6 +196,9 @@ def python_tree(folder: Path, more: Sequence[str] = ()) -> Path:
             shutil.copy(source, packages / name)
     for name in ("python", "python3"):
         (folder / "bin" / name).symlink_to(python)
+    # An emulated machine compiles for 15 s what it needs of these.
+    compiling = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", str(folder), str(folder)]
+    subprocess.run([python, *compiling], check=True)
     return folder
 
 

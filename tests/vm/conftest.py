@@ -1,7 +1,6 @@
-"""Virtual machines, one test after the other; a real registry and a git server for them to reach."""
+"""Virtual machines; a real registry and a git server for them to reach."""
 
 import contextlib
-import fcntl
 import socket
 import subprocess
 from collections.abc import Callable, Generator, Iterator
@@ -15,7 +14,7 @@ from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
 from tests.e2e.rig import Rig, rig
 from tests.engine import DockerEngine, engine, python_tree
 
-#: An emulated machine is up in half a minute where it has two processors, in minutes where it shares them.
+#: An emulated machine is up in half a minute where it has a processor of its own, in minutes where it shares one.
 PATIENCE = 600.0
 
 Boot = Callable[..., contextlib.AbstractContextManager[Rig]]
@@ -56,16 +55,13 @@ def python_image(docker: DockerEngine) -> str:
 
 @pytest.fixture
 def host(guest_image: Image, tmp_path: Path) -> Iterator[QemuHost]:
-    """One test has it at a time, whichever process runs it: two processors are no more than a machine wants."""
-    with (guest_image.folder / "tests").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        with socket.create_server(("", 0)) as free:
-            port = free.getsockname()[1]
-        host = QemuHost(
-            tmp_path / "machines", guest_image, gpus=lambda name: int(name.startswith("g")), way_in=True, ssh_port=port
-        )
-        yield host
-        host.close()
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    host = QemuHost(
+        tmp_path / "machines", guest_image, gpus=lambda name: int(name.startswith("g")), way_in=True, ssh_port=port
+    )
+    yield host
+    host.close()
 
 
 @pytest.fixture
