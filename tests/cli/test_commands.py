@@ -212,7 +212,7 @@ def test_schedule(provision: Provision, recipe: Write) -> None:
     done = provision("schedule", "nightly", "0 2 * * *", "--catchup", "all")
     head, *times = done.out.decode().splitlines()
     assert head == "tester/nightly: 0 2 * * * (Asia/Tokyo), Forbid, catch up all"
-    assert [(time.split()[1:3], time.split()[4:]) for time in times] == [(["02:00", "JST"], ["17:00", "UTC"])] * 5
+    assert [(time.split()[1:3], time.split()[4:]) for time in times] == [(["02:00:00", "JST"], ["17:00:00", "UTC"])] * 5
     assert "provision daemon" in done.err
     found = value(provision("schedule", "nightly", "--json"))
     assert set(found) == SCHEDULE

@@ -11,7 +11,7 @@ import termios
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,28 @@ def test_daemons_take_turns(whole: Rig, tmp_path: Path) -> None:
         assert json.loads(second.last_line)["text"] == "stopped; what runs goes on"
     assert whole.log(whole.service.run(run)) == b"served\n"
     assert not whole.service.served()
+
+
+def test_each_tick_is_started_once_by_many_processes(whole: Rig, tmp_path: Path) -> None:
+    """Two daemons and `cron` begin at once, two days late, and a daemon is killed; SIGTERM ends the others."""
+    apply(whole, "ticking", "true", schedule="@every 1d", schedule_catchup="all")
+    said = whole.service.now() - 2.5 * 86400
+    whole.service._installation.store.save([replace(whole.service.job("ticking"), scheduled_at=said)])
+    with ExitStack() as stack:
+        words = ("daemon", "daemon", "cron")
+        first, second, cron = [stack.enter_context(Command(tmp_path / "t", word)) for word in words]
+        for command in (first, second, cron):
+            command.until(lambda command=command: bool(command.err))  # type: ignore[misc]
+        cron.until(lambda: bool(whole.service.runs("ticking")))
+        first.signal(signal.SIGKILL)
+        first.ended()
+        second.until(lambda: all(run.done_at is not None for run in whole.service.runs("ticking")))
+        for command in (second, cron):
+            command.signal(signal.SIGTERM)
+            assert command.ended() == 0
+        assert json.loads(cron.last_line)["text"] == "stopped; schedules wait"
+    runs = whole.service.runs("ticking")
+    assert (len(runs), len({run.idempotency_key for run in runs})) == (2, 2)
 
 
 def test_a_live_line_on_a_terminal(whole: Rig) -> None:

@@ -134,7 +134,7 @@ def zoned(at: float, zone: str) -> str:
     """Date, time of day and zone, as a clock there shows them."""
     import zoneinfo
 
-    return f"{dt.datetime.fromtimestamp(at, zoneinfo.ZoneInfo(zone)):%Y-%m-%d %H:%M %Z}"
+    return f"{dt.datetime.fromtimestamp(at, zoneinfo.ZoneInfo(zone)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def amis(items: Sequence[Shown], now: float) -> None:
