@@ -104,7 +104,7 @@ class Schedules:
         except Invalid as error:
             return self._save(job, found.tick, [], "", f"refused: {error}")
         records: list[Record] = []
-        for run in before:
+        for run in [run for run in before if not run.stop]:
             stopped = replace(run, stop=Stop(Outcome.CANCELLED, "replaced by its schedule's next run", now))
             records += [stopped, self._installation.event(stopped, "its schedule's next run replaces it")]
         for run in fresh:
@@ -115,7 +115,7 @@ class Schedules:
         return [
             run
             for run in self._installation.store.live().runs
-            if run.job_id == job.id and run.idempotency_key.startswith(KEY) and run.ended_at is None and not run.stop
+            if run.job_id == job.id and run.idempotency_key.startswith(KEY) and run.ended_at is None
         ]
 
     def _fresh(self, job: Job, tick: float, now: float) -> Run:

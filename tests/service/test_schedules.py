@@ -214,6 +214,14 @@ def test_a_run_that_outlasts_the_next_tick(policy: str, expected: list[str], out
     made.check()
 
 
+def test_a_run_that_is_being_stopped_is_not_over() -> None:
+    """Forbidden is any overlap, and what is told to stop may still save its work."""
+    made = world(command=HOUR, schedule="*/10 * * * *", concurrency_policy="Forbid")
+    made.plan(20 * MINUTE - 0.1, lambda: made.runs.stop(runs(made)[0].id))
+    serve(made, 0.6)
+    assert times(made) == ["08:10", "08:30"]
+
+
 def test_runs_that_somebody_started_are_not_the_schedule_s() -> None:
     """They keep it from nothing, and are not stopped by it."""
     made = world(command=HOUR / 2, schedule="10 * * * *", concurrency_policy="Replace")
