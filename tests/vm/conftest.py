@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from provisioner.rehearsal.machines.image import Image, image
+from provisioner.rehearsal.machines.image import Image
+from provisioner.rehearsal.machines.image import image as made_image
 from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
 from tests.e2e.rig import Rig, rig
-from tests.engine import DockerEngine, engine, python_tree
+from tests.engine import DockerEngine, engine, python_tree, shell_tree
 
 #: An emulated machine is up in half a minute where it has a processor of its own, in minutes where it shares one.
 PATIENCE = 600.0
@@ -33,7 +34,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session")
 def guest_image() -> Image:
-    return image(print)
+    return made_image(print)
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +46,12 @@ def docker() -> Iterator[DockerEngine]:
 def published(docker: DockerEngine, name: str, tree: Path) -> str:
     """An image of the tree, in the registry, by the name that a guest has for it."""
     return docker.publish(name, tree, "ENV PATH=/bin").replace("127.0.0.1", GATEWAY)
+
+
+@pytest.fixture(scope="session")
+def image(docker: DockerEngine) -> str:
+    """A shell and its tools, in a registry."""
+    return published(docker, "shell", shell_tree(docker.folder / "shell"))
 
 
 @pytest.fixture(scope="session")

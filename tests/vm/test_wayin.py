@@ -11,8 +11,7 @@ from provisioner.faces.cli import main
 from provisioner.rehearsal.faults import Effect, Rule
 from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.e2e.commands import Command, settings_file
-from tests.engine import DockerEngine, shell_tree
-from tests.vm.conftest import Boot, published
+from tests.vm.conftest import Boot
 from tests.vm.guest import ask
 
 pytestmark = pytest.mark.vm
@@ -21,12 +20,6 @@ Provision = Callable[..., tuple[int, bytes, str]]
 
 #: Prints whatever line is put into its file.
 JOB = "echo up; while [ ! -e end ]; do [ ! -e say ] || { cat say; rm say; }; sleep 0.2; done; echo over"
-
-
-@pytest.fixture(scope="module")
-def image(docker: DockerEngine) -> str:
-    """A shell and its tools, in a registry."""
-    return published(docker, "shell", shell_tree(docker.folder / "shell"))
 
 
 @pytest.fixture
