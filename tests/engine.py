@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.ports import free_ports
+
 REGISTRY = """
 version: 0.1
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
@@ -79,8 +81,7 @@ def engine(disk: int | None = None) -> Iterator[DockerEngine]:
         raise RuntimeError(f"a Docker engine of one's own needs root and {', '.join(missing or PROGRAMS)}")
     # Docker's sockets lie below it, whose names must be short.
     folder = Path(tempfile.mkdtemp(prefix="engine."))
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        ports = [free.getsockname()[1] for free in (one, other)]
+    ports = free_ports(2)
     registries = [f"127.0.0.1:{port}" for port in ports]
     made = DockerEngine(f"unix://{folder}/docker.sock", registries[0], folder, registries[1])
     (folder / "htpasswd").write_text(f"{HTPASSWD}\n")

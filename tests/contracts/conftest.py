@@ -4,10 +4,8 @@ import base64
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -17,6 +15,9 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+
+from tests.polling import until
+from tests.ports import free_ports
 
 REGION = "us-east-1"
 
@@ -111,34 +112,24 @@ def seaweed_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are held until all are known, so that they differ."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
 def answers_within(seconds: float, url: str, server: subprocess.Popen[bytes]) -> None:
     """Return when a bucket can be made there."""
-    deadline = time.monotonic() + seconds
     s3 = boto3.client(
         "s3", endpoint_url=url, region_name=REGION, aws_access_key_id="AKIATEST", aws_secret_access_key="secret"
     )
-    while True:
+
+    def ready() -> bool:
         assert server.poll() is None, f"the server ended with {server.returncode}"
         try:
             urllib.request.urlopen(url, timeout=1).close()
         except urllib.error.HTTPError as error:
             error.close()
         except OSError:
-            assert time.monotonic() < deadline, f"no answer from {url}"
-            time.sleep(0.05)
-            continue
+            return False
         with contextlib.suppress(s3.exceptions.ClientError):
             s3.create_bucket(Bucket="ready")
             s3.put_object(Bucket="ready", Key="ready", Body=b"x")
-            return
-        assert time.monotonic() < deadline, f"{url} makes no bucket"
-        time.sleep(0.05)
+            return True
+        return False
+
+    until(ready, f"a bucket at {url}", patience=seconds)

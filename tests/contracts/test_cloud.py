@@ -1,7 +1,6 @@
 """The contract of `ports/cloud.py`, kept by the model's fake and by the EC2 adapter on the double over HTTP."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.scenario import Scenario
 from provisioner.rehearsal.stepping import StepClock
+from tests.polling import until
 
 TYPE = "g5.xlarge"
 INSTALLATION = "installation-1"
@@ -95,11 +95,8 @@ class Stage:
 
     def ended(self, instance_id: str) -> Machine:
         """The machine once it is listed as terminated."""
-        deadline = time.monotonic() + 30
-        while (machine := self.find(instance_id)).state is not MachineState.TERMINATED:
-            assert time.monotonic() < deadline, f"{machine.id} is still {machine.state}"
-            time.sleep(0.01)
-        return machine
+        until(lambda: self.find(instance_id).state is MachineState.TERMINATED, f"the end of {instance_id}")
+        return self.find(instance_id)
 
 
 def ids(answer: LaunchAnswer) -> list[str]:
@@ -383,11 +380,12 @@ TAGS = {INSTALLATION_TAG: INSTALLATION, "provision:agent": "0" * 64}
 
 def available(up: Stage, id: str) -> Ami:
     """The image once it is made."""
-    deadline = time.monotonic() + 30
-    while (ami := next(ami for ami in up.cloud.amis() if ami.id == id)).state is AmiState.PENDING:
-        assert time.monotonic() < deadline, f"{ami.id} is still {ami.state}"
-        time.sleep(0.01)
-    return ami
+
+    def found() -> Ami:
+        return next(ami for ami in up.cloud.amis() if ami.id == id)
+
+    until(lambda: found().state is not AmiState.PENDING, f"the making of {id}")
+    return found()
 
 
 def test_an_image_is_made_of_a_machine(stage: Raise) -> None:

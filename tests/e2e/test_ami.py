@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from provisioner.faces.cli import main
 from tests.e2e.commands import Command, settings_file
 from tests.e2e.rig import Rig, rig
 from tests.e2e.sandbox import SandboxHost
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.ssh
 
@@ -51,8 +51,7 @@ def kitchen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     with ExitStack() as up:
 
         def make(**options: bool) -> Kitchen:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
+            [port] = free_ports(1)
             host = SandboxHost(tmp_path / "machines", port, **options)
             whole = up.enter_context(rig(tmp_path, monkeypatch, host=host, settings={"ssh": {"port": port}}))
             monkeypatch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))

@@ -4,7 +4,6 @@ import fcntl
 import os
 import pty
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from tests.e2e.commands import PROVISION, Command, settings_file
 from tests.e2e.entered import SOMEBODY, EnteredHost
 from tests.e2e.rig import Rig, rig
 from tests.e2e.test_cli import SESSION
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.ssh
 
@@ -83,8 +83,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.C
     with ExitStack() as up:
 
         def make(**ssh: Any) -> House:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
+            [port] = free_ports(1)
             host = EnteredHost(tmp_path / "machines", port)
             settings = {"ssh": {"port": port, "open": True, **ssh}}
             conditions: dict[str, Any] = {"parameters": {"/token": SECRET}}

@@ -1,7 +1,6 @@
 """Virtual machines; a real registry and a git server for them to reach."""
 
 import contextlib
-import socket
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from provisioner.rehearsal.machines.image import image as made_image
 from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
 from tests.e2e.rig import Rig, rig
 from tests.engine import DockerEngine, engine, python_tree, shell_tree
+from tests.ports import free_ports
 
 #: An emulated machine is up in half a minute where it has a processor of its own, in minutes where it shares one.
 PATIENCE = 600.0
@@ -62,8 +62,7 @@ def python_image(docker: DockerEngine) -> str:
 
 @pytest.fixture
 def host(guest_image: Image, tmp_path: Path) -> Iterator[QemuHost]:
-    with socket.create_server(("", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = free_ports(1, host="")
     host = QemuHost(
         tmp_path / "machines", guest_image, gpus=lambda name: int(name.startswith("g")), way_in=True, ssh_port=port
     )
@@ -93,8 +92,7 @@ def whole(boot: Boot) -> Iterator[Rig]:
 @pytest.fixture
 def git_server(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
     """Serves repositories below `tmp_path` over the network; call it for a repository's URL."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     command = ["git", "daemon", "--listen=127.0.0.1", f"--port={port}", f"--base-path={tmp_path}", "--export-all"]
     server = subprocess.Popen(command, start_new_session=True)
     yield lambda folder: f"git://{GATEWAY}:{port}/{folder.relative_to(tmp_path)}"
