@@ -104,7 +104,7 @@ def _logger(stream: TextIO, *, as_json: bool, colour: bool) -> Any:
 
 
 def _shape(_: object, level: str, entry: _Entry) -> _Entry:
-    """As `provisioner/faces/cli/shapes.py` documents it."""
+    """As `provisioner/faces/shapes.py` documents it."""
     at = dt.datetime.fromtimestamp(entry.pop("at"), dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     text = entry.pop("event")
     return {"at": at, "level": entry.pop("level"), "error" if level == "error" else "text": text, **entry}

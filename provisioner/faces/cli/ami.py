@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from provisioner.faces.cli import exits, screen, session, shapes
+from provisioner.faces import shapes
+from provisioner.faces.cli import exits, screen, session
 from provisioner.faces.cli.interrupts import interruptible
 from provisioner.faces.cli.progress import Progress
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from provisioner.faces.cli import screen, session, shapes
+from provisioner.faces import shapes
+from provisioner.faces.cli import screen, session
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="NAME or OWNER/NAME.")]
 

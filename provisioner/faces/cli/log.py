@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from provisioner.faces.cli import screen, shapes
+from provisioner.faces import shapes
+from provisioner.faces.cli import screen
 from provisioner.faces.cli.waiting import LiveLine
 from provisioner.ports.control import Control, LogGap, LogPiece
 

@@ -18,7 +18,8 @@ import typer
 
 from provisioner.core.errors import Invalid
 from provisioner.core.plain import plain
-from provisioner.faces.cli import exits, log, screen, session, shapes
+from provisioner.faces import shapes
+from provisioner.faces.cli import exits, log, screen, session
 from provisioner.faces.cli.interrupts import ASKING, interruptible
 from provisioner.faces.cli.waiting import wait_for
 from provisioner.ports.control import Control

@@ -7,7 +7,8 @@ import typer
 
 from provisioner.core.record import Run
 from provisioner.core.work import STREAMS
-from provisioner.faces.cli import log, screen, session, shapes
+from provisioner.faces import shapes
+from provisioner.faces.cli import log, screen, session
 from provisioner.faces.cli.waiting import detaching, wait_for
 from provisioner.ports.control import Control
 

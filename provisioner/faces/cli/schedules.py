@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from provisioner.core.errors import Invalid
-from provisioner.faces.cli import screen, session, shapes
+from provisioner.faces import shapes
+from provisioner.faces.cli import screen, session
 from provisioner.faces.cli.jobs import JobName
 from provisioner.ports.control import Scheduled
 

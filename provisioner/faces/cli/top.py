@@ -16,7 +16,8 @@ from provisioner.core.plain import plain
 from provisioner.core.record import Held, Run
 from provisioner.core.run import State
 from provisioner.core.silence import is_silent
-from provisioner.faces.cli import screen, session, shapes
+from provisioner.faces import shapes
+from provisioner.faces.cli import screen, session
 from provisioner.ports.control import Alive, Control, LiveRun
 
 #: Seconds between two looks.

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from provisioner.core.plain import plain
 from provisioner.core.record import Run
 from provisioner.core.run import State
-from provisioner.faces.cli import exits, screen, shapes
+from provisioner.faces import shapes
+from provisioner.faces.cli import exits, screen
 from provisioner.ports.control import Control
 
 #: Of this many seconds a run, each look at several runs is rested from: 200 runs are looked at every second.
