@@ -13,9 +13,11 @@ from provisioner.adapters.keys import DerivedKeys
 from provisioner.adapters.s3 import S3
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.adapters.ssh import Ssh
-from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool
+from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool, this_user
+from provisioner.core.access import Caller
 from provisioner.core.userdata import user_data
 from provisioner.core.work import Engine
+from provisioner.ports.access import Access
 from provisioner.ports.journal import Journal
 from provisioner.service import reaper
 from provisioner.service.ami import Amis
@@ -44,7 +46,17 @@ def service(settings: Settings, kind: str = "command", journal: Journal | None =
     holder = f"{socket.gethostname()} {os.getpid()} {installation.ids.new()[:8]}"
     loop = Loop(installation, Reconciler(installation, sites), holder, kind, intervals)
     entrance = Entrance(installation, AsyncSsh(), archive.tail_source())
-    return Service(installation, loop, settings.default_owner, entrance)
+    return Service(installation, loop, local(settings), entrance)
+
+
+def local(settings: Settings) -> Caller:
+    """Who sits at the control host: whoever can open the store there can do everything to it."""
+    return Caller(f"local:{this_user()}", (settings.default_owner,), admin=True, source="local")
+
+
+def access(service: Service) -> Access:
+    """Who else is let in: the same object for as long as the service is open, closed by it."""
+    return service.access
 
 
 def amis(settings: Settings) -> Amis:

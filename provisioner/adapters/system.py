@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import queue
+import secrets
 import threading
 import time
 import uuid
@@ -64,3 +67,14 @@ class ThreadPool:
 class RandomIds:
     def new(self) -> str:
         return uuid.uuid4().hex
+
+    def secret(self) -> str:
+        return secrets.token_urlsafe(32)
+
+
+def this_user() -> str:
+    """The Unix user of this process, by the kernel's word and not the environment's."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

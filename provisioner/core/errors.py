@@ -4,6 +4,9 @@ ProvisionError
 ├── Invalid         the input is wrong: show it, change it
 ├── NotFound        there is no such job, run or machine
 ├── Conflict        the same name or key already stands for something else
+├── Denied          nobody is let in by this token: get another
+├── Forbidden       not for this caller: ask who may
+├── TooMany         too many tries: wait `retry_after` seconds
 ├── WrongStore      this store does not own the installation: do not act
 ├── LeaseLost       another process acts now: stop acting
 ├── Failed          it was tried and did not come about: see what was told on the way
@@ -34,6 +37,22 @@ class NotFound(ProvisionError):
 
 class Conflict(ProvisionError):
     """The same name or key already stands for something else."""
+
+
+class Denied(ProvisionError):
+    """Nobody is let in by this token; the message says whether it is unknown, revoked or expired."""
+
+
+class Forbidden(ProvisionError):
+    """Who asks is known, and may not have this."""
+
+
+class TooMany(ProvisionError):
+    """Too many tries; the next one has a chance after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class WrongStore(ProvisionError):

@@ -316,9 +316,10 @@ Name = Annotated[
     str, matching("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", "use letters, digits and inner hyphens, at most 63")
 ]
 _IDENTITY = "[a-z0-9]([a-z0-9-]{0,37}[a-z0-9])?"
+OWNER = f"({_IDENTITY}/)?{_IDENTITY}"
 OwnerName = Annotated[
     str,
-    matching(f"({_IDENTITY}/)?{_IDENTITY}", "write org/identity or identity: lower-case letters, digits, hyphens"),
+    matching(OWNER, "write org/identity or identity: lower-case letters, digits, hyphens"),
 ]
 #: As Docker's reference grammar has it. No reference begins with a hyphen: none is ever taken for an option.
 ImageUri = Annotated[

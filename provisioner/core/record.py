@@ -7,6 +7,7 @@ Times are Unix seconds.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from provisioner.core.access import Audit, Token
 from provisioner.core.launch import Ending, LaunchRequest, MachineState, Offer, Price
 from provisioner.core.run import State, Waiting
 from provisioner.core.work import Outcome, Report, Result, Step, Stop
@@ -283,4 +284,4 @@ class Event:
     version: int = 0
 
 
-Record = Job | Run | Node | KnownMachine | Launch | Drought | TemplateHealth | Event
+Record = Job | Run | Node | KnownMachine | Launch | Drought | TemplateHealth | Event | Token | Audit

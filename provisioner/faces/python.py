@@ -28,6 +28,7 @@ from provisioner.core.record import Job
 from provisioner.core.run import State
 from provisioner.core.work import Outcome
 from provisioner.ports.control import Control, LogGap
+from provisioner.ports.store import RunFilter
 from provisioner.settings import Settings, load
 
 #: Where a pass's own errors go: none of them is the caller's, and each is tried again.
@@ -103,7 +104,7 @@ class Client:
 
     def runs(self, job: str = "", limit: int = 50) -> list["Run"]:
         """The newest runs first, of one job if named."""
-        return [Run(self._control, run.id) for run in self._control.runs(job, limit)]
+        return [Run(self._control, run.id) for run in self._control.runs(RunFilter(job=job, limit=limit))]
 
 
 class Run:

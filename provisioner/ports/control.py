@@ -9,6 +9,7 @@ from provisioner.core.receipt import Receipt
 from provisioner.core.record import Event, Held, Job, KnownMachine, Node, Run
 from provisioner.core.run import State
 from provisioner.ports.connection import Connection
+from provisioner.ports.store import NEWEST, RunFilter
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,17 @@ class Scheduled:
 
 
 class Control(Protocol):
-    """Names: a job is `name` or `owner/name`, a run its id or an unambiguous beginning of it.
+    """Names: a job is `name`, `owner/name` or its id, a run its id or an unambiguous beginning of it.
 
     Every method raises `NotFound` for a name that means nothing and `Invalid` for one that means
-    several things.
+    several things. What a caller may not touch does not exist: it is `NotFound`, and in no list, sum or count.
     """
 
     def apply(self, text: str, source: str) -> Job:
-        """Store the recipe as its owner's job of that name, or as its next revision."""
+        """Store the recipe as its owner's job of that name, or as its next revision.
+
+        Raises Invalid, and Forbidden where it names an owner that the caller may not act for.
+        """
 
     def jobs(self) -> tuple[Job, ...]:
         """All jobs, by owner and name."""
@@ -122,8 +126,8 @@ class Control(Protocol):
     def schedules(self) -> tuple[Scheduled, ...]:
         """All of them, by owner and name, each with its next time."""
 
-    def runs(self, job: str = "", limit: int = 50) -> tuple[Run, ...]:
-        """The newest runs first."""
+    def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
+        """The newest runs first; `which.job` is a job's name as everywhere, or that of one that is deleted."""
 
     def run(self, name: str) -> Run:
         """The run."""
@@ -173,6 +177,12 @@ class Control(Protocol):
     def now(self) -> float:
         """The clock that runs are timed by, in Unix seconds."""
 
+    def foreign(self) -> tuple[Machine, ...]:
+        """Machines of the installation whose launch this store never made, as the last pass, anybody's, saw them.
+
+        Admins see them; to others there are none.
+        """
+
     def wake(self) -> None:
         """End the present rest of `drive`; from a signal handler too."""
 
@@ -180,10 +190,12 @@ class Control(Protocol):
         """Let go of everything held."""
 
     def unfinished(self) -> bool:
-        """Whether a run, a machine or a launch is not over yet."""
+        """Whether a run of the caller's, or to an admin any machine or launch, is not over yet."""
 
     def served(self) -> bool:
         """Whether a daemon is acting, so that nobody else needs to."""
+
+    # Only who opened the installation itself may do what follows; who came in by a token is told Forbidden.
 
     def drive(
         self,
@@ -205,6 +217,3 @@ class Control(Protocol):
 
     def takeover(self) -> Sequence[str]:
         """Make the bucket this store's; the mailboxes that were archived, or are still to be."""
-
-    def foreign(self) -> tuple[Machine, ...]:
-        """Machines of the installation whose launch this store never made, as the last pass, anybody's, saw them."""

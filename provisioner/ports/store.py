@@ -9,9 +9,36 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from provisioner.core.access import Audit, Token
 from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
+from provisioner.core.run import State
+from provisioner.core.work import Outcome
 
 R = TypeVar("R", bound=Record)
+
+#: Where a page ended: the time and the id of its last record.
+Key = tuple[float, str]
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs a page of them shows, the newest first."""
+
+    #: Of jobs of this name.
+    job: str = ""
+    job_id: str = ""
+    #: None: everybody's.
+    owners: tuple[str, ...] | None = None
+    #: Empty: in any.
+    states: tuple[State, ...] = ()
+    #: Of runs that have ended; empty: any, or none yet.
+    outcomes: tuple[Outcome, ...] = ()
+    #: `(created_at, id)` of the run that the page before ended with.
+    after: Key | None = None
+    limit: int = 50
+
+
+NEWEST = RunFilter()
 
 
 @dataclass(frozen=True)
@@ -71,23 +98,29 @@ class Store(Protocol):
     def job(self, owner: str, name: str) -> Job | None:
         """The job of that name that is not deleted."""
 
-    def jobs(self) -> tuple[Job, ...]:
-        """Those not deleted, by owner and name."""
+    def job_by_id(self, id: str) -> Job | None:
+        """The job of that id, if it is not deleted."""
 
-    def scheduled(self) -> tuple[Job, ...]:
+    def jobs(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
+        """Those not deleted, by owner and name; everybody's, or these owners'."""
+
+    def scheduled(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
         """Those of them that have a schedule."""
 
     def run(self, id: str) -> Run | None:
         """The run of that id."""
 
-    def runs_like(self, prefix: str) -> tuple[Run, ...]:
-        """Runs whose id begins with `prefix`; at most three, enough to tell one from many."""
+    def runs_like(self, prefix: str, owners: Collection[str] | None = None) -> tuple[Run, ...]:
+        """Runs, of these owners alone, whose id begins with `prefix`; at most three, enough to tell one from many."""
 
-    def runs(self, *, job: str = "", owner: str = "", limit: int = 50) -> tuple[Run, ...]:
-        """The newest runs first; of jobs of that name and owner, where these are given."""
+    def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
+        """The newest runs first."""
 
-    def add_run(self, run: Run, since: float) -> Run:
-        """Store a new run, or give the job's run of the same idempotency key created after `since`."""
+    def add_run(self, run: Run, since: float, also: Sequence[Record] = ()) -> Run:
+        """Store a new run and what is new beside it, or give the job's run of the same idempotency key.
+
+        That one was created after `since`; then nothing is stored.
+        """
 
     def nodes(self, run: str) -> tuple[Node, ...]:
         """All nodes of a run, by attempt and rank."""
@@ -100,6 +133,15 @@ class Store(Protocol):
 
     def events(self, run: str) -> tuple[Event, ...]:
         """The run's story, oldest first."""
+
+    def token(self, id: str) -> Token | None:
+        """The access token of that id; costs microseconds."""
+
+    def tokens(self) -> tuple[Token, ...]:
+        """The newest first."""
+
+    def audit(self, limit: int, before: Key | None = None) -> tuple[Audit, ...]:
+        """The newest changes first, of those older than `before`."""
 
     def remembered(self, key: str) -> tuple[str, float] | None:
         """A cached value and when it was stored (see `remember`)."""

@@ -52,6 +52,9 @@ class CountingIds:
         self._count += 1
         return f"{self._count:032x}"
 
+    def secret(self) -> str:
+        return f"{self.new():->43}"
+
 
 class ListJournal:
     """What was told, as a test reads it."""

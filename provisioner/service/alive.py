@@ -3,7 +3,9 @@
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
+from provisioner.core.access import Caller
 from provisioner.core.launch import ENDING
 from provisioner.core.receipt import receipt
 from provisioner.core.record import Held, Node, Run
@@ -14,9 +16,9 @@ from provisioner.ports.store import Live
 from provisioner.service.installation import Installation
 
 
-def alive(installation: Installation, limit: int) -> Alive:
-    """Everything is counted; what costs more than a count is done for `limit` runs."""
-    live, now = installation.store.live(), installation.clock.now()
+def alive(installation: Installation, caller: Caller, limit: int) -> Alive:
+    """All that is the caller's is counted; what costs more than a count is done for `limit` runs."""
+    live, now = _seen(installation.store.live(), caller), installation.clock.now()
     nodes = {(node.run, node.attempt): node for node in live.nodes}
     current = {run.id: nodes.get((run.id, run.attempt)) for run in live.runs}
     first = heapq.nsmallest(limit, live.runs, key=lambda run: _rank(run, current[run.id], now))
@@ -32,6 +34,16 @@ def alive(installation: Installation, limit: int) -> Alive:
         runs=tuple(_row(run, held[run.id], now) for run in first),
         more=len(live.runs) - len(first),
     )
+
+
+def _seen(live: Live, caller: Caller) -> Live:
+    if caller.admin:
+        return live
+    runs = tuple(run for run in live.runs if caller.may(run.owner))
+    ids = {run.id for run in runs}
+    nodes = tuple(node for node in live.nodes if node.run in ids)
+    held = {node.instance_id for node in nodes}
+    return replace(live, runs=runs, nodes=nodes, machines=tuple(each for each in live.machines if each.id in held))
 
 
 def _rank(run: Run, node: Node | None, now: float) -> tuple[int, float]:

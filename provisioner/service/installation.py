@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from provisioner.core.access import Audit, Caller
 from provisioner.core.errors import Failed
 from provisioner.core.launch import Machine
 from provisioner.core.record import Event, Record, Run
@@ -102,9 +103,24 @@ class Installation:
             launch,
         )
 
+    def audit(self, caller: Caller, what: str, owner: str, target: str) -> Audit:
+        """What the caller changes, told now; to be stored with the change."""
+        return Audit(self.ids.new(), self.clock.now(), caller.name, caller.source, what, owner, target)
+
     def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
         """Save, and then tell the journal what of it is a run's story: once, and only what is stored."""
         stored = self.store.save(records, epoch=epoch)
+        self._tell(stored)
+        return stored
+
+    def add_run(self, run: Run, since: float, also: Sequence[Record]) -> Run:
+        """`Store.add_run`, told to the journal likewise."""
+        stored = self.store.add_run(run, since, also)
+        if stored.id == run.id:
+            self._tell(also)
+        return stored
+
+    def _tell(self, stored: Sequence[Record]) -> None:
         for each in stored:
             if isinstance(each, Event):
                 self.journal.tell(
@@ -117,4 +133,3 @@ class Installation:
                     instance=each.instance_id,
                     launch=each.launch,
                 )
-        return stored

@@ -40,10 +40,9 @@ class Logs:
         self._runs = runs
 
     def read(
-        self, name: str, streams: Sequence[str], attempt: int | None = None, tail: int | None = None
+        self, run: Run, streams: Sequence[str], attempt: int | None = None, tail: int | None = None
     ) -> Iterator[LogPiece | LogGap]:
         """What is there now."""
-        run = self._runs.run(name)
         cursor = self._start(run, streams, attempt, tail)
         while True:
             nodes = self._nodes(run, attempt)
@@ -56,7 +55,7 @@ class Logs:
 
     def follow(
         self,
-        name: str,
+        run: Run,
         streams: Sequence[str],
         attempt: int | None,
         tail: int | None,
@@ -67,7 +66,7 @@ class Logs:
 
         With `direct`, what the machine has written is here before the bucket has it.
         """
-        run, cursor, look_at, known = self._runs.run(name), None, 0.0, 0
+        cursor, look_at, known = None, 0.0, 0
         while True:
             run = self._runs.run(run.id)
             nodes = self._nodes(run, attempt)

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from provisioner.core import recipe as recipes
-from provisioner.core.errors import Conflict, Invalid, NotFound
+from provisioner.core.access import Caller
+from provisioner.core.errors import Conflict, Forbidden, Invalid, NotFound
 from provisioner.core.receipt import Receipt
 from provisioner.core.record import Held, Job, Record, Run
 from provisioner.core.run import State
@@ -14,6 +16,7 @@ from provisioner.core.source import Path
 from provisioner.core.terms import ungranted
 from provisioner.core.work import Outcome, Stop
 from provisioner.ports.control import Status
+from provisioner.ports.store import NEWEST, RunFilter
 from provisioner.service.archive import bill
 from provisioner.service.installation import Installation
 
@@ -21,20 +24,25 @@ from provisioner.service.installation import Installation
 KEY_TTL = 24 * 3600.0
 #: Writers of one run outrun each other a few times at most.
 TRIES = 20
+#: Of a job.
+ID = re.compile("[0-9a-f]{32}")
 
 
 class Runs:
     """Jobs and runs as the store has them."""
 
-    def __init__(self, installation: Installation, owner: str) -> None:
-        """`owner` is whose job a recipe or a name without an owner means."""
+    def __init__(self, installation: Installation, caller: Caller) -> None:
+        """Every look-up is the caller's: what belongs to others is not there."""
         self._installation = installation
-        self._owner = owner
+        self._caller = caller
 
     def apply(self, text: str, source: str) -> Job:
-        recipe = recipes.parse_recipe(text, source, lambda spec: self._ungranted(spec, spec.owner or self._owner))
+        default = self._caller.owner
+        recipe = recipes.parse_recipe(text, source, lambda spec: self._ungranted(spec, spec.owner or default))
         now, dump, plan = self._installation.clock.now(), recipe.dump(), recipe.spec.plan
-        owner = recipe.spec.owner or self._owner
+        owner = recipe.spec.owner or default
+        if not self._caller.may(owner):
+            raise Forbidden(f"{source}: spec.owner: {owner} is not yours; you act for {', '.join(self._caller.owners)}")
 
         def applied(job: Job) -> Job:
             if job.recipe != dump:
@@ -46,20 +54,25 @@ class Runs:
             return job if plan is None or job.schedule_of_recipe else replace(job, schedule_of_recipe=True)
 
         if self._installation.store.job(owner, recipe.spec.name):
-            return self.amend_job(f"{owner}/{recipe.spec.name}", applied)
-        fresh = Job(self._installation.ids.new(), owner, recipe.spec.name, dump, 1, now, now)
-        return self._installation.save([applied(fresh)])[0]
+            return self.amend_job(f"{owner}/{recipe.spec.name}", applied, "apply")
+        fresh = applied(Job(self._installation.ids.new(), owner, recipe.spec.name, dump, 1, now, now))
+        return self._save(fresh, "apply")
 
     def _ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
         return ungranted(spec, owner, self._installation.policy.terms)
 
     def jobs(self) -> tuple[Job, ...]:
-        return self._installation.store.jobs()
+        return self._installation.store.jobs(self._caller.sees)
+
+    def scheduled(self) -> tuple[Job, ...]:
+        return self._installation.store.scheduled(self._caller.sees)
 
     def job(self, name: str) -> Job:
         owner, _, short = name.rpartition("/")
-        found = self._installation.store.job(owner or self._owner, short)
-        if found is None:
+        store = self._installation.store
+        found = store.job_by_id(name) if ID.fullmatch(name) else None
+        found = found or store.job(owner or self._caller.owner, short)
+        if found is None or not self._caller.may(found.owner):
             raise NotFound(f"there is no job {name!r}; `provision jobs` lists them, `provision apply FILE` makes one")
         return found
 
@@ -71,29 +84,34 @@ class Runs:
                 raise Conflict(f"{name} has {len(running)} runs that are not done: `provision stop {ids}` first")
             return replace(job, deleted_at=self._installation.clock.now(), schedule=None)
 
-        return self.amend_job(name, deleted)
+        return self.amend_job(name, deleted, "delete")
 
-    def amend_job(self, name: str, change: Callable[[Job], Job]) -> Job:
-        """Save a change of the job as it now is, again and again until nobody was faster."""
+    def amend_job(self, name: str, change: Callable[[Job], Job], what: str) -> Job:
+        """Save a change of the job as it now is, again and again until nobody was faster; the audit says `what`."""
         for _ in range(TRIES):
             job = self.job(name)
             changed = change(job)
             if changed is job:
                 return job
             try:
-                return self._installation.save([changed])[0]
+                return self._save(changed, what)
             except Conflict:
                 continue
         raise Conflict(f"job {name} is being changed by others all the time: try again")
 
+    def _save(self, job: Job, what: str) -> Job:
+        records: list[Record] = [job, self._installation.audit(self._caller, what, job.owner, job.name)]
+        return next(each for each in self._installation.save(records) if isinstance(each, Job))
+
     def start(self, name: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
         now = self._installation.clock.now()
         fresh = self.fresh(self.job(name), env, command, idempotency_key, now)
-        run = self._installation.store.add_run(fresh, since=now - KEY_TTL)
+        audit = self._installation.audit(self._caller, "start", fresh.owner, fresh.id)
+        queued = self._installation.event(fresh, "queued: triggered")
+        run = self._installation.add_run(fresh, now - KEY_TTL, [queued, audit])
         if run.inputs != fresh.inputs:
             raise Conflict(f"the key {idempotency_key!r} was used for run {run.id[:12]} with other inputs")
         if run.id == fresh.id:
-            self._installation.save([self._installation.event(run, "queued: triggered")])
             self._installation.clock.wake()
         return run
 
@@ -116,15 +134,24 @@ class Runs:
             next_try_at=now,
         )
 
-    def runs(self, job: str = "", limit: int = 50) -> tuple[Run, ...]:
-        owner, _, short = job.rpartition("/")
-        return self._installation.store.runs(job=short, owner=owner or self._owner if job else "", limit=limit)
+    def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
+        if ID.fullmatch(which.job):
+            which = replace(which, job="", job_id=which.job)
+        elif which.job:
+            owner, _, short = which.job.rpartition("/")
+            named = (owner,) if owner else (self._caller.owner,) if which.owners is None else which.owners
+            which = replace(which, job=short, owners=named)
+        if which.owners is None:
+            which = replace(which, owners=self._caller.sees)
+        else:
+            which = replace(which, owners=tuple(filter(self._caller.may, which.owners)))
+        return self._installation.store.runs(which)
 
     def run(self, name: str) -> Run:
-        found = self._installation.store.runs_like(name.lower()) if name else ()
+        found = self._installation.store.runs_like(name.lower(), self._caller.sees) if name else ()
         if not found:
             raise NotFound(f"there is no run {name!r}; `provision runs` lists them")
-        if len(found) > 1 and found[0].id != name:
+        if len(found) > 1 and found[0].id != name.lower():
             raise Invalid(f"several runs begin with {name!r}: give more of the id")
         return found[0]
 
@@ -139,12 +166,12 @@ class Runs:
                 return run
             return replace(run, stop=Stop(Outcome.CANCELLED, "stopped by a user", self._installation.clock.now()))
 
-        run = self.amend(self.run(name).id, stopped, "a user wishes it to stop")
+        run = self.amend(self.run(name).id, stopped, "a user wishes it to stop", "stop")
         self._installation.clock.wake()
         return run
 
-    def amend(self, id: str, change: Callable[[Run], Run], story: str = "") -> Run:
-        """Save a change of the run as it now is, and its story, again and again until nobody was faster."""
+    def amend(self, id: str, change: Callable[[Run], Run], story: str = "", what: str = "") -> Run:
+        """Save a change of the run as it now is, its story and its audit, again and again until nobody was faster."""
         store = self._installation.store
         for _ in range(TRIES):
             run = store.run(id)
@@ -156,6 +183,8 @@ class Runs:
             records: list[Record] = [changed]
             if story:
                 records.append(self._installation.event(changed, story))
+            if what:
+                records.append(self._installation.audit(self._caller, what, run.owner, run.id))
             try:
                 return next(each for each in self._installation.save(records) if isinstance(each, Run))
             except Conflict:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from provisioner.core import recipe as recipes
+from provisioner.core.access import SCHEDULE
 from provisioner.core.errors import Conflict, Invalid, NotFound
 from provisioner.core.record import Concurrency, Job, Record, Run
 from provisioner.core.schedule import KEY, due, key, next_tick, run_id, upcoming
@@ -40,7 +41,7 @@ class Schedules:
                 return replace(job, schedule_of_recipe=False)
             return replace(job, schedule=plan, schedule_of_recipe=False, scheduled_at=self._installation.clock.now())
 
-        job = self._runs.amend_job(name, said)
+        job = self._runs.amend_job(name, said, "schedule" if schedule else "unschedule")
         self._installation.clock.wake()
         return job
 
@@ -51,7 +52,7 @@ class Schedules:
         return self._shown(job, count)
 
     def every(self) -> tuple[Scheduled, ...]:
-        return tuple(self._shown(job, 1) for job in self._installation.store.scheduled())
+        return tuple(self._shown(job, 1) for job in self._runs.scheduled())
 
     def _shown(self, job: Job, count: int) -> Scheduled:
         run = self._installation.store.run(job.tick_run) if job.tick_run else None
@@ -107,8 +108,10 @@ class Schedules:
         for run in [run for run in before if not run.stop]:
             stopped = replace(run, stop=Stop(Outcome.CANCELLED, "replaced by its schedule's next run", now))
             records += [stopped, self._installation.event(stopped, "its schedule's next run replaces it")]
+            records.append(self._installation.audit(SCHEDULE, "stop", run.owner, run.id))
         for run in fresh:
             records += [run, self._installation.event(run, f"queued: {run.idempotency_key}")]
+            records.append(self._installation.audit(SCHEDULE, "start", run.owner, run.id))
         return self._save(job, found.tick, records, fresh[-1].id, "")
 
     def _unfinished(self, job: Job) -> list[Run]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import boto3
 
 from provisioner.ports.control import LogPiece
+from provisioner.ports.store import RunFilter
 from provisioner.service.control import Service
 from scripts.benchmarks.cloud import PROVISION, Cloud, finished, recipe
 from scripts.benchmarks.figures import Figure, median_seconds, of_samples
@@ -49,7 +50,7 @@ def _bare_tail(cloud: Cloud, service: Service, times: int) -> float:
     # Not boto3's own session, which keeps the credentials of the cloud before.
     session, bucket = boto3.Session(), cloud.settings().bucket
     s3, ec2 = session.client("s3"), session.client("ec2")
-    gone = service.status(service.runs(limit=1)[0].id).machines[0].id
+    gone = service.status(service.runs(RunFilter(limit=1))[0].id).machines[0].id
     found = []
     for number in range(times):
         began = time.time()

@@ -20,6 +20,7 @@ from typing import Any
 
 from provisioner import wiring
 from provisioner.core.work import Outcome
+from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.conditions import Conditions
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.faults import Effect, Rule, When
@@ -143,7 +144,9 @@ def _soak(double: Double, daemon: subprocess.Popen[bytes], folder: Path, seconds
                 break
             _alive(daemon, folder)
             time.sleep(0.5)
-        outcomes = Counter(run.verdict.outcome if run.verdict else None for run in provision.runs(limit=1_000_000))
+        outcomes = Counter(
+            run.verdict.outcome if run.verdict else None for run in provision.runs(RunFilter(limit=1_000_000))
+        )
     return _verdict(looks, outcomes, _store_size(folder / "store.db"), double)
 
 

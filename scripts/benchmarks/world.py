@@ -6,6 +6,7 @@ from pathlib import Path
 from provisioner.adapters.connection import AsyncSsh
 from provisioner.adapters.journal import Unkept
 from provisioner.adapters.sql.store import SqlStore
+from provisioner.core.access import Caller
 from provisioner.core.work import Engine
 from provisioner.ports.bucket import Entry
 from provisioner.rehearsal.fake import FakeCloud
@@ -82,4 +83,9 @@ class World:
         self.reconciler = Reconciler(self.installation, sites)
         # Nobody else writes to this store, so a glance at it may be as long as a rest.
         loop = Loop(self.installation, self.reconciler, "bench", "daemon", Intervals(glance=60.0))
-        self.service = Service(self.installation, loop, "bench", Entrance(self.installation, AsyncSsh(), ""))
+        self.service = Service(
+            self.installation,
+            loop,
+            Caller("bench", ("bench",), admin=True, source="local"),
+            Entrance(self.installation, AsyncSsh(), ""),
+        )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from provisioner.faces.cli import exits
+from provisioner.ports.store import RunFilter
 from tests.cli.conftest import Done, Provision
 from tests.e2e.rig import Rig
 
@@ -146,12 +147,12 @@ def test_ids_and_names_as_in_docker(whole: Rig, provision: Provision, ended: dic
     assert value(provision("status", ended["good"].upper(), "--json"))["run"]["id"] == ended["good"]
     for _ in range(17):
         whole.start("true", name="many", instance_type="p9.huge")
-    firsts = [run.id[0] for run in whole.service.runs(limit=1000)]
+    firsts = [run.id[0] for run in whole.service.runs(RunFilter(limit=1000))]
     twice = next(first for first in firsts if firsts.count(first) > 1)
     done = provision("status", twice)
     assert done.code == exits.INVALID
     assert "give more of the id" in done.err
-    assert provision("wait", *(run.id for run in whole.service.runs("many"))).code == 85
+    assert provision("wait", *(run.id for run in whole.service.runs(RunFilter(job="many")))).code == 85
 
 
 def test_a_jobs_runs_are_its_own(provision: Provision, recipe: Write) -> None:

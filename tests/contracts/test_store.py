@@ -25,7 +25,7 @@ from provisioner.core.record import (
     TemplateHealth,
 )
 from provisioner.core.run import State
-from provisioner.ports.store import Store
+from provisioner.ports.store import RunFilter, Store
 from provisioner.rehearsal.stepping import CountingIds
 from tests.service.memory_store import MemoryStore
 
@@ -195,9 +195,9 @@ def test_the_newest_runs_first(store: Store) -> None:
     """Of all jobs or of one, and no more than asked for."""
     store.save([run("r1", at=1), run("r3", at=3), run("r2", at=2, name="other"), run("r4", at=4, owner="bob")])
     assert [each.id for each in store.runs()] == ["r4", "r3", "r2", "r1"]
-    assert [each.id for each in store.runs(limit=2)] == ["r4", "r3"]
-    assert [each.id for each in store.runs(job="train")] == ["r4", "r3", "r1"]
-    assert [each.id for each in store.runs(job="train", owner="ann")] == ["r3", "r1"]
+    assert [each.id for each in store.runs(RunFilter(limit=2))] == ["r4", "r3"]
+    assert [each.id for each in store.runs(RunFilter(job="train"))] == ["r4", "r3", "r1"]
+    assert [each.id for each in store.runs(RunFilter(job="train", owners=("ann",)))] == ["r3", "r1"]
 
 
 def test_runs_by_the_beginning_of_their_id(store: Store) -> None:

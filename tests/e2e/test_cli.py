@@ -20,6 +20,7 @@ import yaml
 
 from provisioner.core.run import State
 from provisioner.core.work import Outcome
+from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.faults import Effect, Rule
 from tests.e2e.commands import PROVISION, Command, settings_file
 from tests.e2e.rig import Rig, rig
@@ -159,15 +160,15 @@ def test_each_tick_is_started_once_by_many_processes(whole: Rig, tmp_path: Path)
         first, second, cron = [stack.enter_context(Command(tmp_path / "t", word)) for word in words]
         for command in (first, second, cron):
             command.until(lambda command=command: bool(command.err))  # type: ignore[misc]
-        cron.until(lambda: bool(whole.service.runs("ticking")))
+        cron.until(lambda: bool(whole.service.runs(RunFilter(job="ticking"))))
         first.signal(signal.SIGKILL)
         first.ended()
-        second.until(lambda: all(run.done_at is not None for run in whole.service.runs("ticking")))
+        second.until(lambda: all(run.done_at is not None for run in whole.service.runs(RunFilter(job="ticking"))))
         for command in (second, cron):
             command.signal(signal.SIGTERM)
             assert command.ended() == 0
         assert json.loads(cron.last_line)["text"] == "stopped; schedules wait"
-    runs = whole.service.runs("ticking")
+    runs = whole.service.runs(RunFilter(job="ticking"))
     assert (len(runs), len({run.idempotency_key for run in runs})) == (2, 2)
 
 

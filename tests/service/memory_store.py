@@ -4,10 +4,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar, cast
 
+from provisioner.core.access import Audit, Token
 from provisioner.core.errors import Conflict, LeaseLost
 from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
 from provisioner.ports.ids import Ids
-from provisioner.ports.store import Lease, Live
+from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
 
 R = TypeVar("R", bound=Record)
 
@@ -101,29 +102,45 @@ class MemoryStore:
         found = self._where(Job, lambda job: (job.owner, job.name, job.deleted_at) == (owner, name, None))
         return found[0] if found else None
 
-    def jobs(self) -> tuple[Job, ...]:
-        found = self._where(Job, lambda job: job.deleted_at is None)
+    def job_by_id(self, id: str) -> Job | None:
+        found = self._of(Job).get(id)
+        return found if found and found.deleted_at is None else None
+
+    def jobs(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
+        found = self._where(Job, lambda job: job.deleted_at is None and (owners is None or job.owner in owners))
         return tuple(sorted(found, key=lambda job: (job.owner, job.name)))
 
-    def scheduled(self) -> tuple[Job, ...]:
-        return tuple(job for job in self.jobs() if job.schedule)
+    def scheduled(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
+        return tuple(job for job in self.jobs(owners) if job.schedule)
 
     def run(self, id: str) -> Run | None:
         return self._of(Run).get(id)
 
-    def runs_like(self, prefix: str) -> tuple[Run, ...]:
-        return tuple(sorted(self._where(Run, lambda run: run.id.startswith(prefix)), key=lambda run: run.id)[:3])
+    def runs_like(self, prefix: str, owners: Collection[str] | None = None) -> tuple[Run, ...]:
+        found = self._where(Run, lambda run: run.id.startswith(prefix) and (owners is None or run.owner in owners))
+        return tuple(sorted(found, key=lambda run: run.id)[:3])
 
-    def runs(self, *, job: str = "", owner: str = "", limit: int = 50) -> tuple[Run, ...]:
-        found = self._where(Run, lambda run: job in ("", run.job_name) and owner in ("", run.owner))
-        return tuple(sorted(found, key=lambda run: -run.created_at)[:limit])
+    def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
+        def fits(run: Run) -> bool:
+            outcome = run.verdict.outcome if run.verdict and run.ended_at is not None else None
+            return (
+                which.job in ("", run.job_name)
+                and which.job_id in ("", run.job_id)
+                and (which.owners is None or run.owner in which.owners)
+                and (not which.states or run.state in which.states)
+                and (not which.outcomes or outcome in which.outcomes)
+                and (which.after is None or (run.created_at, run.id) < which.after)
+            )
 
-    def add_run(self, run: Run, since: float) -> Run:
+        found = self._where(Run, fits)
+        return tuple(sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)[: which.limit])
+
+    def add_run(self, run: Run, since: float, also: Sequence[Record] = ()) -> Run:
         def same(known: Run) -> bool:
             return (known.job_id, known.idempotency_key) == (run.job_id, run.idempotency_key)
 
         found = self._where(Run, lambda known: same(known) and known.created_at > since)
-        return found[0] if run.idempotency_key and found else self.save([run])[0]
+        return found[0] if run.idempotency_key and found else cast(Run, self.save([run, *also])[0])
 
     def nodes(self, run: str) -> tuple[Node, ...]:
         return tuple(
@@ -138,6 +155,16 @@ class MemoryStore:
 
     def events(self, run: str) -> tuple[Event, ...]:
         return tuple(sorted(self._where(Event, lambda event: event.run == run), key=lambda event: event.at))
+
+    def token(self, id: str) -> Token | None:
+        return self._of(Token).get(id)
+
+    def tokens(self) -> tuple[Token, ...]:
+        return tuple(sorted(self._of(Token).values(), key=lambda token: (token.created_at, token.id), reverse=True))
+
+    def audit(self, limit: int, before: Key | None = None) -> tuple[Audit, ...]:
+        found = self._where(Audit, lambda audit: before is None or (audit.at, audit.id) < before)
+        return tuple(sorted(found, key=lambda audit: (audit.at, audit.id), reverse=True)[:limit])
 
     def remembered(self, key: str) -> tuple[str, float] | None:
         return self._notes.get(key)

@@ -7,7 +7,7 @@ from provisioner.core.silence import SILENT
 from provisioner.core.work import Notice, Outcome, Step
 from provisioner.service.alive import alive
 from tests.core import made
-from tests.service.world import World
+from tests.service.world import TESTER, World
 
 
 def world() -> World:
@@ -42,10 +42,10 @@ def world() -> World:
 def test_what_deserves_a_look_comes_first() -> None:
     """Silence, then a notice, then what has a machine by age, then what waits by age; no more than are asked for."""
     here = world().runs._installation
-    found = alive(here, 100)
+    found = alive(here, TESTER, 100)
     assert [each.run.id for each in found.runs] == ["silent", "noticed", "old", "young", "dry", "dry2", "again"]
     assert found.more == 0
-    few = alive(here, 2)
+    few = alive(here, TESTER, 2)
     assert ([each.run.id for each in few.runs], few.more) == (["silent", "noticed"], 5)
     assert few.states == {State.RUNNING: 4, State.QUEUED: 3}
 
@@ -53,7 +53,7 @@ def test_what_deserves_a_look_comes_first() -> None:
 def test_money_and_waiting_are_counted_over_all() -> None:
     """Whatever is shown: what burns now, what has no price, who waits for what, and until when."""
     here = world()
-    found = alive(here.runs._installation, 0)
+    found = alive(here.runs._installation, TESTER, 0)
     assert (found.machines, found.dollars_an_hour, found.unpriced) == (4, 3.0, 1)
     assert [(each.cause, each.runs, each.next_try_at - here.now()) for each in found.queues] == [
         ("capacity", 2, 10.0),
@@ -63,7 +63,7 @@ def test_money_and_waiting_are_counted_over_all() -> None:
 
 def test_a_row_has_the_cost_of_all_its_attempts() -> None:
     """Ended machines too; unknown where a price is; a run between two attempts has no machine."""
-    rows = {each.run.id: each for each in alive(world().runs._installation, 100).runs}
+    rows = {each.run.id: each for each in alive(world().runs._installation, TESTER, 100).runs}
     assert rows["again"].held is None
     assert rows["again"].dollars_at_most == 0.91
     assert rows["young"].dollars_at_most is None

@@ -3,6 +3,7 @@
 import pytest
 
 from provisioner.core.run import State
+from provisioner.ports.store import RunFilter
 from tests.service.trouble import Call, Fate
 from tests.service.world import World
 
@@ -32,7 +33,7 @@ def test_a_burst_of_runs_is_two_launches_and_waits_for_no_interval() -> None:
     first, second = launched_at
     assert first == 0.0
     assert 1.45 <= second < 2.0
-    assert {run.state for run in world.store.runs(limit=100)} == {State.BOOTING}
+    assert {run.state for run in world.store.runs(RunFilter(limit=100))} == {State.BOOTING}
 
 
 def test_a_burst_without_an_end_is_launched_all_the_same() -> None:
@@ -40,7 +41,7 @@ def test_a_burst_without_an_end_is_launched_all_the_same() -> None:
     world, launched_at = bursting(400)
     _, service = world.incarnate()
     service.drive(lambda: world.now() > world.began + 15)
-    waiting = [run for run in world.store.runs(limit=500) if run.state is State.QUEUED]
+    waiting = [run for run in world.store.runs(RunFilter(limit=500)) if run.state is State.QUEUED]
     assert all(world.now() - run.created_at < 3.0 for run in waiting)
     assert 3 < len(launched_at) < 10
 

@@ -14,6 +14,7 @@ from provisioner.core.record import Run
 from provisioner.core.schedule import KEY
 from provisioner.core.work import Outcome
 from provisioner.ports.control import Scheduled
+from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.stepping import CountingIds
 from provisioner.service.control import Service
 from tests.service.agents import Script
@@ -51,7 +52,7 @@ def serve(world: World, hours: float) -> None:
 
 def runs(world: World) -> list[Run]:
     """The oldest first."""
-    return sorted(world.store.runs(limit=1000), key=lambda run: run.created_at)
+    return sorted(world.store.runs(RunFilter(limit=1000)), key=lambda run: run.created_at)
 
 
 def times(world: World) -> list[str]:

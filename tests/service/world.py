@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from provisioner.adapters.connection import AsyncSsh
 from provisioner.core import archive
+from provisioner.core.access import Caller
 from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
 from provisioner.core.launch import MachineState
 from provisioner.core.phases import Source
@@ -25,7 +26,7 @@ from provisioner.core.run import State
 from provisioner.core.work import Engine, Outcome, decode
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.cloud import Cloud
-from provisioner.ports.store import Store
+from provisioner.ports.store import RunFilter, Store
 from provisioner.rehearsal.conditions import Conditions
 from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.instance import Booted, Noticed, Unplugged
@@ -43,6 +44,8 @@ from tests.service.agents import BOOT_FUSE, Agent, Executions, Script, Violation
 from tests.service.memory_store import MemoryStore
 from tests.service.trouble import Call, Crash, Fate, Fates, Spoiled, calm
 
+#: Who sits at the control host.
+TESTER = Caller("local:tester", ("tester",), admin=True, source="local")
 #: No world needs longer, whatever befalls it: the longest recipe, all its attempts, all waits.
 LONGEST = 3 * 24 * 3600.0
 
@@ -128,7 +131,7 @@ class World:
             reaper_grace=900.0,
         )
         #: The users' way in: nothing of it is spoiled.
-        self.runs = Runs(self._installation(self.store, self.cloud, self.bucket), "tester")
+        self.runs = Runs(self._installation(self.store, self.cloud, self.bucket), TESTER)
 
     # What users do
 
@@ -217,7 +220,7 @@ class World:
         sites = Sites(installation, AgentArchive("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
         holder = f"life {life.number}"
         loop = Loop(installation, Reconciler(installation, sites), holder, "daemon", self._intervals)
-        return life, Service(installation, loop, "tester", Entrance(installation, AsyncSsh(), ""))
+        return life, Service(installation, loop, TESTER, Entrance(installation, AsyncSsh(), ""))
 
     def run(self, downtime: Callable[[], float] = lambda: 1.0) -> None:
         """Let it all happen, until nothing is left to do; what is killed comes back after `downtime`."""
@@ -341,7 +344,7 @@ class World:
         for machine in self.model.every():
             if machine.state is not MachineState.TERMINATED:
                 raise Violation(f"I1: {machine.id} is {machine.state}")
-        for run in self.store.runs(limit=1000):
+        for run in self.store.runs(RunFilter(limit=1000)):
             if run.state is not State.DONE or run.verdict is None or run.done_at is None:
                 raise Violation(f"I2: {run}")
             nodes = self.store.nodes(run.id)
@@ -355,7 +358,7 @@ class World:
         left = [
             key for key in self.bucket.objects if key.startswith(("machines/", "inbox/")) and not key.endswith(late)
         ]
-        bound = {node.box for run in self.store.runs(limit=1000) for node in self.store.nodes(run.id)}
+        bound = {node.box for run in self.store.runs(RunFilter(limit=1000)) for node in self.store.nodes(run.id)}
         if stale := [key for key in left if key.split("/")[1] in bound]:
             raise Violation(f"mailboxes are left: {stale}")
 
@@ -456,7 +459,7 @@ class World:
     def story(self) -> str:
         """What happened, for whoever reads a failing seed."""
         lines = []
-        for run in reversed(self.store.runs(limit=1000)):
+        for run in reversed(self.store.runs(RunFilter(limit=1000))):
             lines.append(f"run {run.id[-4:]} {run.state} {run.verdict}")
             lines += [f"  {event.at - self.began:9.1f} {event.text}" for event in self.store.events(run.id)]
         for machine, agent in self.agents.items():

@@ -18,16 +18,19 @@ from sqlmodel import col, select
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.mirror import Mirror
 from provisioner.core import record
+from provisioner.core.access import Audit, Token
 from provisioner.core.errors import Conflict, Invalid, LeaseLost
 from provisioner.core.record import Event, Job, KnownMachine, Launch, Node, Run
 from provisioner.core.work import decode, encode
 from provisioner.ports.ids import Ids
-from provisioner.ports.store import Lease, Live
+from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
 
 R = TypeVar("R", bound=record.Record)
 
 #: How long a writer waits for another one's transaction; ours take milliseconds.
 BUSY_SECONDS = 30
+#: Behind any id that goes on.
+LAST = "\U0010ffff"
 
 
 class SqlStore:
@@ -159,44 +162,48 @@ class SqlStore:
         )
         return found[0] if found else None
 
-    def jobs(self) -> tuple[Job, ...]:
+    def job_by_id(self, id: str) -> Job | None:
         row = tables.JobRow
-        return self._find(
-            Job, select(row.body).where(col(row.deleted).is_(False)).order_by(col(row.owner), col(row.name))
-        )
+        found = self._find(Job, select(row.body).where(row.id == id, col(row.deleted).is_(False)))
+        return found[0] if found else None
 
-    def scheduled(self) -> tuple[Job, ...]:
+    def jobs(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
+        return self._jobs(col(tables.JobRow.deleted).is_(False), owners)
+
+    def scheduled(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
+        return self._jobs(col(tables.JobRow.scheduled), owners)
+
+    def _jobs(self, which: Any, owners: Collection[str] | None) -> tuple[Job, ...]:
         row = tables.JobRow
-        planned = sqlalchemy.func.json_extract(row.body, "$.schedule").is_not(None)
-        query = select(row.body).where(col(row.deleted).is_(False), planned)
+        query = _of_owners(select(row.body).where(which), row, owners)
         return self._find(Job, query.order_by(col(row.owner), col(row.name)))
 
     def run(self, id: str) -> Run | None:
         found = self._find(Run, select(tables.RunRow.body).where(tables.RunRow.id == id))
         return found[0] if found else None
 
-    def runs_like(self, prefix: str) -> tuple[Run, ...]:
+    def runs_like(self, prefix: str, owners: Collection[str] | None = None) -> tuple[Run, ...]:
         row = tables.RunRow
-        return self._find(
-            Run, select(row.body).where(col(row.id).startswith(prefix, autoescape=True)).order_by(row.id).limit(3)
-        )
+        # A range, and no LIKE: that would read all ids.
+        query = select(row.body).where(col(row.id) >= prefix, col(row.id) < prefix + LAST)
+        return self._find(Run, _of_owners(query, row, owners).order_by(row.id).limit(3))
 
-    def runs(self, *, job: str = "", owner: str = "", limit: int = 50) -> tuple[Run, ...]:
+    def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         row = tables.RunRow
-        query = select(row.body).order_by(col(row.created_at).desc()).limit(limit)
-        query = query.where(row.job_name == job) if job else query
-        return self._find(
-            Run, query.where(sqlalchemy.func.json_extract(row.body, "$.owner") == owner) if owner else query
-        )
+        query = _of_owners(_older(select(row.body), row.created_at, row.id, which.after), row, which.owners)
+        for column, wanted in ((row.job_name, which.job), (row.job_id, which.job_id)):
+            query = query.where(col(column) == wanted) if wanted else query
+        for column, any_of in ((row.state, which.states), (row.outcome, which.outcomes)):
+            query = query.where(col(column).in_(any_of)) if any_of else query
+        return self._find(Run, query.limit(which.limit))
 
-    def add_run(self, run: Run, since: float) -> Run:
-        row = tables.RunRow
-        same = select(row.body).where(row.job_id == run.job_id, row.key == run.idempotency_key, row.created_at > since)
-        with self._write(stored := list[Run]()) as connection:
-            stored.extend(_all(connection, Run, same.limit(1)) if run.idempotency_key else ())
-            if not stored:
-                stored.append(_put(connection, run))
-        return stored[0]
+    def add_run(self, run: Run, since: float, also: Sequence[record.Record] = ()) -> Run:
+        with self._write(stored := list[record.Record]()) as connection:
+            if run.idempotency_key and (known := _same_key(connection, run, since)):
+                return known
+            fresh = _put(connection, run)
+            stored += [fresh, *(_put(connection, item) for item in also)]
+        return fresh
 
     def nodes(self, run: str) -> tuple[Node, ...]:
         row = tables.NodeRow
@@ -213,6 +220,20 @@ class SqlStore:
     def events(self, run: str) -> tuple[Event, ...]:
         row = tables.EventRow
         return self._find(Event, select(row.body).where(row.run == run).order_by(col(row.at), text("rowid")))
+
+    def token(self, id: str) -> Token | None:
+        # Each call of the API asks for one: SQLAlchemy's own part would be most of it.
+        with self._watching:
+            found = self._watch.execute("SELECT body FROM token WHERE id = ?", (id,)).fetchall()
+        return _decoded(Token, found[0][0]) if found else None
+
+    def tokens(self) -> tuple[Token, ...]:
+        row = tables.TokenRow
+        return self._find(Token, select(row.body).order_by(col(row.created_at).desc(), col(row.id).desc()))
+
+    def audit(self, limit: int, before: Key | None = None) -> tuple[Audit, ...]:
+        row = tables.AuditRow
+        return self._find(Audit, _older(select(row.body), row.at, row.id, before).limit(limit))
 
     def _find(self, kind: type[R], query: Any) -> tuple[R, ...]:
         with self._read() as connection:
@@ -343,6 +364,24 @@ def _statements(kind: type[tables.Document]) -> tuple[sqlalchemy.Insert, sqlalch
     table = sqlalchemy.inspect(kind).local_table
     known = table.c.id == bindparam("known_id"), table.c.version == bindparam("known_version")
     return table.insert(), table.update().where(*known)
+
+
+def _same_key(connection: Connection, run: Run, since: float) -> Run | None:
+    row = tables.RunRow
+    same = select(row.body).where(row.job_id == run.job_id, row.key == run.idempotency_key, row.created_at > since)
+    # As the index has it: its planner does not see into variables.
+    found = _all(connection, Run, same.where(text("key <> ''")).limit(1))
+    return found[0] if found else None
+
+
+def _of_owners(query: Any, row: Any, owners: Collection[str] | None) -> Any:
+    return query if owners is None else query.where(col(row.owner).in_(owners))
+
+
+def _older(query: Any, at: Any, id: Any, than: Key | None) -> Any:
+    """Newest first, and what comes after the record that the page before ended with."""
+    query = query.order_by(col(at).desc(), col(id).desc())
+    return query if than is None else query.where(sqlalchemy.tuple_(col(at), col(id)) < sqlalchemy.tuple_(*than))
 
 
 def _all(connection: Connection, kind: type[R], query: Any) -> tuple[R, ...]:

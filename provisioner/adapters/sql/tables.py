@@ -2,12 +2,12 @@
 
 from typing import Any, ClassVar
 
-from sqlmodel import Field, Index, SQLModel
+from sqlmodel import Field, Index, SQLModel, text
 
-from provisioner.core import record
+from provisioner.core import access, record
 
 #: The newest migration; Alembic is imported only where a store is behind it.
-HEAD = "0001"
+HEAD = "0002"
 
 
 class Document(SQLModel):
@@ -21,16 +21,30 @@ class JobRow(Document, table=True):
     owner: str
     name: str
     deleted: bool
-    __table_args__ = (Index("job_name", "owner", "name", unique=True),)
+    #: It has a schedule and is not deleted.
+    scheduled: bool
+    __table_args__ = (
+        Index("job_name", "owner", "name", unique=True),
+        Index("job_scheduled", "owner", "name", sqlite_where=text("scheduled")),
+    )
 
 
 class RunRow(Document, table=True):
     __tablename__: ClassVar[str] = "run"
-    job_id: str = Field(index=True)
-    job_name: str = Field(index=True)
+    job_id: str
+    job_name: str
     key: str
-    created_at: float = Field(index=True)
+    created_at: float
     done: bool = Field(index=True)
+    owner: str
+    state: str
+    #: Empty until it has ended.
+    outcome: str
+    __table_args__ = (
+        # A page is found in the index alone, whatever is filtered by: no record is read that is not shown.
+        Index("run_page", "created_at", "id", "owner", "job_name", "job_id", "state", "outcome"),
+        Index("run_key", "job_id", "key", "created_at", sqlite_where=text("key <> ''")),
+    )
 
 
 class NodeRow(Document, table=True):
@@ -64,6 +78,17 @@ class EventRow(Document, table=True):
     at: float
 
 
+class TokenRow(Document, table=True):
+    __tablename__: ClassVar[str] = "token"
+    created_at: float
+
+
+class AuditRow(Document, table=True):
+    __tablename__: ClassVar[str] = "audit"
+    at: float
+    __table_args__ = (Index("audit_page", "at", "id"),)
+
+
 class LeaseRow(SQLModel, table=True):
     """One row at most, id 1."""
 
@@ -92,14 +117,18 @@ def row(item: record.Record, body: str) -> tuple[type[Document], dict[str, Any]]
             deleted = item.deleted_at is not None
             # A deleted job gives its name free and stays for its runs.
             name = f"{item.name} (deleted {item.id})" if deleted else item.name
-            return JobRow, shared | {"owner": item.owner, "name": name, "deleted": deleted}
+            scheduled = item.schedule is not None and not deleted
+            return JobRow, shared | {"owner": item.owner, "name": name, "deleted": deleted, "scheduled": scheduled}
         case record.Run():
             return RunRow, shared | {
                 "job_id": item.job_id,
                 "job_name": item.job_name,
+                "owner": item.owner,
                 "key": item.idempotency_key,
                 "created_at": item.created_at,
                 "done": item.done_at is not None,
+                "state": item.state,
+                "outcome": item.verdict.outcome if item.verdict and item.ended_at is not None else "",
             }
         case record.Node():
             return NodeRow, shared | {"run": item.run, "attempt": item.attempt, "rank": item.rank}
@@ -113,3 +142,7 @@ def row(item: record.Record, body: str) -> tuple[type[Document], dict[str, Any]]
             return TemplateHealthRow, shared
         case record.Event():
             return EventRow, shared | {"run": item.run, "at": item.at}
+        case access.Token():
+            return TokenRow, shared | {"created_at": item.created_at}
+        case access.Audit():
+            return AuditRow, shared | {"at": item.at}

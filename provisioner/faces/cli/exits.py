@@ -12,7 +12,7 @@ CLOUD = 69
 BUG = 70
 CONFLICT = 73
 RETRY = 75
-WRONG_STORE = 77
+NOT_ALLOWED = 77
 #: A run that ended without a process's exit code.
 WITHOUT_EXIT_CODE = {
     Outcome.FAILED: 80,
@@ -35,7 +35,7 @@ MEANING = {
     BUG: "a fault of ours; --debug shows where",
     CONFLICT: "it clashes with what is there already",
     RETRY: "a passing fault; try again",
-    WRONG_STORE: "the bucket belongs to another store",
+    NOT_ALLOWED: "not allowed: by the token, or because the bucket belongs to another store",
     **{code: f"the run's outcome is {outcome}" for outcome, code in WITHOUT_EXIT_CODE.items()},
     DETACHED: "Ctrl-C; the runs go on",
 }
@@ -44,7 +44,10 @@ _OF_ERRORS: tuple[tuple[type[Exception], int], ...] = (
     (errors.Invalid, INVALID),
     (errors.NotFound, NOT_FOUND),
     (errors.Conflict, CONFLICT),
-    (errors.WrongStore, WRONG_STORE),
+    (errors.WrongStore, NOT_ALLOWED),
+    (errors.Denied, NOT_ALLOWED),
+    (errors.Forbidden, NOT_ALLOWED),
+    (errors.TooMany, RETRY),
     (errors.Retryable, RETRY),
     (errors.LeaseLost, RETRY),
     (errors.Failed, WITHOUT_EXIT_CODE[Outcome.FAILED]),

@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from provisioner.core.record import Run
-from provisioner.core.work import STREAMS
+from provisioner.core.run import State
+from provisioner.core.work import STREAMS, Outcome
 from provisioner.faces import shapes
 from provisioner.faces.cli import log, screen, session
 from provisioner.faces.cli.waiting import detaching, wait_for
 from provisioner.ports.control import Control
+from provisioner.ports.store import RunFilter
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
 RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids of runs, or the beginnings of them.")]
@@ -78,12 +80,17 @@ def runs(
     context: typer.Context,
     job: Annotated[str, typer.Argument(metavar="[JOB]", help="Only this job's.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
+    state: Annotated[list[State] | None, typer.Option(help="Only those; may be repeated.")] = None,
+    outcome: Annotated[list[Outcome] | None, typer.Option(help="Only those; may be repeated.")] = None,
+    owner: Annotated[list[str] | None, typer.Option(metavar="O", help="Only theirs; may be repeated.")] = None,
     as_json: session.Json = False,
 ) -> None:
     """List runs, newest first."""
     service = session.control(context)
     session.catch_up(service)
-    found = service.runs(job, limit)
+    owners = None if owner is None else tuple(owner)
+    which = RunFilter(job=job, owners=owners, states=tuple(state or ()), outcomes=tuple(outcome or ()), limit=limit)
+    found = service.runs(which)
     if as_json:
         screen.put_json([shapes.run(run) for run in found])
     else:

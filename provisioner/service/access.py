@@ -1,0 +1,138 @@
+"""provisioner.ports.access.Access: tokens in the store, of which only the digest is there."""
+
+import hashlib
+import hmac
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+from provisioner.core.access import Audit, Caller, NewToken, Token
+from provisioner.core.denials import Denials
+from provisioner.core.errors import Conflict, Denied, Forbidden, Invalid, NotFound, TooMany
+from provisioner.core.field import OWNER
+from provisioner.core.record import Record
+from provisioner.ports.store import Key
+from provisioner.service.installation import Installation
+
+_TOKEN = re.compile("pvt_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+#: Compared with where there is no such token, so that the answer takes as long.
+_NONE = "0" * 64
+#: Tokens in use at the same time; beyond it they are read again.
+MOST_PROVEN = 10_000
+#: Characters of a note.
+LONGEST_NOTE = 200
+TRIES = 20
+
+
+class Tokens:
+    """Thread-safe: every request is let in by this one."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._lock = threading.Lock()
+        self._denials = Denials()
+        #: Those that let somebody in, and the store's `changes` before each was read.
+        self._proven: dict[str, tuple[int, Token]] = {}
+
+    def admit(self, token: str, source: str) -> Caller:
+        parts, now = _TOKEN.fullmatch(token), self._installation.clock.now()
+        id, secret = parts.groups() if parts else ("", "")
+        if id not in self._proven:
+            with self._lock:
+                wait = self._denials.wait(source, now)
+            if wait > 0:
+                raise TooMany(f"denied too often: try again in {wait:.0f} s", wait)
+        changes = self._installation.store.changes()
+        stored = self._stored(id, changes)
+        if why := _hindrance(stored, secret, now):
+            with self._lock:
+                self._denials.add(source, now)
+            raise Denied(f"{why}; an admin makes another: provision token create")
+        assert stored is not None
+        with self._lock:
+            if len(self._proven) >= MOST_PROVEN:
+                self._proven.clear()
+            self._proven[id] = changes, stored
+        return Caller(id, stored.owners, stored.admin, source)
+
+    def _stored(self, id: str, changes: int) -> Token | None:
+        known = self._proven.get(id)
+        if known and known[0] == changes:
+            return known[1]
+        return self._installation.store.token(id) if id else None
+
+    def create(
+        self, caller: Caller, owners: Sequence[str], *, admin: bool, expires_in: float | None = None, note: str = ""
+    ) -> NewToken:
+        _only_admins(caller)
+        if not owners:
+            raise Invalid("a token needs an owner: whose jobs are these where a name says none?")
+        for owner in owners:
+            if not re.fullmatch(OWNER, owner):
+                raise Invalid(f"{owner!r} is no owner: write org/identity or identity, in lower case")
+        if expires_in is not None and expires_in <= 0:
+            raise Invalid("a token lasts for some time, or for ever")
+        if len(note) > LONGEST_NOTE or not note.isprintable():
+            raise Invalid(f"a note is one line of at most {LONGEST_NOTE} characters")
+        now, secret = self._installation.clock.now(), self._installation.ids.secret()
+        made = Token(
+            id=self._installation.ids.new()[-12:],
+            sha256=_digest(secret),
+            owners=tuple(dict.fromkeys(owners)),
+            admin=admin,
+            note=note,
+            created_at=now,
+            created_by=caller.name,
+            expires_at=None if expires_in is None else now + expires_in,
+        )
+        return NewToken(f"pvt_{made.id}_{secret}", self._save(caller, made, "create token"))
+
+    def tokens(self, caller: Caller) -> tuple[Token, ...]:
+        _only_admins(caller)
+        return self._installation.store.tokens()
+
+    def revoke(self, caller: Caller, id: str) -> Token:
+        _only_admins(caller)
+        for _ in range(TRIES):
+            token = self._installation.store.token(id)
+            if token is None:
+                raise NotFound(f"there is no token {id!r}; `provision token list` lists them")
+            if token.revoked_at is not None:
+                return token
+            try:
+                revoked = replace(token, revoked_at=self._installation.clock.now())
+                return self._save(caller, revoked, "revoke token")
+            except Conflict:
+                continue
+        raise Conflict(f"token {id} is being changed by others all the time: try again")
+
+    def audit(self, caller: Caller, limit: int = 50, before: Key | None = None) -> tuple[Audit, ...]:
+        _only_admins(caller)
+        return self._installation.store.audit(limit, before)
+
+    def _save(self, caller: Caller, token: Token, what: str) -> Token:
+        records: list[Record] = [token, self._installation.audit(caller, what, token.owners[0], token.id)]
+        return next(each for each in self._installation.save(records) if isinstance(each, Token))
+
+
+def _digest(secret: str) -> str:
+    # 256 bits of chance need no salt and no slow hash: nobody tries them all.
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _hindrance(token: Token | None, secret: str, now: float) -> str:
+    """Why this does not let in; empty where it does. What became of a token is told to who has its secret alone."""
+    right = hmac.compare_digest(_digest(secret), token.sha256 if token else _NONE)
+    if token is None or not right:
+        return "the token is unknown"
+    if token.revoked_at is not None:
+        return "the token is revoked"
+    if token.expires_at is not None and now >= token.expires_at:
+        return "the token has expired"
+    return ""
+
+
+def _only_admins(caller: Caller) -> None:
+    if not caller.admin:
+        raise Forbidden("only an admin may do this")
