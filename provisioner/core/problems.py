@@ -33,7 +33,7 @@ _RIGHT = {
 
 
 #: Fields below which a value is never told: somebody may have put the secret itself there.
-_PRIVATE = frozenset({"environment_variables", "config_files", "secrets", "credential"})
+_PRIVATE = frozenset({"environment_variables", "config_files", "secrets", "credential", "env"})
 #: But for these of them, that take a few words only.
 _OPEN = frozenset({"attachment_type", "mode"})
 
@@ -64,6 +64,11 @@ def told(error: ValidationError, model: type[BaseModel]) -> list[tuple[Path, str
     """Each of pydantic's errors by its path, in our words."""
     levels = dict(_levels(model, ""))
     return [_told(detail, levels) for detail in error.errors(include_url=False)]
+
+
+def explained(details: Iterable[Any]) -> list[tuple[Path, str]]:
+    """The same of errors whose model nobody names."""
+    return [_told(detail, {}) for detail in details]
 
 
 def _told(detail: ErrorDetails, levels: Mapping[str, list[str]]) -> tuple[Path, str]:

@@ -28,10 +28,10 @@ import base64
 import datetime as dt
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
+from provisioner.core import access, launch, phases, record
 from provisioner.core import ami as amis
-from provisioner.core import launch, phases, record
 from provisioner.core import receipt as receipts
 from provisioner.core.run import State
 from provisioner.core.silence import is_silent
@@ -295,6 +295,31 @@ class Ami(TypedDict):
     in_use: bool
 
 
+class Token(TypedDict):
+    """An access token, without what lets anybody in."""
+
+    id: str
+    owners: list[str]
+    role: Literal["admin", "user"]
+    note: str
+    created_at: str
+    created_by: str
+    expires_at: Annotated[str | None, "Null: never."]
+    revoked_at: str | None
+
+
+class Audit(TypedDict):
+    """One change, stored with it."""
+
+    id: str
+    at: str
+    who: Annotated[str, "A token's id, `local:` and a Unix user, or `schedule`."]
+    source: Annotated[str, "The address that the call came from, or `local`."]
+    what: str
+    owner: Annotated[str, "Whose thing was changed."]
+    target: Annotated[str, "The job's name, or the id of the run or token."]
+
+
 class Data(TypedDict):
     """Bytes: as text where they are UTF-8, and so that none is lost where they are not."""
 
@@ -545,6 +570,31 @@ def ami(item: amis.Shown) -> Ami:
         "agent_current": item.current,
         "preloaded": list(known.preloaded),
         "in_use": item.in_use,
+    }
+
+
+def token(item: access.Token) -> Token:
+    return {
+        "id": item.id,
+        "owners": list(item.owners),
+        "role": "admin" if item.admin else "user",
+        "note": item.note,
+        "created_at": moment(item.created_at),
+        "created_by": item.created_by,
+        "expires_at": _moment(item.expires_at),
+        "revoked_at": _moment(item.revoked_at),
+    }
+
+
+def audit(item: access.Audit) -> Audit:
+    return {
+        "id": item.id,
+        "at": moment(item.at),
+        "who": item.who,
+        "source": item.source,
+        "what": item.what,
+        "owner": item.owner,
+        "target": item.target,
     }
 
 

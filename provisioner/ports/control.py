@@ -43,6 +43,18 @@ class LogGap:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What of a run's log is new since a place in it."""
+
+    run: Run
+    #: Each with the place behind it, from where another look goes on.
+    pieces: tuple[tuple[LogPiece | LogGap, str], ...]
+    place: str
+    #: The run has ended, its log is kept, and nothing comes behind this.
+    over: bool
+
+
+@dataclass(frozen=True)
 class LiveRun:
     """A run that is not done, and what it has cost until now; None where a price is unknown."""
 
@@ -150,6 +162,22 @@ class Control(Protocol):
         """The log's bytes that are there now, each once and in order.
 
         `tail` begins so many lines before each stream's end, in the latest attempt if none is named.
+        """
+
+    def look(
+        self,
+        name: str,
+        streams: Sequence[str],
+        attempt: int | None = None,
+        tail: int | None = None,
+        place: str = "",
+        limit: int = 1 << 20,
+        *,
+        following: bool = False,
+    ) -> Look:
+        """What is new since `place`, at most `limit` bytes of it; empty begins as `log` does.
+
+        With `following` its machine ships every second for a while. Raises Invalid for what is no place.
         """
 
     def follow(

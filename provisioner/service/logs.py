@@ -1,13 +1,15 @@
 """Reading logs: from the mailbox while a run lives, from the archive once it is kept there."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from provisioner.core import cursor as places
 from provisioner.core.archive import Manifest, chunk_offset, kept_chunk_key, manifest_key, node_prefix
+from provisioner.core.cursor import BEYOND, At, Cursor
 from provisioner.core.errors import Retryable, Transient
 from provisioner.core.record import Node, Run
 from provisioner.core.work import chunk_key, decode, log_prefix
-from provisioner.ports.control import LogGap, LogPiece
+from provisioner.ports.control import LogGap, LogPiece, Look
 from provisioner.service.direct import Direct
 from provisioner.service.installation import Installation
 from provisioner.service.runs import Runs
@@ -16,20 +18,6 @@ from provisioner.service.runs import Runs
 FOLLOWED = 60.0
 #: A follower looks for new chunks this often; while it hears them from the machine, so often.
 LOOK_EVERY, LOOK_BESIDE = 0.5, 5.0
-
-
-@dataclass(frozen=True)
-class At:
-    """Where a reader of a stream is: at a byte, in the chunk that begins at `chunk` or just behind it."""
-
-    chunk: int = 0
-    byte: int = 0
-
-
-#: Where each stream of each attempt is read from next; the beginning if it is not there.
-Cursor = dict[tuple[int, str], At]
-#: Longer than any stream, and as long as a chunk's key may say.
-BEYOND = At(10**15 - 1, 10**15 - 1)
 
 
 class Logs:
@@ -93,6 +81,50 @@ class Logs:
                     direct.close()
             look_at = 0.0
             pause(LOOK_EVERY)
+
+    def look(
+        self,
+        run: Run,
+        streams: Sequence[str],
+        attempt: int | None,
+        tail: int | None,
+        place: str,
+        limit: int,
+        *,
+        following: bool,
+    ) -> Look:
+        """What is new since `place`, at most `limit` bytes of it."""
+        nodes = self._nodes(run, attempt)
+        over = run.ended_at is not None and all(node.archived_at is not None for node in nodes)
+        if following and not over:
+            self._runs.amend(run.id, self._followed)
+        cursor = places.read(place) if place else self._start(run, streams, attempt, tail)
+        found: list[tuple[LogPiece | LogGap, str]] = []
+        full = False
+        for piece, last in self._bounded(nodes, streams, cursor, limit):
+            found.append((piece, places.write(cursor)))
+            full = last
+        over = over and not full
+        if over:
+            found += [(gap, places.write(cursor)) for gap in self._gaps(run, streams, attempt)]
+        return Look(run, tuple(found), places.write(cursor), over)
+
+    def _bounded(
+        self, nodes: Sequence[Node], streams: Sequence[str], cursor: Cursor, limit: int
+    ) -> Iterator[tuple[LogPiece, bool]]:
+        """What is new, and of each piece whether it reaches the limit; the last one is cut there."""
+        for node in nodes:
+            for stream in streams:
+                before = cursor.get((node.attempt, stream), At())
+                for piece in self._new(node, [stream], cursor):
+                    if len(piece.data) >= limit:
+                        piece = replace(piece, data=piece.data[: _whole(piece.data, limit)])
+                        # Listing must find its chunk again.
+                        cursor[node.attempt, stream] = At(before.chunk, piece.offset + len(piece.data))
+                        yield piece, True
+                        return
+                    yield piece, False
+                    before, limit = cursor[node.attempt, stream], limit - len(piece.data)
 
     @staticmethod
     def _at(cursor: Cursor, nodes: Sequence[Node], stream: str) -> int:
@@ -190,3 +222,11 @@ class Logs:
             for stream in streams:
                 if stream in kept and kept[stream].missing_from is not None:
                     yield LogGap(node.attempt, stream, kept[stream].missing_from or 0, kept[stream].missing_at_least)
+
+
+def _whole(data: bytes, limit: int) -> int:
+    """Where to cut, so that no character of UTF-8 is torn."""
+    for at in range(min(limit, len(data)), max(limit - 4, 0), -1):
+        if at == len(data) or data[at] & 0xC0 != 0x80:
+            return at
+    return limit

@@ -10,7 +10,7 @@ from provisioner.core.receipt import Receipt
 from provisioner.core.record import Job, Run
 from provisioner.core.work import decode, encode
 from provisioner.ports.connection import Connection
-from provisioner.ports.control import Alive, LogGap, LogPiece, Scheduled, Status
+from provisioner.ports.control import Alive, LogGap, LogPiece, Look, Scheduled, Status
 from provisioner.ports.store import NEWEST, RunFilter
 from provisioner.service.alive import alive
 from provisioner.service.direct import Direct
@@ -86,6 +86,19 @@ class UseCases:
         self, name: str, streams: Sequence[str], attempt: int | None = None, tail: int | None = None
     ) -> Iterator[LogPiece | LogGap]:
         return self._logs.read(self._runs.run(name), streams, attempt, tail)
+
+    def look(
+        self,
+        name: str,
+        streams: Sequence[str],
+        attempt: int | None = None,
+        tail: int | None = None,
+        place: str = "",
+        limit: int = 1 << 20,
+        *,
+        following: bool = False,
+    ) -> Look:
+        return self._logs.look(self._runs.run(name), streams, attempt, tail, place, limit, following=following)
 
     def follow(
         self,

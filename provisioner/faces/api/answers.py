@@ -1,0 +1,87 @@
+"""What the API answers: JSON made of shapes, a record as it is to who asks for that, and every error in one form."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from provisioner.core import errors
+from provisioner.core.work import encode
+
+R = TypeVar("R")
+
+JSON = "application/json"
+#: A record as `core.work.encode` writes it, for a client of this same version.
+LOSSLESS = "application/vnd.provision+json"
+
+
+class Problem(TypedDict):
+    """Why a request came to nothing."""
+
+    message: str
+    code: str
+    detail: dict[str, Any]
+
+
+#: The status and the word for what the caller should do; the first that fits counts.
+STATUS: tuple[tuple[type[errors.ProvisionError], int, str], ...] = (
+    (errors.Invalid, 400, "invalid"),
+    (errors.Denied, 401, "denied"),
+    (errors.Forbidden, 403, "forbidden"),
+    (errors.NotFound, 404, "not_found"),
+    (errors.Conflict, 409, "conflict"),
+    (errors.TooMany, 429, "too_many"),
+    (errors.WrongStore, 503, "wrong_store"),
+    (errors.LeaseLost, 503, "try_again"),
+    (errors.Retryable, 503, "try_again"),
+    (errors.CloudError, 502, "cloud"),
+    (errors.Failed, 502, "failed"),
+)
+
+
+def answer(value: object, status: int = 200) -> Response:
+    return Response(json.dumps(value, separators=(",", ":")), status, media_type=JSON)
+
+
+def either(request: Request, found: R, shape: Callable[[R], object], status: int = 200) -> Response:
+    """What was found in its shape, or as it is."""
+    if not wants(request, LOSSLESS):
+        return answer(shape(found), status)
+    data = b"[" + b",".join(map(encode, found)) + b"]" if isinstance(found, tuple) else encode(found)
+    return Response(data, status, media_type=LOSSLESS)
+
+
+def wants(request: Request, kind: str) -> bool:
+    """Whether the client asks for this media type."""
+    return kind in request.headers.get("accept", "")
+
+
+def problem(
+    status: int,
+    code: str,
+    message: str,
+    detail: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    body = Problem(message=message, code=code, detail=dict(detail or {}))
+    return Response(json.dumps(body), status, headers, media_type=JSON)
+
+
+def refusal(error: errors.ProvisionError) -> Response | None:
+    """The answer to an error of the caller's, the cloud's or the moment's; None for one of ours."""
+    found = next(((status, code) for kind, status, code in STATUS if isinstance(error, kind)), None)
+    if found is None:
+        return None
+    status, code = found
+    headers, detail = {}, {}
+    if isinstance(error, errors.CloudError) and error.code:
+        detail["cloud_code"] = error.code
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, errors.TooMany):
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    elif code == "try_again":
+        headers["Retry-After"] = "1"
+    return problem(status, code, str(error), detail, headers)

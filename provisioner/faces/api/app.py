@@ -1,0 +1,92 @@
+"""The application: the rooms of the API, what is around every request, and errors as answers."""
+
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from provisioner.core import problems
+from provisioner.core.errors import ProvisionError
+from provisioner.faces.api import document, health, jobs, logs, runs, schedules, tokens
+from provisioner.faces.api.answers import problem, refusal
+from provisioner.faces.api.caller import Server
+from provisioner.faces.api.guard import LARGEST, Counted, Guard
+
+#: One a room; each lists its own endpoints.
+ROUTERS = (jobs.router, schedules.router, runs.router, logs.router, tokens.router)
+
+DESCRIPTION = """Every start of a job is a fresh machine, and every machine is given back.
+
+Names: a job is its id, or its name with `owner_name`; a run its id, or the beginning of it. What a token's user may not
+touch does not exist. Times are ISO 8601 in UTC, durations seconds, money US dollars; null is unknown, or not yet.
+Several endpoints also answer `application/vnd.provision+json`, the form of our own client of the same version."""
+
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+def uncounted(*_: object) -> None:
+    """For who keeps no metrics."""
+
+
+def make(server: Server, counted: Counted = uncounted) -> FastAPI:
+    """The ASGI application over one installation."""
+    app = FastAPI(
+        title="provision",
+        version=version("provisioner"),
+        description=DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            ProvisionError: refused,
+            RequestValidationError: misread,
+            HTTPException: unrouted,
+        },
+    )
+    app.state.server = server
+    for router in ROUTERS:
+        app.include_router(router, prefix="/api")
+    app.include_router(health.router)
+    app.add_api_route("/api/openapi.json", _document, include_in_schema=False)
+    app.openapi = lambda: dict(document.openapi(app))  # type: ignore[method-assign]
+    app.add_middleware(Guard, journal=server.journal, ids=server.ids, now=server.service.now, counted=counted)
+    return app
+
+
+async def _document(request: Request) -> Response:
+    from provisioner.faces.api.answers import answer
+
+    return answer(request.app.openapi())
+
+
+async def refused(_: Request, error: Exception) -> Response:
+    """An error of ours as an answer; one that is no caller's matter goes on to the guard."""
+    assert isinstance(error, ProvisionError)
+    answer = refusal(error)
+    if answer is None:
+        raise error
+    return answer
+
+
+async def misread(_: Request, error: Exception) -> Response:
+    """What of a request is wrong, in our words."""
+    assert isinstance(error, RequestValidationError)
+    found = [{"where": ".".join(map(str, path)), "what": text} for path, text in problems.explained(error.errors())]
+    message = "; ".join(f"{each['where']}: {each['what']}" for each in found)
+    return problem(400, "invalid", message, {"problems": found})
+
+
+async def unrouted(request: Request, error: Exception) -> Response:
+    """What never reached an endpoint."""
+    assert isinstance(error, HTTPException)
+    texts = {
+        404: "there is nothing at this address; /api/openapi.json lists what there is",
+        405: f"{request.method} is not for this address",
+        413: f"the body has more than {LARGEST} bytes",
+    }
+    text = texts.get(error.status_code, "the request cannot be read")
+    return problem(error.status_code, CODES.get(error.status_code, "invalid"), text, None, error.headers)
