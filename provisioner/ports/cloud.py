@@ -20,6 +20,9 @@ class Cloud(Protocol):
         A type that the region does not know is left out.
         """
 
+    def gpu_types(self) -> tuple[str, ...]:
+        """The names of the region's types with an NVIDIA GPU, sorted."""
+
     def price_list(self, instance_types: Collection[str]) -> PriceList:
         """What these types cost on demand, and disks; what the cloud does not tell for certain is left out."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from provisioner.core.launch import Machine
+from provisioner.core.launch import InstanceType, Machine, Price
 from provisioner.core.receipt import Receipt
 from provisioner.core.record import Event, Held, Job, KnownMachine, Node, Run
 from provisioner.core.run import State
@@ -90,6 +90,16 @@ class Alive:
     runs: tuple[LiveRun, ...]
     #: How many runs are not among `runs`.
     more: int
+
+
+@dataclass(frozen=True)
+class Size:
+    """An instance type that a recipe may name, and what an hour of it costs; None where that is not known."""
+
+    type: InstanceType
+    on_demand: Price | None
+    #: The cheapest of the installation's zones.
+    spot: Price | None
 
 
 @dataclass(frozen=True)
@@ -201,6 +211,9 @@ class Control(Protocol):
         Raises what hinders: Invalid (the settings), NotFound (no machine), Transient (not yet), Misconfigured (it is
         not the machine that it should be, or does not let us in), Failed (it cannot be reached).
         """
+
+    def sizes(self) -> tuple[Size, ...]:
+        """The region's types with an NVIDIA GPU, by name, as known for a day at most."""
 
     def now(self) -> float:
         """The clock that runs are timed by, in Unix seconds."""

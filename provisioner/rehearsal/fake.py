@@ -92,6 +92,10 @@ class FakeCloud:
         prices = {offer: Price(dollars, "fake", now) for offer, dollars in known.items() if dollars is not None}
         return self._leave("catalog", Catalog(types, dict(self.subnets), prices, now))
 
+    def gpu_types(self) -> tuple[str, ...]:
+        self._enter()
+        return self._leave("gpu_types", tuple(sorted(name for name, kind in self.types.items() if kind.gpus)))
+
     def price_list(self, instance_types: Collection[str]) -> PriceList:
         now = self._enter()
         known = {name: self.model.price(Offer(Market.ON_DEMAND, name, ZONES[0]), now) for name in instance_types}

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from provisioner.core.errors import CloudError
-from provisioner.core.launch import Catalog, Image, Market, Offer, Price, PriceList, Profile, Template
+from provisioner.core.launch import Catalog, Image, InstanceType, Market, Offer, Price, PriceList, Profile, Template
 from provisioner.core.planner import Site
 from provisioner.core.work import agent_key, decode, encode
+from provisioner.ports.control import Size
 from provisioner.service.installation import Installation
 
 T = TypeVar("T")
@@ -37,6 +38,11 @@ class _Remembered:
 
     catalog: Catalog
     prices: Mapping[str, Price] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Names:
+    names: tuple[str, ...]
 
 
 class Sites:
@@ -112,6 +118,18 @@ class Sites:
         known = decode(_Remembered, found[0].encode())
         return replace(known.catalog, prices={_offer(name): price for name, price in known.prices.items()})
 
+    def sizes(self) -> tuple[Size, ...]:
+        """What the region's GPU types are, and cost as far as that was heard before: nobody waits for price lists."""
+        found = self._known("gpu types", _Names, lambda: _Names(self._installation.cloud.gpu_types()))
+        catalog = self.catalog(found.names)
+        return tuple(self._size(catalog, kind) for _, kind in sorted(catalog.types.items()))
+
+    def _size(self, catalog: Catalog, kind: InstanceType) -> Size:
+        listed = self._installation.store.remembered(_listed(kind.name))
+        on_demand = decode(PriceList, listed[0].encode()).machines.get(kind.name) if listed else None
+        spot = [price for offer, price in catalog.prices.items() if offer.instance_type == kind.name]
+        return Size(kind, on_demand, min(spot, key=lambda price: price.dollars, default=None))
+
     def price(self, offer: Offer) -> Price | None:
         """The offer's price as last heard of, if it ever was."""
         if offer.market is Market.ON_DEMAND:
@@ -126,7 +144,7 @@ class Sites:
         if known is None or now > known[1]:
             try:
                 ask = functools.partial(self._installation.cloud.price_list, [instance_type])
-                known = self._known(f"price list {instance_type}", PriceList, ask), now + CATALOG_TTL
+                known = self._known(_listed(instance_type), PriceList, ask), now + CATALOG_TTL
             except CloudError:
                 known = PriceList({}), now + UNLISTED_TTL
             self._lists[instance_type] = known
@@ -159,6 +177,10 @@ class Sites:
 
 def _name(types: frozenset[str]) -> str:
     return f"catalog {' '.join(sorted(types))}"
+
+
+def _listed(instance_type: str) -> str:
+    return f"price list {instance_type}"
 
 
 def _words(offer: Offer) -> str:

@@ -106,6 +106,12 @@ class Ec2:
         )
         return Catalog(types, subnets, catalog.spot_prices(history, subnets, at), at)
 
+    def gpu_types(self) -> tuple[str, ...]:
+        # Families of GPUs are named so (EC2 User Guide, "Instance type naming conventions"); some have other makers' ones.
+        wanted = [{"Name": "instance-type", "Values": ["g*", "p*"]}]
+        infos = self._pages(self._ec2.describe_instance_types, "InstanceTypes", Filters=wanted)
+        return tuple(sorted(info["InstanceType"] for info in infos if catalog.instance_type(info, ()).gpus))
+
     def price_list(self, instance_types: Collection[str]) -> PriceList:
         ask, region = self._session.client("pricing", region=pricelist.REGION).get_products, self._session.region
         machines = list(self._answers(ask, **pricelist.machines(region, instance_types)))
