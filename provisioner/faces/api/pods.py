@@ -3,53 +3,89 @@
 Shapes are those of the public OpenAPI (2026.02.01), with what its own client demands beyond it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, NotRequired
 
 from provisioner.core.errors import NotFound
 from provisioner.core.record import Node, Run, Verdict
 from provisioner.core.run import State
-from provisioner.core.work import Outcome
-from provisioner.faces.shapes import moment
+from provisioner.faces.api.recipes import ENDED, LIVE
+from provisioner.faces.shapes import TypedDict, moment
 from provisioner.ports.control import Status
 
-#: The stream that each container's log is; what comes before the command is told as containers that prepare.
 MAIN = "main"
-PREPARING = {"boot": "system", "setup": "setup"}
-STREAM_OF = {MAIN: "output", **PREPARING}
+#: The stream that each container's log is; what comes before the command is told as containers that prepare.
+STREAM_OF = {"boot": "system", "setup": "setup", MAIN: "output"}
 
-_LIVE = {State.RUNNING: "running", State.STOPPING: "stopping"}
-_ENDED = {Outcome.SUCCEEDED: "completed", Outcome.CANCELLED: "stopped"}
 _CONTAINER = {"pending": "waiting", "running": "running", "stopping": "running"}
 
 
+class Container(TypedDict):
+    """A part of a pod that has a log."""
+
+    name: Annotated[str, "main: the command; boot and setup: what comes before it."]
+    status: Annotated[str, "waiting, running, completed, error"]
+    exit_code: int | None
+    finished_at: str | None
+    previous: None
+    logs: NotRequired[Annotated[str, "Its end; where it is not here, ask for it."]]
+
+
+class Pod(TypedDict):
+    """An attempt of a run, or the one that waits for a machine."""
+
+    name: str
+    status: Annotated[str, "pending, running, stopping, completed, stopped, error"]
+    labels: Annotated[dict[str, str], "The job's id, and the run's as `job-name`."]
+    started_at: Annotated[str, "Empty until it has a machine."]
+    completed_at: str | None
+    reason: str | None
+
+
+class RuntimeSummary(Pod):
+    """A pod with its containers."""
+
+    init_container_summaries: list[Container]
+    container_summaries: list[Container]
+
+
+class HistoricalPod(TypedDict):
+    """A pod as the history has it."""
+
+    pod_name: str
+    status: str
+    start_time: str | None
+    end_time: str | None
+    last_seen: str | None
+    label_job_name: Annotated[str, "The run's id."]
+
+
 @dataclass(frozen=True)
-class Pod:
-    """One attempt of a run on one machine, or the one that is waited for, which has no node yet."""
+class Attempt:
+    """One try of a run on its machine; the one that waits for a machine has no node yet."""
 
     run: Run
-    attempt: int
+    number: int
     rank: int = 0
     node: Node | None = None
 
     @property
-    def name(self) -> str:
-        return f"{self.run.job_name}-{self.run.id}-{self.attempt}-{self.rank}"
+    def pod(self) -> str:
+        return f"{self.run.job_name}-{self.run.id}-{self.number}-{self.rank}"
 
     @property
     def verdict(self) -> Verdict | None:
         """What ended it, once it has ended."""
         if self.node and self.node.verdict:
             return self.node.verdict
-        newest = self.attempt >= self.run.attempt
-        return self.run.verdict if newest and self.run.ended_at is not None else None
+        return self.run.verdict if self.run.ended_at is not None and self.number >= self.run.attempt else None
 
     @property
     def status(self) -> str:
         if self.verdict:
-            return _ENDED.get(self.verdict.outcome, "error")
-        return _LIVE.get(self.run.state, "pending") if self.node else "pending"
+            return ENDED.get(self.verdict.outcome, "error")
+        return LIVE.get(self.run.state, "pending") if self.node else "pending"
 
     @property
     def started_at(self) -> float | None:
@@ -60,95 +96,80 @@ class Pod:
         return self.verdict.at if self.verdict else None
 
 
-def pods_of(status: Status) -> tuple[Pod, ...]:
-    """The run's attempts in order, and the next one where a machine is waited for."""
+def attempts(status: Status) -> tuple[Attempt, ...]:
+    """The run's, in order; a run that waits, or never got a machine, has one without a node."""
     run = status.run
-    known = tuple(Pod(run, node.attempt, node.rank, node) for node in status.nodes)
-    waits = run.state in (State.QUEUED, State.LAUNCHING) and run.ended_at is None
-    return (*known, Pod(run, max((pod.attempt for pod in known), default=0) + 1)) if waits or not known else known
+    known = tuple(Attempt(run, node.attempt, node.rank, node) for node in status.nodes)
+    waits = run.ended_at is None and run.state in (State.QUEUED, State.LAUNCHING)
+    if known and not waits:
+        return known
+    return (*known, Attempt(run, max((each.number for each in known), default=0) + 1))
 
 
-def run_of(name: str) -> str:
+def run_of(pod: str) -> str:
     """The id of the run whose pod has that name; raises NotFound."""
-    parts = name.rsplit("-", 3)
+    parts = pod.rsplit("-", 3)
     if len(parts) != 4:
-        raise NotFound(f"there is no pod {name!r}")
+        raise NotFound(f"there is no pod {pod!r}")
     return parts[1]
 
 
-def pod_of(status: Status, name: str) -> Pod:
-    """The pod of that name; raises NotFound."""
-    for pod in pods_of(status):
-        if pod.name == name:
-            return pod
-    raise NotFound(f"there is no pod {name!r}")
+def attempt_of(status: Status, pod: str) -> Attempt:
+    """The attempt whose pod has that name; raises NotFound."""
+    for each in attempts(status):
+        if each.pod == pod:
+            return each
+    raise NotFound(f"there is no pod {pod!r}")
 
 
-def summary(pod: Pod) -> dict[str, Any]:
-    """A pod of `GET /api/active/pods`: no time may be null before it is told, and labels must be there."""
+def summary(item: Attempt) -> Pod:
     return {
-        "name": pod.name,
-        "status": pod.status,
-        "labels": {"saturncloud.io/resource-id": pod.run.job_id, "job-name": pod.run.id},
-        "started_at": moment(pod.started_at) or "",
-        "completed_at": moment(pod.ended_at),
+        "name": item.pod,
+        "status": item.status,
+        "labels": {"saturncloud.io/resource-id": item.run.job_id, "job-name": item.run.id},
+        "started_at": moment(item.started_at) or "",
+        "completed_at": moment(item.ended_at),
         "reason": None,
     }
 
 
-def runtime_summary(pod: Pod, preparing: Mapping[str, str] | None) -> dict[str, Any]:
-    """A pod with its containers; `preparing` has the log of those before the command while it has not begun."""
-    logs = preparing or {}
-    return summary(pod) | {
-        "init_container_summaries": [_preparing(pod, name, logs) for name in PREPARING],
-        "container_summaries": [_main(pod, told=preparing is not None)],
-    }
+def runtime_summary(item: Attempt, preparing: Mapping[str, str]) -> RuntimeSummary:
+    """The pod with its containers; `preparing` has the logs of those before the command while it has not begun."""
+    before = [_preparing(item, name, preparing) for name in STREAM_OF if name != MAIN]
+    return {**summary(item), "init_container_summaries": before, "container_summaries": [_main(item, preparing)]}
 
 
-def _main(pod: Pod, *, told: bool) -> dict[str, Any]:
-    verdict = pod.verdict
-    ended = "completed" if pod.status == "completed" else "error"
-    container: dict[str, Any] = {
+def _main(item: Attempt, preparing: Mapping[str, str]) -> Container:
+    verdict = item.verdict
+    container: Container = {
         "name": MAIN,
-        "status": ended if verdict else _CONTAINER[pod.status],
-        "exit_code": verdict and verdict.exit_code,
-        "finished_at": moment(pod.ended_at),
+        "status": ("completed" if item.status == "completed" else "error") if verdict else _CONTAINER[item.status],
+        "exit_code": verdict.exit_code if verdict else None,
+        "finished_at": moment(item.ended_at),
         "previous": None,
     }
-    # The client formats text that is here, and asks for it elsewhere if it is nowhere.
-    return container | {"logs": ""} if told else container
+    # Where one container's log is told, the client takes all of them from here.
+    return {**container, "logs": ""} if preparing else container
 
 
-def _preparing(pod: Pod, name: str, logs: Mapping[str, str]) -> dict[str, Any]:
-    begun = pod.status != "pending"
-    container: dict[str, Any] = {
+def _preparing(item: Attempt, name: str, logs: Mapping[str, str]) -> Container:
+    begun = item.status != "pending"
+    container: Container = {
         "name": name,
-        "status": "completed" if begun else "running" if pod.node else "waiting",
+        "status": "completed" if begun else "running" if item.node else "waiting",
         "exit_code": 0 if begun else None,
         "finished_at": None,
         "previous": None,
     }
-    return container | {"logs": logs[name]} if name in logs else container
+    return {**container, "logs": logs[name]} if name in logs else container
 
 
-def historical(pod: Pod) -> dict[str, Any]:
-    """A pod of `GET /api/jobs/{id}/history`."""
+def historical(item: Attempt) -> HistoricalPod:
     return {
-        "pod_name": pod.name,
-        "status": pod.status,
-        "start_time": moment(pod.started_at),
-        "end_time": moment(pod.ended_at),
-        "last_seen": moment(pod.ended_at or pod.started_at or pod.run.created_at),
-        "label_job_name": pod.run.id,
+        "pod_name": item.pod,
+        "status": item.status,
+        "start_time": moment(item.started_at),
+        "end_time": moment(item.ended_at),
+        "last_seen": moment(item.ended_at or item.started_at or item.run.created_at),
+        "label_job_name": item.run.id,
     }
-
-
-def job_status(live: Sequence[Run], last: Run | None) -> str:
-    """The one word for all runs of a job: of those that live, else of the last one."""
-    for state, word in _LIVE.items():
-        if any(run.state is state and run.ended_at is None for run in live):
-            return word
-    if live:
-        return "pending" if any(run.ended_at is None for run in live) else "stopping"
-    verdict = last.verdict if last else None
-    return _ENDED.get(verdict.outcome, "error") if verdict else "stopped"

@@ -1,0 +1,199 @@
+"""Recipes as Saturn's API and its client have them: applied, listed, shown, cloned (public OpenAPI 2026.02.01)."""
+
+import json
+from typing import Annotated, Any, NotRequired
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+
+from provisioner.core.errors import Conflict, Invalid, NotFound
+from provisioner.core.recipe import Spec
+from provisioner.core.record import Job, Run
+from provisioner.core.run import State
+from provisioner.core.work import Outcome
+from provisioner.faces import shapes
+from provisioner.faces.api import examples
+from provisioner.faces.api.answers import LOSSLESS, answer, either, wants
+from provisioner.faces.api.caller import Acting, OwnerName, named
+from provisioner.faces.api.document import answers
+from provisioner.ports.control import Control
+from provisioner.ports.store import RunFilter
+
+router = APIRouter(tags=["recipes"])
+
+class RecipeState(shapes.TypedDict):
+    """What the server adds."""
+
+    id: Annotated[str, "The job's id."]
+    status: Annotated[str, "Of its runs: pending, running, stopping; of the last one: completed, error, stopped."]
+
+
+class Recipe(shapes.TypedDict):
+    """A job's recipe with its schedule as it now is."""
+
+    schema_version: str
+    type: str
+    spec: dict[str, Any]
+    state: NotRequired[RecipeState]
+
+
+class Recipes(shapes.TypedDict):
+    """A page of recipes, by owner and name."""
+
+    recipes: list[Recipe]
+    next_key: Annotated[str | None, "As `next_key` it gives the next page; null: there is none."]
+
+
+def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
+    """The job's recipe; as a template, for another owner to apply, without owner and state."""
+    told = json.loads(job.recipe)
+    # Saturn's client needs an owner that is text, and prints a start script that is null as the word None.
+    spec = {name: value for name, value in told["spec"].items() if value is not None}
+    spec |= {"schedule": job.schedule and job.schedule.cron, "start_script": spec.get("start_script", "")}
+    made = Recipe(schema_version=told["schema_version"], type=told["type"], spec=spec)
+    if not as_template:
+        spec["owner"] = job.owner
+        made["state"] = RecipeState(id=job.id, status=status)
+    return made
+
+
+#: The words of Saturn's API for where a run is, and for how it ended.
+LIVE = {State.RUNNING: "running", State.STOPPING: "stopping"}
+ENDED = {Outcome.SUCCEEDED: "completed", Outcome.CANCELLED: "stopped"}
+
+
+def status_of(control: Control, job: Job) -> str:
+    """The one word for all runs of a job: the liveliest of those that are not over, or the last one's end."""
+    runs = control.runs(RunFilter(job_id=job.id, limit=100))
+    words = {word_of(run) for run in runs if run.ended_at is None}
+    lively = next((word for word in ("running", "pending", "stopping") if word in words), None)
+    return lively or (word_of(runs[0]) if runs else "stopped")
+
+
+def word_of(run: Run) -> str:
+    if run.verdict and run.ended_at is not None:
+        return ENDED.get(run.verdict.outcome, "error")
+    return LIVE.get(run.state, "pending")
+
+
+EXAMPLE = recipe(examples.JOB, "running")
+#: What a body may be.
+BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "The recipe, in JSON or YAML. `state` is passed over, so that what `get` gave can be applied.",
+        "content": {
+            kind: {"schema": {"type": "object"}, "example": EXAMPLE}
+            for kind in ("application/json", "application/yaml")
+        },
+    }
+}
+
+
+async def body_of(request: Request) -> bytes:
+    return await request.body()
+
+
+Body = Annotated[bytes, Depends(body_of)]
+AsTemplate = Annotated[bool, Query(description="Without owner and state.")]
+
+
+@router.put(
+    "/recipes",
+    operation_id="apply_recipe",
+    status_code=201,
+    openapi_extra=BODY,
+    responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE, lossless=True),
+)
+def apply_recipe(request: Request, control: Acting, body: Body) -> Response:
+    """Make a recipe its owner's job of that name, or its next revision."""
+    return _applied(request, control, body.decode(errors="replace"))
+
+
+@router.post(
+    "/recipes",
+    operation_id="create_recipe",
+    status_code=201,
+    openapi_extra=BODY,
+    responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE, lossless=True),
+)
+def create_recipe(
+    request: Request,
+    control: Acting,
+    body: Body,
+    enforce_unknown: Annotated[bool, Query(description="Refuse unknown fields; otherwise pass over them.")] = True,
+) -> Response:
+    """Make a recipe a new job; 409 where its owner has one of that name."""
+    text = body.decode(errors="replace")
+    try:
+        told = json.loads(text)
+        spec = told["spec"]
+        name, owner = spec["name"], spec.get("owner") or ""
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Invalid("body: found no recipe in JSON with a spec that has a name") from error
+    if isinstance(name, str) and isinstance(owner, str) and "/" not in name and _exists(control, named(name, owner)):
+        raise Conflict(f"there is a job {name!r} already; PUT changes it")
+    if not enforce_unknown:
+        told["spec"] = {field: value for field, value in spec.items() if field in Spec.model_fields}
+        text = json.dumps(told)
+    return _applied(request, control, text)
+
+
+def _exists(control: Control, name: str) -> bool:
+    try:
+        control.job(name)
+    except NotFound:
+        return False
+    return True
+
+
+def _applied(request: Request, control: Control, text: str) -> Response:
+    found = control.apply(text, "the recipe")
+    return either(request, found, lambda job: recipe(job, status_of(control, job)), 201)
+
+
+@router.get(
+    "/recipes",
+    operation_id="list_recipes",
+    responses=answers(Recipes, example={"recipes": [EXAMPLE], "next_key": None}, lossless=True),
+)
+def list_recipes(
+    request: Request,
+    control: Acting,
+    type: Annotated[str, Query(max_length=20, description="`job`; of other types there are none.")] = "job",
+    name: Annotated[str, Query(max_length=200, description="Whose name begins so.")] = "",
+    owner_name: Annotated[str, Query(max_length=200, description="Of this owner.")] = "",
+    as_template: AsTemplate = False,
+    page_size: Annotated[int, Query(ge=1, le=1000)] = 100,
+    next_key: Annotated[str, Query(max_length=500)] = "",
+) -> Response:
+    """List recipes, by owner and name."""
+    jobs = control.jobs() if type == "job" else ()
+    if wants(request, LOSSLESS):
+        return either(request, jobs, lambda _: None)
+    wanted = [job for job in jobs if job.name.startswith(name) and owner_name in ("", job.owner)]
+    rest = [job for job in wanted if _key(job) > next_key]
+    page = rest[:page_size]
+    told = [recipe(job, "" if as_template else status_of(control, job), as_template=as_template) for job in page]
+    return answer(Recipes(recipes=told, next_key=_key(page[-1]) if len(rest) > len(page) else None))
+
+
+def _key(job: Job) -> str:
+    # An owner's name has no space, which sorts before all that it may have.
+    return f"{job.owner} {job.name}"
+
+
+@router.get(
+    "/recipes/job/{name}",
+    operation_id="get_recipe",
+    responses=answers(Recipe, 404, example=EXAMPLE, lossless=True),
+)
+def get_recipe(
+    request: Request, control: Acting, name: str, owner_name: OwnerName = "", as_template: AsTemplate = False
+) -> Response:
+    """Show a job's recipe."""
+
+    def shown(job: Job) -> Recipe:
+        return recipe(job, status_of(control, job), as_template=as_template)
+
+    return either(request, control.job(named(name, owner_name)), shown)
