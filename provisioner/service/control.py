@@ -6,6 +6,7 @@ from provisioner.core.access import Caller
 from provisioner.core.errors import Conflict, ProvisionError
 from provisioner.core.launch import Machine
 from provisioner.ports.control import Control
+from provisioner.ports.ids import Ids
 from provisioner.service.access import Tokens
 from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation
@@ -35,6 +36,10 @@ class Service(UseCases):
         self._swept_at = 0.0
         #: What the last sweep met, which stands until the next one.
         self._unswept: list[Trouble] = []
+
+    @property
+    def ids(self) -> Ids:
+        return self._installation.ids
 
     def on_behalf(self, caller: Caller) -> Control:
         """The same installation as that caller may have it; costs microseconds."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from provisioner.core.errors import ProvisionError
-from provisioner.faces.cli import acting, ami, entering, exits, jobs, rehearse, runs, schedules, screen, top
+from provisioner.faces.cli import acting, ami, entering, exits, jobs, rehearse, runs, schedules, screen, serving, top
 
 #: In the order in which a newcomer meets them.
 COMMANDS = (
@@ -31,6 +31,7 @@ COMMANDS = (
     schedules.schedule,
     schedules.schedules,
     acting.daemon,
+    serving.serve,
     acting.cron,
     acting.reap,
     acting.takeover,
