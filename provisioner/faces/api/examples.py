@@ -17,7 +17,7 @@ JOB = Job(
     "5d41402abc4b2a76b9719d911017c592",
     "ann",
     "gpu-inference",
-    json.dumps({"type": "job", "spec": _SPEC}),
+    json.dumps({"schema_version": "2025.10.01", "type": "job", "spec": _SPEC}),
     revision=1,
     created_at=AT,
     applied_at=AT,
