@@ -43,6 +43,13 @@ takeover mailboxes: what became of each, as text
 daemon   at, level (info, error), text or, where level is error, error; and, where they are known, run, job, owner,
          attempt, instance, launch, code (the cloud's own), traceback (of a fault of ours). A line each; the same
          lines are on standard error of `daemon` and `reap` where that is no terminal
+token    id, owners, role (user, admin), note, state (valid, expired, revoked), created_at, created_by, expires_at,
+         revoked_at
+         `token revoke`; with `token`, the secret itself: `token create`; a list of them: `token list`
+audit    id, at, who (a token's id, `local:` and the Unix user, or `schedule`), source (an address, or `local`),
+         what (apply, delete, schedule, unschedule, start, stop, takeover, create token, revoke token), owner (whose
+         thing; null: the installation's), target (the job's name, or the id of the run or token)
+         a list of them: `audit`
 rehearse run, receipt, objects {URL: {text} or {base64}} that were written, alive: machine ids
          with --serve: environment {NAME: VALUE}
 """
@@ -54,6 +61,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from provisioner.core.access import Audit, Token
 from provisioner.core.ami import Shown
 from provisioner.core.launch import Machine, Price
 from provisioner.core.phases import Phase
@@ -279,3 +287,33 @@ def data(item: bytes) -> dict[str, str]:
         return {"text": item.decode()}
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(item).decode()}
+
+
+# Access
+
+
+def token(item: Token, now: float) -> dict[str, Any]:
+    expired = item.expires_at is not None and now >= item.expires_at
+    return {
+        "id": item.id,
+        "owners": list(item.owners),
+        "role": "admin" if item.admin else "user",
+        "note": item.note,
+        "state": "revoked" if item.revoked_at is not None else "expired" if expired else "valid",
+        "created_at": moment(item.created_at),
+        "created_by": item.created_by,
+        "expires_at": moment(item.expires_at),
+        "revoked_at": moment(item.revoked_at),
+    }
+
+
+def audit(item: Audit) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "at": moment(item.at),
+        "who": item.who,
+        "source": item.source,
+        "what": item.what,
+        "owner": item.owner or None,
+        "target": item.target,
+    }
