@@ -107,7 +107,7 @@ AsTemplate = Annotated[bool, Query(description="Without owner and state.")]
 )
 def apply_recipe(request: Request, control: Acting, body: Body) -> Response:
     """Make a recipe its owner's job of that name, or its next revision."""
-    return _applied(request, control, body.decode(errors="replace"))
+    return _applied(request, control, control.apply(body.decode(errors="replace"), "the recipe"))
 
 
 @router.post(
@@ -123,7 +123,10 @@ def create_recipe(
     body: Body,
     enforce_unknown: Annotated[bool, Query(description="Refuse unknown fields; otherwise pass over them.")] = True,
 ) -> Response:
-    """Make a recipe a new job; 409 where its owner has one of that name."""
+    """Make a recipe a new job; 409 where its owner has one of that name.
+
+    A schedule in it begins with `POST /api/jobs/{job}/schedule`: a clone spends nothing by itself.
+    """
     text = body.decode(errors="replace")
     try:
         told = json.loads(text)
@@ -136,7 +139,8 @@ def create_recipe(
     if not enforce_unknown:
         told["spec"] = {field: value for field, value in spec.items() if field in Spec.model_fields}
         text = json.dumps(told)
-    return _applied(request, control, text)
+    made = control.apply(text, "the recipe")
+    return _applied(request, control, control.schedule(made.id, None) if made.schedule else made)
 
 
 def _exists(control: Control, name: str) -> bool:
@@ -147,8 +151,7 @@ def _exists(control: Control, name: str) -> bool:
     return True
 
 
-def _applied(request: Request, control: Control, text: str) -> Response:
-    found = control.apply(text, "the recipe")
+def _applied(request: Request, control: Control, found: Job) -> Response:
     return either(request, found, lambda job: recipe(job, status_of(control, job)), 201)
 
 
