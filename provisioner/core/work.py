@@ -320,7 +320,7 @@ def limit_of(name: str, seconds: float) -> str:
 
 def encode(message: object) -> bytes:
     """Any message of this module as JSON bytes, keys sorted: equal messages are equal bytes."""
-    return json.dumps(dataclasses.asdict(message), sort_keys=True).encode()  # type: ignore[call-overload]
+    return json.dumps(message, sort_keys=True, default=vars).encode()
 
 
 def decode(kind: type[T], data: bytes) -> T:

@@ -11,6 +11,8 @@ Top      `top`
 Receipt  `receipt`
 Log      a line each: `logs`
 Ami      `ami bake`, `ami use` (null for `default`); a list of them: `ami list`
+Token    `token revoke`; with `token`, the secret itself: `token create`; a list of them: `token list`
+Audit    a list of them: `audit`
 
 What only the command line prints:
 
@@ -302,8 +304,9 @@ class Token(TypedDict):
     owners: list[str]
     role: Literal["admin", "user"]
     note: str
+    state: Literal["valid", "expired", "revoked"]
     created_at: str
-    created_by: str
+    created_by: Annotated[str, "A token's id, or `local:` and a Unix user."]
     expires_at: Annotated[str | None, "Null: never."]
     revoked_at: str | None
 
@@ -315,8 +318,8 @@ class Audit(TypedDict):
     at: str
     who: Annotated[str, "A token's id, `local:` and a Unix user, or `schedule`."]
     source: Annotated[str, "The address that the call came from, or `local`."]
-    what: str
-    owner: Annotated[str, "Whose thing was changed."]
+    what: Annotated[str, "apply, delete, schedule, unschedule, start, stop, takeover, create token or revoke token"]
+    owner: Annotated[str | None, "Whose thing was changed; null: the installation's."]
     target: Annotated[str, "The job's name, or the id of the run or token."]
 
 
@@ -573,12 +576,14 @@ def ami(item: amis.Shown) -> Ami:
     }
 
 
-def token(item: access.Token) -> Token:
+def token(item: access.Token, now: float) -> Token:
+    expired = item.expires_at is not None and now >= item.expires_at
     return {
         "id": item.id,
         "owners": list(item.owners),
         "role": "admin" if item.admin else "user",
         "note": item.note,
+        "state": "revoked" if item.revoked_at is not None else "expired" if expired else "valid",
         "created_at": moment(item.created_at),
         "created_by": item.created_by,
         "expires_at": _moment(item.expires_at),
@@ -593,7 +598,7 @@ def audit(item: access.Audit) -> Audit:
         "who": item.who,
         "source": item.source,
         "what": item.what,
-        "owner": item.owner,
+        "owner": item.owner or None,
         "target": item.target,
     }
 

@@ -84,7 +84,7 @@ def log() -> shapes.Log:
 
 
 def token() -> shapes.Token:
-    return shapes.token(Token("0123456789ab", "", ("ann", "lab/ann"), False, "CI", AT, "local:root"))
+    return shapes.token(Token("0123456789ab", "", ("ann", "lab/ann"), False, "CI", AT, "local:root"), AT)
 
 
 def audit() -> shapes.Audit:
