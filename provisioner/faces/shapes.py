@@ -10,9 +10,9 @@ Status   `status`
 Top      `top`
 Receipt  `receipt`
 Log      a line each: `logs`
+Ami      `ami bake`, `ami use` (null for `default`); a list of them: `ami list`
 Token    `token revoke`; with `token`, the secret itself: `token create`; a list of them: `token list`
 Audit    a list of them: `audit`
-Ami      `ami bake`, `ami use` (null for `default`); a list of them: `ami list`
 
 What only the command line prints:
 
@@ -306,7 +306,7 @@ class Token(TypedDict):
     note: str
     state: Literal["valid", "expired", "revoked"]
     created_at: str
-    created_by: str
+    created_by: Annotated[str, "A token's id, or `local:` and a Unix user."]
     expires_at: Annotated[str | None, "Null: never."]
     revoked_at: str | None
 
@@ -318,7 +318,7 @@ class Audit(TypedDict):
     at: str
     who: Annotated[str, "A token's id, `local:` and a Unix user, or `schedule`."]
     source: Annotated[str, "The address that the call came from, or `local`."]
-    what: str
+    what: Annotated[str, "apply, delete, schedule, unschedule, start, stop, takeover, create token or revoke token"]
     owner: Annotated[str | None, "Whose thing was changed; null: the installation's."]
     target: Annotated[str, "The job's name, or the id of the run or token."]
 

@@ -148,7 +148,8 @@ def runtime_summary(item: Attempt, preparing: Mapping[str, str]) -> RuntimeSumma
 def _main(item: Attempt, preparing: Mapping[str, str]) -> Container:
     if not item.begun:
         # While it waits, the client shows the others; where one's log is told, it takes all of them from here.
-        return {**_container(MAIN, "waiting"), **({"logs": ""} if preparing else {})}
+        waiting = _container(MAIN, "waiting")
+        return {**waiting, "logs": ""} if preparing else waiting
     verdict = item.verdict
     if verdict is None:
         return _container(MAIN, "running")
@@ -158,7 +159,9 @@ def _main(item: Attempt, preparing: Mapping[str, str]) -> Container:
 
 def _preparing(item: Attempt, name: str, logs: Mapping[str, str]) -> Container:
     verdict = item.verdict
-    told: Container = {**_container(name, "waiting"), **({"logs": logs[name]} if name in logs else {})}
+    told = _container(name, "waiting")
+    if name in logs:
+        told["logs"] = logs[name]
     if item.begun:
         return {**told, "status": "completed", "exit_code": 0}
     if verdict and name == ("setup" if verdict.step is Step.SETUP else "boot"):

@@ -72,8 +72,7 @@ def create_token(server: Serving, caller: Calling, wanted: Wanted) -> Response:
 )
 def list_tokens(server: Serving, caller: Calling) -> Response:
     """List the tokens, never with what lets anybody in."""
-    now = server.service.now()
-    return answer({"tokens": [shapes.token(each, now) for each in server.access.tokens(caller)]})
+    return answer({"tokens": [shapes.token(each, server.service.now()) for each in server.access.tokens(caller)]})
 
 
 @router.delete(
