@@ -50,6 +50,7 @@ def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
     # Saturn's client needs an owner that is text, and prints a start script that is null as the word None.
     spec = {name: value for name, value in told["spec"].items() if value is not None}
     spec |= {"schedule": job.schedule and job.schedule.cron, "start_script": spec.get("start_script", "")}
+    spec.pop("owner", None)
     made = Recipe(schema_version=told["schema_version"], type=told["type"], spec=spec)
     if not as_template:
         spec["owner"] = job.owner
