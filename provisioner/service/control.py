@@ -14,6 +14,7 @@ from provisioner.service.loop import Loop, never
 from provisioner.service.reaper import Reaped, reap, tell
 from provisioner.service.reconciler import Pulse, Trouble
 from provisioner.service.takeover import Takeover
+from provisioner.service.tally import Tally, tally
 from provisioner.service.troubles import Troubles, line
 from provisioner.service.usecases import OnBehalf, UseCases
 
@@ -33,6 +34,15 @@ class Service(UseCases):
         self._swept_at = 0.0
         #: What the last sweep met, which stands until the next one.
         self._unswept: list[Trouble] = []
+
+    @property
+    def acting(self) -> bool:
+        """Whether it is this process that acts."""
+        return self._loop.acting
+
+    def tally(self) -> Tally:
+        """What there is, counted."""
+        return tally(self._installation)
 
     @property
     def ids(self) -> Ids:

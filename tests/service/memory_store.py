@@ -120,6 +120,10 @@ class MemoryStore:
         found = self._where(Run, lambda run: run.id.startswith(prefix) and (owners is None or run.owner in owners))
         return tuple(sorted(found, key=lambda run: run.id)[:3])
 
+    def outcomes(self) -> Mapping[Outcome, int]:
+        ended = self._where(Run, lambda run: run.ended_at is not None)
+        return Counter(run.verdict.outcome for run in ended if run.verdict)
+
     def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         def fits(run: Run) -> bool:
             outcome = run.verdict.outcome if run.verdict and run.ended_at is not None else None
