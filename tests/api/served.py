@@ -67,6 +67,10 @@ class Server:
         self._thread.start()
         return self
 
+    def stop(self) -> None:
+        """As a signal would."""
+        self._front.stop()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

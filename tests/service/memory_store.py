@@ -1,12 +1,14 @@
 """The store as plain dictionaries: what the simulated worlds run on, held to the contract suite of the real one."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar, cast
 
 from provisioner.core.access import Audit, Token
 from provisioner.core.errors import Conflict, LeaseLost
 from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
+from provisioner.core.work import Outcome
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
 
