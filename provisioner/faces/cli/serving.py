@@ -35,12 +35,14 @@ def serve(
     context.call_on_close(listener.close)
     from provisioner import wiring
     from provisioner.faces.api.app import assembled
+    from provisioner.faces.api.metrics import Meters
     from provisioner.settings import load
 
     journal = session.journal(context, as_json=as_json)
-    service = wiring.service(load(context.obj["settings"]), "daemon", journal)
+    meters = Meters()
+    service = wiring.service(load(context.obj["settings"]), "daemon", journal, meters)
     context.call_on_close(service.close)
-    app, hub = assembled(service, journal, behind_proxy=behind_proxy)
+    app, hub = assembled(service, journal, meters, behind_proxy=behind_proxy)
     front = serving.Front(app, listening, hub)
     stopped = False
 
