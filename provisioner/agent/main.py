@@ -122,12 +122,10 @@ def _engine(order: WorkOrder, machine: Identity, where: Place, log: Log) -> Engi
 
 
 def _tidy_environment() -> None:
-    """An empty variable is an unset one, and the metadata service may be slow at boot."""
+    """An empty variable is an unset one."""
     for name in ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT"):
         if not os.environ.get(name):
             os.environ.pop(name, None)
-    os.environ["AWS_METADATA_SERVICE_TIMEOUT"] = "5"
-    os.environ["AWS_METADATA_SERVICE_NUM_ATTEMPTS"] = "5"
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
 
+from provisioner.agent.aws import ServiceError
 from provisioner.agent.ending import Ended, Halt
 from provisioner.agent.outside import Outside
 from provisioner.agent.secrets import Secrets, login
+from provisioner.agent.wire import NoAnswer
 from provisioner.core import work
 from provisioner.core.work import Attachment, ConfigFile, Outcome, Packages, Secret, Step
 from tests.agent.conftest import Site
@@ -123,9 +124,8 @@ def test_a_file_that_cannot_be_placed_fails_the_setup(site: Site) -> None:
     assert b"never" not in site.log(machine, "setup") + site.log(machine)
 
 
-def busy(code: str, status: int) -> ClientError:
-    answer: Any = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(answer, "GetParameter")
+def busy(code: str, status: int) -> ServiceError:
+    return ServiceError("GetParameter", status, code, "m")
 
 
 def reader(monkeypatch: pytest.MonkeyPatch, answers: Callable[[], Any], *, patience: float = 60.0) -> Secrets:
@@ -135,13 +135,13 @@ def reader(monkeypatch: pytest.MonkeyPatch, answers: Callable[[], Any], *, patie
     monkeypatch.setattr("time.sleep", lambda _: None)
     made = Secrets("us-east-1", Outside(Step.PULL, Halt(), patience, "the limit", lambda _: None))
 
-    def call(**_: object) -> Any:
+    def call(*_: object, **__: object) -> Any:
         answer = answers()
         if isinstance(answer, Exception):
             raise answer
         return {"Parameter": {"Value": answer}}
 
-    made._client = lambda *_: type("Client", (), {"get_parameter": staticmethod(call)})
+    made._service = lambda *_: type("Service", (), {"call": staticmethod(call)})
     return made
 
 
@@ -150,7 +150,7 @@ def test_passing_trouble_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     trouble = [
         busy("ThrottlingException", 400),
         busy("InternalServerError", 500),
-        EndpointConnectionError(endpoint_url="http://x"),
+        NoAnswer("no answer from x: timed out"),
     ]
     answers = iter([*trouble, "value"])
     assert reader(monkeypatch, lambda: next(answers)).read("ssm:/x") == b"value"
