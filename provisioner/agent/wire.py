@@ -35,9 +35,9 @@ class Wire:
 
     def __init__(self, url: str) -> None:
         """To the server of that URL, through the proxy that urllib would take."""
+        self._idle: list[http.client.HTTPConnection] = []
         self._server = urllib.parse.urlsplit(url)
         self._proxy = _proxy(self._server)
-        self._idle: list[http.client.HTTPConnection] = []
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """What the server says, whatever that is. Raises NoAnswer.
@@ -54,14 +54,16 @@ class Wire:
                     # Closed, or another thread was faster.
                     pass
             return self._ask(self._connect(), method, path, headers, body)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            # The words of the others have parts of an answer in them, which may be a secret's.
-            words = isinstance(error, OSError) and str(error) or type(error).__name__
+        except (OSError, http.client.HTTPException, ValueError, NoAnswer) as error:
+            # Other errors' words have parts of an answer in them, which may be a secret's.
+            words = str(error) if isinstance(error, (OSError, NoAnswer)) else type(error).__name__
             raise NoAnswer(f"no answer from {self._server.netloc}: {words}") from error
 
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+    __del__ = close
 
     def _connect(self) -> http.client.HTTPConnection:
         to, secure = self._proxy or self._server, self._server.scheme == "https"
@@ -106,9 +108,12 @@ class Wire:
 
 def _body(response: http.client.HTTPResponse) -> bytes:
     """The whole of it; raises HTTPException for half of one, and NoAnswer for one that is too long."""
+    if response.length is None and not response.chunked:
+        # It ends with the connection: half of one, of the headers even, would look like a whole one.
+        raise NoAnswer("an answer does not tell its length")
     if (response.length or 0) <= LARGEST:
         # Of a known length nothing may be missing, which read(number) would not tell.
-        body = response.read(LARGEST + 1) if response.length is None else response.read()
+        body = response.read(LARGEST + 1) if response.chunked else response.read()
         if len(body) <= LARGEST:
             return body
     raise NoAnswer(f"an answer is longer than {LARGEST} bytes")

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from provisioner.agent.wire import NoAnswer
 from provisioner.core import work
 from provisioner.core.work import Attachment, ConfigFile, Outcome, Packages, Secret, Step
 from tests.agent.conftest import Site
+from tests.agent.wire import given
 
 WILD = 'it\'s "x" $HOME `date` \\\n\n*~ \x7f\u00e9'
 HIDDEN = "hunter2-hunter2"
@@ -171,6 +173,17 @@ def test_denied_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         reader(monkeypatch, lambda: busy("AccessDeniedException", 400)).read("ssm:/x")
     assert caught.value.outcome is Outcome.REFUSED
     assert "AccessDeniedException" in caught.value.reason
+
+
+def test_a_registry_of_aws_is_entered_with_its_token(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own role gets it, from the registry's region; for other registries there is none."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws_url)
+    with given():
+        secrets = Secrets("us-east-1", Outside(Step.PULL, Halt(), time.time() + 60, "the limit", print))
+        login = secrets.registry_login("123456789012.dkr.ecr.eu-west-1.amazonaws.com")
+        assert login is not None
+        assert login.startswith(b"AWS:")
+        assert secrets.registry_login("ghcr.io") is None
 
 
 @pytest.mark.parametrize("value", [b"me:se:cret", b"me:se:cret\n", b'{"username": "me", "password": "se:cret"}'])
