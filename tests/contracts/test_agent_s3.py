@@ -102,7 +102,7 @@ def test_what_is_not_there_and_what_is_not_allowed(machine: Machine) -> None:
 def test_wrong_credentials_are_named(machine: Machine, change: dict[str, str]) -> None:
     """They are not taken for what is not there."""
     machine.credentials = replace(machine.credentials, **change)  # type: ignore[arg-type]
-    with pytest.raises(ServiceError, match="SignatureDoesNotMatch|InvalidAccessKeyId") as caught:
+    with pytest.raises(ServiceError, match=r"SignatureDoesNotMatch|InvalidAccessKeyId") as caught:
         machine.s3.get("key")
     assert caught.value.status == 403
 
