@@ -3,6 +3,8 @@
 It travels inside the user-data, so it stays small and ASCII: fetch.py BUCKET KEY REGION SHA256 FILE
 """
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 import json
@@ -13,7 +15,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 NOTHING = hashlib.sha256(b"").hexdigest()
 
@@ -50,33 +54,61 @@ def metadata(path: str, timeout: float = 5.0) -> bytes:
         return bytes(answer.read())
 
 
+def credentials() -> dict[str, str]:
+    """What this machine's role signs with, as IMDS tells it; raises OSError, which says what to do."""
+    roles = "meta-data/iam/security-credentials/"
+    try:
+        role = metadata(roles).decode().split("\n")[0]
+        told = json.loads(metadata(roles + role))
+        return {name: told[name] for name in ("AccessKeyId", "SecretAccessKey", "Token", "Expiration")}
+    except (OSError, ValueError, KeyError) as error:
+        raise OSError(f"this machine has no credentials ({error}): it needs an instance profile") from error
+
+
+def endpoint(service: str, region: str) -> str:
+    """Where AWS, or what stands in for it, is; `service` as in host names."""
+    own = os.environ.get("AWS_ENDPOINT_URL")
+    if own:
+        return own.rstrip("/")
+    return f"https://{service}.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
+
+
 def object_url(bucket: str, key: str, region: str) -> str:
+    base = endpoint("s3", region)
     path = urllib.parse.quote(key, safe="/-_.~")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        return f"{endpoint.rstrip('/')}/{bucket}/{path}"
-    host = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
     # A dot in a bucket's name does not match the certificate of its own host name.
-    return f"https://{host}/{bucket}/{path}" if "." in bucket else f"https://{bucket}.{host}/{path}"
+    if "." in bucket or os.environ.get("AWS_ENDPOINT_URL"):
+        return f"{base}/{bucket}/{path}"
+    return f"https://{bucket}.{base[8:]}/{path}"
 
 
-def signed(url: str, region: str, access_key: str, secret_key: str, token: str, moment: str) -> dict[str, str]:
-    """The headers of a GET of `url`, whose path is quoted already (Signature Version 4).
+def signed(
+    method: str,
+    url: str,
+    service: str,
+    region: str,
+    own: Mapping[str, str],
+    moment: str,
+    more: Mapping[str, str] = {},
+    sha256: str = NOTHING,
+) -> dict[str, str]:
+    """The headers of a request, `more` (in lower case) among them, for a quoted URL (Signature Version 4).
 
-    `moment` is now, as in 20261231T235959Z.
+    `own` are credentials, `moment` is now, as in 20261231T235959Z, `sha256` is the body's.
     """
     parts = urllib.parse.urlsplit(url)
     headers = {
         "host": parts.netloc,
-        "x-amz-content-sha256": NOTHING,
+        "x-amz-content-sha256": sha256,
         "x-amz-date": moment,
+        **more,
     }
-    if token:
-        headers["x-amz-security-token"] = token
+    if own["Token"]:
+        headers["x-amz-security-token"] = own["Token"]
     names = ";".join(sorted(headers))
-    lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-    canonical = f"GET\n{parts.path}\n\n{lines}\n{names}\n{NOTHING}"
-    scope = f"{moment[:8]}/{region}/s3/aws4_request"
+    lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers))
+    canonical = f"{method}\n{parts.path or '/'}\n\n{lines}\n{names}\n{sha256}"
+    scope = f"{moment[:8]}/{region}/{service}/aws4_request"
     text = "\n".join(
         [
             "AWS4-HMAC-SHA256",
@@ -85,27 +117,34 @@ def signed(url: str, region: str, access_key: str, secret_key: str, token: str, 
             hashlib.sha256(canonical.encode()).hexdigest(),
         ]
     )
-    key = ("AWS4" + secret_key).encode()
+    key = ("AWS4" + own["SecretAccessKey"]).encode()
     for part in scope.split("/"):
         key = hmac.new(key, part.encode(), "sha256").digest()
     signature = hmac.new(key, text.encode(), "sha256").hexdigest()
     headers["Authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+        f"AWS4-HMAC-SHA256 Credential={own['AccessKeyId']}/{scope}, SignedHeaders={names}, Signature={signature}"
     )
     return headers
 
 
+def amz_date(moment: float) -> str:
+    """Unix seconds as a signature has them."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment))
+
+
+def server_time(headers: Any) -> float | None:
+    """When the server answered, in Unix seconds by its own clock, if it says so."""
+    try:
+        return parsedate_to_datetime(headers["Date"]).timestamp()
+    except (TypeError, ValueError):
+        return None
+
+
 def fetch(bucket: str, key: str, region: str, sha256: str) -> bytes:
     """The object, if it is the one meant; raises OSError or ValueError, which say what to do."""
-    roles = "meta-data/iam/security-credentials/"
-    try:
-        role = metadata(roles).decode().split("\n")[0]
-        own = json.loads(metadata(roles + role))
-    except OSError as error:
-        raise OSError(f"this machine has no credentials ({error}): it needs an instance profile") from error
+    own = credentials()
     url = object_url(bucket, key, region)
-    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    headers = signed(url, region, own["AccessKeyId"], own["SecretAccessKey"], own["Token"], moment)
+    headers = signed("GET", url, "s3", region, own, amz_date(time.time()))
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as answer:
             data = bytes(answer.read())
@@ -123,12 +162,8 @@ def explained(error: urllib.error.HTTPError, expiration: str) -> str:
     """S3's code and what to do about it, given when the credentials expire."""
     found = re.search(r"<Code>(\w+)</Code>", error.read(65536).decode(errors="replace"))
     code = found[1] if found else error.reason
-    now = time.time()
-    try:
-        now = parsedate_to_datetime(error.headers["Date"]).timestamp()
-    except (TypeError, ValueError):
-        # Then this machine's own clock has to do.
-        pass
+    # Else this machine's own clock has to do.
+    now = server_time(error.headers) or time.time()
     late = (now - time.time()) / 60
     if code == "RequestTimeTooSkewed":
         way = "behind" if late > 0 else "ahead"

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 import time
 from collections.abc import Callable
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from provisioner.agent import aws
+from provisioner.agent.aws import S3, ServiceError
 from provisioner.agent.place import Settings
+from provisioner.agent.wire import NoAnswer
 from provisioner.core import work
 from provisioner.core.work import Chunk, Orders, Report, Result, Started, WorkOrder
 
-#: Without ListBucket S3 says 403 of a key that is not there (S3 API reference, GetObject).
-ABSENT = frozenset({403, 404})
+#: Without ListBucket S3 says the first, with status 403, of a key that is not there (S3 API reference, GetObject).
+ABSENT = frozenset({"AccessDenied", "NoSuchKey"})
 
 
 class Mailbox:
     def __init__(self, settings: Settings, instance_id: str, say: Callable[[str], None]) -> None:
-        self._bucket = settings.bucket
         self._prefix = settings.prefix
         self._box = work.mailbox(settings.role_id, instance_id)
         self._say = say
         self._trouble = ""
-        self._s3 = aws.client("s3", settings.region)
+        self._s3 = S3(settings.bucket, settings.region)
 
     def work(self) -> WorkOrder | None:
         data = self._get(work.work_key(self._box))
@@ -38,12 +35,8 @@ class Mailbox:
     def report(self, report: Report) -> bool:
         """Put it, or not: the next one tells all the same."""
         try:
-            self._s3.put_object(
-                Bucket=self._bucket,
-                Key=self._prefix + work.report_key(self._box, report.sequence),
-                Body=work.encode(report),
-            )
-        except (BotoCoreError, ClientError) as error:
+            self._s3.put(self._prefix + work.report_key(self._box, report.sequence), work.encode(report))
+        except (NoAnswer, ServiceError) as error:
             print(f"a report was lost: {error}", file=sys.stderr, flush=True)
             return False
         return True
@@ -66,11 +59,10 @@ class Mailbox:
 
     def chunk(self, stream: str, chunk: Chunk, data: bytes) -> None:
         """The bucket has checked the bytes against their checksum when this returns."""
-        checksum = base64.b64encode(bytes.fromhex(chunk.sha256)).decode()
         key = self._prefix + work.chunk_key(self._box, stream, chunk.offset)
 
         def put() -> bool:
-            self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, ChecksumSHA256=checksum)
+            self._s3.put(key, data, chunk.sha256)
             return True
 
         self._insist(put, f"a chunk of {stream}")
@@ -80,14 +72,9 @@ class Mailbox:
 
         def put() -> bool:
             try:
-                self._s3.put_object(
-                    Bucket=self._bucket,
-                    Key=self._prefix + key,
-                    Body=data,
-                    IfNoneMatch="*",
-                )
-            except ClientError as error:
-                if _status(error) == 412:
+                self._s3.put(self._prefix + key, data, once=True)
+            except ServiceError as error:
+                if error.status == 412:
                     return False
                 raise
             return True
@@ -99,7 +86,7 @@ class Mailbox:
         while True:
             try:
                 return put()
-            except (BotoCoreError, ClientError) as error:
+            except (NoAnswer, ServiceError) as error:
                 # To the console and not to the log: the log is what cannot be shipped now.
                 print(
                     f"{what} cannot be put, again in {pause:.0f} s: {error}",
@@ -111,16 +98,12 @@ class Mailbox:
 
     def _get(self, key: str) -> bytes | None:
         try:
-            return bytes(self._s3.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read())
-        except (BotoCoreError, ClientError) as error:
-            absent = isinstance(error, ClientError) and _status(error) in ABSENT
+            return self._s3.get(self._prefix + key)
+        except (NoAnswer, ServiceError) as error:
+            absent = isinstance(error, ServiceError) and error.code in ABSENT
             trouble = "" if absent else f"{key.rpartition('/')[2]} cannot be read: {error}"
         # The same trouble may last for hours: it is said once.
         if trouble not in ("", self._trouble):
             self._say(trouble)
         self._trouble = trouble or self._trouble
         return None
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -43,7 +43,6 @@ def main() -> None:
     Where this process dies the unit starts another, once, which takes over; then its OnFailure powers off.
     """
     where = Place(os.environ.get("PROVISION_ROOT", ""))
-    _tidy_environment()
     left = memory.read(where.memory)
     settled = left is not None and left.result is not None
     mask = Mask()
@@ -119,15 +118,6 @@ def _engine(order: WorkOrder, machine: Identity, where: Place, log: Log) -> Engi
         return ProcessEngine(where.root, order.working_directory, where.exchange)
     # On a real machine a job runs in a container, or not at all.
     return ContainerEngine(order, machine.instance_id, where.home / "files", where.exchange, log.say)
-
-
-def _tidy_environment() -> None:
-    """An empty variable is an unset one, and the metadata service may be slow at boot."""
-    for name in ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT"):
-        if not os.environ.get(name):
-            os.environ.pop(name, None)
-    os.environ["AWS_METADATA_SERVICE_TIMEOUT"] = "5"
-    os.environ["AWS_METADATA_SERVICE_NUM_ATTEMPTS"] = "5"
 
 
 if __name__ == "__main__":

@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
-
-from provisioner.agent import aws
+from provisioner.agent.aws import Service, ServiceError
 from provisioner.agent.ending import Ended
 from provisioner.agent.outside import Outside
+from provisioner.agent.wire import NoAnswer
 from provisioner.core.work import Outcome, Step
 
 #: What AWS says when it has too much to do; by its code, for the status is often 400.
@@ -35,7 +34,7 @@ class Secrets:
         self._region = region
         self._outside = outside
         self._whole: dict[tuple[str, str], bytes] = {}
-        self._client: Any = functools.cache(aws.client)
+        self._service: Any = functools.cache(Service)
 
     def read(self, name: str) -> bytes:
         """The value of `ssm:/path`, `secretsmanager:id` or `secretsmanager:id#key`; raises Ended."""
@@ -57,24 +56,22 @@ class Secrets:
         found = ECR.fullmatch(host)
         if not found:
             return None
-        client = self._client("ecr", found[1])
-        answer = self._insist(f"a token for the registry {host}", client.get_authorization_token)
+        get = functools.partial(self._service("ecr", found[1]).call, "GetAuthorizationToken")
+        answer = self._insist(f"a token for the registry {host}", get)
         return base64.b64decode(answer["authorizationData"][0]["authorizationToken"])
 
     def _get(self, service: str, identity: str) -> bytes:
         what = f"the secret {service}:{identity}"
+        if service not in ("ssm", "secretsmanager"):
+            raise self._refused(what, "only ssm: and secretsmanager: are known")
+        call = self._service(service, self._region).call
         if service == "ssm":
-            get = functools.partial(self._client("ssm", self._region).get_parameter, Name=identity, WithDecryption=True)
+            get = functools.partial(call, "GetParameter", Name=identity, WithDecryption=True)
             return str(self._insist(what, get)["Parameter"]["Value"]).encode(errors=AS_IT_IS)
-        if service == "secretsmanager":
-            get = functools.partial(self._client(service, self._region).get_secret_value, SecretId=identity)
-            answer = self._insist(what, get)
-            return (
-                str(answer["SecretString"]).encode(errors=AS_IT_IS)
-                if "SecretString" in answer
-                else bytes(answer["SecretBinary"])
-            )
-        raise self._refused(what, "only ssm: and secretsmanager: are known")
+        answer = self._insist(what, functools.partial(call, "GetSecretValue", SecretId=identity))
+        if "SecretString" in answer:
+            return str(answer["SecretString"]).encode(errors=AS_IT_IS)
+        return base64.b64decode(answer["SecretBinary"])
 
     def _of_json(self, name: str, whole: bytes, key: str) -> bytes:
         try:
@@ -92,7 +89,7 @@ class Secrets:
         while True:
             try:
                 return call()
-            except (BotoCoreError, ClientError) as error:
+            except (NoAnswer, ServiceError) as error:
                 if not _passing(error):
                     raise self._refused(what, str(error)) from error
                 self._outside.say(f"{what} cannot be read, again in {pause:.0f} s: {error}")
@@ -121,11 +118,10 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(each)
 
 
-def _passing(error: Exception) -> bool:
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or status == 429 or bool(BUSY.search(str(error.response["Error"].get("Code", ""))))
-    return not isinstance(error, ParamValidationError)
+def _passing(error: NoAnswer | ServiceError) -> bool:
+    if isinstance(error, ServiceError):
+        return error.status >= 500 or error.status == 429 or bool(BUSY.search(error.code))
+    return True
 
 
 def login(name: str, value: bytes) -> bytes:

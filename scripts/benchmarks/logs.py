@@ -30,6 +30,8 @@ from provisioner.agent.pump import Pump
 from provisioner.agent.shipper import Shipper
 from provisioner.agent.spool import Spool
 from provisioner.agent.tape import Tape
+from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.metadata import Credentials, Metadata
 from scripts.benchmarks import job
 from scripts.benchmarks.figures import Figure, of_samples
 
@@ -102,6 +104,8 @@ def _key() -> bytes:
     return b"\n".join([b"-----BEGIN OPENSSH PRIVATE KEY-----", *lines, b"-----END OPENSSH PRIVATE KEY-----", b""])
 
 
+GUEST = Guest("i-1", "g5.xlarge", "ami-1", "us-east-1", "us-east-1a", "spot", 0.0, "10.0.0.1", "", "", "")
+
 TEN = list(_tokens())
 SECRETS = {"no": [], "3": TEN[:3], "10": TEN, "10+key": [*TEN, _key()]}
 
@@ -159,13 +163,19 @@ class _Sink(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def _sink() -> Iterator[None]:
-    """A bucket in a process of its own, which this process's environment points to."""
+    """A bucket in a process of its own, and a machine's credentials, which this process's environment points to."""
     words = [sys.executable, "-m", "scripts.benchmarks.logs"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        with mock.patch.dict(os.environ, AWS_ENDPOINT_URL=url, AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret"):
+        metadata = Metadata(lambda _: Credentials("key", "secret", "token", time.time() + 86400), "role")
+        metadata.start()
+        metadata.add(GUEST)
+        with mock.patch.dict(
+            os.environ, AWS_ENDPOINT_URL=url, AWS_EC2_METADATA_SERVICE_ENDPOINT=metadata.url(GUEST.instance_id)
+        ):
             yield
+        metadata.close()
         process.communicate()
 
 

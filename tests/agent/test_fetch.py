@@ -1,16 +1,20 @@
 """The agent's own signer, held against botocore's; and its way to the metadata service."""
 
+import hashlib
 import time
 import urllib.error
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from botocore.auth import S3SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
+from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioner.agent.fetch import endpoint as endpoint_of
 from provisioner.agent.fetch import metadata, object_url, signed
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.metadata import Credentials, Metadata
@@ -18,21 +22,65 @@ from provisioner.rehearsal.metadata import Credentials, Metadata
 GUEST = Guest("i-1", "g5.xlarge", "ami-1", "eu-west-1", "eu-west-1a", "spot", 0.0, "10.0.0.1", "data", "", "")
 
 
+#: As the metadata service tells them.
+OWN = {"AccessKeyId": "AKIA", "SecretAccessKey": "secret", "Token": ""}
+
+PRINTABLE = st.text(st.characters(codec="ascii", min_codepoint=32, max_codepoint=126))
+
+
 @given(
-    key=st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=20),
+    method=st.sampled_from(["GET", "PUT"]),
+    key=st.text(st.characters(codec="utf-8"), min_size=1, max_size=20) | st.text(" +%~:/.=&?#*é", min_size=1),
+    bucket=st.sampled_from(["bucket", "dotted.bucket"]),
     token=st.sampled_from(["", "a/token+=="]),
-    region=st.sampled_from(["us-east-1", "cn-north-1"]),
+    region=st.sampled_from(["us-east-1", "cn-north-1", "us-gov-west-1"]),
+    endpoint=st.sampled_from(["", "http://127.0.0.1:5000", "http://double/with/a/path/"]),
+    more=st.dictionaries(st.sampled_from(["if-none-match", "x-amz-checksum-sha256", "x-amz-meta-a"]), PRINTABLE),
+    body=st.binary(max_size=100),
 )
-def test_signatures_are_botocores_byte_for_byte(key: str, token: str, region: str) -> None:
+def test_signatures_for_s3_are_botocores_byte_for_byte(
+    method: str, key: str, bucket: str, token: str, region: str, endpoint: str, more: dict[str, str], body: bytes
+) -> None:
     """Whatever the key, the headers are those that AWS's own library would send."""
-    url = object_url("bucket", f"agent/{key}", region)
-    request = AWSRequest("GET", url.replace("https://", "http://"))
-    signer = S3SigV4Auth(BotoCredentials("AKIA", "secret", token or None), "s3", region)
-    request.context["timestamp"] = "to be set by add_auth"
-    signer.add_auth(request)
-    ours = signed(url, region, "AKIA", "secret", token, request.context["timestamp"])
-    assert ours["Authorization"] == request.headers["Authorization"]
-    assert ours["x-amz-content-sha256"] == request.headers["X-Amz-Content-SHA256"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        url = object_url(bucket, key, region)
+    same_signature(S3SigV4Auth, "s3", method, url.replace("https://", "http://"), token, region, more, body)
+
+
+@given(
+    service=st.sampled_from(["ssm", "secretsmanager", "ecr"]),
+    region=st.sampled_from(["us-east-1", "cn-north-1"]),
+    token=st.sampled_from(["", "a/token+=="]),
+    target=PRINTABLE,
+    body=st.binary(max_size=100),
+)
+def test_signatures_for_the_other_services_are_botocores_too(
+    service: str, region: str, token: str, target: str, body: bytes
+) -> None:
+    """Whatever is asked for."""
+    more = {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
+    same_signature(SigV4Auth, service, "POST", endpoint_of(service, region) + "/", token, region, more, body)
+
+
+def same_signature(
+    kind: type[SigV4Auth],
+    service: str,
+    method: str,
+    url: str,
+    token: str,
+    region: str,
+    more: dict[str, str],
+    body: bytes,
+) -> None:
+    """Ours and botocore's are one, for a request of this moment."""
+    sha256 = hashlib.sha256(body).hexdigest()
+    request = AWSRequest(method, url, {**more, "X-Amz-Content-SHA256": sha256}, body)
+    kind(BotoCredentials("AKIA", "secret", token or None), service, region).add_auth(request)
+    moment = request.context["timestamp"]
+    ours = signed(method, url, service, region, {**OWN, "Token": token}, moment, more, sha256)
+    theirs = {name.lower(): value for name, value in request.headers.items()}
+    assert {name.lower(): value for name, value in ours.items() if name != "host"} == theirs
 
 
 @pytest.fixture
@@ -54,3 +102,18 @@ def test_metadata_is_read_with_a_token() -> None:
         metadata("meta-data/spot/instance-action")
     assert missing.value.code == 404
     missing.value.close()
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"])
+@pytest.mark.parametrize(
+    ("service", "host"), [("ssm", "ssm"), ("secretsmanager", "secretsmanager"), ("ecr", "api.ecr"), ("s3", "s3")]
+)
+def test_services_are_where_botocore_says(
+    service: str, host: str, region: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every partition; S3's old name for its first region is a regional one here, as for all."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    client: Any = Session().create_client(service, region, aws_access_key_id="a", aws_secret_access_key="b")
+    theirs = client.meta.endpoint_url.replace("//s3.amazonaws", "//s3.us-east-1.amazonaws")
+    client.close()
+    assert endpoint_of(host, region) == theirs

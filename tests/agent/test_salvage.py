@@ -16,11 +16,15 @@ from tests.polling import until
 HOLD = "trap 'echo saved; exit 5' TERM; echo up; while :; do sleep 0.1; done"
 
 
+#: Until the test says so.
+WAIT = 'until [ -e "$HOME/on" ]; do sleep 0.05; done'
+
+
 @pytest.mark.parametrize(
     ("command", "numbers"),
     [
         ("i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo $i; sleep 0.02; done; exit 7", 400),
-        ("seq 2000000; exit 7", 2_000_000),
+        (f"seq 1000000; {WAIT}; seq 1000001 2000000; exit 7", 2_000_000),
     ],
     ids=["steady", "flood"],
 )
@@ -28,6 +32,7 @@ def test_a_killed_agent_costs_neither_a_byte_nor_the_exit_code(site: Site, comma
     """The log has every line once, in order; the code is the command's own; reports go on."""
     machine = site.start(site.order(command))
     site.wait_output(machine, b"\n")
+    (site.folder / "machines" / machine / "home/jovyan/on").touch()
     site.kill_agent(machine)
     site.wait_off(machine)
     result = site.result(machine)
@@ -53,7 +58,7 @@ def test_a_command_that_ends_while_there_is_no_agent_is_whole(site: Site) -> Non
 def test_a_secret_that_is_cut_by_the_death_stays_hidden(site: Site) -> None:
     """Its first half was taken by the one agent, its second by the other."""
     secret = Secret(site.parameter("token", "hunter2-swordfish"), Attachment.VARIABLE, "TOKEN")
-    halves = 'printf %s "it is ${TOKEN%fish}"; until [ -e "$HOME/on" ]; do sleep 0.05; done; echo "fish, ${TOKEN}."'
+    halves = f'printf %s "it is ${{TOKEN%fish}}"; {WAIT}; echo "fish, ${{TOKEN}}."'
     machine = site.start(site.order(halves, secrets=(secret,)))
     folder = site.folder / "machines" / machine
     taken = folder / "run/provision-agent/output" / f"{0:015d}"

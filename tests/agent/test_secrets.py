@@ -3,20 +3,23 @@
 import hashlib
 import itertools
 import json
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
 
+from provisioner.agent.aws import ServiceError
 from provisioner.agent.ending import Ended, Halt
 from provisioner.agent.outside import Outside
 from provisioner.agent.secrets import Secrets, login
+from provisioner.agent.wire import NoAnswer
 from provisioner.core import work
 from provisioner.core.work import Attachment, ConfigFile, Outcome, Packages, Secret, Step
 from tests.agent.conftest import Site
+from tests.agent.wire import given
 
 WILD = 'it\'s "x" $HOME `date` \\\n\n*~ \x7f\u00e9'
 HIDDEN = "hunter2-hunter2"
@@ -123,9 +126,8 @@ def test_a_file_that_cannot_be_placed_fails_the_setup(site: Site) -> None:
     assert b"never" not in site.log(machine, "setup") + site.log(machine)
 
 
-def busy(code: str, status: int) -> ClientError:
-    answer: Any = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(answer, "GetParameter")
+def busy(code: str, status: int) -> ServiceError:
+    return ServiceError("GetParameter", status, code, "m")
 
 
 def reader(monkeypatch: pytest.MonkeyPatch, answers: Callable[[], Any], *, patience: float = 60.0) -> Secrets:
@@ -135,13 +137,13 @@ def reader(monkeypatch: pytest.MonkeyPatch, answers: Callable[[], Any], *, patie
     monkeypatch.setattr("time.sleep", lambda _: None)
     made = Secrets("us-east-1", Outside(Step.PULL, Halt(), patience, "the limit", lambda _: None))
 
-    def call(**_: object) -> Any:
+    def call(*_: object, **__: object) -> Any:
         answer = answers()
         if isinstance(answer, Exception):
             raise answer
         return {"Parameter": {"Value": answer}}
 
-    made._client = lambda *_: type("Client", (), {"get_parameter": staticmethod(call)})
+    made._service = lambda *_: type("Service", (), {"call": staticmethod(call)})
     return made
 
 
@@ -150,7 +152,7 @@ def test_passing_trouble_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     trouble = [
         busy("ThrottlingException", 400),
         busy("InternalServerError", 500),
-        EndpointConnectionError(endpoint_url="http://x"),
+        NoAnswer("no answer from x: timed out"),
     ]
     answers = iter([*trouble, "value"])
     assert reader(monkeypatch, lambda: next(answers)).read("ssm:/x") == b"value"
@@ -171,6 +173,17 @@ def test_denied_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         reader(monkeypatch, lambda: busy("AccessDeniedException", 400)).read("ssm:/x")
     assert caught.value.outcome is Outcome.REFUSED
     assert "AccessDeniedException" in caught.value.reason
+
+
+def test_a_registry_of_aws_is_entered_with_its_token(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own role gets it, from the registry's region; for other registries there is none."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws_url)
+    with given():
+        secrets = Secrets("us-east-1", Outside(Step.PULL, Halt(), time.time() + 60, "the limit", print))
+        login = secrets.registry_login("123456789012.dkr.ecr.eu-west-1.amazonaws.com")
+        assert login is not None
+        assert login.startswith(b"AWS:")
+        assert secrets.registry_login("ghcr.io") is None
 
 
 @pytest.mark.parametrize("value", [b"me:se:cret", b"me:se:cret\n", b'{"username": "me", "password": "se:cret"}'])

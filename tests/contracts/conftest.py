@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hmac
 import json
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ REGION = "us-east-1"
 SIGNING_KEY = b"signing-key-of-the-contract-tests"
 ROLE = "arn:aws:iam::123456789012:role/machine"
 
-#: Anybody with a key may have a role that reads agents (SeaweedFS wiki, "OIDC Integration").
+#: Anybody with a key may have a role that reads agents and has mailboxes (SeaweedFS wiki, "OIDC Integration").
 IAM: Mapping[str, Any] = {
     "sts": {
         "issuer": "test",
@@ -42,7 +43,7 @@ IAM: Mapping[str, Any] = {
                 "Version": "2012-10-17",
                 "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
             },
-            "attachedPolicies": ["fetch"],
+            "attachedPolicies": ["fetch", "mailbox"],
         }
     ],
     "policies": [
@@ -54,7 +55,20 @@ IAM: Mapping[str, Any] = {
                     {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::agents-*/agent/*"}
                 ],
             },
-        }
+        },
+        {
+            "name": "mailbox",
+            "document": {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Action": ["s3:GetObject", "s3:PutObject"],
+                        "Resource": "arn:aws:s3:::mailboxes-*/*",
+                    }
+                ],
+            },
+        },
     ],
     "providers": [],
 }
@@ -133,3 +147,16 @@ def answers_within(seconds: float, url: str, server: subprocess.Popen[bytes]) ->
         return False
 
     until(ready, f"a bucket at {url}", patience=seconds)
+
+
+def signed_anew(token: str, expires: int) -> str:
+    """A session token, which is a JWT, with another end (RFC 7519)."""
+    head, claims, _ = token.split(".")
+    told = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+    told |= {"exp": expires, "iat": expires - 3600, "nbf": expires - 3600}
+    text = f"{head}.{_base64(json.dumps(told).encode())}"
+    return f"{text}.{_base64(hmac.new(SIGNING_KEY, text.encode(), 'sha256').digest())}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -1,10 +1,7 @@
 """The boot script's first fetch, with a role's credentials, from a server that checks them."""
 
-import base64
 import email
 import hashlib
-import hmac
-import json
 import os
 import subprocess
 import time
@@ -23,7 +20,7 @@ from provisioner.core.work import agent_key
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines import doubles
 from provisioner.rehearsal.metadata import Credentials, Metadata
-from tests.contracts.conftest import REGION, ROLE, SIGNING_KEY
+from tests.contracts.conftest import REGION, ROLE, signed_anew
 
 AGENT = b"PK\5\6" + bytes(18)
 SHA256 = hashlib.sha256(AGENT).hexdigest()
@@ -131,13 +128,13 @@ def test_an_expired_token_is_named(machine: Machine) -> None:
     Its STS gives no token that is shorter than 15 minutes: this one is signed anew, with an end in the past.
     """
     ended = time.time() - 60
-    token = _signed_anew(machine.credentials.token, int(ended))
+    token = signed_anew(machine.credentials.token, int(ended))
     machine.credentials = replace(machine.credentials, token=token, expires_at=ended)
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ended))
     line = machine.refused()
     assert f"the credentials of this machine's role expired at {moment}, and it is given no newer ones" in line
     # It was the end that it was refused for, and not the new signature.
-    machine.credentials = replace(machine.credentials, token=_signed_anew(token, int(time.time() + 600)))
+    machine.credentials = replace(machine.credentials, token=signed_anew(token, int(time.time() + 600)))
     assert machine.boot().returncode == 0
 
 
@@ -173,16 +170,3 @@ def test_an_agent_that_the_role_may_not_read_is_named(machine: Machine) -> None:
     """The role's policy has the agents of another bucket."""
     machine.bucket = "ready"
     assert "403 AccessDenied: the role of this machine needs s3:GetObject on agent/" in machine.refused()
-
-
-def _signed_anew(token: str, expires: int) -> str:
-    """A session token, which is a JWT, with another end (RFC 7519)."""
-    head, claims, _ = token.split(".")
-    told = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
-    told |= {"exp": expires, "iat": expires - 3600, "nbf": expires - 3600}
-    text = f"{head}.{_base64(json.dumps(told).encode())}"
-    return f"{text}.{_base64(hmac.new(SIGNING_KEY, text.encode(), 'sha256').digest())}"
-
-
-def _base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -1,0 +1,141 @@
+"""The agent's own client of S3, with a role's credentials, before a server that checks signatures and checksums."""
+
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import boto3
+import pytest
+
+from provisioner.agent.aws import S3, ServiceError
+from provisioner.agent.wire import NoAnswer
+from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.metadata import Credentials, Metadata
+from tests.contracts.conftest import REGION, ROLE, signed_anew
+
+GUEST = Guest("i-1", "g5.xlarge", "ami-1", REGION, "us-east-1a", "spot", 0.0, "10.0.0.1", "data", "", "")
+
+
+@dataclass
+class Machine:
+    """Its metadata service tells these credentials."""
+
+    credentials: Credentials
+    bucket: str
+    s3: S3
+
+
+@pytest.fixture
+def machine(seaweed_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """This process in the place of a machine, with the credentials of a role."""
+    bucket = f"mailboxes-{uuid.uuid4().hex}"
+    boto = boto3.client("s3", endpoint_url=seaweed_url, region_name=REGION)
+    boto.create_bucket(Bucket=bucket)
+    boto.close()
+    metadata = Metadata(lambda _: made.credentials, "role")
+    metadata.start()
+    metadata.add(GUEST)
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url("i-1"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", seaweed_url)
+    made = Machine(assumed(seaweed_url), bucket, S3(bucket, REGION))
+    yield made
+    made.s3.close()
+    metadata.close()
+
+
+def assumed(url: str) -> Credentials:
+    """New ones of the role, from the server's own STS."""
+    sts: Any = boto3.client("sts", endpoint_url=url, region_name=REGION)
+    told = sts.assume_role(RoleArn=ROLE, RoleSessionName="i-1")["Credentials"]
+    sts.close()
+    ends = told["Expiration"].timestamp()
+    return Credentials(told["AccessKeyId"], told["SecretAccessKey"], told["SessionToken"], ends)
+
+
+@pytest.mark.parametrize(
+    "key", ["plain", "a b+c%20d~e:f=g&h?i#j*k'l(m)", "machines/AROA:i-1/log/0", "ä/€/日本", "a//b"]
+)
+def test_what_is_put_is_got(machine: Machine, key: str) -> None:
+    """Whatever the key, and whatever the bytes."""
+    for data in (b"", b"\0\r\n\r\n", os.urandom(3 << 20)):
+        machine.s3.put(key, data)
+        assert machine.s3.get(key) == data
+
+
+def test_the_first_stands(machine: Machine) -> None:
+    """A second one is refused by its status, a plain put is not."""
+    machine.s3.put("started", b"first", once=True)
+    with pytest.raises(ServiceError) as caught:
+        machine.s3.put("started", b"second", once=True)
+    assert caught.value.status == 412
+    assert machine.s3.get("started") == b"first"
+    machine.s3.put("started", b"third")
+    assert machine.s3.get("started") == b"third"
+
+
+def test_bytes_that_changed_on_the_way_are_refused(machine: Machine) -> None:
+    """The checksum is part of what is signed, and is held against what arrives."""
+    with pytest.raises(ServiceError) as caught:
+        machine.s3.put("chunk", b"0utput", hashlib.sha256(b"output").hexdigest())
+    assert caught.value.status == 400
+    with pytest.raises(ServiceError, match="NoSuchKey"):
+        machine.s3.get("chunk")
+
+
+def test_what_is_not_there_and_what_is_not_allowed(machine: Machine) -> None:
+    """The two codes that mean: not yet."""
+    with pytest.raises(ServiceError) as missing:
+        machine.s3.get("missing")
+    assert (missing.value.status, missing.value.code) == (404, "NoSuchKey")
+    other = S3("ready", REGION)
+    with pytest.raises(ServiceError) as denied:
+        other.get("ready")
+    assert (denied.value.status, denied.value.code) == (403, "AccessDenied")
+    other.close()
+
+
+@pytest.mark.parametrize("change", [{"secret_key": "another"}, {"token": "another"}, {"access_key": "ASIAANOTHER"}])
+def test_wrong_credentials_are_named(machine: Machine, change: dict[str, str]) -> None:
+    """They are not taken for what is not there."""
+    machine.credentials = replace(machine.credentials, **change)  # type: ignore[arg-type]
+    with pytest.raises(ServiceError, match=r"SignatureDoesNotMatch|InvalidAccessKeyId") as caught:
+        machine.s3.get("key")
+    assert caught.value.status == 403
+
+
+def test_credentials_that_expire_are_renewed(machine: Machine, seaweed_url: str) -> None:
+    """By surprise: the metadata service promised more. The caller does not hear of it."""
+    machine.s3.put("key", b"1")
+    late = S3(machine.bucket, REGION)
+    good = machine.credentials
+    machine.credentials = replace(good, token=signed_anew(good.token, int(time.time()) - 60))
+    with pytest.raises(ServiceError):
+        late.get("key")
+    machine.credentials = assumed(seaweed_url)
+    assert late.get("key") == b"1"
+    late.put("key", b"2")
+    assert machine.s3.get("key") == b"2"
+    late.close()
+
+
+def test_a_clock_that_is_wrong_is_set(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By more than the 15 minutes that S3, and this server, allow."""
+    now = time.time
+    for seconds in (-7200, 7200):
+        with monkeypatch.context() as patch:
+            patch.setattr("time.time", lambda by=seconds: now() + by)
+            s3 = S3(machine.bucket, REGION)
+            s3.put("key", b"1")
+            assert s3.get("key") == b"1"
+            s3.close()
+
+
+def test_nobody_there(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is trouble that may pass, no refusal."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(NoAnswer, match=r"no answer from 127.0.0.1:9: .*refused"):
+        S3(machine.bucket, REGION).get("key")
