@@ -47,8 +47,9 @@ token    id, owners, role (user, admin), note, state (valid, expired, revoked), 
          revoked_at
          `token revoke`; with `token`, the secret itself: `token create`; a list of them: `token list`
 audit    id, at, who (a token's id, `local:` and the Unix user, or `schedule`), source (an address, or `local`),
-         what (apply, delete, schedule, unschedule, start, stop, takeover, create token, revoke token), owner (whose
-         thing; null: the installation's), target (the job's name, or the id of the run or token)
+         what (apply, delete, schedule, unschedule, start, stop, takeover, create token, revoke token, bake AMI, use
+         AMI, delete AMI), owner (whose thing; null: the installation's), target (the job's name, or the id of the run,
+         token or AMI)
          a list of them: `audit`
 rehearse run, receipt, objects {URL: {text} or {base64}} that were written, alive: machine ids
          with --serve: environment {NAME: VALUE}
