@@ -181,3 +181,12 @@ def test_what_is_no_http_costs_its_sender_the_connection(quiet: Server) -> None:
         assert sent.recv(1000).startswith(b"HTTP/1.1 400")
     with quiet.client() as client:
         assert client.get("/healthz").status_code == 200
+
+
+def test_nobody_is_ready_where_nobody_acts(quiet: Server) -> None:
+    """The process lives all the same."""
+    with quiet.client() as client:
+        answer = client.get("/readyz")
+        told(answer, 503)
+        assert answer.headers["retry-after"] == "1"
+        assert client.get("/healthz").status_code == 200
