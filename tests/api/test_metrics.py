@@ -21,9 +21,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield whole
 
 
-def figures(server: Server) -> dict[tuple[str, str], float]:
-    """Each figure by its name and its labels' values."""
-    with server.client(server.token("root", admin=True)) as client:
+def figures(server: Server, token: str) -> dict[tuple[str, str], float]:
+    """Each figure by its name and its labels' values, in the order of the labels' names."""
+    with server.client(token) as client:
         answer = client.get("/metrics")
     assert answer.status_code == 200
     return {
@@ -36,6 +36,7 @@ def figures(server: Server) -> dict[tuple[str, str], float]:
 def test_figures_tell_what_happened(whole: Rig) -> None:
     """Runs by state and cause, ends by outcome, refusals by code, phases, machines, passes and requests."""
     with Server(whole.settings) as server, server.client(server.token("tester")) as client:
+        admin = server.token("root", admin=True)
         for name, kind in (("good", "g5.xlarge"), ("bad", "g5.xlarge"), ("dry", "p4d.24xlarge")):
             server.service.apply(recipe(name, "tester", instance_type=kind), "the test's recipe")
             assert client.post(f"/api/jobs/{name}/start").status_code == 200
@@ -45,9 +46,9 @@ def test_figures_tell_what_happened(whole: Rig) -> None:
             return sum(run["done_at"] is not None for run in runs) == 2
 
         until(over, "two runs that are done")
-        until(lambda: ("provision_runs", "queued capacity") in figures(server), "a run that waits for capacity")
+        until(lambda: ("provision_runs", "capacity queued") in figures(server, admin), "a run that waits for capacity")
         assert client.get("/readyz").json() == {"status": "acting"}
-        found = figures(server)
+        found = figures(server, admin)
         assert found["provision_runs_ended_total", "succeeded"] == 1
         assert found["provision_runs_ended_total", "failed"] == 1
         assert found["provision_launch_errors_total", "InsufficientInstanceCapacity"] >= 1
@@ -58,7 +59,7 @@ def test_figures_tell_what_happened(whole: Rig) -> None:
         assert found["provision_http_requests_total", "POST /api/jobs/{job}/start 200"] == 3
     with Server(whole.settings) as again:
         # What the store has is there at once.
-        assert figures(again)["provision_runs_ended_total", "failed"] == 1
+        assert figures(again, admin)["provision_runs_ended_total", "failed"] == 1
 
 
 def test_a_server_that_stands_by_is_ready(whole: Rig) -> None:
