@@ -152,8 +152,8 @@ class Store(Protocol):
     def chosen(self, what: str) -> str:
         """What an operator has chosen, or empty: the truth, seen by every process at once."""
 
-    def choose(self, what: str, value: str) -> None:
-        """Let it be `value` from now on; empty takes the choice back."""
+    def choose(self, what: str, value: str, also: Sequence[Record] = ()) -> None:
+        """Let it be `value` from now on, and store what is new beside it; empty takes the choice back."""
 
     def remember(self, key: str, value: str, now: float) -> None:
         """Keep a value that can be had again from elsewhere: never truth, only speed."""
