@@ -3,7 +3,7 @@
 from typing import Any, TypedDict
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from provisioner.core.errors import Forbidden, Transient
 from provisioner.faces.api.answers import answer
@@ -59,7 +59,7 @@ def _figures() -> dict[int | str, dict[str, Any]]:
     return found
 
 
-@router.get("/metrics", operation_id="metrics", responses=_figures())
+@router.get("/metrics", operation_id="metrics", response_class=PlainTextResponse, responses=_figures())
 def metrics(server: Serving, caller: Calling) -> Response:
     """The figures, in Prometheus's text format; for admins."""
     if not caller.admin:
