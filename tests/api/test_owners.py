@@ -17,6 +17,10 @@ OWNER, JOB, SECRET = "laboratory-of-ann", "ann-s-own-work", "marker-of-ann-s-var
 
 #: Bodies that the operations take from whoever may; what is not here needs none.
 BODIES: Mapping[str, Any] = {
+    "apply_recipe": json.loads(recipe(JOB, OWNER)),
+    "create_recipe": json.loads(recipe(JOB, OWNER)),
+    "change_job": {"cron_schedule_options": {"schedule": "@every 4h"}},
+    "restart_job": {},
     "start_job": {"env": {"A": SECRET}},
     "set_schedule": {"schedule": "0 2 * * *"},
     "create_token": {"owners": [OWNER], "role": "admin"},
@@ -33,8 +37,13 @@ class Theirs:
     run: str
     token: str
 
+    @property
+    def pod(self) -> str:
+        return f"{JOB}-{self.run}-1-0"
+
     def fill(self, name: str) -> str:
-        found = {"job": self.job, "run": self.run, "token": self.token}
+        found = {"job": self.job, "run": self.run, "token": self.token, "name": JOB, "pod": self.pod}
+        found |= {"workload_id": self.job, "pod_name": self.pod}
         if name not in found:
             pytest.fail(f"the table does not know how to fill {{{name}}}: teach Theirs.fill")
         return found[name]
@@ -50,13 +59,16 @@ class Operation:
     path: str
     public: bool
     named: bool
+    #: Parameters of the query that it wants.
+    wanted: tuple[str, ...]
     body: Any
 
     def call(self, client: httpx.Client, theirs: Theirs, **query: str) -> httpx.Response:
         parts = self.path.split("/")
         path = "/".join(theirs.fill(part[1:-1]) if part.startswith("{") else part for part in parts)
         told = {} if self.body is None else {"json": self.body}
-        return client.request(self.method, path, params=query, **told)
+        wanted = {name: theirs.fill(name) for name in self.wanted}
+        return client.request(self.method, path, params={**wanted, **query}, **told)
 
 
 def operations(document: Mapping[str, Any]) -> Iterator[Operation]:
@@ -67,7 +79,10 @@ def operations(document: Mapping[str, Any]) -> Iterator[Operation]:
                 if id not in BODIES:
                     pytest.fail(f"the table does not know the body of {id}: teach BODIES")
                 body = BODIES[id]
-            yield Operation(id, method.upper(), path, told.get("security") == [], "{" in path, body)
+            asked = told.get("parameters", ())
+            wanted = tuple(each["name"] for each in asked if each["in"] == "query" and each["required"])
+            named = "{" in path or bool(wanted)
+            yield Operation(id, method.upper(), path, told.get("security") == [], named, wanted, body)
 
 
 def every(server: Server) -> list[Operation]:
