@@ -25,6 +25,8 @@ BODIES: Mapping[str, Any] = {
     "set_schedule": {"schedule": "0 2 * * *"},
     "create_token": {"owners": [OWNER], "role": "admin"},
 }
+#: What wants a cloud, which is not there.
+AWAY = {"readyz", "list_server_options"}
 #: What only an admin may do.
 ADMIN = {"create_token", "list_tokens", "revoke_token", "list_audit", "metrics"}
 
@@ -152,8 +154,6 @@ def test_the_right_user_finds_it_all(quiet: Server, theirs: Theirs) -> None:
     with quiet.client(ann) as user, quiet.client(admin) as keeper:
         for operation in every(quiet):
             answer = operation.call(keeper if operation.id in ADMIN else user, theirs)
-            # A job with a run that is not done is not deleted; without a cloud nobody is ready.
-            assert answer.status_code < 400 or answer.status_code == 409 or operation.id == "readyz", (
-                operation,
-                answer.text,
-            )
+            # A job with a run that is not done is not deleted.
+            works = answer.status_code < 400 or answer.status_code == 409
+            assert works or operation.id in AWAY, (operation, answer.text)

@@ -34,23 +34,31 @@ Pod = Annotated[str, Path(max_length=300, description="A pod's name: JOB-RUN-ATT
 
 
 class ServerStatus(TypedDict):
+    """Which API this is."""
+
     status: str
     version: Annotated[str, "Of Saturn's API that this one is like."]
 
 
 class User(TypedDict):
+    """Whose token it is."""
+
     id: str
     username: Annotated[str, "Whose job a recipe without an owner is."]
     admin: bool
 
 
 class Org(TypedDict):
+    """The first part of an owner's name."""
+
     id: str
     name: str
     is_primary: bool
 
 
 class Orgs(TypedDict):
+    """The organisations of the caller's owners."""
+
     orgs: list[Org]
 
 
@@ -77,15 +85,21 @@ class ServerOptions(TypedDict):
 
 
 class Pods(TypedDict):
+    """Attempts that are not over."""
+
     pod_summaries: list[pods.Pod]
     next_key: str | None
 
 
 class History(TypedDict):
+    """Attempts, the newest run's first."""
+
     pods: Annotated[list[pods.HistoricalPod], "Of the newest thousand runs."]
 
 
 class PodLogs(TypedDict):
+    """A log as text."""
+
     logs: str
 
 
