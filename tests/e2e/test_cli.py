@@ -228,7 +228,7 @@ def on_terminal(*words: str) -> str:
 
 
 def test_rehearsals_side_by_side(tmp_path: Path) -> None:
-    """They do not meet, and however one ends, no process of it is left: Ctrl-C, SIGTERM or kill -9, at any phase."""
+    """They do not meet, and however one ends, nothing of it is left: Ctrl-C, SIGTERM or kill -9, at any phase."""
     recipe = tmp_path / "recipe.yaml"
     spec = {"name": "rehearsed", "image": "any", "instance_type": "g5.xlarge", "command": "echo up; sleep 600"}
     recipe.write_text(yaml.safe_dump({"type": "job", "spec": spec}))
@@ -256,7 +256,7 @@ def test_rehearsals_side_by_side(tmp_path: Path) -> None:
         killed.until(lambda: killed.out == b"up\n")
         killed.signal(signal.SIGKILL)
         killed.ended()
-        while processes_with(str(killed_folder)):
+        while processes_with(str(killed_folder)) or any(killed_folder.iterdir()):
             threading.Event().wait(0.02)
 
         stopped.until(lambda: stopped.out == b"up\n")
