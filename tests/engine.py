@@ -40,7 +40,7 @@ DEBIAN = ("apt-get", "dpkg", "dpkg-deb", "dpkg-split", "tar", "ldconfig")
 #: What no job here imports of Python's own library.
 SUPERFLUOUS = (
     *("__pycache__", "config-*", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages"),
-    *("test", "tkinter", "turtledemo"),
+    *("test", "tests", "tkinter", "turtledemo", "_tkinter.*"),
 )
 DEADLINE = 120.0
 #: All in one life, which ends with the tests however these end.
@@ -174,7 +174,8 @@ def python_tree(folder: Path, more: Sequence[str] = ()) -> Path:
     library = Path(sysconfig.get_path("stdlib"))
     left_out = shutil.ignore_patterns(*SUPERFLUOUS)
     shutil.copytree(library, folder / library.relative_to("/"), ignore=left_out, symlinks=True)
-    _install(folder, [python, *library.glob("lib-dynload/*.so")])
+    taken = [path for path in library.glob("lib-dynload/*.so") if (folder / path.relative_to("/")).exists()]
+    _install(folder, [python, *taken])
     # Debian's own Python calls it otherwise.
     where = [str(python), "-I", "-c", "import site; print(site.getsitepackages()[0])"]
     packages = folder / subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip().lstrip("/")

@@ -22,6 +22,7 @@ from provisioner.core.run import State
 from provisioner.core.work import Outcome
 from provisioner.rehearsal.faults import Effect, Rule
 from tests.e2e.commands import PROVISION, Command, settings_file
+from tests.e2e.processes import processes_with
 from tests.e2e.rig import Rig, rig
 
 
@@ -37,19 +38,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 def apply(whole: Rig, name: str, command: str, **spec: Any) -> None:
     recipe = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
     whole.service.apply(yaml.safe_dump({"type": "job", "spec": recipe}), "the test's recipe")
-
-
-def processes_with(text: str) -> list[int]:
-    """The processes on whose command line it stands."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if text.encode() in line:
-            found.append(int(process.name))
-    return found
 
 
 @dataclass(frozen=True)
