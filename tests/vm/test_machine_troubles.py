@@ -178,7 +178,7 @@ def test_an_interrupted_run_resumes_on_another_machine(boot: Boot, python_image:
     with boot(settings=settings, buckets={"states": {}}) as whole:
         run = whole.start(f"cat >count.py <<'END'\n{COUNT}\nEND\nexec python count.py", image=python_image, **spec)
         machine = running(whole, run)
-        whole.double.interrupt(machine, notice=60.0)
+        whole.double.interrupt(machine, notice=120.0)
         [done] = whole.done(run)
         assert done.verdict is not None
         assert (done.verdict.outcome, done.attempt, done.retries_used) == (Outcome.SUCCEEDED, 2, 0), done.verdict
