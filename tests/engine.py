@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from provisioner.rehearsal.machines.life import Life
 from tests.ports import free_ports
 
 REGISTRY = """
@@ -39,9 +40,17 @@ DEBIAN = ("apt-get", "dpkg", "dpkg-deb", "dpkg-split", "tar", "ldconfig")
 #: What no job here imports of Python's own library.
 SUPERFLUOUS = (
     *("__pycache__", "config-*", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages"),
-    *("test", "tkinter", "turtledemo"),
+    *("test", "tests", "tkinter", "turtledemo", "_tkinter.*"),
 )
-DEADLINE = 60.0
+DEADLINE = 120.0
+#: All in one life, which ends with the tests however these end.
+SERVERS = """
+[ -z "$1" ] || { mkdir data && mount -t tmpfs -o "size=$1" tmpfs data; } || exit
+shift
+docker-registry serve registry.yml &
+docker-registry serve private.yml &
+exec dockerd --data-root="$PWD/data" --pidfile="$PWD/pid" --iptables=false --bridge=none "$@"
+"""
 
 
 @dataclass(frozen=True)
@@ -92,35 +101,16 @@ def engine(disk: int | None = None) -> Iterator[DockerEngine]:
     hook.parent.mkdir()
     hook.write_text("#!/bin/sh\nexit 0\n")
     hook.chmod(0o755)
-    commands: Sequence[Sequence[str]] = (
-        (
-            "dockerd",
-            f"--data-root={folder}/data",
-            f"--exec-root={folder}/exec",
-            f"--pidfile={folder}/pid",
-            f"--host={made.host}",
-            "--iptables=false",
-            "--bridge=none",
-        ),
-        ("docker-registry", "serve", f"{folder}/registry.yml"),
-        ("docker-registry", "serve", f"{folder}/private.yml"),
-    )
+    words = [SERVERS, "servers", str(disk or ""), "--host", made.host, f"--exec-root={folder}/exec"]
+    # What is mounted is seen there alone, and gone with the last process.
+    command = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", *words]
     environment = {**os.environ, "PATH": f"{hook.parent}:{os.environ['PATH']}"}
-    with (folder / "log").open("w") as log, contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder)
-        # What a daemon leaves mounted when it ends.
-        stack.callback(subprocess.run, ["umount", f"{folder}/exec/netns/default"], capture_output=True)
-        if disk:
-            (folder / "data").mkdir()
-            mount = ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(folder / "data")]
-            subprocess.run(mount, check=True)
-            stack.callback(subprocess.run, ["umount", "--lazy", str(folder / "data")], check=True)
-        for command in commands:
-            server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-            stack.callback(server.wait)
-            stack.callback(server.terminate)
-        _until(lambda: all(map(_answers, ports)) and _works(made), folder / "log")
+    life = Life(folder, command, environment, lambda: None)
+    try:
+        _until(lambda: all(map(_answers, ports)) and _works(made), life)
         yield made
+    finally:
+        life.end()
 
 
 def _answers(port: int) -> bool:
@@ -135,11 +125,11 @@ def _works(made: DockerEngine) -> bool:
     return False
 
 
-def _until(condition: Callable[[], bool], log: Path) -> None:
+def _until(condition: Callable[[], bool], life: Life) -> None:
     end = time.monotonic() + DEADLINE
     while not condition():
         if time.monotonic() > end:
-            raise RuntimeError(f"no engine after {DEADLINE:.0f} s; its log ends:\n{log.read_text()[-2000:]}")
+            raise RuntimeError(f"no engine after {DEADLINE:.0f} s; its log ends:\n{life.console[-2000:]}")
         time.sleep(0.05)
 
 
@@ -184,7 +174,8 @@ def python_tree(folder: Path, more: Sequence[str] = ()) -> Path:
     library = Path(sysconfig.get_path("stdlib"))
     left_out = shutil.ignore_patterns(*SUPERFLUOUS)
     shutil.copytree(library, folder / library.relative_to("/"), ignore=left_out, symlinks=True)
-    _install(folder, [python, *library.glob("lib-dynload/*.so")])
+    taken = [path for path in library.glob("lib-dynload/*.so") if (folder / path.relative_to("/")).exists()]
+    _install(folder, [python, *taken])
     # Debian's own Python calls it otherwise.
     where = [str(python), "-I", "-c", "import site; print(site.getsitepackages()[0])"]
     packages = folder / subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip().lstrip("/")

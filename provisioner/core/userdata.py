@@ -126,7 +126,7 @@ Description=End of a machine whose agent failed
 Type=oneshot
 ExecStart=systemctl poweroff
 UNIT
-systemctl daemon-reload
+# Enabling reloads all units, the new ones too.
 systemctl enable --now --no-block provision-agent.service || give_up "the agent cannot be started"
 """
 

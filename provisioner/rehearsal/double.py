@@ -115,6 +115,7 @@ class Double:
             now=self._now,
             console=self._host.console,
             changed=self._changed.set,
+            forget=self._host.forget,
             account=ID,
         )
         self._server = Server(

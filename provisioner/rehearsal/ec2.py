@@ -47,9 +47,10 @@ class Ec2:
         now: Callable[[], float],
         console: Callable[[str], str],
         changed: Callable[[], None],
+        forget: Callable[[str], None],
         account: str,
     ) -> None:
-        """`changed` is told after each call that may have begun or ended a machine."""
+        """`changed` is told after each call that may have begun or ended a machine, `forget` of an image's end."""
         self._model, self._lock, self._now = model, lock, now
         self._console, self._changed, self._account = console, changed, account
         self.calls: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
@@ -61,7 +62,7 @@ class Ec2:
             "TerminateInstances": self._terminate_instances,
             "GetConsoleOutput": self._get_console_output,
             "DescribeSpotPriceHistory": self._describe_spot_price_history,
-            **ImageCalls(model, lock, now=now, changed=changed, account=account).calls,
+            **ImageCalls(model, lock, now=now, changed=changed, forget=forget, account=account).calls,
         }
 
     def answer(self, call: Call) -> dict[str, Any]:

@@ -56,5 +56,8 @@ class MachineHost(Protocol):
         Returns when it is kept; the machine may be restarted for it. Raises what makes the image fail.
         """
 
+    def forget(self, image_id: str) -> None:
+        """No machine will be booted from what was kept as that image's, if anything was."""
+
     def close(self) -> None:
         """End every machine."""

@@ -21,9 +21,11 @@ class ImageCalls:
         *,
         now: Callable[[], float],
         changed: Callable[[], None],
+        forget: Callable[[str], None],
         account: str,
     ) -> None:
-        self._model, self._lock, self._now, self._changed, self._account = model, lock, now, changed, account
+        self._model, self._lock, self._now, self._account = model, lock, now, account
+        self._changed, self._forget = changed, forget
         self.calls: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "CreateImage": self._create_image,
             "DescribeImages": self._describe_images,
@@ -110,6 +112,7 @@ class ImageCalls:
         _only("DeregisterImage", said, "ImageId")
         with self._lock:
             self._model.images.deregister(said["ImageId"])
+        self._forget(said["ImageId"])
         return {"Return": True}
 
     def _delete_snapshot(self, said: Mapping[str, Any]) -> dict[str, Any]:

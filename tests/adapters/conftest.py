@@ -25,6 +25,9 @@ class Idle:
     def capture(self, instance_id: str, image_id: str) -> None:
         pass
 
+    def forget(self, image_id: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -59,6 +59,9 @@ class Consoles:
     def capture(self, instance_id: str, image_id: str) -> None:
         pass
 
+    def forget(self, image_id: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -44,3 +44,16 @@ def agents(machine: Path) -> list[int]:
         if program in words:
             found.append(int(process.name))
     return found
+
+
+def processes_with(text: str) -> list[int]:
+    """The processes on whose command line it stands."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in line:
+            found.append(int(process.name))
+    return found

@@ -34,6 +34,9 @@ class IdleHost:
     def capture(self, instance_id: str, image_id: str) -> None:
         pass
 
+    def forget(self, image_id: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

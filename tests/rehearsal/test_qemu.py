@@ -159,7 +159,7 @@ def test_each_machine_is_entered_at_its_own_address(tmp_path: Path, image: Image
 
 
 def test_a_captured_disk_is_what_others_boot_from(tmp_path: Path, host: QemuHost) -> None:
-    """The machine is shut down for it, and boots again; the image goes with the host."""
+    """The machine is shut down for it, and boots again; forgotten, the image goes with the last that stands on it."""
     put(tmp_path / "bin/qemu-system-x86_64", MONITORED)
     host.boot(guest("i-1"), lambda _: None)
     until(lambda: booted(host, "i-1"), "the boot")
@@ -176,6 +176,10 @@ def test_a_captured_disk_is_what_others_boot_from(tmp_path: Path, host: QemuHost
         ["raw", "-B", f"{tmp_path}/image/disk"],
         ["qcow2", "-b", str(kept)],
     ]
+    host.forget("ami-2")
+    assert kept.exists()
+    host.end("i-2")
+    assert not kept.exists()
 
 
 def test_a_machine_that_is_gone_is_not_captured(host: QemuHost) -> None:

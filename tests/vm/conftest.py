@@ -16,9 +16,26 @@ from tests.engine import DockerEngine, engine, python_tree, shell_tree
 from tests.ports import free_ports
 
 #: An emulated machine is up in half a minute where it has a processor of its own, in minutes where it shares one.
-PATIENCE = 600.0
+PATIENCE = 900.0
+
+#: Seconds, for tests in which machines boot several times.
+TIMEOUT = 1800
 
 Boot = Callable[..., contextlib.AbstractContextManager[Rig]]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those in which machines boot most often come first, so that all workers end at about the same time."""
+
+    def boots(item: pytest.Item) -> int:
+        mark = item.get_closest_marker("vm")
+        return mark.kwargs.get("boots", 1) if mark else 0
+
+    items.sort(key=boots, reverse=True)
+    for item in items:
+        if item.get_closest_marker("vm"):
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -64,7 +81,13 @@ def python_image(docker: DockerEngine) -> str:
 def host(guest_image: Image, tmp_path: Path) -> Iterator[QemuHost]:
     [port] = free_ports(1, host="")
     host = QemuHost(
-        tmp_path / "machines", guest_image, gpus=lambda name: int(name.startswith("g")), way_in=True, ssh_port=port
+        tmp_path / "machines",
+        guest_image,
+        gpus=lambda name: int(name.startswith("g")),
+        # Another worker's machine has the other one.
+        processors=1,
+        way_in=True,
+        ssh_port=port,
     )
     yield host
     host.close()
@@ -77,7 +100,7 @@ def boot(host: QemuHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boo
     @contextlib.contextmanager
     def virtual(**conditions: Any) -> Iterator[Rig]:
         with rig(tmp_path / "rig", monkeypatch, host=host, **conditions) as whole:
-            whole.patience = PATIENCE
+            whole.patience, whole.pace = PATIENCE, 0.5
             yield whole
 
     return virtual

@@ -23,7 +23,7 @@ def ask(folder: Path, script: str) -> Said:
     with _Agent(folder) as agent:
         pid = _begin(agent, script)
         while not (status := agent.execute("guest-exec-status", {"pid": pid}))["exited"]:
-            time.sleep(0.1)
+            time.sleep(0.5)
         said = b"".join(base64.b64decode(status.get(name, "")) for name in ("out-data", "err-data"))
         return Said(status.get("exitcode", 128 + status.get("signal", 0)), said.decode(errors="replace"))
 
@@ -41,7 +41,7 @@ def _begin(agent: "_Agent", script: str) -> int:
 class _Agent:
     def __init__(self, folder: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(60)
+        self._socket.settimeout(300)
         # The name of a socket must be short, and a test's folder is deep.
         here = os.open(folder, os.O_PATH)
         try:

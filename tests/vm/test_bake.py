@@ -30,10 +30,13 @@ def image(docker: DockerEngine) -> str:
 
 
 def ran(whole: Rig, image: str) -> Run:
-    [done] = whole.done(whole.start("echo up", image=image, instance_type="t3.small"))
+    """A run, ended by its limit: SIGTERM reaches the command in its container, whose exit code is told."""
+    job = "trap 'echo saved; exit 9' TERM; echo up; while :; do sleep 0.2; done"
+    [done] = whole.done(whole.start(job, image=image, instance_type="t3.small", limits={"runtime": "6s"}))
     assert done.verdict is not None
-    assert done.verdict.outcome is Outcome.SUCCEEDED, done.verdict
-    assert whole.log(done) == b"up\n"
+    assert (done.verdict.outcome, done.verdict.exit_code) == (Outcome.TIMED_OUT, 9), done.verdict
+    assert whole.log(done).startswith(b"up\n")
+    assert whole.log(done).endswith(b"saved\n")
     return done
 
 
@@ -47,6 +50,7 @@ def phases(whole: Rig, run: Run) -> list[str]:
     return [phase.name for phase in whole.service.receipt(run.id).phases]
 
 
+@pytest.mark.vm(boots=4)
 def test_a_baked_image_spares_the_next_machine_its_pull(
     boot: Boot,
     host: QemuHost,

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.vm
 
 Provision = Callable[..., tuple[int, bytes, str]]
 
-#: Prints whatever line is put into its file.
-JOB = "echo up; while [ ! -e end ]; do [ ! -e say ] || { cat say; rm say; }; sleep 0.2; done; echo over"
+#: Prints whatever line is put into its file; ends at SIGTERM, and says so.
+JOB = "trap 'echo saved; exit 9' TERM; echo up; while :; do [ ! -e say ] || { cat say; rm say; }; sleep 0.2; done"
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def provision(capfdbinary: pytest.CaptureFixture[bytes]) -> Provision:
     return run
 
 
-def test_a_run_is_entered(
+def test_a_run_is_entered_and_stopped(
     boot: Boot, host: QemuHost, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provision: Provision
 ) -> None:
-    """Commands, files and the log, by the key that the machine reported and no other."""
+    """Commands, files and the log, by the key that the machine reported and no other; `stop` reaches the command."""
     with boot(settings={"ssh": {"port": host.ssh_port, "open": True}}) as whole:
         monkeypatch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
         run = whole.start(JOB, image=image, instance_type="t3.small")
@@ -46,7 +46,7 @@ def test_a_run_is_entered(
         short = run.id[:8]
 
         code, out, err = provision("ssh", short, "--", "nproc")
-        assert (code, out) == (0, b"2\n"), err
+        assert (code, out) == (0, b"1\n"), err
         code, out, err = provision("ssh", short, "--", "sh", "-c", 'echo "$PROVISION_RUN_ID"; exit 9')
         assert (code, out) == (9, f"{run.id}\n".encode()), err
         code, out, err = provision("ssh", short, "--host", "--", "sh", "-c", "id -un; stat -c %a .ssh/authorized_keys")
@@ -74,10 +74,12 @@ def test_a_run_is_entered(
             assert ask(host.folder(machine.id), f"{anew} && systemctl restart ssh").code == 0
             code, _, err = provision("ssh", short, "--", "true")
             assert (code, "another host key" in err) == (69, True), err
-            ask(host.folder(machine.id), "touch /var/lib/provision/files/home/jovyan/workspace/end")
+            whole.service.stop(run.id)
+            [done] = whole.done(run)
             assert logs.ended() == 0, logs.err
-        assert logs.out == b"up\nnews\nover\n"
-        [done] = whole.done(run)
+        assert logs.out.startswith(b"up\nnews\n")
+        assert logs.out.endswith(b"saved\n")
         assert done.verdict is not None
-        assert done.verdict.outcome is Outcome.SUCCEEDED, done.verdict
+        assert (done.verdict.outcome, done.verdict.exit_code) == (Outcome.CANCELLED, 9), done.verdict
         assert whole.log(run) == logs.out
+        assert whole.double.alive() == []

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import sys
@@ -93,12 +92,15 @@ def _cloud(scenario: str | None, machine: str | None, docker: bool) -> Iterator[
     try:
         from provisioner.rehearsal import scenario as scenarios
         from provisioner.rehearsal.double import Double
+        from provisioner.rehearsal.machines.life import Life
         from provisioner.rehearsal.machines.qemu import GATEWAY
     except ModuleNotFoundError as error:
         raise Invalid(f"{error.name} is missing: pip install 'provisioner[rehearsal]'") from error
     # Between the folder's making and the `try`, or in the middle of its removal, an interrupt would leave it behind.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     folder = Path(tempfile.mkdtemp(prefix="provision-rehearsal."))
+    # Of a rehearsal that is killed it goes all the same.
+    held = Life(folder, (), {}, lambda: None)
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         told = scenarios.load(Path(scenario)) if scenario else scenarios.Scenario()
@@ -125,7 +127,7 @@ def _cloud(scenario: str | None, machine: str | None, docker: bool) -> Iterator[
             yield double, folder
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
-        shutil.rmtree(folder, ignore_errors=True)
+        held.end()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -20,7 +20,10 @@ class Life:
     def __init__(
         self, folder: Path, command: Sequence[str], environment: Mapping[str, str], powered_off: Callable[[], None]
     ) -> None:
-        """`folder` goes with the machine; `powered_off` is called when the command has ended by itself."""
+        """`folder` goes with the machine; `powered_off` is called when the command has ended by itself.
+
+        Without a command it is the folder alone that lives.
+        """
         self._powered_off = powered_off
         self._console = b""
         self._ended_from_outside = False

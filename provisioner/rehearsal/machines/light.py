@@ -72,6 +72,9 @@ class LightHost:
         if baked.is_dir():
             shutil.copytree(baked, self._images / image_id)
 
+    def forget(self, image_id: str) -> None:
+        shutil.rmtree(self._images / image_id, ignore_errors=True)
+
     def close(self) -> None:
         for machine in list(self._machines.values()):
             machine.end()

@@ -21,7 +21,7 @@ from provisioner.rehearsal.machines.monitor import SOCKET, Monitor
 #: Under it the guest reaches what listens on this computer's 127.0.0.1.
 GATEWAY = "169.254.169.2"
 
-#: Emulated, each wants two processors for itself while it boots.
+#: Emulated, each wants a processor or two for itself while it boots.
 AT_ONCE = 2
 
 #: In seconds. No rehearsal needs one for longer, and a guest that hangs must not stay for ever.
@@ -74,11 +74,14 @@ class QemuHost:
         *,
         gpus: Callable[[str], int] | None = None,
         at_once: int = AT_ONCE,
+        processors: int = 2,
         limit: float = LIMIT,
         way_in: bool = False,
         ssh_port: int | None = None,
     ) -> None:
         """`gpus` says how many an instance type shows; `limit`, in seconds, ends each machine.
+
+        Emulated, a second processor pays only where this computer has an idle one for it.
 
         With a `way_in` QEMU's guest agent can be asked to run commands as the machine's root. Each machine's sshd
         answers at `ssh_port` of its public address, a loopback address of its own.
@@ -88,9 +91,13 @@ class QemuHost:
         self._image = image
         self._gpus = gpus or (lambda _: 0)
         self._at_once = at_once
+        self._processors = processors
         self._limit = limit
         self._way_in = way_in
         self._machines: dict[str, _Machine] = {}
+        #: What is kept of disks, each by the image that it is an overlay on; and those that nobody will boot from.
+        self._kept_on: dict[str, str] = {}
+        self._forgotten: set[str] = set()
         #: Held while a machine begins or ends, so that nobody meets one in between.
         self._places = threading.Condition()
 
@@ -121,20 +128,27 @@ class QemuHost:
     def capture(self, instance_id: str, image_id: str) -> None:
         """Shut the guest down, keep its disk, and boot it again, as EC2 does: only then is the file system whole.
 
-        What is kept is the difference to the machine's own image; both stay until the host is closed.
+        What is kept is the difference to the machine's own image.
         """
+        machine = self._machines[instance_id]
         disk, kept = self.folder(instance_id) / "disk", self._kept(image_id)
         kept.parent.mkdir(parents=True, exist_ok=True)
         with Monitor(disk.parent, PATIENCE) as monitor:
             monitor.execute("set-action", shutdown="pause")
             monitor.execute("system_powerdown")
             monitor.wait_for("STOP")
-            kind, base = self._backing(self._machines[instance_id].image)
+            kind, base = self._backing(machine.image)
+            self._kept_on[image_id] = machine.image
             _qemu_img("convert", "-U", "-O", "qcow2", "-F", kind, "-B", base, str(disk), str(kept))
             monitor.execute("set-action", shutdown="poweroff")
             monitor.execute("system_reset")
             monitor.wait_for("RESET")
             monitor.execute("cont")
+
+    def forget(self, image_id: str) -> None:
+        with self._places:
+            self._forgotten.add(image_id)
+            self._tidy()
 
     def consoles(self) -> dict[str, str]:
         """Of every machine there ever was, by its id."""
@@ -182,7 +196,16 @@ class QemuHost:
     def _leave(self, machine: _Machine) -> None:
         with self._places:
             machine.over = True
+            self._tidy()
             self._places.notify_all()
+
+    def _tidy(self) -> None:
+        """Give back the disk of forgotten images, but not of those that others still stand on."""
+        alive = {one.image for one in self._machines.values() if not one.over}
+        while idle := self._forgotten & self._kept_on.keys() - alive - set(self._kept_on.values()):
+            for image_id in idle:
+                del self._kept_on[image_id]
+                self._kept(image_id).unlink(missing_ok=True)
 
     def _boot(self, guest: Guest, off: Callable[[], None]) -> Life:
         folder = self.folder(guest.instance_id)
@@ -216,7 +239,8 @@ class QemuHost:
         )
         return [
             *("qemu-system-x86_64", "-machine", "q35", "-accel", accelerator, "-cpu", cpu),
-            *("-smp", "2", "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none", "-serial", "stdio"),
+            *("-smp", str(self._processors), "-m", str(MEMORY_MIB)),
+            *("-nodefaults", "-display", "none", "-serial", "stdio"),
             *("-smbios", f"type=1,manufacturer=Amazon EC2,product={guest.instance_type},uuid={serial},serial={serial}"),
             *("-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd)),
             *("-append", f"{KERNEL} rehearsal.gpus={self._gpus(guest.instance_type)}"),
@@ -230,6 +254,8 @@ class QemuHost:
 
 
 def _qemu_img(*words: str) -> None:
-    done = subprocess.run(["qemu-img", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    # It ends with whoever waits for it.
+    command = ["setpriv", "--pdeathsig", "KILL", "qemu-img", *words]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NoMachine(done.stderr.strip())

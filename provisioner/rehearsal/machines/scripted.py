@@ -87,6 +87,9 @@ class ScriptedHost:
     def capture(self, instance_id: str, image_id: str) -> None:
         """There is nothing on a scripted machine's disk."""
 
+    def forget(self, image_id: str) -> None:
+        """Nor is there an image of it."""
+
     def close(self) -> None:
         with self._changed:
             self._closing = True

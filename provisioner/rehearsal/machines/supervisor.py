@@ -1,8 +1,9 @@
-"""Holds a light machine's life: whatever ends first (the machine, or whoever booted it), all ends.
+"""Holds a machine's life: whatever ends first (the machine, or whoever booted it), all ends.
 
-    supervisor.py FOLDER COMMAND...     standard input: a pipe whose end means the end
+    supervisor.py FOLDER [COMMAND...]     standard input: a pipe whose end means the end
 
-Every process of the machine, however far it has forked off, is a descendant of this one.
+Every process of the machine, however far it has forked off, is a descendant of this one. Without a command
+the folder alone is held.
 """
 
 import ctypes
@@ -12,10 +13,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 #: <linux/prctl.h>: orphans of our descendants become our children.
 PR_SET_CHILD_SUBREAPER = 36
+
+#: Seconds, for others that end at the same time to leave the folder: machines whose own lie in it.
+LEAVING = 60.0
 
 
 def supervise(folder: Path, command: list[str]) -> None:
@@ -27,14 +32,22 @@ def supervise(folder: Path, command: list[str]) -> None:
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
-        machine = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        machine = subprocess.Popen(command, stdin=subprocess.DEVNULL) if command else None
         while True:
             ready, _, _ = select.select([sys.stdin.fileno(), woken], [], [])
-            if woken not in ready or machine.pid in _reap(woken):
+            if woken not in ready or (machine and machine.pid in _reap(woken)):
                 break
     finally:
         _end_all()
         _remove_containers(folder.name)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    end = time.monotonic() + LEAVING
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < end:
+        time.sleep(0.1)
         shutil.rmtree(folder, ignore_errors=True)
 
 
