@@ -14,7 +14,14 @@ SOURCES = sorted((ROOT / "provisioner").rglob("*.py"))
 TOP_LEVEL = {"README.md", "config", "images", "provisioner", "pyproject.toml", "scripts", "tests"}
 
 #: Where time, chance and concurrency may come from: elsewhere they are arguments.
-IMPURE = ("provisioner/adapters/", "provisioner/agent/", "provisioner/rehearsal/")
+IMPURE = (
+    "provisioner/adapters/",
+    "provisioner/agent/",
+    "provisioner/rehearsal/",
+    # They live on the server's event loop.
+    "provisioner/faces/api/serve.py",
+    "provisioner/faces/api/stream.py",
+)
 IMPURE_MODULES = {"asyncio", "concurrent", "multiprocessing", "random", "secrets", "threading", "uuid"}
 IMPURE_CALLS = {
     "time.monotonic", "time.perf_counter", "time.sleep", "time.time", "time.time_ns",

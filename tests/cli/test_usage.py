@@ -12,9 +12,20 @@ from tests.cli.conftest import Provision
 pytestmark = pytest.mark.usefixtures("whole")
 
 #: Heavy, and of no use to those who only ask for help.
+SERVERS = ("fastapi", "prometheus_client", "starlette", "uvicorn")
 HEAVY = (
     *("alembic", "boto3", "botocore", "cronsim", "cryptography", "moto", "paramiko", "pydantic_core", "rich"),
-    *("sqlalchemy", "sqlmodel", "structlog", "tenacity", "yaml"),
+    *(
+        "sqlalchemy",
+        "sqlmodel",
+        "structlog",
+        "tenacity",
+        "yaml",
+        "fastapi",
+        "prometheus_client",
+        "starlette",
+        "uvicorn",
+    ),
 )
 
 
@@ -42,6 +53,16 @@ def test_help_tells_every_exit_code(provision: Provision) -> None:
     text = provision("--help").out.decode()
     assert all(f"  {code:<3}  {meaning}\n" in text for code, meaning in exits.MEANING.items())
     assert all(code >= 64 for code in exits.MEANING)
+
+
+def test_a_command_loads_no_server(provision: Provision) -> None:  # noqa: ARG001 - the settings are the rig's
+    """FastAPI and what it needs are `serve`'s alone."""
+    code = (
+        "import sys; from provisioner.faces.cli import main; main.run(['jobs', '--json']);"
+        f"print(*(name for name in {SERVERS} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""
 
 
 def test_help_loads_nothing_heavy() -> None:

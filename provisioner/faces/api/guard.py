@@ -1,6 +1,5 @@
 """Around every request: a bounded body, headers that keep browsers away, and a fault of ours that tells nothing."""
 
-import time
 import traceback
 from collections.abc import Callable
 
@@ -40,7 +39,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        began, status, taken = time.perf_counter(), 0, 0
+        began, status, taken = self._now(), 0, 0
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         too_large = len(length) > len(str(LARGEST)) or int(length) > LARGEST
 
@@ -57,7 +56,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *HEADERS]
-                self._counted(scope["method"], _route(scope), status, time.perf_counter() - began)
+                self._counted(scope["method"], _route(scope), status, max(0.0, self._now() - began))
             await send(message)
 
         try:
