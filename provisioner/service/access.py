@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import re
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -26,11 +25,10 @@ TRIES = 20
 
 
 class Tokens:
-    """Thread-safe: every request is let in by this one."""
+    """Every request is let in by this one; `admit` is one thread's alone, the rest anybody's."""
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        self._lock = threading.Lock()
         self._denials = Denials()
         #: Those that let somebody in, and the store's `changes` before each was read.
         self._proven: dict[str, tuple[int, Token]] = {}
@@ -39,21 +37,18 @@ class Tokens:
         parts, now = _TOKEN.fullmatch(token), self._installation.clock.now()
         id, secret = parts.groups() if parts else ("", "")
         if id not in self._proven:
-            with self._lock:
-                wait = self._denials.wait(source, now)
+            wait = self._denials.wait(source, now)
             if wait > 0:
                 raise TooMany(f"denied too often: try again in {wait:.0f} s", wait)
         changes = self._installation.store.changes()
         stored = self._stored(id, changes)
         if why := _hindrance(stored, secret, now):
-            with self._lock:
-                self._denials.add(source, now)
+            self._denials.add(source, now)
             raise Denied(f"{why}; an admin makes another: provision token create")
         assert stored is not None
-        with self._lock:
-            if len(self._proven) >= MOST_PROVEN:
-                self._proven.clear()
-            self._proven[id] = changes, stored
+        if len(self._proven) >= MOST_PROVEN:
+            self._proven.clear()
+        self._proven[id] = changes, stored
         return Caller(id, stored.owners, stored.admin, source)
 
     def _stored(self, id: str, changes: int) -> Token | None:
