@@ -46,7 +46,7 @@ def service(settings: Settings, kind: str = "command", journal: Journal | None =
     holder = f"{socket.gethostname()} {os.getpid()} {installation.ids.new()[:8]}"
     loop = Loop(installation, Reconciler(installation, sites), holder, kind, intervals)
     entrance = Entrance(installation, AsyncSsh(), archive.tail_source())
-    return Service(installation, loop, local(settings), entrance)
+    return Service(installation, loop, local(settings), entrance, sites)
 
 
 def local(settings: Settings) -> Caller:

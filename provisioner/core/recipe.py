@@ -203,8 +203,11 @@ class Recipe(Part):
 
     def dump(self) -> str:
         """Canonical JSON, every default written out: it means the same when defaults change."""
-        empty = {name for name, info in Spec.model_fields.items() if info.annotation is type(None)}
-        return json.dumps(self.model_dump(mode="json", exclude={"state": True, "spec": empty}), sort_keys=True)
+        return json.dumps(self.plain(), sort_keys=True)
+
+    def plain(self) -> dict[str, Any]:
+        """What `dump` writes."""
+        return self.model_dump(mode="json", exclude={"state": True, "spec": _REFUSED})
 
     @classmethod
     def load(cls, text: str) -> "Recipe":
@@ -212,6 +215,8 @@ class Recipe(Part):
         return _checked(json.loads(text), "the stored recipe", {})
 
 
+#: Fields that are there to be refused by name.
+_REFUSED = {name for name, info in Spec.model_fields.items() if info.annotation is type(None)}
 #: What of a recipe an installation cannot grant: the paths, and why.
 Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
 
@@ -232,16 +237,22 @@ def with_overrides(
     recipe: Recipe, env: Mapping[str, str], command: str | None, ungranted: Ungranted = lambda _: ()
 ) -> Recipe:
     """The recipe as one start wants it; raises Invalid as for a recipe."""
-    data = json.loads(recipe.dump())
+    data = recipe.plain()
     data["spec"]["environment_variables"] |= env
     if command is not None:
         data["spec"]["command"] = command
     return _checked(data, "start", {}, ungranted)
 
 
+def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:
+    """Raises Invalid, as `parse_recipe` does, for what of a checked recipe cannot be granted."""
+    if wrong := list(ungranted(recipe.spec)):
+        raise problems.invalid(source, wrong, {})
+
+
 def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
     """The recipe's schedule with these of its fields in place of its own; raises Invalid as for a recipe."""
-    data = json.loads(recipe.dump())
+    data = recipe.plain()
     data["spec"] |= schedule
     return _checked(data, "schedule", {}).spec.plan
 

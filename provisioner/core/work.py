@@ -325,7 +325,7 @@ def encode(message: object) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else dataclasses.asdict(value)
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else vars(value)
 
 
 def decode(kind: type[T], data: bytes) -> T:

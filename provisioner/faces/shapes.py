@@ -10,6 +10,8 @@ Status   `status`
 Top      `top`
 Receipt  `receipt`
 Log      a line each: `logs`
+Token    `token revoke`; with `token`, the secret itself: `token create`; a list of them: `token list`
+Audit    a list of them: `audit`
 Ami      `ami bake`, `ami use` (null for `default`); a list of them: `ami list`
 
 What only the command line prints:
@@ -302,6 +304,7 @@ class Token(TypedDict):
     owners: list[str]
     role: Literal["admin", "user"]
     note: str
+    state: Literal["valid", "expired", "revoked"]
     created_at: str
     created_by: str
     expires_at: Annotated[str | None, "Null: never."]
@@ -316,7 +319,7 @@ class Audit(TypedDict):
     who: Annotated[str, "A token's id, `local:` and a Unix user, or `schedule`."]
     source: Annotated[str, "The address that the call came from, or `local`."]
     what: str
-    owner: Annotated[str, "Whose thing was changed."]
+    owner: Annotated[str | None, "Whose thing was changed; null: the installation's."]
     target: Annotated[str, "The job's name, or the id of the run or token."]
 
 
@@ -340,7 +343,7 @@ def moment(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _moment(at: float | None) -> str | None:
+def maybe_moment(at: float | None) -> str | None:
     return None if at is None else moment(at)
 
 
@@ -410,8 +413,8 @@ def run(item: record.Run) -> Run:
         "stop": stop,
         "waiting": waiting,
         "created_at": moment(item.created_at),
-        "ended_at": _moment(item.ended_at),
-        "done_at": _moment(item.done_at),
+        "ended_at": maybe_moment(item.ended_at),
+        "done_at": maybe_moment(item.done_at),
     }
 
 
@@ -433,12 +436,12 @@ def _attempt(item: record.Node) -> Attempt:
         "step": report.step if report else None,
         "bytes_produced": dict(report.produced) if report else {},
         "bytes_shipped": dict(report.shipped) if report else {},
-        "heard_at": _moment(item.reported_at),
+        "heard_at": maybe_moment(item.reported_at),
         "notice_at": moment(report.notice.at) if report and report.notice else None,
         "outcome": item.verdict.outcome if item.verdict else None,
         "exit_code": item.verdict.exit_code if item.verdict else None,
         "reason": item.verdict.reason if item.verdict else None,
-        "archived_at": _moment(item.archived_at),
+        "archived_at": maybe_moment(item.archived_at),
     }
 
 
@@ -449,9 +452,9 @@ def _machine(item: record.KnownMachine) -> Machine:
         "zone": item.offer.zone,
         "market": item.offer.market,
         "state": item.state,
-        "launch_time": _moment(item.launch_time),
-        "ending_at": _moment(item.ending_at),
-        "ended_at": _moment(item.ended_at),
+        "launch_time": maybe_moment(item.launch_time),
+        "ending_at": maybe_moment(item.ending_at),
+        "ended_at": maybe_moment(item.ended_at),
         "end_wanted_for": item.end_wanted_for or None,
         "price": _price(item.price),
     }
@@ -484,8 +487,8 @@ def _live(item: control.LiveRun, now: float) -> Live:
         "run": run(item.run),
         "machine": _machine(machine) if machine else None,
         "step": report.step if report else None,
-        "heard_at": _moment(node.reported_at) if node else None,
-        "silent_since": _moment(node.reported_at) if node and is_silent(node, now) else None,
+        "heard_at": maybe_moment(node.reported_at) if node else None,
+        "silent_since": maybe_moment(node.reported_at) if node and is_silent(node, now) else None,
         "notice_at": moment(report.notice.at) if report and report.notice else None,
         "bytes_produced": dict(report.produced) if report else {},
         "dollars_at_least": item.dollars_at_least,
@@ -502,7 +505,7 @@ def receipt(item: receipts.Receipt) -> Receipt:
         "exit_code": item.exit_code,
         "provisional": item.provisional,
         "created_at": moment(item.created_at),
-        "ended_at": _moment(item.ended_at),
+        "ended_at": maybe_moment(item.ended_at),
         "phases": [_phase(each, item.created_at) for each in item.phases],
         "machines": [_bill(each) for each in item.machines],
         "dollars_at_least": item.dollars_at_least,
@@ -544,7 +547,7 @@ def _phase(item: phases.Phase, since: float) -> Phase:
         "beside": item.beside,
         "billed": item.name not in receipts.UNBILLED,
         "began": moment(began.at),
-        "ended": _moment(ended.at if ended else None),
+        "ended": maybe_moment(ended.at if ended else None),
         # Whole milliseconds since the trigger, so that those of the main line add up exactly.
         "seconds": round(round(ended.at - since, 3) - round(began.at - since, 3), 3) if ended else None,
         "source": f"{began.source}; {ended.source}" if ended else str(began.source),
@@ -573,16 +576,18 @@ def ami(item: amis.Shown) -> Ami:
     }
 
 
-def token(item: access.Token) -> Token:
+def token(item: access.Token, now: float) -> Token:
+    expired = item.expires_at is not None and now >= item.expires_at
     return {
         "id": item.id,
         "owners": list(item.owners),
         "role": "admin" if item.admin else "user",
         "note": item.note,
+        "state": "revoked" if item.revoked_at is not None else "expired" if expired else "valid",
         "created_at": moment(item.created_at),
         "created_by": item.created_by,
-        "expires_at": _moment(item.expires_at),
-        "revoked_at": _moment(item.revoked_at),
+        "expires_at": maybe_moment(item.expires_at),
+        "revoked_at": maybe_moment(item.revoked_at),
     }
 
 
@@ -593,7 +598,7 @@ def audit(item: access.Audit) -> Audit:
         "who": item.who,
         "source": item.source,
         "what": item.what,
-        "owner": item.owner,
+        "owner": item.owner or None,
         "target": item.target,
     }
 

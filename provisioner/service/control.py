@@ -6,12 +6,14 @@ from provisioner.core.access import Caller
 from provisioner.core.errors import Conflict, ProvisionError
 from provisioner.core.launch import Machine
 from provisioner.ports.control import Control
+from provisioner.ports.ids import Ids
 from provisioner.service.access import Tokens
 from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation
 from provisioner.service.loop import Loop, never
 from provisioner.service.reaper import Reaped, reap, tell
 from provisioner.service.reconciler import Pulse, Trouble
+from provisioner.service.site import Sites
 from provisioner.service.takeover import Takeover
 from provisioner.service.troubles import Troubles, line
 from provisioner.service.usecases import OnBehalf, UseCases
@@ -23,8 +25,10 @@ SWEEP = 60.0
 class Service(UseCases):
     """The use cases of who opened the installation, acting among them."""
 
-    def __init__(self, installation: Installation, loop: Loop, caller: Caller, entrance: Entrance) -> None:
-        super().__init__(installation, caller, entrance)
+    def __init__(
+        self, installation: Installation, loop: Loop, caller: Caller, entrance: Entrance, sites: Sites
+    ) -> None:
+        super().__init__(installation, caller, entrance, sites)
         self.access = Tokens(installation)
         self._loop = loop
         self._takeover = Takeover(installation)
@@ -33,9 +37,13 @@ class Service(UseCases):
         #: What the last sweep met, which stands until the next one.
         self._unswept: list[Trouble] = []
 
+    @property
+    def ids(self) -> Ids:
+        return self._installation.ids
+
     def on_behalf(self, caller: Caller) -> Control:
         """The same installation as that caller may have it; costs microseconds."""
-        return OnBehalf(self._installation, caller, self._entrance)
+        return OnBehalf(self._installation, caller, self._entrance, self._sites)
 
     def _meanwhile(self) -> Sequence[str]:
         # Acts where no daemon does.

@@ -1,5 +1,6 @@
 """The use cases on jobs and runs: nothing here touches the cloud."""
 
+import functools
 import hashlib
 import json
 import re
@@ -117,9 +118,7 @@ class Runs:
 
     def fresh(self, job: Job, env: Mapping[str, str], command: str | None, idempotency_key: str, now: float) -> Run:
         """A run of the job, not stored yet; raises Invalid where the installation cannot grant it."""
-        stored = recipes.Recipe.load(job.recipe)
-        # Once more: the settings may have changed since it was applied.
-        recipe = recipes.with_overrides(stored, env, command, lambda spec: self._ungranted(spec, job.owner))
+        dump = self._checked(job) if not env and command is None else self._overridden(job, env, command)
         inputs = hashlib.sha256(json.dumps([sorted(env.items()), command]).encode()).hexdigest()
         return Run(
             id=self._installation.ids.new(),
@@ -127,12 +126,22 @@ class Runs:
             job_name=job.name,
             job_revision=job.revision,
             owner=job.owner,
-            recipe=recipe.dump(),
+            recipe=dump,
             created_at=now,
             idempotency_key=idempotency_key,
             inputs=inputs,
             next_try_at=now,
         )
+
+    def _checked(self, job: Job) -> str:
+        recipe, dump = _loaded(job.recipe)
+        # Once more: the settings may have changed since it was applied.
+        recipes.grant(recipe, "start", lambda spec: self._ungranted(spec, job.owner))
+        return dump
+
+    def _overridden(self, job: Job, env: Mapping[str, str], command: str | None) -> str:
+        stored, _ = _loaded(job.recipe)
+        return recipes.with_overrides(stored, env, command, lambda spec: self._ungranted(spec, job.owner)).dump()
 
     def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         if ID.fullmatch(which.job):
@@ -196,3 +205,10 @@ class Runs:
         machines = {machine.id: machine for machine in status.machines}
         held = [Held(node, machines[node.instance_id]) for node in status.nodes]
         return bill(self._installation, status.run, held)
+
+
+@functools.lru_cache(maxsize=64)
+def _loaded(dump: str) -> tuple[recipes.Recipe, str]:
+    """A stored recipe, and how this version writes it: parsed once, for a job starts many runs from the same text."""
+    recipe = recipes.Recipe.load(dump)
+    return recipe, recipe.dump()

@@ -10,7 +10,7 @@ from provisioner.core.receipt import Receipt
 from provisioner.core.record import Job, Run
 from provisioner.core.work import decode, encode
 from provisioner.ports.connection import Connection
-from provisioner.ports.control import Alive, LogGap, LogPiece, Look, Scheduled, Status
+from provisioner.ports.control import Alive, LogGap, LogPiece, Look, Scheduled, Size, Status
 from provisioner.ports.store import NEWEST, RunFilter
 from provisioner.service.alive import alive
 from provisioner.service.direct import Direct
@@ -19,6 +19,7 @@ from provisioner.service.installation import Installation
 from provisioner.service.logs import Logs
 from provisioner.service.runs import Runs
 from provisioner.service.schedules import Schedules
+from provisioner.service.site import Sites
 
 #: Where a pass notes what other processes are to see of it.
 FOREIGN = "foreign machines"
@@ -32,9 +33,10 @@ class _Foreign:
 class UseCases:
     """Composes the services; each method is one use case."""
 
-    def __init__(self, installation: Installation, caller: Caller, entrance: Entrance) -> None:
+    def __init__(self, installation: Installation, caller: Caller, entrance: Entrance, sites: Sites) -> None:
         self.caller = caller
         self._installation = installation
+        self._sites = sites
         self._runs = Runs(installation, caller)
         self._schedules = Schedules(installation, self._runs)
         self._logs = Logs(installation, self._runs)
@@ -144,6 +146,9 @@ class UseCases:
         run = self._runs.run(name)
         nodes = [node for node in self._installation.store.nodes(run.id) if node.attempt == run.attempt]
         return self._entrance.enter(run, nodes[0] if nodes else None, host=host)
+
+    def sizes(self) -> tuple[Size, ...]:
+        return self._sites.sizes()
 
     def now(self) -> float:
         return self._installation.clock.now()

@@ -88,4 +88,5 @@ class World:
             loop,
             Caller("bench", ("bench",), admin=True, source="local"),
             Entrance(self.installation, AsyncSsh(), ""),
+            sites,
         )

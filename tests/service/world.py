@@ -220,7 +220,7 @@ class World:
         sites = Sites(installation, AgentArchive("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
         holder = f"life {life.number}"
         loop = Loop(installation, Reconciler(installation, sites), holder, "daemon", self._intervals)
-        return life, Service(installation, loop, TESTER, Entrance(installation, AsyncSsh(), ""))
+        return life, Service(installation, loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)
 
     def run(self, downtime: Callable[[], float] = lambda: 1.0) -> None:
         """Let it all happen, until nothing is left to do; what is killed comes back after `downtime`."""

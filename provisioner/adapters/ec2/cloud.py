@@ -107,7 +107,7 @@ class Ec2:
         return Catalog(types, subnets, catalog.spot_prices(history, subnets, at), at)
 
     def gpu_types(self) -> tuple[str, ...]:
-        # Families of GPUs are named so (EC2 User Guide, "Instance type naming conventions"); some have other makers' ones.
+        # Where GPUs are (EC2 User Guide, "Instance type naming conventions"); a few are not NVIDIA's.
         wanted = [{"Name": "instance-type", "Values": ["g*", "p*"]}]
         infos = self._pages(self._ec2.describe_instance_types, "InstanceTypes", Filters=wanted)
         return tuple(sorted(info["InstanceType"] for info in infos if catalog.instance_type(info, ()).gpus))

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, bindparam, event, text
+from sqlalchemy.dialects import sqlite
 from sqlmodel import col, select
 
 from provisioner.adapters.sql import tables
@@ -156,16 +157,10 @@ class SqlStore:
             return self._mirror.live()
 
     def job(self, owner: str, name: str) -> Job | None:
-        row = tables.JobRow
-        found = self._find(
-            Job, select(row.body).where(row.owner == owner, row.name == name, col(row.deleted).is_(False))
-        )
-        return found[0] if found else None
+        return self._one(Job, "SELECT body FROM job WHERE owner = ? AND name = ? AND NOT deleted", owner, name)
 
     def job_by_id(self, id: str) -> Job | None:
-        row = tables.JobRow
-        found = self._find(Job, select(row.body).where(row.id == id, col(row.deleted).is_(False)))
-        return found[0] if found else None
+        return self._one(Job, "SELECT body FROM job WHERE id = ? AND NOT deleted", id)
 
     def jobs(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
         return self._jobs(col(tables.JobRow.deleted).is_(False), owners)
@@ -179,8 +174,7 @@ class SqlStore:
         return self._find(Job, query.order_by(col(row.owner), col(row.name)))
 
     def run(self, id: str) -> Run | None:
-        found = self._find(Run, select(tables.RunRow.body).where(tables.RunRow.id == id))
-        return found[0] if found else None
+        return self._one(Run, "SELECT body FROM run WHERE id = ?", id)
 
     def runs_like(self, prefix: str, owners: Collection[str] | None = None) -> tuple[Run, ...]:
         row = tables.RunRow
@@ -222,10 +216,7 @@ class SqlStore:
         return self._find(Event, select(row.body).where(row.run == run).order_by(col(row.at), text("rowid")))
 
     def token(self, id: str) -> Token | None:
-        # Each call of the API asks for one: SQLAlchemy's own part would be most of it.
-        with self._watching:
-            found = self._watch.execute("SELECT body FROM token WHERE id = ?", (id,)).fetchall()
-        return _decoded(Token, found[0][0]) if found else None
+        return self._one(Token, "SELECT body FROM token WHERE id = ?", id)
 
     def tokens(self) -> tuple[Token, ...]:
         row = tables.TokenRow
@@ -234,6 +225,12 @@ class SqlStore:
     def audit(self, limit: int, before: Key | None = None) -> tuple[Audit, ...]:
         row = tables.AuditRow
         return self._find(Audit, _older(select(row.body), row.at, row.id, before).limit(limit))
+
+    def _one(self, kind: type[R], query: str, *values: str) -> R | None:
+        """What every call of the API asks for: SQLAlchemy's own part would be most of it."""
+        with self._watching:
+            found = self._watch.execute(query, values).fetchall()
+        return _decoded(kind, found[0][0]) if found else None
 
     def _find(self, kind: type[R], query: Any) -> tuple[R, ...]:
         with self._read() as connection:
@@ -348,22 +345,23 @@ def _put(connection: Connection, item: R) -> R:
     insert, update = _statements(kind)
     if item.version == 0:
         try:
-            connection.execute(insert, row)
+            connection.exec_driver_sql(insert, row)
         except sqlalchemy.exc.IntegrityError as error:
             raise Conflict(f"{type(item).__name__} {item.id} is there already") from error
         return stored
-    done = connection.execute(update, {**row, "known_id": item.id, "known_version": item.version})
+    done = connection.exec_driver_sql(update, {**row, "known_id": item.id, "known_version": item.version})
     if done.rowcount != 1:
         raise Conflict(f"{type(item).__name__} {item.id} was changed by another process")
     return stored
 
 
 @functools.cache
-def _statements(kind: type[tables.Document]) -> tuple[sqlalchemy.Insert, sqlalchemy.Update]:
+def _statements(kind: type[tables.Document]) -> tuple[str, str]:
     """What a row of that kind is written with: built once, since that takes longer than to execute it."""
-    table = sqlalchemy.inspect(kind).local_table
+    table, dialect = sqlalchemy.inspect(kind).local_table, sqlite.dialect(paramstyle="named")
     known = table.c.id == bindparam("known_id"), table.c.version == bindparam("known_version")
-    return table.insert(), table.update().where(*known)
+    insert, update = table.insert(), table.update().where(*known)
+    return str(insert.compile(dialect=dialect)), str(update.compile(dialect=dialect))
 
 
 def _same_key(connection: Connection, run: Run, since: float) -> Run | None:

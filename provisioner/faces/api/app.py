@@ -10,13 +10,16 @@ from starlette.responses import Response
 
 from provisioner.core import problems
 from provisioner.core.errors import ProvisionError
-from provisioner.faces.api import document, health, jobs, logs, runs, schedules, tokens
-from provisioner.faces.api.answers import problem, refusal
+from provisioner.faces.api import document, health, jobs, logs, recipes, runs, saturn, schedules, tokens
+from provisioner.faces.api.answers import answer, problem, refusal
 from provisioner.faces.api.caller import Server
 from provisioner.faces.api.guard import LARGEST, Counted, Guard
+from provisioner.faces.api.stream import Hub
+from provisioner.ports.journal import Journal
+from provisioner.service.control import Service
 
 #: One a room; each lists its own endpoints.
-ROUTERS = (jobs.router, schedules.router, runs.router, logs.router, tokens.router)
+ROUTERS = (recipes.router, saturn.router, jobs.router, schedules.router, runs.router, logs.router, tokens.router)
 
 DESCRIPTION = """Every start of a job is a fresh machine, and every machine is given back.
 
@@ -29,6 +32,12 @@ CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 def uncounted(*_: object) -> None:
     """For who keeps no metrics."""
+
+
+def assembled(service: Service, journal: Journal, *, behind_proxy: bool = False) -> tuple[FastAPI, Hub]:
+    """The application over the service, and the hub of its followers, to be closed before the server."""
+    hub = Hub(service)
+    return make(Server(service, service.access, journal, service.ids, hub, behind_proxy)), hub
 
 
 def make(server: Server, counted: Counted = uncounted) -> FastAPI:
@@ -58,23 +67,23 @@ def make(server: Server, counted: Counted = uncounted) -> FastAPI:
 
 
 async def _document(request: Request) -> Response:
-    from provisioner.faces.api.answers import answer
-
     return answer(request.app.openapi())
 
 
 async def refused(_: Request, error: Exception) -> Response:
     """An error of ours as an answer; one that is no caller's matter goes on to the guard."""
     assert isinstance(error, ProvisionError)
-    answer = refusal(error)
-    if answer is None:
+    found = refusal(error)
+    if found is None:
         raise error
-    return answer
+    return found
 
 
 async def misread(_: Request, error: Exception) -> Response:
     """What of a request is wrong, in our words."""
     assert isinstance(error, RequestValidationError)
+    if any(isinstance(each.get("input"), bytes) for each in error.errors()):
+        return problem(400, "invalid", "body: write JSON, with `Content-Type: application/json`")
     found = [{"where": ".".join(map(str, path)), "what": text} for path, text in problems.explained(error.errors())]
     message = "; ".join(f"{each['where']}: {each['what']}" for each in found)
     return problem(400, "invalid", message, {"problems": found})

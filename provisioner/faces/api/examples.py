@@ -3,33 +3,33 @@
 import json
 
 from provisioner.core.access import Audit, Token
-from provisioner.core.launch import MachineState, Market, Offer, Price
+from provisioner.core.launch import InstanceType, MachineState, Market, Offer, Price
 from provisioner.core.receipt import receipt as bill
 from provisioner.core.record import Event, Held, Job, KnownMachine, Node, Run, Schedule, Verdict
 from provisioner.core.run import State
 from provisioner.core.work import Outcome
 from provisioner.faces import shapes
-from provisioner.ports.control import Alive, LiveRun, LogPiece, Scheduled, Status
+from provisioner.ports.control import Alive, LiveRun, LogPiece, Scheduled, Size, Status
 
 AT = 1767225600.0
 _SPEC = {"name": "gpu-inference", "image": "any", "instance_type": "g5.xlarge", "command": "python run_inference.py"}
-_JOB = Job(
+JOB = Job(
     "5d41402abc4b2a76b9719d911017c592",
     "ann",
     "gpu-inference",
-    json.dumps({"type": "job", "spec": _SPEC}),
+    json.dumps({"schema_version": "2025.10.01", "type": "job", "spec": _SPEC}),
     revision=1,
     created_at=AT,
     applied_at=AT,
     schedule=Schedule("0 2 * * *", "Europe/Berlin"),
 )
-_RUN = Run(
+RUN = Run(
     "1f9cb11a918f4d3e8f1f0e8b5b1b2c3d",
-    _JOB.id,
-    _JOB.name,
-    _JOB.revision,
-    _JOB.owner,
-    _JOB.recipe,
+    JOB.id,
+    JOB.name,
+    JOB.revision,
+    JOB.owner,
+    JOB.recipe,
     AT,
     State.DONE,
     attempt=1,
@@ -37,12 +37,12 @@ _RUN = Run(
     ended_at=AT + 95,
     done_at=AT + 99,
 )
-_NODE = Node(
-    f"{_RUN.id}/1/0", _RUN.id, 1, 0, "launch", "template", "i-0123456789abcdef0", "box", AT + 2, 1, verdict=_RUN.verdict
+NODE = Node(
+    f"{RUN.id}/1/0", RUN.id, 1, 0, "launch", "template", "i-0123456789abcdef0", "box", AT + 2, 1, verdict=RUN.verdict
 )
 _MACHINE = KnownMachine(
-    _NODE.instance_id,
-    _NODE.launch,
+    NODE.instance_id,
+    NODE.launch,
     Offer(Market.SPOT, "g5.xlarge", "us-east-1a"),
     AT + 2,
     MachineState.TERMINATED,
@@ -55,27 +55,27 @@ _MACHINE = KnownMachine(
 
 
 def job() -> shapes.Job:
-    return shapes.job(_JOB)
+    return shapes.job(JOB)
 
 
 def schedule() -> shapes.Schedule:
-    return shapes.scheduled(Scheduled(_JOB, (AT + 3600,), None))
+    return shapes.scheduled(Scheduled(JOB, (AT + 3600,), None))
 
 
 def run() -> shapes.Run:
-    return shapes.run(_RUN)
+    return shapes.run(RUN)
 
 
 def status() -> shapes.Status:
-    return shapes.status(Status(_RUN, (_NODE,), (_MACHINE,), (Event("e", _RUN.id, AT, "queued: triggered"),)))
+    return shapes.status(Status(RUN, (NODE,), (_MACHINE,), (Event("e", RUN.id, AT, "queued: triggered"),)))
 
 
 def receipt() -> shapes.Receipt:
-    return shapes.receipt(bill(_RUN, [Held(_NODE, _MACHINE)], {}, AT + 99))
+    return shapes.receipt(bill(RUN, [Held(NODE, _MACHINE)], {}, AT + 99))
 
 
 def top() -> shapes.Top:
-    live = LiveRun(_RUN, Held(_NODE, _MACHINE), 0.01, 0.01)
+    live = LiveRun(RUN, Held(NODE, _MACHINE), 0.01, 0.01)
     return shapes.alive(Alive(AT, {State.RUNNING: 1}, 1, 0.4, 0, (), (live,), 0), ())
 
 
@@ -84,8 +84,13 @@ def log() -> shapes.Log:
 
 
 def token() -> shapes.Token:
-    return shapes.token(Token("0123456789ab", "", ("ann", "lab/ann"), False, "CI", AT, "local:root"))
+    return shapes.token(Token("0123456789ab", "", ("ann", "lab/ann"), False, "CI", AT, "local:root"), AT)
 
 
 def audit() -> shapes.Audit:
-    return shapes.audit(Audit("e", AT, "0123456789ab", "192.0.2.1", "start", "ann", _RUN.id))
+    return shapes.audit(Audit("e", AT, "0123456789ab", "192.0.2.1", "start", "ann", RUN.id))
+
+
+def size() -> Size:
+    kind = InstanceType("g5.xlarge", "x86_64", 1, 4, 16384, ("us-east-1a",), spot=True)
+    return Size(kind, None, Price(0.4, "EC2's spot price history", AT))

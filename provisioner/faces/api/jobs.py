@@ -3,7 +3,7 @@
 from typing import Annotated, Any, TypedDict
 
 from fastapi import APIRouter, Header, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from provisioner.core.record import Job
@@ -29,6 +29,15 @@ class Started(shapes.Job):
     run: shapes.Run
 
 
+def _no_debugging(wanted: bool) -> bool:
+    if wanted:
+        raise ValueError("not in this version; `provision ssh RUN` enters a machine where the settings open it")
+    return wanted
+
+
+DebugMode = Annotated[bool, AfterValidator(_no_debugging), Field(description="Saturn's; true is refused.")]
+
+
 class Start(BaseModel):
     """What a run differs in from its job; all of it may be left out."""
 
@@ -39,7 +48,7 @@ class Start(BaseModel):
     idempotency_key: Annotated[
         str, Field(max_length=200, description="The same key within 24 h gives the same run; with other inputs, 409.")
     ] = ""
-    debug_mode: Annotated[bool, Field(description="Accepted, and without effect.")] = False
+    debug_mode: DebugMode = False
 
 
 def shape(job: Job) -> dict[str, Any]:

@@ -5,13 +5,13 @@ Shapes are those of the public OpenAPI (2026.02.01), with what its own client de
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, NotRequired
+from typing import Annotated, NotRequired, TypedDict
 
 from provisioner.core.errors import NotFound
 from provisioner.core.record import Node, Run, Verdict
 from provisioner.core.run import State
 from provisioner.faces.api.recipes import ENDED, LIVE
-from provisioner.faces.shapes import TypedDict, moment
+from provisioner.faces.shapes import maybe_moment
 from provisioner.ports.control import Status
 
 MAIN = "main"
@@ -127,8 +127,8 @@ def summary(item: Attempt) -> Pod:
         "name": item.pod,
         "status": item.status,
         "labels": {"saturncloud.io/resource-id": item.run.job_id, "job-name": item.run.id},
-        "started_at": moment(item.started_at) or "",
-        "completed_at": moment(item.ended_at),
+        "started_at": maybe_moment(item.started_at) or "",
+        "completed_at": maybe_moment(item.ended_at),
         "reason": None,
     }
 
@@ -145,7 +145,7 @@ def _main(item: Attempt, preparing: Mapping[str, str]) -> Container:
         "name": MAIN,
         "status": ("completed" if item.status == "completed" else "error") if verdict else _CONTAINER[item.status],
         "exit_code": verdict.exit_code if verdict else None,
-        "finished_at": moment(item.ended_at),
+        "finished_at": maybe_moment(item.ended_at),
         "previous": None,
     }
     # Where one container's log is told, the client takes all of them from here.
@@ -168,8 +168,8 @@ def historical(item: Attempt) -> HistoricalPod:
     return {
         "pod_name": item.pod,
         "status": item.status,
-        "start_time": moment(item.started_at),
-        "end_time": moment(item.ended_at),
-        "last_seen": moment(item.ended_at or item.started_at or item.run.created_at),
+        "start_time": maybe_moment(item.started_at),
+        "end_time": maybe_moment(item.ended_at),
+        "last_seen": maybe_moment(item.ended_at or item.started_at or item.run.created_at),
         "label_job_name": item.run.id,
     }

@@ -1,7 +1,7 @@
 """Recipes as Saturn's API and its client have them: applied, listed, shown, cloned (public OpenAPI 2026.02.01)."""
 
 import json
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
@@ -11,7 +11,6 @@ from provisioner.core.recipe import Spec
 from provisioner.core.record import Job, Run
 from provisioner.core.run import State
 from provisioner.core.work import Outcome
-from provisioner.faces import shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import LOSSLESS, answer, either, wants
 from provisioner.faces.api.caller import Acting, OwnerName, named
@@ -21,14 +20,15 @@ from provisioner.ports.store import RunFilter
 
 router = APIRouter(tags=["recipes"])
 
-class RecipeState(shapes.TypedDict):
+
+class RecipeState(TypedDict):
     """What the server adds."""
 
     id: Annotated[str, "The job's id."]
     status: Annotated[str, "Of its runs: pending, running, stopping; of the last one: completed, error, stopped."]
 
 
-class Recipe(shapes.TypedDict):
+class Recipe(TypedDict):
     """A job's recipe with its schedule as it now is."""
 
     schema_version: str
@@ -37,7 +37,7 @@ class Recipe(shapes.TypedDict):
     state: NotRequired[RecipeState]
 
 
-class Recipes(shapes.TypedDict):
+class Recipes(TypedDict):
     """A page of recipes, by owner and name."""
 
     recipes: list[Recipe]

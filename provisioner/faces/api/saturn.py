@@ -3,19 +3,18 @@
 import codecs
 import json
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
 from provisioner.core.errors import Invalid, NotFound
-from provisioner.core.launch import Market
 from provisioner.core.record import Concurrency, Job, Run
 from provisioner.core.run import State
 from provisioner.core.work import STREAMS
 from provisioner.faces import shapes
-from provisioner.faces.api import examples, jobs, pods
+from provisioner.faces.api import examples, jobs, pods, recipes
 from provisioner.faces.api.answers import JSON, answer, either
 from provisioner.faces.api.caller import Acting, Calling, JobName, OwnerName, RunName
 from provisioner.faces.api.document import OPEN, answers
@@ -34,28 +33,28 @@ GLIMPSE = 100
 Pod = Annotated[str, Path(max_length=300, description="A pod's name: JOB-RUN-ATTEMPT-RANK.")]
 
 
-class ServerStatus(shapes.TypedDict):
+class ServerStatus(TypedDict):
     status: str
     version: Annotated[str, "Of Saturn's API that this one is like."]
 
 
-class User(shapes.TypedDict):
+class User(TypedDict):
     id: str
     username: Annotated[str, "Whose job a recipe without an owner is."]
     admin: bool
 
 
-class Org(shapes.TypedDict):
+class Org(TypedDict):
     id: str
     name: str
     is_primary: bool
 
 
-class Orgs(shapes.TypedDict):
+class Orgs(TypedDict):
     orgs: list[Org]
 
 
-class ServerSize(shapes.TypedDict):
+class ServerSize(TypedDict):
     """An instance type with GPUs; a price is dollars an hour, null where it is not known."""
 
     name: str
@@ -69,7 +68,7 @@ class ServerSize(shapes.TypedDict):
     spot_price_per_hour: Annotated[float | None, "In the cheapest zone."]
 
 
-class ServerOptions(shapes.TypedDict):
+class ServerOptions(TypedDict):
     """What a recipe may name; the lists are for workspaces, of which there are none."""
 
     sizes: dict[str, ServerSize]
@@ -77,16 +76,16 @@ class ServerOptions(shapes.TypedDict):
     auto_shutoff: list[str]
 
 
-class Pods(shapes.TypedDict):
+class Pods(TypedDict):
     pod_summaries: list[pods.Pod]
     next_key: str | None
 
 
-class History(shapes.TypedDict):
+class History(TypedDict):
     pods: Annotated[list[pods.HistoricalPod], "Of the newest thousand runs."]
 
 
-class PodLogs(shapes.TypedDict):
+class PodLogs(TypedDict):
     logs: str
 
 
@@ -105,12 +104,25 @@ class Patch(BaseModel):
     cron_schedule_options: CronOptions
 
 
+class JobNow(shapes.Job):
+    """The job, and the one word for its runs."""
+
+    status: Annotated[str, "Of its runs: pending, running, stopping; of the last one: completed, error, stopped."]
+
+
+class Restarted(JobNow):
+    """The job, and the run that was started."""
+
+    run: shapes.Run
+
+
 class Restart(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    debug_mode: Annotated[bool, Field(description="Accepted, and without effect.")] = False
+    debug_mode: jobs.DebugMode = False
 
 
+EXAMPLE = {**examples.job(), "status": "running"}
 _POD = pods.Attempt(examples.RUN, 1, 0, examples.NODE)
 
 
@@ -146,25 +158,6 @@ async def list_orgs(caller: Calling) -> Response:
     return answer(Orgs(orgs=[Org(id=name, name=name, is_primary=not at) for at, name in enumerate(names)]))
 
 
-@router.get(
-    "/info/servers",
-    operation_id="list_server_options",
-    responses=answers(
-        ServerOptions,
-        502,
-        example={"sizes": {"g5.xlarge": examples.size()}, "disk_space": [], "auto_shutoff": []},
-        lossless=True,
-    ),
-)
-def list_server_options(request: Request, control: Acting) -> Response:
-    """List the instance types with a GPU."""
-
-    def shown(sizes: Iterable[Size]) -> ServerOptions:
-        return {"sizes": {each.type.name: _size(each) for each in sizes}, "disk_space": [], "auto_shutoff": []}
-
-    return either(request, control.sizes(), shown)
-
-
 def _size(item: Size) -> ServerSize:
     kind = item.type
     return {
@@ -178,3 +171,251 @@ def _size(item: Size) -> ServerSize:
         "price_per_hour": item.on_demand.dollars if item.on_demand else None,
         "spot_price_per_hour": item.spot.dollars if item.spot else None,
     }
+
+
+EXAMPLE_SIZE = _size(examples.size())
+
+
+@router.get(
+    "/info/servers",
+    operation_id="list_server_options",
+    responses=answers(
+        ServerOptions,
+        502,
+        example={"sizes": {"g5.xlarge": EXAMPLE_SIZE}, "disk_space": [], "auto_shutoff": []},
+        lossless=True,
+    ),
+)
+def list_server_options(request: Request, control: Acting) -> Response:
+    """List the instance types with a GPU."""
+
+    def shown(sizes: Iterable[Size]) -> ServerOptions:
+        return {"sizes": {each.type.name: _size(each) for each in sizes}, "disk_space": [], "auto_shutoff": []}
+
+    return either(request, control.sizes(), shown)
+
+
+# Acting on a job
+
+
+def _answered(request: Request, control: Control, job: Job, run: Run | None = None) -> Response:
+    """The job as it now is, with the run that was started."""
+    now = JobNow(**shapes.job(job), status=recipes.status_of(control, job))
+    return either(request, job, lambda _: Restarted(**now, run=shapes.run(run)) if run else now)
+
+
+def _live(control: Control, job: Job) -> tuple[Run, ...]:
+    states = tuple(state for state in State if state is not State.DONE)
+    return control.runs(RunFilter(job_id=job.id, states=states, limit=PAGE))
+
+
+def _stop_all(control: Control, job: Job) -> None:
+    for run in _live(control, job):
+        control.stop(run.id)
+
+
+@router.post(
+    "/jobs/{job}/stop",
+    operation_id="stop_job",
+    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+)
+def stop_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+    """Stop all runs of a job."""
+    found = jobs.look_up(control, job, owner_name)
+    _stop_all(control, found)
+    return _answered(request, control, found)
+
+
+@router.post(
+    "/jobs/{job}/stop/{run}",
+    operation_id="stop_run_of_job",
+    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+)
+def stop_run_of_job(
+    request: Request, control: Acting, job: JobName, run: RunName, owner_name: OwnerName = ""
+) -> Response:
+    """Stop one run of a job; a pod has its run's id as `job-name`."""
+    found, meant = jobs.look_up(control, job, owner_name), control.run(run)
+    if meant.job_id != found.id:
+        raise NotFound(f"{found.name} has no run {run!r}")
+    control.stop(meant.id)
+    return _answered(request, control, found)
+
+
+@router.post(
+    "/jobs/{job}/restart",
+    operation_id="restart_job",
+    responses=answers(Restarted, 404, 409, 413, example={**EXAMPLE, "run": examples.run()}, lossless=True),
+)
+def restart_job(
+    request: Request,
+    control: Acting,
+    job: JobName,
+    body: Restart | None = None,  # noqa: ARG001 - its type checks it
+    owner_name: OwnerName = "",
+) -> Response:
+    """Stop all runs of a job, and start one."""
+    found = jobs.look_up(control, job, owner_name)
+    _stop_all(control, found)
+    return _answered(request, control, found, control.start(found.id, {}))
+
+
+@router.patch(
+    "/jobs/{job}",
+    operation_id="change_job",
+    responses=answers(JobNow, 404, 409, 413, example=EXAMPLE, lossless=True),
+)
+def change_job(request: Request, control: Acting, job: JobName, body: Patch, owner_name: OwnerName = "") -> Response:
+    """Give a job's recipe another schedule, by which it starts from now on."""
+    found, options = jobs.look_up(control, job, owner_name), body.cron_schedule_options
+    recipe = json.loads(found.recipe)
+    recipe["spec"] |= {"owner": found.owner, **options.model_dump(mode="json", exclude_none=True)}
+    return _answered(request, control, control.apply(json.dumps(recipe), "the recipe"))
+
+
+@router.post(
+    "/jobs/{job}/schedule",
+    operation_id="schedule_job",
+    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+)
+def schedule_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+    """Let a job start by its recipe's schedule, where it does not already start by one."""
+    found = jobs.look_up(control, job, owner_name)
+    if found.schedule is None:
+        if not json.loads(found.recipe)["spec"]["schedule"]:
+            raise Invalid(f"{found.name} has no schedule; give one, as in `sc schedule {found.name} '@every 4h'`")
+        found = control.schedule(found.id, {})
+    return _answered(request, control, found)
+
+
+@router.post(
+    "/jobs/{job}/unschedule",
+    operation_id="unschedule_job",
+    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+)
+def unschedule_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+    """Let a job start by no schedule; its recipe keeps the one that it has."""
+    found = jobs.look_up(control, job, owner_name)
+    return _answered(request, control, control.schedule(found.id, None))
+
+
+# Pods and their logs
+
+
+@router.get(
+    "/active/pods",
+    operation_id="list_pods",
+    responses=answers(Pods, 404, example={"pod_summaries": [pods.summary(_POD)], "next_key": None}),
+)
+def list_pods(
+    control: Acting,
+    workload_id: Annotated[str, Query(max_length=64, description="The job's id.")],
+    workload_type: Annotated[str, Query(max_length=20, description="`job`; of other types there are none.")] = "job",
+) -> Response:
+    """List the attempts of a job that are not over, the newest thousand runs' at most."""
+    found = control.job(workload_id)
+    runs = _live(control, found) if workload_type == "job" else ()
+    live = [each for run in runs for each in pods.attempts(control.status(run.id)) if not each.verdict]
+    return answer(Pods(pod_summaries=[pods.summary(each) for each in live], next_key=None))
+
+
+@router.get(
+    "/active/pods/{pod}",
+    operation_id="get_pod",
+    responses=answers(pods.RuntimeSummary, 404, example=pods.runtime_summary(_POD, {})),
+)
+def get_pod(control: Acting, pod: Pod) -> Response:
+    """Show a pod with its containers; one that is over, too."""
+    found = _attempt(control, pod)
+    preparing = {}
+    if found.status == "pending" and found.node:
+        for name, stream in pods.STREAM_OF.items():
+            if name != pods.MAIN:
+                preparing[name] = "".join(_text(control, found, stream, GLIMPSE))
+    return answer(pods.runtime_summary(found, preparing))
+
+
+def _attempt(control: Control, pod: str) -> pods.Attempt:
+    return pods.attempt_of(control.status(pods.run_of(pod)), pod)
+
+
+@router.get(
+    "/active/pods/{pod}/logs",
+    operation_id="get_pod_logs",
+    responses=answers(PodLogs, 404, example={"logs": "epoch 1\n"}),
+)
+def get_pod_logs(
+    control: Acting,
+    pod: Pod,
+    page_size: Annotated[int, Query(ge=1, le=100_000, description="Its last lines.")] = PAGE,
+    container_name: Annotated[str, Query(max_length=100, description="main, boot or setup.")] = pods.MAIN,
+    previous: Annotated[bool, Query(description="Accepted: no container of ours is started twice.")] = False,
+) -> Response:
+    """Give the end of a container's log, from the archive once the run is over."""
+    stream = pods.STREAM_OF.get(container_name)
+    if stream is None:
+        raise NotFound(f"a pod has no container {container_name!r}; it has {', '.join(pods.STREAM_OF)}")
+    found = _attempt(control, pod)
+    return _logs(_text(control, found, stream, page_size) if found.node and not previous else iter(()))
+
+
+@router.get(
+    "/jobs/{job}/history",
+    operation_id="list_history",
+    responses=answers(History, 404, example={"pods": [pods.historical(_POD)]}),
+)
+def list_history(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+    """List the attempts of a job's runs, those that are not over too."""
+    found = jobs.look_up(control, job, owner_name)
+    runs = control.runs(RunFilter(job_id=found.id, limit=PAGE))
+    told = [pods.historical(each) for run in runs for each in pods.attempts(control.status(run.id))]
+    return answer(History(pods=told))
+
+
+@router.get(
+    "/jobs/{job}/logs",
+    operation_id="get_historical_logs",
+    responses=answers(PodLogs, 404, example={"logs": "epoch 1\n"}),
+)
+def get_historical_logs(
+    control: Acting,
+    job: JobName,
+    pod_name: Annotated[str, Query(max_length=300, description="A pod of the history.")],
+    owner_name: OwnerName = "",
+) -> Response:
+    """Give the whole log of a pod: what it wrote before its command, and since."""
+    found, meant = jobs.look_up(control, job, owner_name), _attempt(control, pod_name)
+    if meant.run.job_id != found.id:
+        raise NotFound(f"{found.name} has no pod {pod_name!r}")
+    return _logs(text for stream in STREAMS[1:] for text in _text(control, meant, stream) if meant.node)
+
+
+def _text(control: Control, found: pods.Attempt, stream: str, tail: int | None = None) -> Iterator[str]:
+    """The log as text; what is no UTF-8 of it is replaced, and what is missing is said."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for piece in control.log(found.run.id, [stream], found.number, tail):
+        match piece:
+            case LogPiece():
+                yield decoder.decode(piece.data)
+            case LogGap():
+                least = "an unknown number of" if piece.at_least is None else f"at least {piece.at_least}"
+                yield f"\n[{least} bytes of {stream} are missing from offset {piece.offset} on]\n"
+    yield decoder.decode(b"", final=True)
+
+
+def _logs(texts: Iterator[str]) -> Response:
+    """The text as one JSON object, written as it is read: a log may be larger than our memory."""
+    # What hinders is told by a status only before the first byte.
+    first = next(texts, "")
+
+    def written() -> Iterator[bytes]:
+        yield b'{"logs":"' + _escaped(first)
+        for text in texts:
+            yield _escaped(text)
+        yield b'"}'
+
+    return StreamingResponse(written(), media_type=JSON)
+
+
+def _escaped(text: str) -> bytes:
+    return json.dumps(text)[1:-1].encode()

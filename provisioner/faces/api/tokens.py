@@ -64,7 +64,7 @@ def create_token(server: Serving, caller: Calling, wanted: Wanted) -> Response:
     made = server.access.create(
         caller, wanted.owners, admin=wanted.role == "admin", expires_in=wanted.expires_in, note=wanted.note
     )
-    return answer({**shapes.token(made.stored), "token": made.token}, 201)
+    return answer({**shapes.token(made.stored, server.service.now()), "token": made.token}, 201)
 
 
 @router.get(
@@ -72,7 +72,8 @@ def create_token(server: Serving, caller: Calling, wanted: Wanted) -> Response:
 )
 def list_tokens(server: Serving, caller: Calling) -> Response:
     """List the tokens, never with what lets anybody in."""
-    return answer({"tokens": [shapes.token(each) for each in server.access.tokens(caller)]})
+    now = server.service.now()
+    return answer({"tokens": [shapes.token(each, now) for each in server.access.tokens(caller)]})
 
 
 @router.delete(
@@ -82,7 +83,7 @@ def revoke_token(
     server: Serving, caller: Calling, token: Annotated[str, Path(max_length=64, description="The token's id.")]
 ) -> Response:
     """Let nobody in by it any more."""
-    return answer(shapes.token(server.access.revoke(caller, token)))
+    return answer(shapes.token(server.access.revoke(caller, token), server.service.now()))
 
 
 @router.get(

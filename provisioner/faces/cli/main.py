@@ -8,7 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from provisioner.core.errors import ProvisionError
-from provisioner.faces.cli import acting, ami, entering, exits, jobs, rehearse, runs, schedules, screen, top
+from provisioner.faces.cli import (
+    access,
+    acting,
+    ami,
+    entering,
+    exits,
+    jobs,
+    rehearse,
+    runs,
+    schedules,
+    screen,
+    serving,
+    top,
+)
 
 #: In the order in which a newcomer meets them.
 COMMANDS = (
@@ -31,12 +44,14 @@ COMMANDS = (
     schedules.schedule,
     schedules.schedules,
     acting.daemon,
+    serving.serve,
     acting.cron,
     acting.reap,
     acting.takeover,
+    access.audit,
 )
 #: Commands with commands of their own.
-GROUPS = (ami.app,)
+GROUPS = (ami.app, access.app)
 
 #: `\b` keeps the lines as they are.
 EPILOG = "\b\nThe exit code is the job's own where it has one. Where it has none:\n" + "\n".join(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from provisioner.core.access import Audit, Token
 from provisioner.core.ami import Shown
 from provisioner.core.launch import Price
 from provisioner.core.phases import Bound, Source
@@ -160,6 +161,44 @@ def amis(items: Sequence[Shown], now: float) -> None:
         say("* new launches take it")
     if any(not each.current for each in items):
         say("stale: its agent is not today's, which machines fetch instead; bake anew for the gain")
+
+
+def tokens(items: Sequence[Token], now: float) -> None:
+    if not items:
+        say("no tokens; `provision token create --owner NAME` makes one")
+    table(
+        ("TOKEN", "ROLE", "OWNERS", "MADE", "BY", "LASTS UNTIL", "NOTE"),
+        [
+            (
+                each.id,
+                "admin" if each.admin else "user",
+                " ".join(each.owners),
+                ago(each.created_at, now),
+                each.created_by,
+                _lasts(each, now),
+                plain(each.note),
+            )
+            for each in items
+        ],
+    )
+
+
+def _lasts(token: Token, now: float) -> str:
+    if token.revoked_at is not None:
+        return "revoked"
+    if token.expires_at is None:
+        return "for ever"
+    return "expired" if now >= token.expires_at else date(token.expires_at)
+
+
+def audit(items: Sequence[Audit]) -> None:
+    table(
+        ("AT", "WHO", "FROM", "WHAT", "OWNER", "TARGET"),
+        [
+            (date(each.at), each.who, plain(each.source), each.what, each.owner, plain(each.target[:32]))
+            for each in items
+        ],
+    )
 
 
 def date(at: float) -> str:

@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,12 @@ LARGEST = 1 << 20
 
 def control(context: typer.Context, kind: str = "command", journal: Journal | None = None) -> Control:
     """The use cases, on the settings that the command line or the environment names."""
+    found: Control = opened(context, kind, journal)
+    return found
+
+
+def opened(context: typer.Context, kind: str = "command", journal: Journal | None = None) -> Any:
+    """The installation itself, which the control host alone has."""
     # What is imported stays: nothing for the collector to find now, or to look at again ever after.
     gc.disable()
     from provisioner import wiring

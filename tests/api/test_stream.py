@@ -1,0 +1,125 @@
+"""Logs as they are written, over a real server, from real agents."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.api.events import Event, events, text
+from tests.api.served import Server
+from tests.e2e.rig import Rig, rig
+from tests.polling import until
+
+STEPS = 4
+#: Says a line, and the next one when its file is there.
+TALKATIVE = f"""
+for step in $(seq {STEPS}); do
+    echo "line $step"
+    while [ ! -e "$GO/$step" ]; do sleep 0.05; done
+done
+"""
+EVENTS = {"Accept": "text/event-stream"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    folder = tmp_path_factory.mktemp("stream")
+    with pytest.MonkeyPatch.context() as patch, rig(folder, patch) as whole:
+        yield whole
+
+
+@pytest.fixture
+def server(whole: Rig) -> Iterator[Server]:
+    with Server(whole.settings) as server:
+        yield server
+
+
+@pytest.fixture
+def talking(whole: Rig, tmp_path: Path) -> Iterator[str]:
+    """A run that goes on when it is told."""
+    yield whole.start(TALKATIVE, env={"GO": str(tmp_path)}).id
+    go(tmp_path, STEPS)
+
+
+def go(folder: Path, steps: int) -> None:
+    for step in range(1, steps + 1):
+        (folder / str(step)).touch()
+
+
+def following(client: httpx.Client, run: str, last: str = "") -> "httpx._client.Response":
+    headers = {**EVENTS, **({"Last-Event-ID": last} if last else {})}
+    return client.stream("GET", f"/api/runs/{run}/logs", headers=headers)  # type: ignore[return-value]
+
+
+def test_a_follower_reads_each_byte_once_and_hears_of_the_end(server: Server, talking: str, tmp_path: Path) -> None:
+    """As it is written, each event with the place behind it."""
+    with (
+        server.client(server.token("tester")) as client,
+        client.stream("GET", f"/api/runs/{talking}/logs", headers=EVENTS) as answer,
+    ):
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        found: list[Event] = []
+        for event in events(answer.iter_lines()):
+            found.append(event)
+            go(tmp_path, len(found))
+    assert text(found) == "".join(f"line {step}\n" for step in range(1, STEPS + 1))
+    assert [event.name for event in found].count("end") == 1
+    assert found[-1].data["outcome"] == "succeeded"
+    assert len({event.id for event in found[:-1]}) == len(found) - 1
+
+
+def test_a_follower_goes_on_to_the_byte_after_the_server_came_again(whole: Rig, talking: str, tmp_path: Path) -> None:
+    """Another process would do as well: the place is in the event's id, not in the server."""
+    with Server(whole.settings) as first:
+        token = first.token("tester")
+        with first.client(token) as client, client.stream("GET", f"/api/runs/{talking}/logs", headers=EVENTS) as answer:
+            before = list(itertools.islice(events(answer.iter_lines()), 1))
+    go(tmp_path, STEPS)
+    with Server(whole.settings) as second, second.client(token) as client:
+        headers = {**EVENTS, "Last-Event-ID": before[-1].id}
+        with client.stream("GET", f"/api/runs/{talking}/logs", headers=headers) as answer:
+            after = list(events(answer.iter_lines()))
+    assert text([*before, *after]) == "".join(f"line {step}\n" for step in range(1, STEPS + 1))
+    assert after[-1].name == "end"
+
+
+def test_a_follower_hears_the_end_of_the_answer_when_the_server_ends(whole: Rig, talking: str) -> None:
+    """Without an `end`: it comes back and goes on."""
+    with Server(whole.settings) as server, server.client(server.token("tester")) as client:
+        with client.stream("GET", f"/api/runs/{talking}/logs", headers=EVENTS) as answer:
+            found = events(answer.iter_lines())
+            assert next(found).name == "log"
+            server._front.stop()
+            assert [event.name for event in found if event.name != "log"] == []
+
+
+def test_a_client_that_vanishes_is_noticed(server: Server, talking: str) -> None:
+    """At once, and nothing of it stays."""
+    with server.client(server.token("tester")) as client:
+        with client.stream("GET", f"/api/runs/{talking}/logs", headers=EVENTS) as answer:
+            next(events(answer.iter_lines()))
+            assert server.hub.followers == 1
+        until(lambda: server.hub.followers == 0, "a hub without followers")
+
+
+def test_pages_give_the_same_bytes(server: Server, talking: str, tmp_path: Path) -> None:
+    """Each page goes on where the one before ended, and the last one says that nothing comes."""
+    go(tmp_path, STEPS)
+    with server.client(server.token("tester")) as client:
+        until(lambda: client.get(f"/api/runs/{talking}").json()["run"]["done_at"], "a run that is done")
+        pieces, cursor = [], ""
+        for _ in range(100):
+            page = client.get(f"/api/runs/{talking}/logs", params={"cursor": cursor, "stream": "output"}).json()
+            pieces += page["pieces"]
+            if page["next"] is None:
+                break
+            cursor = page["next"]
+        whole = "".join(f"line {step}\n" for step in range(1, STEPS + 1))
+        assert "".join(piece["text"] for piece in pieces) == whole
+        asked = {"stream": "output", "attempt": 1, "offset": 5}
+        page = client.get(f"/api/runs/{talking}/logs", params=asked).json()
+        assert "".join(piece["text"] for piece in page["pieces"]) == whole[5:]
+        page = client.get(f"/api/runs/{talking}/logs", params={"stream": "output", "tail": 1}).json()
+        assert "".join(piece["text"] for piece in page["pieces"]) == f"line {STEPS}\n"
