@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.benchmarks import commands, hour, logs, machines, scale, triggers
+from scripts.benchmarks import commands, hour, logs, machines, scale, serving, triggers
 from scripts.benchmarks.figures import Figure, line, moved, read
 
 Measure = Callable[[Path, bool], Iterator[Figure]]
@@ -25,6 +25,8 @@ MEASURES: tuple[Measure, ...] = (
     scale.idle,
     scale.busy,
     hour.hour,
+    serving.starts,
+    serving.followers,
 )
 
 
