@@ -54,10 +54,13 @@ class Runs:
                 job = replace(job, schedule=plan, scheduled_at=now)
             return job if plan is None or job.schedule_of_recipe else replace(job, schedule_of_recipe=True)
 
-        if self._installation.store.job(owner, recipe.spec.name):
-            return self.amend_job(f"{owner}/{recipe.spec.name}", applied, "apply")
-        fresh = applied(Job(self._installation.ids.new(), owner, recipe.spec.name, dump, 1, now, now))
-        return self._save(fresh, "apply")
+        if self._installation.store.job(owner, recipe.spec.name) is None:
+            fresh = applied(Job(self._installation.ids.new(), owner, recipe.spec.name, dump, 1, now, now))
+            try:
+                return self._save(fresh, "apply")
+            except Conflict:
+                pass  # Somebody else has just made it.
+        return self.amend_job(f"{owner}/{recipe.spec.name}", applied, "apply")
 
     def _ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
         return ungranted(spec, owner, self._installation.policy.terms)

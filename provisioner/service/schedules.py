@@ -41,7 +41,7 @@ class Schedules:
                 return replace(job, schedule_of_recipe=False)
             return replace(job, schedule=plan, schedule_of_recipe=False, scheduled_at=self._installation.clock.now())
 
-        job = self._runs.amend_job(name, said, "schedule" if schedule else "unschedule")
+        job = self._runs.amend_job(name, said, "unschedule" if schedule is None else "schedule")
         self._installation.clock.wake()
         return job
 

@@ -25,7 +25,7 @@ class JobRow(Document, table=True):
     scheduled: bool
     __table_args__ = (
         Index("job_name", "owner", "name", unique=True),
-        Index("job_scheduled", "owner", "name", sqlite_where=text("scheduled")),
+        Index("job_scheduled", "owner", "name", sqlite_where=text("scheduled = 1")),
     )
 
 

@@ -21,7 +21,7 @@ def upgrade() -> None:
 
     op.add_column("job", sa.Column("scheduled", sa.Boolean, nullable=False, server_default="0"))
     op.execute("UPDATE job SET scheduled = NOT deleted AND json_extract(body, '$.schedule') IS NOT NULL")
-    op.create_index("job_scheduled", "job", ["owner", "name"], sqlite_where=sa.text("scheduled"))
+    op.create_index("job_scheduled", "job", ["owner", "name"], sqlite_where=sa.text("scheduled = 1"))
 
     for name in ("owner", "state", "outcome"):
         op.add_column("run", sa.Column(name, text, nullable=False, server_default=""))
