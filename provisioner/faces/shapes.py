@@ -216,6 +216,15 @@ class Top(TypedDict):
     runs: list[Live]
 
 
+class Server(TypedDict):
+    """What the control plane says of itself."""
+
+    at: Annotated[str, "Its clock, by which runs are timed."]
+    served: Annotated[bool, "A daemon acts: the server itself, or another one on the same store."]
+    unfinished: Annotated[bool, "A run of the caller's, or to an admin any machine or launch, is not over yet."]
+    foreign: Annotated[list[str], "To an admin: machines of launches that this store never made."]
+
+
 class Phase(TypedDict):
     """A part of a run's time. Those that are not `beside` follow one another from created_at to the run's done_at."""
 
@@ -477,6 +486,15 @@ def alive(item: control.Alive, foreign: Sequence[launch.Machine]) -> Top:
         "foreign": [machine.id for machine in foreign],
         "more": item.more,
         "runs": [_live(each, item.at) for each in item.runs],
+    }
+
+
+def server(item: control.Presence) -> Server:
+    return {
+        "at": moment(item.at),
+        "served": item.served,
+        "unfinished": item.unfinished,
+        "foreign": [machine.id for machine in item.foreign],
     }
 
 

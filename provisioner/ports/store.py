@@ -24,6 +24,8 @@ Key = tuple[float, str]
 class RunFilter:
     """Which runs a page of them shows, the newest first."""
 
+    #: Of these whole ids; empty: of any.
+    ids: tuple[str, ...] = ()
     #: Of jobs of this name.
     job: str = ""
     job_id: str = ""

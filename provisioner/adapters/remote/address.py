@@ -30,7 +30,9 @@ def address(url: str, token: str, *, insecure: bool = False) -> Address:
     except ValueError as error:
         raise Invalid(f"the server's URL: {error}") from error
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
-        raise Invalid(f"the server's URL is {url!r}; write https://HOST, or http://127.0.0.1:PORT for one of this computer")
+        raise Invalid(
+            f"the server's URL is {url!r}; write https://HOST, or http://127.0.0.1:PORT for one of this computer"
+        )
     if parts.username is not None or parts.query or parts.fragment:
         raise Invalid("the server's URL has more than host, port and path; the token goes into PROVISION_TOKEN")
     shown = url.rstrip("/")

@@ -92,7 +92,7 @@ class Calls:
         sends: str = "application/json",
         again: bool = True,
     ) -> T:
-        """The record that is answered. `again`: doing it twice is doing it once, so that a lost answer is asked anew."""
+        """The record that is answered. `again`: twice done is once done, so that it may be sent anew."""
         headers = {"Content-Type": sends} if body is not None else {}
 
         def once() -> T:
@@ -178,7 +178,12 @@ class Calls:
         import urllib3
 
         url = f"{self._address.prefix}{path}{'?' if query else ''}{urlencode(query)}"
-        said = {"Authorization": f"Bearer {self._address.token}", "Accept": accept, "User-Agent": "provision", **headers}
+        said = {
+            "Authorization": f"Bearer {self._address.token}",
+            "Accept": accept,
+            "User-Agent": "provision",
+            **headers,
+        }
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=silence)
         try:
             # No redirect is followed: the token is for this server alone.
@@ -225,7 +230,9 @@ class Calls:
             cause = error.args[0]
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return Invalid(f"{url} is not trusted: {cause.verify_message}; SSL_CERT_FILE may name its CA")
-            return Away(errors.Transient(f"{url} speaks no TLS that we do: {getattr(cause, 'reason', cause)}"), acted=True)
+            return Away(
+                errors.Transient(f"{url} speaks no TLS that we do: {getattr(cause, 'reason', cause)}"), acted=True
+            )
         if isinstance(error, exceptions.ConnectTimeoutError):
             why = getattr(error.__cause__, "strerror", None) or "no answer"
             return Away(errors.Transient(f"{url} cannot be reached: {why}"), acted=False)
@@ -236,7 +243,9 @@ class Calls:
         url, status = self._address.url, response.status
         if 300 <= status < 400:
             where = plain(response.headers.get("Location", "elsewhere")[:200])
-            return Invalid(f"{url} sends on to {where}, where no token goes by itself: set PROVISION_URL to what you mean")
+            return Invalid(
+                f"{url} sends on to {where}, where no token goes by itself: set PROVISION_URL to what you mean"
+            )
         after = _seconds(response.headers.get("Retry-After", ""))
         try:
             told = json.loads(response.read(LARGEST)) if kind == "application/json" else {}
@@ -257,7 +266,11 @@ class Calls:
         return MEANING.get(code, ProvisionError)(message)
 
     def _stranger(self, how: str) -> Invalid:
-        return Invalid(plain(f"{self._address.url} answers {how[:100]}, as no server of this version does: is PROVISION_URL right?"))
+        return Invalid(
+            plain(
+                f"{self._address.url} answers {how[:100]}, as no server of this version does: is PROVISION_URL right?"
+            )
+        )
 
 
 def _seconds(text: str) -> float:

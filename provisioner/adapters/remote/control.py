@@ -164,9 +164,7 @@ class Remote:
             _elsewhere("listen to a machine itself")
         return self._follow(self.run(name).id, _part(streams, attempt, tail), looked)
 
-    def _follow(
-        self, run: str, query: Query, looked: Callable[[Sequence[str]], None]
-    ) -> Iterator[LogPiece | LogGap]:
+    def _follow(self, run: str, query: Query, looked: Callable[[Sequence[str]], None]) -> Iterator[LogPiece | LogGap]:
         with self._calls.patient(lambda text: looked([text])):
             yield from events.follow(self._calls, self._clock, f"{_run(run)}/logs", query, looked)
 
@@ -220,13 +218,13 @@ class Remote:
     def step(self) -> Sequence[str]:
         return ()
 
-    def ring(self, until: Callable[[], bool]) -> None:
+    def ring(self, *_: object) -> None:
         _elsewhere("start what schedules make due")
 
     def takeover(self) -> Sequence[str]:
         _elsewhere("take a bucket over")
 
-    def enter(self, name: str, *, host: bool = False) -> Connection:
+    def enter(self, *_: object, **__: object) -> Connection:
         _elsewhere("enter machines")
 
 

@@ -90,6 +90,10 @@ BODY = {
 }
 
 
+#: What messages call a recipe that has no file.
+SOURCE = "the recipe"
+
+
 async def body_of(request: Request) -> bytes:
     return await request.body()
 
@@ -105,9 +109,14 @@ AsTemplate = Annotated[bool, Query(description="Without owner and state.")]
     openapi_extra=BODY,
     responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE, lossless=True),
 )
-def apply_recipe(request: Request, control: Acting, body: Body) -> Response:
+def apply_recipe(
+    request: Request,
+    control: Acting,
+    body: Body,
+    source: Annotated[str, Query(max_length=1000, description="What messages call it.")] = SOURCE,
+) -> Response:
     """Make a recipe its owner's job of that name, or its next revision."""
-    return _applied(request, control, body.decode(errors="replace"))
+    return _applied(request, control, body.decode(errors="replace"), source)
 
 
 @router.post(
@@ -136,7 +145,7 @@ def create_recipe(
     if not enforce_unknown:
         told["spec"] = {field: value for field, value in spec.items() if field in Spec.model_fields}
         text = json.dumps(told)
-    return _applied(request, control, text)
+    return _applied(request, control, text, SOURCE)
 
 
 def _exists(control: Control, name: str) -> bool:
@@ -147,8 +156,8 @@ def _exists(control: Control, name: str) -> bool:
     return True
 
 
-def _applied(request: Request, control: Control, text: str) -> Response:
-    found = control.apply(text, "the recipe")
+def _applied(request: Request, control: Control, text: str, source: str) -> Response:
+    found = control.apply(text, source)
     return either(request, found, lambda job: recipe(job, status_of(control, job)), 201)
 
 

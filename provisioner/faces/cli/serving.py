@@ -33,13 +33,10 @@ def serve(
     listening.check()
     listener = serving.bound(listening)
     context.call_on_close(listener.close)
-    from provisioner import wiring
     from provisioner.faces.api.app import assembled
-    from provisioner.settings import load
 
     journal = session.journal(context, as_json=as_json)
-    service = wiring.service(load(context.obj["settings"]), "daemon", journal)
-    context.call_on_close(service.close)
+    service = session.opened(context, "daemon", journal)
     app, hub = assembled(service, journal, behind_proxy=behind_proxy)
     front = serving.Front(app, listening, hub)
     stopped = False
