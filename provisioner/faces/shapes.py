@@ -315,7 +315,7 @@ class Token(TypedDict):
     note: str
     state: Literal["valid", "expired", "revoked"]
     created_at: str
-    created_by: str
+    created_by: Annotated[str, "A token's id, or `local:` and a Unix user."]
     expires_at: Annotated[str | None, "Null: never."]
     revoked_at: str | None
 
@@ -327,7 +327,7 @@ class Audit(TypedDict):
     at: str
     who: Annotated[str, "A token's id, `local:` and a Unix user, or `schedule`."]
     source: Annotated[str, "The address that the call came from, or `local`."]
-    what: str
+    what: Annotated[str, "apply, delete, schedule, unschedule, start, stop, takeover, create token or revoke token"]
     owner: Annotated[str | None, "Whose thing was changed; null: the installation's."]
     target: Annotated[str, "The job's name, or the id of the run or token."]
 
