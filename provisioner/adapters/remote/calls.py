@@ -127,7 +127,7 @@ class Calls:
     def _persist(self, call: Callable[[], T], *, again: bool) -> T:
         import tenacity
 
-        jitter = tenacity.wait_exponential_jitter(initial=0.2, max=2.0, jitter=0.2)
+        jitter = tenacity.wait_exponential_jitter(multiplier=0.2, max=2.0, jitter=0.2)
         end = self._clock.now() + self._patience
 
         def passing(error: BaseException) -> bool:
