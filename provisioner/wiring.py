@@ -19,6 +19,7 @@ from provisioner.core.userdata import user_data
 from provisioner.core.work import Engine
 from provisioner.ports.access import Access
 from provisioner.ports.journal import Journal
+from provisioner.ports.meter import Meter, Unmetered
 from provisioner.service import reaper
 from provisioner.service.ami import Amis
 from provisioner.service.bake import Bakery
@@ -36,9 +37,11 @@ BOOT_FUSE = 1200.0
 REAPER_GRACE = 900.0
 
 
-def service(settings: Settings, kind: str = "command", journal: Journal | None = None) -> Service:
+def service(
+    settings: Settings, kind: str = "command", journal: Journal | None = None, meter: Meter | None = None
+) -> Service:
     """The use cases on the installation of these settings; `kind` says what holds the lease: command or daemon."""
-    installation, rehearsal = installed(settings, journal or Unkept()), settings.rehearsal
+    installation, rehearsal = installed(settings, journal or Unkept(), meter), settings.rehearsal
     sites = _sites(settings, installation)
     intervals = Intervals()
     if rehearsal:
@@ -107,7 +110,7 @@ def journal(stream: TextIO, *, as_json: bool, colour: bool) -> Journal:
     return StreamJournal(stream, as_json=as_json, colour=colour)
 
 
-def installed(settings: Settings, journal: Journal) -> Installation:
+def installed(settings: Settings, journal: Journal, meter: Meter | None = None) -> Installation:
     """The adapters of an installation."""
     rehearsal, ids = settings.rehearsal, RandomIds()
     policy = Policy(
@@ -138,6 +141,7 @@ def installed(settings: Settings, journal: Journal) -> Installation:
         policy=policy,
         # Beside the store: whoever takes the one along has the other.
         keys=DerivedKeys(settings.store_path.with_suffix(".key")) if settings.ssh.open else None,
+        meter=meter or Unmetered(),
     )
 
 

@@ -24,7 +24,7 @@ BEYOND = At(10**15 - 1, 10**15 - 1)
 START = "start"
 _PART = re.compile(rf"([1-9]\d{{0,5}})\.({'|'.join(STREAMS)})\.(\d{{1,15}})\.(\d{{1,15}})", re.ASCII)
 #: Characters; far more than the attempts of a run can need.
-LONGEST = 16_000
+LONGEST = 4_000
 
 
 def write(cursor: Cursor) -> str:

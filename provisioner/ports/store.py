@@ -5,7 +5,7 @@ and nothing of that `save` is written. With an `epoch`, `save` also proves in th
 that the lease is still held under it, else `LeaseLost`. What is saved survives a power cut.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -117,6 +117,9 @@ class Store(Protocol):
 
     def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         """The newest runs first."""
+
+    def outcomes(self) -> Mapping[Outcome, int]:
+        """How many runs have ended with each."""
 
     def add_run(self, run: Run, since: float, also: Sequence[Record] = ()) -> Run:
         """Store a new run and what is new beside it, or give the job's run of the same idempotency key.

@@ -67,9 +67,11 @@ class Archive:
     def finish(self, run: Run, held: Sequence[Held]) -> None:
         """Store the receipt, then empty the mailboxes: nothing else knows of them any more."""
         bucket = self._installation.bucket
-        bucket.put(archive.receipt_key(run.id), encode(bill(self._installation, run, held)))
+        told = bill(self._installation, run, held)
+        bucket.put(archive.receipt_key(run.id), encode(told))
         for each in held:
             self.empty(each.node.box)
+        self._installation.meter.ended(told)
 
     def empty(self, box: str) -> None:
         bucket = self._installation.bucket

@@ -15,6 +15,7 @@ from provisioner.service.reaper import Reaped, reap, tell
 from provisioner.service.reconciler import Pulse, Trouble
 from provisioner.service.site import Sites
 from provisioner.service.takeover import Takeover
+from provisioner.service.tally import Tally, tally
 from provisioner.service.troubles import Troubles, line
 from provisioner.service.usecases import OnBehalf, UseCases
 
@@ -36,6 +37,15 @@ class Service(UseCases):
         self._swept_at = 0.0
         #: What the last sweep met, which stands until the next one.
         self._unswept: list[Trouble] = []
+
+    @property
+    def acting(self) -> bool:
+        """Whether it is this process that acts."""
+        return self._loop.acting
+
+    def tally(self) -> Tally:
+        """What there is, counted."""
+        return tally(self._installation)
 
     @property
     def ids(self) -> Ids:

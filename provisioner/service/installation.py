@@ -16,6 +16,7 @@ from provisioner.ports.cloud import Cloud
 from provisioner.ports.ids import Ids
 from provisioner.ports.journal import Journal
 from provisioner.ports.keys import Keys
+from provisioner.ports.meter import Meter, Unmetered
 from provisioner.ports.pool import Pool
 from provisioner.ports.store import Store
 
@@ -86,6 +87,7 @@ class Installation:
     policy: Policy
     #: What opens the machines of runs; None where the settings keep them closed.
     keys: Keys | None = None
+    meter: Meter = field(default_factory=Unmetered)
 
     def event(
         self, run: Run, text: str, *, attempt: int | None = None, instance_id: str = "", launch: str = ""

@@ -155,6 +155,8 @@ class Launches:
             )
             records += [waits, installation.event(run, f"no machine ({why})", launch=launch.id)]
         records += self._droughts(launch, answer)
+        for refusal in answer.refusals:
+            installation.meter.refused(getattr(refusal.error, "code", ""))
         text = f"{len(answer.machines)} of {launch.request.count} machines"
         records.append(replace(launch, closed_at=now, result=text))
         stored = installation.save(records, epoch=epoch)

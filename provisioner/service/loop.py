@@ -49,6 +49,11 @@ class Loop:
         #: When the next pass is due, and what the store's changes were when that was decided.
         self._due, self._seen = 0.0, -1
 
+    @property
+    def acting(self) -> bool:
+        """Whether the lease is held here."""
+        return self._lease is not None
+
     def acquire(self) -> bool:
         """Hold the lease, if nobody else does; raises WrongStore when this store must not act."""
         store, now = self._installation.store, self._installation.clock.now()
@@ -72,7 +77,12 @@ class Loop:
         try:
             if not self.acquire() or self._lease is None:
                 return None
-            return self._reconciler.once(self._lease)
+            clock = self._installation.clock
+            began = clock.now()
+            pulse = self._reconciler.once(self._lease)
+            now = clock.now()
+            self._installation.meter.passed(now - began, now, whole=pulse.foreign is not None)
+            return pulse
         except LeaseLost:
             self._lease = None
             return None

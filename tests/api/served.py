@@ -11,6 +11,7 @@ import httpx
 from provisioner import wiring
 from provisioner.faces.api import serve
 from provisioner.faces.api.app import assembled
+from provisioner.faces.api.metrics import Meters
 from provisioner.ports.journal import Journal
 from provisioner.settings import Settings
 
@@ -22,10 +23,10 @@ class Kept:
         self.lines: list[str] = []
 
     def tell(self, text: str, at: float, /, **fields: str | int) -> None:
-        self.lines.append(f"{text} {fields}")
+        self.lines.append(f"{at} {text} {fields}")
 
     def complain(self, error: str, at: float, /, **fields: str | int) -> None:
-        self.lines.append(f"error: {error} {fields}")
+        self.lines.append(f"{at} error: {error} {fields}")
 
     def close(self) -> None:
         pass
@@ -37,8 +38,9 @@ class Server:
     def __init__(self, settings: Settings, *, port: int = 0, behind_proxy: bool = False, acting: bool = True) -> None:
         self.journal = Kept()
         journal: Journal = self.journal
-        self.service = wiring.service(settings, "daemon", journal)
-        self.app, self.hub = assembled(self.service, journal, behind_proxy=behind_proxy)
+        meters = Meters()
+        self.service = wiring.service(settings, "daemon", journal, meters)
+        self.app, self.hub = assembled(self.service, journal, meters, behind_proxy=behind_proxy)
         listening = serve.Listening("127.0.0.1", port, behind_proxy=behind_proxy)
         self._listener = serve.bound(listening)
         self.port = self._listener.getsockname()[1]
@@ -64,6 +66,10 @@ class Server:
     def __enter__(self) -> Self:
         self._thread.start()
         return self
+
+    def stop(self) -> None:
+        """As a signal would."""
+        self._front.stop()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.api.events import Event, events, text
@@ -48,11 +47,6 @@ def go(folder: Path, steps: int) -> None:
         (folder / str(step)).touch()
 
 
-def following(client: httpx.Client, run: str, last: str = "") -> "httpx._client.Response":
-    headers = {**EVENTS, **({"Last-Event-ID": last} if last else {})}
-    return client.stream("GET", f"/api/runs/{run}/logs", headers=headers)  # type: ignore[return-value]
-
-
 def test_a_follower_reads_each_byte_once_and_hears_of_the_end(server: Server, talking: str, tmp_path: Path) -> None:
     """As it is written, each event with the place behind it."""
     with (
@@ -87,12 +81,15 @@ def test_a_follower_goes_on_to_the_byte_after_the_server_came_again(whole: Rig, 
 
 def test_a_follower_hears_the_end_of_the_answer_when_the_server_ends(whole: Rig, talking: str) -> None:
     """Without an `end`: it comes back and goes on."""
-    with Server(whole.settings) as server, server.client(server.token("tester")) as client:
-        with client.stream("GET", f"/api/runs/{talking}/logs", headers=EVENTS) as answer:
-            found = events(answer.iter_lines())
-            assert next(found).name == "log"
-            server._front.stop()
-            assert [event.name for event in found if event.name != "log"] == []
+    with (
+        Server(whole.settings) as server,
+        server.client(server.token("tester")) as client,
+        client.stream("GET", f"/api/runs/{talking}/logs", headers=EVENTS) as answer,
+    ):
+        found = events(answer.iter_lines())
+        assert next(found).name == "log"
+        server.stop()
+        assert [event.name for event in found if event.name != "log"] == []
 
 
 def test_a_client_that_vanishes_is_noticed(server: Server, talking: str) -> None:
@@ -118,7 +115,7 @@ def test_pages_give_the_same_bytes(server: Server, talking: str, tmp_path: Path)
             cursor = page["next"]
         whole = "".join(f"line {step}\n" for step in range(1, STEPS + 1))
         assert "".join(piece["text"] for piece in pieces) == whole
-        asked = {"stream": "output", "attempt": 1, "offset": 5}
+        asked: dict[str, str | int] = {"stream": "output", "attempt": 1, "offset": 5}
         page = client.get(f"/api/runs/{talking}/logs", params=asked).json()
         assert "".join(piece["text"] for piece in page["pieces"]) == whole[5:]
         page = client.get(f"/api/runs/{talking}/logs", params={"stream": "output", "tail": 1}).json()

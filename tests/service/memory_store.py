@@ -1,12 +1,14 @@
 """The store as plain dictionaries: what the simulated worlds run on, held to the contract suite of the real one."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar, cast
 
 from provisioner.core.access import Audit, Token
 from provisioner.core.errors import Conflict, LeaseLost
 from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
+from provisioner.core.work import Outcome
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
 
@@ -119,6 +121,10 @@ class MemoryStore:
     def runs_like(self, prefix: str, owners: Collection[str] | None = None) -> tuple[Run, ...]:
         found = self._where(Run, lambda run: run.id.startswith(prefix) and (owners is None or run.owner in owners))
         return tuple(sorted(found, key=lambda run: run.id)[:3])
+
+    def outcomes(self) -> Mapping[Outcome, int]:
+        ended = self._where(Run, lambda run: run.ended_at is not None)
+        return Counter(run.verdict.outcome for run in ended if run.verdict)
 
     def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         def fits(run: Run) -> bool:

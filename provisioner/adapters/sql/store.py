@@ -7,7 +7,7 @@ import functools
 import sqlite3
 import threading
 import typing
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from provisioner.core import record
 from provisioner.core.access import Audit, Token
 from provisioner.core.errors import Conflict, Invalid, LeaseLost
 from provisioner.core.record import Event, Job, KnownMachine, Launch, Node, Run
-from provisioner.core.work import decode, encode
+from provisioner.core.work import Outcome, decode, encode
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
 
@@ -190,6 +190,11 @@ class SqlStore:
         for column, any_of in ((row.id, which.ids), (row.state, which.states), (row.outcome, which.outcomes)):
             query = query.where(col(column).in_(any_of)) if any_of else query
         return self._find(Run, query.limit(which.limit))
+
+    def outcomes(self) -> Mapping[Outcome, int]:
+        with self._read() as connection:
+            counted = connection.execute(text("SELECT outcome, count(*) FROM run WHERE outcome <> '' GROUP BY outcome"))
+            return {Outcome(outcome): count for outcome, count in counted}
 
     def add_run(self, run: Run, since: float, also: Sequence[record.Record] = ()) -> Run:
         with self._write(stored := list[record.Record]()) as connection:

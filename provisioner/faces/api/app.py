@@ -13,7 +13,8 @@ from provisioner.core.errors import ProvisionError
 from provisioner.faces.api import document, health, jobs, logs, presence, recipes, runs, saturn, schedules, tokens
 from provisioner.faces.api.answers import answer, problem, refusal
 from provisioner.faces.api.caller import Server
-from provisioner.faces.api.guard import LARGEST, Counted, Guard
+from provisioner.faces.api.guard import LARGEST, Guard
+from provisioner.faces.api.metrics import Meters
 from provisioner.faces.api.stream import Hub
 from provisioner.ports.journal import Journal
 from provisioner.service.control import Service
@@ -39,17 +40,14 @@ Several endpoints also answer `application/vnd.provision+json`, the form of our 
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
-def uncounted(*_: object) -> None:
-    """For who keeps no metrics."""
-
-
-def assembled(service: Service, journal: Journal, *, behind_proxy: bool = False) -> tuple[FastAPI, Hub]:
+def assembled(service: Service, journal: Journal, meters: Meters, *, behind_proxy: bool = False) -> tuple[FastAPI, Hub]:
     """The application over the service, and the hub of its followers, to be closed before the server."""
     hub = Hub(service)
-    return make(Server(service, service.access, journal, service.ids, hub, behind_proxy)), hub
+    meters.read(service.tally, lambda: hub.followers)
+    return make(Server(service, service.access, journal, service.ids, hub, meters, behind_proxy)), hub
 
 
-def make(server: Server, counted: Counted = uncounted) -> FastAPI:
+def make(server: Server) -> FastAPI:
     """The ASGI application over one installation."""
     app = FastAPI(
         title="provision",
@@ -71,7 +69,9 @@ def make(server: Server, counted: Counted = uncounted) -> FastAPI:
     app.include_router(health.router)
     app.add_api_route("/api/openapi.json", _document, include_in_schema=False)
     app.openapi = lambda: dict(document.openapi(app))  # type: ignore[method-assign]
-    app.add_middleware(Guard, journal=server.journal, ids=server.ids, now=server.service.now, counted=counted)
+    app.add_middleware(
+        Guard, journal=server.journal, ids=server.ids, now=server.service.now, counted=server.meters.counted
+    )
     return app
 
 

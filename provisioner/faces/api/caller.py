@@ -7,6 +7,7 @@ from fastapi import Depends, Path, Query, Request
 
 from provisioner.core.access import Caller
 from provisioner.core.errors import Denied, Invalid
+from provisioner.faces.api.metrics import Meters
 from provisioner.faces.api.stream import Hub
 from provisioner.ports.access import Access
 from provisioner.ports.control import Control
@@ -27,6 +28,7 @@ class Server:
     journal: Journal
     ids: Ids
     hub: Hub
+    meters: Meters
     #: A proxy in front of us says who called it.
     behind_proxy: bool = False
 

@@ -57,8 +57,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *HEADERS]
-                route = getattr(scope.get("route"), "path", "other")
-                self._counted(scope["method"], route, status, time.perf_counter() - began)
+                self._counted(scope["method"], _route(scope), status, time.perf_counter() - began)
             await send(message)
 
         try:
@@ -75,3 +74,12 @@ class Guard:
                 await problem(500, "fault", f"a fault of ours; the server's journal has more under {id}")(
                     scope, receive, headed
                 )
+
+
+def _route(scope: Scope) -> str:
+    """The template of the path: there are few of them, whatever clients ask for."""
+    found = getattr(scope.get("route"), "path", None)
+    if found is None:
+        return "other"
+    # A room's route does not know the prefix it was included with.
+    return f"/api{found}" if scope["path"].startswith("/api/") and not found.startswith("/api/") else str(found)

@@ -33,11 +33,15 @@ def serve(
     listening.check()
     listener = serving.bound(listening)
     context.call_on_close(listener.close)
+    from provisioner import wiring
     from provisioner.faces.api.app import assembled
+    from provisioner.faces.api.metrics import Meters
 
     journal = session.journal(context, as_json=as_json)
-    service = session.opened(context, "daemon", journal)
-    app, hub = assembled(service, journal, behind_proxy=behind_proxy)
+    meters = Meters()
+    service = wiring.service(session.settings(context), "daemon", journal, meters)
+    context.call_on_close(service.close)
+    app, hub = assembled(service, journal, meters, behind_proxy=behind_proxy)
     front = serving.Front(app, listening, hub)
     stopped = False
 

@@ -1,0 +1,119 @@
+"""Figures for Prometheus: counted as they happen, or read from the store when they are asked for."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from provisioner.core.receipt import Receipt
+from provisioner.service.tally import Tally
+
+#: In seconds: from what a queue takes to what a training takes.
+PHASES = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 120, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600)
+PASSES = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+REQUESTS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
+
+
+class Meters:
+    """provisioner.ports.meter.Meter, and what the API counts of itself. Thread-safe, as its counters are.
+
+    Counters begin at nothing with the process, as Prometheus expects; those of the store do not.
+    """
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._passes = Histogram("provision_pass_seconds", "Of a pass.", buckets=PASSES, registry=registry)
+        self._passed_at = Gauge(
+            "provision_last_pass_timestamp_seconds", "When a pass last saw all there is.", registry=registry
+        )
+        self._refusals = Counter(
+            "provision_launch_errors", "Of launches and their offers, by the cloud's code.", ["code"], registry=registry
+        )
+        self._phases = Histogram(
+            "provision_phase_seconds",
+            "Of the phases of runs that are over.",
+            ["phase"],
+            buckets=PHASES,
+            registry=registry,
+        )
+        self._seconds = Counter(
+            "provision_machine_seconds",
+            "What machines of runs that are over are billed for, at most.",
+            ["market"],
+            registry=registry,
+        )
+        self._requests = Counter(
+            "provision_http_requests", "Answered.", ["method", "route", "status"], registry=registry
+        )
+        self._answers = Histogram(
+            "provision_http_request_seconds",
+            "Until the answer began.",
+            ["route"],
+            buckets=REQUESTS,
+            registry=registry,
+        )
+        #: When a pass last saw all there is.
+        self.passed_at = 0.0
+
+    def passed(self, seconds: float, at: float, *, whole: bool) -> None:
+        self._passes.observe(seconds)
+        if whole:
+            self.passed_at = at
+            self._passed_at.set(at)
+
+    def refused(self, code: str) -> None:
+        self._refusals.labels(code or "unknown").inc()
+
+    def ended(self, receipt: Receipt) -> None:
+        for phase in receipt.phases:
+            if phase.ended is not None and not phase.beside:
+                self._phases.labels(phase.name).observe(max(0.0, phase.ended.at - phase.began.at))
+        for machine in receipt.machines:
+            self._seconds.labels(machine.market).inc(machine.seconds_at_most)
+
+    def counted(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._answers.labels(route).observe(seconds)
+
+    def read(self, look: Callable[[], Tally], followers: Callable[[], int]) -> None:
+        """Let each scrape read the store, too."""
+        self._registry.register(_Stored(look, followers))
+
+    def text(self) -> bytes:
+        """In Prometheus's text format."""
+        return generate_latest(self._registry)
+
+
+class _Stored(Collector):
+    def __init__(self, look: Callable[[], Tally], followers: Callable[[], int]) -> None:
+        self._look = look
+        self._followers = followers
+
+    def describe(self) -> Iterator[Metric]:
+        # Registering asks for no figures yet.
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._look()
+        runs = GaugeMetricFamily("provision_runs", "That are not done.", labels=["state", "cause"])
+        for (state, cause), count in found.runs.items():
+            runs.add_metric([state, cause], count)
+        yield runs
+        outcomes = CounterMetricFamily("provision_runs_ended", "Ever, by outcome.", labels=["outcome"])
+        for outcome, count in found.outcomes.items():
+            outcomes.add_metric([outcome], count)
+        yield outcomes
+        machines = GaugeMetricFamily("provision_machines", "Not listed as terminated.", labels=["market", "state"])
+        for (market, kind), count in found.machines.items():
+            machines.add_metric([market, kind], count)
+        yield machines
+        yield GaugeMetricFamily(
+            "provision_oldest_obligation_seconds",
+            "Since the end of a machine was wanted that has not come about.",
+            value=found.oldest_obligation,
+        )
+        yield GaugeMetricFamily("provision_followers", "Of logs, now.", value=self._followers())

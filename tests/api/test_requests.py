@@ -1,0 +1,192 @@
+"""What a client may send, and what comes back: one form for every error, and nothing of a client's in a header."""
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from provisioner.faces.api.guard import LARGEST
+from tests.api.served import Server, recipe
+
+
+@pytest.fixture(scope="module")
+def user(quiet: Server) -> Iterator[httpx.Client]:
+    quiet.service.apply(recipe("job", "ann"), "the test's recipe")
+    with quiet.client(quiet.token("ann", "lab/ann")) as client:
+        yield client
+
+
+def told(answer: httpx.Response, status: int) -> str:
+    """The message of an error that has the form of all."""
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert sorted(body) == ["code", "detail", "message"]
+    assert body["message"]
+    return str(body["message"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more", "status", "says"),
+    [
+        ("GET", "/api/runs?limit=0", {}, 400, "query.limit: found '0'; write 1 or more"),
+        ("GET", "/api/runs?limit=1001", {}, 400, "write 1000 or less"),
+        ("GET", "/api/runs?state=asleep", {}, 400, "write 'queued', 'launching'"),
+        ("GET", "/api/runs?cursor=%00", {}, 400, "cursor"),
+        ("GET", "/api/runs/none", {}, 404, "there is no run 'none'"),
+        ("GET", "/api/jobs/none", {}, 404, "there is no job 'none'"),
+        ("GET", "/api/jobs/a%2Fb", {}, 404, "/api/openapi.json"),
+        ("GET", "/api/jobs/..%2f..%2fetc%2fpasswd", {}, 404, "/api/openapi.json"),
+        ("GET", "/api/jobs/%00", {}, 404, "there is no job"),
+        ("GET", "/api/jobs/a%0d%0aSet-Cookie:%20b", {}, 404, "there is no job"),
+        ("GET", "/api/runs/%ff%fe", {}, 404, "there is no run"),
+        ("PATCH", "/api/runs", {}, 405, "PATCH is not for this address"),
+        ("GET", "/", {}, 404, "there is nothing at this address"),
+        ("POST", "/api/jobs/job/start", {"json": []}, 400, "body: found a list; write a mapping"),
+        ("POST", "/api/jobs/job/start", {"json": {"nonsense": 1}}, 400, "body.nonsense: unknown field"),
+        ("POST", "/api/jobs/job/start", {"json": {"env": {"A": 1}}}, 400, "body.env.A"),
+        ("POST", "/api/jobs/job/start", {"json": {"env": {"A": "\0"}}}, 400, "environment_variables"),
+        ("POST", "/api/jobs/job/start", {"content": b"{}"}, 400, "Content-Type: application/json"),
+        ("POST", "/api/jobs/job/start", {"json": {"env": {"A": "b"}, "command": ""}}, 400, "command"),
+        ("PUT", "/api/jobs/job/schedule", {"json": {"schedule": "* * *"}}, 400, "schedule"),
+        ("GET", "/api/runs/none/logs?cursor=nonsense", {}, 404, "there is no run"),
+        ("GET", "/api/runs/none/logs?offset=1", {}, 400, "offset: name one stream"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    user: httpx.Client, method: str, path: str, more: dict[str, Any], status: int, says: str
+) -> None:
+    """With a status that programs go by, and a sentence for their people."""
+    assert says in told(user.request(method, path, **more), status)
+
+
+def test_a_body_is_bounded(quiet: Server, user: httpx.Client) -> None:
+    """Told its length or in chunks, it is not kept beyond the limit."""
+    before = len(quiet.journal.lines)
+    told(user.post("/api/jobs/job/start", content=b" " * (LARGEST + 1)), 413)
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(LARGEST // 1024 + 1):
+            yield b" " * 1024
+
+    headers = {"Content-Type": "application/json"}
+    told(user.post("/api/jobs/job/start", content=chunks(), headers=headers), 413)
+    deep = b"[" * 100_000
+    told(user.post("/api/jobs/job/start", content=deep, headers=headers), 400)
+    assert quiet.journal.lines[before:] == []
+
+
+def test_every_answer_keeps_browsers_away(user: httpx.Client) -> None:
+    """Errors, too: it is data for a program, whatever a job's name may hold."""
+    for path in ("/api/jobs", "/nope", "/api/runs?limit=0", "/healthz"):
+        headers = user.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert headers["cache-control"] == "no-store"
+        assert headers["content-type"] == "application/json"
+
+
+def test_both_forms_of_the_header_let_in(quiet: Server, user: httpx.Client) -> None:
+    """Saturn's `token`, and RFC 6750's `Bearer`; no other, and no token in a URL."""
+    token = user.headers["Authorization"].partition(" ")[2]
+    with quiet.client() as bare:
+        for form in ("token", "Token", "bearer", "Bearer"):
+            assert bare.get("/api/jobs", headers={"Authorization": f"{form} {token}"}).status_code == 200
+        for wrong in (token, f"Basic {token}", f"Bearer {token}x", "Bearer"):
+            refused = bare.get("/api/jobs", headers={"Authorization": wrong})
+            told(refused, 401)
+            assert refused.headers["www-authenticate"] == "Bearer"
+        told(bare.get(f"/api/jobs?token={token}&access_token={token}"), 401)
+
+
+def test_a_fault_of_ours_tells_its_reader_nothing(
+    quiet: Server, user: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But a word by which the journal's line is found."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("the secret of the house")
+
+    monkeypatch.setattr(type(quiet.service), "on_behalf", broken)
+    message = told(user.get("/api/jobs"), 500)
+    assert "secret" not in message
+    id = message.rpartition(" ")[2]
+    found = [line for line in quiet.journal.lines if id in line]
+    assert len(found) == 1
+    assert "the secret of the house" in found[0]
+    assert "Traceback" in found[0]
+
+
+def test_no_token_is_in_the_journal(quiet: Server, user: httpx.Client) -> None:
+    """Nor anywhere else that the server writes."""
+    token = user.headers["Authorization"].partition(" ")[2]
+    user.get("/api/jobs")
+    user.get("/nope", headers={"X-Token": token})
+    assert not [line for line in quiet.journal.lines if token[-20:] in line]
+
+
+def test_a_start_has_its_run_and_its_key(user: httpx.Client) -> None:
+    """The answer is the job and the run; the same key gives the same run, with other inputs it is a conflict."""
+    first = user.post("/api/jobs/job/start", json={"env": {"A": "1"}, "idempotency_key": "k"}).json()
+    again = user.post("/api/jobs/job/start", json={"env": {"A": "1"}}, headers={"Idempotency-Key": "k"}).json()
+    assert (first["name"], first["run"]["state"]) == ("job", "queued")
+    assert again["run"]["id"] == first["run"]["id"]
+    told(user.post("/api/jobs/job/start", json={"env": {"A": "2"}, "idempotency_key": "k"}), 409)
+
+
+def test_pages_of_runs_follow_one_another(user: httpx.Client) -> None:
+    """Each run once, the newest first, until `next_key` is null."""
+    for _ in range(5):
+        user.post("/api/jobs/job/start")
+    found, cursor = [], ""
+    for _ in range(100):
+        page = user.get("/api/runs", params={"limit": 2, "cursor": cursor}).json()
+        found += page["runs"]
+        if page["next_key"] is None:
+            break
+        cursor = page["next_key"]
+    ids = [run["id"] for run in found]
+    assert len(set(ids)) == len(ids) >= 5
+    assert [run["created_at"] for run in found] == sorted((run["created_at"] for run in found), reverse=True)
+
+
+def test_a_job_is_its_id_or_its_name_and_owner(quiet: Server, user: httpx.Client) -> None:
+    """The first of the token's owners is meant where none is named."""
+    other = quiet.service.apply(recipe("other", "lab/ann"), "the test's recipe")
+    mine = user.get("/api/jobs/job").json()
+    assert mine["owner"] == "ann"
+    assert user.get(f"/api/jobs/{mine['id']}").json() == mine
+    told(user.get("/api/jobs/other"), 404)
+    assert user.get("/api/jobs/other", params={"owner_name": "lab/ann"}).json()["id"] == other.id
+
+
+def test_the_lossless_form_is_the_record(quiet: Server, user: httpx.Client) -> None:
+    """For a client of the same version: what `core.work` decodes."""
+    from provisioner.core.record import Job
+    from provisioner.core.work import decode
+
+    answer = user.get("/api/jobs/job", headers={"Accept": "application/vnd.provision+json"})
+    assert answer.headers["content-type"] == "application/vnd.provision+json"
+    assert decode(Job, answer.content) == quiet.service.job("ann/job")
+    every = user.get("/api/jobs", headers={"Accept": "application/vnd.provision+json"}).json()
+    assert decode(Job, json.dumps(every[0]).encode()).owner in ("ann", "lab/ann")
+
+
+def test_what_is_no_http_costs_its_sender_the_connection(quiet: Server) -> None:
+    """And nobody else anything."""
+    with socket.create_connection(("127.0.0.1", quiet.port)) as sent:
+        sent.sendall(b"GET /api/jobs\0 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert sent.recv(1000).startswith(b"HTTP/1.1 400")
+    with quiet.client() as client:
+        assert client.get("/healthz").status_code == 200
+
+
+def test_nobody_is_ready_where_nobody_acts(quiet: Server) -> None:
+    """The process lives all the same."""
+    with quiet.client() as client:
+        answer = client.get("/readyz")
+        told(answer, 503)
+        assert answer.headers["retry-after"] == "1"
+        assert client.get("/healthz").status_code == 200

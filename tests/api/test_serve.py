@@ -1,0 +1,115 @@
+"""`provision serve` as a process: where it listens, what it refuses, and how it ends."""
+
+import json
+import signal
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.api.conftest import settings
+from tests.e2e.commands import PROVISION
+from tests.ports import free_ports
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings of an installation whose cloud is away."""
+    known = settings(tmp_path).model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    rehearsal = known.pop("rehearsal")
+    lines = [f"{name} = {json.dumps(value)}" for name, value in known.items()]
+    lines += ["[rehearsal]", *(f"{name} = {json.dumps(value)}" for name, value in rehearsal.items())]
+    path = tmp_path / "settings.toml"
+    path.write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("PROVISION_SETTINGS", str(path))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    return tmp_path
+
+
+class Serving:
+    """A `provision serve` that listens."""
+
+    def __init__(self, *words: str) -> None:
+        self.process = subprocess.Popen([*PROVISION, "serve", "--json", *words], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.lines = self.process.stdout
+        self.first = json.loads(self.lines.readline())["text"]
+        self.url = self.first.split()[2].rstrip(",")
+
+
+@pytest.fixture
+def serving(here: Path) -> Iterator[Serving]:  # noqa: ARG001 - the settings it finds
+    found = Serving("--port", "0")
+    try:
+        yield found
+    finally:
+        found.process.kill()
+        found.process.wait()
+        found.lines.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """A certificate for 127.0.0.1, and its key."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    words += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=a"]
+    subprocess.run([*words, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    return str(cert), str(key)
+
+
+def refused(*words: str) -> str:
+    """The one line that the command ends with."""
+    done = subprocess.run([*PROVISION, "serve", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 64, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def test_it_says_where_it_listens_and_ends_cleanly(serving: Serving) -> None:
+    """SIGTERM ends API and loop; with no token yet it tells how to make one."""
+    assert "provision token create" in json.loads(serving.lines.readline())["text"]
+    assert httpx.get(f"{serving.url}/healthz", trust_env=False).json() == {"status": "alive"}
+    serving.process.send_signal(signal.SIGTERM)
+    assert "stopped" in serving.lines.read()
+    assert serving.process.wait() == 0
+
+
+def test_asked_twice_it_ends_at_once(serving: Serving) -> None:
+    """Whatever is still under way is cut off."""
+    with httpx.stream("GET", f"{serving.url}/healthz", trust_env=False):
+        serving.process.send_signal(signal.SIGINT)
+        serving.process.send_signal(signal.SIGINT)
+        # The second may come before the first is looked at: then they are one.
+        assert serving.process.wait() in (0, 130)
+
+
+def test_what_cannot_be_served_is_one_line(here: Path, serving: Serving, certificate: tuple[str, str]) -> None:
+    """Open to a network without TLS, a port in use, a certificate that is none, half of a pair."""
+    cert, key = certificate
+    assert "--tls-cert" in refused("--host", "0.0.0.0", "--port", "0")
+    assert "in use" in refused("--port", serving.url.rpartition(":")[2])
+    assert "settings.toml" in refused("--port", "0", "--tls-cert", str(here / "settings.toml"), "--tls-key", key)
+    assert "nowhere" in refused("--port", "0", "--tls-cert", str(here / "nowhere"), "--tls-key", key)
+    assert "go together" in refused("--port", "0", "--tls-cert", cert)
+    assert "either" in refused("--port", "0", "--tls-cert", cert, "--tls-key", key, "--behind-proxy")
+    assert "nonsense" in refused("--host", "nonsense.invalid", "--behind-proxy", "--port", str(free_ports(1)[0]))
+
+
+def test_it_speaks_tls(here: Path, certificate: tuple[str, str]) -> None:  # noqa: ARG001
+    """Beyond this computer, too."""
+    cert, key = certificate
+    found = Serving("--host", "0.0.0.0", "--port", "0", "--tls-cert", cert, "--tls-key", key)
+    try:
+        url = found.url.replace("0.0.0.0", "127.0.0.1")
+        assert url.startswith("https://")
+        context = ssl.create_default_context(cafile=cert)
+        assert httpx.get(f"{url}/healthz", verify=context, trust_env=False).status_code == 200
+    finally:
+        found.process.terminate()
+        found.process.wait()
+        found.lines.close()
