@@ -10,8 +10,6 @@ Status   `status`
 Top      `top`
 Receipt  `receipt`
 Log      a line each: `logs`
-Token    `token revoke`; with `token`, the secret itself: `token create`; a list of them: `token list`
-Audit    a list of them: `audit`
 Ami      `ami bake`, `ami use` (null for `default`); a list of them: `ami list`
 
 What only the command line prints:

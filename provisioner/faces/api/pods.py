@@ -10,6 +10,7 @@ from typing import Annotated, NotRequired, TypedDict
 from provisioner.core.errors import NotFound
 from provisioner.core.record import Node, Run, Verdict
 from provisioner.core.run import State
+from provisioner.core.work import Step
 from provisioner.faces.api.recipes import ENDED, LIVE
 from provisioner.faces.shapes import maybe_moment
 from provisioner.ports.control import Status
@@ -17,8 +18,6 @@ from provisioner.ports.control import Status
 MAIN = "main"
 #: The stream that each container's log is; what comes before the command is told as containers that prepare.
 STREAM_OF = {"boot": "system", "setup": "setup", MAIN: "output"}
-
-_CONTAINER = {"pending": "waiting", "running": "running", "stopping": "running"}
 
 
 class Container(TypedDict):
@@ -82,6 +81,13 @@ class Attempt:
         return self.run.verdict if self.run.ended_at is not None and self.number >= self.run.attempt else None
 
     @property
+    def begun(self) -> bool:
+        """Whether its command ever executed."""
+        if self.verdict:
+            return self.verdict.step in (Step.COMMAND, Step.LOGS)
+        return self.status != "pending" and self.node is not None and self.node.report is not None
+
+    @property
     def status(self) -> str:
         if self.verdict:
             return ENDED.get(self.verdict.outcome, "error")
@@ -134,34 +140,38 @@ def summary(item: Attempt) -> Pod:
 
 
 def runtime_summary(item: Attempt, preparing: Mapping[str, str]) -> RuntimeSummary:
-    """The pod with its containers; `preparing` has the logs of those before the command while it has not begun."""
+    """The pod with its containers; `preparing` has the logs of those before the command where it never began."""
     before = [_preparing(item, name, preparing) for name in STREAM_OF if name != MAIN]
     return {**summary(item), "init_container_summaries": before, "container_summaries": [_main(item, preparing)]}
 
 
 def _main(item: Attempt, preparing: Mapping[str, str]) -> Container:
+    if not item.begun:
+        # While it waits, the client shows the others; where one's log is told, it takes all of them from here.
+        waiting = _container(MAIN, "waiting")
+        return {**waiting, "logs": ""} if preparing else waiting
     verdict = item.verdict
-    container: Container = {
-        "name": MAIN,
-        "status": ("completed" if item.status == "completed" else "error") if verdict else _CONTAINER[item.status],
-        "exit_code": verdict.exit_code if verdict else None,
-        "finished_at": maybe_moment(item.ended_at),
-        "previous": None,
-    }
-    # Where one container's log is told, the client takes all of them from here.
-    return {**container, "logs": ""} if preparing else container
+    if verdict is None:
+        return _container(MAIN, "running")
+    status = "completed" if item.status == "completed" else "error"
+    return _container(MAIN, status, verdict.exit_code, verdict.at)
 
 
 def _preparing(item: Attempt, name: str, logs: Mapping[str, str]) -> Container:
-    begun = item.status != "pending"
-    container: Container = {
-        "name": name,
-        "status": "completed" if begun else "running" if item.node else "waiting",
-        "exit_code": 0 if begun else None,
-        "finished_at": None,
-        "previous": None,
-    }
-    return {**container, "logs": logs[name]} if name in logs else container
+    verdict = item.verdict
+    told = _container(name, "waiting")
+    if name in logs:
+        told["logs"] = logs[name]
+    if item.begun:
+        return {**told, "status": "completed", "exit_code": 0}
+    if verdict and name == ("setup" if verdict.step is Step.SETUP else "boot"):
+        return {**told, "status": "error", "exit_code": verdict.exit_code, "finished_at": maybe_moment(verdict.at)}
+    return {**told, "status": "running"} if item.node and not verdict else told
+
+
+def _container(name: str, status: str, exit_code: int | None = None, ended_at: float | None = None) -> Container:
+    ended = maybe_moment(ended_at)
+    return {"name": name, "status": status, "exit_code": exit_code, "finished_at": ended, "previous": None}
 
 
 def historical(item: Attempt) -> HistoricalPod:

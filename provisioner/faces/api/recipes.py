@@ -50,6 +50,7 @@ def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
     # Saturn's client needs an owner that is text, and prints a start script that is null as the word None.
     spec = {name: value for name, value in told["spec"].items() if value is not None}
     spec |= {"schedule": job.schedule and job.schedule.cron, "start_script": spec.get("start_script", "")}
+    spec.pop("owner", None)
     made = Recipe(schema_version=told["schema_version"], type=told["type"], spec=spec)
     if not as_template:
         spec["owner"] = job.owner
@@ -116,7 +117,7 @@ def apply_recipe(
     source: Annotated[str, Query(max_length=1000, description="What messages call it.")] = SOURCE,
 ) -> Response:
     """Make a recipe its owner's job of that name, or its next revision."""
-    return _applied(request, control, body.decode(errors="replace"), source)
+    return _applied(request, control, control.apply(body.decode(errors="replace"), source))
 
 
 @router.post(
@@ -132,7 +133,10 @@ def create_recipe(
     body: Body,
     enforce_unknown: Annotated[bool, Query(description="Refuse unknown fields; otherwise pass over them.")] = True,
 ) -> Response:
-    """Make a recipe a new job; 409 where its owner has one of that name."""
+    """Make a recipe a new job; 409 where its owner has one of that name.
+
+    A schedule in it begins with `POST /api/jobs/{job}/schedule`: a clone spends nothing by itself.
+    """
     text = body.decode(errors="replace")
     try:
         told = json.loads(text)
@@ -145,7 +149,8 @@ def create_recipe(
     if not enforce_unknown:
         told["spec"] = {field: value for field, value in spec.items() if field in Spec.model_fields}
         text = json.dumps(told)
-    return _applied(request, control, text, SOURCE)
+    made = control.apply(text, SOURCE)
+    return _applied(request, control, control.schedule(made.id, None) if made.schedule else made)
 
 
 def _exists(control: Control, name: str) -> bool:
@@ -156,8 +161,7 @@ def _exists(control: Control, name: str) -> bool:
     return True
 
 
-def _applied(request: Request, control: Control, text: str, source: str) -> Response:
-    found = control.apply(text, source)
+def _applied(request: Request, control: Control, found: Job) -> Response:
     return either(request, found, lambda job: recipe(job, status_of(control, job)), 201)
 
 

@@ -328,7 +328,7 @@ def get_pod(control: Acting, pod: Pod) -> Response:
     """Show a pod with its containers; one that is over, too."""
     found = _attempt(control, pod)
     preparing = {}
-    if found.status == "pending" and found.node:
+    if found.node and not found.begun:
         for name, stream in pods.STREAM_OF.items():
             if name != pods.MAIN:
                 preparing[name] = "".join(_text(control, found, stream, GLIMPSE))

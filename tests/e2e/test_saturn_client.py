@@ -1,0 +1,165 @@
+"""Saturn's own command-line client, unchanged, against our server on a rehearsal."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.api.served import Server
+from tests.e2e.rig import Rig, rig
+from tests.polling import until
+
+pytestmark = pytest.mark.saturn
+
+SC = Path(__file__).parents[2] / ".venv" / "saturn" / "bin" / "sc"
+#: Goes on when its file is there.
+PATIENT = 'echo "line 1"; while [ ! -e "$GO" ]; do sleep 0.05; done; echo "line 2"; exit 3'
+
+
+@dataclass
+class Client:
+    """`sc` with a token of its own."""
+
+    whole: Rig
+    server: Server
+    token: str
+    folder: Path
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "SATURN_BASE_URL": self.server.url,
+            "SATURN_TOKEN": self.token,
+        }
+        done = subprocess.run(
+            [SC, *words], env=environment, cwd=self.folder, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    def recipe(self, name: str, command: object, **spec: object) -> str:
+        file = self.folder / f"{name}.yaml"
+        variables = {"GO": str(self.folder / "go"), "COUNT": 3}
+        whole = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
+        file.write_text(yaml.safe_dump({"type": "job", "spec": {**whole, "environment_variables": variables}}))
+        return str(file)
+
+    def pods(self, name: str, *words: str) -> list[list[str]]:
+        """The table's cells, without its head."""
+        return [line.split() for line in self("pods", "job", name, *words).splitlines()[2:]]
+
+    def until_pod(self, name: str, status: str) -> str:
+        def there() -> bool:
+            found = self.pods(name)
+            return bool(found) and found[0][1] == status
+
+        until(there, f"a pod is {status}")
+        return self.pods(name)[0][0]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    assert SC.exists(), "scripts/test --saturn installs it"
+    folder = tmp_path_factory.mktemp("saturn")
+    with pytest.MonkeyPatch.context() as patch, rig(folder, patch) as whole:
+        yield whole
+
+
+@pytest.fixture(scope="module")
+def server(whole: Rig) -> Iterator[Server]:
+    with Server(whole.settings) as server:
+        yield server
+
+
+@pytest.fixture
+def sc(whole: Rig, server: Server, tmp_path: Path) -> Iterator[Client]:
+    yield Client(whole, server, server.token("ann"), tmp_path)
+    (tmp_path / "go").touch()
+
+
+def test_a_run_from_apply_to_its_archive(sc: Client, tmp_path: Path) -> None:
+    """apply --start, list, get, pods, and logs: live, finished, archived, with the exit code at its end."""
+    told = sc("apply", sc.recipe("whole", PATIENT), "--start")
+    assert "Started job whole" in told
+    pod = sc.until_pod("whole", "running")
+    assert "whole" in sc("list", "job", "who")
+    assert yaml.safe_load(sc("get", "job", "whole"))["spec"]["command"] == PATIENT
+    until(lambda: "line 1" in sc("logs", "job", "whole"), "the line is shipped")
+    assert "line 2" not in sc("logs", "job", "whole", pod)
+
+    (tmp_path / "go").touch()
+    assert sc.until_pod("whole", "error") == pod
+    # Without a pod's name, from the history; with it, from the pod that still answers.
+    assert "line 1\nline 2" in sc("logs", "job", "whole")
+    told = sc("logs", "job", "whole", pod)
+    assert "line 1\nline 2" in told
+    assert "Terminated 3 at 2" in told
+    assert "line 1\nline 2" in sc("logs", "job", "whole", pod, "--source", "historical")
+    assert "the command exited with 3" in sc("logs", "job", "whole", pod, "--all-containers")
+    assert sc.pods("whole", "--source", "live") == []
+    assert [row[0] for row in sc.pods("whole", "--source", "historical", "--status", "error")] == [pod]
+
+
+def test_a_recipe_that_was_got_can_be_applied(sc: Client, tmp_path: Path) -> None:
+    """With what the server added to it."""
+    sc("apply", sc.recipe("trip", "true", start_script="echo ready"))
+    (tmp_path / "got.yaml").write_text(sc("get", "job", "trip"))
+    assert "Applied job trip" in sc("apply", str(tmp_path / "got.yaml"))
+    assert yaml.safe_load(sc("get", "job", "trip"))["spec"]["start_script"].strip() == "echo ready"
+
+
+def test_start_restart_stop_and_delete(sc: Client) -> None:
+    """Stop ends all runs; a job with a run that is not over stays."""
+    sc("apply", sc.recipe("acts", PATIENT))
+    assert sc("start", "job", "acts") == "Started job acts\n"
+    sc.until_pod("acts", "running")
+    assert "Restarted job acts" in sc("restart", "job", "acts")
+    until(lambda: sorted(row[1] for row in sc.pods("acts")) == ["running", "stopped"], "the first is stopped")
+    assert "are not done" in sc("delete", "job", "acts", code=1)
+    assert sc("stop", "job", "acts") == "Stopped job acts\n"
+    until(lambda: sc.whole.service.unfinished() is False, "all of it is over")
+    assert {row[1] for row in sc.pods("acts")} == {"stopped"}
+    assert sc("delete", "job", "acts") == "Deleted job acts\n"
+    assert "there is no job" in sc("get", "job", "acts", code=1)
+
+
+def test_schedule_both_ways(sc: Client) -> None:
+    """Given, ended, taken up again; and what is no schedule is said."""
+    sc("apply", sc.recipe("nightly", "true"))
+    assert "Scheduled job nightly" in sc("schedule", "nightly", "0 2 * * *")
+    assert yaml.safe_load(sc("get", "job", "nightly"))["spec"]["schedule"] == "0 2 * * *"
+    assert "Unscheduled" in sc("schedule", "nightly", "--disable")
+    assert yaml.safe_load(sc("get", "job", "nightly"))["spec"]["schedule"] is None
+    sc("schedule", "nightly")
+    assert [each.job.name for each in sc.whole.service.schedules()].count("nightly") == 1
+    assert "whenever" in sc("schedule", "nightly", "whenever", code=1)
+
+
+def test_clone_and_options(sc: Client) -> None:
+    """A clone under another name, with another command; and the instance types by pattern."""
+    sc("apply", sc.recipe("original", "true", schedule="@every 4h"))
+    sc("clone", "job", "original", "job", "copy", "--command", "echo copy")
+    assert yaml.safe_load(sc("get", "job", "copy"))["spec"]["command"] == "echo copy"
+    assert "already" in sc("clone", "job", "original", "job", "copy", code=1)
+    assert "'name': 'g5.xlarge'" in sc("options", "--glob", "g5.*")
+    assert "p5" not in sc("options", "--glob", "g5.*")
+
+
+def test_what_a_user_gets_wrong_is_one_line(sc: Client) -> None:
+    """And exit code 1, as against Saturn."""
+    wrong = sc.recipe("wrong", "true", instance_typ="g5.xlarge")
+    assert "instance_typ" in sc("apply", wrong, code=1)
+    assert "there is no job 'nope'" in sc("start", "job", "nope", code=1)
+    sc("apply", sc.recipe("debugged", "true"))
+    assert "debug_mode" in sc("start", "job", "debugged", "--debug", code=1)
+    assert "list of commands" in sc("apply", sc.recipe("many", ["a", "b"]), code=1)
+    other = Client(sc.whole, sc.server, sc.server.token("eve"), sc.folder)
+    assert "there is no job" in other("get", "job", "debugged", "--owner", "ann", code=1)
+    assert "debugged" not in other("list", "job")
+    assert "unknown" in Client(sc.whole, sc.server, "wrong", sc.folder)("list", "job", code=1)
