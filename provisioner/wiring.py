@@ -77,7 +77,7 @@ def amis(settings: Settings) -> Amis:
         kind=kind,
         endpoint=_machine_endpoint(settings),
     )
-    return Amis(installation, sites, bakery)
+    return Amis(installation, sites, bakery, local(settings))
 
 
 def _machine_endpoint(settings: Settings) -> str:

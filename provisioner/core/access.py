@@ -72,10 +72,11 @@ class Audit:
     at: float
     who: str
     source: str
-    #: `apply`, `delete`, `schedule`, `unschedule`, `start`, `stop`, `takeover`, `create token`, `revoke token`.
+    #: `apply`, `delete`, `schedule`, `unschedule`, `start`, `stop`, `takeover`, `create token`, `revoke token`,
+    #: `bake AMI`, `use AMI`, `delete AMI`.
     what: str
     #: Whose thing was changed; of a token, its first owner; empty: the installation's.
     owner: str
-    #: The job's name, or the id of the run or token.
+    #: The job's name, or the id of the run, token or AMI.
     target: str
     version: int = 0

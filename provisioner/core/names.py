@@ -9,3 +9,7 @@ def no_job(name: str) -> NotFound:
 
 def no_run(name: str) -> NotFound:
     return NotFound(f"there is no run {name!r}; `provision runs` lists them")
+
+
+def no_token(id: str) -> NotFound:
+    return NotFound(f"there is no token {id!r}; `provision token list` lists them")

@@ -325,9 +325,13 @@ class Audit(TypedDict):
     at: str
     who: Annotated[str, "A token's id, `local:` and a Unix user, or `schedule`."]
     source: Annotated[str, "The address that the call came from, or `local`."]
-    what: Annotated[str, "apply, delete, schedule, unschedule, start, stop, takeover, create token or revoke token"]
+    what: Annotated[
+        str,
+        "apply, delete, schedule, unschedule, start, stop, takeover, create token, revoke token, bake AMI, use AMI or"
+        " delete AMI",
+    ]
     owner: Annotated[str | None, "Whose thing was changed; null: the installation's."]
-    target: Annotated[str, "The job's name, or the id of the run or token."]
+    target: Annotated[str, "The job's name, or the id of the run, token or AMI."]
 
 
 class Data(TypedDict):

@@ -24,8 +24,6 @@ Key = tuple[float, str]
 class RunFilter:
     """Which runs a page of them shows, the newest first."""
 
-    #: Of these whole ids; empty: of any.
-    ids: tuple[str, ...] = ()
     #: Of jobs of this name.
     job: str = ""
     job_id: str = ""
@@ -38,6 +36,8 @@ class RunFilter:
     #: `(created_at, id)` of the run that the page before ended with.
     after: Key | None = None
     limit: int = 50
+    #: Of these whole ids; empty: of any.
+    ids: tuple[str, ...] = ()
 
 
 NEWEST = RunFilter()
@@ -154,8 +154,8 @@ class Store(Protocol):
     def chosen(self, what: str) -> str:
         """What an operator has chosen, or empty: the truth, seen by every process at once."""
 
-    def choose(self, what: str, value: str) -> None:
-        """Let it be `value` from now on; empty takes the choice back."""
+    def choose(self, what: str, value: str, also: Sequence[Record] = ()) -> None:
+        """Let it be `value` from now on, and store what is new beside it; empty takes the choice back."""
 
     def remember(self, key: str, value: str, now: float) -> None:
         """Keep a value that can be had again from elsewhere: never truth, only speed."""

@@ -1,5 +1,6 @@
 """The installation's own machine images: which there are, which one new launches take, and their end."""
 
+from provisioner.core.access import Audit, Caller
 from provisioner.core.ami import Ami, AmiState, Shown
 from provisioner.core.errors import Conflict, Invalid, NotFound
 from provisioner.core.launch import ENDING
@@ -13,8 +14,8 @@ DEFAULT = "default"
 
 
 class Amis:
-    def __init__(self, installation: Installation, sites: Sites, bakery: Bakery) -> None:
-        self._installation, self._sites, self._bakery = installation, sites, bakery
+    def __init__(self, installation: Installation, sites: Sites, bakery: Bakery, caller: Caller) -> None:
+        self._installation, self._sites, self._bakery, self._caller = installation, sites, bakery, caller
 
     @property
     def default(self) -> str:
@@ -29,6 +30,8 @@ class Amis:
 
     def bake(self, wish: Wish, told: Told) -> Ami:
         """A new image, available; raises Failed, and nothing of it is left then."""
+        # Before the deed, which is the cloud's.
+        self._installation.save([self._audit("bake AMI", wish.name)])
         return self._bakery.bake(wish, told)
 
     def list(self) -> tuple[Shown, ...]:
@@ -46,14 +49,14 @@ class Amis:
         Raises NotFound, and Conflict for an image that is not available.
         """
         if name == DEFAULT:
-            self._installation.store.choose(AMI, "")
+            self._installation.store.choose(AMI, "", [self._audit("use AMI", DEFAULT)])
             return None
         ami = self._find(name)
         if ami is None:
             raise NotFound(f"no AMI {name} of this installation; `provision ami list` shows them")
         if ami.state is not AmiState.AVAILABLE:
             raise Conflict(f"{ami.id} is {ami.state}{f': {ami.reason}' if ami.reason else ''}")
-        self._installation.store.choose(AMI, ami.id)
+        self._installation.store.choose(AMI, ami.id, [self._audit("use AMI", ami.id)])
         return self.show(ami)
 
     def delete(self, name: str) -> str:
@@ -76,9 +79,13 @@ class Amis:
         users += [f"launch {each.id[:12]}" for each in live.launches if each.request.template.image.id == id]
         if users:
             raise Conflict(f"{id} is what {', '.join(users)} runs from: delete it when they have ended")
+        self._installation.save([self._audit("delete AMI", id)])
         if not self._installation.cloud.delete_ami(id):
             raise NotFound(f"no AMI {name} of this installation, and no snapshot of it")
         return id
+
+    def _audit(self, what: str, target: str) -> Audit:
+        return self._installation.audit(self._caller, what, "", target)
 
     def _in_use(self) -> str:
         return self._installation.store.chosen(AMI) or self._installation.policy.image

@@ -96,7 +96,7 @@ class Runs:
         for _ in range(TRIES):
             job = self.job(name)
             changed = change(job)
-            if changed is job:
+            if changed == job:
                 return job
             try:
                 return self._save(changed, what)

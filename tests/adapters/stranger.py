@@ -20,7 +20,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Said:
-    """An answer; with `cut`, its connection breaks after so many bytes of the body, or before all of it where it is 0."""
+    """An answer; its connection breaks after `cut` bytes of the body, or where that is 0 before any of it."""
 
     body: bytes = b""
     status: int = 200

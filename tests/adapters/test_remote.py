@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import itertools
 import json
 import ssl
 from collections.abc import Callable, Iterator
@@ -322,7 +323,7 @@ def made_filter(ids: list[str]) -> RunFilter:
 
 # Followed logs
 
-PIECES = [
+PIECES: list[LogPiece | LogGap] = [
     LogPiece(1, "output", 0, b"one\n"),
     LogPiece(1, "output", 4, b"\xff\x00\n\n"),
     LogPiece(1, "setup", 0, "zw\u00f6lf\u2028".encode()),
@@ -387,7 +388,7 @@ def test_events_come_in_any_pieces(cuts: list[int]) -> None:
     """However the network cuts them."""
     whole = b"".join(told(piece, id) for id, piece in enumerate(PIECES))
     edges = [0, *sorted(cuts), len(whole)]
-    pieces = [whole[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+    pieces = [whole[begin:end] for begin, end in itertools.pairwise(edges)]
     found = [event for event in events(iter(pieces)) if event]
     assert [(event.name, event.id) for event in found] == [("log", str(id)) for id in range(len(PIECES))]
     assert all(isinstance(event, Event) and event.data.startswith("{") for event in found)

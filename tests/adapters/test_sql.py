@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from alembic import command
+from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlmodel import SQLModel
@@ -20,7 +22,20 @@ from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Conflict, Invalid
 from provisioner.core.launch import Market, Offer
-from provisioner.core.record import Drought, Event, KnownMachine, Record, Run, TemplateHealth
+from provisioner.core.record import (
+    Drought,
+    Event,
+    Job,
+    KnownMachine,
+    Record,
+    Run,
+    Schedule,
+    TemplateHealth,
+    Verdict,
+)
+from provisioner.core.run import State
+from provisioner.core.work import Outcome, encode
+from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.stepping import CountingIds
 from tests.core.messages import values
 
@@ -122,6 +137,90 @@ def test_migrations_make_exactly_the_tables(store: SqlStore) -> None:
 
     assert shape(store._engine) == shape(fresh)
     fresh.dispose()
+
+
+#: As version 0001 wrote them: a job with a schedule, one without, and a deleted one; runs in three states.
+_OLD = """
+INSERT INTO job VALUES
+    ('j1', 1, :job, 'ann', 'train', 0),
+    ('j2', 1, json_remove(:job, '$.schedule'), 'ann', 'plain', 0),
+    ('j3', 1, :job, 'ann', 'train (deleted j3)', 1);
+INSERT INTO run VALUES
+    ('r1', 1, :run, 'j1', 'train', 'k', 1.0, 0),
+    ('r2', 1, json_set(:run, '$.id', 'r2', '$.state', 'stopping', '$.verdict', json(:verdict)),
+        'j1', 'train', '', 2.0, 0),
+    ('r3', 1, json_set(:run, '$.id', 'r3', '$.state', 'done', '$.verdict', json(:verdict), '$.ended_at', 3.0,
+        '$.created_at', 3.0, '$.done_at', 4.0), 'j1', 'train', '', 3.0, 1);
+"""
+
+
+def test_a_store_of_the_first_version_is_migrated(path: Path) -> None:
+    """Whatever was in it is found by what is asked for now."""
+    path.parent.mkdir()
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
+    config = Config()
+    config.set_main_option("script_location", "provisioner.adapters.sql:migrations")
+    config.attributes["engine"] = engine
+    command.upgrade(config, "0001")
+    engine.dispose()
+    job = Job("j1", "ann", "train", "{}", 1, 1.0, 1.0, schedule=Schedule("@daily"), version=1)
+    run = replace(RUN, owner="ann", idempotency_key="k", version=1)
+    verdict = Verdict(Outcome.FAILED, "1", 2.0)
+    values = {name: encode(value).decode() for name, value in (("job", job), ("run", run), ("verdict", verdict))}
+    with sqlite3.connect(path) as connection:
+        for statement in _OLD.split(";"):
+            connection.execute(statement, values)
+    connection.close()
+
+    store = SqlStore(path, CountingIds())
+    assert store.scheduled() == (job,)
+    assert [each.name for each in store.jobs(("ann",))] == ["train", "train"]
+    assert store.run("r1") == run
+
+    def ids(**which: Any) -> list[str]:
+        return [each.id for each in store.runs(RunFilter(**which))]
+
+    assert ids(owners=("ann",)) == ["r3", "r2", "r1"]
+    assert (ids(states=(State.QUEUED,)), ids(states=(State.STOPPING,))) == (["r1"], ["r2"])
+    assert ids(outcomes=(Outcome.FAILED,)) == ["r3"]
+    assert store.add_run(replace(run, id="r4", version=0), since=0.0) == run
+    assert not store.tokens()
+    assert not store.audit(9)
+    (changed,) = store.save([replace(run, state=State.LAUNCHING)])
+    assert store.runs(RunFilter(states=(State.LAUNCHING,))) == (changed,)
+    store.close()
+
+
+def test_no_question_reads_a_whole_table(store: SqlStore) -> None:
+    """Of a hundred thousand runs, those are read that are shown: an index finds them, in their order."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, values: Any, *___: object) -> None:
+        if statement.startswith("SELECT") and "drought" not in statement and "template_health" not in statement:
+            asked.append((statement, values))
+
+    sqlalchemy.event.listen(store._engine, "before_cursor_execute", note)
+    store._watch.set_trace_callback(lambda statement: note(None, None, statement, ()))
+    some = RunFilter("train", "j1", ("ann", "bob"), (State.DONE,), (Outcome.LOST,), (1.0, "r0"))
+    store.runs()
+    store.runs(some)
+    store.runs_like("a", ("ann", "bob"))
+    store.add_run(replace(RUN, idempotency_key="k"), since=0.0)
+    store.scheduled()
+    store.scheduled(("ann",))
+    store.audit(9, (1.0, "a"))
+    store.token("t")
+    store.job("ann", "train")
+    store.job_by_id("j1")
+    store.run("r1")
+    store.live()
+    sqlalchemy.event.remove(store._engine, "before_cursor_execute", note)
+    store._watch.set_trace_callback(None)
+    assert len(asked) >= 14
+    with store._engine.connect() as connection:
+        for statement, values in asked:
+            for *_, step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values):
+                assert "INDEX" in step or "LIST SUBQUERY" in step, statement
 
 
 def _affinity(name: str) -> str:

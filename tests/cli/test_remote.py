@@ -25,8 +25,7 @@ class Place:
         self.server = server
         self.here = {"PROVISION_SETTINGS": str(settings_file(whole))}
         self.elsewhere = self.with_token(server.token("tester", admin=True))
-        spec = {"use_spot_instance": True}
-        ended = [whole.start("true", name=name, **spec) for name in ("good", "bad")]
+        ended = [whole.start("true", name=name, use_spot_instance=True) for name in ("good", "bad")]
         ended.append(whole.start("true", name="none", instance_type="p9.huge"))
         self.runs = {run.job_name: run.id for run in whole.done(*ended)}
         self.runs["dry"] = whole.start("true", name="dry", instance_type="g6.xlarge").id
@@ -40,9 +39,12 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("remote")
-    with pytest.MonkeyPatch.context() as patch, rig(folder, patch, host=ScriptedHost(SCRIPTS), **CONDITIONS) as whole:
-        with Server(whole.settings) as server:
-            yield Place(whole, server)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        rig(folder, patch, host=ScriptedHost(SCRIPTS), **CONDITIONS) as whole,
+        Server(whole.settings) as server,
+    ):
+        yield Place(whole, server)
 
 
 Run = Callable[..., Done]
@@ -105,6 +107,11 @@ COMMANDS = (
     "status 0000000000000",
     "wait GOOD 0000000000000",
     "logs -- -x",
+    "token list",
+    "token revoke 000000000000",
+    "token revoke ../x",
+    "audit",
+    "audit -n 3",
 )
 TEXT_ONLY = (
     "receipt GOOD --waterfall",

@@ -25,6 +25,7 @@ HEAVY = (
         *((), ("--help",), ("-h",), ("ami",), ("ami", "-h")),
         *((name.__name__, "-h") for name in main.COMMANDS),
         *(("ami", name, "-h") for name in ("bake", "list", "use", "delete")),
+        *(("token",), ("token", "-h"), *(("token", name, "-h") for name in ("create", "list", "revoke"))),
     ],
 )
 def test_help_is_to_be_had_everywhere(

@@ -124,3 +124,10 @@ def test_ids_are_never_given_twice(ids: Ids) -> None:
     given = [ids.new() for _ in range(1000)]
     assert len(set(given)) == 1000
     assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in given)
+
+
+def test_secrets_are_never_given_twice(ids: Ids) -> None:
+    """Each is new, and 43 characters that need no quoting in a URL or a shell."""
+    given = [ids.secret() for _ in range(1000)]
+    assert len(set(given)) == 1000
+    assert all(re.fullmatch(r"[\w-]{43}", one, re.ASCII) for one in given)

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from provisioner.adapters.sql.store import SqlStore
+from provisioner.core.access import Audit, Token
 from provisioner.core.errors import Conflict, LeaseLost
 from provisioner.core.launch import Image, LaunchRequest, Market, Offer, Template
 from provisioner.core.record import (
@@ -23,8 +25,10 @@ from provisioner.core.record import (
     Run,
     Schedule,
     TemplateHealth,
+    Verdict,
 )
 from provisioner.core.run import State
+from provisioner.core.work import Outcome
 from provisioner.ports.store import RunFilter, Store
 from provisioner.rehearsal.stepping import CountingIds
 from tests.service.memory_store import MemoryStore
@@ -59,6 +63,14 @@ def launch(id: str = "l1") -> Launch:
     return Launch(request, ("r1",), 1.0)
 
 
+def token(id: str = "t1", at: float = 1.0) -> Token:
+    return Token(id, "5e", ("ann", "org/cat"), True, "é", at, "local:root", expires_at=9.0)
+
+
+def audit(id: str = "a1", at: float = 1.0) -> Audit:
+    return Audit(id, at, "local:root", "local", "start", "ann", "r1")
+
+
 def test_what_is_saved_is_read_back(store: Store) -> None:
     """Every kind of record comes back as it went in, one version higher."""
     records: list[Record] = [
@@ -70,12 +82,14 @@ def test_what_is_saved_is_read_back(store: Store) -> None:
         Drought("spot", "g5.xlarge", "", 9.0, 2, "X"),
         TemplateHealth("t", 2, "mute", 3.0),
         Event("e1", "r1", 1.0, "it begins", "train", "ann", 2, "i-r1", "l1"),
+        token(),
+        audit(),
     ]
     saved = store.save(records)
     assert list(saved) == [replace(each, version=1) for each in records]
     live = store.live()
     found: list[Record] = [*live.runs, *live.nodes, *live.machines, *live.launches, *live.droughts, *live.templates]
-    found += [*store.jobs(), *store.events("r1")]
+    found += [*store.jobs(), *store.events("r1"), *store.tokens(), *store.audit(9)]
     assert {each.id: each for each in found} == {each.id: each for each in saved}
     assert (store.run("r1"), store.launch("l1")) == (saved[1], saved[4])
     assert (store.nodes("r1"), store.machines(["i-r1", "i-no"])) == ((saved[2],), (saved[3],))
@@ -181,6 +195,24 @@ def test_jobs_by_owner_and_name(store: Store) -> None:
     assert [each.id for each in store.jobs()] == ["3", "2", "1"]
 
 
+def test_jobs_of_some_owners(store: Store) -> None:
+    """Theirs alone, scheduled or not; nobody's are none."""
+    plan = Schedule("@daily")
+    several = [job("1", "a", "bob"), replace(job("2", "b", "bob"), schedule=plan), job("3", "a", "ann")]
+    store.save([*several, replace(job("4", "b", "ann"), schedule=plan)])
+    assert [each.id for each in store.jobs(("bob", "nobody"))] == ["1", "2"]
+    assert [each.id for each in store.scheduled(("ann",))] == ["4"]
+    assert store.jobs(()) == store.scheduled(()) == ()
+
+
+def test_a_job_by_its_id(store: Store) -> None:
+    """Until it is deleted."""
+    (made,) = store.save([job()])
+    assert store.job_by_id("j1") == made
+    store.save([replace(made, deleted_at=1.0)])
+    assert store.job_by_id("j1") is None
+
+
 def test_jobs_that_have_a_schedule(store: Store) -> None:
     """By owner and name; neither deleted ones nor those whose schedule has ended."""
     plan = Schedule("@daily", "Asia/Tokyo", Concurrency.FORBID, Catchup.ALL)
@@ -200,9 +232,52 @@ def test_the_newest_runs_first(store: Store) -> None:
     assert [each.id for each in store.runs(RunFilter(job="train", owners=("ann",)))] == ["r3", "r1"]
 
 
+def test_runs_by_what_they_are(store: Store) -> None:
+    """By job, owner, state and outcome, each narrowing the others; an outcome is that of runs that have ended."""
+    tried = Verdict(Outcome.LOST, "gone", 2.0)
+    ended: dict[str, Any] = {"state": State.DONE, "verdict": Verdict(Outcome.FAILED, "1", 2.0), "ended_at": 3.0}
+    several = [
+        run("r1", at=1),
+        replace(run("r2", at=2), verdict=tried),
+        replace(run("r3", at=3), **ended),
+        replace(run("r4", at=4, owner="bob"), **ended),
+        replace(run("r5", at=5, owner="cat", name="other"), job_id="j2", state=State.RUNNING),
+    ]
+    saved = store.save(several)
+
+    def ids(**which: Any) -> str:
+        return " ".join(each.id for each in store.runs(RunFilter(**which)))
+
+    assert ids(job_id="j2") == ids(job="other") == ids(states=(State.RUNNING,)) == "r5"
+    assert ids(owners=("bob", "cat")) == "r5 r4"
+    assert ids(owners=()) == ids(owners=("nobody",)) == ids(job="train", job_id="j2") == ""
+    assert ids(states=(State.QUEUED, State.RUNNING)) == "r5 r2 r1"
+    assert ids(outcomes=(Outcome.LOST,)) == ""
+    assert ids(outcomes=(Outcome.FAILED, Outcome.LOST)) == "r4 r3"
+    assert ids(owners=("ann",), outcomes=(Outcome.FAILED,), states=(State.DONE,)) == "r3"
+    # A change is found by what it became.
+    store.save([replace(saved[0], state=State.DONE, verdict=tried, ended_at=9.0)])
+    assert ids(outcomes=(Outcome.LOST,)) == "r1"
+    assert ids(states=(State.QUEUED,)) == "r2"
+
+
+def test_page_after_page_is_every_run_once(store: Store) -> None:
+    """Though some were created at the same moment, and others come meanwhile."""
+    store.save([run(f"r{number}", at=number // 3) for number in range(10)])
+    seen, after = list[str](), None
+    while page := store.runs(RunFilter(after=after, limit=2)):
+        seen += [each.id for each in page]
+        after = page[-1].created_at, page[-1].id
+        store.save([run(f"new{len(seen)}", at=99)])
+    assert seen == [f"r{number}" for number in range(9, -1, -1)]
+
+
 def test_runs_by_the_beginning_of_their_id(store: Store) -> None:
-    """At most three; nothing in a prefix is a pattern."""
+    """At most three; nothing in a prefix is a pattern; of some owners, those of others are not seen."""
     store.save([run(id) for id in ("aa1", "aa2", "aa3", "aa4", "ab1")])
+    store.save([run("aa5", owner="bob")])
+    assert [each.id for each in store.runs_like("aa", ("bob",))] == ["aa5"]
+    assert store.runs_like("aa", ()) == store.runs_like("aa1", ("bob",)) == ()
     assert [each.id for each in store.runs_like("aa")] == ["aa1", "aa2", "aa3"]
     assert [each.id for each in store.runs_like("ab1")] == ["ab1"]
     assert store.runs_like("%") == store.runs_like("a_") == store.runs_like("*") == ()
@@ -216,6 +291,38 @@ def test_one_key_is_one_run(store: Store) -> None:
     other = replace(run("r4", at=110, key="k"), job_id="j2")
     assert store.add_run(other, since=50).id == "r4"
     assert [store.add_run(run(id), since=0).id for id in ("r5", "r6")] == ["r5", "r6"]
+
+
+def test_a_run_is_stored_with_what_is_beside_it(store: Store) -> None:
+    """Or nothing is: neither for a key that was used, nor where one of them cannot be stored."""
+    event = Event("e1", "r1", 1.0, "queued")
+    store.add_run(run("r1", at=100, key="k"), 0, [event, audit()])
+    assert [each.text for each in store.events("r1")] == ["queued"]
+    assert [each.id for each in store.audit(9)] == ["a1"]
+    store.add_run(run("r2", at=100, key="k"), 0, [audit("a2")])
+    with pytest.raises(Conflict):
+        store.add_run(run("r3", at=100), 0, [audit("a3"), audit()])
+    assert [each.id for each in store.audit(9)] == ["a1"]
+    assert [each.id for each in store.runs()] == ["r1"]
+    assert [each.id for each in store.live().runs] == ["r1"]
+
+
+def test_tokens_newest_first(store: Store) -> None:
+    """All of them, and each by its id."""
+    saved = store.save([token("t1", 1.0), token("t2", 2.0)])
+    assert store.tokens() == saved[::-1]
+    assert store.token("t1") == saved[0]
+    assert store.token("t3") is None
+    (changed,) = store.save([replace(saved[0], revoked_at=3.0)])
+    assert store.token("t1") == changed
+
+
+def test_the_newest_changes_first(store: Store) -> None:
+    """Page after page, those of the same moment too."""
+    store.save([audit(f"a{number}", number // 2) for number in range(5)])
+    first = store.audit(2)
+    assert [each.id for each in first] == ["a4", "a3"]
+    assert [each.id for each in store.audit(9, (first[-1].at, first[-1].id))] == ["a2", "a1", "a0"]
 
 
 def test_one_key_is_one_run_whoever_is_first(store: Store) -> None:

@@ -22,6 +22,7 @@ from provisioner.service.builder import Told
 from provisioner.service.site import Agent, Sites
 from tests.e2e.rig import Rig, rig
 from tests.service.shell import CONSOLE, FakeShell
+from tests.service.world import TESTER
 
 CONTROL_JSON = Path(__file__).parents[2] / "config" / "iam" / "control.json"
 
@@ -42,7 +43,7 @@ def bake_and_delete(whole: Rig) -> None:
     installation = wiring.installed(whole.settings, ListJournal())
     sites = Sites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
     bakery = Bakery(installation, sites, FakeShell(), {}, region=whole.settings.region, kind="gpu")
-    amis = Amis(installation, sites, bakery)
+    amis = Amis(installation, sites, bakery, TESTER)
     try:
         amis.delete(amis.bake(Wish(), Told(lambda _: None, lambda _: None)).id)
     finally:

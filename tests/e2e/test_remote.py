@@ -47,6 +47,10 @@ def until(file: Path) -> str:
     return f"until [ -e {file} ]; do sleep 0.1; done"
 
 
+def until_told(client: Command, text: str, times: int = 1) -> None:
+    client.until(lambda: client.err.count(text) >= times)
+
+
 def test_a_client_outlives_its_server(served: Served, tmp_path: Path) -> None:
     """`start --wait` and `logs -f` go on after the server was killed and after it was ended, and miss nothing."""
     command = f"for i in 1 2 3; do echo $i; {until(tmp_path / '$i')}; done; exit 4"
@@ -56,17 +60,18 @@ def test_a_client_outlives_its_server(served: Served, tmp_path: Path) -> None:
     logs.until(lambda: logs.out == b"1\n")
     wait.until(lambda: "running" in wait.err)
     started = wait.out.decode().strip()
-    for number, end in enumerate((signal.SIGKILL, signal.SIGTERM)):
+    clients = (wait, logs, plain)
+    for number, end in enumerate((signal.SIGKILL, signal.SIGTERM), 1):
         served.server.signal(end)
         served.server.ended()
-        for client in (wait, logs, plain):
-            client.until(lambda client=client: client.err.count("asking again") > number)  # type: ignore[misc]
+        for client in clients:
+            until_told(client, "asking again", number)
         # Both runs go on while nobody serves.
-        (tmp_path / str(number + 1)).touch()
+        (tmp_path / str(number)).touch()
         served.serve()
-        logs.until(lambda number=number: logs.out == b"1\n2\n3\n"[: 2 * number + 4])  # type: ignore[misc]
+        until_told(logs, "answers again", number)
     (tmp_path / "3").touch()
-    for client in (wait, logs, plain):
+    for client in clients:
         assert client.ended() == (0 if client is logs else 4), client.err
         # Told once each time, and no traceback.
         assert client.err.count("asking again") == 2, client.err
@@ -84,14 +89,14 @@ def test_ctrl_c_ends_at_once(served: Served, tmp_path: Path) -> None:
     run = served.whole.start(until(tmp_path / "go"), name="detached")
     clients = [served.client("wait", run.id), served.client("logs", run.id, "-f"), served.client("wait", run.id)]
     for client in clients:
-        client.until(lambda client=client: "running" in client.err)  # type: ignore[misc]
+        until_told(client, "running")
     clients[0].signal(signal.SIGINT)
     assert clients[0].ended() == 130
     served.server.signal(signal.SIGKILL)
     served.server.ended()
     clients.append(served.client("runs"))
     for client in clients[1:]:
-        client.until(lambda client=client: "asking again" in client.err)  # type: ignore[misc]
+        until_told(client, "asking again")
         client.signal(signal.SIGINT)
         assert client.ended() == 130
         assert "Traceback" not in client.err

@@ -179,7 +179,8 @@ class MemoryStore:
     def chosen(self, what: str) -> str:
         return self._notes.get(f"chosen {what}", ("", 0.0))[0]
 
-    def choose(self, what: str, value: str) -> None:
+    def choose(self, what: str, value: str, also: Sequence[Record] = ()) -> None:
+        self.save(also)
         self.remember(f"chosen {what}", value, 0.0)
 
     def remember(self, key: str, value: str, now: float) -> None:

@@ -25,6 +25,7 @@ from provisioner.service.site import Agent, Sites
 from tests.service.memory_store import MemoryStore
 from tests.service.shell import CONSOLE, DIGEST, KEYS, FakeShell
 from tests.service.trouble import Crash, Spoiled
+from tests.service.world import TESTER
 
 #: Told of every call of a port, by its name, with the deed.
 Deal = Callable[[str, Callable[[], Any]], Any]
@@ -85,7 +86,7 @@ class Kitchen:
         sites = self.sites(installation)
         scripts = SCRIPTS | OTHERS
         bakery = Bakery(installation, sites, shell, scripts, region="us-east-1", kind="gpu", endpoint=self.endpoint)
-        return Amis(installation, sites, bakery)
+        return Amis(installation, sites, bakery, TESTER)
 
     def bake(self, wish: Wish | None = None, deal: Deal | None = None) -> Ami:
         return self.amis(deal).bake(wish or Wish(), Told(self.told.append, self.heard.extend))
@@ -366,6 +367,24 @@ def test_new_launches_take_the_chosen_image() -> None:
     assert template().image.id == "ami-base"
 
 
+def test_what_is_done_to_images_is_in_the_audit() -> None:
+    """Who had one made, had launches take it, and deleted it; what was refused changes nothing."""
+    kitchen = Kitchen()
+    made, amis = kitchen.bake(Wish(name="first")), kitchen.amis()
+    amis.use(made.id)
+    with pytest.raises(errors.Conflict):
+        amis.delete(made.id)
+    amis.use("default")
+    amis.delete(made.id)
+    told = [(each.who, each.what, each.target) for each in kitchen.store.audit(9)[::-1]]
+    assert told == [
+        ("local:tester", "bake AMI", made.name),
+        ("local:tester", "use AMI", made.id),
+        ("local:tester", "use AMI", "default"),
+        ("local:tester", "delete AMI", made.id),
+    ]
+
+
 def test_an_image_in_use_is_not_deleted() -> None:
     """Not the chosen one, not the settings' own, and not one that a machine runs from."""
     kitchen = Kitchen()
@@ -421,7 +440,7 @@ def test_an_older_agent_is_stale() -> None:
     installation = kitchen.installation()
     newer = Sites(installation, Agent("2", lambda: b"newer"), lambda role, sha256: role + sha256)
     unused = cast(Any, None)
-    [shown] = Amis(installation, newer, unused).list()
+    [shown] = Amis(installation, newer, unused, TESTER).list()
     assert not shown.current
     [shown] = kitchen.amis().list()
     assert shown.current

@@ -74,6 +74,8 @@ def test_a_daemon_starts_what_is_due_when_it_is() -> None:
     assert [run.created_at for run in runs(made)] == [EIGHT + 20 * MINUTE + hours * HOUR for hours in range(3)]
     assert all(run.verdict and run.verdict.outcome is Outcome.SUCCEEDED for run in runs(made))
     assert len(made.agents) == 3
+    assert [each.target for each in made.store.audit(3)] == [run.id for run in reversed(runs(made))]
+    assert {(each.who, each.owner) for each in made.store.audit(3)} == {("schedule", "tester")}
     made.check()
 
 

@@ -8,6 +8,7 @@ away, and a new one goes on with the same store.
 import heapq
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -344,7 +345,10 @@ class World:
         for machine in self.model.every():
             if machine.state is not MachineState.TERMINATED:
                 raise Violation(f"I1: {machine.id} is {machine.state}")
+        told = Counter(each.target for each in self.store.audit(100_000) if each.what == "start")
         for run in self.store.runs(RunFilter(limit=1000)):
+            if told[run.id] != 1:
+                raise Violation(f"{run.id} was started {told[run.id]} times by the audit")
             if run.state is not State.DONE or run.verdict is None or run.done_at is None:
                 raise Violation(f"I2: {run}")
             nodes = self.store.nodes(run.id)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Never
 
 from provisioner.adapters.remote import events
+from provisioner.adapters.remote.access import NOBODY, RemoteAccess
 from provisioner.adapters.remote.address import Address
 from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.core.errors import Invalid
@@ -43,6 +44,7 @@ class Remote:
     def __init__(self, address: Address, clock: Clock, ids: Ids, told: Callable[[str], None]) -> None:
         """`told` hears of a server that is away, outside of what hears of it itself."""
         self._calls = Calls(address, clock, told)
+        self.access, self.caller = RemoteAccess(self._calls), NOBODY
         self._clock = clock
         self._ids = ids
         self._presence: tuple[float, Presence] | None = None

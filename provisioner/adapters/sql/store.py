@@ -254,15 +254,14 @@ class SqlStore:
         found = self.remembered(f"chosen {what}")
         return found[0] if found else ""
 
-    def choose(self, what: str, value: str) -> None:
-        self.remember(f"chosen {what}", value, 0.0)
+    def choose(self, what: str, value: str, also: Sequence[record.Record] = ()) -> None:
+        with self._write(stored := list[record.Record]()) as connection:
+            _note(connection, f"chosen {what}", value, 0.0)
+            stored.extend(_put(connection, item) for item in also)
 
     def remember(self, key: str, value: str, now: float) -> None:
         with self._write() as connection:
-            connection.execute(
-                text("INSERT OR REPLACE INTO note VALUES (:key, :value, :now)"),
-                {"key": key, "value": value, "now": now},
-            )
+            _note(connection, key, value, now)
 
 
 class _ProofOfLife:
@@ -342,6 +341,12 @@ def _prove(connection: Connection, epoch: int) -> None:
     held = _lease(connection)
     if held is None or held.epoch != epoch or not held.holder:
         raise LeaseLost("another process has taken over the control plane")
+
+
+def _note(connection: Connection, key: str, value: str, now: float) -> None:
+    connection.execute(
+        text("INSERT OR REPLACE INTO note VALUES (:key, :value, :now)"), {"key": key, "value": value, "now": now}
+    )
 
 
 def _put(connection: Connection, item: R) -> R:

@@ -1,0 +1,120 @@
+"""token and audit at the command line, and runs by what they are."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from provisioner.core import errors
+from provisioner.faces.cli import exits
+from tests.cli.conftest import Done, Provision
+
+pytestmark = pytest.mark.usefixtures("whole")
+
+TOKEN = {
+    *("id", "owners", "role", "note", "state", "created_at", "created_by", "expires_at", "revoked_at"),
+}
+AUDIT = {"id", "at", "who", "source", "what", "owner", "target"}
+
+
+def value(done: Done) -> Any:
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_a_token_is_shown_once(provision: Provision) -> None:
+    """`create` prints it alone; nothing else ever does."""
+    done = provision("token", "create", "--owner", "ann", "--owner", "team/ann", "--expires", "30d", "--note", "Ann's")
+    token = done.out.decode().strip()
+    assert token.startswith("pvt_")
+    id = token[4:16]
+    assert f"provision token revoke {id}" in done.err
+    assert token not in done.err
+    listed = provision("token", "list")
+    [row] = [line for line in listed.out.decode().splitlines() if line.startswith(id)]
+    assert row.split()[:4] == [id, "user", "ann", "team/ann"]
+    assert row.endswith("Ann's")
+    everything = listed.out + provision("token", "list", "--json").out + provision("audit", "--json").out
+    assert token[17:].encode() not in everything
+
+
+def test_tokens_as_json(provision: Provision) -> None:
+    """The shape, and what becomes of a token."""
+    made = value(provision("token", "create", "--owner", "bob", "--role", "admin", "--json"))
+    assert made.keys() == {*TOKEN, "token"}
+    assert (made["owners"], made["role"], made["state"], made["expires_at"]) == (["bob"], "admin", "valid", None)
+    assert made["created_by"].startswith("local:")
+    [listed] = [each for each in value(provision("token", "list", "--json")) if each["id"] == made["id"]]
+    assert listed.keys() == TOKEN
+    assert provision("token", "revoke", made["id"]).out.decode() == f"token {made['id']} lets nobody in any more\n"
+    again = value(provision("token", "revoke", made["id"], "--json"))
+    assert again.keys() == TOKEN
+    assert (again["state"], again["revoked_at"] is None) == ("revoked", False)
+
+
+def test_the_audit_tells_who_changed_what(provision: Provision, recipe: Callable[..., str]) -> None:
+    """Newest first, as many as asked for."""
+    provision("apply", recipe("audited"))
+    provision("delete", "audited")
+    newest, before = value(provision("audit", "-n", "2", "--json"))
+    assert newest.keys() == AUDIT
+    assert [(each["what"], each["owner"], each["target"]) for each in (newest, before)] == [
+        ("delete", "tester", "audited"),
+        ("apply", "tester", "audited"),
+    ]
+    assert newest["who"].startswith("local:")
+    assert newest["source"] == "local"
+    head, line = provision("audit", "-n", "1").out.decode().splitlines()
+    assert head.split() == ["AT", "WHO", "FROM", "WHAT", "OWNER", "TARGET"]
+    assert line.split()[-4:] == ["local", "delete", "tester", "audited"]
+
+
+def test_runs_by_what_they_are(provision: Provision, recipe: Callable[..., str]) -> None:
+    """By state, outcome and owner."""
+    provision("apply", recipe("good"))
+    provision("apply", recipe("bad"))
+    good, bad = (value(provision("start", job, "--json", "--detach"))["id"] for job in ("good", "bad"))
+    provision("wait", good, bad)
+
+    def ids(*words: str) -> set[str]:
+        return {each["id"] for each in value(provision("runs", "--json", *words))} & {good, bad}
+
+    assert ids("--outcome", "failed") == {bad}
+    assert ids("--outcome", "failed", "--outcome", "succeeded", "--owner", "tester") == {good, bad}
+    assert ids("--state", "queued") == ids("--owner", "nobody") == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("create",), "'--owner'"),
+        (("create", "--owner", "Ann"), "'Ann' is no owner"),
+        (("create", "--owner", "ann", "--role", "root"), "'root' is no role"),
+        (
+            ("create", "--owner", "ann", "--expires", "soon"),
+            "'soon': write a duration as 90s, 10m, 24h or 7d",
+        ),
+    ],
+)
+def test_slips(provision: Provision, words: tuple[str, ...], told: str) -> None:
+    """A line that says what to do."""
+    done = provision("token", *words)
+    assert (done.code, done.out) == (exits.INVALID, b"")
+    assert told in done.err
+
+
+def test_a_token_that_is_not_there(provision: Provision) -> None:
+    """Is not found."""
+    done = provision("token", "revoke", "none")
+    assert (done.code, done.err) == (
+        exits.NOT_FOUND,
+        "provision: there is no token 'none'; `provision token list` lists them\n",
+    )
+
+
+def test_exit_codes_of_who_is_not_let_in() -> None:
+    """77 where a token does not allow it, 75 where it may be tried again."""
+    for error in (errors.Denied("x"), errors.Forbidden("x"), errors.WrongStore("x")):
+        assert exits.of_error(error) == 77
+    assert exits.of_error(errors.TooMany("x", 2.0)) == 75

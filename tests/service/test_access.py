@@ -1,0 +1,195 @@
+"""Who is let in, by which token, for how long; and that what is stored lets nobody in."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.adapters.sql.store import SqlStore
+from provisioner.adapters.system import RandomIds
+from provisioner.core.access import Caller, NewToken
+from provisioner.core.denials import FREE, LONGEST
+from provisioner.core.errors import Denied, Forbidden, Invalid, NotFound, TooMany
+from provisioner.ports.store import Store
+from provisioner.service.access import Tokens
+from tests.service.world import TESTER, World
+
+HERE, THERE = "192.0.2.1", "192.0.2.2"
+HOUR = 3600.0
+
+
+class Gate:
+    """One process that lets in, by the clock of a world."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.world = World(store=store)
+        self.access = Tokens(replace(self.world.runs._installation, ids=RandomIds()))
+
+    def token(self, *owners: str, admin: bool = False, expires_in: float | None = None) -> NewToken:
+        return self.access.create(TESTER, owners or ("ann",), admin=admin, expires_in=expires_in)
+
+    def denied(self, token: str, source: str = HERE) -> str:
+        with pytest.raises(Denied) as met:
+            self.access.admit(token, source)
+        return str(met.value)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def gate(path: Path) -> Iterator[Gate]:
+    store = SqlStore(path, RandomIds())
+    yield Gate(store)
+    store.close()
+
+
+def test_a_token_lets_in_as_whom_it_was_made_for(gate: Gate) -> None:
+    """Its owners, its role, and from where it came; each token is another."""
+    user, admin = gate.token("ann", "team/ann"), gate.token("bob", admin=True)
+    assert re.fullmatch(r"pvt_[0-9a-f]{12}_[\w-]{43}", user.token)
+    assert gate.access.admit(user.token, HERE) == Caller(user.id, ("ann", "team/ann"), admin=False, source=HERE)
+    assert gate.access.admit(admin.token, THERE) == Caller(admin.id, ("bob",), admin=True, source=THERE)
+    assert gate.access.tokens(TESTER) == (admin.stored, user.stored)
+
+
+def test_a_token_is_not_shown_where_it_is_printed(gate: Gate) -> None:
+    """A log line or a traceback with the object in it has no secret."""
+    made = gate.token()
+    assert made.token not in f"{made!r} {made} {gate.access.admit(made.token, HERE)!r}"
+
+
+@pytest.mark.parametrize(
+    "change", ["{}x", "x{}", "{} ", "{}\n", "", "pvt__", "é", "\ud800", "pvt_" + "0" * 12 + "_" + "A" * 43]
+)
+def test_a_token_that_is_not_one_is_denied(gate: Gate, change: str) -> None:
+    """Nothing near a token lets in, and nothing breaks."""
+    made = gate.token()
+    assert "unknown" in gate.denied(change.format(made.token))
+    assert "unknown" in gate.denied(change.format(made.token[:-1]))
+
+
+def test_an_expired_token_says_so(gate: Gate) -> None:
+    """From its time on, in a process that has let it in, too; to who does not know it, it is unknown."""
+    made = gate.token(expires_in=HOUR)
+    gate.world.advance(HOUR - 1)
+    assert gate.access.admit(made.token, HERE)
+    gate.world.advance(1)
+    assert "expired" in gate.denied(made.token)
+    wrong = made.token[:-1] + ("A" if made.token[-1] != "A" else "B")
+    assert "unknown" in gate.denied(wrong)
+
+
+def test_a_revoked_token_is_denied_at_once(gate: Gate, path: Path) -> None:
+    """Whoever revoked it, in this process or another."""
+    mine, theirs = gate.token(), gate.token()
+    other = Gate(SqlStore(path, RandomIds()))
+    assert gate.access.admit(mine.token, HERE)
+    assert gate.access.admit(theirs.token, HERE)
+    gate.access.revoke(TESTER, mine.id)
+    assert "revoked" in gate.denied(mine.token)
+    revoked = other.access.revoke(TESTER, theirs.id)
+    assert "revoked" in gate.denied(theirs.token)
+    assert other.access.revoke(TESTER, theirs.id) == revoked
+    with pytest.raises(NotFound, match="no token 'none'"):
+        gate.access.revoke(TESTER, "none")
+    other.store.close()
+
+
+def test_a_source_that_is_denied_again_and_again_waits(gate: Gate) -> None:
+    """It is told for how long; others, and tokens known to be good, are let in meanwhile."""
+    known, fresh = gate.token(), gate.token()
+    assert gate.access.admit(known.token, HERE)
+    for _ in range(FREE):
+        gate.denied("pvt_wrong")
+    with pytest.raises(TooMany, match="try again in 1 s") as met:
+        gate.access.admit(fresh.token, HERE)
+    assert met.value.retry_after == 1
+    assert gate.access.admit(fresh.token, THERE)
+    assert gate.access.admit(known.token, HERE)
+    # A write of anybody's changes nothing of this.
+    gate.token()
+    assert gate.access.admit(known.token, HERE)
+    gate.world.advance(1)
+    gate.denied("pvt_wrong")
+    with pytest.raises(TooMany) as met:
+        gate.access.admit("pvt_wrong", HERE)
+    assert met.value.retry_after == 2
+    gate.world.advance(LONGEST)
+    assert gate.access.admit(gate.token().token, HERE)
+
+
+def test_a_stolen_store_lets_nobody_in(gate: Gate, path: Path) -> None:
+    """No secret is in its files, and nothing that is there is a token."""
+    made = gate.token("ann", admin=True)
+    assert gate.access.admit(made.token, HERE)
+    gate.store.close()
+    data = b"".join(file.read_bytes() for file in path.parent.iterdir() if file.is_file())
+    assert made.id.encode() in data
+    assert made.token[-43:].encode() not in data
+    thief = Gate(SqlStore(path, RandomIds()))
+    words = {word.decode() for word in re.findall(rb"[\w-]{43}", data)} | {made.stored.sha256[:43]}
+    assert words
+    for number, word in enumerate(words):
+        thief.denied(f"pvt_{made.id}_{word}", f"10.0.{number >> 8}.{number & 255}")
+    thief.denied(f"pvt_{made.id}_{made.stored.sha256}", THERE)
+    thief.store.close()
+
+
+@pytest.mark.parametrize(
+    ("owners", "fields", "why"),
+    [
+        ((), {}, "needs an owner"),
+        (("Ann",), {}, "'Ann' is no owner"),
+        (("ann", "a/b/c"), {}, "'a/b/c' is no owner"),
+        (("ann",), {"expires_in": 0.0}, "for some time"),
+        (("ann",), {"note": "two\nlines"}, "one line"),
+        (("ann",), {"note": "x" * 201}, "one line"),
+    ],
+)
+def test_a_token_that_means_nothing_is_not_made(
+    gate: Gate, owners: tuple[str, ...], fields: dict[str, Any], why: str
+) -> None:
+    """And nothing is stored."""
+    with pytest.raises(Invalid, match=why):
+        gate.access.create(TESTER, owners, admin=False, **fields)
+    assert not gate.access.tokens(TESTER)
+    assert not gate.access.audit(TESTER)
+
+
+def test_only_admins_have_to_do_with_tokens_and_the_audit(gate: Gate) -> None:
+    """A user is told so, whatever it asks."""
+    made = gate.token()
+    user, access = gate.access.admit(made.token, HERE), gate.access
+    deeds: tuple[Callable[[], object], ...] = (
+        lambda: access.create(user, ["ann"], admin=False),
+        lambda: access.tokens(user),
+        lambda: access.revoke(user, made.id),
+        lambda: access.audit(user),
+    )
+    for deed in deeds:
+        with pytest.raises(Forbidden, match="admin"):
+            deed()
+
+
+def test_tokens_are_in_the_audit(gate: Gate) -> None:
+    """Made and taken back, by whom and from where; a second time changes nothing."""
+    first = gate.token("root", admin=True)
+    admin = gate.access.admit(first.token, THERE)
+    gate.world.advance(1)
+    made = gate.access.create(admin, ["ann"], admin=False)
+    for _ in range(2):
+        gate.world.advance(1)
+        gate.access.revoke(admin, made.id)
+    told = [(each.who, each.source, each.what, each.owner, each.target) for each in gate.access.audit(TESTER)]
+    assert told == [
+        (first.id, THERE, "revoke token", "ann", made.id),
+        (first.id, THERE, "create token", "ann", made.id),
+        ("local:tester", "local", "create token", "root", first.id),
+    ]

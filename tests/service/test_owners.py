@@ -1,0 +1,247 @@
+"""Two owners, one installation: neither can see, start, stop or read anything of the other's."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from provisioner.core.access import Caller
+from provisioner.core.errors import Forbidden, Invalid, NotFound
+from provisioner.core.record import Job, Run
+from provisioner.core.run import State
+from provisioner.ports.control import Control
+from provisioner.ports.store import RunFilter
+from provisioner.service.control import Service
+from tests.service.agents import Script
+from tests.service.world import World
+
+ANN = Caller("token-ann", ("ann", "team/ann"), admin=False, source="192.0.2.1")
+BOB = Caller("token-bob", ("bob",), admin=False, source="192.0.2.2")
+ROOT = Caller("token-root", ("root",), admin=True, source="192.0.2.3")
+STREAMS = ("system", "setup", "output")
+
+Deed = Callable[[Control, str], object]
+#: What is done to a job, and to a run, by its name.
+TO_JOBS: Mapping[str, Deed] = {
+    "job": lambda control, name: control.job(name),
+    "delete": lambda control, name: control.delete(name),
+    "start": lambda control, name: control.start(name, {}, idempotency_key="k"),
+    "schedule": lambda control, name: control.schedule(name, {"schedule": "@daily"}),
+    "scheduled": lambda control, name: control.scheduled(name, 1),
+}
+TO_RUNS: Mapping[str, Deed] = {
+    "run": lambda control, name: control.run(name),
+    "status": lambda control, name: control.status(name),
+    "stop": lambda control, name: control.stop(name),
+    "receipt": lambda control, name: control.receipt(name),
+    "log": lambda control, name: control.log(name, STREAMS),
+    "follow": lambda control, name: control.follow(name, STREAMS),
+    "enter": lambda control, name: control.enter(name, host=True),
+}
+#: What shows many things: each way to ask for them.
+LISTS: Mapping[str, Callable[[Control], object]] = {
+    "jobs": lambda control: control.jobs(),
+    "schedules": lambda control: control.schedules(),
+    "runs": lambda control: [
+        control.runs(),
+        *(control.runs(RunFilter(job=job)) for job in ("job", "bob/job", "bob/other", bobs_job(control))),
+        *(control.runs(RunFilter(owners=owners)) for owners in (("bob",), ("ann", "bob"))),
+        *(control.runs(RunFilter(states=(state,))) for state in State),
+    ],
+    "alive": lambda control: control.alive(100),
+    "foreign": lambda control: control.foreign(),
+}
+#: What only the control host does.
+HOST: Mapping[str, Callable[[Control], object]] = {
+    "drive": lambda control: control.drive(lambda: True),
+    "ring": lambda control: control.ring(lambda: True),
+    "step": lambda control: control.step(),
+    "takeover": lambda control: control.takeover(),
+}
+#: What has a test of its own below, and what is about nobody's things.
+OTHERS = {"apply", "unfinished", "now", "wake", "close", "served"}
+
+
+@dataclass
+class House:
+    """Ann's run is over; of Bob's two, one is at work. Both have a scheduled job of the same name."""
+
+    world: World
+    service: Service
+    ann: Control
+    bob: Control
+    root: Control
+    bobs_job: Job
+    anns_run: Run
+    bobs_runs: tuple[Run, Run]
+
+    def everything(self) -> list[object]:
+        """All that is stored of jobs and runs, and all that was changed."""
+        store = self.world.store
+        runs = store.runs(RunFilter(limit=1000))
+        return [store.jobs(), runs, [store.events(run.id) for run in runs], store.audit(1000)]
+
+    def traces(self) -> set[str]:
+        """What nothing that Ann is told may have in it."""
+        runs = {run.id for run in self.bobs_runs}
+        nodes = [node for run in runs for node in self.world.store.nodes(run)]
+        return {self.bobs_job.id, "bob", *runs, *(node.instance_id for node in nodes)}
+
+
+def bobs_job(control: Control) -> str:
+    """Its id, which Ann may have heard of."""
+    assert control
+    return f"{1:032x}"
+
+
+def recipe(**spec: Any) -> str:
+    whole = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true", "schedule": "@yearly"}
+    return json.dumps({"type": "job", "spec": whole | spec})
+
+
+@pytest.fixture(scope="module")
+def house() -> House:
+    """Nothing is changed in it."""
+    return build()
+
+
+def build() -> House:
+    world = World(scripts=lambda number: Script(command=600.0 if number == 2 else 10.0))
+    _, service = world.incarnate()
+    ann, bob, root = (service.on_behalf(caller) for caller in (ANN, BOB, ROOT))
+    job = bob.apply(recipe(), "f")
+    ann.apply(recipe(), "f")
+    runs = bob.start("job", {}), ann.start("job", {})
+    service.drive(world.over, world.told.extend)
+    second = bob.start("job", {})
+    service.drive(lambda: world.store.live().runs[0].state is State.RUNNING, world.told.extend)
+    assert not world.told
+    return House(world, service, ann, bob, root, job, ann.run(runs[1].id), (bob.run(runs[0].id), bob.run(second.id)))
+
+
+def test_every_use_case_is_covered() -> None:
+    """A new method of Control fails here until it is in a table above, or has a test of its own."""
+    covered = {*TO_JOBS, *TO_RUNS, *LISTS, *HOST, *OTHERS}
+    assert covered == {name for name in vars(Control) if not name.startswith("_")}
+
+
+def refused(deed: Deed, control: Control, name: str) -> str:
+    """What is said, but for the name."""
+    with pytest.raises(NotFound) as met:
+        deed(control, name)
+    return str(met.value).replace(name, "…")
+
+
+@pytest.mark.parametrize("deed", TO_JOBS.values(), ids=TO_JOBS)
+def test_a_job_of_another_owner_does_not_exist(house: House, deed: Deed) -> None:
+    """By name or by id; it is said in the very words for one that nobody has, and nothing is changed."""
+    before = house.everything()
+    told = {refused(deed, house.ann, name) for name in ("bob/job", house.bobs_job.id, "bob/none", f"{0xABC:032x}")}
+    assert len(told) == 1
+    assert house.everything() == before
+
+
+@pytest.mark.parametrize("deed", TO_RUNS.values(), ids=TO_RUNS)
+def test_a_run_of_another_owner_does_not_exist(house: House, deed: Deed) -> None:
+    """By its id, over or at work; nor do deeds that are lazy otherwise wait to say so."""
+    before = house.everything()
+    told = {refused(deed, house.ann, name) for name in (*(run.id for run in house.bobs_runs), f"{0xABC:032x}")}
+    assert len(told) == 1
+    assert house.everything() == before
+
+
+def test_the_beginning_of_an_id_means_ones_own_runs_alone(house: House) -> None:
+    """What is ambiguous to others is not to who has one run; theirs are not even counted."""
+    assert house.ann.run("0").id == house.anns_run.id
+    for control in (house.bob, house.root):
+        with pytest.raises(Invalid, match="several runs"):
+            control.run("0")
+
+
+@pytest.mark.parametrize("shown", LISTS.values(), ids=LISTS)
+def test_no_list_shows_what_is_anothers(house: House, shown: Callable[[Control], object]) -> None:
+    """Whatever it is asked for."""
+    told = repr(shown(house.ann))
+    assert not [trace for trace in house.traces() if trace in told]
+
+
+def test_lists_show_what_is_ones_own(house: House) -> None:
+    """And an admin sees everybody's."""
+    assert [job.owner for job in house.ann.jobs()] == ["ann"]
+    assert [job.owner for job in house.root.jobs()] == ["ann", "bob"]
+    assert [each.job.owner for each in house.bob.schedules()] == ["bob"]
+    assert house.ann.runs() == (house.anns_run,)
+    assert house.root.runs(RunFilter(owners=("ann",))) == (house.anns_run,)
+    assert [run.id for run in house.bob.runs(RunFilter(states=(State.RUNNING,)))] == [house.bobs_runs[1].id]
+    assert len(house.root.runs()) == 3
+    assert house.bob.runs(RunFilter(job=house.bobs_job.id)) == house.bob.runs(RunFilter(job="job"))
+
+
+def test_sums_are_of_ones_own(house: House) -> None:
+    """Machines, money and whether anything is not over: of others nothing shows."""
+    alone, own, all_ = (control.alive(10) for control in (house.ann, house.bob, house.root))
+    assert (alone.machines, alone.dollars_an_hour, alone.unpriced, dict(alone.states), alone.more) == (0, 0, 0, {}, 0)
+    assert (own.machines, dict(own.states)) == (1, {State.RUNNING: 1})
+    assert (all_.machines, dict(all_.states)) == (1, {State.RUNNING: 1})
+    assert [control.unfinished() for control in (house.ann, house.bob, house.root)] == [False, True, True]
+
+
+@pytest.mark.parametrize("deed", HOST.values(), ids=HOST)
+def test_acting_is_the_control_hosts(house: House, deed: Callable[[Control], object]) -> None:
+    """Nobody who came in by a token acts, an admin neither."""
+    before = house.everything()
+    for control in (house.ann, house.root):
+        with pytest.raises(Forbidden, match="control host"):
+            deed(control)
+    assert house.everything() == before
+
+
+def test_a_recipe_is_applied_for_ones_own_owners() -> None:
+    """The first is meant where it names none; a foreign one is forbidden, whether there is such a job or not."""
+    house = build()
+    before = house.everything()
+    for name in ("job", "new"):
+        with pytest.raises(Forbidden, match=r"f: spec.owner: bob is not yours; you act for ann, team/ann"):
+            house.ann.apply(recipe(name=name, owner="bob"), "f")
+    assert house.everything() == before
+    assert house.ann.apply(recipe(name="second"), "f").owner == "ann"
+    made = house.ann.apply(recipe(name="third", owner="team/ann"), "f")
+    assert made.owner == "team/ann"
+    assert house.ann.job("team/ann/third") == house.ann.job(made.id) == made
+    with pytest.raises(NotFound):
+        house.ann.job("third")
+    assert house.root.apply(recipe(name="fourth", owner="bob"), "f").owner == "bob"
+
+
+def test_each_change_is_in_the_audit() -> None:
+    """Who, what, whose, to what, from where; what changed nothing is not."""
+    house = build()
+
+    def told() -> list[tuple[str, ...]]:
+        found = house.world.store.audit(1000)[::-1]
+        return [(each.who, each.source, each.what, each.owner, each.target) for each in found]
+
+    before = len(told())
+    job = house.ann.apply(recipe(name="audited"), "f")
+    house.ann.apply(recipe(name="audited"), "f")
+    house.root.schedule("ann/audited", {"schedule": "@daily"})
+    house.root.schedule(job.id, {"schedule": "@daily"})
+    house.root.schedule("ann/audited", None)
+    run = house.ann.start("audited", {}, idempotency_key="once")
+    house.ann.start("audited", {}, idempotency_key="once")
+    for _ in range(2):
+        house.root.stop(run.id)
+    house.service.drive(lambda: house.ann.run(run.id).done_at is not None, house.world.told.extend)
+    house.ann.delete("audited")
+    assert told()[before:] == [
+        ("token-ann", "192.0.2.1", "apply", "ann", "audited"),
+        ("token-root", "192.0.2.3", "schedule", "ann", "audited"),
+        ("token-root", "192.0.2.3", "unschedule", "ann", "audited"),
+        ("token-ann", "192.0.2.1", "start", "ann", run.id),
+        ("token-root", "192.0.2.3", "stop", "ann", run.id),
+        ("token-ann", "192.0.2.1", "delete", "ann", "audited"),
+    ]
+    house.service.takeover()
+    assert told()[-1] == ("local:tester", "local", "takeover", "", "test")
