@@ -13,7 +13,7 @@ from provisioner.faces.api import examples
 from provisioner.faces.api.answers import either, wants
 from provisioner.faces.api.caller import Acting, Calling, RunName, Serving, source_of, token_of
 from provisioner.faces.api.document import answers
-from provisioner.faces.api.stream import HEARTBEAT, Following, Watched
+from provisioner.faces.api.stream import Following, Watched
 from provisioner.ports.control import LogPiece, Look
 
 router = APIRouter(tags=["logs"])
@@ -58,8 +58,9 @@ async def get_logs(
     cursor: Annotated[str, Query(max_length=places.LONGEST, description="`next` of the page before.")] = "",
     limit: Annotated[int, Query(ge=LEAST, le=MOST, description="Bytes of a page.")] = MOST,
     heartbeat: Annotated[
-        float, Query(ge=1, le=60, description="Seconds of silence after which a follower gets a comment.")
-    ] = HEARTBEAT,
+        float | None,
+        Query(ge=1, le=60, description="Seconds of silence after which a follower gets a comment.  [default: 15]"),
+    ] = None,
     last_event_id: Annotated[
         str, Header(max_length=places.LONGEST, description="Where to go on, as an EventSource says it by itself.")
     ] = "",

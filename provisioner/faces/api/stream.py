@@ -133,7 +133,7 @@ class Following(Response):
         watched: Watched,
         place: str,
         let_in: Callable[[], object],
-        heartbeat: float = HEARTBEAT,
+        heartbeat: float | None = None,
     ) -> None:
         """`let_in` raises once the caller is not to read on."""
         super().__init__(None)
@@ -142,7 +142,7 @@ class Following(Response):
         self._watched = watched
         self._place = place
         self._let_in = let_in
-        self._heartbeat = heartbeat
+        self._heartbeat = heartbeat or hub.heartbeat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
         headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
