@@ -1,6 +1,9 @@
 """The command line against a server: the same output as at the control host, and what a client is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,6 +15,7 @@ from provisioner.faces.cli import exits, main
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from tests.api.served import Server
 from tests.cli.conftest import CONDITIONS, SCRIPTS, Done
+from tests.cli.test_usage import HEAVY
 from tests.e2e.commands import settings_file
 from tests.e2e.rig import Rig, rig
 from tests.ports import free_ports
@@ -46,6 +50,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     ):
         yield Place(whole, server)
 
+
+#: Of what is heavy, what a client is made of.
+NEEDED = ("pydantic_core", "tenacity", "urllib3")
 
 Run = Callable[..., Done]
 
@@ -256,6 +263,33 @@ def test_nobody_there(place: Place, run: Run) -> None:
     assert (done.code, done.out) == (exits.RETRY, b"")
     away = f"provision: {url} cannot be reached: Connection refused"
     assert done.err == f"{away}; asking again for 10 s\n{away}\n"
+
+
+def test_tokens_from_elsewhere(place: Place, run: Run) -> None:
+    """An admin's client makes one, that lets in until it takes it back; what a user's client is told."""
+    made = json.loads(run(place.elsewhere, "token", "create", "--owner", "new", "--expires", "1h", "--json").out)
+    user = place.with_token(made["token"])
+    assert run(user, "runs", "--json").out == b"[]\n"
+    done = run(user, "token", "create", "--owner", "new", "--role", "admin")
+    assert (done.code, done.err) == (exits.NOT_ALLOWED, "provision: only an admin may do this\n")
+    assert run(place.elsewhere, "token", "revoke", made["id"]).code == 0
+    assert run(user, "runs").code == exits.NOT_ALLOWED
+    told = json.loads(run(place.elsewhere, "audit", "-n", "2", "--json").out)
+    assert [(each["what"], each["target"]) for each in told] == [
+        ("revoke token", made["id"]), ("create token", made["id"]),
+    ]  # fmt: skip
+    assert told[0]["source"] == "127.0.0.1"
+
+
+def test_a_client_starts_without_what_a_control_host_needs(place: Place) -> None:
+    """Neither a cloud nor a store is imported."""
+    code = (
+        "import sys; from provisioner.faces.cli import main; print(main.run(['runs']));"
+        f"print(*(name for name in {[name for name in HEAVY if name not in NEEDED]} if name in sys.modules))"
+    )
+    environment = {**os.environ, **place.elsewhere}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["0", ""]
 
 
 def test_python_from_elsewhere(place: Place) -> None:
