@@ -11,8 +11,8 @@ import yaml
 from provisioner.faces.cli import main
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
-from tests.cli.elsewhere import served
 from tests.e2e.commands import settings_file
+from tests.e2e.elsewhere import served
 from tests.e2e.rig import Rig, rig
 
 SCRIPTS = (Script(job="bad", command=0.1, exit_code=3), Script(command=0.1, output=100))
