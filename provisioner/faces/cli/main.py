@@ -80,7 +80,7 @@ def options(
         str,
         typer.Option(
             metavar="FILE",
-            help="The settings.  [default: $PROVISION_SETTINGS, ./provision.toml; or none, for a server: $PROVISION_URL]",
+            help="The settings.  [default: none where $PROVISION_URL names a server, $PROVISION_SETTINGS, ./provision.toml]",
         ),
     ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
