@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from provisioner.service.control import Service
 from scripts.benchmarks.cloud import PROVISION, Cloud, recipe, until
 from scripts.benchmarks.figures import Figure, figure, of_samples, quantile
 from scripts.benchmarks.machines import TICKS
@@ -27,20 +28,20 @@ CLIENTS = 50
 
 
 def starts(folder: Path, quick: bool) -> Iterator[Figure]:
-    """Runs started over HTTP by 50 clients at once, beside a bare FastAPI handler with one durable INSERT."""
-    seconds = 1.0 if quick else 10.0
-    with _bare(folder / "bare.db") as port:
-        bare = asyncio.run(_load(port, "/", "", seconds))
-    # The daemon acts elsewhere, as on a busy control host: what is measured is the way in.
-    with Cloud(folder, "scripted") as cloud, cloud.service() as service:
+    """Runs stored over HTTP for 50 clients at once, beside a bare FastAPI handler with one durable INSERT."""
+    rounds, seconds = (1, 1.0) if quick else (5, 3.0)
+    bare, ours = list[float](), list[float]()
+    with Cloud(folder, "scripted") as cloud, cloud.service() as service, _bare(folder / "bare.db") as one:
         service.apply(recipe("many", "true"), "the bench's recipe")
         token = service.access.create(service.caller, ["bench"], admin=False).token
-        lease = cloud.service()
-        with lease as other:
-            other._loop.acquire()
-            with _serve() as (port, _):
-                ours = asyncio.run(_load(port, "/api/jobs/many/start", token, seconds))
-    yield figure("starts", len(ours) / seconds, "1/s", len(bare) / seconds, n=len(ours), aim="ratio >= 0.6")
+        # Who holds the lease does nothing: what is measured is the way in, not what becomes of thousands of runs.
+        with cloud.service() as idle, _standing_by(idle) as other:
+            # In turn: whatever else the computer does is borne by both.
+            for _ in range(rounds):
+                bare += asyncio.run(_load(one, "/", "", seconds))
+                ours += asyncio.run(_load(other, "/api/jobs/many/start", token, seconds))
+    whole = rounds * seconds
+    yield figure("starts", len(ours) / whole, "1/s", len(bare) / whole, n=len(ours), aim="ratio >= 0.6")
     yield of_samples("starts-p50", ours, "s", quantile(sorted(bare), 0.5))
     yield of_samples("starts-p99", ours, "s", quantile(sorted(bare), 0.99), at=0.99, aim="<= 0.1")
 
@@ -61,6 +62,14 @@ def followers(folder: Path, quick: bool) -> Iterator[Figure]:
         yield of_samples("sse-p95", delays, "s", at=0.95, aim="<= 1.5")
         yield figure("serve-followed", memory, "MB", n=count, aim="<= 280")
         yield figure("followed-calls", len(calls) / (time.time() - began), "S3 calls a second", n=count)
+
+
+@contextlib.contextmanager
+def _standing_by(holder: Service) -> Iterator[int]:
+    """The port of a server that does not act, since `holder` has the lease."""
+    holder._loop.acquire()
+    with _serve() as (port, _):
+        yield port
 
 
 @contextlib.contextmanager

@@ -55,6 +55,30 @@ def store(path: Path) -> Iterator[SqlStore]:
     made.close()
 
 
+def test_many_starts_share_a_commit_and_no_error(store: SqlStore) -> None:
+    """Those that come while another one commits are one transaction; what one of them does wrong is its own."""
+    store.add_run(replace(RUN, id="there"), since=0.0)
+    begun: list[str] = []
+    sqlalchemy.event.listen(store._engine, "before_cursor_execute", lambda _, __, words, *___: begun.append(words))
+
+    def start(number: int) -> str:
+        id = "there" if number == 50 else f"run-{number:03}"
+        try:
+            return store.add_run(replace(RUN, id=id), since=0.0).id
+        except Conflict:
+            return "conflict"
+
+    with ThreadPoolExecutor(40) as pool:
+        # Held up, they all wait for the same lock.
+        with store._writing:
+            told = [pool.submit(start, number) for number in range(100)]
+        found = [each.result() for each in told]
+    assert found.count("conflict") == 1
+    assert found[50] == "conflict"
+    assert len(store.runs(RunFilter(limit=1000))) == 100
+    assert len([words for words in begun if words.startswith("BEGIN")]) < 100
+
+
 def test_every_commit_is_on_disk(store: SqlStore) -> None:
     """WAL and synchronous=FULL hold on the very connections that write, and a foreign writer is waited for."""
     for _ in range(3):

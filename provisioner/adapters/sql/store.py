@@ -18,6 +18,7 @@ from sqlmodel import col, select
 
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.mirror import Mirror
+from provisioner.adapters.sql.together import Together
 from provisioner.core import record
 from provisioner.core.access import Audit, Token
 from provisioner.core.errors import Conflict, Invalid, LeaseLost
@@ -32,6 +33,10 @@ R = TypeVar("R", bound=record.Record)
 BUSY_SECONDS = 30
 #: Behind any id that goes on.
 LAST = "\U0010ffff"
+
+
+#: A run, since when another of its key counts, and what is stored with it.
+_Start = tuple[Run, float, Sequence[record.Record]]
 
 
 class SqlStore:
@@ -51,6 +56,7 @@ class SqlStore:
         # One connection writes for ever: whatever changes its data_version, somebody else has written.
         self._writer = self._engine.connect()
         self._writing = threading.RLock()
+        self._starts = Together(self._writing, self._add_runs)
         self._mirror = Mirror()
         #: The writer's data_version of which the mirror knows all; None when it may have missed something.
         self._mirrored: int | None = None
@@ -197,12 +203,18 @@ class SqlStore:
             return {Outcome(outcome): count for outcome, count in counted}
 
     def add_run(self, run: Run, since: float, also: Sequence[record.Record] = ()) -> Run:
+        return self._starts.ask((run, since, also))
+
+    def _add_runs(self, asked: Sequence[_Start]) -> Sequence[Run]:
+        found = []
         with self._write(stored := list[record.Record]()) as connection:
-            if run.idempotency_key and (known := _same_key(connection, run, since)):
-                return known
-            fresh = _put(connection, run)
-            stored += [fresh, *(_put(connection, item) for item in also)]
-        return fresh
+            for run, since, also in asked:
+                known = _same_key(connection, run, since) if run.idempotency_key else None
+                if known is None:
+                    known = _put(connection, run)
+                    stored += [known, *(_put(connection, item) for item in also)]
+                found.append(known)
+        return found
 
     def nodes(self, run: str) -> tuple[Node, ...]:
         row = tables.NodeRow

@@ -66,8 +66,8 @@ def token_of(request: Request) -> str:
     return token.strip() if scheme.lower() in SCHEMES else ""
 
 
-async def control_for(request: Request, caller: Calling) -> Control:
-    return server_of(request).service.on_behalf(caller)
+async def control_for(request: Request) -> Control:
+    return server_of(request).service.on_behalf(await calling(request))
 
 
 #: The use cases as the caller may have them.

@@ -1,0 +1,66 @@
+"""Writes of many threads in one transaction: who comes while another one commits shares the next commit.
+
+A commit that survives a power cut takes milliseconds (SQLite, "PRAGMA synchronous"); a hundred starts at once take one.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+#: Of one transaction, so that its first asker does not wait long for the last.
+MOST = 100
+
+
+class _Asked(Generic[A, R]):
+    def __init__(self, item: A) -> None:
+        self.item = item
+        self.answers: Sequence[R] = ()
+        self.error: Exception | None = None
+
+    @property
+    def done(self) -> bool:
+        return bool(self.answers) or self.error is not None
+
+
+class Together(Generic[A, R]):
+    """`write` stores all it is given or nothing, and answers for each in order; it is called under `lock`."""
+
+    def __init__(self, lock: threading.RLock, write: Callable[[Sequence[A]], Sequence[R]]) -> None:
+        self._lock = lock
+        self._write = write
+        self._waiting: deque[_Asked[A, R]] = deque()
+
+    def ask(self, item: A) -> R:
+        """What `write` answered to this item, or the error that it alone would have met."""
+        asked = _Asked[A, R](item)
+        self._waiting.append(asked)
+        with self._lock:
+            if not asked.done:
+                self._answer(self._taken(asked))
+        if asked.error:
+            raise asked.error
+        return asked.answers[0]
+
+    def _taken(self, own: _Asked[A, R]) -> list[_Asked[A, R]]:
+        taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST))]
+        # It may have been taken by one whose thread was cut short.
+        return taken if own in taken else [own, *taken]
+
+    def _answer(self, batch: Sequence[_Asked[A, R]]) -> None:
+        try:
+            answers = self._write([each.item for each in batch])
+            for each, answer in zip(batch, answers, strict=True):
+                each.answers = (answer,)
+        except Exception:
+            if len(batch) == 1:
+                raise
+            # One's error is not the others'.
+            for each in batch:
+                try:
+                    each.answers = self._write([each.item])
+                except Exception as error:  # noqa: BLE001 - it is raised by the thread that asked
+                    each.error = error

@@ -1,0 +1,82 @@
+"""Followers of a run that has not begun: how many there may be, and what ends them."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from provisioner.faces.api import stream
+from tests.api.served import Server, recipe
+from tests.polling import until
+
+EVENTS = {"Accept": "text/event-stream"}
+
+
+@pytest.fixture
+def run(quiet: Server) -> str:
+    quiet.service.apply(recipe("followed", "ann"), "the test's recipe")
+    return quiet.service.start("ann/followed", {}).id
+
+
+@pytest.fixture
+def nobody_left(quiet: Server) -> Iterator[None]:
+    until(lambda: quiet.hub.followers == 0, "a hub without followers")
+    yield
+    until(lambda: quiet.hub.followers == 0, "a hub without followers")
+
+
+@pytest.mark.usefixtures("nobody_left")
+def test_followers_are_counted(quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of one caller, and all; beyond it each is told when to try again."""
+    monkeypatch.setattr(stream, "MOST_EACH", 1)
+    monkeypatch.setattr(stream, "MOST", 2)
+    path = f"/api/runs/{run}/logs"
+    with (
+        quiet.client(quiet.token("ann")) as ann,
+        quiet.client(quiet.token("ann")) as other,
+        quiet.client(quiet.token("ann")) as third,
+        ann.stream("GET", path, headers=EVENTS) as one,
+    ):
+        assert one.status_code == 200
+        refused = ann.get(path, headers=EVENTS)
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many")
+        with other.stream("GET", path, headers=EVENTS) as two:
+            assert two.status_code == 200
+            refused = third.get(path, headers=EVENTS)
+            assert (refused.status_code, refused.json()["code"]) == (503, "try_again")
+            assert int(refused.headers["retry-after"]) >= 1
+
+
+@pytest.mark.usefixtures("nobody_left")
+def test_a_follower_whose_token_is_revoked_reads_no_further(
+    quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at with every heartbeat."""
+    monkeypatch.setattr(quiet.hub, "heartbeat", 0.0)
+    token = quiet.token("ann")
+    with quiet.client(token) as ann, ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS) as answer:
+        lines = answer.iter_lines()
+        assert ":" in list(itertools.islice(lines, 4))
+        quiet.service.access.revoke(quiet.service.caller, token.split("_")[1])
+        assert set(lines) <= {":", ""}
+
+
+@pytest.mark.usefixtures("nobody_left")
+def test_those_at_the_same_place_share_a_look(quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many follow, the run is read once a tick."""
+    looked = []
+    read = stream.Hub._read
+
+    def counted(hub: stream.Hub, watched: stream.Watched, place: str) -> object:
+        looked.append(place)
+        return read(hub, watched, place)
+
+    monkeypatch.setattr(stream.Hub, "_read", counted)
+    monkeypatch.setattr(quiet.hub, "heartbeat", 0.0)
+    with quiet.client(quiet.token("ann")) as ann, contextlib.ExitStack() as stack:
+        answers = [stack.enter_context(ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS)) for _ in range(10)]
+        beats = 0
+        for answer in answers:
+            beats += sum(line == ":" for line in itertools.islice(answer.iter_lines(), 12))
+    assert len(looked) < beats / 2
