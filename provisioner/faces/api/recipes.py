@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, NotRequired, TypedDict
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from provisioner.core.errors import Conflict, Invalid, NotFound
@@ -177,8 +177,8 @@ def list_recipes(
     name: Annotated[str, Query(max_length=200, description="Whose name begins so.")] = "",
     owner_name: Annotated[str, Query(max_length=200, description="Of this owner.")] = "",
     as_template: AsTemplate = False,
-    page_size: Annotated[int, Query(ge=1, le=1000)] = 100,
-    next_key: Annotated[str, Query(max_length=500)] = "",
+    page_size: Annotated[int, Query(ge=1, le=1000, description="How many at most.")] = 100,
+    next_key: Annotated[str, Query(max_length=500, description="`next_key` of the page before.")] = "",
 ) -> Response:
     """List recipes, by owner and name."""
     jobs = control.jobs() if type == "job" else ()
@@ -202,7 +202,11 @@ def _key(job: Job) -> str:
     responses=answers(Recipe, 404, example=EXAMPLE, lossless=True),
 )
 def get_recipe(
-    request: Request, control: Acting, name: str, owner_name: OwnerName = "", as_template: AsTemplate = False
+    request: Request,
+    control: Acting,
+    name: Annotated[str, Path(max_length=200, description="The job's name.", examples=["gpu-inference"])],
+    owner_name: OwnerName = "",
+    as_template: AsTemplate = False,
 ) -> Response:
     """Show a job's recipe."""
 

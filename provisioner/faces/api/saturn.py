@@ -34,23 +34,31 @@ Pod = Annotated[str, Path(max_length=300, description="A pod's name: JOB-RUN-ATT
 
 
 class ServerStatus(TypedDict):
+    """That the server answers."""
+
     status: str
     version: Annotated[str, "Of Saturn's API that this one is like."]
 
 
 class User(TypedDict):
+    """Whose the token is."""
+
     id: str
     username: Annotated[str, "Whose job a recipe without an owner is."]
     admin: bool
 
 
 class Org(TypedDict):
+    """An organisation of the token."""
+
     id: str
     name: str
     is_primary: bool
 
 
 class Orgs(TypedDict):
+    """The token's organisations."""
+
     orgs: list[Org]
 
 
@@ -77,19 +85,27 @@ class ServerOptions(TypedDict):
 
 
 class Pods(TypedDict):
+    """Pods that are alive, or were lately."""
+
     pod_summaries: list[pods.Pod]
     next_key: str | None
 
 
 class History(TypedDict):
+    """Pods of the past."""
+
     pods: Annotated[list[pods.HistoricalPod], "Of the newest thousand runs."]
 
 
 class PodLogs(TypedDict):
+    """A pod's log."""
+
     logs: str
 
 
 class CronOptions(BaseModel):
+    """When a job starts by itself."""
+
     model_config = ConfigDict(extra="forbid")
 
     schedule: Annotated[str, Field(max_length=200, examples=["@every 4h"])]
@@ -117,6 +133,8 @@ class Restarted(JobNow):
 
 
 class Restart(BaseModel):
+    """How it is started again."""
+
     model_config = ConfigDict(extra="forbid")
 
     debug_mode: jobs.DebugMode = False

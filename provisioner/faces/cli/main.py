@@ -80,7 +80,7 @@ def options(
         str,
         typer.Option(
             metavar="FILE",
-            help="The settings.  [default: none where $PROVISION_URL names a server, $PROVISION_SETTINGS, ./provision.toml]",
+            help="The settings.  [default: $PROVISION_SETTINGS, ./provision.toml; none where $PROVISION_URL is set]",
         ),
     ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
