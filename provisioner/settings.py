@@ -123,8 +123,8 @@ def load(path: str | None = None) -> Settings:
     if found is None:
         where = " or ".join(str(candidate) for candidate in candidates)
         raise Invalid(
-            f"no settings in {where}; copy config/settings.toml there and fill it in, "
-            "or try everything without an account: provision rehearse --serve"
+            f"no settings in {where}; copy config/settings.toml there and fill it in, set PROVISION_URL and "
+            "PROVISION_TOKEN for a server, or try everything without an account: provision rehearse --serve"
         )
     try:
         return Settings.model_validate(tomllib.loads(found.read_text()))

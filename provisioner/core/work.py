@@ -6,6 +6,7 @@ Times are Unix seconds as floats, durations are seconds, sizes are bytes.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import json
@@ -319,8 +320,12 @@ def limit_of(name: str, seconds: float) -> str:
 
 
 def encode(message: object) -> bytes:
-    """Any message of this module as JSON bytes, keys sorted: equal messages are equal bytes."""
-    return json.dumps(message, sort_keys=True, default=vars).encode()
+    """Any message or record, or a tuple of them, as JSON bytes, keys sorted: equal messages are equal bytes."""
+    return json.dumps(message, default=_plain, sort_keys=True).encode()
+
+
+def _plain(value: Any) -> Any:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else vars(value)
 
 
 def decode(kind: type[T], data: bytes) -> T:
@@ -346,12 +351,16 @@ def _fields(kind: Any) -> dict[str, Any]:
 def _build(kind: Any, value: Any) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        some = next(arg for arg in args if arg is not type(None))
-        return None if value is None else _build(some, value)
+        return _build_one([arg for arg in args if arg is not type(None)], value)
     if origin is tuple:
-        return tuple(_build(args[0], item) for item in _typed(list, value))
+        items = _typed(list, value)
+        if args[-1] is not Ellipsis:
+            return tuple(_build(arg, item) for arg, item in zip(args, items, strict=True))
+        return tuple(_build(args[0], item) for item in items)
     if origin is Mapping:
-        return {key: _build(args[1], item) for key, item in _typed(dict, value).items()}
+        pairs = _typed(dict, value).items()
+        # Most keys are text already.
+        return {key if args[0] is str else _build(args[0], key): _build(args[1], item) for key, item in pairs}
     if dataclasses.is_dataclass(kind):
         make: Any = kind
         fields, value = _fields(make), _typed(dict, value)
@@ -361,7 +370,21 @@ def _build(kind: Any, value: Any) -> Any:
         if not abs(number) <= LARGEST_NUMBER:
             raise ValueError("a number that large means nothing here")
         return kind(number)
+    if kind is bytes:
+        return base64.b64decode(_typed(str, value), validate=True)
     return kind(value) if issubclass(kind, Enum) else _typed(kind, value)
+
+
+def _build_one(kinds: list[Any], value: Any) -> Any:
+    """As the first kind that it fits, or nothing as nothing."""
+    if value is None:
+        return None
+    for kind in kinds[:-1]:
+        try:
+            return _build(kind, value)
+        except (ValueError, TypeError):
+            continue
+    return _build(kinds[-1], value)
 
 
 def _typed(kind: Any, value: Any) -> Any:

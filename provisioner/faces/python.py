@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from provisioner import wiring
+from provisioner import reach
 from provisioner.core import record
 from provisioner.core.receipt import Receipt
 from provisioner.core.record import Job
@@ -39,11 +39,19 @@ class LogIncomplete(UserWarning):
     """Bytes of a log are nowhere; the text says from which on, and how many."""
 
 
-def connect(settings: str | os.PathLike[str] | Settings | None = None) -> "Client":
-    """A client of the installation that the settings (a file, or loaded) describe.
+def connect(
+    settings: str | os.PathLike[str] | Settings | None = None, *, url: str | None = None, token: str | None = None
+) -> "Client":
+    """A client of the installation that the settings (a file, or loaded) describe, or of the server at `url`.
 
-    Unset: $PROVISION_SETTINGS, ./provision.toml or ~/.config/provision/settings.toml. Raises Invalid.
+    Unset: the server at $PROVISION_URL, whose token is $PROVISION_TOKEN; or else the settings in $PROVISION_SETTINGS,
+    ./provision.toml or ~/.config/provision/settings.toml. Raises Invalid.
     """
+    remote = reach.server(_log.warning, settings=settings, url=url, token=token)
+    if remote:
+        return Client(remote)
+    from provisioner import wiring
+
     known = settings if isinstance(settings, Settings) else load(os.fspath(settings) if settings else None)
     return Client(wiring.service(known))
 

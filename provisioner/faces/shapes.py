@@ -11,8 +11,6 @@ Top      `top`
 Receipt  `receipt`
 Log      a line each: `logs`
 Ami      `ami bake`, `ami use` (null for `default`); a list of them: `ami list`
-Token    `token revoke`; with `token`, the secret itself: `token create`; a list of them: `token list`
-Audit    a list of them: `audit`
 
 What only the command line prints:
 
@@ -214,6 +212,15 @@ class Top(TypedDict):
     foreign: Annotated[list[str], "Machines of launches that this store never made."]
     more: Annotated[int, "Runs that are not shown."]
     runs: list[Live]
+
+
+class Server(TypedDict):
+    """What the control plane says of itself."""
+
+    at: Annotated[str, "Its clock, by which runs are timed."]
+    served: Annotated[bool, "A daemon acts: the server itself, or another one on the same store."]
+    unfinished: Annotated[bool, "A run of the caller's, or to an admin any machine or launch, is not over yet."]
+    foreign: Annotated[list[str], "To an admin: machines of launches that this store never made."]
 
 
 class Phase(TypedDict):
@@ -481,6 +488,15 @@ def alive(item: control.Alive, foreign: Sequence[launch.Machine]) -> Top:
         "foreign": [machine.id for machine in foreign],
         "more": item.more,
         "runs": [_live(each, item.at) for each in item.runs],
+    }
+
+
+def server(item: control.Presence) -> Server:
+    return {
+        "at": moment(item.at),
+        "served": item.served,
+        "unfinished": item.unfinished,
+        "foreign": [machine.id for machine in item.foreign],
     }
 
 

@@ -103,6 +103,16 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Presence:
+    """What the control plane says of itself; see `Control.now`, `served`, `unfinished` and `foreign`."""
+
+    at: float
+    served: bool
+    unfinished: bool
+    foreign: tuple[Machine, ...]
+
+
+@dataclass(frozen=True)
 class Scheduled:
     """A job's schedule, its next times, and the run of its last one, if that started any."""
 
@@ -187,7 +197,8 @@ class Control(Protocol):
     ) -> Look:
         """What is new since `place`, at most `limit` bytes of it; empty begins as `log` does.
 
-        With `following` its machine ships every second for a while. Raises Invalid for what is no place.
+        At the end of what is there it tells the gaps, each time; with `following`, at the end of all alone. Its machine
+        then ships every second for a while. Raises Invalid for what is no place.
         """
 
     def follow(

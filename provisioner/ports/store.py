@@ -36,6 +36,8 @@ class RunFilter:
     #: `(created_at, id)` of the run that the page before ended with.
     after: Key | None = None
     limit: int = 50
+    #: Of these whole ids; empty: of any.
+    ids: tuple[str, ...] = ()
 
 
 NEWEST = RunFilter()

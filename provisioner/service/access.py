@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from provisioner.core.access import Audit, Caller, NewToken, Token
 from provisioner.core.denials import Denials
-from provisioner.core.errors import Conflict, Denied, Forbidden, Invalid, NotFound, TooMany
+from provisioner.core.errors import Conflict, Denied, Forbidden, Invalid, TooMany
 from provisioner.core.field import OWNER
+from provisioner.core.names import no_token
 from provisioner.core.record import Record
 from provisioner.ports.store import Key
 from provisioner.service.installation import Installation
@@ -92,7 +93,7 @@ class Tokens:
         for _ in range(TRIES):
             token = self._installation.store.token(id)
             if token is None:
-                raise NotFound(f"there is no token {id!r}; `provision token list` lists them")
+                raise no_token(id)
             if token.revoked_at is not None:
                 return token
             try:

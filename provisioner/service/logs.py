@@ -105,7 +105,7 @@ class Logs:
             found.append((piece, places.write(cursor)))
             full = last
         over = over and not full
-        if over:
+        if over or not (full or following):
             found += [(gap, places.write(cursor)) for gap in self._gaps(run, streams, attempt)]
         return Look(run, tuple(found), places.write(cursor), over)
 

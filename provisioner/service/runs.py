@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from provisioner.core import recipe as recipes
 from provisioner.core.access import Caller
-from provisioner.core.errors import Conflict, Forbidden, Invalid, NotFound
+from provisioner.core.errors import Conflict, Forbidden, Invalid
+from provisioner.core.names import no_job, no_run
 from provisioner.core.receipt import Receipt
 from provisioner.core.record import Held, Job, Record, Run
 from provisioner.core.run import State
@@ -77,7 +78,7 @@ class Runs:
         found = store.job_by_id(name) if ID.fullmatch(name) else None
         found = found or store.job(owner or self._caller.owner, short)
         if found is None or not self._caller.may(found.owner):
-            raise NotFound(f"there is no job {name!r}; `provision jobs` lists them, `provision apply FILE` makes one")
+            raise no_job(name)
         return found
 
     def delete(self, name: str) -> Job:
@@ -162,7 +163,7 @@ class Runs:
     def run(self, name: str) -> Run:
         found = self._installation.store.runs_like(name.lower(), self._caller.sees) if name else ()
         if not found:
-            raise NotFound(f"there is no run {name!r}; `provision runs` lists them")
+            raise no_run(name)
         if len(found) > 1 and found[0].id != name.lower():
             raise Invalid(f"several runs begin with {name!r}: give more of the id")
         return found[0]
@@ -188,7 +189,7 @@ class Runs:
         for _ in range(TRIES):
             run = store.run(id)
             if run is None:
-                raise NotFound(f"there is no run {id!r}")
+                raise no_run(id)
             changed = change(run)
             if changed is run:
                 return run

@@ -12,6 +12,7 @@ from provisioner.faces.cli import main
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from tests.e2e.commands import settings_file
+from tests.e2e.elsewhere import served
 from tests.e2e.rig import Rig, rig
 
 SCRIPTS = (Script(job="bad", command=0.1, exit_code=3), Script(command=0.1, output=100))
@@ -37,12 +38,21 @@ class Done:
 Provision = Callable[..., Done]
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+#: For tests of what the control host alone does.
+HERE = pytest.mark.parametrize("whole", ["here"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["here", "elsewhere"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Commands open the installation themselves, or ask a server of it."""
     folder = tmp_path_factory.mktemp("cli")
     with pytest.MonkeyPatch.context() as patch, rig(folder, patch, host=ScriptedHost(SCRIPTS), **CONDITIONS) as whole:
-        patch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
-        yield whole
+        if request.param == "elsewhere":
+            with served(whole, patch):
+                yield whole
+        else:
+            patch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
+            yield whole
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from provisioner.faces.cli import exits
 from provisioner.ports.store import RunFilter
-from tests.cli.conftest import Done, Provision
+from tests.cli.conftest import HERE, Done, Provision
 from tests.e2e.rig import Rig
 
 pytestmark = pytest.mark.usefixtures("whole")
@@ -77,6 +77,7 @@ def test_apply_and_start_at_once(provision: Provision, recipe: Write) -> None:
     assert value(done)["outcome"] == "succeeded"
 
 
+@HERE
 def test_detach_launches_and_returns(provision: Provision, recipe: Write) -> None:
     """`start --detach` without a daemon makes one pass: the machine is there; later commands see it through."""
     provision("apply", recipe("detached"))
@@ -89,6 +90,7 @@ def test_detach_launches_and_returns(provision: Provision, recipe: Write) -> Non
     assert provision("wait", run["id"][:8]).code == 0
 
 
+@HERE
 def test_with_a_daemon_start_returns_at_once(whole: Rig, provision: Provision, recipe: Write) -> None:
     """Where a daemon holds the lease, `start` stores the run and exits 0; --wait waits for what the daemon does."""
     store = whole.service._installation.store
@@ -122,10 +124,11 @@ def test_a_run_without_an_exit_code(provision: Provision, recipe: Write) -> None
     assert done.last_line.endswith("(the job has no exit code; 85 is ours)")
 
 
-def test_a_waiting_run_says_why(provision: Provision, recipe: Write) -> None:
+def test_a_waiting_run_says_why(whole: Rig, provision: Provision, recipe: Write) -> None:
     """A queued run tells the cause, what was tried and when it tries again, in `runs`, `status` and --json."""
     provision("apply", recipe("dry", instance_type="g6.xlarge"))
     id = value(provision("start", "dry", "--detach", "--json"))["id"]
+    whole.until(lambda: whole.service.run(id).waiting is not None)
     assert "queued, capacity: " in provision("runs", "dry").out.decode()
     text = provision("status", id).out.decode()
     assert "\nnext try   " in text
@@ -251,9 +254,14 @@ def test_json_has_the_shapes_that_are_documented(provision: Provision, ended: di
     assert set(receipt["machines"][0]["price"]) == {"dollars", "source", "at"}
     times = [receipt["created_at"], receipt["phases"][0]["began"], status["run"]["done_at"], jobs[0]["applied_at"]]
     assert all(len(at) == 24 and at[10] == "T" and at.endswith("Z") for at in times)
+    assert value(provision("schema"))["$schema"]
+
+
+@HERE
+def test_json_of_what_only_the_control_host_does(provision: Provision) -> None:
+    """Of `reap` and `takeover`."""
     assert value(provision("reap", "--json")) == []
     assert value(provision("takeover", "--json")) == {"mailboxes": []}
-    assert value(provision("schema"))["$schema"]
 
 
 def test_tables_are_for_eyes_and_awk(provision: Provision, ended: dict[str, str]) -> None:
@@ -265,6 +273,7 @@ def test_tables_are_for_eyes_and_awk(provision: Provision, ended: dict[str, str]
     assert provision("show", "good").out.startswith(b"schema_version")
 
 
+@HERE
 def test_reap_tells_the_journal(provision: Provision) -> None:
     """Off a terminal what it does is a line of JSON on standard error, as a daemon's is."""
     done = provision("reap")

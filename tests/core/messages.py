@@ -18,10 +18,12 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return st.one_of(*map(values, args))
+    if origin is tuple and args[-1] is not Ellipsis:
+        return st.tuples(*map(values, args))
     if origin is tuple:
         return st.lists(values(args[0]), max_size=3).map(tuple)
     if origin is Mapping:
-        return st.dictionaries(st.text(max_size=5), values(args[1]), max_size=3)
+        return st.dictionaries(values(args[0]), values(args[1]), max_size=3)
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return st.builds(kind, **{name: values(hint) for name, hint in hints.items()})  # type: ignore[arg-type]
@@ -34,4 +36,5 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         float: NUMBERS,
         int: st.integers(-(2**53), 2**53),
         bool: st.booleans(),
+        bytes: st.binary(max_size=20),
     }[kind]

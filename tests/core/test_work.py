@@ -8,11 +8,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provisioner.core import record, work
+from provisioner.core.access import Audit, NewToken
 from provisioner.core.archive import Manifest
 from provisioner.core.errors import Invalid
 from provisioner.core.launch import Catalog, Image, LaunchRequest, Profile
 from provisioner.core.receipt import Receipt
 from provisioner.core.work import Orders, Outcome, Report, Result, Started, Step, WorkOrder, decode, encode
+from provisioner.ports.control import Alive, Look, Presence, Scheduled, Size, Status
 from tests.core import made
 from tests.core.messages import values
 
@@ -26,6 +28,8 @@ RECORDS = (
     record.TemplateHealth,
     record.Event,
 )
+#: What a server answers to a client of its own version.
+ANSWERS = (Status, Alive, Look, Presence, Scheduled, Size, NewToken, Audit)
 #: Whatever JSON can say, large numbers included.
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -37,10 +41,16 @@ JSON = st.recursive(
 @given(st.data())
 def test_what_is_encoded_is_decoded(data: st.DataObject) -> None:
     """Every message and every record, whatever is in its fields; equal messages are equal bytes."""
-    kind: Any = data.draw(st.sampled_from(MESSAGES + RECORDS))
+    kind: Any = data.draw(st.sampled_from(MESSAGES + RECORDS + ANSWERS))
     message = data.draw(values(kind))
     assert decode(kind, encode(message)) == message
     assert encode(decode(kind, encode(message))) == encode(message)
+
+
+def test_lists_are_encoded_whole() -> None:
+    """A tuple of records is one, and an empty one is one, too."""
+    for found in ((), (made.run("1"), made.run("2"))):
+        assert decode(tuple[record.Run, ...], encode(found)) == found
 
 
 def test_the_largest_records_too() -> None:

@@ -1,5 +1,6 @@
 """The command line as a person has it: real processes, a terminal, Ctrl-C, and machines that really run."""
 
+import contextlib
 import json
 import os
 import pty
@@ -23,6 +24,7 @@ from provisioner.core.work import Outcome
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.faults import Effect, Rule
 from tests.e2e.commands import PROVISION, Command, settings_file
+from tests.e2e.elsewhere import served
 from tests.e2e.processes import processes_with
 from tests.e2e.rig import Rig, rig
 
@@ -160,6 +162,15 @@ def test_each_tick_is_started_once_by_many_processes(whole: Rig, tmp_path: Path)
     assert (len(runs), len({run.idempotency_key for run in runs})) == (2, 2)
 
 
+@pytest.fixture(params=["here", "elsewhere"])
+def way(request: pytest.FixtureRequest, whole: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands open the installation themselves, or ask a server of it, which acts."""
+    elsewhere = request.param == "elsewhere"
+    with served(whole, monkeypatch, daemon=True) if elsewhere else contextlib.nullcontext():
+        yield
+
+
+@pytest.mark.usefixtures("way")
 def test_a_live_line_on_a_terminal(whole: Rig) -> None:
     """One line, written over, tells the phase and the time and never covers the job's own. --env and --command win."""
     apply(whole, "shown", "echo never", environment_variables={"WHO": "recipe", "KEPT": "kept"})
@@ -172,6 +183,7 @@ def test_a_live_line_on_a_terminal(whole: Rig) -> None:
     assert re.fullmatch(r"(.*\x1b\[K)?[0-9a-f]{12} succeeded: the command exited with 0 \(exit code 0\)", last)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("leave", ["q", "\x03"])
 def test_top_leaves_the_terminal_as_it_was(whole: Rig, leave: str) -> None:
     """Keys are not shown while it runs; after q or Ctrl-C the cursor is back, and the terminal's modes are."""

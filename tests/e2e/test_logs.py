@@ -1,5 +1,6 @@
 """Logs: every byte, in order, once; whatever its size, its form, and the bucket's mood."""
 
+import contextlib
 import hashlib
 import os
 import random
@@ -17,6 +18,7 @@ from provisioner.ports.control import LogGap, LogPiece
 from provisioner.rehearsal.calls import CONTROL
 from provisioner.rehearsal.faults import Effect, Rule, When
 from tests.e2e.commands import PROVISION, settings_file
+from tests.e2e.elsewhere import served
 from tests.e2e.rig import Rig, rig
 
 BIG = 200_000_000
@@ -123,6 +125,14 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logs]:
         yield Logs(whole, folder)
 
 
+@pytest.fixture(params=["here", "elsewhere"])
+def way(request: pytest.FixtureRequest, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`provision logs` reads the bucket itself, or asks a server."""
+    with served(logs.whole, monkeypatch) if request.param == "elsewhere" else contextlib.nullcontext():
+        yield
+
+
+@pytest.mark.usefixtures("way")
 def test_two_hundred_megabytes(logs: Logs) -> None:
     """They are in the archive byte for byte, `provision logs` prints them, and nobody holds them all in memory."""
     assert logs.outcome("big") == (Outcome.SUCCEEDED, 0)
@@ -183,6 +193,7 @@ def test_attempts_are_told_apart(logs: Logs) -> None:
     assert [piece.data for piece in logs.read(run, tail=5) if isinstance(piece, LogPiece)] == [b"attempt 2\n"]
 
 
+@pytest.mark.usefixtures("way")
 def test_what_is_lost_is_said(logs: Logs) -> None:
     """The bytes that died with their agents are named: from which on, and as a line on standard error."""
     run = logs.runs["killed"]

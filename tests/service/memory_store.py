@@ -130,7 +130,8 @@ class MemoryStore:
         def fits(run: Run) -> bool:
             outcome = run.verdict.outcome if run.verdict and run.ended_at is not None else None
             return (
-                which.job in ("", run.job_name)
+                (not which.ids or run.id in which.ids)
+                and which.job in ("", run.job_name)
                 and which.job_id in ("", run.job_id)
                 and (which.owners is None or run.owner in which.owners)
                 and (not which.states or run.state in which.states)

@@ -193,7 +193,7 @@ class SqlStore:
         query = _of_owners(_older(select(row.body), row.created_at, row.id, which.after), row, which.owners)
         for column, wanted in ((row.job_name, which.job), (row.job_id, which.job_id)):
             query = query.where(col(column) == wanted) if wanted else query
-        for column, any_of in ((row.state, which.states), (row.outcome, which.outcomes)):
+        for column, any_of in ((row.id, which.ids), (row.state, which.states), (row.outcome, which.outcomes)):
             query = query.where(col(column).in_(any_of)) if any_of else query
         return self._find(Run, query.limit(which.limit))
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from provisioner.core import problems
 from provisioner.core.errors import ProvisionError
-from provisioner.faces.api import document, health, jobs, logs, recipes, runs, saturn, schedules, tokens
+from provisioner.faces.api import document, health, jobs, logs, presence, recipes, runs, saturn, schedules, tokens
 from provisioner.faces.api.answers import answer, problem, refusal
 from provisioner.faces.api.caller import Server
 from provisioner.faces.api.guard import LARGEST, Guard
@@ -20,7 +20,16 @@ from provisioner.ports.journal import Journal
 from provisioner.service.control import Service
 
 #: One a room; each lists its own endpoints.
-ROUTERS = (recipes.router, saturn.router, jobs.router, schedules.router, runs.router, logs.router, tokens.router)
+ROUTERS = (
+    recipes.router,
+    saturn.router,
+    jobs.router,
+    schedules.router,
+    runs.router,
+    logs.router,
+    presence.router,
+    tokens.router,
+)
 
 DESCRIPTION = """Every start of a job is a fresh machine, and every machine is given back.
 

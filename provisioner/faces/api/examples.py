@@ -9,7 +9,7 @@ from provisioner.core.record import Event, Held, Job, KnownMachine, Node, Run, S
 from provisioner.core.run import State
 from provisioner.core.work import Outcome
 from provisioner.faces import shapes
-from provisioner.ports.control import Alive, LiveRun, LogPiece, Scheduled, Size, Status
+from provisioner.ports.control import Alive, LiveRun, LogPiece, Presence, Scheduled, Size, Status
 
 AT = 1767225600.0
 _SPEC = {"name": "gpu-inference", "image": "any", "instance_type": "g5.xlarge", "command": "python run_inference.py"}
@@ -77,6 +77,10 @@ def receipt() -> shapes.Receipt:
 def top() -> shapes.Top:
     live = LiveRun(RUN, Held(NODE, _MACHINE), 0.01, 0.01)
     return shapes.alive(Alive(AT, {State.RUNNING: 1}, 1, 0.4, 0, (), (live,), 0), ())
+
+
+def server() -> shapes.Server:
+    return shapes.server(Presence(AT, served=True, unfinished=True, foreign=()))
 
 
 def log() -> shapes.Log:

@@ -84,7 +84,7 @@ def get_job(request: Request, control: Acting, job: JobName, owner_name: OwnerNa
 )
 def delete_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """Forget a job that has no unfinished runs; its runs stay."""
-    return either(request, control.delete(look_up(control, job, owner_name).id), shape)
+    return either(request, control.delete(named(job, owner_name)), shape)
 
 
 @router.post(
@@ -103,7 +103,8 @@ def start_job(
     """Start a run: a fresh machine for the job."""
     asked = body or Start()
     found = look_up(control, job, owner_name)
-    run = control.start(found.id, asked.env, asked.command, asked.idempotency_key or idempotency_key)
+    # By the name that was given: errors are to say it.
+    run = control.start(named(job, owner_name), asked.env, asked.command, asked.idempotency_key or idempotency_key)
     if wants(request, LOSSLESS):
         return either(request, run, shapes.run)
     return answer({**shape(found), "run": shapes.run(run)})

@@ -10,10 +10,11 @@ from provisioner.core import cursor as places
 from provisioner.core.errors import Invalid
 from provisioner.faces import shapes
 from provisioner.faces.api import examples
-from provisioner.faces.api.answers import answer, wants
+from provisioner.faces.api.answers import either, wants
 from provisioner.faces.api.caller import Acting, Calling, RunName, Serving, source_of, token_of
 from provisioner.faces.api.document import answers
 from provisioner.faces.api.stream import Following, Watched
+from provisioner.ports.control import LogPiece, Look
 
 router = APIRouter(tags=["logs"])
 
@@ -35,7 +36,7 @@ class Page(TypedDict):
 
 
 def _responses() -> dict[int | str, dict[str, Any]]:
-    found = answers(Page, 404, example={"pieces": [examples.log()], "next": "1.output.8.8"})
+    found = answers(Page, 404, example={"pieces": [examples.log()], "next": "1.output.8.8"}, lossless=True)
     told = "Events `log` (a piece of the log, its id the place behind it) and at last `end` (the run)."
     found[200]["content"][EVENTS] = {"schema": {"type": "string", "description": told}}
     return found
@@ -56,6 +57,10 @@ async def get_logs(
     ] = None,
     cursor: Annotated[str, Query(max_length=places.LONGEST, description="`next` of the page before.")] = "",
     limit: Annotated[int, Query(ge=LEAST, le=MOST, description="Bytes of a page.")] = MOST,
+    heartbeat: Annotated[
+        float | None,
+        Query(ge=1, le=60, description="Seconds of silence after which a follower gets a comment.  [default: 15]"),
+    ] = None,
     last_event_id: Annotated[
         str, Header(max_length=places.LONGEST, description="Where to go on, as an EventSource says it by itself.")
     ] = "",
@@ -65,15 +70,20 @@ async def get_logs(
     place = cursor or _at(streams, attempt, offset)
     if not wants(request, EVENTS):
         found = await run_in_threadpool(control.look, run, streams, attempt, tail, place, limit)
-        pieces = [shapes.log(piece) for piece, _ in found.pieces]
-        return answer({"pieces": pieces, "next": None if found.over else found.place})
+        return either(request, found, _page)
     place = last_event_id or place
     if place:
         places.read(place)
     found_run = await run_in_threadpool(control.run, run)
     token, source = token_of(request), source_of(request)
     watched = Watched(found_run.id, streams, attempt, tail)
-    return Following(server.hub, caller.name, watched, place, lambda: server.access.admit(token, source))
+    return Following(server.hub, caller.name, watched, place, lambda: server.access.admit(token, source), heartbeat)
+
+
+def _page(look: Look) -> Page:
+    # A page before the last tells no gap: the next one would tell it again.
+    pieces = [shapes.log(piece) for piece, _ in look.pieces if look.over or isinstance(piece, LogPiece)]
+    return {"pieces": pieces, "next": None if look.over else look.place}
 
 
 def _at(streams: tuple[str, ...], attempt: int | None, offset: int | None) -> str:

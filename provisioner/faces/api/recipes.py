@@ -91,6 +91,10 @@ BODY = {
 }
 
 
+#: What messages call a recipe that has no file.
+SOURCE = "the recipe"
+
+
 async def body_of(request: Request) -> bytes:
     return await request.body()
 
@@ -106,9 +110,14 @@ AsTemplate = Annotated[bool, Query(description="Without owner and state.")]
     openapi_extra=BODY,
     responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE, lossless=True),
 )
-def apply_recipe(request: Request, control: Acting, body: Body) -> Response:
+def apply_recipe(
+    request: Request,
+    control: Acting,
+    body: Body,
+    source: Annotated[str, Query(max_length=1000, description="What messages call it.")] = SOURCE,
+) -> Response:
     """Make a recipe its owner's job of that name, or its next revision."""
-    return _applied(request, control, control.apply(body.decode(errors="replace"), "the recipe"))
+    return _applied(request, control, control.apply(body.decode(errors="replace"), source))
 
 
 @router.post(
@@ -140,7 +149,7 @@ def create_recipe(
     if not enforce_unknown:
         told["spec"] = {field: value for field, value in spec.items() if field in Spec.model_fields}
         text = json.dumps(told)
-    made = control.apply(text, "the recipe")
+    made = control.apply(text, SOURCE)
     return _applied(request, control, control.schedule(made.id, None) if made.schedule else made)
 
 

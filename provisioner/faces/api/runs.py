@@ -54,7 +54,8 @@ def list_runs(
     request: Request,
     control: Acting,
     job: Annotated[str, Query(max_length=400, description="Of this job: NAME, OWNER/NAME or its id.")] = "",
-    owner: Annotated[str, Query(max_length=200, description="Of this owner's jobs.")] = "",
+    owner: Annotated[list[str], Query(max_length=100, description="Of these owners' jobs.")] = [],  # noqa: B006
+    id: Annotated[list[str], Query(max_length=100, description="Of these whole ids.")] = [],  # noqa: B006
     state: Annotated[list[State], Query(description="In one of these states.")] = [],  # noqa: B006 - FastAPI copies it
     outcome: Annotated[list[Outcome], Query(description="That ended so.")] = [],  # noqa: B006
     limit: Limit = 50,
@@ -62,8 +63,9 @@ def list_runs(
 ) -> Response:
     """List runs, the newest first."""
     which = RunFilter(
+        ids=tuple(id),
         job=job,
-        owners=(owner,) if owner else None,
+        owners=tuple(owner) or None,
         states=tuple(state),
         outcomes=tuple(outcome),
         after=key_in(cursor),

@@ -104,6 +104,8 @@ class PodLogs(TypedDict):
 
 
 class CronOptions(BaseModel):
+    """When a job starts by itself."""
+
     model_config = ConfigDict(extra="forbid")
 
     schedule: Annotated[str, Field(max_length=200, examples=["@every 4h"])]
@@ -131,6 +133,8 @@ class Restarted(JobNow):
 
 
 class Restart(BaseModel):
+    """How it is started again."""
+
     model_config = ConfigDict(extra="forbid")
 
     debug_mode: jobs.DebugMode = False

@@ -31,7 +31,7 @@ class Plan(BaseModel):
     schedule: Annotated[
         str,
         Field(
-            max_length=200,
+            max_length=1000,
             description="Five fields, `@daily` and the like, or `@every 4h`.",
             examples=["0 2 * * *"],
         ),
@@ -39,8 +39,23 @@ class Plan(BaseModel):
     timezone: Annotated[str | None, Field(max_length=100, description="IANA's name.", examples=["Europe/Berlin"])] = (
         None
     )
-    concurrency_policy: Annotated[Concurrency | None, Field(description="While the last is not over.")] = None
-    schedule_catchup: Annotated[Catchup | None, Field(description="What nobody started in time.")] = None
+    # Text, so that what is wrong with it is said as a recipe's reader says it.
+    concurrency_policy: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            description="While the last is not over.",
+            json_schema_extra={"enum": [*map(str, Concurrency), None]},
+        ),
+    ] = None
+    schedule_catchup: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            description="What nobody started in time.",
+            json_schema_extra={"enum": [*map(str, Catchup), None]},
+        ),
+    ] = None
 
 
 @router.put(

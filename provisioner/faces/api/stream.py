@@ -126,7 +126,15 @@ class Following(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: Hub, caller: str, watched: Watched, place: str, let_in: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        caller: str,
+        watched: Watched,
+        place: str,
+        let_in: Callable[[], object],
+        heartbeat: float | None = None,
+    ) -> None:
         """`let_in` raises once the caller is not to read on."""
         super().__init__(None)
         self._hub = hub
@@ -134,6 +142,7 @@ class Following(Response):
         self._watched = watched
         self._place = place
         self._let_in = let_in
+        self._heartbeat = heartbeat or hub.heartbeat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
         headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
@@ -184,7 +193,7 @@ class Following(Response):
                     return
                 if look.pieces:
                     continue
-            if clock() - heard_at >= self._hub.heartbeat:
+            if clock() - heard_at >= self._heartbeat:
                 heard_at = clock()
                 try:
                     self._let_in()

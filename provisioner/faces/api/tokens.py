@@ -1,14 +1,16 @@
 """Access tokens and the audit, for admins."""
 
+from dataclasses import replace
 from typing import Annotated, Literal, TypedDict
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from provisioner.core import access
 from provisioner.faces import shapes
 from provisioner.faces.api import examples
-from provisioner.faces.api.answers import answer
+from provisioner.faces.api.answers import either
 from provisioner.faces.api.caller import Calling, Serving
 from provisioner.faces.api.document import answers
 from provisioner.faces.api.runs import Cursor, Limit, key_in, key_of
@@ -57,41 +59,66 @@ class Wanted(BaseModel):
     "/tokens",
     status_code=201,
     operation_id="create_token",
-    responses=answers(NewToken, 403, 409, 413, status=201, example={**examples.token(), "token": "pvt_…"}),
+    responses=answers(
+        NewToken, 403, 409, 413, status=201, example={**examples.token(), "token": "pvt_…"}, lossless=True
+    ),
 )
-def create_token(server: Serving, caller: Calling, wanted: Wanted) -> Response:
+def create_token(request: Request, server: Serving, caller: Calling, wanted: Wanted) -> Response:
     """Make a token; its text is told this once."""
     made = server.access.create(
         caller, wanted.owners, admin=wanted.role == "admin", expires_in=wanted.expires_in, note=wanted.note
     )
-    return answer({**shapes.token(made.stored, server.service.now()), "token": made.token}, 201)
+    now = server.service.now()
+
+    def shown(new: access.NewToken) -> NewToken:
+        return {**shapes.token(new.stored, now), "token": new.token}
+
+    return either(request, replace(made, stored=_told(made.stored)), shown, 201)
+
+
+def _told(token: access.Token) -> access.Token:
+    """As it may be told: the digest is the store's alone."""
+    return replace(token, sha256="")
 
 
 @router.get(
-    "/tokens", operation_id="list_tokens", responses=answers(Tokens, 403, example={"tokens": [examples.token()]})
+    "/tokens",
+    operation_id="list_tokens",
+    responses=answers(Tokens, 403, example={"tokens": [examples.token()]}, lossless=True),
 )
-def list_tokens(server: Serving, caller: Calling) -> Response:
+def list_tokens(request: Request, server: Serving, caller: Calling) -> Response:
     """List the tokens, never with what lets anybody in."""
-    return answer({"tokens": [shapes.token(each, server.service.now()) for each in server.access.tokens(caller)]})
+    now = server.service.now()
+    told = tuple(_told(each) for each in server.access.tokens(caller))
+    return either(request, told, lambda found: {"tokens": [shapes.token(each, now) for each in found]})
 
 
 @router.delete(
-    "/tokens/{token}", operation_id="revoke_token", responses=answers(shapes.Token, 403, 404, example=examples.token())
+    "/tokens/{token}",
+    operation_id="revoke_token",
+    responses=answers(shapes.Token, 403, 404, example=examples.token(), lossless=True),
 )
 def revoke_token(
-    server: Serving, caller: Calling, token: Annotated[str, Path(max_length=64, description="The token's id.")]
+    request: Request,
+    server: Serving,
+    caller: Calling,
+    token: Annotated[str, Path(max_length=64, description="The token's id.")],
 ) -> Response:
     """Let nobody in by it any more."""
-    return answer(shapes.token(server.access.revoke(caller, token), server.service.now()))
+    now = server.service.now()
+    return either(request, _told(server.access.revoke(caller, token)), lambda found: shapes.token(found, now))
 
 
 @router.get(
     "/audit",
     operation_id="list_audit",
-    responses=answers(Audits, 403, example={"entries": [examples.audit()], "next_key": None}),
+    responses=answers(Audits, 403, example={"entries": [examples.audit()], "next_key": None}, lossless=True),
 )
-def list_audit(server: Serving, caller: Calling, limit: Limit = 50, cursor: Cursor = "") -> Response:
+def list_audit(request: Request, server: Serving, caller: Calling, limit: Limit = 50, cursor: Cursor = "") -> Response:
     """List the changes, who made them, and from where; the newest first."""
-    found = server.access.audit(caller, limit, key_in(cursor))
-    next_key = key_of(found[-1].at, found[-1].id) if len(found) == limit else None
-    return answer({"entries": [shapes.audit(each) for each in found], "next_key": next_key})
+
+    def page(found: tuple[access.Audit, ...]) -> Audits:
+        next_key = key_of(found[-1].at, found[-1].id) if len(found) == limit else None
+        return {"entries": [shapes.audit(each) for each in found], "next_key": next_key}
+
+    return either(request, server.access.audit(caller, limit, key_in(cursor)), page)

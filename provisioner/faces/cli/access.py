@@ -1,6 +1,6 @@
 """token create, token list, token revoke, audit: who else is let in, and who changed what."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,10 +27,8 @@ def options(context: typer.Context) -> None:
 
 def _access(context: typer.Context) -> tuple[Access, Caller, float]:
     """Who lets others in, who asks, and the time."""
-    from provisioner import wiring
-
-    service = session.opened(context)
-    return wiring.access(service), service.caller, service.now()
+    service: Any = session.control(context)
+    return service.access, service.caller, service.now()
 
 
 @app.command()

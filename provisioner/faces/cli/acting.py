@@ -18,7 +18,7 @@ def daemon(context: typer.Context, as_json: session.Json = False) -> int:
     lines on a terminal, as a JSON object a line elsewhere. With --json it is JSON, on standard output.
     """
     journal = session.journal(context, as_json=as_json)
-    service = session.control(context, "daemon", journal)
+    service = session.opened(context, "daemon", journal)
     stopping = _stopping(service)
     another = service.served()
     begin = "another daemon acts: standing by to take over" if another else "acting; Ctrl-C ends this, no run"
@@ -46,7 +46,7 @@ def cron(context: typer.Context, as_json: session.Json = False) -> int:
     told as by `daemon`.
     """
     journal = session.journal(context, as_json=as_json)
-    service = session.control(context, "cron", journal)
+    service = session.opened(context, "cron", journal)
     stopping = _stopping(service)
     journal.tell("starting what schedules make due; Ctrl-C ends this, no run", service.now())
     service.ring(stopping)
@@ -74,9 +74,8 @@ def reap(context: typer.Context, as_json: session.Json = False) -> int:
     Needs the settings alone, no store: it may run on another host, from a timer. What it does is told as by `daemon`.
     """
     from provisioner import wiring
-    from provisioner.settings import load
 
-    settings = load(context.obj["settings"])
+    settings = session.settings(context)
     reaped = wiring.reap(settings, None if as_json else session.journal(context, as_json=False))
     if as_json:
         screen.put_json(
@@ -93,7 +92,7 @@ def takeover(context: typer.Context, as_json: session.Json = False) -> None:
 
     What the other store's machines left is archived; those still at work are left to their own end.
     """
-    told = session.control(context).takeover()
+    told = session.opened(context).takeover()
     if as_json:
         screen.put_json({"mailboxes": list(told)})
         return

@@ -26,9 +26,8 @@ def options(context: typer.Context) -> None:
 def _amis(context: typer.Context) -> Any:
     """The use cases, as `session.control` has those of jobs and runs."""
     from provisioner import wiring
-    from provisioner.settings import load
 
-    amis = wiring.amis(load(context.obj["settings"]))
+    amis = wiring.amis(session.settings(context))
     context.call_on_close(amis.close)
     return amis
 

@@ -17,7 +17,7 @@ Host = Annotated[bool, typer.Option("--host", help="The machine itself, as its r
 
 @contextlib.contextmanager
 def _inside(context: typer.Context, run: str, *, host: bool) -> Iterator[Connection]:
-    service = session.control(context)
+    service = session.opened(context)
     session.catch_up(service)
     connection = service.enter(run, host=host)
     try:

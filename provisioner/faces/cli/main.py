@@ -77,7 +77,11 @@ for group in GROUPS:
 def options(
     context: typer.Context,
     settings: Annotated[
-        str, typer.Option(metavar="FILE", help="The settings.  [default: $PROVISION_SETTINGS, ./provision.toml]")
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="The settings.  [default: $PROVISION_SETTINGS, ./provision.toml; none where $PROVISION_URL is set]",
+        ),
     ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,

@@ -36,11 +36,10 @@ def serve(
     from provisioner import wiring
     from provisioner.faces.api.app import assembled
     from provisioner.faces.api.metrics import Meters
-    from provisioner.settings import load
 
     journal = session.journal(context, as_json=as_json)
     meters = Meters()
-    service = wiring.service(load(context.obj["settings"]), "daemon", journal, meters)
+    service = wiring.service(session.settings(context), "daemon", journal, meters)
     context.call_on_close(service.close)
     app, hub = assembled(service, journal, meters, behind_proxy=behind_proxy)
     front = serving.Front(app, listening, hub)

@@ -23,24 +23,39 @@ Env = Annotated[
 LARGEST = 1 << 20
 
 
-def control(context: typer.Context, kind: str = "command", journal: Journal | None = None) -> Control:
-    """The use cases, on the settings that the command line or the environment names."""
-    found: Control = opened(context, kind, journal)
-    return found
+def control(context: typer.Context) -> Control:
+    """The use cases of the installation that the command line or the environment names: a server's, or here."""
+    from provisioner import reach
+
+    service = reach.server(screen.complain, settings=context.obj["settings"])
+    if service is None:
+        found: Control = opened(context)
+        return found
+    context.call_on_close(service.close)
+    return service
 
 
 def opened(context: typer.Context, kind: str = "command", journal: Journal | None = None) -> Any:
-    """The installation itself, which the control host alone has."""
+    """The installation itself, which the control host alone has; raises Invalid where a server is meant."""
     # What is imported stays: nothing for the collector to find now, or to look at again ever after.
     gc.disable()
     from provisioner import wiring
-    from provisioner.settings import load
 
     gc.freeze()
     gc.enable()
-    service = wiring.service(load(context.obj["settings"]), kind, journal)
+    service = wiring.service(settings(context), kind, journal)
     context.call_on_close(service.close)
     return service
+
+
+def settings(context: typer.Context) -> Any:
+    """The settings that are meant; raises Invalid where a server is."""
+    from provisioner import reach
+    from provisioner.settings import load
+
+    named = context.obj["settings"]
+    reach.check_here(named)
+    return load(named)
 
 
 def journal(context: typer.Context, *, as_json: bool) -> Journal:

@@ -13,6 +13,7 @@ from provisioner.core.run import State
 from provisioner.faces import shapes
 from provisioner.faces.cli import exits, screen
 from provisioner.ports.control import Control
+from provisioner.ports.store import RunFilter
 
 #: Of this many seconds a run, each look at several runs is rested from: 200 runs are looked at every second.
 REST = 0.005
@@ -27,7 +28,7 @@ def wait_for(service: Control, ids: Sequence[str], *, as_json: bool = False) -> 
     def over() -> bool:
         nonlocal rested_at
         if service.now() >= rested_at:
-            left = [service.run(id) for id in ids if id not in ended]
+            left = _now(service, [id for id in ids if id not in ended])
             ended.update({run.id: run for run in left if run.certain_at is not None})
             line.show([run for run in left if run.ended_at is None])
             rested_at = service.now() + REST * len(left)
@@ -42,6 +43,13 @@ def wait_for(service: Control, ids: Sequence[str], *, as_json: bool = False) -> 
     for text in exits.last_lines(found):
         screen.say(text)
     return exits.of_runs(found)
+
+
+def _now(service: Control, ids: Sequence[str]) -> list[Run]:
+    """The runs as they are, in that order: one question for all, for a server may be far away."""
+    known = tuple(dict.fromkeys(ids))
+    found = {run.id: run for run in service.runs(RunFilter(ids=known, limit=len(known)))} if known else {}
+    return [found.get(id) or service.run(id) for id in known]
 
 
 @contextlib.contextmanager

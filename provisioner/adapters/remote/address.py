@@ -1,0 +1,58 @@
+"""Where the server is, and the token that lets us in."""
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from provisioner.core.errors import Invalid
+
+
+@dataclass(frozen=True)
+class Address:
+    """As `address` has checked it."""
+
+    #: As it is shown.
+    url: str
+    https: bool
+    host: str
+    port: int
+    #: What stands before every path; empty, or it begins with a slash and ends in none.
+    prefix: str
+    token: str = field(repr=False)
+
+
+def address(url: str, token: str, *, insecure: bool = False) -> Address:
+    """The server's address; `insecure` lets a token travel in clear text. Raises Invalid."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Invalid(f"the server's URL: {error}") from error
+    if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
+        raise Invalid(
+            f"the server's URL is {url!r}; write https://HOST, or http://127.0.0.1:PORT for one of this computer"
+        )
+    if parts.username is not None or parts.query or parts.fragment:
+        raise Invalid("the server's URL has more than host, port and path; the token goes into PROVISION_TOKEN")
+    shown = url.rstrip("/")
+    if not token:
+        raise Invalid(
+            f"{shown} wants a token: set PROVISION_TOKEN to what `provision token create` printed on the control host"
+        )
+    if not re.fullmatch("[!-~]{1,1000}", token):
+        raise Invalid("PROVISION_TOKEN is no token: it has spaces, or letters that no token has")
+    if parts.scheme == "http" and not insecure and not _loopback(host):
+        raise Invalid(
+            f"{shown} would send the token in clear text: write https://, or set PROVISION_INSECURE=1 where the network"
+            " itself is trusted"
+        )
+    https = parts.scheme == "https"
+    return Address(shown, https, host, port or (443 if https else 80), parts.path.rstrip("/"), token)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

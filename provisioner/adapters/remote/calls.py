@@ -1,0 +1,288 @@
+"""How the server is called: one retry layer, one table of errors, and nothing that is no answer of its.
+
+urllib3 and tenacity are imported by the first call, not by this module: asking for help calls nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from provisioner.adapters.remote.address import Address
+from provisioner.core import errors
+from provisioner.core.errors import Invalid, ProvisionError
+from provisioner.core.plain import plain
+from provisioner.core.work import decode
+from provisioner.ports.clock import Clock
+
+T = TypeVar("T")
+Query = Sequence[tuple[str, str | int]]
+
+LOSSLESS, EVENTS = "application/vnd.provision+json", "text/event-stream"
+#: Seconds to reach the server, and between two bytes of an answer: a page of a log may wait for a slow bucket.
+CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
+#: Seconds between two bytes of a followed log, for which a sign of life was asked each second.
+SILENCE = 15.0
+#: For how long a server that is away is asked again: by one call, for it may just be restarted; and by who waits for a
+#: run or follows a log, each time.
+BRIEFLY, LONG = 10.0, 300.0
+#: Bytes of an answer; the largest are a thousand runs.
+LARGEST = 256 << 20
+
+#: What the server's words for errors mean here; its own faults, and words of other versions, are plain errors.
+MEANING: Mapping[str, type[ProvisionError]] = {
+    "invalid": Invalid,
+    "method_not_allowed": Invalid,
+    "too_large": Invalid,
+    "denied": errors.Denied,
+    "forbidden": errors.Forbidden,
+    "not_found": errors.NotFound,
+    "conflict": errors.Conflict,
+    "wrong_store": errors.WrongStore,
+    "try_again": errors.Transient,
+    "cloud": errors.CloudError,
+    "failed": errors.Failed,
+}
+
+
+class Away(Exception):
+    """The call came to nothing now and may later: `error` is what it means to who asks no more."""
+
+    def __init__(self, error: ProvisionError, *, acted: bool, after: float = 0.0) -> None:
+        """`acted`: the server may have done what it was asked; `after`: seconds that it wants to be left alone."""
+        super().__init__(str(error))
+        self.error = error
+        self.acted = acted
+        self.after = after
+
+
+class Calls:
+    """Raises nothing but ProvisionError. Serves one thread at a time."""
+
+    def __init__(self, address: Address, clock: Clock, told: Callable[[str], None]) -> None:
+        """`told` hears once that the server is away, and that it is back."""
+        self._address = address
+        self._clock = clock
+        self._told = told
+        self._patience = BRIEFLY
+        self._away = False
+        self._pool: Any = None
+
+    @contextlib.contextmanager
+    def patient(self, told: Callable[[str], None]) -> Iterator[None]:
+        """Inside, a server may be away for a while, and `told` hears of it."""
+        before = self._told, self._patience
+        self._told, self._patience = told, LONG
+        try:
+            yield
+        finally:
+            self._told, self._patience = before
+
+    def ask(
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        query: Query = (),
+        body: bytes | None = None,
+        *,
+        sends: str = "application/json",
+        again: bool = True,
+    ) -> T:
+        """The record that is answered. `again`: twice done is once done, so that it may be sent anew."""
+        headers = {"Content-Type": sends} if body is not None else {}
+
+        def once() -> T:
+            with self._answered(method, path, query, LOSSLESS, headers, body) as response:
+                data = response.read(LARGEST)
+            try:
+                return decode(kind, data)
+            except Invalid as error:
+                raise self._stranger("in words of another version") from error
+
+        return self._persist(once, again=again)
+
+    @contextlib.contextmanager
+    def stream(self, path: str, query: Query, place: str) -> Iterator[Iterator[bytes]]:
+        """The bytes of an event stream from a place on, as they come; they end where the connection does."""
+        headers = {"Last-Event-ID": place} if place else {}
+
+        def opened() -> tuple[contextlib.ExitStack, Any]:
+            with contextlib.ExitStack() as stack:
+                answered = self._answered("GET", path, query, EVENTS, headers, None, silence=SILENCE)
+                response = stack.enter_context(answered)
+                return stack.pop_all(), response
+
+        stack, response = self._persist(opened, again=True)
+        with stack:
+            yield _pieces(response)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+
+    def _persist(self, call: Callable[[], T], *, again: bool) -> T:
+        import tenacity
+
+        jitter = tenacity.wait_exponential_jitter(multiplier=0.2, max=2.0, jitter=0.2)
+        end = self._clock.now() + self._patience
+
+        def passing(error: BaseException) -> bool:
+            return isinstance(error, Away) and (again or not error.acted)
+
+        def pause(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            return max(jitter(state), error.after if isinstance(error, Away) else 0.0)
+
+        def tell(state: tenacity.RetryCallState) -> None:
+            if not self._away:
+                self._away = True
+                why = state.outcome.exception() if state.outcome else None
+                self._told(f"{why}; asking again for {round(self._patience)} s")
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(passing),
+            stop=lambda state: self._clock.now() + state.upcoming_sleep > end,
+            wait=pause,
+            sleep=self._clock.wait,
+            before_sleep=tell,
+            reraise=True,
+        )
+        try:
+            found = retrying(call)
+        except Away as error:
+            if error.acted and not again:
+                text = f"{error}: it may have been done all the same; look before you try again"
+                raise errors.NoAnswer(text) from error
+            raise error.error from error
+        if self._away:
+            self._away = False
+            self._told(f"{self._address.url} answers again")
+        return found
+
+    @contextlib.contextmanager
+    def _answered(
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        accept: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        silence: float = READ_TIMEOUT,
+    ) -> Iterator[Any]:
+        """An answer that is no error, while it is read; whatever breaks until then is told as one of ours."""
+        import urllib3
+
+        url = f"{self._address.prefix}{path}{'?' if query else ''}{urlencode(query)}"
+        said = {
+            "Authorization": f"Bearer {self._address.token}",
+            "Accept": accept,
+            "User-Agent": "provision",
+            **headers,
+        }
+        timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=silence)
+        try:
+            # No redirect is followed: the token is for this server alone.
+            response = self._connections().urlopen(
+                method, url, body, said, retries=False, redirect=False, timeout=timeout, preload_content=False
+            )
+            try:
+                kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+                if not 200 <= response.status < 300:
+                    raise self._refusal(response, kind)
+                if kind != accept:
+                    raise self._stranger(f"with {kind or 'nothing'}")
+                yield response
+                if accept == LOSSLESS:
+                    # Read whole, it leaves its connection to the next call.
+                    response.release_conn()
+            finally:
+                response.close()
+        except urllib3.exceptions.HTTPError as error:
+            raise self._broken(error) from error
+
+    def _connections(self) -> Any:
+        if self._pool is None:
+            import urllib3
+
+            to = self._address
+            if to.https:
+                import ssl
+
+                # OpenSSL's own places, or SSL_CERT_FILE.
+                self._pool = urllib3.HTTPSConnectionPool(to.host, to.port, ssl_context=ssl.create_default_context())
+            else:
+                self._pool = urllib3.HTTPConnectionPool(to.host, to.port)
+        return self._pool
+
+    def _broken(self, error: Exception) -> Exception:
+        """What a call that got no whole answer means."""
+        import ssl
+
+        from urllib3 import exceptions
+
+        url = self._address.url
+        if isinstance(error, exceptions.SSLError):
+            cause = error.args[0]
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return Invalid(f"{url} is not trusted: {cause.verify_message}; SSL_CERT_FILE may name its CA")
+            return Away(
+                errors.Transient(f"{url} speaks no TLS that we do: {getattr(cause, 'reason', cause)}"), acted=True
+            )
+        if isinstance(error, exceptions.ConnectTimeoutError):
+            why = getattr(error.__cause__, "strerror", None) or "no answer"
+            return Away(errors.Transient(f"{url} cannot be reached: {why}"), acted=False)
+        return Away(errors.Transient(f"{url} broke off its answer"), acted=True)
+
+    def _refusal(self, response: Any, kind: str) -> Exception:
+        """What an answer that is an error means."""
+        url, status = self._address.url, response.status
+        if 300 <= status < 400:
+            where = plain(response.headers.get("Location", "elsewhere")[:200])
+            return Invalid(
+                f"{url} sends on to {where}, where no token goes by itself: set PROVISION_URL to what you mean"
+            )
+        after = _seconds(response.headers.get("Retry-After", ""))
+        try:
+            told = json.loads(response.read(LARGEST)) if kind == "application/json" else {}
+            message, code = told["message"], told["code"]
+            assert isinstance(message, str)
+            assert isinstance(code, str)
+        except (ValueError, TypeError, KeyError, AssertionError, RecursionError):
+            if status in (429, 502, 503, 504):
+                away = errors.Transient(f"{url} is away: {status} {plain(str(response.reason or ''))}".rstrip())
+                return Away(away, acted=status != 429, after=after)
+            return self._stranger(f"with {status}, {kind or 'nothing'}")
+        if status == 429:
+            return Away(errors.TooMany(message, after), acted=False, after=after)
+        if code == "try_again":
+            return Away(errors.Transient(message), acted=False, after=after)
+        if code == "denied":
+            return errors.Denied(f"{url} lets nobody in by this PROVISION_TOKEN: {message}")
+        return MEANING.get(code, ProvisionError)(message)
+
+    def _stranger(self, how: str) -> Invalid:
+        return Invalid(
+            plain(
+                f"{self._address.url} answers {how[:100]}, as no server of this version does: is PROVISION_URL right?"
+            )
+        )
+
+
+def _seconds(text: str) -> float:
+    """Retry-After in seconds; a date is no wish of our server's."""
+    return min(float(text), 3600.0) if text.isascii() and text.isdigit() else 0.0
+
+
+def _pieces(response: Any) -> Iterator[bytes]:
+    import urllib3
+
+    try:
+        while data := response.read1(1 << 16):
+            yield data
+    except urllib3.exceptions.HTTPError:
+        return  # Cut off, or silent for too long: its reader goes on from its place.

@@ -1,0 +1,84 @@
+"""A followed log: Server-Sent Events (WHATWG HTML, "Server-sent events"), gone on with wherever they broke off."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from provisioner.adapters.remote.calls import Calls, Query
+from provisioner.core.errors import Invalid, Transient
+from provisioner.ports.clock import Clock
+from provisioner.ports.control import LogGap, LogPiece
+
+#: Connections in a row that broke off before anything came, a second apart.
+FRUITLESS = 120
+#: Bytes of an event; ours have a quarter of a megabyte of a log, in base64 or escaped.
+LARGEST = 16 << 20
+
+
+@dataclass(frozen=True)
+class Event:
+    name: str
+    id: str
+    data: str
+
+
+def follow(
+    calls: Calls, clock: Clock, path: str, query: Query, looked: Callable[[Sequence[str]], None]
+) -> Iterator[LogPiece | LogGap]:
+    """Each piece once, until the log's end; `looked` is called about every second in which nothing comes."""
+    place, fruitless = "", 0
+    while True:
+        with calls.stream(path, [*query, ("heartbeat", 1)], place) as data:
+            for event in events(data):
+                fruitless = 0
+                if event is None:
+                    looked(())
+                elif event.name == "end":
+                    return
+                elif event.name == "log":
+                    yield piece(event.data)
+                    place = event.id
+        fruitless += 1
+        if fruitless > FRUITLESS:
+            raise Transient("the log breaks off again and again before anything comes: try later")
+        # One that was cut in the middle is gone on with at once.
+        if fruitless > 1:
+            clock.wait(1.0)
+
+
+def events(data: Iterator[bytes]) -> Iterator[Event | None]:
+    """What a stream says; None for a sign of life. An event that it breaks off in is none."""
+    rest = b""
+    for more in data:
+        *blocks, rest = (rest + more).split(b"\n\n")
+        for block in blocks:
+            yield from _event(block)
+        if len(rest) > LARGEST:
+            raise Invalid("the server's events have no end: is PROVISION_URL right?")
+
+
+def _event(block: bytes) -> Iterator[Event | None]:
+    fields: dict[str, str] = {}
+    for line in block.decode(errors="replace").split("\n"):
+        name, _, value = line.partition(":")
+        fields[name] = value.removeprefix(" ")
+    if "data" in fields:
+        yield Event(fields.get("event", ""), fields.get("id", ""), fields["data"])
+    elif "" in fields:
+        yield None
+
+
+def piece(text: str) -> LogPiece | LogGap:
+    """What an event `log` says (`Log` in the API's document)."""
+    try:
+        told: Any = json.loads(text)
+        where = int(told["attempt"]), str(told["stream"]), int(told["offset"])
+        if "missing_at_least" in told:
+            least = told["missing_at_least"]
+            return LogGap(*where, None if least is None else int(least))
+        data = told["text"].encode() if "text" in told else base64.b64decode(told["base64"], validate=True)
+        return LogPiece(*where, data)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Invalid(f"the server's log cannot be read ({error!r}): is PROVISION_URL right?") from error

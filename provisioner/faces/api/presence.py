@@ -1,0 +1,22 @@
+"""The control plane itself: its clock, and whether anybody acts."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from provisioner.faces import shapes
+from provisioner.faces.api import examples
+from provisioner.faces.api.answers import either
+from provisioner.faces.api.caller import Acting
+from provisioner.faces.api.document import answers
+from provisioner.ports.control import Presence
+
+router = APIRouter(tags=["server"])
+
+
+@router.get(
+    "/server", operation_id="get_server", responses=answers(shapes.Server, example=examples.server(), lossless=True)
+)
+def get_server(request: Request, control: Acting) -> Response:
+    """Show whether somebody acts, and what time it is there."""
+    found = Presence(control.now(), control.served(), control.unfinished(), control.foreign())
+    return either(request, found, shapes.server)

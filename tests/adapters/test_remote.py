@@ -1,0 +1,446 @@
+"""The remote client against servers that fail, lie, and are no servers of ours."""
+
+import datetime as dt
+import ipaddress
+import itertools
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.adapters.remote.address import address
+from provisioner.adapters.remote.calls import BRIEFLY, LONG
+from provisioner.adapters.remote.control import Remote
+from provisioner.adapters.remote.events import Event, events
+from provisioner.core import errors
+from provisioner.core.errors import Invalid, ProvisionError
+from provisioner.core.record import Job
+from provisioner.core.work import encode
+from provisioner.faces import shapes
+from provisioner.ports.control import LogGap, LogPiece
+from provisioner.ports.store import RunFilter
+from provisioner.rehearsal.stepping import CountingIds, StepClock
+from tests.adapters.stranger import Answering, Asked, Said, Stranger
+from tests.core import made
+from tests.ports import free_ports
+
+TOKEN = "pvt_0123456789ab_do-not-tell"
+JOB = Job("j" * 32, "ann", "train", "{}", 1, 1.0, 1.0)
+RUN = made.run("1f" * 16)
+EVENTS = "text/event-stream"
+
+
+class Client:
+    """A remote control, its clock, and what it told of a server that is away."""
+
+    def __init__(self, url: str) -> None:
+        self.clock = StepClock()
+        self.began = self.clock.now()
+        self.told: list[str] = []
+        self.control = Remote(address(url, TOKEN), self.clock, CountingIds(), self.told.append)
+
+    @property
+    def waited(self) -> float:
+        return self.clock.now() - self.began
+
+
+Against = Callable[[Answering], tuple[Client, Stranger]]
+
+
+@pytest.fixture
+def against() -> Iterator[Against]:
+    """A client of a server that answers so."""
+    opened: list[tuple[Client, Stranger]] = []
+
+    def open(answering: Answering) -> tuple[Client, Stranger]:
+        server = Stranger(answering)
+        server.__enter__()
+        opened.append((Client(server.url), server))
+        return opened[-1]
+
+    yield open
+    for client, server in opened:
+        client.control.close()
+        server.__exit__(None, None, None)
+
+
+def in_turn(*answers: Said) -> Answering:
+    """One after the other, the last one for ever."""
+    left = list(answers)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def record(item: object) -> Said:
+    return Said(encode(item))
+
+
+def problem(status: int, code: str, message: str = "in one sentence", **headers: str) -> Said:
+    body = json.dumps({"message": message, "code": code, "detail": {}}).encode()
+    return Said(body, status, "application/json", tuple(headers.items()))
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("provision.example.com", "https://HOST"),
+        ("ftp://provision.example.com", "https://HOST"),
+        ("https://", "https://HOST"),
+        ("https://a b", "https://HOST"),
+        ("https://host:port", "Port"),
+        ("https://host\n", "https://HOST"),
+        ("https://me:secret@provision.example.com", "PROVISION_TOKEN"),
+        ("https://provision.example.com/?token=x", "PROVISION_TOKEN"),
+        ("http://provision.example.com", "in clear text"),
+        ("http://10.0.0.1:8080", "in clear text"),
+        ("http://localhost.example.com", "in clear text"),
+    ],
+)
+def test_urls_that_are_refused(url: str, told: str) -> None:
+    """One line says what would be right; a token goes over no network as it is."""
+    with pytest.raises(Invalid) as caught:
+        address(url, TOKEN)
+    assert told in str(caught.value)
+    assert TOKEN not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_urls_that_will_do() -> None:
+    """https anywhere, http on this computer, or where the user says that the network is trusted; below a path, too."""
+    assert address("https://provision.example.com/gpu/", TOKEN).prefix == "/gpu"
+    assert [address(f"http://{host}:8080", TOKEN).port for host in ("127.0.0.1", "[::1]", "localhost")] == [8080] * 3
+    assert address("http://provision.example.com", TOKEN, insecure=True).port == 80
+    assert TOKEN not in repr(address("https://provision.example.com", TOKEN))
+
+
+@pytest.mark.parametrize("token", ["", "two words", "new\nline", "é", "x" * 2000])
+def test_tokens_that_are_none(token: str) -> None:
+    """Nothing that breaks a header is sent as one."""
+    with pytest.raises(Invalid, match="PROVISION_TOKEN"):
+        address("https://provision.example.com", token)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "invalid", Invalid),
+        (413, "too_large", Invalid),
+        (403, "forbidden", errors.Forbidden),
+        (404, "not_found", errors.NotFound),
+        (409, "conflict", errors.Conflict),
+        (502, "cloud", errors.CloudError),
+        (502, "failed", errors.Failed),
+        (503, "wrong_store", errors.WrongStore),
+        (500, "fault", ProvisionError),
+    ],
+)
+def test_errors_are_what_they_were(against: Against, status: int, code: str, kind: type[ProvisionError]) -> None:
+    """The same class with the same words, at once."""
+    client, server = against(lambda _: problem(status, code))
+    with pytest.raises(ProvisionError) as caught:
+        client.control.jobs()
+    assert type(caught.value) is kind
+    assert str(caught.value) == "in one sentence"
+    assert (len(server.asked), client.told) == (1, [])
+
+
+def test_a_token_that_lets_nobody_in(against: Against) -> None:
+    """The line names the server, the variable, and what the server says of the token; never the token."""
+    client, server = against(lambda _: problem(401, "denied", "the token has expired"))
+    with pytest.raises(errors.Denied, match=r"PROVISION_TOKEN: the token has expired") as caught:
+        client.control.jobs()
+    assert TOKEN not in str(caught.value)
+    assert server.asked[0].headers["Authorization"] == f"Bearer {TOKEN}"
+    assert TOKEN not in server.asked[0].path
+
+
+def test_no_redirect_is_followed(against: Against) -> None:
+    """A token is for the server that the user names, and for no other."""
+    _, other = against(lambda _: record(()))
+    client, _ = against(lambda _: Said(status=307, headers=(("Location", f"{other.url}/api/jobs"),)))
+    with pytest.raises(Invalid, match=f"sends on to {other.url}"):
+        client.control.jobs()
+    assert other.asked == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Said(b"<html>nginx</html>", 404, "text/html"),
+        Said(b"<html>log in</html>", 200, "text/html"),
+        Said(b"[]", 200, "application/json"),
+        Said(b"{}"),
+        Said(b"null"),
+        Said(b"["),
+        Said(b"[" * 100_000),
+        Said(b"\xff"),
+        Said(b'[{"id": 1}]'),
+        Said(b'{"message": 1, "code": 2}', 400, "application/json"),
+        Said(b"{", 500, "application/json"),
+        Said(b"", 204),
+        Said(b"", 418, ""),
+    ],
+)
+def test_answers_that_are_none(against: Against, said: Said) -> None:
+    """Whatever it is, it is one line that asks whether the URL is right, and is not asked for again."""
+    client, server = against(lambda _: said)
+    with pytest.raises(Invalid, match="is PROVISION_URL right") as caught:
+        client.control.jobs()
+    assert "\n" not in str(caught.value)
+    assert len(server.asked) == 1
+
+
+PASSING = [
+    problem(503, "try_again"),
+    problem(429, "too_many"),
+    Said(b"<html>bad gateway</html>", 502, "text/html"),
+    Said(b"", 503, ""),
+    Said(b"<html>slow</html>", 504, "text/html"),
+    Said(encode((JOB,)), cut=0),
+    Said(encode((JOB,)), cut=20),
+]
+
+
+@pytest.mark.parametrize("said", PASSING)
+def test_what_passes_is_waited_out(against: Against, said: Said) -> None:
+    """Asked again until it works; that the server was away is told once, and that it is back."""
+    client, server = against(in_turn(said, said, record((JOB,))))
+    assert client.control.jobs() == (JOB,)
+    assert len(server.asked) == 3
+    assert len(client.told) == 2
+    assert client.told[0].endswith("; asking again for 10 s")
+    assert client.told[1] == f"{server.url} answers again"
+
+
+@pytest.mark.parametrize("said", PASSING)
+def test_what_does_not_pass_ends(against: Against, said: Said) -> None:
+    """In one line, after a bounded time."""
+    client, server = against(lambda _: said)
+    with pytest.raises((errors.Retryable, errors.TooMany)):
+        client.control.jobs()
+    assert 2 < len(server.asked) < 30
+    assert client.waited <= BRIEFLY
+    assert len(client.told) == 1
+
+
+def test_nobody_there() -> None:
+    """A server that cannot be reached is asked for a short while; who waits for a run asks for minutes."""
+    client = Client(f"http://127.0.0.1:{free_ports(1)[0]}")
+    with pytest.raises(errors.Transient, match="cannot be reached: Connection refused"):
+        client.control.jobs()
+    assert client.waited <= BRIEFLY
+    told: list[str] = []
+    with pytest.raises(errors.Transient):
+        client.control.drive(lambda: bool(client.control.jobs()), told.extend)
+    assert LONG / 2 < client.waited <= LONG + BRIEFLY
+    # Once in all: nobody was back in between.
+    assert (len(client.told), told) == (1, [])
+
+
+def test_retry_after_is_heeded(against: Against) -> None:
+    """Neither sooner than the server wants, nor at all where that is later than we would wait."""
+    client, _ = against(in_turn(problem(429, "too_many", **{"Retry-After": "7"}), record((JOB,))))
+    assert client.control.jobs() == (JOB,)
+    assert client.waited >= 7
+    client, server = against(lambda _: problem(429, "too_many", **{"Retry-After": "60"}))
+    with pytest.raises(errors.TooMany, match="in one sentence"):
+        client.control.jobs()
+    assert (len(server.asked), client.waited) == (1, 0)
+
+
+@pytest.mark.parametrize("lost", PASSING[2:])
+def test_a_start_is_one_start(against: Against, lost: Said) -> None:
+    """Sent again when its answer is lost, always with the same key, which it makes if its caller has none."""
+    client, server = against(in_turn(lost, lost, record(RUN)))
+    assert client.control.start("ann/train", {"A": "b"}) == RUN
+    bodies = [json.loads(asked.body) for asked in server.asked]
+    assert bodies == [{"env": {"A": "b"}, "command": None, "idempotency_key": bodies[0]["idempotency_key"]}] * 3
+    assert len(bodies[0]["idempotency_key"]) == 32
+    assert {asked.path for asked in server.asked} == {"/api/jobs/train/start?owner_name=ann"}
+    client.control.start("train", {}, idempotency_key="mine")
+    assert json.loads(server.asked[-1].body)["idempotency_key"] == "mine"
+
+
+@pytest.mark.parametrize("lost", PASSING[2:])
+def test_a_delete_is_sent_once(against: Against, lost: Said) -> None:
+    """Its second time would say that there is no such job: a lost answer is told as such."""
+    client, server = against(lambda _: lost)
+    with pytest.raises(errors.NoAnswer, match="it may have been done"):
+        client.control.delete("train")
+    assert [asked.method for asked in server.asked] == ["DELETE"]
+
+
+def test_a_refused_delete_is_sent_again(against: Against) -> None:
+    """What the server has not begun is no second time."""
+    client, _ = against(in_turn(PASSING[0], PASSING[1], record(JOB)))
+    assert client.control.delete("train") == JOB
+
+
+def test_an_answer_may_break_off_anywhere(against: Against) -> None:
+    """And the next one is whole."""
+    whole = encode((JOB,))
+    cuts = range(0, len(whole), 7)
+    client, _ = against(in_turn(*(said for at in cuts for said in (Said(whole, cut=at), record((JOB,))))))
+    assert [client.control.jobs() for _ in cuts] == [(JOB,)] * len(cuts)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/../b", "%2e%2e", "x?y", "../../x", "é", "x" * 100, "-\n"])
+def test_no_name_becomes_a_path(against: Against, name: str) -> None:
+    """What can be no name is not found, in the words of who looks it up, and is not sent."""
+    client, server = against(lambda _: record(RUN))
+    control = client.control
+    jobs: list[Callable[[str], Any]] = [control.job, control.delete, lambda job: control.start(job, {})]
+    runs: list[Callable[[str], Any]] = [control.run, control.status, control.stop, control.receipt]
+    for call in [*jobs, *runs]:
+        with pytest.raises(errors.NotFound, match=r"^there is no (job|run) "):
+            call(name)
+    assert server.asked == []
+
+
+def test_who_waits_asks_once_a_second_for_all(against: Against) -> None:
+    """However many runs: one question a look, by their ids, a hundred in each."""
+    client, server = against(lambda _: record((RUN,)))
+    laps = iter(range(5))
+    began = client.clock.now()
+    client.control.drive(lambda: bool(client.control.runs(made_filter(["a" * 32, "b" * 32]))) and next(laps) == 4)
+    assert len(server.asked) == 5
+    assert client.clock.now() - began == 4.0
+    assert server.asked[0].path == f"/api/runs?limit=2&id={'a' * 32}&id={'b' * 32}"
+    client.control.runs(made_filter([f"{number:032x}" for number in range(250)]))
+    assert len(server.asked) == 8
+
+
+def made_filter(ids: list[str]) -> RunFilter:
+    return RunFilter(ids=tuple(ids), limit=len(ids))
+
+
+# Followed logs
+
+PIECES: list[LogPiece | LogGap] = [
+    LogPiece(1, "output", 0, b"one\n"),
+    LogPiece(1, "output", 4, b"\xff\x00\n\n"),
+    LogPiece(1, "setup", 0, "zw\u00f6lf\u2028".encode()),
+    LogGap(1, "output", 8, None),
+    LogGap(2, "output", 8, 7),
+]
+
+
+def told(piece: LogPiece | LogGap, id: int) -> bytes:
+    return f"event: log\nid: {id}\ndata: {json.dumps(shapes.log(piece))}\n\n".encode()
+
+
+def log_server(cut: Callable[[int], int | None]) -> Answering:
+    """The log above, from Last-Event-ID on; its n-th answer breaks off after `cut(n)` bytes."""
+    answers = iter(range(10**6))
+
+    def answering(asked: Asked) -> Said:
+        if EVENTS not in asked.headers["Accept"]:
+            return record((RUN,))
+        first = int(asked.headers.get("Last-Event-ID", "0"))
+        body = b"retry: 1000\n\n" + b":\n\n".join(told(piece, id + 1) for id, piece in enumerate(PIECES) if id >= first)
+        return Said(body + b"event: end\nid: 9\ndata: {}\n\n", kind=EVENTS, cut=cut(next(answers)))
+
+    return answering
+
+
+@pytest.mark.parametrize("size", [0, 1, 12, 13, 60, 100, 101, 180, 250, 1000])
+def test_a_followed_log_goes_on_where_it_broke_off(against: Against, size: int) -> None:
+    """Each piece once, in order, whatever each connection lasts for; gaps are told."""
+    client, server = against(log_server(lambda number: size + number))
+    assert list(client.control.follow(RUN.id, ["setup", "output"])) == PIECES
+    assert len(server.asked) < 150
+
+
+def test_a_log_that_always_breaks_off_ends(against: Against) -> None:
+    """Before anything comes, again and again: that is an error in the end."""
+    client, server = against(log_server(lambda _: 13))
+    with pytest.raises(errors.Transient, match="again and again"):
+        list(client.control.follow(RUN.id, ["output"]))
+    assert len(server.asked) < 150
+
+
+def test_followers_hear_that_nothing_comes(against: Against) -> None:
+    """A sign of life is a look."""
+    client, _ = against(log_server(lambda _: None))
+    looks: list[object] = []
+    list(client.control.follow(RUN.id, ["output"], looked=looks.append))
+    assert looks == [()] * 4
+
+
+@pytest.mark.parametrize("data", ["{", "[]", "{}", '{"attempt": 1, "stream": "x", "offset": 0, "base64": "?"}', "null"])
+def test_events_that_are_none(against: Against, data: str) -> None:
+    """They end in one line, not in a traceback."""
+    said = Said(f"event: log\nid: 1\ndata: {data}\n\n".encode(), kind=EVENTS)
+    client, _ = against(lambda asked: said if EVENTS in asked.headers["Accept"] else record((RUN,)))
+    with pytest.raises(Invalid, match="is PROVISION_URL right"):
+        list(client.control.follow(RUN.id, ["output"]))
+
+
+@given(st.lists(st.integers(0, 400), max_size=30))
+def test_events_come_in_any_pieces(cuts: list[int]) -> None:
+    """However the network cuts them."""
+    whole = b"".join(told(piece, id) for id, piece in enumerate(PIECES))
+    edges = [0, *sorted(cuts), len(whole)]
+    pieces = [whole[begin:end] for begin, end in itertools.pairwise(edges)]
+    found = [event for event in events(iter(pieces)) if event]
+    assert [(event.name, event.id) for event in found] == [("log", str(id)) for id in range(len(PIECES))]
+    assert all(isinstance(event, Event) and event.data.startswith("{") for event in found)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of 127.0.0.1, and its key, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "provision")])
+    now = dt.datetime.now(dt.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "pem"
+    form = serialization.PrivateFormat.PKCS8
+    text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + text)
+    return path
+
+
+def test_only_certificates_that_are_trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the system's authorities, or SSL_CERT_FILE's; to others nothing is sent."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    with Stranger(lambda _: record((JOB,)), tls) as server:
+        client = Client(server.url)
+        with pytest.raises(Invalid, match="SSL_CERT_FILE"):
+            client.control.jobs()
+        assert server.asked == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        trusting = Client(server.url)
+        assert trusting.control.jobs() == (JOB,)
+        client.control.close()
+        trusting.control.close()
+
+
+def test_a_server_without_tls(against: Against) -> None:
+    """https where only http is spoken is one line."""
+    _, server = against(lambda _: record(()))
+    client = Client(server.url.replace("http", "https"))
+    with pytest.raises(errors.Transient, match="speaks no TLS"):
+        client.control.jobs()
+    client.control.close()

@@ -1,0 +1,302 @@
+"""The command line against a server: the same output as at the control host, and what a client is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import provisioner
+from provisioner.core.errors import Denied, Invalid
+from provisioner.core.work import Outcome
+from provisioner.faces.cli import exits, main
+from provisioner.rehearsal.machines.scripted import ScriptedHost
+from tests.api.served import Server
+from tests.cli.conftest import CONDITIONS, SCRIPTS, Done
+from tests.cli.test_usage import HEAVY
+from tests.e2e.commands import settings_file
+from tests.e2e.rig import Rig, rig
+from tests.ports import free_ports
+
+
+class Place:
+    """An installation with a daemon that serves it, and runs of every kind."""
+
+    def __init__(self, whole: Rig, server: Server) -> None:
+        self.whole = whole
+        self.server = server
+        self.here = {"PROVISION_SETTINGS": str(settings_file(whole))}
+        self.elsewhere = self.with_token(server.token("tester", admin=True))
+        ended = [whole.start("true", name=name, use_spot_instance=True) for name in ("good", "bad")]
+        ended.append(whole.start("true", name="none", instance_type="p9.huge"))
+        self.runs = {run.job_name: run.id for run in whole.done(*ended)}
+        self.runs["dry"] = whole.start("true", name="dry", instance_type="g6.xlarge").id
+        whole.until(lambda: whole.service.run(self.runs["dry"]).waiting is not None)
+        whole.service.schedule("good", {"schedule": "@yearly"})
+
+    def with_token(self, token: str, url: str = "") -> dict[str, str]:
+        return {"PROVISION_URL": url or self.server.url, "PROVISION_TOKEN": token}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("remote")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        rig(folder, patch, host=ScriptedHost(SCRIPTS), **CONDITIONS) as whole,
+        Server(whole.settings) as server,
+    ):
+        yield Place(whole, server)
+
+
+#: Of what is heavy, what a client is made of.
+NEEDED = ("pydantic_core", "tenacity", "urllib3")
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A command in an environment."""
+
+    def run(environment: dict[str, str], *words: str) -> Done:
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            code = main.run(list(words))
+        out, err = capsysbinary.readouterr()
+        return Done(code, out, err.decode())
+
+    return run
+
+
+#: Names in capitals are runs; each is asked for with --json, too.
+COMMANDS = (
+    "jobs",
+    "show good",
+    "show tester/good",
+    "show nobody/good",
+    "show other/x/good",
+    "runs",
+    "runs good",
+    "runs nobody/good",
+    "runs --limit 2",
+    "runs --state done --outcome failed --outcome succeeded",
+    "runs --owner tester --owner other",
+    "status GOOD",
+    "status BAD",
+    "status NONE",
+    "receipt GOOD",
+    "receipt BAD",
+    "receipt NONE",
+    "logs GOOD",
+    "logs GOOD --follow",
+    "logs GOOD --tail 1",
+    "logs GOOD --tail 2 --follow",
+    "logs GOOD --tail 0",
+    "logs GOOD --attempt 2",
+    "logs GOOD --stream system --stream output",
+    "logs NONE",
+    "wait GOOD",
+    "wait GOOD BAD NONE",
+    "stop GOOD BAD",
+    "schedules",
+    "schedule good",
+    "schedule bad",
+    "schedule bad --disable",
+    "start nobody/good",
+    "start good --env A=1 --idempotency-key one-key",
+    "delete dry",
+    "delete tester/dry",
+    "delete nobody",
+    "status 0000000000000",
+    "wait GOOD 0000000000000",
+    "logs -- -x",
+    "token list",
+    "token revoke 000000000000",
+    "token revoke ../x",
+    "audit",
+    "audit -n 3",
+)
+TEXT_ONLY = (
+    "receipt GOOD --waterfall",
+    "schedule good '0 2 * *",
+    "schedule good 60*****",
+    "schedule good @yearly --policy Sometimes",
+    "schedule good @yearly --timezone Nowhere/Land",
+    "schedule good @yearly --catchup most",
+    "start good --env =1",
+    "start good --command ",
+    "start bad --idempotency-key one-key2 --env A=1",
+)
+
+
+def words_of(text: str, runs: dict[str, str]) -> list[str]:
+    return [runs.get(word.lower(), word) if word.isupper() else word for word in text.split(" ")]
+
+
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, *(f"{each} --json" for each in COMMANDS if "--" not in each.split()), *TEXT_ONLY]
+)
+def test_here_and_elsewhere_are_one(place: Place, run: Run, command: str) -> None:
+    """The same output, the same errors in the same words, the same exit code."""
+    words = words_of(command, place.runs)
+    before = run(place.here, *words)
+    found = run(place.elsewhere, *words)
+    # How long ago something was may have gone on meanwhile.
+    assert found in (before, run(place.here, *words))
+
+
+def test_what_is_alive_is_the_same(place: Place, run: Run) -> None:
+    """`top` and `status` of what goes on; but for the time."""
+
+    def seen(environment: dict[str, str]) -> tuple[object, ...]:
+        told = json.loads(run(environment, "top", "--json").out)
+        story = json.loads(run(environment, "status", place.runs["dry"], "--json").out)
+        told.pop("at")
+        return (
+            told["states"],
+            told["foreign"],
+            told["more"],
+            [each["run"]["id"] for each in told["runs"]],
+            story["run"]["id"],
+        )
+
+    assert seen(place.elsewhere) == seen(place.here)
+    assert b"queued: capacity" in run(place.elsewhere, "top").out
+    assert run(place.elsewhere, "status", place.runs["dry"]).code == 0
+
+
+def test_a_recipes_problems_are_told_with_its_file(place: Place, run: Run, tmp_path: object) -> None:
+    """The file's name, line by line, as the control host tells them."""
+    path = f"{tmp_path}/r\u00e9cipe #1.yaml"
+    with open(path, "w") as file:
+        file.write("type: job\nspec:\n  name: bad\n  imagee: any\n  instance_type: g5\n  command: ''\n")
+    found = run(place.elsewhere, "apply", path)
+    assert (found.code, found) == (exits.INVALID, run(place.here, "apply", path))
+    assert f"{path}:4: spec.imagee" in found.err
+
+
+def test_start_returns_at_once_and_waits_if_asked(place: Place, run: Run) -> None:
+    """The server acts: `start` prints the id alone, and with --wait or --follow exits as the job does."""
+    done = run(place.elsewhere, "start", "bad")
+    assert (done.code, done.err, len(done.out)) == (0, "", 33)
+    assert run(place.elsewhere, "wait", done.out.decode().strip()).code == 3
+    done = run(place.elsewhere, "start", "bad", "--wait", "--json")
+    assert (done.code, json.loads(done.out)["outcome"]) == (3, "failed")
+    done = run(place.elsewhere, "start", "good", "--follow")
+    assert (done.code, len(done.out)) == (0, 33 + 100)
+
+
+def test_what_only_the_control_host_can_do(place: Place, run: Run) -> None:
+    """One line that says where, exit code 64; `--settings` means the installation of this computer all the same."""
+    for words in (
+        ("daemon",),
+        ("cron",),
+        ("reap",),
+        ("takeover",),
+        ("serve", "--port", "0"),
+        ("ami", "list"),
+        ("ssh", place.runs["good"]),
+        ("cp", f"{place.runs['good']}:x", "y"),
+        ("logs", place.runs["good"], "-f", "--direct"),
+    ):
+        done = run(place.elsewhere, *words)
+        assert (done.code, done.out, done.err.count("\n")) == (exits.INVALID, b"", 1), words
+        assert "control host" in done.err
+    assert run(place.elsewhere, "--settings", place.here["PROVISION_SETTINGS"], "reap", "--json").out == b"[]\n"
+
+
+def test_who_is_not_let_in(place: Place, run: Run) -> None:
+    """A wrong, an expired and a revoked token, and none at all: a line each that says what to do."""
+    revoked = place.server.token("tester")
+    service = place.server.service
+    service.access.revoke(service.caller, revoked.split("_")[1])
+    expired = place.server.token("tester", expires_in=1e-6)
+    for token, told in (("pvt_000000000000_" + "x" * 43, "unknown"), (expired, "expired"), (revoked, "revoked")):
+        done = run(place.with_token(token), "jobs")
+        assert (done.code, done.out, done.err.count("\n")) == (exits.NOT_ALLOWED, b"", 1)
+        assert told in done.err
+        assert "provision token create" in done.err
+        assert token not in done.err
+    done = run({"PROVISION_URL": place.server.url}, "jobs")
+    assert (done.code, done.err.count("\n")) == (exits.INVALID, 1)
+    assert "PROVISION_TOKEN" in done.err
+
+
+def test_others_things_are_not_there(place: Place, run: Run) -> None:
+    """A user's token sees nothing of another owner's, in the words for what does not exist."""
+    other = place.with_token(place.server.token("other"))
+    for command in ("status GOOD", "wait GOOD", "logs GOOD", "logs GOOD -f", "stop DRY", "receipt GOOD"):
+        words = words_of(command, place.runs)
+        done = run(other, *words)
+        assert (done.code, done.out) == (exits.NOT_FOUND, b"")
+        assert done.err == f"provision: there is no run {words[1]!r}; `provision runs` lists them\n"
+    for words in (["show", "tester/good"], ["start", "tester/good"], ["delete", "tester/good"]):
+        assert run(other, *words).code == exits.NOT_FOUND
+    assert [json.loads(run(other, word, "--json").out) for word in ("jobs", "runs", "schedules")] == [[], [], []]
+    assert json.loads(run(other, "top", "--json").out)["runs"] == []
+
+
+def test_two_installations_at_once_are_refused(place: Place, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL and settings in the environment: one of them is a mistake. What a call names wins over both."""
+    done = run(place.here | place.elsewhere, "jobs")
+    assert (done.code, done.err.count("\n")) == (exits.INVALID, 1)
+    assert "unset one" in done.err
+    with pytest.raises(Invalid, match="give one"):
+        provisioner.connect(place.here["PROVISION_SETTINGS"], url=place.server.url)
+    for name, value in place.elsewhere.items():
+        monkeypatch.setenv(name, value)
+    with provisioner.connect(place.whole.settings) as here, provisioner.connect() as elsewhere:
+        assert type(here._control) is not type(elsewhere._control)
+        assert here.jobs() == elsewhere.jobs()
+    with pytest.raises(Denied), provisioner.connect(url=place.server.url, token="pvt_none") as nobody:
+        nobody.jobs()
+
+
+def test_nobody_there(place: Place, run: Run) -> None:
+    """A line at once that it is away, and one in the end; exit code 75."""
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    done = run(place.with_token("pvt_x", url), "jobs")
+    assert (done.code, done.out) == (exits.RETRY, b"")
+    away = f"provision: {url} cannot be reached: Connection refused"
+    assert done.err == f"{away}; asking again for 10 s\n{away}\n"
+
+
+def test_tokens_from_elsewhere(place: Place, run: Run) -> None:
+    """An admin's client makes one, that lets in until it takes it back; what a user's client is told."""
+    made = json.loads(run(place.elsewhere, "token", "create", "--owner", "new", "--expires", "1h", "--json").out)
+    user = place.with_token(made["token"])
+    assert run(user, "runs", "--json").out == b"[]\n"
+    done = run(user, "token", "create", "--owner", "new", "--role", "admin")
+    assert (done.code, done.err) == (exits.NOT_ALLOWED, "provision: only an admin may do this\n")
+    assert run(place.elsewhere, "token", "revoke", made["id"]).code == 0
+    assert run(user, "runs").code == exits.NOT_ALLOWED
+    told = json.loads(run(place.elsewhere, "audit", "-n", "2", "--json").out)
+    assert [(each["what"], each["target"]) for each in told] == [
+        ("revoke token", made["id"]), ("create token", made["id"]),
+    ]  # fmt: skip
+    assert told[0]["source"] == "127.0.0.1"
+
+
+def test_a_client_starts_without_what_a_control_host_needs(place: Place) -> None:
+    """Neither a cloud nor a store is imported."""
+    code = (
+        "import sys; from provisioner.faces.cli import main; print(main.run(['runs']));"
+        f"print(*(name for name in {[name for name in HEAVY if name not in NEEDED]} if name in sys.modules))"
+    )
+    environment = {**os.environ, **place.elsewhere}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["0", ""]
+
+
+def test_python_from_elsewhere(place: Place) -> None:
+    """`connect(url=…)` starts, follows and waits, as here."""
+    with provisioner.connect(url=place.server.url, token=place.elsewhere["PROVISION_TOKEN"]) as client:
+        run = client.start("bad")
+        assert b"".join(run.logs(follow=True)) == b"".join(run.logs())
+        assert (run.wait(), run.exit_code, run.job) == (Outcome.FAILED, 3, "tester/bad")
+        assert run.receipt.outcome is Outcome.FAILED
+        assert run.id in [each.id for each in client.runs("bad")]
