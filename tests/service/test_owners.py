@@ -37,6 +37,7 @@ TO_RUNS: Mapping[str, Deed] = {
     "stop": lambda control, name: control.stop(name),
     "receipt": lambda control, name: control.receipt(name),
     "log": lambda control, name: control.log(name, STREAMS),
+    "look": lambda control, name: control.look(name, STREAMS),
     "follow": lambda control, name: control.follow(name, STREAMS),
     "enter": lambda control, name: control.enter(name, host=True),
 }
@@ -61,7 +62,7 @@ HOST: Mapping[str, Callable[[Control], object]] = {
     "takeover": lambda control: control.takeover(),
 }
 #: What has a test of its own below, and what is about nobody's things.
-OTHERS = {"apply", "unfinished", "now", "wake", "close", "served"}
+OTHERS = {"apply", "unfinished", "now", "wake", "close", "served", "sizes"}
 
 
 @dataclass
