@@ -9,7 +9,8 @@ from provisioner.ports.store import Key
 
 class Access(Protocol):
     def admit(self, token: str, source: str) -> Caller:
-        """Whose token it is; costs microseconds, and sees at once what another process revoked. One thread calls it.
+        """Whose token it is; costs microseconds, and sees within 0.1 s what another process revoked. One
+        thread calls it.
 
         Raises Denied where it is unknown, revoked or expired (the message then says `expired`), and TooMany to a
         source that was denied too often; a token that was let in lately is let in from anywhere.

@@ -17,8 +17,8 @@ OWNER, JOB, SECRET = "laboratory-of-ann", "ann-s-own-work", "marker-of-ann-s-var
 
 #: Bodies that the operations take from whoever may; what is not here needs none.
 BODIES: Mapping[str, Any] = {
-    "apply_recipe": json.loads(recipe(JOB, OWNER)),
-    "create_recipe": json.loads(recipe(JOB, OWNER)),
+    "apply_recipe": json.loads(recipe(JOB, OWNER, schedule="@yearly")),
+    "create_recipe": json.loads(recipe(JOB, OWNER, schedule="@yearly")),
     "change_job": {"cron_schedule_options": {"schedule": "@every 4h"}},
     "restart_job": {},
     "start_job": {"env": {"A": SECRET}},
@@ -96,7 +96,7 @@ def every(server: Server) -> list[Operation]:
 
 @pytest.fixture(scope="module")
 def theirs(quiet: Server) -> Theirs:
-    job = quiet.service.apply(recipe(JOB, OWNER), "the test's recipe")
+    job = quiet.service.apply(recipe(JOB, OWNER, schedule="@yearly"), "the test's recipe")
     run = quiet.service.start(job.id, {"A": SECRET})
     token = quiet.service.access.create(quiet.service.caller, [OWNER], admin=False)
     return Theirs(job.id, run.id, token.id)

@@ -19,14 +19,14 @@ from provisioner.faces.api.stream import Hub
 from provisioner.ports.journal import Journal
 from provisioner.service.control import Service
 
-#: One a room; each lists its own endpoints.
+#: One a room; each lists its own endpoints. They are tried in this order: what is asked for most comes first.
 ROUTERS = (
-    recipes.router,
-    saturn.router,
     jobs.router,
-    schedules.router,
     runs.router,
     logs.router,
+    recipes.router,
+    saturn.router,
+    schedules.router,
     presence.router,
     tokens.router,
 )

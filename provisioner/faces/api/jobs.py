@@ -61,6 +61,29 @@ def look_up(control: Control, job: str, owner: str) -> Job:
     return control.job(named(job, owner))
 
 
+@router.post(
+    "/jobs/{job}/start",
+    operation_id="start_job",
+    responses=answers(Started, 404, 409, 413, example={**examples.job(), "run": examples.run()}, lossless=True),
+)
+def start_job(
+    request: Request,
+    control: Acting,
+    job: JobName,
+    body: Start | None = None,
+    owner_name: OwnerName = "",
+    idempotency_key: Annotated[str, Header(max_length=200, description="As in the body, which wins.")] = "",
+) -> Response:
+    """Start a run: a fresh machine for the job."""
+    asked = body or Start()
+    found = look_up(control, job, owner_name)
+    # By the name that was given: errors are to say it.
+    run = control.start(named(job, owner_name), asked.env, asked.command, asked.idempotency_key or idempotency_key)
+    if wants(request, LOSSLESS):
+        return either(request, run, shapes.run)
+    return answer({**shape(found), "run": shapes.run(run)})
+
+
 @router.get(
     "/jobs", operation_id="list_jobs", responses=answers(Jobs, example={"jobs": [examples.job()]}, lossless=True)
 )
@@ -85,26 +108,3 @@ def get_job(request: Request, control: Acting, job: JobName, owner_name: OwnerNa
 def delete_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """Forget a job that has no unfinished runs; its runs stay."""
     return either(request, control.delete(named(job, owner_name)), shape)
-
-
-@router.post(
-    "/jobs/{job}/start",
-    operation_id="start_job",
-    responses=answers(Started, 404, 409, 413, example={**examples.job(), "run": examples.run()}, lossless=True),
-)
-def start_job(
-    request: Request,
-    control: Acting,
-    job: JobName,
-    body: Start | None = None,
-    owner_name: OwnerName = "",
-    idempotency_key: Annotated[str, Header(max_length=200, description="As in the body, which wins.")] = "",
-) -> Response:
-    """Start a run: a fresh machine for the job."""
-    asked = body or Start()
-    found = look_up(control, job, owner_name)
-    # By the name that was given: errors are to say it.
-    run = control.start(named(job, owner_name), asked.env, asked.command, asked.idempotency_key or idempotency_key)
-    if wants(request, LOSSLESS):
-        return either(request, run, shapes.run)
-    return answer({**shape(found), "run": shapes.run(run)})
