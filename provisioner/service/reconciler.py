@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from provisioner.core import advance as moves
+from provisioner.core.attempt import HEARING
 from provisioner.core.errors import CloudError, LeaseLost, Retryable, Transient
 from provisioner.core.launch import Machine
 from provisioner.core.order import recipes_of
@@ -73,8 +74,8 @@ class Reconciler:
         self._mailboxes = Mailboxes(installation)
         self._endings = Endings(installation)
         self._archive = Archive(installation)
-        #: When the inbox last could not be read.
-        self._deaf_at = 0.0
+        #: When the inbox last was read, and when it last could not be.
+        self._heard_at = self._deaf_at = 0.0
 
     def once(self, lease: Lease) -> Pulse:
         """One pass. Raises LeaseLost; every other error is in the pulse."""
@@ -125,12 +126,20 @@ class Reconciler:
         live = self._live()
         if not live.nodes:
             return set()
+        asked_at = self._installation.clock.now()
         unheard = self._try(pulse, lambda: self._mailboxes.receive(live, epoch))
         if unheard is None:
             self._deaf_at = self._installation.clock.now()
             return {node.run for node in live.nodes}
+        self._deaf_until(asked_at)
+        self._heard_at = asked_at
         self._listen(pulse, epoch)
         return unheard
+
+    def _deaf_until(self, now: float) -> None:
+        """Who has just begun, was away or stood still, even within a pass, has heard nobody speak meanwhile."""
+        if now > self._heard_at + HEARING:
+            self._deaf_at = now
 
     def _listen(self, pulse: Pulse, epoch: int) -> None:
         """Silence: of many machines at once it is ours, of a few the cloud is asked about them."""
@@ -147,6 +156,7 @@ class Reconciler:
     def _advance(self, pulse: Pulse, epoch: int, unheard: set[str]) -> bool:
         """Move every run as far as the records allow; whether a result was sought and so news may be."""
         live, now = self._live(), self._installation.clock.now()
+        self._deaf_until(now)
         held, health = self._hold(live), {known.id: known for known in live.templates}
         recipes, seeking = recipes_of(live.runs), list[Held]()
 
