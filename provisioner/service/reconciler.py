@@ -59,6 +59,8 @@ class Pulse:
     next_try_at: float | None = None
     #: So many runs were stored while it was under way, too late to be launched by it.
     outrun: int = 0
+    #: The store's `changes` before the last look at it: what is written later, no pass has seen.
+    seen: int | None = None
     #: Machines of the installation whose launch this store never made; None when nothing could be listed.
     foreign: tuple[Machine, ...] | None = None
     errors: list[Trouble] = field(default_factory=list)
@@ -247,8 +249,11 @@ class Reconciler:
         self._do(pulse, epoch, finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])
 
     def _sum_up(self, pulse: Pulse, planned: Live) -> None:
+        pulse.seen = self._installation.store.changes()
         live, known = self._live(), {run.id for run in planned.runs}
-        pulse.busy = bool(live.machines or live.launches) or any(run.state is not State.QUEUED for run in live.runs)
+        # A stop that came too late for this pass needs another one soon.
+        moving = any(run.state is not State.QUEUED or run.stop for run in live.runs)
+        pulse.busy = bool(live.machines or live.launches) or moving
         queued = [run for run in live.runs if run.state is State.QUEUED]
         pulse.next_try_at = min((run.next_try_at for run in queued), default=None)
         pulse.outrun = sum(run.id not in known for run in queued)
