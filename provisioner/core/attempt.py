@@ -44,6 +44,14 @@ def presume(run: Run, node: Node, machine: KnownMachine, limits: Limits, deaf_at
     return min(_presumptions(run, node, machine, limits, deaf_at), key=lambda presumption: presumption.at)
 
 
+def first_report_due(node: Node, machine: KnownMachine, limits: Limits) -> float | None:
+    """By when a machine that never reported must; None where it has, or has no work order, without which it is mute."""
+    if node.report or node.work_put_at is None:
+        return None
+    # However late we were with the order, it is no fault of the machine.
+    return max(machine.launch_time or machine.bound_at, node.work_put_at) + limits.boot
+
+
 def _presumptions(run: Run, node: Node, machine: KnownMachine, limits: Limits, deaf_at: float) -> list[Presumption]:
     born = machine.launch_time or machine.bound_at
     step = node.report.step if node.report else Step.BOOT
@@ -68,10 +76,10 @@ def _presumptions(run: Run, node: Node, machine: KnownMachine, limits: Limits, d
     if limits.silence is not None and node.reported_at is not None:
         reason = f"the machine said nothing for longer than {limit_of('silence', limits.silence)}"
         found.append(silent(node.reported_at + limits.silence, Outcome.LOST, reason))
-    if node.report is None:
+    if (first := first_report_due(node, machine, limits)) is not None:
         reason = f"the machine did not report within {limit_of('boot', limits.boot)} (no route to S3?)"
-        found.append(silent(born + limits.boot, Outcome.LOST, reason))
-    elif node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:
+        found.append(silent(first, Outcome.LOST, reason))
+    elif node.report and node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:
         # The machine's clock need not be ours: its report tells both times of one moment.
         began = span.began + node.reported_at - node.report.at
         name = {Step.PULL: "pull", Step.CLONE: "pull", Step.SETUP: "setup", Step.COMMAND: "runtime"}.get(step)

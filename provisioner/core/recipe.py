@@ -61,7 +61,8 @@ class Limits(Part):
     runtime: Annotated[field.Duration, field.lasting()] = 86400.0
     #: None is `never`: waiting for a machine costs nothing.
     queue_time: field.DurationOrNever = None
-    #: From launch to the agent's first report; large GPU machines take most of it, and a broken one all.
+    #: From launch to the agent's first report, or from its work order where that came later: who has none says
+    #: nothing. Large GPU machines take most of it, and a broken one all.
     boot: Annotated[field.Duration, field.lasting(_BOOT_FUSE)] = 600.0
     #: The image, and the clones beside it: tens of GB from a slow registry take half of this.
     pull: Annotated[field.Duration, field.lasting()] = 3600.0

@@ -96,7 +96,7 @@ class Loop:
         if clock.now() < self._due and store.changes() == self._seen:
             return None
         pulse = self.once()
-        self._due, self._seen = clock.now() + self._pause(pulse), store.changes()
+        self._due, self._seen = clock.now() + self._pause(pulse), self._last_seen(pulse)
         return pulse
 
     def run(
@@ -120,15 +120,16 @@ class Loop:
                 if pulse and pulse.outrun > 1:
                     self._gather(until)
                 else:
-                    self._rest(min(left, self._pause(pulse)), until)
+                    self._rest(min(left, self._pause(pulse)), until, self._last_seen(pulse))
         finally:
             self.release()
 
     def ring(self, until: Callable[[], bool], alarm: Callable[[], float]) -> None:
         """The alarm alone, without a pass, until `until()`."""
         while not until():
+            seen = self._installation.store.changes()
             left = alarm() - self._installation.clock.now()
-            self._rest(min(left, self._intervals.idle), until)
+            self._rest(min(left, self._intervals.idle), until, seen)
 
     def release(self) -> None:
         """Let others act at once."""
@@ -136,10 +137,14 @@ class Loop:
             self._installation.store.release(self._lease)
             self._lease = None
 
-    def _rest(self, seconds: float, until: Callable[[], bool]) -> None:
-        """Wait, but no longer than until another process has written to the store, or `until()`."""
+    def _last_seen(self, pulse: Pulse | None) -> int:
+        """The store's `changes` of which the pass knew; as they are where there was none, which soon comes again."""
+        return self._installation.store.changes() if pulse is None or pulse.seen is None else pulse.seen
+
+    def _rest(self, seconds: float, until: Callable[[], bool], seen: int) -> None:
+        """Wait, but no longer than until somebody has written to the store since `seen`, or `until()`."""
         clock, store = self._installation.clock, self._installation.store
-        end, seen = clock.now() + seconds, store.changes()
+        end = clock.now() + seconds
         while 0 < (left := end - clock.now()) <= seconds and store.changes() == seen and not until():
             clock.wait(min(left, self._intervals.glance))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from provisioner.core import advance as moves
+from provisioner.core.attempt import HEARING
 from provisioner.core.errors import CloudError, LeaseLost, Retryable, Transient
 from provisioner.core.launch import Machine
 from provisioner.core.order import recipes_of
@@ -58,6 +59,8 @@ class Pulse:
     next_try_at: float | None = None
     #: So many runs were stored while it was under way, too late to be launched by it.
     outrun: int = 0
+    #: The store's `changes` before the last look at it: what is written later, no pass has seen.
+    seen: int | None = None
     #: Machines of the installation whose launch this store never made; None when nothing could be listed.
     foreign: tuple[Machine, ...] | None = None
     errors: list[Trouble] = field(default_factory=list)
@@ -73,8 +76,8 @@ class Reconciler:
         self._mailboxes = Mailboxes(installation)
         self._endings = Endings(installation)
         self._archive = Archive(installation)
-        #: When the inbox last could not be read.
-        self._deaf_at = 0.0
+        #: When the inbox last was read, and when it last could not be.
+        self._heard_at = self._deaf_at = 0.0
 
     def once(self, lease: Lease) -> Pulse:
         """One pass. Raises LeaseLost; every other error is in the pulse."""
@@ -125,12 +128,20 @@ class Reconciler:
         live = self._live()
         if not live.nodes:
             return set()
+        asked_at = self._installation.clock.now()
         unheard = self._try(pulse, lambda: self._mailboxes.receive(live, epoch))
         if unheard is None:
             self._deaf_at = self._installation.clock.now()
             return {node.run for node in live.nodes}
+        self._deaf_until(asked_at)
+        self._heard_at = asked_at
         self._listen(pulse, epoch)
         return unheard
+
+    def _deaf_until(self, now: float) -> None:
+        """Who has just begun, was away or stood still, even within a pass, has heard nobody speak meanwhile."""
+        if now > self._heard_at + HEARING:
+            self._deaf_at = now
 
     def _listen(self, pulse: Pulse, epoch: int) -> None:
         """Silence: of many machines at once it is ours, of a few the cloud is asked about them."""
@@ -147,6 +158,7 @@ class Reconciler:
     def _advance(self, pulse: Pulse, epoch: int, unheard: set[str]) -> bool:
         """Move every run as far as the records allow; whether a result was sought and so news may be."""
         live, now = self._live(), self._installation.clock.now()
+        self._deaf_until(now)
         held, health = self._hold(live), {known.id: known for known in live.templates}
         recipes, seeking = recipes_of(live.runs), list[Held]()
 
@@ -237,8 +249,11 @@ class Reconciler:
         self._do(pulse, epoch, finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])
 
     def _sum_up(self, pulse: Pulse, planned: Live) -> None:
+        pulse.seen = self._installation.store.changes()
         live, known = self._live(), {run.id for run in planned.runs}
-        pulse.busy = bool(live.machines or live.launches) or any(run.state is not State.QUEUED for run in live.runs)
+        # A stop that came too late for this pass needs another one soon.
+        moving = any(run.state is not State.QUEUED or run.stop for run in live.runs)
+        pulse.busy = bool(live.machines or live.launches) or moving
         queued = [run for run in live.runs if run.state is State.QUEUED]
         pulse.next_try_at = min((run.next_try_at for run in queued), default=None)
         pulse.outrun = sum(run.id not in known for run in queued)

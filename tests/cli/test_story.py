@@ -86,6 +86,7 @@ RUNS: Mapping[str, list[str]] = {
         _1=BOUND,
     ),
     "boots": told(made.at_work(State.BOOTING), made.held(), _1=BOUND),
+    "bound": told(made.at_work(State.BOOTING), made.held({"work_put_at": None}), _1=BOUND),
 }
 
 #: A line that must be there, wherever in it the clock of the place stands.
@@ -112,6 +113,7 @@ SAYS = (
     ("stopped", "stop       stopped by a user, 20 s ago; SIGKILL follows SIGTERM after 30 s, and"),
     ("stopped", "           silent since "),
     ("boots", "           not heard from yet; lost if it says nothing by "),
+    ("bound", "           waits for its work order"),
 )
 
 

@@ -191,6 +191,14 @@ def test_a_life_is_counted_from_its_launch_time() -> None:
     assert attempt.presume(at_work(), node(), unknown, LIMITS).at == NOW + 400
 
 
+def test_a_machine_need_not_report_before_it_has_its_work_order() -> None:
+    """However late that comes, its boot limit is left to it whole; without one it cannot speak, and is not silent."""
+    late = node(work_put_at=NOW + 1000)
+    assert attempt.presume(at_work(), late, machine(), LIMITS).at == NOW + 1000 + LIMITS.boot
+    assert attempt.presume(at_work(), node(work_put_at=None), machine(), LIMITS).at == NOW + LIMITS.lifetime + MARGIN
+    assert attempt.first_report_due(node(report=report(Step.PULL)), machine(), LIMITS) is None
+
+
 @pytest.mark.parametrize(
     ("node_fields", "machine_fields", "waits"),
     [

@@ -108,7 +108,6 @@ class Agent:
         self.instance, self.script = instance, script
         self.box = work.mailbox(role_id, instance.id)
         self.order: WorkOrder | None = None
-        self.order_at = 0.0
         self.result: Result | None = None
         self.result_at = float("inf")
         self.notice: Notice | None = None
@@ -244,7 +243,7 @@ class Agent:
             if data is None:
                 yield 5.0
             else:
-                self.order, self.order_at = work.decode(WorkOrder, data), self._now()
+                self.order = work.decode(WorkOrder, data)
         order = self.order
         self._fuse_at = self.instance.launch_time + order.lifetime
         self._spans[Step.BOOT.value] = Span(self.instance.launch_time + self.script.skew, self._time())

@@ -24,7 +24,7 @@ from provisioner.core.receipt import MINIMUM_SECONDS, Receipt
 from provisioner.core.recipe import Recipe
 from provisioner.core.record import Node, Run
 from provisioner.core.run import State
-from provisioner.core.work import Engine, Outcome, decode
+from provisioner.core.work import Engine, Outcome, decode, work_key
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.cloud import Cloud
 from provisioner.ports.store import RunFilter, Store
@@ -328,12 +328,12 @@ class World:
             or agent.notice
         ):
             return False
-        if agent.heard_at is None:
-            return self._elapsed(born, now) < BOOT_LIMIT - 2 * self.largest_skew
+        # It has nothing to say before its work order is there, however late that comes.
+        _, order_at = self.bucket.objects.get(work_key(agent.box), (b"", now))
+        heard_at = now if agent.heard_at is None else agent.heard_at
+        in_time = self._elapsed(max(born, order_at), heard_at) < BOOT_LIMIT - 2 * self.largest_skew
         # Who cannot reach the bucket for as long as a limit's margin, while we can, is as good as silent.
-        begun = max(born, agent.order_at - agent.script.boot - 5)
-        in_time = self._elapsed(begun, agent.heard_at) < BOOT_LIMIT
-        return in_time and self._elapsed(agent.last_heard_at, now) < 60
+        return in_time and (agent.heard_at is None or self._elapsed(agent.last_heard_at, now) < 60)
 
     def _elapsed(self, since: float, until: float) -> float:
         """The time in between in which the bucket was not away for everybody."""

@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from provisioner.core.attempt import MARGIN
+from provisioner.core.attempt import MARGIN, first_report_due
 from provisioner.core.launch import ENDING
 from provisioner.core.order import recipe_of
 from provisioner.core.phases import Phase
@@ -171,9 +171,10 @@ def _log(produced: Mapping[str, int], shipped: Mapping[str, int]) -> str:
 
 
 def _heard(node: Node, machine: KnownMachine, limits: Limits, now: float) -> str:
+    if (due := first_report_due(node, machine, limits)) is not None:
+        return f"not heard from yet; lost if it says nothing by {clock(due)}"
     if node.reported_at is None:
-        born = machine.launch_time or machine.bound_at
-        return f"not heard from yet; lost if it says nothing by {clock(born + limits.boot)}"
+        return "waits for its work order"
     if not is_silent(node, now):
         return f"heard from {ago(node.reported_at, now)}"
     checks = "its status checks fail" if machine.impaired_at else "EC2 reports no fault, so its limits decide"

@@ -1,0 +1,89 @@
+"""A control plane that was away, and comes back: no healthy machine pays for it."""
+
+from collections.abc import Callable
+
+from provisioner.core.record import Run
+from provisioner.core.work import Outcome
+from tests.service.agents import Script
+from tests.service.trouble import Call, Fate
+from tests.service.world import BOOT_LIMIT, World
+
+
+def lives_on(world: World, downtime: Callable[[], float] = lambda: 1.0) -> None:
+    """The world's one run goes through with its first machine."""
+    world.run(downtime)
+    world.check()
+    [run] = world.store.runs()
+    assert run.verdict
+    assert (run.verdict.outcome, run.attempt, len(world.agents)) == (Outcome.SUCCEEDED, 1, 1), world.story()
+
+
+def patient(world: World) -> Run:
+    """A run whose machine is given up after three minutes of silence."""
+    return world.start(limits={"silence": "3m"})
+
+
+def test_a_machine_whose_work_order_comes_late_has_its_whole_boot_limit_from_then() -> None:
+    """Killed between launch and binding; the machine has waited for longer than it may boot."""
+
+    def killed(call: Call) -> Fate:
+        return Fate.CRASH_AFTER if (call.method, call.at) == ("launch", world.began) else Fate.NONE
+
+    world = World(fates=killed)
+    world.start()
+    lives_on(world, lambda: BOOT_LIMIT + 100)
+
+
+def test_a_machine_whose_work_order_cannot_be_put_is_not_called_silent() -> None:
+    """Bound, and then the bucket is away for longer than it may boot."""
+    ends = BOOT_LIMIT + 100
+
+    def away(call: Call) -> Fate:
+        return Fate.REFUSE if call.method == "put" and 0 < call.at - world.began < ends else Fate.NONE
+
+    def slow_launch(call: Call) -> Fate:
+        if call.method == "launch":
+            world.advance(1.0)
+        return away(call)
+
+    world = World(fates=slow_launch)
+    world.start()
+    lives_on(world)
+
+
+def test_who_comes_back_with_the_bucket_hears_the_machines_before_it_judges_their_silence() -> None:
+    """None could reach the bucket, the machine first; the process that knew so was replaced in the end."""
+    # What the machine said before has been read by then.
+    begins = {"mailbox": 85.0, "bucket": 105.0}
+    ends, killed = 1000.0, list[float]()
+
+    def away(call: Call) -> Fate:
+        after = call.at - world.began
+        if not killed and call.port == "bucket" and after > ends - 60:
+            killed.append(after)
+            return Fate.CRASH_BEFORE
+        return Fate.REFUSE if begins.get(call.port, ends) <= after < ends else Fate.NONE
+
+    world = World(scripts=lambda _: Script(command=300.0), fates=away)
+    world.away = [(world.began + begins["mailbox"], world.began + ends)]
+    patient(world)
+    # Sooner than the machine tries again.
+    lives_on(world, lambda: ends - killed[0])
+
+
+def test_who_stood_still_within_a_pass_looks_again_before_it_judges() -> None:
+    """Reports have come since it looked, and nobody took over meanwhile."""
+    listed: list[float] = []
+
+    def stands_still(call: Call) -> Fate:
+        if (call.port, call.method) == ("bucket", "list") and call.at > world.began + 60 and not listed:
+            listed.append(call.at)
+        elif call.port == "store" and len(listed) == 1:
+            listed.append(call.at)
+            world.advance(400.0)
+        return Fate.NONE
+
+    world = World(scripts=lambda _: Script(command=900.0), fates=stands_still)
+    patient(world)
+    lives_on(world)
+    assert len(listed) == 2
