@@ -11,6 +11,8 @@ Top      `top`
 Receipt  `receipt`
 Log      a line each: `logs`
 Ami      `ami bake`, `ami use` (null for `default`); a list of them: `ami list`
+Token    `token revoke`; with `token`, the secret itself: `token create`; a list of them: `token list`
+Audit    a list of them: `audit`
 
 What only the command line prints:
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Stranger(socketserver.ThreadingMixIn, HTTPServer):
             self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.answering = answering
         self.asked: list[Asked] = []
+        self.connections = 0
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server_address[1]}"
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
 
@@ -56,6 +57,10 @@ class Stranger(socketserver.ThreadingMixIn, HTTPServer):
         self.shutdown()
         self._thread.join()
         self.server_close()
+
+    def process_request(self, *what: Any) -> None:
+        self.connections += 1
+        super().process_request(*what)
 
     def handle_error(self, *_: object) -> None:
         """A client that leaves, or that trusts no certificate of ours, is no news."""

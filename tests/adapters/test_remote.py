@@ -317,6 +317,16 @@ def test_who_waits_asks_once_a_second_for_all(against: Against) -> None:
     assert len(server.asked) == 8
 
 
+def test_one_connection_is_enough(against: Against) -> None:
+    """It is kept for the next call."""
+    client, server = against(in_turn(record((JOB,)), record((JOB,)), problem(404, "not_found"), record((JOB,))))
+    for _ in range(2):
+        client.control.jobs()
+    with pytest.raises(errors.NotFound):
+        client.control.job("train")
+    assert server.connections == 1
+
+
 def made_filter(ids: list[str]) -> RunFilter:
     return RunFilter(ids=tuple(ids), limit=len(ids))
 

@@ -15,8 +15,7 @@ pytestmark = pytest.mark.usefixtures("whole")
 SERVERS = ("fastapi", "prometheus_client", "starlette", "uvicorn")
 HEAVY = (
     *("alembic", "boto3", "botocore", "cronsim", "cryptography", "moto", "paramiko", "pydantic_core", "rich"),
-    *("sqlalchemy", "sqlmodel", "structlog", "tenacity", "urllib3", "yaml"),
-    *SERVERS,
+    *("sqlalchemy", "sqlmodel", "structlog", "tenacity", "urllib3", "yaml", *SERVERS),
 )
 
 

@@ -230,9 +230,8 @@ class Calls:
             cause = error.args[0]
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return Invalid(f"{url} is not trusted: {cause.verify_message}; SSL_CERT_FILE may name its CA")
-            return Away(
-                errors.Transient(f"{url} speaks no TLS that we do: {getattr(cause, 'reason', cause)}"), acted=True
-            )
+            why = getattr(cause, "reason", cause)
+            return Away(errors.Transient(f"{url} speaks no TLS that we do: {why}"), acted=True)
         if isinstance(error, exceptions.ConnectTimeoutError):
             why = getattr(error.__cause__, "strerror", None) or "no answer"
             return Away(errors.Transient(f"{url} cannot be reached: {why}"), acted=False)
@@ -243,16 +242,14 @@ class Calls:
         url, status = self._address.url, response.status
         if 300 <= status < 400:
             where = plain(response.headers.get("Location", "elsewhere")[:200])
-            return Invalid(
-                f"{url} sends on to {where}, where no token goes by itself: set PROVISION_URL to what you mean"
-            )
+            return Invalid(f"{url} sends on to {where}, and no token follows: set PROVISION_URL to what you mean")
         after = _seconds(response.headers.get("Retry-After", ""))
         try:
             told = json.loads(response.read(LARGEST)) if kind == "application/json" else {}
             message, code = told["message"], told["code"]
-            assert isinstance(message, str)
-            assert isinstance(code, str)
-        except (ValueError, TypeError, KeyError, AssertionError, RecursionError):
+            if not (isinstance(message, str) and isinstance(code, str)):
+                raise TypeError("words are text")
+        except (ValueError, TypeError, KeyError, RecursionError):
             if status in (429, 502, 503, 504):
                 away = errors.Transient(f"{url} is away: {status} {plain(str(response.reason or ''))}".rstrip())
                 return Away(away, acted=status != 429, after=after)
@@ -266,11 +263,8 @@ class Calls:
         return MEANING.get(code, ProvisionError)(message)
 
     def _stranger(self, how: str) -> Invalid:
-        return Invalid(
-            plain(
-                f"{self._address.url} answers {how[:100]}, as no server of this version does: is PROVISION_URL right?"
-            )
-        )
+        text = f"{self._address.url} answers {how[:100]}, as no server of this version does: is PROVISION_URL right?"
+        return Invalid(plain(text))
 
 
 def _seconds(text: str) -> float:
