@@ -69,7 +69,8 @@ def test_a_client_outlives_its_server(served: Served, tmp_path: Path) -> None:
         # Both runs go on while nobody serves.
         (tmp_path / str(number)).touch()
         served.serve()
-        until_told(logs, "answers again", number)
+        for client in clients:
+            until_told(client, "answers again", number)
     (tmp_path / "3").touch()
     for client in clients:
         assert client.ended() == (0 if client is logs else 4), client.err
