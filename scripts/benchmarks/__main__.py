@@ -27,6 +27,7 @@ MEASURES: tuple[Measure, ...] = (
     hour.hour,
     serving.starts,
     serving.followers,
+    serving.pages,
 )
 
 

@@ -17,19 +17,23 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from provisioner.core.run import State
 from provisioner.service.control import Service
 from scripts.benchmarks.cloud import PROVISION, Cloud, recipe, until
-from scripts.benchmarks.figures import Figure, figure, of_samples, quantile
+from scripts.benchmarks.figures import Figure, figure, of_samples, quantile, seconds
 from scripts.benchmarks.machines import TICKS
 
 CLIENTS = 50
+#: Runs of one transaction.
+BATCH = 1000
 
 
 def starts(folder: Path, quick: bool) -> Iterator[Figure]:
     """Runs stored over HTTP for 50 clients at once, beside a bare FastAPI handler with one durable INSERT."""
-    rounds, seconds = (1, 1.0) if quick else (5, 3.0)
+    rounds, each = (1, 1.0) if quick else (5, 3.0)
     bare, ours = list[float](), list[float]()
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, _bare(folder / "bare.db") as one:
         service.apply(recipe("many", "true"), "the bench's recipe")
@@ -38,9 +42,9 @@ def starts(folder: Path, quick: bool) -> Iterator[Figure]:
         with cloud.service() as idle, _standing_by(idle) as other:
             # In turn: whatever else the computer does is borne by both.
             for _ in range(rounds):
-                bare += asyncio.run(_load(one, "/", "", seconds))
-                ours += asyncio.run(_load(other, "/api/jobs/many/start", token, seconds))
-    whole = rounds * seconds
+                bare += asyncio.run(_load(one, "/", "", each))
+                ours += asyncio.run(_load(other, "/api/jobs/many/start", token, each))
+    whole = rounds * each
     yield figure("starts", len(ours) / whole, "1/s", len(bare) / whole, n=len(ours), aim="ratio >= 0.6")
     yield of_samples("starts-p50", ours, "s", quantile(sorted(bare), 0.5))
     yield of_samples("starts-p99", ours, "s", quantile(sorted(bare), 0.99), at=0.99, aim="<= 0.1")
@@ -62,6 +66,32 @@ def followers(folder: Path, quick: bool) -> Iterator[Figure]:
         yield of_samples("sse-p95", delays, "s", at=0.95, aim="<= 1.5")
         yield figure("serve-followed", memory, "MB", n=count, aim="<= 280")
         yield figure("followed-calls", len(calls) / (time.time() - began), "S3 calls a second", n=count)
+
+
+def pages(folder: Path, quick: bool) -> Iterator[Figure]:
+    """The first page of 100,000 runs over HTTP: the first time after a start, and from then on."""
+    count, times = (1_000, 3) if quick else (100_000, 50)
+    with Cloud(folder, "scripted") as cloud, cloud.service() as service:
+        service.apply(recipe("many", "true"), "the bench's recipe")
+        pattern = service.start("many", {})
+        store = service._installation.store
+        over = replace(pattern, version=0, state=State.DONE, done_at=pattern.created_at, ended_at=pattern.created_at)
+        for first in range(0, count, BATCH):
+            store.save([replace(over, id=f"{first + n:032x}", created_at=float(first + n)) for n in range(BATCH)])
+        token = service.access.create(service.caller, ["bench"], admin=False).token
+        with _standing_by(service) as port:
+            asked = urllib.request.Request(
+                f"http://127.0.0.1:{port}/api/runs", headers={"Authorization": f"Bearer {token}"}
+            )
+
+            def page() -> None:
+                with urllib.request.urlopen(asked) as answer:
+                    answer.read()
+
+            began = time.perf_counter()
+            page()
+            yield figure("page-first", time.perf_counter() - began, "s", aim="<= 0.05")
+            yield of_samples("page-p95", seconds(page, times), "s", at=0.95, aim="<= 0.05")
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def list_(context: typer.Context, as_json: session.Json = False) -> None:
 
 @app.command()
 def revoke(context: typer.Context, id: TokenId, as_json: session.Json = False) -> None:
-    """Let nobody in by a token any more, from the next request on."""
+    """Let nobody in by a token any more."""
     access, caller, now = _access(context)
     gone = access.revoke(caller, id)
     if as_json:
