@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from provisioner.core import problems
 from provisioner.core.errors import ProvisionError
-from provisioner.faces.api import document, health, jobs, logs, presence, recipes, runs, saturn, schedules, tokens
+from provisioner.faces.api import document, health, jobs, logs, pods, presence, recipes, runs, saturn, schedules, tokens
 from provisioner.faces.api.answers import answer, problem, refusal
 from provisioner.faces.api.caller import Server
 from provisioner.faces.api.guard import LARGEST, Guard
@@ -26,6 +26,7 @@ ROUTERS = (
     logs.router,
     recipes.router,
     saturn.router,
+    pods.router,
     schedules.router,
     presence.router,
     tokens.router,

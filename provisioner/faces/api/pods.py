@@ -1,185 +1,167 @@
-"""Attempts as Saturn's API tells them: a pod is a node, its containers are the streams of its log.
+"""Pods and their logs, as Saturn's public client asks for them (public OpenAPI 2026.02.01)."""
 
-Shapes are those of the public OpenAPI (2026.02.01), with what its own client demands beyond it.
-"""
+import codecs
+import json
+from collections.abc import Iterator
+from typing import Annotated, TypedDict
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, NotRequired, TypedDict
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response, StreamingResponse
 
 from provisioner.core.errors import NotFound
-from provisioner.core.record import Node, Run, Verdict
-from provisioner.core.run import State
-from provisioner.core.work import Step
-from provisioner.faces.api.recipes import ENDED, LIVE
-from provisioner.faces.shapes import maybe_moment
-from provisioner.ports.control import Status
+from provisioner.core.work import STREAMS
+from provisioner.faces.api import attempts, examples, jobs
+from provisioner.faces.api.answers import JSON, answer
+from provisioner.faces.api.caller import Acting, JobName, OwnerName
+from provisioner.faces.api.document import answers
+from provisioner.faces.api.recipes import PAGE, unfinished
+from provisioner.ports.control import Control, LogGap, LogPiece
+from provisioner.ports.store import RunFilter
 
-MAIN = "main"
-#: The stream that each container's log is; what comes before the command is told as containers that prepare.
-STREAM_OF = {"boot": "system", "setup": "setup", MAIN: "output"}
+router = APIRouter(tags=["pods"])
 
+#: Lines of a container that prepares, in its summary.
+GLIMPSE = 100
 
-class Container(TypedDict):
-    """A part of a pod that has a log."""
-
-    name: Annotated[str, "main: the command; boot and setup: what comes before it."]
-    status: Annotated[str, "waiting, running, completed, error"]
-    exit_code: int | None
-    finished_at: str | None
-    previous: None
-    logs: NotRequired[Annotated[str, "Its end; where it is not here, ask for it."]]
+Pod = Annotated[str, Path(max_length=300, description="A pod's name: JOB-RUN-ATTEMPT-RANK.")]
 
 
-class Pod(TypedDict):
-    """An attempt of a run, or the one that waits for a machine."""
+class Pods(TypedDict):
+    """Attempts that are not over."""
 
-    name: str
-    status: Annotated[str, "pending, running, stopping, completed, stopped, error"]
-    labels: Annotated[dict[str, str], "The job's id, and the run's as `job-name`."]
-    started_at: Annotated[str, "Empty until it has a machine."]
-    completed_at: str | None
-    reason: str | None
+    pod_summaries: list[attempts.Pod]
+    next_key: str | None
 
 
-class RuntimeSummary(Pod):
-    """A pod with its containers."""
+class History(TypedDict):
+    """Attempts, the newest run's first."""
 
-    init_container_summaries: list[Container]
-    container_summaries: list[Container]
-
-
-class HistoricalPod(TypedDict):
-    """A pod as the history has it."""
-
-    pod_name: str
-    status: str
-    start_time: str | None
-    end_time: str | None
-    last_seen: str | None
-    label_job_name: Annotated[str, "The run's id."]
+    pods: Annotated[list[attempts.HistoricalPod], "Of the newest thousand runs."]
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One try of a run on its machine; the one that waits for a machine has no node yet."""
+class PodLogs(TypedDict):
+    """A log as text."""
 
-    run: Run
-    number: int
-    rank: int = 0
-    node: Node | None = None
-
-    @property
-    def pod(self) -> str:
-        return f"{self.run.job_name}-{self.run.id}-{self.number}-{self.rank}"
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """What ended it, once it has ended."""
-        if self.node and self.node.verdict:
-            return self.node.verdict
-        return self.run.verdict if self.run.ended_at is not None and self.number >= self.run.attempt else None
-
-    @property
-    def begun(self) -> bool:
-        """Whether its command ever executed."""
-        if self.verdict:
-            return self.verdict.step in (Step.COMMAND, Step.LOGS)
-        return self.status != "pending" and self.node is not None and self.node.report is not None
-
-    @property
-    def status(self) -> str:
-        if self.verdict:
-            return ENDED.get(self.verdict.outcome, "error")
-        return LIVE.get(self.run.state, "pending") if self.node else "pending"
-
-    @property
-    def started_at(self) -> float | None:
-        return self.node.bound_at if self.node else None
-
-    @property
-    def ended_at(self) -> float | None:
-        return self.verdict.at if self.verdict else None
+    logs: str
 
 
-def attempts(status: Status) -> tuple[Attempt, ...]:
-    """The run's, in order; a run that waits, or never got a machine, has one without a node."""
-    run = status.run
-    known = tuple(Attempt(run, node.attempt, node.rank, node) for node in status.nodes)
-    waits = run.ended_at is None and run.state in (State.QUEUED, State.LAUNCHING)
-    if known and not waits:
-        return known
-    return (*known, Attempt(run, max((each.number for each in known), default=0) + 1))
+_POD = attempts.Attempt(examples.RUN, 1, 0, examples.NODE)
 
 
-def run_of(pod: str) -> str:
-    """The id of the run whose pod has that name; raises NotFound."""
-    parts = pod.rsplit("-", 3)
-    if len(parts) != 4:
-        raise NotFound(f"there is no pod {pod!r}")
-    return parts[1]
+@router.get(
+    "/active/pods",
+    operation_id="list_pods",
+    responses=answers(Pods, 404, example={"pod_summaries": [attempts.summary(_POD)], "next_key": None}),
+)
+def list_pods(
+    control: Acting,
+    workload_id: Annotated[str, Query(max_length=64, description="The job's id.")],
+    workload_type: Annotated[str, Query(max_length=20, description="`job`; of other types there are none.")] = "job",
+) -> Response:
+    """List the attempts of a job that are not over, the newest thousand runs' at most."""
+    found = control.job(workload_id)
+    runs = unfinished(control, found) if workload_type == "job" else ()
+    live = [each for run in runs for each in attempts.of(control.status(run.id)) if not each.verdict]
+    return answer(Pods(pod_summaries=[attempts.summary(each) for each in live], next_key=None))
 
 
-def attempt_of(status: Status, pod: str) -> Attempt:
-    """The attempt whose pod has that name; raises NotFound."""
-    for each in attempts(status):
-        if each.pod == pod:
-            return each
-    raise NotFound(f"there is no pod {pod!r}")
+@router.get(
+    "/active/pods/{pod}",
+    operation_id="get_pod",
+    responses=answers(attempts.RuntimeSummary, 404, example=attempts.runtime_summary(_POD, {})),
+)
+def get_pod(control: Acting, pod: Pod) -> Response:
+    """Show a pod with its containers; one that is over, too."""
+    found = _attempt(control, pod)
+    preparing = {}
+    if found.node and not found.begun:
+        for name, stream in attempts.STREAM_OF.items():
+            if name != attempts.MAIN:
+                preparing[name] = "".join(_text(control, found, stream, GLIMPSE))
+    return answer(attempts.runtime_summary(found, preparing))
 
 
-def summary(item: Attempt) -> Pod:
-    return {
-        "name": item.pod,
-        "status": item.status,
-        "labels": {"saturncloud.io/resource-id": item.run.job_id, "job-name": item.run.id},
-        "started_at": maybe_moment(item.started_at) or "",
-        "completed_at": maybe_moment(item.ended_at),
-        "reason": None,
-    }
+def _attempt(control: Control, pod: str) -> attempts.Attempt:
+    return attempts.named(control.status(attempts.run_of(pod)), pod)
 
 
-def runtime_summary(item: Attempt, preparing: Mapping[str, str]) -> RuntimeSummary:
-    """The pod with its containers; `preparing` has the logs of those before the command where it never began."""
-    before = [_preparing(item, name, preparing) for name in STREAM_OF if name != MAIN]
-    return {**summary(item), "init_container_summaries": before, "container_summaries": [_main(item, preparing)]}
+@router.get(
+    "/active/pods/{pod}/logs",
+    operation_id="get_pod_logs",
+    responses=answers(PodLogs, 404, example={"logs": "epoch 1\n"}),
+)
+def get_pod_logs(
+    control: Acting,
+    pod: Pod,
+    page_size: Annotated[int, Query(ge=1, le=100_000, description="Its last lines.")] = PAGE,
+    container_name: Annotated[str, Query(max_length=100, description="main, boot or setup.")] = attempts.MAIN,
+    previous: Annotated[bool, Query(description="Accepted: no container of ours is started twice.")] = False,
+) -> Response:
+    """Give the end of a container's log, from the archive once the run is over."""
+    stream = attempts.STREAM_OF.get(container_name)
+    if stream is None:
+        raise NotFound(f"a pod has no container {container_name!r}; it has {', '.join(attempts.STREAM_OF)}")
+    found = _attempt(control, pod)
+    return _logs(_text(control, found, stream, page_size) if found.node and not previous else iter(()))
 
 
-def _main(item: Attempt, preparing: Mapping[str, str]) -> Container:
-    if not item.begun:
-        # While it waits, the client shows the others; where one's log is told, it takes all of them from here.
-        waiting = _container(MAIN, "waiting")
-        return {**waiting, "logs": ""} if preparing else waiting
-    verdict = item.verdict
-    if verdict is None:
-        return _container(MAIN, "running")
-    status = "completed" if item.status == "completed" else "error"
-    return _container(MAIN, status, verdict.exit_code, verdict.at)
+@router.get(
+    "/jobs/{job}/history",
+    operation_id="list_history",
+    responses=answers(History, 404, example={"pods": [attempts.historical(_POD)]}),
+)
+def list_history(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+    """List the attempts of a job's runs, those that are not over too."""
+    found = jobs.look_up(control, job, owner_name)
+    runs = control.runs(RunFilter(job_id=found.id, limit=PAGE))
+    told = [attempts.historical(each) for run in runs for each in attempts.of(control.status(run.id))]
+    return answer(History(pods=told))
 
 
-def _preparing(item: Attempt, name: str, logs: Mapping[str, str]) -> Container:
-    verdict = item.verdict
-    told = _container(name, "waiting")
-    if name in logs:
-        told["logs"] = logs[name]
-    if item.begun:
-        return {**told, "status": "completed", "exit_code": 0}
-    if verdict and name == ("setup" if verdict.step is Step.SETUP else "boot"):
-        return {**told, "status": "error", "exit_code": verdict.exit_code, "finished_at": maybe_moment(verdict.at)}
-    return {**told, "status": "running"} if item.node and not verdict else told
+@router.get(
+    "/jobs/{job}/logs",
+    operation_id="get_historical_logs",
+    responses=answers(PodLogs, 404, example={"logs": "epoch 1\n"}),
+)
+def get_historical_logs(
+    control: Acting,
+    job: JobName,
+    pod_name: Annotated[str, Query(max_length=300, description="A pod of the history.")],
+    owner_name: OwnerName = "",
+) -> Response:
+    """Give the whole log of a pod: what it wrote before its command, and since."""
+    found, meant = jobs.look_up(control, job, owner_name), _attempt(control, pod_name)
+    if meant.run.job_id != found.id:
+        raise NotFound(f"{found.name} has no pod {pod_name!r}")
+    return _logs(text for stream in STREAMS[1:] for text in _text(control, meant, stream) if meant.node)
 
 
-def _container(name: str, status: str, exit_code: int | None = None, ended_at: float | None = None) -> Container:
-    ended = maybe_moment(ended_at)
-    return {"name": name, "status": status, "exit_code": exit_code, "finished_at": ended, "previous": None}
+def _text(control: Control, found: attempts.Attempt, stream: str, tail: int | None = None) -> Iterator[str]:
+    """The log as text; what is no UTF-8 of it is replaced, and what is missing is said."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for piece in control.log(found.run.id, [stream], found.number, tail):
+        match piece:
+            case LogPiece():
+                yield decoder.decode(piece.data)
+            case LogGap():
+                least = "an unknown number of" if piece.at_least is None else f"at least {piece.at_least}"
+                yield f"\n[{least} bytes of {stream} are missing from offset {piece.offset} on]\n"
+    yield decoder.decode(b"", final=True)
 
 
-def historical(item: Attempt) -> HistoricalPod:
-    return {
-        "pod_name": item.pod,
-        "status": item.status,
-        "start_time": maybe_moment(item.started_at),
-        "end_time": maybe_moment(item.ended_at),
-        "last_seen": maybe_moment(item.ended_at or item.started_at or item.run.created_at),
-        "label_job_name": item.run.id,
-    }
+def _logs(texts: Iterator[str]) -> Response:
+    """The text as one JSON object, written as it is read: a log may be larger than our memory."""
+    # What hinders is told by a status only before the first byte.
+    first = next(texts, "")
+
+    def written() -> Iterator[bytes]:
+        yield b'{"logs":"' + _escaped(first)
+        for text in texts:
+            yield _escaped(text)
+        yield b'"}'
+
+    return StreamingResponse(written(), media_type=JSON)
+
+
+def _escaped(text: str) -> bytes:
+    return json.dumps(text)[1:-1].encode()

@@ -58,6 +58,8 @@ def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
     return made
 
 
+#: Runs that are looked at for one answer.
+PAGE = 1000
 #: The words of Saturn's API for where a run is, and for how it ended.
 LIVE = {State.RUNNING: "running", State.STOPPING: "stopping"}
 ENDED = {Outcome.SUCCEEDED: "completed", Outcome.CANCELLED: "stopped"}
@@ -69,6 +71,12 @@ def status_of(control: Control, job: Job) -> str:
     words = {word_of(run) for run in runs if run.ended_at is None}
     lively = next((word for word in ("running", "pending", "stopping") if word in words), None)
     return lively or (word_of(runs[0]) if runs else "stopped")
+
+
+def unfinished(control: Control, job: Job) -> tuple[Run, ...]:
+    """The job's runs that are not done, the newest first."""
+    states = tuple(state for state in State if state is not State.DONE)
+    return control.runs(RunFilter(job_id=job.id, states=states, limit=PAGE))
 
 
 def word_of(run: Run) -> str:

@@ -1,36 +1,26 @@
 """What Saturn's public client asks for beside recipes, so that it works unchanged (public OpenAPI 2026.02.01)."""
 
-import codecs
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Annotated, TypedDict
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from provisioner.core.errors import Invalid, NotFound
 from provisioner.core.record import Concurrency, Job, Run
-from provisioner.core.run import State
-from provisioner.core.work import STREAMS
 from provisioner.faces import shapes
-from provisioner.faces.api import examples, jobs, pods, recipes
-from provisioner.faces.api.answers import JSON, answer, either
+from provisioner.faces.api import examples, jobs, recipes
+from provisioner.faces.api.answers import answer, either
 from provisioner.faces.api.caller import Acting, Calling, JobName, OwnerName, RunName
 from provisioner.faces.api.document import OPEN, answers
-from provisioner.ports.control import Control, LogGap, LogPiece, Size
-from provisioner.ports.store import RunFilter
+from provisioner.ports.control import Control, Size
 
 router = APIRouter(tags=["saturn"])
 
 #: Its client compares this with 2026.02.01, as text, and asks older servers otherwise.
 VERSION = "2026.02.01"
-#: Runs and pods of one answer.
-PAGE = 1000
-#: Lines of a container that prepares, in its summary.
-GLIMPSE = 100
-
-Pod = Annotated[str, Path(max_length=300, description="A pod's name: JOB-RUN-ATTEMPT-RANK.")]
 
 
 class ServerStatus(TypedDict):
@@ -84,25 +74,6 @@ class ServerOptions(TypedDict):
     auto_shutoff: list[str]
 
 
-class Pods(TypedDict):
-    """Attempts that are not over."""
-
-    pod_summaries: list[pods.Pod]
-    next_key: str | None
-
-
-class History(TypedDict):
-    """Attempts, the newest run's first."""
-
-    pods: Annotated[list[pods.HistoricalPod], "Of the newest thousand runs."]
-
-
-class PodLogs(TypedDict):
-    """A log as text."""
-
-    logs: str
-
-
 class CronOptions(BaseModel):
     """When a job starts by itself."""
 
@@ -141,7 +112,6 @@ class Restart(BaseModel):
 
 
 EXAMPLE = {**examples.job(), "status": "running"}
-_POD = pods.Attempt(examples.RUN, 1, 0, examples.NODE)
 
 
 @router.get(
@@ -222,13 +192,8 @@ def _answered(request: Request, control: Control, job: Job, run: Run | None = No
     return either(request, job, lambda _: Restarted(**now, run=shapes.run(run)) if run else now)
 
 
-def _live(control: Control, job: Job) -> tuple[Run, ...]:
-    states = tuple(state for state in State if state is not State.DONE)
-    return control.runs(RunFilter(job_id=job.id, states=states, limit=PAGE))
-
-
 def _stop_all(control: Control, job: Job) -> None:
-    for run in _live(control, job):
+    for run in recipes.unfinished(control, job):
         control.stop(run.id)
 
 
@@ -315,125 +280,3 @@ def unschedule_job(request: Request, control: Acting, job: JobName, owner_name: 
     """Let a job start by no schedule; its recipe keeps the one that it has."""
     found = jobs.look_up(control, job, owner_name)
     return _answered(request, control, control.schedule(found.id, None))
-
-
-# Pods and their logs
-
-
-@router.get(
-    "/active/pods",
-    operation_id="list_pods",
-    responses=answers(Pods, 404, example={"pod_summaries": [pods.summary(_POD)], "next_key": None}),
-)
-def list_pods(
-    control: Acting,
-    workload_id: Annotated[str, Query(max_length=64, description="The job's id.")],
-    workload_type: Annotated[str, Query(max_length=20, description="`job`; of other types there are none.")] = "job",
-) -> Response:
-    """List the attempts of a job that are not over, the newest thousand runs' at most."""
-    found = control.job(workload_id)
-    runs = _live(control, found) if workload_type == "job" else ()
-    live = [each for run in runs for each in pods.attempts(control.status(run.id)) if not each.verdict]
-    return answer(Pods(pod_summaries=[pods.summary(each) for each in live], next_key=None))
-
-
-@router.get(
-    "/active/pods/{pod}",
-    operation_id="get_pod",
-    responses=answers(pods.RuntimeSummary, 404, example=pods.runtime_summary(_POD, {})),
-)
-def get_pod(control: Acting, pod: Pod) -> Response:
-    """Show a pod with its containers; one that is over, too."""
-    found = _attempt(control, pod)
-    preparing = {}
-    if found.node and not found.begun:
-        for name, stream in pods.STREAM_OF.items():
-            if name != pods.MAIN:
-                preparing[name] = "".join(_text(control, found, stream, GLIMPSE))
-    return answer(pods.runtime_summary(found, preparing))
-
-
-def _attempt(control: Control, pod: str) -> pods.Attempt:
-    return pods.attempt_of(control.status(pods.run_of(pod)), pod)
-
-
-@router.get(
-    "/active/pods/{pod}/logs",
-    operation_id="get_pod_logs",
-    responses=answers(PodLogs, 404, example={"logs": "epoch 1\n"}),
-)
-def get_pod_logs(
-    control: Acting,
-    pod: Pod,
-    page_size: Annotated[int, Query(ge=1, le=100_000, description="Its last lines.")] = PAGE,
-    container_name: Annotated[str, Query(max_length=100, description="main, boot or setup.")] = pods.MAIN,
-    previous: Annotated[bool, Query(description="Accepted: no container of ours is started twice.")] = False,
-) -> Response:
-    """Give the end of a container's log, from the archive once the run is over."""
-    stream = pods.STREAM_OF.get(container_name)
-    if stream is None:
-        raise NotFound(f"a pod has no container {container_name!r}; it has {', '.join(pods.STREAM_OF)}")
-    found = _attempt(control, pod)
-    return _logs(_text(control, found, stream, page_size) if found.node and not previous else iter(()))
-
-
-@router.get(
-    "/jobs/{job}/history",
-    operation_id="list_history",
-    responses=answers(History, 404, example={"pods": [pods.historical(_POD)]}),
-)
-def list_history(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
-    """List the attempts of a job's runs, those that are not over too."""
-    found = jobs.look_up(control, job, owner_name)
-    runs = control.runs(RunFilter(job_id=found.id, limit=PAGE))
-    told = [pods.historical(each) for run in runs for each in pods.attempts(control.status(run.id))]
-    return answer(History(pods=told))
-
-
-@router.get(
-    "/jobs/{job}/logs",
-    operation_id="get_historical_logs",
-    responses=answers(PodLogs, 404, example={"logs": "epoch 1\n"}),
-)
-def get_historical_logs(
-    control: Acting,
-    job: JobName,
-    pod_name: Annotated[str, Query(max_length=300, description="A pod of the history.")],
-    owner_name: OwnerName = "",
-) -> Response:
-    """Give the whole log of a pod: what it wrote before its command, and since."""
-    found, meant = jobs.look_up(control, job, owner_name), _attempt(control, pod_name)
-    if meant.run.job_id != found.id:
-        raise NotFound(f"{found.name} has no pod {pod_name!r}")
-    return _logs(text for stream in STREAMS[1:] for text in _text(control, meant, stream) if meant.node)
-
-
-def _text(control: Control, found: pods.Attempt, stream: str, tail: int | None = None) -> Iterator[str]:
-    """The log as text; what is no UTF-8 of it is replaced, and what is missing is said."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for piece in control.log(found.run.id, [stream], found.number, tail):
-        match piece:
-            case LogPiece():
-                yield decoder.decode(piece.data)
-            case LogGap():
-                least = "an unknown number of" if piece.at_least is None else f"at least {piece.at_least}"
-                yield f"\n[{least} bytes of {stream} are missing from offset {piece.offset} on]\n"
-    yield decoder.decode(b"", final=True)
-
-
-def _logs(texts: Iterator[str]) -> Response:
-    """The text as one JSON object, written as it is read: a log may be larger than our memory."""
-    # What hinders is told by a status only before the first byte.
-    first = next(texts, "")
-
-    def written() -> Iterator[bytes]:
-        yield b'{"logs":"' + _escaped(first)
-        for text in texts:
-            yield _escaped(text)
-        yield b'"}'
-
-    return StreamingResponse(written(), media_type=JSON)
-
-
-def _escaped(text: str) -> bytes:
-    return json.dumps(text)[1:-1].encode()
