@@ -23,8 +23,8 @@ BEYOND = At(10**15 - 1, 10**15 - 1)
 #: The beginning of everything.
 START = "start"
 _PART = re.compile(rf"([1-9]\d{{0,5}})\.({'|'.join(STREAMS)})\.(\d{{1,15}})\.(\d{{1,15}})", re.ASCII)
-#: Characters; far more than the attempts of a run can need.
-LONGEST = 4_000
+#: Characters: of some two hundred attempts, and below what a server takes as one header (h11: 16 KiB in all).
+LONGEST = 12_000
 
 
 def write(cursor: Cursor) -> str:
