@@ -1,6 +1,7 @@
 """A virtual machine as the control host, set up as the README says; the machines of its jobs are light ones."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -23,7 +24,8 @@ from tests.polling import until
 from tests.vm.conftest import PATIENCE
 from tests.vm.guest import ask
 
-pytestmark = pytest.mark.vm
+# It boots once, and then waits for the clock as long as two boots take.
+pytestmark = pytest.mark.vm(boots=3)
 
 ROOT = Path(__file__).parents[2]
 #: What the README has a control host do, but for what is on its disk already, and for the recipe.
@@ -51,8 +53,9 @@ def opt(tmp_path: Path) -> Path:
     version = f"python3.{sys.version_info.minor}"
     packages = folder / ".venv/lib" / version / "site-packages"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    wanted = ["--constraint", "config/constraints.txt", "--target", str(packages), ".[server]"]
-    subprocess.run([*pip, *wanted], cwd=ROOT, check=True)
+    # In the environment it binds the build of our own package as well.
+    constrained = {**os.environ, "PIP_CONSTRAINT": "config/constraints.txt"}
+    subprocess.run([*pip, "--target", str(packages), ".[server]"], cwd=ROOT, env=constrained, check=True)
     (folder / ".venv/pyvenv.cfg").write_text("home = /usr/bin\n")
     programs = folder / ".venv/bin"
     programs.mkdir()
@@ -90,7 +93,8 @@ def host(guest_image: Image, tmp_path: Path) -> Iterator[QemuHost]:
 def control_host(double: Double, metadata: Metadata) -> Guest:
     """It finds its disk and follows the README."""
     assert STEPS
-    disk = "mkdir /opt/provision\nmount -o ro /dev/vdb /opt/provision\ncd /opt/provision"
+    # sudo looks the host's own name up, which EC2's name servers know.
+    found = 'echo "127.0.1.1 $(hostname)" >>/etc/hosts\nmkdir /opt/provision\nmount -o ro /dev/vdb /opt/provision'
     guest = Guest(
         instance_id="i-00000000000000001",
         instance_type="t3.small",
@@ -100,7 +104,7 @@ def control_host(double: Double, metadata: Metadata) -> Guest:
         market="on-demand",
         launch_time=time.time(),
         address="10.0.0.10",
-        user_data=f"#!/bin/sh\nset -eux\n{disk}\n{STEPS[0]}",
+        user_data=f"#!/bin/sh\nset -eux\n{found}\ncd /opt/provision\n{STEPS[0]}",
         metadata_url="",
         aws_url=double.url,
         open_metadata=lambda: metadata.listen(guest.instance_id),
@@ -160,15 +164,15 @@ def test_a_schedule_fires_on_a_control_host_that_systemd_keeps(
     shown = dict(line.split("=") for line in on_host(unit).split())
     assert shown == {"NRestarts": "1", "Result": "success", "ExecMainStatus": "0", "UnitFileState": "enabled"}
     journal = on_host("journalctl _SYSTEMD_UNIT=provision-serve.service -o cat --no-pager").splitlines()
-    texts = [json.loads(line)["text"] for line in journal]
+    texts = [json.loads(line).get("text", "") for line in journal]
     assert sum(text.startswith("listening at http://127.0.0.1:8080") for text in texts) == 2, texts
     assert texts[-1] == "stopped; what runs goes on"
 
     on_host("systemctl start provision-reap")
-    runs = json.loads(on_host(f"{PROVISION} runs --json"))
+    runs = json.loads(on_host(f"{PROVISION} runs --json 2>/dev/null"))
     ticks = sorted(run["idempotency_key"] for run in runs)
-    assert len(set(ticks)) == len(runs) == len(double.history())
+    assert len(double.history()) <= len(set(ticks)) == len(runs)
     for run in runs:
         if run["id"] in archived():
-            assert run["exit_code"] == 0, run
+            assert (run["attempt"], run["exit_code"]) == (1, 0), run
             assert on_host(f"{PROVISION} logs {run['id']}").startswith("it is "), run
