@@ -2,6 +2,8 @@
 
 import datetime as dt
 import itertools
+import subprocess
+import sys
 import zoneinfo
 from collections.abc import Iterator
 from dataclasses import replace
@@ -140,6 +142,12 @@ def test_any_text_is_a_schedule_or_not(text: str) -> None:
         return
     assert checked(cron) == cron
     assert next_tick(job(cron)) > 0
+
+
+def test_time_zones_are_known_where_the_system_has_none() -> None:
+    """As on a small Debian, without its package tzdata."""
+    asked = "import zoneinfo; assert not zoneinfo.TZPATH; zoneinfo.ZoneInfo('UTC'); zoneinfo.ZoneInfo('Europe/Berlin')"
+    subprocess.run([sys.executable, "-c", asked], env={"PYTHONTZPATH": ""}, check=True)
 
 
 def test_the_names_of_schedules() -> None:

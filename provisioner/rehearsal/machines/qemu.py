@@ -78,13 +78,15 @@ class QemuHost:
         limit: float = LIMIT,
         way_in: bool = False,
         ssh_port: int | None = None,
+        second_disk: Path | None = None,
     ) -> None:
         """`gpus` says how many an instance type shows; `limit`, in seconds, ends each machine.
 
         Emulated, a second processor pays only where this computer has an idle one for it.
 
         With a `way_in` QEMU's guest agent can be asked to run commands as the machine's root. Each machine's sshd
-        answers at `ssh_port` of its public address, a loopback address of its own.
+        answers at `ssh_port` of its public address, a loopback address of its own. The image `second_disk` is each
+        machine's /dev/vdb, to be read.
         """
         self.ssh_port = ssh_port
         self._folder = folder
@@ -94,6 +96,7 @@ class QemuHost:
         self._processors = processors
         self._limit = limit
         self._way_in = way_in
+        self._second_disk = second_disk
         self._machines: dict[str, _Machine] = {}
         #: What is kept of disks, each by the image that it is an overlay on; and those that nobody will boot from.
         self._kept_on: dict[str, str] = {}
@@ -237,6 +240,10 @@ class QemuHost:
             *("-chardev", f"socket,id=way-in,path={WAY_IN},server=on,wait=off", "-device", "virtio-serial-pci"),
             *("-device", "virtserialport,chardev=way-in,name=org.qemu.guest_agent.0"),
         )
+        second_disk = (
+            *("-drive", f"if=none,id=second,file={self._second_disk},format=raw,readonly=on"),
+            *("-device", "virtio-blk-pci,drive=second"),
+        )
         return [
             *("qemu-system-x86_64", "-machine", "q35", "-accel", accelerator, "-cpu", cpu),
             *("-smp", str(self._processors), "-m", str(MEMORY_MIB)),
@@ -250,6 +257,7 @@ class QemuHost:
             *("-qmp", f"unix:{SOCKET},server=on,wait=off"),
             *("-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"),
             *(way_in if self._way_in else ()),
+            *(second_disk if self._second_disk else ()),
         ]
 
 
