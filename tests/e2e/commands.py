@@ -36,7 +36,8 @@ class Command:
         self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [*PROVISION, *words],
+                # Where the tests run in a shell's background, Ctrl-C is ignored: not by a user's command.
+                ["env", "--default-signal=INT", *PROVISION, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
