@@ -11,6 +11,7 @@ import pytest
 
 from provisioner.core.record import Run
 from provisioner.core.run import State
+from provisioner.faces.api import recipes
 from tests.api.served import Server, recipe
 from tests.e2e.rig import Rig, rig
 from tests.polling import until
@@ -271,3 +272,22 @@ def test_an_unknown_pod_is_not_found(saturn: Saturn) -> None:
     assert saturn.get(f"/api/active/pods/mine-{run}-2-0", 404)
     other = saturn.apply("not-mine")
     assert saturn.get(f"/api/jobs/{other}/logs", 404, pod_name=f"mine-{run}-1-0")
+
+
+def test_stop_reaches_every_run_of_a_job(saturn: Saturn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many pages of them there are; and the oldest of them is not forgotten for those that are over."""
+    monkeypatch.setattr(recipes, "PAGE", 2)
+    id = saturn.apply("crowd", instance_type="p5.48xlarge")
+    runs = [saturn.start(id) for _ in range(5)]
+    assert saturn.get("/api/recipes/job/crowd")["state"]["status"] == "pending"
+    saturn.post(f"/api/jobs/{id}/stop")
+    assert all(saturn.run(run).stop for run in runs)
+    for run in runs:
+        saturn.reaches(run, lambda found: found.done_at is not None)
+    assert saturn.get("/api/recipes/job/crowd")["state"]["status"] == "stopped"
+
+
+def test_what_is_no_text_is_refused(saturn: Saturn) -> None:
+    """Not stored with other characters in its place."""
+    answer = saturn.http.put("/api/recipes", content=b"type: job\nspec: {name: \xff}")
+    assert (answer.status_code, answer.json()["message"]) == (400, "body: not UTF-8 text")

@@ -3,6 +3,7 @@
 import codecs
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, TypedDict
 
 from fastapi import APIRouter, Path, Query
@@ -60,7 +61,7 @@ def list_pods(
 ) -> Response:
     """List the attempts of a job that are not over, the newest thousand runs' at most."""
     found = control.job(workload_id)
-    runs = unfinished(control, found) if workload_type == "job" else ()
+    runs = islice(unfinished(control, found), PAGE) if workload_type == "job" else ()
     live = [each for run in runs for each in attempts.of(control.status(run.id)) if not each.verdict]
     return answer(Pods(pod_summaries=[attempts.summary(each) for each in live], next_key=None))
 

@@ -1,6 +1,8 @@
 """Recipes as Saturn's API and its client have them: applied, listed, shown, cloned (public OpenAPI 2026.02.01)."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -12,7 +14,7 @@ from provisioner.core.record import Job, Run
 from provisioner.core.run import State
 from provisioner.core.work import Outcome
 from provisioner.faces.api import examples
-from provisioner.faces.api.answers import LOSSLESS, answer, either, wants
+from provisioner.faces.api.answers import JSON, LOSSLESS, answer, either, wants
 from provisioner.faces.api.caller import Acting, OwnerName, named
 from provisioner.faces.api.document import answers
 from provisioner.ports.control import Control
@@ -58,7 +60,7 @@ def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
     return made
 
 
-#: Runs that are looked at for one answer.
+#: Runs of one look at the store.
 PAGE = 1000
 #: The words of Saturn's API for where a run is, and for how it ended.
 LIVE = {State.RUNNING: "running", State.STOPPING: "stopping"}
@@ -67,16 +69,20 @@ ENDED = {Outcome.SUCCEEDED: "completed", Outcome.CANCELLED: "stopped"}
 
 def status_of(control: Control, job: Job) -> str:
     """The one word for all runs of a job: the liveliest of those that are not over, or the last one's end."""
-    runs = control.runs(RunFilter(job_id=job.id, limit=100))
-    words = {word_of(run) for run in runs if run.ended_at is None}
-    lively = next((word for word in ("running", "pending", "stopping") if word in words), None)
-    return lively or (word_of(runs[0]) if runs else "stopped")
+    words = {word_of(run) for run in unfinished(control, job) if run.ended_at is None}
+    if lively := next((word for word in ("running", "pending", "stopping") if word in words), None):
+        return lively
+    last = control.runs(RunFilter(job_id=job.id, limit=1))
+    return word_of(last[0]) if last else "stopped"
 
 
-def unfinished(control: Control, job: Job) -> tuple[Run, ...]:
-    """The job's runs that are not done, the newest first."""
+def unfinished(control: Control, job: Job) -> Iterator[Run]:
+    """All of the job's runs that are not done, the newest first, a page at a time."""
     states = tuple(state for state in State if state is not State.DONE)
-    return control.runs(RunFilter(job_id=job.id, states=states, limit=PAGE))
+    which = RunFilter(job_id=job.id, states=states, limit=PAGE)
+    while page := control.runs(which):
+        yield from page
+        which = replace(which, after=(page[-1].created_at, page[-1].id))
 
 
 def word_of(run: Run) -> str:
@@ -86,28 +92,26 @@ def word_of(run: Run) -> str:
 
 
 EXAMPLE = recipe(examples.JOB, "running")
-#: What a body may be.
-BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "The recipe, in JSON or YAML. `state` is passed over, so that what `get` gave can be applied.",
-        "content": {
-            kind: {"schema": {"type": "object"}, "example": EXAMPLE}
-            for kind in ("application/json", "application/yaml")
-        },
-    }
-}
 
 
 #: What messages call a recipe that has no file.
 SOURCE = "the recipe"
 
 
-async def body_of(request: Request) -> bytes:
-    return await request.body()
+def _body(*kinds: str) -> dict[str, Any]:
+    text = "The recipe. `state` is passed over, so that what `get` gave can be applied."
+    content = {kind: {"schema": {"type": "object"}, "example": EXAMPLE} for kind in kinds}
+    return {"requestBody": {"required": True, "description": text, "content": content}}
 
 
-Body = Annotated[bytes, Depends(body_of)]
+async def text_of(request: Request) -> str:
+    try:
+        return (await request.body()).decode()
+    except UnicodeDecodeError as error:
+        raise Invalid("body: not UTF-8 text") from error
+
+
+Text = Annotated[str, Depends(text_of)]
 AsTemplate = Annotated[bool, Query(description="Without owner and state.")]
 
 
@@ -115,37 +119,36 @@ AsTemplate = Annotated[bool, Query(description="Without owner and state.")]
     "/recipes",
     operation_id="apply_recipe",
     status_code=201,
-    openapi_extra=BODY,
+    openapi_extra=_body(JSON, "application/yaml"),
     responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE, lossless=True),
 )
 def apply_recipe(
     request: Request,
     control: Acting,
-    body: Body,
+    text: Text,
     source: Annotated[str, Query(max_length=1000, description="What messages call it.")] = SOURCE,
 ) -> Response:
     """Make a recipe its owner's job of that name, or its next revision."""
-    return _applied(request, control, control.apply(body.decode(errors="replace"), source))
+    return _applied(request, control, control.apply(text, source))
 
 
 @router.post(
     "/recipes",
     operation_id="create_recipe",
     status_code=201,
-    openapi_extra=BODY,
+    openapi_extra=_body(JSON),
     responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE, lossless=True),
 )
 def create_recipe(
     request: Request,
     control: Acting,
-    body: Body,
+    text: Text,
     enforce_unknown: Annotated[bool, Query(description="Refuse unknown fields; otherwise pass over them.")] = True,
 ) -> Response:
     """Make a recipe a new job; 409 where its owner has one of that name.
 
     A schedule in it begins with `POST /api/jobs/{job}/schedule`: a clone spends nothing by itself.
     """
-    text = body.decode(errors="replace")
     try:
         told = json.loads(text)
         spec = told["spec"]
