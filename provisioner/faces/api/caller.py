@@ -1,6 +1,6 @@
 """Who calls: the token in the header, and nothing else, says it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Query, Request
 from provisioner.core.access import Caller
 from provisioner.core.errors import Denied, Invalid
 from provisioner.faces.api.metrics import Meters
+from provisioner.faces.api.reading import Readers
 from provisioner.faces.api.stream import Hub
 from provisioner.ports.access import Access
 from provisioner.ports.control import Control
@@ -31,6 +32,7 @@ class Server:
     meters: Meters
     #: A proxy in front of us says who called it.
     behind_proxy: bool = False
+    readers: Readers = field(default_factory=Readers)
 
 
 def server_of(request: Request) -> Server:

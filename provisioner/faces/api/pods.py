@@ -2,19 +2,21 @@
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Annotated, TypedDict
 
 from fastapi import APIRouter, Path, Query
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from provisioner.core.errors import NotFound
 from provisioner.core.work import STREAMS
 from provisioner.faces.api import attempts, examples, jobs
 from provisioner.faces.api.answers import JSON, answer
-from provisioner.faces.api.caller import Acting, JobName, OwnerName
+from provisioner.faces.api.caller import Acting, JobName, OwnerName, Serving
 from provisioner.faces.api.document import answers
+from provisioner.faces.api.reading import Readers
 from provisioner.faces.api.recipes import PAGE, unfinished
 from provisioner.ports.control import Control, LogGap, LogPiece
 from provisioner.ports.store import RunFilter
@@ -71,14 +73,14 @@ def list_pods(
     operation_id="get_pod",
     responses=answers(attempts.RuntimeSummary, 404, example=attempts.runtime_summary(_POD, {})),
 )
-def get_pod(control: Acting, pod: Pod) -> Response:
+async def get_pod(control: Acting, server: Serving, pod: Pod) -> Response:
     """Show a pod with its containers; one that is over, too."""
-    found = _attempt(control, pod)
+    found = await run_in_threadpool(_attempt, control, pod)
     preparing = {}
     if found.node and not found.begun:
         for name, stream in attempts.STREAM_OF.items():
             if name != attempts.MAIN:
-                preparing[name] = "".join(_text(control, found, stream, GLIMPSE))
+                preparing[name] = await server.readers.read("".join, _text(control, found, stream, GLIMPSE))
     return answer(attempts.runtime_summary(found, preparing))
 
 
@@ -91,8 +93,9 @@ def _attempt(control: Control, pod: str) -> attempts.Attempt:
     operation_id="get_pod_logs",
     responses=answers(PodLogs, 404, example={"logs": "epoch 1\n"}),
 )
-def get_pod_logs(
+async def get_pod_logs(
     control: Acting,
+    server: Serving,
     pod: Pod,
     page_size: Annotated[int, Query(ge=1, le=100_000, description="Its last lines.")] = PAGE,
     container_name: Annotated[str, Query(max_length=100, description="main, boot or setup.")] = attempts.MAIN,
@@ -102,8 +105,9 @@ def get_pod_logs(
     stream = attempts.STREAM_OF.get(container_name)
     if stream is None:
         raise NotFound(f"a pod has no container {container_name!r}; it has {', '.join(attempts.STREAM_OF)}")
-    found = _attempt(control, pod)
-    return _logs(_text(control, found, stream, page_size) if found.node and not previous else iter(()))
+    found = await run_in_threadpool(_attempt, control, pod)
+    texts = _text(control, found, stream, page_size) if found.node and not previous else iter(())
+    return await _logs(server.readers, texts)
 
 
 @router.get(
@@ -124,17 +128,20 @@ def list_history(control: Acting, job: JobName, owner_name: OwnerName = "") -> R
     operation_id="get_historical_logs",
     responses=answers(PodLogs, 404, example={"logs": "epoch 1\n"}),
 )
-def get_historical_logs(
+async def get_historical_logs(
     control: Acting,
+    server: Serving,
     job: JobName,
     pod_name: Annotated[str, Query(max_length=300, description="A pod of the history.")],
     owner_name: OwnerName = "",
 ) -> Response:
     """Give the whole log of a pod: what it wrote before its command, and since."""
-    found, meant = jobs.look_up(control, job, owner_name), _attempt(control, pod_name)
+    found = await run_in_threadpool(jobs.look_up, control, job, owner_name)
+    meant = await run_in_threadpool(_attempt, control, pod_name)
     if meant.run.job_id != found.id:
         raise NotFound(f"{found.name} has no pod {pod_name!r}")
-    return _logs(text for stream in STREAMS[1:] for text in _text(control, meant, stream) if meant.node)
+    texts = (text for stream in STREAMS[1:] for text in _text(control, meant, stream) if meant.node)
+    return await _logs(server.readers, texts)
 
 
 def _text(control: Control, found: attempts.Attempt, stream: str, tail: int | None = None) -> Iterator[str]:
@@ -150,14 +157,14 @@ def _text(control: Control, found: attempts.Attempt, stream: str, tail: int | No
     yield decoder.decode(b"", final=True)
 
 
-def _logs(texts: Iterator[str]) -> Response:
+async def _logs(readers: Readers, texts: Iterator[str]) -> Response:
     """The text as one JSON object, written as it is read: a log may be larger than our memory."""
     # What hinders is told by a status only before the first byte.
-    first = next(texts, "")
+    first = await readers.read(next, texts, "")
 
-    def written() -> Iterator[bytes]:
+    async def written() -> AsyncIterator[bytes]:
         yield b'{"logs":"' + _escaped(first)
-        for text in texts:
+        async for text in readers.each(texts):
             yield _escaped(text)
         yield b'"}'
 

@@ -13,7 +13,7 @@ from provisioner.core.record import Concurrency, Job, Run
 from provisioner.faces import shapes
 from provisioner.faces.api import examples, jobs, recipes
 from provisioner.faces.api.answers import answer, either
-from provisioner.faces.api.caller import Acting, Calling, JobName, OwnerName, RunName
+from provisioner.faces.api.caller import Acting, Calling, JobName, OwnerName, RunName, Serving
 from provisioner.faces.api.document import OPEN, answers
 from provisioner.ports.control import Control, Size
 
@@ -174,13 +174,13 @@ EXAMPLE_SIZE = _size(examples.size())
         lossless=True,
     ),
 )
-def list_server_options(request: Request, control: Acting) -> Response:
+async def list_server_options(request: Request, control: Acting, server: Serving) -> Response:
     """List the instance types with a GPU."""
 
     def shown(sizes: Iterable[Size]) -> ServerOptions:
         return {"sizes": {each.type.name: _size(each) for each in sizes}, "disk_space": [], "auto_shutoff": []}
 
-    return either(request, control.sizes(), shown)
+    return either(request, await server.readers.read(control.sizes), shown)
 
 
 # Acting on a job

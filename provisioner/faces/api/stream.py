@@ -52,7 +52,7 @@ class Hub:
         self._control = control
         self._tick = tick
         self.heartbeat = heartbeat
-        self._threads: CapacityLimiter | None = None
+        self._threads = CapacityLimiter(THREADS)
         self._looks: dict[tuple[Watched, str], asyncio.Task[Look]] = {}
         self._number = 0
         self._closing = asyncio.Event()
@@ -100,7 +100,6 @@ class Hub:
         key = watched, place
         task = self._looks.get(key)
         if task is None:
-            self._threads = self._threads or CapacityLimiter(THREADS)
             read = anyio.to_thread.run_sync(self._read, watched, place, limiter=self._threads)
             task = self._looks[key] = asyncio.ensure_future(read)
             task.add_done_callback(lambda done: self._forget(key, done))

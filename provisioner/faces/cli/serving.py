@@ -1,5 +1,6 @@
 """serve: the daemon, with the HTTP API before it."""
 
+import gc
 import os
 import signal
 from collections.abc import Sequence
@@ -77,6 +78,8 @@ def serve(
         journal.tell(
             f"nobody has a token yet: provision token create --owner {service.caller.owner} --role admin", service.now()
         )
+    # What is there now stays: to look through it for garbage again and again would stop every request for that long.
+    gc.freeze()
     try:
         serving.run(front, listener, lambda: service.drive(lambda: stopped, acted, schedules=True), halt)
     except ProvisionError as error:

@@ -1,0 +1,43 @@
+"""A bucket that does not answer, behind a real server."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from provisioner.adapters.s3 import S3
+from provisioner.faces.api.reading import READERS
+from provisioner.faces.api.serve import THREADS
+from tests.api.served import Server
+from tests.e2e.rig import rig
+
+
+def test_who_reads_logs_from_a_bucket_that_hangs_delays_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are; each gets its answer once the bucket has one."""
+    asked, answering, get = threading.Semaphore(0), threading.Event(), S3.get
+
+    def hanging(self: S3, key: str) -> bytes | None:
+        asked.release()
+        answering.wait()
+        return get(self, key)
+
+    with rig(tmp_path, monkeypatch) as whole:
+        (run,) = whole.done(whole.start("echo there"))
+        readers = 2 * THREADS
+        with (
+            Server(whole.settings, acting=False) as server,
+            server.client(server.token("tester")) as client,
+            ThreadPoolExecutor(readers) as pool,
+        ):
+            monkeypatch.setattr(S3, "get", hanging)
+            try:
+                reads = [pool.submit(client.get, f"/api/runs/{run.id}/logs") for _ in range(readers)]
+                for _ in range(READERS):
+                    asked.acquire()
+                assert client.post(f"/api/jobs/{run.job_id}/start").status_code == 200
+            finally:
+                answering.set()
+            assert {read.result().json()["pieces"][0]["text"] for read in reads} == {"there\n"}
