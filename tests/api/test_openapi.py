@@ -29,6 +29,8 @@ CHECKS = [
 ]
 #: Where nothing acts and no cloud is, 503 says so and is no fault.
 AWAY = {"/readyz", "/api/info/servers"}
+#: Made up, these leave no request that the application could answer (RFC 9112), or an answer without an end.
+FRAMING = {"accept", "connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
 #: Of each operation, role and way to make requests.
 EXAMPLES = 10
 
@@ -63,6 +65,8 @@ def _hold(operation: Any, client: httpx.Client, mode: GenerationMode, there: Map
     def answered(case: Any, real: bool) -> None:
         for name in (case.path_parameters or {}).keys() & there.keys() if real else ():
             case.path_parameters[name] = there[name]
+        for name in [name for name in case.headers or () if name.lower() in FRAMING]:
+            del case.headers[name]
         if operation.path not in AWAY:
             headers = {name: value for name, value in client.headers.items() if name != "accept"}
             response = case.call(base_url=str(client.base_url), headers=headers)
