@@ -21,15 +21,15 @@ from provisioner.ports.access import Access
 from provisioner.ports.journal import Journal
 from provisioner.ports.meter import Meter, Unmetered
 from provisioner.service import reaper
-from provisioner.service.ami import Amis
-from provisioner.service.bake import Bakery
+from provisioner.service.ami.bake import Bakery
+from provisioner.service.ami.collection import Amis
 from provisioner.service.control import Service
-from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation, Policy, WayIn
 from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reaper import Reaped
 from provisioner.service.reconciler import Reconciler
 from provisioner.service.site import Agent, Sites
+from provisioner.service.wayin.entrance import Entrance
 from provisioner.settings import Settings
 
 #: A machine without a work order is gone after 20 minutes: twice what the slowest GPU type needs to boot.

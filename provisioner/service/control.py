@@ -8,7 +8,6 @@ from provisioner.core.launch import Machine
 from provisioner.ports.control import Control
 from provisioner.ports.ids import Ids
 from provisioner.service.access import Tokens
-from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation
 from provisioner.service.loop import Loop, never
 from provisioner.service.reaper import Reaped, reap, tell
@@ -18,6 +17,7 @@ from provisioner.service.takeover import Takeover
 from provisioner.service.tally import Tally, tally
 from provisioner.service.troubles import Troubles, line
 from provisioner.service.usecases import OnBehalf, UseCases
+from provisioner.service.wayin.entrance import Entrance
 
 #: The reaper and the sweep of orphans look this often, in seconds.
 SWEEP = 60.0

@@ -10,9 +10,9 @@ from provisioner.core.errors import Retryable, Transient
 from provisioner.core.record import Node, Run
 from provisioner.core.work import chunk_key, decode, log_prefix
 from provisioner.ports.control import LogGap, LogPiece, Look
-from provisioner.service.direct import Direct
 from provisioner.service.installation import Installation
 from provisioner.service.runs import Runs
+from provisioner.service.wayin.direct import Direct
 
 #: A follower keeps its machine shipping every second for this long, and renews it at half of it.
 FOLLOWED = 60.0

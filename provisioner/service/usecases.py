@@ -13,13 +13,13 @@ from provisioner.ports.connection import Connection
 from provisioner.ports.control import Alive, LogGap, LogPiece, Look, Scheduled, Size, Status
 from provisioner.ports.store import NEWEST, RunFilter
 from provisioner.service.alive import alive
-from provisioner.service.direct import Direct
-from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation
 from provisioner.service.logs import Logs
 from provisioner.service.runs import Runs
 from provisioner.service.schedules import Schedules
 from provisioner.service.site import Sites
+from provisioner.service.wayin.direct import Direct
+from provisioner.service.wayin.entrance import Entrance
 
 #: Where a pass notes what other processes are to see of it.
 FOREIGN = "foreign machines"

@@ -13,11 +13,11 @@ from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.memory import MemoryBucket
 from provisioner.rehearsal.stepping import CountingIds, InlinePool, StepClock
 from provisioner.service.control import Service
-from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation, Policy
 from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reconciler import Reconciler
 from provisioner.service.site import Agent, Sites
+from provisioner.service.wayin.entrance import Entrance
 
 POLICY = Policy(
     installation="bench",

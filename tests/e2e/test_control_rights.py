@@ -16,9 +16,9 @@ from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.rehearsal.stepping import ListJournal
-from provisioner.service.ami import Amis
-from provisioner.service.bake import Bakery, Wish
-from provisioner.service.builder import Told
+from provisioner.service.ami.bake import Bakery, Wish
+from provisioner.service.ami.builder import Told
+from provisioner.service.ami.collection import Amis
 from provisioner.service.site import Agent, Sites
 from tests.e2e.rig import Rig, rig
 from tests.service.shell import CONSOLE, FakeShell

@@ -6,8 +6,8 @@ from typing import Any
 from provisioner.core import errors
 from provisioner.core.hostkeys import BEGIN, END
 from provisioner.ports.shell import Host, Key
-from provisioner.service.bake import LIFETIME
-from provisioner.service.builder import REACH_LIMIT
+from provisioner.service.ami.bake import LIFETIME
+from provisioner.service.ami.builder import REACH_LIMIT
 
 KEYS = ("ssh-ed25519 AAAAhost",)
 #: What a machine with these keys tells its console.

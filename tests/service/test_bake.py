@@ -16,9 +16,9 @@ from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions
 from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.memory import MemoryBucket
 from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
-from provisioner.service.ami import Amis
-from provisioner.service.bake import LIFETIME, Bakery, Wish
-from provisioner.service.builder import Told
+from provisioner.service.ami.bake import LIFETIME, Bakery, Wish
+from provisioner.service.ami.builder import Told
+from provisioner.service.ami.collection import Amis
 from provisioner.service.installation import Installation, Policy, WayIn
 from provisioner.service.reconciler import Reconciler
 from provisioner.service.site import Agent, Sites

@@ -11,7 +11,7 @@ import pytest
 
 from provisioner.core.errors import Failed, Invalid, Transient
 from provisioner.ports.connection import Connection, Process, Terminal
-from provisioner.service.copying import fetch, send
+from provisioner.service.wayin.copying import fetch, send
 
 
 class Here:

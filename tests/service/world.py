@@ -34,13 +34,13 @@ from provisioner.rehearsal.instance import Booted, Noticed, Unplugged
 from provisioner.rehearsal.memory import MemoryBucket
 from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
 from provisioner.service.control import Service
-from provisioner.service.entrance import Entrance
 from provisioner.service.installation import Installation, Policy
 from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reconciler import Reconciler
 from provisioner.service.runs import Runs
 from provisioner.service.site import Agent as AgentArchive
 from provisioner.service.site import Sites
+from provisioner.service.wayin.entrance import Entrance
 from tests.service.agents import BOOT_FUSE, Agent, Executions, Script, Violation
 from tests.service.memory_store import MemoryStore
 from tests.service.trouble import Call, Crash, Fate, Fates, Spoiled, calm

@@ -60,8 +60,8 @@ def bake(
 
     A builder machine is launched, entered by SSH, prepared and ended; Ctrl-C ends it too.
     """
-    from provisioner.service.bake import Wish
-    from provisioner.service.builder import Told
+    from provisioner.service.ami.bake import Wish
+    from provisioner.service.ami.builder import Told
 
     amis = _amis(context)
     progress = Progress(amis.now)

@@ -61,7 +61,7 @@ def cp(
 
     An existing folder is copied into. A path that is not absolute begins in the job's working directory.
     """
-    from provisioner.service import copying
+    from provisioner.service.wayin import copying
 
     here, there = _split(source), _split(target)
     if (here is None) == (there is None):

@@ -8,7 +8,7 @@ from provisioner.core.work import STREAMS
 from provisioner.ports.clock import Clock
 from provisioner.ports.connection import Connection, Process
 from provisioner.ports.control import LogPiece
-from provisioner.service.entrance import Entrance
+from provisioner.service.wayin.entrance import Entrance
 
 #: Where the agent has its spool.
 SPOOL = "/var/lib/provision/log"

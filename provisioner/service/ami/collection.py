@@ -4,8 +4,8 @@ from provisioner.core.access import Audit, Caller
 from provisioner.core.ami import Ami, AmiState, Shown
 from provisioner.core.errors import Conflict, Invalid, NotFound
 from provisioner.core.launch import ENDING
-from provisioner.service.bake import Bakery, Wish
-from provisioner.service.builder import Told
+from provisioner.service.ami.bake import Bakery, Wish
+from provisioner.service.ami.builder import Told
 from provisioner.service.installation import Installation
 from provisioner.service.site import AMI, Sites
 

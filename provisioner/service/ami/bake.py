@@ -20,7 +20,7 @@ from provisioner.core.launch import (
 )
 from provisioner.core.userdata import builder_data
 from provisioner.ports.shell import Key, Session, Shell
-from provisioner.service.builder import Builder, Told, looks
+from provisioner.service.ami.builder import Builder, Told, looks
 from provisioner.service.identity import claim
 from provisioner.service.installation import Installation
 from provisioner.service.site import Sites
