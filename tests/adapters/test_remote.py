@@ -24,7 +24,7 @@ from provisioner.core import errors
 from provisioner.core.errors import Invalid, ProvisionError
 from provisioner.core.record import Job
 from provisioner.core.work import encode
-from provisioner.faces import shapes
+from provisioner.faces import shaped
 from provisioner.ports.control import LogGap, LogPiece
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.stepping import CountingIds, StepClock
@@ -343,7 +343,7 @@ PIECES: list[LogPiece | LogGap] = [
 
 
 def told(piece: LogPiece | LogGap, id: int) -> bytes:
-    return f"event: log\nid: {id}\ndata: {json.dumps(shapes.log(piece))}\n\n".encode()
+    return f"event: log\nid: {id}\ndata: {json.dumps(shaped.log(piece))}\n\n".encode()
 
 
 def log_server(cut: Callable[[int], int | None]) -> Answering:

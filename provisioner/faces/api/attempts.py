@@ -12,7 +12,7 @@ from provisioner.core.record import Node, Run, Verdict
 from provisioner.core.run import State
 from provisioner.core.work import Step
 from provisioner.faces.api.recipes import ENDED, LIVE
-from provisioner.faces.shapes import maybe_moment
+from provisioner.faces.shaped import maybe_moment
 from provisioner.ports.control import Status
 
 MAIN = "main"

@@ -8,7 +8,7 @@ from provisioner.core.receipt import receipt as bill
 from provisioner.core.record import Event, Held, Job, KnownMachine, Node, Run, Schedule, Verdict
 from provisioner.core.run import State
 from provisioner.core.work import Outcome
-from provisioner.faces import shapes
+from provisioner.faces import shaped, shapes
 from provisioner.ports.control import Alive, LiveRun, LogPiece, Presence, Scheduled, Size, Status
 
 AT = 1767225600.0
@@ -55,44 +55,44 @@ _MACHINE = KnownMachine(
 
 
 def job() -> shapes.Job:
-    return shapes.job(JOB)
+    return shaped.job(JOB)
 
 
 def schedule() -> shapes.Schedule:
-    return shapes.scheduled(Scheduled(JOB, (AT + 3600,), None))
+    return shaped.scheduled(Scheduled(JOB, (AT + 3600,), None))
 
 
 def run() -> shapes.Run:
-    return shapes.run(RUN)
+    return shaped.run(RUN)
 
 
 def status() -> shapes.Status:
-    return shapes.status(Status(RUN, (NODE,), (_MACHINE,), (Event("e", RUN.id, AT, "queued: triggered"),)))
+    return shaped.status(Status(RUN, (NODE,), (_MACHINE,), (Event("e", RUN.id, AT, "queued: triggered"),)))
 
 
 def receipt() -> shapes.Receipt:
-    return shapes.receipt(bill(RUN, [Held(NODE, _MACHINE)], {}, AT + 99))
+    return shaped.receipt(bill(RUN, [Held(NODE, _MACHINE)], {}, AT + 99))
 
 
 def top() -> shapes.Top:
     live = LiveRun(RUN, Held(NODE, _MACHINE), 0.01, 0.01)
-    return shapes.alive(Alive(AT, {State.RUNNING: 1}, 1, 0.4, 0, (), (live,), 0), ())
+    return shaped.alive(Alive(AT, {State.RUNNING: 1}, 1, 0.4, 0, (), (live,), 0), ())
 
 
 def server() -> shapes.Server:
-    return shapes.server(Presence(AT, served=True, unfinished=True, foreign=()))
+    return shaped.server(Presence(AT, served=True, unfinished=True, foreign=()))
 
 
 def log() -> shapes.Log:
-    return shapes.log(LogPiece(1, "output", 0, b"epoch 1\n"))
+    return shaped.log(LogPiece(1, "output", 0, b"epoch 1\n"))
 
 
 def token() -> shapes.Token:
-    return shapes.token(Token("0123456789ab", "", ("ann", "lab/ann"), False, "CI", AT, "local:root"), AT)
+    return shaped.token(Token("0123456789ab", "", ("ann", "lab/ann"), False, "CI", AT, "local:root"), AT)
 
 
 def audit() -> shapes.Audit:
-    return shapes.audit(Audit("e", AT, "0123456789ab", "192.0.2.1", "start", "ann", RUN.id))
+    return shaped.audit(Audit("e", AT, "0123456789ab", "192.0.2.1", "start", "ann", RUN.id))
 
 
 def size() -> Size:

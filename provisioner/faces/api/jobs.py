@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from provisioner.core.record import Job
-from provisioner.faces import shapes
+from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import LOSSLESS, answer, either, wants
 from provisioner.faces.api.caller import Acting, JobName, OwnerName, named
@@ -53,7 +53,7 @@ class Start(BaseModel):
 
 def shape(job: Job) -> dict[str, Any]:
     """A job as every endpoint of jobs answers it."""
-    return {**shapes.job(job)}
+    return {**shaped.job(job)}
 
 
 def look_up(control: Control, job: str, owner: str) -> Job:
@@ -80,8 +80,8 @@ def start_job(
     # By the name that was given: errors are to say it.
     run = control.start(named(job, owner_name), asked.env, asked.command, asked.idempotency_key or idempotency_key)
     if wants(request, LOSSLESS):
-        return either(request, run, shapes.run)
-    return answer({**shape(found), "run": shapes.run(run)})
+        return either(request, run, shaped.run)
+    return answer({**shape(found), "run": shaped.run(run)})
 
 
 @router.get(

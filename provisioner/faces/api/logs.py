@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from provisioner.core import cursor as places
 from provisioner.core.errors import Invalid
-from provisioner.faces import shapes
+from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import either, wants
 from provisioner.faces.api.caller import Acting, Calling, RunName, Serving, source_of, token_of
@@ -82,7 +82,7 @@ async def get_logs(
 
 def _page(look: Look) -> Page:
     # A page before the last tells no gap: the next one would tell it again.
-    pieces = [shapes.log(piece) for piece, _ in look.pieces if look.over or isinstance(piece, LogPiece)]
+    pieces = [shaped.log(piece) for piece, _ in look.pieces if look.over or isinstance(piece, LogPiece)]
     return {"pieces": pieces, "next": None if look.over else look.place}
 
 

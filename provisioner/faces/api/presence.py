@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from provisioner.faces import shapes
+from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import either
 from provisioner.faces.api.caller import Acting
@@ -19,4 +19,4 @@ router = APIRouter(tags=["server"])
 def get_server(request: Request, control: Acting) -> Response:
     """Show whether somebody acts, and what time it is there."""
     found = Presence(control.now(), control.served(), control.unfinished(), control.foreign())
-    return either(request, found, shapes.server)
+    return either(request, found, shaped.server)

@@ -10,7 +10,7 @@ from provisioner.core.errors import Invalid
 from provisioner.core.record import Run
 from provisioner.core.run import State
 from provisioner.core.work import Outcome
-from provisioner.faces import shapes
+from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import either
 from provisioner.faces.api.caller import Acting, RunName
@@ -75,7 +75,7 @@ def list_runs(
     def page(found: tuple[Run, ...]) -> Runs:
         full = len(found) == limit
         return {
-            "runs": [shapes.run(run) for run in found],
+            "runs": [shaped.run(run) for run in found],
             "next_key": key_of(found[-1].created_at, found[-1].id) if full else None,
         }
 
@@ -89,7 +89,7 @@ def list_runs(
 )
 def get_run(request: Request, control: Acting, run: RunName) -> Response:
     """Show what a run is doing and why, its attempts, and its story."""
-    return either(request, control.status(run), shapes.status)
+    return either(request, control.status(run), shaped.status)
 
 
 @router.get(
@@ -99,7 +99,7 @@ def get_run(request: Request, control: Acting, run: RunName) -> Response:
 )
 def get_receipt(request: Request, control: Acting, run: RunName) -> Response:
     """Show where a run's time and money went."""
-    return either(request, control.receipt(run), shapes.receipt)
+    return either(request, control.receipt(run), shaped.receipt)
 
 
 @router.post(
@@ -109,7 +109,7 @@ def get_receipt(request: Request, control: Acting, run: RunName) -> Response:
 )
 def stop_run(request: Request, control: Acting, run: RunName) -> Response:
     """Stop a run: SIGTERM, and SIGKILL after its stop_grace. No error when it has ended already."""
-    return either(request, control.stop(run), shapes.run)
+    return either(request, control.stop(run), shaped.run)
 
 
 @router.get(
@@ -117,4 +117,4 @@ def stop_run(request: Request, control: Acting, run: RunName) -> Response:
 )
 def get_top(request: Request, control: Acting, limit: Limit = 50) -> Response:
     """Show what is not over: all of it counted, some of it shown."""
-    return either(request, control.alive(limit), lambda found: shapes.alive(found, control.foreign()))
+    return either(request, control.alive(limit), lambda found: shaped.alive(found, control.foreign()))

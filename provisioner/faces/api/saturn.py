@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from provisioner.core.errors import Invalid, NotFound
 from provisioner.core.record import Concurrency, Job, Run
-from provisioner.faces import shapes
+from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples, jobs, recipes
 from provisioner.faces.api.answers import answer, either
 from provisioner.faces.api.caller import Acting, Calling, JobName, OwnerName, RunName, Serving
@@ -188,8 +188,8 @@ async def list_server_options(request: Request, control: Acting, server: Serving
 
 def _answered(request: Request, control: Control, job: Job, run: Run | None = None) -> Response:
     """The job as it now is, with the run that was started."""
-    now = JobNow(**shapes.job(job), status=recipes.status_of(control, job))
-    return either(request, job, lambda _: Restarted(**now, run=shapes.run(run)) if run else now)
+    now = JobNow(**shaped.job(job), status=recipes.status_of(control, job))
+    return either(request, job, lambda _: Restarted(**now, run=shaped.run(run)) if run else now)
 
 
 def _stop_all(control: Control, job: Job) -> None:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from provisioner.core.record import Catchup, Concurrency
-from provisioner.faces import shapes
+from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import either
 from provisioner.faces.api.caller import Acting, JobName, OwnerName, named
@@ -74,7 +74,7 @@ def set_schedule(
     said = plan.model_dump(exclude_none=True, mode="json") if plan else None
     found = control.schedule(named(job, owner_name), said)
     shown = control.scheduled(found.id, 1) if found.schedule else Scheduled(found, (), None)
-    return either(request, shown, shapes.scheduled)
+    return either(request, shown, shaped.scheduled)
 
 
 @router.get(
@@ -90,7 +90,7 @@ def get_schedule(
     count: Annotated[int, Query(ge=1, le=100, description="How many times to come.")] = 5,
 ) -> Response:
     """Show a job's schedule, its last time and those to come."""
-    return either(request, control.scheduled(named(job, owner_name), count), shapes.scheduled)
+    return either(request, control.scheduled(named(job, owner_name), count), shaped.scheduled)
 
 
 @router.get(
@@ -100,4 +100,4 @@ def get_schedule(
 )
 def list_schedules(request: Request, control: Acting) -> Response:
     """List the schedules."""
-    return either(request, control.schedules(), lambda found: {"schedules": [shapes.scheduled(each) for each in found]})
+    return either(request, control.schedules(), lambda found: {"schedules": [shaped.scheduled(each) for each in found]})

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from provisioner.core.errors import ProvisionError, Retryable, TooMany, Transient
-from provisioner.faces import shapes
+from provisioner.faces import shaped
 from provisioner.ports.control import Control, Look
 
 #: Seconds between two looks, as the command line's follower has it.
@@ -185,10 +185,10 @@ class Following(Response):
                 # From now on it stands where others do, whose beginning was another.
                 self._watched = replace(self._watched, tail=None)
                 for piece, place in look.pieces:
-                    yield event("log", shapes.log(piece), place)
+                    yield event("log", shaped.log(piece), place)
                     heard_at = clock()
                 if look.over:
-                    yield event("end", shapes.run(look.run), look.place)
+                    yield event("end", shaped.run(look.run), look.place)
                     return
                 if look.pieces:
                     continue

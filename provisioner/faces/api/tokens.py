@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from provisioner.core import access
-from provisioner.faces import shapes
+from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import either
 from provisioner.faces.api.caller import Calling, Serving
@@ -71,7 +71,7 @@ def create_token(request: Request, server: Serving, caller: Calling, wanted: Wan
     now = server.service.now()
 
     def shown(new: access.NewToken) -> NewToken:
-        return {**shapes.token(new.stored, now), "token": new.token}
+        return {**shaped.token(new.stored, now), "token": new.token}
 
     return either(request, replace(made, stored=_told(made.stored)), shown, 201)
 
@@ -90,7 +90,7 @@ def list_tokens(request: Request, server: Serving, caller: Calling) -> Response:
     """List the tokens, never with what lets anybody in."""
     now = server.service.now()
     told = tuple(_told(each) for each in server.access.tokens(caller))
-    return either(request, told, lambda found: {"tokens": [shapes.token(each, now) for each in found]})
+    return either(request, told, lambda found: {"tokens": [shaped.token(each, now) for each in found]})
 
 
 @router.delete(
@@ -106,7 +106,7 @@ def revoke_token(
 ) -> Response:
     """Let nobody in by it any more."""
     now = server.service.now()
-    return either(request, _told(server.access.revoke(caller, token)), lambda found: shapes.token(found, now))
+    return either(request, _told(server.access.revoke(caller, token)), lambda found: shaped.token(found, now))
 
 
 @router.get(
@@ -119,6 +119,6 @@ def list_audit(request: Request, server: Serving, caller: Calling, limit: Limit 
 
     def page(found: tuple[access.Audit, ...]) -> Audits:
         next_key = key_of(found[-1].at, found[-1].id) if len(found) == limit else None
-        return {"entries": [shapes.audit(each) for each in found], "next_key": next_key}
+        return {"entries": [shaped.audit(each) for each in found], "next_key": next_key}
 
     return either(request, server.access.audit(caller, limit, key_in(cursor)), page)

@@ -7,7 +7,7 @@ import typer
 from provisioner.core import duration
 from provisioner.core.access import Caller
 from provisioner.core.errors import Invalid
-from provisioner.faces import shapes
+from provisioner.faces import shaped
 from provisioner.faces.cli import screen, session
 from provisioner.ports.access import Access
 
@@ -50,7 +50,7 @@ def create(
     access, caller, now = _access(context)
     made = access.create(caller, owner, admin=role == "admin", expires_in=lasting, note=note)
     if as_json:
-        screen.put_json({**shapes.token(made.stored, now), "token": made.token})
+        screen.put_json({**shaped.token(made.stored, now), "token": made.token})
     else:
         print(made.token)
         screen.say(f"token {made.id} is shown this once; take it back: provision token revoke {made.id}")
@@ -62,7 +62,7 @@ def list_(context: typer.Context, as_json: session.Json = False) -> None:
     access, caller, now = _access(context)
     found = access.tokens(caller)
     if as_json:
-        screen.put_json([shapes.token(each, now) for each in found])
+        screen.put_json([shaped.token(each, now) for each in found])
     else:
         screen.tokens(found, now)
 
@@ -73,7 +73,7 @@ def revoke(context: typer.Context, id: TokenId, as_json: session.Json = False) -
     access, caller, now = _access(context)
     gone = access.revoke(caller, id)
     if as_json:
-        screen.put_json(shapes.token(gone, now))
+        screen.put_json(shaped.token(gone, now))
     else:
         print(f"token {gone.id} lets nobody in any more")
 
@@ -87,7 +87,7 @@ def audit(
     access, caller, _ = _access(context)
     found = access.audit(caller, limit)
     if as_json:
-        screen.put_json([shapes.audit(each) for each in found])
+        screen.put_json([shaped.audit(each) for each in found])
     else:
         screen.audit(found)
 

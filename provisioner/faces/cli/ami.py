@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from provisioner.faces import shapes
+from provisioner.faces import shaped
 from provisioner.faces.cli import exits, screen, session
 from provisioner.faces.cli.interrupts import interruptible
 from provisioner.faces.cli.progress import Progress
@@ -73,7 +73,7 @@ def bake(
         screen.say("interrupted: no image is made")
         return exits.DETACHED
     if as_json:
-        screen.put_json(shapes.ami(amis.show(made)))
+        screen.put_json(shaped.ami(amis.show(made)))
     else:
         print(f"{made.id} is made ({made.name}); launch from it: provision ami use {made.id}")
     return 0
@@ -85,7 +85,7 @@ def list_(context: typer.Context, as_json: session.Json = False) -> None:
     amis = _amis(context)
     found = amis.list()
     if as_json:
-        screen.put_json([shapes.ami(each) for each in found])
+        screen.put_json([shaped.ami(each) for each in found])
     else:
         screen.amis(found, amis.now())
 
@@ -99,7 +99,7 @@ def use(context: typer.Context, name: Name, as_json: session.Json = False) -> No
     amis = _amis(context)
     chosen = amis.use(name)
     if as_json:
-        screen.put_json(shapes.ami(chosen) if chosen else None)
+        screen.put_json(shaped.ami(chosen) if chosen else None)
     elif chosen is None:
         print(f"new launches take {amis.default}, as the settings say")
     else:

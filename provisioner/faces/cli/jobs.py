@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from provisioner.faces import shapes
+from provisioner.faces import shaped
 from provisioner.faces.cli import screen, session
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="NAME or OWNER/NAME.")]
@@ -27,7 +27,7 @@ def apply(
         screen.say(f"{name} is at revision {job.revision}")
         return started(service, lambda: service.start(name, {}), as_json=as_json)
     if as_json:
-        screen.put_json(shapes.job(job))
+        screen.put_json(shaped.job(job))
     else:
         print(f"{name} is at revision {job.revision}; start it: provision start {job.name}")
     return 0
@@ -37,7 +37,7 @@ def jobs(context: typer.Context, as_json: session.Json = False) -> None:
     """List the jobs."""
     found = session.control(context).jobs()
     if as_json:
-        screen.put_json([shapes.job(job) for job in found])
+        screen.put_json([shaped.job(job) for job in found])
     else:
         screen.jobs(found)
 
@@ -48,7 +48,7 @@ def show(context: typer.Context, job: JobName, as_json: session.Json = False) ->
 
     found = session.control(context).job(job)
     if as_json:
-        screen.put_json(shapes.job(found))
+        screen.put_json(shaped.job(found))
     else:
         print(yaml.safe_dump(json.loads(found.recipe), sort_keys=False, allow_unicode=True), end="")
 
@@ -59,7 +59,7 @@ def delete(context: typer.Context, job: JobName, as_json: session.Json = False) 
     session.catch_up(service)
     gone = service.delete(job)
     if as_json:
-        screen.put_json(shapes.job(gone))
+        screen.put_json(shaped.job(gone))
     else:
         print(f"deleted {gone.owner}/{gone.name}; its runs and their logs stay")
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from provisioner.faces import shapes
+from provisioner.faces import shaped
 from provisioner.faces.cli import screen
 from provisioner.faces.cli.waiting import LiveLine
 from provisioner.ports.control import Control, LogGap, LogPiece
@@ -32,7 +32,7 @@ class Printer:
             if not self._as_json:
                 return
         data = (
-            json.dumps(shapes.log(piece)).encode() + b"\n" if self._as_json or isinstance(piece, LogGap) else piece.data
+            json.dumps(shaped.log(piece)).encode() + b"\n" if self._as_json or isinstance(piece, LogGap) else piece.data
         )
         self._to.write(data)
         self._to.flush()

@@ -17,7 +17,7 @@ import typer
 
 from provisioner.core.errors import Invalid
 from provisioner.core.plain import plain
-from provisioner.faces import shapes
+from provisioner.faces import shaped
 from provisioner.faces.cli import exits, log, screen, session
 from provisioner.faces.cli.interrupts import ASKING, interruptible
 from provisioner.faces.cli.waiting import wait_for
@@ -186,8 +186,8 @@ def _tell(service: Control, double: Any, run: str, *, as_json: bool) -> None:
     written, receipt = double.written(), service.receipt(run)
     alive = [one.id for one in double.alive()]
     if as_json:
-        objects = {key: shapes.data(data) for key, data in written.items()}
-        shown = {"run": shapes.run(service.run(run)), "receipt": shapes.receipt(receipt)}
+        objects = {key: shaped.data(data) for key, data in written.items()}
+        shown = {"run": shaped.run(service.run(run)), "receipt": shaped.receipt(receipt)}
         screen.put_json({**shown, "objects": objects, "alive": alive})
         return
     for key, data in written.items():

@@ -8,7 +8,7 @@ import typer
 from provisioner.core.record import Run
 from provisioner.core.run import State
 from provisioner.core.work import STREAMS, Outcome
-from provisioner.faces import shapes
+from provisioner.faces import shaped
 from provisioner.faces.cli import log, screen, session
 from provisioner.faces.cli.waiting import detaching, wait_for
 from provisioner.ports.control import Control
@@ -67,7 +67,7 @@ def started(
             screen.say(f"no daemon is acting: provision wait {run.id[:12]} sees the run through")
         if detach or (served and not (wait or follow)):
             if as_json:
-                screen.put_json(shapes.run(service.run(run.id)))
+                screen.put_json(shaped.run(service.run(run.id)))
             return 0
         if not served and not (wait or follow):
             screen.say("no daemon is acting (`provision daemon`), so this waits for the run; --detach does not")
@@ -92,7 +92,7 @@ def runs(
     which = RunFilter(job=job, owners=owners, states=tuple(state or ()), outcomes=tuple(outcome or ()), limit=limit)
     found = service.runs(which)
     if as_json:
-        screen.put_json([shapes.run(run) for run in found])
+        screen.put_json([shaped.run(run) for run in found])
     else:
         screen.runs(found, service.now())
     for machine in service.foreign():
@@ -107,7 +107,7 @@ def status(context: typer.Context, run: RunName, as_json: session.Json = False) 
     session.catch_up(service)
     found = service.status(run)
     if as_json:
-        screen.put_json(shapes.status(found))
+        screen.put_json(shaped.status(found))
     else:
         for line in story(found, service.receipt(found.run.id), service.now(), screen.width()):
             print(line)
@@ -166,7 +166,7 @@ def stop(context: typer.Context, run: RunNames, as_json: session.Json = False) -
         service.stop(each.id)
     session.catch_up(service)
     if as_json:
-        screen.put_json([shapes.run(service.run(each.id)) for each in before])
+        screen.put_json([shaped.run(service.run(each.id)) for each in before])
         return
     for each in before:
         short = each.id[:12]
@@ -189,7 +189,7 @@ def receipt(
     session.catch_up(service)
     found = service.receipt(run)
     if as_json:
-        screen.put_json(shapes.receipt(found))
+        screen.put_json(shaped.receipt(found))
     elif waterfall:
         for line in drawing.waterfall(found, service.now(), screen.width(), drawing.marks()):
             print(line)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from provisioner.core.errors import Invalid
-from provisioner.faces import shapes
+from provisioner.faces import shaped
 from provisioner.faces.cli import screen, session
 from provisioner.faces.cli.jobs import JobName
 from provisioner.ports.control import Scheduled
@@ -46,13 +46,13 @@ def schedule(
         found = service.schedule(job, {"schedule": cron, **given} if cron else None)
     if disable:
         if as_json:
-            screen.put_json(shapes.scheduled(Scheduled(found, (), None)))
+            screen.put_json(shaped.scheduled(Scheduled(found, (), None)))
         else:
             print(f"{found.owner}/{found.name} starts by triggers alone now")
         return
     shown = service.scheduled(job, SHOWN)
     if as_json:
-        screen.put_json(shapes.scheduled(shown))
+        screen.put_json(shaped.scheduled(shown))
     else:
         screen.schedule(shown)
     if not service.served():
@@ -65,7 +65,7 @@ def schedules(context: typer.Context, as_json: session.Json = False) -> None:
     session.catch_up(service)
     found = service.schedules()
     if as_json:
-        screen.put_json([shapes.scheduled(each) for each in found])
+        screen.put_json([shaped.scheduled(each) for each in found])
     else:
         screen.schedules(found)
     if found and not service.served():

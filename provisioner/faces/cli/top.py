@@ -16,7 +16,7 @@ from provisioner.core.plain import plain
 from provisioner.core.record import Held, Run
 from provisioner.core.run import State
 from provisioner.core.silence import is_silent
-from provisioner.faces import shapes
+from provisioner.faces import shaped
 from provisioner.faces.cli import screen, session
 from provisioner.ports.control import Alive, Control, LiveRun
 
@@ -69,7 +69,7 @@ def top(
     session.catch_up(service)
     found = service.alive(limit or ROWS)
     if as_json:
-        screen.put_json(shapes.alive(found, service.foreign()))
+        screen.put_json(shaped.alive(found, service.foreign()))
         return
     from rich.console import Console
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from provisioner.core.plain import plain
 from provisioner.core.record import Run
 from provisioner.core.run import State
-from provisioner.faces import shapes
+from provisioner.faces import shaped
 from provisioner.faces.cli import exits, screen
 from provisioner.ports.control import Control
 from provisioner.ports.store import RunFilter
@@ -38,7 +38,7 @@ def wait_for(service: Control, ids: Sequence[str], *, as_json: bool = False) -> 
     line.clear()
     found = [ended[id] for id in ids]
     if as_json:
-        shown = [shapes.run(run) for run in found]
+        shown = [shaped.run(run) for run in found]
         screen.put_json(shown[0] if len(shown) == 1 else shown)
     for text in exits.last_lines(found):
         screen.say(text)
