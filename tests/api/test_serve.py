@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from provisioner.faces.api.serve import Listening, bound
 from tests.api.conftest import settings
 from tests.e2e.commands import PROVISION
 from tests.ports import free_ports
@@ -113,3 +115,9 @@ def test_it_speaks_tls(here: Path, certificate: tuple[str, str]) -> None:  # noq
         found.process.terminate()
         found.process.wait()
         found.lines.close()
+
+
+def test_who_comes_before_the_server_is_ready_waits() -> None:
+    """From when its address can be told; nobody is refused because the store is still being opened."""
+    with bound(Listening("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        pass

@@ -63,6 +63,8 @@ def bound(listening: Listening) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
+        # Who comes before the server is ready waits, and is not refused.
+        made.listen()
     except OSError as error:
         made.close()
         raise Invalid(f"cannot listen at {listening.host} port {listening.port}: {error.strerror}") from error
