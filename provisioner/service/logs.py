@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from provisioner.core import cursor as places
 from provisioner.core.archive import Manifest, chunk_offset, kept_chunk_key, manifest_key, node_prefix
-from provisioner.core.cursor import BEYOND, At, Cursor
+from provisioner.core.cursor import At, Cursor
 from provisioner.core.errors import Retryable, Transient
 from provisioner.core.record import Node, Run
 from provisioner.core.work import chunk_key, decode, log_prefix
@@ -102,12 +102,12 @@ class Logs:
         found: list[tuple[LogPiece | LogGap, str]] = []
         full = False
         for piece, last in self._bounded(nodes, streams, cursor, limit):
-            found.append((piece, places.write(cursor)))
+            found.append((piece, cursor.write()))
             full = last
         over = over and not full
         if over or not (full or following):
-            found += [(gap, places.write(cursor)) for gap in self._gaps(run, streams, attempt)]
-        return Look(run, tuple(found), places.write(cursor), over)
+            found += [(gap, cursor.write()) for gap in self._gaps(run, streams, attempt)]
+        return Look(run, tuple(found), cursor.write(), over)
 
     def _bounded(
         self, nodes: Sequence[Node], streams: Sequence[str], cursor: Cursor, limit: int
@@ -115,32 +115,31 @@ class Logs:
         """What is new, and of each piece whether it reaches the limit; the last one is cut there."""
         for node in nodes:
             for stream in streams:
-                before = cursor.get((node.attempt, stream), At())
+                before = cursor.at(node.attempt, stream)
                 for piece in self._new(node, [stream], cursor):
                     if len(piece.data) >= limit:
                         piece = replace(piece, data=piece.data[: _whole(piece.data, limit)])
                         # Listing must find its chunk again.
-                        cursor[node.attempt, stream] = At(before.chunk, piece.offset + len(piece.data))
+                        cursor.move(node.attempt, stream, At(before.chunk, piece.offset + len(piece.data)))
                         yield piece, True
                         return
                     yield piece, False
-                    before, limit = cursor[node.attempt, stream], limit - len(piece.data)
+                    before, limit = cursor.at(node.attempt, stream), limit - len(piece.data)
 
     @staticmethod
     def _at(cursor: Cursor, nodes: Sequence[Node], stream: str) -> int:
-        return cursor.get((nodes[-1].attempt, stream), At()).byte if nodes else 0
+        return cursor.at(nodes[-1].attempt, stream).byte if nodes else 0
 
     def _heard(self, direct: Direct, node: Node, cursor: Cursor) -> Iterator[LogPiece]:
         """What comes from the machine for a while; what was shipped before it could be read there, from the bucket."""
         for piece in direct.pieces(LOOK_EVERY):
-            key = node.attempt, piece.stream
-            if piece.offset > cursor.get(key, At()).byte:
+            if piece.offset > cursor.at(node.attempt, piece.stream).byte:
                 yield from self._new(node, [piece.stream], cursor)
-            at = cursor.get(key, At())
+            at = cursor.at(node.attempt, piece.stream)
             if piece.offset > at.byte:
                 raise Transient(f"{piece.stream}: the bucket does not show what it has taken")
             if data := piece.data[at.byte - piece.offset :]:
-                cursor[key] = At(at.chunk, at.byte + len(data))
+                cursor.move(node.attempt, piece.stream, At(at.chunk, at.byte + len(data)))
                 yield replace(piece, offset=at.byte, data=data)
 
     def _start(self, run: Run, streams: Sequence[str], attempt: int | None, tail: int | None) -> Cursor:
@@ -148,9 +147,11 @@ class Logs:
         nodes = self._nodes(run, attempt)
         if tail is None or not nodes:
             return Cursor()
-        cursor = {(node.attempt, stream): BEYOND for node in nodes for stream in streams}
+        cursor = Cursor()
         for stream in streams:
-            cursor[nodes[-1].attempt, stream] = self._before_end(nodes[-1], stream, tail)
+            for node in nodes[:-1]:
+                cursor.end(node.attempt, stream)
+            cursor.move(nodes[-1].attempt, stream, self._before_end(nodes[-1], stream, tail))
         return cursor
 
     def _before_end(self, node: Node, stream: str, lines: int) -> At:
@@ -179,21 +180,28 @@ class Logs:
 
     def _new(self, node: Node, streams: Sequence[str], cursor: Cursor) -> Iterator[LogPiece]:
         for stream in streams:
-            at = cursor.get((node.attempt, stream), At())
+            if cursor.ended(node.attempt, stream):
+                continue
+            at = cursor.at(node.attempt, stream)
             # Listing begins behind the key it is given.
             after = self._key(node, stream, at.chunk - 1) if at.chunk else ""
             for offset, key, size in self._chunks(node, stream, after):
                 if offset + size <= at.byte:
-                    cursor[node.attempt, stream] = at = At(offset + size, at.byte)
+                    at = At(offset + size, at.byte)
+                    cursor.move(node.attempt, stream, at)
                     continue
                 data = self._installation.bucket.get(key)
                 if data is None:
                     # Emptied after it was kept: the next look finds it in the archive.
                     return
                 skip, end = max(0, at.byte - offset), offset + len(data)
-                cursor[node.attempt, stream] = at = At(end, max(end, at.byte))
+                at = At(end, max(end, at.byte))
+                cursor.move(node.attempt, stream, at)
                 if data[skip:]:
                     yield LogPiece(node.attempt, stream, offset + skip, data[skip:])
+            if node.archived_at is not None:
+                # It is not listed again: who follows the hundredth attempt asks for that one alone.
+                cursor.end(node.attempt, stream)
 
     def _chunks(self, node: Node, stream: str, after: str = "") -> Iterator[tuple[int, str, int]]:
         """Offset, key and size of each chunk, in order."""

@@ -10,28 +10,50 @@ from provisioner.core.errors import Invalid
 from provisioner.core.work import STREAMS
 
 NUMBERS = st.integers(0, 10**15 - 1)
-CURSORS = st.dictionaries(
-    st.tuples(st.integers(1, 10**6 - 1), st.sampled_from(STREAMS)), st.builds(At, NUMBERS, NUMBERS), max_size=60
-)
+ATTEMPTS = st.integers(1, 9) | st.integers(1, 10**6 - 1)
+KEYS = st.tuples(ATTEMPTS, st.sampled_from(STREAMS))
+MOVES = st.lists(st.tuples(KEYS, st.builds(At, NUMBERS, NUMBERS) | st.none()), max_size=60)
 
 
-@given(CURSORS)
-def test_a_place_comes_back_as_it_was(place: Cursor) -> None:
-    """In one word, fit for a header."""
-    word = cursor.write(place)
-    assert cursor.read(word) == place
+@given(MOVES)
+def test_a_place_comes_back_as_it_was(moves: list[tuple[tuple[int, str], At | None]]) -> None:
+    """In one word, fit for a header; what is at an end stays there."""
+    place, model = Cursor(), dict[tuple[int, str], At | None]()
+    for key, at in moves:
+        if at and model.get(key, at):
+            place.move(*key, at)
+            model[key] = at
+        elif at is None:
+            place.end(*key)
+            model[key] = None
+    word = place.write()
+    again = cursor.read(word)
+    assert again == place
+    assert again.write() == word
+    assert all(again.ended(*key) if at is None else again.at(*key) == at for key, at in model.items())
     assert word.isascii()
     assert not set(word) & set(" \t\r\n")
 
 
-@given(st.text() | st.from_regex(r"[0-9a-z.,]{0,60}", fullmatch=True))
+def test_attempts_that_were_read_to_their_end_take_no_room() -> None:
+    """A run may have been interrupted a thousand times."""
+    place = Cursor()
+    for attempt in range(1, 1001):
+        place.move(attempt, "output", At(7, 7))
+        place.end(attempt, "output")
+    place.move(1001, "output", At(0, 3))
+    assert place.write() == "-1000.output.end,1001.output.0.3"
+    assert not place.ended(1001, "output")
+
+
+@given(st.text() | st.from_regex(r"[-0-9a-z.,]{0,60}", fullmatch=True))
 def test_any_other_text_is_refused_or_means_one_place(text: str) -> None:
     """In one sentence; what is taken is written in one way."""
     try:
         place = cursor.read(text)
     except Invalid:
         return
-    assert cursor.read(cursor.write(place)) == place
+    assert cursor.read(place.write()) == place
 
 
 def test_what_is_longer_than_any_place_is_not_even_read() -> None:

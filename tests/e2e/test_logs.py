@@ -158,6 +158,22 @@ def test_the_end_of_much_is_near(logs: Logs) -> None:
     assert numbers[1] == numbers[0] + 1
 
 
+def test_what_is_over_and_was_read_is_not_asked_for_again(logs: Logs) -> None:
+    """A follower of the hundredth attempt costs no more than one of the first, and its place is as short."""
+    run, service = logs.runs["again"].id, logs.whole.service
+
+    def lists() -> int:
+        return sum(run in str(call.parameters) for call in logs.whole.double.calls.of("s3", "ListObjectsV2", CONTROL))
+
+    found = service.look(run, ["output"])
+    assert found.over
+    before = lists()
+    assert before
+    assert service.look(run, ["output"], place=found.place).pieces == ()
+    assert lists() == before
+    assert found.place == "-2.output.end"
+
+
 def test_binary_output(logs: Logs) -> None:
     """Bytes are bytes: random ones, and half a character whose other half comes later."""
     assert logs.outcome("binary") == (Outcome.SUCCEEDED, 0)

@@ -91,4 +91,4 @@ def _at(streams: tuple[str, ...], attempt: int | None, offset: int | None) -> st
         return ""
     if len(streams) != 1 or attempt is None:
         raise Invalid("offset: name one stream and the attempt whose byte it is")
-    return places.write({(attempt, streams[0]): places.At(0, offset)})
+    return places.Cursor({(attempt, streams[0]): places.At(0, offset)}).write()
