@@ -67,6 +67,10 @@ class Server:
         self._thread.start()
         return self
 
+    @property
+    def connections(self) -> int:
+        return len(self._front.server_state.connections)
+
     def stop(self) -> None:
         """As a signal would."""
         self._front.stop()

@@ -1,11 +1,13 @@
 """Logs as they are written, over a real server, from real agents."""
 
 import itertools
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from provisioner.faces.api import serve
 from tests.api.events import Event, events, text
 from tests.api.served import Server
 from tests.e2e.rig import Rig, rig
@@ -101,6 +103,20 @@ def test_a_client_that_vanishes_is_noticed(server: Server, talking: str) -> None
             next(found)
             assert server.hub.followers == 1
         until(lambda: server.hub.followers == 0, "a hub without followers")
+
+
+def test_a_client_that_takes_nothing_is_cut_off(whole: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log is longer than what the kernel keeps for it; nothing of it stays, not even the connection."""
+    monkeypatch.setattr(serve, "PATIENCE", 1)
+    (run,) = whole.done(whole.start("seq 1000000000 | head -c 30000000"))
+    with Server(whole.settings, acting=False) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+        client.connect(("127.0.0.1", server.port))
+        head = f"GET /api/runs/{run.id}/logs HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n"
+        client.sendall(f"{head}Authorization: Bearer {server.token('tester')}\r\n\r\n".encode())
+        assert client.recv(1)
+        assert (server.hub.followers, server.connections) == (1, 1)
+        until(lambda: (server.hub.followers, server.connections) == (0, 0), "a server without clients")
 
 
 def test_pages_give_the_same_bytes(server: Server, talking: str, tmp_path: Path) -> None:

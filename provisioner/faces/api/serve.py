@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from provisioner.faces.api.stream import Hub
 
 #: Seconds that requests under way may take at the end; followers are told at once.
 GRACE = 5
+#: Seconds that a client may leave what it was sent; whoever vanished without a word is one of those.
+PATIENCE = 60
 #: Requests in threads at once; the others wait in their order. Among more it is chance whose turn is next, and the
 #: slowest of fifty starts at once takes half as long again (`scripts/bench starts`).
 THREADS = 20
@@ -62,6 +65,9 @@ def bound(listening: Listening) -> socket.socket:
         raise Invalid(f"{listening.host}: {error.strerror}") from error
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "linux":
+            # Its connections have it from the listener (tcp(7)); the kernel ends them and we keep nothing.
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PATIENCE * 1000)
         made.bind(address)
         # Who comes before the server is ready waits, and is not refused.
         made.listen()

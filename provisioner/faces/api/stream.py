@@ -24,8 +24,6 @@ from provisioner.ports.control import Control, Look
 TICK = 0.5
 #: Seconds of silence after which a comment shows that somebody is there, and the token is looked at again.
 HEARTBEAT = 15.0
-#: Seconds that a client may take for what it was sent last.
-PATIENCE = 60.0
 #: Followers at once: of the server, and of one caller.
 MOST, MOST_EACH = 500, 250
 #: Bytes of one look, and of those that are kept for who asks for the same a moment later.
@@ -160,13 +158,8 @@ class Following(Response):
 
     async def _tell(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        try:
-            async for data in self._events():
-                async with asyncio.timeout(PATIENCE):
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-        except TimeoutError:
-            # Its connection is full and nobody reads: it comes back with its last event's id, or not at all.
-            return
+        async for data in self._events():
+            await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _events(self) -> AsyncIterator[bytes]:
