@@ -112,7 +112,14 @@ def seaweed_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options |= {"s3.port.iceberg": 0, "s3.port.lance": 0, "volume.max": 1000, "master.volumeSizeLimitMB": 32}
     # `setpriv` so that a killed test run takes its server along.
     leash = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-    command = [*leash, weed, "server", "-s3", *(f"-{key}={value}" for key, value in options.items())]
+    command = [
+        *leash,
+        weed,
+        f"-logdir={folder}",
+        "server",
+        "-s3",
+        *(f"-{key}={value}" for key, value in options.items()),
+    ]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as server:
         try:
             url = f"http://127.0.0.1:{ports['s3.port']}"
