@@ -251,11 +251,16 @@ def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:
         raise problems.invalid(source, wrong, {})
 
 
+def with_fields(recipe: Recipe, fields: Mapping[str, str], source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
+    """The recipe with these fields of its spec in place of its own; raises Invalid as for a recipe."""
+    data = recipe.plain()
+    data["spec"] |= fields
+    return _checked(data, source, {}, ungranted)
+
+
 def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
     """The recipe's schedule with these of its fields in place of its own; raises Invalid as for a recipe."""
-    data = recipe.plain()
-    data["spec"] |= schedule
-    return _checked(data, "schedule", {}).spec.plan
+    return with_fields(recipe, schedule, "schedule").spec.plan
 
 
 def json_schema() -> dict[str, Any]:

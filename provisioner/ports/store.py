@@ -127,8 +127,8 @@ class Store(Protocol):
         That one was created after `since`; then nothing is stored.
         """
 
-    def nodes(self, run: str) -> tuple[Node, ...]:
-        """All nodes of a run, by attempt and rank."""
+    def nodes(self, *runs: str) -> tuple[Node, ...]:
+        """All nodes of these runs, by run, attempt and rank."""
 
     def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
         """Those of these ids that are known."""

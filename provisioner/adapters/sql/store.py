@@ -216,9 +216,10 @@ class SqlStore:
                 found.append(known)
         return found
 
-    def nodes(self, run: str) -> tuple[Node, ...]:
+    def nodes(self, *runs: str) -> tuple[Node, ...]:
         row = tables.NodeRow
-        return self._find(Node, select(row.body).where(row.run == run).order_by(col(row.attempt), col(row.rank)))
+        query = select(row.body).where(col(row.run).in_(runs))
+        return self._find(Node, query.order_by(col(row.run), col(row.attempt), col(row.rank)))
 
     def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
         row = tables.MachineRow
