@@ -41,6 +41,8 @@ _NICKNAMES = {
 _EVERY = re.compile(r"@every (?=[0-9])(?:([0-9]{1,5})d)?(?:([0-9]{1,5})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,5})s)?")
 _RIGHT = "write five fields, such as '0 2 * * *', or @hourly, @daily, @weekly, @monthly, @yearly, or @every 4h"
 _LONGEST_TEXT = 200
+#: Later than this no date is written (datetime.MAXYEAR).
+_END = dt.datetime(dt.MAXYEAR, 1, 1, tzinfo=dt.UTC).timestamp()
 
 
 def checked(text: str) -> str:
@@ -69,7 +71,8 @@ def ticks(schedule: Schedule, since: float, after: float) -> Iterator[float]:
     if schedule.cron.startswith("@every "):
         interval = _interval(schedule.cron)
         first = max(0, int((after - since) // interval)) + 1
-        yield from (since + interval * number for number in itertools.count(first))
+        yield from itertools.takewhile(_END.__gt__, (since + interval * number for number in itertools.count(first)))
+        return
     zone = zoneinfo.ZoneInfo(schedule.timezone)
     start = dt.datetime.fromtimestamp(after, dt.UTC).astimezone(zone)
     fields = _NICKNAMES.get(schedule.cron, schedule.cron)
