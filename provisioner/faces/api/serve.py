@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from provisioner.core.errors import Invalid
+from provisioner.faces.api.connections import Connection
 from provisioner.faces.api.stream import Hub
 
 #: Seconds that requests under way may take at the end; followers are told at once.
@@ -59,6 +60,8 @@ def bound(listening: Listening) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
+        # At once: whoever is told where, may come before the server has begun.
+        made.listen()
     except OSError as error:
         made.close()
         raise Invalid(f"cannot listen at {listening.host} port {listening.port}: {error.strerror}") from error
@@ -74,7 +77,7 @@ class Front(uvicorn.Server):
             app,
             host=listening.host,
             port=listening.port,
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             # A token is in no line that is written, nor is anything else that a client sent.

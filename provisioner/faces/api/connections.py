@@ -1,0 +1,82 @@
+"""Connections that cost no more than they give: who says nothing, or reads nothing, is let go.
+
+A client that never ends its request, or never takes its answer, holds a file of this process; without a bound it would
+hold all, and the control plane beside us could reach neither store nor cloud. uvicorn bounds only the time between
+two requests.
+"""
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+#: Seconds for a whole request, and for anything at all of an answer to be taken: 1 MiB over a poor line takes less.
+PATIENCE = 60.0
+#: At once: all followers and some more, and below the 1,024 files that a process has where nobody gives it more.
+MOST = 800
+
+
+class Connection(H11Protocol):
+    """uvicorn's, with an end to its patience; beyond `MOST`, who has waited longest for its own client makes room."""
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self._waiting: asyncio.TimerHandle | None = None
+        #: Bytes of an answer that were not taken when it was last looked.
+        self._left = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look()
+        if len(self.connections) > MOST:
+            waiting = [each for each in self.connections if isinstance(each, Connection) and each._waiting]
+            min(waiting, key=Connection._until)._let_go()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._rest()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        self._rest()
+        super().on_response_complete()
+        self._look()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._look()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._look()
+
+    def _look(self) -> None:
+        """Wait for the client where it is its turn, from when that began."""
+        if not (self.conn.their_state in (h11.IDLE, h11.SEND_BODY) or self.flow.write_paused):
+            self._rest()
+        elif self._waiting is None:
+            self._left = self.transport.get_write_buffer_size()
+            self._waiting = self.loop.call_later(PATIENCE, self._over)
+
+    def _rest(self) -> None:
+        if self._waiting:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _until(self) -> float:
+        return self._waiting.when() if self._waiting else 0.0
+
+    def _over(self) -> None:
+        self._waiting = None
+        if 0 < self.transport.get_write_buffer_size() < self._left:
+            self._look()
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._rest()
+        self.transport.abort()
