@@ -1,9 +1,11 @@
 """What only a file can promise: durability, processes, migrations."""
 
+import contextlib
 import re
 import sqlite3
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +22,7 @@ from sqlmodel import SQLModel
 
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.core.errors import Conflict, Invalid
+from provisioner.core.errors import Conflict, Invalid, Transient
 from provisioner.core.launch import Market, Offer
 from provisioner.core.record import (
     Drought,
@@ -53,6 +55,34 @@ def store(path: Path) -> Iterator[SqlStore]:
     made = SqlStore(path, CountingIds())
     yield made
     made.close()
+
+
+def test_a_full_disk_is_told_and_lived_through(store: SqlStore) -> None:
+    """Nothing of the write is there, what is there can be read, and what it would have said is in no error."""
+
+    def bound(pages: int) -> None:
+        store._writer.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    store.add_run(RUN, since=0.0)
+    bound(store._writer.exec_driver_sql("PRAGMA page_count").scalar_one())
+    large = replace(RUN, id="large", recipe="x" * 100_000, idempotency_key="marker of a client")
+    with pytest.raises(Transient, match="disk is full") as caught:
+        store.add_run(large, since=0.0)
+    assert "marker" not in "".join(traceback.format_exception(caught.value))
+    assert ([run.id for run in store.live().runs], store.run("large")) == (["r1"], None)
+    bound(1 << 30)
+    assert store.add_run(large, since=0.0).id == "large"
+
+
+def test_another_one_who_writes_for_long_is_told(store: SqlStore, path: Path) -> None:
+    """As something that passes."""
+    store._writer.exec_driver_sql("PRAGMA busy_timeout = 1")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Transient, match="locked"):
+            store.save([RUN])
+        other.execute("ROLLBACK")
+    assert store.save([RUN])
 
 
 def test_many_starts_share_a_commit_and_no_error(store: SqlStore) -> None:

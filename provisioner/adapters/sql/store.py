@@ -9,7 +9,7 @@ import threading
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, bindparam, event, text
@@ -21,7 +21,7 @@ from provisioner.adapters.sql.mirror import Mirror
 from provisioner.adapters.sql.together import Together
 from provisioner.core import record
 from provisioner.core.access import Audit, Token
-from provisioner.core.errors import Conflict, Invalid, LeaseLost
+from provisioner.core.errors import Conflict, Invalid, LeaseLost, Transient
 from provisioner.core.record import Event, Job, KnownMachine, Launch, Node, Run
 from provisioner.core.work import Outcome, decode, encode
 from provisioner.ports.ids import Ids
@@ -31,6 +31,10 @@ R = TypeVar("R", bound=record.Record)
 
 #: How long a writer waits for another one's transaction; ours take milliseconds.
 BUSY_SECONDS = 30
+#: What may be over soon: a disk that is full or fails, another process that writes for long (SQLite, "Result Codes").
+PASSING = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
+)
 #: Behind any id that goes on.
 LAST = "\U0010ffff"
 
@@ -82,8 +86,11 @@ class SqlStore:
                 self._writer.exec_driver_sql("BEGIN IMMEDIATE")
                 yield self._writer
                 self._writer.commit()
-            except BaseException:
+            except BaseException as error:
                 self._writer.rollback()
+                if _passing(error):
+                    # Who acts lives through it, and who asks may ask again.
+                    raise Transient(f"the store cannot be written now: {error.orig}") from error
                 raise
             self._mirror.note(stored)
             self._mirrored = mirrored
@@ -311,10 +318,20 @@ class _ProofOfLife:
         self._held = False
 
 
+def _passing(error: BaseException) -> TypeGuard[sqlalchemy.exc.OperationalError]:
+    cause = error.orig if isinstance(error, sqlalchemy.exc.OperationalError) else None
+    # The primary code is the last byte.
+    return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode & 0xFF in PASSING
+
+
 def _engine(path: Path) -> Engine:
     # AUTOCOMMIT in the driver: transactions are begun by our own BEGIN, never by the driver's guess.
     engine = sqlalchemy.create_engine(
-        f"sqlite:///{path}", isolation_level="AUTOCOMMIT", connect_args={"timeout": BUSY_SECONDS}
+        f"sqlite:///{path}",
+        isolation_level="AUTOCOMMIT",
+        connect_args={"timeout": BUSY_SECONDS},
+        # Records have variables of jobs in them, and errors are for the journal.
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")
