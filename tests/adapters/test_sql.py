@@ -1,10 +1,12 @@
 """What only a file can promise: durability, processes, migrations."""
 
 import contextlib
+import fcntl
 import re
 import sqlite3
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -275,6 +277,44 @@ def test_no_question_reads_a_whole_table(store: SqlStore) -> None:
         for statement, values in asked:
             for *_, step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values):
                 assert "INDEX" in step or "LIST SUBQUERY" in step, statement
+
+
+def test_who_only_looks_gives_no_lease_away(path: Path, store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is asked whether somebody acts may begin to act in that very moment."""
+    unlock, acting = fcntl.flock, threading.Thread(target=lambda: store.acquire("a", "daemon", 1.0, 60.0))
+
+    def interrupted(file: Any, how: int) -> None:
+        if how == fcntl.LOCK_UN and not acting.ident:
+            acting.start()
+            # It waits for us, or has acquired before this is over.
+            acting.join(0.3)
+        unlock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    assert store.lease() is None
+    acting.join()
+    other = SqlStore(path, CountingIds())
+    found, stolen = other.lease(), other.acquire("b", "daemon", 2.0, 60.0)
+    other.close()
+    assert found
+    assert (found.holder, stolen) == ("a", None)
+
+
+def test_the_runs_of_a_job_are_looked_for_among_its_own(store: SqlStore) -> None:
+    """A list of jobs asks this for each of them, and others may have a hundred thousand."""
+    asked = []
+
+    def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
+        asked.append((statement, values))
+
+    with store._engine.connect() as connection:
+        sqlalchemy.event.listen(store._engine, "before_cursor_execute", note)
+        store.runs(RunFilter(job_id="j1", owners=("ann",), states=(State.QUEUED, State.RUNNING)))
+        store.runs(RunFilter(job_id="j1", limit=1))
+        sqlalchemy.event.remove(store._engine, "before_cursor_execute", note)
+        for statement, values in [each for each in asked if "SELECT" in each[0]]:
+            steps = [step for *_, step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+            assert steps[0] == "SEARCH run USING INDEX run_job (job_id=?)"
 
 
 def _affinity(name: str) -> str:

@@ -294,28 +294,33 @@ class _ProofOfLife:
     def __init__(self, path: Path) -> None:
         self._file = open(path, "a")  # noqa: SIM115 - the lock lives as long as the file is open
         self._held = False
+        #: The kernel's lock is the process's: one thread that only looks must not give away what another has taken.
+        self._one = threading.RLock()
 
     def take(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        self._held = True
-        return True
+        with self._one:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            self._held = True
+            return True
 
     def unheld(self) -> bool:
         """Whether nobody holds it, this process included."""
-        if self._held or not self.take():
-            return False
-        self.give()
-        return True
+        with self._one:
+            if self._held or not self.take():
+                return False
+            self.give()
+            return True
 
     def close(self) -> None:
         self._file.close()
 
     def give(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-        self._held = False
+        with self._one:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            self._held = False
 
 
 def _passing(error: BaseException) -> TypeGuard[sqlalchemy.exc.OperationalError]:
