@@ -23,6 +23,8 @@ from provisioner.core.record import Catchup, Job, Schedule
 ON_TIME = 60.0
 #: How late `last` still starts, in seconds.
 LATEST = 600.0
+#: A clock that was further ahead than this was set right since, in seconds; as in Debian's cron (cron(8)).
+AHEAD = 3 * 3600.0
 #: How many starts `all` makes up for, the newest: a machine each.
 MOST = 100
 #: So begins the idempotency key of a run that a schedule started; the time follows.
@@ -110,7 +112,12 @@ class Due:
 
 def due(job: Job, now: float) -> Due | None:
     """What the job's schedule wants by now; None where it has nothing to decide."""
-    if job.schedule is None or next_tick(job) > now:
+    if job.schedule is None:
+        return None
+    if job.tick is not None and job.tick > now + AHEAD:
+        # Decided by a clock that was wrong: without this nothing would be due until then.
+        return Due(now, ())
+    if next_tick(job) > now:
         return None
     passed = _passed(job.schedule, job.scheduled_at, _decided(job), now)
     match job.schedule.catchup:
