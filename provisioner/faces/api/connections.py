@@ -13,8 +13,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 #: Seconds for a whole request, and for anything at all of an answer to be taken: 1 MiB over a poor line takes less.
 PATIENCE = 60.0
-#: At once: all followers and some more, and below the 1,024 files that a process has where nobody gives it more.
-MOST = 800
+#: At once: all followers and some more; with those that are about to come, below the 1,024 files that a process has
+#: where nobody gives it more.
+MOST, BACKLOG = 800, 128
 
 
 class Connection(H11Protocol):

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from provisioner.core.errors import Invalid
-from provisioner.faces.api.connections import Connection
+from provisioner.faces.api.connections import BACKLOG, Connection
 from provisioner.faces.api.stream import Hub
 
 #: Seconds that requests under way may take at the end; followers are told at once.
@@ -78,6 +78,8 @@ class Front(uvicorn.Server):
             host=listening.host,
             port=listening.port,
             http=Connection,
+            # So many are taken at once before any is bounded.
+            backlog=BACKLOG,
             ws="none",
             lifespan="off",
             # A token is in no line that is written, nor is anything else that a client sent.
