@@ -18,7 +18,7 @@ from provisioner.core.errors import Invalid
 from provisioner.core.field import Ignored, Part, later, or_nothing
 from provisioner.core.launch import Market
 from provisioner.core.record import Catchup, Concurrency, Schedule
-from provisioner.core.source import Path, read
+from provisioner.core.source import LARGEST, Path, read
 from provisioner.core.work import Attachment
 
 #: After its command a machine may still ship the log that waits on its disk.
@@ -238,6 +238,8 @@ def with_overrides(
     recipe: Recipe, env: Mapping[str, str], command: str | None, ungranted: Ungranted = lambda _: ()
 ) -> Recipe:
     """The recipe as one start wants it; raises Invalid as for a recipe."""
+    if sum(map(len, (*env, *env.values(), command or ""))) > LARGEST:
+        raise Invalid(f"start: variables and command of more than {LARGEST >> 10} KiB; a run should not carry data")
     data = recipe.plain()
     data["spec"]["environment_variables"] |= env
     if command is not None:
