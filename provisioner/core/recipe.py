@@ -18,7 +18,7 @@ from provisioner.core.errors import Invalid
 from provisioner.core.field import Ignored, Part, later, or_nothing
 from provisioner.core.launch import Market
 from provisioner.core.record import Catchup, Concurrency, Schedule
-from provisioner.core.source import Path, read
+from provisioner.core.source import LARGEST, Path, read
 from provisioner.core.work import Attachment
 
 #: After its command a machine may still ship the log that waits on its disk.
@@ -238,6 +238,8 @@ def with_overrides(
     recipe: Recipe, env: Mapping[str, str], command: str | None, ungranted: Ungranted = lambda _: ()
 ) -> Recipe:
     """The recipe as one start wants it; raises Invalid as for a recipe."""
+    if sum(map(len, (*env, *env.values(), command or ""))) > LARGEST:
+        raise Invalid(f"start: variables and command of more than {LARGEST >> 10} KiB; a run should not carry data")
     data = recipe.plain()
     data["spec"]["environment_variables"] |= env
     if command is not None:
@@ -251,11 +253,16 @@ def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:
         raise problems.invalid(source, wrong, {})
 
 
+def with_fields(recipe: Recipe, fields: Mapping[str, str], source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
+    """The recipe with these fields of its spec in place of its own; raises Invalid as for a recipe."""
+    data = recipe.plain()
+    data["spec"] |= fields
+    return _checked(data, source, {}, ungranted)
+
+
 def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
     """The recipe's schedule with these of its fields in place of its own; raises Invalid as for a recipe."""
-    data = recipe.plain()
-    data["spec"] |= schedule
-    return _checked(data, "schedule", {}).spec.plan
+    return with_fields(recipe, schedule, "schedule").spec.plan
 
 
 def json_schema() -> dict[str, Any]:

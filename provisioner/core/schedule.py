@@ -23,6 +23,8 @@ from provisioner.core.record import Catchup, Job, Schedule
 ON_TIME = 60.0
 #: How late `last` still starts, in seconds.
 LATEST = 600.0
+#: A clock that was further ahead than this was set right since, in seconds; as in Debian's cron (cron(8)).
+AHEAD = 3 * 3600.0
 #: How many starts `all` makes up for, the newest: a machine each.
 MOST = 100
 #: So begins the idempotency key of a run that a schedule started; the time follows.
@@ -41,6 +43,8 @@ _NICKNAMES = {
 _EVERY = re.compile(r"@every (?=[0-9])(?:([0-9]{1,5})d)?(?:([0-9]{1,5})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,5})s)?")
 _RIGHT = "write five fields, such as '0 2 * * *', or @hourly, @daily, @weekly, @monthly, @yearly, or @every 4h"
 _LONGEST_TEXT = 200
+#: Later than this no date is written (datetime.MAXYEAR).
+_END = dt.datetime(dt.MAXYEAR, 1, 1, tzinfo=dt.UTC).timestamp()
 
 
 def checked(text: str) -> str:
@@ -69,7 +73,8 @@ def ticks(schedule: Schedule, since: float, after: float) -> Iterator[float]:
     if schedule.cron.startswith("@every "):
         interval = _interval(schedule.cron)
         first = max(0, int((after - since) // interval)) + 1
-        yield from (since + interval * number for number in itertools.count(first))
+        yield from itertools.takewhile(_END.__gt__, (since + interval * number for number in itertools.count(first)))
+        return
     zone = zoneinfo.ZoneInfo(schedule.timezone)
     start = dt.datetime.fromtimestamp(after, dt.UTC).astimezone(zone)
     fields = _NICKNAMES.get(schedule.cron, schedule.cron)
@@ -107,7 +112,12 @@ class Due:
 
 def due(job: Job, now: float) -> Due | None:
     """What the job's schedule wants by now; None where it has nothing to decide."""
-    if job.schedule is None or next_tick(job) > now:
+    if job.schedule is None:
+        return None
+    if job.tick is not None and job.tick > now + AHEAD:
+        # Decided by a clock that was wrong: without this nothing would be due until then.
+        return Due(now, ())
+    if next_tick(job) > now:
         return None
     passed = _passed(job.schedule, job.scheduled_at, _decided(job), now)
     match job.schedule.catchup:

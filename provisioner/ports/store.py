@@ -2,7 +2,8 @@
 
 Writes are versioned: a record whose stored version is not the one it was read at raises `Conflict`
 and nothing of that `save` is written. With an `epoch`, `save` also proves in the same transaction
-that the lease is still held under it, else `LeaseLost`. What is saved survives a power cut.
+that the lease is still held under it, else `LeaseLost`. What is saved survives a power cut. `Transient`: nothing can be
+written now, for want of space say, and nothing of it was.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -127,8 +128,8 @@ class Store(Protocol):
         That one was created after `since`; then nothing is stored.
         """
 
-    def nodes(self, run: str) -> tuple[Node, ...]:
-        """All nodes of a run, by attempt and rank."""
+    def nodes(self, *runs: str) -> tuple[Node, ...]:
+        """All nodes of these runs, by run, attempt and rank."""
 
     def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
         """Those of these ids that are known."""

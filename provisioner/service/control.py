@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from provisioner.core.access import Caller
 from provisioner.core.errors import Conflict, ProvisionError
 from provisioner.core.launch import Machine
-from provisioner.ports.control import Control
 from provisioner.ports.ids import Ids
 from provisioner.service.access import Tokens
 from provisioner.service.installation import Installation
@@ -51,7 +50,7 @@ class Service(UseCases):
     def ids(self) -> Ids:
         return self._installation.ids
 
-    def on_behalf(self, caller: Caller) -> Control:
+    def on_behalf(self, caller: Caller) -> OnBehalf:
         """The same installation as that caller may have it; costs microseconds."""
         return OnBehalf(self._installation, caller, self._entrance, self._sites)
 

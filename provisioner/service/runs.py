@@ -12,7 +12,7 @@ from provisioner.core.access import Caller
 from provisioner.core.errors import Conflict, Forbidden, Invalid
 from provisioner.core.names import no_job, no_run
 from provisioner.core.receipt import Receipt
-from provisioner.core.record import Held, Job, Record, Run
+from provisioner.core.record import Held, Job, Node, Record, Run
 from provisioner.core.run import State
 from provisioner.core.source import Path
 from provisioner.core.terms import ungranted
@@ -38,30 +38,29 @@ class Runs:
         self._installation = installation
         self._caller = caller
 
-    def apply(self, text: str, source: str) -> Job:
+    def apply(self, text: str, source: str, *, new: bool = False) -> Job:
         default = self._caller.owner
         recipe = recipes.parse_recipe(text, source, lambda spec: self._ungranted(spec, spec.owner or default))
-        now, dump, plan = self._installation.clock.now(), recipe.dump(), recipe.spec.plan
-        owner = recipe.spec.owner or default
+        now, owner, name = self._installation.clock.now(), recipe.spec.owner or default, recipe.spec.name
         if not self._caller.may(owner):
             raise Forbidden(f"{source}: spec.owner: {owner} is not yours; you act for {', '.join(self._caller.owners)}")
-
-        def applied(job: Job) -> Job:
-            if job.recipe != dump:
-                job = replace(job, recipe=dump, revision=job.revision + 1, applied_at=now)
-            if plan is None and job.schedule_of_recipe:
-                return replace(job, schedule=None, schedule_of_recipe=False)
-            if plan is not None and plan != job.schedule:
-                job = replace(job, schedule=plan, scheduled_at=now)
-            return job if plan is None or job.schedule_of_recipe else replace(job, schedule_of_recipe=True)
-
-        if self._installation.store.job(owner, recipe.spec.name) is None:
-            fresh = applied(Job(self._installation.ids.new(), owner, recipe.spec.name, dump, 1, now, now))
+        if self._installation.store.job(owner, name) is None:
+            fresh = Job(self._installation.ids.new(), owner, name, recipe.dump(), 1, now, now)
             try:
-                return self._save(fresh, "apply")
+                return self._save(fresh if new else _applied(fresh, recipe, now), "apply")
             except Conflict:
                 pass  # Somebody else has just made it.
-        return self.amend_job(f"{owner}/{recipe.spec.name}", applied, "apply")
+        if new:
+            raise Conflict(f"there is a job {name!r} already; apply changes it")
+        return self.amend_job(f"{owner}/{name}", lambda job: _applied(job, recipe, now), "apply")
+
+    def change(self, name: str, fields: Mapping[str, str]) -> Job:
+        def changed(job: Job) -> Job:
+            stored = recipes.Recipe.load(job.recipe)
+            recipe = recipes.with_fields(stored, fields, "the recipe", lambda spec: self._ungranted(spec, job.owner))
+            return _applied(job, recipe, self._installation.clock.now())
+
+        return self.amend_job(name, changed, "apply")
 
     def _ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
         return ungranted(spec, owner, self._installation.policy.terms)
@@ -160,6 +159,12 @@ class Runs:
             which = replace(which, owners=tuple(filter(self._caller.may, which.owners)))
         return self._installation.store.runs(which)
 
+    def tried(self, which: RunFilter) -> tuple[tuple[Run, tuple[Node, ...]], ...]:
+        runs, nodes = self.runs(which), dict[str, list[Node]]()
+        for node in self._installation.store.nodes(*(run.id for run in runs)):
+            nodes.setdefault(node.run, []).append(node)
+        return tuple((run, tuple(nodes.get(run.id, ()))) for run in runs)
+
     def run(self, name: str) -> Run:
         found = self._installation.store.runs_like(name.lower(), self._caller.sees) if name else ()
         if not found:
@@ -209,6 +214,18 @@ class Runs:
         machines = {machine.id: machine for machine in status.machines}
         held = [Held(node, machines[node.instance_id]) for node in status.nodes]
         return bill(self._installation, status.run, held)
+
+
+def _applied(job: Job, recipe: recipes.Recipe, now: float) -> Job:
+    """The job with that recipe, and its schedule where that is the recipe's to say."""
+    dump, plan = recipe.dump(), recipe.spec.plan
+    if job.recipe != dump:
+        job = replace(job, recipe=dump, revision=job.revision + 1, applied_at=now)
+    if plan is None and job.schedule_of_recipe:
+        return replace(job, schedule=None, schedule_of_recipe=False)
+    if plan is not None and plan != job.schedule:
+        job = replace(job, schedule=plan, scheduled_at=now)
+    return job if plan is None or job.schedule_of_recipe else replace(job, schedule_of_recipe=True)
 
 
 @functools.lru_cache(maxsize=64)

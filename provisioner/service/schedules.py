@@ -93,7 +93,9 @@ class Schedules:
         if not starts and found.starts:
             return self._save(job, found.tick, [], run_id(job, found.starts[-1]), "")
         if not starts:
-            return self._save(job, found.tick, [], "", "missed: nobody was there to start it in time")
+            ahead = job.tick is not None and job.tick > found.tick
+            why = "the clock was ahead" if ahead else "nobody was there to start it in time"
+            return self._save(job, found.tick, [], "", f"missed: {why}")
         policy = job.schedule.concurrency if job.schedule else Concurrency.ALLOW
         before = [] if policy is Concurrency.ALLOW else self._unfinished(job)
         if policy is Concurrency.FORBID and before:

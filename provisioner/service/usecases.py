@@ -7,7 +7,7 @@ from provisioner.core.access import Caller
 from provisioner.core.errors import Forbidden, Invalid
 from provisioner.core.launch import Machine
 from provisioner.core.receipt import Receipt
-from provisioner.core.record import Job, Run
+from provisioner.core.record import Job, Node, Run
 from provisioner.core.work import decode, encode
 from provisioner.ports.connection import Connection
 from provisioner.ports.control import Alive, LogGap, LogPiece, Look, Scheduled, Size, Status
@@ -45,6 +45,14 @@ class UseCases:
     def apply(self, text: str, source: str) -> Job:
         return self._runs.apply(text, source)
 
+    def create(self, text: str, source: str) -> Job:
+        """Store the recipe as a new job, whose schedule does not begin; raises Conflict where there is one."""
+        return self._runs.apply(text, source, new=True)
+
+    def change(self, name: str, fields: Mapping[str, str]) -> Job:
+        """Apply the job's recipe as it now is, with these fields of its spec in place of its own; raises Invalid."""
+        return self._runs.change(name, fields)
+
     def jobs(self) -> tuple[Job, ...]:
         return self._runs.jobs()
 
@@ -68,6 +76,10 @@ class UseCases:
 
     def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         return self._runs.runs(which)
+
+    def tried(self, which: RunFilter) -> tuple[tuple[Run, tuple[Node, ...]], ...]:
+        """The same runs, each with its nodes."""
+        return self._runs.tried(which)
 
     def run(self, name: str) -> Run:
         return self._runs.run(name)
@@ -180,7 +192,10 @@ class UseCases:
 
 
 class OnBehalf(UseCases):
-    """provisioner.ports.control.Control for who came in by a token: acting is the control host's."""
+    """provisioner.ports.control.Control for who came in by a token: acting is the control host's.
+
+    What Saturn's client asks for beyond that is here alone: `create`, `change` and `tried`.
+    """
 
     def close(self) -> None:
         """Nothing is held: the installation is its opener's."""

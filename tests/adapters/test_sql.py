@@ -1,9 +1,13 @@
 """What only a file can promise: durability, processes, migrations."""
 
+import contextlib
+import fcntl
 import re
 import sqlite3
 import subprocess
 import sys
+import threading
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +24,7 @@ from sqlmodel import SQLModel
 
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.core.errors import Conflict, Invalid
+from provisioner.core.errors import Conflict, Invalid, Transient
 from provisioner.core.launch import Market, Offer
 from provisioner.core.record import (
     Drought,
@@ -53,6 +57,34 @@ def store(path: Path) -> Iterator[SqlStore]:
     made = SqlStore(path, CountingIds())
     yield made
     made.close()
+
+
+def test_a_full_disk_is_told_and_lived_through(store: SqlStore) -> None:
+    """Nothing of the write is there, what is there can be read, and what it would have said is in no error."""
+
+    def bound(pages: int) -> None:
+        store._writer.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    store.add_run(RUN, since=0.0)
+    bound(store._writer.exec_driver_sql("PRAGMA page_count").scalar_one())
+    large = replace(RUN, id="large", recipe="x" * 100_000, idempotency_key="marker of a client")
+    with pytest.raises(Transient, match="disk is full") as caught:
+        store.add_run(large, since=0.0)
+    assert "marker" not in "".join(traceback.format_exception(caught.value))
+    assert ([run.id for run in store.live().runs], store.run("large")) == (["r1"], None)
+    bound(1 << 30)
+    assert store.add_run(large, since=0.0).id == "large"
+
+
+def test_another_one_who_writes_for_long_is_told(store: SqlStore, path: Path) -> None:
+    """As something that passes."""
+    store._writer.exec_driver_sql("PRAGMA busy_timeout = 1")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Transient, match="locked"):
+            store.save([RUN])
+        other.execute("ROLLBACK")
+    assert store.save([RUN])
 
 
 def test_many_starts_share_a_commit_and_no_error(store: SqlStore) -> None:
@@ -245,6 +277,44 @@ def test_no_question_reads_a_whole_table(store: SqlStore) -> None:
         for statement, values in asked:
             for *_, step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values):
                 assert "INDEX" in step or "LIST SUBQUERY" in step, statement
+
+
+def test_who_only_looks_gives_no_lease_away(path: Path, store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is asked whether somebody acts may begin to act in that very moment."""
+    unlock, acting = fcntl.flock, threading.Thread(target=lambda: store.acquire("a", "daemon", 1.0, 60.0))
+
+    def interrupted(file: Any, how: int) -> None:
+        if how == fcntl.LOCK_UN and not acting.ident:
+            acting.start()
+            # It waits for us, or has acquired before this is over.
+            acting.join(0.3)
+        unlock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    assert store.lease() is None
+    acting.join()
+    other = SqlStore(path, CountingIds())
+    found, stolen = other.lease(), other.acquire("b", "daemon", 2.0, 60.0)
+    other.close()
+    assert found
+    assert (found.holder, stolen) == ("a", None)
+
+
+def test_the_runs_of_a_job_are_looked_for_among_its_own(store: SqlStore) -> None:
+    """A list of jobs asks this for each of them, and others may have a hundred thousand."""
+    asked = []
+
+    def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
+        asked.append((statement, values))
+
+    with store._engine.connect() as connection:
+        sqlalchemy.event.listen(store._engine, "before_cursor_execute", note)
+        store.runs(RunFilter(job_id="j1", owners=("ann",), states=(State.QUEUED, State.RUNNING)))
+        store.runs(RunFilter(job_id="j1", limit=1))
+        sqlalchemy.event.remove(store._engine, "before_cursor_execute", note)
+        for statement, values in [each for each in asked if "SELECT" in each[0]]:
+            steps = [step for *_, step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+            assert steps[0] == "SEARCH run USING INDEX run_job (job_id=?)"
 
 
 def _affinity(name: str) -> str:

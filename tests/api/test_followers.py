@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from provisioner.faces.api import stream
+from provisioner.ports.control import LogPiece, Look
 from tests.api.served import Server, recipe
 from tests.polling import until
 
@@ -52,7 +53,7 @@ def test_followers_are_counted(quiet: Server, run: str, monkeypatch: pytest.Monk
 def test_a_follower_whose_token_is_revoked_reads_no_further(
     quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is looked at with every heartbeat."""
+    """Though its log says nothing."""
     monkeypatch.setattr(quiet.hub, "heartbeat", 0.0)
     token = quiet.token("ann")
     with quiet.client(token) as ann, ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS) as answer:
@@ -60,6 +61,23 @@ def test_a_follower_whose_token_is_revoked_reads_no_further(
         assert ":" in list(itertools.islice(lines, 4))
         quiet.service.access.revoke(quiet.service.caller, token.split("_")[1])
         assert set(lines) <= {":", ""}
+
+
+@pytest.mark.usefixtures("nobody_left")
+def test_a_log_that_is_never_silent_is_read_no_longer_than_its_token_holds(
+    quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No heartbeat comes in between."""
+    found, piece = quiet.service.run(run), LogPiece(1, "output", 0, b"again\n")
+    look = Look(found, ((piece, "1.output.0.6"),), "1.output.0.6", over=False)
+    monkeypatch.setattr(stream.Hub, "_read", lambda *_: look)
+    token = quiet.token("ann")
+    with quiet.client(token) as ann, ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS) as answer:
+        lines = answer.iter_lines()
+        assert "event: log" in itertools.islice(lines, 10)
+        quiet.service.access.revoke(quiet.service.caller, token.split("_")[1])
+        most = 100_000
+        assert sum(1 for _ in itertools.islice(lines, most)) < most
 
 
 @pytest.mark.usefixtures("nobody_left")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.faces.api import serve
+from provisioner.faces.api import connections
 from tests.api.events import Event, events, text
 from tests.api.served import Server
 from tests.e2e.rig import Rig, rig
@@ -107,7 +107,7 @@ def test_a_client_that_vanishes_is_noticed(server: Server, talking: str) -> None
 
 def test_a_client_that_takes_nothing_is_cut_off(whole: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its log is longer than what the kernel keeps for it; nothing of it stays, not even the connection."""
-    monkeypatch.setattr(serve, "PATIENCE", 1)
+    monkeypatch.setattr(connections, "PATIENCE", 1)
     (run,) = whole.done(whole.start("seq 1000000000 | head -c 30000000"))
     with Server(whole.settings, acting=False) as server, socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)

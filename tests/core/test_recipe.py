@@ -476,6 +476,14 @@ def test_a_start_can_have_its_own_variables_and_command() -> None:
             with_overrides(first, env, command)
 
 
+def test_a_start_says_no_more_than_a_recipe_may() -> None:
+    """Each run that is not over is in the control plane's memory, whole."""
+    first, part = parse_recipe(SEED, "f"), "x" * (120 << 10)
+    assert with_overrides(first, {"A": part, "B": part}, None)
+    with pytest.raises(Invalid, match="256 KiB"):
+        with_overrides(first, {"A": part, "B": part}, part)
+
+
 def test_a_recipe_does_not_change() -> None:
     """What was checked stays as it was checked."""
     spec = parse_recipe(SEED, "f").spec

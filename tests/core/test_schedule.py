@@ -202,6 +202,13 @@ def test_years_of_minutes_are_made_up_for_within_bounds() -> None:
     assert found.starts == tuple(now - 60 * (MOST - 1 - number) for number in range(MOST))
 
 
+def test_times_that_no_date_can_say_do_not_come() -> None:
+    """However long `@every` is, and however many are asked for."""
+    found = upcoming(job("@every 99999d"), 0.0, 100)
+    assert 0 < len(found) < 100
+    assert dt.datetime.fromtimestamp(found[-1], dt.UTC).year > 9000
+
+
 def test_a_run_s_id_follows_from_job_and_time() -> None:
     """So that a second start of it cannot be stored; its key is for readers, and sorts as time does."""
     first, second = at("2026-01-01T00:00Z"), at("2026-01-01T01:00Z")

@@ -149,10 +149,9 @@ class MemoryStore:
         found = self._where(Run, lambda known: same(known) and known.created_at > since)
         return found[0] if run.idempotency_key and found else cast(Run, self.save([run, *also])[0])
 
-    def nodes(self, run: str) -> tuple[Node, ...]:
-        return tuple(
-            sorted(self._where(Node, lambda node: node.run == run), key=lambda node: (node.attempt, node.rank))
-        )
+    def nodes(self, *runs: str) -> tuple[Node, ...]:
+        found = self._where(Node, lambda node: node.run in runs)
+        return tuple(sorted(found, key=lambda node: (node.run, node.attempt, node.rank)))
 
     def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
         return self._where(KnownMachine, lambda machine: machine.id in ids)

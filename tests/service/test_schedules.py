@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,14 @@ def test_what_was_due_before_it_was_said_is_not_started() -> None:
     apply(made, schedule="*/15 * * * *", retries=1)
     serve(made, 0.6)
     assert times(made) == ["08:30"]
+
+
+def test_a_clock_that_was_far_ahead_stops_no_schedule() -> None:
+    """What it decided is of a year to come; once it is right again, that is left out, and the next time starts."""
+    made = world(schedule="20 * * * *")
+    made.store.save([replace(made.runs.job(NAME), tick=EIGHT + 365 * 24 * HOUR)])
+    serve(made, 2)
+    assert times(made) == ["08:20", "09:20"]
 
 
 def test_deleting_a_job_ends_its_schedule() -> None:

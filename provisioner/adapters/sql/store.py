@@ -9,7 +9,7 @@ import threading
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, bindparam, event, text
@@ -21,7 +21,7 @@ from provisioner.adapters.sql.mirror import Mirror
 from provisioner.adapters.sql.together import Together
 from provisioner.core import record
 from provisioner.core.access import Audit, Token
-from provisioner.core.errors import Conflict, Invalid, LeaseLost
+from provisioner.core.errors import Conflict, Invalid, LeaseLost, Transient
 from provisioner.core.record import Event, Job, KnownMachine, Launch, Node, Run
 from provisioner.core.work import Outcome, decode, encode
 from provisioner.ports.ids import Ids
@@ -31,6 +31,10 @@ R = TypeVar("R", bound=record.Record)
 
 #: How long a writer waits for another one's transaction; ours take milliseconds.
 BUSY_SECONDS = 30
+#: What may be over soon: a disk that is full or fails, another process that writes for long (SQLite, "Result Codes").
+PASSING = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
+)
 #: Behind any id that goes on.
 LAST = "\U0010ffff"
 
@@ -82,8 +86,11 @@ class SqlStore:
                 self._writer.exec_driver_sql("BEGIN IMMEDIATE")
                 yield self._writer
                 self._writer.commit()
-            except BaseException:
+            except BaseException as error:
                 self._writer.rollback()
+                if _passing(error):
+                    # Who acts lives through it, and who asks may ask again.
+                    raise Transient(f"the store cannot be written now: {error.orig}") from error
                 raise
             self._mirror.note(stored)
             self._mirrored = mirrored
@@ -216,9 +223,10 @@ class SqlStore:
                 found.append(known)
         return found
 
-    def nodes(self, run: str) -> tuple[Node, ...]:
+    def nodes(self, *runs: str) -> tuple[Node, ...]:
         row = tables.NodeRow
-        return self._find(Node, select(row.body).where(row.run == run).order_by(col(row.attempt), col(row.rank)))
+        query = select(row.body).where(col(row.run).in_(runs))
+        return self._find(Node, query.order_by(col(row.run), col(row.attempt), col(row.rank)))
 
     def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
         row = tables.MachineRow
@@ -286,34 +294,49 @@ class _ProofOfLife:
     def __init__(self, path: Path) -> None:
         self._file = open(path, "a")  # noqa: SIM115 - the lock lives as long as the file is open
         self._held = False
+        #: The kernel's lock is the process's: one thread that only looks must not give away what another has taken.
+        self._one = threading.RLock()
 
     def take(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        self._held = True
-        return True
+        with self._one:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            self._held = True
+            return True
 
     def unheld(self) -> bool:
         """Whether nobody holds it, this process included."""
-        if self._held or not self.take():
-            return False
-        self.give()
-        return True
+        with self._one:
+            if self._held or not self.take():
+                return False
+            self.give()
+            return True
 
     def close(self) -> None:
         self._file.close()
 
     def give(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-        self._held = False
+        with self._one:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            self._held = False
+
+
+def _passing(error: BaseException) -> TypeGuard[sqlalchemy.exc.OperationalError]:
+    cause = error.orig if isinstance(error, sqlalchemy.exc.OperationalError) else None
+    # The primary code is the last byte.
+    return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode & 0xFF in PASSING
 
 
 def _engine(path: Path) -> Engine:
     # AUTOCOMMIT in the driver: transactions are begun by our own BEGIN, never by the driver's guess.
     engine = sqlalchemy.create_engine(
-        f"sqlite:///{path}", isolation_level="AUTOCOMMIT", connect_args={"timeout": BUSY_SECONDS}
+        f"sqlite:///{path}",
+        isolation_level="AUTOCOMMIT",
+        connect_args={"timeout": BUSY_SECONDS},
+        # Records have variables of jobs in them, and errors are for the journal.
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")

@@ -7,7 +7,7 @@ from sqlmodel import Field, Index, SQLModel, text
 from provisioner.core import access, record
 
 #: The newest migration; Alembic is imported only where a store is behind it.
-HEAD = "0002"
+HEAD = "0003"
 
 
 class Document(SQLModel):
@@ -43,6 +43,8 @@ class RunRow(Document, table=True):
     __table_args__ = (
         # A page is found in the index alone, whatever is filtered by: no record is read that is not shown.
         Index("run_page", "created_at", "id", "owner", "job_name", "job_id", "state", "outcome"),
+        # Of one job, whose runs may be few among many.
+        Index("run_job", "job_id", "created_at", "id", "owner", "state", "outcome"),
         Index("run_key", "job_id", "key", "created_at", sqlite_where=text("key <> ''")),
     )
 

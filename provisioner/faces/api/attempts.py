@@ -3,7 +3,7 @@
 Shapes are those of the public OpenAPI (2026.02.01), with what its own client demands beyond it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, NotRequired, TypedDict
 
@@ -102,10 +102,9 @@ class Attempt:
         return self.verdict.at if self.verdict else None
 
 
-def of(status: Status) -> tuple[Attempt, ...]:
+def of(run: Run, nodes: Sequence[Node]) -> tuple[Attempt, ...]:
     """The run's, in order; a run that waits, or never got a machine, has one without a node."""
-    run = status.run
-    known = tuple(Attempt(run, node.attempt, node.rank, node) for node in status.nodes)
+    known = tuple(Attempt(run, node.attempt, node.rank, node) for node in nodes)
     waits = run.ended_at is None and run.state in (State.QUEUED, State.LAUNCHING)
     if known and not waits:
         return known
@@ -122,7 +121,7 @@ def run_of(pod: str) -> str:
 
 def named(status: Status, pod: str) -> Attempt:
     """The attempt whose pod has that name; raises NotFound."""
-    for each in of(status):
+    for each in of(status.run, status.nodes):
         if each.pod == pod:
             return each
     raise NotFound(f"there is no pod {pod!r}")

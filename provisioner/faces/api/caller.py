@@ -11,10 +11,10 @@ from provisioner.faces.api.metrics import Meters
 from provisioner.faces.api.reading import Readers
 from provisioner.faces.api.stream import Hub
 from provisioner.ports.access import Access
-from provisioner.ports.control import Control
 from provisioner.ports.ids import Ids
 from provisioner.ports.journal import Journal
 from provisioner.service.control import Service
+from provisioner.service.usecases import OnBehalf
 
 #: Both forms that Saturn's clients use (RFC 6750; `token` is its own).
 SCHEMES = ("bearer", "token")
@@ -68,12 +68,12 @@ def token_of(request: Request) -> str:
     return token.strip() if scheme.lower() in SCHEMES else ""
 
 
-async def control_for(request: Request) -> Control:
+async def control_for(request: Request) -> OnBehalf:
     return server_of(request).service.on_behalf(await calling(request))
 
 
 #: The use cases as the caller may have them.
-Acting = Annotated[Control, Depends(control_for)]
+Acting = Annotated[OnBehalf, Depends(control_for)]
 Serving = Annotated[Server, Depends(server_of)]
 
 JobName = Annotated[

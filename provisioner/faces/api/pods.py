@@ -3,7 +3,6 @@
 import codecs
 import json
 from collections.abc import AsyncIterator, Iterator
-from itertools import islice
 from typing import Annotated, TypedDict
 
 from fastapi import APIRouter, Path, Query
@@ -17,7 +16,7 @@ from provisioner.faces.api.answers import JSON, answer
 from provisioner.faces.api.caller import Acting, JobName, OwnerName, Serving
 from provisioner.faces.api.document import answers
 from provisioner.faces.api.reading import Readers
-from provisioner.faces.api.recipes import PAGE, unfinished
+from provisioner.faces.api.recipes import PAGE, UNFINISHED
 from provisioner.ports.control import Control, LogGap, LogPiece
 from provisioner.ports.store import RunFilter
 
@@ -63,8 +62,9 @@ def list_pods(
 ) -> Response:
     """List the attempts of a job that are not over, the newest thousand runs' at most."""
     found = control.job(workload_id)
-    runs = islice(unfinished(control, found), PAGE) if workload_type == "job" else ()
-    live = [each for run in runs for each in attempts.of(control.status(run.id)) if not each.verdict]
+    which = RunFilter(job_id=found.id, states=UNFINISHED, limit=PAGE)
+    tried = control.tried(which) if workload_type == "job" else ()
+    live = [each for run, nodes in tried for each in attempts.of(run, nodes) if not each.verdict]
     return answer(Pods(pod_summaries=[attempts.summary(each) for each in live], next_key=None))
 
 
@@ -118,8 +118,8 @@ async def get_pod_logs(
 def list_history(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """List the attempts of a job's runs, those that are not over too."""
     found = jobs.look_up(control, job, owner_name)
-    runs = control.runs(RunFilter(job_id=found.id, limit=PAGE))
-    told = [attempts.historical(each) for run in runs for each in attempts.of(control.status(run.id))]
+    tried = control.tried(RunFilter(job_id=found.id, limit=PAGE))
+    told = [attempts.historical(each) for run, nodes in tried for each in attempts.of(run, nodes)]
     return answer(History(pods=told))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from provisioner.core.errors import Conflict, Invalid, NotFound
+from provisioner.core.errors import Invalid
 from provisioner.core.recipe import Spec
 from provisioner.core.record import Job, Run
 from provisioner.core.run import State
@@ -62,6 +62,7 @@ def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
 
 #: Runs of one look at the store.
 PAGE = 1000
+UNFINISHED = tuple(state for state in State if state is not State.DONE)
 #: The words of Saturn's API for where a run is, and for how it ended.
 LIVE = {State.RUNNING: "running", State.STOPPING: "stopping"}
 ENDED = {Outcome.SUCCEEDED: "completed", Outcome.CANCELLED: "stopped"}
@@ -78,8 +79,7 @@ def status_of(control: Control, job: Job) -> str:
 
 def unfinished(control: Control, job: Job) -> Iterator[Run]:
     """All of the job's runs that are not done, the newest first, a page at a time."""
-    states = tuple(state for state in State if state is not State.DONE)
-    which = RunFilter(job_id=job.id, states=states, limit=PAGE)
+    which = RunFilter(job_id=job.id, states=UNFINISHED, limit=PAGE)
     while page := control.runs(which):
         yield from page
         which = replace(which, after=(page[-1].created_at, page[-1].id))
@@ -151,25 +151,12 @@ def create_recipe(
     """
     try:
         told = json.loads(text)
-        spec = told["spec"]
-        name, owner = spec["name"], spec.get("owner") or ""
+        spec = {field: value for field, value in told["spec"].items() if field in Spec.model_fields}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Invalid("body: found no recipe in JSON with a spec that has a name") from error
-    if isinstance(name, str) and isinstance(owner, str) and "/" not in name and _exists(control, named(name, owner)):
-        raise Conflict(f"there is a job {name!r} already; PUT changes it")
+        raise Invalid("body: found no recipe in JSON with a spec") from error
     if not enforce_unknown:
-        told["spec"] = {field: value for field, value in spec.items() if field in Spec.model_fields}
-        text = json.dumps(told)
-    made = control.apply(text, SOURCE)
-    return _applied(request, control, control.schedule(made.id, None) if made.schedule else made)
-
-
-def _exists(control: Control, name: str) -> bool:
-    try:
-        control.job(name)
-    except NotFound:
-        return False
-    return True
+        text = json.dumps({**told, "spec": spec})
+    return _applied(request, control, control.create(text, SOURCE))
 
 
 def _applied(request: Request, control: Control, found: Job) -> Response:

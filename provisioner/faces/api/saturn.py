@@ -13,7 +13,7 @@ from provisioner.core.record import Concurrency, Job, Run
 from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples, jobs, recipes
 from provisioner.faces.api.answers import answer, either
-from provisioner.faces.api.caller import Acting, Calling, JobName, OwnerName, RunName, Serving
+from provisioner.faces.api.caller import Acting, Calling, JobName, OwnerName, RunName, Serving, named
 from provisioner.faces.api.document import OPEN, answers
 from provisioner.ports.control import Control, Size
 
@@ -250,10 +250,8 @@ def restart_job(
 )
 def change_job(request: Request, control: Acting, job: JobName, body: Patch, owner_name: OwnerName = "") -> Response:
     """Give a job's recipe another schedule, by which it starts from now on."""
-    found, options = jobs.look_up(control, job, owner_name), body.cron_schedule_options
-    recipe = json.loads(found.recipe)
-    recipe["spec"] |= {"owner": found.owner, **options.model_dump(mode="json", exclude_none=True)}
-    return _answered(request, control, control.apply(json.dumps(recipe), "the recipe"))
+    options = body.cron_schedule_options.model_dump(mode="json", exclude_none=True)
+    return _answered(request, control, control.change(named(job, owner_name), options))
 
 
 @router.post(

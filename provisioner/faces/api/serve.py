@@ -13,12 +13,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from provisioner.core.errors import Invalid
+from provisioner.faces.api import connections
 from provisioner.faces.api.stream import Hub
 
 #: Seconds that requests under way may take at the end; followers are told at once.
 GRACE = 5
-#: Seconds that a client may leave what it was sent; whoever vanished without a word is one of those.
-PATIENCE = 60
 #: Requests in threads at once; the others wait in their order. Among more it is chance whose turn is next, and the
 #: slowest of fifty starts at once takes half as long again (`scripts/bench starts`).
 THREADS = 20
@@ -67,10 +66,10 @@ def bound(listening: Listening) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform == "linux":
             # Its connections have it from the listener (tcp(7)); the kernel ends them and we keep nothing.
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PATIENCE * 1000)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(connections.PATIENCE * 1000))
         made.bind(address)
         # Who comes before the server is ready waits, and is not refused.
-        made.listen()
+        made.listen(connections.BACKLOG)
     except OSError as error:
         made.close()
         raise Invalid(f"cannot listen at {listening.host} port {listening.port}: {error.strerror}") from error
@@ -86,7 +85,9 @@ class Front(uvicorn.Server):
             app,
             host=listening.host,
             port=listening.port,
-            http="h11",
+            http=connections.Connection,
+            # So many are taken at once before any is bounded.
+            backlog=connections.BACKLOG,
             ws="none",
             lifespan="off",
             # A token is in no line that is written, nor is anything else that a client sent.

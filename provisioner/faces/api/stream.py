@@ -22,7 +22,7 @@ from provisioner.ports.control import Control, Look
 
 #: Seconds between two looks, as the command line's follower has it.
 TICK = 0.5
-#: Seconds of silence after which a comment shows that somebody is there, and the token is looked at again.
+#: Seconds of silence after which a comment shows that somebody is there.
 HEARTBEAT = 15.0
 #: Followers at once: of the server, and of one caller.
 MOST, MOST_EACH = 500, 250
@@ -169,6 +169,11 @@ class Following(Response):
         yield b"retry: 1000\n\n"
         while not self._hub.closing:
             try:
+                # Each time: a log that is never silent is read no longer than its token holds.
+                self._let_in()
+            except ProvisionError:
+                return
+            try:
                 look = await self._hub.look(self._watched, self._place)
             except Retryable:
                 # The bucket is not to be had now; the next look goes on from the same byte.
@@ -187,10 +192,6 @@ class Following(Response):
                     continue
             if clock() - heard_at >= self._heartbeat:
                 heard_at = clock()
-                try:
-                    self._let_in()
-                except ProvisionError:
-                    return
                 yield b":\n\n"
             await self._hub.rest()
 

@@ -1,0 +1,64 @@
+"""Connections that cost no more than they give: who never ends a request is let go.
+
+Such a client holds a file of this process; without a bound it would hold all, and the control plane beside us could
+reach neither store nor cloud. uvicorn bounds only the time between two requests.
+"""
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+#: Seconds for a whole request; and for anything at all of an answer to be taken, by a client that may have vanished.
+PATIENCE = 60.0
+#: At once: all followers and some more; with those that are about to come, below the 1,024 files that a process has
+#: where nobody gives it more.
+MOST, BACKLOG = 800, 128
+
+
+class Connection(H11Protocol):
+    """uvicorn's, with an end to its patience; beyond `MOST`, whose request is waited for longest makes room."""
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self._waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look()
+        if len(self.connections) > MOST:
+            waiting = [each for each in self.connections if isinstance(each, Connection) and each._waiting]
+            min(waiting, key=Connection._until)._let_go()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._rest()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        self._rest()
+        super().on_response_complete()
+        self._look()
+
+    def _look(self) -> None:
+        """Wait for a request from when it may come, until it is whole."""
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._rest()
+        elif self._waiting is None:
+            self._waiting = self.loop.call_later(PATIENCE, self._let_go)
+
+    def _rest(self) -> None:
+        if self._waiting:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _until(self) -> float:
+        return self._waiting.when() if self._waiting else 0.0
+
+    def _let_go(self) -> None:
+        self._rest()
+        self.transport.abort()

@@ -1,0 +1,67 @@
+"""Clients that are slow, on purpose or not: they lose their connection, and nobody else anything."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from provisioner.faces.api import connections
+from tests.api.served import Server
+
+WHOLE = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "PATIENCE", 0.2)
+
+
+@contextlib.contextmanager
+def connected(server: Server) -> Iterator[socket.socket]:
+    with socket.socket() as made:
+        # A bound for what must come; nothing is measured by it.
+        made.settimeout(20)
+        made.connect(("127.0.0.1", server.port))
+        yield made
+
+
+def ended(client: socket.socket) -> bool:
+    """Whether the server has let go of it, with or without a word."""
+    try:
+        return client.recv(1000) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\n",
+        b"POST /api/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{",
+        b"PUT /api/recipes HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+    ],
+)
+def test_a_request_that_never_ends_is_not_waited_for(quiet: Server, begun: bytes) -> None:
+    """In its headers or in its body, from the first byte on."""
+    token = quiet.token("ann").encode()
+    with connected(quiet) as client:
+        client.sendall(begun.replace(b"Host: a\r\n", b"Host: a\r\nAuthorization: Bearer " + token + b"\r\n"))
+        found = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := client.recv(1000):
+                found += data
+        assert b"200" not in found
+
+
+def test_whoever_waits_longest_makes_room(quiet: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many connections stand idle, a request is answered."""
+    monkeypatch.setattr(connections, "MOST", 2)
+    with connected(quiet) as first, connected(quiet) as second, connected(quiet) as third:
+        third.sendall(WHOLE)
+        assert third.recv(1000).startswith(b"HTTP/1.1 200")
+        assert ended(first)
+        second.sendall(WHOLE)
+        assert second.recv(1000).startswith(b"HTTP/1.1 200")
