@@ -1,6 +1,7 @@
 """Clients that are slow, on purpose or not: they lose their connection, and nobody else anything."""
 
 import contextlib
+import json
 import socket
 from collections.abc import Iterator
 
@@ -54,6 +55,27 @@ def test_a_request_that_never_ends_is_not_waited_for(quiet: Server, begun: bytes
             while data := client.recv(1000):
                 found += data
         assert b"200" not in found
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * 10_000_000,
+        b"GET /" + b"a" * 10_000_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: one\r\n\r\n",
+        b"\x16\x03\x01 hello",
+    ],
+)
+def test_what_is_no_request_is_answered(quiet: Server, asked: bytes) -> None:
+    """As any other mistake, and to who says more than is read."""
+    with connected(quiet) as client:
+        client.sendall(asked)
+        found = b""
+        while data := client.recv(1000):
+            found += data
+    head, _, body = found.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["code"] == "invalid"
 
 
 def test_whoever_waits_longest_makes_room(quiet: Server, monkeypatch: pytest.MonkeyPatch) -> None:

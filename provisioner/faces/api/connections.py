@@ -10,8 +10,12 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from provisioner.faces.api.answers import JSON, problem
+
 #: Seconds for a whole request; and for anything at all of an answer to be taken, by a client that may have vanished.
 PATIENCE = 60.0
+#: Bytes of a request's first line and headers.
+HEAD = 1 << 14
 #: At once: all followers and some more; with those that are about to come, below the 1,024 files that a process has
 #: where nobody gives it more.
 MOST, BACKLOG = 800, 128
@@ -23,6 +27,7 @@ class Connection(H11Protocol):
     def __init__(self, *words: Any, **named: Any) -> None:
         super().__init__(*words, **named)
         self._waiting: asyncio.TimerHandle | None = None
+        self._dropping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -36,17 +41,31 @@ class Connection(H11Protocol):
         self._rest()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._look()
+        if not self._dropping:
+            super().data_received(data)
+            self._look()
 
     def on_response_complete(self) -> None:
         self._rest()
         super().on_response_complete()
         self._look()
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
+        """In our form. What else comes is dropped: to close before it was read would take the answer back."""
+        body = bytes(problem(400, "invalid", f"no request of HTTP/1.1 with at most {HEAD} bytes of headers").body)
+        headers = {"content-type": JSON, "content-length": str(len(body)), "connection": "close"}
+        for part in (h11.Response(status_code=400, headers=[*headers.items()]), h11.Data(body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(part) or b"")
+        if self.transport.can_write_eof():
+            self._dropping = True
+            self.transport.write_eof()
+            self._look()
+        else:
+            self.transport.close()
+
     def _look(self) -> None:
-        """Wait for a request from when it may come, until it is whole."""
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+        """Wait for a request from when it may come, until it is whole; of what is none, for the end."""
+        if not (self._dropping or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)):
             self._rest()
         elif self._waiting is None:
             self._waiting = self.loop.call_later(PATIENCE, self._let_go)

@@ -86,6 +86,7 @@ class Front(uvicorn.Server):
             host=listening.host,
             port=listening.port,
             http=connections.Connection,
+            h11_max_incomplete_event_size=connections.HEAD,
             # So many are taken at once before any is bounded.
             backlog=connections.BACKLOG,
             ws="none",
