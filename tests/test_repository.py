@@ -19,6 +19,7 @@ IMPURE = (
     "provisioner/agent/",
     "provisioner/rehearsal/",
     # They live on the server's event loop.
+    "provisioner/faces/api/connections.py",
     "provisioner/faces/api/serve.py",
     "provisioner/faces/api/stream.py",
 )
