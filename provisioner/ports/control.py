@@ -1,6 +1,7 @@
 """The use cases, as every face calls them; the service does them here, a remote one over HTTP."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -237,6 +238,9 @@ class Control(Protocol):
 
     def wake(self) -> None:
         """End the present rest of `drive`; from a signal handler too."""
+
+    def impatient(self) -> AbstractContextManager[None]:
+        """Inside, a server that is away is not asked again: it is Transient at once, and told to nobody."""
 
     def close(self) -> None:
         """Let go of everything held."""

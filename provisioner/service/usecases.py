@@ -1,6 +1,7 @@
 """The use cases as one caller may have them; nothing here acts on the cloud."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from provisioner.core.access import Caller
@@ -179,6 +180,9 @@ class UseCases:
     def wake(self) -> None:
         """End the loop's rest now; from a signal handler too."""
         self._installation.clock.wake()
+
+    def impatient(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def foreign(self) -> tuple[Machine, ...]:
         noted = self._installation.store.remembered(FOREIGN) if self.caller.admin else None

@@ -1,7 +1,5 @@
 """The remote client against servers that fail, lie, and are no servers of ours."""
 
-import datetime as dt
-import ipaddress
 import itertools
 import json
 import ssl
@@ -10,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,7 +109,7 @@ def test_urls_that_are_refused(url: str, told: str) -> None:
 
 def test_urls_that_will_do() -> None:
     """https anywhere, http on this computer, or where the user says that the network is trusted; below a path, too."""
-    assert address("https://provision.example.com/gpu/", TOKEN).prefix == "/gpu"
+    assert address("https://provision.example.com/gpu/", TOKEN).url == "https://provision.example.com/gpu"
     assert [address(f"http://{host}:8080", TOKEN).port for host in ("127.0.0.1", "[::1]", "localhost")] == [8080] * 3
     assert address("http://provision.example.com", TOKEN, insecure=True).port == 80
     assert TOKEN not in repr(address("https://provision.example.com", TOKEN))
@@ -405,30 +400,6 @@ def test_events_come_in_any_pieces(cuts: list[int]) -> None:
 
 
 # TLS
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One of 127.0.0.1, and its key, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "provision")])
-    now = dt.datetime.now(dt.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "pem"
-    form = serialization.PrivateFormat.PKCS8
-    text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-    path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + text)
-    return path
 
 
 def test_only_certificates_that_are_trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from provisioner.core.run import State
 from provisioner.core.work import Outcome
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.faults import Effect, Rule
+from tests.api.served import Server
 from tests.e2e.commands import PROVISION, Command, settings_file
 from tests.e2e.elsewhere import served
 from tests.e2e.processes import processes_with
@@ -206,6 +207,39 @@ def test_top_leaves_the_terminal_as_it_was(whole: Rig, leave: str) -> None:
     os.close(theirs)
     whole.service.stop(run.id)
     whole.done(run)
+
+
+def test_top_outlives_its_server(whole: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the server is away the screen stays and says since when; once it is back the screen goes on."""
+    runs = [whole.start("true")]
+    ours, theirs = pty.openpty()
+    shown = b""
+
+    def until(text: str) -> None:
+        nonlocal shown
+        while text.encode() not in shown:
+            shown += os.read(ours, 65536)
+
+    with ExitStack() as stack:
+        with Server(whole.settings, acting=False) as server:
+            monkeypatch.delenv("PROVISION_SETTINGS")
+            monkeypatch.setenv("PROVISION_URL", server.url)
+            monkeypatch.setenv("PROVISION_TOKEN", server.token("tester", admin=True))
+            process = stack.enter_context(
+                subprocess.Popen([*PROVISION, "top"], stdin=theirs, stdout=theirs, stderr=theirs)
+            )
+            stack.callback(process.kill)
+            until(runs[0].id[:8])
+        until("away since ")
+        with Server(whole.settings, acting=False, port=server.port):
+            runs.append(whole.start("true"))
+            until(runs[1].id[:8])
+            os.write(ours, b"q")
+            until("\x1b[?1049l")
+            assert process.wait() == 0
+    os.close(ours)
+    os.close(theirs)
+    whole.done(*runs)
 
 
 #: Runs a command with standard input as its controlling terminal, so that Ctrl-C typed there reaches it.

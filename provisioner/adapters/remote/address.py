@@ -12,13 +12,11 @@ from provisioner.core.errors import Invalid
 class Address:
     """As `address` has checked it."""
 
-    #: As it is shown.
+    #: As it is shown; it ends in no slash.
     url: str
     https: bool
     host: str
     port: int
-    #: What stands before every path; empty, or it begins with a slash and ends in none.
-    prefix: str
     token: str = field(repr=False)
 
 
@@ -42,16 +40,17 @@ def address(url: str, token: str, *, insecure: bool = False) -> Address:
         )
     if not re.fullmatch("[!-~]{1,1000}", token):
         raise Invalid("PROVISION_TOKEN is no token: it has spaces, or letters that no token has")
-    if parts.scheme == "http" and not insecure and not _loopback(host):
+    if parts.scheme == "http" and not insecure and not is_loopback(host):
         raise Invalid(
             f"{shown} would send the token in clear text: write https://, or set PROVISION_INSECURE=1 where the network"
             " itself is trusted"
         )
     https = parts.scheme == "https"
-    return Address(shown, https, host, port or (443 if https else 80), parts.path.rstrip("/"), token)
+    return Address(shown, https, host, port or (443 if https else 80), token)
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether it is this computer."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from provisioner.adapters.remote.address import Address
+from provisioner.adapters.remote.proxy import PASSWORD, Proxy, connections, hindrance, proxy
 from provisioner.core import errors
 from provisioner.core.errors import Invalid, ProvisionError
 from provisioner.core.plain import plain
@@ -27,8 +28,8 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
 #: Seconds between two bytes of a followed log, for which a sign of life was asked each second.
 SILENCE = 15.0
 #: For how long a server that is away is asked again: by one call, for it may just be restarted; and by who waits for a
-#: run or follows a log, each time.
-BRIEFLY, LONG = 10.0, 300.0
+#: run or follows a log, each time. A screen that is drawn anew each second asks by itself.
+BRIEFLY, LONG, NEVER = 10.0, 300.0, 0.0
 #: Bytes of an answer; the largest are a thousand runs.
 LARGEST = 256 << 20
 
@@ -70,12 +71,13 @@ class Calls:
         self._patience = BRIEFLY
         self._away = False
         self._pool: Any = None
+        self._proxy: Proxy | None = None
 
     @contextlib.contextmanager
-    def patient(self, told: Callable[[str], None]) -> Iterator[None]:
-        """Inside, a server may be away for a while, and `told` hears of it."""
+    def patient(self, told: Callable[[str], None], patience: float = LONG) -> Iterator[None]:
+        """Inside, a server may be away for so many seconds, and `told` hears of it."""
         before = self._told, self._patience
-        self._told, self._patience = told, LONG
+        self._told, self._patience = told, patience
         try:
             yield
         finally:
@@ -122,7 +124,7 @@ class Calls:
 
     def close(self) -> None:
         if self._pool is not None:
-            self._pool.close()
+            self._pool.clear()
 
     def _persist(self, call: Callable[[], T], *, again: bool) -> T:
         import tenacity
@@ -177,7 +179,7 @@ class Calls:
         """An answer that is no error, while it is read; whatever breaks until then is told as one of ours."""
         import urllib3
 
-        url = f"{self._address.prefix}{path}{'?' if query else ''}{urlencode(query)}"
+        url = f"{self._address.url}{path}{'?' if query else ''}{urlencode(query)}"
         said = {
             "Authorization": f"Bearer {self._address.token}",
             "Accept": accept,
@@ -188,7 +190,14 @@ class Calls:
         try:
             # No redirect is followed: the token is for this server alone.
             response = self._connections().urlopen(
-                method, url, body, said, retries=False, redirect=False, timeout=timeout, preload_content=False
+                method,
+                url,
+                body=body,
+                headers=said,
+                retries=False,
+                redirect=False,
+                timeout=timeout,
+                preload_content=False,
             )
             try:
                 kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -207,16 +216,8 @@ class Calls:
 
     def _connections(self) -> Any:
         if self._pool is None:
-            import urllib3
-
-            to = self._address
-            if to.https:
-                import ssl
-
-                # OpenSSL's own places, or SSL_CERT_FILE.
-                self._pool = urllib3.HTTPSConnectionPool(to.host, to.port, ssl_context=ssl.create_default_context())
-            else:
-                self._pool = urllib3.HTTPConnectionPool(to.host, to.port)
+            self._proxy = proxy(self._address)
+            self._pool = connections(self._address, self._proxy)
         return self._pool
 
     def _broken(self, error: Exception) -> Exception:
@@ -226,6 +227,11 @@ class Calls:
         from urllib3 import exceptions
 
         url = self._address.url
+        if self._proxy and (why := hindrance(error)):
+            text = f"{url} cannot be reached through the proxy {self._proxy.url}: {why}"
+            if why.startswith("4"):
+                return Invalid(f"{text}; NO_PROXY names the hosts that need none")
+            return Away(errors.Transient(text), acted=False)
         if isinstance(error, exceptions.SSLError):
             cause = error.args[0]
             if isinstance(cause, ssl.SSLCertVerificationError):
@@ -240,6 +246,8 @@ class Calls:
     def _refusal(self, response: Any, kind: str) -> Exception:
         """What an answer that is an error means."""
         url, status = self._address.url, response.status
+        if status == 407 and self._proxy:
+            return Invalid(f"the proxy {self._proxy.url} lets nobody through to {url}: {PASSWORD}")
         if 300 <= status < 400:
             where = plain(response.headers.get("Location", "elsewhere")[:200])
             return Invalid(f"{url} sends on to {where}, and no token follows: set PROVISION_URL to what you mean")

@@ -9,13 +9,14 @@ is always sent again.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Never
 
 from provisioner.adapters.remote import events
 from provisioner.adapters.remote.access import NOBODY, RemoteAccess
 from provisioner.adapters.remote.address import Address
-from provisioner.adapters.remote.calls import Calls, Query
+from provisioner.adapters.remote.calls import NEVER, Calls, Query
 from provisioner.core.errors import Invalid
 from provisioner.core.launch import Machine
 from provisioner.core.names import no_job, no_run
@@ -198,6 +199,9 @@ class Remote:
 
     def wake(self) -> None:
         self._clock.wake()
+
+    def impatient(self) -> AbstractContextManager[None]:
+        return self._calls.patient(lambda _: None, NEVER)
 
     def close(self) -> None:
         self._calls.close()

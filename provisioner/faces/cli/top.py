@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from provisioner.core.errors import TooMany, Transient
 from provisioner.core.launch import Machine
 from provisioner.core.plain import plain
 from provisioner.core.record import Held, Run
@@ -85,21 +86,35 @@ def _watch(service: Control, limit: int | None) -> None:
     console = Console(highlight=False)
     acts = not service.served()
     met: Sequence[str] = ()
+    found: tuple[Alive, Sequence[Machine]] | None = None
+    mode, away_since = "", None
     due, asked = 0.0, False
 
     def told(errors: Sequence[str]) -> None:
         nonlocal met
         met = errors
 
+    def look() -> tuple[Alive, Sequence[Machine]]:
+        nonlocal mode, away_since
+        try:
+            with service.impatient():
+                new = service.alive(limit or console.height), service.foreign()
+                mode, away_since = _mode(acts, service.served()), None
+                return new
+        except (Transient, TooMany) as error:
+            if found is None:
+                raise
+            away_since = away_since or service.now()
+            mode = f"away since {screen.clock(away_since)[:8]}, this is how it was: {error}"
+            return found
+
     def left(rest: float) -> bool:
-        nonlocal due, asked
-        if service.now() >= due:
-            found = service.alive(limit or console.height)
-            mode = _mode(acts, service.served())
-            shown = picture(found, service.foreign(), console.width, console.height, mode, met)
-            live.update(shown, refresh=True)
+        nonlocal due, asked, found
+        if (began := service.now()) >= due:
+            found = look()
+            live.update(picture(*found, console.width, console.height, mode, met), refresh=True)
             # A look at very many takes its time, and what acts is to have most of it.
-            due = service.now() + max(EVERY, 4 * (service.now() - found.at))
+            due = service.now() + max(EVERY, 4 * (service.now() - began))
         # Asked more than once: whoever drives wants to hear it again.
         asked = asked or _asked_to_leave(rest)
         return asked
