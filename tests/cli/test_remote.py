@@ -265,6 +265,13 @@ def test_nobody_there(place: Place, run: Run) -> None:
     assert done.err == f"{away}; asking again for 10 s\n{away}\n"
 
 
+def test_a_url_with_the_apis_path(place: Place, run: Run) -> None:
+    """As it stands in examples with curl: one line says where the server's URL ends."""
+    done = run({**place.elsewhere, "PROVISION_URL": f"{place.server.url}/api"}, "jobs")
+    assert (done.code, done.out) == (exits.INVALID, b"")
+    assert "PROVISION_URL ends before /api" in done.err
+
+
 def test_tokens_from_elsewhere(place: Place, run: Run) -> None:
     """An admin's client makes one, that lets in until it takes it back; what a user's client is told."""
     made = json.loads(run(place.elsewhere, "token", "create", "--owner", "new", "--expires", "1h", "--json").out)

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.core.record import Verdict
+from provisioner.core.work import Outcome
 from provisioner.faces.cli import exits, main
 from tests.cli.conftest import HERE, Provision
+from tests.core import made
+from tests.core.made import NOW
 
 pytestmark = pytest.mark.usefixtures("whole")
 
@@ -150,6 +154,26 @@ def test_debug_shows_where(provision: Provision) -> None:
     done = provision("--debug", "status", "zz")
     assert "Traceback" in done.err
     assert done.last_line.startswith("provision: there is no run")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(closed: str) -> None:
+    """A shell may close what nobody needs; it is no fault of ours, and no file of ours is written to instead."""
+    command = f'"{sys.executable}" -m provisioner.faces.cli.main jobs {closed}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, "fault" in done.stderr) == (0, False)
+
+
+def test_an_exit_code_is_told_once() -> None:
+    """A job that dies of our own SIGTERM has it in its reason already."""
+    ended = made.run(verdict=Verdict(Outcome.CANCELLED, "stopped by a user; died of SIGTERM (exit code 143)", NOW, 143))
+    assert exits.last_lines([ended]) == ["r1 cancelled: stopped by a user; died of SIGTERM (exit code 143)"]
+
+
+def test_a_choice_that_there_is_not(provision: Provision) -> None:
+    """The line has what there is, and no word of the library that reads it."""
+    done = provision("runs", "--state", "dnoe")
+    assert done.err.startswith("provision: Invalid value for '--state': 'dnoe' is not one of 'queued', ")
 
 
 def test_a_reader_that_goes_away() -> None:

@@ -38,6 +38,7 @@ MEANING = {
     NOT_ALLOWED: "not allowed: by the token, or because the bucket belongs to another store",
     **{code: f"the run's outcome is {outcome}" for outcome, code in WITHOUT_EXIT_CODE.items()},
     DETACHED: "Ctrl-C; the runs go on",
+    UNREAD: "nobody reads the output any more",
 }
 
 _OF_ERRORS: tuple[tuple[type[Exception], int], ...] = (
@@ -85,5 +86,6 @@ def last_lines(runs: Sequence[Run]) -> list[str]:
 def _last_line(run: Run) -> str:
     assert run.verdict is not None, "only an ended run has an outcome"
     code = run.verdict.exit_code
-    whose = f"exit code {code}" if code is not None else f"the job has no exit code; {of_run(run)} is ours"
-    return f"{run.id[:12]} {run.verdict.outcome}: {run.verdict.reason} ({whose})"
+    whose = f" (exit code {code})" if code is not None else f" (the job has no exit code; {of_run(run)} is ours)"
+    told = f"{run.id[:12]} {run.verdict.outcome}: {run.verdict.reason}"
+    return told if told.endswith(whose) else told + whose

@@ -98,7 +98,19 @@ def options(
 
 def main() -> None:
     """The entry point."""
+    _stand()
     sys.exit(run(sys.argv[1:]))
+
+
+def _stand() -> None:
+    """Whoever closed one of our three streams (`>&-`) has /dev/null there, before a file of ours takes its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            os.dup2(opened, number)
+            if opened != number:
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def run(arguments: list[str]) -> int:
@@ -119,7 +131,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.UNREAD
     except typer.TyperException as error:
-        context, text = getattr(error, "ctx", None), error.format_message().rstrip(".")
+        context, text = getattr(error, "ctx", None), error.format_message().rstrip(".").replace("Value error, ", "")
         where = f" (see `{context.command_path} --help`)" if context else ""
         if text.endswith(("--debug", "--settings")):
             where = " here; it goes before the command"
