@@ -33,8 +33,6 @@ BRIEFLY, LONG, NEVER = 10.0, 300.0, 0.0
 #: Bytes of an answer; the largest are a thousand runs.
 LARGEST = 256 << 20
 
-#: What the server says of a path that it does not know: none that a client asks for, if its URL is right.
-NOWHERE = "there is nothing at this address"
 #: What the server's words for errors mean here; its own faults, and words of other versions, are plain errors.
 MEANING: Mapping[str, type[ProvisionError]] = {
     "invalid": Invalid,
@@ -270,7 +268,7 @@ class Calls:
             return Away(errors.Transient(message), acted=False, after=after)
         if code == "denied":
             return errors.Denied(f"{url} lets nobody in by this PROVISION_TOKEN: {message}")
-        if code == "not_found" and message.startswith(NOWHERE):
+        if code == "no_endpoint":
             return Invalid(f"{url} is no server's URL, though one is behind it: PROVISION_URL ends before /api")
         return MEANING.get(code, ProvisionError)(message)
 

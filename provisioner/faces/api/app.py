@@ -38,7 +38,7 @@ Names: a job is its id, or its name with `owner_name`; a run its id, or the begi
 touch does not exist. Times are ISO 8601 in UTC, durations seconds, money US dollars; null is unknown, or not yet.
 Several endpoints also answer `application/vnd.provision+json`, the form of our own client of the same version."""
 
-CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+CODES = {404: "no_endpoint", 405: "method_not_allowed", 413: "too_large"}
 
 
 def assembled(service: Service, journal: Journal, meters: Meters, *, behind_proxy: bool = False) -> tuple[FastAPI, Hub]:
