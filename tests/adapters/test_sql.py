@@ -42,6 +42,7 @@ from provisioner.core.work import Outcome, encode
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.stepping import CountingIds
 from tests.core.messages import values
+from tests.polling import until
 
 NUMBERS = CountingIds()
 RUN = Run("r1", "j1", "train", 1, "ann", "{}", 1.0)
@@ -85,6 +86,20 @@ def test_another_one_who_writes_for_long_is_told(store: SqlStore, path: Path) ->
             store.save([RUN])
         other.execute("ROLLBACK")
     assert store.save([RUN])
+
+
+def test_what_hinders_all_starts_is_met_once(store: SqlStore, path: Path) -> None:
+    """A locked store is waited for by all of them together, and not by each in its turn."""
+    store._writer.exec_driver_sql("PRAGMA busy_timeout = 1")
+    begun: list[str] = []
+    sqlalchemy.event.listen(store._engine, "before_cursor_execute", lambda _, __, words, *___: begun.append(words))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other, ThreadPoolExecutor(10) as pool:
+        other.execute("BEGIN IMMEDIATE")
+        with store._writing:
+            told = [pool.submit(store.add_run, replace(RUN, id=f"run-{number}"), 0.0) for number in range(10)]
+            until(lambda: len(store._starts._waiting) == 10, "ten that wait")
+        assert all(isinstance(each.exception(), Transient) for each in told)
+    assert len([words for words in begun if words.startswith("BEGIN")]) == 1
 
 
 def test_many_starts_share_a_commit_and_no_error(store: SqlStore) -> None:

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from provisioner.core.errors import Transient
+
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -55,6 +57,10 @@ class Together(Generic[A, R]):
             answers = self._write([each.item for each in batch])
             for each, answer in zip(batch, answers, strict=True):
                 each.answers = (answer,)
+        except Transient as error:
+            # It hinders all, and each may have waited half a minute to meet it.
+            for each in batch:
+                each.error = error
         except Exception:
             if len(batch) == 1:
                 raise
