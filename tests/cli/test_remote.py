@@ -32,6 +32,8 @@ class Place:
         ended = [whole.start("true", name=name, use_spot_instance=True) for name in ("good", "bad")]
         ended.append(whole.start("true", name="none", instance_type="p9.huge"))
         self.runs = {run.job_name: run.id for run in whole.done(*ended)}
+        # What is shown of it must not move between two commands.
+        whole.done(whole.service.start("good", {"A": "1"}, idempotency_key="one-key"))
         self.runs["dry"] = whole.start("true", name="dry", instance_type="g6.xlarge").id
         whole.until(lambda: whole.service.run(self.runs["dry"]).waiting is not None)
         whole.service.schedule("good", {"schedule": "@yearly"})

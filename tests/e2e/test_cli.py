@@ -177,7 +177,7 @@ def test_a_live_line_on_a_terminal(whole: Rig) -> None:
     apply(whole, "shown", "echo never", environment_variables={"WHO": "recipe", "KEPT": "kept"})
     command = """printf half; sleep 1.5; echo " and half of $WHO $KEPT $RUN_ID" """
     shown = on_terminal("start", "shown", "--follow", "--command", command, "--env", "WHO=me", "-e", "RUN_ID=mine")
-    assert re.search(r"\r\x1b\[K[0-9a-f]{12} (launching|booting), \d+ s", shown)
+    assert re.search(r"\r\x1b\[K[0-9a-f]{12} (launching|booting|preparing: \w+), \d+ s", shown)
     # Between the two halves of the job's line nothing else is written.
     assert "half and half of me kept mine\r\n" in shown
     *_, last = shown.rstrip().split("\n")
