@@ -71,13 +71,3 @@ def test_a_server_that_stands_by_is_ready(whole: Rig) -> None:
                 until(lambda: client.get("/readyz").status_code == 200, "a server that is ready")
                 said.add(client.get("/readyz").json()["status"])
         assert said == {"acting", "standing by"}
-
-
-def test_what_is_no_method_is_counted_as_one(quiet: Server) -> None:
-    """Each figure stays in memory, and a request may call its method anything."""
-    with quiet.client() as nobody:
-        for number in range(3):
-            assert nobody.request(f"NONSENSE{number}", "/healthz").status_code == 405
-    found = figures(quiet, quiet.token("root", admin=True))
-    assert found["provision_http_requests_total", "other /healthz 405"] == 3
-    assert not [labels for _, labels in found if "NONSENSE" in labels]

@@ -190,3 +190,13 @@ def test_nobody_is_ready_where_nobody_acts(quiet: Server) -> None:
         told(answer, 503)
         assert answer.headers["retry-after"] == "1"
         assert client.get("/healthz").status_code == 200
+
+
+def test_what_is_no_method_is_counted_as_one(quiet: Server) -> None:
+    """Each figure stays in memory, and a request may call its method anything."""
+    with quiet.client(quiet.token("root", admin=True)) as admin:
+        for number in range(3):
+            assert admin.request(f"NONSENSE{number}", "/healthz").status_code == 405
+        found = admin.get("/metrics").text
+    assert 'provision_http_requests_total{method="other",route="/healthz",status="405"} 3.0' in found
+    assert "NONSENSE" not in found

@@ -3,6 +3,7 @@
 Shapes are those of the public OpenAPI (2026.02.01), with what its own client demands beyond it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, NotRequired, TypedDict
@@ -114,7 +115,8 @@ def of(run: Run, nodes: Sequence[Node]) -> tuple[Attempt, ...]:
 def run_of(pod: str) -> str:
     """The id of the run whose pod has that name; raises NotFound."""
     parts = pod.rsplit("-", 3)
-    if len(parts) != 4:
+    # Whole: a beginning may be that of several.
+    if len(parts) != 4 or not re.fullmatch("[0-9a-f]{32}", parts[1]):
         raise NotFound(f"there is no pod {pod!r}")
     return parts[1]
 
