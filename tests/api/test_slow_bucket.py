@@ -36,7 +36,7 @@ def test_who_reads_logs_from_a_bucket_that_hangs_delays_no_start(
             try:
                 reads = [pool.submit(client.get, f"/api/runs/{run.id}/logs") for _ in range(readers)]
                 for _ in range(READERS):
-                    asked.acquire()
+                    assert asked.acquire(timeout=60)
                 assert client.post(f"/api/jobs/{run.job_id}/start").status_code == 200
             finally:
                 answering.set()

@@ -16,10 +16,10 @@ READERS = 10
 
 
 class Readers:
-    """Of one server."""
+    """So many threads and no more."""
 
-    def __init__(self) -> None:
-        self._limiter = CapacityLimiter(READERS)
+    def __init__(self, most: int = READERS) -> None:
+        self._limiter = CapacityLimiter(most)
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._limiter)

@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
-import anyio.to_thread
-from anyio import CapacityLimiter
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from provisioner.core.errors import ProvisionError, Retryable, TooMany, Transient
 from provisioner.faces import shaped
+from provisioner.faces.api.reading import Readers
 from provisioner.ports.control import Control, Look
 
 #: Seconds between two looks, as the command line's follower has it.
@@ -50,7 +49,7 @@ class Hub:
         self._control = control
         self._tick = tick
         self.heartbeat = heartbeat
-        self._threads = CapacityLimiter(THREADS)
+        self._readers = Readers(THREADS)
         self._looks: dict[tuple[Watched, str], asyncio.Task[Look]] = {}
         self._number = 0
         self._closing = asyncio.Event()
@@ -98,8 +97,7 @@ class Hub:
         key = watched, place
         task = self._looks.get(key)
         if task is None:
-            read = anyio.to_thread.run_sync(self._read, watched, place, limiter=self._threads)
-            task = self._looks[key] = asyncio.ensure_future(read)
+            task = self._looks[key] = asyncio.ensure_future(self._readers.read(self._read, watched, place))
             task.add_done_callback(lambda done: self._forget(key, done))
         # Its first asker may leave; the others stay.
         return await asyncio.shield(task)
