@@ -88,8 +88,8 @@ class Alone:
         self.installation = Installation(
             self.store, self.cloud, self.bucket, self.clock, InlinePool(), self.ids, self.journal, self.policy
         )
-        sites = Sites(self.installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
-        self.launches = Launches(self.installation, sites)
+        self.sites = Sites(self.installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+        self.launches = Launches(self.installation, self.sites)
         self.lease: Lease = self._lease()
 
     def _lease(self) -> Lease:
