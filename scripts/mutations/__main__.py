@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -99,6 +100,9 @@ def _try_all(bugs: list[Bug], jobs: int) -> dict[str, str]:
                     with KEPT.open("a") as file:
                         file.write(json.dumps({"key": _key(bug), "id": bug.id, "verdict": found.verdict}) + "\n")
 
+    # Ended by whatever ends a script, the trials end too, and their folder goes.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="provision-mutate.") as folder:
         threads = [threading.Thread(target=work, args=(Path(folder, str(n)),)) for n in range(min(jobs, len(bugs)))]
         for thread in threads:
