@@ -267,16 +267,25 @@ def _schedule(value: Any) -> Any:
 
 
 def _seconds(value: Any, at_most: float) -> float:
-    seconds = duration.seconds(value if isinstance(value, str) else "")
+    seconds = duration.seconds(_written(value))
     if seconds > at_most:
         raise ValueError(f"write at most {duration.text(at_most)}")
     return seconds
 
 
+def _written(value: Any) -> str:
+    # A document's numbers come as text; those of a dump and of Python are numbers.
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole or isinstance(value, str) else ""
+
+
+def _duration_schema(*words: str) -> dict[str, Any]:
+    return {"type": ["string", "integer"], "pattern": f"^({'|'.join((duration.PATTERN, *words))})$", "minimum": 0}
+
+
 def lasting(at_most: float = _LONGEST) -> Kind:
     """A duration: text in documents, seconds inside."""
-    schema = {"type": "string", "pattern": f"^{duration.PATTERN}$"}
-    return Kind(lambda value: _seconds(value, at_most), schema, first=True)
+    return Kind(lambda value: _seconds(value, at_most), _duration_schema(), first=True)
 
 
 def _seconds_or_never(value: Any) -> float | None:
@@ -288,7 +297,7 @@ def _seconds_or_never(value: Any) -> float | None:
 
 def _or_now(value: Any) -> float:
     try:
-        return 0.0 if value == "now" else _seconds(value, _LONGEST)
+        return 0.0 if value == "now" or duration.exact(_written(value)) == 0 else _seconds(value, _LONGEST)
     except ValueError as error:
         raise ValueError(f"{error}, or now") from error
 
@@ -323,14 +332,14 @@ Duration = Annotated[float, PlainSerializer(duration.text, return_type=str)]
 #: None is `never`.
 DurationOrNever = Annotated[
     float | None,
-    Kind(_seconds_or_never, {"type": "string", "pattern": f"^({duration.PATTERN}|never)$"}, first=True),
+    Kind(_seconds_or_never, _duration_schema("never"), first=True),
     PlainSerializer(lambda value: "never" if value is None else duration.text(value), return_type=str),
 ]
 
 #: 0 is `now`.
 DurationOrNow = Annotated[
     float,
-    Kind(_or_now, {"type": "string", "pattern": f"^({duration.PATTERN}|now)$"}, first=True),
+    Kind(_or_now, _duration_schema("now"), first=True),
     PlainSerializer(lambda value: duration.text(value) if value else "now", return_type=str),
 ]
 #: As a document writes it.

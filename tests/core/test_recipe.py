@@ -392,7 +392,11 @@ def test_limits_add_up_to_a_lifetime() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("runtime", 3600),
+        ("runtime", 0),
+        ("runtime", -1),
+        ("runtime", "1.5"),
+        ("runtime", True),
+        ("runtime", "999999999999h"),
         ("runtime", "never"),
         ("boot", "21m"),
         ("runtime", "31d"),
@@ -401,9 +405,17 @@ def test_limits_add_up_to_a_lifetime() -> None:
         ("silence", "1m"),
     ],
 )
-def test_a_limit_is_a_duration_with_its_unit(name: str, value: Any) -> None:
-    """A bare number could be anything; `never` is for what costs nothing."""
+def test_limit_that_is_no_duration_is_refused(name: str, value: Any) -> None:
+    """`never` is for what costs nothing."""
     assert problem(limits={name: value}).startswith(f"limits.{name}: found ")
+
+
+@pytest.mark.parametrize("value", ["1h30m", "1.5h", 5400, "5400", "1h 30m"])
+def test_limit_is_read_in_every_writing_of_a_duration(value: Any) -> None:
+    found = recipe(limits={"runtime": value, "queue_time": value, "silence": value}, retry={"backoff": value}).spec
+    assert (found.limits.runtime, found.limits.queue_time, found.limits.silence) == (5400, 5400, 5400)
+    assert found.retry.backoff == 5400
+    assert recipe(retry={"backoff": 0}).spec.retry.backoff == 0
 
 
 def test_waiting_may_last_for_ever() -> None:
@@ -416,7 +428,7 @@ def test_retries_can_be_told_apart() -> None:
     retry = recipe(retry={"on": [1, "137"], "backoff": "5m", "rerun": "before_start"}).spec.retry
     assert (retry.on, retry.backoff, retry.rerun) == ((1, 137), 300, "before_start")
     assert (Retry().on, Retry().backoff, Retry().rerun) == ((), 0, "always")
-    for name, value in (("on", [0]), ("on", [256]), ("on", 1), ("backoff", 5), ("backoff", "never"), ("rerun", "no")):
+    for name, value in (("on", [0]), ("on", [256]), ("on", 1), ("backoff", -5), ("backoff", "never"), ("rerun", "no")):
         assert problem(retry={name: value}).startswith(f"retry.{name}")
 
 
