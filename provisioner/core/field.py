@@ -152,6 +152,14 @@ def _text(text: str) -> str:
     return text
 
 
+def unix_lines(text: str) -> str:
+    """Return a script with the line ends that shells and kernels read: LF for CRLF.
+
+    YAML folds a file's CRLF by itself; a JSON string's `\\r\\n` stays, and `#!/bin/bash\\r` names no program.
+    """
+    return text.replace("\r\n", "\n")
+
+
 def _argument(text: str) -> str:
     if len(text.encode()) > LONGEST_ARGUMENT:
         raise ValueError("it may not be longer than the 128 KiB that Linux hands to a process")
@@ -266,6 +274,10 @@ def _schedule(value: Any) -> Any:
     return schedule.checked(value) if value.strip() else None
 
 
+def _stepping(text: str | None) -> str | None:
+    return None if text is None else schedule.stepping(text)
+
+
 def _seconds(value: Any, at_most: float) -> float:
     seconds = duration.seconds(_written(value))
     if seconds > at_most:
@@ -346,6 +358,8 @@ DurationOrNow = Annotated[
 Size = Annotated[int, PlainSerializer(size.text, return_type=str)]
 
 Text = Annotated[str, Kind(_text, {"type": _SCALAR})]
+#: Shell, or a program with its interpreter in a `#!` line.
+Script = Annotated[Text, AfterValidator(unix_lines)]
 Flag = Annotated[bool, Kind(_flag, {"enum": [True, False, *_YES, *NO]}, first=True)]
 Count = Annotated[
     int, Kind(_count, {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": 0}, first=True)
@@ -388,6 +402,7 @@ VariableValue = Annotated[
 Command = Annotated[
     str,
     rule(_no_option),
+    AfterValidator(unix_lines),
     AfterValidator(_text),
     AfterValidator(_argument),
     Kind(_command, {"type": _SCALAR, "minLength": 1}, first=True),
@@ -413,7 +428,7 @@ SecretName = Annotated[
 _ZONE_NAME = "[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"
 Timezone = Annotated[str, Kind(_timezone, {"type": "string", "pattern": f"^{_ZONE_NAME}$"})]
 #: None, or nothing written: the job starts by triggers alone.
-Schedule = Annotated[str | None, Kind(_schedule, {"type": ["string", "null"]}, first=True)]
+Schedule = Annotated[str | None, rule(_stepping), Kind(_schedule, {"type": ["string", "null"]}, first=True)]
 Subnet = Annotated[str, matching("subnet-[a-z0-9-]+", "write a subnet's id, such as subnet-0a1b2c")]
 #: What git-check-ref-format(1) allows, roughly, and never an option.
 Reference = Annotated[

@@ -76,6 +76,27 @@ def test_schedule_of_a_refused_recipe_fires(world: World) -> None:
     assert len(world.store.runs(RunFilter(limit=10))) == 1
 
 
+@pytest.mark.parametrize("of_recipe", [True, False])
+def test_stored_schedule_that_a_new_rule_refuses_fires_and_is_marked(of_recipe: bool) -> None:
+    """Its step is beyond its field: it is due hourly, as it was before the rule."""
+    made = World()
+    job = made.runs.apply(text(schedule="30 * * * *" if of_recipe else None), "f")
+    dump = job.recipe.replace("30 * * * *", "*/90 * * * *")
+    stored = Schedule("*/90 * * * *")
+    made.store.save([replace(job, recipe=dump, schedule=stored, scheduled_at=made.began)])
+    assert [reason.startswith("spec.schedule: found '*/90 * * * *'; ") for reason in refusals(only_job(made))] == [True]
+    _, service = made.incarnate()
+    service.drive(lambda: made.now() >= made.began + HOUR + 60, made.told.extend, schedules=True)
+    assert not made.told
+    assert len(made.store.runs(RunFilter(limit=10))) == 1
+    for refused in ({"schedule": "*/90 * * * *"}, {"schedule": "*/61 * * * *"}):
+        with pytest.raises(Invalid, match=r"schedule: spec\.schedule: "):
+            service.schedule("job", refused)
+        with pytest.raises(Invalid, match=r"spec\.schedule: "):
+            service.change("job", refused)
+    assert only_job(made).schedule == stored
+
+
 def test_refused_recipe_can_be_given_a_schedule(world: World) -> None:
     _, service = world.incarnate()
     assert service.schedule("job", {"schedule": "0 2 * * *"}).schedule == Schedule("0 2 * * *")
