@@ -53,10 +53,15 @@ class Secret(Part):
         return Attachment(self.attachment_type)
 
 
+def _script(content: str) -> str:
+    # Other files keep their line ends: these may be what they are about.
+    return field.unix_lines(content) if content.startswith("#!") else content
+
+
 class ConfigFile(Part):
     """A file below HOME."""
 
-    content: field.Text
+    content: Annotated[field.Text, AfterValidator(_script)]
     mode: Annotated[
         str,
         AfterValidator(lambda text: text.zfill(4)),

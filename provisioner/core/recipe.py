@@ -116,12 +116,12 @@ class Spec(Part):
         field.picked("uri", frozenset({"enforce_trusted"}), "write text or {uri}; a catalogue of images comes later"),
     ]
     instance_type: field.InstanceType
-    #: One line for `sh -c`.
+    #: For `sh -c`, or a script whose first line, `#!…`, names its interpreter.
     command: field.Command
     working_directory: field.AbsolutePath = "/home/jovyan/workspace"
     environment_variables: Mapping[field.VariableName, field.VariableValue] = Field(default_factory=dict)
-    #: Shell, run in the container after the clone and before the command.
-    start_script: field.Text | None = None
+    #: Run in the container after the clone and before the command: for `sh`, or with a `#!` line as in `command`.
+    start_script: field.Script | None = None
     git_repositories: tuple[GitRepository, ...] = ()
     scale: Annotated[
         field.Count, field.Kind(_one, {"type": ["integer", "string"], "pattern": "^0*1$", "maximum": 1})

@@ -476,6 +476,23 @@ def test_what_was_stored_and_no_longer_holds_is_invalid() -> None:
         Recipe.load(json.dumps(stored))
 
 
+def test_crlf_in_a_script_from_json_becomes_lf() -> None:
+    """`#!/bin/bash\\r` names no program; a variable's value is left alone, and so is a file that is no script."""
+    files = {"run": {"content": "#!/bin/sh\r\n:\r\n"}, "data.csv": {"content": "a\r\nb\r\n"}}
+    windows = {"start_script": "#!/bin/bash\r\nset -e\r\n", "command": "a\r\nb\rc", "config_files": files}
+    found = recipe(**windows, environment_variables={"A": "x\r\n"}).spec
+    assert (found.start_script, found.command) == ("#!/bin/bash\nset -e\n", "a\nb\rc")
+    assert [found.config_files[name].content for name in files] == ["#!/bin/sh\n:\n", "a\r\nb\r\n"]
+    assert found.environment_variables == {"A": "x\r\n"}
+    assert with_overrides(recipe(), {}, "x\r\ny").spec.command == "x\ny"
+
+
+@pytest.mark.parametrize("command", ["-c true", "--epochs 3", " - x", "-"])
+def test_command_that_begins_with_a_hyphen_is_refused(command: str) -> None:
+    """`sh -c` would take it for an option of its own."""
+    assert problem(command=command).startswith("command: found ")
+
+
 def test_a_start_can_have_its_own_variables_and_command() -> None:
     """They win over the recipe's, which stays as it is; they are checked alike."""
     first = parse_recipe(SEED + "  environment_variables: {A: 1, B: 2}\n", "f")
