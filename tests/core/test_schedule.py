@@ -171,7 +171,7 @@ def test_text_that_is_no_schedule_is_refused(text: str, right: str) -> None:
 )
 def test_wrong_field_is_named_with_its_value_and_what_is_allowed(text: str, parts: tuple[str, ...]) -> None:
     """All of these have five fields: to ask for five fields would send the user in a circle."""
-    with pytest.raises(ValueError, match="^(?!.*write five fields)") as error:
+    with pytest.raises(ValueError, match=r"^(?!.*write five fields)") as error:
         checked(text)
     assert not [part for part in parts if part not in str(error.value)]
 

@@ -70,7 +70,7 @@ def test_rare_characters_in_a_block_scalar_and_a_key_are_kept() -> None:
 
 
 def test_problem_after_a_line_separator_has_the_line_of_an_editor() -> None:
-    with pytest.raises(Invalid, match="^f:2: "):
+    with pytest.raises(Invalid, match=r"^f:2: "):
         read("a: 'x\u2028\u2028\u2028y'\na: 1", "f")
 
 
