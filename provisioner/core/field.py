@@ -97,15 +97,25 @@ def matching(pattern: str, right: str) -> Kind:
     return Kind(check, {"type": _SCALAR, "pattern": f"^{pattern}$", "description": right})
 
 
-def later(reason: str, *harmless: Any) -> Kind:
-    """A field that this version knows and refuses, unless it says what would happen anyway."""
+def later(reason: str, *harmless: Any, empty: Kind | None = None) -> Kind:
+    """A field that this version knows and refuses, unless it says what would happen anyway.
+
+    That is null, one of `harmless`, or what `empty` accepts.
+    """
     accepted = [None, *harmless]
 
     def check(value: Any) -> None:
-        if value not in accepted:
-            raise ValueError(f"not in this version: {reason}")
+        if value in accepted:
+            return
+        try:
+            if empty is None:
+                raise ValueError
+            empty.check(value)
+        except ValueError:
+            raise ValueError(f"not in this version: {reason}") from None
 
-    return Kind(check, {"enum": accepted, "description": f"Not in this version: {reason}"}, first=True)
+    also = (empty.schema,) if empty else ()
+    return Kind(check, {"enum": accepted, "description": f"Not in this version: {reason}"}, also, first=True)
 
 
 def or_nothing(empty: Any) -> Kind:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from provisioner.core import duration, field, problems
+from provisioner.core import duration, field, flat, problems
 from provisioner.core.equipment import ConfigFiles, Git, GitRepository, Packages, Registry, Secret
 from provisioner.core.errors import Invalid
 from provisioner.core.field import Ignored, Part, later, or_nothing
@@ -152,7 +152,9 @@ class Spec(Part):
 
     nprocs: Annotated[None, later("many commands on one machine; start one run for each")] = None
     shared_folders: Annotated[None, later("shared folders; use S3", [])] = None
-    token_scope: Annotated[None, later("API tokens in jobs", "")] = None
+    token_scope: Annotated[
+        None, later("API tokens in jobs; keep one of `provision token create` as a secret, and name it in secrets", "")
+    ] = None
     start_dind: Annotated[None, later("Docker in Docker", False, *field.NO)] = None
     dask_cluster: Annotated[None, later("Dask clusters")] = None
     status: Annotated[None, later("start and stop by apply; use apply --start, start or stop")] = None
@@ -231,6 +233,11 @@ Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
 def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
     """The recipe in YAML or JSON `text`; raises Invalid that tells every problem, each with its line."""
     document = read(text, source)
+    if flat.is_flat(document.value):
+        old = flat.FlatRecipe(document.value)
+        if wrong := old.problems():
+            raise problems.invalid(source, wrong, document.lines)
+        return _checked(old.recipe(), source, document.lines, ungranted, old.written)
     if not isinstance(document.value, dict) or not {"type", "spec"} & document.value.keys():
         raise Invalid(f"{source}: not a recipe: it should begin with 'type: job' and 'spec:'")
     kind = document.value.get("type")
@@ -273,6 +280,15 @@ def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
     return with_fields(recipe, schedule, "schedule").spec.plan
 
 
+def applicable(dump: str) -> dict[str, Any]:
+    """Return a stored recipe as a document that `apply` takes: earlier versions wrote null for an unset reference."""
+    document: dict[str, Any] = json.loads(dump)
+    for repository in document["spec"].get("git_repositories") or ():
+        if repository.get("reference", "") is None:
+            del repository["reference"]
+    return document
+
+
 def refusals(job: Job) -> tuple[str, ...]:
     """Why `apply` would refuse the job's stored recipe or its schedule now, a line each; empty: it would not.
 
@@ -300,11 +316,18 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _checked(data: Any, source: str, lines: Mapping[Path, int], ungranted: Ungranted = lambda _: ()) -> Recipe:
+def _checked(
+    data: Any,
+    source: str,
+    lines: Mapping[Path, int],
+    ungranted: Ungranted = lambda _: (),
+    written: Callable[[Path], Path] = lambda path: path,
+) -> Recipe:
+    """Return the recipe; raises Invalid for all that is wrong, at the paths where it is `written`."""
     recipe, wrong = _wrong(data)
     wrong += ungranted(recipe.spec) if recipe and not wrong else ()
     if recipe is None or wrong:
-        raise problems.invalid(source, wrong, lines)
+        raise problems.invalid(source, [(written(path), text) for path, text in wrong], lines)
     return recipe
 
 

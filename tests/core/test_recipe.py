@@ -162,6 +162,34 @@ def test_what_comes_later_is_refused_by_name(field: str, value: Any) -> None:
     assert reason
 
 
+@pytest.mark.parametrize("group", ["conda", "cran", "remotes", "bioconductor"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            None,
+            "",
+            {},
+            [],
+            {"install": "", "use_mamba": True},
+            {"use_mamba": False},
+            {"install": [], "use_mamba": "no"},
+        ),
+        {"install": " ", "environment_yml": None},
+    ],
+)
+def test_group_of_packages_that_installs_nothing_is_accepted(group: str, value: Any) -> None:
+    """Saturn's recipes carry such groups."""
+    document = {"type": "job", "spec": {**REQUIRED, "extra_packages": {group: value}}}
+    assert parse_recipe(json.dumps(document), "f").spec.extra_packages == Packages()
+    jsonschema.validate(document, SCHEMA)
+
+
+@pytest.mark.parametrize("value", [{"install": ["numpy"]}, {"environment_yml": "name: x"}, {"channels": []}, 3])
+def test_group_of_packages_that_installs_something_is_refused(value: Any) -> None:
+    assert "not in this version" in problem(extra_packages={"conda": value})
+
+
 def test_what_another_server_gave_can_be_applied() -> None:
     """`get` and `apply` is a round trip: defaults and read-only parts are no wishes."""
     spec: dict[str, Any] = {
@@ -314,6 +342,23 @@ def test_a_reference_is_a_name_and_no_option(reference: str) -> None:
     """git is never given anything else in its place."""
     repository = {"url": "https://h/a", "reference": reference}
     assert "write a branch, a tag or a commit" in problem(git_repositories=[repository])
+
+
+@pytest.mark.parametrize("reference", ["", " ", None])
+def test_empty_reference_of_an_unset_template_variable_is_refused(reference: str | None) -> None:
+    """It would be the default branch, without a word."""
+    text = problem(git_repositories=[{"url": "https://h/a", "reference": reference}])
+    assert text.startswith("git_repositories[0].reference: found ")
+    assert problems("type: job\nspec:\n  git_repositories:\n  - {url: 'https://h/a', reference: }\n")[-1].startswith(
+        "f:4: "
+    )
+
+
+def test_unset_reference_is_left_out_of_what_is_stored() -> None:
+    """`show` prints what is stored, and what it printed can be applied."""
+    first = recipe(git_repositories=[{"url": "https://h/a"}, {"url": "https://h/b", "reference": "main"}])
+    assert [set(each) & {"reference"} for each in first.plain()["spec"]["git_repositories"]] == [set(), {"reference"}]
+    assert parse_recipe(first.dump(), "f") == first
 
 
 def test_a_reference_is_of_its_type() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.core.recipe import refusals
+from provisioner.core.recipe import applicable, refusals
 from provisioner.core.record import Job, Schedule
 from provisioner.ports.store import RunFilter
 from tests.service.world import World
@@ -116,3 +116,17 @@ def test_recipe_of_a_newer_version_is_marked(world: World) -> None:
     stored["spec"]["gpus"] = 3
     (reason,) = refusals(replace(job, recipe=json.dumps(stored)))
     assert "spec.gpus: unknown field" in reason
+
+
+def test_stored_recipe_with_a_null_reference_starts_and_can_be_applied_again() -> None:
+    """Earlier versions wrote every unset reference as null."""
+    world = World()
+    job = world.runs.apply(text(git_repositories=[{"url": "https://h/a"}]), "f")
+    stored = json.loads(job.recipe)
+    stored["spec"]["git_repositories"][0]["reference"] = None
+    before = replace(job, recipe=json.dumps(stored))
+    world.store.save([before])
+    assert refusals(only_job(world)) == ()
+    assert json.loads(world.runs.start("job", {}).recipe)["spec"]["git_repositories"][0]["url"] == "https://h/a"
+    assert "reference" not in applicable(before.recipe)["spec"]["git_repositories"][0]
+    assert world.runs.apply(json.dumps(applicable(before.recipe)), "f").recipe == job.recipe
