@@ -53,9 +53,13 @@ echo "begun 0" >>"$here/said"
 (
     exec 4<&- 5<&-
     exec >"$here/output" 2>&1 </dev/null || exit
-    set -- "$(cat "$here/command")"
+    read -r first <"$here/command"
+    case $first in
+        '#!'*) set -- ${first#??} "$here/command" ;;
+        *) set -- sh -c "$(cat "$here/command")" ;;
+    esac
     . "$here/environment"
-    exec sh -c "$1"
+    exec "$@"
 )
 code=$?
 echo "command $code" >>"$here/said"

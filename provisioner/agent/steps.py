@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from provisioner.agent import kernel, place
 from provisioner.agent.access import access
+from provisioner.agent.dialect import Dialect
 from provisioner.agent.disk import Disks
 from provisioner.agent.ending import Cause, Ended, outcome_of, told
 from provisioner.agent.environment import job_environment
@@ -34,6 +35,9 @@ from provisioner.core.work import Engine, Outcome, Result, Started, Step, limit_
 #: An interruption in a spot machine's first hour is free, if AWS does it (EC2 User Guide, "Billing
 #: for interrupted Spot Instances"); this long after its time we do not wait for AWS any more.
 FREE, OVERDUE = 3600.0, 180.0
+
+#: How the shell that runs a script without a `#!` line names itself in its messages, by the stream.
+SHELL_NAMES = {"setup": b"start_script", "output": b"sh"}
 
 
 def swap_fuse(node: Node) -> None:
@@ -192,7 +196,8 @@ def _listen(node: Node, exchange: Exchange) -> None:
     """Take what the job writes, and watch the disks that it writes to."""
     for name, pipe in (("setup", exchange.setup), ("output", exchange.output)):
         stream = node.spool.stream(name)
-        node.pumps[name] = Pump(pipe, stream, node.mask, Tape(node.place.memory / name, stream.produced))
+        tape = Tape(node.place.memory / name, stream.produced)
+        node.pumps[name] = Pump(pipe, stream, node.mask, tape, Dialect(SHELL_NAMES[name]))
         node.pumps[name].start()
     node.disks = Disks(node.place.home, node.engine.folders())
 
@@ -284,6 +289,16 @@ def end_job(node: Node) -> None:
         pump.finish()
 
 
+def name_bash(node: Node) -> None:
+    """Say in the reason that sh has met bash's words; the outcome stays, for the script may have meant to go on."""
+    scripts = {"setup": ("start_script", node.order.start_script), "output": ("command", node.order.command)}
+    for stream, pump in node.pumps.items():
+        field, script = scripts[stream]
+        message = "" if script.startswith("#!") else pump.dialect.found()
+        if message:
+            node.ended.reason += f"; {message!r} in its log: sh is not bash, make #!/bin/bash the first line of {field}"
+
+
 def ship_logs(node: Node) -> None:
     """The bucket has every byte; from here on nothing is written to any stream."""
     ended = node.ended
@@ -366,6 +381,7 @@ ENDING: tuple[Callable[[Node], None], ...] = (
 CLEANING_UP: tuple[Callable[[Node], None], ...] = (
     find_evidence,
     end_job,
+    name_bash,
     ship_logs,
     settle_result,
     *ENDING,

@@ -2,7 +2,6 @@
 
 import base64
 import datetime as dt
-import json
 from collections.abc import Sequence
 
 from provisioner.core import access, launch, phases, record
@@ -22,6 +21,8 @@ def maybe_moment(at: float | None) -> str | None:
 
 
 def job(item: record.Job) -> shapes.Job:
+    from provisioner.core.recipe import applicable, refusals
+
     return {
         "id": item.id,
         "owner": item.owner,
@@ -29,7 +30,8 @@ def job(item: record.Job) -> shapes.Job:
         "revision": item.revision,
         "created_at": moment(item.created_at),
         "applied_at": moment(item.applied_at),
-        "recipe": json.loads(item.recipe),
+        "recipe": applicable(item.recipe),
+        "apply_refuses": list(refusals(item)),
     }
 
 
