@@ -8,7 +8,7 @@ import json
 import posixpath
 import re
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -19,9 +19,10 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainSerializer,
+    ValidationInfo,
 )
 from pydantic_core import CoreSchema
-from pydantic_core.core_schema import no_info_after_validator_function, no_info_before_validator_function
+from pydantic_core.core_schema import with_info_after_validator_function, with_info_before_validator_function
 
 from provisioner.core import duration, schedule, size
 
@@ -35,6 +36,15 @@ _YES = tuple(writing for word in ("true", "yes", "on") for writing in (word, wor
 NO = tuple(writing for word in ("false", "no", "off") for writing in (word, word.title(), word.upper()))
 
 
+#: The pydantic context in which a stored recipe is validated: rules of `apply` alone are not asked.
+STORED: Mapping[str, bool] = {"stored": True}
+
+
+def is_stored(info: ValidationInfo) -> bool:
+    """Return whether the value comes from a stored recipe, which an earlier `apply` has accepted."""
+    return bool(info.context and info.context.get("stored"))
+
+
 class Part(BaseModel):
     """A group of fields: it takes no others, and does not change."""
 
@@ -43,7 +53,7 @@ class Part(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """What a field takes beyond its type: `check` returns the value, or raises ValueError with what is right."""
+    """What a field accepts beyond its type: `check` returns the value, or raises ValueError with what is right."""
 
     check: Callable[[Any], Any]
     #: The JSON Schema; empty: that of the type.
@@ -52,14 +62,28 @@ class Kind:
     also: tuple[dict[str, Any], ...] = ()
     #: The check sees the value as it was written, rather than as its type made it.
     first: bool = False
+    #: The check is a rule of `apply` alone: recipes that were stored before the rule existed are still loaded.
+    on_apply: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        wrap = no_info_before_validator_function if self.first else no_info_after_validator_function
-        return wrap(self.check, handler(source))
+        def checked(value: Any, info: ValidationInfo) -> Any:
+            return value if self.on_apply and is_stored(info) else self.check(value)
+
+        wrap = with_info_before_validator_function if self.first else with_info_after_validator_function
+        return wrap(checked, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         own = self.schema or handler(schema)
         return {"anyOf": [own, *self.also]} if self.also else own
+
+
+def rule(check: Callable[[Any], Any], *, first: bool = False) -> Kind:
+    """A check that was added after recipes were stored without it.
+
+    `apply` refuses what the check refuses. Stored recipes keep running, and `jobs` marks them. Each check that
+    this version adds to an existing field must be one of these, or must ask `is_stored`.
+    """
+    return Kind(check, first=first, on_apply=True)
 
 
 def matching(pattern: str, right: str) -> Kind:
@@ -152,6 +176,12 @@ def _command(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ValueError("write the shell line to run")
     return value
+
+
+def _no_option(text: str) -> str:
+    if text.lstrip().startswith("-"):
+        raise ValueError("the shell takes a command that begins with - for its own options; begin with the program")
+    return text
 
 
 def _path(text: str) -> str:
@@ -348,6 +378,7 @@ VariableValue = Annotated[
 ]
 Command = Annotated[
     str,
+    rule(_no_option),
     AfterValidator(_text),
     AfterValidator(_argument),
     Kind(_command, {"type": _SCALAR, "minLength": 1}, first=True),

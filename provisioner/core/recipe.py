@@ -7,7 +7,7 @@ The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with optio
 
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -17,7 +17,7 @@ from provisioner.core.equipment import ConfigFiles, Git, GitRepository, Packages
 from provisioner.core.errors import Invalid
 from provisioner.core.field import Ignored, Part, later, or_nothing
 from provisioner.core.launch import Market
-from provisioner.core.record import Catchup, Concurrency, Schedule
+from provisioner.core.record import Catchup, Concurrency, Job, Schedule
 from provisioner.core.source import LARGEST, Path, read
 from provisioner.core.work import Attachment
 
@@ -212,8 +212,14 @@ class Recipe(Part):
 
     @classmethod
     def load(cls, text: str) -> "Recipe":
-        """What `dump` wrote; raises Invalid when this version cannot run it."""
-        return _checked(json.loads(text), "the stored recipe", {})
+        """Load what `dump` wrote; raises Invalid when this version cannot run it.
+
+        Rules of `apply` are not asked: a recipe that an earlier version accepted keeps running.
+        """
+        try:
+            return cls.model_validate(json.loads(text), context=field.STORED)
+        except ValidationError as error:
+            raise problems.invalid("the stored recipe", problems.told(error, cls), {}) from error
 
 
 #: Fields that are there to be refused by name.
@@ -237,14 +243,16 @@ def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _
 def with_overrides(
     recipe: Recipe, env: Mapping[str, str], command: str | None, ungranted: Ungranted = lambda _: ()
 ) -> Recipe:
-    """The recipe as one start wants it; raises Invalid as for a recipe."""
+    """Return the recipe with these variables and this command for one start; raises Invalid as for a recipe."""
     if sum(map(len, (*env, *env.values(), command or ""))) > LARGEST:
         raise Invalid(f"start: variables and command of more than {LARGEST >> 10} KiB; a run should not carry data")
     data = recipe.plain()
     data["spec"]["environment_variables"] |= env
+    changed: list[Path] = [("spec", "environment_variables", name) for name in env]
     if command is not None:
         data["spec"]["command"] = command
-    return _checked(data, "start", {}, ungranted)
+        changed.append(("spec", "command"))
+    return _amended(recipe, data, changed, "start", ungranted)
 
 
 def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:
@@ -254,15 +262,32 @@ def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:
 
 
 def with_fields(recipe: Recipe, fields: Mapping[str, str], source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
-    """The recipe with these fields of its spec in place of its own; raises Invalid as for a recipe."""
+    """Return the recipe with these fields of its spec in place of its own; raises Invalid as for a recipe."""
     data = recipe.plain()
     data["spec"] |= fields
-    return _checked(data, source, {}, ungranted)
+    return _amended(recipe, data, [("spec", name) for name in fields], source, ungranted)
 
 
 def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
     """The recipe's schedule with these of its fields in place of its own; raises Invalid as for a recipe."""
     return with_fields(recipe, schedule, "schedule").spec.plan
+
+
+def refusals(job: Job) -> tuple[str, ...]:
+    """Why `apply` would refuse the job's stored recipe or its schedule now, a line each; empty: it would not.
+
+    Such a job was stored by an earlier version, whose rules were fewer. It starts, and its schedule fires, all the
+    same.
+    """
+    try:
+        stored = Recipe.load(job.recipe)
+    except Invalid as error:
+        return tuple(str(error).splitlines())
+    _, wrong = _wrong(stored.plain())
+    if job.schedule is not None and not job.schedule_of_recipe:
+        said = {**stored.plain()["spec"], "schedule": job.schedule.cron}
+        wrong += [each for each in _wrong({**stored.plain(), "spec": said})[1] if each not in wrong]
+    return problems.lines(wrong)
 
 
 def json_schema() -> dict[str, Any]:
@@ -276,14 +301,45 @@ def json_schema() -> dict[str, Any]:
 
 
 def _checked(data: Any, source: str, lines: Mapping[Path, int], ungranted: Ungranted = lambda _: ()) -> Recipe:
+    recipe, wrong = _wrong(data)
+    wrong += ungranted(recipe.spec) if recipe and not wrong else ()
+    if recipe is None or wrong:
+        raise problems.invalid(source, wrong, lines)
+    return recipe
+
+
+def _amended(
+    recipe: Recipe, data: Any, changed: Collection[Path], source: str, ungranted: Ungranted = lambda _: ()
+) -> Recipe:
+    """Return the recipe that `data` is, a stored one with other values at `changed`.
+
+    Raises Invalid for what is wrong with these values. What `apply` would refuse of the rest was stored before
+    the rule existed, and is accepted.
+    """
+    amended, wrong = _wrong(data)
+    if wrong:
+        known = {each for each in _wrong(recipe.plain())[1] if not any(each[0][: len(at)] == at for at in changed)}
+        wrong = [each for each in wrong if each not in known]
+    if amended is not None and not wrong:
+        wrong = list(ungranted(amended.spec))
+    if amended is None or wrong:
+        raise problems.invalid(source, wrong, {})
+    return amended
+
+
+def _wrong(data: Any) -> tuple[Recipe | None, list[tuple[Path, str]]]:
+    """Return what `apply` refuses of `data`, and the recipe; None where not even a store could hold it."""
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise problems.invalid(source, problems.told(error, Recipe), lines) from error
-    wrong = [*_clashes(recipe.spec), *ungranted(recipe.spec)]
-    if wrong:
-        raise problems.invalid(source, wrong, lines)
-    return recipe
+        wrong = problems.told(error, Recipe)
+    else:
+        return recipe, list(_clashes(recipe.spec))
+    try:
+        recipe = Recipe.model_validate(data, context=field.STORED)
+    except ValidationError:
+        return None, wrong
+    return recipe, [*wrong, *_clashes(recipe.spec)]
 
 
 def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:

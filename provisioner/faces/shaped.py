@@ -22,6 +22,8 @@ def maybe_moment(at: float | None) -> str | None:
 
 
 def job(item: record.Job) -> shapes.Job:
+    from provisioner.core.recipe import refusals
+
     return {
         "id": item.id,
         "owner": item.owner,
@@ -30,6 +32,7 @@ def job(item: record.Job) -> shapes.Job:
         "created_at": moment(item.created_at),
         "applied_at": moment(item.applied_at),
         "recipe": json.loads(item.recipe),
+        "apply_refuses": list(refusals(item)),
     }
 
 

@@ -44,6 +44,10 @@ class Job(TypedDict):
     created_at: str
     applied_at: str
     recipe: Annotated[dict[str, Any], "Every default filled in."]
+    apply_refuses: Annotated[
+        list[str],
+        "Why `apply` would refuse the stored recipe or schedule now: rules were added since. It keeps running.",
+    ]
 
 
 class Last(TypedDict):
