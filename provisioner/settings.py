@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from provisioner.core import knownhosts, problems
 from provisioner.core.errors import Invalid
@@ -21,6 +21,27 @@ _PLACES = ("./provision.toml", "~/.config/provision/settings.toml")
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _placed(path: Path, info: ValidationInfo) -> Path:
+    """Expand `~` in a path of the settings; a relative path counts from the settings file's folder."""
+    if str(path).startswith("$"):
+        raise ValueError("variables are not expanded in settings: write an absolute path, or one that begins with ~/")
+    try:
+        placed = Path((info.context or {}).get("folder", "."), path.expanduser())
+    except RuntimeError as error:
+        raise ValueError("it begins with ~ and the name of a user whom this computer does not know") from error
+    if not path.is_absolute() and path.exists() and not placed.exists():
+        # Earlier versions took it literally. A new store in its stead would know no run and no machine.
+        raise ValueError(
+            f"{path.absolute()} is there, but the path means {placed}: move the store and the files beside it, or"
+            " write its absolute path"
+        )
+    return placed
+
+
+#: A path of the computer that reads the settings.
+LocalPath = Annotated[Path, AfterValidator(_placed)]
 
 
 class Rehearsal(_Part):
@@ -85,8 +106,8 @@ class Settings(_Part):
     disk_gib: Annotated[int, Field(ge=8, le=16384)] = 200
     #: The most machines alive at once; runs beyond it wait. Unset: as many as the account's quota allows.
     max_machines: Annotated[int | None, Field(ge=1)] = None
-    #: The store's file.
-    store: Path | None = None
+    #: The store's file; unset: in ~/.local/share/provision.
+    store: LocalPath | None = None
     #: Whose jobs these are where a recipe names no owner.
     owner: str = ""
     git: Git = Git()
@@ -116,9 +137,9 @@ class Settings(_Part):
 
 
 def load(path: str | None = None) -> Settings:
-    """The settings in `path`, $PROVISION_SETTINGS, or the first usual place that has some."""
+    """Read the settings in `path`, $PROVISION_SETTINGS, or the first usual place that has some; raises Invalid."""
     named = path or os.environ.get("PROVISION_SETTINGS")
-    candidates = [Path(named)] if named else [Path(place).expanduser() for place in _PLACES]
+    candidates = [Path(place).expanduser() for place in ((named,) if named else _PLACES)]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
     if found is None:
         where = " or ".join(str(candidate) for candidate in candidates)
@@ -127,7 +148,9 @@ def load(path: str | None = None) -> Settings:
             "PROVISION_TOKEN for a server, or try everything without an account: provision rehearse --serve"
         )
     try:
-        return Settings.model_validate(tomllib.loads(found.read_text()))
+        # Links to one file have one store.
+        context = {"folder": found.resolve().parent}
+        return Settings.model_validate(tomllib.loads(found.read_text()), context=context)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"{found}: {error}") from error
     except ValidationError as error:

@@ -51,3 +51,59 @@ def test_a_mistake_is_told_as_a_recipe_s_is(tmp_path: Path) -> None:
         f"{tmp_path}/s.toml: disk_gb: unknown field; did you mean disk_gib?",
         f"{tmp_path}/s.toml: git.credentials: unknown field; did you mean credential?",
     ]
+
+
+def stored(text: str, path: Path) -> Path:
+    """Where the store is by settings that say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{PLAIN}store = '{text}'\n")
+    return load(str(path)).store_path
+
+
+def test_the_store_s_path_counts_from_the_settings_file_whatever_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One installation has one store."""
+    settings = tmp_path / "etc/s.toml"
+    (tmp_path / "link.toml").symlink_to(settings)
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        assert stored("data/x.db", settings) == tmp_path / "etc/data/x.db"
+        assert load(str(tmp_path / "link.toml")).store_path == tmp_path / "etc/data/x.db"
+    monkeypatch.chdir(tmp_path)
+    assert stored("data/x.db", Path("etc/s.toml")) == tmp_path / "etc/data/x.db"
+    assert stored("/srv/x.db", settings) == Path("/srv/x.db")
+
+
+def test_a_tilde_in_settings_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert stored("~/x.db", tmp_path / "s.toml") == tmp_path / "x.db"
+    monkeypatch.setenv("PROVISION_SETTINGS", "~/s.toml")
+    assert load().store_path == tmp_path / "x.db"
+    assert load("~/s.toml").store_path == tmp_path / "x.db"
+
+
+@pytest.mark.parametrize("path", ["$HOME/x.db", "${HOME}/x.db", "~no-such-user/x.db"])
+def test_what_else_a_shell_expands_is_refused_in_settings(tmp_path: Path, path: str) -> None:
+    with pytest.raises(Invalid, match="store: "):
+        stored(path, tmp_path / "s.toml")
+
+
+@pytest.mark.parametrize("path", ["x.db", "~/x.db"])
+def test_a_store_where_earlier_versions_put_it_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """An empty store in its stead would call its machines those of others."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "~").mkdir()
+    (tmp_path / path).touch()
+    monkeypatch.chdir(tmp_path)
+    settings = tmp_path / "etc/s.toml"
+    with pytest.raises(Invalid) as error:
+        stored(path, settings)
+    assert str(tmp_path / path) in str(error.value)
+    moved = (tmp_path / "home/x.db") if path.startswith("~") else (settings.parent / path)
+    moved.parent.mkdir(exist_ok=True)
+    (tmp_path / path).rename(moved)
+    assert stored(path, settings) == moved

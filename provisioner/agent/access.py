@@ -1,4 +1,4 @@
-"""What lets git into a private repository: shown to that repository's host alone, in memory, and soon gone."""
+"""The credential of a private repository: only its own host sees it, and it is deleted after the clone."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from provisioner.agent.ending import Ended
 from provisioner.agent.place import private
 from provisioner.core.work import Outcome, Repository, Step
 
-#: What every repository may use; a file of this machine only another file may name as its submodule.
+#: The transports of every repository. A submodule may be a file of this machine only if its repository is one, too.
 PROTOCOLS = "git:http:https"
 
-#: Nothing that git's or ssh's own configuration would take for a pattern or a second word.
+#: No character that git's or ssh's own configuration would take for a pattern or the end of a word.
 HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 
-#: Git's form without a scheme: `git@host:path` (gitglossary, git-fetch "GIT URLS").
-SHORT = re.compile(r"(?:[^/@:]+@)?([^/@:]+):")
+#: Git's form without a scheme: `git@host:path` (git-fetch(1), "GIT URLS"); an IPv6 address is in brackets.
+SHORT = re.compile(r"(?:[^/@:]+@)?(?:\[([^]/@]+)]|([^/@:\[]+)):")
 
 #: The first fitting value counts (ssh_config(5)); other hosts, of submodules, get no key to see.
 SSH = """Host {host}
@@ -47,6 +47,10 @@ class Access:
 
     options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: Which credential these hold, and for which host, in words.
+    held: str = "git.credential names none"
+    #: The scheme and the host that see it.
+    target: tuple[str, str] = ("", "")
 
 
 @contextlib.contextmanager
@@ -60,7 +64,8 @@ def access(repository: Repository, credential: bytes | None, known_hosts: str, f
     scheme, host = _target(repository.url)
     key = credential is not None and credential.lstrip().startswith(b"-----BEGIN")
     if credential is None or (key and scheme == "https"):
-        yield Access(environment={"GIT_ALLOW_PROTOCOL": protocols})
+        held = f"{repository.credential} is an SSH key" if key else Access.held
+        yield Access(environment={"GIT_ALLOW_PROTOCOL": protocols}, held=held)
         return
     if scheme != ("ssh" if key else "https") or not HOST.fullmatch(host):
         kind = "an SSH key, for ssh:// or git@host:" if key else "a token, for https://"
@@ -77,7 +82,8 @@ def access(repository: Repository, credential: bytes | None, known_hosts: str, f
                 "GIT_SSH_VARIANT": "ssh",
                 "GIT_ALLOW_PROTOCOL": f"{protocols}:ssh",
             }
-            yield Access(environment=ssh)
+            held = f"{repository.credential} is an SSH key for ssh://{host} alone"
+            yield Access(environment=ssh, held=held, target=(scheme, host))
         else:
             user, colon, token = credential.strip().rpartition(b":")
             if not colon:
@@ -86,14 +92,32 @@ def access(repository: Repository, credential: bytes | None, known_hosts: str, f
             # Git itself asks it for this host and port alone, after a redirect too (gitcredentials(7)).
             helper = f'!f() {{ test "$1" != get || cat {shlex.quote(str(folder / "credential"))}; }}; f'
             options = ("-c", "credential.helper=", "-c", f"credential.https://{host}.helper={helper}")
-            yield Access(options, {"GIT_ALLOW_PROTOCOL": protocols})
+            held = f"{repository.credential} is a token for https://{host} alone"
+            yield Access(options, {"GIT_ALLOW_PROTOCOL": protocols}, held, (scheme, host))
+
+
+def needs(url: str, granted: Access) -> str:
+    """Return which credential a submodule's host asks for, which one there is, and what to do about it.
+
+    Empty if that host has seen the one there is.
+    """
+    scheme, host = _target(url)
+    if (scheme, host) == granted.target:
+        return ""
+    if scheme == "file":
+        return "a file of the machine; write ../name.git, or a URL of the repository's own host, in .gitmodules"
+    kind = {"ssh": "an SSH key", "https": "a token"}.get(scheme)
+    if kind is None:
+        return f"{host or 'it'} takes no credential there; write an https:// or ssh:// URL in .gitmodules"
+    right = "write ../name.git, or a URL of the repository's own host and transport, in .gitmodules"
+    return f"{host} needs {kind}, and {granted.held}; {right}"
 
 
 def _target(url: str) -> tuple[str, str]:
-    """Scheme and host of a git URL; the host with its port where it is https."""
+    """Return scheme and host of a git URL; the host with its port if it is https, and without brackets otherwise."""
     short = SHORT.match(url)
     if short and "://" not in url:
-        return "ssh", short[1]
+        return "ssh", short[1] or short[2]
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2] if parts.scheme == "https" else parts.hostname or ""

@@ -13,12 +13,16 @@ from provisioner.core.work import Outcome, Step
 class Ended(Exception):
     """The work is over: the one way out of the steps."""
 
-    def __init__(self, outcome: Outcome, step: Step, reason: str, exit_code: int | None = None) -> None:
+    def __init__(
+        self, outcome: Outcome, step: Step, reason: str, exit_code: int | None = None, *, unresolved_host: str = ""
+    ) -> None:
         super().__init__(reason)
         self.outcome = outcome
         self.step = step
         self.reason = reason
         self.exit_code = exit_code
+        #: As in Result.
+        self.unresolved_host = unresolved_host
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,15 @@ WRONG = re.compile(
     r"|no matching manifest|authentication|could not read username|couldn't find remote ref|not our ref"
     r"|does not appear to be a git repository|did not match any|unable to read tree|not a tree|not a commit"
     r"|invalid refspec|not a valid (ref|object name)|not allowed|error: 40[134]|unable to find remote helper"
-    r"|strange pathname|host key verification failed|executable file not found|exec format error",
+    r"|strange pathname|host key verification failed|executable file not found|exec format error"
+    r"|authorization error|over its data quota",
+    re.IGNORECASE,
+)
+
+#: The words of libcurl, ssh, git's own transport and Go (Docker, git-lfs) for a name that does not resolve.
+UNRESOLVED = re.compile(
+    r"could not resolve (?:host|hostname):? '?([\w.-]+)|unable to look up ([\w.-]+)"
+    r"|\blookup ([\w.-]+)[^;\n]*: (?:no such host|server misbehaving|temporary failure in name resolution)",
     re.IGNORECASE,
 )
 
@@ -78,6 +90,12 @@ WRONG = re.compile(
 def outcome_of(text: str) -> Outcome:
     """Refused for what stays wrong; lost, and so tried again elsewhere, for all else."""
     return Outcome.REFUSED if WRONG.search(text) and not PASSING.search(text) else Outcome.LOST
+
+
+def unresolved_host(text: str) -> str:
+    """Return the host whose name a tool could not resolve, by the tool's own words; empty if it says no such thing."""
+    found = UNRESOLVED.search(text)
+    return next(filter(None, found.groups()), "").rstrip(".").lower() if found else ""
 
 
 def told(code: int) -> str:

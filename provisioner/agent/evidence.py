@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from provisioner.agent import kernel
 from provisioner.agent.disk import Disks
-from provisioner.agent.ending import Ended
 from provisioner.agent.gpus import xids
 from provisioner.agent.node import Node
 from provisioner.core.work import Outcome, Step
@@ -16,14 +15,15 @@ NAMED = 3
 
 
 def find_evidence(node: Node) -> None:
-    """Have it in the reason of a failure; of any other end it is only said."""
+    """Add to a failure's reason what the machine knows of it; after any other end, log it."""
     ended = node.ended
     if ended.step is Step.BOOT:
         return
     failed = ended.outcome in (Outcome.FAILED, Outcome.LOST, Outcome.TIMED_OUT)
     evidence = [*_of_kernel(node, failed), *_of_disks(node)]
     if failed:
-        node.ended = Ended(ended.outcome, ended.step, "; ".join([ended.reason, *evidence]), ended.exit_code)
+        # In place: everything else that is known of the end stays with it.
+        ended.reason = "; ".join([ended.reason, *evidence])
         return
     for words in evidence:
         node.say(words)

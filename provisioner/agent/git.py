@@ -1,123 +1,205 @@
-"""Checks a repository out, as little of it as the reference needs."""
+"""Checks a repository out: the commit that its reference names, and as much of the history as the recipe asks for."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 
-from provisioner.agent.access import Access
+from provisioner.agent.access import Access, needs
 from provisioner.agent.disk import NO_SPACE
-from provisioner.agent.ending import Ended, outcome_of
+from provisioner.agent.ending import Ended, outcome_of, unresolved_host
+from provisioner.agent.lfs import lfs_options, refuse_pointers
 from provisioner.agent.outside import Answer, Outside
 from provisioner.core.work import Outcome, Repository, Step
 
-#: Nobody answers a prompt here; and transports that run commands (`ext::`) are no place to clone from.
+#: No prompt is ever answered here. LC_ALL keeps git's messages in the words that `ending` knows.
 ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_CONFIG_NOSYSTEM": "1",
     "LC_ALL": "C",
 }
 
-#: After a restart the folder may belong to the image's user already; and nothing tidies up behind us.
+#: After a restart the folder may belong to the image's user already. No background process may outlive a command.
 OPTIONS = ("-c", "safe.directory=*", "-c", "gc.auto=0", "-c", "maintenance.auto=false")
 
-#: As `git lfs install` would write it where we do not look.
-LFS = tuple(
-    word
-    for line in (
-        "smudge=git-lfs smudge -- %f",
-        "clean=git-lfs clean -- %f",
-        "process=git-lfs filter-process",
-        "required=true",
-    )
-    for word in ("-c", f"filter.lfs.{line}")
-)
+#: Deeper than any history (git-fetch(1), `--unshallow`, which fails where nothing is shallow).
+ALL_COMMITS = "--depth=2147483647"
 
 TRIES = 3
 
+#: What `ls-remote --symref` says of the default branch (git-ls-remote(1)).
+DEFAULT = re.compile(r"ref: refs/heads/(\S+)\s+HEAD\b")
+
+#: git's words for a reference that the server does not have.
+NO_REFERENCE = re.compile(r"couldn't find remote ref", re.IGNORECASE)
+
+#: git's words for a submodule that cannot be cloned.
+NO_SUBMODULE = re.compile(r"clone of '([^']+)' into submodule path '([^']+)' failed")
+
+#: The words of git, ssh and the large hosts for a repository that needs another credential, or a transport
+#: for which there is none.
+NOT_LET_IN = re.compile(
+    r"transport '\w+' not allowed|could not read username|permission denied|authentication failed"
+    r"|host key verification failed|repository not found|repository .* not found|error: 40[134]|access rights",
+    re.IGNORECASE,
+)
+
 
 def check_out(repository: Repository, folder: str, granted: Access, outside: Outside) -> None:
-    """The repository at its reference in `folder`, which may exist, with its submodules; raises Ended."""
-    git = _Git(folder, granted, outside)
+    """Check the repository out in `folder`, which may exist, with submodules and LFS files; raises Ended."""
+    git = _Git(folder, granted, outside, repository.lfs)
     os.makedirs(folder, exist_ok=True)
-    reference, kind = repository.reference, repository.reference_type
-    if kind == "commit" and not re.fullmatch("[0-9a-fA-F]{4,64}", reference):
-        raise Ended(Outcome.REFUSED, Step.CLONE, f"{reference!r} is no commit id")
-    where = f"{repository.url} at {reference or 'its default branch'}"
+    where = f"{repository.url} at {repository.reference or 'its default branch'}"
     outside.say(f"cloning {where}")
     _must(git.run("init", "--quiet"), where)
     git.run("remote", "remove", "origin")
     _must(git.run("remote", "add", "--", "origin", repository.url), where)
+    target = _target(git, repository, where)
+    _fetch(git, repository, target, where)
+    _must(git.run("checkout", "--quiet", "--force", *target.checkout), where)
+    if target.passing:
+        git.run("update-ref", "-d", target.passing)
+    _submodules(git, repository, where)
+    refuse_pointers(repository, folder, git.listed)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is fetched, and how it is checked out."""
+
+    refspec: str
+    checkout: tuple[str, ...]
+    #: A reference that is needed for the fetch alone.
+    passing: str = ""
+
+
+def _target(git: _Git, repository: Repository, where: str) -> _Target:
+    reference, kind = repository.reference, repository.reference_type
     if kind == "commit":
-        shallow = git.run("fetch", "--quiet", "--depth=1", "origin", reference)
-        if shallow.code:
-            # Not every server gives out commits by id, and none by a part of it.
-            git.fetch(where, "--tags", "origin")
-        checkout = ["--detach", reference]
-    elif kind == "tag":
-        git.fetch(
-            where,
-            "--depth=1",
-            "origin",
-            f"refs/tags/{reference}:refs/tags/{reference}",
-        )
-        checkout = ["--detach", f"refs/tags/{reference}"]
-    elif reference:
-        git.fetch(
-            where,
-            "--depth=1",
-            "origin",
-            f"+refs/heads/{reference}:refs/remotes/origin/{reference}",
-        )
-        checkout = ["-B", reference, f"refs/remotes/origin/{reference}"]
-    else:
-        git.fetch(where, "--depth=1", "origin", "HEAD")
-        checkout = ["--detach", "FETCH_HEAD"]
-    _must(git.run("checkout", "--quiet", "--force", *checkout), where)
-    _submodules(git, where)
-    asked = git.run("grep", "--cached", "--recurse-submodules", "--quiet", "-e", "filter=lfs", "--", "*.gitattributes")
-    if not asked.code and not shutil.which("git-lfs"):
-        outside.say(f"{repository.url} keeps files in LFS and this machine has no git-lfs: they stay pointers")
+        if not re.fullmatch("[0-9a-fA-F]{4,64}", reference):
+            raise Ended(Outcome.REFUSED, Step.CLONE, f"{reference!r} is no commit id")
+        # git fetches the tags of what it stores under a reference, which is what `git describe` needs.
+        passing = "refs/provision/commit"
+        return _Target(f"+{reference}:{passing}", ("--detach", reference), passing)
+    if kind == "tag":
+        tag = f"refs/tags/{reference}"
+        return _Target(f"{tag}:{tag}", ("--detach", tag))
+    branch = reference or git.default_branch(where)
+    if not branch:
+        # The server's HEAD is detached, or the server does not say which branch it is.
+        return _Target("HEAD", ("--detach", "FETCH_HEAD"))
+    tracked = f"refs/remotes/origin/{branch}"
+    return _Target(f"+refs/heads/{branch}:{tracked}", ("-B", branch, "--track", tracked))
 
 
-def _submodules(git: _Git, where: str) -> None:
+def _fetch(git: _Git, repository: Repository, target: _Target, where: str) -> None:
+    """Fetch the commit that the target names first, as it costs the least, and the history after it."""
+    depth = repository.depth
+    shallow = ("fetch", "--quiet", f"--depth={depth if depth.isdigit() else 1}", "origin", target.refspec)
+    first = git.run(*shallow) if target.passing else git.ask(*shallow)
+    if first.code and target.passing:
+        # Not every server gives out commits by id, and none by a part of it.
+        _must(git.fetch("--tags", "origin"), where)
+        return
+    if first.code and NO_REFERENCE.search(first.text):
+        raise Ended(Outcome.REFUSED, Step.CLONE, _missing(git, repository))
+    _must(first, where)
+    if depth == "full":
+        branches = "+refs/heads/*:refs/remotes/origin/*"
+        _must(git.fetch(ALL_COMMITS, "--tags", "origin", target.refspec, branches), where)
+    elif not depth and os.path.exists(os.path.join(git.folder, ".git/shallow")):
+        # The first fetch brought the files. A server that cannot filter sends the older ones, too.
+        _must(git.fetch(ALL_COMMITS, "--filter=tree:0", "origin", target.refspec), where)
+
+
+def _missing(git: _Git, repository: Repository) -> str:
+    """Return why a branch or tag that the server does not have is refused, with what the server has instead."""
+    name, kind = repository.reference, repository.reference_type
+    reason = f"{repository.url} has no {kind} {name!r}"
+    if not name:
+        return f"{repository.url} has no default branch, for its HEAD names no commit: name a branch as reference"
+    other, refs = ("tag", "tags") if kind == "branch" else ("branch", "heads")
+    answer = git.ask("ls-remote", "--symref", "origin", "HEAD", f"refs/{refs}/{name}")
+    if re.search(rf"\srefs/{refs}/{re.escape(name)}(;|$)", answer.text):
+        return f"{reason}, but a {other} of that name: set reference_type: {other}"
+    default = DEFAULT.search(answer.text)
+    hint = f"; its default branch is {default[1]}" if default else ""
+    return f"{reason}{hint}; check reference and reference_type (branch, tag or commit)"
+
+
+def _submodules(git: _Git, repository: Repository, where: str) -> None:
     if not os.path.exists(os.path.join(git.folder, ".gitmodules")):
         return
     update = ("submodule", "update", "--init", "--recursive", "--quiet", "--force")
-    answer = git.run(*update, "--depth=1")
-    if answer.code and outcome_of(answer.text) is Outcome.REFUSED:
+    depth = () if repository.depth == "full" else (f"--depth={repository.depth or 1}",)
+    answer = git.run(*update, *depth)
+    if answer.code and depth and outcome_of(answer.text) is Outcome.REFUSED and not NO_SUBMODULE.search(answer.text):
         # Not every server gives out commits by id, as for the repository itself.
         git.run("submodule", "deinit", "--all", "--force", "--quiet")
         shutil.rmtree(os.path.join(git.folder, ".git/modules"), ignore_errors=True)
         answer = git.run(*update)
+    failed = NO_SUBMODULE.search(answer.text)
+    if answer.code and failed and NOT_LET_IN.search(answer.text) and (why := needs(failed[1], git.granted)):
+        # Somebody may have put a password there.
+        shown = re.sub(r"//[^/@]*@", "//", failed[1])
+        name = os.path.relpath(failed[2], git.folder)
+        raise Ended(Outcome.REFUSED, Step.CLONE, f"the submodule {name} is {shown}: {why}")
     _must(answer, f"the submodules of {where}")
 
 
 @dataclass(frozen=True)
 class _Git:
-    """git in one folder, let in where `granted` opens."""
+    """git in one folder, with the credential and the transports that `granted` names."""
 
     folder: str
     granted: Access
     outside: Outside
+    lfs: bool
 
     def run(self, *args: str) -> Answer:
-        options = (*OPTIONS, *self.granted.options, *(LFS if shutil.which("git-lfs") else ()))
-        return self.outside.run(
-            "git", *options, "-C", self.folder, *args, env={**ENVIRONMENT, **self.granted.environment}
-        )
+        return self.outside.run(*self._command(*args), env=self._environment())
 
-    def fetch(self, where: str, *args: str) -> None:
-        """Passing trouble gets some more tries; what stays wrong ends it at once."""
+    def ask(self, *args: str) -> Answer:
+        """Run a command that talks to the server; trouble that may pass is tried some more times."""
         for turn in range(1, TRIES + 1):
-            answer = self.run("fetch", "--quiet", *args)
+            answer = self.run(*args)
             final = outcome_of(answer.text) is Outcome.REFUSED or NO_SPACE.search(answer.text)
             if not answer.code or turn == TRIES or final:
                 break
             self.outside.sleep(turn)
+        return answer
+
+    def fetch(self, *args: str) -> Answer:
+        return self.ask("fetch", "--quiet", *args)
+
+    def default_branch(self, where: str) -> str:
+        """Return the name of the server's default branch; empty if its HEAD names none. Raises Ended."""
+        answer = self.ask("ls-remote", "--symref", "origin", "HEAD")
         _must(answer, where)
+        found = DEFAULT.search(answer.text)
+        return found[1] if found else ""
+
+    def listed(self, *args: str) -> list[str]:
+        """Return what a local command lists, each entry ended by a NUL; nothing if it fails."""
+        done = subprocess.run(
+            self._command(*args),
+            env={**os.environ, **self._environment()},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        return [os.fsdecode(entry) for entry in done.stdout.split(b"\0") if entry]
+
+    def _command(self, *args: str) -> tuple[str, ...]:
+        return ("git", *OPTIONS, *self.granted.options, *lfs_options(self.lfs), "-C", self.folder, *args)
+
+    def _environment(self) -> dict[str, str]:
+        # Root's own configuration may have the filter.
+        skip = {} if self.lfs else {"GIT_LFS_SKIP_SMUDGE": "1"}
+        return {**ENVIRONMENT, **skip, **self.granted.environment}
 
 
 def _must(answer: Answer, where: str) -> None:
@@ -126,4 +208,7 @@ def _must(answer: Answer, where: str) -> None:
     hint = ""
     if "host key verification failed" in answer.text.lower():
         hint = "; hosts are pinned by git.known_hosts in the settings"
-    raise Ended(outcome_of(answer.text), Step.CLONE, f"git could not clone {where}: {answer.text}{hint}")
+    outcome = outcome_of(answer.text)
+    reason = f"git could not clone {where}: {answer.text}{hint}"
+    host = unresolved_host(answer.text) if outcome is Outcome.LOST else ""
+    raise Ended(outcome, Step.CLONE, reason, unresolved_host=host)

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from provisioner.agent.disk import NO_SPACE
-from provisioner.agent.ending import Ended, outcome_of
+from provisioner.agent.ending import Ended, outcome_of, unresolved_host
 from provisioner.agent.outside import Outside, ask
 from provisioner.core.work import Outcome, Step
 
@@ -63,7 +63,9 @@ def pull(image: str, login: bytes | None, outside: Outside, version: str) -> Non
         waits = BUSY.search(words) is not None
         busy, tries = busy + waits, tries + (not waits)
         if outcome is Outcome.REFUSED or tries >= TRIES or NO_SPACE.search(words):
-            raise Ended(outcome, outside.step, f"the image {image} cannot be pulled: {trouble}")
+            host = unresolved_host(words) if outcome is Outcome.LOST else ""
+            reason = f"the image {image} cannot be pulled: {trouble}"
+            raise Ended(outcome, outside.step, reason, unresolved_host=host)
         pause = BUSY_PAUSES[min(busy, len(BUSY_PAUSES)) - 1] if waits else float(tries)
         outside.say(f"{image} cannot be pulled, again in {pause:.0f} s: {trouble}")
         outside = dataclasses.replace(outside, limit=f"{limit}; the last trouble was: {trouble}")

@@ -326,6 +326,7 @@ def settle_result(node: Node) -> None:
         spans=node.spans(),
         streams={name: stream.end() for name, stream in node.spool.streams.items()},
         notice=node.notice,
+        unresolved_host=node.mask.text(ended.unresolved_host),
     )
     node.remember()
 

@@ -33,7 +33,9 @@ class Presumption:
 
 
 def of_result(result: Result) -> Verdict:
-    return Verdict(result.outcome, result.reason, result.at, result.exit_code, result.step)
+    return Verdict(
+        result.outcome, result.reason, result.at, result.exit_code, result.step, unresolved_host=result.unresolved_host
+    )
 
 
 def presume(run: Run, node: Node, machine: KnownMachine, limits: Limits, deaf_at: float = 0.0) -> Presumption:
@@ -109,6 +111,7 @@ def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float, 
     if run.stop and verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED):
         # There would have been a next attempt: it is the stop that ends the run.
         verdict = replace(verdict, outcome=run.stop.outcome, reason=run.stop.reason)
+    verdict = _refused_if_unresolved_twice(run.verdict, verdict)
     run = replace(run, verdict=verdict, ever_started=run.ever_started or started)
     if run.stop or verdict.outcome in (
         Outcome.SUCCEEDED,
@@ -135,6 +138,15 @@ def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float, 
         return replace(run, verdict=replace(verdict, reason=reason), ended_at=now)
     wait = 0.0 if verdict.outcome is Outcome.INTERRUPTED else BACKOFF[min(max(spent, 1), len(BACKOFF)) - 1]
     return replace(run, next_try_at=now + wait)
+
+
+def _refused_if_unresolved_twice(before: Verdict | None, verdict: Verdict) -> Verdict:
+    """Return the verdict, as `refused` if the attempt before, on another machine, could not resolve the same host."""
+    host = verdict.unresolved_host
+    if verdict.outcome is not Outcome.LOST or not host or before is None or before.unresolved_host != host:
+        return verdict
+    reason = f"two machines in a row could not resolve the host name {host}: correct it, or the subnets' DNS"
+    return replace(verdict, outcome=Outcome.REFUSED, reason=f"{reason}; {verdict.reason}")
 
 
 def may_execute_again(node: Node, machine: KnownMachine) -> bool:

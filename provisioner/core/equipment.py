@@ -55,7 +55,9 @@ class Secret(Part):
     @field_validator("location")
     @classmethod
     def _located(cls, location: str, info: ValidationInfo) -> str:
-        return field.secret_location(location, variable=info.data.get("attachment_type") == Attachment.VARIABLE.value)
+        variable = info.data.get("attachment_type") == Attachment.VARIABLE.value
+        found = field.secret_location(location, variable=variable)
+        return found if field.is_stored(info) else field.refuse_shell_words(found)
 
     @property
     def attachment(self) -> Attachment:
@@ -153,11 +155,17 @@ class GitRepository(Part):
     """A repository to clone, at the head of a reference."""
 
     url: field.RepositoryUrl
-    #: Absolute, or below the working directory; unset: see `Spec.repositories`.
-    path: field.Path | None = None
+    #: Absolute, or below the working directory; unset: see `Spec.checkouts`.
+    path: Annotated[field.Path, field.no_shell_words] | None = None
     #: Unset: the remote's default branch.
     reference: Annotated[field.Reference | None, field.rule(_written_reference, first=True)] = None
-    reference_type: Literal["branch", "tag", "commit"] = "branch"
+    #: Unset: a branch, or a commit if the reference is the whole id of one.
+    reference_type: Annotated[Literal["branch", "tag", "commit"] | None, Field(validate_default=True)] = None
+    #: Unset: all commits of the reference, of which the older ones come without their files where the server allows
+    #: that; `full` has all files, branches and tags.
+    depth: field.Depth | None = None
+    #: Whether files in git LFS are fetched; if not, they stay pointers.
+    lfs: field.Flag = True
     #: Both mean the same here: a run has a fresh machine, so it always clones.
     on_restart: Literal["preserve changes", "reclone"] = "reclone"
     #: No credential is shown to it.
@@ -180,13 +188,20 @@ class GitRepository(Part):
 
     @field_validator("reference_type")
     @classmethod
-    def _named(cls, kind: str, info: ValidationInfo) -> str:
-        # A reference that is wrong by itself is told by itself.
+    def _named(cls, kind: str | None, info: ValidationInfo) -> str | None:
+        # A reference that is wrong by itself has an error of its own.
         reference = info.data.get("reference", "0000")
-        if kind != "branch" and reference is None:
-            raise ValueError(f"name the {kind} as reference")
+        if reference is None:
+            if kind not in (None, "branch"):
+                raise ValueError(f"name the {kind} as reference")
+            return kind
         if kind == "commit" and not re.fullmatch("[0-9a-fA-F]{4,64}", reference):
             raise ValueError(f"{reference!r} is no commit's id, which is 4 to 64 hexadecimal digits")
+        if kind in (None, "branch") and re.fullmatch("[0-9a-fA-F]{40}|[0-9a-fA-F]{64}", reference):
+            # git itself creates no branch of such a name.
+            return "commit"
+        if kind is None and re.fullmatch("[0-9a-fA-F]{7,39}", reference) and not field.is_stored(info):
+            raise ValueError(f"{reference!r} may be a commit or a branch; set reference_type to the one that it is")
         return kind
 
 

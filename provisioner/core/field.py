@@ -216,7 +216,7 @@ def _path(text: str) -> str:
 
 def _absolute(path: str) -> str:
     if not path.startswith("/"):
-        raise ValueError("write an absolute path")
+        raise ValueError("write an absolute path, such as /home/jovyan/code")
     return path
 
 
@@ -232,16 +232,51 @@ def is_ssh(url: str) -> bool:
 
 def _repository_url(text: str) -> str:
     # No user and no host begins with a hyphen: ssh would take it for an option.
-    user, host, path = r"[A-Za-z0-9_][A-Za-z0-9._-]*", r"[A-Za-z0-9][A-Za-z0-9.-]*", r"[^\s-]\S*"
+    user, path = r"[A-Za-z0-9_][A-Za-z0-9._-]*", r"[^\s-]\S*"
+    host = r"([A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])"
+    if pip := re.match(r"git\+([a-z]+://)", text):
+        raise ValueError(f"git+{pip[1]} is a URL for pip, not for git: write {pip[1]}")
+    if re.match(r"ssh://[^/@]*:[^/@]*@|(https?|git)://[^/@]*@", text):
+        raise ValueError(
+            "a recipe holds no credentials; leave out what is before the @, and name a secret as git.credential"
+        )
     plain = re.fullmatch(r"(https?|git)://[^/\s]+/\S+|file:///\S+", text)
     ssh = re.fullmatch(rf"ssh://({user}@)?{host}(:[0-9]{{1,5}})?/{path}|{user}@{host}:{path}", text)
-    if re.match(r"[a-z+]+://[^/]*@", text) and not ssh:
-        raise ValueError("a recipe holds no credentials; name a secret as git.credential")
     if not (plain or ssh) or not text.isprintable():
-        raise ValueError("write an http(s), git, ssh or file URL, or git@host:path")
+        raise ValueError(
+            "write an http(s), git, ssh or file URL, or git@host:path; an IPv6 address as the host has brackets"
+        )
     if repository_name(text) in ("", ".", ".."):
         raise ValueError("the URL does not end in a repository's name")
     return text
+
+
+def refuse_shell_words(path: str) -> str:
+    """Return the path; raises ValueError if a shell would expand its beginning, which nothing does here."""
+    if word := re.match(r"~[^/]*|\$[^/]*", path):
+        raise ValueError(
+            f"{word[0]} is not expanded in a recipe; write an absolute path, such as /home/jovyan/x, or a relative one"
+        )
+    return path
+
+
+def _reference(text: str) -> str:
+    """Refuse names that git knows in a clone, and no server has."""
+    if text in ("HEAD", "@"):
+        raise ValueError("leave reference out for the default branch, or name a branch, or a tag with reference_type")
+    if tag := re.fullmatch("refs/tags/(.+)", text):
+        raise ValueError(f"write {tag[1]}, with reference_type: tag")
+    if branch := re.fullmatch("(?:refs/heads/|(?:(?:refs/)?remotes/)?origin/)(.+)", text):
+        raise ValueError(f"write {branch[1]}: reference_type says that it is a branch")
+    if text.startswith("refs/"):
+        raise ValueError("write a branch or a tag, or the commit's id with reference_type: commit")
+    return text
+
+
+def _depth(value: Any) -> Any:
+    if isinstance(value, bool) or not re.fullmatch("full|[1-9][0-9]{0,8}", str(value)):
+        raise ValueError("write a number of commits, 1 or more, or full for all commits, branches and tags")
+    return str(value)
 
 
 def _file(path: str) -> str:
@@ -417,12 +452,18 @@ Command = Annotated[
     AfterValidator(_argument),
     Kind(_command, {"type": _SCALAR, "minLength": 1}, first=True),
 ]
+#: A path that begins with neither `~` nor a variable.
+no_shell_words = rule(refuse_shell_words)
 #: Normalized: no `..`, no doubled slash.
 Path = Annotated[str, Kind(_path, {"type": _SCALAR, "minLength": 1})]
 AbsolutePath = Annotated[str, AfterValidator(_path), Kind(_absolute, {"type": "string", "pattern": "^/"})]
 #: Of a file below HOME.
 FilePath = Annotated[
-    str, AfterValidator(_file), AfterValidator(_path), Kind(_relative, {"type": "string", "pattern": "^[^/~]"})
+    str,
+    AfterValidator(_file),
+    AfterValidator(_path),
+    Kind(_relative, {"type": "string", "pattern": "^[^/~]"}),
+    no_shell_words,
 ]
 RepositoryUrl = Annotated[
     str, Kind(_repository_url, {"type": "string", "pattern": "^((https?|git|ssh|file)://|[^/]+@[^/]+:)"})
@@ -442,5 +483,16 @@ Schedule = Annotated[str | None, rule(_stepping), Kind(_schedule, {"type": ["str
 Subnet = Annotated[str, matching("subnet-[a-z0-9-]+", "write a subnet's id, such as subnet-0a1b2c")]
 #: What git-check-ref-format(1) allows, roughly, and never an option.
 Reference = Annotated[
-    str, matching(r"(?!-)(?!.*(\.\.|@\{))[^\s\x00-\x20~^:?*\[\\\x7f]+", "write a branch, a tag or a commit")
+    str,
+    matching(r"(?!-)(?!.*(\.\.|@\{))[^\s\x00-\x20~^:?*\[\\\x7f]+", "write a branch, a tag or a commit"),
+    rule(_reference),
+]
+#: How much of a repository's history is cloned.
+Depth = Annotated[
+    str,
+    Kind(
+        _depth,
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^(full|[1-9][0-9]{0,8})$"}]},
+        first=True,
+    ),
 ]

@@ -21,11 +21,16 @@ BUILT_IN = (
 
 
 def host_of(url: str) -> str:
-    """The host of a git URL over SSH, as known_hosts names it; empty for any other URL."""
-    if not (found := re.match(r"ssh://(?:[^@/]*@)?([^/:]+)(?::([0-9]+))?/|[^@/]+@([^/:]+):", url)):
+    """Return the host of a git URL over SSH, as known_hosts names it; empty for any other URL.
+
+    An IPv6 address has brackets in a URL; in known_hosts it has them before a port other than 22 alone.
+    """
+    host = r"(\[[^]/]+]|[^/:\[]+)"
+    if not (found := re.match(rf"ssh://(?:[^@/]*@)?{host}(?::([0-9]+))?/|[^@/]+@{host}:", url)):
         return ""
-    host, port, short = found.groups()
-    return short or (host if port in (None, "22") else f"[{host}]:{port}")
+    long, port, short = found.groups()
+    name = (long or short).strip("[]")
+    return name if port in (None, "22") else f"[{name}]:{port}"
 
 
 def knows(lines: Iterable[str], host: str) -> bool:

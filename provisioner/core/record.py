@@ -85,6 +85,8 @@ class Verdict:
     #: The process's own, where one ended.
     exit_code: int | None = None
     step: Step = Step.BOOT
+    #: As in Result.
+    unresolved_host: str = ""
 
 
 #: A job's id, and which of its recipes.

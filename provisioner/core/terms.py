@@ -30,7 +30,15 @@ def repositories(spec: Spec, terms: Terms) -> tuple[Repository, ...]:
     """What is cloned where, and with which credential."""
     known = spec.git.credential or terms.git_credential
     return tuple(
-        Repository(item.url, path, item.reference or "", item.reference_type, item.credential(known))
+        Repository(
+            item.url,
+            path,
+            item.reference or "",
+            item.reference_type or "branch",
+            item.credential(known),
+            item.depth or "",
+            item.lfs,
+        )
         for item, path in zip(spec.git_repositories, spec.checkouts, strict=True)
     )
 

@@ -115,6 +115,11 @@ class Repository:
     reference_type: str = "branch"
     #: The name of a secret, as in Secret: an SSH key or a token; empty for a public one.
     credential: str = ""
+    #: How many commits are fetched, in digits; `full` is all of them with every branch and tag; empty is all
+    #: commits of the reference, of which the older ones come without their files where the server allows that.
+    depth: str = ""
+    #: Whether files that the repository keeps in git LFS are fetched; if not, they stay pointers.
+    lfs: bool = True
 
 
 @dataclass(frozen=True)
@@ -258,6 +263,8 @@ class Result:
     spans: Mapping[str, Span] = field(default_factory=dict)
     streams: Mapping[str, StreamEnd] = field(default_factory=dict)
     notice: Notice | None = None
+    #: The host whose name could not be resolved, if that ended the work; empty otherwise.
+    unresolved_host: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Private git servers on this computer: over https with a password, and over a real sshd."""
+"""Git servers on this computer, with LFS: over https with a password, over a real sshd; and a checkout from them."""
 
 import contextlib
 import getpass
 import http.server
+import json
 import os
 import shutil
 import socket
@@ -13,8 +14,22 @@ from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
+from provisioner.agent.access import access
+from provisioner.agent.ending import Halt
+from provisioner.agent.git import check_out
+from provisioner.agent.outside import Outside
+from provisioner.core.work import Repository, Step
 from tests.polling import until
 from tests.ports import free_ports
+
+
+def check_out_here(wanted: Repository, folder: Path, credential: bytes | None = None, known_hosts: str = "") -> str:
+    """Check the repository out in `folder` as the agent does, but in this process; return what the log got."""
+    said: list[str] = []
+    outside = Outside(Step.CLONE, Halt(), 2.0**40, "the limit", said.append)
+    with access(wanted, credential, known_hosts, folder.parent / f"{folder.name}-credentials") as granted:
+        check_out(wanted, str(folder), granted, outside)
+    return "\n".join(said)
 
 
 def certificate(folder: Path) -> Path:
@@ -29,7 +44,10 @@ def certificate(folder: Path) -> Path:
 
 
 class HttpsServer:
-    """Repositories below a folder for whoever knows `user:password`; what was shown to it is in `seen`."""
+    """Repositories below a folder, with their LFS objects, for clients that know `user:password`.
+
+    The credentials that clients showed are in `seen`, the ids of the LFS objects that it sent in `sent`.
+    """
 
     def __init__(self, host: str, port: int, login: str) -> None:
         self.url = f"https://{host}:{port}"
@@ -37,6 +55,7 @@ class HttpsServer:
         #: Where to send everybody instead, without asking who they are.
         self.moved_to = ""
         self.seen: set[str] = set()
+        self.sent: set[str] = set()
 
 
 @contextlib.contextmanager
@@ -48,6 +67,10 @@ def https_server(folder: Path, pem: Path, login: str = "", host: str = "127.0.0.
                 self._answer(302, b"", {"Location": made.moved_to + self.path})
             elif made.login and self.headers["Authorization"] != f"Basic {b64encode(made.login.encode()).decode()}":
                 self._answer(401, b"", {"WWW-Authenticate": 'Basic realm="git"'})
+            elif self.path.endswith("/info/lfs/objects/batch"):
+                self._batch()
+            elif self.path.startswith("/objects/"):
+                self._object(self.path.rpartition("/")[2])
             else:
                 self._git()
 
@@ -72,6 +95,22 @@ def https_server(folder: Path, pem: Path, login: str = "", host: str = "127.0.0.
             head, _, data = done.stdout.partition(b"\r\n\r\n")
             headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
             self._answer(int(headers.pop("Status", "200").split()[0]), data, headers)
+
+        def _batch(self) -> None:
+            """Say where each object is (git-lfs, docs/api/batch.md)."""
+            wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["objects"]
+            for each in wanted:
+                if _lfs_objects(folder, each["oid"]):
+                    href, header = f"{made.url}/objects/{each['oid']}", {"Authorization": self.headers["Authorization"]}
+                    each["actions"] = {"download": {"href": href, "header": header}}
+                else:
+                    each["error"] = {"code": 404, "message": "Object does not exist"}
+            body = json.dumps({"transfer": "basic", "objects": wanted}).encode()
+            self._answer(200, body, {"Content-Type": "application/vnd.git-lfs+json"})
+
+        def _object(self, oid: str) -> None:
+            made.sent.add(oid)
+            self._answer(200, _lfs_objects(folder, oid)[0].read_bytes(), {})
 
         def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
@@ -98,6 +137,11 @@ def https_server(folder: Path, pem: Path, login: str = "", host: str = "127.0.0.
         thread.join()
 
 
+def _lfs_objects(folder: Path, oid: str) -> list[Path]:
+    """Return the files of the repositories in `folder` that are this LFS object."""
+    return list(folder.glob(f"*/.git/lfs/objects/*/*/{oid}"))
+
+
 class SshServer:
     """An sshd that lets one key in, as this test's own user."""
 
@@ -106,6 +150,14 @@ class SshServer:
         #: The private key.
         self.key = (folder / "user").read_text()
         self._own = (folder / "host.pub").read_text()
+        self._programs = folder / "programs"
+
+    def serve_lfs(self, url: str, authorization: str) -> None:
+        """Send LFS clients to an https server (git-lfs, docs/api/server-discovery.md, "SSH")."""
+        told = json.dumps({"href": url, "header": {"Authorization": authorization}})
+        program = self._programs / "git-lfs-authenticate"
+        program.write_text(f"#!/bin/sh\necho '{told}'\n")
+        program.chmod(0o755)
 
     @property
     def host_key(self) -> str:
@@ -126,6 +178,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program, "openssh-server is not on this computer"
     folder.mkdir()
+    (folder / "programs").mkdir()
     for name in ("host", "user", "stranger"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     [port] = free_ports(1)
@@ -139,6 +192,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
         "PasswordAuthentication": "no",
         "PermitRootLogin": "prohibit-password",
         "Subsystem": "sftp internal-sftp",
+        "SetEnv": f'"PATH={folder}/programs:{os.environ["PATH"]}"',
     }
     (folder / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     if os.geteuid() == 0:

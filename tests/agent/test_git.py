@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.agent.ending import Ended, unresolved_host
 from provisioner.core.work import Outcome, Repository, Step
 from tests.agent.conftest import Site
+from tests.agent.private_git import check_out_here
 from tests.polling import until
 
 FOLDER = "/home/jovyan/workspace"
@@ -17,8 +19,10 @@ FOLDER = "/home/jovyan/workspace"
 
 def git(folder: Path, *args: str) -> str:
     author = {f"GIT_{who}_{what}": "x@x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    # Configuration of this computer, such as an LFS filter, is no part of a test.
+    own = {**author, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
     done = subprocess.run(
-        ["git", "-C", str(folder), *args], env={**os.environ, **author}, capture_output=True, text=True, check=True
+        ["git", "-C", str(folder), *args], env={**os.environ, **own}, capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
 
@@ -123,3 +127,143 @@ def test_a_server_that_does_not_answer_loses_the_run(site: Site) -> None:
     result = site.result(site.run(site.order(":", repositories=(repository,))))
     assert (result.outcome, result.step) == (Outcome.LOST, Step.CLONE)
     assert "onnect" in result.reason
+
+
+def checked_out(wanted: Repository, folder: Path) -> Path:
+    """The folder, checked out in this process as the agent does."""
+    check_out_here(wanted, folder)
+    return folder
+
+
+def test_the_default_branch_is_checked_out_by_name_and_can_be_pulled(
+    upstream: Upstream, daemon: str, tmp_path: Path
+) -> None:
+    git(upstream.folder, "checkout", "--quiet", "-b", "trunk")
+    for number, url in enumerate((f"file://{upstream.folder}", daemon)):
+        made = checked_out(Repository(url, "/x"), tmp_path / str(number))
+        assert git(made, "branch", "--show-current") == "trunk"
+        assert git(made, "rev-parse", "--abbrev-ref", "@{upstream}") == "origin/trunk"
+        git(made, "pull", "--quiet", "--ff-only")
+
+
+def test_a_server_whose_head_is_detached_is_checked_out_detached(upstream: Upstream, tmp_path: Path) -> None:
+    git(upstream.folder, "checkout", "--quiet", "--detach", upstream.commits["first"])
+    made = checked_out(Repository(f"file://{upstream.folder}", "/x"), tmp_path / "made")
+    assert (git(made, "branch", "--show-current"), git(made, "rev-parse", "HEAD")) == ("", upstream.commits["first"])
+
+
+@pytest.mark.parametrize(
+    ("depth", "reference", "kind", "commits", "described", "branches"),
+    [
+        ("", "", "branch", 2, True, {"origin/main"}),
+        ("", "feature/x", "branch", 3, True, {"origin/feature/x"}),
+        ("", "v2", "tag", 3, True, set()),
+        ("", "third", "commit", 3, True, set()),
+        ("1", "", "branch", 1, False, {"origin/main"}),
+        ("1", "feature/x", "branch", 1, False, {"origin/feature/x"}),
+        ("1", "second", "commit", 1, False, set()),
+        ("2", "feature/x", "branch", 2, False, {"origin/feature/x"}),
+        ("2", "third", "commit", 2, False, set()),
+        ("9", "feature/x", "branch", 3, True, {"origin/feature/x"}),
+        ("full", "", "branch", 2, True, {"origin/main", "origin/feature/x"}),
+        ("full", "v1", "tag", 1, True, {"origin/main", "origin/feature/x"}),
+        ("full", "second", "commit", 2, True, {"origin/main", "origin/feature/x"}),
+    ],
+)
+@pytest.mark.parametrize("filters", [True, False])
+def test_depth_is_how_much_of_the_history_is_there(
+    upstream: Upstream,
+    tmp_path: Path,
+    depth: str,
+    reference: str,
+    kind: str,
+    commits: int,
+    described: bool,
+    branches: set[str],
+    filters: bool,
+) -> None:
+    """By default all commits of the reference and their tags: versions are made of `git describe`."""
+    if reference == "v2":
+        git(upstream.folder, "tag", "-a", "v2", "-m", "v2", "feature/x")
+    git(upstream.folder, "config", "uploadpack.allowFilter", str(filters))
+    wanted = Repository(
+        f"file://{upstream.folder}", "/x", upstream.commits.get(reference, reference), kind, depth=depth
+    )
+    made = checked_out(wanted, tmp_path / "made")
+    assert len(git(made, "log", "--format=%h").splitlines()) == commits
+    assert (made / "file").read_text() == git(upstream.folder, "show", f"{git(made, 'rev-parse', 'HEAD')}:file")
+    assert set(git(made, "branch", "--remotes", "--format=%(refname:short)").splitlines()) == branches
+    assert git(made, "status", "--porcelain") == ""
+    assert git(made, "describe", "--tags", "--always").startswith("v") == described
+
+
+def test_the_default_history_comes_without_older_files(upstream: Upstream, tmp_path: Path) -> None:
+    """A repository may have grown by gigabytes that no job reads."""
+    git(upstream.folder, "config", "uploadpack.allowFilter", "true")
+    made = checked_out(Repository(f"file://{upstream.folder}", "/x", "feature/x"), tmp_path / "made")
+    git(upstream.folder, "config", "uploadpack.allowFilter", "false")
+    objects = git(made, "cat-file", "--batch-all-objects", "--batch-check=%(objecttype)").split()
+    assert sorted(objects) == ["blob", "commit", "commit", "commit", "tag", "tree"]
+
+
+def test_a_commit_by_a_part_of_its_id_has_its_history(upstream: Upstream, daemon: str, tmp_path: Path) -> None:
+    made = checked_out(Repository(daemon, "/x", upstream.commits["third"][:9], "commit"), tmp_path / "made")
+    assert git(made, "describe", "--tags").startswith("v1-2-g")
+
+
+def test_submodules_have_the_depth_of_their_repository(upstream: Upstream, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    Upstream(outer)
+    (outer / ".gitmodules").write_text(f'[submodule "inner"]\n\tpath = inner\n\turl = file://{upstream.folder}\n')
+    git(outer, "update-index", "--add", "--cacheinfo", f"160000,{upstream.commits['second']},inner")
+    git(outer, "add", ".gitmodules")
+    git(outer, "commit", "--quiet", "-m", "submodule")
+    for depth, commits in (("", 1), ("1", 1), ("2", 2), ("full", 2)):
+        made = checked_out(Repository(f"file://{outer}", "/x", depth=depth), tmp_path / f"made-{depth}")
+        assert len(git(made / "inner", "log", "--format=%h").splitlines()) == commits
+
+
+def refusal(wanted: Repository, folder: Path) -> str:
+    """Why the repository is refused."""
+    with pytest.raises(Ended) as caught:
+        check_out_here(wanted, folder)
+    assert (caught.value.outcome, caught.value.step) == (Outcome.REFUSED, Step.CLONE), caught.value.reason
+    return caught.value.reason
+
+
+def test_a_branch_that_is_a_tag_is_refused_by_its_kind(upstream: Upstream, daemon: str, tmp_path: Path) -> None:
+    """And a tag that is a branch; with neither, the default branch is named."""
+    for url in (f"file://{upstream.folder}", daemon):
+        assert "reference_type: tag" in refusal(Repository(url, "/x", "v1"), tmp_path / "made")
+        assert "reference_type: branch" in refusal(Repository(url, "/x", "feature/x", "tag"), tmp_path / "made")
+        neither = refusal(Repository(url, "/x", "v"), tmp_path / "made")
+        assert "default branch is main" in neither
+        assert "reference_type: tag" not in neither
+
+
+def test_an_empty_repository_is_refused(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "empty")
+    assert "no default branch" in refusal(Repository(f"file://{tmp_path}/empty", "/x"), tmp_path / "made")
+
+
+@pytest.mark.parametrize(
+    ("words", "host"),
+    [
+        ("fatal: unable to access 'https://h.invalid/x/': Could not resolve host: h.invalid", "h.invalid"),
+        ("ssh: Could not resolve hostname h.invalid: Name or service not known; fatal: Could not read", "h.invalid"),
+        ("fatal: unable to look up h.invalid (port 9418) (Name or service not known)", "h.invalid"),
+        ('Get "https://H.invalid/v2/": dial tcp: lookup H.invalid on 10.0.0.2:53: no such host', "h.invalid"),
+        ('Get "https://h.invalid/v2/": dial tcp: lookup h.invalid: Temporary failure in name resolution', "h.invalid"),
+        ("fatal: unable to connect to h.invalid: errno=Connection refused", ""),
+        ("manifest for lookup h.invalid not found", ""),
+    ],
+)
+def test_a_name_that_does_not_resolve_is_found_in_a_tool_s_words(words: str, host: str) -> None:
+    assert unresolved_host(words) == host
+
+
+@pytest.mark.parametrize("url", ["https://nowhere.invalid/x/y", "git://nowhere.invalid/x"])
+def test_a_git_host_that_does_not_resolve_is_named_in_the_result(site: Site, url: str) -> None:
+    """The control plane compares it with the next machine's."""
+    result = site.result(site.run(site.order(":", repositories=(Repository(url, FOLDER),))))
+    assert (result.outcome, result.step, result.unresolved_host) == (Outcome.LOST, Step.CLONE, "nowhere.invalid")

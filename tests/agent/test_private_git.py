@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 
 from provisioner.agent.access import access
-from provisioner.agent.ending import Ended, Halt
-from provisioner.agent.git import check_out
-from provisioner.agent.outside import Outside
+from provisioner.agent.ending import Ended
 from provisioner.core.work import Outcome, Repository, Result, Step
 from tests.agent.conftest import Site, sited
-from tests.agent.private_git import HttpsServer, SshServer, certificate, https_server, ssh_server
+from tests.agent.private_git import (
+    HttpsServer,
+    SshServer,
+    certificate,
+    check_out_here,
+    https_server,
+    ssh_server,
+)
 from tests.agent.test_git import FOLDER, git
 
 TOKEN = "token-0123456789"
@@ -178,12 +183,69 @@ def test_another_host_never_sees_the_key(site: Site, ssh: SshServer, tmp_path: P
     submodule(outer, ssh.url(inner, "localhost"), inner)
     known = ssh.known() + ssh.known("localhost")
     machine = clone(site, ssh.url(outer), ssh.key, known_hosts=known)
-    assert "Permission denied" in refused(site, machine).reason
+    assert "localhost needs an SSH key" in refused(site, machine).reason
     git(outer, "config", "--file", ".gitmodules", "submodule.inner.url", ssh.url(inner))
     git(outer, "commit", "--quiet", "-m", "own host", ".gitmodules")
     again = Repository(ssh.url(outer), FOLDER, credential=f"ssm:/{site.bucket}/credential")
     machine = site.run(site.order("cat file inner/file", repositories=(again,), known_hosts=known))
     assert site.log(machine) == b"outerinner", site.result(machine).reason
+
+
+@pytest.mark.ssh
+def test_a_submodule_over_another_transport_is_refused_with_the_credential_it_needs(
+    tmp_path: Path, server: HttpsServer, ssh: SshServer, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is one credential, for one host and transport: the reason names both, in two lines of a terminal."""
+    monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
+    outer, inner = tmp_path / "repos/outer", repository(tmp_path / "repos/inner")
+    token, key = TOKEN.encode(), ssh.key.encode()
+    over_https, over_ssh = f"{server.url}/outer", ssh.url(outer)
+    for url, credential, inside, kinds in (
+        (over_https, token, ssh.url(inner), ("127.0.0.1 needs an SSH key", "ssm:/x is a token for https://127.0.0.1")),
+        (
+            over_ssh,
+            key,
+            f"{server.url}/inner",
+            (f"{server.url.removeprefix('https://')} needs a token", "ssm:/x is an SSH key for"),
+        ),
+        (over_ssh, key, f"file://{inner}", ("a file of the machine", ".gitmodules")),
+    ):
+        submodule(outer, inside, inner)
+        wanted, known = Repository(url, "/x", credential="ssm:/x"), ssh.known()
+        with pytest.raises(Ended) as caught:
+            check_out_here(wanted, tmp_path / "checkout", credential, known)
+        assert caught.value.outcome is Outcome.REFUSED
+        assert len(caught.value.reason) < 320, caught.value.reason
+        for words in kinds:
+            assert words in caught.value.reason
+        shutil.rmtree(tmp_path / "checkout")
+
+
+@pytest.mark.ssh
+def test_a_private_submodule_of_a_public_repository_is_refused_with_the_credential_it_needs(
+    tmp_path: Path, server: HttpsServer, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
+    outer = repository(tmp_path / "public")
+    submodule(outer, server.url.replace("//", "//me:hunter2@") + "/outer", tmp_path / "repos/outer")
+    with pytest.raises(Ended) as caught:
+        check_out_here(Repository(f"file://{outer}", "/x"), tmp_path / "checkout")
+    assert caught.value.outcome is Outcome.REFUSED
+    assert "needs a token, and git.credential names none" in caught.value.reason
+    assert "hunter2" not in caught.value.reason
+
+
+@pytest.mark.ssh
+def test_a_submodule_that_its_own_credential_does_not_open_is_refused_in_git_s_words(
+    tmp_path: Path, server: HttpsServer, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
+    outer = tmp_path / "repos/outer"
+    submodule(outer, "../missing", outer)
+    with pytest.raises(Ended) as caught:
+        check_out_here(Repository(f"{server.url}/outer", "/x", credential="ssm:/x"), tmp_path / "made", TOKEN.encode())
+    assert caught.value.outcome is Outcome.REFUSED
+    assert f"'{server.url}/missing/' not found" in caught.value.reason
 
 
 KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\nx"
@@ -198,6 +260,7 @@ KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\nx"
         ("https://ho*st/x", b"token"),
         ("https://[host/x", b"token"),
         ("ssh://git@*/x", KEY),
+        ("git@[fd00::1", KEY),
         ("file:///x", KEY),
     ],
 )
@@ -216,28 +279,26 @@ def test_a_key_is_not_shown_to_an_https_host(tmp_path: Path) -> None:
         assert "ssh" not in granted.environment["GIT_ALLOW_PROTOCOL"]
 
 
-@pytest.mark.parametrize("url", ["git@host:x/y.git", "ssh://git@host:22/x", "host:x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "git@host:x/y.git",
+        "ssh://git@host:22/x",
+        "host:x",
+        "ssh://git@git_server/x",
+        "git@git_server:x",
+        "ssh://git@[fd00::1]:22/x",
+        "ssh://[fd00::1]/x",
+        "git@[fd00::1]:x",
+    ],
+)
 def test_every_form_of_an_ssh_address_is_known(tmp_path: Path, url: str) -> None:
     """The folder is this process's own, and gone afterwards."""
     folder = tmp_path / "git"
     with access(Repository(url, "/x", credential="ssm:/x"), KEY, "", folder) as granted:
-        assert (folder / "config").read_text().startswith("Host host\n")
+        # As git hands it to ssh: an IPv6 address without its brackets.
+        assert (folder / "config").read_text().partition("\n")[0] in ("Host host", "Host git_server", "Host fd00::1")
         assert {oct(path.stat().st_mode) for path in folder.iterdir()} == {"0o100600"}
         assert folder.stat().st_mode & 0o777 == 0o700
         assert KEY.decode() not in str(granted)
     assert not folder.exists()
-
-
-def test_files_in_lfs_that_cannot_be_had_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pointer where a model should be would puzzle the job: one line of the log says why."""
-    outer = repository(tmp_path / "outer", **{".gitattributes": "*.bin filter=lfs\n"})
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "git").symlink_to(shutil.which("git") or "")
-    monkeypatch.setenv("PATH", str(programs))
-    said: list[str] = []
-    outside = Outside(Step.CLONE, Halt(), 2.0**40, "the limit", said.append)
-    wanted = Repository(f"file://{outer}", "/x")
-    with access(wanted, None, "", tmp_path / "git") as granted:
-        check_out(wanted, str(tmp_path / "checkout"), granted, outside)
-    assert any("git-lfs" in line for line in said)

@@ -243,3 +243,41 @@ def test_a_result_is_the_verdict() -> None:
     told = attempt.of_result(result(Outcome.FAILED, 137, Step.SETUP))
     assert told == Verdict(Outcome.FAILED, "its reason", NOW + 50, 137, Step.SETUP)
     assert at_work().state is State.RUNNING
+
+
+def unresolved(host: str, outcome: Outcome = Outcome.LOST) -> Verdict:
+    return Verdict(outcome, "why", NOW, step=Step.CLONE, unresolved_host=host)
+
+
+def test_a_host_name_that_two_machines_in_a_row_cannot_resolve_is_refused() -> None:
+    """A misspelt host stays misspelt; one machine alone may have met a resolver that was down."""
+    first = attempt.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
+    assert (first.ended_at, first.verdict) == (None, unresolved("h.invalid"))
+    second = attempt.follow(first, unresolved("h.invalid"), 5, False, NOW + 9)
+    assert second.ended_at == NOW + 9
+    assert second.verdict is not None
+    assert (second.verdict.outcome, second.verdict.unresolved_host) == (Outcome.REFUSED, "h.invalid")
+    assert "h.invalid" in second.verdict.reason
+
+
+@pytest.mark.parametrize("between", [unresolved("other.invalid"), unresolved(""), verdict(Outcome.INTERRUPTED)])
+def test_host_names_that_differ_or_resolve_in_between_are_tried_again(between: Verdict) -> None:
+    run = attempt.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
+    run = attempt.follow(run, between, 5, False, NOW)
+    run = attempt.follow(run, unresolved("h.invalid"), 5, False, NOW)
+    assert (run.ended_at, run.lost_before_start) == (None, 3)
+
+
+def test_a_stop_prevails_over_a_host_name_that_does_not_resolve() -> None:
+    first = attempt.follow(at_work(stop=STOP), unresolved("h.invalid"), 5, False, NOW)
+    assert first.verdict
+    assert first.verdict.outcome is Outcome.CANCELLED
+    run = attempt.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
+    stopped = attempt.follow(replace(run, stop=STOP), unresolved("h.invalid"), 5, False, NOW)
+    assert stopped.verdict
+    assert stopped.verdict.outcome is Outcome.CANCELLED
+
+
+def test_a_result_s_host_name_is_the_verdict_s() -> None:
+    told = attempt.of_result(replace(result(Outcome.LOST), unresolved_host="h.invalid"))
+    assert told.unresolved_host == "h.invalid"

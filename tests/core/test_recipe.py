@@ -33,6 +33,7 @@ spec:
 """
 
 SCHEMA = json_schema()
+BRANCH = {"reference_type": "branch"}
 REQUIRED = {"name": "a", "image": "busybox", "instance_type": "g5.xlarge", "command": "true"}
 
 
@@ -295,6 +296,13 @@ def test_paths_are_normalized() -> None:
         "https://h/a",
         "git://h/a",
         "file:///a",
+        "ssh://git@git_server/a",
+        "git@git_server:a",
+        "http://git_server/a",
+        "ssh://git@[fd00::1]:22/a",
+        "ssh://[fd00::1]/a",
+        "git@[fd00::1]:a",
+        "https://[fd00::1]:8443/a",
     ],
 )
 def test_a_repository_is_a_url_of_git_s(url: str) -> None:
@@ -323,6 +331,10 @@ def test_a_repository_is_a_url_of_git_s(url: str) -> None:
         "host:repo.git",
         "ssh://git:hunter2@h/a",
         "git+ssh://h/a",
+        "git+https://h/a",
+        "ssh://git@[fd00::1/a",
+        "ssh://git@fd00::1/a",
+        "ssh://git@[-oProxyCommand=reboot]/a",
     ],
 )
 def test_a_repository_is_a_url_that_git_cannot_misread(url: str) -> None:
@@ -330,11 +342,23 @@ def test_a_repository_is_a_url_that_git_cannot_misread(url: str) -> None:
     assert problem(git_repositories=[{"url": url}]).startswith("git_repositories[0].url: found ")
 
 
-def test_credentials_are_refused_and_not_repeated() -> None:
+@pytest.mark.parametrize(
+    "url", ["https://me:hunter2@github.com/a/b", "https://hunter2@github.com/a/b", "ssh://git:hunter2@h/a"]
+)
+def test_credentials_are_refused_and_not_repeated(url: str) -> None:
     """A recipe is stored and shown, so it may not hold a password; nor may the error."""
-    text = problem(git_repositories=[{"url": "https://me:hunter2@github.com/a/b"}])
+    text = problem(git_repositories=[{"url": url}])
     assert "a recipe holds no credentials" in text
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("url", ["git+ssh://git@github.com/org/repo", "ssh://git@-oProxyCommand=reboot/a"])
+def test_a_url_without_a_credential_is_not_refused_for_one(url: str) -> None:
+    assert "credential" not in problem(git_repositories=[{"url": url}])
+
+
+def test_a_url_for_pip_is_refused_with_the_one_for_git() -> None:
+    assert "write ssh://" in problem(git_repositories=[{"url": "git+ssh://git@github.com/org/repo"}])
 
 
 @pytest.mark.parametrize("reference", ["-f", "--upload-pack=x", "a b", "a..b", "a~1", "x^{}", "a:b", "@{u}", ""])
@@ -369,6 +393,105 @@ def test_a_reference_is_of_its_type() -> None:
     repository = {"url": "https://h/a", "reference_type": "commit", "reference": "main"}
     assert "'main' is no commit's id" in problem(git_repositories=[repository])
     assert recipe(git_repositories=[repository | {"reference": "0a1B2c"}])
+
+
+def repository(**fields: Any) -> Any:
+    """The one repository of a recipe, with these fields."""
+    return recipe(git_repositories=[{"url": "https://h/a", **fields}]).spec.git_repositories[0]
+
+
+@pytest.mark.parametrize("kind", [{}, {"reference_type": "branch"}, {"reference_type": "commit"}])
+@pytest.mark.parametrize("length", [40, 64])
+def test_a_whole_commit_id_is_a_commit(kind: dict[str, str], length: int) -> None:
+    """Which git never takes for a branch."""
+    assert repository(reference="aB" * (length // 2), **kind).reference_type == "commit"
+
+
+@pytest.mark.parametrize(
+    ("reference", "right"),
+    [
+        ("HEAD", "leave reference out"),
+        ("@", "leave reference out"),
+        ("refs/heads/a/b", "write a/b"),
+        ("origin/a/b", "write a/b"),
+        ("refs/remotes/origin/a", "write a"),
+        ("remotes/origin/a", "write a"),
+        ("refs/tags/v1", "write v1, with reference_type: tag"),
+        ("refs/pull/7/head", "reference_type: commit"),
+    ],
+)
+@pytest.mark.parametrize("kind", [{}, {"reference_type": "branch"}, {"reference_type": "tag"}])
+def test_a_name_that_only_a_clone_knows_is_refused(reference: str, right: str, kind: dict[str, str]) -> None:
+    """Before a machine is paid for, with what to write."""
+    text = problem(git_repositories=[{"url": "https://h/a", "reference": reference, **kind}])
+    assert text.startswith(f"git_repositories[0].reference: found '{reference}'; ")
+    assert right in text
+    assert "reference_type" in text
+
+
+@pytest.mark.parametrize("reference", ["abc1234", "1234567", "A" * 39])
+def test_a_part_of_a_commit_id_is_refused_unless_its_type_is_said(reference: str) -> None:
+    found = problem(git_repositories=[{"url": "https://h/a", "reference": reference}])
+    assert found.startswith("git_repositories[0].reference_type: ")
+    for kind in ("branch", "tag", "commit"):
+        assert repository(reference=reference, reference_type=kind).reference_type == kind
+
+
+@pytest.mark.parametrize("reference", ["main", "abc123", "release", "2024.10", "a" * 41, "feature/origin/x", "origin"])
+def test_other_names_are_branches(reference: str) -> None:
+    assert repository(reference=reference).reference_type is None
+
+
+def test_a_depth_is_a_number_of_commits_or_full() -> None:
+    assert (repository().depth, repository(depth=None).depth) == (None, None)
+    assert [repository(depth=depth).depth for depth in (1, "20", "full")] == ["1", "20", "full"]
+    wrong: list[Any] = [0, "0", -1, "all", "", True, 1.5, [], "1" * 10]
+    for depth in wrong:
+        assert problem(git_repositories=[{"url": "https://h/a", "depth": depth}]).startswith(
+            "git_repositories[0].depth: "
+        )
+
+
+@pytest.mark.parametrize("path", ["~", "~/code", "~me/code", "$HOME/code", "${HOME}/code"])
+def test_a_path_that_only_a_shell_expands_is_refused(path: str) -> None:
+    """It would be a folder of that very name."""
+    secret = {"attachment_type": "file", "location": path, "name": "ssm:/a"}
+    for fields in (
+        {"git_repositories": [{"url": "https://h/a", "path": path}]},
+        {"config_files": {path: {"content": ""}}},
+        {"secrets": [secret]},
+        {"working_directory": path},
+    ):
+        assert "/home/jovyan" in problem(**fields) or "below HOME" in problem(**fields)
+    assert repository(path="a~/~b/$c").path == "a~/~b/$c"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reference": "HEAD"},
+        {"reference": "refs/tags/v1"},
+        {"reference": "abc1234"},
+        {"path": "~/code"},
+        {"path": "$A"},
+    ],
+)
+def test_a_stored_repository_that_apply_would_refuse_is_loaded(fields: dict[str, str]) -> None:
+    """It was accepted once, and may work: the machine has the last word."""
+    stored = json.loads(recipe(git_repositories=[{"url": "https://h/a"}]).dump())
+    stored["spec"]["git_repositories"][0] |= fields
+    (loaded,) = Recipe.load(json.dumps(stored)).spec.git_repositories
+    assert fields.items() <= loaded.model_dump().items()
+    assert problem(**stored["spec"])
+
+
+def test_a_stored_repository_of_an_older_version_is_loaded() -> None:
+    """It has no depth, and a type that nobody may have written."""
+    stored = json.loads(recipe(git_repositories=[{"url": "https://h/a", "reference": "abc1234"} | BRANCH]).dump())
+    for name in ("depth", "lfs"):
+        del stored["spec"]["git_repositories"][0][name]
+    (loaded,) = Recipe.load(json.dumps(stored)).spec.git_repositories
+    assert (loaded.reference_type, loaded.depth, loaded.lfs) == ("branch", None, True)
 
 
 def test_a_reference_may_look_like_a_number() -> None:
@@ -591,6 +714,9 @@ def test_the_schema_names_every_field_and_default() -> None:
                         [
                             "url",
                             "path",
+                            "depth",
+                            "reference",
+                            "reference_type",
                             "uri",
                             "name",
                             "boot",

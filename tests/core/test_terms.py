@@ -132,6 +132,9 @@ def test_hosts_are_found_in_known_hosts_as_ssh_finds_them() -> None:
     assert knownhosts.host_of("ssh://h:22/a") == "h"
     assert knownhosts.host_of("ssh://git@h:2222/a") == "[h]:2222"
     assert knownhosts.host_of("https://h/a") == ""
+    assert knownhosts.host_of("git@git_server:a") == "git_server"
+    assert knownhosts.host_of("ssh://git@[fd00::1]:22/a") == knownhosts.host_of("git@[fd00::1]:a") == "fd00::1"
+    assert knownhosts.host_of("ssh://[fd00::1]:2222/a") == "[fd00::1]:2222"
     for line, host in (
         ("a,git.corp x y", "git.corp"),
         ("[git.corp]:2222 x y", "[git.corp]:2222"),
@@ -157,3 +160,19 @@ def test_the_built_in_keys_are_the_published_ones() -> None:
         assert base64.b64encode(digest).decode().rstrip("=") == published.pop(host)
         assert re.fullmatch(knownhosts.LINE, line)
     assert not published
+
+
+def test_the_work_order_says_what_of_a_repository_is_cloned() -> None:
+    urls: list[dict[str, Any]] = [
+        {"url": "https://h/a"},
+        {"url": "https://h/b", "depth": 3, "lfs": False},
+        {"url": "https://h/c", "depth": "full", "reference": "v1", "reference_type": "tag"},
+        {"url": "https://h/d", "reference": "ab" * 20},
+    ]
+    shown = order(git_repositories=urls).repositories
+    assert [(each.depth, each.lfs, each.reference_type) for each in shown] == [
+        ("", True, "branch"),
+        ("3", False, "branch"),
+        ("full", True, "tag"),
+        ("", True, "commit"),
+    ]

@@ -24,6 +24,7 @@ from provisioner.rehearsal.instance import Instance
 from provisioner.rehearsal.machines.light import LightHost
 from tests.agent.private_git import SshServer, ssh_server
 from tests.agent.test_git import git
+from tests.agent.test_lfs import ATTRIBUTES, POINTER
 from tests.agent.test_private_git import repository, submodule
 from tests.e2e.package_index import PackageIndex, package_index
 from tests.e2e.rig import Rig, rig
@@ -70,6 +71,8 @@ print(json.dumps({
     "program": subprocess.run(["by-apt"], capture_output=True, text=True).stdout.strip(),
     "start_script": open("prepared").read().strip(),
     "repositories": [open(path).read() for path in ("file", "inner/file", "lib/other/file")],
+    "whole_history": os.path.exists("lib/other/.git/refs/remotes/origin/main"),
+    "lfs_pointer": open("lib/other/w.bin").read(8),
 }))
 """
 
@@ -97,6 +100,8 @@ def recipe(image: str, ssh: SshServer, subnets: Mapping[str, str], repos: Path) 
                     "path": "lib/other",
                     "reference": git(repos / "other", "rev-parse", "v1"),
                     "reference_type": "commit",
+                    "depth": "full",
+                    "lfs": False,
                     "on_restart": "preserve changes",
                     "public": True,
                 },
@@ -190,8 +195,8 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pat
     """Three, of which two have moved on since v1; `outer` has `inner` as its submodule."""
     folder = tmp_path_factory.mktemp("repositories")
     with ssh_server(folder / "sshd") as ssh:
-        for name in ("inner", "other"):
-            repository(folder / name)
+        repository(folder / "inner")
+        repository(folder / "other", **{".gitattributes": ATTRIBUTES, "w.bin": POINTER})
         submodule(repository(folder / "outer", **{"look.py": LOOK}), ssh.url(folder / "inner"), folder / "inner")
         for name in ("outer", "other"):
             git(folder / name, "tag", "v1")
@@ -296,6 +301,8 @@ def test_the_job_finds_what_its_recipe_says(seen: Seen) -> None:
         "program": "1.0",
         "start_script": "1.0",
         "repositories": ["outer", "inner", "other"],
+        "whole_history": True,
+        "lfs_pointer": "version ",
     }
     assert whole.log(run, "setup", attempt=2).endswith(b"prepared in /home/jovyan/all of it\n")
 

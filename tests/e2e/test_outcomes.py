@@ -59,6 +59,15 @@ ROWS = [
         "no-such-repository",
         spec={"git_repositories": [{"url": "file:///no-such-repository"}]},
     ),
+    Row(
+        "git host that does not resolve",
+        "echo never",
+        Outcome.REFUSED,
+        None,
+        "nowhere.invalid",
+        attempts=2,
+        spec={"git_repositories": [{"url": "https://nowhere.invalid/x/y"}]},
+    ),
     Row("no such type", "echo never", Outcome.REFUSED, None, "p9.huge", b"", 0, {"instance_type": "p9.huge"}),
     Row(
         "no such zone",
