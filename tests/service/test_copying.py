@@ -167,7 +167,7 @@ def pipe(member: tarfile.TarInfo) -> None:
         [("device", device)],
         [("deep", folder), ("deep/up", link("..")), ("out", link("deep/up/../../..")), ("fine", plain)],
         [("deep/link", link("..")), ("fine", link("deep/link/fine", tarfile.LNKTYPE))],
-        [("link", link("../../kept")), ("owned", link("link", tarfile.LNKTYPE))],
+        [("file", plain), ("link", link("file")), ("owned", link("link", tarfile.LNKTYPE))],
         [("sub", link("deep")), ("deep", folder), ("sub/owned", plain)],
         [("twice", plain), ("twice", plain)],
         [("twice", link("fine")), ("twice", plain)],

@@ -142,7 +142,8 @@ def run(arguments: list[str]) -> int:
         return exits.INVALID
     except Exception as error:  # noqa: BLE001 - whatever it is, its reader gets a line, not a traceback
         if told.get("debug"):
-            traceback.print_exc()
+            for line in traceback.format_exc().splitlines():
+                screen.say(line)
         if isinstance(error, ProvisionError):
             screen.complain(str(error))
         else:

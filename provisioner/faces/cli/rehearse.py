@@ -16,7 +16,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from provisioner.core.errors import Invalid
-from provisioner.core.plain import plain
 from provisioner.faces import shaped
 from provisioner.faces.cli import exits, log, screen, session
 from provisioner.faces.cli.interrupts import ASKING, interruptible
@@ -191,10 +190,13 @@ def _tell(service: Control, double: Any, run: str, *, as_json: bool) -> None:
         screen.put_json({**shown, "objects": objects, "alive": alive})
         return
     for key, data in written.items():
-        print(f"\n{plain(key)}:\n{data[:2000].decode(errors='replace')}")
-    print()
+        screen.put()
+        screen.put(f"{key}:")
+        screen.put_text(data[:2000])
+    screen.put()
     screen.receipt(receipt)
-    print(f"\nmachines alive: {', '.join(alive) or 'none'}", flush=True)
+    screen.put()
+    screen.put(f"machines alive: {', '.join(alive) or 'none'}")
 
 
 def _serve(double: Any, folder: Path, *, as_json: bool) -> NoReturn:

@@ -60,7 +60,7 @@ def started(
         run = start()
         ids.append(run.id)
         if not as_json:
-            print(run.id, flush=True)
+            screen.put(run.id)
         served = service.served()
         if detach and not served:
             session.catch_up(service)
@@ -110,7 +110,7 @@ def status(context: typer.Context, run: RunName, as_json: session.Json = False) 
         screen.put_json(shaped.status(found))
     else:
         for line in story(found, service.receipt(found.run.id), service.now(), screen.width()):
-            print(line)
+            screen.put(line)
 
 
 def wait(context: typer.Context, run: RunNames, as_json: session.Json = False) -> int:
@@ -139,11 +139,19 @@ def logs(
     direct: Annotated[
         bool, typer.Option("--direct", help="With --follow: from the machine itself, before the bucket has it.")
     ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="On a terminal, too, every byte: the job can then steer the terminal.")
+    ] = False,
     as_json: session.Json = False,
 ) -> None:
-    """Print a run's log: its bytes as they were written."""
+    """Print a run's log: its bytes as they were written.
+
+    On a terminal only text and colours are shown; other escape sequences are left out. --raw and pipes get every byte.
+    """
     if direct and not follow:
         raise typer.BadParameter("it goes with --follow", param_hint="--direct")
+    if raw and as_json:
+        raise typer.BadParameter("it does not go with --json, which has every byte anyway", param_hint="--raw")
     streams = tuple(dict.fromkeys(stream or log.STREAMS))
     for name in streams:
         if name not in STREAMS:
@@ -152,10 +160,10 @@ def logs(
     id = service.run(run).id
     if follow:
         with detaching(service, [id]):
-            log.follow(service, id, streams, attempt, tail, as_json=as_json, direct=direct)
+            log.follow(service, id, streams, attempt, tail, as_json=as_json, direct=direct, raw=raw)
     else:
         session.catch_up(service)
-        log.show(service, id, streams, attempt, tail, as_json=as_json)
+        log.show(service, id, streams, attempt, tail, as_json=as_json, raw=raw)
 
 
 def stop(context: typer.Context, run: RunNames, as_json: session.Json = False) -> None:
@@ -171,7 +179,7 @@ def stop(context: typer.Context, run: RunNames, as_json: session.Json = False) -
     for each in before:
         short = each.id[:12]
         ended = each.ended_at is not None
-        print(f"{short} {'had ended already' if ended else f'is being stopped; its end: provision wait {short}'}")
+        screen.put(f"{short} {'had ended already' if ended else f'is being stopped; its end: provision wait {short}'}")
 
 
 def receipt(
@@ -192,6 +200,6 @@ def receipt(
         screen.put_json(shaped.receipt(found))
     elif waterfall:
         for line in drawing.waterfall(found, service.now(), screen.width(), drawing.marks()):
-            print(line)
+            screen.put(line)
     else:
         screen.receipt(found)

@@ -16,6 +16,7 @@ from provisioner.core.plain import plain
 from provisioner.core.receipt import UNBILLED, MachineBill, Receipt
 from provisioner.core.record import Job, Run
 from provisioner.core.run import State
+from provisioner.faces.cli.escapes import shown
 from provisioner.ports.control import Scheduled
 
 #: To the line's beginning, and erase it (ECMA-48, EL).
@@ -25,6 +26,17 @@ ERASE = "\r\x1b[K"
 def say(text: str) -> None:
     """A line for the reader, never mixed into a command's output."""
     print(plain(text), file=sys.stderr, flush=True)
+
+
+def put(text: str = "") -> None:
+    """Print a line of a command's output; parts of it may come from jobs, machines, servers and other users."""
+    print(plain(text), flush=True)
+
+
+def put_text(data: bytes | str) -> None:
+    """Print text of several lines that others wrote; on a terminal without what would steer it."""
+    text = data.decode(errors="replace") if isinstance(data, bytes) else data
+    print(shown(text.encode(errors="surrogatepass")) if sys.stdout.isatty() else text, flush=True)
 
 
 def complain(text: str) -> None:
@@ -44,10 +56,11 @@ def put_json(value: Any, *, indent: int | None = 2) -> None:
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Columns as wide as their content, as Docker prints them: good for eyes and for awk."""
-    lines = [list(heads), *[list(row) for row in rows]]
+    lines = [list(heads), *[[plain(cell) for cell in row] for row in rows]]
     widths = [max(len(line[index]) for line in lines) for index in range(len(heads))]
     for line in lines:
         print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    sys.stdout.flush()
 
 
 def jobs(items: Sequence[Job]) -> None:
@@ -97,10 +110,7 @@ def runs(items: Sequence[Run], now: float) -> None:
         say("no runs; `provision start JOB` makes one")
     table(
         ("RUN", "JOB", "CREATED", "STATE"),
-        [
-            (run.id[:12], f"{run.owner}/{run.job_name}", ago(run.created_at, now), plain(phase(run, now)))
-            for run in items
-        ],
+        [(run.id[:12], f"{run.owner}/{run.job_name}", ago(run.created_at, now), phase(run, now)) for run in items],
     )
 
 
@@ -109,11 +119,9 @@ def schedule(item: Scheduled) -> None:
     plan = item.job.schedule
     if plan is None:
         return
-    print(
-        f"{item.job.owner}/{item.job.name}: {plan.cron} ({plan.timezone}), {plan.concurrency}, catch up {plan.catchup}"
-    )
+    put(f"{item.job.owner}/{item.job.name}: {plan.cron} ({plan.timezone}), {plan.concurrency}, catch up {plan.catchup}")
     for at in item.upcoming:
-        print(f"  {zoned(at, plan.timezone)}   {zoned(at, 'UTC')}")
+        put(f"  {zoned(at, plan.timezone)}   {zoned(at, 'UTC')}")
 
 
 def schedules(items: Sequence[Scheduled]) -> None:
@@ -128,7 +136,7 @@ def _scheduled(item: Scheduled) -> Sequence[str]:
     last = zoned(job.tick, zone) if job.tick is not None else "never"
     coming = zoned(item.upcoming[0], zone) if item.upcoming else "never"
     outcome = f"{run.id[:12]} {run.verdict.outcome if run.verdict and run.ended_at else run.state}" if run else ""
-    return f"{job.owner}/{job.name}", cron, zone, last, coming, plain(outcome or job.tick_without)
+    return f"{job.owner}/{job.name}", cron, zone, last, coming, outcome or job.tick_without
 
 
 def zoned(at: float, zone: str) -> str:
@@ -146,13 +154,13 @@ def amis(items: Sequence[Shown], now: float) -> None:
         [
             (
                 ("* " if each.in_use else "") + each.ami.id,
-                plain(each.ami.name),
+                each.ami.name,
                 ago(each.ami.created_at, now),
-                plain(f"{each.ami.state}{f': {each.ami.reason}' if each.ami.reason else ''}"),
+                f"{each.ami.state}{f': {each.ami.reason}' if each.ami.reason else ''}",
                 "current" if each.current else "stale",
                 f"{each.ami.disk_gib} GiB",
-                plain(each.ami.base),
-                plain(" ".join(name.partition("@")[0] for name in each.ami.preloaded)),
+                each.ami.base,
+                " ".join(name.partition("@")[0] for name in each.ami.preloaded),
             )
             for each in items
         ],
@@ -176,7 +184,7 @@ def tokens(items: Sequence[Token], now: float) -> None:
                 ago(each.created_at, now),
                 each.created_by,
                 _lasts(each, now),
-                plain(each.note),
+                each.note,
             )
             for each in items
         ],
@@ -194,10 +202,7 @@ def _lasts(token: Token, now: float) -> str:
 def audit(items: Sequence[Audit]) -> None:
     table(
         ("AT", "WHO", "FROM", "WHAT", "OWNER", "TARGET"),
-        [
-            (date(each.at), each.who, plain(each.source), each.what, each.owner, plain(each.target[:32]))
-            for each in items
-        ],
+        [(date(each.at), each.who, each.source, each.what, each.owner, each.target[:32]) for each in items],
     )
 
 
@@ -214,7 +219,7 @@ def clock(at: float) -> str:
 
 def receipt(item: Receipt) -> None:
     title = f"receipt of run {item.run[:12]} ({item.owner}/{item.job})"
-    print(f"{title}, provisional" if item.provisional else title)
+    put(f"{title}, provisional" if item.provisional else title)
     # In time, with what went on beside a phase below it.
     ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began.at, phase.beside))
     table(
@@ -232,8 +237,8 @@ def receipt(item: Receipt) -> None:
     )
     line = [phase for phase in item.phases if not phase.beside]
     if line and (last := line[-1].ended):
-        print(f"from trigger to gone: {last.at - item.created_at:.1f} s, ended at {clock(last.at)}  {last.source}")
-    print()
+        put(f"from trigger to gone: {last.at - item.created_at:.1f} s, ended at {clock(last.at)}  {last.source}")
+    put()
     table(
         ("MACHINE", "OFFER", "BILLED SECONDS", "PRICE", "DOLLARS", "DISK"),
         [
@@ -249,9 +254,9 @@ def receipt(item: Receipt) -> None:
         ],
     )
     disks = dollars(item.disk_dollars_at_least, item.disk_dollars_at_most)
-    print(f"total: {dollars(item.dollars_at_least, item.dollars_at_most)} for machines, {disks} for their disks")
+    put(f"total: {dollars(item.dollars_at_least, item.dollars_at_most)} for machines, {disks} for their disks")
     if item.advice:
-        print(item.advice)
+        put(item.advice)
 
 
 def _error(bound: Bound) -> str:

@@ -62,7 +62,7 @@ def detaching(service: Control, ids: Sequence[str]) -> Iterator[None]:
 
     def leave(*_: object) -> None:
         short = " ".join(id[:12] for id in ids)
-        text = f"detached: {goes_on}. Wait: provision wait {short}. Stop: provision stop {short}"
+        text = plain(f"detached: {goes_on}. Wait: provision wait {short}. Stop: provision stop {short}")
         if not short:
             text = "interrupted; `provision runs` shows whether a run was stored"
         # Print may be what was interrupted, and it does not let itself in twice.
