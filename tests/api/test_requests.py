@@ -200,3 +200,29 @@ def test_what_is_no_method_is_counted_as_one(quiet: Server) -> None:
         found = admin.get("/metrics").text
     assert 'provision_http_requests_total{method="other",route="/healthz",status="405"} 3.0' in found
     assert "NONSENSE" not in found
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "source"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("203.0.113.9:4711", "203.0.113.9"),
+        ("[2001:db8::9]:4711", "2001:db8::9"),
+        ("[2001:db8::9]", "2001:db8::9"),
+        ("2001:db8::9", "2001:db8::9"),
+        ("192.0.2.1:1, 203.0.113.9:4711", "203.0.113.9"),
+        ("192.0.2.1,", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_last_hop_without_its_port_is_the_source(quiet: Server, forwarded: str, source: str) -> None:
+    """A source is one address, whatever port it comes from, and what a caller says of itself counts for nothing."""
+    with quiet.client(quiet.token("root", admin=True)) as admin:
+        sent = admin.post(
+            "/api/tokens",
+            json={"owners": ["ann"]},
+            headers=[("X-Forwarded-For", "192.0.2.9"), ("X-Forwarded-For", forwarded)],
+        )
+        assert sent.status_code < 300, sent.text
+        latest = admin.get("/api/audit?limit=1").json()["entries"][0]
+    assert latest["source"] == source
