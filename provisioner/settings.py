@@ -127,7 +127,7 @@ def load(path: str | None = None) -> Settings:
             "PROVISION_TOKEN for a server, or try everything without an account: provision rehearse --serve"
         )
     try:
-        return Settings.model_validate(tomllib.loads(found.read_text()))
+        return Settings.model_validate(tomllib.loads(found.read_text(encoding="utf-8-sig")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"{found}: {error}") from error
     except ValidationError as error:

@@ -51,3 +51,12 @@ def test_a_mistake_is_told_as_a_recipe_s_is(tmp_path: Path) -> None:
         f"{tmp_path}/s.toml: disk_gb: unknown field; did you mean disk_gib?",
         f"{tmp_path}/s.toml: git.credentials: unknown field; did you mean credential?",
     ]
+
+
+def test_settings_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Editors on Windows write one."""
+    path = tmp_path / "provision.toml"
+    path.write_bytes(
+        b'\xef\xbb\xbfinstallation = "mine"\nregion = "us-east-1"\nbucket = "bucket"\nsubnets = ["subnet-1"]\n'
+    )
+    assert load(str(path)).installation == "mine"

@@ -182,7 +182,14 @@ class Session:
             s3={"addressing_style": "path" if self._endpoint else "auto"},
         )
         self._session = self._session or boto3.session.Session(region_name=self.region)
-        return self._session.client(service, region_name=region, endpoint_url=self._endpoint, config=config)
+        try:
+            return self._session.client(service, region_name=region, endpoint_url=self._endpoint, config=config)
+        except ValueError as error:
+            # boto3's only words are "Invalid endpoint: URL", as for the `_` in the name of a container.
+            raise errors.Invalid(
+                f"{error}: write host names with letters, digits, `-` and `.` (no `_`), IPv6 addresses in brackets; "
+                "AWS_ENDPOINT_URL has it"
+            ) from error
 
     def close(self) -> None:
         with self._lock:

@@ -350,6 +350,15 @@ def test_missing_credentials_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
         Ec2("i", aws.Session("us-east-1", "http://127.0.0.1:9"), ["subnet-1"]).machines()
 
 
+@pytest.mark.parametrize("endpoint", ["http://my_minio:9000", "http://a b"])
+def test_endpoint_that_the_sdk_does_not_take_is_named(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Names of containers have a `_`, and the SDK says "Invalid endpoint" in an exception of its own."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    with pytest.raises(errors.Invalid, match=endpoint):
+        Ec2("i", aws.Session("us-east-1", endpoint), ["subnet-1"]).machines()
+
+
 def test_what_the_sdk_refuses_is_our_mistake(ec2: Ec2, request_: LaunchRequest) -> None:
     """A request that botocore cannot even send is shown, not tried again."""
     with pytest.raises(errors.Misconfigured, match="ParamValidationError"):

@@ -3,6 +3,7 @@
 What is missing is reported on standard error.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -67,8 +68,9 @@ class Printer:
         return text.encode(self._to.encoding, "replace")
 
     def _write(self, data: bytes) -> None:
-        self._to.buffer.write(data)
-        self._to.buffer.flush()
+        with screen.writing() if self._to is sys.stdout else contextlib.suppress(OSError):
+            self._to.buffer.write(data)
+            self._to.buffer.flush()
 
 
 def show(

@@ -172,10 +172,12 @@ def _run(double: Any, folder: Path, text: str, source: str, env: Mapping[str, st
         job = service.apply(text, source)
         screen.say(f"rehearsing {job.owner}/{job.name} on a double of EC2: nothing is bought")
         run = service.start(f"{job.owner}/{job.name}", env)
-        log.follow(service, run.id, aside=as_json)
+        with screen.going_on("the rehearsal goes on"):
+            log.follow(service, run.id, aside=as_json)
         # The receipt is final once the machine is listed as terminated.
         service.drive(lambda: service.run(run.id).done_at is not None)
-        _tell(service, double, run.id, as_json=as_json)
+        with screen.going_on("the exit code is right all the same"):
+            _tell(service, double, run.id, as_json=as_json)
         return wait_for(service, [run.id])
     finally:
         service.close()

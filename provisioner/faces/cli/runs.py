@@ -9,7 +9,7 @@ from provisioner.core.record import Run
 from provisioner.core.run import State
 from provisioner.core.work import STREAMS, Outcome
 from provisioner.faces import shaped
-from provisioner.faces.cli import log, screen, session
+from provisioner.faces.cli import exits, log, screen, session
 from provisioner.faces.cli.waiting import detaching, wait_for
 from provisioner.ports.control import Control
 from provisioner.ports.store import RunFilter
@@ -59,21 +59,37 @@ def started(
     with detaching(service, ids):
         run = start()
         ids.append(run.id)
+        printed = True
         if not as_json:
-            screen.put(run.id)
+            printed = _printed(run.id, lambda: screen.put(run.id))
         served = service.served()
         if detach and not served:
             session.catch_up(service)
             screen.say(f"no daemon is acting: provision wait {run.id[:12]} sees the run through")
         if detach or (served and not (wait or follow)):
             if as_json:
-                screen.put_json(shaped.run(service.run(run.id)))
-            return 0
+                printed = _printed(run.id, lambda: screen.put_json(shaped.run(service.run(run.id))))
+            return 0 if printed else exits.RETRY
         if not served and not (wait or follow):
             screen.say("no daemon is acting (`provision daemon`), so this waits for the run; --detach does not")
         if follow:
-            log.follow(service, run.id, aside=as_json)
+            with screen.going_on(f"`provision logs {run.id[:12]}` prints the log again"):
+                log.follow(service, run.id, aside=as_json)
         return wait_for(service, ids, as_json=as_json)
+
+
+def _printed(id: str, put: Callable[[], None]) -> bool:
+    """Print what names a run that is stored; its id must not be lost, so it goes to standard error where that fails."""
+    try:
+        put()
+    except screen.OutputLost as error:
+        screen.discard_output()
+        screen.complain(f"standard output cannot be written: {error}; the run is {id}")
+        return False
+    except BrokenPipeError:
+        screen.complain(f"nobody reads standard output; the run is {id}")
+        raise
+    return True
 
 
 def runs(

@@ -1,11 +1,13 @@
 """How things look on a terminal: tables on standard output, everything said on standard error."""
 
+import contextlib
 import datetime as dt
 import json
 import math
+import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from provisioner.core.access import Audit, Token
@@ -23,20 +25,58 @@ from provisioner.ports.control import Scheduled
 ERASE = "\r\x1b[K"
 
 
+class OutputLost(Exception):
+    """Standard output cannot be written; the message is the system's."""
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Inside, a full disk behind standard output is OutputLost; a reader that went away stays a BrokenPipeError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def going_on(text: str) -> Iterator[None]:
+    """Inside, OutputLost ends what is printed and not the command, whose exit code is the job's; `text` says so."""
+    try:
+        yield
+    except OutputLost as error:
+        discard_output()
+        complain(f"standard output cannot be written: {error}; {text}")
+
+
+def discard_output() -> None:
+    """Print nothing from now on, what is buffered neither: the interpreter would fail at it in the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def say(text: str) -> None:
-    """A line for the reader, never mixed into a command's output."""
-    print(plain(text), file=sys.stderr, flush=True)
+    """Print a line for the reader on standard error, never mixed into a command's output."""
+    draw(f"{plain(text)}\n")
+
+
+def draw(text: str) -> None:
+    """Write to standard error. What it cannot take is lost: it must not change what a command does or returns."""
+    with contextlib.suppress(OSError):
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 def put(text: str = "") -> None:
     """Print a line of a command's output; parts of it may come from jobs, machines, servers and other users."""
-    print(plain(text), flush=True)
+    with writing():
+        print(plain(text), flush=True)
 
 
 def put_text(data: bytes | str) -> None:
     """Print text of several lines that others wrote; on a terminal without what would steer it."""
     text = data.decode(errors="replace") if isinstance(data, bytes) else data
-    print(shown(text.encode(errors="surrogatepass")) if sys.stdout.isatty() else text, flush=True)
+    with writing():
+        print(shown(text.encode(errors="surrogatepass")) if sys.stdout.isatty() else text, flush=True)
 
 
 def complain(text: str) -> None:
@@ -51,16 +91,18 @@ def width() -> int | None:
 
 
 def put_json(value: Any, *, indent: int | None = 2) -> None:
-    print(json.dumps(value, indent=indent), flush=True)
+    with writing():
+        print(json.dumps(value, indent=indent), flush=True)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Columns as wide as their content, as Docker prints them: good for eyes and for awk."""
     lines = [list(heads), *[[plain(cell) for cell in row] for row in rows]]
     widths = [max(len(line[index]) for line in lines) for index in range(len(heads))]
-    for line in lines:
-        print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    sys.stdout.flush()
+    with writing():
+        for line in lines:
+            print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        sys.stdout.flush()
 
 
 def jobs(items: Sequence[Job]) -> None:
