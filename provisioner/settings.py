@@ -150,7 +150,7 @@ def load(path: str | None = None) -> Settings:
     try:
         # Links to one file have one store.
         context = {"folder": found.resolve().parent}
-        return Settings.model_validate(tomllib.loads(found.read_text()), context=context)
+        return Settings.model_validate(tomllib.loads(found.read_text(encoding="utf-8-sig")), context=context)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"{found}: {error}") from error
     except ValidationError as error:

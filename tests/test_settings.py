@@ -107,3 +107,12 @@ def test_a_store_where_earlier_versions_put_it_is_not_left_behind(
     moved.parent.mkdir(exist_ok=True)
     (tmp_path / path).rename(moved)
     assert stored(path, settings) == moved
+
+
+def test_settings_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Editors on Windows write one."""
+    path = tmp_path / "provision.toml"
+    path.write_bytes(
+        b'\xef\xbb\xbfinstallation = "mine"\nregion = "us-east-1"\nbucket = "bucket"\nsubnets = ["subnet-1"]\n'
+    )
+    assert load(str(path)).installation == "mine"

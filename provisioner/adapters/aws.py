@@ -26,6 +26,9 @@ READ_TIMEOUT = 20.0
 #: No fewer than the threads that share a client, or urllib3 throws connections away and says so.
 CONNECTIONS = 64
 
+#: The code of an answer that cannot be read; the service gave none.
+UNREADABLE = "UnreadableAnswer"
+
 #: The codes of every service that pass by themselves (as botocore's own retry modes list them).
 PASSING: Mapping[str, type[CloudError]] = {
     "BandwidthLimitExceeded": errors.Throttled,
@@ -81,6 +84,20 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -
     if isinstance(error, boto.BotoCoreError) and not isinstance(error, sent):
         return errors.Misconfigured(str(error), code)
     return lost(str(error), code)
+
+
+@contextmanager
+def reading(action: str, lost: type[CloudError] = errors.Transient) -> Iterator[None]:
+    """Raise `lost` when an answer cannot be read: a 200 that is empty or lacks what the service always says.
+
+    Such an answer is none. It never means that there is nothing, for instance no machine.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise lost(
+            f"the answer to {action} cannot be read ({error!r}); is there a proxy in between?", UNREADABLE
+        ) from (error)
 
 
 class Calls:
@@ -165,7 +182,14 @@ class Session:
             s3={"addressing_style": "path" if self._endpoint else "auto"},
         )
         self._session = self._session or boto3.session.Session(region_name=self.region)
-        return self._session.client(service, region_name=region, endpoint_url=self._endpoint, config=config)
+        try:
+            return self._session.client(service, region_name=region, endpoint_url=self._endpoint, config=config)
+        except ValueError as error:
+            # boto3's only words are "Invalid endpoint: URL", as for the `_` in the name of a container.
+            raise errors.Invalid(
+                f"{error}: write host names with letters, digits, `-` and `.` (no `_`), IPv6 addresses in brackets; "
+                "AWS_ENDPOINT_URL has it"
+            ) from error
 
     def close(self) -> None:
         with self._lock:

@@ -70,7 +70,10 @@ class S3:
 
     def _read(self, key: str) -> bytes:
         answer = self._s3.get_object(Bucket=self._name, Key=key)
-        with answer["Body"] as body:
+        # Every object has an ETag (API Reference, "GetObject"): without it an empty body is no empty object.
+        with aws.reading("GetObject"):
+            content, _ = answer["Body"], answer["ETag"]
+        with content as body:
             return bytes(body.read())
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
@@ -81,11 +84,16 @@ class S3:
             answer = self._calls.repeat(
                 self._s3.list_objects_v2, Bucket=self._name, Prefix=self._prefix + prefix, **page
             )
-            for item in answer.get("Contents", ()):
-                yield Entry(item["Key"].removeprefix(self._prefix), item["Size"], item["LastModified"].timestamp())
-            if not answer["IsTruncated"]:
+            with aws.reading("ListObjectsV2"):
+                entries = [
+                    Entry(item["Key"].removeprefix(self._prefix), item["Size"], item["LastModified"].timestamp())
+                    for item in answer.get("Contents", ())
+                ]
+                following = answer["NextContinuationToken"] if answer["IsTruncated"] else None
+            yield from entries
+            if following is None:
                 return
-            page["ContinuationToken"] = answer["NextContinuationToken"]
+            page["ContinuationToken"] = following
 
     def copy(self, source: str, target: str) -> None:
         try:

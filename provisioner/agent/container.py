@@ -20,6 +20,8 @@ from provisioner.core.work import Step, WorkOrder, container_name
 
 #: Where the job finds the exchange folder.
 EXCHANGE = "/run/provision"
+#: Bytes of an image's list of users or groups, as a tar, that are read.
+TABLE = 1 << 20
 
 
 class ContainerEngine:
@@ -129,19 +131,17 @@ class ContainerEngine:
         return uid, gid
 
     def _table(self, path: str) -> list[list[str]]:
-        done = subprocess.run(
+        with subprocess.Popen(
             ["docker", "cp", f"{self.name}:{path}", "-"],
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode:
-            return []
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-            file = archive.extractfile(archive.getmembers()[0])
-            text = file.read().decode(errors="replace") if file else ""
-        return [
-            row for row in (line.split(":") for line in text.splitlines()) if len(row) > 3 or path.endswith("group")
-        ]
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            assert process.stdout is not None
+            data = process.stdout.read(TABLE)
+            process.kill()
+        rows = (line.split(":") for line in first_file(data).splitlines())
+        return [row for row in rows if len(row) > 3 or path.endswith("group")]
 
     def _give(self, folder: str, uid: int, gid: int) -> None:
         try:
@@ -218,6 +218,20 @@ class ContainerEngine:
     def _state(self) -> dict[str, object]:
         answer = ask(["docker", "inspect", "--format", "{{json .State}}", "--", self.name])
         return {} if answer.code else dict(json.loads(answer.text))
+
+
+def first_file(data: bytes) -> str:
+    """Return the text of a tar's first member; "" if it is no regular file, is cut off, or the tar is damaged.
+
+    The tar is an image's: its content is not trusted, and nothing of it is written.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r|") as archive:
+            member = archive.next()
+            file = archive.extractfile(member) if member and member.isreg() else None
+            return file.read().decode(errors="replace") if file else ""
+    except (tarfile.TarError, ValueError):
+        return ""
 
 
 def _csv(*fields: str) -> str:

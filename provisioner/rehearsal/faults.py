@@ -23,6 +23,8 @@ class Effect(StrEnum):
     DELAY = "delay"
     #: Break the connection: before the deed a call that never came, after it an answer lost.
     RESET = "reset"
+    #: Answer 200 and nothing in it (assumed: what a broken proxy makes of an answer).
+    EMPTY = "empty"
     #: Say nothing for `seconds`, then break the connection.
     HANG = "hang"
 

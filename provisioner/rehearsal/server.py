@@ -117,14 +117,14 @@ class Server:
             caller = self._identities.caller(request)
             call = self._read(caller, request)
             rule = self._faults.on(call)
-            if rule and rule.when is When.BEFORE:
-                self._spoil(rule)
+            if rule and rule.when is When.BEFORE and (spoilt := self._spoil(rule, call)):
+                return spoilt
             try:
                 answer = self._allowed(environ, request, caller, call)
             except Refused as refused:
                 answer = wire.error(service, refused)
-            if rule and rule.when is When.AFTER:
-                self._spoil(rule)
+            if rule and rule.when is When.AFTER and (spoilt := self._spoil(rule, call)):
+                return spoilt
             return answer
         except Refused as refused:
             return wire.error(service, refused)
@@ -186,13 +186,15 @@ class Server:
             raise NotPlayed(str(call))
         return Answer(status, tuple(headers), data)
 
-    def _spoil(self, rule: Rule) -> None:
+    def _spoil(self, rule: Rule, call: Call) -> Answer | None:
+        """Do what the rule says; the answer is what the caller gets instead, None for no change."""
         if rule.effect is Effect.ERROR:
             raise Refused(rule.code, rule.message, rule.status)
         if rule.effect in (Effect.DELAY, Effect.HANG):
             self._closing.wait(rule.seconds)
         if rule.effect in (Effect.RESET, Effect.HANG):
             raise _Broken
+        return wire.empty(call.service, call.action) if rule.effect is Effect.EMPTY else None
 
 
 def _request(environ: Mapping[str, Any]) -> Request:

@@ -156,6 +156,11 @@ def error(service: str, refused: Refused) -> Answer:
     return _xml(refused.status, root)
 
 
+def empty(service: str, action: str) -> Answer:
+    """A 200 of the right form that says nothing."""
+    return _xml(200, ET.Element(f"{action}Response")) if service == "ec2" else Answer(200, (), b"")
+
+
 def _xml(status: int, root: ET.Element) -> Answer:
     return Answer(status, (("Content-Type", "text/xml"),), ET.tostring(root, encoding="utf-8", xml_declaration=True))
 

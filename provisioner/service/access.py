@@ -40,13 +40,17 @@ class Tokens:
     def admit(self, token: str, source: str) -> Caller:
         parts, now = _TOKEN.fullmatch(token), self._installation.clock.now()
         id, secret = parts.groups() if parts else ("", "")
-        if id not in self._proven:
+        proven = self._proven.get(id)
+        # The secret decides, not the id, which others may know: they neither go unthrottled nor lock its holder out.
+        if proven is None or not _right(proven[1], secret):
             wait = self._denials.wait(source, now)
             if wait > 0:
                 raise TooMany(f"denied too often: try again in {wait:.0f} s", wait)
         read_at, stored = self._stored(id, now)
         if why := _hindrance(stored, secret, now):
             self._denials.add(source, now)
+            if stored is not None and _right(stored, secret):
+                self._proven.pop(id, None)
             raise Denied(f"{why}; an admin makes another: provision token create")
         assert stored is not None
         if len(self._proven) >= MOST_PROVEN:
@@ -122,10 +126,13 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def _right(token: Token | None, secret: str) -> bool:
+    return hmac.compare_digest(_digest(secret), token.sha256 if token else _NONE) and token is not None
+
+
 def _hindrance(token: Token | None, secret: str, now: float) -> str:
-    """Why this does not let in; empty where it does. What became of a token is told to who has its secret alone."""
-    right = hmac.compare_digest(_digest(secret), token.sha256 if token else _NONE)
-    if token is None or not right:
+    """Return the reason to reject the token, or "". "Revoked" and "expired" are shown only to who has its secret."""
+    if not _right(token, secret) or token is None:
         return "the token is unknown"
     if token.revoked_at is not None:
         return "the token is revoked"

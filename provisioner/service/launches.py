@@ -132,7 +132,13 @@ class Launches:
             installation.save([replace(launch, listed_at=now)], epoch=epoch)
             return []
         machines = tuple(LaunchedMachine(machine.id, machine.offer) for machine in found)
-        return self._close(launch, LaunchAnswer(machines), epoch)
+        refusals: tuple[Refusal, ...] = ()
+        if len(machines) < launch.request.count:
+            # Why there are no more is not known: no capacity is blamed for it, and no offer becomes dry.
+            refusals = (
+                Refusal(NoAnswer("EC2's answer to the launch was lost, and its listings show no machine of it")),
+            )
+        return self._close(launch, LaunchAnswer(machines, refusals), epoch)
 
     def _close(self, launch: Launch, answer: LaunchAnswer, epoch: int) -> list[Node]:
         """Bind machines to runs, under the lease's epoch and in one transaction with the launch's end."""

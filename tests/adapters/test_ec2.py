@@ -2,14 +2,17 @@
 
 import base64
 import dataclasses
+import datetime as dt
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from provisioner.adapters import aws
 from provisioner.adapters.ec2 import cloud as module
+from provisioner.adapters.ec2 import launching, listing
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.ec2.codes import translate
 from provisioner.core import errors
@@ -132,6 +135,8 @@ AFTER = {"when": When.AFTER}
         ({"effect": Effect.RESET}, errors.NoAnswer),
         ({"effect": Effect.RESET, **AFTER}, errors.NoAnswer),
         ({"effect": Effect.HANG, "seconds": 3600.0, **AFTER}, errors.NoAnswer),
+        ({"effect": Effect.EMPTY}, errors.NoAnswer),
+        ({"effect": Effect.EMPTY, **AFTER}, errors.NoAnswer),
         ({"code": "InternalError", "status": 500}, errors.NoAnswer),
         ({"code": "InternalError", "status": 500, **AFTER}, errors.NoAnswer),
         ({"code": "Unavailable", "status": 503}, errors.NoAnswer),
@@ -216,6 +221,55 @@ def test_a_partial_listing_is_an_error(
         ec2.machines()
 
 
+def test_empty_answer_is_an_error_and_no_empty_listing(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """A 200 that says nothing must not make living machines look gone, nor break what reads it."""
+    (machine,) = ec2.launch(request_).machines
+    fault(double, "*", Effect.EMPTY)
+    for ask in (
+        ec2.machines,
+        lambda: ec2.machines_of(request_.token),
+        lambda: ec2.machines_known([machine.instance_id]),
+        lambda: ec2.impaired([machine.instance_id]),
+        lambda: ec2.catalog([TYPE]),
+        lambda: ec2.image(double.account.image_id),
+        ec2.amis,
+        lambda: ec2.delete_ami("ami-1"),
+        lambda: ec2.create_ami(machine.instance_id, "name", {}),
+    ):
+        with pytest.raises(errors.Transient) as raised:
+            ask()
+        assert raised.value.code == aws.UNREADABLE
+
+
+@pytest.mark.parametrize("missing", ["State", "InstanceId", "Placement", "LaunchTime"])
+def test_machine_without_what_ec2_always_says_is_an_error(missing: str) -> None:
+    instance = {
+        "InstanceId": "i-1",
+        "State": {"Name": "running"},
+        "InstanceType": TYPE,
+        "Placement": {"AvailabilityZone": ZONES[0]},
+        "LaunchTime": dt.datetime.now(dt.UTC),
+    }
+    del instance[missing]
+    with pytest.raises(errors.Transient), aws.reading("DescribeInstances"):
+        list(listing.machines({"Reservations": [{"Instances": [instance]}]}))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [{}, {"FleetId": "fleet-1"}, {"Instances": [], "Errors": []}, {"Instances": [{}]}, {"Reservations": []}],
+)
+def test_answer_that_is_no_fleets_is_none(request_: LaunchRequest, response: dict[str, Any]) -> None:
+    """Whether there are machines is not known, so it neither closes the launch nor counts as a lack of capacity."""
+    with pytest.raises(errors.NoAnswer), aws.reading("CreateFleet", errors.NoAnswer):
+        launching.answer(request_, response)
+
+
+def test_error_without_a_code_refuses_no_run(request_: LaunchRequest) -> None:
+    (refusal,) = launching.answer(request_, {"Errors": [{"ErrorMessage": "?"}]}).refusals
+    assert isinstance(refusal.error, errors.Transient)
+
+
 def test_a_broken_zone_hides_no_other(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
     """While calls that touch one zone fail, machines of the others are seen and ended."""
     for place, offer in enumerate(request_.offers):
@@ -294,6 +348,15 @@ def test_missing_credentials_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(errors.Misconfigured, match="AWS_PROFILE"):
         Ec2("i", aws.Session("us-east-1", "http://127.0.0.1:9"), ["subnet-1"]).machines()
+
+
+@pytest.mark.parametrize("endpoint", ["http://my_minio:9000", "http://a b"])
+def test_endpoint_that_the_sdk_does_not_take_is_named(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Names of containers have a `_`, and the SDK says "Invalid endpoint" in an exception of its own."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    with pytest.raises(errors.Invalid, match=endpoint):
+        Ec2("i", aws.Session("us-east-1", endpoint), ["subnet-1"]).machines()
 
 
 def test_what_the_sdk_refuses_is_our_mistake(ec2: Ec2, request_: LaunchRequest) -> None:

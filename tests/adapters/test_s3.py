@@ -71,3 +71,13 @@ def test_a_missing_bucket_is_not_a_missing_object(double: Double, s3: S3) -> Non
     fault(double, "GetObject", code="NoSuchBucket", status=404)
     with pytest.raises(errors.Misconfigured, match="NoSuchBucket"):
         s3.get("a")
+
+
+def test_empty_answer_is_neither_an_empty_listing_nor_an_empty_object(double: Double, s3: S3) -> None:
+    s3.put("a", b"1")
+    fault(double, "ListObjectsV2", Effect.EMPTY)
+    fault(double, "GetObject", Effect.EMPTY)
+    for ask in (lambda: list(s3.list("")), lambda: s3.get("a")):
+        with pytest.raises(errors.Transient) as raised:
+            ask()
+        assert raised.value.code == aws.UNREADABLE

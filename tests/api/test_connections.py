@@ -87,3 +87,29 @@ def test_whoever_waits_longest_makes_room(quiet: Server, monkeypatch: pytest.Mon
         assert ended(first)
         second.sendall(WHOLE)
         assert second.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 0",
+    ],
+)
+def test_request_with_two_lengths_is_refused_and_the_connection_closed(quiet: Server, framing: bytes) -> None:
+    """A proxy that believes the other length would send one caller the answer to another (RFC 9112, 6.1)."""
+    head = b"POST /api/jobs HTTP/1.1\r\nHost: a\r\n" + framing
+    smuggled = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    with connected(quiet) as client:
+        client.sendall(head + b"\r\n\r\n" + smuggled)
+        found = b""
+        while data := client.recv(1000):
+            found += data
+    assert found.startswith(b"HTTP/1.1 400 ")
+    assert found.count(b"\r\n\r\n") == 1
+
+
+def test_chunks_of_an_older_http_are_refused(quiet: Server) -> None:
+    with connected(quiet) as client:
+        client.sendall(b"POST /api/jobs HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 400 ")

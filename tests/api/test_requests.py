@@ -210,3 +210,29 @@ def test_a_throttled_client_is_told_when_to_try_again() -> None:
         response = answers.refusal(TooMany("too often", wait))
         assert response is not None
         assert (response.status_code, response.headers["retry-after"]) == (429, told)
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "source"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("203.0.113.9:4711", "203.0.113.9"),
+        ("[2001:db8::9]:4711", "2001:db8::9"),
+        ("[2001:db8::9]", "2001:db8::9"),
+        ("2001:db8::9", "2001:db8::9"),
+        ("192.0.2.1:1, 203.0.113.9:4711", "203.0.113.9"),
+        ("192.0.2.1,", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_last_hop_without_its_port_is_the_source(quiet: Server, forwarded: str, source: str) -> None:
+    """A source is one address, whatever port it comes from, and what a caller says of itself counts for nothing."""
+    with quiet.client(quiet.token("root", admin=True)) as admin:
+        sent = admin.post(
+            "/api/tokens",
+            json={"owners": ["ann"]},
+            headers=[("X-Forwarded-For", "192.0.2.9"), ("X-Forwarded-For", forwarded)],
+        )
+        assert sent.status_code < 300, sent.text
+        latest = admin.get("/api/audit?limit=1").json()["entries"][0]
+    assert latest["source"] == source

@@ -184,6 +184,26 @@ def test_a_live_line_on_a_terminal(whole: Rig) -> None:
     assert re.fullmatch(r"(.*\x1b\[K)?[0-9a-f]{12} succeeded: the command exited with 0 \(exit code 0\)", last)
 
 
+CLIPBOARD, TITLE = r"\033]52;c;ZXZpbA==\007", r"\033]0;title\033\\"
+
+
+@pytest.mark.usefixtures("way")
+def test_job_steers_no_terminal_unless_asked(whole: Rig, tmp_path: Path) -> None:
+    """Its escape sequences are left out of `start --follow` and `logs`; --raw and pipes get every byte."""
+    apply(whole, "steers", f"""printf 'a{CLIPBOARD}{TITLE}b\\033[31mred\\033[2J\\n'""")
+    shown = on_terminal("start", "steers", "--follow", "--json")
+    assert "\x1b]" not in shown
+    assert "ab\x1b[31mred" in shown
+    run = whole.service.runs(RunFilter(job="steers"))[0].id
+    shown = on_terminal("logs", run)
+    assert shown == "ab\x1b[31mred\r\n\x1b[0m"
+    raw = on_terminal("logs", run, "--raw")
+    assert raw == "a\x1b]52;c;ZXZpbA==\x07\x1b]0;title\x1b\\b\x1b[31mred\x1b[2J\r\n"
+    with Command(tmp_path, "logs", run) as piped:
+        assert piped.ended() == 0
+        assert piped.out == raw.replace("\r\n", "\n").encode()
+
+
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("leave", ["q", "\x03"])
 def test_top_leaves_the_terminal_as_it_was(whole: Rig, leave: str) -> None:

@@ -194,3 +194,26 @@ def test_tokens_are_in_the_audit(gate: Gate) -> None:
         (first.id, THERE, "create token", "ann", made.id),
         ("local:tester", "local", "create token", "root", first.id),
     ]
+
+
+def test_wrong_secrets_for_an_accepted_token_are_throttled_and_its_holder_is_not(gate: Gate) -> None:
+    """A token's id is no secret: it is in the audit. Who guesses at it waits, and its holder never does."""
+    made = gate.token()
+    gate.access.admit(made.token, THERE)
+    guess = made.token[:-43] + "A" * 43
+    for _ in range(FREE):
+        gate.denied(guess)
+    with pytest.raises(TooMany):
+        gate.access.admit(guess, HERE)
+    for source in (HERE, THERE):
+        assert gate.access.admit(made.token, source).name == made.id
+
+
+def test_accepted_token_that_was_revoked_is_throttled_as_any_other(gate: Gate) -> None:
+    made = gate.token(expires_in=HOUR)
+    gate.access.admit(made.token, HERE)
+    gate.world.advance(HOUR + 1)
+    for _ in range(FREE):
+        gate.denied(made.token)
+    with pytest.raises(TooMany):
+        gate.access.admit(made.token, HERE)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from provisioner.core.run import State
+from provisioner.core.errors import NoAnswer
+from provisioner.core.run import State, Waiting
 from provisioner.ports.store import RunFilter
 from tests.service.trouble import Call, Fate
 from tests.service.world import World
@@ -53,3 +54,21 @@ def test_one_run_that_a_pass_missed_is_no_burst() -> None:
     _, service = world.incarnate()
     service.drive(lambda: world.now() > world.began + 5)
     assert launched_at == pytest.approx([0.0, 0.3], abs=0.05)
+
+
+def test_launch_whose_answer_cannot_be_read_is_no_lack_of_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is replayed and then looked up; the run waits with another cause, and no offer becomes dry."""
+    world = World(busy=10.0)
+    run = world.start()
+
+    def unread(_: object) -> None:
+        raise NoAnswer("empty")
+
+    monkeypatch.setattr(world.cloud, "launch", unread)
+    _, service = world.incarnate()
+    service.drive(lambda: bool((found := world.store.run(run.id)) and found.tried) or world.now() > world.began + 1000)
+    found = world.store.run(run.id)
+    assert found
+    assert found.waiting is Waiting.THROTTLE
+    assert [each.code for each in found.tried] == ["NoAnswer"]
+    assert world.store.live().droughts == ()

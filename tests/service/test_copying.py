@@ -1,16 +1,22 @@
 """Copies are whole or not at all, and a hostile machine writes nowhere but where it was told."""
 
+import contextlib
+import errno
 import io
 import os
+import stat
 import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from provisioner.core.errors import Failed, Invalid, Transient
 from provisioner.ports.connection import Connection, Process, Terminal
+from provisioner.service.wayin import unpacking
 from provisioner.service.wayin.copying import fetch, send
 
 
@@ -110,10 +116,10 @@ def here(tmp_path: Path) -> Path:
     return folder
 
 
-def tar(*members: tuple[str, Callable[[tarfile.TarInfo], None]]) -> bytes:
+def tar(*members: tuple[str, Callable[[tarfile.TarInfo], None]], form: int = tarfile.GNU_FORMAT) -> bytes:
     """A folder with these members; each is a file of four bytes until it is made otherwise."""
     made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
+    with tarfile.open(fileobj=made, mode="w", format=form) as archive:
         root = tarfile.TarInfo(".")
         root.type = tarfile.DIRTYPE
         archive.addfile(root)
@@ -136,6 +142,14 @@ def plain(member: tarfile.TarInfo) -> None:
     assert member.isreg()
 
 
+def folder(member: tarfile.TarInfo) -> None:
+    member.type, member.size = tarfile.DIRTYPE, 0
+
+
+def device(member: tarfile.TarInfo) -> None:
+    member.type, member.size, member.devmajor, member.devminor = tarfile.CHRTYPE, 0, 1, 3
+
+
 def pipe(member: tarfile.TarInfo) -> None:
     member.type, member.size = tarfile.FIFOTYPE, 0
 
@@ -150,8 +164,40 @@ def pipe(member: tarfile.TarInfo) -> None:
         [("owned", link("../../kept", tarfile.LNKTYPE))],
         [("a", link(".")), ("a/b", link("../..")), ("a/b/owned", plain)],
         [("pipe", pipe)],
+        [("device", device)],
+        [("deep", folder), ("deep/up", link("..")), ("out", link("deep/up/../../..")), ("fine", plain)],
+        [("deep/link", link("..")), ("fine", link("deep/link/fine", tarfile.LNKTYPE))],
+        [("file", plain), ("link", link("file")), ("owned", link("link", tarfile.LNKTYPE))],
+        [("sub", link("deep")), ("deep", folder), ("sub/owned", plain)],
+        [("twice", plain), ("twice", plain)],
+        [("twice", link("fine")), ("twice", plain)],
+        [("/".join("a" * 101), plain)],
+        [("a" * 4096, plain)],
+        [("link", link("a" * 4096))],
+        [("hard", link("a" * 4096, tarfile.LNKTYPE))],
+        [("hard", link(".", tarfile.LNKTYPE))],
     ],
-    ids=["above", "above by a detour", "through a link", "absolute link", "hard link", "two links", "no file"],
+    ids=[
+        "above",
+        "above by a detour",
+        "through a link",
+        "absolute link",
+        "hard link",
+        "two links",
+        "pipe",
+        "device",
+        "link that climbs after it descended",
+        "hard link through a link",
+        "hard link to a link",
+        "through a link that stays inside",
+        "two files of one name",
+        "link and file of one name",
+        "too deep",
+        "too long a name",
+        "too long a link",
+        "too long a hard link",
+        "hard link to the folder",
+    ],
 )
 def test_a_hostile_member_is_refused(
     tmp_path: Path, here: Path, members: list[tuple[str, Callable[[tarfile.TarInfo], None]]]
@@ -163,6 +209,142 @@ def test_a_hostile_member_is_refused(
         fetch(Hostile(tar(*members)), "data", here / "data")
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "kept").read_text() == "kept"
+
+
+def test_chain_of_long_links_overwrites_nothing(here: Path) -> None:
+    """CVE-2025-4517: the chain's real path exceeds PATH_MAX, so tarfile's filter does not see where it ends."""
+    (here / "kept").write_text("kept")
+    steps, long = "abcdefghijklmnop", "d" * 247
+    members: list[tuple[str, Callable[[tarfile.TarInfo], None]]] = []
+    for depth, step in enumerate(steps):
+        beside = f"{long}/" * depth
+        members += [(beside + long, folder), (beside + step, link(long))]
+    chain = "/".join([*steps, "l" * 254])
+    members += [
+        (chain, link("../" * len(steps))),
+        ("escape", link(f"{chain}/..")),
+        ("owned", link("escape/kept", tarfile.LNKTYPE)),
+        ("owned", plain),
+    ]
+    with pytest.raises(Failed):
+        fetch(Hostile(tar(*members)), "data", here / "data")
+    assert (here / "kept").read_text() == "kept"
+    assert [each.name for each in here.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_folder_with_links_and_long_names_arrives_as_it_was(here: Path, form: int) -> None:
+    """Relative links, hard links and the owner's permissions stay; setuid and others' right to write do not."""
+    long = "n" * 90 if form == tarfile.USTAR_FORMAT else "n" * 250
+
+    def mode(bits: int) -> Callable[[tarfile.TarInfo], None]:
+        def change(member: tarfile.TarInfo) -> None:
+            member.mode, member.mtime = bits, 1_700_000_000
+
+        return change
+
+    data = tar(
+        ("deep", folder),
+        (f"deep/{long}", plain),
+        ("deep/up", link("../tool")),
+        ("latest", link(f"deep/{long}")),
+        ("hard", link(f"./deep/{long}", tarfile.LNKTYPE)),
+        ("missing/parents/file", plain),
+        ("tool", mode(0o6777)),
+        ("unreadable", mode(0o000)),
+        ("dangling", link("nowhere")),
+        form=form,
+    )
+    assert fetch(Hostile(data), ".", here / "data").files == 8
+    data_folder = here / "data"
+    assert os.readlink(data_folder / "latest") == f"deep/{long}"
+    assert (data_folder / "hard").stat().st_ino == (data_folder / "latest").stat().st_ino
+    assert (data_folder / "deep/up").read_text() == "evil"
+    assert (data_folder / "missing/parents/file").read_text() == "evil"
+    assert stat.S_IMODE((data_folder / "tool").stat().st_mode) == 0o755
+    assert (data_folder / "tool").stat().st_mtime == 1_700_000_000
+    assert stat.S_IMODE((data_folder / "unreadable").stat().st_mode) == 0o600
+    assert (data_folder / "dangling").is_symlink()
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("size", [2_000_000, (1 << 62)])
+def test_extended_header_of_any_size_is_refused_unread(here: Path, kind: bytes, size: int) -> None:
+    """Its size is checked before as much memory is taken."""
+    member = tarfile.TarInfo("long")
+    member.type, member.size = kind, size
+    data = tar()[:512] + member.tobuf(tarfile.GNU_FORMAT)
+    with pytest.raises(Failed, match="are allowed"):
+        fetch(Hostile(data), ".", here / "data")
+
+
+def test_too_many_members_are_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "MEMBERS", 3)
+    members = [(name, plain) for name in "abc"]
+    fetch(Hostile(tar(*members[:2])), ".", here / "data")
+    with pytest.raises(Failed):
+        fetch(Hostile(tar(*members)), ".", here / "other")
+    assert not (here / "other").exists()
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_damaged_archive_is_refused_or_unpacked_in_its_place(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    place = tmp_path_factory.mktemp("place")
+    good = bytearray(
+        tar(
+            ("a" * 120, plain),
+            ("d", folder),
+            ("d/l", link("../x")),
+            form=data.draw(st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])),
+        )
+    )
+    for _ in range(data.draw(st.integers(1, 4))):
+        # Within the headers, and with a right checksum, so that what follows is read.
+        at = data.draw(st.integers(0, 8 * 512 - 1))
+        good[at] = data.draw(st.integers(0, 255))
+        begin = at // 512 * 512
+        good[begin + 148 : begin + 156] = b"%06o\0 " % (
+            sum(good[begin : begin + 512]) - sum(good[begin + 148 : begin + 156]) + 8 * 32
+        )
+    with contextlib.suppress(Failed, Transient, Invalid):
+        fetch(Hostile(bytes(good)), ".", place / "data")
+    assert {each.name for each in place.iterdir()} <= {"data"}
+
+
+@pytest.mark.parametrize("broken", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_error_in_the_middle_of_a_merge_puts_everything_back(
+    here: Path, monkeypatch: pytest.MonkeyPatch, broken: BaseException
+) -> None:
+    """Whichever file it was: old ones are as they were, and new ones are gone."""
+    (here / "data/kept").mkdir(parents=True)
+    for name in ("a", "kept/b", "kept/only"):
+        (here / "data" / name).write_text("old")
+    before = {each: each.is_file() and each.read_text() for each in here.rglob("*")}
+    data = tar(("a", plain), ("kept/b", plain), ("new/c", plain), ("d", link("a")))
+    real = os.replace
+    for fails_at in range(4):
+        left = fails_at
+
+        def replace(source: Path, to: Path) -> None:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                raise broken
+            real(source, to)
+
+        monkeypatch.setattr(os, "replace", replace)
+        with pytest.raises((Transient, KeyboardInterrupt)):
+            fetch(Hostile(data), ".", here / "data")
+        assert {each: each.is_file() and each.read_text() for each in here.rglob("*")} == before
+    monkeypatch.undo()
+    fetch(Hostile(data), ".", here / "data")
+    assert {name: (here / "data" / name).read_text() for name in ("a", "kept/b", "kept/only", "new/c", "d")} == {
+        **dict.fromkeys(("a", "kept/b", "new/c", "d"), "evil"),
+        "kept/only": "old",
+    }
 
 
 def test_a_link_that_is_here_already_leads_nowhere(tmp_path: Path, here: Path) -> None:

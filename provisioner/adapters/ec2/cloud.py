@@ -69,6 +69,7 @@ class Ec2:
 
     # What can be launched
 
+    @aws.reading("DescribeInstanceTypes")
     def catalog(self, instance_types: Collection[str]) -> Catalog:
         ec2 = self._ec2
         answer = self._calls.repeat(ec2.describe_subnets, SubnetIds=list(self._subnets))
@@ -106,18 +107,21 @@ class Ec2:
         )
         return Catalog(types, subnets, catalog.spot_prices(history, subnets, at), at)
 
+    @aws.reading("DescribeInstanceTypes")
     def gpu_types(self) -> tuple[str, ...]:
         # Where GPUs are (EC2 User Guide, "Instance type naming conventions"); a few are not NVIDIA's.
         wanted = [{"Name": "instance-type", "Values": ["g*", "p*"]}]
         infos = self._pages(self._ec2.describe_instance_types, "InstanceTypes", Filters=wanted)
         return tuple(sorted(info["InstanceType"] for info in infos if catalog.instance_type(info, ()).gpus))
 
+    @aws.reading("GetProducts")
     def price_list(self, instance_types: Collection[str]) -> PriceList:
         ask, region = self._session.client("pricing", region=pricelist.REGION).get_products, self._session.region
         machines = list(self._answers(ask, **pricelist.machines(region, instance_types)))
         disks = self._answers(ask, **pricelist.disks(region))
         return pricelist.price_list(_products(machines), _products(disks), listing.date(machines[-1]))
 
+    @aws.reading("DescribeImages")
     def image(self, reference: str) -> Image:
         image_id = reference
         if reference.startswith("ssm:"):
@@ -130,6 +134,7 @@ class Ec2:
             raise Misconfigured(f"The image id '[{image_id}]' does not exist", "InvalidAMIID.NotFound")
         return Image(image_id, images[0]["RootDeviceName"], images[0]["Architecture"], imaging.disk_gib(images[0]))
 
+    @aws.reading("GetInstanceProfile")
     def profile(self, name: str) -> Profile:
         answer = self._calls.repeat(self._session.client("iam").get_instance_profile, InstanceProfileName=name)
         profile = answer["InstanceProfile"]
@@ -153,7 +158,9 @@ class Ec2:
         except CloudError as error:
             self._learn(request, error)
             raise
-        answer = launching.answer(request, response)
+        # The fleet may have been made all the same: the same request is asked again, as after a lost answer.
+        with aws.reading("CreateFleet", errors.NoAnswer):
+            answer = launching.answer(request, response)
         if not answer.machines:
             for refusal in answer.refusals:
                 self._learn(request, refusal.error)
@@ -188,6 +195,7 @@ class Ec2:
     def machines_of(self, launch: str) -> tuple[Machine, ...]:
         return self._describe({f"tag:{INSTALLATION_TAG}": self._installation, f"tag:{LAUNCH_TAG}": launch}).machines
 
+    @aws.reading("DescribeInstances")
     def machines_known(self, ids: Collection[str]) -> Listing:
         """By the InstanceIds parameter: while a zone is broken, EC2 fails every call that names no ids,
         filters or not, and answers one that names machines of healthy zones alone
@@ -206,6 +214,7 @@ class Ec2:
         found = tuple(machine for answer in answers for machine in listing.machines(answer))
         return Listing(max(map(listing.date, answers)), found)
 
+    @aws.reading("DescribeInstances")
     def _describe(self, wanted: Mapping[str, str]) -> Listing:
         """Every page, or an error: a partial listing would make living machines look gone."""
         found: list[Machine] = []
@@ -234,6 +243,7 @@ class Ec2:
                 return
             parameters["NextToken"] = answer["NextToken"]
 
+    @aws.reading("DescribeInstanceStatus")
     def impaired(self, ids: Collection[str]) -> frozenset[str]:
         ec2 = self._ec2
         answers, _ = each(
@@ -267,12 +277,14 @@ class Ec2:
 
     # Images of our own
 
+    @aws.reading("DescribeImages")
     def amis(self) -> tuple[Ami, ...]:
         images = self._pages(
             self._ec2.describe_images, "Images", Owners=["self"], Filters=[self._ours()], MaxResults=PAGE
         )
         return tuple(imaging.ami(image) for image in images)
 
+    @aws.reading("CreateImage")
     def create_ami(self, instance_id: str, name: str, tags: Mapping[str, str]) -> str:
         tags = {**tags, INSTALLATION_TAG: self._installation}
         parameters = imaging.creation(instance_id, name, tags)
@@ -287,6 +299,7 @@ class Ec2:
                     return ami.id
             raise errors.Conflict(str(error)) from error
 
+    @aws.reading("DescribeSnapshots")
     def delete_ami(self, id: str) -> bool:
         ec2 = self._ec2
         # Asked for first: the image, once gone, does not tell what was behind it.

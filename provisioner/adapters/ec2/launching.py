@@ -6,7 +6,9 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from provisioner.adapters.aws import UNREADABLE
 from provisioner.adapters.ec2.codes import translate
+from provisioner.core.errors import Transient
 from provisioner.core.launch import LaunchAnswer, LaunchedMachine, LaunchRequest, Market, Offer, Refusal, Template
 
 
@@ -95,7 +97,7 @@ def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def answer(request: LaunchRequest, response: Mapping[str, Any]) -> LaunchAnswer:
-    """What a CreateFleet's 200 says: machines, refusals, or both."""
+    """Return what a CreateFleet's 200 says: machines, refusals, or both; raises ValueError when it says neither."""
     machines = tuple(
         LaunchedMachine(instance_id, _offer(request, entry))
         for entry in response.get("Instances", ())
@@ -103,9 +105,13 @@ def answer(request: LaunchRequest, response: Mapping[str, Any]) -> LaunchAnswer:
     )
     refusals = []
     for entry in response.get("Errors", ()):
-        error = translate(entry.get("ErrorCode", ""), entry.get("ErrorMessage", ""))
+        code, message = entry.get("ErrorCode", ""), entry.get("ErrorMessage", "")
+        # An error that nobody can look up refuses no run.
+        error = translate(code, message) if code else Transient(message or "an error without a code", UNREADABLE)
         offer = _offer(request, entry)
         refusals.append(Refusal(error, offer if offer in request.offers else None))
+    if not machines and not refusals:
+        raise ValueError("neither machines nor errors")
     return LaunchAnswer(machines, tuple(refusals))
 
 

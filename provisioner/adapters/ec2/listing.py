@@ -17,9 +17,9 @@ _DATED = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
 
 
 def machines(response: Mapping[str, Any]) -> Iterator[Machine]:
-    """The machines of one DescribeInstances answer."""
-    for reservation in response.get("Reservations", ()):
-        yield from map(machine, reservation.get("Instances", ()))
+    """Yield the machines of one DescribeInstances answer; raises KeyError for one that does not say which there are."""
+    for reservation in response["Reservations"]:
+        yield from map(machine, reservation["Instances"])
 
 
 def machine(instance: Mapping[str, Any]) -> Machine:

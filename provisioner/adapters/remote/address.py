@@ -24,7 +24,14 @@ def address(url: str, token: str, *, insecure: bool = False) -> Address:
     """The server's address; `insecure` lets a token travel in clear text. Raises Invalid."""
     try:
         parts = urlsplit(url)
+        where = parts.netloc.rpartition("@")[2]
+        if where.count(":") > 1 and "[" not in where:
+            raise Invalid(
+                f"the server's URL has {where!r}; write an IPv6 address in brackets: https://[2001:db8::1]:8443"
+            )
         host, port = parts.hostname, parts.port
+        if "]" in where and not re.fullmatch(r"\[[^]]+\](:\d*)?", where):
+            raise Invalid(f"the server's URL has {where!r}; write [ADDRESS] or [ADDRESS]:PORT")
     except ValueError as error:
         raise Invalid(f"the server's URL: {error}") from error
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:

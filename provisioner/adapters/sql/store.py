@@ -35,6 +35,8 @@ BUSY_SECONDS = 30
 PASSING = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
 )
+#: Of these, what a disk says of any file.
+FAILING_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
 #: Behind any id that goes on.
 LAST = "\U0010ffff"
 
@@ -56,7 +58,9 @@ class SqlStore:
         except (sqlite3.DatabaseError, sqlalchemy.exc.DatabaseError, Invalid) as error:
             self._proof.close()
             self._engine.dispose()
-            raise Invalid(f"{path} cannot be used as the store: {error}") from error
+            code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) & 0xFF
+            wrong = Transient if code in FAILING_DISK else Invalid
+            raise wrong(f"{path} cannot be used as the store: {error}") from error
         # One connection writes for ever: whatever changes its data_version, somebody else has written.
         self._writer = self._engine.connect()
         self._writing = threading.RLock()
@@ -90,7 +94,9 @@ class SqlStore:
                 self._writer.rollback()
                 if _passing(error):
                     # Who acts lives through it, and who asks may ask again.
-                    raise Transient(f"the store cannot be written now: {error.orig}") from error
+                    raise Transient(
+                        f"the store {self._engine.url.database} cannot be written now: {error.orig}"
+                    ) from error
                 raise
             self._mirror.note(stored)
             self._mirrored = mirrored

@@ -16,9 +16,26 @@ from provisioner.faces.api.answers import JSON, problem
 PATIENCE = 60.0
 #: Bytes of a request's first line and headers.
 HEAD = 1 << 14
+NO_REQUEST = f"no request of HTTP/1.1 with one length and at most {HEAD} bytes of headers"
 #: At once: all followers and some more; with those that are about to come, below the 1,024 files that a process has
 #: where nobody gives it more.
 MOST, BACKLOG = 800, 128
+
+
+class _Requests(h11.Connection):
+    """The requests of one client; a request whose end two readers may see at two places is none.
+
+    Of Content-Length beside Transfer-Encoding a proxy may believe the one and we the other, and the rest of the body is
+    the next request then. Such a connection is to be closed (RFC 9112, 6.1 and 6.3).
+    """
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            names = [name for name, _ in event.headers]
+            if b"transfer-encoding" in names and (b"content-length" in names or event.http_version < b"1.1"):
+                raise h11.RemoteProtocolError("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
+        return event
 
 
 class Connection(H11Protocol):
@@ -26,6 +43,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *words: Any, **named: Any) -> None:
         super().__init__(*words, **named)
+        self.conn = _Requests(h11.SERVER, HEAD)
         self._waiting: asyncio.TimerHandle | None = None
         self._dropping = False
 
@@ -52,7 +70,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         """In our form. What else comes is dropped: to close before it was read would take the answer back."""
-        body = bytes(problem(400, "invalid", f"no request of HTTP/1.1 with at most {HEAD} bytes of headers").body)
+        body = bytes(problem(400, "invalid", NO_REQUEST).body)
         headers = {"content-type": JSON, "content-length": str(len(body)), "connection": "close"}
         for part in (h11.Response(status_code=400, headers=[*headers.items()]), h11.Data(body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(part) or b"")

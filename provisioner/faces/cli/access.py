@@ -54,7 +54,7 @@ def create(
     if as_json:
         screen.put_json({**shaped.token(made.stored, now), "token": made.token})
     else:
-        print(made.token)
+        screen.put(made.token)
         screen.say(f"token {made.id} is shown this once; take it back: provision token revoke {made.id}")
 
 
@@ -77,7 +77,7 @@ def revoke(context: typer.Context, id: TokenId, as_json: session.Json = False) -
     if as_json:
         screen.put_json(shaped.token(gone, now))
     else:
-        print(f"token {gone.id} lets nobody in any more")
+        screen.put(f"token {gone.id} lets nobody in any more")
 
 
 def audit(

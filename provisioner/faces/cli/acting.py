@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import typer
 
 from provisioner.core.errors import ProvisionError
-from provisioner.core.plain import plain
 from provisioner.faces.cli import exits, screen, session
 from provisioner.ports.control import Control
 
@@ -97,5 +96,5 @@ def takeover(context: typer.Context, as_json: session.Json = False) -> None:
         screen.put_json({"mailboxes": list(told)})
         return
     for line in told:
-        print(plain(line))
-    print("the bucket is this store's now; machines it does not know are left to their own end")
+        screen.put(line)
+    screen.put("the bucket is this store's now; machines it does not know are left to their own end")

@@ -75,7 +75,7 @@ def bake(
     if as_json:
         screen.put_json(shaped.ami(amis.show(made)))
     else:
-        print(f"{made.id} is made ({made.name}); launch from it: provision ami use {made.id}")
+        screen.put(f"{made.id} is made ({made.name}); launch from it: provision ami use {made.id}")
     return 0
 
 
@@ -101,9 +101,9 @@ def use(context: typer.Context, name: Name, as_json: session.Json = False) -> No
     if as_json:
         screen.put_json(shaped.ami(chosen) if chosen else None)
     elif chosen is None:
-        print(f"new launches take {amis.default}, as the settings say")
+        screen.put(f"new launches take {amis.default}, as the settings say")
     else:
-        print(f"new launches take {chosen.ami.id}; back to the settings' image: provision ami use default")
+        screen.put(f"new launches take {chosen.ami.id}; back to the settings' image: provision ami use default")
         if not chosen.current:
             screen.say("the agent in it is not today's: machines fetch today's, as without it. Bake anew for the gain")
 
@@ -115,4 +115,4 @@ def delete(context: typer.Context, name: Name, as_json: session.Json = False) ->
     if as_json:
         screen.put_json({"id": id})
     else:
-        print(f"{id} and its snapshots are deleted")
+        screen.put(f"{id} and its snapshots are deleted")

@@ -28,7 +28,7 @@ def apply(
     if as_json:
         screen.put_json(shaped.job(job))
     else:
-        print(f"{name} is at revision {job.revision}; start it: provision start {job.name}")
+        screen.put(f"{name} is at revision {job.revision}; start it: provision start {job.name}")
     return 0
 
 
@@ -51,7 +51,7 @@ def show(context: typer.Context, job: JobName, as_json: session.Json = False) ->
     if as_json:
         screen.put_json(shaped.job(found))
     else:
-        print(yaml.safe_dump(applicable(found.recipe), sort_keys=False, allow_unicode=True), end="")
+        screen.put_text(yaml.safe_dump(applicable(found.recipe), sort_keys=False, allow_unicode=True).rstrip("\n"))
 
 
 def delete(context: typer.Context, job: JobName, as_json: session.Json = False) -> None:
@@ -62,7 +62,7 @@ def delete(context: typer.Context, job: JobName, as_json: session.Json = False) 
     if as_json:
         screen.put_json(shaped.job(gone))
     else:
-        print(f"deleted {gone.owner}/{gone.name}; its runs and their logs stay")
+        screen.put(f"deleted {gone.owner}/{gone.name}; its runs and their logs stay")
 
 
 def schema() -> None:

@@ -1,12 +1,17 @@
-"""Logs on standard output: bytes as they were written, and what is missing said on standard error."""
+"""Print logs on standard output: bytes as they were written, and on a terminal without what would steer it.
 
+What is missing is reported on standard error.
+"""
+
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import TextIO
 
 from provisioner.faces import shaped
 from provisioner.faces.cli import screen
+from provisioner.faces.cli.escapes import Filter
 from provisioner.faces.cli.waiting import LiveLine
 from provisioner.ports.control import Control, LogGap, LogPiece
 
@@ -15,28 +20,57 @@ STREAMS = ("setup", "output")
 
 
 class Printer:
-    """Writes pieces through at once; `as_json` writes each as a line of JSON."""
+    """Write pieces through at once: as lines of JSON with `as_json`, and every byte to a terminal, too, with `raw`."""
 
-    def __init__(self, to: BinaryIO, *, as_json: bool = False) -> None:
+    def __init__(self, to: TextIO, *, as_json: bool = False, raw: bool = False) -> None:
         self._to = to
         self._as_json = as_json
+        #: None where bytes are written as they are; else a filter for each attempt's stream.
+        self._filters: dict[tuple[int, str], Filter] | None = None if as_json or raw or not to.isatty() else {}
+        self._last: Filter | None = None
         self.empty = True
-        #: The last byte ended a line: something else may be written.
+        #: The last byte ended a line: other text may be written.
         self.fresh = True
 
     def put(self, piece: LogPiece | LogGap) -> None:
         if isinstance(piece, LogGap):
+            self.rest()
             size = f"at least {piece.at_least} bytes" if piece.at_least is not None else "nobody knows how much"
             where = f"attempt {piece.attempt}, {piece.stream}, from byte {piece.offset}"
             screen.complain(f"the log is incomplete: {where}: {size} missing")
             if not self._as_json:
                 return
-        data = (
-            json.dumps(shaped.log(piece)).encode() + b"\n" if self._as_json or isinstance(piece, LogGap) else piece.data
-        )
-        self._to.write(data)
-        self._to.flush()
+        if self._as_json or isinstance(piece, LogGap):
+            data = json.dumps(shaped.log(piece)).encode() + b"\n"
+        else:
+            data = piece.data
+        self._write(data if self._filters is None or isinstance(piece, LogGap) else self._filtered(piece))
         self.empty, self.fresh = False, data.endswith(b"\n")
+
+    def rest(self) -> None:
+        """Give the terminal its own colours back, for text that is not the job's."""
+        if self._last and (colours := self._last.rest()):
+            self._write(colours.encode())
+
+    def end(self) -> None:
+        for each in (self._filters or {}).values():
+            self._write(self._encoded(each.end()))
+
+    def _filtered(self, piece: LogPiece) -> bytes:
+        assert self._filters is not None
+        filter = self._filters.setdefault((piece.attempt, piece.stream), Filter())
+        if filter is not self._last:
+            self.rest()
+        self._last = filter
+        return self._encoded(filter.put(piece.data))
+
+    def _encoded(self, text: str) -> bytes:
+        return text.encode(self._to.encoding, "replace")
+
+    def _write(self, data: bytes) -> None:
+        with screen.writing() if self._to is sys.stdout else contextlib.suppress(OSError):
+            self._to.buffer.write(data)
+            self._to.buffer.flush()
 
 
 def show(
@@ -47,11 +81,15 @@ def show(
     tail: int | None,
     *,
     as_json: bool = False,
+    raw: bool = False,
 ) -> None:
     """Print what is there now."""
-    printer = Printer(sys.stdout.buffer, as_json=as_json)
-    for piece in service.log(run, streams, attempt, tail):
-        printer.put(piece)
+    printer = Printer(sys.stdout, as_json=as_json, raw=raw)
+    try:
+        for piece in service.log(run, streams, attempt, tail):
+            printer.put(piece)
+    finally:
+        printer.end()
     if printer.empty:
         found = service.run(run)
         screen.say(f"nothing was written to {' or '.join(streams)}; the run is {screen.phase(found, service.now())}")
@@ -67,24 +105,29 @@ def follow(
     as_json: bool = False,
     aside: bool = False,
     direct: bool = False,
+    raw: bool = False,
 ) -> None:
     """Print the log as it comes, and what the run is doing while nothing comes.
 
     `aside` prints it on standard error, because standard output is for something else; `direct` asks the machine.
     """
-    printer = Printer((sys.stderr if aside else sys.stdout).buffer, as_json=as_json)
+    printer = Printer(sys.stderr if aside else sys.stdout, as_json=as_json, raw=raw)
     line = LiveLine(service)
 
     def looked(errors: Sequence[str]) -> None:
+        printer.rest()
         line.tell(errors)
         found = service.run(run)
         # An unfinished line of the job's is not written over.
         if printer.fresh and found.ended_at is None:
             line.show([found])
 
-    for piece in service.follow(run, streams, attempt, tail, looked, direct):
-        line.clear()
-        printer.put(piece)
+    try:
+        for piece in service.follow(run, streams, attempt, tail, looked, direct):
+            line.clear()
+            printer.put(piece)
+    finally:
+        printer.end()
     line.clear()
     if not printer.fresh and sys.stderr.isatty():
         screen.say("")

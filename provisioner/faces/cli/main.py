@@ -1,5 +1,7 @@
 """The `provision` command: composes the others and turns every error into lines and an exit code."""
 
+import errno
+import io
 import os
 import sys
 import traceback
@@ -50,6 +52,21 @@ COMMANDS = (
     acting.takeover,
     access.audit,
 )
+#: What a disk, or what stands for one, says of a file of ours: it is no fault of ours (errno(3)).
+DISK = frozenset(
+    (
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOSPC,
+        errno.EPERM,
+        errno.EROFS,
+    )
+)
+
 #: Commands with commands of their own.
 GROUPS = (ami.app, access.app)
 
@@ -99,7 +116,14 @@ def options(
 def main() -> None:
     """The entry point."""
     _stand()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # What cannot be written any more must not change the exit code, which Python would make 120.
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    sys.exit(code)
 
 
 def _stand() -> None:
@@ -111,6 +135,9 @@ def _stand() -> None:
             if opened != number:
                 os.close(opened)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    # A terminal or file that cannot have a character gets `?` for it.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def run(arguments: list[str]) -> int:
@@ -118,9 +145,18 @@ def run(arguments: list[str]) -> int:
     told: dict[str, Any] = {}
     try:
         " ".join(arguments).encode()
+    except UnicodeEncodeError:
+        screen.complain("an argument is not UTF-8 text")
+        return exits.INVALID
+    try:
         code = app(args=arguments, standalone_mode=False, obj=told) or 0
-        sys.stdout.flush()
+        with screen.writing():
+            sys.stdout.flush()
         return code
+    except screen.OutputLost as error:
+        screen.discard_output()
+        screen.complain(f"standard output cannot be written: {error}")
+        return exits.RETRY
     except typer.Exit as exit:
         return exit.exit_code
     except (typer.Abort, KeyboardInterrupt):
@@ -128,7 +164,7 @@ def run(arguments: list[str]) -> int:
         return exits.DETACHED
     except (BrokenPipeError, SystemExit):
         # Typer exits when a reader goes away. Nothing more can be printed, at the interpreter's end neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        screen.discard_output()
         return exits.UNREAD
     except typer.TyperException as error:
         context, text = getattr(error, "ctx", None), error.format_message().rstrip(".").replace("Value error, ", "")
@@ -137,14 +173,16 @@ def run(arguments: list[str]) -> int:
             where = " here; it goes before the command"
         screen.complain(f"{text}{where}")
         return exits.INVALID
-    except UnicodeEncodeError:
-        screen.complain("an argument is not UTF-8 text")
-        return exits.INVALID
     except Exception as error:  # noqa: BLE001 - whatever it is, its reader gets a line, not a traceback
         if told.get("debug"):
-            traceback.print_exc()
+            for line in traceback.format_exc().splitlines():
+                screen.say(line)
         if isinstance(error, ProvisionError):
             screen.complain(str(error))
+        elif isinstance(error, OSError) and error.errno in DISK:
+            # Without a name it is what was printed.
+            screen.complain(f"{error.filename or 'standard output'}: {error.strerror}")
+            return exits.RETRY
         else:
             screen.complain(f"a fault of ours: {error!r} (`provision --debug …` shows where)")
         return exits.of_error(error)

@@ -1,9 +1,7 @@
 """What a long command does, as it does it: steps with their times, and what a machine prints meanwhile."""
 
-import sys
 from collections.abc import Callable
 
-from provisioner.core.plain import plain
 from provisioner.faces.cli import screen
 
 
@@ -31,4 +29,4 @@ class Progress:
 
     def _print(self, line: bytes) -> None:
         text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
-        print(f"           | {plain(text)}", file=sys.stderr, flush=True)
+        screen.say(f"           | {text}")

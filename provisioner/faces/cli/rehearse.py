@@ -16,7 +16,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from provisioner.core.errors import Invalid
-from provisioner.core.plain import plain
 from provisioner.faces import shaped
 from provisioner.faces.cli import exits, log, screen, session
 from provisioner.faces.cli.interrupts import ASKING, interruptible
@@ -173,10 +172,12 @@ def _run(double: Any, folder: Path, text: str, source: str, env: Mapping[str, st
         job = service.apply(text, source)
         screen.say(f"rehearsing {job.owner}/{job.name} on a double of EC2: nothing is bought")
         run = service.start(f"{job.owner}/{job.name}", env)
-        log.follow(service, run.id, aside=as_json)
+        with screen.going_on("the rehearsal goes on"):
+            log.follow(service, run.id, aside=as_json)
         # The receipt is final once the machine is listed as terminated.
         service.drive(lambda: service.run(run.id).done_at is not None)
-        _tell(service, double, run.id, as_json=as_json)
+        with screen.going_on("the exit code is right all the same"):
+            _tell(service, double, run.id, as_json=as_json)
         return wait_for(service, [run.id])
     finally:
         service.close()
@@ -191,10 +192,13 @@ def _tell(service: Control, double: Any, run: str, *, as_json: bool) -> None:
         screen.put_json({**shown, "objects": objects, "alive": alive})
         return
     for key, data in written.items():
-        print(f"\n{plain(key)}:\n{data[:2000].decode(errors='replace')}")
-    print()
+        screen.put()
+        screen.put(f"{key}:")
+        screen.put_text(data[:2000])
+    screen.put()
     screen.receipt(receipt)
-    print(f"\nmachines alive: {', '.join(alive) or 'none'}", flush=True)
+    screen.put()
+    screen.put(f"machines alive: {', '.join(alive) or 'none'}")
 
 
 def _serve(double: Any, folder: Path, *, as_json: bool) -> NoReturn:

@@ -9,7 +9,7 @@ from provisioner.core.record import Run
 from provisioner.core.run import State
 from provisioner.core.work import STREAMS, Outcome
 from provisioner.faces import shaped
-from provisioner.faces.cli import log, screen, session
+from provisioner.faces.cli import exits, log, screen, session
 from provisioner.faces.cli.waiting import detaching, wait_for
 from provisioner.ports.control import Control
 from provisioner.ports.store import RunFilter
@@ -59,21 +59,37 @@ def started(
     with detaching(service, ids):
         run = start()
         ids.append(run.id)
+        printed = True
         if not as_json:
-            print(run.id, flush=True)
+            printed = _printed(run.id, lambda: screen.put(run.id))
         served = service.served()
         if detach and not served:
             session.catch_up(service)
             screen.say(f"no daemon is acting: provision wait {run.id[:12]} sees the run through")
         if detach or (served and not (wait or follow)):
             if as_json:
-                screen.put_json(shaped.run(service.run(run.id)))
-            return 0
+                printed = _printed(run.id, lambda: screen.put_json(shaped.run(service.run(run.id))))
+            return 0 if printed else exits.RETRY
         if not served and not (wait or follow):
             screen.say("no daemon is acting (`provision daemon`), so this waits for the run; --detach does not")
         if follow:
-            log.follow(service, run.id, aside=as_json)
+            with screen.going_on(f"`provision logs {run.id[:12]}` prints the log again"):
+                log.follow(service, run.id, aside=as_json)
         return wait_for(service, ids, as_json=as_json)
+
+
+def _printed(id: str, put: Callable[[], None]) -> bool:
+    """Print what names a run that is stored; its id must not be lost, so it goes to standard error where that fails."""
+    try:
+        put()
+    except screen.OutputLost as error:
+        screen.discard_output()
+        screen.complain(f"standard output cannot be written: {error}; the run is {id}")
+        return False
+    except BrokenPipeError:
+        screen.complain(f"nobody reads standard output; the run is {id}")
+        raise
+    return True
 
 
 def runs(
@@ -110,7 +126,7 @@ def status(context: typer.Context, run: RunName, as_json: session.Json = False) 
         screen.put_json(shaped.status(found))
     else:
         for line in story(found, service.receipt(found.run.id), service.now(), screen.width()):
-            print(line)
+            screen.put(line)
 
 
 def wait(context: typer.Context, run: RunNames, as_json: session.Json = False) -> int:
@@ -139,11 +155,19 @@ def logs(
     direct: Annotated[
         bool, typer.Option("--direct", help="With --follow: from the machine itself, before the bucket has it.")
     ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="On a terminal, too, every byte: the job can then steer the terminal.")
+    ] = False,
     as_json: session.Json = False,
 ) -> None:
-    """Print a run's log: its bytes as they were written."""
+    """Print a run's log: its bytes as they were written.
+
+    On a terminal only text and colours are shown; other escape sequences are left out. --raw and pipes get every byte.
+    """
     if direct and not follow:
         raise typer.BadParameter("it goes with --follow", param_hint="--direct")
+    if raw and as_json:
+        raise typer.BadParameter("it does not go with --json, which has every byte anyway", param_hint="--raw")
     streams = tuple(dict.fromkeys(stream or log.STREAMS))
     for name in streams:
         if name not in STREAMS:
@@ -152,10 +176,10 @@ def logs(
     id = service.run(run).id
     if follow:
         with detaching(service, [id]):
-            log.follow(service, id, streams, attempt, tail, as_json=as_json, direct=direct)
+            log.follow(service, id, streams, attempt, tail, as_json=as_json, direct=direct, raw=raw)
     else:
         session.catch_up(service)
-        log.show(service, id, streams, attempt, tail, as_json=as_json)
+        log.show(service, id, streams, attempt, tail, as_json=as_json, raw=raw)
 
 
 def stop(context: typer.Context, run: RunNames, as_json: session.Json = False) -> None:
@@ -171,7 +195,7 @@ def stop(context: typer.Context, run: RunNames, as_json: session.Json = False) -
     for each in before:
         short = each.id[:12]
         ended = each.ended_at is not None
-        print(f"{short} {'had ended already' if ended else f'is being stopped; its end: provision wait {short}'}")
+        screen.put(f"{short} {'had ended already' if ended else f'is being stopped; its end: provision wait {short}'}")
 
 
 def receipt(
@@ -192,6 +216,6 @@ def receipt(
         screen.put_json(shaped.receipt(found))
     elif waterfall:
         for line in drawing.waterfall(found, service.now(), screen.width(), drawing.marks()):
-            print(line)
+            screen.put(line)
     else:
         screen.receipt(found)

@@ -48,7 +48,7 @@ def schedule(
         if as_json:
             screen.put_json(shaped.scheduled(Scheduled(found, (), None)))
         else:
-            print(f"{found.owner}/{found.name} starts by triggers alone now")
+            screen.put(f"{found.owner}/{found.name} starts by triggers alone now")
         return
     shown = service.scheduled(job, SHOWN)
     if as_json:

@@ -1,11 +1,13 @@
 """How things look on a terminal: tables on standard output, everything said on standard error."""
 
+import contextlib
 import datetime as dt
 import json
 import math
+import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from provisioner.core.access import Audit, Token
@@ -16,15 +18,65 @@ from provisioner.core.plain import plain
 from provisioner.core.receipt import UNBILLED, MachineBill, Receipt
 from provisioner.core.record import Job, Run
 from provisioner.core.run import State
+from provisioner.faces.cli.escapes import shown
 from provisioner.ports.control import Scheduled
 
 #: To the line's beginning, and erase it (ECMA-48, EL).
 ERASE = "\r\x1b[K"
 
 
+class OutputLost(Exception):
+    """Standard output cannot be written; the message is the system's."""
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Inside, a full disk behind standard output is OutputLost; a reader that went away stays a BrokenPipeError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def going_on(text: str) -> Iterator[None]:
+    """Inside, OutputLost ends what is printed and not the command, whose exit code is the job's; `text` says so."""
+    try:
+        yield
+    except OutputLost as error:
+        discard_output()
+        complain(f"standard output cannot be written: {error}; {text}")
+
+
+def discard_output() -> None:
+    """Print nothing from now on, what is buffered neither: the interpreter would fail at it in the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def say(text: str) -> None:
-    """A line for the reader, never mixed into a command's output."""
-    print(plain(text), file=sys.stderr, flush=True)
+    """Print a line for the reader on standard error, never mixed into a command's output."""
+    draw(f"{plain(text)}\n")
+
+
+def draw(text: str) -> None:
+    """Write to standard error. What it cannot take is lost: it must not change what a command does or returns."""
+    with contextlib.suppress(OSError):
+        print(text, end="", file=sys.stderr, flush=True)
+
+
+def put(text: str = "") -> None:
+    """Print a line of a command's output; parts of it may come from jobs, machines, servers and other users."""
+    with writing():
+        print(plain(text), flush=True)
+
+
+def put_text(data: bytes | str) -> None:
+    """Print text of several lines that others wrote; on a terminal without what would steer it."""
+    text = data.decode(errors="replace") if isinstance(data, bytes) else data
+    with writing():
+        print(shown(text.encode(errors="surrogatepass")) if sys.stdout.isatty() else text, flush=True)
 
 
 def complain(text: str) -> None:
@@ -39,15 +91,18 @@ def width() -> int | None:
 
 
 def put_json(value: Any, *, indent: int | None = 2) -> None:
-    print(json.dumps(value, indent=indent), flush=True)
+    with writing():
+        print(json.dumps(value, indent=indent), flush=True)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Columns as wide as their content, as Docker prints them: good for eyes and for awk."""
-    lines = [list(heads), *[list(row) for row in rows]]
+    lines = [list(heads), *[[plain(cell) for cell in row] for row in rows]]
     widths = [max(len(line[index]) for line in lines) for index in range(len(heads))]
-    for line in lines:
-        print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    with writing():
+        for line in lines:
+            print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        sys.stdout.flush()
 
 
 def jobs(items: Sequence[Job]) -> None:
@@ -102,10 +157,7 @@ def runs(items: Sequence[Run], now: float) -> None:
         say("no runs; `provision start JOB` makes one")
     table(
         ("RUN", "JOB", "CREATED", "STATE"),
-        [
-            (run.id[:12], f"{run.owner}/{run.job_name}", ago(run.created_at, now), plain(phase(run, now)))
-            for run in items
-        ],
+        [(run.id[:12], f"{run.owner}/{run.job_name}", ago(run.created_at, now), phase(run, now)) for run in items],
     )
 
 
@@ -114,11 +166,9 @@ def schedule(item: Scheduled) -> None:
     plan = item.job.schedule
     if plan is None:
         return
-    print(
-        f"{item.job.owner}/{item.job.name}: {plan.cron} ({plan.timezone}), {plan.concurrency}, catch up {plan.catchup}"
-    )
+    put(f"{item.job.owner}/{item.job.name}: {plan.cron} ({plan.timezone}), {plan.concurrency}, catch up {plan.catchup}")
     for at in item.upcoming:
-        print(f"  {zoned(at, plan.timezone)}   {zoned(at, 'UTC')}")
+        put(f"  {zoned(at, plan.timezone)}   {zoned(at, 'UTC')}")
 
 
 def schedules(items: Sequence[Scheduled]) -> None:
@@ -133,7 +183,7 @@ def _scheduled(item: Scheduled) -> Sequence[str]:
     last = zoned(job.tick, zone) if job.tick is not None else "never"
     coming = zoned(item.upcoming[0], zone) if item.upcoming else "never"
     outcome = f"{run.id[:12]} {run.verdict.outcome if run.verdict and run.ended_at else run.state}" if run else ""
-    return f"{job.owner}/{job.name}", cron, zone, last, coming, plain(outcome or job.tick_without)
+    return f"{job.owner}/{job.name}", cron, zone, last, coming, outcome or job.tick_without
 
 
 def zoned(at: float, zone: str) -> str:
@@ -151,13 +201,13 @@ def amis(items: Sequence[Shown], now: float) -> None:
         [
             (
                 ("* " if each.in_use else "") + each.ami.id,
-                plain(each.ami.name),
+                each.ami.name,
                 ago(each.ami.created_at, now),
-                plain(f"{each.ami.state}{f': {each.ami.reason}' if each.ami.reason else ''}"),
+                f"{each.ami.state}{f': {each.ami.reason}' if each.ami.reason else ''}",
                 "current" if each.current else "stale",
                 f"{each.ami.disk_gib} GiB",
-                plain(each.ami.base),
-                plain(" ".join(name.partition("@")[0] for name in each.ami.preloaded)),
+                each.ami.base,
+                " ".join(name.partition("@")[0] for name in each.ami.preloaded),
             )
             for each in items
         ],
@@ -181,7 +231,7 @@ def tokens(items: Sequence[Token], now: float) -> None:
                 ago(each.created_at, now),
                 each.created_by,
                 _lasts(each, now),
-                plain(each.note),
+                each.note,
             )
             for each in items
         ],
@@ -199,10 +249,7 @@ def _lasts(token: Token, now: float) -> str:
 def audit(items: Sequence[Audit]) -> None:
     table(
         ("AT", "WHO", "FROM", "WHAT", "OWNER", "TARGET"),
-        [
-            (date(each.at), each.who, plain(each.source), each.what, each.owner, plain(each.target[:32]))
-            for each in items
-        ],
+        [(date(each.at), each.who, each.source, each.what, each.owner, each.target[:32]) for each in items],
     )
 
 
@@ -219,7 +266,7 @@ def clock(at: float) -> str:
 
 def receipt(item: Receipt) -> None:
     title = f"receipt of run {item.run[:12]} ({item.owner}/{item.job})"
-    print(f"{title}, provisional" if item.provisional else title)
+    put(f"{title}, provisional" if item.provisional else title)
     # In time, with what went on beside a phase below it.
     ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began.at, phase.beside))
     table(
@@ -237,8 +284,8 @@ def receipt(item: Receipt) -> None:
     )
     line = [phase for phase in item.phases if not phase.beside]
     if line and (last := line[-1].ended):
-        print(f"from trigger to gone: {last.at - item.created_at:.1f} s, ended at {clock(last.at)}  {last.source}")
-    print()
+        put(f"from trigger to gone: {last.at - item.created_at:.1f} s, ended at {clock(last.at)}  {last.source}")
+    put()
     table(
         ("MACHINE", "OFFER", "BILLED SECONDS", "PRICE", "DOLLARS", "DISK"),
         [
@@ -254,9 +301,9 @@ def receipt(item: Receipt) -> None:
         ],
     )
     disks = dollars(item.disk_dollars_at_least, item.disk_dollars_at_most)
-    print(f"total: {dollars(item.dollars_at_least, item.dollars_at_most)} for machines, {disks} for their disks")
+    put(f"total: {dollars(item.dollars_at_least, item.dollars_at_most)} for machines, {disks} for their disks")
     if item.advice:
-        print(item.advice)
+        put(item.advice)
 
 
 def _error(bound: Bound) -> str:

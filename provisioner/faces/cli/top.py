@@ -76,7 +76,8 @@ def top(
 
     # Off a terminal a line is as long as it is.
     console = Console(width=None if sys.stdout.isatty() else WIDEST, highlight=False)
-    console.print(picture(found, service.foreign(), console.width))
+    with screen.writing():
+        console.print(picture(found, service.foreign(), console.width))
 
 
 def _watch(service: Control, limit: int | None) -> None:

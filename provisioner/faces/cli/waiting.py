@@ -39,7 +39,8 @@ def wait_for(service: Control, ids: Sequence[str], *, as_json: bool = False) -> 
     found = [ended[id] for id in ids]
     if as_json:
         shown = [shaped.run(run) for run in found]
-        screen.put_json(shown[0] if len(shown) == 1 else shown)
+        with screen.going_on("the exit code is right all the same"):
+            screen.put_json(shown[0] if len(shown) == 1 else shown)
     for text in exits.last_lines(found):
         screen.say(text)
     return exits.of_runs(found)
@@ -62,11 +63,12 @@ def detaching(service: Control, ids: Sequence[str]) -> Iterator[None]:
 
     def leave(*_: object) -> None:
         short = " ".join(id[:12] for id in ids)
-        text = f"detached: {goes_on}. Wait: provision wait {short}. Stop: provision stop {short}"
+        text = plain(f"detached: {goes_on}. Wait: provision wait {short}. Stop: provision stop {short}")
         if not short:
             text = "interrupted; `provision runs` shows whether a run was stored"
         # Print may be what was interrupted, and it does not let itself in twice.
-        os.write(2, f"{screen.ERASE if sys.stderr.isatty() else ''}{text}\n".encode())
+        with contextlib.suppress(OSError):
+            os.write(2, f"{screen.ERASE if sys.stderr.isatty() else ''}{text}\n".encode())
         os._exit(exits.DETACHED)
 
     before = signal.signal(signal.SIGINT, leave)
@@ -94,7 +96,7 @@ class LiveLine:
             more = f" (+{len(runs) - 1} more)" if len(runs) > 1 else ""
             text = f"{runs[0].id[:12]} {self._phase(runs[0], now)}{more}, {screen.duration(now - self._since)}"
             width = shutil.get_terminal_size().columns - 1
-            print(f"{screen.ERASE}{plain(text)[:width]}", end="", file=sys.stderr, flush=True)
+            screen.draw(f"{screen.ERASE}{plain(text)[:width]}")
             self._standing = True
         elif not self._live:
             for run in runs:
@@ -122,5 +124,5 @@ class LiveLine:
     def clear(self) -> None:
         """Make room for something else."""
         if self._standing:
-            print(screen.ERASE, end="", file=sys.stderr, flush=True)
+            screen.draw(screen.ERASE)
             self._standing = False

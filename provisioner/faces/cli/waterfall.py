@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from provisioner.core.phases import Phase
+from provisioner.core.plain import plain
 from provisioner.core.receipt import Receipt
 from provisioner.faces.cli.screen import duration
 
@@ -43,7 +44,7 @@ def _end(phase: Phase, now: float) -> float:
 def _label(phase: Phase, several: bool) -> str:
     attempt = f"{phase.attempt} " if several else ""
     rank = f" of rank {phase.rank}" if phase.rank else ""
-    return f"{attempt}{'  ' if phase.beside else ''}{phase.name}{rank}"
+    return plain(f"{attempt}{'  ' if phase.beside else ''}{phase.name}{rank}")
 
 
 def _bar(phase: Phase, since: float, until: float, now: float, room: int, marks: Sequence[str]) -> str:

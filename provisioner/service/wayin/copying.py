@@ -1,20 +1,23 @@
-"""Files and folders to and from a machine, as one tar that is taken whole or not at all.
+"""Copy files and folders to and from a machine as one tar, whole or not at all.
 
-At either end all of it is unpacked beside its place first; then each file takes its place at once.
+Either end first unpacks everything beside its place and then moves it there. On this computer an error half-way
+puts back what was replaced.
 """
 
+import contextlib
 import io
 import os
-import posixpath
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from provisioner.core.errors import Failed, Invalid, Transient
 from provisioner.ports.connection import Connection, Process
+from provisioner.service.wayin.unpacking import BadArchive, Unpacked, unpack
 
 #: Bytes of a tar at once.
 BLOCK = 1 << 18
@@ -68,18 +71,14 @@ class _Reader(io.RawIOBase):
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._first = process.read(BLOCK) or b""
 
-    @property
-    def empty(self) -> bool:
-        return not self._first
+    def readable(self) -> bool:
+        return True
 
-    def read(self, size: int = -1) -> bytes:
-        """As many bytes, or all that there are."""
-        found, self._first = bytearray(self._first[:size]), self._first[size:]
-        while len(found) < size and (data := self._process.read(size - len(found))):
-            found += data
-        return bytes(found)
+    def readinto(self, buffer: Any) -> int:
+        data = self._process.read(len(buffer)) or b""
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Writer(io.RawIOBase):
@@ -96,8 +95,8 @@ class _Writer(io.RawIOBase):
 def fetch(connection: Connection, path: str, local: Path) -> Copied:
     """Copy `path` to `local`, or into it where that is a folder.
 
-    Raises Invalid for a place that cannot be, and Failed for what did not come whole or would leave its place: then
-    nothing is changed here.
+    Raises Invalid for a place that cannot be, Transient when this computer's disk refuses, and Failed for what did not
+    come whole or may not be unpacked: then nothing is changed here.
     """
     path = path or "."
     name = path.rstrip("/").rpartition("/")[2]
@@ -105,43 +104,75 @@ def fetch(connection: Connection, path: str, local: Path) -> Copied:
     target = local / name if into else local
     if not target.absolute().parent.is_dir():
         raise Invalid(f"there is no folder {target.parent}")
+    # In the folder that is merged into, where there is one: it may be a file system of its own.
+    beside = target if target.is_dir() else target.absolute().parent
     process = connection.start(["sh", "-c", READ, "sh", path])
-    with tempfile.TemporaryDirectory(prefix=".provision-", dir=target.absolute().parent) as part:
-        try:
-            copied, folder = _unpack(process, Path(part))
-        except tarfile.FilterError as error:
-            raise Failed(f"{path} is not copied: what came would leave its place ({error})") from error
-        except (tarfile.TarError, OSError) as error:
-            raise Failed(f"{path} is not copied: {error}") from error
-        code, remark = process.wait()
-        # GNU tar's 1: files changed while they were read (its manual, "Synopsis").
-        if code and not (code == 1 and "as we read it" in remark):
-            raise Failed(f"{path} is not copied: {remark or f'exit code {code}'}")
-        moves = list(_moves(Path(part), target.resolve() if folder else target, folder=folder))
-        for source, to in moves:
-            to.mkdir(exist_ok=True) if source.is_dir() and not source.is_symlink() else os.replace(source, to)
-        return replace(copied, remark=remark)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".provision-", dir=beside) as part:
+            came = Path(part) / "it"
+            came.mkdir()
+            try:
+                unpacked = _received(process, came)
+            except BadArchive as error:
+                raise Failed(f"{path} is not copied: {error}") from error
+            code, remark = process.wait()
+            # GNU tar's 1: files changed while they were read (its manual, "Synopsis").
+            if code and not (code == 1 and "as we read it" in remark):
+                raise Failed(f"{path} is not copied: {remark or f'exit code {code}'}")
+            _place(came, target, Path(part) / "replaced", folder=unpacked.folder)
+    except OSError as error:
+        raise Transient(f"{path} is not copied to {target}: {error.strerror or error}") from error
+    return Copied(unpacked.files, unpacked.size, remark)
 
 
-def _unpack(process: Process, part: Path) -> tuple[Copied, bool]:
-    """What came, and whether it is a folder or a single file; raises what tarfile raises."""
-    files = size = 0
-    folder = False
-    reader = _Reader(process)
-    if reader.empty:
+def _received(process: Process, came: Path) -> Unpacked:
+    stream = io.BufferedReader(_Reader(process), BLOCK)
+    if not stream.peek(1):
         code, words = process.wait()
-        raise OSError(words or f"nothing came, exit code {code}")
-    with tarfile.open(fileobj=reader, mode="r|", bufsize=BLOCK) as archive:
-        for number, member in enumerate(archive):
-            if number == 0:
-                folder = member.isdir() and posixpath.normpath(member.name) == "."
-            if not folder and (number or not member.isreg() or "/" in posixpath.normpath(member.name)):
-                raise OSError("what came is neither a folder nor a file")
-            archive.extract(member, part, filter="data")
-            files, size = files + (not member.isdir()), size + (member.size if member.isreg() else 0)
+        raise BadArchive(words or f"nothing came, exit code {code}")
+    unpacked = unpack(stream, came)
     # Behind a tar's end there is less than a block of its writer's.
-    reader.read(BLOCK)
-    return Copied(files, size), folder
+    stream.read(BLOCK)
+    return unpacked
+
+
+def _place(came: Path, target: Path, replaced: Path, *, folder: bool) -> None:
+    """Move what came to its place, whole or not at all; `replaced` keeps the files that it replaces until then."""
+    if folder and not os.path.lexists(target):
+        came.rename(target)
+        return
+    moves = list(_moves(came, target.resolve() if folder else target, folder=folder))
+    replaced.mkdir()
+    undo: list[Callable[[], object]] = []
+    try:
+        for number, (source, to) in enumerate(moves):
+            if source.is_dir() and not source.is_symlink():
+                if not to.is_dir():
+                    undo.append(to.rmdir)
+                    to.mkdir()
+                continue
+            # Each step is noted before it is made: Ctrl-C may come between the two.
+            if os.path.lexists(to):
+                old = replaced / str(number)
+                undo.append(partial(os.replace, old, to))
+                _keep(to, old)
+            else:
+                undo.append(to.unlink)
+            os.replace(source, to)
+    except BaseException:
+        for step in reversed(undo):
+            # A step that was not made, or cannot be undone, does not keep the others.
+            with contextlib.suppress(OSError):
+                step()
+        raise
+
+
+def _keep(file: Path, to: Path) -> None:
+    """Keep a file under a second name, so that its place is never empty; move it where links cannot be made."""
+    try:
+        os.link(file, to, follow_symlinks=False)
+    except OSError:
+        file.rename(to)
 
 
 def _moves(part: Path, target: Path, *, folder: bool) -> Iterator[tuple[Path, Path]]:

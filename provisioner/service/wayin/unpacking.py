@@ -1,0 +1,243 @@
+"""Unpack a tar that another computer sent, which may be hostile.
+
+tarfile decodes single headers here and extracts nothing: its "data" filter checks a path by realpath(), which a chain
+of long symbolic links overflows (CVE-2025-4517; Python 3.11.7 has no fix). Here each component of a path is opened
+from the folder above it without following links, so no member is written through a link that the archive made.
+"""
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+#: Bytes of a file's content that are held in memory at once.
+CHUNK = 1 << 18
+#: What an archive may have: members, folders above a member, bytes of a path or link (PATH_MAX), of an extended header,
+#: and extended headers before a member.
+MEMBERS, DEPTH, PATH, EXTENDED, HEADERS = 1_000_000, 100, 4095, 1 << 20, 8
+#: pax records that say where a member goes and how long it is. Of the others only sparse files' change the content.
+PLACE, SPARSE = {b"path": "name", b"linkpath": "linkname"}, b"GNU.sparse."
+#: How a folder is opened from the one above it.
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class BadArchive(Exception):
+    """The archive is damaged or may not be unpacked; the message names the member and the reason."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    files: int
+    size: int
+    #: The archive is a folder, not a single file.
+    folder: bool
+
+
+def unpack(stream: BinaryIO, into: Path) -> Unpacked:
+    """Unpack a folder (the first member is `.`) or a single regular file into an empty folder of the caller's own.
+
+    Files keep their time and their owner's permissions; setuid, setgid and sticky bits and others' right to write are
+    dropped. Raises BadArchive, and OSError when the disk refuses; the caller then removes what was unpacked.
+    """
+    files = size = members = 0
+    folder = False
+    with contextlib.closing(_Tree(into)) as tree:
+        for member in _members(stream):
+            parts = _parts(member.name)
+            if members == 0:
+                folder = member.isdir() and not parts
+            if not folder and (members or not member.isreg() or len(parts) != 1):
+                raise BadArchive("it is neither a folder nor a single file")
+            members += 1
+            if members > MEMBERS:
+                raise BadArchive(f"it has more than {MEMBERS:,} files and folders: copy them as one tar file")
+            tree.add(parts, member, stream)
+            files, size = files + (not member.isdir()), size + (member.size if member.isreg() else 0)
+    if not members:
+        raise BadArchive("nothing came")
+    return Unpacked(files, size, folder)
+
+
+class _Tree:
+    """The folder that is filled, and the open folders on the way to the last member."""
+
+    def __init__(self, root: Path) -> None:
+        self._open = [os.open(root, FOLDER)]
+        self._names: list[str] = []
+
+    def close(self) -> None:
+        for each in self._open:
+            os.close(each)
+
+    def add(self, parts: Sequence[str], member: tarfile.TarInfo, content: BinaryIO) -> None:
+        beside = self._enter(parts if member.isdir() else parts[:-1], member)
+        if member.isdir():
+            return
+        if not parts:
+            raise BadArchive(f"{member.name!r} is no name of a file")
+        try:
+            if member.isreg():
+                _write(parts[-1], beside, member, content)
+            elif member.issym():
+                _check_symbolic_link(member, len(parts) - 1)
+                os.symlink(member.linkname, parts[-1], dir_fd=beside)
+            elif member.islnk():
+                self._hard_link(parts, member)
+            else:
+                raise BadArchive(f"{member.name!r} is neither a file, a folder nor a link")
+        except FileExistsError as error:
+            raise BadArchive(f"{member.name!r} comes twice") from error
+
+    def _enter(self, parts: Sequence[str], member: tarfile.TarInfo) -> int:
+        """Return the open folder, made where it is missing; never through a link."""
+        same = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(parts, self._names, strict=False)))
+        while len(self._names) > len(same):
+            self._names.pop()
+            os.close(self._open.pop())
+        for name in parts[len(same) :]:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=self._open[-1])
+            try:
+                self._open.append(os.open(name, FOLDER, dir_fd=self._open[-1]))
+            except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
+                raise BadArchive(f"{member.name!r} goes through {name!r}, which is no folder") from error
+            self._names.append(name)
+        return self._open[-1]
+
+    def _hard_link(self, parts: Sequence[str], member: tarfile.TarInfo) -> None:
+        """Link to a regular file that came before."""
+        target = _parts(member.linkname)
+        beside = os.dup(self._open[-1])
+        try:
+            there = self._enter(target[:-1], member)
+            if not target or not stat.S_ISREG(os.stat(target[-1], dir_fd=there, follow_symlinks=False).st_mode):
+                raise FileNotFoundError
+            os.link(target[-1], parts[-1], src_dir_fd=there, dst_dir_fd=beside, follow_symlinks=False)
+        except FileNotFoundError as error:
+            raise BadArchive(f"{member.name!r} is a hard link to {member.linkname!r}, not a file before it") from error
+        finally:
+            os.close(beside)
+
+
+def _write(name: str, folder: int, member: tarfile.TarInfo, content: BinaryIO) -> None:
+    mode = member.mode & 0o755 | 0o600
+    if not mode & 0o100:
+        mode &= ~0o111
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(name, flags, 0o600, dir_fd=folder), "wb", buffering=0) as file:
+        left = member.size
+        while left:
+            data = _exactly(content, min(left, CHUNK))
+            left -= len(data)
+            while data:
+                data = data[file.write(data) :]
+        os.fchmod(file.fileno(), mode)
+        # A time that the file system cannot have is no reason to lose the file.
+        with contextlib.suppress(OSError, OverflowError):
+            os.utime(file.fileno(), (member.mtime, member.mtime))
+    _exactly(content, -member.size % tarfile.BLOCKSIZE)
+
+
+def _check_symbolic_link(member: tarfile.TarInfo, depth: int) -> None:
+    """Raise BadArchive for a link that may lead out of the archive.
+
+    Where all links climb first and only then descend, each climbs real folders, so no chain of them leaves the archive.
+    """
+    target = member.linkname
+    if not target or len(os.fsencode(target)) > PATH:
+        raise BadArchive(f"the link {member.name!r} has no target, or one of more than {PATH} bytes")
+    steps = [step for step in target.split("/") if step not in ("", ".")]
+    climbs = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
+    if target.startswith("/") or climbs > depth or ".." in steps[climbs:]:
+        raise BadArchive(f"the link {member.name!r} to {target!r} may lead out of what is copied")
+
+
+def _parts(path: str) -> list[str]:
+    """Return the names of a path below the archive's own folder."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if len(os.fsencode(path)) > PATH or len(parts) > DEPTH:
+        raise BadArchive(f"{path[:60]!r}… is longer than {PATH} bytes or more than {DEPTH} folders deep")
+    if path.startswith("/") or ".." in parts:
+        raise BadArchive(f"{path!r} would leave its place")
+    return parts
+
+
+def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """Decode the headers up to the archive's end; the content of a regular file is read by the caller.
+
+    Raises BadArchive where the stream ends before the archive does.
+    """
+    encoding = sys.getfilesystemencoding()
+    changes: dict[str, str | int] = {}
+    headers = 0
+    while True:
+        block = _exactly(stream, tarfile.BLOCKSIZE)
+        if not any(block):
+            return
+        try:
+            member = tarfile.TarInfo.frombuf(block, encoding, "surrogateescape")
+        except tarfile.HeaderError as error:
+            raise BadArchive(f"it is damaged ({error})") from error
+        if member.size < 0 or member.type == tarfile.GNUTYPE_SPARSE:
+            raise BadArchive(f"{member.name!r} is sparse or has no size")
+        headers += 1
+        if headers > HEADERS:
+            raise BadArchive(f"{member.name!r} has more than {HEADERS} extended headers")
+        if member.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+            text = os.fsdecode(_extended(stream, member).partition(b"\0")[0])
+            changes["name" if member.type == tarfile.GNUTYPE_LONGNAME else "linkname"] = text
+        elif member.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE):
+            found = _records(_extended(stream, member))
+            if found and member.type == tarfile.XGLTYPE:
+                raise BadArchive("it has one name or size for all its members")
+            changes |= found
+        else:
+            for name, value in changes.items():
+                setattr(member, name, value)
+            changes, headers = {}, 0
+            if "\0" in member.name + member.linkname:
+                raise BadArchive(f"{member.name[:60]!r} has a zero byte in its name")
+            yield member
+
+
+def _extended(stream: BinaryIO, member: tarfile.TarInfo) -> bytes:
+    if member.size > EXTENDED:
+        raise BadArchive(f"a name or its attributes have {member.size:,} bytes; {EXTENDED:,} are allowed")
+    return _exactly(stream, member.size + -member.size % tarfile.BLOCKSIZE)[: member.size]
+
+
+def _records(data: bytes) -> dict[str, str | int]:
+    """Decode pax records, `LENGTH KEY=VALUE\\n` each, as the attributes of the member that they change."""
+    found: dict[str, str | int] = {}
+    while data:
+        number, _, _ = data.partition(b" ")
+        length = int(number) if number.isdigit() and len(number) < 8 else 0
+        key, equals, value = data[len(number) + 1 : max(length, 1) - 1].partition(b"=")
+        if not equals or data[length - 1 : length] != b"\n":
+            raise BadArchive("it is damaged (a pax header)")
+        if key.startswith(SPARSE):
+            raise BadArchive("it has sparse files")
+        if key in PLACE:
+            found[PLACE[key]] = os.fsdecode(value)
+        elif key == b"size":
+            if not value.isdigit() or len(value) > 18:
+                raise BadArchive("it is damaged (a pax size)")
+            found["size"] = int(value)
+        data = data[length:]
+    return found
+
+
+def _exactly(stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise BadArchive("it ended too early")
+    return data
