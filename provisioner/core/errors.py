@@ -18,6 +18,7 @@ ProvisionError
     └── Retryable       the same call may work later
         ├── Throttled       too many calls: back off
         ├── Transient       a passing fault: try again
+        ├── NeedsOperator   this computer is at fault: tell its operator, try again
         └── NoAnswer        the deed may or may not be done: ask before doing it anew
 """
 
@@ -106,6 +107,10 @@ class Throttled(Retryable):
 
 class Transient(Retryable):
     """A passing fault on the way or at the other end; nothing was done."""
+
+
+class NeedsOperator(Retryable):
+    """This computer or this account is at fault, not the cloud: the message tells its operator what to do."""
 
 
 class NoAnswer(Retryable):

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from provisioner.adapters import private
+from provisioner.adapters.descriptors import shortage
 from provisioner.core.errors import Invalid, Transient
 
 #: What SQLite keeps beside a database in WAL mode (SQLite, "Write-Ahead Logging"), with the database's own mode.
@@ -44,9 +45,11 @@ class StoreFile:
         self.check()
         try:
             return self._connect(timeout)
-        except sqlite3.Error:
-            # The cause may be that the file has gone just now.
+        except sqlite3.Error as error:
+            # The cause may be that the file has gone just now, or that there is no descriptor left.
             self.check()
+            if short := shortage():
+                raise short from error
             raise
 
     def _connect(self, timeout: float) -> sqlite3.Connection:

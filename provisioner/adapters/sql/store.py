@@ -19,6 +19,7 @@ from sqlalchemy.dialects import sqlite
 from sqlmodel import col, select
 
 from provisioner.adapters import private
+from provisioner.adapters.descriptors import shortage
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.file import StoreFile
 from provisioner.adapters.sql.mirror import Mirror
@@ -104,6 +105,8 @@ class SqlStore:
                 self._file.check()
             except BaseException as error:
                 self._writer.rollback()
+                if isinstance(error, sqlalchemy.exc.OperationalError) and (short := shortage()):
+                    raise short from error
                 if _passing(error):
                     # Who acts lives through it, and who asks may ask again.
                     raise Transient(f"the store cannot be written now: {error.orig}") from error
