@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from provisioner.core import knownhosts, problems
 from provisioner.core.errors import Invalid
 from provisioner.core.field import SecretName
+from provisioner.core.owner_limits import MIB, OwnerLimits
 from provisioner.core.terms import Terms
 
 #: AWS's own image with driver and container toolkit (Deep Learning AMI guide, "Base GPU AMI").
@@ -87,6 +88,15 @@ class Ssh(_Part):
     address: Literal["public", "private"] = "public"
 
 
+class Limits(_Part):
+    """The most that one owner may have at once; admins, and whoever sits at the control host, have no limit."""
+
+    #: Runs that are not done.
+    unfinished_runs: Annotated[int, Field(ge=1)] = 1000
+    #: MiB of its jobs and unfinished runs in the store, variables included: a control plane has them in memory.
+    stored_mib: Annotated[int, Field(ge=1)] = 64
+
+
 class Settings(_Part):
     #: The name of all this store, bucket prefix and region own; it is a tag on every machine.
     installation: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -113,6 +123,7 @@ class Settings(_Part):
     git: Git = Git()
     registry: Registry = Registry()
     ssh: Ssh = Ssh()
+    limits: Limits = Limits()
     #: Where runs with `checkpoint: true` keep their state, each in a folder of its own.
     checkpoint_url: Annotated[str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+(/[^\s?#]*)?)?$")] = ""
     rehearsal: Rehearsal | None = None
@@ -126,6 +137,10 @@ class Settings(_Part):
             checkpoint_url=self.checkpoint_url and self.checkpoint_url.rstrip("/") + "/",
             subnets=self.subnets,
         )
+
+    @property
+    def owner_limits(self) -> OwnerLimits:
+        return OwnerLimits(self.limits.unfinished_runs, self.limits.stored_mib * MIB)
 
     @property
     def store_path(self) -> Path:

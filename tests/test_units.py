@@ -44,3 +44,4 @@ def test_a_unit_runs_a_command_that_there_is(unit: Path) -> None:
     assert found[1] in {command.__name__ for command in main.COMMANDS}
     for_ever = service.get("Restart") == "always" and parsed["Unit"].get("StartLimitIntervalSec") == "0"
     assert service.get("Type") == "oneshot" or for_ever
+    assert service["UMask"] == "0077"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
+from provisioner.adapters.descriptors import shortage
 from provisioner.core import errors
 from provisioner.core.errors import CloudError
 
@@ -72,6 +73,9 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -
         if status >= 500 and isinstance(meaning, errors.Misconfigured | errors.Transient):
             return lost(message, code)
         return errors.Throttled(message, code) if status == 429 else meaning
+    # A name that cannot be looked up for want of a file does not say so.
+    if short := shortage(error) or shortage():
+        return short
     code = type(error).__name__
     if isinstance(error, boto.ConnectionError) and not isinstance(error, boto.SSLError):
         return errors.Transient(str(error), code)

@@ -5,9 +5,13 @@ structlog takes longer to import than a command takes to help, so the first line
 
 import datetime as dt
 import logging
+import math
 import queue
+import re
 import threading
-from collections.abc import Mapping, MutableMapping
+import time
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from provisioner.core.plain import plain
@@ -16,6 +20,12 @@ from provisioner.core.plain import plain
 ROOM = 10_000
 #: Seconds that the end waits for such a reader.
 PATIENCE = 2.0
+#: The same line is written so often in so many seconds; those beyond are counted, and the count is a line.
+OFTEN, WINDOW = 10, 60.0
+#: Different lines that are counted at the same time.
+COUNTED = 1000
+#: Ids of errors and objects, which differ from line to line although nothing else does.
+_ID = re.compile("0x[0-9a-f]+|[0-9a-f]{12,}")
 
 DIM, RED, PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 
@@ -35,14 +45,59 @@ class Unkept:
         pass
 
 
+@dataclass
+class _Window:
+    began: float
+    line: tuple[str, _Entry]
+    times: int = 1
+
+
+class _Repeats:
+    """Counts lines that come again and again, so that a fault that is met a thousand times a second fills no disk."""
+
+    def __init__(self, elapsed: Callable[[], float]) -> None:
+        self._elapsed = elapsed
+        #: By the line, in the order of their begin.
+        self._windows: dict[Hashable, _Window] = {}
+
+    def admit(self, line: tuple[str, _Entry]) -> bool:
+        """Whether the line is to be written."""
+        level, entry = line
+        # Errors of one run are that run's; only their ids are ignored.
+        text = _ID.sub("*", str(entry["event"])) if level == "error" else entry["event"]
+        about = ((name, value) for name, value in entry.items() if name not in ("at", "event", "traceback"))
+        window = self._windows.setdefault((level, text, *about), _Window(self._elapsed(), line, 0))
+        window.times += 1
+        return window.times <= OFTEN
+
+    def over(self, *, everything: bool = False) -> list[tuple[str, _Entry]]:
+        """A line for each count that has come to its end."""
+        lines = list[tuple[str, _Entry]]()
+        while self._windows and (everything or self.left() <= 0 or len(self._windows) > COUNTED):
+            window = self._windows.pop(next(iter(self._windows)))
+            level, entry = window.line
+            if (more := window.times - OFTEN) > 0:
+                lines.append((level, {**entry, "event": f"{more} more times within a minute: {entry['event']}"}))
+        return lines
+
+    def left(self) -> float:
+        """Seconds until the oldest count ends; infinite if there is none."""
+        oldest = next(iter(self._windows.values()), None)
+        return oldest.began + WINDOW - self._elapsed() if oldest else math.inf
+
+
 class StreamJournal(logging.Handler):
     """provisioner.ports.journal.Journal on a stream, written by a thread of its own; what libraries warn of too."""
 
-    def __init__(self, stream: TextIO, *, as_json: bool, colour: bool = False) -> None:
+    def __init__(
+        self, stream: TextIO, *, as_json: bool, colour: bool = False, elapsed: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(logging.WARNING)
+        self._repeats = _Repeats(elapsed)
         self._stream, self._as_json, self._colour = stream, as_json, colour
         self._lines: queue.Queue[tuple[str, _Entry] | None] = queue.Queue(ROOM)
         self._lost = 0
+        self._logger: Any = None
         # A daemon: a reader that has stopped reading must not keep the process from its end.
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
         self._writer.start()
@@ -79,17 +134,33 @@ class StreamJournal(logging.Handler):
             self._lost += 1
 
     def _write(self) -> None:
-        logger = None
-        while (line := self._lines.get()) is not None:
-            logger = logger or _logger(self._stream, as_json=self._as_json, colour=self._colour)
-            level, entry = line
+        while (line := self._next()) is not None:
+            for counted in self._repeats.over():
+                self._print(*counted)
+            if self._repeats.admit(line):
+                self._print(*line)
+        for counted in self._repeats.over(everything=True):
+            self._print(*counted)
+
+    def _next(self) -> tuple[str, _Entry] | None:
+        """The next line, or None at the end; counts that end meanwhile are written."""
+        while True:
+            left = self._repeats.left()
             try:
-                if self._lost:
-                    lost, self._lost = self._lost, 0
-                    logger.error(f"{lost} lines found no reader and are not told", at=entry["at"])
-                getattr(logger, level)(**entry)
-            except Exception:  # noqa: BLE001 - a closed stream, a full disk: nobody can be told, and the next line may pass
-                pass
+                return self._lines.get(timeout=None if left == math.inf else max(0.0, left))
+            except queue.Empty:
+                for counted in self._repeats.over():
+                    self._print(*counted)
+
+    def _print(self, level: str, entry: _Entry) -> None:
+        self._logger = self._logger or _logger(self._stream, as_json=self._as_json, colour=self._colour)
+        try:
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                self._logger.error(f"{lost} lines found no reader and are not told", at=entry["at"])
+            getattr(self._logger, level)(**entry)
+        except Exception:  # noqa: BLE001 - a closed stream, a full disk: nobody can be told, and the next line may pass
+            pass
 
 
 def _logger(stream: TextIO, *, as_json: bool, colour: bool) -> Any:

@@ -4,6 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
+from provisioner.adapters import private
 from provisioner.adapters.ed25519 import pair
 from provisioner.core.errors import Misconfigured
 from provisioner.core.runkey import seed
@@ -41,7 +42,7 @@ class DerivedKeys:
 
     def _make(self) -> None:
         """Whole or not at all; whoever is first has made it."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self._file.parent)
         part = self._file.with_name(f"{self._file.name}.{secrets.token_hex(4)}")
         try:
             with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -7,6 +7,7 @@ ProvisionError
 ├── Denied          nobody is let in by this token: get another
 ├── Forbidden       not for this caller: ask who may
 ├── TooMany         too many tries: wait `retry_after` seconds
+├── LimitReached    the owner has as much as `limit` allows: end some of it, or ask an admin
 ├── WrongStore      this store does not own the installation: do not act
 ├── LeaseLost       another process acts now: stop acting
 ├── Failed          it was tried and did not come about: see what was told on the way
@@ -17,6 +18,7 @@ ProvisionError
     └── Retryable       the same call may work later
         ├── Throttled       too many calls: back off
         ├── Transient       a passing fault: try again
+        ├── NeedsOperator   this computer is at fault: tell its operator, try again
         └── NoAnswer        the deed may or may not be done: ask before doing it anew
 """
 
@@ -53,6 +55,14 @@ class TooMany(ProvisionError):
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class LimitReached(ProvisionError):
+    """The owner already has as much as the setting named by `limit` allows."""
+
+    def __init__(self, message: str, limit: str = "") -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class WrongStore(ProvisionError):
@@ -97,6 +107,10 @@ class Throttled(Retryable):
 
 class Transient(Retryable):
     """A passing fault on the way or at the other end; nothing was done."""
+
+
+class NeedsOperator(Retryable):
+    """This computer or this account is at fault, not the cloud: the message tells its operator what to do."""
 
 
 class NoAnswer(Retryable):

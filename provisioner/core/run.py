@@ -59,3 +59,5 @@ class Waiting(StrEnum):
     THROTTLE = "throttle"
     CONFIGURATION = "configuration"
     PREVIOUS_MACHINE = "previous machine"
+    #: The control host itself is at fault, and its operator is told.
+    OPERATOR = "operator"

@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from provisioner.core.advance import refuse
-from provisioner.core.errors import CloudError, Misconfigured, NoCapacity, QuotaExceeded
+from provisioner.core.errors import CloudError, Misconfigured, NeedsOperator, NoCapacity, QuotaExceeded
 from provisioner.core.launch import Refusal
 from provisioner.core.record import Run, Tried
 from provisioner.core.run import State, Waiting, transition
 
 #: The first wait after an answer that names no offer, doubling to the longest.
-FIRST = {Waiting.CAPACITY: 30.0, Waiting.QUOTA: 60.0, Waiting.THROTTLE: 2.0}
+FIRST = {Waiting.CAPACITY: 30.0, Waiting.QUOTA: 60.0, Waiting.THROTTLE: 2.0, Waiting.OPERATOR: 2.0}
+#: Causes that say nothing of a market: the next one would meet them as well.
+OURS = frozenset({Waiting.THROTTLE, Waiting.OPERATOR})
+#: The longest wait where this computer is at fault: it may be mended at any time.
+LONGEST_OURS = 30.0
 LONGEST = 600.0
 #: What makes a named offer dry, so that the next launch asks others.
 DRYING = (NoCapacity, Misconfigured)
@@ -41,15 +45,18 @@ def unfilled(run: Run, refusals: Sequence[Refusal], tiers: int, now: float) -> R
     text = "; ".join(dict.fromkeys(str(error) for error in errors)) or "the cloud gave no machine and no reason"
     # After a whole round of markets without a machine, wait; within it, go on at once.
     rounds, within = divmod(run.dry_launches, tiers)
-    at_once = errors and (not whole or within > 0) and cause is not Waiting.THROTTLE
-    wait = 0.0 if at_once else min(LONGEST, FIRST[cause] * 2 ** min(max(rounds - 1, 0), 10))
-    tier = (run.tier + 1) % tiers if whole and cause is not Waiting.THROTTLE else run.tier
+    at_once = errors and (not whole or within > 0) and cause not in OURS
+    longest = LONGEST_OURS if cause is Waiting.OPERATOR else LONGEST
+    wait = 0.0 if at_once else min(longest, FIRST[cause] * 2 ** min(max(rounds - 1, 0), 10))
+    tier = (run.tier + 1) % tiers if whole and cause not in OURS else run.tier
     return replace(run, waiting=cause, waiting_for=text, next_try_at=now + wait, tier=tier)
 
 
 def _cause(errors: Sequence[CloudError]) -> Waiting:
     if any(isinstance(error, QuotaExceeded) for error in errors):
         return Waiting.QUOTA
+    if any(isinstance(error, NeedsOperator) for error in errors):
+        return Waiting.OPERATOR
     if not errors or any(isinstance(error, NoCapacity | Misconfigured) for error in errors):
         return Waiting.CAPACITY
     return Waiting.THROTTLE

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from provisioner.core.access import Audit, Token
+from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
 from provisioner.core.run import State
 from provisioner.core.work import Outcome
@@ -89,8 +90,11 @@ class Store(Protocol):
     def lease(self) -> Lease | None:
         """The lease as it stands, expired or not; None when its holder is known to be dead."""
 
-    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
-        """Write all of them or none; the records as stored, with their new versions."""
+    def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
+        """Write all of them or none; the records as stored, with their new versions.
+
+        Raises LimitReached if the owner of one of the jobs and runs would then have more than `limits` allow.
+        """
 
     def changes(self) -> int:
         """A number that differs once another process has written since the last call; costs next to nothing."""
@@ -122,10 +126,11 @@ class Store(Protocol):
     def outcomes(self) -> Mapping[Outcome, int]:
         """How many runs have ended with each."""
 
-    def add_run(self, run: Run, since: float, also: Sequence[Record] = ()) -> Run:
+    def add_run(self, run: Run, since: float, also: Sequence[Record] = (), limits: OwnerLimits = UNLIMITED) -> Run:
         """Store a new run and what is new beside it, or give the job's run of the same idempotency key.
 
-        That one was created after `since`; then nothing is stored.
+        That one was created after `since`; then nothing is stored. Raises LimitReached if the run's owner would then
+        have more than `limits` allow, however many starts there are at once.
         """
 
     def nodes(self, *runs: str) -> tuple[Node, ...]:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from provisioner.core.access import Audit, Caller
 from provisioner.core.errors import Failed
 from provisioner.core.launch import Machine
+from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.record import Event, Record, Run
 from provisioner.core.terms import Terms
 from provisioner.core.work import Engine
@@ -70,6 +71,8 @@ class Policy:
     boot_fuse: float
     reaper_grace: float
     terms: Terms = field(default_factory=Terms)
+    #: For each owner's own callers and schedules; admins have none.
+    limits: OwnerLimits = UNLIMITED
     way_in: WayIn = field(default_factory=WayIn)
 
 
@@ -109,15 +112,15 @@ class Installation:
         """What the caller changes, told now; to be stored with the change."""
         return Audit(self.ids.new(), self.clock.now(), caller.name, caller.source, what, owner, target)
 
-    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
-        """Save, and then tell the journal what of it is a run's story: once, and only what is stored."""
-        stored = self.store.save(records, epoch=epoch)
+    def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
+        """Save the records, then write those that are a run's story to the journal: once, and only what is stored."""
+        stored = self.store.save(records, epoch=epoch, limits=limits)
         self._tell(stored)
         return stored
 
-    def add_run(self, run: Run, since: float, also: Sequence[Record]) -> Run:
-        """`Store.add_run`, told to the journal likewise."""
-        stored = self.store.add_run(run, since, also)
+    def add_run(self, run: Run, since: float, also: Sequence[Record], limits: OwnerLimits = UNLIMITED) -> Run:
+        """Call `Store.add_run`, then write to the journal as `save` does."""
+        stored = self.store.add_run(run, since, also, limits)
         if stored.id == run.id:
             self._tell(also)
         return stored

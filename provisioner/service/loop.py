@@ -1,5 +1,6 @@
 """Who acts, and how often: the lease around the passes."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -132,9 +133,10 @@ class Loop:
             self._rest(min(left, self._intervals.idle), until, seen)
 
     def release(self) -> None:
-        """Let others act at once."""
+        """Let others act at once. A store that cannot be written keeps the lease until this process ends."""
         if self._lease:
-            self._installation.store.release(self._lease)
+            with contextlib.suppress(Retryable):
+                self._installation.store.release(self._lease)
             self._lease = None
 
     def _last_seen(self, pulse: Pulse | None) -> int:

@@ -11,6 +11,7 @@ from provisioner.core import recipe as recipes
 from provisioner.core.access import Caller
 from provisioner.core.errors import Conflict, Forbidden, Invalid
 from provisioner.core.names import no_job, no_run
+from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.receipt import Receipt
 from provisioner.core.record import Held, Job, Node, Record, Run
 from provisioner.core.run import State
@@ -105,14 +106,19 @@ class Runs:
 
     def _save(self, job: Job, what: str) -> Job:
         records: list[Record] = [job, self._installation.audit(self._caller, what, job.owner, job.name)]
-        return next(each for each in self._installation.save(records) if isinstance(each, Job))
+        limits = self._limits if what == "apply" else UNLIMITED
+        return next(each for each in self._installation.save(records, limits=limits) if isinstance(each, Job))
+
+    @property
+    def _limits(self) -> OwnerLimits:
+        return UNLIMITED if self._caller.admin else self._installation.policy.limits
 
     def start(self, name: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
         now = self._installation.clock.now()
         fresh = self.fresh(self.job(name), env, command, idempotency_key, now)
         audit = self._installation.audit(self._caller, "start", fresh.owner, fresh.id)
         queued = self._installation.event(fresh, "queued: triggered")
-        run = self._installation.add_run(fresh, now - KEY_TTL, [queued, audit])
+        run = self._installation.add_run(fresh, now - KEY_TTL, [queued, audit], self._limits)
         if run.inputs != fresh.inputs:
             raise Conflict(f"the key {idempotency_key!r} was used for run {run.id[:12]} with other inputs")
         if run.id == fresh.id:

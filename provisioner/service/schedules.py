@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from provisioner.core import recipe as recipes
 from provisioner.core.access import SCHEDULE
-from provisioner.core.errors import Conflict, Invalid, NotFound
+from provisioner.core.errors import Conflict, Invalid, LimitReached, NotFound, Retryable
+from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.record import Concurrency, Job, Record, Run
 from provisioner.core.schedule import KEY, due, key, next_tick, run_id, upcoming
 from provisioner.core.work import Outcome, Stop
@@ -59,9 +60,15 @@ class Schedules:
         return Scheduled(job, upcoming(job, self._installation.clock.now(), count), run)
 
     def fire(self) -> float:
-        """Start what is due; when to look again, which is now where something was started."""
+        """Start what is due. Return when to look again: now if anything was started."""
         soonest = math.inf
-        for job in self._installation.store.scheduled():
+        try:
+            jobs = self._installation.store.scheduled()
+        except Retryable as error:
+            now = self._installation.clock.now()
+            self._installation.journal.complain(f"schedules: {words(error)}", now)
+            return now + AGAIN
+        for job in jobs:
             now = self._installation.clock.now()
             try:
                 soonest = min(soonest, self._fire(job, now))
@@ -114,7 +121,10 @@ class Schedules:
         for run in fresh:
             records += [run, self._installation.event(run, f"queued: {run.idempotency_key}")]
             records.append(self._installation.audit(SCHEDULE, "start", run.owner, run.id))
-        return self._save(job, found.tick, records, fresh[-1].id, "")
+        try:
+            return self._save(job, found.tick, records, fresh[-1].id, "", self._installation.policy.limits)
+        except LimitReached as error:
+            return self._save(job, found.tick, [], "", f"skipped: {error}")
 
     def _unfinished(self, job: Job) -> list[Run]:
         return [
@@ -126,9 +136,11 @@ class Schedules:
     def _fresh(self, job: Job, tick: float, now: float) -> Run:
         return replace(self._runs.fresh(job, {}, None, key(tick), now), id=run_id(job, tick))
 
-    def _save(self, job: Job, tick: float, records: list[Record], run: str, without: str) -> Job:
+    def _save(
+        self, job: Job, tick: float, records: list[Record], run: str, without: str, limits: OwnerLimits = UNLIMITED
+    ) -> Job:
         decided = replace(job, tick=tick, tick_run=run, tick_without=without)
-        stored = self._installation.save([decided, *records])
+        stored = self._installation.save([decided, *records], limits=limits)
         if without:
             at = self._installation.clock.now()
             self._installation.journal.tell(f"{key(tick)} {without}", at, job=job.name, owner=job.owner)

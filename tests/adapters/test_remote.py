@@ -20,6 +20,7 @@ from provisioner.core.errors import Invalid, ProvisionError
 from provisioner.core.record import Job
 from provisioner.core.work import encode
 from provisioner.faces import shaped
+from provisioner.faces.cli import exits
 from provisioner.ports.control import LogGap, LogPiece
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.stepping import CountingIds, StepClock
@@ -123,6 +124,14 @@ def test_tokens_that_are_none(token: str) -> None:
     """Nothing that breaks a header is sent as one."""
     with pytest.raises(Invalid, match="PROVISION_TOKEN"):
         address("https://provision.example.com", token)
+
+
+def test_start_beyond_a_limit_is_told_at_once(against: Against) -> None:
+    """Another try in a moment would meet the same limit; the exit code says that a later one may not."""
+    client, server = against(in_turn(problem(429, "limit_reached")))
+    with pytest.raises(errors.LimitReached) as refused:
+        client.control.start("ann/train", {})
+    assert (len(server.asked), exits.of_error(refused.value)) == (1, exits.RETRY)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,9 @@ from sqlmodel import SQLModel
 
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.core.errors import Conflict, Invalid, Transient
+from provisioner.core.errors import Conflict, Invalid, LimitReached, Transient
 from provisioner.core.launch import Market, Offer
+from provisioner.core.owner_limits import OwnerLimits
 from provisioner.core.record import (
     Drought,
     Event,
@@ -259,6 +260,10 @@ def test_a_store_of_the_first_version_is_migrated(path: Path) -> None:
     assert not store.audit(9)
     (changed,) = store.save([replace(run, state=State.LAUNCHING)])
     assert store.runs(RunFilter(states=(State.LAUNCHING,))) == (changed,)
+    with pytest.raises(LimitReached):
+        store.add_run(replace(RUN, id="r5"), since=0.0, limits=OwnerLimits(unfinished_runs=2))
+    with pytest.raises(LimitReached):
+        store.add_run(replace(RUN, id="r5"), since=0.0, limits=OwnerLimits(stored_bytes=1_000))
     store.close()
 
 
@@ -276,7 +281,7 @@ def test_no_question_reads_a_whole_table(store: SqlStore) -> None:
     store.runs()
     store.runs(some)
     store.runs_like("a", ("ann", "bob"))
-    store.add_run(replace(RUN, idempotency_key="k"), since=0.0)
+    store.add_run(replace(RUN, idempotency_key="k"), since=0.0, limits=OwnerLimits(1, 1 << 20))
     store.scheduled()
     store.scheduled(("ann",))
     store.audit(9, (1.0, "a"))

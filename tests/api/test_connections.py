@@ -2,11 +2,15 @@
 
 import contextlib
 import json
+import resource
 import socket
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from provisioner.core.errors import Invalid
 from provisioner.faces.api import connections
 from tests.api.served import Server
 
@@ -78,9 +82,37 @@ def test_what_is_no_request_is_answered(quiet: Server, asked: bytes) -> None:
     assert json.loads(body)["code"] == "invalid"
 
 
+@given(files=st.integers(connections.RESERVED + connections.FEWEST, 1 << 20))
+def test_clients_leave_files_for_the_store_and_aws(files: int) -> None:
+    """However few there are: those that are about to come count, too."""
+    room = connections.room(files)
+    assert room.connections + room.backlog + connections.RESERVED <= files
+    assert 0 < room.followers < room.connections <= connections.Room().connections
+    assert room.backlog > 0
+
+
+@pytest.mark.parametrize("files", [3, 64, connections.RESERVED + connections.FEWEST - 1])
+def test_server_that_has_no_files_for_clients_is_refused(files: int) -> None:
+    """It would stop the control plane beside it."""
+    with pytest.raises(Invalid):
+        connections.room(files)
+
+
+def test_limit_of_open_files_is_raised_as_far_as_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As servers do; what is unlimited stays so."""
+    limits, infinity = [256, 4096], resource.RLIM_INFINITY
+    monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: limits.__setitem__(slice(2), wanted))
+    assert (connections.allowed_files(), limits) == (4096, [4096, 4096])
+    limits[:] = [1024, infinity]
+    assert (connections.allowed_files(), limits) == (connections.FILES, [connections.FILES, infinity])
+    limits[:] = [infinity, infinity]
+    assert (connections.allowed_files(), limits) == (connections.FILES, [infinity, infinity])
+
+
 def test_whoever_waits_longest_makes_room(quiet: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many connections stand idle, a request is answered."""
-    monkeypatch.setattr(connections, "MOST", 2)
+    monkeypatch.setattr(quiet._front.config, "http_protocol_class", connections.limited(2))
     with connected(quiet) as first, connected(quiet) as second, connected(quiet) as third:
         third.sendall(WHOLE)
         assert third.recv(1000).startswith(b"HTTP/1.1 200")

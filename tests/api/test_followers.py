@@ -31,7 +31,7 @@ def nobody_left(quiet: Server) -> Iterator[None]:
 def test_followers_are_counted(quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of one caller, and all; beyond it each is told when to try again."""
     monkeypatch.setattr(stream, "MOST_EACH", 1)
-    monkeypatch.setattr(stream, "MOST", 2)
+    monkeypatch.setattr(quiet.hub, "_most", 2)
     path = f"/api/runs/{run}/logs"
     with (
         quiet.client(quiet.token("ann")) as ann,

@@ -102,6 +102,14 @@ def test_what_cannot_be_served_is_one_line(here: Path, serving: Serving, certifi
     assert "nonsense" in refused("--host", "nonsense.invalid", "--behind-proxy", "--port", str(free_ports(1)[0]))
 
 
+@pytest.mark.usefixtures("here")
+def test_server_with_too_few_files_does_not_begin() -> None:
+    """Idle clients would stop all launches; one line says what to raise."""
+    words = ["sh", "-c", 'ulimit -n 128; exec "$@"', "sh", *PROVISION, "serve", "--port", "0"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (64, 1)
+
+
 def test_it_speaks_tls(here: Path, certificate: tuple[str, str]) -> None:  # noqa: ARG001
     """Beyond this computer, too."""
     cert, key = certificate

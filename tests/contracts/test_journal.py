@@ -14,6 +14,7 @@ from provisioner.adapters import journal as adapter
 from provisioner.adapters.journal import StreamJournal, Unkept
 from provisioner.ports.journal import Journal
 from provisioner.rehearsal.stepping import ListJournal
+from tests.polling import until
 
 AT = 1_800_000_000.25
 NASTY = 'half a \ud800 pair, "quotes"\n\x1b[2Jand a second line'
@@ -114,3 +115,50 @@ def test_nobody_waits_for_a_reader(unread: tuple[TextIO, TextIO], monkeypatch: p
     writer.close()
     hearing.join()
     assert all(json.loads(line) for line in heard)
+
+
+class Hands:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def test_line_that_comes_again_and_again_is_counted_and_not_written() -> None:
+    """A thousand a second would fill the disk; ids in a fault of ours make no other line of it."""
+    hands = Hands()
+    journal = StreamJournal(stream := io.StringIO(), as_json=True, elapsed=hands)
+    for number in range(1000):
+        journal.complain(f"a fault of ours, {number:012x}: no file left", AT, traceback=str(number))
+        logging.getLogger("asyncio").error("no file left")
+    journal.tell("another", AT)
+    journal.close()
+    written = [str(line.get("error", line.get("text"))) for line in lines(stream)]
+    assert len(written) == 2 * adapter.OFTEN + 1 + 2
+    assert [text.split()[0] for text in written[-2:]] == [str(1000 - adapter.OFTEN)] * 2
+
+
+def test_count_of_a_line_ends_after_a_minute() -> None:
+    """Then the line is written again."""
+    hands = Hands()
+    journal = StreamJournal(stream := io.StringIO(), as_json=True, elapsed=hands)
+    for _ in range(2):
+        for _ in range(adapter.OFTEN + 5):
+            journal.complain("no", AT)
+        until(lambda: journal._lines.empty(), "all looked at")
+        hands.at += adapter.WINDOW
+    journal.close()
+    again = ["no"] * adapter.OFTEN + ["5 more times within a minute: no"]
+    assert [line["error"] for line in lines(stream)] == again * 2
+
+
+def test_lines_of_different_runs_are_all_written() -> None:
+    """Five hundred runs that begin at once are five hundred lines."""
+    journal = StreamJournal(stream := io.StringIO(), as_json=True)
+    for number in range(500):
+        journal.tell("queued: triggered", AT, run=f"{number:032x}")
+    journal.close()
+    assert len(lines(stream)) == 500

@@ -10,8 +10,9 @@ import pytest
 
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.access import Audit, Token
-from provisioner.core.errors import Conflict, LeaseLost
+from provisioner.core.errors import Conflict, LeaseLost, LimitReached
 from provisioner.core.launch import Image, LaunchRequest, Market, Offer, Template
+from provisioner.core.owner_limits import OwnerLimits
 from provisioner.core.record import (
     Catchup,
     Concurrency,
@@ -361,3 +362,65 @@ def test_a_choice_stands_until_it_is_taken_back(store: Store) -> None:
 def test_the_store_keeps_its_id(store: Store) -> None:
     """It is given once."""
     assert store.id() == store.id() != ""
+
+
+def test_start_beyond_an_owners_run_limit_is_refused_until_a_run_is_done(store: Store) -> None:
+    """Finished runs and other owners' do not count, and nothing of a refused start is stored."""
+    limits = OwnerLimits(unfinished_runs=2)
+    store.save([replace(run(f"done-{number}"), done_at=9.0) for number in range(5)])
+    store.save([run(f"bob-{number}", owner="bob") for number in range(5)])
+    first, _ = (store.add_run(run(id), 0.0, limits=limits) for id in ("r1", "r2"))
+    event = Event("e1", "r3", 1.0, "queued")
+    with pytest.raises(LimitReached) as refused:
+        store.add_run(run("r3"), 0.0, [event], limits)
+    assert refused.value.limit == "limits.unfinished_runs"
+    assert (store.run("r3"), store.events("r3")) == (None, ())
+    assert store.add_run(run("r4"), 0.0).id == "r4"
+    store.save([replace(each, done_at=9.0) for each in store.live().runs if each.id in ("r1", "r4")])
+    assert store.add_run(run("r3"), 0.0, [event], limits).id == "r3"
+    assert first.version == 1
+
+
+def test_known_key_gives_its_run_to_an_owner_at_the_limit(store: Store) -> None:
+    """A client that asks again for what it has started is no new start."""
+    limits = OwnerLimits(unfinished_runs=1)
+    store.add_run(run("r1", key="k"), 0.0, limits=limits)
+    assert store.add_run(run("r2", key="k"), 0.0, limits=limits).id == "r1"
+
+
+def test_start_beyond_an_owners_byte_limit_is_refused(store: Store) -> None:
+    """Jobs and unfinished runs count as they are stored, variables included."""
+    limits = OwnerLimits(stored_bytes=10_000)
+    store.save([replace(job(), recipe="x" * 4_000)], limits=limits)
+    store.add_run(replace(run("r1"), recipe="x" * 4_000), 0.0, limits=limits)
+    with pytest.raises(LimitReached) as refused:
+        store.add_run(replace(run("r2"), recipe="x" * 4_000), 0.0, limits=limits)
+    assert refused.value.limit == "limits.stored_mib"
+    store.save([replace(store.live().runs[0], done_at=9.0)])
+    assert store.add_run(replace(run("r2"), recipe="x" * 4_000), 0.0, limits=limits).id == "r2"
+
+
+def test_job_beyond_an_owners_byte_limit_is_refused_and_a_smaller_one_is_stored(store: Store) -> None:
+    """A limit that was lowered meanwhile hinders nobody who makes his share smaller."""
+    (large,) = store.save([replace(job(), recipe="x" * 9_000)])
+    limits = OwnerLimits(stored_bytes=5_000)
+    with pytest.raises(LimitReached):
+        store.save([replace(large, recipe="x" * 9_500)], limits=limits)
+    assert store.job("ann", "train") == large
+    (smaller,) = store.save([replace(large, recipe="x" * 8_000)], limits=limits)
+    store.save([replace(smaller, deleted_at=9.0)], limits=limits)
+    assert store.save([replace(job("j2"), recipe="x" * 4_000)], limits=limits)
+
+
+def test_starts_at_once_pass_no_limit_together(store: Store) -> None:
+    """Those that are refused undo none of the others."""
+
+    def start(number: int) -> bool:
+        try:
+            return bool(store.add_run(run(f"r{number}"), 0.0, limits=OwnerLimits(unfinished_runs=10)))
+        except LimitReached:
+            return False
+
+    with ThreadPoolExecutor(20) as pool:
+        started = list(pool.map(start, range(40)))
+    assert (started.count(True), len(store.live().runs)) == (10, 10)

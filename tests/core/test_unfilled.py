@@ -6,17 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.errors import CloudError, Misconfigured, NoCapacity, QuotaExceeded, Throttled, Transient
+from provisioner.core.errors import (
+    CloudError,
+    Misconfigured,
+    NeedsOperator,
+    NoCapacity,
+    QuotaExceeded,
+    Throttled,
+    Transient,
+)
 from provisioner.core.launch import Refusal
 from provisioner.core.record import Run
 from provisioner.core.run import State, Waiting
-from provisioner.core.unfilled import LONGEST, REMEMBERED, unfilled
+from provisioner.core.unfilled import LONGEST, LONGEST_OURS, REMEMBERED, unfilled
 from provisioner.core.work import Outcome
 from tests.core.made import NOW, SPOT_A, run
 
 SPOT_B = replace(SPOT_A, zone="b")
 LAUNCHING = run(state=State.LAUNCHING, launch="l1")
 EMPTY, FULL, DENIED = NoCapacity("none", "ICE"), QuotaExceeded("full", "Max"), Misconfigured("denied", "Unauthorized")
+SHORT = NeedsOperator("no file left", "EMFILE")
 SLOW, FAULT = Throttled("slow", "RequestLimitExceeded"), Transient("oops", "InternalError")
 
 
@@ -41,6 +50,9 @@ def after(*refusals: Refusal, tiers: int = 1, before: Run = LAUNCHING) -> Run:
         ([Refusal(SLOW)], 2, Waiting.THROTTLE, 2, 0),
         ([Refusal(FAULT)], 2, Waiting.THROTTLE, 2, 0),
         ([Refusal(FAULT, SPOT_A)], 2, Waiting.THROTTLE, 2, 0),
+        # What this computer lacks, each market would lack.
+        ([Refusal(SHORT)], 2, Waiting.OPERATOR, 2, 0),
+        ([Refusal(SHORT, SPOT_A), Refusal(EMPTY, SPOT_B)], 1, Waiting.OPERATOR, 2, 0),
         # An answer without machine or reason, and what a look-up by tag did not find.
         ([], 1, Waiting.CAPACITY, 30, 0),
     ],
@@ -100,3 +112,11 @@ def test_no_answer_leads_to_hammering(refusals: list[Refusal], tiers: int, dry_l
         assert dried or waits.tier != before.tier
     assert waits.next_try_at <= NOW + LONGEST
     assert 0 <= waits.tier < tiers
+
+
+def test_waits_for_this_computer_to_be_mended_stay_short() -> None:
+    """Its operator may mend it at any time, and the run begins soon after."""
+    waiting = LAUNCHING
+    for _ in range(20):
+        waiting = replace(after(Refusal(SHORT), before=waiting), state=State.LAUNCHING)
+    assert waiting.next_try_at == NOW + LONGEST_OURS

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TypeVar, cast
 
 from provisioner.core.access import Audit, Token
-from provisioner.core.errors import Conflict, LeaseLost
+from provisioner.core.errors import Conflict, LeaseLost, LimitReached
+from provisioner.core.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
-from provisioner.core.work import Outcome
+from provisioner.core.work import Outcome, encode
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
 
@@ -57,7 +58,25 @@ class MemoryStore:
         if self._lease is None or self._lease.epoch != epoch or not self._lease.holder:
             raise LeaseLost("another process has taken over the control plane")
 
-    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
+    def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
+        owners = {each.owner for each in records if isinstance(each, Job | Run)}
+        before = {owner: self._usage(owner) for owner in owners}
+        kept = {kind: dict(table) for kind, table in self._records.items()}
+        stored = self._save(records, epoch)
+        try:
+            for owner in owners:
+                limits.check(owner, before[owner], self._usage(owner))
+        except LimitReached:
+            self._records = kept
+            raise
+        return stored
+
+    def _usage(self, owner: str) -> Usage:
+        runs = self._where(Run, lambda run: run.owner == owner and run.done_at is None)
+        jobs = self._where(Job, lambda job: job.owner == owner and job.deleted_at is None)
+        return Usage(len(runs), sum(len(encode(each)) for each in (*runs, *jobs)))
+
+    def _save(self, records: Sequence[R], epoch: int | None) -> tuple[R, ...]:
         if epoch is not None:
             self._prove(epoch)
         seen: dict[str, int] = {}
@@ -142,12 +161,12 @@ class MemoryStore:
         found = self._where(Run, fits)
         return tuple(sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)[: which.limit])
 
-    def add_run(self, run: Run, since: float, also: Sequence[Record] = ()) -> Run:
+    def add_run(self, run: Run, since: float, also: Sequence[Record] = (), limits: OwnerLimits = UNLIMITED) -> Run:
         def same(known: Run) -> bool:
             return (known.job_id, known.idempotency_key) == (run.job_id, run.idempotency_key)
 
         found = self._where(Run, lambda known: same(known) and known.created_at > since)
-        return found[0] if run.idempotency_key and found else cast(Run, self.save([run, *also])[0])
+        return found[0] if run.idempotency_key and found else cast(Run, self.save([run, *also], limits=limits)[0])
 
     def nodes(self, *runs: str) -> tuple[Node, ...]:
         found = self._where(Node, lambda node: node.run in runs)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.record import Node
 from provisioner.core.run import State
 from provisioner.core.work import Outcome
@@ -21,11 +22,11 @@ class Counting(MemoryStore):
         self.saves = 0
         self.refused = ""
 
-    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
+    def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
         if any(isinstance(item, Node) and item.run == self.refused and item.work_put_at for item in records):
             raise ValueError("a record that cannot be written")
         self.saves += 1
-        return super().save(records, epoch=epoch)
+        return super().save(records, epoch=epoch, limits=limits)
 
 
 def test_equal_news_of_many_runs_are_saved_together() -> None:

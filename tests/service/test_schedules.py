@@ -11,6 +11,7 @@ import pytest
 
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Invalid, NotFound
+from provisioner.core.owner_limits import OwnerLimits
 from provisioner.core.record import Job, Run
 from provisioner.core.schedule import KEY
 from provisioner.core.work import Outcome
@@ -375,3 +376,14 @@ def test_the_last_run_is_shown() -> None:
     found = shown(made)
     assert found.run == runs(made)[0]
     assert (found.job.tick, found.upcoming) == (EIGHT + HOUR, (EIGHT + 2 * HOUR,))
+
+
+def test_tick_of_an_owner_at_its_limit_starts_nothing_and_says_why() -> None:
+    """A schedule is no way past the limit; once a run has ended, the next tick starts one."""
+    made = World(scripts=lambda _: Script(command=25 * MINUTE), limits=OwnerLimits(unfinished_runs=1))
+    apply(made, schedule="*/20 * * * *", concurrency_policy="Allow")
+    _, service = made.incarnate()
+    service.drive(until(made, 45 * MINUTE), made.told.extend, schedules=True)
+    assert (times(made), shown(made).job.tick_without.partition(":")[0]) == (["08:20"], "skipped")
+    service.drive(until(made, 65 * MINUTE), made.told.extend, schedules=True)
+    assert times(made) == ["08:20", "09:00"]

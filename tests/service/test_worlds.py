@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.adapters.sql.store import SqlStore
+from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.record import Run
 from provisioner.core.run import TRANSITIONS, State
 from provisioner.rehearsal.stepping import CountingIds
@@ -53,9 +54,9 @@ class Witness(MemoryStore):
         super().__init__(CountingIds())
         self.moves: set[tuple[State, State]] = set()
 
-    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
+    def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
         before = {item.id: self.run(item.id) for item in records if isinstance(item, Run)}
-        stored = super().save(records, epoch=epoch)
+        stored = super().save(records, epoch=epoch, limits=limits)
         for item in stored:
             if isinstance(item, Run):
                 self._see(before[item.id], item)

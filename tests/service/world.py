@@ -19,6 +19,7 @@ from provisioner.core import archive
 from provisioner.core.access import Caller
 from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
 from provisioner.core.launch import MachineState
+from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.phases import Source
 from provisioner.core.receipt import MINIMUM_SECONDS, Receipt
 from provisioner.core.recipe import Recipe
@@ -92,6 +93,7 @@ class World:
         busy: float = 10.0,
         max_machines: int | None = None,
         store: Store | None = None,
+        limits: OwnerLimits = UNLIMITED,
     ) -> None:
         """`scripts` says what the n-th machine to boot plays."""
         self.clock = StepClock()
@@ -130,6 +132,7 @@ class World:
             engine=Engine.CONTAINER,
             boot_fuse=BOOT_FUSE,
             reaper_grace=900.0,
+            limits=limits,
         )
         #: The users' way in: nothing of it is spoiled.
         self.runs = Runs(self._installation(self.store, self.cloud, self.bucket), TESTER)

@@ -262,6 +262,9 @@ class Calls:
                 away = errors.Transient(f"{url} is away: {status} {plain(str(response.reason or ''))}".rstrip())
                 return Away(away, acted=status != 429, after=after)
             return self._stranger(f"with {status}, {kind or 'nothing'}")
+        if code == "limit_reached":
+            # Another try in a moment meets the same limit.
+            return errors.LimitReached(message)
         if status == 429:
             return Away(errors.TooMany(message, after), acted=False, after=after)
         if code == "try_again":

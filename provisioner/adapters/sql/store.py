@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import functools
+import os
 import sqlite3
 import threading
 import typing
@@ -16,12 +18,16 @@ from sqlalchemy import Connection, Engine, bindparam, event, text
 from sqlalchemy.dialects import sqlite
 from sqlmodel import col, select
 
+from provisioner.adapters import private
+from provisioner.adapters.descriptors import shortage
 from provisioner.adapters.sql import tables
+from provisioner.adapters.sql.file import StoreFile
 from provisioner.adapters.sql.mirror import Mirror
 from provisioner.adapters.sql.together import Together
 from provisioner.core import record
 from provisioner.core.access import Audit, Token
-from provisioner.core.errors import Conflict, Invalid, LeaseLost, Transient
+from provisioner.core.errors import Conflict, Invalid, LeaseLost, LimitReached, Transient
+from provisioner.core.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.record import Event, Job, KnownMachine, Launch, Node, Run
 from provisioner.core.work import Outcome, decode, encode
 from provisioner.ports.ids import Ids
@@ -37,22 +43,30 @@ PASSING = frozenset(
 )
 #: Of these, what a disk says of any file.
 FAILING_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
+#: Of a file that cannot be opened: what only its owner can mend (errno(3)).
+WRONG_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+#: `changes` of a store whose file is gone.
+GONE = -2
 #: Behind any id that goes on.
 LAST = "\U0010ffff"
 
 
-#: A run, since when another of its key counts, and what is stored with it.
-_Start = tuple[Run, float, Sequence[record.Record]]
+#: A run, since when another of its key counts, what is stored with it, and the limits of its owner.
+_Start = tuple[Run, float, Sequence[record.Record], OwnerLimits]
 
 
 class SqlStore:
     """provisioner.ports.store.Store on one SQLite file."""
 
     def __init__(self, path: Path, ids: Ids) -> None:
-        """Open the file, making or migrating it if need be; raises Invalid if it is no store of ours."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = _engine(path)
-        self._proof = _ProofOfLife(path.with_name(path.name + ".lease"))
+        """Open the file, making or migrating it if need be; raises Invalid if it is no store of ours, and Transient."""
+        try:
+            self._file = StoreFile(path)
+            self._proof = _ProofOfLife(self._file.lease)
+        except OSError as error:
+            wrong = Invalid if error.errno in WRONG_FILE else Transient
+            raise wrong(f"{path} cannot be used as the store: {error.filename}: {error.strerror}") from error
+        self._engine = _engine(self._file)
         try:
             _migrate(self._engine)
         except (sqlite3.DatabaseError, sqlalchemy.exc.DatabaseError, Invalid) as error:
@@ -70,7 +84,7 @@ class SqlStore:
         self._mirrored: int | None = None
         with self._write() as connection:
             connection.execute(text("INSERT OR IGNORE INTO note VALUES ('store id', :id, 0)"), {"id": ids.new()})
-        self._watch = sqlite3.connect(path, check_same_thread=False)
+        self._watch = self._file.connect()
         self._watching = threading.Lock()
 
     def close(self) -> None:
@@ -86,12 +100,17 @@ class SqlStore:
             # Whatever cuts this short, a signal's exception too: then the mirror does not know, and looks again.
             mirrored, self._mirrored = self._mirrored, None
             try:
+                self._file.check()
                 # BEGIN IMMEDIATE: a transaction that reads before it writes must not find itself outrun.
                 self._writer.exec_driver_sql("BEGIN IMMEDIATE")
                 yield self._writer
                 self._writer.commit()
+                # Only now it is certain that it was written to the file that the next process opens.
+                self._file.check()
             except BaseException as error:
                 self._writer.rollback()
+                if isinstance(error, sqlalchemy.exc.OperationalError) and (short := shortage()):
+                    raise short from error
                 if _passing(error):
                     # Who acts lives through it, and who asks may ask again.
                     raise Transient(
@@ -103,6 +122,7 @@ class SqlStore:
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Connection]:
+        self._file.check()
         with self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN")
             yield connection
@@ -151,19 +171,26 @@ class SqlStore:
 
     # Records
 
-    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
+    def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
+        owners = {each.owner for each in records if isinstance(each, Job | Run)} if limits != UNLIMITED else set()
         with self._write(stored := list[R]()) as connection:
             if epoch is not None:
                 _prove(connection, epoch)
+            before = {owner: _usage(connection, owner) for owner in owners}
             stored.extend(_put(connection, item) for item in records)
+            for owner in owners:
+                limits.check(owner, before[owner], _usage(connection, owner))
         return tuple(stored)
 
     def changes(self) -> int:
+        if not self._file.present:
+            return GONE
         # One connection for ever: data_version compares what it saw with what others wrote.
         with self._watching:
             return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
 
     def live(self) -> Live:
+        self._file.check()
         with self._writing:
             self._writer.exec_driver_sql("BEGIN")
             try:
@@ -215,14 +242,26 @@ class SqlStore:
             counted = connection.execute(text("SELECT outcome, count(*) FROM run WHERE outcome <> '' GROUP BY outcome"))
             return {Outcome(outcome): count for outcome, count in counted}
 
-    def add_run(self, run: Run, since: float, also: Sequence[record.Record] = ()) -> Run:
-        return self._starts.ask((run, since, also))
+    def add_run(
+        self, run: Run, since: float, also: Sequence[record.Record] = (), limits: OwnerLimits = UNLIMITED
+    ) -> Run:
+        found = self._starts.ask((run, since, also, limits))
+        if isinstance(found, LimitReached):
+            raise found
+        return found
 
-    def _add_runs(self, asked: Sequence[_Start]) -> Sequence[Run]:
-        found = []
+    def _add_runs(self, asked: Sequence[_Start]) -> Sequence[Run | LimitReached]:
+        """The runs as they are stored. A refusal takes the run's place: raised, it would undo the others' starts."""
+        found = list[Run | LimitReached]()
         with self._write(stored := list[record.Record]()) as connection:
-            for run, since, also in asked:
+            for run, since, also, limits in asked:
                 known = _same_key(connection, run, since) if run.idempotency_key else None
+                try:
+                    if known is None and limits != UNLIMITED:
+                        _check_start(connection, run, limits)
+                except LimitReached as error:
+                    found.append(error)
+                    continue
                 if known is None:
                     known = _put(connection, run)
                     stored += [known, *(_put(connection, item) for item in also)]
@@ -258,7 +297,11 @@ class SqlStore:
         return self._find(Audit, _older(select(row.body), row.at, row.id, before).limit(limit))
 
     def _one(self, kind: type[R], query: str, *values: str) -> R | None:
-        """What every call of the API asks for: SQLAlchemy's own part would be most of it."""
+        """The record that a query finds, or None.
+
+        The API calls this most, and SQLAlchemy would take most of the time.
+        """
+        self._file.check()
         with self._watching:
             found = self._watch.execute(query, values).fetchall()
         return _decoded(kind, found[0][0]) if found else None
@@ -293,18 +336,38 @@ class SqlStore:
 class _ProofOfLife:
     """A lock on a file beside the store, which the kernel drops when its process dies.
 
-    The lease alone would make everybody wait out the time of a holder that was killed. A holder
-    that hangs keeps the lock, and loses the lease when that expires.
+    Without it, everybody would wait for the lease of a killed holder to expire. A holder that hangs keeps the lock, and
+    loses the lease when that expires.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "a")  # noqa: SIM115 - the lock lives as long as the file is open
+        self._path = path
+        self._file = self._opened()
         self._held = False
         #: The kernel's lock is the process's: one thread that only looks must not give away what another has taken.
         self._one = threading.RLock()
 
+    def _opened(self) -> int:
+        """The lock's file, made if need be. Whoever can open it can lock it: that is the store's owner alone."""
+        made = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        private.restrict(self._path)
+        return made
+
+    def _reopen(self) -> None:
+        """Open the lock file again if somebody removed or replaced it: other processes lock what is there now."""
+        try:
+            found = os.stat(self._path)
+            if os.path.samestat(found, os.fstat(self._file)):
+                return
+        except FileNotFoundError:
+            pass
+        fresh = self._opened()
+        os.close(self._file)
+        self._file, self._held = fresh, False
+
     def take(self) -> bool:
         with self._one:
+            self._reopen()
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -321,7 +384,7 @@ class _ProofOfLife:
             return True
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._file)
 
     def give(self) -> None:
         with self._one:
@@ -335,19 +398,17 @@ def _passing(error: BaseException) -> TypeGuard[sqlalchemy.exc.OperationalError]
     return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode & 0xFF in PASSING
 
 
-def _engine(path: Path) -> Engine:
-    # AUTOCOMMIT in the driver: transactions are begun by our own BEGIN, never by the driver's guess.
+def _engine(file: StoreFile) -> Engine:
     engine = sqlalchemy.create_engine(
-        f"sqlite:///{path}",
+        f"sqlite:///{file.real}",
+        creator=lambda: file.connect(timeout=BUSY_SECONDS),
         isolation_level="AUTOCOMMIT",
-        connect_args={"timeout": BUSY_SECONDS},
         # Records have variables of jobs in them, and errors are for the journal.
         hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: object) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
 
@@ -413,6 +474,20 @@ def _statements(kind: type[tables.Document]) -> tuple[str, str]:
     known = table.c.id == bindparam("known_id"), table.c.version == bindparam("known_version")
     insert, update = table.insert(), table.update().where(*known)
     return str(insert.compile(dialect=dialect)), str(update.compile(dialect=dialect))
+
+
+def _usage(connection: Connection, owner: str) -> Usage:
+    """What the owner has now, summed in two indices that have only what is not over."""
+    count, size = connection.exec_driver_sql(
+        "SELECT count(*), total(size) FROM run WHERE owner = ? AND done = 0", (owner,)
+    ).one()
+    (jobs,) = connection.exec_driver_sql("SELECT total(size) FROM job WHERE owner = ? AND deleted = 0", (owner,)).one()
+    return Usage(count, int(size + jobs))
+
+
+def _check_start(connection: Connection, run: Run, limits: OwnerLimits) -> None:
+    before = _usage(connection, run.owner)
+    limits.check(run.owner, before, Usage(before.unfinished_runs + 1, before.stored_bytes + len(encode(run))))
 
 
 def _same_key(connection: Connection, run: Run, since: float) -> Run | None:

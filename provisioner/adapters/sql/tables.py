@@ -7,7 +7,7 @@ from sqlmodel import Field, Index, SQLModel, text
 from provisioner.core import access, record
 
 #: The newest migration; Alembic is imported only where a store is behind it.
-HEAD = "0003"
+HEAD = "0004"
 
 
 class Document(SQLModel):
@@ -23,7 +23,11 @@ class JobRow(Document, table=True):
     deleted: bool
     #: It has a schedule and is not deleted.
     scheduled: bool
+    #: Bytes of the body.
+    size: int
     __table_args__ = (
+        # What an owner's jobs hold is summed in the index alone.
+        Index("job_size", "owner", "size", sqlite_where=text("deleted = 0")),
         Index("job_name", "owner", "name", unique=True),
         Index("job_scheduled", "owner", "name", sqlite_where=text("scheduled = 1")),
     )
@@ -40,7 +44,11 @@ class RunRow(Document, table=True):
     state: str
     #: Empty until it has ended.
     outcome: str
+    #: Bytes of the body.
+    size: int
     __table_args__ = (
+        # What an owner's unfinished runs hold is counted and summed in the index alone, however many have ended.
+        Index("run_size", "owner", "size", sqlite_where=text("done = 0")),
         # A page is found in the index alone, whatever is filtered by: no record is read that is not shown.
         Index("run_page", "created_at", "id", "owner", "job_name", "job_id", "state", "outcome"),
         # Of one job, whose runs may be few among many.
@@ -114,13 +122,20 @@ class NoteRow(SQLModel, table=True):
 def row(item: record.Record, body: str) -> tuple[type[Document], dict[str, Any]]:
     """The table of the record, and its row there, the version raised by one."""
     shared: dict[str, Any] = {"id": item.id, "version": item.version + 1, "body": body}
+    size = len(body.encode())
     match item:
         case record.Job():
             deleted = item.deleted_at is not None
             # A deleted job gives its name free and stays for its runs.
             name = f"{item.name} (deleted {item.id})" if deleted else item.name
             scheduled = item.schedule is not None and not deleted
-            return JobRow, shared | {"owner": item.owner, "name": name, "deleted": deleted, "scheduled": scheduled}
+            return JobRow, shared | {
+                "owner": item.owner,
+                "name": name,
+                "deleted": deleted,
+                "scheduled": scheduled,
+                "size": size,
+            }
         case record.Run():
             return RunRow, shared | {
                 "job_id": item.job_id,
@@ -131,6 +146,7 @@ def row(item: record.Record, body: str) -> tuple[type[Document], dict[str, Any]]
                 "done": item.done_at is not None,
                 "state": item.state,
                 "outcome": item.verdict.outcome if item.verdict and item.ended_at is not None else "",
+                "size": size,
             }
         case record.Node():
             return NodeRow, shared | {"run": item.run, "attempt": item.attempt, "rank": item.rank}

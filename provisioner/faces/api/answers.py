@@ -33,6 +33,7 @@ STATUS: tuple[tuple[type[errors.ProvisionError], int, str], ...] = (
     (errors.NotFound, 404, "not_found"),
     (errors.Conflict, 409, "conflict"),
     (errors.TooMany, 429, "too_many"),
+    (errors.LimitReached, 429, "limit_reached"),
     (errors.WrongStore, 503, "wrong_store"),
     (errors.LeaseLost, 503, "try_again"),
     (errors.Retryable, 503, "try_again"),
@@ -78,6 +79,8 @@ def refusal(error: errors.ProvisionError) -> Response | None:
     headers, detail = {}, {}
     if isinstance(error, errors.CloudError) and error.code:
         detail["cloud_code"] = error.code
+    if isinstance(error, errors.LimitReached):
+        detail["limit"] = error.limit
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.TooMany):

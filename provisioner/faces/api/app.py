@@ -15,7 +15,7 @@ from provisioner.faces.api.answers import answer, problem, refusal
 from provisioner.faces.api.caller import Server
 from provisioner.faces.api.guard import LARGEST, Guard
 from provisioner.faces.api.metrics import Meters
-from provisioner.faces.api.stream import Hub
+from provisioner.faces.api.stream import MOST, Hub
 from provisioner.ports.journal import Journal
 from provisioner.service.control import Service
 
@@ -41,9 +41,11 @@ Several endpoints also answer `application/vnd.provision+json`, the form of our 
 CODES = {404: "no_endpoint", 405: "method_not_allowed", 413: "too_large"}
 
 
-def assembled(service: Service, journal: Journal, meters: Meters, *, behind_proxy: bool = False) -> tuple[FastAPI, Hub]:
+def assembled(
+    service: Service, journal: Journal, meters: Meters, *, behind_proxy: bool = False, followers: int = MOST
+) -> tuple[FastAPI, Hub]:
     """The application over the service, and the hub of its followers, to be closed before the server."""
-    hub = Hub(service)
+    hub = Hub(service, most=followers)
     meters.read(service.tally, lambda: hub.followers)
     return make(Server(service, service.access, journal, service.ids, hub, meters, behind_proxy)), hub
 

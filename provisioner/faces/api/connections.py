@@ -5,11 +5,14 @@ reach neither store nor cloud. uvicorn bounds only the time between two requests
 """
 
 import asyncio
+import resource
+from dataclasses import dataclass
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from provisioner.core.errors import Invalid
 from provisioner.faces.api.answers import JSON, problem
 
 #: Seconds for a whole request; and for anything at all of an answer to be taken, by a client that may have vanished.
@@ -17,9 +20,48 @@ PATIENCE = 60.0
 #: Bytes of a request's first line and headers.
 HEAD = 1 << 14
 NO_REQUEST = f"no request of HTTP/1.1 with one length and at most {HEAD} bytes of headers"
-#: At once: all followers and some more; with those that are about to come, below the 1,024 files that a process has
-#: where nobody gives it more.
-MOST, BACKLOG = 800, 128
+#: Files that a process may have open, beyond which the limit is not raised: handshakes of TLS are in no count of ours.
+FILES = 1 << 16
+#: Files kept for the store, S3 and EC2, whatever clients do: some 20 connections to the store with two files each, and
+#: one to AWS for each of the 60 threads that may use one.
+RESERVED = 160
+#: Fewer connections than this serve nobody.
+FEWEST = 32
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many clients the server takes at once."""
+
+    #: All followers and some more.
+    connections: int = 800
+    #: Connections that the kernel keeps until they are taken; so many are taken at once before any is bounded.
+    backlog: int = 128
+    followers: int = 500
+
+
+def room(files: int) -> Room:
+    """What fits into so many open files beside the store and AWS; raises Invalid if that serves nobody."""
+    free = files - RESERVED
+    if free < FEWEST:
+        raise Invalid(
+            f"this process may open {files} files, and serving needs {RESERVED + FEWEST} or more: "
+            "raise the hard limit (ulimit -Hn), or LimitNOFILE in the unit"
+        )
+    most = Room()
+    backlog = min(most.backlog, free // 4)
+    connections = min(most.connections, free - backlog)
+    return Room(connections, backlog, min(most.followers, connections * most.followers // most.connections))
+
+
+def allowed_files() -> int:
+    """Raise the limit of open files as far as this process may, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return FILES if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 class _Requests(h11.Connection):
@@ -39,7 +81,12 @@ class _Requests(h11.Connection):
 
 
 class Connection(H11Protocol):
-    """uvicorn's, with an end to its patience; beyond `MOST`, whose request is waited for longest makes room."""
+    """uvicorn's connection, with limits: of time for a request, and of connections.
+
+    Beyond `most` connections, the one whose request has been waited for longest is closed.
+    """
+
+    most = Room().connections
 
     def __init__(self, *words: Any, **named: Any) -> None:
         super().__init__(*words, **named)
@@ -50,7 +97,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._look()
-        if len(self.connections) > MOST:
+        if len(self.connections) > self.most:
             waiting = [each for each in self.connections if isinstance(each, Connection) and each._waiting]
             min(waiting, key=Connection._until)._let_go()
 
@@ -99,3 +146,8 @@ class Connection(H11Protocol):
     def _let_go(self) -> None:
         self._rest()
         self.transport.abort()
+
+
+def limited(most: int) -> type[Connection]:
+    """Connections of a server that takes so many at once."""
+    return type("Limited", (Connection,), {"most": most})

@@ -14,10 +14,12 @@ from fastapi import FastAPI
 
 from provisioner.core.errors import Invalid
 from provisioner.faces.api import connections
+from provisioner.faces.api.connections import Room
 from provisioner.faces.api.stream import Hub
 
 #: Seconds that requests under way may take at the end; followers are told at once.
 GRACE = 5
+ROOM = Room()
 #: Requests in threads at once; the others wait in their order. Among more it is chance whose turn is next, and the
 #: slowest of fifty starts at once takes half as long again (`scripts/bench starts`).
 THREADS = 20
@@ -53,7 +55,7 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def bound(listening: Listening) -> socket.socket:
+def bound(listening: Listening, room: Room = ROOM) -> socket.socket:
     """The listening socket; raises Invalid where there can be none."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -69,7 +71,7 @@ def bound(listening: Listening) -> socket.socket:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(connections.PATIENCE * 1000))
         made.bind(address)
         # Who comes before the server is ready waits, and is not refused.
-        made.listen(connections.BACKLOG)
+        made.listen(room.backlog)
     except OSError as error:
         made.close()
         raise Invalid(f"cannot listen at {listening.host} port {listening.port}: {error.strerror}") from error
@@ -79,16 +81,16 @@ def bound(listening: Listening) -> socket.socket:
 class Front(uvicorn.Server):
     """uvicorn, whose signals are not its own, and whose followers hear of the end in time."""
 
-    def __init__(self, app: FastAPI, listening: Listening, hub: Hub) -> None:
+    def __init__(self, app: FastAPI, listening: Listening, hub: Hub, room: Room = ROOM) -> None:
         """Raises Invalid for a certificate or key that is none."""
         config = uvicorn.Config(
             app,
             host=listening.host,
             port=listening.port,
-            http=connections.Connection,
+            http=connections.limited(room.connections),
             h11_max_incomplete_event_size=connections.HEAD,
             # So many are taken at once before any is bounded.
-            backlog=connections.BACKLOG,
+            backlog=room.backlog,
             ws="none",
             lifespan="off",
             # A token is in no line that is written, nor is anything else that a client sent.

@@ -44,8 +44,9 @@ class Watched:
 class Hub:
     """One reader for all followers; lives on the event loop, and reads in threads of its own."""
 
-    def __init__(self, control: Control, *, tick: float = TICK, heartbeat: float = HEARTBEAT) -> None:
-        """`control` may read everything: each follower was let in to its run before."""
+    def __init__(self, control: Control, *, tick: float = TICK, heartbeat: float = HEARTBEAT, most: int = MOST) -> None:
+        """`control` may read everything: each follower was let in to its run before. `most` followers at once."""
+        self._most = most
         self._control = control
         self._tick = tick
         self.heartbeat = heartbeat
@@ -63,8 +64,8 @@ class Hub:
         """One more follower; raises TooMany and Transient."""
         if self._followers[caller] >= MOST_EACH:
             raise TooMany(f"you follow {MOST_EACH} logs already", self.heartbeat)
-        if self.followers >= MOST:
-            raise Transient(f"{MOST} logs are followed already: try again later")
+        if self.followers >= self._most:
+            raise Transient(f"{self._most} logs are followed already: try again later")
         self._followers[caller] += 1
 
     def leave(self, caller: str) -> None:

@@ -49,6 +49,7 @@ _OF_ERRORS: tuple[tuple[type[Exception], int], ...] = (
     (errors.Denied, NOT_ALLOWED),
     (errors.Forbidden, NOT_ALLOWED),
     (errors.TooMany, RETRY),
+    (errors.LimitReached, RETRY),
     (errors.Retryable, RETRY),
     (errors.LeaseLost, RETRY),
     (errors.Failed, WITHOUT_EXIT_CODE[Outcome.FAILED]),

@@ -28,11 +28,13 @@ def serve(
     Beyond this computer it listens with TLS, its own or a proxy's. A second one on the same store answers as well,
     and stands by to act. What happens is told as by `daemon`.
     """
+    from provisioner.faces.api import connections
     from provisioner.faces.api import serve as serving
 
     listening = serving.Listening(host, port, tls_cert, tls_key, behind_proxy)
     listening.check()
-    listener = serving.bound(listening)
+    room = connections.room(connections.allowed_files())
+    listener = serving.bound(listening, room)
     context.call_on_close(listener.close)
     from provisioner import wiring
     from provisioner.faces.api.app import assembled
@@ -42,8 +44,8 @@ def serve(
     meters = Meters()
     service = wiring.service(session.settings(context), "daemon", journal, meters)
     context.call_on_close(service.close)
-    app, hub = assembled(service, journal, meters, behind_proxy=behind_proxy)
-    front = serving.Front(app, listening, hub)
+    app, hub = assembled(service, journal, meters, behind_proxy=behind_proxy, followers=room.followers)
+    front = serving.Front(app, listening, hub, room)
     stopped = False
 
     def stop(*_: object) -> None:

@@ -1,0 +1,44 @@
+"""What one owner may have in the store at once, so that no owner fills the control host for the others."""
+
+from dataclasses import dataclass
+
+from provisioner.core.errors import LimitReached
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an owner has: runs that are not done, and the bytes of these and of its jobs as they are stored."""
+
+    unfinished_runs: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class OwnerLimits:
+    """The most of each for one owner; None is no limit."""
+
+    unfinished_runs: int | None = None
+    stored_bytes: int | None = None
+
+    def check(self, owner: str, before: Usage, after: Usage) -> None:
+        """Raise LimitReached if a change leads beyond a limit. What lessens an owner's share is always allowed."""
+        most = self.unfinished_runs
+        if most is not None and after.unfinished_runs > max(most, before.unfinished_runs):
+            raise LimitReached(
+                f"{owner} has {before.unfinished_runs} runs that are not done, and limits.unfinished_runs is {most}: "
+                "wait for some to end, or stop some",
+                "limits.unfinished_runs",
+            )
+        most = self.stored_bytes
+        if most is not None and after.stored_bytes > max(most, before.stored_bytes):
+            raise LimitReached(
+                f"{owner}'s jobs and unfinished runs would take {after.stored_bytes / MIB:.1f} MiB in the store, and "
+                f"limits.stored_mib is {most / MIB:g}: use smaller variables, or wait for some runs to end",
+                "limits.stored_mib",
+            )
+
+
+#: For admins, and for whoever sits at the control host.
+UNLIMITED = OwnerLimits()
