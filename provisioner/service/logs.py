@@ -22,8 +22,8 @@ FOLLOWED = 60.0
 LOOK_EVERY, LOOK_BESIDE = 0.5, 5.0
 #: Objects that one look reads: a job that writes a byte a second makes one of each byte.
 LOOK_READS = 256
-#: Bytes that are read for a tail, at most, and those of the first block. A longer last line is shown from its middle.
-TAIL_MOST, TAIL_BLOCK = 8 << 20, 64 << 10
+#: Bytes that are read for a tail, at most, and at once. A longer last line is shown from its middle.
+TAIL_MOST, TAIL_BLOCK = 8 << 20, 256 << 10
 
 
 class Logs:
@@ -182,13 +182,12 @@ class Logs:
         for chunk, key, size in reversed(list(self._chunks(node, stream))):
             if lines == 0 and not ended:
                 return At(chunk, chunk + size)
-            block = TAIL_BLOCK
             while size > 0:
                 if not room or not reads:
                     return At(chunk, chunk + size)
-                block = min(size, room, block)
+                block = min(size, room, TAIL_BLOCK)
                 data = bucket.get(key, start=size - block, length=block) or b""
-                size, room, reads, stop, block = size - block, room - block, reads - 1, len(data), 4 * block
+                size, room, reads, stop = size - block, room - block, reads - 1, len(data)
                 if not ended:
                     # The newline at the very end ends the last line; it begins none.
                     stop, ended = stop - data.endswith(b"\n"), True
