@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from provisioner.core.dates import datable
 from provisioner.core.plain import plain
 
 #: Lines that wait for a reader who is away; those beyond are counted, not kept.
@@ -176,7 +177,11 @@ def _logger(stream: TextIO, *, as_json: bool, colour: bool) -> Any:
 
 def _shape(_: object, level: str, entry: _Entry) -> _Entry:
     """As `provisioner/faces/shapes.py` documents it."""
-    at = dt.datetime.fromtimestamp(entry.pop("at"), dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = (
+        dt.datetime.fromtimestamp(datable(entry.pop("at")), dt.UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
     text = entry.pop("event")
     return {"at": at, "level": entry.pop("level"), "error" if level == "error" else "text": text, **entry}
 
@@ -188,7 +193,7 @@ class _Line:
         self._dim, self._red, self._plain = (DIM, RED, PLAIN) if colour else ("", "", "")
 
     def __call__(self, _: object, level: str, entry: _Entry) -> str:
-        at = dt.datetime.fromtimestamp(entry["at"]).astimezone()
+        at = dt.datetime.fromtimestamp(datable(entry["at"])).astimezone()
         text = plain(entry["event"])
         if level == "error":
             text = f"{self._red}error: {text}{self._plain}"

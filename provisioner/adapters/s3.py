@@ -20,6 +20,8 @@ CODES: Mapping[str, type[CloudError]] = {
 
 #: DeleteObjects takes no more.
 BATCH = 1000
+#: Bytes read at once where they are thrown away.
+BLOCK = 1 << 20
 
 
 def translate(code: str, message: str) -> CloudError:
@@ -59,22 +61,32 @@ class S3:
             return False
         return True
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
         try:
-            return self._calls.repeat(self._read, self._prefix + key)
+            return self._calls.repeat(self._read, self._prefix + key, start, length)
         except CloudError as error:
+            if error.code == "InvalidRange":
+                # S3 answers 416 to a range that begins at or behind the end, also of an empty object.
+                return b""
             # Not any 404: a missing bucket is no missing object.
             if error.code != "NoSuchKey":
                 raise
             return None
 
-    def _read(self, key: str) -> bytes:
-        answer = self._s3.get_object(Bucket=self._name, Key=key)
+    def _read(self, key: str, start: int, length: int | None) -> bytes:
+        wanted: dict[str, str] = {}
+        if start or length is not None:
+            wanted["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
+        answer = self._s3.get_object(Bucket=self._name, Key=key, **wanted)
         # Every object has an ETag (API Reference, "GetObject"): without it an empty body is no empty object.
         with aws.reading("GetObject"):
             content, _ = answer["Body"], answer["ETag"]
         with content as body:
-            return bytes(body.read())
+            # A server that ignores Range (RFC 9110, section 14.2) must not fill our memory either.
+            if start and "ContentRange" not in answer:
+                for skipped in range(0, start, BLOCK):
+                    body.read(min(BLOCK, start - skipped))
+            return bytes(body.read(length))
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
         page: dict[str, Any] = {"MaxKeys": self._page}

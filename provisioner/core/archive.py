@@ -84,8 +84,9 @@ def _kept(stream: str, listed: Iterable[tuple[int, int]], result: Result | None,
             beyond = max(beyond, offset + size)
     end = result.streams.get(stream) if result else None
     if end is not None:
-        whole = end.length == length and [(each.offset, each.length) for each in end.chunks] == chunks
-        if whole:
+        # A stored result has no list of chunks: then the length alone decides.
+        named = [(each.offset, each.length) for each in end.chunks] or chunks
+        if end.length == length and not beyond and named == chunks:
             return KeptStream(length, tuple(chunks), sha256=end.sha256)
         return KeptStream(length, tuple(chunks), length, max(0, end.length - length), end.sha256)
     produced = report.produced.get(stream) if report else None

@@ -164,6 +164,9 @@ class Node:
     #: As the machine first told them: before its job could have a say.
     host_keys: tuple[str, ...] = ()
     reported_at: float | None = None
+    #: Objects in its inbox that were no report, at least.
+    unreadable: int = 0
+    #: Without its list of chunks.
     result: Result | None = None
     #: When the mailbox was last asked for a result, after the machine's end was seen.
     result_sought_at: float | None = None

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from provisioner.core import access, launch, phases, record
 from provisioner.core import ami as amis
 from provisioner.core import receipt as receipts
+from provisioner.core.dates import datable
 from provisioner.core.silence import is_silent
 from provisioner.faces import shapes
 from provisioner.ports import control
 
 
 def moment(at: float) -> str:
-    return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return the time in UTC as ISO 8601, to the millisecond; raises for no number."""
+    return dt.datetime.fromtimestamp(datable(at), dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def maybe_moment(at: float | None) -> str | None:

@@ -26,8 +26,12 @@ class Bucket(Protocol):
         After a lost answer the False may be about our own write: read it to know.
         """
 
-    def get(self, key: str) -> bytes | None:
-        """The whole object, or None when there is none."""
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
+        """Return the object's bytes from `start` on, at most `length` (> 0) of them; None without an object.
+
+        A range that begins behind the object's end is empty. No more than `length` bytes are held in
+        memory, however large the object is: pass it for every object that a machine can write.
+        """
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
         """Every object under `prefix` whose key sorts behind `after`, in order of keys."""

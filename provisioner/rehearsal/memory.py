@@ -24,10 +24,12 @@ class MemoryBucket:
         self._leave("put")
         return True
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
         self._enter()
         self._leave("get")
-        return self.objects[key][0] if key in self.objects else None
+        if key not in self.objects:
+            return None
+        return self.objects[key][0][start : None if length is None else start + length]
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
         self._enter()

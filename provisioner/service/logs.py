@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from provisioner.core import cursor as places
 from provisioner.core.archive import Manifest, chunk_offset, kept_chunk_key, manifest_key, node_prefix
 from provisioner.core.cursor import At, Cursor
 from provisioner.core.errors import Retryable, Transient
+from provisioner.core.machine_messages import CHUNK_MOST, CHUNKS_MOST
 from provisioner.core.record import Node, Run
 from provisioner.core.work import chunk_key, decode, log_prefix
 from provisioner.ports.control import LogGap, LogPiece, Look
@@ -18,6 +20,10 @@ from provisioner.service.wayin.direct import Direct
 FOLLOWED = 60.0
 #: A follower looks for new chunks this often; while it hears them from the machine, so often.
 LOOK_EVERY, LOOK_BESIDE = 0.5, 5.0
+#: Objects that one look reads: a job that writes a byte a second makes one of each byte.
+LOOK_READS = 256
+#: Bytes that are read for a tail, at most, and at once. A longer last line is shown from its middle.
+TAIL_MOST, TAIL_BLOCK = 8 << 20, 256 << 10
 
 
 class Logs:
@@ -112,15 +118,28 @@ class Logs:
     def _bounded(
         self, nodes: Sequence[Node], streams: Sequence[str], cursor: Cursor, limit: int
     ) -> Iterator[tuple[LogPiece, bool]]:
-        """What is new, and of each piece whether it reaches the limit; the last one is cut there."""
+        """Yield what is new, and for each piece whether it is the last for now.
+
+        That is the piece that reaches `limit` bytes, which is cut there, or the LOOK_READS-th.
+        """
+        reads = 0
+
+        def room() -> int:
+            # One byte more than there is room for shows where a character of UTF-8 ends.
+            return limit + 1
+
         for node in nodes:
             for stream in streams:
                 before = cursor.at(node.attempt, stream)
-                for piece in self._new(node, [stream], cursor):
+                for piece in self._new(node, [stream], cursor, room):
+                    reads += 1
                     if len(piece.data) >= limit:
                         piece = replace(piece, data=piece.data[: _whole(piece.data, limit)])
                         # Listing must find its chunk again.
                         cursor.move(node.attempt, stream, At(before.chunk, piece.offset + len(piece.data)))
+                        yield piece, True
+                        return
+                    if reads == LOOK_READS:
                         yield piece, True
                         return
                     yield piece, False
@@ -155,20 +174,27 @@ class Logs:
         return cursor
 
     def _before_end(self, node: Node, stream: str, lines: int) -> At:
-        """The beginning of the last `lines` lines, reading no more of the stream than that takes."""
-        ended = False
-        for chunk, key, _ in reversed(list(self._chunks(node, stream))):
-            data = self._installation.bucket.get(key) or b""
-            stop = len(data)
-            if not ended:
-                if lines == 0:
-                    return At(chunk, chunk + stop)
-                # The newline at the very end ends the last line; it begins none.
-                stop, ended = stop - data.endswith(b"\n"), True
-            while (found := data.rfind(b"\n", 0, stop)) >= 0:
-                lines, stop = lines - 1, found
-                if lines == 0:
-                    return At(chunk, chunk + found + 1)
+        """Return where the last `lines` lines begin, or the first of the last TAIL_MOST bytes.
+
+        At most TAIL_MOST bytes are read, in blocks, and LOOK_READS + `lines` blocks.
+        """
+        bucket, room, reads, ended = self._installation.bucket, TAIL_MOST, LOOK_READS + lines, False
+        for chunk, key, size in reversed(list(self._chunks(node, stream))):
+            if lines == 0 and not ended:
+                return At(chunk, chunk + size)
+            while size > 0:
+                if not room or not reads:
+                    return At(chunk, chunk + size)
+                block = min(size, room, TAIL_BLOCK)
+                data = bucket.get(key, start=size - block, length=block) or b""
+                size, room, reads, stop = size - block, room - block, reads - 1, len(data)
+                if not ended:
+                    # The newline at the very end ends the last line; it begins none.
+                    stop, ended = stop - data.endswith(b"\n"), True
+                while (found := data.rfind(b"\n", 0, stop)) >= 0:
+                    lines, stop = lines - 1, found
+                    if lines == 0:
+                        return At(chunk, chunk + size + found + 1)
         return At()
 
     def _followed(self, run: Run) -> Run:
@@ -178,7 +204,10 @@ class Logs:
     def _nodes(self, run: Run, attempt: int | None) -> list[Node]:
         return [node for node in self._installation.store.nodes(run.id) if attempt in (None, node.attempt)]
 
-    def _new(self, node: Node, streams: Sequence[str], cursor: Cursor) -> Iterator[LogPiece]:
+    def _new(
+        self, node: Node, streams: Sequence[str], cursor: Cursor, room: Callable[[], int] = lambda: CHUNK_MOST
+    ) -> Iterator[LogPiece]:
+        """Yield what is new behind the cursor, which moves along; `room` is how many bytes may be read next."""
         for stream in streams:
             if cursor.ended(node.attempt, stream):
                 continue
@@ -190,25 +219,27 @@ class Logs:
                     at = At(offset + size, at.byte)
                     cursor.move(node.attempt, stream, at)
                     continue
-                data = self._installation.bucket.get(key)
+                skip, most = max(0, at.byte - offset), room()
+                data = self._installation.bucket.get(key, start=skip, length=most)
                 if data is None:
                     # Emptied after it was kept: the next look finds it in the archive.
                     return
-                skip, end = max(0, at.byte - offset), offset + len(data)
-                at = At(end, max(end, at.byte))
+                end = offset + skip + len(data)
+                # The listing must find a chunk again of which there is more.
+                at = At(end if len(data) < most else offset, max(end, at.byte))
                 cursor.move(node.attempt, stream, at)
-                if data[skip:]:
-                    yield LogPiece(node.attempt, stream, offset + skip, data[skip:])
+                if data:
+                    yield LogPiece(node.attempt, stream, offset + skip, data)
             if node.archived_at is not None:
                 # It is not listed again: who follows the hundredth attempt asks for that one alone.
                 cursor.end(node.attempt, stream)
 
     def _chunks(self, node: Node, stream: str, after: str = "") -> Iterator[tuple[int, str, int]]:
-        """Offset, key and size of each chunk, in order."""
+        """Offset, key and size of each chunk, in order; no more of them than are archived."""
         prefix = self._prefix(node, stream)
-        for entry in self._installation.bucket.list(prefix, after=after):
+        for entry in islice(self._installation.bucket.list(prefix, after=after), CHUNKS_MOST):
             offset = chunk_offset(entry.key, prefix)
-            if offset is not None:
+            if offset is not None and entry.size <= CHUNK_MOST:
                 yield offset, entry.key, entry.size
 
     def _prefix(self, node: Node, stream: str) -> str:

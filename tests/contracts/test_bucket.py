@@ -54,6 +54,36 @@ def test_a_missing_object_is_none(bucket: Bucket) -> None:
     assert bucket.get("present") == b""
 
 
+@pytest.mark.parametrize(
+    ("start", "length", "found"),
+    [
+        (0, 4, b"0123"),
+        (0, 10, b"0123456789"),
+        (0, 11, b"0123456789"),
+        (3, 4, b"3456"),
+        (8, 4, b"89"),
+        (9, None, b"9"),
+        (10, 4, b""),
+        (11, None, b""),
+    ],
+)
+def test_a_range_is_read_and_no_more(bucket: Bucket, start: int, length: int | None, found: bytes) -> None:
+    """The bytes from `start` on, at most `length` of them; behind the end there are none."""
+    bucket.put("key", b"0123456789")
+    assert bucket.get("key", start=start, length=length) == found
+
+
+def test_a_range_of_an_empty_object_is_empty(bucket: Bucket) -> None:
+    """The object is there, so the answer is not None."""
+    bucket.put("empty", b"")
+    assert bucket.get("empty", length=1) == b""
+
+
+def test_a_range_of_a_missing_object_is_none(bucket: Bucket) -> None:
+    """As without a range."""
+    assert bucket.get("absent", start=1, length=1) is None
+
+
 def test_put_replaces(bucket: Bucket) -> None:
     """Without a condition the last write is the object."""
     bucket.put("key", b"first")

@@ -1,12 +1,13 @@
 """What is not over, in memory: a pass looks at it several times, and little of it has changed in between."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlmodel import col, select
 
 from provisioner.adapters.sql import tables
+from provisioner.core.machine_messages import in_time
 from provisioner.core.record import Drought, KnownMachine, Launch, Node, Record, Run, TemplateHealth
 from provisioner.core.work import decode
 from provisioner.ports.store import Live
@@ -25,6 +26,12 @@ _KEPT: Mapping[type[Record], tuple[Any, Any]] = {
 
 #: Variables of one statement; SQLite takes more.
 BATCH = 500
+
+
+def record_of(kind: Any, body: str) -> Any:
+    """The record in a stored body; what an earlier release stored of a machine's messages is bounded now."""
+    found = decode(kind, body.encode())
+    return in_time(found) if isinstance(found, Node) else found
 
 
 class Mirror:
@@ -56,7 +63,7 @@ class Mirror:
             for first in range(0, len(news), BATCH):
                 batch = news[first : first + BATCH]
                 for id, body in connection.execute(select(row.id, row.body).where(col(row.id).in_(batch))):
-                    known[id] = decode(cast(Any, kind), body.encode())
+                    known[id] = record_of(kind, body)
             self._records[kind] = {id: known[id] for id in versions}
 
     def live(self) -> Live:

@@ -22,14 +22,14 @@ from provisioner.adapters import private
 from provisioner.adapters.descriptors import shortage
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.file import StoreFile
-from provisioner.adapters.sql.mirror import Mirror
+from provisioner.adapters.sql.mirror import Mirror, record_of
 from provisioner.adapters.sql.together import Together
 from provisioner.core import record
 from provisioner.core.access import Audit, Token
 from provisioner.core.errors import Conflict, Invalid, LeaseLost, LimitReached, Transient
 from provisioner.core.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.record import Event, Job, KnownMachine, Launch, Node, Run
-from provisioner.core.work import Outcome, decode, encode
+from provisioner.core.work import Outcome, encode
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
 
@@ -519,4 +519,4 @@ def _decoded(kind: type[R], body: str) -> R:
 @functools.lru_cache(maxsize=200)
 def _parsed(kind: Any, body: str) -> object:
     # Bodies are immutable, so who looks at one run again and again parses what has changed alone.
-    return decode(kind, body.encode())
+    return record_of(kind, body)

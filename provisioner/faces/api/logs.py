@@ -69,7 +69,7 @@ async def get_logs(
     streams = tuple(dict.fromkeys(stream or ("setup", "output")))
     place = cursor or _at(streams, attempt, offset)
     if not wants(request, EVENTS):
-        found = await server.readers.read(control.look, run, streams, attempt, tail, place, limit)
+        found = await server.readers.read(caller.name, control.look, run, streams, attempt, tail, place, limit)
         return either(request, found, _page)
     place = last_event_id or place
     if place:

@@ -13,7 +13,7 @@ from provisioner.core.errors import NotFound
 from provisioner.core.work import STREAMS
 from provisioner.faces.api import attempts, examples, jobs
 from provisioner.faces.api.answers import JSON, answer
-from provisioner.faces.api.caller import Acting, JobName, OwnerName, Serving
+from provisioner.faces.api.caller import Acting, Calling, JobName, OwnerName, Serving
 from provisioner.faces.api.document import answers
 from provisioner.faces.api.reading import Readers
 from provisioner.faces.api.recipes import PAGE, UNFINISHED
@@ -73,14 +73,16 @@ def list_pods(
     operation_id="get_pod",
     responses=answers(attempts.RuntimeSummary, 404, example=attempts.runtime_summary(_POD, {})),
 )
-async def get_pod(control: Acting, server: Serving, pod: Pod) -> Response:
+async def get_pod(caller: Calling, control: Acting, server: Serving, pod: Pod) -> Response:
     """Show a pod with its containers; one that is over, too."""
     found = await run_in_threadpool(_attempt, control, pod)
     preparing = {}
     if found.node and not found.begun:
         for name, stream in attempts.STREAM_OF.items():
             if name != attempts.MAIN:
-                preparing[name] = await server.readers.read("".join, _text(control, found, stream, GLIMPSE))
+                preparing[name] = await server.readers.read(
+                    caller.name, "".join, _text(control, found, stream, GLIMPSE)
+                )
     return answer(attempts.runtime_summary(found, preparing))
 
 
@@ -94,6 +96,7 @@ def _attempt(control: Control, pod: str) -> attempts.Attempt:
     responses=answers(PodLogs, 404, example={"logs": "epoch 1\n"}),
 )
 async def get_pod_logs(
+    caller: Calling,
     control: Acting,
     server: Serving,
     pod: Pod,
@@ -107,7 +110,7 @@ async def get_pod_logs(
         raise NotFound(f"a pod has no container {container_name!r}; it has {', '.join(attempts.STREAM_OF)}")
     found = await run_in_threadpool(_attempt, control, pod)
     texts = _text(control, found, stream, page_size) if found.node and not previous else iter(())
-    return await _logs(server.readers, texts)
+    return await _logs(server.readers, caller.name, texts)
 
 
 @router.get(
@@ -129,6 +132,7 @@ def list_history(control: Acting, job: JobName, owner_name: OwnerName = "") -> R
     responses=answers(PodLogs, 404, example={"logs": "epoch 1\n"}),
 )
 async def get_historical_logs(
+    caller: Calling,
     control: Acting,
     server: Serving,
     job: JobName,
@@ -141,7 +145,7 @@ async def get_historical_logs(
     if meant.run.job_id != found.id:
         raise NotFound(f"{found.name} has no pod {pod_name!r}")
     texts = (text for stream in STREAMS[1:] for text in _text(control, meant, stream) if meant.node)
-    return await _logs(server.readers, texts)
+    return await _logs(server.readers, caller.name, texts)
 
 
 def _text(control: Control, found: attempts.Attempt, stream: str, tail: int | None = None) -> Iterator[str]:
@@ -157,14 +161,14 @@ def _text(control: Control, found: attempts.Attempt, stream: str, tail: int | No
     yield decoder.decode(b"", final=True)
 
 
-async def _logs(readers: Readers, texts: Iterator[str]) -> Response:
+async def _logs(readers: Readers, caller: str, texts: Iterator[str]) -> Response:
     """The text as one JSON object, written as it is read: a log may be larger than our memory."""
     # What hinders is told by a status only before the first byte.
-    first = await readers.read(next, texts, "")
+    first = await readers.read(caller, next, texts, "")
 
     async def written() -> AsyncIterator[bytes]:
         yield b'{"logs":"' + _escaped(first)
-        async for text in readers.each(texts):
+        async for text in readers.each_of(caller, texts):
             yield _escaped(text)
         yield b'"}'
 

@@ -1,5 +1,11 @@
-"""What reads the bucket or asks the cloud waits in threads of its own: a slow one delays no start."""
+"""What reads the bucket or asks the cloud waits in threads of its own: a slow one delays no start.
 
+The threads are shared fairly: of several callers that wait, the one with the fewest reads under way is next,
+and one caller never has more than half of the threads.
+"""
+
+import asyncio
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from itertools import islice
@@ -16,15 +22,58 @@ READERS = 10
 
 
 class Readers:
-    """So many threads and no more."""
+    """So many threads and no more; lives on one event loop."""
 
     def __init__(self, most: int = READERS) -> None:
         self._limiter = CapacityLimiter(most)
+        self._free = most
+        #: Reads at once of one caller.
+        self.each = max(1, most // 2)
+        self._reading = Counter[str]()
+        #: By caller; the callers in the order in which they were served last.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
-    async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._limiter)
+    async def read(self, caller: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the function in a thread, when it is the caller's turn."""
+        await self._enter(caller)
+        try:
+            # A cancelled read holds its thread until the function returns.
+            return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._limiter)
+        finally:
+            self._leave(caller)
 
-    async def each(self, items: Iterator[T]) -> AsyncIterator[T]:
+    async def each_of(self, caller: str, items: Iterator[T]) -> AsyncIterator[T]:
         """The items, a thread for each only while it is awaited."""
-        while found := await self.read(tuple, islice(items, 1)):
+        while found := await self.read(caller, tuple, islice(items, 1)):
             yield found[0]
+
+    async def _enter(self, caller: str) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, deque()).append(turn)
+        self._serve()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave(caller)
+            raise
+
+    def _leave(self, caller: str) -> None:
+        self._free += 1
+        self._reading[caller] -= 1
+        if not self._reading[caller]:
+            del self._reading[caller]
+        self._serve()
+
+    def _serve(self) -> None:
+        """Give the free threads to those whose turn it is."""
+        while self._free and (ready := [each for each in self._waiting if self._reading[each] < self.each]):
+            caller = min(ready, key=self._reading.__getitem__)
+            turns = self._waiting.pop(caller)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[caller] = turns
+            if not turn.cancelled():
+                self._free -= 1
+                self._reading[caller] += 1
+                turn.set_result(None)

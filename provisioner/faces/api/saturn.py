@@ -174,13 +174,13 @@ EXAMPLE_SIZE = _size(examples.size())
         lossless=True,
     ),
 )
-async def list_server_options(request: Request, control: Acting, server: Serving) -> Response:
+async def list_server_options(request: Request, caller: Calling, control: Acting, server: Serving) -> Response:
     """List the instance types with a GPU."""
 
     def shown(sizes: Iterable[Size]) -> ServerOptions:
         return {"sizes": {each.type.name: _size(each) for each in sizes}, "disk_space": [], "auto_shutoff": []}
 
-    return either(request, await server.readers.read(control.sizes), shown)
+    return either(request, await server.readers.read(caller.name, control.sizes), shown)
 
 
 # Acting on a job

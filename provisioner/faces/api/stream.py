@@ -89,8 +89,8 @@ class Hub:
         except TimeoutError:
             pass
 
-    async def look(self, watched: Watched, place: str) -> Look:
-        """What is new since the place, read once for all who ask within a tick."""
+    async def look(self, caller: str, watched: Watched, place: str) -> Look:
+        """What is new since the place, read once for all who ask within a tick, on the first one's account."""
         number = int(asyncio.get_running_loop().time() / self._tick)
         if number != self._number:
             self._number = number
@@ -98,7 +98,8 @@ class Hub:
         key = watched, place
         task = self._looks.get(key)
         if task is None:
-            task = self._looks[key] = asyncio.ensure_future(self._readers.read(self._read, watched, place))
+            reading = self._readers.read(caller, self._read, watched, place)
+            task = self._looks[key] = asyncio.ensure_future(reading)
             task.add_done_callback(lambda done: self._forget(key, done))
         # Its first asker may leave; the others stay.
         return await asyncio.shield(task)
@@ -173,7 +174,7 @@ class Following(Response):
             except ProvisionError:
                 return
             try:
-                look = await self._hub.look(self._watched, self._place)
+                look = await self._hub.look(self._caller, self._watched, self._place)
             except Retryable:
                 # The bucket is not to be had now; the next look goes on from the same byte.
                 look = None

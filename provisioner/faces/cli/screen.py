@@ -12,6 +12,7 @@ from typing import Any
 
 from provisioner.core.access import Audit, Token
 from provisioner.core.ami import Shown
+from provisioner.core.dates import LAST, datable
 from provisioner.core.launch import Price
 from provisioner.core.phases import Bound, Source
 from provisioner.core.plain import plain
@@ -128,7 +129,8 @@ def ago(at: float, now: float) -> str:
 
 def duration(seconds: float) -> str:
     """Short, and exact enough to act on: 12 s, 3 min 5 s, 2 h 10 min, 5 d 3 h."""
-    whole = max(0, round(seconds))
+    # A duration that is no number is shown as none.
+    whole = round(min(seconds, LAST)) if seconds > 0 else 0
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -190,7 +192,7 @@ def zoned(at: float, zone: str) -> str:
     """Date, time of day and zone, as a clock there shows them."""
     import zoneinfo
 
-    return f"{dt.datetime.fromtimestamp(at, zoneinfo.ZoneInfo(zone)):%Y-%m-%d %H:%M:%S %Z}"
+    return f"{dt.datetime.fromtimestamp(datable(at), zoneinfo.ZoneInfo(zone)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def amis(items: Sequence[Shown], now: float) -> None:
@@ -255,12 +257,12 @@ def audit(items: Sequence[Audit]) -> None:
 
 def date(at: float) -> str:
     """Local date and time."""
-    return f"{dt.datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{dt.datetime.fromtimestamp(datable(at)).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def clock(at: float) -> str:
     """Local time of day, to the tenth of a second."""
-    moment = dt.datetime.fromtimestamp(at).astimezone()
+    moment = dt.datetime.fromtimestamp(datable(at)).astimezone()
     return f"{moment:%H:%M:%S}.{moment.microsecond // 100_000}"
 
 

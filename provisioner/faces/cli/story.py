@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from provisioner.core.attempt import MARGIN, first_report_due
+from provisioner.core.dates import datable
 from provisioner.core.launch import ENDING
 from provisioner.core.order import recipe_of
 from provisioner.core.phases import Phase
@@ -199,7 +200,7 @@ def _timeline(events: Sequence[Event], since: float, width: int | None) -> Itera
 
 
 def _day(at: float) -> dt.date:
-    return dt.datetime.fromtimestamp(at).astimezone().date()
+    return dt.datetime.fromtimestamp(datable(at)).astimezone().date()
 
 
 def _since(seconds: float) -> str:

@@ -1,0 +1,165 @@
+"""Decode what a machine wrote: bounded in size, in shape and in time.
+
+Whoever is root on a machine, its job included, can write anything under the keys of its mailbox and
+inbox. The caller reads no more than the bounds below allow; this module turns those bytes into a Report
+or a Result whose texts can be printed, whose dictionaries have known keys, and whose times lie between
+the machine's launch and now. Everything else raises Invalid.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, TypeVar
+
+from provisioner.core.errors import Invalid
+from provisioner.core.record import Node
+from provisioner.core.work import STREAMS, Report, Result, Step, StreamEnd, decode
+
+T = TypeVar("T")
+
+#: Bytes of a report; a real one has about one thousand.
+REPORT_MOST = 64 << 10
+#: Bytes of a result up to its last field, `streams`, which names every chunk of the log.
+RESULT_HEAD = 64 << 10
+#: Bytes of a result that are read for the end marks of its streams: 120 bytes for each of CHUNKS_MOST chunks.
+RESULT_MOST = 24 << 20
+#: Bytes of a chunk. The agent seals a segment of 8 MiB, to which one piece of at most 8 MiB was just added.
+CHUNK_MOST = 16 << 20
+#: Chunks of a stream. The agent ships a chunk ever more seldom: in 30 days a log has at most 165,000.
+CHUNKS_MOST = 200_000
+#: Seconds by which a machine's clock may differ from ours. EC2's machines ask its time service, and differ by less
+#: than one second; a time that is farther away than this was not read from a clock.
+CLOCK_SKEW = 3600.0
+#: Seconds that a machine lives, at most: each of its limits is at most 30 days.
+LONGEST_LIFE = 150 * 86400.0
+#: Characters of a text, of the name of an agent's process, and members of a list.
+TEXT_MOST, NAME_MOST, LIST_MOST = 4000, 64, 16
+#: An exit status (wait(2)); 128 + s when signal s ended the process.
+EXIT_CODE_MOST = 255
+
+_KEYS = frozenset((*STREAMS, *(step.value for step in Step)))
+_HOST_KEY = re.compile(r"[a-z0-9@.-]{1,64} [A-Za-z0-9+/=]{1,3900}")
+_STREAMS = b', "streams": {'
+#: In a result's last field: a stream's name, or what follows its list of chunks.
+_END = re.compile(rb'"(\w{1,16})": \{"chunks": \[|\], "length": (\d{1,16}), "sha256": "([0-9a-f]{0,64})"\}')
+#: No match of it is longer.
+_END_MOST = 128
+
+
+@dataclass(frozen=True)
+class Period:
+    """The Unix seconds between which every time of a message lies."""
+
+    earliest: float
+    latest: float
+
+    def nearest(self, at: float) -> float:
+        return min(max(at, self.earliest), self.latest)
+
+
+def period(node: Node, now: float) -> Period:
+    """Return the period of the node's machine, from its launch to now, each wider by the skew of a clock."""
+    return Period(node.bound_at - CLOCK_SKEW, now + CLOCK_SKEW)
+
+
+def decode_report(data: bytes, sequence: int, within: Period) -> Report:
+    """Return the report that was put as number `sequence`; raises Invalid."""
+    if len(data) > REPORT_MOST:
+        raise Invalid(f"a report of more than {REPORT_MOST} bytes")
+    report = _bounded(decode(Report, data), within)
+    if report.sequence != sequence:
+        raise Invalid(f"report {sequence} says that it is number {report.sequence}")
+    return report
+
+
+def decode_result(head: bytes, within: Period) -> Result:
+    """Return the result, without its list of chunks; raises Invalid.
+
+    `head` are its first RESULT_HEAD bytes, or all where there are fewer. Keys are sorted, so the list of
+    chunks comes last. Where the head is cut within it, `streams` is empty: see `stream_ends`.
+    """
+    if len(head) >= RESULT_HEAD:
+        # Within a JSON string a quotation mark has a backslash before it, so this is the field itself.
+        head = head[: head.index(_STREAMS)] + b"}" if _STREAMS in head else head
+    return _bounded(decode(Result, head), within)
+
+
+def stream_ends(blocks: Iterable[bytes]) -> Mapping[str, StreamEnd]:
+    """Return the end marks in a result that comes in blocks, without their chunks; holds one block at a time."""
+    found: dict[str, StreamEnd] = {}
+    rest, name = b"", ""
+    for block in blocks:
+        rest += block
+        done = 0
+        for match in _END.finditer(rest):
+            done = match.end()
+            if match[1]:
+                name = match[1].decode()
+            elif name in STREAMS:
+                found[name] = StreamEnd(int(match[2]), match[3].decode())
+                name = ""
+        rest = rest[max(done, len(rest) - _END_MOST) :]
+    return found
+
+
+def in_time(node: Node) -> Node:
+    """Return a stored node whose messages' times are clamped: earlier releases stored what machines wrote."""
+    report, result = node.report, node.result
+    heard = node.bound_at + LONGEST_LIFE if node.reported_at is None else node.reported_at
+    if report:
+        report = _clamped(report, period(node, heard))
+    if result:
+        result = _clamped(result, Period(node.bound_at - CLOCK_SKEW, node.bound_at + LONGEST_LIFE))
+    return node if report == node.report and result == node.result else replace(node, report=report, result=result)
+
+
+def _clamped(message: T, within: Period) -> T:
+    def walk(value: Any) -> Any:
+        if isinstance(value, float):
+            return within.nearest(value)
+        if isinstance(value, Mapping):
+            return {key: walk(item) for key, item in value.items()}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **{each.name: walk(getattr(value, each.name)) for each in dataclasses.fields(value)})
+        return value
+
+    clamped: T = walk(message)
+    return clamped
+
+
+def _bounded(message: T, within: Period) -> T:
+    bounded: T = _walk(_clamped(message, within), "")
+    return bounded
+
+
+def _walk(value: Any, name: str) -> Any:
+    """The value of the field, with known keys, lists without chunks, and texts that can be printed."""
+    if isinstance(value, Enum | bool | float) or value is None:
+        return value
+    if isinstance(value, str):
+        return printable(value, NAME_MOST if name == "process" else TEXT_MOST)
+    if isinstance(value, int):
+        if value < 0 or (name.endswith("exit_code") and value > EXIT_CODE_MOST):
+            raise Invalid(f"{name} is {value}")
+        return value
+    if isinstance(value, Mapping):
+        return {key: _walk(item, name) for key, item in value.items() if key in _KEYS}
+    if isinstance(value, tuple):
+        if name == "chunks":
+            return ()
+        if name == "host_keys":
+            return tuple(key for key in value[:LIST_MOST] if _HOST_KEY.fullmatch(key))
+        return tuple(_walk(item, name) for item in value[:LIST_MOST])
+    return replace(
+        value, **{each.name: _walk(getattr(value, each.name), each.name) for each in dataclasses.fields(value)}
+    )
+
+
+def printable(text: str, most: int) -> str:
+    """The text in one line of at most `most` characters; control characters and lone surrogates are replaced."""
+    cut = text if len(text) <= most else f"{text[: most - 1]}…"
+    if cut.isprintable():
+        return cut
+    return "".join(char if char.isprintable() else " " if char.isspace() else "\ufffd" for char in cut)

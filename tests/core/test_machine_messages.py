@@ -1,0 +1,208 @@
+"""What a machine wrote, as it is decoded: whatever the bytes are, what comes out is bounded."""
+
+import dataclasses
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.core import machine_messages
+from provisioner.core.errors import Invalid
+from provisioner.core.machine_messages import (
+    CLOCK_SKEW,
+    REPORT_MOST,
+    RESULT_HEAD,
+    decode_report,
+    decode_result,
+    in_time,
+    period,
+    stream_ends,
+)
+from provisioner.core.work import Chunk, Notice, Outcome, Report, Result, Span, Step, StreamEnd, decode, encode
+from tests.core.made import NOW, node, report, result
+from tests.core.messages import values
+
+WITHIN = period(node(), NOW + 60)
+FIRST, LAST = NOW - CLOCK_SKEW, NOW + 60 + CLOCK_SKEW
+
+
+def ended(**fields: Any) -> Result:
+    return replace(result(Outcome.FAILED, 1), **fields)
+
+
+def with_field(message: object, name: str, text: str) -> bytes:
+    """The message's JSON with this text as the value of its field."""
+    fields = json.loads(encode(message))
+    fields[name] = "here"
+    return json.dumps(fields, sort_keys=True).replace('"here"', text).encode()
+
+
+@pytest.mark.parametrize("at", [-1e15, 0.0, FIRST - 1])
+def test_a_time_before_the_launch_becomes_the_launch(at: float) -> None:
+    """Within the skew of a clock, for every time of a report and of a result."""
+    told = replace(report(Step.COMMAND, began=at, at=at, notice=Notice(at, at)), rebalance_at=at)
+    found = decode_report(encode(told), 1, WITHIN)
+    assert found.notice
+    times = {found.at, found.spans["command"].began, found.notice.at, found.notice.seen, found.rebalance_at}
+    assert times == {FIRST}
+    over = decode_result(encode(ended(at=at, spans={"command": Span(at, at)})), WITHIN)
+    assert {over.at, over.spans["command"].began, over.spans["command"].ended} == {FIRST}
+
+
+@pytest.mark.parametrize("at", [LAST + 1, 253402300800.0, 9e15])
+def test_a_time_in_the_future_becomes_now(at: float) -> None:
+    """Within the skew of a clock, for every time of a report and of a result."""
+    told = replace(report(Step.COMMAND, began=at, at=at, notice=Notice(at, at)), rebalance_at=at)
+    found = decode_report(encode(told), 1, WITHIN)
+    assert found.notice
+    times = {found.at, found.spans["command"].began, found.notice.at, found.notice.seen, found.rebalance_at}
+    assert times == {LAST}
+    assert decode_result(encode(ended(at=at)), WITHIN).at == LAST
+
+
+@pytest.mark.parametrize(
+    "number", ["NaN", "Infinity", "-Infinity", "1e400", "1" + "0" * 400, "1" + "0" * 5000, "true", '"1"', "[]"]
+)
+@pytest.mark.parametrize("name", ["at", "sequence", "rebalance_at"])
+def test_what_is_no_number_is_invalid(name: str, number: str) -> None:
+    """Whether JSON allows it or not."""
+    with pytest.raises(Invalid):
+        decode_report(with_field(report(Step.COMMAND), name, number), 1, WITHIN)
+
+
+@pytest.mark.parametrize("data", [b"[" * 60_000, b'{"a":' * 10_000, b"\xff\xfe\x00", b"\x80", b"", b"null", b"{}"])
+def test_bytes_that_are_no_message_are_invalid(data: bytes) -> None:
+    """Deep nesting, invalid UTF-8, nothing."""
+    with pytest.raises(Invalid):
+        decode_report(data, 1, WITHIN)
+    with pytest.raises(Invalid):
+        decode_result(data, WITHIN)
+
+
+def test_a_report_that_is_too_large_is_invalid() -> None:
+    """Also one whose JSON is right."""
+    told = encode(report(Step.COMMAND))
+    padded = told + b" " * (REPORT_MOST - len(told))
+    assert decode_report(padded, 1, WITHIN) == report(Step.COMMAND)
+    with pytest.raises(Invalid):
+        decode_report(padded + b" ", 1, WITHIN)
+
+
+def test_a_report_under_another_number_is_invalid() -> None:
+    """Else one old report, put under a high number, hides all that follow."""
+    with pytest.raises(Invalid):
+        decode_report(encode(report(Step.COMMAND)), 2, WITHIN)
+
+
+@pytest.mark.parametrize(("name", "value"), [("exit_code", "-1"), ("exit_code", "256"), ("attempt", "-1")])
+def test_a_number_that_counts_nothing_is_invalid(name: str, value: str) -> None:
+    """An exit code is a byte, and no count is negative."""
+    with pytest.raises(Invalid):
+        decode_result(with_field(result(Outcome.FAILED, 1), name, value), WITHIN)
+    with pytest.raises(Invalid):
+        decode_report(with_field(report(Step.COMMAND), "produced", '{"output": -1}'), 1, WITHIN)
+
+
+def test_dictionaries_have_known_keys_only() -> None:
+    """Ten thousand spans of steps that do not exist are not kept."""
+    many: dict[str, Any] = {"spans": {f"step {number}": Span(NOW) for number in range(500)}}
+    many |= {"produced": {f"stream {number}": 1 for number in range(500)}}
+    found = decode_report(encode(replace(report(Step.COMMAND), **many)), 1, WITHIN)
+    assert (found.spans, found.produced) == ({}, {})
+
+
+@pytest.mark.parametrize("text", ["\x1b]52;c;AAAA\x07", "a\x00b", "one\ntwo", "\ud800", "\u202e", "\x9b2J"])
+def test_a_text_can_be_printed_in_one_line(text: str) -> None:
+    """No escape sequence, no line break, no lone surrogate, which UTF-8 cannot encode."""
+    found = decode_result(encode(ended(reason=text)), WITHIN)
+    assert found.reason.isprintable()
+    found.reason.encode()
+
+
+def test_a_long_text_is_cut() -> None:
+    """So what is kept of a message stays small."""
+    found = decode_result(encode(ended(reason="x" * 50_000, process="y" * 5_000)), WITHIN)
+    assert (len(found.reason), len(found.process)) == (machine_messages.TEXT_MOST, machine_messages.NAME_MOST)
+
+
+def test_what_is_no_host_key_is_dropped() -> None:
+    """Lines for known_hosts are made of them."""
+    good = "ssh-ed25519 AAAAC3Nza+/="
+    told = replace(report(Step.BOOT), host_keys=(good, "ssh-rsa A\n* ssh-rsa B", "", "x" * 9000))
+    assert decode_report(encode(told), 1, WITHIN).host_keys == (good,)
+
+
+def _chunks(count: int) -> tuple[Chunk, ...]:
+    return tuple(Chunk(5 * number, 5, f"{number:064x}") for number in range(count))
+
+
+@pytest.mark.parametrize("count", [0, 1, 600, 5000])
+def test_a_result_of_any_length_is_decoded_from_its_head(count: int) -> None:
+    """A log of a week has many chunks, and its run's exit code is read all the same."""
+    output = StreamEnd(5 * count, "a" * 64, _chunks(count))
+    ends = {"output": output, "setup": StreamEnd(0, ""), "system": StreamEnd(7, "b" * 64)}
+    told = ended(exit_code=3, reason='it said ", "streams": {"', streams=ends)
+    data = encode(told)
+    bare = {name: replace(end, chunks=()) for name, end in ends.items()}
+    found = decode_result(data[:RESULT_HEAD], WITHIN)
+    assert replace(found, streams={}) == replace(told, streams={})
+    assert found.streams == (bare if len(data) < RESULT_HEAD else {})
+    for size in (1 << 20, 100, 7):
+        blocks = [data[at : at + size] for at in range(0, len(data), size)]
+        assert stream_ends(blocks) == bare
+
+
+def test_the_streams_are_the_last_field_of_a_result() -> None:
+    """All others must be in its head."""
+    assert sorted(each.name for each in dataclasses.fields(Result))[-1] == "streams"
+
+
+@pytest.mark.parametrize("block", [b"", b'"output": {"chunks": [', b'], "length": 1, "sha256": ""}', b"\xff" * 1000])
+def test_what_is_no_end_mark_ends_nothing(block: bytes) -> None:
+    """Whatever the bytes are."""
+    assert stream_ends([block]) == {}
+
+
+@given(st.one_of(values(Report), values(Result)))
+def test_any_message_is_invalid_or_bounded(message: Report | Result) -> None:
+    """Whatever a machine writes: times in their period, texts in one line, and nothing large."""
+    data = encode(message)
+    try:
+        if isinstance(message, Report):
+            found: Report | Result = decode_report(data, message.sequence, WITHIN)
+        else:
+            found = decode_result(data, WITHIN)
+    except Invalid:
+        return
+    kept = encode(found)
+    kept.decode("ascii")
+    assert FIRST <= found.at <= LAST
+    assert all(FIRST <= span.began <= LAST for span in found.spans.values())
+    assert decode(type(found), kept) == found
+
+
+@pytest.mark.parametrize("at", [-9e15, 9e15])
+def test_a_stored_nodes_times_are_clamped(at: float) -> None:
+    """An earlier release stored what the machine wrote."""
+    poisoned = node(
+        report=report(Step.COMMAND, began=at, at=at, notice=Notice(at, at)),
+        reported_at=NOW + 60,
+        result=ended(at=at, spans={"command": Span(at, at)}),
+    )
+    found = in_time(poisoned)
+    assert found.report
+    assert found.report.notice
+    assert found.result
+    for each in (found.report.at, found.report.notice.at, found.report.spans["command"].began):
+        assert FIRST <= each <= LAST
+    for each in (found.result.at, found.result.spans["command"].began):
+        assert FIRST <= each <= NOW + machine_messages.LONGEST_LIFE
+
+
+def test_a_stored_node_of_honest_messages_stays_as_it_is() -> None:
+    """Reading changes nothing."""
+    honest = node(report=report(Step.COMMAND), reported_at=NOW, result=result(Outcome.SUCCEEDED, 0))
+    assert in_time(honest) is honest

@@ -1,0 +1,434 @@
+"""Machines that write what no agent would: they harm no run but their own, and cost a bounded amount of each pass."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from provisioner.adapters.connection import AsyncSsh
+from provisioner.core import archive
+from provisioner.core.machine_messages import CHUNK_MOST, CLOCK_SKEW, REPORT_MOST, RESULT_HEAD
+from provisioner.core.record import Node, Run
+from provisioner.core.run import State
+from provisioner.core.work import (
+    Chunk,
+    Outcome,
+    Report,
+    Result,
+    Span,
+    Step,
+    StreamEnd,
+    chunk_key,
+    decode,
+    encode,
+    log_prefix,
+    report_key,
+    result_key,
+)
+from provisioner.ports.bucket import Entry
+from provisioner.rehearsal.memory import MemoryBucket
+from provisioner.service import inbox
+from provisioner.service.archive import COPIES, COPYING
+from provisioner.service.control import Service
+from provisioner.service.logs import LOOK_READS, TAIL_MOST, Logs
+from provisioner.service.loop import Intervals, Loop
+from provisioner.service.reconciler import Reconciler
+from provisioner.service.site import Agent, Sites
+from provisioner.service.wayin.entrance import Entrance
+from tests.service.agents import Script
+from tests.service.world import TESTER, World
+
+FAR = (-9e15, 9e15)
+
+
+class Counted(MemoryBucket):
+    """Counts what is asked of it; each copy takes a second of the world's clock, if that is given."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__(now)
+        self.read = self.gets = self.listed = self.copies = 0
+        self.took: Callable[[float], None] = lambda _: None
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
+        found = super().get(key, start=start, length=length)
+        self.gets += 1
+        self.read += len(found or b"")
+        return found
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+        for entry in super().list(prefix, after=after):
+            self.listed += 1
+            yield entry
+
+    def copy(self, source: str, target: str) -> None:
+        self.copies += 1
+        super().copy(source, target)
+        self.took(0.01)
+
+
+class Attacked:
+    """A world with two runs whose commands run for an hour; the first one's machine is hostile."""
+
+    def __init__(self) -> None:
+        self.world = World(scripts=lambda _: Script(command=3600.0))
+        self.bucket = self.world.bucket = Counted(self.world.clock.now)
+        self.runs = [self.world.start(name) for name in ("hostile", "quiet")]
+        self.service = self.process()
+        self.until(lambda: all(self.run(each).state is State.RUNNING for each in self.runs))
+
+    def process(self) -> Service:
+        """A control plane that lists lazily, as S3 does: the world's own fetches whole listings."""
+        world = self.world
+        installation = world._installation(world.store, world.cloud, self.bucket)
+        sites = Sites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+        self.logs = Logs(installation, world.runs)
+        loop = Loop(installation, Reconciler(installation, sites), "a process", "daemon", Intervals())
+        return Service(installation, loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)
+
+    def until(self, holds: Callable[[], bool], passes: int = 100) -> None:
+        for _ in range(passes):
+            if holds():
+                return
+            self.turn()
+        raise AssertionError(f"not within {passes} passes: {self.world.told[-3:]}")
+
+    def turn(self) -> None:
+        self.world.told.extend(self.service.step())
+        self.world.advance(10.0)
+
+    def run(self, run: Run) -> Run:
+        found = self.world.store.run(run.id)
+        assert found
+        return found
+
+    def node(self, run: Run) -> Node:
+        return self.world.store.nodes(run.id)[-1]
+
+    def put(self, name: str, data: bytes) -> None:
+        self.bucket.put(f"inbox/{self.node(self.runs[0]).box}/{name}", data)
+
+    def report(self, sequence: int, at: float | None = None) -> None:
+        """A report of the hostile machine; its agent counts from 1 on."""
+        at = self.world.now() if at is None else at
+        told = Report(sequence, at, "p", Step.COMMAND, {"command": Span(at)})
+        self.bucket.put(report_key(self.node(self.runs[0]).box, sequence), encode(told))
+
+    def left(self, run: Run) -> list[str]:
+        return [key for key in self.bucket.objects if key.startswith(f"inbox/{self.node(run).box}/")]
+
+    def events(self) -> list[str]:
+        return [event.text for event in self.world.store.events(self.runs[0].id)]
+
+    def end(self, *, chunks: int = 0, size: int = 5, told: StreamEnd | None = None, reason: str = "") -> Node:
+        """Put so many chunks and a result for the hostile run."""
+        node, now = self.node(self.runs[0]), self.world.now()
+        for number in range(chunks):
+            self.bucket.put(chunk_key(node.box, "output", number * size), b"x" * size)
+        ends = {"output": told or StreamEnd(chunks * size, "")}
+        result = Result(node.run, node.attempt, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, reason, now, streams=ends)
+        self.bucket.put(result_key(node.box), encode(result))
+        self.bucket.put(report_key(node.box, 9999), encode(Report(9999, now, "p", Step.LOGS, finished=True)))
+        return node
+
+
+@pytest.fixture
+def attacked() -> Attacked:
+    return Attacked()
+
+
+BAD = {
+    "too large": (f"{500:010d}", b"{}" + b" " * REPORT_MOST),
+    "no JSON": (f"{500:010d}", b"\xff\x00"),
+    "deep": (f"{500:010d}", b"[" * 50_000),
+    "another number": (f"{500:010d}", encode(Report(499, 0.0, "p", Step.BOOT))),
+    "another name": ("x" * 300, b"{}"),
+    "a folder": ("a/b/c", b"{}"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_an_object_that_is_no_report_is_counted_and_told_once(attacked: Attacked, kind: str) -> None:
+    """It is gone after one pass, however often it comes; the machine's next report is heard."""
+    known = len(attacked.events())
+    for _ in range(5):
+        attacked.put(*BAD[kind])
+        attacked.turn()
+    node = attacked.node(attacked.runs[0])
+    assert 4 <= node.unreadable <= 5
+    assert len(attacked.events()) == known + 1
+    attacked.report(600)
+    attacked.turn()
+    heard = attacked.node(attacked.runs[0])
+    assert heard.report
+    assert (heard.report.sequence, heard.unreadable) == (600, 5)
+    assert not [key for key in attacked.left(attacked.runs[0]) if BAD[kind][0] in key]
+
+
+def test_a_large_object_is_not_read(attacked: Attacked) -> None:
+    """Its size is in the listing."""
+    attacked.turn()
+    before = attacked.bucket.read
+    attacked.put(f"{500:010d}", b"x" * 50_000_000)
+    attacked.turn()
+    assert attacked.bucket.read - before < REPORT_MOST
+
+
+def test_a_bad_report_does_not_hide_the_one_before_it(attacked: Attacked) -> None:
+    """The newest that can be read counts."""
+    attacked.report(500)
+    attacked.put(f"{501:010d}", b"{")
+    attacked.turn()
+    node = attacked.node(attacked.runs[0])
+    assert node.report
+    assert node.report.sequence == 500
+
+
+def test_a_flood_of_reports_costs_each_pass_the_same(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bounded number is listed, few are read; the other machine is heard in the same pass; and all come to an end."""
+    monkeypatch.setattr(inbox, "EACH_MOST", 50)
+    for sequence in range(1000, 1500):
+        attacked.report(sequence)
+    quiet = attacked.node(attacked.runs[1])
+    assert quiet.report
+    attacked.world.advance(20.0)
+    listed, gets = attacked.bucket.listed, attacked.bucket.gets
+    attacked.turn()
+    assert attacked.bucket.listed - listed < 100
+    assert attacked.bucket.gets - gets < 20
+    heard = attacked.node(attacked.runs[1])
+    assert heard.report
+    assert heard.report.sequence > quiet.report.sequence
+    attacked.until(lambda: len(attacked.left(attacked.runs[0])) < 10)
+    last = attacked.node(attacked.runs[0])
+    assert last.report
+    assert last.report.sequence == 1499
+
+
+def test_inboxes_that_are_left_out_are_first_in_the_next_pass(
+    attacked: Attacked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And of their machines' silence nothing is presumed meanwhile."""
+    monkeypatch.setattr(inbox, "MOST", 1)
+    heard = []
+    for _ in range(4):
+        attacked.world.advance(30.0)
+        before = {run.id: attacked.node(run).reported_at for run in attacked.runs}
+        attacked.turn()
+        heard.append({run.job_name for run in attacked.runs if attacked.node(run).reported_at != before[run.id]})
+    assert heard in ([{"hostile"}, {"quiet"}] * 2, [{"quiet"}, {"hostile"}] * 2)
+
+
+@pytest.mark.parametrize("at", FAR)
+def test_far_times_are_clamped_when_they_are_read(attacked: Attacked, at: float) -> None:
+    """A report's, and a result's with its verdict."""
+    attacked.report(500, at)
+    attacked.turn()
+    node, now = attacked.node(attacked.runs[0]), attacked.world.now()
+    assert node.report
+    earliest, latest = node.bound_at - CLOCK_SKEW, now + CLOCK_SKEW
+    assert earliest <= node.report.at <= latest
+    assert earliest <= node.report.spans["command"].began <= latest
+    told = Result(node.run, 1, 0, "p", Outcome.FAILED, Step.COMMAND, 1, "", at, {"command": Span(at, at)})
+    attacked.bucket.put(result_key(node.box), encode(told))
+    last = Report(501, now, "p", Step.LOGS, finished=True)
+    attacked.bucket.put(report_key(node.box, 501), encode(last))
+    attacked.until(lambda: attacked.run(attacked.runs[0]).ended_at is not None)
+    over = attacked.run(attacked.runs[0])
+    assert over.verdict
+    assert over.verdict.exit_code == 1
+    assert earliest <= over.verdict.at <= attacked.world.now() + CLOCK_SKEW
+
+
+def test_a_result_with_more_than_its_head_gives_its_exit_code_and_end_marks(attacked: Attacked) -> None:
+    """It has a line for every chunk of the log, and none of them is kept in the store."""
+    sums = tuple(Chunk(5 * number, 5, hashlib.sha256(b"x" * 5).hexdigest()) for number in range(1000))
+    node = attacked.end(chunks=1000, told=StreamEnd(5000, "a" * 64, sums))
+    assert len(attacked.bucket.objects[result_key(node.box)][0]) > RESULT_HEAD
+    attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
+    kept = attacked.node(attacked.runs[0])
+    assert kept.result
+    assert (kept.result.exit_code, kept.result.streams) == (0, {"output": StreamEnd(5000, "a" * 64)})
+    manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
+    assert manifest.streams["output"].missing_from is None
+    # The archive has it as the machine wrote it, with every chunk's checksum.
+    found = decode(Result, attacked.bucket.objects[archive.kept_result_key(node.run, 1, 0)][0])
+    assert found.streams["output"].chunks == sums
+
+
+def test_a_result_of_any_size_is_read_in_bounds(attacked: Attacked) -> None:
+    """Its head says how the attempt ended."""
+    node = attacked.end()
+    data, modified = attacked.bucket.objects[result_key(node.box)]
+    attacked.bucket.objects[result_key(node.box)] = (data + b" " * 50_000_000, modified)
+    before = attacked.bucket.read
+    attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
+    assert attacked.bucket.read - before < 1_000_000
+    over = attacked.run(attacked.runs[0])
+    assert over.verdict
+    assert (over.verdict.outcome, over.verdict.exit_code) == (Outcome.SUCCEEDED, 0)
+
+
+def _copied(attacked: Attacked) -> list[int]:
+    """How many copies each pass makes until the hostile run's log is archived; a copy takes 10 ms."""
+    attacked.bucket.took = attacked.world.clock.step
+    copies = []
+    while attacked.node(attacked.runs[0]).archived_at is None:
+        before = attacked.bucket.copies
+        attacked.turn()
+        copies.append(attacked.bucket.copies - before)
+        assert len(copies) < 500, "the log is never archived"
+    attacked.bucket.took = lambda _: None
+    return copies
+
+
+def test_a_log_of_many_chunks_is_copied_in_many_passes(attacked: Attacked) -> None:
+    """Each copies for as long as it may, and the whole log is there in the end."""
+    node = attacked.end(chunks=3000)
+    copies = _copied(attacked)
+    assert max(copies) <= max(8 * COPIES, COPYING / 0.01 + COPIES)
+    attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
+    manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
+    assert manifest.streams["output"].length == 15_000
+    assert manifest.streams["output"].missing_from is None
+    assert not [key for key in attacked.bucket.objects if node.box in key]
+
+
+def test_a_copy_that_is_killed_half_way_is_made_again(attacked: Attacked) -> None:
+    """The new process knows nothing of it, and the log is whole."""
+    node = attacked.end(chunks=3000)
+    attacked.bucket.took = attacked.world.clock.step
+    attacked.until(lambda: attacked.bucket.copies > 500)
+    assert attacked.node(attacked.runs[0]).archived_at is None
+    attacked.service = attacked.process()
+    attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
+    manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
+    assert (manifest.streams["output"].length, manifest.streams["output"].missing_from) == (15_000, None)
+
+
+def test_two_long_logs_are_copied_by_turns(attacked: Attacked) -> None:
+    """The second one does not wait for the first one's end."""
+    for run in attacked.runs:
+        node, now = attacked.node(run), attacked.world.now()
+        for number in range(3000):
+            attacked.bucket.put(chunk_key(node.box, "output", number * 5), b"xxxxx")
+        told = Result(node.run, 1, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, "", now, streams={})
+        attacked.bucket.put(result_key(node.box), encode(told))
+        attacked.bucket.put(report_key(node.box, 9999), encode(Report(9999, now, "p", Step.LOGS, finished=True)))
+    attacked.bucket.took = attacked.world.clock.step
+    attacked.until(lambda: attacked.bucket.copies > 2000)
+    kept = [sum(key.startswith(f"runs/{run.id}/1/0/log/") for key in attacked.bucket.objects) for run in attacked.runs]
+    assert min(kept) > 0.8 * max(kept)
+
+
+def test_what_is_beyond_the_most_chunks_is_called_missing(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first byte that is not archived."""
+    monkeypatch.setattr("provisioner.service.archive.CHUNKS_MOST", 1000)
+    node = attacked.end(chunks=2500)
+    attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
+    manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
+    assert (manifest.streams["output"].missing_from, manifest.streams["output"].missing_at_least) == (5000, 7500)
+    assert attacked.bucket.copies < 1010
+
+
+def test_a_chunk_that_no_agent_makes_is_called_missing(attacked: Attacked) -> None:
+    """One that is larger than an agent's largest."""
+    node = attacked.end(told=StreamEnd(CHUNK_MOST + 1, ""))
+    attacked.bucket.put(chunk_key(node.box, "output", 0), b"x" * (CHUNK_MOST + 1))
+    attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
+    manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
+    assert (manifest.streams["output"].missing_from, manifest.streams["output"].missing_at_least) == (0, CHUNK_MOST + 1)
+
+
+def test_a_mailbox_of_many_objects_is_emptied_in_many_passes(
+    attacked: Attacked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is done when nothing of it is left, and the result is among the last objects to go."""
+    monkeypatch.setattr("provisioner.service.archive.PAGE", 10)
+    delete = attacked.bucket.delete
+
+    def slow(keys: list[str]) -> None:
+        delete(keys)
+        attacked.world.clock.step(COPYING)
+
+    monkeypatch.setattr(attacked.bucket, "delete", slow)
+    node, seen = attacked.end(chunks=50), set()
+    for _ in range(100):
+        left = [key for key in attacked.bucket.objects if key.startswith(f"machines/{node.box}/")]
+        seen.add(len(left))
+        assert not left or result_key(node.box) in left
+        if attacked.run(attacked.runs[0]).done_at is not None:
+            break
+        attacked.turn()
+    assert not left
+    assert len(seen) > 3
+
+
+# Reading logs
+
+
+def test_a_tail_reads_a_bounded_part_of_a_log_without_line_breaks(attacked: Attacked) -> None:
+    """And begins where that part does."""
+    node, size = attacked.node(attacked.runs[0]), 4 << 20
+    for number in range(20):
+        attacked.bucket.put(chunk_key(node.box, "output", number * size), b"x" * size)
+    before = attacked.bucket.read
+    run = attacked.run(attacked.runs[0])
+    look = attacked.logs.look(run, ["output"], None, 10, "", 1 << 18, following=False)
+    assert attacked.bucket.read - before <= TAIL_MOST + (1 << 18) + 1
+    [(piece, _)] = look.pieces
+    assert piece.offset == 20 * size - TAIL_MOST
+
+
+@pytest.mark.parametrize("lines", [1, 3, 700])
+def test_a_tail_of_small_chunks_has_all_its_lines(attacked: Attacked, lines: int) -> None:
+    """A job that prints a line a second makes a chunk of each."""
+    node = attacked.node(attacked.runs[0])
+    for number in range(1000):
+        attacked.bucket.put(chunk_key(node.box, "output", number * 5), b"%04d\n" % number)
+    run, logs, place, found = attacked.run(attacked.runs[0]), attacked.logs, "", b""
+    while (look := logs.look(run, ["output"], None, lines, place, 1 << 20, following=False)).place != place:
+        place = look.place
+        found += b"".join(getattr(piece, "data", b"") for piece, _ in look.pieces)
+    assert found.splitlines() == [b"%04d" % number for number in range(1000 - lines, 1000)]
+
+
+def test_a_look_reads_a_bounded_number_of_objects_and_bytes(attacked: Attacked) -> None:
+    """Whatever the sizes of the chunks are; the next look goes on."""
+    node, run = attacked.node(attacked.runs[0]), attacked.run(attacked.runs[0])
+    for number in range(1000):
+        attacked.bucket.put(chunk_key(node.box, "output", number), b"x")
+    attacked.bucket.put(chunk_key(node.box, "output", 1000), "é".encode() * 500_000)
+    logs, place, found, looks = attacked.logs, "", b"", 0
+    while True:
+        gets, read = attacked.bucket.gets, attacked.bucket.read
+        look = logs.look(run, ["output"], None, None, place, 99_999, following=False)
+        assert attacked.bucket.gets - gets <= LOOK_READS
+        assert attacked.bucket.read - read <= 100_000
+        if look.place == place:
+            break
+        place, looks = look.place, looks + 1
+        data = b"".join(getattr(piece, "data", b"") for piece, _ in look.pieces)
+        # No character is torn.
+        data.decode()
+        found += data
+    assert found == b"x" * 1000 + "é".encode() * 500_000
+
+
+def test_a_hostile_mailbox_lists_bounded_pages(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading its log, too."""
+    monkeypatch.setattr("provisioner.service.logs.CHUNKS_MOST", 100)
+    node, run = attacked.node(attacked.runs[0]), attacked.run(attacked.runs[0])
+    for number in range(1000):
+        attacked.bucket.put(f"{log_prefix(node.box, 'output')}!{number}", b"x")
+    before = attacked.bucket.listed
+    attacked.logs.look(run, ["output"], None, 10, "", 1000, following=False)
+    assert attacked.bucket.listed - before <= 300
+
+
+def test_a_poisoned_node_is_read_from_the_store_in_its_bounds(attacked: Attacked) -> None:
+    """What is kept of a message is small."""
+    attacked.report(500, 9e15)
+    attacked.turn()
+    node = attacked.node(attacked.runs[0])
+    assert len(encode(replace(node, host_keys=()))) < 10_000
