@@ -58,6 +58,8 @@ echo "begun 0" >>"$here/said"
         '#!'*) set -- ${first#??} "$here/command" ;;
         *) set -- sh -c "$(cat "$here/command")" ;;
     esac
+    # What a command makes to say that it is done, though it was told to stop; a new folder for each attempt.
+    export PROVISION_DONE_FILE="$here/done/file"
     . "$here/environment"
     exec "$@"
 )

@@ -409,6 +409,8 @@ Flag = Annotated[bool, Kind(_flag, {"enum": [True, False, *_YES, *NO]}, first=Tr
 Count = Annotated[
     int, Kind(_count, {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": 0}, first=True)
 ]
+#: One that says that a process failed.
+ExitCode = Annotated[int, between(1, 255, "an exit code")]
 
 Name = Annotated[
     str, matching("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", "use letters, digits and inner hyphens, at most 63")

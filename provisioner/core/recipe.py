@@ -68,7 +68,7 @@ class Limits(Part):
     pull: Annotated[field.Duration, field.lasting()] = 3600.0
     #: The start script: compiling an extension or fetching weights takes a good part of it.
     setup: Annotated[field.Duration, field.lasting()] = 3600.0
-    #: From SIGTERM to SIGKILL: time for a checkpoint, well within a spot notice's two minutes.
+    #: From SIGTERM to SIGKILL after a stop or a limit: time for a checkpoint. A spot notice leaves about 100 s instead.
     stop_grace: Annotated[field.Duration, field.lasting()] = 30.0
     #: A machine that says nothing for so long is given up though EC2 calls it fine; never: its lifetime is the limit.
     silence: Annotated[field.DurationOrNever, AfterValidator(_patient)] = None
@@ -83,7 +83,10 @@ class Retry(Part):
     """Which attempts are followed by another, and when."""
 
     #: The exit codes that use up `retries`; any other fails at once. Empty: all of them.
-    on: tuple[Annotated[int, field.between(1, 255, "an exit code")], ...] = ()
+    on: tuple[field.ExitCode, ...] = ()
+    #: The exit codes by which the command says that its work is saved and not done: it runs again without using up
+    #: `retries`, capped as attempts that infrastructure ended are.
+    requeue_on: tuple[field.ExitCode, ...] = ()
     #: From a failed attempt to the next; one that infrastructure ended has its own waits.
     backoff: field.DurationOrNow = 0.0
     #: Whether a command that had begun may begin again on another machine when the first is lost or taken away.
@@ -385,6 +388,12 @@ def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
                 f"{secret.location} is taken by {holder}; leave one of them out",
             )
     yield from _files_that_are_folders(spec)
+    for index, code in enumerate(spec.retry.requeue_on):
+        if code in spec.retry.on:
+            yield (
+                ("spec", "retry", "requeue_on", index),
+                f"{code} is in retry.on too, where it uses up retries; leave it out of one of them",
+            )
 
 
 def _files_that_are_folders(spec: Spec) -> Iterator[tuple[Path, str]]:

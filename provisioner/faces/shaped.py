@@ -48,6 +48,7 @@ def scheduled(item: control.Scheduled) -> shapes.Schedule:
             "run": job.tick_run or None,
             "outcome": verdict.outcome if verdict else outcome or None,
             "exit_code": verdict.exit_code if verdict else None,
+            "process_exit_code": verdict.process_exit_code if verdict else None,
             "reason": verdict.reason if verdict else reason or None,
         }
     plan = job.schedule
@@ -87,6 +88,7 @@ def run(item: record.Run) -> shapes.Run:
         "retries_used": item.retries_used,
         "outcome": verdict.outcome if verdict else None,
         "exit_code": verdict.exit_code if verdict else None,
+        "process_exit_code": verdict.process_exit_code if verdict else None,
         "reason": verdict.reason if verdict else None,
         "stop": stop,
         "waiting": waiting,
@@ -118,6 +120,7 @@ def _attempt(item: record.Node) -> shapes.Attempt:
         "notice_at": moment(report.notice.at) if report and report.notice else None,
         "outcome": item.verdict.outcome if item.verdict else None,
         "exit_code": item.verdict.exit_code if item.verdict else None,
+        "process_exit_code": item.verdict.process_exit_code if item.verdict else None,
         "reason": item.verdict.reason if item.verdict else None,
         "archived_at": maybe_moment(item.archived_at),
     }
@@ -190,6 +193,7 @@ def receipt(item: receipts.Receipt) -> shapes.Receipt:
         "owner": item.owner,
         "outcome": item.outcome,
         "exit_code": item.exit_code,
+        "process_exit_code": item.process_exit_code,
         "provisional": item.provisional,
         "created_at": moment(item.created_at),
         "ended_at": maybe_moment(item.ended_at),

@@ -193,22 +193,6 @@ def test_binary_output_through_a_small_spool_survives_byte_for_byte(site: Site) 
     assert max(chunk.length for chunk in site.result(machine).streams["output"].chunks) <= 200_000
 
 
-@pytest.mark.parametrize(("code", "outcome"), [(0, Outcome.SUCCEEDED), (4, Outcome.INTERRUPTED)])
-def test_a_spot_notice_is_passed_on(site: Site, code: int, outcome: Outcome) -> None:
-    """The job gets SIGTERM and is reported; if it still exits 0, it has succeeded."""
-    order = site.order(f"trap 'exit {code}' TERM; echo up; while :; do sleep 0.1; done", lifetime=7800.0)
-    machine = site.start(order, age=7200)
-    site.wait_output(machine, b"up")
-    at = float(int(time.time()) + 120)
-    site.metadata.announce(machine, at)
-    site.wait_off(machine)
-    result = site.result(machine)
-    assert (result.outcome, result.exit_code) == (outcome, code), result.reason
-    assert result.notice is not None
-    assert result.notice.at == at
-    assert any(report.notice for report in site.reports(machine) if not report.finished)
-
-
 def test_a_recommendation_is_the_jobs_to_act_on(site: Site) -> None:
     """It is in a file that the job can watch and in the reports, and it ends nothing by itself."""
     command = 'echo up; until [ -s "$PROVISION_REBALANCE_FILE" ]; do sleep 0.1; done; echo moving'

@@ -19,17 +19,29 @@ Write = Callable[..., str]
 JOB = {"id", "owner", "name", "revision", "created_at", "applied_at", "recipe", "apply_refuses"}
 RUN = {
     *("id", "job", "job_id", "job_revision", "owner", "idempotency_key", "state", "attempt", "retries_used"),
-    *("outcome", "exit_code", "reason", "stop", "waiting", "created_at", "ended_at", "done_at"),
+    *("outcome", "exit_code", "process_exit_code", "reason", "stop", "waiting", "created_at", "ended_at", "done_at"),
 }
 ATTEMPT = {
     *("attempt", "rank", "instance_id", "step", "bytes_produced", "bytes_shipped", "heard_at", "notice_at"),
-    *("outcome", "exit_code", "reason", "archived_at"),
+    *("outcome", "exit_code", "process_exit_code", "reason", "archived_at"),
 }
 MACHINE = {
     *("id", "type", "zone", "market", "state", "launch_time", "ending_at", "ended_at", "end_wanted_for", "price"),
 }
 RECEIPT = {
-    *("run", "job", "owner", "outcome", "exit_code", "provisional", "created_at", "ended_at", "phases", "machines"),
+    *(
+        "run",
+        "job",
+        "owner",
+        "outcome",
+        "exit_code",
+        "process_exit_code",
+        "provisional",
+        "created_at",
+        "ended_at",
+        "phases",
+        "machines",
+    ),
     *("dollars_at_least", "dollars_at_most", "disk_dollars_at_least", "disk_dollars_at_most", "advice"),
 }
 PHASE = {

@@ -600,6 +600,16 @@ def test_retries_can_be_told_apart() -> None:
         assert problem(retry={name: value}).startswith(f"retry.{name}")
 
 
+def test_exit_codes_that_requeue_a_run() -> None:
+    """Codes of failures only, and none that uses up retries as well: what it would do then is anybody's guess."""
+    retry = recipe(retry={"on": [1], "requeue_on": [75, "99"]}).spec.retry
+    assert (retry.requeue_on, Retry().requeue_on) == ((75, 99), ())
+    for value in ([0], [256], [-1], ["x"], [None], [True], 75, "75"):
+        assert problem(retry={"requeue_on": value}).startswith("retry.requeue_on")
+    assert problem(retry={"on": [1, 75], "requeue_on": [99, 75]}).startswith("retry.requeue_on[1]")
+    assert recipe(retry={"requeue_on": [75]}).dump() == Recipe.load(recipe(retry={"requeue_on": [75]}).dump()).dump()
+
+
 def test_disks_and_shared_memory_have_sizes_with_their_unit() -> None:
     """In powers of two, as EC2 and Docker count; and within what EBS sells."""
     spec = recipe(shm_size="16Gi", placement={"disk_size": "2Ti", "disk_throughput": 500}).spec
