@@ -102,6 +102,14 @@ def test_a_job_runs_in_its_image_as_its_user(harbour: Site, tmp_path: Path) -> N
     assert harbour.log(machine) == b'one\ntwo\n1234\n2345\n1234:2345\nit\'s "x"\n$HOME\nproblem\n'
 
 
+def test_command_with_an_interpreter_line_runs_under_it_in_its_image(harbour: Site) -> None:
+    """The words of the line are the interpreter's, and the file is the command's."""
+    command = '#!/bin/busybox awk -f\nBEGIN { print ENVIRON["A"]; exit 7 }\n'
+    machine = harbour.run(order(harbour, f"{harbour.registry}/job:1", command, environment={"A": "hello"}))
+    assert harbour.result(machine).exit_code == 7
+    assert harbour.log(machine) == b"hello\n"
+
+
 def test_a_stopped_container_may_save_its_work(harbour: Site) -> None:
     """SIGTERM reaches the job inside of the container, and its exit code comes back."""
     command = "trap 'echo saved; exit 5' TERM; echo up; while :; do sleep 0.1; done"
