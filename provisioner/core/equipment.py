@@ -105,31 +105,23 @@ _BARE = Kind(_bare, also=({"type": "string"}, {"type": "array", "items": {"type"
 
 
 _NOTHING = {"anyOf": [{"enum": [None, []]}, {"type": "string", "pattern": r"^\s*$"}]}
+_EMPTY_GROUP: dict[str, Any] = {
+    "type": "object",
+    "properties": {"install": _NOTHING, "environment_yml": _NOTHING, "use_mamba": {}},
+    "additionalProperties": False,
+}
 
 
-def _no_packages(value: Any) -> None:
-    lists = ("install", "environment_yml")
-    if not isinstance(value, dict) or not value.keys() <= {*lists, "use_mamba"}:
-        raise ValueError
-    if any(
-        each not in (None, []) and not (isinstance(each, str) and not each.strip()) for each in map(value.get, lists)
-    ):
-        raise ValueError
-
-
-#: A group that installs nothing: Saturn's own recipes carry one, with `use_mamba` in it.
-_EMPTY = Kind(
-    _no_packages,
-    {
-        "type": "object",
-        "properties": {"install": _NOTHING, "environment_yml": _NOTHING, "use_mamba": {}},
-        "additionalProperties": False,
-    },
-)
+def _installs_nothing(value: Any) -> bool:
+    """Return whether a group of packages is empty: Saturn's own recipes carry such groups, with `use_mamba` in them."""
+    if not isinstance(value, dict) or not value.keys() <= _EMPTY_GROUP["properties"].keys():
+        return False
+    wanted = [value.get("install"), value.get("environment_yml")]
+    return all(each in (None, []) or (isinstance(each, str) and not each.strip()) for each in wanted)
 
 
 def _not_installed(what: str) -> Kind:
-    return later(what, "", {}, [], empty=_EMPTY)
+    return later(what, "", {}, [], asks_nothing=_installs_nothing, also=(_EMPTY_GROUP,))
 
 
 class Packages(Part):

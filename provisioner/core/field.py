@@ -97,24 +97,22 @@ def matching(pattern: str, right: str) -> Kind:
     return Kind(check, {"type": _SCALAR, "pattern": f"^{pattern}$", "description": right})
 
 
-def later(reason: str, *harmless: Any, empty: Kind | None = None) -> Kind:
+def later(
+    reason: str,
+    *harmless: Any,
+    asks_nothing: Callable[[Any], bool] = lambda _: False,
+    also: tuple[dict[str, Any], ...] = (),
+) -> Kind:
     """A field that this version knows and refuses, unless it says what would happen anyway.
 
-    That is null, one of `harmless`, or what `empty` accepts.
+    That is null, one of `harmless`, or a value that `asks_nothing`; `also` are the JSON Schemas of these.
     """
     accepted = [None, *harmless]
 
     def check(value: Any) -> None:
-        if value in accepted:
-            return
-        try:
-            if empty is None:
-                raise ValueError
-            empty.check(value)
-        except ValueError:
-            raise ValueError(f"not in this version: {reason}") from None
+        if value not in accepted and not asks_nothing(value):
+            raise ValueError(f"not in this version: {reason}")
 
-    also = (empty.schema,) if empty else ()
     return Kind(check, {"enum": accepted, "description": f"Not in this version: {reason}"}, also, first=True)
 
 

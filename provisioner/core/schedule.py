@@ -41,7 +41,7 @@ _NICKNAMES = {
     "@hourly": "0 * * * *",
 }
 _RIGHT = "write five fields, such as '0 2 * * *', or @hourly, @daily, @weekly, @monthly, @yearly, or @every 4h"
-#: The most that `@every` takes, in seconds: 99,999 days.
+#: The longest interval, in seconds.
 _LONGEST_INTERVAL = 99_999 * 86400
 _LONGEST_TEXT = 200
 #: Later than this no date is written (datetime.MAXYEAR).
@@ -52,7 +52,12 @@ def checked(text: str) -> str:
     """Return the schedule with single spaces; raises ValueError that says what would be right."""
     text = " ".join(text.split())
     if text.startswith("@every "):
-        _check_interval(text)
+        try:
+            interval = _interval(text)
+        except ValueError as error:
+            raise ValueError(f"@every: {error}") from error
+        if interval < 60:
+            raise ValueError("write @every with a minute or more, such as @every 4h or @every 1h30m")
         return text
     if re.match("(CRON_)?TZ=", text):
         raise ValueError("name the time zone as spec.timezone")
@@ -67,10 +72,12 @@ def checked(text: str) -> str:
 
 
 def stepping(text: str) -> str:
-    """Return a checked schedule; raises ValueError where a step is longer than its field.
+    """Return a checked schedule; raises ValueError where a step is longer than its field, or `@every` too long.
 
     Cron restarts each field with the hour, day or month around it, so that `*/90` in minutes is due hourly.
     """
+    if text.startswith("@every ") and _interval(text) > _LONGEST_INTERVAL:
+        raise ValueError(f"write @every with at most {_LONGEST_INTERVAL // 86400}d")
     if not text.startswith("@") and (problem := cron.overstepped(text)):
         raise ValueError(problem)
     return text
@@ -165,15 +172,6 @@ def _decided(job: Job) -> float:
 
 def _interval(text: str) -> int:
     return int(duration.seconds(text.removeprefix("@every ")))
-
-
-def _check_interval(text: str) -> None:
-    try:
-        interval = _interval(text)
-    except ValueError as error:
-        raise ValueError(f"@every: {error}") from error
-    if not 60 <= interval <= _LONGEST_INTERVAL:
-        raise ValueError("write @every with a minute or more, and at most 99999d, such as @every 4h or @every 1h30m")
 
 
 def _cron(fields: str, start: dt.datetime) -> CronSim:

@@ -134,7 +134,7 @@ def test_another_library_agrees(cron: str, zone: str) -> None:
     ("text", "right"),
     [
         *((text, "write five fields") for text in ("", "0 2 * *", "* * * * * *", "@reboot", "@HOURLY", "1" * 9999)),
-        *((text, "a minute or more") for text in ("@every 59s", "@every 1s", "@every 100000d")),
+        *((text, "a minute or more") for text in ("@every 59s", "@every 1s")),
         *((text, "@every: ") for text in ("@every 0h", "@every h", "@every -1h", "@every 1h 1x", "@every 1.5")),
         ("CRON_TZ=UTC 0 0 * * *", "spec.timezone"),
     ],
@@ -193,6 +193,7 @@ def test_ranges_that_a_message_proposes_are_a_schedule(wrapped: str) -> None:
         ("0 0 * */13 *", "at most 12"),
         ("0 0 * * */8", "@every 8d"),
         ("0 0 * * MON-FRI/6", "@every 6d"),
+        ("@every 100000d", "at most 99999d"),
     ],
 )
 def test_step_longer_than_its_field_is_refused(text: str, instead: str) -> None:
