@@ -5,6 +5,7 @@ The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with optio
 `checkpoint`. What this version cannot do is refused by name.
 """
 
+import bisect
 import json
 import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -403,6 +404,9 @@ def _files_that_are_folders(spec: Spec) -> Iterator[tuple[Path, str]]:
             files.setdefault(posixpath.join(HOME, secret.location), ("spec", "secrets", index, "location"))
     needed = {path: path for path in files} | {f"{path}/": f"the repository in {path}" for path in spec.checkouts}
     needed[f"{spec.working_directory}/"] = "the working directory"
+    # In order, what lies below a file follows its name and a slash at once: a recipe may have thousands of files.
+    paths = sorted(needed)
     for file, where in files.items():
-        if who := next((who for path, who in needed.items() if path.startswith(f"{file}/")), None):
-            yield where, f"{file} cannot be a file: {who} needs a folder there"
+        at = bisect.bisect_left(paths, f"{file}/")
+        if at < len(paths) and paths[at].startswith(f"{file}/"):
+            yield where, f"{file} cannot be a file: {needed[paths[at]]} needs a folder there"
