@@ -79,6 +79,7 @@ def test_command_with_an_interpreter_line_runs_under_it(
 
 
 def test_command_with_an_interpreter_line_gets_the_signal_itself(site: Site) -> None:
+    """No shell stands between the agent's SIGTERM and a checkpoint."""
     machine = site.start(
         site.order("#!/bin/bash\ntrap 'echo saved; exit 5' TERM\necho up\nwhile :; do sleep 0.1; done")
     )
@@ -116,6 +117,7 @@ def test_bash_in_a_script_for_sh_is_named_in_the_reason(site: Site, changes: dic
     ],
 )
 def test_other_messages_name_no_shell(site: Site, command: str) -> None:
+    """A hint that is often wrong is read by nobody."""
     result = site.result(site.run(site.order(command)))
     assert (result.outcome, "bash" in result.reason) == (Outcome.SUCCEEDED, False)
 

@@ -32,6 +32,7 @@ def said(data: bytes, name: bytes = b"sh") -> str:
 
 @pytest.mark.parametrize("script", BASH)
 def test_message_of_dash_is_found(script: str) -> None:
+    """Debian's and Ubuntu's images run scripts by dash."""
     done = subprocess.run(["sh", "-c", f"echo before; {script}"], executable=DASH, capture_output=True, check=False)
     message = said(done.stdout + done.stderr)
     assert message
@@ -40,10 +41,12 @@ def test_message_of_dash_is_found(script: str) -> None:
 
 @pytest.mark.parametrize("line", BUSYBOX)
 def test_message_of_busybox_is_found(line: str) -> None:
+    """Alpine's images run scripts by BusyBox."""
     assert said(f"before\nsh: {line}\nafter\n".encode())
 
 
 def test_message_of_a_start_script_has_its_path() -> None:
+    """A script of the job's own is not the start script."""
     assert said(b"/run/provision/start_script: 3: source: not found\n", b"start_script") == "source: not found"
     assert not said(b"/home/me/setup.sh: 3: source: not found\n", b"start_script")
 
@@ -53,6 +56,7 @@ def test_message_of_a_start_script_has_its_path() -> None:
     [b"source: not found", b"zsh: 1: source: not found", b"x sh: 1: source: not found", b"sh: 1: train: not found"],
 )
 def test_line_of_the_job_is_no_message(line: bytes) -> None:
+    """Only the shell that runs the script is believed."""
     assert not said(line + b"\n")
 
 
@@ -72,6 +76,7 @@ def test_only_the_first_and_the_last_bytes_are_looked_at(before: int, found: boo
 
 @given(st.lists(st.integers(1, 60), max_size=8))
 def test_message_is_found_however_the_stream_is_cut(cuts: list[int]) -> None:
+    """A pipe gives bytes, not lines."""
     text = b"before\nsh: 12: [[: not found\nafter\n"
     dialect, at = Dialect(b"sh"), 0
     for cut in cuts:

@@ -15,6 +15,7 @@ from provisioner.core import duration
     ],
 )
 def test_duration_in_units_or_whole_seconds_is_read(text: str, seconds: float) -> None:
+    """As Go, systemd and Saturn's users write them."""
     assert duration.seconds(text) == seconds
 
 
@@ -27,6 +28,7 @@ def test_duration_in_units_or_whole_seconds_is_read(text: str, seconds: float) -
     ],
 )
 def test_text_that_is_no_duration_is_refused(text: str) -> None:
+    """Nothing is guessed: a wrong limit costs a machine."""
     with pytest.raises(ValueError, match="write "):
         duration.seconds(text)
 
@@ -39,6 +41,7 @@ def test_exact_duration_may_be_zero_or_a_part_of_a_second(text: str, seconds: fl
 
 @given(st.integers(1, 10**8))
 def test_written_duration_is_read_again(seconds: int) -> None:
+    """A stored limit is the one that was applied."""
     assert duration.seconds(duration.text(float(seconds))) == seconds
 
 
@@ -46,6 +49,7 @@ def test_written_duration_is_read_again(seconds: int) -> None:
     st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.sampled_from(["", " "])
 )  # fmt: skip
 def test_duration_of_several_units_is_their_sum(days: int, hours: int, minutes: int, seconds: int, gap: str) -> None:
+    """In any combination, and as it is stored."""
     whole = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     text = gap.join((f"{days}d", f"{hours}h", f"{minutes}m", f"{seconds}s"))
     assert duration.exact(text) == whole
@@ -68,6 +72,7 @@ def test_decimal_duration_is_exact(number: int, places: int, unit: str) -> None:
 
 @given(st.text("0123456789dhms. -", max_size=12))
 def test_any_text_is_a_duration_or_refused(text: str) -> None:
+    """No text raises another error."""
     try:
         seconds = duration.seconds(text)
     except ValueError:

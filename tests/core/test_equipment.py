@@ -155,6 +155,7 @@ def test_quotes_hold_a_requirement_and_its_marker_together(text: Any, words: tup
 
 @pytest.mark.parametrize("text", ["'a", "a; ", "a '--pre'", "'a;reboot'"])
 def test_text_that_is_no_requirements_is_refused(text: str) -> None:
+    """No option reaches pip through quotes."""
     assert "write a " in problem(extra_packages={"pip": text}).partition("; ")[2]
 
 

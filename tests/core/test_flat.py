@@ -43,6 +43,7 @@ def problems(document: object) -> list[str]:
 
 
 def test_flat_recipe_of_a_job_is_a_recipe() -> None:
+    """Every field of it arrives, by today's names."""
     spec = parsed().spec
     assert (spec.name, spec.owner, spec.image, spec.instance_type) == ("nightly", "ann", OLD["image_uri"], "g5.xlarge")
     assert (spec.command, spec.schedule, spec.retries, spec.concurrency_policy) == (
@@ -55,6 +56,7 @@ def test_flat_recipe_of_a_job_is_a_recipe() -> None:
 
 
 def test_job_group_may_hold_every_field() -> None:
+    """Nothing needs to stand at the top."""
     whole = {"name": "a", "image": "busybox", "instance_type": "g5.xlarge", "command": "true"}
     assert parse_recipe(json.dumps({"job": whole}), "f").spec.name == "a"
 
@@ -86,11 +88,13 @@ def test_problem_of_a_flat_recipe_is_named_where_it_is_written() -> None:
     ],
 )
 def test_what_a_recipe_of_today_cannot_say_is_refused(changes: dict[str, Any], path: str) -> None:
+    """No field is left out without a word."""
     assert path in [line.split(": ")[1] for line in problems(OLD | changes)]
 
 
 @pytest.mark.parametrize("kind", ["jupyter_server", "rstudio_server", "deployment"])
 def test_flat_recipe_of_another_kind_is_refused(kind: str) -> None:
+    """A server for notebooks is no job."""
     other = {name: value for name, value in OLD.items() if name != "job"} | {kind: {"instance_type": "large"}}
     (line,) = problems(other)
     assert line.split(": ")[1:] == [kind, "not in this version", "only jobs"]

@@ -188,6 +188,7 @@ def test_group_of_packages_that_installs_nothing_is_accepted(group: str, value: 
 
 @pytest.mark.parametrize("value", [{"install": ["numpy"]}, {"environment_yml": "name: x"}, {"channels": []}, 3])
 def test_group_of_packages_that_installs_something_is_refused(value: Any) -> None:
+    """A job without its packages would fail on a paid machine."""
     assert "not in this version" in problem(extra_packages={"conda": value})
 
 
@@ -580,6 +581,7 @@ def test_limit_that_is_no_duration_is_refused(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["1h30m", "1.5h", 5400, "5400", "1h 30m"])
 def test_limit_is_read_in_every_writing_of_a_duration(value: Any) -> None:
+    """The same in each field that takes a duration."""
     found = recipe(limits={"runtime": value, "queue_time": value, "silence": value}, retry={"backoff": value}).spec
     assert (found.limits.runtime, found.limits.queue_time, found.limits.silence) == (5400, 5400, 5400)
     assert found.retry.backoff == 5400

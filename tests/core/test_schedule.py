@@ -140,6 +140,7 @@ def test_another_library_agrees(cron: str, zone: str) -> None:
     ],
 )
 def test_text_that_is_no_schedule_is_refused(text: str, right: str) -> None:
+    """Each with what would be right."""
     with pytest.raises(ValueError, match=right):
         checked(text)
 
@@ -178,6 +179,7 @@ def test_wrong_field_is_named_with_its_value_and_what_is_allowed(text: str, part
 
 @pytest.mark.parametrize("wrapped", ["22-23,0-2", "FRI-SAT,SUN-MON", "SAT,SUN"])
 def test_ranges_that_a_message_proposes_are_a_schedule(wrapped: str) -> None:
+    """A proposal that is refused in turn helps nobody."""
     assert checked(f"0 {wrapped} * * *" if wrapped[0].isdigit() else f"0 0 * * {wrapped}")
 
 
@@ -219,6 +221,7 @@ def test_step_as_long_as_its_field_is_a_schedule(text: str) -> None:
     ],
 )
 def test_interval_takes_every_writing_of_a_duration(text: str, seconds: int) -> None:
+    """`@every` takes what a limit takes."""
     assert next(ticks(Schedule(checked(text)), 1000.0, 1000.0)) == 1000.0 + seconds
 
 
@@ -240,11 +243,13 @@ def _cron_fields(draw: st.DrawFn) -> str:
 
 @given(_cron_fields())
 def test_right_fields_are_a_schedule_as_they_are_written(fields: str) -> None:
+    """No rule refuses a field that cron runs as it says."""
     assert stepping(checked(fields)) == fields
 
 
 @given(_cron_fields(), st.integers(0, 4), st.integers(60, 9999))
 def test_value_out_of_bounds_names_its_field(fields: str, place: int, value: int) -> None:
+    """Whatever stands in the other four."""
     words = fields.split(" ")
     words[place] = str(value)
     with pytest.raises(ValueError, match=("minute", "hour", "day of the month", "month", "day of the week")[place]):

@@ -47,6 +47,7 @@ def test_json_value_is_read_as_json_means_it(value: Any, indent: int | str | Non
 
 @given(st.lists(st.text("a \x7f\x80\x85\u2028\u2029\ufeff\uffff\ue000\t\r\n", max_size=9), max_size=4))
 def test_json_string_of_rare_characters_is_kept(values: list[str]) -> None:
+    """Raw, as json.dumps writes them with ensure_ascii=False."""
     assert (
         read("\ufeff" + json.dumps({"values": values}, ensure_ascii=False, indent="\t"), "f").value["values"] == values
     )
@@ -64,12 +65,14 @@ def test_line_end_of_yaml_1_1_is_text_and_no_line_end(form: str, character: str)
 
 
 def test_rare_characters_in_a_block_scalar_and_a_key_are_kept() -> None:
+    """What stands in for them while YAML is read is never seen."""
     document = read("a: |\n  x\u2028y\n  \ue000z\nb\x85: 1\n", "f")
     assert document.value == {"a": "x\u2028y\n\ue000z\n", "b\x85": "1"}
     assert document.lines[("b\x85",)] == 4
 
 
 def test_problem_after_a_line_separator_has_the_line_of_an_editor() -> None:
+    """The user finds the line that is named."""
     with pytest.raises(Invalid, match=r"^f:2: "):
         read("a: 'x\u2028\u2028\u2028y'\na: 1", "f")
 

@@ -40,6 +40,7 @@ def only_job(world: World) -> Job:
 
 @pytest.mark.parametrize("env", [{}, {"A": "1"}])
 def test_stored_recipe_that_a_new_rule_refuses_still_starts(world: World, env: dict[str, str]) -> None:
+    """With variables of the start's own and without."""
     run = world.runs.start("job", env)
     assert json.loads(run.recipe)["spec"]["command"] == REFUSED
     world.run()
@@ -47,6 +48,7 @@ def test_stored_recipe_that_a_new_rule_refuses_still_starts(world: World, env: d
 
 
 def test_apply_of_a_recipe_that_a_new_rule_refuses_is_invalid(world: World) -> None:
+    """What is stored stays as it was."""
     before = only_job(world)
     with pytest.raises(Invalid, match=r"f:1: spec\.command: "):
         world.runs.apply(text(command=REFUSED), "f")
@@ -62,6 +64,7 @@ def test_start_with_a_command_that_a_new_rule_refuses_is_invalid(world: World) -
 
 @pytest.mark.parametrize("env", [{"A-B": "1"}])
 def test_start_of_a_refused_recipe_names_only_what_the_caller_got_wrong(world: World, env: dict[str, str]) -> None:
+    """The caller cannot change the stored recipe by a start."""
     with pytest.raises(Invalid) as error:
         world.runs.start("job", env)
     assert "A-B" in str(error.value)
@@ -69,6 +72,7 @@ def test_start_of_a_refused_recipe_names_only_what_the_caller_got_wrong(world: W
 
 
 def test_schedule_of_a_refused_recipe_fires(world: World) -> None:
+    """An update of the control host ends no schedule."""
     world.store.save([replace(only_job(world), schedule=Schedule("30 * * * *"), scheduled_at=world.began)])
     _, service = world.incarnate()
     service.drive(lambda: world.now() >= world.began + HOUR, world.told.extend, schedules=True)
@@ -98,11 +102,13 @@ def test_stored_schedule_that_a_new_rule_refuses_fires_and_is_marked(of_recipe: 
 
 
 def test_refused_recipe_can_be_given_a_schedule(world: World) -> None:
+    """Only the schedule is judged."""
     _, service = world.incarnate()
     assert service.schedule("job", {"schedule": "0 2 * * *"}).schedule == Schedule("0 2 * * *")
 
 
 def test_jobs_are_marked_with_what_apply_refuses(world: World) -> None:
+    """The user learns it before the next `apply`."""
     marked = only_job(world)
     (reason,) = refusals(marked)
     assert reason.startswith("spec.command: found '--epochs 3'; ")
