@@ -36,7 +36,8 @@ def test_from_start_to_receipt(client: Client) -> None:
     run = client.start("good", env={"EPOCHS": "3"})
     assert len(b"".join(run.logs(follow=True))) == 100
     assert run.wait() is Outcome.SUCCEEDED
-    assert (run.outcome, run.exit_code, run.job) == ("succeeded", 0, "tester/good")
+    assert (run.outcome, run.exit_code, run.process_exit_code) == ("succeeded", 0, 0)
+    assert run.job == "tester/good"
     assert b"".join(run.logs()) == b"".join(run.logs(stream="output", attempt=1))
     assert b"".join(run.logs(stream="setup")) == b""
     receipt = run.receipt
@@ -52,7 +53,7 @@ def test_start_launches(client: Client) -> None:
     client.apply({"type": "job", "spec": RECIPE})
     run = client.start("good")
     assert run.state in (State.BOOTING, State.PREPARING, State.RUNNING)
-    assert (run.outcome, run.exit_code) == (None, None)
+    assert (run.outcome, run.exit_code, run.process_exit_code) == (None, None, None)
     run.wait()
 
 
