@@ -100,7 +100,7 @@ class Archive:
         if held.machine.console:
             key = archive.console_key(node.run, node.attempt, node.rank)
             self._installation.bucket.put(key, held.machine.console.encode())
-        kept = replace(node, archived_at=self._installation.clock.now())
+        kept = replace(node, archived_at=self._installation.now())
         events = [
             self._installation.event(
                 run,
@@ -179,4 +179,4 @@ def bill(installation: Installation, run: Run, held: Sequence[Held]) -> Receipt:
     """The run's receipt: final when it is done, else as far as it is known now."""
     ids = {each.node.launch for each in held} | ({run.launch} if run.launch else set())
     launches = {id: launch for id in sorted(ids) if (launch := installation.store.launch(id))}
-    return receipt(run, held, launches, run.done_at if run.done_at is not None else installation.clock.now())
+    return receipt(run, held, launches, run.done_at if run.done_at is not None else installation.now())

@@ -140,6 +140,9 @@ class SqlStore:
             held = _lease(connection)
             alive = not self._proof.take()
             if held and held.holder != holder and held.expires_at > now and alive:
+                if held.expires_at > now + seconds:
+                    # A clock was wrong: a holder that hangs is waited for no longer than any other.
+                    connection.execute(text("UPDATE lease SET expires_at = :end"), {"end": now + seconds})
                 return None
             lease = Lease((held.epoch if held else 0) + 1, holder, kind, now + seconds)
             connection.execute(
