@@ -1,6 +1,7 @@
 """The use cases in this process: provisioner.ports.control.Control over one installation."""
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -80,7 +81,7 @@ class Service(UseCases):
         *,
         schedules: bool = False,
     ) -> None:
-        alarm = self._schedules.fire if schedules else never
+        alarm = functools.partial(self._schedules.fire, told=True) if schedules else never
         self._loop.run(until, lambda pulse: told(self._errors(pulse)), alarm)
 
     def ring(self, until: Callable[[], bool]) -> None:

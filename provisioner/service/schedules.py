@@ -32,7 +32,7 @@ class Schedules:
     def __init__(self, installation: Installation, runs: Runs) -> None:
         self._installation = installation
         self._runs = runs
-        #: The last complaint about the clock.
+        #: What was last logged of what hinders everybody.
         self._told = ""
 
     def say(self, name: str, schedule: Mapping[str, str] | None) -> Job:
@@ -63,26 +63,27 @@ class Schedules:
         run = self._installation.store.run(job.tick_run) if job.tick_run else None
         return Scheduled(job, upcoming(job, self._installation.clock.now(), count), run)
 
-    def fire(self) -> float:
-        """Start what is due. Return when to look again: now if anything was started."""
+    def fire(self, *, told: bool = False) -> float:
+        """Start what is due. Return when to look again: now if anything was started.
+
+        `told`: what hinders everybody was logged by a pass just now.
+        """
         soonest = math.inf
         try:
             jobs = self._installation.store.scheduled()
         except Retryable as error:
-            now = self._installation.clock.now()
-            self._installation.journal.complain(f"schedules: {words(error)}", now)
-            return now + AGAIN
+            return self._hindered(error, told)
         try:
             self._compare(jobs)
             jobs = tuple(map(self._repaired, jobs))
         except ClockWrong as error:
-            return self._hindered(error)
+            return self._hindered(error, told)
         for job in jobs:
             now = self._installation.clock.now()
             try:
                 soonest = min(soonest, self._fire(job, self._installation.now()))
             except ClockWrong as error:
-                return self._hindered(error)
+                return self._hindered(error, told)
             except Exception as error:  # noqa: BLE001 - one job's error must not keep the others from their time
                 about = {"job": job.name, "owner": job.owner}
                 self._installation.journal.complain(f"its schedule: {words(error)}", now, **about)
@@ -109,12 +110,12 @@ class Schedules:
             [job] = self._installation.save([replace(job, scheduled_at=now)])
         return job
 
-    def _hindered(self, error: ClockWrong) -> float:
-        """When to look again, at a clock that is wrong."""
+    def _hindered(self, error: Retryable, told: bool) -> float:
+        """Return when to look again, and log the error once, unless a pass has `told` it already."""
         now = self._installation.clock.now()
-        if self._told != str(error):
+        if not told and self._told != str(error):
             self._told = str(error)
-            self._installation.journal.complain(f"schedules: {error}", now)
+            self._installation.journal.complain(str(error), now)
         return now + AGAIN
 
     def _fire(self, job: Job, now: float) -> float:

@@ -188,13 +188,15 @@ def moved(folder: Path, quick: bool) -> Iterator[Figure]:
             token = service.access.create(service.caller, ["bench"], admin=False).token
         path = cloud.settings().store_path
         with _serve(folder, 0) as (port, _):
-            answers: list[str | None] = [_start(port, token)]
-            path.rename(path.with_name("away.db"))
-            answers += [_start(port, token) for _ in range(count)]
-            fresh = path.exists()
-            shutil.move(path.with_name("away.db"), path)
-        with cloud.service() as service:
+            _start(port, token)
+            (folder / "away").mkdir()
+            for end in ("", "-wal", "-shm"):
+                shutil.move(f"{path}{end}", folder / "away")
+            answers = [_start(port, token) for _ in range(count)]
+        known = set[str]()
+        with contextlib.suppress(ProvisionError), cloud.service() as service:
             known = {run.id for run in service.runs(RunFilter(limit=1000))}
+        fresh = path.exists()
     answered = [answer for answer in answers if answer]
     yield figure("moved-lost", len(set(answered) - known), "starts answered and lost", n=count, aim="0")
     yield figure("moved-fresh", float(fresh), "new stores", aim="0")
@@ -209,7 +211,7 @@ def _start(port: int, token: str) -> str | None:
     )
     try:
         with urllib.request.urlopen(asked, timeout=40) as answer:
-            return str(json.loads(answer.read())["id"])
+            return str(json.loads(answer.read())["run"]["id"])
     except urllib.error.HTTPError as error:
         error.close()
         return None
