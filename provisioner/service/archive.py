@@ -170,7 +170,7 @@ class Archive:
                 bucket.delete(keys)
                 if len(keys) < PAGE:
                     break
-                if self._installation.clock.now() >= until:
+                if self._installation.clock.elapsed() >= until:
                     return False
         return True
 
@@ -179,4 +179,4 @@ def bill(installation: Installation, run: Run, held: Sequence[Held]) -> Receipt:
     """The run's receipt: final when it is done, else as far as it is known now."""
     ids = {each.node.launch for each in held} | ({run.launch} if run.launch else set())
     launches = {id: launch for id in sorted(ids) if (launch := installation.store.launch(id))}
-    return receipt(run, held, launches, run.done_at if run.done_at is not None else installation.now())
+    return receipt(run, held, launches, run.done_at if run.done_at is not None else installation.clock.now())

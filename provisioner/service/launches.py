@@ -113,9 +113,6 @@ class Launches:
         began = check.began()
         try:
             answer = cloud.launch(launch.request)
-            if answer.at is not None:
-                # The first answer of a process: what is bound is bound by a clock that was compared.
-                check.read(answer.at, began)
         except NoAnswer:
             return []
         except Conflict:
@@ -127,6 +124,9 @@ class Launches:
             if again:
                 return [] if isinstance(error, Retryable) else self._look_up(launch, epoch)
             answer = LaunchAnswer(refusals=(Refusal(error),))
+        if answer.at is not None:
+            # A process's first call may be this one: nothing is bound by a clock that was not compared.
+            check.read(answer.at, began)
         return self._close(launch, answer, epoch)
 
     def _look_up(self, launch: Launch, epoch: int) -> list[Node]:

@@ -262,7 +262,7 @@ class Reconciler:
             return self._archive.keep(runs[each.node.run], each)
 
         self._do(pulse, epoch, keep, (each for box, each in over.items() if box not in begun))
-        until, waiting = self._installation.now() + COPYING, deque(begun)
+        until, waiting = self._installation.clock.elapsed() + COPYING, deque(begun)
         while waiting:
             each = over[waiting.popleft()]
             step = functools.partial(self._archive.keep, runs[each.node.run], each, steps=1)
@@ -271,7 +271,7 @@ class Reconciler:
                 self._save(pulse, epoch, [kept])
             elif kept is not None:
                 waiting.append(each.node.box)
-            if self._installation.now() >= until:
+            if self._installation.clock.elapsed() >= until:
                 return
 
     def _keep_console(self, run: Run, held: Held) -> Sequence[Record]:
@@ -295,7 +295,7 @@ class Reconciler:
 
     def _finish(self, pulse: Pulse, epoch: int) -> None:
         live = self._live()
-        held, until = self._hold(live), self._installation.now() + COPYING
+        held, until = self._hold(live), self._installation.clock.elapsed() + COPYING
 
         def finish(run: Run) -> Sequence[Record]:
             # The receipt is that of the finished run; mailboxes go last, and DONE is what ends it all.
