@@ -7,12 +7,14 @@ imported by the first call, not by this module.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any, ParamSpec, TypeVar
 
 from provisioner.adapters.descriptors import shortage
-from provisioner.core import errors
+from provisioner.core import errors, skew
 from provisioner.core.errors import CloudError
 
 P = ParamSpec("P")
@@ -57,6 +59,13 @@ PASSING: Mapping[str, type[CloudError]] = {
     "Unavailable": errors.Transient,
 }
 
+#: What services say to a request whose signature is too old or from the future. EC2 says no more than AuthFailure.
+SIGNED_AT = frozenset(
+    {"AuthFailure", "InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
+)
+#: Seconds that a signature's time may be off (IAM User Guide, "Signature Version 4": five minutes), less a margin.
+SIGNED_WITHIN = 240.0
+
 
 def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -> CloudError:
     """What a failed call means; `lost` where the service may have acted although its answer is missing.
@@ -71,8 +80,15 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -
         code, message = told.get("Code", ""), told.get("Message", "")
         meaning = translate(code, message)
         if status >= 500 and isinstance(meaning, errors.Misconfigured | errors.Transient):
-            return lost(message, code)
-        return errors.Throttled(message, code) if status == 429 else meaning
+            meaning = lost(message, code)
+        elif status == 429:
+            meaning = errors.Throttled(message, code)
+        meaning.at = date(error.response)
+        if code in SIGNED_AT and meaning.at is not None and abs(ahead := time.time() - meaning.at) > SIGNED_WITHIN:
+            wrong = errors.ClockWrong(skew.told(ahead), code)
+            wrong.at = meaning.at
+            return wrong
+        return meaning
     # A name that cannot be looked up for want of a file does not say so.
     if short := shortage(error) or shortage():
         return short
@@ -102,6 +118,15 @@ def reading(action: str, lost: type[CloudError] = errors.Transient) -> Iterator[
         raise lost(
             f"the answer to {action} cannot be read ({error!r}); is there a proxy in between?", UNREADABLE
         ) from (error)
+
+
+def date(response: Mapping[str, Any]) -> float | None:
+    """Unix seconds of the answer's Date header, by the service's own clock; None if it has none that can be read."""
+    text = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return None
 
 
 class Calls:

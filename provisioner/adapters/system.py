@@ -26,6 +26,10 @@ class SystemClock:
     def now(self) -> float:
         return time.time()
 
+    def elapsed(self) -> float:
+        # CLOCK_MONOTONIC stands still while the computer sleeps (clock_gettime(2)).
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
     def wait(self, seconds: float) -> None:
         try:
             self._wakes.get(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))

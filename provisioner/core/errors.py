@@ -19,6 +19,7 @@ ProvisionError
         ├── Throttled       too many calls: back off
         ├── Transient       a passing fault: try again
         ├── NeedsOperator   this computer is at fault: tell its operator, try again
+        │   └── ClockWrong      its clock is wrong: decide nothing by it
         └── NoAnswer        the deed may or may not be done: ask before doing it anew
 """
 
@@ -83,6 +84,8 @@ class CloudError(ProvisionError):
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(f"{code}: {message}" if code else message)
         self.code = code
+        #: The cloud's own time when it refused, in Unix seconds, if it told that.
+        self.at: float | None = None
 
 
 class NoCapacity(CloudError):
@@ -111,6 +114,10 @@ class Transient(Retryable):
 
 class NeedsOperator(Retryable):
     """This computer or this account is at fault, not the cloud: the message tells its operator what to do."""
+
+
+class ClockWrong(NeedsOperator):
+    """This computer's clock differs from the cloud's: nothing may be decided or stored by its time."""
 
 
 class NoAnswer(Retryable):

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from provisioner.core.errors import CloudError
@@ -183,6 +183,8 @@ class LaunchAnswer:
 
     machines: tuple[LaunchedMachine, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    #: The cloud's own time when it answered, in Unix seconds, if it told that.
+    at: float | None = field(default=None, compare=False)
 
 
 class MachineState(StrEnum):

@@ -156,6 +156,7 @@ def alive(item: control.Alive, foreign: Sequence[launch.Machine]) -> shapes.Top:
             {"cause": each.cause, "runs": each.runs, "next_try_at": moment(each.next_try_at)} for each in item.queues
         ],
         "foreign": [machine.id for machine in foreign],
+        "hindrance": item.hindrance,
         "more": item.more,
         "runs": [_live(each, item.at) for each in item.runs],
     }
@@ -167,6 +168,7 @@ def server(item: control.Presence) -> shapes.Server:
         "served": item.served,
         "unfinished": item.unfinished,
         "foreign": [machine.id for machine in item.foreign],
+        "hindrance": item.hindrance,
     }
 
 

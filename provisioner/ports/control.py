@@ -91,6 +91,8 @@ class Alive:
     runs: tuple[LiveRun, ...]
     #: How many runs are not among `runs`.
     more: int
+    #: What keeps the control plane from deciding anything, a wrong clock for one; empty where nothing does.
+    hindrance: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,13 @@ class Size:
 
 @dataclass(frozen=True)
 class Presence:
-    """What the control plane says of itself; see `Control.now`, `served`, `unfinished` and `foreign`."""
+    """What the control plane says of itself; see `Control.now`, `served`, `unfinished`, `foreign` and `hindrance`."""
 
     at: float
     served: bool
     unfinished: bool
     foreign: tuple[Machine, ...]
+    hindrance: str = ""
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,9 @@ class Control(Protocol):
 
         Admins see them; to others there are none.
         """
+
+    def hindrance(self) -> str:
+        """What keeps the control plane from deciding anything, a wrong clock for one; empty where nothing does."""
 
     def wake(self) -> None:
         """End the present rest of `drive`; from a signal handler too."""

@@ -138,7 +138,7 @@ class FakeCloud:
             raise self._error(refused.code, refused.message) from refused
         machines = tuple(LaunchedMachine(instance_id, offer) for instance_id, offer in answer.machines)
         refusals += tuple(Refusal(self._error(one.code, one.message), one.offer) for one in answer.errors)
-        return self._leave("launch", LaunchAnswer(machines, refusals))
+        return self._leave("launch", LaunchAnswer(machines, refusals, now))
 
     def machines(self) -> Listing:
         now = self._enter()

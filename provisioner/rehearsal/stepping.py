@@ -14,12 +14,23 @@ class StepClock:
     def __init__(self, start: float = 1_800_000_000.0, *, blocking: bool = False) -> None:
         self.blocking = blocking
         self._now = start
+        #: How far the clock was set forward, or back.
+        self._set = 0.0
         self._woken = False
         self._moved = threading.Condition()
 
     def now(self) -> float:
         with self._moved:
+            return self._now + self._set
+
+    def elapsed(self) -> float:
+        with self._moved:
             return self._now
+
+    def set(self, ahead: float) -> None:
+        """Let the clock be wrong by so many seconds: `elapsed` does not notice."""
+        with self._moved:
+            self._set = ahead
 
     def step(self, seconds: float) -> None:
         """Move on; whoever waits for a time that has come returns."""

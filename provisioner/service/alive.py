@@ -15,6 +15,9 @@ from provisioner.ports.control import Alive, LiveRun, Queue
 from provisioner.ports.store import Live
 from provisioner.service.installation import Installation
 
+#: Where the process that acts notes it.
+HINDRANCE = "hindrance"
+
 
 def alive(installation: Installation, caller: Caller, limit: int) -> Alive:
     """All that is the caller's is counted; what costs more than a count is done for `limit` runs."""
@@ -33,7 +36,14 @@ def alive(installation: Installation, caller: Caller, limit: int) -> Alive:
         queues=_queues([run for run in live.runs if run.state is State.QUEUED]),
         runs=tuple(_row(run, held[run.id], now) for run in first),
         more=len(live.runs) - len(first),
+        hindrance=hindrance(installation),
     )
+
+
+def hindrance(installation: Installation) -> str:
+    """What keeps the process that acts from deciding anything, as it has noted, or nothing."""
+    noted = installation.store.remembered(HINDRANCE)
+    return noted[0] if noted else ""
 
 
 def _seen(live: Live, caller: Caller) -> Live:

@@ -100,7 +100,7 @@ class Archive:
         if held.machine.console:
             key = archive.console_key(node.run, node.attempt, node.rank)
             self._installation.bucket.put(key, held.machine.console.encode())
-        kept = replace(node, archived_at=self._installation.clock.now())
+        kept = replace(node, archived_at=self._installation.now())
         events = [
             self._installation.event(
                 run,
@@ -170,7 +170,7 @@ class Archive:
                 bucket.delete(keys)
                 if len(keys) < PAGE:
                     break
-                if self._installation.clock.now() >= until:
+                if self._installation.clock.elapsed() >= until:
                     return False
         return True
 

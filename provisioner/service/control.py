@@ -1,12 +1,16 @@
 """The use cases in this process: provisioner.ports.control.Control over one installation."""
 
+import contextlib
+import functools
+import math
 from collections.abc import Callable, Sequence
 
 from provisioner.core.access import Caller
-from provisioner.core.errors import Conflict, ProvisionError
+from provisioner.core.errors import Conflict, ProvisionError, Retryable
 from provisioner.core.launch import Machine
 from provisioner.ports.ids import Ids
 from provisioner.service.access import Tokens
+from provisioner.service.alive import HINDRANCE
 from provisioner.service.installation import Installation
 from provisioner.service.loop import Loop, never
 from provisioner.service.reaper import Reaped, reap, tell
@@ -33,7 +37,9 @@ class Service(UseCases):
         self._loop = loop
         self._takeover = Takeover(installation)
         self._troubles = Troubles(installation)
-        self._swept_at = 0.0
+        self._swept_at = -math.inf
+        #: What other processes were told of this one's hindrance; None before anything was.
+        self._hindered: str | None = None
         #: What the last sweep met, which stands until the next one.
         self._unswept: list[Trouble] = []
 
@@ -75,7 +81,7 @@ class Service(UseCases):
         *,
         schedules: bool = False,
     ) -> None:
-        alarm = self._schedules.fire if schedules else never
+        alarm = functools.partial(self._schedules.fire, told=True) if schedules else never
         self._loop.run(until, lambda pulse: told(self._errors(pulse)), alarm)
 
     def ring(self, until: Callable[[], bool]) -> None:
@@ -89,9 +95,10 @@ class Service(UseCases):
     def _errors(self, pulse: Pulse) -> Sequence[str]:
         if pulse.foreign is not None:
             self._note(pulse.foreign)
-        now = self._installation.clock.now()
-        if now >= self._swept_at + SWEEP:
-            self._swept_at = now
+        self._note_hindrance()
+        elapsed = self._installation.clock.elapsed()
+        if elapsed >= self._swept_at + SWEEP:
+            self._swept_at = elapsed
             self._unswept = self._sweep()
         met = [each for each in pulse.errors if not isinstance(each.error, Conflict)] + self._unswept
         self._troubles.met(met)
@@ -103,6 +110,16 @@ class Service(UseCases):
             return [Trouble(each.error, instance_id=each.machine.id) for each in self.reap() if each.error]
         except ProvisionError as error:
             return [Trouble(error)]
+
+    def _note_hindrance(self) -> None:
+        """Let every process that opens the store know what keeps this one from deciding anything."""
+        found = self._installation.check.hindrance()
+        if found == self._hindered:
+            return
+        with contextlib.suppress(Retryable):
+            if found != self.hindrance():
+                self._installation.store.remember(HINDRANCE, found, self._installation.clock.now())
+            self._hindered = found
 
     def _note(self, foreign: tuple[Machine, ...]) -> None:
         before = self.foreign()

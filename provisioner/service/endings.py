@@ -1,5 +1,6 @@
 """What is alive, and the end of what must not be: cloud listed first, store second."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -31,22 +32,24 @@ class Endings:
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        self._examined_at = 0.0
+        self._examined_at = -math.inf
         #: When the last listing was asked for; None in a process that has not looked yet.
         self._looked_at: float | None = None
 
     def look(self, live: Live, epoch: int) -> Sight:
         """List and record. Raises CloudError when nothing could be listed: that is no empty cloud."""
-        cloud, whole = self._installation.cloud, True
-        asked_at, before = self._installation.clock.now(), self._looked_at
+        cloud, check, whole = self._installation.cloud, self._installation.check, True
+        asked_at, before = self._installation.now(), self._looked_at
         try:
-            listing = cloud.machines()
+            listing = check.measure(cloud)
         except CloudError:
             # A zone in trouble can fail the whole listing: ask for those we know of.
             if not live.machines:
                 raise
+            began = check.began()
             listing, whole = cloud.machines_known([machine.id for machine in live.machines]), False
-        now, self._looked_at = self._installation.clock.now(), None
+            check.read(listing.at, began)
+        now, self._looked_at = self._installation.now(), None
         listed = {machine.id: machine for machine in listing.machines}
         known = {machine.id: machine for machine in live.machines}
         changed = [
@@ -66,11 +69,11 @@ class Endings:
 
     def examine(self, silent: Iterable[KnownMachine], epoch: int) -> None:
         """Ask the cloud whether silent machines are impaired, now and then; what it says is recorded."""
-        now = self._installation.clock.now()
+        now, elapsed = self._installation.now(), self._installation.clock.elapsed()
         doubtful = [machine for machine in silent if machine.impaired_at is None and machine.state not in ENDING]
-        if not doubtful or now < self._examined_at + EXAMINE_EVERY:
+        if not doubtful or elapsed < self._examined_at + EXAMINE_EVERY:
             return
-        self._examined_at = now
+        self._examined_at = elapsed
         impaired = self._installation.cloud.impaired([machine.id for machine in doubtful])
         found = [replace(machine, impaired_at=now) for machine in doubtful if machine.id in impaired]
         if found:
@@ -97,7 +100,7 @@ class Endings:
 
     def ask(self, machines: Iterable[KnownMachine], epoch: int) -> None:
         """Terminate those whose end is wanted and not under way."""
-        now = self._installation.clock.now()
+        now = self._installation.now()
         due = [
             machine
             for machine in machines

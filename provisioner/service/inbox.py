@@ -90,7 +90,7 @@ class Inbox:
                 unreadable, why = unreadable + 1, f"it has more than {REPORT_MOST} bytes"
             elif int(name) > known:
                 numbered.append((int(name), entry.key))
-        within = period(node, self._installation.clock.now())
+        within = period(node, self._installation.now())
         for number, key in sorted(numbered, reverse=True)[:READS]:
             # Between listing and reading a machine may put a larger one.
             data = self._installation.bucket.get(key, length=REPORT_MOST + 1)

@@ -20,6 +20,7 @@ from provisioner.ports.keys import Keys
 from provisioner.ports.meter import Meter, Unmetered
 from provisioner.ports.pool import Pool
 from provisioner.ports.store import Store
+from provisioner.service.clock_check import ClockCheck
 
 R = TypeVar("R", bound=Record)
 
@@ -91,6 +92,14 @@ class Installation:
     #: What opens the machines of runs; None where the settings keep them closed.
     keys: Keys | None = None
     meter: Meter = field(default_factory=Unmetered)
+    check: ClockCheck = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "check", ClockCheck(self.clock))
+
+    def now(self) -> float:
+        """The time, for whatever is decided or stored by it in a pass; raises ClockWrong."""
+        return self.check.now()
 
     def event(
         self, run: Run, text: str, *, attempt: int | None = None, instance_id: str = "", launch: str = ""

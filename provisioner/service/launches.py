@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from provisioner.core import drought
 from provisioner.core.advance import refuse
-from provisioner.core.errors import CloudError, Conflict, NoAnswer, Retryable
+from provisioner.core.errors import ClockWrong, CloudError, Conflict, NoAnswer, Retryable
 from provisioner.core.launch import LaunchAnswer, LaunchedMachine, Refusal
 from provisioner.core.order import recipe_of
 from provisioner.core.planner import plan_launches
@@ -33,7 +33,7 @@ class Launches:
 
     def plan(self, live: Live, epoch: int) -> list[Launch]:
         """Store the launches of the runs that are due, and why the others wait; the launches, stored."""
-        now = self._installation.clock.now()
+        now = self._installation.now()
         by_profile: dict[str, list[tuple[Run, Recipe]]] = {}
         unreadable: list[Run] = []
         for run in live.runs:
@@ -64,7 +64,7 @@ class Launches:
     def _plan_at(
         self, profile: str, waiting: Sequence[tuple[Run, Recipe]], live: Live, room: int | None, epoch: int
     ) -> list[Launch]:
-        installation, now = self._installation, self._installation.clock.now()
+        installation, now = self._installation, self._installation.now()
         causes = {run.id: run.waiting for run, _ in waiting}
         try:
             site = self._sites.site(profile, {name for _, recipe in waiting for name in recipe.spec.instance_types})
@@ -107,24 +107,31 @@ class Launches:
 
         `again`: it may have been made before, so a refusal now says nothing of what came of it then.
         """
-        cloud, now = self._installation.cloud, self._installation.clock.now()
+        cloud, check, now = self._installation.cloud, self._installation.check, self._installation.now()
         if launch.listed_at is not None or now > launch.created_at + REPLAY:
             return self._look_up(launch, epoch)
+        began = check.began()
         try:
             answer = cloud.launch(launch.request)
         except NoAnswer:
             return []
         except Conflict:
             return self._look_up(launch, epoch)
+        except ClockWrong:
+            # The request was refused for its time alone: nothing came of it.
+            raise
         except CloudError as error:
             if again:
                 return [] if isinstance(error, Retryable) else self._look_up(launch, epoch)
             answer = LaunchAnswer(refusals=(Refusal(error),))
+        if answer.at is not None:
+            # A process's first call may be this one: nothing is bound by a clock that was not compared.
+            check.read(answer.at, began)
         return self._close(launch, answer, epoch)
 
     def _look_up(self, launch: Launch, epoch: int) -> list[Node]:
         """The token is of no more use: list by tag, twice, and take what is there."""
-        installation, now = self._installation, self._installation.clock.now()
+        installation, now = self._installation, self._installation.now()
         if launch.listed_at is not None and now < launch.listed_at + LIST_AGAIN:
             return []
         found = installation.cloud.machines_of(launch.id)
@@ -142,7 +149,7 @@ class Launches:
 
     def _close(self, launch: Launch, answer: LaunchAnswer, epoch: int) -> list[Node]:
         """Bind machines to runs, under the lease's epoch and in one transaction with the launch's end."""
-        installation, now = self._installation, self._installation.clock.now()
+        installation, now = self._installation, self._installation.now()
         runs = [run for run in map(installation.store.run, launch.runs) if run and run.launch == launch.id]
         waiting = [run for run in runs if run.state is State.LAUNCHING]
         records: list[Record] = []
@@ -179,7 +186,7 @@ class Launches:
             template=launch.request.template.name,
             instance_id=machine.instance_id,
             box=mailbox(launch.request.template.role_id, machine.instance_id),
-            bound_at=installation.clock.now(),
+            bound_at=installation.now(),
             epoch=epoch,
         )
         state = transition(run.state, State.BOOTING)
@@ -193,7 +200,7 @@ class Launches:
             machine.instance_id,
             launch.id,
             machine.offer,
-            bound_at=self._installation.clock.now(),
+            bound_at=self._installation.now(),
             price=self._sites.price(machine.offer),
             disk_price=self._sites.price_list(machine.offer.instance_type).disk(launch.request.template),
         )
@@ -207,4 +214,4 @@ class Launches:
         known = {each.id: each for each in self._installation.store.live().droughts}
         zones = set(launch.request.subnets)
         given = [machine.offer for machine in answer.machines]
-        return list(drought.after_refusals(refused, given, known, zones, self._installation.clock.now()))
+        return list(drought.after_refusals(refused, given, known, zones, self._installation.now()))

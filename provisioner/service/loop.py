@@ -48,7 +48,7 @@ class Loop:
         self._intervals = intervals
         self._lease: Lease | None = None
         #: When the next pass is due, and what the store's changes were when that was decided.
-        self._due, self._seen = 0.0, -1
+        self._due, self._seen = -math.inf, -1
 
     @property
     def acting(self) -> bool:
@@ -79,10 +79,9 @@ class Loop:
             if not self.acquire() or self._lease is None:
                 return None
             clock = self._installation.clock
-            began = clock.now()
+            began = clock.elapsed()
             pulse = self._reconciler.once(self._lease)
-            now = clock.now()
-            self._installation.meter.passed(now - began, now, whole=pulse.foreign is not None)
+            self._installation.meter.passed(clock.elapsed() - began, clock.now(), whole=pulse.foreign is not None)
             return pulse
         except LeaseLost:
             self._lease = None
@@ -94,10 +93,10 @@ class Loop:
     def when_due(self) -> Pulse | None:
         """A pass if it is time for one: for those who have something else to do between passes."""
         clock, store = self._installation.clock, self._installation.store
-        if clock.now() < self._due and store.changes() == self._seen:
+        if clock.elapsed() < self._due and store.changes() == self._seen:
             return None
         pulse = self.once()
-        self._due, self._seen = clock.now() + self._pause(pulse), self._last_seen(pulse)
+        self._due, self._seen = clock.elapsed() + self._pause(pulse), self._last_seen(pulse)
         return pulse
 
     def run(

@@ -83,7 +83,7 @@ class Mailboxes:
             read += entries
             counted, news = self._counted(runs[node.run], node, heard)
             if heard.report:
-                counted = _told(counted, heard.report, installation.clock.now())
+                counted = _told(counted, heard.report, installation.now())
                 news += self._news(runs[node.run], node, heard.report)
                 if node.report is None and (failing := health.pop(node.template, None)) and failing.failures:
                     records.append(replace(failing, failures=0, reason="", probe_at=0.0))
@@ -123,7 +123,7 @@ class Mailboxes:
     def seek(self, held: Held) -> Sequence[Record]:
         """Ask the mailbox for the result: the node with what is found, or with the knowledge that nothing was."""
         installation, node = self._installation, held.node
-        now = installation.clock.now()
+        now = installation.now()
         try:
             result = read_result(installation.bucket, node.box, period(node, now))
         except Invalid as error:
@@ -153,7 +153,7 @@ class Mailboxes:
                 authorized_key=keys.public(run.id, node.attempt) if keys else "",
             )
         )
-        key, now = work_key(node.box), installation.clock.now()
+        key, now = work_key(node.box), installation.now()
         if not installation.bucket.put(key, order, if_absent=True) and (
             installation.bucket.get(key, length=len(order) + 1) != order
         ):
@@ -167,7 +167,7 @@ class Mailboxes:
         self._installation.bucket.put(orders_key(node.box), text)
         told = replace(node, orders=digest(run))
         if run.stop and node.stop_put_at is None:
-            told = replace(told, stop_put_at=self._installation.clock.now())
+            told = replace(told, stop_put_at=self._installation.now())
         return [told]
 
 

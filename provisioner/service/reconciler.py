@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from provisioner.core import advance as moves
+from provisioner.core import clock_repair
 from provisioner.core.attempt import HEARING
-from provisioner.core.errors import CloudError, LeaseLost, Retryable, Transient
+from provisioner.core.errors import ClockWrong, CloudError, LeaseLost, Retryable, Transient
 from provisioner.core.launch import Machine
-from provisioner.core.order import recipes_of
+from provisioner.core.order import recipe_of, recipes_of
 from provisioner.core.recipe import Recipe
 from provisioner.core.record import Held, Launch, Node, Record, Run, TemplateHealth
 from provisioner.core.run import TRANSITIONS, State
@@ -78,19 +79,55 @@ class Reconciler:
         self._archive = Archive(installation)
         #: When the inbox last was read, and when it last could not be.
         self._heard_at = self._deaf_at = 0.0
+        #: When the last whole pass ended, and the runs that it knew.
+        self._passed_at: float | None = None
+        self._known: frozenset[str] = frozenset()
 
     def once(self, lease: Lease) -> Pulse:
-        """One pass. Raises LeaseLost; every other error is in the pulse."""
+        """Do one pass. Raises LeaseLost and ClockWrong; every other error is in the pulse."""
         pulse, epoch = Pulse(), lease.epoch
+        check = self._installation.check
+        if check.hindrance():
+            # Nothing is decided until the cloud's clock agrees; nothing else is asked of it meanwhile.
+            check.measure(self._installation.cloud)
+            self._installation.now()
+        compared = check.compared
+        if compared:
+            self._repair(pulse, epoch)
         planned = self._live()
         self._launch(pulse, epoch, planned)
         unheard = self._observe(pulse, epoch)
+        if check.compared and not compared:
+            # A process's first pass launches before it has seen the cloud's clock; it decides nothing else.
+            self._repair(pulse, epoch)
         if self._advance(pulse, epoch, unheard):
             # A result that was just read is acted upon at once: an idle machine costs money.
             self._advance(pulse, epoch, unheard)
         self._act(pulse, epoch)
         self._sum_up(pulse, planned)
         return pulse
+
+    def _repair(self, pulse: Pulse, epoch: int) -> None:
+        """Set right the stored times that a wrong clock has put into the future, and runs created long ago just now."""
+        live, now = self._live(), self._installation.now()
+
+        def repaired(run: Run) -> Run:
+            late = run.next_try_at > now + clock_repair.SLACK
+            recipe = recipe_of(run) if late and run.verdict else None
+            if self._passed_at is not None and run.id not in self._known:
+                # It came since the last pass, whatever its process's clock showed.
+                earliest = self._passed_at - clock_repair.SLACK
+                run = replace(run, created_at=now) if run.created_at < earliest else run
+            return clock_repair.run(run, now, recipe.spec.retry.backoff if recipe else 0.0)
+
+        pairs: list[tuple[Record, Record]] = []
+        pairs += [(run, repaired(run)) for run in live.runs]
+        pairs += [(node, clock_repair.node(node, now)) for node in live.nodes]
+        pairs += [(machine, clock_repair.machine(machine, now)) for machine in live.machines]
+        pairs += [(launch, clock_repair.launch(launch, now)) for launch in live.launches]
+        pairs += [(drought, clock_repair.dry(drought, now)) for drought in live.droughts]
+        pairs += [(health, clock_repair.health(health, now)) for health in live.templates]
+        self._save(pulse, epoch, ((new,) for old, new in pairs if new is not old))
 
     def _launch(self, pulse: Pulse, epoch: int, live: Live) -> None:
         fresh = self._try(pulse, lambda: self._launches.plan(live, epoch)) or []
@@ -99,7 +136,7 @@ class Reconciler:
         def perform(launch: Launch) -> list[Node]:
             return self._launches.perform(launch, epoch, again=launch.id in old)
 
-        now = self._installation.clock.now()
+        now = self._installation.now()
         left = [launch for launch in live.launches if now >= launch.held_until]
         bound = self._each(pulse, perform, [*left, *fresh])
         if any(bound):
@@ -128,10 +165,10 @@ class Reconciler:
         live = self._live()
         if not live.nodes:
             return set()
-        asked_at = self._installation.clock.now()
+        asked_at = self._installation.now()
         unheard = self._try(pulse, lambda: self._mailboxes.receive(live, epoch))
         if unheard is None:
-            self._deaf_at = self._installation.clock.now()
+            self._deaf_at = self._installation.now()
             return {node.run for node in live.nodes}
         self._deaf_until(asked_at)
         self._heard_at = asked_at
@@ -145,7 +182,7 @@ class Reconciler:
 
     def _listen(self, pulse: Pulse, epoch: int) -> None:
         """Silence: of many machines at once it is ours, of a few the cloud is asked about them."""
-        live, now = self._live(), self._installation.clock.now()
+        live, now = self._live(), self._installation.now()
         if are_we_deaf(live.nodes, now):
             self._deaf_at = now
             error = Transient("more than a fifth of the machines are silent: nothing is presumed of them")
@@ -157,7 +194,7 @@ class Reconciler:
 
     def _advance(self, pulse: Pulse, epoch: int, unheard: set[str]) -> bool:
         """Move every run as far as the records allow; whether a result was sought and so news may be."""
-        live, now = self._live(), self._installation.clock.now()
+        live, now = self._live(), self._installation.now()
         self._deaf_until(now)
         held, health = self._hold(live), {known.id: known for known in live.templates}
         recipes, seeking = recipes_of(live.runs), list[Held]()
@@ -225,7 +262,7 @@ class Reconciler:
             return self._archive.keep(runs[each.node.run], each)
 
         self._do(pulse, epoch, keep, (each for box, each in over.items() if box not in begun))
-        until, waiting = self._installation.clock.now() + COPYING, deque(begun)
+        until, waiting = self._installation.clock.elapsed() + COPYING, deque(begun)
         while waiting:
             each = over[waiting.popleft()]
             step = functools.partial(self._archive.keep, runs[each.node.run], each, steps=1)
@@ -234,7 +271,7 @@ class Reconciler:
                 self._save(pulse, epoch, [kept])
             elif kept is not None:
                 waiting.append(each.node.box)
-            if self._installation.clock.now() >= until:
+            if self._installation.clock.elapsed() >= until:
                 return
 
     def _keep_console(self, run: Run, held: Held) -> Sequence[Record]:
@@ -258,11 +295,11 @@ class Reconciler:
 
     def _finish(self, pulse: Pulse, epoch: int) -> None:
         live = self._live()
-        held, until = self._hold(live), self._installation.clock.now() + COPYING
+        held, until = self._hold(live), self._installation.clock.elapsed() + COPYING
 
         def finish(run: Run) -> Sequence[Record]:
             # The receipt is that of the finished run; mailboxes go last, and DONE is what ends it all.
-            done = moves.finish(run, self._installation.clock.now())
+            done = moves.finish(run, self._installation.now())
             if not self._archive.finish(done, held[run.id], until):
                 return ()
             return [done, self._installation.event(run, _story(run, done))]
@@ -278,6 +315,7 @@ class Reconciler:
         queued = [run for run in live.runs if run.state is State.QUEUED]
         pulse.next_try_at = min((run.next_try_at for run in queued), default=None)
         pulse.outrun = sum(run.id not in known for run in queued)
+        self._passed_at, self._known = self._installation.now(), frozenset(run.id for run in live.runs)
 
     # What all of them use
 
@@ -295,7 +333,7 @@ class Reconciler:
         for group in _groups(filter(None, news)):
             try:
                 save(list(itertools.chain.from_iterable(group)))
-            except LeaseLost:
+            except (LeaseLost, ClockWrong):
                 raise
             except Exception:  # noqa: BLE001 - whose fault it is, and what it is, is told by saving each by itself
                 self._each(pulse, save, group)
@@ -317,7 +355,7 @@ class Reconciler:
     def _try(self, pulse: Pulse, deed: Callable[[], T], whose: object = None) -> T | None:
         try:
             return deed()
-        except LeaseLost:
+        except (LeaseLost, ClockWrong):
             raise
         except Exception as error:  # noqa: BLE001 - a bug in one stage must not take away the others' guard
             pulse.errors.append(_trouble(error, whose))
@@ -327,7 +365,7 @@ class Reconciler:
         whose = list(items)
         results = self._installation.pool.map(deed, whose)
         for item, result in zip(whose, results, strict=True):
-            if isinstance(result, LeaseLost):
+            if isinstance(result, LeaseLost | ClockWrong):
                 raise result
             if isinstance(result, Exception):
                 pulse.errors.append(_trouble(result, item))

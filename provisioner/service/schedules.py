@@ -4,13 +4,15 @@ A tick is decided in one write: the job that knows of it and the run that it sta
 against the version it was read at, and the run's id follows from job and tick, so a second start cannot be stored.
 """
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from provisioner.core import recipe as recipes
 from provisioner.core.access import SCHEDULE
-from provisioner.core.errors import Conflict, Invalid, LimitReached, NotFound, Retryable
+from provisioner.core.clock_repair import SLACK
+from provisioner.core.errors import ClockWrong, CloudError, Conflict, Invalid, LimitReached, NotFound, Retryable
 from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.record import Concurrency, Job, Record, Run
 from provisioner.core.schedule import KEY, due, key, next_tick, run_id, upcoming
@@ -30,6 +32,8 @@ class Schedules:
     def __init__(self, installation: Installation, runs: Runs) -> None:
         self._installation = installation
         self._runs = runs
+        #: What was last logged of what hinders everybody.
+        self._told = ""
 
     def say(self, name: str, schedule: Mapping[str, str] | None) -> Job:
         def said(job: Job) -> Job:
@@ -59,24 +63,60 @@ class Schedules:
         run = self._installation.store.run(job.tick_run) if job.tick_run else None
         return Scheduled(job, upcoming(job, self._installation.clock.now(), count), run)
 
-    def fire(self) -> float:
-        """Start what is due. Return when to look again: now if anything was started."""
+    def fire(self, *, told: bool = False) -> float:
+        """Start what is due. Return when to look again: now if anything was started.
+
+        `told`: what hinders everybody was logged by a pass just now.
+        """
         soonest = math.inf
         try:
             jobs = self._installation.store.scheduled()
         except Retryable as error:
-            now = self._installation.clock.now()
-            self._installation.journal.complain(f"schedules: {words(error)}", now)
-            return now + AGAIN
+            return self._hindered(error, told)
+        try:
+            self._compare(jobs)
+            jobs = tuple(map(self._repaired, jobs))
+        except ClockWrong as error:
+            return self._hindered(error, told)
         for job in jobs:
             now = self._installation.clock.now()
             try:
-                soonest = min(soonest, self._fire(job, now))
+                soonest = min(soonest, self._fire(job, self._installation.now()))
+            except ClockWrong as error:
+                return self._hindered(error, told)
             except Exception as error:  # noqa: BLE001 - one job's error must not keep the others from their time
                 about = {"job": job.name, "owner": job.owner}
                 self._installation.journal.complain(f"its schedule: {words(error)}", now, **about)
                 soonest = min(soonest, now + AGAIN)
         return soonest
+
+    def _compare(self, jobs: Iterable[Job]) -> None:
+        """Compare the clock with the cloud's before anything is started by it, unless a pass did lately.
+
+        Where the cloud cannot be reached, the clock is believed. Raises ClockWrong.
+        """
+        check, now = self._installation.check, self._installation.clock.now()
+        if not check.fresh and any(next_tick(job) <= now for job in jobs):
+            with contextlib.suppress(CloudError):
+                check.measure(self._installation.cloud)
+        self._installation.now()
+
+    def _repaired(self, job: Job) -> Job:
+        """The job, its schedule counting from now where a wrong clock had it count from later."""
+        now = self._installation.now()
+        if not self._installation.check.compared or job.scheduled_at <= now + SLACK:
+            return job
+        with contextlib.suppress(Conflict):
+            [job] = self._installation.save([replace(job, scheduled_at=now)])
+        return job
+
+    def _hindered(self, error: Retryable, told: bool) -> float:
+        """Return when to look again, and log the error once, unless a pass has `told` it already."""
+        now = self._installation.clock.now()
+        if not told and self._told != str(error):
+            self._told = str(error)
+            self._installation.journal.complain(str(error), now)
+        return now + AGAIN
 
     def _fire(self, job: Job, now: float) -> float:
         found: Job | None = job

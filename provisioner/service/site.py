@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from provisioner.core.clock_repair import SLACK
 from provisioner.core.errors import CloudError
 from provisioner.core.launch import Catalog, Image, InstanceType, Market, Offer, Price, PriceList, Profile, Template
 from provisioner.core.planner import Site
@@ -103,7 +104,7 @@ class Sites:
         """What is known of these types, an hour old at most."""
         key, now = frozenset(types), self._installation.clock.now()
         known = self._catalogs.get(key) or self._stored(key)
-        if known is None or now > known.at + CATALOG_TTL:
+        if known is None or not _fresh(known.at, now, CATALOG_TTL):
             known = self._installation.cloud.catalog(types)
             flat = {_words(offer): price for offer, price in known.prices.items()}
             text = encode(_Remembered(replace(known, prices={}), flat)).decode()
@@ -139,7 +140,7 @@ class Sites:
 
     def price_list(self, instance_type: str) -> PriceList:
         """The list as far as it is known, a day old at most; nothing waits for a list that is not to be had."""
-        now = self._installation.clock.now()
+        now = self._installation.clock.elapsed()
         known = self._lists.get(instance_type)
         if known is None or now > known[1]:
             try:
@@ -153,7 +154,7 @@ class Sites:
     def _known(self, key: str, kind: type[T], ask: Callable[[], T]) -> T:
         store, now = self._installation.store, self._installation.clock.now()
         found = store.remembered(key)
-        if found and now < found[1] + PLACE_TTL:
+        if found and _fresh(found[1], now, PLACE_TTL):
             return decode(kind, found[0].encode())
         value = ask()
         store.remember(key, encode(value).decode(), now)
@@ -173,6 +174,11 @@ class Sites:
             found = sha256, 0.0
         self._agent_sha256 = found[0]
         return self._agent_sha256
+
+
+def _fresh(stored_at: float, now: float, lasts: float) -> bool:
+    """Whether what was stored then still counts; what a wrong clock stored ahead of now is asked for anew."""
+    return stored_at - SLACK <= now < stored_at + lasts
 
 
 def _name(types: frozenset[str]) -> str:

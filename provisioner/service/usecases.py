@@ -13,7 +13,7 @@ from provisioner.core.work import decode, encode
 from provisioner.ports.connection import Connection
 from provisioner.ports.control import Alive, LogGap, LogPiece, Look, Scheduled, Size, Status
 from provisioner.ports.store import NEWEST, RunFilter
-from provisioner.service.alive import alive
+from provisioner.service.alive import alive, hindrance
 from provisioner.service.installation import Installation
 from provisioner.service.logs import Logs
 from provisioner.service.runs import Runs
@@ -176,6 +176,9 @@ class UseCases:
         lease = self._installation.store.lease()
         now = self._installation.clock.now()
         return bool(lease and lease.holder and lease.kind == "daemon" and lease.expires_at > now)
+
+    def hindrance(self) -> str:
+        return hindrance(self._installation)
 
     def wake(self) -> None:
         """End the loop's rest now; from a signal handler too."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.benchmarks import commands, hour, logs, machines, scale, serving, triggers
+from scripts.benchmarks import attacks, commands, hour, logs, machines, scale, serving, triggers
 from scripts.benchmarks.figures import Figure, line, moved, read
 
 Measure = Callable[[Path, bool], Iterator[Figure]]
@@ -28,6 +28,11 @@ MEASURES: tuple[Measure, ...] = (
     serving.starts,
     serving.followers,
     serving.pages,
+    attacks.clock,
+    attacks.others,
+    attacks.owner,
+    attacks.files,
+    attacks.moved,
 )
 
 

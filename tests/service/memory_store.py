@@ -37,6 +37,7 @@ class MemoryStore:
     def acquire(self, holder: str, kind: str, now: float, seconds: float) -> Lease | None:
         held = self._lease
         if held and held.holder not in ("", holder) and held.expires_at > now and held.holder not in self.dead:
+            self._lease = replace(held, expires_at=min(held.expires_at, now + seconds))
             return None
         self._lease = Lease((held.epoch if held else 0) + 1, holder, kind, now + seconds)
         return self._lease

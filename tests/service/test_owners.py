@@ -62,7 +62,7 @@ HOST: Mapping[str, Callable[[Control], object]] = {
     "takeover": lambda control: control.takeover(),
 }
 #: What has a test of its own below, and what is about nobody's things.
-OTHERS = {"apply", "unfinished", "now", "wake", "impatient", "close", "served", "sizes"}
+OTHERS = {"apply", "unfinished", "now", "wake", "impatient", "close", "served", "hindrance", "sizes"}
 
 
 @dataclass

@@ -91,12 +91,13 @@ def test_a_command_that_acts_starts_nothing_by_schedule() -> None:
 
 
 def test_cron_alone_stores_runs_and_acts_on_nothing() -> None:
-    """For those who act elsewhere: no lease, no call to the cloud or the bucket."""
+    """For those who act elsewhere: no lease, nothing in the bucket, and of the cloud no more than its clock."""
     made = world(schedule="*/30 * * * *")
     _, service = made.incarnate()
     service.ring(until(made, 2 * HOUR))
     assert times(made) == ["08:30", "09:00", "09:30"]
-    assert {call.port for call in made.calls} == {"store"}
+    assert {call.port for call in made.calls} == {"store", "cloud"}
+    assert {call.method for call in made.calls if call.port == "cloud"} == {"machines"}
     assert made.store.lease() is None
 
 

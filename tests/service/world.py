@@ -74,6 +74,9 @@ class _Clock:
     def now(self) -> float:
         return self._world.clock.now() + self._world.skew
 
+    def elapsed(self) -> float:
+        return self._world.clock.now()
+
     def wait(self, seconds: float) -> None:
         self._world.advance(seconds)
 

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from provisioner.adapters.aws import UNREADABLE
+from provisioner.adapters import aws
 from provisioner.adapters.ec2.codes import translate
 from provisioner.core.errors import Transient
 from provisioner.core.launch import LaunchAnswer, LaunchedMachine, LaunchRequest, Market, Offer, Refusal, Template
@@ -107,12 +107,12 @@ def answer(request: LaunchRequest, response: Mapping[str, Any]) -> LaunchAnswer:
     for entry in response.get("Errors", ()):
         code, message = entry.get("ErrorCode", ""), entry.get("ErrorMessage", "")
         # An error that nobody can look up refuses no run.
-        error = translate(code, message) if code else Transient(message or "an error without a code", UNREADABLE)
+        error = translate(code, message) if code else Transient(message or "an error without a code", aws.UNREADABLE)
         offer = _offer(request, entry)
         refusals.append(Refusal(error, offer if offer in request.offers else None))
     if not machines and not refusals:
         raise ValueError("neither machines nor errors")
-    return LaunchAnswer(machines, tuple(refusals))
+    return LaunchAnswer(machines, tuple(refusals), aws.date(response))
 
 
 def _offer(request: LaunchRequest, entry: Mapping[str, Any]) -> Offer:

@@ -186,6 +186,9 @@ class Remote:
     def foreign(self) -> tuple[Machine, ...]:
         return self._looked().foreign
 
+    def hindrance(self) -> str:
+        return self._looked().hindrance
+
     def _looked(self) -> Presence:
         fresh = self._presence and 0 <= self._clock.now() - self._presence[0] < FRESH
         return self._presence[1] if self._presence and fresh else self._look()[1]

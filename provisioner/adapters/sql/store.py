@@ -11,7 +11,7 @@ import threading
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, BinaryIO, TypeGuard, TypeVar
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, bindparam, event, text
@@ -140,6 +140,9 @@ class SqlStore:
             held = _lease(connection)
             alive = not self._proof.take()
             if held and held.holder != holder and held.expires_at > now and alive:
+                if held.expires_at > now + seconds:
+                    # A clock was wrong: a holder that hangs is waited for no longer than any other.
+                    connection.execute(text("UPDATE lease SET expires_at = :end"), {"end": now + seconds})
                 return None
             lease = Lease((held.epoch if held else 0) + 1, holder, kind, now + seconds)
             connection.execute(
@@ -347,22 +350,21 @@ class _ProofOfLife:
         #: The kernel's lock is the process's: one thread that only looks must not give away what another has taken.
         self._one = threading.RLock()
 
-    def _opened(self) -> int:
+    def _opened(self) -> BinaryIO:
         """The lock's file, made if need be. Whoever can open it can lock it: that is the store's owner alone."""
-        made = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        private.restrict(self._path)
-        return made
+        private.make_file(self._path)
+        return open(self._path, "ab")
 
     def _reopen(self) -> None:
         """Open the lock file again if somebody removed or replaced it: other processes lock what is there now."""
         try:
             found = os.stat(self._path)
-            if os.path.samestat(found, os.fstat(self._file)):
+            if os.path.samestat(found, os.fstat(self._file.fileno())):
                 return
         except FileNotFoundError:
             pass
         fresh = self._opened()
-        os.close(self._file)
+        self._file.close()
         self._file, self._held = fresh, False
 
     def take(self) -> bool:
@@ -384,7 +386,7 @@ class _ProofOfLife:
             return True
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
     def give(self) -> None:
         with self._one:

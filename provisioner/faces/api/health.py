@@ -44,6 +44,9 @@ async def healthz() -> Response:
 def readyz(server: Serving) -> Response:
     """Whether the store opens and somebody acts: this process, whose last pass was lately, or another one."""
     service = server.service
+    # Raises Transient while the store cannot be read.
+    if hindrance := service.hindrance():
+        raise Transient(hindrance)
     if service.acting:
         if service.now() - server.meters.passed_at <= LATELY:
             return answer({"status": "acting"})

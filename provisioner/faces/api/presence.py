@@ -18,5 +18,5 @@ router = APIRouter(tags=["server"])
 )
 def get_server(request: Request, control: Acting) -> Response:
     """Show whether somebody acts, and what time it is there."""
-    found = Presence(control.now(), control.served(), control.unfinished(), control.foreign())
+    found = Presence(control.now(), control.served(), control.unfinished(), control.foreign(), control.hindrance())
     return either(request, found, shaped.server)

@@ -122,6 +122,8 @@ def status(context: typer.Context, run: RunName, as_json: session.Json = False) 
     service = session.control(context)
     session.catch_up(service)
     found = service.status(run)
+    if hindrance := service.hindrance():
+        screen.complain(hindrance)
     if as_json:
         screen.put_json(shaped.status(found))
     else:

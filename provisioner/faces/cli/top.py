@@ -209,6 +209,8 @@ def heading(found: Alive, foreign: Sequence[Machine], mode: str) -> Iterator[str
     yield f"{text} and {found.unpriced:,} of unknown price" if found.unpriced else text
     if mode:
         yield mode
+    if found.hindrance:
+        yield found.hindrance
     for queue in found.queues[:QUEUES]:
         left = queue.next_try_at - found.at
         when = f"next try in {screen.duration(left)}" if left > 0 else "trying now"
