@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from provisioner.core.launch import Market, Offer
-from provisioner.core.record import KnownMachine, Node, Run, Verdict
+from provisioner.core.record import KnownMachine, Node, Record, Run, Verdict
 from provisioner.core.run import State
 from provisioner.core.work import Notice, Outcome, Report, Result, Span, Step
 from provisioner.faces.cli import story
@@ -32,7 +32,8 @@ def poisoned(server: Server, at: float, *, over: bool) -> Run:
     state = State.STOPPING if over else State.RUNNING
     ended = run.created_at + 60 if over else None
     run = replace(run, state=state, attempt=1, launch="l", verdict=verdict, ended_at=ended)
-    server.service._installation.store.save([run, node, machine])
+    records: list[Record] = [run, node, machine]
+    server.service._installation.store.save(records)
     return run
 
 
