@@ -477,7 +477,8 @@ def test_times_that_an_earlier_release_stored_are_clamped_when_they_are_read(pat
     told = Report(1, at, "p", Step.COMMAND, {"command": Span(at)}, notice=Notice(at, at))
     node = Node("r1.1.0", "r1", 1, 0, "l", "t", "i-1", "A:i-1", 1e9, 1, report=told, reported_at=1e9)
     with contextlib.closing(SqlStore(path, CountingIds())) as store:
-        store.save([RUN, node])
+        store.save([RUN])
+        store.save([node])
     with contextlib.closing(SqlStore(path, CountingIds())) as store:
         for found in (store.live().nodes[0], store.nodes("r1")[0]):
             assert found.report
