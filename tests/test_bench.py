@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 BENCH = (sys.executable, "-m", "scripts.benchmarks")
 
@@ -22,3 +24,13 @@ def test_a_measure_prints_figures_that_can_be_compared(tmp_path: Path) -> None:
     old = tmp_path / "old.json"
     old.write_text(json.dumps({**figure, "value": 100.0}) + "\n")
     assert "help: 100.0 -> " in bench("--quick", "help", "--compare", str(old)).stderr
+
+
+@pytest.mark.load
+def test_hostile_mailboxes_harm_no_other_run() -> None:
+    """A minute with a fixed seed: starts, memory and answers, beside those of its own first quarter."""
+    words = (sys.executable, "-m", "scripts.benchmarks.hostile", "--minutes", "1", "--seed", "1")
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+    told = json.loads(found.stdout.splitlines()[-1])
+    assert (told["verdict"], told["failed"]) == ("kept", {})

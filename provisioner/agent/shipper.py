@@ -13,6 +13,15 @@ from provisioner.core.work import Chunk
 #: one another, then the interval grows, up to the last of these two.
 SOONEST, LATEST = 1.0, 10.0
 YOUNG = 30
+#: From so many chunks on a stream ships more and more seldom, followed or not: a log of 30 days has at most 161,000
+#: chunks, and the control plane keeps 200,000.
+OLD = 5000
+
+
+def pace(chunks: int, *, followed: bool) -> float:
+    """Return the seconds between two chunks of a stream that has so many already."""
+    soon = SOONEST if followed else min(LATEST, max(SOONEST, chunks / YOUNG))
+    return max(soon, chunks / OLD)
 
 
 class Shipper(threading.Thread):
@@ -47,7 +56,7 @@ class Shipper(threading.Thread):
     def _due(self, stream: Stream) -> bool:
         if not stream.waiting:
             return False
-        interval = SOONEST if self._followed() else min(LATEST, max(SOONEST, stream.chunks / YOUNG))
+        interval = pace(stream.chunks, followed=self._followed())
         return self._presses(stream) or time.time() - self._last.get(stream.name, 0.0) >= interval
 
     def _presses(self, stream: Stream) -> bool:

@@ -22,8 +22,9 @@ FOLLOWED = 60.0
 LOOK_EVERY, LOOK_BESIDE = 0.5, 5.0
 #: Objects that one look reads: a job that writes a byte a second makes one of each byte.
 LOOK_READS = 256
-#: Bytes that are read for a tail, at most, and at once. A longer last line is shown from its middle.
-TAIL_MOST, TAIL_BLOCK = 8 << 20, 256 << 10
+#: Bytes that are read for a tail, at most, and first; then four times as many at once. A longer last line is shown
+#: from its middle.
+TAIL_MOST, TAIL_BLOCK = 4 << 20, 256 << 10
 
 
 class Logs:
@@ -185,7 +186,7 @@ class Logs:
             while size > 0:
                 if not room or not reads:
                     return At(chunk, chunk + size)
-                block = min(size, room, TAIL_BLOCK)
+                block = min(size, room, TAIL_BLOCK if room == TAIL_MOST else 4 * TAIL_BLOCK)
                 data = bucket.get(key, start=size - block, length=block) or b""
                 size, room, reads, stop = size - block, room - block, reads - 1, len(data)
                 if not ended:

@@ -5,6 +5,7 @@
 It prints its environment, then answers each line of standard input with one line of JSON.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -21,6 +22,7 @@ import yaml
 
 from provisioner import wiring
 from provisioner.rehearsal import scenario
+from provisioner.rehearsal.account import ID
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.machines.script import Script
@@ -43,6 +45,10 @@ owner = "bench"
 endpoint = "{url}"
 busy_interval = 1.0
 """
+
+
+#: What scripted machines play, by the names of their jobs.
+SCRIPTS = (Script(job="hostile", command=86_400.0), Script(job="quiet", command=3.0), Script(command=1.0))
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,22 @@ class Cloud:
         """The states of every machine there ever was, and since when."""
         return {name: [(state, at) for state, at in states] for name, states in self._ask("history").items()}
 
+    def put(self, key: str, data: bytes, *, pad: int = 0, count: int = 1, first: int = 0, step: int = 1) -> None:
+        """Put so many objects into the bucket, past its API, which would be slower than a real one.
+
+        `key` has a place for a number, which goes from `first` in steps; the object is `data` and so many spaces.
+        """
+        self._ask(f"put {key} {count} {first} {step} {pad} {base64.b64encode(data).decode() or '='}")
+
+    def forget(self, prefix: str) -> None:
+        """Delete what lies under the prefix, likewise."""
+        self._ask(f"forget {prefix}")
+
+    def boxes(self) -> dict[str, str]:
+        """The mailboxes that have a work order, by their runs."""
+        found: dict[str, str] = self._ask("boxes")
+        return found
+
     def settings(self) -> Settings:
         return load(os.environ["PROVISION_SETTINGS"])
 
@@ -157,7 +179,7 @@ def until(condition: Callable[[], bool], what: str, patience: float = 120.0) -> 
 
 def main(folder: Path, machines: str) -> None:
     told = scenario.parse({"boot_delay": "1s" if machines == "light" else "0s", "end_delay": "0s"})
-    host = LightHost(folder / "machines") if machines == "light" else ScriptedHost((Script(command=1.0),))
+    host = LightHost(folder / "machines") if machines == "light" else ScriptedHost(SCRIPTS)
     with Double(told, host) as double:
         text = SETTINGS.format(
             region=double.region,
@@ -174,12 +196,38 @@ def main(folder: Path, machines: str) -> None:
 
 
 def _answer(double: Double, words: Sequence[str]) -> object:
-    if words[0] == "count":
-        return len(double.calls.every)
-    if words[0] == "calls":
-        calls = double.calls.of()[int(words[1]) :]
-        return [asdict(Seen(call.service, call.action, call.principal, call.at)) for call in calls]
-    return {name: [(each.state, each.at) for each in states] for name, states in double.history().items()}
+    match words:
+        case ["count"]:
+            return len(double.calls.every)
+        case ["calls", since]:
+            calls = double.calls.of()[int(since) :]
+            return [asdict(Seen(call.service, call.action, call.principal, call.at)) for call in calls]
+        case ["put", key, count, first, step, pad, data]:
+            value = base64.b64decode(data.strip("=") and data) + b" " * int(pad)
+            for number in range(int(count)):
+                _objects().put_object(double.bucket, key.format(int(first) + number * int(step)), value)
+            return int(count)
+        case ["forget", prefix]:
+            for key in [key for key in _keys(double) if key.startswith(prefix)]:
+                _objects().delete_object(double.bucket, key)
+            return None
+        case ["boxes"]:
+            orders = [key for key in _keys(double) if key.startswith("machines/") and key.endswith("/work")]
+            values = {key.split("/")[1]: _objects().get_object(double.bucket, key).value for key in orders}
+            return {json.loads(value)["run"]: box for box, value in values.items()}
+        case _:
+            return {name: [(each.state, each.at) for each in states] for name, states in double.history().items()}
+
+
+def _objects() -> Any:
+    """The objects behind the double's S3."""
+    from moto.s3.models import s3_backends
+
+    return s3_backends[ID]["aws"]
+
+
+def _keys(double: Double) -> list[str]:
+    return list(_objects().buckets[double.bucket].keys)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,14 @@ from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Conflict, Invalid, LimitReached, Transient
 from provisioner.core.launch import Market, Offer
+from provisioner.core.machine_messages import CLOCK_SKEW
 from provisioner.core.owner_limits import OwnerLimits
 from provisioner.core.record import (
     Drought,
     Event,
     Job,
     KnownMachine,
+    Node,
     Record,
     Run,
     Schedule,
@@ -39,7 +41,7 @@ from provisioner.core.record import (
     Verdict,
 )
 from provisioner.core.run import State
-from provisioner.core.work import Outcome, encode
+from provisioner.core.work import Notice, Outcome, Report, Span, Step, encode
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.stepping import CountingIds
 from tests.core.messages import values
@@ -467,3 +469,19 @@ def test_a_failed_write_leaves_the_store_usable(store: SqlStore) -> None:
         store.save(both)
     assert store.machines(["i-1"]) == ()
     assert store.save([machine])
+
+
+@pytest.mark.parametrize("at", [-9e15, 9e15])
+def test_times_that_an_earlier_release_stored_are_clamped_when_they_are_read(path: Path, at: float) -> None:
+    """In the list of what is alive and in every other look: a machine made them up."""
+    told = Report(1, at, "p", Step.COMMAND, {"command": Span(at)}, notice=Notice(at, at))
+    node = Node("r1.1.0", "r1", 1, 0, "l", "t", "i-1", "A:i-1", 1e9, 1, report=told, reported_at=1e9)
+    with contextlib.closing(SqlStore(path, CountingIds())) as store:
+        store.save([RUN])
+        store.save([node])
+    with contextlib.closing(SqlStore(path, CountingIds())) as store:
+        for found in (store.live().nodes[0], store.nodes("r1")[0]):
+            assert found.report
+            assert found.report.notice
+            for each in (found.report.at, found.report.spans["command"].began, found.report.notice.at):
+                assert abs(each - 1e9) <= CLOCK_SKEW

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.agent import spool as spool_module
-from provisioner.agent.shipper import Shipper
+from provisioner.agent.shipper import Shipper, pace
 from provisioner.agent.spool import Spool, Stream
+from provisioner.core.machine_messages import CHUNKS_MOST
 from tests.polling import until
 
 
@@ -142,3 +143,13 @@ def test_a_checksum_that_cannot_be_known_is_left_out(tmp_path: Path) -> None:
     again.write(b"second")
     ship(again, bucket)
     assert again.end().sha256 == ""
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_a_log_of_thirty_days_has_no_more_chunks_than_are_kept(followed: bool) -> None:
+    """Thirty days are the longest limit of a run, and a log may be followed all the time."""
+    chunks, at = 0, 0.0
+    while at < 30 * 86400:
+        at += pace(chunks, followed=followed)
+        chunks += 1
+    assert chunks < CHUNKS_MOST

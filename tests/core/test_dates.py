@@ -1,0 +1,26 @@
+"""Whatever time is in the store, it can be shown."""
+
+import math
+
+import pytest
+
+from provisioner.core.dates import datable
+from provisioner.faces import shaped
+from provisioner.faces.cli import screen
+
+TIMES = (0.0, -1e18, 1e18, 9e15, -9e15, 253402300800.0, -62135596801.0, math.inf, -math.inf, math.nan)
+
+
+@pytest.mark.parametrize("at", TIMES)
+def test_any_time_is_formatted(at: float) -> None:
+    """In UTC and in every zone, east or west; and as a duration."""
+    assert shaped.moment(at).endswith("Z")
+    for shown in (screen.date(at), screen.clock(at), screen.duration(at), screen.ago(at, 0.0), screen.ago(0.0, at)):
+        assert shown
+    for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        assert screen.zoned(at, zone)
+
+
+def test_a_time_of_a_calendar_stays_as_it_is() -> None:
+    """To the last digit."""
+    assert datable(1_800_000_000.123) == 1_800_000_000.123
