@@ -42,7 +42,6 @@ class Bound:
         at = max(floor, min(self.at, ceiling))
         return self if at == self.at else replace(self, at=at, error=self.error + abs(at - self.at))
 
-
     def after(self, floor: float, latest: float) -> "Bound":
         """The same moment where it must follow `floor`; the truth lies between `at` and `latest`.
 
