@@ -42,6 +42,14 @@ class Bound:
         at = max(floor, min(self.at, ceiling))
         return self if at == self.at else replace(self, at=at, error=self.error + abs(at - self.at))
 
+    def after(self, floor: float, latest: float) -> "Bound":
+        """The same moment where it must follow `floor`; the truth lies between `at` and `latest`.
+
+        It stays where it is if it follows already. What it is moved by is within its own error.
+        """
+        at = min(max(self.at, floor), latest)
+        return self if at == self.at else replace(self, at=at, error=max(at - self.at, latest - at))
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -138,7 +146,7 @@ def _life(held: Held, launch: Launch | None, now: float) -> _Life:
     gone = _listed(machine.ended_at, machine.ending_at or born.at)
     ending = _ending(machine, born.at)
     over = ending or gone
-    ceiling = over.at if over else now
+    ceiling = _latest(machine, over) if over else now
 
     def told(at: float) -> Bound:
         return _by_our_clock(at, node).within(born.at, ceiling)
@@ -157,7 +165,7 @@ def _life(held: Held, launch: Launch | None, now: float) -> _Life:
     elif node.report and (over or node.verdict):
         marks.append(("silent", told(node.report.at)))
     if ending:
-        marks.append(("gone", ending))
+        marks.append(("gone", ending.after(marks[-1][1].at, ceiling)))
     parallel = [
         Phase(step, node.attempt, node.rank, True, told(span.began), told(span.ended) if span.ended else None)
         for step, span in beside
@@ -180,6 +188,16 @@ def _ending(machine: KnownMachine, born: float) -> Bound | None:
     if machine.transition_at is not None:
         return Bound(machine.transition_at, Source.TRANSITION_REASON, WHOLE_SECOND).within(born, machine.ending_at)
     return _listed(machine.ending_at, max(born, machine.alive_at or born))
+
+
+def _latest(machine: KnownMachine, over: Bound) -> float:
+    """The last moment at which the machine can have begun to end.
+
+    A transition reason is cut to the second, so what the agent did within that second was before it.
+    """
+    if over.source is not Source.TRANSITION_REASON or machine.transition_at is None or machine.ending_at is None:
+        return over.at
+    return max(over.at, min(machine.transition_at + WHOLE_SECOND, machine.ending_at))
 
 
 def _listed(at: float | None, before: float) -> Bound | None:

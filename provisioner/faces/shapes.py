@@ -22,8 +22,9 @@ takeover mailboxes: what became of each, as text
 daemon   at, level (info, error), text or, where level is error, error; and, where they are known, run, job, owner,
          attempt, instance, launch, code (the cloud's own), traceback (of a fault of ours). A line each; the same
          lines are on standard error of `daemon` and `reap` where that is no terminal
-rehearse run, receipt, objects {URL: {text} or {base64}} that were written, alive: machine ids
-         with --serve: environment {NAME: VALUE}
+rehearse run, receipt, objects {URL: {text} or {base64}} that were written, alive: machine ids, sandbox: what keeps
+         jobs from this computer's files (folder, missing, unwanted, container, machine, words)
+         with --serve: environment {NAME: VALUE}, sandbox
 """
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict

@@ -37,15 +37,15 @@ from provisioner.service.installation import Installation
 
 #: Bytes of a result that are held at once.
 BLOCK = 1 << 20
-#: The steps as a run's story tells them.
-STORY = {
-    Step.BOOT: "the machine boots",
-    Step.PULL: "the image is pulled",
-    Step.CLONE: "git is cloned",
+#: What a run's story says when a step begins. That the command runs is the run's own state.
+BEGINS = {
+    Step.PULL: "fetching the image",
+    Step.CLONE: "cloning git",
     Step.SETUP: "the start script runs",
-    Step.COMMAND: "the command runs",
-    Step.LOGS: "the last of the log is shipped",
+    Step.LOGS: "shipping the last of the log",
 }
+#: What it says when a step has succeeded.
+DONE = {Step.PULL: "the image is there", Step.CLONE: "git is cloned"}
 
 
 class Mailboxes:
@@ -111,8 +111,10 @@ class Mailboxes:
     def _news(self, run: Run, node: Node, report: Report) -> list[Event]:
         """What a reader of the run's story wants to know of a report: the steps, and what the cloud announced."""
         old, texts = node.report, list[str]()
-        if report.step is not (old.step if old else Step.BOOT):
-            texts.append(STORY[report.step])
+        before = succeeded(old) if old else frozenset()
+        texts += [text for step, text in DONE.items() if step in succeeded(report) - before]
+        if report.step is not (old.step if old else Step.BOOT) and report.step in BEGINS:
+            texts.append(BEGINS[report.step])
         if report.rebalance_at is not None and not (old and old.rebalance_at is not None):
             texts.append("the cloud recommends to move elsewhere: an interruption is likelier from now on")
         if report.notice and not (old and old.notice):
@@ -169,6 +171,16 @@ class Mailboxes:
         if run.stop and node.stop_put_at is None:
             told = replace(told, stop_put_at=self._installation.now())
         return [told]
+
+
+def succeeded(report: Report) -> frozenset[Step]:
+    """Return which of image and git were fetched: a step that ended may have failed, and then no other follows.
+
+    Agents end the spans of all steps when the job ends, and mark none as failed.
+    """
+    if not {Step.SETUP, Step.COMMAND} & report.spans.keys():
+        return frozenset()
+    return frozenset(step for step in DONE if step in report.spans and report.spans[step].ended is not None)
 
 
 def digest(run: Run) -> str:

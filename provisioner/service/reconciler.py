@@ -6,6 +6,7 @@ from what is stored: a new trigger waits for no listing.
 
 import functools
 import itertools
+import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -211,14 +212,19 @@ class Reconciler:
         return bool(seeking)
 
     def _changes(
-        self, run: Run, moved: moves.Advance, held: Iterable[Held], health: dict[str, TemplateHealth], now: float
+        self, run: Run, moved: moves.Advance, held: Sequence[Held], health: dict[str, TemplateHealth], now: float
     ) -> list[Record]:
         """What a move changes; `health` is kept as it will be once all moves so far are saved."""
         records: list[Record] = []
         if moved.run != run:
             records.append(moved.run)
             if moved.run.state is not run.state:
-                records.append(self._installation.event(moved.run, _story(run, moved.run)))
+                event = self._installation.event(moved.run, _story(run, moved.run))
+                heard_at = next((each.node.reported_at for each in held if each.node.attempt == run.attempt), None)
+                if moved.run.state in (State.PREPARING, State.RUNNING) and heard_at is not None:
+                    # A report made it so, and what else that report says comes after it in the story.
+                    event = replace(event, at=math.nextafter(min(heard_at, event.at), 0.0))
+                records.append(event)
         for each in held:
             node = moved.node if moved.node and moved.node.id == each.node.id else each.node
             if node is not each.node:

@@ -93,6 +93,7 @@ def test_help_loads_nothing_heavy() -> None:
         (("rehearse", "no-such-file"), "no-such-file"),
         (("rehearse", "--serve", "--machine", "xen"), "light, scripted, qemu"),
         (("rehearse", "--serve", "--machine", "qemu", "--docker"), "light machines alone"),
+        (("rehearse", "--serve", "--machine", "scripted", "--no-sandbox"), "light machines alone"),
         (("apply", "/"), "Is a directory"),
         (("status", "\udcff"), "UTF-8"),
         (("--settings", "/no-such-file", "runs"), "provision rehearse"),

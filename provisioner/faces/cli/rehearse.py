@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -24,6 +25,28 @@ from provisioner.ports.control import Control
 
 #: A bucket beside the scenario's own: its jobs may use it, and what they leave there is shown at the end.
 CHECKPOINTS = "rehearsal-checkpoints"
+
+
+class Sandbox(StrEnum):
+    """What keeps a rehearsed job from this computer's files."""
+
+    FOLDER = "folder"
+    MISSING = "missing"
+    UNWANTED = "unwanted"
+    CONTAINER = "container"
+    MACHINE = "machine"
+    WORDS = "words"
+
+
+#: The first line of a rehearsal: the same recipe may behave differently on another computer.
+WRITES = {
+    Sandbox.FOLDER: "sandbox (bubblewrap): jobs read this computer's files and write in their machine's folder alone",
+    Sandbox.MISSING: "no sandbox: jobs write whatever you may write, /tmp too; with bubblewrap installed they cannot",
+    Sandbox.UNWANTED: "no sandbox (--no-sandbox): jobs write whatever you may write, /tmp too",
+    Sandbox.CONTAINER: "containers: jobs write in their container and their machine's folder alone",
+    Sandbox.MACHINE: "virtual machines: jobs neither read nor write this computer's files",
+    Sandbox.WORDS: "scripted machines: no job is executed",
+}
 
 SETTINGS = """\
 # Made by `provision rehearse`: the double is this installation's cloud.
@@ -65,11 +88,15 @@ def rehearse(
     docker: Annotated[
         bool, typer.Option("--docker", help="Run light machines' jobs in containers, on the engine at DOCKER_HOST.")
     ] = False,
+    no_sandbox: Annotated[
+        bool, typer.Option("--no-sandbox", help="Let jobs of light machines write whatever you may write.")
+    ] = False,
     as_json: session.Json = False,
 ) -> int:
     """Run a recipe on a double of EC2, on this computer.
 
-    Cloud up, apply, start, log, receipt, cloud down.
+    Cloud up, apply, start, log, receipt, cloud down. The first line says what the job may write: with bubblewrap
+    installed, the folder of its machine alone.
 
     The exit code is the process's own, after a stop or a limit too; 0 only where the run succeeded.
     """
@@ -78,18 +105,21 @@ def rehearse(
     text = session.read_file(recipe) if recipe else ""
     variables = session.variables(env)
     try:
-        with interruptible(), _cloud(scenario, machine, docker) as (double, folder):
+        with interruptible(), _cloud(scenario, machine, docker, no_sandbox) as (double, folder, sandbox):
+            screen.say(WRITES[sandbox])
             if serve:
-                _serve(double, folder, as_json=as_json)
+                _serve(double, folder, sandbox, as_json=as_json)
             os.environ.update(double.environment())
-            return _run(double, folder, text, recipe or "", variables, as_json=as_json)
+            return _run(double, folder, sandbox, text, recipe or "", variables, as_json=as_json)
     except KeyboardInterrupt:
         screen.say("the cloud is down, and nothing of it is left")
         return 0 if serve else exits.DETACHED
 
 
 @contextlib.contextmanager
-def _cloud(scenario: str | None, machine: str | None, docker: bool) -> Iterator[tuple[Any, Path]]:
+def _cloud(
+    scenario: str | None, machine: str | None, docker: bool, no_sandbox: bool
+) -> Iterator[tuple[Any, Path, Sandbox]]:
     try:
         from provisioner.rehearsal import scenario as scenarios
         from provisioner.rehearsal.double import Double
@@ -108,7 +138,17 @@ def _cloud(scenario: str | None, machine: str | None, docker: bool) -> Iterator[
         told = dataclasses.replace(told, buckets={CHECKPOINTS: {}, **told.buckets})
         kind = _kind(machine, told, docker)
         ssh_port = _free_port()
-        host = _host(kind, told, folder / "machines", docker, gpus=lambda name: double.gpus(name), ssh_port=ssh_port)
+        if no_sandbox and kind != "light":
+            raise typer.BadParameter(f"light machines alone have a sandbox, and these are {kind}")
+        host = _host(
+            kind,
+            told,
+            folder / "machines",
+            docker,
+            gpus=lambda name: double.gpus(name),
+            ssh_port=ssh_port,
+            sandbox=not no_sandbox,
+        )
         with Double(told, host) as double:
             text = SETTINGS.format(
                 region=double.region,
@@ -125,7 +165,7 @@ def _cloud(scenario: str | None, machine: str | None, docker: bool) -> Iterator[
                 ssh_port=ssh_port,
             )
             (folder / "settings.toml").write_text(text)
-            yield double, folder
+            yield double, folder, Sandbox.CONTAINER if docker else _sandbox(kind, host, no_sandbox)
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
         held.end()
@@ -144,13 +184,23 @@ def _kind(machine: str | None, told: Any, docker: bool) -> str:
     return str(kind)
 
 
+def _sandbox(kind: str, host: Any, no_sandbox: bool) -> Sandbox:
+    if kind != "light":
+        return Sandbox.MACHINE if kind == "qemu" else Sandbox.WORDS
+    if no_sandbox:
+        return Sandbox.UNWANTED
+    return Sandbox.FOLDER if host.sandboxed else Sandbox.MISSING
+
+
 def _free_port() -> int:
     """One that no program of this computer listens at: all its loopback addresses have it."""
     with socket.create_server(("", 0)) as free:
         return int(free.getsockname()[1])
 
 
-def _host(kind: str, told: Any, folder: Path, docker: bool, gpus: Callable[[str], int], ssh_port: int) -> Any:
+def _host(
+    kind: str, told: Any, folder: Path, docker: bool, gpus: Callable[[str], int], ssh_port: int, sandbox: bool
+) -> Any:
     if kind == "qemu":
         from provisioner.rehearsal.machines.image import image
         from provisioner.rehearsal.machines.qemu import QemuHost
@@ -162,10 +212,12 @@ def _host(kind: str, told: Any, folder: Path, docker: bool, gpus: Callable[[str]
         return ScriptedHost(told.scripts)
     from provisioner.rehearsal.machines.light import LightHost
 
-    return LightHost(folder, docker=docker, gpus=gpus)
+    return LightHost(folder, docker=docker, gpus=gpus, sandbox=sandbox)
 
 
-def _run(double: Any, folder: Path, text: str, source: str, env: Mapping[str, str], *, as_json: bool) -> int:
+def _run(
+    double: Any, folder: Path, sandbox: Sandbox, text: str, source: str, env: Mapping[str, str], *, as_json: bool
+) -> int:
     from provisioner import wiring
     from provisioner.settings import load
 
@@ -179,19 +231,19 @@ def _run(double: Any, folder: Path, text: str, source: str, env: Mapping[str, st
         # The receipt is final once the machine is listed as terminated.
         service.drive(lambda: service.run(run.id).done_at is not None)
         with screen.going_on("the exit code is right all the same"):
-            _tell(service, double, run.id, as_json=as_json)
+            _tell(service, double, run.id, sandbox, as_json=as_json)
         return wait_for(service, [run.id], exit_code=exits.of_rehearsal)
     finally:
         service.close()
 
 
-def _tell(service: Control, double: Any, run: str, *, as_json: bool) -> None:
+def _tell(service: Control, double: Any, run: str, sandbox: Sandbox, *, as_json: bool) -> None:
     written, receipt = double.written(), service.receipt(run)
     alive = [one.id for one in double.alive()]
     if as_json:
         objects = {key: shaped.data(data) for key, data in written.items()}
         shown = {"run": shaped.run(service.run(run)), "receipt": shaped.receipt(receipt)}
-        screen.put_json({**shown, "objects": objects, "alive": alive})
+        screen.put_json({**shown, "objects": objects, "alive": alive, "sandbox": sandbox})
         return
     for key, data in written.items():
         screen.put()
@@ -203,10 +255,10 @@ def _tell(service: Control, double: Any, run: str, *, as_json: bool) -> None:
     screen.put(f"machines alive: {', '.join(alive) or 'none'}")
 
 
-def _serve(double: Any, folder: Path, *, as_json: bool) -> NoReturn:
+def _serve(double: Any, folder: Path, sandbox: Sandbox, *, as_json: bool) -> NoReturn:
     environment = {**double.environment(), "PROVISION_SETTINGS": str(folder / "settings.toml")}
     if as_json:
-        screen.put_json({"environment": environment})
+        screen.put_json({"environment": environment, "sandbox": sandbox})
     else:
         for name, value in environment.items():
             print(f"export {name}={shlex.quote(value)}")

@@ -17,8 +17,9 @@ from provisioner.core.launch import Price
 from provisioner.core.phases import Bound, Source
 from provisioner.core.plain import plain
 from provisioner.core.receipt import UNBILLED, MachineBill, Receipt
-from provisioner.core.record import Job, Run
+from provisioner.core.record import Job, Node, Run
 from provisioner.core.run import State
+from provisioner.core.work import Step
 from provisioner.faces.cli.escapes import shown
 from provisioner.ports.control import Scheduled
 
@@ -152,6 +153,12 @@ def phase(run: Run, now: float | None) -> str:
         if now is not None:
             text += f"; next try in {duration(run.next_try_at - now)}" if run.next_try_at > now else "; trying now"
     return text
+
+
+def preparing(node: Node | None) -> str:
+    """Return what a run that is preparing does, or ""; its report may be newer than its state and tell of more."""
+    step = node.report.step if node and node.report else None
+    return f": {step}" if step in (Step.BOOT, Step.PULL, Step.CLONE, Step.SETUP) else ""
 
 
 def runs(items: Sequence[Run], now: float) -> None:

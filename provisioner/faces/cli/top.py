@@ -241,8 +241,8 @@ def row(each: LiveRun, now: float, *, short_id: bool = False) -> Sequence[str]:
 def _state(run: Run, held: Held | None, now: float) -> str:
     if held and is_silent(held.node, now):
         return f"silent {short(now - (held.node.reported_at or now))}"
-    if run.state is State.PREPARING and held and held.node.report:
-        return f"preparing: {held.node.report.step}"
+    if run.state is State.PREPARING and held:
+        return f"{run.state}{screen.preparing(held.node)}"
     if run.state is State.QUEUED and run.waiting:
         return f"queued: {run.waiting}"
     return str(run.state)

@@ -112,8 +112,8 @@ class LiveLine:
         text = screen.phase(run, now)
         if run.state is not State.PREPARING:
             return text
-        steps = [node.report.step for node in self._service.status(run.id).nodes if node.report]
-        return f"{text}: {steps[-1]}" if steps else text
+        nodes = self._service.status(run.id).nodes
+        return text + screen.preparing(next((node for node in nodes if node.attempt == run.attempt), None))
 
     def tell(self, errors: Sequence[str]) -> None:
         """Our own errors: each when it is new, and again when it comes back."""

@@ -1,0 +1,114 @@
+"""Whatever happened, and however it was observed: each bound of a receipt contains the truth (I8)."""
+
+import math
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.core.launch import LaunchRequest, MachineState, Market
+from provisioner.core.phases import Phase, Source, phases
+from provisioner.core.record import Held, Launch, Run
+from provisioner.core.run import State
+from provisioner.core.work import Outcome, Report, Result, Span, Step
+from tests.core import made
+from tests.core.made import NOW
+
+#: The moments of a run in the order in which they happen, each with the phase that begins with it.
+MOMENTS = ("queued", "launching", "pending", "boot", "clone", "setup", "command", "logs", "ending", "gone", "over")
+#: Less than any figure that is shown, more than floating point loses at these sizes.
+TINY = 1e-5
+
+REQUEST = LaunchRequest("l1", made.site().template, Market.SPOT, (made.SPOT_A,), {"a": "subnet-a"}, 1, {})
+
+
+@dataclass(frozen=True)
+class History:
+    """When everything really happened, and how it was observed."""
+
+    at: dict[str, float]
+    #: Seconds by which the machine's clock is behind ours; and for how long its last report was under way.
+    behind: float
+    late: float
+    #: Seconds between two listings, and when the first one is.
+    every: float
+    first: float
+
+    def seen(self, moment: float) -> float:
+        """The first listing at or after a moment."""
+        return self.first + math.ceil((moment - self.first) / self.every) * self.every
+
+    def told(self, name: str) -> float:
+        """A moment by the machine's clock."""
+        return self.at[name] - self.behind
+
+    def phases(self) -> tuple[Phase, ...]:
+        at = self.at
+        steps = ("clone", "setup", "command", "logs", "ending")
+        spans = {"boot": Span(math.floor(at["pending"]), self.told("clone"))}
+        spans |= {name: Span(self.told(name), self.told(end)) for name, end in pairwise(steps)}
+        result = Result("r1", 1, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, "", self.told("ending"), spans)
+        report = Report(1, self.told("ending"), "p", Step.LOGS, spans, finished=True)
+        ending = self.seen(at["gone"])
+        held: Held = made.held(
+            {"result": result, "report": report, "reported_at": at["ending"] + self.late, "work_put_at": at["boot"]},
+            launch_time=float(math.floor(at["pending"])),
+            bound_at=at["boot"],
+            running_at=self.seen(at["boot"]),
+            alive_at=max(self.seen(at["boot"]), ending - self.every),
+            state=MachineState.TERMINATED,
+            ending_at=ending,
+            transition_at=float(math.floor(at["gone"])),
+            ended_at=max(ending, self.seen(at["over"])),
+        )
+        closed = held.machine.ended_at or 0.0
+        run: Run = made.at_work(State.DONE, created_at=at["queued"], ended_at=closed, done_at=closed)
+        launch = Launch(REQUEST, ("r1",), at["launching"])
+        return phases(run, [held], {"l1": launch}, closed)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    spent = st.one_of(st.floats(0.001, 1.5), st.floats(0.001, 60.0))
+    begins = list(accumulate((draw(spent) for _ in MOMENTS[1:]), initial=NOW + draw(st.floats(0, 1))))
+    at = dict(zip(MOMENTS, begins, strict=True))
+    if draw(st.booleans()):
+        # A machine that is told to end goes on speaking while it shuts down.
+        at["ending"] = at["gone"] + draw(st.floats(0, 1)) * (at["over"] - at["gone"])
+    behind = draw(st.floats(-5, 5))
+    # A clock ahead of ours shows only when a report seems to come from the future.
+    late = draw(st.floats(0, 3)) if behind >= 0 else 0.0
+    every = draw(st.floats(0.5, 5))
+    return History(at, behind, late, every, NOW - draw(st.floats(0, every)))
+
+
+@given(histories())
+def test_every_bound_contains_the_truth(history: History) -> None:
+    line = [phase for phase in history.phases() if not phase.beside]
+    for phase in line:
+        if phase.name in history.at:
+            off = abs(phase.began.at - history.at[phase.name])
+            assert off <= phase.began.error + TINY, (phase, history.at[phase.name])
+
+
+@given(histories())
+def test_phases_follow_each_other_without_hole_or_overlap(history: History) -> None:
+    line = [phase for phase in history.phases() if not phase.beside]
+    for phase, following in pairwise(line):
+        assert phase.ended == following.began
+        assert phase.began.at <= following.began.at
+
+
+@given(histories())
+def test_time_cut_to_the_second_squeezes_no_phase_of_the_agents(history: History) -> None:
+    """With a right clock the agent's finer times stand, and the machine begins to end after the last of them."""
+    right = History(history.at, 0.0, 0.0, history.every, history.first)
+    began = {phase.name: phase.began for phase in right.phases() if not phase.beside}
+    steps = ("clone", "setup", "command", "logs", *(("ending",) if history.at["ending"] <= history.at["gone"] else ()))
+    for name in steps:
+        assert began[name].at == pytest.approx(history.at[name], abs=TINY)
+    assert began["gone"].source is Source.TRANSITION_REASON
+    assert began["gone"].error <= 1.0 + TINY
+    assert began["gone"].at >= began["ending"].at
