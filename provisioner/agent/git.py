@@ -197,9 +197,9 @@ class _Git:
         return ("git", *OPTIONS, *self.granted.options, *lfs_options(self.lfs), "-C", self.folder, *args)
 
     def _environment(self) -> dict[str, str]:
-        # Root's own configuration may have the filter.
-        skip = {} if self.lfs else {"GIT_LFS_SKIP_SMUDGE": "1"}
-        return {**ENVIRONMENT, **skip, **self.granted.environment}
+        # The machine's own configuration may have the filter, or its environment this variable.
+        skip = "0" if self.lfs else "1"
+        return {**ENVIRONMENT, "GIT_LFS_SKIP_SMUDGE": skip, **self.granted.environment}
 
 
 def _must(answer: Answer, where: str) -> None:
