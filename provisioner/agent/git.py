@@ -194,10 +194,10 @@ class _Git:
         return [os.fsdecode(entry) for entry in done.stdout.split(b"\0") if entry]
 
     def _command(self, *args: str) -> tuple[str, ...]:
-        return ("git", *OPTIONS, *self.granted.options, *lfs_options(self.lfs), "-C", self.folder, *args)
+        return ("git", *OPTIONS, *self.granted.options, *lfs_options(), "-C", self.folder, *args)
 
     def _environment(self) -> dict[str, str]:
-        # The machine's own configuration may have the filter, or its environment this variable.
+        # With 1 the filter leaves pointers as they are; the machine's own environment may have it.
         skip = "0" if self.lfs else "1"
         return {**ENVIRONMENT, "GIT_LFS_SKIP_SMUDGE": skip, **self.granted.environment}
 
