@@ -103,6 +103,9 @@ def _fetch(git: _Git, repository: Repository, target: _Target, where: str) -> No
     if first.code and target.passing:
         # Not every server gives out commits by id, and none by a part of it.
         _must(git.fetch("--tags", "origin"), where)
+        if git.run("rev-parse", "--quiet", "--verify", f"{repository.reference}^{{commit}}").code:
+            reason = f"{repository.url} has no commit {repository.reference} on a branch or tag, or several of that id"
+            raise Ended(Outcome.REFUSED, Step.CLONE, reason)
         return
     if first.code and NO_REFERENCE.search(first.text):
         raise Ended(Outcome.REFUSED, Step.CLONE, _missing(git, repository))

@@ -245,6 +245,13 @@ def test_a_branch_that_is_a_tag_is_refused_by_its_kind(upstream: Upstream, daemo
         assert "reference_type: tag" not in neither
 
 
+@pytest.mark.parametrize("commit", ["0" * 40, "0123456"])
+def test_a_commit_that_is_not_there_is_refused(upstream: Upstream, tmp_path: Path, commit: str) -> None:
+    """By its whole id or a part of it."""
+    wanted = Repository(f"file://{upstream.folder}", "/x", commit, "commit")
+    assert commit in refusal(wanted, tmp_path / "made")
+
+
 def test_an_empty_repository_is_refused(tmp_path: Path) -> None:
     """It is empty on every machine."""
     git(tmp_path, "init", "--quiet", "empty")
