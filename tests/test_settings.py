@@ -77,6 +77,7 @@ def test_the_store_s_path_counts_from_the_settings_file_whatever_the_working_dir
 
 
 def test_a_tilde_in_settings_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the path of the settings, too."""
     monkeypatch.setenv("HOME", str(tmp_path))
     assert stored("~/x.db", tmp_path / "s.toml") == tmp_path / "x.db"
     monkeypatch.setenv("PROVISION_SETTINGS", "~/s.toml")
@@ -86,6 +87,7 @@ def test_a_tilde_in_settings_is_the_home(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("path", ["$HOME/x.db", "${HOME}/x.db", "~no-such-user/x.db"])
 def test_what_else_a_shell_expands_is_refused_in_settings(tmp_path: Path, path: str) -> None:
+    """It would be a folder of that very name."""
     with pytest.raises(Invalid, match="store: "):
         stored(path, tmp_path / "s.toml")
 

@@ -15,6 +15,16 @@ need() { # WHAT COMMAND...
     fi
 }
 
+want() { # WHAT CONSEQUENCE COMMAND...
+    what=$1 consequence=$2
+    shift 2
+    if said=$("$@" 2>&1); then
+        echo "$what: $(echo "$said" | head -n 1)"
+    else
+        echo "$what: not there; $consequence"
+    fi
+}
+
 newest_python() {
     for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
         "$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && "$name" --version && return
@@ -29,6 +39,7 @@ need "NVIDIA driver" modinfo --field version nvidia
 need "NVIDIA container toolkit" nvidia-ctk --version
 need "git" git --version
 need "Python of at least 3.10" newest_python
+want "git-lfs" "runs whose repository has files in git LFS are refused" git lfs version
 
 if [ -n "$missing" ]; then
     echo "this base lacks: $missing. AWS's Deep Learning Base AMI has it all"

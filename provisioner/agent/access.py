@@ -55,10 +55,10 @@ class Access:
 
 @contextlib.contextmanager
 def access(repository: Repository, credential: bytes | None, known_hosts: str, folder: Path) -> Iterator[Access]:
-    """As long as this lasts `folder`, the caller's own, holds the credential; raises Ended.
+    """Yield what lets git use the credential, which is in `folder` until the context ends; raises Ended.
 
-    A value that begins like a PEM file is an SSH key; all else is `user:token` or a token, for https.
-    An SSH key is of no use for https: such a repository is cloned as a public one.
+    A value that begins like a PEM file is an SSH key; any other is `user:token` or a token, for https. No SSH key
+    opens an https URL: such a repository is cloned as a public one.
     """
     protocols = PROTOCOLS + (":file" if repository.url.startswith("file:") else "")
     scheme, host = _target(repository.url)

@@ -103,6 +103,9 @@ def _fetch(git: _Git, repository: Repository, target: _Target, where: str) -> No
     if first.code and target.passing:
         # Not every server gives out commits by id, and none by a part of it.
         _must(git.fetch("--tags", "origin"), where)
+        if git.run("rev-parse", "--quiet", "--verify", f"{repository.reference}^{{commit}}").code:
+            reason = f"{repository.url} has no commit {repository.reference} on a branch or tag, or several of that id"
+            raise Ended(Outcome.REFUSED, Step.CLONE, reason)
         return
     if first.code and NO_REFERENCE.search(first.text):
         raise Ended(Outcome.REFUSED, Step.CLONE, _missing(git, repository))
@@ -194,12 +197,12 @@ class _Git:
         return [os.fsdecode(entry) for entry in done.stdout.split(b"\0") if entry]
 
     def _command(self, *args: str) -> tuple[str, ...]:
-        return ("git", *OPTIONS, *self.granted.options, *lfs_options(self.lfs), "-C", self.folder, *args)
+        return ("git", *OPTIONS, *self.granted.options, *lfs_options(), "-C", self.folder, *args)
 
     def _environment(self) -> dict[str, str]:
-        # Root's own configuration may have the filter.
-        skip = {} if self.lfs else {"GIT_LFS_SKIP_SMUDGE": "1"}
-        return {**ENVIRONMENT, **skip, **self.granted.environment}
+        # With 1 the filter leaves pointers as they are; the machine's own environment may have it.
+        skip = "0" if self.lfs else "1"
+        return {**ENVIRONMENT, "GIT_LFS_SKIP_SMUDGE": skip, **self.granted.environment}
 
 
 def _must(answer: Answer, where: str) -> None:

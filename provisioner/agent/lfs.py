@@ -28,9 +28,9 @@ POINTER, LARGEST_POINTER = (
 )
 
 
-def lfs_options(wanted: bool) -> tuple[str, ...]:
-    """Return the options by which git fetches LFS files at a checkout; none if they are not wanted, or out of reach."""
-    return FILTER if wanted and shutil.which("git-lfs") else ()
+def lfs_options() -> tuple[str, ...]:
+    """Return the options by which git fetches LFS files at a checkout; none if this machine has no git-lfs."""
+    return FILTER if shutil.which("git-lfs") else ()
 
 
 def refuse_pointers(repository: Repository, folder: str, listed: Callable[..., list[str]]) -> None:

@@ -170,7 +170,7 @@ class GitRepository(Part):
         return {name: value for name, value in dumped.items() if name != "reference" or value is not None}
 
     def credential(self, known: str) -> str:
-        """Of what is known, what this repository gets: nothing where it is not asked for, or would be overheard."""
+        """Return `known`, or nothing if the repository is public, or its transport would show it to others."""
         wanted = self.is_ssh or (self.url.startswith("https://") and not self.public)
         return known if wanted else ""
 

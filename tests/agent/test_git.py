@@ -138,6 +138,7 @@ def checked_out(wanted: Repository, folder: Path) -> Path:
 def test_the_default_branch_is_checked_out_by_name_and_can_be_pulled(
     upstream: Upstream, daemon: str, tmp_path: Path
 ) -> None:
+    """With its upstream, as `git clone` leaves it."""
     git(upstream.folder, "checkout", "--quiet", "-b", "trunk")
     for number, url in enumerate((f"file://{upstream.folder}", daemon)):
         made = checked_out(Repository(url, "/x"), tmp_path / str(number))
@@ -147,6 +148,7 @@ def test_the_default_branch_is_checked_out_by_name_and_can_be_pulled(
 
 
 def test_a_server_whose_head_is_detached_is_checked_out_detached(upstream: Upstream, tmp_path: Path) -> None:
+    """There is no branch to name."""
     git(upstream.folder, "checkout", "--quiet", "--detach", upstream.commits["first"])
     made = checked_out(Repository(f"file://{upstream.folder}", "/x"), tmp_path / "made")
     assert (git(made, "branch", "--show-current"), git(made, "rev-parse", "HEAD")) == ("", upstream.commits["first"])
@@ -207,11 +209,13 @@ def test_the_default_history_comes_without_older_files(upstream: Upstream, tmp_p
 
 
 def test_a_commit_by_a_part_of_its_id_has_its_history(upstream: Upstream, daemon: str, tmp_path: Path) -> None:
+    """No server gives it out by that part: everything is fetched."""
     made = checked_out(Repository(daemon, "/x", upstream.commits["third"][:9], "commit"), tmp_path / "made")
     assert git(made, "describe", "--tags").startswith("v1-2-g")
 
 
 def test_submodules_have_the_depth_of_their_repository(upstream: Upstream, tmp_path: Path) -> None:
+    """One commit where the recipe names no depth."""
     outer = tmp_path / "outer"
     Upstream(outer)
     (outer / ".gitmodules").write_text(f'[submodule "inner"]\n\tpath = inner\n\turl = file://{upstream.folder}\n')
@@ -241,7 +245,15 @@ def test_a_branch_that_is_a_tag_is_refused_by_its_kind(upstream: Upstream, daemo
         assert "reference_type: tag" not in neither
 
 
+@pytest.mark.parametrize("commit", ["0" * 40, "0123456"])
+def test_a_commit_that_is_not_there_is_refused(upstream: Upstream, tmp_path: Path, commit: str) -> None:
+    """By its whole id or a part of it."""
+    wanted = Repository(f"file://{upstream.folder}", "/x", commit, "commit")
+    assert commit in refusal(wanted, tmp_path / "made")
+
+
 def test_an_empty_repository_is_refused(tmp_path: Path) -> None:
+    """It is empty on every machine."""
     git(tmp_path, "init", "--quiet", "empty")
     assert "no default branch" in refusal(Repository(f"file://{tmp_path}/empty", "/x"), tmp_path / "made")
 
@@ -259,6 +271,7 @@ def test_an_empty_repository_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_that_does_not_resolve_is_found_in_a_tool_s_words(words: str, host: str) -> None:
+    """In those of libcurl, ssh, git and Docker."""
     assert unresolved_host(words) == host
 
 

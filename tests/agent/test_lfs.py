@@ -41,7 +41,9 @@ def no_git_lfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.ssh
-def test_lfs_files_are_fetched_over_file(tmp_path: Path) -> None:
+def test_lfs_files_are_fetched_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the store beside the repository; a variable of the machine does not keep git-lfs from it."""
+    monkeypatch.setenv("GIT_LFS_SKIP_SMUDGE", "1")
     outer = with_lfs(tmp_path / "outer")
     check_out_here(Repository(f"file://{outer}", "/x"), tmp_path / "checkout")
     assert (tmp_path / "checkout/w.bin").read_bytes() == WEIGHTS
@@ -51,6 +53,7 @@ def test_lfs_files_are_fetched_over_file(tmp_path: Path) -> None:
 def test_lfs_files_are_fetched_over_https_with_the_repository_s_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And nothing of the token is left in the checkout."""
     pem = certificate(tmp_path)
     monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
     with_lfs(tmp_path / "repos/outer")
@@ -85,6 +88,7 @@ def test_lfs_files_are_fetched_over_ssh_with_the_repository_s_key(
 
 @pytest.mark.ssh
 def test_lfs_files_of_a_submodule_are_fetched(tmp_path: Path) -> None:
+    """By the same filter as the repository's own."""
     inner, outer = with_lfs(tmp_path / "inner"), repository(tmp_path / "outer")
     submodule(outer, f"file://{inner}", inner)
     check_out_here(Repository(f"file://{outer}", "/x"), tmp_path / "checkout")
@@ -115,6 +119,7 @@ def test_a_machine_without_git_lfs_refuses_pointers(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_git_lfs")
 def test_a_machine_without_git_lfs_refuses_pointers_of_a_nested_submodule(tmp_path: Path) -> None:
+    """Under its path below the repository."""
     inner, middle, outer = (
         with_lfs(tmp_path / "inner"),
         repository(tmp_path / "mid dle"),
@@ -148,6 +153,7 @@ def test_a_machine_without_git_lfs_checks_out_all_else(tmp_path: Path, files: di
 
 @pytest.mark.usefixtures("no_git_lfs")
 def test_names_that_are_no_text_are_found_among_lfs_files(tmp_path: Path) -> None:
+    """The reason is text all the same."""
     outer = with_lfs(tmp_path / "outer")
     name = os.fsdecode(b"caf\xe9 \n.bin")
     (outer / "w.bin").rename(outer / name)
@@ -161,6 +167,7 @@ def test_names_that_are_no_text_are_found_among_lfs_files(tmp_path: Path) -> Non
 
 @pytest.mark.ssh
 def test_lfs_files_that_the_recipe_does_not_want_stay_pointers(tmp_path: Path) -> None:
+    """Even where git-lfs is there."""
     outer = with_lfs(tmp_path / "outer")
     check_out_here(Repository(f"file://{outer}", "/x", lfs=False), tmp_path / "checkout")
     assert (tmp_path / "checkout/w.bin").read_text() == POINTER

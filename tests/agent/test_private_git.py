@@ -225,6 +225,7 @@ def test_a_submodule_over_another_transport_is_refused_with_the_credential_it_ne
 def test_a_private_submodule_of_a_public_repository_is_refused_with_the_credential_it_needs(
     tmp_path: Path, server: HttpsServer, pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A password in its URL is not repeated."""
     monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
     outer = repository(tmp_path / "public")
     submodule(outer, server.url.replace("//", "//me:hunter2@") + "/outer", tmp_path / "repos/outer")
@@ -239,6 +240,7 @@ def test_a_private_submodule_of_a_public_repository_is_refused_with_the_credenti
 def test_a_submodule_that_its_own_credential_does_not_open_is_refused_in_git_s_words(
     tmp_path: Path, server: HttpsServer, pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """No other credential would help."""
     monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
     outer = tmp_path / "repos/outer"
     submodule(outer, "../missing", outer)

@@ -317,6 +317,7 @@ def test_a_host_name_that_two_machines_in_a_row_cannot_resolve_is_refused() -> N
 
 @pytest.mark.parametrize("between", [unresolved("other.invalid"), unresolved(""), verdict(Outcome.INTERRUPTED)])
 def test_host_names_that_differ_or_resolve_in_between_are_tried_again(between: Verdict) -> None:
+    """Each may have been one machine's trouble."""
     run = attempt.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
     run = attempt.follow(run, between, 5, False, NOW)
     run = attempt.follow(run, unresolved("h.invalid"), 5, False, NOW)
@@ -324,6 +325,7 @@ def test_host_names_that_differ_or_resolve_in_between_are_tried_again(between: V
 
 
 def test_a_stop_prevails_over_a_host_name_that_does_not_resolve() -> None:
+    """The user's wish ended the run."""
     first = attempt.follow(at_work(stop=STOP), unresolved("h.invalid"), 5, False, NOW)
     assert first.verdict
     assert first.verdict.outcome is Outcome.CANCELLED
@@ -334,6 +336,7 @@ def test_a_stop_prevails_over_a_host_name_that_does_not_resolve() -> None:
 
 
 def test_a_result_s_host_name_is_the_verdict_s() -> None:
+    """The next attempt is compared with it."""
     told = attempt.of_result(replace(result(Outcome.LOST), unresolved_host="h.invalid"))
     assert told.unresolved_host == "h.invalid"
 

@@ -355,10 +355,12 @@ def test_credentials_are_refused_and_not_repeated(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["git+ssh://git@github.com/org/repo", "ssh://git@-oProxyCommand=reboot/a"])
 def test_a_url_without_a_credential_is_not_refused_for_one(url: str) -> None:
+    """The reason names what is wrong."""
     assert "credential" not in problem(git_repositories=[{"url": url}])
 
 
 def test_a_url_for_pip_is_refused_with_the_one_for_git() -> None:
+    """Copied from a requirements.txt."""
     assert "write ssh://" in problem(git_repositories=[{"url": "git+ssh://git@github.com/org/repo"}])
 
 
@@ -432,6 +434,7 @@ def test_a_name_that_only_a_clone_knows_is_refused(reference: str, right: str, k
 
 @pytest.mark.parametrize("reference", ["abc1234", "1234567", "A" * 39])
 def test_a_part_of_a_commit_id_is_refused_unless_its_type_is_said(reference: str) -> None:
+    """A branch may have such a name."""
     found = problem(git_repositories=[{"url": "https://h/a", "reference": reference}])
     assert found.startswith("git_repositories[0].reference_type: ")
     for kind in ("branch", "tag", "commit"):
@@ -440,10 +443,12 @@ def test_a_part_of_a_commit_id_is_refused_unless_its_type_is_said(reference: str
 
 @pytest.mark.parametrize("reference", ["main", "abc123", "release", "2024.10", "a" * 41, "feature/origin/x", "origin"])
 def test_other_names_are_branches(reference: str) -> None:
+    """Nothing else is guessed from a name."""
     assert repository(reference=reference).reference_type is None
 
 
 def test_a_depth_is_a_number_of_commits_or_full() -> None:
+    """Left out, it is the default."""
     assert (repository().depth, repository(depth=None).depth) == (None, None)
     assert [repository(depth=depth).depth for depth in (1, "20", "full")] == ["1", "20", "full"]
     wrong: list[Any] = [0, "0", -1, "all", "", True, 1.5, [], "1" * 10]

@@ -163,6 +163,7 @@ def test_the_built_in_keys_are_the_published_ones() -> None:
 
 
 def test_the_work_order_says_what_of_a_repository_is_cloned() -> None:
+    """The agent gets a kind of reference in every case."""
     urls: list[dict[str, Any]] = [
         {"url": "https://h/a"},
         {"url": "https://h/b", "depth": 3, "lfs": False},
