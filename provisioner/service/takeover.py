@@ -56,7 +56,7 @@ class Takeover:
                 told.append(f"{instance}: {error}; its log stays in machines/{box}/")
                 continue
             copied = self._archive.copy(box, order.run, order.attempt, order.rank, result, None, STEPS)
-            if copied is None or not self._archive.empty(box, now + COPYING):
+            if copied is None or not self._archive.empty(box, self._installation.clock.elapsed() + COPYING):
                 waiting.append(box)
                 told.append(f"{instance}: run {order.run[:12]} {result.outcome}, its log is being copied")
                 continue
