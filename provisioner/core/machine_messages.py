@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 #: Bytes of a report; a real one has about one thousand.
 REPORT_MOST = 64 << 10
-#: Bytes of a result up to its last field, `streams`, which names every chunk of the log.
+#: Bytes of a result up to its field `streams`, which names every chunk of the log, and behind it.
 RESULT_HEAD = 64 << 10
 #: Bytes of a result that are read for the end marks of its streams: 120 bytes for each of CHUNKS_MOST chunks.
 RESULT_MOST = 24 << 20
@@ -41,7 +41,7 @@ EXIT_CODE_MOST = 255
 
 _KEYS = frozenset((*STREAMS, *(step.value for step in Step)))
 _HOST_KEY = re.compile(r"[a-z0-9@.-]{1,64} [A-Za-z0-9+/=]{1,3900}")
-_STREAMS = b', "streams": {'
+_STREAMS, _STREAMS_END = b', "streams": {', b'"}}'
 #: In a result's last field: a stream's name, or what follows its list of chunks.
 _END = re.compile(rb'"(\w{1,16})": \{"chunks": \[|\], "length": (\d{1,16}), "sha256": "([0-9a-f]{0,64})"\}')
 #: No match of it is longer.
@@ -74,16 +74,21 @@ def decode_report(data: bytes, sequence: int, within: Period) -> Report:
     return report
 
 
-def decode_result(head: bytes, within: Period) -> Result:
+def decode_result(head: bytes, within: Period, tail: bytes = b"") -> Result:
     """Return the result, without its list of chunks; raises Invalid.
 
-    `head` are its first RESULT_HEAD bytes, or all where there are fewer. Keys are sorted, so the list of
-    chunks comes last. Where the head is cut within it, `streams` is empty: see `stream_ends`.
+    `head` are its first RESULT_HEAD bytes, or all where there are fewer; `tail` are its last bytes. Keys are
+    sorted, so `streams` with its list of chunks is among the last fields. Where the head is cut within it,
+    `streams` is empty (see `stream_ends`), and the fields behind it are those of the tail.
     """
-    if len(head) >= RESULT_HEAD:
-        # Within a JSON string a quotation mark has a backslash before it, so this is the field itself.
-        head = head[: head.index(_STREAMS)] + b"}" if _STREAMS in head else head
-    return _bounded(decode(Result, head), within)
+    if len(head) < RESULT_HEAD or _STREAMS not in head:
+        return _bounded(decode(Result, head), within)
+    # Within a JSON string a quotation mark has a backslash before it, so this is the field itself.
+    first, rest = head[: head.index(_STREAMS)], tail.rpartition(_STREAMS_END)[2]
+    try:
+        return _bounded(decode(Result, first + rest), within)
+    except Invalid:
+        return _bounded(decode(Result, first + b"}"), within)
 
 
 def stream_ends(blocks: Iterable[bytes]) -> Mapping[str, StreamEnd]:

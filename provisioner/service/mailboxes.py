@@ -200,10 +200,11 @@ def read_result(bucket: Bucket, box: str, within: Period) -> Result | None:
     head = bucket.get(result_key(box), length=RESULT_HEAD)
     if head is None:
         return None
-    result = decode_result(head, within)
     if len(head) < RESULT_HEAD:
-        return result
+        return decode_result(head, within)
     size = sum(entry.size for entry in bucket.list(result_key(box)) if entry.key == result_key(box))
+    tail = bucket.get(result_key(box), start=max(0, size - RESULT_HEAD), length=RESULT_HEAD) or b""
+    result = decode_result(head, within, tail)
     if size > RESULT_MOST:
         # No agent writes that: without end marks, nothing says that the log is whole.
         return result

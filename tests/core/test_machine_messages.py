@@ -1,6 +1,5 @@
 """What a machine wrote, as it is decoded: whatever the bytes are, what comes out is bounded."""
 
-import dataclasses
 import json
 from dataclasses import replace
 from typing import Any
@@ -155,9 +154,13 @@ def test_a_result_of_any_length_is_decoded_from_its_head(count: int) -> None:
         assert stream_ends(blocks) == bare
 
 
-def test_the_streams_are_the_last_field_of_a_result() -> None:
-    """All others must be in its head."""
-    assert sorted(each.name for each in dataclasses.fields(Result))[-1] == "streams"
+def test_fields_behind_the_streams_are_read_from_the_tail() -> None:
+    """Of a result whose head ends within its list of chunks."""
+    told = ended(unresolved_host="git.example.com", streams={"output": StreamEnd(25_000, "a" * 64, _chunks(5000))})
+    data = encode(told)
+    assert decode_result(data[:RESULT_HEAD], WITHIN, data[-RESULT_HEAD:]) == replace(told, streams={})
+    for tail in (b"", b" " * 1000, b'"}}, "unresolved_host": 1}', b'"}}garbage'):
+        assert decode_result(data[:RESULT_HEAD], WITHIN, tail).exit_code == told.exit_code
 
 
 @pytest.mark.parametrize("block", [b"", b'"output": {"chunks": [', b'], "length": 1, "sha256": ""}', b"\xff" * 1000])
