@@ -285,7 +285,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/hostile", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--code", type=Path, default=Path(), help="the checkout whose server is attacked")
     told = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: no verdict"))
     with tempfile.TemporaryDirectory(prefix="provision-hostile.") as name, Cloud(Path(name), "scripted") as cloud:
@@ -295,15 +294,15 @@ def main() -> int:
                 service.apply(recipe(owner, "any", owner=owner), "the measure's recipe")
                 tokens[owner] = service.access.create(service.caller, [owner], admin=False).token
             tokens["admin"] = service.access.create(service.caller, ["bench"], admin=True).token
-        with serving(told.code) as (url, process):
+        with serving() as (url, process):
             attack = Attack(cloud, url, process, tokens, random.Random(told.seed))
             return _attacked(attack, told.minutes * 60)
 
 
 @contextlib.contextmanager
-def serving(code: Path) -> Iterator[tuple[str, int]]:
-    """`provision serve` of that checkout: its address and its process id."""
-    with subprocess.Popen([*PROVISION, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True, cwd=code) as process:
+def serving() -> Iterator[tuple[str, int]]:
+    """`provision serve`: its address and its process id."""
+    with subprocess.Popen([*PROVISION, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         drain = threading.Thread(target=process.stderr.read, daemon=True)
         try:
