@@ -243,6 +243,7 @@ def test_empty_answer_is_an_error_and_no_empty_listing(double: Double, ec2: Ec2,
 
 @pytest.mark.parametrize("missing", ["State", "InstanceId", "Placement", "LaunchTime"])
 def test_machine_without_what_ec2_always_says_is_an_error(missing: str) -> None:
+    """Half an answer ends in a named error, not in a KeyError."""
     instance = {
         "InstanceId": "i-1",
         "State": {"Name": "running"},
@@ -266,6 +267,7 @@ def test_answer_that_is_no_fleets_is_none(request_: LaunchRequest, response: dic
 
 
 def test_error_without_a_code_refuses_no_run(request_: LaunchRequest) -> None:
+    """A code that is missing says nothing about the recipe."""
     (refusal,) = launching.answer(request_, {"Errors": [{"ErrorMessage": "?"}]}).refusals
     assert isinstance(refusal.error, errors.Transient)
 

@@ -74,6 +74,7 @@ def test_a_missing_bucket_is_not_a_missing_object(double: Double, s3: S3) -> Non
 
 
 def test_empty_answer_is_neither_an_empty_listing_nor_an_empty_object(double: Double, s3: S3) -> None:
+    """A 200 without content is a fault on the way, which may pass."""
     s3.put("a", b"1")
     fault(double, "ListObjectsV2", Effect.EMPTY)
     fault(double, "GetObject", Effect.EMPTY)

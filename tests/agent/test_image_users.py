@@ -25,6 +25,7 @@ def member_with(size: int) -> bytes:
 
 
 def test_table_of_an_image_is_read() -> None:
+    """Names of users become numbers by it."""
     assert first_file(packed(b"root:x:0:0::/root:/bin/sh\n")) == "root:x:0:0::/root:/bin/sh\n"
 
 

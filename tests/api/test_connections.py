@@ -142,6 +142,7 @@ def test_request_with_two_lengths_is_refused_and_the_connection_closed(quiet: Se
 
 
 def test_chunks_of_an_older_http_are_refused(quiet: Server) -> None:
+    """HTTP/1.0 has no chunks, so a proxy reads another end (RFC 9112, 6.1)."""
     with connected(quiet) as client:
         client.sendall(b"POST /api/jobs HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 400 ")

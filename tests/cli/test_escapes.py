@@ -48,10 +48,12 @@ HARMLESS = re.compile("([^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|[\t\n\r\
     ],
 )
 def test_sequence_that_steers_a_terminal_is_left_out(sequence: str) -> None:
+    """Clipboard, title, screen, charset, queries and single controls, in 7 and 8 bits."""
     assert shown(f"before{sequence}after".encode()) == "beforeafter"
 
 
 def test_text_colours_and_progress_bars_pass() -> None:
+    """What a log needs to look as it was meant stays."""
     text = "für später 🚀\t10%\r20%\r\n\b"
     assert shown(text.encode()) == text
     assert (
@@ -60,6 +62,7 @@ def test_text_colours_and_progress_bars_pass() -> None:
 
 
 def test_colour_left_on_is_ended() -> None:
+    """The reader's prompt keeps its own colours."""
     assert shown(b"\x1b[41mred") == "\x1b[41mred\x1b[0m"
 
 
@@ -70,6 +73,7 @@ def test_bytes_that_are_no_utf_8_are_replaced() -> None:
 
 @pytest.mark.parametrize("char", "\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u2069")
 def test_characters_that_turn_text_around_are_replaced(char: str) -> None:
+    """Text that is shown in another order than it is written misleads its reader."""
     assert shown(f"a{char}b".encode()) == "a\ufffdb"
 
 
@@ -91,6 +95,7 @@ def test_string_without_an_end_hides_no_log() -> None:
     )
 )
 def test_any_bytes_however_they_are_cut_show_the_same_harmless_text(pieces: list[bytes]) -> None:
+    """Pieces of a log end anywhere, within a sequence or a character too."""
     filter = Filter()
     text = "".join(map(filter.put, pieces)) + filter.end()
     assert HARMLESS.fullmatch(text)
@@ -98,6 +103,7 @@ def test_any_bytes_however_they_are_cut_show_the_same_harmless_text(pieces: list
 
 
 def test_cell_of_a_table_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names and notes come from other users, and one row stays one line."""
     screen.table(("NAME", "NOTE"), [("a", "x\x1b]0;title\x07\u202ey\nz")])
     assert len(capsys.readouterr().out.splitlines()) == 2
     screen.table(("NAME",), [("\x1b[2J\u202e",)])

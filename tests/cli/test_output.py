@@ -53,6 +53,7 @@ def test_full_disk_keeps_the_runs_id_and_exit_code(whole: Rig, name: str, code: 
 
 
 def test_full_disk_behind_a_detached_start_is_said_with_the_id(whole: Rig) -> None:
+    """There is no exit code of a job yet, so it is 75."""
     for words in ((), ("--json",)):
         done = run("start", "good", "--detach", *words, out=FULL)
         latest = whole.service.runs(RunFilter(job="good", limit=1))[0]
@@ -65,6 +66,7 @@ def test_full_disk_behind_a_detached_start_is_said_with_the_id(whole: Rig) -> No
     "words", [("jobs",), ("jobs", "--json"), ("runs",), ("show", "good"), ("--help",), ("--version",)]
 )
 def test_full_disk_is_no_fault_of_ours(words: tuple[str, ...]) -> None:
+    """One line names standard output, and the exit code is 75."""
     done = run(*words, out=FULL)
     assert done.returncode == exits.RETRY
     assert done.stderr.count("\n") == 1
@@ -75,16 +77,19 @@ def test_full_disk_is_no_fault_of_ours(words: tuple[str, ...]) -> None:
     ("words", "code"), [(("start", "bad"), 3), (("runs", "nobody's"), 0), (("show", "none"), exits.NOT_FOUND)]
 )
 def test_full_standard_error_changes_no_exit_code(words: tuple[str, ...], code: int) -> None:
+    """Messages are lost, and scripts go by the exit code."""
     assert run(*words, err=FULL).returncode == code
 
 
 def test_character_that_the_terminal_cannot_show_is_replaced() -> None:
+    """The recipe is shown; the argument is not blamed."""
     done = run("show", "good", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert "description: f?r sp?ter ?" in done.stdout
 
 
 def test_argument_that_is_no_text_is_blamed() -> None:
+    """Only then does the message speak of an argument."""
     done = subprocess.run([*PROVISION, "show", b"\xff"], capture_output=True, check=False)
     assert done.returncode == exits.INVALID
     assert b"argument" in done.stderr

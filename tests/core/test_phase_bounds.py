@@ -86,6 +86,7 @@ def histories(draw: st.DrawFn) -> History:
 
 @given(histories())
 def test_every_bound_contains_the_truth(history: History) -> None:
+    """Truncated times, listings and a wrong clock move a bound by no more than its error."""
     line = [phase for phase in history.phases() if not phase.beside]
     for phase in line:
         if phase.name in history.at:
@@ -95,6 +96,7 @@ def test_every_bound_contains_the_truth(history: History) -> None:
 
 @given(histories())
 def test_phases_follow_each_other_without_hole_or_overlap(history: History) -> None:
+    """Every second of a run is in exactly one phase of the main line."""
     line = [phase for phase in history.phases() if not phase.beside]
     for phase, following in pairwise(line):
         assert phase.ended == following.began

@@ -29,6 +29,7 @@ def without_bubblewrap(tmp_path: Path) -> dict[str, str]:
 def test_rehearsal_says_first_what_its_jobs_may_write(
     tmp_path: Path, without_bubblewrap: dict[str, str], words: tuple[str, ...], sandbox: Sandbox
 ) -> None:
+    """The same recipe may fail on a computer with bubblewrap and pass on one without."""
     with Command(tmp_path / "out", "rehearse", "--serve", "--json", *words, environment=without_bubblewrap) as command:
         command.until(lambda: "the cloud is up" in command.err)
         assert command.err.splitlines()[0] == WRITES[sandbox]

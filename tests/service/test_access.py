@@ -210,6 +210,7 @@ def test_wrong_secrets_for_an_accepted_token_are_throttled_and_its_holder_is_not
 
 
 def test_accepted_token_that_was_revoked_is_throttled_as_any_other(gate: Gate) -> None:
+    """Only a token that lets in is free of the throttle."""
     made = gate.token(expires_in=HOUR)
     gate.access.admit(made.token, HERE)
     gate.world.advance(HOUR + 1)

@@ -279,6 +279,7 @@ def test_extended_header_of_any_size_is_refused_unread(here: Path, kind: bytes, 
 
 
 def test_too_many_members_are_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files without end would use up the inodes of the operator's disk."""
     monkeypatch.setattr(unpacking, "MEMBERS", 3)
     members = [(name, plain) for name in "abc"]
     fetch(Hostile(tar(*members[:2])), ".", here / "data")
@@ -292,6 +293,7 @@ def test_too_many_members_are_refused(here: Path, monkeypatch: pytest.MonkeyPatc
 def test_damaged_archive_is_refused_or_unpacked_in_its_place(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
+    """Whatever a byte of a header says, nothing appears beside the destination."""
     place = tmp_path_factory.mktemp("place")
     good = bytearray(
         tar(
