@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ def pytest_configure() -> None:
     """Clean before anything is imported or any fixture is made."""
     for name in [name for name in os.environ if _LEAKING.match(name)]:
         del os.environ[name]
+    # A time that is read in the computer's own zone, where UTC is meant, is wrong by 5:45 h here.
+    os.environ["TZ"] = "Asia/Kathmandu"
+    time.tzset()
     # A shared computer stalls now and then; and a failing example belongs in a test, not in a folder.
     settings.register_profile("here", deadline=None, database=None)
     settings.load_profile("here")

@@ -1,33 +1,57 @@
-"""Why the work ends before its own end, and how a failure's own words name an outcome."""
+"""Why the work ends before its own end, which outcome that is, and how a failure's own words name an outcome."""
 
 from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import threading
 from dataclasses import dataclass
 
-from provisioner.core.work import Outcome, Step
+from provisioner.core.work import Outcome, SignalCause, Step
+
+#: The reason of every interruption that a spot notice announced.
+TAKEN = "the cloud takes the spot machine back"
+
+#: What the outcome of a cause says of a signal that was sent for it; any other outcome comes from a stop order.
+SIGNAL_CAUSES = {Outcome.INTERRUPTED: SignalCause.NOTICE, Outcome.TIMED_OUT: SignalCause.LIMIT}
+
+#: Seconds that systemd may take to say whether it is stopping.
+PATIENCE = 5.0
 
 
 class Ended(Exception):
     """The work is over: the one way out of the steps."""
 
-    def __init__(self, outcome: Outcome, step: Step, reason: str, exit_code: int | None = None) -> None:
+    def __init__(
+        self,
+        outcome: Outcome,
+        step: Step,
+        reason: str,
+        exit_code: int | None = None,
+        signal_cause: SignalCause = SignalCause.NONE,
+    ) -> None:
         super().__init__(reason)
         self.outcome = outcome
         self.step = step
         self.reason = reason
         self.exit_code = exit_code
+        self.signal_cause = signal_cause
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Somebody wants the work to end: as what, why, and when patience with it ends."""
+    """A reason to end the work early: the outcome, one line for a reader, and when SIGKILL follows SIGTERM."""
 
     outcome: Outcome
     reason: str
     kill_at: float
+    #: What asked first, where a later cause names the outcome; None: this cause.
+    first: SignalCause | None = None
+
+    @property
+    def signal_cause(self) -> SignalCause:
+        return self.first or SIGNAL_CAUSES.get(self.outcome, SignalCause.STOP)
 
 
 class Halt:
@@ -42,18 +66,51 @@ class Halt:
         return self._cause
 
     def ask(self, cause: Cause) -> None:
-        """The first cause names the outcome, but a person's stop says more than an interruption."""
+        """Add a cause. The first one names the outcome, except that a stop or a limit prevails over an interruption."""
         with self._lock:
-            if self._cause is None:
+            known = self._cause
+            if known is None:
                 self._cause = cause
                 return
-            first = cause if self._cause.outcome is Outcome.INTERRUPTED else self._cause
-            self._cause = Cause(first.outcome, first.reason, min(cause.kill_at, self._cause.kill_at))
+            named = cause if known.outcome is Outcome.INTERRUPTED else known
+            kill_at = min(cause.kill_at, known.kill_at)
+            self._cause = Cause(named.outcome, named.reason, kill_at, known.signal_cause)
 
     def check(self, step: Step) -> None:
         """Raises Ended when somebody has asked."""
         if self._cause is not None:
             raise Ended(self._cause.outcome, step, self._cause.reason)
+
+
+def judge(code: int, words: str, cause: Cause | None, *, done: bool) -> Ended:
+    """What the command's end comes to; `words` say how it ended, `cause` is why it got SIGTERM before.
+
+    A command that got SIGTERM for a spot notice is interrupted even when it exits 0: many trainers do so after saving
+    half of their work. Only its PROVISION_DONE_FILE (`done`) says that the work is finished.
+    """
+    if cause is None:
+        return Ended(Outcome.FAILED if code else Outcome.SUCCEEDED, Step.COMMAND, words, code)
+    if cause.outcome is Outcome.INTERRUPTED and code == 0:
+        if done:
+            words = f"{words}, and has made its PROVISION_DONE_FILE; {cause.reason}"
+            return Ended(Outcome.SUCCEEDED, Step.COMMAND, words, code, cause.signal_cause)
+        words = f"{words}, and has not made its PROVISION_DONE_FILE"
+    return Ended(cause.outcome, Step.COMMAND, f"{cause.reason}; {words}", code, cause.signal_cause)
+
+
+def shutting_down() -> bool:
+    """Whether systemd is stopping the machine's services (systemctl(1), "is-system-running").
+
+    False where systemd does not answer in time, or is not there.
+    """
+    command = ["systemctl", "is-system-running"]
+    try:
+        answer = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.stdout.strip() == "stopping"
 
 
 #: What passes by itself: looked for first, since a registry's 429 and 5xx may speak of denial too.

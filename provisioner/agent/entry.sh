@@ -53,9 +53,15 @@ echo "begun 0" >>"$here/said"
 (
     exec 4<&- 5<&-
     exec >"$here/output" 2>&1 </dev/null || exit
-    set -- "$(cat "$here/command")"
+    read -r first <"$here/command"
+    case $first in
+        '#!'*) set -- ${first#??} "$here/command" ;;
+        *) set -- sh -c "$(cat "$here/command")" ;;
+    esac
+    # What a command makes to say that it is done, though it was told to stop; a new folder for each attempt.
+    export PROVISION_DONE_FILE="$here/done/file"
     . "$here/environment"
-    exec sh -c "$1"
+    exec "$@"
 )
 code=$?
 echo "command $code" >>"$here/said"

@@ -23,7 +23,8 @@ def find_evidence(node: Node) -> None:
     failed = ended.outcome in (Outcome.FAILED, Outcome.LOST, Outcome.TIMED_OUT)
     evidence = [*_of_kernel(node, failed), *_of_disks(node)]
     if failed:
-        node.ended = Ended(ended.outcome, ended.step, "; ".join([ended.reason, *evidence]), ended.exit_code)
+        reason = "; ".join([ended.reason, *evidence])
+        node.ended = Ended(ended.outcome, ended.step, reason, ended.exit_code, ended.signal_cause)
         return
     for words in evidence:
         node.say(words)

@@ -23,6 +23,9 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: The file that a job may watch: PROVISION_REBALANCE_FILE, by `entry.sh`.
 REBALANCE = "rebalance"
 
+#: PROVISION_DONE_FILE, by `entry.sh`; in a folder where the job's user, whoever it is, may write.
+DONE = "done/file"
+
 #: The most that a pipe takes before its writer waits, as far as the kernel lets anybody have (pipe(7)).
 WIDE = 1 << 20
 
@@ -70,6 +73,8 @@ class Exchange:
             os.mkfifo(part / name)
         for name in ("said", "go", "setup", "output"):
             (part / name).chmod(0o666)
+        (part / DONE).parent.mkdir()
+        (part / DONE).parent.chmod(0o1777)
         part.rename(folder)
         return cls(folder)
 
@@ -81,6 +86,15 @@ class Exchange:
         self._heard += os.read(self._said, 4096)
         found = re.search(rf"^{word} ([0-9]+)\n", self._heard.decode(errors="replace"), re.MULTILINE)
         return int(found[1]) if found else None
+
+    @property
+    def said_at(self) -> float:
+        """When the job's shell last reported something."""
+        return os.fstat(self._said).st_mtime
+
+    def done(self) -> bool:
+        """Whether the command has made its PROVISION_DONE_FILE."""
+        return os.path.lexists(self.folder / DONE)
 
     def go(self) -> None:
         """Let the command execute."""

@@ -12,7 +12,7 @@ from provisioner.agent.disk import Ballast, Disks
 from provisioner.agent.ending import Cause, Ended, Halt
 from provisioner.agent.engine import Engine
 from provisioner.agent.exchange import Exchange
-from provisioner.agent.identity import Identity
+from provisioner.agent.identity import Identity, notice
 from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.mask import Mask
 from provisioner.agent.memory import Memory
@@ -77,6 +77,8 @@ class Node:
         self.ended = Ended(Outcome.LOST, Step.BOOT, "the agent has done nothing")
         self.orders = Orders()
         self.notice: Notice | None = left.notice
+        #: When the last look began that found no spot notice.
+        self.unnoticed_at = 0.0
         self.rebalance_at: float | None = None
         #: Why we sent the job a signal, if we did.
         self.signalled: Cause | None = left.signalled
@@ -147,6 +149,19 @@ class Node:
             except OSError as error:
                 # The machine's memory is full: what was left before is not wrong, but older.
                 self.say(f"nothing can be left to another agent: {error}")
+
+    def look_for_notice(self) -> Notice | None:
+        """The spot notice as the metadata service now shows it, or None; raises OSError."""
+        began = time.time()
+        found = notice()
+        if found is None:
+            self.unnoticed_at = began
+        elif self.notice is None or self.notice.at != found.at:
+            self.notice = found
+            self.say(f"spot notice: the machine goes in {found.at - found.seen:.0f} s")
+            self.remember()
+            self.changed.set()
+        return found
 
     def end_all(self) -> None:
         for step, span in list(self._spans.items()):

@@ -8,6 +8,7 @@ import select
 import threading
 
 from provisioner.agent import mask
+from provisioner.agent.dialect import Dialect
 from provisioner.agent.spool import Stream
 from provisioner.agent.tape import TAKEN, Mark, Tape
 
@@ -22,11 +23,15 @@ class Pump(threading.Thread):
     It goes on where an earlier process's was: the tape has what that one took, the spool what came of it.
     """
 
-    def __init__(self, pipe: int, stream: Stream, secrets: mask.Mask, tape: Tape) -> None:
+    def __init__(
+        self, pipe: int, stream: Stream, secrets: mask.Mask, tape: Tape, dialect: Dialect | None = None
+    ) -> None:
         super().__init__(name=f"pump {stream.name}", daemon=True)
         self._pipe = pipe
         self._stream = stream
         self._tape = tape
+        #: Sees what is written, masked.
+        self.dialect = dialect or Dialect(b"sh")
         self._masking = mask.Stream(secrets, tape.mark.hidden, tape.mark.column)
         stream.forward(tape.mark.produced)
         #: What the earlier process wrote and did not mark any more.
@@ -73,5 +78,6 @@ class Pump(threading.Thread):
         again = min(self._written, len(data))
         self._written -= again
         self._stream.write(data[again:])
+        self.dialect.feed(data[again:])
         masking, produced = self._masking, self._stream.produced - self._written
         self._tape.done(Mark(self._tape.end - masking.held, masking.hidden, masking.column, produced))

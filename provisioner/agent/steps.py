@@ -5,6 +5,7 @@ Preparing stops at the first step that raises Ended; cleaning up runs every one 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -13,8 +14,9 @@ from collections.abc import Callable
 
 from provisioner.agent import kernel, place
 from provisioner.agent.access import access
+from provisioner.agent.dialect import Dialect
 from provisioner.agent.disk import Disks
-from provisioner.agent.ending import Cause, Ended, outcome_of, told
+from provisioner.agent.ending import TAKEN, Cause, Ended, judge, outcome_of, shutting_down, told
 from provisioner.agent.engine import Termination
 from provisioner.agent.environment import job_environment
 from provisioner.agent.evidence import find_evidence
@@ -31,7 +33,7 @@ from provisioner.agent.secrets import Secrets, login
 from provisioner.agent.setup import PARTS, setup_files
 from provisioner.agent.tape import Tape
 from provisioner.core.errors import Invalid
-from provisioner.core.work import Engine, Outcome, Result, Started, Step, limit_of
+from provisioner.core.work import Engine, Outcome, Result, SignalCause, Started, Step, limit_of
 
 #: An interruption in a spot machine's first hour is free, if AWS does it (EC2 User Guide, "Billing
 #: for interrupted Spot Instances"); this long after its time we do not wait for AWS any more.
@@ -39,6 +41,9 @@ FREE, OVERDUE = 3600.0, 180.0
 
 #: Seconds from SIGTERM to SIGKILL for processes that a command leaves behind when it exits by itself.
 LEFT_BEHIND = 5.0
+
+#: How the shell that runs a script without a `#!` line names itself in its messages, by the stream.
+SHELL_NAMES = {"setup": b"start_script", "output": b"sh"}
 
 
 def swap_fuse(node: Node) -> None:
@@ -181,13 +186,10 @@ def set_up(node: Node) -> None:
     node.remember()
     node.engine.start()
     code = _wait(node, Step.SETUP, "setup", order.setup_limit)
-    if node.signalled is not None:
-        raise Ended(
-            node.signalled.outcome,
-            Step.SETUP,
-            f"{node.signalled.reason}; {_part(exchange)} {told(code)}",
-            code,
-        )
+    cause = node.signalled or (_cut_off(node, "setup") if code else None)
+    if cause is not None:
+        reason = f"{cause.reason}; {_part(exchange)} {told(code)}"
+        raise Ended(cause.outcome, Step.SETUP, reason, code, cause.signal_cause)
     if code:
         raise Ended(Outcome.FAILED, Step.SETUP, f"{_part(exchange)} {told(code)}", code)
     node.end(Step.SETUP)
@@ -197,7 +199,8 @@ def _listen(node: Node, exchange: Exchange) -> None:
     """Take what the job writes, and watch the disks that it writes to."""
     for name, pipe in (("setup", exchange.setup), ("output", exchange.output)):
         stream = node.spool.stream(name)
-        node.pumps[name] = Pump(pipe, stream, node.mask, Tape(node.place.memory / name, stream.produced))
+        tape = Tape(node.place.memory / name, stream.produced)
+        node.pumps[name] = Pump(pipe, stream, node.mask, tape, Dialect(SHELL_NAMES[name]))
         node.pumps[name].start()
     node.disks = Disks(node.place.home, node.engine.folders())
 
@@ -233,10 +236,27 @@ def _attend(node: Node) -> None:
     words = f"the command {told(code)}"
     if code and (own := node.engine.last_words()):
         words += f"; {own}"
-    cause = node.signalled
-    if cause is None or (cause.outcome is Outcome.INTERRUPTED and code == 0):
-        raise Ended(Outcome.FAILED if code else Outcome.SUCCEEDED, Step.COMMAND, words, code)
-    raise Ended(cause.outcome, Step.COMMAND, f"{cause.reason}; {words}", code)
+    assert node.exchange is not None
+    raise judge(code, words, node.signalled or _cut_off(node, "command"), done=node.exchange.done())
+
+
+def _cut_off(node: Node, word: str) -> Cause | None:
+    """Why `word` was ended by others than the agent, if it was: by the cloud's shutdown, or by itself for a notice.
+
+    A notice may be up to NOTICE_INTERVAL old before the agent sees it, and a trainer may read it itself. So one that no
+    look since the end has denied counts: to run a finished job again is safe, to lose an unfinished one is not.
+    """
+    assert node.exchange is not None
+    ended = node.exchange.said_at if node.exchange.said(word) is not None else time.time()
+    if node.notice is None and node.unnoticed_at < ended:
+        with contextlib.suppress(OSError):
+            node.look_for_notice()
+    if node.notice is not None and node.unnoticed_at < ended:
+        return Cause(Outcome.INTERRUPTED, TAKEN, ended)
+    # The fuse shuts the machine down as well, and that is no interruption.
+    if time.time() < node.machine.launch_time + node.order.lifetime and shutting_down():
+        return Cause(Outcome.INTERRUPTED, "the machine is being shut down", ended, SignalCause.NONE)
+    return None
 
 
 def _wait(node: Node, step: Step, word: str, limit: float) -> int:
@@ -310,6 +330,16 @@ def end_job(node: Node) -> None:
         pump.finish()
 
 
+def name_bash(node: Node) -> None:
+    """Say in the reason that sh has met bash's words; the outcome stays, for the script may have meant to go on."""
+    scripts = {"setup": ("start_script", node.order.start_script), "output": ("command", node.order.command)}
+    for stream, pump in node.pumps.items():
+        field, script = scripts[stream]
+        message = "" if script.startswith("#!") else pump.dialect.found()
+        if message:
+            node.ended.reason += f"; {message!r} in its log: sh is not bash, make #!/bin/bash the first line of {field}"
+
+
 def ship_logs(node: Node) -> None:
     """The bucket has every byte; from here on nothing is written to any stream."""
     ended = node.ended
@@ -337,6 +367,7 @@ def settle_result(node: Node) -> None:
         spans=node.spans(),
         streams={name: stream.end() for name, stream in node.spool.streams.items()},
         notice=node.notice,
+        signal_cause=ended.signal_cause,
     )
     node.remember()
 
@@ -392,6 +423,7 @@ ENDING: tuple[Callable[[Node], None], ...] = (
 CLEANING_UP: tuple[Callable[[Node], None], ...] = (
     find_evidence,
     end_job,
+    name_bash,
     ship_logs,
     settle_result,
     *ENDING,

@@ -7,19 +7,25 @@ import threading
 import time
 from collections.abc import Callable
 
-from provisioner.agent.ending import Cause
-from provisioner.agent.identity import notice, rebalance
+from provisioner.agent.ending import TAKEN, Cause
+from provisioner.agent.identity import rebalance
 from provisioner.agent.node import Node
 from provisioner.core.errors import Invalid
-from provisioner.core.work import Outcome
+from provisioner.core.work import Notice, Outcome
 
 ORDERS_INTERVAL = 1.5
 
 #: AWS's advice (EC2 User Guide, "Spot Instance interruption notices").
 NOTICE_INTERVAL = 5.0
 
-#: SIGKILL comes this long before the machine goes, so that the last bytes still reach the bucket.
+#: SIGKILL comes this long before the machine goes, so that the last bytes still reach the bucket; after a short notice
+#: half of the time that is left, so that the job has the other half.
 LAST_BYTES = 20.0
+
+
+def kill_time(notice: Notice) -> float:
+    """When SIGKILL follows the SIGTERM of a spot notice: about 100 s of a two-minute notice are the job's."""
+    return notice.at - min(LAST_BYTES, max(0.0, notice.at - notice.seen) / 2)
 
 
 class Watch:
@@ -29,6 +35,8 @@ class Watch:
         self._node = node
         self._over = threading.Event()
         self._stop_seen: float | None = None
+        #: The time in the last notice that was passed on.
+        self._notice_at: float | None = None
         self._notice_interval = float(os.environ.get("PROVISION_NOTICE_INTERVAL") or NOTICE_INTERVAL)
 
     def start(self) -> None:
@@ -74,17 +82,12 @@ class Watch:
     def _notice(self) -> float:
         node = self._node
         try:
-            seen = notice()
+            found = node.look_for_notice()
         except OSError:
-            seen = None
-        if seen is not None and (node.notice is None or node.notice.at != seen.at):
-            node.notice = seen
-            left = seen.at - seen.seen
-            node.say(f"spot notice: the machine goes in {left:.0f} s")
-            reason = "the cloud takes the spot machine back"
-            node.halt.ask(Cause(Outcome.INTERRUPTED, reason, seen.at - LAST_BYTES))
-            node.remember()
-            node.changed.set()
+            found = None
+        if found is not None and found.at != self._notice_at:
+            self._notice_at = found.at
+            node.halt.ask(Cause(Outcome.INTERRUPTED, TAKEN, kill_time(found)))
         self._rebalance()
         return self._notice_interval
 

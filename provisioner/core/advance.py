@@ -48,7 +48,7 @@ def advance(run: Run, held: Sequence[Held], recipe: Recipe | None, now: float, d
 
 def _queued(run: Run, limits: Limits, retry: Retry, now: float) -> Run:
     since = run.verdict.at if run.verdict else run.created_at
-    if run.verdict and run.verdict.outcome is Outcome.FAILED:
+    if run.verdict and run.verdict.outcome is Outcome.FAILED and not attempt.asks_again(run.verdict, retry):
         # The pause that the recipe asks for is no waiting for a machine.
         since += retry.backoff
     if run.stop:

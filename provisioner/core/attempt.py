@@ -12,7 +12,7 @@ from provisioner.core.record import KnownMachine, Node, Run, Verdict
 from provisioner.core.silence import is_silent
 from provisioner.core.work import Outcome, Result, Step, limit_of
 
-#: Infrastructure may end this many attempts of a run before a command first starts, and after.
+#: So many attempts of a run may end without using up `retries`, before a command first starts and after.
 LOST_BEFORE_START = 5
 LOST_AFTER_START = 20
 #: A machine that does not keep its own limits is ended a minute after them.
@@ -33,7 +33,27 @@ class Presumption:
 
 
 def of_result(result: Result) -> Verdict:
-    return Verdict(result.outcome, result.reason, result.at, result.exit_code, result.step)
+    """The verdict on an attempt that left a result: what the agent decided.
+
+    Agents of older versions took an exit code of 0 after a spot notice for success; theirs is corrected.
+    """
+    outcome, reason = result.outcome, result.reason
+    if result.signal_cause is None and outcome is Outcome.SUCCEEDED and _noticed_before_its_end(result):
+        outcome, reason = Outcome.INTERRUPTED, f"a spot notice came while the command ran; {reason}"
+    return Verdict(outcome, reason, result.at, result.exit_code, result.step)
+
+
+def _noticed_before_its_end(result: Result) -> bool:
+    """Whether the agent read a spot notice, and so sent SIGTERM, while the command ran."""
+    span = result.spans.get(Step.COMMAND)
+    ended = span.ended if span else None
+    return result.notice is not None and (ended is None or result.notice.seen < ended)
+
+
+def asks_again(verdict: Verdict, retry: Retry) -> bool:
+    """Whether the command ended with a code of `retry.requeue_on`: its work is saved, and not done."""
+    ended_by_itself = verdict.outcome is Outcome.FAILED and verdict.step in (Step.COMMAND, Step.LOGS)
+    return ended_by_itself and verdict.exit_code in retry.requeue_on
 
 
 def presume(run: Run, node: Node, machine: KnownMachine, limits: Limits, deaf_at: float = 0.0) -> Presumption:
@@ -106,9 +126,12 @@ def _of_ended(run: Run, node: Node, machine: KnownMachine, at: float, step: Step
 
 def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float, retry: Retry = _ANY_FAILURE) -> Run:
     """The run after its attempt's verdict: final (`ended_at` set), or with the time of the next try."""
-    if run.stop and verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED):
+    requeued = asks_again(verdict, retry)
+    if run.stop and (requeued or verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED)):
         # There would have been a next attempt: it is the stop that ends the run.
-        verdict = replace(verdict, outcome=run.stop.outcome, reason=run.stop.reason)
+        verdict = replace(
+            verdict, outcome=run.stop.outcome, reason=run.stop.reason, exit_code=verdict.process_exit_code
+        )
     run = replace(run, verdict=verdict, ever_started=run.ever_started or started)
     if run.stop or verdict.outcome in (
         Outcome.SUCCEEDED,
@@ -117,7 +140,7 @@ def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float, 
         Outcome.REFUSED,
     ):
         return replace(run, ended_at=now)
-    if verdict.outcome is Outcome.FAILED:
+    if verdict.outcome is Outcome.FAILED and not requeued:
         if run.retries_used >= retries:
             return replace(run, ended_at=now)
         if retry.on and verdict.exit_code not in retry.on:
@@ -131,8 +154,10 @@ def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float, 
         run = replace(run, lost_before_start=run.lost_before_start + 1)
         spent, cap = run.lost_before_start, LOST_BEFORE_START
     if spent >= cap:
-        reason = f"{verdict.reason}; given up after {spent} attempts that infrastructure ended"
+        reason = f"{verdict.reason}; given up after {spent} attempts that used up no retries"
         return replace(run, verdict=replace(verdict, reason=reason), ended_at=now)
+    if requeued:
+        run = replace(run, verdict=replace(verdict, reason=f"{verdict.reason}, a code of retry.requeue_on"))
     wait = 0.0 if verdict.outcome is Outcome.INTERRUPTED else BACKOFF[min(max(spent, 1), len(BACKOFF)) - 1]
     return replace(run, next_try_at=now + wait)
 

@@ -1,19 +1,47 @@
-"""Durations as a recipe writes them: `90s`, `10m`, `24h`, `7d`."""
+"""Durations as people write them: `90s`, `10m`, `24h`, `7d`, `1h30m`, `1.5h`, and whole seconds without a unit."""
 
 import re
+from fractions import Fraction
 
-PATTERN = r"[1-9][0-9]{0,8}[smhd]"
-_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+#: Seconds of each unit, the largest first.
+_UNITS = {"d": Fraction(86400), "h": Fraction(3600), "m": Fraction(60), "s": Fraction(1), "ms": Fraction(1, 1000)}
+_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
+#: Each unit at most once, the largest first, with spaces between them or none.
+_PARTS = re.compile(" ?".join(f"(?:({_NUMBER}){unit})?" for unit in _UNITS))
+#: For a JSON Schema: takes what `seconds` takes, and a little more.
+PATTERN = rf"\s*([0-9]+|({_NUMBER}[dhms] ?)+)\s*"
+_RIGHT = "write a duration as 90s, 10m, 24h, 7d, 1h30m or 1.5h; a whole number alone is seconds"
 
 
 def seconds(text: str) -> float:
-    """The duration in seconds; raises ValueError that says how one is written."""
-    if not re.fullmatch(PATTERN, text):
-        raise ValueError("write a duration as 90s, 10m, 24h or 7d")
-    return float(int(text[:-1]) * _UNITS[text[-1]])
+    """Return the duration in whole seconds, more than 0; raises ValueError that says how one is written."""
+    found = exact(text)
+    if found == 0:
+        raise ValueError(f"zero is no duration here; {_RIGHT}")
+    if found.denominator != 1:
+        raise ValueError("it is not a whole number of seconds; write whole seconds")
+    return float(found)
+
+
+def exact(text: str) -> Fraction:
+    """Return the duration in seconds, which may be 0 or a part of one; raises ValueError that says what is wrong."""
+    written = text.strip()
+    if re.fullmatch("[0-9]{1,15}", written):
+        return Fraction(int(written))
+    if re.fullmatch(_NUMBER, written):
+        raise ValueError(f"a number with a decimal point needs a unit, such as {written}h; {_RIGHT}")
+    if re.fullmatch(rf"-\s*{_NUMBER}\s*[a-z]*", written):
+        raise ValueError(f"a duration is not negative; {_RIGHT}")
+    found = _PARTS.fullmatch(written)
+    if found and written:
+        parts = zip(found.groups(), _UNITS.values(), strict=True)
+        return sum((Fraction(part) * unit for part, unit in parts if part), Fraction(0))
+    if re.fullmatch(rf"(?:{_NUMBER} ?(?:{'|'.join(_UNITS)}) ?)+", written):
+        raise ValueError(f"write each unit once and the largest first, without a space before it; {_RIGHT}")
+    raise ValueError(_RIGHT)
 
 
 def text(duration: float) -> str:
-    """The shortest exact writing of whole seconds; hours rather than days, as in the defaults."""
+    """Return the shortest exact writing of whole seconds; in hours rather than days, as the defaults are."""
     unit = next(unit for unit in "hms" if duration % _UNITS[unit] == 0)
     return f"{duration / _UNITS[unit]:.0f}{unit}"

@@ -5,7 +5,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from provisioner.core import field, packages
 from provisioner.core.field import Kind, Part, later, matching, or_nothing
@@ -53,10 +62,15 @@ class Secret(Part):
         return Attachment(self.attachment_type)
 
 
+def _script(content: str) -> str:
+    # Other files keep their line ends: these may be what they are about.
+    return field.unix_lines(content) if content.startswith("#!") else content
+
+
 class ConfigFile(Part):
     """A file below HOME."""
 
-    content: field.Text
+    content: Annotated[field.Text, AfterValidator(_script)]
     mode: Annotated[
         str,
         AfterValidator(lambda text: text.zfill(4)),
@@ -88,16 +102,51 @@ def _bare(value: Any) -> Any:
 _BARE = Kind(_bare, also=({"type": "string"}, {"type": "array", "items": {"type": "string"}}), first=True)
 
 
+_NOTHING = {"anyOf": [{"enum": [None, []]}, {"type": "string", "pattern": r"^\s*$"}]}
+
+
+def _no_packages(value: Any) -> None:
+    lists = ("install", "environment_yml")
+    if not isinstance(value, dict) or not value.keys() <= {*lists, "use_mamba"}:
+        raise ValueError
+    if any(
+        each not in (None, []) and not (isinstance(each, str) and not each.strip()) for each in map(value.get, lists)
+    ):
+        raise ValueError
+
+
+#: A group that installs nothing: Saturn's own recipes carry one, with `use_mamba` in it.
+_EMPTY = Kind(
+    _no_packages,
+    {
+        "type": "object",
+        "properties": {"install": _NOTHING, "environment_yml": _NOTHING, "use_mamba": {}},
+        "additionalProperties": False,
+    },
+)
+
+
+def _not_installed(what: str) -> Kind:
+    return later(what, "", {}, [], empty=_EMPTY)
+
+
 class Packages(Part):
     """What is installed before the start script."""
 
     pip: Annotated[Pip, _BARE, or_nothing({})] = Pip()
     apt: Annotated[Apt, _BARE, or_nothing({})] = Apt()
 
-    conda: Annotated[None, later(f"conda environments; bake them into the image, or {_INSTALL_HERE}", "", {})] = None
-    cran: Annotated[None, later(f"R packages; {_INSTALL_HERE}", "", {})] = None
-    remotes: Annotated[None, later(f"R packages; {_INSTALL_HERE}", "", {})] = None
-    bioconductor: Annotated[None, later(f"R packages; {_INSTALL_HERE}", "", {})] = None
+    conda: Annotated[None, _not_installed(f"conda environments; bake them into the image, or {_INSTALL_HERE}")] = None
+    cran: Annotated[None, _not_installed(f"R packages; {_INSTALL_HERE}")] = None
+    remotes: Annotated[None, _not_installed(f"R packages; {_INSTALL_HERE}")] = None
+    bioconductor: Annotated[None, _not_installed(f"R packages; {_INSTALL_HERE}")] = None
+
+
+def _written_reference(value: Any) -> Any:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        right = "write a branch, a tag or a commit, or leave the line out for the default branch"
+        raise ValueError(f"is a variable of its template unset? {right}")
+    return value
 
 
 class GitRepository(Part):
@@ -107,12 +156,18 @@ class GitRepository(Part):
     #: Absolute, or below the working directory; unset: see `Spec.repositories`.
     path: field.Path | None = None
     #: Unset: the remote's default branch.
-    reference: field.Reference | None = None
+    reference: Annotated[field.Reference | None, field.rule(_written_reference, first=True)] = None
     reference_type: Literal["branch", "tag", "commit"] = "branch"
     #: Both mean the same here: a run has a fresh machine, so it always clones.
     on_restart: Literal["preserve changes", "reclone"] = "reclone"
     #: No credential is shown to it.
     public: field.Flag = False
+
+    @model_serializer(mode="wrap")
+    def _dumped(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave an unset reference out: what is dumped can be applied, and `apply` refuses an empty one."""
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if name != "reference" or value is not None}
 
     def credential(self, known: str) -> str:
         """Of what is known, what this repository gets: nothing where it is not asked for, or would be overheard."""

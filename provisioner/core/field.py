@@ -8,7 +8,7 @@ import json
 import posixpath
 import re
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -19,9 +19,10 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainSerializer,
+    ValidationInfo,
 )
 from pydantic_core import CoreSchema
-from pydantic_core.core_schema import no_info_after_validator_function, no_info_before_validator_function
+from pydantic_core.core_schema import with_info_after_validator_function, with_info_before_validator_function
 
 from provisioner.core import duration, schedule, size
 
@@ -35,6 +36,15 @@ _YES = tuple(writing for word in ("true", "yes", "on") for writing in (word, wor
 NO = tuple(writing for word in ("false", "no", "off") for writing in (word, word.title(), word.upper()))
 
 
+#: The pydantic context in which a stored recipe is validated: rules of `apply` alone are not asked.
+STORED: Mapping[str, bool] = {"stored": True}
+
+
+def is_stored(info: ValidationInfo) -> bool:
+    """Return whether the value comes from a stored recipe, which an earlier `apply` has accepted."""
+    return bool(info.context and info.context.get("stored"))
+
+
 class Part(BaseModel):
     """A group of fields: it takes no others, and does not change."""
 
@@ -43,7 +53,7 @@ class Part(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """What a field takes beyond its type: `check` returns the value, or raises ValueError with what is right."""
+    """What a field accepts beyond its type: `check` returns the value, or raises ValueError with what is right."""
 
     check: Callable[[Any], Any]
     #: The JSON Schema; empty: that of the type.
@@ -52,14 +62,28 @@ class Kind:
     also: tuple[dict[str, Any], ...] = ()
     #: The check sees the value as it was written, rather than as its type made it.
     first: bool = False
+    #: The check is a rule of `apply` alone: recipes that were stored before the rule existed are still loaded.
+    on_apply: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        wrap = no_info_before_validator_function if self.first else no_info_after_validator_function
-        return wrap(self.check, handler(source))
+        def checked(value: Any, info: ValidationInfo) -> Any:
+            return value if self.on_apply and is_stored(info) else self.check(value)
+
+        wrap = with_info_before_validator_function if self.first else with_info_after_validator_function
+        return wrap(checked, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         own = self.schema or handler(schema)
         return {"anyOf": [own, *self.also]} if self.also else own
+
+
+def rule(check: Callable[[Any], Any], *, first: bool = False) -> Kind:
+    """A check that was added after recipes were stored without it.
+
+    `apply` refuses what the check refuses. Stored recipes keep running, and `jobs` marks them. Each check that
+    this version adds to an existing field must be one of these, or must ask `is_stored`.
+    """
+    return Kind(check, first=first, on_apply=True)
 
 
 def matching(pattern: str, right: str) -> Kind:
@@ -73,15 +97,25 @@ def matching(pattern: str, right: str) -> Kind:
     return Kind(check, {"type": _SCALAR, "pattern": f"^{pattern}$", "description": right})
 
 
-def later(reason: str, *harmless: Any) -> Kind:
-    """A field that this version knows and refuses, unless it says what would happen anyway."""
+def later(reason: str, *harmless: Any, empty: Kind | None = None) -> Kind:
+    """A field that this version knows and refuses, unless it says what would happen anyway.
+
+    That is null, one of `harmless`, or what `empty` accepts.
+    """
     accepted = [None, *harmless]
 
     def check(value: Any) -> None:
-        if value not in accepted:
-            raise ValueError(f"not in this version: {reason}")
+        if value in accepted:
+            return
+        try:
+            if empty is None:
+                raise ValueError
+            empty.check(value)
+        except ValueError:
+            raise ValueError(f"not in this version: {reason}") from None
 
-    return Kind(check, {"enum": accepted, "description": f"Not in this version: {reason}"}, first=True)
+    also = (empty.schema,) if empty else ()
+    return Kind(check, {"enum": accepted, "description": f"Not in this version: {reason}"}, also, first=True)
 
 
 def or_nothing(empty: Any) -> Kind:
@@ -128,6 +162,14 @@ def _text(text: str) -> str:
     return text
 
 
+def unix_lines(text: str) -> str:
+    """Return a script with the line ends that shells and kernels read: LF for CRLF.
+
+    YAML folds a file's CRLF by itself; a JSON string's `\\r\\n` stays, and `#!/bin/bash\\r` names no program.
+    """
+    return text.replace("\r\n", "\n")
+
+
 def _argument(text: str) -> str:
     if len(text.encode()) > LONGEST_ARGUMENT:
         raise ValueError("it may not be longer than the 128 KiB that Linux hands to a process")
@@ -152,6 +194,12 @@ def _command(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ValueError("write the shell line to run")
     return value
+
+
+def _no_option(text: str) -> str:
+    if text.lstrip().startswith("-"):
+        raise ValueError("the shell takes a command that begins with - for its own options; begin with the program")
+    return text
 
 
 def _path(text: str) -> str:
@@ -236,17 +284,30 @@ def _schedule(value: Any) -> Any:
     return schedule.checked(value) if value.strip() else None
 
 
+def _stepping(text: str | None) -> str | None:
+    return None if text is None else schedule.stepping(text)
+
+
 def _seconds(value: Any, at_most: float) -> float:
-    seconds = duration.seconds(value if isinstance(value, str) else "")
+    seconds = duration.seconds(_written(value))
     if seconds > at_most:
         raise ValueError(f"write at most {duration.text(at_most)}")
     return seconds
 
 
+def _written(value: Any) -> str:
+    # A document's numbers come as text; those of a dump and of Python are numbers.
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole or isinstance(value, str) else ""
+
+
+def _duration_schema(*words: str) -> dict[str, Any]:
+    return {"type": ["string", "integer"], "pattern": f"^({'|'.join((duration.PATTERN, *words))})$", "minimum": 0}
+
+
 def lasting(at_most: float = _LONGEST) -> Kind:
     """A duration: text in documents, seconds inside."""
-    schema = {"type": "string", "pattern": f"^{duration.PATTERN}$"}
-    return Kind(lambda value: _seconds(value, at_most), schema, first=True)
+    return Kind(lambda value: _seconds(value, at_most), _duration_schema(), first=True)
 
 
 def _seconds_or_never(value: Any) -> float | None:
@@ -258,7 +319,7 @@ def _seconds_or_never(value: Any) -> float | None:
 
 def _or_now(value: Any) -> float:
     try:
-        return 0.0 if value == "now" else _seconds(value, _LONGEST)
+        return 0.0 if value == "now" or duration.exact(_written(value)) == 0 else _seconds(value, _LONGEST)
     except ValueError as error:
         raise ValueError(f"{error}, or now") from error
 
@@ -293,24 +354,28 @@ Duration = Annotated[float, PlainSerializer(duration.text, return_type=str)]
 #: None is `never`.
 DurationOrNever = Annotated[
     float | None,
-    Kind(_seconds_or_never, {"type": "string", "pattern": f"^({duration.PATTERN}|never)$"}, first=True),
+    Kind(_seconds_or_never, _duration_schema("never"), first=True),
     PlainSerializer(lambda value: "never" if value is None else duration.text(value), return_type=str),
 ]
 
 #: 0 is `now`.
 DurationOrNow = Annotated[
     float,
-    Kind(_or_now, {"type": "string", "pattern": f"^({duration.PATTERN}|now)$"}, first=True),
+    Kind(_or_now, _duration_schema("now"), first=True),
     PlainSerializer(lambda value: duration.text(value) if value else "now", return_type=str),
 ]
 #: As a document writes it.
 Size = Annotated[int, PlainSerializer(size.text, return_type=str)]
 
 Text = Annotated[str, Kind(_text, {"type": _SCALAR})]
+#: Shell, or a program with its interpreter in a `#!` line.
+Script = Annotated[Text, AfterValidator(unix_lines)]
 Flag = Annotated[bool, Kind(_flag, {"enum": [True, False, *_YES, *NO]}, first=True)]
 Count = Annotated[
     int, Kind(_count, {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": 0}, first=True)
 ]
+#: One that says that a process failed.
+ExitCode = Annotated[int, between(1, 255, "an exit code")]
 
 Name = Annotated[
     str, matching("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", "use letters, digits and inner hyphens, at most 63")
@@ -348,6 +413,8 @@ VariableValue = Annotated[
 ]
 Command = Annotated[
     str,
+    rule(_no_option),
+    AfterValidator(unix_lines),
     AfterValidator(_text),
     AfterValidator(_argument),
     Kind(_command, {"type": _SCALAR, "minLength": 1}, first=True),
@@ -373,7 +440,7 @@ SecretName = Annotated[
 _ZONE_NAME = "[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"
 Timezone = Annotated[str, Kind(_timezone, {"type": "string", "pattern": f"^{_ZONE_NAME}$"})]
 #: None, or nothing written: the job starts by triggers alone.
-Schedule = Annotated[str | None, Kind(_schedule, {"type": ["string", "null"]}, first=True)]
+Schedule = Annotated[str | None, rule(_stepping), Kind(_schedule, {"type": ["string", "null"]}, first=True)]
 Subnet = Annotated[str, matching("subnet-[a-z0-9-]+", "write a subnet's id, such as subnet-0a1b2c")]
 #: What git-check-ref-format(1) allows, roughly, and never an option.
 Reference = Annotated[

@@ -1,27 +1,52 @@
 """The packages a recipe may ask for: words that no installer takes for an option, and no shell for more."""
 
 import re
+import shlex
 from typing import Any
 
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
-_EXTRAS = rf"(\[{_NAME}(,{_NAME})*])?"
-_VERSION = r"(===?|!=|~=|<=?|>=?)[A-Za-z0-9.*+!_-]+"
+_EXTRAS = rf"(\[{_NAME}( ?, ?{_NAME})*])?"
+_VERSION = r"(===?|!=|~=|<=?|>=?) ?[A-Za-z0-9.*+!_-]+"
+#: A marker compares variables and quoted text, perhaps in parentheses.
+_VALUE = r"""([a-z_]+(\.[a-z_]+)?|'[A-Za-z0-9_.*+! -]*'|"[A-Za-z0-9_.*+! -]*")"""
+_OPERATOR = r"( ?(===?|!=|~=|<=?|>=?) ?| (in|not in) )"
+_COMPARISON = rf"\(* ?{_VALUE}{_OPERATOR}{_VALUE} ?\)*"
+_MARKER = rf"{_COMPARISON}( (and|or) {_COMPARISON})*"
 #: A host, with neither user nor password before it.
 _URL = r"(git\+)?https://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/@+%=#-]+"
-#: A requirement of PyPA's "Dependency specifiers", without markers, or a URL that pip takes.
-_PIP = rf"{_NAME}{_EXTRAS}({_VERSION}(,{_VERSION})*)?|({_NAME}{_EXTRAS}@)?{_URL}"
+#: A requirement of PyPA's "Dependency specifiers", or a URL that pip takes; each may have a marker.
+_PIP = (
+    rf"{_NAME}{_EXTRAS}( ?{_VERSION}( ?, ?{_VERSION})*)?( ?; ?{_MARKER})?"
+    rf"|({_NAME}{_EXTRAS} ?@ ?)?{_URL}( ; ?{_MARKER})?"
+)
 #: Debian Policy, 5.6.1 and 5.6.12. apt-get takes a name that ends in a hyphen for one to remove.
 _APT = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+](=[A-Za-z0-9][A-Za-z0-9.+:~-]*)?"
 
 
 def words(value: Any) -> Any:
-    """Text is taken apart at its spaces; a list is one already."""
-    return value.split() if isinstance(value, str) else value
+    """Return the words of a text as a shell has them: quotes hold one together. A list is returned as it is.
+
+    A text that is one requirement with a marker needs no quotes.
+    """
+    if not isinstance(value, str):
+        return value
+    if ";" in value and re.fullmatch(_PIP, value.strip()):
+        return [value.strip()]
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise ValueError("a quote has no end; write a list, or close the quote") from error
 
 
 def pip(word: str) -> str:
-    """Raises ValueError unless it is a plain requirement."""
-    return _checked(word, _PIP, "write a requirement as name, name[extra]==1.2 or an https URL, without spaces")
+    """Return the requirement without quotes around it; raises ValueError for anything else, such as an option."""
+    quoted = re.fullmatch("(['\"])(.*)\\1", word)
+    return _checked(
+        quoted[2] if quoted else word,
+        _PIP,
+        "write a requirement as name, name[extra]==1.2, 'name; marker' in quotes, or an https URL; "
+        "options belong in requirements_txt",
+    )
 
 
 def apt(word: str) -> str:

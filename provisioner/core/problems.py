@@ -60,6 +60,11 @@ def invalid(source: str, problems: Iterable[tuple[Path, str]], lines: Mapping[Pa
     )
 
 
+def lines(problems: Iterable[tuple[Path, str]]) -> tuple[str, ...]:
+    """Each problem as one line, without source and line number: path, what is wrong."""
+    return tuple(f"{_dotted(path)}{': ' if path else ''}{text}" for path, text in problems)
+
+
 def told(error: ValidationError, model: type[BaseModel]) -> list[tuple[Path, str]]:
     """Each of pydantic's errors by its path, in our words."""
     levels = dict(_levels(model, ""))

@@ -82,6 +82,8 @@ class Receipt:
     disk_dollars_at_most: float | None
     #: What would save most, where one phase but the command's takes most of the machines' time.
     advice: str | None = None
+    #: The process's exit code whatever the outcome; `exit_code` is None for an interrupted run.
+    process_exit_code: int | None = None
 
 
 def receipt(run: Run, held: Sequence[Held], launches: Mapping[str, Launch], now: float) -> Receipt:
@@ -104,6 +106,7 @@ def receipt(run: Run, held: Sequence[Held], launches: Mapping[str, Launch], now:
         disk_dollars_at_least=_total([bill.disk_dollars_at_least for bill in bills]),
         disk_dollars_at_most=_total([bill.disk_dollars_at_most for bill in bills]),
         advice=advice(spent) if run.done_at is not None else None,
+        process_exit_code=run.verdict.process_exit_code if run.verdict and run.ended_at else None,
     )
 
 

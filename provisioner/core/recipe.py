@@ -7,17 +7,17 @@ The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with optio
 
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from provisioner.core import duration, field, problems
+from provisioner.core import duration, field, flat, problems
 from provisioner.core.equipment import ConfigFiles, Git, GitRepository, Packages, Registry, Secret
 from provisioner.core.errors import Invalid
 from provisioner.core.field import Ignored, Part, later, or_nothing
 from provisioner.core.launch import Market
-from provisioner.core.record import Catchup, Concurrency, Schedule
+from provisioner.core.record import Catchup, Concurrency, Job, Schedule
 from provisioner.core.source import LARGEST, Path, read
 from provisioner.core.work import Attachment
 
@@ -68,7 +68,7 @@ class Limits(Part):
     pull: Annotated[field.Duration, field.lasting()] = 3600.0
     #: The start script: compiling an extension or fetching weights takes a good part of it.
     setup: Annotated[field.Duration, field.lasting()] = 3600.0
-    #: From SIGTERM to SIGKILL: time for a checkpoint, well within a spot notice's two minutes.
+    #: From SIGTERM to SIGKILL after a stop or a limit: time for a checkpoint. A spot notice leaves about 100 s instead.
     stop_grace: Annotated[field.Duration, field.lasting()] = 30.0
     #: A machine that says nothing for so long is given up though EC2 calls it fine; never: its lifetime is the limit.
     silence: Annotated[field.DurationOrNever, AfterValidator(_patient)] = None
@@ -83,7 +83,10 @@ class Retry(Part):
     """Which attempts are followed by another, and when."""
 
     #: The exit codes that use up `retries`; any other fails at once. Empty: all of them.
-    on: tuple[Annotated[int, field.between(1, 255, "an exit code")], ...] = ()
+    on: tuple[field.ExitCode, ...] = ()
+    #: The exit codes by which the command says that its work is saved and not done: it runs again without using up
+    #: `retries`, capped as attempts that infrastructure ended are.
+    requeue_on: tuple[field.ExitCode, ...] = ()
     #: From a failed attempt to the next; one that infrastructure ended has its own waits.
     backoff: field.DurationOrNow = 0.0
     #: Whether a command that had begun may begin again on another machine when the first is lost or taken away.
@@ -116,12 +119,12 @@ class Spec(Part):
         field.picked("uri", frozenset({"enforce_trusted"}), "write text or {uri}; a catalogue of images comes later"),
     ]
     instance_type: field.InstanceType
-    #: One line for `sh -c`.
+    #: For `sh -c`, or a script whose first line, `#!…`, names its interpreter.
     command: field.Command
     working_directory: field.AbsolutePath = "/home/jovyan/workspace"
     environment_variables: Mapping[field.VariableName, field.VariableValue] = Field(default_factory=dict)
-    #: Shell, run in the container after the clone and before the command.
-    start_script: field.Text | None = None
+    #: Run in the container after the clone and before the command: for `sh`, or with a `#!` line as in `command`.
+    start_script: field.Script | None = None
     git_repositories: tuple[GitRepository, ...] = ()
     scale: Annotated[
         field.Count, field.Kind(_one, {"type": ["integer", "string"], "pattern": "^0*1$", "maximum": 1})
@@ -152,7 +155,9 @@ class Spec(Part):
 
     nprocs: Annotated[None, later("many commands on one machine; start one run for each")] = None
     shared_folders: Annotated[None, later("shared folders; use S3", [])] = None
-    token_scope: Annotated[None, later("API tokens in jobs", "")] = None
+    token_scope: Annotated[
+        None, later("API tokens in jobs; keep one of `provision token create` as a secret, and name it in secrets", "")
+    ] = None
     start_dind: Annotated[None, later("Docker in Docker", False, *field.NO)] = None
     dask_cluster: Annotated[None, later("Dask clusters")] = None
     status: Annotated[None, later("start and stop by apply; use apply --start, start or stop")] = None
@@ -212,8 +217,14 @@ class Recipe(Part):
 
     @classmethod
     def load(cls, text: str) -> "Recipe":
-        """What `dump` wrote; raises Invalid when this version cannot run it."""
-        return _checked(json.loads(text), "the stored recipe", {})
+        """Load what `dump` wrote; raises Invalid when this version cannot run it.
+
+        Rules of `apply` are not asked: a recipe that an earlier version accepted keeps running.
+        """
+        try:
+            return cls.model_validate(json.loads(text), context=field.STORED)
+        except ValidationError as error:
+            raise problems.invalid("the stored recipe", problems.told(error, cls), {}) from error
 
 
 #: Fields that are there to be refused by name.
@@ -225,6 +236,11 @@ Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
 def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
     """The recipe in YAML or JSON `text`; raises Invalid that tells every problem, each with its line."""
     document = read(text, source)
+    if flat.is_flat(document.value):
+        old = flat.FlatRecipe(document.value)
+        if wrong := old.problems():
+            raise problems.invalid(source, wrong, document.lines)
+        return _checked(old.recipe(), source, document.lines, ungranted, old.written)
     if not isinstance(document.value, dict) or not {"type", "spec"} & document.value.keys():
         raise Invalid(f"{source}: not a recipe: it should begin with 'type: job' and 'spec:'")
     kind = document.value.get("type")
@@ -237,14 +253,16 @@ def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _
 def with_overrides(
     recipe: Recipe, env: Mapping[str, str], command: str | None, ungranted: Ungranted = lambda _: ()
 ) -> Recipe:
-    """The recipe as one start wants it; raises Invalid as for a recipe."""
+    """Return the recipe with these variables and this command for one start; raises Invalid as for a recipe."""
     if sum(map(len, (*env, *env.values(), command or ""))) > LARGEST:
         raise Invalid(f"start: variables and command of more than {LARGEST >> 10} KiB; a run should not carry data")
     data = recipe.plain()
     data["spec"]["environment_variables"] |= env
+    changed: list[Path] = [("spec", "environment_variables", name) for name in env]
     if command is not None:
         data["spec"]["command"] = command
-    return _checked(data, "start", {}, ungranted)
+        changed.append(("spec", "command"))
+    return _amended(recipe, data, changed, "start", ungranted)
 
 
 def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:
@@ -254,15 +272,41 @@ def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:
 
 
 def with_fields(recipe: Recipe, fields: Mapping[str, str], source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
-    """The recipe with these fields of its spec in place of its own; raises Invalid as for a recipe."""
+    """Return the recipe with these fields of its spec in place of its own; raises Invalid as for a recipe."""
     data = recipe.plain()
     data["spec"] |= fields
-    return _checked(data, source, {}, ungranted)
+    return _amended(recipe, data, [("spec", name) for name in fields], source, ungranted)
 
 
 def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
     """The recipe's schedule with these of its fields in place of its own; raises Invalid as for a recipe."""
     return with_fields(recipe, schedule, "schedule").spec.plan
+
+
+def applicable(dump: str) -> dict[str, Any]:
+    """Return a stored recipe as a document that `apply` takes: earlier versions wrote null for an unset reference."""
+    document: dict[str, Any] = json.loads(dump)
+    for repository in document["spec"].get("git_repositories") or ():
+        if repository.get("reference", "") is None:
+            del repository["reference"]
+    return document
+
+
+def refusals(job: Job) -> tuple[str, ...]:
+    """Why `apply` would refuse the job's stored recipe or its schedule now, a line each; empty: it would not.
+
+    Such a job was stored by an earlier version, whose rules were fewer. It starts, and its schedule fires, all the
+    same.
+    """
+    try:
+        stored = Recipe.load(job.recipe)
+    except Invalid as error:
+        return tuple(str(error).splitlines())
+    _, wrong = _wrong(stored.plain())
+    if job.schedule is not None and not job.schedule_of_recipe:
+        said = {**stored.plain()["spec"], "schedule": job.schedule.cron}
+        wrong += [each for each in _wrong({**stored.plain(), "spec": said})[1] if each not in wrong]
+    return problems.lines(wrong)
 
 
 def json_schema() -> dict[str, Any]:
@@ -275,15 +319,53 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _checked(data: Any, source: str, lines: Mapping[Path, int], ungranted: Ungranted = lambda _: ()) -> Recipe:
+def _checked(
+    data: Any,
+    source: str,
+    lines: Mapping[Path, int],
+    ungranted: Ungranted = lambda _: (),
+    written: Callable[[Path], Path] = lambda path: path,
+) -> Recipe:
+    """Return the recipe; raises Invalid for all that is wrong, at the paths where it is `written`."""
+    recipe, wrong = _wrong(data)
+    wrong += ungranted(recipe.spec) if recipe and not wrong else ()
+    if recipe is None or wrong:
+        raise problems.invalid(source, [(written(path), text) for path, text in wrong], lines)
+    return recipe
+
+
+def _amended(
+    recipe: Recipe, data: Any, changed: Collection[Path], source: str, ungranted: Ungranted = lambda _: ()
+) -> Recipe:
+    """Return the recipe that `data` is, a stored one with other values at `changed`.
+
+    Raises Invalid for what is wrong with these values. What `apply` would refuse of the rest was stored before
+    the rule existed, and is accepted.
+    """
+    amended, wrong = _wrong(data)
+    if wrong:
+        known = {each for each in _wrong(recipe.plain())[1] if not any(each[0][: len(at)] == at for at in changed)}
+        wrong = [each for each in wrong if each not in known]
+    if amended is not None and not wrong:
+        wrong = list(ungranted(amended.spec))
+    if amended is None or wrong:
+        raise problems.invalid(source, wrong, {})
+    return amended
+
+
+def _wrong(data: Any) -> tuple[Recipe | None, list[tuple[Path, str]]]:
+    """Return what `apply` refuses of `data`, and the recipe; None where not even a store could hold it."""
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise problems.invalid(source, problems.told(error, Recipe), lines) from error
-    wrong = [*_clashes(recipe.spec), *ungranted(recipe.spec)]
-    if wrong:
-        raise problems.invalid(source, wrong, lines)
-    return recipe
+        wrong = problems.told(error, Recipe)
+    else:
+        return recipe, list(_clashes(recipe.spec))
+    try:
+        recipe = Recipe.model_validate(data, context=field.STORED)
+    except ValidationError:
+        return None, wrong
+    return recipe, [*wrong, *_clashes(recipe.spec)]
 
 
 def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
@@ -306,6 +388,12 @@ def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
                 f"{secret.location} is taken by {holder}; leave one of them out",
             )
     yield from _files_that_are_folders(spec)
+    for index, code in enumerate(spec.retry.requeue_on):
+        if code in spec.retry.on:
+            yield (
+                ("spec", "retry", "requeue_on", index),
+                f"{code} is in retry.on too, where it uses up retries; leave it out of one of them",
+            )
 
 
 def _files_that_are_folders(spec: Spec) -> Iterator[tuple[Path, str]]:

@@ -82,9 +82,18 @@ class Verdict:
     #: One line for a reader.
     reason: str
     at: float
-    #: The process's own, where one ended.
+    #: The process's exit code where it speaks for the attempt; None for an interrupted one.
     exit_code: int | None = None
     step: Step = Step.BOOT
+    #: The process's exit code whatever the outcome; None where no process ended. Unset: `exit_code`.
+    process_exit_code: int | None = None
+
+    def __post_init__(self) -> None:
+        # Here, so that verdicts that an older version stored keep the rule as well.
+        if self.process_exit_code is None:
+            object.__setattr__(self, "process_exit_code", self.exit_code)
+        if self.outcome is Outcome.INTERRUPTED:
+            object.__setattr__(self, "exit_code", None)
 
 
 #: A job's id, and which of its recipes.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from cronsim import CronSim, CronSimError
 
+from provisioner.core import cron, duration
 from provisioner.core.record import Catchup, Job, Schedule
 
 #: A start is late after this, in seconds: a pass, and a daemon's restart, take less.
@@ -39,20 +40,19 @@ _NICKNAMES = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-#: As Go writes durations, and days.
-_EVERY = re.compile(r"@every (?=[0-9])(?:([0-9]{1,5})d)?(?:([0-9]{1,5})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,5})s)?")
 _RIGHT = "write five fields, such as '0 2 * * *', or @hourly, @daily, @weekly, @monthly, @yearly, or @every 4h"
+#: The most that `@every` takes, in seconds: 99,999 days.
+_LONGEST_INTERVAL = 99_999 * 86400
 _LONGEST_TEXT = 200
 #: Later than this no date is written (datetime.MAXYEAR).
 _END = dt.datetime(dt.MAXYEAR, 1, 1, tzinfo=dt.UTC).timestamp()
 
 
 def checked(text: str) -> str:
-    """The schedule with single spaces; raises ValueError that says what would be right."""
+    """Return the schedule with single spaces; raises ValueError that says what would be right."""
     text = " ".join(text.split())
     if text.startswith("@every "):
-        if _interval(text) < 60:
-            raise ValueError("write @every with a minute or more, such as @every 4h or @every 1h30m")
+        _check_interval(text)
         return text
     if re.match("(CRON_)?TZ=", text):
         raise ValueError("name the time zone as spec.timezone")
@@ -61,10 +61,18 @@ def checked(text: str) -> str:
         raise ValueError(_RIGHT)
     try:
         next(_cron(fields, dt.datetime(2000, 1, 1, tzinfo=dt.UTC)))
-    except CronSimError as error:
-        raise ValueError(f"{str(error).lower()}; {_RIGHT}") from error
-    except StopIteration:
-        raise ValueError("it never comes; write a day that its months have") from None
+    except (CronSimError, StopIteration) as error:
+        raise ValueError(cron.wrong(fields) or f"{str(error).lower() or 'it never comes'}; {_RIGHT}") from error
+    return text
+
+
+def stepping(text: str) -> str:
+    """Return a checked schedule; raises ValueError where a step is longer than its field.
+
+    Cron restarts each field with the hour, day or month around it, so that `*/90` in minutes is due hourly.
+    """
+    if not text.startswith("@") and (problem := cron.overstepped(text)):
+        raise ValueError(problem)
     return text
 
 
@@ -156,9 +164,16 @@ def _decided(job: Job) -> float:
 
 
 def _interval(text: str) -> int:
-    found = _EVERY.fullmatch(text)
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    return int(duration.seconds(text.removeprefix("@every ")))
+
+
+def _check_interval(text: str) -> None:
+    try:
+        interval = _interval(text)
+    except ValueError as error:
+        raise ValueError(f"@every: {error}") from error
+    if not 60 <= interval <= _LONGEST_INTERVAL:
+        raise ValueError("write @every with a minute or more, and at most 99999d, such as @every 4h or @every 1h30m")
 
 
 def _cron(fields: str, start: dt.datetime) -> CronSim:

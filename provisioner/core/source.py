@@ -2,8 +2,12 @@
 
 Scalars stay the text that the user wrote, but for null: the field that takes one decides whether
 it is a number or a truth. So `reference: 2024`, `VERSION: 1.10` and `COUNTRY: no` keep their text.
+
+Lines end as editors end them, by CR, LF or CRLF. YAML 1.1, which PyYAML reads, ends a line at U+0085, U+2028 and
+U+2029 too, and would fold them into a space; YAML 1.2 (section 5.4) and JSON take them for text, and so does this.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,30 +30,56 @@ _TYPES = ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "val
 _TAGS = frozenset(_STANDARD + name for name in _TYPES)
 
 
+#: Line ends of YAML 1.1 alone. While PyYAML reads, a private-use character stands for each.
+_TEXT_BREAKS = "\x85\u2028\u2029"
+#: What JSON allows in a string as it is, and PyYAML refuses or does not keep.
+_UNLIKE_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
 @dataclass(frozen=True)
 class Document:
-    """What a text says: mappings, lists, strings and None; and the line of each by its path."""
+    """The content of a text: mappings, lists, strings and None; and the line of each by its path."""
 
     value: Any
     lines: Mapping[Path, int]
 
 
 def read(text: str | bytes, source: str) -> Document:
-    """The one document in `text`; raises Invalid with `source` and the line."""
-    text = _decoded(text, source)
-    # Tabs indent JSON, never YAML; a line of JSON cannot begin inside a string.
-    if text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
-        text = re.sub(r"^[ \t]+", lambda indent: " " * len(indent[0]), text, flags=re.MULTILINE)
+    """Return the one document in `text`; raises Invalid with `source` and the line."""
+    text = _as_yaml(_decoded(text, source))
+    stand_ins = _stand_ins(text)
     try:
-        node = _Loader(text).get_single_node()
+        node = _Loader(text.translate(stand_ins)).get_single_node()
         lines: dict[Path, int] = {}
-        return Document(_Walk(lines).value(node, (), 0) if node else None, lines)
+        walk = _Walk(lines, {ord(each): chr(breaks) for breaks, each in stand_ins.items()})
+        return Document(walk.value(node, (), 0) if node else None, lines)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise Invalid(f"{source}:{line}: {_explained(error)}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Invalid(f"{source}:{line}: the character U+{ord(text[error.position]):04X} is not allowed") from error
+
+
+def _as_yaml(text: str) -> str:
+    """Return the text so that PyYAML reads the same in it: JSON's tabs, and characters that JSON strings may hold."""
+    text = text.removeprefix("\ufeff")
+    if not text.lstrip(" \t\r\n").startswith(("{", "[")):
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        # YAML's flow style, or wrong JSON. Tabs indent JSON, never YAML; a line of either cannot begin in a string.
+        return re.sub(r"^[ \t]+", lambda indent: " " * len(indent[0]), text, flags=re.MULTILINE)
+    # In JSON tabs are between values alone, and these characters within strings alone.
+    return _UNLIKE_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\t", " "))
+
+
+def _stand_ins(text: str) -> dict[int, str]:
+    """Return a private-use character, not in the text, for each of the line ends of YAML 1.1 alone that it has."""
+    present = [each for each in _TEXT_BREAKS if each in text]
+    free = (chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
+    return dict(zip(map(ord, present), free, strict=False))
 
 
 def _decoded(text: str | bytes, source: str) -> str:
@@ -87,8 +117,10 @@ class _Loader(yaml.SafeLoader):
 class _Walk:
     """From nodes to values, noting lines, and counting what anchors expand to."""
 
-    def __init__(self, lines: dict[Path, int]) -> None:
+    def __init__(self, lines: dict[Path, int], breaks: Mapping[int, str]) -> None:
+        """`breaks` are the line ends of YAML 1.1 alone, by the code of the character that stands for each."""
         self._lines = lines
+        self._breaks = breaks
         self._values = 0
         self._characters = 0
 
@@ -129,9 +161,10 @@ class _Walk:
             raise _wrong(node, "its anchors expand to too much")
         try:
             # JSON writes what is outside the BMP as a pair of surrogates; YAML reads them as two characters.
-            return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+            value = str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError as error:
             raise _wrong(node, "half of a surrogate pair is no character") from error
+        return value.translate(self._breaks) if self._breaks else value
 
 
 def _wrong(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:

@@ -40,6 +40,17 @@ class Outcome(str, Enum):
     __str__ = str.__str__
 
 
+class SignalCause(str, Enum):
+    """Why a job was first sent SIGTERM."""
+
+    NOTICE = "notice"
+    STOP = "stop"
+    LIMIT = "limit"
+    NONE = "none"
+
+    __str__ = str.__str__
+
+
 class Step(str, Enum):
     """Where in its work a node is; the order of the members is the order in time."""
 
@@ -258,6 +269,8 @@ class Result:
     spans: Mapping[str, Span] = field(default_factory=dict)
     streams: Mapping[str, StreamEnd] = field(default_factory=dict)
     notice: Notice | None = None
+    #: None: an agent of an older version, which does not report it.
+    signal_cause: SignalCause | None = None
 
 
 @dataclass(frozen=True)

@@ -153,9 +153,18 @@ class Run:
 
     @property
     def exit_code(self) -> int | None:
-        """The process's own (128 + s when signal s ended it); None until it has ended, or where none ended."""
+        """The process's own (128 + s when signal s ended it).
+
+        None until the run has ended, where no process ended, and where the run was interrupted.
+        """
         verdict = self._verdict()
         return verdict.exit_code if verdict else None
+
+    @property
+    def process_exit_code(self) -> int | None:
+        """The process's own exit code whatever the outcome; None until the run has ended, or where no process ended."""
+        verdict = self._verdict()
+        return verdict.process_exit_code if verdict else None
 
     @property
     def receipt(self) -> Receipt:

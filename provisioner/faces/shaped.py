@@ -2,7 +2,6 @@
 
 import base64
 import datetime as dt
-import json
 from collections.abc import Sequence
 
 from provisioner.core import access, launch, phases, record
@@ -22,6 +21,8 @@ def maybe_moment(at: float | None) -> str | None:
 
 
 def job(item: record.Job) -> shapes.Job:
+    from provisioner.core.recipe import applicable, refusals
+
     return {
         "id": item.id,
         "owner": item.owner,
@@ -29,7 +30,8 @@ def job(item: record.Job) -> shapes.Job:
         "revision": item.revision,
         "created_at": moment(item.created_at),
         "applied_at": moment(item.applied_at),
-        "recipe": json.loads(item.recipe),
+        "recipe": applicable(item.recipe),
+        "apply_refuses": list(refusals(item)),
     }
 
 
@@ -44,6 +46,7 @@ def scheduled(item: control.Scheduled) -> shapes.Schedule:
             "run": job.tick_run or None,
             "outcome": verdict.outcome if verdict else outcome or None,
             "exit_code": verdict.exit_code if verdict else None,
+            "process_exit_code": verdict.process_exit_code if verdict else None,
             "reason": verdict.reason if verdict else reason or None,
         }
     plan = job.schedule
@@ -83,6 +86,7 @@ def run(item: record.Run) -> shapes.Run:
         "retries_used": item.retries_used,
         "outcome": verdict.outcome if verdict else None,
         "exit_code": verdict.exit_code if verdict else None,
+        "process_exit_code": verdict.process_exit_code if verdict else None,
         "reason": verdict.reason if verdict else None,
         "stop": stop,
         "waiting": waiting,
@@ -114,6 +118,7 @@ def _attempt(item: record.Node) -> shapes.Attempt:
         "notice_at": moment(report.notice.at) if report and report.notice else None,
         "outcome": item.verdict.outcome if item.verdict else None,
         "exit_code": item.verdict.exit_code if item.verdict else None,
+        "process_exit_code": item.verdict.process_exit_code if item.verdict else None,
         "reason": item.verdict.reason if item.verdict else None,
         "archived_at": maybe_moment(item.archived_at),
     }
@@ -186,6 +191,7 @@ def receipt(item: receipts.Receipt) -> shapes.Receipt:
         "owner": item.owner,
         "outcome": item.outcome,
         "exit_code": item.exit_code,
+        "process_exit_code": item.process_exit_code,
         "provisional": item.provisional,
         "created_at": moment(item.created_at),
         "ended_at": maybe_moment(item.ended_at),

@@ -44,6 +44,10 @@ class Job(TypedDict):
     created_at: str
     applied_at: str
     recipe: Annotated[dict[str, Any], "Every default filled in."]
+    apply_refuses: Annotated[
+        list[str],
+        "Why `apply` would refuse the stored recipe or schedule now: rules were added since. It keeps running.",
+    ]
 
 
 class Last(TypedDict):
@@ -55,6 +59,7 @@ class Last(TypedDict):
         str | None, "Null while the run is not over; of a time without a run `skipped`, `missed` or `refused`."
     ]
     exit_code: int | None
+    process_exit_code: int | None
     reason: str | None
 
 
@@ -108,7 +113,8 @@ class Run(TypedDict):
     attempt: Annotated[int, "Of the latest that got a machine; 0 before the first."]
     retries_used: int
     outcome: Annotated[Outcome | None, "Null until it has ended."]
-    exit_code: Annotated[int | None, "The process's own; null where none ended."]
+    exit_code: Annotated[int | None, "The process's own; null where none ended, and where it was interrupted."]
+    process_exit_code: Annotated[int | None, "The process's own whatever the outcome; null where none ended."]
     reason: Annotated[str | None, "The outcome in one line."]
     stop: Stop | None
     waiting: Waiting | None
@@ -130,6 +136,7 @@ class Attempt(TypedDict):
     notice_at: Annotated[str | None, "When the cloud said that it takes the machine away."]
     outcome: Outcome | None
     exit_code: int | None
+    process_exit_code: int | None
     reason: str | None
     archived_at: str | None
 
@@ -270,6 +277,7 @@ class Receipt(TypedDict):
     owner: str
     outcome: Outcome | None
     exit_code: int | None
+    process_exit_code: int | None
     provisional: Annotated[bool, "The run is not done."]
     created_at: str
     ended_at: str | None

@@ -87,9 +87,8 @@ class Endings:
         spare, foreign = [], []
         for each in candidates:
             if each.id in ended:
-                # Listed alive after it was taken for gone: the obligation stands again.
-                again = replace(ended[each.id], ended_at=None, ending_at=None)
-                spare.append(_unclaimed(observe(again, each, now), now))
+                # Listed alive after it was taken for gone: the obligation to end it stands again.
+                spare.append(_unclaimed(observe(ended[each.id], each, now), now))
             elif store.launch(each.launch):
                 spare.append(_unclaimed(observe(KnownMachine(each.id, each.launch, each.offer, now), each, now), now))
             else:

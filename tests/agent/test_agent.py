@@ -59,6 +59,67 @@ def test_a_start_script_that_fails_ends_it(site: Site) -> None:
     assert site.get(work.started_key(site.box(machine))) is None
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "output"),
+    [
+        ('#!/bin/bash -u\na=(x y)\n[[ ${a[1]} == y ]] && echo "$GREETING"\nexit 7\n', 7, b"hello\n"),
+        ("#!/usr/bin/env python3\nimport os, sys\nprint(os.environ['GREETING'])\nsys.exit(7)", 7, b"hello\n"),
+        ("#! /bin/sh\nexec sh -c 'kill -9 $$'", 137, b""),
+        ("#!/no/such/shell\n:", 127, None),
+    ],
+)
+def test_command_with_an_interpreter_line_runs_under_it(
+    site: Site, command: str, code: int, output: bytes | None
+) -> None:
+    """As a start script does: the exit code is the interpreter's, and the variables are there."""
+    machine = site.run(site.order(command, environment={"GREETING": "hello", "IFS": "/"}))
+    result = site.result(machine)
+    assert (result.step, result.exit_code) == (Step.COMMAND, code), result.reason
+    assert output is None or site.log(machine) == output
+
+
+def test_command_with_an_interpreter_line_gets_the_signal_itself(site: Site) -> None:
+    machine = site.start(
+        site.order("#!/bin/bash\ntrap 'echo saved; exit 5' TERM\necho up\nwhile :; do sleep 0.1; done")
+    )
+    site.wait_output(machine, b"up")
+    stop(site, machine)
+    site.wait_off(machine)
+    assert site.result(machine).exit_code == 5
+    assert site.log(machine).endswith(b"saved\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"command": "source activate train\ntrue"}, 0),
+        ({"command": "x=(1 2)"}, 2),
+        ({"command": "true", "start_script": "[[ -d / ]] && export A=1\ntrue"}, 0),
+        ({"command": "true", "start_script": "set -euo pipefail"}, 2),
+    ],
+)
+def test_bash_in_a_script_for_sh_is_named_in_the_reason(site: Site, changes: dict[str, str], code: int) -> None:
+    """The run succeeds or fails as it did: sh went on, and only one line of the log said so."""
+    result = site.result(site.run(site.order(**changes)))
+    assert result.outcome is (Outcome.FAILED if code else Outcome.SUCCEEDED)
+    assert result.exit_code == code
+    assert "#!/bin/bash" in result.reason
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo source: not found",
+        "#!/bin/bash\necho 'sh: 1: source: not found'",
+        "no-such-command; true",
+        "cat no-file; true",
+    ],
+)
+def test_other_messages_name_no_shell(site: Site, command: str) -> None:
+    result = site.result(site.run(site.order(command)))
+    assert (result.outcome, "bash" in result.reason) == (Outcome.SUCCEEDED, False)
+
+
 def stop(site: Site, machine: str) -> None:
     site.give_orders(machine, Orders(stop=Stop(Outcome.CANCELLED, "the user asked", time.time())))
 
@@ -164,22 +225,6 @@ def test_binary_output_through_a_small_spool_survives_byte_for_byte(site: Site) 
     assert site.result(machine).outcome is Outcome.SUCCEEDED
     assert hashlib.sha256(site.log(machine)).digest() == hashlib.sha256(expected).digest()
     assert max(chunk.length for chunk in site.result(machine).streams["output"].chunks) <= 200_000
-
-
-@pytest.mark.parametrize(("code", "outcome"), [(0, Outcome.SUCCEEDED), (4, Outcome.INTERRUPTED)])
-def test_a_spot_notice_is_passed_on(site: Site, code: int, outcome: Outcome) -> None:
-    """The job gets SIGTERM and is reported; if it still exits 0, it has succeeded."""
-    order = site.order(f"trap 'exit {code}' TERM; echo up; while :; do sleep 0.1; done", lifetime=7800.0)
-    machine = site.start(order, age=7200)
-    site.wait_output(machine, b"up")
-    at = float(int(time.time()) + 120)
-    site.metadata.announce(machine, at)
-    site.wait_off(machine)
-    result = site.result(machine)
-    assert (result.outcome, result.exit_code) == (outcome, code), result.reason
-    assert result.notice is not None
-    assert result.notice.at == at
-    assert any(report.notice for report in site.reports(machine) if not report.finished)
 
 
 def test_a_recommendation_is_the_jobs_to_act_on(site: Site) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import http.client
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -26,6 +27,7 @@ from provisioner.core.work import (
     Packages,
     Repository,
     Secret,
+    SignalCause,
     Step,
     Stop,
     WorkOrder,
@@ -110,6 +112,49 @@ def test_a_stopped_container_may_save_its_work(harbour: Site) -> None:
     result = harbour.result(machine)
     assert (result.outcome, result.exit_code) == (Outcome.CANCELLED, 5), result.reason
     assert harbour.log(machine).endswith(b"saved\n")
+
+
+SAVE = "trap 'echo saved; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+DONE = "trap ': >\"$PROVISION_DONE_FILE\"; echo saved; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+
+
+@pytest.mark.parametrize("image", ["job", "root"])
+@pytest.mark.parametrize(
+    ("command", "outcome"),
+    [
+        (SAVE, Outcome.INTERRUPTED),
+        (f"exec sh -c {shlex.quote(SAVE)}", Outcome.INTERRUPTED),
+        (DONE, Outcome.SUCCEEDED),
+    ],
+    ids=["plain", "exec", "done"],
+)
+def test_a_container_that_a_notice_ends_is_interrupted_unless_it_is_done(
+    harbour: Site, image: str, command: str, outcome: Outcome
+) -> None:
+    """Its exit code is 0; only the done file, which the image's user can make, tells success from a checkpoint."""
+    whole = order(harbour, f"{harbour.registry}/{image}:1", command, lifetime=7800.0)
+    machine = harbour.start(whole, age=7200)
+    harbour.wait_output(machine, b"up")
+    harbour.metadata.announce(machine, float(int(time.time()) + 40))
+    harbour.wait_off(machine)
+    result = harbour.result(machine)
+    assert (result.outcome, result.signal_cause) == (outcome, SignalCause.NOTICE), result.reason
+    assert result.exit_code == 0
+    assert harbour.log(machine).endswith(b"saved\n")
+
+
+def test_a_container_that_reads_the_notice_itself_is_interrupted(harbour: Site) -> None:
+    """The command is the container's first process, and ends before the agent has seen the notice."""
+    command = "echo up; until [ -e on ]; do sleep 0.1; done"
+    whole = order(harbour, f"{harbour.registry}/root:1", f"exec sh -c {shlex.quote(command)}", lifetime=7800.0)
+    machine = harbour.start(whole, age=7200)
+    harbour.wait_output(machine, b"up")
+    harbour.metadata.announce(machine, float(int(time.time()) + 120))
+    folder = harbour.folder / "machines" / machine / "var/lib/provision/files/home/jovyan/workspace"
+    (folder / "on").touch()
+    harbour.wait_off(machine)
+    result = harbour.result(machine)
+    assert (result.outcome, result.exit_code, result.signal_cause) == (Outcome.INTERRUPTED, 0, SignalCause.NOTICE)
 
 
 def test_a_container_whose_machine_goes_is_removed(harbour: Site, made: DockerEngine) -> None:

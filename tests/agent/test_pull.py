@@ -167,6 +167,17 @@ def test_a_busy_registry_is_waited_out(engine: Engine, outside: Outside, said: l
 
 
 @pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize(
+    "words", ["429 Too Many Requests: access denied", "denied: toomanyrequests", "rate limit: forbidden"]
+)
+def test_a_busy_registry_that_speaks_of_denial_is_waited_out(engine: Engine, outside: Outside, words: str) -> None:
+    """Registries throttle in the words of a refusal: refusing would end a run that a minute's wait saves."""
+    engine.answers = [(500, ({"message": words},)), (200, DONE)]
+    pull.pull("x", None, outside, "1.41")
+    assert len(engine.asked) == 2
+
+
+@pytest.mark.usefixtures("hurried")
 def test_a_busy_registry_is_waited_for_no_longer_than_the_limit(engine: Engine, said: list[str]) -> None:
     """Then the run is lost, and the reason has the limit and the registry's words."""
     outside = Outside(Step.PULL, Halt(), time.time() + 0.5, "pull took longer than limits.pull of 1 s", said.append)

@@ -4,9 +4,11 @@ import hashlib
 import threading
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioner.agent import spool as spool_module
 from provisioner.agent.shipper import Shipper
 from provisioner.agent.spool import Spool, Stream
 from tests.polling import until
@@ -94,3 +96,49 @@ def test_the_shipper_ships_what_waits_before_it_finishes(tmp_path: Path) -> None
     spool.stream("setup").write(b"other")
     shipper.finish()
     assert bucket == {("output", 0): b"early", ("output", 5): b"late", ("setup", 0): b"other"}
+
+
+def test_every_waiting_segment_is_shipped_before_the_shipper_finishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket was away for a while: many sealed segments wait, and each is a part of the log."""
+    monkeypatch.setattr(spool_module, "SEGMENT", 10)
+    spool, bucket = Spool(tmp_path, 1 << 20), dict[int, bytes]()
+    for number in range(200):
+        spool.stream("output").write(b"%09d\n" % number)
+    shipper = Shipper(spool, lambda _, chunk, data: bucket.__setitem__(chunk.offset, data), lambda: False)
+    shipper.start()
+    shipper.finish()
+    assert sorted(bucket) == list(range(0, 2000, 10))
+    assert spool.stream("output").end().length == 2000
+
+
+def test_a_segment_that_was_noted_and_not_removed_is_not_shipped_again(tmp_path: Path) -> None:
+    """The agent died between the note and the removal: shipping it again would double its bytes."""
+    stream, bucket = Spool(tmp_path, 100).stream("output"), dict[int, bytes]()
+    stream.write(b"first")
+    segment = stream.next()
+    assert segment
+    data = segment.path.read_bytes()
+    ship(stream, bucket)
+    stream.write(b"second")
+    stream.close()
+    segment.path.write_bytes(data)
+    again = Spool(tmp_path, 100).stream("output")
+    assert (again.shipped, again.produced) == (5, 11)
+    while again.waiting:
+        ship(again, bucket)
+    assert bucket == {0: b"first", 5: b"second"}
+    assert [(chunk.offset, chunk.length) for chunk in again.end().chunks] == [(0, 5), (5, 6)]
+
+
+def test_a_checksum_that_cannot_be_known_is_left_out(tmp_path: Path) -> None:
+    """A wrong checksum would call a whole log damaged."""
+    stream, bucket = Spool(tmp_path, 100).stream("output"), dict[int, bytes]()
+    stream.write(b"first")
+    ship(stream, bucket)
+    stream.close()
+    again = Spool(tmp_path, 100).stream("output")
+    again.write(b"second")
+    ship(again, bucket)
+    assert again.end().sha256 == ""

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from provisioner.core.errors import TooMany
+from provisioner.faces.api import answers
 from provisioner.faces.api.guard import LARGEST
 from tests.api.served import Server, recipe
 
@@ -200,3 +202,11 @@ def test_what_is_no_method_is_counted_as_one(quiet: Server) -> None:
         found = admin.get("/metrics").text
     assert 'provision_http_requests_total{method="other",route="/healthz",status="405"} 3.0' in found
     assert "NONSENSE" not in found
+
+
+def test_a_throttled_client_is_told_when_to_try_again() -> None:
+    """Without Retry-After clients hammer the server; it is whole seconds, and at least one (RFC 9110, 10.2.3)."""
+    for wait, told in [(7.4, "7"), (0.01, "1")]:
+        response = answers.refusal(TooMany("too often", wait))
+        assert response is not None
+        assert (response.status_code, response.headers["retry-after"]) == (429, told)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,20 +16,32 @@ pytestmark = pytest.mark.usefixtures("whole")
 
 Write = Callable[..., str]
 
-JOB = {"id", "owner", "name", "revision", "created_at", "applied_at", "recipe"}
+JOB = {"id", "owner", "name", "revision", "created_at", "applied_at", "recipe", "apply_refuses"}
 RUN = {
     *("id", "job", "job_id", "job_revision", "owner", "idempotency_key", "state", "attempt", "retries_used"),
-    *("outcome", "exit_code", "reason", "stop", "waiting", "created_at", "ended_at", "done_at"),
+    *("outcome", "exit_code", "process_exit_code", "reason", "stop", "waiting", "created_at", "ended_at", "done_at"),
 }
 ATTEMPT = {
     *("attempt", "rank", "instance_id", "step", "bytes_produced", "bytes_shipped", "heard_at", "notice_at"),
-    *("outcome", "exit_code", "reason", "archived_at"),
+    *("outcome", "exit_code", "process_exit_code", "reason", "archived_at"),
 }
 MACHINE = {
     *("id", "type", "zone", "market", "state", "launch_time", "ending_at", "ended_at", "end_wanted_for", "price"),
 }
 RECEIPT = {
-    *("run", "job", "owner", "outcome", "exit_code", "provisional", "created_at", "ended_at", "phases", "machines"),
+    *(
+        "run",
+        "job",
+        "owner",
+        "outcome",
+        "exit_code",
+        "process_exit_code",
+        "provisional",
+        "created_at",
+        "ended_at",
+        "phases",
+        "machines",
+    ),
     *("dollars_at_least", "dollars_at_most", "disk_dollars_at_least", "disk_dollars_at_most", "advice"),
 }
 PHASE = {
@@ -230,6 +243,22 @@ def test_schedule(provision: Provision, recipe: Write) -> None:
     assert "write five fields" in wrong.err
     assert value(provision("schedule", "nightly", "--disable", "--json"))["next"] == []
     assert value(provision("schedules", "--json")) == []
+
+
+def test_jobs_marks_a_job_that_apply_would_refuse_now(whole: Rig, provision: Provision, recipe: Write) -> None:
+    """A schedule that an earlier version has stored goes on; the list of jobs says what to change."""
+    assert provision("apply", recipe(name="marked")).code == 0
+    store = whole.service._installation.store
+    before = whole.service.job("marked")
+    stored = json.loads(before.recipe)
+    stored["spec"]["command"] = "--epochs 3"
+    store.save([replace(before, recipe=json.dumps(stored))])
+    marks = {job["name"]: job["apply_refuses"] for job in value(provision("jobs", "--json"))}
+    (reason,) = marks.pop("marked")
+    assert reason.startswith("spec.command: ")
+    assert not any(marks.values())
+    assert "tester/marked" in provision("jobs").err
+    assert provision("delete", "marked").code == 0
 
 
 def test_json_has_the_shapes_that_are_documented(provision: Provision, ended: dict[str, str]) -> None:

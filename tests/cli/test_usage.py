@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.record import Verdict
+from provisioner.core.record import Run, Verdict
 from provisioner.core.work import Outcome
 from provisioner.faces.cli import exits, main
 from tests.cli.conftest import HERE, Provision
@@ -164,10 +164,43 @@ def test_streams_that_are_closed(closed: str) -> None:
     assert (done.returncode, "fault" in done.stderr) == (0, False)
 
 
+def ended(outcome: Outcome, code: int | None, reason: str = "why") -> Run:
+    return made.run(verdict=Verdict(outcome, reason, NOW, code))
+
+
+#: What `wait` exits with, and what `rehearse` does.
+EXITS = [
+    (Outcome.SUCCEEDED, 0, 0, 0),
+    (Outcome.FAILED, 7, 7, 7),
+    (Outcome.FAILED, 255, 255, 255),
+    (Outcome.FAILED, None, 80, 80),
+    *((outcome, 0, code, code) for outcome, code in exits.WITHOUT_EXIT_CODE.items()),
+    # A shell sees the lowest eight bits of it: 0.
+    *((outcome, 256, code, code) for outcome, code in exits.WITHOUT_EXIT_CODE.items()),
+    (Outcome.CANCELLED, 7, 81, 7),
+    (Outcome.CANCELLED, None, 81, 81),
+    (Outcome.TIMED_OUT, 143, 82, 143),
+    (Outcome.INTERRUPTED, 7, 83, 83),
+    (Outcome.LOST, None, 84, 84),
+    (Outcome.REFUSED, None, 85, 85),
+]
+
+
+@HERE
+@pytest.mark.parametrize(("outcome", "code", "of_wait", "of_rehearsal"), EXITS)
+def test_an_exit_code_of_0_means_success(outcome: Outcome, code: int | None, of_wait: int, of_rehearsal: int) -> None:
+    """Whatever the process exited with; its own code is passed on only where it speaks for the run."""
+    run = ended(outcome, code)
+    assert (exits.of_run(run), exits.of_rehearsal(run)) == (of_wait, of_rehearsal)
+    assert (exits.of_runs([run]), exits.of_runs([ended(Outcome.SUCCEEDED, 0), run])) == (of_wait, of_wait)
+    [line] = exits.last_lines([run])
+    assert f"{of_wait}" in line
+
+
 def test_an_exit_code_is_told_once() -> None:
-    """A job that dies of our own SIGTERM has it in its reason already."""
-    ended = made.run(verdict=Verdict(Outcome.CANCELLED, "stopped by a user; died of SIGTERM (exit code 143)", NOW, 143))
-    assert exits.last_lines([ended]) == ["r1 cancelled: stopped by a user; died of SIGTERM (exit code 143)"]
+    """A job that dies of a signal has it in its reason already."""
+    failed = ended(Outcome.FAILED, 137, "died of SIGKILL (exit code 137)")
+    assert exits.last_lines([failed]) == ["r1 failed: died of SIGKILL (exit code 137)"]
 
 
 def test_a_choice_that_there_is_not(provision: Provision) -> None:

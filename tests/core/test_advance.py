@@ -170,6 +170,14 @@ def test_a_pause_between_retries_is_no_waiting_for_a_machine() -> None:
     assert advance(paused, [], wanted, NOW + 900).run.state is State.STOPPING
 
 
+def test_the_queue_limit_of_a_requeued_run_begins_at_once() -> None:
+    """The pause of failures is not waited for, so it does not lengthen the limit."""
+    wanted = recipe(retry={"requeue_on": [75], "backoff": "10m"}, limits={"queue_time": "5m"})
+    paused = run(verdict=replace(FAILED, exit_code=75, step=Step.COMMAND), attempt=1)
+    assert advance(paused, [], wanted, NOW + 299).run is paused
+    assert advance(paused, [], wanted, NOW + 300).run.state is State.STOPPING
+
+
 @pytest.mark.parametrize(
     ("machine_fields", "node_fields", "certain"),
     [

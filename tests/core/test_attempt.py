@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from provisioner.core import attempt
+from provisioner.core import attempt, work
 from provisioner.core.attempt import BACKOFF, HEARING, LOST_AFTER_START, LOST_BEFORE_START, MARGIN
 from provisioner.core.launch import Ending, MachineState
 from provisioner.core.record import Verdict
 from provisioner.core.run import State
 from provisioner.core.silence import SILENT
-from provisioner.core.work import Notice, Outcome, Step, Stop
+from provisioner.core.work import Notice, Outcome, Result, SignalCause, Span, Step, Stop
 from tests.core.made import NOW, at_work, machine, node, recipe, report, result
 
 LIMITS = recipe(
@@ -83,6 +83,61 @@ def test_waits_between_lost_attempts_grow_and_a_taken_machine_is_replaced_at_onc
         waits.append(run.next_try_at - NOW)
     assert waits == sorted(waits) == list(BACKOFF)
     assert attempt.follow(run, verdict(Outcome.INTERRUPTED), 0, True, NOW).next_try_at == NOW
+
+
+REQUEUE = recipe(retry={"requeue_on": [75], "backoff": "5m", "rerun": "before_start"}).spec.retry
+
+
+def saved(code: int = 75, step: Step = Step.COMMAND) -> Verdict:
+    return Verdict(Outcome.FAILED, "why", NOW, code, step)
+
+
+def test_a_requeued_run_uses_up_no_retries() -> None:
+    """It goes on though none is left, at once, and not after the pause of failures; and says why."""
+    after = attempt.follow(at_work(), saved(), 0, True, NOW, REQUEUE)
+    assert (after.ended_at, after.retries_used, after.next_try_at) == (None, 0, NOW)
+    assert after.verdict
+    assert (after.verdict.outcome, after.verdict.exit_code) == (Outcome.FAILED, 75)
+    assert "requeue_on" in after.verdict.reason
+
+
+def test_only_the_command_can_ask_to_be_requeued() -> None:
+    """Neither another exit code does, nor the same of a start script."""
+    for verdict in (saved(74), saved(step=Step.SETUP)):
+        after = attempt.follow(at_work(), verdict, 0, True, NOW, REQUEUE)
+        assert (after.ended_at, after.verdict) == (NOW, verdict)
+
+
+def test_a_requeued_run_is_capped() -> None:
+    """A job that never gets done is given up as one is whose machines are lost, and ends as it last exited."""
+    run, waits = at_work(), []
+    for _ in range(LOST_AFTER_START - 1):
+        run = attempt.follow(run, saved(), 0, True, NOW, REQUEUE)
+        assert run.ended_at is None
+        waits.append(run.next_try_at - NOW)
+    assert waits == sorted(waits)
+    assert waits[-1] == BACKOFF[-1]
+    last = attempt.follow(run, saved(), 0, True, NOW, REQUEUE)
+    assert last.ended_at == NOW
+    assert last.verdict
+    assert (last.verdict.outcome, last.verdict.exit_code) == (Outcome.FAILED, 75)
+    assert str(LOST_AFTER_START) in last.verdict.reason
+
+
+def test_a_stop_ends_a_run_that_asks_to_be_requeued() -> None:
+    """There is no next attempt: the stop ended the run, with the code as it exited."""
+    after = attempt.follow(at_work(stop=STOP), saved(), 5, True, NOW, REQUEUE)
+    assert after.ended_at == NOW
+    assert after.verdict
+    assert (after.verdict.outcome, after.verdict.exit_code) == (Outcome.CANCELLED, 75)
+
+
+def test_a_stop_says_more_than_an_interruption() -> None:
+    """The run is cancelled, and has its process's exit code as a cancelled run has."""
+    after = attempt.follow(at_work(stop=STOP), verdict(Outcome.INTERRUPTED, 0), 5, True, NOW)
+    assert after.ended_at == NOW
+    assert after.verdict
+    assert (after.verdict.outcome, after.verdict.exit_code) == (Outcome.CANCELLED, 0)
 
 
 def test_once_a_command_started_the_larger_cap_holds() -> None:
@@ -243,3 +298,60 @@ def test_a_result_is_the_verdict() -> None:
     told = attempt.of_result(result(Outcome.FAILED, 137, Step.SETUP))
     assert told == Verdict(Outcome.FAILED, "its reason", NOW + 50, 137, Step.SETUP)
     assert at_work().state is State.RUNNING
+
+
+#: The command of `made.result` runs from NOW + 10 to NOW + 50.
+WHILE_IT_RAN, AFTER_ITS_END = Notice(NOW + 140, NOW + 20), Notice(NOW + 170, NOW + 50)
+
+
+@pytest.mark.parametrize(
+    ("cause", "notice", "outcome"),
+    [
+        # The agent knows whether the job has made its done file.
+        (SignalCause.NOTICE, WHILE_IT_RAN, Outcome.SUCCEEDED),
+        (SignalCause.NONE, AFTER_ITS_END, Outcome.SUCCEEDED),
+        # An agent of an older version took any exit code of 0 for success.
+        (None, WHILE_IT_RAN, Outcome.INTERRUPTED),
+        (None, AFTER_ITS_END, Outcome.SUCCEEDED),
+        (None, None, Outcome.SUCCEEDED),
+    ],
+)
+def test_success_under_a_notice_is_believed_only_of_an_agent_that_reports_its_signals(
+    cause: SignalCause | None, notice: Notice | None, outcome: Outcome
+) -> None:
+    """A job that was cut off runs again; one that had ended before, or says that it is done, does not."""
+    told = attempt.of_result(result(Outcome.SUCCEEDED, 0, notice=notice, signal_cause=cause))
+    assert told.outcome is outcome
+    assert (told.exit_code, told.process_exit_code) == (None if outcome is Outcome.INTERRUPTED else 0, 0)
+
+
+@pytest.mark.parametrize("spans", [{}, {"command": Span(NOW + 10)}])
+def test_success_under_a_notice_is_not_believed_where_the_end_of_the_command_is_unknown(spans: dict[str, Span]) -> None:
+    """To run a finished job again is safe; to lose an unfinished one is not."""
+    told = attempt.of_result(result(Outcome.SUCCEEDED, 0, notice=WHILE_IT_RAN, spans=spans))
+    assert told.outcome is Outcome.INTERRUPTED
+
+
+def test_a_result_of_an_older_agent_decodes() -> None:
+    """It has no cause of a signal; what this version does not know is ignored."""
+    new = result(Outcome.SUCCEEDED, 0, signal_cause=SignalCause.NOTICE)
+    old = work.encode(new).replace(b'"signal_cause": "notice"', b'"later": 1')
+    assert work.decode(Result, old) == replace(new, signal_cause=None)
+    assert work.decode(Result, work.encode(new)) == new
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_an_interrupted_attempt_has_no_exit_code(outcome: Outcome) -> None:
+    """The process's own is kept beside it; of every other outcome both are the same."""
+    made = Verdict(outcome, "why", NOW, 143)
+    assert (made.exit_code, made.process_exit_code) == (None if outcome is Outcome.INTERRUPTED else 143, 143)
+    assert work.decode(Verdict, work.encode(made)) == made
+
+
+def test_a_stored_verdict_of_an_older_version_decodes() -> None:
+    """It had one exit code, also where the attempt was interrupted."""
+    rest = b'"reason": "why", "at": 1.0, "step": "command"}'
+    failed = work.decode(Verdict, b'{"outcome": "failed", "exit_code": 3, ' + rest)
+    assert (failed.exit_code, failed.process_exit_code) == (3, 3)
+    taken = work.decode(Verdict, b'{"outcome": "interrupted", "exit_code": 143, ' + rest)
+    assert (taken.exit_code, taken.process_exit_code) == (None, 143)

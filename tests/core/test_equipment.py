@@ -5,6 +5,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from provisioner.core.recipe import Recipe
 from tests.core.test_recipe import SCHEMA, problem, recipe
 
 SECRET = {"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/team/token"}
@@ -129,6 +130,32 @@ def test_packages_are_written_as_saturn_writes_them() -> None:
     text = "--no-binary :all:\nnumpy\n"
     assert recipe(extra_packages={"pip": {"requirements_txt": text}}).spec.extra_packages.pip.requirements_txt == text
     assert recipe(extra_packages={"pip": None, "apt": {"install": None}}).spec.extra_packages.apt.install == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("'torch>=2,<3' numpy", ("torch>=2,<3", "numpy")),
+        ("\"a; python_version < '3.9'\"", ("a; python_version < '3.9'",)),
+        ("'a;python_version<\"3.9\" and (os_name == \"nt\" or \"win\" not in sys_platform)' b[c,d]", (
+            'a;python_version<"3.9" and (os_name == "nt" or "win" not in sys_platform)', "b[c,d]",
+        )),
+        (["numpy >= 1.2, < 2", "'b>1'"], ("numpy >= 1.2, < 2", "b>1")),
+        (["a @ https://h/a.whl ; extra == 'x'"], ("a @ https://h/a.whl ; extra == 'x'",)),
+        ("a\n  b\n", ("a", "b")),
+        (" a; python_version < '3' ", ("a; python_version < '3'",)),
+    ],
+)  # fmt: skip
+def test_quotes_hold_a_requirement_and_its_marker_together(text: Any, words: tuple[str, ...]) -> None:
+    """As in the shell line that Saturn makes of it."""
+    first = recipe(extra_packages={"pip": text})
+    assert first.spec.extra_packages.pip.install == words
+    assert Recipe.load(first.dump()) == first
+
+
+@pytest.mark.parametrize("text", ["'a", "a; ", "a '--pre'", "'a;reboot'"])
+def test_text_that_is_no_requirements_is_refused(text: str) -> None:
+    assert "write a " in problem(extra_packages={"pip": text}).partition("; ")[2]
 
 
 @pytest.mark.parametrize(

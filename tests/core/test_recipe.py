@@ -162,6 +162,34 @@ def test_what_comes_later_is_refused_by_name(field: str, value: Any) -> None:
     assert reason
 
 
+@pytest.mark.parametrize("group", ["conda", "cran", "remotes", "bioconductor"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            None,
+            "",
+            {},
+            [],
+            {"install": "", "use_mamba": True},
+            {"use_mamba": False},
+            {"install": [], "use_mamba": "no"},
+        ),
+        {"install": " ", "environment_yml": None},
+    ],
+)
+def test_group_of_packages_that_installs_nothing_is_accepted(group: str, value: Any) -> None:
+    """Saturn's recipes carry such groups."""
+    document = {"type": "job", "spec": {**REQUIRED, "extra_packages": {group: value}}}
+    assert parse_recipe(json.dumps(document), "f").spec.extra_packages == Packages()
+    jsonschema.validate(document, SCHEMA)
+
+
+@pytest.mark.parametrize("value", [{"install": ["numpy"]}, {"environment_yml": "name: x"}, {"channels": []}, 3])
+def test_group_of_packages_that_installs_something_is_refused(value: Any) -> None:
+    assert "not in this version" in problem(extra_packages={"conda": value})
+
+
 def test_what_another_server_gave_can_be_applied() -> None:
     """`get` and `apply` is a round trip: defaults and read-only parts are no wishes."""
     spec: dict[str, Any] = {
@@ -316,6 +344,23 @@ def test_a_reference_is_a_name_and_no_option(reference: str) -> None:
     assert "write a branch, a tag or a commit" in problem(git_repositories=[repository])
 
 
+@pytest.mark.parametrize("reference", ["", " ", None])
+def test_empty_reference_of_an_unset_template_variable_is_refused(reference: str | None) -> None:
+    """It would be the default branch, without a word."""
+    text = problem(git_repositories=[{"url": "https://h/a", "reference": reference}])
+    assert text.startswith("git_repositories[0].reference: found ")
+    assert problems("type: job\nspec:\n  git_repositories:\n  - {url: 'https://h/a', reference: }\n")[-1].startswith(
+        "f:4: "
+    )
+
+
+def test_unset_reference_is_left_out_of_what_is_stored() -> None:
+    """`show` prints what is stored, and what it printed can be applied."""
+    first = recipe(git_repositories=[{"url": "https://h/a"}, {"url": "https://h/b", "reference": "main"}])
+    assert [set(each) & {"reference"} for each in first.plain()["spec"]["git_repositories"]] == [set(), {"reference"}]
+    assert parse_recipe(first.dump(), "f") == first
+
+
 def test_a_reference_is_of_its_type() -> None:
     """A tag and a commit have a name, and a commit's is hexadecimal: no machine is bought to find out."""
     for kind in ("tag", "commit"):
@@ -392,7 +437,11 @@ def test_limits_add_up_to_a_lifetime() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("runtime", 3600),
+        ("runtime", 0),
+        ("runtime", -1),
+        ("runtime", "1.5"),
+        ("runtime", True),
+        ("runtime", "999999999999h"),
         ("runtime", "never"),
         ("boot", "21m"),
         ("runtime", "31d"),
@@ -401,9 +450,17 @@ def test_limits_add_up_to_a_lifetime() -> None:
         ("silence", "1m"),
     ],
 )
-def test_a_limit_is_a_duration_with_its_unit(name: str, value: Any) -> None:
-    """A bare number could be anything; `never` is for what costs nothing."""
+def test_limit_that_is_no_duration_is_refused(name: str, value: Any) -> None:
+    """`never` is for what costs nothing."""
     assert problem(limits={name: value}).startswith(f"limits.{name}: found ")
+
+
+@pytest.mark.parametrize("value", ["1h30m", "1.5h", 5400, "5400", "1h 30m"])
+def test_limit_is_read_in_every_writing_of_a_duration(value: Any) -> None:
+    found = recipe(limits={"runtime": value, "queue_time": value, "silence": value}, retry={"backoff": value}).spec
+    assert (found.limits.runtime, found.limits.queue_time, found.limits.silence) == (5400, 5400, 5400)
+    assert found.retry.backoff == 5400
+    assert recipe(retry={"backoff": 0}).spec.retry.backoff == 0
 
 
 def test_waiting_may_last_for_ever() -> None:
@@ -416,8 +473,18 @@ def test_retries_can_be_told_apart() -> None:
     retry = recipe(retry={"on": [1, "137"], "backoff": "5m", "rerun": "before_start"}).spec.retry
     assert (retry.on, retry.backoff, retry.rerun) == ((1, 137), 300, "before_start")
     assert (Retry().on, Retry().backoff, Retry().rerun) == ((), 0, "always")
-    for name, value in (("on", [0]), ("on", [256]), ("on", 1), ("backoff", 5), ("backoff", "never"), ("rerun", "no")):
+    for name, value in (("on", [0]), ("on", [256]), ("on", 1), ("backoff", -5), ("backoff", "never"), ("rerun", "no")):
         assert problem(retry={name: value}).startswith(f"retry.{name}")
+
+
+def test_exit_codes_that_requeue_a_run() -> None:
+    """Codes of failures only, and none that uses up retries as well: what it would do then is anybody's guess."""
+    retry = recipe(retry={"on": [1], "requeue_on": [75, "99"]}).spec.retry
+    assert (retry.requeue_on, Retry().requeue_on) == ((75, 99), ())
+    for value in ([0], [256], [-1], ["x"], [None], [True], 75, "75"):
+        assert problem(retry={"requeue_on": value}).startswith("retry.requeue_on")
+    assert problem(retry={"on": [1, 75], "requeue_on": [99, 75]}).startswith("retry.requeue_on[1]")
+    assert recipe(retry={"requeue_on": [75]}).dump() == Recipe.load(recipe(retry={"requeue_on": [75]}).dump()).dump()
 
 
 def test_disks_and_shared_memory_have_sizes_with_their_unit() -> None:
@@ -462,6 +529,23 @@ def test_what_was_stored_and_no_longer_holds_is_invalid() -> None:
     stored["spec"]["gpus"] = 3
     with pytest.raises(Invalid, match=r"the stored recipe: spec\.gpus: unknown field"):
         Recipe.load(json.dumps(stored))
+
+
+def test_crlf_in_a_script_from_json_becomes_lf() -> None:
+    """`#!/bin/bash\\r` names no program; a variable's value is left alone, and so is a file that is no script."""
+    files = {"run": {"content": "#!/bin/sh\r\n:\r\n"}, "data.csv": {"content": "a\r\nb\r\n"}}
+    windows = {"start_script": "#!/bin/bash\r\nset -e\r\n", "command": "a\r\nb\rc", "config_files": files}
+    found = recipe(**windows, environment_variables={"A": "x\r\n"}).spec
+    assert (found.start_script, found.command) == ("#!/bin/bash\nset -e\n", "a\nb\rc")
+    assert [found.config_files[name].content for name in files] == ["#!/bin/sh\n:\n", "a\r\nb\r\n"]
+    assert found.environment_variables == {"A": "x\r\n"}
+    assert with_overrides(recipe(), {}, "x\r\ny").spec.command == "x\ny"
+
+
+@pytest.mark.parametrize("command", ["-c true", "--epochs 3", " - x", "-"])
+def test_command_that_begins_with_a_hyphen_is_refused(command: str) -> None:
+    """`sh -c` would take it for an option of its own."""
+    assert problem(command=command).startswith("command: found ")
 
 
 def test_a_start_can_have_its_own_variables_and_command() -> None:

@@ -14,7 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.record import Catchup, Job, Schedule
-from provisioner.core.schedule import LATEST, MOST, ON_TIME, checked, due, key, next_tick, run_id, ticks, upcoming
+from provisioner.core.schedule import (
+    LATEST,
+    MOST,
+    ON_TIME,
+    checked,
+    due,
+    key,
+    next_tick,
+    run_id,
+    stepping,
+    ticks,
+    upcoming,
+)
 
 #: Every kind of rule: whole and odd offsets, half-hour and midnight changes, both hemispheres, changes within Ramadan,
 #: a change of the rule itself.
@@ -121,16 +133,121 @@ def test_another_library_agrees(cron: str, zone: str) -> None:
 @pytest.mark.parametrize(
     ("text", "right"),
     [
-        *((text, "write five fields") for text in ("", "0 2 * *", "* * * * * *", "@reboot", "60 * * * *", "@HOURLY")),
-        *((text, "write five fields") for text in ("a b c d e", "*/0 * * * *", "0 0 * * 8", "0 0 31 2 *", "1" * 9999)),
-        *((text, "a minute or more") for text in ("@every 59s", "@every 0h", "@every h", "@every -1h", "@every 1h 1x")),
+        *((text, "write five fields") for text in ("", "0 2 * *", "* * * * * *", "@reboot", "@HOURLY", "1" * 9999)),
+        *((text, "a minute or more") for text in ("@every 59s", "@every 1s", "@every 100000d")),
+        *((text, "@every: ") for text in ("@every 0h", "@every h", "@every -1h", "@every 1h 1x", "@every 1.5")),
         ("CRON_TZ=UTC 0 0 * * *", "spec.timezone"),
     ],
 )
-def test_what_is_no_schedule(text: str, right: str) -> None:
-    """Each is refused with what would be right."""
+def test_text_that_is_no_schedule_is_refused(text: str, right: str) -> None:
     with pytest.raises(ValueError, match=right):
         checked(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("60 * * * *", ("minute", "'60'", "0 to 59")),
+        ("0 24 * * *", ("hour", "'24'", "0 to 23")),
+        ("0 22-2 * * *", ("hour", "'22-2'", "22-23,0-2")),
+        ("0 23-0 * * *", ("hour", "'23-0'", "23,0")),
+        ("0 0 0 * *", ("day of the month", "'0'", "1 to 31")),
+        ("0 0 15W * *", ("day of the month", "'15W'", "LW")),
+        ("0 0 31 2 *", ("day of the month", "'31'", "1 to 29")),
+        ("0 0 31 FEB,4-4 *", ("day of the month", "'FEB,4-4'", "1 to 30")),
+        ("0 0 * 13 *", ("month", "'13'", "1 to 12")),
+        ("0 0 * january *", ("month", "'january'", "JAN")),
+        ("0 0 * NOV-FEB *", ("month", "'NOV-FEB'", "NOV-DEC,JAN-FEB")),
+        ("0 0 * * SUNDAY", ("day of the week", "'SUNDAY'", "SUN")),
+        ("0 0 * * FRI-MON", ("day of the week", "'FRI-MON'", "FRI-SAT,SUN-MON")),
+        ("0 0 * * sat-sun", ("day of the week", "'sat-sun'", "SAT,SUN")),
+        ("0 0 * * 5-1", ("day of the week", "'5-1'", "5-6,0-1")),
+        ("0 0 * * 8", ("day of the week", "'8'", "0 to 7")),
+        ("0 0 * * MON#6", ("day of the week", "'MON#6'", "FRI#2")),
+        ("0 0 1,,2 * *", ("day of the month", "'1,,2'", "1 to 31")),
+        ("*/0 * * * *", ("minute", "'*/0'", "from 1 on")),
+        ("a b c d e", ("minute", "'a'", "0 to 59")),
+    ],
+)
+def test_wrong_field_is_named_with_its_value_and_what_is_allowed(text: str, parts: tuple[str, ...]) -> None:
+    """All of these have five fields: to ask for five fields would send the user in a circle."""
+    with pytest.raises(ValueError, match=r"^(?!.*write five fields)") as error:
+        checked(text)
+    assert not [part for part in parts if part not in str(error.value)]
+
+
+@pytest.mark.parametrize("wrapped", ["22-23,0-2", "FRI-SAT,SUN-MON", "SAT,SUN"])
+def test_ranges_that_a_message_proposes_are_a_schedule(wrapped: str) -> None:
+    assert checked(f"0 {wrapped} * * *" if wrapped[0].isdigit() else f"0 0 * * {wrapped}")
+
+
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("*/90 * * * *", "@every 90m"),
+        ("5/90 * * * *", "@every 90m"),
+        ("0-30/45 * * * *", "@every 45m"),
+        ("1,*/61 * * * *", "@every 61m"),
+        ("0 */36 * * *", "@every 36h"),
+        ("0 0 */40 * *", "@every 40d"),
+        ("0 0 * */13 *", "at most 12"),
+        ("0 0 * * */8", "@every 8d"),
+        ("0 0 * * MON-FRI/6", "@every 6d"),
+    ],
+)
+def test_step_longer_than_its_field_is_refused(text: str, instead: str) -> None:
+    """Cron restarts each field: `*/90` in minutes is due hourly, a machine each time."""
+    with pytest.raises(ValueError, match=instead):
+        stepping(checked(text))
+
+
+@pytest.mark.parametrize("text", ["*/60 * * * *", "0 */24 * * *", "0 0 */31 * *", "0 0 1 */12 *", "0 0 * * */7"])
+def test_step_as_long_as_its_field_is_a_schedule(text: str) -> None:
+    """It is due when the user means it: hourly, daily, monthly, yearly, weekly."""
+    assert stepping(checked(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("@every 1h30m", 5400),
+        ("@every 1.5h", 5400),
+        ("@every 3600", 3600),
+        ("@every 1h 30m", 5400),
+        ("@every 2d", 172800),
+    ],
+)
+def test_interval_takes_every_writing_of_a_duration(text: str, seconds: int) -> None:
+    assert next(ticks(Schedule(checked(text)), 1000.0, 1000.0)) == 1000.0 + seconds
+
+
+_BOUNDS = ((0, 59), (0, 23), (1, 28), (1, 12), (0, 7))
+
+
+@st.composite
+def _cron_fields(draw: st.DrawFn) -> str:
+    """Fields of numbers, ranges, lists and steps, all within their bounds."""
+
+    def term(low: int, high: int) -> str:
+        first = draw(st.integers(low, high))
+        last = draw(st.integers(first, high))
+        step = draw(st.integers(1, last - first + 1))
+        return draw(st.sampled_from(["*", f"*/{step}", str(first), f"{first}-{last}", f"{first}-{last}/{step}"]))
+
+    return " ".join(",".join(term(*bounds) for _ in range(draw(st.integers(1, 2)))) for bounds in _BOUNDS)
+
+
+@given(_cron_fields())
+def test_right_fields_are_a_schedule_as_they_are_written(fields: str) -> None:
+    assert stepping(checked(fields)) == fields
+
+
+@given(_cron_fields(), st.integers(0, 4), st.integers(60, 9999))
+def test_value_out_of_bounds_names_its_field(fields: str, place: int, value: int) -> None:
+    words = fields.split(" ")
+    words[place] = str(value)
+    with pytest.raises(ValueError, match=("minute", "hour", "day of the month", "month", "day of the week")[place]):
+        checked(" ".join(words))
 
 
 @given(st.text("0123456789*/,-?LW# @MONJAN", max_size=24))

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from provisioner.core.errors import Invalid
 from provisioner.core.source import LARGEST, read
 
-#: JSON writes DEL as it is; YAML does not allow it.
-TEXT = st.text(st.characters(exclude_characters="\x7f", exclude_categories=["Cs"]), max_size=20)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+#: Line ends of YAML 1.1 alone.
+BREAKS = ("\x85", "\u2028", "\u2029")
 PLAIN: st.SearchStrategy[Any] = st.recursive(
     st.none() | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
@@ -37,10 +38,40 @@ def test_null_is_nothing(written: str) -> None:
     assert read(f"a: {written}", "f").value == {"a": None}
 
 
-@given(PLAIN, st.sampled_from([None, 2, "\t"]))
-def test_json_is_read_as_json(value: Any, indent: int | str | None) -> None:
-    """Whatever JSON says, the reader understands the same: escapes, pairs of surrogates, tabs."""
-    assert read(json.dumps({"value": value}, indent=indent), "f").value == {"value": value}
+@given(PLAIN, st.sampled_from([None, 2, "\t"]), st.booleans())
+def test_json_value_is_read_as_json_means_it(value: Any, indent: int | str | None, escaped: bool) -> None:
+    """Escapes, pairs of surrogates, tabs, control characters and the line ends of YAML 1.1 are kept."""
+    text = json.dumps({"value": value}, indent=indent, ensure_ascii=escaped)
+    assert read(text, "f").value == {"value": value}
+
+
+@given(st.lists(st.text("a \x7f\x80\x85\u2028\u2029\ufeff\uffff\ue000\t\r\n", max_size=9), max_size=4))
+def test_json_string_of_rare_characters_is_kept(values: list[str]) -> None:
+    assert (
+        read("\ufeff" + json.dumps({"values": values}, ensure_ascii=False, indent="\t"), "f").value["values"] == values
+    )
+
+
+@pytest.mark.parametrize("character", BREAKS)
+@pytest.mark.parametrize(
+    "form", ['{{\n"a": "x{}y",\n"b": "1"}}', "\na: x{}y\nb: 1", "\na: 'x{}y'\nb: 1", "# {}\na: x{}y\nb: 1"]
+)
+def test_line_end_of_yaml_1_1_is_text_and_no_line_end(form: str, character: str) -> None:
+    """An error names the line that an editor shows."""
+    document = read(form.replace("{}", character).replace("{{", "{").replace("}}", "}"), "f")
+    assert document.value == {"a": f"x{character}y", "b": "1"}
+    assert (document.lines[("a",)], document.lines[("b",)]) == (2, 3)
+
+
+def test_rare_characters_in_a_block_scalar_and_a_key_are_kept() -> None:
+    document = read("a: |\n  x\u2028y\n  \ue000z\nb\x85: 1\n", "f")
+    assert document.value == {"a": "x\u2028y\n\ue000z\n", "b\x85": "1"}
+    assert document.lines[("b\x85",)] == 4
+
+
+def test_problem_after_a_line_separator_has_the_line_of_an_editor() -> None:
+    with pytest.raises(Invalid, match=r"^f:2: "):
+        read("a: 'x\u2028\u2028\u2028y'\na: 1", "f")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def played(whole: Rig, rows: Sequence[Row], repository: Path) -> dict[str, Run]:
     noticed = [runs[row.name] for row in rows if row.interrupted]
     whole.until(lambda: all(whole.service.run(run.id).state is State.RUNNING for run in noticed))
     for run in noticed:
-        # SIGKILL comes 20 s before the machine goes.
+        # Half of it is the job's.
         whole.double.interrupt(whole.service.status(run.id).nodes[0].instance_id, notice=22)
     return dict(zip(runs, whole.done(*runs.values()), strict=True))
 

@@ -1,6 +1,7 @@
 """A spot machine is taken away in the middle of the work: what was saved is not done again."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import yaml
 from provisioner.core.work import Outcome
 from tests.e2e.commands import Command
 from tests.e2e.rig import rig
+
+#: The recipe that the README calls a longer job.
+TRAINING = Path(__file__).parents[2] / "config/jobs/training.yaml"
 
 #: Counts to forty, a step at a time; told to stop, it saves where it is and says by its exit code that it is not done.
 PROGRAM = """
@@ -75,3 +79,68 @@ def test_a_rehearsal_has_a_place_for_them(tmp_path: Path) -> None:
         assert command.ended() == 0, command.err
     said = json.loads(command.out)
     assert said["objects"] == {f"s3://rehearsal-checkpoints/{said['run']['id']}/step": {"text": "40"}}
+
+
+#: A package `train` for the recipe's own command: `python -m train --resume latest --out "$PROVISION_CHECKPOINT"`.
+TRAIN = """
+import argparse, os, signal, sys, time
+import boto3
+
+words = argparse.ArgumentParser()
+words.add_argument("--resume", choices=["latest"])
+words.add_argument("--out")
+out = words.parse_args().out
+bucket, _, prefix = out.removeprefix("s3://").partition("/")
+s3, epoch = boto3.client("s3"), 0
+try:
+    epoch = int(s3.get_object(Bucket=bucket, Key=prefix + "latest")["Body"].read())
+    print("resumed after epoch", epoch, flush=True)
+except s3.exceptions.ClientError:
+    pass
+
+def save(*_):
+    s3.put_object(Bucket=bucket, Key=prefix + "latest", Body=str(epoch).encode())
+    print("saved epoch", epoch, flush=True)
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, save)
+while epoch < int(os.environ["EPOCHS"]):
+    time.sleep(0.5)
+    epoch += 1
+    print("epoch", epoch, flush=True)
+print("trained", flush=True)
+"""
+
+
+def test_the_training_job_of_the_examples_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """config/jobs/training.yaml on one machine after another: its own command, variables, retries and limits."""
+    package = tmp_path / "train"
+    (package / "train").mkdir(parents=True)
+    (package / "train/__init__.py").write_text("")
+    (package / "train/__main__.py").write_text(TRAIN)
+    (package / "setup.cfg").write_text("")
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false")
+    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=first"], ["tag", "v1.4.0"]):
+        subprocess.run(["git", "-C", str(package), *identity, *words], check=True, capture_output=True)
+    spec = yaml.safe_load(TRAINING.read_text())["spec"]
+    # What a light machine has no use for, or would ask of the network; the job itself stays as it is.
+    for name in ("owner", "git", "registry", "secrets", "extra_packages", "placement", "start_script", "schedule"):
+        del spec[name]
+    code = {"url": f"file://{package}", "reference": "v1.4.0", "reference_type": "tag", "path": "."}
+    command = spec.pop("command")
+    settings = {"checkpoint_url": "s3://states/runs/"}
+    with rig(tmp_path / "rig", monkeypatch, settings=settings, buckets={"states": {}}) as whole:
+        run = whole.start(command, **{**spec, "git_repositories": [code]})
+        whole.until(lambda: b"epoch 2\n" in whole.log(run))
+        whole.double.interrupt(whole.service.status(run.id).nodes[0].instance_id, notice=24)
+        [done] = whole.done(run)
+        assert done.verdict is not None
+        assert (done.verdict.outcome, done.attempt, done.retries_used) == (Outcome.SUCCEEDED, 2, 0), done.verdict
+        first, second = (whole.log(run, attempt=attempt).decode().splitlines() for attempt in (1, 2))
+        assert first[-1].startswith("saved epoch ")
+        saved = int(first[-1].removeprefix("saved epoch "))
+        assert second == [
+            f"resumed after epoch {saved}",
+            *(f"epoch {epoch}" for epoch in range(saved + 1, int(spec["environment_variables"]["EPOCHS"]) + 1)),
+            "trained",
+        ]

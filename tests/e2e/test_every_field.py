@@ -38,7 +38,7 @@ TOKEN, DATA = "hf_0123456789abcdef", "line one\nline two, 'quoted'\n"
 #: Cannot be given any other value than the one there is.
 SINGLE = {"schema_version", "spec.scale"}
 
-#: The job: the first attempt saves its state and fails, the second goes on from there and tells what it sees.
+#: The job: the first attempt saves its state and fails, the second is not done, and the third tells what it sees.
 LOOK = """
 import hashlib, json, os, stat, subprocess, sys, time
 import boto3, by_hand, by_list
@@ -47,6 +47,8 @@ bucket, _, prefix = os.environ["PROVISION_CHECKPOINT"].removeprefix("s3://").par
 s3, state = boto3.client("s3"), prefix + "state"
 if os.environ["PROVISION_ATTEMPT"] == "1":
     s3.put_object(Bucket=bucket, Key=state, Body=b"half done")
+    sys.exit(74)
+if os.environ["PROVISION_ATTEMPT"] == "2":
     sys.exit(75)
 
 def digest(data):
@@ -147,7 +149,7 @@ def recipe(image: str, ssh: SshServer, subnets: Mapping[str, str], repos: Path) 
                 "stop_grace": "16s",
                 "silence": "10m",
             },
-            "retry": {"on": [75], "backoff": "3s", "rerun": "before_start"},
+            "retry": {"on": [74], "requeue_on": [75], "backoff": "3s", "rerun": "before_start"},
             "shm_size": "96Mi",
             "timezone": "Asia/Tokyo",
             "schedule": "@yearly",
@@ -276,7 +278,7 @@ def test_the_job_finds_what_its_recipe_says(seen: Seen) -> None:
     assert run.verdict is not None
     system = whole.log(run, "system").decode()
     assert run.verdict.outcome is Outcome.SUCCEEDED, f"{run.verdict} {system}"
-    assert json.loads(whole.log(run, attempt=2)) == {
+    assert json.loads(whole.log(run, attempt=3)) == {
         "checkpoint": "half done",
         "working_directory": "/home/jovyan/all of it",
         "variables": {
@@ -297,7 +299,7 @@ def test_the_job_finds_what_its_recipe_says(seen: Seen) -> None:
         "start_script": "1.0",
         "repositories": ["outer", "inner", "other"],
     }
-    assert whole.log(run, "setup", attempt=2).endswith(b"prepared in /home/jovyan/all of it\n")
+    assert whole.log(run, "setup", attempt=3).endswith(b"prepared in /home/jovyan/all of it\n")
 
 
 def test_the_launch_is_what_the_recipe_asks_for(seen: Seen) -> None:
@@ -312,11 +314,11 @@ def test_the_launch_is_what_the_recipe_asks_for(seen: Seen) -> None:
         assert {double.account.subnets[one["SubnetId"]] for one in config["Overrides"]} == {"us-east-1b"}
     both = ["g5.xlarge", "g6.xlarge"]
     # What was dry a moment ago is not asked for again.
-    assert asked == [("spot", both), ("on-demand", both), ("on-demand", ["g6.xlarge"])]
+    assert asked == [("spot", both), ("on-demand", both), *[("on-demand", ["g6.xlarge"])] * 2]
     for call in double.calls.of("ec2", "CreateLaunchTemplate"):
         [disk] = call.parameters["LaunchTemplateData"]["BlockDeviceMappings"]
         assert (disk["Ebs"]["VolumeSize"], disk["Ebs"]["Throughput"]) == (300, 400)
-    assert len(seen.machines) == 2
+    assert len(seen.machines) == 3
     for machine in seen.machines:
         assert machine.offer == Offer(Market.ON_DEMAND, "g6.xlarge", "us-east-1b")
         assert machine.tags[OWNER_TAG] == "research/vision"
@@ -335,11 +337,11 @@ def test_the_job_is_kept_with_what_is_for_readers(seen: Seen) -> None:
 
 def test_the_failed_attempt_was_tried_again_after_its_pause(seen: Seen) -> None:
     """Its exit code is one that uses up retries, and the next machine is launched when the backoff is over."""
-    assert (seen.run.attempt, seen.run.retries_used) == (2, 1)
-    first, second = (node.verdict for node in seen.whole.service.status(seen.run.id).nodes)
-    assert first is not None
-    assert second is not None
-    assert (first.exit_code, second.exit_code) == (75, 0)
+    assert (seen.run.attempt, seen.run.retries_used) == (3, 1)
+    verdicts = [node.verdict for node in seen.whole.service.status(seen.run.id).nodes if node.verdict]
+    # The second one asks to be requeued, which uses up no retries.
+    assert [verdict.exit_code for verdict in verdicts] == [74, 75, 0]
+    first = verdicts[0]
     assert max(machine.launch_time for machine in seen.machines) >= first.at + 3
 
 

@@ -111,7 +111,7 @@ ROWS = [
         "interrupted, and not to be run again",
         "echo up; sleep 600",
         Outcome.INTERRUPTED,
-        143,
+        None,
         "takes the spot machine back",
         b"up\n",
         spec={"use_spot_instance": True, "retry": {"rerun": "before_start"}},

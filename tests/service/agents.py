@@ -19,6 +19,7 @@ from provisioner.core.work import (
     Outcome,
     Report,
     Result,
+    SignalCause,
     Span,
     Started,
     Step,
@@ -118,6 +119,7 @@ class Agent:
         self.heard_at: float | None = None
         self.last_heard_at = 0.0
         self.told_to_stop = False
+        self._signal_cause = SignalCause.NONE
         self._model, self._bucket, self._now, self._new_id = model, bucket, now, new_id
         self._executions = executions
         self._fuse_at = instance.launch_time + BOOT_FUSE
@@ -281,14 +283,13 @@ class Agent:
         while (left := min(until, limit_at) - self._now()) > 0:
             yield min(left, HEARTBEAT)
             if self.notice:
-                well = step is Step.COMMAND and script.exit_on_notice == 0
                 self._end(step, began)
-                if well:
-                    return Outcome.SUCCEEDED, 0, "it saved itself before the notice's time"
+                self._signal_cause = SignalCause.NOTICE
                 return Outcome.INTERRUPTED, script.exit_on_notice if code else None, "the spot machine is taken away"
             if stop := (yield from self._orders()):
                 self._end(step, began)
                 self.told_to_stop = True
+                self._signal_cause = SignalCause.STOP
                 return stop.outcome, code, stop.reason
             if step is Step.COMMAND:
                 yield from self._write("output", f"{self._now():.0f}\n")
@@ -296,6 +297,7 @@ class Agent:
                 yield from self._report(step)
         self._end(step, began)
         if until > limit_at:
+            self._signal_cause = SignalCause.LIMIT
             slow = Outcome.LOST if step is Step.PULL else Outcome.TIMED_OUT
             return slow, code, f"{step} passed its limit"
         if step is script.fails:
@@ -327,6 +329,7 @@ class Agent:
             dict(self._spans),
             {stream: _end_of(self.acknowledged.get(stream, [])) for stream in STREAMS},
             self.notice,
+            self._signal_cause,
         )
         if (yield from self._put_once(work.result_key(self.box), result)):
             self.result, self.result_at = result, self._now()

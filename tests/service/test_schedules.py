@@ -11,13 +11,14 @@ import pytest
 
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Invalid, NotFound
-from provisioner.core.record import Run
+from provisioner.core.record import Job, Run
 from provisioner.core.schedule import KEY
 from provisioner.core.work import Outcome
 from provisioner.ports.control import Scheduled
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.stepping import CountingIds
 from provisioner.service.control import Service
+from provisioner.service.runs import Runs
 from tests.service.agents import Script
 from tests.service.trouble import At, Call, Crash, Fate, Fates, calm
 from tests.service.world import World
@@ -195,6 +196,60 @@ def test_a_daemon_that_was_down_over_ticks(catchup: str, back: str, expected: li
     assert sorted(times(made)) == expected
     missed = [line for line in made.journal.told if "missed" in str(line.get("text"))]
     assert len(missed) == (0 if "10:30" in expected else 1)
+
+
+@pytest.mark.parametrize(("policy", "count"), [("Allow", 6), ("Forbid", 1), ("Replace", 1)])
+def test_missed_times_that_are_made_up_for_keep_the_concurrency_policy(policy: str, count: int) -> None:
+    """Three hours down: only Allow starts a machine for each missed time, the others start the newest alone."""
+    made = world(schedule="*/30 * * * *", schedule_catchup="all", concurrency_policy=policy)
+    made.advance(3 * HOUR)
+    _, service = made.incarnate()
+    service.ring(until(made, 3 * HOUR + 5 * MINUTE))
+    assert sorted(times(made)) == ["08:30", "09:00", "09:30", "10:00", "10:30", "11:00"][-count:]
+
+
+def test_a_time_that_meets_a_change_of_its_job_is_started_with_the_job_as_it_now_is() -> None:
+    """Another process applies the job between the look and the write: the time is neither lost nor left for later."""
+    raced: list[float] = []
+
+    def applying(call: Call) -> Fate:
+        if call.method == "save" and call.at >= made.began + 10 * MINUTE and not raced:
+            raced.append(call.at)
+            apply(made, schedule="10 * * * *", command="echo changed")
+        return Fate.NONE
+
+    made = world(fates=applying, schedule="10 * * * *")
+    _, service = made.incarnate()
+    service.ring(until(made, 10 * MINUTE + 1))
+    (run,) = runs(made)
+    assert len(raced) == 1
+    assert run.job_revision == 2
+    assert not [line for line in made.journal.told if "error" in line]
+
+
+def test_a_schedule_replaces_runs_of_its_own_job_alone() -> None:
+    """Two jobs at the same time: neither stops the other's run."""
+    made = world(command=20 * MINUTE, schedule="0 9 * * *", concurrency_policy="Replace")
+    apply(made, name="other", schedule="5 9 * * *", concurrency_policy="Replace")
+    serve(made, 2)
+    assert [run.verdict and run.verdict.outcome for run in runs(made)] == [Outcome.SUCCEEDED] * 2
+
+
+def test_a_job_whose_schedule_fails_keeps_no_other_from_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One job's error is reported with its name, and tried again."""
+    made = world(schedule="0 9 * * *")
+    apply(made, name="broken", schedule="0 9 * * *")
+    real = Runs.fresh
+
+    def fresh(self: Runs, job: Job, *rest: Any) -> Run:
+        if job.name == "broken":
+            raise RuntimeError("broken")
+        return real(self, job, *rest)
+
+    monkeypatch.setattr(Runs, "fresh", fresh)
+    serve(made, 1.5)
+    assert [run.job_name for run in runs(made)] == ["job"]
+    assert {line["job"] for line in made.journal.told if "error" in line} == {"broken"}
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def _main(item: Attempt, preparing: Mapping[str, str]) -> Container:
     if verdict is None:
         return _container(MAIN, "running")
     status = "completed" if item.status == "completed" else "error"
-    return _container(MAIN, status, verdict.exit_code, verdict.at)
+    return _container(MAIN, status, verdict.process_exit_code, verdict.at)
 
 
 def _preparing(item: Attempt, name: str, logs: Mapping[str, str]) -> Container:
@@ -166,7 +166,8 @@ def _preparing(item: Attempt, name: str, logs: Mapping[str, str]) -> Container:
     if item.begun:
         return {**told, "status": "completed", "exit_code": 0}
     if verdict and name == ("setup" if verdict.step is Step.SETUP else "boot"):
-        return {**told, "status": "error", "exit_code": verdict.exit_code, "finished_at": maybe_moment(verdict.at)}
+        code, ended = verdict.process_exit_code, maybe_moment(verdict.at)
+        return {**told, "status": "error", "exit_code": code, "finished_at": ended}
     return {**told, "status": "running"} if item.node and not verdict else told
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from provisioner.core.errors import Invalid
-from provisioner.core.recipe import Spec
+from provisioner.core.recipe import Spec, applicable
 from provisioner.core.record import Job, Run
 from provisioner.core.run import State
 from provisioner.core.work import Outcome
@@ -48,7 +48,7 @@ class Recipes(TypedDict):
 
 def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
     """The job's recipe; as a template, for another owner to apply, without owner and state."""
-    told = json.loads(job.recipe)
+    told = applicable(job.recipe)
     # Saturn's client needs an owner that is text, and prints a start script that is null as the word None.
     spec = {name: value for name, value in told["spec"].items() if value is not None}
     spec |= {"schedule": job.schedule and job.schedule.cron, "start_script": spec.get("start_script", "")}

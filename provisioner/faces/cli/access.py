@@ -16,6 +16,8 @@ app = typer.Typer(
     help="Access tokens: who is let in by `provision serve`, and as whom.",
     rich_markup_mode=None,
 )
+#: Seconds; the HTTP API has the same bound.
+_LONGEST = 10**9
 TokenId = Annotated[str, typer.Argument(metavar="ID", help="As `provision token list` shows it.")]
 
 
@@ -39,7 +41,7 @@ def create(
         typer.Option(metavar="O", help="identity or org/identity; may be repeated. The first is meant by a bare name."),
     ],
     role: Annotated[str, typer.Option(metavar="user|admin", help="An admin may touch everybody's things.")] = "user",
-    expires: Annotated[str, typer.Option(metavar="TIME", help="As 12h or 30d.  [default: never]")] = "",
+    expires: Annotated[str, typer.Option(metavar="TIME", help="As 12h, 30d or 1h30m.  [default: never]")] = "",
     note: Annotated[str, typer.Option(metavar="TEXT", help="Whose it is, or what for.")] = "",
     as_json: session.Json = False,
 ) -> None:
@@ -94,6 +96,9 @@ def audit(
 
 def _seconds(text: str) -> float:
     try:
-        return duration.seconds(text)
+        seconds = duration.seconds(text)
+        if seconds > _LONGEST:
+            raise ValueError(f"write at most {_LONGEST // 86400}d")
+        return seconds
     except ValueError as error:
         raise Invalid(f"--expires {text!r}: {error}") from error

@@ -1,6 +1,6 @@
-"""Exit codes: the job's own where it has one; ours, 64 and above, only where it has none."""
+"""Exit codes: the job's own where it succeeded or failed; ours, 64 and above, everywhere else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from provisioner.core import errors
 from provisioner.core.record import Run
@@ -13,7 +13,7 @@ BUG = 70
 CONFLICT = 73
 RETRY = 75
 NOT_ALLOWED = 77
-#: A run that ended without a process's exit code.
+#: The outcomes that a process's exit code cannot speak for; a failure only where no process ended.
 WITHOUT_EXIT_CODE = {
     Outcome.FAILED: 80,
     Outcome.CANCELLED: 81,
@@ -61,31 +61,48 @@ def of_error(error: Exception) -> int:
 
 
 def of_run(run: Run) -> int:
-    """The exit code that stands for an ended run."""
+    """The exit code of `wait` for an ended run: 0 means that it succeeded, whatever its process exited with."""
     assert run.verdict is not None, "only an ended run has an exit code"
-    if run.verdict.exit_code is not None:
-        return run.verdict.exit_code
-    return WITHOUT_EXIT_CODE.get(run.verdict.outcome, 0)
+    outcome, code = run.verdict.outcome, run.verdict.exit_code
+    if outcome is Outcome.SUCCEEDED:
+        return 0
+    # The shell sees the lowest eight bits alone: a machine that reports 256 must not make a failure look like success.
+    if outcome is Outcome.FAILED and code is not None and 0 < code < 256:
+        return code
+    return WITHOUT_EXIT_CODE[outcome]
 
 
-def of_runs(runs: Sequence[Run]) -> int:
+def of_rehearsal(run: Run) -> int:
+    """The exit code of `rehearse`: the process's own after a stop or a limit as well, unless it is 0.
+
+    Who rehearses wants to see how the command ends when it is told to.
+    """
+    assert run.verdict is not None, "only an ended run has an exit code"
+    code = run.verdict.exit_code
+    return code if code is not None and 0 < code < 256 else of_run(run)
+
+
+def of_runs(runs: Sequence[Run], of: Callable[[Run], int] = of_run) -> int:
     """The first that is not 0, in the order given."""
-    return next((code for run in runs if (code := of_run(run))), 0)
+    return next((code for run in runs if (code := of(run))), 0)
 
 
-def last_lines(runs: Sequence[Run]) -> list[str]:
+def last_lines(runs: Sequence[Run], of: Callable[[Run], int] = of_run) -> list[str]:
     """What became of each; the last line says whose the exit code is."""
-    lines = [_last_line(run) for run in runs]
-    code = of_runs(runs)
+    lines = [_last_line(run, of(run)) for run in runs]
+    code = of_runs(runs, of)
     if len(runs) > 1:
-        first = next((run.id[:12] for run in runs if of_run(run)), "")
+        first = next((run.id[:12] for run in runs if of(run)), "")
         lines.append(f"exit code {code}: {f'from {first}, the first that is not 0' if first else 'of all of them'}")
     return lines
 
 
-def _last_line(run: Run) -> str:
+def _last_line(run: Run, code: int) -> str:
     assert run.verdict is not None, "only an ended run has an outcome"
-    code = run.verdict.exit_code
-    whose = f" (exit code {code})" if code is not None else f" (the job has no exit code; {of_run(run)} is ours)"
+    whose = f" (exit code {code})"
+    if run.verdict.process_exit_code is None:
+        whose = f" (the job has no exit code; {code} is ours)"
+    elif run.verdict.exit_code != code:
+        whose = f" (exit code {code} stands for the outcome)"
     told = f"{run.id[:12]} {run.verdict.outcome}: {run.verdict.reason}"
     return told if told.endswith(whose) else told + whose

@@ -1,6 +1,5 @@
 """apply, jobs, show, delete, schema."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -46,11 +45,13 @@ def show(context: typer.Context, job: JobName, as_json: session.Json = False) ->
     """Print a job's recipe, with every default filled in."""
     import yaml
 
+    from provisioner.core.recipe import applicable
+
     found = session.control(context).job(job)
     if as_json:
         screen.put_json(shaped.job(found))
     else:
-        print(yaml.safe_dump(json.loads(found.recipe), sort_keys=False, allow_unicode=True), end="")
+        print(yaml.safe_dump(applicable(found.recipe), sort_keys=False, allow_unicode=True), end="")
 
 
 def delete(context: typer.Context, job: JobName, as_json: session.Json = False) -> None:

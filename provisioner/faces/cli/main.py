@@ -54,7 +54,7 @@ COMMANDS = (
 GROUPS = (ami.app, access.app)
 
 #: `\b` keeps the lines as they are.
-EPILOG = "\b\nThe exit code is the job's own where it has one. Where it has none:\n" + "\n".join(
+EPILOG = "\b\nThe exit code is the job's own where it succeeded or failed. Elsewhere:\n" + "\n".join(
     f"  {code:<3}  {meaning}" for code, meaning in exits.MEANING.items()
 )
 

@@ -70,7 +70,9 @@ def rehearse(
 ) -> int:
     """Run a recipe on a double of EC2, on this computer.
 
-    Cloud up, apply, start, log, receipt, cloud down; the exit code is the job's.
+    Cloud up, apply, start, log, receipt, cloud down.
+
+    The exit code is the process's own, after a stop or a limit too; 0 only where the run succeeded.
     """
     if (recipe is None) == (not serve):
         raise typer.BadParameter("give a RECIPE, or --serve")
@@ -177,7 +179,7 @@ def _run(double: Any, folder: Path, text: str, source: str, env: Mapping[str, st
         # The receipt is final once the machine is listed as terminated.
         service.drive(lambda: service.run(run.id).done_at is not None)
         _tell(service, double, run.id, as_json=as_json)
-        return wait_for(service, [run.id])
+        return wait_for(service, [run.id], exit_code=exits.of_rehearsal)
     finally:
         service.close()
 

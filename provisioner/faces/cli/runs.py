@@ -33,7 +33,7 @@ def start(
 ) -> int:
     """Start a run: a fresh machine for the job.
 
-    With a daemon it returns at once; without one it waits, and the exit code is the job's.
+    With a daemon it returns at once; without one it waits. The exit code is the job's where it succeeded or failed.
     """
     if detach and (wait or follow):
         raise typer.BadParameter("it does not go with --wait or --follow", param_hint="--detach")
@@ -114,9 +114,10 @@ def status(context: typer.Context, run: RunName, as_json: session.Json = False) 
 
 
 def wait(context: typer.Context, run: RunNames, as_json: session.Json = False) -> int:
-    """Wait for runs to end; the exit code is theirs.
+    """Wait for runs to end.
 
-    With several runs it is the first that is not 0, in the order given.
+    The exit code is the job's where it succeeded or failed; 81 to 85 stand for the other outcomes. With several runs it
+    is the first that is not 0, in the order given.
     """
     service = session.control(context)
     ids = [service.run(name).id for name in run]

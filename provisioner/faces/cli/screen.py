@@ -51,9 +51,14 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def jobs(items: Sequence[Job]) -> None:
+    from provisioner.core.recipe import refusals
+
     if not items:
         say("no jobs; `provision apply FILE` makes one")
     table(("JOB", "REVISION", "APPLIED", "MACHINE"), [_job(job) for job in items])
+    for job in items:
+        for refusal in refusals(job):
+            say(f"{job.owner}/{job.name}: `apply` would refuse this recipe now, the job keeps running: {refusal}")
 
 
 def _job(job: Job) -> Sequence[str]:

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from provisioner.core.plain import plain
 from provisioner.core.record import Run
@@ -19,7 +19,9 @@ from provisioner.ports.store import RunFilter
 REST = 0.005
 
 
-def wait_for(service: Control, ids: Sequence[str], *, as_json: bool = False) -> int:
+def wait_for(
+    service: Control, ids: Sequence[str], *, as_json: bool = False, exit_code: Callable[[Run], int] = exits.of_run
+) -> int:
     """Act or stand by until every run has ended for certain; the first exit code that is not 0."""
     line = LiveLine(service)
     ended: dict[str, Run] = {}
@@ -40,9 +42,9 @@ def wait_for(service: Control, ids: Sequence[str], *, as_json: bool = False) -> 
     if as_json:
         shown = [shaped.run(run) for run in found]
         screen.put_json(shown[0] if len(shown) == 1 else shown)
-    for text in exits.last_lines(found):
+    for text in exits.last_lines(found, exit_code):
         screen.say(text)
-    return exits.of_runs(found)
+    return exits.of_runs(found, exit_code)
 
 
 def _now(service: Control, ids: Sequence[str]) -> list[Run]:

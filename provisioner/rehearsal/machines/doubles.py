@@ -46,8 +46,12 @@ ABSENT = (
 LOOKING = ("nvidia-smi", "dmesg", "lsblk")
 
 TELL = """#!/bin/sh
+case $1 in
 # No unit is ever said to be active.
-[ "$1" != is-active ] || exit 3
+is-active) exit 3 ;;
+# A job may write another state into the file.
+is-system-running) cat {state} 2>/dev/null || echo running; exit ;;
+esac
 # One write, so that two callers never mix: at most a pipe's atomic 4096 bytes.
 printf '%s\\0' {name} "$@" '' >{pipe}
 """
@@ -95,7 +99,8 @@ exec {python} {options}"$@"
 
 def install(folder: Path, pipe: Path, gpus: int, real: Sequence[str]) -> None:
     """Fill `folder`, to be first on the machine's PATH; commands in `real` are let through."""
-    scripts = {name: TELL.format(name=name, pipe=shlex.quote(str(pipe))) for name in SYSTEMD}
+    state = shlex.quote(str(folder.parent / "run/system-state"))
+    scripts = {name: TELL.format(name=name, pipe=shlex.quote(str(pipe)), state=state) for name in SYSTEMD}
     scripts |= dict.fromkeys(IDLE, IDLE_SCRIPT)
     scripts |= {name: ABSENT_SCRIPT.format(name=name) for name in ABSENT}
     log = shlex.quote(str(folder.parent / "var/log/dmesg"))

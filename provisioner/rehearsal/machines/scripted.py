@@ -22,6 +22,7 @@ from provisioner.core.work import (
     Outcome,
     Report,
     Result,
+    SignalCause,
     Span,
     Started,
     Step,
@@ -227,7 +228,15 @@ class _Agent:
         return stop
 
     def finish(
-        self, order: WorkOrder, step: Step, code: int | None, outcome: Outcome, reason: str, output: bytes
+        self,
+        order: WorkOrder,
+        step: Step,
+        code: int | None,
+        outcome: Outcome,
+        reason: str,
+        output: bytes,
+        *,
+        stopped: bool = False,
     ) -> _Doing[None]:
         """Log, result, last report: what an agent leaves before it powers off."""
         if output:
@@ -245,6 +254,7 @@ class _Agent:
             at=time.time(),
             spans=dict(self.spans),
             streams=streams,
+            signal_cause=SignalCause.STOP if stopped else SignalCause.NONE,
         )
         yield from self.put(work.result_key(self.box), work.encode(result), once=True)
         yield from self.report(Step.LOGS, len(output), finished=True)
@@ -263,7 +273,7 @@ def _work(agent: _Agent, order: WorkOrder, script: Script) -> _Life:
     output = (b"a line of a scripted machine's output\n" * (script.output // 38 + 1))[: script.output]
     if stop:
         code = 143 if step is Step.COMMAND else None
-        yield from agent.finish(order, step, code, stop.outcome, stop.reason, output if code else b"")
+        yield from agent.finish(order, step, code, stop.outcome, stop.reason, output if code else b"", stopped=True)
     else:
         outcome = Outcome.FAILED if script.exit_code else Outcome.SUCCEEDED
         reason = f"the command exited with {script.exit_code}"

@@ -1,0 +1,142 @@
+"""What is wrong with five cron fields, in words: the field, its value, and what it may be.
+
+cronsim decides whether fields are right; this says why they are not. The grammar is that of crontab(5), with `L`,
+`LW`, `5L` and `FRI#2` beside it (cronsim, "Supported Syntax").
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cronsim.cronsim import Field as Months
+
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+#: A leap year's.
+_LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+#: Of a field's text in a message, in characters.
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Field:
+    """One of the five: what it takes."""
+
+    name: str
+    least: int
+    most: int
+    #: How many values there are: Sunday is 0 and 7.
+    size: int
+    names: tuple[str, ...] = ()
+    #: What `@every` calls its step; empty where it has no word.
+    unit: str = ""
+    #: What it takes beside numbers, lists, ranges and steps.
+    special: str = ""
+
+    def number(self, text: str) -> int | None:
+        """Return the value that the text is, or None."""
+        if text.upper() in self.names:
+            return self.names.index(text.upper()) + self.least
+        value = int(text) if re.fullmatch("[0-9]{1,4}", text) else None
+        return value if value is not None and self.least <= value <= self.most else None
+
+    @property
+    def allowed(self) -> str:
+        names = f" or {self.names[0]} to {self.names[-1]}" if self.names else ""
+        return f"write {self.least} to {self.most}{names}, a list 1,5, a range 1-5, * or */5{self.special}"
+
+
+FIELDS = (
+    Field("the minute", 0, 59, 60, unit="m"),
+    Field("the hour", 0, 23, 24, unit="h"),
+    Field("the day of the month", 1, 31, 31, unit="d", special=", L for the last day, or LW for the last workday"),
+    Field("the month", 1, 12, 12, _MONTHS),
+    Field("the day of the week", 0, 7, 7, _DAYS, unit="d", special=", 5L for the last Friday, or FRI#2 for the second"),
+)
+
+
+def wrong(fields: str) -> str:
+    """Return what is wrong with five fields, the first problem of them; empty where each is right by itself."""
+    words = fields.split(" ")
+    for field, text in zip(FIELDS, words, strict=True):
+        for term in text.split(","):
+            if problem := _wrong_term(field, term):
+                return f"{field.name} is {text[:_SHOWN]!r}: {problem}"
+    return _never(words[2], words[3])
+
+
+def overstepped(fields: str) -> str:
+    """Return which step is longer than its field or range, and what to write instead; empty where none is."""
+    for field, text in zip(FIELDS, fields.split(" "), strict=True):
+        for term in text.split(","):
+            base, _, step = term.partition("/")
+            size = _size(field, base)
+            if step.isdecimal() and int(step) > size:
+                every = f"@every {int(step)}{field.unit}, or " if field.unit else ""
+                return (
+                    f"{field.name} is {text[:_SHOWN]!r}: a step of {int(step)} never comes within {size}; "
+                    f"write {every}a step of at most {size}"
+                )
+    return ""
+
+
+def _size(field: Field, base: str) -> int:
+    """Return how many values a step counts over."""
+    first, _, last = base.partition("-")
+    low, high = field.number(first), field.number(last)
+    return field.size if low is None or high is None else high - low + 1
+
+
+def _wrong_term(field: Field, term: str) -> str:
+    """Return what is wrong with one element of a field's list, or nothing."""
+    base, slash, step = term.partition("/")
+    if slash and not (re.fullmatch("[0-9]{1,4}", step) and int(step)):
+        return "a step is a whole number from 1 on, as in */15"
+    if base in ("*", "?") or _is_special(field, base):
+        return ""
+    first, dash, last = base.partition("-")
+    numbers = [(each, field.number(each)) for each in ((first, last) if dash else (first,))]
+    for text, number in numbers:
+        if number is None:
+            return _wrong_value(field, text)
+    (_, low), (_, high) = numbers[0], numbers[-1]
+    if low is not None and high is not None and low > high:
+        return f"a range goes up; write {','.join(_wrapped(field, first, last, low, high))}"
+    return ""
+
+
+def _is_special(field: Field, base: str) -> bool:
+    if field is FIELDS[2]:
+        return base.upper() in ("L", "LW")
+    return field is FIELDS[4] and bool(re.fullmatch("[0-7]L|([0-7]|[A-Z]{3})#[1-5]", base.upper()))
+
+
+def _wrong_value(field: Field, text: str) -> str:
+    short = next((name for name in field.names if text.isalpha() and text.upper().startswith(name)), "")
+    if short:
+        return f"names have three letters; write {short}"
+    if field is FIELDS[2] and re.fullmatch("[0-9]{1,2}W", text.upper()):
+        return f"the workday nearest to a day is not known here; {field.allowed}"
+    return f"{text[:_SHOWN]!r} is none of its values; {field.allowed}"
+
+
+def _wrapped(field: Field, first: str, last: str, low: int, high: int) -> Iterator[str]:
+    """Yield the ranges that a range over the end of its field means, in names where it has names."""
+    named = first.upper() in field.names and last.upper() in field.names
+    bottom, top = field.least, field.least + field.size - 1
+
+    def shown(number: int) -> str:
+        return field.names[number - field.least] if named else str(number)
+
+    yield f"{shown(low)}-{shown(top)}" if low < top else shown(low)
+    yield f"{shown(bottom)}-{shown(high)}" if bottom < high else shown(high)
+
+
+def _never(days: str, months: str) -> str:
+    """Return which of five right fields never come: days that none of the months has."""
+    known = {each for each in Months.MONTH.parse(months.upper()) if isinstance(each, int)}
+    longest = max(_LENGTHS[month - 1] for month in known)
+    return (
+        f"the day of the month is {days[:_SHOWN]!r}: it never comes when the month is {months[:_SHOWN]!r}; "
+        f"write 1 to {longest}"
+    )

@@ -1,0 +1,409 @@
+"""A spot machine is taken away: who is cut off is interrupted, whatever it exits with; who is done can say so."""
+
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from provisioner.agent import ending, node, steps
+from provisioner.agent.ending import TAKEN, Cause, Halt, judge
+from provisioner.agent.exchange import DONE, Exchange
+from provisioner.agent.watch import LAST_BYTES, Watch, kill_time
+from provisioner.core import work
+from provisioner.core.work import Notice, Orders, Outcome, SignalCause, Step, Stop, WorkOrder
+from tests.agent.conftest import Site, sited
+from tests.polling import until
+
+NOW = 1_800_000_000.0
+NOTICE = Cause(Outcome.INTERRUPTED, TAKEN, NOW)
+STOP = Cause(Outcome.CANCELLED, "stopped by a user", NOW)
+LIMIT = Cause(Outcome.TIMED_OUT, "limits.runtime of 1 h", NOW)
+
+#: Longer than any test: the watcher looks once, when the agent begins.
+RARELY = "3600"
+DONE_FILE = ': >"$PROVISION_DONE_FILE"'
+#: Until the test says so.
+WAIT = 'until [ -e "$HOME/on" ]; do sleep 0.05; done'
+SHUT_DOWN = 'echo stopping >"$HOME/../../run/system-state"'
+
+
+# The rules
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "done", "outcome", "signal_cause"),
+    [
+        (0, None, False, Outcome.SUCCEEDED, SignalCause.NONE),
+        (3, None, True, Outcome.FAILED, SignalCause.NONE),
+        (0, NOTICE, False, Outcome.INTERRUPTED, SignalCause.NOTICE),
+        (0, NOTICE, True, Outcome.SUCCEEDED, SignalCause.NOTICE),
+        (143, NOTICE, False, Outcome.INTERRUPTED, SignalCause.NOTICE),
+        # It says two things; the one that loses nothing counts.
+        (1, NOTICE, True, Outcome.INTERRUPTED, SignalCause.NOTICE),
+        (0, STOP, True, Outcome.CANCELLED, SignalCause.STOP),
+        (7, STOP, False, Outcome.CANCELLED, SignalCause.STOP),
+        (0, LIMIT, True, Outcome.TIMED_OUT, SignalCause.LIMIT),
+        (137, LIMIT, False, Outcome.TIMED_OUT, SignalCause.LIMIT),
+    ],
+)
+def test_the_cause_of_the_signal_and_the_done_file_decide_the_outcome(
+    code: int, cause: Cause | None, done: bool, outcome: Outcome, signal_cause: SignalCause
+) -> None:
+    """The process's exit code is kept whatever the outcome."""
+    ended = judge(code, "the command ended", cause, done=done)
+    assert (ended.outcome, ended.exit_code, ended.signal_cause) == (outcome, code, signal_cause)
+    assert ended.step is Step.COMMAND
+    assert "the command ended" in ended.reason
+
+
+@pytest.mark.parametrize(
+    ("causes", "outcome", "first"),
+    [
+        ([NOTICE, STOP], Outcome.CANCELLED, SignalCause.NOTICE),
+        ([NOTICE, LIMIT], Outcome.TIMED_OUT, SignalCause.NOTICE),
+        ([STOP, NOTICE], Outcome.CANCELLED, SignalCause.STOP),
+        ([LIMIT, NOTICE, STOP], Outcome.TIMED_OUT, SignalCause.LIMIT),
+        ([NOTICE, NOTICE, STOP, LIMIT], Outcome.CANCELLED, SignalCause.NOTICE),
+    ],
+)
+def test_the_first_cause_is_kept_where_another_names_the_outcome(
+    causes: list[Cause], outcome: Outcome, first: SignalCause
+) -> None:
+    """A stop says more than an interruption; what came first is recorded all the same, also for another agent."""
+    halt = Halt()
+    for cause in causes:
+        halt.ask(cause)
+    assert halt.cause is not None
+    assert (halt.cause.outcome, halt.cause.signal_cause) == (outcome, first)
+    successor = Halt()
+    successor.ask(work.decode(Cause, work.encode(halt.cause)))
+    assert successor.cause == halt.cause
+
+
+@pytest.mark.parametrize("left", [0.0, 1.0, 10.0, 20.0, 39.0, 40.0, 41.0, 120.0, 3600.0])
+def test_the_grace_is_at_least_half_of_the_time_that_a_notice_leaves(left: float) -> None:
+    """Of AWS's two minutes about 100 s are the job's; the rest is for the last bytes of its log."""
+    grace = kill_time(Notice(NOW + left, NOW)) - NOW
+    assert left / 2 <= grace <= left
+    assert grace == pytest.approx(left - LAST_BYTES if left >= 2 * LAST_BYTES else left / 2)
+
+
+def test_a_notice_whose_time_is_over_leaves_no_grace() -> None:
+    """It is no reason to wait longer than until now."""
+    assert kill_time(Notice(NOW - 5, NOW)) <= NOW
+
+
+def test_a_done_file_of_an_earlier_attempt_is_gone(tmp_path: Path) -> None:
+    """The folder is new for each attempt, and whoever is the job's user may write there, and remove nobody else's."""
+    for _ in range(2):
+        made = Exchange.make(tmp_path / "exchange", {}, {}, "true")
+        assert not made.done()
+        assert ((tmp_path / "exchange" / DONE).parent.stat().st_mode & 0o7777) == 0o1777
+        (tmp_path / "exchange" / DONE).touch()
+        assert made.done()
+        # As an agent that takes over finds it.
+        assert Exchange(tmp_path / "exchange").done()
+
+
+@pytest.mark.parametrize(
+    ("script", "stopping"),
+    [
+        ("echo stopping; exit 1", True),
+        ("echo running", False),
+        ("echo degraded; exit 1", False),
+        ("echo 'Failed to connect to bus' >&2; exit 1", False),
+        ("sleep 600", False),
+        (None, False),
+    ],
+)
+def test_systemd_is_asked_whether_it_is_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, stopping: bool
+) -> None:
+    """One that does not answer in time, or is not there, is not."""
+    monkeypatch.setattr(ending, "PATIENCE", 0.5)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin" if script else str(tmp_path))
+    if script:
+        (tmp_path / "systemctl").write_text(f'#!/bin/sh\n[ "$*" = is-system-running ] || exit\n{script}\n')
+        (tmp_path / "systemctl").chmod(0o755)
+    assert ending.shutting_down() is stopping
+
+
+# A notice that no signal was sent for, with a node that stands still
+
+
+def still_node(said_at: float | None, *, seen: Notice | None = None, unnoticed_at: float = 0.0) -> Any:
+    """A node whose command reported its end at `said_at`, or never; it looks for the notice in `imds`."""
+
+    def look() -> None:
+        made.looked += 1
+        if isinstance(made.imds, OSError):
+            raise made.imds
+        if made.imds is None:
+            made.unnoticed_at = time.time()
+        made.notice = made.imds or made.notice
+
+    made: Any = SimpleNamespace(
+        exchange=SimpleNamespace(said=lambda _: None if said_at is None else 0, said_at=said_at or 0.0),
+        notice=seen,
+        unnoticed_at=unnoticed_at,
+        look_for_notice=look,
+        machine=SimpleNamespace(launch_time=time.time()),
+        order=SimpleNamespace(lifetime=600.0),
+        imds=None,
+        looked=0,
+    )
+    return made
+
+
+@pytest.fixture
+def systemd(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the machine is shutting down."""
+    answers = [False]
+    monkeypatch.setattr(steps, "shutting_down", lambda: answers[0])
+    return answers
+
+
+@pytest.mark.usefixtures("systemd")
+def test_a_notice_that_is_found_after_the_end_counts() -> None:
+    """It may be older than the end: a trainer that reads it itself is sooner than the agent's next look."""
+    made = still_node(NOW)
+    made.imds = Notice(NOW + 100, NOW + 1)
+    cause = steps._cut_off(made, "command")
+    assert cause is not None
+    assert (cause.outcome, cause.signal_cause) == (Outcome.INTERRUPTED, SignalCause.NOTICE)
+
+
+@pytest.mark.usefixtures("systemd")
+def test_a_notice_that_came_after_the_end_does_not_count() -> None:
+    """A look that began after the end found none: the command had ended by itself."""
+    late = Notice(NOW + 100, NOW + 9)
+    made = still_node(NOW, seen=late, unnoticed_at=NOW + 3)
+    assert steps._cut_off(made, "command") is None
+    made = still_node(NOW, unnoticed_at=NOW + 3)
+    made.imds = late
+    assert (steps._cut_off(made, "command"), made.looked) == (None, 0)
+
+
+@pytest.mark.usefixtures("systemd")
+def test_a_job_that_died_without_a_word_is_looked_after_as_well() -> None:
+    """Its shell was killed too, so its end is now; the last thing that the shell said is much older."""
+    made = still_node(None, unnoticed_at=time.time() - 5)
+    assert (steps._cut_off(made, "command"), made.looked) == (None, 1)
+    made.imds, made.unnoticed_at = Notice(NOW + 100, NOW), time.time() - 5
+    assert steps._cut_off(made, "command") is not None
+
+
+def test_a_shutdown_without_a_notice_is_an_interruption(systemd: list[bool]) -> None:
+    """Somebody else than the agent sends the signals; it is asked for also where the notice cannot be read."""
+    made = still_node(NOW)
+    made.imds = OSError("no metadata service")
+    assert steps._cut_off(made, "command") is None
+    systemd[0] = True
+    cause = steps._cut_off(made, "command")
+    assert cause is not None
+    assert (cause.outcome, cause.signal_cause) == (Outcome.INTERRUPTED, SignalCause.NONE)
+
+
+def test_the_shutdown_of_our_own_fuse_is_no_interruption(systemd: list[bool]) -> None:
+    """The machine's lifetime is over."""
+    systemd[0] = True
+    made = still_node(NOW)
+    made.machine.launch_time -= 601
+    assert steps._cut_off(made, "command") is None
+
+
+def test_a_notice_is_passed_on_by_the_agent_that_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first agent died between reading the notice and sending SIGTERM: its successor knows it, and sends it."""
+    known = Notice(NOW + 120, NOW)
+    monkeypatch.setattr(node, "notice", lambda: dataclasses.replace(known, seen=NOW + 1))
+    made: Any = SimpleNamespace(notice=known, halt=Halt(), rebalance_at=NOW, exchange=None, unnoticed_at=0.0)
+    made.look_for_notice = lambda: node.Node.look_for_notice(made)
+    Watch(made)._notice()
+    assert made.halt.cause is not None
+    assert made.halt.cause.outcome is Outcome.INTERRUPTED
+
+
+# On light machines
+
+
+@pytest.fixture
+def blind(tmp_path: Path, aws_url: str) -> Iterator[Site]:
+    """A site whose agents look for the notice when they begin, and after the job's end."""
+    with sited(tmp_path, aws_url, PROVISION_NOTICE_INTERVAL=RARELY) as made:
+        yield made
+
+
+def old(site: Site, command: str, **changes: object) -> WorkOrder:
+    """An order for a machine that is over its first hour, so that it powers off after a notice."""
+    return site.order(command, lifetime=7800.0, **changes)
+
+
+def announce(site: Site, machine: str, seconds: float = 120) -> None:
+    site.metadata.announce(machine, float(int(time.time() + seconds)))
+
+
+def go_on(site: Site, machine: str) -> None:
+    (site.folder / "machines" / machine / "home/jovyan/on").touch()
+
+
+def ended(site: Site, machine: str) -> tuple[Outcome, int | None, SignalCause | None]:
+    site.wait_off(machine)
+    result = site.result(machine)
+    return result.outcome, result.exit_code, result.signal_cause
+
+
+TRAINER = """
+import signal, sys, time
+def save(*_):
+    time.sleep(0.3)
+    print("saved", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("up", flush=True)
+while True: time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize("form", ["{}", "exec {}", "{}; echo after >&2", "bash -c {quoted}"])
+def test_a_trainer_that_saves_and_exits_0_is_interrupted(site: Site, form: str, shell: str) -> None:
+    """With `exec` and without it, whatever shell the image calls sh."""
+    trainer = f"{sys.executable} -c {shlex.quote(TRAINER)}"
+    machine = site.boot(age=7200)
+    (site.folder / "machines" / machine / "bin/sh").symlink_to(f"/bin/{shell}")
+    site.assign(machine, old(site, form.format(trainer, quoted=shlex.quote(trainer))))
+    site.wait_output(machine, b"up")
+    announce(site, machine)
+    outcome, _, cause = ended(site, machine)
+    assert (outcome, cause) == (Outcome.INTERRUPTED, SignalCause.NOTICE)
+    assert b"saved" in site.log(machine)
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome", "code"),
+    [
+        ("exit 0", Outcome.INTERRUPTED, 0),
+        ("exit 4", Outcome.INTERRUPTED, 4),
+        (f"{DONE_FILE}; exit 0", Outcome.SUCCEEDED, 0),
+        (f"{DONE_FILE}; exit 4", Outcome.INTERRUPTED, 4),
+        ('mkdir "$PROVISION_DONE_FILE"; exit 0', Outcome.SUCCEEDED, 0),
+        ('ln -s /nowhere "$PROVISION_DONE_FILE"; exit 0', Outcome.SUCCEEDED, 0),
+        ('rm -rf "${PROVISION_DONE_FILE%/*}"; exit 0', Outcome.INTERRUPTED, 0),
+    ],
+)
+def test_a_spot_notice_is_passed_on(site: Site, end: str, outcome: Outcome, code: int) -> None:
+    """The job gets SIGTERM, and the notice is in reports and result; only the done file makes its exit a success."""
+    machine = site.start(old(site, f"trap '{end}' TERM; echo up; while :; do sleep 0.1; done"), age=7200)
+    site.wait_output(machine, b"up")
+    announce(site, machine)
+    assert ended(site, machine) == (outcome, code, SignalCause.NOTICE)
+    assert site.result(machine).notice is not None
+    assert any(report.notice for report in site.reports(machine) if not report.finished)
+
+
+def test_the_start_script_cannot_say_that_the_command_is_done(site: Site) -> None:
+    """It does not know the file."""
+    script = ': "${PROVISION_DONE_FILE:-none}"; echo "it is ${PROVISION_DONE_FILE:-none}"'
+    machine = site.run(
+        site.order('[ -n "$PROVISION_DONE_FILE" ] && [ ! -e "$PROVISION_DONE_FILE" ]', start_script=script)
+    )
+    assert site.result(machine).outcome is Outcome.SUCCEEDED, site.result(machine).reason
+    assert site.log(machine, "setup") == b"it is none\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [("exit 0", Outcome.INTERRUPTED), ("exit 9", Outcome.INTERRUPTED), (f"{DONE_FILE}; exit 0", Outcome.SUCCEEDED)],
+)
+def test_a_notice_that_the_job_reads_before_the_agent_is_an_interruption(
+    blind: Site, end: str, outcome: Outcome
+) -> None:
+    """The agent sends no signal; it reads the notice once more when the command has ended."""
+    machine = blind.start(old(blind, f"echo up; {WAIT}; {end}"), age=7200)
+    blind.wait_output(machine, b"up")
+    announce(blind, machine)
+    go_on(blind, machine)
+    assert ended(blind, machine)[::2] == (outcome, SignalCause.NOTICE)
+    assert blind.result(machine).notice is not None
+
+
+def test_a_start_script_that_a_notice_cuts_off_is_interrupted(site: Site, blind: Site) -> None:
+    """By the agent's signal or by another one: the command never executes, and no retry is used up."""
+    for where, script in ((site, "trap 'exit 0' TERM; echo up; sleep 600 & wait"), (blind, f"echo up; {WAIT}; exit 1")):
+        machine = where.start(old(where, "echo never", start_script=script), age=7200)
+        where.wait_output(machine, b"up", "setup")
+        announce(where, machine)
+        go_on(where, machine)
+        outcome, _, cause = ended(where, machine)
+        assert (outcome, cause) == (Outcome.INTERRUPTED, SignalCause.NOTICE)
+        assert where.result(machine).step is Step.SETUP
+        assert where.get(work.started_key(where.box(machine))) is None
+
+
+@pytest.mark.parametrize(("code", "done"), [(0, False), (143, False), (0, True)])
+def test_a_machine_that_is_shut_down_interrupts_its_job(site: Site, code: int, done: bool) -> None:
+    """systemd's SIGTERM, say, of a machine that somebody ends by hand."""
+    said = f"{DONE_FILE}; " if done else ""
+    machine = site.run(site.order(f"{said}{SHUT_DOWN}; exit {code}"))
+    outcome = Outcome.SUCCEEDED if done else Outcome.INTERRUPTED
+    assert ended(site, machine) == (outcome, code, SignalCause.NONE)
+
+
+@pytest.mark.parametrize(("end", "outcome"), [("exit 0", Outcome.INTERRUPTED), (DONE_FILE, Outcome.SUCCEEDED)])
+def test_an_interruption_goes_on_under_the_next_agent(site: Site, end: str, outcome: Outcome) -> None:
+    """It has not sent the signal, and knows why it was sent; it finds the done file of the first agent's folder."""
+    command = f"trap 'echo term; {WAIT}; {end}; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+    machine = site.start(old(site, command), age=7200)
+    site.wait_output(machine, b"up")
+    announce(site, machine, 24)
+    site.wait_output(machine, b"term\n")
+    site.kill_agent(machine)
+    go_on(site, machine)
+    assert ended(site, machine) == (outcome, 0, SignalCause.NOTICE)
+
+
+@pytest.mark.parametrize("notice_first", [True, False])
+def test_a_stop_beside_a_notice_cancels(site: Site, notice_first: bool) -> None:
+    """Whichever comes first: the user does not want it to run again."""
+    command = f"trap 'echo term; {WAIT}; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+    machine = site.start(old(site, command), age=7200)
+    site.wait_output(machine, b"up")
+
+    def stop() -> None:
+        site.give_orders(machine, Orders(stop=Stop(Outcome.CANCELLED, "the user asked", time.time())))
+
+    def seen(text: bytes) -> None:
+        until(lambda: text in site.log(machine, "system"), str(text), lambda: site.host.console(machine))
+
+    def notice() -> None:
+        announce(site, machine)
+
+    both = ((notice, b"spot notice"), (stop, b"ordered to stop"))
+    for act, text in both if notice_first else both[::-1]:
+        act()
+        seen(text)
+    go_on(site, machine)
+    first = SignalCause.NOTICE if notice_first else SignalCause.STOP
+    assert ended(site, machine) == (Outcome.CANCELLED, 0, first)
+
+
+def test_a_short_notice_leaves_time_to_save(site: Site) -> None:
+    """Ten seconds, as some clouds give: half of them are the job's."""
+    machine = site.start(old(site, "trap 'sleep 2; echo saved; exit 0' TERM; echo up; sleep 600 & wait"), age=7200)
+    site.wait_output(machine, b"up")
+    announce(site, machine, 11)
+    assert ended(site, machine) == (Outcome.INTERRUPTED, 0, SignalCause.NOTICE)
+    assert b"saved\n" in site.log(machine)
+
+
+def test_the_result_says_that_a_limit_sent_the_signal(site: Site) -> None:
+    """And none where the command ended by itself."""
+    machine = site.run(site.order("trap 'exit 0' TERM; echo up; sleep 600 & wait", runtime_limit=1.0))
+    assert ended(site, machine) == (Outcome.TIMED_OUT, 0, SignalCause.LIMIT)
+    assert ended(site, site.run(site.order("exit 3"))) == (Outcome.FAILED, 3, SignalCause.NONE)

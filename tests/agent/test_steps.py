@@ -1,0 +1,109 @@
+"""Single steps of the agent, with a node of plain values."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from provisioner.agent import steps
+from provisioner.agent.ending import Ended
+from provisioner.agent.mask import Mask
+from provisioner.agent.node import Node
+from provisioner.agent.place import Place
+from provisioner.core.work import Outcome, Result, Started, Step
+
+LAUNCHED = 1_800_000_000.0
+
+
+def node(root: Path, **fields: Any) -> Node:
+    """What a step asks of a node, and nothing more."""
+    made: dict[str, Any] = {
+        "place": Place(str(root)),
+        "machine": SimpleNamespace(launch_time=LAUNCHED),
+        "order": SimpleNamespace(
+            run="run-1", attempt=1, rank=0, lifetime=7200.0, runtime_limit=60.0, stop_grace=20.0, pull_limit=60.0
+        ),
+        "process": "ours",
+        "say": lambda _: None,
+        "halt": SimpleNamespace(check=lambda _: None, cause=None),
+        "remember": lambda: None,
+    }
+    return cast(Node, SimpleNamespace(**(made | fields)))
+
+
+def test_the_fuse_burns_for_the_runs_whole_lifetime(tmp_path: Path) -> None:
+    """It counts boot, pull, setup, command and grace: from the runtime alone it would cut healthy runs short."""
+    steps.swap_fuse(node(tmp_path))
+    assert Place(str(tmp_path)).fuse.read_text() == f"{LAUNCHED + 7200.0:.0f}\n"
+
+
+@pytest.mark.parametrize("step", [steps.look_for_predecessor, steps.claim])
+def test_a_command_that_another_agent_started_is_not_executed(tmp_path: Path, step: Any) -> None:
+    """Before the work is begun, and in the instant before the command: it may have run already."""
+    theirs = Started("theirs", time.time())
+    mailbox = SimpleNamespace(started=lambda: theirs, start=lambda _: theirs)
+    with pytest.raises(Ended) as ended:
+        step(node(tmp_path, mailbox=mailbox))
+    assert (ended.value.outcome, ended.value.step, ended.value.exit_code) == (Outcome.LOST, Step.COMMAND, None)
+
+
+def test_a_command_that_this_agent_claims_goes_on(tmp_path: Path) -> None:
+    """The boot is noted, so that a restart of the machine is found out."""
+    steps.claim(node(tmp_path, mailbox=SimpleNamespace(start=lambda mine: mine)))
+    assert Place(str(tmp_path)).boot.exists()
+
+
+def test_a_secret_in_the_reason_of_a_result_is_masked(tmp_path: Path) -> None:
+    """The reason is stored, shown and archived: an engine's error may quote a variable's value."""
+    mask = Mask()
+    mask.add([b"hunter2-swordfish"])
+    ended = Ended(Outcome.FAILED, Step.SETUP, "cannot exec hunter2-swordfish: no such file", 127)
+    remembered: list[object] = []
+    made: Node = node(
+        tmp_path,
+        ended=ended,
+        mask=mask,
+        spans=dict,
+        spool=SimpleNamespace(streams={}),
+        notice=None,
+        result=None,
+        signalled=None,
+        remember=lambda: remembered.append(made.result),
+    )
+    steps.settle_result(made)
+    assert isinstance(made.result, Result)
+    assert "swordfish" not in made.result.reason
+    assert "no such file" in made.result.reason
+    assert remembered == [made.result]
+
+
+def test_the_last_report_says_that_there_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is repeated when it is lost, and never for ever."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    said: list[bool] = []
+    made: Node
+
+    def report() -> bool:
+        said.append(made.finished)
+        return False
+
+    made = node(tmp_path, finished=False, report=report)
+    steps.last_report(made)
+    assert said == [True] * 3
+
+
+def test_a_machine_is_left_to_the_cloud_only_within_its_first_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interruption in the first hour is free; later each second of waiting is billed."""
+    clock = [LAUNCHED + 3000.0]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    steps.hold_for_notice(node(tmp_path, notice=SimpleNamespace(at=LAUNCHED + 3100.0)))
+    assert clock[0] == LAUNCHED + 3100.0 + steps.OVERDUE
+    clock[0] = LAUNCHED + 4000.0
+    steps.hold_for_notice(node(tmp_path, notice=SimpleNamespace(at=LAUNCHED + 4100.0)))
+    steps.hold_for_notice(node(tmp_path, notice=None))
+    assert clock[0] == LAUNCHED + 4000.0

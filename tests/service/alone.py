@@ -1,0 +1,149 @@
+"""One service on an installation in memory, without the loop: a test says what the cloud lists."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from provisioner.core.errors import CloudError, Misconfigured
+from provisioner.core.launch import (
+    LAUNCH_TAG,
+    LaunchRequest,
+    Listing,
+    Machine,
+    MachineState,
+    Market,
+    Offer,
+)
+from provisioner.core.record import KnownMachine, Launch
+from provisioner.core.work import Engine
+from provisioner.ports.store import Lease, Live
+from provisioner.rehearsal.fake import FakeCloud
+from provisioner.rehearsal.memory import MemoryBucket
+from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
+from provisioner.service.installation import Installation, Policy
+from provisioner.service.launches import Launches
+from provisioner.service.site import Agent, Sites
+from tests.core.made import ZONES, site
+from tests.service.memory_store import MemoryStore
+
+OFFER = Offer(Market.SPOT, "g5.xlarge", "a")
+
+
+class ListedCloud(FakeCloud):
+    """A cloud that lists what the test put into `listed`, and keeps what it was asked to end."""
+
+    def __init__(self, clock: StepClock) -> None:
+        super().__init__(clock)
+        self.listed: list[Machine] = []
+        #: Raised by every whole listing while it is set.
+        self.unlistable: CloudError | None = None
+        #: Every request to terminate, in order.
+        self.asked: list[set[str]] = []
+        #: Ids whose end is refused.
+        self.refused: set[str] = set()
+        self.failing_checks: set[str] = set()
+        self.examined = 0
+
+    def machines(self) -> Listing:
+        if self.unlistable:
+            raise self.unlistable
+        return Listing(self.clock.now(), tuple(self.listed))
+
+    def machines_known(self, ids: Collection[str]) -> Listing:
+        return Listing(self.clock.now(), tuple(each for each in self.listed if each.id in ids))
+
+    def machines_of(self, launch: str) -> tuple[Machine, ...]:
+        return tuple(each for each in self.listed if each.launch == launch)
+
+    def terminate(self, ids: Collection[str]) -> Mapping[str, CloudError]:
+        self.asked.append(set(ids))
+        return {id: Misconfigured("refused", "OperationNotPermitted") for id in ids if id in self.refused}
+
+    def impaired(self, ids: Collection[str]) -> frozenset[str]:
+        self.examined += 1
+        return frozenset(self.failing_checks & set(ids))
+
+
+class Alone:
+    """The ports of one installation, and the lease under which a service saves."""
+
+    def __init__(self, *, max_machines: int | None = None, profiles: Mapping[str, str] | None = None) -> None:
+        self.clock = StepClock()
+        self.cloud = ListedCloud(self.clock)
+        self.bucket = MemoryBucket(self.clock.now)
+        self.ids = CountingIds()
+        self.store = MemoryStore(self.ids)
+        self.journal = ListJournal()
+        self.policy = Policy(
+            installation="test",
+            image="ami-1",
+            profile="machine",
+            profiles=dict(profiles or {}),
+            security_groups=(),
+            disk_gib=100,
+            max_machines=max_machines,
+            engine=Engine.CONTAINER,
+            boot_fuse=1200.0,
+            reaper_grace=900.0,
+        )
+        self.installation = Installation(
+            self.store, self.cloud, self.bucket, self.clock, InlinePool(), self.ids, self.journal, self.policy
+        )
+        self.sites = Sites(self.installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+        self.launches = Launches(self.installation, self.sites)
+        self.lease: Lease = self._lease()
+
+    def _lease(self) -> Lease:
+        lease = self.store.acquire("test", "daemon", self.clock.now(), 1e9)
+        assert lease
+        return lease
+
+    def perform(self) -> None:
+        """Work at every open launch once, as a pass after a restart does."""
+        for launch in self.live().launches:
+            self.launches.perform(launch, self.epoch, again=True)
+
+    @property
+    def epoch(self) -> int:
+        return self.lease.epoch
+
+    def live(self) -> Live:
+        return self.store.live()
+
+    def launched(
+        self, id: str = "launch-1", *, runs: tuple[str, ...] = (), closed: bool = True, count: int = 1
+    ) -> Launch:
+        """A launch that is stored, and answered unless it is `closed=False`."""
+        place = site()
+        subnets = {zone: f"subnet-{zone}" for zone in ZONES}
+        tags = {LAUNCH_TAG: id}
+        request = LaunchRequest(id, place.template, Market.SPOT, (OFFER,), subnets, count, tags)
+        now = self.clock.now()
+        (stored,) = self.store.save([Launch(request, runs, now, closed_at=now if closed else None)])
+        return stored
+
+    def known(self, id: str = "i-1", launch: str = "launch-1", **fields: object) -> KnownMachine:
+        """A machine that the store knows, launched now."""
+        now = self.clock.now()
+        made = KnownMachine(id, launch, OFFER, now, MachineState.RUNNING, launch_time=now, seen_at=now)
+        (stored,) = self.store.save([replace(made, **fields)])  # type: ignore[arg-type]
+        return stored
+
+    def machine(self, id: str = "i-1") -> KnownMachine:
+        """The machine as it is stored now."""
+        (found,) = self.store.machines([id])
+        return found
+
+    def shown(
+        self,
+        id: str = "i-1",
+        launch: str = "launch-1",
+        state: MachineState = MachineState.RUNNING,
+        *,
+        lifetime: float | None = None,
+        age: float = 0.0,
+    ) -> Machine:
+        """A machine as the cloud lists it, added to the listing."""
+        tags = {LAUNCH_TAG: launch} | ({} if lifetime is None else {"provision:lifetime": f"{lifetime:.0f}"})
+        machine = Machine(id, state, OFFER, self.clock.now() - age, tags)
+        self.cloud.listed.append(machine)
+        return machine

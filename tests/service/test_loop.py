@@ -1,0 +1,88 @@
+"""The lease around the passes: one process acts, and is seen to live."""
+
+from provisioner.core.errors import Transient
+from provisioner.core.run import State
+from provisioner.service.loop import Intervals, Loop
+from provisioner.service.reconciler import Reconciler
+from tests.service.agents import Script
+from tests.service.alone import Alone
+from tests.service.trouble import Call, Fate
+from tests.service.world import World
+
+LONG = 1000.0
+LEASE = 120.0
+
+
+def loop(alone: Alone, holder: str) -> Loop:
+    """A process that acts on the installation, or stands by."""
+    alone.store.release(alone.lease)
+    reconciler = Reconciler(alone.installation, alone.sites)
+    return Loop(alone.installation, reconciler, holder, "daemon", Intervals(lease=LEASE))
+
+
+def test_a_process_that_passes_keeps_its_lease_for_as_long_as_it_lives() -> None:
+    """Each pass renews the lease: without that, another process acts beside it after two minutes."""
+    alone = Alone()
+    acting, standby = loop(alone, "acting"), loop(alone, "standby")
+    for _ in range(10):
+        assert acting.once() is not None
+        assert standby.once() is None
+        held = alone.store.lease()
+        assert held is not None
+        assert (held.holder, held.expires_at) == ("acting", alone.clock.now() + LEASE)
+        alone.clock.step(LEASE / 2)
+
+
+def test_a_process_that_stands_still_loses_its_lease_to_another() -> None:
+    """A hung process must not keep the others from acting, and does nothing when it wakes up."""
+    alone = Alone()
+    hung, other = loop(alone, "hung"), loop(alone, "other")
+    hung.once()
+    alone.clock.step(LEASE + 1)
+    assert other.once() is not None
+    assert hung.once() is None
+    assert (hung.acting, other.acting) == (False, True)
+
+
+def test_a_released_lease_is_free_at_once() -> None:
+    """A daemon that is stopped must not leave two minutes without anybody acting."""
+    alone = Alone()
+    first, second = loop(alone, "first"), loop(alone, "second")
+    first.once()
+    first.release()
+    assert second.once() is not None
+
+
+def test_reports_that_cannot_be_read_raise_an_alarm_and_no_verdict() -> None:
+    """An S3 outage is reported; the machines are not judged by what could not be read."""
+    outage = (100.0, 2000.0)
+
+    def unreadable(call: Call) -> Fate:
+        away = outage[0] < call.at - world.began < outage[1]
+        return Fate.REFUSE if away and (call.port, call.method) == ("bucket", "list") else Fate.NONE
+
+    world = World(scripts=lambda _: Script(command=3 * LONG), fates=unreadable)
+    run = world.start(limits={"silence": "3m", "runtime": "2h"})
+    _, service = world.incarnate()
+    told: list[str] = []
+    while world.now() < world.began + outage[1]:
+        told += service.step()
+        world.advance(10.0)
+    assert told
+    found = world.store.run(run.id)
+    assert found
+    assert (found.state, found.verdict) == (State.RUNNING, None)
+
+
+def test_a_listing_that_fails_raises_an_alarm_and_the_pass_goes_on() -> None:
+    """One step's error must not keep the others from their work: reports are read all the same."""
+    world = World(scripts=lambda _: Script(command=60.0))
+    run = world.start()
+    _, service = world.incarnate()
+    service.step()
+    world.advance(40.0)
+    world.cloud.fail_next += [Transient("no listing")] * 2
+    assert service.step()
+    found = world.store.run(run.id)
+    assert found
+    assert found.state is State.RUNNING

@@ -1,0 +1,74 @@
+"""Taking over a bucket: what machines of a lost store left is kept, what this store knows is left alone."""
+
+import pytest
+
+from provisioner.core import archive
+from provisioner.core.errors import WrongStore
+from provisioner.core.order import work_order
+from provisioner.core.work import Engine, Outcome, Result, Step, encode, result_key, work_key
+from provisioner.service.identity import claim
+from provisioner.service.takeover import Takeover
+from tests.core import made
+from tests.service.alone import Alone
+
+
+@pytest.fixture
+def alone() -> Alone:
+    return Alone()
+
+
+def leave(alone: Alone, box: str, *, result: bool = True) -> None:
+    """A mailbox with a work order, and a result if its machine has finished."""
+    run = made.run("run-1")
+    order = work_order(run, made.recipe(), attempt=1, rank=0, gpus=0, engine=Engine.PROCESS, terms=alone.policy.terms)
+    alone.bucket.put(work_key(box), encode(order))
+    if result:
+        done = Result("run-1", 1, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, "exited with 0", alone.clock.now())
+        alone.bucket.put(result_key(box), encode(done))
+
+
+def test_the_mailboxes_of_machines_that_this_store_knows_are_left_alone(alone: Alone) -> None:
+    """Their runs are live: emptying the mailbox would lose the result and the log."""
+    alone.launched()
+    alone.known("i-1")
+    leave(alone, "A:i-1")
+    before = {key for key in alone.bucket.objects if key.startswith("machines/")}
+    assert Takeover(alone.installation).take() == []
+    assert {key for key in alone.bucket.objects if key.startswith("machines/")} == before
+
+
+def test_a_finished_mailbox_of_an_unknown_machine_is_archived_and_emptied(alone: Alone) -> None:
+    """The lost store's run is not lost: its log and result are in the archive."""
+    leave(alone, "A:i-9")
+    (line,) = Takeover(alone.installation).take()
+    assert "i-9" in line
+    assert archive.kept_result_key("run-1", 1, 0) in alone.bucket.objects
+    assert not [key for key in alone.bucket.objects if key.startswith("machines/")]
+
+
+def test_a_mailbox_whose_machine_is_still_at_work_is_archived_once_it_has_finished(alone: Alone) -> None:
+    """Nothing is taken from a machine that goes on."""
+    leave(alone, "A:i-9", result=False)
+    takeover = Takeover(alone.installation)
+    takeover.take()
+    assert work_key("A:i-9") in alone.bucket.objects
+    takeover.sweep()
+    assert work_key("A:i-9") in alone.bucket.objects
+    leave(alone, "A:i-9")
+    takeover.sweep()
+    assert archive.kept_result_key("run-1", 1, 0) in alone.bucket.objects
+    assert work_key("A:i-9") not in alone.bucket.objects
+
+
+def test_the_store_that_had_the_bucket_may_not_act_after_a_takeover(alone: Alone) -> None:
+    """Two stores on one bucket would end each other's machines."""
+    other = Alone()
+    other.store._id = "f" * 32
+    other.bucket.objects = alone.bucket.objects
+    claim(alone.installation)
+    with pytest.raises(WrongStore):
+        claim(other.installation)
+    Takeover(other.installation).take()
+    claim(other.installation)
+    with pytest.raises(WrongStore):
+        claim(alone.installation)
