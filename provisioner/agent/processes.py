@@ -22,7 +22,7 @@ from itertools import islice
 SETTLE = 5.0
 
 #: Seconds between two looks; a look that takes long, at a fork bomb, is followed by a longer pause.
-PACE, SHARE = 0.1, 5.0
+PACE, SHARE = 0.1, 10.0
 
 #: The most processes of this machine that one look reads, and the most bytes of one file in /proc.
 MOST, SIZE = 1 << 16, 1 << 16

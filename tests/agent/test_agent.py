@@ -158,6 +158,36 @@ def test_a_job_that_ignores_a_stop_is_ended_after_its_grace(site: Site) -> None:
     assert (result.outcome, result.exit_code) == (Outcome.CANCELLED, 137)
 
 
+#: Exits at SIGTERM; its child gets it then, and saves.
+PARENT = "import os,signal,sys,time\nchild = os.fork()\ndef save(*_):\n"
+PARENT += " if child: os._exit(7)\n time.sleep(1); os.write(1, b'saved\\n'); os._exit(0)\n"
+PARENT += "signal.signal(signal.SIGTERM, save)\nif child: os.write(1, b'up\\n')\nwhile True: time.sleep(0.1)"
+
+
+def test_a_process_that_outlives_the_command_has_the_rest_of_the_grace(site: Site) -> None:
+    """The exit code is known, and SIGKILL waits all the same."""
+    machine = site.start(site.order(f"exec python3 -c {shlex.quote(PARENT)}"))
+    site.wait_output(machine, b"up")
+    stop(site, machine)
+    site.wait_off(machine)
+    assert (site.result(machine).exit_code, site.log(machine)) == (7, b"up\nsaved\n")
+
+
+def test_a_server_of_the_start_script_is_there_while_the_command_saves(site: Site) -> None:
+    """It catches SIGTERM, but gets it when the command has ended."""
+    server = "import signal,sys,time\nsignal.signal(15, lambda *_: (open('ended', 'w'), sys.exit()))\n"
+    server += "open('up', 'w')\nwhile True: time.sleep(0.1)"
+    start = f"nohup python3 -c {shlex.quote(server)} & until [ -e up ]; do sleep 0.05; done"
+    save = "sleep 0.7; [ -e ended ] || echo served; exit 5"
+    command = f"trap {shlex.quote(save)} TERM; echo up; while :; do sleep 0.1; done"
+    machine = site.start(site.order(command, start_script=start))
+    site.wait_output(machine, b"up")
+    stop(site, machine)
+    site.wait_off(machine)
+    assert site.log(machine).replace(b"Terminated\n", b"") == b"up\nserved\n"
+    assert b"SIGKILL" not in site.log(machine, "system")
+
+
 #: Saves when it gets SIGTERM, and says so to its own parent's stream.
 DAEMON = "import signal,sys,time\ndef save(*_):\n time.sleep(0.5); print('daemon saved', flush=True); sys.exit()\n"
 DAEMON += "signal.signal(signal.SIGTERM, save)\nprint('daemon up', flush=True)\nwhile True: time.sleep(0.1)"
