@@ -188,8 +188,7 @@ class ContainerEngine:
         return int(str(state.get("ExitCode", 137)))
 
     def left(self) -> list[str]:
-        tree = self._tree()
-        return [process.name for process in tree.look()[0]] if tree else []
+        return processes.names(self._tree())
 
     def termination(self, daemons: Sequence[str], reached: Reached, say: Callable[[str], None]) -> Termination:
         if self._tree() is None and self._process is not None and self._state().get("Running"):

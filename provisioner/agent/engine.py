@@ -147,8 +147,7 @@ class ProcessEngine:
         return code if code is None or code >= 0 else 128 - code
 
     def left(self) -> list[str]:
-        tree = self._tree()
-        return [process.name for process in tree.look()[0]] if tree else []
+        return processes.names(self._tree())
 
     def termination(self, daemons: Sequence[str], reached: Reached, say: Callable[[str], None]) -> Termination:
         return processes.Termination(self._tree, daemons, reached, say)

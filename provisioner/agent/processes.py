@@ -268,6 +268,14 @@ def habits(pid: int) -> Habits:
     return Habits(shell, masks.get(b"SigCgt", 0), masks.get(b"SigIgn", 0))
 
 
+def names(tree: Tree | None) -> list[str]:
+    """Return the names of the tree's processes, as far as they can be seen."""
+    try:
+        return [process.name for process in tree.look()[0]] if tree else []
+    except OSError:
+        return []
+
+
 def alive(process: Process) -> bool:
     return find(process.pid) == process
 

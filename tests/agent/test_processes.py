@@ -135,7 +135,7 @@ def test_the_others_get_sigterm_when_the_first_have_ended(tmp_path: Path, monkey
         said: list[str] = []
         termination = Termination(lambda: tree, (), Reached(), said.append)
         for _ in range(3):
-            turns(termination, tree)
+            termination.turn(time.time() + 3600, reported=True)
         until(lambda: marks.exists() and marks.read_text(), "the signal")
         assert said == ["SIGTERM was sent to 1 of the job's 3 processes; the other 2 get it when these have ended"]
         [first] = termination.reached.first
@@ -201,11 +201,10 @@ def test_a_number_that_another_process_has_now_is_not_signalled() -> None:
         found = processes.find(process.pid)
         assert found is not None
         processes.send(Process(found.pid, found.start - 1, found.parent), signal.SIGKILL)
-        assert processes.alive(found)
         assert processes.named(found.name) == found
         assert processes.named(f"{found.pid}.{found.start - 1}") is None
-        processes.send(found, signal.SIGKILL)
-        process.wait()
+        processes.send(found, signal.SIGTERM)
+        assert process.wait() == -signal.SIGTERM
         assert not processes.alive(found)
     finally:
         process.kill()
@@ -225,6 +224,7 @@ def test_a_look_that_was_cut_short_is_not_the_end(monkeypatch: pytest.MonkeyPatc
         termination = Termination(lambda: tree, (), Reached(), lambda _: None)
         with monkeypatch.context() as patch:
             patch.setattr(processes, "MOST", 1)
+            patch.setattr(processes, "SHARE", 0.0)
             assert [termination.turn(time.time() + 60, reported=True) for _ in range(3)] == [True] * 3
             assert termination.reached == Reached()
 
