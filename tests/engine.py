@@ -159,6 +159,8 @@ def shell_tree(folder: Path) -> Path:
         "base64",
         "find",
         "mv",
+        "setsid",
+        "tee",
         "nproc",
         "tar",
     ):
@@ -175,7 +177,11 @@ def python_tree(folder: Path, more: Sequence[str] = ()) -> Path:
     left_out = shutil.ignore_patterns(*SUPERFLUOUS)
     shutil.copytree(library, folder / library.relative_to("/"), ignore=left_out, symlinks=True)
     taken = [path for path in library.glob("lib-dynload/*.so") if (folder / path.relative_to("/")).exists()]
-    _install(folder, [python, *taken])
+    # busybox has none of these.
+    programs = [Path(shutil.which(name) or name) for name in ("bash", "nohup")]
+    _install(folder, [python, *programs, *taken])
+    for program in programs:
+        shutil.copy(program, folder / "bin" / program.name)
     # Debian's own Python calls it otherwise.
     where = [str(python), "-I", "-c", "import site; print(site.getsitepackages()[0])"]
     packages = folder / subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip().lstrip("/")

@@ -6,15 +6,47 @@ import os
 import posixpath
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from provisioner.agent import place, processes
 from provisioner.agent.outside import Outside, kill
 from provisioner.agent.place import inside
+from provisioner.agent.processes import Process, Reached, Tree
 
 #: The job's own, below the machine's folder.
 HOME = "/home/jovyan"
+
+#: Becomes the program that its arguments name, to which orphans of the job are given from then on
+#: (PR_SET_CHILD_SUBREAPER, kept over execve), and which finds every signal as a new machine has it.
+ADOPTING = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+try:
+    import ctypes
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+except (ImportError, OSError, AttributeError):
+    pass
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+#: Seconds for SIGKILL to reach the last process of a job that forks without end.
+PATIENCE = 10.0
+
+
+class Termination(Protocol):
+    """SIGTERM to the processes of a job, until none is left."""
+
+    @property
+    def reached(self) -> Reached:
+        """How far it has come, for an agent process that has to take over."""
+
+    def turn(self, until: float, *, reported: bool) -> bool:
+        """Send what is due, and return whether any process of the job may be left; see processes.Termination."""
 
 
 class Engine(Protocol):
@@ -42,8 +74,14 @@ class Engine(Protocol):
     def exit_code(self) -> int | None:
         """How the job's first shell ended; None while it runs."""
 
-    def terminate(self) -> None:
-        """SIGTERM to every process of the job's group."""
+    def left(self) -> list[str]:
+        """Return the names of the job's processes, as far as this engine sees them."""
+
+    def termination(self, daemons: Sequence[str], reached: Reached, say: Callable[[str], None]) -> Termination:
+        """Begin to end the job with SIGTERM, or go on where an earlier agent process has `reached`.
+
+        `daemons` are names of processes that setup has left; `say` takes lines for the system stream.
+        """
 
     def kill(self) -> None:
         """End every process of the job; returns when they are gone. May be repeated."""
@@ -59,15 +97,15 @@ class Engine(Protocol):
 
 
 class ProcessEngine:
-    """The job as a process group of this machine. Only a work order of a rehearsal asks for it."""
+    """The job as plain processes of this machine. Only a work order of a rehearsal asks for it."""
 
     def __init__(self, root: str, working_directory: str, exchange: Path) -> None:
         self._root = root
         self._exchange = exchange
         self._directory = inside(root, working_directory)
         self._process: subprocess.Popen[bytes] | None = None
-        #: The group of a job that an earlier agent process started.
-        self._adopted: int | None = None
+        #: The first shell of a job that an earlier agent process started.
+        self._adopted: Process | None = None
 
     def has_image(self, outside: Outside) -> bool:  # noqa: ARG002 - nobody to ask
         return False
@@ -92,31 +130,41 @@ class ProcessEngine:
         os.makedirs(home, exist_ok=True)
         kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "LANG") if name in os.environ}
         self._process = subprocess.Popen(
-            ["sh", str(self._exchange / "entry")],
+            [sys.executable, "-I", "-S", "-c", ADOPTING, "sh", str(self._exchange / "entry")],
             cwd=self._directory,
             env={**kept, "HOME": home},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        (self._exchange / "pid").write_text(str(self._process.pid))
+        shell = processes.find(self._process.pid)
+        place.replace(self._exchange / "shell", (shell.name if shell else "").encode())
 
     def exit_code(self) -> int | None:
         if self._process is None:
             # Its shell says how the command ended, and then waits: without a word it was killed.
-            return None if self._adopted is not None and _tell(self._adopted, 0) else 137
+            return None if self._adopted is not None and processes.alive(self._adopted) else 137
         code = self._process.poll()
         return code if code is None or code >= 0 else 128 - code
 
-    def terminate(self) -> None:
-        group = self._adopted or (self._process and self._process.pid)
-        assert group
-        _tell(group, signal.SIGTERM)
+    def left(self) -> list[str]:
+        return processes.names(self._tree())
+
+    def termination(self, daemons: Sequence[str], reached: Reached, say: Callable[[str], None]) -> Termination:
+        return processes.Termination(self._tree, daemons, reached, say)
+
+    def _tree(self) -> Tree | None:
+        shell = self._adopted or (self._process and processes.find(self._process.pid))
+        return Tree(shell) if shell else None
 
     def kill(self) -> None:
+        # The first shell last: without it the others would be nobody's orphans, and out of sight.
+        if tree := self._tree():
+            processes.kill_all(tree, PATIENCE)
         if self._process is not None:
             kill(self._process)
-        while self._adopted is not None and _tell(self._adopted, signal.SIGKILL):
+        while self._adopted is not None and processes.alive(self._adopted):
             # It is no child of ours to wait for; whoever has become its parent does.
+            processes.send(self._adopted, signal.SIGKILL)
             time.sleep(0.01)
 
     def last_words(self) -> str:
@@ -127,17 +175,8 @@ class ProcessEngine:
 
     def adopt(self) -> bool:
         try:
-            group = int((self._exchange / "pid").read_text())
+            name = (self._exchange / "shell").read_text()
         except FileNotFoundError:
             return False
-        self._adopted = group if _tell(group, 0) else None
+        self._adopted = processes.named(name)
         return self._adopted is not None
-
-
-def _tell(group: int, number: int) -> bool:
-    """Send the signal, or none where it is 0; False when no process of the group is left."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    return True

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from provisioner.agent import place
 from provisioner.agent.ending import Cause
+from provisioner.agent.processes import Reached
 from provisioner.core import work
 from provisioner.core.work import Notice, Result, Span
 
@@ -19,6 +20,9 @@ class Memory:
     notice: Notice | None = None
     #: Why the job was sent a signal, if it was.
     signalled: Cause | None = None
+    #: Which processes setup has left for the command to use, and how far SIGTERM has come, as names of processes.
+    daemons: tuple[str, ...] = ()
+    reached: Reached = field(default_factory=Reached)
     kernel_mark: str | None = None
     #: The values that the mask hides, in base64.
     hidden: tuple[str, ...] = ()

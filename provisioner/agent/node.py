@@ -84,6 +84,9 @@ class Node:
         self.signalled: Cause | None = left.signalled
         if left.signalled is not None:
             self.halt.ask(left.signalled)
+        #: Names of the processes that setup has left, and how far SIGTERM to the job has come.
+        self.daemons = left.daemons
+        self.reached = left.reached
         #: The image is on this machine: there is nothing to pull.
         self.preloaded = False
         #: The work order's secrets and credentials by name, and the registry's `user:password`.
@@ -132,7 +135,16 @@ class Node:
             try:
                 memory.write(
                     self.place.memory,
-                    Memory(self.spans(), self.notice, self.signalled, self.kernel_mark, hidden, self.result),
+                    Memory(
+                        self.spans(),
+                        self.notice,
+                        self.signalled,
+                        self.daemons,
+                        self.reached,
+                        self.kernel_mark,
+                        hidden,
+                        self.result,
+                    ),
                 )
             except OSError as error:
                 # The machine's memory is full: what was left before is not wrong, but older.

@@ -61,12 +61,6 @@ class Pump(threading.Thread):
         self._over.set()
         self.join()
 
-    def let_go(self) -> bool:
-        """Whether every writer has let go of the pipe, and nothing is in it."""
-        poll = select.poll()
-        poll.register(self._pipe, select.POLLIN)
-        return [event for _, event in poll.poll(0)] == [select.POLLHUP]
-
     def _take(self, over: bool) -> bytes:
         try:
             return self._tape.take(self._pipe)

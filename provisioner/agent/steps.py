@@ -17,6 +17,7 @@ from provisioner.agent.access import access
 from provisioner.agent.dialect import Dialect
 from provisioner.agent.disk import Disks
 from provisioner.agent.ending import TAKEN, Cause, Ended, judge, outcome_of, shutting_down, told
+from provisioner.agent.engine import Termination
 from provisioner.agent.environment import job_environment
 from provisioner.agent.evidence import find_evidence
 from provisioner.agent.exchange import Exchange
@@ -25,6 +26,7 @@ from provisioner.agent.gpus import wait_for_gpus
 from provisioner.agent.instancestore import use_instance_store
 from provisioner.agent.node import Node
 from provisioner.agent.outside import Outside
+from provisioner.agent.processes import Reached
 from provisioner.agent.pull import registry_of
 from provisioner.agent.pump import Pump
 from provisioner.agent.secrets import Secrets, login
@@ -36,6 +38,9 @@ from provisioner.core.work import Engine, Outcome, Result, SignalCause, Started,
 #: An interruption in a spot machine's first hour is free, if AWS does it (EC2 User Guide, "Billing
 #: for interrupted Spot Instances"); this long after its time we do not wait for AWS any more.
 FREE, OVERDUE = 3600.0, 180.0
+
+#: Seconds from SIGTERM to SIGKILL for processes that a command leaves behind when it exits by itself.
+LEFT_BEHIND = 5.0
 
 #: How the shell that runs a script without a `#!` line names itself in its messages, by the stream.
 SHELL_NAMES = {"setup": b"start_script", "output": b"sh"}
@@ -218,6 +223,7 @@ def execute(node: Node) -> None:
     """Let the command run to its end, and say what became of it."""
     assert node.exchange is not None
     node.halt.check(Step.SETUP)
+    node.daemons = tuple(node.engine.left())
     node.begin(Step.COMMAND)
     node.say("the command executes")
     node.exchange.go()
@@ -254,12 +260,16 @@ def _cut_off(node: Node, word: str) -> Cause | None:
 
 
 def _wait(node: Node, step: Step, word: str, limit: float) -> int:
-    """The exit code of what `word` names, the step's limit and everybody's wishes seen to."""
+    """Return the exit code of `word`, "setup" or "command"; end the job at a limit, a stop or a notice.
+
+    Then each of the job's processes gets SIGTERM, and SIGKILL follows when none is left or the grace is over.
+    """
     assert node.exchange is not None
     assert node.disks is not None
     end = node.began(step) + limit
+    termination: Termination | None = None
     while True:
-        # In this order: what the shell has said before it ended is there to be heard.
+        # In this order: an exit code that the first shell told before it ended must be read.
         gone = node.engine.exit_code()
         code = node.exchange.said(word)
         now, cause = time.time(), node.halt.cause
@@ -273,19 +283,29 @@ def _wait(node: Node, step: Step, word: str, limit: float) -> int:
                 node.signalled = cause
                 node.remember()
                 node.say(f"SIGTERM to the job: {cause.reason}")
-                node.engine.terminate()
             elif now >= end:
                 reason = limit_of("setup" if step is Step.SETUP else "runtime", limit)
                 node.halt.ask(Cause(Outcome.TIMED_OUT, reason, now + node.order.stop_grace))
         elif cause is not None:
             node.signalled = cause
-            quiet = code is not None and node.pumps["setup" if step is Step.SETUP else "output"].let_go()
-            if gone is not None or quiet or now >= cause.kill_at:
-                if gone is None and not quiet:
+            termination = termination or node.engine.termination(node.daemons, node.reached, node.say)
+            left = _terminate(node, termination, cause.kill_at, reported=code is not None)
+            over = now >= cause.kill_at
+            if gone is not None or over or (code is not None and not left):
+                if over and left and gone is None:
                     node.say("SIGKILL to the job: the grace is over")
                 node.engine.kill()
                 return next(found for found in (code, gone, 137) if found is not None)
         time.sleep(0.05)
+
+
+def _terminate(node: Node, termination: Termination, until: float, *, reported: bool) -> bool:
+    """Take one turn of the termination, and return whether any process of the job may be left."""
+    left = termination.turn(until, reported=reported)
+    if termination.reached != node.reached:
+        node.reached = termination.reached
+        node.remember()
+    return left
 
 
 def _gone(node: Node, step: Step, code: int) -> int:
@@ -297,7 +317,13 @@ def _gone(node: Node, step: Step, code: int) -> int:
 
 
 def end_job(node: Node) -> None:
-    """Nothing of the job runs any more, and all that it wrote is in the spool."""
+    """End what the command left behind: SIGTERM, at most LEFT_BEHIND seconds, SIGKILL; then take the last output."""
+    if node.exchange is not None and node.signalled is None:
+        cause, end = node.halt.cause, time.time() + LEFT_BEHIND
+        until = min(end, cause.kill_at) if cause else end
+        termination = node.engine.termination((), Reached(), node.say)
+        while termination.turn(until, reported=True) and time.time() < until:
+            time.sleep(0.05)
     node.engine.kill()
     node.ballast.drop()
     for pump in node.pumps.values():

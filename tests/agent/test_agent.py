@@ -138,16 +138,16 @@ def test_a_stop_lets_the_job_save_its_work(site: Site) -> None:
     assert site.log(machine).endswith(b"saved\n")
 
 
-def test_a_stop_waits_for_what_the_shell_leaves_behind(site: Site) -> None:
-    """The shell dies of SIGTERM at once; its child, which saves its work, is waited for."""
+def test_a_shell_goes_on_when_the_process_that_caught_sigterm_has_ended(site: Site) -> None:
+    """A shell without a trap does not die of SIGTERM beside its child, and has time for a short command."""
     child = "import signal,sys,time\ndef save(*_):\n time.sleep(1); print('saved'); sys.exit()\n"
     child += "signal.signal(signal.SIGTERM, save)\nprint('up', flush=True)\nwhile True: time.sleep(0.1)"
     machine = site.start(site.order(f"python3 -c {shlex.quote(child)}; echo after"))
     site.wait_output(machine, b"up")
     stop(site, machine)
     site.wait_off(machine)
-    assert site.log(machine) == b"up\nsaved\n"
-    assert site.result(machine).outcome is Outcome.CANCELLED
+    assert site.log(machine) == b"up\nsaved\nafter\n"
+    assert (site.result(machine).outcome, site.result(machine).exit_code) == (Outcome.CANCELLED, 0)
 
 
 def test_a_job_that_ignores_a_stop_is_ended_after_its_grace(site: Site) -> None:
@@ -158,6 +158,70 @@ def test_a_job_that_ignores_a_stop_is_ended_after_its_grace(site: Site) -> None:
     site.wait_off(machine)
     result = site.result(machine)
     assert (result.outcome, result.exit_code) == (Outcome.CANCELLED, 137)
+
+
+#: Exits at SIGTERM; its child gets it then, and saves.
+PARENT = "import os,signal,sys,time\nchild = os.fork()\ndef save(*_):\n"
+PARENT += " if child: os._exit(7)\n time.sleep(1); os.write(1, b'saved\\n'); os._exit(0)\n"
+PARENT += "signal.signal(signal.SIGTERM, save)\nif child: os.write(1, b'up\\n')\nwhile True: time.sleep(0.1)"
+
+
+def test_a_process_that_outlives_the_command_has_the_rest_of_the_grace(site: Site) -> None:
+    """The exit code is known, and SIGKILL waits all the same."""
+    machine = site.start(site.order(f"exec python3 -c {shlex.quote(PARENT)}"))
+    site.wait_output(machine, b"up")
+    stop(site, machine)
+    site.wait_off(machine)
+    assert (site.result(machine).exit_code, site.log(machine)) == (7, b"up\nsaved\n")
+
+
+def test_a_server_of_the_start_script_is_there_while_the_command_saves(site: Site) -> None:
+    """It catches SIGTERM, but gets it when the command has ended."""
+    server = "import signal,sys,time\nsignal.signal(15, lambda *_: (open('ended', 'w'), sys.exit()))\n"
+    server += "open('up', 'w')\nwhile True: time.sleep(0.1)"
+    start = f"nohup python3 -c {shlex.quote(server)} & until [ -e up ]; do sleep 0.05; done"
+    save = "sleep 0.7; [ -e ended ] || echo served; exit 5"
+    command = f"trap {shlex.quote(save)} TERM; echo up; while :; do sleep 0.1; done"
+    machine = site.start(site.order(command, start_script=start))
+    site.wait_output(machine, b"up")
+    stop(site, machine)
+    site.wait_off(machine)
+    assert site.log(machine).replace(b"Terminated\n", b"") == b"up\nserved\n"
+    assert b"SIGKILL" not in site.log(machine, "system")
+
+
+#: Saves when it gets SIGTERM, and says so to its own parent's stream.
+DAEMON = "import signal,sys,time\ndef save(*_):\n time.sleep(0.5); print('daemon saved', flush=True); sys.exit()\n"
+DAEMON += "signal.signal(signal.SIGTERM, save)\nprint('daemon up', flush=True)\nwhile True: time.sleep(0.1)"
+
+
+def test_what_a_command_leaves_behind_gets_sigterm_and_time_to_end(site: Site) -> None:
+    """The command exits by itself; its background process saves, and the outcome is the command's own."""
+    wait = "until [ -s up ]; do sleep 0.05; done; cat up"
+    machine = site.run(
+        site.order(f"setsid nohup python3 -c {shlex.quote(DAEMON)} >up 2>&1 & {wait}; tail -f up & exit 3")
+    )
+    result = site.result(machine)
+    assert (result.outcome, result.exit_code) == (Outcome.FAILED, 3), result.reason
+    assert site.log(machine).startswith(b"daemon up\n")
+    assert b"SIGKILL" not in site.log(machine, "system")
+
+
+def test_what_a_command_leaves_behind_and_is_deaf_is_ended(site: Site) -> None:
+    """SIGKILL follows after five seconds: nothing keeps a machine that has no work."""
+    machine = site.run(site.order("(trap '' TERM; while :; do sleep 0.1; done) & echo over"))
+    assert site.result(machine).outcome is Outcome.SUCCEEDED
+    span = site.result(machine).spans["command"]
+    assert span.ended is not None
+    assert span.ended - span.began >= 5.0
+
+
+def test_a_daemon_of_the_start_script_outlives_setup_and_ends_with_the_job(site: Site) -> None:
+    """A server for the command runs on after setup, and is told to end when the command has ended."""
+    start = f"nohup python3 -c {shlex.quote(DAEMON)} &"
+    machine = site.run(site.order("sleep 0.5; echo over", start_script=start))
+    assert site.result(machine).outcome is Outcome.SUCCEEDED
+    assert (site.log(machine), site.log(machine, "setup")) == (b"over\n", b"daemon up\ndaemon saved\n")
 
 
 def test_a_stop_before_the_command_ends_it_there(site: Site) -> None:

@@ -36,6 +36,7 @@ from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.metadata import Credentials, Metadata
 from tests.agent.conftest import Site
 from tests.engine import DockerEngine, engine, shell_tree
+from tests.polling import until
 
 pytestmark = pytest.mark.docker
 
@@ -163,6 +164,23 @@ def test_a_container_that_reads_the_notice_itself_is_interrupted(harbour: Site) 
     harbour.wait_off(machine)
     result = harbour.result(machine)
     assert (result.outcome, result.exit_code, result.signal_cause) == (Outcome.INTERRUPTED, 0, SignalCause.NOTICE)
+
+
+def test_a_container_out_of_sight_has_its_grace(harbour: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent without root sees no process of it: all get SIGTERM, and what outlives the shell may save its work."""
+    # The machine is booted as by a user: in a namespace of its own.
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    saving = "trap 'sleep 1; echo saved >saved; exit 5' TERM; echo up >up; while :; do sleep 0.1; done"
+    command = f'sh -c "{saving}" & until [ -e up ]; do sleep 0.1; done; echo up; wait'
+    machine = harbour.start(order(harbour, f"{harbour.registry}/root:1", command))
+    harbour.wait_output(machine, b"up")
+    harbour.give_orders(machine, Orders(stop=Stop(Outcome.CANCELLED, "the user asked", time.time())))
+    saved = harbour.folder / "machines" / machine / "var/lib/provision/files/home/jovyan/workspace/saved"
+    until(saved.exists, "what the job saved", lambda: harbour.host.console(machine))
+    harbour.wait_off(machine)
+    result = harbour.result(machine)
+    assert (result.outcome, result.exit_code) == (Outcome.CANCELLED, 143), result.reason
+    assert b"SIGKILL" not in harbour.log(machine, "system")
 
 
 def test_a_container_whose_machine_goes_is_removed(harbour: Site, made: DockerEngine) -> None:

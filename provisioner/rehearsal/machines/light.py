@@ -117,10 +117,15 @@ class LightHost:
         if not self.sandboxed:
             return ()
         socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
-        engine = ["--bind", socket, socket, "--cap-add", "CAP_CHOWN"] if self._docker and Path(socket).exists() else []
+        pids, engine = ["--unshare-pid"], []
+        if self._docker and Path(socket).exists():
+            engine = ["--bind", socket, socket, "--cap-add", "CAP_CHOWN"]
+            if os.geteuid() == 0:
+                # As on a real machine, the agent sees the containers' processes, and sends them signals.
+                pids, engine = [], [*engine, "--cap-add", "CAP_KILL"]
         own = ["--size", str(disk), "--tmpfs", str(folder / "disk")] if disk else []
         return (
-            *("bwrap", "--unshare-pid", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev"),
+            *("bwrap", *pids, "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev"),
             *("--proc", "/proc", "--tmpfs", "/run", *engine, "--bind", str(folder), str(folder), *own, "--"),
         )
 

@@ -1,0 +1,27 @@
+"""The grace of a job in a container of a whole machine, whatever ends it."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from provisioner.rehearsal.machines.qemu import GATEWAY
+from tests.e2e.rig import Rig
+from tests.grace import ENDERS, FORMS, Reports, check, played
+
+pytestmark = pytest.mark.vm
+
+FORM = {form.name: form for form in FORMS}["bash"]
+
+#: For an emulated machine, which may share its processor: until a limit, and from a notice to the machine's end.
+RUNTIME, NOTICE = "2m", 120.0
+
+
+@pytest.mark.vm(boots=3)
+def test_a_job_on_a_machine_saves_and_keeps_its_exit_code(whole: Rig, python_image: str) -> None:
+    """A limit, `stop` and a notice: the trainer saves, its last lines arrive, and the code is its own."""
+    spec: Mapping[str, str] = {"image": python_image, "instance_type": "t3.small"}
+    with Reports() as reports:
+        runs = played(whole, reports, [FORM], runtime=RUNTIME, notice=NOTICE, host=GATEWAY, **spec)
+        for ender in ENDERS:
+            check(whole, reports, runs[FORM.name, ender], FORM, ender)
+    assert whole.double.alive() == []
