@@ -62,7 +62,12 @@ def _queued(run: Run, limits: Limits, retry: Retry, now: float) -> Run:
 
 
 def _end(run: Run, verdict: Verdict, now: float) -> Run:
-    return replace(run, state=transition(run.state, State.STOPPING), verdict=verdict, ended_at=now)
+    return replace(run, state=transition(run.state, State.STOPPING), verdict=verdict, ended_at=_following(run, now))
+
+
+def _following(run: Run, now: float) -> float:
+    """`now`, or the latest time of the run's own if that is later: the clock may have been turned back meanwhile."""
+    return max(now, run.created_at, run.ended_at or 0.0, run.certain_at or 0.0)
 
 
 def refuse(run: Run, reason: str, now: float) -> Run:
@@ -83,7 +88,7 @@ def _at_work(run: Run, node: Node, presumed: attempt.Presumption, retries: int, 
     started = bool(node.report and Step.COMMAND in node.report.spans) or bool(
         node.result and Step.COMMAND in node.result.spans
     )
-    run = attempt.follow(run, verdict, retries, started, now, retry)
+    run = attempt.follow(run, verdict, retries, started, _following(run, now), retry)
     return Advance(
         replace(run, state=transition(run.state, State.STOPPING)),
         replace(node, verdict=verdict),
@@ -101,12 +106,13 @@ def _progressed(run: Run, node: Node) -> Run:
 def _stopping(run: Run, held: Sequence[Held], retry: Retry, now: float) -> Advance:
     if run.ended_at is None:
         if run.stop:
-            return Advance(replace(run, verdict=Verdict(run.stop.outcome, run.stop.reason, now), ended_at=now))
+            verdict = Verdict(run.stop.outcome, run.stop.reason, now)
+            return Advance(replace(run, verdict=verdict, ended_at=_following(run, now)))
         if all(attempt.may_execute_again(each.node, each.machine) for each in held):
             return _once_more(run, held, retry, now)
         return Advance(run)
     if run.certain_at is None and all(_certain(each, now) for each in held):
-        return Advance(replace(run, certain_at=now))
+        return Advance(replace(run, certain_at=_following(run, now)))
     return Advance(run)
 
 
@@ -117,7 +123,7 @@ def _once_more(run: Run, held: Sequence[Held], retry: Retry, now: float) -> Adva
         last = [each for each in held if each.node.attempt == run.attempt]
         if any(attempt.may_have_begun(each.node) for each in last):
             reason = f"{verdict.reason}; its command had begun, and retry.rerun is before_start"
-            return Advance(replace(run, verdict=replace(verdict, reason=reason), ended_at=now))
+            return Advance(replace(run, verdict=replace(verdict, reason=reason), ended_at=_following(run, now)))
         # What a machine did in its last moments is in its mailbox alone.
         if any(each.node.result is None and not _heard_out(each) for each in last):
             return Advance(run, seek_result=True)
@@ -148,7 +154,8 @@ def may_finish(run: Run, held: Sequence[Held]) -> bool:
 
 def finish(run: Run, now: float) -> Run:
     """The run, done."""
-    return replace(run, state=transition(run.state, State.DONE), certain_at=run.certain_at or now, done_at=now)
+    at = _following(run, now)
+    return replace(run, state=transition(run.state, State.DONE), certain_at=run.certain_at or at, done_at=at)
 
 
 def wanted_end(run: Run, held: Held, now: float) -> str:

@@ -98,7 +98,10 @@ def _presumptions(run: Run, node: Node, machine: KnownMachine, limits: Limits, d
         found.append(silent(node.reported_at + limits.silence, Outcome.LOST, reason))
     if (first := first_report_due(node, machine, limits)) is not None:
         reason = f"the machine did not report within {limit_of('boot', limits.boot)} (no route to S3?)"
-        found.append(silent(first, Outcome.LOST, reason))
+        if first < deaf_at + HEARING:
+            # The machine may have been without the bucket too, which it needs to boot: the agent's archive is there.
+            first = deaf_at + limits.boot
+        found.append(due(first, Outcome.LOST, reason))
     elif node.report and node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:
         # The machine's clock need not be ours: its report tells both times of one moment.
         began = span.began + node.reported_at - node.report.at

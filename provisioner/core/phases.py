@@ -15,6 +15,9 @@ from provisioner.core.work import Span, Step
 
 #: LaunchTime and the time in a transition reason have no fractions (EC2 API, "Instance").
 WHOLE_SECOND = 1.0
+#: A listing may show what was so this long ago (EC2 User Guide, "Eventual consistency"; the figure is assumed, and
+#: longer than any lag that was seen).
+LISTING_LAG = 60.0
 
 
 class Source(StrEnum):
@@ -143,7 +146,7 @@ def _tail(run: Run, last: Node | None, launches: Mapping[str, Launch], at: Bound
 def _life(held: Held, launch: Launch | None, now: float) -> _Life:
     node, machine = held.node, held.machine
     born = _born(machine, launch)
-    gone = _listed(machine.ended_at, machine.ending_at or born.at)
+    gone = _listed(machine.ended_at, max(born.at, (machine.alive_at or born.at) - LISTING_LAG))
     ending = _ending(machine, born.at)
     over = ending or gone
     ceiling = _latest(machine, over) if over else now
@@ -187,7 +190,7 @@ def _ending(machine: KnownMachine, born: float) -> Bound | None:
         return None
     if machine.transition_at is not None:
         return Bound(machine.transition_at, Source.TRANSITION_REASON, WHOLE_SECOND).within(born, machine.ending_at)
-    return _listed(machine.ending_at, max(born, machine.alive_at or born))
+    return _listed(machine.ending_at, max(born, (machine.alive_at or born) - LISTING_LAG))
 
 
 def _latest(machine: KnownMachine, over: Bound) -> float:

@@ -4,7 +4,8 @@ A machine is billed from running to shutting-down, by the second, for at least 6
 "Instance lifecycle"; "On-Demand Instances", billing). `LaunchTime` comes before running and our
 first sight of its end comes after shutting-down, so the two bound the truth from above. From below it is
 bound by the first and the last listing that show it running, or by the agent's first and last signs of
-life, whichever are farther apart: each two are of one clock.
+life, whichever are farther apart: each two are of one clock. A listing may be `LISTING_LAG` behind, so the last
+one counts as so much earlier.
 """
 
 import math
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from provisioner.core.launch import Price
-from provisioner.core.phases import Phase, phases
+from provisioner.core.phases import LISTING_LAG, Phase, phases
 from provisioner.core.record import Held, KnownMachine, Launch, Node, Run
 from provisioner.core.work import Outcome, Span, Step
 
@@ -187,8 +188,8 @@ def _listed(machine: KnownMachine) -> float | None:
     """Seconds for which listings show it running, until somebody wanted its end; None where none does."""
     if machine.running_at is None:
         return None
-    ends = (machine.alive_at or machine.running_at, machine.end_wanted_at)
-    return min(each for each in ends if each is not None) - machine.running_at
+    ends = ((machine.alive_at or machine.running_at) - LISTING_LAG, machine.end_wanted_at)
+    return max(0.0, min(each for each in ends if each is not None) - machine.running_at)
 
 
 def _spoke(held: Held) -> float | None:

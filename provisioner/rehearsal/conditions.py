@@ -93,6 +93,53 @@ class Impairment:
 
 
 @dataclass(frozen=True)
+class ZoneTrouble:
+    """A zone is disrupted from `at` until `ends`.
+
+    A call that describes instances fails if it names no id, or names one in such a zone; one that names only
+    ids in other zones works (EC2 API Reference, "DescribeInstances").
+    """
+
+    at: float
+    ends: float
+    zone: str = "*"
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Every call that describes instances leaves out those that fit from `at` until `ends`.
+
+    Assumed: the worst case of EC2's eventual consistency, a listed machine that vanishes and returns.
+    """
+
+    at: float
+    ends: float
+    where: Where = field(default_factory=Where)
+
+
+@dataclass(frozen=True)
+class FleetLimit:
+    """The account has as many fleets as it may from `at` until `ends`.
+
+    CreateFleet is refused with MaxFleetCountExceeded (EC2 API Reference, "Error codes").
+    """
+
+    at: float
+    ends: float
+
+
+@dataclass(frozen=True)
+class Unheeded:
+    """The first `times` terminations of a machine are answered, and have no effect.
+
+    Assumed: TerminateInstances answers before the machine's state changes, and promises no time.
+    """
+
+    times: int
+    where: Where = field(default_factory=Where)
+
+
+@dataclass(frozen=True)
 class Conditions:
     #: From the launch to `running`, when the machine's kernel starts.
     boot_delay: float = 0.0
@@ -100,6 +147,10 @@ class Conditions:
     end_delay: float = 0.0
     #: How long a new machine is in no listing, and `NotFound` by its id.
     lag: float = 0.0
+    #: Each call that describes instances is up to so many seconds behind, for each machine by another time: a new
+    #: machine is listed, vanishes and returns, and an old state returns after a new one (EC2 User Guide, "Eventual
+    #: consistency"; that it differs by call and machine is assumed).
+    flap: float = 0.0
     #: How long a new template is `NotFound` to a launch.
     template_lag: float = 0.0
     #: How long an ended machine is still shown; AWS: about an hour.
@@ -115,3 +166,10 @@ class Conditions:
     rebalances: tuple[Rebalance, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()
     impairments: tuple[Impairment, ...] = ()
+    zone_troubles: tuple[ZoneTrouble, ...] = ()
+    absences: tuple[Absence, ...] = ()
+    fleet_limits: tuple[FleetLimit, ...] = ()
+    unheeded: tuple[Unheeded, ...] = ()
+    #: A replayed CreateFleet answers with the same machines and other errors. Assumed: AWS does not document what a
+    #: replayed instant fleet answers.
+    replay_errors: bool = False

@@ -41,6 +41,9 @@ T = TypeVar("T")
 #: What the model's own codes ask of the caller; all others are Misconfigured.
 _MEANING: dict[str, type[CloudError]] = {
     "InsufficientInstanceCapacity": NoCapacity,
+    "InternalError": Transient,
+    "MaxFleetCountExceeded": QuotaExceeded,
+    "UnfulfillableCapacity": NoCapacity,
     "Unsupported": NoCapacity,
     "MaxSpotInstanceCountExceeded": QuotaExceeded,
     "VcpuLimitExceeded": QuotaExceeded,
@@ -142,16 +145,24 @@ class FakeCloud:
 
     def machines(self) -> Listing:
         now = self._enter()
-        return self._leave("machines", Listing(now, tuple(map(machine, self.model.instances(now)))))
+        return self._leave("machines", Listing(now, tuple(map(machine, self._described(now)))))
 
     def machines_known(self, ids: Collection[str]) -> Listing:
         now = self._enter()
-        known = tuple(machine(one) for one in self.model.instances(now) if one.id in ids)
+        answers: dict[str, Instance | CloudError] = {}
+        for instance_id in ids:
+            try:
+                [answers[instance_id]] = self._described(now, [instance_id])
+            except CloudError as error:
+                answers[instance_id] = error
+        known = tuple(machine(one) for one in answers.values() if isinstance(one, Instance))
+        if not known and (unclear := [one for one in answers.values() if isinstance(one, Transient)]):
+            raise unclear[0]
         return self._leave("machines_known", Listing(now, known))
 
     def machines_of(self, launch: str) -> tuple[Machine, ...]:
         now = self._enter()
-        tagged = [one for one in self.model.instances(now) if one.tags.get(LAUNCH_TAG) == launch]
+        tagged = [one for one in self._described(now) if one.tags.get(LAUNCH_TAG) == launch]
         return self._leave("machines_of", tuple(map(machine, tagged)))
 
     def terminate(self, ids: Collection[str]) -> Mapping[str, CloudError]:
@@ -166,7 +177,7 @@ class FakeCloud:
 
     def impaired(self, ids: Collection[str]) -> frozenset[str]:
         now = self._enter()
-        shown = {one.id for one in self.model.instances(now)}
+        shown = {one.id for one in self._described(now)}
         return self._leave("impaired", frozenset(one for one in shown & set(ids) if self.model.impaired(one, now)))
 
     def console(self, instance_id: str) -> str:
@@ -200,6 +211,12 @@ class FakeCloud:
         for snapshot in behind:
             self.model.images.delete_snapshot(snapshot)
         return self._leave("delete_ami", known or bool(behind))
+
+    def _described(self, now: float, ids: Collection[str] = ()) -> list[Instance]:
+        try:
+            return self.model.instances(now, ids)
+        except Refused as refused:
+            raise self._error(refused.code, refused.message) from refused
 
     def _enter(self) -> float:
         if self.fail_next:

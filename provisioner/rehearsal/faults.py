@@ -79,6 +79,11 @@ class Faults:
             self._rules.clear()
             self._seen.clear()
 
+    def unfired(self) -> list[Rule]:
+        """The rules that have spoiled no call yet."""
+        with self._lock:
+            return [rule for rule, seen in zip(self._rules, self._seen, strict=True) if seen <= rule.skip]
+
     def on(self, call: Call) -> Rule | None:
         """The rule that spoils this call, counted as used."""
         with self._lock:

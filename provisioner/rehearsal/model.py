@@ -10,12 +10,14 @@ import dataclasses
 import functools
 import heapq
 import time
+import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from provisioner.core.launch import ENDING, InstanceType, MachineState, Market, Offer
-from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions, Interruption, Rebalance
+from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions, Interruption, Rebalance, Unheeded
 from provisioner.rehearsal.images import Images
 from provisioner.rehearsal.instance import (
     Booted,
@@ -65,6 +67,9 @@ class Model:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._planned = 0
         self._befallen: Counter[object] = Counter()
+        #: How often each machine's end was asked for, and how often machines were described.
+        self._asked: Counter[str] = Counter()
+        self._looks = 0
         self._events: list[Event] = []
 
     # Time
@@ -115,6 +120,8 @@ class Model:
         self.advance(now)
         if request.token in self._fleets:
             return self._replay(request)
+        if any(self.began + one.at <= now < self.began + one.ends for one in self.conditions.fleet_limits):
+            raise Refused("MaxFleetCountExceeded", "You've reached the limit on the number of EC2 Fleets")
         template = next((item for item in self.templates(now) if item.name == request.template), None)
         if template is None:
             message = f"The specified launch template, with template name {request.template}, does not exist."
@@ -142,6 +149,10 @@ class Model:
         lives = [self._instances.get(instance_id) for instance_id, _ in answer.machines]
         if lives and all(life is None or life.state == MachineState.TERMINATED for life in lives):
             raise Refused("IdempotentInstanceTerminated", "The instances launched by this token have been terminated.")
+        if self.conditions.replay_errors:
+            said = "There is not enough capacity to fulfil your request."
+            others = [OfferError(offer, "UnfulfillableCapacity", said) for offer, _ in request.overrides]
+            return dataclasses.replace(answer, errors=tuple(others))
         return answer
 
     def _fill(self, request: FleetRequest, template: LaunchTemplate, now: float) -> FleetAnswer:
@@ -323,12 +334,18 @@ class Model:
 
     def terminate(self, ids: Collection[str], now: float) -> dict[str, tuple[MachineState, MachineState]]:
         """States before and after, by id; one id that is not known refuses them all."""
-        before = self.instances(now, ids)
+        self.advance(now)
+        before = self._shown(now, ids)
         for one in before:
-            self._end(now, one.id, "Client.UserInitiatedShutdown", "User initiated shutdown")
+            self._asked[one.id] += 1
+            if not any(self._asked[one.id] <= rule.times for rule in self._unheeded(one)):
+                self._end(now, one.id, "Client.UserInitiatedShutdown", "User initiated shutdown")
         after = {one.id: self._instances[one.id].state for one in before}
         self.advance(now)
         return {one.id: (one.state, after[one.id]) for one in before}
+
+    def _unheeded(self, instance: Instance) -> Iterator[Unheeded]:
+        return (rule for rule in self.conditions.unheeded if rule.where.fits(instance.offer))
 
     def create_image(
         self, instance_id: str, name: str, tags: Mapping[str, str], snapshot_tags: Mapping[str, str], now: float
@@ -345,15 +362,39 @@ class Model:
     # Looking
 
     def instances(self, now: float, ids: Collection[str] = ()) -> list[Instance]:
-        """All that EC2 shows now, or exactly these, refused when one of them is not shown."""
+        """All that EC2 shows now, or exactly these; refused when one of them is not shown or a zone is in trouble."""
         self.advance(now)
-        shown = {one.id: one for one in self._instances.values() if now >= one.launch_time + self.conditions.lag}
+        for rule in self.conditions.zone_troubles:
+            named = [one.offer.zone for one in self._instances.values() if not ids or one.id in ids]
+            affected = not ids or any(fnmatchcase(zone, rule.zone) for zone in named)
+            if affected and self.began + rule.at <= now < self.began + rule.ends:
+                raise Refused("InternalError", "An internal error has occurred", 500)
+        return self._shown(now, ids)
+
+    def _shown(self, now: float, ids: Collection[str]) -> list[Instance]:
+        self._looks += 1
+        seen = (self._as_shown(one, now) for one in self._instances.values())
+        shown = {one.id: one for one in seen if one is not None}
         missing = [one for one in ids if one not in shown]
         if missing:
             plural, verb = ("s", "do") if len(missing) > 1 else ("", "does")
             message = f"The instance ID{plural} '{', '.join(missing)}' {verb} not exist"
             raise Refused("InvalidInstanceID.NotFound", message)
         return [shown[one] for one in dict.fromkeys(ids)] if ids else list(shown.values())
+
+    def _as_shown(self, one: Instance, now: float) -> Instance | None:
+        """The instance as this look shows it, which may be behind; None where it is not listed yet."""
+        behind = 0.0
+        if self.conditions.flap:
+            # A fixed fraction for each look and machine: the model has no randomness of its own.
+            behind = self.conditions.flap * zlib.crc32(f"{self._looks} {one.id}".encode()) / 2**32
+        if now < one.launch_time + max(self.conditions.lag, behind):
+            return None
+        for rule in self.conditions.absences:
+            if rule.where.fits(one.offer) and self.began + rule.at <= now < self.began + rule.ends:
+                return None
+        history = tuple(change for change in one.history if change.at <= now - behind)
+        return dataclasses.replace(one, history=history) if behind and history != one.history else one
 
     def alive(self, now: float) -> list[Instance]:
         """The truth, lag or not: every machine that is not terminated."""

@@ -14,15 +14,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from provisioner.core import duration, problems, source
 from provisioner.core.errors import Invalid
 from provisioner.rehearsal.conditions import (
+    Absence,
     Breakdown,
     Capacity,
     Conditions,
+    FleetLimit,
     Impairment,
     Interruption,
     PriceRule,
     Quota,
     Rebalance,
+    Unheeded,
     Where,
+    ZoneTrouble,
 )
 from provisioner.rehearsal.faults import Effect, Rule, When
 from provisioner.rehearsal.machines.script import Script
@@ -175,6 +179,26 @@ class _Script(_Edge):
     off_at: _Duration | None = None
 
 
+class _ZoneTrouble(_Edge):
+    at: _Duration = 0.0
+    ends: _Duration
+    zone: str = "*"
+
+
+class _Absence(_Fitting):
+    at: _Duration = 0.0
+    ends: _Duration
+
+
+class _FleetLimit(_Edge):
+    at: _Duration = 0.0
+    ends: _Duration
+
+
+class _Unheeded(_Fitting):
+    times: Annotated[int, Field(ge=1)] = 1
+
+
 #: Neither service holds an empty value.
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -184,6 +208,7 @@ class _File(_Edge):
     boot_delay: _Duration = 0.2
     end_delay: _Duration = 0.2
     lag: _Duration = 0.0
+    flap: _Duration = 0.0
     template_lag: _Duration = 0.0
     forget_after: _Duration = Conditions.forget_after
     image_delay: _Duration = 0.0
@@ -195,6 +220,11 @@ class _File(_Edge):
     rebalances: list[_Rebalance] = []
     breakdowns: list[_Breakdown] = []
     impairments: list[_Impairment] = []
+    zone_troubles: list[_ZoneTrouble] = []
+    absences: list[_Absence] = []
+    fleet_limits: list[_FleetLimit] = []
+    unheeded: list[_Unheeded] = []
+    replay_errors: bool = False
     buckets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], dict[str, str]] = {}
     parameters: dict[str, _Text] = {}
     secrets: dict[str, _Text] = {}
@@ -207,6 +237,7 @@ class _File(_Edge):
             boot_delay=self.boot_delay,
             end_delay=self.end_delay,
             lag=self.lag,
+            flap=self.flap,
             template_lag=self.template_lag,
             forget_after=self.forget_after,
             image_delay=self.image_delay,
@@ -218,6 +249,11 @@ class _File(_Edge):
             rebalances=tuple(Rebalance(**one.fields()) for one in self.rebalances),
             breakdowns=tuple(Breakdown(**one.fields()) for one in self.breakdowns),
             impairments=tuple(Impairment(**one.fields()) for one in self.impairments),
+            zone_troubles=tuple(ZoneTrouble(**one.model_dump()) for one in self.zone_troubles),
+            absences=tuple(Absence(**one.fields()) for one in self.absences),
+            fleet_limits=tuple(FleetLimit(**one.model_dump()) for one in self.fleet_limits),
+            unheeded=tuple(Unheeded(**one.fields()) for one in self.unheeded),
+            replay_errors=self.replay_errors,
         )
         return Scenario(
             conditions=conditions,

@@ -15,6 +15,7 @@ MEANINGS = [
     ("Unsupported", errors.NoCapacity),
     ("Server.InsufficientInstanceCapacity", errors.NoCapacity),
     ("VcpuLimitExceeded", errors.QuotaExceeded),
+    ("MaxFleetCountExceeded", errors.QuotaExceeded),
     ("MaxSpotInstanceCountExceeded", errors.QuotaExceeded),
     ("Client.VolumeLimitExceeded", errors.QuotaExceeded),
     ("RequestLimitExceeded", errors.Throttled),

@@ -28,7 +28,16 @@ from provisioner.core.launch import (
 )
 from provisioner.ports.cloud import Cloud
 from provisioner.rehearsal.account import PROFILE
-from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions, PriceRule, Quota, Where
+from provisioner.rehearsal.conditions import (
+    Breakdown,
+    Capacity,
+    Conditions,
+    FleetLimit,
+    PriceRule,
+    Quota,
+    Where,
+    ZoneTrouble,
+)
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.host import Guest
@@ -297,6 +306,45 @@ def test_young_machines_may_be_missing(stage: Raise) -> None:
     assert refused[one].code == "InvalidInstanceID.NotFound"
     up.clock.step(6)
     assert up.find(one).ending is None
+
+
+def test_a_zone_in_trouble_fails_the_list_and_hides_no_machine_of_another_zone(stage: Raise) -> None:
+    """What cannot be listed whole is an error, and the machines that are asked for by id are all that is known."""
+    up = stage(zone_troubles=(ZoneTrouble(10.0, 20.0, "us-east-1a"),))
+    request = up.request()
+    here, elsewhere = (
+        ids(up.cloud.launch(dataclasses.replace(request, token=offer.zone, offers=(offer,))))[0]
+        for offer in request.offers[:2]
+    )
+    # A list shows which machine is in which zone.
+    assert len(up.cloud.machines().machines) == 2
+    up.clock.step(15)
+    for call in (up.cloud.machines, lambda: up.cloud.machines_of("us-east-1a")):
+        with pytest.raises(errors.Transient):
+            call()
+    assert [machine.id for machine in up.cloud.machines_known([here, elsewhere]).machines] == [elsewhere]
+    up.clock.step(10)
+    assert len(up.cloud.machines().machines) == 2
+
+
+def test_an_account_at_its_limit_of_fleets_waits(stage: Raise) -> None:
+    """It is no mistake of the request."""
+    up = stage(fleet_limits=(FleetLimit(0.0, 10.0),))
+    with pytest.raises(errors.QuotaExceeded) as refused:
+        up.launch()
+    assert refused.value.code == "MaxFleetCountExceeded"
+    up.clock.step(11)
+    assert up.launch()
+
+
+def test_a_replay_with_other_errors_gives_the_same_machines(stage: Raise) -> None:
+    """A replay's errors say nothing about the machines that are there."""
+    up = stage(replay_errors=True)
+    request = up.request()
+    first, again = up.cloud.launch(request), up.cloud.launch(request)
+    assert ids(first) == ids(again)
+    assert not first.refusals
+    assert again.refusals
 
 
 def test_machines_of_a_launch(stage: Raise) -> None:

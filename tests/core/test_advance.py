@@ -245,3 +245,19 @@ def test_any_record_at_all_moves_along_an_edge(data: st.DataObject) -> None:
     if after.state is not before.state and after.state is State.STOPPING:
         assert after.verdict
     assert after.state is not State.DONE or before.state is State.DONE
+
+
+@pytest.mark.parametrize("clock", [NOW - 3600, NOW + 1])
+def test_a_clock_that_is_turned_back_puts_no_time_of_a_run_before_an_earlier_one(clock: float) -> None:
+    """`ended_at` and `done_at` were once stored before `created_at`, and the receipt had no room for its phases."""
+    ends = [
+        advance(run(stop=STOP), [], RECIPE, clock).run,
+        advance(at_work(), [held({"result": result(Outcome.SUCCEEDED)})], RECIPE, clock).run,
+        advance(at_work(State.STOPPING, stop=STOP, verdict=FAILED), [held(**TERMINATED)], RECIPE, clock).run,
+        moves.refuse(run(), "never", clock),
+    ]
+    for ended in ends:
+        assert ended.ended_at == max(clock, ended.created_at)
+        certain = advance(ended, [held(**TERMINATED)], RECIPE, clock - 60).run
+        assert certain.certain_at == ended.ended_at
+        assert moves.finish(certain, clock - 120).done_at == ended.ended_at

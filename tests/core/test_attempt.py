@@ -257,18 +257,27 @@ def test_a_machine_need_not_report_before_it_has_its_work_order() -> None:
 @pytest.mark.parametrize(
     ("node_fields", "machine_fields", "waits"),
     [
-        ({}, {}, True),
-        ({"report": report(Step.COMMAND), "reported_at": NOW}, {}, True),
-        ({}, GONE, False),
+        ({}, {}, LIMITS.boot),
+        ({"report": report(Step.COMMAND), "reported_at": NOW}, {}, HEARING),
+        ({}, GONE, None),
     ],
 )
 def test_it_is_no_silence_while_we_cannot_hear(
-    node_fields: dict[str, Any], machine_fields: dict[str, Any], waits: bool
+    node_fields: dict[str, Any], machine_fields: dict[str, Any], waits: float | None
 ) -> None:
-    """After our own deafness machines get a minute to be heard again; a machine that is gone needs none."""
-    deaf_at = NOW + 5000
+    """After an outage a machine gets a minute to report again, or its boot limit if it never has; one that is gone
+    gets nothing.
+    """
+    deaf_at = NOW + 2000
     presumed = attempt.presume(at_work(), node(**node_fields), machine(**machine_fields), LIMITS, deaf_at)
-    assert (presumed.at == min(deaf_at + HEARING, NOW + LIMITS.lifetime + MARGIN)) is waits
+    assert (presumed.at < deaf_at) is (waits is None)
+    assert waits is None or presumed.at == deaf_at + waits
+
+
+def test_an_outage_that_ends_well_before_the_boot_limit_does_not_extend_it() -> None:
+    """A restart of the control plane in the middle of a boot costs a dead machine no further minute."""
+    deaf_at = NOW + LIMITS.boot - HEARING
+    assert attempt.presume(at_work(), node(), machine(), LIMITS, deaf_at).at == NOW + LIMITS.boot
 
 
 def test_who_may_execute_again() -> None:

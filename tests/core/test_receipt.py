@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.launch import LaunchRequest, Price
-from provisioner.core.phases import Bound, Phase, Source
+from provisioner.core.phases import LISTING_LAG, Bound, Phase, Source
 from provisioner.core.receipt import MINIMUM_SECONDS, Receipt, advice
 from provisioner.core.receipt import receipt as whole_receipt
 from provisioner.core.record import Held, KnownMachine, Launch, Node, Run, Verdict
@@ -44,9 +44,9 @@ def test_bounds_come_from_what_was_recorded() -> None:
 
 
 def test_listings_that_show_it_running_count_the_boot_too() -> None:
-    """From the first of them to the last; not what comes after its end was wanted."""
+    """From the first of them to a lag before the last; not what comes after its end was wanted."""
     mine = machine(price=PRICE, running_at=NOW + 2, alive_at=NOW + 499, ending_at=NOW + 500, ended_at=NOW + 560)
-    for wanted, least in ((None, 497), (NOW + 450, 448), (NOW + 420, 418)):
+    for wanted, least in ((None, 437), (NOW + 450, 437), (NOW + 420, 418)):
         held = Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), replace(mine, end_wanted_at=wanted))
         assert receipt(ENDED, [held], NOW + 1000).machines[0].seconds_at_least == least
     silent = Held(node(), replace(mine, alive_at=None))
@@ -171,10 +171,10 @@ def test_image_and_git_stand_beside_each_other() -> None:
 
 
 def test_the_cloud_dates_the_end_better_than_a_listing() -> None:
-    """To the second, where its transition reason has a time; else it came after the listing before."""
+    """To the second, where its transition reason has a time; else it came a lag before the last listing or later."""
     ended = machine(ending_at=NOW + 480, ended_at=NOW + 490, alive_at=NOW + 470)
     for mine, bound in (
-        (ended, Bound(NOW + 480, Source.LISTING, 10.0)),
+        (ended, Bound(NOW + 480, Source.LISTING, 10.0 + LISTING_LAG)),
         (replace(ended, transition_at=NOW + 474), Bound(NOW + 474, Source.TRANSITION_REASON, 1.0)),
     ):
         made = receipt(DONE, [Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW)
@@ -234,6 +234,7 @@ AGES = st.floats(0, 10**6)
     skew=st.floats(-(10**5), 10**5),
     signs=st.lists(st.floats(0, 1), max_size=4).map(sorted),
     shown=st.lists(st.floats(0, 1), max_size=2),
+    lag=st.floats(0, LISTING_LAG),
     dollars=st.floats(0, 100),
 )
 def test_the_bounds_contain_the_truth(
@@ -243,14 +244,15 @@ def test_the_bounds_contain_the_truth(
     skew: float,
     signs: list[float],
     shown: list[float],
+    lag: float,
     dollars: float,
 ) -> None:
-    """However long it was pending, however late we saw its end, and however wrong its own clock."""
+    """However long it was pending, however late listings showed its end, and however wrong its own clock."""
     began, ended = NOW + running, NOW + running + lives
     truth = max(MINIMUM_SECONDS, lives)
     mine = machine(price=Price(dollars, "test", NOW), ending_at=ended + seen_late, ended_at=ended + seen_late)
     listings = (began + share * lives for share in shown)
-    mine = replace(mine, running_at=next(listings, None), alive_at=next(listings, None))
+    mine = replace(mine, running_at=next(listings, None), alive_at=next((at + lag for at in listings), None))
     times = [began + sign * lives + skew for sign in signs]
     held = Held(node(report=_report(times) if times else None), mine)
     (bill,) = receipt(ENDED, [held], NOW).machines

@@ -9,14 +9,18 @@ from hypothesis import strategies as st
 from provisioner.core.launch import MachineState, Market, Offer
 from provisioner.rehearsal.catalogue import TYPES
 from provisioner.rehearsal.conditions import (
+    Absence,
     Breakdown,
     Capacity,
     Conditions,
+    FleetLimit,
     Interruption,
     PriceRule,
     Quota,
     Rebalance,
+    Unheeded,
     Where,
+    ZoneTrouble,
 )
 from provisioner.rehearsal.instance import Booted, Content, FleetRequest, Noticed, Recommended, Unplugged
 from provisioner.rehearsal.model import Model
@@ -260,3 +264,73 @@ def test_lives_only_go_forward(steps: list[tuple[str, int]], boot: int, end: int
         assert times == sorted(times)
         if instance.state == MachineState.TERMINATED:
             assert instance.id not in powered
+
+
+def test_listings_that_flap_show_and_hide_a_new_machine_by_turns() -> None:
+    """Each look is behind by a time of its own, so a machine that was listed may be missing from the next list."""
+    ec2 = model(Conditions(flap=30))
+    (one,) = launch(ec2)
+    looks = [[each.id for each in ec2.instances(T0 + 15)] for _ in range(40)]
+    assert {tuple(look) for look in looks} == {(), (one,)}
+    assert [each.id for each in ec2.instances(T0 + 30)] == [one]
+
+
+def test_listings_that_flap_show_an_old_state_after_a_new_one() -> None:
+    """For as long as they are behind; the truth is the model's own."""
+    ec2 = model(Conditions(flap=30))
+    (one,) = launch(ec2)
+    ec2.instances(T0 + 60)
+    ec2.drain()
+    ec2.terminate([one], T0 + 100)
+    ec2.gone(one, T0 + 100)
+    seen = [ec2.instances(T0 + 115)[0].state for _ in range(40)]
+    assert {MachineState.RUNNING, MachineState.TERMINATED} <= set(seen)
+    assert ec2.instances(T0 + 131)[0].state is MachineState.TERMINATED
+
+
+def test_an_absent_machine_is_in_no_list_until_it_returns() -> None:
+    """And NotFound by its id, though it lives."""
+    ec2 = model(Conditions(absences=(Absence(10, 20),)))
+    (one,) = launch(ec2)
+    assert [len(ec2.instances(T0 + at)) for at in (9, 10, 19, 20)] == [1, 0, 0, 1]
+    with pytest.raises(Refused, match=r"InvalidInstanceID\.NotFound"):
+        ec2.terminate([one], T0 + 15)
+    assert len(ec2.alive(T0 + 15)) == 1
+
+
+def test_a_zone_in_trouble_fails_every_description_but_those_of_other_zones() -> None:
+    """A call that names no id fails as a whole."""
+    ec2 = model(Conditions(zone_troubles=(ZoneTrouble(0, 10, "us-east-1a"),)))
+    (one,), (other,) = launch(ec2), launch(ec2, token="other", offers=(B,))
+    assert [each.id for each in ec2.instances(T0 + 5, [other])] == [other]
+    for ids in ([], [one], [one, other]):
+        with pytest.raises(Refused, match="InternalError"):
+            ec2.instances(T0 + 5, ids)
+    assert len(ec2.instances(T0 + 10)) == 2
+
+
+def test_no_fleet_is_made_past_the_limit_of_fleets() -> None:
+    """A fleet that is there already answers as before."""
+    ec2 = model(Conditions(fleet_limits=(FleetLimit(5, 10),)))
+    ids = launch(ec2)
+    assert launch(ec2, T0 + 6) == ids
+    with pytest.raises(Refused, match="MaxFleetCountExceeded"):
+        launch(ec2, T0 + 6, token="other")
+    assert launch(ec2, T0 + 10, token="other")
+
+
+def test_a_replay_may_answer_with_other_errors_and_has_the_same_machines() -> None:
+    """What the errors of a replay say is nothing about the launch."""
+    ec2 = model(Conditions(replay_errors=True))
+    first = ec2.create_fleet(fleet(), T0)
+    again = ec2.create_fleet(fleet(), T0 + 1)
+    assert (first.errors, again.machines) == ((), first.machines)
+    assert [error.code for error in again.errors] == ["UnfulfillableCapacity"]
+
+
+def test_an_unheeded_termination_is_answered_and_has_no_effect() -> None:
+    """Until it was asked for often enough."""
+    ec2 = model(Conditions(unheeded=(Unheeded(2),)))
+    (one,) = launch(ec2)
+    for at, state in ((1, MachineState.RUNNING), (2, MachineState.RUNNING), (3, MachineState.SHUTTING_DOWN)):
+        assert ec2.terminate([one], T0 + at)[one][1] is state

@@ -36,6 +36,10 @@ Doing = Generator[float, None, T]
 
 HEARTBEAT = 10.0
 BOOT_FUSE = 1200.0
+#: Between the tries to fetch the agent's archive, after the last of which the machine powers off (core.userdata).
+FETCH_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+#: From the fetched archive to the agent's first call: assumed.
+AGENT_STARTS = 2.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,11 @@ class Script:
 
 
 class Violation(BaseException):
-    """An invariant does not hold. No Exception, so that no code under test can take it for its own."""
+    """A rule does not hold. No Exception, so that no code under test can take it for its own."""
+
+    def __init__(self, rule: str, told: str = "") -> None:
+        super().__init__(f"{rule}: {told}")
+        self.rule = rule
 
 
 @dataclass
@@ -81,10 +89,12 @@ class Executions:
 
     def begin(self, order: WorkOrder, machine: str) -> None:
         if order.run in self.running:
-            raise Violation(f"run {order.run} executes on {self.running[order.run]} and begins on {machine}")
+            raise Violation(
+                "I3 a run executes twice at a time", f"{order.run} on {self.running[order.run]} and {machine}"
+            )
         which = (order.run, order.attempt, order.rank)
         if which in self.done:
-            raise Violation(f"{which} executes again, on {machine}")
+            raise Violation("I3 a work order is executed again", f"{which} on {machine}")
         self.done.add(which)
         self.running[order.run] = machine
 
@@ -109,8 +119,6 @@ class Agent:
         self.instance, self.script = instance, script
         self.box = work.mailbox(role_id, instance.id)
         self.order: WorkOrder | None = None
-        self.result: Result | None = None
-        self.result_at = float("inf")
         self.notice: Notice | None = None
         self.silent = False
         #: Chunks that the bucket acknowledged, by stream.
@@ -120,13 +128,16 @@ class Agent:
         self.last_heard_at = 0.0
         self.told_to_stop = False
         self._signal_cause = SignalCause.NONE
+        #: When each step truly began.
+        self.began_at: dict[Step, float] = {}
         self._model, self._bucket, self._now, self._new_id = model, bucket, now, new_id
         self._executions = executions
         self._fuse_at = instance.launch_time + BOOT_FUSE
         self._process, self._sequence = new_id(), 0
         self._spans: dict[str, Span] = {}
         self._produced = 0
-        self._life = self._live()
+        self._finished = False
+        self._life = self._boot()
         booted = now()
         self._mishaps = sorted(
             (booted + at, name)
@@ -146,6 +157,11 @@ class Agent:
         fuse = self._fuse_at if self.script.fuse else float("inf")
         mishap = self._mishaps[0][0] if self._mishaps else float("inf")
         return min(fuse, mishap, float("inf") if self.silent else self._wake)
+
+    def produced(self, stream: str) -> int:
+        """Bytes that were written of the stream, acknowledged or not."""
+        acknowledged = sum(len(data) for _, data in self.acknowledged.get(stream, []))
+        return max(acknowledged, self._produced if stream == "output" else 0)
 
     def act(self) -> None:
         now = self._now()
@@ -180,7 +196,7 @@ class Agent:
         self.silent = True
 
     def _restart(self) -> None:
-        if self.result is None and not self.silent:
+        if self.order is not None and not self._finished and not self.silent:
             self._executions.end(self.instance.id)
             self._process = self._new_id()
             # The spool and the sequence are on disk.
@@ -239,6 +255,21 @@ class Agent:
 
     # Its life
 
+    def _boot(self) -> Doing[None]:
+        """Fetch the agent's archive as the user data does, then work."""
+        key = work.agent_key(self.instance.template.content.user_data.split()[-1])
+        for pause in (*FETCH_PAUSES, None):
+            try:
+                self._bucket.get(key)
+            except Retryable:
+                if pause is None:
+                    return
+                yield pause
+            else:
+                break
+        yield AGENT_STARTS
+        yield from self._live()
+
     def _live(self) -> Doing[None]:
         while self.order is None:
             data = yield from self._try(lambda: self._bucket.get(work.work_key(self.box)))
@@ -276,6 +307,7 @@ class Agent:
         """Let the step take its time; how it ended, unless it ended well."""
         script, began, until = self.script, self._time(), self._now() + seconds
         limit = {Step.PULL: order.pull_limit, Step.SETUP: order.setup_limit}.get(step, order.runtime_limit)
+        self.began_at[step] = self._now()
         limit_at = self._now() + limit
         code = 143 if step is Step.COMMAND else None
         self._spans[step.value] = Span(began)
@@ -327,16 +359,17 @@ class Agent:
             reason,
             self._time(),
             dict(self._spans),
-            {stream: _end_of(self.acknowledged.get(stream, [])) for stream in STREAMS},
+            {stream: end_of(self.acknowledged.get(stream, [])) for stream in STREAMS},
             self.notice,
             self._signal_cause,
         )
-        if (yield from self._put_once(work.result_key(self.box), result)):
-            self.result, self.result_at = result, self._now()
+        yield from self._put_once(work.result_key(self.box), result)
+        self._finished = True
         yield from self._report(Step.LOGS, finished=True)
 
 
-def _end_of(chunks: list[tuple[int, bytes]]) -> StreamEnd:
+def end_of(chunks: list[tuple[int, bytes]]) -> StreamEnd:
+    """The end mark of a stream that consists of these chunks."""
     data = b"".join(piece for _, piece in chunks)
     sums = tuple(Chunk(offset, len(piece), hashlib.sha256(piece).hexdigest()) for offset, piece in chunks)
     return StreamEnd(len(data), hashlib.sha256(data).hexdigest(), sums)

@@ -1,43 +1,88 @@
-"""Worlds by chance: everything about one follows from its seed."""
+"""Worlds by chance: the whole plan of one follows from its seed."""
 
 import random
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from provisioner.core.launch import Market
 from provisioner.core.work import Outcome, Step
 from provisioner.ports.store import Store
-from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions, Interruption, PriceRule, Quota, Where
+from provisioner.rehearsal.conditions import (
+    Breakdown,
+    Capacity,
+    Conditions,
+    FleetLimit,
+    Interruption,
+    PriceRule,
+    Quota,
+    Unheeded,
+    Where,
+    ZoneTrouble,
+)
 from tests.service.agents import Script
+from tests.service.plans import Deed, Start, Stop, TurnClock, WorldPlan, build
 from tests.service.trouble import Chance, Fate, Outage
 from tests.service.world import World
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 TYPES = ("g5.xlarge", "g5.2xlarge", "g6.xlarge")
+#: Machines that play a script of their own; a run that loses attempt after attempt needs most of them.
+SCRIPTS = 30
+#: The calls that start or end a machine or a command: each is a few of thousands, so faults are aimed at them.
+AIMED = {
+    ("cloud", "launch"),
+    ("cloud", "terminate"),
+    ("cloud", "machines_of"),
+    ("mailbox", "put result"),
+    ("mailbox", "put started"),
+    ("bucket", "put work"),
+    ("store", "save Launch"),
+}
+AIMED_RATE = 0.15
+
+
+@dataclass(frozen=True)
+class Lot:
+    """What a seed draws: a plan without faults, and the chances of faults until the world has its peace."""
+
+    plan: WorldPlan
+    seed: int
+    rates: dict[Fate, float]
+    #: Seconds since the beginning.
+    peace: float
+
+    def fates(self, began: float) -> Chance:
+        aimed: dict[Fate, float] = {fate: AIMED_RATE for fate, rate in self.rates.items() if rate}
+        return Chance(random.Random(self.seed), self.rates, began + self.peace, AIMED, aimed)
+
+
+def lot(seed: int) -> Lot:
+    """What the seed draws."""
+    dice = random.Random(seed)
+    # After its peace a world is left alone, so that everything in it must come to its end.
+    peace = dice.choice((300.0, 1800.0, 7200.0))
+    rates: dict[Fate, float] = {fate: dice.choice((0.0, 0.0, 0.002, 0.02)) for fate in Fate if fate is not Fate.NONE}
+    plan = WorldPlan(
+        deeds=tuple(_deeds(dice, peace)),
+        conditions=_conditions(dice, peace),
+        scripts=_scripts(dice),
+        outages=tuple(_outages(dice, peace)),
+        downtimes=tuple(dice.choice((1.0, 1.0, 30.0, 400.0, 2000.0)) for _ in range(20)),
+        busy=dice.choice((5.0, 10.0, 10.0, 30.0)),
+        max_machines=dice.choice((None, None, 1, 2)),
+    )
+    return Lot(plan, seed, rates, peace)
 
 
 def world(seed: int, store: Store | None = None) -> World:
     """The world of that seed, with all that its users will do planned."""
-    dice = random.Random(seed)
-    # After its peace a world is left alone, so that all in it must come to its end.
-    peace = 1_800_000_000.0 + dice.choice((300.0, 1800.0, 7200.0))
-    away: list[tuple[float, float]] = []
-    whole = World(
-        _conditions(dice, peace - 1_800_000_000.0),
-        _scripts(dice),
-        _fates(dice, peace, away),
-        busy=dice.choice((5.0, 10.0, 10.0, 30.0)),
-        max_machines=dice.choice((None, None, 1, 2)),
-        store=store,
-    )
-    whole.away = away
-    for _ in range(dice.randint(1, 5)):
-        _plan_run(dice, whole)
-    for _ in range(dice.choice((0, 0, 1, 3))):
-        whole.plan(dice.uniform(0, 900), lambda: whole.turn_clock(dice.uniform(-20, 20)))
-    # Nothing is decided by a wrong clock, so in the end it is right.
-    whole.plan(peace - 1_800_000_000.0, lambda: whole.turn_clock(0.0))
-    return whole
+    drawn = lot(seed)
+    return build(drawn.plan, lambda began: drawn.fates(began), store)
+
+
+def recorded(seed: int, played: World) -> WorldPlan:
+    """The plan of the seed's world with the faults that it met when it was played: it plays the same again."""
+    return replace(lot(seed).plan, faults=tuple(played.met))
 
 
 def _conditions(dice: random.Random, peace: float) -> Conditions:
@@ -46,6 +91,7 @@ def _conditions(dice: random.Random, peace: float) -> Conditions:
         boot_delay=dice.uniform(0, 90) if slow else 0.0,
         end_delay=dice.uniform(0, 120) if slow else 0.0,
         lag=dice.choice((0.0, 0.0, 5.0, 40.0)),
+        flap=dice.choice((0.0, 0.0, 5.0, 40.0)),
         template_lag=dice.choice((0.0, 0.0, 3.0)),
         capacity=(*(_capacity(dice) for _ in range(dice.choice((0, 0, 1, 4)))), Capacity(None, at=peace)),
         prices=tuple(PriceRule(dice.uniform(0.1, 2), Where(type=kind)) for kind in TYPES if dice.random() < 0.7),
@@ -55,6 +101,16 @@ def _conditions(dice: random.Random, peace: float) -> Conditions:
             for _ in range(dice.choice((0, 0, 1, 2)))
         ),
         breakdowns=tuple(_breakdown(dice) for _ in range(dice.choice((0, 0, 1)))),
+        zone_troubles=tuple(
+            ZoneTrouble(begins := dice.uniform(0, 600), begins + dice.choice((30.0, 600.0)), dice.choice(ZONES))
+            for _ in range(dice.choice((0, 0, 0, 1)))
+        ),
+        fleet_limits=tuple(
+            FleetLimit(begins := dice.uniform(0, 600), begins + dice.uniform(10, 300))
+            for _ in range(dice.choice((0, 0, 0, 1)))
+        ),
+        unheeded=(Unheeded(dice.choice((1, 1, 3))),) if dice.random() < 0.3 else (),
+        replay_errors=dice.random() < 0.3,
     )
 
 
@@ -65,63 +121,76 @@ def _capacity(dice: random.Random) -> Capacity:
 
 def _breakdown(dice: random.Random) -> Breakdown:
     code = dice.choice(("Server.InternalError", "Server.InsufficientInstanceCapacity", "Client.InternalError"))
-    return Breakdown(dice.uniform(0, 100), code, "made up", times=dice.randint(1, 4))
+    return Breakdown(dice.uniform(0, 100), code, "made up", times=dice.choice((1, 2, 4, 8)))
 
 
-def _scripts(dice: random.Random) -> Callable[[int], Script]:
-    mishaps = dice.choice((0.0, 0.1, 0.5))
-
-    def script(_: int) -> Script:
-        plain = Script(
-            boot=dice.uniform(0, 40),
-            pull=dice.uniform(0, 60),
-            setup=dice.choice((0.0, dice.uniform(0, 60))),
-            command=dice.choice((0.0, dice.uniform(0, 120), dice.uniform(0, 900))),
-            exit_code=dice.choice((0, 0, 0, 1, 137)),
-            exit_on_notice=dice.choice((0, 143)),
-            skew=dice.choice((0.0, dice.uniform(-90, 90))),
-        )
-        if dice.random() >= mishaps:
-            return plain
-        after = dice.uniform(0, 300)
-        return Script(
-            **vars(plain)
-            | dice.choice(
-                (
-                    {"fails": dice.choice((Step.PULL, Step.SETUP)), "fails_as": dice.choice(list(Outcome)[1:])},
-                    {"silent_at": after},
-                    {"silent_at": after, "fuse": False},
-                    {"off_at": after},
-                    {"restart_at": after},
-                    {"deaf": True},
-                    {"mute": True},
-                    {"mute": True, "command": 900.0},
-                    {"boot": 5000.0},
-                    {"command": 5000.0},
-                    {"pull": 5000.0},
-                    {"silent_at": 0.0, "fuse": False},
-                )
-            )
-        )
-
-    return script
+def _scripts(dice: random.Random) -> tuple[Script, ...]:
+    mishaps, fuse = dice.choice((0.0, 0.1, 0.5, 0.9)), dice.random() < 0.5
+    # Infrastructure that fails again and again in the same way is what the caps are for.
+    always = _mishap(dice) if dice.random() < 0.1 else None
+    return tuple(_script(dice, mishaps, always, fuse) for _ in range(SCRIPTS))
 
 
-def _fates(dice: random.Random, peace: float, away: list[tuple[float, float]]) -> Chance:
-    rates: dict[Fate, float] = {fate: dice.choice((0.0, 0.0, 0.002, 0.02)) for fate in Fate if fate is not Fate.NONE}
+def _script(dice: random.Random, mishaps: float, always: dict[str, Any] | None, fuse: bool) -> Script:
+    plain = Script(
+        boot=dice.uniform(0, 40),
+        pull=dice.uniform(0, 60),
+        setup=dice.choice((0.0, dice.uniform(0, 60))),
+        command=dice.choice((0.0, dice.uniform(0, 120), dice.uniform(0, 900))),
+        exit_code=dice.choice((0, 0, 0, 1, 137)),
+        exit_on_notice=dice.choice((0, 143)),
+        skew=dice.choice((0.0, dice.uniform(-90, 90))),
+        fuse=fuse,
+    )
+    mishap = always or _mishap(dice)
+    return replace(plain, **mishap) if always or dice.random() < mishaps else plain
+
+
+def _mishap(dice: random.Random) -> dict[str, Any]:
+    after = dice.uniform(0, 300)
+    mishaps: tuple[dict[str, Any], ...] = (
+        {"fails": dice.choice((Step.PULL, Step.SETUP)), "fails_as": dice.choice(list(Outcome)[1:])},
+        {"silent_at": after},
+        {"silent_at": after, "fuse": False},
+        {"off_at": after},
+        {"restart_at": after},
+        {"deaf": True},
+        {"mute": True},
+        {"mute": True, "command": 900.0},
+        {"boot": 5000.0},
+        {"command": 5000.0},
+        {"pull": 5000.0},
+        {"silent_at": 0.0, "fuse": False},
+    )
+    return dice.choice(mishaps)
+
+
+def _outages(dice: random.Random, peace: float) -> list[Outage]:
     outages = []
     for port in ("cloud", "bucket", "mailbox"):
         if dice.random() < 0.25:
-            begins = 1_800_000_000.0 + dice.uniform(0, 600)
-            outages.append(Outage(port, begins, begins + dice.choice((30.0, 300.0, 1500.0))))
+            begins = dice.uniform(0, 600)
+            outages.append(Outage(port, begins, min(begins + dice.choice((30.0, 300.0, 1500.0)), peace)))
     if dice.random() < 0.1:
-        begins = 1_800_000_000.0 + dice.uniform(0, 600)
-        away.append((begins, begins + 900.0))
-        outages += [Outage(port, begins, begins + 900.0) for port in ("bucket", "mailbox")]
-    return Chance(random.Random(dice.random()), rates, outages, peace)
+        begins = dice.uniform(0, 600)
+        outages += [Outage(port, begins, min(begins + 900.0, peace)) for port in ("bucket", "mailbox")]
+    return [each for each in outages if each.begins < each.ends]
 
 
-def _plan_run(dice: random.Random, whole: World) -> None:
+def _deeds(dice: random.Random, peace: float) -> list[Deed]:
+    deeds: list[Deed] = []
+    for number in range(dice.randint(1, 5)):
+        start = Start(dice.choice((0.0, dice.uniform(0, 600))), f"job-{dice.randint(0, 2)}", _spec(dice))
+        deeds.append(start)
+        if dice.random() < 0.3:
+            # Soon: while it is launched, or while no listing shows its machine yet.
+            deeds.append(Stop(start.at + dice.choice((dice.uniform(0, 60), dice.uniform(0, 500))), number))
+    turns = [TurnClock(dice.uniform(0, 900), dice.uniform(-20, 20)) for _ in range(dice.choice((0, 0, 1, 3)))]
+    # Nothing is decided by a wrong clock, so in the end it is right.
+    return [*deeds, *turns, *([TurnClock(max(peace, 900.0), 0.0)] if turns else [])]
+
+
+def _spec(dice: random.Random) -> dict[str, Any]:
     types = dice.sample(TYPES, dice.randint(1, 2))
     spec: dict[str, Any] = {
         "instance_type": types[0],
@@ -140,17 +209,9 @@ def _plan_run(dice: random.Random, whole: World) -> None:
         "retry": {
             "on": dice.choice(([], [], [137])),
             "backoff": dice.choice(("now", "2m")),
-            "rerun": dice.choice(("always", "before_start")),
+            "rerun": dice.choice(("always", "always", "before_start")),
         },
     }
     if dice.random() < 0.2:
         spec["placement"]["disk_size"] = "300Gi"
-    name = f"job-{dice.randint(0, 2)}"
-    began = dice.choice((0.0, dice.uniform(0, 600)))
-
-    def start() -> None:
-        run = whole.start(name, **spec)
-        if dice.random() < 0.25:
-            whole.plan(began + dice.uniform(0, 500), lambda: whole.runs.stop(run.id))
-
-    whole.plan(began, start)
+    return spec

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from provisioner.core.record import Run
 from provisioner.core.work import Outcome
 from tests.service.agents import Script
+from tests.service.rules import BOOT_LIMIT
 from tests.service.trouble import Call, Fate
-from tests.service.world import BOOT_LIMIT, World
+from tests.service.world import World
 
 
 def lives_on(world: World, downtime: Callable[[], float] = lambda: 1.0) -> None:
@@ -65,7 +66,7 @@ def test_who_comes_back_with_the_bucket_hears_the_machines_before_it_judges_thei
         return Fate.REFUSE if begins.get(call.port, ends) <= after < ends else Fate.NONE
 
     world = World(scripts=lambda _: Script(command=300.0), fates=away)
-    world.away = [(world.began + begins["mailbox"], world.began + ends)]
+    world.rules.ours_away = world.rules.theirs_away = [(world.began + begins["mailbox"], world.began + ends)]
     patient(world)
     # Sooner than the machine tries again.
     lives_on(world, lambda: ends - killed[0])

@@ -67,7 +67,7 @@ class Kitchen:
 
     def installation(self, deal: Deal | None = None) -> Installation:
         def port(name: str, real: object) -> Any:
-            return Spoiled(real, lambda method, deed: deal(f"{name}.{method}", deed)) if deal else real
+            return Spoiled(real, lambda method, deed, _: deal(f"{name}.{method}", deed)) if deal else real
 
         store, cloud = port("store", self.store), port("cloud", _Talking(self.cloud))
         return Installation(
@@ -80,7 +80,7 @@ class Kitchen:
     def amis(self, deal: Deal | None = None) -> Amis:
         installation = self.installation(deal)
         shell = cast(
-            Any, Spoiled(self.shell, lambda method, deed: deal(f"shell.{method}", deed)) if deal else self.shell
+            Any, Spoiled(self.shell, lambda method, deed, _: deal(f"shell.{method}", deed)) if deal else self.shell
         )
         self.shell.session = shell
         sites = self.sites(installation)

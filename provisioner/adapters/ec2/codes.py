@@ -30,6 +30,7 @@ CODES: Mapping[str, type[CloudError]] = {
     # The type is not to be had in this zone (or not in this market): another offer may be.
     "Unsupported": errors.NoCapacity,
     "InstanceLimitExceeded": errors.QuotaExceeded,
+    "MaxFleetCountExceeded": errors.QuotaExceeded,
     "MaxSpotInstanceCountExceeded": errors.QuotaExceeded,
     "NetworkInterfaceLimitExceeded": errors.QuotaExceeded,
     "VcpuLimitExceeded": errors.QuotaExceeded,

@@ -1,0 +1,117 @@
+"""Worlds that once broke a rule, as explicit lists of events: what they met does not depend on the generator.
+
+Each was recorded from the seed that found it and shrunk to the events that its violation needs.
+"""
+
+from provisioner.rehearsal.conditions import Breakdown, Conditions, Interruption
+from tests.service.agents import Script
+from tests.service.plans import Start, TurnClock, WorldPlan
+from tests.service.trouble import Fate, Fault, Outage
+
+SPOT = {"use_spot_instance": True}
+
+#: Seed 100489, a fault of the product: the clock is turned back by 24 s between a run's start and its end, and
+#: `ended_at` and `done_at` were stored before `created_at`. A run's times now never precede each other.
+CLOCK_TURNED_BACK = WorldPlan(
+    deeds=(
+        Start(
+            at=136.75,
+            name="job-0",
+            spec=SPOT | {"retries": 2, "placement": {"instance_types": ["g5.2xlarge"], "spot_fallback": True}},
+        ),
+        Start(
+            at=335.136,
+            name="job-1",
+            spec=SPOT
+            | {"instance_type": "g6.xlarge", "placement": {"instance_types": ["g5.2xlarge"], "zones": ["us-east-1a"]}},
+        ),
+        TurnClock(at=453.799, ahead=18.268),
+        Start(at=457.909, name="job-1", spec=SPOT | {"placement": {"spot_fallback": True}}),
+        TurnClock(at=474.58, ahead=-5.74),
+    ),
+    conditions=Conditions(interruptions=(Interruption(at=5.482, notice=0.0),)),
+    scripts=(Script(), Script(), Script(), Script(command=0.0)),
+)
+
+#: Seed 101349, a fault of the checker: the machine itself could not reach the bucket before and after the time in
+#: which nobody could. The checker subtracted the common time and took the rest for time in which it could be heard.
+CUT_OFF_LONGER_THAN_ALL = WorldPlan(
+    deeds=(
+        Start(
+            at=3.787,
+            name="job-0",
+            spec={
+                "retries": 2,
+                "placement": {"instance_types": ["g6.xlarge"], "zones": ["us-east-1b"]},
+                "owner": "rich",
+            },
+        ),
+    ),
+    scripts=(Script(boot=5000.0),),
+    outages=(
+        Outage(port="mailbox", begins=129.362, ends=1629.362),
+        Outage(port="bucket", begins=570.659, ends=1470.659),
+    ),
+    busy=30.0,
+)
+
+#: Seed 101371, a fault of the checker: the bucket took the result and its answer was lost, then the machine broke
+#: down. The checker knew only of results whose answer had arrived, and called the run's success unfounded.
+RESULT_WITHOUT_ANSWER = WorldPlan(
+    deeds=(Start(at=287.126, name="job-2", spec={"instance_type": "g6.xlarge", "retry": {"rerun": "before_start"}}),),
+    conditions=Conditions(breakdowns=(Breakdown(at=87.306, code="Server.InsufficientInstanceCapacity", times=3),)),
+    scripts=(Script(boot=31.403, pull=53.053, command=0.0),),
+    faults=(Fault(Fate.LOSE, "mailbox", "put", "machines/machine-1/result", 1),),
+)
+
+#: Seed 7300057, two faults: the checker's of 101349, and one of the product. A machine whose boot limit ran out while
+#: nobody could reach the bucket was given 60 s to report once the control plane could. Its user data alone may pause
+#: for 60 s between two tries to fetch the agent. It now has its boot limit once more; BOOTS_DURING_AN_OUTAGE is the
+#: product's part by itself.
+BOOT_LIMIT_ENDS_IN_AN_OUTAGE = WorldPlan(
+    deeds=(
+        Start(
+            at=0.0,
+            name="job-1",
+            spec=SPOT
+            | {"instance_type": "g5.2xlarge", "placement": {"instance_types": ["g5.xlarge"], "spot_fallback": True}},
+        ),
+        Start(
+            at=0.0,
+            name="job-0",
+            spec={
+                "instance_type": "g5.2xlarge",
+                "retries": 2,
+                "placement": {"zones": ["us-east-1b"]},
+                "limits": {"queue_time": "10m", "silence": "3m"},
+            },
+        ),
+        Start(at=109.653, name="job-2", spec={"instance_type": "g6.xlarge"}),
+    ),
+    conditions=Conditions(boot_delay=68.357, end_delay=118.635),
+    scripts=(Script(boot=36.451, command=94.327), Script(command=897.112)),
+    outages=(
+        Outage(port="mailbox", begins=493.596, ends=1800.0),
+        Outage(port="bucket", begins=414.307, ends=1314.307),
+        Outage(port="mailbox", begins=414.307, ends=1314.307),
+    ),
+    max_machines=2,
+)
+
+#: Nobody can reach the bucket while a machine boots slowly: it fetches its agent in the longest of its pauses after
+#: the outage, and is healthy all the time.
+BOOTS_DURING_AN_OUTAGE = WorldPlan(
+    deeds=(Start(at=0.0, name="job"),),
+    conditions=Conditions(boot_delay=120.0),
+    scripts=(Script(boot=200.0),),
+    outages=(Outage(port="bucket", begins=5.0, ends=381.5), Outage(port="mailbox", begins=5.0, ends=381.5)),
+    busy=1.0,
+)
+
+FROZEN = {
+    "100489": CLOCK_TURNED_BACK,
+    "101349": CUT_OFF_LONGER_THAN_ALL,
+    "101371": RESULT_WITHOUT_ANSWER,
+    "7300057": BOOT_LIMIT_ENDS_IN_AN_OUTAGE,
+    "boots during an outage": BOOTS_DURING_AN_OUTAGE,
+}
