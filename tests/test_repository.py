@@ -20,6 +20,7 @@ IMPURE = (
     "provisioner/rehearsal/",
     # They live on the server's event loop.
     "provisioner/faces/api/connections.py",
+    "provisioner/faces/api/reading.py",
     "provisioner/faces/api/serve.py",
     "provisioner/faces/api/stream.py",
 )
