@@ -247,7 +247,8 @@ def choose(seen: list[Process], habits: Mapping[Process, Habits], daemons: froze
             first.add(process)
             above.add(process)
             waiting.add(process)
-    now = [process for process in seen if not first or process in first or process in along - below - aside]
+    chosen = first | (along - below - aside)
+    now = [process for process in seen if not first or process in chosen]
     return Choice(now, first, below)
 
 
