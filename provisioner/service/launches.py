@@ -110,6 +110,10 @@ class Launches:
         cloud, check, now = self._installation.cloud, self._installation.check, self._installation.now()
         if launch.listed_at is not None or now > launch.created_at + REPLAY:
             return self._look_up(launch, epoch)
+        stored = self._installation.store.launch(launch.id)
+        if stored is None or stored.closed_at is not None:
+            # This process stood still since it read the launch, and another one has closed it: nobody waits for it.
+            return []
         began = check.began()
         try:
             answer = cloud.launch(launch.request)

@@ -90,7 +90,11 @@ class Reconciler:
         check = self._installation.check
         if check.hindrance():
             # Nothing is decided until the cloud's clock agrees; nothing else is asked of it meanwhile.
-            check.measure(self._installation.cloud)
+            try:
+                check.measure(self._installation.cloud)
+            except CloudError as error:
+                # A refusal, of rights say, must not end the process: nobody would act once the cloud answers again.
+                return Pulse(busy=True, errors=[Trouble(error)])
             self._installation.now()
         compared = check.compared
         if compared:

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.rehearsal.conditions import Capacity, Interruption, Rebalance, Where
+from provisioner.rehearsal.conditions import (
+    Absence,
+    Capacity,
+    FleetLimit,
+    Interruption,
+    Rebalance,
+    Unheeded,
+    Where,
+    ZoneTrouble,
+)
 from provisioner.rehearsal.faults import Effect, When
 from provisioner.rehearsal.scenario import Kind, Scenario, load, parse
 
@@ -45,6 +54,25 @@ def test_a_scenario_in_full() -> None:
     assert (made.faults[0].effect, made.faults[0].when, made.faults[0].times) == (Effect.RESET, When.AFTER, 2)
     assert made.buckets == {"my-bucket": {"in/demo.json": b"{}"}}
     assert (made.scripts[0].command, made.scripts[0].exit_code) == (90.0, 3)
+
+
+def test_a_scenario_of_a_misleading_cloud() -> None:
+    """Every way to mislead can be asked for in a file."""
+    made = parse(
+        {
+            "flap": "40s",
+            "zone_troubles": [{"ends": "10m", "zone": "*-1a"}],
+            "absences": [{"at": "1m", "ends": "2m", "market": "spot"}],
+            "fleet_limits": [{"ends": "30s"}],
+            "unheeded": [{"times": 2}],
+            "replay_errors": True,
+        }
+    ).conditions
+    assert (made.flap, made.replay_errors) == (40.0, True)
+    assert made.zone_troubles == (ZoneTrouble(0.0, 600.0, "*-1a"),)
+    assert made.absences == (Absence(60.0, 120.0, Where(market="spot")),)
+    assert made.fleet_limits == (FleetLimit(0.0, 30.0),)
+    assert made.unheeded == (Unheeded(2),)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,21 @@ def test_run_that_is_started_under_a_wrong_clock_begins_once_it_is_right(ahead: 
     assert began < world.began + 30
 
 
+def test_process_outlives_a_denied_listing_under_a_wrong_clock() -> None:
+    """The denial is shown, and the run goes on once clock and rights are as they should be."""
+
+    def denies(call: Call) -> Fate:
+        denied = call.method == "machines" and 20.0 <= call.at - world.began < 40.0
+        return Fate.DENY if denied else Fate.NONE
+
+    world = World(scripts=lambda _: Script(command=60.0), fates=denies, busy=1.0)
+    world.start()
+    turned(world, 20.0, 50.0, 3600.0)
+    world.run()
+    assert outcomes(world) == [(Outcome.SUCCEEDED, 1)]
+    assert any("UnauthorizedOperation" in line for line in world.told)
+
+
 @pytest.mark.parametrize("ahead", [DAYS, -DAYS])
 def test_clock_that_jumps_within_a_pass_decides_nothing(ahead: float) -> None:
     """Between any two calls of it."""

@@ -143,6 +143,15 @@ def test_an_unanswered_launch_is_replayed_with_the_very_same_request(mute: Mute)
     assert mute.requests == [launch.request] * 3
 
 
+def test_a_launch_that_another_process_has_closed_is_not_made(mute: Mute) -> None:
+    """A process that stood still before its call would start a machine that no run waits for."""
+    launching(mute)
+    (read_before,) = mute.live().launches
+    mute.store.save([replace(read_before, closed_at=mute.clock.now())])
+    assert mute.launches.perform(read_before, mute.epoch, again=True) == []
+    assert mute.requests == []
+
+
 def test_after_ten_minutes_a_launch_is_looked_up_by_its_tag_and_adopted(mute: Mute) -> None:
     """The machine was launched, and only the answer is lost."""
     launching(mute)
