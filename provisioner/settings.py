@@ -89,11 +89,12 @@ class Ssh(_Part):
 
 
 class Limits(_Part):
-    """The most that one owner may have at once; admins, and whoever sits at the control host, have no limit."""
+    """Limits of one owner. Admins and commands on the control host have no limits."""
 
-    #: Runs that are not done.
+    #: Most unfinished runs.
     unfinished_runs: Annotated[int, Field(ge=1)] = 1000
-    #: MiB of its jobs and unfinished runs in the store, variables included: a control plane has them in memory.
+    #: Most MiB of the owner's jobs and unfinished runs in the store, variables included: the control plane keeps these
+    #: in memory.
     stored_mib: Annotated[int, Field(ge=1)] = 64
 
 

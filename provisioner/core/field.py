@@ -58,11 +58,11 @@ class Kind:
     check: Callable[[Any], Any]
     #: The JSON Schema; empty: that of the type.
     schema: dict[str, Any] = field(default_factory=dict)
-    #: What fits as well.
+    #: Further JSON Schemas that a value may match.
     also: tuple[dict[str, Any], ...] = ()
-    #: The check sees the value as it was written, rather than as its type made it.
+    #: Run the check on the value as written, before its type converts it.
     first: bool = False
-    #: The check is a rule of `apply` alone: recipes that were stored before the rule existed are still loaded.
+    #: Run the check only for `apply`: recipes stored before the check existed must still load.
     on_apply: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -259,7 +259,7 @@ def refuse_shell_words(path: str) -> str:
 
 
 def _reference(text: str) -> str:
-    """Refuse names that git knows in a clone, and no server has."""
+    """Raise ValueError for names that git has only in a clone, such as `origin/main`."""
     if text in ("HEAD", "@"):
         raise ValueError("leave reference out for the default branch, or name a branch, or a tag with reference_type")
     if tag := re.fullmatch("refs/tags/(.+)", text):
@@ -407,7 +407,7 @@ Flag = Annotated[bool, Kind(_flag, {"enum": [True, False, *_YES, *NO]}, first=Tr
 Count = Annotated[
     int, Kind(_count, {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": 0}, first=True)
 ]
-#: One that says that a process failed.
+#: An exit code of a failed process.
 ExitCode = Annotated[int, between(1, 255, "an exit code")]
 
 Name = Annotated[

@@ -30,9 +30,10 @@ _TYPES = ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "val
 _TAGS = frozenset(_STANDARD + name for name in _TYPES)
 
 
-#: Line ends of YAML 1.1 alone. While PyYAML reads, a private-use character stands for each.
+#: Characters that are line ends in YAML 1.1 but not in YAML 1.2. A private-use character replaces each before PyYAML
+#: parses the text.
 _TEXT_BREAKS = "\x85\u2028\u2029"
-#: What JSON allows in a string as it is, and PyYAML refuses or does not keep.
+#: Characters that JSON allows unescaped in a string, and that PyYAML rejects or changes.
 _UNLIKE_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 

@@ -26,7 +26,7 @@ class StoreFile:
         self.real = Path(os.path.realpath(path))
         self.lease = self.real.with_name(f"{self.real.name}.lease")
         beside = [self.real.with_name(self.real.name + end) for end in BESIDE]
-        # Another process makes the file before its lease and its WAL, so look for these first: if one exists, the file must.
+        # Another process makes the file before its lease and its WAL. So if one of these exists, the file must too.
         left = [each for each in (self.lease, *beside) if each.exists()]
         if left and not self.real.exists():
             names = " ".join(map(str, left))
