@@ -340,8 +340,8 @@ class SqlStore:
 class _ProofOfLife:
     """A lock on a file beside the store, which the kernel drops when its process dies.
 
-    Without it, everybody would wait for the lease of a killed holder to expire. A holder that hangs keeps the lock, and
-    loses the lease when that expires.
+    Without it, other processes would wait for the lease of a killed process to expire. A process that hangs keeps the
+    lock, and loses the lease when the lease expires.
     """
 
     def __init__(self, path: Path) -> None:
@@ -352,12 +352,12 @@ class _ProofOfLife:
         self._one = threading.RLock()
 
     def _opened(self) -> BinaryIO:
-        """The lock's file, made if need be. Whoever can open it can lock it: that is the store's owner alone."""
+        """Open the lock file, made if missing. Only the store's owner may open it: opening is enough to lock it."""
         private.make_file(self._path)
         return open(self._path, "ab")
 
     def _reopen(self) -> None:
-        """Open the lock file again if somebody removed or replaced it: other processes lock what is there now."""
+        """Open the lock file again if it was removed or replaced: other processes lock the new file."""
         try:
             found = os.stat(self._path)
             if os.path.samestat(found, os.fstat(self._file.fileno())):
@@ -480,7 +480,7 @@ def _statements(kind: type[tables.Document]) -> tuple[str, str]:
 
 
 def _usage(connection: Connection, owner: str) -> Usage:
-    """What the owner has now, summed in two indices that have only what is not over."""
+    """Return the owner's usage, summed from two indices that have only unfinished runs and existing jobs."""
     count, size = connection.exec_driver_sql(
         "SELECT count(*), total(size) FROM run WHERE owner = ? AND done = 0", (owner,)
     ).one()
