@@ -89,7 +89,7 @@ class Reconciler:
         pulse, epoch = Pulse(), lease.epoch
         check = self._installation.check
         if check.hindrance():
-            # Compare the clocks first. While they differ, `now` raises: no decision, and no other call to the cloud.
+            # Nothing is decided until the cloud's clock agrees; nothing else is asked of it meanwhile.
             check.measure(self._installation.cloud)
             self._installation.now()
         compared = check.compared
