@@ -65,7 +65,7 @@ class Secret(Part):
 
 
 def _script(content: str) -> str:
-    # Other files keep their line ends: these may be what they are about.
+    # Other files keep their line ends, which may be part of their content.
     return field.unix_lines(content) if content.startswith("#!") else content
 
 
