@@ -33,7 +33,7 @@ def _placed(path: Path, info: ValidationInfo) -> Path:
     except RuntimeError as error:
         raise ValueError("it begins with ~ and the name of a user whom this computer does not know") from error
     if not path.is_absolute() and path.exists() and not placed.exists():
-        # Earlier versions took it literally. A new store in its stead would know no run and no machine.
+        # Earlier versions took `~` literally. A new store at the expanded path would have no runs and no machines.
         raise ValueError(
             f"{path.absolute()} is there, but the path means {placed}: move the store and the files beside it, or"
             " write its absolute path"
@@ -41,7 +41,7 @@ def _placed(path: Path, info: ValidationInfo) -> Path:
     return placed
 
 
-#: A path of the computer that reads the settings.
+#: A path on the computer that reads the settings.
 LocalPath = Annotated[Path, AfterValidator(_placed)]
 
 
@@ -89,11 +89,12 @@ class Ssh(_Part):
 
 
 class Limits(_Part):
-    """The most that one owner may have at once; admins, and whoever sits at the control host, have no limit."""
+    """Limits of one owner. Admins and commands on the control host have no limits."""
 
-    #: Runs that are not done.
+    #: Most unfinished runs.
     unfinished_runs: Annotated[int, Field(ge=1)] = 1000
-    #: MiB of its jobs and unfinished runs in the store, variables included: a control plane has them in memory.
+    #: Most MiB of the owner's jobs and unfinished runs in the store, variables included: the control plane keeps these
+    #: in memory.
     stored_mib: Annotated[int, Field(ge=1)] = 64
 
 
@@ -116,7 +117,7 @@ class Settings(_Part):
     disk_gib: Annotated[int, Field(ge=8, le=16384)] = 200
     #: The most machines alive at once; runs beyond it wait. Unset: as many as the account's quota allows.
     max_machines: Annotated[int | None, Field(ge=1)] = None
-    #: The store's file; unset: in ~/.local/share/provision.
+    #: The store's file; if unset, it is in ~/.local/share/provision.
     store: LocalPath | None = None
     #: Whose jobs these are where a recipe names no owner.
     owner: str = ""
@@ -163,7 +164,7 @@ def load(path: str | None = None) -> Settings:
             "PROVISION_TOKEN for a server, or try everything without an account: provision rehearse --serve"
         )
     try:
-        # Links to one file have one store.
+        # All links to one settings file must lead to one store.
         context = {"folder": found.resolve().parent}
         return Settings.model_validate(tomllib.loads(found.read_text(encoding="utf-8-sig")), context=context)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -59,11 +59,11 @@ PASSING: Mapping[str, type[CloudError]] = {
     "Unavailable": errors.Transient,
 }
 
-#: What services say to a request whose signature is too old or from the future. EC2 says no more than AuthFailure.
+#: Error codes for a request whose signature is too old or from the future. EC2 returns only AuthFailure.
 SIGNED_AT = frozenset(
     {"AuthFailure", "InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
 )
-#: Seconds that a signature's time may be off (IAM User Guide, "Signature Version 4": five minutes), less a margin.
+#: Seconds that a signature's time may be wrong: five minutes (IAM User Guide, "Signature Version 4"), less a margin.
 SIGNED_WITHIN = 240.0
 
 
@@ -89,7 +89,7 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -
             wrong.at = meaning.at
             return wrong
         return meaning
-    # A name that cannot be looked up for want of a file does not say so.
+    # If no descriptor is left, a name lookup fails with an error that does not name this cause.
     if short := shortage(error) or shortage():
         return short
     code = type(error).__name__
@@ -108,9 +108,9 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -
 
 @contextmanager
 def reading(action: str, lost: type[CloudError] = errors.Transient) -> Iterator[None]:
-    """Raise `lost` when an answer cannot be read: a 200 that is empty or lacks what the service always says.
+    """Raise `lost` if an answer cannot be read: a 200 that is empty, or lacks a field that the service always sends.
 
-    Such an answer is none. It never means that there is nothing, for instance no machine.
+    Such an answer must not be read as an empty list, for instance of machines.
     """
     try:
         yield
@@ -121,7 +121,7 @@ def reading(action: str, lost: type[CloudError] = errors.Transient) -> Iterator[
 
 
 def date(response: Mapping[str, Any]) -> float | None:
-    """Unix seconds of the answer's Date header, by the service's own clock; None if it has none that can be read."""
+    """Return the Unix seconds of the answer's Date header, from the service's clock; None without a valid header."""
     text = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:
         return parsedate_to_datetime(text).timestamp()

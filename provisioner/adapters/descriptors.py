@@ -1,4 +1,4 @@
-"""Files and sockets run out: how that is recognised behind a library's own words."""
+"""Recognise that no file descriptor is left, also behind another error message of a library."""
 
 import errno
 import os
@@ -6,14 +6,15 @@ import resource
 
 from provisioner.core.errors import NeedsOperator
 
-#: Of this process, and of the whole computer (errno(3)).
+#: The limit of this process, and that of the whole computer (errno(3)).
 SHORT = {errno.EMFILE: "this process has as many files open as it may", errno.ENFILE: "this computer has no file left"}
 
 
 def shortage(error: BaseException | None = None) -> NeedsOperator | None:
-    """The error to raise instead, if a missing descriptor is behind `error`; without one, if there is none left now.
+    """Return the error to raise instead if a missing descriptor caused `error`, else None.
 
-    Libraries have words of their own for it: "unable to open database file", "temporary failure in name resolution".
+    Without `error`, try whether a descriptor is left now. Libraries hide the cause in messages such as "unable to open
+    database file" or "temporary failure in name resolution".
     """
     number = _number(error) if error else _tried()
     if number not in SHORT:
@@ -24,14 +25,14 @@ def shortage(error: BaseException | None = None) -> NeedsOperator | None:
 
 
 def _number(error: BaseException | None) -> int:
-    """The first errno of these in the chain of causes, or 0."""
+    """Return the first errno of SHORT in the chain of causes, or 0."""
     seen = set[int]()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         found = error.errno if isinstance(error, OSError) else None
         if found in SHORT:
             return found or 0
-        # urllib3 and botocore keep the cause in attributes of their own, too.
+        # botocore keeps the cause in `kwargs`.
         kept = getattr(error, "kwargs", {})
         error = error.__cause__ or error.__context__ or (kept.get("error") if isinstance(kept, dict) else None)
     return 0

@@ -21,11 +21,11 @@ from provisioner.core.plain import plain
 ROOM = 10_000
 #: Seconds that the end waits for such a reader.
 PATIENCE = 2.0
-#: The same line is written so often in so many seconds; those beyond are counted, and the count is a line.
+#: The same line is written at most OFTEN times in WINDOW seconds; further ones are counted, and the count is printed.
 OFTEN, WINDOW = 10, 60.0
-#: Different lines that are counted at the same time.
+#: Most different lines that are counted at the same time.
 COUNTED = 1000
-#: Ids of errors and objects, which differ from line to line although nothing else does.
+#: Ids in error messages, such as addresses of objects: lines that differ only in these are the same line.
 _ID = re.compile("0x[0-9a-f]+|[0-9a-f]{12,}")
 
 DIM, RED, PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[0m"
@@ -54,17 +54,17 @@ class _Window:
 
 
 class _Repeats:
-    """Counts lines that come again and again, so that a fault that is met a thousand times a second fills no disk."""
+    """Counts repeated lines, so that an error that occurs a thousand times a second does not fill the disk."""
 
     def __init__(self, elapsed: Callable[[], float]) -> None:
         self._elapsed = elapsed
-        #: By the line, in the order of their begin.
+        #: By line, oldest first.
         self._windows: dict[Hashable, _Window] = {}
 
     def admit(self, line: tuple[str, _Entry]) -> bool:
-        """Whether the line is to be written."""
+        """Count the line, and return whether to write it."""
         level, entry = line
-        # Errors of one run are that run's; only their ids are ignored.
+        # The fields, such as the run, distinguish errors; ids within the message do not.
         text = _ID.sub("*", str(entry["event"])) if level == "error" else entry["event"]
         about = ((name, value) for name, value in entry.items() if name not in ("at", "event", "traceback"))
         window = self._windows.setdefault((level, text, *about), _Window(self._elapsed(), line, 0))
@@ -72,7 +72,7 @@ class _Repeats:
         return window.times <= OFTEN
 
     def over(self, *, everything: bool = False) -> list[tuple[str, _Entry]]:
-        """A line for each count that has come to its end."""
+        """Return a line for each count whose WINDOW is over, and remove these counts."""
         lines = list[tuple[str, _Entry]]()
         while self._windows and (everything or self.left() <= 0 or len(self._windows) > COUNTED):
             window = self._windows.pop(next(iter(self._windows)))
@@ -82,7 +82,7 @@ class _Repeats:
         return lines
 
     def left(self) -> float:
-        """Seconds until the oldest count ends; infinite if there is none."""
+        """Return the seconds until the oldest count ends; infinite if there is none."""
         oldest = next(iter(self._windows.values()), None)
         return oldest.began + WINDOW - self._elapsed() if oldest else math.inf
 
@@ -144,7 +144,7 @@ class StreamJournal(logging.Handler):
             self._print(*counted)
 
     def _next(self) -> tuple[str, _Entry] | None:
-        """The next line, or None at the end; counts that end meanwhile are written."""
+        """Return the next line, or None at the end; print counts that end while waiting."""
         while True:
             left = self._repeats.left()
             try:
@@ -160,7 +160,7 @@ class StreamJournal(logging.Handler):
                 lost, self._lost = self._lost, 0
                 self._logger.error(f"{lost} lines found no reader and are not told", at=entry["at"])
             getattr(self._logger, level)(**entry)
-        except Exception:  # noqa: BLE001 - a closed stream, a full disk: nobody can be told, and the next line may pass
+        except Exception:  # noqa: BLE001 - a closed stream or a full disk cannot be reported; the next line may work
             pass
 
 

@@ -20,7 +20,7 @@ CODES: Mapping[str, type[CloudError]] = {
 
 #: DeleteObjects takes no more.
 BATCH = 1000
-#: Bytes read at once where they are thrown away.
+#: Bytes per read of content that is discarded.
 BLOCK = 1 << 20
 
 
@@ -66,7 +66,7 @@ class S3:
             return self._calls.repeat(self._read, self._prefix + key, start, length)
         except CloudError as error:
             if error.code == "InvalidRange":
-                # S3 answers 416 to a range that begins at or behind the end, also of an empty object.
+                # S3 answers 416 to a range that begins at or after the end of the object, also of an empty object.
                 return b""
             # Not any 404: a missing bucket is no missing object.
             if error.code != "NoSuchKey":
@@ -78,11 +78,11 @@ class S3:
         if start or length is not None:
             wanted["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
         answer = self._s3.get_object(Bucket=self._name, Key=key, **wanted)
-        # Every object has an ETag (API Reference, "GetObject"): without it an empty body is no empty object.
+        # Every object has an ETag (API Reference, "GetObject"): an answer without one is not an empty object.
         with aws.reading("GetObject"):
             content, _ = answer["Body"], answer["ETag"]
         with content as body:
-            # A server that ignores Range (RFC 9110, section 14.2) must not fill our memory either.
+            # A server that ignores Range (RFC 9110, section 14.2) must not fill the memory either.
             if start and "ContentRange" not in answer:
                 for skipped in range(0, start, BLOCK):
                     body.read(min(BLOCK, start - skipped))

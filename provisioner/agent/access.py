@@ -1,4 +1,4 @@
-"""The credential of a private repository: only its own host sees it, and it is deleted after the clone."""
+"""Give git the credential of a private repository: only for the repository's host, and deleted after the clone."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from provisioner.agent.ending import Ended
 from provisioner.agent.place import private
 from provisioner.core.work import Outcome, Repository, Step
 
-#: The transports of every repository. A submodule may be a file of this machine only if its repository is one, too.
+#: Transports allowed for every repository. `file` is added only if the repository itself is a `file:` URL.
 PROTOCOLS = "git:http:https"
 
-#: No character that git's or ssh's own configuration would take for a pattern or the end of a word.
+#: Allowed host names: without characters that git's or ssh's configuration reads as a pattern or the end of a word.
 HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 
-#: Git's form without a scheme: `git@host:path` (git-fetch(1), "GIT URLS"); an IPv6 address is in brackets.
+#: A URL in git's form without a scheme, `git@host:path` (git-fetch(1), "GIT URLS"); an IPv6 address is in brackets.
 SHORT = re.compile(r"(?:[^/@:]+@)?(?:\[([^]/@]+)]|([^/@:\[]+)):")
 
 #: The first fitting value counts (ssh_config(5)); other hosts, of submodules, get no key to see.
@@ -47,18 +47,18 @@ class Access:
 
     options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: Which credential these hold, and for which host, in words.
+    #: The credential and its host, as text for an error message.
     held: str = "git.credential names none"
-    #: The scheme and the host that see it.
+    #: The scheme and the host that get the credential.
     target: tuple[str, str] = ("", "")
 
 
 @contextlib.contextmanager
 def access(repository: Repository, credential: bytes | None, known_hosts: str, folder: Path) -> Iterator[Access]:
-    """Yield what lets git use the credential, which is in `folder` until the context ends; raises Ended.
+    """Yield options with which git uses the credential, which is in `folder` until the context ends; raises Ended.
 
-    A value that begins like a PEM file is an SSH key; any other is `user:token` or a token, for https. No SSH key
-    opens an https URL: such a repository is cloned as a public one.
+    A value that begins like a PEM file is an SSH key; any other value is `user:token` or a token, for https. An https
+    repository whose credential is an SSH key is cloned without it, as a public one.
     """
     protocols = PROTOCOLS + (":file" if repository.url.startswith("file:") else "")
     scheme, host = _target(repository.url)
@@ -97,9 +97,9 @@ def access(repository: Repository, credential: bytes | None, known_hosts: str, f
 
 
 def needs(url: str, granted: Access) -> str:
-    """Return which credential a submodule's host asks for, which one there is, and what to do about it.
+    """Return a message: the credential that a submodule's host needs, the one that git has, and what to do.
 
-    Empty if that host has seen the one there is.
+    Empty if that host already got the credential.
     """
     scheme, host = _target(url)
     if (scheme, host) == granted.target:
@@ -114,7 +114,7 @@ def needs(url: str, granted: Access) -> str:
 
 
 def _target(url: str) -> tuple[str, str]:
-    """Return scheme and host of a git URL; the host with its port if it is https, and without brackets otherwise."""
+    """Return the scheme and the host of a git URL: `host:port` as written for https, else the host without brackets."""
     short = SHORT.match(url)
     if short and "://" not in url:
         return "ssh", short[1] or short[2]

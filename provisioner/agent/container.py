@@ -24,7 +24,7 @@ from provisioner.core.work import Step, WorkOrder, container_name
 
 #: Where the job finds the exchange folder.
 EXCHANGE = "/run/provision"
-#: Bytes of an image's list of users or groups, as a tar, that are read.
+#: Most bytes that are read of /etc/passwd or /etc/group of an image, as a tar.
 TABLE = 1 << 20
 
 
@@ -196,7 +196,7 @@ class ContainerEngine:
         return processes.Termination(self._tree, daemons, reached, say)
 
     def _tree(self) -> Tree | None:
-        """The container's processes, all descendants of its init; None where they cannot be seen or signalled."""
+        """Return the container's processes, descendants of its init; None if the agent cannot see or signal them."""
         if self._init is None and self._process is not None:
             words = ask(["docker", "inspect", "--format", "{{.State.Pid}} {{.Id}}", "--", self.name]).text.split()
             if len(words) == 2 and words[0].isdigit() and processes.is_in_container(int(words[0]), words[1]):
@@ -239,9 +239,9 @@ class ContainerEngine:
 
 
 def first_file(data: bytes) -> str:
-    """Return the text of a tar's first member; "" if it is no regular file, is cut off, or the tar is damaged.
+    """Return the text of a tar's first member; "" if that is not a complete regular file, or the tar is damaged.
 
-    The tar is an image's: its content is not trusted, and nothing of it is written.
+    The tar comes from an image and is not trusted: nothing of it is written to disk.
     """
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r|") as archive:
@@ -253,9 +253,10 @@ def first_file(data: bytes) -> str:
 
 
 class _Broadcast:
-    """SIGTERM to all of a container by Docker's means alone, where its processes are another kernel's or user's.
+    """Sends SIGTERM to all processes of a container at once, with Docker's commands.
 
-    Only a rehearsal meets this: on a machine the agent is root, beside its Docker.
+    Only rehearsals need this: there the processes may belong to another kernel or user. On a machine the agent is root
+    and on the same kernel as Docker.
     """
 
     def __init__(self, name: str, reached: Reached) -> None:
@@ -273,7 +274,7 @@ class _Broadcast:
             self._sent = ask(["docker", "kill", "--signal=TERM", self._name]).code == 0
         elif time.monotonic() >= self._due:
             listed = ask(["docker", "top", self._name, "-eo", "pid"])
-            # A heading, the init, and the job's first shell, which waits for the agent.
+            # Three lines are not counted: the heading, the init, and the job's first shell, which waits for the agent.
             self._left = listed.code == 0 and len(listed.text.splitlines()) > 3
             self._due = time.monotonic() + 1.0
         return self._left

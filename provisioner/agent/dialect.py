@@ -1,18 +1,18 @@
-"""Finds the messages by which a POSIX shell says that its script is written for bash.
+"""Find the error messages that a POSIX shell prints when its script is written for bash.
 
-Such a script often goes on, with the wrong result and exit code 0: `source activate env` under dash is one line in
-the log, and the program then runs in another environment. The messages are those of dash 0.5.12 (Debian's sh) and of
-BusyBox 1.35's ash.
+Such a script often continues, with the wrong result and exit code 0. Under dash, `source activate env` only adds an
+error line to the log, and the program then runs in the wrong environment. The messages are those of dash 0.5.12
+(Debian's sh) and of BusyBox 1.35's ash.
 """
 
 from __future__ import annotations
 
 import re
 
-#: Bytes of a stream that are looked at: its first ones and its last ones.
+#: Bytes that are searched: the first FIRST and the last LAST bytes of a stream.
 FIRST, LAST = 1 << 20, 1 << 16
 
-#: What is shown of a message: the groups. The rest may be words of the job.
+#: Only the groups of a match are shown: the rest of a message may be the job's own text.
 _MESSAGES = (
     rb"((?:source|\[\[|declare|typeset|shopt|pushd|popd|dirs|function|let|mapfile|readarray|disown): not found)",
     rb"([Ss]yntax error: (?:\"\(\" unexpected|unexpected \"\(\"))",
@@ -25,7 +25,7 @@ _MESSAGES = (
 
 
 class Dialect:
-    """Watches one stream for messages of the shell that has run a script as `name`, the `$0` of its messages."""
+    """Searches one stream for messages of the shell that runs a script as `name`, the `$0` in its messages."""
 
     def __init__(self, name: bytes) -> None:
         self._message = re.compile(
@@ -35,7 +35,7 @@ class Dialect:
         self._last = b""
 
     def feed(self, data: bytes) -> None:
-        """Keep what is looked at later."""
+        """Keep the bytes that `found` searches."""
         room = FIRST - len(self._first)
         if room > 0:
             self._first += data[:room]
@@ -44,7 +44,7 @@ class Dialect:
             self._last = (self._last + data[-LAST:])[-LAST:]
 
     def found(self) -> str:
-        """Return the first such message, without the job's own words; empty where there is none."""
-        # Where bytes between the two were left out, a line that they share is read as one; it fits no message.
+        """Return the first such message, without the job's own text; empty if there is none."""
+        # If bytes in the middle were dropped, the two cut lines are read as one line, which matches no message.
         found = self._message.search(bytes(self._first) + self._last)
         return b"".join(group for group in found.groups() if group).decode() if found else ""

@@ -1,4 +1,4 @@
-"""Why the work ends before its own end, which outcome that is, and how a failure's own words name an outcome."""
+"""Reasons to end the work early, the outcome of each, and the outcome that a failure's error message implies."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from provisioner.core.work import Outcome, SignalCause, Step
 
-#: The reason of every interruption that a spot notice announced.
+#: The reason text of an interruption after a spot notice.
 TAKEN = "the cloud takes the spot machine back"
 
-#: What the outcome of a cause says of a signal that was sent for it; any other outcome comes from a stop order.
+#: Why SIGTERM was sent, by the cause's outcome. Causes with another outcome are stop orders.
 SIGNAL_CAUSES = {Outcome.INTERRUPTED: SignalCause.NOTICE, Outcome.TIMED_OUT: SignalCause.LIMIT}
 
-#: Seconds that systemd may take to say whether it is stopping.
+#: Most seconds to wait for an answer of systemctl.
 PATIENCE = 5.0
 
 
@@ -50,7 +50,7 @@ class Cause:
     outcome: Outcome
     reason: str
     kill_at: float
-    #: What asked first, where a later cause names the outcome; None: this cause.
+    #: Why SIGTERM was sent, if an earlier cause sent it; None: for this cause.
     first: SignalCause | None = None
 
     @property
@@ -59,7 +59,7 @@ class Cause:
 
 
 class Halt:
-    """What may end the work early; any thread asks, the steps look."""
+    """The cause to end the work early, if there is one. Any thread adds a cause; the steps check for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -81,16 +81,16 @@ class Halt:
             self._cause = Cause(named.outcome, named.reason, kill_at, known.signal_cause)
 
     def check(self, step: Step) -> None:
-        """Raises Ended when somebody has asked."""
+        """Raise Ended if there is a cause."""
         if self._cause is not None:
             raise Ended(self._cause.outcome, step, self._cause.reason)
 
 
 def judge(code: int, words: str, cause: Cause | None, *, done: bool) -> Ended:
-    """What the command's end comes to; `words` say how it ended, `cause` is why it got SIGTERM before.
+    """Return the outcome of a command that ended; `words` describe its end, `cause` is why it got SIGTERM, if it did.
 
-    A command that got SIGTERM for a spot notice is interrupted even when it exits 0: many trainers do so after saving
-    half of their work. Only its PROVISION_DONE_FILE (`done`) says that the work is finished.
+    A command that got SIGTERM for a spot notice is interrupted even if it exits 0: many trainers exit 0 after saving
+    half of their work. Only PROVISION_DONE_FILE (`done`) shows that the work is finished.
     """
     if cause is None:
         return Ended(Outcome.FAILED if code else Outcome.SUCCEEDED, Step.COMMAND, words, code)
@@ -105,7 +105,7 @@ def judge(code: int, words: str, cause: Cause | None, *, done: bool) -> Ended:
 def shutting_down() -> bool:
     """Whether systemd is stopping the machine's services (systemctl(1), "is-system-running").
 
-    False where systemd does not answer in time, or is not there.
+    False if systemctl is missing or does not answer within PATIENCE seconds.
     """
     command = ["systemctl", "is-system-running"]
     try:
@@ -136,7 +136,7 @@ WRONG = re.compile(
     re.IGNORECASE,
 )
 
-#: The words of libcurl, ssh, git's own transport and Go (Docker, git-lfs) for a name that does not resolve.
+#: Error messages of libcurl, ssh, git's own transport and Go (Docker, git-lfs) for a host name that does not resolve.
 UNRESOLVED = re.compile(
     r"could not resolve (?:host|hostname):? '?([\w.-]+)|unable to look up ([\w.-]+)"
     r"|\blookup ([\w.-]+)[^;\n]*: (?:no such host|server misbehaving|temporary failure in name resolution)",
@@ -150,7 +150,7 @@ def outcome_of(text: str) -> Outcome:
 
 
 def unresolved_host(text: str) -> str:
-    """Return the host whose name a tool could not resolve, by the tool's own words; empty if it says no such thing."""
+    """Return the host name that a tool's error message says it could not resolve; empty if there is none."""
     found = UNRESOLVED.search(text)
     return next(filter(None, found.groups()), "").rstrip(".").lower() if found else ""
 

@@ -20,8 +20,8 @@ from provisioner.agent.processes import Process, Reached, Tree
 #: The job's own, below the machine's folder.
 HOME = "/home/jovyan"
 
-#: Becomes the program that its arguments name, to which orphans of the job are given from then on
-#: (PR_SET_CHILD_SUBREAPER, kept over execve), and which finds every signal as a new machine has it.
+#: Python code that executes its arguments as a program. The program adopts the orphans of the job
+#: (PR_SET_CHILD_SUBREAPER, kept over execve), and starts with the default action of every signal.
 ADOPTING = """
 import os, signal, sys
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
@@ -34,19 +34,22 @@ except (ImportError, OSError, AttributeError):
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 
-#: Seconds for SIGKILL to reach the last process of a job that forks without end.
+#: Most seconds that SIGKILL is sent to new processes of a job that forks without end.
 PATIENCE = 10.0
 
 
 class Termination(Protocol):
-    """SIGTERM to the processes of a job, until none is left."""
+    """Sends SIGTERM to the processes of a job until none is left."""
 
     @property
     def reached(self) -> Reached:
-        """How far it has come, for an agent process that has to take over."""
+        """The processes that SIGTERM has reached; a restarted agent continues from there."""
 
     def turn(self, until: float, *, reported: bool) -> bool:
-        """Send what is due, and return whether any process of the job may be left; see processes.Termination."""
+        """Send the signals that are due, and return whether any process of the job may still run.
+
+        See processes.Termination.
+        """
 
 
 class Engine(Protocol):
@@ -75,12 +78,12 @@ class Engine(Protocol):
         """How the job's first shell ended; None while it runs."""
 
     def left(self) -> list[str]:
-        """Return the names of the job's processes, as far as this engine sees them."""
+        """Return the names of the job's processes that this engine can see."""
 
     def termination(self, daemons: Sequence[str], reached: Reached, say: Callable[[str], None]) -> Termination:
-        """Begin to end the job with SIGTERM, or go on where an earlier agent process has `reached`.
+        """Return a Termination that ends the job with SIGTERM, continuing that of an earlier agent process (`reached`).
 
-        `daemons` are names of processes that setup has left; `say` takes lines for the system stream.
+        `daemons` names processes that setup left running; `say` writes a line to the system stream.
         """
 
     def kill(self) -> None:
@@ -97,7 +100,7 @@ class Engine(Protocol):
 
 
 class ProcessEngine:
-    """The job as plain processes of this machine. Only a work order of a rehearsal asks for it."""
+    """Runs the job as plain processes of this machine. Only work orders of rehearsals use this engine."""
 
     def __init__(self, root: str, working_directory: str, exchange: Path) -> None:
         self._root = root
@@ -157,7 +160,7 @@ class ProcessEngine:
         return Tree(shell) if shell else None
 
     def kill(self) -> None:
-        # The first shell last: without it the others would be nobody's orphans, and out of sight.
+        # Kill the first shell last: it adopts the orphans, and without it they could not be found.
         if tree := self._tree():
             processes.kill_all(tree, PATIENCE)
         if self._process is not None:

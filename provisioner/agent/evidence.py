@@ -15,14 +15,14 @@ NAMED = 3
 
 
 def find_evidence(node: Node) -> None:
-    """Add to a failure's reason what the machine knows of it; after any other end, log it."""
+    """Add evidence from the kernel and the disks to the reason of a failure; after any other end only log it."""
     ended = node.ended
     if ended.step is Step.BOOT:
         return
     failed = ended.outcome in (Outcome.FAILED, Outcome.LOST, Outcome.TIMED_OUT)
     evidence = [*_of_kernel(node, failed), *_of_disks(node)]
     if failed:
-        # In place: everything else that is known of the end stays with it.
+        # Changed in place, so that the other fields of `ended` stay.
         ended.reason = "; ".join([ended.reason, *evidence])
         return
     for words in evidence:

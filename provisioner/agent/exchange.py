@@ -23,7 +23,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: The file that a job may watch: PROVISION_REBALANCE_FILE, by `entry.sh`.
 REBALANCE = "rebalance"
 
-#: PROVISION_DONE_FILE, by `entry.sh`; in a folder where the job's user, whoever it is, may write.
+#: The path of PROVISION_DONE_FILE, which `entry.sh` sets; its folder is writable for every user of the image.
 DONE = "done/file"
 
 #: The most that a pipe takes before its writer waits, as far as the kernel lets anybody have (pipe(7)).
@@ -89,7 +89,7 @@ class Exchange:
 
     @property
     def said_at(self) -> float:
-        """When the job's shell last reported something."""
+        """The Unix time of the last report of the job's shell."""
         return os.fstat(self._said).st_mtime
 
     def done(self) -> bool:

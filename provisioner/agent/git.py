@@ -1,4 +1,4 @@
-"""Checks a repository out: the commit that its reference names, and as much of the history as the recipe asks for."""
+"""Check out a repository: the commit of its reference, and as much of the history as the recipe sets."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from provisioner.agent.lfs import lfs_options, refuse_pointers
 from provisioner.agent.outside import Answer, Outside
 from provisioner.core.work import Outcome, Repository, Step
 
-#: No prompt is ever answered here. LC_ALL keeps git's messages in the words that `ending` knows.
+#: Git must not prompt: nothing answers. LC_ALL keeps git's messages in English, which `ending` parses.
 ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_CONFIG_NOSYSTEM": "1",
     "LC_ALL": "C",
 }
 
-#: After a restart the folder may belong to the image's user already. No background process may outlive a command.
+#: After a restart of the agent the folder may already belong to the image's user, so every folder is safe. Git's
+#: maintenance is off, because its background processes would outlive the command.
 OPTIONS = ("-c", "safe.directory=*", "-c", "gc.auto=0", "-c", "maintenance.auto=false")
 
-#: Deeper than any history (git-fetch(1), `--unshallow`, which fails where nothing is shallow).
+#: A depth larger than any history. `--unshallow` fails in a repository that is not shallow (git-fetch(1)).
 ALL_COMMITS = "--depth=2147483647"
 
 TRIES = 3
 
-#: What `ls-remote --symref` says of the default branch (git-ls-remote(1)).
+#: The default branch in the output of `ls-remote --symref` (git-ls-remote(1)).
 DEFAULT = re.compile(r"ref: refs/heads/(\S+)\s+HEAD\b")
 
-#: git's words for a reference that the server does not have.
+#: git's error message for a reference that the server does not have.
 NO_REFERENCE = re.compile(r"couldn't find remote ref", re.IGNORECASE)
 
-#: git's words for a submodule that cannot be cloned.
+#: git's error message for a submodule that cannot be cloned.
 NO_SUBMODULE = re.compile(r"clone of '([^']+)' into submodule path '([^']+)' failed")
 
-#: The words of git, ssh and the large hosts for a repository that needs another credential, or a transport
-#: for which there is none.
+#: Error messages of git, ssh and the large hosts for a repository that needs another credential, or a transport
+#: without a credential.
 NOT_LET_IN = re.compile(
     r"transport '\w+' not allowed|could not read username|permission denied|authentication failed"
     r"|host key verification failed|repository not found|repository .* not found|error: 40[134]|access rights",
@@ -68,11 +69,11 @@ def check_out(repository: Repository, folder: str, granted: Access, outside: Out
 
 @dataclass(frozen=True)
 class _Target:
-    """What is fetched, and how it is checked out."""
+    """What to fetch, and how to check it out."""
 
     refspec: str
     checkout: tuple[str, ...]
-    #: A reference that is needed for the fetch alone.
+    #: A temporary reference that the fetch makes; empty if none is needed.
     passing: str = ""
 
 
@@ -81,7 +82,7 @@ def _target(git: _Git, repository: Repository, where: str) -> _Target:
     if kind == "commit":
         if not re.fullmatch("[0-9a-fA-F]{4,64}", reference):
             raise Ended(Outcome.REFUSED, Step.CLONE, f"{reference!r} is no commit id")
-        # git fetches the tags of what it stores under a reference, which is what `git describe` needs.
+        # `git describe` needs tags, and git fetches tags only for commits that it stores under a reference.
         passing = "refs/provision/commit"
         return _Target(f"+{reference}:{passing}", ("--detach", reference), passing)
     if kind == "tag":
@@ -89,19 +90,19 @@ def _target(git: _Git, repository: Repository, where: str) -> _Target:
         return _Target(f"{tag}:{tag}", ("--detach", tag))
     branch = reference or git.default_branch(where)
     if not branch:
-        # The server's HEAD is detached, or the server does not say which branch it is.
+        # The server's HEAD is detached, or the server does not report its branch.
         return _Target("HEAD", ("--detach", "FETCH_HEAD"))
     tracked = f"refs/remotes/origin/{branch}"
     return _Target(f"+refs/heads/{branch}:{tracked}", ("-B", branch, "--track", tracked))
 
 
 def _fetch(git: _Git, repository: Repository, target: _Target, where: str) -> None:
-    """Fetch the commit that the target names first, as it costs the least, and the history after it."""
+    """Fetch the target's commit first, because a shallow fetch is the fastest, and then the history."""
     depth = repository.depth
     shallow = ("fetch", "--quiet", f"--depth={depth if depth.isdigit() else 1}", "origin", target.refspec)
     first = git.run(*shallow) if target.passing else git.ask(*shallow)
     if first.code and target.passing:
-        # Not every server gives out commits by id, and none by a part of it.
+        # Some servers reject a fetch by commit id, and all reject an abbreviated id.
         _must(git.fetch("--tags", "origin"), where)
         if git.run("rev-parse", "--quiet", "--verify", f"{repository.reference}^{{commit}}").code:
             reason = f"{repository.url} has no commit {repository.reference} on a branch or tag, or several of that id"
@@ -114,12 +115,12 @@ def _fetch(git: _Git, repository: Repository, target: _Target, where: str) -> No
         branches = "+refs/heads/*:refs/remotes/origin/*"
         _must(git.fetch(ALL_COMMITS, "--tags", "origin", target.refspec, branches), where)
     elif not depth and os.path.exists(os.path.join(git.folder, ".git/shallow")):
-        # The first fetch brought the files. A server that cannot filter sends the older ones, too.
+        # The first fetch got the files. A server that cannot filter also sends the files of older commits.
         _must(git.fetch(ALL_COMMITS, "--filter=tree:0", "origin", target.refspec), where)
 
 
 def _missing(git: _Git, repository: Repository) -> str:
-    """Return why a branch or tag that the server does not have is refused, with what the server has instead."""
+    """Return the message for a branch or tag that the server does not have, with what the server has instead."""
     name, kind = repository.reference, repository.reference_type
     reason = f"{repository.url} has no {kind} {name!r}"
     if not name:
@@ -140,13 +141,13 @@ def _submodules(git: _Git, repository: Repository, where: str) -> None:
     depth = () if repository.depth == "full" else (f"--depth={repository.depth or 1}",)
     answer = git.run(*update, *depth)
     if answer.code and depth and outcome_of(answer.text) is Outcome.REFUSED and not NO_SUBMODULE.search(answer.text):
-        # Not every server gives out commits by id, as for the repository itself.
+        # Some servers reject a fetch by commit id.
         git.run("submodule", "deinit", "--all", "--force", "--quiet")
         shutil.rmtree(os.path.join(git.folder, ".git/modules"), ignore_errors=True)
         answer = git.run(*update)
     failed = NO_SUBMODULE.search(answer.text)
     if answer.code and failed and NOT_LET_IN.search(answer.text) and (why := needs(failed[1], git.granted)):
-        # Somebody may have put a password there.
+        # The URL may contain a password.
         shown = re.sub(r"//[^/@]*@", "//", failed[1])
         name = os.path.relpath(failed[2], git.folder)
         raise Ended(Outcome.REFUSED, Step.CLONE, f"the submodule {name} is {shown}: {why}")
@@ -155,7 +156,7 @@ def _submodules(git: _Git, repository: Repository, where: str) -> None:
 
 @dataclass(frozen=True)
 class _Git:
-    """git in one folder, with the credential and the transports that `granted` names."""
+    """Runs git in one folder, with the credential and the transports of `granted`."""
 
     folder: str
     granted: Access
@@ -166,7 +167,7 @@ class _Git:
         return self.outside.run(*self._command(*args), env=self._environment())
 
     def ask(self, *args: str) -> Answer:
-        """Run a command that talks to the server; trouble that may pass is tried some more times."""
+        """Run a command that connects to the server; retry temporary failures, TRIES times in all."""
         for turn in range(1, TRIES + 1):
             answer = self.run(*args)
             final = outcome_of(answer.text) is Outcome.REFUSED or NO_SPACE.search(answer.text)
@@ -186,7 +187,7 @@ class _Git:
         return found[1] if found else ""
 
     def listed(self, *args: str) -> list[str]:
-        """Return what a local command lists, each entry ended by a NUL; nothing if it fails."""
+        """Return the NUL-terminated entries that a local command prints; an empty list if it fails."""
         done = subprocess.run(
             self._command(*args),
             env={**os.environ, **self._environment()},
@@ -200,7 +201,7 @@ class _Git:
         return ("git", *OPTIONS, *self.granted.options, *lfs_options(), "-C", self.folder, *args)
 
     def _environment(self) -> dict[str, str]:
-        # With 1 the filter leaves pointers as they are; the machine's own environment may have it.
+        # With 1 git-lfs leaves pointers unchanged. Set it always: the agent's environment may have the variable.
         skip = "0" if self.lfs else "1"
         return {**ENVIRONMENT, "GIT_LFS_SKIP_SMUDGE": skip, **self.granted.environment}
 

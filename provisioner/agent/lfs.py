@@ -1,4 +1,4 @@
-"""Files that a repository keeps in git LFS: fetched by git-lfs, where this machine has it."""
+"""Files that a repository keeps in git LFS: git-lfs fetches them; without git-lfs the run is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from provisioner.agent.ending import Ended
 from provisioner.core.work import Outcome, Repository, Step
 
-#: The configuration that `git lfs install` writes. Nothing is installed here: git gets it with each command.
+#: The configuration that `git lfs install` writes, as options of each git command, so that nothing is installed.
 FILTER = tuple(
     word
     for line in (
@@ -21,7 +21,7 @@ FILTER = tuple(
     for word in ("-c", f"filter.lfs.{line}")
 )
 
-#: How a pointer begins, and the size that it stays below (git-lfs, docs/spec.md, "The Pointer").
+#: The first bytes of a pointer file, and the size in bytes that it stays below (git-lfs, docs/spec.md, "The Pointer").
 POINTER, LARGEST_POINTER = (
     (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/"),
     1024,
@@ -29,14 +29,14 @@ POINTER, LARGEST_POINTER = (
 
 
 def lfs_options() -> tuple[str, ...]:
-    """Return the options by which git fetches LFS files at a checkout; none if this machine has no git-lfs."""
+    """Return the options with which `git checkout` fetches LFS files; none if this machine has no git-lfs."""
     return FILTER if shutil.which("git-lfs") else ()
 
 
 def refuse_pointers(repository: Repository, folder: str, listed: Callable[..., list[str]]) -> None:
-    """Raise Ended if the checkout in `folder` has LFS pointers in the place of files that the job wants.
+    """Raise Ended if the checkout in `folder` has LFS pointers instead of files that the job needs.
 
-    `listed` runs git in the folder and returns what it lists.
+    `listed` runs a git command in the folder and returns the entries of its output.
     """
     if not repository.lfs or shutil.which("git-lfs"):
         return
@@ -65,7 +65,7 @@ def _pointers(folder: str, listed: Callable[..., list[str]]) -> Iterator[str]:
 
 
 def _is_pointer(path: str) -> bool:
-    # A repository may have a link or a device's name in any place.
+    # A repository may have a symbolic link at any path, also one to a device.
     if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) >= LARGEST_POINTER:
         return False
     with open(path, "rb") as file:

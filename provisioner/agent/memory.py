@@ -20,8 +20,9 @@ class Memory:
     notice: Notice | None = None
     #: Why the job was sent a signal, if it was.
     signalled: Cause | None = None
-    #: Which processes setup has left for the command to use, and how far SIGTERM has come, as names of processes.
+    #: Names of the processes that setup left running for the command.
     daemons: tuple[str, ...] = ()
+    #: Names of the processes that SIGTERM has reached.
     reached: Reached = field(default_factory=Reached)
     kernel_mark: str | None = None
     #: The values that the mask hides, in base64.

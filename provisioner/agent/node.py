@@ -77,15 +77,16 @@ class Node:
         self.ended = Ended(Outcome.LOST, Step.BOOT, "the agent has done nothing")
         self.orders = Orders()
         self.notice: Notice | None = left.notice
-        #: When the last look began that found no spot notice.
+        #: When the last request for a spot notice that found none began.
         self.unnoticed_at = 0.0
         self.rebalance_at: float | None = None
         #: Why we sent the job a signal, if we did.
         self.signalled: Cause | None = left.signalled
         if left.signalled is not None:
             self.halt.ask(left.signalled)
-        #: Names of the processes that setup has left, and how far SIGTERM to the job has come.
+        #: Names of the processes that setup left running.
         self.daemons = left.daemons
+        #: The processes of the job that SIGTERM has reached.
         self.reached = left.reached
         #: The image is on this machine: there is nothing to pull.
         self.preloaded = False
@@ -151,7 +152,7 @@ class Node:
                 self.say(f"nothing can be left to another agent: {error}")
 
     def look_for_notice(self) -> Notice | None:
-        """The spot notice as the metadata service now shows it, or None; raises OSError."""
+        """Return the spot notice that the metadata service shows now, or None; raises OSError."""
         began = time.time()
         found = notice()
         if found is None:

@@ -1,11 +1,11 @@
 """Find the processes of a job in /proc, and send them SIGTERM in an order that lets the job save its work.
 
-The first signals go to the topmost processes that catch SIGTERM: a trainer decides itself what becomes of its workers,
-and `tee` must outlive the trainer whose last lines it writes. All other processes get theirs when those have ended.
+The topmost processes that catch SIGTERM get it first: a trainer stops its workers itself, and `tee` must outlive the
+trainer whose last lines it writes. The other processes get SIGTERM when the first ones have ended.
 
-The job's processes are the descendants of one process of ours that adopts orphans: the container's init, or the
-job's first shell. So neither a session or process group of their own nor a double fork takes them out of sight.
-/proc is the job's to fill: sizes and counts are bounded, and no name in it is trusted further than to choose an order.
+The job's processes are the descendants of one process that adopts orphans: the container's init, or the job's first
+shell. So a process with its own session or process group, or one that forked twice, is found too. The job controls
+what /proc shows of its processes: sizes and counts are bounded, and process names only influence the order of signals.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-#: What waits for a process that has caught SIGTERM, a shell say, has so many seconds to end by itself.
+#: Seconds that a process, such as a shell, has to end by itself after the process that it waited for has ended.
 SETTLE = 5.0
 
-#: Seconds between two looks; a look that takes long, at a fork bomb, is followed by a longer pause.
+#: Seconds between two reads of /proc, at least; and the factor by which the pause is longer than the read before it.
+#: A fork bomb makes reads slow.
 PACE, SHARE = 0.1, 10.0
 
-#: The most processes of this machine that one look reads, and the most bytes of one file in /proc.
+#: Most processes of this machine that are read at once, and most bytes that are read of one file in /proc.
 MOST, SIZE = 1 << 16, 1 << 16
 
-#: So many looks in a row find nothing when there is nothing.
+#: The job has no process left when this many reads of /proc in a row find none.
 LOOKS = 2
 
 SHELLS = frozenset({"sh", "ash", "bash", "dash", "ksh", "ksh93", "mksh", "yash", "zsh"})
@@ -38,7 +39,7 @@ TERM, INT, QUIT, XCPU = (1 << number - 1 for number in (signal.SIGTERM, signal.S
 
 @dataclass(frozen=True)
 class Process:
-    """One process, told apart from a later one of the same number by when it started, in clock ticks since boot."""
+    """One process, identified by its process id and its start time in clock ticks since boot, as ids are reused."""
 
     pid: int
     start: int
@@ -51,7 +52,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Habits:
-    """What a process does about signals, by its masks and its name."""
+    """How a process reacts to signals, by the signal masks in /proc and by its name."""
 
     shell: bool = False
     caught: int = 0
@@ -63,14 +64,17 @@ class Habits:
 
     @property
     def ends_at_once(self) -> bool:
-        """Whether this is a bash that runs an EXIT trap when SIGTERM comes, without waiting for its foreground.
+        """Whether this is a bash with an EXIT trap: SIGTERM ends it without waiting for its foreground process.
 
-        Such a bash catches every signal that would end it; one with a trap for SIGTERM alone catches that one.
+        Such a bash catches every signal that would end it; a bash that traps only SIGTERM catches only SIGTERM.
         """
         return self.shell and bool(self.caught & XCPU)
 
     def in_background_of(self, shell: Habits) -> bool:
-        """Whether the shell does not wait for this child: a script's `&` makes it ignore SIGINT and SIGQUIT (POSIX)."""
+        """Whether the shell started this child with `&` and does not wait for it.
+
+        In a script, a command with `&` ignores SIGINT and SIGQUIT (POSIX).
+        """
         both = INT | QUIT
         return self.ignored & both == both and not shell.ignored & INT
 
@@ -84,9 +88,9 @@ class Tree:
         self._first_child_is_ours = first_child_is_ours
 
     def look(self) -> tuple[list[Process], bool]:
-        """Return the processes that have not ended, parents before their children, and whether these are all.
+        """Return the job's running processes, parents before their children, and whether the list is complete.
 
-        A process whose parent ends during the look may be missing. Raises OSError where /proc cannot be read.
+        A process whose parent ends while /proc is read may be missing. Raises OSError if /proc cannot be read.
         """
         with os.scandir("/proc") as entries:
             pids = list(islice((int(entry.name) for entry in entries if entry.name.isdigit()), MOST))
@@ -99,7 +103,7 @@ class Tree:
             top = [process for process in top if process != ours] + children.get(ours.pid, [])
         found, known = list(top), {process.pid for process in top}
         for process in found:
-            # A number that was used twice during the look must not lead in circles.
+            # A process id that is reused while /proc is read must not make this loop endless.
             below = [child for child in children.get(process.pid, []) if child.pid not in known]
             known.update(child.pid for child in below)
             found += below
@@ -108,32 +112,32 @@ class Tree:
 
 @dataclass(frozen=True)
 class Reached:
-    """How far SIGTERM has come, as names of processes: for an agent process that has to take over."""
+    """Names of the processes that SIGTERM has reached; a restarted agent continues from there."""
 
-    #: The topmost that catch it, which the others wait for.
+    #: The topmost processes that catch SIGTERM. The others get it when these have ended.
     first: tuple[str, ...] = ()
-    #: What was below those.
+    #: Descendants of these.
     below: tuple[str, ...] = ()
-    #: All that it was sent to and that have not ended.
+    #: All running processes that SIGTERM was sent to.
     sent: tuple[str, ...] = ()
 
 
 class Termination:
-    """SIGTERM to each process of a job, once: first to those that `choose` names, then to the others."""
+    """Sends SIGTERM once to each process of a job: first to the processes that `choose` returns, then to the others."""
 
     def __init__(
         self, tree: Callable[[], Tree | None], daemons: Iterable[str], reached: Reached, say: Callable[[str], None]
     ) -> None:
-        """`tree` returns None while the job has no process; `daemons` are names of processes that setup has left.
+        """`tree` returns None while the job has no process; `daemons` names processes that setup left running.
 
-        `reached` is what an earlier agent process has done of it.
+        `reached` names the processes that an earlier agent process has sent SIGTERM to.
         """
         self._tree = tree
         self._daemons = frozenset(daemons)
         self._say = say
         self._first, self._below, self._sent = (set(names) for names in (reached.first, reached.below, reached.sent))
         self._begun = bool(self._first or self._sent)
-        #: When the first ones had ended.
+        #: When the last process of `_first` had ended.
         self._ended_at: float | None = None
         self._due = 0.0
         self._empty = 0
@@ -143,9 +147,9 @@ class Termination:
         return Reached(*(tuple(sorted(names)) for names in (self._first, self._below, self._sent)))
 
     def turn(self, until: float, *, reported: bool) -> bool:
-        """Send what is due, and return whether any process of the job may be left.
+        """Send the signals that are due, and return whether any process of the job may still run.
 
-        `until` is when SIGKILL follows; `reported` says that the job's first shell has told the exit code.
+        `until` is the Unix time of SIGKILL; `reported`: the job's first shell has reported the exit code.
         """
         began = time.monotonic()
         if began < self._due:
@@ -155,7 +159,7 @@ class Termination:
             seen, whole = tree.look() if tree else ([], True)
         except OSError:
             seen, whole = [], False
-        # A look may miss a process whose parent ended meanwhile; the next one finds it.
+        # This read of /proc may miss a process whose parent ended meanwhile; the next read finds it.
         self._empty = 0 if seen or not whole else self._empty + 1
         if not self._begun:
             self._begin(seen)
@@ -179,7 +183,7 @@ class Termination:
 
     def _go_on(self, seen: list[Process], until: float, *, reported: bool) -> None:
         names = {process.name for process in seen}
-        # A job that forks without end must not fill the memory.
+        # A job that forks without end must not fill the agent's memory.
         self._below &= names
         self._sent &= names
         if self._first & names:
@@ -200,7 +204,7 @@ class Termination:
 
 @dataclass(frozen=True)
 class Choice:
-    """Who gets SIGTERM now, parents first; of these the ones to wait for; and what is below those."""
+    """Processes to send SIGTERM to now, parents first; those of them to wait for; and the descendants of the latter."""
 
     now: list[Process]
     first: set[Process]
@@ -208,12 +212,13 @@ class Choice:
 
 
 def choose(seen: list[Process], habits: Mapping[Process, Habits], daemons: frozenset[str] = frozenset()) -> Choice:
-    """Choose the topmost processes that catch SIGTERM; all processes, where none catches it.
+    """Choose the topmost processes that catch SIGTERM; all processes if none catches it.
 
-    Shells are looked through: `sh -c "python train.py"` is the trainer. A shell with a trap is one of the first,
-    too; where the processes that it waits for do not catch the signal, they get it at the same time, because the trap
-    runs only when they have ended. A bash with an EXIT trap would end at once, so it comes later where there is a
-    process to wait for below it. What setup has left, by name in `daemons`, comes later: a trainer may need it to save.
+    A shell without a trap is skipped: of `sh -c "python train.py"` the trainer is chosen. A shell with a trap is
+    chosen too. If the processes that it waits for do not catch SIGTERM, they get it at the same time, because the
+    trap runs only when they have ended. A bash with an EXIT trap ends at once on SIGTERM, so it is not chosen while a
+    chosen process runs below it. Processes that setup left running, named in `daemons`, get SIGTERM later, because a
+    trainer may need them to save its work.
     """
     by_pid = {process.pid: process for process in seen}
     children: dict[Process, list[Process]] = {}
@@ -228,8 +233,9 @@ def choose(seen: list[Process], habits: Mapping[Process, Habits], daemons: froze
         if process.name in daemons or parent in aside:
             aside.add(process)
     first: set[Process] = set()
-    #: Those with one of the first below them, and those that end only when one of the first has ended.
+    #: Ancestors of chosen processes.
     above: set[Process] = set()
+    #: Processes that wait for a chosen process to end.
     waiting: set[Process] = set()
     along: set[Process] = set()
     for process in reversed(seen):
@@ -260,9 +266,9 @@ def _with_descendants(processes: list[Process], children: Mapping[Process, list[
 
 
 def habits(pid: int) -> Habits:
-    """Read what the process does about signals; one that has ended does nothing."""
+    """Read how the process reacts to signals; a process that has ended catches and ignores none."""
     status, words = _read(pid, "status"), _read(pid, "cmdline").split(b"\0")
-    # The masks come after the name, which is the job's own text.
+    # The masks come after the process name, which the job chooses: the last match counts.
     masks = {name: int(value, 16) for name, value in re.findall(rb"^(Sig...):\t([0-9a-f]+)$", status, re.MULTILINE)}
     names = [os.path.basename(word).lstrip(b"-").decode(errors="replace") for word in words[:2]]
     shell = names[0] in SHELLS or (names[0] == "busybox" and names[-1] in SHELLS)
@@ -270,7 +276,7 @@ def habits(pid: int) -> Habits:
 
 
 def names(tree: Tree | None) -> list[str]:
-    """Return the names of the tree's processes, as far as they can be seen."""
+    """Return the names of the job's processes; an empty list if /proc cannot be read."""
     try:
         return [process.name for process in tree.look()[0]] if tree else []
     except OSError:
@@ -282,17 +288,17 @@ def alive(process: Process) -> bool:
 
 
 def named(name: str) -> Process | None:
-    """Return the process of that name; None when it has ended."""
+    """Return the process with that `Process.name`, or None if it has ended."""
     pid = name.partition(".")[0]
     process = find(int(pid)) if pid.isdigit() else None
     return process if process and process.name == name else None
 
 
 def send(process: Process, number: signal.Signals) -> None:
-    """Send the signal to this very process, if it has not ended and is this user's."""
+    """Send the signal to this process, unless it has ended or belongs to another user."""
     try:
         if not hasattr(os, "pidfd_open"):
-            # A Python that was built for an old kernel: a number is used again only after thousands of others.
+            # This Python was built for an old kernel. The race is short: an id is reused after thousands of others.
             if alive(process):
                 os.kill(process.pid, number)
             return
@@ -307,7 +313,7 @@ def send(process: Process, number: signal.Signals) -> None:
 
 
 def is_in_container(pid: int, container: str) -> bool:
-    """Whether this very machine has that process in the container of that id, and lets this user signal it."""
+    """Whether the process runs on this machine, in the container with that id, and this user may signal it."""
     try:
         os.kill(pid, 0)
         return container.encode() in _read(pid, "cgroup")
@@ -316,7 +322,7 @@ def is_in_container(pid: int, container: str) -> bool:
 
 
 def kill_all(tree: Tree, patience: float) -> None:
-    """SIGKILL to every process of the tree, and to those that they fork meanwhile, for at most `patience` seconds."""
+    """Send SIGKILL to every process of the job, also to those forked meanwhile, for at most `patience` seconds."""
     end, empty = time.monotonic() + patience, 0
     while empty < LOOKS and time.monotonic() < end:
         try:
@@ -329,10 +335,10 @@ def kill_all(tree: Tree, patience: float) -> None:
 
 
 def find(pid: int) -> Process | None:
-    """Return the process of that number; None when it has ended, even if its parent does not know yet."""
-    # The name in brackets may hold anything, brackets and spaces too.
+    """Return the process with that id, or None if it has ended; a zombie counts as ended."""
+    # The process name stands in parentheses, and may itself contain parentheses and spaces.
     fields = _read(pid, "stat").rpartition(b")")[2].split()
-    # Numbers as in proc_pid_stat(5), less the two before: 3 is the state, 4 the parent, 20 threads, 22 the start.
+    # Fields of proc_pid_stat(5), here from the third on: 3 is the state, 4 the parent, 20 threads, 22 the start time.
     if len(fields) < 20:
         return None
     state, parent, threads, start = fields[0], int(fields[1]), int(fields[17]), int(fields[19])
@@ -342,7 +348,7 @@ def find(pid: int) -> Process | None:
 
 
 def _read(pid: int, name: str) -> bytes:
-    """Return the beginning of the process's file in /proc; empty when it has ended. Raises OSError."""
+    """Return the first SIZE bytes of a file of the process in /proc; b"" if it has ended. Raises OSError."""
     try:
         handle = os.open(f"/proc/{pid}/{name}", os.O_RDONLY)
         try:
@@ -350,5 +356,5 @@ def _read(pid: int, name: str) -> bytes:
         finally:
             os.close(handle)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        # Where processes are hidden from other users (hidepid), the job's are this user's all the same.
+        # With hidepid, processes of other users are hidden; the job's processes belong to this user.
         return b""

@@ -30,7 +30,7 @@ class Pump(threading.Thread):
         self._pipe = pipe
         self._stream = stream
         self._tape = tape
-        #: Sees what is written, masked.
+        #: Gets a copy of the masked output.
         self.dialect = dialect or Dialect(b"sh")
         self._masking = mask.Stream(secrets, tape.mark.hidden, tape.mark.column)
         stream.forward(tape.mark.produced)

@@ -13,13 +13,13 @@ from provisioner.core.work import Chunk
 #: one another, then the interval grows, up to the last of these two.
 SOONEST, LATEST = 1.0, 10.0
 YOUNG = 30
-#: From so many chunks on a stream ships more and more seldom, followed or not: a log of 30 days has at most 161,000
-#: chunks, and the control plane keeps 200,000.
+#: With more chunks than this the interval grows further, also while the log is followed. So a log of 30 days has at
+#: most 161,000 chunks; the control plane keeps 200,000.
 OLD = 5000
 
 
 def pace(chunks: int, *, followed: bool) -> float:
-    """Return the seconds between two chunks of a stream that has so many already."""
+    """Return the seconds to wait before the next chunk of a stream that has `chunks` chunks."""
     soon = SOONEST if followed else min(LATEST, max(SOONEST, chunks / YOUNG))
     return max(soon, chunks / OLD)
 

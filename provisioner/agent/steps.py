@@ -42,7 +42,7 @@ FREE, OVERDUE = 3600.0, 180.0
 #: Seconds from SIGTERM to SIGKILL for processes that a command leaves behind when it exits by itself.
 LEFT_BEHIND = 5.0
 
-#: How the shell that runs a script without a `#!` line names itself in its messages, by the stream.
+#: The `$0` in the error messages of the shell that runs a script without a `#!` line, by stream.
 SHELL_NAMES = {"setup": b"start_script", "output": b"sh"}
 
 
@@ -241,10 +241,11 @@ def _attend(node: Node) -> None:
 
 
 def _cut_off(node: Node, word: str) -> Cause | None:
-    """Why `word` was ended by others than the agent, if it was: by the cloud's shutdown, or by itself for a notice.
+    """Return an interruption if `word` ended because of a shutdown or a notice that the agent had not acted on.
 
-    A notice may be up to NOTICE_INTERVAL old before the agent sees it, and a trainer may read it itself. So one that no
-    look since the end has denied counts: to run a finished job again is safe, to lose an unfinished one is not.
+    The agent may see a notice NOTICE_INTERVAL seconds late, and a trainer may read it earlier. So a notice counts
+    unless a request that began after the end found none: running a finished job again is safe, losing an unfinished
+    one is not.
     """
     assert node.exchange is not None
     ended = node.exchange.said_at if node.exchange.said(word) is not None else time.time()
@@ -253,7 +254,7 @@ def _cut_off(node: Node, word: str) -> Cause | None:
             node.look_for_notice()
     if node.notice is not None and node.unnoticed_at < ended:
         return Cause(Outcome.INTERRUPTED, TAKEN, ended)
-    # The fuse shuts the machine down as well, and that is no interruption.
+    # A shutdown by the fuse is not an interruption.
     if time.time() < node.machine.launch_time + node.order.lifetime and shutting_down():
         return Cause(Outcome.INTERRUPTED, "the machine is being shut down", ended, SignalCause.NONE)
     return None
@@ -262,14 +263,14 @@ def _cut_off(node: Node, word: str) -> Cause | None:
 def _wait(node: Node, step: Step, word: str, limit: float) -> int:
     """Return the exit code of `word`, "setup" or "command"; end the job at a limit, a stop or a notice.
 
-    Then each of the job's processes gets SIGTERM, and SIGKILL follows when none is left or the grace is over.
+    To end the job, each of its processes gets SIGTERM; SIGKILL follows when none is left or the grace period is over.
     """
     assert node.exchange is not None
     assert node.disks is not None
     end = node.began(step) + limit
     termination: Termination | None = None
     while True:
-        # In this order: an exit code that the first shell told before it ended must be read.
+        # The order matters: the first shell may report the exit code just before it ends, and the code must be read.
         gone = node.engine.exit_code()
         code = node.exchange.said(word)
         now, cause = time.time(), node.halt.cause
@@ -300,7 +301,7 @@ def _wait(node: Node, step: Step, word: str, limit: float) -> int:
 
 
 def _terminate(node: Node, termination: Termination, until: float, *, reported: bool) -> bool:
-    """Take one turn of the termination, and return whether any process of the job may be left."""
+    """Send the signals that are due, remember them, and return whether any process of the job may still run."""
     left = termination.turn(until, reported=reported)
     if termination.reached != node.reached:
         node.reached = termination.reached
@@ -317,7 +318,10 @@ def _gone(node: Node, step: Step, code: int) -> int:
 
 
 def end_job(node: Node) -> None:
-    """End what the command left behind: SIGTERM, at most LEFT_BEHIND seconds, SIGKILL; then take the last output."""
+    """End the processes that the command left running; then read the last output.
+
+    They get SIGTERM, and SIGKILL after at most LEFT_BEHIND seconds.
+    """
     if node.exchange is not None and node.signalled is None:
         cause, end = node.halt.cause, time.time() + LEFT_BEHIND
         until = min(end, cause.kill_at) if cause else end
@@ -331,7 +335,7 @@ def end_job(node: Node) -> None:
 
 
 def name_bash(node: Node) -> None:
-    """Say in the reason that sh has met bash's words; the outcome stays, for the script may have meant to go on."""
+    """Add to the reason that sh rejected bash syntax; the outcome stays, because the script may handle the error."""
     scripts = {"setup": ("start_script", node.order.start_script), "output": ("command", node.order.command)}
     for stream, pump in node.pumps.items():
         field, script = scripts[stream]

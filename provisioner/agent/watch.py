@@ -18,13 +18,13 @@ ORDERS_INTERVAL = 1.5
 #: AWS's advice (EC2 User Guide, "Spot Instance interruption notices").
 NOTICE_INTERVAL = 5.0
 
-#: SIGKILL comes this long before the machine goes, so that the last bytes still reach the bucket; after a short notice
-#: half of the time that is left, so that the job has the other half.
+#: Seconds between SIGKILL and the end of the machine, so that the last bytes of the log still reach the bucket. After
+#: a short notice it is half of the remaining time, so that the job has the other half.
 LAST_BYTES = 20.0
 
 
 def kill_time(notice: Notice) -> float:
-    """When SIGKILL follows the SIGTERM of a spot notice: about 100 s of a two-minute notice are the job's."""
+    """Return the Unix time of SIGKILL after a spot notice; the job has about 100 s of a two-minute notice."""
     return notice.at - min(LAST_BYTES, max(0.0, notice.at - notice.seen) / 2)
 
 
@@ -35,7 +35,7 @@ class Watch:
         self._node = node
         self._over = threading.Event()
         self._stop_seen: float | None = None
-        #: The time in the last notice that was passed on.
+        #: The time in the last notice that was handled.
         self._notice_at: float | None = None
         self._notice_interval = float(os.environ.get("PROVISION_NOTICE_INTERVAL") or NOTICE_INTERVAL)
 

@@ -66,7 +66,7 @@ def _end(run: Run, verdict: Verdict, now: float) -> Run:
 
 
 def _following(run: Run, now: float) -> float:
-    """`now`, or the latest time of the run's own if that is later: the clock may have been turned back meanwhile."""
+    """Return `now`, or the latest stored time of the run if that is later, because the clock may have been set back."""
     return max(now, run.created_at, run.ended_at or 0.0, run.certain_at or 0.0)
 
 

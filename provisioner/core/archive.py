@@ -84,7 +84,7 @@ def _kept(stream: str, listed: Iterable[tuple[int, int]], result: Result | None,
             beyond = max(beyond, offset + size)
     end = result.streams.get(stream) if result else None
     if end is not None:
-        # A stored result has no list of chunks: then the length alone decides.
+        # A stored result has no list of chunks: then only the length is compared.
         named = [(each.offset, each.length) for each in end.chunks] or chunks
         if end.length == length and not beyond and named == chunks:
             return KeptStream(length, tuple(chunks), sha256=end.sha256)

@@ -12,7 +12,7 @@ from provisioner.core.record import KnownMachine, Node, Run, Verdict
 from provisioner.core.silence import is_silent
 from provisioner.core.work import Outcome, Result, Step, limit_of
 
-#: So many attempts of a run may end without using up `retries`, before a command first starts and after.
+#: Most attempts of a run that may end without using up `retries`: before the command first starts, and after that.
 LOST_BEFORE_START = 5
 LOST_AFTER_START = 20
 #: A machine that does not keep its own limits is ended a minute after them.
@@ -33,9 +33,9 @@ class Presumption:
 
 
 def of_result(result: Result) -> Verdict:
-    """The verdict on an attempt that left a result: what the agent decided.
+    """Return the verdict on an attempt that left a result: the agent's decision.
 
-    Agents of older versions took an exit code of 0 after a spot notice for success; theirs is corrected.
+    Agents of older versions treated an exit code of 0 after a spot notice as success; this is corrected.
     """
     outcome, reason = result.outcome, result.reason
     if result.signal_cause is None and outcome is Outcome.SUCCEEDED and _noticed_before_its_end(result):
@@ -51,7 +51,7 @@ def _noticed_before_its_end(result: Result) -> bool:
 
 
 def asks_again(verdict: Verdict, retry: Retry) -> bool:
-    """Whether the command ended with a code of `retry.requeue_on`: its work is saved, and not done."""
+    """Whether the command exited with a code of `retry.requeue_on`: its work is saved, but not finished."""
     ended_by_itself = verdict.outcome is Outcome.FAILED and verdict.step in (Step.COMMAND, Step.LOGS)
     return ended_by_itself and verdict.exit_code in retry.requeue_on
 
@@ -99,7 +99,7 @@ def _presumptions(run: Run, node: Node, machine: KnownMachine, limits: Limits, d
     if (first := first_report_due(node, machine, limits)) is not None:
         reason = f"the machine did not report within {limit_of('boot', limits.boot)} (no route to S3?)"
         if first < deaf_at + HEARING:
-            # The machine may have been without the bucket too, which it needs to boot: the agent's archive is there.
+            # The outage may have delayed the boot: the machine gets the agent's archive from the bucket.
             first = deaf_at + limits.boot
         found.append(due(first, Outcome.LOST, reason))
     elif node.report and node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:

@@ -1,7 +1,7 @@
-"""Stored times that lie in the future: a clock was wrong when they were written, and they must not be waited for.
+"""Correct stored times that lie in the future: a wrong clock wrote them, and waiting for them would take days.
 
-What happened cannot have happened later than now. What is waited for cannot lie further ahead than the longest wait of
-its kind; beyond that it is due now. A few seconds are left alone: two clocks never agree.
+The time of a past event is at most now. The time of a future event is at most now plus the longest wait of its kind;
+a later one becomes now. Differences of up to SLACK seconds are not corrected, because two clocks never agree exactly.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,10 @@ from provisioner.core.record import Drought, KnownMachine, Launch, Node, Run, Te
 from provisioner.core.run import Waiting
 from provisioner.core.skew import TOLERANCE
 
-#: The clock may have been wrong by the tolerance one way, and now be wrong the other way.
+#: Seconds that are not corrected: the clock may have been TOLERANCE ahead then, and be TOLERANCE behind now.
 SLACK = 2 * TOLERANCE
-#: The longest wait for each cause. Without a cause a run waits for its next attempt; see `core/attempt.py`.
+#: The longest wait, in seconds, of a run that waits for each cause. Without a cause it waits for its next attempt;
+#: see `core/attempt.py`.
 LONGEST: Mapping[Waiting | None, float] = {
     Waiting.CAPACITY: drought.LONGEST,
     Waiting.QUOTA: unfilled.LONGEST,
@@ -23,12 +24,12 @@ LONGEST: Mapping[Waiting | None, float] = {
     Waiting.LIMIT: planner.ROOM_EVERY,
     Waiting.CONFIGURATION: planner.TEMPLATE_EVERY,
 }
-#: How long a launch is left to the process that works with its machine: as long as making an AMI takes at most.
+#: Most seconds that a launch is reserved for the process that uses its machine: the longest time to make an AMI.
 LONGEST_HELD = 2 * 3600.0
 
 
 def run(item: Run, now: float, backoff: float = 0.0) -> Run:
-    """The run without times ahead. `backoff` is the pause that its recipe asks for after a failure."""
+    """Return the run without future times. `backoff` is the pause in seconds that its recipe sets after a failure."""
     limit = now + SLACK
     if item.created_at > limit:
         item = replace(item, created_at=now)
@@ -49,7 +50,7 @@ def run(item: Run, now: float, backoff: float = 0.0) -> Run:
 
 
 def node(item: Node, now: float) -> Node:
-    """The node without times ahead. A result that was sought later than now was not sought yet."""
+    """Return the node without future times. If its result was last looked for in the future, it is looked for again."""
     limit = now + SLACK
     if item.bound_at > limit:
         item = replace(item, bound_at=now)
@@ -69,7 +70,7 @@ def node(item: Node, now: float) -> Node:
 
 
 def machine(item: KnownMachine, now: float) -> KnownMachine:
-    """The machine without times ahead. An end that was asked for later than now is asked for again."""
+    """Return the machine without future times. A termination requested in the future is requested again."""
     limit = now + SLACK
     if item.bound_at > limit:
         item = replace(item, bound_at=now)
@@ -93,7 +94,7 @@ def machine(item: KnownMachine, now: float) -> KnownMachine:
 
 
 def launch(item: Launch, now: float) -> Launch:
-    """The launch without times ahead. One that was listed later than now is listed again."""
+    """Return the launch without future times."""
     limit = now + SLACK
     if item.created_at > limit:
         item = replace(item, created_at=now)

@@ -1,7 +1,7 @@
-"""What is wrong with five cron fields, in words: the field, its value, and what it may be.
+"""Error messages for invalid cron fields: which field, its value, and which values are allowed.
 
-cronsim decides whether fields are right; this says why they are not. The grammar is that of crontab(5), with `L`,
-`LW`, `5L` and `FRI#2` beside it (cronsim, "Supported Syntax").
+cronsim decides whether a schedule is valid; this module explains why it is not. The grammar is that of crontab(5),
+plus `L`, `LW`, `5L` and `FRI#2` (cronsim, "Supported Syntax").
 """
 
 import re
@@ -12,29 +12,29 @@ from cronsim.cronsim import Field as Months
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-#: A leap year's.
+#: Days of each month in a leap year.
 _LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-#: Of a field's text in a message, in characters.
+#: Most characters of a field's text that a message shows.
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Field:
-    """One of the five: what it takes."""
+    """One of the five cron fields, and the values that it allows."""
 
     name: str
     least: int
     most: int
-    #: How many values there are: Sunday is 0 and 7.
+    #: Number of different values. The weekdays have 7, although both 0 and 7 are Sunday.
     size: int
     names: tuple[str, ...] = ()
-    #: What `@every` calls its step; empty where it has no word.
+    #: The unit of this field's step in `@every`; empty if `@every` has none for it.
     unit: str = ""
-    #: What it takes beside numbers, lists, ranges and steps.
+    #: Values allowed beside numbers, lists, ranges and steps, as the end of an error message.
     special: str = ""
 
     def number(self, text: str) -> int | None:
-        """Return the value that the text is, or None."""
+        """Return the number that a text such as `5` or `FRI` stands for, or None if it is not allowed."""
         if text.upper() in self.names:
             return self.names.index(text.upper()) + self.least
         value = int(text) if re.fullmatch("[0-9]{1,4}", text) else None
@@ -56,7 +56,7 @@ FIELDS = (
 
 
 def wrong(fields: str) -> str:
-    """Return what is wrong with five fields, the first problem of them; empty where each is right by itself."""
+    """Return the first problem of five fields that cronsim rejects: a value, or a date that never comes."""
     words = fields.split(" ")
     for field, text in zip(FIELDS, words, strict=True):
         for term in text.split(","):
@@ -66,7 +66,7 @@ def wrong(fields: str) -> str:
 
 
 def overstepped(fields: str) -> str:
-    """Return which step is longer than its field or range, and what to write instead; empty where none is."""
+    """Return a message about a step longer than its field or range, with a correction; empty if there is none."""
     for field, text in zip(FIELDS, fields.split(" "), strict=True):
         for term in text.split(","):
             base, _, step = term.partition("/")
@@ -81,14 +81,14 @@ def overstepped(fields: str) -> str:
 
 
 def _size(field: Field, base: str) -> int:
-    """Return how many values a step counts over."""
+    """Return the number of values that a step counts over: those of the range, or of the whole field."""
     first, _, last = base.partition("-")
     low, high = field.number(first), field.number(last)
     return field.size if low is None or high is None else high - low + 1
 
 
 def _wrong_term(field: Field, term: str) -> str:
-    """Return what is wrong with one element of a field's list, or nothing."""
+    """Return the problem of one element of a field's list, or an empty text."""
     base, slash, step = term.partition("/")
     if slash and not (re.fullmatch("[0-9]{1,4}", step) and int(step)):
         return "a step is a whole number from 1 on, as in */15"
@@ -121,7 +121,7 @@ def _wrong_value(field: Field, text: str) -> str:
 
 
 def _wrapped(field: Field, first: str, last: str, low: int, high: int) -> Iterator[str]:
-    """Yield the ranges that a range over the end of its field means, in names where it has names."""
+    """Yield two ranges for one that wraps around, such as `22-2`; in names if both ends of the range are names."""
     named = first.upper() in field.names and last.upper() in field.names
     bottom, top = field.least, field.least + field.size - 1
 
@@ -133,7 +133,7 @@ def _wrapped(field: Field, first: str, last: str, low: int, high: int) -> Iterat
 
 
 def _never(days: str, months: str) -> str:
-    """Return which of five right fields never come: days that none of the months has."""
+    """Return a message about a day of the month that none of the given months has; each field alone is valid."""
     known = {each for each in Months.MONTH.parse(months.upper()) if isinstance(each, int)}
     longest = max(_LENGTHS[month - 1] for month in known)
     return (

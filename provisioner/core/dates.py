@@ -1,14 +1,14 @@
-"""Unix seconds that a calendar can show."""
+"""Limit Unix times to those that datetime can represent."""
 
 import math
 
-#: Two days within the years 1 and 9999, which are datetime's first and last, for any time zone.
+#: datetime's first and last years are 1 and 9999; two days of margin allow for any time zone.
 FIRST, LAST = -62_135_596_800.0 + 172_800, 253_402_300_799.0 - 172_800
 
 
 def datable(at: float) -> float:
-    """Return the nearest time that datetime takes in every time zone; 0 for what is no number.
+    """Return the nearest time that datetime represents in every time zone; 0 for NaN.
 
-    Whatever is formatted passes through this: one absurd time in the store must not hide all other rows.
+    All times pass through this function before they are formatted: one absurd stored time must not hide the other rows.
     """
     return 0.0 if math.isnan(at) else min(max(at, FIRST), LAST)

@@ -1,4 +1,4 @@
-"""Durations as people write them: `90s`, `10m`, `24h`, `7d`, `1h30m`, `1.5h`, and whole seconds without a unit."""
+"""Parse and format durations: `90s`, `10m`, `24h`, `7d`, `1h30m`, `1.5h`, and whole seconds without a unit."""
 
 import re
 from fractions import Fraction
@@ -8,13 +8,13 @@ _UNITS = {"d": Fraction(86400), "h": Fraction(3600), "m": Fraction(60), "s": Fra
 _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
 #: Each unit at most once, the largest first, with spaces between them or none.
 _PARTS = re.compile(" ?".join(f"(?:({_NUMBER}){unit})?" for unit in _UNITS))
-#: For a JSON Schema: takes what `seconds` takes, and a little more.
+#: Pattern for a JSON Schema: it accepts all texts that `seconds` accepts, and some more.
 PATTERN = rf"\s*([0-9]+|({_NUMBER}[dhms] ?)+)\s*"
 _RIGHT = "write a duration as 90s, 10m, 24h, 7d, 1h30m or 1.5h; a whole number alone is seconds"
 
 
 def seconds(text: str) -> float:
-    """Return the duration in whole seconds, more than 0; raises ValueError that says how one is written."""
+    """Return the duration in whole seconds, more than 0; raises ValueError with the correct form."""
     found = exact(text)
     if found == 0:
         raise ValueError(f"zero is no duration here; {_RIGHT}")
@@ -24,7 +24,7 @@ def seconds(text: str) -> float:
 
 
 def exact(text: str) -> Fraction:
-    """Return the duration in seconds, which may be 0 or a part of one; raises ValueError that says what is wrong."""
+    """Return the duration in seconds, which may be 0 or a fraction; raises ValueError with the problem."""
     written = text.strip()
     if re.fullmatch("[0-9]{1,15}", written):
         return Fraction(int(written))
@@ -42,6 +42,6 @@ def exact(text: str) -> Fraction:
 
 
 def text(duration: float) -> str:
-    """Return the shortest exact writing of whole seconds; in hours rather than days, as the defaults are."""
+    """Return the shortest exact text for whole seconds; in hours rather than days, like the defaults."""
     unit = next(unit for unit in "hms" if duration % _UNITS[unit] == 0)
     return f"{duration / _UNITS[unit]:.0f}{unit}"

@@ -65,7 +65,7 @@ class Secret(Part):
 
 
 def _script(content: str) -> str:
-    # Other files keep their line ends: these may be what they are about.
+    # Other files keep their line ends, which may be part of their content.
     return field.unix_lines(content) if content.startswith("#!") else content
 
 
@@ -151,12 +151,12 @@ class GitRepository(Part):
     path: Annotated[field.Path, field.no_shell_words] | None = None
     #: Unset: the remote's default branch.
     reference: Annotated[field.Reference | None, field.rule(_written_reference, first=True)] = None
-    #: Unset: a branch, or a commit if the reference is the whole id of one.
+    #: If unset: a commit if the reference is a complete commit id, else a branch.
     reference_type: Annotated[Literal["branch", "tag", "commit"] | None, Field(validate_default=True)] = None
-    #: Unset: all commits of the reference, of which the older ones come without their files where the server allows
-    #: that; `full` has all files, branches and tags.
+    #: If unset: all commits of the reference, but the older ones without their files if the server supports that;
+    #: `full`: all files, branches and tags.
     depth: field.Depth | None = None
-    #: Whether files in git LFS are fetched; if not, they stay pointers.
+    #: Whether to fetch files in git LFS; if not, they stay pointers.
     lfs: field.Flag = True
     #: Both mean the same here: a run has a fresh machine, so it always clones.
     on_restart: Literal["preserve changes", "reclone"] = "reclone"
@@ -165,12 +165,12 @@ class GitRepository(Part):
 
     @model_serializer(mode="wrap")
     def _dumped(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave an unset reference out: what is dumped can be applied, and `apply` refuses an empty one."""
+        """Omit an unset reference, because `apply` must accept a dump, and it refuses an empty reference."""
         dumped: dict[str, Any] = handler(self)
         return {name: value for name, value in dumped.items() if name != "reference" or value is not None}
 
     def credential(self, known: str) -> str:
-        """Return `known`, or nothing if the repository is public, or its transport would show it to others."""
+        """Return the credential `known`, or none if the repository is public, or its transport does not encrypt."""
         wanted = self.is_ssh or (self.url.startswith("https://") and not self.public)
         return known if wanted else ""
 
@@ -181,7 +181,7 @@ class GitRepository(Part):
     @field_validator("reference_type")
     @classmethod
     def _named(cls, kind: str | None, info: ValidationInfo) -> str | None:
-        # A reference that is wrong by itself has an error of its own.
+        # An invalid reference has its own error.
         reference = info.data.get("reference", "0000")
         if reference is None:
             if kind not in (None, "branch"):
@@ -190,7 +190,7 @@ class GitRepository(Part):
         if kind == "commit" and not re.fullmatch("[0-9a-fA-F]{4,64}", reference):
             raise ValueError(f"{reference!r} is no commit's id, which is 4 to 64 hexadecimal digits")
         if kind in (None, "branch") and re.fullmatch("[0-9a-fA-F]{40}|[0-9a-fA-F]{64}", reference):
-            # git itself creates no branch of such a name.
+            # git does not create branches with such a name.
             return "commit"
         if kind is None and re.fullmatch("[0-9a-fA-F]{7,39}", reference) and not field.is_stored(info):
             raise ValueError(f"{reference!r} may be a commit or a branch; set reference_type to the one that it is")

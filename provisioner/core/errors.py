@@ -84,7 +84,7 @@ class CloudError(ProvisionError):
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(f"{code}: {message}" if code else message)
         self.code = code
-        #: The cloud's own time when it refused, in Unix seconds, if it told that.
+        #: The Unix time in the cloud's error answer, or None.
         self.at: float | None = None
 
 
@@ -113,11 +113,11 @@ class Transient(Retryable):
 
 
 class NeedsOperator(Retryable):
-    """This computer or this account is at fault, not the cloud: the message tells its operator what to do."""
+    """A fault of this computer or this account, not of the cloud; the message says what the operator must do."""
 
 
 class ClockWrong(NeedsOperator):
-    """This computer's clock differs from the cloud's: nothing may be decided or stored by its time."""
+    """This computer's clock differs from the cloud's: do not decide by its time, and do not store it."""
 
 
 class NoAnswer(Retryable):

@@ -36,7 +36,7 @@ _YES = tuple(writing for word in ("true", "yes", "on") for writing in (word, wor
 NO = tuple(writing for word in ("false", "no", "off") for writing in (word, word.title(), word.upper()))
 
 
-#: The pydantic context in which a stored recipe is validated: rules of `apply` alone are not asked.
+#: The pydantic context to validate a stored recipe: checks that are only for `apply` are skipped.
 STORED: Mapping[str, bool] = {"stored": True}
 
 
@@ -58,11 +58,11 @@ class Kind:
     check: Callable[[Any], Any]
     #: The JSON Schema; empty: that of the type.
     schema: dict[str, Any] = field(default_factory=dict)
-    #: What fits as well.
+    #: Further JSON Schemas that a value may match.
     also: tuple[dict[str, Any], ...] = ()
-    #: The check sees the value as it was written, rather than as its type made it.
+    #: Run the check on the value as written, before its type converts it.
     first: bool = False
-    #: The check is a rule of `apply` alone: recipes that were stored before the rule existed are still loaded.
+    #: Run the check only for `apply`: recipes stored before the check existed must still load.
     on_apply: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -78,10 +78,10 @@ class Kind:
 
 
 def rule(check: Callable[[Any], Any], *, first: bool = False) -> Kind:
-    """A check that was added after recipes were stored without it.
+    """A check that was added to a field after recipes had been stored.
 
-    `apply` refuses what the check refuses. Stored recipes keep running, and `jobs` marks them. Each check that
-    this version adds to an existing field must be one of these, or must ask `is_stored`.
+    `apply` refuses a recipe that fails the check. Stored recipes keep running, and `jobs` marks them. Each check that
+    this version adds to an existing field must be a `rule`, or must call `is_stored`.
     """
     return Kind(check, first=first, on_apply=True)
 
@@ -103,9 +103,10 @@ def later(
     asks_nothing: Callable[[Any], bool] = lambda _: False,
     also: tuple[dict[str, Any], ...] = (),
 ) -> Kind:
-    """A field that this version knows and refuses, unless it says what would happen anyway.
+    """A field that this version does not support; it refuses all values except those that change nothing.
 
-    That is null, one of `harmless`, or a value that `asks_nothing`; `also` are the JSON Schemas of these.
+    These are null, the values in `harmless`, and values for which `asks_nothing` returns True. `also` has the JSON
+    Schemas of the latter.
     """
     accepted = [None, *harmless]
 
@@ -161,9 +162,9 @@ def _text(text: str) -> str:
 
 
 def unix_lines(text: str) -> str:
-    """Return a script with the line ends that shells and kernels read: LF for CRLF.
+    """Return a script with LF in place of CRLF, as shells and the kernel need it.
 
-    YAML folds a file's CRLF by itself; a JSON string's `\\r\\n` stays, and `#!/bin/bash\\r` names no program.
+    YAML itself converts the CRLF of a file, but not `\\r\\n` in a JSON string; `#!/bin/bash\\r` names no program.
     """
     return text.replace("\r\n", "\n")
 
@@ -250,7 +251,7 @@ def _repository_url(text: str) -> str:
 
 
 def refuse_shell_words(path: str) -> str:
-    """Return the path; raises ValueError if a shell would expand its beginning, which nothing does here."""
+    """Return the path; raises ValueError if it begins with `~` or a variable, which nothing expands here."""
     if word := re.match(r"~[^/]*|\$[^/]*", path):
         raise ValueError(
             f"{word[0]} is not expanded in a recipe; write an absolute path, such as /home/jovyan/x, or a relative one"
@@ -259,7 +260,7 @@ def refuse_shell_words(path: str) -> str:
 
 
 def _reference(text: str) -> str:
-    """Refuse names that git knows in a clone, and no server has."""
+    """Raise ValueError for names that git has only in a clone, such as `origin/main`."""
     if text in ("HEAD", "@"):
         raise ValueError("leave reference out for the default branch, or name a branch, or a tag with reference_type")
     if tag := re.fullmatch("refs/tags/(.+)", text):
@@ -329,7 +330,7 @@ def _seconds(value: Any, at_most: float) -> float:
 
 
 def _written(value: Any) -> str:
-    # A document's numbers come as text; those of a dump and of Python are numbers.
+    # Numbers of a YAML or JSON document are text here; those of a dump and of Python are numbers.
     whole = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if whole or isinstance(value, str) else ""
 
@@ -401,13 +402,13 @@ DurationOrNow = Annotated[
 Size = Annotated[int, PlainSerializer(size.text, return_type=str)]
 
 Text = Annotated[str, Kind(_text, {"type": _SCALAR})]
-#: Shell, or a program with its interpreter in a `#!` line.
+#: A shell script, or a script with its interpreter in a `#!` line.
 Script = Annotated[Text, AfterValidator(unix_lines)]
 Flag = Annotated[bool, Kind(_flag, {"enum": [True, False, *_YES, *NO]}, first=True)]
 Count = Annotated[
     int, Kind(_count, {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": 0}, first=True)
 ]
-#: One that says that a process failed.
+#: An exit code of a failed process.
 ExitCode = Annotated[int, between(1, 255, "an exit code")]
 
 Name = Annotated[
@@ -487,7 +488,7 @@ Reference = Annotated[
     matching(r"(?!-)(?!.*(\.\.|@\{))[^\s\x00-\x20~^:?*\[\\\x7f]+", "write a branch, a tag or a commit"),
     rule(_reference),
 ]
-#: How much of a repository's history is cloned.
+#: A number of commits to clone, or `full`.
 Depth = Annotated[
     str,
     Kind(

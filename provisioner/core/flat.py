@@ -1,7 +1,7 @@
-"""Saturn's recipes of before 2023, which are flat: a group (`job:`) names the kind, and there is no `spec`.
+"""Saturn's flat recipes, from before 2023: a mapping such as `job:` names the kind of resource; there is no `spec`.
 
-Their schema is saturncloud/recipes, resources/schema.json. A flat recipe becomes one of today's where it asks for
-nothing else than those can say.
+Their schema is saturncloud/recipes, resources/schema.json. A flat recipe is translated to a current recipe if current
+recipes have a field for each of its fields.
 """
 
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ from typing import Any
 
 from provisioner.core.source import Path
 
-#: Groups that name a kind of resource; of these only jobs are run here.
+#: The kinds of resource of flat recipes that are not jobs, and are refused.
 _OTHER_KINDS = ("deployment", "jupyter_server", "rstudio_server")
-#: What fields are called today.
+#: Current names of renamed fields.
 _RENAMED = {"image_uri": "image", "backoff_limit": "retries", "credentials": "secrets"}
-#: Who may clone the recipe: `owner` asks for nothing, for nobody else sees it here.
+#: Accepted values of `visibility`. `owner` changes nothing: users see only their own jobs.
 _VISIBILITY = ("", None, "owner")
-#: What says nothing about the job.
+#: Fields that do not describe the job; they are ignored.
 _PASSED_OVER = ("schema_version", "version", "state", "visibility")
 
 
 def is_flat(value: Any) -> bool:
-    """Return whether a document's content is a flat recipe."""
+    """Return whether the parsed document is a flat recipe."""
     return (
         isinstance(value, dict) and not {"type", "spec"} & value.keys() and bool({"job", *_OTHER_KINDS} & value.keys())
     )
@@ -33,13 +33,13 @@ class FlatRecipe:
         self._value = value
         job = value.get("job")
         self._job: Mapping[str, Any] = job if isinstance(job, dict) else {}
-        #: Where each field of `spec` is written.
+        #: The path of each field of `spec` in the flat recipe.
         self._places: dict[str, Path] = {_RENAMED.get(name, name): ("job", name) for name in self._job}
         top = [name for name in value if name not in ("job", *_PASSED_OVER)]
         self._places = {_RENAMED.get(name, name): (name,) for name in top} | self._places
 
     def problems(self) -> list[tuple[Path, str]]:
-        """Return what a recipe of today cannot say."""
+        """Return the parts that a current recipe cannot express, as (path, message)."""
         found: list[tuple[Path, str]] = [
             ((kind,), "not in this version: only jobs") for kind in _OTHER_KINDS if self._value.get(kind) is not None
         ]
@@ -55,7 +55,7 @@ class FlatRecipe:
         return found
 
     def recipe(self) -> dict[str, Any]:
-        """Return the same as a recipe of today."""
+        """Return the flat recipe translated to a current recipe."""
         spec: dict[str, Any] = {}
         for name, place in self._places.items():
             group = self._job if place[0] == "job" else self._value
@@ -65,7 +65,7 @@ class FlatRecipe:
         return {"type": "job", "spec": {name: each for name, each in spec.items() if name not in _OTHER_KINDS}}
 
     def written(self, path: Path) -> Path:
-        """Return where the user wrote what today's recipes have at `path`."""
+        """Return the path in the flat recipe of a path in the current recipe: errors name the field as written."""
         if len(path) < 2 or path[0] != "spec":
             return path
         name = str(path[1])

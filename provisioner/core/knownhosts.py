@@ -23,7 +23,7 @@ BUILT_IN = (
 def host_of(url: str) -> str:
     """Return the host of a git URL over SSH, as known_hosts names it; empty for any other URL.
 
-    An IPv6 address has brackets in a URL; in known_hosts it has them before a port other than 22 alone.
+    A URL has brackets around an IPv6 address. known_hosts has brackets around any host with a port other than 22.
     """
     host = r"(\[[^]/]+]|[^/:\[]+)"
     if not (found := re.match(rf"ssh://(?:[^@/]*@)?{host}(?::([0-9]+))?/|[^@/]+@{host}:", url)):

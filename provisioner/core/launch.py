@@ -183,7 +183,7 @@ class LaunchAnswer:
 
     machines: tuple[LaunchedMachine, ...] = ()
     refusals: tuple[Refusal, ...] = ()
-    #: The cloud's own time when it answered, in Unix seconds, if it told that.
+    #: The Unix time in the cloud's answer, or None.
     at: float | None = field(default=None, compare=False)
 
 

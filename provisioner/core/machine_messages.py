@@ -1,9 +1,9 @@
-"""Decode what a machine wrote: bounded in size, in shape and in time.
+"""Decode the reports and results that machines write, with bounds on size, shape and times.
 
-Whoever is root on a machine, its job included, can write anything under the keys of its mailbox and
-inbox. The caller reads no more than the bounds below allow; this module turns those bytes into a Report
-or a Result whose texts can be printed, whose dictionaries have known keys, and whose times lie between
-the machine's launch and now. Everything else raises Invalid.
+A job that is root on its machine can write any bytes under the keys of the machine's mailbox and inbox.
+The caller reads no more bytes than the bounds below allow. This module decodes them to a Report or a
+Result with printable texts, known dictionary keys, and times between the machine's launch and now. It
+raises Invalid for bytes that it cannot decode.
 """
 
 import dataclasses
@@ -19,38 +19,38 @@ from provisioner.core.work import STREAMS, Report, Result, Step, StreamEnd, deco
 
 T = TypeVar("T")
 
-#: Bytes of a report; a real one has about one thousand.
+#: Most bytes of a report; a genuine one has about 1,000.
 REPORT_MOST = 64 << 10
-#: Bytes of a result up to its field `streams`, which names every chunk of the log, and behind it.
+#: Most bytes of a result before its field `streams`, which lists every chunk of the log, and most bytes after it.
 RESULT_HEAD = 64 << 10
-#: Bytes of a result that are read for the end marks of its streams: 120 bytes for each of CHUNKS_MOST chunks.
+#: Most bytes of a result that are read to find the ends of its streams: 120 bytes for each of CHUNKS_MOST chunks.
 RESULT_MOST = 24 << 20
-#: Bytes of a chunk. The agent seals a segment of 8 MiB, to which one piece of at most 8 MiB was just added.
+#: Most bytes of a chunk. The agent closes a segment that exceeds 8 MiB, and the last piece added has at most 8 MiB.
 CHUNK_MOST = 16 << 20
-#: Chunks of a stream. The agent ships a chunk ever more seldom: in 30 days a log has at most 165,000.
+#: Most chunks of a stream. The agent ships chunks at growing intervals: a log of 30 days has at most 165,000.
 CHUNKS_MOST = 200_000
-#: Seconds by which a machine's clock may differ from ours. EC2's machines ask its time service, and differ by less
-#: than one second; a time that is farther away than this was not read from a clock.
+#: Seconds by which a machine's clock may differ from the control plane's. EC2 instances use Amazon's time service and
+#: differ by less than one second, so a time that is farther away was not read from a clock.
 CLOCK_SKEW = 3600.0
-#: Seconds that a machine lives, at most: each of its limits is at most 30 days.
+#: Most seconds that a machine exists: each of its limits is at most 30 days.
 LONGEST_LIFE = 150 * 86400.0
-#: Characters of a text, of the name of an agent's process, and members of a list.
+#: Most characters of a text, most characters of the name of an agent process, and most members of a list.
 TEXT_MOST, NAME_MOST, LIST_MOST = 4000, 64, 16
-#: An exit status (wait(2)); 128 + s when signal s ended the process.
+#: The largest exit status (wait(2)); 128 + s if signal s ended the process.
 EXIT_CODE_MOST = 255
 
 _KEYS = frozenset((*STREAMS, *(step.value for step in Step)))
 _HOST_KEY = re.compile(r"[a-z0-9@.-]{1,64} [A-Za-z0-9+/=]{1,3900}")
 _STREAMS, _STREAMS_END = b', "streams": {', b'"}}'
-#: In a result's last field: a stream's name, or what follows its list of chunks.
+#: In a result's field `streams`: either the name of a stream, or the length and checksum after its list of chunks.
 _END = re.compile(rb'"(\w{1,16})": \{"chunks": \[|\], "length": (\d{1,16}), "sha256": "([0-9a-f]{0,64})"\}')
-#: No match of it is longer.
+#: Most bytes of a match of `_END`.
 _END_MOST = 128
 
 
 @dataclass(frozen=True)
 class Period:
-    """The Unix seconds between which every time of a message lies."""
+    """The interval, in Unix seconds, that the times of a message are clamped to."""
 
     earliest: float
     latest: float
@@ -60,12 +60,12 @@ class Period:
 
 
 def period(node: Node, now: float) -> Period:
-    """Return the period of the node's machine, from its launch to now, each wider by the skew of a clock."""
+    """Return the period of the node's machine, from its launch to now, extended by CLOCK_SKEW at both ends."""
     return Period(node.bound_at - CLOCK_SKEW, now + CLOCK_SKEW)
 
 
 def decode_report(data: bytes, sequence: int, within: Period) -> Report:
-    """Return the report that was put as number `sequence`; raises Invalid."""
+    """Return the report in the object with the number `sequence`; raises Invalid."""
     if len(data) > REPORT_MOST:
         raise Invalid(f"a report of more than {REPORT_MOST} bytes")
     report = _bounded(decode(Report, data), within)
@@ -77,13 +77,13 @@ def decode_report(data: bytes, sequence: int, within: Period) -> Report:
 def decode_result(head: bytes, within: Period, tail: bytes = b"") -> Result:
     """Return the result, without its list of chunks; raises Invalid.
 
-    `head` are its first RESULT_HEAD bytes, or all where there are fewer; `tail` are its last bytes. Keys are
-    sorted, so `streams` with its list of chunks is among the last fields. Where the head is cut within it,
-    `streams` is empty (see `stream_ends`), and the fields behind it are those of the tail.
+    `head` has the first RESULT_HEAD bytes, or all if there are fewer; `tail` has the last bytes. Keys are
+    sorted, so `streams` with its list of chunks is among the last fields. If the head ends within `streams`,
+    that field is empty (see `stream_ends`), and the fields after it are taken from the tail.
     """
     if len(head) < RESULT_HEAD or _STREAMS not in head:
         return _bounded(decode(Result, head), within)
-    # Within a JSON string a quotation mark has a backslash before it, so this is the field itself.
+    # In a JSON string a quotation mark follows a backslash, so this match is the field and not text of a string.
     first, rest = head[: head.index(_STREAMS)], tail.rpartition(_STREAMS_END)[2]
     try:
         return _bounded(decode(Result, first + rest), within)
@@ -92,7 +92,7 @@ def decode_result(head: bytes, within: Period, tail: bytes = b"") -> Result:
 
 
 def stream_ends(blocks: Iterable[bytes]) -> Mapping[str, StreamEnd]:
-    """Return the end marks in a result that comes in blocks, without their chunks; holds one block at a time."""
+    """Return the length and checksum of each stream in a result that is read in blocks; keeps one block in memory."""
     found: dict[str, StreamEnd] = {}
     rest, name = b"", ""
     for block in blocks:
@@ -110,7 +110,7 @@ def stream_ends(blocks: Iterable[bytes]) -> Mapping[str, StreamEnd]:
 
 
 def in_time(node: Node) -> Node:
-    """Return a stored node whose messages' times are clamped: earlier releases stored what machines wrote."""
+    """Return a stored node with the times of its messages clamped: earlier releases stored them unchecked."""
     report, result = node.report, node.result
     heard = node.bound_at + LONGEST_LIFE if node.reported_at is None else node.reported_at
     if report:
@@ -140,7 +140,7 @@ def _bounded(message: T, within: Period) -> T:
 
 
 def _walk(value: Any, name: str) -> Any:
-    """The value of the field, with known keys, lists without chunks, and texts that can be printed."""
+    """Return the value of the field `name` with unknown keys and lists of chunks removed and texts made printable."""
     if isinstance(value, Enum | bool | float) or value is None:
         return value
     if isinstance(value, str):
@@ -163,7 +163,7 @@ def _walk(value: Any, name: str) -> Any:
 
 
 def printable(text: str, most: int) -> str:
-    """The text in one line of at most `most` characters; control characters and lone surrogates are replaced."""
+    """Return the text as one line of at most `most` characters; replace control characters and lone surrogates."""
     cut = text if len(text) <= most else f"{text[: most - 1]}…"
     if cut.isprintable():
         return cut

@@ -1,4 +1,4 @@
-"""What one owner may have in the store at once, so that no owner fills the control host for the others."""
+"""Limits on the runs and bytes that one owner has in the store, so that no owner fills the control host."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Usage:
-    """What an owner has: runs that are not done, and the bytes of these and of its jobs as they are stored."""
+    """An owner's unfinished runs, and the stored bytes of these and of the owner's jobs."""
 
     unfinished_runs: int
     stored_bytes: int
@@ -17,13 +17,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class OwnerLimits:
-    """The most of each for one owner; None is no limit."""
+    """The limits of one owner; None means unlimited."""
 
     unfinished_runs: int | None = None
     stored_bytes: int | None = None
 
     def check(self, owner: str, before: Usage, after: Usage) -> None:
-        """Raise LimitReached if a change leads beyond a limit. What lessens an owner's share is always allowed."""
+        """Raise LimitReached if a change exceeds a limit. A change that reduces the usage is always allowed."""
         most = self.unfinished_runs
         if most is not None and after.unfinished_runs > max(most, before.unfinished_runs):
             raise LimitReached(
@@ -40,5 +40,5 @@ class OwnerLimits:
             )
 
 
-#: For admins, and for whoever sits at the control host.
+#: For admins, and for commands on the control host.
 UNLIMITED = OwnerLimits()

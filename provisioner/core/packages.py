@@ -14,7 +14,7 @@ _COMPARISON = rf"\(* ?{_VALUE}{_OPERATOR}{_VALUE} ?\)*"
 _MARKER = rf"{_COMPARISON}( (and|or) {_COMPARISON})*"
 #: A host, with neither user nor password before it.
 _URL = r"(git\+)?https://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/@+%=#-]+"
-#: A requirement of PyPA's "Dependency specifiers", or a URL that pip takes; each may have a marker.
+#: A requirement as in PyPA's "Dependency specifiers", or a URL that pip accepts; both may have a marker.
 _PIP = (
     rf"{_NAME}{_EXTRAS}( ?{_VERSION}( ?, ?{_VERSION})*)?( ?; ?{_MARKER})?"
     rf"|({_NAME}{_EXTRAS} ?@ ?)?{_URL}( ; ?{_MARKER})?"
@@ -24,9 +24,9 @@ _APT = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+](=[A-Za-z0-9][A-Za-z0-9.+:~-]*)?"
 
 
 def words(value: Any) -> Any:
-    """Return the words of a text as a shell has them: quotes hold one together. A list is returned as it is.
+    """Return the words of a text, split like a shell does, with quotes. A list is returned unchanged.
 
-    A text that is one requirement with a marker needs no quotes.
+    A text that is a single requirement with a marker needs no quotes.
     """
     if not isinstance(value, str):
         return value

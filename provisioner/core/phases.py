@@ -15,8 +15,8 @@ from provisioner.core.work import Span, Step
 
 #: LaunchTime and the time in a transition reason have no fractions (EC2 API, "Instance").
 WHOLE_SECOND = 1.0
-#: A listing may show what was so this long ago (EC2 User Guide, "Eventual consistency"; the figure is assumed, and
-#: longer than any lag that was seen).
+#: Seconds by which a listing may be out of date (EC2 User Guide, "Eventual consistency"; the figure is assumed, and
+#: larger than every observed lag).
 LISTING_LAG = 60.0
 
 
@@ -46,9 +46,9 @@ class Bound:
         return self if at == self.at else replace(self, at=at, error=self.error + abs(at - self.at))
 
     def after(self, floor: float, latest: float) -> "Bound":
-        """The same moment where it must follow `floor`; the truth lies between `at` and `latest`.
+        """Return the bound moved to `floor` if it is earlier; the true time lies between its `at` and `latest`.
 
-        It stays where it is if it follows already. What it is moved by is within its own error.
+        A bound after `floor` is returned unchanged. The move is within the bound's own error.
         """
         at = min(max(self.at, floor), latest)
         return self if at == self.at else replace(self, at=at, error=max(at - self.at, latest - at))
@@ -194,9 +194,9 @@ def _ending(machine: KnownMachine, born: float) -> Bound | None:
 
 
 def _latest(machine: KnownMachine, over: Bound) -> float:
-    """The last moment at which the machine can have begun to end.
+    """Return the latest Unix time at which the machine may have begun to shut down.
 
-    A transition reason is cut to the second, so what the agent did within that second was before it.
+    The time in a transition reason is truncated to a second, so the agent may still have acted within that second.
     """
     if over.source is not Source.TRANSITION_REASON or machine.transition_at is None or machine.ending_at is None:
         return over.at

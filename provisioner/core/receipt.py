@@ -4,8 +4,8 @@ A machine is billed from running to shutting-down, by the second, for at least 6
 "Instance lifecycle"; "On-Demand Instances", billing). `LaunchTime` comes before running and our
 first sight of its end comes after shutting-down, so the two bound the truth from above. From below it is
 bound by the first and the last listing that show it running, or by the agent's first and last signs of
-life, whichever are farther apart: each two are of one clock. A listing may be `LISTING_LAG` behind, so the last
-one counts as so much earlier.
+life, whichever are farther apart: the times of each pair come from one clock. A listing may be `LISTING_LAG` out of
+date, so that much is subtracted from the time of the last one.
 """
 
 import math
@@ -83,7 +83,7 @@ class Receipt:
     disk_dollars_at_most: float | None
     #: What would save most, where one phase but the command's takes most of the machines' time.
     advice: str | None = None
-    #: The process's exit code whatever the outcome; `exit_code` is None for an interrupted run.
+    #: The process's exit code for every outcome; `exit_code` is None for an interrupted run.
     process_exit_code: int | None = None
 
 

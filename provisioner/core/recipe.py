@@ -85,8 +85,8 @@ class Retry(Part):
 
     #: The exit codes that use up `retries`; any other fails at once. Empty: all of them.
     on: tuple[field.ExitCode, ...] = ()
-    #: The exit codes by which the command says that its work is saved and not done: it runs again without using up
-    #: `retries`, capped as attempts that infrastructure ended are.
+    #: Exit codes with which the command reports that its work is saved but not finished. It runs again without using up
+    #: `retries`, at most as often as after failures of the infrastructure.
     requeue_on: tuple[field.ExitCode, ...] = ()
     #: From a failed attempt to the next; one that infrastructure ended has its own waits.
     backoff: field.DurationOrNow = 0.0
@@ -120,11 +120,11 @@ class Spec(Part):
         field.picked("uri", frozenset({"enforce_trusted"}), "write text or {uri}; a catalogue of images comes later"),
     ]
     instance_type: field.InstanceType
-    #: For `sh -c`, or a script whose first line, `#!…`, names its interpreter.
+    #: Run by `sh -c`, or by the interpreter that a first line `#!…` names.
     command: field.Command
     working_directory: field.AbsolutePath = "/home/jovyan/workspace"
     environment_variables: Mapping[field.VariableName, field.VariableValue] = Field(default_factory=dict)
-    #: Run in the container after the clone and before the command: for `sh`, or with a `#!` line as in `command`.
+    #: Run in the container after the clone and before the command, by `sh` or the interpreter of a `#!` line.
     start_script: field.Script | None = None
     git_repositories: tuple[GitRepository, ...] = ()
     scale: Annotated[
@@ -218,9 +218,9 @@ class Recipe(Part):
 
     @classmethod
     def load(cls, text: str) -> "Recipe":
-        """Load what `dump` wrote; raises Invalid when this version cannot run it.
+        """Load a recipe that `dump` wrote; raises Invalid if this version cannot run it.
 
-        Rules of `apply` are not asked: a recipe that an earlier version accepted keeps running.
+        Checks that are only for `apply` are skipped: a recipe that an earlier version accepted keeps running.
         """
         try:
             return cls.model_validate(json.loads(text), context=field.STORED)
@@ -285,7 +285,7 @@ def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
 
 
 def applicable(dump: str) -> dict[str, Any]:
-    """Return a stored recipe as a document that `apply` takes: earlier versions wrote null for an unset reference."""
+    """Return a stored recipe as a document that `apply` accepts, without the null references of earlier versions."""
     document: dict[str, Any] = json.loads(dump)
     for repository in document["spec"].get("git_repositories") or ():
         if repository.get("reference", "") is None:
@@ -294,10 +294,9 @@ def applicable(dump: str) -> dict[str, Any]:
 
 
 def refusals(job: Job) -> tuple[str, ...]:
-    """Why `apply` would refuse the job's stored recipe or its schedule now, a line each; empty: it would not.
+    """Return one line for each reason for which `apply` would refuse the job's stored recipe or schedule now.
 
-    Such a job was stored by an earlier version, whose rules were fewer. It starts, and its schedule fires, all the
-    same.
+    An earlier version with fewer rules stored such a job. The job still starts, also by its schedule.
     """
     try:
         stored = Recipe.load(job.recipe)
@@ -327,7 +326,7 @@ def _checked(
     ungranted: Ungranted = lambda _: (),
     written: Callable[[Path], Path] = lambda path: path,
 ) -> Recipe:
-    """Return the recipe; raises Invalid for all that is wrong, at the paths where it is `written`."""
+    """Return the recipe; raises Invalid with all errors. `written` maps a path in `data` to the path in the source."""
     recipe, wrong = _wrong(data)
     wrong += ungranted(recipe.spec) if recipe and not wrong else ()
     if recipe is None or wrong:
@@ -338,10 +337,9 @@ def _checked(
 def _amended(
     recipe: Recipe, data: Any, changed: Collection[Path], source: str, ungranted: Ungranted = lambda _: ()
 ) -> Recipe:
-    """Return the recipe that `data` is, a stored one with other values at `changed`.
+    """Return the recipe in `data`: a stored recipe with new values at the paths in `changed`.
 
-    Raises Invalid for what is wrong with these values. What `apply` would refuse of the rest was stored before
-    the rule existed, and is accepted.
+    Raises Invalid for errors in the new values. Values that were stored before a rule existed are accepted.
     """
     amended, wrong = _wrong(data)
     if wrong:
@@ -355,7 +353,7 @@ def _amended(
 
 
 def _wrong(data: Any) -> tuple[Recipe | None, list[tuple[Path, str]]]:
-    """Return what `apply` refuses of `data`, and the recipe; None where not even a store could hold it."""
+    """Return the recipe, or None if `data` is not even valid as a stored one; and the problems that `apply` reports."""
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:

@@ -82,16 +82,16 @@ class Verdict:
     #: One line for a reader.
     reason: str
     at: float
-    #: The process's exit code where it speaks for the attempt; None for an interrupted one.
+    #: The process's exit code; None if no process ended, and for an interrupted attempt.
     exit_code: int | None = None
     step: Step = Step.BOOT
     #: As in Result.
     unresolved_host: str = ""
-    #: The process's exit code whatever the outcome; None where no process ended. Unset: `exit_code`.
+    #: The process's exit code for every outcome; None if no process ended. If unset, it is `exit_code`.
     process_exit_code: int | None = None
 
     def __post_init__(self) -> None:
-        # Here, so that verdicts that an older version stored keep the rule as well.
+        # Done here, so that the rule also applies to verdicts that an older version stored.
         if self.process_exit_code is None:
             object.__setattr__(self, "process_exit_code", self.exit_code)
         if self.outcome is Outcome.INTERRUPTED:
@@ -173,9 +173,9 @@ class Node:
     #: As the machine first told them: before its job could have a say.
     host_keys: tuple[str, ...] = ()
     reported_at: float | None = None
-    #: Objects in its inbox that were no report, at least.
+    #: Number of unreadable objects in the inbox so far; some may not be counted yet.
     unreadable: int = 0
-    #: Without its list of chunks.
+    #: The result without its list of chunks.
     result: Result | None = None
     #: When the mailbox was last asked for a result, after the machine's end was seen.
     result_sought_at: float | None = None

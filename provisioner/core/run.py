@@ -59,5 +59,5 @@ class Waiting(StrEnum):
     THROTTLE = "throttle"
     CONFIGURATION = "configuration"
     PREVIOUS_MACHINE = "previous machine"
-    #: The control host itself is at fault, and its operator is told.
+    #: A fault of the control host, which its operator must repair.
     OPERATOR = "operator"

@@ -49,7 +49,7 @@ _END = dt.datetime(dt.MAXYEAR, 1, 1, tzinfo=dt.UTC).timestamp()
 
 
 def checked(text: str) -> str:
-    """Return the schedule with single spaces; raises ValueError that says what would be right."""
+    """Return the schedule with single spaces; raises ValueError with the correct form."""
     text = " ".join(text.split())
     if text.startswith("@every "):
         try:
@@ -72,9 +72,9 @@ def checked(text: str) -> str:
 
 
 def stepping(text: str) -> str:
-    """Return a checked schedule; raises ValueError where a step is longer than its field, or `@every` too long.
+    """Return a checked schedule; raises ValueError if a step is longer than its field, or `@every` is too long.
 
-    Cron restarts each field with the hour, day or month around it, so that `*/90` in minutes is due hourly.
+    Cron restarts its count in each hour, day or month, so `*/90` in the minute field is due once an hour.
     """
     if text.startswith("@every ") and _interval(text) > _LONGEST_INTERVAL:
         raise ValueError(f"write @every with at most {_LONGEST_INTERVAL // 86400}d")

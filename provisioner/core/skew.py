@@ -1,8 +1,8 @@
-"""How far this computer's clock is from the cloud's, as far as two readings can tell."""
+"""Estimate by how much this computer's clock differs from the cloud's clock."""
 
 from dataclasses import dataclass
 
-#: Seconds that the clocks may differ before nothing is decided by ours.
+#: Seconds by which the clocks may differ. Beyond that the control plane decides nothing by its own clock.
 TOLERANCE = 5.0
 #: The Date header has whole seconds (RFC 9110, 5.6.7).
 RESOLUTION = 1.0
@@ -10,23 +10,26 @@ RESOLUTION = 1.0
 
 @dataclass(frozen=True)
 class Reading:
-    """The cloud's time, and what a clock that is never set showed when the answer was there."""
+    """The cloud's time in an answer, and the reading of a monotonic clock when the answer arrived."""
 
-    #: Unix seconds, of the Date header.
+    #: Unix seconds from the Date header.
     cloud: float
-    #: Seconds since a fixed moment, and how many of them the call took.
+    #: Seconds of the monotonic clock, and seconds that the call took.
     elapsed: float
     took: float
 
     def ahead(self, now: float, elapsed: float) -> float:
-        """Seconds that a clock which shows `now` is ahead of the cloud's at least; below 0 if it is behind."""
+        """Return the least number of seconds that `now` is ahead of the cloud's time; negative if it is behind.
+
+        0 if the clocks may agree: the cloud's time is known only to a second plus the duration of the call.
+        """
         earliest = self.cloud + elapsed - self.elapsed
         latest = earliest + self.took + RESOLUTION
         return now - latest if now > latest else min(0.0, now - earliest)
 
 
 def told(ahead: float) -> str:
-    """What is wrong with the clock, what that means, and what to do."""
+    """Return the error message for a clock that is `ahead` seconds ahead: the difference, its effect and the remedy."""
     away, where = abs(ahead), "ahead of" if ahead > 0 else "behind"
     units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
     unit, name = next(each for each in units if away >= each[0] or each[0] == 1)

@@ -3,8 +3,8 @@
 Scalars stay the text that the user wrote, but for null: the field that takes one decides whether
 it is a number or a truth. So `reference: 2024`, `VERSION: 1.10` and `COUNTRY: no` keep their text.
 
-Lines end as editors end them, by CR, LF or CRLF. YAML 1.1, which PyYAML reads, ends a line at U+0085, U+2028 and
-U+2029 too, and would fold them into a space; YAML 1.2 (section 5.4) and JSON take them for text, and so does this.
+CR, LF or CRLF ends a line, as in editors. In YAML 1.1, which PyYAML reads, U+0085, U+2028 and U+2029 also end a line
+and would be folded to a space. This module treats them as text, like YAML 1.2 (section 5.4) and JSON.
 """
 
 import json
@@ -30,15 +30,16 @@ _TYPES = ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "val
 _TAGS = frozenset(_STANDARD + name for name in _TYPES)
 
 
-#: Line ends of YAML 1.1 alone. While PyYAML reads, a private-use character stands for each.
+#: Characters that are line ends in YAML 1.1 but not in YAML 1.2. A private-use character replaces each before PyYAML
+#: parses the text.
 _TEXT_BREAKS = "\x85\u2028\u2029"
-#: What JSON allows in a string as it is, and PyYAML refuses or does not keep.
+#: Characters that JSON allows unescaped in a string, and that PyYAML rejects or changes.
 _UNLIKE_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
 class Document:
-    """The content of a text: mappings, lists, strings and None; and the line of each by its path."""
+    """The parsed document: mappings, lists, strings and None; and the line of each value by its path."""
 
     value: Any
     lines: Mapping[Path, int]
@@ -62,7 +63,7 @@ def read(text: str | bytes, source: str) -> Document:
 
 
 def _as_yaml(text: str) -> str:
-    """Return the text so that PyYAML reads the same in it: JSON's tabs, and characters that JSON strings may hold."""
+    """Return the text changed so that PyYAML reads JSON correctly: tabs, and characters of _UNLIKE_YAML in strings."""
     text = text.removeprefix("\ufeff")
     if not text.lstrip(" \t\r\n").startswith(("{", "[")):
         return text
@@ -71,12 +72,12 @@ def _as_yaml(text: str) -> str:
     except (ValueError, RecursionError):
         # YAML's flow style, or wrong JSON. Tabs indent JSON, never YAML; a line of either cannot begin in a string.
         return re.sub(r"^[ \t]+", lambda indent: " " * len(indent[0]), text, flags=re.MULTILINE)
-    # In JSON tabs are between values alone, and these characters within strings alone.
+    # In JSON, tabs occur only between values, and the characters of _UNLIKE_YAML only in strings.
     return _UNLIKE_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\t", " "))
 
 
 def _stand_ins(text: str) -> dict[int, str]:
-    """Return a private-use character, not in the text, for each of the line ends of YAML 1.1 alone that it has."""
+    """Return an unused private-use character for each character of _TEXT_BREAKS in the text."""
     present = [each for each in _TEXT_BREAKS if each in text]
     free = (chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
     return dict(zip(map(ord, present), free, strict=False))
@@ -118,7 +119,7 @@ class _Walk:
     """From nodes to values, noting lines, and counting what anchors expand to."""
 
     def __init__(self, lines: dict[Path, int], breaks: Mapping[int, str]) -> None:
-        """`breaks` are the line ends of YAML 1.1 alone, by the code of the character that stands for each."""
+        """`breaks` maps the code of each private-use character to the character of _TEXT_BREAKS that it replaced."""
         self._lines = lines
         self._breaks = breaks
         self._values = 0

@@ -11,9 +11,9 @@ from provisioner.core.run import State, Waiting, transition
 
 #: The first wait after an answer that names no offer, doubling to the longest.
 FIRST = {Waiting.CAPACITY: 30.0, Waiting.QUOTA: 60.0, Waiting.THROTTLE: 2.0, Waiting.OPERATOR: 2.0}
-#: Causes that say nothing of a market: the next one would meet them as well.
+#: Causes that are independent of the market: the next market would fail in the same way.
 OURS = frozenset({Waiting.THROTTLE, Waiting.OPERATOR})
-#: The longest wait where this computer is at fault: it may be mended at any time.
+#: The longest wait, in seconds, after a fault of this computer, which the operator may repair at any time.
 LONGEST_OURS = 30.0
 LONGEST = 600.0
 #: What makes a named offer dry, so that the next launch asks others.

@@ -41,7 +41,7 @@ class Outcome(str, Enum):
 
 
 class SignalCause(str, Enum):
-    """Why a job was first sent SIGTERM."""
+    """Why the agent first sent SIGTERM to a job."""
 
     NOTICE = "notice"
     STOP = "stop"
@@ -126,10 +126,10 @@ class Repository:
     reference_type: str = "branch"
     #: The name of a secret, as in Secret: an SSH key or a token; empty for a public one.
     credential: str = ""
-    #: How many commits are fetched, in digits; `full` is all of them with every branch and tag; empty is all
-    #: commits of the reference, of which the older ones come without their files where the server allows that.
+    #: Number of commits to fetch, in digits; `full`: all commits with every branch and tag; empty: all commits of
+    #: the reference, but the older ones without their files if the server supports that.
     depth: str = ""
-    #: Whether files that the repository keeps in git LFS are fetched; if not, they stay pointers.
+    #: Whether to fetch files in git LFS; if not, they stay pointers.
     lfs: bool = True
 
 
@@ -274,9 +274,9 @@ class Result:
     spans: Mapping[str, Span] = field(default_factory=dict)
     streams: Mapping[str, StreamEnd] = field(default_factory=dict)
     notice: Notice | None = None
-    #: The host whose name could not be resolved, if that ended the work; empty otherwise.
+    #: The host name that could not be resolved, if that ended the work; else empty.
     unresolved_host: str = ""
-    #: None: an agent of an older version, which does not report it.
+    #: None in results of older agents, which do not report it.
     signal_cause: SignalCause | None = None
 
 

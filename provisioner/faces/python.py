@@ -153,16 +153,16 @@ class Run:
 
     @property
     def exit_code(self) -> int | None:
-        """The process's own (128 + s when signal s ended it).
+        """The exit code of the process (128 + s if signal s ended it).
 
-        None until the run has ended, where no process ended, and where the run was interrupted.
+        None until the run has ended, if no process ended, and if the run was interrupted.
         """
         verdict = self._verdict()
         return verdict.exit_code if verdict else None
 
     @property
     def process_exit_code(self) -> int | None:
-        """The process's own exit code whatever the outcome; None until the run has ended, or where no process ended."""
+        """The exit code of the process for every outcome; None until the run has ended, or if no process ended."""
         verdict = self._verdict()
         return verdict.process_exit_code if verdict else None
 

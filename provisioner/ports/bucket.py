@@ -29,8 +29,8 @@ class Bucket(Protocol):
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
         """Return the object's bytes from `start` on, at most `length` (> 0) of them; None without an object.
 
-        A range that begins behind the object's end is empty. No more than `length` bytes are held in
-        memory, however large the object is: pass it for every object that a machine can write.
+        A range that begins after the object's end is empty. At most `length` bytes are in memory, however large
+        the object is: pass `length` for every object that a machine can write.
         """
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:

@@ -8,7 +8,7 @@ class Clock(Protocol):
         """Unix seconds."""
 
     def elapsed(self) -> float:
-        """Seconds since a fixed moment, sleep of the computer included. It never jumps, however the clock is set."""
+        """Return the seconds since a fixed moment, including sleep of the computer; independent of the set time."""
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or earlier when somebody called `wake`."""

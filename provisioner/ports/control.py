@@ -91,7 +91,7 @@ class Alive:
     runs: tuple[LiveRun, ...]
     #: How many runs are not among `runs`.
     more: int
-    #: What keeps the control plane from deciding anything, a wrong clock for one; empty where nothing does.
+    #: Why the control plane decides nothing now, such as a wrong clock; else empty.
     hindrance: str = ""
 
 
@@ -107,7 +107,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Presence:
-    """What the control plane says of itself; see `Control.now`, `served`, `unfinished`, `foreign` and `hindrance`."""
+    """Status of the control plane; see `Control.now`, `served`, `unfinished`, `foreign` and `hindrance`."""
 
     at: float
     served: bool
@@ -240,7 +240,7 @@ class Control(Protocol):
         """
 
     def hindrance(self) -> str:
-        """What keeps the control plane from deciding anything, a wrong clock for one; empty where nothing does."""
+        """Return why the control plane decides nothing now, such as a wrong clock, or ""."""
 
     def wake(self) -> None:
         """End the present rest of `drive`; from a signal handler too."""

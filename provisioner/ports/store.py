@@ -91,9 +91,9 @@ class Store(Protocol):
         """The lease as it stands, expired or not; None when its holder is known to be dead."""
 
     def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
-        """Write all of them or none; the records as stored, with their new versions.
+        """Write all records or none; return them as stored, with their new versions.
 
-        Raises LimitReached if the owner of one of the jobs and runs would then have more than `limits` allow.
+        Raises LimitReached if an owner of the jobs and runs would then exceed `limits`.
         """
 
     def changes(self) -> int:
@@ -130,7 +130,7 @@ class Store(Protocol):
         """Store a new run and what is new beside it, or give the job's run of the same idempotency key.
 
         That one was created after `since`; then nothing is stored. Raises LimitReached if the run's owner would then
-        have more than `limits` allow, however many starts there are at once.
+        exceed `limits`; concurrent starts cannot exceed them either.
         """
 
     def nodes(self, *runs: str) -> tuple[Node, ...]:

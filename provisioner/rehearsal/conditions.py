@@ -107,7 +107,7 @@ class ZoneTrouble:
 
 @dataclass(frozen=True)
 class Absence:
-    """Every call that describes instances leaves out those that fit from `at` until `ends`.
+    """From `at` until `ends`, calls that describe instances omit those that fit `where`.
 
     Assumed: the worst case of EC2's eventual consistency, a listed machine that vanishes and returns.
     """
@@ -119,7 +119,7 @@ class Absence:
 
 @dataclass(frozen=True)
 class FleetLimit:
-    """The account has as many fleets as it may from `at` until `ends`.
+    """From `at` until `ends` the account has reached its limit of fleets.
 
     CreateFleet is refused with MaxFleetCountExceeded (EC2 API Reference, "Error codes").
     """
@@ -130,9 +130,9 @@ class FleetLimit:
 
 @dataclass(frozen=True)
 class Unheeded:
-    """The first `times` terminations of a machine are answered, and have no effect.
+    """The first `times` terminations of a machine succeed without an effect.
 
-    Assumed: TerminateInstances answers before the machine's state changes, and promises no time.
+    Assumed: TerminateInstances answers before the machine's state changes, and AWS does not document how long before.
     """
 
     times: int
@@ -147,9 +147,9 @@ class Conditions:
     end_delay: float = 0.0
     #: How long a new machine is in no listing, and `NotFound` by its id.
     lag: float = 0.0
-    #: Each call that describes instances is up to so many seconds behind, for each machine by another time: a new
-    #: machine is listed, vanishes and returns, and an old state returns after a new one (EC2 User Guide, "Eventual
-    #: consistency"; that it differs by call and machine is assumed).
+    #: Most seconds by which a call that describes instances is out of date, different for each call and machine. So a
+    #: new machine is listed, vanishes and returns, and an old state returns after a new one (EC2 User Guide, "Eventual
+    #: consistency"; the difference between calls and machines is assumed).
     flap: float = 0.0
     #: How long a new template is `NotFound` to a launch.
     template_lag: float = 0.0
@@ -170,6 +170,6 @@ class Conditions:
     absences: tuple[Absence, ...] = ()
     fleet_limits: tuple[FleetLimit, ...] = ()
     unheeded: tuple[Unheeded, ...] = ()
-    #: A replayed CreateFleet answers with the same machines and other errors. Assumed: AWS does not document what a
-    #: replayed instant fleet answers.
+    #: A replayed CreateFleet answers with the same machines and different errors. Assumed: AWS does not document the
+    #: answer to a replayed instant fleet.
     replay_errors: bool = False

@@ -23,7 +23,7 @@ class Effect(StrEnum):
     DELAY = "delay"
     #: Break the connection: before the deed a call that never came, after it an answer lost.
     RESET = "reset"
-    #: Answer 200 and nothing in it (assumed: what a broken proxy makes of an answer).
+    #: Answer 200 without content (assumed: a broken proxy may do that).
     EMPTY = "empty"
     #: Say nothing for `seconds`, then break the connection.
     HANG = "hang"
@@ -80,7 +80,7 @@ class Faults:
             self._seen.clear()
 
     def unfired(self) -> list[Rule]:
-        """The rules that have spoiled no call yet."""
+        """Return the rules that were not applied to a call yet."""
         with self._lock:
             return [rule for rule, seen in zip(self._rules, self._seen, strict=True) if seen <= rule.skip]
 

@@ -67,7 +67,7 @@ class Model:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._planned = 0
         self._befallen: Counter[object] = Counter()
-        #: How often each machine's end was asked for, and how often machines were described.
+        #: Number of termination requests by machine; number of calls that described machines.
         self._asked: Counter[str] = Counter()
         self._looks = 0
         self._events: list[Event] = []
@@ -362,7 +362,7 @@ class Model:
     # Looking
 
     def instances(self, now: float, ids: Collection[str] = ()) -> list[Instance]:
-        """All that EC2 shows now, or exactly these; refused when one of them is not shown or a zone is in trouble."""
+        """Return the listed machines, or those with `ids`; raises Refused for an unlisted id or a disrupted zone."""
         self.advance(now)
         for rule in self.conditions.zone_troubles:
             named = [one.offer.zone for one in self._instances.values() if not ids or one.id in ids]
@@ -383,10 +383,10 @@ class Model:
         return [shown[one] for one in dict.fromkeys(ids)] if ids else list(shown.values())
 
     def _as_shown(self, one: Instance, now: float) -> Instance | None:
-        """The instance as this look shows it, which may be behind; None where it is not listed yet."""
+        """Return the instance as this call shows it, possibly out of date; None if it is not listed."""
         behind = 0.0
         if self.conditions.flap:
-            # A fixed fraction for each look and machine: the model has no randomness of its own.
+            # A fixed fraction for each call and machine, so that the model is deterministic.
             behind = self.conditions.flap * zlib.crc32(f"{self._looks} {one.id}".encode()) / 2**32
         if now < one.launch_time + max(self.conditions.lag, behind):
             return None

@@ -187,7 +187,7 @@ class Server:
         return Answer(status, tuple(headers), data)
 
     def _spoil(self, rule: Rule, call: Call) -> Answer | None:
-        """Do what the rule says; the answer is what the caller gets instead, None for no change."""
+        """Apply the rule. Return the answer to send instead of the real one, or None for no change."""
         if rule.effect is Effect.ERROR:
             raise Refused(rule.code, rule.message, rule.status)
         if rule.effect in (Effect.DELAY, Effect.HANG):

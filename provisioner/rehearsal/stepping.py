@@ -14,7 +14,7 @@ class StepClock:
     def __init__(self, start: float = 1_800_000_000.0, *, blocking: bool = False) -> None:
         self.blocking = blocking
         self._now = start
-        #: How far the clock was set forward, or back.
+        #: Seconds that the clock was set forward; negative if back.
         self._set = 0.0
         self._woken = False
         self._moved = threading.Condition()
@@ -28,7 +28,7 @@ class StepClock:
             return self._now
 
     def set(self, ahead: float) -> None:
-        """Let the clock be wrong by so many seconds: `elapsed` does not notice."""
+        """Set the clock `ahead` seconds forward of the true time; `elapsed` does not change."""
         with self._moved:
             self._set = ahead
 

@@ -157,7 +157,7 @@ def error(service: str, refused: Refused) -> Answer:
 
 
 def empty(service: str, action: str) -> Answer:
-    """A 200 of the right form that says nothing."""
+    """Return an answer with status 200 and without any fields."""
     return _xml(200, ET.Element(f"{action}Response")) if service == "ec2" else Answer(200, (), b"")
 
 

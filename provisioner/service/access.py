@@ -41,7 +41,7 @@ class Tokens:
         parts, now = _TOKEN.fullmatch(token), self._installation.clock.now()
         id, secret = parts.groups() if parts else ("", "")
         proven = self._proven.get(id)
-        # The secret decides, not the id, which others may know: they neither go unthrottled nor lock its holder out.
+        # Check the secret: a client that knows only the id must be throttled, without throttling the token's owner.
         if proven is None or not _right(proven[1], secret):
             wait = self._denials.wait(source, now)
             if wait > 0:
@@ -131,7 +131,7 @@ def _right(token: Token | None, secret: str) -> bool:
 
 
 def _hindrance(token: Token | None, secret: str, now: float) -> str:
-    """Return the reason to reject the token, or "". "Revoked" and "expired" are shown only to who has its secret."""
+    """Return the reason to reject the token, or "". "Revoked" and "expired" need the right secret."""
     if not _right(token, secret) or token is None:
         return "the token is unknown"
     if token.revoked_at is not None:

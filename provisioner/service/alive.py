@@ -15,7 +15,7 @@ from provisioner.ports.control import Alive, LiveRun, Queue
 from provisioner.ports.store import Live
 from provisioner.service.installation import Installation
 
-#: Where the process that acts notes it.
+#: Key of the note in which the acting process stores its hindrance.
 HINDRANCE = "hindrance"
 
 
@@ -41,7 +41,7 @@ def alive(installation: Installation, caller: Caller, limit: int) -> Alive:
 
 
 def hindrance(installation: Installation) -> str:
-    """What keeps the process that acts from deciding anything, as it has noted, or nothing."""
+    """Return why the acting process decides nothing now, such as a wrong clock, or ""."""
     noted = installation.store.remembered(HINDRANCE)
     return noted[0] if noted else ""
 

@@ -1,7 +1,7 @@
-"""From mailbox to archive: logs copied inside the store, verified, and what is missing is said.
+"""Copy logs and results from a mailbox to the archive, verify them, and report missing parts.
 
-A machine may put any number of chunks, so a log is copied in steps, a few of them in each pass. How far
-a copy has come is known in memory only: a new process begins it again, and a repeated copy changes nothing.
+A machine may put any number of chunks, so a log is copied in steps, a few in each pass. The progress of a copy is
+kept in memory only: a new process starts the copy again, and a repeated copy changes nothing.
 """
 
 from array import array
@@ -16,30 +16,30 @@ from provisioner.core.record import Held, Record, Run
 from provisioner.core.work import STREAMS, Report, Result, chunk_key, encode, log_prefix, result_key
 from provisioner.service.installation import Installation
 
-#: Objects that are listed or deleted by one call, as S3 has it, and copies that are made at once.
+#: Most objects that one call of S3 lists or deletes, and copies that are made at the same time.
 PAGE, COPIES = 1000, 32
-#: Steps of a log in its first pass: the three streams of a short log take six. Longer logs share COPYING seconds
-#: of each later pass.
+#: Steps of a log in its first pass: the three streams of a short log take six. In later passes all longer logs
+#: together get COPYING seconds.
 FIRST_STEPS = 8
 COPYING = 0.25
 
 
 class Copying:
-    """The copy of one mailbox's log, a step at a time; a step that raised may be repeated."""
+    """Copies one mailbox's log, one step at a time; a step that raised may be repeated."""
 
     def __init__(self, installation: Installation, box: str, run: str, attempt: int, rank: int) -> None:
         self._installation = installation
         self._box, self._node = box, (run, attempt, rank)
         self._streams = list(STREAMS)
-        #: Of the first of these streams: the key behind which the next page begins, how many objects were listed,
-        #: whether that was the last page, and which chunks of it are not copied yet.
+        #: State of the first stream: the key after which the next page begins, the number of listed objects, whether
+        #: the last page was listed, and the chunks of the page that are not copied yet.
         self._after, self._seen, self._listed = "", 0, False
         self._page: list[tuple[int, int]] = []
-        #: By stream: offset and size of each copied chunk in turn, which takes 16 bytes a chunk.
+        #: By stream: offset, size, offset, size, … of the copied chunks: 16 bytes a chunk.
         self._copied = {stream: array("q") for stream in STREAMS}
 
     def step(self) -> bool:
-        """List a page of chunks, or copy some of those listed; whether there is more to do."""
+        """List a page of chunks, or copy some of the listed chunks; return whether more steps are needed."""
         stream = self._streams[0]
         if not self._page:
             self._list(stream)
@@ -55,7 +55,7 @@ class Copying:
         prefix = log_prefix(self._box, stream)
         entries = list(islice(self._installation.bucket.list(prefix, after=self._after), PAGE))
         self._seen += len(entries)
-        # Chunks beyond CHUNKS_MOST are left in the mailbox, and the manifest says from where on they are missing.
+        # Chunks beyond CHUNKS_MOST stay in the mailbox; the manifest has the offset from which they are missing.
         self._listed = len(entries) < PAGE or self._seen >= CHUNKS_MOST
         self._after = entries[-1].key if entries else ""
         self._page = [
@@ -76,7 +76,7 @@ class Copying:
             self._copied[stream].extend(chunk)
 
     def chunks(self) -> dict[str, list[tuple[int, int]]]:
-        """Offset and size of every chunk that was copied, by stream."""
+        """Return the offset and size of every copied chunk, by stream."""
         return {stream: list(zip(flat[::2], flat[1::2], strict=True)) for stream, flat in self._copied.items()}
 
 
@@ -85,13 +85,13 @@ class Archive:
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        #: By mailbox, the copies that one pass did not finish; the one that has waited longest is first.
+        #: Unfinished copies by mailbox; the copy that has waited longest comes first.
         self._copying: dict[str, Copying] = {}
 
     def keep(self, run: Run, held: Held, steps: int = FIRST_STEPS) -> Sequence[Record]:
-        """Copy the node's log and result, or the next `steps` of it; empty while there is more to copy.
+        """Copy the node's log in at most `steps` steps, and then its result.
 
-        Returns the node, archived, and events for its run's story.
+        Returns the archived node and events for its run's story; an empty sequence while more steps are needed.
         """
         node = held.node
         manifest = self.copy(node.box, node.run, node.attempt, node.rank, node.result, node.report, steps)
@@ -114,17 +114,17 @@ class Archive:
         return [kept, *events]
 
     def unfinished(self, boxes: Collection[str]) -> list[str]:
-        """Those of these mailboxes whose copy has begun, the longest waiting first; other copies are forgotten."""
+        """Return those of the mailboxes whose copy has begun, the longest waiting first; drop all other copies."""
         self._copying = {box: copying for box, copying in self._copying.items() if box in boxes}
         return list(self._copying)
 
     def copy(
         self, box: str, run: str, attempt: int, rank: int, result: Result | None, report: Report | None, steps: int
     ) -> archive.Manifest | None:
-        """Copy one mailbox's log in at most so many steps; then its result and manifest. None while there is more."""
+        """Copy one mailbox's log in at most `steps` steps, then its result and manifest; None while more are needed."""
         bucket = self._installation.bucket
         copying = self._copying.pop(box, None) or Copying(self._installation, box, run, attempt, rank)
-        # Last in the queue from now on; a step that raises is repeated in the next pass.
+        # Move the copy to the end of the queue; a step that raises is repeated in the next pass.
         self._copying[box] = copying
         for _ in range(steps):
             if not copying.step():
@@ -135,12 +135,12 @@ class Archive:
         manifest = archive.Manifest(run, attempt, rank, archive.kept_streams(copying.chunks(), result, report))
         if result:
             self._keep_result(box, archive.kept_result_key(run, attempt, rank), result)
-        # The first one stands: who was held up here may find the mailbox emptied by whoever took over.
+        # The first manifest stays: if this process was delayed here, another process may have emptied the mailbox.
         bucket.put(archive.manifest_key(run, attempt, rank), encode(manifest), if_absent=True)
         return manifest
 
     def _keep_result(self, box: str, key: str, result: Result) -> None:
-        """Keep the result as the machine wrote it, with every chunk's checksum; or what was made of it."""
+        """Copy the result unchanged, with every chunk's checksum; if it is too large, store the decoded result."""
         bucket, source = self._installation.bucket, result_key(box)
         sizes = [entry.size for entry in bucket.list(source) if entry.key == source]
         if sizes and sizes[0] <= RESULT_MOST:
@@ -149,7 +149,7 @@ class Archive:
             bucket.put(key, encode(result))
 
     def finish(self, run: Run, held: Sequence[Held], until: float) -> bool:
-        """Store the receipt, then empty the mailboxes; False where some are not empty by `until`."""
+        """Store the receipt, then empty the mailboxes; return False if some are not empty by `until`."""
         bucket = self._installation.bucket
         told = bill(self._installation, run, held)
         bucket.put(archive.receipt_key(run.id), encode(told))
@@ -159,12 +159,12 @@ class Archive:
         return True
 
     def empty(self, box: str, until: float) -> bool:
-        """Delete all objects of the inbox and the mailbox, at least a page and more until then; whether none is left.
+        """Delete the objects of the inbox and the mailbox: at least one page, then more pages until `until`.
 
-        Nothing else knows of them any more.
+        Returns whether none is left. No stored record refers to these objects any more.
         """
         bucket = self._installation.bucket
-        # The mailbox last, and in it the result behind the log: whoever goes on with this finds the result still there.
+        # The result is the last object of the last prefix: a process that continues this deletion still finds it.
         for prefix in (f"inbox/{box}/", f"machines/{box}/"):
             while keys := [entry.key for entry in islice(bucket.list(prefix), PAGE)]:
                 bucket.delete(keys)

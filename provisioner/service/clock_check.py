@@ -1,4 +1,4 @@
-"""Whether this computer's clock may decide anything: compared with EC2's Date header, and watched in between."""
+"""Check this computer's clock: compare it with EC2's Date header, and with a monotonic clock between comparisons."""
 
 from provisioner.core.errors import ClockWrong, CloudError
 from provisioner.core.launch import Listing
@@ -6,43 +6,43 @@ from provisioner.core.skew import TOLERANCE, Reading, told
 from provisioner.ports.clock import Clock
 from provisioner.ports.cloud import Cloud
 
-#: A comparison counts for so many seconds before one is made anew, where no pass makes one.
+#: Seconds that a comparison is valid. A process that runs no passes then compares again.
 FRESH = 600.0
 
 
 class ClockCheck:
-    """What EC2's clock showed last, and how ours went since then by one that is never set.
+    """The last time that EC2's clock showed, carried on by a monotonic clock.
 
-    So a clock that is set between two comparisons, or within a pass, is noticed when it is read next.
+    If this computer's clock is set between two comparisons, or within a pass, the next read of the time raises.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._reading: Reading | None = None
-        #: How wrong the clock was when that was noticed: its message stays the same while that hardly changes.
+        #: Seconds that the error message shows. The message stays the same while the difference changes by little.
         self._told = 0.0
 
     @property
     def compared(self) -> bool:
-        """Whether the clocks were compared at all."""
+        """Whether the clocks were ever compared."""
         return self._reading is not None
 
     @property
     def fresh(self) -> bool:
-        """Whether they were compared lately."""
+        """Whether the clocks were compared within the last FRESH seconds."""
         return self._reading is not None and self._clock.elapsed() - self._reading.elapsed < FRESH
 
     def began(self) -> float:
-        """To be called before a call to the cloud, and given to `read` with its answer."""
+        """Return the monotonic time before a call to the cloud; pass it to `read` with the time in the answer."""
         return self._clock.elapsed()
 
     def read(self, cloud: float, began: float) -> None:
-        """Compare with the time in the answer to a call that began then."""
+        """Compare the clock with the Unix time in the answer to a call that began at the monotonic time `began`."""
         elapsed = self._clock.elapsed()
         self._reading = Reading(cloud, elapsed, elapsed - began)
 
     def measure(self, cloud: Cloud) -> Listing:
-        """List the machines, and compare with the time in the answer, which a refusal has as well."""
+        """List the machines, and compare the clock with the time in the answer; an error answer has the time too."""
         began = self.began()
         try:
             listing = cloud.machines()
@@ -54,8 +54,8 @@ class ClockCheck:
         return listing
 
     def now(self) -> float:
-        """Our clock's time; raises ClockWrong while that is known to be wrong."""
-        # In this order: a clock that is set in between is read before it.
+        """Return this computer's Unix time; raises ClockWrong while it is known to be wrong."""
+        # The order matters: if the clock is set between these two lines, `now` has the time before that.
         now = self._clock.now()
         ahead = self._reading.ahead(now, self._clock.elapsed()) if self._reading else 0.0
         if abs(ahead) <= TOLERANCE:
@@ -66,7 +66,7 @@ class ClockCheck:
         raise ClockWrong(told(self._told))
 
     def hindrance(self) -> str:
-        """What is wrong with the clock, or nothing."""
+        """Return the error message while the clock is wrong, or ""."""
         try:
             self.now()
         except ClockWrong as error:

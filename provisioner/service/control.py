@@ -38,7 +38,7 @@ class Service(UseCases):
         self._takeover = Takeover(installation)
         self._troubles = Troubles(installation)
         self._swept_at = -math.inf
-        #: What other processes were told of this one's hindrance; None before anything was.
+        #: The hindrance that this process last stored for other processes; None before the first.
         self._hindered: str | None = None
         #: What the last sweep met, which stands until the next one.
         self._unswept: list[Trouble] = []
@@ -112,7 +112,7 @@ class Service(UseCases):
             return [Trouble(error)]
 
     def _note_hindrance(self) -> None:
-        """Let every process that opens the store know what keeps this one from deciding anything."""
+        """Store why this process decides nothing now, so that other processes can show it."""
         found = self._installation.check.hindrance()
         if found == self._hindered:
             return

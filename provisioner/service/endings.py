@@ -90,7 +90,7 @@ class Endings:
         spare, foreign = [], []
         for each in candidates:
             if each.id in ended:
-                # Listed alive after it was taken for gone: the obligation to end it stands again.
+                # The machine was taken for gone, and a listing shows it alive: it has to be ended after all.
                 spare.append(_unclaimed(observe(ended[each.id], each, now), now))
             elif store.launch(each.launch):
                 spare.append(_unclaimed(observe(KnownMachine(each.id, each.launch, each.offer, now), each, now), now))

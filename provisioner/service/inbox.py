@@ -1,8 +1,8 @@
-"""The machines' inboxes: how much of each is listed, read and deleted in one pass.
+"""List, read and delete the objects in the machines' inboxes, a bounded number in each pass.
 
 A machine may put any number of objects of any size into its own inbox, under any name. Each pass lists a
-bounded number of them, the same for every machine; reads none that is too large for a report; and goes on
-where the last pass stopped. So a machine that floods its inbox delays the reading of its own reports only.
+bounded number of objects, the same for every machine, does not read objects larger than a report, and
+continues where the last pass stopped. So a machine that floods its inbox delays only its own reports.
 """
 
 import re
@@ -17,21 +17,22 @@ from provisioner.ports.bucket import Entry
 from provisioner.service.installation import Installation
 
 ALL = "inbox/"
-#: Objects of one machine in a pass. A machine puts one in ten seconds; those of a weekend take a minute of passes.
+#: Most objects of one machine that a pass lists. A machine puts one every 10 s; the backlog of a weekend takes one
+#: minute of passes.
 EACH_MOST = 500
-#: Objects of all machines in a pass, and machines in a pass whose objects are too many. 10,000 machines put 1,000
-#: in a second.
+#: Most objects of all machines that a pass lists, and most machines with more than EACH_MOST objects. 10,000
+#: machines put 1,000 objects a second.
 MOST, CROWDED_MOST = 20_000, 32
-#: Reports of one machine that are read in a pass: the newest one, and older ones where that cannot be decoded.
+#: Most reports of one machine that a pass reads: the newest, and older ones if newer ones cannot be decoded.
 READS = 3
-#: Keys of one delete call, as S3 takes them.
+#: Most keys in one DeleteObjects call of S3.
 BATCH = 1000
 _NAME = re.compile(r"[0-9]{10,16}")
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What a pass listed, by mailbox; `whole` unless some mailboxes were left to the next pass."""
+    """The objects that a pass listed, by mailbox; `whole` is False if other passes list some mailboxes."""
 
     entries: dict[str, list[Entry]]
     whole: bool = True
@@ -42,7 +43,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Heard:
-    """The newest report of a machine that is news, how many objects were no report, and why one was not."""
+    """The newest report that the node does not have yet, how many objects are not reports, and why the last is not."""
 
     report: Report | None = None
     unreadable: int = 0
@@ -52,11 +53,11 @@ class Heard:
 class Inbox:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        #: Behind which key the next pass begins; empty at the first one.
+        #: The next pass lists keys after this one; empty at the first pass.
         self._after = ""
 
     def listed(self) -> Listed:
-        """List the inboxes, each up to EACH_MOST objects, from where the last pass stopped."""
+        """List up to EACH_MOST objects of each inbox, beginning where the last pass stopped."""
         found: dict[str, list[Entry]] = {}
         whole, after, crowded, count = not self._after, self._after, 0, 0
         self._after = ""
@@ -65,7 +66,7 @@ class Inbox:
             for entry in self._installation.bucket.list(ALL, after=after):
                 box = entry.key.split("/")[1]
                 if box not in found and (count >= MOST or crowded >= CROWDED_MOST):
-                    # Behind the last mailbox of this pass: this one is the first of the next.
+                    # The next pass begins with this mailbox.
                     self._after = _behind(next(reversed(found)))
                     return Listed(found, whole=False)
                 entries = found.setdefault(box, [])
@@ -79,7 +80,7 @@ class Inbox:
             after = _behind(full)
 
     def read(self, node: Node, entries: Sequence[Entry]) -> Heard:
-        """Read the newest of these objects that is a report and that the node does not have yet."""
+        """Return the newest report among these objects that the node does not have yet."""
         known = node.report.sequence if node.report else -1
         numbered, unreadable, why = list[tuple[int, str]](), 0, ""
         for entry in entries:
@@ -92,7 +93,7 @@ class Inbox:
                 numbered.append((int(name), entry.key))
         within = period(node, self._installation.now())
         for number, key in sorted(numbered, reverse=True)[:READS]:
-            # Between listing and reading a machine may put a larger one.
+            # A machine may replace the object by a larger one between listing and reading.
             data = self._installation.bucket.get(key, length=REPORT_MOST + 1)
             try:
                 if data is not None:
@@ -102,7 +103,7 @@ class Inbox:
         return Heard(None, unreadable, why)
 
     def delete(self, entries: Collection[Entry]) -> None:
-        """Delete these; raises the first error after all calls were made."""
+        """Delete the objects; raises the first error after all calls were made."""
         installation = self._installation
         keys = [entry.key for entry in entries]
         batches = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
@@ -112,5 +113,5 @@ class Inbox:
 
 
 def _behind(box: str) -> str:
-    """Where a listing goes on behind all keys of a mailbox: "0" is the character after the slash."""
+    """Return a key that sorts after all keys of a mailbox: "0" is the character after "/"."""
     return f"{ALL}{box}0"

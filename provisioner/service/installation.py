@@ -72,7 +72,7 @@ class Policy:
     boot_fuse: float
     reaper_grace: float
     terms: Terms = field(default_factory=Terms)
-    #: For each owner's own callers and schedules; admins have none.
+    #: Limits of each owner, for the owner's callers and schedules; admins have none.
     limits: OwnerLimits = UNLIMITED
     way_in: WayIn = field(default_factory=WayIn)
 
@@ -98,7 +98,7 @@ class Installation:
         object.__setattr__(self, "check", ClockCheck(self.clock))
 
     def now(self) -> float:
-        """The time, for whatever is decided or stored by it in a pass; raises ClockWrong."""
+        """Return the Unix time for decisions and stored times of a pass; raises ClockWrong."""
         return self.check.now()
 
     def event(
@@ -122,7 +122,7 @@ class Installation:
         return Audit(self.ids.new(), self.clock.now(), caller.name, caller.source, what, owner, target)
 
     def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
-        """Save the records, then write those that are a run's story to the journal: once, and only what is stored."""
+        """Save the records, then write the stored events of runs to the journal."""
         stored = self.store.save(records, epoch=epoch, limits=limits)
         self._tell(stored)
         return stored

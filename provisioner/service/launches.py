@@ -122,14 +122,14 @@ class Launches:
         except Conflict:
             return self._look_up(launch, epoch)
         except ClockWrong:
-            # The request was refused for its time alone: nothing came of it.
+            # EC2 refused the request because of its time, so it launched nothing.
             raise
         except CloudError as error:
             if again:
                 return [] if isinstance(error, Retryable) else self._look_up(launch, epoch)
             answer = LaunchAnswer(refusals=(Refusal(error),))
         if answer.at is not None:
-            # A process's first call may be this one: nothing is bound by a clock that was not compared.
+            # This may be the process's first call to EC2: compare the clock before a machine is bound at its time.
             check.read(answer.at, began)
         return self._close(launch, answer, epoch)
 
@@ -145,7 +145,7 @@ class Launches:
         machines = tuple(LaunchedMachine(machine.id, machine.offer) for machine in found)
         refusals: tuple[Refusal, ...] = ()
         if len(machines) < launch.request.count:
-            # Why there are no more is not known: no capacity is blamed for it, and no offer becomes dry.
+            # The reason for the missing machines is unknown: it is not a lack of capacity, and no offer becomes dry.
             refusals = (
                 Refusal(NoAnswer("EC2's answer to the launch was lost, and its listings show no machine of it")),
             )

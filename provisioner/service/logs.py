@@ -20,10 +20,10 @@ from provisioner.service.wayin.direct import Direct
 FOLLOWED = 60.0
 #: A follower looks for new chunks this often; while it hears them from the machine, so often.
 LOOK_EVERY, LOOK_BESIDE = 0.5, 5.0
-#: Objects that one look reads: a job that writes a byte a second makes one of each byte.
+#: Most objects that one look reads: a job that writes one byte a second makes one object of each byte.
 LOOK_READS = 256
-#: Bytes that are read for a tail, at most, and first; then four times as many at once. A longer last line is shown
-#: from its middle.
+#: Most bytes that are read for a tail, and bytes of the first read; later reads have four times as many. The beginning
+#: of a longer last line is cut off.
 TAIL_MOST, TAIL_BLOCK = 4 << 20, 256 << 10
 
 
@@ -119,14 +119,14 @@ class Logs:
     def _bounded(
         self, nodes: Sequence[Node], streams: Sequence[str], cursor: Cursor, limit: int
     ) -> Iterator[tuple[LogPiece, bool]]:
-        """Yield what is new, and for each piece whether it is the last for now.
+        """Yield the new pieces, each with whether it is the last piece of this look.
 
-        That is the piece that reaches `limit` bytes, which is cut there, or the LOOK_READS-th.
+        The last piece is the one that reaches `limit` bytes, and is cut there, or piece number LOOK_READS.
         """
         reads = 0
 
         def room() -> int:
-            # One byte more than there is room for shows where a character of UTF-8 ends.
+            # One byte beyond the limit shows whether a UTF-8 character ends at the limit.
             return limit + 1
 
         for node in nodes:
@@ -175,9 +175,9 @@ class Logs:
         return cursor
 
     def _before_end(self, node: Node, stream: str, lines: int) -> At:
-        """Return where the last `lines` lines begin, or the first of the last TAIL_MOST bytes.
+        """Return the position at which the last `lines` lines begin, but read at most the last TAIL_MOST bytes.
 
-        At most TAIL_MOST bytes are read, in blocks, and LOOK_READS + `lines` blocks.
+        They are read in at most LOOK_READS + `lines` blocks.
         """
         bucket, room, reads, ended = self._installation.bucket, TAIL_MOST, LOOK_READS + lines, False
         for chunk, key, size in reversed(list(self._chunks(node, stream))):
@@ -190,7 +190,7 @@ class Logs:
                 data = bucket.get(key, start=size - block, length=block) or b""
                 size, room, reads, stop = size - block, room - block, reads - 1, len(data)
                 if not ended:
-                    # The newline at the very end ends the last line; it begins none.
+                    # A newline at the end of the log ends the last line and begins no further line.
                     stop, ended = stop - data.endswith(b"\n"), True
                 while (found := data.rfind(b"\n", 0, stop)) >= 0:
                     lines, stop = lines - 1, found
@@ -208,7 +208,7 @@ class Logs:
     def _new(
         self, node: Node, streams: Sequence[str], cursor: Cursor, room: Callable[[], int] = lambda: CHUNK_MOST
     ) -> Iterator[LogPiece]:
-        """Yield what is new behind the cursor, which moves along; `room` is how many bytes may be read next."""
+        """Yield the pieces after the cursor, and move it; `room` returns how many bytes the next read may get."""
         for stream in streams:
             if cursor.ended(node.attempt, stream):
                 continue
@@ -226,7 +226,7 @@ class Logs:
                     # Emptied after it was kept: the next look finds it in the archive.
                     return
                 end = offset + skip + len(data)
-                # The listing must find a chunk again of which there is more.
+                # If the chunk has more bytes, the next listing must find it again.
                 at = At(end if len(data) < most else offset, max(end, at.byte))
                 cursor.move(node.attempt, stream, at)
                 if data:
@@ -236,7 +236,7 @@ class Logs:
                 cursor.end(node.attempt, stream)
 
     def _chunks(self, node: Node, stream: str, after: str = "") -> Iterator[tuple[int, str, int]]:
-        """Offset, key and size of each chunk, in order; no more of them than are archived."""
+        """Yield the offset, key and size of each chunk, in order, and at most as many chunks as are archived."""
         prefix = self._prefix(node, stream)
         for entry in islice(self._installation.bucket.list(prefix, after=after), CHUNKS_MOST):
             offset = chunk_offset(entry.key, prefix)

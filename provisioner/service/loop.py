@@ -132,7 +132,10 @@ class Loop:
             self._rest(min(left, self._intervals.idle), until, seen)
 
     def release(self) -> None:
-        """Let others act at once. A store that cannot be written keeps the lease until this process ends."""
+        """Release the lease, so that another process can act at once.
+
+        If the store cannot be written, the lease stays until this process ends.
+        """
         if self._lease:
             with contextlib.suppress(Retryable):
                 self._installation.store.release(self._lease)

@@ -35,16 +35,16 @@ from provisioner.ports.store import Live
 from provisioner.service.inbox import Heard, Inbox
 from provisioner.service.installation import Installation
 
-#: Bytes of a result that are held at once.
+#: Bytes of a result that are read at a time.
 BLOCK = 1 << 20
-#: What a run's story says when a step begins. That the command runs is the run's own state.
+#: Text in a run's story when a step begins. The beginning of the command is a state of the run instead.
 BEGINS = {
     Step.PULL: "fetching the image",
     Step.CLONE: "cloning git",
     Step.SETUP: "the start script runs",
     Step.LOGS: "shipping the last of the log",
 }
-#: What it says when a step has succeeded.
+#: Text in the story when a step has succeeded.
 DONE = {Step.PULL: "the image is there", Step.CLONE: "git is cloned"}
 
 
@@ -54,7 +54,7 @@ class Mailboxes:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self._inbox = Inbox(installation)
-        #: By mailbox: unreadable objects that are not in the store's count yet.
+        #: Unreadable objects by mailbox that the stored count does not include yet.
         self._uncounted: dict[str, int] = {}
 
     # In
@@ -62,14 +62,14 @@ class Mailboxes:
     def receive(self, live: Live, epoch: int) -> set[str]:
         """Record the newest report of every machine, then delete the objects that were listed.
 
-        Returns the runs whose machines' inboxes could not be read, or were left to the next pass: nothing
-        may be presumed of their silence.
+        Returns the runs whose machines' inboxes could not be read, or were left to the next pass: the silence of
+        these machines must not be judged.
         """
         installation, inbox = self._installation, self._inbox
         listed = inbox.listed()
         runs, nodes = {run.id: run for run in live.runs}, {node.box: node for node in live.nodes}
         self._uncounted = {box: count for box, count in self._uncounted.items() if box in nodes}
-        # A message of a machine that no live run knows is kept: its store may be elsewhere.
+        # Keep the messages of machines without a live run in this store: they may belong to another store.
         known = [(nodes[box], entries) for box, entries in listed.entries.items() if box in nodes]
         answers = installation.pool.map(lambda pair: inbox.read(*pair), known)
         health = {each.id: each for each in live.templates}
@@ -95,7 +95,10 @@ class Mailboxes:
         return unheard
 
     def _counted(self, run: Run, node: Node, heard: Heard) -> tuple[Node, list[Event]]:
-        """Count the objects that are no report: told once, and stored with a report or when their number doubles."""
+        """Count unreadable objects; return the node and events.
+
+        The first one makes an event. The count is stored with a report, or when it has doubled.
+        """
         count = node.unreadable + self._uncounted.pop(node.box, 0) + heard.unreadable
         if count == node.unreadable:
             return node, []
@@ -174,9 +177,9 @@ class Mailboxes:
 
 
 def succeeded(report: Report) -> frozenset[Step]:
-    """Return which of image and git were fetched: a step that ended may have failed, and then no other follows.
+    """Return which of the steps PULL and CLONE succeeded; a report does not mark a failed step.
 
-    Agents end the spans of all steps when the job ends, and mark none as failed.
+    Agents end the spans of all steps when the job ends. So a step has succeeded only if setup or command follows it.
     """
     if not {Step.SETUP, Step.COMMAND} & report.spans.keys():
         return frozenset()
@@ -206,7 +209,7 @@ def read_result(bucket: Bucket, box: str, within: Period) -> Result | None:
     tail = bucket.get(result_key(box), start=max(0, size - RESULT_HEAD), length=RESULT_HEAD) or b""
     result = decode_result(head, within, tail)
     if size > RESULT_MOST:
-        # No agent writes that: without end marks, nothing says that the log is whole.
+        # No agent writes such a result. Without its stream ends the log cannot be verified as complete.
         return result
     blocks = (bucket.get(result_key(box), start=at, length=BLOCK) or b"" for at in range(0, size, BLOCK))
     return replace(result, streams=stream_ends(blocks))

@@ -80,12 +80,12 @@ class Reconciler:
         self._archive = Archive(installation)
         #: When the inbox last was read, and when it last could not be.
         self._heard_at = self._deaf_at = 0.0
-        #: When the last whole pass ended, and the runs that it knew.
+        #: When the last complete pass ended, and the ids of the runs that it read.
         self._passed_at: float | None = None
         self._known: frozenset[str] = frozenset()
 
     def once(self, lease: Lease) -> Pulse:
-        """Do one pass. Raises LeaseLost and ClockWrong; every other error is in the pulse."""
+        """Do one pass and return its pulse, with all errors except LeaseLost and ClockWrong, which are raised."""
         pulse, epoch = Pulse(), lease.epoch
         check = self._installation.check
         if check.hindrance():
@@ -103,7 +103,7 @@ class Reconciler:
         self._launch(pulse, epoch, planned)
         unheard = self._observe(pulse, epoch)
         if check.compared and not compared:
-            # A process's first pass launches before it has seen the cloud's clock; it decides nothing else.
+            # The first pass of a process launches before the clocks are compared; all other decisions come after this.
             self._repair(pulse, epoch)
         if self._advance(pulse, epoch, unheard):
             # A result that was just read is acted upon at once: an idle machine costs money.
@@ -113,14 +113,14 @@ class Reconciler:
         return pulse
 
     def _repair(self, pulse: Pulse, epoch: int) -> None:
-        """Set right the stored times that a wrong clock has put into the future, and runs created long ago just now."""
+        """Correct times in the future, and creation times of new runs that a slow clock put into the past."""
         live, now = self._live(), self._installation.now()
 
         def repaired(run: Run) -> Run:
             late = run.next_try_at > now + clock_repair.SLACK
             recipe = recipe_of(run) if late and run.verdict else None
             if self._passed_at is not None and run.id not in self._known:
-                # It came since the last pass, whatever its process's clock showed.
+                # The run was stored after the last pass, so it cannot have been created long before that.
                 earliest = self._passed_at - clock_repair.SLACK
                 run = replace(run, created_at=now) if run.created_at < earliest else run
             return clock_repair.run(run, now, recipe.spec.retry.backoff if recipe else 0.0)
@@ -226,7 +226,7 @@ class Reconciler:
                 event = self._installation.event(moved.run, _story(run, moved.run))
                 heard_at = next((each.node.reported_at for each in held if each.node.attempt == run.attempt), None)
                 if moved.run.state in (State.PREPARING, State.RUNNING) and heard_at is not None:
-                    # A report made it so, and what else that report says comes after it in the story.
+                    # A report caused this change of state: it comes before the other events of the report in the story.
                     event = replace(event, at=math.nextafter(min(heard_at, event.at), 0.0))
                 records.append(event)
         for each in held:
@@ -265,7 +265,7 @@ class Reconciler:
         self._finish(pulse, epoch)
 
     def _keep(self, pulse: Pulse, epoch: int, runs: Mapping[str, Run], over: Mapping[str, Held]) -> None:
-        """Archive these nodes: short logs at once; long ones by turns, for COPYING seconds of a pass."""
+        """Archive these nodes: short logs at once; long ones in turn, for COPYING seconds in each pass."""
         begun = self._archive.unfinished(over.keys())
 
         def keep(each: Held) -> Sequence[Record]:

@@ -32,7 +32,7 @@ class Schedules:
     def __init__(self, installation: Installation, runs: Runs) -> None:
         self._installation = installation
         self._runs = runs
-        #: What was last logged of what hinders everybody.
+        #: The last logged error that affected all schedules.
         self._told = ""
 
     def say(self, name: str, schedule: Mapping[str, str] | None) -> Job:
@@ -64,9 +64,9 @@ class Schedules:
         return Scheduled(job, upcoming(job, self._installation.clock.now(), count), run)
 
     def fire(self, *, told: bool = False) -> float:
-        """Start what is due. Return when to look again: now if anything was started.
+        """Start the jobs that are due. Return the Unix time to look again: now if a run was started.
 
-        `told`: what hinders everybody was logged by a pass just now.
+        `told`: a pass has just logged an error that affects all schedules, so do not log it again.
         """
         soonest = math.inf
         try:
@@ -91,9 +91,9 @@ class Schedules:
         return soonest
 
     def _compare(self, jobs: Iterable[Job]) -> None:
-        """Compare the clock with the cloud's before anything is started by it, unless a pass did lately.
+        """Compare the clock with the cloud's if a job is due and the last comparison is old. Raises ClockWrong.
 
-        Where the cloud cannot be reached, the clock is believed. Raises ClockWrong.
+        If the cloud cannot be reached, the clock is trusted.
         """
         check, now = self._installation.check, self._installation.clock.now()
         if not check.fresh and any(next_tick(job) <= now for job in jobs):
@@ -102,7 +102,7 @@ class Schedules:
         self._installation.now()
 
     def _repaired(self, job: Job) -> Job:
-        """The job, its schedule counting from now where a wrong clock had it count from later."""
+        """Return the job; if a wrong clock set the beginning of its schedule in the future, set it to now."""
         now = self._installation.now()
         if not self._installation.check.compared or job.scheduled_at <= now + SLACK:
             return job
@@ -111,7 +111,7 @@ class Schedules:
         return job
 
     def _hindered(self, error: Retryable, told: bool) -> float:
-        """Return when to look again, and log the error once, unless a pass has `told` it already."""
+        """Log the error once, unless a pass has logged it (`told`), and return the Unix time to look again."""
         now = self._installation.clock.now()
         if not told and self._told != str(error):
             self._told = str(error)

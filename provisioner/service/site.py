@@ -177,7 +177,7 @@ class Sites:
 
 
 def _fresh(stored_at: float, now: float, lasts: float) -> bool:
-    """Whether what was stored then still counts; what a wrong clock stored ahead of now is asked for anew."""
+    """Whether a value stored at `stored_at` is still valid for `lasts` seconds; one from the future is not."""
     return stored_at - SLACK <= now < stored_at + lasts
 
 

@@ -13,7 +13,7 @@ from provisioner.service.mailboxes import read_result
 
 #: Mailboxes whose machines had not finished when the bucket was taken over.
 ORPHANS = "orphaned mailboxes"
-#: Steps of a mailbox's log that one sweep copies; a longer one waits for the next sweep.
+#: Most steps of a mailbox's log that one sweep copies; the rest of a longer log waits for the next sweep.
 STEPS = 40
 
 

@@ -1,4 +1,4 @@
-"""What a wrong clock, other users, a greedy owner, idle clients and a moved file cost; each figure should be small.
+"""Measure the damage of a wrong clock, other users, a greedy owner, idle clients and a moved file.
 
 python -m scripts.benchmarks.attacks memory FOLDER
 """
@@ -33,16 +33,16 @@ from scripts.benchmarks.scale import resident
 from scripts.benchmarks.world import World
 
 DAYS = 2 * 86400.0
-#: Bytes of the variables of one greedy run, in two variables.
+#: Bytes of the two variables of one run of the greedy owner.
 LARGE = 200_000
-#: Files of a starved server, and of an ordinary one that is not raised.
+#: Limit of open files of the attacked server.
 FILES = 256
 #: Seconds after which a launch counts as stopped.
 STOPPED = 30.0
 
 
 class WrongClock(StepClock):
-    """A clock that is ahead by `ahead` seconds; time itself goes on as it does."""
+    """A clock that shows `ahead` seconds more than the true time; `elapsed` is true."""
 
     ahead = 0.0
 
@@ -54,7 +54,7 @@ class WrongClock(StepClock):
 
 
 def clock(folder: Path, quick: bool) -> Iterator[Figure]:
-    """A clock two days ahead for 6 s: healthy runs lost, and how long a waiting run is not launched afterwards."""
+    """Set the clock two days ahead for 6 s; measure the lost healthy runs, and the delay of a waiting run's launch."""
     count = 5 if quick else 20
     mine, truth = WrongClock(), StepClock()
     world = World(folder, mine)
@@ -93,7 +93,7 @@ def clock(folder: Path, quick: bool) -> Iterator[Figure]:
 
 
 def _beat(world: World, now: float) -> None:
-    """A report of every machine that has work."""
+    """Put a report of every machine that has work."""
     for node in world.store.live().nodes:
         if node.work_put_at is not None:
             spans = {Step.BOOT.value: Span(now - 2, now - 1), Step.COMMAND.value: Span(now - 1)}
@@ -103,7 +103,7 @@ def _beat(world: World, now: float) -> None:
 
 
 def others(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - every measure is called alike
-    """Another user of the computer: which files of the store he reads, and how long he keeps everybody from acting."""
+    """Act as another user of the computer; count the store files it can read; measure how long it blocks the lease."""
     before = os.umask(0o022)
     try:
         folder.chmod(0o755)
@@ -116,7 +116,7 @@ def others(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - eve
     lease = store.acquire("killed", "daemon", 0.0, 120.0)
     assert lease is not None
     store.close()
-    # What another user does, as far as the files let him.
+    # Lock the lease file, if its permissions allow that to another user.
     reached = all(os.stat(each).st_mode & 0o005 == 0o005 for each in (path.parent,))
     locked = contextlib.ExitStack()
     if reached and os.stat(f"{path}.lease").st_mode & 0o004:
@@ -130,7 +130,7 @@ def others(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - eve
 
 
 def owner(folder: Path, quick: bool) -> Iterator[Figure]:
-    """One owner starts 1,000 runs of 200 KB of variables: megabytes that the control plane grows by."""
+    """Start 1,000 runs of one owner, each with 200 KB of variables; measure the control plane's memory."""
     with Cloud(folder, "scripted"):
         words = [sys.executable, "-m", "scripts.benchmarks.attacks", "memory", str(50 if quick else 1000)]
         told = json.loads(subprocess.check_output(words))
@@ -156,7 +156,7 @@ def _memory(count: int) -> None:
 
 
 def files(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - every measure is called alike
-    """Idle connections to a server that may open 256 files: how long no run is launched, and what it writes then."""
+    """Open idle connections to a server that may open 256 files; measure the delay of a launch, and the journal."""
     with Cloud(folder, "scripted") as cloud, cloud.service() as service:
         service.apply(recipe("many", "true"), "the bench's recipe")
         with _serve(folder, FILES) as (port, _), contextlib.ExitStack() as idle:
@@ -180,7 +180,7 @@ def _launched(cloud: Cloud, known: int) -> bool:
 
 
 def moved(folder: Path, quick: bool) -> Iterator[Figure]:
-    """The store's file is moved away under a server: starts that were answered and are nowhere, and new files."""
+    """Move the store's file while a server has it open; count starts that were answered and lost, and new stores."""
     count = 5 if quick else 20
     with Cloud(folder, "scripted") as cloud:
         with cloud.service() as service:
@@ -203,7 +203,7 @@ def moved(folder: Path, quick: bool) -> Iterator[Figure]:
 
 
 def _start(port: int, token: str) -> str | None:
-    """The run's id; None where the server refuses."""
+    """Return the run's id, or None if the server refuses the start."""
     asked = urllib.request.Request(
         f"http://127.0.0.1:{port}/api/jobs/many/start",
         b"{}",
@@ -219,7 +219,7 @@ def _start(port: int, token: str) -> str | None:
 
 @contextlib.contextmanager
 def _serve(folder: Path, most: int) -> Iterator[tuple[int, int]]:
-    """`provision serve` that acts, with so many files (0: as many as it likes): its port and its process id."""
+    """Run `provision serve` with a limit of `most` open files (0: no limit); yield its port and process id."""
     journal = folder / "journal"
 
     def limited() -> None:

@@ -111,18 +111,19 @@ class Cloud:
         return {name: [(state, at) for state, at in states] for name, states in self._ask("history").items()}
 
     def put(self, key: str, data: bytes, *, pad: int = 0, count: int = 1, first: int = 0, step: int = 1) -> None:
-        """Put so many objects into the bucket, past its API, which would be slower than a real one.
+        """Put `count` objects into the bucket directly, because the double's API would be slower than S3.
 
-        `key` has a place for a number, which goes from `first` in steps; the object is `data` and so many spaces.
+        `key` is a format string for a number, which counts from `first` in steps of `step`. Each object is `data` and
+        `pad` spaces.
         """
         self._ask(f"put {key} {count} {first} {step} {pad} {base64.b64encode(data).decode() or '='}")
 
     def forget(self, prefix: str) -> None:
-        """Delete what lies under the prefix, likewise."""
+        """Delete the objects under the prefix directly."""
         self._ask(f"forget {prefix}")
 
     def boxes(self) -> dict[str, str]:
-        """The mailboxes that have a work order, by their runs."""
+        """Return the mailboxes that have a work order, by run id."""
         found: dict[str, str] = self._ask("boxes")
         return found
 

@@ -1,4 +1,4 @@
-"""Hostile mailboxes against a control plane: what they cost the others' runs, the server's memory, and its answers."""
+"""Attack a control plane through mailboxes; measure other owners' runs, the server's memory, and its answers."""
 
 import argparse
 import contextlib
@@ -35,59 +35,60 @@ from scripts.benchmarks.figures import figure, line, of_samples, quantile
 from scripts.benchmarks.scale import resident
 
 MB = 1_000_000
-#: The share of the time in which nobody is hostile: what the figures are compared with.
+#: Share of the time before the attack, in which the figures to compare with are measured.
 QUIET = 0.25
-#: Seconds between two starts of the quiet owner's runs, between two looks at everything, and between two deeds.
+#: Seconds between two starts of the quiet owner's runs, between two rounds of an observer's requests, and between two
+#: attacks.
 START_EVERY, LOOK_EVERY, DEED_EVERY = 2.0, 1.0, 1.0
-#: Seconds between two of the largest deeds: a report of 300 MB, and a run that ends with a result of 50 MB.
+#: Seconds between two of the largest attacks: a report of 300 MB, and a run that ends with a result of 50 MB.
 LARGE_EVERY, END_EVERY = 20.0, 15.0
-#: Hostile machines, and followers at once of a log that has no line break.
+#: Number of hostile machines, and number of followers of a log that has no line break.
 BOXES, FOLLOWERS = 4, 8
-#: Bytes of that log, in chunks as large as an agent makes them.
+#: Bytes of that log, and bytes of its chunks, which are as large as an agent makes them.
 LOG, CHUNK = 200 * MB, 8 << 20
-#: Chunks of the log of a run that ends.
+#: Number of chunks of the log of a run that ends.
 CHUNKS = 5000
-#: Kinds of deeds that each tick does one of for each machine.
+#: Kinds of attacks; each tick does one of them for each machine.
 KINDS = ("4 MB report", "flood", "numbers", "times", "deep", "no text", "many spans", "names")
-#: What must hold.
+#: Limits of the verdict: the slowdown of starts, and the growth of the memory in MB.
 SLOWER, LARGER = 1.5, 50.0
-#: A machine's own agent counts its reports from 1 on.
+#: First number of forged reports; a machine's own agent counts from 1.
 FIRST_SEQUENCE = 1_000_000
-#: Numbers that are no times: some are no JSON.
+#: Numbers that are not valid times; some are not valid JSON.
 NUMBERS = ("NaN", "Infinity", "-1e15", "9e15", "1e400", "1" + "0" * 400, "253402300800", "-62135596801", "null")
 
 
 @dataclass
 class Seen:
-    """What was measured, apart for the quiet time and the hostile one."""
+    """The measurements, separate for the time before (False) and during (True) the attack."""
 
-    #: Seconds from a quiet run's trigger until it runs, and of a quiet caller's tail.
+    #: Seconds from the trigger of a quiet owner's run until it runs; seconds until its log's tail arrives.
     starts: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
     tails: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
     memory: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
     answers: Counter[str] = field(default_factory=Counter)
-    #: By endpoint: answers of 5xx, and requests without an answer.
+    #: Answers with status 5xx and requests without an answer, by endpoint.
     failed: Counter[str] = field(default_factory=Counter)
     deeds: Counter[str] = field(default_factory=Counter)
 
 
 class Attack:
-    """A server and its callers; each of these is a thread that goes on until `over`."""
+    """A server and its callers; each caller is a thread that runs until `over` is set."""
 
     def __init__(self, cloud: Cloud, url: str, process: int, tokens: dict[str, str], dice: random.Random) -> None:
         self._cloud, self._url, self._process, self._tokens, self._dice = cloud, url, process, tokens, dice
         self.seen = Seen()
         self.over = threading.Event()
-        #: From then on machines are hostile.
+        #: Set when the attack begins.
         self.hostile = threading.Event()
         self._sequences: Counter[str] = Counter()
-        #: Runs whose machines are hostile, by mailbox; one whose log has no line break, which is followed.
+        #: Runs of hostile machines by mailbox; then the mailbox and the run whose log has no line break.
         self._boxes: dict[str, str] = {}
         self._endless = self._endless_run = ""
         self._ended: list[str] = []
-        #: The kinds of deeds that come next, so that each comes as often as the others.
+        #: The next kinds of attacks, shuffled, so that each kind is equally frequent.
         self._deck: list[str] = []
-        #: The double answers one question at a time.
+        #: The double answers one request at a time.
         self._asking = threading.Lock()
 
     def _client(self, owner: str) -> httpx.Client:
@@ -95,7 +96,7 @@ class Attack:
         return httpx.Client(base_url=self._url, headers=headers, timeout=60, trust_env=False)
 
     def _ask(self, client: httpx.Client, method: str, path: str, name: str, **options: Any) -> Any:
-        """The answer's JSON; None where there is none, which is counted."""
+        """Return the JSON of an answer with status 200, else None; count failures."""
         try:
             answer = client.request(method, path, **options)
         except httpx.HTTPError:
@@ -107,14 +108,14 @@ class Attack:
         return answer.json() if answer.status_code == 200 else None
 
     def _start(self, client: httpx.Client, job: str) -> str:
-        """The id of a new run; empty where it was not started."""
+        """Return the id of a new run; empty if it was not started."""
         answer = self._ask(client, "POST", f"/api/jobs/{job}/start", "start")
         return str(answer["run"]["id"]) if answer else ""
 
     # The quiet owner
 
     def starts(self) -> None:
-        """Start a run now and then, and look when it runs."""
+        """Start a run every START_EVERY seconds, and measure when it runs."""
         with self._client("quiet") as client:
             while not self.over.wait(START_EVERY):
                 hostile = self.hostile.is_set()
@@ -129,12 +130,12 @@ class Attack:
                 if found and found["runs"][0]["state"] in ("running", "stopping", "done"):
                     self.seen.starts[hostile].append(time.monotonic() - began)
                     return
-        # One that never runs is as late as we have waited for it.
+        # For a run that never ran, record the time that this thread waited.
         if time.monotonic() - began > 10:
             self.seen.starts[hostile].append(time.monotonic() - began)
 
     def tails(self, run: str) -> None:
-        """Read the end of a quiet run's log."""
+        """Read the tail of a quiet owner's log every LOOK_EVERY seconds."""
         with self._client("quiet") as client:
             while not self.over.wait(LOOK_EVERY):
                 hostile, began = self.hostile.is_set(), time.monotonic()
@@ -153,17 +154,17 @@ class Attack:
             yield answer.iter_lines()
 
     def first_run(self) -> str:
-        """A quiet run, once it is done: its log is there to be read."""
+        """Start a run of the quiet owner, wait until it is done, so that its log can be read, and return its id."""
         with self._client("quiet") as client:
             run = self._start(client, "quiet")
             while not self._ask(client, "GET", f"/api/runs/{run}", "status")["run"]["done_at"]:
                 self.over.wait(0.1)
         return run
 
-    # Who looks
+    # The observer
 
     def looks(self) -> None:
-        """Ask for everything an admin sees, and look at the server's memory."""
+        """Request everything that an admin can see, and measure the server's memory."""
         with self._client("admin") as client:
             while not self.over.wait(LOOK_EVERY):
                 self._ask(client, "GET", "/api/top", "top")
@@ -175,10 +176,10 @@ class Attack:
                     self._ask(client, "GET", f"/api/runs/{run}/logs?limit=1024", "logs")
                 self.seen.memory[self.hostile.is_set()].append(resident(self._process))
 
-    # Who is hostile
+    # The attacker
 
     def prepare(self) -> None:
-        """Have hostile machines at work, whose agents behave so far; one has a log without a line break."""
+        """Start runs on the hostile machines, which behave until the attack; one has a log without a line break."""
         with self._client("hostile") as client:
             for _ in range(BOXES + 1):
                 self._begin(client)
@@ -196,7 +197,7 @@ class Attack:
                 return
 
     def followers(self) -> None:
-        """Read the log without a line break from its tail, again and again."""
+        """Repeatedly read the tail of the log without a line break."""
         self.hostile.wait()
         with self._client("hostile") as client:
             while not self.over.is_set():
@@ -204,7 +205,7 @@ class Attack:
                     any(line.startswith("data:") for line in lines)
 
     def deeds(self) -> None:
-        """Do what root of a machine can do, while it is the hostile time."""
+        """Attack with all that root on a machine can do, while the attack lasts."""
         self.hostile.wait()
         large_at = end_at = time.monotonic()
         with self._client("hostile") as client:
@@ -250,7 +251,7 @@ class Attack:
                 self._put(f"inbox/{box}/{'n' * 500}", b"{}", kind)
 
     def _sequence(self, box: str, count: int = 1) -> int:
-        """The first of so many numbers that no report of the machine has had."""
+        """Return the first of `count` report numbers that the machine has not used."""
         self._sequences[box] += count
         return FIRST_SEQUENCE + self._sequences[box] - count
 
@@ -274,7 +275,7 @@ class Attack:
         self._put(f"inbox/{box}/{{:010d}}", encode(last), "last report", first=number)
         del self._boxes[box]
         self._begin(client)
-        # What was kept of earlier ones would make the double slow, as S3 is not.
+        # Many archived objects would slow down the double, though not S3: delete those of earlier runs.
         with self._asking:
             for name in self._ended[:-1]:
                 self._cloud.forget(f"runs/{name}/")
@@ -301,7 +302,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def serving() -> Iterator[tuple[str, int]]:
-    """`provision serve`: its address and its process id."""
+    """Run `provision serve`; yield its address and its process id."""
     with subprocess.Popen([*PROVISION, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         drain = threading.Thread(target=process.stderr.read, daemon=True)

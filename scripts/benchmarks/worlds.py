@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.service import chances, plans
 from tests.service.agents import Violation
 
-#: Seeds that one process plays before it reports.
+#: Seeds in one block, which one process plays before it reports.
 EACH = 20
 
 
@@ -24,12 +24,12 @@ class Broken:
     seed: int
     rule: str
     told: str
-    #: The shrunk plan, as Python; empty where it was not asked for or breaks nothing when it is played again.
+    #: The shrunk plan as Python code; empty with --no-shrink, or if a replay of the plan breaks no rule.
     plan: str = ""
 
 
 def play(first: int, shrink: bool) -> list[Broken]:
-    """Play `EACH` seeds from `first` on; those whose worlds broke a rule."""
+    """Play EACH seeds from `first` on; return those whose worlds broke a rule."""
     return [broken for seed in range(first, first + EACH) if (broken := _play(seed, shrink))]
 
 

@@ -70,7 +70,7 @@ def _check(bugs: Iterable[Bug]) -> int:
 def _try_all(bugs: list[Bug], jobs: int) -> dict[str, str]:
     """Try the bugs, several at once; print each verdict and keep it as soon as it is known."""
     waiting: queue.SimpleQueue[Bug] = queue.SimpleQueue()
-    # Bugs with the same tests are tried one after the other: their tests run without a bug only once.
+    # Sort bugs by their tests: the tests run without a bug only once for all bugs that share them.
     for bug in sorted(bugs, key=lambda bug: bug.tests):
         waiting.put(bug)
     verdicts: dict[str, str] = {}
@@ -100,7 +100,7 @@ def _try_all(bugs: list[Bug], jobs: int) -> dict[str, str]:
                     with KEPT.open("a") as file:
                         file.write(json.dumps({"key": _key(bug), "id": bug.id, "verdict": found.verdict}) + "\n")
 
-    # Ended by whatever ends a script, the trials end too, and their folder goes.
+    # SIGINT and SIGTERM must end the trials and delete their folder too.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="provision-mutate.") as folder:
@@ -136,7 +136,7 @@ def _score(bugs: list[Bug], verdicts: dict[str, str]) -> int:
 
 
 def _changed(since: str) -> set[str]:
-    """Return the files that differ from a revision, and those under no version control yet."""
+    """Return the files that differ from a revision, and untracked files."""
     commands = (["diff", "--name-only", since], ["ls-files", "--others", "--exclude-standard"])
     done = [subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True) for words in commands]
     return {line for each in done for line in each.stdout.splitlines()}
@@ -151,7 +151,7 @@ def _kept() -> dict[str, str]:
 
 
 def _key(bug: Bug) -> str:
-    """A checksum of all that a verdict depends on: the bug, its module, and the files of its tests."""
+    """Return a checksum of everything that a verdict depends on: the bug, its module, and the files of its tests."""
     digest = hashlib.sha256(json.dumps(asdict(bug)).encode())
     for name in (bug.module, *(test.partition("::")[0] for test in bug.tests)):
         path = ROOT / name

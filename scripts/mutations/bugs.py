@@ -118,7 +118,7 @@ def _expression(code: str) -> ast.expr | None:
 
 
 def _matches(bug: Bug, scope: ast.AST) -> Iterator[Sequence[ast.expr | ast.stmt]]:
-    """Yield each place that the bug's code stands at: one expression, or statements that follow each other."""
+    """Yield each match of the bug's code: one expression, or consecutive statements."""
     wanted = _expression(bug.code)
     if wanted is not None and _expression(bug.becomes) is not None:
         form = ast.dump(wanted)

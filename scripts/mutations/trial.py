@@ -1,4 +1,4 @@
-"""Run the tests of a planted bug in a copy of the tree, which is never the tree that somebody works in."""
+"""Run the tests of a planted bug in a copy of the tree, so that the working tree never has a bug."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scripts.mutations.bugs import ROOT, Bug, plant
 
-#: What the tests of one bug may take, in seconds; tests that a bug makes hang have noticed it.
+#: Most seconds for the tests of one bug. Tests that a bug makes hang have noticed it.
 LIMIT = 300.0
 #: pytest's exit codes (docs.pytest.org, "Exit codes"): all passed, some failed.
 PASSED, FAILED = 0, 1
@@ -44,7 +44,7 @@ class Workshop:
             if not (environment / "bin" / program.name).exists():
                 (environment / "bin" / program.name).symlink_to(program)
         packages = Path("lib") / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-        # The copy comes first: the environment of the tree has the tree's own sources.
+        # The copy comes first on the path, because the tree's environment has the tree's own sources.
         (environment / packages / "copy.pth").write_text(f"{self._tree}\n{own / packages}\n")
         self._passing: dict[tuple[str, ...], Verdict] = {}
         self._running: subprocess.Popen[str] | None = None
@@ -72,7 +72,7 @@ class Workshop:
             module.write_text(source)
 
     def _without_bug(self, tests: tuple[str, ...]) -> Verdict:
-        """The verdict on the tests themselves: `survived` when they pass as they should."""
+        """Run the tests without the bug; return `survived` if they pass, as they should, else `broken`."""
         if tests not in self._passing:
             began = time.monotonic()
             code, output = self._run(tests)
@@ -81,7 +81,7 @@ class Workshop:
         return self._passing[tests]
 
     def _run(self, tests: Sequence[str]) -> tuple[int | None, str]:
-        """Return pytest's exit code and the end of its output; None for the code of tests that exceed LIMIT."""
+        """Return pytest's exit code and the end of its output; the code is None if the tests exceed LIMIT."""
         shutil.rmtree(self._temporary, ignore_errors=True)
         words = ["-q", "-x", "--no-header", "-p", "no:randomly", "--basetemp", str(self._temporary), *tests]
         python = self._tree / ".venv/bin/python"

@@ -158,7 +158,7 @@ class Ec2:
         except CloudError as error:
             self._learn(request, error)
             raise
-        # The fleet may have been made all the same: the same request is asked again, as after a lost answer.
+        # If the answer cannot be read, the fleet may exist: repeat the same request, as after a lost answer.
         with aws.reading("CreateFleet", errors.NoAnswer):
             answer = launching.answer(request, response)
         if not answer.machines:

@@ -97,7 +97,7 @@ def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def answer(request: LaunchRequest, response: Mapping[str, Any]) -> LaunchAnswer:
-    """Return what a CreateFleet's 200 says: machines, refusals, or both; raises ValueError when it says neither."""
+    """Return the machines and refusals in a CreateFleet answer with status 200; raises ValueError if it has neither."""
     machines = tuple(
         LaunchedMachine(instance_id, _offer(request, entry))
         for entry in response.get("Instances", ())
@@ -106,7 +106,7 @@ def answer(request: LaunchRequest, response: Mapping[str, Any]) -> LaunchAnswer:
     refusals = []
     for entry in response.get("Errors", ()):
         code, message = entry.get("ErrorCode", ""), entry.get("ErrorMessage", "")
-        # An error that nobody can look up refuses no run.
+        # An error without a code is retried: it must not refuse the run.
         error = translate(code, message) if code else Transient(message or "an error without a code", aws.UNREADABLE)
         offer = _offer(request, entry)
         refusals.append(Refusal(error, offer if offer in request.offers else None))

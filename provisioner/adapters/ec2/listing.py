@@ -17,7 +17,7 @@ _DATED = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
 
 
 def machines(response: Mapping[str, Any]) -> Iterator[Machine]:
-    """Yield the machines of one DescribeInstances answer; raises KeyError for one that does not say which there are."""
+    """Yield the machines of one DescribeInstances answer; raises KeyError for an answer without a list of machines."""
     for reservation in response["Reservations"]:
         yield from map(machine, reservation["Instances"])
 

@@ -263,7 +263,7 @@ class Calls:
                 return Away(away, acted=status != 429, after=after)
             return self._stranger(f"with {status}, {kind or 'nothing'}")
         if code == "limit_reached":
-            # Another try in a moment meets the same limit.
+            # Not retried: the limit does not change within seconds.
             return errors.LimitReached(message)
         if status == 429:
             return Away(errors.TooMany(message, after), acted=False, after=after)

@@ -1,4 +1,4 @@
-"""The store's file: private, made once, and watched, so that nothing is written to another one."""
+"""The store's SQLite file: only its owner may read it, and a moved or replaced file is noticed before a write."""
 
 import os
 import sqlite3
@@ -9,24 +9,24 @@ from provisioner.adapters import private
 from provisioner.adapters.descriptors import shortage
 from provisioner.core.errors import Invalid, Transient
 
-#: What SQLite keeps beside a database in WAL mode (SQLite, "Write-Ahead Logging"), with the database's own mode.
+#: Suffixes of the files that SQLite makes beside a database in WAL mode (SQLite, "Write-Ahead Logging").
 BESIDE = ("-wal", "-shm")
 
 
 class StoreFile:
-    """The file at a path, and which file that was when it was opened."""
+    """The file at a path, identified by the device and inode that it had when it was opened."""
 
     def __init__(self, path: Path) -> None:
-        """Make the file if no store was ever here, and restrict it to its owner.
+        """Make the file if no store was ever at this path, and remove the permissions of other users.
 
-        Raises Invalid where a store was here and its file is missing, and OSError.
+        Raises Invalid if a store was at this path and its file is missing, and OSError.
         """
         self._path = path
-        #: SQLite keeps its files beside the file itself, not beside a link to it.
+        #: SQLite makes its files beside the link's target, not beside the link.
         self.real = Path(os.path.realpath(path))
         self.lease = self.real.with_name(f"{self.real.name}.lease")
         beside = [self.real.with_name(self.real.name + end) for end in BESIDE]
-        # The file is made before its lease and its log, so these are looked for first.
+        # Another process makes the file before its lease and its WAL. So if one of these exists, the file must too.
         left = [each for each in (self.lease, *beside) if each.exists()]
         if left and not self.real.exists():
             names = " ".join(map(str, left))
@@ -41,12 +41,12 @@ class StoreFile:
         self._identity = self._now()
 
     def connect(self, *, timeout: float = 5.0) -> sqlite3.Connection:
-        """A connection to the very file; it never makes one. Raises Transient, as `check` does."""
+        """Open a connection to the file, which must exist. Raises Transient as `check` does."""
         self.check()
         try:
             return self._connect(timeout)
         except sqlite3.Error as error:
-            # The cause may be that the file has gone just now, or that there is no descriptor left.
+            # The file may have been removed just now, or no descriptor may be left.
             self.check()
             if short := shortage():
                 raise short from error
@@ -57,13 +57,13 @@ class StoreFile:
             f"file:{quote(str(self.real))}?mode=rw",
             uri=True,
             timeout=timeout,
-            # AUTOCOMMIT in the driver: transactions are begun by our own BEGIN, never by the driver's guess.
+            # Autocommit: our own BEGIN starts each transaction, never the driver.
             isolation_level=None,
             check_same_thread=False,
         )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            # Only now it is certain which file was opened.
+            # SQLite has opened the file only now, so the check before may be out of date.
             self.check()
         except BaseException:
             connection.close()
@@ -72,11 +72,11 @@ class StoreFile:
 
     @property
     def present(self) -> bool:
-        """Whether the file at the path is the one that was opened; costs two microseconds."""
+        """Whether the file at the path is the one that was opened; takes 2 µs."""
         return self._now() == self._identity
 
     def check(self) -> None:
-        """Raises Transient while another file, or none, is at the path: what is written now would be lost."""
+        """Raise Transient while another file, or none, is at the path: writes to the open file would be lost."""
         if (found := self._now()) != self._identity:
             what = "was replaced by another file" if found else "is missing"
             raise Transient(

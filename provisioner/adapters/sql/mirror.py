@@ -29,7 +29,7 @@ BATCH = 500
 
 
 def record_of(kind: Any, body: str) -> Any:
-    """The record in a stored body; what an earlier release stored of a machine's messages is bounded now."""
+    """Return the record in a stored body; times of messages that an earlier release stored are clamped."""
     found = decode(kind, body.encode())
     return in_time(found) if isinstance(found, Node) else found
 

@@ -41,17 +41,18 @@ BUSY_SECONDS = 30
 PASSING = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
 )
-#: Of these, what a disk says of any file.
+#: The codes of PASSING that a full or failing disk causes.
 FAILING_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
-#: Of a file that cannot be opened: what only its owner can mend (errno(3)).
+#: errno values (errno(3)) when a file cannot be opened and only the file's owner can correct that.
 WRONG_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
-#: `changes` of a store whose file is gone.
+#: The value of `changes` while the store's file is missing or replaced.
 GONE = -2
 #: Behind any id that goes on.
 LAST = "\U0010ffff"
 
 
-#: A run, since when another of its key counts, what is stored with it, and the limits of its owner.
+#: A run; the Unix time since which a run with the same idempotency key counts; records to store with it; and the
+#: limits of its owner.
 _Start = tuple[Run, float, Sequence[record.Record], OwnerLimits]
 
 
@@ -59,7 +60,7 @@ class SqlStore:
     """provisioner.ports.store.Store on one SQLite file."""
 
     def __init__(self, path: Path, ids: Ids) -> None:
-        """Open the file, making or migrating it if need be; raises Invalid if it is no store of ours, and Transient."""
+        """Open the file, making or migrating it if need be; raises Invalid for another file, and Transient."""
         try:
             self._file = StoreFile(path)
             self._proof = _ProofOfLife(self._file.lease)
@@ -105,7 +106,7 @@ class SqlStore:
                 self._writer.exec_driver_sql("BEGIN IMMEDIATE")
                 yield self._writer
                 self._writer.commit()
-                # Only now it is certain that it was written to the file that the next process opens.
+                # The file may have been replaced before the commit: raise if the commit went to the old file.
                 self._file.check()
             except BaseException as error:
                 self._writer.rollback()
@@ -141,7 +142,7 @@ class SqlStore:
             alive = not self._proof.take()
             if held and held.holder != holder and held.expires_at > now and alive:
                 if held.expires_at > now + seconds:
-                    # A clock was wrong: a holder that hangs is waited for no longer than any other.
+                    # A wrong clock set the expiry. Shorten it: a holder that hangs must not block longer than usual.
                     connection.execute(text("UPDATE lease SET expires_at = :end"), {"end": now + seconds})
                 return None
             lease = Lease((held.epoch if held else 0) + 1, holder, kind, now + seconds)
@@ -254,7 +255,7 @@ class SqlStore:
         return found
 
     def _add_runs(self, asked: Sequence[_Start]) -> Sequence[Run | LimitReached]:
-        """The runs as they are stored. A refusal takes the run's place: raised, it would undo the others' starts."""
+        """Return the stored runs, or LimitReached in place of a run: raising it would roll back the other starts."""
         found = list[Run | LimitReached]()
         with self._write(stored := list[record.Record]()) as connection:
             for run, since, also, limits in asked:
@@ -300,7 +301,7 @@ class SqlStore:
         return self._find(Audit, _older(select(row.body), row.at, row.id, before).limit(limit))
 
     def _one(self, kind: type[R], query: str, *values: str) -> R | None:
-        """The record that a query finds, or None.
+        """Return the record that a query finds, or None.
 
         The API calls this most, and SQLAlchemy would take most of the time.
         """
@@ -339,8 +340,8 @@ class SqlStore:
 class _ProofOfLife:
     """A lock on a file beside the store, which the kernel drops when its process dies.
 
-    Without it, everybody would wait for the lease of a killed holder to expire. A holder that hangs keeps the lock, and
-    loses the lease when that expires.
+    Without it, other processes would wait for the lease of a killed process to expire. A process that hangs keeps the
+    lock, and loses the lease when the lease expires.
     """
 
     def __init__(self, path: Path) -> None:
@@ -351,12 +352,12 @@ class _ProofOfLife:
         self._one = threading.RLock()
 
     def _opened(self) -> BinaryIO:
-        """The lock's file, made if need be. Whoever can open it can lock it: that is the store's owner alone."""
+        """Open the lock file, made if missing. Only the store's owner may open it: opening is enough to lock it."""
         private.make_file(self._path)
         return open(self._path, "ab")
 
     def _reopen(self) -> None:
-        """Open the lock file again if somebody removed or replaced it: other processes lock what is there now."""
+        """Open the lock file again if it was removed or replaced: other processes lock the new file."""
         try:
             found = os.stat(self._path)
             if os.path.samestat(found, os.fstat(self._file.fileno())):
@@ -479,7 +480,7 @@ def _statements(kind: type[tables.Document]) -> tuple[str, str]:
 
 
 def _usage(connection: Connection, owner: str) -> Usage:
-    """What the owner has now, summed in two indices that have only what is not over."""
+    """Return the owner's usage, summed from two indices that have only unfinished runs and existing jobs."""
     count, size = connection.exec_driver_sql(
         "SELECT count(*), total(size) FROM run WHERE owner = ? AND done = 0", (owner,)
     ).one()

@@ -26,7 +26,7 @@ class JobRow(Document, table=True):
     #: Bytes of the body.
     size: int
     __table_args__ = (
-        # What an owner's jobs hold is summed in the index alone.
+        # The bytes of an owner's jobs are summed from this index without reading the rows.
         Index("job_size", "owner", "size", sqlite_where=text("deleted = 0")),
         Index("job_name", "owner", "name", unique=True),
         Index("job_scheduled", "owner", "name", sqlite_where=text("scheduled = 1")),
@@ -47,7 +47,7 @@ class RunRow(Document, table=True):
     #: Bytes of the body.
     size: int
     __table_args__ = (
-        # What an owner's unfinished runs hold is counted and summed in the index alone, however many have ended.
+        # An owner's unfinished runs are counted and summed from this index, however many runs have ended.
         Index("run_size", "owner", "size", sqlite_where=text("done = 0")),
         # A page is found in the index alone, whatever is filtered by: no record is read that is not shown.
         Index("run_page", "created_at", "id", "owner", "job_name", "job_id", "state", "outcome"),

@@ -42,17 +42,17 @@ def server_of(request: Request) -> Server:
 
 
 def source_of(request: Request) -> str:
-    """Return the address that the request came from, as far as it can be trusted."""
+    """Return the client's address; behind a proxy, the last hop of X-Forwarded-For."""
     if server_of(request).behind_proxy:
         hops = request.headers.getlist("x-forwarded-for")
-        # Only the last hop is the proxy's own word; the caller wrote those before it.
+        # The proxy wrote only the last hop; the client may have sent the hops before it.
         if hops and (last := without_port(hops[-1].rpartition(",")[2].strip())):
             return last
     return request.client.host if request.client else "unknown"
 
 
 def without_port(hop: str) -> str:
-    """Return the address of a hop; some proxies add the port, which changes with each connection of one source."""
+    """Return the address of a hop without the port, which some proxies add and which differs for each connection."""
     address = hop[1:].partition("]")[0] if hop.startswith("[") else hop
     if address.count(":") == 1:
         address = address.partition(":")[0]

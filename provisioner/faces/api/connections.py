@@ -20,28 +20,29 @@ PATIENCE = 60.0
 #: Bytes of a request's first line and headers.
 HEAD = 1 << 14
 NO_REQUEST = f"no request of HTTP/1.1 with one length and at most {HEAD} bytes of headers"
-#: Files that a process may have open, beyond which the limit is not raised: handshakes of TLS are in no count of ours.
+#: The limit of open files is raised to at most this. It exceeds the number of connections, because a connection is
+#: counted only after its TLS handshake.
 FILES = 1 << 16
-#: Files kept for the store, S3 and EC2, whatever clients do: some 20 connections to the store with two files each, and
-#: one to AWS for each of the 60 threads that may use one.
+#: Open files that are reserved for the store, S3 and EC2: about 20 connections to the store with two files each, and
+#: one connection to AWS for each of the 60 threads that may use one.
 RESERVED = 160
-#: Fewer connections than this serve nobody.
+#: With fewer connections than this the server does not start.
 FEWEST = 32
 
 
 @dataclass(frozen=True)
 class Room:
-    """How many clients the server takes at once."""
+    """The most clients that the server accepts at the same time."""
 
-    #: All followers and some more.
+    #: Most connections, among them those of all followers.
     connections: int = 800
-    #: Connections that the kernel keeps until they are taken; so many are taken at once before any is bounded.
+    #: Most connections in the listen queue. The server may accept all of these before it closes any beyond the limit.
     backlog: int = 128
     followers: int = 500
 
 
 def room(files: int) -> Room:
-    """What fits into so many open files beside the store and AWS; raises Invalid if that serves nobody."""
+    """Return the limits for `files` open files, less RESERVED; raises Invalid for fewer than FEWEST connections."""
     free = files - RESERVED
     if free < FEWEST:
         raise Invalid(
@@ -55,7 +56,7 @@ def room(files: int) -> Room:
 
 
 def allowed_files() -> int:
-    """Raise the limit of open files as far as this process may, and return it."""
+    """Raise this process's limit of open files, at most to FILES, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -65,10 +66,10 @@ def allowed_files() -> int:
 
 
 class _Requests(h11.Connection):
-    """The requests of one client; a request whose end two readers may see at two places is none.
+    """Parses the requests of one client; rejects a request with both Content-Length and Transfer-Encoding.
 
-    Of Content-Length beside Transfer-Encoding a proxy may believe the one and we the other, and the rest of the body is
-    the next request then. Such a connection is to be closed (RFC 9112, 6.1 and 6.3).
+    A proxy and this server may use different ones of the two headers, and the rest of the body would then be read as
+    the next request (request smuggling). The connection must be closed (RFC 9112, 6.1 and 6.3).
     """
 
     def next_event(self) -> Any:
@@ -81,9 +82,9 @@ class _Requests(h11.Connection):
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection, with limits: of time for a request, and of connections.
+    """uvicorn's connection, with a time limit for a request and a limit on the number of connections.
 
-    Beyond `most` connections, the one whose request has been waited for longest is closed.
+    Beyond `most` connections, the one that has waited longest for a request is closed.
     """
 
     most = Room().connections
@@ -149,5 +150,5 @@ class Connection(H11Protocol):
 
 
 def limited(most: int) -> type[Connection]:
-    """Connections of a server that takes so many at once."""
+    """Return the connection class of a server that accepts `most` connections."""
     return type("Limited", (Connection,), {"most": most})

@@ -1,6 +1,6 @@
-"""What reads the bucket or asks the cloud waits in threads of its own: a slow one delays no start.
+"""Run reads of the bucket and requests to the cloud in separate threads, so that a slow one delays no start.
 
-The threads are shared fairly: of several callers that wait, the one with the fewest reads under way is next,
+The threads are shared fairly: of several waiting callers, the one with the fewest reads in progress is served next,
 and one caller never has more than half of the threads.
 """
 
@@ -22,22 +22,22 @@ READERS = 10
 
 
 class Readers:
-    """So many threads and no more; lives on one event loop."""
+    """Shares a fixed number of threads between callers; used from one event loop only."""
 
     def __init__(self, most: int = READERS) -> None:
         self._limiter = CapacityLimiter(most)
         self._free = most
-        #: Reads at once of one caller.
+        #: Most reads of one caller at the same time.
         self.each = max(1, most // 2)
         self._reading = Counter[str]()
-        #: By caller; the callers in the order in which they were served last.
+        #: Waiting reads by caller; the caller that was served last comes last.
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     async def read(self, caller: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the function in a thread, when it is the caller's turn."""
+        """Call the function in a thread as soon as the caller gets one, and return its result."""
         await self._enter(caller)
         try:
-            # A cancelled read holds its thread until the function returns.
+            # A cancelled read keeps its thread until the function returns.
             return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._limiter)
         finally:
             self._leave(caller)
@@ -66,7 +66,7 @@ class Readers:
         self._serve()
 
     def _serve(self) -> None:
-        """Give the free threads to those whose turn it is."""
+        """Assign the free threads to waiting callers."""
         while self._free and (ready := [each for each in self._waiting if self._reading[each] < self.each]):
             caller = min(ready, key=self._reading.__getitem__)
             turns = self._waiting.pop(caller)

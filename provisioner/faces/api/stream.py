@@ -45,7 +45,7 @@ class Hub:
     """One reader for all followers; lives on the event loop, and reads in threads of its own."""
 
     def __init__(self, control: Control, *, tick: float = TICK, heartbeat: float = HEARTBEAT, most: int = MOST) -> None:
-        """`control` may read everything: each follower was let in to its run before. `most` followers at once."""
+        """`control` may read all runs: the caller checks each follower's access before. `most` limits the followers."""
         self._most = most
         self._control = control
         self._tick = tick
@@ -90,7 +90,10 @@ class Hub:
             pass
 
     async def look(self, caller: str, watched: Watched, place: str) -> Look:
-        """What is new since the place, read once for all who ask within a tick, on the first one's account."""
+        """Return what is new after the place.
+
+        It is read once for all followers that ask within a tick, and counted as a read of the first of them.
+        """
         number = int(asyncio.get_running_loop().time() / self._tick)
         if number != self._number:
             self._number = number

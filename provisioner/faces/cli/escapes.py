@@ -1,23 +1,24 @@
-"""Show a job's bytes on a terminal without letting them steer it.
+"""Show a job's output on a terminal without its escape sequences, except colours.
 
-A terminal that reads a job's output raw obeys it: OSC 52 writes the reader's clipboard, OSC 0 sets the title, DCS and
-some CSI sequences make the terminal type an answer. Only colours (SGR) pass. What is written is made anew from what was
-understood, so no part of a sequence reaches the terminal. Sequences are those of ECMA-48 and xterm's ctlseqs.
+A terminal executes the escape sequences in a job's output: OSC 52 writes the user's clipboard, OSC 0 sets the title,
+DCS and some CSI sequences make the terminal send input as if typed. Only colours (SGR) pass, and each is written anew
+from its decoded form, so no other part of a sequence reaches the terminal. Sequences are those of ECMA-48 and xterm's
+ctlseqs.
 """
 
 import codecs
 import re
 
-#: Passed as they are: progress bars need the first three.
+#: Control characters that pass unchanged: progress bars need the first three.
 KEPT = "\r\t\b\n"
-#: ESC and one of these, and what the same is as one character of C1.
+#: Characters that follow ESC and begin a CSI or a string sequence; and the single C1 characters with the same meaning.
 CSI, STRINGS = "[", "]PX^_"
 C1 = {"\x9b": CSI, "\x9d": "]", "\x90": "P", "\x98": "X", "\x9e": "^", "\x9f": "_"}
-#: Characters that a sequence may have before it is taken for text; OSC 8 links have some hundreds.
+#: Most characters of a sequence; a longer one is treated as text. OSC 8 links have some hundreds.
 LONGEST_CSI, LONGEST_STRING = 64, 4096
-#: Characters that change the order in which others are shown (Unicode, UAX #9: embeddings, overrides and isolates).
+#: Characters that change the order in which text is shown (Unicode, UAX #9: embeddings, overrides and isolates).
 ORDER = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-#: Stands for a character that is not shown.
+#: Replaces a character of ORDER.
 REPLACEMENT = "\ufffd"
 RESET = "\x1b[0m"
 
@@ -26,11 +27,11 @@ _COLOUR = re.compile(r"[0-9;:]*m")
 
 
 class Filter:
-    """Turn the pieces of one stream into text for a terminal; a sequence or character may be cut between pieces."""
+    """Filters one stream that comes in pieces; a sequence or character may be split between two pieces."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        #: The begun sequence: its kind ("", ESC, "[" or a string's), and its characters after that.
+        #: The current sequence: its kind ("" for none, ESC, "[" or one of STRINGS), and the characters after that.
         self._kind, self._begun = "", ""
         self._coloured = False
 
@@ -38,12 +39,12 @@ class Filter:
         return self._text(self._decoder.decode(data))
 
     def rest(self) -> str:
-        """Return what is due before other text is written: the terminal's own colours."""
+        """Return the reset of colours, if one is needed before other text is written, else ""."""
         coloured, self._coloured = self._coloured, False
         return RESET if coloured else ""
 
     def end(self) -> str:
-        """Return what is due at the stream's end."""
+        """Return the remaining text at the end of the stream, and a reset of colours if needed."""
         return self._text(self._decoder.decode(b"", final=True)) + self.rest()
 
     def _text(self, text: str) -> str:
@@ -65,12 +66,13 @@ class Filter:
         return "".join(shown)
 
     def _step(self, char: str, shown: list[str]) -> bool:
-        """Take one character of a sequence; False when it does not belong to the sequence, which is over then."""
+        """Add one character to the sequence; return False if the sequence has ended before this character."""
         if self._kind == "\x1b":
             return self._escape(char)
         if self._kind == CSI:
             return self._control(char, shown)
-        # A string: until BEL, ST or, so that a lost end hides no log, a line's end. ESC begins ST or another sequence.
+        # A string sequence ends at BEL, ST or a line feed, so that an unterminated one does not hide the log.
+        # ESC begins ST or another sequence.
         if char in "\n\x1b" or char in C1:
             self._kind = ""
             return False
@@ -111,6 +113,6 @@ class Filter:
 
 
 def shown(data: bytes) -> str:
-    """Return whole data as text for a terminal."""
+    """Return complete data as text for a terminal."""
     filter = Filter()
     return filter.put(data) + filter.end()

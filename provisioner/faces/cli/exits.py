@@ -1,4 +1,4 @@
-"""Exit codes: the job's own where it succeeded or failed; ours, 64 and above, everywhere else."""
+"""Exit codes: the job's own if the run succeeded or failed; else one of ours, 64 and above."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,7 +13,7 @@ BUG = 70
 CONFLICT = 73
 RETRY = 75
 NOT_ALLOWED = 77
-#: The outcomes that a process's exit code cannot speak for; a failure only where no process ended.
+#: Exit codes for outcomes that do not use the process's exit code; a failure only if no process ended.
 WITHOUT_EXIT_CODE = {
     Outcome.FAILED: 80,
     Outcome.CANCELLED: 81,
@@ -62,21 +62,21 @@ def of_error(error: Exception) -> int:
 
 
 def of_run(run: Run) -> int:
-    """The exit code of `wait` for an ended run: 0 means that it succeeded, whatever its process exited with."""
+    """Return the exit code of `wait` for an ended run: 0 only if it succeeded, whatever its process exited with."""
     assert run.verdict is not None, "only an ended run has an exit code"
     outcome, code = run.verdict.outcome, run.verdict.exit_code
     if outcome is Outcome.SUCCEEDED:
         return 0
-    # The shell sees the lowest eight bits alone: a machine that reports 256 must not make a failure look like success.
+    # The shell gets only the lowest eight bits: a reported code of 256 must not turn a failure into a success.
     if outcome is Outcome.FAILED and code is not None and 0 < code < 256:
         return code
     return WITHOUT_EXIT_CODE[outcome]
 
 
 def of_rehearsal(run: Run) -> int:
-    """The exit code of `rehearse`: the process's own after a stop or a limit as well, unless it is 0.
+    """Return the exit code of `rehearse`: the process's own, also after a stop or a limit, unless it is 0.
 
-    Who rehearses wants to see how the command ends when it is told to.
+    A rehearsal is to show how the command ends on SIGTERM.
     """
     assert run.verdict is not None, "only an ended run has an exit code"
     code = run.verdict.exit_code

@@ -1,6 +1,6 @@
-"""Print logs on standard output: bytes as they were written, and on a terminal without what would steer it.
+"""Print logs on standard output: bytes as they were written; on a terminal without escape sequences except colours.
 
-What is missing is reported on standard error.
+Gaps in the log are reported on standard error.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ STREAMS = ("setup", "output")
 
 
 class Printer:
-    """Write pieces through at once: as lines of JSON with `as_json`, and every byte to a terminal, too, with `raw`."""
+    """Writes pieces of a log at once: as lines of JSON with `as_json`, unfiltered to a terminal with `raw`."""
 
     def __init__(self, to: TextIO, *, as_json: bool = False, raw: bool = False) -> None:
         self._to = to
         self._as_json = as_json
-        #: None where bytes are written as they are; else a filter for each attempt's stream.
+        #: A filter for each attempt's stream; None if bytes are written unfiltered.
         self._filters: dict[tuple[int, str], Filter] | None = None if as_json or raw or not to.isatty() else {}
         self._last: Filter | None = None
         self.empty = True
-        #: The last byte ended a line: other text may be written.
+        #: The last byte ended a line, so other text may follow.
         self.fresh = True
 
     def put(self, piece: LogPiece | LogGap) -> None:
@@ -48,7 +48,7 @@ class Printer:
         self.empty, self.fresh = False, data.endswith(b"\n")
 
     def rest(self) -> None:
-        """Give the terminal its own colours back, for text that is not the job's."""
+        """Reset the terminal's colours before text that is not the job's."""
         if self._last and (colours := self._last.rest()):
             self._write(colours.encode())
 

@@ -52,7 +52,7 @@ COMMANDS = (
     acting.takeover,
     access.audit,
 )
-#: What a disk, or what stands for one, says of a file of ours: it is no fault of ours (errno(3)).
+#: errno values of a file that cannot be written or read: they are reported without a traceback (errno(3)).
 DISK = frozenset(
     (
         errno.EACCES,
@@ -117,7 +117,7 @@ def main() -> None:
     """The entry point."""
     _stand()
     code = run(sys.argv[1:])
-    # What cannot be written any more must not change the exit code, which Python would make 120.
+    # If a stream cannot be flushed, Python would exit with 120. Discard the rest, so that the exit code stays.
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             stream.flush()
@@ -135,7 +135,7 @@ def _stand() -> None:
             if opened != number:
                 os.close(opened)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
-    # A terminal or file that cannot have a character gets `?` for it.
+    # `?` replaces a character that the encoding of the terminal or file does not have.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
@@ -180,7 +180,7 @@ def run(arguments: list[str]) -> int:
         if isinstance(error, ProvisionError):
             screen.complain(str(error))
         elif isinstance(error, OSError) and error.errno in DISK:
-            # Without a name it is what was printed.
+            # An error without a file name comes from standard output.
             screen.complain(f"{error.filename or 'standard output'}: {error.strerror}")
             return exits.RETRY
         else:

@@ -28,7 +28,7 @@ CHECKPOINTS = "rehearsal-checkpoints"
 
 
 class Sandbox(StrEnum):
-    """What keeps a rehearsed job from this computer's files."""
+    """How a rehearsed job is isolated from this computer's files."""
 
     FOLDER = "folder"
     MISSING = "missing"

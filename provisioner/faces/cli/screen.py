@@ -28,12 +28,12 @@ ERASE = "\r\x1b[K"
 
 
 class OutputLost(Exception):
-    """Standard output cannot be written; the message is the system's."""
+    """Standard output cannot be written; the message is that of the operating system."""
 
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """Inside, a full disk behind standard output is OutputLost; a reader that went away stays a BrokenPipeError."""
+    """Context in which a write error of standard output is raised as OutputLost, except BrokenPipeError."""
     try:
         yield
     except BrokenPipeError:
@@ -44,7 +44,7 @@ def writing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def going_on(text: str) -> Iterator[None]:
-    """Inside, OutputLost ends what is printed and not the command, whose exit code is the job's; `text` says so."""
+    """Context in which OutputLost ends the output but not the command; the error line ends with `text`."""
     try:
         yield
     except OutputLost as error:
@@ -53,17 +53,17 @@ def going_on(text: str) -> Iterator[None]:
 
 
 def discard_output() -> None:
-    """Print nothing from now on, what is buffered neither: the interpreter would fail at it in the end."""
+    """Discard all further output, also buffered output, which the interpreter would fail to write when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:
-    """Print a line for the reader on standard error, never mixed into a command's output."""
+    """Print a line on standard error, apart from the command's output."""
     draw(f"{plain(text)}\n")
 
 
 def draw(text: str) -> None:
-    """Write to standard error. What it cannot take is lost: it must not change what a command does or returns."""
+    """Write to standard error. A write error is ignored: it must not change what the command does or returns."""
     with contextlib.suppress(OSError):
         print(text, end="", file=sys.stderr, flush=True)
 
@@ -75,7 +75,7 @@ def put(text: str = "") -> None:
 
 
 def put_text(data: bytes | str) -> None:
-    """Print text of several lines that others wrote; on a terminal without what would steer it."""
+    """Print untrusted text of several lines; on a terminal without escape sequences except colours."""
     text = data.decode(errors="replace") if isinstance(data, bytes) else data
     with writing():
         print(shown(text.encode(errors="surrogatepass")) if sys.stdout.isatty() else text, flush=True)
@@ -130,7 +130,7 @@ def ago(at: float, now: float) -> str:
 
 def duration(seconds: float) -> str:
     """Short, and exact enough to act on: 12 s, 3 min 5 s, 2 h 10 min, 5 d 3 h."""
-    # A duration that is no number is shown as none.
+    # NaN is shown as 0 s.
     whole = round(min(seconds, LAST)) if seconds > 0 else 0
     if whole < 60:
         return f"{whole} s"
@@ -156,7 +156,7 @@ def phase(run: Run, now: float | None) -> str:
 
 
 def preparing(node: Node | None) -> str:
-    """Return what a run that is preparing does, or ""; its report may be newer than its state and tell of more."""
+    """Return the step of a preparing run, or "". The report may be newer than the state, and have a later step."""
     step = node.report.step if node and node.report else None
     return f": {step}" if step in (Step.BOOT, Step.PULL, Step.CLONE, Step.SETUP) else ""
 

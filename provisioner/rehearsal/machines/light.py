@@ -121,7 +121,7 @@ class LightHost:
         if self._docker and Path(socket).exists():
             engine = ["--bind", socket, socket, "--cap-add", "CAP_CHOWN"]
             if os.geteuid() == 0:
-                # As on a real machine, the agent sees the containers' processes, and sends them signals.
+                # As on a real machine, the agent must see the containers' processes and send signals to them.
                 pids, engine = [], [*engine, "--cap-add", "CAP_KILL"]
         own = ["--size", str(disk), "--tmpfs", str(folder / "disk")] if disk else []
         return (

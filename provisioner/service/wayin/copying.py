@@ -1,7 +1,7 @@
-"""Copy files and folders to and from a machine as one tar, whole or not at all.
+"""Copy files and folders to and from a machine as one tar, completely or not at all.
 
-Either end first unpacks everything beside its place and then moves it there. On this computer an error half-way
-puts back what was replaced.
+The receiving side first unpacks everything beside the target and then moves it there. On this computer, an error
+while files are moved restores the replaced files.
 """
 
 import contextlib
@@ -95,8 +95,8 @@ class _Writer(io.RawIOBase):
 def fetch(connection: Connection, path: str, local: Path) -> Copied:
     """Copy `path` to `local`, or into it where that is a folder.
 
-    Raises Invalid for a place that cannot be, Transient when this computer's disk refuses, and Failed for what did not
-    come whole or may not be unpacked: then nothing is changed here.
+    Raises Invalid for a target that cannot exist, Transient for an error of this computer's disk, and Failed for an
+    incomplete archive or one that may not be unpacked. After an error nothing is changed on this computer.
     """
     path = path or "."
     name = path.rstrip("/").rpartition("/")[2]
@@ -104,7 +104,7 @@ def fetch(connection: Connection, path: str, local: Path) -> Copied:
     target = local / name if into else local
     if not target.absolute().parent.is_dir():
         raise Invalid(f"there is no folder {target.parent}")
-    # In the folder that is merged into, where there is one: it may be a file system of its own.
+    # Unpack inside an existing target folder, because it may be a file system of its own.
     beside = target if target.is_dir() else target.absolute().parent
     process = connection.start(["sh", "-c", READ, "sh", path])
     try:
@@ -116,7 +116,7 @@ def fetch(connection: Connection, path: str, local: Path) -> Copied:
             except BadArchive as error:
                 raise Failed(f"{path} is not copied: {error}") from error
             code, remark = process.wait()
-            # GNU tar's 1: files changed while they were read (its manual, "Synopsis").
+            # GNU tar exits 1 if files changed while it read them (its manual, "Synopsis").
             if code and not (code == 1 and "as we read it" in remark):
                 raise Failed(f"{path} is not copied: {remark or f'exit code {code}'}")
             _place(came, target, Path(part) / "replaced", folder=unpacked.folder)
@@ -137,7 +137,7 @@ def _received(process: Process, came: Path) -> Unpacked:
 
 
 def _place(came: Path, target: Path, replaced: Path, *, folder: bool) -> None:
-    """Move what came to its place, whole or not at all; `replaced` keeps the files that it replaces until then."""
+    """Move the unpacked files to the target, all or none; `replaced` keeps the replaced files for an undo."""
     if folder and not os.path.lexists(target):
         came.rename(target)
         return
@@ -151,7 +151,7 @@ def _place(came: Path, target: Path, replaced: Path, *, folder: bool) -> None:
                     undo.append(to.rmdir)
                     to.mkdir()
                 continue
-            # Each step is noted before it is made: Ctrl-C may come between the two.
+            # Note the undo of each step before the step, because Ctrl-C may come between the two.
             if os.path.lexists(to):
                 old = replaced / str(number)
                 undo.append(partial(os.replace, old, to))
@@ -161,14 +161,14 @@ def _place(came: Path, target: Path, replaced: Path, *, folder: bool) -> None:
             os.replace(source, to)
     except BaseException:
         for step in reversed(undo):
-            # A step that was not made, or cannot be undone, does not keep the others.
+            # A step that was not made, or cannot be undone, must not prevent the undo of the others.
             with contextlib.suppress(OSError):
                 step()
         raise
 
 
 def _keep(file: Path, to: Path) -> None:
-    """Keep a file under a second name, so that its place is never empty; move it where links cannot be made."""
+    """Link the file to a second name, so that its path always exists; move it if links cannot be made."""
     try:
         os.link(file, to, follow_symlinks=False)
     except OSError:

@@ -1,8 +1,9 @@
-"""Unpack a tar that another computer sent, which may be hostile.
+"""Unpack a tar archive from another computer, which may be malicious.
 
-tarfile decodes single headers here and extracts nothing: its "data" filter checks a path by realpath(), which a chain
-of long symbolic links overflows (CVE-2025-4517; Python 3.11.7 has no fix). Here each component of a path is opened
-from the folder above it without following links, so no member is written through a link that the archive made.
+tarfile only decodes single headers here. Its extraction is not safe: the "data" filter checks a path by realpath(),
+which a chain of long symbolic links overflows (CVE-2025-4517; Python 3.11.7 has no fix). This module opens each
+component of a path relative to its parent folder without following links, so it never writes through a link that the
+archive made.
 """
 
 import contextlib
@@ -17,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-#: Bytes of a file's content that are held in memory at once.
+#: Most bytes of a file's content in memory at once.
 CHUNK = 1 << 18
-#: What an archive may have: members, folders above a member, bytes of a path or link (PATH_MAX), of an extended header,
-#: and extended headers before a member.
+#: Limits of an archive: members, folders above a member, bytes of a path or link (PATH_MAX), bytes of an extended
+#: header, and extended headers before a member.
 MEMBERS, DEPTH, PATH, EXTENDED, HEADERS = 1_000_000, 100, 4095, 1 << 20, 8
-#: pax records that say where a member goes and how long it is. Of the others only sparse files' change the content.
+#: pax records that name a member's path and link target, as attributes of TarInfo; and the prefix of the records of
+#: sparse files, which are rejected. Other records do not change the content.
 PLACE, SPARSE = {b"path": "name", b"linkpath": "linkname"}, b"GNU.sparse."
-#: How a folder is opened from the one above it.
+#: Flags to open a folder relative to its parent.
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -41,10 +43,11 @@ class Unpacked:
 
 
 def unpack(stream: BinaryIO, into: Path) -> Unpacked:
-    """Unpack a folder (the first member is `.`) or a single regular file into an empty folder of the caller's own.
+    """Unpack a folder (its first member is `.`) or a single regular file into an empty folder that the caller made.
 
-    Files keep their time and their owner's permissions; setuid, setgid and sticky bits and others' right to write are
-    dropped. Raises BadArchive, and OSError when the disk refuses; the caller then removes what was unpacked.
+    Files keep their modification time and their owner's permissions. The setuid, setgid and sticky bits, and write
+    permission for group and others, are dropped. Raises BadArchive, and OSError from the disk; the caller then removes
+    the unpacked files.
     """
     files = size = members = 0
     folder = False
@@ -66,7 +69,7 @@ def unpack(stream: BinaryIO, into: Path) -> Unpacked:
 
 
 class _Tree:
-    """The folder that is filled, and the open folders on the way to the last member."""
+    """The target folder, and open descriptors of it and of each folder down to the last member."""
 
     def __init__(self, root: Path) -> None:
         self._open = [os.open(root, FOLDER)]
@@ -96,7 +99,7 @@ class _Tree:
             raise BadArchive(f"{member.name!r} comes twice") from error
 
     def _enter(self, parts: Sequence[str], member: tarfile.TarInfo) -> int:
-        """Return the open folder, made where it is missing; never through a link."""
+        """Return an open descriptor of the folder; make missing folders, and follow no link."""
         same = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(parts, self._names, strict=False)))
         while len(self._names) > len(same):
             self._names.pop()
@@ -114,7 +117,7 @@ class _Tree:
         return self._open[-1]
 
     def _hard_link(self, parts: Sequence[str], member: tarfile.TarInfo) -> None:
-        """Link to a regular file that came before."""
+        """Make a hard link to a regular file that was unpacked before."""
         target = _parts(member.linkname)
         beside = os.dup(self._open[-1])
         try:
@@ -141,7 +144,7 @@ def _write(name: str, folder: int, member: tarfile.TarInfo, content: BinaryIO) -
             while data:
                 data = data[file.write(data) :]
         os.fchmod(file.fileno(), mode)
-        # A time that the file system cannot have is no reason to lose the file.
+        # If the file system cannot represent the time, keep the file without it.
         with contextlib.suppress(OSError, OverflowError):
             os.utime(file.fileno(), (member.mtime, member.mtime))
     _exactly(content, -member.size % tarfile.BLOCKSIZE)
@@ -150,7 +153,8 @@ def _write(name: str, folder: int, member: tarfile.TarInfo, content: BinaryIO) -
 def _check_symbolic_link(member: tarfile.TarInfo, depth: int) -> None:
     """Raise BadArchive for a link that may lead out of the archive.
 
-    Where all links climb first and only then descend, each climbs real folders, so no chain of them leaves the archive.
+    A target may have `..` only at its beginning, and at most as often as the link is deep. So each `..` leads to a real
+    parent folder, never through another link, and no chain of links leaves the archive.
     """
     target = member.linkname
     if not target or len(os.fsencode(target)) > PATH:
@@ -172,9 +176,9 @@ def _parts(path: str) -> list[str]:
 
 
 def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """Decode the headers up to the archive's end; the content of a regular file is read by the caller.
+    """Yield the members up to the archive's end. The caller reads the content of each regular file from `stream`.
 
-    Raises BadArchive where the stream ends before the archive does.
+    Raises BadArchive if the archive is damaged or the stream ends too early.
     """
     encoding = sys.getfilesystemencoding()
     changes: dict[str, str | int] = {}
@@ -216,7 +220,7 @@ def _extended(stream: BinaryIO, member: tarfile.TarInfo) -> bytes:
 
 
 def _records(data: bytes) -> dict[str, str | int]:
-    """Decode pax records, `LENGTH KEY=VALUE\\n` each, as the attributes of the member that they change."""
+    """Decode pax records, `LENGTH KEY=VALUE\\n` each, to the attributes of TarInfo that they change."""
     found: dict[str, str | int] = {}
     while data:
         number, _, _ = data.partition(b" ")

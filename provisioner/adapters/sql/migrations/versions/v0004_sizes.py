@@ -1,4 +1,4 @@
-"""What of an owner's records counts against its limits: their sizes, and an index that has all to be summed."""
+"""Add the sizes of runs and jobs, and an index over them, from which an owner's usage is summed for its limits."""
 
 import sqlalchemy as sa
 from alembic import op
