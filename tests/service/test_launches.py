@@ -211,7 +211,7 @@ def test_one_listing_without_the_machines_does_not_close_a_launch(mute: Mute) ->
 
 
 def test_two_listings_without_the_machines_close_the_launch_and_the_run_waits(mute: Mute) -> None:
-    """Nothing was launched: the run is tried again with a new token."""
+    """Nothing was launched: the run is tried again with a new token. EC2 never said that it has no capacity."""
     launching(mute)
     mute.clock.step(REPLAY + 1)
     mute.perform()
@@ -219,4 +219,4 @@ def test_two_listings_without_the_machines_close_the_launch_and_the_run_waits(mu
     mute.perform()
     assert mute.live().launches == ()
     (run,) = mute.live().runs
-    assert (run.state, run.waiting) == (State.QUEUED, Waiting.CAPACITY)
+    assert (run.state, run.waiting) == (State.QUEUED, Waiting.THROTTLE)
