@@ -114,7 +114,7 @@ def test_once_and_off_a_terminal(provision: Provision, dry: str) -> None:
         assert b"\x1b" not in done.out
     told = json.loads(provision("top", "--json").out)
     assert set(told) == {
-        *("at", "states", "machines", "dollars_an_hour", "unpriced", "waiting", "foreign", "more", "runs"),
+        *("at", "states", "machines", "dollars_an_hour", "unpriced", "waiting", "foreign", "more", "runs", "hindrance"),
     }
     [mine] = [each for each in told["runs"] if each["run"]["id"] == dry]
     assert set(mine) == {

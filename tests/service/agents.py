@@ -361,7 +361,7 @@ class Agent:
             dict(self._spans),
             {stream: end_of(self.acknowledged.get(stream, [])) for stream in STREAMS},
             self.notice,
-            self._signal_cause,
+            signal_cause=self._signal_cause,
         )
         yield from self._put_once(work.result_key(self.box), result)
         self._finished = True

@@ -1,8 +1,10 @@
 """What a control plane tells of itself, in virtual time."""
 
 import itertools
+from collections.abc import Mapping
 
 from provisioner.core.errors import Transient
+from provisioner.core.record import Run
 from provisioner.core.run import State
 from provisioner.rehearsal.stepping import ListJournal
 from provisioner.service.reconciler import Trouble
@@ -12,12 +14,18 @@ from tests.service.trouble import Call, Fate
 from tests.service.world import World
 
 
+def told_of(world: World, run: Run) -> list[Mapping[str, str | int | float]]:
+    """The journal's lines about the run by their times: a state is dated before the other news of its report."""
+    lines = [line for line in world.journal.told if line.get("run") == run.id]
+    return sorted(lines, key=lambda line: line["at"])
+
+
 def test_a_runs_story_is_told_once() -> None:
     """What the store has of the story, the journal has, line for line, with whose it is."""
     world = World(scripts=lambda _: Script(command=30))
     run = world.start()
     world.run()
-    told = [line for line in world.journal.told if line.get("run") == run.id]
+    told = told_of(world, run)
     assert [line["text"] for line in told] == [event.text for event in world.store.events(run.id)]
     assert {(line["job"], line["owner"]) for line in told} == {("job", "tester")}
     [machine] = world.agents
@@ -36,7 +44,7 @@ def test_what_was_not_stored_is_not_told() -> None:
     run = world.start()
     world.run()
     stored = [event.text for event in world.store.events(run.id)]
-    assert [line["text"] for line in world.journal.told if line.get("run") == run.id] == stored
+    assert [line["text"] for line in told_of(world, run)] == stored
 
 
 def test_an_error_says_whose_it_is() -> None:
