@@ -1,6 +1,7 @@
 """What the S3 adapter makes of failures on the wire."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,3 +83,12 @@ def test_empty_answer_is_neither_an_empty_listing_nor_an_empty_object(double: Do
         with pytest.raises(errors.Transient) as raised:
             ask()
         assert raised.value.code == aws.UNREADABLE
+
+
+def test_an_object_that_could_not_be_deleted_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeleteObjects answers 200 with the failures inside (API Reference): a mailbox must not count as emptied."""
+    session = aws.Session("us-east-1")
+    failed = {"Errors": [{"Key": "a", "Code": "AccessDenied", "Message": "Access Denied"}]}
+    monkeypatch.setattr(session, "client", lambda *_: SimpleNamespace(delete_objects=lambda **_: failed))
+    with pytest.raises(errors.Misconfigured, match="a"):
+        S3("bucket", session, calls=aws.Calls(translate, first_wait=0)).delete(["a"])
