@@ -89,11 +89,11 @@ class Reconciler:
         pulse, epoch = Pulse(), lease.epoch
         check = self._installation.check
         if check.hindrance():
-            # Nothing is decided until the cloud's clock agrees; nothing else is asked of it meanwhile.
+            # Until the clock of the cloud agrees with ours, the pass only compares the two and decides nothing.
             try:
                 check.measure(self._installation.cloud)
             except CloudError as error:
-                # A refusal, of rights say, must not end the process: nobody would act once the cloud answers again.
+                # An error such as missing rights must not end the process: it acts again once the cloud answers.
                 return Pulse(busy=True, errors=[Trouble(error)])
             self._installation.now()
         compared = check.compared

@@ -1,0 +1,29 @@
+"""A launch as CreateFleet's parameters."""
+
+from provisioner.adapters.ec2.launching import fleet
+from provisioner.core.launch import LaunchRequest, Market, Offer
+from tests.core.made import ZONES, site
+
+
+def request(market: Market) -> LaunchRequest:
+    """A request that prefers the dearer type."""
+    offers = tuple(Offer(market, kind, "a") for kind in ("p5.48xlarge", "g5.xlarge"))
+    return LaunchRequest("token", site().template, market, offers, {zone: f"subnet-{zone}" for zone in ZONES}, 1, {})
+
+
+def test_on_demand_launch_follows_the_order_of_the_request() -> None:
+    """`lowest-price` would overrule the types that the user prefers (EC2 API, "OnDemandOptionsRequest")."""
+    made = fleet(request(Market.ON_DEMAND), {})
+    overrides = made["LaunchTemplateConfigs"][0]["Overrides"]
+    assert made["OnDemandOptions"] == {"AllocationStrategy": "prioritized"}
+    assert [(each["InstanceType"], each["Priority"]) for each in overrides] == [
+        ("p5.48xlarge", 0.0),
+        ("g5.xlarge", 1.0),
+    ]
+
+
+def test_spot_launch_leaves_the_choice_of_the_pool_to_ec2() -> None:
+    """Spot fleets take no priority of ours: EC2 knows which pool is about to be interrupted."""
+    made = fleet(request(Market.SPOT), {})
+    assert made["SpotOptions"]["AllocationStrategy"] == "price-capacity-optimized"
+    assert not [each for each in made["LaunchTemplateConfigs"][0]["Overrides"] if "Priority" in each]
