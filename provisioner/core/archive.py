@@ -43,8 +43,12 @@ def chunk_offset(key: str, prefix: str) -> int | None:
     return int(name) if len(name) == 15 and name.isascii() and name.isdigit() else None
 
 
+def kept_log_prefix(run: str, attempt: int, rank: int, stream: str) -> str:
+    return f"{node_prefix(run, attempt, rank)}log/{stream}/"
+
+
 def kept_chunk_key(run: str, attempt: int, rank: int, stream: str, offset: int) -> str:
-    return f"{node_prefix(run, attempt, rank)}log/{stream}/{offset:015d}"
+    return f"{kept_log_prefix(run, attempt, rank, stream)}{offset:015d}"
 
 
 def manifest_key(run: str, attempt: int, rank: int) -> str:

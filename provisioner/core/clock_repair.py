@@ -4,8 +4,10 @@ The time of a past event is at most now. The time of a future event is at most n
 a later one becomes now. Differences of up to SLACK seconds are not corrected, because two clocks never agree exactly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from provisioner.core import attempt, drought, planner, unfilled
 from provisioner.core.record import Drought, KnownMachine, Launch, Node, Run, TemplateHealth
@@ -28,88 +30,63 @@ LONGEST: Mapping[Waiting | None, float] = {
 LONGEST_HELD = 2 * 3600.0
 
 
+Record = TypeVar("Record", Run, Node, KnownMachine, Launch, Drought, TemplateHealth)
+
+
 def run(item: Run, now: float, backoff: float = 0.0) -> Run:
     """Return the run without future times. `backoff` is the pause in seconds that its recipe sets after a failure."""
-    limit = now + SLACK
-    if item.created_at > limit:
-        item = replace(item, created_at=now)
     longest = LONGEST.get(item.waiting, max(backoff, *attempt.BACKOFF)) if item.verdict or item.waiting else 0.0
-    if item.next_try_at > limit + longest:
-        item = replace(item, next_try_at=now)
-    if item.followed_until > limit + attempt.HEARING:
-        item = replace(item, followed_until=now)
-    if item.verdict and item.verdict.at > limit:
+    waits = {"next_try_at": longest, "followed_until": attempt.HEARING}
+    item = _repaired(item, now, ("created_at", "ended_at", "certain_at"), waits=waits)
+    if item.verdict and item.verdict.at > now + SLACK:
         item = replace(item, verdict=replace(item.verdict, at=now))
-    if item.stop and item.stop.at > limit:
+    if item.stop and item.stop.at > now + SLACK:
         item = replace(item, stop=replace(item.stop, at=now))
-    if (item.ended_at or 0.0) > limit:
-        item = replace(item, ended_at=now)
-    if (item.certain_at or 0.0) > limit:
-        item = replace(item, certain_at=now)
     return item
 
 
 def node(item: Node, now: float) -> Node:
     """Return the node without future times. If its result was last looked for in the future, it is looked for again."""
-    limit = now + SLACK
-    if item.bound_at > limit:
-        item = replace(item, bound_at=now)
-    if (item.work_put_at or 0.0) > limit:
-        item = replace(item, work_put_at=now)
-    if (item.stop_put_at or 0.0) > limit:
-        item = replace(item, stop_put_at=now)
-    if (item.reported_at or 0.0) > limit:
-        item = replace(item, reported_at=now)
-    if (item.result_sought_at or 0.0) > limit:
-        item = replace(item, result_sought_at=None)
-    if (item.archived_at or 0.0) > limit:
-        item = replace(item, archived_at=now)
-    if item.verdict and item.verdict.at > limit:
+    past = ("bound_at", "work_put_at", "stop_put_at", "reported_at", "archived_at")
+    item = _repaired(item, now, past, again=("result_sought_at",))
+    if item.verdict and item.verdict.at > now + SLACK:
         item = replace(item, verdict=replace(item.verdict, at=now))
     return item
 
 
 def machine(item: KnownMachine, now: float) -> KnownMachine:
     """Return the machine without future times. A termination requested in the future is requested again."""
-    limit = now + SLACK
-    if item.bound_at > limit:
-        item = replace(item, bound_at=now)
-    if (item.seen_at or 0.0) > limit:
-        item = replace(item, seen_at=now)
-    if (item.impaired_at or 0.0) > limit:
-        item = replace(item, impaired_at=now)
-    if (item.running_at or 0.0) > limit:
-        item = replace(item, running_at=now)
-    if (item.ending_at or 0.0) > limit:
-        item = replace(item, ending_at=now)
-    if (item.alive_at or 0.0) > limit:
-        item = replace(item, alive_at=None)
-    if (item.end_wanted_at or 0.0) > limit:
-        item = replace(item, end_wanted_at=now)
-    if (item.end_asked_at or 0.0) > limit:
-        item = replace(item, end_asked_at=None)
-    if (item.end_accepted_at or 0.0) > limit:
-        item = replace(item, end_accepted_at=now)
-    return item
+    past = ("bound_at", "seen_at", "impaired_at", "running_at", "ending_at", "end_wanted_at", "end_accepted_at")
+    return _repaired(item, now, past, again=("alive_at", "end_asked_at"))
 
 
 def launch(item: Launch, now: float) -> Launch:
     """Return the launch without future times."""
-    limit = now + SLACK
-    if item.created_at > limit:
-        item = replace(item, created_at=now)
-    if item.held_until > limit + LONGEST_HELD:
-        item = replace(item, held_until=now)
-    if (item.sent_at or 0.0) > limit:
-        item = replace(item, sent_at=now)
-    if (item.listed_at or 0.0) > limit:
-        item = replace(item, listed_at=now)
-    return item
+    return _repaired(item, now, ("created_at", "sent_at", "listed_at"), waits={"held_until": LONGEST_HELD})
 
 
 def dry(item: Drought, now: float) -> Drought:
-    return replace(item, until=now) if item.until > now + SLACK + drought.LONGEST else item
+    return _repaired(item, now, waits={"until": drought.LONGEST})
 
 
 def health(item: TemplateHealth, now: float) -> TemplateHealth:
-    return replace(item, probe_at=now) if item.probe_at > now + SLACK + planner.PROBE_EVERY else item
+    return _repaired(item, now, waits={"probe_at": planner.PROBE_EVERY})
+
+
+def _repaired(
+    item: Record,
+    now: float,
+    past: Collection[str] = (),
+    *,
+    again: Collection[str] = (),
+    waits: Mapping[str, float] = MappingProxyType({}),
+) -> Record:
+    """Return the record with its future times corrected.
+
+    Times of past events (`past`) become now. Times of calls (`again`) become None, so that the call is repeated. Times
+    of future events (`waits`) become now, if they are later than now plus the longest wait in seconds.
+    """
+    longest = dict.fromkeys((*past, *again), 0.0) | dict(waits)
+    late = [name for name, wait in longest.items() if (getattr(item, name) or 0.0) > now + SLACK + wait]
+    changes: dict[str, Any] = {name: None if name in again else now for name in late}
+    return replace(item, **changes) if changes else item

@@ -1,11 +1,12 @@
 """Copy logs and results from a mailbox to the archive, verify them, and report missing parts.
 
-A machine may put any number of chunks, so a log is copied in steps, a few in each pass. The progress of a copy is
-kept in memory only: a new process starts the copy again, and a repeated copy changes nothing.
+A machine may put any number of chunks, so a log is copied in steps. A short log takes one pass. A long log gets one
+step in each pass and further steps between passes, so that its copy delays no other run. The progress of a copy is kept
+in memory: a new process lists what the archive has of a long log, and copies the rest.
 """
 
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -14,14 +15,13 @@ from provisioner.core.machine_messages import CHUNK_MOST, CHUNKS_MOST, RESULT_MO
 from provisioner.core.receipt import Receipt, receipt
 from provisioner.core.record import Held, Record, Run
 from provisioner.core.work import STREAMS, Report, Result, chunk_key, encode, log_prefix, result_key
+from provisioner.ports.bucket import Entry
 from provisioner.service.installation import Installation
 
 #: Most objects that one call of S3 lists or deletes, and copies that are made at the same time.
-PAGE, COPIES = 1000, 32
-#: Steps of a log in its first pass: the three streams of a short log take six. In later passes all longer logs
-#: together get COPYING seconds.
-FIRST_STEPS = 8
-COPYING = 0.25
+PAGE, COPIES = 1000, 16
+#: Seconds for which one pass empties mailboxes.
+EMPTYING = 0.1
 
 
 class Copying:
@@ -35,11 +35,22 @@ class Copying:
         #: the last page was listed, and the chunks of the page that are not copied yet.
         self._after, self._seen, self._listed = "", 0, False
         self._page: list[tuple[int, int]] = []
+        #: Offsets and sizes of a long page's chunks that an earlier process has copied.
+        self._kept: set[tuple[int, int]] = set()
         #: By stream: offset, size, offset, size, … of the copied chunks: 16 bytes a chunk.
         self._copied = {stream: array("q") for stream in STREAMS}
 
-    def step(self) -> bool:
-        """List a page of chunks, or copy some of the listed chunks; return whether more steps are needed."""
+    @property
+    def long(self) -> bool:
+        """Whether the chunks that are listed but not copied take more than one step."""
+        return len(self._page) > COPIES
+
+    @property
+    def complete(self) -> bool:
+        return not self._streams
+
+    def step(self) -> None:
+        """List a page of chunks, or copy some of the listed chunks."""
         stream = self._streams[0]
         if not self._page:
             self._list(stream)
@@ -49,25 +60,26 @@ class Copying:
         if self._listed and not self._page:
             del self._streams[0]
             self._after, self._seen, self._listed = "", 0, False
-        return bool(self._streams)
 
     def _list(self, stream: str) -> None:
-        prefix = log_prefix(self._box, stream)
-        entries = list(islice(self._installation.bucket.list(prefix, after=self._after), PAGE))
+        prefix, after = log_prefix(self._box, stream), self._after
+        entries = list(islice(self._installation.bucket.list(prefix, after=after), PAGE))
         self._seen += len(entries)
         # Chunks beyond CHUNKS_MOST stay in the mailbox; the manifest has the offset from which they are missing.
         self._listed = len(entries) < PAGE or self._seen >= CHUNKS_MOST
         self._after = entries[-1].key if entries else ""
-        self._page = [
-            (offset, entry.size)
-            for entry in entries
-            if (offset := archive.chunk_offset(entry.key, prefix)) is not None and entry.size <= CHUNK_MOST
-        ]
+        self._page = _chunks(entries, prefix)
+        self._kept = set()
+        if self.long:
+            kept = archive.kept_log_prefix(*self._node, stream)
+            after = after and kept + after.removeprefix(prefix)
+            self._kept = set(_chunks(islice(self._installation.bucket.list(kept, after=after), PAGE), kept))
 
     def _copy(self, stream: str, chunks: Sequence[tuple[int, int]]) -> None:
         pairs = [
             (chunk_key(self._box, stream, offset), archive.kept_chunk_key(*self._node, stream, offset))
-            for offset, _ in chunks
+            for offset, size in chunks
+            if (offset, size) not in self._kept
         ]
         for failure in self._installation.pool.map(lambda pair: self._installation.bucket.copy(*pair), pairs):
             if isinstance(failure, Exception):
@@ -80,6 +92,15 @@ class Copying:
         return {stream: list(zip(flat[::2], flat[1::2], strict=True)) for stream, flat in self._copied.items()}
 
 
+def _chunks(entries: Iterable[Entry], prefix: str) -> list[tuple[int, int]]:
+    """Return the offset and size of those objects that are chunks."""
+    return [
+        (offset, entry.size)
+        for entry in entries
+        if (offset := archive.chunk_offset(entry.key, prefix)) is not None and entry.size <= CHUNK_MOST
+    ]
+
+
 class Archive:
     """Keeps what a run leaves behind; every step may be repeated."""
 
@@ -88,13 +109,13 @@ class Archive:
         #: Unfinished copies by mailbox; the copy that has waited longest comes first.
         self._copying: dict[str, Copying] = {}
 
-    def keep(self, run: Run, held: Held, steps: int = FIRST_STEPS) -> Sequence[Record]:
-        """Copy the node's log in at most `steps` steps, and then its result.
+    def keep(self, run: Run, held: Held) -> Sequence[Record]:
+        """Copy the node's log, one step of it if it is long, and then its result.
 
         Returns the archived node and events for its run's story; an empty sequence while more steps are needed.
         """
         node = held.node
-        manifest = self.copy(node.box, node.run, node.attempt, node.rank, node.result, node.report, steps)
+        manifest = self.copy(node.box, node.run, node.attempt, node.rank, node.result, node.report)
         if manifest is None:
             return ()
         if held.machine.console:
@@ -114,23 +135,34 @@ class Archive:
         return [kept, *events]
 
     def unfinished(self, boxes: Collection[str]) -> list[str]:
-        """Return those of the mailboxes whose copy has begun, the longest waiting first; drop all other copies."""
+        """Return the mailboxes whose copy needs more steps, the longest waiting first; drop all other mailboxes."""
         self._copying = {box: copying for box, copying in self._copying.items() if box in boxes}
-        return list(self._copying)
+        return [box for box, copying in self._copying.items() if not copying.complete]
+
+    def proceed(self) -> bool:
+        """Make one step of the copy that has waited longest; return False if no copy needs a step.
+
+        The next call of `keep` stores the manifest of a copy that is complete. Raises the errors of the bucket.
+        """
+        for box, copying in self._copying.items():
+            if not copying.complete:
+                self._copying[box] = self._copying.pop(box)
+                copying.step()
+                return True
+        return False
 
     def copy(
-        self, box: str, run: str, attempt: int, rank: int, result: Result | None, report: Report | None, steps: int
+        self, box: str, run: str, attempt: int, rank: int, result: Result | None, report: Report | None
     ) -> archive.Manifest | None:
-        """Copy one mailbox's log in at most `steps` steps, then its result and manifest; None while more are needed."""
+        """Copy one mailbox's log, then its result and manifest; a long log by one step, and None if more are needed."""
         bucket = self._installation.bucket
         copying = self._copying.pop(box, None) or Copying(self._installation, box, run, attempt, rank)
         # Move the copy to the end of the queue; a step that raises is repeated in the next pass.
         self._copying[box] = copying
-        for _ in range(steps):
-            if not copying.step():
-                break
-        else:
-            return None
+        while not copying.complete:
+            copying.step()
+            if copying.long:
+                return None
         del self._copying[box]
         manifest = archive.Manifest(run, attempt, rank, archive.kept_streams(copying.chunks(), result, report))
         if result:

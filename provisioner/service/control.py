@@ -88,7 +88,7 @@ class Service(UseCases):
         self._loop.ring(until, self._schedules.fire)
 
     def step(self) -> Sequence[str]:
-        pulse = self._loop.once()
+        pulse = self._loop.single()
         self._loop.release()
         return self._errors(pulse) if pulse else ()
 

@@ -16,7 +16,8 @@ from provisioner.service.reconciler import Pulse, Reconciler, Trouble
 class Intervals:
     """How often what is done, in seconds, and what it costs in calls."""
 
-    #: With something alive: one DescribeInstances and one LIST a pass, about $0.02 an hour.
+    #: With something alive, from the begin of a pass to that of the next one: one DescribeInstances and one LIST a
+    #: pass, about $0.02 an hour.
     busy: float = 1.0
     #: With nothing alive: one sweep, two DescribeInstances, which are free.
     idle: float = 60.0
@@ -26,6 +27,8 @@ class Intervals:
     #: waited for no longer than `burst`, so that it takes few launches and nobody waits long.
     quiet: float = 0.1
     burst: float = 2.0
+    #: A process that makes only one pass copies long logs for no longer than this.
+    copying: float = 10.0
     #: A holder that hangs loses its lease after this; one that died loses it at once.
     lease: float = 120.0
 
@@ -33,6 +36,11 @@ class Intervals:
 def never() -> float:
     """The alarm of who has none."""
     return math.inf
+
+
+def nothing() -> bool:
+    """No work for the time between passes."""
+    return False
 
 
 class Loop:
@@ -47,6 +55,8 @@ class Loop:
         self._kind = kind
         self._intervals = intervals
         self._lease: Lease | None = None
+        #: Seconds that the last pass took.
+        self._took = 0.0
         #: When the next pass is due, and what the store's changes were when that was decided.
         self._due, self._seen = -math.inf, -1
 
@@ -81,7 +91,8 @@ class Loop:
             clock = self._installation.clock
             began = clock.elapsed()
             pulse = self._reconciler.once(self._lease)
-            self._installation.meter.passed(clock.elapsed() - began, clock.now(), whole=pulse.foreign is not None)
+            self._took = clock.elapsed() - began
+            self._installation.meter.passed(self._took, clock.now(), whole=pulse.foreign is not None)
             return pulse
         except LeaseLost:
             self._lease = None
@@ -94,10 +105,23 @@ class Loop:
         """A pass if it is time for one: for those who have something else to do between passes."""
         clock, store = self._installation.clock, self._installation.store
         if clock.elapsed() < self._due and store.changes() == self._seen:
+            if self.acting:
+                self._reconciler.copy_logs()
             return None
         pulse = self.once()
         self._due, self._seen = clock.elapsed() + self._pause(pulse), self._last_seen(pulse)
         return pulse
+
+    def single(self) -> Pulse | None:
+        """One pass, or None when another process acts; a second pass if long logs were copied after the first one.
+
+        For a process that makes no other pass, and so cannot copy a part of a log in each pass.
+        """
+        pulse, clock = self.once(), self._installation.clock
+        end, copied = clock.elapsed() + self._intervals.copying, False
+        while pulse and clock.elapsed() < end and self._reconciler.copy_logs():
+            copied = True
+        return self.once() if copied else pulse
 
     def run(
         self,
@@ -120,7 +144,8 @@ class Loop:
                 if pulse and pulse.outrun > 1:
                     self._gather(until)
                 else:
-                    self._rest(min(left, self._pause(pulse)), until, self._last_seen(pulse))
+                    spare = self._reconciler.copy_logs if pulse else nothing
+                    self._rest(min(left, self._pause(pulse)), until, self._last_seen(pulse), spare)
         finally:
             self.release()
 
@@ -145,12 +170,16 @@ class Loop:
         """The store's `changes` of which the pass knew; as they are where there was none, which soon comes again."""
         return self._installation.store.changes() if pulse is None or pulse.seen is None else pulse.seen
 
-    def _rest(self, seconds: float, until: Callable[[], bool], seen: int) -> None:
-        """Wait, but no longer than until somebody has written to the store since `seen`, or `until()`."""
+    def _rest(self, seconds: float, until: Callable[[], bool], seen: int, spare: Callable[[], bool] = nothing) -> None:
+        """Wait, but no longer than until another process has written to the store since `seen`, or `until()`.
+
+        Call `spare` for work that can wait, as long as it returns that there is some.
+        """
         clock, store = self._installation.clock, self._installation.store
         end = clock.now() + seconds
         while 0 < (left := end - clock.now()) <= seconds and store.changes() == seen and not until():
-            clock.wait(min(left, self._intervals.glance))
+            if not spare():
+                clock.wait(min(left, self._intervals.glance))
 
     def _gather(self, until: Callable[[], bool]) -> None:
         """Wait for the end of a burst of runs."""
@@ -163,8 +192,11 @@ class Loop:
     def _pause(self, pulse: Pulse | None) -> float:
         if pulse and pulse.outrun:
             return self._intervals.quiet if pulse.outrun > 1 else 0.0
-        if pulse is None or pulse.busy:
+        if pulse is None:
             return self._intervals.busy
+        if pulse.busy:
+            # A pass that takes long delays the next one no further, but the calls of a pass are not made without rest.
+            return max(self._intervals.busy - self._took, self._intervals.busy / 4)
         if pulse.next_try_at is None:
             return self._intervals.idle
         # A floor, so that a try that cannot even begin is not repeated without a breath.

@@ -56,11 +56,13 @@ class Mailboxes:
         self._inbox = Inbox(installation)
         #: Unreadable objects by mailbox that the stored count does not include yet.
         self._uncounted: dict[str, int] = {}
+        #: Objects that the last `receive` has read.
+        self._read: list[Entry] = []
 
     # In
 
     def receive(self, live: Live, epoch: int) -> set[str]:
-        """Record the newest report of every machine, then delete the objects that were listed.
+        """Record the newest report of every machine; `delete_read` deletes the objects that were listed.
 
         Returns the runs whose machines' inboxes could not be read, or were left to the next pass: the silence of
         these machines must not be judged.
@@ -91,8 +93,13 @@ class Mailboxes:
                 records += [counted, *news]
         if records:
             installation.save(records, epoch=epoch)
-        inbox.delete(read)
+        self._read = read
         return unheard
+
+    def delete_read(self) -> None:
+        """Delete the objects that the last `receive` has read; raises the first error after all calls were made."""
+        read, self._read = self._read, []
+        self._inbox.delete(read)
 
     def _counted(self, run: Run, node: Node, heard: Heard) -> tuple[Node, list[Event]]:
         """Count unreadable objects; return the node and events.

@@ -7,7 +7,7 @@ from what is stored: a new trigger waits for no listing.
 import functools
 import itertools
 import math
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -23,8 +23,8 @@ from provisioner.core.record import Held, Launch, Node, Record, Run, TemplateHea
 from provisioner.core.run import TRANSITIONS, State
 from provisioner.core.silence import are_we_deaf, is_silent
 from provisioner.core.work import Outcome
-from provisioner.ports.store import Lease, Live
-from provisioner.service.archive import COPYING, Archive
+from provisioner.ports.store import Lease, Live, RunFilter
+from provisioner.service.archive import EMPTYING, Archive
 from provisioner.service.endings import Endings
 from provisioner.service.installation import Installation
 from provisioner.service.launches import Launches
@@ -83,6 +83,8 @@ class Reconciler:
         #: When the last complete pass ended, and the ids of the runs that it read.
         self._passed_at: float | None = None
         self._known: frozenset[str] = frozenset()
+        #: Whether a part of a long log was copied since the last pass, and whether a copy failed.
+        self._copied = self._copy_failed = False
 
     def once(self, lease: Lease) -> Pulse:
         """Do one pass and return its pulse, with all errors except LeaseLost and ClockWrong, which are raised."""
@@ -108,7 +110,14 @@ class Reconciler:
         if self._advance(pulse, epoch, unheard):
             # A result that was just read is acted upon at once: an idle machine costs money.
             self._advance(pulse, epoch, unheard)
-        self._act(pulse, epoch)
+        # Nothing waits for these objects to go, but runs wait for what the reports in them have changed.
+        self._try(pulse, self._mailboxes.delete_read)
+        planned = self._launch_late(pulse, epoch, planned)
+        over = self._act(pulse, epoch)
+        planned = self._launch_late(pulse, epoch, planned)
+        self._keep(pulse, epoch, over)
+        planned = self._launch_late(pulse, epoch, planned)
+        self._finish(pulse, epoch)
         self._sum_up(pulse, planned)
         return pulse
 
@@ -134,7 +143,7 @@ class Reconciler:
         pairs += [(health, clock_repair.health(health, now)) for health in live.templates]
         self._save(pulse, epoch, ((new,) for old, new in pairs if new is not old))
 
-    def _launch(self, pulse: Pulse, epoch: int, live: Live) -> None:
+    def _launch(self, pulse: Pulse, epoch: int, live: Live, *, again: bool = True) -> None:
         fresh = self._try(pulse, lambda: self._launches.plan(live, epoch)) or []
         old = {launch.id for launch in live.launches}
 
@@ -142,10 +151,25 @@ class Reconciler:
             return self._launches.perform(launch, epoch, again=launch.id in old)
 
         now = self._installation.now()
-        left = [launch for launch in live.launches if now >= launch.held_until]
+        left = [launch for launch in live.launches if again and now >= launch.held_until]
         bound = self._each(pulse, perform, [*left, *fresh])
         if any(bound):
             self._put_work(pulse, epoch)
+
+    def _launch_late(self, pulse: Pulse, epoch: int, planned: Live) -> Live:
+        """Launch a run that was stored since `planned` was read, and return a new reading; otherwise `planned`.
+
+        A pass over many machines takes seconds, and a new run need not wait for its end. Several new runs are a burst:
+        they wait for the next pass, which launches them together.
+        """
+        known = {run.id for run in planned.runs}
+        newest = self._installation.store.runs(RunFilter(limit=2))
+        if sum(run.state is State.QUEUED and run.id not in known for run in newest) != 1:
+            return planned
+        live = self._live()
+        # Launches that this pass has made and could not finish wait for the next pass.
+        self._launch(pulse, epoch, live, again=False)
+        return live
 
     def _put_work(self, pulse: Pulse, epoch: int) -> None:
         live = self._live()
@@ -242,7 +266,8 @@ class Reconciler:
                 records.append(replace(each.machine, end_wanted_at=now, end_wanted_for=why))
         return records
 
-    def _act(self, pulse: Pulse, epoch: int) -> None:
+    def _act(self, pulse: Pulse, epoch: int) -> list[tuple[Run, Held]]:
+        """End machines, put work and orders, and keep consoles; return the runs' nodes that can be archived."""
         live = self._live()
         self._try(pulse, lambda: self._endings.ask(live.machines, epoch))
         self._put_work(pulse, epoch)
@@ -253,36 +278,40 @@ class Reconciler:
         self._do(pulse, epoch, lambda node: self._mailboxes.put_orders(runs[node.run], node), news)
         mute = [each for each in nodes if each.node.verdict and not each.node.result and not each.machine.console]
         self._do(pulse, epoch, lambda each: self._keep_console(runs[each.node.run], each), mute)
-        over = [
-            each
+        return [
+            (runs[each.node.run], each)
             for each in nodes
             if each.node.verdict
             and each.node.archived_at is None
             # Without a result the last bytes may come until the end, and the console is kept with them.
             and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
         ]
-        self._keep(pulse, epoch, runs, {each.node.box: each for each in over})
-        self._finish(pulse, epoch)
 
-    def _keep(self, pulse: Pulse, epoch: int, runs: Mapping[str, Run], over: Mapping[str, Held]) -> None:
-        """Archive these nodes: short logs at once; long ones in turn, for COPYING seconds in each pass."""
-        begun = self._archive.unfinished(over.keys())
+    def _keep(self, pulse: Pulse, epoch: int, over: Sequence[tuple[Run, Held]]) -> None:
+        """Archive these nodes. Of all long logs, one gets one step, unless there were steps since the last pass."""
+        waiting = self._archive.unfinished({each.node.box for _, each in over})
+        left = set(waiting if self._copied and not self._copy_failed else waiting[1:])
+        self._copied = self._copy_failed = False
 
-        def keep(each: Held) -> Sequence[Record]:
-            return self._archive.keep(runs[each.node.run], each)
+        def keep(pair: tuple[Run, Held]) -> Sequence[Record]:
+            return self._archive.keep(*pair)
 
-        self._do(pulse, epoch, keep, (each for box, each in over.items() if box not in begun))
-        until, waiting = self._installation.clock.elapsed() + COPYING, deque(begun)
-        while waiting:
-            each = over[waiting.popleft()]
-            step = functools.partial(self._archive.keep, runs[each.node.run], each, steps=1)
-            kept = self._try(pulse, step, each)
-            if kept:
-                self._save(pulse, epoch, [kept])
-            elif kept is not None:
-                waiting.append(each.node.box)
-            if self._installation.clock.elapsed() >= until:
-                return
+        self._do(pulse, epoch, keep, [(run, each) for run, each in over if each.node.box not in left])
+
+    def copy_logs(self) -> bool:
+        """Copy a part of a long log, in less than a second; return False if there is none, or it cannot be copied now.
+
+        For the time between passes. Copying needs no lease: a copy that another process repeats changes nothing.
+        """
+        if self._copy_failed:
+            return False
+        try:
+            copied = self._archive.proceed()
+        except Exception:  # noqa: BLE001 - the next pass repeats the step and reports its error
+            self._copy_failed = True
+            return False
+        self._copied = self._copied or copied
+        return copied
 
     def _keep_console(self, run: Run, held: Held) -> Sequence[Record]:
         try:
@@ -305,7 +334,7 @@ class Reconciler:
 
     def _finish(self, pulse: Pulse, epoch: int) -> None:
         live = self._live()
-        held, until = self._hold(live), self._installation.clock.elapsed() + COPYING
+        held, until = self._hold(live), self._installation.clock.elapsed() + EMPTYING
 
         def finish(run: Run) -> Sequence[Record]:
             # The receipt is that of the finished run; mailboxes go last, and DONE is what ends it all.
@@ -396,6 +425,8 @@ def _trouble(error: Exception, whose: object) -> Trouble:
             return Trouble(error, whose.runs[0] if len(whose.runs) == 1 else "", whose.id)
         case Held():
             return _trouble(error, whose.node)
+        case [_, Held() as held]:
+            return _trouble(error, held)
         case Node():
             return Trouble(error, whose.run, whose.launch, whose.instance_id)
         case [*records]:

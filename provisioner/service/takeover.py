@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from provisioner.core.errors import Invalid
 from provisioner.core.machine_messages import CLOCK_SKEW, LONGEST_LIFE, Period
 from provisioner.core.work import WorkOrder, decode, work_key
-from provisioner.service.archive import COPYING, Archive
+from provisioner.service.archive import EMPTYING, Archive
 from provisioner.service.identity import take
 from provisioner.service.installation import Installation
 from provisioner.service.mailboxes import read_result
 
 #: Mailboxes whose machines had not finished when the bucket was taken over.
 ORPHANS = "orphaned mailboxes"
-#: Most steps of a mailbox's log that one sweep copies; the rest of a longer log waits for the next sweep.
+#: Most calls of Archive.copy in one sweep: one for a short log, one for each step of a long one. The rest waits for
+#: the next sweep.
 STEPS = 40
 
 
@@ -38,7 +39,7 @@ class Takeover:
 
     def _keep(self, boxes: set[str]) -> Sequence[str]:
         bucket, now = self._installation.bucket, self._installation.clock.now()
-        told, waiting = [], []
+        told, waiting, steps = [], [], STEPS
         for box in sorted(boxes):
             instance = box.rpartition(":")[2]
             work = bucket.get(work_key(box))
@@ -55,8 +56,11 @@ class Takeover:
             except Invalid as error:
                 told.append(f"{instance}: {error}; its log stays in machines/{box}/")
                 continue
-            copied = self._archive.copy(box, order.run, order.attempt, order.rank, result, None, STEPS)
-            if copied is None or not self._archive.empty(box, self._installation.clock.elapsed() + COPYING):
+            copied = None
+            while copied is None and steps:
+                copied = self._archive.copy(box, order.run, order.attempt, order.rank, result, None)
+                steps -= 1
+            if copied is None or not self._archive.empty(box, self._installation.clock.elapsed() + EMPTYING):
                 waiting.append(box)
                 told.append(f"{instance}: run {order.run[:12]} {result.outcome}, its log is being copied")
                 continue

@@ -30,6 +30,8 @@ from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.service.control import Service
 from provisioner.settings import Settings, load
 
+#: The key of an object that is not whole yet; no process lists it.
+UNSEEN = "unseen"
 PROVISION = (sys.executable, "-m", "provisioner.faces.cli.main")
 
 #: The installation as a real one would be set up, but for the prices of patience.
@@ -179,6 +181,7 @@ def until(condition: Callable[[], bool], what: str, patience: float = 120.0) -> 
 
 
 def main(folder: Path, machines: str) -> None:
+    _list_quickly()
     told = scenario.parse({"boot_delay": "1s" if machines == "light" else "0s", "end_delay": "0s"})
     host = LightHost(folder / "machines") if machines == "light" else ScriptedHost(SCRIPTS)
     with Double(told, host) as double:
@@ -204,9 +207,9 @@ def _answer(double: Double, words: Sequence[str]) -> object:
             calls = double.calls.of()[int(since) :]
             return [asdict(Seen(call.service, call.action, call.principal, call.at)) for call in calls]
         case ["put", key, count, first, step, pad, data]:
-            value = base64.b64decode(data.strip("=") and data) + b" " * int(pad)
+            value = base64.b64decode(data.strip("=") and data)
             for number in range(int(count)):
-                _objects().put_object(double.bucket, key.format(int(first) + number * int(step)), value)
+                _put(double, key.format(int(first) + number * int(step)), value, int(pad))
             return int(count)
         case ["forget", prefix]:
             for key in [key for key in _keys(double) if key.startswith(prefix)]:
@@ -218,6 +221,49 @@ def _answer(double: Double, words: Sequence[str]) -> object:
             return {json.loads(value)["run"]: box for box, value in values.items()}
         case _:
             return {name: [(each.state, each.at) for each in states] for name, states in double.history().items()}
+
+
+def _put(double: Double, name: str, value: bytes, pad: int) -> None:
+    """Put an object of `value` and so many spaces; in blocks, so that the double answers meanwhile."""
+    # moto computes the MD5 of an object when it is first listed, so one listing of several large objects would take
+    # seconds. S3 computes it when the object is put.
+    key = _objects().put_object(double.bucket, UNSEEN if pad else name, value, etag="0" * 32)
+    if not pad:
+        return
+    file, block = key._value_buffer, b" " * (1 << 20)
+    if pad > len(block):
+        file.rollover()
+    file.seek(0, os.SEEK_END)
+    for at in range(0, pad, len(block)):
+        file.write(block[: pad - at])
+    key.name, key.contentsize = name, file.tell()
+    keys = _objects().buckets[double.bucket].keys
+    dict.__setitem__(keys, name, dict.pop(keys, UNSEEN))
+
+
+def _list_quickly() -> None:
+    """Make a listing cost what its page has, as in S3; moto's costs what the whole bucket has."""
+    from moto.s3.models import S3Backend
+
+    whole = S3Backend.list_objects_v2
+
+    def quick(
+        self: Any,
+        bucket: Any,
+        prefix: str | None,
+        delimiter: str | None,
+        continuation_token: str | None,
+        start_after: str | None,
+        max_keys: int,
+    ) -> Any:
+        if delimiter:
+            return whole(self, bucket, prefix, delimiter, continuation_token, start_after, max_keys)
+        after = self._pagination_tokens[continuation_token] if continuation_token else start_after or ""
+        names = sorted(name for name in list(bucket.keys) if name.startswith(prefix or "") and name > after)
+        page = [bucket.keys.get(name) for name in names[: max_keys + 1]]
+        return self._truncate_result([key for key in page if key], max_keys)
+
+    setattr(S3Backend, "list_objects_v2", quick)  # noqa: B010 - mypy refuses to assign to a method
 
 
 def _objects() -> Any:

@@ -7,6 +7,7 @@ import pytest
 
 from provisioner.adapters.connection import AsyncSsh
 from provisioner.core import archive
+from provisioner.core.errors import Transient
 from provisioner.core.machine_messages import CHUNK_MOST, CLOCK_SKEW, REPORT_MOST, RESULT_HEAD
 from provisioner.core.record import Node, Run
 from provisioner.core.run import State
@@ -28,11 +29,11 @@ from provisioner.core.work import (
 from provisioner.ports.bucket import Entry
 from provisioner.rehearsal.memory import MemoryBucket
 from provisioner.service import inbox
-from provisioner.service.archive import COPIES, COPYING
+from provisioner.service.archive import COPIES, EMPTYING
 from provisioner.service.control import Service
 from provisioner.service.logs import LOOK_READS, TAIL_MOST, Logs
 from provisioner.service.loop import Intervals, Loop
-from provisioner.service.reconciler import Reconciler
+from provisioner.service.reconciler import Pulse, Reconciler
 from provisioner.service.site import Agent, Sites
 from provisioner.service.wayin.entrance import Entrance
 from tests.service.agents import Script
@@ -82,8 +83,8 @@ class Attacked:
         installation = world._installation(world.store, world.cloud, self.bucket)
         sites = Sites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
         self.logs = Logs(installation, world.runs)
-        loop = Loop(installation, Reconciler(installation, sites), "a process", "daemon", Intervals())
-        return Service(installation, loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)
+        self.loop = Loop(installation, Reconciler(installation, sites), "a process", "daemon", Intervals())
+        return Service(installation, self.loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)
 
     def until(self, holds: Callable[[], bool], passes: int = 100) -> None:
         for _ in range(passes):
@@ -95,6 +96,10 @@ class Attacked:
     def turn(self) -> None:
         self.world.told.extend(self.service.step())
         self.world.advance(10.0)
+
+    def drive(self, until: Callable[[], bool]) -> None:
+        """Make passes and rest between them, as a daemon does."""
+        self.service.drive(until, self.world.told.extend)
 
     def run(self, run: Run) -> Run:
         found = self.world.store.run(run.id)
@@ -268,45 +273,128 @@ def test_a_result_of_any_size_is_read_in_bounds(attacked: Attacked) -> None:
     assert (over.verdict.outcome, over.verdict.exit_code) == (Outcome.SUCCEEDED, 0)
 
 
-def _copied(attacked: Attacked) -> list[int]:
-    """How many copies each pass makes until the hostile run's log is archived; a copy takes 10 ms."""
-    attacked.bucket.took = attacked.world.clock.step
-    copies = []
-    while attacked.node(attacked.runs[0]).archived_at is None:
-        before = attacked.bucket.copies
-        attacked.turn()
-        copies.append(attacked.bucket.copies - before)
-        assert len(copies) < 500, "the log is never archived"
-    attacked.bucket.took = lambda _: None
-    return copies
-
-
-def test_a_log_of_many_chunks_is_copied_in_many_passes(attacked: Attacked) -> None:
-    """Each copies for as long as it may, and the whole log is there in the end."""
-    node = attacked.end(chunks=3000)
-    copies = _copied(attacked)
-    assert max(copies) <= max(8 * COPIES, COPYING / 0.01 + COPIES)
-    attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
-    manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
-    assert manifest.streams["output"].length == 15_000
-    assert manifest.streams["output"].missing_from is None
-    assert not [key for key in attacked.bucket.objects if node.box in key]
-
-
-def test_a_copy_that_is_killed_half_way_is_made_again(attacked: Attacked) -> None:
-    """The new process knows nothing of it, and the log is whole."""
-    node = attacked.end(chunks=3000)
-    attacked.bucket.took = attacked.world.clock.step
-    attacked.until(lambda: attacked.bucket.copies > 500)
-    assert attacked.node(attacked.runs[0]).archived_at is None
-    attacked.service = attacked.process()
-    attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
+def _kept_whole(attacked: Attacked, node: Node) -> None:
     manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
     assert (manifest.streams["output"].length, manifest.streams["output"].missing_from) == (15_000, None)
 
 
-def test_two_long_logs_are_copied_by_turns(attacked: Attacked) -> None:
-    """The second one does not wait for the first one's end."""
+def _done(attacked: Attacked) -> bool:
+    return attacked.run(attacked.runs[0]).done_at is not None
+
+
+def test_a_pass_copies_a_small_part_of_a_long_log(attacked: Attacked) -> None:
+    node = attacked.end(chunks=3000)
+    copies = []
+    while not _done(attacked):
+        before = attacked.bucket.copies
+        attacked.loop.once()
+        copies.append(attacked.bucket.copies - before)
+        attacked.world.advance(1.0)
+        assert len(copies) < 200, "the log is never archived"
+    assert max(copies) < 2 * COPIES
+    _kept_whole(attacked, node)
+    assert not [key for key in attacked.bucket.objects if node.box in key]
+
+
+def test_a_pass_copies_a_part_of_one_long_log(attacked: Attacked) -> None:
+    """So a pass takes as long with a hundred long logs as with one."""
+    _end_both(attacked)
+    for _ in range(5):
+        before = attacked.bucket.copies
+        attacked.loop.once()
+        assert attacked.bucket.copies - before < 2 * COPIES
+
+
+def test_a_long_log_is_copied_between_passes(attacked: Attacked) -> None:
+    """A copy takes 10 ms, so 3,000 copies take 30 s, which is about 30 passes and not 100."""
+    node, passes = attacked.end(chunks=3000), list[object]()
+    attacked.bucket.took, began = attacked.world.clock.step, attacked.world.now()
+    attacked.loop.run(lambda: _done(attacked), passes.append)
+    assert attacked.world.now() - began < 45.0
+    assert len(passes) < 45
+    _kept_whole(attacked, node)
+
+
+def test_a_run_started_while_a_long_log_is_copied_is_launched_after_one_step(attacked: Attacked) -> None:
+    attacked.end(chunks=3000)
+    started = list[tuple[Run, int]]()
+
+    def took(seconds: float) -> None:
+        attacked.world.clock.step(seconds)
+        if attacked.bucket.copies == 1000:
+            started.append((attacked.world.start("late"), 1000))
+
+    attacked.bucket.took = took
+    attacked.drive(lambda: bool(started) and attacked.run(started[0][0]).state is not State.QUEUED)
+    assert attacked.bucket.copies - 1000 <= 2 * COPIES
+
+
+@pytest.mark.parametrize(("runs", "launched"), [(1, True), (2, False)], ids=["one", "a burst"])
+def test_one_run_stored_during_a_pass_is_launched_by_it(attacked: Attacked, runs: int, launched: bool) -> None:
+    """It waits for the current step of the pass, and not for all of them; several wait for a launch together."""
+    attacked.end(chunks=10)
+    late = list[Run]()
+
+    def took(_: float) -> None:
+        if not late:
+            late.extend(attacked.world.start(f"late{number}") for number in range(runs))
+
+    attacked.bucket.took = took
+    while not late:
+        attacked.loop.once()
+        attacked.world.advance(1.0)
+    assert {attacked.run(each).state is not State.QUEUED for each in late} == {launched}
+
+
+def test_a_process_that_makes_one_pass_copies_a_long_log(attacked: Attacked) -> None:
+    """Without a daemon, each command makes one pass and ends."""
+    node = attacked.end(chunks=3000)
+    attacked.service = attacked.process()
+    attacked.turn()
+    attacked.service = attacked.process()
+    attacked.turn()
+    assert attacked.node(attacked.runs[0]).archived_at is not None
+    _kept_whole(attacked, node)
+
+
+def test_a_process_that_makes_one_pass_copies_for_a_limited_time(attacked: Attacked) -> None:
+    """The next process continues where this one stopped, so a log of any length is archived in the end."""
+    node, most = attacked.end(chunks=3000), Intervals().copying
+    attacked.bucket.took = attacked.world.clock.step
+    copies = []
+    while not _done(attacked):
+        before = attacked.bucket.copies
+        attacked.service = attacked.process()
+        attacked.turn()
+        copies.append(attacked.bucket.copies - before)
+        assert len(copies) < 20, "the log is never archived"
+    assert max(copies) < most / 0.01 + 3 * COPIES
+    assert sum(copies) < 3010
+    _kept_whole(attacked, node)
+
+
+def test_a_copy_that_is_killed_half_way_is_continued(attacked: Attacked) -> None:
+    """A new process copies only what the archive does not have."""
+    node = attacked.end(chunks=3000)
+    attacked.drive(lambda: attacked.bucket.copies > 500)
+    assert attacked.node(attacked.runs[0]).archived_at is None
+    attacked.service = attacked.process()
+    attacked.drive(lambda: _done(attacked))
+    assert attacked.bucket.copies < 3010
+    _kept_whole(attacked, node)
+
+
+def test_a_chunk_that_was_copied_in_part_is_copied_again(attacked: Attacked) -> None:
+    """An archived chunk of another size is not the machine's chunk."""
+    node = attacked.end(chunks=3000)
+    key = archive.kept_chunk_key(node.run, 1, 0, "output", 5000)
+    attacked.bucket.put(key, b"xx")
+    attacked.drive(lambda: _done(attacked))
+    assert attacked.bucket.objects[key][0] == b"xxxxx"
+
+
+def _end_both(attacked: Attacked) -> None:
+    """Put 3,000 chunks and a result for each of the two runs."""
     for run in attacked.runs:
         node, now = attacked.node(run), attacked.world.now()
         for number in range(3000):
@@ -314,8 +402,26 @@ def test_two_long_logs_are_copied_by_turns(attacked: Attacked) -> None:
         told = Result(node.run, 1, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, "", now, streams={})
         attacked.bucket.put(result_key(node.box), encode(told))
         attacked.bucket.put(report_key(node.box, 9999), encode(Report(9999, now, "p", Step.LOGS, finished=True)))
-    attacked.bucket.took = attacked.world.clock.step
-    attacked.until(lambda: attacked.bucket.copies > 2000)
+
+
+def test_a_copy_that_fails_is_repeated_in_the_next_pass_which_reports_the_error(attacked: Attacked) -> None:
+    """It is not repeated every 25 ms between the passes: each try is 16 calls of an S3 that is away."""
+
+    def failing(_: float) -> None:
+        raise Transient("S3 is away")
+
+    attacked.end(chunks=3000)
+    attacked.bucket.took = failing
+    pulses = list[Pulse]()
+    attacked.loop.run(lambda: len(pulses) == 5, pulses.append)
+    assert attacked.bucket.copies <= 5 * 3 * COPIES
+    assert any("S3 is away" in str(trouble.error) for trouble in pulses[-1].errors)
+
+
+def test_two_long_logs_are_copied_by_turns(attacked: Attacked) -> None:
+    """The second one does not wait for the first one's end."""
+    _end_both(attacked)
+    attacked.drive(lambda: attacked.bucket.copies > 2000)
     kept = [sum(key.startswith(f"runs/{run.id}/1/0/log/") for key in attacked.bucket.objects) for run in attacked.runs]
     assert min(kept) > 0.8 * max(kept)
 
@@ -348,7 +454,7 @@ def test_a_mailbox_of_many_objects_is_emptied_in_many_passes(
 
     def slow(keys: list[str]) -> None:
         delete(keys)
-        attacked.world.clock.step(COPYING)
+        attacked.world.clock.step(EMPTYING)
 
     monkeypatch.setattr(attacked.bucket, "delete", slow)
     node, seen = attacked.end(chunks=50), set()

@@ -1,9 +1,14 @@
 """The lease around the passes: one process acts, and is seen to live."""
 
+import itertools
+
+import pytest
+
 from provisioner.core.errors import Transient
 from provisioner.core.run import State
+from provisioner.ports.store import Lease
 from provisioner.service.loop import Intervals, Loop
-from provisioner.service.reconciler import Reconciler
+from provisioner.service.reconciler import Pulse, Reconciler
 from tests.service.agents import Script
 from tests.service.alone import Alone
 from tests.service.trouble import Call, Fate
@@ -51,6 +56,23 @@ def test_a_released_lease_is_free_at_once() -> None:
     first.once()
     first.release()
     assert second.once() is not None
+
+
+@pytest.mark.parametrize(("took", "interval"), [(0.0, 1.0), (0.4, 1.0), (3.0, 3.25)])
+def test_a_pass_begins_one_second_after_the_last_one_began(took: float, interval: float) -> None:
+    """A pass that takes half a second does not make machines wait longer for the next one; a rest always remains."""
+    alone, begun = Alone(), list[float]()
+
+    class Slow(Reconciler):
+        def once(self, _: Lease) -> Pulse:
+            begun.append(alone.clock.elapsed())
+            alone.clock.step(took)
+            return Pulse(busy=True, seen=alone.store.changes())
+
+    alone.store.release(alone.lease)
+    slow = Loop(alone.installation, Slow(alone.installation, alone.sites), "slow", "daemon", Intervals())
+    slow.run(lambda: len(begun) == 5)
+    assert [round(after - before, 1) for before, after in itertools.pairwise(begun)] == [round(interval, 1)] * 4
 
 
 def test_reports_that_cannot_be_read_raise_an_alarm_and_no_verdict() -> None:
