@@ -22,6 +22,8 @@ TRAINER = """
 import os, signal, sys, time
 import boto3
 
+# On a busy computer the double's answer takes longer than boto3's one second.
+os.environ.update(AWS_METADATA_SERVICE_TIMEOUT="30", AWS_METADATA_SERVICE_NUM_ATTEMPTS="3")
 bucket, _, prefix = os.environ["PROVISION_CHECKPOINT"].removeprefix("s3://").partition("/")
 key, s3 = prefix + "epoch", boto3.client("s3")
 try:

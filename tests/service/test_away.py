@@ -52,6 +52,18 @@ def test_a_machine_whose_work_order_cannot_be_put_is_not_called_silent() -> None
     lives_on(world)
 
 
+def test_machine_that_boots_in_time_during_a_short_s3_outage_is_not_called_lost() -> None:
+    """Its report is there when its boot limit is over, and cannot be read for some seconds more."""
+
+    def unlisted(call: Call) -> Fate:
+        away = BOOT_LIMIT - 25 < call.at - world.began < BOOT_LIMIT + 25
+        return Fate.REFUSE if away and (call.port, call.method) == ("bucket", "list") else Fate.NONE
+
+    world = World(scripts=lambda _: Script(boot=BOOT_LIMIT - 20), fates=unlisted)
+    world.start()
+    lives_on(world)
+
+
 def test_who_comes_back_with_the_bucket_hears_the_machines_before_it_judges_their_silence() -> None:
     """None could reach the bucket, the machine first; the process that knew so was replaced in the end."""
     # What the machine said before has been read by then.

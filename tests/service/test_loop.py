@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 
-from provisioner.core.errors import Transient
+from provisioner.core.errors import LeaseLost, Transient, WrongStore
 from provisioner.core.run import State
 from provisioner.ports.store import Lease
+from provisioner.service.identity import take
 from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reconciler import Pulse, Reconciler
 from tests.service.agents import Script
@@ -47,6 +48,34 @@ def test_a_process_that_stands_still_loses_its_lease_to_another() -> None:
     assert other.once() is not None
     assert hung.once() is None
     assert (hung.acting, other.acting) == (False, True)
+
+
+def test_a_process_that_loses_its_lease_within_a_pass_no_longer_counts_as_acting() -> None:
+    """It hangs in the middle of a pass, and another process takes over."""
+    alone = Alone()
+    other = loop(alone, "other")
+
+    class Hung(Reconciler):
+        def once(self, _: Lease) -> Pulse:
+            alone.clock.step(LEASE + 1)
+            assert other.once() is not None
+            raise LeaseLost("the lease is another process's")
+
+    hung = Loop(alone.installation, Hung(alone.installation, alone.sites), "hung", "daemon", Intervals(lease=LEASE))
+    assert hung.once() is None
+    assert (hung.acting, other.acting) == (False, True)
+
+
+def test_a_process_on_a_bucket_of_another_store_does_not_act() -> None:
+    """It would end the machines of that store; the lease is free again at once."""
+    alone, copied = Alone(), Alone()
+    take(alone.installation)
+    copied.store._id, copied.bucket.objects = "f" * 32, alone.bucket.objects
+    wrong = loop(copied, "wrong")
+    with pytest.raises(WrongStore):
+        wrong.once()
+    assert not wrong.acting
+    assert copied.store.lease() is None
 
 
 def test_a_released_lease_is_free_at_once() -> None:

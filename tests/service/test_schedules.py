@@ -13,7 +13,7 @@ from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Invalid, NotFound
 from provisioner.core.owner_limits import OwnerLimits
 from provisioner.core.record import Job, Run
-from provisioner.core.schedule import KEY
+from provisioner.core.schedule import KEY, run_id
 from provisioner.core.work import Outcome
 from provisioner.ports.control import Scheduled
 from provisioner.ports.store import RunFilter
@@ -80,6 +80,14 @@ def test_a_daemon_starts_what_is_due_when_it_is() -> None:
     assert [each.target for each in made.store.audit(3)] == [run.id for run in reversed(runs(made))]
     assert {(each.who, each.owner) for each in made.store.audit(3)} == {("schedule", "tester")}
     made.check()
+
+
+def test_the_id_of_a_scheduled_run_is_made_from_its_job_and_time() -> None:
+    """A store that is restored from a backup starts a time again under the same id: the archive has one run of it."""
+    made = world(schedule="20 * * * *")
+    serve(made, 2)
+    (job,) = made.store.jobs()
+    assert [run.id for run in runs(made)] == [run_id(job, run.created_at) for run in runs(made)]
 
 
 def test_a_command_that_acts_starts_nothing_by_schedule() -> None:

@@ -5,7 +5,7 @@ import pytest
 from provisioner.core import archive
 from provisioner.core.errors import WrongStore
 from provisioner.core.order import work_order
-from provisioner.core.work import Engine, Outcome, Result, Step, encode, result_key, work_key
+from provisioner.core.work import Engine, Outcome, Result, Step, chunk_key, encode, result_key, work_key
 from provisioner.service.identity import claim
 from provisioner.service.takeover import Takeover
 from tests.core import made
@@ -58,6 +58,27 @@ def test_a_mailbox_whose_machine_is_still_at_work_is_archived_once_it_has_finish
     takeover.sweep()
     assert archive.kept_result_key("run-1", 1, 0) in alone.bucket.objects
     assert work_key("A:i-9") not in alone.bucket.objects
+
+
+def test_a_long_log_of_an_unknown_machine_is_archived_in_several_sweeps(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of its mailbox is deleted before the whole log is in the archive."""
+    monkeypatch.setattr("provisioner.service.takeover.STEPS", 5)
+    leave(alone, "A:i-9")
+    chunks = [chunk_key("A:i-9", "output", number * 5) for number in range(300)]
+    for key in chunks:
+        alone.bucket.put(key, b"xxxxx")
+    takeover, copied = Takeover(alone.installation), 0
+    (line,) = takeover.take()
+    assert "its log is being copied" in line
+    while archive.manifest_key("run-1", 1, 0) not in alone.bucket.objects:
+        before, copied = copied, sum(key.startswith("runs/run-1/1/0/log/") for key in alone.bucket.objects)
+        assert copied > before
+        assert set(chunks) <= alone.bucket.objects.keys()
+        takeover.sweep()
+    assert sum(key.startswith("runs/run-1/1/0/log/") for key in alone.bucket.objects) == 300
+    assert not [key for key in alone.bucket.objects if key.startswith("machines/")]
 
 
 def test_the_store_that_had_the_bucket_may_not_act_after_a_takeover(alone: Alone) -> None:
