@@ -135,3 +135,14 @@ def test_the_agent_ships_with_nothing_else() -> None:
         tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
         found += [f"{module}: {name}" for name in _imports(tree) if not _within(name, *alone)]
     assert not found
+
+
+def test_no_test_module_imports_another() -> None:
+    """Shared support is in `tests/support/`: a test module that others need cannot be split or renamed."""
+    found = {
+        f"{_name(path)}: {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for name in _imports(ast.parse(path.read_text()))
+        if re.match(r"tests\.(\w+\.)*test_", name)
+    }
+    assert found == set()

@@ -13,18 +13,7 @@ from provisioner.core.work import Outcome, Repository, Step
 from tests.agent.conftest import Site
 from tests.agent.private_git import check_out_here
 from tests.polling import until
-
-FOLDER = "/home/jovyan/workspace"
-
-
-def git(folder: Path, *args: str) -> str:
-    author = {f"GIT_{who}_{what}": "x@x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    # Configuration of this computer, such as an LFS filter, is no part of a test.
-    own = {**author, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
-    done = subprocess.run(
-        ["git", "-C", str(folder), *args], env={**os.environ, **own}, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
+from tests.support.repositories import FOLDER, git
 
 
 class Upstream:

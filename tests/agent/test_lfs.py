@@ -1,6 +1,5 @@
 """Repositories with files in git LFS: the job finds the files, or the run is refused; it never finds pointers."""
 
-import hashlib
 import os
 import shutil
 from base64 import b64encode
@@ -11,13 +10,7 @@ import pytest
 from provisioner.agent.ending import Ended
 from provisioner.core.work import Outcome, Repository
 from tests.agent.private_git import certificate, check_out_here, https_server, ssh_server
-from tests.agent.test_git import git
-from tests.agent.test_private_git import TOKEN, repository, submodule
-
-WEIGHTS = b"weights " * 1000
-OID = hashlib.sha256(WEIGHTS).hexdigest()
-POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{OID}\nsize {len(WEIGHTS)}\n"
-ATTRIBUTES = "*.bin filter=lfs diff=lfs merge=lfs -text\n"
+from tests.support.repositories import ATTRIBUTES, OID, POINTER, TOKEN, WEIGHTS, git, repository, submodule
 
 
 def with_lfs(folder: Path, *, stored: bool = True) -> Path:

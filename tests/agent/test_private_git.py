@@ -19,28 +19,9 @@ from tests.agent.private_git import (
     https_server,
     ssh_server,
 )
-from tests.agent.test_git import FOLDER, git
+from tests.support.repositories import FOLDER, TOKEN, git, repository, submodule
 
-TOKEN = "token-0123456789"
 BASIC = f"Basic {b64encode(f'x-access-token:{TOKEN}'.encode()).decode()}"
-
-
-def repository(folder: Path, **files: str) -> Path:
-    folder.mkdir(parents=True)
-    git(folder, "init", "--quiet", "--initial-branch=main")
-    for name, content in {"file": folder.name, **files}.items():
-        (folder / name).write_text(content)
-    git(folder, "add", ".")
-    git(folder, "commit", "--quiet", "-m", "x")
-    return folder
-
-
-def submodule(folder: Path, url: str, inner: Path) -> None:
-    """As `git submodule add` would, but nothing is fetched for it."""
-    (folder / ".gitmodules").write_text(f'[submodule "inner"]\n\tpath = inner\n\turl = {url}\n')
-    git(folder, "add", ".")
-    git(folder, "update-index", "--add", "--cacheinfo", f"160000,{git(inner, 'rev-parse', 'HEAD')},inner")
-    git(folder, "commit", "--quiet", "-m", "submodule")
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from provisioner.faces.cli import exits, main
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from tests.api.served import Server
 from tests.cli.conftest import CONDITIONS, SCRIPTS, Done
-from tests.cli.test_usage import HEAVY
 from tests.e2e.commands import settings_file
 from tests.e2e.rig import Rig, rig
 from tests.ports import free_ports
+from tests.support.heavy import HEAVY
 
 
 class Place:

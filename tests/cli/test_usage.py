@@ -12,15 +12,9 @@ from provisioner.faces.cli import exits, main
 from tests.cli.conftest import HERE, Provision
 from tests.core import made
 from tests.core.made import NOW
+from tests.support.heavy import HEAVY, SERVERS
 
 pytestmark = pytest.mark.usefixtures("whole")
-
-#: Heavy, and of no use to those who only ask for help.
-SERVERS = ("fastapi", "prometheus_client", "starlette", "uvicorn")
-HEAVY = (
-    *("alembic", "boto3", "botocore", "cronsim", "cryptography", "moto", "paramiko", "pydantic_core", "rich"),
-    *("sqlalchemy", "sqlmodel", "structlog", "tenacity", "urllib3", "yaml", *SERVERS),
-)
 
 
 @HERE

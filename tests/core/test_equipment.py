@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from provisioner.core.recipe import Recipe
-from tests.core.test_recipe import SCHEMA, problem, recipe
+from tests.support.recipes import SCHEMA, problem, recipe
 
 SECRET = {"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/team/token"}
 

@@ -13,6 +13,7 @@ from provisioner.core.errors import Invalid
 from provisioner.core.launch import Market
 from provisioner.core.recipe import Limits, Recipe, Retry, Spec, json_schema, parse_recipe, planned, with_overrides
 from provisioner.core.record import Catchup, Concurrency, Schedule
+from tests.support.recipes import REQUIRED, SCHEMA, problem, problems, recipe
 
 JOBS = Path(__file__).parents[2] / "config/jobs"
 
@@ -32,25 +33,7 @@ spec:
   use_spot_instance: false
 """
 
-SCHEMA = json_schema()
 BRANCH = {"reference_type": "branch"}
-REQUIRED = {"name": "a", "image": "busybox", "instance_type": "g5.xlarge", "command": "true"}
-
-
-def recipe(**spec: Any) -> Recipe:
-    return parse_recipe(json.dumps({"type": "job", "spec": {**REQUIRED, **spec}}), "f")
-
-
-def problems(text: str) -> list[str]:
-    with pytest.raises(Invalid) as error:
-        parse_recipe(text, "f")
-    return str(error.value).splitlines()
-
-
-def problem(**spec: Any) -> str:
-    """The only problem of a recipe with these fields, without its place."""
-    (line,) = problems(json.dumps({"type": "job", "spec": {**REQUIRED, **spec}}))
-    return line.removeprefix("f:1: spec.")
 
 
 def test_the_page_s_own_example_is_a_recipe() -> None:

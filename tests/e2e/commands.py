@@ -13,6 +13,8 @@ from typing import Self
 from tests.e2e.rig import Rig
 
 PROVISION = (sys.executable, "-m", "provisioner.faces.cli.main")
+#: Runs a command with standard input as its controlling terminal, so that Ctrl-C typed there reaches it.
+SESSION = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def settings_file(whole: Rig) -> Path:

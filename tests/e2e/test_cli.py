@@ -24,7 +24,7 @@ from provisioner.core.work import Outcome
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.faults import Effect, Rule
 from tests.api.served import Server
-from tests.e2e.commands import PROVISION, Command, settings_file
+from tests.e2e.commands import PROVISION, SESSION, Command, settings_file
 from tests.e2e.elsewhere import served
 from tests.e2e.processes import processes_with
 from tests.e2e.rig import Rig, rig
@@ -260,10 +260,6 @@ def test_top_outlives_its_server(whole: Rig, monkeypatch: pytest.MonkeyPatch) ->
     os.close(ours)
     os.close(theirs)
     whole.done(*runs)
-
-
-#: Runs a command with standard input as its controlling terminal, so that Ctrl-C typed there reaches it.
-SESSION = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def on_terminal(*words: str) -> str:

@@ -23,13 +23,11 @@ from provisioner.core.work import Outcome
 from provisioner.rehearsal.instance import Instance
 from provisioner.rehearsal.machines.light import LightHost
 from tests.agent.private_git import SshServer, ssh_server
-from tests.agent.test_git import git
-from tests.agent.test_lfs import ATTRIBUTES, POINTER
-from tests.agent.test_private_git import repository, submodule
 from tests.e2e.package_index import PackageIndex, package_index
 from tests.e2e.rig import Rig, rig
-from tests.e2e.test_secrets import everything, found
 from tests.engine import LOGIN, DockerEngine, debian_tree, engine
+from tests.support.repositories import ATTRIBUTES, POINTER, git, repository, submodule
+from tests.support.secrets import everything, found
 
 pytestmark = [pytest.mark.docker, pytest.mark.ssh]
 

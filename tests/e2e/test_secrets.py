@@ -1,8 +1,6 @@
 """A job that tells its secrets in every way it can: nobody but the job ever has them."""
 
-import base64
 import contextlib
-import dataclasses
 import io
 import json
 import os
@@ -11,11 +9,10 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -26,15 +23,7 @@ from tests.e2e.commands import Command, settings_file
 from tests.e2e.echo import echo
 from tests.e2e.processes import Watch
 from tests.e2e.rig import Rig, rig
-
-TOKEN = "hf_Zq8-n0t-T0-be+read/anywhere="
-WILD = 'it\'s "quoted" \\ and é\tof <two> lines,\nthe second one & more'
-KEY = (
-    "-----BEGIN TEST KEY-----\n"
-    + "\n".join(f"{number:02d}" + "bWFkZSBmb3IgYSB0ZXN0" * 3 for number in range(12))
-    + "\n"
-)
-VALUES = (TOKEN, WILD, KEY)
+from tests.support.secrets import KEY, TOKEN, VALUES, WILD, everything, found, writings
 
 #: Prints each secret in each form, whole, embedded, and in pieces that lie in different chunks of the log.
 TELL = """
@@ -63,19 +52,6 @@ sys.exit(5)
 """
 
 
-def forms(text: str) -> Iterator[bytes]:
-    """What must be nowhere; of a secret of several lines no long line either."""
-    for part in {text, *(line for line in text.splitlines() if len(line) > 20)}:
-        yield from writings(part)
-
-
-def writings(text: str) -> Iterator[bytes]:
-    data = text.encode()
-    yield data
-    yield from (quote(text).encode(), quote_plus(text).encode(), json.dumps(text)[1:-1].encode())
-    yield from (base64.b64encode(data).rstrip(b"="), base64.urlsafe_b64encode(data).rstrip(b"="))
-
-
 @dataclass(frozen=True)
 class Told:
     #: It prints them all, in its start script and in its command.
@@ -88,28 +64,6 @@ class Told:
     system: bytes
     #: Whatever else there is to look through, by its name.
     places: Mapping[str, bytes]
-
-
-def everything(whole: Rig, *runs: Run) -> dict[str, bytes]:
-    """All that bucket, store, machines and the control plane's requests hold."""
-    double = whole.double
-    places = {f"s3 {key}": data for key, data in double.account.objects(double.bucket).items()}
-    places |= {f"file {path.name}": path.read_bytes() for path in whole.folder.glob("store.db*")}
-    for number, call in enumerate(double.calls.every):
-        if call.service != "s3":
-            places[f"call {number}: {call}"] = json.dumps(call.parameters, default=repr).encode()
-        if call.action == "CreateLaunchTemplate":
-            places[f"user-data {number}: {call}"] = base64.b64decode(call.parameters["LaunchTemplateData"]["UserData"])
-    for run in runs:
-        status = whole.service.status(run.id)
-        places[f"status {run.id}"] = json.dumps(dataclasses.asdict(status), default=str).encode()
-        for machine in status.machines:
-            places[f"console {machine.id}"] = whole.service._installation.cloud.console(machine.id).encode()
-    return places
-
-
-def found(places: Mapping[str, bytes], value: str) -> list[str]:
-    return [where for where, data in places.items() if any(form in data for form in forms(value))]
 
 
 def start(whole: Rig, folder: Path, server: str) -> tuple[Run, Run]:

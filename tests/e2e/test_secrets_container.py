@@ -11,12 +11,12 @@ from provisioner.core.run import State
 from provisioner.core.work import Outcome, Step
 from provisioner.rehearsal.machines.light import LightHost
 from tests.agent.private_git import certificate, https_server
-from tests.agent.test_private_git import repository
 from tests.e2e.echo import echo
 from tests.e2e.processes import Watch
 from tests.e2e.rig import Rig, rig
-from tests.e2e.test_secrets import KEY, TOKEN, VALUES, WILD, everything, found
 from tests.engine import LOGIN, engine, shell_tree
+from tests.support.repositories import repository
+from tests.support.secrets import KEY, TOKEN, VALUES, WILD, everything, found
 
 pytestmark = [pytest.mark.docker, pytest.mark.ssh]
 

@@ -24,10 +24,9 @@ from provisioner.rehearsal.faults import Effect, Rule
 from provisioner.rehearsal.stepping import ListJournal
 from provisioner.service.installation import Installation
 from tests.cli.conftest import Done
-from tests.e2e.commands import PROVISION, Command, settings_file
+from tests.e2e.commands import PROVISION, SESSION, Command, settings_file
 from tests.e2e.entered import SOMEBODY, EnteredHost
 from tests.e2e.rig import Rig, rig
-from tests.e2e.test_cli import SESSION
 from tests.ports import free_ports
 
 pytestmark = pytest.mark.ssh

@@ -4,7 +4,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.rehearsal.conftest import Raise, Rig
-from tests.rehearsal.test_server import fleet, template
+from tests.support.fleets import fleet, template
 
 TAGS = [
     {"ResourceType": kind, "Tags": [{"Key": "provision:installation", "Value": "x"}]} for kind in ("image", "snapshot")

@@ -8,7 +8,7 @@ from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.scenario import Scenario
 from tests.rehearsal.conftest import IdleHost, Rig
 from tests.rehearsal.rights import ME, OTHER, attempt, box, status
-from tests.rehearsal.test_server import launch
+from tests.support.fleets import launch
 
 #: Nothing is ever put into this one's mailbox.
 NEW = "i-0cccccccccccccccc3"

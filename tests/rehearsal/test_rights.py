@@ -9,7 +9,7 @@ import pytest
 
 from tests.rehearsal.conftest import Raise
 from tests.rehearsal.rights import ME, OTHER, attempt, box, status
-from tests.rehearsal.test_server import fleet, template
+from tests.support.fleets import fleet, template
 
 POLICIES = Path(__file__).parents[2] / "config" / "iam"
 

@@ -1,6 +1,5 @@
 """The double over HTTP, as stock boto3 sees it."""
 
-import base64
 import socket
 import threading
 from collections.abc import Callable
@@ -15,46 +14,9 @@ from provisioner.rehearsal.faults import Effect, Rule, When
 from provisioner.rehearsal.scenario import parse
 from tests.polling import until
 from tests.rehearsal.conftest import IdleHost, Raise, Rig
-
-
-def template(rig: Rig, name: str = "template") -> None:
-    rig.client("ec2").create_launch_template(
-        LaunchTemplateName=name,
-        LaunchTemplateData={
-            "ImageId": rig.double.account.image_id,
-            "UserData": base64.b64encode(b"#!/bin/sh\n").decode(),
-            "IamInstanceProfile": {"Arn": rig.double.account.profile_arn},
-            "InstanceInitiatedShutdownBehavior": "terminate",
-        },
-    )
-
+from tests.support.fleets import fleet, launch, template
 
 TAG = "provision:installation"
-
-
-def fleet(rig: Rig, token: str = "token", count: int = 1, zones: str = "a", **changes: Any) -> dict[str, Any]:
-    subnets = {zone[-1]: subnet for subnet, zone in rig.double.account.subnets.items()}
-    request = {
-        "Type": "instant",
-        "ClientToken": token,
-        "LaunchTemplateConfigs": [
-            {
-                "LaunchTemplateSpecification": {"LaunchTemplateName": "template", "Version": "1"},
-                "Overrides": [{"InstanceType": "g5.xlarge", "SubnetId": subnets[zone]} for zone in zones],
-            }
-        ],
-        "TargetCapacitySpecification": {"TotalTargetCapacity": count, "DefaultTargetCapacityType": "spot"},
-        "TagSpecifications": [
-            {"ResourceType": "instance", "Tags": [{"Key": "provision:installation", "Value": token}]}
-        ],
-    }
-    return dict(rig.client("ec2").create_fleet(**request | changes))
-
-
-def launch(rig: Rig, **changes: Any) -> list[str]:
-    template(rig)
-    answer = fleet(rig, **changes)
-    return [one for group in answer["Instances"] for one in group["InstanceIds"]]
 
 
 def described(rig: Rig, **query: Any) -> dict[str, dict[str, Any]]:

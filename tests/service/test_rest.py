@@ -8,9 +8,9 @@ from provisioner.ports.store import Live
 from provisioner.rehearsal.conditions import Capacity, Conditions, Where
 from provisioner.rehearsal.stepping import CountingIds
 from tests.service.memory_store import MemoryStore
-from tests.service.test_schedules import apply, runs, until
 from tests.service.trouble import Call, Fate
 from tests.service.world import World
+from tests.support.schedules import apply, runs, until
 
 #: Longer than passes are apart while something is alive, and far shorter than the idle interval.
 SOON = 15.0

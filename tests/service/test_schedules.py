@@ -1,7 +1,6 @@
 """Schedules in virtual time: one start a tick, whoever does it, whatever befalls him."""
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +15,13 @@ from provisioner.core.record import Job, Run
 from provisioner.core.schedule import KEY, run_id
 from provisioner.core.work import Outcome
 from provisioner.ports.control import Scheduled
-from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.stepping import CountingIds
 from provisioner.service.control import Service
 from provisioner.service.runs import Runs
 from tests.service.agents import Script
 from tests.service.trouble import At, Call, Crash, Fate, Fates, calm
 from tests.service.world import World
+from tests.support.schedules import apply, runs, until
 
 HOUR, MINUTE = 3600.0, 60.0
 #: Worlds begin at 08:00 UTC.
@@ -37,25 +36,11 @@ def world(fates: Fates = calm, command: float = 30.0, **schedule: str) -> World:
     return made
 
 
-def apply(world: World, **spec: Any) -> None:
-    whole = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true"} | spec
-    world.runs.apply(json.dumps({"type": "job", "spec": whole}), "f")
-
-
-def until(world: World, after: float) -> Callable[[], bool]:
-    return lambda: world.now() >= world.began + after
-
-
 def serve(world: World, hours: float) -> None:
     """A daemon for so long from the beginning."""
     _, service = world.incarnate()
     service.drive(until(world, hours * HOUR), world.told.extend, schedules=True)
     assert not world.told
-
-
-def runs(world: World) -> list[Run]:
-    """The oldest first."""
-    return sorted(world.store.runs(RunFilter(limit=1000)), key=lambda run: run.created_at)
 
 
 def times(world: World) -> list[str]:

@@ -1,0 +1,23 @@
+"""A world's jobs, runs and time, for tests of schedules."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from provisioner.core.record import Run
+from provisioner.ports.store import RunFilter
+from tests.service.world import World
+
+
+def apply(world: World, **spec: Any) -> None:
+    whole = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true"} | spec
+    world.runs.apply(json.dumps({"type": "job", "spec": whole}), "f")
+
+
+def until(world: World, after: float) -> Callable[[], bool]:
+    return lambda: world.now() >= world.began + after
+
+
+def runs(world: World) -> list[Run]:
+    """The oldest first."""
+    return sorted(world.store.runs(RunFilter(limit=1000)), key=lambda run: run.created_at)
