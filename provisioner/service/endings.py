@@ -87,11 +87,14 @@ class Endings:
             return [], []
         store = self._installation.store
         ended = {machine.id: machine for machine in store.machines([each.id for each in candidates])}
+        claimed = {node.instance_id for node in live.nodes if node.verdict is None}
         spare, foreign = [], []
         for each in candidates:
             if each.id in ended:
-                # The machine was taken for gone, and a listing shows it alive: it has to be ended after all.
-                spare.append(_unclaimed(observe(ended[each.id], each, now), now))
+                # The machine was taken for gone, and a listing shows it alive, perhaps an old one. Without a verdict
+                # on its node it is alive as before; otherwise it has to be ended after all.
+                again = observe(ended[each.id], each, now)
+                spare.append(again if each.id in claimed else _unclaimed(again, now))
             elif store.launch(each.launch):
                 spare.append(_unclaimed(observe(KnownMachine(each.id, each.launch, each.offer, now), each, now), now))
             else:

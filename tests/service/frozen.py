@@ -109,10 +109,38 @@ BOOTS_DURING_AN_OUTAGE = WorldPlan(
     busy=1.0,
 )
 
+#: Seed 600415, a fault of the product: a listing shows a machine as terminated, and the next one, which is older, shows
+#: it running. Nobody could reach the bucket, so its node had no verdict. The machine was ended as one that no run
+#: claims; had the first listing been wrong, a healthy run would have lost it.
+TERMINATED_THEN_LISTED_RUNNING = WorldPlan(
+    deeds=(
+        Start(
+            at=151.885,
+            name="job-1",
+            spec={
+                "instance_type": "g6.xlarge",
+                "use_spot_instance": True,
+                "retries": 2,
+                "placement": {"zones": ["us-east-1a", "us-east-1b", "us-east-1c"], "spot_fallback": True},
+                "limits": {"queue_time": "never", "silence": "3m"},
+                "owner": "rich",
+                "retry": {"on": [], "backoff": "2m", "rerun": "always"},
+            },
+        ),
+    ),
+    conditions=Conditions(flap=40.0),
+    outages=(
+        Outage(port="mailbox", begins=134.068, ends=434.068),
+        Outage(port="bucket", begins=229.151, ends=1129.151),
+    ),
+    busy=5.0,
+)
+
 FROZEN = {
     "100489": CLOCK_TURNED_BACK,
     "101349": CUT_OFF_LONGER_THAN_ALL,
     "101371": RESULT_WITHOUT_ANSWER,
     "7300057": BOOT_LIMIT_ENDS_IN_AN_OUTAGE,
+    "600415": TERMINATED_THEN_LISTED_RUNNING,
     "boots during an outage": BOOTS_DURING_AN_OUTAGE,
 }

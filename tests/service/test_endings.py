@@ -4,7 +4,10 @@ import pytest
 
 from provisioner.core.errors import Transient
 from provisioner.core.launch import MachineState
+from provisioner.core.record import Verdict
+from provisioner.core.work import Outcome
 from provisioner.service.endings import ABSENT, ASK_AGAIN, EXAMINE_EVERY, Endings
+from tests.core import made
 from tests.service.alone import Alone
 
 TERMINATED = MachineState.TERMINATED
@@ -132,6 +135,23 @@ def test_a_machine_that_is_listed_alive_after_it_was_taken_for_gone_is_ended(alo
     assert (found.ended_at, found.ending_at, found.end_wanted_at) == (None, None, alone.clock.now())
     endings.ask(alone.live().machines, alone.epoch)
     assert alone.cloud.asked == [{"i-1"}]
+
+
+@pytest.mark.parametrize("judged", [False, True], ids=["without a verdict", "with a verdict"])
+def test_a_claimed_machine_that_is_listed_alive_after_it_was_taken_for_gone(
+    alone: Alone, endings: Endings, judged: bool
+) -> None:
+    """One of the two listings is wrong: a healthy machine must not be ended for it, one that is judged must be."""
+    alone.launched()
+    alone.known(ended_at=alone.clock.now(), ending_at=alone.clock.now())
+    verdict = Verdict(Outcome.LOST, "it was gone", alone.clock.now()) if judged else None
+    alone.store.save([made.at_work()])
+    alone.store.save([made.node(verdict=verdict)])
+    alone.shown()
+    endings.look(alone.live(), alone.epoch)
+    assert alone.machine().ended_at is None
+    endings.ask(alone.live().machines, alone.epoch)
+    assert alone.cloud.asked == ([{"i-1"}] if judged else [])
 
 
 def test_an_unclaimed_machine_of_a_closed_launch_is_ended(alone: Alone, endings: Endings) -> None:
