@@ -34,6 +34,7 @@ def told(ahead: float) -> str:
     units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
     unit, name = next(each for each in units if away >= each[0] or each[0] == 1)
     return (
-        f"the clock of this computer is {away / unit:.0f} {name} {where} EC2's: nothing is launched, judged, ended or "
-        "started by a schedule until it is right (timedatectl shows whether it is synchronized)"
+        f"the clock of this computer is {away / unit:.0f} {name} {where} EC2's: nothing is launched, judged or started "
+        "by a schedule until it is right, and only machines whose end was decided before are ended (timedatectl shows "
+        "whether the clock is synchronized)"
     )

@@ -213,7 +213,7 @@ class Top(TypedDict):
     unpriced: Annotated[int, "Machines whose price is not."]
     waiting: list[Queue]
     foreign: Annotated[list[str], "Machines of launches that this store never made."]
-    hindrance: Annotated[str, "Why nothing is launched, judged or ended now, a wrong clock for one; else empty."]
+    hindrance: Annotated[str, "Why nothing is decided now, for example because the clock is wrong; else empty."]
     more: Annotated[int, "Runs that are not shown."]
     runs: list[Live]
 
@@ -225,7 +225,7 @@ class Server(TypedDict):
     served: Annotated[bool, "A daemon acts: the server itself, or another one on the same store."]
     unfinished: Annotated[bool, "A run of the caller's, or to an admin any machine or launch, is not over yet."]
     foreign: Annotated[list[str], "To an admin: machines of launches that this store never made."]
-    hindrance: Annotated[str, "Why nothing is launched, judged or ended now, a wrong clock for one; else empty."]
+    hindrance: Annotated[str, "Why nothing is decided now, for example because the clock is wrong; else empty."]
 
 
 class Phase(TypedDict):

@@ -35,6 +35,8 @@ class Endings:
         self._examined_at = -math.inf
         #: When the last listing was asked for; None in a process that has not looked yet.
         self._looked_at: float | None = None
+        #: When `insist` last asked, by the clock that is never set.
+        self._insisted_at = -math.inf
 
     def look(self, live: Live, epoch: int) -> Sight:
         """List and record. Raises CloudError when nothing could be listed: that is no empty cloud."""
@@ -123,6 +125,17 @@ class Endings:
             for machine in due
         ]
         self._installation.save(asked, epoch=epoch)
+
+    def insist(self, machines: Iterable[KnownMachine]) -> None:
+        """Terminate those whose end is wanted and not under way, and record nothing: for while the clock is wrong.
+
+        Asks every ASK_AGAIN seconds. Raises CloudError.
+        """
+        elapsed = self._installation.clock.elapsed()
+        due = [each.id for each in machines if each.end_wanted_at is not None and each.state not in ENDING]
+        if due and elapsed >= self._insisted_at + ASK_AGAIN:
+            self._insisted_at = elapsed
+            self._installation.cloud.terminate(due)
 
 
 def observe(machine: KnownMachine, listed: Machine | None, now: float, before: float | None = None) -> KnownMachine:

@@ -91,7 +91,9 @@ class Reconciler:
         pulse, epoch = Pulse(), lease.epoch
         check = self._installation.check
         if check.hindrance():
-            # Until the clock of the cloud agrees with ours, the pass only compares the two and decides nothing.
+            # Until the clock of the cloud agrees with ours, the pass decides nothing. It compares the two, and repeats
+            # what was decided before: an idle machine must not cost money until somebody sets the clock.
+            self._try(pulse, lambda: self._endings.insist(self._live().machines))
             try:
                 check.measure(self._installation.cloud)
             except CloudError as error:

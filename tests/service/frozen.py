@@ -3,9 +3,9 @@
 Each was recorded from the seed that found it and shrunk to the events that its violation needs.
 """
 
-from provisioner.rehearsal.conditions import Breakdown, Conditions, Interruption
+from provisioner.rehearsal.conditions import Breakdown, Conditions, Interruption, ZoneTrouble
 from tests.service.agents import Script
-from tests.service.plans import Start, TurnClock, WorldPlan
+from tests.service.plans import Start, Stop, TurnClock, WorldPlan
 from tests.service.trouble import Fate, Fault, Outage
 
 SPOT = {"use_spot_instance": True}
@@ -136,11 +136,49 @@ TERMINATED_THEN_LISTED_RUNNING = WorldPlan(
     busy=5.0,
 )
 
+#: Seed 616346, a fault of the product: EC2 refuses to terminate a machine whose run is over, and then the clock is
+#: wrong. While it is, the control plane decided nothing, and repeated no request that it had decided on before.
+END_REFUSED_UNDER_A_WRONG_CLOCK = WorldPlan(
+    deeds=(
+        Start(
+            at=0.0,
+            name="job-2",
+            spec={
+                "placement": {"instance_types": ["g5.2xlarge"], "zones": ["us-east-1a", "us-east-1b", "us-east-1c"]},
+                "owner": "rich",
+            },
+        ),
+        Stop(at=3.307, run=0),
+        Start(
+            at=0.0,
+            name="job-0",
+            spec=SPOT
+            | {
+                "instance_type": "g6.xlarge",
+                "placement": {"instance_types": ["g5.2xlarge"], "zones": ["us-east-1a"]},
+                "limits": {"silence": "3m"},
+                "owner": "rich",
+            },
+        ),
+        TurnClock(at=194.031, ahead=19.135),
+        TurnClock(at=1100.0, ahead=0.0),
+    ),
+    conditions=Conditions(zone_troubles=(ZoneTrouble(at=418.927, ends=1018.927, zone="us-east-1c"),)),
+    faults=(
+        Fault(Fate.CRASH_AFTER, "store", "live", "", 5),
+        Fault(Fate.CRASH_AFTER, "store", "live", "", 7),
+        Fault(Fate.HANG, "cloud", "launch", "", 3),
+        Fault(Fate.HANG, "store", "live", "", 12),
+    ),
+    outages=(Outage(port="cloud", begins=350.177, ends=650.177),),
+)
+
 FROZEN = {
     "100489": CLOCK_TURNED_BACK,
     "101349": CUT_OFF_LONGER_THAN_ALL,
     "101371": RESULT_WITHOUT_ANSWER,
     "7300057": BOOT_LIMIT_ENDS_IN_AN_OUTAGE,
     "600415": TERMINATED_THEN_LISTED_RUNNING,
+    "616346": END_REFUSED_UNDER_A_WRONG_CLOCK,
     "boots during an outage": BOOTS_DURING_AN_OUTAGE,
 }

@@ -1,5 +1,6 @@
 """A clock that is wrong for a while: nothing is decided by it, and all goes on once it is right."""
 
+import itertools
 import json
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ import pytest
 from provisioner.core.errors import ClockWrong
 from provisioner.core.record import Drought, TemplateHealth
 from provisioner.core.work import Outcome
+from provisioner.service.endings import ASK_AGAIN
 from tests.service.agents import Script
 from tests.service.trouble import Call, Fate
 from tests.service.world import World
@@ -52,6 +54,25 @@ def test_run_that_is_started_under_a_wrong_clock_begins_once_it_is_right(ahead: 
     [late] = [run for run in world.store.runs() if run.job_name == "late"]
     began = next(event.at for event in world.store.events(late.id) if "attempt 1" in event.text)
     assert began < world.began + 30
+
+
+def test_machine_whose_end_is_wanted_is_asked_to_end_under_a_wrong_clock() -> None:
+    """Requests are refused at first, and nobody sets the clock for an hour: the machine costs money meanwhile."""
+
+    def refuses(call: Call) -> Fate:
+        early = call.at < world.began + 700
+        return Fate.REFUSE if (call.port, call.method) == ("cloud", "terminate") and early else Fate.NONE
+
+    world = World(scripts=lambda _: Script(command=3600.0, deaf=True), fates=refuses, busy=1.0)
+    run = world.start()
+    world.plan(20.0, lambda: world.runs.stop(run.id))
+    turned(world, 400.0, 4000.0, DAYS)
+    _, service = world.incarnate()
+    service.drive(lambda: world.now() > world.began + 1000, world.told.extend)
+    assert not world.cloud.model.alive(world.now())
+    asked = [call.at for call in world.calls if call.method == "terminate" and call.at > world.began + 400]
+    assert len(asked) > 20
+    assert min(later - before for before, later in itertools.pairwise(asked)) >= ASK_AGAIN
 
 
 def test_process_outlives_a_denied_listing_under_a_wrong_clock() -> None:
