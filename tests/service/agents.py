@@ -137,6 +137,8 @@ class Agent:
         self._spans: dict[str, Span] = {}
         self._produced = 0
         self._finished = False
+        #: The result, from when it is settled: another agent process puts the same one, and writes no more.
+        self._settled: Result | None = None
         self._life = self._boot()
         booted = now()
         self._mishaps = sorted(
@@ -199,8 +201,8 @@ class Agent:
         if self.order is not None and not self._finished and not self.silent:
             self._executions.end(self.instance.id)
             self._process = self._new_id()
-            # The spool and the sequence are on disk.
-            self._life = self._live()
+            # The spool, the sequence and a settled result are on disk.
+            self._life = self._live() if self._settled is None else self._leave(self._settled)
             self._wake = self._now() + 2.0
 
     # The bucket
@@ -363,6 +365,10 @@ class Agent:
             self.notice,
             signal_cause=self._signal_cause,
         )
+        self._settled = result
+        yield from self._leave(result)
+
+    def _leave(self, result: Result) -> Doing[None]:
         yield from self._put_once(work.result_key(self.box), result)
         self._finished = True
         yield from self._report(Step.LOGS, finished=True)
