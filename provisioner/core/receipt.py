@@ -145,9 +145,9 @@ def _last_sign(node: Node) -> float | None:
 def _bill(held: Held, launch: Launch | None, now: float) -> MachineBill:
     node, machine = held.node, held.machine
     gib = launch.request.template.disk_gib if launch else None
-    most = _most(machine, now)
+    most = _seconds(machine, launch, machine.ending_at or machine.ended_at or now)
     least = _least(held, most)
-    kept = _seconds(machine, machine.ended_at or now)
+    kept = _seconds(machine, launch, machine.ended_at or now)
     price, disk = machine.price, machine.disk_price
     return MachineBill(
         machine.id,
@@ -170,12 +170,11 @@ def _bill(held: Held, launch: Launch | None, now: float) -> MachineBill:
     )
 
 
-def _most(machine: KnownMachine, now: float) -> int:
-    return _seconds(machine, machine.ending_at or machine.ended_at or now)
-
-
-def _seconds(machine: KnownMachine, end: float) -> int:
-    return max(MINIMUM_SECONDS, math.ceil(end - (machine.launch_time or machine.bound_at)) + 1)
+def _seconds(machine: KnownMachine, launch: Launch | None, end: float) -> int:
+    """Return the most seconds that the machine existed until `end`."""
+    # If no listing showed the machine, it may be as old as its launch: the answer can be lost, and found hours later.
+    born = machine.launch_time or (min(launch.created_at, machine.bound_at) if launch else machine.bound_at)
+    return max(MINIMUM_SECONDS, math.ceil(end - born) + 1)
 
 
 def _least(held: Held, most: int) -> int:

@@ -67,6 +67,15 @@ def test_a_machine_that_never_spoke_may_have_cost_nothing() -> None:
     assert (made.machines[0].seconds_at_least, made.machines[0].seconds_at_most) == (0, 101)
 
 
+def test_a_machine_that_no_listing_showed_may_be_as_old_as_its_launch() -> None:
+    """The answer to its launch was lost, and it was bound two hours later."""
+    request = LaunchRequest("l1", site().template, SPOT_A.market, (SPOT_A,), {}, 1, {})
+    launch = Launch(request, ("r1",), NOW - 7200)
+    unseen = machine(launch_time=None, ended_at=NOW + 100)
+    (bill,) = receipt(ENDED, [Held(node(), unseen)], NOW + 1000, launch).machines
+    assert (bill.seconds_at_least, bill.seconds_at_most) == (0, 7301)
+
+
 def test_a_short_life_costs_a_minute() -> None:
     """EC2's minimum, on both sides."""
     mine = machine(price=PRICE, ending_at=NOW + 5, ended_at=NOW + 6)
