@@ -69,10 +69,8 @@ def test_a_machine_that_never_spoke_may_have_cost_nothing() -> None:
 
 def test_a_machine_that_no_listing_showed_may_be_as_old_as_its_launch() -> None:
     """The answer to its launch was lost, and it was bound two hours later."""
-    request = LaunchRequest("l1", site().template, SPOT_A.market, (SPOT_A,), {}, 1, {})
-    launch = Launch(request, ("r1",), NOW - 7200)
     unseen = machine(launch_time=None, ended_at=NOW + 100)
-    (bill,) = receipt(ENDED, [Held(node(), unseen)], NOW + 1000, launch).machines
+    (bill,) = receipt(ENDED, [Held(node(), unseen)], NOW + 1000, a_launch(after=-7200.0)).machines
     assert (bill.seconds_at_least, bill.seconds_at_most) == (0, 7301)
 
 
