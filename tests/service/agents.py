@@ -137,7 +137,9 @@ class Agent:
         self._spans: dict[str, Span] = {}
         self._produced = 0
         self._finished = False
-        #: The result, from when it is settled: another agent process puts the same one, and writes no more.
+        # On disk for another agent process, as the sequence is: the chunk that is not acknowledged, which that process
+        # puts again; and the settled result, after which it writes no more.
+        self._unshipped: tuple[str, int, bytes] | None = None
         self._settled: Result | None = None
         self._life = self._boot()
         booted = now()
@@ -201,8 +203,7 @@ class Agent:
         if self.order is not None and not self._finished and not self.silent:
             self._executions.end(self.instance.id)
             self._process = self._new_id()
-            # The spool, the sequence and a settled result are on disk.
-            self._life = self._live() if self._settled is None else self._leave(self._settled)
+            self._life = self._resume()
             self._wake = self._now() + 2.0
 
     # The bucket
@@ -248,9 +249,14 @@ class Agent:
         data = text.encode()
         if stream == "output":
             self._produced = offset + len(data)
+        self._unshipped = (stream, offset, data)
+        yield from self._ship(stream, offset, data)
+
+    def _ship(self, stream: str, offset: int, data: bytes) -> Doing[None]:
         key = work.chunk_key(self.box, stream, offset)
         yield from self._try(lambda: self._bucket.put(key, data))
-        chunks.append((offset, data))
+        self.acknowledged[stream].append((offset, data))
+        self._unshipped = None
 
     def _time(self) -> float:
         return self._now() + self.script.skew
@@ -271,6 +277,12 @@ class Agent:
                 break
         yield AGENT_STARTS
         yield from self._live()
+
+    def _resume(self) -> Doing[None]:
+        """Go on as another agent process."""
+        if self._unshipped:
+            yield from self._ship(*self._unshipped)
+        yield from self._live() if self._settled is None else self._leave(self._settled)
 
     def _live(self) -> Doing[None]:
         while self.order is None:
