@@ -78,10 +78,10 @@ class S3:
         if start or length is not None:
             wanted["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
         answer = self._s3.get_object(Bucket=self._name, Key=key, **wanted)
-        # Every object has an ETag (API Reference, "GetObject"): an answer without one is not an empty object.
-        with aws.reading("GetObject"):
-            content, _ = answer["Body"], answer["ETag"]
-        with content as body:
+        with answer["Body"] as body:
+            # Every object has an ETag (API Reference, "GetObject"): an answer without one is not an empty object.
+            with aws.reading("GetObject"):
+                _ = answer["ETag"]
             # A server that ignores Range (RFC 9110, section 14.2) must not fill the memory either.
             if start and "ContentRange" not in answer:
                 for skipped in range(0, start, BLOCK):

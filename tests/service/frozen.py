@@ -3,7 +3,7 @@
 Each was recorded from the seed that found it and shrunk to the events that its violation needs.
 """
 
-from provisioner.rehearsal.conditions import Breakdown, Conditions, Interruption, ZoneTrouble
+from provisioner.rehearsal.conditions import Breakdown, Conditions, Interruption, Unheeded, ZoneTrouble
 from tests.service.agents import Script
 from tests.service.plans import Start, Stop, TurnClock, WorldPlan
 from tests.service.trouble import Fate, Fault, Outage
@@ -173,6 +173,27 @@ END_REFUSED_UNDER_A_WRONG_CLOCK = WorldPlan(
     outages=(Outage(port="cloud", begins=350.177, ends=650.177),),
 )
 
+#: Seed 686750, a fault of the checker: EC2 accepts the end of a machine that was silent for too long and does not heed
+#: it. The machine is heard again before the request is repeated. The checker asked for the machine's health again.
+HEARD_AGAIN_BEFORE_ITS_END = WorldPlan(
+    deeds=(
+        Start(
+            at=0.0,
+            name="job-2",
+            spec=SPOT
+            | {
+                "retries": 2,
+                "placement": {"zones": ["us-east-1a", "us-east-1b", "us-east-1c"], "spot_fallback": True},
+                "limits": {"queue_time": "never", "silence": "3m"},
+                "retry": {"on": [], "backoff": "2m", "rerun": "always"},
+            },
+        ),
+    ),
+    conditions=Conditions(boot_delay=26.881, unheeded=(Unheeded(times=3),)),
+    scripts=(Script(boot=4.055, setup=45.609),),
+    outages=(Outage(port="mailbox", begins=93.339, ends=300.0),),
+)
+
 FROZEN = {
     "100489": CLOCK_TURNED_BACK,
     "101349": CUT_OFF_LONGER_THAN_ALL,
@@ -180,5 +201,6 @@ FROZEN = {
     "7300057": BOOT_LIMIT_ENDS_IN_AN_OUTAGE,
     "600415": TERMINATED_THEN_LISTED_RUNNING,
     "616346": END_REFUSED_UNDER_A_WRONG_CLOCK,
+    "686750": HEARD_AGAIN_BEFORE_ITS_END,
     "boots during an outage": BOOTS_DURING_AN_OUTAGE,
 }

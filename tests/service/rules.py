@@ -69,6 +69,8 @@ class Rules:
         self.overlooked: set[str] = set()
         self._listed: set[str] = set()
         self._asked: dict[str, float] = {}
+        #: Machines whose end was judged: a request that EC2 did not heed is repeated, whatever the machine does by then.
+        self._judged: set[str] = set()
         self._idle: Counter[str] = Counter()
 
     # While it runs
@@ -127,7 +129,9 @@ class Rules:
             if id not in wanted:
                 raise Violation("I4 a machine is ended that has neither a verdict nor outlived its time", id)
         for machine in wanted.values():
-            self._judge_end(machine, nodes.get(machine.id))
+            if machine.id not in self._judged:
+                self._judge_end(machine, nodes.get(machine.id))
+                self._judged.add(machine.id)
 
     def _judge_end(self, machine: KnownMachine, node: Node | None) -> None:
         agent = self.truth.agents.get(machine.id)
