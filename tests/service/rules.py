@@ -69,7 +69,7 @@ class Rules:
         self.overlooked: set[str] = set()
         self._listed: set[str] = set()
         self._asked: dict[str, float] = {}
-        #: Machines whose end was judged: a request that EC2 did not heed is repeated, whatever the machine does by then.
+        #: Machines whose end was judged: EC2 may not heed a request, and it is repeated whatever the machine does then.
         self._judged: set[str] = set()
         self._idle: Counter[str] = Counter()
 
