@@ -77,7 +77,7 @@ def refuse(run: Run, reason: str, now: float) -> Run:
 
 def _at_work(run: Run, node: Node, presumed: attempt.Presumption, retries: int, retry: Retry, now: float) -> Advance:
     if node.result:
-        verdict = attempt.of_result(node.result)
+        verdict = attempt.ended_by_result(node.result, node, now)
     else:
         finished = node.report is not None and node.report.finished
         if now < presumed.at:

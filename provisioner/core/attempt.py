@@ -32,8 +32,19 @@ class Presumption:
     verdict: Verdict
 
 
+def ended_by_result(result: Result, node: Node, now: float) -> Verdict:
+    """Return the agent's verdict, at a time of our clock: `limits.queue_time` of the next attempt counts from it.
+
+    The machine's clock may be wrong, or lie. Its last report was read after it was written, so the time is not too
+    early; and it is neither before the machine was bound nor after `now`, Unix seconds.
+    """
+    ahead = node.reported_at - node.report.at if node.report and node.reported_at is not None else 0.0
+    verdict = of_result(result)
+    return replace(verdict, at=max(node.bound_at, min(verdict.at + ahead, now)))
+
+
 def of_result(result: Result) -> Verdict:
-    """Return the verdict on an attempt that left a result: the agent's decision.
+    """Return the verdict on an attempt that left a result: the agent's decision, at a time of the machine's clock.
 
     Agents of older versions treated an exit code of 0 after a spot notice as success; this is corrected.
     """

@@ -42,6 +42,24 @@ def test_waiting_ends_with_its_time() -> None:
     assert advance(second, [], RECIPE, NOW + 1000).run is second
 
 
+@pytest.mark.parametrize("machine_clock_ahead", [-(10.0**6), -70.0, 0.0, 70.0, 10.0**9])
+@pytest.mark.parametrize("reported", [False, True])
+def test_queue_time_of_a_next_attempt_ignores_the_machines_clock(machine_clock_ahead: float, reported: bool) -> None:
+    """A clock that is behind must not end the run early, and one that is ahead must not let it wait for ever."""
+    failed = result(Outcome.FAILED, 1)
+    there: dict[str, Any] = {"result": replace(failed, at=failed.at + machine_clock_ahead)}
+    if reported:
+        heard = report(Step.COMMAND)
+        there |= {"report": replace(heard, at=heard.at + machine_clock_ahead), "reported_at": heard.at}
+    judged = advance(at_work(), [held(there)], RECIPE, NOW + 300)
+    assert judged.run.verdict
+    assert judged.node
+    assert judged.run.verdict == judged.node.verdict
+    assert held().node.bound_at <= judged.run.verdict.at <= NOW + 300
+    if reported:
+        assert judged.run.verdict.at == failed.at
+
+
 def test_a_stop_ends_a_waiting_run_at_once() -> None:
     """No machine lives, so there is nobody to ask."""
     ended = advance(run(stop=STOP), [], RECIPE, NOW + 1).run
