@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
-from provisioner.core import knownhosts, problems
+from provisioner.core.access.owner_limits import MIB, OwnerLimits
 from provisioner.core.errors import Invalid
-from provisioner.core.field import SecretName
-from provisioner.core.owner_limits import MIB, OwnerLimits
-from provisioner.core.terms import Terms
+from provisioner.core.recipe import errors
+from provisioner.core.recipe.defaults import RecipeDefaults
+from provisioner.core.recipe.fields import SecretName
+from provisioner.core.recipe.git import KNOWN_HOST
 
 #: AWS's own image with driver and container toolkit (Deep Learning AMI guide, "Base GPU AMI").
 DEFAULT_IMAGE = "ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
@@ -64,7 +65,7 @@ class Git(_Part):
     #: The name of a secret, as in a recipe: an SSH key or a token, for recipes that name none.
     credential: SecretName | None = None
     #: Lines of known_hosts for hosts other than github.com, gitlab.com and bitbucket.org.
-    known_hosts: tuple[Annotated[str, Field(pattern=f"^{knownhosts.LINE}$")], ...] = ()
+    known_hosts: tuple[Annotated[str, Field(pattern=f"^{KNOWN_HOST}$")], ...] = ()
 
 
 class Registry(_Part):
@@ -130,8 +131,8 @@ class Settings(_Part):
     rehearsal: Rehearsal | None = None
 
     @property
-    def terms(self) -> Terms:
-        return Terms(
+    def terms(self) -> RecipeDefaults:
+        return RecipeDefaults(
             git_credential=self.git.credential or "",
             known_hosts=self.git.known_hosts,
             registry_credential=self.registry.credential or "",
@@ -170,4 +171,4 @@ def load(path: str | None = None) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"{found}: {error}") from error
     except ValidationError as error:
-        raise problems.invalid(str(found), problems.told(error, Settings), {}) from error
+        raise errors.invalid(str(found), errors.told(error, Settings), {}) from error

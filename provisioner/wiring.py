@@ -14,9 +14,9 @@ from provisioner.adapters.s3 import S3
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.adapters.ssh import Ssh
 from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool, this_user
-from provisioner.core.access import Caller
-from provisioner.core.userdata import user_data
-from provisioner.core.work import Engine
+from provisioner.core.access.callers import Caller
+from provisioner.core.cloud.user_data import user_data
+from provisioner.core.protocol.messages import Engine
 from provisioner.ports.access import Access
 from provisioner.ports.journal import Journal
 from provisioner.ports.meter import Meter, Unmetered
@@ -28,7 +28,7 @@ from provisioner.service.installation import Installation, Policy, WayIn
 from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reaper import Reaped
 from provisioner.service.reconciler import Reconciler
-from provisioner.service.site import Agent, Sites
+from provisioner.service.site import Agent, LaunchSites
 from provisioner.service.wayin.entrance import Entrance
 from provisioner.settings import Settings
 
@@ -86,7 +86,7 @@ def _machine_endpoint(settings: Settings) -> str:
     return (rehearsal.machine_endpoint or rehearsal.endpoint) if rehearsal else ""
 
 
-def _sites(settings: Settings, installation: Installation) -> Sites:
+def _sites(settings: Settings, installation: Installation) -> LaunchSites:
     name, _, prefix = settings.bucket.strip("/").partition("/")
     fetch = archive.fetch_source()
 
@@ -102,7 +102,7 @@ def _sites(settings: Settings, installation: Installation) -> Sites:
             endpoint=_machine_endpoint(settings),
         )
 
-    return Sites(installation, Agent(archive.fingerprint(), archive.build), text)
+    return LaunchSites(installation, Agent(archive.fingerprint(), archive.build), text)
 
 
 def journal(stream: TextIO, *, as_json: bool, colour: bool) -> Journal:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from provisioner.core.record import Run
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
 from tests.e2e.rig import Rig
 
 #: Saves for a second when SIGTERM comes, and exits with 7. It reports to HOST:PORT, because a job's files go with its

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from provisioner.core.run import TRANSITIONS
+from provisioner.core.run.states import TRANSITIONS
 from provisioner.faces.cli import exits
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

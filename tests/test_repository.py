@@ -125,7 +125,10 @@ def test_time_chance_and_threads_come_from_outside() -> None:
 
 def test_the_agent_ships_with_nothing_else() -> None:
     """What the agent imports is in its archive or in every Python."""
-    protocol = ("provisioner.core.errors", "provisioner.core.work")
+    protocol = [
+        "provisioner.core.errors",
+        *(f"provisioner.core.protocol.{path.stem}" for path in (ROOT / "provisioner/core/protocol").glob("*.py")),
+    ]
     alone = (*sys.stdlib_module_names, *protocol)
     found = []
     for path in [path for path in SOURCES if _name(path).startswith("provisioner/agent/")]:

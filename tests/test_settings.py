@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.core.terms import Terms
+from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.settings import load
 
 PLAIN = 'installation = "a"\nregion = "us-east-1"\nbucket = "b"\nsubnets = ["subnet-a"]\n'
@@ -17,11 +17,11 @@ def test_the_terms_are_read(tmp_path: Path) -> None:
         PLAIN + 'checkpoint_url = "s3://bucket/kept"\n[git]\ncredential = "ssm:/git"\n'
         'known_hosts = ["git.corp ssh-ed25519 AAAA"]\n[registry]\ncredential = "secretsmanager:r#k"\n'
     )
-    assert load(str(tmp_path / "s.toml")).terms == Terms(
+    assert load(str(tmp_path / "s.toml")).terms == RecipeDefaults(
         "ssm:/git", ("git.corp ssh-ed25519 AAAA",), "secretsmanager:r#k", "s3://bucket/kept/", ("subnet-a",)
     )
     (tmp_path / "s.toml").write_text(PLAIN)
-    assert load(str(tmp_path / "s.toml")).terms == Terms(subnets=("subnet-a",))
+    assert load(str(tmp_path / "s.toml")).terms == RecipeDefaults(subnets=("subnet-a",))
 
 
 @pytest.mark.parametrize(

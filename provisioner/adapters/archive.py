@@ -4,9 +4,11 @@ import hashlib
 import importlib.resources
 import io
 import zipfile
+from collections.abc import Iterator
+from importlib.resources.abc import Traversable
 
-#: The agent's own part, with an empty root: the control plane's code stays at home.
-OWN = ("core/__init__.py", "core/errors.py", "core/work.py")
+#: What of the package is in the archive, with an empty root package: the rest is the control plane's alone.
+SHIPPED = ("agent", "core/__init__.py", "core/errors.py", "core/protocol")
 
 SUFFIXES = (".py", ".sh")
 
@@ -49,8 +51,15 @@ def tail_source() -> str:
 def _files() -> dict[str, bytes]:
     own = importlib.resources.files("provisioner")
     files = {"__main__.py": MAIN.encode(), "provisioner/__init__.py": b""}
-    files |= {f"provisioner/{name}": own.joinpath(name).read_bytes() for name in OWN}
-    for item in (own / "agent").iterdir():
-        if item.name.endswith(SUFFIXES):
-            files[f"provisioner/agent/{item.name}"] = item.read_bytes()
+    for name in SHIPPED:
+        files |= dict(_below(own.joinpath(name), f"provisioner/{name}"))
     return files
+
+
+def _below(item: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
+    """Return the names and contents of the source files that are `item` or in that folder."""
+    if item.is_dir():
+        for each in item.iterdir():
+            yield from _below(each, f"{name}/{each.name}")
+    elif name.endswith(SUFFIXES):
+        yield name, item.read_bytes()

@@ -14,7 +14,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, ParamSpec, TypeVar
 
 from provisioner.adapters.descriptors import shortage
-from provisioner.core import errors, skew
+from provisioner.core import errors
+from provisioner.core.cloud import clock_skew
 from provisioner.core.errors import CloudError
 
 P = ParamSpec("P")
@@ -85,7 +86,7 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -
             meaning = errors.Throttled(message, code)
         meaning.at = date(error.response)
         if code in SIGNED_AT and meaning.at is not None and abs(ahead := time.time() - meaning.at) > SIGNED_WITHIN:
-            wrong = errors.ClockWrong(skew.told(ahead), code)
+            wrong = errors.ClockWrong(clock_skew.told(ahead), code)
             wrong.at = meaning.at
             return wrong
         return meaning

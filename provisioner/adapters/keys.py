@@ -6,8 +6,8 @@ from pathlib import Path
 
 from provisioner.adapters import private
 from provisioner.adapters.ed25519 import pair
+from provisioner.core.access.ssh_keys import seed
 from provisioner.core.errors import Misconfigured
-from provisioner.core.runkey import seed
 from provisioner.ports.shell import Key
 
 #: Bytes of the secret: as many as the hash gives (RFC 2104, section 3).

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from provisioner.agent.ending import Ended
 from provisioner.agent.place import private
-from provisioner.core.work import Outcome, Repository, Step
+from provisioner.core.protocol.messages import Outcome, Repository, Step
 
 #: Transports allowed for every repository. `file` is added only if the repository itself is a `file:` URL.
 PROTOCOLS = "git:http:https"

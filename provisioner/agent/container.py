@@ -20,7 +20,8 @@ from provisioner.agent.outside import Outside, ask, kill
 from provisioner.agent.place import inside
 from provisioner.agent.processes import Process, Reached, Tree
 from provisioner.agent.pull import engine_version, is_here, named_by_digest, pull
-from provisioner.core.work import Step, WorkOrder, container_name
+from provisioner.core.protocol.keys import container_name
+from provisioner.core.protocol.messages import Step, WorkOrder
 
 #: Where the job finds the exchange folder.
 EXCHANGE = "/run/provision"

@@ -8,7 +8,7 @@ import subprocess
 import threading
 from dataclasses import dataclass
 
-from provisioner.core.work import Outcome, SignalCause, Step
+from provisioner.core.protocol.messages import Outcome, SignalCause, Step
 
 #: The reason text of an interruption after a spot notice.
 TAKEN = "the cloud takes the spot machine back"

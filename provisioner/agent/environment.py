@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from provisioner.agent.identity import Identity
-from provisioner.core.work import Attachment, WorkOrder
+from provisioner.core.protocol.messages import Attachment, WorkOrder
 
 #: Where the rehearsal's AWS is; set on no real machine.
 HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT")

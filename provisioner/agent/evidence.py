@@ -8,7 +8,7 @@ from provisioner.agent import kernel
 from provisioner.agent.disk import Disks
 from provisioner.agent.gpus import xids
 from provisioner.agent.node import Node
-from provisioner.core.work import Outcome, Step
+from provisioner.core.protocol.messages import Outcome, Step
 
 #: A reason is one line: of many alike so many are named.
 NAMED = 3

@@ -13,7 +13,7 @@ from provisioner.agent.disk import NO_SPACE
 from provisioner.agent.ending import Ended, outcome_of, unresolved_host
 from provisioner.agent.lfs import lfs_options, refuse_pointers
 from provisioner.agent.outside import Answer, Outside
-from provisioner.core.work import Outcome, Repository, Step
+from provisioner.core.protocol.messages import Outcome, Repository, Step
 
 #: Git must not prompt: nothing answers. LC_ALL keeps git's messages in English, which `ending` parses.
 ENVIRONMENT = {

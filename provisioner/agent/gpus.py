@@ -9,7 +9,7 @@ from provisioner.agent import kernel
 from provisioner.agent.ending import Ended
 from provisioner.agent.node import Node
 from provisioner.agent.outside import ask
-from provisioner.core.work import Outcome, Step
+from provisioner.core.protocol.messages import Outcome, Step
 
 #: How long the driver may take to show its GPUs after boot.
 PATIENCE = 60.0

@@ -9,7 +9,7 @@ import urllib.error
 from dataclasses import dataclass
 
 from provisioner.agent.fetch import metadata
-from provisioner.core.work import Notice
+from provisioner.core.protocol.messages import Notice
 
 
 @dataclass(frozen=True)

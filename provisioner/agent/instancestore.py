@@ -15,7 +15,7 @@ from typing import Any
 
 from provisioner.agent.node import Node
 from provisioner.agent.outside import ask
-from provisioner.core.work import Engine
+from provisioner.core.protocol.messages import Engine
 
 #: What such a disk calls itself (EC2 User Guide, "NVMe instance store volumes").
 MODEL = "Amazon EC2 NVMe Instance Storage"

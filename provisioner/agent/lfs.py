@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 
 from provisioner.agent.ending import Ended
-from provisioner.core.work import Outcome, Repository, Step
+from provisioner.core.protocol.messages import Outcome, Repository, Step
 
 #: The configuration that `git lfs install` writes, as options of each git command, so that nothing is installed.
 FILTER = tuple(

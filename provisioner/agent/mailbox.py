@@ -9,8 +9,8 @@ from collections.abc import Callable
 from provisioner.agent.aws import S3, ServiceError
 from provisioner.agent.place import Settings
 from provisioner.agent.wire import NoAnswer
-from provisioner.core import work
-from provisioner.core.work import Chunk, Orders, Report, Result, Started, WorkOrder
+from provisioner.core.protocol import codec, keys
+from provisioner.core.protocol.messages import Chunk, Orders, Report, Result, Started, WorkOrder
 
 #: Without ListBucket S3 says the first, with status 403, of a key that is not there (S3 API reference, GetObject).
 ABSENT = frozenset({"AccessDenied", "NoSuchKey"})
@@ -19,35 +19,35 @@ ABSENT = frozenset({"AccessDenied", "NoSuchKey"})
 class Mailbox:
     def __init__(self, settings: Settings, instance_id: str, say: Callable[[str], None]) -> None:
         self._prefix = settings.prefix
-        self._box = work.mailbox(settings.role_id, instance_id)
+        self._box = keys.mailbox(settings.role_id, instance_id)
         self._say = say
         self._trouble = ""
         self._s3 = S3(settings.bucket, settings.region)
 
     def work(self) -> WorkOrder | None:
-        data = self._get(work.work_key(self._box))
-        return None if data is None else work.decode(WorkOrder, data)
+        data = self._get(keys.work_key(self._box))
+        return None if data is None else codec.decode(WorkOrder, data)
 
     def orders(self) -> Orders | None:
-        data = self._get(work.orders_key(self._box))
-        return None if data is None else work.decode(Orders, data)
+        data = self._get(keys.orders_key(self._box))
+        return None if data is None else codec.decode(Orders, data)
 
     def report(self, report: Report) -> bool:
         """Put it, or not: the next one tells all the same."""
         try:
-            self._s3.put(self._prefix + work.report_key(self._box, report.sequence), work.encode(report))
+            self._s3.put(self._prefix + keys.report_key(self._box, report.sequence), codec.encode(report))
         except (NoAnswer, ServiceError) as error:
             print(f"a report was lost: {error}", file=sys.stderr, flush=True)
             return False
         return True
 
     def started(self) -> Started | None:
-        data = self._get(work.started_key(self._box))
-        return None if data is None else work.decode(Started, data)
+        data = self._get(keys.started_key(self._box))
+        return None if data is None else codec.decode(Started, data)
 
     def start(self, started: Started) -> Started:
         """Who executes: the one whose `started` was there first."""
-        if self._put_once(work.started_key(self._box), work.encode(started)):
+        if self._put_once(keys.started_key(self._box), codec.encode(started)):
             return started
         while (standing := self.started()) is None:
             time.sleep(1)
@@ -55,11 +55,11 @@ class Mailbox:
 
     def result(self, result: Result) -> None:
         """There is a result when this returns; the first one stands."""
-        self._put_once(work.result_key(self._box), work.encode(result))
+        self._put_once(keys.result_key(self._box), codec.encode(result))
 
     def chunk(self, stream: str, chunk: Chunk, data: bytes) -> None:
         """The bucket has checked the bytes against their checksum when this returns."""
-        key = self._prefix + work.chunk_key(self._box, stream, chunk.offset)
+        key = self._prefix + keys.chunk_key(self._box, stream, chunk.offset)
 
         def put() -> bool:
             self._s3.put(key, data, chunk.sha256)

@@ -25,8 +25,8 @@ from provisioner.agent.spool import Spool
 from provisioner.agent.steps import CLEANING_UP, ENDING, PREPARING, SALVAGING, last_report
 from provisioner.agent.watch import Watch
 from provisioner.agent.wayin import let_in
-from provisioner.core import work
-from provisioner.core.work import STREAMS, Outcome, WorkOrder
+from provisioner.core.protocol import messages
+from provisioner.core.protocol.messages import STREAMS, Outcome, WorkOrder
 
 Steps = Sequence[Callable[[Node], None]]
 
@@ -114,7 +114,7 @@ def _work_order(mailbox: Mailbox) -> WorkOrder:
 
 
 def _engine(order: WorkOrder, machine: Identity, where: Place, log: Log) -> Engine:
-    if order.engine is work.Engine.PROCESS and where.root:
+    if order.engine is messages.Engine.PROCESS and where.root:
         return ProcessEngine(where.root, order.working_directory, where.exchange)
     # On a real machine a job runs in a container, or not at all.
     return ContainerEngine(order, machine.instance_id, where.home / "files", where.exchange, log.say)

@@ -10,8 +10,8 @@ from pathlib import Path
 from provisioner.agent import place
 from provisioner.agent.ending import Cause
 from provisioner.agent.processes import Reached
-from provisioner.core import work
-from provisioner.core.work import Notice, Result, Span
+from provisioner.core.protocol import codec
+from provisioner.core.protocol.messages import Notice, Result, Span
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Memory:
 def read(folder: Path) -> Memory | None:
     """None where no agent process of this boot has had a work order."""
     try:
-        return work.decode(Memory, (folder / "memory").read_bytes())
+        return codec.decode(Memory, (folder / "memory").read_bytes())
     except FileNotFoundError:
         return None
 
@@ -42,7 +42,7 @@ def read(folder: Path) -> Memory | None:
 def write(folder: Path, memory: Memory) -> None:
     """`folder` is in the machine's memory, as the secrets are; raises OSError where that is full."""
     place.own(folder)
-    place.replace(folder / "memory", work.encode(memory))
+    place.replace(folder / "memory", codec.encode(memory))
 
 
 def coded(values: Iterable[bytes]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from provisioner.agent.place import Place
 from provisioner.agent.pump import Pump
 from provisioner.agent.shipper import Shipper
 from provisioner.agent.spool import Spool
-from provisioner.core.work import Notice, Orders, Outcome, Report, Result, Span, Step, WorkOrder
+from provisioner.core.protocol.messages import Notice, Orders, Outcome, Report, Result, Span, Step, WorkOrder
 
 
 class Log:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from provisioner.agent.ending import Ended, Halt
-from provisioner.core.work import Outcome, Step
+from provisioner.core.protocol.messages import Outcome, Step
 
 #: git tells of a submodule in so many lines, tried twice, and the first of them says why.
 LAST = 8

@@ -14,7 +14,7 @@ from provisioner.agent.ending import Ended, Halt
 from provisioner.agent.outside import Outside, ask
 from provisioner.agent.pull import engine_version, pull, registry_of
 from provisioner.agent.secrets import Secrets, login
-from provisioner.core.work import Outcome, Step
+from provisioner.core.protocol.messages import Outcome, Step
 
 #: Seconds for one image; the builder has a fuse as well.
 LIMIT = 3600.0

@@ -24,7 +24,7 @@ from urllib.parse import quote, urlencode
 from provisioner.agent.disk import NO_SPACE
 from provisioner.agent.ending import Ended, outcome_of, unresolved_host
 from provisioner.agent.outside import Outside, ask
-from provisioner.core.work import Outcome, Step
+from provisioner.core.protocol.messages import Outcome, Step
 
 #: Where Docker listens unless DOCKER_HOST says otherwise (Docker reference, "Daemon socket option").
 SOCKET = "unix:///var/run/docker.sock"

@@ -14,7 +14,7 @@ from provisioner.agent.aws import Service, ServiceError
 from provisioner.agent.ending import Ended
 from provisioner.agent.outside import Outside
 from provisioner.agent.wire import NoAnswer
-from provisioner.core.work import Outcome, Step
+from provisioner.core.protocol.messages import Outcome, Step
 
 #: What AWS says when it has too much to do; by its code, for the status is often 400.
 BUSY = re.compile("Throttl|TooManyRequests|RequestLimitExceeded|SlowDown")

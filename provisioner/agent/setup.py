@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 
-from provisioner.core.work import Attachment, Packages, WorkOrder
+from provisioner.core.protocol.messages import Attachment, Packages, WorkOrder
 
 #: The parts, in the order in which `entry.sh` runs them, in a reader's words.
 PARTS = {

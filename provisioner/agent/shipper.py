@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from provisioner.agent.spool import Spool, Stream
-from provisioner.core.work import Chunk
+from provisioner.core.protocol.messages import Chunk
 
 #: Each put costs money, so the pace is bound to their number: the first 30 chunks go a second after
 #: one another, then the interval grows, up to the last of these two.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from provisioner.core.work import Chunk, StreamEnd
+from provisioner.core.protocol.messages import Chunk, StreamEnd
 
 #: A segment this large is shipped at once.
 SEGMENT = 8 << 20

@@ -33,7 +33,7 @@ from provisioner.agent.secrets import Secrets, login
 from provisioner.agent.setup import PARTS, setup_files
 from provisioner.agent.tape import Tape
 from provisioner.core.errors import Invalid
-from provisioner.core.work import Engine, Outcome, Result, SignalCause, Started, Step, limit_of
+from provisioner.core.protocol.messages import Engine, Outcome, Result, SignalCause, Started, Step, limit_of
 
 #: An interruption in a spot machine's first hour is free, if AWS does it (EC2 User Guide, "Billing
 #: for interrupted Spot Instances"); this long after its time we do not wait for AWS any more.

@@ -11,7 +11,7 @@ from provisioner.agent.ending import TAKEN, Cause
 from provisioner.agent.identity import rebalance
 from provisioner.agent.node import Node
 from provisioner.core.errors import Invalid
-from provisioner.core.work import Notice, Outcome
+from provisioner.core.protocol.messages import Notice, Outcome
 
 ORDERS_INTERVAL = 1.5
 

@@ -22,11 +22,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from provisioner import reach
-from provisioner.core import record
-from provisioner.core.receipt import Receipt
-from provisioner.core.record import Job
-from provisioner.core.run import State
-from provisioner.core.work import Outcome
+from provisioner.core.cost.receipt import Receipt
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.run import records
+from provisioner.core.run.states import State
 from provisioner.ports.control import Control, LogGap
 from provisioner.ports.store import RunFilter
 from provisioner.settings import Settings, load
@@ -125,7 +125,7 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self.id[:12]} {self.state}>"
 
-    def _now(self) -> record.Run:
+    def _now(self) -> records.Run:
         return self._control.run(self.id)
 
     @property
@@ -171,7 +171,7 @@ class Run:
         """Time and money as far as they are known; `provisional` until the run is done."""
         return self._control.receipt(self.id)
 
-    def _verdict(self) -> record.Verdict | None:
+    def _verdict(self) -> records.Verdict | None:
         run = self._now()
         return run.verdict if run.ended_at is not None else None
 

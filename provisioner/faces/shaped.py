@@ -4,11 +4,14 @@ import base64
 import datetime as dt
 from collections.abc import Sequence
 
-from provisioner.core import access, launch, phases, record
-from provisioner.core import ami as amis
-from provisioner.core import receipt as receipts
+from provisioner.core.access import callers
+from provisioner.core.cloud import machine_images, machines, offers
+from provisioner.core.cost import phases
+from provisioner.core.cost import receipt as receipts
 from provisioner.core.dates import datable
-from provisioner.core.silence import is_silent
+from provisioner.core.recipe import jobs
+from provisioner.core.run import records
+from provisioner.core.run.silence import is_silent
 from provisioner.faces import shapes
 from provisioner.ports import control
 
@@ -22,8 +25,8 @@ def maybe_moment(at: float | None) -> str | None:
     return None if at is None else moment(at)
 
 
-def job(item: record.Job) -> shapes.Job:
-    from provisioner.core.recipe import applicable, refusals
+def job(item: jobs.Job) -> shapes.Job:
+    from provisioner.core.recipe.recipe import applicable, refusals
 
     return {
         "id": item.id,
@@ -63,7 +66,7 @@ def scheduled(item: control.Scheduled) -> shapes.Schedule:
     }
 
 
-def run(item: record.Run) -> shapes.Run:
+def run(item: records.Run) -> shapes.Run:
     verdict = item.verdict if item.ended_at is not None else None
     waiting: shapes.Waiting | None = None
     if item.waiting and verdict is None:
@@ -107,7 +110,7 @@ def status(item: control.Status) -> shapes.Status:
     }
 
 
-def _attempt(item: record.Node) -> shapes.Attempt:
+def _attempt(item: records.Node) -> shapes.Attempt:
     report = item.report
     return {
         "attempt": item.attempt,
@@ -126,7 +129,7 @@ def _attempt(item: record.Node) -> shapes.Attempt:
     }
 
 
-def _machine(item: record.KnownMachine) -> shapes.Machine:
+def _machine(item: records.KnownMachine) -> shapes.Machine:
     return {
         "id": item.id,
         "type": item.offer.instance_type,
@@ -141,11 +144,11 @@ def _machine(item: record.KnownMachine) -> shapes.Machine:
     }
 
 
-def _price(item: launch.Price | None) -> shapes.Price | None:
+def _price(item: offers.Price | None) -> shapes.Price | None:
     return {"dollars": item.dollars, "source": item.source, "at": moment(item.at)} if item else None
 
 
-def alive(item: control.Alive, foreign: Sequence[launch.Machine]) -> shapes.Top:
+def alive(item: control.Overview, foreign: Sequence[machines.Machine]) -> shapes.Top:
     return {
         "at": moment(item.at),
         "states": {str(state): count for state, count in item.states.items()},
@@ -162,7 +165,7 @@ def alive(item: control.Alive, foreign: Sequence[launch.Machine]) -> shapes.Top:
     }
 
 
-def server(item: control.Presence) -> shapes.Server:
+def server(item: control.ServerStatus) -> shapes.Server:
     return {
         "at": moment(item.at),
         "served": item.served,
@@ -251,7 +254,7 @@ def _phase(item: phases.Phase, since: float) -> shapes.Phase:
     }
 
 
-def ami(item: amis.Shown) -> shapes.Ami:
+def ami(item: machine_images.Shown) -> shapes.Ami:
     known = item.ami
     return {
         "id": known.id,
@@ -269,7 +272,7 @@ def ami(item: amis.Shown) -> shapes.Ami:
     }
 
 
-def token(item: access.Token, now: float) -> shapes.Token:
+def token(item: callers.Token, now: float) -> shapes.Token:
     expired = item.expires_at is not None and now >= item.expires_at
     return {
         "id": item.id,
@@ -284,7 +287,7 @@ def token(item: access.Token, now: float) -> shapes.Token:
     }
 
 
-def audit(item: access.Audit) -> shapes.Audit:
+def audit(item: callers.Audit) -> shapes.Audit:
     return {
         "id": item.id,
         "at": moment(item.at),

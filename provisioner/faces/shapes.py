@@ -29,10 +29,11 @@ rehearse run, receipt, objects {URL: {text} or {base64}} that were written, aliv
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from provisioner.core import ami as amis
-from provisioner.core import launch, record
-from provisioner.core.run import State
-from provisioner.core.work import Outcome
+from provisioner.core.cloud import machine_images, offers
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.recipe import jobs
+from provisioner.core.run.states import State
 
 
 class Job(TypedDict):
@@ -70,8 +71,8 @@ class Schedule(TypedDict):
     job: Annotated[str, "`owner/name`"]
     schedule: str | None
     timezone: str | None
-    concurrency_policy: record.Concurrency | None
-    schedule_catchup: record.Catchup | None
+    concurrency_policy: jobs.Concurrency | None
+    schedule_catchup: jobs.Catchup | None
     last: Last | None
     next: list[str]
 
@@ -156,8 +157,8 @@ class Machine(TypedDict):
     id: str
     type: str
     zone: str
-    market: launch.Market
-    state: launch.MachineState
+    market: offers.Market
+    state: MachineState
     launch_time: str | None
     ending_at: str | None
     ended_at: str | None
@@ -298,7 +299,7 @@ class Ami(TypedDict):
 
     id: str
     name: str
-    state: Annotated[amis.AmiState, "pending, available or failed"]
+    state: Annotated[machine_images.AmiState, "pending, available or failed"]
     reason: str | None
     created_at: str
     architecture: str

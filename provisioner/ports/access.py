@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from provisioner.core.access import Audit, Caller, NewToken, Token
+from provisioner.core.access.callers import Audit, Caller, NewToken, Token
 from provisioner.ports.store import Key
 
 

@@ -8,9 +8,12 @@ seconds after its launch, so absence proves nothing about a young one.
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from provisioner.core.ami import Ami
+from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest, Profile
+from provisioner.core.cloud.machine_images import Ami, Image
+from provisioner.core.cloud.machines import Listing, Machine
+from provisioner.core.cloud.offers import Catalog
+from provisioner.core.cloud.prices import PriceList
 from provisioner.core.errors import CloudError
-from provisioner.core.launch import Catalog, Image, LaunchAnswer, LaunchRequest, Listing, Machine, PriceList, Profile
 
 
 class Cloud(Protocol):

@@ -5,10 +5,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from provisioner.core.launch import InstanceType, Machine, Price
-from provisioner.core.receipt import Receipt
-from provisioner.core.record import Event, Held, Job, KnownMachine, Node, Run
-from provisioner.core.run import State
+from provisioner.core.cloud.machines import Machine
+from provisioner.core.cloud.offers import InstanceType, Price
+from provisioner.core.cost.receipt import Receipt
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.run.records import Assignment, Event, KnownMachine, Node, Run
+from provisioner.core.run.states import State
 from provisioner.ports.connection import Connection
 from provisioner.ports.store import NEWEST, RunFilter
 
@@ -44,7 +46,7 @@ class LogGap:
 
 
 @dataclass(frozen=True)
-class Look:
+class LogPage:
     """What of a run's log is new since a place in it."""
 
     run: Run
@@ -61,7 +63,7 @@ class LiveRun:
 
     run: Run
     #: The node and machine of its present attempt, if it has one.
-    held: Held | None
+    held: Assignment | None
     dollars_at_least: float | None
     dollars_at_most: float | None
 
@@ -76,7 +78,7 @@ class Queue:
 
 
 @dataclass(frozen=True)
-class Alive:
+class Overview:
     """What is not over: all of it counted, some of it shown."""
 
     at: float
@@ -106,7 +108,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Presence:
+class ServerStatus:
     """Status of the control plane; see `Control.now`, `served`, `unfinished`, `foreign` and `hindrance`."""
 
     at: float
@@ -171,7 +173,7 @@ class Control(Protocol):
     def status(self, name: str) -> Status:
         """The run with its nodes, machines and story."""
 
-    def alive(self, limit: int) -> Alive:
+    def alive(self, limit: int) -> Overview:
         """What is not over, with at most `limit` runs shown."""
 
     def stop(self, name: str) -> Run:
@@ -198,7 +200,7 @@ class Control(Protocol):
         limit: int = 1 << 20,
         *,
         following: bool = False,
-    ) -> Look:
+    ) -> LogPage:
         """What is new since `place`, at most `limit` bytes of it; empty begins as `log` does.
 
         At the end of what is there it tells the gaps, each time; with `following`, at the end of all alone. Its machine

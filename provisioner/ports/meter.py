@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from provisioner.core.receipt import Receipt
+from provisioner.core.cost.receipt import Receipt
 
 
 class Meter(Protocol):

@@ -10,11 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from provisioner.core.access import Audit, Token
-from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
-from provisioner.core.run import State
-from provisioner.core.work import Outcome
+from provisioner.core.access.callers import Audit, Token
+from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.run.records import Drought, Event, KnownMachine, Launch, Node, Record, Run, TemplateHealth
+from provisioner.core.run.states import State
 
 R = TypeVar("R", bound=Record)
 

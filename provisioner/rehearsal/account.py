@@ -12,7 +12,7 @@ import moto.backends
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 from moto.moto_api._internal.models import moto_api_backend
 
-from provisioner.core.launch import InstanceType
+from provisioner.core.cloud.offers import InstanceType
 
 #: Moto's own.
 ID = "123456789012"

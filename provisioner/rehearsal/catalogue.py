@@ -3,7 +3,7 @@
 Figures as DescribeInstanceTypes gives them (EC2 User Guide, "Accelerated computing").
 """
 
-from provisioner.core.launch import InstanceType
+from provisioner.core.cloud.offers import InstanceType
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 

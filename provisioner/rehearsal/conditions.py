@@ -8,7 +8,7 @@ has begun counts.
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from provisioner.core.launch import Offer
+from provisioner.core.cloud.offers import Offer
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC
 from typing import Any
 
-from provisioner.core.launch import MachineState, Market, Offer
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cloud.offers import Market, Offer
 from provisioner.rehearsal.calls import Call, NotPlayed
 from provisioner.rehearsal.filters import fits, tagged
 from provisioner.rehearsal.imagecalls import ImageCalls

@@ -6,27 +6,13 @@ It behaves, and misbehaves by plain fields. Machines of it are words only: nothi
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from provisioner.core.ami import Ami, AmiState
+from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, LaunchRequest, Profile, Refusal
+from provisioner.core.cloud.machine_images import Ami, AmiState, Image
+from provisioner.core.cloud.machines import ENDING, Ending, Listing, Machine
+from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price
+from provisioner.core.cloud.prices import PriceList
+from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.errors import CloudError, Conflict, Misconfigured, NoAnswer, NoCapacity, QuotaExceeded, Transient
-from provisioner.core.launch import (
-    ENDING,
-    LAUNCH_TAG,
-    Catalog,
-    Ending,
-    Image,
-    InstanceType,
-    LaunchAnswer,
-    LaunchedMachine,
-    LaunchRequest,
-    Listing,
-    Machine,
-    Market,
-    Offer,
-    Price,
-    PriceList,
-    Profile,
-    Refusal,
-)
 from provisioner.ports.clock import Clock
 from provisioner.rehearsal.catalogue import TYPES, ZONES
 from provisioner.rehearsal.conditions import Conditions

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from provisioner.core.launch import MachineState, Offer
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cloud.offers import Offer
 
 
 @dataclass(frozen=True)

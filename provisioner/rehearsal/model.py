@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from provisioner.core.launch import ENDING, InstanceType, MachineState, Market, Offer
+from provisioner.core.cloud.machines import ENDING, MachineState
+from provisioner.core.cloud.offers import InstanceType, Market, Offer
 from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions, Interruption, Rebalance, Unheeded
 from provisioner.rehearsal.images import Images
 from provisioner.rehearsal.instance import (

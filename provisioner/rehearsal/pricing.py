@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from provisioner.core.launch import Market, Offer
+from provisioner.core.cloud.offers import Market, Offer
 from provisioner.rehearsal.calls import NotPlayed
 from provisioner.rehearsal.model import Model
 

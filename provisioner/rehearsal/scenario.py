@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from provisioner.core import duration, problems, source
 from provisioner.core.errors import Invalid
+from provisioner.core.recipe import duration, errors, yaml
 from provisioner.rehearsal.conditions import (
     Absence,
     Breakdown,
@@ -60,18 +60,18 @@ class Scenario:
 def load(path: Path) -> Scenario:
     """The scenario in the file; raises Invalid, a line for each problem that says where and what."""
     try:
-        document = source.read(path.read_bytes(), str(path))
+        document = yaml.read(path.read_bytes(), str(path))
     except OSError as error:
         raise Invalid(f"{path}: {error.strerror}") from error
     return parse(document.value, str(path), document.lines)
 
 
-def parse(data: Any, where: str = "the scenario", lines: Mapping[source.Path, int] | None = None) -> Scenario:
+def parse(data: Any, where: str = "the scenario", lines: Mapping[yaml.Path, int] | None = None) -> Scenario:
     """The scenario that the file's content describes; an empty file is the default one."""
     try:
         return _File.model_validate({} if data is None else data).scenario()
     except ValidationError as error:
-        raise problems.invalid(where, problems.told(error, _File), lines or {}) from error
+        raise errors.invalid(where, errors.told(error, _File), lines or {}) from error
 
 
 def _seconds(value: Any) -> Any:

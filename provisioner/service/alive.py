@@ -5,13 +5,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from provisioner.core.access import Caller
-from provisioner.core.launch import ENDING
-from provisioner.core.receipt import receipt
-from provisioner.core.record import Held, Node, Run
-from provisioner.core.run import State
-from provisioner.core.silence import is_silent
-from provisioner.ports.control import Alive, LiveRun, Queue
+from provisioner.core.access.callers import Caller
+from provisioner.core.cloud.machines import ENDING
+from provisioner.core.cost.receipt import receipt
+from provisioner.core.run.records import Assignment, Node, Run
+from provisioner.core.run.silence import is_silent
+from provisioner.core.run.states import State
+from provisioner.ports.control import LiveRun, Overview, Queue
 from provisioner.ports.store import Live
 from provisioner.service.installation import Installation
 
@@ -19,7 +19,7 @@ from provisioner.service.installation import Installation
 HINDRANCE = "hindrance"
 
 
-def alive(installation: Installation, caller: Caller, limit: int) -> Alive:
+def alive(installation: Installation, caller: Caller, limit: int) -> Overview:
     """All that is the caller's is counted; what costs more than a count is done for `limit` runs."""
     live, now = _seen(installation.store.live(), caller), installation.clock.now()
     nodes = {(node.run, node.attempt): node for node in live.nodes}
@@ -27,7 +27,7 @@ def alive(installation: Installation, caller: Caller, limit: int) -> Alive:
     first = heapq.nsmallest(limit, live.runs, key=lambda run: _rank(run, current[run.id], now))
     held = _held(installation, live, {run.id for run in first})
     billed = [machine for machine in live.machines if machine.state not in ENDING]
-    return Alive(
+    return Overview(
         at=now,
         states=Counter(run.state for run in live.runs),
         machines=len(billed),
@@ -66,19 +66,19 @@ def _rank(run: Run, node: Node | None, now: float) -> tuple[int, float]:
     return 2, run.created_at
 
 
-def _held(installation: Installation, live: Live, runs: set[str]) -> defaultdict[str, list[Held]]:
+def _held(installation: Installation, live: Live, runs: set[str]) -> defaultdict[str, list[Assignment]]:
     nodes = [node for node in live.nodes if node.run in runs]
     ids = {node.instance_id for node in nodes}
     machines = {machine.id: machine for machine in live.machines if machine.id in ids}
     if missing := ids - machines.keys():
         machines |= {machine.id: machine for machine in installation.store.machines(missing)}
-    held: defaultdict[str, list[Held]] = defaultdict(list)
+    held: defaultdict[str, list[Assignment]] = defaultdict(list)
     for node in nodes:
-        held[node.run].append(Held(node, machines[node.instance_id]))
+        held[node.run].append(Assignment(node, machines[node.instance_id]))
     return held
 
 
-def _row(run: Run, held: Sequence[Held], now: float) -> LiveRun:
+def _row(run: Run, held: Sequence[Assignment], now: float) -> LiveRun:
     bill = receipt(run, held, {}, now)
     with_machine = run.state not in (State.QUEUED, State.LAUNCHING)
     current = next((each for each in held if with_machine and each.node.attempt == run.attempt), None)

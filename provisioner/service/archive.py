@@ -10,11 +10,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from provisioner.core import archive
-from provisioner.core.machine_messages import CHUNK_MOST, CHUNKS_MOST, RESULT_MOST
-from provisioner.core.receipt import Receipt, receipt
-from provisioner.core.record import Held, Record, Run
-from provisioner.core.work import STREAMS, Report, Result, chunk_key, encode, log_prefix, result_key
+from provisioner.core.cost.receipt import Receipt, receipt
+from provisioner.core.logs import archive
+from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.keys import chunk_key, log_prefix, result_key
+from provisioner.core.protocol.messages import STREAMS, Report, Result
+from provisioner.core.run.machine_messages import CHUNK_MOST, CHUNKS_MOST, RESULT_MOST
+from provisioner.core.run.records import Assignment, Record, Run
 from provisioner.ports.bucket import Entry
 from provisioner.service.installation import Installation
 
@@ -109,7 +111,7 @@ class Archive:
         #: Unfinished copies by mailbox; the copy that has waited longest comes first.
         self._copying: dict[str, Copying] = {}
 
-    def keep(self, run: Run, held: Held) -> Sequence[Record]:
+    def keep(self, run: Run, held: Assignment) -> Sequence[Record]:
         """Copy the node's log, one step of it if it is long, and then its result.
 
         Returns the archived node and events for its run's story; an empty sequence while more steps are needed.
@@ -180,7 +182,7 @@ class Archive:
         else:
             bucket.put(key, encode(result))
 
-    def finish(self, run: Run, held: Sequence[Held], until: float) -> bool:
+    def finish(self, run: Run, held: Sequence[Assignment], until: float) -> bool:
         """Store the receipt, then empty the mailboxes; return False if some are not empty by `until`."""
         bucket = self._installation.bucket
         told = bill(self._installation, run, held)
@@ -207,7 +209,7 @@ class Archive:
         return True
 
 
-def bill(installation: Installation, run: Run, held: Sequence[Held]) -> Receipt:
+def bill(installation: Installation, run: Run, held: Sequence[Assignment]) -> Receipt:
     """The run's receipt: final when it is done, else as far as it is known now."""
     ids = {each.node.launch for each in held} | ({run.launch} if run.launch else set())
     launches = {id: launch for id in sorted(ids) if (launch := installation.store.launch(id))}

@@ -1,8 +1,8 @@
 """Check this computer's clock: compare it with EC2's Date header, and with a monotonic clock between comparisons."""
 
+from provisioner.core.cloud.clock_skew import TOLERANCE, Reading, told
+from provisioner.core.cloud.machines import Listing
 from provisioner.core.errors import ClockWrong, CloudError
-from provisioner.core.launch import Listing
-from provisioner.core.skew import TOLERANCE, Reading, told
 from provisioner.ports.clock import Clock
 from provisioner.ports.cloud import Cloud
 

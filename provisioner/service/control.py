@@ -5,17 +5,17 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
-from provisioner.core.access import Caller
+from provisioner.core.access.callers import Caller
+from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Conflict, ProvisionError, Retryable
-from provisioner.core.launch import Machine
 from provisioner.ports.ids import Ids
 from provisioner.service.access import Tokens
 from provisioner.service.alive import HINDRANCE
 from provisioner.service.installation import Installation
 from provisioner.service.loop import Loop, never
 from provisioner.service.reaper import Reaped, reap, tell
-from provisioner.service.reconciler import Pulse, Trouble
-from provisioner.service.site import Sites
+from provisioner.service.reconciler import PassError, PassResult
+from provisioner.service.site import LaunchSites
 from provisioner.service.takeover import Takeover
 from provisioner.service.tally import Tally, tally
 from provisioner.service.troubles import Troubles, line
@@ -30,7 +30,7 @@ class Service(UseCases):
     """The use cases of who opened the installation, acting among them."""
 
     def __init__(
-        self, installation: Installation, loop: Loop, caller: Caller, entrance: Entrance, sites: Sites
+        self, installation: Installation, loop: Loop, caller: Caller, entrance: Entrance, sites: LaunchSites
     ) -> None:
         super().__init__(installation, caller, entrance, sites)
         self.access = Tokens(installation)
@@ -41,7 +41,7 @@ class Service(UseCases):
         #: The hindrance that this process last stored for other processes; None before the first.
         self._hindered: str | None = None
         #: What the last sweep met, which stands until the next one.
-        self._unswept: list[Trouble] = []
+        self._unswept: list[PassError] = []
 
     @property
     def acting(self) -> bool:
@@ -62,8 +62,8 @@ class Service(UseCases):
 
     def _meanwhile(self) -> Sequence[str]:
         # Acts where no daemon does.
-        pulse = self._loop.when_due()
-        return self._errors(pulse) if pulse else ()
+        this_pass = self._loop.when_due()
+        return self._errors(this_pass) if this_pass else ()
 
     def _unfollow(self) -> None:
         self._loop.release()
@@ -82,34 +82,34 @@ class Service(UseCases):
         schedules: bool = False,
     ) -> None:
         alarm = functools.partial(self._schedules.fire, told=True) if schedules else never
-        self._loop.run(until, lambda pulse: told(self._errors(pulse)), alarm)
+        self._loop.run(until, lambda this_pass: told(self._errors(this_pass)), alarm)
 
     def ring(self, until: Callable[[], bool]) -> None:
         self._loop.ring(until, self._schedules.fire)
 
     def step(self) -> Sequence[str]:
-        pulse = self._loop.single()
+        this_pass = self._loop.single()
         self._loop.release()
-        return self._errors(pulse) if pulse else ()
+        return self._errors(this_pass) if this_pass else ()
 
-    def _errors(self, pulse: Pulse) -> Sequence[str]:
-        if pulse.foreign is not None:
-            self._note(pulse.foreign)
+    def _errors(self, this_pass: PassResult) -> Sequence[str]:
+        if this_pass.foreign is not None:
+            self._note(this_pass.foreign)
         self._note_hindrance()
         elapsed = self._installation.clock.elapsed()
         if elapsed >= self._swept_at + SWEEP:
             self._swept_at = elapsed
             self._unswept = self._sweep()
-        met = [each for each in pulse.errors if not isinstance(each.error, Conflict)] + self._unswept
+        met = [each for each in this_pass.errors if not isinstance(each.error, Conflict)] + self._unswept
         self._troubles.met(met)
         return [line(each) for each in met]
 
-    def _sweep(self) -> list[Trouble]:
+    def _sweep(self) -> list[PassError]:
         try:
             self._takeover.sweep()
-            return [Trouble(each.error, instance_id=each.machine.id) for each in self.reap() if each.error]
+            return [PassError(each.error, instance_id=each.machine.id) for each in self.reap() if each.error]
         except ProvisionError as error:
-            return [Trouble(error)]
+            return [PassError(error)]
 
     def _note_hindrance(self) -> None:
         """Store why this process decides nothing now, so that other processes can show it."""

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from provisioner.core.cloud.machines import ENDING, Listing, Machine, MachineState
 from provisioner.core.errors import CloudError
-from provisioner.core.launch import ENDING, Listing, Machine, MachineState
-from provisioner.core.record import KnownMachine
+from provisioner.core.run.records import KnownMachine
 from provisioner.ports.store import Live
 from provisioner.service.installation import Installation
 
@@ -19,7 +19,7 @@ ASK_AGAIN = 10.0
 
 
 @dataclass(frozen=True)
-class Sight:
+class CloudView:
     """What a look at the cloud showed."""
 
     listing: Listing
@@ -38,7 +38,7 @@ class Endings:
         #: When `insist` last asked, by the clock that is never set.
         self._insisted_at = -math.inf
 
-    def look(self, live: Live, epoch: int) -> Sight:
+    def look(self, live: Live, epoch: int) -> CloudView:
         """List and record. Raises CloudError when nothing could be listed: that is no empty cloud."""
         cloud, check, whole = self._installation.cloud, self._installation.check, True
         asked_at, before = self._installation.now(), self._looked_at
@@ -67,7 +67,7 @@ class Endings:
             self._installation.save([*changed, *spare], epoch=epoch)
         # Only what is recorded was seen.
         self._looked_at = asked_at if whole else None
-        return Sight(listing, tuple(foreign))
+        return CloudView(listing, tuple(foreign))
 
     def examine(self, silent: Iterable[KnownMachine], epoch: int) -> None:
         """Ask the cloud whether silent machines are impaired, now and then; what it says is recorded."""

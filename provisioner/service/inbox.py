@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from provisioner.core.errors import Invalid
-from provisioner.core.machine_messages import REPORT_MOST, decode_report, period, printable
-from provisioner.core.record import Node
-from provisioner.core.work import Report
+from provisioner.core.protocol.messages import Report
+from provisioner.core.run.machine_messages import REPORT_MOST, decode_report, period, printable
+from provisioner.core.run.records import Node
 from provisioner.ports.bucket import Entry
 from provisioner.service.installation import Installation
 

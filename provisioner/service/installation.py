@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from provisioner.core.access import Audit, Caller
+from provisioner.core.access.callers import Audit, Caller
+from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Failed
-from provisioner.core.launch import Machine
-from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.record import Event, Record, Run
-from provisioner.core.terms import Terms
-from provisioner.core.work import Engine
+from provisioner.core.protocol.messages import Engine
+from provisioner.core.recipe.defaults import RecipeDefaults
+from provisioner.core.run.records import Event, Record, Run
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.clock import Clock
 from provisioner.ports.cloud import Cloud
@@ -71,7 +71,7 @@ class Policy:
     engine: Engine
     boot_fuse: float
     reaper_grace: float
-    terms: Terms = field(default_factory=Terms)
+    terms: RecipeDefaults = field(default_factory=RecipeDefaults)
     #: Limits of each owner, for the owner's callers and schedules; admins have none.
     limits: OwnerLimits = UNLIMITED
     way_in: WayIn = field(default_factory=WayIn)

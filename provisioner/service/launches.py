@@ -3,20 +3,20 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from provisioner.core import drought
-from provisioner.core.advance import refuse
+from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, Refusal
 from provisioner.core.errors import ClockWrong, CloudError, Conflict, NoAnswer, Retryable
-from provisioner.core.launch import LaunchAnswer, LaunchedMachine, Refusal
-from provisioner.core.order import recipe_of
-from provisioner.core.planner import plan_launches
-from provisioner.core.recipe import Recipe
-from provisioner.core.record import Event, KnownMachine, Launch, Node, Record, Run
-from provisioner.core.run import State, Waiting, transition
-from provisioner.core.unfilled import DRYING, unfilled
-from provisioner.core.work import mailbox
+from provisioner.core.protocol.keys import mailbox
+from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run import capacity
+from provisioner.core.run.launching import plan_launches
+from provisioner.core.run.progress import refuse
+from provisioner.core.run.records import Event, KnownMachine, Launch, Node, Record, Run
+from provisioner.core.run.refusals import DRYING, unfilled
+from provisioner.core.run.states import State, Waiting, transition
+from provisioner.core.run.work_order import recipe_of
 from provisioner.ports.store import Live
 from provisioner.service.installation import Installation
-from provisioner.service.site import Sites
+from provisioner.service.site import LaunchSites
 
 #: How long the same request is replayed (EC2 API, "Ensuring idempotency": tokens live far longer).
 REPLAY = 600.0
@@ -27,7 +27,7 @@ LIST_AGAIN = 60.0
 class Launches:
     """Everything between a queued run and a bound machine."""
 
-    def __init__(self, installation: Installation, sites: Sites) -> None:
+    def __init__(self, installation: Installation, sites: LaunchSites) -> None:
         self._installation = installation
         self._sites = sites
 
@@ -218,4 +218,4 @@ class Launches:
         known = {each.id: each for each in self._installation.store.live().droughts}
         zones = set(launch.request.subnets)
         given = [machine.offer for machine in answer.machines]
-        return list(drought.after_refusals(refused, given, known, zones, self._installation.now()))
+        return list(capacity.after_refusals(refused, given, known, zones, self._installation.now()))

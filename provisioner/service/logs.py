@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from provisioner.core import cursor as places
-from provisioner.core.archive import Manifest, chunk_offset, kept_chunk_key, manifest_key, node_prefix
-from provisioner.core.cursor import At, Cursor
 from provisioner.core.errors import Retryable, Transient
-from provisioner.core.machine_messages import CHUNK_MOST, CHUNKS_MOST
-from provisioner.core.record import Node, Run
-from provisioner.core.work import chunk_key, decode, log_prefix
-from provisioner.ports.control import LogGap, LogPiece, Look
+from provisioner.core.logs import cursor as places
+from provisioner.core.logs.archive import Manifest, chunk_offset, kept_chunk_key, manifest_key, node_prefix
+from provisioner.core.logs.cursor import At, Cursor
+from provisioner.core.protocol.codec import decode
+from provisioner.core.protocol.keys import chunk_key, log_prefix
+from provisioner.core.run.machine_messages import CHUNK_MOST, CHUNKS_MOST
+from provisioner.core.run.records import Node, Run
+from provisioner.ports.control import LogGap, LogPage, LogPiece
 from provisioner.service.installation import Installation
 from provisioner.service.runs import Runs
 from provisioner.service.wayin.direct import Direct
@@ -99,7 +100,7 @@ class Logs:
         limit: int,
         *,
         following: bool,
-    ) -> Look:
+    ) -> LogPage:
         """What is new since `place`, at most `limit` bytes of it."""
         nodes = self._nodes(run, attempt)
         over = run.ended_at is not None and all(node.archived_at is not None for node in nodes)
@@ -114,7 +115,7 @@ class Logs:
         over = over and not full
         if over or not (full or following):
             found += [(gap, cursor.write()) for gap in self._gaps(run, streams, attempt)]
-        return Look(run, tuple(found), cursor.write(), over)
+        return LogPage(run, tuple(found), cursor.write(), over)
 
     def _bounded(
         self, nodes: Sequence[Node], streams: Sequence[str], cursor: Cursor, limit: int

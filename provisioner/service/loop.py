@@ -9,7 +9,7 @@ from provisioner.core.errors import LeaseLost, ProvisionError, Retryable
 from provisioner.ports.store import Lease
 from provisioner.service.identity import claim
 from provisioner.service.installation import Installation
-from provisioner.service.reconciler import Pulse, Reconciler, Trouble
+from provisioner.service.reconciler import PassError, PassResult, Reconciler
 
 
 @dataclass(frozen=True)
@@ -83,69 +83,69 @@ class Loop:
                 raise
         return self._lease is not None
 
-    def once(self) -> Pulse | None:
+    def once(self) -> PassResult | None:
         """One pass, or None when another process acts."""
         try:
             if not self.acquire() or self._lease is None:
                 return None
             clock = self._installation.clock
             began = clock.elapsed()
-            pulse = self._reconciler.once(self._lease)
+            this_pass = self._reconciler.once(self._lease)
             self._took = clock.elapsed() - began
-            self._installation.meter.passed(self._took, clock.now(), whole=pulse.foreign is not None)
-            return pulse
+            self._installation.meter.passed(self._took, clock.now(), whole=this_pass.foreign is not None)
+            return this_pass
         except LeaseLost:
             self._lease = None
             return None
         except Retryable as error:
             # The bucket does not say whose it is: nothing may be done yet.
-            return Pulse(busy=True, errors=[Trouble(error)])
+            return PassResult(busy=True, errors=[PassError(error)])
 
-    def when_due(self) -> Pulse | None:
+    def when_due(self) -> PassResult | None:
         """A pass if it is time for one: for those who have something else to do between passes."""
         clock, store = self._installation.clock, self._installation.store
         if clock.elapsed() < self._due and store.changes() == self._seen:
             if self.acting:
                 self._reconciler.copy_logs()
             return None
-        pulse = self.once()
-        self._due, self._seen = clock.elapsed() + self._pause(pulse), self._last_seen(pulse)
-        return pulse
+        this_pass = self.once()
+        self._due, self._seen = clock.elapsed() + self._pause(this_pass), self._last_seen(this_pass)
+        return this_pass
 
-    def single(self) -> Pulse | None:
+    def single(self) -> PassResult | None:
         """One pass, or None when another process acts; a second pass if long logs were copied after the first one.
 
         For a process that makes no other pass, and so cannot copy a part of a log in each pass.
         """
-        pulse, clock = self.once(), self._installation.clock
+        this_pass, clock = self.once(), self._installation.clock
         end, copied = clock.elapsed() + self._intervals.copying, False
-        while pulse and clock.elapsed() < end and self._reconciler.copy_logs():
+        while this_pass and clock.elapsed() < end and self._reconciler.copy_logs():
             copied = True
-        return self.once() if copied else pulse
+        return self.once() if copied else this_pass
 
     def run(
         self,
         until: Callable[[], bool],
-        told: Callable[[Pulse], None] = lambda _: None,
+        told: Callable[[PassResult], None] = lambda _: None,
         alarm: Callable[[], float] = never,
     ) -> None:
-        """Pass after pass until `until()`; each pulse is told. The lease is given back at the end.
+        """Do passes until `until()`, and hand each result to `told`. Give the lease back at the end.
 
         `alarm` does what is due after each pass, and says when it wants to be called again.
         """
         try:
             while not until():
-                pulse = self.once()
-                if pulse:
-                    told(pulse)
+                this_pass = self.once()
+                if this_pass:
+                    told(this_pass)
                 if until():
                     return
                 left = alarm() - self._installation.clock.now()
-                if pulse and pulse.outrun > 1:
+                if this_pass and this_pass.outrun > 1:
                     self._gather(until)
                 else:
-                    spare = self._reconciler.copy_logs if pulse else nothing
-                    self._rest(min(left, self._pause(pulse)), until, self._last_seen(pulse), spare)
+                    spare = self._reconciler.copy_logs if this_pass else nothing
+                    self._rest(min(left, self._pause(this_pass)), until, self._last_seen(this_pass), spare)
         finally:
             self.release()
 
@@ -166,9 +166,9 @@ class Loop:
                 self._installation.store.release(self._lease)
             self._lease = None
 
-    def _last_seen(self, pulse: Pulse | None) -> int:
+    def _last_seen(self, this_pass: PassResult | None) -> int:
         """The store's `changes` of which the pass knew; as they are where there was none, which soon comes again."""
-        return self._installation.store.changes() if pulse is None or pulse.seen is None else pulse.seen
+        return self._installation.store.changes() if this_pass is None or this_pass.seen is None else this_pass.seen
 
     def _rest(self, seconds: float, until: Callable[[], bool], seen: int, spare: Callable[[], bool] = nothing) -> None:
         """Wait, but no longer than until another process has written to the store since `seen`, or `until()`.
@@ -189,16 +189,16 @@ class Loop:
             seen = store.changes()
             clock.wait(self._intervals.quiet)
 
-    def _pause(self, pulse: Pulse | None) -> float:
-        if pulse and pulse.outrun:
-            return self._intervals.quiet if pulse.outrun > 1 else 0.0
-        if pulse is None:
+    def _pause(self, this_pass: PassResult | None) -> float:
+        if this_pass and this_pass.outrun:
+            return self._intervals.quiet if this_pass.outrun > 1 else 0.0
+        if this_pass is None:
             return self._intervals.busy
-        if pulse.busy:
+        if this_pass.busy:
             # A pass that takes long delays the next one no further, but the calls of a pass are not made without rest.
             return max(self._intervals.busy - self._took, self._intervals.busy / 4)
-        if pulse.next_try_at is None:
+        if this_pass.next_try_at is None:
             return self._intervals.idle
         # A floor, so that a try that cannot even begin is not repeated without a breath.
-        wait = pulse.next_try_at - self._installation.clock.now()
+        wait = this_pass.next_try_at - self._installation.clock.now()
         return min(self._intervals.idle, max(self._intervals.glance, wait))

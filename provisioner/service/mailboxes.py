@@ -4,9 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from provisioner.core.advance import orders
 from provisioner.core.errors import Invalid
-from provisioner.core.machine_messages import (
+from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.keys import orders_key, result_key, started_key, work_key
+from provisioner.core.protocol.messages import Orders, Outcome, Report, Result, Step
+from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run.machine_messages import (
     RESULT_HEAD,
     RESULT_MOST,
     Period,
@@ -15,21 +18,9 @@ from provisioner.core.machine_messages import (
     printable,
     stream_ends,
 )
-from provisioner.core.order import work_order
-from provisioner.core.recipe import Recipe
-from provisioner.core.record import Event, Held, Node, Record, Run, TemplateHealth, Verdict
-from provisioner.core.work import (
-    Orders,
-    Outcome,
-    Report,
-    Result,
-    Step,
-    encode,
-    orders_key,
-    result_key,
-    started_key,
-    work_key,
-)
+from provisioner.core.run.progress import orders
+from provisioner.core.run.records import Assignment, Event, Node, Record, Run, TemplateHealth, Verdict
+from provisioner.core.run.work_order import work_order
 from provisioner.ports.bucket import Bucket, Entry
 from provisioner.ports.store import Live
 from provisioner.service.inbox import Heard, Inbox
@@ -132,7 +123,7 @@ class Mailboxes:
         event = self._installation.event
         return [event(run, text, attempt=node.attempt, instance_id=node.instance_id) for text in texts]
 
-    def seek(self, held: Held) -> Sequence[Record]:
+    def seek(self, held: Assignment) -> Sequence[Record]:
         """Ask the mailbox for the result: the node with what is found, or with the knowledge that nothing was."""
         installation, node = self._installation, held.node
         now = installation.now()

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from provisioner.core.cloud.machines import ENDING, Machine
 from provisioner.core.errors import CloudError
-from provisioner.core.launch import ENDING, Machine
 from provisioner.ports.cloud import Cloud
 from provisioner.ports.journal import Journal
 

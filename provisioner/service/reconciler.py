@@ -12,24 +12,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from provisioner.core import advance as moves
-from provisioner.core import clock_repair
-from provisioner.core.attempt import HEARING
+from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import ClockWrong, CloudError, LeaseLost, Retryable, Transient
-from provisioner.core.launch import Machine
-from provisioner.core.order import recipe_of, recipes_of
-from provisioner.core.recipe import Recipe
-from provisioner.core.record import Held, Launch, Node, Record, Run, TemplateHealth
-from provisioner.core.run import TRANSITIONS, State
-from provisioner.core.silence import are_we_deaf, is_silent
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run import clock_repair
+from provisioner.core.run import progress as moves
+from provisioner.core.run.records import Assignment, Launch, Node, Record, Run, TemplateHealth
+from provisioner.core.run.silence import are_we_deaf, is_silent
+from provisioner.core.run.states import TRANSITIONS, State
+from provisioner.core.run.verdicts import HEARING
+from provisioner.core.run.work_order import recipe_of, recipes_of
 from provisioner.ports.store import Lease, Live, RunFilter
 from provisioner.service.archive import EMPTYING, Archive
 from provisioner.service.endings import Endings
 from provisioner.service.installation import Installation
 from provisioner.service.launches import Launches
 from provisioner.service.mailboxes import Mailboxes, digest, failed_boot
-from provisioner.service.site import Sites
+from provisioner.service.site import LaunchSites
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,7 +42,7 @@ GROUP = 100
 
 
 @dataclass(frozen=True)
-class Trouble:
+class PassError:
     """An error of a pass, and whose it is, where it is not everybody's."""
 
     error: Exception
@@ -52,7 +52,7 @@ class Trouble:
 
 
 @dataclass
-class Pulse:
+class PassResult:
     """What a pass found and met."""
 
     #: A machine lives or a launch is open: look again soon.
@@ -65,13 +65,13 @@ class Pulse:
     seen: int | None = None
     #: Machines of the installation whose launch this store never made; None when nothing could be listed.
     foreign: tuple[Machine, ...] | None = None
-    errors: list[Trouble] = field(default_factory=list)
+    errors: list[PassError] = field(default_factory=list)
 
 
 class Reconciler:
     """Compares what is with what should be and acts on the difference, under a lease."""
 
-    def __init__(self, installation: Installation, sites: Sites) -> None:
+    def __init__(self, installation: Installation, sites: LaunchSites) -> None:
         self._installation = installation
         self._sites = sites
         self._launches = Launches(installation, sites)
@@ -79,51 +79,51 @@ class Reconciler:
         self._endings = Endings(installation)
         self._archive = Archive(installation)
         #: When the inbox last was read, and when it last could not be.
-        self._heard_at = self._deaf_at = 0.0
+        self._heard_at = self._reports_unreadable_at = 0.0
         #: When the last complete pass ended, and the ids of the runs that it read.
         self._passed_at: float | None = None
         self._known: frozenset[str] = frozenset()
         #: Whether a part of a long log was copied since the last pass, and whether a copy failed.
         self._copied = self._copy_failed = False
 
-    def once(self, lease: Lease) -> Pulse:
-        """Do one pass and return its pulse, with all errors except LeaseLost and ClockWrong, which are raised."""
-        pulse, epoch = Pulse(), lease.epoch
+    def once(self, lease: Lease) -> PassResult:
+        """Do one pass and return its result, with all errors except LeaseLost and ClockWrong, which are raised."""
+        this_pass, epoch = PassResult(), lease.epoch
         check = self._installation.check
         if check.hindrance():
             # Until the clock of the cloud agrees with ours, the pass decides nothing. It compares the two, and repeats
             # what was decided before: an idle machine must not cost money until somebody sets the clock.
-            self._try(pulse, lambda: self._endings.insist(self._live().machines))
+            self._try(this_pass, lambda: self._endings.insist(self._live().machines))
             try:
                 check.measure(self._installation.cloud)
             except CloudError as error:
                 # An error such as missing rights must not end the process: it acts again once the cloud answers.
-                return Pulse(busy=True, errors=[Trouble(error)])
+                return PassResult(busy=True, errors=[PassError(error)])
             self._installation.now()
         compared = check.compared
         if compared:
-            self._repair(pulse, epoch)
+            self._repair(this_pass, epoch)
         planned = self._live()
-        self._launch(pulse, epoch, planned)
-        unheard = self._observe(pulse, epoch)
+        self._launch(this_pass, epoch, planned)
+        unheard = self._observe(this_pass, epoch)
         if check.compared and not compared:
             # The first pass of a process launches before the clocks are compared; all other decisions come after this.
-            self._repair(pulse, epoch)
-        if self._advance(pulse, epoch, unheard):
+            self._repair(this_pass, epoch)
+        if self._advance(this_pass, epoch, unheard):
             # A result that was just read is acted upon at once: an idle machine costs money.
-            self._advance(pulse, epoch, unheard)
+            self._advance(this_pass, epoch, unheard)
         # Nothing waits for these objects to go, but runs wait for what the reports in them have changed.
-        self._try(pulse, self._mailboxes.delete_read)
-        planned = self._launch_late(pulse, epoch, planned)
-        over = self._act(pulse, epoch)
-        planned = self._launch_late(pulse, epoch, planned)
-        self._keep(pulse, epoch, over)
-        planned = self._launch_late(pulse, epoch, planned)
-        self._finish(pulse, epoch)
-        self._sum_up(pulse, planned)
-        return pulse
+        self._try(this_pass, self._mailboxes.delete_read)
+        planned = self._launch_late(this_pass, epoch, planned)
+        over = self._act(this_pass, epoch)
+        planned = self._launch_late(this_pass, epoch, planned)
+        self._keep(this_pass, epoch, over)
+        planned = self._launch_late(this_pass, epoch, planned)
+        self._finish(this_pass, epoch)
+        self._sum_up(this_pass, planned)
+        return this_pass
 
-    def _repair(self, pulse: Pulse, epoch: int) -> None:
+    def _repair(self, this_pass: PassResult, epoch: int) -> None:
         """Correct times in the future, and creation times of new runs that a slow clock put into the past."""
         live, now = self._live(), self._installation.now()
 
@@ -143,10 +143,10 @@ class Reconciler:
         pairs += [(launch, clock_repair.launch(launch, now)) for launch in live.launches]
         pairs += [(drought, clock_repair.dry(drought, now)) for drought in live.droughts]
         pairs += [(health, clock_repair.health(health, now)) for health in live.templates]
-        self._save(pulse, epoch, ((new,) for old, new in pairs if new is not old))
+        self._save(this_pass, epoch, ((new,) for old, new in pairs if new is not old))
 
-    def _launch(self, pulse: Pulse, epoch: int, live: Live, *, again: bool = True) -> None:
-        fresh = self._try(pulse, lambda: self._launches.plan(live, epoch)) or []
+    def _launch(self, this_pass: PassResult, epoch: int, live: Live, *, again: bool = True) -> None:
+        fresh = self._try(this_pass, lambda: self._launches.plan(live, epoch)) or []
         old = {launch.id for launch in live.launches}
 
         def perform(launch: Launch) -> list[Node]:
@@ -154,11 +154,11 @@ class Reconciler:
 
         now = self._installation.now()
         left = [launch for launch in live.launches if again and now >= launch.held_until]
-        bound = self._each(pulse, perform, [*left, *fresh])
+        bound = self._each(this_pass, perform, [*left, *fresh])
         if any(bound):
-            self._put_work(pulse, epoch)
+            self._put_work(this_pass, epoch)
 
-    def _launch_late(self, pulse: Pulse, epoch: int, planned: Live) -> Live:
+    def _launch_late(self, this_pass: PassResult, epoch: int, planned: Live) -> Live:
         """Launch a run that was stored since `planned` was read, and return a new reading; otherwise `planned`.
 
         A pass over many machines takes seconds, and a new run need not wait for its end. Several new runs are a burst:
@@ -170,10 +170,10 @@ class Reconciler:
             return planned
         live = self._live()
         # Launches that this pass has made and could not finish wait for the next pass.
-        self._launch(pulse, epoch, live, again=False)
+        self._launch(this_pass, epoch, live, again=False)
         return live
 
-    def _put_work(self, pulse: Pulse, epoch: int) -> None:
+    def _put_work(self, this_pass: PassResult, epoch: int) -> None:
         live = self._live()
         runs = {run.id: run for run in live.runs}
         waiting = [node for node in live.nodes if node.work_put_at is None and node.verdict is None]
@@ -187,62 +187,62 @@ class Reconciler:
             types = self._sites.catalog(recipe.spec.instance_types).types
             return self._mailboxes.put_work(run, recipe, node, types[kind].gpus)
 
-        self._do(pulse, epoch, put, waiting)
+        self._do(this_pass, epoch, put, waiting)
 
-    def _observe(self, pulse: Pulse, epoch: int) -> set[str]:
+    def _observe(self, this_pass: PassResult, epoch: int) -> set[str]:
         """Look and listen; the runs that could not be heard, of whose silence nothing may be presumed."""
-        sight = self._try(pulse, lambda: self._endings.look(self._live(), epoch))
-        pulse.foreign = sight.foreign if sight else None
+        seen = self._try(this_pass, lambda: self._endings.look(self._live(), epoch))
+        this_pass.foreign = seen.foreign if seen else None
         live = self._live()
         if not live.nodes:
             return set()
         asked_at = self._installation.now()
-        unheard = self._try(pulse, lambda: self._mailboxes.receive(live, epoch))
+        unheard = self._try(this_pass, lambda: self._mailboxes.receive(live, epoch))
         if unheard is None:
-            self._deaf_at = self._installation.now()
+            self._reports_unreadable_at = self._installation.now()
             return {node.run for node in live.nodes}
         self._deaf_until(asked_at)
         self._heard_at = asked_at
-        self._listen(pulse, epoch)
+        self._listen(this_pass, epoch)
         return unheard
 
     def _deaf_until(self, now: float) -> None:
         """Who has just begun, was away or stood still, even within a pass, has heard nobody speak meanwhile."""
         if now > self._heard_at + HEARING:
-            self._deaf_at = now
+            self._reports_unreadable_at = now
 
-    def _listen(self, pulse: Pulse, epoch: int) -> None:
+    def _listen(self, this_pass: PassResult, epoch: int) -> None:
         """Silence: of many machines at once it is ours, of a few the cloud is asked about them."""
         live, now = self._live(), self._installation.now()
         if are_we_deaf(live.nodes, now):
-            self._deaf_at = now
+            self._reports_unreadable_at = now
             error = Transient("more than a fifth of the machines are silent: nothing is presumed of them")
-            pulse.errors.append(Trouble(error))
+            this_pass.errors.append(PassError(error))
             return
         silent = {node.instance_id for node in live.nodes if is_silent(node, now)}
         machines = [machine for machine in live.machines if machine.id in silent]
-        self._try(pulse, lambda: self._endings.examine(machines, epoch))
+        self._try(this_pass, lambda: self._endings.examine(machines, epoch))
 
-    def _advance(self, pulse: Pulse, epoch: int, unheard: set[str]) -> bool:
+    def _advance(self, this_pass: PassResult, epoch: int, unheard: set[str]) -> bool:
         """Move every run as far as the records allow; whether a result was sought and so news may be."""
         live, now = self._live(), self._installation.now()
         self._deaf_until(now)
         held, health = self._hold(live), {known.id: known for known in live.templates}
-        recipes, seeking = recipes_of(live.runs), list[Held]()
+        recipes, seeking = recipes_of(live.runs), list[Assignment]()
 
         def move(run: Run) -> Sequence[Record]:
-            moved = moves.advance(run, held[run.id], recipes[run.revision], now, self._deaf_at)
+            moved = moves.advance(run, held[run.id], recipes[run.revision], now, self._reports_unreadable_at)
             if moved.seek_result:
                 seeking.extend(each for each in held[run.id] if each.node.attempt == run.attempt)
             return self._changes(run, moved, held[run.id], health, now)
 
         moving = [run for run in live.runs if run.id not in unheard]
-        self._save(pulse, epoch, (self._try(pulse, functools.partial(move, run), run) or () for run in moving))
-        self._do(pulse, epoch, self._mailboxes.seek, seeking)
+        self._save(this_pass, epoch, (self._try(this_pass, functools.partial(move, run), run) or () for run in moving))
+        self._do(this_pass, epoch, self._mailboxes.seek, seeking)
         return bool(seeking)
 
     def _changes(
-        self, run: Run, moved: moves.Advance, held: Sequence[Held], health: dict[str, TemplateHealth], now: float
+        self, run: Run, moved: moves.Advance, held: Sequence[Assignment], health: dict[str, TemplateHealth], now: float
     ) -> list[Record]:
         """What a move changes; `health` is kept as it will be once all moves so far are saved."""
         records: list[Record] = []
@@ -268,18 +268,18 @@ class Reconciler:
                 records.append(replace(each.machine, end_wanted_at=now, end_wanted_for=why))
         return records
 
-    def _act(self, pulse: Pulse, epoch: int) -> list[tuple[Run, Held]]:
+    def _act(self, this_pass: PassResult, epoch: int) -> list[tuple[Run, Assignment]]:
         """End machines, put work and orders, and keep consoles; return the runs' nodes that can be archived."""
         live = self._live()
-        self._try(pulse, lambda: self._endings.ask(live.machines, epoch))
-        self._put_work(pulse, epoch)
+        self._try(this_pass, lambda: self._endings.ask(live.machines, epoch))
+        self._put_work(this_pass, epoch)
         runs, held = {run.id: run for run in live.runs}, self._hold(live)
         nodes = [each for several in held.values() for each in several]
         working = [each for each in nodes if each.node.verdict is None and each.node.work_put_at is not None]
         news = [each.node for each in working if digest(runs[each.node.run]) != each.node.orders]
-        self._do(pulse, epoch, lambda node: self._mailboxes.put_orders(runs[node.run], node), news)
+        self._do(this_pass, epoch, lambda node: self._mailboxes.put_orders(runs[node.run], node), news)
         mute = [each for each in nodes if each.node.verdict and not each.node.result and not each.machine.console]
-        self._do(pulse, epoch, lambda each: self._keep_console(runs[each.node.run], each), mute)
+        self._do(this_pass, epoch, lambda each: self._keep_console(runs[each.node.run], each), mute)
         return [
             (runs[each.node.run], each)
             for each in nodes
@@ -289,16 +289,16 @@ class Reconciler:
             and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
         ]
 
-    def _keep(self, pulse: Pulse, epoch: int, over: Sequence[tuple[Run, Held]]) -> None:
+    def _keep(self, this_pass: PassResult, epoch: int, over: Sequence[tuple[Run, Assignment]]) -> None:
         """Archive these nodes. Of all long logs, one gets one step, unless there were steps since the last pass."""
         waiting = self._archive.unfinished({each.node.box for _, each in over})
         left = set(waiting if self._copied and not self._copy_failed else waiting[1:])
         self._copied = self._copy_failed = False
 
-        def keep(pair: tuple[Run, Held]) -> Sequence[Record]:
+        def keep(pair: tuple[Run, Assignment]) -> Sequence[Record]:
             return self._archive.keep(*pair)
 
-        self._do(pulse, epoch, keep, [(run, each) for run, each in over if each.node.box not in left])
+        self._do(this_pass, epoch, keep, [(run, each) for run, each in over if each.node.box not in left])
 
     def copy_logs(self) -> bool:
         """Copy a part of a long log, in less than a second; return False if there is none, or it cannot be copied now.
@@ -315,7 +315,7 @@ class Reconciler:
         self._copied = self._copied or copied
         return copied
 
-    def _keep_console(self, run: Run, held: Held) -> Sequence[Record]:
+    def _keep_console(self, run: Run, held: Assignment) -> Sequence[Record]:
         try:
             text = self._installation.cloud.console(held.machine.id)[-CONSOLE_TAIL:]
         except Retryable:
@@ -334,7 +334,7 @@ class Reconciler:
         )
         return [machine, event]
 
-    def _finish(self, pulse: Pulse, epoch: int) -> None:
+    def _finish(self, this_pass: PassResult, epoch: int) -> None:
         live = self._live()
         held, until = self._hold(live), self._installation.clock.elapsed() + EMPTYING
 
@@ -345,27 +345,27 @@ class Reconciler:
                 return ()
             return [done, self._installation.event(run, _story(run, done))]
 
-        self._do(pulse, epoch, finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])
+        self._do(this_pass, epoch, finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])
 
-    def _sum_up(self, pulse: Pulse, planned: Live) -> None:
-        pulse.seen = self._installation.store.changes()
+    def _sum_up(self, this_pass: PassResult, planned: Live) -> None:
+        this_pass.seen = self._installation.store.changes()
         live, known = self._live(), {run.id for run in planned.runs}
         # A stop that came too late for this pass needs another one soon.
         moving = any(run.state is not State.QUEUED or run.stop for run in live.runs)
-        pulse.busy = bool(live.machines or live.launches) or moving
+        this_pass.busy = bool(live.machines or live.launches) or moving
         queued = [run for run in live.runs if run.state is State.QUEUED]
-        pulse.next_try_at = min((run.next_try_at for run in queued), default=None)
-        pulse.outrun = sum(run.id not in known for run in queued)
+        this_pass.next_try_at = min((run.next_try_at for run in queued), default=None)
+        this_pass.outrun = sum(run.id not in known for run in queued)
         self._passed_at, self._known = self._installation.now(), frozenset(run.id for run in live.runs)
 
     # What all of them use
 
-    def _do(self, pulse: Pulse, epoch: int, deed: Callable[[T], Sequence[Record]], items: Iterable[T]) -> None:
+    def _do(self, this_pass: PassResult, epoch: int, deed: Callable[[T], Sequence[Record]], items: Iterable[T]) -> None:
         """The deed for each item; what each gives is saved, a group at a time."""
         for group in _groups(items):
-            self._save(pulse, epoch, self._each(pulse, deed, group))
+            self._save(this_pass, epoch, self._each(this_pass, deed, group))
 
-    def _save(self, pulse: Pulse, epoch: int, news: Iterable[Sequence[Record]]) -> None:
+    def _save(self, this_pass: PassResult, epoch: int, news: Iterable[Sequence[Record]]) -> None:
         """Each item's news whole or not at all, a group in one transaction; what cannot be saved stops no other."""
 
         def save(records: Sequence[Record]) -> None:
@@ -377,39 +377,39 @@ class Reconciler:
             except (LeaseLost, ClockWrong):
                 raise
             except Exception:  # noqa: BLE001 - whose fault it is, and what it is, is told by saving each by itself
-                self._each(pulse, save, group)
+                self._each(this_pass, save, group)
 
     def _live(self) -> Live:
         return self._installation.store.live()
 
-    def _hold(self, live: Live) -> Mapping[str, list[Held]]:
+    def _hold(self, live: Live) -> Mapping[str, list[Assignment]]:
         """The nodes of each run with their machines, ended ones too."""
         machines = {machine.id: machine for machine in live.machines}
         missing = [node.instance_id for node in live.nodes if node.instance_id not in machines]
         if missing:
             machines |= {machine.id: machine for machine in self._installation.store.machines(missing)}
-        held: defaultdict[str, list[Held]] = defaultdict(list)
+        held: defaultdict[str, list[Assignment]] = defaultdict(list)
         for node in live.nodes:
-            held[node.run].append(Held(node, machines[node.instance_id]))
+            held[node.run].append(Assignment(node, machines[node.instance_id]))
         return held
 
-    def _try(self, pulse: Pulse, deed: Callable[[], T], whose: object = None) -> T | None:
+    def _try(self, this_pass: PassResult, deed: Callable[[], T], whose: object = None) -> T | None:
         try:
             return deed()
         except (LeaseLost, ClockWrong):
             raise
         except Exception as error:  # noqa: BLE001 - a bug in one stage must not take away the others' guard
-            pulse.errors.append(_trouble(error, whose))
+            this_pass.errors.append(_trouble(error, whose))
             return None
 
-    def _each(self, pulse: Pulse, deed: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    def _each(self, this_pass: PassResult, deed: Callable[[T], R], items: Iterable[T]) -> list[R]:
         whose = list(items)
         results = self._installation.pool.map(deed, whose)
         for item, result in zip(whose, results, strict=True):
             if isinstance(result, LeaseLost | ClockWrong):
                 raise result
             if isinstance(result, Exception):
-                pulse.errors.append(_trouble(result, item))
+                this_pass.errors.append(_trouble(result, item))
         return [result for result in results if not isinstance(result, Exception)]
 
 
@@ -419,22 +419,22 @@ def _groups(items: Iterable[T]) -> Iterator[list[T]]:
         yield group
 
 
-def _trouble(error: Exception, whose: object) -> Trouble:
+def _trouble(error: Exception, whose: object) -> PassError:
     match whose:
         case Run():
-            return Trouble(error, whose.id, whose.launch)
+            return PassError(error, whose.id, whose.launch)
         case Launch():
-            return Trouble(error, whose.runs[0] if len(whose.runs) == 1 else "", whose.id)
-        case Held():
+            return PassError(error, whose.runs[0] if len(whose.runs) == 1 else "", whose.id)
+        case Assignment():
             return _trouble(error, whose.node)
-        case [_, Held() as held]:
+        case [_, Assignment() as held]:
             return _trouble(error, held)
         case Node():
-            return Trouble(error, whose.run, whose.launch, whose.instance_id)
+            return PassError(error, whose.run, whose.launch, whose.instance_id)
         case [*records]:
             return _trouble(error, next((each for each in records if isinstance(each, Run | Node)), None))
         case _:
-            return Trouble(error)
+            return PassError(error)
 
 
 def _story(old: Run, new: Run) -> str:

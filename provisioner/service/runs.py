@@ -7,17 +7,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from provisioner.core import recipe as recipes
-from provisioner.core.access import Caller
+from provisioner.core.access.callers import Caller
+from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.cost.receipt import Receipt
 from provisioner.core.errors import Conflict, Forbidden, Invalid
-from provisioner.core.names import no_job, no_run
-from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.receipt import Receipt
-from provisioner.core.record import Held, Job, Node, Record, Run
-from provisioner.core.run import State
-from provisioner.core.source import Path
-from provisioner.core.terms import ungranted
-from provisioner.core.work import Outcome, Stop
+from provisioner.core.protocol.messages import Outcome, Stop
+from provisioner.core.recipe import recipe as recipes
+from provisioner.core.recipe.defaults import ungranted
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.recipe.yaml import Path
+from provisioner.core.run.not_found import no_job, no_run
+from provisioner.core.run.records import Assignment, Node, Record, Run
+from provisioner.core.run.states import State
 from provisioner.ports.control import Status
 from provisioner.ports.store import NEWEST, RunFilter
 from provisioner.service.archive import bill
@@ -218,7 +219,7 @@ class Runs:
     def receipt(self, name: str) -> Receipt:
         status = self.status(name)
         machines = {machine.id: machine for machine in status.machines}
-        held = [Held(node, machines[node.instance_id]) for node in status.nodes]
+        held = [Assignment(node, machines[node.instance_id]) for node in status.nodes]
         return bill(self._installation, status.run, held)
 
 

@@ -9,14 +9,15 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from provisioner.core import recipe as recipes
-from provisioner.core.access import SCHEDULE
-from provisioner.core.clock_repair import SLACK
+from provisioner.core.access.callers import SCHEDULE
+from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.errors import ClockWrong, CloudError, Conflict, Invalid, LimitReached, NotFound, Retryable
-from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.record import Concurrency, Job, Record, Run
-from provisioner.core.schedule import KEY, due, key, next_tick, run_id, upcoming
-from provisioner.core.work import Outcome, Stop
+from provisioner.core.protocol.messages import Outcome, Stop
+from provisioner.core.recipe import recipe as recipes
+from provisioner.core.recipe.jobs import Concurrency, Job
+from provisioner.core.recipe.schedule import KEY, due, key, next_tick, run_id, upcoming
+from provisioner.core.run.clock_repair import SLACK
+from provisioner.core.run.records import Record, Run
 from provisioner.ports.control import Scheduled
 from provisioner.service.installation import Installation
 from provisioner.service.runs import TRIES, Runs

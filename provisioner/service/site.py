@@ -6,11 +6,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from provisioner.core.clock_repair import SLACK
+from provisioner.core.cloud.launches import Profile, Template
+from provisioner.core.cloud.machine_images import Image
+from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price
+from provisioner.core.cloud.prices import PriceList
 from provisioner.core.errors import CloudError
-from provisioner.core.launch import Catalog, Image, InstanceType, Market, Offer, Price, PriceList, Profile, Template
-from provisioner.core.planner import Site
-from provisioner.core.work import agent_key, decode, encode
+from provisioner.core.protocol.codec import decode, encode
+from provisioner.core.protocol.keys import agent_key
+from provisioner.core.run.clock_repair import SLACK
+from provisioner.core.run.launching import Site
 from provisioner.ports.control import Size
 from provisioner.service.installation import Installation
 
@@ -46,7 +50,7 @@ class _Names:
     names: tuple[str, ...]
 
 
-class Sites:
+class LaunchSites:
     """Answers from memory wherever it can: a warm trigger makes no call before its launch."""
 
     def __init__(self, installation: Installation, agent: Agent, user_data: Callable[[str, str], str]) -> None:

@@ -4,8 +4,10 @@ import json
 from collections.abc import Sequence
 
 from provisioner.core.errors import Invalid
-from provisioner.core.machine_messages import CLOCK_SKEW, LONGEST_LIFE, Period
-from provisioner.core.work import WorkOrder, decode, work_key
+from provisioner.core.protocol.codec import decode
+from provisioner.core.protocol.keys import work_key
+from provisioner.core.protocol.messages import WorkOrder
+from provisioner.core.run.machine_messages import CLOCK_SKEW, LONGEST_LIFE, Period
 from provisioner.service.archive import EMPTYING, Archive
 from provisioner.service.identity import take
 from provisioner.service.installation import Installation

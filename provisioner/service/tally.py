@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from provisioner.core.launch import MachineState, Market
-from provisioner.core.run import State
-from provisioner.core.work import Outcome
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cloud.offers import Market
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.states import State
 from provisioner.service.installation import Installation
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from provisioner.core.errors import CloudError, ProvisionError
 from provisioner.service.installation import Installation
-from provisioner.service.reconciler import Trouble
+from provisioner.service.reconciler import PassError
 
 #: What tells one trouble from another: whose it is, and its words.
 _Key = tuple[str, str, str, str]
@@ -18,7 +18,7 @@ class Troubles:
         #: In how many passes in a row each was met.
         self._standing: dict[_Key, int] = {}
 
-    def met(self, troubles: Sequence[Trouble]) -> None:
+    def met(self, troubles: Sequence[PassError]) -> None:
         """All that one pass met; what the one before it met and this one did not is over."""
         journal, now = self._installation.journal, self._installation.clock.now()
         seen = {(each.run, each.launch, each.instance_id, words(each.error)): each for each in troubles}
@@ -36,7 +36,7 @@ def words(error: Exception) -> str:
     return str(error) if isinstance(error, ProvisionError) else f"a fault of ours: {error!r}"
 
 
-def line(trouble: Trouble) -> str:
+def line(trouble: PassError) -> str:
     """The error and whose it is, for a reader who sees nothing else."""
     whose = f"run {trouble.run[:12]}" if trouble.run else trouble.instance_id
     return f"{whose}: {words(trouble.error)}" if whose else words(trouble.error)

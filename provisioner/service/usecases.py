@@ -4,21 +4,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from provisioner.core.access import Caller
+from provisioner.core.access.callers import Caller
+from provisioner.core.cloud.machines import Machine
+from provisioner.core.cost.receipt import Receipt
 from provisioner.core.errors import Forbidden, Invalid
-from provisioner.core.launch import Machine
-from provisioner.core.receipt import Receipt
-from provisioner.core.record import Job, Node, Run
-from provisioner.core.work import decode, encode
+from provisioner.core.protocol.codec import decode, encode
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.run.records import Node, Run
 from provisioner.ports.connection import Connection
-from provisioner.ports.control import Alive, LogGap, LogPiece, Look, Scheduled, Size, Status
+from provisioner.ports.control import LogGap, LogPage, LogPiece, Overview, Scheduled, Size, Status
 from provisioner.ports.store import NEWEST, RunFilter
 from provisioner.service.alive import alive, hindrance
 from provisioner.service.installation import Installation
 from provisioner.service.logs import Logs
 from provisioner.service.runs import Runs
 from provisioner.service.schedules import Schedules
-from provisioner.service.site import Sites
+from provisioner.service.site import LaunchSites
 from provisioner.service.wayin.direct import Direct
 from provisioner.service.wayin.entrance import Entrance
 
@@ -34,7 +35,7 @@ class _Foreign:
 class UseCases:
     """Composes the services; each method is one use case."""
 
-    def __init__(self, installation: Installation, caller: Caller, entrance: Entrance, sites: Sites) -> None:
+    def __init__(self, installation: Installation, caller: Caller, entrance: Entrance, sites: LaunchSites) -> None:
         self.caller = caller
         self._installation = installation
         self._sites = sites
@@ -88,7 +89,7 @@ class UseCases:
     def status(self, name: str) -> Status:
         return self._runs.status(name)
 
-    def alive(self, limit: int) -> Alive:
+    def alive(self, limit: int) -> Overview:
         return alive(self._installation, self.caller, limit)
 
     def stop(self, name: str) -> Run:
@@ -112,7 +113,7 @@ class UseCases:
         limit: int = 1 << 20,
         *,
         following: bool = False,
-    ) -> Look:
+    ) -> LogPage:
         return self._logs.look(self._runs.run(name), streams, attempt, tail, place, limit, following=following)
 
     def follow(

@@ -21,10 +21,12 @@ from pathlib import Path
 
 from provisioner import wiring
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.core.access import Caller
+from provisioner.core.access.callers import Caller
+from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import ProvisionError
-from provisioner.core.launch import Market, Offer
-from provisioner.core.work import Outcome, Report, Span, Step, encode, report_key
+from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.keys import report_key
+from provisioner.core.protocol.messages import Outcome, Report, Span, Step
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.stepping import CountingIds, StepClock
 from scripts.benchmarks.cloud import PROVISION, Cloud, recipe

@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator
 
 from provisioner.agent.shipper import LATEST, SOONEST, YOUNG
 from provisioner.agent.watch import ORDERS_INTERVAL
-from provisioner.core import work
-from provisioner.core.work import (
+from provisioner.core.protocol import keys
+from provisioner.core.protocol.codec import decode, encode
+from provisioner.core.protocol.messages import (
     STREAMS,
     Chunk,
     Outcome,
@@ -19,8 +20,6 @@ from provisioner.core.work import (
     Step,
     StreamEnd,
     WorkOrder,
-    decode,
-    encode,
 )
 from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.instance import Booted
@@ -58,12 +57,12 @@ class Lives:
         heapq.heappush(self._agenda, (at, next(self._numbers), machine, life))
 
     def _work(self, machine: str, number: int) -> Life:
-        box, began = work.mailbox(self._role, machine), self._now()
-        while (data := self._bucket.get(work.work_key(box))) is None:
+        box, began = keys.mailbox(self._role, machine), self._now()
+        while (data := self._bucket.get(keys.work_key(box))) is None:
             yield 1.0
         order = decode(WorkOrder, data)
         spans = {Step.BOOT.value: Span(began, self._now()), Step.COMMAND.value: Span(self._now())}
-        self._bucket.put(work.started_key(box), encode(Started("process", self._now())), if_absent=True)
+        self._bucket.put(keys.started_key(box), encode(Started("process", self._now())), if_absent=True)
         over: list[bool] = []
         self._plan(self._now(), machine, self._orders(box, over))
         self._plan(self._now(), machine, self._heartbeat(box, order, spans, over))
@@ -72,7 +71,7 @@ class Lives:
         while self._now() < until:
             sha256 = hashlib.sha256(LINE).hexdigest()
             chunks.append(Chunk(len(chunks) * len(LINE), len(LINE), sha256))
-            self._bucket.put(work.chunk_key(box, "output", chunks[-1].offset), LINE)
+            self._bucket.put(keys.chunk_key(box, "output", chunks[-1].offset), LINE)
             yield min(LATEST, max(SOONEST, len(chunks) / YOUNG), until - self._now())
         over.append(True)
         output = LINE * len(chunks)
@@ -91,14 +90,14 @@ class Lives:
             {**spans, Step.COMMAND.value: Span(spans[Step.COMMAND.value].began, self._now())},
             ends,
         )
-        self._bucket.put(work.result_key(box), encode(result), if_absent=True)
+        self._bucket.put(keys.result_key(box), encode(result), if_absent=True)
         last = Report(10**6, self._now(), "process", Step.LOGS, result.spans, finished=True)
-        self._bucket.put(work.report_key(box, last.sequence), encode(last))
+        self._bucket.put(keys.report_key(box, last.sequence), encode(last))
         self._cloud.model.powered_off(machine, self._now())
 
     def _orders(self, box: str, over: list[bool]) -> Life:
         while not over:
-            self._bucket.get(work.orders_key(box))
+            self._bucket.get(keys.orders_key(box))
             yield ORDERS_INTERVAL
 
     def _heartbeat(self, box: str, order: WorkOrder, spans: dict[str, Span], over: list[bool]) -> Life:
@@ -106,7 +105,7 @@ class Lives:
             if over:
                 return
             report = Report(sequence, self._now(), "process", Step.COMMAND, spans)
-            self._bucket.put(work.report_key(box, sequence), encode(report))
+            self._bucket.put(keys.report_key(box, sequence), encode(report))
             yield order.heartbeat_interval
 
     def _now(self) -> float:

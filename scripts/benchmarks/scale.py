@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from provisioner.core.record import Node
-from provisioner.core.run import State
-from provisioner.core.work import Report, Span, Step, encode, report_key
+from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.keys import report_key
+from provisioner.core.protocol.messages import Report, Span, Step
+from provisioner.core.run.records import Node
+from provisioner.core.run.states import State
 from scripts.benchmarks.cloud import Cloud, finished, recipe
 from scripts.benchmarks.figures import Figure, figure, median_seconds, of_samples
 from scripts.benchmarks.world import World
@@ -64,8 +66,8 @@ def main(folder: Path, count: int) -> None:
 
     def turn() -> float:
         began = time.perf_counter()
-        pulse = world.reconciler.once(lease)
-        assert not pulse.errors, pulse.errors
+        this_pass = world.reconciler.once(lease)
+        assert not this_pass.errors, this_pass.errors
         return time.perf_counter() - began
 
     def look() -> None:

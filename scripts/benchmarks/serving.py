@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from provisioner.core.run import State
+from provisioner.core.run.states import State
 from provisioner.service.control import Service
 from scripts.benchmarks.cloud import PROVISION, Cloud, recipe, until
 from scripts.benchmarks.figures import Figure, figure, of_samples, quantile, seconds

@@ -9,7 +9,7 @@ from pathlib import Path
 import boto3
 import botocore.exceptions
 
-from provisioner.core.run import State
+from provisioner.core.run.states import State
 from scripts.benchmarks.cloud import Cloud, finished, recipe, until
 from scripts.benchmarks.figures import Figure, figure, of_samples
 

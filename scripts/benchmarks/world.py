@@ -6,8 +6,8 @@ from pathlib import Path
 from provisioner.adapters.connection import AsyncSsh
 from provisioner.adapters.journal import Unkept
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.core.access import Caller
-from provisioner.core.work import Engine
+from provisioner.core.access.callers import Caller
+from provisioner.core.protocol.messages import Engine
 from provisioner.ports.bucket import Entry
 from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.memory import MemoryBucket
@@ -16,7 +16,7 @@ from provisioner.service.control import Service
 from provisioner.service.installation import Installation, Policy
 from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reconciler import Reconciler
-from provisioner.service.site import Agent, Sites
+from provisioner.service.site import Agent, LaunchSites
 from provisioner.service.wayin.entrance import Entrance
 
 POLICY = Policy(
@@ -79,7 +79,7 @@ class World:
         self.installation = Installation(
             self.store, self.cloud, self.bucket, self.clock, InlinePool(), ids, Unkept(), POLICY
         )
-        sites = Sites(self.installation, Agent("none", lambda: b""), lambda role, sha256: f"{role} {sha256}")
+        sites = LaunchSites(self.installation, Agent("none", lambda: b""), lambda role, sha256: f"{role} {sha256}")
         self.reconciler = Reconciler(self.installation, sites)
         # Nobody else writes to this store, so a glance at it may be as long as a rest.
         loop = Loop(self.installation, self.reconciler, "bench", "daemon", Intervals(glance=60.0))

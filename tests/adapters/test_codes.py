@@ -4,8 +4,8 @@ import pytest
 
 from provisioner.adapters.ec2.codes import ending, translate
 from provisioner.core import errors
+from provisioner.core.cloud.machines import Ending
 from provisioner.core.errors import CloudError
-from provisioner.core.launch import Ending
 
 MEANINGS = [
     ("InsufficientInstanceCapacity", errors.NoCapacity),

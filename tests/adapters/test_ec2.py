@@ -16,7 +16,10 @@ from provisioner.adapters.ec2 import launching, listing
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.ec2.codes import translate
 from provisioner.core import errors
-from provisioner.core.launch import INSTALLATION_TAG, Image, LaunchRequest, Market, Offer, Template
+from provisioner.core.cloud.launches import LaunchRequest, Template
+from provisioner.core.cloud.machine_images import Image
+from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.tags import INSTALLATION_TAG
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.faults import Effect, Rule, When
 

@@ -1,7 +1,8 @@
 """A launch as CreateFleet's parameters."""
 
 from provisioner.adapters.ec2.launching import fleet
-from provisioner.core.launch import LaunchRequest, Market, Offer
+from provisioner.core.cloud.launches import LaunchRequest
+from provisioner.core.cloud.offers import Market, Offer
 from tests.core.made import ZONES, site
 
 

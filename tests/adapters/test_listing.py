@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from provisioner.adapters.ec2.listing import machine
-from provisioner.core.launch import Ending, MachineState, Market
+from provisioner.core.cloud.machines import Ending, MachineState
+from provisioner.core.cloud.offers import Market
 
 LAUNCHED = dt.datetime(2026, 11, 24, 15, 0, tzinfo=dt.UTC)
 

@@ -9,7 +9,7 @@ import pytest
 from provisioner.adapters.sql.mirror import Mirror
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Conflict
-from provisioner.core.record import Node, Record, Run
+from provisioner.core.run.records import Node, Record, Run
 from provisioner.rehearsal.stepping import CountingIds
 
 RUN = Run("r1", "j1", "train", 1, "ann", "{}", 1.0)

@@ -7,7 +7,7 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator
 
 from provisioner.adapters.ec2 import pricelist
-from provisioner.core.launch import PriceList
+from provisioner.core.cloud.prices import PriceList
 
 
 def product(attributes: dict[str, str], *prices: tuple[str, dict[str, str]]) -> str:

@@ -17,8 +17,8 @@ from provisioner.adapters.remote.control import Remote
 from provisioner.adapters.remote.proxy import proxy
 from provisioner.core import errors
 from provisioner.core.errors import Invalid
-from provisioner.core.record import Job
-from provisioner.core.work import encode
+from provisioner.core.protocol.codec import encode
+from provisioner.core.recipe.jobs import Job
 from provisioner.rehearsal.stepping import CountingIds, StepClock
 from tests.adapters.stranger import Said, Stranger
 from tests.ports import free_ports

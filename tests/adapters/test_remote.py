@@ -17,8 +17,8 @@ from provisioner.adapters.remote.control import Remote
 from provisioner.adapters.remote.events import Event, events
 from provisioner.core import errors
 from provisioner.core.errors import Invalid, ProvisionError
-from provisioner.core.record import Job
-from provisioner.core.work import encode
+from provisioner.core.protocol.codec import encode
+from provisioner.core.recipe.jobs import Job
 from provisioner.faces import shaped
 from provisioner.faces.cli import exits
 from provisioner.ports.control import LogGap, LogPiece

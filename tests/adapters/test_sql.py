@@ -24,24 +24,15 @@ from sqlmodel import SQLModel
 
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.store import SqlStore
+from provisioner.core.access.owner_limits import OwnerLimits
+from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import Conflict, Invalid, LimitReached, Transient
-from provisioner.core.launch import Market, Offer
-from provisioner.core.machine_messages import CLOCK_SKEW
-from provisioner.core.owner_limits import OwnerLimits
-from provisioner.core.record import (
-    Drought,
-    Event,
-    Job,
-    KnownMachine,
-    Node,
-    Record,
-    Run,
-    Schedule,
-    TemplateHealth,
-    Verdict,
-)
-from provisioner.core.run import State
-from provisioner.core.work import Notice, Outcome, Report, Span, Step, encode
+from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.messages import Notice, Outcome, Report, Span, Step
+from provisioner.core.recipe.jobs import Job, Schedule
+from provisioner.core.run.machine_messages import CLOCK_SKEW
+from provisioner.core.run.records import Drought, Event, KnownMachine, Node, Record, Run, TemplateHealth, Verdict
+from provisioner.core.run.states import State
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.stepping import CountingIds
 from tests.core.messages import values

@@ -12,7 +12,7 @@ import pytest
 
 from provisioner.adapters.ssh import Ssh
 from provisioner.core import errors
-from provisioner.core.hostkeys import BEGIN, END, host_keys
+from provisioner.core.cloud.host_keys import BEGIN, END, host_keys
 from provisioner.ports.shell import Host, Key, Session
 from tests.agent.private_git import SshServer, ssh_server
 

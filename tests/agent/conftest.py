@@ -18,9 +18,10 @@ from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 from provisioner.adapters import archive
-from provisioner.core import work
-from provisioner.core.userdata import user_data
-from provisioner.core.work import Engine, Orders, Report, Result, WorkOrder
+from provisioner.core.cloud.user_data import user_data
+from provisioner.core.protocol import codec
+from provisioner.core.protocol.keys import agent_key, log_prefix, mailbox, orders_key, report_key, result_key, work_key
+from provisioner.core.protocol.messages import Engine, Orders, Report, Result, WorkOrder
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.metadata import Credentials, Metadata
@@ -48,7 +49,7 @@ class Site:
         self.s3.create_bucket(Bucket=self.bucket)
         data = agent_archive()
         self.sha256 = hashlib.sha256(data).hexdigest()
-        self.s3.put_object(Bucket=self.bucket, Key=work.agent_key(self.sha256), Body=data)
+        self.s3.put_object(Bucket=self.bucket, Key=agent_key(self.sha256), Body=data)
         self.off: list[str] = []
         self.registry = ""
         #: What its next machines find in their environment.
@@ -102,10 +103,10 @@ class Site:
         return dataclasses.replace(order, **changes)  # type: ignore[arg-type]
 
     def assign(self, instance_id: str, order: WorkOrder) -> None:
-        self.put(work.work_key(self.box(instance_id)), work.encode(order))
+        self.put(work_key(self.box(instance_id)), codec.encode(order))
 
     def give_orders(self, instance_id: str, orders: Orders) -> None:
-        self.put(work.orders_key(self.box(instance_id)), work.encode(orders))
+        self.put(orders_key(self.box(instance_id)), codec.encode(orders))
 
     def client(self, service: Any) -> Any:
         """A client that may do everything."""
@@ -148,7 +149,7 @@ class Site:
 
     @staticmethod
     def box(instance_id: str) -> str:
-        return work.mailbox(ROLE, instance_id)
+        return mailbox(ROLE, instance_id)
 
     def put(self, key: str, data: bytes) -> None:
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=data)
@@ -164,17 +165,17 @@ class Site:
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
     def log(self, instance_id: str, stream: str = "output") -> bytes:
-        return b"".join(self.get(key) or b"" for key in self.keys(work.log_prefix(self.box(instance_id), stream)))
+        return b"".join(self.get(key) or b"" for key in self.keys(log_prefix(self.box(instance_id), stream)))
 
     def result(self, instance_id: str) -> Result:
-        data = self.get(work.result_key(self.box(instance_id)))
+        data = self.get(result_key(self.box(instance_id)))
         assert data is not None, f"no result: {self.host.console(instance_id)}"
-        return work.decode(Result, data)
+        return codec.decode(Result, data)
 
     def whole_log(self, instance_id: str, stream: str = "output") -> bytes:
         """The log, which is what its EOF mark promises."""
         data, end = self.log(instance_id, stream), self.result(instance_id).streams[stream]
-        keys = self.keys(work.log_prefix(self.box(instance_id), stream))
+        keys = self.keys(log_prefix(self.box(instance_id), stream))
         chunks = [(int(key.rpartition("/")[2]), len(self.get(key) or b"")) for key in keys]
         assert [(chunk.offset, chunk.length) for chunk in end.chunks] == chunks
         # Who took over does not know the checksum of what was shipped before.
@@ -196,8 +197,8 @@ class Site:
         until(lambda: set(agents(folder)) - {agent}, "another agent", lambda: self.host.console(instance_id))
 
     def reports(self, instance_id: str) -> list[Report]:
-        prefix = work.report_key(self.box(instance_id), 0).rpartition("/")[0] + "/"
-        return [work.decode(Report, self.get(key) or b"") for key in self.keys(prefix)]
+        prefix = report_key(self.box(instance_id), 0).rpartition("/")[0] + "/"
+        return [codec.decode(Report, self.get(key) or b"") for key in self.keys(prefix)]
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from provisioner.agent.access import access
 from provisioner.agent.ending import Halt
 from provisioner.agent.git import check_out
 from provisioner.agent.outside import Outside
-from provisioner.core.work import Repository, Step
+from provisioner.core.protocol.messages import Repository, Step
 from tests.polling import until
 from tests.ports import free_ports
 

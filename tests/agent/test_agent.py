@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from provisioner.core import work
-from provisioner.core.work import STREAMS, Engine, Orders, Outcome, Started, Step, Stop
+from provisioner.core.protocol import codec, keys
+from provisioner.core.protocol.messages import STREAMS, Engine, Orders, Outcome, Started, Step, Stop
 from tests.agent.conftest import Site
 from tests.polling import until
 
@@ -56,7 +56,7 @@ def test_a_start_script_that_fails_ends_it(site: Site) -> None:
     result = site.result(machine)
     assert (result.outcome, result.step, result.exit_code) == (Outcome.FAILED, Step.SETUP, 7)
     assert (site.log(machine, "setup"), site.log(machine)) == (b"bash\n", b"")
-    assert site.get(work.started_key(site.box(machine))) is None
+    assert site.get(keys.started_key(site.box(machine))) is None
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_stop_before_the_command_ends_it_there(site: Site) -> None:
     site.wait_off(machine)
     result = site.result(machine)
     assert (result.outcome, result.step) == (Outcome.CANCELLED, Step.SETUP)
-    assert site.get(work.started_key(site.box(machine))) is None
+    assert site.get(keys.started_key(site.box(machine))) is None
 
 
 @pytest.mark.parametrize(
@@ -292,13 +292,13 @@ def test_a_machine_outlives_its_run_by_nothing(site: Site) -> None:
     """The work order's lifetime replaces the boot fuse, counted from the launch."""
     machine = site.start(site.order("sleep 600", lifetime=106.0), age=100)
     site.wait_off(machine)
-    assert site.get(work.result_key(site.box(machine))) is None
+    assert site.get(keys.result_key(site.box(machine))) is None
 
 
 def test_what_somebody_else_started_is_never_executed(site: Site) -> None:
     """A foreign `started` means that the command may have run: the run is lost, not run twice."""
     machine = site.boot()
-    site.put(work.started_key(site.box(machine)), work.encode(Started("another", time.time())))
+    site.put(keys.started_key(site.box(machine)), codec.encode(Started("another", time.time())))
     site.assign(machine, site.order("echo never"))
     site.wait_off(machine)
     result = site.result(machine)
@@ -312,7 +312,7 @@ def test_what_a_restart_of_the_machine_cut_off_is_lost(site: Site) -> None:
     home = site.folder / "machines" / machine / "var/lib/provision"
     home.mkdir(parents=True, exist_ok=True)
     (home / "boot").write_text("another boot\n")
-    site.put(work.started_key(site.box(machine)), work.encode(Started("another", time.time())))
+    site.put(keys.started_key(site.box(machine)), codec.encode(Started("another", time.time())))
     site.assign(machine, site.order("echo never"))
     site.wait_off(machine)
     result = site.result(machine)

@@ -34,5 +34,8 @@ def test_it_ships_alone(tmp_path: Path) -> None:
         "provisioner/__init__.py",
         "provisioner/core/__init__.py",
         "provisioner/core/errors.py",
-        "provisioner/core/work.py",
+        "provisioner/core/protocol/__init__.py",
+        "provisioner/core/protocol/codec.py",
+        "provisioner/core/protocol/keys.py",
+        "provisioner/core/protocol/messages.py",
     }

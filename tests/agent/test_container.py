@@ -17,8 +17,8 @@ from typing import ClassVar
 
 import pytest
 
-from provisioner.core import work
-from provisioner.core.work import (
+from provisioner.core.protocol import keys
+from provisioner.core.protocol.messages import (
     Attachment,
     ConfigFile,
     Engine,
@@ -279,7 +279,7 @@ def test_an_image_that_cannot_be_had_ends_the_run(harbour: Site, image: str, out
     machine = harbour.run(order(harbour, image.format(harbour.registry), "echo never"))
     result = harbour.result(machine)
     assert (result.outcome, result.step, result.exit_code) == (outcome, Step.PULL, None), result.reason
-    assert harbour.get(work.started_key(harbour.box(machine))) is None
+    assert harbour.get(keys.started_key(harbour.box(machine))) is None
 
 
 def test_an_image_that_is_here_is_not_pulled(harbour: Site, made: DockerEngine) -> None:

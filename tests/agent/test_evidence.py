@@ -10,7 +10,7 @@ import pytest
 
 from provisioner.agent import disk, gpus, kernel
 from provisioner.agent.disk import Disks
-from provisioner.core.work import Orders, Outcome, Step, Stop
+from provisioner.core.protocol.messages import Orders, Outcome, Step, Stop
 from tests.agent.conftest import Site, sited
 from tests.polling import until
 

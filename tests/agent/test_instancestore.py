@@ -14,7 +14,7 @@ from provisioner.agent import instancestore
 from provisioner.agent.instancestore import MODEL, use_instance_store
 from provisioner.agent.outside import Answer
 from provisioner.agent.place import Place
-from provisioner.core.work import Engine
+from provisioner.core.protocol.messages import Engine
 from tests.agent.conftest import Site
 
 ROOT_DISK = {"path": "/dev/nvme0n1", "model": "Amazon Elastic Block Store", "size": 1 << 37, "mountpoint": "/"}

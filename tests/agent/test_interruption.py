@@ -15,8 +15,8 @@ from provisioner.agent import ending, node, steps
 from provisioner.agent.ending import TAKEN, Cause, Halt, judge
 from provisioner.agent.exchange import DONE, Exchange
 from provisioner.agent.watch import LAST_BYTES, Watch, kill_time
-from provisioner.core import work
-from provisioner.core.work import Notice, Orders, Outcome, SignalCause, Step, Stop, WorkOrder
+from provisioner.core.protocol import codec, keys
+from provisioner.core.protocol.messages import Notice, Orders, Outcome, SignalCause, Step, Stop, WorkOrder
 from tests.agent.conftest import Site, sited
 from tests.polling import until
 
@@ -82,7 +82,7 @@ def test_the_first_cause_is_kept_where_another_names_the_outcome(
     assert halt.cause is not None
     assert (halt.cause.outcome, halt.cause.signal_cause) == (outcome, first)
     successor = Halt()
-    successor.ask(work.decode(Cause, work.encode(halt.cause)))
+    successor.ask(codec.decode(Cause, codec.encode(halt.cause)))
     assert successor.cause == halt.cause
 
 
@@ -343,7 +343,7 @@ def test_a_start_script_that_a_notice_cuts_off_is_interrupted(site: Site, blind:
         outcome, _, cause = ended(where, machine)
         assert (outcome, cause) == (Outcome.INTERRUPTED, SignalCause.NOTICE)
         assert where.result(machine).step is Step.SETUP
-        assert where.get(work.started_key(where.box(machine))) is None
+        assert where.get(keys.started_key(where.box(machine))) is None
 
 
 @pytest.mark.parametrize(("code", "done"), [(0, False), (143, False), (0, True)])

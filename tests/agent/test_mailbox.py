@@ -6,8 +6,8 @@ import pytest
 
 from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.place import Settings
-from provisioner.core import work
-from provisioner.core.work import Started
+from provisioner.core.protocol import codec
+from provisioner.core.protocol.messages import Started
 from tests.agent.wire import Reply, Script, given, reply, served
 
 OURS, THEIRS = Started("agent-1", 1.0), Started("agent-2", 2.0)
@@ -56,7 +56,7 @@ def test_other_trouble_is_said_once(script: Script, mailbox: Mailbox, said: list
 def test_who_comes_second_hears_who_came_first(script: Script, mailbox: Mailbox) -> None:
     """Be it this agent itself, whose first answer was lost on the way."""
     for standing in (OURS, THEIRS):
-        script.replies += [no(412, "PreconditionFailed"), reply(200, work.encode(standing))]
+        script.replies += [no(412, "PreconditionFailed"), reply(200, codec.encode(standing))]
         assert mailbox.start(OURS) == standing
     assert script.heard[0].headers["if-none-match"] == "*"
 
@@ -68,4 +68,4 @@ def test_what_must_arrive_is_put_until_it_has(
     monkeypatch.setattr("time.sleep", lambda _: None)
     script.replies = [no(500, "InternalError"), Reply(b"", close=True), Reply(b"?", close=True), reply(200)]
     assert mailbox.start(OURS) == OURS
-    assert [request.body for request in script.heard] == [work.encode(OURS)] * 4
+    assert [request.body for request in script.heard] == [codec.encode(OURS)] * 4

@@ -9,7 +9,7 @@ import pytest
 
 from provisioner.agent.access import access
 from provisioner.agent.ending import Ended
-from provisioner.core.work import Outcome, Repository, Result, Step
+from provisioner.core.protocol.messages import Outcome, Repository, Result, Step
 from tests.agent.conftest import Site, sited
 from tests.agent.private_git import (
     HttpsServer,

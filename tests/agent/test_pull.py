@@ -19,7 +19,7 @@ import pytest
 from provisioner.agent import pull
 from provisioner.agent.ending import Cause, Ended, Halt
 from provisioner.agent.outside import Outside
-from provisioner.core.work import Outcome, Step
+from provisioner.core.protocol.messages import Outcome, Step
 
 DIGEST = "sha256:" + "a" * 64
 DONE = ({"status": "Pulling from x"}, {"status": f"Digest: {DIGEST}"}, {"status": "Status: Image is up to date"})

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from provisioner.core import work
-from provisioner.core.work import Attachment, Orders, Outcome, Secret, Step, Stop
+from provisioner.core.protocol import keys
+from provisioner.core.protocol.messages import Attachment, Orders, Outcome, Secret, Step, Stop
 from tests.agent.conftest import Site
 from tests.polling import until
 
@@ -129,7 +129,7 @@ def test_a_command_that_has_not_begun_never_does(site: Site) -> None:
     assert (result.outcome, result.step, result.exit_code) == (Outcome.LOST, Step.SETUP, None)
     assert result.reason == "the agent died at setup, before the command began"
     assert (site.whole_log(machine, "setup"), site.whole_log(machine)) == (b"up\n", b"")
-    assert site.get(work.started_key(site.box(machine))) is None
+    assert site.get(keys.started_key(site.box(machine))) is None
 
 
 def test_a_job_that_died_with_its_agent_is_lost(site: Site) -> None:
@@ -162,7 +162,7 @@ def test_an_agent_that_dies_twice_is_not_started_again(site: Site) -> None:
     site.kill_agent(machine)
     os.kill(site.agent(machine), signal.SIGKILL)
     site.wait_off(machine)
-    assert site.get(work.result_key(site.box(machine))) is None
+    assert site.get(keys.result_key(site.box(machine))) is None
     assert site.log(machine) == b"up\n"
 
 

@@ -16,8 +16,8 @@ from provisioner.agent.ending import Ended, Halt
 from provisioner.agent.outside import Outside
 from provisioner.agent.secrets import Secrets, login
 from provisioner.agent.wire import NoAnswer
-from provisioner.core import work
-from provisioner.core.work import Attachment, ConfigFile, Outcome, Packages, Secret, Step
+from provisioner.core.protocol.keys import started_key
+from provisioner.core.protocol.messages import Attachment, ConfigFile, Outcome, Packages, Secret, Step
 from tests.agent.conftest import Site
 from tests.agent.wire import given
 
@@ -263,7 +263,7 @@ def test_packages_that_cannot_be_installed_fail_the_setup(site: Site) -> None:
     assert (result.outcome, result.step, result.exit_code) == (Outcome.FAILED, Step.SETUP, 100)
     assert "package step (apt)" in result.reason
     assert b"never" not in site.log(machine, "setup") + site.log(machine)
-    assert site.get(work.started_key(site.box(machine))) is None
+    assert site.get(started_key(site.box(machine))) is None
 
 
 def test_what_a_rehearsed_machine_installs_stays_on_it(site: Site, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from provisioner.agent.ending import Ended
 from provisioner.agent.mask import Mask
 from provisioner.agent.node import Node
 from provisioner.agent.place import Place
-from provisioner.core.work import Outcome, Result, Started, Step
+from provisioner.core.protocol.messages import Outcome, Result, Started, Step
 
 LAUNCHED = 1_800_000_000.0
 

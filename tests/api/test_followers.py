@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from provisioner.faces.api import stream
-from provisioner.ports.control import LogPiece, Look
+from provisioner.ports.control import LogPage, LogPiece
 from tests.api.served import Server, recipe
 from tests.polling import until
 
@@ -69,7 +69,7 @@ def test_a_log_that_is_never_silent_is_read_no_longer_than_its_token_holds(
 ) -> None:
     """No heartbeat comes in between."""
     found, piece = quiet.service.run(run), LogPiece(1, "output", 0, b"again\n")
-    look = Look(found, ((piece, "1.output.0.6"),), "1.output.0.6", over=False)
+    look = LogPage(found, ((piece, "1.output.0.6"),), "1.output.0.6", over=False)
     monkeypatch.setattr(stream.Hub, "_read", lambda *_: look)
     token = quiet.token("ann")
     with quiet.client(token) as ann, ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS) as answer:

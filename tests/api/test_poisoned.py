@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.launch import Market, Offer
-from provisioner.core.record import KnownMachine, Node, Record, Run, Verdict
-from provisioner.core.run import State
-from provisioner.core.work import Notice, Outcome, Report, Result, Span, Step
+from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.protocol.messages import Notice, Outcome, Report, Result, Span, Step
+from provisioner.core.run.records import KnownMachine, Node, Record, Run, Verdict
+from provisioner.core.run.states import State
 from provisioner.faces.cli import story
 from tests.api.served import Server, recipe
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.core.record import Job
+from provisioner.core.recipe.jobs import Job
 from tests.api.served import Server, recipe
 
 RULE = {"cron_schedule_options": {"schedule": "@every 4h"}}

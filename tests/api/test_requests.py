@@ -166,8 +166,8 @@ def test_a_job_is_its_id_or_its_name_and_owner(quiet: Server, user: httpx.Client
 
 def test_the_lossless_form_is_the_record(quiet: Server, user: httpx.Client) -> None:
     """For a client of the same version: what `core.work` decodes."""
-    from provisioner.core.record import Job
-    from provisioner.core.work import decode
+    from provisioner.core.protocol.codec import decode
+    from provisioner.core.recipe.jobs import Job
 
     answer = user.get("/api/jobs/job", headers={"Accept": "application/vnd.provision+json"})
     assert answer.headers["content-type"] == "application/vnd.provision+json"

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from provisioner.core.record import Run
-from provisioner.core.run import State
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import State
 from provisioner.faces.api import recipes
 from tests.api.served import Server, recipe
 from tests.e2e.rig import Rig, rig

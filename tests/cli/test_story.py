@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.core.launch import MachineState, Price
-from provisioner.core.receipt import receipt
-from provisioner.core.record import Event, Held, Run, Tried, Verdict
-from provisioner.core.run import State, Waiting
-from provisioner.core.silence import SILENT
-from provisioner.core.work import Notice, Outcome, Step, Stop
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cloud.offers import Price
+from provisioner.core.cost.receipt import receipt
+from provisioner.core.protocol.messages import Notice, Outcome, Step, Stop
+from provisioner.core.run.records import Assignment, Event, Run, Tried, Verdict
+from provisioner.core.run.silence import SILENT
+from provisioner.core.run.states import State, Waiting
 from provisioner.faces.cli.story import story
 from provisioner.ports.control import Status
 from tests.core import made
@@ -30,21 +31,21 @@ BOUND = "attempt 1: i-1, spot g5.xlarge in a"
 TAKEN = "the cloud takes the spot machine back; the command died of SIGTERM (exit code 143)"
 
 
-def told(run: Run, *held: Held, width: int | None = 80, **events: str) -> list[str]:
+def told(run: Run, *held: Assignment, width: int | None = 80, **events: str) -> list[str]:
     """The lines; events by their time, `_12` being 12 s after the trigger."""
     happened = [Event("e", run.id, run.created_at + float(at[1:]), text) for at, text in events.items()]
     status = Status(run, tuple(each.node for each in held), tuple(each.machine for each in held), tuple(happened))
     return list(story(status, receipt(run, held, {}, LATER), LATER, width))
 
 
-def at_work(step: Step = Step.COMMAND, heard: float = 3.0, **report: object) -> Held:
+def at_work(step: Step = Step.COMMAND, heard: float = 3.0, **report: object) -> Assignment:
     """Its agent last spoke `heard` seconds before LATER."""
     said = made.report(step, began=NOW + 30, at=LATER - heard, **report)  # type: ignore[arg-type]
     node = {"report": said, "reported_at": LATER - heard}
     return made.held(node, running_at=NOW + 10, state=MachineState.RUNNING, price=PRICE)
 
 
-def over(outcome: Outcome, reason: str, code: int | None = None) -> Held:
+def over(outcome: Outcome, reason: str, code: int | None = None) -> Assignment:
     verdict = Verdict(outcome, reason, NOW + 60, code)
     gone = {"state": MachineState.TERMINATED, "ending_at": NOW + 61, "ended_at": NOW + 65, "price": PRICE}
     return made.held({"verdict": verdict, "report": made.report(Step.COMMAND)}, **gone)

@@ -6,12 +6,13 @@ import json
 import pytest
 from rich.console import Console
 
-from provisioner.core.launch import Machine, MachineState, Price
-from provisioner.core.run import State, Waiting
-from provisioner.core.silence import SILENT
-from provisioner.core.work import Notice, Step
+from provisioner.core.cloud.machines import Machine, MachineState
+from provisioner.core.cloud.offers import Price
+from provisioner.core.protocol.messages import Notice, Step
+from provisioner.core.run.silence import SILENT
+from provisioner.core.run.states import State, Waiting
 from provisioner.faces.cli.top import picture, short
-from provisioner.ports.control import Alive, LiveRun, Queue
+from provisioner.ports.control import LiveRun, Overview, Queue
 from tests.cli.conftest import Provision
 from tests.core import made
 from tests.core.made import NOW
@@ -28,7 +29,7 @@ def live(id: str, heard: float = 3.0, notice: Notice | None = None) -> LiveRun:
 
 SILENT_RUN = live("silent-r", SILENT + 20)
 WAITS = LiveRun(made.run("waiting-", waiting=Waiting.CAPACITY, waiting_for="dry", job_name="x" * 60), None, 0.0, 0.0)
-FOUND = Alive(
+FOUND = Overview(
     at=LATER,
     states={State.RUNNING: 2, State.QUEUED: 10_000},
     machines=3,
@@ -41,7 +42,7 @@ FOUND = Alive(
 FOREIGN = (Machine("i-foreign", MachineState.RUNNING, made.SPOT_A, NOW, {}),)
 
 
-def drawn(found: Alive = FOUND, width: int = 120, height: int | None = None, **also: object) -> list[str]:
+def drawn(found: Overview = FOUND, width: int = 120, height: int | None = None, **also: object) -> list[str]:
     console = Console(file=io.StringIO(), width=width, highlight=False)
     console.print(picture(found, FOREIGN, width, height, **also))  # type: ignore[arg-type]
     assert isinstance(console.file, io.StringIO)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.record import Run, Verdict
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run, Verdict
 from provisioner.faces.cli import exits, main
 from tests.cli.conftest import HERE, Provision
 from tests.core import made

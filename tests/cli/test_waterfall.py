@@ -2,10 +2,10 @@
 
 import pytest
 
-from provisioner.core.launch import MachineState
-from provisioner.core.receipt import Receipt, receipt
-from provisioner.core.record import Held
-from provisioner.core.work import Outcome, Report, Span, Step
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cost.receipt import Receipt, receipt
+from provisioner.core.protocol.messages import Outcome, Report, Span, Step
+from provisioner.core.run.records import Assignment
 from provisioner.faces.cli.waterfall import BLOCKS, waterfall
 from tests.cli.conftest import Provision
 from tests.core import made
@@ -49,7 +49,7 @@ def test_attempts_are_told_apart() -> None:
     """Each phase has its attempt's number before it, once there are several."""
     first = made.held({"result": made.result(Outcome.FAILED, 1)}, ending_at=NOW + 55, ended_at=NOW + 60)
     second = made.held({"id": "r1.2.0", "attempt": 2, "launch": "l2"}, id="i-2", launch_time=NOW + 70)
-    whole: list[Held] = [first, second]
+    whole: list[Assignment] = [first, second]
     lines = list(waterfall(receipt(made.at_work(), whole, {}, NOW + 100), NOW + 100))
     assert [line[0] for line in lines[1:]] == sorted(line[0] for line in lines[1:])
     assert {line.split()[1] for line in lines if line.startswith("2")} == {"queued", "boot"}

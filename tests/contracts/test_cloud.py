@@ -10,22 +10,12 @@ import pytest
 from provisioner.adapters.aws import Session
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.core import errors
-from provisioner.core.ami import Ami, AmiState
-from provisioner.core.launch import (
-    INSTALLATION_TAG,
-    JOB_TAG,
-    LAUNCH_TAG,
-    LIFETIME_TAG,
-    Ending,
-    LaunchAnswer,
-    LaunchRequest,
-    Machine,
-    MachineState,
-    Market,
-    Offer,
-    PriceList,
-    Template,
-)
+from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest, Template
+from provisioner.core.cloud.machine_images import Ami, AmiState
+from provisioner.core.cloud.machines import Ending, Machine, MachineState
+from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.prices import PriceList
+from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG
 from provisioner.ports.cloud import Cloud
 from provisioner.rehearsal.account import PROFILE
 from provisioner.rehearsal.conditions import (

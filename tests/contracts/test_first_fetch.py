@@ -15,8 +15,8 @@ import boto3
 import pytest
 
 from provisioner.adapters import archive
-from provisioner.core.userdata import user_data
-from provisioner.core.work import agent_key
+from provisioner.core.cloud.user_data import user_data
+from provisioner.core.protocol.keys import agent_key
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines import doubles
 from provisioner.rehearsal.metadata import Credentials, Metadata

@@ -9,27 +9,26 @@ from typing import Any
 import pytest
 
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.core.access import Audit, Token
+from provisioner.core.access.callers import Audit, Token
+from provisioner.core.access.owner_limits import OwnerLimits
+from provisioner.core.cloud.launches import LaunchRequest, Template
+from provisioner.core.cloud.machine_images import Image
+from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import Conflict, LeaseLost, LimitReached
-from provisioner.core.launch import Image, LaunchRequest, Market, Offer, Template
-from provisioner.core.owner_limits import OwnerLimits
-from provisioner.core.record import (
-    Catchup,
-    Concurrency,
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.recipe.jobs import Catchup, Concurrency, Job, Schedule
+from provisioner.core.run.records import (
     Drought,
     Event,
-    Job,
     KnownMachine,
     Launch,
     Node,
     Record,
     Run,
-    Schedule,
     TemplateHealth,
     Verdict,
 )
-from provisioner.core.run import State
-from provisioner.core.work import Outcome
+from provisioner.core.run.states import State
 from provisioner.ports.store import RunFilter, Store
 from provisioner.rehearsal.stepping import CountingIds
 from tests.service.memory_store import MemoryStore

@@ -5,12 +5,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from provisioner.core.launch import Catalog, Image, InstanceType, Market, Offer, Template
-from provisioner.core.planner import Site
-from provisioner.core.recipe import Recipe, parse_recipe
-from provisioner.core.record import Held, KnownMachine, Node, Run
-from provisioner.core.run import State
-from provisioner.core.work import Notice, Outcome, Report, Result, Span, Step
+from provisioner.core.cloud.launches import Template
+from provisioner.core.cloud.machine_images import Image
+from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer
+from provisioner.core.protocol.messages import Notice, Outcome, Report, Result, Span, Step
+from provisioner.core.recipe.recipe import Recipe, parse_recipe
+from provisioner.core.run.launching import Site
+from provisioner.core.run.records import Assignment, KnownMachine, Node, Run
+from provisioner.core.run.states import State
 
 NOW = 1_800_000_000.0
 ZONES = ("a", "b", "c")
@@ -45,8 +47,8 @@ def at_work(state: State = State.RUNNING, **fields: Any) -> Run:
     return run(state=state, attempt=1, launch="l1", **fields)
 
 
-def held(node_fields: dict[str, Any] | None = None, **machine_fields: Any) -> Held:
-    return Held(node(**node_fields or {}), machine(**machine_fields))
+def held(node_fields: dict[str, Any] | None = None, **machine_fields: Any) -> Assignment:
+    return Assignment(node(**node_fields or {}), machine(**machine_fields))
 
 
 def report(step: Step, *, began: float = NOW, at: float = NOW, notice: Notice | None = None, **fields: Any) -> Report:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from provisioner.core.access import Caller
+from provisioner.core.access.callers import Caller
 
 
 @pytest.mark.parametrize(

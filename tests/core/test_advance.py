@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core import advance as moves
-from provisioner.core.advance import advance
-from provisioner.core.launch import Ending, MachineState
-from provisioner.core.record import Held, Verdict
-from provisioner.core.run import TRANSITIONS, State, Waiting
-from provisioner.core.work import Notice, Orders, Outcome, Step, Stop
+from provisioner.core.cloud.machines import Ending, MachineState
+from provisioner.core.protocol.messages import Notice, Orders, Outcome, Step, Stop
+from provisioner.core.run import progress as moves
+from provisioner.core.run.progress import advance
+from provisioner.core.run.records import Assignment, Verdict
+from provisioner.core.run.states import TRANSITIONS, State, Waiting
 from tests.core.made import NOW, at_work, held, machine, node, recipe, report, result, run
 from tests.core.messages import values
 
@@ -119,10 +119,10 @@ def test_a_result_counts_whatever_else_is_known() -> None:
 
 def test_only_the_latest_attempt_is_looked_at() -> None:
     """An old attempt's node says nothing new."""
-    old = Held(node(id="r1.1.0", attempt=1, result=result(Outcome.FAILED, 1)), machine())
+    old = Assignment(node(id="r1.1.0", attempt=1, result=result(Outcome.FAILED, 1)), machine())
     second = at_work(State.BOOTING, retries_used=1)
     second = replace(second, attempt=2)
-    new = Held(node(id="r1.2.0", attempt=2), machine())
+    new = Assignment(node(id="r1.2.0", attempt=2), machine())
     assert advance(second, [old, new], RECIPE, NOW + 1).run is second
 
 
@@ -258,7 +258,9 @@ def test_any_record_at_all_moves_along_an_edge(data: st.DataObject) -> None:
     current = replace(current, attempt=1, result=data.draw(st.none() | st.just(result(Outcome.FAILED, 1))))
     mine = data.draw(values(type(machine())))
     before = replace(data.draw(values(type(run()))), attempt=1)
-    after = advance(before, [Held(current, mine)], data.draw(st.sampled_from([None, RECIPE])), data.draw(finite)).run
+    after = advance(
+        before, [Assignment(current, mine)], data.draw(st.sampled_from([None, RECIPE])), data.draw(finite)
+    ).run
     assert after.state is before.state or (before.state, after.state) in TRANSITIONS
     if after.state is not before.state and after.state is State.STOPPING:
         assert after.verdict

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from provisioner.core import attempt, work
-from provisioner.core.attempt import BACKOFF, HEARING, LOST_AFTER_START, LOST_BEFORE_START, MARGIN
-from provisioner.core.launch import Ending, MachineState
-from provisioner.core.record import Verdict
-from provisioner.core.run import State
-from provisioner.core.silence import SILENT
-from provisioner.core.work import Notice, Outcome, Result, SignalCause, Span, Step, Stop
+from provisioner.core.cloud.machines import Ending, MachineState
+from provisioner.core.protocol import codec
+from provisioner.core.protocol.messages import Notice, Outcome, Result, SignalCause, Span, Step, Stop
+from provisioner.core.run import verdicts
+from provisioner.core.run.records import Verdict
+from provisioner.core.run.silence import SILENT
+from provisioner.core.run.states import State
+from provisioner.core.run.verdicts import BACKOFF, HEARING, LOST_AFTER_START, LOST_BEFORE_START, MARGIN
 from tests.core.made import NOW, at_work, machine, node, recipe, report, result
 
 LIMITS = recipe(
@@ -32,7 +33,7 @@ def verdict(outcome: Outcome, code: int | None = None) -> Verdict:
 )
 def test_these_end_the_run_whatever_retries_are_left(outcome: Outcome, code: int | None) -> None:
     """Success, a stop, a limit and what can never work are final at once."""
-    after = attempt.follow(at_work(), verdict(outcome, code), 5, True, NOW)
+    after = verdicts.follow(at_work(), verdict(outcome, code), 5, True, NOW)
     assert (after.ended_at, after.retries_used, after.verdict) == (NOW, 0, verdict(outcome, code))
 
 
@@ -40,22 +41,22 @@ def test_a_failure_uses_up_retries() -> None:
     """While they last the run goes on at once; the failure after the last of them is the run's."""
     run = at_work()
     for used in (1, 2):
-        run = attempt.follow(run, verdict(Outcome.FAILED, 1), 2, True, NOW)
+        run = verdicts.follow(run, verdict(Outcome.FAILED, 1), 2, True, NOW)
         assert (run.ended_at, run.retries_used, run.next_try_at) == (None, used, NOW)
-    assert attempt.follow(run, verdict(Outcome.FAILED, 1), 2, True, NOW).ended_at == NOW
+    assert verdicts.follow(run, verdict(Outcome.FAILED, 1), 2, True, NOW).ended_at == NOW
 
 
 def test_only_the_named_exit_codes_are_tried_again() -> None:
     """After the pause that the recipe asks for; any other code fails at once, and says why."""
     retry = recipe(retry={"on": [75, 137], "backoff": "5m"}).spec.retry
-    again = attempt.follow(at_work(), verdict(Outcome.FAILED, 137), 2, True, NOW, retry)
+    again = verdicts.follow(at_work(), verdict(Outcome.FAILED, 137), 2, True, NOW, retry)
     assert (again.ended_at, again.retries_used, again.next_try_at) == (None, 1, NOW + 300)
     for code in (1, None):
-        over = attempt.follow(at_work(), verdict(Outcome.FAILED, code), 2, True, NOW, retry)
+        over = verdicts.follow(at_work(), verdict(Outcome.FAILED, code), 2, True, NOW, retry)
         assert (over.ended_at, over.retries_used) == (NOW, 0)
         assert over.verdict
         assert over.verdict.reason == "why; retry.on has only 75, 137"
-    lost = attempt.follow(at_work(), verdict(Outcome.LOST), 2, True, NOW, retry)
+    lost = verdicts.follow(at_work(), verdict(Outcome.LOST), 2, True, NOW, retry)
     assert (lost.ended_at, lost.next_try_at) == (None, NOW)
 
 
@@ -65,10 +66,10 @@ def test_what_infrastructure_ends_costs_no_retry_and_is_capped(outcome: Outcome,
     """The run goes on without using up retries, so often and no more; the last line says so."""
     run = at_work()
     for _ in range(cap - 1):
-        run = attempt.follow(run, verdict(outcome), 0, started, NOW)
+        run = verdicts.follow(run, verdict(outcome), 0, started, NOW)
         assert (run.ended_at, run.retries_used) == (None, 0)
         assert NOW <= run.next_try_at <= NOW + BACKOFF[-1]
-    last = attempt.follow(run, verdict(outcome), 0, started, NOW)
+    last = verdicts.follow(run, verdict(outcome), 0, started, NOW)
     assert last.ended_at == NOW
     assert last.verdict
     assert last.verdict.outcome is outcome
@@ -79,10 +80,10 @@ def test_waits_between_lost_attempts_grow_and_a_taken_machine_is_replaced_at_onc
     """An interruption says nothing about the next machine; a broken one may."""
     run, waits = at_work(), []
     for _ in range(LOST_BEFORE_START - 1):
-        run = attempt.follow(run, verdict(Outcome.LOST), 0, False, NOW)
+        run = verdicts.follow(run, verdict(Outcome.LOST), 0, False, NOW)
         waits.append(run.next_try_at - NOW)
     assert waits == sorted(waits) == list(BACKOFF)
-    assert attempt.follow(run, verdict(Outcome.INTERRUPTED), 0, True, NOW).next_try_at == NOW
+    assert verdicts.follow(run, verdict(Outcome.INTERRUPTED), 0, True, NOW).next_try_at == NOW
 
 
 REQUEUE = recipe(retry={"requeue_on": [75], "backoff": "5m", "rerun": "before_start"}).spec.retry
@@ -94,7 +95,7 @@ def saved(code: int = 75, step: Step = Step.COMMAND) -> Verdict:
 
 def test_a_requeued_run_uses_up_no_retries() -> None:
     """It goes on though none is left, at once, and not after the pause of failures; and says why."""
-    after = attempt.follow(at_work(), saved(), 0, True, NOW, REQUEUE)
+    after = verdicts.follow(at_work(), saved(), 0, True, NOW, REQUEUE)
     assert (after.ended_at, after.retries_used, after.next_try_at) == (None, 0, NOW)
     assert after.verdict
     assert (after.verdict.outcome, after.verdict.exit_code) == (Outcome.FAILED, 75)
@@ -104,7 +105,7 @@ def test_a_requeued_run_uses_up_no_retries() -> None:
 def test_only_the_command_can_ask_to_be_requeued() -> None:
     """Neither another exit code does, nor the same of a start script."""
     for verdict in (saved(74), saved(step=Step.SETUP)):
-        after = attempt.follow(at_work(), verdict, 0, True, NOW, REQUEUE)
+        after = verdicts.follow(at_work(), verdict, 0, True, NOW, REQUEUE)
         assert (after.ended_at, after.verdict) == (NOW, verdict)
 
 
@@ -112,12 +113,12 @@ def test_a_requeued_run_is_capped() -> None:
     """A job that never gets done is given up as one is whose machines are lost, and ends as it last exited."""
     run, waits = at_work(), []
     for _ in range(LOST_AFTER_START - 1):
-        run = attempt.follow(run, saved(), 0, True, NOW, REQUEUE)
+        run = verdicts.follow(run, saved(), 0, True, NOW, REQUEUE)
         assert run.ended_at is None
         waits.append(run.next_try_at - NOW)
     assert waits == sorted(waits)
     assert waits[-1] == BACKOFF[-1]
-    last = attempt.follow(run, saved(), 0, True, NOW, REQUEUE)
+    last = verdicts.follow(run, saved(), 0, True, NOW, REQUEUE)
     assert last.ended_at == NOW
     assert last.verdict
     assert (last.verdict.outcome, last.verdict.exit_code) == (Outcome.FAILED, 75)
@@ -126,7 +127,7 @@ def test_a_requeued_run_is_capped() -> None:
 
 def test_a_stop_ends_a_run_that_asks_to_be_requeued() -> None:
     """There is no next attempt: the stop ended the run, with the code as it exited."""
-    after = attempt.follow(at_work(stop=STOP), saved(), 5, True, NOW, REQUEUE)
+    after = verdicts.follow(at_work(stop=STOP), saved(), 5, True, NOW, REQUEUE)
     assert after.ended_at == NOW
     assert after.verdict
     assert (after.verdict.outcome, after.verdict.exit_code) == (Outcome.CANCELLED, 75)
@@ -134,7 +135,7 @@ def test_a_stop_ends_a_run_that_asks_to_be_requeued() -> None:
 
 def test_a_stop_says_more_than_an_interruption() -> None:
     """The run is cancelled, and has its process's exit code as a cancelled run has."""
-    after = attempt.follow(at_work(stop=STOP), verdict(Outcome.INTERRUPTED, 0), 5, True, NOW)
+    after = verdicts.follow(at_work(stop=STOP), verdict(Outcome.INTERRUPTED, 0), 5, True, NOW)
     assert after.ended_at == NOW
     assert after.verdict
     assert (after.verdict.outcome, after.verdict.exit_code) == (Outcome.CANCELLED, 0)
@@ -142,16 +143,16 @@ def test_a_stop_says_more_than_an_interruption() -> None:
 
 def test_once_a_command_started_the_larger_cap_holds() -> None:
     """A start before counts, even if later machines never get that far."""
-    run = attempt.follow(at_work(), verdict(Outcome.LOST), 0, True, NOW)
+    run = verdicts.follow(at_work(), verdict(Outcome.LOST), 0, True, NOW)
     for _ in range(LOST_BEFORE_START):
-        run = attempt.follow(run, verdict(Outcome.LOST), 0, False, NOW)
+        run = verdicts.follow(run, verdict(Outcome.LOST), 0, False, NOW)
     assert run.ended_at is None
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_a_stopped_run_has_no_next_attempt(outcome: Outcome) -> None:
     """And where there would have been one, it is the stop that ended it; else it ended by itself first."""
-    after = attempt.follow(at_work(stop=STOP), verdict(outcome, 1), 5, True, NOW)
+    after = verdicts.follow(at_work(stop=STOP), verdict(outcome, 1), 5, True, NOW)
     assert after.ended_at == NOW
     own = outcome not in (Outcome.LOST, Outcome.INTERRUPTED)
     assert after.verdict
@@ -210,7 +211,7 @@ def test_what_is_presumed_without_a_result(
     outcome: Outcome,
 ) -> None:
     """Each silence has its time and its outcome; whatever ends it sooner counts."""
-    presumed = attempt.presume(at_work(**run_fields), node(**node_fields), machine(**machine_fields), LIMITS)
+    presumed = verdicts.presume(at_work(**run_fields), node(**node_fields), machine(**machine_fields), LIMITS)
     assert (presumed.at - NOW, presumed.verdict.outcome) == (after, outcome)
     assert presumed.verdict.exit_code is None
     assert presumed.verdict.reason
@@ -219,7 +220,7 @@ def test_what_is_presumed_without_a_result(
 def test_a_limit_is_named_as_the_machine_names_it() -> None:
     """By the recipe's own word, and as long as a person would say."""
     boot, pull = (
-        attempt.presume(at_work(), silent, machine(), LIMITS).verdict.reason
+        verdicts.presume(at_work(), silent, machine(), LIMITS).verdict.reason
         for silent in (node(), node(report=report(Step.CLONE), reported_at=NOW))
     )
     assert "limits.boot of 5 min" in boot
@@ -230,28 +231,28 @@ def test_silence_is_given_up_when_the_recipe_says_so() -> None:
     """And not before; nor while it is we who cannot hear; nor for a machine that never spoke."""
     limits = LIMITS.model_copy(update={"silence": 200.0})
     spoke = node(report=report(Step.COMMAND), reported_at=NOW)
-    presumed = attempt.presume(at_work(), spoke, machine(), limits)
+    presumed = verdicts.presume(at_work(), spoke, machine(), limits)
     assert (presumed.at, presumed.verdict.outcome) == (NOW + 200, Outcome.LOST)
     assert "limits.silence of 200 s" in presumed.verdict.reason
-    assert attempt.presume(at_work(), spoke, machine(), limits, NOW + 500).at == NOW + 500 + HEARING
-    assert attempt.presume(at_work(), node(), machine(), limits).at == NOW + limits.boot
+    assert verdicts.presume(at_work(), spoke, machine(), limits, NOW + 500).at == NOW + 500 + HEARING
+    assert verdicts.presume(at_work(), node(), machine(), limits).at == NOW + limits.boot
     assert recipe(limits={"silence": "3m"}).spec.limits.silence == SILENT
 
 
 def test_a_life_is_counted_from_its_launch_time() -> None:
     """A machine that was bound late is not thereby younger."""
     born = machine(bound_at=NOW + 100, launch_time=NOW)
-    assert attempt.presume(at_work(), node(), born, LIMITS).at == NOW + 300
+    assert verdicts.presume(at_work(), node(), born, LIMITS).at == NOW + 300
     unknown = replace(born, launch_time=None)
-    assert attempt.presume(at_work(), node(), unknown, LIMITS).at == NOW + 400
+    assert verdicts.presume(at_work(), node(), unknown, LIMITS).at == NOW + 400
 
 
 def test_a_machine_need_not_report_before_it_has_its_work_order() -> None:
     """However late that comes, its boot limit is left to it whole; without one it cannot speak, and is not silent."""
     late = node(work_put_at=NOW + 1000)
-    assert attempt.presume(at_work(), late, machine(), LIMITS).at == NOW + 1000 + LIMITS.boot
-    assert attempt.presume(at_work(), node(work_put_at=None), machine(), LIMITS).at == NOW + LIMITS.lifetime + MARGIN
-    assert attempt.first_report_due(node(report=report(Step.PULL)), machine(), LIMITS) is None
+    assert verdicts.presume(at_work(), late, machine(), LIMITS).at == NOW + 1000 + LIMITS.boot
+    assert verdicts.presume(at_work(), node(work_put_at=None), machine(), LIMITS).at == NOW + LIMITS.lifetime + MARGIN
+    assert verdicts.first_report_due(node(report=report(Step.PULL)), machine(), LIMITS) is None
 
 
 @pytest.mark.parametrize(
@@ -268,24 +269,26 @@ def test_it_is_no_silence_while_we_cannot_hear(
     """After an outage a machine gets a minute to report again, or its boot limit if it never has; one that is gone
     gets nothing.
     """
-    deaf_at = NOW + 2000
-    presumed = attempt.presume(at_work(), node(**node_fields), machine(**machine_fields), LIMITS, deaf_at)
-    assert (presumed.at < deaf_at) is (waits is None)
-    assert waits is None or presumed.at == deaf_at + waits
+    reports_unreadable_at = NOW + 2000
+    presumed = verdicts.presume(
+        at_work(), node(**node_fields), machine(**machine_fields), LIMITS, reports_unreadable_at
+    )
+    assert (presumed.at < reports_unreadable_at) is (waits is None)
+    assert waits is None or presumed.at == reports_unreadable_at + waits
 
 
 def test_an_outage_that_ends_well_before_the_boot_limit_does_not_extend_it() -> None:
     """A restart of the control plane in the middle of a boot costs a dead machine no further minute."""
-    deaf_at = NOW + LIMITS.boot - HEARING
-    assert attempt.presume(at_work(), node(), machine(), LIMITS, deaf_at).at == NOW + LIMITS.boot
+    reports_unreadable_at = NOW + LIMITS.boot - HEARING
+    assert verdicts.presume(at_work(), node(), machine(), LIMITS, reports_unreadable_at).at == NOW + LIMITS.boot
 
 
 def test_who_may_execute_again() -> None:
     """Only when the old machine has said its last word, or is known to be gone."""
-    assert not attempt.may_execute_again(node(), machine())
-    assert not attempt.may_execute_again(node(), machine(state=MachineState.SHUTTING_DOWN, end_accepted_at=NOW))
-    assert attempt.may_execute_again(node(result=result(Outcome.FAILED, 1)), machine())
-    assert attempt.may_execute_again(node(), machine(**GONE))
+    assert not verdicts.may_execute_again(node(), machine())
+    assert not verdicts.may_execute_again(node(), machine(state=MachineState.SHUTTING_DOWN, end_accepted_at=NOW))
+    assert verdicts.may_execute_again(node(result=result(Outcome.FAILED, 1)), machine())
+    assert verdicts.may_execute_again(node(), machine(**GONE))
 
 
 @pytest.mark.parametrize(
@@ -298,13 +301,13 @@ def test_a_machine_under_notice_is_left_to_the_cloud_in_its_first_hour(
     """Then the interruption is free; later, or without a notice, it is ended by us."""
     notice = Notice(notice_at, NOW) if notice_at else None
     mine = machine(launch_time=launched)
-    assert attempt.held_until(node(result=result(Outcome.INTERRUPTED, notice=notice)), mine) == until
-    assert attempt.held_until(node(report=report(Step.COMMAND, notice=notice)), mine) == until
+    assert verdicts.held_until(node(result=result(Outcome.INTERRUPTED, notice=notice)), mine) == until
+    assert verdicts.held_until(node(report=report(Step.COMMAND, notice=notice)), mine) == until
 
 
 def test_a_result_is_the_verdict() -> None:
     """Outcome, exit code, reason and step are the agent's own."""
-    told = attempt.of_result(result(Outcome.FAILED, 137, Step.SETUP))
+    told = verdicts.of_result(result(Outcome.FAILED, 137, Step.SETUP))
     assert told == Verdict(Outcome.FAILED, "its reason", NOW + 50, 137, Step.SETUP)
     assert at_work().state is State.RUNNING
 
@@ -315,9 +318,9 @@ def unresolved(host: str, outcome: Outcome = Outcome.LOST) -> Verdict:
 
 def test_a_host_name_that_two_machines_in_a_row_cannot_resolve_is_refused() -> None:
     """A misspelt host stays misspelt; one machine alone may have met a resolver that was down."""
-    first = attempt.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
+    first = verdicts.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
     assert (first.ended_at, first.verdict) == (None, unresolved("h.invalid"))
-    second = attempt.follow(first, unresolved("h.invalid"), 5, False, NOW + 9)
+    second = verdicts.follow(first, unresolved("h.invalid"), 5, False, NOW + 9)
     assert second.ended_at == NOW + 9
     assert second.verdict is not None
     assert (second.verdict.outcome, second.verdict.unresolved_host) == (Outcome.REFUSED, "h.invalid")
@@ -327,26 +330,26 @@ def test_a_host_name_that_two_machines_in_a_row_cannot_resolve_is_refused() -> N
 @pytest.mark.parametrize("between", [unresolved("other.invalid"), unresolved(""), verdict(Outcome.INTERRUPTED)])
 def test_host_names_that_differ_or_resolve_in_between_are_tried_again(between: Verdict) -> None:
     """Each may have been one machine's trouble."""
-    run = attempt.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
-    run = attempt.follow(run, between, 5, False, NOW)
-    run = attempt.follow(run, unresolved("h.invalid"), 5, False, NOW)
+    run = verdicts.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
+    run = verdicts.follow(run, between, 5, False, NOW)
+    run = verdicts.follow(run, unresolved("h.invalid"), 5, False, NOW)
     assert (run.ended_at, run.lost_before_start) == (None, 3)
 
 
 def test_a_stop_prevails_over_a_host_name_that_does_not_resolve() -> None:
     """The user's wish ended the run."""
-    first = attempt.follow(at_work(stop=STOP), unresolved("h.invalid"), 5, False, NOW)
+    first = verdicts.follow(at_work(stop=STOP), unresolved("h.invalid"), 5, False, NOW)
     assert first.verdict
     assert first.verdict.outcome is Outcome.CANCELLED
-    run = attempt.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
-    stopped = attempt.follow(replace(run, stop=STOP), unresolved("h.invalid"), 5, False, NOW)
+    run = verdicts.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
+    stopped = verdicts.follow(replace(run, stop=STOP), unresolved("h.invalid"), 5, False, NOW)
     assert stopped.verdict
     assert stopped.verdict.outcome is Outcome.CANCELLED
 
 
 def test_a_result_s_host_name_is_the_verdict_s() -> None:
     """The next attempt is compared with it."""
-    told = attempt.of_result(replace(result(Outcome.LOST), unresolved_host="h.invalid"))
+    told = verdicts.of_result(replace(result(Outcome.LOST), unresolved_host="h.invalid"))
     assert told.unresolved_host == "h.invalid"
 
 
@@ -370,7 +373,7 @@ def test_success_under_a_notice_is_believed_only_of_an_agent_that_reports_its_si
     cause: SignalCause | None, notice: Notice | None, outcome: Outcome
 ) -> None:
     """A job that was cut off runs again; one that had ended before, or says that it is done, does not."""
-    told = attempt.of_result(result(Outcome.SUCCEEDED, 0, notice=notice, signal_cause=cause))
+    told = verdicts.of_result(result(Outcome.SUCCEEDED, 0, notice=notice, signal_cause=cause))
     assert told.outcome is outcome
     assert (told.exit_code, told.process_exit_code) == (None if outcome is Outcome.INTERRUPTED else 0, 0)
 
@@ -378,16 +381,16 @@ def test_success_under_a_notice_is_believed_only_of_an_agent_that_reports_its_si
 @pytest.mark.parametrize("spans", [{}, {"command": Span(NOW + 10)}])
 def test_success_under_a_notice_is_not_believed_where_the_end_of_the_command_is_unknown(spans: dict[str, Span]) -> None:
     """To run a finished job again is safe; to lose an unfinished one is not."""
-    told = attempt.of_result(result(Outcome.SUCCEEDED, 0, notice=WHILE_IT_RAN, spans=spans))
+    told = verdicts.of_result(result(Outcome.SUCCEEDED, 0, notice=WHILE_IT_RAN, spans=spans))
     assert told.outcome is Outcome.INTERRUPTED
 
 
 def test_a_result_of_an_older_agent_decodes() -> None:
     """It has no cause of a signal; what this version does not know is ignored."""
     new = result(Outcome.SUCCEEDED, 0, signal_cause=SignalCause.NOTICE)
-    old = work.encode(new).replace(b'"signal_cause": "notice"', b'"later": 1')
-    assert work.decode(Result, old) == replace(new, signal_cause=None)
-    assert work.decode(Result, work.encode(new)) == new
+    old = codec.encode(new).replace(b'"signal_cause": "notice"', b'"later": 1')
+    assert codec.decode(Result, old) == replace(new, signal_cause=None)
+    assert codec.decode(Result, codec.encode(new)) == new
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
@@ -395,13 +398,13 @@ def test_an_interrupted_attempt_has_no_exit_code(outcome: Outcome) -> None:
     """The process's own is kept beside it; of every other outcome both are the same."""
     made = Verdict(outcome, "why", NOW, 143)
     assert (made.exit_code, made.process_exit_code) == (None if outcome is Outcome.INTERRUPTED else 143, 143)
-    assert work.decode(Verdict, work.encode(made)) == made
+    assert codec.decode(Verdict, codec.encode(made)) == made
 
 
 def test_a_stored_verdict_of_an_older_version_decodes() -> None:
     """It had one exit code, also where the attempt was interrupted."""
     rest = b'"reason": "why", "at": 1.0, "step": "command"}'
-    failed = work.decode(Verdict, b'{"outcome": "failed", "exit_code": 3, ' + rest)
+    failed = codec.decode(Verdict, b'{"outcome": "failed", "exit_code": 3, ' + rest)
     assert (failed.exit_code, failed.process_exit_code) == (3, 3)
-    taken = work.decode(Verdict, b'{"outcome": "interrupted", "exit_code": 143, ' + rest)
+    taken = codec.decode(Verdict, b'{"outcome": "interrupted", "exit_code": 143, ' + rest)
     assert (taken.exit_code, taken.process_exit_code) == (None, 143)

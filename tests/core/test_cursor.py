@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core import cursor
-from provisioner.core.cursor import At, Cursor
 from provisioner.core.errors import Invalid
-from provisioner.core.work import STREAMS
+from provisioner.core.logs import cursor
+from provisioner.core.logs.cursor import At, Cursor
+from provisioner.core.protocol.messages import STREAMS
 
 NUMBERS = st.integers(0, 10**15 - 1)
 ATTEMPTS = st.integers(1, 9) | st.integers(1, 10**6 - 1)

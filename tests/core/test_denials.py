@@ -1,6 +1,6 @@
 """Who is denied again and again waits, alone."""
 
-from provisioner.core.denials import FORGOTTEN, FREE, LONGEST, MOST, Denials
+from provisioner.core.access.throttle import FORGOTTEN, FREE, LONGEST, MOST, Denials
 
 NOW = 1_800_000_000.0
 HERE = "192.0.2.1"

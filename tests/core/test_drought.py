@@ -5,9 +5,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.drought import FIRST, FORGET, LONGEST, after_refusals, dry_until
-from provisioner.core.launch import Market, Offer
-from provisioner.core.record import Drought
+from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.run.capacity import FIRST, FORGET, LONGEST, after_refusals, dry_until
+from provisioner.core.run.records import Drought
 from tests.core.made import NOW, SPOT_A
 
 SPOT_B, SPOT_C = replace(SPOT_A, zone="b"), replace(SPOT_A, zone="c")

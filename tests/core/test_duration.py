@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core import duration
+from provisioner.core.recipe import duration
 
 
 @pytest.mark.parametrize(

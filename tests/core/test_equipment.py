@@ -5,7 +5,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from provisioner.core.recipe import Recipe
+from provisioner.core.recipe.recipe import Recipe
 from tests.support.recipes import SCHEMA, problem, recipe
 
 SECRET = {"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/team/token"}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.core.recipe import Recipe, parse_recipe
+from provisioner.core.recipe.recipe import Recipe, parse_recipe
 
 #: As Saturn's download of a recipe wrote it in 2022.
 OLD: dict[str, Any] = {

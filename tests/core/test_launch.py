@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.launch import LAUNCH_TAG, LIFETIME_TAG, Image, Machine, MachineState, Price, PriceList, Template
+from provisioner.core.cloud.launches import Template
+from provisioner.core.cloud.machine_images import Image
+from provisioner.core.cloud.machines import Machine, MachineState
+from provisioner.core.cloud.offers import Price
+from provisioner.core.cloud.prices import PriceList
+from provisioner.core.cloud.tags import LAUNCH_TAG, LIFETIME_TAG
 from tests.core.made import NOW, SPOT_A, site
 
 TEMPLATE = site().template

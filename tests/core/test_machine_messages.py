@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core import machine_messages
 from provisioner.core.errors import Invalid
-from provisioner.core.machine_messages import (
+from provisioner.core.protocol.codec import decode, encode
+from provisioner.core.protocol.messages import Chunk, Notice, Outcome, Report, Result, Span, Step, StreamEnd
+from provisioner.core.run import machine_messages
+from provisioner.core.run.machine_messages import (
     CLOCK_SKEW,
     REPORT_MOST,
     RESULT_HEAD,
@@ -20,7 +22,6 @@ from provisioner.core.machine_messages import (
     period,
     stream_ends,
 )
-from provisioner.core.work import Chunk, Notice, Outcome, Report, Result, Span, Step, StreamEnd, decode, encode
 from tests.core.made import NOW, node, report, result
 from tests.core.messages import values
 

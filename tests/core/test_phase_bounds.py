@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.launch import LaunchRequest, MachineState, Market
-from provisioner.core.phases import Phase, Source, phases
-from provisioner.core.record import Held, Launch, Run
-from provisioner.core.run import State
-from provisioner.core.work import Outcome, Report, Result, Span, Step
+from provisioner.core.cloud.launches import LaunchRequest
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cloud.offers import Market
+from provisioner.core.cost.phases import Phase, Source, phases
+from provisioner.core.protocol.messages import Outcome, Report, Result, Span, Step
+from provisioner.core.run.records import Assignment, Launch, Run
+from provisioner.core.run.states import State
 from tests.core import made
 from tests.core.made import NOW
 
@@ -52,7 +54,7 @@ class History:
         result = Result("r1", 1, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, "", self.told("ending"), spans)
         report = Report(1, self.told("ending"), "p", Step.LOGS, spans, finished=True)
         ending = self.seen(at["gone"])
-        held: Held = made.held(
+        held: Assignment = made.held(
             {"result": result, "report": report, "reported_at": at["ending"] + self.late, "work_put_at": at["boot"]},
             launch_time=float(math.floor(at["pending"])),
             bound_at=at["boot"],

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core import planner
-from provisioner.core.drought import dry_until
-from provisioner.core.launch import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG, Market, Offer
-from provisioner.core.planner import FAILED_BOOTS, PROBE_EVERY, Plan, plan_launches
-from provisioner.core.recipe import Recipe
-from provisioner.core.record import Drought, Run, TemplateHealth
-from provisioner.core.run import State, Waiting
-from provisioner.core.work import Outcome, Stop
+from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG
+from provisioner.core.protocol.messages import Outcome, Stop
+from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run import launching
+from provisioner.core.run.capacity import dry_until
+from provisioner.core.run.launching import FAILED_BOOTS, PROBE_EVERY, Plan, plan_launches
+from provisioner.core.run.records import Drought, Run, TemplateHealth
+from provisioner.core.run.states import State, Waiting
 from tests.core.made import NOW, ZONES, kind, recipe, run, site
 
 SPOT = recipe(use_spot_instance=True)
@@ -26,7 +27,7 @@ BOTH_TYPES = site(kind(), kind("g6.xlarge"))
 
 def plan(
     waiting: list[tuple[Run, Recipe]],
-    where: planner.Site = BOTH_TYPES,
+    where: launching.Site = BOTH_TYPES,
     *,
     droughts: tuple[Drought, ...] = (),
     health: TemplateHealth | None = None,
@@ -124,7 +125,7 @@ def test_a_run_whose_market_refused_begins_with_the_next() -> None:
         (SPOT, site(kind(spot=False)), "not offered spot in"),
     ],
 )
-def test_what_can_never_be_had_is_refused(wanted: Recipe, where: planner.Site, reason: str) -> None:
+def test_what_can_never_be_had_is_refused(wanted: Recipe, where: launching.Site, reason: str) -> None:
     """With the reason, instead of waiting for ever."""
     made = plan([(run(), wanted)], where)
     assert not made.launches
@@ -194,7 +195,7 @@ def test_a_probe_without_room_is_not_used_up() -> None:
 
 def test_a_large_group_is_several_launches(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lost answer stays small."""
-    monkeypatch.setattr(planner, "LARGEST_LAUNCH", 2)
+    monkeypatch.setattr(launching, "LARGEST_LAUNCH", 2)
     made = plan([(run(f"r{n}"), recipe()) for n in range(5)])
     assert [launch.runs for launch in made.launches] == [("r0", "r1"), ("r2", "r3"), ("r4",)]
     assert len({launch.id for launch in made.launches}) == 3
@@ -319,7 +320,7 @@ def test_what_always_holds_of_a_plan(world: tuple[Any, ...]) -> None:
         assert sum(launched.values()) == len(made.templates) <= (1 if health.probe_at <= NOW else 0)
 
 
-def _can_be_had(offer: Offer, where: planner.Site) -> None:
+def _can_be_had(offer: Offer, where: launching.Site) -> None:
     known = where.catalog.types[offer.instance_type]
     assert offer.zone in known.zones
     assert known.architecture == where.template.image.architecture

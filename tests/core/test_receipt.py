@@ -7,19 +7,20 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.launch import LaunchRequest, Price
-from provisioner.core.phases import LISTING_LAG, Bound, Phase, Source
-from provisioner.core.receipt import MINIMUM_SECONDS, Receipt, advice
-from provisioner.core.receipt import receipt as whole_receipt
-from provisioner.core.record import Held, KnownMachine, Launch, Node, Run, Verdict
-from provisioner.core.work import Outcome, Report, Result, Span, Step
+from provisioner.core.cloud.launches import LaunchRequest
+from provisioner.core.cloud.offers import Price
+from provisioner.core.cost.phases import LISTING_LAG, Bound, Phase, Source
+from provisioner.core.cost.receipt import MINIMUM_SECONDS, Receipt, advice
+from provisioner.core.cost.receipt import receipt as whole_receipt
+from provisioner.core.protocol.messages import Outcome, Report, Result, Span, Step
+from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Run, Verdict
 from tests.core.made import NOW, SPOT_A, at_work, machine, node, run, site
 
 PRICE = Price(3.6, "test", NOW)
 ENDED = at_work(verdict=Verdict(Outcome.FAILED, "why", NOW + 100, 3), ended_at=NOW + 100)
 
 
-def receipt(run: Run, held: Sequence[Held], now: float, *launches: Launch) -> Receipt:
+def receipt(run: Run, held: Sequence[Assignment], now: float, *launches: Launch) -> Receipt:
     return whole_receipt(run, held, {launch.id: launch for launch in launches}, now)
 
 
@@ -36,7 +37,7 @@ def told(*times: float) -> Result:
 def test_bounds_come_from_what_was_recorded() -> None:
     """At most from LaunchTime to our first sight of the end; at least between the agent's first and last sign."""
     mine = machine(price=PRICE, ending_at=NOW + 500, ended_at=NOW + 560)
-    made = receipt(ENDED, [Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW + 1000)
+    made = receipt(ENDED, [Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW + 1000)
     (bill,) = made.machines
     assert (bill.seconds_at_least, bill.seconds_at_most) == (400, 501)
     assert (made.dollars_at_least, made.dollars_at_most) == (0.4, 0.501)
@@ -47,44 +48,44 @@ def test_listings_that_show_it_running_count_the_boot_too() -> None:
     """From the first of them to a lag before the last; not what comes after its end was wanted."""
     mine = machine(price=PRICE, running_at=NOW + 2, alive_at=NOW + 499, ending_at=NOW + 500, ended_at=NOW + 560)
     for wanted, least in ((None, 437), (NOW + 450, 437), (NOW + 420, 418)):
-        held = Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), replace(mine, end_wanted_at=wanted))
+        held = Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), replace(mine, end_wanted_at=wanted))
         assert receipt(ENDED, [held], NOW + 1000).machines[0].seconds_at_least == least
-    silent = Held(node(), replace(mine, alive_at=None))
+    silent = Assignment(node(), replace(mine, alive_at=None))
     assert receipt(ENDED, [silent], NOW + 1000).machines[0].seconds_at_least == MINIMUM_SECONDS
 
 
 def test_a_disk_is_billed_by_the_share_of_the_month() -> None:
     """A month has 28 to 31 days, and a disk lives until its machine is terminated."""
     mine = machine(price=PRICE, disk_price=Price(86.4, "test", NOW), ending_at=NOW + 500, ended_at=NOW + 559)
-    made = receipt(ENDED, [Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW + 1000)
+    made = receipt(ENDED, [Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW + 1000)
     assert made.disk_dollars_at_least == math.ceil(1e6 * 400 * 86.4 / (31 * 86400)) / 1e6
     assert made.disk_dollars_at_most == math.ceil(1e6 * 560 * 86.4 / (28 * 86400)) / 1e6
 
 
 def test_a_machine_that_never_spoke_may_have_cost_nothing() -> None:
     """It may never have been `running`: from nothing to everything until its end was seen."""
-    made = receipt(ENDED, [Held(node(), machine(price=PRICE, ended_at=NOW + 100))], NOW + 1000)
+    made = receipt(ENDED, [Assignment(node(), machine(price=PRICE, ended_at=NOW + 100))], NOW + 1000)
     assert (made.machines[0].seconds_at_least, made.machines[0].seconds_at_most) == (0, 101)
 
 
 def test_a_machine_that_no_listing_showed_may_be_as_old_as_its_launch() -> None:
     """The answer to its launch was lost, and it was bound two hours later."""
     unseen = machine(launch_time=None, ended_at=NOW + 100)
-    (bill,) = receipt(ENDED, [Held(node(), unseen)], NOW + 1000, a_launch(after=-7200.0)).machines
+    (bill,) = receipt(ENDED, [Assignment(node(), unseen)], NOW + 1000, a_launch(after=-7200.0)).machines
     assert (bill.seconds_at_least, bill.seconds_at_most) == (0, 7301)
 
 
 def test_a_short_life_costs_a_minute() -> None:
     """EC2's minimum, on both sides."""
     mine = machine(price=PRICE, ending_at=NOW + 5, ended_at=NOW + 6)
-    (bill,) = receipt(ENDED, [Held(node(result=told(NOW + 1, NOW + 2, NOW + 3)), mine)], NOW + 9).machines
+    (bill,) = receipt(ENDED, [Assignment(node(result=told(NOW + 1, NOW + 2, NOW + 3)), mine)], NOW + 9).machines
     assert bill.seconds_at_least == bill.seconds_at_most == MINIMUM_SECONDS
 
 
 def test_an_unknown_price_is_unknown() -> None:
     """Never a guess, and never left out of a sum."""
-    known = Held(node(), machine(price=PRICE, ended_at=NOW + 9))
-    unknown = Held(node(id="r1.2.0", attempt=2), machine(id="i-2", ended_at=NOW + 9))
+    known = Assignment(node(), machine(price=PRICE, ended_at=NOW + 9))
+    unknown = Assignment(node(id="r1.2.0", attempt=2), machine(id="i-2", ended_at=NOW + 9))
     made = receipt(ENDED, [known, unknown], NOW + 1000)
     assert (made.dollars_at_least, made.dollars_at_most) == (None, None)
     assert [bill.dollars_at_most is None for bill in made.machines] == [False, True]
@@ -93,10 +94,10 @@ def test_an_unknown_price_is_unknown() -> None:
 def test_a_receipt_is_provisional_while_anything_lives() -> None:
     """A machine that is not listed as terminated, or a run without its outcome."""
     gone, alive = machine(ended_at=NOW + 9), machine()
-    assert not receipt(ENDED, [Held(node(), gone)], NOW + 10).provisional
-    assert receipt(ENDED, [Held(node(), alive)], NOW + 10).provisional
-    assert receipt(at_work(), [Held(node(), gone)], NOW + 10).provisional
-    assert receipt(at_work(), [Held(node(), alive)], NOW + 10).machines[0].seconds_at_most == MINIMUM_SECONDS
+    assert not receipt(ENDED, [Assignment(node(), gone)], NOW + 10).provisional
+    assert receipt(ENDED, [Assignment(node(), alive)], NOW + 10).provisional
+    assert receipt(at_work(), [Assignment(node(), gone)], NOW + 10).provisional
+    assert receipt(at_work(), [Assignment(node(), alive)], NOW + 10).machines[0].seconds_at_most == MINIMUM_SECONDS
 
 
 def test_a_run_without_a_machine_costs_nothing_and_shows_its_wait() -> None:
@@ -125,7 +126,7 @@ DONE = replace(ENDED, done_at=NOW + 1000)
 def test_every_second_is_in_a_named_phase() -> None:
     """From the trigger to done, each phase begins where the one before it ends, and names who recorded that."""
     mine = machine(launch_time=NOW + 3, running_at=NOW + 9, ending_at=NOW + 445, ended_at=NOW + 460, bound_at=NOW + 4)
-    made = receipt(DONE, [Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW, a_launch(after=2))
+    made = receipt(DONE, [Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW, a_launch(after=2))
     assert line(made) == [
         (1, "queued", 0, 2),
         (1, "launching", 2, 3),
@@ -147,8 +148,10 @@ def test_every_second_is_in_a_named_phase() -> None:
 
 def test_another_attempt_waits_from_the_end_of_the_first() -> None:
     """Or from its own launch on, when that comes first: the old machine then ends beside it."""
-    first = Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), machine(ending_at=NOW + 445, ended_at=NOW + 460))
-    second = Held(
+    first = Assignment(
+        node(result=told(NOW + 40, NOW + 60, NOW + 440)), machine(ending_at=NOW + 445, ended_at=NOW + 460)
+    )
+    second = Assignment(
         node(id="r1.2.0", attempt=2, launch="l2"), machine(id="i-2", launch_time=NOW + 500, bound_at=NOW + 501)
     )
     late = receipt(at_work(), [second, first], NOW + 1000, a_launch("l2", 490))
@@ -172,7 +175,7 @@ def test_image_and_git_stand_beside_each_other() -> None:
     """The one that took longer is in the line; nothing is counted twice."""
     steps = {"boot": Span(NOW, NOW + 40), "pull": Span(NOW + 40, NOW + 60), "clone": Span(NOW + 40, NOW + 70)}
     report = Report(1, NOW + 80, "p", Step.COMMAND, steps | {"command": Span(NOW + 71)})
-    made = receipt(at_work(), [Held(node(report=report, reported_at=NOW + 80), machine())], NOW + 90)
+    made = receipt(at_work(), [Assignment(node(report=report, reported_at=NOW + 80), machine())], NOW + 90)
     assert line(made)[1:] == [(1, "boot", 0, 40), (1, "clone", 40, 71), (1, "command", 71, None)]
     assert line(made, beside=True) == [(1, "pull", 40, 60)]
 
@@ -184,14 +187,14 @@ def test_the_cloud_dates_the_end_better_than_a_listing() -> None:
         (ended, Bound(NOW + 480, Source.LISTING, 10.0 + LISTING_LAG)),
         (replace(ended, transition_at=NOW + 474), Bound(NOW + 474, Source.TRANSITION_REASON, 1.0)),
     ):
-        made = receipt(DONE, [Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW)
+        made = receipt(DONE, [Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW)
         assert next(each.began for each in made.phases if each.name == "gone") == bound
 
 
 def test_a_machines_clock_is_not_ours() -> None:
     """A report that seems to come from the future shows by how much, and the bound says how far off it may be."""
     report = Report(1, NOW + 170, "p", Step.COMMAND, {"boot": Span(NOW, NOW + 140), "command": Span(NOW + 160)})
-    made = receipt(at_work(), [Held(node(report=report, reported_at=NOW + 70), machine())], NOW + 90)
+    made = receipt(at_work(), [Assignment(node(report=report, reported_at=NOW + 70), machine())], NOW + 90)
     command = made.phases[-1].began
     assert (command.at, command.error) == (NOW + 60, 100)
 
@@ -200,7 +203,7 @@ def test_a_machine_that_left_no_result_fell_silent() -> None:
     """What it did last ends with its last word."""
     report = Report(1, NOW + 80, "p", Step.COMMAND, {"boot": Span(NOW, NOW + 40), "command": Span(NOW + 60)})
     mine = machine(ending_at=NOW + 300, ended_at=NOW + 310)
-    made = receipt(DONE, [Held(node(report=report, reported_at=NOW + 80), mine)], NOW)
+    made = receipt(DONE, [Assignment(node(report=report, reported_at=NOW + 80), mine)], NOW)
     assert line(made)[-4:-1] == [(1, "command", 60, 80), (1, "silent", 80, 300), (1, "gone", 300, 310)]
 
 
@@ -225,7 +228,7 @@ def test_advice_is_about_what_dominates_the_billed_time() -> None:
 def test_the_disk_is_billed_until_the_machine_is_gone() -> None:
     """Its GiB-seconds are a fact; a launch that nobody knows leaves them unknown."""
     mine = machine(ending_at=NOW + 445, ended_at=NOW + 460)
-    held = Held(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)
+    held = Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)
     (bill,) = receipt(DONE, [held], NOW, a_launch()).machines
     assert (bill.disk_gib, bill.disk_gib_seconds_at_least, bill.disk_gib_seconds_at_most) == (100, 40_000, 46_100)
     assert receipt(DONE, [held], NOW).machines[0].disk_gib is None
@@ -261,7 +264,7 @@ def test_the_bounds_contain_the_truth(
     listings = (began + share * lives for share in shown)
     mine = replace(mine, running_at=next(listings, None), alive_at=next((at + lag for at in listings), None))
     times = [began + sign * lives + skew for sign in signs]
-    held = Held(node(report=_report(times) if times else None), mine)
+    held = Assignment(node(report=_report(times) if times else None), mine)
     (bill,) = receipt(ENDED, [held], NOW).machines
     # A float of seconds since 1970 is exact to a quarter of a microsecond.
     assert bill.seconds_at_least <= truth + 1e-3
@@ -280,7 +283,7 @@ def _report(times: list[float]) -> Report:
 def test_the_sum_rounds_up() -> None:
     """A millionth of a dollar at a time, never down."""
     cheap = Price(1e-7, "test", NOW)
-    made = receipt(ENDED, [Held(node(), machine(price=cheap, ended_at=NOW + 100))], NOW)
+    made = receipt(ENDED, [Assignment(node(), machine(price=cheap, ended_at=NOW + 100))], NOW)
     assert made.dollars_at_most == 1e-6
     assert made.dollars_at_least == 0.0
     assert math.isfinite(made.dollars_at_most)
@@ -292,5 +295,5 @@ def test_absurd_times_of_a_hostile_machine_stay_its_own() -> None:
     for hostile in (-(2.0**53), 2.0**53):
         report = Report(1, -hostile, "p", Step.COMMAND, {"boot": Span(hostile, hostile), "command": Span(-hostile)})
         mine: tuple[Node, KnownMachine] = node(report=report), machine(ended_at=NOW + 100)
-        (bill,) = receipt(ENDED, [Held(*mine)], NOW).machines
+        (bill,) = receipt(ENDED, [Assignment(*mine)], NOW).machines
         assert 0 <= bill.seconds_at_least <= bill.seconds_at_most == 101

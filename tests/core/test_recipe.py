@@ -8,11 +8,20 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.equipment import Packages
+from provisioner.core.cloud.offers import Market
 from provisioner.core.errors import Invalid
-from provisioner.core.launch import Market
-from provisioner.core.recipe import Limits, Recipe, Retry, Spec, json_schema, parse_recipe, planned, with_overrides
-from provisioner.core.record import Catchup, Concurrency, Schedule
+from provisioner.core.recipe.attachments import Packages
+from provisioner.core.recipe.jobs import Catchup, Concurrency, Schedule
+from provisioner.core.recipe.recipe import (
+    Limits,
+    Recipe,
+    Retry,
+    Spec,
+    json_schema,
+    parse_recipe,
+    planned,
+    with_overrides,
+)
 from tests.support.recipes import REQUIRED, SCHEMA, problem, problems, recipe
 
 JOBS = Path(__file__).parents[2] / "config/jobs"

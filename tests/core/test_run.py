@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from provisioner.core.run import TRANSITIONS, WITH_MACHINE, State, WrongTransition, transition
+from provisioner.core.run.states import TRANSITIONS, WITH_MACHINE, State, WrongTransition, transition
 
 
 @pytest.mark.parametrize(("old", "new"), list(product(State, State)))

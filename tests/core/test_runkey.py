@@ -1,6 +1,6 @@
 """Keys that nobody stores."""
 
-from provisioner.core.runkey import seed
+from provisioner.core.access.ssh_keys import seed
 
 
 def test_each_attempt_has_a_key_of_its_own_and_always_the_same() -> None:

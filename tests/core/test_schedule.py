@@ -13,8 +13,8 @@ from croniter import croniter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.record import Catchup, Job, Schedule
-from provisioner.core.schedule import (
+from provisioner.core.recipe.jobs import Catchup, Job, Schedule
+from provisioner.core.recipe.schedule import (
     LATEST,
     MOST,
     ON_TIME,

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from provisioner.core.record import Node, Verdict
-from provisioner.core.silence import FEWEST, SILENT, are_we_deaf, is_silent
-from provisioner.core.work import Outcome, Report, Step
+from provisioner.core.protocol.messages import Outcome, Report, Step
+from provisioner.core.run.records import Node, Verdict
+from provisioner.core.run.silence import FEWEST, SILENT, are_we_deaf, is_silent
 
 NODE = Node("n", "run", 1, 0, "launch", "template", "i-1", "box", bound_at=0.0, epoch=1)
 HEARD = replace(NODE, report=Report(1, 100.0, "p", Step.COMMAND), reported_at=100.0)

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core import clock_repair, drought, planner
-from provisioner.core.launch import Image, LaunchRequest, Template
-from provisioner.core.record import Drought, KnownMachine, Launch, Node, Run, TemplateHealth, Verdict
-from provisioner.core.run import Waiting
-from provisioner.core.skew import RESOLUTION, TOLERANCE, Reading
-from provisioner.core.work import Outcome, Stop
+from provisioner.core.cloud.clock_skew import RESOLUTION, TOLERANCE, Reading
+from provisioner.core.cloud.launches import LaunchRequest, Template
+from provisioner.core.cloud.machine_images import Image
+from provisioner.core.protocol.messages import Outcome, Stop
+from provisioner.core.run import capacity, clock_repair, launching
+from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Run, TemplateHealth, Verdict
+from provisioner.core.run.states import Waiting
 from tests.core.made import NOW, SPOT_A, run
 
 FAR = NOW + 2 * 86400.0
@@ -122,7 +123,7 @@ def test_what_was_asked_later_than_now_is_asked_again() -> None:
 
 @pytest.mark.parametrize(
     ("cause", "longest"),
-    [(Waiting.CAPACITY, drought.LONGEST), (Waiting.QUOTA, 600), (Waiting.LIMIT, 5), (Waiting.CONFIGURATION, 60)],
+    [(Waiting.CAPACITY, capacity.LONGEST), (Waiting.QUOTA, 600), (Waiting.LIMIT, 5), (Waiting.CONFIGURATION, 60)],
 )
 def test_wait_of_a_run_is_no_longer_than_the_longest_of_its_cause(cause: Waiting, longest: float) -> None:
     """A shorter one stands."""
@@ -141,7 +142,7 @@ def test_pause_that_a_recipe_asks_for_is_kept() -> None:
 
 def test_droughts_and_probes_that_are_due_in_time_are_kept() -> None:
     """The longest of them, too."""
-    dry = Drought("spot", "t", "z", NOW + drought.LONGEST, 9)
-    sick = TemplateHealth("t", 3, "", NOW + planner.PROBE_EVERY)
+    dry = Drought("spot", "t", "z", NOW + capacity.LONGEST, 9)
+    sick = TemplateHealth("t", 3, "", NOW + launching.PROBE_EVERY)
     assert clock_repair.dry(dry, NOW) is dry
     assert clock_repair.health(sick, NOW) is sick

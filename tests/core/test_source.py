@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.errors import Invalid
-from provisioner.core.source import LARGEST, read
+from provisioner.core.recipe.yaml import LARGEST, read
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 #: Line ends of YAML 1.1 alone.

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from provisioner.core import knownhosts
 from provisioner.core.errors import Invalid
-from provisioner.core.order import work_order
-from provisioner.core.recipe import Spec, parse_recipe, with_overrides
-from provisioner.core.terms import Terms, ungranted
-from provisioner.core.work import Attachment, ConfigFile, Engine, Packages, Secret, WorkOrder
+from provisioner.core.protocol.messages import Attachment, ConfigFile, Engine, Packages, Secret, WorkOrder
+from provisioner.core.recipe import git
+from provisioner.core.recipe.defaults import RecipeDefaults, ungranted
+from provisioner.core.recipe.recipe import Spec, parse_recipe, with_overrides
+from provisioner.core.run.work_order import work_order
 from tests.core.made import recipe, run
 
 OVER_SSH = [{"url": "git@github.com:a/b.git"}]
-TERMS = Terms(
+TERMS = RecipeDefaults(
     git_credential="ssm:/git",
     known_hosts=("git.corp ssh-ed25519 AAAA",),
     registry_credential="ssm:/registry",
@@ -25,11 +25,11 @@ TERMS = Terms(
 )
 
 
-def refused(terms: Terms = TERMS, **spec: Any) -> dict[str, str]:
+def refused(terms: RecipeDefaults = TERMS, **spec: Any) -> dict[str, str]:
     return {".".join(map(str, path[1:])): why for path, why in ungranted(recipe(**spec).spec, "ann", terms)}
 
 
-def order(terms: Terms = TERMS, **spec: Any) -> WorkOrder:
+def order(terms: RecipeDefaults = TERMS, **spec: Any) -> WorkOrder:
     wanted = recipe(**spec)
     return work_order(run(), wanted, attempt=2, rank=0, gpus=1, engine=Engine.CONTAINER, terms=terms)
 
@@ -37,11 +37,11 @@ def order(terms: Terms = TERMS, **spec: Any) -> WorkOrder:
 def test_ssh_needs_a_key_and_a_host_that_is_known() -> None:
     """Of the recipe or of the settings; a machine could ask nobody."""
     assert not refused(git_repositories=OVER_SSH)
-    assert not refused(Terms(), git_repositories=OVER_SSH, git={"credential": "ssm:/own"})
-    assert "spec.git.credential" in refused(Terms(), git_repositories=OVER_SSH)["git_repositories.0.url"]
+    assert not refused(RecipeDefaults(), git_repositories=OVER_SSH, git={"credential": "ssm:/own"})
+    assert "spec.git.credential" in refused(RecipeDefaults(), git_repositories=OVER_SSH)["git_repositories.0.url"]
     elsewhere = [{"url": "git@git.corp:a"}, {"url": "ssh://git@git.corp:2222/a/b"}]
     assert list(refused(git_repositories=elsewhere)) == ["git_repositories.1.url"]
-    assert not refused(Terms(), git_repositories=[{"url": "https://h/a"}])
+    assert not refused(RecipeDefaults(), git_repositories=[{"url": "https://h/a"}])
 
 
 def test_another_owners_secret_is_not_lent() -> None:
@@ -56,7 +56,7 @@ def test_another_owners_secret_is_not_lent() -> None:
 def test_subnets_and_checkpoints_are_the_installations() -> None:
     """What the settings do not name cannot be had."""
     assert not refused(placement={"subnets": ["subnet-b"]}, checkpoint=True)
-    found = refused(Terms(), placement={"subnets": ["subnet-b"]}, checkpoint=True)
+    found = refused(RecipeDefaults(), placement={"subnets": ["subnet-b"]}, checkpoint=True)
     assert list(found) == ["placement.subnets.0", "checkpoint"]
     assert "checkpoint_url" in found["checkpoint"]
 
@@ -65,7 +65,7 @@ def test_what_cannot_be_granted_is_told_with_its_line_and_all_else() -> None:
     """One error for the reader, whatever the source of each line."""
 
     def here(spec: Spec) -> Any:
-        return ungranted(spec, "ann", Terms())
+        return ungranted(spec, "ann", RecipeDefaults())
 
     text = "type: job\nspec:\n  name: a\n  image: b\n  instance_type: g5.xlarge\n  command: c\n  checkpoint: true\n"
     with pytest.raises(Invalid, match=r"f:7: spec\.checkpoint: the installation has no place"):
@@ -95,12 +95,12 @@ def test_the_work_order_has_it_all_resolved() -> None:
     assert got.config_files == (ConfigFile(".x", "y", "0600"),)
     assert got.packages == Packages(("ffmpeg",), ("numpy",), "torch\n")
     assert (got.shm_size, got.checkpoint, got.registry_credential) == (1 << 30, "s3://b/kept/r1/", "ssm:/registry")
-    assert got.known_hosts.splitlines() == [*knownhosts.BUILT_IN, "git.corp ssh-ed25519 AAAA"]
+    assert got.known_hosts.splitlines() == [*git.KNOWN_HOSTS, "git.corp ssh-ed25519 AAAA"]
 
 
 def test_a_plain_recipe_asks_for_nothing() -> None:
     """And its work order is as it always was."""
-    got = order(Terms())
+    got = order(RecipeDefaults())
     assert got == WorkOrder(**{**vars(got), "secrets": (), "config_files": (), "packages": Packages()})
     assert (got.registry_credential, got.known_hosts, got.shm_size, got.checkpoint) == ("", "", None, "")
 
@@ -128,13 +128,13 @@ def test_the_time_zone_is_tz_unless_the_recipe_says_it_itself() -> None:
 
 def test_hosts_are_found_in_known_hosts_as_ssh_finds_them() -> None:
     """By name, port, pattern; a hashed line may be about any host."""
-    assert knownhosts.host_of("git@github.com:a/b") == "github.com"
-    assert knownhosts.host_of("ssh://h:22/a") == "h"
-    assert knownhosts.host_of("ssh://git@h:2222/a") == "[h]:2222"
-    assert knownhosts.host_of("https://h/a") == ""
-    assert knownhosts.host_of("git@git_server:a") == "git_server"
-    assert knownhosts.host_of("ssh://git@[fd00::1]:22/a") == knownhosts.host_of("git@[fd00::1]:a") == "fd00::1"
-    assert knownhosts.host_of("ssh://[fd00::1]:2222/a") == "[fd00::1]:2222"
+    assert git.host_of("git@github.com:a/b") == "github.com"
+    assert git.host_of("ssh://h:22/a") == "h"
+    assert git.host_of("ssh://git@h:2222/a") == "[h]:2222"
+    assert git.host_of("https://h/a") == ""
+    assert git.host_of("git@git_server:a") == "git_server"
+    assert git.host_of("ssh://git@[fd00::1]:22/a") == git.host_of("git@[fd00::1]:a") == "fd00::1"
+    assert git.host_of("ssh://[fd00::1]:2222/a") == "[fd00::1]:2222"
     for line, host in (
         ("a,git.corp x y", "git.corp"),
         ("[git.corp]:2222 x y", "[git.corp]:2222"),
@@ -142,9 +142,9 @@ def test_hosts_are_found_in_known_hosts_as_ssh_finds_them() -> None:
         ("@cert-authority *.corp x y", "git.corp"),
         ("|1|c2FsdA==|aGFzaA== x y", "git.corp"),
     ):
-        assert knownhosts.knows([line], host)
+        assert git.knows([line], host)
     for line in ("git.corp.org x y", "[git.corp]:2222 x y", "@revoked git.corp x y"):
-        assert not knownhosts.knows([line], "git.corp")
+        assert not git.knows([line], "git.corp")
 
 
 def test_the_built_in_keys_are_the_published_ones() -> None:
@@ -154,11 +154,11 @@ def test_the_built_in_keys_are_the_published_ones() -> None:
         "gitlab.com": "eUXGGm1YGsMAS7vkcx6JOJdOGHPem5gQp4taiCfCLB8",
         "bitbucket.org": "ybgmFkzwOSotHTHLJgHO0QN8L0xErw6vd0VhFA9m3SM",
     }
-    for line in knownhosts.BUILT_IN:
+    for line in git.KNOWN_HOSTS:
         host, _, key = line.split()
         digest = hashlib.sha256(base64.b64decode(key)).digest()
         assert base64.b64encode(digest).decode().rstrip("=") == published.pop(host)
-        assert re.fullmatch(knownhosts.LINE, line)
+        assert re.fullmatch(git.KNOWN_HOST, line)
     assert not published
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioner.core.cloud.launches import Refusal
 from provisioner.core.errors import (
     CloudError,
     Misconfigured,
@@ -15,11 +16,10 @@ from provisioner.core.errors import (
     Throttled,
     Transient,
 )
-from provisioner.core.launch import Refusal
-from provisioner.core.record import Run
-from provisioner.core.run import State, Waiting
-from provisioner.core.unfilled import LONGEST, LONGEST_OURS, REMEMBERED, unfilled
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
+from provisioner.core.run.refusals import LONGEST, LONGEST_OURS, REMEMBERED, unfilled
+from provisioner.core.run.states import State, Waiting
 from tests.core.made import NOW, SPOT_A, run
 
 SPOT_B = replace(SPOT_A, zone="b")

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.adapters import archive
+from provisioner.core.cloud.host_keys import host_keys
+from provisioner.core.cloud.user_data import SIZE_LIMIT, builder_data, user_data
 from provisioner.core.errors import Invalid
-from provisioner.core.hostkeys import host_keys
-from provisioner.core.userdata import SIZE_LIMIT, builder_data, user_data
 
 GOOD: dict[str, Any] = {
     "bucket": "a-bucket.of-mine",

@@ -7,29 +7,35 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from provisioner.core import record, work
-from provisioner.core.access import Audit, NewToken
-from provisioner.core.archive import Manifest
+from provisioner.core.access.callers import Audit, NewToken
+from provisioner.core.cloud.launches import LaunchRequest, Profile
+from provisioner.core.cloud.machine_images import Image
+from provisioner.core.cloud.offers import Catalog
+from provisioner.core.cost.receipt import Receipt
 from provisioner.core.errors import Invalid
-from provisioner.core.launch import Catalog, Image, LaunchRequest, Profile
-from provisioner.core.receipt import Receipt
-from provisioner.core.work import Orders, Outcome, Report, Result, Started, Step, WorkOrder, decode, encode
-from provisioner.ports.control import Alive, Look, Presence, Scheduled, Size, Status
+from provisioner.core.logs.archive import Manifest
+from provisioner.core.protocol import messages
+from provisioner.core.protocol.codec import decode, encode
+from provisioner.core.protocol.keys import chunk_key, mailbox, orders_key, report_key, result_key, started_key, work_key
+from provisioner.core.protocol.messages import Orders, Outcome, Report, Result, Started, Step, WorkOrder
+from provisioner.core.recipe import jobs
+from provisioner.core.run import records
+from provisioner.ports.control import LogPage, Overview, Scheduled, ServerStatus, Size, Status
 from tests.core import made
 from tests.core.messages import values
 
 MESSAGES = (WorkOrder, Orders, Report, Result, Started, Manifest, Receipt, Image, Profile)
 RECORDS = (
-    record.Job,
-    record.Run,
-    record.Node,
-    record.KnownMachine,
-    record.Drought,
-    record.TemplateHealth,
-    record.Event,
+    jobs.Job,
+    records.Run,
+    records.Node,
+    records.KnownMachine,
+    records.Drought,
+    records.TemplateHealth,
+    records.Event,
 )
 #: What a server answers to a client of its own version.
-ANSWERS = (Status, Alive, Look, Presence, Scheduled, Size, NewToken, Audit)
+ANSWERS = (Status, Overview, LogPage, ServerStatus, Scheduled, Size, NewToken, Audit)
 #: Whatever JSON can say, large numbers included.
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -50,15 +56,15 @@ def test_what_is_encoded_is_decoded(data: st.DataObject) -> None:
 def test_lists_are_encoded_whole() -> None:
     """A tuple of records is one, and an empty one is one, too."""
     for found in ((), (made.run("1"), made.run("2"))):
-        assert decode(tuple[record.Run, ...], encode(found)) == found
+        assert decode(tuple[records.Run, ...], encode(found)) == found
 
 
 def test_the_largest_records_too() -> None:
     """A launch holds everything that is sent, and a catalog that has no prices all that is known of a place."""
     template = made.site().template
     request = LaunchRequest("t", template, made.SPOT_A.market, (made.SPOT_A,), {"a": "s"}, 2, {"k": "v"})
-    launch = record.Launch(request, ("r1", "r2"), 1.0)
-    assert decode(record.Launch, encode(launch)) == launch
+    launch = records.Launch(request, ("r1", "r2"), 1.0)
+    assert decode(records.Launch, encode(launch)) == launch
     assert decode(Catalog, encode(made.site().catalog)) == made.site().catalog
 
 
@@ -117,7 +123,7 @@ def test_a_string_is_no_list_of_letters() -> None:
     """JSON's shapes are told apart: a text is no tuple of texts."""
     stored = json.loads(
         encode(
-            record.Launch(
+            records.Launch(
                 LaunchRequest("t", made.site().template, made.SPOT_A.market, (made.SPOT_A,), {}, 1, {}),
                 ("r",),
                 1.0,
@@ -125,7 +131,7 @@ def test_a_string_is_no_list_of_letters() -> None:
         )
     )
     with pytest.raises(Invalid):
-        decode(record.Launch, json.dumps(stored | {"runs": "rr"}).encode())
+        decode(records.Launch, json.dumps(stored | {"runs": "rr"}).encode())
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
@@ -135,19 +141,17 @@ def test_fields_of_a_later_version_are_passed_over() -> None:
 
 def test_every_key_of_a_machine_lies_under_its_own_name() -> None:
     """The rights of a machine end at its name, so must its keys; a stream's keys sort as its bytes do."""
-    box = work.mailbox("AROA", "i-1")
-    keys = [work.work_key(box), work.orders_key(box), work.started_key(box), work.result_key(box)]
-    keys += [work.chunk_key(box, stream, 0) for stream in work.STREAMS]
+    box = mailbox("AROA", "i-1")
+    keys = [work_key(box), orders_key(box), started_key(box), result_key(box)]
+    keys += [chunk_key(box, stream, 0) for stream in messages.STREAMS]
     assert box == "AROA:i-1"
     assert all(key.startswith(f"machines/{box}/") for key in keys)
-    assert work.report_key(box, 3).startswith(f"inbox/{box}/")
+    assert report_key(box, 3).startswith(f"inbox/{box}/")
     offsets = [0, 9, 10, 99, 2**31, 10**14]
-    assert sorted(work.chunk_key(box, "output", each) for each in reversed(offsets)) == [
-        work.chunk_key(box, "output", each) for each in offsets
+    assert sorted(chunk_key(box, "output", each) for each in reversed(offsets)) == [
+        chunk_key(box, "output", each) for each in offsets
     ]
-    assert sorted(work.report_key(box, each) for each in (10, 9, 100)) == [
-        work.report_key(box, each) for each in (9, 10, 100)
-    ]
+    assert sorted(report_key(box, each) for each in (10, 9, 100)) == [report_key(box, each) for each in (9, 10, 100)]
 
 
 def test_words_are_themselves() -> None:
@@ -161,4 +165,4 @@ def test_words_are_themselves() -> None:
 )
 def test_a_limit_is_told_as_a_person_writes_it(seconds: float, words: str) -> None:
     """In the largest unit that needs no fraction."""
-    assert work.limit_of("pull", seconds) == f"limits.pull of {words}"
+    assert messages.limit_of("pull", seconds) == f"limits.pull of {words}"

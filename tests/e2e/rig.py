@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from provisioner import wiring
-from provisioner.core.record import Run
+from provisioner.core.run.records import Run
 from provisioner.ports.control import LogPiece
 from provisioner.rehearsal import scenario
 from provisioner.rehearsal.double import Double

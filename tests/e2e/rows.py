@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from provisioner.core import archive, work
-from provisioner.core.record import Run
-from provisioner.core.run import State
-from provisioner.core.work import Outcome, Result
+from provisioner.core.logs import archive
+from provisioner.core.protocol import codec
+from provisioner.core.protocol.messages import Outcome, Result
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import State
 from tests.e2e.rig import Rig
 
 
@@ -51,7 +52,7 @@ def played(whole: Rig, rows: Sequence[Row], repository: Path) -> dict[str, Run]:
 def result_of(whole: Rig, run: Run, attempt: int) -> Result:
     """What the archive has of the attempt's end."""
     objects = whole.double.account.objects(whole.double.bucket)
-    return work.decode(Result, objects[archive.kept_result_key(run.id, attempt, 0)])
+    return codec.decode(Result, objects[archive.kept_result_key(run.id, attempt, 0)])
 
 
 def check(whole: Rig, run: Run, row: Row) -> None:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from provisioner.core.hostkeys import END
+from provisioner.core.cloud.host_keys import END
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
 

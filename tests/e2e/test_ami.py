@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.launch import ENDING
+from provisioner.core.cloud.machines import ENDING
 from provisioner.faces.cli import main
 from tests.e2e.commands import Command, settings_file
 from tests.e2e.rig import Rig, rig

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
-from provisioner.core.run import State
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.states import State
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.faults import Effect, Rule
 from tests.api.served import Server

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from provisioner import wiring
-from provisioner.core import silence
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run import silence
 from provisioner.rehearsal.actions import ASKS
 from provisioner.rehearsal.calls import CONTROL
 from provisioner.rehearsal.faults import Effect, Rule
@@ -16,10 +16,10 @@ from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.rehearsal.stepping import ListJournal
-from provisioner.service.ami.bake import Bakery, Wish
+from provisioner.service.ami.bake import BakeRequest, Bakery
 from provisioner.service.ami.builder import Told
 from provisioner.service.ami.collection import Amis
-from provisioner.service.site import Agent, Sites
+from provisioner.service.site import Agent, LaunchSites
 from tests.e2e.rig import Rig, rig
 from tests.service.shell import CONSOLE, FakeShell
 from tests.service.world import TESTER
@@ -41,11 +41,11 @@ class Hosts(ScriptedHost):
 def bake_and_delete(whole: Rig) -> None:
     """An image is made by everything but a real way in, and deleted."""
     installation = wiring.installed(whole.settings, ListJournal())
-    sites = Sites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+    sites = LaunchSites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
     bakery = Bakery(installation, sites, FakeShell(), {}, region=whole.settings.region, kind="gpu")
     amis = Amis(installation, sites, bakery, TESTER)
     try:
-        amis.delete(amis.bake(Wish(), Told(lambda _: None, lambda _: None)).id)
+        amis.delete(amis.bake(BakeRequest(), Told(lambda _: None, lambda _: None)).id)
     finally:
         amis.close()
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.record import Run
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
 from provisioner.rehearsal.calls import CONTROL, Call
 from provisioner.rehearsal.faults import Effect, Rule, When
 from provisioner.rehearsal.machines.script import Script

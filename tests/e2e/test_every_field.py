@@ -16,10 +16,12 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from provisioner.core.launch import JOB_TAG, LIFETIME_TAG, OWNER_TAG, Market, Offer
-from provisioner.core.recipe import Recipe, parse_recipe
-from provisioner.core.record import Catchup, Concurrency, Run, Schedule
-from provisioner.core.work import Outcome
+from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.tags import JOB_TAG, LIFETIME_TAG, OWNER_TAG
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.recipe.jobs import Catchup, Concurrency, Schedule
+from provisioner.core.recipe.recipe import Recipe, parse_recipe
+from provisioner.core.run.records import Run
 from provisioner.rehearsal.instance import Instance
 from provisioner.rehearsal.machines.light import LightHost
 from tests.agent.private_git import SshServer, ssh_server

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.record import Run
+from provisioner.core.run.records import Run
 from provisioner.rehearsal.machines.light import LightHost
 from tests.e2e.rig import Rig, rig
 from tests.engine import engine, python_tree

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.record import Run
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
 from tests.e2e.rig import Rig, make_repository, rig
 
 #: Whatever executes any of it leaves a file.

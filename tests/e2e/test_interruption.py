@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from provisioner.core.record import Run
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
 from provisioner.rehearsal.host import Guest
 from tests.e2e.commands import Command, settings_file
 from tests.e2e.elsewhere import served

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.run import State
-from provisioner.core.work import WorkOrder, decode, work_key
+from provisioner.core.protocol.codec import decode
+from provisioner.core.protocol.keys import work_key
+from provisioner.core.protocol.messages import WorkOrder
+from provisioner.core.run.states import State
 from provisioner.rehearsal.faults import Effect, Rule
 from tests.e2e.commands import Command, settings_file
 from tests.e2e.rig import rig

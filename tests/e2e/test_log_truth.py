@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.record import Run
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
 from provisioner.ports.control import LogPiece
 from provisioner.rehearsal.faults import Effect, Rule, When
 from tests.e2e.rig import Rig, rig

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.record import Run
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
 from provisioner.ports.control import LogGap, LogPiece
 from provisioner.rehearsal.calls import CONTROL
 from provisioner.rehearsal.faults import Effect, Rule, When

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.run import State
+from provisioner.core.run.states import State
 from tests.e2e.commands import Command, settings_file
 from tests.e2e.rig import Rig, rig
 from tests.ports import free_ports

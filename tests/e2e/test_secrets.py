@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from provisioner.adapters import archive
-from provisioner.core.record import Run
-from provisioner.core.work import Outcome, Step
+from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.run.records import Run
 from tests.e2e.commands import Command, settings_file
 from tests.e2e.echo import echo
 from tests.e2e.processes import Watch

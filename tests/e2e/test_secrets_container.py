@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.record import Run
-from provisioner.core.run import State
-from provisioner.core.work import Outcome, Step
+from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import State
 from provisioner.rehearsal.machines.light import LightHost
 from tests.agent.private_git import certificate, https_server
 from tests.e2e.echo import echo

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.record import Run
-from provisioner.core.run import State
-from provisioner.core.work import Outcome, Step
+from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import State
 from provisioner.rehearsal.faults import Effect, Rule
 from tests.e2e.daemons import Daemons
 from tests.e2e.rig import Rig, rig

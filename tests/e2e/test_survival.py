@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from provisioner import wiring
+from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import WrongStore
-from provisioner.core.launch import MachineState
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
 from provisioner.ports.control import LogPiece
 from provisioner.rehearsal.faults import Effect, Rule
 from tests.e2e.processes import agents

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from provisioner import wiring
-from provisioner.core.record import Node, Run
-from provisioner.core.work import Outcome, encode, report_key
+from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.keys import report_key
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Node, Run
 from provisioner.faces.cli import main
 from provisioner.rehearsal.faults import Effect, Rule
 from provisioner.rehearsal.stepping import ListJournal

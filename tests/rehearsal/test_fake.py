@@ -2,8 +2,12 @@
 
 import pytest
 
+from provisioner.core.cloud.launches import LaunchRequest, Template
+from provisioner.core.cloud.machine_images import Image
+from provisioner.core.cloud.machines import Ending, MachineState
+from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.errors import Conflict, Misconfigured, NoAnswer, NoCapacity, Throttled, Transient
-from provisioner.core.launch import LAUNCH_TAG, Ending, Image, LaunchRequest, MachineState, Market, Offer, Template
 from provisioner.rehearsal.conditions import Conditions
 from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.memory import MemoryBucket

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.launch import MachineState, Market, Offer
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cloud.offers import Market, Offer
 from provisioner.rehearsal.catalogue import TYPES
 from provisioner.rehearsal.conditions import (
     Absence,

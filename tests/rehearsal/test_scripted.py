@@ -8,9 +8,10 @@ from typing import Any
 import boto3
 import pytest
 
-from provisioner.core import work
-from provisioner.core.userdata import user_data
-from provisioner.core.work import Engine, Orders, Outcome, Result, Started, Stop, WorkOrder
+from provisioner.core.cloud.user_data import user_data
+from provisioner.core.protocol import codec
+from provisioner.core.protocol.keys import log_prefix, mailbox, orders_key, result_key, started_key, work_key
+from provisioner.core.protocol.messages import Engine, Orders, Outcome, Result, Started, Stop, WorkOrder
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.rehearsal.scenario import parse
@@ -41,10 +42,10 @@ class Rig:
         return [one for group in answer["Instances"] for one in group["InstanceIds"]]
 
     def box(self, instance_id: str) -> str:
-        return work.mailbox(self.double.account.role_id, instance_id)
+        return mailbox(self.double.account.role_id, instance_id)
 
     def put(self, key: str, message: object) -> None:
-        self.s3.put_object(Bucket=self.double.bucket, Key=key, Body=work.encode(message))
+        self.s3.put_object(Bucket=self.double.bucket, Key=key, Body=codec.encode(message))
 
     def get(self, key: str) -> bytes:
         return bytes(self.s3.get_object(Bucket=self.double.bucket, Key=key)["Body"].read())
@@ -54,7 +55,7 @@ class Rig:
         return [one["Key"] for page in pages for one in page.get("Contents", [])]
 
     def result(self, instance_id: str) -> Result:
-        return work.decode(Result, self.get(work.result_key(self.box(instance_id))))
+        return codec.decode(Result, self.get(result_key(self.box(instance_id))))
 
 
 def _base64(text: str) -> str:
@@ -103,12 +104,12 @@ def test_a_scripted_machine_does_its_work(double_of: Callable[..., Double]) -> N
     with double_of(scripts=[{"job": "job", "setup": "100ms", "command": 0, "exit_code": 3, "output": 1000}]) as double:
         rig = Rig(double)
         (one,) = rig.launch(1)
-        rig.put(work.work_key(rig.box(one)), order("r1"))
+        rig.put(work_key(rig.box(one)), order("r1"))
         until(lambda: not double.alive(), "the end of all")
         result = rig.result(one)
         assert (result.run, result.outcome, result.exit_code) == ("r1", Outcome.FAILED, 3)
-        assert work.decode(Started, rig.get(work.started_key(rig.box(one)))).process == result.process
-        log = b"".join(rig.get(key) for key in rig.keys(work.log_prefix(rig.box(one), "output")))
+        assert codec.decode(Started, rig.get(started_key(rig.box(one)))).process == result.process
+        log = b"".join(rig.get(key) for key in rig.keys(log_prefix(rig.box(one), "output")))
         assert len(log) == result.streams["output"].length == 1000
         assert rig.keys(f"inbox/{rig.box(one)}/")
         assert double.calls.unimplemented == []
@@ -119,8 +120,8 @@ def test_a_scripted_machine_obeys(double_of: Callable[..., Double]) -> None:
     with double_of(scripts=[{"command": "1h"}]) as double:
         rig = Rig(double)
         (one,) = rig.launch(1)
-        rig.put(work.work_key(rig.box(one)), order("r1"))
-        rig.put(work.orders_key(rig.box(one)), Orders(Stop(Outcome.CANCELLED, "stopped", time.time())))
+        rig.put(work_key(rig.box(one)), order("r1"))
+        rig.put(orders_key(rig.box(one)), Orders(Stop(Outcome.CANCELLED, "stopped", time.time())))
         until(lambda: not double.alive(), "the end of all")
         assert (rig.result(one).outcome, rig.result(one).exit_code) == (Outcome.CANCELLED, 143)
 
@@ -131,8 +132,8 @@ def test_a_scripted_machine_falls_silent_or_goes(double_of: Callable[..., Double
     with double_of(scripts=scripts) as double:
         rig = Rig(double)
         goes, silent = rig.launch(2)
-        rig.put(work.work_key(rig.box(silent)), order("r2", "silent"))
-        rig.put(work.work_key(rig.box(goes)), order("r1", "goes"))
+        rig.put(work_key(rig.box(silent)), order("r2", "silent"))
+        rig.put(work_key(rig.box(goes)), order("r1", "goes"))
         until(lambda: [one.id for one in double.alive()] == [silent], "the end of all others")
         assert rig.keys(f"machines/{rig.box(goes)}/result") == []
 
@@ -143,6 +144,6 @@ def test_many_at_once(double_of: Callable[..., Double]) -> None:
         rig = Rig(double)
         ids = rig.launch(200)
         for number, one in enumerate(ids):
-            rig.put(work.work_key(rig.box(one)), order(f"r{number}"))
+            rig.put(work_key(rig.box(one)), order(f"r{number}"))
         until(lambda: not double.alive(), "the end of all", patience=240)
         assert len(rig.keys("machines/")) == 200 * 4, "work, started, one chunk, result"

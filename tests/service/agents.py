@@ -8,10 +8,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from provisioner.core import work
+from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Retryable
-from provisioner.core.launch import MachineState
-from provisioner.core.work import (
+from provisioner.core.protocol import codec, keys
+from provisioner.core.protocol.messages import (
     STREAMS,
     Chunk,
     Notice,
@@ -117,7 +117,7 @@ class Agent:
         role_id: str,
     ) -> None:
         self.instance, self.script = instance, script
-        self.box = work.mailbox(role_id, instance.id)
+        self.box = keys.mailbox(role_id, instance.id)
         self.order: WorkOrder | None = None
         self.notice: Notice | None = None
         self.silent = False
@@ -217,7 +217,7 @@ class Agent:
 
     def _put_once(self, key: str, message: object) -> Doing[bool]:
         """Whether what is there now is ours, even if an answer was lost."""
-        data = work.encode(message)
+        data = codec.encode(message)
         if (yield from self._try(lambda: self._bucket.put(key, data, if_absent=True))):
             return True
         return (yield from self._try(lambda: self._bucket.get(key))) == data
@@ -238,8 +238,8 @@ class Agent:
         )
         if self.script.mute:
             return
-        key = work.report_key(self.box, self._sequence)
-        yield from self._try(lambda: self._bucket.put(key, work.encode(report)))
+        key = keys.report_key(self.box, self._sequence)
+        yield from self._try(lambda: self._bucket.put(key, codec.encode(report)))
         self.last_heard_at = self._now()
         self.heard_at = self.heard_at or self._now()
 
@@ -253,7 +253,7 @@ class Agent:
         yield from self._ship(stream, offset, data)
 
     def _ship(self, stream: str, offset: int, data: bytes) -> Doing[None]:
-        key = work.chunk_key(self.box, stream, offset)
+        key = keys.chunk_key(self.box, stream, offset)
         yield from self._try(lambda: self._bucket.put(key, data))
         self.acknowledged[stream].append((offset, data))
         self._unshipped = None
@@ -265,7 +265,7 @@ class Agent:
 
     def _boot(self) -> Doing[None]:
         """Fetch the agent's archive as the user data does, then work."""
-        key = work.agent_key(self.instance.template.content.user_data.split()[-1])
+        key = keys.agent_key(self.instance.template.content.user_data.split()[-1])
         for pause in (*FETCH_PAUSES, None):
             try:
                 self._bucket.get(key)
@@ -286,11 +286,11 @@ class Agent:
 
     def _live(self) -> Doing[None]:
         while self.order is None:
-            data = yield from self._try(lambda: self._bucket.get(work.work_key(self.box)))
+            data = yield from self._try(lambda: self._bucket.get(keys.work_key(self.box)))
             if data is None:
                 yield 5.0
             else:
-                self.order = work.decode(WorkOrder, data)
+                self.order = codec.decode(WorkOrder, data)
         order = self.order
         self._fuse_at = self.instance.launch_time + order.lifetime
         self._spans[Step.BOOT.value] = Span(self.instance.launch_time + self.script.skew, self._time())
@@ -305,7 +305,7 @@ class Agent:
         for step, seconds in ((Step.PULL, script.pull), (Step.SETUP, script.setup), (Step.COMMAND, script.command)):
             if step is Step.COMMAND:
                 mine = Started(self._process, self._time())
-                if not (yield from self._put_once(work.started_key(self.box), mine)):
+                if not (yield from self._put_once(keys.started_key(self.box), mine)):
                     yield from self._finish(step, Outcome.LOST, None, "started, no process found")
                     return
                 self._executions.begin(order, self.instance.id)
@@ -355,8 +355,8 @@ class Agent:
         self._spans[step.value] = Span(began, self._time())
 
     def _orders(self) -> Doing[Stop | None]:
-        data = yield from self._try(lambda: self._bucket.get(work.orders_key(self.box)))
-        return work.decode(Orders, data).stop if data and not self.script.deaf else None
+        data = yield from self._try(lambda: self._bucket.get(keys.orders_key(self.box)))
+        return codec.decode(Orders, data).stop if data and not self.script.deaf else None
 
     def _finish(self, step: Step, outcome: Outcome, code: int | None, reason: str) -> Doing[None]:
         self._executions.end(self.instance.id)
@@ -381,7 +381,7 @@ class Agent:
         yield from self._leave(result)
 
     def _leave(self, result: Result) -> Doing[None]:
-        yield from self._put_once(work.result_key(self.box), result)
+        yield from self._put_once(keys.result_key(self.box), result)
         self._finished = True
         yield from self._report(Step.LOGS, finished=True)
 

@@ -3,25 +3,20 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from provisioner.core.cloud.launches import LaunchRequest
+from provisioner.core.cloud.machines import Listing, Machine, MachineState
+from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.errors import CloudError, Misconfigured
-from provisioner.core.launch import (
-    LAUNCH_TAG,
-    LaunchRequest,
-    Listing,
-    Machine,
-    MachineState,
-    Market,
-    Offer,
-)
-from provisioner.core.record import KnownMachine, Launch
-from provisioner.core.work import Engine
+from provisioner.core.protocol.messages import Engine
+from provisioner.core.run.records import KnownMachine, Launch
 from provisioner.ports.store import Lease, Live
 from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.memory import MemoryBucket
 from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
 from provisioner.service.installation import Installation, Policy
 from provisioner.service.launches import Launches
-from provisioner.service.site import Agent, Sites
+from provisioner.service.site import Agent, LaunchSites
 from tests.core.made import ZONES, site
 from tests.service.memory_store import MemoryStore
 
@@ -88,7 +83,9 @@ class Alone:
         self.installation = Installation(
             self.store, self.cloud, self.bucket, self.clock, InlinePool(), self.ids, self.journal, self.policy
         )
-        self.sites = Sites(self.installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+        self.sites = LaunchSites(
+            self.installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}"
+        )
         self.launches = Launches(self.installation, self.sites)
         self.lease: Lease = self._lease()
 

@@ -4,8 +4,8 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
-from provisioner.core.launch import Market
-from provisioner.core.work import Outcome, Step
+from provisioner.core.cloud.offers import Market
+from provisioner.core.protocol.messages import Outcome, Step
 from provisioner.ports.store import Store
 from provisioner.rehearsal.conditions import (
     Breakdown,

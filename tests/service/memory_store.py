@@ -5,11 +5,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar, cast
 
-from provisioner.core.access import Audit, Token
+from provisioner.core.access.callers import Audit, Token
+from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.errors import Conflict, LeaseLost, LimitReached
-from provisioner.core.owner_limits import UNLIMITED, OwnerLimits, Usage
-from provisioner.core.record import Drought, Event, Job, KnownMachine, Launch, Node, Record, Run, TemplateHealth
-from provisioner.core.work import Outcome, encode
+from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.run.records import Drought, Event, KnownMachine, Launch, Node, Record, Run, TemplateHealth
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from provisioner.core.record import Run
+from provisioner.core.run.records import Run
 from provisioner.ports.store import Store
 from provisioner.rehearsal.conditions import Conditions
 from provisioner.rehearsal.stepping import StepClock

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from provisioner.core import archive
-from provisioner.core.attempt import LOST_AFTER_START, LOST_BEFORE_START, held_until
-from provisioner.core.launch import ENDING, LAUNCH_TAG, LIFETIME_TAG, MachineState
-from provisioner.core.phases import Source
-from provisioner.core.receipt import MINIMUM_SECONDS, MachineBill, Receipt
-from provisioner.core.recipe import Recipe
-from provisioner.core.record import KnownMachine, Node, Run
-from provisioner.core.run import State
-from provisioner.core.work import STREAMS, Outcome, Result, Step, decode, work_key
+from provisioner.core.cloud.machines import ENDING, MachineState
+from provisioner.core.cloud.tags import LAUNCH_TAG, LIFETIME_TAG
+from provisioner.core.cost.phases import Source
+from provisioner.core.cost.receipt import MINIMUM_SECONDS, MachineBill, Receipt
+from provisioner.core.logs import archive
+from provisioner.core.protocol.codec import decode
+from provisioner.core.protocol.keys import work_key
+from provisioner.core.protocol.messages import STREAMS, Outcome, Result, Step
+from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run.records import KnownMachine, Node, Run
+from provisioner.core.run.states import State
+from provisioner.core.run.verdicts import LOST_AFTER_START, LOST_BEFORE_START, held_until
 from provisioner.ports.store import RunFilter, Store
 from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.memory import MemoryBucket

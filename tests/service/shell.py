@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from provisioner.core import errors
-from provisioner.core.hostkeys import BEGIN, END
+from provisioner.core.cloud.host_keys import BEGIN, END
 from provisioner.ports.shell import Host, Key
 from provisioner.service.ami.bake import LIFETIME
 from provisioner.service.ami.builder import REACH_LIMIT

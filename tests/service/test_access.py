@@ -10,8 +10,8 @@ import pytest
 
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.adapters.system import RandomIds
-from provisioner.core.access import Caller, NewToken
-from provisioner.core.denials import FREE, LONGEST
+from provisioner.core.access.callers import Caller, NewToken
+from provisioner.core.access.throttle import FREE, LONGEST
 from provisioner.core.errors import Denied, Forbidden, Invalid, NotFound, TooMany
 from provisioner.ports.store import Store
 from provisioner.service.access import Tokens

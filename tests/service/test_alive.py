@@ -1,10 +1,11 @@
 """What is alive, at a glance: everything counted, and what deserves a look first."""
 
-from provisioner.core.launch import MachineState, Price
-from provisioner.core.record import Record, Verdict
-from provisioner.core.run import State, Waiting
-from provisioner.core.silence import SILENT
-from provisioner.core.work import Notice, Outcome, Step
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cloud.offers import Price
+from provisioner.core.protocol.messages import Notice, Outcome, Step
+from provisioner.core.run.records import Record, Verdict
+from provisioner.core.run.silence import SILENT
+from provisioner.core.run.states import State, Waiting
 from provisioner.service.alive import alive
 from tests.core import made
 from tests.service.world import TESTER, World

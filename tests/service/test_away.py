@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from provisioner.core.record import Run
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
 from tests.service.agents import Script
 from tests.service.rules import BOOT_LIMIT
 from tests.service.trouble import Call, Fate

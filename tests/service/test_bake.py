@@ -7,21 +7,22 @@ from typing import Any, cast
 import pytest
 
 from provisioner.core import errors
-from provisioner.core.ami import Ami, AmiState
-from provisioner.core.launch import ENDING, LIFETIME_TAG, MachineState
-from provisioner.core.terms import Terms
-from provisioner.core.work import Engine
+from provisioner.core.cloud.machine_images import Ami, AmiState
+from provisioner.core.cloud.machines import ENDING, MachineState
+from provisioner.core.cloud.tags import LIFETIME_TAG
+from provisioner.core.protocol.messages import Engine
+from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.ports.shell import Host
 from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions
 from provisioner.rehearsal.fake import FakeCloud
 from provisioner.rehearsal.memory import MemoryBucket
 from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
-from provisioner.service.ami.bake import LIFETIME, Bakery, Wish
+from provisioner.service.ami.bake import LIFETIME, BakeRequest, Bakery
 from provisioner.service.ami.builder import Told
 from provisioner.service.ami.collection import Amis
 from provisioner.service.installation import Installation, Policy, WayIn
 from provisioner.service.reconciler import Reconciler
-from provisioner.service.site import Agent, Sites
+from provisioner.service.site import Agent, LaunchSites
 from tests.service.memory_store import MemoryStore
 from tests.service.shell import CONSOLE, DIGEST, KEYS, FakeShell
 from tests.service.trouble import Crash, Spoiled
@@ -59,7 +60,7 @@ class Kitchen:
             engine=Engine.CONTAINER,
             boot_fuse=1200.0,
             reaper_grace=900.0,
-            terms=Terms(registry_credential="ssm:/registry"),
+            terms=RecipeDefaults(registry_credential="ssm:/registry"),
             way_in=WayIn(security_groups=("sg-ssh",)),
         )
         self.told: list[str] = []
@@ -74,8 +75,8 @@ class Kitchen:
             store, cloud, port("bucket", self.bucket), self.clock, InlinePool(), self.ids, ListJournal(), self.policy
         )
 
-    def sites(self, installation: Installation) -> Sites:
-        return Sites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+    def sites(self, installation: Installation) -> LaunchSites:
+        return LaunchSites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
 
     def amis(self, deal: Deal | None = None) -> Amis:
         installation = self.installation(deal)
@@ -88,8 +89,8 @@ class Kitchen:
         bakery = Bakery(installation, sites, shell, scripts, region="us-east-1", kind="gpu", endpoint=self.endpoint)
         return Amis(installation, sites, bakery, TESTER)
 
-    def bake(self, wish: Wish | None = None, deal: Deal | None = None) -> Ami:
-        return self.amis(deal).bake(wish or Wish(), Told(self.told.append, self.heard.extend))
+    def bake(self, wish: BakeRequest | None = None, deal: Deal | None = None) -> Ami:
+        return self.amis(deal).bake(wish or BakeRequest(), Told(self.told.append, self.heard.extend))
 
     def alive(self) -> list[str]:
         return [one.id for one in self.cloud.model.alive(self.clock.now()) if one.state not in ENDING]
@@ -99,8 +100,8 @@ class Kitchen:
         installation = self.installation()
         lease = self.store.acquire("daemon", "daemon", self.clock.now(), 60.0)
         assert lease is not None
-        pulse = Reconciler(installation, self.sites(installation)).once(lease)
-        assert not pulse.errors
+        this_pass = Reconciler(installation, self.sites(installation)).once(lease)
+        assert not this_pass.errors
         self.store.release(lease)
 
     def settled(self) -> None:
@@ -129,7 +130,7 @@ class _Talking:
 def test_a_bake_makes_an_image_and_ends_its_builder() -> None:
     """The image says what is in it; the builder's launch is closed and its machine ends."""
     kitchen = Kitchen()
-    made = kitchen.bake(Wish(preload=("registry.example/job:1",)))
+    made = kitchen.bake(BakeRequest(preload=("registry.example/job:1",)))
     assert made.state is AmiState.AVAILABLE
     assert (made.base, made.preloaded, made.disk_gib) == ("ami-base", (DIGEST,), 100)
     [ran] = kitchen.cloud.model.every()
@@ -162,7 +163,7 @@ def test_a_rehearsed_builder_is_told_where_aws_is() -> None:
     """What it pulls with is read there, as root."""
     kitchen = Kitchen()
     kitchen.endpoint = "http://169.254.169.2:1"
-    kitchen.bake(Wish(preload=("registry.example/job:1",)))
+    kitchen.bake(BakeRequest(preload=("registry.example/job:1",)))
     [line] = [line for line in kitchen.shell.lines if "preload.sh" in line]
     assert line.startswith("sudo -n env AWS_ENDPOINT_URL=http://169.254.169.2:1 sh /tmp/provision-bake/preload.sh / ")
 
@@ -173,7 +174,7 @@ def test_a_step_that_fails_fails_the_bake(step: str) -> None:
     kitchen = Kitchen()
     kitchen.shell.failing = step
     with pytest.raises(errors.Failed, match="7"):
-        kitchen.bake(Wish(preload=("job:1",)))
+        kitchen.bake(BakeRequest(preload=("job:1",)))
     assert (kitchen.alive(), kitchen.cloud.amis(), kitchen.shell.closed) == ([], (), 1)
     kitchen.settled()
 
@@ -221,13 +222,13 @@ class _Mute(dict[str, str]):
 @pytest.mark.parametrize(
     ("wish", "told"),
     [
-        (Wish(instance_type="x9.huge"), "x9.huge"),
-        (Wish(name="?"), "name"),
-        (Wish(preload=("--all",)), "--all"),
-        (Wish(preload=("x",) * 41), "40"),
+        (BakeRequest(instance_type="x9.huge"), "x9.huge"),
+        (BakeRequest(name="?"), "name"),
+        (BakeRequest(preload=("--all",)), "--all"),
+        (BakeRequest(preload=("x",) * 41), "40"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_bought(wish: Wish, told: str) -> None:
+def test_what_cannot_be_is_refused_before_anything_is_bought(wish: BakeRequest, told: str) -> None:
     """The input is wrong, and no launch was made."""
     kitchen = Kitchen()
     with pytest.raises(errors.Invalid, match=told):
@@ -238,9 +239,9 @@ def test_what_cannot_be_is_refused_before_anything_is_bought(wish: Wish, told: s
 def test_a_taken_name_is_refused_and_its_image_stays() -> None:
     """The image that has the name is another one's."""
     kitchen = Kitchen()
-    first = kitchen.bake(Wish(name="mine"))
+    first = kitchen.bake(BakeRequest(name="mine"))
     with pytest.raises(errors.Conflict, match=first.id):
-        kitchen.bake(Wish(name="mine"))
+        kitchen.bake(BakeRequest(name="mine"))
     assert [ami.id for ami in kitchen.cloud.amis()] == [first.id]
 
 
@@ -280,7 +281,7 @@ def _calls() -> list[str]:
         found.append(what)
         return deed()
 
-    Kitchen(SHORT).bake(Wish(preload=("job:1",)), deal)
+    Kitchen(SHORT).bake(BakeRequest(preload=("job:1",)), deal)
     return found
 
 
@@ -314,7 +315,7 @@ def test_an_interrupt_leaves_nothing(after: bool) -> None:
     for place, call in enumerate(calls):
         kitchen = Kitchen(SHORT)
         with pytest.raises(KeyboardInterrupt):
-            kitchen.bake(Wish(preload=("job:1",)), At(place, KeyboardInterrupt, after=after))
+            kitchen.bake(BakeRequest(preload=("job:1",)), At(place, KeyboardInterrupt, after=after))
         left = (kitchen.alive(), kitchen.cloud.amis(), kitchen.store.live().launches)
         assert left == ([], (), ()), f"{call} ({place})"
         kitchen.settled()
@@ -326,7 +327,7 @@ def test_a_killed_bake_leaves_no_machine_beyond_its_lifetime(after: bool) -> Non
     for place in range(len(_calls())):
         kitchen = Kitchen(SHORT)
         with pytest.raises(Crash):
-            kitchen.bake(Wish(preload=("job:1",)), At(place, Crash, after=after, for_good=True))
+            kitchen.bake(BakeRequest(preload=("job:1",)), At(place, Crash, after=after, for_good=True))
         kitchen.pass_()
         kitchen.clock.step(LIFETIME)
         kitchen.settled()
@@ -370,7 +371,7 @@ def test_new_launches_take_the_chosen_image() -> None:
 def test_what_is_done_to_images_is_in_the_audit() -> None:
     """Who had one made, had launches take it, and deleted it; what was refused changes nothing."""
     kitchen = Kitchen()
-    made, amis = kitchen.bake(Wish(name="first")), kitchen.amis()
+    made, amis = kitchen.bake(BakeRequest(name="first")), kitchen.amis()
     amis.use(made.id)
     with pytest.raises(errors.Conflict):
         amis.delete(made.id)
@@ -392,7 +393,7 @@ def test_an_image_in_use_is_not_deleted() -> None:
     amis.use(made.id)
     with pytest.raises(errors.Conflict, match="use"):
         amis.delete(made.id)
-    second = kitchen.bake(Wish(base=made.id, name="second"), _hold(amis, made.id))
+    second = kitchen.bake(BakeRequest(base=made.id, name="second"), _hold(amis, made.id))
     amis.use("default")
     kitchen.policy = dataclasses.replace(kitchen.policy, image=second.id)
     with pytest.raises(errors.Conflict, match="settings"):
@@ -438,7 +439,7 @@ def test_an_older_agent_is_stale() -> None:
     kitchen = Kitchen()
     kitchen.bake()
     installation = kitchen.installation()
-    newer = Sites(installation, Agent("2", lambda: b"newer"), lambda role, sha256: role + sha256)
+    newer = LaunchSites(installation, Agent("2", lambda: b"newer"), lambda role, sha256: role + sha256)
     unused = cast(Any, None)
     [shown] = Amis(installation, newer, unused, TESTER).list()
     assert not shown.current
@@ -449,7 +450,7 @@ def test_an_older_agent_is_stale() -> None:
 def test_names_are_found_by_their_beginning() -> None:
     """An id may be shortened as far as it stands for one image."""
     kitchen = Kitchen()
-    first, second = (kitchen.bake(Wish(name=name)) for name in ("one", "two"))
+    first, second = (kitchen.bake(BakeRequest(name=name)) for name in ("one", "two"))
     with pytest.raises(errors.Invalid, match="several"):
         kitchen.amis().use("ami-")
     with pytest.raises(errors.NotFound):

@@ -3,7 +3,7 @@
 import pytest
 
 from provisioner.core.errors import NoAnswer
-from provisioner.core.run import State, Waiting
+from provisioner.core.run.states import State, Waiting
 from provisioner.ports.store import RunFilter
 from tests.service.trouble import Call, Fate
 from tests.service.world import World

@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from provisioner.core.errors import ClockWrong
-from provisioner.core.record import Drought, TemplateHealth
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Drought, TemplateHealth
 from provisioner.service.endings import ASK_AGAIN
 from tests.service.agents import Script
 from tests.service.trouble import Call, Fate

@@ -2,10 +2,10 @@
 
 import pytest
 
+from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Transient
-from provisioner.core.launch import MachineState
-from provisioner.core.record import Verdict
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Verdict
 from provisioner.service.endings import ABSENT, ASK_AGAIN, EXAMINE_EVERY, Endings
 from tests.core import made
 from tests.service.alone import Alone

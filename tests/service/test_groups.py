@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.record import Node
-from provisioner.core.run import State
-from provisioner.core.work import Outcome
+from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Node
+from provisioner.core.run.states import State
 from provisioner.rehearsal.stepping import CountingIds
 from tests.service.agents import Script
 from tests.service.memory_store import MemoryStore, R

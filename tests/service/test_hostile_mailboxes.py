@@ -6,26 +6,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from provisioner.adapters.connection import AsyncSsh
-from provisioner.core import archive
 from provisioner.core.errors import Transient
-from provisioner.core.machine_messages import CHUNK_MOST, CLOCK_SKEW, REPORT_MOST, RESULT_HEAD
-from provisioner.core.record import Node, Run
-from provisioner.core.run import State
-from provisioner.core.work import (
-    Chunk,
-    Outcome,
-    Report,
-    Result,
-    Span,
-    Step,
-    StreamEnd,
-    chunk_key,
-    decode,
-    encode,
-    log_prefix,
-    report_key,
-    result_key,
-)
+from provisioner.core.logs import archive
+from provisioner.core.protocol.codec import decode, encode
+from provisioner.core.protocol.keys import chunk_key, log_prefix, report_key, result_key
+from provisioner.core.protocol.messages import Chunk, Outcome, Report, Result, Span, Step, StreamEnd
+from provisioner.core.run.machine_messages import CHUNK_MOST, CLOCK_SKEW, REPORT_MOST, RESULT_HEAD
+from provisioner.core.run.records import Node, Run
+from provisioner.core.run.states import State
 from provisioner.ports.bucket import Entry
 from provisioner.rehearsal.memory import MemoryBucket
 from provisioner.service import inbox
@@ -33,8 +21,8 @@ from provisioner.service.archive import COPIES, EMPTYING
 from provisioner.service.control import Service
 from provisioner.service.logs import LOOK_READS, TAIL_MOST, Logs
 from provisioner.service.loop import Intervals, Loop
-from provisioner.service.reconciler import Pulse, Reconciler
-from provisioner.service.site import Agent, Sites
+from provisioner.service.reconciler import PassResult, Reconciler
+from provisioner.service.site import Agent, LaunchSites
 from provisioner.service.wayin.entrance import Entrance
 from tests.service.agents import Script
 from tests.service.world import TESTER, World
@@ -81,7 +69,7 @@ class Attacked:
         """A control plane that lists lazily, as S3 does: the world's own fetches whole listings."""
         world = self.world
         installation = world._installation(world.store, world.cloud, self.bucket)
-        sites = Sites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+        sites = LaunchSites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
         self.logs = Logs(installation, world.runs)
         self.loop = Loop(installation, Reconciler(installation, sites), "a process", "daemon", Intervals())
         return Service(installation, self.loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)
@@ -412,7 +400,7 @@ def test_a_copy_that_fails_is_repeated_in_the_next_pass_which_reports_the_error(
 
     attacked.end(chunks=3000)
     attacked.bucket.took = failing
-    pulses = list[Pulse]()
+    pulses = list[PassResult]()
     attacked.loop.run(lambda: len(pulses) == 20, pulses.append)
     assert attacked.bucket.copies <= 5 * len(pulses)
     assert any("S3 is away" in str(trouble.error) for trouble in pulses[-1].errors)

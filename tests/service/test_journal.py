@@ -4,10 +4,10 @@ import itertools
 from collections.abc import Mapping
 
 from provisioner.core.errors import Transient
-from provisioner.core.record import Run
-from provisioner.core.run import State
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import State
 from provisioner.rehearsal.stepping import ListJournal
-from provisioner.service.reconciler import Trouble
+from provisioner.service.reconciler import PassError
 from provisioner.service.troubles import Troubles
 from tests.service.agents import Script
 from tests.service.trouble import Call, Fate
@@ -75,8 +75,8 @@ def test_a_trouble_that_lasts_is_told_when_it_begins_and_when_it_is_over() -> No
     journal = world.journal = ListJournal()
     troubles = Troubles(world.runs._installation)
     object.__setattr__(world.runs._installation, "journal", journal)
-    slow = Trouble(Transient("slow", "SlowDown"), run="r1")
-    for met in ([slow], [slow], [slow, Trouble(slow.error, run="r2")], [], [], [slow], []):
+    slow = PassError(Transient("slow", "SlowDown"), run="r1")
+    for met in ([slow], [slow], [slow, PassError(slow.error, run="r2")], [], [], [slow], []):
         troubles.met(met)
     begun, over = "SlowDown: slow", "over, after 3 passes: SlowDown: slow"
     assert [(line.get("error") or line["text"], line["run"]) for line in journal.told] == [

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest
 from provisioner.core.errors import Conflict, NoAnswer
-from provisioner.core.launch import LaunchAnswer, LaunchRequest
-from provisioner.core.record import Run
-from provisioner.core.run import State, Waiting
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import State, Waiting
 from provisioner.service.launches import LIST_AGAIN, REPLAY
 from tests.service.alone import Alone
 from tests.service.world import World

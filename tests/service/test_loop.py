@@ -5,11 +5,11 @@ import itertools
 import pytest
 
 from provisioner.core.errors import LeaseLost, Transient, WrongStore
-from provisioner.core.run import State
+from provisioner.core.run.states import State
 from provisioner.ports.store import Lease
 from provisioner.service.identity import take
 from provisioner.service.loop import Intervals, Loop
-from provisioner.service.reconciler import Pulse, Reconciler
+from provisioner.service.reconciler import PassResult, Reconciler
 from tests.service.agents import Script
 from tests.service.alone import Alone
 from tests.service.trouble import Call, Fate
@@ -56,7 +56,7 @@ def test_a_process_that_loses_its_lease_within_a_pass_no_longer_counts_as_acting
     other = loop(alone, "other")
 
     class Hung(Reconciler):
-        def once(self, _: Lease) -> Pulse:
+        def once(self, _: Lease) -> PassResult:
             alone.clock.step(LEASE + 1)
             assert other.once() is not None
             raise LeaseLost("the lease is another process's")
@@ -93,10 +93,10 @@ def test_a_pass_begins_one_second_after_the_last_one_began(took: float, interval
     alone, begun = Alone(), list[float]()
 
     class Slow(Reconciler):
-        def once(self, _: Lease) -> Pulse:
+        def once(self, _: Lease) -> PassResult:
             begun.append(alone.clock.elapsed())
             alone.clock.step(took)
-            return Pulse(busy=True, seen=alone.store.changes())
+            return PassResult(busy=True, seen=alone.store.changes())
 
     alone.store.release(alone.lease)
     slow = Loop(alone.installation, Slow(alone.installation, alone.sites), "slow", "daemon", Intervals())

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.access import Caller
+from provisioner.core.access.callers import Caller
 from provisioner.core.errors import Forbidden, Invalid, NotFound
-from provisioner.core.record import Job, Run
-from provisioner.core.run import State
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import State
 from provisioner.ports.control import Control
 from provisioner.ports.store import RunFilter
 from provisioner.service.control import Service

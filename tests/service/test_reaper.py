@@ -2,7 +2,7 @@
 
 import pytest
 
-from provisioner.core.launch import Listing, MachineState
+from provisioner.core.cloud.machines import Listing, MachineState
 from provisioner.service.reaper import UNTAGGED_LIFETIME, reap, tell
 from tests.service.alone import Alone
 

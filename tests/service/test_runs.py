@@ -3,7 +3,7 @@
 import pytest
 
 from provisioner.core.errors import Conflict
-from provisioner.core.run import State
+from provisioner.core.run.states import State
 from tests.service.world import World
 
 

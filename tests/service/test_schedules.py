@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from provisioner.adapters.sql.store import SqlStore
+from provisioner.core.access.owner_limits import OwnerLimits
 from provisioner.core.errors import Invalid, NotFound
-from provisioner.core.owner_limits import OwnerLimits
-from provisioner.core.record import Job, Run
-from provisioner.core.schedule import KEY, run_id
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.recipe.schedule import KEY, run_id
+from provisioner.core.run.records import Run
 from provisioner.ports.control import Scheduled
 from provisioner.rehearsal.stepping import CountingIds
 from provisioner.service.control import Service

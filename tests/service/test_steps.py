@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from provisioner.core.record import Run
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
 from provisioner.rehearsal.conditions import Conditions, Interruption
 from provisioner.service.control import Service
 from tests.service.agents import Script

@@ -2,8 +2,8 @@
 
 import pytest
 
-from provisioner.core.record import Run
-from provisioner.core.work import Report, Span, Step
+from provisioner.core.protocol.messages import Report, Span, Step
+from provisioner.core.run.records import Run
 from provisioner.faces.cli import screen
 from provisioner.service.mailboxes import succeeded
 from tests.core import made

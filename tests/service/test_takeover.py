@@ -2,10 +2,12 @@
 
 import pytest
 
-from provisioner.core import archive
 from provisioner.core.errors import WrongStore
-from provisioner.core.order import work_order
-from provisioner.core.work import Engine, Outcome, Result, Step, chunk_key, encode, result_key, work_key
+from provisioner.core.logs import archive
+from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.keys import chunk_key, result_key, work_key
+from provisioner.core.protocol.messages import Engine, Outcome, Result, Step
+from provisioner.core.run.work_order import work_order
 from provisioner.service.identity import claim
 from provisioner.service.takeover import Takeover
 from tests.core import made

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.core.recipe import parse_recipe
+from provisioner.core.recipe.recipe import parse_recipe
 from tests.service.world import World
 
 SPEC = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true"}

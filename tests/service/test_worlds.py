@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.core.launch import LIFETIME_TAG, MachineState
-from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.record import Run
-from provisioner.core.run import TRANSITIONS, State
-from provisioner.core.work import Outcome
+from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cloud.tags import LIFETIME_TAG
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import TRANSITIONS, State
 from provisioner.rehearsal.conditions import Absence, Conditions, ZoneTrouble
 from provisioner.rehearsal.instance import FleetAnswer, FleetRequest
 from provisioner.rehearsal.stepping import CountingIds

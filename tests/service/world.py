@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from provisioner.adapters.connection import AsyncSsh
-from provisioner.core.access import Caller
+from provisioner.core.access.callers import Caller
+from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
-from provisioner.core.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.record import Run
-from provisioner.core.work import Engine
+from provisioner.core.protocol.messages import Engine
+from provisioner.core.run.records import Run
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.cloud import Cloud
 from provisioner.ports.meter import Unmetered
@@ -35,7 +35,7 @@ from provisioner.service.loop import Intervals, Loop
 from provisioner.service.reconciler import Reconciler
 from provisioner.service.runs import Runs
 from provisioner.service.site import Agent as AgentArchive
-from provisioner.service.site import Sites
+from provisioner.service.site import LaunchSites
 from provisioner.service.wayin.entrance import Entrance
 from tests.service.agents import BOOT_FUSE, Agent, Executions, Script, Violation
 from tests.service.memory_store import MemoryStore
@@ -260,7 +260,7 @@ class World:
         installation = self._installation(
             port("store", self.store), port("cloud", self.cloud), port("bucket", self.bucket)
         )
-        sites = Sites(installation, AgentArchive("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+        sites = LaunchSites(installation, AgentArchive("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
         holder = f"life {life.number}"
         loop = Loop(installation, Reconciler(installation, sites), holder, "daemon", self._intervals)
         return life, Service(installation, loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)

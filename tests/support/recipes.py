@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.core.recipe import Recipe, json_schema, parse_recipe
+from provisioner.core.recipe.recipe import Recipe, json_schema, parse_recipe
 
 SCHEMA = json_schema()
 REQUIRED = {"name": "a", "image": "busybox", "instance_type": "g5.xlarge", "command": "true"}

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from provisioner.core.record import Run
+from provisioner.core.run.records import Run
 from provisioner.ports.store import RunFilter
 from tests.service.world import World
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote, quote_plus
 
-from provisioner.core.record import Run
+from provisioner.core.run.records import Run
 from tests.e2e.rig import Rig
 
 TOKEN = "hf_Zq8-n0t-T0-be+read/anywhere="

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.record import Run
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
 from provisioner.faces.cli import main
 from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.e2e.commands import settings_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from provisioner.core.launch import InstanceType, Market, Offer, Price
+from provisioner.core.cloud.offers import InstanceType, Market, Offer, Price
 
 
 def instance_type(info: Mapping[str, Any], zones: Iterable[str]) -> InstanceType:

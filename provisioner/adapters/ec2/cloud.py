@@ -11,21 +11,13 @@ from provisioner.adapters.ec2 import catalog, imaging, launching, listing, price
 from provisioner.adapters.ec2.batches import each
 from provisioner.adapters.ec2.codes import translate
 from provisioner.core import errors
-from provisioner.core.ami import Ami
+from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest, Profile, Template
+from provisioner.core.cloud.machine_images import Ami, Image
+from provisioner.core.cloud.machines import Listing, Machine
+from provisioner.core.cloud.offers import Catalog
+from provisioner.core.cloud.prices import PriceList
+from provisioner.core.cloud.tags import INSTALLATION_TAG, LAUNCH_TAG
 from provisioner.core.errors import CloudError, Misconfigured
-from provisioner.core.launch import (
-    INSTALLATION_TAG,
-    LAUNCH_TAG,
-    Catalog,
-    Image,
-    LaunchAnswer,
-    LaunchRequest,
-    Listing,
-    Machine,
-    PriceList,
-    Profile,
-    Template,
-)
 
 #: Seconds to wait for a fleet. It answers when its machines are there, which takes EC2 seconds; who
 #: gives up too early only has to replay the same request.

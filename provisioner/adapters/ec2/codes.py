@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from provisioner.adapters import aws
 from provisioner.core import errors
+from provisioner.core.cloud.machines import Ending
 from provisioner.core.errors import CloudError
-from provisioner.core.launch import Ending
 
 CODES: Mapping[str, type[CloudError]] = {
     **aws.PASSING,

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from provisioner.core.ami import Ami, AmiState
+from provisioner.core.cloud.machine_images import Ami, AmiState
 
 NAME_TAKEN = "InvalidAMIName.Duplicate"
 

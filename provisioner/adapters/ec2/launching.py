@@ -8,8 +8,9 @@ from typing import Any
 
 from provisioner.adapters import aws
 from provisioner.adapters.ec2.codes import translate
+from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, LaunchRequest, Refusal, Template
+from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import Transient
-from provisioner.core.launch import LaunchAnswer, LaunchedMachine, LaunchRequest, Market, Offer, Refusal, Template
 
 
 def creation(template: Template, tags: Mapping[str, str]) -> dict[str, Any]:

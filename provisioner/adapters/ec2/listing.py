@@ -9,8 +9,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from provisioner.adapters.ec2.codes import ending
+from provisioner.core.cloud.machines import ENDING, Machine, MachineState
+from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import Misconfigured
-from provisioner.core.launch import ENDING, Machine, MachineState, Market, Offer
 
 #: As in `User initiated (2026-11-24 16:00:00 GMT)` (EC2 API, "Instance", stateTransitionReason).
 _DATED = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from provisioner.core.launch import Price, PriceList
+from provisioner.core.cloud.offers import Price
+from provisioner.core.cloud.prices import PriceList
 
 #: One of the few regions that answer for all others (AWS Billing User Guide, "Price List Query API endpoints").
 REGION = "us-east-1"

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 
 from provisioner.adapters.remote.calls import Calls
-from provisioner.core.access import Audit, Caller, NewToken, Token
+from provisioner.core.access.callers import Audit, Caller, NewToken, Token
 from provisioner.core.errors import Forbidden
-from provisioner.core.names import no_token
+from provisioner.core.run.not_found import no_token
 from provisioner.ports.store import Key
 
 #: For who asks a server, which knows by the token who that is.

@@ -16,7 +16,7 @@ from provisioner.adapters.remote.proxy import PASSWORD, Proxy, connections, hind
 from provisioner.core import errors
 from provisioner.core.errors import Invalid, ProvisionError
 from provisioner.core.plain import plain
-from provisioner.core.work import decode
+from provisioner.core.protocol.codec import decode
 from provisioner.ports.clock import Clock
 
 T = TypeVar("T")

@@ -17,14 +17,15 @@ from provisioner.adapters.remote import events
 from provisioner.adapters.remote.access import NOBODY, RemoteAccess
 from provisioner.adapters.remote.address import Address
 from provisioner.adapters.remote.calls import NEVER, Calls, Query
+from provisioner.core.cloud.machines import Machine
+from provisioner.core.cost.receipt import Receipt
 from provisioner.core.errors import Invalid
-from provisioner.core.launch import Machine
-from provisioner.core.names import no_job, no_run
-from provisioner.core.receipt import Receipt
-from provisioner.core.record import Job, Run
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.run.not_found import no_job, no_run
+from provisioner.core.run.records import Run
 from provisioner.ports.clock import Clock
 from provisioner.ports.connection import Connection
-from provisioner.ports.control import Alive, LogGap, LogPiece, Look, Presence, Scheduled, Size, Status
+from provisioner.ports.control import LogGap, LogPage, LogPiece, Overview, Scheduled, ServerStatus, Size, Status
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, RunFilter
 
@@ -48,7 +49,7 @@ class Remote:
         self.access, self.caller = RemoteAccess(self._calls), NOBODY
         self._clock = clock
         self._ids = ids
-        self._presence: tuple[float, Presence] | None = None
+        self._presence: tuple[float, ServerStatus] | None = None
 
     def apply(self, text: str, source: str) -> Job:
         query = [("source", source)]
@@ -106,8 +107,8 @@ class Remote:
     def status(self, name: str) -> Status:
         return self._calls.ask(Status, "GET", _run(name))
 
-    def alive(self, limit: int) -> Alive:
-        return self._calls.ask(Alive, "GET", "/api/top", [("limit", min(limit, PAGE))])
+    def alive(self, limit: int) -> Overview:
+        return self._calls.ask(Overview, "GET", "/api/top", [("limit", min(limit, PAGE))])
 
     def sizes(self) -> tuple[Size, ...]:
         return self._calls.ask(tuple[Size, ...], "GET", "/api/info/servers")
@@ -130,11 +131,11 @@ class Remote:
         limit: int = 1 << 20,
         *,
         following: bool = False,
-    ) -> Look:
+    ) -> LogPage:
         if following:
             _elsewhere("follow a log by looks")
         query = [*_part(streams, attempt, tail), ("limit", limit), *([("cursor", place)] if place else [])]
-        return self._calls.ask(Look, "GET", f"{_run(name)}/logs", query)
+        return self._calls.ask(LogPage, "GET", f"{_run(name)}/logs", query)
 
     def log(
         self, name: str, streams: Sequence[str], attempt: int | None = None, tail: int | None = None
@@ -189,13 +190,13 @@ class Remote:
     def hindrance(self) -> str:
         return self._looked().hindrance
 
-    def _looked(self) -> Presence:
+    def _looked(self) -> ServerStatus:
         fresh = self._presence and 0 <= self._clock.now() - self._presence[0] < FRESH
         return self._presence[1] if self._presence and fresh else self._look()[1]
 
-    def _look(self) -> tuple[float, Presence]:
+    def _look(self) -> tuple[float, ServerStatus]:
         before = self._clock.now()
-        found = self._calls.ask(Presence, "GET", "/api/server")
+        found = self._calls.ask(ServerStatus, "GET", "/api/server")
         # Its clock was read somewhere between the question and the answer.
         self._presence = (before + self._clock.now()) / 2, found
         return self._presence

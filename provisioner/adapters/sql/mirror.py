@@ -7,9 +7,9 @@ from sqlalchemy import Connection
 from sqlmodel import col, select
 
 from provisioner.adapters.sql import tables
-from provisioner.core.machine_messages import in_time
-from provisioner.core.record import Drought, KnownMachine, Launch, Node, Record, Run, TemplateHealth
-from provisioner.core.work import decode
+from provisioner.core.protocol.codec import decode
+from provisioner.core.run.machine_messages import in_time
+from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Record, Run, TemplateHealth
 from provisioner.ports.store import Live
 
 _UNFINISHED = select(tables.RunRow.id).where(col(tables.RunRow.done).is_(False))

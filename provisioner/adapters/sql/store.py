@@ -24,16 +24,17 @@ from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.file import StoreFile
 from provisioner.adapters.sql.mirror import Mirror, record_of
 from provisioner.adapters.sql.together import Together
-from provisioner.core import record
-from provisioner.core.access import Audit, Token
+from provisioner.core.access.callers import Audit, Token
+from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.errors import Conflict, Invalid, LeaseLost, LimitReached, Transient
-from provisioner.core.owner_limits import UNLIMITED, OwnerLimits, Usage
-from provisioner.core.record import Event, Job, KnownMachine, Launch, Node, Run
-from provisioner.core.work import Outcome, encode
+from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.run.records import Event, KnownMachine, Launch, Node, Record, Run
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
 
-R = TypeVar("R", bound=record.Record)
+R = TypeVar("R", bound=Record)
 
 #: How long a writer waits for another one's transaction; ours take milliseconds.
 BUSY_SECONDS = 30
@@ -53,7 +54,7 @@ LAST = "\U0010ffff"
 
 #: A run; the Unix time since which a run with the same idempotency key counts; records to store with it; and the
 #: limits of its owner.
-_Start = tuple[Run, float, Sequence[record.Record], OwnerLimits]
+_Start = tuple[Run, float, Sequence[Record], OwnerLimits]
 
 
 class SqlStore:
@@ -95,7 +96,7 @@ class SqlStore:
         self._engine.dispose()
 
     @contextlib.contextmanager
-    def _write(self, stored: Sequence[record.Record] = ()) -> Iterator[Connection]:
+    def _write(self, stored: Sequence[Record] = ()) -> Iterator[Connection]:
         """A transaction; the mirror learns of what is in `stored` when it is over."""
         with self._writing:
             # Whatever cuts this short, a signal's exception too: then the mirror does not know, and looks again.
@@ -246,9 +247,7 @@ class SqlStore:
             counted = connection.execute(text("SELECT outcome, count(*) FROM run WHERE outcome <> '' GROUP BY outcome"))
             return {Outcome(outcome): count for outcome, count in counted}
 
-    def add_run(
-        self, run: Run, since: float, also: Sequence[record.Record] = (), limits: OwnerLimits = UNLIMITED
-    ) -> Run:
+    def add_run(self, run: Run, since: float, also: Sequence[Record] = (), limits: OwnerLimits = UNLIMITED) -> Run:
         found = self._starts.ask((run, since, also, limits))
         if isinstance(found, LimitReached):
             raise found
@@ -257,7 +256,7 @@ class SqlStore:
     def _add_runs(self, asked: Sequence[_Start]) -> Sequence[Run | LimitReached]:
         """Return the stored runs, or LimitReached in place of a run: raising it would roll back the other starts."""
         found = list[Run | LimitReached]()
-        with self._write(stored := list[record.Record]()) as connection:
+        with self._write(stored := list[Record]()) as connection:
             for run, since, also, limits in asked:
                 known = _same_key(connection, run, since) if run.idempotency_key else None
                 try:
@@ -327,8 +326,8 @@ class SqlStore:
         found = self.remembered(f"chosen {what}")
         return found[0] if found else ""
 
-    def choose(self, what: str, value: str, also: Sequence[record.Record] = ()) -> None:
-        with self._write(stored := list[record.Record]()) as connection:
+    def choose(self, what: str, value: str, also: Sequence[Record] = ()) -> None:
+        with self._write(stored := list[Record]()) as connection:
             _note(connection, f"chosen {what}", value, 0.0)
             stored.extend(_put(connection, item) for item in also)
 

@@ -4,7 +4,9 @@ from typing import Any, ClassVar
 
 from sqlmodel import Field, Index, SQLModel, text
 
-from provisioner.core import access, record
+from provisioner.core.access import callers
+from provisioner.core.recipe import jobs
+from provisioner.core.run import records
 
 #: The newest migration; Alembic is imported only where a store is behind it.
 HEAD = "0004"
@@ -119,12 +121,12 @@ class NoteRow(SQLModel, table=True):
     stored_at: float
 
 
-def row(item: record.Record, body: str) -> tuple[type[Document], dict[str, Any]]:
+def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]]:
     """The table of the record, and its row there, the version raised by one."""
     shared: dict[str, Any] = {"id": item.id, "version": item.version + 1, "body": body}
     size = len(body.encode())
     match item:
-        case record.Job():
+        case jobs.Job():
             deleted = item.deleted_at is not None
             # A deleted job gives its name free and stays for its runs.
             name = f"{item.name} (deleted {item.id})" if deleted else item.name
@@ -136,7 +138,7 @@ def row(item: record.Record, body: str) -> tuple[type[Document], dict[str, Any]]
                 "scheduled": scheduled,
                 "size": size,
             }
-        case record.Run():
+        case records.Run():
             return RunRow, shared | {
                 "job_id": item.job_id,
                 "job_name": item.job_name,
@@ -148,19 +150,19 @@ def row(item: record.Record, body: str) -> tuple[type[Document], dict[str, Any]]
                 "outcome": item.verdict.outcome if item.verdict and item.ended_at is not None else "",
                 "size": size,
             }
-        case record.Node():
+        case records.Node():
             return NodeRow, shared | {"run": item.run, "attempt": item.attempt, "rank": item.rank}
-        case record.KnownMachine():
+        case records.KnownMachine():
             return MachineRow, shared | {"ended": item.ended_at is not None}
-        case record.Launch():
+        case records.Launch():
             return LaunchRow, shared | {"closed": item.closed_at is not None}
-        case record.Drought():
+        case records.Drought():
             return DroughtRow, shared
-        case record.TemplateHealth():
+        case records.TemplateHealth():
             return TemplateHealthRow, shared
-        case record.Event():
+        case records.Event():
             return EventRow, shared | {"run": item.run, "at": item.at}
-        case access.Token():
+        case callers.Token():
             return TokenRow, shared | {"created_at": item.created_at}
-        case access.Audit():
+        case callers.Audit():
             return AuditRow, shared | {"at": item.at}

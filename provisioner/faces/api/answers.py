@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from provisioner.core import errors
-from provisioner.core.work import encode
+from provisioner.core.protocol.codec import encode
 
 R = TypeVar("R")
 

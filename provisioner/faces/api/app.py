@@ -8,8 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from provisioner.core import problems
 from provisioner.core.errors import ProvisionError
+from provisioner.core.recipe import errors
 from provisioner.faces.api import document, health, jobs, logs, pods, presence, recipes, runs, saturn, schedules, tokens
 from provisioner.faces.api.answers import answer, problem, refusal
 from provisioner.faces.api.caller import Server
@@ -96,7 +96,7 @@ async def misread(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     if any(isinstance(each.get("input"), bytes) for each in error.errors()):
         return problem(400, "invalid", "body: write JSON, with `Content-Type: application/json`")
-    found = [{"where": ".".join(map(str, path)), "what": text} for path, text in problems.explained(error.errors())]
+    found = [{"where": ".".join(map(str, path)), "what": text} for path, text in errors.explained(error.errors())]
     message = "; ".join(f"{each['where']}: {each['what']}" for each in found)
     return problem(400, "invalid", message, {"problems": found})
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated, NotRequired, TypedDict
 
 from provisioner.core.errors import NotFound
-from provisioner.core.record import Node, Run, Verdict
-from provisioner.core.run import State
-from provisioner.core.work import Step
+from provisioner.core.protocol.messages import Step
+from provisioner.core.run.records import Node, Run, Verdict
+from provisioner.core.run.states import State
 from provisioner.faces.api.recipes import ENDED, LIVE
 from provisioner.faces.shaped import maybe_moment
 from provisioner.ports.control import Status

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from provisioner.core.access import Caller
+from provisioner.core.access.callers import Caller
 from provisioner.core.errors import Denied, Invalid
 from provisioner.faces.api.metrics import Meters
 from provisioner.faces.api.reading import Readers

@@ -2,14 +2,16 @@
 
 import json
 
-from provisioner.core.access import Audit, Token
-from provisioner.core.launch import InstanceType, MachineState, Market, Offer, Price
-from provisioner.core.receipt import receipt as bill
-from provisioner.core.record import Event, Held, Job, KnownMachine, Node, Run, Schedule, Verdict
-from provisioner.core.run import State
-from provisioner.core.work import Outcome
+from provisioner.core.access.callers import Audit, Token
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cloud.offers import InstanceType, Market, Offer, Price
+from provisioner.core.cost.receipt import receipt as bill
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.recipe.jobs import Job, Schedule
+from provisioner.core.run.records import Assignment, Event, KnownMachine, Node, Run, Verdict
+from provisioner.core.run.states import State
 from provisioner.faces import shaped, shapes
-from provisioner.ports.control import Alive, LiveRun, LogPiece, Presence, Scheduled, Size, Status
+from provisioner.ports.control import LiveRun, LogPiece, Overview, Scheduled, ServerStatus, Size, Status
 
 AT = 1767225600.0
 _SPEC = {"name": "gpu-inference", "image": "any", "instance_type": "g5.xlarge", "command": "python run_inference.py"}
@@ -71,16 +73,16 @@ def status() -> shapes.Status:
 
 
 def receipt() -> shapes.Receipt:
-    return shaped.receipt(bill(RUN, [Held(NODE, _MACHINE)], {}, AT + 99))
+    return shaped.receipt(bill(RUN, [Assignment(NODE, _MACHINE)], {}, AT + 99))
 
 
 def top() -> shapes.Top:
-    live = LiveRun(RUN, Held(NODE, _MACHINE), 0.01, 0.01)
-    return shaped.alive(Alive(AT, {State.RUNNING: 1}, 1, 0.4, 0, (), (live,), 0), ())
+    live = LiveRun(RUN, Assignment(NODE, _MACHINE), 0.01, 0.01)
+    return shaped.alive(Overview(AT, {State.RUNNING: 1}, 1, 0.4, 0, (), (live,), 0), ())
 
 
 def server() -> shapes.Server:
-    return shaped.server(Presence(AT, served=True, unfinished=True, foreign=()))
+    return shaped.server(ServerStatus(AT, served=True, unfinished=True, foreign=()))
 
 
 def log() -> shapes.Log:

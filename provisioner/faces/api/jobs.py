@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from provisioner.core.record import Job
+from provisioner.core.recipe.jobs import Job
 from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import LOSSLESS, answer, either, wants

@@ -6,15 +6,15 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from provisioner.core import cursor as places
 from provisioner.core.errors import Invalid
+from provisioner.core.logs import cursor as places
 from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import either, wants
 from provisioner.faces.api.caller import Acting, Calling, RunName, Serving, source_of, token_of
 from provisioner.faces.api.document import answers
 from provisioner.faces.api.stream import Following, Watched
-from provisioner.ports.control import LogPiece, Look
+from provisioner.ports.control import LogPage, LogPiece
 
 router = APIRouter(tags=["logs"])
 
@@ -80,7 +80,7 @@ async def get_logs(
     return Following(server.hub, caller.name, watched, place, lambda: server.access.admit(token, source), heartbeat)
 
 
-def _page(look: Look) -> Page:
+def _page(look: LogPage) -> Page:
     # A page before the last tells no gap: the next one would tell it again.
     pieces = [shaped.log(piece) for piece, _ in look.pieces if look.over or isinstance(piece, LogPiece)]
     return {"pieces": pieces, "next": None if look.over else look.place}

@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from provisioner.core.receipt import Receipt
+from provisioner.core.cost.receipt import Receipt
 from provisioner.service.tally import Tally
 
 #: In seconds: from what a queue takes to what a training takes.

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from provisioner.core.errors import NotFound
-from provisioner.core.work import STREAMS
+from provisioner.core.protocol.messages import STREAMS
 from provisioner.faces.api import attempts, examples, jobs
 from provisioner.faces.api.answers import JSON, answer
 from provisioner.faces.api.caller import Acting, Calling, JobName, OwnerName, Serving

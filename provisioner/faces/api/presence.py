@@ -8,7 +8,7 @@ from provisioner.faces.api import examples
 from provisioner.faces.api.answers import either
 from provisioner.faces.api.caller import Acting
 from provisioner.faces.api.document import answers
-from provisioner.ports.control import Presence
+from provisioner.ports.control import ServerStatus
 
 router = APIRouter(tags=["server"])
 
@@ -18,5 +18,5 @@ router = APIRouter(tags=["server"])
 )
 def get_server(request: Request, control: Acting) -> Response:
     """Show whether somebody acts, and what time it is there."""
-    found = Presence(control.now(), control.served(), control.unfinished(), control.foreign(), control.hindrance())
+    found = ServerStatus(control.now(), control.served(), control.unfinished(), control.foreign(), control.hindrance())
     return either(request, found, shaped.server)

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from provisioner.core.errors import Invalid
-from provisioner.core.recipe import Spec, applicable
-from provisioner.core.record import Job, Run
-from provisioner.core.run import State
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.recipe.recipe import Spec, applicable
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import State
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import JSON, LOSSLESS, answer, either, wants
 from provisioner.faces.api.caller import Acting, OwnerName, named

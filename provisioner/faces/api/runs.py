@@ -7,9 +7,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from provisioner.core.errors import Invalid
-from provisioner.core.record import Run
-from provisioner.core.run import State
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import State
 from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import either

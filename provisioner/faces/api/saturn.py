@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from provisioner.core.errors import Invalid, NotFound
-from provisioner.core.record import Concurrency, Job, Run
+from provisioner.core.recipe.jobs import Concurrency, Job
+from provisioner.core.run.records import Run
 from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples, jobs, recipes
 from provisioner.faces.api.answers import answer, either

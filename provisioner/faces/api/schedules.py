@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from provisioner.core.record import Catchup, Concurrency
+from provisioner.core.recipe.jobs import Catchup, Concurrency
 from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import either

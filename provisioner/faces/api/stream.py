@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from provisioner.core.errors import ProvisionError, Retryable, TooMany, Transient
 from provisioner.faces import shaped
 from provisioner.faces.api.reading import Readers
-from provisioner.ports.control import Control, Look
+from provisioner.ports.control import Control, LogPage
 
 #: Seconds between two looks, as the command line's follower has it.
 TICK = 0.5
@@ -51,7 +51,7 @@ class Hub:
         self._tick = tick
         self.heartbeat = heartbeat
         self._readers = Readers(THREADS)
-        self._looks: dict[tuple[Watched, str], asyncio.Task[Look]] = {}
+        self._looks: dict[tuple[Watched, str], asyncio.Task[LogPage]] = {}
         self._number = 0
         self._closing = asyncio.Event()
         self._followers: Counter[str] = Counter()
@@ -89,7 +89,7 @@ class Hub:
         except TimeoutError:
             pass
 
-    async def look(self, caller: str, watched: Watched, place: str) -> Look:
+    async def look(self, caller: str, watched: Watched, place: str) -> LogPage:
         """Return what is new after the place.
 
         It is read once for all followers that ask within a tick, and counted as a read of the first of them.
@@ -107,17 +107,17 @@ class Hub:
         # Its first asker may leave; the others stay.
         return await asyncio.shield(task)
 
-    def _forget(self, key: tuple[Watched, str], task: "asyncio.Task[Look]") -> None:
+    def _forget(self, key: tuple[Watched, str], task: "asyncio.Task[LogPage]") -> None:
         if task.cancelled() or task.exception() or _size(task.result()) > KEPT:
             self._looks.pop(key, None)
 
-    def _read(self, watched: Watched, place: str) -> Look:
+    def _read(self, watched: Watched, place: str) -> LogPage:
         return self._control.look(
             watched.run, watched.streams, watched.attempt, watched.tail, place, LOOK, following=True
         )
 
 
-def _size(look: Look) -> int:
+def _size(look: LogPage) -> int:
     return sum(len(getattr(piece, "data", b"")) for piece, _ in look.pieces)
 
 

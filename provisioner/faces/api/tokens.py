@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from provisioner.core import access
+from provisioner.core.access import callers
 from provisioner.faces import shaped, shapes
 from provisioner.faces.api import examples
 from provisioner.faces.api.answers import either
@@ -70,13 +70,13 @@ def create_token(request: Request, server: Serving, caller: Calling, wanted: Wan
     )
     now = server.service.now()
 
-    def shown(new: access.NewToken) -> NewToken:
+    def shown(new: callers.NewToken) -> NewToken:
         return {**shaped.token(new.stored, now), "token": new.token}
 
     return either(request, replace(made, stored=_told(made.stored)), shown, 201)
 
 
-def _told(token: access.Token) -> access.Token:
+def _told(token: callers.Token) -> callers.Token:
     """As it may be told: the digest is the store's alone."""
     return replace(token, sha256="")
 
@@ -117,7 +117,7 @@ def revoke_token(
 def list_audit(request: Request, server: Serving, caller: Calling, limit: Limit = 50, cursor: Cursor = "") -> Response:
     """List the changes, who made them, and from where; the newest first."""
 
-    def page(found: tuple[access.Audit, ...]) -> Audits:
+    def page(found: tuple[callers.Audit, ...]) -> Audits:
         next_key = key_of(found[-1].at, found[-1].id) if len(found) == limit else None
         return {"entries": [shaped.audit(each) for each in found], "next_key": next_key}
 

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from provisioner.core import duration
-from provisioner.core.access import Caller
+from provisioner.core.access.callers import Caller
 from provisioner.core.errors import Invalid
+from provisioner.core.recipe import duration
 from provisioner.faces import shaped
 from provisioner.faces.cli import screen, session
 from provisioner.ports.access import Access

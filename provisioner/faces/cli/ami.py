@@ -60,12 +60,12 @@ def bake(
 
     A builder machine is launched, entered by SSH, prepared and ended; Ctrl-C ends it too.
     """
-    from provisioner.service.ami.bake import Wish
+    from provisioner.service.ami.bake import BakeRequest
     from provisioner.service.ami.builder import Told
 
     amis = _amis(context)
     progress = Progress(amis.now)
-    wish = Wish(base, name, instance_type, tuple(preload or ()), disk)
+    wish = BakeRequest(base, name, instance_type, tuple(preload or ()), disk)
     try:
         with interruptible():
             made = amis.bake(wish, Told(progress.step, progress.output))

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from provisioner.core import errors
-from provisioner.core.record import Run
-from provisioner.core.work import Outcome
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.records import Run
 
 INVALID = 64
 NOT_FOUND = 66

@@ -45,7 +45,7 @@ def show(context: typer.Context, job: JobName, as_json: session.Json = False) ->
     """Print a job's recipe, with every default filled in."""
     import yaml
 
-    from provisioner.core.recipe import applicable
+    from provisioner.core.recipe.recipe import applicable
 
     found = session.control(context).job(job)
     if as_json:
@@ -67,6 +67,6 @@ def delete(context: typer.Context, job: JobName, as_json: session.Json = False) 
 
 def schema() -> None:
     """Print the JSON Schema of recipes."""
-    from provisioner.core.recipe import json_schema
+    from provisioner.core.recipe.recipe import json_schema
 
     screen.put_json(json_schema())

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from provisioner.core.record import Run
-from provisioner.core.run import State
-from provisioner.core.work import STREAMS, Outcome
+from provisioner.core.protocol.messages import STREAMS, Outcome
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import State
 from provisioner.faces import shaped
 from provisioner.faces.cli import exits, log, screen, session
 from provisioner.faces.cli.waiting import detaching, wait_for

@@ -10,16 +10,17 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from provisioner.core.access import Audit, Token
-from provisioner.core.ami import Shown
+from provisioner.core.access.callers import Audit, Token
+from provisioner.core.cloud.machine_images import Shown
+from provisioner.core.cloud.offers import Price
+from provisioner.core.cost.phases import Bound, Source
+from provisioner.core.cost.receipt import UNBILLED, MachineBill, Receipt
 from provisioner.core.dates import LAST, datable
-from provisioner.core.launch import Price
-from provisioner.core.phases import Bound, Source
 from provisioner.core.plain import plain
-from provisioner.core.receipt import UNBILLED, MachineBill, Receipt
-from provisioner.core.record import Job, Node, Run
-from provisioner.core.run import State
-from provisioner.core.work import Step
+from provisioner.core.protocol.messages import Step
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.run.records import Node, Run
+from provisioner.core.run.states import State
 from provisioner.faces.cli.escapes import shown
 from provisioner.ports.control import Scheduled
 
@@ -108,7 +109,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def jobs(items: Sequence[Job]) -> None:
-    from provisioner.core.recipe import refusals
+    from provisioner.core.recipe.recipe import refusals
 
     if not items:
         say("no jobs; `provision apply FILE` makes one")

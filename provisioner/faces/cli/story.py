@@ -8,17 +8,17 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from provisioner.core.attempt import MARGIN, first_report_due
+from provisioner.core.cloud.machines import ENDING
+from provisioner.core.cost.phases import Phase
+from provisioner.core.cost.receipt import Receipt
 from provisioner.core.dates import datable
-from provisioner.core.launch import ENDING
-from provisioner.core.order import recipe_of
-from provisioner.core.phases import Phase
 from provisioner.core.plain import plain
-from provisioner.core.receipt import Receipt
-from provisioner.core.recipe import Limits
-from provisioner.core.record import Event, KnownMachine, Node, Run, Tried, Verdict
-from provisioner.core.run import State
-from provisioner.core.silence import is_silent
+from provisioner.core.recipe.recipe import Limits
+from provisioner.core.run.records import Event, KnownMachine, Node, Run, Tried, Verdict
+from provisioner.core.run.silence import is_silent
+from provisioner.core.run.states import State
+from provisioner.core.run.verdicts import MARGIN, first_report_due
+from provisioner.core.run.work_order import recipe_of
 from provisioner.faces.cli.screen import ago, clock, date, dollars, duration, size
 from provisioner.ports.control import Status
 

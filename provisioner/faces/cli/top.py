@@ -11,15 +11,15 @@ from typing import Annotated, Any
 
 import typer
 
+from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import TooMany, Transient
-from provisioner.core.launch import Machine
 from provisioner.core.plain import plain
-from provisioner.core.record import Held, Run
-from provisioner.core.run import State
-from provisioner.core.silence import is_silent
+from provisioner.core.run.records import Assignment, Run
+from provisioner.core.run.silence import is_silent
+from provisioner.core.run.states import State
 from provisioner.faces import shaped
 from provisioner.faces.cli import screen, session
-from provisioner.ports.control import Alive, Control, LiveRun
+from provisioner.ports.control import Control, LiveRun, Overview
 
 #: Seconds between two looks.
 EVERY = 1.0
@@ -87,7 +87,7 @@ def _watch(service: Control, limit: int | None) -> None:
     console = Console(highlight=False)
     acts = not service.served()
     met: Sequence[str] = ()
-    found: tuple[Alive, Sequence[Machine]] | None = None
+    found: tuple[Overview, Sequence[Machine]] | None = None
     mode, away_since = "", None
     due, asked = 0.0, False
 
@@ -95,7 +95,7 @@ def _watch(service: Control, limit: int | None) -> None:
         nonlocal met
         met = errors
 
-    def look() -> tuple[Alive, Sequence[Machine]]:
+    def look() -> tuple[Overview, Sequence[Machine]]:
         nonlocal mode, away_since
         try:
             with service.impatient():
@@ -167,7 +167,7 @@ def _asked_to_leave(rest: float) -> bool:
 
 
 def picture(
-    found: Alive,
+    found: Overview,
     foreign: Sequence[Machine],
     width: int,
     height: int | None = None,
@@ -200,7 +200,7 @@ def picture(
     return Group(*head, Text(), table if rows else line("nothing is alive"), *tail)
 
 
-def heading(found: Alive, foreign: Sequence[Machine], mode: str) -> Iterator[str]:
+def heading(found: Overview, foreign: Sequence[Machine], mode: str) -> Iterator[str]:
     """How much of everything there is, and what waits for what."""
     states = ", ".join(f"{found.states[state]:,} {state}" for state in State if found.states.get(state))
     total = sum(found.states.values())
@@ -238,7 +238,7 @@ def row(each: LiveRun, now: float, *, short_id: bool = False) -> Sequence[str]:
     )
 
 
-def _state(run: Run, held: Held | None, now: float) -> str:
+def _state(run: Run, held: Assignment | None, now: float) -> str:
     if held and is_silent(held.node, now):
         return f"silent {short(now - (held.node.reported_at or now))}"
     if run.state is State.PREPARING and held:

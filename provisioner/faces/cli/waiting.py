@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from provisioner.core.plain import plain
-from provisioner.core.record import Run
-from provisioner.core.run import State
+from provisioner.core.run.records import Run
+from provisioner.core.run.states import State
 from provisioner.faces import shaped
 from provisioner.faces.cli import exits, screen
 from provisioner.ports.control import Control

@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Iterator, Sequence
 
-from provisioner.core.phases import Phase
+from provisioner.core.cost.phases import Phase
+from provisioner.core.cost.receipt import Receipt
 from provisioner.core.plain import plain
-from provisioner.core.receipt import Receipt
 from provisioner.faces.cli.screen import duration
 
 #: Columns where nobody says how many there are, and the least that the bars have.

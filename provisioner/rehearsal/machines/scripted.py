@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from provisioner.core import work
-from provisioner.core.work import (
+from provisioner.core.protocol import codec, keys, messages
+from provisioner.core.protocol.messages import (
     Chunk,
     Orders,
     Outcome,
@@ -144,16 +144,16 @@ class ScriptedHost:
     def _life(self, machine: _Machine) -> _Life:
         guest = machine.guest
         wire = GuestWire(guest)
-        agent = _Agent(wire, work.mailbox(wire.settings.role_id, guest.instance_id))
+        agent = _Agent(wire, keys.mailbox(wire.settings.role_id, guest.instance_id))
         data: bytes | None = None
         pause = 0.5
         while data is None:
-            data = yield from agent.get(work.work_key(agent.box))
+            data = yield from agent.get(keys.work_key(agent.box))
             if data is None:
                 yield pause
                 # Hundreds of machines ask one small computer.
                 pause = min(pause * 1.5, 5.0)
-        order = work.decode(WorkOrder, data)
+        order = codec.decode(WorkOrder, data)
         script = next(one for one in (*self._scripts, Script()) if fnmatchcase(order.job, one.job))
         machine.script = script
         machine.console.append(f"scripted agent: run {order.run}\n")
@@ -196,12 +196,12 @@ class _Agent:
 
     def claim(self) -> _Doing[bool]:
         """Whether this process is the one that executes."""
-        key = work.started_key(self.box)
+        key = keys.started_key(self.box)
         mine = Started(self._process, time.time())
-        if (yield from self.put(key, work.encode(mine), once=True)):
+        if (yield from self.put(key, codec.encode(mine), once=True)):
             return True
         standing = yield from self.get(key)
-        return standing is not None and work.decode(Started, standing).process == self._process
+        return standing is not None and codec.decode(Started, standing).process == self._process
 
     def report(self, step: Step, produced: int = 0, *, finished: bool = False) -> _Doing[None]:
         self._sequence += 1
@@ -209,7 +209,7 @@ class _Agent:
         said = Report(
             self._sequence, time.time(), self._process, step, dict(self.spans), counts, counts, finished=finished
         )
-        yield from self.put(work.report_key(self.box, self._sequence), work.encode(said))
+        yield from self.put(keys.report_key(self.box, self._sequence), codec.encode(said))
 
     def play(self, step: Step, seconds: float, heartbeat: float) -> _Doing[Stop | None]:
         """Let the step take its time; the order to stop, if one came."""
@@ -221,8 +221,8 @@ class _Agent:
         while not stop and (left := began + seconds - time.time()) > 0:
             yield min(left, heartbeat)
             if time.time() < began + seconds:
-                data = yield from self.get(work.orders_key(self.box))
-                stop = work.decode(Orders, data).stop if data else None
+                data = yield from self.get(keys.orders_key(self.box))
+                stop = codec.decode(Orders, data).stop if data else None
                 yield from self.report(step)
         self.spans[step.value] = Span(began, time.time())
         return stop
@@ -240,8 +240,8 @@ class _Agent:
     ) -> _Doing[None]:
         """Log, result, last report: what an agent leaves before it powers off."""
         if output:
-            yield from self.put(work.chunk_key(self.box, "output", 0), output)
-        streams = {name: _end(output if name == "output" else b"") for name in work.STREAMS}
+            yield from self.put(keys.chunk_key(self.box, "output", 0), output)
+        streams = {name: _end(output if name == "output" else b"") for name in messages.STREAMS}
         result = Result(
             run=order.run,
             attempt=order.attempt,
@@ -256,7 +256,7 @@ class _Agent:
             streams=streams,
             signal_cause=SignalCause.STOP if stopped else SignalCause.NONE,
         )
-        yield from self.put(work.result_key(self.box), work.encode(result), once=True)
+        yield from self.put(keys.result_key(self.box), codec.encode(result), once=True)
         yield from self.report(Step.LOGS, len(output), finished=True)
 
 

@@ -5,25 +5,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from provisioner.core import ami as amis
-from provisioner.core.ami import Ami, AmiState
+from provisioner.core.cloud import machine_images
+from provisioner.core.cloud.launches import LaunchRequest, Template
+from provisioner.core.cloud.machine_images import Ami, AmiState
+from provisioner.core.cloud.offers import Market, Offer
+from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG
+from provisioner.core.cloud.user_data import builder_data
 from provisioner.core.errors import CloudError, Conflict, Failed, Invalid, Retryable
-from provisioner.core.launch import (
-    INSTALLATION_TAG,
-    JOB_TAG,
-    LAUNCH_TAG,
-    LIFETIME_TAG,
-    LaunchRequest,
-    Market,
-    Offer,
-    Template,
-)
-from provisioner.core.userdata import builder_data
 from provisioner.ports.shell import Key, Session, Shell
 from provisioner.service.ami.builder import Builder, Told, looks
 from provisioner.service.identity import claim
 from provisioner.service.installation import Installation
-from provisioner.service.site import Sites
+from provisioner.service.site import LaunchSites
 
 #: The most seconds a bake may take, the snapshot included.
 LIFETIME = 2 * 3600
@@ -36,7 +29,7 @@ PRELOADED = "/opt/provision/preloaded"
 
 
 @dataclass(frozen=True)
-class Wish:
+class BakeRequest:
     """What to bake."""
 
     #: Empty: the settings' image.
@@ -54,7 +47,7 @@ class Bakery:
     def __init__(
         self,
         installation: Installation,
-        sites: Sites,
+        sites: LaunchSites,
         shell: Shell,
         scripts: Mapping[str, bytes],
         *,
@@ -72,14 +65,14 @@ class Bakery:
         self._scripts = {name: scripts[name] for name in ours}
         self._region, self._endpoint = region, endpoint
 
-    def bake(self, wish: Wish, told: Told) -> Ami:
+    def bake(self, wish: BakeRequest, told: Told) -> Ami:
         """The image, available. Raises Failed for a step that did not succeed; nothing of it is left then."""
         installation = self._installation
         claim(installation)
         began = installation.clock.now()
         moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime(began))
-        name = amis.check_name(wish.name or f"provision-{installation.policy.installation}-{moment}")
-        amis.check_preloaded(wish.preload)
+        name = machine_images.check_name(wish.name or f"provision-{installation.policy.installation}-{moment}")
+        machine_images.check_preloaded(wish.preload)
         if taken := [ami.id for ami in installation.cloud.amis() if ami.name == name]:
             raise Conflict(f"the name {name} is {taken[0]}'s already")
         key = self._shell.key()
@@ -93,7 +86,9 @@ class Bakery:
                 finally:
                     session.close()
                 date = time.strftime("%Y-%m-%d", time.gmtime(began))
-                tags = amis.tags(installation.policy.installation, agent, request.template.image.id, preloaded, date)
+                tags = machine_images.tags(
+                    installation.policy.installation, agent, request.template.image.id, preloaded, date
+                )
                 id = installation.cloud.create_ami(builder.id, name, {**tags, LAUNCH_TAG: request.token})
                 told.step(f"the image {id} ({name}) is being made")
                 return self._available(id, self._left(began)(), told)
@@ -109,7 +104,7 @@ class Bakery:
     def _left(self, began: float) -> Callable[[], float]:
         return lambda: max(1.0, began + LIFETIME - self._installation.clock.now())
 
-    def _request(self, wish: Wish, key: Key) -> LaunchRequest:
+    def _request(self, wish: BakeRequest, key: Key) -> LaunchRequest:
         """One on-demand machine, wherever there is room; raises what makes it impossible, before anything is bought."""
         installation, policy = self._installation, self._installation.policy
         image = self._sites.image(wish.base or policy.image)
@@ -141,7 +136,7 @@ class Bakery:
         offers = tuple(Offer(Market.ON_DEMAND, kind.name, zone) for zone in kind.zones)
         return LaunchRequest(token, template, Market.ON_DEMAND, offers, catalog.subnets, 1, tags)
 
-    def _prepare(self, work: "_Work", wish: Wish) -> tuple[str, tuple[str, ...]]:
+    def _prepare(self, work: "_Work", wish: BakeRequest) -> tuple[str, tuple[str, ...]]:
         """The sha256 of the agent in it, and the images in it by their digests."""
         sha256, archive = self._sites.agent()
         agent = f"agent-{sha256}.zip"

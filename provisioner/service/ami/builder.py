@@ -11,18 +11,11 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+from provisioner.core.cloud.host_keys import host_keys
+from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, LaunchRequest, Refusal
+from provisioner.core.cloud.machines import ENDING, Machine, MachineState
 from provisioner.core.errors import CloudError, Conflict, Failed, NoAnswer, Retryable, Transient
-from provisioner.core.hostkeys import host_keys
-from provisioner.core.launch import (
-    ENDING,
-    LaunchAnswer,
-    LaunchedMachine,
-    LaunchRequest,
-    Machine,
-    MachineState,
-    Refusal,
-)
-from provisioner.core.record import KnownMachine, Launch, Record
+from provisioner.core.run.records import KnownMachine, Launch, Record
 from provisioner.ports.clock import Clock
 from provisioner.ports.shell import Host, Key, Session, Shell
 from provisioner.service.installation import Installation

@@ -1,20 +1,20 @@
 """The installation's own machine images: which there are, which one new launches take, and their end."""
 
-from provisioner.core.access import Audit, Caller
-from provisioner.core.ami import Ami, AmiState, Shown
+from provisioner.core.access.callers import Audit, Caller
+from provisioner.core.cloud.machine_images import Ami, AmiState, Shown
+from provisioner.core.cloud.machines import ENDING
 from provisioner.core.errors import Conflict, Invalid, NotFound
-from provisioner.core.launch import ENDING
-from provisioner.service.ami.bake import Bakery, Wish
+from provisioner.service.ami.bake import BakeRequest, Bakery
 from provisioner.service.ami.builder import Told
 from provisioner.service.installation import Installation
-from provisioner.service.site import AMI, Sites
+from provisioner.service.site import AMI, LaunchSites
 
 #: Instead of an image: the one that the settings name.
 DEFAULT = "default"
 
 
 class Amis:
-    def __init__(self, installation: Installation, sites: Sites, bakery: Bakery, caller: Caller) -> None:
+    def __init__(self, installation: Installation, sites: LaunchSites, bakery: Bakery, caller: Caller) -> None:
         self._installation, self._sites, self._bakery, self._caller = installation, sites, bakery, caller
 
     @property
@@ -28,7 +28,7 @@ class Amis:
     def close(self) -> None:
         self._installation.store.close()
 
-    def bake(self, wish: Wish, told: Told) -> Ami:
+    def bake(self, wish: BakeRequest, told: Told) -> Ami:
         """A new image, available; raises Failed, and nothing of it is left then."""
         # Before the deed, which is the cloud's.
         self._installation.save([self._audit("bake AMI", wish.name)])

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from provisioner.core.cloud.machines import ENDING
 from provisioner.core.errors import Invalid, NotFound, Transient
-from provisioner.core.launch import ENDING
-from provisioner.core.record import Node, Run
-from provisioner.core.work import container_name
+from provisioner.core.protocol.keys import container_name
+from provisioner.core.run.records import Node, Run
 from provisioner.ports.connection import Connection, Connector, Process, Terminal
 from provisioner.ports.shell import Host
 from provisioner.service.installation import Installation

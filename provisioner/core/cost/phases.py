@@ -1,0 +1,256 @@
+"""Where a run's time went: every second of it in a named phase, without hole or overlap.
+
+The main line follows each attempt's first node from trigger to gone; what went on at the same time
+(git beside the image, other ranks, a machine that ends while the next one starts) stands beside it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import groupby, zip_longest
+
+from provisioner.core.protocol.messages import Span, Step
+from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Run
+from provisioner.core.run.states import State
+
+#: LaunchTime and the time in a transition reason have no fractions (EC2 API, "Instance").
+WHOLE_SECOND = 1.0
+#: Seconds by which a listing may be out of date (EC2 User Guide, "Eventual consistency"; the figure is assumed, and
+#: larger than every observed lag).
+LISTING_LAG = 60.0
+
+
+class Source(StrEnum):
+    """Who recorded a moment."""
+
+    STORE = "store"
+    LAUNCH_TIME = "LaunchTime"
+    LISTING = "listing"
+    AGENT = "agent"
+    TRANSITION_REASON = "transition reason"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A recorded moment, by our clock."""
+
+    at: float
+    source: Source
+    #: The truth is at most so many seconds away. Of an agent's moment: unless its clock is ahead by no more
+    #: than its report was late, which nobody could tell.
+    error: float = 0.0
+
+    def within(self, floor: float, ceiling: float) -> "Bound":
+        """As near as may be, between what is known more surely; what it is moved by is an error of its."""
+        at = max(floor, min(self.at, ceiling))
+        return self if at == self.at else replace(self, at=at, error=self.error + abs(at - self.at))
+
+    def after(self, floor: float, latest: float) -> "Bound":
+        """Return the bound moved to `floor` if it is earlier; the true time lies between its `at` and `latest`.
+
+        A bound after `floor` is returned unchanged. The move is within the bound's own error.
+        """
+        at = min(max(self.at, floor), latest)
+        return self if at == self.at else replace(self, at=at, error=max(at - self.at, latest - at))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run's time; `ended` is None while it lasts."""
+
+    name: str
+    attempt: int
+    rank: int
+    #: It went on at the same time as the main line, which already counts its seconds.
+    beside: bool
+    began: Bound
+    ended: Bound | None
+
+
+@dataclass(frozen=True)
+class _Life:
+    """What one node's machine went through, by its own marks alone."""
+
+    node: Node
+    #: Each phase's name and beginning; it ends where the next one begins.
+    marks: tuple[tuple[str, Bound], ...]
+    gone: Bound | None
+    #: What its agent did at the same time.
+    beside: tuple[Phase, ...]
+
+    def line(self) -> Iterator[Phase]:
+        ends: list[Bound | None] = [began for _, began in self.marks[1:]]
+        for (name, began), ended in zip(self.marks, [*ends, self.gone], strict=True):
+            yield Phase(name, self.node.attempt, self.node.rank, False, began, ended)
+
+
+def phases(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch], now: float) -> tuple[Phase, ...]:
+    """The phases as known at `now`: the main line in order, then what went on beside it.
+
+    The main line begins with the trigger and ends when the run is done; until then its last phase lasts.
+    """
+    end = run.done_at if run.done_at is not None else now
+    ordered = sorted(held, key=lambda each: (each.node.attempt, each.node.rank))
+    lives = [
+        [_life(each, launches.get(each.node.launch), end) for each in several]
+        for _, several in groupby(ordered, lambda each: each.node.attempt)
+    ]
+    starts = [leader.marks[0][1] for leader, *_ in lives]
+    main: list[Phase] = []
+    beside: list[Phase] = []
+    at: Bound | None = Bound(run.created_at, Source.STORE)
+    for (leader, *others), cut in zip_longest(lives, starts[1:]):
+        if at is not None:
+            main.append(Phase("queued", leader.node.attempt, 0, False, at, leader.marks[0][1]))
+        # The next attempt may begin while this machine still ends: the main line goes with the run.
+        for phase in leader.line():
+            whole, rest = _split(phase, cut)
+            main += whole
+            beside += rest
+        beside += leader.beside
+        beside += [replace(phase, beside=True) for other in others for phase in (*other.line(), *other.beside)]
+        at = leader.gone if cut is None or (leader.gone and leader.gone.at < cut.at) else cut
+    if at is not None:
+        main += _tail(run, ordered[-1].node if ordered else None, launches, at)
+    fitted = (_fitted(phase, run.created_at, end) for phase in beside)
+    return (*_joined(main, run.created_at, end), *fitted)
+
+
+def _split(phase: Phase, cut: Bound | None) -> tuple[list[Phase], list[Phase]]:
+    """What of the phase is before the cut, and what is behind it, beside what comes then."""
+    if cut is None or (phase.ended and phase.ended.at <= cut.at):
+        return [phase], []
+    if phase.began.at >= cut.at:
+        return [], [replace(phase, beside=True)]
+    return [replace(phase, ended=cut)], [replace(phase, beside=True, began=cut)]
+
+
+def _tail(run: Run, last: Node | None, launches: Mapping[str, Launch], at: Bound) -> Iterator[Phase]:
+    """From the end of the last machine: another wait, or what is left to do."""
+    attempt = last.attempt if last else 0
+    ended_so = last is not None and (not last.verdict or not run.verdict or run.verdict.at == last.verdict.at)
+    if run.ended_at is None or not ended_so:
+        launch = launches.get(run.launch) if run.state is State.LAUNCHING else None
+        over = Bound(run.ended_at, Source.STORE) if run.ended_at is not None else None
+        begun = Bound(launch.created_at, Source.STORE) if launch else over
+        yield Phase("queued", attempt + 1, 0, False, at, begun)
+        if launch:
+            yield Phase("launching", attempt + 1, 0, False, begun or at, over)
+        if over is None:
+            return
+        at = over if over.at > at.at else at
+    ended = Bound(run.done_at, Source.STORE) if run.done_at is not None else None
+    yield Phase("closing", attempt, 0, False, at, ended)
+
+
+def _life(held: Assignment, launch: Launch | None, now: float) -> _Life:
+    node, machine = held.node, held.machine
+    born = _born(machine, launch)
+    gone = _listed(machine.ended_at, max(born.at, (machine.alive_at or born.at) - LISTING_LAG))
+    ending = _ending(machine, born.at)
+    over = ending or gone
+    ceiling = _latest(machine, over) if over else now
+
+    def told(at: float) -> Bound:
+        return _by_our_clock(at, node).within(born.at, ceiling)
+
+    line, beside = _steps(node)
+    steps = [(str(step), told(span.began)) for step, span in line]
+    running = _listed(machine.running_at, born.at)
+    if running:
+        # The agent's first sign may be heard before a listing shows the machine running.
+        running = running.within(born.at, steps[0][1].at if steps else ceiling)
+    marks = [("launching", Bound(launch.created_at, Source.STORE))] if launch else []
+    marks += [("pending", born), ("boot", running)] if running else [("boot", born)]
+    marks += steps
+    if node.result:
+        marks.append(("ending", told(node.result.at)))
+    elif node.report and (over or node.verdict):
+        marks.append(("silent", told(node.report.at)))
+    if ending:
+        marks.append(("gone", ending.after(marks[-1][1].at, ceiling)))
+    parallel = [
+        Phase(step, node.attempt, node.rank, True, told(span.began), told(span.ended) if span.ended else None)
+        for step, span in beside
+    ]
+    return _Life(node, tuple(marks), gone, tuple(parallel))
+
+
+def _born(machine: KnownMachine, launch: Launch | None) -> Bound:
+    """LaunchTime, which without its fraction may even seem to come before the launch."""
+    if machine.launch_time is None:
+        return Bound(machine.bound_at, Source.STORE)
+    born = Bound(machine.launch_time, Source.LAUNCH_TIME, WHOLE_SECOND)
+    return born.within(launch.created_at, max(launch.created_at, machine.bound_at)) if launch else born
+
+
+def _ending(machine: KnownMachine, born: float) -> Bound | None:
+    """When it began to shut down: as the cloud dates it, else as a listing first showed it."""
+    if machine.ending_at is None:
+        return None
+    if machine.transition_at is not None:
+        return Bound(machine.transition_at, Source.TRANSITION_REASON, WHOLE_SECOND).within(born, machine.ending_at)
+    return _listed(machine.ending_at, max(born, (machine.alive_at or born) - LISTING_LAG))
+
+
+def _latest(machine: KnownMachine, over: Bound) -> float:
+    """Return the latest Unix time at which the machine may have begun to shut down.
+
+    The time in a transition reason is truncated to a second, so the agent may still have acted within that second.
+    """
+    if over.source is not Source.TRANSITION_REASON or machine.transition_at is None or machine.ending_at is None:
+        return over.at
+    return max(over.at, min(machine.transition_at + WHOLE_SECOND, machine.ending_at))
+
+
+def _listed(at: float | None, before: float) -> Bound | None:
+    """A listing shows what may have been so since the one before, or since what must have come before it."""
+    return None if at is None else Bound(at, Source.LISTING, max(0.0, at - before))
+
+
+def _by_our_clock(at: float, node: Node) -> Bound:
+    """A moment of the machine's clock, which is taken to be ours unless a message shows that it cannot be.
+
+    A report is read after it was written, and the work order was put before the agent had it.
+    """
+    offset = error = 0.0
+    if node.report and node.reported_at is not None:
+        latest = node.reported_at - node.report.at
+        offset, error = min(offset, latest), abs(latest)
+    boot = _spans(node).get(Step.BOOT)
+    if boot and boot.ended is not None and node.work_put_at is not None:
+        offset = max(offset, node.work_put_at - boot.ended)
+    return Bound(at + offset, Source.AGENT, max(error, abs(offset)))
+
+
+def _spans(node: Node) -> dict[Step, Span]:
+    source = node.result or node.report
+    return {step: source.spans[step] for step in Step if step in source.spans} if source else {}
+
+
+def _steps(node: Node) -> tuple[list[tuple[Step, Span]], list[tuple[Step, Span]]]:
+    """The agent's steps in order; of image and git, the one that took longer is in the line, the other beside it."""
+    spans = _spans(node)
+    spans.pop(Step.BOOT, None)
+    beside = []
+    if Step.PULL in spans and Step.CLONE in spans:
+        shorter = min((Step.PULL, Step.CLONE), key=lambda step: _or_never(spans[step].ended))
+        beside.append((shorter, spans.pop(shorter)))
+    return sorted(spans.items(), key=lambda item: item[1].began), beside
+
+
+def _or_never(at: float | None) -> float:
+    return float("inf") if at is None else at
+
+
+def _joined(line: Sequence[Phase], floor: float, ceiling: float) -> Iterator[Phase]:
+    """The main line: nothing begins before what it follows, whatever the clocks said."""
+    for phase in line:
+        fitted = _fitted(phase, floor, ceiling)
+        yield fitted
+        floor = fitted.ended.at if fitted.ended else ceiling
+
+
+def _fitted(phase: Phase, floor: float, ceiling: float) -> Phase:
+    began = phase.began.within(floor, ceiling)
+    return replace(phase, began=began, ended=phase.ended and phase.ended.within(began.at, ceiling))

@@ -1,0 +1,217 @@
+"""Time and money of a run, each figure bound from both sides by something that was recorded.
+
+A machine is billed from running to shutting-down, by the second, for at least 60 s (EC2 User Guide,
+"Instance lifecycle"; "On-Demand Instances", billing). `LaunchTime` comes before running and our
+first sight of its end comes after shutting-down, so the two bound the truth from above. From below it is
+bound by the first and the last listing that show it running, or by the agent's first and last signs of
+life, whichever are farther apart: the times of each pair come from one clock. A listing may be `LISTING_LAG` out of
+date, so that much is subtracted from the time of the last one.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from provisioner.core.cloud.offers import Price
+from provisioner.core.cost.phases import LISTING_LAG, Phase, phases
+from provisioner.core.protocol.messages import Outcome, Span, Step
+from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Run
+
+MINIMUM_SECONDS = 60
+#: A month of disk is as long as the calendar's.
+SHORTEST_MONTH, LONGEST_MONTH = 28 * 86400, 31 * 86400
+
+#: A machine in these is not billed, or is none yet.
+UNBILLED = frozenset({"queued", "launching", "pending", "gone", "closing"})
+#: The share of the billed time from which one phase is worth a word: nothing else can save as much.
+DOMINANT = 0.5
+ADVICE: Mapping[str, str] = {
+    "boot": "an AMI with less to start, or another type, boots faster",
+    Step.PULL: "bake the image into the AMI, or shrink it",
+    Step.CLONE: "clone a smaller repository, or keep its data in S3",
+    Step.SETUP: "install in the image what the start script installs each time",
+    Step.LOGS: "write less of a log, or put large output into S3 yourself",
+    "ending": "keep a `provision daemon` acting, so that machines end as soon as they are done",
+    "silent": "shorter `limits` end a machine that says nothing sooner",
+}
+
+
+@dataclass(frozen=True)
+class MachineBill:
+    """What one machine costs: bounds in seconds, and in dollars where its price is known."""
+
+    instance_id: str
+    attempt: int
+    rank: int
+    instance_type: str
+    zone: str
+    market: str
+    seconds_at_least: int
+    seconds_at_most: int
+    price: Price | None = None
+    dollars_at_least: float | None = None
+    dollars_at_most: float | None = None
+    #: Its disk, billed until the machine is terminated, by the share of the month (Amazon EBS pricing).
+    disk_gib: int | None = None
+    disk_gib_seconds_at_least: int | None = None
+    disk_gib_seconds_at_most: int | None = None
+    #: Of a month of the whole disk.
+    disk_price: Price | None = None
+    disk_dollars_at_least: float | None = None
+    disk_dollars_at_most: float | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The bill of a run; `provisional` until the run is done."""
+
+    run: str
+    job: str
+    owner: str
+    outcome: Outcome | None
+    exit_code: int | None
+    provisional: bool
+    created_at: float
+    ended_at: float | None
+    phases: tuple[Phase, ...]
+    machines: tuple[MachineBill, ...]
+    #: The machines alone, without their disks; None where a machine's price is unknown.
+    dollars_at_least: float | None
+    dollars_at_most: float | None
+    #: The disks, likewise.
+    disk_dollars_at_least: float | None
+    disk_dollars_at_most: float | None
+    #: What would save most, where one phase but the command's takes most of the machines' time.
+    advice: str | None = None
+    #: The process's exit code for every outcome; `exit_code` is None for an interrupted run.
+    process_exit_code: int | None = None
+
+
+def receipt(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch], now: float) -> Receipt:
+    """The receipt as far as it is known at `now`; `launches` by id, those of the nodes and of the run."""
+    bills = tuple(_bill(each, launches.get(each.node.launch), now) for each in held)
+    spent = phases(run, held, launches, now)
+    return Receipt(
+        run=run.id,
+        job=run.job_name,
+        owner=run.owner,
+        outcome=run.verdict.outcome if run.verdict and run.ended_at else None,
+        exit_code=run.verdict.exit_code if run.verdict and run.ended_at else None,
+        provisional=any(each.machine.ended_at is None for each in held) or run.ended_at is None,
+        created_at=run.created_at,
+        ended_at=run.ended_at,
+        phases=spent,
+        machines=bills,
+        dollars_at_least=_total([bill.dollars_at_least for bill in bills]),
+        dollars_at_most=_total([bill.dollars_at_most for bill in bills]),
+        disk_dollars_at_least=_total([bill.disk_dollars_at_least for bill in bills]),
+        disk_dollars_at_most=_total([bill.disk_dollars_at_most for bill in bills]),
+        advice=advice(spent) if run.done_at is not None else None,
+        process_exit_code=run.verdict.process_exit_code if run.verdict and run.ended_at else None,
+    )
+
+
+def advice(spent: Sequence[Phase]) -> str | None:
+    """One line on the phase that dominates the billed time; None where the command does, or where no phase does.
+
+    Nor where all that is billed is the minimum: there is nothing to save.
+    """
+    billed: dict[str, float] = {}
+    for phase in spent:
+        if not phase.beside and phase.ended and phase.name not in UNBILLED:
+            billed[phase.name] = billed.get(phase.name, 0.0) + phase.ended.at - phase.began.at
+    total = sum(billed.values())
+    name = max(billed, key=billed.__getitem__, default="")
+    if total <= MINIMUM_SECONDS or name not in ADVICE or billed[name] < DOMINANT * total:
+        return None
+    return f"the {name} phase is {100 * billed[name] / total:.0f} % of the machine's billed time: {ADVICE[name]}"
+
+
+def _total(dollars: Sequence[float | None]) -> float | None:
+    known = [each for each in dollars if each is not None]
+    return math.ceil(sum(known) * 1e6) / 1e6 if len(known) == len(dollars) else None
+
+
+def _spans(node: Node) -> dict[str, Span]:
+    source = node.result or node.report
+    return dict(source.spans) if source else {}
+
+
+def _last_sign(node: Node) -> float | None:
+    signs = [node.result.at] if node.result else []
+    return max([*signs, node.report.at] if node.report else signs, default=None)
+
+
+def _bill(held: Assignment, launch: Launch | None, now: float) -> MachineBill:
+    node, machine = held.node, held.machine
+    gib = launch.request.template.disk_gib if launch else None
+    most = _seconds(machine, launch, machine.ending_at or machine.ended_at or now)
+    least = _least(held, most)
+    kept = _seconds(machine, launch, machine.ended_at or now)
+    price, disk = machine.price, machine.disk_price
+    return MachineBill(
+        machine.id,
+        node.attempt,
+        node.rank,
+        machine.offer.instance_type,
+        machine.offer.zone,
+        machine.offer.market,
+        least,
+        most,
+        price,
+        dollars_at_least=least * price.dollars / 3600 if price else None,
+        dollars_at_most=most * price.dollars / 3600 if price else None,
+        disk_gib=gib,
+        disk_gib_seconds_at_least=None if gib is None else gib * least,
+        disk_gib_seconds_at_most=None if gib is None else gib * kept,
+        disk_price=disk,
+        disk_dollars_at_least=least * disk.dollars / LONGEST_MONTH if disk else None,
+        disk_dollars_at_most=kept * disk.dollars / SHORTEST_MONTH if disk else None,
+    )
+
+
+def _seconds(machine: KnownMachine, launch: Launch | None, end: float) -> int:
+    """Return the most seconds that the machine existed until `end`."""
+    # If no listing showed the machine, it may be as old as its launch: the answer can be lost, and found hours later.
+    born = machine.launch_time or (min(launch.created_at, machine.bound_at) if launch else machine.bound_at)
+    return max(MINIMUM_SECONDS, math.ceil(end - born) + 1)
+
+
+def _least(held: Assignment, most: int) -> int:
+    lasted = max((each for each in (_listed(held.machine), _spoke(held)) if each is not None), default=None)
+    # It may never have run: then nothing is billed.
+    return 0 if lasted is None else min(most, max(MINIMUM_SECONDS, math.floor(lasted)))
+
+
+def _listed(machine: KnownMachine) -> float | None:
+    """Seconds for which listings show it running, until somebody wanted its end; None where none does."""
+    if machine.running_at is None:
+        return None
+    ends = ((machine.alive_at or machine.running_at) - LISTING_LAG, machine.end_wanted_at)
+    return max(0.0, min(each for each in ends if each is not None) - machine.running_at)
+
+
+def _spoke(held: Assignment) -> float | None:
+    """Seconds between its agent's first and last sign, by its own clock; None where there is none."""
+    # The boot's span begins at LaunchTime, and pending is not billed: the agent's own first sign is its end.
+    node, machine = held.node, held.machine
+    signs = [span.ended if name == Step.BOOT else span.began for name, span in _spans(node).items()]
+    first, last = min((sign for sign in signs if sign is not None), default=None), _last_sign(node)
+    if first is None or last is None:
+        return None
+    lasted = last - first
+    # Shutting-down is not billed, and a machine may go on speaking in it: what counts ends before it can begin.
+    ends = [machine.end_wanted_at, _notice_at(node)]
+    if end := min((each for each in ends if each is not None), default=None):
+        return min(lasted, end - first - _clock_ahead(node)) if node.report else 0.0
+    return lasted
+
+
+def _notice_at(node: Node) -> float | None:
+    notice = (node.result and node.result.notice) or (node.report and node.report.notice)
+    return notice.at if notice else None
+
+
+def _clock_ahead(node: Node) -> float:
+    """How far our clock is ahead of the machine's, at most: a report is read after it was written."""
+    return node.reported_at - node.report.at if node.report and node.reported_at is not None else 0.0

@@ -1,0 +1,82 @@
+"""Where a reader of a run's log is: in every stream of every attempt at a byte; as text, too, to go on from there."""
+
+import re
+from dataclasses import dataclass, field
+
+from provisioner.core.errors import Invalid
+from provisioner.core.protocol.messages import STREAMS
+
+
+@dataclass(frozen=True)
+class At:
+    """At a byte, in the chunk that begins at `chunk` or just behind it."""
+
+    chunk: int = 0
+    byte: int = 0
+
+
+#: The beginning of everything.
+START = "start"
+_STREAM = "|".join(STREAMS)
+_AT = re.compile(rf"([1-9]\d{{0,5}})\.({_STREAM})\.(\d{{1,15}})\.(\d{{1,15}})", re.ASCII)
+#: `7.output.end` is behind one attempt's stream, `-7.output.end` behind those of all attempts up to it.
+_END = re.compile(rf"(-?)([1-9]\d{{0,5}})\.({_STREAM})\.end", re.ASCII)
+#: Characters: more than a place of ours has, and below what a server takes as one header (h11: 16 KiB in all).
+LONGEST = 12_000
+
+
+@dataclass
+class Cursor:
+    """At the beginning of what it was not moved in; however many attempts are over and read, it stays small."""
+
+    _places: dict[tuple[int, str], At] = field(default_factory=dict)
+    _ended: set[tuple[int, str]] = field(default_factory=set)
+    #: By stream: the last of the attempts, from the first on, that are at an end.
+    _ended_to: dict[str, int] = field(default_factory=dict)
+
+    def at(self, attempt: int, stream: str) -> At:
+        return self._places.get((attempt, stream), At())
+
+    def move(self, attempt: int, stream: str, at: At) -> None:
+        self._places[attempt, stream] = at
+
+    def end(self, attempt: int, stream: str) -> None:
+        """Nothing comes any more of it."""
+        self._places.pop((attempt, stream), None)
+        self._ended.add((attempt, stream))
+        self._gather(stream)
+
+    def end_to(self, attempt: int, stream: str) -> None:
+        """Nothing comes any more of it and of the attempts before."""
+        self._ended_to[stream] = max(attempt, self._ended_to.get(stream, 0))
+        self._gather(stream)
+
+    def _gather(self, stream: str) -> None:
+        while (key := (self._ended_to.get(stream, 0) + 1, stream)) in self._ended:
+            self._ended.remove(key)
+            self._ended_to[stream] = key[0]
+
+    def ended(self, attempt: int, stream: str) -> bool:
+        return attempt <= self._ended_to.get(stream, 0) or (attempt, stream) in self._ended
+
+    def write(self) -> str:
+        """One short word: equal places are equal words."""
+        parts = [f"-{attempt}.{stream}.end" for stream, attempt in sorted(self._ended_to.items())]
+        parts += [f"{attempt}.{stream}.end" for attempt, stream in sorted(self._ended)]
+        parts += [f"{attempt}.{stream}.{at.chunk}.{at.byte}" for (attempt, stream), at in sorted(self._places.items())]
+        return ",".join(parts) or START
+
+
+def read(text: str) -> Cursor:
+    """What `write` wrote; raises Invalid for anything else."""
+    found = Cursor()
+    if text == START:
+        return found
+    for part in text.split(",") if len(text) <= LONGEST else ("",):
+        if at := _AT.fullmatch(part):
+            found.move(int(at[1]), at[2], At(int(at[3]), int(at[4])))
+        elif end := _END.fullmatch(part):
+            (found.end_to if end[1] else found.end)(int(end[2]), end[3])
+        else:
+            raise Invalid(f"{text[:60]!r} is no place in a log; take the `next` or the id of what came before")
+    return found

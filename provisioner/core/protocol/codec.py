@@ -1,0 +1,95 @@
+"""Encode messages and records as JSON, and decode them with every type checked; standard library only."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import json
+import types
+import typing
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+from provisioner.core.errors import Invalid
+
+T = TypeVar("T")
+
+#: What JSON's numbers hold exactly (RFC 8259, section 6); larger ones would only overflow what is made of them.
+LARGEST_NUMBER = 2**53
+
+
+def encode(message: object) -> bytes:
+    """Any message or record, or a tuple of them, as JSON bytes, keys sorted: equal messages are equal bytes."""
+    return json.dumps(message, default=_plain, sort_keys=True).encode()
+
+
+def _plain(value: Any) -> Any:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else vars(value)
+
+
+def decode(kind: type[T], data: bytes) -> T:
+    """The message in `data`; fields this version does not know are passed over.
+
+    Raises Invalid when a field is missing or of another shape: the sender is untrusted.
+    """
+    try:
+        return typing.cast(T, _build(kind, json.loads(data, parse_constant=_no_number)))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Invalid(f"not a {kind.__name__}: {error}") from error
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number")
+
+
+@functools.cache
+def _fields(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _build(kind: Any, value: Any) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _build_one([arg for arg in args if arg is not type(None)], value)
+    if origin is tuple:
+        items = _typed(list, value)
+        if args[-1] is not Ellipsis:
+            return tuple(_build(arg, item) for arg, item in zip(args, items, strict=True))
+        return tuple(_build(args[0], item) for item in items)
+    if origin is Mapping:
+        pairs = _typed(dict, value).items()
+        # Most keys are text already.
+        return {key if args[0] is str else _build(args[0], key): _build(args[1], item) for key, item in pairs}
+    if dataclasses.is_dataclass(kind):
+        make: Any = kind
+        fields, value = _fields(make), _typed(dict, value)
+        return make(**{name: _build(hint, value[name]) for name, hint in fields.items() if name in value})
+    if kind in (int, float):
+        number = value if kind is float and type(value) is int else _typed(kind, value)
+        if not abs(number) <= LARGEST_NUMBER:
+            raise ValueError("a number that large means nothing here")
+        return kind(number)
+    if kind is bytes:
+        return base64.b64decode(_typed(str, value), validate=True)
+    return kind(value) if issubclass(kind, Enum) else _typed(kind, value)
+
+
+def _build_one(kinds: list[Any], value: Any) -> Any:
+    """As the first kind that it fits, or nothing as nothing."""
+    if value is None:
+        return None
+    for kind in kinds[:-1]:
+        try:
+            return _build(kind, value)
+        except (ValueError, TypeError):
+            continue
+    return _build(kinds[-1], value)
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    # Not isinstance: JSON's true is no number.
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, got {value!r:.80}")
+    return value

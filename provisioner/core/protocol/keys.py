@@ -1,0 +1,46 @@
+"""The keys of the messages in the bucket, and the names by which both sides find a job; standard library only."""
+
+from __future__ import annotations
+
+
+def mailbox(role_id: str, instance_id: str) -> str:
+    """The machine's name in the bucket: its `aws:userid` (IAM User Guide, "Policy variables")."""
+    return f"{role_id}:{instance_id}"
+
+
+def container_name(run: str, attempt: int, rank: int) -> str:
+    """What the engine calls the job's container."""
+    return f"provision-{run}-{attempt}-{rank}"
+
+
+def work_key(box: str) -> str:
+    return f"machines/{box}/work"
+
+
+def orders_key(box: str) -> str:
+    return f"machines/{box}/orders"
+
+
+def started_key(box: str) -> str:
+    return f"machines/{box}/started"
+
+
+def result_key(box: str) -> str:
+    return f"machines/{box}/result"
+
+
+def log_prefix(box: str, stream: str) -> str:
+    return f"machines/{box}/log/{stream}/"
+
+
+def chunk_key(box: str, stream: str, offset: int) -> str:
+    """The key of the chunk that begins at `offset`; keys of a stream sort as its bytes do."""
+    return f"{log_prefix(box, stream)}{offset:015d}"
+
+
+def report_key(box: str, sequence: int) -> str:
+    return f"inbox/{box}/{sequence:010d}"
+
+
+def agent_key(sha256: str) -> str:
+    return f"agent/{sha256}.zip"

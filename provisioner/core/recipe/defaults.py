@@ -1,0 +1,70 @@
+"""What an installation lends its jobs, and what of a recipe it cannot grant."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from provisioner.core.protocol.messages import Repository
+from provisioner.core.recipe import git
+from provisioner.core.recipe.recipe import Spec
+from provisioner.core.recipe.yaml import Path
+
+
+@dataclass(frozen=True)
+class RecipeDefaults:
+    """The settings that recipes lean on; empty where the settings say nothing."""
+
+    git_credential: str = ""
+    #: Lines of known_hosts beside the built-in ones.
+    known_hosts: tuple[str, ...] = ()
+    registry_credential: str = ""
+    #: An s3:// URL that ends in a slash.
+    checkpoint_url: str = ""
+    subnets: tuple[str, ...] = ()
+
+
+def trusted(terms: RecipeDefaults) -> tuple[str, ...]:
+    return (*git.KNOWN_HOSTS, *terms.known_hosts)
+
+
+def repositories(spec: Spec, terms: RecipeDefaults) -> tuple[Repository, ...]:
+    """What is cloned where, and with which credential."""
+    known = spec.git.credential or terms.git_credential
+    return tuple(
+        Repository(
+            item.url,
+            path,
+            item.reference or "",
+            item.reference_type or "branch",
+            item.credential(known),
+            item.depth or "",
+            item.lfs,
+        )
+        for item, path in zip(spec.git_repositories, spec.checkouts, strict=True)
+    )
+
+
+def ungranted(spec: Spec, owner: str, terms: RecipeDefaults) -> Iterator[tuple[Path, str]]:
+    """The paths of what `owner`'s jobs cannot have here, each with what to do."""
+    for index, item in enumerate(spec.git_repositories):
+        where: Path = ("spec", "git_repositories", index, "url")
+        host = git.host_of(item.url)
+        if host and not (spec.git.credential or terms.git_credential):
+            yield where, "SSH needs a key: name a secret that holds one as spec.git.credential, or in the settings"
+        elif host and not git.knows(trusted(terms), host):
+            yield (
+                where,
+                f"the key of {host} is not known: add its line of known_hosts to git.known_hosts of the settings",
+            )
+    for index, secret in enumerate(spec.secrets):
+        if secret.owner not in (None, owner):
+            where = ("spec", "secrets", index, "owner")
+            yield where, f"{secret.owner}'s secret: the machine has only the rights of its own job's owner, {owner}"
+    for index, subnet in enumerate(spec.placement.subnets):
+        if subnet not in terms.subnets:
+            where = ("spec", "placement", "subnets", index)
+            yield where, f"{subnet} is none of the installation's: {', '.join(terms.subnets) or 'it has none'}"
+    if spec.checkpoint and not terms.checkpoint_url:
+        yield (
+            ("spec", "checkpoint"),
+            "the installation has no place for checkpoints: set checkpoint_url in the settings",
+        )

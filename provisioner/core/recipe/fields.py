@@ -1,0 +1,347 @@
+"""The fields of a recipe that are plain values: durations, sizes, names, paths, commands."""
+
+import json
+import posixpath
+import re
+import zoneinfo
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    PlainSerializer,
+)
+
+from provisioner.core.recipe import duration, kinds, schedule
+from provisioner.core.recipe.kinds import _SCALAR, Kind, between, matching, rule
+
+#: Bytes of one string that Linux hands to a new process (MAX_ARG_STRLEN of execve(2)), less the final NUL.
+LONGEST_ARGUMENT = (128 << 10) - 1
+
+
+#: A month: longer than any run should be, short enough that a slip of the keyboard has an end.
+_LONGEST = 30 * 86400.0
+
+
+#: YAML 1.1's truths, but for a lone `y` and `n` (yaml.org/type/bool.html).
+_YES = tuple(writing for word in ("true", "yes", "on") for writing in (word, word.title(), word.upper()))
+
+
+NO = tuple(writing for word in ("false", "no", "off") for writing in (word, word.title(), word.upper()))
+
+
+def _flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if value not in (*_YES, *NO):
+        raise ValueError("write true or false")
+    return value in _YES
+
+
+def _count(value: Any) -> Any:
+    if isinstance(value, str | int) and not re.fullmatch("[0-9]{1,9}", str(value)):
+        raise ValueError("write a whole number, 0 or more")
+    return value
+
+
+def _text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it may not hold a NUL character")
+    return text
+
+
+def unix_lines(text: str) -> str:
+    """Return a script with LF in place of CRLF, as shells and the kernel need it.
+
+    YAML itself converts the CRLF of a file, but not `\\r\\n` in a JSON string; `#!/bin/bash\\r` names no program.
+    """
+    return text.replace("\r\n", "\n")
+
+
+def _argument(text: str) -> str:
+    if len(text.encode()) > LONGEST_ARGUMENT:
+        raise ValueError("it may not be longer than the 128 KiB that Linux hands to a process")
+    return text
+
+
+def _variable_value(value: Any) -> Any:
+    if value is None:
+        raise ValueError('write "" for an empty value')
+    return value
+
+
+def _command(value: Any) -> Any:
+    listed = isinstance(value, list)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            listed = isinstance(json.loads(value), list)
+        except ValueError:
+            listed = False  # The shell's own `[`.
+    if listed:
+        raise ValueError("not in this version: a list of commands; write one shell line")
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("write the shell line to run")
+    return value
+
+
+def _no_option(text: str) -> str:
+    if text.lstrip().startswith("-"):
+        raise ValueError("the shell takes a command that begins with - for its own options; begin with the program")
+    return text
+
+
+def _path(text: str) -> str:
+    if not text or not text.isprintable() or set(text) & set(":,"):
+        raise ValueError("a path may not be empty, nor hold ':', ',' or control characters")
+    if ".." in text.split("/"):
+        raise ValueError("a path may not hold '..'")
+    # POSIX leaves open what two leading slashes mean; here they are one.
+    path = posixpath.normpath(re.sub("^//+", "/", text))
+    if path == "/" or re.match("/(proc|sys|dev)(/|$)", path):
+        raise ValueError("not a folder that a job may take over")
+    return path
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("write an absolute path, such as /home/jovyan/code")
+    return path
+
+
+def refuse_shell_words(path: str) -> str:
+    """Return the path; raises ValueError if it begins with `~` or a variable, which nothing expands here."""
+    if word := re.match(r"~[^/]*|\$[^/]*", path):
+        raise ValueError(
+            f"{word[0]} is not expanded in a recipe; write an absolute path, such as /home/jovyan/x, or a relative one"
+        )
+    return path
+
+
+def _file(path: str) -> str:
+    if path.endswith("/"):
+        raise ValueError("write the path of a file, not of a folder")
+    return path
+
+
+def _relative(path: str) -> str:
+    if path.startswith(("/", "~")) or path == ".":
+        raise ValueError("write a path below HOME, without HOME itself")
+    return path
+
+
+def secret_location(text: str, *, variable: bool) -> str:
+    """The name of a variable, or the path of a file; raises ValueError."""
+    if variable:
+        if not re.fullmatch(_VARIABLE, text):
+            raise ValueError(_VARIABLE_RIGHT)
+        return text
+    path = _path(_file(text))
+    return path if path.startswith("/") else _relative(path)
+
+
+def _timezone(text: str) -> str:
+    # libc would take a name it does not know for UTC, and say nothing.
+    right = "write a time zone of the IANA database, such as Europe/Berlin"
+    if not re.fullmatch(_ZONE_NAME, text):
+        raise ValueError(right)
+    try:
+        zoneinfo.ZoneInfo(text)
+    except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError) as error:
+        raise ValueError(right) from error
+    return text
+
+
+def _schedule(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return schedule.checked(value) if value.strip() else None
+
+
+def _stepping(text: str | None) -> str | None:
+    return None if text is None else schedule.stepping(text)
+
+
+def _seconds(value: Any, at_most: float) -> float:
+    seconds = duration.seconds(_written(value))
+    if seconds > at_most:
+        raise ValueError(f"write at most {duration.text(at_most)}")
+    return seconds
+
+
+def _written(value: Any) -> str:
+    # Numbers of a YAML or JSON document are text here; those of a dump and of Python are numbers.
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole or isinstance(value, str) else ""
+
+
+def _duration_schema(*words: str) -> dict[str, Any]:
+    return {"type": ["string", "integer"], "pattern": f"^({'|'.join((duration.PATTERN, *words))})$", "minimum": 0}
+
+
+def lasting(at_most: float = _LONGEST) -> Kind:
+    """A duration: text in documents, seconds inside."""
+    return Kind(lambda value: _seconds(value, at_most), _duration_schema(), first=True)
+
+
+def _seconds_or_never(value: Any) -> float | None:
+    try:
+        return None if value == "never" else _seconds(value, _LONGEST)
+    except ValueError as error:
+        raise ValueError(f"{error}, or never") from error
+
+
+def _or_now(value: Any) -> float:
+    try:
+        return 0.0 if value == "now" or duration.exact(_written(value)) == 0 else _seconds(value, _LONGEST)
+    except ValueError as error:
+        raise ValueError(f"{error}, or now") from error
+
+
+#: As a document writes it: what is loaded again is what was dumped.
+Duration = Annotated[float, PlainSerializer(duration.text, return_type=str)]
+
+
+#: None is `never`.
+DurationOrNever = Annotated[
+    float | None,
+    Kind(_seconds_or_never, _duration_schema("never"), first=True),
+    PlainSerializer(lambda value: "never" if value is None else duration.text(value), return_type=str),
+]
+
+
+#: 0 is `now`.
+DurationOrNow = Annotated[
+    float,
+    Kind(_or_now, _duration_schema("now"), first=True),
+    PlainSerializer(lambda value: duration.text(value) if value else "now", return_type=str),
+]
+
+
+#: As a document writes it.
+Size = Annotated[int, PlainSerializer(kinds.size_text, return_type=str)]
+
+
+Text = Annotated[str, Kind(_text, {"type": _SCALAR})]
+
+
+#: A shell script, or a script with its interpreter in a `#!` line.
+Script = Annotated[Text, AfterValidator(unix_lines)]
+
+
+Flag = Annotated[bool, Kind(_flag, {"enum": [True, False, *_YES, *NO]}, first=True)]
+
+
+Count = Annotated[
+    int, Kind(_count, {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": 0}, first=True)
+]
+
+
+#: An exit code of a failed process.
+ExitCode = Annotated[int, between(1, 255, "an exit code")]
+
+
+Name = Annotated[
+    str, matching("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", "use letters, digits and inner hyphens, at most 63")
+]
+
+
+_IDENTITY = "[a-z0-9]([a-z0-9-]{0,37}[a-z0-9])?"
+
+
+OWNER = f"({_IDENTITY}/)?{_IDENTITY}"
+
+
+OwnerName = Annotated[
+    str,
+    matching(OWNER, "write org/identity or identity: lower-case letters, digits, hyphens"),
+]
+
+
+#: As Docker's reference grammar has it. No reference begins with a hyphen: none is ever taken for an option.
+ImageUri = Annotated[
+    str,
+    matching(
+        r"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+        r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+        "write an image as docker pull takes it: [host/]name[:version]",
+    ),
+]
+
+
+InstanceType = Annotated[str, matching(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "write an EC2 instance type, such as g5.xlarge")]
+
+
+Zone = Annotated[
+    str, matching("[a-z]{2}(-[a-z]+)+-[0-9](-[a-z]+-[0-9])?[a-z]", "write an availability zone, such as us-east-1a")
+]
+
+
+_VARIABLE, _VARIABLE_RIGHT = (
+    "[A-Za-z_][A-Za-z0-9_]*",
+    "use letters, digits and _ in a variable's name, and no digit first",
+)
+
+
+VariableName = Annotated[str, matching(_VARIABLE, _VARIABLE_RIGHT)]
+
+
+#: Any text that one process can be given; numbers and truths keep the writing they came in.
+VariableValue = Annotated[
+    str,
+    AfterValidator(_text),
+    AfterValidator(_argument),
+    Kind(_variable_value, {"type": _SCALAR}, first=True),
+]
+
+
+Command = Annotated[
+    str,
+    rule(_no_option),
+    AfterValidator(unix_lines),
+    AfterValidator(_text),
+    AfterValidator(_argument),
+    Kind(_command, {"type": _SCALAR, "minLength": 1}, first=True),
+]
+
+
+#: A path that begins with neither `~` nor a variable.
+no_shell_words = rule(refuse_shell_words)
+
+
+#: Normalized: no `..`, no doubled slash.
+Path = Annotated[str, Kind(_path, {"type": _SCALAR, "minLength": 1})]
+
+
+AbsolutePath = Annotated[str, AfterValidator(_path), Kind(_absolute, {"type": "string", "pattern": "^/"})]
+
+
+#: Of a file below HOME.
+FilePath = Annotated[
+    str,
+    AfterValidator(_file),
+    AfterValidator(_path),
+    Kind(_relative, {"type": "string", "pattern": "^[^/~]"}),
+    no_shell_words,
+]
+
+
+#: Parameter Store's paths, and names outside of any; Secrets Manager's names and ARNs with a key of the secret's JSON.
+SecretName = Annotated[
+    str,
+    matching(
+        r"ssm:((/[A-Za-z0-9_.-]+)+|[A-Za-z0-9_.-]+)|secretsmanager:[A-Za-z0-9/_+=.@:-]{1,2048}(#[A-Za-z0-9/_+=.@:-]+)?",
+        "write ssm:/path or ssm:name of a parameter, or secretsmanager:id#key (without #key: the whole secret)",
+    ),
+]
+
+
+_ZONE_NAME = "[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"
+
+
+Timezone = Annotated[str, Kind(_timezone, {"type": "string", "pattern": f"^{_ZONE_NAME}$"})]
+
+
+#: None, or nothing written: the job starts by triggers alone.
+Schedule = Annotated[str | None, rule(_stepping), Kind(_schedule, {"type": ["string", "null"]}, first=True)]
+
+
+Subnet = Annotated[str, matching("subnet-[a-z0-9-]+", "write a subnet's id, such as subnet-0a1b2c")]

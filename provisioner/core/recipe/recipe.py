@@ -1,0 +1,411 @@
+"""The recipe: what a user writes to define a job, checked whole at the edge and frozen inside.
+
+The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with optional fields of our own:
+`placement`, `limits`, `retry`, `git`, `registry`, `shm_size`, `timezone`, `schedule_catchup` and
+`checkpoint`. What this version cannot do is refused by name.
+"""
+
+import bisect
+import json
+import posixpath
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from provisioner.core.cloud.offers import Market
+from provisioner.core.errors import Invalid
+from provisioner.core.protocol.messages import Attachment
+from provisioner.core.recipe import duration, errors, fields, flat, kinds
+from provisioner.core.recipe.attachments import ConfigFiles, Git, GitRepository, Packages, Registry, Secret
+from provisioner.core.recipe.git import repository_name
+from provisioner.core.recipe.jobs import Catchup, Concurrency, Job, Schedule
+from provisioner.core.recipe.kinds import Ignored, Part, later, or_nothing
+from provisioner.core.recipe.yaml import LARGEST, Path, read
+
+#: After its command a machine may still ship the log that waits on its disk.
+LOGS_TIME = 600.0
+#: Where relative paths of files begin.
+HOME = "/home/jovyan"
+#: The boot fuse's time: a machine without an assignment is gone by then, whatever a recipe says.
+_BOOT_FUSE = 1200.0
+#: A few heartbeats may be lost; before it nobody calls a machine silent.
+_SHORTEST_SILENCE = 180.0
+
+
+class Placement(Part):
+    """Where else a machine may come from when the first choice has none."""
+
+    #: Tried with `instance_type`, after it.
+    instance_types: tuple[fields.InstanceType, ...] = ()
+    #: Empty: every zone of the installation.
+    zones: tuple[fields.Zone, ...] = ()
+    #: On-demand when no spot machine is to be had: dearer, so it is the user's choice.
+    spot_fallback: fields.Flag = False
+    #: Of the installation's; empty: all of them.
+    subnets: tuple[fields.Subnet, ...] = ()
+    #: Room for the machine image, the job's image unpacked, and its data; unset: the installation's. EBS has 16 TiB.
+    disk_size: Annotated[fields.Size, kinds.sized("8Gi", "16Ti")] | None = None
+    #: MiB a second; unset: EBS's own 125.
+    disk_throughput: Annotated[int, kinds.between(125, 1000, "MiB a second")] | None = None
+
+
+def _patient(silence: float | None) -> float | None:
+    if silence is not None and silence < _SHORTEST_SILENCE:
+        raise ValueError(f"write at least {duration.text(_SHORTEST_SILENCE)}, or never")
+    return silence
+
+
+class Limits(Part):
+    """How long each part of a run may take, in seconds."""
+
+    #: Long enough for a day's training; a hung command must not cost more than a day.
+    runtime: Annotated[fields.Duration, fields.lasting()] = 86400.0
+    #: None is `never`: waiting for a machine costs nothing.
+    queue_time: fields.DurationOrNever = None
+    #: From launch to the agent's first report, or from its work order where that came later: who has none says
+    #: nothing. Large GPU machines take most of it, and a broken one all.
+    boot: Annotated[fields.Duration, fields.lasting(_BOOT_FUSE)] = 600.0
+    #: The image, and the clones beside it: tens of GB from a slow registry take half of this.
+    pull: Annotated[fields.Duration, fields.lasting()] = 3600.0
+    #: The start script: compiling an extension or fetching weights takes a good part of it.
+    setup: Annotated[fields.Duration, fields.lasting()] = 3600.0
+    #: From SIGTERM to SIGKILL after a stop or a limit: time for a checkpoint. A spot notice leaves about 100 s instead.
+    stop_grace: Annotated[fields.Duration, fields.lasting()] = 30.0
+    #: A machine that says nothing for so long is given up though EC2 calls it fine; never: its lifetime is the limit.
+    silence: Annotated[fields.DurationOrNever, AfterValidator(_patient)] = None
+
+    @property
+    def lifetime(self) -> float:
+        """The most seconds a machine may live for a run: every part at its limit, and the log's end."""
+        return self.boot + self.pull + self.setup + self.runtime + self.stop_grace + LOGS_TIME
+
+
+class Retry(Part):
+    """Which attempts are followed by another, and when."""
+
+    #: The exit codes that use up `retries`; any other fails at once. Empty: all of them.
+    on: tuple[fields.ExitCode, ...] = ()
+    #: Exit codes with which the command reports that its work is saved but not finished. It runs again without using up
+    #: `retries`, at most as often as after failures of the infrastructure.
+    requeue_on: tuple[fields.ExitCode, ...] = ()
+    #: From a failed attempt to the next; one that infrastructure ended has its own waits.
+    backoff: fields.DurationOrNow = 0.0
+    #: Whether a command that had begun may begin again on another machine when the first is lost or taken away.
+    rerun: Literal["always", "before_start"] = "always"
+
+
+def _one(scale: int) -> int:
+    if scale != 1:
+        later = "not in this version: more than one machine a run; start one run for each"
+        raise ValueError(later if scale else "a run has a machine: write 1, or leave it out")
+    return scale
+
+
+class Spec(Part):
+    """One job."""
+
+    name: fields.Name
+    #: `org/identity` or `identity`; unset: whoever applies it.
+    owner: (
+        Annotated[
+            fields.OwnerName,
+            kinds.picked("name", frozenset(), "name the owner, by text or by {name}; ids come later"),
+        ]
+        | None
+    ) = None
+    description: Annotated[fields.Text, Field(max_length=2048)] = ""
+    tags: Mapping[str, fields.Text] | None = None
+    image: Annotated[
+        fields.ImageUri,
+        kinds.picked("uri", frozenset({"enforce_trusted"}), "write text or {uri}; a catalogue of images comes later"),
+    ]
+    instance_type: fields.InstanceType
+    #: Run by `sh -c`, or by the interpreter that a first line `#!…` names.
+    command: fields.Command
+    working_directory: fields.AbsolutePath = "/home/jovyan/workspace"
+    environment_variables: Mapping[fields.VariableName, fields.VariableValue] = Field(default_factory=dict)
+    #: Run in the container after the clone and before the command, by `sh` or the interpreter of a `#!` line.
+    start_script: fields.Script | None = None
+    git_repositories: tuple[GitRepository, ...] = ()
+    scale: Annotated[
+        fields.Count, kinds.Kind(_one, {"type": ["integer", "string"], "pattern": "^0*1$", "maximum": 1})
+    ] = 1
+    use_spot_instance: fields.Flag = False
+    #: How often a run whose command failed is tried again.
+    retries: fields.Count = 0
+    extra_packages: Annotated[Packages, or_nothing({})] = Packages()
+    config_files: ConfigFiles = Field(default_factory=dict)
+    secrets: Annotated[tuple[Secret, ...], or_nothing([])] = ()
+    git: Git = Git()
+    registry: Registry = Registry()
+    placement: Placement = Placement()
+    limits: Limits = Limits()
+    retry: Retry = Retry()
+    #: Of /dev/shm, which data loaders fill; unset: half of the machine's memory.
+    shm_size: Annotated[fields.Size, kinds.sized("1Mi", "16Ti")] | None = None
+    #: Becomes TZ, where the recipe has none of its own, and is the schedule's; unset: UTC.
+    timezone: fields.Timezone | None = None
+    #: Cron's five fields, @daily and the like, or @every 4h.
+    schedule: fields.Schedule = None
+    #: About a schedule's own runs: those started otherwise neither hinder nor are stopped.
+    concurrency_policy: Annotated[Concurrency, or_nothing("Allow")] = Concurrency.ALLOW
+    #: Which of the starts that nobody was there to make are made later.
+    schedule_catchup: Catchup = Catchup.LAST
+    #: Gives the run a folder in S3 that its attempts share.
+    checkpoint: fields.Flag = False
+
+    nprocs: Annotated[None, later("many commands on one machine; start one run for each")] = None
+    shared_folders: Annotated[None, later("shared folders; use S3", [])] = None
+    token_scope: Annotated[
+        None, later("API tokens in jobs; keep one of `provision token create` as a secret, and name it in secrets", "")
+    ] = None
+    start_dind: Annotated[None, later("Docker in Docker", False, *fields.NO)] = None
+    dask_cluster: Annotated[None, later("Dask clusters")] = None
+    status: Annotated[None, later("start and stop by apply; use apply --start, start or stop")] = None
+    subdomain: Ignored = None
+
+    @property
+    def image_uri(self) -> str:
+        return self.image
+
+    @property
+    def instance_types(self) -> tuple[str, ...]:
+        """What may be launched, in the order of preference."""
+        return tuple(dict.fromkeys((self.instance_type, *self.placement.instance_types)))
+
+    @property
+    def markets(self) -> tuple[Market, ...]:
+        """Where machines are bought, in the order of preference."""
+        if not self.use_spot_instance:
+            return (Market.ON_DEMAND,)
+        return (Market.SPOT, Market.ON_DEMAND) if self.placement.spot_fallback else (Market.SPOT,)
+
+    @property
+    def plan(self) -> Schedule | None:
+        """When the job starts by itself, if it does."""
+        if self.schedule is None:
+            return None
+        return Schedule(self.schedule, self.timezone or "UTC", self.concurrency_policy, self.schedule_catchup)
+
+    @property
+    def checkouts(self) -> tuple[str, ...]:
+        """Where each repository goes. A single one without a path is checked out as the working directory."""
+        alone = len(self.git_repositories) == 1
+        return tuple(
+            posixpath.normpath(
+                posixpath.join(self.working_directory, item.path or ("" if alone else repository_name(item.url)))
+            )
+            for item in self.git_repositories
+        )
+
+
+class Recipe(Part):
+    """A checked recipe."""
+
+    schema_version: fields.Text = "2025.10.01"
+    type: Literal["job"]
+    spec: Spec
+    #: What `get` adds; a recipe that comes back brings it along.
+    state: Ignored = None
+
+    def dump(self) -> str:
+        """Canonical JSON, every default written out: it means the same when defaults change."""
+        return json.dumps(self.plain(), sort_keys=True)
+
+    def plain(self) -> dict[str, Any]:
+        """What `dump` writes."""
+        return self.model_dump(mode="json", exclude={"state": True, "spec": _REFUSED})
+
+    @classmethod
+    def load(cls, text: str) -> "Recipe":
+        """Load a recipe that `dump` wrote; raises Invalid if this version cannot run it.
+
+        Checks that are only for `apply` are skipped: a recipe that an earlier version accepted keeps running.
+        """
+        try:
+            return cls.model_validate(json.loads(text), context=kinds.STORED)
+        except ValidationError as error:
+            raise errors.invalid("the stored recipe", errors.told(error, cls), {}) from error
+
+
+#: Fields that are there to be refused by name.
+_REFUSED = {name for name, info in Spec.model_fields.items() if info.annotation is type(None)}
+#: What of a recipe an installation cannot grant: the paths, and why.
+Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
+
+
+def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
+    """The recipe in YAML or JSON `text`; raises Invalid that tells every problem, each with its line."""
+    document = read(text, source)
+    if flat.is_flat(document.value):
+        old = flat.FlatRecipe(document.value)
+        if wrong := old.problems():
+            raise errors.invalid(source, wrong, document.lines)
+        return _checked(old.recipe(), source, document.lines, ungranted, old.written)
+    if not isinstance(document.value, dict) or not {"type", "spec"} & document.value.keys():
+        raise Invalid(f"{source}: not a recipe: it should begin with 'type: job' and 'spec:'")
+    kind = document.value.get("type")
+    if kind in ("deployment", "workspace", "image"):
+        reason = f"found {kind!r}; not in this version: only jobs"
+        raise errors.invalid(source, [(("type",), reason)], document.lines)
+    return _checked(document.value, source, document.lines, ungranted)
+
+
+def with_overrides(
+    recipe: Recipe, env: Mapping[str, str], command: str | None, ungranted: Ungranted = lambda _: ()
+) -> Recipe:
+    """Return the recipe with these variables and this command for one start; raises Invalid as for a recipe."""
+    if sum(map(len, (*env, *env.values(), command or ""))) > LARGEST:
+        raise Invalid(f"start: variables and command of more than {LARGEST >> 10} KiB; a run should not carry data")
+    data = recipe.plain()
+    data["spec"]["environment_variables"] |= env
+    changed: list[Path] = [("spec", "environment_variables", name) for name in env]
+    if command is not None:
+        data["spec"]["command"] = command
+        changed.append(("spec", "command"))
+    return _amended(recipe, data, changed, "start", ungranted)
+
+
+def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:
+    """Raises Invalid, as `parse_recipe` does, for what of a checked recipe cannot be granted."""
+    if wrong := list(ungranted(recipe.spec)):
+        raise errors.invalid(source, wrong, {})
+
+
+def with_fields(recipe: Recipe, changed: Mapping[str, str], source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
+    """Return the recipe with these fields of its spec in place of its own; raises Invalid as for a recipe."""
+    data = recipe.plain()
+    data["spec"] |= changed
+    return _amended(recipe, data, [("spec", name) for name in changed], source, ungranted)
+
+
+def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
+    """The recipe's schedule with these of its fields in place of its own; raises Invalid as for a recipe."""
+    return with_fields(recipe, schedule, "schedule").spec.plan
+
+
+def applicable(dump: str) -> dict[str, Any]:
+    """Return a stored recipe as a document that `apply` accepts, without the null references of earlier versions."""
+    document: dict[str, Any] = json.loads(dump)
+    for repository in document["spec"].get("git_repositories") or ():
+        if repository.get("reference", "") is None:
+            del repository["reference"]
+    return document
+
+
+def refusals(job: Job) -> tuple[str, ...]:
+    """Return one line for each reason for which `apply` would refuse the job's stored recipe or schedule now.
+
+    An earlier version with fewer rules stored such a job. The job still starts, also by its schedule.
+    """
+    try:
+        stored = Recipe.load(job.recipe)
+    except Invalid as error:
+        return tuple(str(error).splitlines())
+    _, wrong = _wrong(stored.plain())
+    if job.schedule is not None and not job.schedule_of_recipe:
+        said = {**stored.plain()["spec"], "schedule": job.schedule.cron}
+        wrong += [each for each in _wrong({**stored.plain(), "spec": said})[1] if each not in wrong]
+    return errors.lines(wrong)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of recipes, for editors: it takes what `parse_recipe` takes, and a little more."""
+    schema = Recipe.model_json_schema()
+    for group in (Limits(), Retry()):
+        properties = schema["$defs"][type(group).__name__]["properties"]
+        for name, default in group.model_dump(mode="json").items():
+            properties[name]["default"] = default
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _checked(
+    data: Any,
+    source: str,
+    lines: Mapping[Path, int],
+    ungranted: Ungranted = lambda _: (),
+    written: Callable[[Path], Path] = lambda path: path,
+) -> Recipe:
+    """Return the recipe; raises Invalid with all errors. `written` maps a path in `data` to the path in the source."""
+    recipe, wrong = _wrong(data)
+    wrong += ungranted(recipe.spec) if recipe and not wrong else ()
+    if recipe is None or wrong:
+        raise errors.invalid(source, [(written(path), text) for path, text in wrong], lines)
+    return recipe
+
+
+def _amended(
+    recipe: Recipe, data: Any, changed: Collection[Path], source: str, ungranted: Ungranted = lambda _: ()
+) -> Recipe:
+    """Return the recipe in `data`: a stored recipe with new values at the paths in `changed`.
+
+    Raises Invalid for errors in the new values. Values that were stored before a rule existed are accepted.
+    """
+    amended, wrong = _wrong(data)
+    if wrong:
+        known = {each for each in _wrong(recipe.plain())[1] if not any(each[0][: len(at)] == at for at in changed)}
+        wrong = [each for each in wrong if each not in known]
+    if amended is not None and not wrong:
+        wrong = list(ungranted(amended.spec))
+    if amended is None or wrong:
+        raise errors.invalid(source, wrong, {})
+    return amended
+
+
+def _wrong(data: Any) -> tuple[Recipe | None, list[tuple[Path, str]]]:
+    """Return the recipe, or None if `data` is not even valid as a stored one; and the problems that `apply` reports."""
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        wrong = errors.told(error, Recipe)
+    else:
+        return recipe, list(_clashes(recipe.spec))
+    try:
+        recipe = Recipe.model_validate(data, context=kinds.STORED)
+    except ValidationError:
+        return None, wrong
+    return recipe, [*wrong, *_clashes(recipe.spec)]
+
+
+def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
+    """What is right by itself and wrong beside the rest."""
+    taken: dict[str, int] = {}
+    for index, path in enumerate(spec.checkouts):
+        first = taken.setdefault(path, index)
+        if first != index:
+            where = ("spec", "git_repositories", index)
+            yield where, f"{path} is taken by git_repositories[{first}]; give one of them a path"
+    holders = {name: f"environment_variables.{name}" for name in spec.environment_variables}
+    holders |= {posixpath.join(HOME, path): f"config_files.{path}" for path in spec.config_files}
+    for index, secret in enumerate(spec.secrets):
+        is_file = secret.attachment is Attachment.FILE
+        place = posixpath.join(HOME, secret.location) if is_file else secret.location
+        holder = holders.setdefault(place, f"secrets[{index}]")
+        if holder != f"secrets[{index}]":
+            yield (
+                ("spec", "secrets", index, "location"),
+                f"{secret.location} is taken by {holder}; leave one of them out",
+            )
+    yield from _files_that_are_folders(spec)
+    for index, code in enumerate(spec.retry.requeue_on):
+        if code in spec.retry.on:
+            yield (
+                ("spec", "retry", "requeue_on", index),
+                f"{code} is in retry.on too, where it uses up retries; leave it out of one of them",
+            )
+
+
+def _files_that_are_folders(spec: Spec) -> Iterator[tuple[Path, str]]:
+    files: dict[str, Path] = {posixpath.join(HOME, path): ("spec", "config_files", path) for path in spec.config_files}
+    for index, secret in enumerate(spec.secrets):
+        if secret.attachment is Attachment.FILE:
+            files.setdefault(posixpath.join(HOME, secret.location), ("spec", "secrets", index, "location"))
+    needed = {path: path for path in files} | {f"{path}/": f"the repository in {path}" for path in spec.checkouts}
+    needed[f"{spec.working_directory}/"] = "the working directory"
+    # In order, what lies below a file follows its name and a slash at once: a recipe may have thousands of files.
+    paths = sorted(needed)
+    for file, where in files.items():
+        at = bisect.bisect_left(paths, f"{file}/")
+        if at < len(paths) and paths[at].startswith(f"{file}/"):
+            yield where, f"{file} cannot be a file: {needed[paths[at]]} needs a folder there"

@@ -1,0 +1,92 @@
+"""Correct stored times that lie in the future: a wrong clock wrote them, and waiting for them would take days.
+
+The time of a past event is at most now. The time of a future event is at most now plus the longest wait of its kind;
+a later one becomes now. Differences of up to SLACK seconds are not corrected, because two clocks never agree exactly.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from provisioner.core.cloud.clock_skew import TOLERANCE
+from provisioner.core.run import capacity, launching, refusals, verdicts
+from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Run, TemplateHealth
+from provisioner.core.run.states import Waiting
+
+#: Seconds that are not corrected: the clock may have been TOLERANCE ahead then, and be TOLERANCE behind now.
+SLACK = 2 * TOLERANCE
+#: The longest wait, in seconds, of a run that waits for each cause. Without a cause it waits for its next attempt;
+#: see `core/attempt.py`.
+LONGEST: Mapping[Waiting | None, float] = {
+    Waiting.CAPACITY: capacity.LONGEST,
+    Waiting.QUOTA: refusals.LONGEST,
+    Waiting.THROTTLE: refusals.LONGEST,
+    Waiting.OPERATOR: refusals.LONGEST_OURS,
+    Waiting.LIMIT: launching.ROOM_EVERY,
+    Waiting.CONFIGURATION: launching.TEMPLATE_EVERY,
+}
+#: Most seconds that a launch is reserved for the process that uses its machine: the longest time to make an AMI.
+LONGEST_HELD = 2 * 3600.0
+
+
+Record = TypeVar("Record", Run, Node, KnownMachine, Launch, Drought, TemplateHealth)
+
+
+def run(item: Run, now: float, backoff: float = 0.0) -> Run:
+    """Return the run without future times. `backoff` is the pause in seconds that its recipe sets after a failure."""
+    longest = LONGEST.get(item.waiting, max(backoff, *verdicts.BACKOFF)) if item.verdict or item.waiting else 0.0
+    waits = {"next_try_at": longest, "followed_until": verdicts.HEARING}
+    item = _repaired(item, now, ("created_at", "ended_at", "certain_at"), waits=waits)
+    if item.verdict and item.verdict.at > now + SLACK:
+        item = replace(item, verdict=replace(item.verdict, at=now))
+    if item.stop and item.stop.at > now + SLACK:
+        item = replace(item, stop=replace(item.stop, at=now))
+    return item
+
+
+def node(item: Node, now: float) -> Node:
+    """Return the node without future times. If its result was last looked for in the future, it is looked for again."""
+    past = ("bound_at", "work_put_at", "stop_put_at", "reported_at", "archived_at")
+    item = _repaired(item, now, past, again=("result_sought_at",))
+    if item.verdict and item.verdict.at > now + SLACK:
+        item = replace(item, verdict=replace(item.verdict, at=now))
+    return item
+
+
+def machine(item: KnownMachine, now: float) -> KnownMachine:
+    """Return the machine without future times. A termination requested in the future is requested again."""
+    past = ("bound_at", "seen_at", "impaired_at", "running_at", "ending_at", "end_wanted_at", "end_accepted_at")
+    return _repaired(item, now, past, again=("alive_at", "end_asked_at"))
+
+
+def launch(item: Launch, now: float) -> Launch:
+    """Return the launch without future times."""
+    return _repaired(item, now, ("created_at", "sent_at", "listed_at"), waits={"held_until": LONGEST_HELD})
+
+
+def dry(item: Drought, now: float) -> Drought:
+    return _repaired(item, now, waits={"until": capacity.LONGEST})
+
+
+def health(item: TemplateHealth, now: float) -> TemplateHealth:
+    return _repaired(item, now, waits={"probe_at": launching.PROBE_EVERY})
+
+
+def _repaired(
+    item: Record,
+    now: float,
+    past: Collection[str] = (),
+    *,
+    again: Collection[str] = (),
+    waits: Mapping[str, float] = MappingProxyType({}),
+) -> Record:
+    """Return the record with its future times corrected.
+
+    Times of past events (`past`) become now. Times of calls (`again`) become None, so that the call is repeated. Times
+    of future events (`waits`) become now, if they are later than now plus the longest wait in seconds.
+    """
+    longest = dict.fromkeys((*past, *again), 0.0) | dict(waits)
+    late = [name for name, wait in longest.items() if (getattr(item, name) or 0.0) > now + SLACK + wait]
+    changes: dict[str, Any] = {name: None if name in again else now for name in late}
+    return replace(item, **changes) if changes else item

@@ -1,0 +1,172 @@
+"""One run, one look: from what is recorded to what the run is now and what must be done for it.
+
+Pure and level-triggered: it reads no messages, only records, so any look may be lost or repeated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from provisioner.core.cloud.machines import ENDING
+from provisioner.core.protocol.messages import Orders, Outcome, Step, limit_of
+from provisioner.core.recipe.recipe import Limits, Recipe, Retry
+from provisioner.core.run import verdicts
+from provisioner.core.run.records import Assignment, Node, Run, Verdict
+from provisioner.core.run.states import State, transition
+
+
+@dataclass(frozen=True)
+class Advance:
+    """The run and its current node as they now stand; the same objects where nothing changed."""
+
+    run: Run
+    node: Node | None = None
+    #: Ask the mailbox for the result before anything is presumed.
+    seek_result: bool = False
+
+
+def advance(
+    run: Run, held: Sequence[Assignment], recipe: Recipe | None, now: float, reports_unreadable_at: float = 0.0
+) -> Advance:
+    """Move the run as far as the records allow; `held` are the nodes of all its attempts.
+
+    Without a recipe that can be read, the default limits hold and nothing is tried again. `reports_unreadable_at` is
+    when reports last could not be read.
+    """
+    current = next((each for each in held if each.node.attempt == run.attempt), None)
+    limits, retries, retry = (
+        (recipe.spec.limits, recipe.spec.retries, recipe.spec.retry) if recipe else (Limits(), 0, Retry())
+    )
+    match run.state:
+        case State.QUEUED:
+            return Advance(_queued(run, limits, retry, now))
+        case State.BOOTING | State.PREPARING | State.RUNNING if current:
+            presumed = verdicts.presume(run, current.node, current.machine, limits, reports_unreadable_at)
+            return _at_work(run, current.node, presumed, retries, retry, now)
+        case State.STOPPING:
+            return _stopping(run, held, retry, now)
+        case _:
+            return Advance(run)
+
+
+def _queued(run: Run, limits: Limits, retry: Retry, now: float) -> Run:
+    since = run.verdict.at if run.verdict else run.created_at
+    if run.verdict and run.verdict.outcome is Outcome.FAILED and not verdicts.asks_again(run.verdict, retry):
+        # The pause that the recipe asks for is no waiting for a machine.
+        since += retry.backoff
+    if run.stop:
+        return _end(run, Verdict(run.stop.outcome, run.stop.reason, now), now)
+    if limits.queue_time is not None and now >= since + limits.queue_time:
+        reason = f"waited for a machine longer than {limit_of('queue_time', limits.queue_time)}"
+        if run.waiting:
+            reason += f" ({run.waiting}: {run.waiting_for})"
+        return _end(run, Verdict(Outcome.TIMED_OUT, reason, now), now)
+    return run
+
+
+def _end(run: Run, verdict: Verdict, now: float) -> Run:
+    return replace(run, state=transition(run.state, State.STOPPING), verdict=verdict, ended_at=_following(run, now))
+
+
+def _following(run: Run, now: float) -> float:
+    """Return `now`, or the latest stored time of the run if that is later, because the clock may have been set back."""
+    return max(now, run.created_at, run.ended_at or 0.0, run.certain_at or 0.0)
+
+
+def refuse(run: Run, reason: str, now: float) -> Run:
+    """The run, ended because it can never be launched."""
+    return _end(run, Verdict(Outcome.REFUSED, reason, now), now)
+
+
+def _at_work(run: Run, node: Node, presumed: verdicts.Presumption, retries: int, retry: Retry, now: float) -> Advance:
+    if node.result:
+        verdict = verdicts.ended_by_result(node.result, node, now)
+    else:
+        finished = node.report is not None and node.report.finished
+        if now < presumed.at:
+            return Advance(_progressed(run, node), seek_result=finished)
+        if node.result_sought_at is None or node.result_sought_at < presumed.at:
+            return Advance(_progressed(run, node), seek_result=True)
+        verdict = presumed.verdict
+    started = bool(node.report and Step.COMMAND in node.report.spans) or bool(
+        node.result and Step.COMMAND in node.result.spans
+    )
+    run = verdicts.follow(run, verdict, retries, started, _following(run, now), retry)
+    return Advance(
+        replace(run, state=transition(run.state, State.STOPPING)),
+        replace(node, verdict=verdict),
+    )
+
+
+def _progressed(run: Run, node: Node) -> Run:
+    if node.report is None:
+        return run
+    executing = Step.COMMAND in node.report.spans
+    state = State.RUNNING if executing else State.PREPARING
+    return run if run.state is State.RUNNING else replace(run, state=transition(run.state, state))
+
+
+def _stopping(run: Run, held: Sequence[Assignment], retry: Retry, now: float) -> Advance:
+    if run.ended_at is None:
+        if run.stop:
+            verdict = Verdict(run.stop.outcome, run.stop.reason, now)
+            return Advance(replace(run, verdict=verdict, ended_at=_following(run, now)))
+        if all(verdicts.may_execute_again(each.node, each.machine) for each in held):
+            return _once_more(run, held, retry, now)
+        return Advance(run)
+    if run.certain_at is None and all(_certain(each, now) for each in held):
+        return Advance(replace(run, certain_at=_following(run, now)))
+    return Advance(run)
+
+
+def _once_more(run: Run, held: Sequence[Assignment], retry: Retry, now: float) -> Advance:
+    """The next attempt, now that the old machines cannot execute; unless its command must not begin twice."""
+    verdict = run.verdict
+    if verdict and verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED) and retry.rerun == "before_start":
+        last = [each for each in held if each.node.attempt == run.attempt]
+        if any(verdicts.may_have_begun(each.node) for each in last):
+            reason = f"{verdict.reason}; its command had begun, and retry.rerun is before_start"
+            return Advance(replace(run, verdict=replace(verdict, reason=reason), ended_at=_following(run, now)))
+        # What a machine did in its last moments is in its mailbox alone.
+        if any(each.node.result is None and not _heard_out(each) for each in last):
+            return Advance(run, seek_result=True)
+    return Advance(replace(run, state=transition(run.state, State.QUEUED)))
+
+
+def _heard_out(held: Assignment) -> bool:
+    sought, ended = held.node.result_sought_at, held.machine.ended_at
+    return sought is not None and ended is not None and sought >= ended
+
+
+def _certain(held: Assignment, now: float) -> bool:
+    machine = held.machine
+    return (
+        machine.ended_at is not None
+        or machine.state in ENDING
+        or machine.end_accepted_at is not None
+        or verdicts.held_until(held.node, machine) > now
+    )
+
+
+def may_finish(run: Run, held: Sequence[Assignment]) -> bool:
+    """Whether nothing is left but to write the receipt: the run is over, its logs kept, its machines gone."""
+    return run.ended_at is not None and all(
+        each.node.archived_at is not None and each.machine.ended_at is not None for each in held
+    )
+
+
+def finish(run: Run, now: float) -> Run:
+    """The run, done."""
+    at = _following(run, now)
+    return replace(run, state=transition(run.state, State.DONE), certain_at=run.certain_at or at, done_at=at)
+
+
+def wanted_end(run: Run, held: Assignment, now: float) -> str:
+    """Why the node's machine must end now, or nothing."""
+    if held.node.verdict is None or verdicts.held_until(held.node, held.machine) > now:
+        return ""
+    return f"attempt {held.node.attempt} of run {run.id[:12]} {held.node.verdict.outcome}"
+
+
+def orders(run: Run) -> Orders:
+    """What the run's machine is to be told."""
+    return Orders(run.stop, run.followed_until)

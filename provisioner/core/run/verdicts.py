@@ -1,0 +1,214 @@
+"""How attempts end, and what follows: the outcome table as pure functions.
+
+Silence is not death. Without a result, an attempt ends only at the deadlines of `presume`, and only
+after its mailbox was asked once more. And it is no silence while it is we who cannot hear.
+"""
+
+from dataclasses import dataclass, replace
+
+from provisioner.core.cloud.machines import Ending
+from provisioner.core.protocol.messages import Outcome, Result, Step, limit_of
+from provisioner.core.recipe.recipe import Limits, Retry
+from provisioner.core.run.records import KnownMachine, Node, Run, Verdict
+from provisioner.core.run.silence import is_silent
+
+#: Most attempts of a run that may end without using up `retries`: before the command first starts, and after that.
+LOST_BEFORE_START = 5
+LOST_AFTER_START = 20
+#: A machine that does not keep its own limits is ended a minute after them.
+MARGIN = 60.0
+#: After we could not hear, machines get so long to say again what they have said.
+HEARING = 60.0
+#: Waits between infrastructure attempts, in seconds; the last one repeats.
+BACKOFF = (0.0, 5.0, 15.0, 60.0)
+_ANY_FAILURE = Retry()
+
+
+@dataclass(frozen=True)
+class Presumption:
+    """The verdict that falls due at `at` if no result is found then."""
+
+    at: float
+    verdict: Verdict
+
+
+def ended_by_result(result: Result, node: Node, now: float) -> Verdict:
+    """Return the agent's verdict, at a time of our clock: `limits.queue_time` of the next attempt counts from it.
+
+    The machine's clock may be wrong, or lie. Its last report was read after it was written, so the time is not too
+    early; and it is neither before the machine was bound nor after `now`, Unix seconds.
+    """
+    ahead = node.reported_at - node.report.at if node.report and node.reported_at is not None else 0.0
+    verdict = of_result(result)
+    return replace(verdict, at=max(node.bound_at, min(verdict.at + ahead, now)))
+
+
+def of_result(result: Result) -> Verdict:
+    """Return the verdict on an attempt that left a result: the agent's decision, at a time of the machine's clock.
+
+    Agents of older versions treated an exit code of 0 after a spot notice as success; this is corrected.
+    """
+    outcome, reason = result.outcome, result.reason
+    if result.signal_cause is None and outcome is Outcome.SUCCEEDED and _noticed_before_its_end(result):
+        outcome, reason = Outcome.INTERRUPTED, f"a spot notice came while the command ran; {reason}"
+    return Verdict(outcome, reason, result.at, result.exit_code, result.step, unresolved_host=result.unresolved_host)
+
+
+def _noticed_before_its_end(result: Result) -> bool:
+    """Whether the agent read a spot notice, and so sent SIGTERM, while the command ran."""
+    span = result.spans.get(Step.COMMAND)
+    ended = span.ended if span else None
+    return result.notice is not None and (ended is None or result.notice.seen < ended)
+
+
+def asks_again(verdict: Verdict, retry: Retry) -> bool:
+    """Whether the command exited with a code of `retry.requeue_on`: its work is saved, but not finished."""
+    ended_by_itself = verdict.outcome is Outcome.FAILED and verdict.step in (Step.COMMAND, Step.LOGS)
+    return ended_by_itself and verdict.exit_code in retry.requeue_on
+
+
+def presume(
+    run: Run, node: Node, machine: KnownMachine, limits: Limits, reports_unreadable_at: float = 0.0
+) -> Presumption:
+    """What is to be said of a node that leaves no result, and from when on.
+
+    `reports_unreadable_at` is when reports last could not be read.
+    """
+    return min(_presumptions(run, node, machine, limits, reports_unreadable_at), key=lambda presumption: presumption.at)
+
+
+def first_report_due(node: Node, machine: KnownMachine, limits: Limits) -> float | None:
+    """By when a machine that never reported must; None where it has, or has no work order, without which it is mute."""
+    if node.report or node.work_put_at is None:
+        return None
+    # However late we were with the order, it is no fault of the machine.
+    return max(machine.launch_time or machine.bound_at, node.work_put_at) + limits.boot
+
+
+def _presumptions(
+    run: Run, node: Node, machine: KnownMachine, limits: Limits, reports_unreadable_at: float
+) -> list[Presumption]:
+    born = machine.launch_time or machine.bound_at
+    step = node.report.step if node.report else Step.BOOT
+
+    def due(at: float, outcome: Outcome, reason: str) -> Presumption:
+        return Presumption(at, Verdict(outcome, reason, at, step=step))
+
+    def silent(at: float, outcome: Outcome, reason: str) -> Presumption:
+        return due(max(at, reports_unreadable_at + HEARING), outcome, reason)
+
+    found = [due(born + limits.lifetime + MARGIN, Outcome.LOST, "the machine outlived its lifetime in silence")]
+    if machine.ended_at is not None:
+        found.append(_of_ended(run, node, machine, machine.ended_at, step))
+    if run.stop and node.work_put_at is None:
+        found.append(due(run.stop.at, run.stop.outcome, f"{run.stop.reason}; no work was begun"))
+    if run.stop and node.stop_put_at is not None:
+        at = node.stop_put_at + limits.stop_grace + MARGIN
+        found.append(due(at, run.stop.outcome, f"{run.stop.reason}; the machine did not answer and was ended"))
+    if machine.impaired_at is not None and is_silent(node, machine.impaired_at):
+        reason = "the machine fell silent, and its status checks fail"
+        found.append(silent(machine.impaired_at, Outcome.LOST, reason))
+    if limits.silence is not None and node.reported_at is not None:
+        reason = f"the machine said nothing for longer than {limit_of('silence', limits.silence)}"
+        found.append(silent(node.reported_at + limits.silence, Outcome.LOST, reason))
+    if (first := first_report_due(node, machine, limits)) is not None:
+        reason = f"the machine did not report within {limit_of('boot', limits.boot)} (no route to S3?)"
+        if first < reports_unreadable_at + HEARING:
+            # The outage may have delayed the boot: the machine gets the agent's archive from the bucket.
+            first = reports_unreadable_at + limits.boot
+        found.append(due(first, Outcome.LOST, reason))
+    elif node.report and node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:
+        # The machine's clock need not be ours: its report tells both times of one moment.
+        began = span.began + node.reported_at - node.report.at
+        name = {Step.PULL: "pull", Step.CLONE: "pull", Step.SETUP: "setup", Step.COMMAND: "runtime"}.get(step)
+        if name is not None:
+            longest: float = getattr(limits, name)
+            outcome = Outcome.LOST if name == "pull" else Outcome.TIMED_OUT
+            reason = f"{step} took longer than {limit_of(name, longest)}, and the machine did not end it"
+            found.append(silent(began + longest + limits.stop_grace + MARGIN, outcome, reason))
+    return found
+
+
+def _of_ended(run: Run, node: Node, machine: KnownMachine, at: float, step: Step) -> Presumption:
+    outcome, reason = Outcome.LOST, f"the machine ended without a result ({machine.reason or 'no reason given'})"
+    if run.stop:
+        outcome, reason = run.stop.outcome, run.stop.reason
+    elif machine.ending is Ending.INTERRUPTED or (node.report and node.report.notice):
+        outcome, reason = Outcome.INTERRUPTED, "the spot machine was taken away"
+    elif machine.ending is Ending.MISCONFIGURED and node.report is None:
+        outcome, reason = Outcome.REFUSED, f"the machine could not start: {machine.reason}"
+    elif machine.end_wanted_for:
+        reason = f"the machine was ended: {machine.end_wanted_for}"
+    return Presumption(at, Verdict(outcome, reason, at, step=step))
+
+
+def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float, retry: Retry = _ANY_FAILURE) -> Run:
+    """The run after its attempt's verdict: final (`ended_at` set), or with the time of the next try."""
+    requeued = asks_again(verdict, retry)
+    if run.stop and (requeued or verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED)):
+        # There would have been a next attempt: it is the stop that ends the run.
+        verdict = replace(
+            verdict, outcome=run.stop.outcome, reason=run.stop.reason, exit_code=verdict.process_exit_code
+        )
+    verdict = _refused_if_unresolved_twice(run.verdict, verdict)
+    run = replace(run, verdict=verdict, ever_started=run.ever_started or started)
+    if run.stop or verdict.outcome in (
+        Outcome.SUCCEEDED,
+        Outcome.CANCELLED,
+        Outcome.TIMED_OUT,
+        Outcome.REFUSED,
+    ):
+        return replace(run, ended_at=now)
+    if verdict.outcome is Outcome.FAILED and not requeued:
+        if run.retries_used >= retries:
+            return replace(run, ended_at=now)
+        if retry.on and verdict.exit_code not in retry.on:
+            reason = f"{verdict.reason}; retry.on has only {', '.join(map(str, retry.on))}"
+            return replace(run, verdict=replace(verdict, reason=reason), ended_at=now)
+        return replace(run, retries_used=run.retries_used + 1, next_try_at=now + retry.backoff)
+    if run.ever_started:
+        run = replace(run, lost_after_start=run.lost_after_start + 1)
+        spent, cap = run.lost_after_start, LOST_AFTER_START
+    else:
+        run = replace(run, lost_before_start=run.lost_before_start + 1)
+        spent, cap = run.lost_before_start, LOST_BEFORE_START
+    if spent >= cap:
+        reason = f"{verdict.reason}; given up after {spent} attempts that used up no retries"
+        return replace(run, verdict=replace(verdict, reason=reason), ended_at=now)
+    if requeued:
+        run = replace(run, verdict=replace(verdict, reason=f"{verdict.reason}, a code of retry.requeue_on"))
+    wait = 0.0 if verdict.outcome is Outcome.INTERRUPTED else BACKOFF[min(max(spent, 1), len(BACKOFF)) - 1]
+    return replace(run, next_try_at=now + wait)
+
+
+def _refused_if_unresolved_twice(before: Verdict | None, verdict: Verdict) -> Verdict:
+    """Return the verdict, as `refused` if the attempt before, on another machine, could not resolve the same host."""
+    host = verdict.unresolved_host
+    if verdict.outcome is not Outcome.LOST or not host or before is None or before.unresolved_host != host:
+        return verdict
+    reason = f"two machines in a row could not resolve the host name {host}: correct it, or the subnets' DNS"
+    return replace(verdict, outcome=Outcome.REFUSED, reason=f"{reason}; {verdict.reason}")
+
+
+def may_execute_again(node: Node, machine: KnownMachine) -> bool:
+    """Whether the old attempt's command surely executes no more: a result, or a machine known to be gone."""
+    return node.result is not None or machine.ended_at is not None
+
+
+def may_have_begun(node: Node) -> bool:
+    """Whether the attempt's command began, or may have: for those who must not do it twice."""
+    spans = {**(node.report.spans if node.report else {}), **(node.result.spans if node.result else {})}
+    at_command = node.result is not None and node.result.step in (Step.COMMAND, Step.LOGS)
+    return node.started or at_command or Step.COMMAND in spans
+
+
+def held_until(node: Node, machine: KnownMachine) -> float:
+    """Until when a finished machine is better left to the cloud: an interruption in its first hour is free.
+
+    (EC2 User Guide, "Billing for interrupted Spot Instances".) Three minutes after the notice's
+    time we end it ourselves. 0 when there is no such notice.
+    """
+    notice = (node.result and node.result.notice) or (node.report and node.report.notice)
+    if notice and machine.launch_time is not None and notice.at < machine.launch_time + 3600:
+        return notice.at + 180
+    return 0.0

@@ -1,0 +1,83 @@
+"""From a run to its recipe, and to the work order of one of its nodes."""
+
+from collections.abc import Iterable, Mapping
+
+from provisioner.core.errors import Invalid
+from provisioner.core.protocol.messages import ConfigFile, Engine, Packages, Secret, WorkOrder
+from provisioner.core.recipe import defaults as granted
+from provisioner.core.recipe import git
+from provisioner.core.recipe.defaults import RecipeDefaults
+from provisioner.core.recipe.recipe import Recipe, Spec
+from provisioner.core.run.records import Revision, Run
+
+
+def recipe_of(run: Run) -> Recipe | None:
+    """The recipe the run was frozen with; None when another version wrote it, and this one cannot read it."""
+    try:
+        return Recipe.load(run.recipe)
+    except Invalid:
+        return None
+
+
+def recipes_of(runs: Iterable[Run]) -> Mapping[Revision, Recipe | None]:
+    """One recipe for all runs of a job's revision, which differ in their variables and their commands alone.
+
+    Ten thousand runs are looked at every second, and most are of few jobs.
+    """
+    return {revision: recipe_of(run) for revision, run in {run.revision: run for run in runs}.items()}
+
+
+def work_order(
+    run: Run,
+    recipe: Recipe,
+    *,
+    attempt: int,
+    rank: int,
+    gpus: int,
+    engine: Engine,
+    terms: RecipeDefaults,
+    authorized_key: str = "",
+) -> WorkOrder:
+    """Everything resolved: the agent never sees a recipe."""
+    spec, limits = recipe.spec, recipe.spec.limits
+    repositories = granted.repositories(spec, terms)
+    over_ssh = any(git.host_of(repository.url) for repository in repositories)
+    return WorkOrder(
+        run=run.id,
+        attempt=attempt,
+        rank=rank,
+        scale=spec.scale,
+        job=run.job_name,
+        job_id=run.job_id,
+        owner=run.owner,
+        engine=engine,
+        image=spec.image_uri,
+        gpus=gpus,
+        command=spec.command,
+        start_script=spec.start_script or "",
+        working_directory=spec.working_directory,
+        environment=_environment(spec),
+        repositories=repositories,
+        pull_limit=limits.pull,
+        setup_limit=limits.setup,
+        runtime_limit=limits.runtime,
+        stop_grace=limits.stop_grace,
+        lifetime=limits.lifetime,
+        secrets=tuple(Secret(each.name, each.attachment, each.location) for each in spec.secrets),
+        config_files=tuple(ConfigFile(path, each.content, each.mode) for path, each in spec.config_files.items()),
+        packages=Packages(
+            spec.extra_packages.apt.install, spec.extra_packages.pip.install, spec.extra_packages.pip.requirements_txt
+        ),
+        registry_credential=spec.registry.credential or terms.registry_credential,
+        known_hosts="".join(f"{line}\n" for line in granted.trusted(terms)) if over_ssh else "",
+        shm_size=spec.shm_size,
+        checkpoint=f"{terms.checkpoint_url}{run.id}/" if spec.checkpoint else "",
+        authorized_key=authorized_key,
+    )
+
+
+def _environment(spec: Spec) -> Mapping[str, str]:
+    own = dict(spec.environment_variables)
+    if spec.timezone is None or any(secret.location == "TZ" for secret in spec.secrets):
+        return own
+    return {"TZ": spec.timezone} | own
