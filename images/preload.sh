@@ -20,4 +20,4 @@ done
 agent=$(mktemp -d)
 trap 'rm -rf "$agent"' EXIT
 "$python" -m zipfile -e "$root"/opt/provision/agent-*.zip "$agent"
-PYTHONPATH=$agent "$python" -m provisioner.agent.preload "$root/opt/provision/preloaded" "$@"
+PYTHONPATH=$agent "$python" -m provisioner.agent.fetch.preload "$root/opt/provision/preloaded" "$@"

@@ -40,12 +40,12 @@ def fingerprint() -> str:
 
 def fetch_source() -> str:
     """The program that fetches the archive, as it travels in the user-data."""
-    return (importlib.resources.files("provisioner") / "agent" / "fetch.py").read_text()
+    return (importlib.resources.files("provisioner") / "agent/aws/fetch.py").read_text()
 
 
 def tail_source() -> str:
     """The program that tells what is in a machine's spool, as it is run there."""
-    return (importlib.resources.files("provisioner") / "agent" / "tail.py").read_text()
+    return (importlib.resources.files("provisioner") / "agent/logs/tail.py").read_text()
 
 
 def _files() -> dict[str, bytes]:

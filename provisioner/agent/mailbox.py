@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from provisioner.agent.aws import S3, ServiceError
-from provisioner.agent.place import Settings
-from provisioner.agent.wire import NoAnswer
+from provisioner.agent.aws.client import S3, ServiceError
+from provisioner.agent.aws.http import NoAnswer
+from provisioner.agent.machine.paths import Settings
 from provisioner.core.protocol import codec, keys
 from provisioner.core.protocol.messages import Chunk, Orders, Report, Result, Started, WorkOrder
 

@@ -10,21 +10,21 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TextIO, cast
 
-from provisioner.agent import memory
-from provisioner.agent.container import ContainerEngine
-from provisioner.agent.ending import Ended
-from provisioner.agent.engine import Engine, ProcessEngine
-from provisioner.agent.identity import Identity, identity
+from provisioner.agent import handover
+from provisioner.agent.aws.imds import Identity, identity
+from provisioner.agent.handover import Memory
+from provisioner.agent.job.container import ContainerEngine
+from provisioner.agent.job.engine import Engine, ProcessEngine
+from provisioner.agent.logs.mask import Mask, Masked
+from provisioner.agent.logs.shipper import Shipper
+from provisioner.agent.logs.spool import Spool
+from provisioner.agent.machine.paths import Place
 from provisioner.agent.mailbox import Mailbox
-from provisioner.agent.mask import Mask, Masked
-from provisioner.agent.memory import Memory
 from provisioner.agent.node import Log, Node
-from provisioner.agent.place import Place
-from provisioner.agent.shipper import Shipper
-from provisioner.agent.spool import Spool
+from provisioner.agent.outcomes import Ended
+from provisioner.agent.ssh_access import let_in
 from provisioner.agent.steps import CLEANING_UP, ENDING, PREPARING, SALVAGING, last_report
 from provisioner.agent.watch import Watch
-from provisioner.agent.wayin import let_in
 from provisioner.core.protocol import messages
 from provisioner.core.protocol.messages import STREAMS, Outcome, WorkOrder
 
@@ -43,10 +43,10 @@ def main() -> None:
     Where this process dies the unit starts another, once, which takes over; then its OnFailure powers off.
     """
     where = Place(os.environ.get("PROVISION_ROOT", ""))
-    left = memory.read(where.memory)
+    left = handover.read(where.memory)
     settled = left is not None and left.result is not None
     mask = Mask()
-    mask.add(memory.decoded(left.hidden if left else ()))
+    mask.add(handover.decoded(left.hidden if left else ()))
     # The console is kept with the logs.
     sys.stdout, sys.stderr = (cast(TextIO, Masked(each, mask)) for each in (sys.stdout, sys.stderr))
     settings = where.settings()

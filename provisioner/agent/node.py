@@ -7,19 +7,20 @@ import time
 import uuid
 from dataclasses import replace
 
-from provisioner.agent import memory, place
-from provisioner.agent.disk import Ballast, Disks
-from provisioner.agent.ending import Cause, Ended, Halt
-from provisioner.agent.engine import Engine
-from provisioner.agent.exchange import Exchange
-from provisioner.agent.identity import Identity, notice
+from provisioner.agent import handover
+from provisioner.agent.aws.imds import Identity, notice
+from provisioner.agent.handover import Memory
+from provisioner.agent.job.engine import Engine
+from provisioner.agent.job.job_dir import Exchange
+from provisioner.agent.logs.mask import Mask
+from provisioner.agent.logs.pump import Pump
+from provisioner.agent.logs.shipper import Shipper
+from provisioner.agent.logs.spool import Spool
+from provisioner.agent.machine import files
+from provisioner.agent.machine.disk import Ballast, Disks
+from provisioner.agent.machine.paths import Place
 from provisioner.agent.mailbox import Mailbox
-from provisioner.agent.mask import Mask
-from provisioner.agent.memory import Memory
-from provisioner.agent.place import Place
-from provisioner.agent.pump import Pump
-from provisioner.agent.shipper import Shipper
-from provisioner.agent.spool import Spool
+from provisioner.agent.outcomes import Cause, Ended, Halt
 from provisioner.core.protocol.messages import Notice, Orders, Outcome, Report, Result, Span, Step, WorkOrder
 
 
@@ -131,10 +132,10 @@ class Node:
 
     def remember(self) -> None:
         """Leave how things stand to an agent process that may have to take over."""
-        hidden = memory.coded(self.mask.values)
+        hidden = handover.coded(self.mask.values)
         with self._remembering:
             try:
-                memory.write(
+                handover.write(
                     self.place.memory,
                     Memory(
                         self.spans(),
@@ -190,7 +191,7 @@ class Node:
             counter = self.place.home / "sequence"
             self._sequence = max(self._sequence, int(counter.read_text()) if counter.exists() else 0) + 1
             try:
-                place.replace(counter, str(self._sequence).encode())
+                files.replace(counter, str(self._sequence).encode())
             except OSError:
                 # The disk is full; the next report may fare better.
                 pass

@@ -12,26 +12,28 @@ import threading
 import time
 from collections.abc import Callable
 
-from provisioner.agent import kernel, place
-from provisioner.agent.access import access
-from provisioner.agent.dialect import Dialect
-from provisioner.agent.disk import Disks
-from provisioner.agent.ending import TAKEN, Cause, Ended, judge, outcome_of, shutting_down, told
-from provisioner.agent.engine import Termination
-from provisioner.agent.environment import job_environment
 from provisioner.agent.evidence import find_evidence
-from provisioner.agent.exchange import Exchange
-from provisioner.agent.git import check_out
+from provisioner.agent.fetch.git import check_out
+from provisioner.agent.fetch.git_credentials import access
+from provisioner.agent.fetch.pull import registry_of
+from provisioner.agent.fetch.secrets import Secrets, login
 from provisioner.agent.gpus import wait_for_gpus
-from provisioner.agent.instancestore import use_instance_store
+from provisioner.agent.instance_store import use_instance_store
+from provisioner.agent.job.engine import Termination
+from provisioner.agent.job.environment import job_environment
+from provisioner.agent.job.job_dir import Exchange
+from provisioner.agent.job.processes import Reached
+from provisioner.agent.job.setup import PARTS, setup_files
+from provisioner.agent.job.shell_dialect import Dialect
+from provisioner.agent.logs.pipe_journal import Tape
+from provisioner.agent.logs.pump import Pump
+from provisioner.agent.machine import kernel
+from provisioner.agent.machine.disk import Disks
+from provisioner.agent.machine.files import replace
+from provisioner.agent.machine.shutdown import shutting_down
+from provisioner.agent.machine.tools import Outside
 from provisioner.agent.node import Node
-from provisioner.agent.outside import Outside
-from provisioner.agent.processes import Reached
-from provisioner.agent.pull import registry_of
-from provisioner.agent.pump import Pump
-from provisioner.agent.secrets import Secrets, login
-from provisioner.agent.setup import PARTS, setup_files
-from provisioner.agent.tape import Tape
+from provisioner.agent.outcomes import TAKEN, Cause, Ended, judge, outcome_of, told
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.messages import Engine, Outcome, Result, SignalCause, Started, Step, limit_of
 
@@ -49,7 +51,7 @@ SHELL_NAMES = {"setup": b"start_script", "output": b"sh"}
 def swap_fuse(node: Node) -> None:
     """From now on the machine lives as long as its run may, no longer."""
     end = int(node.machine.launch_time + node.order.lifetime)
-    place.replace(node.place.fuse, f"{end}\n".encode())
+    replace(node.place.fuse, f"{end}\n".encode())
     node.say(f"this machine ends at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(end))} at the latest")
 
 
@@ -213,7 +215,7 @@ def _part(exchange: Exchange) -> str:
 def claim(node: Node) -> None:
     """Put `started`, or find that somebody else has."""
     node.halt.check(Step.SETUP)
-    place.replace(node.place.boot, kernel.boot())
+    replace(node.place.boot, kernel.boot())
     mine = Started(node.process, time.time())
     if node.mailbox.start(mine).process != node.process:
         _stand_aside(node)

@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from provisioner.agent.ending import TAKEN, Cause
-from provisioner.agent.identity import rebalance
+from provisioner.agent.aws.imds import rebalance
 from provisioner.agent.node import Node
+from provisioner.agent.outcomes import TAKEN, Cause
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.messages import Notice, Outcome
 

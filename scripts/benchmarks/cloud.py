@@ -217,8 +217,9 @@ def _answer(double: Double, words: Sequence[str]) -> object:
             return None
         case ["boxes"]:
             orders = [key for key in _keys(double) if key.startswith("machines/") and key.endswith("/work")]
-            values = {key.split("/")[1]: _objects().get_object(double.bucket, key).value for key in orders}
-            return {json.loads(value)["run"]: box for box, value in values.items()}
+            found = {key.split("/")[1]: _objects().get_object(double.bucket, key) for key in orders}
+            # The control plane may have deleted a mailbox since the keys were listed.
+            return {json.loads(order.value)["run"]: box for box, order in found.items() if order is not None}
         case _:
             return {name: [(each.state, each.at) for each in states] for name, states in double.history().items()}
 

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -314,7 +314,16 @@ def _attacked(attack: Attack, seconds: float) -> int:
     attack.prepare()
     first = attack.first_run()
     tasks = (attack.starts, lambda: attack.tails(first), attack.looks, attack.deeds, *[attack.followers] * FOLLOWERS)
-    threads = [threading.Thread(target=task, daemon=True) for task in tasks]
+    failed: list[Exception] = []
+
+    def watched(task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception as error:  # noqa: BLE001 - without this task the measure would go on, and mean nothing
+            failed.append(error)
+            attack.over.set()
+
+    threads = [threading.Thread(target=watched, args=(task,), daemon=True) for task in tasks]
     for thread in threads:
         thread.start()
     try:
@@ -326,6 +335,8 @@ def _attacked(attack: Attack, seconds: float) -> int:
         attack.hostile.set()
     for thread in threads:
         thread.join(90)
+    if failed:
+        sys.exit(f"no verdict: a part of the measure failed: {failed[0]!r}")
     return _verdict(attack.seen)
 
 

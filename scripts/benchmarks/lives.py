@@ -5,7 +5,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Generator
 
-from provisioner.agent.shipper import LATEST, SOONEST, YOUNG
+from provisioner.agent.logs.shipper import LATEST, SOONEST, YOUNG
 from provisioner.agent.watch import ORDERS_INTERVAL
 from provisioner.core.protocol import keys
 from provisioner.core.protocol.codec import decode, encode

@@ -22,14 +22,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
-from provisioner.agent.exchange import Exchange
+from provisioner.agent.job.job_dir import Exchange
+from provisioner.agent.logs.mask import Mask
+from provisioner.agent.logs.pipe_journal import Tape
+from provisioner.agent.logs.pump import Pump
+from provisioner.agent.logs.shipper import Shipper
+from provisioner.agent.logs.spool import Spool
+from provisioner.agent.machine.paths import Settings
 from provisioner.agent.mailbox import Mailbox
-from provisioner.agent.mask import Mask
-from provisioner.agent.place import Settings
-from provisioner.agent.pump import Pump
-from provisioner.agent.shipper import Shipper
-from provisioner.agent.spool import Spool
-from provisioner.agent.tape import Tape
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.metadata import Credentials, Metadata
 from scripts.benchmarks import job

@@ -14,10 +14,10 @@ from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
-from provisioner.agent.access import access
-from provisioner.agent.ending import Halt
-from provisioner.agent.git import check_out
-from provisioner.agent.outside import Outside
+from provisioner.agent.fetch.git import check_out
+from provisioner.agent.fetch.git_credentials import access
+from provisioner.agent.machine.tools import Outside
+from provisioner.agent.outcomes import Halt
 from provisioner.core.protocol.messages import Repository, Step
 from tests.polling import until
 from tests.ports import free_ports

@@ -20,9 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from provisioner.agent import wire
-from provisioner.agent.aws import S3, Service, ServiceError
-from provisioner.agent.wire import NoAnswer
+from provisioner.agent.aws import http
+from provisioner.agent.aws.client import S3, Service, ServiceError
+from provisioner.agent.aws.http import NoAnswer
 from tests.agent.wire import GUEST, Given, Reply, Script, given, reply, served
 
 REGION = "us-east-1"
@@ -118,7 +118,7 @@ def test_half_an_answer_is_none(script: Script, s3: S3, data: bytes) -> None:
 
 def test_an_answer_is_bounded(script: Script, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it tells its length or not."""
-    monkeypatch.setattr(wire, "LARGEST", 3)
+    monkeypatch.setattr(http, "LARGEST", 3)
     chunked = Reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n0\r\n\r\n", close=True)
     script.replies = [reply(200, b"four", close=True), chunked, reply(200, b"313")]
     for _ in range(2):
@@ -368,11 +368,11 @@ def test_tls_trusts_what_the_system_trusts(tmp_path: Path, monkeypatch: pytest.M
             S3("bucket", REGION).get("a")
         assert not script.heard
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-        wire._trust.cache_clear()
+        http._trust.cache_clear()
         s3 = S3("bucket", REGION)
         assert s3.get("a") == b"one"
         s3.close()
-        wire._trust.cache_clear()
+        http._trust.cache_clear()
 
 
 def certified(folder: Path) -> ssl.SSLContext:

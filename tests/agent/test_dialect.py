@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.agent.dialect import FIRST, LAST, Dialect
+from provisioner.agent.job.shell_dialect import FIRST, LAST, Dialect
 
 #: Debian's sh.
 DASH = "/bin/dash"

@@ -14,8 +14,8 @@ from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.agent.fetch import endpoint as endpoint_of
-from provisioner.agent.fetch import metadata, object_url, signed
+from provisioner.agent.aws.fetch import endpoint as endpoint_of
+from provisioner.agent.aws.fetch import metadata, object_url, signed
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.metadata import Credentials, Metadata
 

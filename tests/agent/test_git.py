@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.agent.ending import Ended, unresolved_host
+from provisioner.agent.outcomes import Ended, unresolved_host
 from provisioner.core.protocol.messages import Outcome, Repository, Step
 from tests.agent.conftest import Site
 from tests.agent.private_git import check_out_here

@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from provisioner.agent.container import first_file
+from provisioner.agent.job.container import first_file
 
 
 def packed(content: bytes, kind: bytes = tarfile.REGTYPE, size: int | None = None) -> bytes:

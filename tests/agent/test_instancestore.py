@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from provisioner.agent import instancestore
-from provisioner.agent.instancestore import MODEL, use_instance_store
-from provisioner.agent.outside import Answer
-from provisioner.agent.place import Place
+from provisioner.agent import instance_store
+from provisioner.agent.instance_store import MODEL, use_instance_store
+from provisioner.agent.machine.paths import Place
+from provisioner.agent.machine.tools import Answer
 from provisioner.core.protocol.messages import Engine
 from tests.agent.conftest import Site
 
@@ -45,8 +45,8 @@ class Machine:
         self.node: Any = SimpleNamespace(
             order=SimpleNamespace(engine=Engine.CONTAINER), place=Place(str(folder)), say=self.said.append
         )
-        patch.setattr(instancestore, "ask", self._ask)
-        patch.setattr(instancestore, "CONTAINERD", folder / "containerd")
+        patch.setattr(instance_store, "ask", self._ask)
+        patch.setattr(instance_store, "CONTAINERD", folder / "containerd")
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=self.free.get(str(path), 60 * GIB)))
 
     def _ask(self, words: list[str]) -> Answer:
@@ -79,7 +79,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def binds(machine: Machine, store: Path) -> list[str]:
     home = machine.node.place.home
-    places = (machine.root, instancestore.CONTAINERD, home / "files")
+    places = (machine.root, instance_store.CONTAINERD, home / "files")
     return [f"mount --bind {store}/provision/{path.name} {path}" for path in places]
 
 
@@ -140,7 +140,7 @@ def test_images_are_in_one_place(machine: Machine) -> None:
 def test_without_such_a_disk_nothing_is_done(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look, and not a word."""
     assert (machine.use(), machine.asked) == ([], [])
-    monkeypatch.setattr(instancestore, "ask", lambda _: Answer(127, "lsblk: not found"))
+    monkeypatch.setattr(instance_store, "ask", lambda _: Answer(127, "lsblk: not found"))
     assert machine.use() == []
 
 

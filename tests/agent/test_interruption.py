@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from provisioner.agent import ending, node, steps
-from provisioner.agent.ending import TAKEN, Cause, Halt, judge
-from provisioner.agent.exchange import DONE, Exchange
+from provisioner.agent import node, steps
+from provisioner.agent.job.job_dir import DONE, Exchange
+from provisioner.agent.machine import shutdown
+from provisioner.agent.outcomes import TAKEN, Cause, Halt, judge
 from provisioner.agent.watch import LAST_BYTES, Watch, kill_time
 from provisioner.core.protocol import codec, keys
 from provisioner.core.protocol.messages import Notice, Orders, Outcome, SignalCause, Step, Stop, WorkOrder
@@ -126,12 +127,12 @@ def test_systemd_is_asked_whether_it_is_stopping(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, stopping: bool
 ) -> None:
     """One that does not answer in time, or is not there, is not."""
-    monkeypatch.setattr(ending, "PATIENCE", 0.5)
+    monkeypatch.setattr(shutdown, "PATIENCE", 0.5)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin" if script else str(tmp_path))
     if script:
         (tmp_path / "systemctl").write_text(f'#!/bin/sh\n[ "$*" = is-system-running ] || exit\n{script}\n')
         (tmp_path / "systemctl").chmod(0o755)
-    assert ending.shutting_down() is stopping
+    assert shutdown.shutting_down() is stopping
 
 
 # A notice that no signal was sent for, with a node that stands still

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.agent.ending import Ended
+from provisioner.agent.outcomes import Ended
 from provisioner.core.protocol.messages import Outcome, Repository
 from tests.agent.private_git import certificate, check_out_here, https_server, ssh_server
 from tests.support.repositories import ATTRIBUTES, OID, POINTER, TOKEN, WEIGHTS, git, repository, submodule

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from provisioner.agent.machine.paths import Settings
 from provisioner.agent.mailbox import Mailbox
-from provisioner.agent.place import Settings
 from provisioner.core.protocol import codec
 from provisioner.core.protocol.messages import Started
 from tests.agent.wire import Reply, Script, given, reply, served

@@ -5,9 +5,9 @@ from typing import cast
 
 import pytest
 
-from provisioner.agent.ending import Ended
 from provisioner.agent.main import clean_up, prepare
 from provisioner.agent.node import Node
+from provisioner.agent.outcomes import Ended
 from provisioner.agent.watch import Watch
 from provisioner.core.protocol.messages import Outcome, Step
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.agent.forms import encoded, plain, ways
-from provisioner.agent.mask import Mask, Masked, Stream
+from provisioner.agent.logs.encodings import encoded, plain, ways
+from provisioner.agent.logs.mask import Mask, Masked, Stream
+from provisioner.agent.logs.pipe_journal import Tape
+from provisioner.agent.logs.pump import Pump
+from provisioner.agent.logs.spool import Spool
 from provisioner.agent.node import Log
-from provisioner.agent.pump import Pump
-from provisioner.agent.spool import Spool
-from provisioner.agent.tape import Tape
 
 #: Few letters, so that values meet each other's beginnings; no asterisk, for that is what hides them.
 LETTERS = st.sampled_from(

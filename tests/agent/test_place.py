@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.agent import place
+from provisioner.agent.machine import files
 from provisioner.core.errors import Invalid
 
 
@@ -21,20 +21,20 @@ from provisioner.core.errors import Invalid
 )
 def test_a_path_of_the_job_stays_below_its_base(path: str, expected: str) -> None:
     """A recipe's `..` must not reach the machine's own files."""
-    assert place.inside("/base", path) == expected
+    assert files.inside("/base", path) == expected
 
 
 @pytest.mark.parametrize("path", ["", "home", "../etc", "/a\0b"])
 def test_a_path_that_is_not_absolute_is_refused(path: str) -> None:
     """What it is relative to would be a guess."""
     with pytest.raises(Invalid):
-        place.inside("/base", path)
+        files.inside("/base", path)
 
 
 def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk must not leave half a fuse, or half of what a second agent needs."""
     path = tmp_path / "fuse"
-    place.replace(path, b"old")
+    files.replace(path, b"old")
     real = Path.write_bytes
 
     def full(self: Path, data: bytes) -> int:
@@ -43,14 +43,14 @@ def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, mon
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        place.replace(path, b"new")
+        files.replace(path, b"new")
     assert path.read_bytes() == b"old"
     assert [each.name for each in tmp_path.iterdir()] == ["fuse"]
 
 
 def test_a_private_folder_is_this_users_alone_and_gone_afterwards(tmp_path: Path) -> None:
     """It holds credentials."""
-    with place.private(tmp_path / "secrets") as folder:
+    with files.private(tmp_path / "secrets") as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
         (folder / "key").write_text("x")
     assert not (tmp_path / "secrets").exists()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.agent.access import access
-from provisioner.agent.ending import Ended
+from provisioner.agent.fetch.git_credentials import access
+from provisioner.agent.outcomes import Ended
 from provisioner.core.protocol.messages import Outcome, Repository, Result, Step
 from tests.agent.conftest import Site, sited
 from tests.agent.private_git import (

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.agent import processes
-from provisioner.agent.engine import ADOPTING
-from provisioner.agent.processes import INT, QUIT, TERM, XCPU, Habits, Process, Reached, Termination, Tree
+from provisioner.agent.job import processes
+from provisioner.agent.job.engine import ADOPTING
+from provisioner.agent.job.processes import INT, QUIT, TERM, XCPU, Habits, Process, Reached, Termination, Tree
 from tests.polling import until
 
 PLAIN, CATCHER, SHELL = Habits(), Habits(caught=TERM), Habits(shell=True)

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from provisioner.agent import pull
-from provisioner.agent.ending import Cause, Ended, Halt
-from provisioner.agent.outside import Outside
+from provisioner.agent.fetch import pull
+from provisioner.agent.machine.tools import Outside
+from provisioner.agent.outcomes import Cause, Ended, Halt
 from provisioner.core.protocol.messages import Outcome, Step
 
 DIGEST = "sha256:" + "a" * 64

@@ -7,12 +7,12 @@ from unittest import mock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.agent import tape
-from provisioner.agent.mask import Mask
-from provisioner.agent.mask import Stream as Masking
-from provisioner.agent.pump import Pump
-from provisioner.agent.spool import Spool, Stream
-from provisioner.agent.tape import Tape
+from provisioner.agent.logs import pipe_journal
+from provisioner.agent.logs.mask import Mask
+from provisioner.agent.logs.mask import Stream as Masking
+from provisioner.agent.logs.pipe_journal import Tape
+from provisioner.agent.logs.pump import Pump
+from provisioner.agent.logs.spool import Spool, Stream
 
 SECRET = b"hunter2-hunter2"
 
@@ -86,7 +86,7 @@ def test_no_death_loses_or_doubles_a_byte_or_shows_a_secret(
             stream.close()
             taken.close()
 
-    with mock.patch.object(tape, "LONG", 100):
+    with mock.patch.object(pipe_journal, "LONG", 100):
         for pieces, left in lives:
             life(pieces, left)
         life([b"the end"], 1 << 30, last=True)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from provisioner.agent.aws import ServiceError
-from provisioner.agent.ending import Ended, Halt
-from provisioner.agent.outside import Outside
-from provisioner.agent.secrets import Secrets, login
-from provisioner.agent.wire import NoAnswer
+from provisioner.agent.aws.client import ServiceError
+from provisioner.agent.aws.http import NoAnswer
+from provisioner.agent.fetch.secrets import Secrets, login
+from provisioner.agent.machine.tools import Outside
+from provisioner.agent.outcomes import Ended, Halt
 from provisioner.core.protocol.keys import started_key
 from provisioner.core.protocol.messages import Attachment, ConfigFile, Outcome, Packages, Secret, Step
 from tests.agent.conftest import Site

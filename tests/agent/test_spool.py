@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.agent import spool as spool_module
-from provisioner.agent.shipper import Shipper, pace
-from provisioner.agent.spool import Spool, Stream
+from provisioner.agent.logs import spool as spool_module
+from provisioner.agent.logs.shipper import Shipper, pace
+from provisioner.agent.logs.spool import Spool, Stream
 from provisioner.core.run.machine_messages import CHUNKS_MOST
 from tests.polling import until
 

@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 
 from provisioner.agent import steps
-from provisioner.agent.ending import Ended
-from provisioner.agent.mask import Mask
+from provisioner.agent.logs.mask import Mask
+from provisioner.agent.machine.paths import Place
 from provisioner.agent.node import Node
-from provisioner.agent.place import Place
+from provisioner.agent.outcomes import Ended
 from provisioner.core.protocol.messages import Outcome, Result, Started, Step
 
 LAUNCHED = 1_800_000_000.0

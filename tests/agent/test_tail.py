@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from provisioner.adapters import archive
-from provisioner.agent import spool as spools
-from provisioner.agent.spool import Spool, Stream
-from provisioner.agent.tail import Stream as Tail
+from provisioner.agent.logs import spool as spools
+from provisioner.agent.logs.spool import Spool, Stream
+from provisioner.agent.logs.tail import Stream as Tail
 
 
 @pytest.fixture

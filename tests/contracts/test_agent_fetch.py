@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
-from provisioner.agent.fetch import fetch
+from provisioner.agent.aws.fetch import fetch
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.metadata import Credentials, Metadata
 

@@ -11,8 +11,8 @@ from typing import Any
 import boto3
 import pytest
 
-from provisioner.agent.aws import S3, ServiceError
-from provisioner.agent.wire import NoAnswer
+from provisioner.agent.aws.client import S3, ServiceError
+from provisioner.agent.aws.http import NoAnswer
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.metadata import Credentials, Metadata
 from tests.contracts.conftest import REGION, ROLE, signed_anew

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from botocore.session import Session
 
-from provisioner.agent import fetch, identity
+from provisioner.agent.aws import fetch, imds
 from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.metadata import Credentials, Metadata
 
@@ -36,24 +36,24 @@ def test_botocore_finds_each_machines_own_credentials(service: Metadata, monkeyp
 def test_the_agent_reads_its_identity_and_a_notice(service: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     """Launch time and notice come back to the second; before the announcement there is none."""
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url("i-1"))
-    assert identity.identity() == identity.Identity("i-1", "g5.xlarge", "eu-west-1", "10.0.0.1", 1e9)
+    assert imds.identity() == imds.Identity("i-1", "g5.xlarge", "eu-west-1", "10.0.0.1", 1e9)
     assert fetch.metadata("user-data") == b"data"
     assert fetch.metadata("meta-data/placement/availability-zone") == b"eu-west-1a"
-    assert identity.notice() is None
+    assert imds.notice() is None
     service.announce("i-1", 2e9)
-    seen = identity.notice()
+    seen = imds.notice()
     assert seen is not None
     assert seen.at == 2e9
-    assert identity.rebalance() is not None
+    assert imds.rebalance() is not None
 
 
 def test_a_recommendation_comes_alone(service: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine may be told to move elsewhere, and never get a notice."""
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url("i-1"))
-    assert identity.rebalance() is None
+    assert imds.rebalance() is None
     service.recommend("i-1")
-    assert identity.rebalance() is not None
-    assert identity.notice() is None
+    assert imds.rebalance() is not None
+    assert imds.notice() is None
 
 
 def test_nothing_is_told_without_a_token(service: Metadata) -> None:
@@ -74,7 +74,7 @@ def test_a_machine_may_have_a_port_of_its_own(service: Metadata, monkeypatch: py
     """There it is answered as on EC2, without a base, about itself alone; the port closes with the machine."""
     port = service.listen("i-2")
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{port}")
-    assert identity.identity().instance_id == "i-2"
+    assert imds.identity().instance_id == "i-2"
     mac = fetch.metadata("meta-data/mac").decode()
     assert fetch.metadata("meta-data/network/interfaces/macs/").decode() == f"{mac}/"
     assert fetch.metadata(f"meta-data/network/interfaces/macs/{mac}/local-ipv4s") == b"10.0.0.1"

@@ -17,7 +17,7 @@ from provisioner.core.run.states import Waiting
 #: Seconds that are not corrected: the clock may have been TOLERANCE ahead then, and be TOLERANCE behind now.
 SLACK = 2 * TOLERANCE
 #: The longest wait, in seconds, of a run that waits for each cause. Without a cause it waits for its next attempt;
-#: see `core/attempt.py`.
+#: see `core/run/verdicts.py`.
 LONGEST: Mapping[Waiting | None, float] = {
     Waiting.CAPACITY: capacity.LONGEST,
     Waiting.QUOTA: refusals.LONGEST,

@@ -1,0 +1,172 @@
+"""The few calls of AWS that the agent makes, with the machine's own role; standard library only.
+
+Retries are up to the caller, but for what a second try at once sets right: a connection that was closed meanwhile, a
+clock that is wrong, credentials that are over.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+import time
+import urllib.parse
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from provisioner.agent.aws.fetch import NOTHING, amz_date, endpoint, object_url, server_time, signed
+from provisioner.agent.aws.http import Answer, NoAnswer, Wire
+from provisioner.agent.aws.role import Role
+
+#: Seconds that a clock may be off; AWS refuses from five minutes on, S3 from fifteen.
+SKEW = 240.0
+
+#: Codes of credentials that are over, or that newer ones have taken the place of.
+STALE = frozenset(
+    {
+        *("ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken"),
+        *("TokenRefreshRequired", "UnrecognizedClientException"),
+    }
+)
+
+#: What each service of JSON protocol 1.1 calls itself in X-Amz-Target, and in its host name.
+TARGETS = {
+    "ssm": ("AmazonSSM", "ssm"),
+    "secretsmanager": ("secretsmanager", "secretsmanager"),
+    "ecr": ("AmazonEC2ContainerRegistry_V20150921", "api.ecr"),
+}
+
+
+class ServiceError(Exception):
+    """AWS's own no, in its words."""
+
+    def __init__(self, call: str, status: int, code: str, message: str) -> None:
+        super().__init__(f"An error occurred ({code}) when calling the {call} operation: {message}")
+        self.status = status
+        self.code = code
+
+
+class Client:
+    """One service in one region. Threads may share it."""
+
+    def __init__(self, service: str, region: str, url: str) -> None:
+        """`url` is of the server that all requests go to."""
+        self._service = service
+        self._region = region
+        self._wire = Wire(url)
+        self._role = Role()
+        #: Seconds that this machine's clock is behind AWS's.
+        self._late = 0.0
+
+    def ask(
+        self, call: str, method: str, url: str, headers: Mapping[str, str], body: bytes = b"", sha256: str = NOTHING
+    ) -> Answer:
+        """What the API call of that name answers, when it is no error. Raises NoAnswer and ServiceError."""
+        own = self._role.credentials(self._now())
+        answer = self._send(own, method, url, headers, body, sha256)
+        if answer.status >= 400 and self._sets_the_clock(answer):
+            answer = self._send(own, method, url, headers, body, sha256)
+        if answer.status >= 400 and _error(answer)[0] in STALE:
+            own = self._role.credentials(self._now(), instead=own)
+            answer = self._send(own, method, url, headers, body, sha256)
+        if answer.status >= 300:
+            code, message = _error(answer)
+            region = answer.headers.get("x-amz-bucket-region", self._region)
+            if region != self._region:
+                message += f" The bucket is in {region}, not in {self._region}: see `region` in the settings."
+            raise ServiceError(call, answer.status, code, message)
+        return answer
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def _send(
+        self, own: Mapping[str, str], method: str, url: str, headers: Mapping[str, str], body: bytes, sha256: str
+    ) -> Answer:
+        moment = amz_date(self._now())
+        told = signed(method, url, self._service, self._region, own, moment, headers, sha256)
+        return self._wire.request(method, urllib.parse.urlsplit(url).path or "/", told, body)
+
+    def _now(self) -> float:
+        return time.time() + self._late
+
+    def _sets_the_clock(self, answer: Answer) -> bool:
+        """Whether this machine's was so wrong that AWS's is taken from now on."""
+        told = server_time(answer.headers)
+        if told is None or abs(told - self._now()) < SKEW:
+            return False
+        self._late = told - time.time()
+        return True
+
+
+class S3(Client):
+    """The objects of one bucket."""
+
+    def __init__(self, bucket: str, region: str) -> None:
+        super().__init__("s3", region, object_url(bucket, "", region))
+        self._bucket = bucket
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes, held against their checksum where it is a CRC32. Raises NoAnswer and ServiceError."""
+        headers = {"x-amz-checksum-mode": "ENABLED"}
+        answer = self.ask("GetObject", "GET", object_url(self._bucket, key, self._region), headers)
+        crc32 = base64.b64encode(zlib.crc32(answer.body).to_bytes(4, "big")).decode()
+        if answer.headers.get("x-amz-checksum-crc32", crc32) != crc32:
+            raise NoAnswer(f"the bytes of {key} are not those of their checksum")
+        return answer.body
+
+    def put(self, key: str, data: bytes, sha256: str = "", *, once: bool = False) -> None:
+        """S3 has checked the bytes against their checksum when this returns; `once`: 412 where something is already.
+
+        Raises NoAnswer and ServiceError.
+        """
+        sha256 = sha256 or hashlib.sha256(data).hexdigest()
+        headers = {"x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(sha256)).decode()}
+        if once:
+            headers["if-none-match"] = "*"
+        self.ask("PutObject", "PUT", object_url(self._bucket, key, self._region), headers, data, sha256)
+
+
+class Service(Client):
+    """A service of JSON protocol 1.1, by its name in policies: ssm, secretsmanager or ecr."""
+
+    def __init__(self, name: str, region: str) -> None:
+        self._target, host = TARGETS[name]
+        self._url = endpoint(host, region) + "/"
+        super().__init__(name, region, self._url)
+
+    def call(self, call: str, **parameters: object) -> dict[str, Any]:
+        """The answer's members. Raises NoAnswer and ServiceError."""
+        body = json.dumps(parameters).encode()
+        headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": f"{self._target}.{call}"}
+        answer = self.ask(call, "POST", self._url, headers, body, hashlib.sha256(body).hexdigest())
+        try:
+            told = json.loads(answer.body)
+        except ValueError:
+            told = None
+        if not isinstance(told, dict):
+            raise NoAnswer(f"the answer to {call} is no JSON object")
+        return told
+
+
+def _error(answer: Answer) -> tuple[str, str]:
+    """Code and message of an error in XML or JSON; status and reason of any other, as of a proxy's page."""
+    text = answer.body.decode(errors="replace")
+    code, message = "", ""
+    if text.startswith("{"):
+        try:
+            told = json.loads(text)
+            code = str(told.get("__type", ""))
+            message = str(told.get("message", told.get("Message", "")))
+        except ValueError:
+            pass
+    elif found := re.search(r"<Code>(\w+)</Code>", text):
+        code = found[1]
+        words = re.search("<Message>(.*?)</Message>", text, re.DOTALL)
+        message = html.unescape(words[1]) if words else ""
+    # Two forms have more than the name: "com.amazon#Name" and "Name:https://…".
+    code = code.partition(":")[0].rpartition("#")[2]
+    return code or str(answer.status), " ".join((message or answer.reason).split())

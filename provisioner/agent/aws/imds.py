@@ -1,0 +1,69 @@
+"""What the metadata service says of this machine (EC2 User Guide, "Instance identity documents")."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import time
+import urllib.error
+from dataclasses import dataclass
+
+from provisioner.agent.aws.fetch import metadata
+from provisioner.core.protocol.messages import Notice
+
+
+@dataclass(frozen=True)
+class Identity:
+    instance_id: str
+    instance_type: str
+    region: str
+    address: str
+    launch_time: float
+
+
+def identity() -> Identity:
+    """Waits until the metadata service answers: without a name there is nothing to do."""
+    while True:
+        try:
+            document = json.loads(metadata("dynamic/instance-identity/document"))
+            return Identity(
+                instance_id=document["instanceId"],
+                instance_type=document["instanceType"],
+                region=document["region"],
+                address=document["privateIp"],
+                launch_time=seconds(document["pendingTime"]),
+            )
+        except (OSError, ValueError) as error:
+            print(f"the metadata service does not answer: {error}", flush=True)
+            time.sleep(1)
+
+
+def notice() -> Notice | None:
+    """The spot notice, if there is one (EC2 User Guide, "Spot Instance interruption notices"); raises OSError."""
+    action = _document("meta-data/spot/instance-action")
+    return None if action is None else Notice(at=seconds(action["time"]), seen=time.time())
+
+
+def rebalance() -> float | None:
+    """When the cloud recommended to move elsewhere, if it has; raises OSError.
+
+    EC2 User Guide, "EC2 instance rebalance recommendations".
+    """
+    said = _document("meta-data/events/recommendations/rebalance")
+    return None if said is None else seconds(said["noticeTime"])
+
+
+def _document(path: str) -> dict[str, str] | None:
+    """None where there is none."""
+    try:
+        return dict(json.loads(metadata(path)))
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 404:
+            return None
+        raise
+
+
+def seconds(text: str) -> float:
+    """A moment as the metadata service writes it, in Unix seconds."""
+    return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ")))

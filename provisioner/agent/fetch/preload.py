@@ -1,0 +1,58 @@
+"""Pulls images into a machine image that is being made: runs on its builder, from the agent's archive.
+
+python3 -m provisioner.agent.fetch.preload FILE REGION CREDENTIAL IMAGE...
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from provisioner.agent.fetch.pull import engine_version, pull, registry_of
+from provisioner.agent.fetch.secrets import Secrets, login
+from provisioner.agent.machine.tools import Outside, ask
+from provisioner.agent.outcomes import Ended, Halt
+from provisioner.core.protocol.messages import Outcome, Step
+
+#: Seconds for one image; the builder has a fuse as well.
+LIMIT = 3600.0
+
+
+def preload(file: Path, region: str, credential: str, images: Sequence[str]) -> None:
+    """Each image's digest, as `name@sha256:…`, becomes a line of `file`; raises Ended for one that cannot be had.
+
+    A registry of AWS is entered with the machine's own role, any other with the secret of that name, if any.
+    """
+    found = []
+    for image in images:
+        outside = Outside(Step.PULL, Halt(), time.time() + LIMIT, f"{image} takes more than {LIMIT:.0f} s", _say)
+        secrets = Secrets(region, outside)
+        key = secrets.registry_login(registry_of(image))
+        if key is None and credential:
+            key = login(credential, secrets.read(credential))
+        pull(image, key, outside, engine_version(outside))
+        found.append(digest(image))
+        _say(f"preloaded {found[-1]}")
+    file.write_text("".join(f"{name}\n" for name in found))
+
+
+def digest(image: str) -> str:
+    """The pulled image as `name@sha256:…`; raises Ended where Docker knows none."""
+    answer = ask(["docker", "image", "inspect", "--format", "{{index .RepoDigests 0}}", "--", image])
+    if answer.code or "@sha256:" not in answer.text:
+        raise Ended(Outcome.LOST, Step.PULL, f"{image} has no digest: {answer.text}")
+    return answer.text
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    target, *rest = sys.argv[1:]
+    try:
+        preload(Path(target), rest[0], rest[1], rest[2:])
+    except Ended as ended:
+        sys.exit(str(ended.reason))

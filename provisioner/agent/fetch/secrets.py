@@ -1,0 +1,138 @@
+"""Reads secrets with the machine's own role. Their values are in no order, no error and no log."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from provisioner.agent.aws.client import Service, ServiceError
+from provisioner.agent.aws.http import NoAnswer
+from provisioner.agent.machine.tools import Outside
+from provisioner.agent.outcomes import Ended
+from provisioner.core.protocol.messages import Outcome, Step
+
+#: What AWS says when it has too much to do; by its code, for the status is often 400.
+BUSY = re.compile("Throttl|TooManyRequests|RequestLimitExceeded|SlowDown")
+
+#: For an error about a character would show the whole value.
+AS_IT_IS = "surrogatepass"
+
+#: A private registry of AWS, which its own token opens (Amazon ECR User Guide, "Private registry authentication").
+ECR = re.compile(r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
+
+
+class Secrets:
+    """Each secret is read once, however many of its keys are asked for."""
+
+    def __init__(self, region: str, outside: Outside) -> None:
+        """Throttling and trouble on the way are waited out as long as `outside` may take."""
+        self._region = region
+        self._outside = outside
+        self._whole: dict[tuple[str, str], bytes] = {}
+        self._service: Any = functools.cache(Service)
+
+    def read(self, name: str) -> bytes:
+        """The value of `ssm:/path`, `secretsmanager:id` or `secretsmanager:id#key`; raises Ended."""
+        service, identity, key = _parts(name)
+        if (service, identity) not in self._whole:
+            self._whole[service, identity] = self._get(service, identity)
+        value = self._whole[service, identity]
+        return self._of_json(name, value, key) if key else value
+
+    def hidden(self, name: str) -> list[bytes]:
+        """What nobody is to see of a secret that was read: of a key's, all its JSON, for tools print the whole."""
+        service, identity, key = _parts(name)
+        whole = self._whole[service, identity]
+        strings = _strings(json.loads(whole)) if key else ()
+        return [self.read(name), whole, *(text.encode(errors=AS_IT_IS) for text in strings)]
+
+    def registry_login(self, host: str) -> bytes | None:
+        """`user:password` for a registry of AWS; None when the host is none, or is public. Raises Ended."""
+        found = ECR.fullmatch(host)
+        if not found:
+            return None
+        get = functools.partial(self._service("ecr", found[1]).call, "GetAuthorizationToken")
+        answer = self._insist(f"a token for the registry {host}", get)
+        return base64.b64decode(answer["authorizationData"][0]["authorizationToken"])
+
+    def _get(self, service: str, identity: str) -> bytes:
+        what = f"the secret {service}:{identity}"
+        if service not in ("ssm", "secretsmanager"):
+            raise self._refused(what, "only ssm: and secretsmanager: are known")
+        call = self._service(service, self._region).call
+        if service == "ssm":
+            get = functools.partial(call, "GetParameter", Name=identity, WithDecryption=True)
+            return str(self._insist(what, get)["Parameter"]["Value"]).encode(errors=AS_IT_IS)
+        answer = self._insist(what, functools.partial(call, "GetSecretValue", SecretId=identity))
+        if "SecretString" in answer:
+            return str(answer["SecretString"]).encode(errors=AS_IT_IS)
+        return base64.b64decode(answer["SecretBinary"])
+
+    def _of_json(self, name: str, whole: bytes, key: str) -> bytes:
+        try:
+            keys = json.loads(whole)
+        except ValueError:
+            keys = None
+        if not isinstance(keys, dict):
+            raise self._refused(f"the secret {name}", "its value is no JSON object")
+        if key not in keys:
+            raise self._refused(f"the secret {name}", "its JSON has no such key")
+        return (keys[key] if isinstance(keys[key], str) else json.dumps(keys[key])).encode(errors=AS_IT_IS)
+
+    def _insist(self, what: str, call: Any) -> Any:
+        pause = 1.0
+        while True:
+            try:
+                return call()
+            except (NoAnswer, ServiceError) as error:
+                if not _passing(error):
+                    raise self._refused(what, str(error)) from error
+                self._outside.say(f"{what} cannot be read, again in {pause:.0f} s: {error}")
+            self._outside.sleep(pause)
+            if time.time() >= self._outside.until:
+                raise Ended(Outcome.LOST, self._outside.step, f"{self._outside.limit}, waiting for {what}")
+            pause = min(15.0, pause * 2)
+
+    def _refused(self, what: str, why: str) -> Ended:
+        return Ended(Outcome.REFUSED, self._outside.step, f"{what} cannot be had: {why}")
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """Service, identity and key, which is empty for the whole."""
+    service, _, rest = name.partition(":")
+    identity, _, key = rest.partition("#") if service == "secretsmanager" else (rest, "", "")
+    return service, identity, key
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in what was JSON, but for the keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)
+
+
+def _passing(error: NoAnswer | ServiceError) -> bool:
+    if isinstance(error, ServiceError):
+        return error.status >= 500 or error.status == 429 or bool(BUSY.search(error.code))
+    return True
+
+
+def login(name: str, value: bytes) -> bytes:
+    """`user:password` of a registry's credential, which may be JSON with `username` and `password`; raises Ended."""
+    try:
+        said = json.loads(value)
+    except ValueError:
+        said = None
+    if isinstance(said, dict) and isinstance(said.get("username"), str) and isinstance(said.get("password"), str):
+        return f"{said['username']}:{said['password']}".encode(errors=AS_IT_IS)
+    if b":" in value and not isinstance(said, dict):
+        return value.strip()
+    reason = f"the secret {name} holds neither user:password nor JSON with username and password"
+    raise Ended(Outcome.REFUSED, Step.PULL, reason)

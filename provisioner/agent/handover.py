@@ -1,0 +1,53 @@
+"""What an agent process leaves to the one that follows it on this boot, should it die."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from provisioner.agent.job.processes import Reached
+from provisioner.agent.machine import files
+from provisioner.agent.outcomes import Cause
+from provisioner.core.protocol import codec
+from provisioner.core.protocol.messages import Notice, Result, Span
+
+
+@dataclass(frozen=True)
+class Memory:
+    spans: Mapping[str, Span] = field(default_factory=dict)
+    notice: Notice | None = None
+    #: Why the job was sent a signal, if it was.
+    signalled: Cause | None = None
+    #: Names of the processes that setup left running for the command.
+    daemons: tuple[str, ...] = ()
+    #: Names of the processes that SIGTERM has reached.
+    reached: Reached = field(default_factory=Reached)
+    kernel_mark: str | None = None
+    #: The values that the mask hides, in base64.
+    hidden: tuple[str, ...] = ()
+    #: The end was decided, and nothing more is written to any stream.
+    result: Result | None = None
+
+
+def read(folder: Path) -> Memory | None:
+    """None where no agent process of this boot has had a work order."""
+    try:
+        return codec.decode(Memory, (folder / "memory").read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def write(folder: Path, memory: Memory) -> None:
+    """`folder` is in the machine's memory, as the secrets are; raises OSError where that is full."""
+    files.own(folder)
+    files.replace(folder / "memory", codec.encode(memory))
+
+
+def coded(values: Iterable[bytes]) -> tuple[str, ...]:
+    return tuple(sorted(base64.b64encode(value).decode() for value in values))
+
+
+def decoded(values: Iterable[str]) -> list[bytes]:
+    return [base64.b64decode(value) for value in values]

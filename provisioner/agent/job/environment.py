@@ -1,0 +1,52 @@
+"""The variables a job finds: about the run, then the work order's own, which win."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from provisioner.agent.aws.imds import Identity
+from provisioner.core.protocol.messages import Attachment, WorkOrder
+
+#: Where the rehearsal's AWS is; set on no real machine.
+HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT")
+
+
+def job_environment(
+    order: WorkOrder, machine: Identity, own: Mapping[str, str], secrets: Mapping[str, bytes]
+) -> dict[str, str]:
+    """The job's variables; `own` is the agent's environment, `secrets` are values by name.
+
+    The SATURN names are those of Saturn Cloud's jobs.
+    """
+    rank, scale = str(order.rank), str(order.scale)
+    return {
+        **{name: own[name] for name in HANDED_ON if own.get(name)},
+        "AWS_REGION": machine.region,
+        "AWS_DEFAULT_REGION": machine.region,
+        "RUN_ID": order.run,
+        "JOB_NAME": order.job,
+        "PROVISION_RUN_ID": order.run,
+        "PROVISION_ATTEMPT": str(order.attempt),
+        "PROVISION_RANK": rank,
+        "PROVISION_SCALE": scale,
+        "PROVISION_JOB": order.job,
+        "PROVISION_JOB_ID": order.job_id,
+        "PROVISION_OWNER": order.owner,
+        "PROVISION_INSTANCE_ID": machine.instance_id,
+        "PROVISION_INSTANCE_TYPE": machine.instance_type,
+        "SATURN_JOB_RUN": order.run,
+        "SATURN_JOB_RANK": rank,
+        "SATURN_JOB_SCALE": scale,
+        # One node: it leads itself.
+        "SATURN_JOB_LEADER": machine.address,
+        "SATURN_RESOURCE_ID": order.job_id,
+        "SATURN_RESOURCE_TYPE": "job",
+        "SATURN_USERNAME": order.owner.rpartition("/")[2],
+        **({"PROVISION_CHECKPOINT": order.checkpoint} if order.checkpoint else {}),
+        **order.environment,
+        **{
+            secret.location: secrets[secret.name].decode(errors="surrogateescape")
+            for secret in order.secrets
+            if secret.attachment is Attachment.VARIABLE
+        },
+    }

@@ -1,0 +1,134 @@
+"""The folder that agent and job share: what the job's first shell reads, and the pipes between them.
+
+It outlives an agent process; the shell holds the pipes of the two streams as long as it lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from provisioner.agent.machine.files import replace
+from provisioner.core.errors import Invalid
+
+#: What `export` of a POSIX shell takes.
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+#: The file that a job may watch: PROVISION_REBALANCE_FILE, by `entry.sh`.
+REBALANCE = "rebalance"
+
+#: The path of PROVISION_DONE_FILE, which `entry.sh` sets; its folder is writable for every user of the image.
+DONE = "done/file"
+
+#: The most that a pipe takes before its writer waits, as far as the kernel lets anybody have (pipe(7)).
+WIDE = 1 << 20
+
+
+class Exchange:
+    """Variables, scripts and pipes for one job; variables never stand on a command line."""
+
+    def __init__(self, folder: Path) -> None:
+        """One that has been made, be it by an earlier agent process; raises FileNotFoundError where there is none."""
+        self.folder = folder
+        self._said = self._open("said", os.O_RDONLY)
+        # Both ends stay open here, so that the job's shell meets no end of file while this process lives.
+        self._go = self._open("go", os.O_RDWR)
+        self.setup = self._wide(self._open("setup", os.O_RDONLY))
+        self.output = self._wide(self._open("output", os.O_RDONLY))
+        self._heard = b""
+
+    @classmethod
+    def make(
+        cls,
+        folder: Path,
+        environment: Mapping[str, str],
+        setup: Mapping[str, bytes],
+        command: str,
+    ) -> Exchange:
+        """`setup` are files by name, for `entry.sh`; raises Invalid for what no shell can take."""
+        part = folder.with_name(f"{folder.name}.part")
+        for old in (folder, part):
+            shutil.rmtree(old, ignore_errors=True)
+        part.mkdir(parents=True)
+        # The image's user, whoever it is, reads the files and writes the pipes.
+        part.chmod(0o755)
+        files = {
+            "entry": Path(__file__).with_name("entry.sh").read_bytes(),
+            "environment": exports(environment).encode(errors="surrogateescape"),
+            **setup,
+            "command": command.encode(errors="surrogateescape"),
+        }
+        for name, content in files.items():
+            (part / name).write_bytes(content)
+            (part / name).chmod(0o644)
+        # A file and no pipe: what was said stays.
+        (part / "said").touch()
+        for name in ("go", "setup", "output"):
+            os.mkfifo(part / name)
+        for name in ("said", "go", "setup", "output"):
+            (part / name).chmod(0o666)
+        (part / DONE).parent.mkdir()
+        (part / DONE).parent.chmod(0o1777)
+        part.rename(folder)
+        return cls(folder)
+
+    def said(self, word: str) -> int | None:
+        """The exit code that the job's shell has reported for a part, `setup` or `command`, if it has.
+
+        It says `begun 0` when it has the word to let the command execute.
+        """
+        self._heard += os.read(self._said, 4096)
+        found = re.search(rf"^{word} ([0-9]+)\n", self._heard.decode(errors="replace"), re.MULTILINE)
+        return int(found[1]) if found else None
+
+    @property
+    def said_at(self) -> float:
+        """The Unix time of the last report of the job's shell."""
+        return os.fstat(self._said).st_mtime
+
+    def done(self) -> bool:
+        """Whether the command has made its PROVISION_DONE_FILE."""
+        return os.path.lexists(self.folder / DONE)
+
+    def go(self) -> None:
+        """Let the command execute."""
+        os.write(self._go, b"go\n")
+
+    def call_off(self) -> None:
+        """The command shall not execute; `begun` tells whether this came too late."""
+        os.write(self._go, b"no\n")
+
+    def advise(self, at: float) -> None:
+        """Tell the job that the cloud has recommended to move elsewhere; once is enough."""
+        path = self.folder / REBALANCE
+        if not path.exists():
+            replace(path, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(at)).encode())
+            path.chmod(0o644)
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(self.folder / name, flags | os.O_NONBLOCK)
+
+    @staticmethod
+    def _wide(pipe: int) -> int:
+        try:
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, WIDE)
+        except OSError:
+            # Whoever is not root may have so many pages in pipes and no more; then it stays as it is.
+            pass
+        return pipe
+
+
+def exports(environment: Mapping[str, str]) -> str:
+    """The variables as lines for a POSIX shell to read."""
+    for name, value in environment.items():
+        if not NAME.fullmatch(name):
+            raise Invalid(f"{name!r} is no name for a variable of a shell")
+        if "\0" in value:
+            raise Invalid(f"the variable {name} holds a zero byte, which no environment can")
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())

@@ -1,0 +1,215 @@
+"""Takes the values of secrets out of whatever leaves the machine, in every form a tool may give them."""
+
+from __future__ import annotations
+
+import re
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import accumulate
+from typing import TextIO
+
+from provisioner.agent.logs import encodings
+from provisioner.agent.logs.matcher import Sieve, Span, Strings
+
+HIDDEN = b"***"
+
+#: Base64 goes on after a line break when its line had so many columns, or so many characters of the form were
+#: before; and when the break is no longer than two of a terminal's (CR CR LF is one that was translated twice).
+NARROWEST, ENOUGH, LONGEST = 60, 8, 4
+
+LINE, BREAK = re.compile(b"[^\r\n]+"), re.compile(b"[\r\n]+")
+
+
+class Sought:
+    """What to look for: `plain` as it is, `encoded` however it is broken into lines."""
+
+    def __init__(self, plain: Iterable[bytes] = (), encoded: Iterable[bytes] = ()) -> None:
+        plain, encoded = set(plain), set(encoded)
+        lines = {each for each in plain if not BREAK.search(each)}
+        # Almost all begin with one that has no break: then a look at the text without breaks tells.
+        broken = {each for each in plain - lines if BREAK.split(each)[0].rstrip() not in lines}
+        self._in_text, self._in_data = Sieve((plain - broken) | encoded), Sieve(broken)
+        reach = max(self._in_text.reach, self._in_data.reach)
+        self.plain, self.encoded = Strings(plain, reach), Strings(encoded, reach)
+
+    def suspects(self, data: bytes, text: bytes) -> list[bytes]:
+        """What may be in the data; `text` is the same without line breaks."""
+        return self._in_text.suspects(text) + self._in_data.suspects(data)
+
+
+class Mask:
+    """The secrets of a node; any thread may add values, and they count from then on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: As they were added.
+        self.values: frozenset[bytes] = frozenset()
+        self.sought = Sought()
+
+    def add(self, values: Iterable[bytes]) -> None:
+        """Values of up to six bytes are passed over."""
+        values = frozenset(values)
+        whole = {way for value in values for way in encodings.ways(value)}
+        with self._lock:
+            self.values |= values
+            old = self.sought
+            self.sought = Sought(
+                old.plain.all.union(*map(encodings.plain, whole)), old.encoded.all.union(*map(encodings.encoded, whole))
+            )
+
+    def text(self, text: str) -> str:
+        """The masked text, which stands for itself."""
+        if not self.sought.plain.all:
+            return text
+        stream = Stream(self)
+        try:
+            data = text.encode(errors="surrogateescape")
+        except UnicodeEncodeError:
+            data = text.encode(errors="replace")
+        return (stream.feed(data) + stream.finish()).decode(errors="surrogateescape")
+
+
+class Stream:
+    """Masks a stream that comes in pieces; how it is cut makes no difference to what comes out."""
+
+    def __init__(self, mask: Mask, hidden: int = 0, column: int = 0) -> None:
+        """`hidden` and `column` of a stream that held nothing, or is fed again what it held, go on where it was."""
+        self._mask = mask
+        #: What may be the beginning of a secret; its first bytes may be hidden already.
+        self._held = b""
+        self.hidden = hidden
+        #: How long the last line is, as far as it has been given out.
+        self.column = column
+
+    @property
+    def held(self) -> int:
+        """How many of the bytes fed last have not been given out."""
+        return len(self._held)
+
+    def feed(self, data: bytes) -> bytes:
+        """The masked bytes so far, but for an end that may be the beginning of a secret."""
+        return self._pass(data, final=False)
+
+    def finish(self) -> bytes:
+        """What was held back; nothing follows."""
+        return self._pass(b"", final=True)
+
+    def _pass(self, data: bytes, *, final: bool) -> bytes:
+        sought = self._mask.sought
+        if not sought.plain.all:
+            return data
+        data = self._held + data
+        lines = Lines(data, self.column)
+        suspects = sought.suspects(data, lines.text)
+        spans = sought.plain.spans(data, suspects)
+        spans += map(lines.span, sought.encoded.spans(lines.text, suspects, lines.joined))
+        end = len(data)
+        if not final:
+            end = min(sought.plain.begun(data, suspects), default=end)
+            end = min(end, lines.begun(sought.encoded.begun(lines.text, suspects)))
+        return self._hide(data, spans, end)
+
+    def _hide(self, data: bytes, spans: Iterable[Span], end: int) -> bytes:
+        """Give out what is before `end`, and keep the rest."""
+        out, done, hidden = [], 0, max(0, self.hidden - end)
+        for first, last in _merged([(0, self.hidden), *spans] if self.hidden else spans):
+            if first >= end:
+                break
+            # What has been hidden in part before is hidden once.
+            out += [data[done:first], HIDDEN if first or not self.hidden else b""]
+            done, hidden = min(last, end), max(0, last - end)
+        out.append(data[done:end])
+        self.column = _column(data, end, self.column)
+        self._held, self.hidden = data[end:], hidden
+        return b"".join(out)
+
+
+class Lines:
+    """Some data, and its text without line breaks; places of the text are found again in the data."""
+
+    def __init__(self, data: bytes, column: int) -> None:
+        """`column` is where the data's first line goes on."""
+        self._data = data
+        self._column = column
+        self.text = data.replace(b"\n", b"").replace(b"\r", b"")
+
+    def span(self, span: Span) -> Span:
+        """The same in the data."""
+        return self._place(span[0]), self._place(span[1] - 1) + 1
+
+    def joined(self, span: Span) -> bool:
+        """Whether the breaks in this part of the text are such as encoders make."""
+        first, last = self.span(span)
+        return last - first == span[1] - span[0] or self._joined(first, last)
+
+    def begun(self, starts: Iterable[int]) -> int:
+        """Where in the data an encoder's text begins that may go on; these are the places, in order, to look at."""
+        for at in starts:
+            first = self._from_end(len(self.text) - at)
+            if first is not None and self._joined(first, len(self._data)):
+                return first
+        return len(self._data)
+
+    def _from_end(self, count: int) -> int | None:
+        """Where so many bytes begin that are no breaks; None if there are too many breaks among them."""
+        at = len(self._data)
+        least = at - count * (1 + LONGEST)
+        while count and at >= least:
+            at, last = at - count, at
+            count = self._data.count(b"\n", at, last) + self._data.count(b"\r", at, last)
+        return None if count else at
+
+    def _joined(self, first: int, last: int) -> bool:
+        breaks = 0
+        for found in BREAK.finditer(self._data, first, last):
+            at, length = found.start(), len(found[0])
+            if length > LONGEST or (at - first - breaks < ENOUGH and _column(self._data, at, self._column) < NARROWEST):
+                return False
+            breaks += length
+        return True
+
+    @cached_property
+    def _lines(self) -> tuple[list[Span], list[int]]:
+        """Where each line is in the data, and where it begins in the text."""
+        lines = [found.span() for found in LINE.finditer(self._data)]
+        return lines, [0, *accumulate(last - first for first, last in lines)]
+
+    def _place(self, at: int) -> int:
+        lines, begins = self._lines
+        line = bisect_right(begins, at) - 1
+        return lines[line][0] + at - begins[line]
+
+
+class Masked:
+    """A text file that writes masked."""
+
+    def __init__(self, file: TextIO, mask: Mask) -> None:
+        self._file = file
+        self._mask = mask
+
+    def write(self, text: str) -> int:
+        self._file.write(self._mask.text(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _column(data: bytes, at: int, first: int) -> int:
+    """How much of its line is before a place; so much of the first line is before the data."""
+    begin = data.rfind(b"\n", 0, at) + 1
+    begin = max(begin, data.rfind(b"\r", begin, at) + 1)
+    return at - begin + (0 if begin else first)
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """In order, and as one where they overlap."""
+    merged: list[Span] = []
+    for first, last in sorted(spans):
+        if merged and first < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged

@@ -1,0 +1,73 @@
+"""Carries the spool to the bucket: soon while a stream is young or followed, seldom later."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from provisioner.agent.logs.spool import Spool, Stream
+from provisioner.core.protocol.messages import Chunk
+
+#: Each put costs money, so the pace is bound to their number: the first 30 chunks go a second after
+#: one another, then the interval grows, up to the last of these two.
+SOONEST, LATEST = 1.0, 10.0
+YOUNG = 30
+#: With more chunks than this the interval grows further, also while the log is followed. So a log of 30 days has at
+#: most 161,000 chunks; the control plane keeps 200,000.
+OLD = 5000
+
+
+def pace(chunks: int, *, followed: bool) -> float:
+    """Return the seconds to wait before the next chunk of a stream that has `chunks` chunks."""
+    soon = SOONEST if followed else min(LATEST, max(SOONEST, chunks / YOUNG))
+    return max(soon, chunks / OLD)
+
+
+class Shipper(threading.Thread):
+    def __init__(
+        self,
+        spool: Spool,
+        put: Callable[[str, Chunk, bytes], None],
+        followed: Callable[[], bool],
+    ) -> None:
+        """`put(stream, chunk, its bytes)` returns when the bucket has the bytes, however long it takes."""
+        super().__init__(name="shipper", daemon=True)
+        self._spool = spool
+        self._put = put
+        self._followed = followed
+        self._last: dict[str, float] = {}
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(0.0 if any(map(self._presses, list(self._spool.streams.values()))) else 0.1):
+            for stream in list(self._spool.streams.values()):
+                if self._due(stream):
+                    self._ship(stream)
+        for stream in self._spool.streams.values():
+            while stream.waiting:
+                self._ship(stream)
+
+    def finish(self) -> None:
+        """Ship what waits, and return when the bucket has it; nobody writes any more."""
+        self._over.set()
+        self.join()
+
+    def _due(self, stream: Stream) -> bool:
+        if not stream.waiting:
+            return False
+        interval = pace(stream.chunks, followed=self._followed())
+        return self._presses(stream) or time.time() - self._last.get(stream.name, 0.0) >= interval
+
+    def _presses(self, stream: Stream) -> bool:
+        return stream.waiting >= self._spool.pressing
+
+    def _ship(self, stream: Stream) -> None:
+        segment = stream.next()
+        if segment is None:
+            return
+        data = segment.path.read_bytes()
+        chunk = segment.chunk(data)
+        self._put(stream.name, chunk, data)
+        stream.acknowledged(segment, chunk, data)
+        self._last[stream.name] = time.time()

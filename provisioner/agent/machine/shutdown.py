@@ -1,0 +1,23 @@
+"""Whether this machine is shutting down."""
+
+from __future__ import annotations
+
+import subprocess
+
+#: Most seconds to wait for an answer of systemctl.
+PATIENCE = 5.0
+
+
+def shutting_down() -> bool:
+    """Whether systemd is stopping the machine's services (systemctl(1), "is-system-running").
+
+    False if systemctl is missing or does not answer within PATIENCE seconds.
+    """
+    command = ["systemctl", "is-system-running"]
+    try:
+        answer = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.stdout.strip() == "stopping"

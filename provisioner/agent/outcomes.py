@@ -1,0 +1,149 @@
+"""Reasons to end the work early, the outcome of each, and the outcome that a failure's error message implies."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from dataclasses import dataclass
+
+from provisioner.core.protocol.messages import Outcome, SignalCause, Step
+
+#: The reason text of an interruption after a spot notice.
+TAKEN = "the cloud takes the spot machine back"
+
+
+#: Why SIGTERM was sent, by the cause's outcome. Causes with another outcome are stop orders.
+SIGNAL_CAUSES = {Outcome.INTERRUPTED: SignalCause.NOTICE, Outcome.TIMED_OUT: SignalCause.LIMIT}
+
+
+class Ended(Exception):
+    """The work is over: the one way out of the steps."""
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        step: Step,
+        reason: str,
+        exit_code: int | None = None,
+        signal_cause: SignalCause = SignalCause.NONE,
+        *,
+        unresolved_host: str = "",
+    ) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+        self.step = step
+        self.reason = reason
+        self.exit_code = exit_code
+        #: As in Result.
+        self.unresolved_host = unresolved_host
+        self.signal_cause = signal_cause
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A reason to end the work early: the outcome, one line for a reader, and when SIGKILL follows SIGTERM."""
+
+    outcome: Outcome
+    reason: str
+    kill_at: float
+    #: Why SIGTERM was sent, if an earlier cause sent it; None: for this cause.
+    first: SignalCause | None = None
+
+    @property
+    def signal_cause(self) -> SignalCause:
+        return self.first or SIGNAL_CAUSES.get(self.outcome, SignalCause.STOP)
+
+
+class Halt:
+    """The cause to end the work early, if there is one. Any thread adds a cause; the steps check for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cause: Cause | None = None
+
+    @property
+    def cause(self) -> Cause | None:
+        return self._cause
+
+    def ask(self, cause: Cause) -> None:
+        """Add a cause. The first one names the outcome, except that a stop or a limit prevails over an interruption."""
+        with self._lock:
+            known = self._cause
+            if known is None:
+                self._cause = cause
+                return
+            named = cause if known.outcome is Outcome.INTERRUPTED else known
+            kill_at = min(cause.kill_at, known.kill_at)
+            self._cause = Cause(named.outcome, named.reason, kill_at, known.signal_cause)
+
+    def check(self, step: Step) -> None:
+        """Raise Ended if there is a cause."""
+        if self._cause is not None:
+            raise Ended(self._cause.outcome, step, self._cause.reason)
+
+
+def judge(code: int, words: str, cause: Cause | None, *, done: bool) -> Ended:
+    """Return the outcome of a command that ended; `words` describe its end, `cause` is why it got SIGTERM, if it did.
+
+    A command that got SIGTERM for a spot notice is interrupted even if it exits 0: many trainers exit 0 after saving
+    half of their work. Only PROVISION_DONE_FILE (`done`) shows that the work is finished.
+    """
+    if cause is None:
+        return Ended(Outcome.FAILED if code else Outcome.SUCCEEDED, Step.COMMAND, words, code)
+    if cause.outcome is Outcome.INTERRUPTED and code == 0:
+        if done:
+            words = f"{words}, and has made its PROVISION_DONE_FILE; {cause.reason}"
+            return Ended(Outcome.SUCCEEDED, Step.COMMAND, words, code, cause.signal_cause)
+        words = f"{words}, and has not made its PROVISION_DONE_FILE"
+    return Ended(cause.outcome, Step.COMMAND, f"{cause.reason}; {words}", code, cause.signal_cause)
+
+
+#: What passes by itself: looked for first, since a registry's 429 and 5xx may speak of denial too.
+PASSING = re.compile(
+    r"\b429\b|toomanyrequests|too many requests|rate limit|\b50[0234]\b|internal server error|bad gateway"
+    r"|service unavailable|gateway time-?out|timeout|timed out|no space left|no such host|could not resolve"
+    r"|connection refused|connection reset|network is unreachable|unexpected eof|early eof",
+    re.IGNORECASE,
+)
+
+
+#: What stays wrong however often it is tried.
+WRONG = re.compile(
+    r"manifest unknown|not found|does not exist|denied|unauthorized|forbidden|no basic auth|invalid reference format"
+    r"|no matching manifest|authentication|could not read username|couldn't find remote ref|not our ref"
+    r"|does not appear to be a git repository|did not match any|unable to read tree|not a tree|not a commit"
+    r"|invalid refspec|not a valid (ref|object name)|not allowed|error: 40[134]|unable to find remote helper"
+    r"|strange pathname|host key verification failed|executable file not found|exec format error"
+    r"|authorization error|over its data quota",
+    re.IGNORECASE,
+)
+
+
+#: Error messages of libcurl, ssh, git's own transport and Go (Docker, git-lfs) for a host name that does not resolve.
+UNRESOLVED = re.compile(
+    r"could not resolve (?:host|hostname):? '?([\w.-]+)|unable to look up ([\w.-]+)"
+    r"|\blookup ([\w.-]+)[^;\n]*: (?:no such host|server misbehaving|temporary failure in name resolution)",
+    re.IGNORECASE,
+)
+
+
+def outcome_of(text: str) -> Outcome:
+    """Refused for what stays wrong; lost, and so tried again elsewhere, for all else."""
+    return Outcome.REFUSED if WRONG.search(text) and not PASSING.search(text) else Outcome.LOST
+
+
+def unresolved_host(text: str) -> str:
+    """Return the host name that a tool's error message says it could not resolve; empty if there is none."""
+    found = UNRESOLVED.search(text)
+    return next(filter(None, found.groups()), "").rstrip(".").lower() if found else ""
+
+
+def told(code: int) -> str:
+    """An exit code in words."""
+    if code > 128:
+        try:
+            return f"died of {signal.Signals(code - 128).name} (exit code {code})"
+        except ValueError:
+            pass
+    return f"exited with {code}"

@@ -1,0 +1,53 @@
+"""What the machine itself knows of a failure: whom the kernel killed, what the GPUs met, which disk is full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from provisioner.agent.gpus import xids
+from provisioner.agent.machine import kernel
+from provisioner.agent.machine.disk import Disks
+from provisioner.agent.node import Node
+from provisioner.core.protocol.messages import Outcome, Step
+
+#: A reason is one line: of many alike so many are named.
+NAMED = 3
+
+
+def find_evidence(node: Node) -> None:
+    """Add evidence from the kernel and the disks to the reason of a failure; after any other end only log it."""
+    ended = node.ended
+    if ended.step is Step.BOOT:
+        return
+    failed = ended.outcome in (Outcome.FAILED, Outcome.LOST, Outcome.TIMED_OUT)
+    evidence = [*_of_kernel(node, failed), *_of_disks(node)]
+    if failed:
+        # Changed in place, so that the other fields of `ended` stay.
+        ended.reason = "; ".join([ended.reason, *evidence])
+        return
+    for words in evidence:
+        node.say(words)
+
+
+def _of_kernel(node: Node, failed: bool) -> Iterator[str]:
+    if node.kernel_mark is None:
+        return
+    lines = kernel.messages(node.kernel_mark)
+    killed = kernel.killed(lines)
+    if killed or (failed and node.engine.out_of_memory()):
+        names = _some(killed) or "a process of the job"
+        yield f"out of memory: the kernel killed {names}; a larger instance type has more"
+    if met := xids(lines):
+        yield f"the GPU driver logged {_some(met)}"
+
+
+def _of_disks(node: Node) -> Iterator[str]:
+    disks = node.disks or Disks(node.place.home, node.engine.folders())
+    disks.look()
+    if words := disks.full(node.ended.reason):
+        yield words
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,85 @@
+"""The machine's GPUs: whether they are all there and sound, and what the driver says of them later."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from provisioner.agent.machine import kernel
+from provisioner.agent.machine.tools import ask
+from provisioner.agent.node import Node
+from provisioner.agent.outcomes import Ended
+from provisioner.core.protocol.messages import Outcome, Step
+
+#: How long the driver may take to show its GPUs after boot.
+PATIENCE = 60.0
+
+#: `NVRM: Xid (PCI:0000:65:00): 79, pid=…` (NVIDIA, "XID Errors": "Viewing Xid Error Messages").
+XID = re.compile(r"NVRM: Xid \(([^)]*)\): (\d+)")
+
+#: Xids that no new process mends; nobody has used the GPUs yet. Those for which NVIDIA's Xid catalogue asks
+#: at once for a reset of the GPU, a restart of the computer, or a look at its parts.
+BROKEN = {
+    46: "the GPU stopped processing",
+    48: "a memory error of two bits",
+    54: "the GPU's auxiliary power is not connected",
+    62: "a micro-controller of the GPU halted",
+    64: "bad memory could not be remapped",
+    74: "an NVLink error",
+    79: "the GPU has fallen off the bus",
+    95: "an uncontained memory error",
+    109: "a context switch timed out",
+    110: "a security fault",
+    119: "the GPU's system processor does not answer",
+    120: "the GPU's system processor failed",
+    136: "an NVLink could not be trained",
+    140: "an unrecovered memory error",
+    143: "the GPU could not be initialised",
+    158: "a fatal time-out of the GPU",
+}
+
+
+def wait_for_gpus(node: Node) -> None:
+    """The GPUs that the instance type promises are there and sound: else the machine is broken, not the job."""
+    wanted, limit = node.order.gpus, time.time() + PATIENCE
+    while wanted:
+        try:
+            answer = ask(["nvidia-smi", "--list-gpus"])
+            found, words = sum(line.startswith("GPU ") for line in answer.text.splitlines()), answer.text
+            final = answer.code in (0, 127)
+        except OSError as error:
+            found, words, final = 0, str(error), True
+        lines = kernel.messages()
+        if broken := xids([line for line in lines if _code(line) in BROKEN]):
+            raise Ended(Outcome.LOST, Step.BOOT, f"a GPU is broken: {', '.join(broken)}")
+        if found >= wanted:
+            node.say("; ".join([f"{found} GPUs: {words}", *xids(lines)]))
+            _check_memory()
+            return
+        node.halt.check(Step.BOOT)
+        if final or time.time() > limit:
+            raise Ended(Outcome.LOST, Step.BOOT, f"{found} of {wanted} GPUs are there: {words}")
+        time.sleep(1)
+
+
+def _check_memory() -> None:
+    """Memory errors that the GPU could not correct since boot; without ECC there is no number."""
+    query = "--query-gpu=ecc.errors.uncorrected.volatile.total"
+    answer = ask(["nvidia-smi", query, "--format=csv,noheader"])
+    errors = [int(line) for line in map(str.strip, answer.text.splitlines()) if line.isdigit()]
+    if not answer.code and any(errors):
+        raise Ended(Outcome.LOST, Step.BOOT, f"a GPU has uncorrected memory errors: {errors}")
+
+
+def xids(lines: list[str]) -> list[str]:
+    """The driver's errors in the kernel's log, in words, each once."""
+    found = ((match[1], int(match[2])) for match in map(XID.search, lines) if match)
+    return [
+        f"Xid {code} of {where}" + (f" ({BROKEN[code]})" if code in BROKEN else "")
+        for where, code in dict.fromkeys(found)
+    ]
+
+
+def _code(line: str) -> int | None:
+    match = XID.search(line)
+    return int(match[2]) if match else None

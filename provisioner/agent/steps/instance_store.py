@@ -1,0 +1,123 @@
+"""Docker's images and the job's files on the instance store: disks in the machine itself, fast and paid for.
+
+AWS's Deep Learning AMIs join them all into one volume and mount it before user-data runs
+(dlami-nvme.service, at /opt/dlami/nvme). Elsewhere the largest one is taken, if it is blank.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from provisioner.agent.machine.tools import ask
+from provisioner.agent.node import Node
+from provisioner.core.protocol.messages import Engine
+
+#: What such a disk calls itself (EC2 User Guide, "NVMe instance store volumes").
+MODEL = "Amazon EC2 NVMe Instance Storage"
+
+#: Since Docker 29 images are here, and not below its data root (Docker docs, "containerd image store").
+CONTAINERD = Path("/var/lib/containerd")
+
+#: The socket first: it would start the service again.
+UNITS = ("docker.socket", "docker.service", "containerd.service")
+
+
+class Unused(Exception):
+    """The instance store stays as it is; why, in words."""
+
+
+def use_instance_store(node: Node) -> None:
+    """Have the instance store take the images to come; without one, or in trouble, the root disk does."""
+    if node.order.engine is not Engine.CONTAINER:
+        return
+    try:
+        if disks := _disks():
+            node.say(_use(node, disks))
+    except Unused as unused:
+        node.say(f"the instance store is not used: {unused}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the root disk serves
+        node.say(f"the instance store is not used: {error!r}")
+
+
+def _disks() -> list[dict[str, Any]]:
+    answer = ask(["lsblk", "--json", "--bytes", "--output", "PATH,MODEL,SIZE,FSTYPE,MOUNTPOINT"])
+    devices = json.loads(answer.text)["blockdevices"] if answer.text and not answer.code else []
+    return [device for device in devices if (device.get("model") or "").strip() == MODEL]
+
+
+def _use(node: Node, disks: list[dict[str, Any]]) -> str:
+    answer = ask(["docker", "info", "--format", "{{json .}}"])
+    if answer.code:
+        raise Unused(f"Docker does not answer: {answer.text}")
+    docker = json.loads(answer.text)
+    root = Path(docker["DockerRootDir"])
+    if docker["Images"] or docker["Containers"]:
+        raise Unused(f"{docker['Images']} images are on this machine already, and stay where they are")
+    if os.path.ismount(root):
+        raise Unused(f"{root} is a disk of its own")
+    store = _store(disks, Path(f"{node.place.root}/mnt/instance-store"), shutil.disk_usage(root).free)
+    # A unit that is not there is no reason not to stop the others.
+    ask(["systemctl", "stop", *UNITS])
+    try:
+        if not ask(["systemctl", "is-active", "--quiet", *UNITS]).code:
+            raise Unused("Docker did not stop")
+        _bind(store / "provision", [root, CONTAINERD, node.place.home / "files"])
+    finally:
+        ask(["systemctl", "start", *reversed(UNITS)])
+    return f"images and files go to the instance store at {store}, {shutil.disk_usage(store).free / 1e9:.0f} GB free"
+
+
+def _store(disks: list[dict[str, Any]], fresh: Path, wanted: int) -> Path:
+    """Where the instance store is mounted, at `fresh` if it had to be made; only if it has more room than `wanted`."""
+    mounted = [Path(point) for point in _mounts(disks) if point.startswith("/")]
+    store = max(mounted, key=lambda path: shutil.disk_usage(path).free, default=None)
+    blank = [disk for disk in disks if not disk.get("fstype") and not disk.get("children")]
+    largest = max(blank, key=lambda disk: int(disk["size"]), default=None)
+    if store is not None:
+        room = shutil.disk_usage(store).free
+    elif largest is not None:
+        room = int(largest["size"])
+    else:
+        raise Unused("its disks are not blank, and not mounted")
+    if room <= wanted:
+        raise Unused(f"the root disk has more room, {wanted / 1e9:.0f} GB")
+    if store is None and largest is not None:
+        # Blank as it is: there is nothing to discard, and what is not written need not be initialised.
+        _must("mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", largest["path"])
+        fresh.mkdir(parents=True, exist_ok=True)
+        _must("mount", largest["path"], str(fresh))
+    return store or fresh
+
+
+def _bind(store: Path, folders: list[Path]) -> None:
+    """Have each of the folders on the store, or none."""
+    bound: list[Path] = []
+    try:
+        for folder in folders:
+            for path in (store / folder.name, folder):
+                path.mkdir(parents=True, exist_ok=True)
+            _must("mount", "--bind", str(store / folder.name), str(folder))
+            bound.append(folder)
+    except (OSError, Unused):
+        for folder in reversed(bound):
+            ask(["umount", str(folder)])
+        raise
+
+
+def _mounts(devices: list[dict[str, Any]]) -> Iterator[str]:
+    """Where they are mounted, or what was made of them (a volume, a partition)."""
+    for device in devices:
+        if device.get("mountpoint"):
+            yield device["mountpoint"]
+        yield from _mounts(device.get("children") or [])
+
+
+def _must(*words: str) -> None:
+    answer = ask(words)
+    if answer.code:
+        raise Unused(f"{' '.join(words)}: {answer.text}")
