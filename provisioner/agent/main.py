@@ -23,7 +23,8 @@ from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.node import Log, Node
 from provisioner.agent.outcomes import Ended
 from provisioner.agent.ssh_access import let_in
-from provisioner.agent.steps import CLEANING_UP, ENDING, PREPARING, SALVAGING, last_report
+from provisioner.agent.steps.finishing import last_report
+from provisioner.agent.steps.lists import CLEANING_UP, ENDING, PREPARING, SALVAGING
 from provisioner.agent.watch import Watch
 from provisioner.core.protocol import messages
 from provisioner.core.protocol.messages import STREAMS, Outcome, WorkOrder

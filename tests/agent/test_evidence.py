@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from provisioner.agent import gpus
 from provisioner.agent.machine import disk, kernel
 from provisioner.agent.machine.disk import Disks
+from provisioner.agent.steps import gpus
 from provisioner.core.protocol.messages import Orders, Outcome, Step, Stop
 from tests.agent.conftest import Site, sited
 from tests.polling import until

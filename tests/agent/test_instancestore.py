@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from provisioner.agent import instance_store
-from provisioner.agent.instance_store import MODEL, use_instance_store
 from provisioner.agent.machine.paths import Place
 from provisioner.agent.machine.tools import Answer
+from provisioner.agent.steps import instance_store
+from provisioner.agent.steps.instance_store import MODEL, use_instance_store
 from provisioner.core.protocol.messages import Engine
 from tests.agent.conftest import Site
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from provisioner.agent import node, steps
+from provisioner.agent import node
 from provisioner.agent.job.job_dir import DONE, Exchange
 from provisioner.agent.machine import shutdown
 from provisioner.agent.outcomes import TAKEN, Cause, Halt, judge
+from provisioner.agent.steps import executing
 from provisioner.agent.watch import LAST_BYTES, Watch, kill_time
 from provisioner.core.protocol import codec, keys
 from provisioner.core.protocol.messages import Notice, Orders, Outcome, SignalCause, Step, Stop, WorkOrder
@@ -166,7 +167,7 @@ def still_node(said_at: float | None, *, seen: Notice | None = None, unnoticed_a
 def systemd(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the machine is shutting down."""
     answers = [False]
-    monkeypatch.setattr(steps, "shutting_down", lambda: answers[0])
+    monkeypatch.setattr(executing, "shutting_down", lambda: answers[0])
     return answers
 
 
@@ -175,7 +176,7 @@ def test_a_notice_that_is_found_after_the_end_counts() -> None:
     """It may be older than the end: a trainer that reads it itself is sooner than the agent's next look."""
     made = still_node(NOW)
     made.imds = Notice(NOW + 100, NOW + 1)
-    cause = steps._cut_off(made, "command")
+    cause = executing.interruption_of(made, "command")
     assert cause is not None
     assert (cause.outcome, cause.signal_cause) == (Outcome.INTERRUPTED, SignalCause.NOTICE)
 
@@ -185,28 +186,28 @@ def test_a_notice_that_came_after_the_end_does_not_count() -> None:
     """A look that began after the end found none: the command had ended by itself."""
     late = Notice(NOW + 100, NOW + 9)
     made = still_node(NOW, seen=late, unnoticed_at=NOW + 3)
-    assert steps._cut_off(made, "command") is None
+    assert executing.interruption_of(made, "command") is None
     made = still_node(NOW, unnoticed_at=NOW + 3)
     made.imds = late
-    assert (steps._cut_off(made, "command"), made.looked) == (None, 0)
+    assert (executing.interruption_of(made, "command"), made.looked) == (None, 0)
 
 
 @pytest.mark.usefixtures("systemd")
 def test_a_job_that_died_without_a_word_is_looked_after_as_well() -> None:
     """Its shell was killed too, so its end is now; the last thing that the shell said is much older."""
     made = still_node(None, unnoticed_at=time.time() - 5)
-    assert (steps._cut_off(made, "command"), made.looked) == (None, 1)
+    assert (executing.interruption_of(made, "command"), made.looked) == (None, 1)
     made.imds, made.unnoticed_at = Notice(NOW + 100, NOW), time.time() - 5
-    assert steps._cut_off(made, "command") is not None
+    assert executing.interruption_of(made, "command") is not None
 
 
 def test_a_shutdown_without_a_notice_is_an_interruption(systemd: list[bool]) -> None:
     """Somebody else than the agent sends the signals; it is asked for also where the notice cannot be read."""
     made = still_node(NOW)
     made.imds = OSError("no metadata service")
-    assert steps._cut_off(made, "command") is None
+    assert executing.interruption_of(made, "command") is None
     systemd[0] = True
-    cause = steps._cut_off(made, "command")
+    cause = executing.interruption_of(made, "command")
     assert cause is not None
     assert (cause.outcome, cause.signal_cause) == (Outcome.INTERRUPTED, SignalCause.NONE)
 
@@ -216,7 +217,7 @@ def test_the_shutdown_of_our_own_fuse_is_no_interruption(systemd: list[bool]) ->
     systemd[0] = True
     made = still_node(NOW)
     made.machine.launch_time -= 601
-    assert steps._cut_off(made, "command") is None
+    assert executing.interruption_of(made, "command") is None
 
 
 def test_a_notice_is_passed_on_by_the_agent_that_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from provisioner.agent import steps
 from provisioner.agent.logs.mask import Mask
 from provisioner.agent.machine.paths import Place
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Ended
+from provisioner.agent.steps import executing, finishing, preparing
 from provisioner.core.protocol.messages import Outcome, Result, Started, Step
 
 LAUNCHED = 1_800_000_000.0
@@ -35,11 +35,11 @@ def node(root: Path, **fields: Any) -> Node:
 
 def test_the_fuse_burns_for_the_runs_whole_lifetime(tmp_path: Path) -> None:
     """It counts boot, pull, setup, command and grace: from the runtime alone it would cut healthy runs short."""
-    steps.swap_fuse(node(tmp_path))
+    preparing.swap_fuse(node(tmp_path))
     assert Place(str(tmp_path)).fuse.read_text() == f"{LAUNCHED + 7200.0:.0f}\n"
 
 
-@pytest.mark.parametrize("step", [steps.look_for_predecessor, steps.claim])
+@pytest.mark.parametrize("step", [executing.look_for_predecessor, executing.claim])
 def test_a_command_that_another_agent_started_is_not_executed(tmp_path: Path, step: Any) -> None:
     """Before the work is begun, and in the instant before the command: it may have run already."""
     theirs = Started("theirs", time.time())
@@ -51,7 +51,7 @@ def test_a_command_that_another_agent_started_is_not_executed(tmp_path: Path, st
 
 def test_a_command_that_this_agent_claims_goes_on(tmp_path: Path) -> None:
     """The boot is noted, so that a restart of the machine is found out."""
-    steps.claim(node(tmp_path, mailbox=SimpleNamespace(start=lambda mine: mine)))
+    executing.claim(node(tmp_path, mailbox=SimpleNamespace(start=lambda mine: mine)))
     assert Place(str(tmp_path)).boot.exists()
 
 
@@ -72,7 +72,7 @@ def test_a_secret_in_the_reason_of_a_result_is_masked(tmp_path: Path) -> None:
         signalled=None,
         remember=lambda: remembered.append(made.result),
     )
-    steps.settle_result(made)
+    finishing.settle_result(made)
     assert isinstance(made.result, Result)
     assert "swordfish" not in made.result.reason
     assert "no such file" in made.result.reason
@@ -90,7 +90,7 @@ def test_the_last_report_says_that_there_is_a_result(tmp_path: Path, monkeypatch
         return False
 
     made = node(tmp_path, finished=False, report=report)
-    steps.last_report(made)
+    finishing.last_report(made)
     assert said == [True] * 3
 
 
@@ -101,9 +101,9 @@ def test_a_machine_is_left_to_the_cloud_only_within_its_first_hour(
     clock = [LAUNCHED + 3000.0]
     monkeypatch.setattr(time, "time", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
-    steps.hold_for_notice(node(tmp_path, notice=SimpleNamespace(at=LAUNCHED + 3100.0)))
-    assert clock[0] == LAUNCHED + 3100.0 + steps.OVERDUE
+    finishing.hold_for_notice(node(tmp_path, notice=SimpleNamespace(at=LAUNCHED + 3100.0)))
+    assert clock[0] == LAUNCHED + 3100.0 + finishing.OVERDUE
     clock[0] = LAUNCHED + 4000.0
-    steps.hold_for_notice(node(tmp_path, notice=SimpleNamespace(at=LAUNCHED + 4100.0)))
-    steps.hold_for_notice(node(tmp_path, notice=None))
+    finishing.hold_for_notice(node(tmp_path, notice=SimpleNamespace(at=LAUNCHED + 4100.0)))
+    finishing.hold_for_notice(node(tmp_path, notice=None))
     assert clock[0] == LAUNCHED + 4000.0

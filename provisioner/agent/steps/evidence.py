@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from provisioner.agent.gpus import xids
 from provisioner.agent.machine import kernel
 from provisioner.agent.machine.disk import Disks
 from provisioner.agent.node import Node
+from provisioner.agent.steps.gpus import xids
 from provisioner.core.protocol.messages import Outcome, Step
 
 #: A reason is one line: of many alike so many are named.

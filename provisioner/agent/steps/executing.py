@@ -1,0 +1,175 @@
+"""The steps that execute the command, at most once, and wait for its end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from provisioner.agent.job.engine import Termination
+from provisioner.agent.job.job_dir import Exchange
+from provisioner.agent.job.shell_dialect import Dialect
+from provisioner.agent.logs.pipe_journal import Tape
+from provisioner.agent.logs.pump import Pump
+from provisioner.agent.machine import kernel
+from provisioner.agent.machine.disk import Disks
+from provisioner.agent.machine.files import replace
+from provisioner.agent.machine.shutdown import shutting_down
+from provisioner.agent.node import Node
+from provisioner.agent.outcomes import TAKEN, Cause, Ended, judge, outcome_of, told
+from provisioner.core.protocol.messages import Outcome, SignalCause, Started, Step, limit_of
+
+#: The `$0` in the error messages of the shell that runs a script without a `#!` line, by stream.
+SHELL_NAMES = {"setup": b"start_script", "output": b"sh"}
+
+
+def look_for_predecessor(node: Node) -> None:
+    """Never execute what has been started, be it before a restart of the machine."""
+    standing = node.mailbox.started()
+    if standing is not None:
+        stand_aside(node)
+
+
+def stand_aside(node: Node) -> None:
+    node.say("an earlier agent process has started the command")
+    if node.place.boot.exists() and node.place.boot.read_bytes() != kernel.boot():
+        # Whatever the container ended with, it was not of its own accord.
+        raise Ended(Outcome.LOST, Step.COMMAND, "the machine was restarted while the command ran")
+    raise Ended(Outcome.LOST, Step.COMMAND, "started, no process found")
+
+
+def salvage(node: Node) -> None:
+    """Wait for the job of an agent process that died on this boot; what it has not begun never begins."""
+    died = f"the agent died at {node.step}"
+    node.say(f"{died}; its successor waits for the job")
+    try:
+        node.exchange = exchange = Exchange(node.place.exchange)
+    except FileNotFoundError as error:
+        raise Ended(Outcome.LOST, node.step, f"{died}, before the job began") from error
+    found = node.engine.adopt()
+    listen(node, exchange)
+    if exchange.said("begun") is None:
+        exchange.call_off()
+        node.engine.kill()
+        late = exchange.said("begun") is not None
+        raise Ended(Outcome.LOST, node.step, f"{died}, {'as' if late else 'before'} the command began")
+    if not found and exchange.said("command") is None:
+        raise Ended(Outcome.LOST, Step.COMMAND, f"{died}, and no process of the command is left")
+    node.begin(Step.COMMAND)
+    _attend(node)
+
+
+def listen(node: Node, exchange: Exchange) -> None:
+    """Take what the job writes, and watch the disks that it writes to."""
+    for name, pipe in (("setup", exchange.setup), ("output", exchange.output)):
+        stream = node.spool.stream(name)
+        tape = Tape(node.place.memory / name, stream.produced)
+        node.pumps[name] = Pump(pipe, stream, node.mask, tape, Dialect(SHELL_NAMES[name]))
+        node.pumps[name].start()
+    node.disks = Disks(node.place.home, node.engine.folders())
+
+
+def claim(node: Node) -> None:
+    """Put `started`, or find that somebody else has."""
+    node.halt.check(Step.SETUP)
+    replace(node.place.boot, kernel.boot())
+    mine = Started(node.process, time.time())
+    if node.mailbox.start(mine).process != node.process:
+        stand_aside(node)
+
+
+def execute(node: Node) -> None:
+    """Let the command run to its end, and say what became of it."""
+    assert node.exchange is not None
+    node.halt.check(Step.SETUP)
+    node.daemons = tuple(node.engine.left())
+    node.begin(Step.COMMAND)
+    node.say("the command executes")
+    node.exchange.go()
+    _attend(node)
+
+
+def _attend(node: Node) -> None:
+    """Wait for the command's end, and raise what became of it."""
+    code = wait_for_end(node, Step.COMMAND, "command", node.order.runtime_limit)
+    words = f"the command {told(code)}"
+    if code and (own := node.engine.last_words()):
+        words += f"; {own}"
+    assert node.exchange is not None
+    raise judge(code, words, node.signalled or interruption_of(node, "command"), done=node.exchange.done())
+
+
+def interruption_of(node: Node, word: str) -> Cause | None:
+    """Return an interruption if `word` ended because of a shutdown or a notice that the agent had not acted on.
+
+    The agent may see a notice NOTICE_INTERVAL seconds late, and a trainer may read it earlier. So a notice counts
+    unless a request that began after the end found none: running a finished job again is safe, losing an unfinished
+    one is not.
+    """
+    assert node.exchange is not None
+    ended = node.exchange.said_at if node.exchange.said(word) is not None else time.time()
+    if node.notice is None and node.unnoticed_at < ended:
+        with contextlib.suppress(OSError):
+            node.look_for_notice()
+    if node.notice is not None and node.unnoticed_at < ended:
+        return Cause(Outcome.INTERRUPTED, TAKEN, ended)
+    # A shutdown by the fuse is not an interruption.
+    if time.time() < node.machine.launch_time + node.order.lifetime and shutting_down():
+        return Cause(Outcome.INTERRUPTED, "the machine is being shut down", ended, SignalCause.NONE)
+    return None
+
+
+def wait_for_end(node: Node, step: Step, word: str, limit: float) -> int:
+    """Return the exit code of `word`, "setup" or "command"; end the job at a limit, a stop or a notice.
+
+    To end the job, each of its processes gets SIGTERM; SIGKILL follows when none is left or the grace period is over.
+    """
+    assert node.exchange is not None
+    assert node.disks is not None
+    end = node.began(step) + limit
+    termination: Termination | None = None
+    while True:
+        # The order matters: the first shell may report the exit code just before it ends, and the code must be read.
+        gone = node.engine.exit_code()
+        code = node.exchange.said(word)
+        now, cause = time.time(), node.halt.cause
+        node.disks.look()
+        if node.signalled is None:
+            if code is not None:
+                return code
+            if gone is not None:
+                return _gone(node, step, gone)
+            if cause is not None:
+                node.signalled = cause
+                node.remember()
+                node.say(f"SIGTERM to the job: {cause.reason}")
+            elif now >= end:
+                reason = limit_of("setup" if step is Step.SETUP else "runtime", limit)
+                node.halt.ask(Cause(Outcome.TIMED_OUT, reason, now + node.order.stop_grace))
+        elif cause is not None:
+            node.signalled = cause
+            termination = termination or node.engine.termination(node.daemons, node.reached, node.say)
+            left = _terminate(node, termination, cause.kill_at, reported=code is not None)
+            over = now >= cause.kill_at
+            if gone is not None or over or (code is not None and not left):
+                if over and left and gone is None:
+                    node.say("SIGKILL to the job: the grace is over")
+                node.engine.kill()
+                return next(found for found in (code, gone, 137) if found is not None)
+        time.sleep(0.05)
+
+
+def _terminate(node: Node, termination: Termination, until: float, *, reported: bool) -> bool:
+    """Send the signals that are due, remember them, and return whether any process of the job may still run."""
+    left = termination.turn(until, reported=reported)
+    if termination.reached != node.reached:
+        node.reached = termination.reached
+        node.remember()
+    return left
+
+
+def _gone(node: Node, step: Step, code: int) -> int:
+    """The job's shell ended without a word: the engine, or the kernel, knows why."""
+    words = node.engine.last_words()
+    if step is Step.SETUP and words:
+        raise Ended(outcome_of(words), step, f"the container did not start: {words}", None)
+    return code

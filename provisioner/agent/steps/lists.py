@@ -1,0 +1,62 @@
+"""The steps of a node's work, in order, each one small and harmless to repeat.
+
+Preparing stops at the first step that raises Ended; cleaning up runs every one of its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from provisioner.agent.node import Node
+from provisioner.agent.steps.evidence import find_evidence
+from provisioner.agent.steps.executing import claim, execute, look_for_predecessor, salvage
+from provisioner.agent.steps.finishing import (
+    end_job,
+    hold_for_notice,
+    last_report,
+    name_bash,
+    put_result,
+    settle_result,
+    ship_logs,
+)
+from provisioner.agent.steps.gpus import wait_for_gpus
+from provisioner.agent.steps.instance_store import use_instance_store
+from provisioner.agent.steps.preparing import fetch_secrets, look_for_image, pull_and_clone, set_up, swap_fuse
+
+PREPARING: tuple[Callable[[Node], None], ...] = (
+    swap_fuse,
+    look_for_predecessor,
+    wait_for_gpus,
+    use_instance_store,
+    look_for_image,
+    fetch_secrets,
+    pull_and_clone,
+    set_up,
+    claim,
+    execute,
+)
+
+
+#: Instead of preparing, where an earlier agent process of this boot died.
+SALVAGING: tuple[Callable[[Node], None], ...] = (
+    swap_fuse,
+    salvage,
+)
+
+
+#: All that is left to do once the result is settled.
+ENDING: tuple[Callable[[Node], None], ...] = (
+    put_result,
+    last_report,
+    hold_for_notice,
+)
+
+
+CLEANING_UP: tuple[Callable[[Node], None], ...] = (
+    find_evidence,
+    end_job,
+    name_bash,
+    ship_logs,
+    settle_result,
+    *ENDING,
+)

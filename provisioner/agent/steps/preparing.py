@@ -1,0 +1,143 @@
+"""The steps before the command: secrets, image, repositories and the start script."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+
+from provisioner.agent.fetch.git import check_out
+from provisioner.agent.fetch.git_credentials import access
+from provisioner.agent.fetch.pull import registry_of
+from provisioner.agent.fetch.secrets import Secrets, login
+from provisioner.agent.job.environment import job_environment
+from provisioner.agent.job.job_dir import Exchange
+from provisioner.agent.job.setup import PARTS, setup_files
+from provisioner.agent.machine import kernel
+from provisioner.agent.machine.files import replace
+from provisioner.agent.machine.tools import Outside
+from provisioner.agent.node import Node
+from provisioner.agent.outcomes import Ended, told
+from provisioner.agent.steps.executing import interruption_of, listen, wait_for_end
+from provisioner.core.errors import Invalid
+from provisioner.core.protocol.messages import Engine, Outcome, Step, limit_of
+
+
+def swap_fuse(node: Node) -> None:
+    """From now on the machine lives as long as its run may, no longer."""
+    end = int(node.machine.launch_time + node.order.lifetime)
+    replace(node.place.fuse, f"{end}\n".encode())
+    node.say(f"this machine ends at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(end))} at the latest")
+
+
+def look_for_image(node: Node) -> None:
+    """One that was baked into the machine's image needs no pull and no registry's credential."""
+    image = node.order.image
+    node.preloaded = node.engine.has_image(_outside(node, Step.PULL, "the container engine"))
+    if node.preloaded:
+        node.say(f"preloaded: {image} is on this machine already")
+
+
+def _outside(node: Node, step: Step, what: str) -> Outside:
+    """Tools that `limits.pull` bounds; `what` takes so long, if anything does."""
+    limit = node.order.pull_limit
+    words = f"{what} took longer than {limit_of('pull', limit)}"
+    return Outside(step, node.halt, time.time() + limit, words, node.say)
+
+
+def fetch_secrets(node: Node) -> None:
+    """The values of secrets and credentials, read by the machine's own role."""
+    order = node.order
+    shutil.rmtree(node.place.credentials, ignore_errors=True)
+    secrets = Secrets(node.machine.region, _outside(node, Step.PULL, "secrets"))
+    names = [secret.name for secret in order.secrets] + [one.credential for one in order.repositories]
+    registry_credential = "" if node.preloaded else order.registry_credential
+    wanted = list(filter(None, dict.fromkeys([*names, registry_credential])))
+    for name in wanted:
+        node.begin(Step.PULL)
+        node.secrets[name] = secrets.read(name)
+        node.mask.add(secrets.hidden(name))
+    if registry_credential:
+        node.login = login(registry_credential, node.secrets[registry_credential])
+    elif order.engine is Engine.CONTAINER and not node.preloaded:
+        node.login = secrets.registry_login(registry_of(order.image))
+    for value in (node.login, *map(node.secrets.get, (one.credential for one in order.repositories))):
+        # Of `user:password` the second half alone is secret enough.
+        if value is not None and b":" in value:
+            node.mask.add([value, value.partition(b":")[2]])
+    if wanted and node.preloaded:
+        # Nothing more of this step follows.
+        node.end(Step.PULL)
+
+
+def pull_and_clone(node: Node) -> None:
+    """Image and repositories, where there are any to be had, at the same time; the first trouble ends it."""
+    first: list[Ended | None] = []
+    done = threading.Condition()
+
+    def run(step: Step, work: Callable[[Outside], None]) -> None:
+        trouble = None
+        try:
+            node.begin(step)
+            work(_outside(node, step, step))
+            node.end(step)
+        except Ended as ended:
+            trouble = ended
+        except Exception as error:  # noqa: BLE001 - a bug here must end the run, not leave it waiting for this thread
+            trouble = Ended(Outcome.LOST, step, repr(error))
+        with done:
+            first.append(trouble)
+            done.notify()
+
+    def clone(outside: Outside) -> None:
+        for repository in node.order.repositories:
+            credential = node.secrets.get(repository.credential)
+            with access(repository, credential, node.order.known_hosts, node.place.credentials / "git") as granted:
+                check_out(repository, node.engine.folder(repository.path), granted, outside)
+
+    works = [
+        *([] if node.preloaded else [(Step.PULL, lambda outside: node.engine.pull(outside, node.login))]),
+        *([(Step.CLONE, clone)] if node.order.repositories else []),
+    ]
+    for step, work in works:
+        threading.Thread(target=run, args=(step, work), name=str(step), daemon=True).start()
+    with done:
+        done.wait_for(lambda: any(first) or len(first) == len(works))
+    for trouble in first:
+        if trouble is not None:
+            raise trouble
+
+
+def set_up(node: Node) -> None:
+    """Start the job's first shell and have it place the files, install the packages and run the start script."""
+    order = node.order
+    node.begin(Step.SETUP)
+    try:
+        folder = node.engine.folder(order.working_directory)
+        variables = job_environment(order, node.machine, os.environ, node.secrets)
+        files = setup_files(order, node.secrets, node.engine.seen)
+        node.exchange = exchange = Exchange.make(node.place.exchange, variables, files, order.command)
+    except Invalid as error:
+        raise Ended(Outcome.REFUSED, Step.SETUP, str(error)) from error
+    os.makedirs(folder, exist_ok=True)
+    node.engine.create()
+    listen(node, exchange)
+    node.halt.check(Step.SETUP)
+    node.kernel_mark = kernel.latest()
+    node.remember()
+    node.engine.start()
+    code = wait_for_end(node, Step.SETUP, "setup", order.setup_limit)
+    cause = node.signalled or (interruption_of(node, "setup") if code else None)
+    if cause is not None:
+        reason = f"{cause.reason}; {_part(exchange)} {told(code)}"
+        raise Ended(cause.outcome, Step.SETUP, reason, code, cause.signal_cause)
+    if code:
+        raise Ended(Outcome.FAILED, Step.SETUP, f"{_part(exchange)} {told(code)}", code)
+    node.end(Step.SETUP)
+
+
+def _part(exchange: Exchange) -> str:
+    """What the setup ended with, in words."""
+    return next((words for part, words in PARTS.items() if exchange.said(part)), PARTS["start_script"])
