@@ -5,14 +5,14 @@ import socket
 from collections.abc import Sequence
 from typing import TextIO
 
-from provisioner.adapters import archive, aws, images
-from provisioner.adapters.connection import AsyncSsh
+from provisioner.adapters import agent_package, aws, image_scripts
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.journal import StreamJournal, Unkept
 from provisioner.adapters.keys import DerivedKeys
 from provisioner.adapters.s3 import S3
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.adapters.ssh import Ssh
+from provisioner.adapters.ssh.asyncssh import AsyncSsh
+from provisioner.adapters.ssh.paramiko import Ssh
 from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool, this_user
 from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.user_data import user_data
@@ -20,16 +20,16 @@ from provisioner.core.protocol.messages import Engine
 from provisioner.ports.access import Access
 from provisioner.ports.journal import Journal
 from provisioner.ports.meter import Meter, Unmetered
-from provisioner.service import reaper
 from provisioner.service.ami.bake import Bakery
 from provisioner.service.ami.collection import Amis
 from provisioner.service.control import Service
+from provisioner.service.control_loop import reaper
+from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
+from provisioner.service.control_loop.loop import Intervals, Loop
+from provisioner.service.control_loop.reaper import Reaped
+from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.installation import Installation, Policy, WayIn
-from provisioner.service.loop import Intervals, Loop
-from provisioner.service.reaper import Reaped
-from provisioner.service.reconciler import Reconciler
-from provisioner.service.site import Agent, LaunchSites
-from provisioner.service.wayin.entrance import Entrance
+from provisioner.service.ssh_entry.entrance import Entrance
 from provisioner.settings import Settings
 
 #: A machine without a work order is gone after 20 minutes: twice what the slowest GPU type needs to boot.
@@ -48,7 +48,7 @@ def service(
         intervals = Intervals(busy=rehearsal.busy_interval, idle=rehearsal.idle_interval)
     holder = f"{socket.gethostname()} {os.getpid()} {installation.ids.new()[:8]}"
     loop = Loop(installation, Reconciler(installation, sites), holder, kind, intervals)
-    entrance = Entrance(installation, AsyncSsh(), archive.tail_source())
+    entrance = Entrance(installation, AsyncSsh(), agent_package.tail_source())
     return Service(installation, loop, local(settings), entrance, sites)
 
 
@@ -72,7 +72,7 @@ def amis(settings: Settings) -> Amis:
         installation,
         sites,
         Ssh(),
-        images.files(),
+        image_scripts.files(),
         region=settings.region,
         kind=kind,
         endpoint=_machine_endpoint(settings),
@@ -88,7 +88,7 @@ def _machine_endpoint(settings: Settings) -> str:
 
 def _sites(settings: Settings, installation: Installation) -> LaunchSites:
     name, _, prefix = settings.bucket.strip("/").partition("/")
-    fetch = archive.fetch_source()
+    fetch = agent_package.fetch_source()
 
     def text(role_id: str, sha256: str) -> str:
         return user_data(
@@ -102,7 +102,7 @@ def _sites(settings: Settings, installation: Installation) -> LaunchSites:
             endpoint=_machine_endpoint(settings),
         )
 
-    return LaunchSites(installation, Agent(archive.fingerprint(), archive.build), text)
+    return LaunchSites(installation, Agent(agent_package.fingerprint(), agent_package.build), text)
 
 
 def journal(stream: TextIO, *, as_json: bool, colour: bool) -> Journal:

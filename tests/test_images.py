@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from provisioner.adapters import images
+from provisioner.adapters import image_scripts
 
-SCRIPTS = [name for name in images.files() if name.endswith(".sh")]
+SCRIPTS = [name for name in image_scripts.files() if name.endswith(".sh")]
 
 
 def run(script: str, *words: str, code: int = 0) -> str:
     done = subprocess.run(
-        ["sh", str(images.FOLDER / script), *words],
+        ["sh", str(image_scripts.FOLDER / script), *words],
         capture_output=True,
         text=True,
         check=False,
@@ -71,7 +71,7 @@ def tree(root: Path) -> dict[str, object]:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_are_posix(name: str) -> None:
     """Any sh reads them, and says how to call them where they need to be told something."""
-    subprocess.run(["dash", "-n", str(images.FOLDER / name)], check=True)
+    subprocess.run(["dash", "-n", str(image_scripts.FOLDER / name)], check=True)
 
 
 def test_a_prepared_system_has_agent_fuse_and_quiet(root: Path, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_poor_base_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_the_configuration_of_cloud_init_is_yaml() -> None:
     """And it keeps what the user-data and the way in need."""
-    files = images.files()
+    files = image_scripts.files()
     said = yaml.safe_load(files["tree/etc/cloud/cloud.cfg.d/95_provision.cfg"])
     assert {"growpart", "resizefs", "users_groups", "ssh"} <= set(said["cloud_init_modules"])
     assert "scripts_user" in said["cloud_final_modules"]

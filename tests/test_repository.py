@@ -19,10 +19,10 @@ IMPURE = (
     "provisioner/agent/",
     "provisioner/rehearsal/",
     # They live on the server's event loop.
-    "provisioner/faces/api/connections.py",
-    "provisioner/faces/api/reading.py",
-    "provisioner/faces/api/serve.py",
-    "provisioner/faces/api/stream.py",
+    "provisioner/faces/api/http/connections.py",
+    "provisioner/faces/api/http/reading.py",
+    "provisioner/faces/api/http/serve.py",
+    "provisioner/faces/api/http/stream.py",
 )
 IMPURE_MODULES = {"asyncio", "concurrent", "multiprocessing", "random", "secrets", "threading", "uuid"}
 IMPURE_CALLS = {

@@ -176,7 +176,7 @@ def _logger(stream: TextIO, *, as_json: bool, colour: bool) -> Any:
 
 
 def _shape(_: object, level: str, entry: _Entry) -> _Entry:
-    """As `provisioner/faces/shapes.py` documents it."""
+    """As `provisioner/faces/views/shapes.py` documents it."""
     at = (
         dt.datetime.fromtimestamp(datable(entry.pop("at")), dt.UTC)
         .isoformat(timespec="milliseconds")

@@ -11,18 +11,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from provisioner.ports.clock import Clock
-from provisioner.rehearsal import pricing, rights
-from provisioner.rehearsal.account import ID, IMAGE_GIB, IMAGE_NAME, PROFILE, Account
-from provisioner.rehearsal.calls import Calls
-from provisioner.rehearsal.ec2 import Ec2
-from provisioner.rehearsal.faults import Faults
-from provisioner.rehearsal.host import Guest, MachineHost
-from provisioner.rehearsal.identity import Identities
-from provisioner.rehearsal.images import MachineImage
-from provisioner.rehearsal.instance import Booted, Captured, Change, Event, Instance, Noticed, Recommended
-from provisioner.rehearsal.metadata import Metadata
-from provisioner.rehearsal.model import Model
-from provisioner.rehearsal.rights import Rights
+from provisioner.rehearsal.aws import rights
+from provisioner.rehearsal.aws.account import ID, IMAGE_GIB, IMAGE_NAME, PROFILE, Account
+from provisioner.rehearsal.aws.calls import Calls
+from provisioner.rehearsal.aws.faults import Faults
+from provisioner.rehearsal.aws.metadata import Metadata
+from provisioner.rehearsal.aws.rights import Rights
+from provisioner.rehearsal.aws.signatures import Identities
+from provisioner.rehearsal.ec2 import prices
+from provisioner.rehearsal.ec2.api import Ec2
+from provisioner.rehearsal.ec2.instance import Booted, Captured, Change, Event, Instance, Noticed, Recommended
+from provisioner.rehearsal.ec2.machine_images import MachineImage
+from provisioner.rehearsal.ec2.model import Model
+from provisioner.rehearsal.machines.host import Guest, MachineHost
 from provisioner.rehearsal.scenario import Scenario
 from provisioner.rehearsal.server import Server
 
@@ -121,7 +122,7 @@ class Double:
         self._server = Server(
             self.account,
             ec2,
-            lambda said: pricing.products(self._model, self.region, said, self._now()),
+            lambda said: prices.products(self._model, self.region, said, self._now()),
             self._identities,
             weighed,
             calls=self.calls,

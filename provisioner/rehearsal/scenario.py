@@ -13,7 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe import duration, errors, yaml
-from provisioner.rehearsal.conditions import (
+from provisioner.rehearsal.aws.faults import Effect, Rule, When
+from provisioner.rehearsal.ec2.conditions import (
     Absence,
     Breakdown,
     Capacity,
@@ -28,7 +29,6 @@ from provisioner.rehearsal.conditions import (
     Where,
     ZoneTrouble,
 )
-from provisioner.rehearsal.faults import Effect, Rule, When
 from provisioner.rehearsal.machines.script import Script
 
 

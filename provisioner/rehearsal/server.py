@@ -19,16 +19,16 @@ from typing import Any
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from provisioner.rehearsal import wire
-from provisioner.rehearsal.account import IMAGE_PARAMETER, Account
-from provisioner.rehearsal.actions import ASKS
-from provisioner.rehearsal.calls import Call, Calls, NotPlayed
-from provisioner.rehearsal.ec2 import Ec2
-from provisioner.rehearsal.faults import Effect, Faults, Rule, When
-from provisioner.rehearsal.identity import Caller, Identities, service_of
-from provisioner.rehearsal.refused import Refused
-from provisioner.rehearsal.rights import Rights
-from provisioner.rehearsal.wire import Answer, Request
+from provisioner.rehearsal.aws import wire
+from provisioner.rehearsal.aws.account import IMAGE_PARAMETER, Account
+from provisioner.rehearsal.aws.actions import ASKS
+from provisioner.rehearsal.aws.calls import Call, Calls, NotPlayed
+from provisioner.rehearsal.aws.faults import Effect, Faults, Rule, When
+from provisioner.rehearsal.aws.refused import Refused
+from provisioner.rehearsal.aws.rights import Rights
+from provisioner.rehearsal.aws.signatures import Caller, Identities, service_of
+from provisioner.rehearsal.aws.wire import Answer, Request
+from provisioner.rehearsal.ec2.api import Ec2
 
 #: What a call outside S3 is about: the first of these parameters that it has.
 _NAMES = (

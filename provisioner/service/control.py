@@ -9,18 +9,18 @@ from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Conflict, ProvisionError, Retryable
 from provisioner.ports.ids import Ids
-from provisioner.service.access import Tokens
-from provisioner.service.alive import HINDRANCE
+from provisioner.service.control_loop.launch_sites import LaunchSites
+from provisioner.service.control_loop.loop import Loop, never
+from provisioner.service.control_loop.problems import Troubles, line
+from provisioner.service.control_loop.reaper import Reaped, reap, tell
+from provisioner.service.control_loop.reconciler import PassError, PassResult
+from provisioner.service.control_loop.takeover import Takeover
 from provisioner.service.installation import Installation
-from provisioner.service.loop import Loop, never
-from provisioner.service.reaper import Reaped, reap, tell
-from provisioner.service.reconciler import PassError, PassResult
-from provisioner.service.site import LaunchSites
-from provisioner.service.takeover import Takeover
+from provisioner.service.overview import HINDRANCE
+from provisioner.service.ssh_entry.entrance import Entrance
 from provisioner.service.tally import Tally, tally
-from provisioner.service.troubles import Troubles, line
+from provisioner.service.tokens import Tokens
 from provisioner.service.usecases import OnBehalf, UseCases
-from provisioner.service.wayin.entrance import Entrance
 
 #: The reaper and the sweep of orphans look this often, in seconds.
 SWEEP = 60.0

@@ -15,7 +15,7 @@ from provisioner.core.run.records import Node, Run
 from provisioner.ports.control import LogGap, LogPage, LogPiece
 from provisioner.service.installation import Installation
 from provisioner.service.runs import Runs
-from provisioner.service.wayin.direct import Direct
+from provisioner.service.ssh_entry.direct import Direct
 
 #: A follower keeps its machine shipping every second for this long, and renews it at half of it.
 FOLLOWED = 60.0

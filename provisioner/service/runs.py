@@ -21,7 +21,7 @@ from provisioner.core.run.records import Assignment, Node, Record, Run
 from provisioner.core.run.states import State
 from provisioner.ports.control import Status
 from provisioner.ports.store import NEWEST, RunFilter
-from provisioner.service.archive import bill
+from provisioner.service.control_loop.archive import bill
 from provisioner.service.installation import Installation
 
 #: A trigger's key is remembered this long.

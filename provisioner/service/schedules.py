@@ -19,9 +19,9 @@ from provisioner.core.recipe.schedule import KEY, due, key, next_tick, run_id, u
 from provisioner.core.run.clock_repair import SLACK
 from provisioner.core.run.records import Record, Run
 from provisioner.ports.control import Scheduled
+from provisioner.service.control_loop.problems import words
 from provisioner.service.installation import Installation
 from provisioner.service.runs import TRIES, Runs
-from provisioner.service.troubles import words
 
 #: What could not be decided is tried again after this, in seconds.
 AGAIN = 10.0

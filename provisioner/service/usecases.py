@@ -14,14 +14,14 @@ from provisioner.core.run.records import Node, Run
 from provisioner.ports.connection import Connection
 from provisioner.ports.control import LogGap, LogPage, LogPiece, Overview, Scheduled, Size, Status
 from provisioner.ports.store import NEWEST, RunFilter
-from provisioner.service.alive import alive, hindrance
+from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.installation import Installation
 from provisioner.service.logs import Logs
+from provisioner.service.overview import alive, hindrance
 from provisioner.service.runs import Runs
 from provisioner.service.schedules import Schedules
-from provisioner.service.site import LaunchSites
-from provisioner.service.wayin.direct import Direct
-from provisioner.service.wayin.entrance import Entrance
+from provisioner.service.ssh_entry.direct import Direct
+from provisioner.service.ssh_entry.entrance import Entrance
 
 #: Where a pass notes what other processes are to see of it.
 FOREIGN = "foreign machines"

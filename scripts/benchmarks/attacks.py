@@ -28,7 +28,7 @@ from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import report_key
 from provisioner.core.protocol.messages import Outcome, Report, Span, Step
 from provisioner.ports.store import RunFilter
-from provisioner.rehearsal.stepping import CountingIds, StepClock
+from provisioner.rehearsal.fakes.clock import CountingIds, StepClock
 from scripts.benchmarks.cloud import PROVISION, Cloud, recipe
 from scripts.benchmarks.figures import Figure, figure
 from scripts.benchmarks.scale import resident

@@ -22,7 +22,7 @@ import yaml
 
 from provisioner import wiring
 from provisioner.rehearsal import scenario
-from provisioner.rehearsal.account import ID
+from provisioner.rehearsal.aws.account import ID
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.machines.script import Script

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from provisioner.core.run.states import State
-from provisioner.rehearsal.stepping import StepClock
+from provisioner.rehearsal.fakes.clock import StepClock
 from scripts.benchmarks.cloud import recipe
 from scripts.benchmarks.figures import Figure, figure
 from scripts.benchmarks.lives import Lives

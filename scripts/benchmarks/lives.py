@@ -21,9 +21,9 @@ from provisioner.core.protocol.messages import (
     StreamEnd,
     WorkOrder,
 )
-from provisioner.rehearsal.fake import FakeCloud
-from provisioner.rehearsal.instance import Booted
-from provisioner.rehearsal.memory import MemoryBucket
+from provisioner.rehearsal.ec2.instance import Booted
+from provisioner.rehearsal.fakes.bucket import MemoryBucket
+from provisioner.rehearsal.fakes.cloud import FakeCloud
 
 #: It yields how long to leave it alone.
 Life = Generator[float, None, None]

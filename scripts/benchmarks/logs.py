@@ -30,8 +30,8 @@ from provisioner.agent.logs.shipper import Shipper
 from provisioner.agent.logs.spool import Spool
 from provisioner.agent.machine.paths import Settings
 from provisioner.agent.mailbox import Mailbox
-from provisioner.rehearsal.host import Guest
-from provisioner.rehearsal.metadata import Credentials, Metadata
+from provisioner.rehearsal.aws.metadata import Credentials, Metadata
+from provisioner.rehearsal.machines.host import Guest
 from scripts.benchmarks import job
 from scripts.benchmarks.figures import Figure, of_samples
 

@@ -21,9 +21,9 @@ from typing import Any
 from provisioner import wiring
 from provisioner.core.protocol.messages import Outcome
 from provisioner.ports.store import RunFilter
-from provisioner.rehearsal.conditions import Conditions
+from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.faults import Effect, Rule, When
+from provisioner.rehearsal.ec2.conditions import Conditions
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.rehearsal.scenario import Scenario

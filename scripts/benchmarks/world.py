@@ -3,21 +3,21 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from provisioner.adapters.connection import AsyncSsh
 from provisioner.adapters.journal import Unkept
 from provisioner.adapters.sql.store import SqlStore
+from provisioner.adapters.ssh.asyncssh import AsyncSsh
 from provisioner.core.access.callers import Caller
 from provisioner.core.protocol.messages import Engine
 from provisioner.ports.bucket import Entry
-from provisioner.rehearsal.fake import FakeCloud
-from provisioner.rehearsal.memory import MemoryBucket
-from provisioner.rehearsal.stepping import CountingIds, InlinePool, StepClock
+from provisioner.rehearsal.fakes.bucket import MemoryBucket
+from provisioner.rehearsal.fakes.clock import CountingIds, InlinePool, StepClock
+from provisioner.rehearsal.fakes.cloud import FakeCloud
 from provisioner.service.control import Service
+from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
+from provisioner.service.control_loop.loop import Intervals, Loop
+from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.installation import Installation, Policy
-from provisioner.service.loop import Intervals, Loop
-from provisioner.service.reconciler import Reconciler
-from provisioner.service.site import Agent, LaunchSites
-from provisioner.service.wayin.entrance import Entrance
+from provisioner.service.ssh_entry.entrance import Entrance
 
 POLICY = Policy(
     installation="bench",

@@ -10,9 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from provisioner.rehearsal.conditions import Conditions
 from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.ec2.conditions import Conditions
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.scenario import Scenario
 
 

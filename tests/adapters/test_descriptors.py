@@ -22,7 +22,7 @@ from provisioner.adapters import aws
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.ec2.codes import translate
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.rehearsal.stepping import CountingIds
+from provisioner.rehearsal.fakes.clock import CountingIds
 store = SqlStore(Path(sys.argv[1]), CountingIds())
 session = aws.Session("us-east-1", "http://127.0.0.1:9")
 cloud = Ec2("test", session, ["subnet-1"], calls=aws.Calls(translate, attempts=1))

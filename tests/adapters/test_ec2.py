@@ -20,8 +20,8 @@ from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.machine_images import Image
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.cloud.tags import INSTALLATION_TAG
+from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.faults import Effect, Rule, When
 
 TYPE = "g5.xlarge"
 ZONES = ("us-east-1a", "us-east-1b")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.adapters.sql.mirror import Mirror
+from provisioner.adapters.sql.live_cache import Mirror
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Conflict
 from provisioner.core.run.records import Node, Record, Run
-from provisioner.rehearsal.stepping import CountingIds
+from provisioner.rehearsal.fakes.clock import CountingIds
 
 RUN = Run("r1", "j1", "train", 1, "ann", "{}", 1.0)
 NODE = Node("r1.1.0", "r1", 1, 0, "l1", "t1", "i-1", "box", 1.0, 1)

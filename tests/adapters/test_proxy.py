@@ -19,7 +19,7 @@ from provisioner.core import errors
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.codec import encode
 from provisioner.core.recipe.jobs import Job
-from provisioner.rehearsal.stepping import CountingIds, StepClock
+from provisioner.rehearsal.fakes.clock import CountingIds, StepClock
 from tests.adapters.stranger import Said, Stranger
 from tests.ports import free_ports
 

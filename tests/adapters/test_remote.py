@@ -19,11 +19,11 @@ from provisioner.core import errors
 from provisioner.core.errors import Invalid, ProvisionError
 from provisioner.core.protocol.codec import encode
 from provisioner.core.recipe.jobs import Job
-from provisioner.faces import shaped
 from provisioner.faces.cli import exits
+from provisioner.faces.views import shaped
 from provisioner.ports.control import LogGap, LogPiece
 from provisioner.ports.store import RunFilter
-from provisioner.rehearsal.stepping import CountingIds, StepClock
+from provisioner.rehearsal.fakes.clock import CountingIds, StepClock
 from tests.adapters.stranger import Answering, Asked, Said, Stranger
 from tests.core import made
 from tests.ports import free_ports

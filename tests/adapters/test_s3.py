@@ -9,8 +9,8 @@ import pytest
 from provisioner.adapters import aws
 from provisioner.adapters.s3 import S3, translate
 from provisioner.core import errors
+from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.faults import Effect, Rule, When
 
 
 @pytest.fixture

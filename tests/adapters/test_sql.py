@@ -34,7 +34,7 @@ from provisioner.core.run.machine_messages import CLOCK_SKEW
 from provisioner.core.run.records import Drought, Event, KnownMachine, Node, Record, Run, TemplateHealth, Verdict
 from provisioner.core.run.states import State
 from provisioner.ports.store import RunFilter
-from provisioner.rehearsal.stepping import CountingIds
+from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.core.messages import values
 from tests.polling import until
 
@@ -378,7 +378,7 @@ _HOLDER = """
 import sys
 from pathlib import Path
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.rehearsal.stepping import CountingIds
+from provisioner.rehearsal.fakes.clock import CountingIds
 store = SqlStore(Path(sys.argv[1]), CountingIds())
 print(store.acquire("child", "daemon", 100.0, 60.0).epoch, flush=True)
 sys.stdin.read()

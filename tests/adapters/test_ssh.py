@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.adapters.ssh import Ssh
+from provisioner.adapters.ssh.paramiko import Ssh
 from provisioner.core import errors
 from provisioner.core.cloud.host_keys import BEGIN, END, host_keys
 from provisioner.ports.shell import Host, Key, Session

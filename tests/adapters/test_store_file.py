@@ -16,7 +16,7 @@ from provisioner.adapters.sql.file import StoreFile
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Invalid, Transient
 from provisioner.core.run.records import Run
-from provisioner.rehearsal.stepping import CountingIds
+from provisioner.rehearsal.fakes.clock import CountingIds
 
 RUN = Run("r1", "j1", "train", 1, "ann", "{}", 1.0)
 

@@ -17,14 +17,14 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
-from provisioner.adapters import archive
+from provisioner.adapters import agent_package
 from provisioner.core.cloud.user_data import user_data
 from provisioner.core.protocol import codec
 from provisioner.core.protocol.keys import agent_key, log_prefix, mailbox, orders_key, report_key, result_key, work_key
 from provisioner.core.protocol.messages import Engine, Orders, Report, Result, WorkOrder
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.aws.metadata import Credentials, Metadata
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
-from provisioner.rehearsal.metadata import Credentials, Metadata
 from tests.e2e.processes import agents
 from tests.polling import until
 
@@ -33,7 +33,7 @@ ROLE = "AROAEXAMPLE"
 
 @functools.cache
 def agent_archive() -> bytes:
-    return archive.build()
+    return agent_package.build()
 
 
 class Site:
@@ -58,7 +58,9 @@ class Site:
     def boot(self, *, boot_fuse: int = 600, age: float = 0.0) -> str:
         """A machine without a work order yet, launched `age` seconds ago; its id."""
         instance_id = f"i-{uuid.uuid4().hex[:17]}"
-        text = user_data(self.bucket, "", "us-east-1", ROLE, self.sha256, archive.fetch_source(), boot_fuse=boot_fuse)
+        text = user_data(
+            self.bucket, "", "us-east-1", ROLE, self.sha256, agent_package.fetch_source(), boot_fuse=boot_fuse
+        )
         guest = Guest(
             instance_id=instance_id,
             instance_type="g5.xlarge",

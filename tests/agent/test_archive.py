@@ -6,13 +6,13 @@ import sys
 import zipfile
 from pathlib import Path
 
-from provisioner.adapters import archive
+from provisioner.adapters import agent_package
 from tests.agent.conftest import agent_archive
 
 
 def test_equal_content_is_equal_bytes() -> None:
     """The archive is named by its checksum, so building it twice must not make two agents."""
-    assert archive.build() == agent_archive()
+    assert agent_package.build() == agent_archive()
 
 
 def test_it_ships_alone(tmp_path: Path) -> None:

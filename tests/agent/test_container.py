@@ -32,8 +32,8 @@ from provisioner.core.protocol.messages import (
     Stop,
     WorkOrder,
 )
+from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.machines.light import LightHost
-from provisioner.rehearsal.metadata import Credentials, Metadata
 from tests.agent.conftest import Site
 from tests.engine import DockerEngine, engine, shell_tree
 from tests.polling import until

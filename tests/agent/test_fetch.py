@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from provisioner.agent.aws.fetch import endpoint as endpoint_of
 from provisioner.agent.aws.fetch import metadata, object_url, signed
-from provisioner.rehearsal.host import Guest
-from provisioner.rehearsal.metadata import Credentials, Metadata
+from provisioner.rehearsal.aws.metadata import Credentials, Metadata
+from provisioner.rehearsal.machines.host import Guest
 
 GUEST = Guest("i-1", "g5.xlarge", "ami-1", "eu-west-1", "eu-west-1a", "spot", 0.0, "10.0.0.1", "data", "", "")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.adapters import archive
+from provisioner.adapters import agent_package
 from provisioner.agent.logs import spool as spools
 from provisioner.agent.logs.spool import Spool, Stream
 from provisioner.agent.logs.tail import Stream as Tail
@@ -64,7 +64,7 @@ def test_what_was_shipped_before_is_left_out(tmp_path: Path, stream: Stream) -> 
 def test_the_program_speaks_until_nobody_listens(tmp_path: Path, stream: Stream) -> None:
     """As it is sent to a machine: a head before each piece; the end of its input ends it."""
     stream.write(b"text\n")
-    words = [sys.executable, "-I", "-S", "-c", archive.tail_source(), str(tmp_path), "setup=0", "output=1"]
+    words = [sys.executable, "-I", "-S", "-c", agent_package.tail_source(), str(tmp_path), "setup=0", "output=1"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout

@@ -9,9 +9,9 @@ from typing import Any, Self
 import httpx
 
 from provisioner import wiring
-from provisioner.faces.api import serve
 from provisioner.faces.api.app import assembled
-from provisioner.faces.api.metrics import Meters
+from provisioner.faces.api.http import serve
+from provisioner.faces.api.http.metrics import Meters
 from provisioner.ports.journal import Journal
 from provisioner.settings import Settings
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.errors import Invalid
-from provisioner.faces.api import connections
+from provisioner.faces.api.http import connections
 from tests.api.served import Server
 
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"

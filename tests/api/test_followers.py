@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from provisioner.faces.api import stream
+from provisioner.faces.api.http import stream
 from provisioner.ports.control import LogPage, LogPiece
 from tests.api.served import Server, recipe
 from tests.polling import until

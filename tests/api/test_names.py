@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.errors import Invalid, NotFound
-from provisioner.faces.api import attempts
-from provisioner.faces.api.runs import key_in, key_of
+from provisioner.faces.api.native.runs import key_in, key_of
+from provisioner.faces.api.saturn import attempts
 
 IDS = st.text("0123456789abcdef", min_size=32, max_size=32)
 

@@ -8,7 +8,7 @@ from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.protocol.messages import Notice, Outcome, Report, Result, Span, Step
 from provisioner.core.run.records import KnownMachine, Node, Record, Run, Verdict
 from provisioner.core.run.states import State
-from provisioner.faces.cli import story
+from provisioner.faces.cli.terminal import story
 from tests.api.served import Server, recipe
 
 FAR = (-9e15, -62135596801.0, 253402300800.0, 9e15)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from provisioner.faces.api.reading import Readers
+from provisioner.faces.api.http.reading import Readers
 
 
 class Slow:

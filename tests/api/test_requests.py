@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from provisioner.core.errors import TooMany
-from provisioner.faces.api import answers
-from provisioner.faces.api.guard import LARGEST
+from provisioner.faces.api.http import answers
+from provisioner.faces.api.http.guard import LARGEST
 from tests.api.served import Server, recipe
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
-from provisioner.faces.api import recipes
+from provisioner.faces.api.saturn import recipes
 from tests.api.served import Server, recipe
 from tests.e2e.rig import Rig, rig
 from tests.polling import until

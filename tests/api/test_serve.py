@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from provisioner.faces.api.serve import Listening, bound
+from provisioner.faces.api.http.serve import Listening, bound
 from tests.api.conftest import settings
 from tests.e2e.commands import PROVISION
 from tests.ports import free_ports

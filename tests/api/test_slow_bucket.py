@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from provisioner.adapters.s3 import S3
-from provisioner.faces.api.reading import READERS
-from provisioner.faces.api.serve import THREADS
+from provisioner.faces.api.http.reading import READERS
+from provisioner.faces.api.http.serve import THREADS
 from tests.api.served import Server
 from tests.e2e.rig import rig
 

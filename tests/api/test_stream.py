@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.faces.api import connections
+from provisioner.faces.api.http import connections
 from tests.api.events import Event, events, text
 from tests.api.served import Server
 from tests.e2e.rig import Rig, rig

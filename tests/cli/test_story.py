@@ -12,7 +12,7 @@ from provisioner.core.protocol.messages import Notice, Outcome, Step, Stop
 from provisioner.core.run.records import Assignment, Event, Run, Tried, Verdict
 from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
-from provisioner.faces.cli.story import story
+from provisioner.faces.cli.terminal.story import story
 from provisioner.ports.control import Status
 from tests.core import made
 from tests.core.made import NOW

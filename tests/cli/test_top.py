@@ -11,7 +11,7 @@ from provisioner.core.cloud.offers import Price
 from provisioner.core.protocol.messages import Notice, Step
 from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
-from provisioner.faces.cli.top import picture, short
+from provisioner.faces.cli.commands.top import picture, short
 from provisioner.ports.control import LiveRun, Overview, Queue
 from tests.cli.conftest import Provision
 from tests.core import made

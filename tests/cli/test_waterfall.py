@@ -6,7 +6,7 @@ from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cost.receipt import Receipt, receipt
 from provisioner.core.protocol.messages import Outcome, Report, Span, Step
 from provisioner.core.run.records import Assignment
-from provisioner.faces.cli.waterfall import BLOCKS, waterfall
+from provisioner.faces.cli.terminal.waterfall import BLOCKS, waterfall
 from tests.cli.conftest import Provision
 from tests.core import made
 from tests.core.made import NOW

@@ -8,8 +8,8 @@ import boto3
 import pytest
 
 from provisioner.agent.aws.fetch import fetch
-from provisioner.rehearsal.host import Guest
-from provisioner.rehearsal.metadata import Credentials, Metadata
+from provisioner.rehearsal.aws.metadata import Credentials, Metadata
+from provisioner.rehearsal.machines.host import Guest
 
 GUEST = Guest("i-1", "g5.xlarge", "ami-1", "us-east-1", "us-east-1a", "spot", 0.0, "10.0.0.1", "data", "", "")
 KEY = "agent/a b.zip"

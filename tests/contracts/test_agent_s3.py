@@ -13,8 +13,8 @@ import pytest
 
 from provisioner.agent.aws.client import S3, ServiceError
 from provisioner.agent.aws.http import NoAnswer
-from provisioner.rehearsal.host import Guest
-from provisioner.rehearsal.metadata import Credentials, Metadata
+from provisioner.rehearsal.aws.metadata import Credentials, Metadata
+from provisioner.rehearsal.machines.host import Guest
 from tests.contracts.conftest import REGION, ROLE, signed_anew
 
 GUEST = Guest("i-1", "g5.xlarge", "ami-1", REGION, "us-east-1a", "spot", 0.0, "10.0.0.1", "data", "", "")

@@ -13,7 +13,7 @@ from provisioner.adapters.aws import Session
 from provisioner.adapters.s3 import S3
 from provisioner.core.errors import NotFound
 from provisioner.ports.bucket import Bucket
-from provisioner.rehearsal.memory import MemoryBucket
+from provisioner.rehearsal.fakes.bucket import MemoryBucket
 
 REGION = "us-east-1"
 

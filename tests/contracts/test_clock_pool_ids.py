@@ -9,7 +9,7 @@ from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool
 from provisioner.ports.clock import Clock
 from provisioner.ports.ids import Ids
 from provisioner.ports.pool import Pool
-from provisioner.rehearsal.stepping import CountingIds, InlinePool, StepClock
+from provisioner.rehearsal.fakes.clock import CountingIds, InlinePool, StepClock
 
 #: Longer than any test may take: who waits for it to pass, fails.
 FOR_EVER = 86_400.0

@@ -17,8 +17,9 @@ from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.cloud.prices import PriceList
 from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG
 from provisioner.ports.cloud import Cloud
-from provisioner.rehearsal.account import PROFILE
-from provisioner.rehearsal.conditions import (
+from provisioner.rehearsal.aws.account import PROFILE
+from provisioner.rehearsal.double import Double
+from provisioner.rehearsal.ec2.conditions import (
     Breakdown,
     Capacity,
     Conditions,
@@ -28,11 +29,10 @@ from provisioner.rehearsal.conditions import (
     Where,
     ZoneTrouble,
 )
-from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.fake import FakeCloud
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.fakes.clock import StepClock
+from provisioner.rehearsal.fakes.cloud import FakeCloud
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.scenario import Scenario
-from provisioner.rehearsal.stepping import StepClock
 from tests.polling import until
 
 TYPE = "g5.xlarge"

@@ -14,12 +14,12 @@ from typing import Any
 import boto3
 import pytest
 
-from provisioner.adapters import archive
+from provisioner.adapters import agent_package
 from provisioner.core.cloud.user_data import user_data
 from provisioner.core.protocol.keys import agent_key
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.machines import doubles
-from provisioner.rehearsal.metadata import Credentials, Metadata
+from provisioner.rehearsal.machines.host import Guest
 from tests.contracts.conftest import REGION, ROLE, signed_anew
 
 AGENT = b"PK\5\6" + bytes(18)
@@ -46,7 +46,7 @@ class Machine:
 
     def boot(self) -> subprocess.CompletedProcess[str]:
         """Run the user-data's script, whose pauses take no time, with doubles for what would reach this computer."""
-        text = user_data(self.bucket, "", REGION, "AROA", self.sha256, archive.fetch_source(), endpoint=self.url)
+        text = user_data(self.bucket, "", REGION, "AROA", self.sha256, agent_package.fetch_source(), endpoint=self.url)
         [script] = [
             part.get_payload(decode=True)
             for part in email.message_from_string(text).walk()

@@ -13,7 +13,7 @@ import pytest
 from provisioner.adapters import journal as adapter
 from provisioner.adapters.journal import StreamJournal, Unkept
 from provisioner.ports.journal import Journal
-from provisioner.rehearsal.stepping import ListJournal
+from provisioner.rehearsal.fakes.clock import ListJournal
 from tests.polling import until
 
 AT = 1_800_000_000.25

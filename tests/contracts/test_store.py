@@ -30,7 +30,7 @@ from provisioner.core.run.records import (
 )
 from provisioner.core.run.states import State
 from provisioner.ports.store import RunFilter, Store
-from provisioner.rehearsal.stepping import CountingIds
+from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.service.memory_store import MemoryStore
 
 OFFER = Offer(Market.SPOT, "g5.xlarge", "us-east-1a")

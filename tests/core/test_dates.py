@@ -5,8 +5,8 @@ import math
 import pytest
 
 from provisioner.core.dates import datable
-from provisioner.faces import shaped
-from provisioner.faces.cli import screen
+from provisioner.faces.cli.terminal import screen
+from provisioner.faces.views import shaped
 
 TIMES = (0.0, -1e18, 1e18, 9e15, -9e15, 253402300800.0, -62135596801.0, math.inf, -math.inf, math.nan)
 

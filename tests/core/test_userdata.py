@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.adapters import archive
+from provisioner.adapters import agent_package
 from provisioner.core.cloud.host_keys import host_keys
 from provisioner.core.cloud.user_data import SIZE_LIMIT, builder_data, user_data
 from provisioner.core.errors import Invalid
@@ -23,7 +23,7 @@ GOOD: dict[str, Any] = {
     "region": "us-gov-west-1",
     "role_id": "AROAEXAMPLE",
     "agent_sha256": "0" * 64,
-    "fetch_source": archive.fetch_source(),
+    "fetch_source": agent_package.fetch_source(),
     "endpoint": "http://127.0.0.1:5000",
 }
 

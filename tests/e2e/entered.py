@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
 from tests.e2e.sandbox import SSHD, sandboxed
 

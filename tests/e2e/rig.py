@@ -17,7 +17,7 @@ from provisioner.core.run.records import Run
 from provisioner.ports.control import LogPiece
 from provisioner.rehearsal import scenario
 from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.host import Guest, MachineHost
+from provisioner.rehearsal.machines.host import Guest, MachineHost
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
 from provisioner.service.control import Service

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from provisioner.core.cloud.host_keys import END
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
 
 SSHD = """\

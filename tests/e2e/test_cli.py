@@ -22,7 +22,7 @@ import yaml
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.states import State
 from provisioner.ports.store import RunFilter
-from provisioner.rehearsal.faults import Effect, Rule
+from provisioner.rehearsal.aws.faults import Effect, Rule
 from tests.api.served import Server
 from tests.e2e.commands import PROVISION, SESSION, Command, settings_file
 from tests.e2e.elsewhere import served

@@ -9,17 +9,17 @@ import pytest
 from provisioner import wiring
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run import silence
-from provisioner.rehearsal.actions import ASKS
-from provisioner.rehearsal.calls import CONTROL
-from provisioner.rehearsal.faults import Effect, Rule
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.aws.actions import ASKS
+from provisioner.rehearsal.aws.calls import CONTROL
+from provisioner.rehearsal.aws.faults import Effect, Rule
+from provisioner.rehearsal.fakes.clock import ListJournal
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
-from provisioner.rehearsal.stepping import ListJournal
 from provisioner.service.ami.bake import BakeRequest, Bakery
 from provisioner.service.ami.builder import Told
 from provisioner.service.ami.collection import Amis
-from provisioner.service.site import Agent, LaunchSites
+from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
 from tests.e2e.rig import Rig, rig
 from tests.service.shell import CONSOLE, FakeShell
 from tests.service.world import TESTER

@@ -12,8 +12,8 @@ import pytest
 
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Run
-from provisioner.rehearsal.calls import CONTROL, Call
-from provisioner.rehearsal.faults import Effect, Rule, When
+from provisioner.rehearsal.aws.calls import CONTROL, Call
+from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from tests.e2e.daemons import Daemons

@@ -22,7 +22,7 @@ from provisioner.core.protocol.messages import Outcome
 from provisioner.core.recipe.jobs import Catchup, Concurrency, Schedule
 from provisioner.core.recipe.recipe import Recipe, parse_recipe
 from provisioner.core.run.records import Run
-from provisioner.rehearsal.instance import Instance
+from provisioner.rehearsal.ec2.instance import Instance
 from provisioner.rehearsal.machines.light import LightHost
 from tests.agent.private_git import SshServer, ssh_server
 from tests.e2e.package_index import PackageIndex, package_index

@@ -12,7 +12,7 @@ import yaml
 
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Run
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.host import Guest
 from tests.e2e.commands import Command, settings_file
 from tests.e2e.elsewhere import served
 from tests.e2e.rig import Rig, rig

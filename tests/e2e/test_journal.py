@@ -10,7 +10,7 @@ from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.keys import work_key
 from provisioner.core.protocol.messages import WorkOrder
 from provisioner.core.run.states import State
-from provisioner.rehearsal.faults import Effect, Rule
+from provisioner.rehearsal.aws.faults import Effect, Rule
 from tests.e2e.commands import Command, settings_file
 from tests.e2e.rig import rig
 

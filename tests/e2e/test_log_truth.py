@@ -10,7 +10,7 @@ import pytest
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Run
 from provisioner.ports.control import LogPiece
-from provisioner.rehearsal.faults import Effect, Rule, When
+from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from tests.e2e.rig import Rig, rig
 
 JOBS = 20

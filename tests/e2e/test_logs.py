@@ -15,8 +15,8 @@ import pytest
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Run
 from provisioner.ports.control import LogGap, LogPiece
-from provisioner.rehearsal.calls import CONTROL
-from provisioner.rehearsal.faults import Effect, Rule, When
+from provisioner.rehearsal.aws.calls import CONTROL
+from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from tests.e2e.commands import PROVISION, settings_file
 from tests.e2e.elsewhere import served
 from tests.e2e.rig import Rig, rig

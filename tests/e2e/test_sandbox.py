@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from provisioner.faces.cli.rehearse import WRITES, Sandbox
+from provisioner.faces.cli.commands.rehearse import WRITES, Sandbox
 from tests.e2e.commands import Command
 
 

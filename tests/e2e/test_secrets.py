@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.adapters import archive
+from provisioner.adapters import agent_package
 from provisioner.core.protocol.messages import Outcome, Step
 from provisioner.core.run.records import Run
 from tests.e2e.commands import Command, settings_file
@@ -159,7 +159,7 @@ def test_without_the_mask_they_are_found(
 ) -> None:
     """The search is not blind: an agent that masks nothing gives them to bucket, store and status."""
     where, text = tale
-    build = archive.build
+    build = agent_package.build
 
     def unmasked() -> bytes:
         made = io.BytesIO()
@@ -169,7 +169,7 @@ def test_without_the_mask_they_are_found(
                 new.writestr(name, old.read(name) + more)
         return made.getvalue()
 
-    monkeypatch.setattr(archive, "build", unmasked)
+    monkeypatch.setattr(agent_package, "build", unmasked)
     with echo(text) as server, rig(tmp_path / "rig", monkeypatch, **SCENARIO) as whole:
         runs = whole.done(*start(whole, where, server))
         places = everything(whole, *runs)

@@ -11,7 +11,7 @@ import pytest
 from provisioner.core.protocol.messages import Outcome, Step
 from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
-from provisioner.rehearsal.faults import Effect, Rule
+from provisioner.rehearsal.aws.faults import Effect, Rule
 from tests.e2e.daemons import Daemons
 from tests.e2e.rig import Rig, rig
 

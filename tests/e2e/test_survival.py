@@ -14,7 +14,7 @@ from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import WrongStore
 from provisioner.core.protocol.messages import Outcome
 from provisioner.ports.control import LogPiece
-from provisioner.rehearsal.faults import Effect, Rule
+from provisioner.rehearsal.aws.faults import Effect, Rule
 from tests.e2e.processes import agents
 from tests.e2e.rig import Rig, rig
 

@@ -22,8 +22,8 @@ from provisioner.core.protocol.keys import report_key
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Node, Run
 from provisioner.faces.cli import main
-from provisioner.rehearsal.faults import Effect, Rule
-from provisioner.rehearsal.stepping import ListJournal
+from provisioner.rehearsal.aws.faults import Effect, Rule
+from provisioner.rehearsal.fakes.clock import ListJournal
 from provisioner.service.installation import Installation
 from tests.cli.conftest import Done
 from tests.e2e.commands import PROVISION, SESSION, Command, settings_file

@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 
 from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.scenario import parse
 
 

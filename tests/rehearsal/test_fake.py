@@ -8,10 +8,10 @@ from provisioner.core.cloud.machines import Ending, MachineState
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.errors import Conflict, Misconfigured, NoAnswer, NoCapacity, Throttled, Transient
-from provisioner.rehearsal.conditions import Conditions
-from provisioner.rehearsal.fake import FakeCloud
-from provisioner.rehearsal.memory import MemoryBucket
-from provisioner.rehearsal.stepping import InlinePool, StepClock
+from provisioner.rehearsal.ec2.conditions import Conditions
+from provisioner.rehearsal.fakes.bucket import MemoryBucket
+from provisioner.rehearsal.fakes.clock import InlinePool, StepClock
+from provisioner.rehearsal.fakes.cloud import FakeCloud
 
 A = Offer(Market.SPOT, "g5.xlarge", "us-east-1a")
 B = Offer(Market.SPOT, "g5.xlarge", "us-east-1b")

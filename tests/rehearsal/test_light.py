@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines import doubles
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
 from tests.polling import until
 
@@ -96,7 +96,7 @@ def test_a_host_that_is_killed_leaves_nothing(tmp_path: Path, marker: str, sandb
     program = f"""
 import time
 from pathlib import Path
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
 host = LightHost(Path({str(tmp_path)!r}), sandbox={sandbox})
 host.boot({guest(marker, "echo up; sleep 1000")!r}, print)

@@ -9,8 +9,8 @@ import pytest
 from botocore.session import Session
 
 from provisioner.agent.aws import fetch, imds
-from provisioner.rehearsal.host import Guest
-from provisioner.rehearsal.metadata import Credentials, Metadata
+from provisioner.rehearsal.aws.metadata import Credentials, Metadata
+from provisioner.rehearsal.machines.host import Guest
 
 
 @pytest.fixture

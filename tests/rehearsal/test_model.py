@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import Market, Offer
-from provisioner.rehearsal.catalogue import TYPES
-from provisioner.rehearsal.conditions import (
+from provisioner.rehearsal.aws.refused import Refused
+from provisioner.rehearsal.ec2.catalogue import TYPES
+from provisioner.rehearsal.ec2.conditions import (
     Absence,
     Breakdown,
     Capacity,
@@ -23,10 +24,9 @@ from provisioner.rehearsal.conditions import (
     Where,
     ZoneTrouble,
 )
-from provisioner.rehearsal.instance import Booted, Content, FleetRequest, Noticed, Recommended, Unplugged
-from provisioner.rehearsal.model import Model
-from provisioner.rehearsal.refused import Refused
-from provisioner.rehearsal.stepping import CountingIds
+from provisioner.rehearsal.ec2.instance import Booted, Content, FleetRequest, Noticed, Recommended, Unplugged
+from provisioner.rehearsal.ec2.model import Model
+from provisioner.rehearsal.fakes.clock import CountingIds
 
 T0 = 1_000_000.0
 A = Offer(Market.SPOT, "g5.xlarge", "us-east-1a")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.rehearsal.policy import NotUnderstood, allows, parse
+from provisioner.rehearsal.aws.policy import NotUnderstood, allows, parse
 
 ME = {"aws:userid": "AROA1:i-1"}
 MINE = "arn:aws:s3:::b/machines/${aws:userid}/log/*"

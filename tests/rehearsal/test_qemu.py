@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.monitor import Unheard
 from provisioner.rehearsal.machines.qemu import QemuHost
@@ -195,7 +195,7 @@ def test_a_host_that_is_killed_leaves_nothing(tmp_path: Path, image: Image) -> N
     program = f"""
 import time
 from pathlib import Path
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.qemu import QemuHost
 host = QemuHost(Path({str(tmp_path / "machines")!r}), Image(Path({str(image.folder)!r}), "tcg"))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.rehearsal.conditions import (
+from provisioner.rehearsal.aws.faults import Effect, When
+from provisioner.rehearsal.ec2.conditions import (
     Absence,
     Capacity,
     FleetLimit,
@@ -17,7 +18,6 @@ from provisioner.rehearsal.conditions import (
     Where,
     ZoneTrouble,
 )
-from provisioner.rehearsal.faults import Effect, When
 from provisioner.rehearsal.scenario import Kind, Scenario, load, parse
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "config" / "scenarios").glob("*.yaml"))

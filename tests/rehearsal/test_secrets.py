@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.rehearsal.faults import Effect, Rule
+from provisioner.rehearsal.aws.faults import Effect, Rule
 from provisioner.rehearsal.scenario import parse
 from tests.rehearsal.conftest import Raise
 from tests.rehearsal.rights import ME, status

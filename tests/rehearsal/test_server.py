@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from provisioner.rehearsal.account import IMAGE_PARAMETER, PROFILE
+from provisioner.rehearsal.aws.account import IMAGE_PARAMETER, PROFILE
+from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.faults import Effect, Rule, When
 from provisioner.rehearsal.scenario import parse
 from tests.polling import until
 from tests.rehearsal.conftest import IdleHost, Raise, Rig

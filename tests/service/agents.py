@@ -28,8 +28,8 @@ from provisioner.core.protocol.messages import (
     WorkOrder,
 )
 from provisioner.ports.bucket import Bucket
-from provisioner.rehearsal.instance import Instance
-from provisioner.rehearsal.model import Model
+from provisioner.rehearsal.ec2.instance import Instance
+from provisioner.rehearsal.ec2.model import Model
 
 T = TypeVar("T")
 Doing = Generator[float, None, T]

@@ -11,12 +11,12 @@ from provisioner.core.errors import CloudError, Misconfigured
 from provisioner.core.protocol.messages import Engine
 from provisioner.core.run.records import KnownMachine, Launch
 from provisioner.ports.store import Lease, Live
-from provisioner.rehearsal.fake import FakeCloud
-from provisioner.rehearsal.memory import MemoryBucket
-from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
+from provisioner.rehearsal.fakes.bucket import MemoryBucket
+from provisioner.rehearsal.fakes.clock import CountingIds, InlinePool, ListJournal, StepClock
+from provisioner.rehearsal.fakes.cloud import FakeCloud
+from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
+from provisioner.service.control_loop.launches import Launches
 from provisioner.service.installation import Installation, Policy
-from provisioner.service.launches import Launches
-from provisioner.service.site import Agent, LaunchSites
 from tests.core.made import ZONES, site
 from tests.service.memory_store import MemoryStore
 

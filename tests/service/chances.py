@@ -7,7 +7,7 @@ from typing import Any
 from provisioner.core.cloud.offers import Market
 from provisioner.core.protocol.messages import Outcome, Step
 from provisioner.ports.store import Store
-from provisioner.rehearsal.conditions import (
+from provisioner.rehearsal.ec2.conditions import (
     Breakdown,
     Capacity,
     Conditions,

@@ -3,7 +3,7 @@
 Each was recorded from the seed that found it and shrunk to the events that its violation needs.
 """
 
-from provisioner.rehearsal.conditions import Breakdown, Conditions, Interruption, Unheeded, ZoneTrouble
+from provisioner.rehearsal.ec2.conditions import Breakdown, Conditions, Interruption, Unheeded, ZoneTrouble
 from tests.service.agents import Script
 from tests.service.plans import Start, Stop, TurnClock, WorldPlan
 from tests.service.trouble import Fate, Fault, Outage

@@ -10,8 +10,8 @@ from typing import Any
 
 from provisioner.core.run.records import Run
 from provisioner.ports.store import Store
-from provisioner.rehearsal.conditions import Conditions
-from provisioner.rehearsal.stepping import StepClock
+from provisioner.rehearsal.ec2.conditions import Conditions
+from provisioner.rehearsal.fakes.clock import StepClock
 from tests.service.agents import Script, Violation
 from tests.service.trouble import Aimed, Fates, Fault, Outage
 from tests.service.world import World

@@ -23,9 +23,9 @@ from provisioner.core.run.records import KnownMachine, Node, Run
 from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import LOST_AFTER_START, LOST_BEFORE_START, held_until
 from provisioner.ports.store import RunFilter, Store
-from provisioner.rehearsal.fake import FakeCloud
-from provisioner.rehearsal.memory import MemoryBucket
-from provisioner.service.endings import ASK_AGAIN
+from provisioner.rehearsal.fakes.bucket import MemoryBucket
+from provisioner.rehearsal.fakes.cloud import FakeCloud
+from provisioner.service.control_loop.machines import ASK_AGAIN
 from provisioner.service.runs import Runs
 from tests.service.agents import Agent, Executions, Violation, end_of
 

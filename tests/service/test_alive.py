@@ -6,7 +6,7 @@ from provisioner.core.protocol.messages import Notice, Outcome, Step
 from provisioner.core.run.records import Record, Verdict
 from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
-from provisioner.service.alive import alive
+from provisioner.service.overview import alive
 from tests.core import made
 from tests.service.world import TESTER, World
 

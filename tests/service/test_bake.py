@@ -13,16 +13,16 @@ from provisioner.core.cloud.tags import LIFETIME_TAG
 from provisioner.core.protocol.messages import Engine
 from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.ports.shell import Host
-from provisioner.rehearsal.conditions import Breakdown, Capacity, Conditions
-from provisioner.rehearsal.fake import FakeCloud
-from provisioner.rehearsal.memory import MemoryBucket
-from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
+from provisioner.rehearsal.ec2.conditions import Breakdown, Capacity, Conditions
+from provisioner.rehearsal.fakes.bucket import MemoryBucket
+from provisioner.rehearsal.fakes.clock import CountingIds, InlinePool, ListJournal, StepClock
+from provisioner.rehearsal.fakes.cloud import FakeCloud
 from provisioner.service.ami.bake import LIFETIME, BakeRequest, Bakery
 from provisioner.service.ami.builder import Told
 from provisioner.service.ami.collection import Amis
+from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
+from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.installation import Installation, Policy, WayIn
-from provisioner.service.reconciler import Reconciler
-from provisioner.service.site import Agent, LaunchSites
 from tests.service.memory_store import MemoryStore
 from tests.service.shell import CONSOLE, DIGEST, KEYS, FakeShell
 from tests.service.trouble import Crash, Spoiled

@@ -10,7 +10,7 @@ import pytest
 from provisioner.core.errors import ClockWrong
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Drought, TemplateHealth
-from provisioner.service.endings import ASK_AGAIN
+from provisioner.service.control_loop.machines import ASK_AGAIN
 from tests.service.agents import Script
 from tests.service.trouble import Call, Fate
 from tests.service.world import World

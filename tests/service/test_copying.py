@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from provisioner.core.errors import Failed, Invalid, Transient
 from provisioner.ports.connection import Connection, Process, Terminal
-from provisioner.service.wayin import unpacking
-from provisioner.service.wayin.copying import fetch, send
+from provisioner.service.ssh_entry import unpacking
+from provisioner.service.ssh_entry.copying import fetch, send
 
 
 class Here:

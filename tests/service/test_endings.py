@@ -6,7 +6,7 @@ from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Transient
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Verdict
-from provisioner.service.endings import ABSENT, ASK_AGAIN, EXAMINE_EVERY, Endings
+from provisioner.service.control_loop.machines import ABSENT, ASK_AGAIN, EXAMINE_EVERY, Endings
 from tests.core import made
 from tests.service.alone import Alone
 

@@ -6,7 +6,7 @@ from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Node
 from provisioner.core.run.states import State
-from provisioner.rehearsal.stepping import CountingIds
+from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.service.agents import Script
 from tests.service.memory_store import MemoryStore, R
 from tests.service.world import World

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from provisioner.adapters.connection import AsyncSsh
+from provisioner.adapters.ssh.asyncssh import AsyncSsh
 from provisioner.core.errors import Transient
 from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import decode, encode
@@ -15,15 +15,15 @@ from provisioner.core.run.machine_messages import CHUNK_MOST, CLOCK_SKEW, REPORT
 from provisioner.core.run.records import Node, Run
 from provisioner.core.run.states import State
 from provisioner.ports.bucket import Entry
-from provisioner.rehearsal.memory import MemoryBucket
-from provisioner.service import inbox
-from provisioner.service.archive import COPIES, EMPTYING
+from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.service.control import Service
+from provisioner.service.control_loop import inbox
+from provisioner.service.control_loop.archive import COPIES, EMPTYING
+from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
+from provisioner.service.control_loop.loop import Intervals, Loop
+from provisioner.service.control_loop.reconciler import PassResult, Reconciler
 from provisioner.service.logs import LOOK_READS, TAIL_MOST, Logs
-from provisioner.service.loop import Intervals, Loop
-from provisioner.service.reconciler import PassResult, Reconciler
-from provisioner.service.site import Agent, LaunchSites
-from provisioner.service.wayin.entrance import Entrance
+from provisioner.service.ssh_entry.entrance import Entrance
 from tests.service.agents import Script
 from tests.service.world import TESTER, World
 
@@ -416,7 +416,7 @@ def test_two_long_logs_are_copied_by_turns(attacked: Attacked) -> None:
 
 def test_what_is_beyond_the_most_chunks_is_called_missing(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the first byte that is not archived."""
-    monkeypatch.setattr("provisioner.service.archive.CHUNKS_MOST", 1000)
+    monkeypatch.setattr("provisioner.service.control_loop.archive.CHUNKS_MOST", 1000)
     node = attacked.end(chunks=2500)
     attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
     manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
@@ -437,7 +437,7 @@ def test_a_mailbox_of_many_objects_is_emptied_in_many_passes(
     attacked: Attacked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run is done when nothing of it is left, and the result is among the last objects to go."""
-    monkeypatch.setattr("provisioner.service.archive.PAGE", 10)
+    monkeypatch.setattr("provisioner.service.control_loop.archive.PAGE", 10)
     delete = attacked.bucket.delete
 
     def slow(keys: list[str]) -> None:

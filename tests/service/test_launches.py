@@ -8,7 +8,7 @@ from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest
 from provisioner.core.errors import Conflict, NoAnswer
 from provisioner.core.run.records import Run
 from provisioner.core.run.states import State, Waiting
-from provisioner.service.launches import LIST_AGAIN, REPLAY
+from provisioner.service.control_loop.launches import LIST_AGAIN, REPLAY
 from tests.service.alone import Alone
 from tests.service.world import World
 

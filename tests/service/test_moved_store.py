@@ -5,7 +5,7 @@ from pathlib import Path
 
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.protocol.messages import Outcome
-from provisioner.rehearsal.stepping import CountingIds
+from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.service.agents import Script
 from tests.service.world import World
 

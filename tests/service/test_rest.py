@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from provisioner.ports.store import Live
-from provisioner.rehearsal.conditions import Capacity, Conditions, Where
-from provisioner.rehearsal.stepping import CountingIds
+from provisioner.rehearsal.ec2.conditions import Capacity, Conditions, Where
+from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.service.memory_store import MemoryStore
 from tests.service.trouble import Call, Fate
 from tests.service.world import World

@@ -16,7 +16,7 @@ from provisioner.core.recipe.jobs import Job
 from provisioner.core.recipe.schedule import KEY, run_id
 from provisioner.core.run.records import Run
 from provisioner.ports.control import Scheduled
-from provisioner.rehearsal.stepping import CountingIds
+from provisioner.rehearsal.fakes.clock import CountingIds
 from provisioner.service.control import Service
 from provisioner.service.runs import Runs
 from tests.service.agents import Script

@@ -1,7 +1,7 @@
 """What a machine costs is known before anybody asks, and no machine waits for it."""
 
 from provisioner.core.run.states import State
-from provisioner.rehearsal.conditions import Conditions, PriceRule, Where
+from provisioner.rehearsal.ec2.conditions import Conditions, PriceRule, Where
 from tests.service.trouble import Call, Fate
 from tests.service.world import World
 

@@ -7,7 +7,7 @@ import pytest
 
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Run
-from provisioner.rehearsal.conditions import Conditions, Interruption
+from provisioner.rehearsal.ec2.conditions import Conditions, Interruption
 from provisioner.service.control import Service
 from tests.service.agents import Script
 from tests.service.trouble import FALLS, Aimed, Fate, Fates, Fault, calm

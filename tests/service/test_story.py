@@ -4,8 +4,8 @@ import pytest
 
 from provisioner.core.protocol.messages import Report, Span, Step
 from provisioner.core.run.records import Run
-from provisioner.faces.cli import screen
-from provisioner.service.mailboxes import succeeded
+from provisioner.faces.cli.terminal import screen
+from provisioner.service.control_loop.mailboxes import succeeded
 from tests.core import made
 from tests.service.agents import Script
 from tests.service.world import World

@@ -8,8 +8,8 @@ from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import chunk_key, result_key, work_key
 from provisioner.core.protocol.messages import Engine, Outcome, Result, Step
 from provisioner.core.run.work_order import work_order
-from provisioner.service.identity import claim
-from provisioner.service.takeover import Takeover
+from provisioner.service.control_loop.ownership import claim
+from provisioner.service.control_loop.takeover import Takeover
 from tests.core import made
 from tests.service.alone import Alone
 
@@ -66,7 +66,7 @@ def test_a_long_log_of_an_unknown_machine_is_archived_in_several_sweeps(
     alone: Alone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of its mailbox is deleted before the whole log is in the archive."""
-    monkeypatch.setattr("provisioner.service.takeover.STEPS", 5)
+    monkeypatch.setattr("provisioner.service.control_loop.takeover.STEPS", 5)
     leave(alone, "A:i-9")
     chunks = [chunk_key("A:i-9", "output", number * 5) for number in range(300)]
     for key in chunks:

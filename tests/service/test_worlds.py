@@ -13,10 +13,10 @@ from provisioner.core.cloud.tags import LIFETIME_TAG
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Run
 from provisioner.core.run.states import TRANSITIONS, State
-from provisioner.rehearsal.conditions import Absence, Conditions, ZoneTrouble
-from provisioner.rehearsal.instance import FleetAnswer, FleetRequest
-from provisioner.rehearsal.stepping import CountingIds
-from provisioner.service.reaper import reap
+from provisioner.rehearsal.ec2.conditions import Absence, Conditions, ZoneTrouble
+from provisioner.rehearsal.ec2.instance import FleetAnswer, FleetRequest
+from provisioner.rehearsal.fakes.clock import CountingIds
+from provisioner.service.control_loop.reaper import reap
 from tests.service import chances, plans
 from tests.service.agents import Script
 from tests.service.frozen import FROZEN

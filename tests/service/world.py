@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from provisioner.adapters.connection import AsyncSsh
+from provisioner.adapters.ssh.asyncssh import AsyncSsh
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
@@ -24,19 +24,19 @@ from provisioner.ports.bucket import Bucket
 from provisioner.ports.cloud import Cloud
 from provisioner.ports.meter import Unmetered
 from provisioner.ports.store import RunFilter, Store
-from provisioner.rehearsal.conditions import Conditions
-from provisioner.rehearsal.fake import FakeCloud
-from provisioner.rehearsal.instance import Booted, Noticed, Unplugged
-from provisioner.rehearsal.memory import MemoryBucket
-from provisioner.rehearsal.stepping import CountingIds, InlinePool, ListJournal, StepClock
+from provisioner.rehearsal.ec2.conditions import Conditions
+from provisioner.rehearsal.ec2.instance import Booted, Noticed, Unplugged
+from provisioner.rehearsal.fakes.bucket import MemoryBucket
+from provisioner.rehearsal.fakes.clock import CountingIds, InlinePool, ListJournal, StepClock
+from provisioner.rehearsal.fakes.cloud import FakeCloud
 from provisioner.service.control import Service
+from provisioner.service.control_loop.launch_sites import Agent as AgentArchive
+from provisioner.service.control_loop.launch_sites import LaunchSites
+from provisioner.service.control_loop.loop import Intervals, Loop
+from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.installation import Installation, Policy
-from provisioner.service.loop import Intervals, Loop
-from provisioner.service.reconciler import Reconciler
 from provisioner.service.runs import Runs
-from provisioner.service.site import Agent as AgentArchive
-from provisioner.service.site import LaunchSites
-from provisioner.service.wayin.entrance import Entrance
+from provisioner.service.ssh_entry.entrance import Entrance
 from tests.service.agents import BOOT_FUSE, Agent, Executions, Script, Violation
 from tests.service.memory_store import MemoryStore
 from tests.service.rules import LIMITS, Rules, Truth

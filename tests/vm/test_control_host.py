@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from provisioner.rehearsal import scenario
-from provisioner.rehearsal.calls import CONTROL
+from provisioner.rehearsal.aws.calls import CONTROL
+from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
-from provisioner.rehearsal.metadata import Credentials, Metadata
 from tests.polling import until
 from tests.vm.conftest import PATIENCE
 from tests.vm.guest import ask

@@ -8,7 +8,7 @@ import pytest
 
 from provisioner.core.protocol.messages import Outcome
 from provisioner.faces.cli import main
-from provisioner.rehearsal.faults import Effect, Rule
+from provisioner.rehearsal.aws.faults import Effect, Rule
 from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.e2e.commands import Command, settings_file
 from tests.vm.conftest import Boot

@@ -22,8 +22,8 @@ from provisioner.adapters import private
 from provisioner.adapters.descriptors import shortage
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.file import StoreFile
-from provisioner.adapters.sql.mirror import Mirror, record_of
-from provisioner.adapters.sql.together import Together
+from provisioner.adapters.sql.group_commit import Together
+from provisioner.adapters.sql.live_cache import Mirror, record_of
 from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.errors import Conflict, Invalid, LeaseLost, LimitReached, Transient

@@ -10,12 +10,14 @@ from starlette.responses import Response
 
 from provisioner.core.errors import ProvisionError
 from provisioner.core.recipe import errors
-from provisioner.faces.api import document, health, jobs, logs, pods, presence, recipes, runs, saturn, schedules, tokens
-from provisioner.faces.api.answers import answer, problem, refusal
-from provisioner.faces.api.caller import Server
-from provisioner.faces.api.guard import LARGEST, Guard
-from provisioner.faces.api.metrics import Meters
-from provisioner.faces.api.stream import MOST, Hub
+from provisioner.faces.api.http import document, health
+from provisioner.faces.api.http.answers import answer, problem, refusal
+from provisioner.faces.api.http.caller import Server
+from provisioner.faces.api.http.guard import LARGEST, Guard
+from provisioner.faces.api.http.metrics import Meters
+from provisioner.faces.api.http.stream import MOST, Hub
+from provisioner.faces.api.native import jobs, logs, presence, runs, schedules, tokens
+from provisioner.faces.api.saturn import everything_else, pods, recipes
 from provisioner.ports.journal import Journal
 from provisioner.service.control import Service
 
@@ -25,7 +27,7 @@ ROUTERS = (
     runs.router,
     logs.router,
     recipes.router,
-    saturn.router,
+    everything_else.router,
     pods.router,
     schedules.router,
     presence.router,

@@ -10,20 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from provisioner.core.errors import ProvisionError
-from provisioner.faces.cli import (
-    access,
-    acting,
-    ami,
-    entering,
-    exits,
-    jobs,
-    rehearse,
-    runs,
-    schedules,
-    screen,
-    serving,
-    top,
-)
+from provisioner.faces.cli import exits
+from provisioner.faces.cli.commands import acting, ami, entering, jobs, rehearse, runs, schedules, serving, tokens, top
+from provisioner.faces.cli.terminal import screen
 
 #: In the order in which a newcomer meets them.
 COMMANDS = (
@@ -50,7 +39,7 @@ COMMANDS = (
     acting.cron,
     acting.reap,
     acting.takeover,
-    access.audit,
+    tokens.audit,
 )
 #: errno values of a file that cannot be written or read: they are reported without a traceback (errno(3)).
 DISK = frozenset(
@@ -68,7 +57,7 @@ DISK = frozenset(
 )
 
 #: Commands with commands of their own.
-GROUPS = (ami.app, access.app)
+GROUPS = (ami.app, tokens.app)
 
 #: `\b` keeps the lines as they are.
 EPILOG = "\b\nThe exit code is the job's own where it succeeded or failed. Elsewhere:\n" + "\n".join(

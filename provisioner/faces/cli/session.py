@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from provisioner.core.errors import Invalid, ProvisionError
-from provisioner.faces.cli import screen
+from provisioner.faces.cli.terminal import screen
 from provisioner.ports.control import Control
 from provisioner.ports.journal import Journal
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON; its shapes are in provisioner/faces/shapes.py.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON; its shapes are in provisioner/faces/views/shapes.py.")]
 Env = Annotated[
     list[str] | None,
     typer.Option("--env", "-e", metavar="NAME=VALUE", help="For this run; wins over the recipe and over ours."),

@@ -13,7 +13,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.host import Guest
 
 
 @dataclass(frozen=True)

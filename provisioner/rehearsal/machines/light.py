@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from provisioner.core.errors import ProvisionError
-from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines import doubles
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.life import PYTHON, Life
 
 #: What a light machine has of its machine image.

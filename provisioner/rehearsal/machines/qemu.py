@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from provisioner.core.errors import ProvisionError
-from provisioner.rehearsal.host import Guest
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.life import Life
 from provisioner.rehearsal.machines.monitor import SOCKET, Monitor

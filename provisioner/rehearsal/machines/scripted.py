@@ -30,8 +30,8 @@ from provisioner.core.protocol.messages import (
     StreamEnd,
     WorkOrder,
 )
-from provisioner.rehearsal.host import Guest
 from provisioner.rehearsal.machines.guestwire import GuestWire
+from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.script import Script
 
 #: Like the agent: 403 is what a missing key looks like to who may not list.

@@ -14,9 +14,9 @@ from provisioner.core.cloud.user_data import builder_data
 from provisioner.core.errors import CloudError, Conflict, Failed, Invalid, Retryable
 from provisioner.ports.shell import Key, Session, Shell
 from provisioner.service.ami.builder import Builder, Told, looks
-from provisioner.service.identity import claim
+from provisioner.service.control_loop.launch_sites import LaunchSites
+from provisioner.service.control_loop.ownership import claim
 from provisioner.service.installation import Installation
-from provisioner.service.site import LaunchSites
 
 #: The most seconds a bake may take, the snapshot included.
 LIFETIME = 2 * 3600

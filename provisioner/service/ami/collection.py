@@ -6,8 +6,8 @@ from provisioner.core.cloud.machines import ENDING
 from provisioner.core.errors import Conflict, Invalid, NotFound
 from provisioner.service.ami.bake import BakeRequest, Bakery
 from provisioner.service.ami.builder import Told
+from provisioner.service.control_loop.launch_sites import AMI, LaunchSites
 from provisioner.service.installation import Installation
-from provisioner.service.site import AMI, LaunchSites
 
 #: Instead of an image: the one that the settings name.
 DEFAULT = "default"

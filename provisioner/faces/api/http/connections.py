@@ -1,0 +1,154 @@
+"""Connections that cost no more than they give: who never ends a request is let go.
+
+Such a client holds a file of this process; without a bound it would hold all, and the control plane beside us could
+reach neither store nor cloud. uvicorn bounds only the time between two requests.
+"""
+
+import asyncio
+import resource
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from provisioner.core.errors import Invalid
+from provisioner.faces.api.http.answers import JSON, problem
+
+#: Seconds for a whole request; and for anything at all of an answer to be taken, by a client that may have vanished.
+PATIENCE = 60.0
+#: Bytes of a request's first line and headers.
+HEAD = 1 << 14
+NO_REQUEST = f"no request of HTTP/1.1 with one length and at most {HEAD} bytes of headers"
+#: The limit of open files is raised to at most this. It exceeds the number of connections, because a connection is
+#: counted only after its TLS handshake.
+FILES = 1 << 16
+#: Open files that are reserved for the store, S3 and EC2: about 20 connections to the store with two files each, and
+#: one connection to AWS for each of the 60 threads that may use one.
+RESERVED = 160
+#: With fewer connections than this the server does not start.
+FEWEST = 32
+
+
+@dataclass(frozen=True)
+class Room:
+    """The most clients that the server accepts at the same time."""
+
+    #: Most connections, among them those of all followers.
+    connections: int = 800
+    #: Most connections in the listen queue. The server may accept all of these before it closes any beyond the limit.
+    backlog: int = 128
+    followers: int = 500
+
+
+def room(files: int) -> Room:
+    """Return the limits for `files` open files, less RESERVED; raises Invalid for fewer than FEWEST connections."""
+    free = files - RESERVED
+    if free < FEWEST:
+        raise Invalid(
+            f"this process may open {files} files, and serving needs {RESERVED + FEWEST} or more: "
+            "raise the hard limit (ulimit -Hn), or LimitNOFILE in the unit"
+        )
+    most = Room()
+    backlog = min(most.backlog, free // 4)
+    connections = min(most.connections, free - backlog)
+    return Room(connections, backlog, min(most.followers, connections * most.followers // most.connections))
+
+
+def allowed_files() -> int:
+    """Raise this process's limit of open files, at most to FILES, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return FILES if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+class _Requests(h11.Connection):
+    """Parses the requests of one client; rejects a request with both Content-Length and Transfer-Encoding.
+
+    A proxy and this server may use different ones of the two headers, and the rest of the body would then be read as
+    the next request (request smuggling). The connection must be closed (RFC 9112, 6.1 and 6.3).
+    """
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            names = [name for name, _ in event.headers]
+            if b"transfer-encoding" in names and (b"content-length" in names or event.http_version < b"1.1"):
+                raise h11.RemoteProtocolError("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
+        return event
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, with a time limit for a request and a limit on the number of connections.
+
+    Beyond `most` connections, the one that has waited longest for a request is closed.
+    """
+
+    most = Room().connections
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self.conn = _Requests(h11.SERVER, HEAD)
+        self._waiting: asyncio.TimerHandle | None = None
+        self._dropping = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look()
+        if len(self.connections) > self.most:
+            waiting = [each for each in self.connections if isinstance(each, Connection) and each._waiting]
+            min(waiting, key=Connection._until)._let_go()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._rest()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._dropping:
+            super().data_received(data)
+            self._look()
+
+    def on_response_complete(self) -> None:
+        self._rest()
+        super().on_response_complete()
+        self._look()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
+        """In our form. What else comes is dropped: to close before it was read would take the answer back."""
+        body = bytes(problem(400, "invalid", NO_REQUEST).body)
+        headers = {"content-type": JSON, "content-length": str(len(body)), "connection": "close"}
+        for part in (h11.Response(status_code=400, headers=[*headers.items()]), h11.Data(body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(part) or b"")
+        if self.transport.can_write_eof():
+            self._dropping = True
+            self.transport.write_eof()
+            self._look()
+        else:
+            self.transport.close()
+
+    def _look(self) -> None:
+        """Wait for a request from when it may come, until it is whole; of what is none, for the end."""
+        if not (self._dropping or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)):
+            self._rest()
+        elif self._waiting is None:
+            self._waiting = self.loop.call_later(PATIENCE, self._let_go)
+
+    def _rest(self) -> None:
+        if self._waiting:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _until(self) -> float:
+        return self._waiting.when() if self._waiting else 0.0
+
+    def _let_go(self) -> None:
+        self._rest()
+        self.transport.abort()
+
+
+def limited(most: int) -> type[Connection]:
+    """Return the connection class of a server that accepts `most` connections."""
+    return type("Limited", (Connection,), {"most": most})

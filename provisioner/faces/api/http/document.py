@@ -1,0 +1,116 @@
+"""The OpenAPI document: schemas made of the shapes, and what every operation may answer."""
+
+import typing
+from collections.abc import Mapping
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from provisioner.faces.api.http.answers import JSON, LOSSLESS, Problem
+
+#: What each status means, the same everywhere.
+MEANING = {
+    400: "The request is wrong; the message says where, and what would be right.",
+    401: "No token, or one that is unknown, revoked or expired.",
+    403: "Not for this caller.",
+    404: "There is no such thing, or none that the caller may touch.",
+    409: "It clashes with what is there already.",
+    413: "The body is larger than 1 MiB.",
+    429: "Too many tries, or followers; Retry-After says when to try again.",
+    502: "The cloud refused.",
+    503: "It may work later; Retry-After says when.",
+}
+#: What any operation with a token may answer.
+ALWAYS = (400, 401, 429, 503)
+#: An operation for everybody.
+OPEN: dict[str, Any] = {"security": []}
+
+_PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
+
+
+def answers(
+    shape: Any, *errors: int, status: int = 200, example: Any = None, lossless: bool = False, public: bool = False
+) -> dict[int | str, dict[str, Any]]:
+    """For `responses=`: the shape with its status, and what else may come."""
+    media: dict[str, Any] = {"schema": schema(shape)}
+    if example is not None:
+        media["example"] = example
+    content = {JSON: media, **({LOSSLESS: {"schema": {}}} if lossless else {})}
+    found: dict[int | str, dict[str, Any]] = {status: {"description": "Done.", "content": content}}
+    for code in sorted({*errors, *(() if public else ALWAYS)}):
+        found[code] = {"description": MEANING[code], "content": {JSON: {"schema": schema(Problem)}}}
+        if code in (429, 503):
+            found[code]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    return found
+
+
+#: Of every shape that an operation names, by its name.
+_SHAPES: dict[str, dict[str, Any]] = {}
+
+
+def schema(kind: Any) -> dict[str, Any]:
+    """JSON Schema of a shape's type; pydantic's own takes no TypedDict of Python 3.11's."""
+    origin, words = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return {**schema(words[0]), "description": words[1]}
+    if origin in (typing.Union, UnionType):
+        return {"anyOf": [schema(word) for word in words]}
+    if origin is typing.Literal:
+        return {"enum": list(words)}
+    if origin in (list, tuple):
+        return {"type": "array", "items": schema(words[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": schema(words[1])}
+    if kind in _PLAIN:
+        return {"type": _PLAIN[kind]}
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return {"type": "string", "enum": [str(each.value) for each in kind]}
+    return _reference(kind) if typing.is_typeddict(kind) else {}
+
+
+def _reference(kind: Any) -> dict[str, Any]:
+    name = kind.__name__
+    if name not in _SHAPES:
+        _SHAPES[name] = {}
+        hints = typing.get_type_hints(kind, include_extras=True)
+        _SHAPES[name] |= {
+            "type": "object",
+            "title": name,
+            "description": kind.__doc__,
+            "properties": {field: schema(_bare(hint)) for field, hint in hints.items()},
+            "required": sorted(kind.__required_keys__),
+        }
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _bare(hint: Any) -> Any:
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.NotRequired else hint
+
+
+def openapi(app: FastAPI) -> Mapping[str, Any]:
+    """The whole document, made once."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
+        )
+        for operations in made["paths"].values():
+            for operation in operations.values():
+                # Ours is 400, in our words.
+                operation["responses"].pop("422", None)
+        parts = made.setdefault("components", {})
+        for name in ("HTTPValidationError", "ValidationError"):
+            parts.get("schemas", {}).pop(name, None)
+        parts["schemas"] = dict(sorted({**parts.get("schemas", {}), **_SHAPES}.items()))
+        parts["securitySchemes"] = {
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "What `provision token create` printed. `Authorization: token …` is the same.",
+            }
+        }
+        made["security"] = [{"token": []}]
+        app.openapi_schema = made
+    return app.openapi_schema

@@ -1,0 +1,91 @@
+"""Around every request: a bounded body, headers that keep browsers away, and a fault of ours that tells nothing."""
+
+import traceback
+from collections.abc import Callable
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from provisioner.faces.api.http.answers import problem
+from provisioner.ports.ids import Ids
+from provisioner.ports.journal import Journal
+
+#: Bytes of a body; far more than a recipe may have.
+LARGEST = 1 << 20
+
+#: On every answer: it is data for a program, whatever a job's name or log may hold.
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"vary", b"accept, authorization"),
+)
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+#: Method, the route's template, status, and seconds until the answer began.
+Counted = Callable[[str, str, int, float], None]
+
+
+class Guard:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, journal: Journal, ids: Ids, now: Callable[[], float], counted: Counted) -> None:
+        self._app = app
+        self._journal = journal
+        self._ids = ids
+        self._now = now
+        self._counted = counted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        began, status, taken = self._now(), 0, 0
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        too_large = len(length) > len(str(LARGEST)) or int(length) > LARGEST
+
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > LARGEST:
+                raise HTTPException(413)
+            return message
+
+        async def headed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *HEADERS]
+                self._counted(_method(scope), _route(scope), status, max(0.0, self._now() - began))
+            await send(message)
+
+        try:
+            if too_large:
+                await problem(413, "too_large", f"the body has more than {LARGEST} bytes")(scope, receive, headed)
+            else:
+                await self._app(scope, bounded, headed)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its reader gets a line, and the journal the rest
+            id = self._ids.new()[:12]
+            self._journal.complain(
+                f"a fault of ours, {id}: {error!r}", self._now(), traceback="".join(traceback.format_exception(error))
+            )
+            if not status:
+                await problem(500, "fault", f"a fault of ours; the server's journal has more under {id}")(
+                    scope, receive, headed
+                )
+
+
+def _method(scope: Scope) -> str:
+    """One of ours: any word may stand there (RFC 9110, 9.1), and each that is counted stays in memory."""
+    return scope["method"] if scope["method"] in METHODS else "other"
+
+
+def _route(scope: Scope) -> str:
+    """The template of the path: there are few of them, whatever clients ask for."""
+    found = getattr(scope.get("route"), "path", None)
+    if found is None:
+        return "other"
+    # A room's route does not know the prefix it was included with.
+    return f"/api{found}" if scope["path"].startswith("/api/") and not found.startswith("/api/") else str(found)

@@ -1,0 +1,209 @@
+"""Logs as Server-Sent Events (WHATWG HTML, "Server-sent events"): who follows the same run shares one reader.
+
+A follower pulls: it asks the hub what is new since its own place, and asks again only when its client has taken that.
+So a slow client costs one look's bytes and falls behind; those at the end of a log are at the same place, and one look
+a tick serves them all.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from provisioner.core.errors import ProvisionError, Retryable, TooMany, Transient
+from provisioner.faces.api.http.reading import Readers
+from provisioner.faces.views import shaped
+from provisioner.ports.control import Control, LogPage
+
+#: Seconds between two looks, as the command line's follower has it.
+TICK = 0.5
+#: Seconds of silence after which a comment shows that somebody is there.
+HEARTBEAT = 15.0
+#: Followers at once: of the server, and of one caller.
+MOST, MOST_EACH = 500, 250
+#: Bytes of one look, and of those that are kept for who asks for the same a moment later.
+LOOK, KEPT = 1 << 18, 1 << 16
+#: Looks at once: the other threads are for other requests.
+THREADS = 4
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a follower sees of a run."""
+
+    run: str
+    streams: tuple[str, ...]
+    attempt: int | None
+    tail: int | None
+
+
+class Hub:
+    """One reader for all followers; lives on the event loop, and reads in threads of its own."""
+
+    def __init__(self, control: Control, *, tick: float = TICK, heartbeat: float = HEARTBEAT, most: int = MOST) -> None:
+        """`control` may read all runs: the caller checks each follower's access before. `most` limits the followers."""
+        self._most = most
+        self._control = control
+        self._tick = tick
+        self.heartbeat = heartbeat
+        self._readers = Readers(THREADS)
+        self._looks: dict[tuple[Watched, str], asyncio.Task[LogPage]] = {}
+        self._number = 0
+        self._closing = asyncio.Event()
+        self._followers: Counter[str] = Counter()
+
+    @property
+    def followers(self) -> int:
+        return self._followers.total()
+
+    def enter(self, caller: str) -> None:
+        """One more follower; raises TooMany and Transient."""
+        if self._followers[caller] >= MOST_EACH:
+            raise TooMany(f"you follow {MOST_EACH} logs already", self.heartbeat)
+        if self.followers >= self._most:
+            raise Transient(f"{self._most} logs are followed already: try again later")
+        self._followers[caller] += 1
+
+    def leave(self, caller: str) -> None:
+        self._followers[caller] -= 1
+        # Who is gone is forgotten.
+        self._followers += Counter()
+
+    def close(self) -> None:
+        """Let every follower's answer end; each knows where it was."""
+        self._closing.set()
+
+    @property
+    def closing(self) -> bool:
+        return self._closing.is_set()
+
+    async def rest(self) -> None:
+        """Until the next tick, the same for all, or the end."""
+        left = self._tick - asyncio.get_running_loop().time() % self._tick
+        try:
+            await asyncio.wait_for(self._closing.wait(), left)
+        except TimeoutError:
+            pass
+
+    async def look(self, caller: str, watched: Watched, place: str) -> LogPage:
+        """Return what is new after the place.
+
+        It is read once for all followers that ask within a tick, and counted as a read of the first of them.
+        """
+        number = int(asyncio.get_running_loop().time() / self._tick)
+        if number != self._number:
+            self._number = number
+            self._looks = {key: task for key, task in self._looks.items() if not task.done()}
+        key = watched, place
+        task = self._looks.get(key)
+        if task is None:
+            reading = self._readers.read(caller, self._read, watched, place)
+            task = self._looks[key] = asyncio.ensure_future(reading)
+            task.add_done_callback(lambda done: self._forget(key, done))
+        # Its first asker may leave; the others stay.
+        return await asyncio.shield(task)
+
+    def _forget(self, key: tuple[Watched, str], task: "asyncio.Task[LogPage]") -> None:
+        if task.cancelled() or task.exception() or _size(task.result()) > KEPT:
+            self._looks.pop(key, None)
+
+    def _read(self, watched: Watched, place: str) -> LogPage:
+        return self._control.look(
+            watched.run, watched.streams, watched.attempt, watched.tail, place, LOOK, following=True
+        )
+
+
+def _size(look: LogPage) -> int:
+    return sum(len(getattr(piece, "data", b"")) for piece, _ in look.pieces)
+
+
+class Following(Response):
+    """A follower's answer: it ends with the run's log, with the client, with the token or with the server."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        hub: Hub,
+        caller: str,
+        watched: Watched,
+        place: str,
+        let_in: Callable[[], object],
+        heartbeat: float | None = None,
+    ) -> None:
+        """`let_in` raises once the caller is not to read on."""
+        super().__init__(None)
+        self._hub = hub
+        self._caller = caller
+        self._watched = watched
+        self._place = place
+        self._let_in = let_in
+        self._heartbeat = heartbeat or hub.heartbeat
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
+        headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
+        self._hub.enter(self._caller)
+        telling = asyncio.ensure_future(self._tell(send, headers))
+        leaving = asyncio.ensure_future(_gone(receive))
+        try:
+            await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if telling.done():
+                telling.result()
+        finally:
+            self._hub.leave(self._caller)
+            for task in (telling, leaving):
+                task.cancel()
+            await asyncio.gather(telling, leaving, return_exceptions=True)
+
+    async def _tell(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async for data in self._events():
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        clock = asyncio.get_running_loop().time
+        heard_at = clock()
+        # A browser comes back after this; nothing before the first line would let it know that it is connected.
+        yield b"retry: 1000\n\n"
+        while not self._hub.closing:
+            try:
+                # Each time: a log that is never silent is read no longer than its token holds.
+                self._let_in()
+            except ProvisionError:
+                return
+            try:
+                look = await self._hub.look(self._caller, self._watched, self._place)
+            except Retryable:
+                # The bucket is not to be had now; the next look goes on from the same byte.
+                look = None
+            if look:
+                self._place = look.place
+                # From now on it stands where others do, whose beginning was another.
+                self._watched = replace(self._watched, tail=None)
+                for piece, place in look.pieces:
+                    yield event("log", shaped.log(piece), place)
+                    heard_at = clock()
+                if look.over:
+                    yield event("end", shaped.run(look.run), look.place)
+                    return
+                if look.pieces:
+                    continue
+            if clock() - heard_at >= self._heartbeat:
+                heard_at = clock()
+                yield b":\n\n"
+            await self._hub.rest()
+
+
+def event(name: str, data: object, id: str) -> bytes:
+    """One event; JSON has no line breaks of its own, and an id of ours has none either."""
+    return f"event: {name}\nid: {id}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

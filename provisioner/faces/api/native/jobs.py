@@ -1,0 +1,110 @@
+"""Jobs: listed, shown, forgotten, started."""
+
+from typing import Annotated, Any, TypedDict
+
+from fastapi import APIRouter, Header, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from provisioner.core.recipe.jobs import Job
+from provisioner.faces.api.http import examples
+from provisioner.faces.api.http.answers import LOSSLESS, answer, either, wants
+from provisioner.faces.api.http.caller import Acting, JobName, OwnerName, named
+from provisioner.faces.api.http.document import answers
+from provisioner.faces.views import shaped, shapes
+from provisioner.ports.control import Control
+
+router = APIRouter(tags=["jobs"])
+
+
+class Jobs(TypedDict):
+    """The caller's jobs, by owner and name."""
+
+    jobs: list[shapes.Job]
+
+
+class Started(shapes.Job):
+    """The job, and the run that was started."""
+
+    run: shapes.Run
+
+
+def _no_debugging(wanted: bool) -> bool:
+    if wanted:
+        raise ValueError("not in this version; `provision ssh RUN` enters a machine where the settings open it")
+    return wanted
+
+
+DebugMode = Annotated[bool, AfterValidator(_no_debugging), Field(description="Saturn's; true is refused.")]
+
+
+class Start(BaseModel):
+    """What a run differs in from its job; all of it may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    env: Annotated[dict[str, str], Field(description="Variables for this run; they win over the recipe's.")] = {}
+    command: Annotated[str | None, Field(description="Another command for this run.")] = None
+    idempotency_key: Annotated[
+        str, Field(max_length=200, description="The same key within 24 h gives the same run; with other inputs, 409.")
+    ] = ""
+    debug_mode: DebugMode = False
+
+
+def shape(job: Job) -> dict[str, Any]:
+    """A job as every endpoint of jobs answers it."""
+    return {**shaped.job(job)}
+
+
+def look_up(control: Control, job: str, owner: str) -> Job:
+    """The job of that id, or of that name and owner."""
+    return control.job(named(job, owner))
+
+
+@router.post(
+    "/jobs/{job}/start",
+    operation_id="start_job",
+    responses=answers(Started, 404, 409, 413, example={**examples.job(), "run": examples.run()}, lossless=True),
+)
+def start_job(
+    request: Request,
+    control: Acting,
+    job: JobName,
+    body: Start | None = None,
+    owner_name: OwnerName = "",
+    idempotency_key: Annotated[str, Header(max_length=200, description="As in the body, which wins.")] = "",
+) -> Response:
+    """Start a run: a fresh machine for the job."""
+    asked = body or Start()
+    found = look_up(control, job, owner_name)
+    # By the name that was given: errors are to say it.
+    run = control.start(named(job, owner_name), asked.env, asked.command, asked.idempotency_key or idempotency_key)
+    if wants(request, LOSSLESS):
+        return either(request, run, shaped.run)
+    return answer({**shape(found), "run": shaped.run(run)})
+
+
+@router.get(
+    "/jobs", operation_id="list_jobs", responses=answers(Jobs, example={"jobs": [examples.job()]}, lossless=True)
+)
+def list_jobs(request: Request, control: Acting) -> Response:
+    """List the jobs."""
+    return either(request, control.jobs(), lambda found: {"jobs": [shape(job) for job in found]})
+
+
+@router.get(
+    "/jobs/{job}", operation_id="get_job", responses=answers(shapes.Job, 404, example=examples.job(), lossless=True)
+)
+def get_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+    """Show a job and its recipe, with every default filled in."""
+    return either(request, look_up(control, job, owner_name), shape)
+
+
+@router.delete(
+    "/jobs/{job}",
+    operation_id="delete_job",
+    responses=answers(shapes.Job, 404, 409, example=examples.job(), lossless=True),
+)
+def delete_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+    """Forget a job that has no unfinished runs; its runs stay."""
+    return either(request, control.delete(named(job, owner_name)), shape)

@@ -1,0 +1,187 @@
+"""Attempts as Saturn's API tells them: a pod is a node, its containers are the streams of its log.
+
+Shapes are those of the public OpenAPI (2026.02.01), with what its own client demands beyond it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, NotRequired, TypedDict
+
+from provisioner.core.errors import NotFound
+from provisioner.core.protocol.messages import Step
+from provisioner.core.run.records import Node, Run, Verdict
+from provisioner.core.run.states import State
+from provisioner.faces.api.saturn.recipes import ENDED, LIVE
+from provisioner.faces.views.shaped import maybe_moment
+from provisioner.ports.control import Status
+
+MAIN = "main"
+#: The stream that each container's log is; what comes before the command is told as containers that prepare.
+STREAM_OF = {"boot": "system", "setup": "setup", MAIN: "output"}
+
+
+class Container(TypedDict):
+    """A part of a pod that has a log."""
+
+    name: Annotated[str, "main: the command; boot and setup: what comes before it."]
+    status: Annotated[str, "waiting, running, completed, error"]
+    exit_code: int | None
+    finished_at: str | None
+    previous: None
+    logs: NotRequired[Annotated[str, "Its end; where it is not here, ask for it."]]
+
+
+class Pod(TypedDict):
+    """An attempt of a run, or the one that waits for a machine."""
+
+    name: str
+    status: Annotated[str, "pending, running, stopping, completed, stopped, error"]
+    labels: Annotated[dict[str, str], "The job's id, and the run's as `job-name`."]
+    started_at: Annotated[str, "Empty until it has a machine."]
+    completed_at: str | None
+    reason: str | None
+
+
+class RuntimeSummary(Pod):
+    """A pod with its containers."""
+
+    init_container_summaries: list[Container]
+    container_summaries: list[Container]
+
+
+class HistoricalPod(TypedDict):
+    """A pod as the history has it."""
+
+    pod_name: str
+    status: str
+    start_time: str | None
+    end_time: str | None
+    last_seen: str | None
+    label_job_name: Annotated[str, "The run's id."]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of a run on its machine; the one that waits for a machine has no node yet."""
+
+    run: Run
+    number: int
+    rank: int = 0
+    node: Node | None = None
+
+    @property
+    def pod(self) -> str:
+        return f"{self.run.job_name}-{self.run.id}-{self.number}-{self.rank}"
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What ended it, once it has ended."""
+        if self.node and self.node.verdict:
+            return self.node.verdict
+        return self.run.verdict if self.run.ended_at is not None and self.number >= self.run.attempt else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether its command ever executed."""
+        if self.verdict:
+            return self.verdict.step in (Step.COMMAND, Step.LOGS)
+        return self.status != "pending" and self.node is not None and self.node.report is not None
+
+    @property
+    def status(self) -> str:
+        if self.verdict:
+            return ENDED.get(self.verdict.outcome, "error")
+        return LIVE.get(self.run.state, "pending") if self.node else "pending"
+
+    @property
+    def started_at(self) -> float | None:
+        return self.node.bound_at if self.node else None
+
+    @property
+    def ended_at(self) -> float | None:
+        return self.verdict.at if self.verdict else None
+
+
+def of(run: Run, nodes: Sequence[Node]) -> tuple[Attempt, ...]:
+    """The run's, in order; a run that waits, or never got a machine, has one without a node."""
+    known = tuple(Attempt(run, node.attempt, node.rank, node) for node in nodes)
+    waits = run.ended_at is None and run.state in (State.QUEUED, State.LAUNCHING)
+    if known and not waits:
+        return known
+    return (*known, Attempt(run, max((each.number for each in known), default=0) + 1))
+
+
+def run_of(pod: str) -> str:
+    """The id of the run whose pod has that name; raises NotFound."""
+    parts = pod.rsplit("-", 3)
+    # Whole: a beginning may be that of several.
+    if len(parts) != 4 or not re.fullmatch("[0-9a-f]{32}", parts[1]):
+        raise NotFound(f"there is no pod {pod!r}")
+    return parts[1]
+
+
+def named(status: Status, pod: str) -> Attempt:
+    """The attempt whose pod has that name; raises NotFound."""
+    for each in of(status.run, status.nodes):
+        if each.pod == pod:
+            return each
+    raise NotFound(f"there is no pod {pod!r}")
+
+
+def summary(item: Attempt) -> Pod:
+    return {
+        "name": item.pod,
+        "status": item.status,
+        "labels": {"saturncloud.io/resource-id": item.run.job_id, "job-name": item.run.id},
+        "started_at": maybe_moment(item.started_at) or "",
+        "completed_at": maybe_moment(item.ended_at),
+        "reason": None,
+    }
+
+
+def runtime_summary(item: Attempt, preparing: Mapping[str, str]) -> RuntimeSummary:
+    """The pod with its containers; `preparing` has the logs of those before the command where it never began."""
+    before = [_preparing(item, name, preparing) for name in STREAM_OF if name != MAIN]
+    return {**summary(item), "init_container_summaries": before, "container_summaries": [_main(item, preparing)]}
+
+
+def _main(item: Attempt, preparing: Mapping[str, str]) -> Container:
+    if not item.begun:
+        # While it waits, the client shows the others; where one's log is told, it takes all of them from here.
+        waiting = _container(MAIN, "waiting")
+        return {**waiting, "logs": ""} if preparing else waiting
+    verdict = item.verdict
+    if verdict is None:
+        return _container(MAIN, "running")
+    status = "completed" if item.status == "completed" else "error"
+    return _container(MAIN, status, verdict.process_exit_code, verdict.at)
+
+
+def _preparing(item: Attempt, name: str, logs: Mapping[str, str]) -> Container:
+    verdict = item.verdict
+    told = _container(name, "waiting")
+    if name in logs:
+        told["logs"] = logs[name]
+    if item.begun:
+        return {**told, "status": "completed", "exit_code": 0}
+    if verdict and name == ("setup" if verdict.step is Step.SETUP else "boot"):
+        code, ended = verdict.process_exit_code, maybe_moment(verdict.at)
+        return {**told, "status": "error", "exit_code": code, "finished_at": ended}
+    return {**told, "status": "running"} if item.node and not verdict else told
+
+
+def _container(name: str, status: str, exit_code: int | None = None, ended_at: float | None = None) -> Container:
+    ended = maybe_moment(ended_at)
+    return {"name": name, "status": status, "exit_code": exit_code, "finished_at": ended, "previous": None}
+
+
+def historical(item: Attempt) -> HistoricalPod:
+    return {
+        "pod_name": item.pod,
+        "status": item.status,
+        "start_time": maybe_moment(item.started_at),
+        "end_time": maybe_moment(item.ended_at),
+        "last_seen": maybe_moment(item.ended_at or item.started_at or item.run.created_at),
+        "label_job_name": item.run.id,
+    }

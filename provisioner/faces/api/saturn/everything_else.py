@@ -1,0 +1,283 @@
+"""What Saturn's public client asks for beside recipes, so that it works unchanged (public OpenAPI 2026.02.01)."""
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, TypedDict
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from provisioner.core.errors import Invalid, NotFound
+from provisioner.core.recipe.jobs import Concurrency, Job
+from provisioner.core.run.records import Run
+from provisioner.faces.api.http import examples
+from provisioner.faces.api.http.answers import answer, either
+from provisioner.faces.api.http.caller import Acting, Calling, JobName, OwnerName, RunName, Serving, named
+from provisioner.faces.api.http.document import OPEN, answers
+from provisioner.faces.api.native import jobs
+from provisioner.faces.api.saturn import recipes
+from provisioner.faces.views import shaped, shapes
+from provisioner.ports.control import Control, Size
+
+router = APIRouter(tags=["saturn"])
+
+#: Its client compares this with 2026.02.01, as text, and asks older servers otherwise.
+VERSION = "2026.02.01"
+
+
+class ServerStatus(TypedDict):
+    """Which API this is."""
+
+    status: str
+    version: Annotated[str, "Of Saturn's API that this one is like."]
+
+
+class User(TypedDict):
+    """Whose token it is."""
+
+    id: str
+    username: Annotated[str, "Whose job a recipe without an owner is."]
+    admin: bool
+
+
+class Org(TypedDict):
+    """The first part of an owner's name."""
+
+    id: str
+    name: str
+    is_primary: bool
+
+
+class Orgs(TypedDict):
+    """The organisations of the caller's owners."""
+
+    orgs: list[Org]
+
+
+class ServerSize(TypedDict):
+    """An instance type with GPUs; a price is dollars an hour, null where it is not known."""
+
+    name: str
+    cores: int
+    memory: str
+    gpu: int
+    architecture: str
+    zones: Annotated[list[str], "Where the installation can launch it."]
+    spot: bool
+    price_per_hour: float | None
+    spot_price_per_hour: Annotated[float | None, "In the cheapest zone."]
+
+
+class ServerOptions(TypedDict):
+    """What a recipe may name; the lists are for workspaces, of which there are none."""
+
+    sizes: dict[str, ServerSize]
+    disk_space: list[str]
+    auto_shutoff: list[str]
+
+
+class CronOptions(BaseModel):
+    """When a job starts by itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schedule: Annotated[str, Field(max_length=200, examples=["@every 4h"])]
+    concurrency_policy: Concurrency | None = None
+
+
+class Patch(BaseModel):
+    """Everything else is changed by applying the recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cron_schedule_options: CronOptions
+
+
+class JobNow(shapes.Job):
+    """The job, and the one word for its runs."""
+
+    status: Annotated[str, "Of its runs: pending, running, stopping; of the last one: completed, error, stopped."]
+
+
+class Restarted(JobNow):
+    """The job, and the run that was started."""
+
+    run: shapes.Run
+
+
+class Restart(BaseModel):
+    """How it is started again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    debug_mode: jobs.DebugMode = False
+
+
+EXAMPLE = {**examples.job(), "status": "running"}
+
+
+@router.get(
+    "/status",
+    operation_id="get_server_status",
+    openapi_extra=OPEN,
+    responses=answers(ServerStatus, example={"status": "ok", "version": VERSION}, public=True),
+)
+async def get_server_status() -> Response:
+    """Say which API this is."""
+    return answer(ServerStatus(status="ok", version=VERSION))
+
+
+@router.get(
+    "/user",
+    operation_id="get_user",
+    responses=answers(User, example={"id": "t1", "username": "ann", "admin": False}),
+)
+async def get_user(caller: Calling) -> Response:
+    """Say whose token it is."""
+    return answer(User(id=caller.name, username=caller.owner.rpartition("/")[2], admin=caller.admin))
+
+
+@router.get(
+    "/orgs",
+    operation_id="list_orgs",
+    responses=answers(Orgs, example={"orgs": [{"id": "team", "name": "team", "is_primary": True}]}),
+)
+async def list_orgs(caller: Calling) -> Response:
+    """List the organisations of the caller's owners; one without is its own."""
+    names = dict.fromkeys(owner.partition("/")[0] for owner in caller.owners)
+    return answer(Orgs(orgs=[Org(id=name, name=name, is_primary=not at) for at, name in enumerate(names)]))
+
+
+def _size(item: Size) -> ServerSize:
+    kind = item.type
+    return {
+        "name": kind.name,
+        "cores": kind.vcpus,
+        "memory": f"{kind.memory_mib / 1024:g}Gi",
+        "gpu": kind.gpus,
+        "architecture": kind.architecture,
+        "zones": list(kind.zones),
+        "spot": kind.spot,
+        "price_per_hour": item.on_demand.dollars if item.on_demand else None,
+        "spot_price_per_hour": item.spot.dollars if item.spot else None,
+    }
+
+
+EXAMPLE_SIZE = _size(examples.size())
+
+
+@router.get(
+    "/info/servers",
+    operation_id="list_server_options",
+    responses=answers(
+        ServerOptions,
+        502,
+        example={"sizes": {"g5.xlarge": EXAMPLE_SIZE}, "disk_space": [], "auto_shutoff": []},
+        lossless=True,
+    ),
+)
+async def list_server_options(request: Request, caller: Calling, control: Acting, server: Serving) -> Response:
+    """List the instance types with a GPU."""
+
+    def shown(sizes: Iterable[Size]) -> ServerOptions:
+        return {"sizes": {each.type.name: _size(each) for each in sizes}, "disk_space": [], "auto_shutoff": []}
+
+    return either(request, await server.readers.read(caller.name, control.sizes), shown)
+
+
+# Acting on a job
+
+
+def _answered(request: Request, control: Control, job: Job, run: Run | None = None) -> Response:
+    """The job as it now is, with the run that was started."""
+    now = JobNow(**shaped.job(job), status=recipes.status_of(control, job))
+    return either(request, job, lambda _: Restarted(**now, run=shaped.run(run)) if run else now)
+
+
+def _stop_all(control: Control, job: Job) -> None:
+    for run in recipes.unfinished(control, job):
+        control.stop(run.id)
+
+
+@router.post(
+    "/jobs/{job}/stop",
+    operation_id="stop_job",
+    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+)
+def stop_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+    """Stop all runs of a job."""
+    found = jobs.look_up(control, job, owner_name)
+    _stop_all(control, found)
+    return _answered(request, control, found)
+
+
+@router.post(
+    "/jobs/{job}/stop/{run}",
+    operation_id="stop_run_of_job",
+    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+)
+def stop_run_of_job(
+    request: Request, control: Acting, job: JobName, run: RunName, owner_name: OwnerName = ""
+) -> Response:
+    """Stop one run of a job; a pod has its run's id as `job-name`."""
+    found, meant = jobs.look_up(control, job, owner_name), control.run(run)
+    if meant.job_id != found.id:
+        raise NotFound(f"{found.name} has no run {run!r}")
+    control.stop(meant.id)
+    return _answered(request, control, found)
+
+
+@router.post(
+    "/jobs/{job}/restart",
+    operation_id="restart_job",
+    responses=answers(Restarted, 404, 409, 413, example={**EXAMPLE, "run": examples.run()}, lossless=True),
+)
+def restart_job(
+    request: Request,
+    control: Acting,
+    job: JobName,
+    body: Restart | None = None,  # noqa: ARG001 - its type checks it
+    owner_name: OwnerName = "",
+) -> Response:
+    """Stop all runs of a job, and start one."""
+    found = jobs.look_up(control, job, owner_name)
+    _stop_all(control, found)
+    return _answered(request, control, found, control.start(found.id, {}))
+
+
+@router.patch(
+    "/jobs/{job}",
+    operation_id="change_job",
+    responses=answers(JobNow, 404, 409, 413, example=EXAMPLE, lossless=True),
+)
+def change_job(request: Request, control: Acting, job: JobName, body: Patch, owner_name: OwnerName = "") -> Response:
+    """Give a job's recipe another schedule, by which it starts from now on."""
+    options = body.cron_schedule_options.model_dump(mode="json", exclude_none=True)
+    return _answered(request, control, control.change(named(job, owner_name), options))
+
+
+@router.post(
+    "/jobs/{job}/schedule",
+    operation_id="schedule_job",
+    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+)
+def schedule_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+    """Let a job start by its recipe's schedule, where it does not already start by one."""
+    found = jobs.look_up(control, job, owner_name)
+    if found.schedule is None:
+        if not json.loads(found.recipe)["spec"]["schedule"]:
+            raise Invalid(f"{found.name} has no schedule; give one, as in `sc schedule {found.name} '@every 4h'`")
+        found = control.schedule(found.id, {})
+    return _answered(request, control, found)
+
+
+@router.post(
+    "/jobs/{job}/unschedule",
+    operation_id="unschedule_job",
+    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+)
+def unschedule_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+    """Let a job start by no schedule; its recipe keeps the one that it has."""
+    found = jobs.look_up(control, job, owner_name)
+    return _answered(request, control, control.schedule(found.id, None))

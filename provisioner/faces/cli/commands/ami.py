@@ -1,0 +1,119 @@
+"""ami bake, ami list, ami use, ami delete: machine images of the installation's own."""
+
+from typing import Annotated, Any
+
+import typer
+
+from provisioner.faces.cli import exits, session
+from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal.interrupts import interruptible
+from provisioner.faces.cli.terminal.progress import Progress
+from provisioner.faces.views import shaped
+
+app = typer.Typer(
+    name="ami",
+    help="Machine images of your own, with agent and Docker images in them.",
+    rich_markup_mode=None,
+)
+Name = Annotated[str, typer.Argument(metavar="AMI", help="An id, the beginning of one, or a name.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _amis(context: typer.Context) -> Any:
+    """The use cases, as `session.control` has those of jobs and runs."""
+    from provisioner import wiring
+
+    amis = wiring.amis(session.settings(context))
+    context.call_on_close(amis.close)
+    return amis
+
+
+@app.command()
+def bake(
+    context: typer.Context,
+    base: Annotated[
+        str, typer.Option(metavar="AMI", help="What to build on, an id or ssm:/path.  [default: the settings' image]")
+    ] = "",
+    preload: Annotated[
+        list[str] | None, typer.Option(metavar="IMAGE", help="A Docker image to have in it; may be repeated.")
+    ] = None,
+    instance_type: Annotated[str, typer.Option("--type", metavar="T", help="The builder's; it needs no GPU.")] = (
+        "m6i.large"
+    ),
+    name: Annotated[str, typer.Option(metavar="N", help="The AMI's name.  [default: installation and time]")] = "",
+    disk: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            max=16384,
+            metavar="GIB",
+            help="Its disk, and the least that machines from it have.  [default: the base's; to preload, disk_gib]",
+        ),
+    ] = None,
+    as_json: session.Json = False,
+) -> int:
+    """Make an AMI: agent and Docker images in it, nothing else that takes time at boot.
+
+    A builder machine is launched, entered by SSH, prepared and ended; Ctrl-C ends it too.
+    """
+    from provisioner.service.ami.bake import BakeRequest
+    from provisioner.service.ami.builder import Told
+
+    amis = _amis(context)
+    progress = Progress(amis.now)
+    wish = BakeRequest(base, name, instance_type, tuple(preload or ()), disk)
+    try:
+        with interruptible():
+            made = amis.bake(wish, Told(progress.step, progress.output))
+    except KeyboardInterrupt:
+        screen.say("interrupted: no image is made")
+        return exits.DETACHED
+    if as_json:
+        screen.put_json(shaped.ami(amis.show(made)))
+    else:
+        screen.put(f"{made.id} is made ({made.name}); launch from it: provision ami use {made.id}")
+    return 0
+
+
+@app.command("list")
+def list_(context: typer.Context, as_json: session.Json = False) -> None:
+    """List them, newest first."""
+    amis = _amis(context)
+    found = amis.list()
+    if as_json:
+        screen.put_json([shaped.ami(each) for each in found])
+    else:
+        screen.amis(found, amis.now())
+
+
+@app.command()
+def use(context: typer.Context, name: Name, as_json: session.Json = False) -> None:
+    """Have new launches take an AMI; `default` goes back to the settings' image.
+
+    A running daemon takes it from its next launch on.
+    """
+    amis = _amis(context)
+    chosen = amis.use(name)
+    if as_json:
+        screen.put_json(shaped.ami(chosen) if chosen else None)
+    elif chosen is None:
+        screen.put(f"new launches take {amis.default}, as the settings say")
+    else:
+        screen.put(f"new launches take {chosen.ami.id}; back to the settings' image: provision ami use default")
+        if not chosen.current:
+            screen.say("the agent in it is not today's: machines fetch today's, as without it. Bake anew for the gain")
+
+
+@app.command()
+def delete(context: typer.Context, name: Name, as_json: session.Json = False) -> None:
+    """Delete an AMI and its snapshots, unless new launches take it or a machine runs from it."""
+    id = _amis(context).delete(name)
+    if as_json:
+        screen.put_json({"id": id})
+    else:
+        screen.put(f"{id} and its snapshots are deleted")

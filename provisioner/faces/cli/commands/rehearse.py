@@ -1,0 +1,269 @@
+"""rehearse: the whole system against the EC2 double, on this computer and for nothing."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from provisioner.core.errors import Invalid
+from provisioner.faces.cli import exits, session
+from provisioner.faces.cli.terminal import log, screen
+from provisioner.faces.cli.terminal.interrupts import ASKING, interruptible
+from provisioner.faces.cli.terminal.waiting import wait_for
+from provisioner.faces.views import shaped
+from provisioner.ports.control import Control
+
+#: A bucket beside the scenario's own: its jobs may use it, and what they leave there is shown at the end.
+CHECKPOINTS = "rehearsal-checkpoints"
+
+
+class Sandbox(StrEnum):
+    """How a rehearsed job is isolated from this computer's files."""
+
+    FOLDER = "folder"
+    MISSING = "missing"
+    UNWANTED = "unwanted"
+    CONTAINER = "container"
+    MACHINE = "machine"
+    WORDS = "words"
+
+
+#: The first line of a rehearsal: the same recipe may behave differently on another computer.
+WRITES = {
+    Sandbox.FOLDER: "sandbox (bubblewrap): jobs read this computer's files and write in their machine's folder alone",
+    Sandbox.MISSING: "no sandbox: jobs write whatever you may write, /tmp too; with bubblewrap installed they cannot",
+    Sandbox.UNWANTED: "no sandbox (--no-sandbox): jobs write whatever you may write, /tmp too",
+    Sandbox.CONTAINER: "containers: jobs write in their container and their machine's folder alone",
+    Sandbox.MACHINE: "virtual machines: jobs neither read nor write this computer's files",
+    Sandbox.WORDS: "scripted machines: no job is executed",
+}
+
+SETTINGS = """\
+# Made by `provision rehearse`: the double is this installation's cloud.
+installation = "rehearsal"
+region = "{region}"
+bucket = "{bucket}"
+subnets = {subnets}
+store = {store}
+owner = "rehearsal"
+checkpoint_url = "s3://{checkpoints}/"
+
+[rehearsal]
+endpoint = "{url}"
+machine_endpoint = "{machine_url}"
+engine = "{engine}"
+
+[ssh]
+open = {open}
+port = {ssh_port}
+"""
+
+
+def rehearse(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="YAML or JSON; - reads standard input.")
+    ] = None,
+    env: session.Env = None,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="FILE", help="What the cloud holds and does: see config/scenarios.")
+    ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Keep the cloud up for other commands.")] = False,
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What plays the machines: light (processes), qemu (virtual machines), scripted (words only).",
+        ),
+    ] = None,
+    docker: Annotated[
+        bool, typer.Option("--docker", help="Run light machines' jobs in containers, on the engine at DOCKER_HOST.")
+    ] = False,
+    no_sandbox: Annotated[
+        bool, typer.Option("--no-sandbox", help="Let jobs of light machines write whatever you may write.")
+    ] = False,
+    as_json: session.Json = False,
+) -> int:
+    """Run a recipe on a double of EC2, on this computer.
+
+    Cloud up, apply, start, log, receipt, cloud down. The first line says what the job may write: with bubblewrap
+    installed, the folder of its machine alone.
+
+    The exit code is the process's own, after a stop or a limit too; 0 only where the run succeeded.
+    """
+    if (recipe is None) == (not serve):
+        raise typer.BadParameter("give a RECIPE, or --serve")
+    text = session.read_file(recipe) if recipe else ""
+    variables = session.variables(env)
+    try:
+        with interruptible(), _cloud(scenario, machine, docker, no_sandbox) as (double, folder, sandbox):
+            screen.say(WRITES[sandbox])
+            if serve:
+                _serve(double, folder, sandbox, as_json=as_json)
+            os.environ.update(double.environment())
+            return _run(double, folder, sandbox, text, recipe or "", variables, as_json=as_json)
+    except KeyboardInterrupt:
+        screen.say("the cloud is down, and nothing of it is left")
+        return 0 if serve else exits.DETACHED
+
+
+@contextlib.contextmanager
+def _cloud(
+    scenario: str | None, machine: str | None, docker: bool, no_sandbox: bool
+) -> Iterator[tuple[Any, Path, Sandbox]]:
+    try:
+        from provisioner.rehearsal import scenario as scenarios
+        from provisioner.rehearsal.double import Double
+        from provisioner.rehearsal.machines.life import Life
+        from provisioner.rehearsal.machines.qemu import GATEWAY
+    except ModuleNotFoundError as error:
+        raise Invalid(f"{error.name} is missing: pip install 'provisioner[rehearsal]'") from error
+    # Between the folder's making and the `try`, or in the middle of its removal, an interrupt would leave it behind.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    folder = Path(tempfile.mkdtemp(prefix="provision-rehearsal."))
+    # Of a rehearsal that is killed it goes all the same.
+    held = Life(folder, (), {}, lambda: None)
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        told = scenarios.load(Path(scenario)) if scenario else scenarios.Scenario()
+        told = dataclasses.replace(told, buckets={CHECKPOINTS: {}, **told.buckets})
+        kind = _kind(machine, told, docker)
+        ssh_port = _free_port()
+        if no_sandbox and kind != "light":
+            raise typer.BadParameter(f"light machines alone have a sandbox, and these are {kind}")
+        host = _host(
+            kind,
+            told,
+            folder / "machines",
+            docker,
+            gpus=lambda name: double.gpus(name),
+            ssh_port=ssh_port,
+            sandbox=not no_sandbox,
+        )
+        with Double(told, host) as double:
+            text = SETTINGS.format(
+                region=double.region,
+                bucket=f"{double.bucket}/{double.prefix}".rstrip("/"),
+                # A JSON string or list of strings is TOML as well.
+                subnets=json.dumps(list(double.account.subnets)),
+                store=json.dumps(str(folder / "store.db")),
+                checkpoints=CHECKPOINTS,
+                url=double.url,
+                machine_url=double.url.replace("127.0.0.1", GATEWAY) if kind == "qemu" else "",
+                engine="container" if docker or kind == "qemu" else "process",
+                # What else plays a machine has no sshd.
+                open=json.dumps(kind == "qemu"),
+                ssh_port=ssh_port,
+            )
+            (folder / "settings.toml").write_text(text)
+            yield double, folder, Sandbox.CONTAINER if docker else _sandbox(kind, host, no_sandbox)
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+        held.end()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kind(machine: str | None, told: Any, docker: bool) -> str:
+    from provisioner.rehearsal.scenario import Kind
+
+    try:
+        kind = Kind(machine) if machine else told.machine
+    except ValueError as error:
+        raise typer.BadParameter(f"{machine!r} is none of {', '.join(Kind)}", param_hint="--machine") from error
+    if docker and kind is not Kind.LIGHT:
+        raise typer.BadParameter(f"light machines alone use this computer's own engine, and these are {kind}")
+    return str(kind)
+
+
+def _sandbox(kind: str, host: Any, no_sandbox: bool) -> Sandbox:
+    if kind != "light":
+        return Sandbox.MACHINE if kind == "qemu" else Sandbox.WORDS
+    if no_sandbox:
+        return Sandbox.UNWANTED
+    return Sandbox.FOLDER if host.sandboxed else Sandbox.MISSING
+
+
+def _free_port() -> int:
+    """One that no program of this computer listens at: all its loopback addresses have it."""
+    with socket.create_server(("", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def _host(
+    kind: str, told: Any, folder: Path, docker: bool, gpus: Callable[[str], int], ssh_port: int, sandbox: bool
+) -> Any:
+    if kind == "qemu":
+        from provisioner.rehearsal.machines.image import image
+        from provisioner.rehearsal.machines.qemu import QemuHost
+
+        return QemuHost(folder, image(screen.say), gpus=gpus, ssh_port=ssh_port)
+    if kind == "scripted":
+        from provisioner.rehearsal.machines.scripted import ScriptedHost
+
+        return ScriptedHost(told.scripts)
+    from provisioner.rehearsal.machines.light import LightHost
+
+    return LightHost(folder, docker=docker, gpus=gpus, sandbox=sandbox)
+
+
+def _run(
+    double: Any, folder: Path, sandbox: Sandbox, text: str, source: str, env: Mapping[str, str], *, as_json: bool
+) -> int:
+    from provisioner import wiring
+    from provisioner.settings import load
+
+    service = wiring.service(load(str(folder / "settings.toml")))
+    try:
+        job = service.apply(text, source)
+        screen.say(f"rehearsing {job.owner}/{job.name} on a double of EC2: nothing is bought")
+        run = service.start(f"{job.owner}/{job.name}", env)
+        with screen.going_on("the rehearsal goes on"):
+            log.follow(service, run.id, aside=as_json)
+        # The receipt is final once the machine is listed as terminated.
+        service.drive(lambda: service.run(run.id).done_at is not None)
+        with screen.going_on("the exit code is right all the same"):
+            _tell(service, double, run.id, sandbox, as_json=as_json)
+        return wait_for(service, [run.id], exit_code=exits.of_rehearsal)
+    finally:
+        service.close()
+
+
+def _tell(service: Control, double: Any, run: str, sandbox: Sandbox, *, as_json: bool) -> None:
+    written, receipt = double.written(), service.receipt(run)
+    alive = [one.id for one in double.alive()]
+    if as_json:
+        objects = {key: shaped.data(data) for key, data in written.items()}
+        shown = {"run": shaped.run(service.run(run)), "receipt": shaped.receipt(receipt)}
+        screen.put_json({**shown, "objects": objects, "alive": alive, "sandbox": sandbox})
+        return
+    for key, data in written.items():
+        screen.put()
+        screen.put(f"{key}:")
+        screen.put_text(data[:2000])
+    screen.put()
+    screen.receipt(receipt)
+    screen.put()
+    screen.put(f"machines alive: {', '.join(alive) or 'none'}")
+
+
+def _serve(double: Any, folder: Path, sandbox: Sandbox, *, as_json: bool) -> NoReturn:
+    environment = {**double.environment(), "PROVISION_SETTINGS": str(folder / "settings.toml")}
+    if as_json:
+        screen.put_json({"environment": environment, "sandbox": sandbox})
+    else:
+        for name, value in environment.items():
+            print(f"export {name}={shlex.quote(value)}")
+        sys.stdout.flush()
+    screen.say("the cloud is up; paste these lines into another terminal. Ctrl-C takes it down")
+    while True:
+        signal.pause()

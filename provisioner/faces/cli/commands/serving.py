@@ -1,0 +1,91 @@
+"""serve: the daemon, with the HTTP API before it."""
+
+import gc
+import os
+import signal
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from provisioner.core.errors import ProvisionError
+from provisioner.faces.cli import exits, session
+
+
+def serve(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8080,
+    tls_cert: Annotated[str, typer.Option(metavar="FILE", help="The certificate and its chain, PEM.")] = "",
+    tls_key: Annotated[str, typer.Option(metavar="FILE", help="Its private key, PEM.")] = "",
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="A proxy does TLS; X-Forwarded-For's last address is the caller's.")
+    ] = False,
+    as_json: session.Json = False,
+) -> int:
+    """Act as `daemon` does, and answer the HTTP API.
+
+    Beyond this computer it listens with TLS, its own or a proxy's. A second one on the same store answers as well,
+    and stands by to act. What happens is told as by `daemon`.
+    """
+    from provisioner.faces.api.http import connections
+    from provisioner.faces.api.http import serve as serving
+
+    listening = serving.Listening(host, port, tls_cert, tls_key, behind_proxy)
+    listening.check()
+    room = connections.room(connections.allowed_files())
+    listener = serving.bound(listening, room)
+    context.call_on_close(listener.close)
+    from provisioner import wiring
+    from provisioner.faces.api.app import assembled
+    from provisioner.faces.api.http.metrics import Meters
+
+    journal = session.journal(context, as_json=as_json)
+    meters = Meters()
+    service = wiring.service(session.settings(context), "daemon", journal, meters)
+    context.call_on_close(service.close)
+    app, hub = assembled(service, journal, meters, behind_proxy=behind_proxy, followers=room.followers)
+    front = serving.Front(app, listening, hub, room)
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        if stopped:
+            # Asked twice: whatever is still under way may be cut off, as by kill -9.
+            os._exit(exits.DETACHED)
+        stopped = True
+        front.stop()
+        service.wake()
+
+    def halt() -> None:
+        nonlocal stopped
+        stopped = True
+        service.wake()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    another = service.served()
+
+    def acted(_: Sequence[str]) -> None:
+        nonlocal another
+        if another:
+            another = False
+            journal.tell("acting now: the other daemon is gone", service.now())
+
+    name = f"[{host}]" if ":" in host else host
+    where = f"{'https' if tls_cert else 'http'}://{name}:{listener.getsockname()[1]}"
+    doing = "another daemon acts: standing by to take over" if another else "acting"
+    journal.tell(f"listening at {where}, {doing}; Ctrl-C ends this, no run", service.now())
+    if not service.access.tokens(service.caller):
+        journal.tell(
+            f"nobody has a token yet: provision token create --owner {service.caller.owner} --role admin", service.now()
+        )
+    # What is there now stays: to look through it for garbage again and again would stop every request for that long.
+    gc.freeze()
+    try:
+        serving.run(front, listener, lambda: service.drive(lambda: stopped, acted, schedules=True), halt)
+    except ProvisionError as error:
+        journal.complain(str(error), service.now())
+        return exits.of_error(error)
+    journal.tell("stopped; what runs goes on", service.now())
+    return 0

@@ -1,0 +1,105 @@
+"""token create, token list, token revoke, audit: who else is let in, and who changed what."""
+
+from typing import Annotated, Any
+
+import typer
+
+from provisioner.core.access.callers import Caller
+from provisioner.core.errors import Invalid
+from provisioner.core.recipe import duration
+from provisioner.faces.cli import session
+from provisioner.faces.cli.terminal import screen
+from provisioner.faces.views import shaped
+from provisioner.ports.access import Access
+
+app = typer.Typer(
+    name="token",
+    help="Access tokens: who is let in by `provision serve`, and as whom.",
+    rich_markup_mode=None,
+)
+#: Seconds; the HTTP API has the same bound.
+_LONGEST = 10**9
+TokenId = Annotated[str, typer.Argument(metavar="ID", help="As `provision token list` shows it.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _access(context: typer.Context) -> tuple[Access, Caller, float]:
+    """Who lets others in, who asks, and the time."""
+    service: Any = session.control(context)
+    return service.access, service.caller, service.now()
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    owner: Annotated[
+        list[str],
+        typer.Option(metavar="O", help="identity or org/identity; may be repeated. The first is meant by a bare name."),
+    ],
+    role: Annotated[str, typer.Option(metavar="user|admin", help="An admin may touch everybody's things.")] = "user",
+    expires: Annotated[str, typer.Option(metavar="TIME", help="As 12h, 30d or 1h30m.  [default: never]")] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Whose it is, or what for.")] = "",
+    as_json: session.Json = False,
+) -> None:
+    """Make a token. It is shown this once: the store keeps its digest alone."""
+    if role not in ("user", "admin"):
+        raise typer.BadParameter(f"{role!r} is no role; they are user and admin", param_hint="--role")
+    lasting = _seconds(expires) if expires else None
+    access, caller, now = _access(context)
+    made = access.create(caller, owner, admin=role == "admin", expires_in=lasting, note=note)
+    if as_json:
+        screen.put_json({**shaped.token(made.stored, now), "token": made.token})
+    else:
+        screen.put(made.token)
+        screen.say(f"token {made.id} is shown this once; take it back: provision token revoke {made.id}")
+
+
+@app.command("list")
+def list_(context: typer.Context, as_json: session.Json = False) -> None:
+    """List the tokens, newest first; of none its secret."""
+    access, caller, now = _access(context)
+    found = access.tokens(caller)
+    if as_json:
+        screen.put_json([shaped.token(each, now) for each in found])
+    else:
+        screen.tokens(found, now)
+
+
+@app.command()
+def revoke(context: typer.Context, id: TokenId, as_json: session.Json = False) -> None:
+    """Let nobody in by a token any more."""
+    access, caller, now = _access(context)
+    gone = access.revoke(caller, id)
+    if as_json:
+        screen.put_json(shaped.token(gone, now))
+    else:
+        screen.put(f"token {gone.id} lets nobody in any more")
+
+
+def audit(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many at most.")] = 50,
+    as_json: session.Json = False,
+) -> None:
+    """Show who changed what, when, and from where; newest first."""
+    access, caller, _ = _access(context)
+    found = access.audit(caller, limit)
+    if as_json:
+        screen.put_json([shaped.audit(each) for each in found])
+    else:
+        screen.audit(found)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = duration.seconds(text)
+        if seconds > _LONGEST:
+            raise ValueError(f"write at most {_LONGEST // 86400}d")
+        return seconds
+    except ValueError as error:
+        raise Invalid(f"--expires {text!r}: {error}") from error

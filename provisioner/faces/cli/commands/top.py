@@ -1,0 +1,285 @@
+"""`provision top`: a live table of what is alive, drawn by rich, which is imported for nothing else."""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import termios
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from provisioner.core.cloud.machines import Machine
+from provisioner.core.errors import TooMany, Transient
+from provisioner.core.plain import plain
+from provisioner.core.run.records import Assignment, Run
+from provisioner.core.run.silence import is_silent
+from provisioner.core.run.states import State
+from provisioner.faces.cli import session
+from provisioner.faces.cli.terminal import screen
+from provisioner.faces.views import shaped
+from provisioner.ports.control import Control, LiveRun, Overview
+
+#: Seconds between two looks.
+EVERY = 1.0
+#: Rows where there is no terminal to fill.
+ROWS = 50
+#: Shows the cursor and leaves the alternate screen (xterm control sequences, DECTCEM and 1049).
+RESTORE = b"\x1b[?25h\x1b[?1049l"
+
+#: Columns of what is no terminal.
+WIDEST = 200
+#: Causes to wait that are told, those of most runs first.
+QUEUES = 3
+
+#: Each column, its width at most, and from how wide a terminal on it is shown; the job has what is left.
+COLUMNS = (
+    ("RUN", 12, 0),
+    ("JOB", 0, 0),
+    ("STATE", 16, 0),
+    ("ATTEMPT", 7, 120),
+    ("MACHINE", 25, 80),
+    ("AGE", 6, 0),
+    ("COST $", 7, 60),
+    ("HEARD", 6, 100),
+    ("LOG", 7, 110),
+)
+GAP = 2
+RIGHT = ("ATTEMPT", "AGE", "COST $", "HEARD", "LOG")
+
+
+def top(
+    context: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="Print the table once.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Rows at most.  [default: what fits; 50 off a terminal]")
+    ] = None,
+    as_json: session.Json = False,
+) -> None:
+    """Watch what is alive; q or Ctrl-C leaves, and ends no run.
+
+    Silent machines come first, then those under notice of interruption, then the oldest that have a machine,
+    then what waits. With a daemon it only looks; without one it acts, as `wait` does. COST is at most, without disks.
+    """
+    service = session.control(context)
+    live = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    if live and not once and not as_json:
+        _watch(service, limit)
+        return
+    session.catch_up(service)
+    found = service.alive(limit or ROWS)
+    if as_json:
+        screen.put_json(shaped.alive(found, service.foreign()))
+        return
+    from rich.console import Console
+
+    # Off a terminal a line is as long as it is.
+    console = Console(width=None if sys.stdout.isatty() else WIDEST, highlight=False)
+    with screen.writing():
+        console.print(picture(found, service.foreign(), console.width))
+
+
+def _watch(service: Control, limit: int | None) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(highlight=False)
+    acts = not service.served()
+    met: Sequence[str] = ()
+    found: tuple[Overview, Sequence[Machine]] | None = None
+    mode, away_since = "", None
+    due, asked = 0.0, False
+
+    def told(errors: Sequence[str]) -> None:
+        nonlocal met
+        met = errors
+
+    def look() -> tuple[Overview, Sequence[Machine]]:
+        nonlocal mode, away_since
+        try:
+            with service.impatient():
+                new = service.alive(limit or console.height), service.foreign()
+                mode, away_since = _mode(acts, service.served()), None
+                return new
+        except (Transient, TooMany) as error:
+            if found is None:
+                raise
+            away_since = away_since or service.now()
+            mode = f"away since {screen.clock(away_since)[:8]}, this is how it was: {error}"
+            return found
+
+    def left(rest: float) -> bool:
+        nonlocal due, asked, found
+        if (began := service.now()) >= due:
+            found = look()
+            live.update(picture(*found, console.width, console.height, mode, met), refresh=True)
+            # A look at very many takes its time, and what acts is to have most of it.
+            due = service.now() + max(EVERY, 4 * (service.now() - began))
+        # Asked more than once: whoever drives wants to hear it again.
+        asked = asked or _asked_to_leave(rest)
+        return asked
+
+    with _terminal(), Live("looking", console=console, screen=True, auto_refresh=False) as live:
+        if acts:
+            service.drive(lambda: left(0.0), told)
+        while not acts and not left(EVERY / 4):
+            pass
+
+
+def _mode(acts: bool, served: bool) -> str:
+    if acts:
+        return "no daemon acts, so this does"
+    return (
+        "a daemon acts, this only looks" if served else "the daemon is gone: nobody acts (q, then `provision daemon`)"
+    )
+
+
+@contextlib.contextmanager
+def _terminal() -> Iterator[None]:
+    """Keys come one by one and unseen; however this is left, the terminal is as it was."""
+    before = termios.tcgetattr(sys.stdin)
+    quiet = termios.tcgetattr(sys.stdin)
+    quiet[3] &= ~(termios.ICANON | termios.ECHO)
+
+    def leave(*_: object) -> None:
+        # At once, whatever call is under way: nothing here minds being cut off (see `waiting.detaching`).
+        os.write(1, RESTORE)
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        os._exit(0)
+
+    handlers = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _asked_to_leave(rest: float) -> bool:
+    """Whether q was typed within so many seconds; the end of the input is as good."""
+    if not select.select([sys.stdin], [], [], rest)[0]:
+        return False
+    typed = os.read(sys.stdin.fileno(), 100)
+    return not typed or b"q" in typed.lower()
+
+
+def picture(
+    found: Overview,
+    foreign: Sequence[Machine],
+    width: int,
+    height: int | None = None,
+    mode: str = "",
+    errors: Sequence[str] = (),
+) -> Any:
+    """What a look shows, for rich to draw; in so many lines at most."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    def line(text: str, style: str = "") -> Text:
+        return Text(plain(text), style=style, no_wrap=True, overflow="ellipsis")
+
+    head = [line(text) for text in heading(found, foreign, mode)]
+    tail = [line(error, "red") for error in errors[:2]]
+    # The blank line, the table's head, and "more".
+    rows = found.runs if height is None else found.runs[: max(1, height - len(head) - len(tail) - 3)]
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+    shown = [index for index, (_, _, least) in enumerate(COLUMNS) if width >= least]
+    left = max(6, width - sum(COLUMNS[index][1] + GAP for index in shown))
+    for index in shown:
+        name, most, _ = COLUMNS[index]
+        table.add_column(name, no_wrap=True, max_width=most or left, justify="right" if name in RIGHT else "left")
+    for each in rows:
+        cells = row(each, found.at, short_id=width < 100)
+        table.add_row(*(line(cells[index]) for index in shown), style=_style(each, found.at))
+    if more := found.more + len(found.runs) - len(rows):
+        tail.insert(0, line(f"+{more:,} more", "dim"))
+    return Group(*head, Text(), table if rows else line("nothing is alive"), *tail)
+
+
+def heading(found: Overview, foreign: Sequence[Machine], mode: str) -> Iterator[str]:
+    """How much of everything there is, and what waits for what."""
+    states = ", ".join(f"{found.states[state]:,} {state}" for state in State if found.states.get(state))
+    total = sum(found.states.values())
+    yield f"{screen.clock(found.at)[:8]}  {_count(total, 'run')}{f': {states}' if states else ''}"
+    text = f"{_count(found.machines, 'machine')}, {found.dollars_an_hour:.2f} $/h"
+    yield f"{text} and {found.unpriced:,} of unknown price" if found.unpriced else text
+    if mode:
+        yield mode
+    if found.hindrance:
+        yield found.hindrance
+    for queue in found.queues[:QUEUES]:
+        left = queue.next_try_at - found.at
+        when = f"next try in {screen.duration(left)}" if left > 0 else "trying now"
+        yield f"{queue.runs:,} wait for {queue.cause}, {when}"
+    if foreign:
+        ids = " ".join(machine.id for machine in foreign)
+        yield f"no launch of this store's, left to their lifetime: {ids}"
+
+
+def row(each: LiveRun, now: float, *, short_id: bool = False) -> Sequence[str]:
+    """A cell for each column."""
+    run, held = each.run, each.held
+    offer, report = (held.machine.offer, held.node.report) if held else (None, None)
+    heard = held.node.reported_at if held else None
+    return (
+        run.id[: 8 if short_id else 12],
+        run.job_name,
+        _state(run, held, now),
+        str(run.attempt or ""),
+        f"{offer.market} {offer.instance_type} {_zone(offer.zone)}" if offer else "",
+        short(now - run.created_at),
+        _dollars(each.dollars_at_most),
+        short(now - heard) if heard is not None else "",
+        screen.size(sum(report.produced.values())) if report else "",
+    )
+
+
+def _state(run: Run, held: Assignment | None, now: float) -> str:
+    if held and is_silent(held.node, now):
+        return f"silent {short(now - (held.node.reported_at or now))}"
+    if run.state is State.PREPARING and held:
+        return f"{run.state}{screen.preparing(held.node)}"
+    if run.state is State.QUEUED and run.waiting:
+        return f"queued: {run.waiting}"
+    return str(run.state)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def _dollars(most: float | None) -> str:
+    if most is None:
+        return "?"
+    return f"{most:.4f}" if most < 10 else f"{most:.2f}"
+
+
+def _zone(name: str) -> str:
+    """Without the region, of which an installation has one."""
+    return name.rpartition("-")[2]
+
+
+def _style(each: LiveRun, now: float) -> str:
+    if each.held is None:
+        return "dim"
+    if is_silent(each.held.node, now):
+        return "red"
+    report = each.held.node.report
+    return "yellow" if report and report.notice else ""
+
+
+def short(seconds: float) -> str:
+    """At most six characters: 12s, 3m05s, 2h10m, 5d3h."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600}h"

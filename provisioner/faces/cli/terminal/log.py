@@ -1,0 +1,133 @@
+"""Print logs on standard output: bytes as they were written; on a terminal without escape sequences except colours.
+
+Gaps in the log are reported on standard error.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal.escapes import Filter
+from provisioner.faces.cli.terminal.waiting import LiveLine
+from provisioner.faces.views import shaped
+from provisioner.ports.control import Control, LogGap, LogPiece
+
+#: What a program printed; the system stream is about the machine and is asked for by name.
+STREAMS = ("setup", "output")
+
+
+class Printer:
+    """Writes pieces of a log at once: as lines of JSON with `as_json`, unfiltered to a terminal with `raw`."""
+
+    def __init__(self, to: TextIO, *, as_json: bool = False, raw: bool = False) -> None:
+        self._to = to
+        self._as_json = as_json
+        #: A filter for each attempt's stream; None if bytes are written unfiltered.
+        self._filters: dict[tuple[int, str], Filter] | None = None if as_json or raw or not to.isatty() else {}
+        self._last: Filter | None = None
+        self.empty = True
+        #: The last byte ended a line, so other text may follow.
+        self.fresh = True
+
+    def put(self, piece: LogPiece | LogGap) -> None:
+        if isinstance(piece, LogGap):
+            self.rest()
+            size = f"at least {piece.at_least} bytes" if piece.at_least is not None else "nobody knows how much"
+            where = f"attempt {piece.attempt}, {piece.stream}, from byte {piece.offset}"
+            screen.complain(f"the log is incomplete: {where}: {size} missing")
+            if not self._as_json:
+                return
+        if self._as_json or isinstance(piece, LogGap):
+            data = json.dumps(shaped.log(piece)).encode() + b"\n"
+        else:
+            data = piece.data
+        self._write(data if self._filters is None or isinstance(piece, LogGap) else self._filtered(piece))
+        self.empty, self.fresh = False, data.endswith(b"\n")
+
+    def rest(self) -> None:
+        """Reset the terminal's colours before text that is not the job's."""
+        if self._last and (colours := self._last.rest()):
+            self._write(colours.encode())
+
+    def end(self) -> None:
+        for each in (self._filters or {}).values():
+            self._write(self._encoded(each.end()))
+
+    def _filtered(self, piece: LogPiece) -> bytes:
+        assert self._filters is not None
+        filter = self._filters.setdefault((piece.attempt, piece.stream), Filter())
+        if filter is not self._last:
+            self.rest()
+        self._last = filter
+        return self._encoded(filter.put(piece.data))
+
+    def _encoded(self, text: str) -> bytes:
+        return text.encode(self._to.encoding, "replace")
+
+    def _write(self, data: bytes) -> None:
+        with screen.writing() if self._to is sys.stdout else contextlib.suppress(OSError):
+            self._to.buffer.write(data)
+            self._to.buffer.flush()
+
+
+def show(
+    service: Control,
+    run: str,
+    streams: Sequence[str],
+    attempt: int | None,
+    tail: int | None,
+    *,
+    as_json: bool = False,
+    raw: bool = False,
+) -> None:
+    """Print what is there now."""
+    printer = Printer(sys.stdout, as_json=as_json, raw=raw)
+    try:
+        for piece in service.log(run, streams, attempt, tail):
+            printer.put(piece)
+    finally:
+        printer.end()
+    if printer.empty:
+        found = service.run(run)
+        screen.say(f"nothing was written to {' or '.join(streams)}; the run is {screen.phase(found, service.now())}")
+
+
+def follow(
+    service: Control,
+    run: str,
+    streams: Sequence[str] = STREAMS,
+    attempt: int | None = None,
+    tail: int | None = None,
+    *,
+    as_json: bool = False,
+    aside: bool = False,
+    direct: bool = False,
+    raw: bool = False,
+) -> None:
+    """Print the log as it comes, and what the run is doing while nothing comes.
+
+    `aside` prints it on standard error, because standard output is for something else; `direct` asks the machine.
+    """
+    printer = Printer(sys.stderr if aside else sys.stdout, as_json=as_json, raw=raw)
+    line = LiveLine(service)
+
+    def looked(errors: Sequence[str]) -> None:
+        printer.rest()
+        line.tell(errors)
+        found = service.run(run)
+        # An unfinished line of the job's is not written over.
+        if printer.fresh and found.ended_at is None:
+            line.show([found])
+
+    try:
+        for piece in service.follow(run, streams, attempt, tail, looked, direct):
+            line.clear()
+            printer.put(piece)
+    finally:
+        printer.end()
+    line.clear()
+    if not printer.fresh and sys.stderr.isatty():
+        screen.say("")

@@ -1,0 +1,32 @@
+"""What a long command does, as it does it: steps with their times, and what a machine prints meanwhile."""
+
+from collections.abc import Callable
+
+from provisioner.faces.cli.terminal import screen
+
+
+class Progress:
+    """Lines on standard error; a step's line says how long the command is at work."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now, self._began = now, now()
+        self._rest = b""
+
+    def step(self, text: str) -> None:
+        self._flush()
+        screen.say(f"{self._now() - self._began:7.1f} s  {text}")
+
+    def output(self, data: bytes) -> None:
+        """Whole lines at once; what rewrites its line (a progress bar) is shown as it last was."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._print(line)
+
+    def _flush(self) -> None:
+        if self._rest:
+            self._print(self._rest)
+            self._rest = b""
+
+    def _print(self, line: bytes) -> None:
+        text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
+        screen.say(f"           | {text}")

@@ -1,0 +1,55 @@
+"""`provision receipt --waterfall`: where a run's time went, drawn to scale, a line a phase."""
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from provisioner.core.cost.phases import Phase
+from provisioner.core.cost.receipt import Receipt
+from provisioner.core.plain import plain
+from provisioner.faces.cli.terminal.screen import duration
+
+#: Columns where nobody says how many there are, and the least that the bars have.
+WIDTH, NARROWEST = 100, 10
+#: What bars are drawn with: of the main line, and of what went on beside it.
+PLAIN, BLOCKS = "#-", "█░"
+
+
+def marks() -> str:
+    """Blocks on a terminal that shows them."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    return BLOCKS if sys.stdout.isatty() and encoding == "utf8" else PLAIN
+
+
+def waterfall(item: Receipt, now: float, width: int | None = None, marks: str = PLAIN) -> Iterator[str]:
+    """The lines, attempts in order; what lasts is drawn until `now`. No line is wider than `width`, if it can be."""
+    ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began.at, phase.beside))
+    end = max((_end(phase, now) for phase in ordered), default=now)
+    several = len({phase.attempt for phase in ordered}) > 1
+    labels = [_label(phase, several) for phase in ordered]
+    starts = [f"+{phase.began.at - item.created_at:.1f}" for phase in ordered]
+    lasts = [f"{_end(phase, now) - phase.began.at:.1f} s{' ' if phase.ended else '+'}" for phase in ordered]
+    columns = [max(map(len, column), default=0) for column in (labels, starts, lasts)]
+    room = max(NARROWEST, (width or WIDTH) - sum(columns) - 2 * len(columns))
+    yield f"run {item.run[:12]} ({item.owner}/{item.job}): {duration(end - item.created_at)} from the trigger"
+    for phase, label, start, last in zip(ordered, labels, starts, lasts, strict=True):
+        bar = _bar(phase, item.created_at, end, now, room, marks)
+        facts = f"{label:{columns[0]}}  {start:>{columns[1]}}  {last:>{columns[2]}}"
+        yield f"{facts}  {bar}"
+
+
+def _end(phase: Phase, now: float) -> float:
+    return phase.ended.at if phase.ended else max(now, phase.began.at)
+
+
+def _label(phase: Phase, several: bool) -> str:
+    attempt = f"{phase.attempt} " if several else ""
+    rank = f" of rank {phase.rank}" if phase.rank else ""
+    return plain(f"{attempt}{'  ' if phase.beside else ''}{phase.name}{rank}")
+
+
+def _bar(phase: Phase, since: float, until: float, now: float, room: int, marks: Sequence[str]) -> str:
+    """At its place among `room` columns; the shortest phase has one."""
+    scale = room / (until - since) if until > since else 0.0
+    first = min(room - 1, round((phase.began.at - since) * scale))
+    last = max(first + 1, round((_end(phase, now) - since) * scale))
+    return " " * first + marks[phase.beside] * (last - first)

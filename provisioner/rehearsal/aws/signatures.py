@@ -1,0 +1,96 @@
+"""Who calls: the access keys that the double has given out, and the check of a request's signature.
+
+The signature is recomputed with botocore's own signer (Signature Version 4), over the headers that
+the caller says it signed.
+"""
+
+import hashlib
+import hmac
+import math
+import re
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+
+import botocore.auth
+import botocore.awsrequest
+import botocore.credentials
+
+from provisioner.rehearsal.aws.calls import CONTROL
+from provisioner.rehearsal.aws.metadata import Credentials
+from provisioner.rehearsal.aws.refused import Refused
+from provisioner.rehearsal.aws.wire import Request
+
+#: How long a machine's credentials live; AWS: at most six hours, renewed before (EC2 User Guide).
+_VALID = 6 * 3600.0
+_AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request, ?"
+    r"SignedHeaders=([^,]+), ?Signature=([0-9a-f]+)"
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    #: `control`, or a machine's `aws:userid`.
+    principal: str
+    service: str
+    region: str
+
+
+class Identities:
+    """The keys of one double: the control plane's, and one for each machine that asks."""
+
+    def __init__(self, role_id: str) -> None:
+        self.role_id = role_id
+        self.control = Credentials(f"AKIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), "", math.inf)
+        self._keys = {self.control.access_key: (CONTROL, self.control)}
+        self._lock = threading.Lock()
+
+    def machine(self, instance_id: str) -> Credentials:
+        """New temporary credentials of the machine's role session."""
+        token = secrets.token_urlsafe(60)
+        made = Credentials(
+            f"ASIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), token, time.time() + _VALID
+        )
+        with self._lock:
+            self._keys[made.access_key] = (f"{self.role_id}:{instance_id}", made)
+        return made
+
+    def caller(self, request: Request) -> Caller:
+        """Who signed this; raises Refused with AWS's own codes."""
+        found = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
+        if not found:
+            raise Refused("MissingAuthenticationToken", "The request must be signed (Signature Version 4).", 403)
+        access_key, region, service, signed, signature = found.groups()
+        with self._lock:
+            principal, credentials = self._keys.get(access_key, ("", Credentials("", "", "", 0.0)))
+        token = request.headers.get("x-amz-security-token", "")
+        if not principal or not hmac.compare_digest(token, credentials.token):
+            raise Refused("InvalidClientTokenId", "The security token included in the request is invalid.", 403)
+        if credentials.expires_at < time.time():
+            raise Refused("ExpiredToken", "The provided token has expired.", 403)
+        if not hmac.compare_digest(_signature(request, credentials, service, region, signed.split(";")), signature):
+            raise Refused("SignatureDoesNotMatch", "The request signature does not match the signature provided.", 403)
+        return Caller(principal, service, region)
+
+
+def service_of(request: Request) -> str:
+    """The service that the request is signed for; unsigned ones are taken for S3's."""
+    found = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
+    return found[3] if found else "s3"
+
+
+def _signature(request: Request, credentials: Credentials, service: str, region: str, signed: list[str]) -> str:
+    """What the signature must be; never the given one when the body is not the one that was signed."""
+    said = request.headers.get("x-amz-content-sha256", "")
+    if re.fullmatch("[0-9a-f]{64}", said) and said != hashlib.sha256(request.body).hexdigest():
+        return ""
+    headers = {name: request.headers.get(name, "") for name in signed}
+    url = f"http://{request.headers.get('host', '')}{request.target}"
+    copy = botocore.awsrequest.AWSRequest(method=request.method, url=url, headers=headers, data=request.body)
+    copy.context["timestamp"] = request.headers.get("x-amz-date", "")
+    keys = botocore.credentials.Credentials(credentials.access_key, credentials.secret_key)
+    kind = botocore.auth.S3SigV4Auth if service == "s3" else botocore.auth.SigV4Auth
+    signer = kind(keys, service, region)
+    return str(signer.signature(signer.string_to_sign(copy, signer.canonical_request(copy)), copy))

@@ -1,0 +1,337 @@
+"""EC2's calls about machines, answered from the model in EC2's own parameters and fields."""
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC
+from typing import Any
+
+from provisioner.core.cloud.machines import MachineState
+from provisioner.core.cloud.offers import Market, Offer
+from provisioner.rehearsal.aws.calls import Call, NotPlayed
+from provisioner.rehearsal.aws.refused import Refused
+from provisioner.rehearsal.ec2.filters import fits, tagged
+from provisioner.rehearsal.ec2.instance import Content, FleetRequest, Instance
+from provisioner.rehearsal.ec2.machine_image_api import ImageCalls
+from provisioner.rehearsal.ec2.model import Model
+
+_CODES = {
+    MachineState.PENDING: 0,
+    MachineState.RUNNING: 16,
+    MachineState.SHUTTING_DOWN: 32,
+    MachineState.TERMINATED: 48,
+    MachineState.STOPPING: 64,
+    MachineState.STOPPED: 80,
+}
+#: What of a CreateFleet has an effect here or is known to need none.
+_FLEET = {
+    "Type",
+    "ClientToken",
+    "LaunchTemplateConfigs",
+    "TargetCapacitySpecification",
+    "TagSpecifications",
+    "SpotOptions",
+    "OnDemandOptions",
+}
+_OVERRIDE = {"InstanceType", "SubnetId", "Priority"}
+
+
+class Ec2:
+    """The model behind EC2's API; every method of `calls` is one API call."""
+
+    def __init__(
+        self,
+        model: Model,
+        lock: threading.RLock,
+        *,
+        now: Callable[[], float],
+        console: Callable[[str], str],
+        changed: Callable[[], None],
+        forget: Callable[[str], None],
+        account: str,
+    ) -> None:
+        """`changed` is told after each call that may have begun or ended a machine, `forget` of an image's end."""
+        self._model, self._lock, self._now = model, lock, now
+        self._console, self._changed, self._account = console, changed, account
+        self.calls: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+            "CreateLaunchTemplate": self._create_launch_template,
+            "DescribeLaunchTemplates": self._describe_launch_templates,
+            "CreateFleet": self._create_fleet,
+            "DescribeInstances": self._describe_instances,
+            "DescribeInstanceStatus": self._describe_instance_status,
+            "TerminateInstances": self._terminate_instances,
+            "GetConsoleOutput": self._get_console_output,
+            "DescribeSpotPriceHistory": self._describe_spot_price_history,
+            **ImageCalls(model, lock, now=now, changed=changed, forget=forget, account=account).calls,
+        }
+
+    def answer(self, call: Call) -> dict[str, Any]:
+        """The result of the call; raises Refused as EC2 would, and NotPlayed."""
+        if call.parameters.get("DryRun"):
+            raise NotPlayed(f"{call.action} with DryRun")
+        return self.calls[call.action](call.parameters)
+
+    def role_of(self, call: Call) -> str:
+        """The role that a CreateFleet gives to its machines; empty when it gives none.
+
+        An instance profile's role has its name here.
+        """
+        with self._lock:
+            name = _template_name(self._model, call.parameters, self._now())
+            profiles = [one.content.profile for one in self._model.templates(self._now()) if one.name == name]
+        return profiles[0].rpartition("/")[2] if profiles else ""
+
+    def tags_of(self, id: str) -> Mapping[str, str] | None:
+        """The tags of a machine, an image or a snapshot; None when there is none of that id."""
+        with self._lock:
+            found = [one.tags for one in self._model.every() if one.id == id]
+            return found[0] if found else self._model.images.tags_of(id)
+
+    # Launching
+
+    def _create_launch_template(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        data = said["LaunchTemplateData"]
+        profile = data.get("IamInstanceProfile", {})
+        disks = [one.get("Ebs", {}).get("VolumeSize", 0) for one in data.get("BlockDeviceMappings", [])]
+        content = Content(
+            image=data.get("ImageId", ""),
+            user_data=base64.b64decode(data.get("UserData", "")).decode(),
+            profile=profile.get("Arn") or profile.get("Name", ""),
+            on_power_off=data.get("InstanceInitiatedShutdownBehavior", "stop"),
+            disk_gib=disks[0] if disks else 0,
+        )
+        with self._lock:
+            name, token = said["LaunchTemplateName"], said.get("ClientToken", "")
+            made = self._model.create_template(name, content, self._now(), token=token)
+        return {"LaunchTemplate": _launch_template(made)}
+
+    def _describe_launch_templates(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        names = said.get("LaunchTemplateNames", [])
+        with self._lock:
+            shown = {one.name: one for one in self._model.templates(self._now())}
+        for name in names:
+            if name not in shown:
+                message = f"At least one of the launch templates specified in the request does not exist: {name}"
+                raise Refused("InvalidLaunchTemplateName.NotFoundException", message)
+        return {"LaunchTemplates": [_launch_template(shown[name]) for name in names or shown]}
+
+    def _create_fleet(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        strange = set(said) - _FLEET
+        if strange or said.get("Type") != "instant" or len(said["LaunchTemplateConfigs"]) != 1:
+            raise NotPlayed(f"CreateFleet of type {said.get('Type')} with {sorted(strange)}")
+        target = said["TargetCapacitySpecification"]
+        market = Market(target.get("DefaultTargetCapacityType", Market.ON_DEMAND))
+        overrides = said["LaunchTemplateConfigs"][0].get("Overrides", [])
+        subnets = {}
+        for one in overrides:
+            if set(one) - _OVERRIDE or not {"InstanceType", "SubnetId"} <= set(one):
+                raise NotPlayed(f"a CreateFleet override of {sorted(one)}")
+            zone = self._model.subnets.get(one["SubnetId"], "")
+            subnets[Offer(market, one["InstanceType"], zone)] = one["SubnetId"]
+        ordered = said.get("OnDemandOptions", {}).get("AllocationStrategy") == "prioritized"
+        if ordered and market is Market.ON_DEMAND:
+            overrides = sorted(overrides, key=lambda one: one.get("Priority", float("inf")))
+        with self._lock:
+            request = FleetRequest(
+                token=said.get("ClientToken", ""),
+                template=_template_name(self._model, said, self._now()),
+                overrides=tuple(
+                    (Offer(market, one["InstanceType"], self._model.subnets.get(one["SubnetId"], "")), one["SubnetId"])
+                    for one in overrides
+                ),
+                count=target["TotalTargetCapacity"],
+                tags=tagged(said, "instance"),
+                by_price=not (ordered and market is Market.ON_DEMAND),
+                rest=json.dumps(said, sort_keys=True, default=str),
+            )
+            answer = self._model.create_fleet(request, self._now())
+        self._changed()
+        launched: dict[Offer, list[str]] = {}
+        for instance_id, offer in answer.machines:
+            launched.setdefault(offer, []).append(instance_id)
+
+        def of(offer: Offer) -> dict[str, Any]:
+            override = {"InstanceType": offer.instance_type, "SubnetId": subnets[offer]}
+            name = {"LaunchTemplateName": request.template, "Version": "1"}
+            return {
+                "LaunchTemplateAndOverrides": {"LaunchTemplateSpecification": name, "Overrides": override},
+                "Lifecycle": market.value,
+            }
+
+        return {
+            "FleetId": answer.fleet,
+            "Instances": [
+                of(offer) | {"InstanceIds": ids, "InstanceType": offer.instance_type} for offer, ids in launched.items()
+            ],
+            "Errors": [of(one.offer) | {"ErrorCode": one.code, "ErrorMessage": one.message} for one in answer.errors],
+        }
+
+    # Looking and ending
+
+    def _describe_instances(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        ids, most = said.get("InstanceIds", []), said.get("MaxResults")
+        if ids and most is not None:
+            message = "The parameter instancesSet cannot be used with the parameter maxResults"
+            raise Refused("InvalidParameterCombination", message)
+        if most is not None and not 5 <= most <= 1000:
+            raise Refused("InvalidParameterValue", f"Value ( {most} ) for parameter maxResults is invalid.")
+        for item in said.get("Filters", []):
+            if item["Name"] not in _FILTERS and not item["Name"].startswith("tag:"):
+                raise NotPlayed(f"DescribeInstances with the filter {item['Name']}")
+        with self._lock:
+            shown = self._model.instances(self._now(), ids)
+        fitting = [one for one in shown if all(_fits(one, item) for item in said.get("Filters", []))]
+        fitting.sort(key=_place)
+        fitting = [one for one in fitting if _place(one) > said.get("NextToken", "")]
+        page = fitting[:most]
+        result: dict[str, Any] = {
+            "Reservations": [
+                {"ReservationId": f"r-{one.id[2:]}", "OwnerId": self._account, "Instances": [_described(one)]}
+                for one in page
+            ]
+        }
+        return result | ({"NextToken": _place(page[-1])} if len(page) < len(fitting) else {})
+
+    def _describe_instance_status(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        if set(said) - {"InstanceIds"}:
+            raise NotPlayed("DescribeInstanceStatus with more than InstanceIds")
+        with self._lock:
+            now = self._now()
+            running = [
+                one for one in self._model.instances(now, said["InstanceIds"]) if one.state == MachineState.RUNNING
+            ]
+            words = {one.id: "impaired" if self._model.impaired(one.id, now) else "ok" for one in running}
+        return {
+            "InstanceStatuses": [
+                {
+                    "InstanceId": one.id,
+                    "AvailabilityZone": one.offer.zone,
+                    "InstanceState": _state(one.state),
+                    "InstanceStatus": {"Status": words[one.id]},
+                    "SystemStatus": {"Status": "ok"},
+                }
+                for one in running
+            ]
+        }
+
+    def _terminate_instances(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            changes = self._model.terminate(said.get("InstanceIds", []), self._now())
+        self._changed()
+        return {
+            "TerminatingInstances": [
+                {"InstanceId": one, "PreviousState": _state(before), "CurrentState": _state(after)}
+                for one, (before, after) in changes.items()
+            ]
+        }
+
+    def _get_console_output(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            now = self._now()
+            self._model.instances(now, [said["InstanceId"]])
+        text = self._console(said["InstanceId"])
+        result = {"InstanceId": said["InstanceId"], "Timestamp": now}
+        # EC2 keeps the latest 64 KB.
+        output = base64.b64encode(text.encode()[-65536:]).decode()
+        return result | ({"Output": output} if text else {})
+
+    def _describe_spot_price_history(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        if not said.get("InstanceTypes") or said.get("Filters"):
+            raise NotPlayed("DescribeSpotPriceHistory without InstanceTypes, or with Filters")
+        wanted = [said["AvailabilityZone"]] if "AvailabilityZone" in said else sorted(set(self._model.subnets.values()))
+        now = self._now()
+        start, end = (_time(said[name]) if name in said else now for name in ("StartTime", "EndTime"))
+        prices = []
+        for kind in said["InstanceTypes"]:
+            for zone in wanted:
+                known = self._model.prices(Offer(Market.SPOT, kind, zone), min(end, now))
+                # The price in force at the start is told too.
+                first = max((at for at, _ in known if at <= start), default=start)
+                prices += [
+                    {
+                        "InstanceType": kind,
+                        "AvailabilityZone": zone,
+                        "ProductDescription": "Linux/UNIX",
+                        "SpotPrice": f"{dollars:.6f}",
+                        "Timestamp": at,
+                    }
+                    for at, dollars in reversed(known)
+                    if at >= first
+                ]
+        return {"SpotPriceHistory": prices, "NextToken": ""}
+
+
+def _time(said: Any) -> float:
+    """Moto's parser gives times as naive UTC."""
+    return float(said.timestamp() if said.tzinfo else said.replace(tzinfo=UTC).timestamp())
+
+
+def _template_name(model: Model, said: Mapping[str, Any], now: float) -> str:
+    specification = said["LaunchTemplateConfigs"][0]["LaunchTemplateSpecification"]
+    if specification.get("Version") not in ("1", "$Latest", "$Default"):
+        raise Refused("InvalidLaunchTemplateVersion.NotFoundException", "The launch template has version 1 alone")
+    if name := specification.get("LaunchTemplateName"):
+        return str(name)
+    wanted = specification.get("LaunchTemplateId")
+    return next((one.name for one in model.templates(now) if one.id == wanted), str(wanted))
+
+
+def _launch_template(made: Any) -> dict[str, Any]:
+    return {
+        "LaunchTemplateId": made.id,
+        "LaunchTemplateName": made.name,
+        "CreateTime": made.created,
+        "DefaultVersionNumber": 1,
+        "LatestVersionNumber": 1,
+    }
+
+
+def _state(state: MachineState) -> dict[str, Any]:
+    return {"Code": _CODES[state], "Name": state.value}
+
+
+def _place(one: Instance) -> str:
+    """Where it stands in the order of listings, which does not move when others are forgotten."""
+    return f"{one.launch_time:017.6f}/{one.id}"
+
+
+#: What each filter of DescribeInstances looks at; `tag:KEY` beside them.
+_FILTERS: dict[str, Callable[[Instance], list[str]]] = {
+    "tag-key": lambda one: list(one.tags),
+    "instance-state-name": lambda one: [one.state.value],
+    "instance-id": lambda one: [one.id],
+    "instance-type": lambda one: [one.offer.instance_type],
+    "availability-zone": lambda one: [one.offer.zone],
+    "client-token": lambda one: [one.token],
+}
+
+
+def _fits(one: Instance, item: Mapping[str, Any]) -> bool:
+    name = item["Name"]
+    if name.startswith("tag:"):
+        return fits(item, [one.tags[name[4:]]] if name[4:] in one.tags else [])
+    return fits(item, _FILTERS[name](one))
+
+
+def _described(one: Instance) -> dict[str, Any]:
+    change = one.now
+    result: dict[str, Any] = {
+        "InstanceId": one.id,
+        "ImageId": one.template.content.image,
+        "InstanceType": one.offer.instance_type,
+        "State": _state(one.state),
+        "StateTransitionReason": change.transition,
+        "LaunchTime": one.launch_time,
+        "Placement": {"AvailabilityZone": one.offer.zone, "Tenancy": "default"},
+        "ClientToken": one.token,
+        "Tags": [{"Key": key, "Value": value} for key, value in one.tags.items()],
+    }
+    if change.reason_code:
+        result["StateReason"] = {"Code": change.reason_code, "Message": change.reason_message}
+    if one.offer.market is Market.SPOT:
+        result["InstanceLifecycle"] = "spot"
+    if one.state is not MachineState.TERMINATED:
+        result |= {"PrivateIpAddress": one.address, "PublicIpAddress": one.public_address, "SubnetId": one.subnet}
+        result |= {"IamInstanceProfile": {"Arn": one.template.content.profile}} if one.template.content.profile else {}
+    return result

@@ -1,0 +1,138 @@
+"""The model's machine images and the snapshots behind them. Pure, as the model is."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from provisioner.rehearsal.aws.refused import Refused
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    id: str
+    description: str
+    tags: Mapping[str, str]
+    size_gib: int
+    started: float
+
+
+@dataclass(frozen=True)
+class MachineImage:
+    id: str
+    name: str
+    #: `self` is the account's own.
+    owner: str
+    root_device: str
+    architecture: str
+    created: float
+    size_gib: int
+    snapshot: str = ""
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: Its host has kept what is on the machine's disk.
+    captured: bool = True
+    #: Why it never will be available.
+    failure: str = ""
+
+
+class Images:
+    """Those of one region. An image is available once it is captured and `delay` seconds old."""
+
+    def __init__(self, delay: float, new_id: Callable[[], str]) -> None:
+        self._delay, self._new_id = delay, new_id
+        self._images: dict[str, MachineImage] = {}
+        self._deregistered: set[str] = set()
+        self._snapshots: dict[str, Snapshot] = {}
+
+    def publish(self, image: MachineImage) -> None:
+        """An image that is simply there, somebody else's."""
+        self._images[image.id] = image
+
+    def create(
+        self,
+        instance_id: str,
+        source: str,
+        name: str,
+        tags: Mapping[str, str],
+        snapshot_tags: Mapping[str, str],
+        size_gib: int,
+        now: float,
+    ) -> MachineImage:
+        """A pending image of the machine that was booted from the image `source`."""
+        if not 3 <= len(name) <= 128:
+            raise Refused("InvalidAMIName.Malformed", "AMI names must be between 3 and 128 characters long")
+        if taken := next((one for one in self._images.values() if one.name == name and one.owner == "self"), None):
+            raise Refused("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {taken.id}")
+        image_id, snapshot_id = f"ami-{self._new_id()[-17:]}", f"snap-{self._new_id()[-17:]}"
+        words = f"Created by CreateImage({instance_id}) for {image_id}"
+        self._snapshots[snapshot_id] = Snapshot(snapshot_id, words, dict(snapshot_tags), size_gib, now)
+        parent = self._images.get(source)
+        made = MachineImage(
+            image_id,
+            name,
+            "self",
+            parent.root_device if parent else "/dev/sda1",
+            parent.architecture if parent else "x86_64",
+            now,
+            size_gib,
+            snapshot_id,
+            dict(tags),
+            captured=False,
+        )
+        self._images[image_id] = made
+        return made
+
+    def captured(self, image_id: str, failure: str = "") -> None:
+        """Its host has kept the disk, or could not; no error when the image is gone."""
+        if image := self._images.get(image_id):
+            self._images[image_id] = dataclasses.replace(image, captured=not failure, failure=failure)
+
+    def state(self, image: MachineImage, now: float) -> str:
+        """In EC2's words."""
+        if image.failure:
+            return "failed"
+        made = image.owner != "self" or (image.captured and now >= image.created + self._delay)
+        return "available" if made else "pending"
+
+    def completed(self, snapshot: Snapshot, now: float) -> bool:
+        return now >= snapshot.started + self._delay
+
+    def shown(self, ids: Collection[str] = ()) -> list[MachineImage]:
+        """All images, or exactly these, refused when one of them is none."""
+        for one in ids:
+            self._known(one)
+        return [self._images[one] for one in dict.fromkeys(ids)] if ids else list(self._images.values())
+
+    def snapshots(self) -> list[Snapshot]:
+        return list(self._snapshots.values())
+
+    def tags_of(self, id: str) -> Mapping[str, str] | None:
+        """Of an image or a snapshot; None when there is none."""
+        found = self._images.get(id) or self._snapshots.get(id)
+        return found.tags if found else None
+
+    def why_no_machine(self, image_id: str, now: float) -> tuple[str, str] | None:
+        """Code and message for a launch from an image that is pending, failed or gone; an unheard-of one may be."""
+        if image_id in self._deregistered:
+            return "InvalidAMIID.Unavailable", f"The image id '[{image_id}]' is no longer available"
+        image = self._images.get(image_id)
+        if image and (state := self.state(image, now)) != "available":
+            return "InvalidAMIID.Unavailable", f"The image id '[{image_id}]' is {state}"
+        return None
+
+    def deregister(self, image_id: str) -> None:
+        self._known(image_id)
+        del self._images[image_id]
+        self._deregistered.add(image_id)
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        if snapshot_id not in self._snapshots:
+            raise Refused("InvalidSnapshot.NotFound", f"The snapshot '{snapshot_id}' does not exist.")
+        if user := next((one.id for one in self._images.values() if one.snapshot == snapshot_id), None):
+            raise Refused("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently in use by {user}")
+        del self._snapshots[snapshot_id]
+
+    def _known(self, image_id: str) -> None:
+        if image_id in self._deregistered:
+            raise Refused("InvalidAMIID.Unavailable", f"The image ID '{image_id}' is no longer available")
+        if image_id not in self._images:
+            raise Refused("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")

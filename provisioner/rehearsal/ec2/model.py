@@ -1,0 +1,418 @@
+"""The one model of EC2: machines' lives, launch templates, fleets, client tokens, lag.
+
+Pure: `now` is an argument, ids come from outside, nothing is called. Whoever holds the model asks
+`drain` what has begun or ended since, and boots or ends the machines. It is not safe to use from two
+threads at once. Codes and reasons are EC2's own words (EC2 API Reference, "Error codes"; EC2 User
+Guide, "Instance state changes").
+"""
+
+import dataclasses
+import functools
+import heapq
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from provisioner.core.cloud.machines import ENDING, MachineState
+from provisioner.core.cloud.offers import InstanceType, Market, Offer
+from provisioner.rehearsal.aws.refused import Refused
+from provisioner.rehearsal.ec2.conditions import Breakdown, Capacity, Conditions, Interruption, Rebalance, Unheeded
+from provisioner.rehearsal.ec2.instance import (
+    Booted,
+    Captured,
+    Change,
+    Content,
+    Event,
+    FleetAnswer,
+    FleetRequest,
+    Instance,
+    LaunchTemplate,
+    Noticed,
+    OfferError,
+    Recommended,
+    Unplugged,
+)
+from provisioner.rehearsal.ec2.machine_images import Images
+
+#: What befalls so many machines and no more.
+_Mishap = TypeVar("_Mishap", Breakdown, Interruption, Rebalance)
+
+
+class Model:
+    """One region's EC2, from `began` on."""
+
+    def __init__(
+        self,
+        conditions: Conditions,
+        *,
+        began: float,
+        types: Callable[[str], InstanceType | None],
+        subnets: Mapping[str, str],
+        new_id: Callable[[], str],
+    ) -> None:
+        """`subnets` are zones by subnet id; `new_id` never gives the same 17 last characters twice."""
+        self.conditions = conditions
+        self.began = began
+        self.subnets = subnets
+        self.images = Images(conditions.image_delay, new_id)
+        self._types = types
+        self._new_id = new_id
+        self._templates: dict[str, LaunchTemplate] = {}
+        self._template_tokens: dict[str, tuple[str, Content]] = {}
+        self._fleets: dict[str, tuple[FleetRequest, FleetAnswer]] = {}
+        self._instances: dict[str, Instance] = {}
+        self._forgotten: dict[str, Instance] = {}
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._planned = 0
+        self._befallen: Counter[object] = Counter()
+        #: Number of termination requests by machine; number of calls that described machines.
+        self._asked: Counter[str] = Counter()
+        self._looks = 0
+        self._events: list[Event] = []
+
+    # Time
+
+    def advance(self, now: float) -> None:
+        """Let all that is due by `now` happen, each at its own time."""
+        while self._agenda and self._agenda[0][0] <= now:
+            _, _, happens = heapq.heappop(self._agenda)
+            happens()
+
+    def next_due(self) -> float | None:
+        """When `advance` has something to do next, if ever."""
+        return self._agenda[0][0] if self._agenda else None
+
+    def drain(self) -> list[Event]:
+        """What has happened since the last call and concerns a machine's power."""
+        events, self._events = self._events, []
+        return events
+
+    def _plan(self, at: float, happens: Callable[..., None], *args: object) -> None:
+        self._planned += 1
+        step: Callable[[], None] = functools.partial(happens, at, *args)
+        heapq.heappush(self._agenda, (at, self._planned, step))
+
+    # Launch templates
+
+    def create_template(self, name: str, content: Content, now: float, *, token: str = "") -> LaunchTemplate:
+        self.advance(now)
+        if token and self._template_tokens.get(token) == (name, content):
+            return self._templates[name]
+        if name in self._templates:
+            raise Refused("InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use.")
+        if len(content.user_data.encode()) > 16 * 1024:
+            raise Refused("InvalidUserData.Malformed", "User data is limited to 16384 bytes")
+        self._templates[name] = LaunchTemplate(f"lt-{self._new_id()[-17:]}", name, content, now)
+        if token:
+            self._template_tokens[token] = (name, content)
+        return self._templates[name]
+
+    def templates(self, now: float) -> list[LaunchTemplate]:
+        """Those that have become visible."""
+        return [item for item in self._templates.values() if now >= item.created + self.conditions.template_lag]
+
+    # Fleets
+
+    def create_fleet(self, request: FleetRequest, now: float) -> FleetAnswer:
+        """Machines for the offers with room; an answer without any is an answer too."""
+        self.advance(now)
+        if request.token in self._fleets:
+            return self._replay(request)
+        if any(self.began + one.at <= now < self.began + one.ends for one in self.conditions.fleet_limits):
+            raise Refused("MaxFleetCountExceeded", "You've reached the limit on the number of EC2 Fleets")
+        template = next((item for item in self.templates(now) if item.name == request.template), None)
+        if template is None:
+            message = f"The specified launch template, with template name {request.template}, does not exist."
+            raise Refused("InvalidLaunchTemplateName.NotFoundException", message)
+        if not request.overrides:
+            # EC2 would launch in the default VPC: never what anyone meant.
+            raise Refused("MissingParameter", "The request must contain the parameter Overrides")
+        if request.count < 1:
+            raise Refused("InvalidParameterValue", "TotalTargetCapacity must be at least 1")
+        zones = {subnet: self.subnets.get(subnet) for _, subnet in request.overrides}
+        known = [zone for zone in zones.values() if zone is not None]
+        if len(known) != len(set(known)):
+            raise Refused("InvalidFleetConfiguration", "Overrides name two subnets of one Availability Zone")
+        answer = self._fill(request, template, now)
+        self._fleets[request.token] = (request, answer)
+        return answer
+
+    def _replay(self, request: FleetRequest) -> FleetAnswer:
+        first, answer = self._fleets[request.token]
+        if first != request:
+            raise Refused(
+                "IdempotentParameterMismatch",
+                "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
+            )
+        lives = [self._instances.get(instance_id) for instance_id, _ in answer.machines]
+        if lives and all(life is None or life.state == MachineState.TERMINATED for life in lives):
+            raise Refused("IdempotentInstanceTerminated", "The instances launched by this token have been terminated.")
+        if self.conditions.replay_errors:
+            said = "There is not enough capacity to fulfil your request."
+            others = [OfferError(offer, "UnfulfillableCapacity", said) for offer, _ in request.overrides]
+            return dataclasses.replace(answer, errors=tuple(others))
+        return answer
+
+    def _fill(self, request: FleetRequest, template: LaunchTemplate, now: float) -> FleetAnswer:
+        fleet = f"fleet-{self._new_id()[-17:]}"
+        machines: list[tuple[str, Offer]] = []
+        errors: list[OfferError] = []
+        order = list(request.overrides)
+        if request.by_price:
+            # An unknown price sorts last; equal ones keep the caller's order.
+            order.sort(key=lambda item: self.price(item[0], now) or float("inf"))
+        for offer, subnet in order:
+            while len(machines) < request.count:
+                error = self._why_not(offer, subnet, template.content.image, now)
+                if error:
+                    errors.append(error)
+                    break
+                token = f"{fleet}-{len(machines)}"
+                machines.append((self._launch(offer, subnet, template, request.tags, token, now), offer))
+        return FleetAnswer(fleet, tuple(machines), tuple(errors))
+
+    def _why_not(self, offer: Offer, subnet: str, image: str, now: float) -> OfferError | None:
+        if missing := self.images.why_no_machine(image, now):
+            return OfferError(offer, *missing)
+        kind = self._types(offer.instance_type)
+        if kind is None:
+            return OfferError(offer, "InvalidParameterValue", f"Invalid value '{offer.instance_type}' for InstanceType")
+        if self.subnets.get(subnet) != offer.zone:
+            return OfferError(offer, "InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist")
+        if offer.zone not in kind.zones or (offer.market is Market.SPOT and not kind.spot):
+            message = f"The requested configuration is currently not supported: {offer}"
+            return OfferError(offer, "Unsupported", message)
+        live = [one for one in self._instances.values() if one.state != MachineState.TERMINATED]
+        for quota in self.conditions.quotas:
+            if quota.where.fits(offer):
+                used = sum(self._vcpus(one) for one in live if quota.where.fits(one.offer))
+                if used + kind.vcpus > quota.vcpus:
+                    spot = offer.market is Market.SPOT
+                    code = "MaxSpotInstanceCountExceeded" if spot else "VcpuLimitExceeded"
+                    said = (
+                        f"You have requested more vCPU capacity than your current vCPU limit of {quota.vcpus} allows."
+                    )
+                    return OfferError(offer, code, said)
+        rule = self._capacity(offer, now)
+        if rule and rule.machines is not None and sum(one.offer == offer for one in live) >= rule.machines:
+            return OfferError(offer, rule.code, rule.message)
+        return None
+
+    def _vcpus(self, instance: Instance) -> int:
+        kind = self._types(instance.offer.instance_type)
+        return kind.vcpus if kind else 0
+
+    def _capacity(self, offer: Offer, now: float) -> Capacity | None:
+        fitting = [rule for rule in self.conditions.capacity if rule.where.fits(offer) and self.began + rule.at <= now]
+        return max(enumerate(fitting), key=lambda item: (item[1].at, item[0]))[1] if fitting else None
+
+    def price(self, offer: Offer, now: float) -> float | None:
+        """Dollars an hour now, if the conditions name a price."""
+        known = self.prices(offer, now)
+        return known[-1][1] if known else None
+
+    def prices(self, offer: Offer, now: float) -> list[tuple[float, float]]:
+        """Since when, and dollars an hour: the offer's prices so far, oldest first."""
+        rules = (rule for rule in self.conditions.prices if rule.where.fits(offer) and self.began + rule.at <= now)
+        return [(self.began + rule.at, rule.dollars) for rule in sorted(rules, key=lambda rule: rule.at)]
+
+    def _launch(
+        self, offer: Offer, subnet: str, template: LaunchTemplate, tags: Mapping[str, str], token: str, now: float
+    ) -> str:
+        instance_id = f"i-{self._new_id()[-17:]}"
+        # The first is no 127.0.0.1.
+        number = 256 + len(self._instances) + len(self._forgotten)
+        place = f"{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+        born = (Change(MachineState.PENDING, now),)
+        # All of 127/8 is this computer: whoever plays the machines can have each listen at its own.
+        self._instances[instance_id] = Instance(
+            instance_id, offer, subnet, f"10.{place}", f"127.{place}", template, token, dict(tags), born
+        )
+        self._plan(now + self.conditions.boot_delay, self._run, instance_id)
+        if breakdown := self._befalls(self.conditions.breakdowns, offer):
+            self._plan(now + breakdown.at, self._end, instance_id, breakdown.code, breakdown.message)
+        return instance_id
+
+    def _befalls(self, rules: tuple[_Mishap, ...], offer: Offer) -> _Mishap | None:
+        """The first of the rules that fits and is not used up; once more it is used now."""
+        for rule in rules:
+            if rule.where.fits(offer) and (rule.times is None or self._befallen[rule] < rule.times):
+                self._befallen[rule] += 1
+                return rule
+        return None
+
+    # Machines' lives
+
+    def _change(self, instance_id: str, change: Change, **fields: object) -> Instance:
+        old = self._instances[instance_id]
+        new = dataclasses.replace(old, history=(*old.history, change), **fields)  # type: ignore[arg-type]
+        self._instances[instance_id] = new
+        return new
+
+    def _run(self, at: float, instance_id: str) -> None:
+        old = self._instances.get(instance_id)
+        if old is None or old.state != MachineState.PENDING:
+            return
+        self._events.append(Booted(self._change(instance_id, Change(MachineState.RUNNING, at), powered=True)))
+        if old.offer.market is not Market.SPOT:
+            return
+        if interruption := self._befalls(self.conditions.interruptions, old.offer):
+            self._plan(at + interruption.at, self._warn, instance_id, interruption.notice)
+        if rebalance := self._befalls(self.conditions.rebalances, old.offer):
+            self._plan(at + rebalance.at, self._recommend, instance_id)
+
+    def _recommend(self, _at: float, instance_id: str) -> None:
+        one = self._instances.get(instance_id)
+        if one is not None and one.state == MachineState.RUNNING:
+            self._events.append(Recommended(one))
+
+    def _warn(self, at: float, instance_id: str, notice: float) -> None:
+        old = self._instances.get(instance_id)
+        if old is None or old.state != MachineState.RUNNING or old.taken_at is not None:
+            return
+        self._instances[instance_id] = dataclasses.replace(old, taken_at=at + notice)
+        if notice:
+            self._events.append(Noticed(self._instances[instance_id]))
+        self._plan(at + notice, self._take, instance_id)
+
+    def _take(self, at: float, instance_id: str) -> None:
+        self._end(at, instance_id, "Server.SpotInstanceTermination", "Spot instance termination")
+
+    def _end(self, at: float, instance_id: str, code: str, message: str) -> None:
+        old = self._instances.get(instance_id)
+        if old is None or old.state in ENDING:
+            return
+        user = code.startswith("Client.UserInitiated")
+        transition = f"User initiated ({time.strftime('%Y-%m-%d %H:%M:%S GMT', time.gmtime(at))})" if user else code
+        change = Change(MachineState.SHUTTING_DOWN, at, code, f"{code}: {message}", transition)
+        ending = self._change(instance_id, change)
+        if ending.powered:
+            self._events.append(Unplugged(ending))
+        self._plan(at + self.conditions.end_delay, self._finish, instance_id)
+
+    def _finish(self, at: float, instance_id: str) -> None:
+        """Terminated, unless its power is still on: then when `gone` is told."""
+        old = self._instances[instance_id]
+        if old.state == MachineState.SHUTTING_DOWN and not old.powered:
+            self._change(instance_id, dataclasses.replace(old.now, state=MachineState.TERMINATED, at=at))
+            self._plan(at + self.conditions.forget_after, self._forget, instance_id)
+
+    def _forget(self, _at: float, instance_id: str) -> None:
+        self._forgotten[instance_id] = self._instances.pop(instance_id)
+
+    def gone(self, instance_id: str, now: float) -> None:
+        """Nothing is left of the machine whose `Unplugged` was drained."""
+        self.advance(now)
+        old = self._instances.get(instance_id)
+        if old is None or not old.powered or old.state == MachineState.RUNNING:
+            return
+        self._instances[instance_id] = dataclasses.replace(old, powered=False)
+        if now >= old.now.at + self.conditions.end_delay:
+            self._finish(now, instance_id)
+
+    def powered_off(self, instance_id: str, now: float) -> None:
+        """The machine ended itself: what follows is up to its InstanceInitiatedShutdownBehavior."""
+        self.advance(now)
+        old = self._instances.get(instance_id)
+        if old is None or old.state != MachineState.RUNNING:
+            return
+        code, message = "Client.InstanceInitiatedShutdown", "Instance initiated shutdown"
+        if old.template.content.on_power_off == "terminate":
+            self._end(now, instance_id, code, message)
+        else:
+            stopped = Change(MachineState.STOPPED, now, code, f"{code}: {message}", code)
+            self._change(instance_id, dataclasses.replace(stopped, state=MachineState.STOPPING))
+            self._events.append(Unplugged(self._change(instance_id, stopped)))
+
+    def interrupt(self, instance_id: str, now: float, *, notice: float = 120.0) -> None:
+        """Give a spot machine its notice now."""
+        self.advance(now)
+        self._warn(now, instance_id, notice)
+        self.advance(now)
+
+    def terminate(self, ids: Collection[str], now: float) -> dict[str, tuple[MachineState, MachineState]]:
+        """States before and after, by id; one id that is not known refuses them all."""
+        self.advance(now)
+        before = self._shown(now, ids)
+        for one in before:
+            self._asked[one.id] += 1
+            if not any(self._asked[one.id] <= rule.times for rule in self._unheeded(one)):
+                self._end(now, one.id, "Client.UserInitiatedShutdown", "User initiated shutdown")
+        after = {one.id: self._instances[one.id].state for one in before}
+        self.advance(now)
+        return {one.id: (one.state, after[one.id]) for one in before}
+
+    def _unheeded(self, instance: Instance) -> Iterator[Unheeded]:
+        return (rule for rule in self.conditions.unheeded if rule.where.fits(instance.offer))
+
+    def create_image(
+        self, instance_id: str, name: str, tags: Mapping[str, str], snapshot_tags: Mapping[str, str], now: float
+    ) -> str:
+        """The id of a pending image of a running machine; its `Captured` is drained next."""
+        [one] = self.instances(now, [instance_id])
+        if one.state is not MachineState.RUNNING:
+            raise Refused("IncorrectInstanceState", f"The instance '{instance_id}' is not in state 'running'")
+        content = one.template.content
+        made = self.images.create(instance_id, content.image, name, tags, snapshot_tags, content.disk_gib, now)
+        self._events.append(Captured(one, made.id))
+        return made.id
+
+    # Looking
+
+    def instances(self, now: float, ids: Collection[str] = ()) -> list[Instance]:
+        """Return the listed machines, or those with `ids`; raises Refused for an unlisted id or a disrupted zone."""
+        self.advance(now)
+        for rule in self.conditions.zone_troubles:
+            named = [one.offer.zone for one in self._instances.values() if not ids or one.id in ids]
+            affected = not ids or any(fnmatchcase(zone, rule.zone) for zone in named)
+            if affected and self.began + rule.at <= now < self.began + rule.ends:
+                raise Refused("InternalError", "An internal error has occurred", 500)
+        return self._shown(now, ids)
+
+    def _shown(self, now: float, ids: Collection[str]) -> list[Instance]:
+        self._looks += 1
+        seen = (self._as_shown(one, now) for one in self._instances.values())
+        shown = {one.id: one for one in seen if one is not None}
+        missing = [one for one in ids if one not in shown]
+        if missing:
+            plural, verb = ("s", "do") if len(missing) > 1 else ("", "does")
+            message = f"The instance ID{plural} '{', '.join(missing)}' {verb} not exist"
+            raise Refused("InvalidInstanceID.NotFound", message)
+        return [shown[one] for one in dict.fromkeys(ids)] if ids else list(shown.values())
+
+    def _as_shown(self, one: Instance, now: float) -> Instance | None:
+        """Return the instance as this call shows it, possibly out of date; None if it is not listed."""
+        behind = 0.0
+        if self.conditions.flap:
+            # A fixed fraction for each call and machine, so that the model is deterministic.
+            behind = self.conditions.flap * zlib.crc32(f"{self._looks} {one.id}".encode()) / 2**32
+        if now < one.launch_time + max(self.conditions.lag, behind):
+            return None
+        for rule in self.conditions.absences:
+            if rule.where.fits(one.offer) and self.began + rule.at <= now < self.began + rule.ends:
+                return None
+        history = tuple(change for change in one.history if change.at <= now - behind)
+        return dataclasses.replace(one, history=history) if behind and history != one.history else one
+
+    def alive(self, now: float) -> list[Instance]:
+        """The truth, lag or not: every machine that is not terminated."""
+        self.advance(now)
+        return [one for one in self._instances.values() if one.state != MachineState.TERMINATED]
+
+    def history(self, instance_id: str) -> tuple[Change, ...]:
+        """Every state the machine was in, forgotten or not; KeyError if there never was one."""
+        return (self._instances.get(instance_id) or self._forgotten[instance_id]).history
+
+    def impaired(self, instance_id: str, now: float) -> bool:
+        """Whether the machine's status checks fail."""
+        one = self._instances[instance_id]
+        return one.state == MachineState.RUNNING and any(
+            rule.where.fits(one.offer) and now >= one.launch_time + rule.at for rule in self.conditions.impairments
+        )
+
+    def every(self) -> list[Instance]:
+        """Every machine there ever was, oldest first."""
+        return [*self._forgotten.values(), *self._instances.values()]

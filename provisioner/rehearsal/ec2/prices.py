@@ -1,0 +1,50 @@
+"""AWS's price list, with the scenario's prices: GetProducts for EC2's machines and disks (Price List API)."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from provisioner.core.cloud.offers import Market, Offer
+from provisioner.rehearsal.aws.calls import NotPlayed
+from provisioner.rehearsal.ec2.model import Model
+
+#: The fields of a query for machines, with what they must say where there is one answer.
+_MACHINES = {
+    "capacitystatus": "Used",
+    "marketoption": "OnDemand",
+    "operatingSystem": "Linux",
+    "preInstalledSw": "NA",
+    "tenancy": "Shared",
+}
+_UNITS = ("GB-Mo", "IOPS-Mo", "GiBps-mo")
+
+
+def products(model: Model, region: str, said: Mapping[str, Any], now: float) -> list[str]:
+    """The products that fit the query, each a JSON text as AWS nests it; raises NotPlayed."""
+    asked = {item["Field"]: item["Value"] for item in said.get("Filters", [])}
+    if said.get("ServiceCode") != "AmazonEC2" or asked.pop("regionCode", "") != region:
+        raise NotPlayed(f"GetProducts of {said.get('ServiceCode')} for another region than {region}")
+    if asked == {"volumeApiName": "gp3"}:
+        gib, iops, throughput = model.conditions.disk or (0.0, 0.0, 0.0)
+        priced = zip(_UNITS, (gib, iops, throughput * 1024), strict=True)
+        return [_product({"volumeApiName": "gp3"}, unit, dollars) for unit, dollars in priced if dollars]
+    types = asked.pop("instanceType", "").split(",")
+    if asked != _MACHINES:
+        raise NotPlayed(f"GetProducts by {sorted(asked)}")
+    return [
+        _product({**_MACHINES, "instanceType": name}, "Hrs", dollars) for name, dollars in _on_demand(model, types, now)
+    ]
+
+
+def _on_demand(model: Model, types: Iterable[str], now: float) -> Iterator[tuple[str, float]]:
+    """One price a type, that of its first zone: a price list knows no zones."""
+    zone = min(model.subnets.values())
+    for name in types:
+        if (dollars := model.price(Offer(Market.ON_DEMAND, name, zone), now)) is not None:
+            yield name, dollars
+
+
+def _product(attributes: Mapping[str, str], unit: str, dollars: float) -> str:
+    price = {"unit": unit, "beginRange": "0", "endRange": "Inf", "pricePerUnit": {"USD": f"{dollars:.10f}"}}
+    terms = {"OnDemand": {"SKU.TERM": {"priceDimensions": {"SKU.TERM.RATE": price}}}}
+    return json.dumps({"serviceCode": "AmazonEC2", "product": {"attributes": dict(attributes)}, "terms": terms})

@@ -1,0 +1,273 @@
+"""The cloud of unit tests: the port straight over the model, without a wire between.
+
+It behaves, and misbehaves by plain fields. Machines of it are words only: nothing boots.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, LaunchRequest, Profile, Refusal
+from provisioner.core.cloud.machine_images import Ami, AmiState, Image
+from provisioner.core.cloud.machines import ENDING, Ending, Listing, Machine
+from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price
+from provisioner.core.cloud.prices import PriceList
+from provisioner.core.cloud.tags import LAUNCH_TAG
+from provisioner.core.errors import CloudError, Conflict, Misconfigured, NoAnswer, NoCapacity, QuotaExceeded, Transient
+from provisioner.ports.clock import Clock
+from provisioner.rehearsal.aws.refused import Refused
+from provisioner.rehearsal.ec2.catalogue import TYPES, ZONES
+from provisioner.rehearsal.ec2.conditions import Conditions
+from provisioner.rehearsal.ec2.instance import Captured, Content, Event, FleetRequest, Instance, Unplugged
+from provisioner.rehearsal.ec2.machine_images import MachineImage
+from provisioner.rehearsal.ec2.model import Model
+from provisioner.rehearsal.fakes.clock import CountingIds
+
+T = TypeVar("T")
+
+#: What the model's own codes ask of the caller; all others are Misconfigured.
+_MEANING: dict[str, type[CloudError]] = {
+    "InsufficientInstanceCapacity": NoCapacity,
+    "InternalError": Transient,
+    "MaxFleetCountExceeded": QuotaExceeded,
+    "UnfulfillableCapacity": NoCapacity,
+    "Unsupported": NoCapacity,
+    "MaxSpotInstanceCountExceeded": QuotaExceeded,
+    "VcpuLimitExceeded": QuotaExceeded,
+    "InvalidLaunchTemplateName.NotFoundException": Transient,
+}
+#: What the model's reasons mean; all others that end a machine are faults.
+_ENDINGS = {
+    "Client.UserInitiatedShutdown": Ending.ASKED,
+    "Client.InstanceInitiatedShutdown": Ending.ASKED,
+    "Server.SpotInstanceTermination": Ending.INTERRUPTED,
+    "Server.InsufficientInstanceCapacity": Ending.NO_CAPACITY,
+    "Client.InternalError": Ending.MISCONFIGURED,
+}
+_SPENT_TOKEN = {"IdempotentParameterMismatch", "IdempotentInstanceTerminated"}
+
+
+class FakeCloud:
+    """The cloud port over a model; `model` is there for tests to look and to break machines."""
+
+    def __init__(
+        self, clock: Clock, conditions: Conditions | None = None, types: Mapping[str, InstanceType] = TYPES
+    ) -> None:
+        self.clock = clock
+        self.types = types
+        self.subnets = {zone: f"subnet-{zone}" for zone in ZONES}
+        self.model = Model(
+            conditions or Conditions(),
+            began=clock.now(),
+            types=types.get,
+            subnets={subnet: zone for zone, subnet in self.subnets.items()},
+            new_id=CountingIds().new,
+        )
+        #: Raised by the next calls of any method, one each, before anything is done.
+        self.fail_next: list[Exception] = []
+        #: Names of methods whose next answer is lost after the deed; one mention each.
+        self.lose_answer_of: list[str] = []
+        #: Offers without room, whatever the conditions say.
+        self.no_capacity_in: set[Offer] = set()
+        #: What `console` answers, by machine.
+        self.console_of: dict[str, str] = {}
+        #: What has begun and ended so far, for tests that play the machines.
+        self.events: list[Event] = []
+
+    def catalog(self, instance_types: Collection[str]) -> Catalog:
+        now = self._enter()
+        types = {name: self.types[name] for name in instance_types if name in self.types}
+        offers = [Offer(market, name, zone) for name, kind in types.items() for zone in kind.zones for market in Market]
+        known = {offer: self.model.price(offer, now) for offer in offers}
+        prices = {offer: Price(dollars, "fake", now) for offer, dollars in known.items() if dollars is not None}
+        return self._leave("catalog", Catalog(types, dict(self.subnets), prices, now))
+
+    def gpu_types(self) -> tuple[str, ...]:
+        self._enter()
+        return self._leave("gpu_types", tuple(sorted(name for name, kind in self.types.items() if kind.gpus)))
+
+    def price_list(self, instance_types: Collection[str]) -> PriceList:
+        now = self._enter()
+        known = {name: self.model.price(Offer(Market.ON_DEMAND, name, ZONES[0]), now) for name in instance_types}
+        prices = {name: Price(dollars, "fake", now) for name, dollars in known.items() if dollars is not None}
+        disk = self.model.conditions.disk
+        parts = [Price(dollars, "fake", now) if dollars else None for dollars in disk or ()]
+        return self._leave("price_list", PriceList(prices, *parts))
+
+    def image(self, reference: str) -> Image:
+        self._enter()
+        ami = reference if reference.startswith("ami-") else "ami-0fake0image0000"
+        return self._leave("image", Image(ami, "/dev/sda1", "x86_64"))
+
+    def profile(self, name: str) -> Profile:
+        self._enter()
+        return self._leave("profile", Profile(name, f"arn:aws:iam::123456789012:instance-profile/{name}", "AROAFAKE"))
+
+    def launch(self, request: LaunchRequest) -> LaunchAnswer:
+        now = self._enter()
+        template = request.template
+        content = Content(template.image.id, template.user_data, template.profile_arn, "terminate", template.disk_gib)
+        try:
+            self.model.create_template(template.name, content, now)
+        except Refused as refused:
+            if not refused.code.endswith("AlreadyExistsException"):
+                raise self._error(refused.code, refused.message) from refused
+        dry = [offer for offer in request.offers if offer in self.no_capacity_in]
+        overrides = tuple((offer, request.subnets[offer.zone]) for offer in request.offers if offer not in dry)
+        refusals = tuple(Refusal(self._error("InsufficientInstanceCapacity", "no room"), offer) for offer in dry)
+        if dry and not overrides:
+            return self._leave("launch", LaunchAnswer((), refusals))
+        fleet = FleetRequest(
+            request.token, template.name, overrides, request.count, dict(request.tags), request.market is Market.SPOT
+        )
+        try:
+            answer = self.model.create_fleet(fleet, now)
+        except Refused as refused:
+            if refused.code in _SPENT_TOKEN:
+                raise Conflict(f"{refused.code}: {refused.message}") from refused
+            raise self._error(refused.code, refused.message) from refused
+        machines = tuple(LaunchedMachine(instance_id, offer) for instance_id, offer in answer.machines)
+        refusals += tuple(Refusal(self._error(one.code, one.message), one.offer) for one in answer.errors)
+        return self._leave("launch", LaunchAnswer(machines, refusals, now))
+
+    def machines(self) -> Listing:
+        now = self._enter()
+        return self._leave("machines", Listing(now, tuple(map(machine, self._described(now)))))
+
+    def machines_known(self, ids: Collection[str]) -> Listing:
+        now = self._enter()
+        answers: dict[str, Instance | CloudError] = {}
+        for instance_id in ids:
+            try:
+                [answers[instance_id]] = self._described(now, [instance_id])
+            except CloudError as error:
+                answers[instance_id] = error
+        known = tuple(machine(one) for one in answers.values() if isinstance(one, Instance))
+        if not known and (unclear := [one for one in answers.values() if isinstance(one, Transient)]):
+            raise unclear[0]
+        return self._leave("machines_known", Listing(now, known))
+
+    def machines_of(self, launch: str) -> tuple[Machine, ...]:
+        now = self._enter()
+        tagged = [one for one in self._described(now) if one.tags.get(LAUNCH_TAG) == launch]
+        return self._leave("machines_of", tuple(map(machine, tagged)))
+
+    def terminate(self, ids: Collection[str]) -> Mapping[str, CloudError]:
+        now = self._enter()
+        refused: dict[str, CloudError] = {}
+        for instance_id in ids:
+            try:
+                self.model.terminate([instance_id], now)
+            except Refused as error:
+                refused[instance_id] = self._error(error.code, error.message)
+        return self._leave("terminate", refused)
+
+    def impaired(self, ids: Collection[str]) -> frozenset[str]:
+        now = self._enter()
+        shown = {one.id for one in self._described(now)}
+        return self._leave("impaired", frozenset(one for one in shown & set(ids) if self.model.impaired(one, now)))
+
+    def console(self, instance_id: str) -> str:
+        self._enter()
+        return self._leave("console", self.console_of.get(instance_id, ""))
+
+    def amis(self) -> tuple[Ami, ...]:
+        now = self._enter()
+        own = [one for one in self.model.images.shown() if one.owner == "self"]
+        return self._leave("amis", tuple(ami(one, self.model.images.state(one, now)) for one in own))
+
+    def create_ami(self, instance_id: str, name: str, tags: Mapping[str, str]) -> str:
+        now = self._enter()
+        try:
+            made = self.model.create_image(instance_id, name, tags, tags, now)
+        except Refused as refused:
+            known = [one for one in self.model.images.shown() if one.name == name]
+            if not known:
+                raise self._error(refused.code, refused.message) from refused
+            if known[0].tags != tags:
+                raise Conflict(f"{refused.code}: {refused.message}") from refused
+            made = known[0].id
+        return self._leave("create_ami", made)
+
+    def delete_ami(self, id: str) -> bool:
+        self._enter()
+        behind = [one.id for one in self.model.images.snapshots() if one.description.endswith(id)]
+        known = self.model.images.tags_of(id) is not None
+        if known:
+            self.model.images.deregister(id)
+        for snapshot in behind:
+            self.model.images.delete_snapshot(snapshot)
+        return self._leave("delete_ami", known or bool(behind))
+
+    def _described(self, now: float, ids: Collection[str] = ()) -> list[Instance]:
+        try:
+            return self.model.instances(now, ids)
+        except Refused as refused:
+            raise self._error(refused.code, refused.message) from refused
+
+    def _enter(self) -> float:
+        if self.fail_next:
+            raise self.fail_next.pop(0)
+        now = self.clock.now()
+        self.model.advance(now)
+        self._settle(now)
+        return now
+
+    def _settle(self, now: float) -> None:
+        """Nothing is behind these machines: their power is gone as soon as it goes."""
+        for event in self.model.drain():
+            if isinstance(event, Captured):
+                self.model.images.captured(event.image)
+                continue
+            self.events.append(event)
+            if isinstance(event, Unplugged):
+                self.model.gone(event.instance.id, now)
+
+    def _leave(self, method: str, answer: T) -> T:
+        self._settle(self.clock.now())
+        if method in self.lose_answer_of:
+            self.lose_answer_of.remove(method)
+            raise NoAnswer("the answer was lost", code="ConnectionClosedError")
+        return answer
+
+    def _error(self, code: str, message: str) -> CloudError:
+        return _MEANING.get(code, Misconfigured)(message, code)
+
+
+def machine(instance: Instance) -> Machine:
+    """The model's instance in the words of the port."""
+    change = instance.now
+    return Machine(
+        instance.id,
+        instance.state,
+        instance.offer,
+        instance.launch_time,
+        instance.tags,
+        change.reason_code,
+        "; ".join(filter(None, (change.reason_message, change.transition))),
+        _ENDINGS.get(change.reason_code, Ending.FAULT) if change.state in ENDING else None,
+        instance.address,
+        instance.public_address,
+        instance.template.content.image,
+        _dated(instance),
+    )
+
+
+def ami(image: MachineImage, state: str) -> Ami:
+    """The model's image in the words of the port."""
+    return Ami(
+        image.id,
+        image.name,
+        AmiState(state),
+        image.created,
+        image.architecture,
+        image.size_gib,
+        image.tags,
+        image.failure,
+    )
+
+
+def _dated(instance: Instance) -> float | None:
+    """EC2 dates the ends that a user asked for, to the second."""
+    if not instance.now.transition.startswith("User initiated"):
+        return None
+    return float(next(int(change.at) for change in instance.history if change.state in ENDING))

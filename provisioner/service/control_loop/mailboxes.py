@@ -1,0 +1,224 @@
+"""The machines' mailboxes: reports in, results in, work orders and orders out."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from provisioner.core.errors import Invalid
+from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.keys import orders_key, result_key, started_key, work_key
+from provisioner.core.protocol.messages import Orders, Outcome, Report, Result, Step
+from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run.machine_messages import (
+    RESULT_HEAD,
+    RESULT_MOST,
+    Period,
+    decode_result,
+    period,
+    printable,
+    stream_ends,
+)
+from provisioner.core.run.progress import orders
+from provisioner.core.run.records import Assignment, Event, Node, Record, Run, TemplateHealth, Verdict
+from provisioner.core.run.work_order import work_order
+from provisioner.ports.bucket import Bucket, Entry
+from provisioner.ports.store import Live
+from provisioner.service.control_loop.inbox import Heard, Inbox
+from provisioner.service.installation import Installation
+
+#: Bytes of a result that are read at a time.
+BLOCK = 1 << 20
+#: Text in a run's story when a step begins. The beginning of the command is a state of the run instead.
+BEGINS = {
+    Step.PULL: "fetching the image",
+    Step.CLONE: "cloning git",
+    Step.SETUP: "the start script runs",
+    Step.LOGS: "shipping the last of the log",
+}
+#: Text in the story when a step has succeeded.
+DONE = {Step.PULL: "the image is there", Step.CLONE: "git is cloned"}
+
+
+class Mailboxes:
+    """Reads and writes the bucket; what it learns is given back to be saved, or saved before a message is deleted."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._inbox = Inbox(installation)
+        #: Unreadable objects by mailbox that the stored count does not include yet.
+        self._uncounted: dict[str, int] = {}
+        #: Objects that the last `receive` has read.
+        self._read: list[Entry] = []
+
+    # In
+
+    def receive(self, live: Live, epoch: int) -> set[str]:
+        """Record the newest report of every machine; `delete_read` deletes the objects that were listed.
+
+        Returns the runs whose machines' inboxes could not be read, or were left to the next pass: the silence of
+        these machines must not be judged.
+        """
+        installation, inbox = self._installation, self._inbox
+        listed = inbox.listed()
+        runs, nodes = {run.id: run for run in live.runs}, {node.box: node for node in live.nodes}
+        self._uncounted = {box: count for box, count in self._uncounted.items() if box in nodes}
+        # Keep the messages of machines without a live run in this store: they may belong to another store.
+        known = [(nodes[box], entries) for box, entries in listed.entries.items() if box in nodes]
+        answers = installation.pool.map(lambda pair: inbox.read(*pair), known)
+        health = {each.id: each for each in live.templates}
+        records: list[Record] = []
+        unheard = {node.run for node in live.nodes if not listed.covers(node.box)}
+        read: list[Entry] = []
+        for (node, entries), heard in zip(known, answers, strict=True):
+            if isinstance(heard, Exception):
+                unheard.add(node.run)
+                continue
+            read += entries
+            counted, news = self._counted(runs[node.run], node, heard)
+            if heard.report:
+                counted = _told(counted, heard.report, installation.now())
+                news += self._news(runs[node.run], node, heard.report)
+                if node.report is None and (failing := health.pop(node.template, None)) and failing.failures:
+                    records.append(replace(failing, failures=0, reason="", probe_at=0.0))
+            if counted is not node:
+                records += [counted, *news]
+        if records:
+            installation.save(records, epoch=epoch)
+        self._read = read
+        return unheard
+
+    def delete_read(self) -> None:
+        """Delete the objects that the last `receive` has read; raises the first error after all calls were made."""
+        read, self._read = self._read, []
+        self._inbox.delete(read)
+
+    def _counted(self, run: Run, node: Node, heard: Heard) -> tuple[Node, list[Event]]:
+        """Count unreadable objects; return the node and events.
+
+        The first one makes an event. The count is stored with a report, or when it has doubled.
+        """
+        count = node.unreadable + self._uncounted.pop(node.box, 0) + heard.unreadable
+        if count == node.unreadable:
+            return node, []
+        if not heard.report and count.bit_length() == node.unreadable.bit_length():
+            self._uncounted[node.box] = count - node.unreadable
+            return node, []
+        counted, news = replace(node, unreadable=count), list[Event]()
+        if not node.unreadable:
+            text = f"{node.instance_id} wrote an object that is no report: {heard.why}; such objects are deleted unread"
+            news.append(self._installation.event(run, text, attempt=node.attempt, instance_id=node.instance_id))
+        return counted, news
+
+    def _news(self, run: Run, node: Node, report: Report) -> list[Event]:
+        """What a reader of the run's story wants to know of a report: the steps, and what the cloud announced."""
+        old, texts = node.report, list[str]()
+        before = succeeded(old) if old else frozenset()
+        texts += [text for step, text in DONE.items() if step in succeeded(report) - before]
+        if report.step is not (old.step if old else Step.BOOT) and report.step in BEGINS:
+            texts.append(BEGINS[report.step])
+        if report.rebalance_at is not None and not (old and old.rebalance_at is not None):
+            texts.append("the cloud recommends to move elsewhere: an interruption is likelier from now on")
+        if report.notice and not (old and old.notice):
+            texts.append("notice: the spot machine will be taken away")
+        event = self._installation.event
+        return [event(run, text, attempt=node.attempt, instance_id=node.instance_id) for text in texts]
+
+    def seek(self, held: Assignment) -> Sequence[Record]:
+        """Ask the mailbox for the result: the node with what is found, or with the knowledge that nothing was."""
+        installation, node = self._installation, held.node
+        now = installation.now()
+        try:
+            result = read_result(installation.bucket, node.box, period(node, now))
+        except Invalid as error:
+            result = _unreadable(node, printable(str(error), 200))
+        if result and (result.run, result.attempt, result.rank) != (node.run, node.attempt, node.rank):
+            result = _unreadable(node, "it names another run")
+        if result:
+            return [replace(node, result=result)]
+        started = node.started or installation.bucket.get(started_key(node.box), length=1) is not None
+        return [replace(node, result_sought_at=now, started=started)]
+
+    # Out
+
+    def put_work(self, run: Run, recipe: Recipe, node: Node, gpus: int) -> Sequence[Record]:
+        """Put the node's work order, once: the node is bound, so a second one could only be the same."""
+        installation = self._installation
+        policy, keys = installation.policy, installation.keys
+        order = encode(
+            work_order(
+                run,
+                recipe,
+                attempt=node.attempt,
+                rank=node.rank,
+                gpus=gpus,
+                engine=policy.engine,
+                terms=policy.terms,
+                authorized_key=keys.public(run.id, node.attempt) if keys else "",
+            )
+        )
+        key, now = work_key(node.box), installation.now()
+        if not installation.bucket.put(key, order, if_absent=True) and (
+            installation.bucket.get(key, length=len(order) + 1) != order
+        ):
+            verdict = Verdict(Outcome.LOST, "its mailbox holds another work order", now)
+            return [replace(node, verdict=verdict)]
+        return [replace(node, work_put_at=now)]
+
+    def put_orders(self, run: Run, node: Node) -> Sequence[Record]:
+        """Tell the machine what the run is to do, if that is news."""
+        text = encode(orders(run))
+        self._installation.bucket.put(orders_key(node.box), text)
+        told = replace(node, orders=digest(run))
+        if run.stop and node.stop_put_at is None:
+            told = replace(told, stop_put_at=self._installation.now())
+        return [told]
+
+
+def succeeded(report: Report) -> frozenset[Step]:
+    """Return which of the steps PULL and CLONE succeeded; a report does not mark a failed step.
+
+    Agents end the spans of all steps when the job ends. So a step has succeeded only if setup or command follows it.
+    """
+    if not {Step.SETUP, Step.COMMAND} & report.spans.keys():
+        return frozenset()
+    return frozenset(step for step in DONE if step in report.spans and report.spans[step].ended is not None)
+
+
+def digest(run: Run) -> str:
+    """A short name of the run's orders; empty while it has none."""
+    wish = orders(run)
+    return "" if wish == Orders() else hashlib.sha256(encode(wish)).hexdigest()[:16]
+
+
+def _told(node: Node, report: Report, now: float) -> Node:
+    """Host keys are kept once, apart from the reports, and are the first that were told."""
+    keys = node.host_keys or report.host_keys
+    return replace(node, report=replace(report, host_keys=()), host_keys=keys, reported_at=now)
+
+
+def read_result(bucket: Bucket, box: str, within: Period) -> Result | None:
+    """Read a mailbox's result, without its list of chunks, in bounded memory; raises Invalid."""
+    head = bucket.get(result_key(box), length=RESULT_HEAD)
+    if head is None:
+        return None
+    if len(head) < RESULT_HEAD:
+        return decode_result(head, within)
+    size = sum(entry.size for entry in bucket.list(result_key(box)) if entry.key == result_key(box))
+    tail = bucket.get(result_key(box), start=max(0, size - RESULT_HEAD), length=RESULT_HEAD) or b""
+    result = decode_result(head, within, tail)
+    if size > RESULT_MOST:
+        # No agent writes such a result. Without its stream ends the log cannot be verified as complete.
+        return result
+    blocks = (bucket.get(result_key(box), start=at, length=BLOCK) or b"" for at in range(0, size, BLOCK))
+    return replace(result, streams=stream_ends(blocks))
+
+
+def _unreadable(node: Node, why: str) -> Result:
+    reason = f"the machine's result cannot be read: {why}"
+    return Result(node.run, node.attempt, node.rank, "", Outcome.LOST, Step.LOGS, None, reason, node.bound_at)
+
+
+def failed_boot(known: TemplateHealth | None, node: Node, reason: str) -> TemplateHealth:
+    """The template's count, one higher, for a node whose machine never reported."""
+    known = known or TemplateHealth(node.template)
+    return replace(known, failures=known.failures + 1, reason=reason)

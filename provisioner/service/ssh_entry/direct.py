@@ -1,0 +1,97 @@
+"""A run's log from the machine that writes it, before the bucket has it: what is in its spool, masked as it is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from provisioner.core.errors import Invalid, ProvisionError, Transient
+from provisioner.core.protocol.messages import STREAMS
+from provisioner.core.run.records import Node, Run
+from provisioner.ports.clock import Clock
+from provisioner.ports.connection import Connection, Process
+from provisioner.ports.control import LogPiece
+from provisioner.service.ssh_entry.entrance import Entrance
+
+#: Where the agent has its spool.
+SPOOL = "/var/lib/provision/log"
+#: Bytes at once; and the most that a piece has, head and all.
+CHUNK = 1 << 17
+#: No head is longer.
+HEAD = 100
+
+
+class Direct:
+    """Listens to the machine of a run's present attempt; a machine that it lost, or never had, is not tried again."""
+
+    def __init__(self, entrance: Entrance, clock: Clock) -> None:
+        self._entrance, self._clock = entrance, clock
+        self._node: Node | None = None
+        self._connection: Connection | None = None
+        self._process: Process | None = None
+        self._heard = b""
+        #: The nodes that are heard of from the bucket alone.
+        self._given_up: set[str] = set()
+        #: Why, one line for each.
+        self.told: list[str] = []
+
+    def on(self, run: Run, nodes: Sequence[Node], offsets: Mapping[str, int]) -> bool:
+        """Whether the last of the nodes can be listened to now, each stream from its offset on."""
+        node = nodes[-1] if nodes else None
+        if self._node and (node is None or node.id != self._node.id):
+            self.close()
+        if node is None or node.id in self._given_up or node.report is None or node.attempt != run.attempt:
+            return False
+        if self._process is None:
+            try:
+                self._begin(run, node, offsets)
+            except ProvisionError as error:
+                self._give_up(node, str(error))
+        return self._process is not None
+
+    def _begin(self, run: Run, node: Node, offsets: Mapping[str, int]) -> None:
+        self._node, self._heard = node, b""
+        self._connection = self._entrance.enter(run, node, host=True)
+        wanted = [f"{stream}={offset}" for stream, offset in offsets.items()]
+        self._process = self._connection.start(["python3", "-c", self._entrance.tail, SPOOL, *wanted])
+
+    def pieces(self, seconds: float) -> Iterator[LogPiece]:
+        """What comes within that time, as it comes."""
+        end = self._clock.now() + seconds
+        while self._process is not None and (left := end - self._clock.now()) > 0:
+            try:
+                data = self._process.read(CHUNK, left)
+                if data is None:
+                    return
+                if not data:
+                    code, words = self._process.wait()
+                    raise Transient(words.rpartition("\n")[2] or f"what reads there exited with {code}")
+                self._heard += data
+                yield from self._whole()
+            except (Transient, Invalid) as error:
+                assert self._node is not None
+                self._give_up(self._node, str(error))
+
+    def _whole(self) -> Iterator[LogPiece]:
+        """The pieces that have been heard to their end; raises Invalid for what is none."""
+        assert self._node is not None
+        while b"\n" in self._heard[:HEAD] or len(self._heard) > HEAD:
+            head, _, rest = self._heard.partition(b"\n")
+            stream, *numbers = head.decode(errors="replace").split(" ")
+            if stream not in STREAMS or len(numbers) != 2 or not all(each.isdecimal() for each in numbers):
+                raise Invalid("what reads there does not speak as it should")
+            offset, length = map(int, numbers)
+            if length > CHUNK:
+                raise Invalid("what reads there tells more at once than it should")
+            if len(rest) < length:
+                return
+            self._heard = rest[length:]
+            yield LogPiece(self._node.attempt, stream, offset, rest[:length])
+
+    def _give_up(self, node: Node, why: str) -> None:
+        self.close()
+        self._given_up.add(node.id)
+        self.told.append(f"not, or no longer, from {node.instance_id} itself ({why}): on from the bucket")
+
+    def close(self) -> None:
+        """Hang up; may be repeated. What was told is told again from where the next begins."""
+        connection, self._connection, self._process, self._node = self._connection, None, None, None
+        if connection:
+            connection.close()
