@@ -2,28 +2,26 @@
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import functools
-import os
 import sqlite3
 import threading
-import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeGuard, TypeVar
+from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, bindparam, event, text
+from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects import sqlite
 from sqlmodel import col, select
 
-from provisioner.adapters import private
 from provisioner.adapters.descriptors import shortage
 from provisioner.adapters.sql import tables
+from provisioner.adapters.sql.engine import FAILING_DISK, WRONG_FILE, is_passing, migrate, open_engine
 from provisioner.adapters.sql.file import StoreFile
 from provisioner.adapters.sql.group_commit import Together
-from provisioner.adapters.sql.live_cache import Mirror, record_of
+from provisioner.adapters.sql.live_cache import Mirror
+from provisioner.adapters.sql.process_lock import ProcessLock
+from provisioner.adapters.sql.rows import R, all_of, decoded, of_owners, older
 from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.errors import Conflict, Invalid, LeaseLost, LimitReached, Transient
@@ -34,20 +32,10 @@ from provisioner.core.run.records import Event, KnownMachine, Launch, Node, Reco
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
 
-R = TypeVar("R", bound=Record)
-
-#: How long a writer waits for another one's transaction; ours take milliseconds.
-BUSY_SECONDS = 30
-#: What may be over soon: a disk that is full or fails, another process that writes for long (SQLite, "Result Codes").
-PASSING = frozenset(
-    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
-)
-#: The codes of PASSING that a full or failing disk causes.
-FAILING_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
-#: errno values (errno(3)) when a file cannot be opened and only the file's owner can correct that.
-WRONG_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 #: The value of `changes` while the store's file is missing or replaced.
 GONE = -2
+
+
 #: Behind any id that goes on.
 LAST = "\U0010ffff"
 
@@ -64,13 +52,13 @@ class SqlStore:
         """Open the file, making or migrating it if need be; raises Invalid for another file, and Transient."""
         try:
             self._file = StoreFile(path)
-            self._proof = _ProofOfLife(self._file.lease)
+            self._proof = ProcessLock(self._file.lease)
         except OSError as error:
             wrong = Invalid if error.errno in WRONG_FILE else Transient
             raise wrong(f"{path} cannot be used as the store: {error.filename}: {error.strerror}") from error
-        self._engine = _engine(self._file)
+        self._engine = open_engine(self._file)
         try:
-            _migrate(self._engine)
+            migrate(self._engine)
         except (sqlite3.DatabaseError, sqlalchemy.exc.DatabaseError, Invalid) as error:
             self._proof.close()
             self._engine.dispose()
@@ -113,7 +101,7 @@ class SqlStore:
                 self._writer.rollback()
                 if isinstance(error, sqlalchemy.exc.OperationalError) and (short := shortage()):
                     raise short from error
-                if _passing(error):
+                if is_passing(error):
                     # Who acts lives through it, and who asks may ask again.
                     raise Transient(
                         f"the store {self._engine.url.database} cannot be written now: {error.orig}"
@@ -221,7 +209,7 @@ class SqlStore:
 
     def _jobs(self, which: Any, owners: Collection[str] | None) -> tuple[Job, ...]:
         row = tables.JobRow
-        query = _of_owners(select(row.body).where(which), row, owners)
+        query = of_owners(select(row.body).where(which), row, owners)
         return self._find(Job, query.order_by(col(row.owner), col(row.name)))
 
     def run(self, id: str) -> Run | None:
@@ -231,11 +219,11 @@ class SqlStore:
         row = tables.RunRow
         # A range, and no LIKE: that would read all ids.
         query = select(row.body).where(col(row.id) >= prefix, col(row.id) < prefix + LAST)
-        return self._find(Run, _of_owners(query, row, owners).order_by(row.id).limit(3))
+        return self._find(Run, of_owners(query, row, owners).order_by(row.id).limit(3))
 
     def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         row = tables.RunRow
-        query = _of_owners(_older(select(row.body), row.created_at, row.id, which.after), row, which.owners)
+        query = of_owners(older(select(row.body), row.created_at, row.id, which.after), row, which.owners)
         for column, wanted in ((row.job_name, which.job), (row.job_id, which.job_id)):
             query = query.where(col(column) == wanted) if wanted else query
         for column, any_of in ((row.id, which.ids), (row.state, which.states), (row.outcome, which.outcomes)):
@@ -297,7 +285,7 @@ class SqlStore:
 
     def audit(self, limit: int, before: Key | None = None) -> tuple[Audit, ...]:
         row = tables.AuditRow
-        return self._find(Audit, _older(select(row.body), row.at, row.id, before).limit(limit))
+        return self._find(Audit, older(select(row.body), row.at, row.id, before).limit(limit))
 
     def _one(self, kind: type[R], query: str, *values: str) -> R | None:
         """Return the record that a query finds, or None.
@@ -307,11 +295,11 @@ class SqlStore:
         self._file.check()
         with self._watching:
             found = self._watch.execute(query, values).fetchall()
-        return _decoded(kind, found[0][0]) if found else None
+        return decoded(kind, found[0][0]) if found else None
 
     def _find(self, kind: type[R], query: Any) -> tuple[R, ...]:
         with self._read() as connection:
-            return _all(connection, kind, query)
+            return all_of(connection, kind, query)
 
     # Cached values
 
@@ -334,106 +322,6 @@ class SqlStore:
     def remember(self, key: str, value: str, now: float) -> None:
         with self._write() as connection:
             _note(connection, key, value, now)
-
-
-class _ProofOfLife:
-    """A lock on a file beside the store, which the kernel drops when its process dies.
-
-    Without it, other processes would wait for the lease of a killed process to expire. A process that hangs keeps the
-    lock, and loses the lease when the lease expires.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = self._opened()
-        self._held = False
-        #: The kernel's lock is the process's: one thread that only looks must not give away what another has taken.
-        self._one = threading.RLock()
-
-    def _opened(self) -> BinaryIO:
-        """Open the lock file, made if missing. Only the store's owner may open it: opening is enough to lock it."""
-        private.make_file(self._path)
-        return open(self._path, "ab")
-
-    def _reopen(self) -> None:
-        """Open the lock file again if it was removed or replaced: other processes lock the new file."""
-        try:
-            found = os.stat(self._path)
-            if os.path.samestat(found, os.fstat(self._file.fileno())):
-                return
-        except FileNotFoundError:
-            pass
-        fresh = self._opened()
-        self._file.close()
-        self._file, self._held = fresh, False
-
-    def take(self) -> bool:
-        with self._one:
-            self._reopen()
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            self._held = True
-            return True
-
-    def unheld(self) -> bool:
-        """Whether nobody holds it, this process included."""
-        with self._one:
-            if self._held or not self.take():
-                return False
-            self.give()
-            return True
-
-    def close(self) -> None:
-        self._file.close()
-
-    def give(self) -> None:
-        with self._one:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-            self._held = False
-
-
-def _passing(error: BaseException) -> TypeGuard[sqlalchemy.exc.OperationalError]:
-    cause = error.orig if isinstance(error, sqlalchemy.exc.OperationalError) else None
-    # The primary code is the last byte.
-    return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode & 0xFF in PASSING
-
-
-def _engine(file: StoreFile) -> Engine:
-    engine = sqlalchemy.create_engine(
-        f"sqlite:///{file.real}",
-        creator=lambda: file.connect(timeout=BUSY_SECONDS),
-        isolation_level="AUTOCOMMIT",
-        # Records have variables of jobs in them, and errors are for the journal.
-        hide_parameters=True,
-    )
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: sqlite3.Connection, _: object) -> None:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-
-    return engine
-
-
-def _migrate(engine: Engine) -> None:
-    with engine.connect() as connection:
-        known = sqlalchemy.inspect(connection).has_table("alembic_version")
-        current = connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
-    if current == tables.HEAD:
-        return
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    config = Config()
-    config.set_main_option("script_location", "provisioner.adapters.sql:migrations")
-    config.attributes["engine"] = engine
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise Invalid(f"another version of this program made it ({error})") from error
 
 
 def _lease(connection: Connection) -> Lease | None:
@@ -496,29 +384,5 @@ def _same_key(connection: Connection, run: Run, since: float) -> Run | None:
     row = tables.RunRow
     same = select(row.body).where(row.job_id == run.job_id, row.key == run.idempotency_key, row.created_at > since)
     # As the index has it: its planner does not see into variables.
-    found = _all(connection, Run, same.where(text("key <> ''")).limit(1))
+    found = all_of(connection, Run, same.where(text("key <> ''")).limit(1))
     return found[0] if found else None
-
-
-def _of_owners(query: Any, row: Any, owners: Collection[str] | None) -> Any:
-    return query if owners is None else query.where(col(row.owner).in_(owners))
-
-
-def _older(query: Any, at: Any, id: Any, than: Key | None) -> Any:
-    """Newest first, and what comes after the record that the page before ended with."""
-    query = query.order_by(col(at).desc(), col(id).desc())
-    return query if than is None else query.where(sqlalchemy.tuple_(col(at), col(id)) < sqlalchemy.tuple_(*than))
-
-
-def _all(connection: Connection, kind: type[R], query: Any) -> tuple[R, ...]:
-    return tuple(_decoded(kind, body) for body in connection.scalars(query))
-
-
-def _decoded(kind: type[R], body: str) -> R:
-    return typing.cast(R, _parsed(typing.cast(Any, kind), body))
-
-
-@functools.lru_cache(maxsize=200)
-def _parsed(kind: Any, body: str) -> object:
-    # Bodies are immutable, so who looks at one run again and again parses what has changed alone.
-    return record_of(kind, body)

@@ -1,0 +1,71 @@
+"""Open the SQLite file, migrate it, and recognise the errors of it that pass."""
+
+import errno
+import sqlite3
+from typing import TypeGuard
+
+import sqlalchemy
+from sqlalchemy import Engine, event, text
+
+from provisioner.adapters.sql import tables
+from provisioner.adapters.sql.file import StoreFile
+from provisioner.core.errors import Invalid
+
+#: How long a writer waits for another one's transaction; ours take milliseconds.
+BUSY_SECONDS = 30
+
+
+#: What may be over soon: a disk that is full or fails, another process that writes for long (SQLite, "Result Codes").
+PASSING = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
+)
+
+
+#: The codes of PASSING that a full or failing disk causes.
+FAILING_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
+
+
+#: errno values (errno(3)) when a file cannot be opened and only the file's owner can correct that.
+WRONG_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+def is_passing(error: BaseException) -> TypeGuard[sqlalchemy.exc.OperationalError]:
+    cause = error.orig if isinstance(error, sqlalchemy.exc.OperationalError) else None
+    # The primary code is the last byte.
+    return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode & 0xFF in PASSING
+
+
+def open_engine(file: StoreFile) -> Engine:
+    engine = sqlalchemy.create_engine(
+        f"sqlite:///{file.real}",
+        creator=lambda: file.connect(timeout=BUSY_SECONDS),
+        isolation_level="AUTOCOMMIT",
+        # Records have variables of jobs in them, and errors are for the journal.
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    return engine
+
+
+def migrate(engine: Engine) -> None:
+    with engine.connect() as connection:
+        known = sqlalchemy.inspect(connection).has_table("alembic_version")
+        current = connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
+    if current == tables.HEAD:
+        return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", "provisioner.adapters.sql:migrations")
+    config.attributes["engine"] = engine
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise Invalid(f"another version of this program made it ({error})") from error
