@@ -11,9 +11,9 @@ from provisioner.core.errors import Conflict, ProvisionError, Retryable
 from provisioner.ports.ids import Ids
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.loop import Loop, never
+from provisioner.service.control_loop.one_pass import PassError, PassResult
 from provisioner.service.control_loop.problems import Troubles, line
 from provisioner.service.control_loop.reaper import Reaped, reap, tell
-from provisioner.service.control_loop.reconciler import PassError, PassResult
 from provisioner.service.control_loop.takeover import Takeover
 from provisioner.service.installation import Installation
 from provisioner.service.overview import HINDRANCE

@@ -21,7 +21,8 @@ from provisioner.service.control_loop import inbox
 from provisioner.service.control_loop.archive import COPIES, EMPTYING
 from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
 from provisioner.service.control_loop.loop import Intervals, Loop
-from provisioner.service.control_loop.reconciler import PassResult, Reconciler
+from provisioner.service.control_loop.one_pass import PassResult
+from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.logs import LOOK_READS, TAIL_MOST, Logs
 from provisioner.service.ssh_entry.entrance import Entrance
 from tests.service.agents import Script

@@ -7,8 +7,8 @@ from provisioner.core.errors import Transient
 from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
 from provisioner.rehearsal.fakes.clock import ListJournal
+from provisioner.service.control_loop.one_pass import PassError
 from provisioner.service.control_loop.problems import Troubles
-from provisioner.service.control_loop.reconciler import PassError
 from tests.service.agents import Script
 from tests.service.trouble import Call, Fate
 from tests.service.world import World

@@ -8,8 +8,9 @@ from provisioner.core.errors import LeaseLost, Transient, WrongStore
 from provisioner.core.run.states import State
 from provisioner.ports.store import Lease
 from provisioner.service.control_loop.loop import Intervals, Loop
+from provisioner.service.control_loop.one_pass import PassResult
 from provisioner.service.control_loop.ownership import take
-from provisioner.service.control_loop.reconciler import PassResult, Reconciler
+from provisioner.service.control_loop.reconciler import Reconciler
 from tests.service.agents import Script
 from tests.service.alone import Alone
 from tests.service.trouble import Call, Fate

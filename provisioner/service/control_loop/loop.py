@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from provisioner.core.errors import LeaseLost, ProvisionError, Retryable
 from provisioner.ports.store import Lease
+from provisioner.service.control_loop.one_pass import PassError, PassResult
 from provisioner.service.control_loop.ownership import claim
-from provisioner.service.control_loop.reconciler import PassError, PassResult, Reconciler
+from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.installation import Installation
 
 

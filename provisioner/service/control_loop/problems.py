@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Sequence
 
 from provisioner.core.errors import CloudError, ProvisionError
-from provisioner.service.control_loop.reconciler import PassError
+from provisioner.service.control_loop.one_pass import PassError
 from provisioner.service.installation import Installation
 
 #: What tells one trouble from another: whose it is, and its words.

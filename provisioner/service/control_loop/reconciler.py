@@ -5,15 +5,13 @@ from what is stored: a new trigger waits for no listing.
 """
 
 import functools
-import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from provisioner.core.cloud.machines import Machine
-from provisioner.core.errors import ClockWrong, CloudError, LeaseLost, Retryable, Transient
+from provisioner.core.errors import CloudError, Retryable, Transient
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import clock_repair
@@ -29,6 +27,7 @@ from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.launches import Launches
 from provisioner.service.control_loop.machines import Endings
 from provisioner.service.control_loop.mailboxes import Mailboxes, digest, failed_boot
+from provisioner.service.control_loop.one_pass import Pass, PassError, PassResult
 from provisioner.service.installation import Installation
 
 T = TypeVar("T")
@@ -36,36 +35,6 @@ R = TypeVar("R")
 
 #: Characters of a machine's console worth keeping in the store: its last screens.
 CONSOLE_TAIL = 4000
-#: So many runs' news are saved in one transaction, which waits for the disk once. What a crash takes with
-#: it is done again, and whoever else writes to the store waits for no more.
-GROUP = 100
-
-
-@dataclass(frozen=True)
-class PassError:
-    """An error of a pass, and whose it is, where it is not everybody's."""
-
-    error: Exception
-    run: str = ""
-    launch: str = ""
-    instance_id: str = ""
-
-
-@dataclass
-class PassResult:
-    """What a pass found and met."""
-
-    #: A machine lives or a launch is open: look again soon.
-    busy: bool = False
-    #: The earliest time at which a waiting run is to be looked at again.
-    next_try_at: float | None = None
-    #: So many runs were stored while it was under way, too late to be launched by it.
-    outrun: int = 0
-    #: The store's `changes` before the last look at it: what is written later, no pass has seen.
-    seen: int | None = None
-    #: Machines of the installation whose launch this store never made; None when nothing could be listed.
-    foreign: tuple[Machine, ...] | None = None
-    errors: list[PassError] = field(default_factory=list)
 
 
 class Reconciler:
@@ -88,12 +57,12 @@ class Reconciler:
 
     def once(self, lease: Lease) -> PassResult:
         """Do one pass and return its result, with all errors except LeaseLost and ClockWrong, which are raised."""
-        this_pass, epoch = PassResult(), lease.epoch
+        current = Pass(self._installation, lease.epoch)
         check = self._installation.check
         if check.hindrance():
             # Until the clock of the cloud agrees with ours, the pass decides nothing. It compares the two, and repeats
             # what was decided before: an idle machine must not cost money until somebody sets the clock.
-            self._try(this_pass, lambda: self._endings.insist(self._live().machines))
+            current.attempt(lambda: self._endings.insist(self._live().machines))
             try:
                 check.measure(self._installation.cloud)
             except CloudError as error:
@@ -102,28 +71,28 @@ class Reconciler:
             self._installation.now()
         compared = check.compared
         if compared:
-            self._repair(this_pass, epoch)
+            self._repair(current)
         planned = self._live()
-        self._launch(this_pass, epoch, planned)
-        unheard = self._observe(this_pass, epoch)
+        self._launch(current, planned)
+        unheard = self._observe(current)
         if check.compared and not compared:
             # The first pass of a process launches before the clocks are compared; all other decisions come after this.
-            self._repair(this_pass, epoch)
-        if self._advance(this_pass, epoch, unheard):
+            self._repair(current)
+        if self._advance(current, unheard):
             # A result that was just read is acted upon at once: an idle machine costs money.
-            self._advance(this_pass, epoch, unheard)
+            self._advance(current, unheard)
         # Nothing waits for these objects to go, but runs wait for what the reports in them have changed.
-        self._try(this_pass, self._mailboxes.delete_read)
-        planned = self._launch_late(this_pass, epoch, planned)
-        over = self._act(this_pass, epoch)
-        planned = self._launch_late(this_pass, epoch, planned)
-        self._keep(this_pass, epoch, over)
-        planned = self._launch_late(this_pass, epoch, planned)
-        self._finish(this_pass, epoch)
-        self._sum_up(this_pass, planned)
-        return this_pass
+        current.attempt(self._mailboxes.delete_read)
+        planned = self._launch_late(current, planned)
+        over = self._act(current)
+        planned = self._launch_late(current, planned)
+        self._keep(current, over)
+        planned = self._launch_late(current, planned)
+        self._finish(current)
+        self._sum_up(current, planned)
+        return current.result
 
-    def _repair(self, this_pass: PassResult, epoch: int) -> None:
+    def _repair(self, current: Pass) -> None:
         """Correct times in the future, and creation times of new runs that a slow clock put into the past."""
         live, now = self._live(), self._installation.now()
 
@@ -143,22 +112,22 @@ class Reconciler:
         pairs += [(launch, clock_repair.launch(launch, now)) for launch in live.launches]
         pairs += [(drought, clock_repair.dry(drought, now)) for drought in live.droughts]
         pairs += [(health, clock_repair.health(health, now)) for health in live.templates]
-        self._save(this_pass, epoch, ((new,) for old, new in pairs if new is not old))
+        current.save(((new,) for old, new in pairs if new is not old))
 
-    def _launch(self, this_pass: PassResult, epoch: int, live: Live, *, again: bool = True) -> None:
-        fresh = self._try(this_pass, lambda: self._launches.plan(live, epoch)) or []
+    def _launch(self, current: Pass, live: Live, *, again: bool = True) -> None:
+        fresh = current.attempt(lambda: self._launches.plan(live, current.epoch)) or []
         old = {launch.id for launch in live.launches}
 
         def perform(launch: Launch) -> list[Node]:
-            return self._launches.perform(launch, epoch, again=launch.id in old)
+            return self._launches.perform(launch, current.epoch, again=launch.id in old)
 
         now = self._installation.now()
         left = [launch for launch in live.launches if again and now >= launch.held_until]
-        bound = self._each(this_pass, perform, [*left, *fresh])
+        bound = current.each(perform, [*left, *fresh])
         if any(bound):
-            self._put_work(this_pass, epoch)
+            self._put_work(current)
 
-    def _launch_late(self, this_pass: PassResult, epoch: int, planned: Live) -> Live:
+    def _launch_late(self, current: Pass, planned: Live) -> Live:
         """Launch a run that was stored since `planned` was read, and return a new reading; otherwise `planned`.
 
         A pass over many machines takes seconds, and a new run need not wait for its end. Several new runs are a burst:
@@ -170,10 +139,10 @@ class Reconciler:
             return planned
         live = self._live()
         # Launches that this pass has made and could not finish wait for the next pass.
-        self._launch(this_pass, epoch, live, again=False)
+        self._launch(current, live, again=False)
         return live
 
-    def _put_work(self, this_pass: PassResult, epoch: int) -> None:
+    def _put_work(self, current: Pass) -> None:
         live = self._live()
         runs = {run.id: run for run in live.runs}
         waiting = [node for node in live.nodes if node.work_put_at is None and node.verdict is None]
@@ -187,23 +156,23 @@ class Reconciler:
             types = self._sites.catalog(recipe.spec.instance_types).types
             return self._mailboxes.put_work(run, recipe, node, types[kind].gpus)
 
-        self._do(this_pass, epoch, put, waiting)
+        current.do(put, waiting)
 
-    def _observe(self, this_pass: PassResult, epoch: int) -> set[str]:
+    def _observe(self, current: Pass) -> set[str]:
         """Look and listen; the runs that could not be heard, of whose silence nothing may be presumed."""
-        seen = self._try(this_pass, lambda: self._endings.look(self._live(), epoch))
-        this_pass.foreign = seen.foreign if seen else None
+        seen = current.attempt(lambda: self._endings.look(self._live(), current.epoch))
+        current.result.foreign = seen.foreign if seen else None
         live = self._live()
         if not live.nodes:
             return set()
         asked_at = self._installation.now()
-        unheard = self._try(this_pass, lambda: self._mailboxes.receive(live, epoch))
+        unheard = current.attempt(lambda: self._mailboxes.receive(live, current.epoch))
         if unheard is None:
             self._reports_unreadable_at = self._installation.now()
             return {node.run for node in live.nodes}
         self._deaf_until(asked_at)
         self._heard_at = asked_at
-        self._listen(this_pass, epoch)
+        self._listen(current)
         return unheard
 
     def _deaf_until(self, now: float) -> None:
@@ -211,19 +180,19 @@ class Reconciler:
         if now > self._heard_at + HEARING:
             self._reports_unreadable_at = now
 
-    def _listen(self, this_pass: PassResult, epoch: int) -> None:
+    def _listen(self, current: Pass) -> None:
         """Silence: of many machines at once it is ours, of a few the cloud is asked about them."""
         live, now = self._live(), self._installation.now()
         if are_we_deaf(live.nodes, now):
             self._reports_unreadable_at = now
             error = Transient("more than a fifth of the machines are silent: nothing is presumed of them")
-            this_pass.errors.append(PassError(error))
+            current.result.errors.append(PassError(error))
             return
         silent = {node.instance_id for node in live.nodes if is_silent(node, now)}
         machines = [machine for machine in live.machines if machine.id in silent]
-        self._try(this_pass, lambda: self._endings.examine(machines, epoch))
+        current.attempt(lambda: self._endings.examine(machines, current.epoch))
 
-    def _advance(self, this_pass: PassResult, epoch: int, unheard: set[str]) -> bool:
+    def _advance(self, current: Pass, unheard: set[str]) -> bool:
         """Move every run as far as the records allow; whether a result was sought and so news may be."""
         live, now = self._live(), self._installation.now()
         self._deaf_until(now)
@@ -237,8 +206,8 @@ class Reconciler:
             return self._changes(run, moved, held[run.id], health, now)
 
         moving = [run for run in live.runs if run.id not in unheard]
-        self._save(this_pass, epoch, (self._try(this_pass, functools.partial(move, run), run) or () for run in moving))
-        self._do(this_pass, epoch, self._mailboxes.seek, seeking)
+        current.save(current.attempt(functools.partial(move, run), run) or () for run in moving)
+        current.do(self._mailboxes.seek, seeking)
         return bool(seeking)
 
     def _changes(
@@ -268,18 +237,18 @@ class Reconciler:
                 records.append(replace(each.machine, end_wanted_at=now, end_wanted_for=why))
         return records
 
-    def _act(self, this_pass: PassResult, epoch: int) -> list[tuple[Run, Assignment]]:
+    def _act(self, current: Pass) -> list[tuple[Run, Assignment]]:
         """End machines, put work and orders, and keep consoles; return the runs' nodes that can be archived."""
         live = self._live()
-        self._try(this_pass, lambda: self._endings.ask(live.machines, epoch))
-        self._put_work(this_pass, epoch)
+        current.attempt(lambda: self._endings.ask(live.machines, current.epoch))
+        self._put_work(current)
         runs, held = {run.id: run for run in live.runs}, self._hold(live)
         nodes = [each for several in held.values() for each in several]
         working = [each for each in nodes if each.node.verdict is None and each.node.work_put_at is not None]
         news = [each.node for each in working if digest(runs[each.node.run]) != each.node.orders]
-        self._do(this_pass, epoch, lambda node: self._mailboxes.put_orders(runs[node.run], node), news)
+        current.do(lambda node: self._mailboxes.put_orders(runs[node.run], node), news)
         mute = [each for each in nodes if each.node.verdict and not each.node.result and not each.machine.console]
-        self._do(this_pass, epoch, lambda each: self._keep_console(runs[each.node.run], each), mute)
+        current.do(lambda each: self._keep_console(runs[each.node.run], each), mute)
         return [
             (runs[each.node.run], each)
             for each in nodes
@@ -289,7 +258,7 @@ class Reconciler:
             and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
         ]
 
-    def _keep(self, this_pass: PassResult, epoch: int, over: Sequence[tuple[Run, Assignment]]) -> None:
+    def _keep(self, current: Pass, over: Sequence[tuple[Run, Assignment]]) -> None:
         """Archive these nodes. Of all long logs, one gets one step, unless there were steps since the last pass."""
         waiting = self._archive.unfinished({each.node.box for _, each in over})
         left = set(waiting if self._copied and not self._copy_failed else waiting[1:])
@@ -298,7 +267,7 @@ class Reconciler:
         def keep(pair: tuple[Run, Assignment]) -> Sequence[Record]:
             return self._archive.keep(*pair)
 
-        self._do(this_pass, epoch, keep, [(run, each) for run, each in over if each.node.box not in left])
+        current.do(keep, [(run, each) for run, each in over if each.node.box not in left])
 
     def copy_logs(self) -> bool:
         """Copy a part of a long log, in less than a second; return False if there is none, or it cannot be copied now.
@@ -334,7 +303,7 @@ class Reconciler:
         )
         return [machine, event]
 
-    def _finish(self, this_pass: PassResult, epoch: int) -> None:
+    def _finish(self, current: Pass) -> None:
         live = self._live()
         held, until = self._hold(live), self._installation.clock.elapsed() + EMPTYING
 
@@ -345,39 +314,18 @@ class Reconciler:
                 return ()
             return [done, self._installation.event(run, _story(run, done))]
 
-        self._do(this_pass, epoch, finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])
+        current.do(finish, [run for run in live.runs if moves.may_finish(run, held[run.id])])
 
-    def _sum_up(self, this_pass: PassResult, planned: Live) -> None:
-        this_pass.seen = self._installation.store.changes()
+    def _sum_up(self, current: Pass, planned: Live) -> None:
+        current.result.seen = self._installation.store.changes()
         live, known = self._live(), {run.id for run in planned.runs}
         # A stop that came too late for this pass needs another one soon.
         moving = any(run.state is not State.QUEUED or run.stop for run in live.runs)
-        this_pass.busy = bool(live.machines or live.launches) or moving
+        current.result.busy = bool(live.machines or live.launches) or moving
         queued = [run for run in live.runs if run.state is State.QUEUED]
-        this_pass.next_try_at = min((run.next_try_at for run in queued), default=None)
-        this_pass.outrun = sum(run.id not in known for run in queued)
+        current.result.next_try_at = min((run.next_try_at for run in queued), default=None)
+        current.result.outrun = sum(run.id not in known for run in queued)
         self._passed_at, self._known = self._installation.now(), frozenset(run.id for run in live.runs)
-
-    # What all of them use
-
-    def _do(self, this_pass: PassResult, epoch: int, deed: Callable[[T], Sequence[Record]], items: Iterable[T]) -> None:
-        """The deed for each item; what each gives is saved, a group at a time."""
-        for group in _groups(items):
-            self._save(this_pass, epoch, self._each(this_pass, deed, group))
-
-    def _save(self, this_pass: PassResult, epoch: int, news: Iterable[Sequence[Record]]) -> None:
-        """Each item's news whole or not at all, a group in one transaction; what cannot be saved stops no other."""
-
-        def save(records: Sequence[Record]) -> None:
-            self._installation.save(records, epoch=epoch)
-
-        for group in _groups(filter(None, news)):
-            try:
-                save(list(itertools.chain.from_iterable(group)))
-            except (LeaseLost, ClockWrong):
-                raise
-            except Exception:  # noqa: BLE001 - whose fault it is, and what it is, is told by saving each by itself
-                self._each(this_pass, save, group)
 
     def _live(self) -> Live:
         return self._installation.store.live()
@@ -392,49 +340,6 @@ class Reconciler:
         for node in live.nodes:
             held[node.run].append(Assignment(node, machines[node.instance_id]))
         return held
-
-    def _try(self, this_pass: PassResult, deed: Callable[[], T], whose: object = None) -> T | None:
-        try:
-            return deed()
-        except (LeaseLost, ClockWrong):
-            raise
-        except Exception as error:  # noqa: BLE001 - a bug in one stage must not take away the others' guard
-            this_pass.errors.append(_trouble(error, whose))
-            return None
-
-    def _each(self, this_pass: PassResult, deed: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        whose = list(items)
-        results = self._installation.pool.map(deed, whose)
-        for item, result in zip(whose, results, strict=True):
-            if isinstance(result, LeaseLost | ClockWrong):
-                raise result
-            if isinstance(result, Exception):
-                this_pass.errors.append(_trouble(result, item))
-        return [result for result in results if not isinstance(result, Exception)]
-
-
-def _groups(items: Iterable[T]) -> Iterator[list[T]]:
-    waiting = iter(items)
-    while group := list(itertools.islice(waiting, GROUP)):
-        yield group
-
-
-def _trouble(error: Exception, whose: object) -> PassError:
-    match whose:
-        case Run():
-            return PassError(error, whose.id, whose.launch)
-        case Launch():
-            return PassError(error, whose.runs[0] if len(whose.runs) == 1 else "", whose.id)
-        case Assignment():
-            return _trouble(error, whose.node)
-        case [_, Assignment() as held]:
-            return _trouble(error, held)
-        case Node():
-            return PassError(error, whose.run, whose.launch, whose.instance_id)
-        case [*records]:
-            return _trouble(error, next((each for each in records if isinstance(each, Run | Node)), None))
-        case _:
-            return PassError(error)
 
 
 def _story(old: Run, new: Run) -> str:
