@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,3 +150,21 @@ def test_no_test_module_imports_another() -> None:
         if re.match(r"tests\.(\w+\.)*test_", name)
     }
     assert found == set()
+
+
+def test_readme_of_the_package_names_every_folder_in_one_line() -> None:
+    """A reader finds the right folder without opening the others."""
+    package = ROOT / "provisioner"
+    folders = {path.parent.relative_to(package).as_posix() for path in package.rglob("*.py")} - {"."}
+    rows = [
+        line.split("|")[1].strip(" `") for line in (package / "README.md").read_text().splitlines() if "| `" in line
+    ]
+    assert len(rows) == len(set(rows))
+    assert set(rows) == folders - {"adapters/sql/migrations/versions"}
+
+
+def test_no_folder_of_the_package_holds_more_than_14_modules() -> None:
+    """More are two subjects."""
+    package = ROOT / "provisioner"
+    counted = Counter(path.parent for path in package.rglob("*.py") if path.name != "__init__.py")
+    assert {folder.name: count for folder, count in counted.items() if count > 14} == {}
