@@ -3,7 +3,7 @@
 from provisioner.adapters.ec2.launching import fleet
 from provisioner.core.cloud.launches import LaunchRequest
 from provisioner.core.cloud.offers import Market, Offer
-from tests.core.made import ZONES, site
+from tests.support.samples import ZONES, site
 
 
 def request(market: Market) -> LaunchRequest:

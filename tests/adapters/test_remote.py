@@ -25,12 +25,12 @@ from provisioner.ports.control import LogGap, LogPiece
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.fakes.clock import CountingIds, StepClock
 from tests.adapters.stranger import Answering, Asked, Said, Stranger
-from tests.core import made
 from tests.ports import free_ports
+from tests.support import samples
 
 TOKEN = "pvt_0123456789ab_do-not-tell"
 JOB = Job("j" * 32, "ann", "train", "{}", 1, 1.0, 1.0)
-RUN = made.run("1f" * 16)
+RUN = samples.run("1f" * 16)
 EVENTS = "text/event-stream"
 
 

@@ -35,8 +35,8 @@ from provisioner.core.run.records import Drought, Event, KnownMachine, Node, Rec
 from provisioner.core.run.states import State
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.fakes.clock import CountingIds
-from tests.core.messages import values
 from tests.polling import until
+from tests.support.any_message import values
 
 NUMBERS = CountingIds()
 RUN = Run("r1", "j1", "train", 1, "ann", "{}", 1.0)

@@ -14,8 +14,8 @@ from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
 from provisioner.faces.cli.terminal.story import story
 from provisioner.ports.control import Status
-from tests.core import made
-from tests.core.made import NOW
+from tests.support import samples
+from tests.support.samples import NOW
 
 LATER = NOW + 300
 PRICE = Price(0.45, "EC2 DescribeSpotPriceHistory", NOW - 600)
@@ -40,18 +40,18 @@ def told(run: Run, *held: Assignment, width: int | None = 80, **events: str) -> 
 
 def at_work(step: Step = Step.COMMAND, heard: float = 3.0, **report: object) -> Assignment:
     """Its agent last spoke `heard` seconds before LATER."""
-    said = made.report(step, began=NOW + 30, at=LATER - heard, **report)  # type: ignore[arg-type]
+    said = samples.report(step, began=NOW + 30, at=LATER - heard, **report)  # type: ignore[arg-type]
     node = {"report": said, "reported_at": LATER - heard}
-    return made.held(node, running_at=NOW + 10, state=MachineState.RUNNING, price=PRICE)
+    return samples.held(node, running_at=NOW + 10, state=MachineState.RUNNING, price=PRICE)
 
 
 def over(outcome: Outcome, reason: str, code: int | None = None) -> Assignment:
     verdict = Verdict(outcome, reason, NOW + 60, code)
     gone = {"state": MachineState.TERMINATED, "ending_at": NOW + 61, "ended_at": NOW + 65, "price": PRICE}
-    return made.held({"verdict": verdict, "report": made.report(Step.COMMAND)}, **gone)
+    return samples.held({"verdict": verdict, "report": samples.report(Step.COMMAND)}, **gone)
 
 
-QUEUED = made.run(waiting=Waiting.CAPACITY, waiting_for=NO_CAPACITY, tried=TRIED, next_try_at=LATER + 12)
+QUEUED = samples.run(waiting=Waiting.CAPACITY, waiting_for=NO_CAPACITY, tried=TRIED, next_try_at=LATER + 12)
 STOPPED = Stop(Outcome.CANCELLED, "stopped by a user", LATER - 20)
 SILENCE = at_work(heard=SILENT + 20)
 INTERRUPTED = Verdict(Outcome.INTERRUPTED, TAKEN, NOW + 60, 143)
@@ -61,33 +61,33 @@ ENDED = {"ended_at": NOW + 61, "certain_at": NOW + 61, "done_at": NOW + 65}
 RUNS: Mapping[str, list[str]] = {
     "dry": told(QUEUED, _0="queued: triggered", _1=f"no machine (capacity: {NO_CAPACITY})"),
     "running": told(
-        made.at_work(),
+        samples.at_work(),
         at_work(produced={"output": 1_234_567, "setup": 20}, shipped={"output": 1_230_000, "setup": 20}),
         _0="queued: triggered",
         _1=BOUND,
     ),
-    "noticed": told(made.at_work(), at_work(notice=Notice(LATER + 45, LATER - 75)), _1=BOUND),
+    "noticed": told(samples.at_work(), at_work(notice=Notice(LATER + 45, LATER - 75)), _1=BOUND),
     "retrying": told(
-        made.at_work(State.QUEUED, verdict=INTERRUPTED, next_try_at=LATER - 1),
+        samples.at_work(State.QUEUED, verdict=INTERRUPTED, next_try_at=LATER - 1),
         over(Outcome.INTERRUPTED, TAKEN, 143),
         _1=BOUND,
         _90000="queued: next attempt",
     ),
-    "failed": told(made.at_work(State.STOPPING), over(Outcome.FAILED, "exited after 10 s", 1)),
+    "failed": told(samples.at_work(State.STOPPING), over(Outcome.FAILED, "exited after 10 s", 1)),
     "lost": told(
-        made.at_work(State.DONE, verdict=Verdict(Outcome.LOST, "the machine fell silent", NOW + 60), **ENDED),
+        samples.at_work(State.DONE, verdict=Verdict(Outcome.LOST, "the machine fell silent", NOW + 60), **ENDED),
         over(Outcome.LOST, "the machine fell silent"),
     ),
     "succeeded": told(
-        made.at_work(State.DONE, verdict=SUCCEEDED, **ENDED), over(Outcome.SUCCEEDED, "the command exited with 0", 0)
+        samples.at_work(State.DONE, verdict=SUCCEEDED, **ENDED), over(Outcome.SUCCEEDED, "the command exited with 0", 0)
     ),
     "stopped": told(
-        made.at_work(stop=STOPPED),
+        samples.at_work(stop=STOPPED),
         replace(SILENCE, node=replace(SILENCE.node, stop_put_at=LATER - 19)),
         _1=BOUND,
     ),
-    "boots": told(made.at_work(State.BOOTING), made.held(), _1=BOUND),
-    "bound": told(made.at_work(State.BOOTING), made.held({"work_put_at": None}), _1=BOUND),
+    "boots": told(samples.at_work(State.BOOTING), samples.held(), _1=BOUND),
+    "bound": told(samples.at_work(State.BOOTING), samples.held({"work_put_at": None}), _1=BOUND),
 }
 
 #: A line that must be there, wherever in it the clock of the place stands.
@@ -142,7 +142,9 @@ def test_a_story_fits_a_narrow_terminal_too() -> None:
 def test_a_machines_words_steer_no_terminal() -> None:
     """Reasons come from machines: a control character is shown, not sent."""
     verdict = Verdict(Outcome.REFUSED, "no \x1b[2J image\n\n", NOW + 60)
-    lines = told(made.at_work(State.DONE, verdict=verdict, **ENDED), over(Outcome.REFUSED, "\x07"), _1="\x1b]0;title")
+    lines = told(
+        samples.at_work(State.DONE, verdict=verdict, **ENDED), over(Outcome.REFUSED, "\x07"), _1="\x1b]0;title"
+    )
     assert all(line.isprintable() for line in lines)
 
 

@@ -14,21 +14,21 @@ from provisioner.core.run.states import State, Waiting
 from provisioner.faces.cli.commands.top import picture, short
 from provisioner.ports.control import LiveRun, Overview, Queue
 from tests.cli.conftest import Provision
-from tests.core import made
-from tests.core.made import NOW
 from tests.e2e.rig import Rig
+from tests.support import samples
+from tests.support.samples import NOW
 
 LATER = NOW + 600
 
 
 def live(id: str, heard: float = 3.0, notice: Notice | None = None) -> LiveRun:
-    said = made.report(Step.COMMAND, notice=notice, produced={"output": 1_500_000})
-    held = made.held({"report": said, "reported_at": LATER - heard}, price=Price(0.45, "test", NOW))
-    return LiveRun(made.at_work(id=id), held, 0.07, 0.0751)
+    said = samples.report(Step.COMMAND, notice=notice, produced={"output": 1_500_000})
+    held = samples.held({"report": said, "reported_at": LATER - heard}, price=Price(0.45, "test", NOW))
+    return LiveRun(samples.at_work(id=id), held, 0.07, 0.0751)
 
 
 SILENT_RUN = live("silent-r", SILENT + 20)
-WAITS = LiveRun(made.run("waiting-", waiting=Waiting.CAPACITY, waiting_for="dry", job_name="x" * 60), None, 0.0, 0.0)
+WAITS = LiveRun(samples.run("waiting-", waiting=Waiting.CAPACITY, waiting_for="dry", job_name="x" * 60), None, 0.0, 0.0)
 FOUND = Overview(
     at=LATER,
     states={State.RUNNING: 2, State.QUEUED: 10_000},
@@ -39,7 +39,7 @@ FOUND = Overview(
     runs=(SILENT_RUN, live("noticed-", notice=Notice(LATER + 60, LATER)), WAITS),
     more=9_999,
 )
-FOREIGN = (Machine("i-foreign", MachineState.RUNNING, made.SPOT_A, NOW, {}),)
+FOREIGN = (Machine("i-foreign", MachineState.RUNNING, samples.SPOT_A, NOW, {}),)
 
 
 def drawn(found: Overview = FOUND, width: int = 120, height: int | None = None, **also: object) -> list[str]:

@@ -10,9 +10,9 @@ from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Run, Verdict
 from provisioner.faces.cli import exits, main
 from tests.cli.conftest import HERE, Provision
-from tests.core import made
-from tests.core.made import NOW
+from tests.support import samples
 from tests.support.heavy import HEAVY, SERVERS
+from tests.support.samples import NOW
 
 pytestmark = pytest.mark.usefixtures("whole")
 
@@ -160,7 +160,7 @@ def test_streams_that_are_closed(closed: str) -> None:
 
 
 def ended(outcome: Outcome, code: int | None, reason: str = "why") -> Run:
-    return made.run(verdict=Verdict(outcome, reason, NOW, code))
+    return samples.run(verdict=Verdict(outcome, reason, NOW, code))
 
 
 #: What `wait` exits with, and what `rehearse` does.

@@ -8,9 +8,9 @@ from provisioner.core.protocol.messages import Outcome, Report, Span, Step
 from provisioner.core.run.records import Assignment
 from provisioner.faces.cli.terminal.waterfall import BLOCKS, waterfall
 from tests.cli.conftest import Provision
-from tests.core import made
-from tests.core.made import NOW
 from tests.e2e.rig import Rig
+from tests.support import samples
+from tests.support.samples import NOW
 
 SPANS = {"boot": Span(NOW, NOW + 40), "pull": Span(NOW + 40, NOW + 70), "clone": Span(NOW + 40, NOW + 45)}
 REPORT = Report(1, NOW + 90, "p", Step.COMMAND, SPANS | {"command": Span(NOW + 80)})
@@ -19,8 +19,8 @@ REPORT = Report(1, NOW + 90, "p", Step.COMMAND, SPANS | {"command": Span(NOW + 8
 def at_work(attempt: int = 1, **machine: object) -> Receipt:
     """Of a run whose command executes at NOW + 100."""
     node = {"report": REPORT, "reported_at": NOW + 90, "attempt": attempt}
-    held = made.held(node, running_at=NOW + 10, state=MachineState.RUNNING, **machine)
-    return receipt(made.at_work(), [held], {}, NOW + 100)
+    held = samples.held(node, running_at=NOW + 10, state=MachineState.RUNNING, **machine)
+    return receipt(samples.at_work(), [held], {}, NOW + 100)
 
 
 def test_a_line_a_phase_to_scale() -> None:
@@ -47,10 +47,10 @@ def test_a_line_a_phase_to_scale() -> None:
 
 def test_attempts_are_told_apart() -> None:
     """Each phase has its attempt's number before it, once there are several."""
-    first = made.held({"result": made.result(Outcome.FAILED, 1)}, ending_at=NOW + 55, ended_at=NOW + 60)
-    second = made.held({"id": "r1.2.0", "attempt": 2, "launch": "l2"}, id="i-2", launch_time=NOW + 70)
+    first = samples.held({"result": samples.result(Outcome.FAILED, 1)}, ending_at=NOW + 55, ended_at=NOW + 60)
+    second = samples.held({"id": "r1.2.0", "attempt": 2, "launch": "l2"}, id="i-2", launch_time=NOW + 70)
     whole: list[Assignment] = [first, second]
-    lines = list(waterfall(receipt(made.at_work(), whole, {}, NOW + 100), NOW + 100))
+    lines = list(waterfall(receipt(samples.at_work(), whole, {}, NOW + 100), NOW + 100))
     assert [line[0] for line in lines[1:]] == sorted(line[0] for line in lines[1:])
     assert {line.split()[1] for line in lines if line.startswith("2")} == {"queued", "boot"}
 
@@ -65,7 +65,7 @@ def test_it_is_as_wide_as_the_terminal(width: int | None) -> None:
 
 def test_a_run_that_just_began_is_drawn_too() -> None:
     """There is no time yet to scale by."""
-    run = made.run()
+    run = samples.run()
     assert len(list(waterfall(receipt(run, [], {}, NOW), NOW))) == 2
 
 

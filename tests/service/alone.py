@@ -17,8 +17,8 @@ from provisioner.rehearsal.fakes.cloud import FakeCloud
 from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
 from provisioner.service.control_loop.launches import Launches
 from provisioner.service.installation import Installation, Policy
-from tests.core.made import ZONES, site
 from tests.service.memory_store import MemoryStore
+from tests.support.samples import ZONES, site
 
 OFFER = Offer(Market.SPOT, "g5.xlarge", "a")
 

@@ -7,8 +7,8 @@ from provisioner.core.run.records import Record, Verdict
 from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
 from provisioner.service.overview import alive
-from tests.core import made
 from tests.service.world import TESTER, World
+from tests.support import samples
 
 
 def world() -> World:
@@ -23,18 +23,18 @@ def world() -> World:
         ("silent", SILENT + 1, None, 600.0),
         ("noticed", 1.0, Notice(now + 60, now), 30.0),
     ):
-        said = made.report(Step.COMMAND, began=now - 20, at=now - heard, notice=notice)
-        node = made.node(id=f"{name}.1.0", run=name, instance_id=f"i-{name}", report=said, reported_at=now - heard)
+        said = samples.report(Step.COMMAND, began=now - 20, at=now - heard, notice=notice)
+        node = samples.node(id=f"{name}.1.0", run=name, instance_id=f"i-{name}", report=said, reported_at=now - heard)
         price = Price(1.0, "test", now) if name != "young" else None
-        machine = made.machine(id=f"i-{name}", launch_time=now - 20, state=MachineState.RUNNING, price=price)
-        records += [made.at_work(id=name, created_at=now - age), node, machine]
+        machine = samples.machine(id=f"i-{name}", launch_time=now - 20, state=MachineState.RUNNING, price=price)
+        records += [samples.at_work(id=name, created_at=now - age), node, machine]
     gone = {"state": MachineState.TERMINATED, "ended_at": now - 10, "ending_at": now - 10}
     records += [
-        made.run("dry", created_at=now - 9000, waiting=Waiting.CAPACITY, next_try_at=now + 30),
-        made.run("dry2", created_at=now - 8000, waiting=Waiting.CAPACITY, next_try_at=now + 10),
-        made.at_work(State.QUEUED, id="again", created_at=now - 100, next_try_at=now, verdict=verdict),
-        made.node(id="again.1.0", run="again", instance_id="i-again"),
-        made.machine(id="i-again", launch_time=now - 100, price=Price(36.0, "test", now), **gone),
+        samples.run("dry", created_at=now - 9000, waiting=Waiting.CAPACITY, next_try_at=now + 30),
+        samples.run("dry2", created_at=now - 8000, waiting=Waiting.CAPACITY, next_try_at=now + 10),
+        samples.at_work(State.QUEUED, id="again", created_at=now - 100, next_try_at=now, verdict=verdict),
+        samples.node(id="again.1.0", run="again", instance_id="i-again"),
+        samples.machine(id="i-again", launch_time=now - 100, price=Price(36.0, "test", now), **gone),
     ]
     world.store.save(records)
     return world

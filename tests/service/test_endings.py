@@ -7,8 +7,8 @@ from provisioner.core.errors import Transient
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Verdict
 from provisioner.service.control_loop.machines import ABSENT, ASK_AGAIN, EXAMINE_EVERY, Endings
-from tests.core import made
 from tests.service.alone import Alone
+from tests.support import samples
 
 TERMINATED = MachineState.TERMINATED
 
@@ -145,8 +145,8 @@ def test_a_claimed_machine_that_is_listed_alive_after_it_was_taken_for_gone(
     alone.launched()
     alone.known(ended_at=alone.clock.now(), ending_at=alone.clock.now())
     verdict = Verdict(Outcome.LOST, "it was gone", alone.clock.now()) if judged else None
-    alone.store.save([made.at_work()])
-    alone.store.save([made.node(verdict=verdict)])
+    alone.store.save([samples.at_work()])
+    alone.store.save([samples.node(verdict=verdict)])
     alone.shown()
     endings.look(alone.live(), alone.epoch)
     assert alone.machine().ended_at is None

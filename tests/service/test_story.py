@@ -6,9 +6,9 @@ from provisioner.core.protocol.messages import Report, Span, Step
 from provisioner.core.run.records import Run
 from provisioner.faces.cli.terminal import screen
 from provisioner.service.control_loop.mailboxes import succeeded
-from tests.core import made
 from tests.service.agents import Script
 from tests.service.world import World
+from tests.support import samples
 
 
 def report(step: Step, **spans: Span) -> Report:
@@ -50,5 +50,5 @@ def test_story_is_in_the_order_of_time() -> None:
 @pytest.mark.parametrize("step", Step)
 def test_only_steps_of_preparing_are_shown_as_such(step: Step) -> None:
     """A report may be newer than the state, and say that the log is shipped already."""
-    shown = screen.preparing(made.held({"report": made.report(step)}).node)
+    shown = screen.preparing(samples.held({"report": samples.report(step)}).node)
     assert shown == ("" if step in (Step.COMMAND, Step.LOGS) else f": {step}")

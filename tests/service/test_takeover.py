@@ -10,8 +10,8 @@ from provisioner.core.protocol.messages import Engine, Outcome, Result, Step
 from provisioner.core.run.work_order import work_order
 from provisioner.service.control_loop.ownership import claim
 from provisioner.service.control_loop.takeover import Takeover
-from tests.core import made
 from tests.service.alone import Alone
+from tests.support import samples
 
 
 @pytest.fixture
@@ -21,8 +21,10 @@ def alone() -> Alone:
 
 def leave(alone: Alone, box: str, *, result: bool = True) -> None:
     """A mailbox with a work order, and a result if its machine has finished."""
-    run = made.run("run-1")
-    order = work_order(run, made.recipe(), attempt=1, rank=0, gpus=0, engine=Engine.PROCESS, terms=alone.policy.terms)
+    run = samples.run("run-1")
+    order = work_order(
+        run, samples.recipe(), attempt=1, rank=0, gpus=0, engine=Engine.PROCESS, terms=alone.policy.terms
+    )
     alone.bucket.put(work_key(box), encode(order))
     if result:
         done = Result("run-1", 1, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, "exited with 0", alone.clock.now())

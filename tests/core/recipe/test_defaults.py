@@ -13,7 +13,7 @@ from provisioner.core.recipe import git
 from provisioner.core.recipe.defaults import RecipeDefaults, ungranted
 from provisioner.core.recipe.recipe import Spec, parse_recipe, with_overrides
 from provisioner.core.run.work_order import work_order
-from tests.core.made import recipe, run
+from tests.support.samples import recipe, run
 
 OVER_SSH = [{"url": "git@github.com:a/b.git"}]
 TERMS = RecipeDefaults(

@@ -18,7 +18,7 @@ from provisioner.core.run.capacity import dry_until
 from provisioner.core.run.launching import FAILED_BOOTS, PROBE_EVERY, Plan, plan_launches
 from provisioner.core.run.records import Drought, Run, TemplateHealth
 from provisioner.core.run.states import State, Waiting
-from tests.core.made import NOW, ZONES, kind, recipe, run, site
+from tests.support.samples import NOW, ZONES, kind, recipe, run, site
 
 SPOT = recipe(use_spot_instance=True)
 EITHER = recipe(use_spot_instance=True, placement={"spot_fallback": True, "instance_types": ["g6.xlarge"]})

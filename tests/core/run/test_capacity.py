@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.run.capacity import FIRST, FORGET, LONGEST, after_refusals, dry_until
 from provisioner.core.run.records import Drought
-from tests.core.made import NOW, SPOT_A
+from tests.support.samples import NOW, SPOT_A
 
 SPOT_B, SPOT_C = replace(SPOT_A, zone="b"), replace(SPOT_A, zone="c")
 CODE = "InsufficientInstanceCapacity"

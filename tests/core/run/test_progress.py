@@ -13,8 +13,8 @@ from provisioner.core.run import progress as moves
 from provisioner.core.run.progress import advance
 from provisioner.core.run.records import Assignment, Verdict
 from provisioner.core.run.states import TRANSITIONS, State, Waiting
-from tests.core.made import NOW, at_work, held, machine, node, recipe, report, result, run
-from tests.core.messages import values
+from tests.support.any_message import values
+from tests.support.samples import NOW, at_work, held, machine, node, recipe, report, result, run
 
 RECIPE = recipe(retries=1, limits={"queue_time": "10m", "boot": "5m", "runtime": "20m"})
 STOP = Stop(Outcome.CANCELLED, "stopped by a user", NOW)

@@ -21,8 +21,8 @@ from provisioner.core.protocol.messages import Orders, Outcome, Report, Result, 
 from provisioner.core.recipe import jobs
 from provisioner.core.run import records
 from provisioner.ports.control import LogPage, Overview, Scheduled, ServerStatus, Size, Status
-from tests.core import made
-from tests.core.messages import values
+from tests.support import samples
+from tests.support.any_message import values
 
 MESSAGES = (WorkOrder, Orders, Report, Result, Started, Manifest, Receipt, Image, Profile)
 RECORDS = (
@@ -55,17 +55,17 @@ def test_what_is_encoded_is_decoded(data: st.DataObject) -> None:
 
 def test_lists_are_encoded_whole() -> None:
     """A tuple of records is one, and an empty one is one, too."""
-    for found in ((), (made.run("1"), made.run("2"))):
+    for found in ((), (samples.run("1"), samples.run("2"))):
         assert decode(tuple[records.Run, ...], encode(found)) == found
 
 
 def test_the_largest_records_too() -> None:
     """A launch holds everything that is sent, and a catalog that has no prices all that is known of a place."""
-    template = made.site().template
-    request = LaunchRequest("t", template, made.SPOT_A.market, (made.SPOT_A,), {"a": "s"}, 2, {"k": "v"})
+    template = samples.site().template
+    request = LaunchRequest("t", template, samples.SPOT_A.market, (samples.SPOT_A,), {"a": "s"}, 2, {"k": "v"})
     launch = records.Launch(request, ("r1", "r2"), 1.0)
     assert decode(records.Launch, encode(launch)) == launch
-    assert decode(Catalog, encode(made.site().catalog)) == made.site().catalog
+    assert decode(Catalog, encode(samples.site().catalog)) == samples.site().catalog
 
 
 @given(st.sampled_from([*MESSAGES, *RECORDS]), st.binary(max_size=60))
@@ -124,7 +124,7 @@ def test_a_string_is_no_list_of_letters() -> None:
     stored = json.loads(
         encode(
             records.Launch(
-                LaunchRequest("t", made.site().template, made.SPOT_A.market, (made.SPOT_A,), {}, 1, {}),
+                LaunchRequest("t", samples.site().template, samples.SPOT_A.market, (samples.SPOT_A,), {}, 1, {}),
                 ("r",),
                 1.0,
             )

@@ -13,7 +13,7 @@ from provisioner.core.run.records import Verdict
 from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import BACKOFF, HEARING, LOST_AFTER_START, LOST_BEFORE_START, MARGIN
-from tests.core.made import NOW, at_work, machine, node, recipe, report, result
+from tests.support.samples import NOW, at_work, machine, node, recipe, report, result
 
 LIMITS = recipe(
     limits={"boot": "300s", "pull": "400s", "setup": "500s", "runtime": "1000s", "stop_grace": "30s"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from provisioner.core.logs.archive import KeptStream, chunk_offset, kept_chunk_key, kept_streams
 from provisioner.core.protocol.keys import chunk_key, log_prefix
 from provisioner.core.protocol.messages import STREAMS, Chunk, Outcome, Result, Step, StreamEnd
-from tests.core.made import report, result
+from tests.support.samples import report, result
 
 
 def ended(*lengths: int) -> Result:

@@ -12,7 +12,7 @@ from provisioner.core.cloud.machines import Machine, MachineState
 from provisioner.core.cloud.offers import Price
 from provisioner.core.cloud.prices import PriceList
 from provisioner.core.cloud.tags import LAUNCH_TAG, LIFETIME_TAG
-from tests.core.made import NOW, SPOT_A, site
+from tests.support.samples import NOW, SPOT_A, site
 
 TEMPLATE = site().template
 

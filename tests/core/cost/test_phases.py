@@ -15,15 +15,15 @@ from provisioner.core.cost.phases import Phase, Source, phases
 from provisioner.core.protocol.messages import Outcome, Report, Result, Span, Step
 from provisioner.core.run.records import Assignment, Launch, Run
 from provisioner.core.run.states import State
-from tests.core import made
-from tests.core.made import NOW
+from tests.support import samples
+from tests.support.samples import NOW
 
 #: The moments of a run in the order in which they happen, each with the phase that begins with it.
 MOMENTS = ("queued", "launching", "pending", "boot", "clone", "setup", "command", "logs", "ending", "gone", "over")
 #: Less than any figure that is shown, more than floating point loses at these sizes.
 TINY = 1e-5
 
-REQUEST = LaunchRequest("l1", made.site().template, Market.SPOT, (made.SPOT_A,), {"a": "subnet-a"}, 1, {})
+REQUEST = LaunchRequest("l1", samples.site().template, Market.SPOT, (samples.SPOT_A,), {"a": "subnet-a"}, 1, {})
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class History:
         result = Result("r1", 1, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, "", self.told("ending"), spans)
         report = Report(1, self.told("ending"), "p", Step.LOGS, spans, finished=True)
         ending = self.seen(at["gone"])
-        held: Assignment = made.held(
+        held: Assignment = samples.held(
             {"result": result, "report": report, "reported_at": at["ending"] + self.late, "work_put_at": at["boot"]},
             launch_time=float(math.floor(at["pending"])),
             bound_at=at["boot"],
@@ -66,7 +66,7 @@ class History:
             ended_at=max(ending, self.seen(at["over"])),
         )
         closed = held.machine.ended_at or 0.0
-        run: Run = made.at_work(State.DONE, created_at=at["queued"], ended_at=closed, done_at=closed)
+        run: Run = samples.at_work(State.DONE, created_at=at["queued"], ended_at=closed, done_at=closed)
         launch = Launch(REQUEST, ("r1",), at["launching"])
         return phases(run, [held], {"l1": launch}, closed)
 

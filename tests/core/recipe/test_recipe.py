@@ -24,7 +24,7 @@ from provisioner.core.recipe.recipe import (
 )
 from tests.support.recipes import REQUIRED, SCHEMA, problem, problems, recipe
 
-JOBS = Path(__file__).parents[2] / "config/jobs"
+JOBS = Path(__file__).parents[3] / "config/jobs"
 
 SEED = """\
 schema_version: 2025.10.01

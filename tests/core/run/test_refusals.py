@@ -20,7 +20,7 @@ from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Run
 from provisioner.core.run.refusals import LONGEST, LONGEST_OURS, REMEMBERED, unfilled
 from provisioner.core.run.states import State, Waiting
-from tests.core.made import NOW, SPOT_A, run
+from tests.support.samples import NOW, SPOT_A, run
 
 SPOT_B = replace(SPOT_A, zone="b")
 LAUNCHING = run(state=State.LAUNCHING, launch="l1")

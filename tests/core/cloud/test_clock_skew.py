@@ -14,7 +14,7 @@ from provisioner.core.protocol.messages import Outcome, Stop
 from provisioner.core.run import capacity, clock_repair, launching
 from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Run, TemplateHealth, Verdict
 from provisioner.core.run.states import Waiting
-from tests.core.made import NOW, SPOT_A, run
+from tests.support.samples import NOW, SPOT_A, run
 
 FAR = NOW + 2 * 86400.0
 

@@ -22,8 +22,8 @@ from provisioner.core.run.machine_messages import (
     period,
     stream_ends,
 )
-from tests.core.made import NOW, node, report, result
-from tests.core.messages import values
+from tests.support.any_message import values
+from tests.support.samples import NOW, node, report, result
 
 WITHIN = period(node(), NOW + 60)
 FIRST, LAST = NOW - CLOCK_SKEW, NOW + 60 + CLOCK_SKEW

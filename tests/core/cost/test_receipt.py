@@ -14,7 +14,7 @@ from provisioner.core.cost.receipt import MINIMUM_SECONDS, Receipt, advice
 from provisioner.core.cost.receipt import receipt as whole_receipt
 from provisioner.core.protocol.messages import Outcome, Report, Result, Span, Step
 from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Run, Verdict
-from tests.core.made import NOW, SPOT_A, at_work, machine, node, run, site
+from tests.support.samples import NOW, SPOT_A, at_work, machine, node, run, site
 
 PRICE = Price(3.6, "test", NOW)
 ENDED = at_work(verdict=Verdict(Outcome.FAILED, "why", NOW + 100, 3), ended_at=NOW + 100)
