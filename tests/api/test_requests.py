@@ -165,7 +165,7 @@ def test_a_job_is_its_id_or_its_name_and_owner(quiet: Server, user: httpx.Client
 
 
 def test_the_lossless_form_is_the_record(quiet: Server, user: httpx.Client) -> None:
-    """For a client of the same version: what `core.work` decodes."""
+    """For a client of the same version: what `core.protocol.codec` decodes."""
     from provisioner.core.protocol.codec import decode
     from provisioner.core.recipe.jobs import Job
 

@@ -1,4 +1,4 @@
-"""Machines played in virtual time: each speaks the protocol of core.work as an agent does, by a script.
+"""Machines played in virtual time: each speaks the protocol of core.protocol as an agent does, by a script.
 
 Nothing here calls a clock or sleeps: a life yields how long to leave it alone.
 """

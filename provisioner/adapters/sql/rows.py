@@ -21,7 +21,7 @@ def of_owners(query: Any, row: Any, owners: Collection[str] | None) -> Any:
 
 
 def older(query: Any, at: Any, id: Any, than: Key | None) -> Any:
-    """Newest first, and what comes after the record that the page before ended with."""
+    """Return the query, newest first, for rows after the last record of the previous page (`than`)."""
     query = query.order_by(col(at).desc(), col(id).desc())
     return query if than is None else query.where(sqlalchemy.tuple_(col(at), col(id)) < sqlalchemy.tuple_(*than))
 

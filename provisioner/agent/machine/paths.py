@@ -25,22 +25,22 @@ class Place:
 
     @property
     def home(self) -> Path:
-        """What must outlive a restart of the agent."""
+        """The folder for files that must outlive a restart of the agent."""
         return Path(f"{self.root}/var/lib/provision")
 
     @property
     def exchange(self) -> Path:
-        """What is shared with the job; in memory on a real machine, for it holds secrets."""
+        """The folder that agent and job share. It contains secrets, so on a real machine it is in memory."""
         return Path(f"{self.root}/run/provision")
 
     @property
     def credentials(self) -> Path:
-        """What opens doors for this agent alone, in memory; empty before the job starts."""
+        """The folder for credentials that only the agent may read. It is in memory, and empty before the job starts."""
         return Path(f"{self.root}/run/provision-credentials")
 
     @property
     def memory(self) -> Path:
-        """What an agent process leaves to its successor; in memory, for it holds secrets: gone with this boot."""
+        """The folder for what an agent process leaves to its successor. It contains secrets, so it is in memory."""
         return Path(f"{self.root}/run/provision-agent")
 
     @property

@@ -69,7 +69,7 @@ def listen(node: Node, exchange: Exchange) -> None:
 
 
 def claim(node: Node) -> None:
-    """Put `started`, or find that somebody else has."""
+    """Put the `started` mark. Raises Ended if another agent process has put one."""
     node.halt.check(Step.SETUP)
     replace(node.place.boot, kernel.boot())
     mine = Started(node.process, time.time())

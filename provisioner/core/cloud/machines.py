@@ -27,7 +27,7 @@ ENDING = frozenset({MachineState.SHUTTING_DOWN, MachineState.TERMINATED})
 class Ending(StrEnum):
     """What ended a machine, in the cloud's own account of it."""
 
-    #: The machine itself, or somebody with the right to: says nothing of the cloud.
+    #: The machine itself, or a user with the right to, ended it: no sign of a fault of the cloud.
     ASKED = "asked"
     INTERRUPTED = "interrupted"
     NO_CAPACITY = "no capacity"

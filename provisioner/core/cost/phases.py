@@ -213,10 +213,7 @@ def _by_our_clock(at: float, node: Node) -> Bound:
 
     A report is read after it was written, and the work order was put before the agent had it.
     """
-    offset = error = 0.0
-    if node.report and node.reported_at is not None:
-        latest = node.reported_at - node.report.at
-        offset, error = min(offset, latest), abs(latest)
+    offset, error = min(0.0, node.clock_ahead), abs(node.clock_ahead)
     boot = _spans(node).get(Step.BOOT)
     if boot and boot.ended is not None and node.work_put_at is not None:
         offset = max(offset, node.work_put_at - boot.ended)

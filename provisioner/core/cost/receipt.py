@@ -203,15 +203,10 @@ def _spoke(held: Assignment) -> float | None:
     # Shutting-down is not billed, and a machine may go on speaking in it: what counts ends before it can begin.
     ends = [machine.end_wanted_at, _notice_at(node)]
     if end := min((each for each in ends if each is not None), default=None):
-        return min(lasted, end - first - _clock_ahead(node)) if node.report else 0.0
+        return min(lasted, end - first - node.clock_ahead) if node.report else 0.0
     return lasted
 
 
 def _notice_at(node: Node) -> float | None:
     notice = (node.result and node.result.notice) or (node.report and node.report.notice)
     return notice.at if notice else None
-
-
-def _clock_ahead(node: Node) -> float:
-    """How far our clock is ahead of the machine's, at most: a report is read after it was written."""
-    return node.reported_at - node.report.at if node.report and node.reported_at is not None else 0.0

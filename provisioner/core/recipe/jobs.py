@@ -16,7 +16,7 @@ class Concurrency(StrEnum):
 
 
 class Catchup(StrEnum):
-    """Which of the starts that nobody was there to make are made later."""
+    """Which of the starts that were due while no control plane ran are made later."""
 
     NONE = "none"
     LAST = "last"
@@ -25,7 +25,7 @@ class Catchup(StrEnum):
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a job starts by itself, as somebody said it."""
+    """When a job starts by itself."""
 
     #: Five fields, `@daily` and the like, or `@every 4h`.
     cron: str

@@ -39,7 +39,7 @@ class Part(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """What a field accepts beyond its type: `check` returns the value, or raises ValueError with what is right."""
+    """A check of a field beyond its type: `check` returns the value, or raises ValueError with the correct form."""
 
     check: Callable[[Any], Any]
     #: The JSON Schema; empty: that of the type.
@@ -108,7 +108,7 @@ def or_nothing(empty: Any) -> Kind:
     return Kind(lambda value: empty if value is None else value, also=({"type": "null"},), first=True)
 
 
-#: What another server filled in, and what comes back with the recipe that it gave.
+#: A field that a server fills in, such as an id: a recipe that was exported has it, and `apply` ignores it.
 Ignored = Annotated[None, Kind(lambda _: None, {"description": "Read-only: ignored."}, first=True)]
 
 

@@ -134,6 +134,14 @@ class Node:
     archived_at: float | None = None
     version: int = 0
 
+    @property
+    def clock_ahead(self) -> float:
+        """How many seconds our clock is ahead of the machine's, at most: a report is read after it was written.
+
+        0 without a report.
+        """
+        return self.reported_at - self.report.at if self.report and self.reported_at is not None else 0.0
+
 
 @dataclass(frozen=True)
 class KnownMachine:

@@ -38,9 +38,8 @@ def ended_by_result(result: Result, node: Node, now: float) -> Verdict:
     The machine's clock may be wrong, or lie. Its last report was read after it was written, so the time is not too
     early; and it is neither before the machine was bound nor after `now`, Unix seconds.
     """
-    ahead = node.reported_at - node.report.at if node.report and node.reported_at is not None else 0.0
     verdict = of_result(result)
-    return replace(verdict, at=max(node.bound_at, min(verdict.at + ahead, now)))
+    return replace(verdict, at=max(node.bound_at, min(verdict.at + node.clock_ahead, now)))
 
 
 def of_result(result: Result) -> Verdict:
@@ -119,7 +118,7 @@ def _presumptions(
         found.append(due(first, Outcome.LOST, reason))
     elif node.report and node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:
         # The machine's clock need not be ours: its report tells both times of one moment.
-        began = span.began + node.reported_at - node.report.at
+        began = span.began + node.clock_ahead
         name = {Step.PULL: "pull", Step.CLONE: "pull", Step.SETUP: "setup", Step.COMMAND: "runtime"}.get(step)
         if name is not None:
             longest: float = getattr(limits, name)

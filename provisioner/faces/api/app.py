@@ -17,7 +17,7 @@ from provisioner.faces.api.http.guard import LARGEST, Guard
 from provisioner.faces.api.http.metrics import Meters
 from provisioner.faces.api.http.stream import MOST, Hub
 from provisioner.faces.api.native import jobs, logs, presence, runs, schedules, tokens
-from provisioner.faces.api.saturn import everything_else, pods, recipes
+from provisioner.faces.api.saturn import client, pods, recipes
 from provisioner.ports.journal import Journal
 from provisioner.service.control import Service
 
@@ -27,7 +27,7 @@ ROUTERS = (
     runs.router,
     logs.router,
     recipes.router,
-    everything_else.router,
+    client.router,
     pods.router,
     schedules.router,
     presence.router,

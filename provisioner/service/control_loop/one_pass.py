@@ -33,15 +33,15 @@ class PassError:
 
 @dataclass
 class PassResult:
-    """What a pass found and met."""
+    """What a pass found, and its errors."""
 
     #: A machine lives or a launch is open: look again soon.
     busy: bool = False
     #: The earliest time at which a waiting run is to be looked at again.
     next_try_at: float | None = None
-    #: So many runs were stored while it was under way, too late to be launched by it.
+    #: How many runs were stored during the pass, too late to be launched by it.
     outrun: int = 0
-    #: The store's `changes` before the last look at it: what is written later, no pass has seen.
+    #: The store's `changes` before its last reading: no pass has seen what was written later.
     seen: int | None = None
     #: Machines of the installation whose launch this store never made; None when nothing could be listed.
     foreign: tuple[Machine, ...] | None = None

@@ -26,7 +26,7 @@ class Entrance:
     """Opens machines, where the settings let it."""
 
     def __init__(self, installation: Installation, connector: Connector, tail: str) -> None:
-        """`tail` is the program (agent/logs/tail.py) that tells what is in a machine's spool."""
+        """`tail` is the text of the program that prints a machine's spool (agent/logs/tail.py)."""
         self._installation, self._connector, self.tail = installation, connector, tail
 
     def enter(self, run: Run, node: Node | None, *, host: bool) -> Connection:

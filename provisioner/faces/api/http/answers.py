@@ -13,7 +13,7 @@ from provisioner.core.protocol.codec import encode
 R = TypeVar("R")
 
 JSON = "application/json"
-#: A record as `core.work.encode` writes it, for a client of this same version.
+#: A record as `core.protocol.codec.encode` writes it, for a client of this same version.
 LOSSLESS = "application/vnd.provision+json"
 
 

@@ -39,13 +39,13 @@ def ssh(
 
     Machines can be entered where `open` under [ssh] in the settings says so.
     """
-    from provisioner.faces.cli.terminal import lent
+    from provisioner.faces.cli.terminal import remote_terminal
 
     try:
         with interruptible(), _inside(context, run, host=host) as connection:
-            shown = lent.own()
+            shown = remote_terminal.own()
             process = connection.start(command or (), shown)
-            with lent.lent(process) if shown else contextlib.nullcontext():
+            with remote_terminal.lent(process) if shown else contextlib.nullcontext():
                 return process.attach(0, 1, 2)
     except KeyboardInterrupt:
         return exits.DETACHED
