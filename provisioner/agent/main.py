@@ -18,7 +18,7 @@ from provisioner.agent.job.engine import Engine, ProcessEngine
 from provisioner.agent.logs.mask import Mask, Masked
 from provisioner.agent.logs.shipper import Shipper
 from provisioner.agent.logs.spool import Spool
-from provisioner.agent.machine.paths import Place
+from provisioner.agent.machine.paths import Paths
 from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.node import Log, Node
 from provisioner.agent.outcomes import Ended
@@ -43,16 +43,16 @@ def main() -> None:
 
     Where this process dies the unit starts another, once, which takes over; then its OnFailure powers off.
     """
-    where = Place(os.environ.get("PROVISION_ROOT", ""))
-    left = handover.read(where.memory)
+    paths = Paths(os.environ.get("PROVISION_ROOT", ""))
+    left = handover.read(paths.memory)
     settled = left is not None and left.result is not None
     mask = Mask()
     mask.add(handover.decoded(left.hidden if left else ()))
     # The console is kept with the logs.
     sys.stdout, sys.stderr = (cast(TextIO, Masked(each, mask)) for each in (sys.stdout, sys.stderr))
-    settings = where.settings()
+    settings = paths.settings()
     machine = identity()
-    spool = Spool(where.home / "log", SPOOL_LIMIT)
+    spool = Spool(paths.home / "log", SPOOL_LIMIT)
     for name in STREAMS:
         spool.stream(name)
     log = Log(spool, mask, closed=settled)
@@ -61,9 +61,9 @@ def main() -> None:
     order = _work_order(mailbox)
     spool.restrict(order.spool_limit)
     log.say(f"run {order.run}, attempt {order.attempt}, of job {order.job}")
-    engine = _engine(order, machine, where, log)
+    engine = _engine(order, machine, paths, log)
     shipper = Shipper(spool, mailbox.chunk, lambda: node.orders.followed_until > time.time())
-    node = Node(order, machine, where, mailbox, spool, shipper, log, engine, left or Memory())
+    node = Node(order, machine, paths, mailbox, spool, shipper, log, engine, left or Memory())
     node.remember()
     shipper.start()
     # Before the first report, which tells by what to know the machine.
@@ -114,11 +114,11 @@ def _work_order(mailbox: Mailbox) -> WorkOrder:
     return order
 
 
-def _engine(order: WorkOrder, machine: Identity, where: Place, log: Log) -> Engine:
-    if order.engine is messages.Engine.PROCESS and where.root:
-        return ProcessEngine(where.root, order.working_directory, where.exchange)
+def _engine(order: WorkOrder, machine: Identity, paths: Paths, log: Log) -> Engine:
+    if order.engine is messages.Engine.PROCESS and paths.root:
+        return ProcessEngine(paths.root, order.working_directory, paths.job_dir)
     # On a real machine a job runs in a container, or not at all.
-    return ContainerEngine(order, machine.instance_id, where.home / "files", where.exchange, log.say)
+    return ContainerEngine(order, machine.instance_id, paths.home / "files", paths.job_dir, log.say)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ from provisioner.agent import handover
 from provisioner.agent.aws.imds import Identity, notice
 from provisioner.agent.handover import Memory
 from provisioner.agent.job.engine import Engine
-from provisioner.agent.job.job_dir import Exchange
+from provisioner.agent.job.job_dir import JobDir
 from provisioner.agent.logs.mask import Mask
 from provisioner.agent.logs.pump import Pump
 from provisioner.agent.logs.shipper import Shipper
 from provisioner.agent.logs.spool import Spool
 from provisioner.agent.machine import files
 from provisioner.agent.machine.disk import Ballast, Disks
-from provisioner.agent.machine.paths import Place
+from provisioner.agent.machine.paths import Paths
 from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.outcomes import Cause, Ended, Halt
 from provisioner.core.protocol.messages import Notice, Orders, Outcome, Report, Result, Span, Step, WorkOrder
@@ -52,7 +52,7 @@ class Node:
         self,
         order: WorkOrder,
         machine: Identity,
-        where: Place,
+        paths: Paths,
         mailbox: Mailbox,
         spool: Spool,
         shipper: Shipper,
@@ -63,7 +63,7 @@ class Node:
         """`left` is what an earlier agent process has left, if there was one."""
         self.order = order
         self.machine = machine
-        self.place = where
+        self.paths = paths
         self.mailbox = mailbox
         self.spool = spool
         self.shipper = shipper
@@ -102,9 +102,9 @@ class Node:
         self.host_keys: tuple[str, ...] = ()
         #: Looked at while the job runs.
         self.disks: Disks | None = None
-        self.exchange: Exchange | None = None
+        self.job_dir: JobDir | None = None
         self.pumps: dict[str, Pump] = {}
-        self.ballast = Ballast(where.home / "ballast")
+        self.ballast = Ballast(paths.home / "ballast")
         self.changed = threading.Event()
         #: The result is in the mailbox: every report from now on says so, a late heartbeat too.
         self.finished = False
@@ -136,7 +136,7 @@ class Node:
         with self._remembering:
             try:
                 handover.write(
-                    self.place.memory,
+                    self.paths.memory,
                     Memory(
                         self.spans(),
                         self.notice,
@@ -188,7 +188,7 @@ class Node:
     def report(self) -> bool:
         """Tell the control plane how things stand; sequence numbers grow, also across restarts."""
         with self._lock:
-            counter = self.place.home / "sequence"
+            counter = self.paths.home / "sequence"
             self._sequence = max(self._sequence, int(counter.read_text()) if counter.exists() else 0) + 1
             try:
                 files.replace(counter, str(self._sequence).encode())

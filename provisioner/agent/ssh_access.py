@@ -17,8 +17,8 @@ def let_in(node: Node) -> None:
     if not node.order.authorized_key:
         return
     try:
-        _authorize(Path(f"{node.place.root}/root/.ssh"), node.order.authorized_key)
-        node.host_keys = _host_keys(Path(f"{node.place.root}/etc/ssh"))
+        _authorize(Path(f"{node.paths.root}/root/.ssh"), node.order.authorized_key)
+        node.host_keys = _host_keys(Path(f"{node.paths.root}/etc/ssh"))
     except OSError as error:
         node.say(f"nobody can be let in: {error}")
         return

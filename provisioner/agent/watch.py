@@ -103,5 +103,5 @@ class Watch:
                 return
             node.say("the cloud recommends to move elsewhere: an interruption is likelier from now on")
             node.changed.set()
-        if node.exchange is not None:
-            node.exchange.advise(node.rebalance_at)
+        if node.job_dir is not None:
+            node.job_dir.advise(node.rebalance_at)

@@ -14,7 +14,7 @@ from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.recipe.jobs import Job
-from provisioner.core.run.records import Drought, Event, KnownMachine, Launch, Node, Record, Run, TemplateHealth
+from provisioner.core.run.records import Event, KnownMachine, Launch, Live, Node, Record, Run
 from provisioner.core.run.states import State
 
 R = TypeVar("R", bound=Record)
@@ -55,21 +55,6 @@ class Lease:
     #: `daemon` promises to keep acting; a `command` only while it runs.
     kind: str
     expires_at: float
-
-
-@dataclass(frozen=True)
-class Live:
-    """All that a pass needs: what is not over yet."""
-
-    #: Runs that are not done, and their nodes.
-    runs: tuple[Run, ...]
-    nodes: tuple[Node, ...]
-    #: Launches that are open.
-    launches: tuple[Launch, ...]
-    #: Machines that are not listed as terminated.
-    machines: tuple[KnownMachine, ...]
-    droughts: tuple[Drought, ...]
-    templates: tuple[TemplateHealth, ...]
 
 
 class Store(Protocol):

@@ -1,7 +1,7 @@
 """What every use case works with: the ports of one installation, and its policy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from provisioner.core.access.callers import Audit, Caller
@@ -101,38 +101,26 @@ class Installation:
         """Return the Unix time for decisions and stored times of a pass; raises ClockWrong."""
         return self.check.now()
 
-    def event(
-        self, run: Run, text: str, *, attempt: int | None = None, instance_id: str = "", launch: str = ""
-    ) -> Event:
-        """A line for the run's story, told now."""
-        return Event(
-            self.ids.new(),
-            run.id,
-            self.clock.now(),
-            text,
-            run.job_name,
-            run.owner,
-            run.attempt if attempt is None else attempt,
-            instance_id,
-            launch,
-        )
-
     def audit(self, caller: Caller, what: str, owner: str, target: str) -> Audit:
         """What the caller changes, told now; to be stored with the change."""
         return Audit(self.ids.new(), self.clock.now(), caller.name, caller.source, what, owner, target)
 
     def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
-        """Save the records, then write the stored events of runs to the journal."""
-        stored = self.store.save(records, epoch=epoch, limits=limits)
+        """Save the records, then write the stored events of runs to the journal. Events without an id get one."""
+        stored = self.store.save([self._named(each) for each in records], epoch=epoch, limits=limits)
         self._tell(stored)
         return stored
 
     def add_run(self, run: Run, since: float, also: Sequence[Record], limits: OwnerLimits = UNLIMITED) -> Run:
         """Call `Store.add_run`, then write to the journal as `save` does."""
+        also = [self._named(each) for each in also]
         stored = self.store.add_run(run, since, also, limits)
         if stored.id == run.id:
             self._tell(also)
         return stored
+
+    def _named(self, record: R) -> R:
+        return replace(record, id=self.ids.new()) if isinstance(record, Event) and not record.id else record
 
     def _tell(self, stored: Sequence[Record]) -> None:
         for each in stored:

@@ -8,11 +8,10 @@ from dataclasses import replace
 from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.machines import ENDING
 from provisioner.core.cost.receipt import receipt
-from provisioner.core.run.records import Assignment, Node, Run
+from provisioner.core.run.records import Assignment, Live, Node, Run
 from provisioner.core.run.silence import is_silent
 from provisioner.core.run.states import State
 from provisioner.ports.control import LiveRun, Overview, Queue
-from provisioner.ports.store import Live
 from provisioner.service.installation import Installation
 
 #: Key of the note in which the acting process stores its hindrance.

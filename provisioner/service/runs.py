@@ -11,13 +11,14 @@ from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.cost.receipt import Receipt
 from provisioner.core.errors import Conflict, Forbidden, Invalid
+from provisioner.core.not_found import no_job, no_run
 from provisioner.core.protocol.messages import Outcome, Stop
 from provisioner.core.recipe import recipe as recipes
 from provisioner.core.recipe.defaults import ungranted
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.recipe.yaml import Path
-from provisioner.core.run.not_found import no_job, no_run
-from provisioner.core.run.records import Assignment, Node, Record, Run
+from provisioner.core.run import story
+from provisioner.core.run.records import Assignment, Event, Node, Record, Run
 from provisioner.core.run.states import State
 from provisioner.ports.control import Status
 from provisioner.ports.store import NEWEST, RunFilter
@@ -118,7 +119,7 @@ class Runs:
         now = self._installation.clock.now()
         fresh = self.fresh(self.job(name), env, command, idempotency_key, now)
         audit = self._installation.audit(self._caller, "start", fresh.owner, fresh.id)
-        queued = self._installation.event(fresh, "queued: triggered")
+        queued = story.triggered(fresh, self._installation.clock.now())
         run = self._installation.add_run(fresh, now - KEY_TTL, [queued, audit], self._limits)
         if run.inputs != fresh.inputs:
             raise Conflict(f"the key {idempotency_key!r} was used for run {run.id[:12]} with other inputs")
@@ -191,12 +192,22 @@ class Runs:
                 return run
             return replace(run, stop=Stop(Outcome.CANCELLED, "stopped by a user", self._installation.clock.now()))
 
-        run = self.amend(self.run(name).id, stopped, "a user wishes it to stop", "stop")
+        run = self.amend(self.run(name).id, stopped, story.stopped_by_user, "stop")
         self._installation.clock.wake()
         return run
 
-    def amend(self, id: str, change: Callable[[Run], Run], story: str = "", what: str = "") -> Run:
-        """Save a change of the run as it now is, its story and its audit, again and again until nobody was faster."""
+    def amend(
+        self,
+        id: str,
+        change: Callable[[Run], Run],
+        event: Callable[[Run, float], Event] | None = None,
+        what: str = "",
+    ) -> Run:
+        """Save a change of the run, with the event and the audit of it, and return the run.
+
+        If another process changes the run meanwhile, `change` is called again with the changed run. Raises NotFound,
+        and Conflict after TRIES times.
+        """
         store = self._installation.store
         for _ in range(TRIES):
             run = store.run(id)
@@ -206,8 +217,8 @@ class Runs:
             if changed is run:
                 return run
             records: list[Record] = [changed]
-            if story:
-                records.append(self._installation.event(changed, story))
+            if event:
+                records.append(event(changed, self._installation.clock.now()))
             if what:
                 records.append(self._installation.audit(self._caller, what, run.owner, run.id))
             try:

@@ -16,6 +16,7 @@ from provisioner.core.protocol.messages import Outcome, Stop
 from provisioner.core.recipe import recipe as recipes
 from provisioner.core.recipe.jobs import Concurrency, Job
 from provisioner.core.recipe.schedule import KEY, due, key, next_tick, run_id, upcoming
+from provisioner.core.run import story
 from provisioner.core.run.clock_repair import SLACK
 from provisioner.core.run.records import Record, Run
 from provisioner.ports.control import Scheduled
@@ -157,10 +158,10 @@ class Schedules:
         records: list[Record] = []
         for run in [run for run in before if not run.stop]:
             stopped = replace(run, stop=Stop(Outcome.CANCELLED, "replaced by its schedule's next run", now))
-            records += [stopped, self._installation.event(stopped, "its schedule's next run replaces it")]
+            records += [stopped, story.replaced_by_schedule(stopped, now)]
             records.append(self._installation.audit(SCHEDULE, "stop", run.owner, run.id))
         for run in fresh:
-            records += [run, self._installation.event(run, f"queued: {run.idempotency_key}")]
+            records += [run, story.triggered_by_schedule(run, now)]
             records.append(self._installation.audit(SCHEDULE, "start", run.owner, run.id))
         try:
             return self._save(job, found.tick, records, fresh[-1].id, "", self._installation.policy.limits)

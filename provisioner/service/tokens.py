@@ -9,8 +9,8 @@ from dataclasses import replace
 from provisioner.core.access.callers import Audit, Caller, NewToken, Token
 from provisioner.core.access.throttle import Denials
 from provisioner.core.errors import Conflict, Denied, Forbidden, Invalid, TooMany
+from provisioner.core.not_found import no_token
 from provisioner.core.recipe.fields import OWNER
-from provisioner.core.run.not_found import no_token
 from provisioner.core.run.records import Record
 from provisioner.ports.store import Key
 from provisioner.service.installation import Installation

@@ -22,9 +22,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
-from provisioner.agent.job.job_dir import Exchange
+from provisioner.agent.job.job_dir import JobDir
 from provisioner.agent.logs.mask import Mask
-from provisioner.agent.logs.pipe_journal import Tape
+from provisioner.agent.logs.pipe_journal import PipeJournal
 from provisioner.agent.logs.pump import Pump
 from provisioner.agent.logs.shipper import Shipper
 from provisioner.agent.logs.spool import Spool
@@ -119,18 +119,18 @@ def _bare(words: Sequence[str]) -> float:
 
 def _logged(folder: Path, words: Sequence[str], secrets: Sequence[bytes]) -> tuple[float, float]:
     """Run the command as the agent does, until the bucket has its output: its seconds, and the agent's processor's."""
-    exchange = Exchange.make(folder / "exchange", {}, {}, shlex.join(words))
+    job_dir = JobDir.make(folder / "exchange", {}, {}, shlex.join(words))
     spool, mask = Spool(folder / "spool", SPOOL_LIMIT), Mask()
     mask.add(secrets)
-    pump = Pump(exchange.output, spool.stream("output"), mask, Tape(folder / "tape", 0))
+    pump = Pump(job_dir.output, spool.stream("output"), mask, PipeJournal(folder / "tape", 0))
     mailbox = Mailbox(Settings(bucket="bench", prefix="", region="us-east-1", role_id="role"), "i-1", print)
     shipper = Shipper(spool, mailbox.chunk, lambda: False)
-    with subprocess.Popen(["sh", str(exchange.folder / "entry")]) as shell:
+    with subprocess.Popen(["sh", str(job_dir.folder / "entry")]) as shell:
         began, used = time.monotonic(), time.process_time()
         pump.start()
         shipper.start()
-        exchange.go()
-        while exchange.said("command") is None:
+        job_dir.go()
+        while job_dir.said("command") is None:
             time.sleep(0.01)
         pump.finish()
         shipper.finish()

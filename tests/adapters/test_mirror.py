@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.adapters.sql.live_cache import Mirror
+from provisioner.adapters.sql.live_cache import LiveCache
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Conflict
 from provisioner.core.run.records import Node, Record, Run
@@ -57,7 +57,7 @@ def test_a_write_that_was_cut_short_is_seen(pair: tuple[SqlStore, SqlStore], mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Mirror, "note", interrupted)
+        patch.setattr(LiveCache, "note", interrupted)
         with pytest.raises(KeyboardInterrupt):
             one.save([RUN])
     assert [run.id for run in one.live().runs] == ["r1"]

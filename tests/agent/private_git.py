@@ -16,7 +16,7 @@ from pathlib import Path
 
 from provisioner.agent.fetch.git import check_out
 from provisioner.agent.fetch.git_credentials import access
-from provisioner.agent.machine.tools import Outside
+from provisioner.agent.machine.tools import Tools
 from provisioner.agent.outcomes import Halt
 from provisioner.core.protocol.messages import Repository, Step
 from tests.polling import until
@@ -26,9 +26,9 @@ from tests.ports import free_ports
 def check_out_here(wanted: Repository, folder: Path, credential: bytes | None = None, known_hosts: str = "") -> str:
     """Check the repository out in `folder` as the agent does, but in this process; return what the log got."""
     said: list[str] = []
-    outside = Outside(Step.CLONE, Halt(), 2.0**40, "the limit", said.append)
+    tools = Tools(Step.CLONE, Halt(), 2.0**40, "the limit", said.append)
     with access(wanted, credential, known_hosts, folder.parent / f"{folder.name}-credentials") as granted:
-        check_out(wanted, str(folder), granted, outside)
+        check_out(wanted, str(folder), granted, tools)
     return "\n".join(said)
 
 

@@ -21,7 +21,7 @@ from tests.ports import free_ports
 from tests.support.heavy import HEAVY
 
 
-class Place:
+class Paths:
     """An installation with a daemon that serves it, and runs of every kind."""
 
     def __init__(self, whole: Rig, server: Server) -> None:
@@ -43,14 +43,14 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paths]:
     folder = tmp_path_factory.mktemp("remote")
     with (
         pytest.MonkeyPatch.context() as patch,
         rig(folder, patch, host=ScriptedHost(SCRIPTS), **CONDITIONS) as whole,
         Server(whole.settings) as server,
     ):
-        yield Place(whole, server)
+        yield Paths(whole, server)
 
 
 #: Of what is heavy, what a client is made of.
@@ -142,7 +142,7 @@ def words_of(text: str, runs: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize(
     "command", [*COMMANDS, *(f"{each} --json" for each in COMMANDS if "--" not in each.split()), *TEXT_ONLY]
 )
-def test_here_and_elsewhere_are_one(place: Place, run: Run, command: str) -> None:
+def test_here_and_elsewhere_are_one(place: Paths, run: Run, command: str) -> None:
     """The same output, the same errors in the same words, the same exit code."""
     words = words_of(command, place.runs)
     here, elsewhere = run(place.here, *words), run(place.elsewhere, *words)
@@ -153,7 +153,7 @@ def test_here_and_elsewhere_are_one(place: Place, run: Run, command: str) -> Non
     assert here == elsewhere
 
 
-def test_what_is_alive_is_the_same(place: Place, run: Run) -> None:
+def test_what_is_alive_is_the_same(place: Paths, run: Run) -> None:
     """`top` and `status` of what goes on; but for the time."""
 
     def seen(environment: dict[str, str]) -> tuple[object, ...]:
@@ -173,7 +173,7 @@ def test_what_is_alive_is_the_same(place: Place, run: Run) -> None:
     assert run(place.elsewhere, "status", place.runs["dry"]).code == 0
 
 
-def test_a_recipes_problems_are_told_with_its_file(place: Place, run: Run, tmp_path: object) -> None:
+def test_a_recipes_problems_are_told_with_its_file(place: Paths, run: Run, tmp_path: object) -> None:
     """The file's name, line by line, as the control host tells them."""
     path = f"{tmp_path}/r\u00e9cipe #1.yaml"
     with open(path, "w") as file:
@@ -183,7 +183,7 @@ def test_a_recipes_problems_are_told_with_its_file(place: Place, run: Run, tmp_p
     assert f"{path}:4: spec.imagee" in found.err
 
 
-def test_start_returns_at_once_and_waits_if_asked(place: Place, run: Run) -> None:
+def test_start_returns_at_once_and_waits_if_asked(place: Paths, run: Run) -> None:
     """The server acts: `start` prints the id alone, and with --wait or --follow exits as the job does."""
     done = run(place.elsewhere, "start", "bad")
     assert (done.code, done.err, len(done.out)) == (0, "", 33)
@@ -194,7 +194,7 @@ def test_start_returns_at_once_and_waits_if_asked(place: Place, run: Run) -> Non
     assert (done.code, len(done.out)) == (0, 33 + 100)
 
 
-def test_what_only_the_control_host_can_do(place: Place, run: Run) -> None:
+def test_what_only_the_control_host_can_do(place: Paths, run: Run) -> None:
     """One line that says where, exit code 64; `--settings` means the installation of this computer all the same."""
     for words in (
         ("daemon",),
@@ -213,7 +213,7 @@ def test_what_only_the_control_host_can_do(place: Place, run: Run) -> None:
     assert run(place.elsewhere, "--settings", place.here["PROVISION_SETTINGS"], "reap", "--json").out == b"[]\n"
 
 
-def test_who_is_not_let_in(place: Place, run: Run) -> None:
+def test_who_is_not_let_in(place: Paths, run: Run) -> None:
     """A wrong, an expired and a revoked token, and none at all: a line each that says what to do."""
     revoked = place.server.token("tester")
     service = place.server.service
@@ -230,7 +230,7 @@ def test_who_is_not_let_in(place: Place, run: Run) -> None:
     assert "PROVISION_TOKEN" in done.err
 
 
-def test_others_things_are_not_there(place: Place, run: Run) -> None:
+def test_others_things_are_not_there(place: Paths, run: Run) -> None:
     """A user's token sees nothing of another owner's, in the words for what does not exist."""
     other = place.with_token(place.server.token("other"))
     for command in ("status GOOD", "wait GOOD", "logs GOOD", "logs GOOD -f", "stop DRY", "receipt GOOD"):
@@ -244,7 +244,7 @@ def test_others_things_are_not_there(place: Place, run: Run) -> None:
     assert json.loads(run(other, "top", "--json").out)["runs"] == []
 
 
-def test_two_installations_at_once_are_refused(place: Place, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_installations_at_once_are_refused(place: Paths, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A URL and settings in the environment: one of them is a mistake. What a call names wins over both."""
     done = run(place.here | place.elsewhere, "jobs")
     assert (done.code, done.err.count("\n")) == (exits.INVALID, 1)
@@ -260,7 +260,7 @@ def test_two_installations_at_once_are_refused(place: Place, run: Run, monkeypat
         nobody.jobs()
 
 
-def test_nobody_there(place: Place, run: Run) -> None:
+def test_nobody_there(place: Paths, run: Run) -> None:
     """A line at once that it is away, and one in the end; exit code 75."""
     url = f"http://127.0.0.1:{free_ports(1)[0]}"
     done = run(place.with_token("pvt_x", url), "jobs")
@@ -269,14 +269,14 @@ def test_nobody_there(place: Place, run: Run) -> None:
     assert done.err == f"{away}; asking again for 10 s\n{away}\n"
 
 
-def test_a_url_with_the_apis_path(place: Place, run: Run) -> None:
+def test_a_url_with_the_apis_path(place: Paths, run: Run) -> None:
     """As it stands in examples with curl: one line says where the server's URL ends."""
     done = run({**place.elsewhere, "PROVISION_URL": f"{place.server.url}/api"}, "jobs")
     assert (done.code, done.out) == (exits.INVALID, b"")
     assert "PROVISION_URL ends before /api" in done.err
 
 
-def test_tokens_from_elsewhere(place: Place, run: Run) -> None:
+def test_tokens_from_elsewhere(place: Paths, run: Run) -> None:
     """An admin's client makes one, that lets in until it takes it back; what a user's client is told."""
     made = json.loads(run(place.elsewhere, "token", "create", "--owner", "new", "--expires", "1h", "--json").out)
     user = place.with_token(made["token"])
@@ -292,7 +292,7 @@ def test_tokens_from_elsewhere(place: Place, run: Run) -> None:
     assert told[0]["source"] == "127.0.0.1"
 
 
-def test_a_client_starts_without_what_a_control_host_needs(place: Place) -> None:
+def test_a_client_starts_without_what_a_control_host_needs(place: Paths) -> None:
     """Neither a cloud nor a store is imported."""
     code = (
         "import sys; from provisioner.faces.cli import main; print(main.run(['runs']));"
@@ -303,7 +303,7 @@ def test_a_client_starts_without_what_a_control_host_needs(place: Place) -> None
     assert done.stdout.splitlines()[-2:] == ["0", ""]
 
 
-def test_python_from_elsewhere(place: Place) -> None:
+def test_python_from_elsewhere(place: Paths) -> None:
     """`connect(url=…)` starts, follows and waits, as here."""
     with provisioner.connect(url=place.server.url, token=place.elsewhere["PROVISION_TOKEN"]) as client:
         run = client.start("bad")

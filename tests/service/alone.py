@@ -9,13 +9,15 @@ from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.errors import CloudError, Misconfigured
 from provisioner.core.protocol.messages import Engine
-from provisioner.core.run.records import KnownMachine, Launch
-from provisioner.ports.store import Lease, Live
+from provisioner.core.run.plan import Plan
+from provisioner.core.run.records import KnownMachine, Launch, Live
+from provisioner.ports.store import Lease
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.clock import CountingIds, InlinePool, ListJournal, StepClock
 from provisioner.rehearsal.fakes.cloud import FakeCloud
 from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
 from provisioner.service.control_loop.launches import Launches
+from provisioner.service.control_loop.one_pass import Pass
 from provisioner.service.installation import Installation, Policy
 from tests.service.memory_store import MemoryStore
 from tests.support.samples import ZONES, site
@@ -102,6 +104,10 @@ class Alone:
     @property
     def epoch(self) -> int:
         return self.lease.epoch
+
+    def plan(self) -> Plan:
+        """What a pass does now."""
+        return Pass(self.installation, self.epoch).plan()
 
     def live(self) -> Live:
         return self.store.live()

@@ -11,9 +11,9 @@ from provisioner.core.errors import Conflict, LeaseLost, LimitReached
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.recipe.jobs import Job
-from provisioner.core.run.records import Drought, Event, KnownMachine, Launch, Node, Record, Run, TemplateHealth
+from provisioner.core.run.records import Drought, Event, KnownMachine, Launch, Live, Node, Record, Run, TemplateHealth
 from provisioner.ports.ids import Ids
-from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
+from provisioner.ports.store import NEWEST, Key, Lease, RunFilter
 
 R = TypeVar("R", bound=Record)
 

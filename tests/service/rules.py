@@ -19,13 +19,13 @@ from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.keys import work_key
 from provisioner.core.protocol.messages import STREAMS, Outcome, Result, Step
 from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run.machine_listings import ASK_AGAIN
 from provisioner.core.run.records import KnownMachine, Node, Run
 from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import LOST_AFTER_START, LOST_BEFORE_START, held_until
 from provisioner.ports.store import RunFilter, Store
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.cloud import FakeCloud
-from provisioner.service.control_loop.machines import ASK_AGAIN
 from provisioner.service.runs import Runs
 from tests.service.agents import Agent, Executions, Violation, end_of
 

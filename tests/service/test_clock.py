@@ -9,8 +9,8 @@ import pytest
 
 from provisioner.core.errors import ClockWrong
 from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.machine_listings import ASK_AGAIN
 from provisioner.core.run.records import Drought, TemplateHealth
-from provisioner.service.control_loop.machines import ASK_AGAIN
 from tests.service.agents import Script
 from tests.service.trouble import Call, Fate
 from tests.service.world import World

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from provisioner.ports.store import Live
+from provisioner.core.run.records import Live
 from provisioner.rehearsal.ec2.conditions import Capacity, Conditions, Where
 from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.service.memory_store import MemoryStore

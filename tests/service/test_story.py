@@ -2,34 +2,12 @@
 
 import pytest
 
-from provisioner.core.protocol.messages import Report, Span, Step
+from provisioner.core.protocol.messages import Step
 from provisioner.core.run.records import Run
 from provisioner.faces.cli.terminal import screen
-from provisioner.service.control_loop.mailboxes import succeeded
 from tests.service.agents import Script
 from tests.service.world import World
 from tests.support import samples
-
-
-def report(step: Step, **spans: Span) -> Report:
-    return Report(1, 10.0, "agent", step, spans)
-
-
-@pytest.mark.parametrize(
-    ("said", "done"),
-    [
-        (report(Step.CLONE, boot=Span(0, 1), clone=Span(1)), set()),
-        (report(Step.LOGS, boot=Span(0, 1), pull=Span(1, 2), clone=Span(1, 3), logs=Span(3)), set()),
-        (report(Step.LOGS, boot=Span(0, 1), clone=Span(1, 3), logs=Span(3, 4)), set()),
-        (report(Step.SETUP, pull=Span(1, 2), clone=Span(1, 3), setup=Span(3)), {Step.PULL, Step.CLONE}),
-        (report(Step.COMMAND, clone=Span(1, 3), command=Span(3)), {Step.CLONE}),
-        (report(Step.COMMAND, command=Span(3)), set()),
-    ],
-    ids=["begun", "one failed", "failed", "both", "no start script", "nothing to fetch"],
-)
-def test_step_is_done_only_when_a_later_one_began(said: Report, done: set[Step]) -> None:
-    """An agent ends the span of a failed step, too: a clone that failed is not told as a clone."""
-    assert succeeded(said) == done
 
 
 def test_story_is_in_the_order_of_time() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from provisioner.adapters.remote.calls import Calls
 from provisioner.core.access.callers import Audit, Caller, NewToken, Token
 from provisioner.core.errors import Forbidden
-from provisioner.core.run.not_found import no_token
+from provisioner.core.not_found import no_token
 from provisioner.ports.store import Key
 
 #: For who asks a server, which knows by the token who that is.

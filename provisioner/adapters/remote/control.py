@@ -20,8 +20,8 @@ from provisioner.adapters.remote.calls import NEVER, Calls, Query
 from provisioner.core.cloud.machines import Machine
 from provisioner.core.cost.receipt import Receipt
 from provisioner.core.errors import Invalid
+from provisioner.core.not_found import no_job, no_run
 from provisioner.core.recipe.jobs import Job
-from provisioner.core.run.not_found import no_job, no_run
 from provisioner.core.run.records import Run
 from provisioner.ports.clock import Clock
 from provisioner.ports.connection import Connection

@@ -1,4 +1,4 @@
-"""Writes of many threads in one transaction: who comes while another one commits shares the next commit.
+"""Store the writes of many threads in one transaction: writes that arrive during a commit share the next one.
 
 A commit that survives a power cut takes milliseconds (SQLite, "PRAGMA synchronous"); a hundred starts at once take one.
 """
@@ -13,7 +13,7 @@ from provisioner.core.errors import Transient
 A = TypeVar("A")
 R = TypeVar("R")
 
-#: Of one transaction, so that its first asker does not wait long for the last.
+#: Most items of one transaction, so that its first thread does not wait long for the last.
 MOST = 100
 
 
@@ -28,8 +28,11 @@ class _Asked(Generic[A, R]):
         return bool(self.answers) or self.error is not None
 
 
-class Together(Generic[A, R]):
-    """`write` stores all it is given or nothing, and answers for each in order; it is called under `lock`."""
+class GroupCommit(Generic[A, R]):
+    """Calls `write` for the items of many threads.
+
+    `write` is called under `lock`. It stores all its items or none, and returns an answer for each, in order.
+    """
 
     def __init__(self, lock: threading.RLock, write: Callable[[Sequence[A]], Sequence[R]]) -> None:
         self._lock = lock
@@ -37,7 +40,7 @@ class Together(Generic[A, R]):
         self._waiting: deque[_Asked[A, R]] = deque()
 
     def ask(self, item: A) -> R:
-        """What `write` answered to this item, or the error that it alone would have met."""
+        """Return the answer of `write` to this item, or raise the error that the item would have caused alone."""
         asked = _Asked[A, R](item)
         self._waiting.append(asked)
         with self._lock:
@@ -49,7 +52,7 @@ class Together(Generic[A, R]):
 
     def _taken(self, own: _Asked[A, R]) -> list[_Asked[A, R]]:
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST))]
-        # It may have been taken by one whose thread was cut short.
+        # Another thread may have taken the item and died of an exception before it was written.
         return taken if own in taken else [own, *taken]
 
     def _answer(self, batch: Sequence[_Asked[A, R]]) -> None:
@@ -58,13 +61,13 @@ class Together(Generic[A, R]):
             for each, answer in zip(batch, answers, strict=True):
                 each.answers = (answer,)
         except Transient as error:
-            # It hinders all, and each may have waited half a minute to meet it.
+            # The error affects all items, and each attempt may take half a minute to meet it.
             for each in batch:
                 each.error = error
         except Exception:
             if len(batch) == 1:
                 raise
-            # One's error is not the others'.
+            # The error of one item must not fail the others.
             for each in batch:
                 try:
                     each.answers = self._write([each.item])

@@ -1,4 +1,4 @@
-"""What is not over, in memory: a pass looks at it several times, and little of it has changed in between."""
+"""Keep the records that are not over in memory: a pass reads them several times, and few change in between."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,12 +9,11 @@ from sqlmodel import col, select
 from provisioner.adapters.sql import tables
 from provisioner.core.protocol.codec import decode
 from provisioner.core.run.machine_messages import in_time
-from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Record, Run, TemplateHealth
-from provisioner.ports.store import Live
+from provisioner.core.run.records import Drought, KnownMachine, Launch, Live, Node, Record, Run, TemplateHealth
 
 _UNFINISHED = select(tables.RunRow.id).where(col(tables.RunRow.done).is_(False))
 
-#: Where each kind is kept, and which of its rows are not over.
+#: The table of each kind, and the condition for rows that are not over.
 _KEPT: Mapping[type[Record], tuple[Any, Any]] = {
     Run: (tables.RunRow, col(tables.RunRow.done).is_(False)),
     Node: (tables.NodeRow, col(tables.NodeRow.run).in_(_UNFINISHED)),
@@ -24,7 +23,7 @@ _KEPT: Mapping[type[Record], tuple[Any, Any]] = {
     TemplateHealth: (tables.TemplateHealthRow, True),
 }
 
-#: Variables of one statement; SQLite takes more.
+#: Variables of one statement; SQLite allows more.
 BATCH = 500
 
 
@@ -34,16 +33,16 @@ def record_of(kind: Any, body: str) -> Any:
     return in_time(found) if isinstance(found, Node) else found
 
 
-class Mirror:
-    """Not thread-safe: whoever writes to the store and whoever looks hold its lock."""
+class LiveCache:
+    """The live records. Not thread-safe: callers hold the store's lock."""
 
     def __init__(self) -> None:
-        #: Empty until the first look.
+        #: Empty until the first reading.
         self._records: dict[type[Record], dict[str, Any]] = {}
         self._live: Live | None = None
 
     def note(self, written: Iterable[Record]) -> None:
-        """What this store has just committed itself."""
+        """Take over records that this store has just committed."""
         for item in written:
             known = self._records.get(type(item))
             if known is not None:
@@ -54,7 +53,7 @@ class Mirror:
                     known[item.id] = item
 
     def catch_up(self, connection: Connection) -> None:
-        """Read what others have written: the versions of all, and the bodies of those that are news."""
+        """Read what other processes have written: all versions, and the bodies of records that have changed."""
         self._live = None
         for kind, (row, alive) in _KEPT.items():
             known = self._records.get(kind, {})
@@ -67,10 +66,10 @@ class Mirror:
             self._records[kind] = {id: known[id] for id in versions}
 
     def live(self) -> Live:
-        """The same object for as long as nothing has changed."""
+        """Return the live records: the same object while nothing has changed."""
         if self._live is None:
             runs, nodes = self._records[Run], self._records[Node]
-            # A run that is done takes its nodes with it.
+            # The nodes of a run that is done are not live.
             self._records[Node] = nodes = {id: node for id, node in nodes.items() if node.run in runs}
             others = (tuple(self._records[kind].values()) for kind in (Launch, KnownMachine, Drought, TemplateHealth))
             self._live = Live(

@@ -18,8 +18,8 @@ from provisioner.adapters.descriptors import shortage
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.engine import FAILING_DISK, WRONG_FILE, is_passing, migrate, open_engine
 from provisioner.adapters.sql.file import StoreFile
-from provisioner.adapters.sql.group_commit import Together
-from provisioner.adapters.sql.live_cache import Mirror
+from provisioner.adapters.sql.group_commit import GroupCommit
+from provisioner.adapters.sql.live_cache import LiveCache
 from provisioner.adapters.sql.process_lock import ProcessLock
 from provisioner.adapters.sql.rows import R, all_of, decoded, of_owners, older
 from provisioner.core.access.callers import Audit, Token
@@ -28,9 +28,9 @@ from provisioner.core.errors import Conflict, Invalid, LeaseLost, LimitReached, 
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.recipe.jobs import Job
-from provisioner.core.run.records import Event, KnownMachine, Launch, Node, Record, Run
+from provisioner.core.run.records import Event, KnownMachine, Launch, Live, Node, Record, Run
 from provisioner.ports.ids import Ids
-from provisioner.ports.store import NEWEST, Key, Lease, Live, RunFilter
+from provisioner.ports.store import NEWEST, Key, Lease, RunFilter
 
 #: The value of `changes` while the store's file is missing or replaced.
 GONE = -2
@@ -68,8 +68,8 @@ class SqlStore:
         # One connection writes for ever: whatever changes its data_version, somebody else has written.
         self._writer = self._engine.connect()
         self._writing = threading.RLock()
-        self._starts = Together(self._writing, self._add_runs)
-        self._mirror = Mirror()
+        self._starts = GroupCommit(self._writing, self._add_runs)
+        self._cache = LiveCache()
         #: The writer's data_version of which the mirror knows all; None when it may have missed something.
         self._mirrored: int | None = None
         with self._write() as connection:
@@ -107,7 +107,7 @@ class SqlStore:
                         f"the store {self._engine.url.database} cannot be written now: {error.orig}"
                     ) from error
                 raise
-            self._mirror.note(stored)
+            self._cache.note(stored)
             self._mirrored = mirrored
 
     @contextlib.contextmanager
@@ -189,11 +189,11 @@ class SqlStore:
             try:
                 version = self._writer.exec_driver_sql("PRAGMA data_version").scalar_one()
                 if version != self._mirrored:
-                    self._mirror.catch_up(self._writer)
+                    self._cache.catch_up(self._writer)
                     self._mirrored = version
             finally:
                 self._writer.rollback()
-            return self._mirror.live()
+            return self._cache.live()
 
     def job(self, owner: str, name: str) -> Job | None:
         return self._one(Job, "SELECT body FROM job WHERE owner = ? AND name = ? AND NOT deleted", owner, name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from provisioner.agent.fetch.git_credentials import Access, needs
 from provisioner.agent.fetch.git_lfs import lfs_options, refuse_pointers
 from provisioner.agent.machine.disk import NO_SPACE
-from provisioner.agent.machine.tools import Answer, Outside
+from provisioner.agent.machine.tools import Answer, Tools
 from provisioner.agent.outcomes import Ended, outcome_of, unresolved_host
 from provisioner.core.protocol.messages import Outcome, Repository, Step
 
@@ -49,12 +49,12 @@ NOT_LET_IN = re.compile(
 )
 
 
-def check_out(repository: Repository, folder: str, granted: Access, outside: Outside) -> None:
+def check_out(repository: Repository, folder: str, granted: Access, tools: Tools) -> None:
     """Check the repository out in `folder`, which may exist, with submodules and LFS files; raises Ended."""
-    git = _Git(folder, granted, outside, repository.lfs)
+    git = _Git(folder, granted, tools, repository.lfs)
     os.makedirs(folder, exist_ok=True)
     where = f"{repository.url} at {repository.reference or 'its default branch'}"
-    outside.say(f"cloning {where}")
+    tools.say(f"cloning {where}")
     _must(git.run("init", "--quiet"), where)
     git.run("remote", "remove", "origin")
     _must(git.run("remote", "add", "--", "origin", repository.url), where)
@@ -160,11 +160,11 @@ class _Git:
 
     folder: str
     granted: Access
-    outside: Outside
+    tools: Tools
     lfs: bool
 
     def run(self, *args: str) -> Answer:
-        return self.outside.run(*self._command(*args), env=self._environment())
+        return self.tools.run(*self._command(*args), env=self._environment())
 
     def ask(self, *args: str) -> Answer:
         """Run a command that connects to the server; retry temporary failures, TRIES times in all."""
@@ -173,7 +173,7 @@ class _Git:
             final = outcome_of(answer.text) is Outcome.REFUSED or NO_SPACE.search(answer.text)
             if not answer.code or turn == TRIES or final:
                 break
-            self.outside.sleep(turn)
+            self.tools.sleep(turn)
         return answer
 
     def fetch(self, *args: str) -> Answer:

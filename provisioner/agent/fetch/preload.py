@@ -12,7 +12,7 @@ from pathlib import Path
 
 from provisioner.agent.fetch.pull import engine_version, pull, registry_of
 from provisioner.agent.fetch.secrets import Secrets, login
-from provisioner.agent.machine.tools import Outside, ask
+from provisioner.agent.machine.tools import Tools, ask
 from provisioner.agent.outcomes import Ended, Halt
 from provisioner.core.protocol.messages import Outcome, Step
 
@@ -27,12 +27,12 @@ def preload(file: Path, region: str, credential: str, images: Sequence[str]) -> 
     """
     found = []
     for image in images:
-        outside = Outside(Step.PULL, Halt(), time.time() + LIMIT, f"{image} takes more than {LIMIT:.0f} s", _say)
-        secrets = Secrets(region, outside)
+        tools = Tools(Step.PULL, Halt(), time.time() + LIMIT, f"{image} takes more than {LIMIT:.0f} s", _say)
+        secrets = Secrets(region, tools)
         key = secrets.registry_login(registry_of(image))
         if key is None and credential:
             key = login(credential, secrets.read(credential))
-        pull(image, key, outside, engine_version(outside))
+        pull(image, key, tools, engine_version(tools))
         found.append(digest(image))
         _say(f"preloaded {found[-1]}")
     file.write_text("".join(f"{name}\n" for name in found))

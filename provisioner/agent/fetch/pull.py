@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from provisioner.agent.machine.disk import NO_SPACE
-from provisioner.agent.machine.tools import Outside, ask
+from provisioner.agent.machine.tools import Tools, ask
 from provisioner.agent.outcomes import Ended, outcome_of, unresolved_host
 from provisioner.core.protocol.messages import Outcome, Step
 
@@ -46,7 +46,7 @@ BUSY_PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
 TRIES = 3
 
 
-def pull(image: str, login: bytes | None, outside: Outside, version: str) -> None:
+def pull(image: str, login: bytes | None, tools: Tools, version: str) -> None:
     """Have the image here; `login` is `user:password` for its registry, `version` the engine's API's. Raises Ended.
 
     A busy registry is waited out as long as `outside` may take.
@@ -54,9 +54,9 @@ def pull(image: str, login: bytes | None, outside: Outside, version: str) -> Non
     name, reference = split(image)
     path = f"/v{version}/images/create?{urlencode({'fromImage': name, 'tag': reference})}"
     headers = {"X-Registry-Auth": _header(image, login)} if login else {}
-    outside.say(f"pulling {image}")
-    limit, busy, tries = outside.limit, 0, 0
-    while trouble := _try(image, path, headers, outside):
+    tools.say(f"pulling {image}")
+    limit, busy, tries = tools.limit, 0, 0
+    while trouble := _try(image, path, headers, tools):
         # Of the registry's own words only; a tag may be 429 as well.
         words = trouble.replace(image, "").replace(f"manifests/{reference}", "")
         outcome = outcome_of(words)
@@ -65,12 +65,12 @@ def pull(image: str, login: bytes | None, outside: Outside, version: str) -> Non
         if outcome is Outcome.REFUSED or tries >= TRIES or NO_SPACE.search(words):
             host = unresolved_host(words) if outcome is Outcome.LOST else ""
             reason = f"the image {image} cannot be pulled: {trouble}"
-            raise Ended(outcome, outside.step, reason, unresolved_host=host)
+            raise Ended(outcome, tools.step, reason, unresolved_host=host)
         pause = BUSY_PAUSES[min(busy, len(BUSY_PAUSES)) - 1] if waits else float(tries)
-        outside.say(f"{image} cannot be pulled, again in {pause:.0f} s: {trouble}")
-        outside = dataclasses.replace(outside, limit=f"{limit}; the last trouble was: {trouble}")
-        outside.sleep(pause)
-        outside.check()
+        tools.say(f"{image} cannot be pulled, again in {pause:.0f} s: {trouble}")
+        tools = dataclasses.replace(tools, limit=f"{limit}; the last trouble was: {trouble}")
+        tools.sleep(pause)
+        tools.check()
 
 
 def named_by_digest(image: str) -> bool:
@@ -78,25 +78,25 @@ def named_by_digest(image: str) -> bool:
     return ":" in split(image)[1]
 
 
-def is_here(image: str, outside: Outside, version: str) -> bool:
+def is_here(image: str, tools: Tools, version: str) -> bool:
     """Whether this machine has an image of that name; raises Ended."""
-    return any("Id" in event for event in _events("GET", f"/v{version}/images/{quote(image)}/json", {}, outside))
+    return any("Id" in event for event in _events("GET", f"/v{version}/images/{quote(image)}/json", {}, tools))
 
 
-def engine_version(outside: Outside) -> str:
+def engine_version(tools: Tools) -> str:
     """The version of the engine's API, once it answers; raises Ended."""
     try:
         while (answer := ask(["docker", "version", "--format", "{{.Server.APIVersion}} {{.Server.Version}}"])).code:
             if answer.code == NO_SUCH_COMMAND:
                 raise FileNotFoundError(answer.text)
-            outside.sleep(1)
-            if time.time() >= outside.until:
+            tools.sleep(1)
+            if time.time() >= tools.until:
                 raise Ended(Outcome.LOST, Step.PULL, f"the container engine does not answer: {answer.text}")
     except FileNotFoundError as error:
         raise Ended(Outcome.LOST, Step.PULL, f"this machine has no container engine: {error}") from error
     # Above it there may be warnings.
     api, _, version = answer.text.splitlines()[-1].partition(" ")
-    outside.say(f"docker {version}")
+    tools.say(f"docker {version}")
     return api
 
 
@@ -121,18 +121,18 @@ def _header(image: str, login: bytes) -> str:
     return base64.urlsafe_b64encode(json.dumps(told).encode()).decode()
 
 
-def _try(image: str, path: str, headers: Mapping[str, str], outside: Outside) -> str:
+def _try(image: str, path: str, headers: Mapping[str, str], tools: Tools) -> str:
     """What went wrong, in the words of engine or registry; empty when the image is here."""
     progress = Progress(time.time())
-    for event in _events("POST", path, headers, outside):
+    for event in _events("POST", path, headers, tools):
         if trouble := event.get("error") or event.get("message"):
             return " ".join(str(trouble).split())
         progress.hear(event)
         if line := progress.line(time.time()):
-            outside.say(line)
+            tools.say(line)
     if not progress.digest:
         return "Docker's answer broke off"
-    outside.say(f"{image} is {progress.digest}: {progress.end(time.time())}")
+    tools.say(f"{image} is {progress.digest}: {progress.end(time.time())}")
     return ""
 
 
@@ -203,7 +203,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock = self.wire
 
 
-def _events(method: str, path: str, headers: Mapping[str, str], outside: Outside) -> Iterator[dict[str, Any]]:
+def _events(method: str, path: str, headers: Mapping[str, str], tools: Tools) -> Iterator[dict[str, Any]]:
     """What the engine answers, object by object; the engine gives up what nobody waits for. Raises Ended."""
     host = os.environ.get("DOCKER_HOST") or SOCKET
     if not host.startswith("unix://"):
@@ -231,7 +231,7 @@ def _events(method: str, path: str, headers: Mapping[str, str], outside: Outside
         listener.start()
         try:
             while True:
-                outside.check()
+                tools.check()
                 try:
                     event = heard.get(timeout=0.1)
                 except queue.Empty:

@@ -12,7 +12,7 @@ from typing import Any
 
 from provisioner.agent.aws.client import Service, ServiceError
 from provisioner.agent.aws.http import NoAnswer
-from provisioner.agent.machine.tools import Outside
+from provisioner.agent.machine.tools import Tools
 from provisioner.agent.outcomes import Ended
 from provisioner.core.protocol.messages import Outcome, Step
 
@@ -29,10 +29,10 @@ ECR = re.compile(r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?
 class Secrets:
     """Each secret is read once, however many of its keys are asked for."""
 
-    def __init__(self, region: str, outside: Outside) -> None:
+    def __init__(self, region: str, tools: Tools) -> None:
         """Throttling and trouble on the way are waited out as long as `outside` may take."""
         self._region = region
-        self._outside = outside
+        self._tools = tools
         self._whole: dict[tuple[str, str], bytes] = {}
         self._service: Any = functools.cache(Service)
 
@@ -92,14 +92,14 @@ class Secrets:
             except (NoAnswer, ServiceError) as error:
                 if not _passing(error):
                     raise self._refused(what, str(error)) from error
-                self._outside.say(f"{what} cannot be read, again in {pause:.0f} s: {error}")
-            self._outside.sleep(pause)
-            if time.time() >= self._outside.until:
-                raise Ended(Outcome.LOST, self._outside.step, f"{self._outside.limit}, waiting for {what}")
+                self._tools.say(f"{what} cannot be read, again in {pause:.0f} s: {error}")
+            self._tools.sleep(pause)
+            if time.time() >= self._tools.until:
+                raise Ended(Outcome.LOST, self._tools.step, f"{self._tools.limit}, waiting for {what}")
             pause = min(15.0, pause * 2)
 
     def _refused(self, what: str, why: str) -> Ended:
-        return Ended(Outcome.REFUSED, self._outside.step, f"{what} cannot be had: {why}")
+        return Ended(Outcome.REFUSED, self._tools.step, f"{what} cannot be had: {why}")
 
 
 def _parts(name: str) -> tuple[str, str, str]:

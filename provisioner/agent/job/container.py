@@ -18,7 +18,7 @@ from provisioner.agent.job import processes
 from provisioner.agent.job.engine import Termination
 from provisioner.agent.job.processes import Process, Reached, Tree
 from provisioner.agent.machine.files import inside
-from provisioner.agent.machine.tools import Outside, ask, kill
+from provisioner.agent.machine.tools import Tools, ask, kill
 from provisioner.agent.outcomes import Ended, outcome_of
 from provisioner.core.protocol.keys import container_name
 from provisioner.core.protocol.messages import Step, WorkOrder
@@ -37,7 +37,7 @@ class ContainerEngine:
         order: WorkOrder,
         machine: str,
         files: Path,
-        exchange: Path,
+        job_dir: Path,
         say: Callable[[str], None],
     ) -> None:
         """`files` holds the job's folders: never the machine's own paths of the same names."""
@@ -45,7 +45,7 @@ class ContainerEngine:
         self._order = order
         self._machine = machine
         self._files = str(files)
-        self._exchange = exchange
+        self._job_dir = job_dir
         self._say = say
         self._process: subprocess.Popen[str] | None = None
         self._words: list[str] = []
@@ -54,16 +54,16 @@ class ContainerEngine:
         self._init: Process | None = None
         self._api = ""
 
-    def has_image(self, outside: Outside) -> bool:
+    def has_image(self, tools: Tools) -> bool:
         image = self._order.image
-        return named_by_digest(image) and is_here(image, outside, self._version(outside))
+        return named_by_digest(image) and is_here(image, tools, self._version(tools))
 
-    def pull(self, outside: Outside, login: bytes | None) -> None:
-        pull(self._order.image, login, outside, self._version(outside))
+    def pull(self, tools: Tools, login: bytes | None) -> None:
+        pull(self._order.image, login, tools, self._version(tools))
 
-    def _version(self, outside: Outside) -> str:
+    def _version(self, tools: Tools) -> str:
         """Of the engine's API, asked once."""
-        self._api = self._api or engine_version(outside)
+        self._api = self._api or engine_version(tools)
         return self._api
 
     def folder(self, path: str) -> str:
@@ -96,7 +96,7 @@ class ContainerEngine:
         half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         shm_size = half if self._order.shm_size is None else self._order.shm_size
         mounts = [(self.folder(path), path) for path in self._mounts()]
-        mounts.append((str(self._exchange), EXCHANGE))
+        mounts.append((str(self._job_dir), EXCHANGE))
         return [
             "docker",
             "create",

@@ -16,7 +16,7 @@ from provisioner.agent.job import processes
 from provisioner.agent.job.processes import Process, Reached, Tree
 from provisioner.agent.machine import files
 from provisioner.agent.machine.files import inside
-from provisioner.agent.machine.tools import Outside, kill
+from provisioner.agent.machine.tools import Tools, kill
 
 #: The job's own, below the machine's folder.
 HOME = "/home/jovyan"
@@ -54,10 +54,10 @@ class Termination(Protocol):
 
 
 class Engine(Protocol):
-    def has_image(self, outside: Outside) -> bool:
+    def has_image(self, tools: Tools) -> bool:
         """Whether the very image that the job names is here already. Raises Ended."""
 
-    def pull(self, outside: Outside, login: bytes | None) -> None:
+    def pull(self, tools: Tools, login: bytes | None) -> None:
         """Have the image here; `login` is `user:password` for its registry alone. Raises Ended."""
 
     def folder(self, path: str) -> str:
@@ -103,19 +103,19 @@ class Engine(Protocol):
 class ProcessEngine:
     """Runs the job as plain processes of this machine. Only work orders of rehearsals use this engine."""
 
-    def __init__(self, root: str, working_directory: str, exchange: Path) -> None:
+    def __init__(self, root: str, working_directory: str, job_dir: Path) -> None:
         self._root = root
-        self._exchange = exchange
+        self._job_dir = job_dir
         self._directory = inside(root, working_directory)
         self._process: subprocess.Popen[bytes] | None = None
         #: The first shell of a job that an earlier agent process started.
         self._adopted: Process | None = None
 
-    def has_image(self, outside: Outside) -> bool:  # noqa: ARG002 - nobody to ask
+    def has_image(self, tools: Tools) -> bool:  # noqa: ARG002 - nobody to ask
         return False
 
-    def pull(self, outside: Outside, login: bytes | None) -> None:  # noqa: ARG002 - nobody to show it to
-        outside.say("no container engine in this rehearsal: the image is not pulled")
+    def pull(self, tools: Tools, login: bytes | None) -> None:  # noqa: ARG002 - nobody to show it to
+        tools.say("no container engine in this rehearsal: the image is not pulled")
 
     def folder(self, path: str) -> str:
         return inside(self._root, path)
@@ -134,14 +134,14 @@ class ProcessEngine:
         os.makedirs(home, exist_ok=True)
         kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "LANG") if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", ADOPTING, "sh", str(self._exchange / "entry")],
+            [sys.executable, "-I", "-S", "-c", ADOPTING, "sh", str(self._job_dir / "entry")],
             cwd=self._directory,
             env={**kept, "HOME": home},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
         shell = processes.find(self._process.pid)
-        files.replace(self._exchange / "shell", (shell.name if shell else "").encode())
+        files.replace(self._job_dir / "shell", (shell.name if shell else "").encode())
 
     def exit_code(self) -> int | None:
         if self._process is None:
@@ -179,7 +179,7 @@ class ProcessEngine:
 
     def adopt(self) -> bool:
         try:
-            name = (self._exchange / "shell").read_text()
+            name = (self._job_dir / "shell").read_text()
         except FileNotFoundError:
             return False
         self._adopted = processes.named(name)

@@ -1,6 +1,6 @@
-"""The folder that agent and job share: what the job's first shell reads, and the pipes between them.
+"""The folder that agent and job share: files that the job's first shell reads, and the pipes between them.
 
-It outlives an agent process; the shell holds the pipes of the two streams as long as it lives.
+The folder outlives an agent process. The shell holds the pipes of the two streams as long as it lives.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from pathlib import Path
 from provisioner.agent.machine.files import replace
 from provisioner.core.errors import Invalid
 
-#: What `export` of a POSIX shell takes.
+#: Names that `export` of a POSIX shell accepts.
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-#: The file that a job may watch: PROVISION_REBALANCE_FILE, by `entry.sh`.
+#: The file that a job may watch; `entry.sh` sets PROVISION_REBALANCE_FILE to its path.
 REBALANCE = "rebalance"
 
 #: The path of PROVISION_DONE_FILE, which `entry.sh` sets; its folder is writable for every user of the image.
 DONE = "done/file"
 
-#: The most that a pipe takes before its writer waits, as far as the kernel lets anybody have (pipe(7)).
+#: Bytes that a pipe takes before its writer waits: the largest size that the kernel allows by default (pipe(7)).
 WIDE = 1 << 20
 
 
-class Exchange:
-    """Variables, scripts and pipes for one job; variables never stand on a command line."""
+class JobDir:
+    """Variables, scripts and pipes for one job. Variables are never on a command line, which other users can read."""
 
     def __init__(self, folder: Path) -> None:
-        """One that has been made, be it by an earlier agent process; raises FileNotFoundError where there is none."""
+        """Open a folder that this or an earlier agent process made; raises FileNotFoundError if there is none."""
         self.folder = folder
         self._said = self._open("said", os.O_RDONLY)
-        # Both ends stay open here, so that the job's shell meets no end of file while this process lives.
+        # Both ends stay open here, so that the job's shell reads no end of file while this process lives.
         self._go = self._open("go", os.O_RDWR)
         self.setup = self._wide(self._open("setup", os.O_RDONLY))
         self.output = self._wide(self._open("output", os.O_RDONLY))
@@ -50,13 +50,16 @@ class Exchange:
         environment: Mapping[str, str],
         setup: Mapping[str, bytes],
         command: str,
-    ) -> Exchange:
-        """`setup` are files by name, for `entry.sh`; raises Invalid for what no shell can take."""
+    ) -> JobDir:
+        """Make the folder anew and open it. `setup` are files for `entry.sh`, by name.
+
+        Raises Invalid for a variable that no shell accepts.
+        """
         part = folder.with_name(f"{folder.name}.part")
         for old in (folder, part):
             shutil.rmtree(old, ignore_errors=True)
         part.mkdir(parents=True)
-        # The image's user, whoever it is, reads the files and writes the pipes.
+        # The image may have any user: all users can read the files and write to the pipes.
         part.chmod(0o755)
         files = {
             "entry": Path(__file__).with_name("entry.sh").read_bytes(),
@@ -67,7 +70,7 @@ class Exchange:
         for name, content in files.items():
             (part / name).write_bytes(content)
             (part / name).chmod(0o644)
-        # A file and no pipe: what was said stays.
+        # A file instead of a pipe, so that what was reported stays for the next agent process.
         (part / "said").touch()
         for name in ("go", "setup", "output"):
             os.mkfifo(part / name)
@@ -79,9 +82,9 @@ class Exchange:
         return cls(folder)
 
     def said(self, word: str) -> int | None:
-        """The exit code that the job's shell has reported for a part, `setup` or `command`, if it has.
+        """Return the exit code that the job's shell has reported for `setup` or `command`, or None.
 
-        It says `begun 0` when it has the word to let the command execute.
+        The shell reports `begun 0` when it has read that the command may execute.
         """
         self._heard += os.read(self._said, 4096)
         found = re.search(rf"^{word} ([0-9]+)\n", self._heard.decode(errors="replace"), re.MULTILINE)
@@ -93,7 +96,7 @@ class Exchange:
         return os.fstat(self._said).st_mtime
 
     def done(self) -> bool:
-        """Whether the command has made its PROVISION_DONE_FILE."""
+        """Return whether the command has made its PROVISION_DONE_FILE."""
         return os.path.lexists(self.folder / DONE)
 
     def go(self) -> None:
@@ -101,11 +104,11 @@ class Exchange:
         os.write(self._go, b"go\n")
 
     def call_off(self) -> None:
-        """The command shall not execute; `begun` tells whether this came too late."""
+        """Tell the job's shell not to execute the command; `said("begun")` shows whether this came too late."""
         os.write(self._go, b"no\n")
 
     def advise(self, at: float) -> None:
-        """Tell the job that the cloud has recommended to move elsewhere; once is enough."""
+        """Write the file that tells the job of a rebalance recommendation at `at`, Unix seconds, if it is not there."""
         path = self.folder / REBALANCE
         if not path.exists():
             replace(path, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(at)).encode())
@@ -119,13 +122,13 @@ class Exchange:
         try:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, WIDE)
         except OSError:
-            # Whoever is not root may have so many pages in pipes and no more; then it stays as it is.
+            # A process that is not root has a limit for the pages of its pipes: then the pipe keeps its size.
             pass
         return pipe
 
 
 def exports(environment: Mapping[str, str]) -> str:
-    """The variables as lines for a POSIX shell to read."""
+    """Return the variables as `export` lines for a POSIX shell. Raises Invalid for a wrong name or a zero byte."""
     for name, value in environment.items():
         if not NAME.fullmatch(name):
             raise Invalid(f"{name!r} is no name for a variable of a shell")

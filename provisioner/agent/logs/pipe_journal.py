@@ -1,4 +1,7 @@
-"""Bytes that have left a pipe and may not be in the spool yet: no death of the agent loses or doubles one."""
+"""A journal of the bytes that left a pipe and may not be in the spool yet.
+
+If the agent process dies, its successor continues from the journal, and no byte is lost or written twice.
+"""
 
 from __future__ import annotations
 
@@ -9,59 +12,60 @@ from pathlib import Path
 
 from provisioner.agent.machine import files
 
-#: The most that is taken at once.
+#: Most bytes that are taken at once.
 TAKEN = 1 << 18
 
-#: A tape this long begins anew.
+#: Bytes after which the journal continues in a new file.
 LONG = 1 << 20
 
-#: Four numbers in one write: it is there whole, or not at all.
+#: A mark: four numbers in one write, which is completely in the file or not at all.
 FORM = struct.Struct("<4q")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Up to where the pipe's bytes are in the spool, and what the mask must know to go on from there."""
+    """Up to which position the pipe's bytes are in the spool, and the mask's state there."""
 
-    #: How many bytes of the pipe are done with.
+    #: Bytes of the pipe that are in the spool.
     position: int
-    #: How many of the next bytes are hidden already, and how long the line is so far.
+    #: How many of the next bytes are masked already, and the length of the line so far.
     hidden: int
     column: int
-    #: How many bytes they have become in the stream.
+    #: Length of the stream that the bytes before `position` became.
     produced: int
 
 
-class Tape:
-    """One file, named by how many bytes of the pipe were done with when it began."""
+class PipeJournal:
+    """The bytes since the mark, in a file that is named by the pipe's position at its beginning."""
 
     def __init__(self, folder: Path, produced: int) -> None:
-        """`folder` is in the machine's memory and this agent's own: nothing here is masked yet.
+        """Open the journal in `folder`, or make one.
 
-        `produced` is how long the stream is, where there is no tape yet.
+        The bytes are not masked, so the folder must be in the machine's memory and readable for this agent only.
+        `produced` is the length of the stream before a new journal.
         """
         files.own(folder)
-        mark, tapes = folder / "mark", sorted(path for path in folder.iterdir() if path.name.isdigit())
-        if not tapes:
+        mark, journals = folder / "mark", sorted(path for path in folder.iterdir() if path.name.isdigit())
+        if not journals:
             mark.write_bytes(FORM.pack(0, 0, 0, produced))
-            tapes = [folder / f"{0:015d}"]
-            tapes[0].touch()
+            journals = [folder / f"{0:015d}"]
+            journals[0].touch()
         self.mark = Mark(*FORM.unpack(mark.read_bytes()))
         self._folder = folder
         self._marks = os.open(mark, os.O_WRONLY)
-        self._open(tapes[-1])
-        for older in tapes[:-1]:
+        self._open(journals[-1])
+        for older in journals[:-1]:
             older.unlink()
 
     @property
     def end(self) -> int:
-        """How many bytes of the pipe have been taken."""
+        """Number of bytes that have been taken from the pipe."""
         return self._base + self._length
 
     def take(self, pipe: int) -> bytes:
-        """What the pipe holds, if it holds anything: on the tape before this process has it (splice(2)).
+        """Move up to TAKEN bytes from the pipe into the journal, by splice(2), and return them.
 
-        Raises OSError where there is no room for it; then it is still in the pipe.
+        Raises OSError if there is no room for them; they are still in the pipe then.
         """
         if self._length >= LONG:
             self._begin_anew()
@@ -70,16 +74,16 @@ class Tape:
         return os.pread(self._file, taken, self._length - taken)
 
     def rest(self) -> bytes:
-        """What has been taken since the mark."""
+        """Return the bytes that were taken since the mark."""
         return os.pread(self._file, self.end - self.mark.position, self.mark.position - self._base)
 
     def done(self, mark: Mark) -> None:
-        """All before the mark is in the spool."""
+        """Record that all bytes before the mark are in the spool."""
         os.pwrite(self._marks, FORM.pack(*astuple(mark)), 0)
         self.mark = mark
 
     def close(self) -> None:
-        """What is on it stays, for whoever comes next."""
+        """Close the files; their content stays for the next agent process."""
         os.close(self._file)
         os.close(self._marks)
 

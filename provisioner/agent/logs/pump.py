@@ -1,4 +1,4 @@
-"""Carries what the job writes from a pipe into the spool."""
+"""Move the job's output from a pipe into the spool."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import threading
 
 from provisioner.agent.job.shell_dialect import Dialect
 from provisioner.agent.logs import mask
-from provisioner.agent.logs.pipe_journal import TAKEN, Mark, Tape
+from provisioner.agent.logs.pipe_journal import TAKEN, Mark, PipeJournal
 from provisioner.agent.logs.spool import Stream
 
-#: Where there was less than `FEW`, what is written within so many seconds is gathered: else a job that
-#: writes in small pieces would wake us for each.
+#: After fewer than FEW bytes, output is gathered for GATHER seconds: a job that writes in small pieces would wake the
+#: agent for each of them.
 FEW, GATHER = 1 << 16, 0.005
 
 
 class Pump(threading.Thread):
-    """Carries bytes from a pipe into a stream, masked; while the stream's spool is full the writer waits.
+    """Moves bytes from a pipe into a stream and masks them. While the stream's spool is full, the job waits.
 
-    It goes on where an earlier process's was: the tape has what that one took, the spool what came of it.
+    It continues where an earlier agent process stopped: the journal has the bytes that process took from the pipe.
     """
 
     def __init__(
-        self, pipe: int, stream: Stream, secrets: mask.Mask, tape: Tape, dialect: Dialect | None = None
+        self, pipe: int, stream: Stream, secrets: mask.Mask, journal: PipeJournal, dialect: Dialect | None = None
     ) -> None:
         super().__init__(name=f"pump {stream.name}", daemon=True)
         self._pipe = pipe
         self._stream = stream
-        self._tape = tape
+        self._journal = journal
         #: Gets a copy of the masked output.
         self.dialect = dialect or Dialect(b"sh")
-        self._masking = mask.Stream(secrets, tape.mark.hidden, tape.mark.column)
-        stream.forward(tape.mark.produced)
-        #: What the earlier process wrote and did not mark any more.
-        self._written = stream.produced - tape.mark.produced
+        self._masking = mask.Stream(secrets, journal.mark.hidden, journal.mark.column)
+        stream.forward(journal.mark.produced)
+        #: Bytes that the earlier process wrote to the spool after its last mark.
+        self._written = stream.produced - journal.mark.produced
         self._over = threading.Event()
 
     def run(self) -> None:
         poll = select.poll()
         poll.register(self._pipe, select.POLLIN)
-        self._pass(self._masking.feed(self._tape.rest()))
+        self._pass(self._masking.feed(self._journal.rest()))
         while True:
             over = self._over.is_set()
             events = poll.poll(0 if over else 50)
@@ -57,27 +57,27 @@ class Pump(threading.Thread):
                 self._over.wait(0.05)
 
     def finish(self) -> None:
-        """Take what is in the pipe now, and stop; whoever still holds the pipe is not waited for."""
+        """Take the bytes that are in the pipe now, and stop, even if other processes still hold the pipe."""
         self._over.set()
         self.join()
 
     def _take(self, over: bool) -> bytes:
         try:
-            return self._tape.take(self._pipe)
+            return self._journal.take(self._pipe)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-        # Who fills the machine's memory waits; at the end there is no successor to think of.
+        # The machine's memory is full, so the job waits. At the end no successor needs the journal.
         if over:
             return os.read(self._pipe, TAKEN)
         self._over.wait(0.5)
         return b""
 
     def _pass(self, data: bytes) -> None:
-        """Write what the spool has not, then mark it."""
+        """Write the bytes that the spool does not have yet, and mark them."""
         again = min(self._written, len(data))
         self._written -= again
         self._stream.write(data[again:])
         self.dialect.feed(data[again:])
         masking, produced = self._masking, self._stream.produced - self._written
-        self._tape.done(Mark(self._tape.end - masking.held, masking.hidden, masking.column, produced))
+        self._journal.done(Mark(self._journal.end - masking.held, masking.hidden, masking.column, produced))

@@ -1,4 +1,4 @@
-"""Where things are on this machine. A rehearsed machine lives in a folder of its own."""
+"""Paths of the agent's files on this machine. A rehearsed machine has a root folder of its own."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user-data says of the installation."""
+    """The installation's settings, as the user-data wrote them."""
 
     bucket: str
-    #: Empty, or ends in a slash.
+    #: Prefix of all keys: "", or it ends in a slash.
     prefix: str
     region: str
     role_id: str
 
 
 @dataclass(frozen=True)
-class Place:
-    #: Empty on a real machine.
+class Paths:
+    #: The root folder of a rehearsed machine; "" on a real one.
     root: str
 
     @property
@@ -29,7 +29,7 @@ class Place:
         return Path(f"{self.root}/var/lib/provision")
 
     @property
-    def exchange(self) -> Path:
+    def job_dir(self) -> Path:
         """The folder that agent and job share. It contains secrets, so on a real machine it is in memory."""
         return Path(f"{self.root}/run/provision")
 
@@ -49,7 +49,7 @@ class Place:
 
     @property
     def boot(self) -> Path:
-        """The boot in which the command began."""
+        """The file with the kernel's id of the boot in which the command began."""
         return self.home / "boot"
 
     def settings(self) -> Settings:

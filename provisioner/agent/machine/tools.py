@@ -1,4 +1,4 @@
-"""Runs the tools of the machine (docker, git) with their words in the system stream."""
+"""Run the machine's tools (docker, git), with their output in the system stream."""
 
 from __future__ import annotations
 
@@ -13,30 +13,34 @@ from dataclasses import dataclass
 from provisioner.agent.outcomes import Ended, Halt
 from provisioner.core.protocol.messages import Outcome, Step
 
-#: git tells of a submodule in so many lines, tried twice, and the first of them says why.
+#: Lines of output that are kept for the verdict: git writes this many about a submodule that it tried twice, and the
+#: first of them has the cause.
 LAST = 8
 
 
 @dataclass(frozen=True)
 class Answer:
     code: int
-    #: The last words of the tool, for a reader and for the verdict.
+    #: The last lines of the tool's output.
     text: str
 
 
 @dataclass(frozen=True)
-class Outside:
-    """How a step runs tools: until when, and in whose hearing."""
+class Tools:
+    """Runs tools for one step: with its time limit, and where their output is logged."""
 
     step: Step
     halt: Halt
-    #: When the step must be over, and what to say then.
+    #: The Unix time at which the step must be over, and the reason to give if it is not.
     until: float
     limit: str
     say: Callable[[str], None]
 
     def run(self, *args: str, env: Mapping[str, str] | None = None) -> Answer:
-        """Raises Ended when the step must end before the tool does; the tool ends too."""
+        """Run a tool and return its exit code and last lines. `env` is added to the agent's environment.
+
+        Kills the tool and raises Ended if the step must end before it.
+        """
         self.halt.check(self.step)
         process = subprocess.Popen(
             args,
@@ -61,13 +65,13 @@ class Outside:
         return Answer(process.returncode, "; ".join(lines[-LAST:]))
 
     def check(self) -> None:
-        """Raises Ended when the step must end."""
+        """Raise Ended if the step must end."""
         self.halt.check(self.step)
         if time.time() >= self.until:
             raise Ended(Outcome.LOST, self.step, self.limit)
 
     def sleep(self, seconds: float) -> None:
-        """Wait, unless the step must end."""
+        """Wait, at most until the step's limit; raise Ended if the job is to stop meanwhile."""
         end = min(time.time() + seconds, self.until)
         while time.time() < end:
             self.halt.check(self.step)
@@ -83,7 +87,7 @@ class Outside:
 
 
 def ask(args: Sequence[str]) -> Answer:
-    """A tool's quick answer, its output whole, unheard by the log."""
+    """Run a tool that answers at once; return its exit code and its whole output, and log nothing."""
     done = subprocess.run(
         args,
         stdin=subprocess.DEVNULL,
@@ -97,7 +101,7 @@ def ask(args: Sequence[str]) -> Answer:
 
 
 def kill(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
-    """End the process and all of its group, if they still run."""
+    """Kill the process and its group, if they still run."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

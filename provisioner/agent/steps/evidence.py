@@ -42,7 +42,7 @@ def _of_kernel(node: Node, failed: bool) -> Iterator[str]:
 
 
 def _of_disks(node: Node) -> Iterator[str]:
-    disks = node.disks or Disks(node.place.home, node.engine.folders())
+    disks = node.disks or Disks(node.paths.home, node.engine.folders())
     disks.look()
     if words := disks.full(node.ended.reason):
         yield words

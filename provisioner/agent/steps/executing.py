@@ -6,9 +6,9 @@ import contextlib
 import time
 
 from provisioner.agent.job.engine import Termination
-from provisioner.agent.job.job_dir import Exchange
+from provisioner.agent.job.job_dir import JobDir
 from provisioner.agent.job.shell_dialect import Dialect
-from provisioner.agent.logs.pipe_journal import Tape
+from provisioner.agent.logs.pipe_journal import PipeJournal
 from provisioner.agent.logs.pump import Pump
 from provisioner.agent.machine import kernel
 from provisioner.agent.machine.disk import Disks
@@ -31,7 +31,7 @@ def look_for_predecessor(node: Node) -> None:
 
 def stand_aside(node: Node) -> None:
     node.say("an earlier agent process has started the command")
-    if node.place.boot.exists() and node.place.boot.read_bytes() != kernel.boot():
+    if node.paths.boot.exists() and node.paths.boot.read_bytes() != kernel.boot():
         # Whatever the container ended with, it was not of its own accord.
         raise Ended(Outcome.LOST, Step.COMMAND, "the machine was restarted while the command ran")
     raise Ended(Outcome.LOST, Step.COMMAND, "started, no process found")
@@ -42,36 +42,36 @@ def salvage(node: Node) -> None:
     died = f"the agent died at {node.step}"
     node.say(f"{died}; its successor waits for the job")
     try:
-        node.exchange = exchange = Exchange(node.place.exchange)
+        node.job_dir = job_dir = JobDir(node.paths.job_dir)
     except FileNotFoundError as error:
         raise Ended(Outcome.LOST, node.step, f"{died}, before the job began") from error
     found = node.engine.adopt()
-    listen(node, exchange)
-    if exchange.said("begun") is None:
-        exchange.call_off()
+    listen(node, job_dir)
+    if job_dir.said("begun") is None:
+        job_dir.call_off()
         node.engine.kill()
-        late = exchange.said("begun") is not None
+        late = job_dir.said("begun") is not None
         raise Ended(Outcome.LOST, node.step, f"{died}, {'as' if late else 'before'} the command began")
-    if not found and exchange.said("command") is None:
+    if not found and job_dir.said("command") is None:
         raise Ended(Outcome.LOST, Step.COMMAND, f"{died}, and no process of the command is left")
     node.begin(Step.COMMAND)
     _attend(node)
 
 
-def listen(node: Node, exchange: Exchange) -> None:
+def listen(node: Node, job_dir: JobDir) -> None:
     """Take what the job writes, and watch the disks that it writes to."""
-    for name, pipe in (("setup", exchange.setup), ("output", exchange.output)):
+    for name, pipe in (("setup", job_dir.setup), ("output", job_dir.output)):
         stream = node.spool.stream(name)
-        tape = Tape(node.place.memory / name, stream.produced)
-        node.pumps[name] = Pump(pipe, stream, node.mask, tape, Dialect(SHELL_NAMES[name]))
+        journal = PipeJournal(node.paths.memory / name, stream.produced)
+        node.pumps[name] = Pump(pipe, stream, node.mask, journal, Dialect(SHELL_NAMES[name]))
         node.pumps[name].start()
-    node.disks = Disks(node.place.home, node.engine.folders())
+    node.disks = Disks(node.paths.home, node.engine.folders())
 
 
 def claim(node: Node) -> None:
     """Put the `started` mark. Raises Ended if another agent process has put one."""
     node.halt.check(Step.SETUP)
-    replace(node.place.boot, kernel.boot())
+    replace(node.paths.boot, kernel.boot())
     mine = Started(node.process, time.time())
     if node.mailbox.start(mine).process != node.process:
         stand_aside(node)
@@ -79,12 +79,12 @@ def claim(node: Node) -> None:
 
 def execute(node: Node) -> None:
     """Let the command run to its end, and say what became of it."""
-    assert node.exchange is not None
+    assert node.job_dir is not None
     node.halt.check(Step.SETUP)
     node.daemons = tuple(node.engine.left())
     node.begin(Step.COMMAND)
     node.say("the command executes")
-    node.exchange.go()
+    node.job_dir.go()
     _attend(node)
 
 
@@ -94,8 +94,8 @@ def _attend(node: Node) -> None:
     words = f"the command {told(code)}"
     if code and (own := node.engine.last_words()):
         words += f"; {own}"
-    assert node.exchange is not None
-    raise judge(code, words, node.signalled or interruption_of(node, "command"), done=node.exchange.done())
+    assert node.job_dir is not None
+    raise judge(code, words, node.signalled or interruption_of(node, "command"), done=node.job_dir.done())
 
 
 def interruption_of(node: Node, word: str) -> Cause | None:
@@ -105,8 +105,8 @@ def interruption_of(node: Node, word: str) -> Cause | None:
     unless a request that began after the end found none: running a finished job again is safe, losing an unfinished
     one is not.
     """
-    assert node.exchange is not None
-    ended = node.exchange.said_at if node.exchange.said(word) is not None else time.time()
+    assert node.job_dir is not None
+    ended = node.job_dir.said_at if node.job_dir.said(word) is not None else time.time()
     if node.notice is None and node.unnoticed_at < ended:
         with contextlib.suppress(OSError):
             node.look_for_notice()
@@ -123,14 +123,14 @@ def wait_for_end(node: Node, step: Step, word: str, limit: float) -> int:
 
     To end the job, each of its processes gets SIGTERM; SIGKILL follows when none is left or the grace period is over.
     """
-    assert node.exchange is not None
+    assert node.job_dir is not None
     assert node.disks is not None
     end = node.began(step) + limit
     termination: Termination | None = None
     while True:
         # The order matters: the first shell may report the exit code just before it ends, and the code must be read.
         gone = node.engine.exit_code()
-        code = node.exchange.said(word)
+        code = node.job_dir.said(word)
         now, cause = time.time(), node.halt.cause
         node.disks.look()
         if node.signalled is None:

@@ -22,7 +22,7 @@ def end_job(node: Node) -> None:
 
     They get SIGTERM, and SIGKILL after at most LEFT_BEHIND seconds.
     """
-    if node.exchange is not None and node.signalled is None:
+    if node.job_dir is not None and node.signalled is None:
         cause, end = node.halt.cause, time.time() + LEFT_BEHIND
         until = min(end, cause.kill_at) if cause else end
         termination = node.engine.termination((), Reached(), node.say)

@@ -60,13 +60,13 @@ def _use(node: Node, disks: list[dict[str, Any]]) -> str:
         raise Unused(f"{docker['Images']} images are on this machine already, and stay where they are")
     if os.path.ismount(root):
         raise Unused(f"{root} is a disk of its own")
-    store = _store(disks, Path(f"{node.place.root}/mnt/instance-store"), shutil.disk_usage(root).free)
+    store = _store(disks, Path(f"{node.paths.root}/mnt/instance-store"), shutil.disk_usage(root).free)
     # A unit that is not there is no reason not to stop the others.
     ask(["systemctl", "stop", *UNITS])
     try:
         if not ask(["systemctl", "is-active", "--quiet", *UNITS]).code:
             raise Unused("Docker did not stop")
-        _bind(store / "provision", [root, CONTAINERD, node.place.home / "files"])
+        _bind(store / "provision", [root, CONTAINERD, node.paths.home / "files"])
     finally:
         ask(["systemctl", "start", *reversed(UNITS)])
     return f"images and files go to the instance store at {store}, {shutil.disk_usage(store).free / 1e9:.0f} GB free"

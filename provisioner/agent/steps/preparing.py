@@ -13,11 +13,11 @@ from provisioner.agent.fetch.git_credentials import access
 from provisioner.agent.fetch.pull import registry_of
 from provisioner.agent.fetch.secrets import Secrets, login
 from provisioner.agent.job.environment import job_environment
-from provisioner.agent.job.job_dir import Exchange
+from provisioner.agent.job.job_dir import JobDir
 from provisioner.agent.job.setup import PARTS, setup_files
 from provisioner.agent.machine import kernel
 from provisioner.agent.machine.files import replace
-from provisioner.agent.machine.tools import Outside
+from provisioner.agent.machine.tools import Tools
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Ended, told
 from provisioner.agent.steps.executing import interruption_of, listen, wait_for_end
@@ -28,30 +28,30 @@ from provisioner.core.protocol.messages import Engine, Outcome, Step, limit_of
 def swap_fuse(node: Node) -> None:
     """From now on the machine lives as long as its run may, no longer."""
     end = int(node.machine.launch_time + node.order.lifetime)
-    replace(node.place.fuse, f"{end}\n".encode())
+    replace(node.paths.fuse, f"{end}\n".encode())
     node.say(f"this machine ends at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(end))} at the latest")
 
 
 def look_for_image(node: Node) -> None:
     """One that was baked into the machine's image needs no pull and no registry's credential."""
     image = node.order.image
-    node.preloaded = node.engine.has_image(_outside(node, Step.PULL, "the container engine"))
+    node.preloaded = node.engine.has_image(_tools(node, Step.PULL, "the container engine"))
     if node.preloaded:
         node.say(f"preloaded: {image} is on this machine already")
 
 
-def _outside(node: Node, step: Step, what: str) -> Outside:
+def _tools(node: Node, step: Step, what: str) -> Tools:
     """Tools that `limits.pull` bounds; `what` takes so long, if anything does."""
     limit = node.order.pull_limit
     words = f"{what} took longer than {limit_of('pull', limit)}"
-    return Outside(step, node.halt, time.time() + limit, words, node.say)
+    return Tools(step, node.halt, time.time() + limit, words, node.say)
 
 
 def fetch_secrets(node: Node) -> None:
     """The values of secrets and credentials, read by the machine's own role."""
     order = node.order
-    shutil.rmtree(node.place.credentials, ignore_errors=True)
-    secrets = Secrets(node.machine.region, _outside(node, Step.PULL, "secrets"))
+    shutil.rmtree(node.paths.credentials, ignore_errors=True)
+    secrets = Secrets(node.machine.region, _tools(node, Step.PULL, "secrets"))
     names = [secret.name for secret in order.secrets] + [one.credential for one in order.repositories]
     registry_credential = "" if node.preloaded else order.registry_credential
     wanted = list(filter(None, dict.fromkeys([*names, registry_credential])))
@@ -77,11 +77,11 @@ def pull_and_clone(node: Node) -> None:
     first: list[Ended | None] = []
     done = threading.Condition()
 
-    def run(step: Step, work: Callable[[Outside], None]) -> None:
+    def run(step: Step, work: Callable[[Tools], None]) -> None:
         trouble = None
         try:
             node.begin(step)
-            work(_outside(node, step, step))
+            work(_tools(node, step, step))
             node.end(step)
         except Ended as ended:
             trouble = ended
@@ -91,14 +91,14 @@ def pull_and_clone(node: Node) -> None:
             first.append(trouble)
             done.notify()
 
-    def clone(outside: Outside) -> None:
+    def clone(tools: Tools) -> None:
         for repository in node.order.repositories:
             credential = node.secrets.get(repository.credential)
-            with access(repository, credential, node.order.known_hosts, node.place.credentials / "git") as granted:
-                check_out(repository, node.engine.folder(repository.path), granted, outside)
+            with access(repository, credential, node.order.known_hosts, node.paths.credentials / "git") as granted:
+                check_out(repository, node.engine.folder(repository.path), granted, tools)
 
     works = [
-        *([] if node.preloaded else [(Step.PULL, lambda outside: node.engine.pull(outside, node.login))]),
+        *([] if node.preloaded else [(Step.PULL, lambda tools: node.engine.pull(tools, node.login))]),
         *([(Step.CLONE, clone)] if node.order.repositories else []),
     ]
     for step, work in works:
@@ -118,12 +118,12 @@ def set_up(node: Node) -> None:
         folder = node.engine.folder(order.working_directory)
         variables = job_environment(order, node.machine, os.environ, node.secrets)
         files = setup_files(order, node.secrets, node.engine.seen)
-        node.exchange = exchange = Exchange.make(node.place.exchange, variables, files, order.command)
+        node.job_dir = job_dir = JobDir.make(node.paths.job_dir, variables, files, order.command)
     except Invalid as error:
         raise Ended(Outcome.REFUSED, Step.SETUP, str(error)) from error
     os.makedirs(folder, exist_ok=True)
     node.engine.create()
-    listen(node, exchange)
+    listen(node, job_dir)
     node.halt.check(Step.SETUP)
     node.kernel_mark = kernel.latest()
     node.remember()
@@ -131,13 +131,13 @@ def set_up(node: Node) -> None:
     code = wait_for_end(node, Step.SETUP, "setup", order.setup_limit)
     cause = node.signalled or (interruption_of(node, "setup") if code else None)
     if cause is not None:
-        reason = f"{cause.reason}; {_part(exchange)} {told(code)}"
+        reason = f"{cause.reason}; {_part(job_dir)} {told(code)}"
         raise Ended(cause.outcome, Step.SETUP, reason, code, cause.signal_cause)
     if code:
-        raise Ended(Outcome.FAILED, Step.SETUP, f"{_part(exchange)} {told(code)}", code)
+        raise Ended(Outcome.FAILED, Step.SETUP, f"{_part(job_dir)} {told(code)}", code)
     node.end(Step.SETUP)
 
 
-def _part(exchange: Exchange) -> str:
+def _part(job_dir: JobDir) -> str:
     """What the setup ended with, in words."""
-    return next((words for part, words in PARTS.items() if exchange.said(part)), PARTS["start_script"])
+    return next((words for part, words in PARTS.items() if job_dir.said(part)), PARTS["start_script"])

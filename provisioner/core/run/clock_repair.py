@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from provisioner.core.cloud.clock_skew import TOLERANCE
-from provisioner.core.run import capacity, launching, refusals, verdicts
-from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Run, TemplateHealth
+from provisioner.core.run import capacity, launch_answers, launching, records, silence, verdicts
+from provisioner.core.run.records import Drought, KnownMachine, Launch, Live, Node, Run, TemplateHealth
 from provisioner.core.run.states import Waiting
+from provisioner.core.run.work_order import recipe_of
 
 #: Seconds that are not corrected: the clock may have been TOLERANCE ahead then, and be TOLERANCE behind now.
 SLACK = 2 * TOLERANCE
@@ -20,9 +21,9 @@ SLACK = 2 * TOLERANCE
 #: see `core/run/verdicts.py`.
 LONGEST: Mapping[Waiting | None, float] = {
     Waiting.CAPACITY: capacity.LONGEST,
-    Waiting.QUOTA: refusals.LONGEST,
-    Waiting.THROTTLE: refusals.LONGEST,
-    Waiting.OPERATOR: refusals.LONGEST_OURS,
+    Waiting.QUOTA: launch_answers.LONGEST,
+    Waiting.THROTTLE: launch_answers.LONGEST,
+    Waiting.OPERATOR: launch_answers.LONGEST_OURS,
     Waiting.LIMIT: launching.ROOM_EVERY,
     Waiting.CONFIGURATION: launching.TEMPLATE_EVERY,
 }
@@ -36,7 +37,7 @@ Record = TypeVar("Record", Run, Node, KnownMachine, Launch, Drought, TemplateHea
 def run(item: Run, now: float, backoff: float = 0.0) -> Run:
     """Return the run without future times. `backoff` is the pause in seconds that its recipe sets after a failure."""
     longest = LONGEST.get(item.waiting, max(backoff, *verdicts.BACKOFF)) if item.verdict or item.waiting else 0.0
-    waits = {"next_try_at": longest, "followed_until": verdicts.HEARING}
+    waits = {"next_try_at": longest, "followed_until": silence.HEARING}
     item = _repaired(item, now, ("created_at", "ended_at", "certain_at"), waits=waits)
     if item.verdict and item.verdict.at > now + SLACK:
         item = replace(item, verdict=replace(item.verdict, at=now))
@@ -71,6 +72,30 @@ def dry(item: Drought, now: float) -> Drought:
 
 def health(item: TemplateHealth, now: float) -> TemplateHealth:
     return _repaired(item, now, waits={"probe_at": launching.PROBE_EVERY})
+
+
+def repaired(live: Live, now: float, passed_at: float | None, known: Collection[str]) -> list[records.Record]:
+    """Return those of the records that have a wrong time, corrected.
+
+    `passed_at` is when the last pass ended, or None, and `known` are the ids of the runs that it read: a run that was
+    stored after that pass cannot have been created long before it.
+    """
+
+    def repaired_run(item: Run) -> Run:
+        late = item.next_try_at > now + SLACK
+        recipe = recipe_of(item) if late and item.verdict else None
+        if passed_at is not None and item.id not in known and item.created_at < passed_at - SLACK:
+            item = replace(item, created_at=now)
+        return run(item, now, recipe.spec.retry.backoff if recipe else 0.0)
+
+    pairs: list[tuple[records.Record, records.Record]] = []
+    pairs += [(each, repaired_run(each)) for each in live.runs]
+    pairs += [(each, node(each, now)) for each in live.nodes]
+    pairs += [(each, machine(each, now)) for each in live.machines]
+    pairs += [(each, launch(each, now)) for each in live.launches]
+    pairs += [(each, dry(each, now)) for each in live.droughts]
+    pairs += [(each, health(each, now)) for each in live.templates]
+    return [new for old, new in pairs if new is not old]
 
 
 def _repaired(

@@ -12,7 +12,7 @@ from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer
 from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import capacity
-from provisioner.core.run.records import Drought, Launch, Run, TemplateHealth
+from provisioner.core.run.records import Drought, Launch, Live, Run, TemplateHealth
 from provisioner.core.run.states import State, Waiting, transition
 
 #: Machines asked for by one call; an instant fleet takes more, but a lost answer should stay small.
@@ -37,7 +37,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     launches: list[Launch] = field(default_factory=list)
     #: Runs as they are to be stored: launching, or waiting with the cause.
     runs: list[Run] = field(default_factory=list)
@@ -71,12 +71,12 @@ def plan_launches(
     room: int | None,
     now: float,
     tokens: Iterator[str],
-) -> Plan:
+) -> LaunchPlan:
     """Launches for the queued runs that are due; `room` more machines may be alive (None: any number).
 
     `health` is by the template's name.
     """
-    plan = Plan()
+    plan = LaunchPlan()
     groups: dict[_Group, list[Run]] = {}
     for run, recipe in waiting:
         if run.state is State.QUEUED and run.next_try_at <= now and not run.stop:
@@ -117,6 +117,17 @@ def plan_launches(
                 for run in members
             )
     return plan
+
+
+def machines_left(live: Live, most: int | None) -> int | None:
+    """Return how many more machines may be alive if at most `most` may; None: any number.
+
+    The machines of open launches count as alive.
+    """
+    if most is None:
+        return None
+    promised = sum(launch.request.count for launch in live.launches)
+    return max(0, most - len(live.machines) - promised)
 
 
 def _group(run: Run, recipe: Recipe) -> _Group:

@@ -3,14 +3,16 @@
 Pure and level-triggered: it reads no messages, only records, so any look may be lost or repeated.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from provisioner.core.cloud.machines import ENDING
+from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.messages import Orders, Outcome, Step, limit_of
 from provisioner.core.recipe.recipe import Limits, Recipe, Retry
 from provisioner.core.run import verdicts
-from provisioner.core.run.records import Assignment, Node, Run, Verdict
+from provisioner.core.run.records import Assignment, Node, Run, TemplateHealth, Verdict
 from provisioner.core.run.states import State, transition
 
 
@@ -168,5 +170,23 @@ def wanted_end(run: Run, held: Assignment, now: float) -> str:
 
 
 def orders(run: Run) -> Orders:
-    """What the run's machine is to be told."""
+    """Return the orders for the run's machine."""
     return Orders(run.stop, run.followed_until)
+
+
+def orders_digest(run: Run) -> str:
+    """Return a short digest of the run's orders; "" if it has none."""
+    wanted = orders(run)
+    return "" if wanted == Orders() else hashlib.sha256(encode(wanted)).hexdigest()[:16]
+
+
+def never_reported(node: Node) -> bool:
+    """Return whether the node is lost because its machine never reported."""
+    lost = node.verdict is not None and node.verdict.outcome is Outcome.LOST
+    return lost and node.report is None and not node.result
+
+
+def failed_boot(known: TemplateHealth | None, node: Node) -> TemplateHealth:
+    """Return the health of the node's template after one more machine never reported."""
+    known = known or TemplateHealth(node.template)
+    return replace(known, failures=known.failures + 1, reason=node.verdict.reason if node.verdict else "")

@@ -255,4 +255,19 @@ class Event:
     version: int = 0
 
 
+@dataclass(frozen=True)
+class Live:
+    """Everything that is not over yet: what a pass reads."""
+
+    #: Runs that are not done, and their nodes.
+    runs: tuple[Run, ...]
+    nodes: tuple[Node, ...]
+    #: Launches that are open.
+    launches: tuple[Launch, ...]
+    #: Machines that are not listed as terminated.
+    machines: tuple[KnownMachine, ...]
+    droughts: tuple[Drought, ...]
+    templates: tuple[TemplateHealth, ...]
+
+
 Record = Job | Run | Node | KnownMachine | Launch | Drought | TemplateHealth | Event | Token | Audit

@@ -10,15 +10,13 @@ from provisioner.core.cloud.machines import Ending
 from provisioner.core.protocol.messages import Outcome, Result, Step, limit_of
 from provisioner.core.recipe.recipe import Limits, Retry
 from provisioner.core.run.records import KnownMachine, Node, Run, Verdict
-from provisioner.core.run.silence import is_silent
+from provisioner.core.run.silence import HEARING, is_silent
 
 #: Most attempts of a run that may end without using up `retries`: before the command first starts, and after that.
 LOST_BEFORE_START = 5
 LOST_AFTER_START = 20
 #: A machine that does not keep its own limits is ended a minute after them.
 MARGIN = 60.0
-#: After we could not hear, machines get so long to say again what they have said.
-HEARING = 60.0
 #: Waits between infrastructure attempts, in seconds; the last one repeats.
 BACKOFF = (0.0, 5.0, 15.0, 60.0)
 _ANY_FAILURE = Retry()

@@ -15,6 +15,7 @@ from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import chunk_key, log_prefix, result_key
 from provisioner.core.protocol.messages import STREAMS, Report, Result
+from provisioner.core.run import story
 from provisioner.core.run.machine_messages import CHUNK_MOST, CHUNKS_MOST, RESULT_MOST
 from provisioner.core.run.records import Assignment, Record, Run
 from provisioner.ports.bucket import Entry
@@ -123,18 +124,13 @@ class Archive:
         if held.machine.console:
             key = archive.console_key(node.run, node.attempt, node.rank)
             self._installation.bucket.put(key, held.machine.console.encode())
-        kept = replace(node, archived_at=self._installation.now())
+        now = self._installation.now()
         events = [
-            self._installation.event(
-                run,
-                f"log incomplete: attempt {node.attempt}, {stream}, from byte {part.missing_from}",
-                attempt=node.attempt,
-                instance_id=node.instance_id,
-            )
+            story.log_incomplete(run, node, stream, part.missing_from, now)
             for stream, part in manifest.streams.items()
             if part.missing_from is not None
         ]
-        return [kept, *events]
+        return [replace(node, archived_at=now), *events]
 
     def unfinished(self, boxes: Collection[str]) -> list[str]:
         """Return the mailboxes whose copy needs more steps, the longest waiting first; drop all other mailboxes."""

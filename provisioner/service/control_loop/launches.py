@@ -1,20 +1,18 @@
-"""Promise before deed: launches are stored whole, then made, replayed or looked up, then closed."""
+"""Store each launch before its call is made; then make the call, repeat it, or look up its machines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, Refusal
 from provisioner.core.errors import ClockWrong, CloudError, Conflict, NoAnswer, Retryable
-from provisioner.core.protocol.keys import mailbox
 from provisioner.core.recipe.recipe import Recipe
-from provisioner.core.run import capacity
+from provisioner.core.run import story
+from provisioner.core.run.launch_answers import answered, unfilled
 from provisioner.core.run.launching import plan_launches
+from provisioner.core.run.plan import Plan
 from provisioner.core.run.progress import refuse
-from provisioner.core.run.records import Event, KnownMachine, Launch, Node, Record, Run
-from provisioner.core.run.refusals import DRYING, unfilled
-from provisioner.core.run.states import State, Waiting, transition
-from provisioner.core.run.work_order import recipe_of
-from provisioner.ports.store import Live
+from provisioner.core.run.records import KnownMachine, Launch, Live, Node, Record, Run
+from provisioner.core.run.states import Waiting
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.installation import Installation
 
@@ -31,37 +29,22 @@ class Launches:
         self._installation = installation
         self._sites = sites
 
-    def plan(self, live: Live, epoch: int) -> list[Launch]:
-        """Store the launches of the runs that are due, and why the others wait; the launches, stored."""
-        now = self._installation.now()
+    def store(self, plan: Plan, epoch: int) -> list[Launch]:
+        """Store launches for the runs that are due, and why the other ones wait. Return the stored launches."""
+        if plan.due.refused:
+            self._save_waiting(plan.due.refused, {}, epoch)
         by_profile: dict[str, list[tuple[Run, Recipe]]] = {}
-        unreadable: list[Run] = []
-        for run in live.runs:
-            if run.state is State.QUEUED and run.next_try_at <= now and not run.stop:
-                recipe = recipe_of(run)
-                if recipe is None:
-                    unreadable.append(refuse(run, "another version wrote its recipe: apply it again", now))
-                else:
-                    by_profile.setdefault(self._sites.profile_of(run.owner), []).append((run, recipe))
-        if unreadable:
-            self._save_waiting(unreadable, {}, epoch)
-        room = self._room(live)
-        launches: list[Launch] = []
+        for run, recipe in plan.due.runs:
+            by_profile.setdefault(self._sites.profile_of(run.owner), []).append((run, recipe))
+        room, launches = plan.room, list[Launch]()
         for profile, waiting in by_profile.items():
-            stored = self._plan_at(profile, waiting, live, room, epoch)
+            stored = self._store_at(profile, waiting, plan.live, room, epoch)
             launches.extend(stored)
             if room is not None:
                 room -= sum(launch.request.count for launch in stored)
         return launches
 
-    def _room(self, live: Live) -> int | None:
-        most = self._installation.policy.max_machines
-        if most is None:
-            return None
-        promised = sum(launch.request.count for launch in live.launches)
-        return max(0, most - len(live.machines) - promised)
-
-    def _plan_at(
+    def _store_at(
         self, profile: str, waiting: Sequence[tuple[Run, Recipe]], live: Live, room: int | None, epoch: int
     ) -> list[Launch]:
         installation, now = self._installation, self._installation.now()
@@ -69,7 +52,7 @@ class Launches:
         try:
             site = self._sites.site(profile, {name for _, recipe in waiting for name in recipe.spec.instance_types})
         except CloudError as error:
-            # As after a launch: what can never be had ends the runs, all else lets them wait with the cause.
+            # As after a launch: an error that cannot pass ends the runs; otherwise they wait with the cause.
             refusals = (Refusal(error),)
             runs = [unfilled(run, refusals, len(recipe.spec.markets), now) for run, recipe in waiting]
             self._save_waiting(runs, causes, epoch)
@@ -78,25 +61,14 @@ class Launches:
         health = {each.id: each for each in live.templates}
         plan = plan_launches(waiting, site, droughts, health, room, now, self._tokens())
         refused = [refuse(run, reason, now) for run, reason in plan.refused]
-        news = self._news(causes, [*plan.runs, *refused])
-        records: list[Record] = [*plan.launches, *plan.runs, *refused, *plan.templates, *news]
+        events = story.planned([*plan.runs, *refused], causes, now)
+        records: list[Record] = [*plan.launches, *plan.runs, *refused, *plan.templates, *events]
         stored = installation.save(records, epoch=epoch)
         return [each for each in stored if isinstance(each, Launch)]
 
     def _save_waiting(self, runs: Sequence[Run], causes: Mapping[str, Waiting | None], epoch: int) -> None:
-        records: list[Record] = [*runs, *self._news(causes, runs)]
+        records: list[Record] = [*runs, *story.planned(runs, causes, self._installation.now())]
         self._installation.save(records, epoch=epoch)
-
-    def _news(self, causes: Mapping[str, Waiting | None], runs: Sequence[Run]) -> list[Event]:
-        """What a plan adds to the runs' stories: another cause to wait than before, or that none will help."""
-        news = []
-        for run in runs:
-            if run.state is State.STOPPING and run.verdict:
-                text = f"{run.state}: {run.verdict.outcome}, {run.verdict.reason}"
-                news.append(self._installation.event(run, text))
-            elif run.waiting and run.waiting is not causes.get(run.id):
-                news.append(self._installation.event(run, f"waits, {run.waiting}: {run.waiting_for}"))
-        return news
 
     def _tokens(self) -> Iterator[str]:
         while True:
@@ -153,51 +125,14 @@ class Launches:
 
     def _close(self, launch: Launch, answer: LaunchAnswer, epoch: int) -> list[Node]:
         """Bind machines to runs, under the lease's epoch and in one transaction with the launch's end."""
-        installation, now = self._installation, self._installation.now()
-        runs = [run for run in map(installation.store.run, launch.runs) if run and run.launch == launch.id]
-        waiting = [run for run in runs if run.state is State.LAUNCHING]
-        records: list[Record] = []
-        for run, machine in zip(waiting, answer.machines, strict=False):
-            records += self._bound(launch, run, machine, epoch)
-        for machine in answer.machines[len(waiting) :]:
-            spare = self._machine(launch, machine)
-            records.append(replace(spare, end_wanted_at=now, end_wanted_for="no run waits for it"))
-        for run in waiting[len(answer.machines) :]:
-            recipe = recipe_of(run)
-            waits = unfilled(run, answer.refusals, len(recipe.spec.markets) if recipe else 1, now)
-            why = (
-                f"{waits.waiting}: {waits.waiting_for}"
-                if waits.waiting
-                else str(waits.verdict and waits.verdict.reason)
-            )
-            records += [waits, installation.event(run, f"no machine ({why})", launch=launch.id)]
-        records += self._droughts(launch, answer)
+        installation, store = self._installation, self._installation.store
+        runs = [run for run in map(store.run, launch.runs) if run]
+        machines = [self._machine(launch, machine) for machine in answer.machines]
+        droughts = {each.id: each for each in store.live().droughts}
         for refusal in answer.refusals:
             installation.meter.refused(getattr(refusal.error, "code", ""))
-        text = f"{len(answer.machines)} of {launch.request.count} machines"
-        records.append(replace(launch, closed_at=now, result=text))
-        stored = installation.save(records, epoch=epoch)
-        return [each for each in stored if isinstance(each, Node)]
-
-    def _bound(self, launch: Launch, run: Run, machine: LaunchedMachine, epoch: int) -> list[Record]:
-        installation, attempt = self._installation, run.attempt + 1
-        node = Node(
-            id=f"{run.id}.{attempt}.0",
-            run=run.id,
-            attempt=attempt,
-            rank=0,
-            launch=launch.id,
-            template=launch.request.template.name,
-            instance_id=machine.instance_id,
-            box=mailbox(launch.request.template.role_id, machine.instance_id),
-            bound_at=installation.now(),
-            epoch=epoch,
-        )
-        state = transition(run.state, State.BOOTING)
-        bound = replace(run, state=state, attempt=attempt, dry_launches=0, tier=0, waiting=None, waiting_for="")
-        text = f"attempt {attempt}: {machine.instance_id}, {machine.offer}"
-        event = installation.event(bound, text, instance_id=machine.instance_id, launch=launch.id)
-        return [node, bound, self._machine(launch, machine), event]
+        records = answered(launch, runs, machines, answer.refusals, droughts, epoch, installation.now())
+        return [each for each in installation.save(records, epoch=epoch) if isinstance(each, Node)]
 
     def _machine(self, launch: Launch, machine: LaunchedMachine) -> KnownMachine:
         return KnownMachine(
@@ -208,14 +143,3 @@ class Launches:
             price=self._sites.price(machine.offer),
             disk_price=self._sites.price_list(machine.offer.instance_type).disk(launch.request.template),
         )
-
-    def _droughts(self, launch: Launch, answer: LaunchAnswer) -> list[Record]:
-        refused = [
-            (refusal.offer, refusal.error.code)
-            for refusal in answer.refusals
-            if refusal.offer and isinstance(refusal.error, DRYING)
-        ]
-        known = {each.id: each for each in self._installation.store.live().droughts}
-        zones = set(launch.request.subnets)
-        given = [machine.offer for machine in answer.machines]
-        return list(capacity.after_refusals(refused, given, known, zones, self._installation.now()))

@@ -1,14 +1,14 @@
 """The machines' mailboxes: reports in, results in, work orders and orders out."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import orders_key, result_key, started_key, work_key
-from provisioner.core.protocol.messages import Orders, Outcome, Report, Result, Step
+from provisioner.core.protocol.messages import Outcome, Report, Result, Step
 from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run import story
 from provisioner.core.run.machine_messages import (
     RESULT_HEAD,
     RESULT_MOST,
@@ -18,25 +18,15 @@ from provisioner.core.run.machine_messages import (
     printable,
     stream_ends,
 )
-from provisioner.core.run.progress import orders
-from provisioner.core.run.records import Assignment, Event, Node, Record, Run, TemplateHealth, Verdict
+from provisioner.core.run.progress import orders, orders_digest
+from provisioner.core.run.records import Assignment, Event, Live, Node, Record, Run, Verdict
 from provisioner.core.run.work_order import work_order
 from provisioner.ports.bucket import Bucket, Entry
-from provisioner.ports.store import Live
 from provisioner.service.control_loop.inbox import Heard, Inbox
 from provisioner.service.installation import Installation
 
 #: Bytes of a result that are read at a time.
 BLOCK = 1 << 20
-#: Text in a run's story when a step begins. The beginning of the command is a state of the run instead.
-BEGINS = {
-    Step.PULL: "fetching the image",
-    Step.CLONE: "cloning git",
-    Step.SETUP: "the start script runs",
-    Step.LOGS: "shipping the last of the log",
-}
-#: Text in the story when a step has succeeded.
-DONE = {Step.PULL: "the image is there", Step.CLONE: "git is cloned"}
 
 
 class Mailboxes:
@@ -76,8 +66,9 @@ class Mailboxes:
             read += entries
             counted, news = self._counted(runs[node.run], node, heard)
             if heard.report:
-                counted = _told(counted, heard.report, installation.now())
-                news += self._news(runs[node.run], node, heard.report)
+                now = installation.now()
+                counted = _told(counted, heard.report, now)
+                news += story.reported(runs[node.run], node, heard.report, now)
                 if node.report is None and (failing := health.pop(node.template, None)) and failing.failures:
                     records.append(replace(failing, failures=0, reason="", probe_at=0.0))
             if counted is not node:
@@ -105,23 +96,8 @@ class Mailboxes:
             return node, []
         counted, news = replace(node, unreadable=count), list[Event]()
         if not node.unreadable:
-            text = f"{node.instance_id} wrote an object that is no report: {heard.why}; such objects are deleted unread"
-            news.append(self._installation.event(run, text, attempt=node.attempt, instance_id=node.instance_id))
+            news.append(story.unreadable(run, node, heard.why, self._installation.now()))
         return counted, news
-
-    def _news(self, run: Run, node: Node, report: Report) -> list[Event]:
-        """What a reader of the run's story wants to know of a report: the steps, and what the cloud announced."""
-        old, texts = node.report, list[str]()
-        before = succeeded(old) if old else frozenset()
-        texts += [text for step, text in DONE.items() if step in succeeded(report) - before]
-        if report.step is not (old.step if old else Step.BOOT) and report.step in BEGINS:
-            texts.append(BEGINS[report.step])
-        if report.rebalance_at is not None and not (old and old.rebalance_at is not None):
-            texts.append("the cloud recommends to move elsewhere: an interruption is likelier from now on")
-        if report.notice and not (old and old.notice):
-            texts.append("notice: the spot machine will be taken away")
-        event = self._installation.event
-        return [event(run, text, attempt=node.attempt, instance_id=node.instance_id) for text in texts]
 
     def seek(self, held: Assignment) -> Sequence[Record]:
         """Ask the mailbox for the result: the node with what is found, or with the knowledge that nothing was."""
@@ -168,26 +144,10 @@ class Mailboxes:
         """Tell the machine what the run is to do, if that is news."""
         text = encode(orders(run))
         self._installation.bucket.put(orders_key(node.box), text)
-        told = replace(node, orders=digest(run))
+        told = replace(node, orders=orders_digest(run))
         if run.stop and node.stop_put_at is None:
             told = replace(told, stop_put_at=self._installation.now())
         return [told]
-
-
-def succeeded(report: Report) -> frozenset[Step]:
-    """Return which of the steps PULL and CLONE succeeded; a report does not mark a failed step.
-
-    Agents end the spans of all steps when the job ends. So a step has succeeded only if setup or command follows it.
-    """
-    if not {Step.SETUP, Step.COMMAND} & report.spans.keys():
-        return frozenset()
-    return frozenset(step for step in DONE if step in report.spans and report.spans[step].ended is not None)
-
-
-def digest(run: Run) -> str:
-    """A short name of the run's orders; empty while it has none."""
-    wish = orders(run)
-    return "" if wish == Orders() else hashlib.sha256(encode(wish)).hexdigest()[:16]
 
 
 def _told(node: Node, report: Report, now: float) -> Node:
@@ -216,9 +176,3 @@ def read_result(bucket: Bucket, box: str, within: Period) -> Result | None:
 def _unreadable(node: Node, why: str) -> Result:
     reason = f"the machine's result cannot be read: {why}"
     return Result(node.run, node.attempt, node.rank, "", Outcome.LOST, Step.LOGS, None, reason, node.bound_at)
-
-
-def failed_boot(known: TemplateHealth | None, node: Node, reason: str) -> TemplateHealth:
-    """The template's count, one higher, for a node whose machine never reported."""
-    known = known or TemplateHealth(node.template)
-    return replace(known, failures=known.failures + 1, reason=reason)

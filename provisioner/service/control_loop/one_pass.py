@@ -1,4 +1,4 @@
-"""One pass: its lease's epoch, what it found, and the ways in which it acts.
+"""One pass: its lease's epoch, its plans, what it found, and the ways in which it acts.
 
 An error of one item never stops the others: errors are gathered and reported together.
 """
@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import ClockWrong, LeaseLost
-from provisioner.core.run.records import Assignment, Launch, Node, Record, Run
+from provisioner.core.run.plan import ALL_HEARD, Plan, Senses
+from provisioner.core.run.records import Assignment, Launch, Live, Node, Record, Run
 from provisioner.service.installation import Installation
 
 T = TypeVar("T")
@@ -55,6 +56,24 @@ class Pass:
         self._installation = installation
         self.epoch = epoch
         self.result = PassResult()
+        #: Runs with a machine whose reports this pass did not read.
+        self.unheard: frozenset[str] = frozenset()
+
+    def live(self) -> Live:
+        """Read the records of everything that is not over yet."""
+        return self._installation.store.live()
+
+    def plan(self, senses: Senses = ALL_HEARD) -> Plan:
+        """Read the records, and return what the pass does about them."""
+        live, store = self.live(), self._installation.store
+        alive = {machine.id for machine in live.machines}
+        missing = [node.instance_id for node in live.nodes if node.instance_id not in alive]
+        ended = store.machines(missing) if missing else ()
+        return Plan(live, self._installation.now(), ended, senses, self._installation.policy.max_machines)
+
+    def report(self, errors: Iterable[tuple[object, Exception]]) -> None:
+        """Add errors to the result, each with the record that it is about."""
+        self.result.errors += [_error_of(error, whose) for whose, error in errors]
 
     def do(self, deed: Callable[[T], Sequence[Record]], items: Iterable[T]) -> None:
         """Call `deed` for each item, several at once, and save the records that it returns, GROUP items at a time."""
@@ -114,8 +133,8 @@ def _error_of(error: Exception, whose: object) -> PassError:
             return PassError(error, whose.runs[0] if len(whose.runs) == 1 else "", whose.id)
         case Assignment():
             return _error_of(error, whose.node)
-        case [_, Assignment() as held]:
-            return _error_of(error, held)
+        case [_, Assignment() | Node() as node, *_]:
+            return _error_of(error, node)
         case Node():
             return PassError(error, whose.run, whose.launch, whose.instance_id)
         case [*records]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from provisioner.agent.fetch import pull
-from provisioner.agent.machine.tools import Outside
+from provisioner.agent.machine.tools import Tools
 from provisioner.agent.outcomes import Cause, Ended, Halt
 from provisioner.core.protocol.messages import Outcome, Step
 
@@ -90,15 +90,15 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def outside(said: list[str]) -> Outside:
-    return Outside(Step.PULL, Halt(), time.time() + 60, "pull took longer than limits.pull of 1 min", said.append)
+def tools(said: list[str]) -> Tools:
+    return Tools(Step.PULL, Halt(), time.time() + 60, "pull took longer than limits.pull of 1 min", said.append)
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses take no time."""
     monkeypatch.setattr(pull, "BUSY_PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(Outside, "sleep", lambda *_: None)
+    monkeypatch.setattr(Tools, "sleep", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -132,34 +132,34 @@ def test_one_image_is_asked_for(image: str, parts: tuple[str, str]) -> None:
     assert pull.split(image) == parts
 
 
-def test_a_login_is_in_a_header_alone(engine: Engine, outside: Outside, said: list[str]) -> None:
+def test_a_login_is_in_a_header_alone(engine: Engine, tools: Tools, said: list[str]) -> None:
     """For the image's own registry; the password is whole, be there a colon in it."""
     engine.answers = [(200, DONE)]
-    pull.pull("host:5000/a b;/x", b"me:se:cret", outside, "1.41")
+    pull.pull("host:5000/a b;/x", b"me:se:cret", tools, "1.41")
     assert engine.asked == ["POST /v1.41/images/create?fromImage=host%3A5000%2Fa+b%3B%2Fx&tag=latest"]
     header = json.loads(base64.urlsafe_b64decode(engine.headers["X-Registry-Auth"]))
     assert header == {"username": "me", "password": "se:cret", "serveraddress": "host:5000"}
     assert said == ["pulling host:5000/a b;/x", f"host:5000/a b;/x is {DIGEST}: nothing of it was missing"]
 
 
-def test_a_digest_alone_tells_whether_an_image_is_here(engine: Engine, outside: Outside) -> None:
+def test_a_digest_alone_tells_whether_an_image_is_here(engine: Engine, tools: Tools) -> None:
     """It can only mean what is here, and Docker knows whether it is."""
     image = f"x@{DIGEST}"
     assert [pull.named_by_digest(name) for name in (image, "x:1", "host:5000/x")] == [True, False, False]
     engine.answers = [(200, ({"Id": "sha256:0"},)), (404, ({"message": "No such image"},))]
-    assert [pull.is_here(image, outside, "1.41") for _ in range(2)] == [True, False]
+    assert [pull.is_here(image, tools, "1.41") for _ in range(2)] == [True, False]
     assert engine.asked == [f"GET /v1.41/images/x%40{DIGEST.replace(':', '%3A')}/json"] * 2
 
 
 @pytest.mark.usefixtures("hurried")
-def test_a_busy_registry_is_waited_out(engine: Engine, outside: Outside, said: list[str]) -> None:
+def test_a_busy_registry_is_waited_out(engine: Engine, tools: Tools, said: list[str]) -> None:
     """However often it says so, before the stream or in it; each wait is told with its cause."""
     engine.answers = [
         (500, ({"message": "toomanyrequests: You have reached your pull rate limit"},)),
         *[(200, ({"errorDetail": {}, "error": "received unexpected HTTP status: 503 Service Unavailable"},))] * 4,
         (200, DONE),
     ]
-    pull.pull("x", None, outside, "1.41")
+    pull.pull("x", None, tools, "1.41")
     waits = [line for line in said if "again in" in line]
     assert len(waits) == 5
     assert "toomanyrequests" in waits[0]
@@ -170,20 +170,20 @@ def test_a_busy_registry_is_waited_out(engine: Engine, outside: Outside, said: l
 @pytest.mark.parametrize(
     "words", ["429 Too Many Requests: access denied", "denied: toomanyrequests", "rate limit: forbidden"]
 )
-def test_a_busy_registry_that_speaks_of_denial_is_waited_out(engine: Engine, outside: Outside, words: str) -> None:
+def test_a_busy_registry_that_speaks_of_denial_is_waited_out(engine: Engine, tools: Tools, words: str) -> None:
     """Registries throttle in the words of a refusal: refusing would end a run that a minute's wait saves."""
     engine.answers = [(500, ({"message": words},)), (200, DONE)]
-    pull.pull("x", None, outside, "1.41")
+    pull.pull("x", None, tools, "1.41")
     assert len(engine.asked) == 2
 
 
 @pytest.mark.usefixtures("hurried")
 def test_a_busy_registry_is_waited_for_no_longer_than_the_limit(engine: Engine, said: list[str]) -> None:
     """Then the run is lost, and the reason has the limit and the registry's words."""
-    outside = Outside(Step.PULL, Halt(), time.time() + 0.5, "pull took longer than limits.pull of 1 s", said.append)
+    tools = Tools(Step.PULL, Halt(), time.time() + 0.5, "pull took longer than limits.pull of 1 s", said.append)
     engine.answers = [(500, ({"message": "error parsing HTTP 429 response body: x"},))] * 100000
     with pytest.raises(Ended) as caught:
-        pull.pull("x", None, outside, "1.41")
+        pull.pull("x", None, tools, "1.41")
     assert caught.value.outcome is Outcome.LOST
     assert caught.value.reason == (
         "pull took longer than limits.pull of 1 s; the last trouble was: error parsing HTTP 429 response body: x"
@@ -201,20 +201,20 @@ def test_a_busy_registry_is_waited_for_no_longer_than_the_limit(engine: Engine, 
         ("write /var/lib/docker/tmp/x: no space left on device", Outcome.LOST, 1),
     ],
 )
-def test_what_cannot_be_pulled(engine: Engine, outside: Outside, words: str, outcome: Outcome, times: int) -> None:
+def test_what_cannot_be_pulled(engine: Engine, tools: Tools, words: str, outcome: Outcome, times: int) -> None:
     """What stays wrong is refused at once; the network gets some tries; a full disk stays full."""
     engine.answers = [(404, ({"message": words},))] * 9
     with pytest.raises(Ended) as caught:
-        pull.pull("host/x:503", None, outside, "1.41")
+        pull.pull("host/x:503", None, tools, "1.41")
     assert (caught.value.outcome, len(engine.asked)) == (outcome, times)
     assert words in caught.value.reason
 
 
 @pytest.mark.usefixtures("hurried")
-def test_an_answer_that_breaks_off_is_tried_again(engine: Engine, outside: Outside, said: list[str]) -> None:
+def test_an_answer_that_breaks_off_is_tried_again(engine: Engine, tools: Tools, said: list[str]) -> None:
     """Without a digest nothing is known to be here."""
     engine.answers = [(200, DONE[:1]), (200, DONE)]
-    pull.pull("x", None, outside, "1.41")
+    pull.pull("x", None, tools, "1.41")
     assert "broke off" in said[1]
 
 
@@ -229,18 +229,18 @@ def test_a_pull_ends_when_it_must(engine: Engine, said: list[str], halted: bool)
         assert asked
         threading.Timer(0.2, halt.ask, [asked]).start()
     with pytest.raises(Ended) as caught:
-        pull.pull("x", None, Outside(Step.PULL, halt, limit, "the limit", said.append), "1.41")
+        pull.pull("x", None, Tools(Step.PULL, halt, limit, "the limit", said.append), "1.41")
     assert caught.value.outcome is (Outcome.CANCELLED if halted else Outcome.LOST)
     assert engine.left.wait(10)
 
 
 @pytest.mark.usefixtures("hurried")
-def test_without_an_engine_the_run_is_lost(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_engine_the_run_is_lost(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody at the socket, or an address that is none of this machine's."""
     for host, words in (("unix:///nowhere", "does not answer"), ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1")):
         monkeypatch.setenv("DOCKER_HOST", host)
         with pytest.raises(Ended, match=words) as caught:
-            pull.pull("x", None, outside, "1.41")
+            pull.pull("x", None, tools, "1.41")
         assert caught.value.outcome is Outcome.LOST
 
 

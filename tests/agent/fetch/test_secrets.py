@@ -14,7 +14,7 @@ import pytest
 from provisioner.agent.aws.client import ServiceError
 from provisioner.agent.aws.http import NoAnswer
 from provisioner.agent.fetch.secrets import Secrets, login
-from provisioner.agent.machine.tools import Outside
+from provisioner.agent.machine.tools import Tools
 from provisioner.agent.outcomes import Ended, Halt
 from provisioner.core.protocol.keys import started_key
 from provisioner.core.protocol.messages import Attachment, ConfigFile, Outcome, Packages, Secret, Step
@@ -135,7 +135,7 @@ def reader(monkeypatch: pytest.MonkeyPatch, answers: Callable[[], Any], *, patie
     now = itertools.count()
     monkeypatch.setattr("time.time", lambda: next(now))
     monkeypatch.setattr("time.sleep", lambda _: None)
-    made = Secrets("us-east-1", Outside(Step.PULL, Halt(), patience, "the limit", lambda _: None))
+    made = Secrets("us-east-1", Tools(Step.PULL, Halt(), patience, "the limit", lambda _: None))
 
     def call(*_: object, **__: object) -> Any:
         answer = answers()
@@ -179,7 +179,7 @@ def test_a_registry_of_aws_is_entered_with_its_token(aws_url: str, monkeypatch: 
     """The machine's own role gets it, from the registry's region; for other registries there is none."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws_url)
     with given():
-        secrets = Secrets("us-east-1", Outside(Step.PULL, Halt(), time.time() + 60, "the limit", print))
+        secrets = Secrets("us-east-1", Tools(Step.PULL, Halt(), time.time() + 60, "the limit", print))
         login = secrets.registry_login("123456789012.dkr.ecr.eu-west-1.amazonaws.com")
         assert login is not None
         assert login.startswith(b"AWS:")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from provisioner.agent.logs.encodings import encoded, plain, ways
 from provisioner.agent.logs.mask import Mask, Masked, Stream
-from provisioner.agent.logs.pipe_journal import Tape
+from provisioner.agent.logs.pipe_journal import PipeJournal
 from provisioner.agent.logs.pump import Pump
 from provisioner.agent.logs.spool import Spool
 from provisioner.agent.node import Log
@@ -254,7 +254,7 @@ def test_what_the_spool_counts_is_masked(tmp_path: Path) -> None:
     """The streams of the job and of the agent, their lengths and their checksums are those of the masked bytes."""
     secret, spool, mask = b"hunter2-hunter2", Spool(tmp_path, 1 << 20), Mask()
     reader, writer = os.pipe()
-    pump = Pump(reader, spool.stream("output"), mask, Tape(tmp_path / "tape", 0))
+    pump = Pump(reader, spool.stream("output"), mask, PipeJournal(tmp_path / "tape", 0))
     mask.add([secret])
     pump.start()
     os.write(writer, b"it is " + secret + b" and hunter2-")

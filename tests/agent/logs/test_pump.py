@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from provisioner.agent.logs import pipe_journal
 from provisioner.agent.logs.mask import Mask
 from provisioner.agent.logs.mask import Stream as Masking
-from provisioner.agent.logs.pipe_journal import Tape
+from provisioner.agent.logs.pipe_journal import PipeJournal
 from provisioner.agent.logs.pump import Pump
 from provisioner.agent.logs.spool import Spool, Stream
 
@@ -37,7 +37,7 @@ class Mortal(Pump):
     """Does what a pump's thread does, turn by turn."""
 
     def take_over(self) -> None:
-        self._pass(self._masking.feed(self._tape.rest()))
+        self._pass(self._masking.feed(self._journal.rest()))
 
     def turn(self) -> None:
         self._pass(self._masking.feed(self._take(over=False)))
@@ -69,7 +69,7 @@ def test_no_death_loses_or_doubles_a_byte_or_shows_a_secret(
         nonlocal written
         spool = Spool(folder / "log", 1 << 20)
         stream = spool.streams["output"] = Frail(spool, "output")
-        taken = Tape(folder / "tape", stream.produced)
+        taken = PipeJournal(folder / "tape", stream.produced)
         pump = Mortal(reader, stream, mask, taken)
         stream.left = left
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.agent.machine.paths import Place
+from provisioner.agent.machine.paths import Paths
 from provisioner.agent.machine.tools import Answer
 from provisioner.agent.steps import instance_store
 from provisioner.agent.steps.instance_store import MODEL, use_instance_store
@@ -43,7 +43,7 @@ class Machine:
         #: Bytes free; anything else is the root disk.
         self.free = {str(self.store): 900 * GIB, f"{folder}/mnt/instance-store": 550 * GIB}
         self.node: Any = SimpleNamespace(
-            order=SimpleNamespace(engine=Engine.CONTAINER), place=Place(str(folder)), say=self.said.append
+            order=SimpleNamespace(engine=Engine.CONTAINER), paths=Paths(str(folder)), say=self.said.append
         )
         patch.setattr(instance_store, "ask", self._ask)
         patch.setattr(instance_store, "CONTAINERD", folder / "containerd")
@@ -78,7 +78,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def binds(machine: Machine, store: Path) -> list[str]:
-    home = machine.node.place.home
+    home = machine.node.paths.home
     places = (machine.root, instance_store.CONTAINERD, home / "files")
     return [f"mount --bind {store}/provision/{path.name} {path}" for path in places]
 
@@ -95,7 +95,7 @@ def test_a_volume_that_the_ami_has_made_is_used(machine: Machine) -> None:
 def test_the_largest_blank_disk_is_made_ready(machine: Machine) -> None:
     """Where nobody has mounted one; the root disk and one that holds something are never touched."""
     machine.disks += [disk(1, 100 * GIB), disk(2, 500 * GIB), disk(3, 900 * GIB, fstype="xfs")]
-    fresh = Path(machine.node.place.root) / "mnt/instance-store"
+    fresh = Path(machine.node.paths.root) / "mnt/instance-store"
     assert "the instance store at " + str(fresh) in machine.use()[0]
     made = [words for words in machine.asked if not words.startswith("systemctl")]
     assert made[0].startswith("mkfs.ext4 ")

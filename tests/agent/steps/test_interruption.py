@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from provisioner.agent import node
-from provisioner.agent.job.job_dir import DONE, Exchange
+from provisioner.agent.job.job_dir import DONE, JobDir
 from provisioner.agent.machine import shutdown
 from provisioner.agent.outcomes import TAKEN, Cause, Halt, judge
 from provisioner.agent.steps import executing
@@ -104,13 +104,13 @@ def test_a_notice_whose_time_is_over_leaves_no_grace() -> None:
 def test_a_done_file_of_an_earlier_attempt_is_gone(tmp_path: Path) -> None:
     """The folder is new for each attempt, and whoever is the job's user may write there, and remove nobody else's."""
     for _ in range(2):
-        made = Exchange.make(tmp_path / "exchange", {}, {}, "true")
+        made = JobDir.make(tmp_path / "exchange", {}, {}, "true")
         assert not made.done()
         assert ((tmp_path / "exchange" / DONE).parent.stat().st_mode & 0o7777) == 0o1777
         (tmp_path / "exchange" / DONE).touch()
         assert made.done()
         # As an agent that takes over finds it.
-        assert Exchange(tmp_path / "exchange").done()
+        assert JobDir(tmp_path / "exchange").done()
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def still_node(said_at: float | None, *, seen: Notice | None = None, unnoticed_a
         made.notice = made.imds or made.notice
 
     made: Any = SimpleNamespace(
-        exchange=SimpleNamespace(said=lambda _: None if said_at is None else 0, said_at=said_at or 0.0),
+        job_dir=SimpleNamespace(said=lambda _: None if said_at is None else 0, said_at=said_at or 0.0),
         notice=seen,
         unnoticed_at=unnoticed_at,
         look_for_notice=look,
@@ -224,7 +224,7 @@ def test_a_notice_is_passed_on_by_the_agent_that_takes_over(monkeypatch: pytest.
     """The first agent died between reading the notice and sending SIGTERM: its successor knows it, and sends it."""
     known = Notice(NOW + 120, NOW)
     monkeypatch.setattr(node, "notice", lambda: dataclasses.replace(known, seen=NOW + 1))
-    made: Any = SimpleNamespace(notice=known, halt=Halt(), rebalance_at=NOW, exchange=None, unnoticed_at=0.0)
+    made: Any = SimpleNamespace(notice=known, halt=Halt(), rebalance_at=NOW, job_dir=None, unnoticed_at=0.0)
     made.look_for_notice = lambda: node.Node.look_for_notice(made)
     Watch(made)._notice()
     assert made.halt.cause is not None

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from provisioner.agent.logs.mask import Mask
-from provisioner.agent.machine.paths import Place
+from provisioner.agent.machine.paths import Paths
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Ended
 from provisioner.agent.steps import executing, finishing, preparing
@@ -20,7 +20,7 @@ LAUNCHED = 1_800_000_000.0
 def node(root: Path, **fields: Any) -> Node:
     """What a step asks of a node, and nothing more."""
     made: dict[str, Any] = {
-        "place": Place(str(root)),
+        "place": Paths(str(root)),
         "machine": SimpleNamespace(launch_time=LAUNCHED),
         "order": SimpleNamespace(
             run="run-1", attempt=1, rank=0, lifetime=7200.0, runtime_limit=60.0, stop_grace=20.0, pull_limit=60.0
@@ -36,7 +36,7 @@ def node(root: Path, **fields: Any) -> Node:
 def test_the_fuse_burns_for_the_runs_whole_lifetime(tmp_path: Path) -> None:
     """It counts boot, pull, setup, command and grace: from the runtime alone it would cut healthy runs short."""
     preparing.swap_fuse(node(tmp_path))
-    assert Place(str(tmp_path)).fuse.read_text() == f"{LAUNCHED + 7200.0:.0f}\n"
+    assert Paths(str(tmp_path)).fuse.read_text() == f"{LAUNCHED + 7200.0:.0f}\n"
 
 
 @pytest.mark.parametrize("step", [executing.look_for_predecessor, executing.claim])
@@ -52,7 +52,7 @@ def test_a_command_that_another_agent_started_is_not_executed(tmp_path: Path, st
 def test_a_command_that_this_agent_claims_goes_on(tmp_path: Path) -> None:
     """The boot is noted, so that a restart of the machine is found out."""
     executing.claim(node(tmp_path, mailbox=SimpleNamespace(start=lambda mine: mine)))
-    assert Place(str(tmp_path)).boot.exists()
+    assert Paths(str(tmp_path)).boot.exists()
 
 
 def test_a_secret_in_the_reason_of_a_result_is_masked(tmp_path: Path) -> None:

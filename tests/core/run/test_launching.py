@@ -15,7 +15,7 @@ from provisioner.core.protocol.messages import Outcome, Stop
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import launching
 from provisioner.core.run.capacity import dry_until
-from provisioner.core.run.launching import FAILED_BOOTS, PROBE_EVERY, Plan, plan_launches
+from provisioner.core.run.launching import FAILED_BOOTS, PROBE_EVERY, LaunchPlan, plan_launches
 from provisioner.core.run.records import Drought, Run, TemplateHealth
 from provisioner.core.run.states import State, Waiting
 from tests.support.samples import NOW, ZONES, kind, recipe, run, site
@@ -32,7 +32,7 @@ def plan(
     droughts: tuple[Drought, ...] = (),
     health: TemplateHealth | None = None,
     room: int | None = None,
-) -> Plan:
+) -> LaunchPlan:
     known = {each.id: each for each in droughts}
     sick = {health.id: health} if health else {}
     return plan_launches(waiting, where, known, sick, room, NOW, (f"l{n}" for n in itertools.count()))
@@ -74,7 +74,7 @@ def test_alike_runs_go_together() -> None:
 )
 def test_only_what_is_due_is_planned(fields: dict[str, Any]) -> None:
     """Neither what waits for its time, nor what is under way, nor what is to stop."""
-    assert plan([(run(**fields), recipe())]) == Plan()
+    assert plan([(run(**fields), recipe())]) == LaunchPlan()
 
 
 def test_tags_say_whose_machine_it_is_and_how_long_it_may_live() -> None:

@@ -10,9 +10,9 @@ from provisioner.core.protocol import codec
 from provisioner.core.protocol.messages import Notice, Outcome, Result, SignalCause, Span, Step, Stop
 from provisioner.core.run import verdicts
 from provisioner.core.run.records import Verdict
-from provisioner.core.run.silence import SILENT
+from provisioner.core.run.silence import HEARING, SILENT
 from provisioner.core.run.states import State
-from provisioner.core.run.verdicts import BACKOFF, HEARING, LOST_AFTER_START, LOST_BEFORE_START, MARGIN
+from provisioner.core.run.verdicts import BACKOFF, LOST_AFTER_START, LOST_BEFORE_START, MARGIN
 from tests.support.samples import NOW, at_work, machine, node, recipe, report, result
 
 LIMITS = recipe(

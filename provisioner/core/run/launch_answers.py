@@ -1,13 +1,16 @@
-"""What a run waits for after a launch that gave it no machine."""
+"""What the answer to a launch changes: runs get their machines, wait with a cause, or end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core.cloud.launches import Refusal
 from provisioner.core.errors import CloudError, Misconfigured, NeedsOperator, NoCapacity, QuotaExceeded
+from provisioner.core.protocol.keys import mailbox
+from provisioner.core.run import capacity, story
 from provisioner.core.run.progress import refuse
-from provisioner.core.run.records import Run, Tried
+from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Record, Run, Tried
 from provisioner.core.run.states import State, Waiting, transition
+from provisioner.core.run.work_order import recipe_of
 
 #: The first wait after an answer that names no offer, doubling to the longest.
 FIRST = {Waiting.CAPACITY: 30.0, Waiting.QUOTA: 60.0, Waiting.THROTTLE: 2.0, Waiting.OPERATOR: 2.0}
@@ -20,6 +23,56 @@ LONGEST = 600.0
 DRYING = (NoCapacity, Misconfigured)
 #: What a reader is shown of earlier answers.
 REMEMBERED = 20
+
+
+def answered(
+    launch: Launch,
+    runs: Sequence[Run],
+    machines: Sequence[KnownMachine],
+    refusals: Sequence[Refusal],
+    droughts: Mapping[str, Drought],
+    epoch: int,
+    now: float,
+) -> list[Record]:
+    """Return the records to save, in one transaction, after the answer to a launch.
+
+    `runs` are those of the launch. Those that are still launching get a machine each, in order; surplus machines are to
+    be terminated, and surplus runs wait or are refused. `droughts` are by id.
+    """
+    waiting = [run for run in runs if run.launch == launch.id and run.state is State.LAUNCHING]
+    records: list[Record] = []
+    for run, machine in zip(waiting, machines, strict=False):
+        records += _bound(launch, run, machine, epoch, now)
+    for spare in machines[len(waiting) :]:
+        records.append(replace(spare, end_wanted_at=now, end_wanted_for="no run waits for it"))
+    for run in waiting[len(machines) :]:
+        recipe = recipe_of(run)
+        waits = unfilled(run, refusals, len(recipe.spec.markets) if recipe else 1, now)
+        records += [waits, story.no_machine(waits, launch.id, now)]
+    refused = [(each.offer, each.error.code) for each in refusals if each.offer and isinstance(each.error, DRYING)]
+    given = [machine.offer for machine in machines]
+    records += capacity.after_refusals(refused, given, droughts, set(launch.request.subnets), now)
+    result = f"{len(machines)} of {launch.request.count} machines"
+    return [*records, replace(launch, closed_at=now, result=result)]
+
+
+def _bound(launch: Launch, run: Run, machine: KnownMachine, epoch: int, now: float) -> list[Record]:
+    attempt, template = run.attempt + 1, launch.request.template
+    node = Node(
+        id=f"{run.id}.{attempt}.0",
+        run=run.id,
+        attempt=attempt,
+        rank=0,
+        launch=launch.id,
+        template=template.name,
+        instance_id=machine.id,
+        box=mailbox(template.role_id, machine.id),
+        bound_at=now,
+        epoch=epoch,
+    )
+    state = transition(run.state, State.BOOTING)
+    bound = replace(run, state=state, attempt=attempt, dry_launches=0, tier=0, waiting=None, waiting_for="")
+    return [node, bound, machine, story.bound(bound, machine, now)]
 
 
 def unfilled(run: Run, refusals: Sequence[Refusal], tiers: int, now: float) -> Run:

@@ -17,8 +17,8 @@ from provisioner.core.errors import (
     Transient,
 )
 from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.launch_answers import LONGEST, LONGEST_OURS, REMEMBERED, unfilled
 from provisioner.core.run.records import Run
-from provisioner.core.run.refusals import LONGEST, LONGEST_OURS, REMEMBERED, unfilled
 from provisioner.core.run.states import State, Waiting
 from tests.support.samples import NOW, SPOT_A, run
 

@@ -5,8 +5,9 @@ import pytest
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Transient
 from provisioner.core.protocol.messages import Outcome
+from provisioner.core.run.machine_listings import ABSENT, ASK_AGAIN
 from provisioner.core.run.records import Verdict
-from provisioner.service.control_loop.machines import ABSENT, ASK_AGAIN, EXAMINE_EVERY, Endings
+from provisioner.service.control_loop.machines import EXAMINE_EVERY, Machines
 from tests.service.alone import Alone
 from tests.support import samples
 
@@ -19,93 +20,95 @@ def alone() -> Alone:
 
 
 @pytest.fixture
-def endings(alone: Alone) -> Endings:
-    return Endings(alone.installation)
+def machines(alone: Alone) -> Machines:
+    return Machines(alone.installation)
 
 
-def test_a_machine_whose_end_is_wanted_is_asked_to_end_until_a_listing_shows_it(alone: Alone, endings: Endings) -> None:
+def test_a_machine_whose_end_is_wanted_is_asked_to_end_until_a_listing_shows_it(
+    alone: Alone, machines: Machines
+) -> None:
     """EC2 may accept a request and lose it: the obligation stays until it is seen fulfilled."""
     alone.launched()
     alone.known(end_wanted_at=alone.clock.now(), end_wanted_for="no run claims it")
     alone.shown()
     for _ in range(3):
-        endings.look(alone.live(), alone.epoch)
-        endings.ask(alone.live().machines, alone.epoch)
+        machines.look(alone.live(), alone.epoch)
+        machines.terminate(alone.plan().terminations, alone.epoch)
         alone.clock.step(ASK_AGAIN)
     assert alone.cloud.asked == [{"i-1"}] * 3
     alone.cloud.listed.clear()
     alone.shown(state=TERMINATED)
-    endings.look(alone.live(), alone.epoch)
-    endings.ask(alone.live().machines, alone.epoch)
+    machines.look(alone.live(), alone.epoch)
+    machines.terminate(alone.plan().terminations, alone.epoch)
     assert len(alone.cloud.asked) == 3
     assert alone.machine().ended_at == alone.clock.now()
 
 
-def test_a_machine_that_is_asked_to_end_is_not_asked_again_at_once(alone: Alone, endings: Endings) -> None:
+def test_a_machine_that_is_asked_to_end_is_not_asked_again_at_once(alone: Alone, machines: Machines) -> None:
     """A pass a second would otherwise spend the account's request rate on one machine."""
     alone.launched()
     alone.known(end_wanted_at=alone.clock.now())
-    endings.ask(alone.live().machines, alone.epoch)
+    machines.terminate(alone.plan().terminations, alone.epoch)
     alone.clock.step(ASK_AGAIN - 1)
-    endings.ask(alone.live().machines, alone.epoch)
+    machines.terminate(alone.plan().terminations, alone.epoch)
     assert alone.cloud.asked == [{"i-1"}]
 
 
-def test_a_machine_that_a_run_holds_is_not_asked_to_end(alone: Alone, endings: Endings) -> None:
+def test_a_machine_that_a_run_holds_is_not_asked_to_end(alone: Alone, machines: Machines) -> None:
     """Only a wanted end is asked for."""
     alone.launched()
     alone.known()
     alone.shown()
-    endings.look(alone.live(), alone.epoch)
-    endings.ask(alone.live().machines, alone.epoch)
+    machines.look(alone.live(), alone.epoch)
+    machines.terminate(alone.plan().terminations, alone.epoch)
     assert alone.cloud.asked == []
 
 
-def test_a_machine_that_is_shutting_down_is_not_asked_to_end(alone: Alone, endings: Endings) -> None:
+def test_a_machine_that_is_shutting_down_is_not_asked_to_end(alone: Alone, machines: Machines) -> None:
     """It is on its way; large machines take minutes."""
     alone.launched()
     alone.known(end_wanted_at=alone.clock.now())
     alone.shown(state=MachineState.SHUTTING_DOWN)
-    endings.look(alone.live(), alone.epoch)
-    endings.ask(alone.live().machines, alone.epoch)
+    machines.look(alone.live(), alone.epoch)
+    machines.terminate(alone.plan().terminations, alone.epoch)
     assert alone.cloud.asked == []
 
 
-def test_a_refused_end_does_not_count_as_accepted(alone: Alone, endings: Endings) -> None:
+def test_a_refused_end_does_not_count_as_accepted(alone: Alone, machines: Machines) -> None:
     """`wait` returns once the end is accepted; a refusal (termination protection, rights) is none."""
     alone.launched()
     alone.known("i-1", end_wanted_at=alone.clock.now())
     alone.known("i-2", end_wanted_at=alone.clock.now())
     alone.cloud.refused = {"i-1"}
-    endings.ask(alone.live().machines, alone.epoch)
+    machines.terminate(alone.plan().terminations, alone.epoch)
     assert (alone.machine("i-1").end_accepted_at, alone.machine("i-2").end_accepted_at) == (None, alone.clock.now())
     assert alone.machine("i-1").end_asked_at == alone.clock.now()
 
 
-def test_a_machine_that_a_listing_lacks_for_an_hour_is_gone_and_not_before(alone: Alone, endings: Endings) -> None:
+def test_a_machine_that_a_listing_lacks_for_an_hour_is_gone_and_not_before(alone: Alone, machines: Machines) -> None:
     """EC2's listings lag and flap: absence is proof only after the hour that ended instances stay listed."""
     alone.launched()
     alone.known()
     for after, gone in [(60.0, False), (ABSENT - 60, False), (1.0, True)]:
         alone.clock.step(after)
-        endings.look(alone.live(), alone.epoch)
+        machines.look(alone.live(), alone.epoch)
         assert (alone.machine().ended_at is not None) is gone
 
 
-def test_a_machine_that_is_listed_again_within_the_hour_is_alive(alone: Alone, endings: Endings) -> None:
+def test_a_machine_that_is_listed_again_within_the_hour_is_alive(alone: Alone, machines: Machines) -> None:
     """The hour counts from the last listing that showed it."""
     alone.launched()
     alone.known()
     alone.clock.step(ABSENT - 60)
     alone.shown()
-    endings.look(alone.live(), alone.epoch)
+    machines.look(alone.live(), alone.epoch)
     alone.cloud.listed.clear()
     alone.clock.step(ABSENT - 60)
-    endings.look(alone.live(), alone.epoch)
+    machines.look(alone.live(), alone.epoch)
     assert alone.machine().ended_at is None
 
 
-def test_absence_from_a_partial_listing_proves_nothing(alone: Alone, endings: Endings) -> None:
+def test_absence_from_a_partial_listing_proves_nothing(alone: Alone, machines: Machines) -> None:
     """While a zone is in trouble only known machines are listed, and those of that zone are missing."""
     alone.launched()
     alone.known("i-1")
@@ -113,33 +116,33 @@ def test_absence_from_a_partial_listing_proves_nothing(alone: Alone, endings: En
     alone.cloud.unlistable = Transient("a zone is in trouble")
     alone.clock.step(3 * ABSENT)
     alone.shown("i-2", state=TERMINATED)
-    endings.look(alone.live(), alone.epoch)
+    machines.look(alone.live(), alone.epoch)
     assert alone.machine("i-1").ended_at is None
     assert alone.machine("i-2").ended_at == alone.clock.now()
 
 
-def test_a_failed_listing_of_an_empty_store_is_an_error(alone: Alone, endings: Endings) -> None:
+def test_a_failed_listing_of_an_empty_store_is_an_error(alone: Alone, machines: Machines) -> None:
     """A failed listing is never an empty one."""
     alone.cloud.unlistable = Transient("no answer")
     with pytest.raises(Transient):
-        endings.look(alone.live(), alone.epoch)
+        machines.look(alone.live(), alone.epoch)
 
 
-def test_a_machine_that_is_listed_alive_after_it_was_taken_for_gone_is_ended(alone: Alone, endings: Endings) -> None:
+def test_a_machine_that_is_listed_alive_after_it_was_taken_for_gone_is_ended(alone: Alone, machines: Machines) -> None:
     """The obligation to end a machine never expires."""
     alone.launched()
     alone.known(ended_at=alone.clock.now(), ending_at=alone.clock.now())
     alone.shown()
-    endings.look(alone.live(), alone.epoch)
+    machines.look(alone.live(), alone.epoch)
     found = alone.machine()
     assert (found.ended_at, found.ending_at, found.end_wanted_at) == (None, None, alone.clock.now())
-    endings.ask(alone.live().machines, alone.epoch)
+    machines.terminate(alone.plan().terminations, alone.epoch)
     assert alone.cloud.asked == [{"i-1"}]
 
 
 @pytest.mark.parametrize("judged", [False, True], ids=["without a verdict", "with a verdict"])
 def test_a_claimed_machine_that_is_listed_alive_after_it_was_taken_for_gone(
-    alone: Alone, endings: Endings, judged: bool
+    alone: Alone, machines: Machines, judged: bool
 ) -> None:
     """One of the two listings is wrong: a healthy machine must not be ended for it, one that is judged must be."""
     alone.launched()
@@ -148,52 +151,52 @@ def test_a_claimed_machine_that_is_listed_alive_after_it_was_taken_for_gone(
     alone.store.save([samples.at_work()])
     alone.store.save([samples.node(verdict=verdict)])
     alone.shown()
-    endings.look(alone.live(), alone.epoch)
+    machines.look(alone.live(), alone.epoch)
     assert alone.machine().ended_at is None
-    endings.ask(alone.live().machines, alone.epoch)
+    machines.terminate(alone.plan().terminations, alone.epoch)
     assert alone.cloud.asked == ([{"i-1"}] if judged else [])
 
 
-def test_an_unclaimed_machine_of_a_closed_launch_is_ended(alone: Alone, endings: Endings) -> None:
+def test_an_unclaimed_machine_of_a_closed_launch_is_ended(alone: Alone, machines: Machines) -> None:
     """A lost answer can leave a machine that no record names but the launch's tag."""
     alone.launched()
     alone.shown()
-    endings.look(alone.live(), alone.epoch)
-    endings.ask(alone.live().machines, alone.epoch)
+    machines.look(alone.live(), alone.epoch)
+    machines.terminate(alone.plan().terminations, alone.epoch)
     assert alone.cloud.asked == [{"i-1"}]
 
 
-def test_a_machine_of_an_open_launch_is_left_alone(alone: Alone, endings: Endings) -> None:
+def test_a_machine_of_an_open_launch_is_left_alone(alone: Alone, machines: Machines) -> None:
     """Its answer may still bind the machine to a run."""
     alone.launched(closed=False)
     alone.shown()
-    sight = endings.look(alone.live(), alone.epoch)
-    endings.ask(alone.live().machines, alone.epoch)
+    sight = machines.look(alone.live(), alone.epoch)
+    machines.terminate(alone.plan().terminations, alone.epoch)
     assert (alone.cloud.asked, sight.foreign, alone.live().machines) == ([], (), ())
 
 
 def test_a_machine_of_a_launch_that_this_store_never_made_is_shown_and_not_ended(
-    alone: Alone, endings: Endings
+    alone: Alone, machines: Machines
 ) -> None:
     """It means a wrong or lost store: ending such machines would kill another installation's healthy runs."""
     alone.shown(launch="another-stores")
     alone.shown("i-2", launch="another-stores", state=TERMINATED)
-    sight = endings.look(alone.live(), alone.epoch)
-    endings.ask(alone.live().machines, alone.epoch)
+    sight = machines.look(alone.live(), alone.epoch)
+    machines.terminate(alone.plan().terminations, alone.epoch)
     assert [each.id for each in sight.foreign] == ["i-1"]
     assert alone.cloud.asked == []
 
 
-def test_status_checks_are_asked_once_a_minute_and_only_of_silent_machines(alone: Alone, endings: Endings) -> None:
+def test_status_checks_are_asked_once_a_minute_and_only_of_silent_machines(alone: Alone, machines: Machines) -> None:
     """The checks themselves run once a minute; asking more often costs requests and tells nothing new."""
     alone.launched()
     silent = alone.known()
-    endings.examine([], alone.epoch)
+    machines.examine([], alone.epoch)
     assert alone.cloud.examined == 0
-    endings.examine([silent], alone.epoch)
-    endings.examine([silent], alone.epoch)
+    machines.examine([silent], alone.epoch)
+    machines.examine([silent], alone.epoch)
     assert alone.cloud.examined == 1
     alone.clock.step(EXAMINE_EVERY)
     alone.cloud.failing_checks = {"i-1"}
-    endings.examine([silent], alone.epoch)
+    machines.examine([silent], alone.epoch)
     assert alone.machine().impaired_at == alone.clock.now()

@@ -1,0 +1,245 @@
+"""Decide everything that a pass does, from the stored records and the time.
+
+A pass carries out one field of a plan, saves what came of it, and plans again from what is stored then. So every plan
+may be lost or repeated, and none acts upon a record that was not saved.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from provisioner.core.recipe.recipe import Recipe
+from provisioner.core.run import progress, story
+from provisioner.core.run.launching import machines_left
+from provisioner.core.run.machine_listings import to_terminate
+from provisioner.core.run.records import (
+    Assignment,
+    Event,
+    KnownMachine,
+    Launch,
+    Live,
+    Node,
+    Record,
+    Run,
+    TemplateHealth,
+)
+from provisioner.core.run.states import State
+from provisioner.core.run.work_order import recipe_of, recipes_of
+
+
+@dataclass(frozen=True)
+class Senses:
+    """What a pass could not read, so that silence proves nothing."""
+
+    #: When reports last could not be read, as Unix seconds.
+    reports_unreadable_at: float = 0.0
+    #: Runs with a machine whose reports this pass did not read.
+    unheard: frozenset[str] = frozenset()
+
+
+ALL_HEARD = Senses()
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What the records, as they are, change about the runs."""
+
+    #: For each run that changes, the records that are saved together.
+    records: list[list[Record]] = field(default_factory=list)
+    #: Nodes whose mailbox is asked for a result before anything is presumed.
+    seek: list[Assignment] = field(default_factory=list)
+    #: Runs about which nothing could be decided, each with the error.
+    errors: list[tuple[Run, Exception]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Due:
+    """Queued runs whose next try has come."""
+
+    runs: list[tuple[Run, Recipe]] = field(default_factory=list)
+    #: Runs whose recipe this version cannot read, as they are to be stored: refused.
+    refused: list[Run] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pass does. Each field is decided at its first use, always from the same records."""
+
+    live: Live
+    #: Unix seconds.
+    now: float
+    #: Machines of `live.nodes` that have ended.
+    ended: Collection[KnownMachine] = ()
+    senses: Senses = ALL_HEARD
+    #: Most machines that may be alive; None: any number.
+    max_machines: int | None = None
+
+    # Launch
+
+    @cached_property
+    def repeats(self) -> list[Launch]:
+        """Open launches whose call is repeated, or whose machines are looked up."""
+        return [launch for launch in self.live.launches if self.now >= launch.held_until]
+
+    @cached_property
+    def due(self) -> Due:
+        """Runs for which machines are launched, where there is room and capacity."""
+        due = Due()
+        for run in self.live.runs:
+            if run.state is State.QUEUED and run.next_try_at <= self.now and not run.stop:
+                recipe = recipe_of(run)
+                if recipe is None:
+                    reason = "another version wrote its recipe: apply it again"
+                    due.refused.append(progress.refuse(run, reason, self.now))
+                else:
+                    due.runs.append((run, recipe))
+        return due
+
+    @cached_property
+    def room(self) -> int | None:
+        """How many more machines may be alive; None: any number."""
+        return machines_left(self.live, self.max_machines)
+
+    @cached_property
+    def work(self) -> list[tuple[Run, Node, KnownMachine]]:
+        """Nodes that get their work order."""
+        machines = {machine.id: machine for machine in self.live.machines}
+        return [
+            (self._runs[node.run], node, machines[node.instance_id])
+            for node in self.live.nodes
+            if node.work_put_at is None
+            and node.verdict is None
+            and not self._runs[node.run].stop
+            and node.instance_id in machines
+        ]
+
+    # Settle
+
+    @cached_property
+    def moves(self) -> Moves:
+        """Runs that change their state, get a verdict, or no longer need a machine."""
+        moves = Moves()
+        recipes, health = recipes_of(self.live.runs), {known.id: known for known in self.live.templates}
+        for run in self.live.runs:
+            if run.id in self.senses.unheard:
+                continue
+            try:
+                self._move(run, recipes[run.revision], health, moves)
+            except Exception as error:  # noqa: BLE001 - what is wrong with one run must not stop the others
+                moves.errors.append((run, error))
+        return moves
+
+    def _move(self, run: Run, recipe: Recipe | None, health: dict[str, TemplateHealth], moves: Moves) -> None:
+        """Decide about one run. `health` becomes what it will be once all moves so far are saved."""
+        assignments = self.assignments[run.id]
+        advance = progress.advance(run, assignments, recipe, self.now, self.senses.reports_unreadable_at)
+        records: list[Record] = []
+        if advance.run != run:
+            records.append(advance.run)
+            if advance.run.state is not run.state:
+                records.append(self._event(run, advance.run))
+        for each in assignments:
+            node = advance.node if advance.node and advance.node.id == each.node.id else each.node
+            if node is not each.node:
+                records.append(node)
+                if progress.never_reported(node):
+                    failing = progress.failed_boot(health.get(node.template), node)
+                    records.append(failing)
+                    health[failing.id] = replace(failing, version=failing.version + 1)
+            why = progress.wanted_end(advance.run, replace(each, node=node), self.now)
+            if why and each.machine.end_wanted_at is None:
+                records.append(replace(each.machine, end_wanted_at=self.now, end_wanted_for=why))
+        if records:
+            moves.records.append(records)
+        if advance.seek_result:
+            moves.seek.extend(each for each in assignments if each.node.attempt == run.attempt)
+
+    def _event(self, old: Run, new: Run) -> Event:
+        nodes = [each.node for each in self.assignments[old.id] if each.node.attempt == old.attempt]
+        heard_at = nodes[0].reported_at if nodes else None
+        if new.state in (State.PREPARING, State.RUNNING) and heard_at is not None:
+            return story.moved_by_report(old, new, heard_at, self.now)
+        return story.moved(old, new, self.now)
+
+    # Act
+
+    @cached_property
+    def terminations(self) -> list[KnownMachine]:
+        """Machines whose termination is requested."""
+        return to_terminate(self.live.machines, self.now)
+
+    @cached_property
+    def orders(self) -> list[tuple[Run, Node]]:
+        """Nodes at work whose orders have changed."""
+        return [
+            (run, each.node)
+            for run, each in self._assigned
+            if each.node.verdict is None
+            and each.node.work_put_at is not None
+            and progress.orders_digest(run) != each.node.orders
+        ]
+
+    @cached_property
+    def consoles(self) -> list[tuple[Run, Assignment]]:
+        """Machines that left no result: their console is kept."""
+        return [
+            (run, each)
+            for run, each in self._assigned
+            if each.node.verdict and not each.node.result and not each.machine.console
+        ]
+
+    @cached_property
+    def archives(self) -> list[tuple[Run, Assignment]]:
+        """Nodes whose log and result are copied to the archive."""
+        return [
+            (run, each)
+            for run, each in self._assigned
+            if each.node.verdict
+            and each.node.archived_at is None
+            # Without a result the last bytes may come until the end, and the console is kept with them.
+            and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
+        ]
+
+    # Finish
+
+    @cached_property
+    def finishes(self) -> list[tuple[Run, list[Assignment]]]:
+        """Runs of which only the receipt is left to write, and the mailboxes to empty."""
+        return [
+            (run, self.assignments[run.id])
+            for run in self.live.runs
+            if progress.may_finish(run, self.assignments[run.id])
+        ]
+
+    # What follows
+
+    @cached_property
+    def busy(self) -> bool:
+        """Whether another pass is needed soon. A stop that came too late for this one needs it, too."""
+        moving = any(run.state is not State.QUEUED or run.stop for run in self.live.runs)
+        return bool(self.live.machines or self.live.launches) or moving
+
+    @cached_property
+    def next_try_at(self) -> float | None:
+        """The earliest time at which a queued run is tried again."""
+        return min((run.next_try_at for run in self.live.runs if run.state is State.QUEUED), default=None)
+
+    # Index
+
+    @cached_property
+    def assignments(self) -> Mapping[str, list[Assignment]]:
+        """The nodes of all attempts with their machines, by run."""
+        machines = {machine.id: machine for machine in (*self.ended, *self.live.machines)}
+        found: defaultdict[str, list[Assignment]] = defaultdict(list)
+        for node in self.live.nodes:
+            found[node.run].append(Assignment(node, machines[node.instance_id]))
+        return found
+
+    @cached_property
+    def _runs(self) -> Mapping[str, Run]:
+        return {run.id: run for run in self.live.runs}
+
+    @cached_property
+    def _assigned(self) -> list[tuple[Run, Assignment]]:
+        return [(self._runs[id], each) for id, several in self.assignments.items() for each in several]

@@ -1,0 +1,137 @@
+"""The events of a run's story: one function for each kind of event.
+
+The events have no id: it is given when they are saved (`Installation.save`). `at` is the Unix time of the event.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from provisioner.core.protocol.messages import Report, Step
+from provisioner.core.run.records import Event, KnownMachine, Node, Run
+from provisioner.core.run.states import TRANSITIONS, State, Waiting
+
+#: Texts when a step begins. When the command begins, the state of the run changes, which is an event of its own.
+BEGINS = {
+    Step.PULL: "fetching the image",
+    Step.CLONE: "cloning git",
+    Step.SETUP: "the start script runs",
+    Step.LOGS: "shipping the last of the log",
+}
+#: Texts when a step has succeeded.
+DONE = {Step.PULL: "the image is there", Step.CLONE: "git is cloned"}
+#: Characters of a console's last line that are shown.
+LINE = 200
+
+
+def event(
+    run: Run, text: str, at: float, *, attempt: int | None = None, instance_id: str = "", launch: str = ""
+) -> Event:
+    """Return an event of the run's latest attempt, or of `attempt`."""
+    number = run.attempt if attempt is None else attempt
+    return Event("", run.id, at, text, run.job_name, run.owner, number, instance_id, launch)
+
+
+def triggered(run: Run, at: float) -> Event:
+    return event(run, "queued: triggered", at)
+
+
+def triggered_by_schedule(run: Run, at: float) -> Event:
+    return event(run, f"queued: {run.idempotency_key}", at)
+
+
+def replaced_by_schedule(run: Run, at: float) -> Event:
+    return event(run, "its schedule's next run replaces it", at)
+
+
+def stopped_by_user(run: Run, at: float) -> Event:
+    return event(run, "a user wishes it to stop", at)
+
+
+def moved(old: Run, new: Run, at: float) -> Event:
+    """Return the event of a change of state."""
+    text = f"{new.state}: {TRANSITIONS[old.state, new.state]}"
+    if new.state is State.STOPPING and new.verdict:
+        text = _ended(new)
+    return event(new, text, at)
+
+
+def moved_by_report(old: Run, new: Run, heard_at: float, at: float) -> Event:
+    """Return the event of a change of state that a report caused; `heard_at` is when it was read.
+
+    The event comes before the other events of that report.
+    """
+    return replace(moved(old, new, at), at=math.nextafter(min(heard_at, at), 0.0))
+
+
+def planned(runs: Iterable[Run], causes: Mapping[str, Waiting | None], at: float) -> list[Event]:
+    """Return the events of runs after launches were planned: a run waits for another cause, or can never be launched.
+
+    `causes` are the causes for which the runs waited before, by id.
+    """
+    events = []
+    for run in runs:
+        if run.state is State.STOPPING:
+            events.append(event(run, _ended(run), at))
+        elif run.waiting and run.waiting is not causes.get(run.id):
+            events.append(event(run, f"waits, {run.waiting}: {run.waiting_for}", at))
+    return events
+
+
+def no_machine(run: Run, launch: str, at: float) -> Event:
+    """Return the event of a launch that gave the run no machine; the run waits, or has ended."""
+    why = f"{run.waiting}: {run.waiting_for}" if run.waiting else str(run.verdict and run.verdict.reason)
+    return event(run, f"no machine ({why})", at, launch=launch)
+
+
+def bound(run: Run, machine: KnownMachine, at: float) -> Event:
+    text = f"attempt {run.attempt}: {machine.id}, {machine.offer}"
+    return event(run, text, at, instance_id=machine.id, launch=machine.launch)
+
+
+def reported(run: Run, node: Node, report: Report, at: float) -> list[Event]:
+    """Return the events of a new report: steps, a rebalance recommendation, a spot interruption notice."""
+    old, texts = node.report, list[str]()
+    before = succeeded(old) if old else frozenset()
+    texts += [text for step, text in DONE.items() if step in succeeded(report) - before]
+    if report.step is not (old.step if old else Step.BOOT) and report.step in BEGINS:
+        texts.append(BEGINS[report.step])
+    if report.rebalance_at is not None and not (old and old.rebalance_at is not None):
+        texts.append("the cloud recommends to move elsewhere: an interruption is likelier from now on")
+    if report.notice and not (old and old.notice):
+        texts.append("notice: the spot machine will be taken away")
+    return [_of_node(run, node, text, at) for text in texts]
+
+
+def unreadable(run: Run, node: Node, why: str, at: float) -> Event:
+    """Return the event of the first object in a machine's inbox that is not a report."""
+    text = f"{node.instance_id} wrote an object that is no report: {why}; such objects are deleted unread"
+    return _of_node(run, node, text, at)
+
+
+def log_incomplete(run: Run, node: Node, stream: str, offset: int, at: float) -> Event:
+    text = f"log incomplete: attempt {node.attempt}, {stream}, from byte {offset}"
+    return _of_node(run, node, text, at)
+
+
+def console_kept(run: Run, node: Node, console: str, at: float) -> Event:
+    last = console.strip().rsplit("\n", 1)[-1]
+    return _of_node(run, node, f"the machine left no result; its console ends: {last[:LINE]}", at)
+
+
+def succeeded(report: Report) -> frozenset[Step]:
+    """Return which of the steps PULL and CLONE succeeded; a report does not mark a failed step.
+
+    Agents end the spans of all steps when the job ends. So a step has succeeded only if setup or command follows it.
+    """
+    if not {Step.SETUP, Step.COMMAND} & report.spans.keys():
+        return frozenset()
+    return frozenset(step for step in DONE if step in report.spans and report.spans[step].ended is not None)
+
+
+def _ended(run: Run) -> str:
+    return f"{run.state}: {run.verdict.outcome}, {run.verdict.reason}" if run.verdict else str(run.state)
+
+
+def _of_node(run: Run, node: Node, text: str, at: float) -> Event:
+    return event(run, text, at, attempt=node.attempt, instance_id=node.instance_id)

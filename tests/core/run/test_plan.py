@@ -1,0 +1,184 @@
+"""What one pass does, read from a plan over stored records."""
+
+from dataclasses import replace
+from typing import Any
+
+from provisioner.core.cloud.launches import LaunchRequest
+from provisioner.core.cloud.offers import Market
+from provisioner.core.protocol.messages import Outcome, Step, Stop
+from provisioner.core.run.machine_listings import ASK_AGAIN
+from provisioner.core.run.plan import Plan, Senses
+from provisioner.core.run.records import (
+    Event,
+    KnownMachine,
+    Launch,
+    Live,
+    Node,
+    Record,
+    Run,
+    TemplateHealth,
+    Verdict,
+)
+from provisioner.core.run.states import State
+from tests.support.samples import NOW, SPOT_A, at_work, machine, node, report, result, run, site
+
+OVER = Verdict(Outcome.SUCCEEDED, "done", NOW, 0)
+STOP = Stop(Outcome.CANCELLED, "stopped by a user", NOW)
+
+
+def live(**records: Any) -> Live:
+    """Live records: those given, and none of the other kinds."""
+    none: dict[str, Any] = dict.fromkeys(("runs", "nodes", "launches", "machines", "droughts", "templates"), ())
+    return Live(**(none | {name: tuple(several) for name, several in records.items()}))
+
+
+def open_launch(count: int = 1, **fields: Any) -> Launch:
+    request = LaunchRequest("l1", site().template, Market.SPOT, (SPOT_A,), {"a": "subnet-a"}, count, {})
+    return Launch(request, ("r1",), NOW, **fields)
+
+
+def of_kind(records: list[Record], kind: type[Any]) -> list[Any]:
+    return [each for each in records if isinstance(each, kind)]
+
+
+def test_an_empty_store_gives_an_empty_plan() -> None:
+    plan = Plan(live(), NOW)
+    assert (plan.repeats, plan.due.runs, plan.work, plan.moves.records, plan.terminations) == ([], [], [], [], [])
+    assert (plan.orders, plan.consoles, plan.archives, plan.finishes) == ([], [], [], [])
+    assert (plan.room, plan.busy, plan.next_try_at) == (None, False, None)
+
+
+def test_a_queued_run_is_due_at_its_next_try_and_not_before() -> None:
+    later, stopped = run("r2", next_try_at=NOW + 1), run("r3", stop=STOP)
+    plan = Plan(live(runs=[run(), later, stopped]), NOW)
+    assert [each.id for each, _ in plan.due.runs] == ["r1"]
+    assert plan.next_try_at == NOW
+
+
+def test_a_run_with_a_recipe_of_another_version_is_refused() -> None:
+    plan = Plan(live(runs=[run(recipe="{}")]), NOW)
+    assert plan.due.runs == []
+    assert [(each.state, each.verdict and each.verdict.outcome) for each in plan.due.refused] == [
+        (State.STOPPING, Outcome.REFUSED)
+    ]
+
+
+def test_open_launches_are_repeated_unless_they_are_held() -> None:
+    held, free = open_launch(held_until=NOW + 1), open_launch(held_until=NOW)
+    assert Plan(live(launches=[held, free]), NOW).repeats == [free]
+
+
+def test_machines_and_open_launches_count_against_the_machine_limit() -> None:
+    records = live(launches=[open_launch(2)], machines=[machine()])
+    assert [Plan(records, NOW, max_machines=most).room for most in (None, 5, 2)] == [None, 2, 0]
+
+
+def test_work_orders_go_to_nodes_whose_machine_lives_and_whose_run_goes_on() -> None:
+    runs = [at_work(State.BOOTING), at_work(State.BOOTING, stop=STOP, id="r2")]
+    fresh, stopped = node(work_put_at=None), node(id="r2.1.0", run="r2", instance_id="i-2", work_put_at=None)
+    plan = Plan(live(runs=runs, nodes=[fresh, stopped], machines=[machine(), machine(id="i-2")]), NOW)
+    assert [each.id for _, each, _ in plan.work] == [fresh.id]
+    gone = Plan(live(runs=runs[:1], nodes=[fresh]), NOW, [machine(ended_at=NOW)])
+    assert gone.work == []
+
+
+def test_a_result_gives_a_verdict_and_ends_the_machine_in_one_transaction() -> None:
+    ended = node(result=result(Outcome.SUCCEEDED, 0))
+    plan = Plan(live(runs=[at_work()], nodes=[ended], machines=[machine()]), NOW + 60)
+    (records,) = plan.moves.records
+    assert [each.state for each in of_kind(records, Run)] == [State.STOPPING]
+    assert [each.verdict.outcome for each in of_kind(records, Node)] == [Outcome.SUCCEEDED]
+    assert [each.end_wanted_at for each in of_kind(records, KnownMachine)] == [NOW + 60]
+    assert [each.text for each in of_kind(records, Event)] == ["stopping: succeeded, its reason"]
+
+
+def test_a_run_whose_reports_were_not_read_is_not_judged() -> None:
+    """Its machine may have reported, and the report waits unread."""
+    records = live(runs=[at_work()], nodes=[node()], machines=[machine()])
+    much_later = NOW + 1e6
+    assert Plan(records, much_later).moves.seek
+    assert not Plan(records, much_later, senses=Senses(unheard=frozenset({"r1"}))).moves.seek
+
+
+def test_boots_that_fail_together_are_all_counted() -> None:
+    """Each count is stored over the one before."""
+    nodes = [
+        node(id=f"r{n}.1.0", run=f"r{n}", instance_id=f"i-{n}", result_sought_at=NOW + 1e6 - 1) for n in range(1, 4)
+    ]
+    runs = [at_work(State.BOOTING, id=f"r{n}") for n in range(1, 4)]
+    machines = [machine(id=f"i-{n}") for n in range(1, 4)]
+    known = TemplateHealth("t", failures=1, version=7)
+    plan = Plan(live(runs=runs, nodes=nodes, machines=machines, templates=[known]), NOW + 1e6)
+    counts = [each for records in plan.moves.records for each in of_kind(records, TemplateHealth)]
+    assert [(each.failures, each.version) for each in counts] == [(2, 7), (3, 8), (4, 9)]
+
+
+def test_an_error_about_one_run_leaves_the_others_decided() -> None:
+    broken = at_work(id="r0")
+    ended = node(result=result(Outcome.SUCCEEDED, 0))
+    unusable = node(id="r0.1.0", run="r0", instance_id="i-2", result=replace(ended.result, at="never"))  # type: ignore[type-var]
+    plan = Plan(
+        live(runs=[broken, at_work()], nodes=[unusable, ended], machines=[machine(), machine(id="i-2")]), NOW + 60
+    )
+    assert [of_kind(records, Run)[0].id for records in plan.moves.records] == ["r1"]
+    assert [each.id for each, _ in plan.moves.errors] == ["r0"]
+
+
+def test_terminations_are_those_wanted_and_not_requested_lately() -> None:
+    wanted = machine(end_wanted_at=NOW)
+    just_asked = machine(id="i-2", end_wanted_at=NOW, end_asked_at=NOW)
+    plan = Plan(live(machines=[wanted, just_asked, machine(id="i-3")]), NOW + ASK_AGAIN - 1)
+    assert [each.id for each in plan.terminations] == ["i-1"]
+    assert len(Plan(plan.live, NOW + ASK_AGAIN).terminations) == 2
+
+
+def test_orders_go_to_nodes_at_work_when_they_change() -> None:
+    stopped = at_work(stop=STOP)
+    assert Plan(live(runs=[at_work()], nodes=[node()], machines=[machine()]), NOW).orders == []
+    assert Plan(live(runs=[stopped], nodes=[node()], machines=[machine()]), NOW).orders == [(stopped, node())]
+    over = node(verdict=OVER)
+    assert Plan(live(runs=[stopped], nodes=[over], machines=[machine()]), NOW).orders == []
+
+
+def test_a_node_without_a_result_is_archived_after_its_machine_ended_and_its_console_was_kept() -> None:
+    """Until then its last bytes may still come."""
+    lost = at_work(State.STOPPING, verdict=OVER)
+    mute = node(verdict=replace(OVER, outcome=Outcome.LOST))
+    records = live(runs=[lost], nodes=[mute])
+    waiting = Plan(replace(records, machines=(machine(),)), NOW)
+    assert [(each.machine.id) for _, each in waiting.consoles] == ["i-1"]
+    assert waiting.archives == []
+    ended = Plan(records, NOW, [machine(ended_at=NOW, console="last words")])
+    assert ended.consoles == []
+    assert [each.node.id for _, each in ended.archives] == [mute.id]
+
+
+def test_a_node_with_a_result_is_archived_while_its_machine_still_ends() -> None:
+    ended = node(verdict=OVER, result=result(Outcome.SUCCEEDED, 0))
+    plan = Plan(live(runs=[at_work(State.STOPPING)], nodes=[ended], machines=[machine()]), NOW)
+    assert [each.node.id for _, each in plan.archives] == [ended.id]
+
+
+def test_a_run_finishes_when_logs_are_kept_and_machines_gone() -> None:
+    over = at_work(State.STOPPING, verdict=OVER, ended_at=NOW)
+    kept = node(verdict=OVER, archived_at=NOW)
+    assert [each.id for each, _ in Plan(live(runs=[over], nodes=[kept]), NOW, [machine(ended_at=NOW)]).finishes] == [
+        "r1"
+    ]
+    assert Plan(live(runs=[over], nodes=[kept], machines=[machine()]), NOW).finishes == []
+    assert Plan(live(runs=[over], nodes=[node(verdict=OVER)]), NOW, [machine(ended_at=NOW)]).finishes == []
+
+
+def test_a_queued_run_alone_needs_no_pass_soon_but_a_stopped_one_does() -> None:
+    assert not Plan(live(runs=[run()]), NOW).busy
+    assert Plan(live(runs=[run(stop=STOP)]), NOW).busy
+    assert Plan(live(machines=[machine()]), NOW).busy
+
+
+def test_a_state_that_a_report_brought_comes_before_the_other_events_of_the_report() -> None:
+    heard = node(report=report(Step.PULL), reported_at=NOW + 5)
+    plan = Plan(live(runs=[at_work(State.BOOTING)], nodes=[heard], machines=[machine()]), NOW + 6)
+    (records,) = plan.moves.records
+    (event,) = of_kind(records, Event)
+    assert event.text.startswith("preparing")
+    assert event.at < NOW + 5
