@@ -1,7 +1,7 @@
-"""Which installation is meant: the one of the settings, opened in this process, or a server's, over HTTP.
+"""Decide which installation is meant: that of the settings, in this process, or that of a server, over HTTP.
 
-What a call names counts before the environment; two names of the same rank are refused, for one of them is a mistake.
-Kept apart from `wiring`, which imports all that a control host needs: a client of a server starts without it.
+Arguments take precedence over the environment. Two names of the same rank are rejected, because one is a mistake.
+This is not in `wiring`, which imports everything that a control host needs: a client of a server does not need that.
 """
 
 import os
@@ -16,7 +16,7 @@ from provisioner.core.errors import Invalid
 def server(
     told: Callable[[str], None], *, settings: object = None, url: str | None = None, token: str | None = None
 ) -> Remote | None:
-    """The server of `url` or $PROVISION_URL, if one is meant; `told` hears when it is away. Raises Invalid."""
+    """Return the server of `url` or $PROVISION_URL, or None; `told` is called when it is away. Raises Invalid."""
     if settings and url:
         raise Invalid("a server's URL and settings each name an installation: give one")
     named = url or ("" if settings else os.environ.get("PROVISION_URL"))
@@ -30,6 +30,6 @@ def server(
 
 
 def check_here(settings: object = None) -> None:
-    """Raises Invalid where a server is meant, for what the control host alone can do."""
+    """Raise Invalid if a server is meant: only the control host can do what follows."""
     if not settings and os.environ.get("PROVISION_URL"):
         raise Invalid("only the control host can do this: run it there, without PROVISION_URL or with --settings")

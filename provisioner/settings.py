@@ -1,4 +1,4 @@
-"""What an installation is told about its account: one TOML file, read once, frozen."""
+"""Read the settings of an installation from one TOML file, once, as frozen values."""
 
 import getpass
 import os
@@ -15,7 +15,7 @@ from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.core.recipe.fields import SecretName
 from provisioner.core.recipe.git import KNOWN_HOST
 
-#: AWS's own image with driver and container toolkit (Deep Learning AMI guide, "Base GPU AMI").
+#: AWS's own AMI with driver and container toolkit (Deep Learning AMI guide, "Base GPU AMI").
 DEFAULT_IMAGE = "ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
 
 _PLACES = ("./provision.toml", "~/.config/provision/settings.toml")
@@ -47,10 +47,10 @@ LocalPath = Annotated[Path, AfterValidator(_placed)]
 
 
 class Rehearsal(_Part):
-    """Only the double's own settings have this group: it lets jobs run without a container."""
+    """A rehearsal. Only the double's own settings have this group: it lets jobs run without a container."""
 
     endpoint: str
-    #: Where machines find it, if they are not processes of this computer.
+    #: The endpoint for machines, if they are not processes of this computer.
     machine_endpoint: str = ""
     engine: str = "process"
     boot_fuse: float = 1200.0
@@ -76,16 +76,16 @@ class Registry(_Part):
 
 
 class Ssh(_Part):
-    """How this computer reaches machines."""
+    """How this computer connects to machines."""
 
-    #: Whether the machines of runs may be entered; those that images are made of always are.
+    #: Whether the machines of runs accept SSH; machines that AMIs are made of always do.
     open: bool = False
     port: Annotated[int, Field(ge=1, le=65535)] = 22
-    #: The user that the AMI's cloud-init lets in: `ubuntu`, `ec2-user`, `admin`.
+    #: The user for which the AMI's cloud-init allows logins: `ubuntu`, `ec2-user`, `admin`.
     user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = "ubuntu"
-    #: Groups that let this computer in; only machines that are entered have them.
+    #: Security groups that allow SSH from this computer; only machines that accept SSH have them.
     security_groups: tuple[str, ...] = ()
-    #: `private` where this computer is in the VPC, or has a way into it.
+    #: `private` if this computer is in the VPC or has a route into it.
     address: Literal["public", "private"] = "public"
 
 
@@ -100,33 +100,33 @@ class Limits(_Part):
 
 
 class Settings(_Part):
-    #: The name of all this store, bucket prefix and region own; it is a tag on every machine.
+    #: The name of everything that this store, bucket prefix and region own; every machine has it as a tag.
     installation: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")]
     #: `name`, or `name/prefix`.
     bucket: str
-    #: One subnet a zone, each with a way to S3 and to the registries.
+    #: One subnet per zone, each with a route to S3 and to the registries.
     subnets: Annotated[tuple[str, ...], Field(min_length=1)]
-    #: Empty: the VPC's default group, which lets nothing in.
+    #: Empty: the VPC's default group, which accepts no connection from outside.
     security_groups: tuple[str, ...] = ()
-    #: `ami-…`, or `ssm:/path` of a parameter that names one.
+    #: An AMI's id `ami-…`, or `ssm:/path` of a parameter that contains one.
     image: str = DEFAULT_IMAGE
     instance_profile: str = "provision-machine"
-    #: Owners whose jobs have rights of their own, with their instance profile.
+    #: Instance profiles of owners whose jobs have rights of their own, by owner.
     profiles: dict[str, str] = {}
-    #: Room for the AMI (about 45 GB of it), the job's image unpacked, and its data.
+    #: Size of a machine's disk: for the AMI (about 45 GB), the job's unpacked image, and its data.
     disk_gib: Annotated[int, Field(ge=8, le=16384)] = 200
     #: The most machines alive at once; runs beyond it wait. Unset: as many as the account's quota allows.
     max_machines: Annotated[int | None, Field(ge=1)] = None
     #: The store's file; if unset, it is in ~/.local/share/provision.
     store: LocalPath | None = None
-    #: Whose jobs these are where a recipe names no owner.
+    #: The owner of recipes that name none; empty: the name of this Unix user.
     owner: str = ""
     git: Git = Git()
     registry: Registry = Registry()
     ssh: Ssh = Ssh()
     limits: Limits = Limits()
-    #: Where runs with `checkpoint: true` keep their state, each in a folder of its own.
+    #: The URL under which runs with `checkpoint: true` keep their state, each in a folder of its own.
     checkpoint_url: Annotated[str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+(/[^\s?#]*)?)?$")] = ""
     rehearsal: Rehearsal | None = None
 
@@ -154,7 +154,7 @@ class Settings(_Part):
 
 
 def load(path: str | None = None) -> Settings:
-    """Read the settings in `path`, $PROVISION_SETTINGS, or the first usual place that has some; raises Invalid."""
+    """Read the settings in `path`, $PROVISION_SETTINGS, or the first of the usual files that exists; raises Invalid."""
     named = path or os.environ.get("PROVISION_SETTINGS")
     candidates = [Path(place).expanduser() for place in ((named,) if named else _PLACES)]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)

@@ -1,4 +1,4 @@
-"""The only module that picks adapters."""
+"""Choose the adapters; no other module does."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool, this
 from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.user_data import user_data
 from provisioner.core.protocol.messages import Engine
-from provisioner.ports.access import Access
+from provisioner.ports.control.tokens import Access
 from provisioner.ports.journal import Journal
 from provisioner.ports.meter import Meter, Unmetered
 from provisioner.service.ami.bake import Bakery
@@ -32,7 +32,7 @@ from provisioner.service.installation import Installation, Policy, WayIn
 from provisioner.service.ssh_entry.entrance import Entrance
 from provisioner.settings import Settings
 
-#: A machine without a work order is gone after 20 minutes: twice what the slowest GPU type needs to boot.
+#: Seconds after which a machine without a work order powers off: twice what the slowest GPU type needs to boot.
 BOOT_FUSE = 1200.0
 REAPER_GRACE = 900.0
 
@@ -40,7 +40,7 @@ REAPER_GRACE = 900.0
 def service(
     settings: Settings, kind: str = "command", journal: Journal | None = None, meter: Meter | None = None
 ) -> Service:
-    """The use cases on the installation of these settings; `kind` says what holds the lease: command or daemon."""
+    """Return the use cases of this installation; `kind` is what would hold the lease: `command` or `daemon`."""
     installation, rehearsal = installed(settings, journal or Unkept(), meter), settings.rehearsal
     sites = _sites(settings, installation)
     intervals = Intervals()
@@ -53,20 +53,20 @@ def service(
 
 
 def local(settings: Settings) -> Caller:
-    """Who sits at the control host: whoever can open the store there can do everything to it."""
+    """Return the caller on the control host: an admin, because a user who can open the store can change all of it."""
     return Caller(f"local:{this_user()}", (settings.default_owner,), admin=True, source="local")
 
 
 def access(service: Service) -> Access:
-    """Who else is let in: the same object for as long as the service is open, closed by it."""
+    """Return the `Access` of the service: always the same object, which the service closes."""
     return service.access
 
 
 def amis(settings: Settings) -> Amis:
-    """The installation's own machine images."""
+    """Return the use cases of the installation's own AMIs."""
     installation = installed(settings, Unkept())
     sites = _sites(settings, installation)
-    # A rehearsed machine has no NVIDIA.
+    # A rehearsed machine has no NVIDIA GPU.
     kind = "rehearsal" if settings.rehearsal else "gpu"
     bakery = Bakery(
         installation,
@@ -81,7 +81,7 @@ def amis(settings: Settings) -> Amis:
 
 
 def _machine_endpoint(settings: Settings) -> str:
-    """Where machines find AWS; empty: at its own address."""
+    """Return the endpoint of AWS for machines; empty: AWS's own."""
     rehearsal = settings.rehearsal
     return (rehearsal.machine_endpoint or rehearsal.endpoint) if rehearsal else ""
 
@@ -106,12 +106,12 @@ def _sites(settings: Settings, installation: Installation) -> LaunchSites:
 
 
 def journal(stream: TextIO, *, as_json: bool, colour: bool) -> Journal:
-    """A journal on the stream; its end is its maker's, or the service's that it is given to."""
+    """Return a journal on the stream; the caller closes it, or the service that gets it."""
     return StreamJournal(stream, as_json=as_json, colour=colour)
 
 
 def installed(settings: Settings, journal: Journal, meter: Meter | None = None) -> Installation:
-    """The adapters of an installation."""
+    """Return the installation of these settings, with its adapters."""
     rehearsal, ids = settings.rehearsal, RandomIds()
     policy = Policy(
         installation=settings.installation,
@@ -140,14 +140,14 @@ def installed(settings: Settings, journal: Journal, meter: Meter | None = None) 
         ids=ids,
         journal=journal,
         policy=policy,
-        # Beside the store: whoever takes the one along has the other.
+        # Beside the store, so that an operator who moves the store moves the key too.
         keys=DerivedKeys(settings.store_path.with_suffix(".key")) if settings.ssh.open else None,
         meter=meter or Unmetered(),
     )
 
 
 def reap(settings: Settings, journal: Journal | None) -> Sequence[Reaped]:
-    """The reaper alone: the cloud and the installation's id are all it needs."""
+    """Terminate machines that outlived their time, and return them; this needs the cloud but not the store."""
     rehearsal = settings.rehearsal
     cloud = Ec2(settings.installation, _session(settings), settings.subnets)
     reaped = reaper.reap(cloud, rehearsal.reaper_grace if rehearsal else REAPER_GRACE)

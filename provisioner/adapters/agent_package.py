@@ -1,4 +1,4 @@
-"""Builds the agent's archive: its own code, for the standard library of any Python of at least 3.10."""
+"""Build the agent's archive: only our own code, which needs the standard library of Python 3.10 or later."""
 
 import hashlib
 import importlib.resources
@@ -7,19 +7,20 @@ import zipfile
 from collections.abc import Iterator
 from importlib.resources.abc import Traversable
 
-#: What of the package is in the archive, with an empty root package: the rest is the control plane's alone.
+#: Files and folders of the package that the archive contains, beside an empty root package. Only the control plane
+#: needs the rest.
 SHIPPED = ("agent", "core/__init__.py", "core/errors.py", "core/protocol")
 
 SUFFIXES = (".py", ".sh")
 
 MAIN = "from provisioner.agent.main import main\n\nmain()\n"
 
-#: Equal content gives equal bytes: the archive is named by its checksum.
+#: The time of every file in the archive. The archive is named by its checksum, so equal content must give equal bytes.
 MOMENT = (2020, 1, 1, 0, 0, 0)
 
 
 def build() -> bytes:
-    """The archive as a zip file."""
+    """Return the archive as a zip file."""
     files, target = _files(), io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(files):
@@ -31,7 +32,7 @@ def build() -> bytes:
 
 
 def fingerprint() -> str:
-    """What the archive would be made of, known without making it."""
+    """Return a SHA-256 of the archive's content, as hex digits, without building the archive."""
     digest = hashlib.sha256()
     for name, data in sorted(_files().items()):
         digest.update(name.encode() + data)
@@ -39,12 +40,12 @@ def fingerprint() -> str:
 
 
 def fetch_source() -> str:
-    """The program that fetches the archive, as it travels in the user-data."""
+    """Return the source of the program that fetches the archive; the user-data contains it."""
     return (importlib.resources.files("provisioner") / "agent/aws/fetch.py").read_text()
 
 
 def tail_source() -> str:
-    """The program that tells what is in a machine's spool, as it is run there."""
+    """Return the source of the program that prints a machine's spool; it runs on the machine."""
     return (importlib.resources.files("provisioner") / "agent/logs/tail.py").read_text()
 
 
@@ -57,7 +58,7 @@ def _files() -> dict[str, bytes]:
 
 
 def _below(item: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
-    """Return the names and contents of the source files that are `item` or in that folder."""
+    """Yield the name and the content of each source file: `item` itself, or every one below that folder."""
     if item.is_dir():
         for each in item.iterdir():
             yield from _below(each, f"{name}/{each.name}")

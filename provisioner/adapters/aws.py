@@ -1,7 +1,7 @@
-"""How any AWS service is called, and how its failures are told.
+"""Call AWS services, retry the calls, and translate their failures.
 
-boto3, botocore and tenacity take 0.4 s to import and most commands call no cloud, so they are
-imported by the first call, not by this module.
+The import of boto3, botocore and tenacity takes 0.4 s, and most commands call no cloud: the first call imports them,
+not this module.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ R = TypeVar("R")
 
 Translate = Callable[[str, str], CloudError]
 
-#: Seconds to reach the service at all; a healthy one takes milliseconds.
+#: Seconds to connect to a service; a healthy service takes milliseconds.
 CONNECT_TIMEOUT = 5.0
-#: Seconds between two bytes of an answer; the slowest, a page of 1,000 machines, takes a few.
+#: Seconds between two bytes of an answer; the slowest answer, a page of 1,000 machines, takes a few seconds.
 READ_TIMEOUT = 20.0
-#: No fewer than the threads that share a client, or urllib3 throws connections away and says so.
+#: Connections of one client: at least as many as threads share it, or urllib3 discards connections and logs warnings.
 CONNECTIONS = 64
 
-#: The code of an answer that cannot be read; the service gave none.
+#: Our own error code for an answer that cannot be read.
 UNREADABLE = "UnreadableAnswer"
 
-#: The codes of every service that pass by themselves (as botocore's own retry modes list them).
+#: Codes of temporary errors that every service may return (as botocore's own retry modes list them).
 PASSING: Mapping[str, type[CloudError]] = {
     "BandwidthLimitExceeded": errors.Throttled,
     "EC2ThrottledException": errors.Throttled,
@@ -47,7 +47,7 @@ PASSING: Mapping[str, type[CloudError]] = {
     "Throttling": errors.Throttled,
     "ThrottlingException": errors.Throttled,
     "TooManyRequestsException": errors.Throttled,
-    # A login that ran out is renewed by its owner, and the runs wait for it with this cause.
+    # The operator renews expired credentials. Until then the runs wait, and show this error as the cause.
     "ExpiredToken": errors.Transient,
     "ExpiredTokenException": errors.Transient,
     "RequestExpired": errors.Transient,
@@ -69,9 +69,10 @@ SIGNED_WITHIN = 240.0
 
 
 def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -> CloudError:
-    """What a failed call means; `lost` where the service may have acted although its answer is missing.
+    """Return the error that a failed call means: `lost` if the service may have acted without a readable answer.
 
-    A code the table knows speaks first: EC2 says InsufficientInstanceCapacity with status 500.
+    Codes for capacity, quotas and throttling take precedence over the status: EC2 returns
+    InsufficientInstanceCapacity with status 500.
     """
     import botocore.exceptions as boto
 
@@ -131,14 +132,14 @@ def date(response: Mapping[str, Any]) -> float | None:
 
 
 class Calls:
-    """The one retry layer: the SDK's own is off on every client.
+    """The only retry layer: the SDK's own is off on every client.
 
-    `repeat` is for calls that may be made again; `once` asks a single time, and a lost answer is
-    `NoAnswer`. Both raise nothing but `CloudError`.
+    `repeat` is for calls that may be repeated. `once` makes a call a single time and raises `NoAnswer` if the answer is
+    lost. Both raise every failure of a call as a `CloudError`.
     """
 
     def __init__(self, translate: Translate, *, attempts: int = 5, first_wait: float = 0.2) -> None:
-        """With 5 attempts from 0.2 s on, a call gives up after 3 s of waiting and up to 5 of jitter."""
+        """With 5 attempts and a first wait of 0.2 s, a call fails after 3 s of waits and up to 4 s of jitter."""
         self._translate = translate
         self._attempts = attempts
         self._first_wait = first_wait
@@ -177,19 +178,24 @@ class Calls:
 
 
 class Session:
-    """Clients made by their first users. Threads may share clients but no session (boto3 guide, "Session"),
-    and one session reads AWS's descriptions once for all of them.
+    """The clients of all services, each made at its first use.
+
+    Threads may share clients but not a session (boto3 guide, "Session"). One session loads AWS's service descriptions
+    once for all clients.
     """
 
     def __init__(self, region: str, endpoint: str | None = None) -> None:
-        """No `endpoint`: AWS's own, or AWS_ENDPOINT_URL."""
+        """Without `endpoint`, clients use AWS_ENDPOINT_URL, or else AWS's own endpoints."""
         self.region, self._endpoint = region, endpoint
         self._session: Any = None
         self._clients: dict[tuple[str, str, float], Any] = {}
         self._lock = threading.Lock()
 
     def client(self, service: str, read_timeout: float = READ_TIMEOUT, region: str = "") -> Any:
-        """boto3's client, the same for the same words; of the session's region, if none is named."""
+        """Return boto3's client, the same for equal arguments; raises Invalid for a malformed endpoint.
+
+        Without `region` the client is for the session's region.
+        """
         key = service, region or self.region, read_timeout
         with self._lock:
             if key not in self._clients:
@@ -197,7 +203,7 @@ class Session:
             return self._clients[key]
 
     def _made(self, service: str, region: str, read_timeout: float) -> Any:
-        """Without retries of its own, and with checksums whatever the environment says."""
+        """Make a client without the SDK's retries, and with checksums regardless of the environment."""
         import boto3
         from botocore.config import Config
 
@@ -208,14 +214,14 @@ class Session:
             retries={"total_max_attempts": 1, "mode": "standard"},
             request_checksum_calculation="when_supported",
             response_checksum_validation="when_supported",
-            # A server of one's own seldom has a host name for each bucket; AWS prefers that it be used.
+            # An S3 server other than AWS seldom has a host name for each bucket; AWS prefers requests that use it.
             s3={"addressing_style": "path" if self._endpoint else "auto"},
         )
         self._session = self._session or boto3.session.Session(region_name=self.region)
         try:
             return self._session.client(service, region_name=region, endpoint_url=self._endpoint, config=config)
         except ValueError as error:
-            # boto3's only words are "Invalid endpoint: URL", as for the `_` in the name of a container.
+            # boto3's message is only "Invalid endpoint: URL", for instance for a container whose name contains `_`.
             raise errors.Invalid(
                 f"{error}: write host names with letters, digits, `-` and `.` (no `_`), IPv6 addresses in brackets; "
                 "AWS_ENDPOINT_URL has it"

@@ -1,4 +1,4 @@
-"""Recognise that no file descriptor is left, also behind another error message of a library."""
+"""Recognise that no file descriptor is left, even if a library reports another error."""
 
 import errno
 import os
@@ -6,14 +6,14 @@ import resource
 
 from provisioner.core.errors import NeedsOperator
 
-#: The limit of this process, and that of the whole computer (errno(3)).
+#: Messages by errno: the limit of this process is reached, or that of the whole computer (errno(3)).
 SHORT = {errno.EMFILE: "this process has as many files open as it may", errno.ENFILE: "this computer has no file left"}
 
 
 def shortage(error: BaseException | None = None) -> NeedsOperator | None:
     """Return the error to raise instead if a missing descriptor caused `error`, else None.
 
-    Without `error`, try whether a descriptor is left now. Libraries hide the cause in messages such as "unable to open
+    Without `error`, test whether a descriptor is left now. Libraries hide the cause in messages such as "unable to open
     database file" or "temporary failure in name resolution".
     """
     number = _number(error) if error else _tried()

@@ -1,13 +1,13 @@
-"""Ed25519 keys in OpenSSH's forms, by `cryptography`, which the first key imports."""
+"""Make Ed25519 keys in OpenSSH's formats, with `cryptography`, which the first key imports."""
 
 from provisioner.ports.shell import Key
 
-#: Bytes that a private key is made of (RFC 8032, section 5.1.5).
+#: Bytes of the seed of a private key (RFC 8032, section 5.1.5).
 SEED = 32
 
 
 def pair(seed: bytes) -> Key:
-    """The key pair of these bytes, always the same."""
+    """Return the key pair of this seed: equal seeds give equal pairs."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 

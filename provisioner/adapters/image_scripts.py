@@ -1,4 +1,4 @@
-"""`images/`, the AMI as code, as an installed wheel has it and as a checkout has it."""
+"""Read `images/`, the AMI as code, from an installed wheel or from a checkout."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ FOLDER = next(
 
 
 def files() -> Mapping[str, bytes]:
-    """Every file, by its path below `images/`."""
+    """Return the content of every file, by its path below `images/`."""
     return {
         path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in sorted(FOLDER.rglob("*")) if path.is_file()
     }

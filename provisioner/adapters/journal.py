@@ -1,6 +1,6 @@
-"""What happens, on a stream: lines for a person, JSON for a control host; structlog shapes both.
+"""Write the journal to a stream: lines for a person or JSON for a control host, both formatted by structlog.
 
-structlog takes longer to import than a command takes to help, so the first line imports it.
+The import of structlog takes longer than a command needs to print its help, so the first line imports it.
 """
 
 import datetime as dt
@@ -17,9 +17,9 @@ from typing import Any, TextIO
 from provisioner.core.dates import datable
 from provisioner.core.plain import plain
 
-#: Lines that wait for a reader who is away; those beyond are counted, not kept.
+#: Most lines that wait while the reader of the stream does not read; further lines are counted and dropped.
 ROOM = 10_000
-#: Seconds that the end waits for such a reader.
+#: Seconds that `close` waits for such a reader: at most once for room in the queue, and once for the writer's end.
 PATIENCE = 2.0
 #: The same line is written at most OFTEN times in WINDOW seconds; further ones are counted, and the count is printed.
 OFTEN, WINDOW = 10, 60.0
@@ -34,7 +34,7 @@ _Entry = MutableMapping[str, Any]
 
 
 class Unkept:
-    """For commands: what happens is in the store's stories all the same."""
+    """A journal that keeps nothing, for commands: the runs' events are in the store anyway."""
 
     def tell(self, text: str, at: float, /, **fields: str | int) -> None:
         pass
@@ -88,7 +88,7 @@ class _Repeats:
 
 
 class StreamJournal(logging.Handler):
-    """provisioner.ports.journal.Journal on a stream, written by a thread of its own; what libraries warn of too."""
+    """provisioner.ports.journal.Journal on a stream, with libraries' warnings, written by a thread of its own."""
 
     def __init__(
         self, stream: TextIO, *, as_json: bool, colour: bool = False, elapsed: Callable[[], float] = time.monotonic
@@ -99,7 +99,7 @@ class StreamJournal(logging.Handler):
         self._lines: queue.Queue[tuple[str, _Entry] | None] = queue.Queue(ROOM)
         self._lost = 0
         self._logger: Any = None
-        # A daemon: a reader that has stopped reading must not keep the process from its end.
+        # A daemon thread: a reader that has stopped reading must not keep the process from exiting.
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
         self._writer.start()
         logging.getLogger().addHandler(self)
@@ -111,10 +111,10 @@ class StreamJournal(logging.Handler):
         self._put("error", at, error, fields)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """A library's warning."""
+        """Write a library's warning."""
         try:
             self.complain(f"{record.name}: {record.getMessage()}", record.created)
-        except Exception:  # noqa: BLE001 - a library's own mistake in how it warns
+        except Exception:  # noqa: BLE001 - the library's arguments may not fit its message
             self.handleError(record)
 
     def close(self) -> None:
@@ -176,7 +176,7 @@ def _logger(stream: TextIO, *, as_json: bool, colour: bool) -> Any:
 
 
 def _shape(_: object, level: str, entry: _Entry) -> _Entry:
-    """As `provisioner/faces/views/shapes.py` documents it."""
+    """Return the entry in the form that `provisioner/faces/views/shapes.py` documents for `daemon`."""
     at = (
         dt.datetime.fromtimestamp(datable(entry.pop("at")), dt.UTC)
         .isoformat(timespec="milliseconds")
@@ -187,7 +187,7 @@ def _shape(_: object, level: str, entry: _Entry) -> _Entry:
 
 
 class _Line:
-    """Local time, the run's short id, and the text."""
+    """Formats an entry as local time, the run's short id, and the text."""
 
     def __init__(self, colour: bool) -> None:
         self._dim, self._red, self._plain = (DIM, RED, PLAIN) if colour else ("", "", "")

@@ -1,4 +1,4 @@
-"""The keys of runs, from a secret in a file that nobody else may read."""
+"""Derive the SSH keys of runs from a secret, in a file that only its owner may read."""
 
 import os
 import secrets
@@ -10,7 +10,7 @@ from provisioner.core.access.ssh_keys import seed
 from provisioner.core.errors import Misconfigured
 from provisioner.ports.shell import Key
 
-#: Bytes of the secret: as many as the hash gives (RFC 2104, section 3).
+#: Bytes of the secret: as many as the hash has (RFC 2104, section 3).
 SIZE = 32
 
 
@@ -41,7 +41,7 @@ class DerivedKeys:
         return found
 
     def _make(self) -> None:
-        """Whole or not at all; whoever is first has made it."""
+        """Write the secret completely or not at all; a file that another process wrote first stays."""
         private.make_folder(self._file.parent)
         part = self._file.with_name(f"{self._file.name}.{secrets.token_hex(4)}")
         try:

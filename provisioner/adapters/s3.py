@@ -1,4 +1,4 @@
-"""Amazon S3, or what speaks its protocol, as the `Bucket` port. Thread-safe."""
+"""Implement the `Bucket` port on Amazon S3, or on a server with the same protocol. Thread-safe."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from provisioner.core import errors
 from provisioner.core.errors import CloudError
 from provisioner.ports.bucket import Entry
 
-#: S3's words (S3 API Reference, "Error responses"); what is in neither table is `Misconfigured`.
+#: S3's error codes (S3 API Reference, "Error responses"); a code in neither table is `Misconfigured`.
 CODES: Mapping[str, type[CloudError]] = {
     **aws.PASSING,
-    # Another conditional request for this key is under way: S3 asks to try again.
+    # Another conditional request for this key is under way: S3 asks clients to retry.
     "ConditionalRequestConflict": errors.Transient,
     "OperationAborted": errors.Transient,
 }
 
-#: DeleteObjects takes no more.
+#: Most keys that one DeleteObjects call accepts.
 BATCH = 1000
 #: Bytes per read of content that is discarded.
 BLOCK = 1 << 20
@@ -68,7 +68,7 @@ class S3:
             if error.code == "InvalidRange":
                 # S3 answers 416 to a range that begins at or after the end of the object, also of an empty object.
                 return b""
-            # Not any 404: a missing bucket is no missing object.
+            # Not every 404 is a missing object: the bucket itself may be missing.
             if error.code != "NoSuchKey":
                 raise
             return None
@@ -82,7 +82,8 @@ class S3:
             # Every object has an ETag (API Reference, "GetObject"): an answer without one is not an empty object.
             with aws.reading("GetObject"):
                 _ = answer["ETag"]
-            # A server that ignores Range (RFC 9110, section 14.2) must not fill the memory either.
+            # A server may ignore Range (RFC 9110, section 14.2) and send the object from its beginning: skip these
+            # bytes in blocks, so that a large object does not fill the memory.
             if start and "ContentRange" not in answer:
                 for skipped in range(0, start, BLOCK):
                     body.read(min(BLOCK, start - skipped))

@@ -1,4 +1,4 @@
-"""Time, threads and chance as this computer has them."""
+"""Implement the ports of the clock, the thread pool and the ids on this computer."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ R = TypeVar("R")
 
 class SystemClock:
     def __init__(self) -> None:
-        # Not an Event: `wake` is called by signal handlers too, and a handler that runs while its own
-        # thread holds an Event's lock waits for ever. A SimpleQueue is reentrant.
+        # Not an Event: signal handlers call `wake` too, and a handler that interrupts its own thread while that thread
+        # holds the Event's lock would wait for ever. A SimpleQueue is reentrant.
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def now(self) -> float:
         return time.time()
 
     def elapsed(self) -> float:
-        # CLOCK_MONOTONIC stands still while the computer sleeps (clock_gettime(2)).
+        # CLOCK_MONOTONIC stops while the computer sleeps (clock_gettime(2)).
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def wait(self, seconds: float) -> None:
         try:
             self._wakes.get(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
-            # Several wakes before one wait are one.
+            # Several calls of `wake` before this wait end only this wait.
             while True:
                 self._wakes.get_nowait()
         except queue.Empty:
@@ -44,17 +44,17 @@ class SystemClock:
 
 
 class ThreadPool:
-    """Threads live no longer than their `map`, so an idle process has none and a map may call a map."""
+    """Runs each `map` in its own threads, which end with it: an idle process has none, and a map may call a map."""
 
     def __init__(self, threads: int = 16) -> None:
-        """16 threads hide the network's waiting and stay far below EC2's request buckets (100 and up)."""
+        """`threads` is the most of one `map`: 16 hide network latency, far below EC2's request buckets (100 and up)."""
         self._threads = threads
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R | Exception]:
         def told(item: T) -> R | Exception:
             try:
                 return function(item)
-            except Exception as error:  # noqa: BLE001 - the caller's contract: it takes the result's place
+            except Exception as error:  # noqa: BLE001 - the port's contract: the exception takes the result's place
                 return error
 
         waiting = list(items)
@@ -64,7 +64,7 @@ class ThreadPool:
         try:
             return [future.result() for future in [executor.submit(told, item) for item in waiting]]
         finally:
-            # When one was raised through us (Ctrl-C), those not begun never begin.
+            # If a BaseException such as Ctrl-C ends the map, calls that have not begun are cancelled.
             executor.shutdown(cancel_futures=True)
 
 
@@ -77,7 +77,7 @@ class RandomIds:
 
 
 def this_user() -> str:
-    """The Unix user of this process, by the kernel's word and not the environment's."""
+    """Return the name of this process's user id, or the id if it has no name; the environment is not read."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""What an agent process leaves to the one that follows it on this boot, should it die."""
+"""Store the agent's state, so that another agent process of this boot can take over if this one dies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from provisioner.core.protocol.messages import Notice, Result, Span
 class Memory:
     spans: Mapping[str, Span] = field(default_factory=dict)
     notice: Notice | None = None
-    #: Why the job was sent a signal, if it was.
+    #: The cause for which the job gets SIGTERM, or None.
     signalled: Cause | None = None
     #: Names of the processes that setup left running for the command.
     daemons: tuple[str, ...] = ()
@@ -27,12 +27,12 @@ class Memory:
     kernel_mark: str | None = None
     #: The values that the mask hides, in base64.
     hidden: tuple[str, ...] = ()
-    #: The end was decided, and nothing more is written to any stream.
+    #: The settled result, or None. Once it is there, nothing more is written to any stream.
     result: Result | None = None
 
 
 def read(folder: Path) -> Memory | None:
-    """None where no agent process of this boot has had a work order."""
+    """Return the stored state; None if no agent process of this boot has got a work order."""
     try:
         return codec.decode(Memory, (folder / "memory").read_bytes())
     except FileNotFoundError:
@@ -40,7 +40,7 @@ def read(folder: Path) -> Memory | None:
 
 
 def write(folder: Path, memory: Memory) -> None:
-    """`folder` is in the machine's memory, as the secrets are; raises OSError where that is full."""
+    """Store the state in `folder`, which is in memory because of the secrets; raises OSError if that is full."""
     files.own(folder)
     files.replace(folder / "memory", codec.encode(memory))
 

@@ -1,4 +1,4 @@
-"""The machine's mailbox in the bucket. Trouble with the bucket is waited out, for ever if need be."""
+"""Read and write the machine's mailbox in the bucket; writes, except of reports, are retried without end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from provisioner.agent.machine.paths import Settings
 from provisioner.core.protocol import codec, keys
 from provisioner.core.protocol.messages import Chunk, Orders, Report, Result, Started, WorkOrder
 
-#: Without ListBucket S3 says the first, with status 403, of a key that is not there (S3 API reference, GetObject).
+#: S3's codes for a key that does not exist; AccessDenied, with status 403, without the right to ListBucket (S3 API
+#: reference, GetObject).
 ABSENT = frozenset({"AccessDenied", "NoSuchKey"})
 
 
@@ -33,7 +34,7 @@ class Mailbox:
         return None if data is None else codec.decode(Orders, data)
 
     def report(self, report: Report) -> bool:
-        """Put it, or not: the next one tells all the same."""
+        """Put the report and return whether that succeeded. It is not retried: the next report replaces it."""
         try:
             self._s3.put(self._prefix + keys.report_key(self._box, report.sequence), codec.encode(report))
         except (NoAnswer, ServiceError) as error:
@@ -46,7 +47,7 @@ class Mailbox:
         return None if data is None else codec.decode(Started, data)
 
     def start(self, started: Started) -> Started:
-        """Who executes: the one whose `started` was there first."""
+        """Put the `started` mark, unless there is one; return the first mark, whose process executes the command."""
         if self._put_once(keys.started_key(self._box), codec.encode(started)):
             return started
         while (standing := self.started()) is None:
@@ -54,11 +55,11 @@ class Mailbox:
         return standing
 
     def result(self, result: Result) -> None:
-        """There is a result when this returns; the first one stands."""
+        """Put the result, unless there is one. When this returns, the mailbox has a result."""
         self._put_once(keys.result_key(self._box), codec.encode(result))
 
     def chunk(self, stream: str, chunk: Chunk, data: bytes) -> None:
-        """The bucket has checked the bytes against their checksum when this returns."""
+        """Put a chunk. When this returns, the bucket has verified the bytes by their checksum."""
         key = self._prefix + keys.chunk_key(self._box, stream, chunk.offset)
 
         def put() -> bool:
@@ -68,7 +69,7 @@ class Mailbox:
         self._insist(put, f"a chunk of {stream}")
 
     def _put_once(self, key: str, data: bytes) -> bool:
-        """False when there was one already, be it by an earlier try of ours whose answer was lost."""
+        """Put an object; return False if the key exists, also if an earlier try wrote it and the response was lost."""
 
         def put() -> bool:
             try:
@@ -87,7 +88,7 @@ class Mailbox:
             try:
                 return put()
             except (NoAnswer, ServiceError) as error:
-                # To the console and not to the log: the log is what cannot be shipped now.
+                # Print to the console and not to the log, which cannot be shipped now either.
                 print(
                     f"{what} cannot be put, again in {pause:.0f} s: {error}",
                     file=sys.stderr,
@@ -102,7 +103,7 @@ class Mailbox:
         except (NoAnswer, ServiceError) as error:
             absent = isinstance(error, ServiceError) and error.code in ABSENT
             trouble = "" if absent else f"{key.rpartition('/')[2]} cannot be read: {error}"
-        # The same trouble may last for hours: it is said once.
+        # The same error may last for hours, so it is logged once.
         if trouble not in ("", self._trouble):
             self._say(trouble)
         self._trouble = trouble or self._trouble

@@ -1,4 +1,4 @@
-"""The agent: waits for its work order, carries it out, and ends the machine, whatever happens."""
+"""Run the agent: wait for the work order, carry it out, and power off the machine in every case."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ from provisioner.core.protocol.messages import STREAMS, Outcome, WorkOrder
 
 Steps = Sequence[Callable[[Node], None]]
 
-#: Between two looks for the work order: at first the control plane is about to put it.
+#: Seconds between two requests for the work order: short at first, when the control plane is about to put it.
 SOONEST, LATEST = 0.25, 2.0
 
-#: Until the work order names its own limit.
+#: Log bytes that may wait on the disk until the work order sets its own limit.
 SPOOL_LIMIT = 64 << 20
 
 
 def main() -> None:
-    """Returns when the machine has been told to power off.
+    """Run until the power-off is requested.
 
-    Where this process dies the unit starts another, once, which takes over; then its OnFailure powers off.
+    If this process dies, its systemd unit starts another one, once, which takes over. If that one dies too, the unit's
+    OnFailure powers off the machine.
     """
     paths = Paths(os.environ.get("PROVISION_ROOT", ""))
     left = handover.read(paths.memory)
     settled = left is not None and left.result is not None
     mask = Mask()
     mask.add(handover.decoded(left.hidden if left else ()))
-    # The console is kept with the logs.
+    # The control plane keeps the console's text with the logs, so it is masked, too.
     sys.stdout, sys.stderr = (cast(TextIO, Masked(each, mask)) for each in (sys.stdout, sys.stderr))
     settings = paths.settings()
     machine = identity()
@@ -66,7 +67,7 @@ def main() -> None:
     node = Node(order, machine, paths, mailbox, spool, shipper, log, engine, left or Memory())
     node.remember()
     shipper.start()
-    # Before the first report, which tells by what to know the machine.
+    # This must precede the first report, which contains the machine's host keys.
     let_in(node)
     watch = Watch(node)
     watch.start()
@@ -77,36 +78,36 @@ def main() -> None:
 
 
 def prepare(node: Node, steps: Steps) -> None:
-    """Run the steps until one of them says how it ended."""
+    """Run the steps until one raises Ended, and store that as `node.ended`; any other error ends the work as lost."""
     try:
         for step in steps:
             step(node)
     except Ended as ended:
         node.ended = ended
-    except Exception as error:  # noqa: BLE001 - our own bug is no reason to leave a run without a result
+    except Exception as error:  # noqa: BLE001 - a bug of the agent must not leave a run without a result
         traceback.print_exc()
         node.ended = Ended(Outcome.LOST, node.step, f"the agent failed: {error!r}")
 
 
 def clean_up(node: Node, steps: Steps, watch: Watch) -> None:
-    """Run every step, whatever becomes of the others."""
+    """Run every step, even if others fail."""
     for step in steps:
         if step is last_report:
             watch.close()
         try:
             step(node)
-        except Exception:  # noqa: BLE001 - the steps that follow are needed all the more
+        except Exception:  # noqa: BLE001 - the following steps must run in any case
             traceback.print_exc()
 
 
 def power_off() -> None:
-    """Ask for the machine's end; what follows is up to the system."""
+    """Request the power-off from systemd; exit with an error if systemctl fails."""
     if subprocess.run(["systemctl", "poweroff"], check=False).returncode:
         sys.exit("systemctl poweroff failed")
 
 
 def _work_order(mailbox: Mailbox) -> WorkOrder:
-    """Waits for it; the boot fuse sees to it that this is not for ever."""
+    """Wait for the work order and return it; the boot fuse limits the wait by powering off the machine."""
     pause = SOONEST
     while (order := mailbox.work()) is None:
         time.sleep(pause)
@@ -117,7 +118,7 @@ def _work_order(mailbox: Mailbox) -> WorkOrder:
 def _engine(order: WorkOrder, machine: Identity, paths: Paths, log: Log) -> Engine:
     if order.engine is messages.Engine.PROCESS and paths.root:
         return ProcessEngine(paths.root, order.working_directory, paths.job_dir)
-    # On a real machine a job runs in a container, or not at all.
+    # On a real machine, a job runs only in a container.
     return ContainerEngine(order, machine.instance_id, paths.home / "files", paths.job_dir, log.say)
 
 

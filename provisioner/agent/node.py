@@ -1,4 +1,4 @@
-"""One node's work on this machine: what its steps and its watchers share."""
+"""The state of one node's work on this machine, which the steps and the watchers share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from provisioner.core.protocol.messages import Notice, Orders, Outcome, Report, 
 
 
 class Log:
-    """The system stream, in plain dated lines."""
+    """Writes dated, masked lines to the system stream."""
 
     def __init__(self, spool: Spool, mask: Mask, *, closed: bool = False) -> None:
         self.mask = mask
@@ -34,14 +34,14 @@ class Log:
         self._closed = closed
 
     def say(self, text: str) -> None:
-        """Never waits: the agent must go on when the spool is full."""
+        """Write a line; never wait, because the agent must continue when the spool is full."""
         line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {self.mask.text(text)}\n"
         with self._lock:
             if not self._closed:
                 self._stream.write(line.encode(errors="replace"), wait=False)
 
     def close(self) -> None:
-        """Nothing is said any more, and all that was is in the spool."""
+        """Ignore all further lines, and return when the earlier ones are in the spool."""
         with self._lock:
             self._closed = True
             self._stream.write(b"")
@@ -60,7 +60,7 @@ class Node:
         engine: Engine,
         left: Memory,
     ) -> None:
-        """`left` is what an earlier agent process has left, if there was one."""
+        """`left` is what an earlier agent process of this boot has stored; an empty Memory if there was none."""
         self.order = order
         self.machine = machine
         self.paths = paths
@@ -68,20 +68,20 @@ class Node:
         self.spool = spool
         self.shipper = shipper
         self.log = log
-        #: What is added here is in nothing that leaves the machine from then on.
+        #: Values that are added here are masked in everything that leaves the machine from then on.
         self.mask = log.mask
         self.engine = engine
-        #: This agent process, told apart from any other that may find the same work order.
+        #: The random id of this agent process; another process may find the same work order.
         self.process = uuid.uuid4().hex
         self.halt = Halt()
-        #: What preparing ended with: how things stand until a step says otherwise.
+        #: How preparing ended; this value counts until a step raises Ended.
         self.ended = Ended(Outcome.LOST, Step.BOOT, "the agent has done nothing")
         self.orders = Orders()
         self.notice: Notice | None = left.notice
-        #: When the last request for a spot notice that found none began.
+        #: When the last request that found no spot notice began, as Unix seconds.
         self.unnoticed_at = 0.0
         self.rebalance_at: float | None = None
-        #: Why we sent the job a signal, if we did.
+        #: The cause for which the job gets SIGTERM, or None.
         self.signalled: Cause | None = left.signalled
         if left.signalled is not None:
             self.halt.ask(left.signalled)
@@ -89,24 +89,24 @@ class Node:
         self.daemons = left.daemons
         #: The processes of the job that SIGTERM has reached.
         self.reached = left.reached
-        #: The image is on this machine: there is nothing to pull.
+        #: Whether the image is on this machine already, so that it is not pulled.
         self.preloaded = False
         #: The work order's secrets and credentials by name, and the registry's `user:password`.
         self.secrets: dict[str, bytes] = {}
         self.login: bytes | None = None
         #: The newest line of the kernel's log when the job's first shell was started.
         self.kernel_mark: str | None = left.kernel_mark
-        #: What is to be put, once that is certain.
+        #: The result to put into the mailbox, once it is settled.
         self.result: Result | None = left.result
-        #: By what to know this machine, if somebody may enter it.
+        #: The machine's SSH host keys, if the work order names a key that may log in.
         self.host_keys: tuple[str, ...] = ()
-        #: Looked at while the job runs.
+        #: The disks whose free room is measured while the job runs.
         self.disks: Disks | None = None
         self.job_dir: JobDir | None = None
         self.pumps: dict[str, Pump] = {}
         self.ballast = Ballast(paths.home / "ballast")
         self.changed = threading.Event()
-        #: The result is in the mailbox: every report from now on says so, a late heartbeat too.
+        #: Whether the result is in the mailbox. Every later report contains this, also a late heartbeat.
         self.finished = False
         self._lock = threading.Lock()
         self._sequence = 0
@@ -118,7 +118,7 @@ class Node:
         self.log.say(text)
 
     def begin(self, step: Step) -> None:
-        """A step that has begun already goes on."""
+        """Record that a step begins now; a step that has already begun keeps its time."""
         with self._lock:
             self._spans.setdefault(step, Span(time.time()))
         self.remember()
@@ -131,7 +131,7 @@ class Node:
         self.changed.set()
 
     def remember(self) -> None:
-        """Leave how things stand to an agent process that may have to take over."""
+        """Store the state for an agent process that may take over; an OSError is only logged."""
         hidden = handover.coded(self.mask.values)
         with self._remembering:
             try:
@@ -149,7 +149,7 @@ class Node:
                     ),
                 )
             except OSError as error:
-                # The machine's memory is full: what was left before is not wrong, but older.
+                # The machine's memory is full. The state that was stored before is older, but not wrong.
                 self.say(f"nothing can be left to another agent: {error}")
 
     def look_for_notice(self) -> Notice | None:
@@ -180,20 +180,20 @@ class Node:
 
     @property
     def step(self) -> Step:
-        """The first step that is not over, or the last one that is."""
+        """The first step that has begun and not ended; the last step if all have ended."""
         spans = self.spans()
         begun = [step for step in Step if step.value in spans]
         return next((step for step in begun if spans[step.value].ended is None), begun[-1])
 
     def report(self) -> bool:
-        """Tell the control plane how things stand; sequence numbers grow, also across restarts."""
+        """Put a report and return whether that succeeded. Sequence numbers grow, also across restarts."""
         with self._lock:
             counter = self.paths.home / "sequence"
             self._sequence = max(self._sequence, int(counter.read_text()) if counter.exists() else 0) + 1
             try:
                 files.replace(counter, str(self._sequence).encode())
             except OSError:
-                # The disk is full; the next report may fare better.
+                # The disk is full. The next report tries again.
                 pass
         streams = dict(self.spool.streams)
         return self.mailbox.report(

@@ -18,7 +18,7 @@ SIGNAL_CAUSES = {Outcome.INTERRUPTED: SignalCause.NOTICE, Outcome.TIMED_OUT: Sig
 
 
 class Ended(Exception):
-    """The work is over: the one way out of the steps."""
+    """Raised by a step when the work is over: the outcome, the deciding step, and the reason."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ def judge(code: int, words: str, cause: Cause | None, *, done: bool) -> Ended:
     return Ended(cause.outcome, Step.COMMAND, f"{cause.reason}; {words}", code, cause.signal_cause)
 
 
-#: What passes by itself: looked for first, since a registry's 429 and 5xx may speak of denial too.
+#: Error messages of temporary failures. They prevail over WRONG: a registry's 429 or 5xx may mention a denial, too.
 PASSING = re.compile(
     r"\b429\b|toomanyrequests|too many requests|rate limit|\b50[0234]\b|internal server error|bad gateway"
     r"|service unavailable|gateway time-?out|timeout|timed out|no space left|no such host|could not resolve"
@@ -108,7 +108,7 @@ PASSING = re.compile(
 )
 
 
-#: What stays wrong however often it is tried.
+#: Error messages of failures that no retry fixes.
 WRONG = re.compile(
     r"manifest unknown|not found|does not exist|denied|unauthorized|forbidden|no basic auth|invalid reference format"
     r"|no matching manifest|authentication|could not read username|couldn't find remote ref|not our ref"
@@ -129,7 +129,7 @@ UNRESOLVED = re.compile(
 
 
 def outcome_of(text: str) -> Outcome:
-    """Refused for what stays wrong; lost, and so tried again elsewhere, for all else."""
+    """Return REFUSED for a failure that no retry fixes; else LOST, so that the run is tried on another machine."""
     return Outcome.REFUSED if WRONG.search(text) and not PASSING.search(text) else Outcome.LOST
 
 
@@ -140,7 +140,7 @@ def unresolved_host(text: str) -> str:
 
 
 def told(code: int) -> str:
-    """An exit code in words."""
+    """Return an exit code in words."""
     if code > 128:
         try:
             return f"died of {signal.Signals(code - 128).name} (exit code {code})"

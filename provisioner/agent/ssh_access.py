@@ -1,4 +1,4 @@
-"""The way in to this machine, for whoever holds the key that the work order names."""
+"""Let the SSH key that the work order names log in to this machine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from provisioner.agent.node import Node
 
 
 def let_in(node: Node) -> None:
-    """Authorize the key as root's, beside what is there, and tell by what to know this machine.
+    """Add the key to root's authorized keys, and set `node.host_keys`.
 
-    The work is done all the same where that cannot be.
+    An OSError is only logged, because the work does not need SSH.
     """
     if not node.order.authorized_key:
         return
@@ -37,6 +37,6 @@ def _authorize(folder: Path, key: str) -> None:
 
 
 def _host_keys(folder: Path) -> tuple[str, ...]:
-    """Each `kind base64`: what follows is a comment."""
+    """Return the public host keys, each as `kind base64`, without the comment that follows."""
     words = [path.read_text().split() for path in sorted(folder.glob("ssh_host_*_key.pub"))]
     return tuple(" ".join(each[:2]) for each in words if len(each) > 1)

@@ -1,4 +1,4 @@
-"""What goes on beside the steps: the heartbeat, the control plane's orders, the cloud's notice."""
+"""Send the heartbeat, and watch for orders of the control plane and notices of the cloud, beside the steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from provisioner.core.protocol.messages import Notice, Outcome
 
 ORDERS_INTERVAL = 1.5
 
-#: AWS's advice (EC2 User Guide, "Spot Instance interruption notices").
+#: Seconds between two requests for a notice: AWS's advice (EC2 User Guide, "Spot Instance interruption notices").
 NOTICE_INTERVAL = 5.0
 
 #: Seconds between SIGKILL and the end of the machine, so that the last bytes of the log still reach the bucket. After
@@ -29,7 +29,7 @@ def kill_time(notice: Notice) -> float:
 
 
 class Watch:
-    """The watchers of a node; they never end the work themselves, they ask for it."""
+    """The watcher threads of a node. They never end the work themselves; they add a cause to `node.halt`."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -44,7 +44,7 @@ class Watch:
             threading.Thread(target=self._repeat, args=(turn,), name=turn.__name__, daemon=True).start()
 
     def close(self) -> None:
-        """No more heartbeats and orders; a notice may still come, and is watched for to the end."""
+        """Stop the heartbeat and the reading of orders; notices are watched for until the process ends."""
         self._over.set()
         self._node.changed.set()
 
@@ -53,7 +53,7 @@ class Watch:
         while turn == self._notice or not self._over.is_set():
             try:
                 pause = turn()
-            except Exception as error:  # noqa: BLE001 - a watcher that dies would leave the node blind
+            except Exception as error:  # noqa: BLE001 - without its watcher the node would miss orders and notices
                 self._node.say(f"trouble: {error!r}")
                 pause = 5.0
             time.sleep(pause)
@@ -92,7 +92,7 @@ class Watch:
         return self._notice_interval
 
     def _rebalance(self) -> None:
-        """A sign of risk, no more: the job may act on it, we do not."""
+        """Record a rebalance recommendation, and write its file for the job. The agent itself does not act on it."""
         node = self._node
         if node.rebalance_at is None:
             try:

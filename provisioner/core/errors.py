@@ -1,57 +1,57 @@
-"""Every error the system raises, named for what the caller should do about it.
+"""The errors that the system raises, named for what the caller should do.
 
 ProvisionError
-├── Invalid         the input is wrong: show it, change it
-├── NotFound        there is no such job, run or machine
-├── Conflict        the same name or key already stands for something else
-├── Denied          nobody is let in by this token: get another
-├── Forbidden       not for this caller: ask who may
-├── TooMany         too many tries: wait `retry_after` seconds
-├── LimitReached    the owner has as much as `limit` allows: end some of it, or ask an admin
+├── Invalid         the input is wrong: show the message, correct the input
+├── NotFound        the named job, run, machine or other thing does not exist
+├── Conflict        the name or key already stands for something else, or the record has changed
+├── Denied          the token is unknown, revoked or expired: get another one
+├── Forbidden       this caller lacks the right: ask an admin
+├── TooMany         too many requests of this kind: wait `retry_after` seconds
+├── LimitReached    the owner has reached the setting `limit`: end or delete some, or ask an admin
 ├── WrongStore      this store does not own the installation: do not act
-├── LeaseLost       another process acts now: stop acting
-├── Failed          it was tried and did not come about: see what was told on the way
-└── CloudError      the cloud said no; `code` is its own word for it
-    ├── NoCapacity      nothing free in this offer now: take the next offer
-    ├── QuotaExceeded   the account's limit: wait for our own machines, or ask AWS
-    ├── Misconfigured   it will never work as it is: show it verbatim
-    └── Retryable       the same call may work later
+├── LeaseLost       another process holds the lease: stop acting
+├── Failed          the operation was begun and failed: read what was logged meanwhile
+└── CloudError      the cloud rejected the call; `code` is the cloud's error code
+    ├── NoCapacity      this offer has no free capacity now: take the next offer
+    ├── QuotaExceeded   the account's limit is reached: wait for our own machines to end, or ask AWS
+    ├── Misconfigured   the call cannot succeed unchanged: show the message verbatim
+    └── Retryable       the same call may succeed later
         ├── Throttled       too many calls: back off
-        ├── Transient       a passing fault: try again
-        ├── NeedsOperator   this computer is at fault: tell its operator, try again
-        │   └── ClockWrong      its clock is wrong: decide nothing by it
-        └── NoAnswer        the deed may or may not be done: ask before doing it anew
+        ├── Transient       a temporary fault; nothing was done: retry
+        ├── NeedsOperator   a fault of this computer or account: show it to the operator, retry
+        │   └── ClockWrong      this computer's clock is wrong: decide nothing by it
+        └── NoAnswer        the call may have taken effect: find out before making a new one
 """
 
 from __future__ import annotations
 
 
 class ProvisionError(Exception):
-    """The root: whatever derives from it is meant for a reader, in one sentence."""
+    """The root of the errors; the message is one sentence for a user."""
 
 
 class Invalid(ProvisionError):
-    """The input is wrong; the message says where, and what would be right."""
+    """The input is wrong; the message names the place and what is expected."""
 
 
 class NotFound(ProvisionError):
-    """There is no such job, run or machine."""
+    """The named job, run, machine or other thing does not exist."""
 
 
 class Conflict(ProvisionError):
-    """The same name or key already stands for something else."""
+    """The name or key already stands for something else, or another process has changed the record."""
 
 
 class Denied(ProvisionError):
-    """Nobody is let in by this token; the message says whether it is unknown, revoked or expired."""
+    """The access token is rejected; the message says whether it is unknown, revoked or expired."""
 
 
 class Forbidden(ProvisionError):
-    """Who asks is known, and may not have this."""
+    """The caller is known, but lacks the right to do this."""
 
 
 class TooMany(ProvisionError):
-    """Too many tries; the next one has a chance after `retry_after` seconds."""
+    """Too many requests of this kind; retry after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -67,19 +67,19 @@ class LimitReached(ProvisionError):
 
 
 class WrongStore(ProvisionError):
-    """The bucket belongs to another store, so this one must not act."""
+    """The bucket belongs to another store, so this store must not act."""
 
 
 class LeaseLost(ProvisionError):
-    """Another process holds the lease now; whatever was planned here is void."""
+    """Another process holds the lease now; discard everything that was planned here."""
 
 
 class Failed(ProvisionError):
-    """It was tried and did not come about; the message says at which step."""
+    """The operation was begun and failed; the message names the step."""
 
 
 class CloudError(ProvisionError):
-    """The cloud refused; `code` is the vendor's own word, shown as it is."""
+    """The cloud rejected the call; `code` is the vendor's error code, shown unchanged."""
 
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(f"{code}: {message}" if code else message)
@@ -89,7 +89,7 @@ class CloudError(ProvisionError):
 
 
 class NoCapacity(CloudError):
-    """Nothing is free in this offer now; the next offer may have some."""
+    """The offer has no free capacity now; the next offer may have some."""
 
 
 class QuotaExceeded(CloudError):
@@ -97,23 +97,23 @@ class QuotaExceeded(CloudError):
 
 
 class Misconfigured(CloudError):
-    """It will never work as it is: rights, parameters, a missing thing."""
+    """The call cannot succeed unchanged: missing rights, wrong parameters, or a missing resource."""
 
 
 class Retryable(CloudError):
-    """The same call may work later."""
+    """The same call may succeed later."""
 
 
 class Throttled(Retryable):
-    """Too many calls; says nothing about capacity."""
+    """Too many calls were made; this proves nothing about capacity."""
 
 
 class Transient(Retryable):
-    """A passing fault on the way or at the other end; nothing was done."""
+    """A temporary fault of the network or the server; nothing was done."""
 
 
 class NeedsOperator(Retryable):
-    """A fault of this computer or this account, not of the cloud; the message says what the operator must do."""
+    """A fault of this computer or this account, not of the cloud; the message names what the operator must do."""
 
 
 class ClockWrong(NeedsOperator):
@@ -121,4 +121,4 @@ class ClockWrong(NeedsOperator):
 
 
 class NoAnswer(Retryable):
-    """The answer was lost: the deed may or may not be done."""
+    """The answer was lost: the call may or may not have taken effect."""

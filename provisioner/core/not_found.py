@@ -1,4 +1,4 @@
-"""What is said of a name that means nothing, by whoever looks it up."""
+"""The NotFound errors for unknown names, with the same message from every caller."""
 
 from provisioner.core.errors import NotFound
 

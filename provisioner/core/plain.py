@@ -1,6 +1,6 @@
-"""Text of others, made harmless."""
+"""Escape control characters in text from jobs, machines and servers."""
 
 
 def plain(text: str) -> str:
-    """The text in one line that cannot steer a terminal: parts of it come from jobs, machines and servers."""
+    """Return the text as one line that cannot control a terminal: unprintable characters become `\\x…`."""
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)

@@ -27,7 +27,8 @@ from provisioner.core.protocol.messages import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run import records
 from provisioner.core.run.states import State
-from provisioner.ports.control import Control, LogGap
+from provisioner.ports.control.control import Control
+from provisioner.ports.control.logs import LogGap, LogQuery
 from provisioner.ports.store import RunFilter
 from provisioner.settings import Settings, load
 
@@ -80,18 +81,18 @@ class Client:
         A mapping is the recipe itself, text of several lines is its YAML or JSON, anything else is the path of a file.
         """
         if isinstance(recipe, Mapping):
-            return self._control.apply(json.dumps(recipe), "the recipe")
+            return self._control.jobs.apply(json.dumps(recipe), "the recipe")
         if isinstance(recipe, str) and "\n" in recipe:
-            return self._control.apply(recipe, "the recipe")
-        return self._control.apply(Path(recipe).read_text("utf-8"), os.fspath(recipe))
+            return self._control.jobs.apply(recipe, "the recipe")
+        return self._control.jobs.apply(Path(recipe).read_text("utf-8"), os.fspath(recipe))
 
     def jobs(self) -> tuple[Job, ...]:
         """All jobs, by owner and name."""
-        return self._control.jobs()
+        return self._control.jobs.all()
 
     def delete(self, job: str) -> None:
         """Forget the job, not its runs; raises Conflict while a run of it is not done."""
-        self._control.delete(job)
+        self._control.jobs.delete(job)
 
     def start(
         self, job: str, env: Mapping[str, str] | None = None, command: str | None = None, idempotency_key: str = ""
@@ -101,18 +102,18 @@ class Client:
         `env` wins over the recipe's variables and `command` over its command. The same key within 24 h
         gives the same run; with other inputs it raises Conflict.
         """
-        run = self._control.start(job, env or {}, command, idempotency_key)
-        if not self._control.served():
-            _tell(self._control.step())
+        run = self._control.runs.start(job, env or {}, command, idempotency_key)
+        if not self._control.operator.served():
+            _tell(self._control.operator.step())
         return Run(self._control, run.id)
 
     def run(self, id: str) -> "Run":
         """The run of that id, or of the only one that begins so; raises NotFound."""
-        return Run(self._control, self._control.run(id).id)
+        return Run(self._control, self._control.runs.get(id).id)
 
     def runs(self, job: str = "", limit: int = 50) -> list["Run"]:
         """The newest runs first, of one job if named."""
-        return [Run(self._control, run.id) for run in self._control.runs(RunFilter(job=job, limit=limit))]
+        return [Run(self._control, run.id) for run in self._control.runs.find(RunFilter(job=job, limit=limit))]
 
 
 class Run:
@@ -126,7 +127,7 @@ class Run:
         return f"<Run {self.id[:12]} {self.state}>"
 
     def _now(self) -> records.Run:
-        return self._control.run(self.id)
+        return self._control.runs.get(self.id)
 
     @property
     def job(self) -> str:
@@ -169,7 +170,7 @@ class Run:
     @property
     def receipt(self) -> Receipt:
         """Time and money as far as they are known; `provisional` until the run is done."""
-        return self._control.receipt(self.id)
+        return self._control.runs.receipt(self.id)
 
     def _verdict(self) -> records.Verdict | None:
         run = self._now()
@@ -180,12 +181,12 @@ class Run:
 
         Raises TimeoutError after `timeout` seconds; the run goes on.
         """
-        end = None if timeout is None else self._control.now() + timeout
+        end = None if timeout is None else self._control.operator.now() + timeout
 
         def over() -> bool:
-            return self._now().certain_at is not None or (end is not None and self._control.now() >= end)
+            return self._now().certain_at is not None or (end is not None and self._control.operator.now() >= end)
 
-        self._control.drive(over, _tell)
+        self._control.operator.drive(over, _tell)
         run = self._now()
         if run.certain_at is None or run.verdict is None:
             raise TimeoutError(f"run {self.id[:12]} is {run.state} after {timeout} s")
@@ -199,12 +200,8 @@ class Run:
         `follow` goes on until the run ends. Warns with LogIncomplete of bytes that are lost.
         """
         streams = (stream,) if isinstance(stream, str) else tuple(stream)
-        control = self._control
-        pieces = (
-            control.follow(self.id, streams, attempt, looked=_tell)
-            if follow
-            else control.log(self.id, streams, attempt)
-        )
+        logs, query = self._control.logs, LogQuery(streams, attempt)
+        pieces = logs.follow(self.id, query, _tell) if follow else logs.read(self.id, query)
         for piece in pieces:
             if isinstance(piece, LogGap):
                 size = "an unknown number" if piece.at_least is None else f"at least {piece.at_least}"
@@ -215,9 +212,9 @@ class Run:
 
     def stop(self) -> None:
         """Wish for its end: SIGTERM, and SIGKILL after its stop_grace; no error when it has ended already."""
-        self._control.stop(self.id)
-        if not self._control.served() and self._control.unfinished():
-            _tell(self._control.step())
+        self._control.runs.stop(self.id)
+        if not self._control.operator.served() and self._control.operator.unfinished():
+            _tell(self._control.operator.step())
 
 
 def _tell(errors: Sequence[str]) -> None:

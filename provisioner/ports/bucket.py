@@ -1,8 +1,7 @@
-"""The contract with the object store that is bus and archive.
+"""The contract for the object store, which carries the messages and keeps the archive.
 
-Keys are relative to the installation's prefix. Reads see every acknowledged write (Amazon S3 User
-Guide, "Data consistency model"). Every method may raise `Throttled`, `Transient` and
-`Misconfigured`; all of them may be repeated.
+Keys are relative to the installation's prefix. Reads return every acknowledged write (Amazon S3 User Guide, "Data
+consistency model"). Every method may raise `Throttled`, `Transient` and `Misconfigured`, and may be repeated.
 """
 
 from collections.abc import Collection, Iterator
@@ -21,9 +20,9 @@ class Entry:
 
 class Bucket(Protocol):
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
-        """Store the object; False when `if_absent` and there is one already, which stays as it is.
+        """Store the object. Return False if `if_absent` is set and an object exists, which is then kept.
 
-        After a lost answer the False may be about our own write: read it to know.
+        After a lost answer and a retry, the existing object may be our own: read it to find out.
         """
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
@@ -34,10 +33,10 @@ class Bucket(Protocol):
         """
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
-        """Every object under `prefix` whose key sorts behind `after`, in order of keys."""
+        """Yield every object under `prefix` whose key sorts after `after`, in order of keys."""
 
     def copy(self, source: str, target: str) -> None:
-        """Copy inside the store, bytes never passing through here; `NotFound` without a source."""
+        """Copy an object within the bucket, without downloading it; raises `NotFound` if `source` does not exist."""
 
     def delete(self, keys: Collection[str]) -> None:
-        """Remove these; those that are not there are no error."""
+        """Delete the objects; a missing object is no error."""

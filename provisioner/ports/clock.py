@@ -1,17 +1,17 @@
-"""The contract with time."""
+"""The contract for the clock."""
 
 from typing import Protocol
 
 
 class Clock(Protocol):
     def now(self) -> float:
-        """Unix seconds."""
+        """Return the time in Unix seconds."""
 
     def elapsed(self) -> float:
-        """Return the seconds since a fixed moment, including sleep of the computer; independent of the set time."""
+        """Return the seconds since a fixed time, including sleep of the computer; independent of the set time."""
 
     def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or earlier when somebody called `wake`."""
+        """Return after `seconds`, or earlier if `wake` is called."""
 
     def wake(self) -> None:
-        """End the current wait, or else the next one; from any thread."""
+        """End the current wait, or the next one if no thread waits; may be called from any thread."""

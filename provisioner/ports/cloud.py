@@ -1,8 +1,8 @@
-"""The contract with the cloud that rents machines.
+"""The contract for the cloud that provides machines.
 
-Every method may raise `Throttled`, `Transient` (nothing was done), `NoAnswer` (it may have been)
-and `Misconfigured` (it never will be; shown verbatim). Listings lag: a machine may be missing for
-seconds after its launch, so absence proves nothing about a young one.
+Every method may raise `Throttled`, `Transient` (nothing was done), `NoAnswer` (the call may have taken effect) and
+`Misconfigured` (the call cannot succeed unchanged; show the message verbatim). Listings lag: a machine may be missing
+for seconds after its launch, so absence proves nothing about a young machine.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,69 +18,68 @@ from provisioner.core.errors import CloudError
 
 class Cloud(Protocol):
     def catalog(self, instance_types: Collection[str]) -> Catalog:
-        """What is known of these types in the zones where the installation has a subnet.
+        """Return what is known of these types in the zones in which the installation has a subnet.
 
-        A type that the region does not know is left out.
+        A type that the region does not have is omitted.
         """
 
     def gpu_types(self) -> tuple[str, ...]:
-        """The names of the region's types with an NVIDIA GPU, sorted."""
+        """Return the names of the region's instance types with an NVIDIA GPU, sorted."""
 
     def price_list(self, instance_types: Collection[str]) -> PriceList:
-        """What these types cost on demand, and disks; what the cloud does not tell for certain is left out."""
+        """Return the on-demand prices of these types, and the prices of disks; uncertain prices are omitted."""
 
     def image(self, reference: str) -> Image:
-        """The image behind an `ami-…` id or `ssm:/path` of a public parameter."""
+        """Return the machine image with an `ami-…` id, or the one that `ssm:/path` of a public parameter names."""
 
     def profile(self, name: str) -> Profile:
-        """The instance profile of that name, with its role's unique id."""
+        """Return the instance profile of that name, with its role's unique id."""
 
     def launch(self, request: LaunchRequest) -> LaunchAnswer:
-        """Ask once, without any retry, for `request.count` machines; the template is made if need be.
+        """Request `request.count` machines in one call without retries; make the launch template if it is missing.
 
-        The same request again gives the same machines for as long as the cloud remembers the token.
-        An answer, even one of no machine at all, closes the launch. What is not in the answer's
-        refusals is raised: `NoAnswer` means replay the same request; `Conflict` means that the token
-        cannot be replayed any more: list by launch.
+        The same request returns the same machines as long as the cloud remembers the token. An answer closes the
+        launch, even an answer without machines. Errors that are not among the answer's refusals are raised:
+        `NoAnswer`: repeat the same request; `Conflict`: the token cannot be replayed any more, so list by launch.
         """
 
     def machines(self) -> Listing:
-        """All machines of the installation that the cloud still shows, every page of them."""
+        """Return all machines of the installation that the cloud still lists, from all pages."""
 
     def machines_known(self, ids: Collection[str]) -> Listing:
-        """These machines alone, one zone's failure or one unknown id not hiding the others.
+        """Return only these machines; for use when `machines` fails.
 
-        For when `machines` fails. An id that the cloud does not know is left out.
+        An id that the cloud does not know is omitted. Neither such an id nor a failing zone hides the other machines.
         """
 
     def machines_of(self, launch: str) -> tuple[Machine, ...]:
-        """The machines that carry this launch's tag, ended ones too while the cloud shows them."""
+        """Return the machines with this launch's tag, also ended ones as long as the cloud lists them."""
 
     def terminate(self, ids: Collection[str]) -> Mapping[str, CloudError]:
-        """Ask for the end of all of these; what was not accepted, by id.
+        """Request the termination of these machines; return the errors of those that were not accepted, by id.
 
-        One bad id sinks nobody else. Repeating it is harmless. An id that the cloud does not know is
-        reported as `Misconfigured` with its code: no proof of death.
+        A wrong id does not affect the others. The call may be repeated. An id that the cloud does not know is reported
+        as `Misconfigured` with the cloud's code; it does not prove that the machine has ended.
         """
 
     def impaired(self, ids: Collection[str]) -> frozenset[str]:
-        """Those of these machines whose own status checks fail; unknown ids are left out."""
+        """Return those of these machines whose status checks fail; unknown ids are omitted."""
 
     def console(self, instance_id: str) -> str:
-        """The latest console output; empty when the cloud has none (yet)."""
+        """Return the latest console output; empty if the cloud has none (yet)."""
 
     def amis(self) -> tuple[Ami, ...]:
-        """The machine images of the installation, unfinished ones too."""
+        """Return the machine images of the installation, also unfinished ones."""
 
     def create_ami(self, instance_id: str, name: str, tags: Mapping[str, str]) -> str:
-        """Begin an image of a running machine, which is restarted for it; the image's id.
+        """Begin to make a machine image of a running machine, which is restarted for it; return the image's id.
 
-        Image and snapshot have the tags from their creation. The same name and tags again give the same
-        image; a name that stands for another one raises `Conflict`.
+        Image and snapshot have the tags from their creation. The same name and tags return the same image; raises
+        `Conflict` if another image has the name.
         """
 
     def delete_ami(self, id: str) -> bool:
-        """Delete an image of the installation, and the snapshots behind it; False when there was nothing.
+        """Delete a machine image of the installation and its snapshots; return False if there was none.
 
-        Repeating it is harmless, and finishes what an earlier call has left.
+        The call may be repeated, and then deletes what an earlier call left.
         """

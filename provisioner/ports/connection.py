@@ -1,7 +1,7 @@
-"""The contract with a machine that somebody is in: commands run there, and their bytes go both ways.
+"""The contract for a connection to a machine: it starts commands there, and carries their input and output.
 
-Every method may raise `Transient` (nobody answers, or the line went dead) and `Misconfigured` (the
-machine is not the one that it should be, or does not let us in).
+Every method may raise `Transient` (the machine does not answer, or the connection broke) and `Misconfigured` (the
+machine has a wrong host key, or rejects the login).
 """
 
 from collections.abc import Sequence
@@ -13,44 +13,44 @@ from provisioner.ports.shell import Host, Key
 
 @dataclass(frozen=True)
 class Terminal:
-    """What a person sits before: the value of TERM, and columns and rows."""
+    """A user's terminal: the value of TERM, and the number of columns and rows."""
 
     kind: str
     size: tuple[int, int]
 
 
 class Process(Protocol):
-    """One command that runs over there; with a terminal both its streams are one."""
+    """A command that runs on the machine; with a terminal, output and standard error are one stream."""
 
     def read(self, size: int, timeout: float | None = None) -> bytes | None:
-        """The next bytes of its output, at most so many; none at its end, None after `timeout` seconds without any."""
+        """Return the next output, at most `size` bytes; empty at its end, None after `timeout` seconds without any."""
 
     def write(self, data: bytes) -> None:
-        """Give it the bytes as input; waits while it takes none."""
+        """Write the bytes to the command's input; waits while the command reads none."""
 
     def finish(self) -> None:
-        """The end of its input."""
+        """Close the command's input."""
 
     def resize(self, size: tuple[int, int]) -> None:
-        """The terminal's columns and rows from now on; from a signal handler too."""
+        """Set the terminal's columns and rows; may be called from a signal handler."""
 
     def attach(self, stdin: int, stdout: int, stderr: int) -> int:
-        """Carry its streams from and to these file descriptors until it ends; its exit code."""
+        """Copy the streams from and to these file descriptors until the command ends; return its exit code."""
 
     def wait(self) -> tuple[int, str]:
-        """Its exit code (128 + s when signal s ended it) once it has ended, and what it last said on standard error."""
+        """Wait for its end; return the exit code (128 + s if signal s ended it) and the end of its standard error."""
 
 
 class Connection(Protocol):
-    """One open way in."""
+    """One open connection."""
 
     def start(self, words: Sequence[str], terminal: Terminal | None = None) -> Process:
-        """Begin a command, each word as it is given; no words: a shell."""
+        """Start a command with these unchanged words, or a shell if there are none."""
 
     def close(self) -> None:
-        """Hang up; may be repeated."""
+        """Close the connection; may be repeated."""
 
 
 class Connector(Protocol):
     def connect(self, host: Host, key: Key, timeout: float) -> Connection:
-        """The way in, once the host has shown one of its keys; raises as above within `timeout` seconds."""
+        """Connect to a host that proves one of its host keys; raises the errors above within `timeout` seconds."""

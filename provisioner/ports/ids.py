@@ -1,11 +1,11 @@
-"""The contract with chance."""
+"""The contract for random ids and secrets."""
 
 from typing import Protocol
 
 
 class Ids(Protocol):
     def new(self) -> str:
-        """A name never given before: 32 lower-case hexadecimal digits."""
+        """Return a unique id: 32 lower-case hexadecimal digits."""
 
     def secret(self) -> str:
-        """What nobody can guess: 43 characters of letters, digits, `-` and `_`, with 256 bits of chance."""
+        """Return a secret with 256 random bits: 43 characters from letters, digits, `-` and `_`."""

@@ -1,7 +1,7 @@
-"""The contract with whoever keeps what happened, for people and for programs.
+"""The contract for the log of events and errors, for people and programs.
 
-Neither method ever raises, nor waits for a reader: a journal that nobody reads stops no pass. `at` is
-in Unix seconds. Fields are plain values, `run` above all: its id is what correlates; empty ones are left out.
+The two methods that write never raise and never wait for a reader: an unread journal must not stop a pass. `at` is in
+Unix seconds. Fields are plain values, above all `run`, whose id correlates lines; empty fields are omitted.
 """
 
 from typing import Protocol
@@ -9,10 +9,10 @@ from typing import Protocol
 
 class Journal(Protocol):
     def tell(self, text: str, at: float, /, **fields: str | int) -> None:
-        """Something happened."""
+        """Log an event."""
 
     def complain(self, error: str, at: float, /, **fields: str | int) -> None:
-        """Something went wrong."""
+        """Log an error."""
 
     def close(self) -> None:
-        """Write what was told; a reader that is away is waited for a moment only."""
+        """Write the lines that are left, and wait only briefly for a reader that does not read."""

@@ -1,4 +1,4 @@
-"""The contract with what opens the machines of runs: one key pair for each attempt, always the same."""
+"""The contract for SSH keys of machines: one key pair for each attempt of a run, always the same."""
 
 from typing import Protocol
 
@@ -6,10 +6,10 @@ from provisioner.ports.shell import Key
 
 
 class Keys(Protocol):
-    """All of an installation's derive from one secret, which stays on the control host."""
+    """Derives all keys of an installation from one secret, which stays on the control host."""
 
     def public(self, run: str, attempt: int) -> str:
-        """The public half, as a line of authorized_keys; the secret is made where there is none yet."""
+        """Return the public key, as a line of authorized_keys; make the secret if there is none yet."""
 
     def key(self, run: str, attempt: int) -> Key:
-        """The pair; raises Misconfigured where the secret is not."""
+        """Return the key pair; raises Misconfigured if the secret is missing."""

@@ -1,4 +1,4 @@
-"""The contract with whoever counts what happens; like a journal, it never raises and never makes anybody wait."""
+"""The contract for metrics; like a journal, the methods never raise and never wait."""
 
 from typing import Protocol
 
@@ -7,17 +7,17 @@ from provisioner.core.cost.receipt import Receipt
 
 class Meter(Protocol):
     def passed(self, seconds: float, at: float, *, whole: bool) -> None:
-        """A pass took so long; `whole` is one that saw all there is."""
+        """Record a pass of `seconds` that ended at `at`, in Unix seconds; `whole` if it read everything."""
 
     def refused(self, code: str) -> None:
-        """The cloud refused a launch, or an offer of one, with this word of its own."""
+        """Record that the cloud refused a launch or one of its offers with this error code."""
 
     def ended(self, receipt: Receipt) -> None:
-        """A run is over, with all that it left; now and then told twice."""
+        """Record that a run is done; occasionally called twice for one run."""
 
 
 class Unmetered:
-    """For processes that nobody asks for figures."""
+    """A meter that records nothing, for processes without metrics."""
 
     def passed(self, seconds: float, at: float, *, whole: bool) -> None:
         pass

@@ -1,4 +1,4 @@
-"""The contract with whatever does several things at once."""
+"""The contract for running several calls at the same time."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
@@ -9,7 +9,7 @@ R = TypeVar("R")
 
 class Pool(Protocol):
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R | Exception]:
-        """`function` of each item, in the items' order; one's exception takes its place in the list.
+        """Return the results of `function` for all items, in order; a call that raised has its exception in the list.
 
-        Returns when all are done. `BaseException`s that are no `Exception` are raised.
+        Returns when all calls have ended. A `BaseException` that is no `Exception` is raised.
         """

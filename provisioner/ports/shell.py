@@ -1,7 +1,7 @@
-"""The contract with a shell on a machine: a way in that is checked before anything is said through it.
+"""The contract for a shell on a machine; the host key is checked before anything is sent.
 
-Every method may raise `Transient` (nobody answers, or the line went dead) and `Misconfigured` (the
-machine is not the one that it should be, or does not let us in).
+Every method may raise `Transient` (the machine does not answer, or the connection broke) and `Misconfigured` (the
+machine has a wrong host key, or rejects the login).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Key:
-    """A key pair of this process: the private half is in no file, store or log."""
+    """A key pair in the memory of this process: the private key is in no file, store or log."""
 
-    #: As a line of authorized_keys.
+    #: The public key, as a line of authorized_keys.
     public: str
-    #: In OpenSSH's own form; not shown with the rest.
+    #: The private key in OpenSSH's format; the repr omits it.
     private: bytes
 
     def __repr__(self) -> str:
@@ -24,34 +24,34 @@ class Key:
 
 @dataclass(frozen=True)
 class Host:
-    """Where to knock, and by what to know who opens."""
+    """The address, port and user to log in to, and the host keys to accept."""
 
     address: str
     port: int
     user: str
-    #: Each `kind base64`, as in known_hosts; a host with none of them is refused.
+    #: Each `kind base64`, as in known_hosts; a host without one of these keys is rejected.
     keys: Sequence[str]
 
 
 class Session(Protocol):
-    """One open way in."""
+    """One open connection."""
 
     def put(self, path: str, data: bytes) -> None:
-        """Write the file, whole, over whatever was there."""
+        """Write the whole file, replacing an existing one."""
 
     def run(self, command: str, output: Callable[[bytes], None], timeout: float) -> int:
-        """Run the line in the user's shell; both its streams go to `output` as they come; its exit code.
+        """Run the line in the user's shell; return its exit code.
 
-        After `timeout` seconds it is given up: `Transient`.
+        Its output and standard error are passed to `output` as they arrive. Raises `Transient` after `timeout` seconds.
         """
 
     def close(self) -> None:
-        """Hang up; what still runs over there is cut off."""
+        """Close the connection; commands that still run lose it."""
 
 
 class Shell(Protocol):
     def key(self) -> Key:
-        """A fresh key pair."""
+        """Return a new key pair."""
 
     def connect(self, host: Host, key: Key, timeout: float) -> Session:
-        """The way in, once the host has shown one of its keys; raises as above within `timeout` seconds."""
+        """Connect to a host that proves one of its host keys; raises the errors above within `timeout` seconds."""

@@ -1,9 +1,9 @@
-"""The contract with the memory of the installation.
+"""The contract for the store of an installation's records.
 
-Writes are versioned: a record whose stored version is not the one it was read at raises `Conflict`
-and nothing of that `save` is written. With an `epoch`, `save` also proves in the same transaction
-that the lease is still held under it, else `LeaseLost`. What is saved survives a power cut. `Transient`: nothing can be
-written now, for want of space say, and nothing of it was.
+Writes are versioned: if the stored version of a record differs from the one that was read, `save` raises `Conflict` and
+writes nothing. With an `epoch`, `save` checks in the same transaction that the lease is held under this epoch, and
+raises `LeaseLost` otherwise. Saved records survive a power failure. `Transient` means that the store cannot be written
+now, for example because the disk is full, and that nothing was written.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,27 +19,27 @@ from provisioner.core.run.states import State
 
 R = TypeVar("R", bound=Record)
 
-#: Where a page ended: the time and the id of its last record.
+#: The end of a page: the time and the id of its last record.
 Key = tuple[float, str]
 
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Which runs a page of them shows, the newest first."""
+    """Selects the runs of a page, the newest first."""
 
-    #: Of jobs of this name.
+    #: The job's name; empty: any.
     job: str = ""
     job_id: str = ""
-    #: None: everybody's.
+    #: None: all owners.
     owners: tuple[str, ...] | None = None
-    #: Empty: in any.
+    #: Empty: any state.
     states: tuple[State, ...] = ()
-    #: Of runs that have ended; empty: any, or none yet.
+    #: Outcomes of runs that have ended; empty: all runs, also those that have not ended.
     outcomes: tuple[Outcome, ...] = ()
-    #: `(created_at, id)` of the run that the page before ended with.
+    #: `(created_at, id)` of the last run of the previous page.
     after: Key | None = None
     limit: int = 50
-    #: Of these whole ids; empty: of any.
+    #: Complete ids; empty: any.
     ids: tuple[str, ...] = ()
 
 
@@ -48,33 +48,33 @@ NEWEST = RunFilter()
 
 @dataclass(frozen=True)
 class Lease:
-    """Who may act, under which epoch, and until when unless renewed."""
+    """The right of one process to act: its holder, epoch, and expiry unless renewed."""
 
     epoch: int
     holder: str
-    #: `daemon` promises to keep acting; a `command` only while it runs.
+    #: `daemon` keeps acting; `command` acts only while the command runs.
     kind: str
     expires_at: float
 
 
 class Store(Protocol):
     def close(self) -> None:
-        """Give up what is held; nothing else may be called afterwards."""
+        """Release files and locks; no other method may be called afterwards."""
 
     def id(self) -> str:
-        """This store's own id, given when it was first opened."""
+        """Return the store's own id, which it got when it was first opened."""
 
     def acquire(self, holder: str, kind: str, now: float, seconds: float) -> Lease | None:
-        """The lease under a new epoch, or None while another holds it."""
+        """Return the lease under a new epoch, or None if another process holds it; `seconds` until it expires."""
 
     def renew(self, lease: Lease, now: float, seconds: float) -> Lease:
-        """The same lease, longer; raises LeaseLost when another took it."""
+        """Return the lease, extended to `now` + `seconds`; raises LeaseLost if another process has it."""
 
     def release(self, lease: Lease) -> None:
-        """Let others act at once; no error when it is lost already."""
+        """Release the lease, so that other processes can act at once; a lost lease is no error."""
 
     def lease(self) -> Lease | None:
-        """The lease as it stands, expired or not; None when its holder is known to be dead."""
+        """Return the stored lease, expired or not; None if there is none or its holder is known to be dead."""
 
     def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
         """Write all records or none; return them as stored, with their new versions.
@@ -83,71 +83,71 @@ class Store(Protocol):
         """
 
     def changes(self) -> int:
-        """A number that differs once another process has written since the last call; costs next to nothing."""
+        """Return a number that changes when another process writes; the call takes almost no time."""
 
     def live(self) -> Live:
-        """One consistent look at what is not over."""
+        """Return a consistent snapshot of the records that are not over."""
 
     def job(self, owner: str, name: str) -> Job | None:
-        """The job of that name that is not deleted."""
+        """Return the owner's job of that name; None if there is none or it is deleted."""
 
     def job_by_id(self, id: str) -> Job | None:
-        """The job of that id, if it is not deleted."""
+        """Return the job of that id; None if there is none or it is deleted."""
 
     def jobs(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
-        """Those not deleted, by owner and name; everybody's, or these owners'."""
+        """Return the jobs that are not deleted, of these owners or (None) of all, sorted by owner and name."""
 
     def scheduled(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
-        """Those of them that have a schedule."""
+        """Return those jobs, of these owners or (None) of all, that have a schedule."""
 
     def run(self, id: str) -> Run | None:
-        """The run of that id."""
+        """Return the run of that id, or None."""
 
     def runs_like(self, prefix: str, owners: Collection[str] | None = None) -> tuple[Run, ...]:
-        """Runs, of these owners alone, whose id begins with `prefix`; at most three, enough to tell one from many."""
+        """Return at most three runs of these owners whose id begins with `prefix`: enough to detect an ambiguity."""
 
     def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
-        """The newest runs first."""
+        """Return the selected runs, the newest first."""
 
     def outcomes(self) -> Mapping[Outcome, int]:
-        """How many runs have ended with each."""
+        """Return the number of ended runs by outcome."""
 
     def add_run(self, run: Run, since: float, also: Sequence[Record] = (), limits: OwnerLimits = UNLIMITED) -> Run:
-        """Store a new run and what is new beside it, or give the job's run of the same idempotency key.
+        """Store and return a new run with the records in `also`, or return the job's run of the same idempotency key.
 
-        That one was created after `since`; then nothing is stored. Raises LimitReached if the run's owner would then
-        exceed `limits`; concurrent starts cannot exceed them either.
+        A run with the same key counts if it was created after `since`; then nothing is stored. Raises LimitReached if
+        the run's owner would exceed `limits`; concurrent starts cannot exceed them either.
         """
 
     def nodes(self, *runs: str) -> tuple[Node, ...]:
-        """All nodes of these runs, by run, attempt and rank."""
+        """Return all nodes of these runs, sorted by run, attempt and rank."""
 
     def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
-        """Those of these ids that are known."""
+        """Return the machines of those ids that are stored."""
 
     def launch(self, id: str) -> Launch | None:
-        """The launch of that id, open or closed: is a machine's launch one of ours?"""
+        """Return the launch of that id, open or closed; None if this store did not make it."""
 
     def events(self, run: str) -> tuple[Event, ...]:
-        """The run's story, oldest first."""
+        """Return the events of the run's story, the oldest first."""
 
     def token(self, id: str) -> Token | None:
-        """The access token of that id; costs microseconds."""
+        """Return the access token of that id, or None; takes microseconds."""
 
     def tokens(self) -> tuple[Token, ...]:
-        """The newest first."""
+        """Return all access tokens, the newest first."""
 
     def audit(self, limit: int, before: Key | None = None) -> tuple[Audit, ...]:
-        """The newest changes first, of those older than `before`."""
+        """Return at most `limit` audit records, the newest first; only those older than `before`, if it is set."""
 
     def remembered(self, key: str) -> tuple[str, float] | None:
-        """A cached value and when it was stored (see `remember`)."""
+        """Return a cached value and when it was stored, or None (see `remember`)."""
 
     def chosen(self, what: str) -> str:
-        """What an operator has chosen, or empty: the truth, seen by every process at once."""
+        """Return the operator's choice for `what`, or "". It is not cached: every process sees a change at once."""
 
     def choose(self, what: str, value: str, also: Sequence[Record] = ()) -> None:
-        """Let it be `value` from now on, and store what is new beside it; empty takes the choice back."""
+        """Store `value` as the choice for `what`, together with the records in `also`; "" withdraws the choice."""
 
     def remember(self, key: str, value: str, now: float) -> None:
-        """Keep a value that can be had again from elsewhere: never truth, only speed."""
+        """Cache a value that can be obtained again: it only saves time, and is never the only copy."""

@@ -1,4 +1,4 @@
-"""The whole double in this process: cloud, bucket, metadata service and machines, up and down again."""
+"""Run the whole EC2 double in this process: cloud, bucket, metadata service and machines."""
 
 import threading
 import time
@@ -27,22 +27,22 @@ from provisioner.rehearsal.machines.host import Guest, MachineHost
 from provisioner.rehearsal.scenario import Scenario
 from provisioner.rehearsal.server import Server
 
-#: The policies as an installed wheel has them, and as a checkout has them.
+#: Folder of the IAM policies: in an installed wheel, or else in a checkout.
 POLICIES = next(
     folder
     for folder in (Path(__file__).parents[1] / "iam", Path(__file__).parents[2] / "config" / "iam")
     if folder.is_dir()
 )
 
-#: Moto keeps its account in the process.
+#: Moto's account is global to the process, so only one double can run in it.
 _one_a_process = threading.Lock()
 
 
 class Double:
-    """A context manager; inside it the cloud is up, after it nothing of it is left.
+    """A context manager that runs the cloud; on exit everything of it is removed.
 
-    `calls` is the log of every request, `faults` takes rules while it runs. `bucket` is the
-    installation's, empty at first; the scenario's are beside it.
+    `calls` logs every request. Rules can be added to `faults` while the double runs. `bucket` is the installation's
+    bucket, empty at first; the scenario's buckets exist in addition.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Double:
         self._lock = threading.RLock()
         self._changed = threading.Event()
         self._closing = False
-        #: What went wrong in the double itself; raised on the way out.
+        #: Errors of the double itself; raised on exit.
         self._failures: list[Exception] = []
-        #: Images that are being kept, by the machine they are of.
+        #: Captures of machine images that are under way, by instance id.
         self._captures: dict[str, Future[None]] = {}
 
     def __enter__(self) -> Self:
@@ -84,7 +84,7 @@ class Double:
         return self
 
     def _start(self, stack: ExitStack) -> None:
-        """Up, piece by piece; the stack takes down what is up, the last one first."""
+        """Start the parts in order; the stack closes the started ones in reverse order, also after an error."""
         scenario = self._scenario
         self.account = Account(
             self.region, {self.bucket: {}, **scenario.buckets}, scenario.parameters, scenario.secrets
@@ -150,10 +150,10 @@ class Double:
         self._stack.close()
         self.check()
 
-    # For whoever stands outside
+    # Interface for tests and commands
 
     def check(self) -> None:
-        """Raise what failed in the double itself, machines that could not be booted included."""
+        """Raise ExceptionGroup with the errors of the double itself, such as a machine that could not be booted."""
         if self._failures:
             raise ExceptionGroup("the double itself failed", self._failures)
 
@@ -163,7 +163,7 @@ class Double:
         return self._server.url
 
     def environment(self) -> dict[str, str]:
-        """What the control plane's process needs to take the double for AWS."""
+        """Return the environment variables with which the control plane's process uses the double as AWS."""
         keys = self._identities.control
         return {
             "AWS_ENDPOINT_URL": self.url,
@@ -175,7 +175,7 @@ class Double:
         }
 
     def machine_environment(self, instance_id: str) -> dict[str, str]:
-        """The same with that machine's own credentials, for tests of its rights."""
+        """Return the variables of `environment` with this machine's credentials, for tests of its rights."""
         keys = self._identities.machine(instance_id)
         given = {
             "AWS_ACCESS_KEY_ID": keys.access_key,
@@ -185,24 +185,24 @@ class Double:
         return self.environment() | given
 
     def alive(self) -> list[Instance]:
-        """Every machine that is not terminated, whatever the listings say."""
+        """Return every machine that is not terminated, whether listed or not."""
         with self._lock:
             return self._model.alive(self._now())
 
     def history(self) -> Mapping[str, tuple[Change, ...]]:
-        """Every state of every machine there ever was, by its id, oldest first."""
+        """Return all states of every machine that ever existed, oldest first, by instance id."""
         with self._lock:
             return {one.id: one.history for one in self._model.every()}
 
     def images(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The account's own machine images and snapshots, by their ids."""
+        """Return the ids of the account's own machine images, and the ids of its snapshots."""
         with self._lock:
             images = self._model.images
             own = tuple(one.id for one in images.shown() if one.owner == "self")
             return own, tuple(one.id for one in images.snapshots())
 
     def written(self) -> dict[str, bytes]:
-        """The objects in the scenario's buckets that were not there at first, or differ, as s3:// URLs."""
+        """Return the objects in the scenario's buckets that are new or changed, by s3:// URL."""
         return {
             f"s3://{bucket}/{key}": data
             for bucket, before in self._scenario.buckets.items()
@@ -211,12 +211,12 @@ class Double:
         }
 
     def gpus(self, instance_type: str) -> int:
-        """How many GPUs a machine of the type has; for whoever plays it."""
+        """Return how many GPUs an instance type has, for the machine host; 0 for an unknown type."""
         known = self.account.instance_type(instance_type)
         return known.gpus if known else 0
 
     def interrupt(self, instance_id: str, *, notice: float = 120.0) -> None:
-        """Give a spot machine its notice now."""
+        """Send a spot machine its interruption notice now; it is taken `notice` seconds later."""
         with self._lock:
             self._model.interrupt(instance_id, self._now(), notice=notice)
         self._changed.set()
@@ -226,7 +226,7 @@ class Double:
     def _tick(self) -> None:
         while True:
             self._changed.clear()
-            # Looked at after the clearing, so that no call to stop is missed.
+            # Read after the event is cleared, so that a call of `_stop` in between is not missed.
             if self._closing:
                 return
             with self._lock:
@@ -250,14 +250,14 @@ class Double:
         elif isinstance(event, Captured):
             self._captures[one.id] = self._ends.submit(self._capture, one.id, event.image)
         else:
-            # Ending may take its time; booting has returned, so the order is kept.
+            # Ending a machine may take long, so another thread does it. Its boot has returned, so the order is kept.
             self._ends.submit(self._attempt, self._end, one)
 
     def _capture(self, instance_id: str, image_id: str) -> None:
         failure = ""
         try:
             self._host.capture(instance_id, image_id)
-        except Exception as error:  # noqa: BLE001 - as with EC2, it is the image that fails
+        except Exception as error:  # noqa: BLE001 - as in EC2, an error makes the image fail
             failure = f"Client.InternalError: {error}"
         with self._lock:
             self._model.images.captured(image_id, failure)
@@ -279,7 +279,7 @@ class Double:
     def _attempt(self, function: Any, argument: Any) -> None:
         try:
             function(argument)
-        except Exception as error:  # noqa: BLE001 - one machine's trouble stops no other; told at the end
+        except Exception as error:  # noqa: BLE001 - one machine's error must not stop the others; raised on exit
             self._failures.append(error)
 
     def _guest(self, one: Instance) -> Guest:

@@ -1,6 +1,6 @@
-"""A scenario file: what the doubled cloud holds, gives, charges, and does to its machines.
+"""Parse a scenario file: what the EC2 double holds, its capacity and prices, and what happens to its machines.
 
-Parsed here, frozen from here on. A duration is a whole number of seconds, or `500ms`, `0.2s`, `90s`, `1h30m`.
+The parsed values are frozen. A duration is a whole number of seconds, or `500ms`, `0.2s`, `90s`, `1h30m`.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ from provisioner.rehearsal.machines.script import Script
 
 
 class Kind(StrEnum):
-    """What plays the machines."""
+    """The machine host that plays the machines."""
 
     LIGHT = "light"
     SCRIPTED = "scripted"
@@ -42,23 +42,24 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Scenario:
-    #: Short, but no state is skipped unseen.
+    #: The default delays are short, but long enough that every state can be seen.
     conditions: Conditions = field(default_factory=lambda: Conditions(boot_delay=0.2, end_delay=0.2))
     machine: Kind = Kind.LIGHT
-    #: Objects by key, by bucket, there from the start.
+    #: The buckets at the start: content by key, by bucket.
     buckets: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     #: Parameters of SSM by name, all of them SecureStrings, and secrets of Secrets Manager by id.
     parameters: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[Rule, ...] = ()
-    #: The owner's own policy beside machine.json; None allows everything on `buckets`, and to read the secrets.
+    #: The owner's policy in addition to machine.json. None allows all of S3 on `buckets`, reading the parameters and
+    #: secrets, and ECR logins.
     job_policy: Mapping[str, Any] | None = None
-    #: What scripted machines play; the first one whose job fits.
+    #: Scripts of scripted machines; the first one whose job pattern fits is played.
     scripts: tuple[Script, ...] = (Script(),)
 
 
 def load(path: Path) -> Scenario:
-    """The scenario in the file; raises Invalid, a line for each problem that says where and what."""
+    """Return the scenario in the file; raises Invalid with a line for each problem: its place and what is wrong."""
     try:
         document = yaml.read(path.read_bytes(), str(path))
     except OSError as error:
@@ -67,7 +68,7 @@ def load(path: Path) -> Scenario:
 
 
 def parse(data: Any, where: str = "the scenario", lines: Mapping[yaml.Path, int] | None = None) -> Scenario:
-    """The scenario that the file's content describes; an empty file is the default one."""
+    """Return the scenario that the file's content describes, the default one for an empty file; raises Invalid."""
     try:
         return _File.model_validate({} if data is None else data).scenario()
     except ValidationError as error:
@@ -82,7 +83,7 @@ _Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 
 
 def _none_of(word: str) -> BeforeValidator:
-    """This word stands for None."""
+    """Return a validator that converts this word to None."""
     return BeforeValidator(lambda value: None if value == word else value)
 
 
@@ -94,7 +95,7 @@ class _Edge(BaseModel):
 
 
 class _Fitting(_Edge):
-    """Something that holds for the offers which fit its patterns."""
+    """A rule for the offers that fit its patterns."""
 
     market: Literal["spot", "on-demand", "*"] = "*"
     type: str = "*"
@@ -199,7 +200,7 @@ class _Unheeded(_Fitting):
     times: Annotated[int, Field(ge=1)] = 1
 
 
-#: Neither service holds an empty value.
+#: A value of SSM or Secrets Manager; neither service accepts an empty one.
 _Text = Annotated[str, Field(min_length=1)]
 
 

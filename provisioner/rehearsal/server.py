@@ -1,8 +1,8 @@
-"""The double's face: AWS over HTTP on this computer, one port for all services.
+"""Serve the double's AWS API over HTTP on this computer, with one port for all services.
 
-Each request is read, its signature checked, logged, spoiled if a rule says so, weighed against the
-policies, then answered by the model or by moto. What neither of them plays is a loud error, and kept
-in `calls.unimplemented`; nothing is ever passed over in silence.
+For each request the signature is checked, the call is read and logged, a fault rule may spoil the call or its answer,
+and the policies are evaluated. Then the model or moto answers. A call that neither of them plays is answered with
+NotImplemented (501) and kept in `calls.unimplemented`: no call is ignored silently.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from provisioner.rehearsal.aws.signatures import Caller, Identities, service_of
 from provisioner.rehearsal.aws.wire import Answer, Request
 from provisioner.rehearsal.ec2.api import Ec2
 
-#: What a call outside S3 is about: the first of these parameters that it has.
+#: Parameters that name the resource of a call outside S3; the first one that the call has is used.
 _NAMES = (
     *("InstanceId", "ImageId", "SnapshotId", "LaunchTemplateName", "ClientToken", "Name", "SecretId"),
     "InstanceProfileName",
@@ -38,23 +38,23 @@ _NAMES = (
 
 
 class _Broken(Exception):
-    """Break the connection without an answer."""
+    """Raised to break the connection without an answer."""
 
 
 def _handler(now: Callable[[], float]) -> type[MotoRequestHandler]:
     class Handler(MotoRequestHandler):
         def log(self, *said: Any) -> None:
-            """Quiet: the log of calls is the double's own."""
+            """Log nothing: the double keeps its own log of calls."""
 
         def date_time_string(self, timestamp: float | None = None) -> str:
-            """The Date header, which the reaper takes for the cloud's own clock."""
+            """Return the Date header from the double's clock; the reaper uses this header as the cloud's clock."""
             return formatdate(now() if timestamp is None else timestamp, usegmt=True)
 
     return Handler
 
 
 class Server:
-    """Serves from `start` to `close`, on 127.0.0.1 alone."""
+    """An HTTP server that runs from `start` to `close`, on 127.0.0.1 only."""
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ class Server:
         now: Callable[[], float],
         port: int = 0,
     ) -> None:
-        """`products` answers the price list's GetProducts, each product a JSON text."""
+        """`products` answers the price list's GetProducts with a JSON text for each product."""
         self._account, self._ec2, self._identities, self._rights = account, ec2, identities, rights
         self._products = products
         self._calls, self._faults, self._now = calls, faults, now
-        #: By service; moto's own dispatcher looks through its folders for each request.
+        #: Moto's app by service, cached: moto's own dispatcher searches its folders at each request.
         self._moto: Callable[[str], Any] = functools.cache(create_backend_app)
         self._closing = threading.Event()
-        # Werkzeug would end the process over a port that is taken, and queue too few connections.
+        # Made here, because Werkzeug would exit the process if the port is taken, and would queue too few connections.
         with socket.create_server(("127.0.0.1", port), backlog=512) as listening:
             self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             self._server: BaseWSGIServer = make_server(
@@ -103,7 +103,7 @@ class Server:
             answer = self._answer(environ, request)
         except _Broken:
             _reset(environ["werkzeug.socket"])
-            # Werkzeug takes this as the client's leaving, and writes nothing.
+            # Werkzeug treats this error as a client that disconnected, and writes no answer.
             raise ConnectionResetError("broken by a rule of the rehearsal") from None
         headers = [(name, value) for name, value in answer.headers if name.lower() not in ("date", "connection")]
         if not any(name.lower() == "content-length" for name, _ in headers):
@@ -130,7 +130,7 @@ class Server:
             return wire.error(service, refused)
         except _Broken:
             raise
-        except Exception as error:  # noqa: BLE001 - a hole or a bug of the double must not look like AWS
+        except Exception as error:  # noqa: BLE001 - a gap or a bug in the double must not look like AWS
             hole = str(error) if isinstance(error, NotPlayed) else repr(error)
             self._calls.unimplemented.append(f"{service}: {hole}")
             return wire.error(service, Refused("NotImplemented", f"the EC2 double does not play {hole}", 501))
@@ -139,7 +139,7 @@ class Server:
         self._rights.weigh(caller, call, self._ec2, deleted=lambda: wire.deleted_keys(request))
         answer = self._do(environ, request, call)
         if answer.status == 404 and call.service == "s3" and not self._rights.may_list(caller, call):
-            # Whoever may not list is not told what is missing (Amazon S3 API, GetObject).
+            # Without ListBucket, S3 answers 403 for a missing key (Amazon S3 API, GetObject).
             raise Refused("AccessDenied", "Access Denied", 403)
         return answer
 
@@ -209,7 +209,7 @@ def _request(environ: Mapping[str, Any]) -> Request:
 
 
 def _reset(connection: socket.socket) -> None:
-    """Close so that the other side sees a reset, not an end."""
+    """Close the connection with a TCP reset instead of an end of file."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,16 +1,15 @@
-"""What every use case works with: the ports of one installation, and its policy."""
+"""The ports of one installation, and its policy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from provisioner.core.access.callers import Audit, Caller
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Failed
 from provisioner.core.protocol.messages import Engine
 from provisioner.core.recipe.defaults import RecipeDefaults
-from provisioner.core.run.records import Event, Record, Run
+from provisioner.core.run.records import Record
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.clock import Clock
 from provisioner.ports.cloud import Cloud
@@ -21,6 +20,7 @@ from provisioner.ports.meter import Meter, Unmetered
 from provisioner.ports.pool import Pool
 from provisioner.ports.store import Store
 from provisioner.service.clock_check import ClockCheck
+from provisioner.service.recorder import Recorder
 
 R = TypeVar("R", bound=Record)
 
@@ -93,45 +93,16 @@ class Installation:
     keys: Keys | None = None
     meter: Meter = field(default_factory=Unmetered)
     check: ClockCheck = field(init=False)
+    recorder: Recorder = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "check", ClockCheck(self.clock))
+        object.__setattr__(self, "recorder", Recorder(self.store, self.ids, self.clock, self.journal))
 
     def now(self) -> float:
         """Return the Unix time for decisions and stored times of a pass; raises ClockWrong."""
         return self.check.now()
 
-    def audit(self, caller: Caller, what: str, owner: str, target: str) -> Audit:
-        """What the caller changes, told now; to be stored with the change."""
-        return Audit(self.ids.new(), self.clock.now(), caller.name, caller.source, what, owner, target)
-
-    def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
-        """Save the records, then write the stored events of runs to the journal. Events without an id get one."""
-        stored = self.store.save([self._named(each) for each in records], epoch=epoch, limits=limits)
-        self._tell(stored)
-        return stored
-
-    def add_run(self, run: Run, since: float, also: Sequence[Record], limits: OwnerLimits = UNLIMITED) -> Run:
-        """Call `Store.add_run`, then write to the journal as `save` does."""
-        also = [self._named(each) for each in also]
-        stored = self.store.add_run(run, since, also, limits)
-        if stored.id == run.id:
-            self._tell(also)
-        return stored
-
-    def _named(self, record: R) -> R:
-        return replace(record, id=self.ids.new()) if isinstance(record, Event) and not record.id else record
-
-    def _tell(self, stored: Sequence[Record]) -> None:
-        for each in stored:
-            if isinstance(each, Event):
-                self.journal.tell(
-                    each.text,
-                    each.at,
-                    run=each.run,
-                    job=each.job,
-                    owner=each.owner,
-                    attempt=each.attempt,
-                    instance=each.instance_id,
-                    launch=each.launch,
-                )
+    def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:
+        """Save the records as `Recorder.save` does."""
+        return self.recorder.save(records, epoch=epoch)

@@ -1,21 +1,25 @@
-"""Reading logs: from the mailbox while a run lives, from the archive once it is kept there."""
+"""Read the logs of runs: from the mailbox while a run lives, from the archive after its log was copied there."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from provisioner.core.errors import Retryable, Transient
-from provisioner.core.logs import cursor as places
+from provisioner.core.logs import cursor as cursors
 from provisioner.core.logs.archive import Manifest, chunk_offset, kept_chunk_key, manifest_key, node_prefix
 from provisioner.core.logs.cursor import At, Cursor
 from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.keys import chunk_key, log_prefix
 from provisioner.core.run.machine_messages import CHUNK_MOST, CHUNKS_MOST
 from provisioner.core.run.records import Node, Run
-from provisioner.ports.control import LogGap, LogPage, LogPiece
-from provisioner.service.installation import Installation
+from provisioner.ports.bucket import Bucket
+from provisioner.ports.clock import Clock
+from provisioner.ports.control.logs import LogGap, LogPage, LogPiece, LogQuery, ignore
+from provisioner.ports.store import Store
+from provisioner.service.acting import Acting
 from provisioner.service.runs import Runs
 from provisioner.service.ssh_entry.direct import Direct
+from provisioner.service.ssh_entry.entrance import Entrance
 
 #: A follower keeps its machine shipping every second for this long, and renews it at half of it.
 FOLLOWED = 60.0
@@ -29,93 +33,109 @@ TAIL_MOST, TAIL_BLOCK = 4 << 20, 256 << 10
 
 
 class Logs:
-    """The bytes of a run's streams, in order, each once."""
+    """provisioner.ports.control.logs.Logs: the bytes of a run's streams, in order, each once."""
 
-    def __init__(self, installation: Installation, runs: Runs) -> None:
-        self._installation = installation
+    def __init__(
+        self, store: Store, bucket: Bucket, clock: Clock, runs: Runs, entrance: Entrance, acting: Acting | None
+    ) -> None:
+        """`acting` makes passes while a log is followed; None if this caller makes none."""
+        self._store = store
+        self._bucket = bucket
+        self._clock = clock
         self._runs = runs
+        self._entrance = entrance
+        self._acting = acting
 
-    def read(
-        self, run: Run, streams: Sequence[str], attempt: int | None = None, tail: int | None = None
-    ) -> Iterator[LogPiece | LogGap]:
-        """What is there now."""
-        cursor = self._start(run, streams, attempt, tail)
+    def read(self, run: str, query: LogQuery) -> Iterator[LogPiece | LogGap]:
+        return self._read(self._runs.get(run), query)
+
+    def _read(self, run: Run, query: LogQuery) -> Iterator[LogPiece | LogGap]:
+        cursor = self._start(run, query)
         while True:
-            nodes = self._nodes(run, attempt)
+            nodes = self._nodes(run, query)
             for node in nodes:
-                yield from self._new(node, streams, cursor)
+                yield from self._new(node, query.streams, cursor)
             # A mailbox may be emptied while it is read: then the rest is in the archive.
-            if [node.archived_at for node in nodes] == [node.archived_at for node in self._nodes(run, attempt)]:
+            if [node.archived_at for node in nodes] == [node.archived_at for node in self._nodes(run, query)]:
                 break
-        yield from self._gaps(run, streams, attempt)
+        yield from self._gaps(run, query)
 
     def follow(
-        self,
-        run: Run,
-        streams: Sequence[str],
-        attempt: int | None,
-        tail: int | None,
-        pause: Callable[[float], None],
-        direct: Direct | None = None,
+        self, run: str, query: LogQuery, looked: Callable[[Sequence[str]], None] = ignore, *, direct: bool = False
     ) -> Iterator[LogPiece | LogGap]:
-        """What is there and what comes, until the run has ended and its log is kept; survives a slow bucket.
+        return self._follow_and_act(self._runs.get(run), query, looked, direct)
 
-        With `direct`, what the machine has written is here before the bucket has it.
+    def _follow_and_act(
+        self, run: Run, query: LogQuery, looked: Callable[[Sequence[str]], None], direct: bool
+    ) -> Iterator[LogPiece | LogGap]:
+        line = Direct(self._entrance, self._clock) if direct else None
+
+        def pause(seconds: float) -> None:
+            looked([*(self._acting.meanwhile() if self._acting else ()), *(line.told if line else ())])
+            self._clock.wait(seconds)
+
+        try:
+            yield from self._follow(run, query, pause, line)
+        finally:
+            if line:
+                line.close()
+            if self._acting:
+                self._acting.release()
+
+    def _follow(
+        self, run: Run, query: LogQuery, pause: Callable[[float], None], direct: Direct | None
+    ) -> Iterator[LogPiece | LogGap]:
+        """Yield what is there and what comes, until the run has ended and its log is archived.
+
+        An error of the bucket delays the pieces. With `direct`, a piece may come before the bucket has it.
         """
         cursor, look_at, known = None, 0.0, 0
         while True:
-            run = self._runs.run(run.id)
-            nodes = self._nodes(run, attempt)
+            run = self._runs.get(run.id)
+            nodes = self._nodes(run, query)
             over = run.ended_at is not None and all(node.archived_at is not None for node in nodes)
             if not over:
                 self._runs.amend(run.id, self._followed)
-            now = self._installation.clock.now()
+            now = self._clock.now()
             try:
-                cursor = self._start(run, streams, attempt, tail) if cursor is None else cursor
+                cursor = self._start(run, query) if cursor is None else cursor
                 if over or now >= look_at or len(nodes) != known:
                     for node in nodes:
-                        yield from self._new(node, streams, cursor)
+                        yield from self._new(node, query.streams, cursor)
                     look_at, known = now + LOOK_BESIDE, len(nodes)
                 if over:
-                    yield from self._gaps(run, streams, attempt)
+                    yield from self._gaps(run, query)
                     return
-                if direct and direct.on(run, nodes, {stream: self._at(cursor, nodes, stream) for stream in streams}):
+                bytes_at = {stream: self._at(cursor, nodes, stream) for stream in query.streams}
+                if direct and direct.on(run, nodes, bytes_at):
                     pause(0.0)
                     yield from self._heard(direct, nodes[-1], cursor)
                     continue
             except Retryable:
-                # The bucket is not to be had now; the next look goes on from the same byte.
+                # The bucket cannot be read now; the next look continues from the same byte.
                 if direct:
                     direct.close()
             look_at = 0.0
             pause(LOOK_EVERY)
 
-    def look(
-        self,
-        run: Run,
-        streams: Sequence[str],
-        attempt: int | None,
-        tail: int | None,
-        place: str,
-        limit: int,
-        *,
-        following: bool,
+    def page(
+        self, run: str, query: LogQuery, cursor: str = "", limit: int = 1 << 20, *, following: bool = False
     ) -> LogPage:
-        """What is new since `place`, at most `limit` bytes of it."""
-        nodes = self._nodes(run, attempt)
-        over = run.ended_at is not None and all(node.archived_at is not None for node in nodes)
+        found = self._runs.get(run)
+        nodes = self._nodes(found, query)
+        over = found.ended_at is not None and all(node.archived_at is not None for node in nodes)
         if following and not over:
-            self._runs.amend(run.id, self._followed)
-        cursor = places.read(place) if place else self._start(run, streams, attempt, tail)
-        found: list[tuple[LogPiece | LogGap, str]] = []
+            self._runs.amend(found.id, self._followed)
+        place = cursors.read(cursor) if cursor else self._start(found, query)
+        pieces: list[tuple[LogPiece | LogGap, str]] = []
         full = False
-        for piece, last in self._bounded(nodes, streams, cursor, limit):
-            found.append((piece, cursor.write()))
+        for piece, last in self._bounded(nodes, query.streams, place, limit):
+            pieces.append((piece, place.write()))
             full = last
         over = over and not full
         if over or not (full or following):
-            found += [(gap, cursor.write()) for gap in self._gaps(run, streams, attempt)]
-        return LogPage(run, tuple(found), cursor.write(), over)
+            pieces += [(gap, place.write()) for gap in self._gaps(found, query)]
+        return LogPage(found, tuple(pieces), place.write(), over)
 
     def _bounded(
         self, nodes: Sequence[Node], streams: Sequence[str], cursor: Cursor, limit: int
@@ -163,16 +183,16 @@ class Logs:
                 cursor.move(node.attempt, piece.stream, At(at.chunk, at.byte + len(data)))
                 yield replace(piece, offset=at.byte, data=data)
 
-    def _start(self, run: Run, streams: Sequence[str], attempt: int | None, tail: int | None) -> Cursor:
-        """Where to begin: everywhere at the first byte, or so many lines before the latest attempt's end."""
-        nodes = self._nodes(run, attempt)
-        if tail is None or not nodes:
+    def _start(self, run: Run, query: LogQuery) -> Cursor:
+        """Return where the query begins: at the first byte of all attempts, or lines before the end of the latest one."""
+        nodes = self._nodes(run, query)
+        if query.tail is None or not nodes:
             return Cursor()
         cursor = Cursor()
-        for stream in streams:
+        for stream in query.streams:
             for node in nodes[:-1]:
                 cursor.end(node.attempt, stream)
-            cursor.move(nodes[-1].attempt, stream, self._before_end(nodes[-1], stream, tail))
+            cursor.move(nodes[-1].attempt, stream, self._before_end(nodes[-1], stream, query.tail))
         return cursor
 
     def _before_end(self, node: Node, stream: str, lines: int) -> At:
@@ -180,7 +200,7 @@ class Logs:
 
         They are read in at most LOOK_READS + `lines` blocks.
         """
-        bucket, room, reads, ended = self._installation.bucket, TAIL_MOST, LOOK_READS + lines, False
+        bucket, room, reads, ended = self._bucket, TAIL_MOST, LOOK_READS + lines, False
         for chunk, key, size in reversed(list(self._chunks(node, stream))):
             if lines == 0 and not ended:
                 return At(chunk, chunk + size)
@@ -200,11 +220,11 @@ class Logs:
         return At()
 
     def _followed(self, run: Run) -> Run:
-        until = self._installation.clock.now() + FOLLOWED
+        until = self._clock.now() + FOLLOWED
         return run if run.followed_until > until - FOLLOWED / 2 else replace(run, followed_until=until)
 
-    def _nodes(self, run: Run, attempt: int | None) -> list[Node]:
-        return [node for node in self._installation.store.nodes(run.id) if attempt in (None, node.attempt)]
+    def _nodes(self, run: Run, query: LogQuery) -> list[Node]:
+        return [node for node in self._store.nodes(run.id) if query.attempt in (None, node.attempt)]
 
     def _new(
         self, node: Node, streams: Sequence[str], cursor: Cursor, room: Callable[[], int] = lambda: CHUNK_MOST
@@ -222,7 +242,7 @@ class Logs:
                     cursor.move(node.attempt, stream, at)
                     continue
                 skip, most = max(0, at.byte - offset), room()
-                data = self._installation.bucket.get(key, start=skip, length=most)
+                data = self._bucket.get(key, start=skip, length=most)
                 if data is None:
                     # Emptied after it was kept: the next look finds it in the archive.
                     return
@@ -239,7 +259,7 @@ class Logs:
     def _chunks(self, node: Node, stream: str, after: str = "") -> Iterator[tuple[int, str, int]]:
         """Yield the offset, key and size of each chunk, in order, and at most as many chunks as are archived."""
         prefix = self._prefix(node, stream)
-        for entry in islice(self._installation.bucket.list(prefix, after=after), CHUNKS_MOST):
+        for entry in islice(self._bucket.list(prefix, after=after), CHUNKS_MOST):
             offset = chunk_offset(entry.key, prefix)
             if offset is not None and entry.size <= CHUNK_MOST:
                 yield offset, entry.key, entry.size
@@ -254,13 +274,13 @@ class Logs:
             return kept_chunk_key(node.run, node.attempt, node.rank, stream, offset)
         return chunk_key(node.box, stream, offset)
 
-    def _gaps(self, run: Run, streams: Sequence[str], attempt: int | None) -> Iterator[LogGap]:
-        for node in self._nodes(run, attempt):
+    def _gaps(self, run: Run, query: LogQuery) -> Iterator[LogGap]:
+        for node in self._nodes(run, query):
             if node.archived_at is None:
                 continue
-            data = self._installation.bucket.get(manifest_key(node.run, node.attempt, node.rank))
+            data = self._bucket.get(manifest_key(node.run, node.attempt, node.rank))
             kept = decode(Manifest, data).streams if data else {}
-            for stream in streams:
+            for stream in query.streams:
                 if stream in kept and kept[stream].missing_from is not None:
                     yield LogGap(node.attempt, stream, kept[stream].missing_from or 0, kept[stream].missing_at_least)
 

@@ -1,4 +1,4 @@
-"""What is alive, at a glance: counts of everything, and the rows that deserve a look first."""
+"""Count everything that is not over, and choose the runs to show first."""
 
 import heapq
 from collections import Counter, defaultdict
@@ -11,20 +11,20 @@ from provisioner.core.cost.receipt import receipt
 from provisioner.core.run.records import Assignment, Live, Node, Run
 from provisioner.core.run.silence import is_silent
 from provisioner.core.run.states import State
-from provisioner.ports.control import LiveRun, Overview, Queue
-from provisioner.service.installation import Installation
+from provisioner.ports.control.runs import LiveRun, Overview, Queue
+from provisioner.ports.store import Store
 
 #: Key of the note in which the acting process stores its hindrance.
 HINDRANCE = "hindrance"
 
 
-def alive(installation: Installation, caller: Caller, limit: int) -> Overview:
-    """All that is the caller's is counted; what costs more than a count is done for `limit` runs."""
-    live, now = _seen(installation.store.live(), caller), installation.clock.now()
+def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Overview:
+    """Return everything of the caller's that is not over: all of it counted, and `limit` runs shown."""
+    live = _seen(store.live(), caller)
     nodes = {(node.run, node.attempt): node for node in live.nodes}
     current = {run.id: nodes.get((run.id, run.attempt)) for run in live.runs}
     first = heapq.nsmallest(limit, live.runs, key=lambda run: _rank(run, current[run.id], now))
-    held = _held(installation, live, {run.id for run in first})
+    held = _held(store, live, {run.id for run in first})
     billed = [machine for machine in live.machines if machine.state not in ENDING]
     return Overview(
         at=now,
@@ -35,13 +35,13 @@ def alive(installation: Installation, caller: Caller, limit: int) -> Overview:
         queues=_queues([run for run in live.runs if run.state is State.QUEUED]),
         runs=tuple(_row(run, held[run.id], now) for run in first),
         more=len(live.runs) - len(first),
-        hindrance=hindrance(installation),
+        hindrance=hindrance(store),
     )
 
 
-def hindrance(installation: Installation) -> str:
+def hindrance(store: Store) -> str:
     """Return why the acting process decides nothing now, such as a wrong clock, or ""."""
-    noted = installation.store.remembered(HINDRANCE)
+    noted = store.remembered(HINDRANCE)
     return noted[0] if noted else ""
 
 
@@ -65,12 +65,12 @@ def _rank(run: Run, node: Node | None, now: float) -> tuple[int, float]:
     return 2, run.created_at
 
 
-def _held(installation: Installation, live: Live, runs: set[str]) -> defaultdict[str, list[Assignment]]:
+def _held(store: Store, live: Live, runs: set[str]) -> defaultdict[str, list[Assignment]]:
     nodes = [node for node in live.nodes if node.run in runs]
     ids = {node.instance_id for node in nodes}
     machines = {machine.id: machine for machine in live.machines if machine.id in ids}
     if missing := ids - machines.keys():
-        machines |= {machine.id: machine for machine in installation.store.machines(missing)}
+        machines |= {machine.id: machine for machine in store.machines(missing)}
     held: defaultdict[str, list[Assignment]] = defaultdict(list)
     for node in nodes:
         held[node.run].append(Assignment(node, machines[node.instance_id]))

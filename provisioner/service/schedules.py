@@ -1,43 +1,27 @@
-"""What is due by the jobs' schedules, started: once a tick, however many processes do this at once.
+"""Set and show the schedules of jobs, as one caller may."""
 
-A tick is decided in one write: the job that knows of it and the run that it starts, or neither. The job is written
-against the version it was read at, and the run's id follows from job and tick, so a second start cannot be stored.
-"""
-
-import contextlib
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
-from provisioner.core.access.callers import SCHEDULE
-from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.errors import ClockWrong, CloudError, Conflict, Invalid, LimitReached, NotFound, Retryable
-from provisioner.core.protocol.messages import Outcome, Stop
+from provisioner.core.errors import Invalid, NotFound
 from provisioner.core.recipe import recipe as recipes
-from provisioner.core.recipe.jobs import Concurrency, Job
-from provisioner.core.recipe.schedule import KEY, due, key, next_tick, run_id, upcoming
-from provisioner.core.run import story
-from provisioner.core.run.clock_repair import SLACK
-from provisioner.core.run.records import Record, Run
-from provisioner.ports.control import Scheduled
-from provisioner.service.control_loop.problems import words
-from provisioner.service.installation import Installation
-from provisioner.service.runs import TRIES, Runs
-
-#: What could not be decided is tried again after this, in seconds.
-AGAIN = 10.0
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.recipe.schedule import upcoming
+from provisioner.ports.clock import Clock
+from provisioner.ports.control.schedules import Scheduled
+from provisioner.ports.store import Store
+from provisioner.service.jobs import Jobs
 
 
 class Schedules:
-    """The jobs' schedules: said, shown, and acted on."""
+    """provisioner.ports.control.schedules.Schedules."""
 
-    def __init__(self, installation: Installation, runs: Runs) -> None:
-        self._installation = installation
-        self._runs = runs
-        #: The last logged error that affected all schedules.
-        self._told = ""
+    def __init__(self, store: Store, clock: Clock, jobs: Jobs) -> None:
+        self._store = store
+        self._clock = clock
+        self._jobs = jobs
 
-    def say(self, name: str, schedule: Mapping[str, str] | None) -> Job:
+    def set(self, name: str, schedule: Mapping[str, str] | None) -> Job:
         def said(job: Job) -> Job:
             if schedule is None:
                 return replace(job, schedule=None, schedule_of_recipe=False)
@@ -46,144 +30,21 @@ class Schedules:
                 raise Invalid("schedule: found nothing; --disable ends a schedule")
             if plan == job.schedule:
                 return replace(job, schedule_of_recipe=False)
-            return replace(job, schedule=plan, schedule_of_recipe=False, scheduled_at=self._installation.clock.now())
+            return replace(job, schedule=plan, schedule_of_recipe=False, scheduled_at=self._clock.now())
 
-        job = self._runs.amend_job(name, said, "unschedule" if schedule is None else "schedule")
-        self._installation.clock.wake()
+        job = self._jobs.amend(name, said, "unschedule" if schedule is None else "schedule")
+        self._clock.wake()
         return job
 
-    def scheduled(self, name: str, count: int) -> Scheduled:
-        job = self._runs.job(name)
+    def get(self, name: str, count: int) -> Scheduled:
+        job = self._jobs.get(name)
         if job.schedule is None:
             raise NotFound(f"{name} has no schedule; `provision schedule {job.name} '0 2 * * *'` gives it one")
         return self._shown(job, count)
 
-    def every(self) -> tuple[Scheduled, ...]:
-        return tuple(self._shown(job, 1) for job in self._runs.scheduled())
+    def all(self) -> tuple[Scheduled, ...]:
+        return tuple(self._shown(job, 1) for job in self._jobs.scheduled())
 
     def _shown(self, job: Job, count: int) -> Scheduled:
-        run = self._installation.store.run(job.tick_run) if job.tick_run else None
-        return Scheduled(job, upcoming(job, self._installation.clock.now(), count), run)
-
-    def fire(self, *, told: bool = False) -> float:
-        """Start the jobs that are due. Return the Unix time to look again: now if a run was started.
-
-        `told`: a pass has just logged an error that affects all schedules, so do not log it again.
-        """
-        soonest = math.inf
-        try:
-            jobs = self._installation.store.scheduled()
-        except Retryable as error:
-            return self._hindered(error, told)
-        try:
-            self._compare(jobs)
-            jobs = tuple(map(self._repaired, jobs))
-        except ClockWrong as error:
-            return self._hindered(error, told)
-        for job in jobs:
-            now = self._installation.clock.now()
-            try:
-                soonest = min(soonest, self._fire(job, self._installation.now()))
-            except ClockWrong as error:
-                return self._hindered(error, told)
-            except Exception as error:  # noqa: BLE001 - one job's error must not keep the others from their time
-                about = {"job": job.name, "owner": job.owner}
-                self._installation.journal.complain(f"its schedule: {words(error)}", now, **about)
-                soonest = min(soonest, now + AGAIN)
-        return soonest
-
-    def _compare(self, jobs: Iterable[Job]) -> None:
-        """Compare the clock with the cloud's if a job is due and the last comparison is old. Raises ClockWrong.
-
-        If the cloud cannot be reached, the clock is trusted.
-        """
-        check, now = self._installation.check, self._installation.clock.now()
-        if not check.fresh and any(next_tick(job) <= now for job in jobs):
-            with contextlib.suppress(CloudError):
-                check.measure(self._installation.cloud)
-        self._installation.now()
-
-    def _repaired(self, job: Job) -> Job:
-        """Return the job; if a wrong clock set the beginning of its schedule in the future, set it to now."""
-        now = self._installation.now()
-        if not self._installation.check.compared or job.scheduled_at <= now + SLACK:
-            return job
-        with contextlib.suppress(Conflict):
-            [job] = self._installation.save([replace(job, scheduled_at=now)])
-        return job
-
-    def _hindered(self, error: Retryable, told: bool) -> float:
-        """Log the error once, unless a pass has logged it (`told`), and return the Unix time to look again."""
-        now = self._installation.clock.now()
-        if not told and self._told != str(error):
-            self._told = str(error)
-            self._installation.journal.complain(str(error), now)
-        return now + AGAIN
-
-    def _fire(self, job: Job, now: float) -> float:
-        found: Job | None = job
-        for _ in range(TRIES):
-            if found is None or found.id != job.id:
-                return math.inf
-            try:
-                decided = self._decide(found, now)
-                return next_tick(found) if decided is None else now if decided.tick_run else next_tick(decided)
-            except Conflict:
-                # Another process decided it, or the run that it replaces has just changed.
-                found = self._installation.store.job(job.owner, job.name)
-        raise Conflict(f"{job.owner}/{job.name} is being changed by others all the time")
-
-    def _decide(self, job: Job, now: float) -> Job | None:
-        """The job as it was stored with its due ticks decided; None where none are due."""
-        found = due(job, now)
-        if found is None:
-            return None
-        starts = [tick for tick in found.starts if self._installation.store.run(run_id(job, tick)) is None]
-        if not starts and found.starts:
-            return self._save(job, found.tick, [], run_id(job, found.starts[-1]), "")
-        if not starts:
-            ahead = job.tick is not None and job.tick > found.tick
-            why = "the clock was ahead" if ahead else "nobody was there to start it in time"
-            return self._save(job, found.tick, [], "", f"missed: {why}")
-        policy = job.schedule.concurrency if job.schedule else Concurrency.ALLOW
-        before = [] if policy is Concurrency.ALLOW else self._unfinished(job)
-        if policy is Concurrency.FORBID and before:
-            return self._save(job, found.tick, [], "", f"skipped: run {before[0].id[:12]} was not over")
-        # Of several at once, all but one would be stopped, or not be started.
-        starts = starts if policy is Concurrency.ALLOW else starts[-1:]
-        try:
-            fresh = [self._fresh(job, tick, now) for tick in starts]
-        except Invalid as error:
-            return self._save(job, found.tick, [], "", f"refused: {error}")
-        records: list[Record] = []
-        for run in [run for run in before if not run.stop]:
-            stopped = replace(run, stop=Stop(Outcome.CANCELLED, "replaced by its schedule's next run", now))
-            records += [stopped, story.replaced_by_schedule(stopped, now)]
-            records.append(self._installation.audit(SCHEDULE, "stop", run.owner, run.id))
-        for run in fresh:
-            records += [run, story.triggered_by_schedule(run, now)]
-            records.append(self._installation.audit(SCHEDULE, "start", run.owner, run.id))
-        try:
-            return self._save(job, found.tick, records, fresh[-1].id, "", self._installation.policy.limits)
-        except LimitReached as error:
-            return self._save(job, found.tick, [], "", f"skipped: {error}")
-
-    def _unfinished(self, job: Job) -> list[Run]:
-        return [
-            run
-            for run in self._installation.store.live().runs
-            if run.job_id == job.id and run.idempotency_key.startswith(KEY) and run.ended_at is None
-        ]
-
-    def _fresh(self, job: Job, tick: float, now: float) -> Run:
-        return replace(self._runs.fresh(job, {}, None, key(tick), now), id=run_id(job, tick))
-
-    def _save(
-        self, job: Job, tick: float, records: list[Record], run: str, without: str, limits: OwnerLimits = UNLIMITED
-    ) -> Job:
-        decided = replace(job, tick=tick, tick_run=run, tick_without=without)
-        stored = self._installation.save([decided, *records], limits=limits)
-        if without:
-            at = self._installation.clock.now()
-            self._installation.journal.tell(f"{key(tick)} {without}", at, job=job.name, owner=job.owner)
-        return next(each for each in stored if isinstance(each, Job))
+        run = self._store.run(job.tick_run) if job.tick_run else None
+        return Scheduled(job, upcoming(job, self._clock.now(), count), run)

@@ -1,4 +1,4 @@
-"""What there is, counted: the figures that outlive a process, since the store has them."""
+"""Count the records of the store, for metrics that must outlive a process."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,28 +8,28 @@ from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import Market
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.states import State
-from provisioner.service.installation import Installation
+from provisioner.ports.store import Store
 
 
 @dataclass(frozen=True)
 class Tally:
-    #: Runs that are not done, by their state and, where they wait, for what.
+    #: Runs that are not done, by their state and the cause for which they wait.
     runs: Mapping[tuple[State, str], int]
     #: All runs that have ended.
     outcomes: Mapping[Outcome, int]
     #: Machines that are not listed as terminated.
     machines: Mapping[tuple[Market, MachineState], int]
-    #: Seconds since the end of a machine was wanted that has not come about yet; 0 where there is none.
+    #: Seconds for which the oldest wanted end of a machine has not been listed; 0 if there is none.
     oldest_obligation: float
 
 
-def tally(installation: Installation) -> Tally:
-    """Cheap at 10,000 runs: what is live is in memory, and what has ended is counted in an index."""
-    live, now = installation.store.live(), installation.clock.now()
+def tally(store: Store, now: float) -> Tally:
+    """Return the counts. Cheap with 10,000 runs: live records are in memory, and ended runs are counted in an index."""
+    live = store.live()
     wanted = [machine.end_wanted_at for machine in live.machines if machine.end_wanted_at is not None]
     return Tally(
         runs=Counter((run.state, str(run.waiting or "")) for run in live.runs),
-        outcomes=installation.store.outcomes(),
+        outcomes=store.outcomes(),
         machines=Counter((machine.offer.market, machine.state) for machine in live.machines),
         oldest_obligation=max(0.0, now - min(wanted, default=now)),
     )

@@ -1,4 +1,4 @@
-"""provisioner.ports.access.Access: tokens in the store, of which only the digest is there."""
+"""Make, check and revoke access tokens. The store has only their digests."""
 
 import hashlib
 import hmac
@@ -12,16 +12,18 @@ from provisioner.core.errors import Conflict, Denied, Forbidden, Invalid, TooMan
 from provisioner.core.not_found import no_token
 from provisioner.core.recipe.fields import OWNER
 from provisioner.core.run.records import Record
-from provisioner.ports.store import Key
-from provisioner.service.installation import Installation
+from provisioner.ports.clock import Clock
+from provisioner.ports.ids import Ids
+from provisioner.ports.store import Key, Store
+from provisioner.service.recorder import Recorder
 
 _TOKEN = re.compile("pvt_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
-#: Compared with where there is no such token, so that the answer takes as long.
+#: Compared with the secret if there is no such token, so that the answer takes as long.
 _NONE = "0" * 64
-#: Tokens in use at the same time; beyond it they are read again.
+#: Most tokens that are kept in memory; with more of them in use, they are read again.
 MOST_PROVEN = 10_000
-#: Seconds for which a token that was read is not read again: a look at the store at each request would cost a server
-#: that is asked a thousand times a second as much as its work.
+#: Seconds for which a token that was read is not read again: with a thousand requests a second, reading it for each
+#: would cost as much as the rest of the server's work.
 BELIEVED = 0.1
 #: Characters of a note.
 LONGEST_NOTE = 200
@@ -29,16 +31,19 @@ TRIES = 20
 
 
 class Tokens:
-    """Every request is let in by this one; `admit` is one thread's alone, the rest anybody's."""
+    """provisioner.ports.control.tokens.Access. Only one thread calls `admit`; any thread calls the other methods."""
 
-    def __init__(self, installation: Installation) -> None:
-        self._installation = installation
+    def __init__(self, store: Store, recorder: Recorder, clock: Clock, ids: Ids) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._clock = clock
+        self._ids = ids
         self._denials = Denials()
-        #: Those that let somebody in, and when each was read.
+        #: Tokens that were accepted, and when each was read.
         self._proven: dict[str, tuple[float, Token]] = {}
 
     def admit(self, token: str, source: str) -> Caller:
-        parts, now = _TOKEN.fullmatch(token), self._installation.clock.now()
+        parts, now = _TOKEN.fullmatch(token), self._clock.now()
         id, secret = parts.groups() if parts else ("", "")
         proven = self._proven.get(id)
         # Check the secret: a client that knows only the id must be throttled, without throttling the token's owner.
@@ -60,10 +65,10 @@ class Tokens:
 
     def _stored(self, id: str, now: float) -> tuple[float, Token | None]:
         known = self._proven.get(id)
-        # Backwards, too: the clock may have been set.
+        # The absolute difference: the clock may have been set back.
         if known and abs(now - known[0]) < BELIEVED:
             return known
-        return now, self._installation.store.token(id) if id else None
+        return now, self._store.token(id) if id else None
 
     def create(
         self, caller: Caller, owners: Sequence[str], *, admin: bool, expires_in: float | None = None, note: str = ""
@@ -78,9 +83,9 @@ class Tokens:
             raise Invalid("a token lasts for some time, or for ever")
         if len(note) > LONGEST_NOTE or not note.isprintable():
             raise Invalid(f"a note is one line of at most {LONGEST_NOTE} characters")
-        now, secret = self._installation.clock.now(), self._installation.ids.secret()
+        now, secret = self._clock.now(), self._ids.secret()
         made = Token(
-            id=self._installation.ids.new()[-12:],
+            id=self._ids.new()[-12:],
             sha256=_digest(secret),
             owners=tuple(dict.fromkeys(owners)),
             admin=admin,
@@ -93,18 +98,18 @@ class Tokens:
 
     def tokens(self, caller: Caller) -> tuple[Token, ...]:
         _only_admins(caller)
-        return self._installation.store.tokens()
+        return self._store.tokens()
 
     def revoke(self, caller: Caller, id: str) -> Token:
         _only_admins(caller)
         for _ in range(TRIES):
-            token = self._installation.store.token(id)
+            token = self._store.token(id)
             if token is None:
                 raise no_token(id)
             if token.revoked_at is not None:
                 return token
             try:
-                revoked = replace(token, revoked_at=self._installation.clock.now())
+                revoked = replace(token, revoked_at=self._clock.now())
                 saved = self._save(caller, revoked, "revoke token")
             except Conflict:
                 continue
@@ -114,15 +119,15 @@ class Tokens:
 
     def audit(self, caller: Caller, limit: int = 50, before: Key | None = None) -> tuple[Audit, ...]:
         _only_admins(caller)
-        return self._installation.store.audit(limit, before)
+        return self._store.audit(limit, before)
 
     def _save(self, caller: Caller, token: Token, what: str) -> Token:
-        records: list[Record] = [token, self._installation.audit(caller, what, token.owners[0], token.id)]
-        return next(each for each in self._installation.save(records) if isinstance(each, Token))
+        records: list[Record] = [token, self._recorder.audit(caller, what, token.owners[0], token.id)]
+        return next(each for each in self._recorder.save(records) if isinstance(each, Token))
 
 
 def _digest(secret: str) -> str:
-    # 256 bits of chance need no salt and no slow hash: nobody tries them all.
+    # 256 random bits need no salt and no slow hash: they cannot be guessed.
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

@@ -66,17 +66,17 @@ def clock(folder: Path, quick: bool) -> Iterator[Figure]:
         mine.step(length)
         truth.step(length)
         _beat(world, truth.now())
-        world.service.step()
+        world.service.operator.step()
 
-    world.service.apply(recipe("train", "train", limits={"silence": "3m"}), "the bench's recipe")
-    healthy = [world.service.start("train", {}).id for _ in range(count)]
+    world.service.jobs.apply(recipe("train", "train", limits={"silence": "3m"}), "the bench's recipe")
+    healthy = [world.service.runs.start("train", {}).id for _ in range(count)]
     for _ in range(5):
         second()
     offers = {Offer(market, "g6.xlarge", f"us-east-1{zone}") for market in Market for zone in "abc"}
     world.cloud.no_capacity_in |= offers
-    world.service.apply(recipe("wait", "train", instance_type="g6.xlarge"), "the bench's recipe")
+    world.service.jobs.apply(recipe("wait", "train", instance_type="g6.xlarge"), "the bench's recipe")
     mine.ahead = DAYS
-    waits = world.service.start("wait", {}).id
+    waits = world.service.runs.start("wait", {}).id
     for _ in range(6):
         second()
     mine.ahead = 0.0
@@ -144,15 +144,17 @@ def _memory(count: int) -> None:
     from provisioner.settings import load
 
     service = wiring.service(load(os.environ["PROVISION_SETTINGS"]))
-    service.apply(recipe("many", "true"), "the bench's recipe")
+    service.jobs.apply(recipe("many", "true"), "the bench's recipe")
     greedy = service.on_behalf(Caller("token", ("bench",), admin=False, source="192.0.2.1"))
-    service._installation.store.live()
+    service.installation.store.live()
     before, stored = resident(), 0
     for number in range(count):
         with contextlib.suppress(ProvisionError):
-            greedy.start("many", {"A": f"{number:06}" + "x" * (LARGE // 2), "B": f"{number:06}" + "y" * (LARGE // 2)})
+            greedy.runs.start(
+                "many", {"A": f"{number:06}" + "x" * (LARGE // 2), "B": f"{number:06}" + "y" * (LARGE // 2)}
+            )
             stored += 1
-    service._installation.store.live()
+    service.installation.store.live()
     print(json.dumps({"before": before, "after": resident(), "stored": stored, "asked": count}))
     service.close()
 
@@ -160,14 +162,14 @@ def _memory(count: int) -> None:
 def files(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - every measure is called alike
     """Open idle connections to a server that may open 256 files; measure the delay of a launch, and the journal."""
     with Cloud(folder, "scripted") as cloud, cloud.service() as service:
-        service.apply(recipe("many", "true"), "the bench's recipe")
+        service.jobs.apply(recipe("many", "true"), "the bench's recipe")
         with _serve(folder, FILES) as (port, _), contextlib.ExitStack() as idle:
             for _ in range(FILES):
                 with contextlib.suppress(OSError):
                     idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=1.0))
             known, wrote = cloud.count(), _written(folder)
             began = time.monotonic()
-            service.start("many", {})
+            service.runs.start("many", {})
             while time.monotonic() < began + STOPPED and not _launched(cloud, known):
                 time.sleep(0.1)
             waited = time.monotonic() - began
@@ -186,7 +188,7 @@ def moved(folder: Path, quick: bool) -> Iterator[Figure]:
     count = 5 if quick else 20
     with Cloud(folder, "scripted") as cloud:
         with cloud.service() as service:
-            service.apply(recipe("many", "true"), "the bench's recipe")
+            service.jobs.apply(recipe("many", "true"), "the bench's recipe")
             token = service.access.create(service.caller, ["bench"], admin=False).token
         path = cloud.settings().store_path
         with _serve(folder, 0) as (port, _):
@@ -197,7 +199,7 @@ def moved(folder: Path, quick: bool) -> Iterator[Figure]:
             answers = [_start(port, token) for _ in range(count)]
         known = set[str]()
         with contextlib.suppress(ProvisionError), cloud.service() as service:
-            known = {run.id for run in service.runs(RunFilter(limit=1000))}
+            known = {run.id for run in service.runs.find(RunFilter(limit=1000))}
         fresh = path.exists()
     answered = [answer for answer in answers if answer]
     yield figure("moved-lost", len(set(answered) - known), "starts answered and lost", n=count, aim="0")

@@ -167,7 +167,7 @@ def recipe(name: str, command: str, **spec: Any) -> str:
 
 def finished(service: Service, run: str) -> None:
     """Look until the run is done."""
-    until(lambda: service.run(run).done_at is not None, "the run's end")
+    until(lambda: service.runs.get(run).done_at is not None, "the run's end")
 
 
 def until(condition: Callable[[], bool], what: str, patience: float = 120.0) -> None:

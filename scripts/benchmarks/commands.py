@@ -26,7 +26,7 @@ def cold(folder: Path, quick: bool) -> Iterator[Figure]:
     """`provision start --detach` in a fresh process, until its CreateFleet arrives; what is known is known."""
     with Cloud(folder, "scripted") as cloud:
         with cloud.service() as service:
-            service.apply(recipe("cold", "true"), "the bench's recipe")
+            service.jobs.apply(recipe("cold", "true"), "the bench's recipe")
         found, calls = [], 0
         # The first one resolves image, profile and catalog and uploads the agent: once in an installation's life.
         for number in range(3 if quick else 8):

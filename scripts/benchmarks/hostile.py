@@ -284,7 +284,7 @@ def main() -> int:
         with contextlib.closing(wiring.service(cloud.settings())) as service:
             tokens = {}
             for owner in ("quiet", "hostile"):
-                service.apply(recipe(owner, "any", owner=owner), "the measure's recipe")
+                service.jobs.apply(recipe(owner, "any", owner=owner), "the measure's recipe")
                 tokens[owner] = service.access.create(service.caller, [owner], admin=False).token
             tokens["admin"] = service.access.create(service.caller, ["bench"], admin=True).token
         with serving() as (url, process):

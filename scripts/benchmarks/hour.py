@@ -35,7 +35,7 @@ def hour(folder: Path, quick: bool) -> Iterator[Figure]:
     clock = PlayedClock()
     world = World(folder, clock)
     try:
-        world.service.apply(recipe("train", "train"), "the bench's recipe")
+        world.service.jobs.apply(recipe("train", "train"), "the bench's recipe")
         _pass(world, HOUR)
         calls, dollars = _spent(world)
         yield figure("hour-idle-calls", calls, "calls", NAIVE_CALLS)
@@ -52,13 +52,13 @@ def _busy(world: World, clock: PlayedClock, seconds: float) -> Iterator[Figure]:
     lives = Lives(world.cloud, theirs, lambda number: settled + 60.0 * number)
     clock.played = lives.play
     for _ in range(MACHINES):
-        world.service.start("train", {})
+        world.service.runs.start("train", {})
     _pass(world, settled)
     assert [run.state for run in world.store.live().runs] == [State.RUNNING] * MACHINES
     _spent(world)
     theirs.puts = theirs.gets = 0
     for _ in range(int(seconds / 60)):
-        world.service.start("train", {})
+        world.service.runs.start("train", {})
         _pass(world, 60.0)
     share = HOUR / seconds
     calls, dollars = _spent(world)
@@ -71,7 +71,7 @@ def _busy(world: World, clock: PlayedClock, seconds: float) -> Iterator[Figure]:
 def _pass(world: World, seconds: float) -> None:
     """The daemon's loop for so long, as `provision daemon` drives it."""
     end, errors = world.clock.now() + seconds, list[str]()
-    world.service.drive(lambda: world.clock.now() >= end, errors.extend)
+    world.service.operator.drive(lambda: world.clock.now() >= end, errors.extend)
     assert not errors, errors
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import boto3
 
-from provisioner.ports.control import LogPiece
+from provisioner.ports.control.logs import LogPiece, LogQuery
 from provisioner.ports.store import RunFilter
 from provisioner.service.control import Service
 from scripts.benchmarks.cloud import PROVISION, Cloud, finished, recipe
@@ -28,13 +28,15 @@ def machine(folder: Path, quick: bool) -> Iterator[Figure]:
     """A whole life: user-data to command (agent), and the command's end to an accepted terminate (tail)."""
     agent, tail = [], []
     with Cloud(folder, "light") as cloud, cloud.service() as service, cloud.daemon():
-        service.apply(recipe("life", TIMES), "the bench's recipe")
+        service.jobs.apply(recipe("life", TIMES), "the bench's recipe")
         for _ in range(2 if quick else 15):
-            run = service.start("life", {})
+            run = service.runs.start("life", {})
             finished(service, run.id)
-            data = b"".join(piece.data for piece in service.log(run.id, ["output"]) if isinstance(piece, LogPiece))
+            data = b"".join(
+                piece.data for piece in service.logs.read(run.id, LogQuery(("output",))) if isinstance(piece, LogPiece)
+            )
             born, began, ended = map(float, data.split())
-            instance = service.status(run.id).machines[0].id
+            instance = service.runs.status(run.id).machines[0].id
             ending = next(at for state, at in cloud.history()[instance] if state == "shutting-down")
             agent.append(began - born)
             tail.append(ending - ended)
@@ -50,7 +52,7 @@ def _bare_tail(cloud: Cloud, service: Service, times: int) -> float:
     # Not boto3's own session, which keeps the credentials of the cloud before.
     session, bucket = boto3.Session(), cloud.settings().bucket
     s3, ec2 = session.client("s3"), session.client("ec2")
-    gone = service.status(service.runs(RunFilter(limit=1))[0].id).machines[0].id
+    gone = service.runs.status(service.runs.find(RunFilter(limit=1))[0].id).machines[0].id
     found = []
     for number in range(times):
         began = time.time()
@@ -66,8 +68,8 @@ def follow(folder: Path, quick: bool) -> Iterator[Figure]:
     """A line's way from the job to `provision logs --follow`, beside a bare pipe."""
     command = TICKS.format(count=10 if quick else 120)
     with Cloud(folder, "light") as cloud, cloud.service() as service, cloud.daemon():
-        service.apply(recipe("ticks", command), "the bench's recipe")
-        run = service.start("ticks", {})
+        service.jobs.apply(recipe("ticks", command), "the bench's recipe")
+        run = service.runs.start("ticks", {})
         delays = _delays([*PROVISION, "logs", "--follow", "--stream", "output", run.id])
     bare = statistics.median(_delays(["sh", "-c", TICKS.format(count=10)]))
     yield of_samples("follow", delays, "s", bare)

@@ -34,8 +34,8 @@ def resident(pid: int | str = "self") -> float:
 def idle(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - every measure is called alike
     """The memory of a daemon at rest, after a run."""
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, cloud.daemon() as pid:
-        service.apply(recipe("idle", "true"), "the bench's recipe")
-        run = service.start("idle", {})
+        service.jobs.apply(recipe("idle", "true"), "the bench's recipe")
+        run = service.runs.start("idle", {})
         finished(service, run.id)
         yield figure("idle-rss", resident(pid), "MB", bare_resident(), aim="<= 150")
 
@@ -85,13 +85,13 @@ def main(folder: Path, count: int) -> None:
 
 def _running(world: World, count: int) -> list[Node]:
     """So many runs whose command executes, by the real way: launched, bound, given work, heard."""
-    world.service.apply(recipe("train", "train"), "the bench's recipe")
-    first = world.service.start("train", {})
+    world.service.jobs.apply(recipe("train", "train"), "the bench's recipe")
+    first = world.service.runs.start("train", {})
     world.store.save([replace(first, id=world.installation.ids.new(), version=0) for _ in range(1, count)])
-    world.service.step()
+    world.service.operator.step()
     nodes = list(world.store.live().nodes)
     _report(world, nodes)
-    world.service.step()
+    world.service.operator.step()
     live = world.store.live()
     assert [run.state for run in live.runs] == [State.RUNNING] * count
     return list(live.nodes)

@@ -36,7 +36,7 @@ def starts(folder: Path, quick: bool) -> Iterator[Figure]:
     rounds, each = (1, 1.0) if quick else (5, 3.0)
     bare, ours = list[float](), list[float]()
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, _bare(folder / "bare.db") as one:
-        service.apply(recipe("many", "true"), "the bench's recipe")
+        service.jobs.apply(recipe("many", "true"), "the bench's recipe")
         token = service.access.create(service.caller, ["bench"], admin=False).token
         # Who holds the lease does nothing: what is measured is the way in, not what becomes of thousands of runs.
         with cloud.service() as idle, _standing_by(idle) as other:
@@ -54,12 +54,12 @@ def followers(folder: Path, quick: bool) -> Iterator[Figure]:
     """200 followers of a run over HTTP: a line's way to them, and the server's memory without and with them."""
     count, lines = (10, 10) if quick else (200, 100)
     with Cloud(folder, "light") as cloud, cloud.service() as service, _serve() as (port, process):
-        service.apply(recipe("ticks", TICKS.format(count=lines)), "the bench's recipe")
+        service.jobs.apply(recipe("ticks", TICKS.format(count=lines)), "the bench's recipe")
         token = service.access.create(service.caller, ["bench"], admin=False).token
         urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read()
         yield figure("serve-idle", _memory(process), "MB", aim="<= 180")
-        run = service.start("ticks", {})
-        until(lambda: service.run(run.id).state == "running", "a run that runs")
+        run = service.runs.start("ticks", {})
+        until(lambda: service.runs.get(run.id).state == "running", "a run that runs")
         known, began = cloud.count(), time.time()
         delays, memory = asyncio.run(_follow(port, token, run.id, count, process))
         calls = [call for call in cloud.calls(known) if call.ours and call.service == "s3"]
@@ -72,9 +72,9 @@ def pages(folder: Path, quick: bool) -> Iterator[Figure]:
     """The first page of 100,000 runs over HTTP: the first time after a start, and from then on."""
     count, times = (1_000, 3) if quick else (100_000, 50)
     with Cloud(folder, "scripted") as cloud, cloud.service() as service:
-        service.apply(recipe("many", "true"), "the bench's recipe")
-        pattern = service.start("many", {})
-        store = service._installation.store
+        service.jobs.apply(recipe("many", "true"), "the bench's recipe")
+        pattern = service.runs.start("many", {})
+        store = service.installation.store
         over = replace(pattern, version=0, state=State.DONE, done_at=pattern.created_at, ended_at=pattern.created_at)
         for first in range(0, count, BATCH):
             store.save([replace(over, id=f"{first + n:032x}", created_at=float(first + n)) for n in range(BATCH)])
@@ -97,7 +97,7 @@ def pages(folder: Path, quick: bool) -> Iterator[Figure]:
 @contextlib.contextmanager
 def _standing_by(holder: Service) -> Iterator[int]:
     """The port of a server that does not act, since `holder` has the lease."""
-    holder._loop.acquire()
+    holder.acting.acquire()
     with _serve() as (port, _):
         yield port
 

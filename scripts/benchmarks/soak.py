@@ -116,8 +116,8 @@ def _soak(double: Double, daemon: subprocess.Popen[bytes], folder: Path, seconds
     dice, began = random.Random(7), time.monotonic()
     looks: list[dict[str, Any]] = []
     with closing(wiring.service(load(str(folder / "settings.toml")))) as provision:
-        provision.apply(RECIPE, "the soak's recipe")
-        while not provision.served():
+        provision.jobs.apply(RECIPE, "the soak's recipe")
+        while not provision.operator.served():
             _alive(daemon, folder)
             time.sleep(0.1)
         looked = began
@@ -125,7 +125,7 @@ def _soak(double: Double, daemon: subprocess.Popen[bytes], folder: Path, seconds
             now = time.monotonic()
             if now >= began + seconds:
                 break
-            provision.start("soak", {"SHARD": str(number)})
+            provision.runs.start("soak", {"SHARD": str(number)})
             if now >= looked + LOOK:
                 looked = now
                 _alive(daemon, folder)
@@ -140,12 +140,12 @@ def _soak(double: Double, daemon: subprocess.Popen[bytes], folder: Path, seconds
             time.sleep(max(0.0, began + (number + 1) / rate - time.monotonic()))
         double.faults.clear()
         for _ in range(int(PATIENCE / 0.5)):
-            if not provision.unfinished():
+            if not provision.operator.unfinished():
                 break
             _alive(daemon, folder)
             time.sleep(0.5)
         outcomes = Counter(
-            run.verdict.outcome if run.verdict else None for run in provision.runs(RunFilter(limit=1_000_000))
+            run.verdict.outcome if run.verdict else None for run in provision.runs.find(RunFilter(limit=1_000_000))
         )
     return _verdict(looks, outcomes, _store_size(folder / "store.db"), double)
 

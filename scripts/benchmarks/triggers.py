@@ -42,11 +42,11 @@ def bare_call(times: int) -> float:
 def warm(folder: Path, quick: bool) -> Iterator[Figure]:
     """A trigger from another process, until the CreateFleet of a daemon at rest arrives."""
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, cloud.daemon():
-        service.apply(recipe("warm", "true"), "the bench's recipe")
+        service.jobs.apply(recipe("warm", "true"), "the bench's recipe")
         found, calls = [], 0
         for number in range(3 if quick else 25):
             known, began = cloud.count(), time.time()
-            run = service.start("warm", {})
+            run = service.runs.start("warm", {})
             finished(service, run.id)
             at, before = reached(cloud, known)
             # The first one resolves what all others find resolved.
@@ -63,15 +63,15 @@ def many(folder: Path, quick: bool) -> Iterator[Figure]:
     """Equal triggers at once, until each has a machine, beside one bare fleet call."""
     count = 20 if quick else 500
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, cloud.daemon():
-        service.apply(recipe("many", "true"), "the bench's recipe")
-        first = service.start("many", {})
+        service.jobs.apply(recipe("many", "true"), "the bench's recipe")
+        first = service.runs.start("many", {})
         finished(service, first.id)
         known, began = cloud.count(), time.time()
-        runs = [service.start("many", {"SHARD": str(shard)}) for shard in range(count)]
+        runs = [service.runs.start("many", {"SHARD": str(shard)}) for shard in range(count)]
         triggered = time.time()
 
         def bound() -> bool:
-            return all(service.run(run.id).state not in (State.QUEUED, State.LAUNCHING) for run in runs)
+            return all(service.runs.get(run.id).state not in (State.QUEUED, State.LAUNCHING) for run in runs)
 
         until(bound, "every run's machine", 300)
         took = time.time() - began

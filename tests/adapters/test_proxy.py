@@ -118,14 +118,14 @@ def test_proxies_that_are_none(named: str, monkeypatch: pytest.MonkeyPatch) -> N
     """One line, and nothing is sent another way."""
     monkeypatch.setenv("HTTPS_PROXY", named)
     with client(HTTPS) as remote, pytest.raises(Invalid, match="http://HOST:PORT"):
-        remote.jobs()
+        remote.jobs.all()
 
 
 def test_plain_http_is_forwarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy is asked for the whole URL, and shown its own password."""
     with Stranger(lambda _: FOUND) as between, client(HTTP + "/gpu/") as remote:
         monkeypatch.setenv("HTTP_PROXY", between.url.replace("//", "//ann:p%40ss@"))
-        assert remote.jobs() == (JOB,)
+        assert remote.jobs.all() == (JOB,)
         [asked] = between.asked
     assert asked.path == f"{HTTP}/gpu/api/jobs"
     assert asked.headers["proxy-authorization"] == f"Basic {base64.b64encode(b'ann:p@ss').decode()}"
@@ -136,7 +136,7 @@ def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     with Stranger(lambda _: Said(status=407, kind="text/html")) as between, client(HTTP) as remote:
         monkeypatch.setenv("HTTP_PROXY", between.url)
         with pytest.raises(Invalid, match="NAME:PASSWORD"):
-            remote.jobs()
+            remote.jobs.all()
 
 
 def test_https_goes_through_a_tunnel(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_https_goes_through_a_tunnel(certificate: Path, monkeypatch: pytest.Monk
         client(HTTPS) as remote,
     ):
         monkeypatch.setenv("HTTPS_PROXY", tunnel.url)
-        assert (remote.jobs(), remote.jobs()) == ((JOB,), (JOB,))
+        assert (remote.jobs.all(), remote.jobs.all()) == ((JOB,), (JOB,))
         assert [asked.headers["Authorization"] for asked in server.asked] == [f"Bearer {TOKEN}"] * 2
     [head] = tunnel.heard
     assert head.startswith(b"CONNECT provision.example.com:443 ")
@@ -170,7 +170,7 @@ def test_no_way_through(answer: bytes, kind: type[Exception], told: str, monkeyp
     with running(Tunnel(1, answer)) as tunnel, client(HTTPS) as remote:
         monkeypatch.setenv("HTTPS_PROXY", tunnel.url)
         with pytest.raises(kind) as caught:
-            remote.delete("train")
+            remote.jobs.delete("train")
     assert f"through the proxy {tunnel.url}" in str(caught.value)
     assert told in str(caught.value)
     assert (len(tunnel.heard) > 1) is (kind is errors.Transient)
@@ -181,4 +181,4 @@ def test_no_proxy_there(monkeypatch: pytest.MonkeyPatch) -> None:
     [port] = free_ports(1)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
     with client(HTTPS) as remote, pytest.raises(errors.Transient, match=f"127.0.0.1:{port}: Connection refused"):
-        remote.jobs()
+        remote.jobs.all()

@@ -21,7 +21,7 @@ from provisioner.core.protocol.codec import encode
 from provisioner.core.recipe.jobs import Job
 from provisioner.faces.cli import exits
 from provisioner.faces.views import shaped
-from provisioner.ports.control import LogGap, LogPiece
+from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.fakes.clock import CountingIds, StepClock
 from tests.adapters.stranger import Answering, Asked, Said, Stranger
@@ -130,7 +130,7 @@ def test_start_beyond_a_limit_is_told_at_once(against: Against) -> None:
     """Another try in a moment would meet the same limit; the exit code says that a later one may not."""
     client, server = against(in_turn(problem(429, "limit_reached")))
     with pytest.raises(errors.LimitReached) as refused:
-        client.control.start("ann/train", {})
+        client.control.runs.start("ann/train", {})
     assert (len(server.asked), exits.of_error(refused.value)) == (1, exits.RETRY)
 
 
@@ -152,7 +152,7 @@ def test_errors_are_what_they_were(against: Against, status: int, code: str, kin
     """The same class with the same words, at once."""
     client, server = against(lambda _: problem(status, code))
     with pytest.raises(ProvisionError) as caught:
-        client.control.jobs()
+        client.control.jobs.all()
     assert type(caught.value) is kind
     assert str(caught.value) == "in one sentence"
     assert (len(server.asked), client.told) == (1, [])
@@ -162,7 +162,7 @@ def test_a_token_that_lets_nobody_in(against: Against) -> None:
     """The line names the server, the variable, and what the server says of the token; never the token."""
     client, server = against(lambda _: problem(401, "denied", "the token has expired"))
     with pytest.raises(errors.Denied, match=r"PROVISION_TOKEN: the token has expired") as caught:
-        client.control.jobs()
+        client.control.jobs.all()
     assert TOKEN not in str(caught.value)
     assert server.asked[0].headers["Authorization"] == f"Bearer {TOKEN}"
     assert TOKEN not in server.asked[0].path
@@ -173,7 +173,7 @@ def test_no_redirect_is_followed(against: Against) -> None:
     _, other = against(lambda _: record(()))
     client, _ = against(lambda _: Said(status=307, headers=(("Location", f"{other.url}/api/jobs"),)))
     with pytest.raises(Invalid, match=f"sends on to {other.url}"):
-        client.control.jobs()
+        client.control.jobs.all()
     assert other.asked == []
 
 
@@ -199,7 +199,7 @@ def test_answers_that_are_none(against: Against, said: Said) -> None:
     """Whatever it is, it is one line that asks whether the URL is right, and is not asked for again."""
     client, server = against(lambda _: said)
     with pytest.raises(Invalid, match="is PROVISION_URL right") as caught:
-        client.control.jobs()
+        client.control.jobs.all()
     assert "\n" not in str(caught.value)
     assert len(server.asked) == 1
 
@@ -219,7 +219,7 @@ PASSING = [
 def test_what_passes_is_waited_out(against: Against, said: Said) -> None:
     """Asked again until it works; that the server was away is told once, and that it is back."""
     client, server = against(in_turn(said, said, record((JOB,))))
-    assert client.control.jobs() == (JOB,)
+    assert client.control.jobs.all() == (JOB,)
     assert len(server.asked) == 3
     assert len(client.told) == 2
     assert client.told[0].endswith("; asking again for 10 s")
@@ -231,7 +231,7 @@ def test_what_does_not_pass_ends(against: Against, said: Said) -> None:
     """In one line, after a bounded time."""
     client, server = against(lambda _: said)
     with pytest.raises((errors.Retryable, errors.TooMany)):
-        client.control.jobs()
+        client.control.jobs.all()
     assert 2 < len(server.asked) < 30
     assert client.waited <= BRIEFLY
     assert len(client.told) == 1
@@ -241,11 +241,11 @@ def test_nobody_there() -> None:
     """A server that cannot be reached is asked for a short while; who waits for a run asks for minutes."""
     client = Client(f"http://127.0.0.1:{free_ports(1)[0]}")
     with pytest.raises(errors.Transient, match="cannot be reached: Connection refused"):
-        client.control.jobs()
+        client.control.jobs.all()
     assert client.waited <= BRIEFLY
     told: list[str] = []
     with pytest.raises(errors.Transient):
-        client.control.drive(lambda: bool(client.control.jobs()), told.extend)
+        client.control.operator.drive(lambda: bool(client.control.jobs.all()), told.extend)
     assert LONG / 2 < client.waited <= LONG + BRIEFLY
     # Once in all: nobody was back in between.
     assert (len(client.told), told) == (1, [])
@@ -254,11 +254,11 @@ def test_nobody_there() -> None:
 def test_retry_after_is_heeded(against: Against) -> None:
     """Neither sooner than the server wants, nor at all where that is later than we would wait."""
     client, _ = against(in_turn(problem(429, "too_many", **{"Retry-After": "7"}), record((JOB,))))
-    assert client.control.jobs() == (JOB,)
+    assert client.control.jobs.all() == (JOB,)
     assert client.waited >= 7
     client, server = against(lambda _: problem(429, "too_many", **{"Retry-After": "60"}))
     with pytest.raises(errors.TooMany, match="in one sentence"):
-        client.control.jobs()
+        client.control.jobs.all()
     assert (len(server.asked), client.waited) == (1, 0)
 
 
@@ -266,12 +266,12 @@ def test_retry_after_is_heeded(against: Against) -> None:
 def test_a_start_is_one_start(against: Against, lost: Said) -> None:
     """Sent again when its answer is lost, always with the same key, which it makes if its caller has none."""
     client, server = against(in_turn(lost, lost, record(RUN)))
-    assert client.control.start("ann/train", {"A": "b"}) == RUN
+    assert client.control.runs.start("ann/train", {"A": "b"}) == RUN
     bodies = [json.loads(asked.body) for asked in server.asked]
     assert bodies == [{"env": {"A": "b"}, "command": None, "idempotency_key": bodies[0]["idempotency_key"]}] * 3
     assert len(bodies[0]["idempotency_key"]) == 32
     assert {asked.path for asked in server.asked} == {"/api/jobs/train/start?owner_name=ann"}
-    client.control.start("train", {}, idempotency_key="mine")
+    client.control.runs.start("train", {}, idempotency_key="mine")
     assert json.loads(server.asked[-1].body)["idempotency_key"] == "mine"
 
 
@@ -280,14 +280,14 @@ def test_a_delete_is_sent_once(against: Against, lost: Said) -> None:
     """Its second time would say that there is no such job: a lost answer is told as such."""
     client, server = against(lambda _: lost)
     with pytest.raises(errors.NoAnswer, match="it may have been done"):
-        client.control.delete("train")
+        client.control.jobs.delete("train")
     assert [asked.method for asked in server.asked] == ["DELETE"]
 
 
 def test_a_refused_delete_is_sent_again(against: Against) -> None:
     """What the server has not begun is no second time."""
     client, _ = against(in_turn(PASSING[0], PASSING[1], record(JOB)))
-    assert client.control.delete("train") == JOB
+    assert client.control.jobs.delete("train") == JOB
 
 
 def test_an_answer_may_break_off_anywhere(against: Against) -> None:
@@ -295,7 +295,7 @@ def test_an_answer_may_break_off_anywhere(against: Against) -> None:
     whole = encode((JOB,))
     cuts = range(0, len(whole), 7)
     client, _ = against(in_turn(*(said for at in cuts for said in (Said(whole, cut=at), record((JOB,))))))
-    assert [client.control.jobs() for _ in cuts] == [(JOB,)] * len(cuts)
+    assert [client.control.jobs.all() for _ in cuts] == [(JOB,)] * len(cuts)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/../b", "%2e%2e", "x?y", "../../x", "é", "x" * 100, "-\n"])
@@ -303,8 +303,8 @@ def test_no_name_becomes_a_path(against: Against, name: str) -> None:
     """What can be no name is not found, in the words of who looks it up, and is not sent."""
     client, server = against(lambda _: record(RUN))
     control = client.control
-    jobs: list[Callable[[str], Any]] = [control.job, control.delete, lambda job: control.start(job, {})]
-    runs: list[Callable[[str], Any]] = [control.run, control.status, control.stop, control.receipt]
+    jobs: list[Callable[[str], Any]] = [control.jobs.get, control.jobs.delete, lambda job: control.runs.start(job, {})]
+    runs: list[Callable[[str], Any]] = [control.runs.get, control.runs.status, control.runs.stop, control.runs.receipt]
     for call in [*jobs, *runs]:
         with pytest.raises(errors.NotFound, match=r"^there is no (job|run) "):
             call(name)
@@ -316,11 +316,13 @@ def test_who_waits_asks_once_a_second_for_all(against: Against) -> None:
     client, server = against(lambda _: record((RUN,)))
     laps = iter(range(5))
     began = client.clock.now()
-    client.control.drive(lambda: bool(client.control.runs(made_filter(["a" * 32, "b" * 32]))) and next(laps) == 4)
+    client.control.operator.drive(
+        lambda: bool(client.control.runs.find(made_filter(["a" * 32, "b" * 32]))) and next(laps) == 4
+    )
     assert len(server.asked) == 5
     assert client.clock.now() - began == 4.0
     assert server.asked[0].path == f"/api/runs?limit=2&id={'a' * 32}&id={'b' * 32}"
-    client.control.runs(made_filter([f"{number:032x}" for number in range(250)]))
+    client.control.runs.find(made_filter([f"{number:032x}" for number in range(250)]))
     assert len(server.asked) == 8
 
 
@@ -328,9 +330,9 @@ def test_one_connection_is_enough(against: Against) -> None:
     """It is kept for the next call."""
     client, server = against(in_turn(record((JOB,)), record((JOB,)), problem(404, "not_found"), record((JOB,))))
     for _ in range(2):
-        client.control.jobs()
+        client.control.jobs.all()
     with pytest.raises(errors.NotFound):
-        client.control.job("train")
+        client.control.jobs.get("train")
     assert server.connections == 1
 
 
@@ -371,7 +373,7 @@ def log_server(cut: Callable[[int], int | None]) -> Answering:
 def test_a_followed_log_goes_on_where_it_broke_off(against: Against, size: int) -> None:
     """Each piece once, in order, whatever each connection lasts for; gaps are told."""
     client, server = against(log_server(lambda number: size + number))
-    assert list(client.control.follow(RUN.id, ["setup", "output"])) == PIECES
+    assert list(client.control.logs.follow(RUN.id, LogQuery(("setup", "output")))) == PIECES
     assert len(server.asked) < 150
 
 
@@ -379,7 +381,7 @@ def test_a_log_that_always_breaks_off_ends(against: Against) -> None:
     """Before anything comes, again and again: that is an error in the end."""
     client, server = against(log_server(lambda _: 13))
     with pytest.raises(errors.Transient, match="again and again"):
-        list(client.control.follow(RUN.id, ["output"]))
+        list(client.control.logs.follow(RUN.id, LogQuery(("output",))))
     assert len(server.asked) < 150
 
 
@@ -387,7 +389,7 @@ def test_followers_hear_that_nothing_comes(against: Against) -> None:
     """A sign of life is a look."""
     client, _ = against(log_server(lambda _: None))
     looks: list[object] = []
-    list(client.control.follow(RUN.id, ["output"], looked=looks.append))
+    list(client.control.logs.follow(RUN.id, LogQuery(("output",)), looks.append))
     assert looks == [()] * 4
 
 
@@ -397,7 +399,7 @@ def test_events_that_are_none(against: Against, data: str) -> None:
     said = Said(f"event: log\nid: 1\ndata: {data}\n\n".encode(), kind=EVENTS)
     client, _ = against(lambda asked: said if EVENTS in asked.headers["Accept"] else record((RUN,)))
     with pytest.raises(Invalid, match="is PROVISION_URL right"):
-        list(client.control.follow(RUN.id, ["output"]))
+        list(client.control.logs.follow(RUN.id, LogQuery(("output",))))
 
 
 @given(st.lists(st.integers(0, 400), max_size=30))
@@ -421,11 +423,11 @@ def test_only_certificates_that_are_trusted(certificate: Path, monkeypatch: pyte
     with Stranger(lambda _: record((JOB,)), tls) as server:
         client = Client(server.url)
         with pytest.raises(Invalid, match="SSL_CERT_FILE"):
-            client.control.jobs()
+            client.control.jobs.all()
         assert server.asked == []
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         trusting = Client(server.url)
-        assert trusting.control.jobs() == (JOB,)
+        assert trusting.control.jobs.all() == (JOB,)
         client.control.close()
         trusting.control.close()
 
@@ -435,5 +437,5 @@ def test_a_server_without_tls(against: Against) -> None:
     _, server = against(lambda _: record(()))
     client = Client(server.url.replace("http", "https"))
     with pytest.raises(errors.Transient, match="speaks no TLS"):
-        client.control.jobs()
+        client.control.jobs.all()
     client.control.close()

@@ -55,7 +55,7 @@ class Server:
 
     def _drive(self) -> None:
         if self._acting:
-            self.service.drive(self._over.is_set)
+            self.service.operator.drive(self._over.is_set)
         else:
             self._over.wait()
 

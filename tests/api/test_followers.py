@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from provisioner.faces.api.http import stream
-from provisioner.ports.control import LogPage, LogPiece
+from provisioner.ports.control.logs import LogPage, LogPiece
 from tests.api.served import Server, recipe
 from tests.polling import until
 
@@ -16,8 +16,8 @@ EVENTS = {"Accept": "text/event-stream"}
 
 @pytest.fixture
 def run(quiet: Server) -> str:
-    quiet.service.apply(recipe("followed", "ann"), "the test's recipe")
-    return quiet.service.start("ann/followed", {}).id
+    quiet.service.jobs.apply(recipe("followed", "ann"), "the test's recipe")
+    return quiet.service.runs.start("ann/followed", {}).id
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_log_that_is_never_silent_is_read_no_longer_than_its_token_holds(
     quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No heartbeat comes in between."""
-    found, piece = quiet.service.run(run), LogPiece(1, "output", 0, b"again\n")
+    found, piece = quiet.service.runs.get(run), LogPiece(1, "output", 0, b"again\n")
     look = LogPage(found, ((piece, "1.output.0.6"),), "1.output.0.6", over=False)
     monkeypatch.setattr(stream.Hub, "_read", lambda *_: look)
     token = quiet.token("ann")

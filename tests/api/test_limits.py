@@ -32,7 +32,7 @@ def test_start_beyond_the_limit_of_runs_is_429_and_names_the_limit(place: Settin
         assert bob.post("/api/jobs/job/start", json={}).is_success
         with server.client(server.token("root", admin=True)) as admin:
             assert admin.post("/api/jobs/job/start?owner_name=ann", json={}).is_success
-        assert server.service.start("ann/job", {})
+        assert server.service.runs.start("ann/job", {})
 
 
 def test_recipes_and_variables_beyond_the_limit_of_bytes_are_429(place: Settings) -> None:

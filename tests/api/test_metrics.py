@@ -38,7 +38,7 @@ def test_figures_tell_what_happened(whole: Rig) -> None:
     with Server(whole.settings) as server, server.client(server.token("tester")) as client:
         admin = server.token("root", admin=True)
         for name, kind in (("good", "g5.xlarge"), ("bad", "g5.xlarge"), ("dry", "p4d.24xlarge")):
-            server.service.apply(recipe(name, "tester", instance_type=kind), "the test's recipe")
+            server.service.jobs.apply(recipe(name, "tester", instance_type=kind), "the test's recipe")
             assert client.post(f"/api/jobs/{name}/start").status_code == 200
 
         def over() -> bool:

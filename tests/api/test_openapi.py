@@ -45,8 +45,8 @@ def document(quiet: Server) -> dict[str, Any]:
 @pytest.mark.parametrize("role", ["admin", "user", "nobody"])
 def test_every_answer_is_a_documented_one(quiet: Server, document: dict[str, Any], role: str) -> None:
     """To requests that fit the document and to those that do not; none is a fault of ours."""
-    job = quiet.service.apply(recipe("job", "ann"), "the test's recipe")
-    there = {"job": job.id, "run": quiet.service.start(job.id, {}).id}
+    job = quiet.service.jobs.apply(recipe("job", "ann"), "the test's recipe")
+    there = {"job": job.id, "run": quiet.service.runs.start(job.id, {}).id}
     token = "" if role == "nobody" else quiet.token("ann", admin=role == "admin")
     with quiet.client(token, **{"X-Forwarded-For": "192.0.2.7"}) as client:
         for mode in GenerationMode:

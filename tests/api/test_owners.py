@@ -96,8 +96,8 @@ def every(server: Server) -> list[Operation]:
 
 @pytest.fixture(scope="module")
 def theirs(quiet: Server) -> Theirs:
-    job = quiet.service.apply(recipe(JOB, OWNER, schedule="@yearly"), "the test's recipe")
-    run = quiet.service.start(job.id, {"A": SECRET})
+    job = quiet.service.jobs.apply(recipe(JOB, OWNER, schedule="@yearly"), "the test's recipe")
+    run = quiet.service.runs.start(job.id, {"A": SECRET})
     token = quiet.service.access.create(quiet.service.caller, [OWNER], admin=False)
     return Theirs(job.id, run.id, token.id)
 
@@ -111,7 +111,7 @@ def traced(answer: httpx.Response, theirs: Theirs) -> set[str]:
 
 def state_of(server: Server) -> object:
     service = server.service
-    return service.jobs(), service.runs(), service.schedules(), service.access.tokens(service.caller)
+    return service.jobs.all(), service.runs.find(), service.schedules.all(), service.access.tokens(service.caller)
 
 
 def test_the_wrong_user_finds_nothing(quiet: Server, theirs: Theirs) -> None:

@@ -16,8 +16,8 @@ FAR = (-9e15, -62135596801.0, 253402300800.0, 9e15)
 
 def poisoned(server: Server, at: float, *, over: bool) -> Run:
     """A run whose machine said that time for every time there is; its attempt is over, or its machine works."""
-    server.service.apply(recipe("poisoned", "ann"), "the test's recipe")
-    run = server.service.start("ann/poisoned", {})
+    server.service.jobs.apply(recipe("poisoned", "ann"), "the test's recipe")
+    run = server.service.runs.start("ann/poisoned", {})
     box = f"i-{run.id[:8]}"
     spans = {step.value: Span(at, -at) for step in Step}
     notice = Notice(at, at)
@@ -33,7 +33,7 @@ def poisoned(server: Server, at: float, *, over: bool) -> Run:
     ended = run.created_at + 60 if over else None
     run = replace(run, state=state, attempt=1, launch="l", verdict=verdict, ended_at=ended)
     records: list[Record] = [run, node, machine]
-    server.service._installation.store.save(records)
+    server.service.installation.store.save(records)
     return run
 
 
@@ -66,6 +66,6 @@ def test_a_poisoned_run_has_a_story(quiet: Server, at: float) -> None:
     """On a terminal, too."""
     run = poisoned(quiet, at, over=False)
     service = quiet.service
-    now = service.now()
-    text = "\n".join(story.story(service.status(run.id), service.receipt(run.id), now, width=80))
+    now = service.operator.now()
+    text = "\n".join(story.story(service.runs.status(run.id), service.runs.receipt(run.id), now, width=80))
     assert run.id in text

@@ -16,7 +16,7 @@ from tests.api.served import Server, recipe
 
 @pytest.fixture(scope="module")
 def user(quiet: Server) -> Iterator[httpx.Client]:
-    quiet.service.apply(recipe("job", "ann"), "the test's recipe")
+    quiet.service.jobs.apply(recipe("job", "ann"), "the test's recipe")
     with quiet.client(quiet.token("ann", "lab/ann")) as client:
         yield client
 
@@ -156,7 +156,7 @@ def test_pages_of_runs_follow_one_another(user: httpx.Client) -> None:
 
 def test_a_job_is_its_id_or_its_name_and_owner(quiet: Server, user: httpx.Client) -> None:
     """The first of the token's owners is meant where none is named."""
-    other = quiet.service.apply(recipe("other", "lab/ann"), "the test's recipe")
+    other = quiet.service.jobs.apply(recipe("other", "lab/ann"), "the test's recipe")
     mine = user.get("/api/jobs/job").json()
     assert mine["owner"] == "ann"
     assert user.get(f"/api/jobs/{mine['id']}").json() == mine
@@ -171,7 +171,7 @@ def test_the_lossless_form_is_the_record(quiet: Server, user: httpx.Client) -> N
 
     answer = user.get("/api/jobs/job", headers={"Accept": "application/vnd.provision+json"})
     assert answer.headers["content-type"] == "application/vnd.provision+json"
-    assert decode(Job, answer.content) == quiet.service.job("ann/job")
+    assert decode(Job, answer.content) == quiet.service.jobs.get("ann/job")
     every = user.get("/api/jobs", headers={"Accept": "application/vnd.provision+json"}).json()
     assert decode(Job, json.dumps(every[0]).encode()).owner in ("ann", "lab/ann")
 

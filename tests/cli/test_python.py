@@ -100,7 +100,7 @@ def test_a_key_is_one_run(client: Client) -> None:
 def test_connect_is_at_the_top_and_reads_the_environment(whole: Rig) -> None:
     """`provisioner.connect()` takes a settings file, or the one that the environment names."""
     with provisioner.connect() as one, provisioner.connect(Path(os.environ["PROVISION_SETTINGS"])) as two:
-        assert one.jobs() == two.jobs() == whole.service.jobs()
+        assert one.jobs() == two.jobs() == whole.service.jobs.all()
     with pytest.raises(AttributeError, match="disconnect"):
         provisioner.disconnect  # type: ignore[attr-defined]  # noqa: B018
 
@@ -112,7 +112,7 @@ def test_following_leaves_the_lease(client: Client, whole: Rig) -> None:
     run = client.start("good")
     for _ in run.logs(follow=True):
         pass
-    lease = whole.service._installation.store.lease()
+    lease = whole.service.installation.store.lease()
     assert lease is None or not lease.holder
 
 
@@ -126,7 +126,7 @@ def test_what_is_missing_is_warned_of(client: Client, whole: Rig) -> None:
         data = b"".join(run.logs())
     manifest = next(key for key in _keys(whole) if key.startswith(f"runs/{run.id}/") and key.endswith("/manifest"))
     broken = _get(whole, manifest).replace(b'"missing_from": null', b'"missing_from": 100')
-    whole.service._installation.bucket.put(manifest, broken)
+    whole.service.installation.bucket.put(manifest, broken)
     with pytest.warns(LogIncomplete, match="from byte 100"):
         assert b"".join(run.logs()) == data
 
@@ -137,7 +137,7 @@ def test_errors_of_a_pass_are_logged(
 ) -> None:
     """What goes wrong between us and the cloud is logged and tried again, never raised into the caller."""
     client.apply({"type": "job", "spec": RECIPE})
-    monkeypatch.setattr(whole.service._installation.cloud.__class__, "machines", _broken)
+    monkeypatch.setattr(whole.service.installation.cloud.__class__, "machines", _broken)
     with caplog.at_level(logging.WARNING, "provisioner"):
         run = client.start("good")
     assert "made up" in caplog.text

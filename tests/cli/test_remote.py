@@ -33,10 +33,10 @@ class Paths:
         ended.append(whole.start("true", name="none", instance_type="p9.huge"))
         self.runs = {run.job_name: run.id for run in whole.done(*ended)}
         # What is shown of it must not move between two commands.
-        whole.done(whole.service.start("good", {"A": "1"}, idempotency_key="one-key"))
+        whole.done(whole.service.runs.start("good", {"A": "1"}, idempotency_key="one-key"))
         self.runs["dry"] = whole.start("true", name="dry", instance_type="g6.xlarge").id
-        whole.until(lambda: whole.service.run(self.runs["dry"]).waiting is not None)
-        whole.service.schedule("good", {"schedule": "@yearly"})
+        whole.until(lambda: whole.service.runs.get(self.runs["dry"]).waiting is not None)
+        whole.service.schedules.set("good", {"schedule": "@yearly"})
 
     def with_token(self, token: str, url: str = "") -> dict[str, str]:
         return {"PROVISION_URL": url or self.server.url, "PROVISION_TOKEN": token}

@@ -13,7 +13,7 @@ from provisioner.core.run.records import Assignment, Event, Run, Tried, Verdict
 from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
 from provisioner.faces.cli.terminal.story import story
-from provisioner.ports.control import Status
+from provisioner.ports.control.runs import Status
 from tests.support import samples
 from tests.support.samples import NOW
 

@@ -12,7 +12,7 @@ from provisioner.core.protocol.messages import Notice, Step
 from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
 from provisioner.faces.cli.commands.top import picture, short
-from provisioner.ports.control import LiveRun, Overview, Queue
+from provisioner.ports.control.runs import LiveRun, Overview, Queue
 from tests.cli.conftest import Provision
 from tests.e2e.rig import Rig
 from tests.support import samples
@@ -101,7 +101,7 @@ def test_ages_are_short(seconds: float, text: str) -> None:
 def dry(whole: Rig) -> str:
     """A run that waits for capacity."""
     run = whole.start("true", name="top-dry", instance_type="g6.xlarge")
-    whole.until(lambda: whole.service.run(run.id).waiting is not None)
+    whole.until(lambda: whole.service.runs.get(run.id).waiting is not None)
     return run.id
 
 

@@ -29,7 +29,7 @@ for line in sys.stdin:
         sys.stdin.close()
         service = wiring.service(Settings.model_validate_json(line), "daemon")
         parent = os.getppid()
-        service.drive(lambda: os.getppid() != parent)
+        service.operator.drive(lambda: os.getppid() != parent)
         os._exit(0)
     print(pid, flush=True)
 """

@@ -15,7 +15,7 @@ from tests.e2e.rig import Rig
 def acting(whole: Rig) -> Iterator[None]:
     """Inside, somebody acts who is no daemon: what commands without one do here, a server's clients cannot."""
     service, over = wiring.service(whole.settings), threading.Event()
-    thread = threading.Thread(target=lambda: service.drive(over.is_set))
+    thread = threading.Thread(target=lambda: service.operator.drive(over.is_set))
     thread.start()
     try:
         yield

@@ -14,7 +14,7 @@ import yaml
 
 from provisioner import wiring
 from provisioner.core.run.records import Run
-from provisioner.ports.control import LogPiece
+from provisioner.ports.control.logs import LogPiece, LogQuery
 from provisioner.rehearsal import scenario
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.host import Guest, MachineHost
@@ -41,10 +41,10 @@ class Rig:
 
     def start(self, command: str, *, env: Mapping[str, str] | None = None, **spec: Any) -> Run:
         """A run of a fresh job with this command."""
-        name = spec.pop("name", f"job-{len(self.service.jobs())}")
+        name = spec.pop("name", f"job-{len(self.service.jobs.all())}")
         whole = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
-        self.service.apply(yaml.safe_dump({"type": "job", "spec": whole}), "the test's recipe")
-        return self.service.start(name, env or {})
+        self.service.jobs.apply(yaml.safe_dump({"type": "job", "spec": whole}), "the test's recipe")
+        return self.service.runs.start(name, env or {})
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Act until it holds."""
@@ -60,15 +60,15 @@ class Rig:
                 holds = condition()
             return holds
 
-        self.service.drive(met)
+        self.service.operator.drive(met)
 
     def done(self, *runs: Run) -> list[Run]:
         """The runs, done: their machines are listed as terminated and their logs archived."""
-        self.until(lambda: all(self.service.run(run.id).done_at is not None for run in runs))
-        return [self.service.run(run.id) for run in runs]
+        self.until(lambda: all(self.service.runs.get(run.id).done_at is not None for run in runs))
+        return [self.service.runs.get(run.id) for run in runs]
 
     def log(self, run: Run, stream: str = "output", attempt: int | None = None) -> bytes:
-        pieces = self.service.log(run.id, [stream], attempt)
+        pieces = self.service.logs.read(run.id, LogQuery((stream,), attempt))
         return b"".join(piece.data for piece in pieces if isinstance(piece, LogPiece))
 
 

@@ -60,7 +60,7 @@ def test_the_next_attempt_goes_on_where_the_last_one_stopped(tmp_path: Path, mon
         saved = int(first[0].removeprefix("saved step "))
         assert saved > 0
         assert second == [f"resumed after step {saved}", "all forty", ""]
-        receipt = whole.service.receipt(run.id)
+        receipt = whole.service.runs.receipt(run.id)
         assert [bill.attempt for bill in receipt.machines] == [1, 2]
         assert len({bill.instance_id for bill in receipt.machines}) == 2
         assert {phase.attempt for phase in receipt.phases if phase.name == "command"} == {1, 2}
@@ -132,7 +132,7 @@ def test_the_training_job_of_the_examples_resumes(tmp_path: Path, monkeypatch: p
     with rig(tmp_path / "rig", monkeypatch, settings=settings, buckets={"states": {}}) as whole:
         run = whole.start(command, **{**spec, "git_repositories": [code]})
         whole.until(lambda: b"epoch 2\n" in whole.log(run))
-        whole.double.interrupt(whole.service.status(run.id).nodes[0].instance_id, notice=24)
+        whole.double.interrupt(whole.service.runs.status(run.id).nodes[0].instance_id, notice=24)
         [done] = whole.done(run)
         assert done.verdict is not None
         assert (done.verdict.outcome, done.attempt, done.retries_used) == (Outcome.SUCCEEDED, 2, 0), done.verdict

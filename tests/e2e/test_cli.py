@@ -41,7 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 def apply(whole: Rig, name: str, command: str, **spec: Any) -> None:
     recipe = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
-    whole.service.apply(yaml.safe_dump({"type": "job", "spec": recipe}), "the test's recipe")
+    whole.service.jobs.apply(yaml.safe_dump({"type": "job", "spec": recipe}), "the test's recipe")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ def test_ctrl_c_detaches_at_every_phase(whole: Rig, tmp_path: Path) -> None:
                 commands = started[row.name]
                 # A command that watches says so; before that it has not yet found its run.
                 watching = all(command.err for command in commands)
-                if whole.service.run(ids[row.name]).state is row.when and (watching or row.when is State.LAUNCHING):
+                if whole.service.runs.get(ids[row.name]).state is row.when and (
+                    watching or row.when is State.LAUNCHING
+                ):
                     for command in commands:
                         command.signal(signal.SIGINT)
                     waiting.remove(row)
@@ -105,8 +107,8 @@ def test_ctrl_c_detaches_at_every_phase(whole: Rig, tmp_path: Path) -> None:
                 assert "Traceback" not in command.err
     whole.double.faults.clear()
     os.write(held, b"go\ngo\n")
-    whole.service.stop(ids["queued"])
-    done = whole.done(*[whole.service.run(id) for id in ids.values()])
+    whole.service.runs.stop(ids["queued"])
+    done = whole.done(*[whole.service.runs.get(id) for id in ids.values()])
     os.close(held)
     outcomes = {run.job_name: run.verdict.outcome for run in done if run.verdict}
     assert outcomes == {row.name: Outcome.SUCCEEDED for row in rows} | {"queued": Outcome.CANCELLED}
@@ -124,7 +126,7 @@ def test_daemons_take_turns(whole: Rig, tmp_path: Path) -> None:
     """With a daemon `start` returns at once; a second daemon takes over from one that is killed; SIGTERM ends it."""
     apply(whole, "served", "echo served")
     with Command(tmp_path / "d", "daemon") as first, Command(tmp_path / "d", "daemon") as second:
-        first.until(whole.service.served)
+        first.until(whole.service.operator.served)
         first.until(lambda: bool(first.err))
         second.until(lambda: bool(second.err))
         with Command(tmp_path / "s", "start", "served") as start:
@@ -133,33 +135,33 @@ def test_daemons_take_turns(whole: Rig, tmp_path: Path) -> None:
         run = start.out.decode().strip()
         first.signal(signal.SIGKILL)
         first.ended()
-        second.until(lambda: whole.service.run(run).done_at is not None)
+        second.until(lambda: whole.service.runs.get(run).done_at is not None)
         second.signal(signal.SIGTERM)
         assert second.ended() == 0
         assert json.loads(second.last_line)["text"] == "stopped; what runs goes on"
-    assert whole.log(whole.service.run(run)) == b"served\n"
-    assert not whole.service.served()
+    assert whole.log(whole.service.runs.get(run)) == b"served\n"
+    assert not whole.service.operator.served()
 
 
 def test_each_tick_is_started_once_by_many_processes(whole: Rig, tmp_path: Path) -> None:
     """Two daemons and `cron` begin at once, two days late, and a daemon is killed; SIGTERM ends the others."""
     apply(whole, "ticking", "true", schedule="@every 1d", schedule_catchup="all")
-    said = whole.service.now() - 2.5 * 86400
-    whole.service._installation.store.save([replace(whole.service.job("ticking"), scheduled_at=said)])
+    said = whole.service.operator.now() - 2.5 * 86400
+    whole.service.installation.store.save([replace(whole.service.jobs.get("ticking"), scheduled_at=said)])
     with ExitStack() as stack:
         words = ("daemon", "daemon", "cron")
         first, second, cron = [stack.enter_context(Command(tmp_path / "t", word)) for word in words]
         for command in (first, second, cron):
             command.until(lambda command=command: bool(command.err))  # type: ignore[misc]
-        cron.until(lambda: bool(whole.service.runs(RunFilter(job="ticking"))))
+        cron.until(lambda: bool(whole.service.runs.find(RunFilter(job="ticking"))))
         first.signal(signal.SIGKILL)
         first.ended()
-        second.until(lambda: all(run.done_at is not None for run in whole.service.runs(RunFilter(job="ticking"))))
+        second.until(lambda: all(run.done_at is not None for run in whole.service.runs.find(RunFilter(job="ticking"))))
         for command in (second, cron):
             command.signal(signal.SIGTERM)
             assert command.ended() == 0
         assert json.loads(cron.last_line)["text"] == "stopped; schedules wait"
-    runs = whole.service.runs(RunFilter(job="ticking"))
+    runs = whole.service.runs.find(RunFilter(job="ticking"))
     assert (len(runs), len({run.idempotency_key for run in runs})) == (2, 2)
 
 
@@ -194,7 +196,7 @@ def test_job_steers_no_terminal_unless_asked(whole: Rig, tmp_path: Path) -> None
     shown = on_terminal("start", "steers", "--follow", "--json")
     assert "\x1b]" not in shown
     assert "ab\x1b[31mred" in shown
-    run = whole.service.runs(RunFilter(job="steers"))[0].id
+    run = whole.service.runs.find(RunFilter(job="steers"))[0].id
     shown = on_terminal("logs", run)
     assert shown == "ab\x1b[31mred\r\n\x1b[0m"
     raw = on_terminal("logs", run, "--raw")
@@ -225,7 +227,7 @@ def test_top_leaves_the_terminal_as_it_was(whole: Rig, leave: str) -> None:
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)
-    whole.service.stop(run.id)
+    whole.service.runs.stop(run.id)
     whole.done(run)
 
 

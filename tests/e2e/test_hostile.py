@@ -75,7 +75,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
         patch.chdir(folder)
         first = whole.start(command, **recipe)
         whole.start("false", **start)
-        second = whole.service.start("start", VALUES | IFS, command=f"env -0\n{look}", idempotency_key=TOUCH)
+        second = whole.service.runs.start("start", VALUES | IFS, command=f"env -0\n{look}", idempotency_key=TOUCH)
         runs = whole.done(first, second)
         yield whole, {run.job_name: run for run in runs}
 

@@ -138,7 +138,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
         def noticed() -> bool:
             for row in list(waiting):
                 if b"in the fifth epoch" in whole.log(runs[row.name]):
-                    [node] = whole.service.status(runs[row.name].id).nodes
+                    [node] = whole.service.runs.status(runs[row.name].id).nodes
                     whole.double.interrupt(node.instance_id, notice=24)
                     waiting.remove(row)
             return not waiting
@@ -155,7 +155,7 @@ def test_a_trainer_that_is_cut_off_runs_again_until_it_is_done(trained: tuple[Ri
     run = runs[row.name]
     assert run.verdict is not None
     assert (run.verdict.outcome, run.attempt, run.retries_used) == (row.outcome, row.attempts, 0), run.verdict
-    first = whole.service.status(run.id).nodes[0].verdict
+    first = whole.service.runs.status(run.id).nodes[0].verdict
     assert first is not None
     assert first.outcome is row.first, first
     assert first.exit_code == (None if row.first is Outcome.INTERRUPTED else row.code)
@@ -164,7 +164,7 @@ def test_a_trainer_that_is_cut_off_runs_again_until_it_is_done(trained: tuple[Ri
     assert b"saved epoch 4" in whole.log(run, attempt=1)
     if row.attempts == 2:
         assert whole.log(run, attempt=2).splitlines()[0] == b"finished"
-    receipt = whole.service.receipt(run.id)
+    receipt = whole.service.runs.receipt(run.id)
     assert len(receipt.machines) == row.attempts
     assert (receipt.exit_code, receipt.process_exit_code) == (run.verdict.exit_code, run.verdict.process_exit_code)
 
@@ -198,15 +198,15 @@ def test_start_and_wait_tell_by_the_exit_code_that_a_job_was_cut_off(
     limits = {"limits": {"runtime": "1s"}} if how == "limit" else {}
     command = "trap 'exit 0' TERM; echo up; sleep 600 & wait"
     spec = {"name": how, "image": "any", "instance_type": "g5.xlarge", "command": command, **limits}
-    whole.service.apply(yaml.safe_dump({"type": "job", "spec": spec}), "the test's recipe")
+    whole.service.jobs.apply(yaml.safe_dump({"type": "job", "spec": spec}), "the test's recipe")
     monkeypatch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
     with Command(tmp_path / "out", "start", how, "--wait") as start:
         start.until(lambda: start.out.endswith(b"\n"))
-        run = whole.service.run(start.out.decode().strip())
+        run = whole.service.runs.get(start.out.decode().strip())
         if how == "stop":
             start.until(lambda: whole.log(run) == b"up\n")
-            whole.service.stop(run.id)
+            whole.service.runs.stop(run.id)
         assert start.ended() == code, start.err
-    verdict = whole.service.run(run.id).verdict
+    verdict = whole.service.runs.get(run.id).verdict
     assert verdict is not None
     assert (verdict.exit_code, verdict.process_exit_code) == (0, 0)

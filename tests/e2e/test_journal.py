@@ -23,13 +23,13 @@ def test_one_id_from_trigger_to_archive(tmp_path: Path, monkeypatch: pytest.Monk
     go = tmp_path / "go"
     with rig(tmp_path / "rig", monkeypatch) as whole:
         monkeypatch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
-        bucket = whole.service._installation.bucket
+        bucket = whole.service.installation.bucket
         other = whole.done(whole.start("true", name="other"))[0]
         wait = f"until [ -e {go} ]; do sleep 0.05; done"
         spec = {"name": "followed", "image": "any", "instance_type": "g5.xlarge", "command": wait}
-        whole.service.apply(json.dumps({"type": "job", "spec": spec}), "the test's recipe")
+        whole.service.jobs.apply(json.dumps({"type": "job", "spec": spec}), "the test's recipe")
         with Command(tmp_path / "daemon", "daemon") as daemon:
-            daemon.until(whole.service.served)
+            daemon.until(whole.service.operator.served)
             slow = Rule(Effect.ERROR, service="s3", action="PutObject", resource="*/work", code="SlowDown", status=503)
             whole.double.faults.add(slow)
             with Command(tmp_path / "start", "start", "followed", "--env", "WORD=not-for-journals") as start:
@@ -37,24 +37,24 @@ def test_one_id_from_trigger_to_archive(tmp_path: Path, monkeypatch: pytest.Monk
             id = start.out.decode().strip()
             daemon.until(lambda: f'"run": "{id}"' in daemon.err and "SlowDown" in daemon.err)
             whole.double.faults.clear()
-            daemon.until(lambda: whole.service.run(id).state is State.RUNNING)
-            [node] = whole.service.status(id).nodes
+            daemon.until(lambda: whole.service.runs.get(id).state is State.RUNNING)
+            [node] = whole.service.runs.status(id).nodes
             assert decode(WorkOrder, bucket.get(work_key(node.box)) or b"").run == id
             go.touch()
-            daemon.until(lambda: whole.service.run(id).state is State.DONE)
+            daemon.until(lambda: whole.service.runs.get(id).state is State.DONE)
             daemon.signal(signal.SIGTERM)
             assert daemon.ended() == 0
         told = [json.loads(line) for line in daemon.err.splitlines()]
         mine = [line for line in told if line.get("run") == id]
         # What `start` itself told is in the store alone.
-        story = [event.text for event in whole.service.status(id).events[1:]]
+        story = [event.text for event in whole.service.runs.status(id).events[1:]]
         # The story is in order of its times, which are finer than the journal's.
         assert sorted(line["text"] for line in mine if line.get("job") == "followed") == sorted(story)
         [error] = [line for line in mine if line["level"] == "error"]
         assert (error["code"], error["instance"]) == ("SlowDown", node.instance_id)
         assert other.id not in daemon.err
         assert "not-for-journals" not in daemon.err
-        run = whole.service.run(id)
+        run = whole.service.runs.get(id)
         assert f"run {id}, attempt 1".encode() in whole.log(run, "system")
         kept = [entry.key for entry in bucket.list(f"runs/{id}/")]
         assert {key.rpartition("/")[2] for key in kept} >= {"receipt", "manifest", "result"}

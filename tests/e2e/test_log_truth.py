@@ -9,7 +9,7 @@ import pytest
 
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Run
-from provisioner.ports.control import LogPiece
+from provisioner.ports.control.logs import LogPiece, LogQuery
 from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from tests.e2e.rig import Rig, rig
 
@@ -27,7 +27,7 @@ def printing(job: int) -> str:
 def digest_of(whole: Rig, run: Run) -> str:
     """Of the archived output; a gap would be told by something that is no LogPiece."""
     found = hashlib.sha256()
-    for piece in whole.service.log(run.id, ["output"]):
+    for piece in whole.service.logs.read(run.id, LogQuery(("output",))):
         assert isinstance(piece, LogPiece)
         found.update(piece.data)
     return found.hexdigest()
@@ -50,8 +50,8 @@ def test_the_archive_is_what_was_printed(tmp_path: Path, monkeypatch: pytest.Mon
         whole.until(lambda: chunks() > 10 * JOBS)
         faults.clear()
         faults.add(rule(Effect.ERROR, code="SlowDown", status=503))
-        over = whole.service.now() + REFUSAL
-        whole.until(lambda: whole.service.now() > over)
+        over = whole.service.operator.now() + REFUSAL
+        whole.until(lambda: whole.service.operator.now() > over)
         faults.clear()
         done = whole.done(*runs)
         assert [run.verdict and run.verdict.outcome for run in done] == [Outcome.SUCCEEDED] * JOBS

@@ -14,7 +14,7 @@ import pytest
 
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Run
-from provisioner.ports.control import LogGap, LogPiece
+from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery
 from provisioner.rehearsal.aws.calls import CONTROL
 from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from tests.e2e.commands import PROVISION, settings_file
@@ -96,7 +96,7 @@ class Logs:
             rule = Rule(effect, When.AFTER, "s3", action, principal=principal, code="SlowDown", status=503, skip=skip)
             whole.double.faults.add(Rule(**{**vars(rule), "times": 10}))
         self.followed: list[LogPiece] = []
-        for piece in whole.service.follow(self.started["steady"].id, ["setup", "output"]):
+        for piece in whole.service.logs.follow(self.started["steady"].id, LogQuery(("setup", "output"))):
             assert isinstance(piece, LogPiece)
             self.followed.append(piece)
             if b"line 20\n" in piece.data:
@@ -114,7 +114,7 @@ class Logs:
         return verdict.outcome, verdict.exit_code
 
     def read(self, run: Run, attempt: int | None = None, tail: int | None = None) -> list[LogPiece | LogGap]:
-        return list(self.whole.service.log(run.id, ["output"], attempt, tail))
+        return list(self.whole.service.logs.read(run.id, LogQuery(("output",), attempt, tail)))
 
 
 @pytest.fixture(scope="module")
@@ -165,13 +165,13 @@ def test_what_is_over_and_was_read_is_not_asked_for_again(logs: Logs) -> None:
     def lists() -> int:
         return sum(run in str(call.parameters) for call in logs.whole.double.calls.of("s3", "ListObjectsV2", CONTROL))
 
-    found = service.look(run, ["output"])
+    found = service.logs.page(run, LogQuery(("output",)))
     assert found.over
     before = lists()
     assert before
-    assert service.look(run, ["output"], place=found.place).pieces == ()
+    assert service.logs.page(run, LogQuery(("output",)), found.cursor).pieces == ()
     assert lists() == before
-    assert found.place == "-2.output.end"
+    assert found.cursor == "-2.output.end"
 
 
 def test_binary_output(logs: Logs) -> None:

@@ -123,7 +123,7 @@ def test_start_restart_stop_and_delete(sc: Client) -> None:
     until(lambda: sorted(row[1] for row in sc.pods("acts")) == ["running", "stopped"], "the first is stopped")
     assert "are not done" in sc("delete", "job", "acts", code=1)
     assert sc("stop", "job", "acts") == "Stopped job acts\n"
-    until(lambda: sc.whole.service.unfinished() is False, "all of it is over")
+    until(lambda: sc.whole.service.operator.unfinished() is False, "all of it is over")
     assert {row[1] for row in sc.pods("acts")} == {"stopped"}
     assert sc("delete", "job", "acts") == "Deleted job acts\n"
     assert "there is no job" in sc("get", "job", "acts", code=1)
@@ -137,7 +137,7 @@ def test_schedule_both_ways(sc: Client) -> None:
     assert "Unscheduled" in sc("schedule", "nightly", "--disable")
     assert yaml.safe_load(sc("get", "job", "nightly"))["spec"]["schedule"] is None
     sc("schedule", "nightly")
-    assert [each.job.name for each in sc.whole.service.schedules()].count("nightly") == 1
+    assert [each.job.name for each in sc.whole.service.schedules.all()].count("nightly") == 1
     assert "whenever" in sc("schedule", "nightly", "whenever", code=1)
 
 

@@ -78,12 +78,12 @@ ROWS = [
 
 
 def arrived(whole: Rig, run: Run, row: Row) -> bool:
-    now = whole.service.run(run.id)
+    now = whole.service.runs.get(run.id)
     assert now.state is not State.DONE or row.when is State.DONE, f"{row.name} was never seen {row.when}"
     if now.state is not row.when:
         return False
     if row.step:
-        [node] = whole.service.status(run.id).nodes
+        [node] = whole.service.runs.status(run.id).nodes
         return node.report is not None and node.report.step is row.step
     return not row.after or row.after in whole.log(run)
 
@@ -115,12 +115,12 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
         runs = {row.name: run for row, run in waiting}
         while waiting:
             for each in [each for each in waiting if arrived(whole, each[1], each[0])]:
-                whole.service.stop(each[1].id)
+                whole.service.runs.stop(each[1].id)
                 waiting.remove(each)
             threading.Event().wait(0.02)
-        while not all(whole.service.run(run.id).done_at for run in runs.values()):
+        while not all(whole.service.runs.get(run.id).done_at for run in runs.values()):
             threading.Event().wait(0.05)
-        yield whole, {name: whole.service.run(run.id) for name, run in runs.items()}
+        yield whole, {name: whole.service.runs.get(run.id) for name, run in runs.items()}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -13,7 +13,7 @@ from provisioner import wiring
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import WrongStore
 from provisioner.core.protocol.messages import Outcome
-from provisioner.ports.control import LogPiece
+from provisioner.ports.control.logs import LogPiece, LogQuery
 from provisioner.rehearsal.aws.faults import Effect, Rule
 from tests.e2e.processes import agents
 from tests.e2e.rig import Rig, rig
@@ -36,25 +36,25 @@ def test_a_lost_store_ends_no_machine(whole: Rig, tmp_path: Path) -> None:
     go = tmp_path / "go"
     os.mkfifo(go)
     run = whole.start(f"echo before; cat {go}; echo after")
-    whole.until(lambda: whole.service.run(run.id).state == "running")
+    whole.until(lambda: whole.service.runs.get(run.id).state == "running")
     whole.service.close()
 
     empty = whole.settings.model_copy(update={"store": tmp_path / "other.db"})
     whole.service = wiring.service(empty)
     with pytest.raises(WrongStore, match="takeover"):
-        whole.service.step()
+        whole.service.operator.step()
     assert [one.state for one in whole.double.alive()] == [MachineState.RUNNING]
 
-    [told] = whole.service.takeover()
+    [told] = whole.service.operator.takeover()
     assert "still at work" in told
-    whole.service.step()
+    whole.service.operator.step()
     assert [one.state for one in whole.double.alive()] == [MachineState.RUNNING]
-    [foreign] = whole.service.foreign()
+    [foreign] = whole.service.operator.foreign()
     assert foreign.state is MachineState.RUNNING
 
     go.write_text("the word\n")
     wait(lambda: not whole.double.alive())
-    [told] = whole.service.takeover()
+    [told] = whole.service.operator.takeover()
     assert run.id[:12] in told
     assert "succeeded" in told
     objects = whole.double.account.objects(whole.double.bucket)
@@ -71,7 +71,7 @@ def test_a_killed_agent_costs_an_attempt(whole: Rig) -> None:
     [done] = whole.done(run)
     assert done.verdict is not None
     assert (done.verdict.outcome, done.attempt) == (Outcome.SUCCEEDED, 2), done.verdict
-    first, second = whole.service.status(run.id).nodes
+    first, second = whole.service.runs.status(run.id).nodes
     assert first.verdict is not None
     assert first.verdict.outcome is Outcome.LOST
     assert first.instance_id != second.instance_id
@@ -85,7 +85,7 @@ def test_a_run_outlives_its_agent(whole: Rig) -> None:
     [done] = whole.done(whole.start(suicide))
     assert done.verdict is not None
     assert (done.verdict.outcome, done.verdict.exit_code, done.attempt) == (Outcome.FAILED, 3, 1), done.verdict
-    pieces = list(whole.service.log(done.id, ["output"]))
+    pieces = list(whole.service.logs.read(done.id, LogQuery(("output",))))
     assert b"".join(piece.data for piece in pieces if isinstance(piece, LogPiece)) == b"before\nafter\n"
     assert not [piece for piece in pieces if not isinstance(piece, LogPiece)], "a gap"
     assert whole.double.alive() == []
@@ -98,7 +98,7 @@ def test_the_fuse_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             Rule(Effect.ERROR, resource="*/work", principal="control", code="AccessDenied", status=403)
         )
         whole.start("echo never")
-        told = whole.service.step()
+        told = whole.service.operator.step()
         [machine] = whole.double.alive() or pytest.fail(str(told))
         whole.service.close()
         folder = tmp_path / "machines" / machine.id

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ class Gate:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.world = World(store=store)
-        self.access = Tokens(replace(self.world.runs._installation, ids=RandomIds()))
+        here = self.world.installation
+        self.access = Tokens(here.store, here.recorder, here.clock, RandomIds())
 
     def token(self, *owners: str, admin: bool = False, expires_in: float | None = None) -> NewToken:
         return self.access.create(TESTER, owners or ("ann",), admin=admin, expires_in=expires_in)

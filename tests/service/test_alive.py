@@ -6,8 +6,7 @@ from provisioner.core.protocol.messages import Notice, Outcome, Step
 from provisioner.core.run.records import Record, Verdict
 from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
-from provisioner.service.overview import alive
-from tests.service.world import TESTER, World
+from tests.service.world import World
 from tests.support import samples
 
 
@@ -42,11 +41,11 @@ def world() -> World:
 
 def test_what_deserves_a_look_comes_first() -> None:
     """Silence, then a notice, then what has a machine by age, then what waits by age; no more than are asked for."""
-    here = world().runs._installation
-    found = alive(here, TESTER, 100)
+    here = world()
+    found = here.runs.overview(100)
     assert [each.run.id for each in found.runs] == ["silent", "noticed", "old", "young", "dry", "dry2", "again"]
     assert found.more == 0
-    few = alive(here, TESTER, 2)
+    few = here.runs.overview(2)
     assert ([each.run.id for each in few.runs], few.more) == (["silent", "noticed"], 5)
     assert few.states == {State.RUNNING: 4, State.QUEUED: 3}
 
@@ -54,7 +53,7 @@ def test_what_deserves_a_look_comes_first() -> None:
 def test_money_and_waiting_are_counted_over_all() -> None:
     """Whatever is shown: what burns now, what has no price, who waits for what, and until when."""
     here = world()
-    found = alive(here.runs._installation, TESTER, 0)
+    found = here.runs.overview(0)
     assert (found.machines, found.dollars_an_hour, found.unpriced) == (4, 3.0, 1)
     assert [(each.cause, each.runs, each.next_try_at - here.now()) for each in found.queues] == [
         ("capacity", 2, 10.0),
@@ -64,7 +63,7 @@ def test_money_and_waiting_are_counted_over_all() -> None:
 
 def test_a_row_has_the_cost_of_all_its_attempts() -> None:
     """Ended machines too; unknown where a price is; a run between two attempts has no machine."""
-    rows = {each.run.id: each for each in alive(world().runs._installation, TESTER, 100).runs}
+    rows = {each.run.id: each for each in world().runs.overview(100).runs}
     assert rows["again"].held is None
     assert rows["again"].dollars_at_most == 0.91
     assert rows["young"].dollars_at_most is None
@@ -78,16 +77,16 @@ def test_strangers_are_seen_by_every_process() -> None:
     here.start()
     _, service = here.incarnate()
     while not here.model.alive(here.now()):
-        service.step()
+        service.operator.step()
         here.advance(10)
     # The store loses the launch: the machine is nobody's.
     other = World()
     other.cloud, other.model, other.clock = here.cloud, here.model, here.clock
     _, acting = other.incarnate()
     _, looking = other.incarnate()
-    acting.step()
-    acting.step()
-    [seen] = looking.foreign()
+    acting.operator.step()
+    acting.operator.step()
+    [seen] = looking.operator.foreign()
     assert seen.launch == here.store.runs()[0].launch
     told = [line for line in other.journal.told if "left to its lifetime" in str(line.get("error"))]
     assert [line["instance"] for line in told] == [seen.id]

@@ -30,7 +30,7 @@ def test_a_burst_of_runs_is_two_launches_and_waits_for_no_interval() -> None:
     """The first run is launched at once, the others together as soon as the burst is over."""
     world, launched_at = bursting(30)
     _, service = world.incarnate()
-    service.drive(lambda: world.now() > world.began + 5)
+    service.operator.drive(lambda: world.now() > world.began + 5)
     first, second = launched_at
     assert first == 0.0
     assert 1.45 <= second < 2.0
@@ -41,7 +41,7 @@ def test_a_burst_without_an_end_is_launched_all_the_same() -> None:
     """Nobody waits for its end longer than a few seconds."""
     world, launched_at = bursting(400)
     _, service = world.incarnate()
-    service.drive(lambda: world.now() > world.began + 15)
+    service.operator.drive(lambda: world.now() > world.began + 15)
     waiting = [run for run in world.store.runs(RunFilter(limit=500)) if run.state is State.QUEUED]
     assert all(world.now() - run.created_at < 3.0 for run in waiting)
     assert 3 < len(launched_at) < 10
@@ -52,7 +52,7 @@ def test_one_run_that_a_pass_missed_is_no_burst() -> None:
     world, launched_at = bursting(1)
     world.plan(0.1, world.start)
     _, service = world.incarnate()
-    service.drive(lambda: world.now() > world.began + 5)
+    service.operator.drive(lambda: world.now() > world.began + 5)
     assert launched_at == pytest.approx([0.0, 0.3], abs=0.05)
 
 
@@ -66,7 +66,9 @@ def test_launch_whose_answer_cannot_be_read_is_no_lack_of_capacity(monkeypatch: 
 
     monkeypatch.setattr(world.cloud, "launch", unread)
     _, service = world.incarnate()
-    service.drive(lambda: bool((found := world.store.run(run.id)) and found.tried) or world.now() > world.began + 1000)
+    service.operator.drive(
+        lambda: bool((found := world.store.run(run.id)) and found.tried) or world.now() > world.began + 1000
+    )
     found = world.store.run(run.id)
     assert found
     assert found.waiting is Waiting.THROTTLE

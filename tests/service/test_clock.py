@@ -68,7 +68,7 @@ def test_machine_whose_end_is_wanted_is_asked_to_end_under_a_wrong_clock() -> No
     world.plan(20.0, lambda: world.runs.stop(run.id))
     turned(world, 400.0, 4000.0, DAYS)
     _, service = world.incarnate()
-    service.drive(lambda: world.now() > world.began + 1000, world.told.extend)
+    service.operator.drive(lambda: world.now() > world.began + 1000, world.told.extend)
     assert not world.cloud.model.alive(world.now())
     asked = [call.at for call in world.calls if call.method == "terminate" and call.at > world.began + 400]
     assert len(asked) > 20
@@ -118,8 +118,8 @@ def test_wrong_clock_is_told_once_and_where_people_look() -> None:
 
     def look(after: float) -> None:
         _, service = world.incarnate()
-        seen[after] = service.alive(1).hindrance
-        assert service.hindrance() == seen[after]
+        seen[after] = service.runs.overview(1).hindrance
+        assert service.operator.hindrance() == seen[after]
 
     for after in (20.0, 45.0, 70.0):
         world.plan(after, partial(look, after))
@@ -147,10 +147,10 @@ def test_schedule_starts_nothing_by_a_wrong_clock_and_goes_on_when_it_is_right()
     """Neither a tick of the day after tomorrow, nor silence until then."""
     world = World(scripts=lambda _: Script(command=10.0), busy=1.0)
     whole = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true", "schedule": "*/5 * * * *"}
-    world.runs.apply(json.dumps({"type": "job", "spec": whole}), "f")
+    world.jobs.apply(json.dumps({"type": "job", "spec": whole}), "f")
     turned(world, 400.0, 500.0, DAYS)
     _, service = world.incarnate()
-    service.drive(lambda: world.now() > world.began + 1000, schedules=True)
+    service.operator.drive(lambda: world.now() > world.began + 1000, schedules=True)
     ticks = sorted(run.idempotency_key[-9:-4] for run in world.store.runs())
     assert ticks == ["08:05", "08:10", "08:15"]
 
@@ -159,13 +159,13 @@ def test_cron_alone_compares_the_clock_before_it_starts_anything() -> None:
     """It has no passes that would."""
     world = World(busy=1.0)
     whole = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true", "schedule": "*/5 * * * *"}
-    world.runs.apply(json.dumps({"type": "job", "spec": whole}), "f")
+    world.jobs.apply(json.dumps({"type": "job", "spec": whole}), "f")
     world.turn_clock(DAYS)
     _, service = world.incarnate()
-    service.ring(lambda: world.now() > world.began + 100)
+    service.operator.ring(lambda: world.now() > world.began + 100)
     assert world.store.runs() == ()
     world.turn_clock(0.0)
-    service.ring(lambda: world.now() > world.began + 400)
+    service.operator.ring(lambda: world.now() > world.began + 400)
     assert len(world.store.runs()) == 1
 
 
@@ -174,14 +174,14 @@ def test_command_without_a_daemon_goes_on_acting_after_the_clock_was_ahead() -> 
     world = World(scripts=lambda _: Script(command=30.0), busy=1.0)
     run = world.start()
     _, service = world.incarnate()
-    service._meanwhile()
+    service.acting.meanwhile()
     world.turn_clock(DAYS)
     world.advance(2.0)
-    service._meanwhile()
+    service.acting.meanwhile()
     world.turn_clock(0.0)
     for _ in range(120):
         world.advance(1.0)
-        service._meanwhile()
+        service.acting.meanwhile()
     found = world.store.run(run.id)
     assert found
     assert found.verdict
@@ -195,11 +195,11 @@ def test_process_that_begins_under_a_wrong_clock_binds_nothing_by_it(ahead: floa
     world.turn_clock(ahead)
     world.start()
     _, service = world.incarnate()
-    service.step()
+    service.operator.step()
     live = world.store.live()
     assert (len(live.nodes), len(live.launches), len(world.model.alive(world.now()))) == (0, 1, 1)
     with pytest.raises(ClockWrong):
-        service._installation.now()
+        service.installation.now()
     world.turn_clock(0.0)
     world.run()
     assert (outcomes(world), len(world.agents)) == ([(Outcome.SUCCEEDED, 1)], 1)

@@ -52,7 +52,7 @@ def test_a_run_that_cannot_be_saved_stops_no_other() -> None:
     runs = [world.start() for _ in range(5)]
     store.refused = runs[2].id
     _, service = world.incarnate()
-    assert service.step()
+    assert service.operator.step()
     assert [node.run for node in store.live().nodes if node.work_put_at is None] == [store.refused]
     store.refused = ""
     world.run()
@@ -67,9 +67,9 @@ def test_boots_that_fail_together_are_all_counted_in_one_pass() -> None:
     for _ in range(10):
         world.start()
     _, service = world.incarnate()
-    service.step()
+    service.operator.step()
     world.advance(2000.0)
-    service.step()
+    service.operator.step()
     [health] = store.live().templates
     assert health.failures == 10
     assert {run.state for run in store.live().runs} == {State.STOPPING}

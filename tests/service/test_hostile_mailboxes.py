@@ -15,6 +15,7 @@ from provisioner.core.run.machine_messages import CHUNK_MOST, CLOCK_SKEW, REPORT
 from provisioner.core.run.records import Node, Run
 from provisioner.core.run.states import State
 from provisioner.ports.bucket import Entry
+from provisioner.ports.control.logs import LogQuery
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.service.control import Service
 from provisioner.service.control_loop import inbox
@@ -23,7 +24,7 @@ from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
 from provisioner.service.control_loop.loop import Intervals, Loop
 from provisioner.service.control_loop.one_pass import PassResult
 from provisioner.service.control_loop.reconciler import Reconciler
-from provisioner.service.logs import LOOK_READS, TAIL_MOST, Logs
+from provisioner.service.logs import LOOK_READS, TAIL_MOST
 from provisioner.service.ssh_entry.entrance import Entrance
 from tests.service.agents import Script
 from tests.service.world import TESTER, World
@@ -69,11 +70,12 @@ class Attacked:
     def process(self) -> Service:
         """A control plane that lists lazily, as S3 does: the world's own fetches whole listings."""
         world = self.world
-        installation = world._installation(world.store, world.cloud, self.bucket)
+        installation = world.installed(world.store, world.cloud, self.bucket)
         sites = LaunchSites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
-        self.logs = Logs(installation, world.runs)
         self.loop = Loop(installation, Reconciler(installation, sites), "a process", "daemon", Intervals())
-        return Service(installation, self.loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)
+        service = Service(installation, self.loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)
+        self.logs = service.logs
+        return service
 
     def until(self, holds: Callable[[], bool], passes: int = 100) -> None:
         for _ in range(passes):
@@ -83,12 +85,12 @@ class Attacked:
         raise AssertionError(f"not within {passes} passes: {self.world.told[-3:]}")
 
     def turn(self) -> None:
-        self.world.told.extend(self.service.step())
+        self.world.told.extend(self.service.operator.step())
         self.world.advance(10.0)
 
     def drive(self, until: Callable[[], bool]) -> None:
         """Make passes and rest between them, as a daemon does."""
-        self.service.drive(until, self.world.told.extend)
+        self.service.operator.drive(until, self.world.told.extend)
 
     def run(self, run: Run) -> Run:
         found = self.world.store.run(run.id)
@@ -468,7 +470,7 @@ def test_a_tail_reads_a_bounded_part_of_a_log_without_line_breaks(attacked: Atta
         attacked.bucket.put(chunk_key(node.box, "output", number * size), b"x" * size)
     before = attacked.bucket.read
     run = attacked.run(attacked.runs[0])
-    look = attacked.logs.look(run, ["output"], None, 10, "", 1 << 18, following=False)
+    look = attacked.logs.page(run.id, LogQuery(("output",), tail=10), limit=1 << 18)
     assert attacked.bucket.read - before <= TAIL_MOST + (1 << 18) + 1
     [(piece, _)] = look.pieces
     assert piece.offset == 20 * size - TAIL_MOST
@@ -481,8 +483,8 @@ def test_a_tail_of_small_chunks_has_all_its_lines(attacked: Attacked, lines: int
     for number in range(1000):
         attacked.bucket.put(chunk_key(node.box, "output", number * 5), b"%04d\n" % number)
     run, logs, place, found = attacked.run(attacked.runs[0]), attacked.logs, "", b""
-    while (look := logs.look(run, ["output"], None, lines, place, 1 << 20, following=False)).place != place:
-        place = look.place
+    while (look := logs.page(run.id, LogQuery(("output",), tail=lines), place)).cursor != place:
+        place = look.cursor
         found += b"".join(getattr(piece, "data", b"") for piece, _ in look.pieces)
     assert found.splitlines() == [b"%04d" % number for number in range(1000 - lines, 1000)]
 
@@ -496,12 +498,12 @@ def test_a_look_reads_a_bounded_number_of_objects_and_bytes(attacked: Attacked) 
     logs, place, found, looks = attacked.logs, "", b"", 0
     while True:
         gets, read = attacked.bucket.gets, attacked.bucket.read
-        look = logs.look(run, ["output"], None, None, place, 99_999, following=False)
+        look = logs.page(run.id, LogQuery(("output",)), place, 99_999)
         assert attacked.bucket.gets - gets <= LOOK_READS
         assert attacked.bucket.read - read <= 100_000
-        if look.place == place:
+        if look.cursor == place:
             break
-        place, looks = look.place, looks + 1
+        place, looks = look.cursor, looks + 1
         data = b"".join(getattr(piece, "data", b"") for piece, _ in look.pieces)
         # No character is torn.
         data.decode()
@@ -516,7 +518,7 @@ def test_a_hostile_mailbox_lists_bounded_pages(attacked: Attacked, monkeypatch: 
     for number in range(1000):
         attacked.bucket.put(f"{log_prefix(node.box, 'output')}!{number}", b"x")
     before = attacked.bucket.listed
-    attacked.logs.look(run, ["output"], None, 10, "", 1000, following=False)
+    attacked.logs.page(run.id, LogQuery(("output",), tail=10), limit=1000)
     assert attacked.bucket.listed - before <= 300
 
 

@@ -73,8 +73,8 @@ def test_a_trouble_that_lasts_is_told_when_it_begins_and_when_it_is_over() -> No
     """Not at every pass; one that is gone at the next pass is not said to be over; another run's is another."""
     world = World()
     journal = world.journal = ListJournal()
-    troubles = Troubles(world.runs._installation)
-    object.__setattr__(world.runs._installation, "journal", journal)
+    troubles = Troubles(world.installation)
+    object.__setattr__(world.installation, "journal", journal)
     slow = PassError(Transient("slow", "SlowDown"), run="r1")
     for met in ([slow], [slow], [slow, PassError(slow.error, run="r2")], [], [], [slow], []):
         troubles.met(met)

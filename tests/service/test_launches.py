@@ -36,7 +36,7 @@ def test_the_machine_limit_counts_groups_that_are_launched_in_one_pass() -> None
         for _ in range(2):
             world.start(name)
     _, service = world.incarnate()
-    service.step()
+    service.operator.step()
     assert alive(world) == 3
     assert [run.waiting for run in world.store.live().runs if run.state is State.QUEUED] == [Waiting.LIMIT]
 
@@ -48,7 +48,7 @@ def test_the_machine_limit_counts_owners_with_profiles_of_their_own() -> None:
         for _ in range(2):
             world.start(owner=owner)
     _, service = world.incarnate()
-    service.step()
+    service.operator.step()
     assert alive(world) == 3
 
 
@@ -59,10 +59,10 @@ def test_the_machine_limit_counts_launches_without_an_answer() -> None:
         world.start("one")
     world.cloud.lose_answer_of.append("launch")
     _, service = world.incarnate()
-    service.step()
+    service.operator.step()
     world.cloud.lose_answer_of += ["launch"] * 3
     world.start("two")
-    service.step()
+    service.operator.step()
     assert alive(world) == 2
 
 
@@ -71,10 +71,10 @@ def test_the_machine_limit_counts_machines_that_are_not_yet_gone() -> None:
     world = World(max_machines=1)
     first = world.start()
     _, service = world.incarnate()
-    service.step()
+    service.operator.step()
     world.runs.stop(first.id)
     world.start()
-    service.step()
+    service.operator.step()
     assert alive(world) == 1
     world.run()
     world.check()
@@ -98,7 +98,7 @@ def test_a_run_that_is_stopped_before_its_work_order_is_put_gets_none(world: Wor
     world.bucket.put = put  # type: ignore[method-assign]
     world.cloud.lose_answer_of.append("launch")
     _, service = world.incarnate()
-    service.step()
+    service.operator.step()
     world.runs.stop(run.id)
     world.run()
     world.check()

@@ -118,7 +118,7 @@ def test_reports_that_cannot_be_read_raise_an_alarm_and_no_verdict() -> None:
     _, service = world.incarnate()
     told: list[str] = []
     while world.now() < world.began + outage[1]:
-        told += service.step()
+        told += service.operator.step()
         world.advance(10.0)
     assert told
     found = world.store.run(run.id)
@@ -131,10 +131,10 @@ def test_a_listing_that_fails_raises_an_alarm_and_the_pass_goes_on() -> None:
     world = World(scripts=lambda _: Script(command=60.0))
     run = world.start()
     _, service = world.incarnate()
-    service.step()
+    service.operator.step()
     world.advance(40.0)
     world.cloud.fail_next += [Transient("no listing")] * 2
-    assert service.step()
+    assert service.operator.step()
     found = world.store.run(run.id)
     assert found
     assert found.state is State.RUNNING

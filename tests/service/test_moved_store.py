@@ -22,7 +22,7 @@ def test_control_plane_stops_acting_while_its_store_is_away_and_goes_on_afterwar
         world.plan(90.0, lambda: seen.append((len(world.calls), path.exists())))
         world.plan(90.0, lambda: away.rename(path))
         _, service = world.incarnate()
-        service.drive(lambda: world.now() > world.began + 250, world.told.extend, schedules=True)
+        service.operator.drive(lambda: world.now() > world.began + 250, world.told.extend, schedules=True)
         found = store.run(run.id)
         assert found
         assert found.verdict

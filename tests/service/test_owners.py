@@ -12,7 +12,12 @@ from provisioner.core.errors import Forbidden, Invalid, NotFound
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
-from provisioner.ports.control import Control
+from provisioner.ports.control.control import Control
+from provisioner.ports.control.jobs import Jobs
+from provisioner.ports.control.logs import LogQuery, Logs
+from provisioner.ports.control.operator import Operator
+from provisioner.ports.control.runs import Runs
+from provisioner.ports.control.schedules import Schedules
 from provisioner.ports.store import RunFilter
 from provisioner.service.control import Service
 from tests.service.agents import Script
@@ -26,44 +31,46 @@ STREAMS = ("system", "setup", "output")
 Deed = Callable[[Control, str], object]
 #: What is done to a job, and to a run, by its name.
 TO_JOBS: Mapping[str, Deed] = {
-    "job": lambda control, name: control.job(name),
-    "delete": lambda control, name: control.delete(name),
-    "start": lambda control, name: control.start(name, {}, idempotency_key="k"),
-    "schedule": lambda control, name: control.schedule(name, {"schedule": "@daily"}),
-    "scheduled": lambda control, name: control.scheduled(name, 1),
+    "jobs.get": lambda control, name: control.jobs.get(name),
+    "jobs.delete": lambda control, name: control.jobs.delete(name),
+    "runs.start": lambda control, name: control.runs.start(name, {}, idempotency_key="k"),
+    "schedules.set": lambda control, name: control.schedules.set(name, {"schedule": "@daily"}),
+    "schedules.get": lambda control, name: control.schedules.get(name, 1),
 }
 TO_RUNS: Mapping[str, Deed] = {
-    "run": lambda control, name: control.run(name),
-    "status": lambda control, name: control.status(name),
-    "stop": lambda control, name: control.stop(name),
-    "receipt": lambda control, name: control.receipt(name),
-    "log": lambda control, name: control.log(name, STREAMS),
-    "look": lambda control, name: control.look(name, STREAMS),
-    "follow": lambda control, name: control.follow(name, STREAMS),
-    "enter": lambda control, name: control.enter(name, host=True),
+    "runs.get": lambda control, name: control.runs.get(name),
+    "runs.status": lambda control, name: control.runs.status(name),
+    "runs.stop": lambda control, name: control.runs.stop(name),
+    "runs.receipt": lambda control, name: control.runs.receipt(name),
+    "logs.read": lambda control, name: control.logs.read(name, LogQuery(STREAMS)),
+    "logs.page": lambda control, name: control.logs.page(name, LogQuery(STREAMS)),
+    "logs.follow": lambda control, name: control.logs.follow(name, LogQuery(STREAMS)),
+    "operator.enter": lambda control, name: control.operator.enter(name, host=True),
 }
 #: What shows many things: each way to ask for them.
 LISTS: Mapping[str, Callable[[Control], object]] = {
-    "jobs": lambda control: control.jobs(),
-    "schedules": lambda control: control.schedules(),
-    "runs": lambda control: [
-        control.runs(),
-        *(control.runs(RunFilter(job=job)) for job in ("job", "bob/job", "bob/other", bobs_job(control))),
-        *(control.runs(RunFilter(owners=owners)) for owners in (("bob",), ("ann", "bob"))),
-        *(control.runs(RunFilter(states=(state,))) for state in State),
+    "jobs.all": lambda control: control.jobs.all(),
+    "schedules.all": lambda control: control.schedules.all(),
+    "runs.find": lambda control: [
+        control.runs.find(),
+        *(control.runs.find(RunFilter(job=job)) for job in ("job", "bob/job", "bob/other", bobs_job(control))),
+        *(control.runs.find(RunFilter(owners=owners)) for owners in (("bob",), ("ann", "bob"))),
+        *(control.runs.find(RunFilter(states=(state,))) for state in State),
     ],
-    "alive": lambda control: control.alive(100),
-    "foreign": lambda control: control.foreign(),
+    "runs.overview": lambda control: control.runs.overview(100),
+    "operator.foreign": lambda control: control.operator.foreign(),
 }
 #: What only the control host does.
 HOST: Mapping[str, Callable[[Control], object]] = {
-    "drive": lambda control: control.drive(lambda: True),
-    "ring": lambda control: control.ring(lambda: True),
-    "step": lambda control: control.step(),
-    "takeover": lambda control: control.takeover(),
+    "operator.drive": lambda control: control.operator.drive(lambda: True),
+    "operator.ring": lambda control: control.operator.ring(lambda: True),
+    "operator.step": lambda control: control.operator.step(),
+    "operator.takeover": lambda control: control.operator.takeover(),
 }
 #: What has a test of its own below, and what is about nobody's things.
-OTHERS = {"apply", "unfinished", "now", "wake", "impatient", "close", "served", "hindrance", "sizes"}
+OTHERS = {"jobs.apply", "jobs.sizes", "wake", "impatient", "close"} | {
+    f"operator.{name}" for name in ("unfinished", "now", "served", "hindrance")
+}
 
 
 @dataclass
@@ -113,20 +120,35 @@ def build() -> House:
     world = World(scripts=lambda number: Script(command=600.0 if number == 2 else 10.0))
     _, service = world.incarnate()
     ann, bob, root = (service.on_behalf(caller) for caller in (ANN, BOB, ROOT))
-    job = bob.apply(recipe(), "f")
-    ann.apply(recipe(), "f")
-    runs = bob.start("job", {}), ann.start("job", {})
-    service.drive(world.over, world.told.extend)
-    second = bob.start("job", {})
-    service.drive(lambda: world.store.live().runs[0].state is State.RUNNING, world.told.extend)
+    job = bob.jobs.apply(recipe(), "f")
+    ann.jobs.apply(recipe(), "f")
+    runs = bob.runs.start("job", {}), ann.runs.start("job", {})
+    service.operator.drive(world.over, world.told.extend)
+    second = bob.runs.start("job", {})
+    service.operator.drive(lambda: world.store.live().runs[0].state is State.RUNNING, world.told.extend)
     assert not world.told
-    return House(world, service, ann, bob, root, job, ann.run(runs[1].id), (bob.run(runs[0].id), bob.run(second.id)))
+    return House(
+        world,
+        service,
+        ann,
+        bob,
+        root,
+        job,
+        ann.runs.get(runs[1].id),
+        (bob.runs.get(runs[0].id), bob.runs.get(second.id)),
+    )
 
 
 def test_every_use_case_is_covered() -> None:
     """A new method of Control fails here until it is in a table above, or has a test of its own."""
     covered = {*TO_JOBS, *TO_RUNS, *LISTS, *HOST, *OTHERS}
-    assert covered == {name for name in vars(Control) if not name.startswith("_")}
+    ports = {"jobs": Jobs, "runs": Runs, "logs": Logs, "schedules": Schedules, "operator": Operator}
+    methods = {f"{name}.{method}" for name, port in ports.items() for method in _public(port)}
+    assert covered == (_public(Control) - ports.keys()) | methods
+
+
+def _public(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("_")}
 
 
 def refused(deed: Deed, control: Control, name: str) -> str:
@@ -156,10 +178,10 @@ def test_a_run_of_another_owner_does_not_exist(house: House, deed: Deed) -> None
 
 def test_the_beginning_of_an_id_means_ones_own_runs_alone(house: House) -> None:
     """What is ambiguous to others is not to who has one run; theirs are not even counted."""
-    assert house.ann.run("0").id == house.anns_run.id
+    assert house.ann.runs.get("0").id == house.anns_run.id
     for control in (house.bob, house.root):
         with pytest.raises(Invalid, match="several runs"):
-            control.run("0")
+            control.runs.get("0")
 
 
 @pytest.mark.parametrize("shown", LISTS.values(), ids=LISTS)
@@ -171,23 +193,23 @@ def test_no_list_shows_what_is_anothers(house: House, shown: Callable[[Control],
 
 def test_lists_show_what_is_ones_own(house: House) -> None:
     """And an admin sees everybody's."""
-    assert [job.owner for job in house.ann.jobs()] == ["ann"]
-    assert [job.owner for job in house.root.jobs()] == ["ann", "bob"]
-    assert [each.job.owner for each in house.bob.schedules()] == ["bob"]
-    assert house.ann.runs() == (house.anns_run,)
-    assert house.root.runs(RunFilter(owners=("ann",))) == (house.anns_run,)
-    assert [run.id for run in house.bob.runs(RunFilter(states=(State.RUNNING,)))] == [house.bobs_runs[1].id]
-    assert len(house.root.runs()) == 3
-    assert house.bob.runs(RunFilter(job=house.bobs_job.id)) == house.bob.runs(RunFilter(job="job"))
+    assert [job.owner for job in house.ann.jobs.all()] == ["ann"]
+    assert [job.owner for job in house.root.jobs.all()] == ["ann", "bob"]
+    assert [each.job.owner for each in house.bob.schedules.all()] == ["bob"]
+    assert house.ann.runs.find() == (house.anns_run,)
+    assert house.root.runs.find(RunFilter(owners=("ann",))) == (house.anns_run,)
+    assert [run.id for run in house.bob.runs.find(RunFilter(states=(State.RUNNING,)))] == [house.bobs_runs[1].id]
+    assert len(house.root.runs.find()) == 3
+    assert house.bob.runs.find(RunFilter(job=house.bobs_job.id)) == house.bob.runs.find(RunFilter(job="job"))
 
 
 def test_sums_are_of_ones_own(house: House) -> None:
     """Machines, money and whether anything is not over: of others nothing shows."""
-    alone, own, all_ = (control.alive(10) for control in (house.ann, house.bob, house.root))
+    alone, own, all_ = (control.runs.overview(10) for control in (house.ann, house.bob, house.root))
     assert (alone.machines, alone.dollars_an_hour, alone.unpriced, dict(alone.states), alone.more) == (0, 0, 0, {}, 0)
     assert (own.machines, dict(own.states)) == (1, {State.RUNNING: 1})
     assert (all_.machines, dict(all_.states)) == (1, {State.RUNNING: 1})
-    assert [control.unfinished() for control in (house.ann, house.bob, house.root)] == [False, True, True]
+    assert [control.operator.unfinished() for control in (house.ann, house.bob, house.root)] == [False, True, True]
 
 
 @pytest.mark.parametrize("deed", HOST.values(), ids=HOST)
@@ -206,15 +228,15 @@ def test_a_recipe_is_applied_for_ones_own_owners() -> None:
     before = house.everything()
     for name in ("job", "new"):
         with pytest.raises(Forbidden, match=r"f: spec.owner: bob is not yours; you act for ann, team/ann"):
-            house.ann.apply(recipe(name=name, owner="bob"), "f")
+            house.ann.jobs.apply(recipe(name=name, owner="bob"), "f")
     assert house.everything() == before
-    assert house.ann.apply(recipe(name="second"), "f").owner == "ann"
-    made = house.ann.apply(recipe(name="third", owner="team/ann"), "f")
+    assert house.ann.jobs.apply(recipe(name="second"), "f").owner == "ann"
+    made = house.ann.jobs.apply(recipe(name="third", owner="team/ann"), "f")
     assert made.owner == "team/ann"
-    assert house.ann.job("team/ann/third") == house.ann.job(made.id) == made
+    assert house.ann.jobs.get("team/ann/third") == house.ann.jobs.get(made.id) == made
     with pytest.raises(NotFound):
-        house.ann.job("third")
-    assert house.root.apply(recipe(name="fourth", owner="bob"), "f").owner == "bob"
+        house.ann.jobs.get("third")
+    assert house.root.jobs.apply(recipe(name="fourth", owner="bob"), "f").owner == "bob"
 
 
 def test_each_change_is_in_the_audit() -> None:
@@ -226,17 +248,17 @@ def test_each_change_is_in_the_audit() -> None:
         return [(each.who, each.source, each.what, each.owner, each.target) for each in found]
 
     before = len(told())
-    job = house.ann.apply(recipe(name="audited"), "f")
-    house.ann.apply(recipe(name="audited"), "f")
-    house.root.schedule("ann/audited", {"schedule": "@daily"})
-    house.root.schedule(job.id, {"schedule": "@daily"})
-    house.root.schedule("ann/audited", None)
-    run = house.ann.start("audited", {}, idempotency_key="once")
-    house.ann.start("audited", {}, idempotency_key="once")
+    job = house.ann.jobs.apply(recipe(name="audited"), "f")
+    house.ann.jobs.apply(recipe(name="audited"), "f")
+    house.root.schedules.set("ann/audited", {"schedule": "@daily"})
+    house.root.schedules.set(job.id, {"schedule": "@daily"})
+    house.root.schedules.set("ann/audited", None)
+    run = house.ann.runs.start("audited", {}, idempotency_key="once")
+    house.ann.runs.start("audited", {}, idempotency_key="once")
     for _ in range(2):
-        house.root.stop(run.id)
-    house.service.drive(lambda: house.ann.run(run.id).done_at is not None, house.world.told.extend)
-    house.ann.delete("audited")
+        house.root.runs.stop(run.id)
+    house.service.operator.drive(lambda: house.ann.runs.get(run.id).done_at is not None, house.world.told.extend)
+    house.ann.jobs.delete("audited")
     assert told()[before:] == [
         ("token-ann", "192.0.2.1", "apply", "ann", "audited"),
         ("token-root", "192.0.2.3", "schedule", "ann", "audited"),
@@ -245,5 +267,5 @@ def test_each_change_is_in_the_audit() -> None:
         ("token-root", "192.0.2.3", "stop", "ann", run.id),
         ("token-ann", "192.0.2.1", "delete", "ann", "audited"),
     ]
-    house.service.takeover()
+    house.service.operator.takeover()
     assert told()[-1] == ("local:tester", "local", "takeover", "", "test")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from provisioner.core.run.records import Live
+from provisioner.ports.control.logs import LogQuery
 from provisioner.rehearsal.ec2.conditions import Capacity, Conditions, Where
 from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.service.memory_store import MemoryStore
@@ -46,7 +47,7 @@ def test_a_run_that_is_stored_behind_a_pass() -> None:
             began.append(world.now())
             world.start()
 
-    service.drive(lambda: bool(world.agents) or world.now() > world.began + 300, told)
+    service.operator.drive(lambda: bool(world.agents) or world.now() > world.began + 300, told)
     assert world.now() - began[0] < SOON
 
 
@@ -69,7 +70,7 @@ def test_a_run_that_is_stored_behind_the_pass_of_a_follower() -> None:
 
         _, service = world.incarnate()
         with pytest.raises(Enough):
-            list(service.follow(waiting.id, ["output"], looked=looked))
+            list(service.logs.follow(waiting.id, LogQuery(("output",)), looked))
         return world, looks
 
     _, looks = followed(None)
@@ -93,7 +94,7 @@ def test_a_stop_that_comes_behind_the_look_that_would_act_on_it() -> None:
     world = World(Conditions(capacity=(Capacity(0),)), fates=stopping)
     run = world.start()
     _, service = world.incarnate()
-    service.drive(lambda: not world.store.live().runs or world.now() > world.began + 300)
+    service.operator.drive(lambda: not world.store.live().runs or world.now() > world.began + 300)
     assert world.now() - looked[0] < SOON
 
 
@@ -112,5 +113,5 @@ def test_a_schedule_that_comes_behind_the_alarm() -> None:
     world = World(fates=scheduling)
     world.advance(30.0)
     _, service = world.incarnate()
-    service.ring(until(world, 80.0))
+    service.operator.ring(until(world, 80.0))
     assert [run.created_at - world.began for run in runs(world)] == [60.0]

@@ -32,10 +32,10 @@ def test_a_job_with_a_run_that_is_not_done_is_not_deleted(world: World) -> None:
     """Its machine would go on under a job that nobody finds."""
     run = world.start()
     with pytest.raises(Conflict):
-        world.runs.delete("tester/job")
+        world.jobs.delete("tester/job")
     world.runs.stop(run.id)
     world.run()
-    assert world.runs.delete("tester/job").deleted_at is not None
+    assert world.jobs.delete("tester/job").deleted_at is not None
 
 
 def test_a_second_stop_changes_nothing(world: World) -> None:
@@ -59,6 +59,6 @@ def test_each_change_leaves_a_line_in_the_audit(world: World) -> None:
     run = world.start()
     world.runs.stop(run.id)
     world.run()
-    world.runs.delete("tester/job")
+    world.jobs.delete("tester/job")
     lines = [(line.what, line.who, line.owner) for line in reversed(world.store.audit(10))]
     assert lines == [(what, "local:tester", "tester") for what in ("apply", "start", "stop", "delete")]

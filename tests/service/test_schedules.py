@@ -15,10 +15,10 @@ from provisioner.core.protocol.messages import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.recipe.schedule import KEY, run_id
 from provisioner.core.run.records import Run
-from provisioner.ports.control import Scheduled
+from provisioner.ports.control.schedules import Scheduled
 from provisioner.rehearsal.fakes.clock import CountingIds
 from provisioner.service.control import Service
-from provisioner.service.runs import Runs
+from provisioner.service.jobs import Jobs
 from tests.service.agents import Script
 from tests.service.trouble import At, Call, Crash, Fate, Fates, calm
 from tests.service.world import World
@@ -40,7 +40,7 @@ def world(fates: Fates = calm, command: float = 30.0, **schedule: str) -> World:
 def serve(world: World, hours: float) -> None:
     """A daemon for so long from the beginning."""
     _, service = world.incarnate()
-    service.drive(until(world, hours * HOUR), world.told.extend, schedules=True)
+    service.operator.drive(until(world, hours * HOUR), world.told.extend, schedules=True)
     assert not world.told
 
 
@@ -51,7 +51,7 @@ def times(world: World) -> list[str]:
 
 def shown(world: World) -> Scheduled:
     _, service = world.incarnate()
-    (found,) = service.schedules()
+    (found,) = service.schedules.all()
     return found
 
 
@@ -80,7 +80,7 @@ def test_a_command_that_acts_starts_nothing_by_schedule() -> None:
     """Only who promises to stay does."""
     made = world(schedule="* * * * *")
     _, service = made.incarnate()
-    service.drive(until(made, HOUR))
+    service.operator.drive(until(made, HOUR))
     assert runs(made) == []
 
 
@@ -88,7 +88,7 @@ def test_cron_alone_stores_runs_and_acts_on_nothing() -> None:
     """For those who act elsewhere: no lease, nothing in the bucket, and of the cloud no more than its clock."""
     made = world(schedule="*/30 * * * *")
     _, service = made.incarnate()
-    service.ring(until(made, 2 * HOUR))
+    service.operator.ring(until(made, 2 * HOUR))
     assert times(made) == ["08:30", "09:00", "09:30"]
     assert {call.port for call in made.calls} == {"store", "cloud"}
     assert {call.method for call in made.calls if call.port == "cloud"} == {"machines"}
@@ -108,7 +108,7 @@ def test_two_daemons_start_each_tick_once() -> None:
 
 def _once(service: Service) -> None:
     looks = iter([False, True])
-    service.ring(lambda: next(looks, True))
+    service.operator.ring(lambda: next(looks, True))
 
 
 def test_two_processes_at_once_on_one_file(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_process_that_is_outrun_at_any_step_starts_nothing(first: str) -> None
     made = world(outrun, schedule="5 * * * *")
     _, service = made.incarnate()
     _, other = made.incarnate()
-    service.ring(until(made, 10 * MINUTE))
+    service.operator.ring(until(made, 10 * MINUTE))
     assert outran
     assert times(made) == ["08:05"]
 
@@ -167,7 +167,7 @@ def _ring(world: World) -> None:
     while not until(world, 7 * MINUTE)():
         life, service = world.incarnate()
         try:
-            service.ring(until(world, 7 * MINUTE))
+            service.operator.ring(until(world, 7 * MINUTE))
         except Crash:
             life.dead = True
             world.advance(1.0)
@@ -200,7 +200,7 @@ def test_missed_times_that_are_made_up_for_keep_the_concurrency_policy(policy: s
     made = world(schedule="*/30 * * * *", schedule_catchup="all", concurrency_policy=policy)
     made.advance(3 * HOUR)
     _, service = made.incarnate()
-    service.ring(until(made, 3 * HOUR + 5 * MINUTE))
+    service.operator.ring(until(made, 3 * HOUR + 5 * MINUTE))
     assert sorted(times(made)) == ["08:30", "09:00", "09:30", "10:00", "10:30", "11:00"][-count:]
 
 
@@ -216,7 +216,7 @@ def test_a_time_that_meets_a_change_of_its_job_is_started_with_the_job_as_it_now
 
     made = world(fates=applying, schedule="10 * * * *")
     _, service = made.incarnate()
-    service.ring(until(made, 10 * MINUTE + 1))
+    service.operator.ring(until(made, 10 * MINUTE + 1))
     (run,) = runs(made)
     assert len(raced) == 1
     assert run.job_revision == 2
@@ -235,14 +235,14 @@ def test_a_job_whose_schedule_fails_keeps_no_other_from_its_time(monkeypatch: py
     """One job's error is reported with its name, and tried again."""
     made = world(schedule="0 9 * * *")
     apply(made, name="broken", schedule="0 9 * * *")
-    real = Runs.fresh
+    real = Jobs.fresh_run
 
-    def fresh(self: Runs, job: Job, *rest: Any) -> Run:
+    def fresh(self: Jobs, job: Job, *rest: Any) -> Run:
         if job.name == "broken":
             raise RuntimeError("broken")
         return real(self, job, *rest)
 
-    monkeypatch.setattr(Runs, "fresh", fresh)
+    monkeypatch.setattr(Jobs, "fresh_run", fresh)
     serve(made, 1.5)
     assert [run.job_name for run in runs(made)] == ["job"]
     assert {line["job"] for line in made.journal.told if "error" in line} == {"broken"}
@@ -295,28 +295,28 @@ def test_the_last_said_counts() -> None:
     _, service = made.incarnate()
 
     def now() -> str | None:
-        schedule = service.job(NAME).schedule
+        schedule = service.jobs.get(NAME).schedule
         return schedule.cron if schedule else None
 
-    service.schedule(NAME, {"schedule": "@hourly", "timezone": "Asia/Tokyo"})
+    service.schedules.set(NAME, {"schedule": "@hourly", "timezone": "Asia/Tokyo"})
     assert now() == "@hourly"
     apply(made, schedule="@daily")
     assert now() == "@daily"
     apply(made)
     assert now() is None
-    service.schedule(NAME, {"schedule": "@hourly"})
+    service.schedules.set(NAME, {"schedule": "@hourly"})
     apply(made, retries=1)
     assert now() == "@hourly"
     apply(made, schedule="@hourly")
     apply(made)
     assert now() is None
     apply(made, schedule="@weekly")
-    service.schedule(NAME, None)
+    service.schedules.set(NAME, None)
     assert now() is None
     with pytest.raises(Invalid, match=r"schedule: spec\.timezone: .*IANA"):
-        service.schedule(NAME, {"schedule": "@hourly", "timezone": "Mars/Base"})
+        service.schedules.set(NAME, {"schedule": "@hourly", "timezone": "Mars/Base"})
     with pytest.raises(NotFound, match="has no schedule"):
-        service.scheduled(NAME, 5)
+        service.schedules.get(NAME, 5)
 
 
 def test_what_was_due_before_it_was_said_is_not_started() -> None:
@@ -333,7 +333,7 @@ def test_what_was_due_before_it_was_said_is_not_started() -> None:
 def test_a_clock_that_was_far_ahead_stops_no_schedule() -> None:
     """What it decided is of a year to come; once it is right again, that is left out, and the next time starts."""
     made = world(schedule="20 * * * *")
-    made.store.save([replace(made.runs.job(NAME), tick=EIGHT + 365 * 24 * HOUR)])
+    made.store.save([replace(made.jobs.get(NAME), tick=EIGHT + 365 * 24 * HOUR)])
     serve(made, 2)
     assert times(made) == ["08:20", "09:20"]
 
@@ -341,7 +341,7 @@ def test_a_clock_that_was_far_ahead_stops_no_schedule() -> None:
 def test_deleting_a_job_ends_its_schedule() -> None:
     """And a job of the same name begins without one."""
     made = world(schedule="@hourly")
-    made.runs.delete(NAME)
+    made.jobs.delete(NAME)
     serve(made, 2)
     apply(made)
     assert (runs(made), made.store.scheduled()) == ([], ())
@@ -358,7 +358,7 @@ def test_what_can_no_longer_be_granted_is_refused_and_shown() -> None:
     serve(made, 1.1)
     assert [run.job_name for run in runs(made)] == ["other"]
     _, service = made.incarnate()
-    found = service.scheduled(NAME, 1)
+    found = service.schedules.get(NAME, 1)
     assert found.job.tick == EIGHT + HOUR
     assert found.job.tick_without.startswith("refused: start: spec.checkpoint: ")
 
@@ -378,7 +378,7 @@ def test_tick_of_an_owner_at_its_limit_starts_nothing_and_says_why() -> None:
     made = World(scripts=lambda _: Script(command=25 * MINUTE), limits=OwnerLimits(unfinished_runs=1))
     apply(made, schedule="*/20 * * * *", concurrency_policy="Allow")
     _, service = made.incarnate()
-    service.drive(until(made, 45 * MINUTE), made.told.extend, schedules=True)
+    service.operator.drive(until(made, 45 * MINUTE), made.told.extend, schedules=True)
     assert (times(made), shown(made).job.tick_without.partition(":")[0]) == (["08:20"], "skipped")
-    service.drive(until(made, 65 * MINUTE), made.told.extend, schedules=True)
+    service.operator.drive(until(made, 65 * MINUTE), made.told.extend, schedules=True)
     assert times(made) == ["08:20", "09:00"]

@@ -94,11 +94,11 @@ def _settle(world: World, service: Service) -> None:
 
     for _ in range(6):
         before = seen()
-        assert not service.step()
+        assert not service.operator.step()
         if seen() == before:
             break
     else:
         raise AssertionError(f"no end of changes\n{world.story()}")
     for _ in range(2):
-        assert not service.step()
+        assert not service.operator.step()
         assert seen() == before, world.story()

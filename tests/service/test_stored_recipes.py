@@ -26,7 +26,7 @@ def text(**spec: object) -> str:
 def world() -> World:
     """A world whose one job has a recipe that `apply` would refuse now."""
     made = World()
-    job = made.runs.apply(text(), "f")
+    job = made.jobs.apply(text(), "f")
     stored = json.loads(job.recipe)
     stored["spec"]["command"] = REFUSED
     made.store.save([replace(job, recipe=json.dumps(stored, sort_keys=True))])
@@ -51,7 +51,7 @@ def test_apply_of_a_recipe_that_a_new_rule_refuses_is_invalid(world: World) -> N
     """What is stored stays as it was."""
     before = only_job(world)
     with pytest.raises(Invalid, match=r"f:1: spec\.command: "):
-        world.runs.apply(text(command=REFUSED), "f")
+        world.jobs.apply(text(command=REFUSED), "f")
     assert only_job(world) == before
 
 
@@ -75,7 +75,7 @@ def test_schedule_of_a_refused_recipe_fires(world: World) -> None:
     """An update of the control host ends no schedule."""
     world.store.save([replace(only_job(world), schedule=Schedule("30 * * * *"), scheduled_at=world.began)])
     _, service = world.incarnate()
-    service.drive(lambda: world.now() >= world.began + HOUR, world.told.extend, schedules=True)
+    service.operator.drive(lambda: world.now() >= world.began + HOUR, world.told.extend, schedules=True)
     assert not world.told
     assert len(world.store.runs(RunFilter(limit=10))) == 1
 
@@ -84,27 +84,27 @@ def test_schedule_of_a_refused_recipe_fires(world: World) -> None:
 def test_stored_schedule_that_a_new_rule_refuses_fires_and_is_marked(of_recipe: bool) -> None:
     """Its step is beyond its field: it is due hourly, as it was before the rule."""
     made = World()
-    job = made.runs.apply(text(schedule="30 * * * *" if of_recipe else None), "f")
+    job = made.jobs.apply(text(schedule="30 * * * *" if of_recipe else None), "f")
     dump = job.recipe.replace("30 * * * *", "*/90 * * * *")
     stored = Schedule("*/90 * * * *")
     made.store.save([replace(job, recipe=dump, schedule=stored, scheduled_at=made.began)])
     assert [reason.startswith("spec.schedule: found '*/90 * * * *'; ") for reason in refusals(only_job(made))] == [True]
     _, service = made.incarnate()
-    service.drive(lambda: made.now() >= made.began + HOUR + 60, made.told.extend, schedules=True)
+    service.operator.drive(lambda: made.now() >= made.began + HOUR + 60, made.told.extend, schedules=True)
     assert not made.told
     assert len(made.store.runs(RunFilter(limit=10))) == 1
     for refused in ({"schedule": "*/90 * * * *"}, {"schedule": "*/61 * * * *"}):
         with pytest.raises(Invalid, match=r"schedule: spec\.schedule: "):
-            service.schedule("job", refused)
+            service.schedules.set("job", refused)
         with pytest.raises(Invalid, match=r"spec\.schedule: "):
-            service.change("job", refused)
+            service.jobs.change("job", refused)
     assert only_job(made).schedule == stored
 
 
 def test_refused_recipe_can_be_given_a_schedule(world: World) -> None:
     """Only the schedule is judged."""
     _, service = world.incarnate()
-    assert service.schedule("job", {"schedule": "0 2 * * *"}).schedule == Schedule("0 2 * * *")
+    assert service.schedules.set("job", {"schedule": "0 2 * * *"}).schedule == Schedule("0 2 * * *")
 
 
 def test_jobs_are_marked_with_what_apply_refuses(world: World) -> None:
@@ -112,7 +112,7 @@ def test_jobs_are_marked_with_what_apply_refuses(world: World) -> None:
     marked = only_job(world)
     (reason,) = refusals(marked)
     assert reason.startswith("spec.command: found '--epochs 3'; ")
-    assert refusals(world.runs.apply(text(name="other"), "f")) == ()
+    assert refusals(world.jobs.apply(text(name="other"), "f")) == ()
 
 
 def test_recipe_of_a_newer_version_is_marked(world: World) -> None:
@@ -127,7 +127,7 @@ def test_recipe_of_a_newer_version_is_marked(world: World) -> None:
 def test_stored_recipe_with_a_null_reference_starts_and_can_be_applied_again() -> None:
     """Earlier versions wrote every unset reference as null."""
     world = World()
-    job = world.runs.apply(text(git_repositories=[{"url": "https://h/a"}]), "f")
+    job = world.jobs.apply(text(git_repositories=[{"url": "https://h/a"}]), "f")
     stored = json.loads(job.recipe)
     stored["spec"]["git_repositories"][0]["reference"] = None
     before = replace(job, recipe=json.dumps(stored))
@@ -135,4 +135,4 @@ def test_stored_recipe_with_a_null_reference_starts_and_can_be_applied_again() -
     assert refusals(only_job(world)) == ()
     assert json.loads(world.runs.start("job", {}).recipe)["spec"]["git_repositories"][0]["url"] == "https://h/a"
     assert "reference" not in applicable(before.recipe)["spec"]["git_repositories"][0]
-    assert world.runs.apply(json.dumps(applicable(before.recipe)), "f").recipe == job.recipe
+    assert world.jobs.apply(json.dumps(applicable(before.recipe)), "f").recipe == job.recipe

@@ -24,14 +24,14 @@ def test_what_cannot_be_granted_is_not_applied() -> None:
         ({"placement": {"subnets": ["subnet-z"]}}, r"placement\.subnets\[0\]"),
     ):
         with pytest.raises(Invalid, match=rf"f:1: spec\.{path}: "):
-            world.runs.apply(text(**spec), "f")
-    assert not world.runs.jobs()
+            world.jobs.apply(text(**spec), "f")
+    assert not world.jobs.all()
 
 
 def test_what_is_granted_no_longer_does_not_start() -> None:
     """The settings may have changed since it was applied; no run is stored."""
     world = World()
-    world.runs.apply(text(), "f")
+    world.jobs.apply(text(), "f")
     (job,) = world.store.jobs()
     changed = parse_recipe(text(checkpoint=True), "f").dump()
     world.store.save([type(job)(**{**vars(job), "recipe": changed})])

@@ -190,7 +190,7 @@ def test_the_reaper_alone_ends_every_machine_past_its_time() -> None:
     world = plans.build(plan)
     world.advance(1.0)
     _, service = world.incarnate()
-    service.step()
+    service.operator.step()
     (machine,) = world.model.alive(world.now())
     due = machine.launch_time + float(machine.tags[LIFETIME_TAG]) + world.rules.truth.reaper_grace
     for when, left in ((due - 1, 1), (due + 1, 0)):

@@ -29,13 +29,12 @@ from provisioner.rehearsal.ec2.instance import Booted, Noticed, Unplugged
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.clock import CountingIds, InlinePool, ListJournal, StepClock
 from provisioner.rehearsal.fakes.cloud import FakeCloud
-from provisioner.service.control import Service
+from provisioner.service.control import OnBehalf, Service
 from provisioner.service.control_loop.launch_sites import Agent as AgentArchive
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.loop import Intervals, Loop
 from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.installation import Installation, Policy
-from provisioner.service.runs import Runs
 from provisioner.service.ssh_entry.entrance import Entrance
 from tests.service.agents import BOOT_FUSE, Agent, Executions, Script, Violation
 from tests.service.memory_store import MemoryStore
@@ -147,8 +146,10 @@ class World:
             reaper_grace=900.0,
             limits=limits,
         )
-        #: The users' way in: nothing of it is spoiled.
-        self.runs = Runs(self._installation(self.store, self.cloud, self.bucket), TESTER)
+        #: The services for users: none of their calls is spoiled.
+        self.installation = self.installed(self.store, self.cloud, self.bucket)
+        self.users = self._users()
+        self.jobs, self.runs = self.users.jobs, self.users.runs
         truth = Truth(
             self.store,
             self.cloud,
@@ -179,7 +180,7 @@ class World:
         """A run of a job with this recipe."""
         limits = LIMITS | spec.pop("limits", {})
         whole = {"name": name, "image": "i", "instance_type": "g5.xlarge", "command": "true", "limits": limits, **spec}
-        self.runs.apply(json.dumps({"type": "job", "spec": whole}), "the test's recipe")
+        self.jobs.apply(json.dumps({"type": "job", "spec": whole}), "the test's recipe")
         return self.runs.start(f"{spec.get('owner', 'tester')}/{name}", {})
 
     def turn_clock(self, ahead: float) -> None:
@@ -239,7 +240,7 @@ class World:
 
     # The control plane
 
-    def _installation(self, store: Store, cloud: Cloud, bucket: Bucket) -> Installation:
+    def installed(self, store: Store, cloud: Cloud, bucket: Bucket) -> Installation:
         pool, meter = InlinePool(), _Meter(self._pass_ended)
         return Installation(store, cloud, bucket, _Clock(self), pool, self.ids, self.journal, self._policy, meter=meter)
 
@@ -247,6 +248,15 @@ class World:
         # A process that stood still within its pass has seen nothing of what happened meanwhile.
         self.rules.after_pass(at, clean=not self._spoiled and seconds < 1.0)
         self._spoiled = False
+
+    def _users(self) -> OnBehalf:
+        return OnBehalf(
+            self.installation, TESTER, Entrance(self.installation, AsyncSsh(), ""), self._sites(self.installation)
+        )
+
+    @staticmethod
+    def _sites(installation: Installation) -> LaunchSites:
+        return LaunchSites(installation, AgentArchive("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
 
     def incarnate(self) -> tuple[Incarnation, Service]:
         """A new process of the control plane."""
@@ -257,10 +267,8 @@ class World:
         def port(name: str, real: object) -> Any:
             return Spoiled(real, lambda *call: self._deal(life, name, *call))
 
-        installation = self._installation(
-            port("store", self.store), port("cloud", self.cloud), port("bucket", self.bucket)
-        )
-        sites = LaunchSites(installation, AgentArchive("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+        installation = self.installed(port("store", self.store), port("cloud", self.cloud), port("bucket", self.bucket))
+        sites = self._sites(installation)
         holder = f"life {life.number}"
         loop = Loop(installation, Reconciler(installation, sites), holder, "daemon", self._intervals)
         return life, Service(installation, loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)
@@ -270,7 +278,7 @@ class World:
         while not self.over():
             life, service = self.incarnate()
             try:
-                service.drive(self.over, self.told.extend)
+                service.operator.drive(self.over, self.told.extend)
             except Crash:
                 self._bury(life)
                 self.advance(downtime())
@@ -356,7 +364,7 @@ class World:
         life.hanging = True
         try:
             for _ in range(5):
-                self.told.extend(service.step())
+                self.told.extend(service.operator.step())
                 self.advance(self._intervals.busy)
         except Crash:
             pass

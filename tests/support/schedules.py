@@ -11,7 +11,7 @@ from tests.service.world import World
 
 def apply(world: World, **spec: Any) -> None:
     whole = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true"} | spec
-    world.runs.apply(json.dumps({"type": "job", "spec": whole}), "f")
+    world.jobs.apply(json.dumps({"type": "job", "spec": whole}), "f")
 
 
 def until(world: World, after: float) -> Callable[[], bool]:

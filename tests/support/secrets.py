@@ -43,10 +43,10 @@ def everything(whole: Rig, *runs: Run) -> dict[str, bytes]:
         if call.action == "CreateLaunchTemplate":
             places[f"user-data {number}: {call}"] = base64.b64decode(call.parameters["LaunchTemplateData"]["UserData"])
     for run in runs:
-        status = whole.service.status(run.id)
+        status = whole.service.runs.status(run.id)
         places[f"status {run.id}"] = json.dumps(dataclasses.asdict(status), default=str).encode()
         for machine in status.machines:
-            places[f"console {machine.id}"] = whole.service._installation.cloud.console(machine.id).encode()
+            places[f"console {machine.id}"] = whole.service.installation.cloud.console(machine.id).encode()
     return places
 
 

@@ -41,13 +41,13 @@ def ran(whole: Rig, image: str) -> Run:
 
 
 def fetched_agent(whole: Rig, run: Run) -> bool:
-    [node] = whole.service.status(run.id).nodes
+    [node] = whole.service.runs.status(run.id).nodes
     calls = whole.double.calls.of("s3", "GetObject")
     return any("/agent/" in call.resource and node.instance_id in call.principal for call in calls)
 
 
 def phases(whole: Rig, run: Run) -> list[str]:
-    return [phase.name for phase in whole.service.receipt(run.id).phases]
+    return [phase.name for phase in whole.service.runs.receipt(run.id).phases]
 
 
 @pytest.mark.vm(boots=4)

@@ -9,7 +9,7 @@ import pytest
 
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.records import Run
-from provisioner.ports.control import LogGap, LogPiece
+from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery
 from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.e2e.rig import Rig
 from tests.vm.conftest import PATIENCE, Boot
@@ -100,7 +100,7 @@ def test_stop_reaches_a_job_whose_agent_was_killed_and_a_second_death_ends_its_m
     assert ask(host.folder(machine), KILL).code == 0
     whole.until(lambda: b"the agent died at command" in whole.log(run, "system"))
     assert whole.log(run) == b"up\n"
-    whole.service.stop(run.id)
+    whole.service.runs.stop(run.id)
     whole.until(lambda: whole.log(run).endswith(b"saved\n"))
     assert ask(host.folder(machine), "systemctl kill --signal=KILL provision-agent").code == 0
     gone(whole)
@@ -118,7 +118,7 @@ def test_a_power_cut_in_mid_output_is_told(whole: Rig, host: QemuHost, image: st
     [done] = whole.done(run)
     assert done.verdict is not None
     assert done.verdict.outcome is Outcome.LOST, done.verdict
-    *pieces, gap = whole.service.log(run.id, ["output"])
+    *pieces, gap = whole.service.logs.read(run.id, LogQuery(("output",)))
     kept = b"".join(piece.data for piece in pieces if isinstance(piece, LogPiece))
     lines = [f"line {number}" for number in range(1, kept.count(b"\n") + 2)]
     assert "\n".join(lines).startswith(kept.decode())

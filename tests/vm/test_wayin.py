@@ -74,7 +74,7 @@ def test_a_run_is_entered_and_stopped(
             assert ask(host.folder(machine.id), f"{anew} && systemctl restart ssh").code == 0
             code, _, err = provision("ssh", short, "--", "true")
             assert (code, "another host key" in err) == (69, True), err
-            whole.service.stop(run.id)
+            whole.service.runs.stop(run.id)
             [done] = whole.done(run)
             assert logs.ended() == 0, logs.err
         assert logs.out.startswith(b"up\nnews\n")

@@ -33,8 +33,8 @@ def test_the_demos_job_runs_on_a_real_kernel(
     buckets = {"my-bucket": {"in/demo.json": '{"numbers": [3, 1, 4, 1, 5, 9]}'}}
 
     with boot(buckets=buckets) as whole:
-        job = whole.service.apply(yaml.safe_dump(recipe), "the test's recipe")
-        [run] = whole.done(whole.service.start(job.name, {"RUN_ID": "demo"}))
+        job = whole.service.jobs.apply(yaml.safe_dump(recipe), "the test's recipe")
+        [run] = whole.done(whole.service.runs.start(job.name, {"RUN_ID": "demo"}))
         assert run.verdict is not None
         assert (run.verdict.outcome, run.verdict.exit_code) == (Outcome.SUCCEEDED, 0), run.verdict
         assert json.loads(whole.double.written()["s3://my-bucket/out/demo.json"]) == {"sum": 23, "largest": 9}

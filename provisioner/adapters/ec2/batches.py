@@ -1,4 +1,4 @@
-"""Calls over many machines in which one bad machine, or one broken zone, sinks nobody else."""
+"""Call EC2 for many machines, so that one bad id or one broken zone does not fail the others."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from provisioner.core.errors import CloudError, Misconfigured, Retryable
 
 R = TypeVar("R")
 
-#: EC2 takes 1,000 ids and recommends smaller batches (API Reference, "TerminateInstances").
+#: Most ids of one call. EC2 accepts 1,000 and recommends smaller batches (API Reference, "TerminateInstances").
 BATCH = 100
 
 
 def each(
     operation: Callable[[list[str]], R], ids: Collection[str], zone: Callable[[str], str]
 ) -> tuple[list[R], dict[str, CloudError]]:
-    """The answers of `operation` for as many of `ids` as it takes, and its error by id for the others.
+    """Return the answers of `operation` for all of `ids` that it accepts, and the error of each other id.
 
-    EC2 refuses a whole call for one bad id, and may fail one that touches a broken zone. `zone` is a
-    machine's zone, or empty.
+    EC2 refuses a whole call for one bad id, and may fail a call that touches a broken zone. `zone` returns a machine's
+    zone, or "".
     """
     answers: list[R] = []
     refused: dict[str, CloudError] = {}
@@ -40,7 +40,7 @@ def each(
 
 
 def _smaller(batch: list[str], error: CloudError, zone: Callable[[str], str]) -> list[list[str]]:
-    """What to try instead of a batch that failed; the ids left out are the ones to blame."""
+    """Return the batches to try instead of a batch that failed; they leave out the ids to which the error applies."""
     if isinstance(error, Retryable):
         zones = [list(part) for _, part in groupby(batch, zone)]
         return zones if len(zones) > 1 else []

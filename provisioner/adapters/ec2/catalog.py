@@ -1,4 +1,4 @@
-"""Instance types, offerings and prices, as EC2's answers tell them."""
+"""Read instance types, offerings and spot prices from EC2's answers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def instance_type(info: Mapping[str, Any], zones: Iterable[str]) -> InstanceType
 
 
 def _architecture(supported: Iterable[str]) -> str:
-    """The one an image is made for: older types also say `i386`."""
+    """Return the architecture that an AMI is made for, or ""; older types also list `i386`."""
     names = list(supported)
     return next((name for name in ("x86_64", "arm64") if name in names), names[0] if names else "")
 
 
 def _gpus(devices: Iterable[Mapping[str, Any]]) -> int:
-    """NVIDIA's alone: GpuInfo also holds AMD's and Habana's. A slice of one has Count 0 and is seen as one."""
+    """Return the number of NVIDIA GPUs. GpuInfo lists AMD's and Habana's too; a slice has Count 0 and counts as one."""
     return sum(
         device.get("Count") or device.get("LogicalGpuCount", 0)
         for device in devices
@@ -36,7 +36,7 @@ def _gpus(devices: Iterable[Mapping[str, Any]]) -> int:
 
 
 def spot_prices(history: Iterable[Mapping[str, Any]], zones: Iterable[str], at: float) -> dict[Offer, Price]:
-    """The price in force at `at` of each offer: the last change before it."""
+    """Return each offer's price in force at `at`, Unix seconds: the last change in the history."""
     wanted = set(zones)
     latest: dict[Offer, Mapping[str, Any]] = {}
     for entry in history:

@@ -1,4 +1,4 @@
-"""Amazon EC2 as the `Cloud` port. Thread-safe; the clients are made by the first call."""
+"""Implement the `Cloud` port on Amazon EC2. Thread-safe; the first call makes the clients."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from provisioner.core.cloud.prices import PriceList
 from provisioner.core.cloud.tags import INSTALLATION_TAG, LAUNCH_TAG
 from provisioner.core.errors import CloudError, Misconfigured
 
-#: Seconds to wait for a fleet. It answers when its machines are there, which takes EC2 seconds; who
-#: gives up too early only has to replay the same request.
+#: Seconds to wait for CreateFleet, which answers when the machines exist: EC2 needs seconds for that. After a timeout
+#: the same request is replayed, so a short wait does no harm.
 LAUNCH_TIMEOUT = 60.0
 
-#: Machines in one answer; EC2 gives no more.
+#: Most results in one answer; EC2 returns no more machines.
 PAGE = 1000
 
-#: The token's request cannot be asked again: whoever wants to know what came of it lists the launch.
+#: Codes for a client token whose request cannot be repeated: only a listing shows which machines it launched.
 UNREPEATABLE = frozenset({"IdempotentParameterMismatch", "IdempotentInstanceTerminated"})
 
 TEMPLATE_EXISTS = "InvalidLaunchTemplateName.AlreadyExistsException"
@@ -42,14 +42,14 @@ class Ec2:
         *,
         calls: aws.Calls | None = None,
     ) -> None:
-        """`subnets` are ids, at most one a zone."""
+        """`subnets` are ids, at most one per zone."""
         self._installation = installation
         self._subnets = tuple(subnets)
         self._calls = calls or aws.Calls(translate)
         self._session = session
-        #: Names of templates that exist, made by this process or found by it.
+        #: Names of the launch templates that this process has made or found.
         self._templates: set[str] = set()
-        #: Zones of the machines last listed, for when one zone is broken.
+        #: Zones by machine id, from the last listing: calls are split by zone when one zone is broken.
         self._zones: Mapping[str, str] = {}
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class Ec2:
         subnets = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in answer["Subnets"]}
         if len(subnets) < len(self._subnets):
             raise Misconfigured(f"a fleet takes one subnet of each zone, these are more: {', '.join(self._subnets)}")
-        # By filter, since the parameter refuses all for one unknown type.
+        # A filter, because the InstanceTypes parameter fails for all types if one is unknown.
         wanted = [{"Name": "instance-type", "Values": sorted(set(instance_types))}]
         infos = (
             list(self._pages(ec2.describe_instance_types, "InstanceTypes", Filters=wanted)) if instance_types else []
@@ -94,14 +94,14 @@ class Ec2:
             "SpotPriceHistory",
             InstanceTypes=sorted(types),
             ProductDescriptions=["Linux/UNIX"],
-            # From now on, which includes the price in force now.
+            # The history from now on includes the prices in force now.
             StartTime=datetime.fromtimestamp(at, UTC),
         )
         return Catalog(types, subnets, catalog.spot_prices(history, subnets, at), at)
 
     @aws.reading("DescribeInstanceTypes")
     def gpu_types(self) -> tuple[str, ...]:
-        # Where GPUs are (EC2 User Guide, "Instance type naming conventions"); a few are not NVIDIA's.
+        # Types with GPUs (EC2 User Guide, "Instance type naming conventions"); a few GPUs are not NVIDIA's.
         wanted = [{"Name": "instance-type", "Values": ["g*", "p*"]}]
         infos = self._pages(self._ec2.describe_instance_types, "InstanceTypes", Filters=wanted)
         return tuple(sorted(info["InstanceType"] for info in infos if catalog.instance_type(info, ()).gpus))
@@ -141,7 +141,7 @@ class Ec2:
         if not request.offers or without:
             raise Misconfigured(f"no subnet in {', '.join(sorted(without))}" if without else "a launch without offers")
         self._ensure(request.template)
-        # A machine that our collectors could not see must not come to be, whatever the request forgot.
+        # Every machine gets these tags, even if the request lacks them: without them no listing and no reaper finds it.
         tags = {**request.tags, INSTALLATION_TAG: self._installation, LAUNCH_TAG: request.token}
         try:
             response = self._calls.once(
@@ -170,9 +170,9 @@ class Ec2:
         self._templates.add(template.name)
 
     def _learn(self, request: LaunchRequest, error: CloudError) -> None:
-        """What a refusal of the whole launch says about its template and its token."""
+        """Forget a template that EC2 does not find; raise Conflict for a token that cannot be replayed."""
         if error.code in TEMPLATE_MISSING:
-            # Too young, or deleted by somebody: the next launch makes sure of it.
+            # The template is too new to be found, or was deleted: the next launch makes it if it is missing.
             self._templates.discard(request.template.name)
         if error.code in UNREPEATABLE:
             raise errors.Conflict(f"launch {request.token} cannot be replayed: {error}") from error
@@ -189,9 +189,10 @@ class Ec2:
 
     @aws.reading("DescribeInstances")
     def machines_known(self, ids: Collection[str]) -> Listing:
-        """By the InstanceIds parameter: while a zone is broken, EC2 fails every call that names no ids,
-        filters or not, and answers one that names machines of healthy zones alone
-        (API Reference, "DescribeInstances").
+        """List these machines by the InstanceIds parameter.
+
+        While a zone is broken, EC2 fails every call without ids, even with filters, and answers a call that names only
+        machines of healthy zones (API Reference, "DescribeInstances").
         """
         ec2 = self._ec2
         answers, refused = each(
@@ -201,14 +202,14 @@ class Ec2:
         if not answers and unclear:
             raise unclear[0]
         if not answers:
-            # Nothing asked, or nothing known: all that is left to learn is what time it is.
+            # No ids were given, or EC2 knows none of them: this call is made only for EC2's time.
             return self._describe({"instance-id": min(refused, default="i-none")})
         found = tuple(machine for answer in answers for machine in listing.machines(answer))
         return Listing(max(map(listing.date, answers)), found)
 
     @aws.reading("DescribeInstances")
     def _describe(self, wanted: Mapping[str, str]) -> Listing:
-        """Every page, or an error: a partial listing would make living machines look gone."""
+        """Return all pages, or raise: in a partial listing, living machines would look gone."""
         found: list[Machine] = []
         at = 0.0
         parameters: dict[str, Any] = {
@@ -245,7 +246,7 @@ class Ec2:
             status["InstanceId"]
             for answer in answers
             for status in answer["InstanceStatuses"]
-            # `initializing` and `insufficient-data` say nothing.
+            # `initializing` and `insufficient-data` prove nothing.
             if "impaired" in (status["InstanceStatus"]["Status"], status["SystemStatus"]["Status"])
         )
 
@@ -263,11 +264,11 @@ class Ec2:
         except CloudError as error:
             if error.code not in ("UnsupportedOperation", "InvalidParameterCombination", "InvalidParameterValue"):
                 raise
-            # Only Nitro machines have a latest output; the others one from soon after the boot.
+            # Only Nitro machines have a latest output; other machines have the output from soon after the boot.
             answer = self._calls.repeat(ec2.get_console_output, InstanceId=instance_id)
         return str(answer.get("Output", ""))
 
-    # Images of our own
+    # AMIs of our own
 
     @aws.reading("DescribeImages")
     def amis(self) -> tuple[Ami, ...]:
@@ -285,7 +286,7 @@ class Ec2:
         except CloudError as error:
             if error.code != imaging.NAME_TAKEN:
                 raise
-            # The name is what makes the call one that may be repeated: CreateImage has no client token.
+            # CreateImage has no client token: the name makes the call idempotent.
             for ami in self.amis():
                 if ami.name == name and ami.tags == tags:
                     return ami.id
@@ -294,7 +295,7 @@ class Ec2:
     @aws.reading("DescribeSnapshots")
     def delete_ami(self, id: str) -> bool:
         ec2 = self._ec2
-        # Asked for first: the image, once gone, does not tell what was behind it.
+        # List the snapshots before anything is deleted: if this fails, the AMI stays.
         snapshots = self._pages(
             ec2.describe_snapshots,
             "Snapshots",
@@ -309,7 +310,7 @@ class Ec2:
         return deleted
 
     def _delete(self, operation: Callable[..., Any], absent: str, **parameters: Any) -> bool:
-        """False when EC2 says, with a code that begins so, that there is nothing to delete."""
+        """Delete something; return False if EC2's error code begins with `absent`: there is nothing to delete."""
         try:
             self._calls.repeat(operation, **parameters)
         except CloudError as error:

@@ -1,8 +1,8 @@
-"""EC2's word for a failure, and what the caller should do about it: the one table.
+"""Translate EC2's error codes into errors that are named for what the caller should do, by one table.
 
-It is applied to exceptions, to each entry of a 200's `Errors`, and to the StateReason of a machine
-that never reported. A code that is not here is `Misconfigured`: it is shown verbatim and ends the
-run's waiting, because retrying in silence what nobody has understood is how runs wait for ever.
+The table is applied to exceptions, to each entry of `Errors` in an answer with status 200, and to the StateReason of a
+machine that never reported. A code that is not in the table is `Misconfigured`: it is shown verbatim and ends the run's
+waiting, because a run that silently retries an unknown error may wait for ever.
 Sources: EC2 API Reference, "Error codes"; EC2 User Guide, "Troubleshoot instance launch issues".
 """
 
@@ -27,7 +27,7 @@ CODES: Mapping[str, type[CloudError]] = {
     "ReservationCapacityExceeded": errors.NoCapacity,
     "SpotMaxPriceTooLow": errors.NoCapacity,
     "UnfulfillableCapacity": errors.NoCapacity,
-    # The type is not to be had in this zone (or not in this market): another offer may be.
+    # The type is not available in this zone (or not in this market): another offer may be.
     "Unsupported": errors.NoCapacity,
     "InstanceLimitExceeded": errors.QuotaExceeded,
     "MaxFleetCountExceeded": errors.QuotaExceeded,
@@ -35,14 +35,14 @@ CODES: Mapping[str, type[CloudError]] = {
     "NetworkInterfaceLimitExceeded": errors.QuotaExceeded,
     "VcpuLimitExceeded": errors.QuotaExceeded,
     "VolumeLimitExceeded": errors.QuotaExceeded,
-    # A template made a moment ago may not be seen everywhere yet.
+    # A new template may not be visible everywhere yet.
     "InvalidLaunchTemplateId.NotFound": errors.Transient,
     "InvalidLaunchTemplateName.NotFoundException": errors.Transient,
-    # In a StateReason this is a volume that could not be decrypted: a KMS key denied to the launch.
+    # In a StateReason: a volume could not be decrypted, because the launch may not use the KMS key.
     "Client.InternalError": errors.Misconfigured,
 }
 
-#: Reasons why a machine ended that no call is ever refused for.
+#: Codes that only the StateReason of an ended machine has, never the error of a call.
 ENDINGS: Mapping[str, Ending] = {
     "Client.InstanceInitiatedShutdown": Ending.ASKED,
     "Client.UserInitiatedShutdown": Ending.ASKED,
@@ -50,16 +50,16 @@ ENDINGS: Mapping[str, Ending] = {
     "Server.SpotInstanceTermination": Ending.INTERRUPTED,
 }
 
-#: A quota of nothing is no limit to wait at.
+#: Part of the message for a quota of 0. A run must not wait for such a quota: no end of a machine frees any of it.
 _QUOTA_ZERO = re.compile(r"\blimit of 0\b")
 
 
 def translate(code: str, message: str) -> CloudError:
-    """The error for EC2's `code`, which in a StateReason has `Server.` or `Client.` before it."""
+    """Return the error for EC2's `code`, which in a StateReason begins with `Server.` or `Client.`."""
     side, _, bare = code.partition(".")
     meaning = CODES.get(code) or (CODES.get(bare) if side in ("Server", "Client") else None)
     if meaning is None:
-        # What EC2 calls its own fault passes, even by a name we have not met.
+        # An unknown code for a fault of EC2 itself: such faults pass.
         meaning = errors.Transient if side == "Server" else errors.Misconfigured
     if meaning is errors.QuotaExceeded and _QUOTA_ZERO.search(message):
         meaning = errors.Misconfigured
@@ -67,7 +67,7 @@ def translate(code: str, message: str) -> CloudError:
 
 
 def ending(code: str, message: str) -> Ending:
-    """What a StateReason says of a machine that has ended."""
+    """Return why a machine has ended, by its StateReason."""
     if known := ENDINGS.get(code):
         return known
     match translate(code, message):

@@ -1,4 +1,4 @@
-"""Machine images in EC2's words: the request for one, and the reading of what is there."""
+"""Build requests for AMIs and their snapshots, and read AMIs from EC2's answers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from provisioner.core.cloud.machine_images import Ami, AmiState
 
 NAME_TAKEN = "InvalidAMIName.Duplicate"
 
-#: `transient` is on its way; all others are ends (EC2 API Reference, "Image", imageState).
+#: `transient` is not final; all states that are not listed here are final and failed (EC2 API Reference, "Image",
+#: imageState).
 _STATES = {"pending": AmiState.PENDING, "transient": AmiState.PENDING, "available": AmiState.AVAILABLE}
 
 
 def creation(instance_id: str, name: str, tags: Mapping[str, str]) -> dict[str, Any]:
-    """CreateImage's parameters: with a restart, for only then is the file system whole."""
+    """Return CreateImage's parameters: the machine restarts, because only then is the file system consistent."""
     tagged = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
     return {
         "InstanceId": instance_id,
@@ -25,14 +26,15 @@ def creation(instance_id: str, name: str, tags: Mapping[str, str]) -> dict[str, 
 
 
 def behind(image_id: str) -> dict[str, Any]:
-    """The filter of the snapshots that CreateImage made for this image, by the description it gives them
-    (EC2 User Guide, "Deregister an Amazon EC2 AMI").
+    """Return the filter for the snapshots that CreateImage made for this AMI.
+
+    CreateImage puts the AMI's id into their description (EC2 User Guide, "Deregister an Amazon EC2 AMI").
     """
     return {"Name": "description", "Values": [f"Created by CreateImage(*) for {image_id}*"]}
 
 
 def disk_gib(image: Mapping[str, Any]) -> int:
-    """Of the root disk; 0 where the image does not say."""
+    """Return the size of the root disk in GiB, or 0 if the AMI's description lacks it."""
     for mapping in image.get("BlockDeviceMappings", ()):
         if mapping.get("DeviceName") == image.get("RootDeviceName"):
             return int(mapping.get("Ebs", {}).get("VolumeSize", 0))

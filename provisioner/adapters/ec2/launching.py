@@ -1,4 +1,4 @@
-"""A launch in EC2's words: the launch template, the fleet request, and the reading of its answer."""
+"""Build the requests for a launch template and a fleet, and read the fleet's answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from provisioner.core.errors import Transient
 
 
 def creation(template: Template, tags: Mapping[str, str]) -> dict[str, Any]:
-    """CreateLaunchTemplate's parameters; the tags are the template's own."""
+    """Return the parameters of CreateLaunchTemplate; the tags are for the template itself."""
     return {
         "LaunchTemplateName": template.name,
         "LaunchTemplateData": _data(template),
@@ -30,7 +30,7 @@ def _data(template: Template) -> dict[str, Any]:
         "SecurityGroupIds": list(template.security_groups),
         "BlockDeviceMappings": [
             {
-                # Under any other name than the image's own, this would be a second volume.
+                # Under any other name than that of the AMI's root device, this would be a second volume.
                 "DeviceName": template.image.root_device,
                 "Ebs": {
                     "VolumeSize": template.disk_gib,
@@ -45,19 +45,19 @@ def _data(template: Template) -> dict[str, Any]:
         # EC2's default is `stop`: a machine that powers itself off would be kept for ever.
         "InstanceInitiatedShutdownBehavior": "terminate",
         "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
-        # EC2's default is `open`, which eats any reservation that happens to match.
+        # EC2's default is `open`, which uses up any reservation that happens to match.
         "CapacityReservationSpecification": {"CapacityReservationPreference": template.capacity_reservation},
-        # A machine that is recovered would run its job a second time.
+        # A recovered machine would run its job a second time.
         "MaintenanceOptions": {"AutoRecovery": "disabled"},
     }
 
 
 def fleet(request: LaunchRequest, tags: Mapping[str, str]) -> dict[str, Any]:
-    """CreateFleet's parameters, the same for the same request, as its client token demands.
+    """Return the parameters of CreateFleet: equal requests give equal parameters, as the client token requires.
 
-    Spot follows `price-capacity-optimized`, AWS's advice (EC2 User Guide, "Allocation strategies for
-    Spot Instances"). On-demand follows `prioritized`: the request's order is the planner's, who knows
-    the user's wishes and which offers are dry; EC2's `lowest-price` would overrule it.
+    Spot uses `price-capacity-optimized`, as AWS recommends (EC2 User Guide, "Allocation strategies for Spot
+    Instances"). On-demand uses `prioritized`: the planner orders the offers of the request by the user's preferences
+    and by known shortages of capacity; EC2's `lowest-price` would ignore that order.
     """
     spot = request.market is Market.SPOT
     overrides = [
@@ -78,7 +78,7 @@ def fleet(request: LaunchRequest, tags: Mapping[str, str]) -> dict[str, Any]:
     return options | {
         "Type": "instant",
         "ClientToken": request.token,
-        # A name is a hash of its content, so there is never a second version.
+        # A template's name is a hash of its content, so there is never a second version.
         "LaunchTemplateConfigs": [
             {
                 "LaunchTemplateSpecification": {"LaunchTemplateName": request.template.name, "Version": "1"},
@@ -117,7 +117,7 @@ def answer(request: LaunchRequest, response: Mapping[str, Any]) -> LaunchAnswer:
 
 
 def _offer(request: LaunchRequest, entry: Mapping[str, Any]) -> Offer:
-    """What an entry of the answer is about; an empty type or zone where it does not say."""
+    """Return the offer that an entry of the answer is about; its type or zone is "" if the entry has none."""
     said = entry.get("LaunchTemplateAndOverrides", {}).get("Overrides", {}) | entry
     zones = {subnet: zone for zone, subnet in request.subnets.items()}
     zone = said.get("AvailabilityZone") or zones.get(said.get("SubnetId", ""), "")

@@ -1,4 +1,4 @@
-"""Machines and the time, as EC2's answers tell them."""
+"""Read machines and the time from EC2's answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from provisioner.core.cloud.machines import ENDING, Machine, MachineState
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import Misconfigured
 
-#: As in `User initiated (2026-11-24 16:00:00 GMT)` (EC2 API, "Instance", stateTransitionReason).
+#: A date as in `User initiated (2026-11-24 16:00:00 GMT)` (EC2 API, "Instance", stateTransitionReason).
 _DATED = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
 
 
@@ -58,7 +58,10 @@ def _dated(transition: str) -> float | None:
 
 
 def date(response: Mapping[str, Any]) -> float:
-    """Unix seconds by the service's own clock: the answer's Date header, which HTTP asks of every answer."""
+    """Return the Unix seconds of the answer's Date header, from the service's clock; raises Misconfigured without it.
+
+    HTTP requires the header in every answer.
+    """
     text = response["ResponseMetadata"].get("HTTPHeaders", {}).get("date", "")
     try:
         return parsedate_to_datetime(text).timestamp()

@@ -1,4 +1,4 @@
-"""List prices, as AWS's Price List service tells them (AWS Billing User Guide, "Finding services and products")."""
+"""Read list prices from AWS's Price List service (AWS Billing User Guide, "Finding services and products")."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 from provisioner.core.cloud.offers import Price
 from provisioner.core.cloud.prices import PriceList
 
-#: One of the few regions that answer for all others (AWS Billing User Guide, "Price List Query API endpoints").
+#: One of the few regions with an endpoint; it has the prices of all regions (AWS Billing User Guide, "Price List Query
+#: API endpoints").
 REGION = "us-east-1"
 
 SOURCE = "AWS Price List"
 
-#: The unit of each price of a gp3 disk, and how many of ours it holds.
+#: For each part of a gp3 disk, the unit of its price at AWS, and how many of our units that is.
 DISK = {"gib": ("GB-Mo", 1), "iops": ("IOPS-Mo", 1), "throughput": ("GiBps-mo", 1024)}
 
 
 def machines(region: str, instance_types: Iterable[str]) -> dict[str, Any]:
-    """GetProducts' parameters for Linux on shared hardware, without a reservation or software of others."""
+    """Return GetProducts' parameters for Linux on shared hardware, without reservation or preinstalled software."""
     return _query(
         region,
         capacitystatus="Used",
@@ -32,7 +33,7 @@ def machines(region: str, instance_types: Iterable[str]) -> dict[str, Any]:
 
 
 def disks(region: str) -> dict[str, Any]:
-    """GetProducts' parameters for the disks that we launch with."""
+    """Return GetProducts' parameters for the type of disk that our machines have."""
     return _query(region, volumeApiName="gp3")
 
 
@@ -45,7 +46,7 @@ def _query(region: str, **fields: str) -> dict[str, Any]:
 
 
 def price_list(machines: Iterable[str], disks: Iterable[str], at: float) -> PriceList:
-    """What the products say, each a JSON text; of what has several prices, none is said to be the price."""
+    """Return the prices in the products, each a JSON text; a type or a part with several prices is left out."""
     by_type: dict[str, set[float]] = {}
     for name, unit, dollars in _prices(machines, "instanceType"):
         if unit == "Hrs":
@@ -63,7 +64,7 @@ def _price(found: set[float], at: float, size: int = 1) -> Price | None:
 
 
 def _prices(products: Iterable[str], attribute: str) -> Iterator[tuple[str, str, float]]:
-    """The attribute, the unit and the dollars of each price that is no nothing."""
+    """Yield the attribute, the unit and the dollars of each price that is not 0."""
     for text in products:
         product: Mapping[str, Any] = json.loads(text)
         name = product["product"]["attributes"].get(attribute, "")

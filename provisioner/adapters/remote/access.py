@@ -1,4 +1,4 @@
-"""provisioner.ports.access.Access over HTTP; letting in is the server's own."""
+"""provisioner.ports.control.tokens.Access over HTTP; letting in is the server's own."""
 
 import json
 import re

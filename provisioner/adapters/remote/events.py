@@ -9,7 +9,7 @@ from typing import Any
 from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.core.errors import Invalid, Transient
 from provisioner.ports.clock import Clock
-from provisioner.ports.control import LogGap, LogPiece
+from provisioner.ports.control.logs import LogGap, LogPiece
 
 #: Connections in a row that broke off before anything came, a second apart.
 FRUITLESS = 120

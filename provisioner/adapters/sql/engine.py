@@ -1,4 +1,4 @@
-"""Open the SQLite file, migrate it, and recognise the errors of it that pass."""
+"""Open the SQLite file, migrate it, and recognise its temporary errors."""
 
 import errno
 import sqlite3
@@ -11,11 +11,11 @@ from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.file import StoreFile
 from provisioner.core.errors import Invalid
 
-#: How long a writer waits for another one's transaction; ours take milliseconds.
+#: Seconds that a writer waits for another writer's transaction; ours take milliseconds.
 BUSY_SECONDS = 30
 
 
-#: What may be over soon: a disk that is full or fails, another process that writes for long (SQLite, "Result Codes").
+#: Codes of temporary errors: the disk is full or fails, or another process writes for long (SQLite, "Result Codes").
 PASSING = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
 )
@@ -31,7 +31,7 @@ WRONG_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, 
 
 def is_passing(error: BaseException) -> TypeGuard[sqlalchemy.exc.OperationalError]:
     cause = error.orig if isinstance(error, sqlalchemy.exc.OperationalError) else None
-    # The primary code is the last byte.
+    # The last byte of an extended code is the primary code.
     return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode & 0xFF in PASSING
 
 
@@ -40,7 +40,7 @@ def open_engine(file: StoreFile) -> Engine:
         f"sqlite:///{file.real}",
         creator=lambda: file.connect(timeout=BUSY_SECONDS),
         isolation_level="AUTOCOMMIT",
-        # Records have variables of jobs in them, and errors are for the journal.
+        # Parameters contain the variables of jobs, and error messages are logged.
         hide_parameters=True,
     )
 

@@ -19,7 +19,7 @@ class StoreFile:
     def __init__(self, path: Path) -> None:
         """Make the file if no store was ever at this path, and remove the permissions of other users.
 
-        Raises Invalid if a store was at this path and its file is missing, and OSError.
+        Raises Invalid if a store was at this path and its file is missing, and OSError if the file cannot be made.
         """
         self._path = path
         #: SQLite makes its files beside the link's target, not beside the link.

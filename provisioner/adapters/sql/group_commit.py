@@ -1,6 +1,7 @@
 """Store the writes of many threads in one transaction: writes that arrive during a commit share the next one.
 
-A commit that survives a power cut takes milliseconds (SQLite, "PRAGMA synchronous"); a hundred starts at once take one.
+A commit that survives a power cut takes milliseconds (SQLite, "PRAGMA synchronous"). A hundred simultaneous starts need
+only one.
 """
 
 import threading
@@ -61,7 +62,7 @@ class GroupCommit(Generic[A, R]):
             for each, answer in zip(batch, answers, strict=True):
                 each.answers = (answer,)
         except Transient as error:
-            # The error affects all items, and each attempt may take half a minute to meet it.
+            # The error affects all items, and each further attempt may take half a minute to fail.
             for each in batch:
                 each.error = error
         except Exception:
@@ -71,5 +72,5 @@ class GroupCommit(Generic[A, R]):
             for each in batch:
                 try:
                     each.answers = self._write([each.item])
-                except Exception as error:  # noqa: BLE001 - it is raised by the thread that asked
+                except Exception as error:  # noqa: BLE001 - the thread that asked raises it
                     each.error = error

@@ -1,4 +1,4 @@
-"""Keep the records that are not over in memory: a pass reads them several times, and few change in between."""
+"""Keep the live records in memory: a pass reads them several times, and few change in between."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ _KEPT: Mapping[type[Record], tuple[Any, Any]] = {
     TemplateHealth: (tables.TemplateHealthRow, True),
 }
 
-#: Variables of one statement; SQLite allows more.
+#: Most variables of one statement; SQLite allows more.
 BATCH = 500
 
 
@@ -37,12 +37,12 @@ class LiveCache:
     """The live records. Not thread-safe: callers hold the store's lock."""
 
     def __init__(self) -> None:
-        #: Empty until the first reading.
+        #: By kind and id; empty until the first `catch_up`.
         self._records: dict[type[Record], dict[str, Any]] = {}
         self._live: Live | None = None
 
     def note(self, written: Iterable[Record]) -> None:
-        """Take over records that this store has just committed."""
+        """Update the cache with records that this store has just committed."""
         for item in written:
             known = self._records.get(type(item))
             if known is not None:

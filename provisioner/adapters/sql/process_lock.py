@@ -1,4 +1,4 @@
-"""A lock that the kernel releases when its process dies."""
+"""Show that a process lives, by a file lock that the kernel releases when the process dies."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ from provisioner.adapters import private
 
 
 class ProcessLock:
-    """A lock on a file beside the store, which the kernel drops when its process dies.
+    """A lock on a file beside the store, which the kernel releases when its process dies.
 
     Without it, other processes would wait for the lease of a killed process to expire. A process that hangs keeps the
     lock, and loses the lease when the lease expires.
@@ -20,11 +20,11 @@ class ProcessLock:
         self._path = path
         self._file = self._opened()
         self._held = False
-        #: The kernel's lock is the process's: one thread that only looks must not give away what another has taken.
+        #: The lock belongs to the process: `unheld` in one thread must not release the lock that another has taken.
         self._one = threading.RLock()
 
     def _opened(self) -> BinaryIO:
-        """Open the lock file, made if missing. Only the store's owner may open it: opening is enough to lock it."""
+        """Open the lock file, or make it. A process that can open it can lock it, so only the store's owner may."""
         private.make_file(self._path)
         return open(self._path, "ab")
 
@@ -51,7 +51,7 @@ class ProcessLock:
             return True
 
     def unheld(self) -> bool:
-        """Whether nobody holds it, this process included."""
+        """Return whether no process holds the lock, this one included."""
         with self._one:
             if self._held or not self.take():
                 return False

@@ -1,4 +1,4 @@
-"""Queries for rows, and the records in them."""
+"""Build queries for rows, and decode the records in the rows."""
 
 import functools
 import typing
@@ -36,5 +36,5 @@ def decoded(kind: type[R], body: str) -> R:
 
 @functools.lru_cache(maxsize=200)
 def _parsed(kind: Any, body: str) -> object:
-    # Bodies are immutable, so who looks at one run again and again parses what has changed alone.
+    # The key is the whole body: a client that polls one run causes only changed records to be parsed.
     return record_of(kind, body)

@@ -1,4 +1,4 @@
-"""The store on SQLite: WAL, synchronous=FULL, every write in an immediate transaction."""
+"""Implement the `Store` port on SQLite: WAL, synchronous=FULL, every write in an immediate transaction."""
 
 import contextlib
 import dataclasses
@@ -36,12 +36,12 @@ from provisioner.ports.store import NEWEST, Key, Lease, RunFilter
 GONE = -2
 
 
-#: Behind any id that goes on.
+#: A character that sorts after those of any id: an id that begins with `prefix` is less than `prefix + LAST`.
 LAST = "\U0010ffff"
 
 
-#: A run; the Unix time since which a run with the same idempotency key counts; records to store with it; and the
-#: limits of its owner.
+#: A new run; the Unix time after which an earlier run with the same idempotency key counts; records to store with the
+#: new run; and the limits of its owner.
 _Start = tuple[Run, float, Sequence[Record], OwnerLimits]
 
 
@@ -49,7 +49,7 @@ class SqlStore:
     """provisioner.ports.store.Store on one SQLite file."""
 
     def __init__(self, path: Path, ids: Ids) -> None:
-        """Open the file, making or migrating it if need be; raises Invalid for another file, and Transient."""
+        """Open, make or migrate the file; raises Invalid for a file that cannot be a store, and Transient."""
         try:
             self._file = StoreFile(path)
             self._proof = ProcessLock(self._file.lease)
@@ -65,12 +65,13 @@ class SqlStore:
             code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) & 0xFF
             wrong = Transient if code in FAILING_DISK else Invalid
             raise wrong(f"{path} cannot be used as the store: {error}") from error
-        # One connection writes for ever: whatever changes its data_version, somebody else has written.
+        # Only this connection writes, so its data_version changes only if another process has written (SQLite,
+        # "PRAGMA data_version").
         self._writer = self._engine.connect()
         self._writing = threading.RLock()
         self._starts = GroupCommit(self._writing, self._add_runs)
         self._cache = LiveCache()
-        #: The writer's data_version of which the mirror knows all; None when it may have missed something.
+        #: The writer's data_version up to which the cache is complete; None if it may lack a change.
         self._mirrored: int | None = None
         with self._write() as connection:
             connection.execute(text("INSERT OR IGNORE INTO note VALUES ('store id', :id, 0)"), {"id": ids.new()})
@@ -85,13 +86,13 @@ class SqlStore:
 
     @contextlib.contextmanager
     def _write(self, stored: Sequence[Record] = ()) -> Iterator[Connection]:
-        """A transaction; the mirror learns of what is in `stored` when it is over."""
+        """Begin a transaction and commit it at the end; the cache then takes the records that are in `stored`."""
         with self._writing:
-            # Whatever cuts this short, a signal's exception too: then the mirror does not know, and looks again.
+            # If an exception ends this block, even one of a signal handler, `_mirrored` stays None: `live` catches up.
             mirrored, self._mirrored = self._mirrored, None
             try:
                 self._file.check()
-                # BEGIN IMMEDIATE: a transaction that reads before it writes must not find itself outrun.
+                # IMMEDIATE locks out other writers now: none can write between this transaction's reads and its writes.
                 self._writer.exec_driver_sql("BEGIN IMMEDIATE")
                 yield self._writer
                 self._writer.commit()
@@ -102,7 +103,7 @@ class SqlStore:
                 if isinstance(error, sqlalchemy.exc.OperationalError) and (short := shortage()):
                     raise short from error
                 if is_passing(error):
-                    # Who acts lives through it, and who asks may ask again.
+                    # The control loop continues after a Transient, and a client may retry.
                     raise Transient(
                         f"the store {self._engine.url.database} cannot be written now: {error.orig}"
                     ) from error
@@ -145,7 +146,7 @@ class SqlStore:
         with self._write() as connection:
             _prove(connection, lease.epoch)
             connection.execute(text("UPDATE lease SET expires_at = :end"), {"end": now + seconds})
-            # Whoever took over from a process that hung has no proof of life until that one ends.
+            # If a process that hung had the lease before, it keeps the process lock until it ends: try again to get it.
             self._proof.take()
         return dataclasses.replace(lease, expires_at=now + seconds)
 
@@ -178,7 +179,7 @@ class SqlStore:
     def changes(self) -> int:
         if not self._file.present:
             return GONE
-        # One connection for ever: data_version compares what it saw with what others wrote.
+        # Always the same connection: only its own values of data_version can be compared with each other.
         with self._watching:
             return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
 
@@ -217,7 +218,7 @@ class SqlStore:
 
     def runs_like(self, prefix: str, owners: Collection[str] | None = None) -> tuple[Run, ...]:
         row = tables.RunRow
-        # A range, and no LIKE: that would read all ids.
+        # A range instead of LIKE, which would read all ids.
         query = select(row.body).where(col(row.id) >= prefix, col(row.id) < prefix + LAST)
         return self._find(Run, of_owners(query, row, owners).order_by(row.id).limit(3))
 
@@ -290,7 +291,7 @@ class SqlStore:
     def _one(self, kind: type[R], query: str, *values: str) -> R | None:
         """Return the record that a query finds, or None.
 
-        The API calls this most, and SQLAlchemy would take most of the time.
+        The API calls this most often, and SQLAlchemy would take most of the time.
         """
         self._file.check()
         with self._watching:
@@ -359,7 +360,7 @@ def _put(connection: Connection, item: R) -> R:
 
 @functools.cache
 def _statements(kind: type[tables.Document]) -> tuple[str, str]:
-    """What a row of that kind is written with: built once, since that takes longer than to execute it."""
+    """Return the table's INSERT and UPDATE statements; to build them takes longer than to execute them."""
     table, dialect = sqlalchemy.inspect(kind).local_table, sqlite.dialect(paramstyle="named")
     known = table.c.id == bindparam("known_id"), table.c.version == bindparam("known_version")
     insert, update = table.insert(), table.update().where(*known)
@@ -383,6 +384,6 @@ def _check_start(connection: Connection, run: Run, limits: OwnerLimits) -> None:
 def _same_key(connection: Connection, run: Run, since: float) -> Run | None:
     row = tables.RunRow
     same = select(row.body).where(row.job_id == run.job_id, row.key == run.idempotency_key, row.created_at > since)
-    # As the index has it: its planner does not see into variables.
+    # The same text as in the index `run_key`: SQLite's planner does not know that the variable above is not empty.
     found = all_of(connection, Run, same.where(text("key <> ''")).limit(1))
     return found[0] if found else None

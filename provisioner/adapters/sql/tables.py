@@ -1,4 +1,4 @@
-"""The tables. A record is stored whole as JSON; the columns beside it are what queries ask by."""
+"""Define the tables: each row has a whole record as JSON, and the columns that queries use."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from provisioner.core.access import callers
 from provisioner.core.recipe import jobs
 from provisioner.core.run import records
 
-#: The newest migration; Alembic is imported only where a store is behind it.
+#: The newest migration. Alembic is imported only for a store that does not have it.
 HEAD = "0004"
 
 
@@ -23,7 +23,7 @@ class JobRow(Document, table=True):
     owner: str
     name: str
     deleted: bool
-    #: It has a schedule and is not deleted.
+    #: Whether the job has a schedule and is not deleted.
     scheduled: bool
     #: Bytes of the body.
     size: int
@@ -44,16 +44,16 @@ class RunRow(Document, table=True):
     done: bool = Field(index=True)
     owner: str
     state: str
-    #: Empty until it has ended.
+    #: Empty until the run has ended.
     outcome: str
     #: Bytes of the body.
     size: int
     __table_args__ = (
         # An owner's unfinished runs are counted and summed from this index, however many runs have ended.
         Index("run_size", "owner", "size", sqlite_where=text("done = 0")),
-        # A page is found in the index alone, whatever is filtered by: no record is read that is not shown.
+        # This index has the columns of all filters, so only the records of the wanted page are read.
         Index("run_page", "created_at", "id", "owner", "job_name", "job_id", "state", "outcome"),
-        # Of one job, whose runs may be few among many.
+        # Pages of the runs of one job, which may be few among many.
         Index("run_job", "job_id", "created_at", "id", "owner", "state", "outcome"),
         Index("run_key", "job_id", "key", "created_at", sqlite_where=text("key <> ''")),
     )
@@ -102,7 +102,7 @@ class AuditRow(Document, table=True):
 
 
 class LeaseRow(SQLModel, table=True):
-    """One row at most, id 1."""
+    """The lease: at most one row, with id 1."""
 
     __tablename__: ClassVar[str] = "lease"
     id: int = Field(primary_key=True)
@@ -113,7 +113,7 @@ class LeaseRow(SQLModel, table=True):
 
 
 class NoteRow(SQLModel, table=True):
-    """The store's own id, and cached values."""
+    """The store's own id, the operators' choices, and cached values."""
 
     __tablename__: ClassVar[str] = "note"
     key: str = Field(primary_key=True)
@@ -122,13 +122,13 @@ class NoteRow(SQLModel, table=True):
 
 
 def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]]:
-    """The table of the record, and its row there, the version raised by one."""
+    """Return the record's table and its row there, with the version raised by one."""
     shared: dict[str, Any] = {"id": item.id, "version": item.version + 1, "body": body}
     size = len(body.encode())
     match item:
         case jobs.Job():
             deleted = item.deleted_at is not None
-            # A deleted job gives its name free and stays for its runs.
+            # A deleted job stays for its runs; a new job may have its name.
             name = f"{item.name} (deleted {item.id})" if deleted else item.name
             scheduled = item.schedule is not None and not deleted
             return JobRow, shared | {

@@ -1,6 +1,6 @@
-"""SSH as the `Connection` port, by asyncssh, which the first connection imports.
+"""Implement the `Connection` port with asyncssh, which the first connection imports.
 
-Its event loop has a thread of its own, so that whoever calls may simply wait.
+The event loop of each connection runs in a thread of its own, so that callers can block.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from provisioner.ports.shell import Host, Key
 
 T = TypeVar("T")
 
-#: Seconds between two signs of life, and how many may fail: a machine that is gone is noticed within a minute.
+#: Seconds between two keepalive messages, and how many may fail: a lost machine is noticed within a minute.
 KEEPALIVE, MISSED = 15, 3
 
-#: Bytes at once.
+#: Most bytes that are read at once.
 CHUNK = 65536
 
-#: Bytes of standard error that may say why a command failed.
+#: Last bytes of standard error that are kept; they may contain the reason why a command failed.
 LAST_WORDS = 2000
 
 
@@ -45,7 +45,7 @@ async def _connect(host: Host, key: Key, timeout: float) -> Any:
 
     known = []
     for line in host.keys:
-        # A kind that asyncssh does not speak is one it cannot be shown either.
+        # If asyncssh does not support a type of key, the machine cannot present a key of that type either.
         with contextlib.suppress(asyncssh.KeyImportError):
             known.append(asyncssh.import_public_key(line))
     return await asyncssh.connect(
@@ -54,7 +54,7 @@ async def _connect(host: Host, key: Key, timeout: float) -> Any:
         username=host.user,
         client_keys=[asyncssh.import_private_key(key.private)],
         known_hosts=(known, [], []),
-        # Nothing of the person at this computer counts, or is shown to the machine.
+        # The user's own SSH configuration and keys are not used, and not shown to the machine.
         config=None,
         agent_path=None,
         x509_trusted_certs=None,
@@ -69,7 +69,7 @@ async def _connect(host: Host, key: Key, timeout: float) -> Any:
 
 
 class _Loop:
-    """An event loop in a thread; what is done in it is waited for here."""
+    """An event loop in a thread; `do` runs a coroutine there and waits for it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -110,7 +110,7 @@ class SshConnection:
         try:
             self._loop.do(self._hang_up())
         except (Transient, Misconfigured):
-            pass  # It was gone already.
+            pass  # The connection was lost already.
         self._loop.close()
 
     async def _hang_up(self) -> None:
@@ -146,7 +146,7 @@ class SshProcess:
         self._loop.loop.call_soon_threadsafe(lambda: self._process.change_terminal_size(*size))
 
     def attach(self, stdin: int, stdout: int, stderr: int) -> int:
-        # It may wait for a key for ever, and ends with this process.
+        # A daemon thread, because it may wait for input for ever: it ends with this process.
         threading.Thread(target=self._take, args=(stdin,), daemon=True).start()
         errors = threading.Thread(target=self._complain, args=(stderr,), daemon=True)
         errors.start()
@@ -160,13 +160,13 @@ class SshProcess:
                 self.write(data)
             self.finish()
         except (Transient, OSError):
-            pass  # The command, or the connection, has ended: that is told elsewhere.
+            pass  # The command or the connection has ended: `attach` reports that.
 
     def _complain(self, stderr: int) -> None:
         try:
             self._carry(self._process.stderr, stderr)
         except (Transient, OSError):
-            pass  # Likewise.
+            pass  # As in `_take`.
 
     def _carry(self, reader: Any, to: int) -> None:
         while data := self._loop.do(reader.read(CHUNK)):
@@ -196,7 +196,7 @@ async def _within(reading: Coroutine[Any, Any, bytes], timeout: float | None) ->
 
 @contextlib.contextmanager
 def _told(name: str) -> Iterator[None]:
-    """What asyncssh and the network raise, as what the caller should do about it."""
+    """Raise Misconfigured or Transient for the errors of asyncssh and of the network."""
     import asyncssh
 
     try:

@@ -1,4 +1,4 @@
-"""SSH as the `Shell` port, by paramiko, which the first connection imports."""
+"""Implement the `Shell` port with paramiko, which the first connection imports."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from provisioner.adapters.ed25519 import SEED, pair
 from provisioner.core.errors import Misconfigured, Transient
 from provisioner.ports.shell import Host, Key
 
-#: Seconds between two signs of life: a machine that is gone is noticed, a busy one is left alone.
+#: Seconds between two keepalive messages: a lost machine is noticed, and a busy machine is not disconnected.
 KEEPALIVE = 15
 
-#: How often a command's end and its time limit are looked at while it prints nothing, in seconds.
+#: Seconds between two checks of the end and the time limit of a command that prints nothing.
 LOOK = 0.2
 
-#: Bytes of output at once.
+#: Most bytes of output that are read at once.
 CHUNK = 32768
 
 
@@ -36,7 +36,7 @@ class Ssh:
         name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
         for line in host.keys:
             kind, _, encoded = line.partition(" ")
-            # A kind that paramiko does not speak is one it cannot be shown either.
+            # If paramiko does not support a type of key, the machine cannot present a key of that type either.
             with contextlib.suppress(paramiko.SSHException, paramiko.pkey.UnknownKeyType, ValueError):
                 known = paramiko.PKey.from_type_string(kind, base64.b64decode(encoded))
                 client.get_host_keys().add(name, kind, known)
@@ -51,7 +51,7 @@ class Ssh:
                     timeout=timeout,
                     banner_timeout=timeout,
                     auth_timeout=timeout,
-                    # Nothing of the person at this computer is shown to the machine.
+                    # The user's own keys are not shown to the machine.
                     allow_agent=False,
                     look_for_keys=False,
                 )
@@ -67,7 +67,7 @@ class Ssh:
 class SshSession:
     def __init__(self, client: Any, name: str) -> None:
         self._client, self._name = client, name
-        #: Opened for the first file: over there each is a process.
+        #: Opened for the first file and kept: each SFTP session is a process on the machine.
         self._sftp: Any = None
 
     def put(self, path: str, data: bytes) -> None:
@@ -90,7 +90,7 @@ class SshSession:
                 try:
                     data = channel.recv(CHUNK)
                 except TimeoutError:
-                    # What the command left in the background may hold the stream open.
+                    # A background process of the command may keep the stream open.
                     if channel.exit_status_ready() and not channel.recv_ready():
                         break
                     continue
@@ -115,7 +115,7 @@ class SshSession:
 
 @contextlib.contextmanager
 def _told(name: str) -> Iterator[None]:
-    """What paramiko and the network raise, as what the caller should do about it."""
+    """Raise Misconfigured or Transient for the errors of paramiko and of the network."""
     import paramiko
 
     try:

@@ -1,7 +1,7 @@
-"""The few calls of AWS that the agent makes, with the machine's own role; standard library only.
+"""Call S3, SSM, Secrets Manager and ECR with the machine's own role; standard library only.
 
-Retries are up to the caller, but for what a second try at once sets right: a connection that was closed meanwhile, a
-clock that is wrong, credentials that are over.
+Callers retry. A request is sent again here only if a second try at once can succeed: after a closed connection, with a
+wrong clock, or with expired credentials.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from provisioner.agent.aws.fetch import NOTHING, amz_date, endpoint, object_url,
 from provisioner.agent.aws.http import Answer, NoAnswer, Wire
 from provisioner.agent.aws.role import Role
 
-#: Seconds that a clock may be off; AWS refuses from five minutes on, S3 from fifteen.
+#: Seconds by which the machine's clock may be wrong. AWS rejects requests from five minutes on, S3 from fifteen.
 SKEW = 240.0
 
-#: Codes of credentials that are over, or that newer ones have taken the place of.
+#: Error codes for credentials that have expired or were replaced by newer ones.
 STALE = frozenset(
     {
         *("ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken"),
@@ -32,7 +32,7 @@ STALE = frozenset(
     }
 )
 
-#: What each service of JSON protocol 1.1 calls itself in X-Amz-Target, and in its host name.
+#: The names of each service of JSON protocol 1.1 in X-Amz-Target and in its host name.
 TARGETS = {
     "ssm": ("AmazonSSM", "ssm"),
     "secretsmanager": ("secretsmanager", "secretsmanager"),
@@ -41,7 +41,7 @@ TARGETS = {
 
 
 class ServiceError(Exception):
-    """AWS's own no, in its words."""
+    """An error response of AWS, with its code and message."""
 
     def __init__(self, call: str, status: int, code: str, message: str) -> None:
         super().__init__(f"An error occurred ({code}) when calling the {call} operation: {message}")
@@ -50,10 +50,10 @@ class ServiceError(Exception):
 
 
 class Client:
-    """One service in one region. Threads may share it."""
+    """A client of one service in one region. Threads may share it."""
 
     def __init__(self, service: str, region: str, url: str) -> None:
-        """`url` is of the server that all requests go to."""
+        """`url` is that of the server that all requests are sent to."""
         self._service = service
         self._region = region
         self._wire = Wire(url)
@@ -64,7 +64,7 @@ class Client:
     def ask(
         self, call: str, method: str, url: str, headers: Mapping[str, str], body: bytes = b"", sha256: str = NOTHING
     ) -> Answer:
-        """What the API call of that name answers, when it is no error. Raises NoAnswer and ServiceError."""
+        """Send a signed request for the API's `call`; return the response. Raises NoAnswer and ServiceError."""
         own = self._role.credentials(self._now())
         answer = self._send(own, method, url, headers, body, sha256)
         if answer.status >= 400 and self._sets_the_clock(answer):
@@ -94,7 +94,7 @@ class Client:
         return time.time() + self._late
 
     def _sets_the_clock(self, answer: Answer) -> bool:
-        """Whether this machine's was so wrong that AWS's is taken from now on."""
+        """Use AWS's clock from now on if this machine's is wrong by SKEW or more; return whether it was."""
         told = server_time(answer.headers)
         if told is None or abs(told - self._now()) < SKEW:
             return False
@@ -103,14 +103,14 @@ class Client:
 
 
 class S3(Client):
-    """The objects of one bucket."""
+    """A client for the objects of one bucket."""
 
     def __init__(self, bucket: str, region: str) -> None:
         super().__init__("s3", region, object_url(bucket, "", region))
         self._bucket = bucket
 
     def get(self, key: str) -> bytes:
-        """The object's bytes, held against their checksum where it is a CRC32. Raises NoAnswer and ServiceError."""
+        """Return the object's bytes, verified if S3 sends their CRC32. Raises NoAnswer and ServiceError."""
         headers = {"x-amz-checksum-mode": "ENABLED"}
         answer = self.ask("GetObject", "GET", object_url(self._bucket, key, self._region), headers)
         crc32 = base64.b64encode(zlib.crc32(answer.body).to_bytes(4, "big")).decode()
@@ -119,9 +119,9 @@ class S3(Client):
         return answer.body
 
     def put(self, key: str, data: bytes, sha256: str = "", *, once: bool = False) -> None:
-        """S3 has checked the bytes against their checksum when this returns; `once`: 412 where something is already.
+        """Put the object. When this returns, S3 has verified the bytes by their checksum.
 
-        Raises NoAnswer and ServiceError.
+        Raises NoAnswer and ServiceError; with `once`, the latter has status 412 if the key exists.
         """
         sha256 = sha256 or hashlib.sha256(data).hexdigest()
         headers = {"x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(sha256)).decode()}
@@ -131,7 +131,7 @@ class S3(Client):
 
 
 class Service(Client):
-    """A service of JSON protocol 1.1, by its name in policies: ssm, secretsmanager or ecr."""
+    """A client of a service of JSON protocol 1.1, by its name in policies: ssm, secretsmanager or ecr."""
 
     def __init__(self, name: str, region: str) -> None:
         self._target, host = TARGETS[name]
@@ -139,7 +139,7 @@ class Service(Client):
         super().__init__(name, region, self._url)
 
     def call(self, call: str, **parameters: object) -> dict[str, Any]:
-        """The answer's members. Raises NoAnswer and ServiceError."""
+        """Call the API and return the members of its JSON response. Raises NoAnswer and ServiceError."""
         body = json.dumps(parameters).encode()
         headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": f"{self._target}.{call}"}
         answer = self.ask(call, "POST", self._url, headers, body, hashlib.sha256(body).hexdigest())
@@ -153,7 +153,7 @@ class Service(Client):
 
 
 def _error(answer: Answer) -> tuple[str, str]:
-    """Code and message of an error in XML or JSON; status and reason of any other, as of a proxy's page."""
+    """Return code and message of an XML or JSON error; status and reason of any other, such as a proxy's page."""
     text = answer.body.decode(errors="replace")
     code, message = "", ""
     if text.startswith("{"):
@@ -167,6 +167,6 @@ def _error(answer: Answer) -> tuple[str, str]:
         code = found[1]
         words = re.search("<Message>(.*?)</Message>", text, re.DOTALL)
         message = html.unescape(words[1]) if words else ""
-    # Two forms have more than the name: "com.amazon#Name" and "Name:https://…".
+    # Two forms contain more than the name: "com.amazon#Name" and "Name:https://…".
     code = code.partition(":")[0].rpartition("#")[2]
     return code or str(answer.status), " ".join((message or answer.reason).split())

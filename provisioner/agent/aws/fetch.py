@@ -1,6 +1,6 @@
 """Fetch one object of S3 with the machine's own credentials; standard library only.
 
-It travels inside the user-data, so it stays small and ASCII: fetch.py BUCKET KEY REGION SHA256 FILE
+The user-data contains this file, so it must stay small and ASCII. Usage: fetch.py BUCKET KEY REGION SHA256 FILE
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ NOTHING = hashlib.sha256(b"").hexdigest()
 
 STRANGE = "it does not know the credentials of this machine's role: is the instance profile's role still the same?"
 
-#: What a reader is to make of S3's codes (S3 API Reference, "Error responses").
+#: What to do about S3's error codes (S3 API Reference, "Error responses").
 ADVICE = {
-    # Without ListBucket this is S3's answer for what is not there, too.
+    # Without ListBucket, S3 returns this for an object that does not exist, too.
     "AccessDenied": "the role of this machine needs s3:GetObject on agent/ as in machine.json, or nothing is there",
     "NoSuchKey": "nothing is there; `provision start` puts it",
     "NoSuchBucket": "there is no such bucket: see `bucket` in the settings",
@@ -38,10 +38,10 @@ ADVICE = {
 
 
 def metadata(path: str, timeout: float = 5.0) -> bytes:
-    """What the metadata service (IMDSv2) says under `path`; raises OSError."""
+    """Return what the metadata service (IMDSv2) has under `path`; raises OSError."""
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or "http://169.254.169.254"
     base = base.rstrip("/") + "/latest/"
-    # No proxy ever stands between a machine and its metadata.
+    # A proxy cannot reach this machine's metadata, so none is used.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     life = {"X-aws-ec2-metadata-token-ttl-seconds": "300"}
     with direct.open(
@@ -55,7 +55,7 @@ def metadata(path: str, timeout: float = 5.0) -> bytes:
 
 
 def credentials() -> dict[str, str]:
-    """What this machine's role signs with, as IMDS tells it; raises OSError, which says what to do."""
+    """Return the credentials of this machine's role from IMDS; raises OSError with advice."""
     roles = "meta-data/iam/security-credentials/"
     try:
         role = metadata(roles).decode().split("\n")[0]
@@ -66,7 +66,7 @@ def credentials() -> dict[str, str]:
 
 
 def endpoint(service: str, region: str) -> str:
-    """Where AWS, or what stands in for it, is; `service` as in host names."""
+    """Return the URL of AWS, or of its double; `service` as in host names."""
     own = os.environ.get("AWS_ENDPOINT_URL")
     if own:
         return own.rstrip("/")
@@ -76,7 +76,7 @@ def endpoint(service: str, region: str) -> str:
 def object_url(bucket: str, key: str, region: str) -> str:
     base = endpoint("s3", region)
     path = urllib.parse.quote(key, safe="/-_.~")
-    # A dot in a bucket's name does not match the certificate of its own host name.
+    # With a dot in the bucket's name, S3's certificate does not match the bucket's host name.
     if "." in bucket or os.environ.get("AWS_ENDPOINT_URL"):
         return f"{base}/{bucket}/{path}"
     return f"https://{bucket}.{base[8:]}/{path}"
@@ -92,7 +92,7 @@ def signed(
     more: Mapping[str, str] = {},
     sha256: str = NOTHING,
 ) -> dict[str, str]:
-    """The headers of a request, `more` (in lower case) among them, for a quoted URL (Signature Version 4).
+    """Return the headers of a signed request for a quoted URL (Signature Version 4), with `more` (in lower case).
 
     `own` are credentials, `moment` is now, as in 20261231T235959Z, `sha256` is the body's.
     """
@@ -128,12 +128,12 @@ def signed(
 
 
 def amz_date(moment: float) -> str:
-    """Unix seconds as a signature has them."""
+    """Return Unix seconds in the form of a signature, as in 20261231T235959Z."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment))
 
 
 def server_time(headers: Any) -> float | None:
-    """When the server answered, in Unix seconds by its own clock, if it says so."""
+    """Return the Unix time in the response's Date header, by the server's clock; None without a valid one."""
     try:
         return parsedate_to_datetime(headers["Date"]).timestamp()
     except (TypeError, ValueError):
@@ -141,7 +141,7 @@ def server_time(headers: Any) -> float | None:
 
 
 def fetch(bucket: str, key: str, region: str, sha256: str) -> bytes:
-    """The object, if it is the one meant; raises OSError or ValueError, which say what to do."""
+    """Return the object; raises OSError with advice, or ValueError for another checksum."""
     own = credentials()
     url = object_url(bucket, key, region)
     headers = signed("GET", url, "s3", region, own, amz_date(time.time()))
@@ -159,10 +159,10 @@ def fetch(bucket: str, key: str, region: str, sha256: str) -> bytes:
 
 
 def explained(error: urllib.error.HTTPError, expiration: str) -> str:
-    """S3's code and what to do about it, given when the credentials expire."""
+    """Return S3's error code and what to do; `expiration` is when the credentials expire."""
     found = re.search(r"<Code>(\w+)</Code>", error.read(65536).decode(errors="replace"))
     code = found[1] if found else error.reason
-    # Else this machine's own clock has to do.
+    # Without the server's time, use this machine's clock.
     now = server_time(error.headers) or time.time()
     late = (now - time.time()) / 60
     if code == "RequestTimeTooSkewed":

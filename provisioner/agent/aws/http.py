@@ -1,4 +1,4 @@
-"""HTTP with one server, over connections that stay open; standard library only."""
+"""Send HTTP requests to one server over persistent connections; standard library only."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Seconds until there is a connection, and then between two signs of life.
+#: Most seconds to wait for a connection, and then for the next bytes.
 CONNECT, READ = 5.0, 30.0
 
-#: Bytes of an answer: a work order, the longest we read, has far fewer.
+#: Most bytes of a response's body. A work order, the longest that the agent reads, has far fewer.
 LARGEST = 16 << 20
 
 
 class NoAnswer(Exception):
-    """None that is of any use; there may be one later."""
+    """There was no usable response; a later request may get one."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class Answer:
 
 
 class Wire:
-    """Threads may share it: each request has a connection to itself, and leaves it to the next."""
+    """The connections to one server. Threads may share it: a connection serves one request at a time."""
 
     def __init__(self, url: str) -> None:
-        """To the server of that URL, through the proxy that urllib would take."""
+        """`url` is the server's; requests go through the proxy that urllib would use."""
         self._idle: list[http.client.HTTPConnection] = []
         self._server = urllib.parse.urlsplit(url)
         self._proxy = _proxy(self._server)
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """What the server says, whatever that is. Raises NoAnswer.
+        """Return the server's response, whatever its status. Raises NoAnswer.
 
-        May be heard twice: where a connection was kept, and the other side has closed it meanwhile.
+        The server may get the request twice, if it closes a kept connection meanwhile.
         """
         try:
             if self._idle:
@@ -51,11 +51,11 @@ class Wire:
                 except TimeoutError:
                     raise
                 except (OSError, IndexError):
-                    # Closed, or another thread was faster.
+                    # The server has closed the connection, or another thread has taken it.
                     pass
             return self._ask(self._connect(), method, path, headers, body)
         except (OSError, http.client.HTTPException, ValueError, NoAnswer) as error:
-            # Other errors' words have parts of an answer in them, which may be a secret's.
+            # The messages of other errors contain parts of a response, which may be a secret.
             words = str(error) if isinstance(error, (OSError, NoAnswer)) else type(error).__name__
             raise NoAnswer(f"no answer from {self._server.netloc}: {words}") from error
 
@@ -92,7 +92,7 @@ class Wire:
             try:
                 connection.request(method, path, body or None, dict(headers))
             except (BrokenPipeError, ConnectionResetError):
-                # It may have said why before it closed.
+                # The server may have sent the reason before it closed the connection.
                 cut = True
             with connection.getresponse() as response:
                 answer = Answer(response.status, response.reason, response.headers, _body(response))
@@ -107,12 +107,12 @@ class Wire:
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:
-    """The whole of it; raises HTTPException for half of one, and NoAnswer for one that is too long."""
+    """Return the body; raises HTTPException if it is incomplete, NoAnswer if it is too long or has no length."""
     if response.length is None and not response.chunked:
-        # It ends with the connection: half of one, of the headers even, would look like a whole one.
+        # Such a body ends with the connection: if it, or even the headers, were cut off, it would look complete.
         raise NoAnswer("an answer does not tell its length")
     if (response.length or 0) <= LARGEST:
-        # Of a known length nothing may be missing, which read(number) would not tell.
+        # read() raises if bytes of a known length are missing; read(number) does not.
         body = response.read(LARGEST + 1) if response.chunked else response.read()
         if len(body) <= LARGEST:
             return body
@@ -135,5 +135,5 @@ def _login(proxy: urllib.parse.SplitResult) -> dict[str, str]:
 
 @functools.cache
 def _trust() -> ssl.SSLContext:
-    """The system's own authorities; read once, for it takes a while."""
+    """Return a TLS context with the system's certificate authorities; cached, because reading them is slow."""
     return ssl.create_default_context()

@@ -1,4 +1,4 @@
-"""What the metadata service says of this machine (EC2 User Guide, "Instance identity documents")."""
+"""Read this machine's identity and notices from its metadata (EC2 User Guide, "Instance identity documents")."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Identity:
 
 
 def identity() -> Identity:
-    """Waits until the metadata service answers: without a name there is nothing to do."""
+    """Return this machine's identity, waiting until the metadata service answers; no work is possible without it."""
     while True:
         try:
             document = json.loads(metadata("dynamic/instance-identity/document"))
@@ -39,13 +39,13 @@ def identity() -> Identity:
 
 
 def notice() -> Notice | None:
-    """The spot notice, if there is one (EC2 User Guide, "Spot Instance interruption notices"); raises OSError."""
+    """Return the spot notice, or None (EC2 User Guide, "Spot Instance interruption notices"); raises OSError."""
     action = _document("meta-data/spot/instance-action")
     return None if action is None else Notice(at=seconds(action["time"]), seen=time.time())
 
 
 def rebalance() -> float | None:
-    """When the cloud recommended to move elsewhere, if it has; raises OSError.
+    """Return the Unix time of the cloud's rebalance recommendation, or None; raises OSError.
 
     EC2 User Guide, "EC2 instance rebalance recommendations".
     """
@@ -54,7 +54,7 @@ def rebalance() -> float | None:
 
 
 def _document(path: str) -> dict[str, str] | None:
-    """None where there is none."""
+    """Return a JSON document of the metadata service, or None if it does not exist; raises OSError."""
     try:
         return dict(json.loads(metadata(path)))
     except urllib.error.HTTPError as error:
@@ -65,5 +65,5 @@ def _document(path: str) -> dict[str, str] | None:
 
 
 def seconds(text: str) -> float:
-    """A moment as the metadata service writes it, in Unix seconds."""
+    """Return a time of the metadata service, as in 2026-12-31T23:59:59Z, in Unix seconds."""
     return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ")))

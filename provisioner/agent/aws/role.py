@@ -1,4 +1,4 @@
-"""The credentials of this machine's role, renewed in time."""
+"""Get the credentials of this machine's role, and renew them before they expire."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from provisioner.agent.aws.fetch import credentials
 from provisioner.agent.aws.http import NoAnswer
 from provisioner.agent.aws.imds import seconds
 
-#: Seconds before their end; new ones are there by then (EC2 User Guide, "Retrieve security credentials").
+#: Seconds before expiry at which credentials are renewed: new ones are available by then (EC2 User Guide, "Retrieve
+#: security credentials").
 EARLY = 300.0
 
-#: Seconds between two looks for newer ones.
+#: Seconds between two requests for newer credentials.
 PAUSE = 60.0
 
 
 class Role:
-    """Threads may share it."""
+    """The role's current credentials. Threads may share it."""
 
     def __init__(self) -> None:
         self._own: Mapping[str, str] = {}
@@ -26,10 +27,10 @@ class Role:
         self._lock = threading.Lock()
 
     def credentials(self, now: float, instead: Mapping[str, str] | None = None) -> Mapping[str, str]:
-        """As the metadata service tells them; others than `instead`, which AWS did not take, if there are any.
+        """Return the metadata service's credentials; newer ones than `instead`, which AWS rejected, if there are any.
 
-        Old ones serve on where newer ones cannot be had. Raises NoAnswer when there are none, as when the role is
-        attached a moment after the machine has booted.
+        Old credentials are returned if newer ones cannot be read. Raises NoAnswer if there are none, for example
+        because the role is attached a moment after the machine has booted. `now` is in Unix seconds.
         """
         with self._lock:
             if now >= self._renewal or instead is self._own:

@@ -15,7 +15,7 @@ from provisioner.agent.machine.tools import Answer, Tools
 from provisioner.agent.outcomes import Ended, outcome_of, unresolved_host
 from provisioner.core.protocol.messages import Outcome, Repository, Step
 
-#: Git must not prompt: nothing answers. LC_ALL keeps git's messages in English, which `ending` parses.
+#: Git must not prompt: nothing answers. LC_ALL keeps git's messages in English, which `outcomes` parses.
 ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_CONFIG_NOSYSTEM": "1",

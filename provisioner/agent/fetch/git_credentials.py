@@ -23,7 +23,7 @@ HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 #: A URL in git's form without a scheme, `git@host:path` (git-fetch(1), "GIT URLS"); an IPv6 address is in brackets.
 SHORT = re.compile(r"(?:[^/@:]+@)?(?:\[([^]/@]+)]|([^/@:\[]+)):")
 
-#: The first fitting value counts (ssh_config(5)); other hosts, of submodules, get no key to see.
+#: The first matching value counts (ssh_config(5)). Other hosts, such as those of submodules, get no key.
 SSH = """Host {host}
     IdentityFile "{folder}/key"
 Host *
@@ -73,7 +73,7 @@ def access(repository: Repository, credential: bytes | None, known_hosts: str, f
         raise Ended(Outcome.REFUSED, Step.CLONE, reason)
     with private(folder):
         if key:
-            # A carriage return, or no end of line at the end, and ssh cannot read it.
+            # ssh cannot read a key with carriage returns, or without a line end at its end.
             _write(folder / "key", credential.replace(b"\r\n", b"\n").strip() + b"\n")
             _write(folder / "known_hosts", known_hosts.encode() + b"\n")
             _write(folder / "config", SSH.format(host=host, folder=folder).encode())
@@ -89,7 +89,7 @@ def access(repository: Repository, credential: bytes | None, known_hosts: str, f
             if not colon:
                 user = b"x-access-token"
             _write(folder / "credential", b"username=%s\npassword=%s\n" % (user, token))
-            # Git itself asks it for this host and port alone, after a redirect too (gitcredentials(7)).
+            # Git calls the helper only for this host and port, also after a redirect (gitcredentials(7)).
             helper = f'!f() {{ test "$1" != get || cat {shlex.quote(str(folder / "credential"))}; }}; f'
             options = ("-c", "credential.helper=", "-c", f"credential.https://{host}.helper={helper}")
             held = f"{repository.credential} is a token for https://{host} alone"

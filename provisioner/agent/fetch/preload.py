@@ -1,4 +1,4 @@
-"""Pulls images into a machine image that is being made: runs on its builder, from the agent's archive.
+"""Pull Docker images into an AMI that is being made; runs on its builder, from the agent's archive.
 
 python3 -m provisioner.agent.fetch.preload FILE REGION CREDENTIAL IMAGE...
 """
@@ -21,9 +21,9 @@ LIMIT = 3600.0
 
 
 def preload(file: Path, region: str, credential: str, images: Sequence[str]) -> None:
-    """Each image's digest, as `name@sha256:…`, becomes a line of `file`; raises Ended for one that cannot be had.
+    """Pull the images, and write each digest, as `name@sha256:…`, as a line of `file`; raises Ended.
 
-    A registry of AWS is entered with the machine's own role, any other with the secret of that name, if any.
+    A private registry of AWS gets a token of the machine's own role, any other the secret `credential`, if not empty.
     """
     found = []
     for image in images:
@@ -39,7 +39,7 @@ def preload(file: Path, region: str, credential: str, images: Sequence[str]) -> 
 
 
 def digest(image: str) -> str:
-    """The pulled image as `name@sha256:…`; raises Ended where Docker knows none."""
+    """Return the pulled image as `name@sha256:…`; raises Ended if Docker has no digest for it."""
     answer = ask(["docker", "image", "inspect", "--format", "{{index .RepoDigests 0}}", "--", image])
     if answer.code or "@sha256:" not in answer.text:
         raise Ended(Outcome.LOST, Step.PULL, f"{image} has no digest: {answer.text}")

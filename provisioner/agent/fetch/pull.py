@@ -1,6 +1,6 @@
-"""Pulls an image over Docker's engine API (Docker Engine API, "Create an image"), and says how far it is.
+"""Pull an image over Docker's engine API (Docker Engine API, "Create an image"), and log the progress.
 
-A credential travels in a header: it is in no file and on no command line.
+A credential is sent in a header: it is in no file and on no command line.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from provisioner.agent.machine.tools import Tools, ask
 from provisioner.agent.outcomes import Ended, outcome_of, unresolved_host
 from provisioner.core.protocol.messages import Outcome, Step
 
-#: Where Docker listens unless DOCKER_HOST says otherwise (Docker reference, "Daemon socket option").
+#: Docker's socket if DOCKER_HOST is not set (Docker reference, "Daemon socket option").
 SOCKET = "unix:///var/run/docker.sock"
 
-#: A shell's own code for a command that is not there.
+#: A shell's exit code for a command that does not exist.
 NO_SUCH_COMMAND = 127
 
 #: Seconds between two lines of progress.
 INTERVAL = 5.0
 
-#: A registry that has too much to do, or is in trouble itself: another machine would meet it too.
+#: Error messages of a registry that is overloaded or broken: another machine would get them, too.
 BUSY = re.compile(
     r"\b429\b|toomanyrequests|too many requests|rate limit|\b50[0-4]\b|internal server error|bad gateway"
     r"|service unavailable|gateway time-?out",
     re.IGNORECASE,
 )
-#: Pauses of such a registry, the last one again and again; and how often other trouble is tried.
+#: Seconds to wait for such a registry, the last pause repeatedly; and how often a pull is tried with other errors.
 BUSY_PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
 TRIES = 3
 
 
 def pull(image: str, login: bytes | None, tools: Tools, version: str) -> None:
-    """Have the image here; `login` is `user:password` for its registry, `version` the engine's API's. Raises Ended.
+    """Pull the image; `login` is `user:password` for its registry, `version` the engine's API's. Raises Ended.
 
-    A busy registry is waited out as long as `outside` may take.
+    With a busy registry, the pull is retried until the limit of `tools`.
     """
     name, reference = split(image)
     path = f"/v{version}/images/create?{urlencode({'fromImage': name, 'tag': reference})}"
@@ -57,7 +57,7 @@ def pull(image: str, login: bytes | None, tools: Tools, version: str) -> None:
     tools.say(f"pulling {image}")
     limit, busy, tries = tools.limit, 0, 0
     while trouble := _try(image, path, headers, tools):
-        # Of the registry's own words only; a tag may be 429 as well.
+        # Judge only the registry's own words: the image's tag may be 429, too.
         words = trouble.replace(image, "").replace(f"manifests/{reference}", "")
         outcome = outcome_of(words)
         waits = BUSY.search(words) is not None
@@ -74,17 +74,17 @@ def pull(image: str, login: bytes | None, tools: Tools, version: str) -> None:
 
 
 def named_by_digest(image: str) -> bool:
-    """Whether it can only mean what is here: what a tag means today, the registry alone knows."""
+    """Return whether a digest names the image; only the registry knows which image a tag names now."""
     return ":" in split(image)[1]
 
 
 def is_here(image: str, tools: Tools, version: str) -> bool:
-    """Whether this machine has an image of that name; raises Ended."""
+    """Return whether this machine has an image of that name; raises Ended."""
     return any("Id" in event for event in _events("GET", f"/v{version}/images/{quote(image)}/json", {}, tools))
 
 
 def engine_version(tools: Tools) -> str:
-    """The version of the engine's API, once it answers; raises Ended."""
+    """Return the version of the engine's API, waiting until the engine responds; raises Ended."""
     try:
         while (answer := ask(["docker", "version", "--format", "{{.Server.APIVersion}} {{.Server.Version}}"])).code:
             if answer.code == NO_SUCH_COMMAND:
@@ -94,14 +94,14 @@ def engine_version(tools: Tools) -> str:
                 raise Ended(Outcome.LOST, Step.PULL, f"the container engine does not answer: {answer.text}")
     except FileNotFoundError as error:
         raise Ended(Outcome.LOST, Step.PULL, f"this machine has no container engine: {error}") from error
-    # Above it there may be warnings.
+    # Lines before the last one may be warnings.
     api, _, version = answer.text.splitlines()[-1].partition(" ")
     tools.say(f"docker {version}")
     return api
 
 
 def split(image: str) -> tuple[str, str]:
-    """Name, and digest or tag: without one Docker would take every tag that there is."""
+    """Return the name, and the digest or tag, else `latest`: without one Docker would pull every tag."""
     name, _, digest = image.partition("@")
     beyond, slash, last = name.rpartition("/")
     last, _, tag = last.partition(":")
@@ -109,7 +109,7 @@ def split(image: str) -> tuple[str, str]:
 
 
 def registry_of(image: str) -> str:
-    """The registry as Docker's own configuration names it (Docker reference, "docker login")."""
+    """Return the image's registry as Docker's own configuration names it (Docker reference, "docker login")."""
     first, slash, _ = image.partition("/")
     named = slash and (set(first) & set(".:") or first == "localhost")
     return first if named and first not in ("docker.io", "index.docker.io") else "https://index.docker.io/v1/"
@@ -122,7 +122,7 @@ def _header(image: str, login: bytes) -> str:
 
 
 def _try(image: str, path: str, headers: Mapping[str, str], tools: Tools) -> str:
-    """What went wrong, in the words of engine or registry; empty when the image is here."""
+    """Pull once; return the error message of engine or registry, empty if the image is here."""
     progress = Progress(time.time())
     for event in _events("POST", path, headers, tools):
         if trouble := event.get("error") or event.get("message"):
@@ -138,11 +138,11 @@ def _try(image: str, path: str, headers: Mapping[str, str], tools: Tools) -> str
 
 @dataclass
 class Progress:
-    """What the engine has told of one pull, summed over the layers."""
+    """The progress that the engine reports of one pull, summed over the layers."""
 
     began: float
     digest: str = ""
-    #: Bytes that are here and bytes that there are, as far as they are known, by layer.
+    #: Downloaded bytes and all bytes, as far as they are known, by layer.
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)
     unpacked: set[str] = field(default_factory=set)
 
@@ -164,13 +164,13 @@ class Progress:
             self.digest = status.removeprefix("Digest: ")
 
     def line(self, now: float) -> str:
-        """How far it is, when it is time to say so; else empty."""
+        """Return a line about the progress, at most one in INTERVAL seconds; else empty."""
         past = now - self._told_at
         if past < INTERVAL:
             return ""
         here, whole = self._sums()
         more, self._told, self._told_at = here - self._told, here, now
-        # Of a layer that waits for its turn the size is not known yet.
+        # The size of a layer that waits for its turn is not known yet.
         known = all(size or layer in self.unpacked for layer, (_, size) in self.layers.items())
         rate = f"{_size(more / past)}/s" if more > 0 or here < whole else "unpacking"
         layers = f"{len(self.unpacked)} of {len(self.layers)} layers"
@@ -185,7 +185,7 @@ class Progress:
 
 
 def _size(count: float) -> str:
-    """In the units that Docker shows."""
+    """Return a number of bytes in the units that Docker shows."""
     for unit, one in (("GB", 1e9), ("MB", 1e6)):
         if count >= one:
             return f"{count / one:.1f} {unit}"
@@ -204,7 +204,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def _events(method: str, path: str, headers: Mapping[str, str], tools: Tools) -> Iterator[dict[str, Any]]:
-    """What the engine answers, object by object; the engine gives up what nobody waits for. Raises Ended."""
+    """Yield the objects of the engine's response; it cancels its work if the connection closes. Raises Ended."""
     host = os.environ.get("DOCKER_HOST") or SOCKET
     if not host.startswith("unix://"):
         raise Ended(Outcome.LOST, Step.PULL, f"DOCKER_HOST is {host}: only a unix:// socket is known here")
@@ -220,7 +220,7 @@ def _events(method: str, path: str, headers: Mapping[str, str], tools: Tools) ->
         except (OSError, http.client.HTTPException, ValueError) as error:
             heard.put({"error": f"Docker's answer broke off: {error!r}"})
 
-    # Both: one that never connected knows nothing of its socket.
+    # Close both: a connection that never connected does not close its socket.
     with contextlib.closing(connection.wire), contextlib.closing(connection):
         try:
             connection.request(method, path, headers=dict(headers))
@@ -240,7 +240,7 @@ def _events(method: str, path: str, headers: Mapping[str, str], tools: Tools) ->
                     return
                 yield event
         finally:
-            # The listener may wait for the next byte.
+            # End the read of the listener, which may wait for the next byte.
             with contextlib.suppress(OSError):
                 connection.wire.shutdown(socket.SHUT_RDWR)
             listener.join()

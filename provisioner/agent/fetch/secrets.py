@@ -1,4 +1,4 @@
-"""Reads secrets with the machine's own role. Their values are in no order, no error and no log."""
+"""Read secrets with the machine's own role. Their values are in no work order, no error and no log."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from provisioner.agent.machine.tools import Tools
 from provisioner.agent.outcomes import Ended
 from provisioner.core.protocol.messages import Outcome, Step
 
-#: What AWS says when it has too much to do; by its code, for the status is often 400.
+#: AWS's error codes for throttling. The code decides, because the status is often 400.
 BUSY = re.compile("Throttl|TooManyRequests|RequestLimitExceeded|SlowDown")
 
-#: For an error about a character would show the whole value.
+#: Encode every character, because an encoding error would show the whole value.
 AS_IT_IS = "surrogatepass"
 
-#: A private registry of AWS, which its own token opens (Amazon ECR User Guide, "Private registry authentication").
+#: A private registry of AWS, which needs a token of ECR (Amazon ECR User Guide, "Private registry authentication").
 ECR = re.compile(r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 
 
 class Secrets:
-    """Each secret is read once, however many of its keys are asked for."""
+    """Reads secrets; each is read once, even if several of its keys are needed."""
 
     def __init__(self, region: str, tools: Tools) -> None:
-        """Throttling and trouble on the way are waited out as long as `outside` may take."""
+        """Throttling and missing responses are retried until the limit of `tools`."""
         self._region = region
         self._tools = tools
         self._whole: dict[tuple[str, str], bytes] = {}
         self._service: Any = functools.cache(Service)
 
     def read(self, name: str) -> bytes:
-        """The value of `ssm:/path`, `secretsmanager:id` or `secretsmanager:id#key`; raises Ended."""
+        """Return the value of `ssm:/path`, `secretsmanager:id` or `secretsmanager:id#key`; raises Ended."""
         service, identity, key = _parts(name)
         if (service, identity) not in self._whole:
             self._whole[service, identity] = self._get(service, identity)
@@ -45,14 +45,14 @@ class Secrets:
         return self._of_json(name, value, key) if key else value
 
     def hidden(self, name: str) -> list[bytes]:
-        """What nobody is to see of a secret that was read: of a key's, all its JSON, for tools print the whole."""
+        """Return what to mask of a secret that was read; for a key, all of its JSON, because tools print the whole."""
         service, identity, key = _parts(name)
         whole = self._whole[service, identity]
         strings = _strings(json.loads(whole)) if key else ()
         return [self.read(name), whole, *(text.encode(errors=AS_IT_IS) for text in strings)]
 
     def registry_login(self, host: str) -> bytes | None:
-        """`user:password` for a registry of AWS; None when the host is none, or is public. Raises Ended."""
+        """Return `user:password` for a private registry of AWS; None for any other host. Raises Ended."""
         found = ECR.fullmatch(host)
         if not found:
             return None
@@ -103,14 +103,14 @@ class Secrets:
 
 
 def _parts(name: str) -> tuple[str, str, str]:
-    """Service, identity and key, which is empty for the whole."""
+    """Return service, identity and key; the key is empty for the whole secret."""
     service, _, rest = name.partition(":")
     identity, _, key = rest.partition("#") if service == "secretsmanager" else (rest, "", "")
     return service, identity, key
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Every string in what was JSON, but for the keys."""
+    """Yield every string in a JSON value, except the keys of its objects."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (dict, list)):
@@ -125,7 +125,7 @@ def _passing(error: NoAnswer | ServiceError) -> bool:
 
 
 def login(name: str, value: bytes) -> bytes:
-    """`user:password` of a registry's credential, which may be JSON with `username` and `password`; raises Ended."""
+    """Return `user:password` of a registry's credential, or of JSON with `username` and `password`; raises Ended."""
     try:
         said = json.loads(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The job as one container, by Docker's command line; the image comes over its API."""
+"""Run the job as one container with Docker's command line; its image is pulled over Docker's API."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from provisioner.agent.outcomes import Ended, outcome_of
 from provisioner.core.protocol.keys import container_name
 from provisioner.core.protocol.messages import Step, WorkOrder
 
-#: Where the job finds the exchange folder.
+#: The path of the job folder in the container.
 EXCHANGE = "/run/provision"
 #: Most bytes that are read of /etc/passwd or /etc/group of an image, as a tar.
 TABLE = 1 << 20
 
 
 class ContainerEngine:
-    """One container runs start script and command; it shares the machine's network and nothing else."""
+    """Runs start script and command in one container, which shares only the network with the machine."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class ContainerEngine:
         job_dir: Path,
         say: Callable[[str], None],
     ) -> None:
-        """`files` holds the job's folders: never the machine's own paths of the same names."""
+        """`files` contains the job's folders: the job never gets the machine's own folders of the same names."""
         self.name = container_name(order.run, order.attempt, order.rank)
         self._order = order
         self._machine = machine
@@ -62,7 +62,7 @@ class ContainerEngine:
         pull(self._order.image, login, tools, self._version(tools))
 
     def _version(self, tools: Tools) -> str:
-        """Of the engine's API, asked once."""
+        """Return the version of the engine's API, which is requested once."""
         self._api = self._api or engine_version(tools)
         return self._api
 
@@ -77,7 +77,7 @@ class ContainerEngine:
         return [self._files, *([] if answer.code else [answer.text])]
 
     def create(self) -> None:
-        """The container, made anew if an earlier try left one; its folders are the image's user's."""
+        """Create the container, instead of one that an earlier try left; its folders are owned by the image's user."""
         ask(["docker", "rm", "--force", "--", self.name])
         self._made = True
         created = ask(self._create_command())
@@ -104,7 +104,7 @@ class ContainerEngine:
             f"--label=provision.machine={self._machine}",
             "--entrypoint=sh",
             "--init",
-            # docker-init is tini: without this it hands a signal to its child alone.
+            # docker-init is tini: without this it forwards a signal to its child only.
             "--env=TINI_KILL_PROCESS_GROUP=1",
             "--network=host",
             *(["--gpus=all"] if self._order.gpus else []),
@@ -118,14 +118,14 @@ class ContainerEngine:
         ]
 
     def _mounts(self) -> list[str]:
-        """The working directory, and each repository that lies outside of it."""
+        """Return the working directory, and the path of each repository outside of it."""
         directory = self._order.working_directory
         beneath = directory.rstrip("/") + "/"
         elsewhere = [r.path for r in self._order.repositories if r.path != directory and not r.path.startswith(beneath)]
         return [directory, *elsewhere]
 
     def _owner(self, user: str) -> tuple[int, int]:
-        """The image's user and group as numbers; names are the image's own."""
+        """Return the ids of the image's user and group; the image's own tables resolve the names."""
         name, _, group = user.partition(":")
         users, groups = self._table("/etc/passwd"), self._table("/etc/group")
         row = next((row for row in users if row[0] == name or row[2:3] == [name]), None)
@@ -183,7 +183,7 @@ class ContainerEngine:
             return code
         state = self._state()
         if state.get("Running"):
-            # Docker itself was away for a while.
+            # The container still runs: `docker wait` ended because Docker was not available for a while.
             self._wait()
             return None
         return int(str(state.get("ExitCode", 137)))
@@ -270,7 +270,7 @@ class _Broadcast:
     def reached(self) -> Reached:
         return Reached(sent=(self._name,) if self._sent else ())
 
-    def turn(self, until: float, *, reported: bool) -> bool:  # noqa: ARG002 - all get it at once
+    def turn(self, until: float, *, reported: bool) -> bool:  # noqa: ARG002 - all processes get it at once
         if not self._sent:
             self._sent = ask(["docker", "kill", "--signal=TERM", self._name]).code == 0
         elif time.monotonic() >= self._due:
@@ -282,7 +282,7 @@ class _Broadcast:
 
 
 def _csv(*fields: str) -> str:
-    """As Docker reads the value of --mount: a path may hold commas and quotes."""
+    """Return the fields as a line of CSV, which Docker reads as --mount: a path may contain commas and quotes."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(fields)
     return line.getvalue()

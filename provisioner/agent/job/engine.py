@@ -1,4 +1,4 @@
-"""What runs the job: the contract, and the engine of rehearsals, which uses plain processes."""
+"""The contract of an engine, which runs the job, and the engine of rehearsals, which uses plain processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from provisioner.agent.machine import files
 from provisioner.agent.machine.files import inside
 from provisioner.agent.machine.tools import Tools, kill
 
-#: The job's own, below the machine's folder.
+#: The job's home folder, below the machine's root folder.
 HOME = "/home/jovyan"
 
 #: Python code that executes its arguments as a program. The program adopts the orphans of the job
@@ -55,28 +55,28 @@ class Termination(Protocol):
 
 class Engine(Protocol):
     def has_image(self, tools: Tools) -> bool:
-        """Whether the very image that the job names is here already. Raises Ended."""
+        """Return whether exactly the image that the job names is on this machine already. Raises Ended."""
 
     def pull(self, tools: Tools, login: bytes | None) -> None:
-        """Have the image here; `login` is `user:password` for its registry alone. Raises Ended."""
+        """Pull the image; `login` is `user:password` for its registry only. Raises Ended."""
 
     def folder(self, path: str) -> str:
-        """Where the agent finds the job's `path`."""
+        """Return the path on this machine of the job's `path`; raises Invalid."""
 
     def seen(self, path: str) -> str:
-        """How the job itself names `path`; a relative one is below HOME."""
+        """Return the path by which the job finds `path`; a relative path is below HOME."""
 
     def folders(self) -> list[str]:
-        """Where on this machine's disks the job's bytes go."""
+        """Return the folders on this machine's disks that the job's bytes are written to."""
 
     def create(self) -> None:
-        """Make all ready for `start`; raises Ended."""
+        """Prepare everything for `start`; raises Ended."""
 
     def start(self) -> None:
-        """Start the job's first shell, which finds all it needs in the exchange folder."""
+        """Start the job's first shell, which finds all that it needs in the job folder."""
 
     def exit_code(self) -> int | None:
-        """How the job's first shell ended; None while it runs."""
+        """Return the exit code of the job's first shell; None while it runs."""
 
     def left(self) -> list[str]:
         """Return the names of the job's processes that this engine can see."""
@@ -88,16 +88,16 @@ class Engine(Protocol):
         """
 
     def kill(self) -> None:
-        """End every process of the job; returns when they are gone. May be repeated."""
+        """Kill every process of the job, and return when they have ended. May be repeated."""
 
     def last_words(self) -> str:
-        """What the engine itself has to say about the job's end; empty when nothing."""
+        """Return the engine's own messages about the job's end; empty if there are none."""
 
     def out_of_memory(self) -> bool:
-        """Whether the engine knows that the kernel ended a process of the job for want of memory."""
+        """Return whether the engine reports that the kernel killed a process of the job because no memory was left."""
 
     def adopt(self) -> bool:
-        """Take the job of an earlier agent process for one's own, or learn how it ended; False when there is none."""
+        """Take over the job of an earlier agent process, or find how it ended; return False if there is none."""
 
 
 class ProcessEngine:
@@ -111,10 +111,10 @@ class ProcessEngine:
         #: The first shell of a job that an earlier agent process started.
         self._adopted: Process | None = None
 
-    def has_image(self, tools: Tools) -> bool:  # noqa: ARG002 - nobody to ask
+    def has_image(self, tools: Tools) -> bool:  # noqa: ARG002 - there is no engine to ask
         return False
 
-    def pull(self, tools: Tools, login: bytes | None) -> None:  # noqa: ARG002 - nobody to show it to
+    def pull(self, tools: Tools, login: bytes | None) -> None:  # noqa: ARG002 - no registry gets it
         tools.say("no container engine in this rehearsal: the image is not pulled")
 
     def folder(self, path: str) -> str:
@@ -145,7 +145,7 @@ class ProcessEngine:
 
     def exit_code(self) -> int | None:
         if self._process is None:
-            # Its shell says how the command ended, and then waits: without a word it was killed.
+            # The shell reports the command's exit code and then waits, so a shell that is gone was killed.
             return None if self._adopted is not None and processes.alive(self._adopted) else 137
         code = self._process.poll()
         return code if code is None or code >= 0 else 128 - code
@@ -167,7 +167,7 @@ class ProcessEngine:
         if self._process is not None:
             kill(self._process)
         while self._adopted is not None and processes.alive(self._adopted):
-            # It is no child of ours to wait for; whoever has become its parent does.
+            # This process cannot wait for the shell, which is not its child; the shell's new parent does.
             processes.send(self._adopted, signal.SIGKILL)
             time.sleep(0.01)
 

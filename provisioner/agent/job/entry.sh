@@ -1,25 +1,26 @@
-# The first process of the job: runs the parts of its setup, then, when told to go, the command, and
-# waits for the agent to end it all. It talks with the agent through what lies beside it: the file "said"
-# takes what has ended and how; of the pipes, "go" gives the word, "setup" and "output" take the streams.
+# The first process of the job. It runs the parts of the setup and, when the agent writes "go", the command. Then it
+# waits until the agent ends the job. It communicates with the agent through the files beside this script: it reports
+# exit codes in the file "said", reads the agent's word from the pipe "go", and connects the job's output to the pipes
+# "setup" and "output".
 #
-# The job's variables are read in the subshells alone, last of all, and what is still needed then
-# stands in the positional parameters: the job may have an IFS or a "here" of its own.
+# The job's variables are read only in the subshells, after everything else, and the words that are needed then are in
+# the positional parameters: the job's variables may include IFS or "here".
 here=${0%/*}
-# It is there once the cloud recommends to move elsewhere.
+# The file is written when the cloud recommends to move the job to another machine.
 export PROVISION_REBALANCE_FILE="$here/rebalance"
 trap : TERM
 
-# An agent may die, and another take over: while nobody reads, these reading ends keep the writers alive
-# and what they wrote. A pipe without a writer cannot be opened for reading alone, hence the third end.
+# The agent process may die, and another one take over. Meanwhile these reading ends keep the writers alive, and the
+# bytes in the pipes. Descriptor 3 is needed because a pipe without a writer cannot be opened for reading only.
 exec 3<>"$here/setup" 4<"$here/setup" 3>&-
 exec 3<>"$here/output" 5<"$here/output" 3>&-
 
-# The agent's word; the end of one agent is not the end of the waiting.
+# Read the agent's word; if an agent process dies before it writes one, wait for the next process.
 hear() {
     until read -r go <"$here/go"; do :; done
 }
 
-# One subshell holds the stream for all parts, so that its end is the end of the setup.
+# One subshell keeps the pipe open for all parts, so that the stream ends with the setup.
 (
     stopped=
     trap 'stopped=1' TERM
@@ -32,7 +33,7 @@ hear() {
             '#!'*) interpreter=${first#??} ;;
             *) interpreter=sh ;;
         esac
-        # Not executed by itself, for the folder may be mounted noexec; the words of a #! line are split.
+        # The script is not executed directly, as the folder may be mounted noexec; the words of a #! line are split.
         (
             set -- $interpreter "$here/$part"
             . "$here/environment"
@@ -49,7 +50,7 @@ echo "setup $code" >>"$here/said"
 hear
 [ "$go" = go ] || exit "$code"
 echo "begun 0" >>"$here/said"
-# Redirected inside of the subshell: what this shell says of its child is none of the job's output.
+# Redirect inside the subshell: this shell's own messages about its child are not part of the job's output.
 (
     exec 4<&- 5<&-
     exec >"$here/output" 2>&1 </dev/null || exit
@@ -58,7 +59,7 @@ echo "begun 0" >>"$here/said"
         '#!'*) set -- ${first#??} "$here/command" ;;
         *) set -- sh -c "$(cat "$here/command")" ;;
     esac
-    # What a command makes to say that it is done, though it was told to stop; a new folder for each attempt.
+    # A command makes this file to report that it is done although it got SIGTERM; each attempt has a new folder.
     export PROVISION_DONE_FILE="$here/done/file"
     . "$here/environment"
     exec "$@"
@@ -66,7 +67,7 @@ echo "begun 0" >>"$here/said"
 code=$?
 echo "command $code" >>"$here/said"
 
-# What the command left behind may still be saving its work, and the streams may be read by nobody yet:
-# the agent ends it all.
+# Processes that the command left may still save their work, and no agent process may have read the streams yet, so
+# wait until the agent ends the job.
 hear
 exit "$code"

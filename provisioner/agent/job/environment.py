@@ -1,4 +1,4 @@
-"""The variables a job finds: about the run, then the work order's own, which win."""
+"""Return the environment variables of a job: those about the run, and the work order's own, which prevail."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from provisioner.agent.aws.imds import Identity
 from provisioner.core.protocol.messages import Attachment, WorkOrder
 
-#: Where the rehearsal's AWS is; set on no real machine.
+#: The addresses of a rehearsal's AWS double; not set on a real machine.
 HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT")
 
 
 def job_environment(
     order: WorkOrder, machine: Identity, own: Mapping[str, str], secrets: Mapping[str, bytes]
 ) -> dict[str, str]:
-    """The job's variables; `own` is the agent's environment, `secrets` are values by name.
+    """Return the job's variables; `own` is the agent's environment, `secrets` are values by name.
 
     The SATURN names are those of Saturn Cloud's jobs.
     """
@@ -37,7 +37,7 @@ def job_environment(
         "SATURN_JOB_RUN": order.run,
         "SATURN_JOB_RANK": rank,
         "SATURN_JOB_SCALE": scale,
-        # One node: it leads itself.
+        # A run has one node, which is its own leader.
         "SATURN_JOB_LEADER": machine.address,
         "SATURN_RESOURCE_ID": order.job_id,
         "SATURN_RESOURCE_TYPE": "job",

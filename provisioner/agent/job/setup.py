@@ -1,6 +1,6 @@
-"""What the job's first shell does before the command: places files, installs packages, runs the start script.
+"""Write the scripts of the job's setup: they place files, install packages, and run the start script.
 
-Only that shell knows HOME and is the image's user, so it does all this; here it is told how.
+The job's first shell executes them, because only that shell knows HOME and runs as the image's user.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from provisioner.core.protocol.messages import Attachment, Packages, WorkOrder
 
-#: The parts, in the order in which `entry.sh` runs them, in a reader's words.
+#: The parts, in the order in which `entry.sh` runs them, and their names for a reader.
 PARTS = {
     "files": "placing the files",
     "apt": "the package step (apt)",
@@ -18,7 +18,7 @@ PARTS = {
     "start_script": "the start script",
 }
 
-#: Nobody but the image's user ever sees a secret's bytes, not even between two lines.
+#: The umask of 077 makes sure that at no moment another user than the image's can read a secret.
 PLACE = """here=${0%/*}
 umask 022
 place() {
@@ -39,15 +39,15 @@ fi
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get update --quiet &&
     exec $as_root env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends"""
 
-#: The container is thrown away, so its system's packages need no protection from pip (PEP 668).
+#: The container is deleted after the job, so its system's packages need no protection from pip (PEP 668).
 PIP = """export PIP_BREAK_SYSTEM_PACKAGES="${PIP_BREAK_SYSTEM_PACKAGES:-1}" PIP_ROOT_USER_ACTION=ignore
 exec python3 -m pip install --no-input --disable-pip-version-check --progress-bar off"""
 
 
 def setup_files(order: WorkOrder, secrets: Mapping[str, bytes], seen: Callable[[str], str]) -> dict[str, bytes]:
-    """Scripts by the names of their parts, and what they read.
+    """Return the scripts by the names of their parts, and the files that they read.
 
-    `secrets` are values by name; `seen` says where the job sees a path.
+    `secrets` are values by name; `seen` returns the path by which the job finds a path.
     """
     contents = [(file.path, file.mode, file.content.encode(errors="surrogateescape")) for file in order.config_files]
     contents += [

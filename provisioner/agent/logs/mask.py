@@ -1,4 +1,4 @@
-"""Takes the values of secrets out of whatever leaves the machine, in every form a tool may give them."""
+"""Mask the values of secrets, in every form that tools print, in the text that leaves the machine."""
 
 from __future__ import annotations
 
@@ -15,41 +15,42 @@ from provisioner.agent.logs.matcher import Sieve, Span, Strings
 
 HIDDEN = b"***"
 
-#: Base64 goes on after a line break when its line had so many columns, or so many characters of the form were
-#: before; and when the break is no longer than two of a terminal's (CR CR LF is one that was translated twice).
+#: Base64 continues after a line break if its line has NARROWEST columns or more, or if ENOUGH characters of the form or
+#: more precede the break; and if the break has at most LONGEST bytes. These are two line breaks of a terminal (CR CR LF
+#: is one that was translated twice).
 NARROWEST, ENOUGH, LONGEST = 60, 8, 4
 
 LINE, BREAK = re.compile(b"[^\r\n]+"), re.compile(b"[\r\n]+")
 
 
 class Sought:
-    """What to look for: `plain` as it is, `encoded` however it is broken into lines."""
+    """The strings to search for: `plain` unchanged, `encoded` also if it is broken into lines."""
 
     def __init__(self, plain: Iterable[bytes] = (), encoded: Iterable[bytes] = ()) -> None:
         plain, encoded = set(plain), set(encoded)
         lines = {each for each in plain if not BREAK.search(each)}
-        # Almost all begin with one that has no break: then a look at the text without breaks tells.
+        # Almost every string with a break begins with one of `lines`. It is a suspect if that is in the text.
         broken = {each for each in plain - lines if BREAK.split(each)[0].rstrip() not in lines}
         self._in_text, self._in_data = Sieve((plain - broken) | encoded), Sieve(broken)
         reach = max(self._in_text.reach, self._in_data.reach)
         self.plain, self.encoded = Strings(plain, reach), Strings(encoded, reach)
 
     def suspects(self, data: bytes, text: bytes) -> list[bytes]:
-        """What may be in the data; `text` is the same without line breaks."""
+        """Return the strings that may be in the data; `text` is the data without line breaks."""
         return self._in_text.suspects(text) + self._in_data.suspects(data)
 
 
 class Mask:
-    """The secrets of a node; any thread may add values, and they count from then on."""
+    """The values of a node's secrets. Any thread may add values, which are masked from then on."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: As they were added.
+        #: The values as they were added.
         self.values: frozenset[bytes] = frozenset()
         self.sought = Sought()
 
     def add(self, values: Iterable[bytes]) -> None:
-        """Values of up to six bytes are passed over."""
+        """Add values to be masked; values of up to six bytes are ignored."""
         values = frozenset(values)
         whole = {way for value in values for way in encodings.ways(value)}
         with self._lock:
@@ -60,7 +61,7 @@ class Mask:
             )
 
     def text(self, text: str) -> str:
-        """The masked text, which stands for itself."""
+        """Return the text masked; it is complete, not a piece of a stream."""
         if not self.sought.plain.all:
             return text
         stream = Stream(self)
@@ -72,28 +73,28 @@ class Mask:
 
 
 class Stream:
-    """Masks a stream that comes in pieces; how it is cut makes no difference to what comes out."""
+    """Masks a stream that comes in pieces; the output does not depend on where it is cut."""
 
     def __init__(self, mask: Mask, hidden: int = 0, column: int = 0) -> None:
-        """`hidden` and `column` of a stream that held nothing, or is fed again what it held, go on where it was."""
+        """`hidden` and `column` continue an earlier Stream that held no bytes, or whose held bytes are fed again."""
         self._mask = mask
-        #: What may be the beginning of a secret; its first bytes may be hidden already.
+        #: Bytes that may be the beginning of a secret; the first `hidden` of them are masked already.
         self._held = b""
         self.hidden = hidden
-        #: How long the last line is, as far as it has been given out.
+        #: Length of the last line, as far as it has been returned.
         self.column = column
 
     @property
     def held(self) -> int:
-        """How many of the bytes fed last have not been given out."""
+        """The number of fed bytes that have not been returned yet."""
         return len(self._held)
 
     def feed(self, data: bytes) -> bytes:
-        """The masked bytes so far, but for an end that may be the beginning of a secret."""
+        """Return the masked bytes so far, without an end that may be the beginning of a secret."""
         return self._pass(data, final=False)
 
     def finish(self) -> bytes:
-        """What was held back; nothing follows."""
+        """Return the held bytes, masked; nothing more may be fed."""
         return self._pass(b"", final=True)
 
     def _pass(self, data: bytes, *, final: bool) -> bytes:
@@ -112,12 +113,12 @@ class Stream:
         return self._hide(data, spans, end)
 
     def _hide(self, data: bytes, spans: Iterable[Span], end: int) -> bytes:
-        """Give out what is before `end`, and keep the rest."""
+        """Return the bytes before `end`, with the spans masked, and hold the rest."""
         out, done, hidden = [], 0, max(0, self.hidden - end)
         for first, last in _merged([(0, self.hidden), *spans] if self.hidden else spans):
             if first >= end:
                 break
-            # What has been hidden in part before is hidden once.
+            # A span whose beginning was masked by an earlier call gets no second mask.
             out += [data[done:first], HIDDEN if first or not self.hidden else b""]
             done, hidden = min(last, end), max(0, last - end)
         out.append(data[done:end])
@@ -127,25 +128,25 @@ class Stream:
 
 
 class Lines:
-    """Some data, and its text without line breaks; places of the text are found again in the data."""
+    """Data and its text without line breaks; maps positions in the text to positions in the data."""
 
     def __init__(self, data: bytes, column: int) -> None:
-        """`column` is where the data's first line goes on."""
+        """`column` is the number of bytes of the first line that precede the data."""
         self._data = data
         self._column = column
         self.text = data.replace(b"\n", b"").replace(b"\r", b"")
 
     def span(self, span: Span) -> Span:
-        """The same in the data."""
+        """Return the span in the data of a span in the text."""
         return self._place(span[0]), self._place(span[1] - 1) + 1
 
     def joined(self, span: Span) -> bool:
-        """Whether the breaks in this part of the text are such as encoders make."""
+        """Return whether the line breaks within this span of the text are like those of an encoder."""
         first, last = self.span(span)
         return last - first == span[1] - span[0] or self._joined(first, last)
 
     def begun(self, starts: Iterable[int]) -> int:
-        """Where in the data an encoder's text begins that may go on; these are the places, in order, to look at."""
+        """Return where in the data encoded text begins that may continue; `starts` are the candidates, in order."""
         for at in starts:
             first = self._from_end(len(self.text) - at)
             if first is not None and self._joined(first, len(self._data)):
@@ -153,7 +154,7 @@ class Lines:
         return len(self._data)
 
     def _from_end(self, count: int) -> int | None:
-        """Where so many bytes begin that are no breaks; None if there are too many breaks among them."""
+        """Return where the last `count` bytes without breaks begin; None if there are too many breaks among them."""
         at = len(self._data)
         least = at - count * (1 + LONGEST)
         while count and at >= least:
@@ -172,7 +173,7 @@ class Lines:
 
     @cached_property
     def _lines(self) -> tuple[list[Span], list[int]]:
-        """Where each line is in the data, and where it begins in the text."""
+        """The span of each line in the data, and where each line begins in the text."""
         lines = [found.span() for found in LINE.finditer(self._data)]
         return lines, [0, *accumulate(last - first for first, last in lines)]
 
@@ -183,7 +184,7 @@ class Lines:
 
 
 class Masked:
-    """A text file that writes masked."""
+    """A text file that masks what is written."""
 
     def __init__(self, file: TextIO, mask: Mask) -> None:
         self._file = file
@@ -198,14 +199,14 @@ class Masked:
 
 
 def _column(data: bytes, at: int, first: int) -> int:
-    """How much of its line is before a place; so much of the first line is before the data."""
+    """Return how many bytes of its line precede `at`; `first` bytes of the first line precede the data."""
     begin = data.rfind(b"\n", 0, at) + 1
     begin = max(begin, data.rfind(b"\r", begin, at) + 1)
     return at - begin + (0 if begin else first)
 
 
 def _merged(spans: Iterable[Span]) -> list[Span]:
-    """In order, and as one where they overlap."""
+    """Return the spans in order; overlapping spans are merged."""
     merged: list[Span] = []
     for first, last in sorted(spans):
         if merged and first < merged[-1][1]:

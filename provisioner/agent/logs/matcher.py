@@ -1,8 +1,8 @@
-"""Looks for many strings at once, at a cost that hardly grows with their number.
+"""Search data for many strings at once, at a cost that hardly grows with their number.
 
-Of the data only a word (of 4 or 8 bytes) in every so many bytes is looked at: whatever is long enough holds
-one of these words whole, wherever it stands. A string is searched for only when a word of its beginning is
-there; the few that are too short for this are searched for one by one.
+Only one word (of 4 or 8 bytes) in every few bytes of the data is looked up: a string that is long enough contains one
+of these words completely, at any position. A string is searched for only if a word of its beginning is among them. The
+few strings that are too short for this are searched for one by one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 Sample = tuple[int, int, Literal["I", "Q"]]
 SAMPLES: tuple[Sample, ...] = ((8, 32, "Q"), (8, 16, "Q"), (8, 8, "Q"), (4, 4, "I"))
 
-#: Nanoseconds to look at a word, and to search a byte for a string of one byte: the longer, the faster.
+#: Nanoseconds to look up a word, and to search a byte for a string of one byte; longer strings are faster.
 LOOK, FIND = 35, 3.5
 
 Span = tuple[int, int]
@@ -25,10 +25,10 @@ Counts = Callable[[Span], bool]
 
 
 class Sieve:
-    """Tells which of many strings may be in some data."""
+    """Finds which of many strings may be in some data."""
 
     def __init__(self, strings: Iterable[bytes] = ()) -> None:
-        #: Those that begin with another one are looked for where that one is.
+        #: The strings by their root, the shortest string that they begin with; only roots are searched for.
         self._families: dict[bytes, list[bytes]] = {}
         root = b""
         for string in sorted(set(strings)):
@@ -36,7 +36,7 @@ class Sieve:
                 root = string
             self._families.setdefault(root, []).append(string)
         self._size, self._stride, self._format = min(SAMPLES, key=self._cost)
-        #: Whatever is so long holds a whole word.
+        #: Every string of this length contains a complete word.
         self.reach = self._size + self._stride - 1
         self._short = [root for root in self._families if len(root) < self.reach]
         self._by_word: dict[int, list[bytes]] = {}
@@ -51,7 +51,7 @@ class Sieve:
         return LOOK / stride + sum(FIND / len(root) for root in self._families if len(root) < size + stride - 1)
 
     def suspects(self, data: bytes) -> list[bytes]:
-        """All that are in the data, or begun at its end with `reach` bytes or more; and maybe others."""
+        """Return the strings in the data, those of which its end has the first `reach` bytes, and maybe others."""
         if not self._families:
             return []
         whole = len(data) - len(data) % self._size
@@ -62,10 +62,10 @@ class Sieve:
 
 
 class Strings:
-    """Strings that are looked for; where they are, and where they begin."""
+    """Finds where strings are in data, and where they begin at its end."""
 
     def __init__(self, strings: Iterable[bytes], reach: int) -> None:
-        """The suspects are those of sieves of this reach at most."""
+        """`reach` is at least that of each sieve that returns the suspects."""
         self.all = frozenset(strings)
         self._reach = reach
         self._prefixes = frozenset(
@@ -74,7 +74,7 @@ class Strings:
         self._letters = bytes(set(b"".join(self._prefixes)))
 
     def spans(self, data: bytes, suspects: Iterable[bytes], counts: Counts = bool) -> list[Span]:
-        """Where the suspects are and count; those of one string that overlap are as one."""
+        """Return the spans of the suspects that count; overlapping spans of one string are merged."""
         spans = []
         for string in self.all.intersection(suspects):
             at = data.find(string)
@@ -87,7 +87,7 @@ class Strings:
         return spans
 
     def begun(self, data: bytes, suspects: Iterable[bytes]) -> list[int]:
-        """From where on the end of the data is the beginning of a string, in order."""
+        """Return the positions, in order, from which the end of the data is the beginning of a string."""
         starts = set()
         for string in self.all.intersection(suspects):
             begin = string[: self._reach]
@@ -97,17 +97,17 @@ class Strings:
                     starts.add(at)
                 at = data.find(begin, at + 1)
         tail = data[-self._reach + 1 :]
-        # Only what is made of their letters can be one of them.
+        # Only bytes that occur in the prefixes can be part of one.
         run = len(tail) - len(tail.rstrip(self._letters))
         starts.update(len(data) - length for length in range(1, run + 1) if tail[-length:] in self._prefixes)
         return sorted(starts)
 
 
 def _end_of_row(data: bytes, string: bytes, at: int, counts: Counts) -> int:
-    """Where the last of those ends that overlap with one another, from this one on."""
+    """Return the end of the row of overlapping occurrences that begins at `at`."""
     size = len(string)
     least, last = at + 1, at + size
-    # From behind: in a run of one letter a string begins at each.
+    # Search backwards, because in a run of one letter a string may begin at every position.
     at = data.rfind(string, least, last - 1 + size)
     while at >= 0:
         if counts((at, at + size)):

@@ -1,4 +1,4 @@
-"""Carries the spool to the bucket: soon while a stream is young or followed, seldom later."""
+"""Ship the spool to the bucket: often while a stream is young or followed, seldom later."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from provisioner.agent.logs.spool import Spool, Stream
 from provisioner.core.protocol.messages import Chunk
 
-#: Each put costs money, so the pace is bound to their number: the first 30 chunks go a second after
-#: one another, then the interval grows, up to the last of these two.
+#: Seconds between two chunks. Each put costs money, so the interval depends on the number of puts: it is SOONEST for
+#: the first YOUNG chunks, then it grows up to LATEST.
 SOONEST, LATEST = 1.0, 10.0
 YOUNG = 30
 #: With more chunks than this the interval grows further, also while the log is followed. So a log of 30 days has at
@@ -49,7 +49,7 @@ class Shipper(threading.Thread):
                 self._ship(stream)
 
     def finish(self) -> None:
-        """Ship what waits, and return when the bucket has it; nobody writes any more."""
+        """Ship all waiting bytes, and return when the bucket has them; no thread may write any more."""
         self._over.set()
         self.join()
 

@@ -1,7 +1,7 @@
-"""Log bytes on this machine's disk until the bucket has them; nothing is ever dropped.
+"""Keep log bytes on this machine's disk until the bucket has them; no byte is ever dropped.
 
 A stream is a row of segment files named by their offset. A segment becomes one chunk, so the bytes
-of a chunk are fixed before the first try to ship it, and stay so across tries and restarts.
+of a chunk are fixed before the first try to ship it, and stay the same across tries and restarts.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from pathlib import Path
 
 from provisioner.core.protocol.messages import Chunk, StreamEnd
 
-#: A segment this large is shipped at once.
+#: A segment of this many bytes is sealed, and shipped at once.
 SEGMENT = 8 << 20
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a stream, in a file of its own; once it is sealed its bytes do not change."""
+    """A piece of a stream, in a file of its own; once it is sealed, its bytes do not change."""
 
     offset: int
     path: Path
 
     def chunk(self, data: bytes) -> Chunk:
-        """What the bucket gets of it; `data` are its bytes."""
+        """Return the chunk that the segment becomes; `data` are its bytes."""
         return Chunk(self.offset, len(data), hashlib.sha256(data).hexdigest())
 
 
 class Stream:
-    """One stream's bytes; any thread may write, one thread ships."""
+    """The bytes of one stream. Any thread may write; one thread ships."""
 
     def __init__(self, spool: Spool, name: str) -> None:
         self.name = name
@@ -45,17 +45,17 @@ class Stream:
         self._journal = spool.folder / f"{name}.chunks"
         self._chunks = list(self._read_journal())
         self._checksum = hashlib.sha256()
-        #: After a restart the checksum of what an earlier process shipped cannot be had again.
+        #: False after a restart: the checksum of bytes that an earlier process shipped cannot be computed again.
         self._checksum_known = not self._chunks
         self.shipped = sum(chunk.length for chunk in self._chunks)
         self._sealed = self._left_over()
         if self._sealed:
             self.shipped = self._sealed[0].offset
         self.produced = self.shipped + sum(segment.path.stat().st_size for segment in self._sealed)
-        #: What a full disk has not taken: of the stream, and of the journal.
+        #: Bytes that a full disk has not taken: of the stream, and of the journal.
         self._held = b""
         self._notes = b""
-        #: The segment that grows, if there is one, and its file, open.
+        #: The segment that grows, and its open file; None if there is none.
         self._growing: Segment | None = None
         self._file: FileIO | None = None
 
@@ -68,9 +68,9 @@ class Stream:
         return len(self._chunks)
 
     def write(self, data: bytes, *, wait: bool = True) -> None:
-        """Take the bytes; with `wait` only when the spool has room, so that the writer waits.
+        """Append the bytes; with `wait`, block while the spool has no room.
 
-        Without it, what a full disk does not take stays in memory until the next call.
+        Without `wait`, bytes that a full disk does not take stay in memory until the next call.
         """
         with self._spool.changed:
             rest = memoryview(self._held + data)
@@ -85,7 +85,7 @@ class Stream:
                     self._held = bytes(rest)
                     return
                 if not taken:
-                    # A full disk is a full spool; shipping, or the job itself, may make room.
+                    # A full disk counts as a full spool. Shipping, or the job itself, may make room.
                     self._spool.changed.wait(1.0)
 
     def _append(self, data: memoryview) -> int:
@@ -105,14 +105,14 @@ class Stream:
         return taken
 
     def next(self) -> Segment | None:
-        """The oldest bytes that wait, fixed from now on."""
+        """Return the oldest segment that waits, now sealed; None if no byte waits."""
         with self._spool.changed:
             if not self._sealed:
                 self._seal()
             return self._sealed[0] if self._sealed else None
 
     def acknowledged(self, segment: Segment, chunk: Chunk, data: bytes) -> None:
-        """The bucket has the segment as this chunk: note it, then make room."""
+        """Note in the journal that the bucket has the segment as this chunk, then delete its file."""
         self._notes += json.dumps(dataclasses.asdict(chunk)).encode() + b"\n"
 
         def note() -> int | None:
@@ -128,23 +128,23 @@ class Stream:
             segment.path.unlink()
             self._spool.changed.notify_all()
         if self._notes:
-            # There was no room for it; now there may be. If not, it is noted with the next one.
+            # There was no room for the note; now there may be. If not, it is written with the next one.
             self._notes = self._notes[_taken(note) :]
 
     def forward(self, produced: int) -> None:
-        """An earlier process wrote so many bytes; what is gone of them was acknowledged, and never noted."""
+        """Continue after `produced` bytes of an earlier process; missing ones were acknowledged, but not noted."""
         missed = produced - self.produced
         if missed > 0:
             self.shipped += missed
             self.produced += missed
 
     def end(self) -> StreamEnd:
-        """The EOF mark, once everything is shipped; the checksum is empty where it is not known."""
+        """Return the EOF mark, once all bytes are shipped; its checksum is empty if it is not known."""
         checksum = self._checksum.hexdigest() if self._checksum_known else ""
         return StreamEnd(self.shipped, checksum, tuple(self._chunks))
 
     def close(self) -> None:
-        """Let go of the file that grows; what it holds stays, for whoever comes next."""
+        """Close the file that grows; its bytes stay for the next agent process."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -161,7 +161,7 @@ class Stream:
                 yield Chunk(**json.loads(line))
 
     def _left_over(self) -> list[Segment]:
-        """What an earlier process left; a segment that was acknowledged but not removed yet goes."""
+        """Return the segments that an earlier process left; delete those that are acknowledged or empty."""
         segments = [Segment(int(path.name), path) for path in sorted(self._folder.iterdir())]
         for segment in segments:
             if segment.offset < self.shipped or not segment.path.stat().st_size:
@@ -170,7 +170,7 @@ class Stream:
 
 
 def _taken(write: Callable[[], int | None]) -> int:
-    """How many bytes a write has taken: not all, or none, when the disk is full."""
+    """Return how many bytes a write has taken: not all, or none, if the disk is full."""
     try:
         return write() or 0
     except OSError as error:
@@ -180,7 +180,7 @@ def _taken(write: Callable[[], int | None]) -> int:
 
 
 class Spool:
-    """The streams of a machine, bounded together."""
+    """The streams of a machine, with one limit for the waiting bytes of all."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
@@ -194,17 +194,17 @@ class Spool:
         return self.streams[name]
 
     def full(self, more: int) -> bool:
-        """No room for `more` bytes; an empty spool has room for anything."""
+        """Return whether there is no room for `more` bytes; an empty spool has room for any number."""
         waiting = sum(stream.waiting for stream in self.streams.values())
         return waiting > 0 and waiting + more > self._limit
 
     @property
     def pressing(self) -> int:
-        """So many bytes of a stream are not to wait for their turn."""
+        """The number of waiting bytes of a stream that are shipped at once."""
         return min(SEGMENT, max(1, self._limit // 4))
 
     def restrict(self, limit: int) -> None:
-        """From now on at most `limit` bytes wait."""
+        """Set the limit of waiting bytes."""
         with self.changed:
             self._limit = limit
             self.changed.notify_all()

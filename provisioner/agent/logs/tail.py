@@ -1,9 +1,9 @@
-"""Tells what is in the spool, masked as it is, while it is written; the control plane runs this here, over SSH.
+"""Print the spool, whose bytes are masked, while it is written; the control plane runs this program over SSH.
 
     python3 -c THIS-TEXT FOLDER STREAM=OFFSET...
 
-For each piece a line on standard output, `STREAM OFFSET LENGTH`, and so many bytes. What was shipped before anybody
-looked is left out: the bucket has it. It ends when standard input does. Any Python from 3.7 on may run it.
+For each piece it prints a line, `STREAM OFFSET LENGTH`, and then that number of bytes. Bytes that were shipped before
+they could be read are left out: the bucket has them. The program ends when standard input ends. Python 3.7 is enough.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import select
 import sys
 
-#: Seconds between two looks where nothing is written.
+#: Seconds between two reads while nothing is written.
 LOOK = 0.1
 
 #: The most bytes of a piece.
@@ -20,25 +20,25 @@ PIECE = 65536
 
 
 class Stream:
-    """One stream's segments, files that are named by their offset and go when the bucket has them."""
+    """One stream's segments: files that are named by their offset, and deleted when the bucket has them."""
 
     def __init__(self, folder: str, name: str, offset: int) -> None:
         self.name = name
-        #: The next byte.
+        #: The offset of the next byte.
         self.at = offset
         self._folder = f"{folder}/{name}"
-        #: The segment that is read, open: what it holds can be read even when it is gone.
+        #: The open file of the segment that is read; its bytes can be read even after it was deleted.
         self._file: int | None = None
         self._begin = 0
 
     def news(self) -> bytes:
-        """The next bytes, which begin at `at` minus their number; none where there are none now."""
+        """Return the next bytes, which end before the new `at`; none if there are none now."""
         while True:
             later = [begin for begin in self._segments() if self._file is None or begin > self._begin]
             if self._file is not None:
                 data = os.read(self._file, PIECE)
                 self.at += len(data)
-                # A segment that has a successor, as seen before it was read, does not grow.
+                # If the segment had a successor before this read, it does not grow any more.
                 if data or not later:
                     return data
                 self.close()
@@ -50,7 +50,7 @@ class Stream:
         try:
             self._file = os.open(f"{self._folder}/{begin:015d}", os.O_RDONLY)
         except FileNotFoundError:
-            # Shipped in between: the next look shows its successor, or none.
+            # The segment was shipped meanwhile. The next read finds its successor, if there is one.
             return
         self._begin = begin
         self.at = max(self.at, self._begin)

@@ -1,4 +1,4 @@
-"""Files and folders that only the agent may read, and that are written completely or not at all."""
+"""Make folders that only the agent may read, keep paths within a folder, and write files atomically."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from provisioner.core.errors import Invalid
 
 @contextlib.contextmanager
 def private(folder: Path) -> Iterator[Path]:
-    """The folder, empty and this process's own; it is gone afterwards."""
+    """Yield the folder, empty and for this user only; delete it afterwards."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     try:
@@ -25,25 +25,25 @@ def private(folder: Path) -> Iterator[Path]:
 
 
 def own(folder: Path) -> None:
-    """Have the folder, for nobody else to look into."""
+    """Make the folder, for this user only, unless it exists."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def inside(base: str, path: str) -> str:
-    """`path`, an absolute one of the job's world, as a path under `base`; raises Invalid."""
+    """Return where `path`, an absolute path of the job, is under `base`; raises Invalid."""
     if not path.startswith("/") or "\0" in path:
         raise Invalid(f"{path!r} is no absolute path")
-    # normpath keeps two leading slashes (POSIX allows them a meaning); `..` cannot climb past the root.
+    # normpath keeps two leading slashes, to which POSIX allows a meaning of their own; `..` cannot leave the root.
     return base + "/" + posixpath.normpath(path).lstrip("/")
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write the file whole or not at all: whoever reads it sees the old bytes or the new ones."""
+    """Write the file atomically: a reader gets either all of the old bytes or all of the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         part.write_bytes(data)
         os.replace(part, path)
     finally:
-        # On a full disk it stands there, empty.
+        # On a full disk, an empty file remains.
         part.unlink(missing_ok=True)

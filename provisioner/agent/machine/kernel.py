@@ -1,4 +1,4 @@
-"""What the kernel says: it alone knows of GPUs that broke and of processes that it killed."""
+"""Read the kernel's log, the only record of GPUs that broke and of processes that the kernel killed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 
 from provisioner.agent.machine.tools import ask
 
-#: One process of many, or of a container with a memory limit of its own; before Linux 4.20 "Kill process".
+#: The kernel killed a process because the machine, or a container with a memory limit of its own, had no memory left;
+#: before Linux 4.20 the message has "Kill process".
 KILLED = re.compile(r"[Oo]ut of memory: Kill(?:ed)? process (\d+) \((.*?)\) (?:total-vm|score)")
 
 
 def messages(after: str = "") -> list[str]:
-    """The lines of the kernel's log that follow `after`, oldest first; all that it still holds when that one is gone.
+    """Return the lines of the kernel's log that follow the line `after`, oldest first; all lines if it is not there.
 
-    Each begins with its time since boot, so that no two are alike. Empty where the log cannot be read.
+    Each line begins with its time since boot, so that no two are equal. Empty if the log cannot be read.
     """
     try:
         answer = ask(["dmesg"])
@@ -25,12 +26,12 @@ def messages(after: str = "") -> list[str]:
 
 
 def latest() -> str:
-    """The newest line, for a later look at what follows."""
+    """Return the newest line of the kernel's log, to pass to `messages` later; empty if there is none."""
     return next(reversed(messages()), "")
 
 
 def boot() -> bytes:
-    """What names this boot of the machine (Linux, random(4)); empty where there is no such thing."""
+    """Return the id of this boot of the machine (Linux, random(4)); empty if there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_bytes()
     except OSError:
@@ -38,5 +39,5 @@ def boot() -> bytes:
 
 
 def killed(lines: list[str]) -> list[str]:
-    """The processes that the kernel killed since it had no memory left, in words."""
+    """Return, as text, the processes that the kernel killed because no memory was left."""
     return [f"{found[2]} (process {found[1]})" for found in map(KILLED.search, lines) if found]

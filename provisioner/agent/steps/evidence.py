@@ -1,4 +1,4 @@
-"""What the machine itself knows of a failure: whom the kernel killed, what the GPUs met, which disk is full."""
+"""Find the machine's evidence of a failure: processes that the kernel killed, GPU errors, and full disks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from provisioner.agent.node import Node
 from provisioner.agent.steps.gpus import xids
 from provisioner.core.protocol.messages import Outcome, Step
 
-#: A reason is one line: of many alike so many are named.
+#: A reason is one line, so at most this many items of a kind are named.
 NAMED = 3
 
 

@@ -23,7 +23,7 @@ SHELL_NAMES = {"setup": b"start_script", "output": b"sh"}
 
 
 def look_for_predecessor(node: Node) -> None:
-    """Never execute what has been started, be it before a restart of the machine."""
+    """Raise Ended if the command was started already, also if that was before a restart of the machine."""
     standing = node.mailbox.started()
     if standing is not None:
         stand_aside(node)
@@ -32,13 +32,13 @@ def look_for_predecessor(node: Node) -> None:
 def stand_aside(node: Node) -> None:
     node.say("an earlier agent process has started the command")
     if node.paths.boot.exists() and node.paths.boot.read_bytes() != kernel.boot():
-        # Whatever the container ended with, it was not of its own accord.
+        # The restart ended the container, so its exit code does not count.
         raise Ended(Outcome.LOST, Step.COMMAND, "the machine was restarted while the command ran")
     raise Ended(Outcome.LOST, Step.COMMAND, "started, no process found")
 
 
 def salvage(node: Node) -> None:
-    """Wait for the job of an agent process that died on this boot; what it has not begun never begins."""
+    """Wait for the job of an agent process that died on this boot; a command that has not begun is called off."""
     died = f"the agent died at {node.step}"
     node.say(f"{died}; its successor waits for the job")
     try:
@@ -59,7 +59,7 @@ def salvage(node: Node) -> None:
 
 
 def listen(node: Node, job_dir: JobDir) -> None:
-    """Take what the job writes, and watch the disks that it writes to."""
+    """Start to read the job's output, and to watch the disks that it writes to."""
     for name, pipe in (("setup", job_dir.setup), ("output", job_dir.output)):
         stream = node.spool.stream(name)
         journal = PipeJournal(node.paths.memory / name, stream.produced)
@@ -78,7 +78,7 @@ def claim(node: Node) -> None:
 
 
 def execute(node: Node) -> None:
-    """Let the command run to its end, and say what became of it."""
+    """Execute the command, and raise Ended with its outcome."""
     assert node.job_dir is not None
     node.halt.check(Step.SETUP)
     node.daemons = tuple(node.engine.left())
@@ -89,7 +89,7 @@ def execute(node: Node) -> None:
 
 
 def _attend(node: Node) -> None:
-    """Wait for the command's end, and raise what became of it."""
+    """Wait for the command's end, and raise Ended with its outcome."""
     code = wait_for_end(node, Step.COMMAND, "command", node.order.runtime_limit)
     words = f"the command {told(code)}"
     if code and (own := node.engine.last_words()):
@@ -168,7 +168,7 @@ def _terminate(node: Node, termination: Termination, until: float, *, reported: 
 
 
 def _gone(node: Node, step: Step, code: int) -> int:
-    """The job's shell ended without a word: the engine, or the kernel, knows why."""
+    """Return the exit code of a first shell that reported none; raise Ended if the container did not start."""
     words = node.engine.last_words()
     if step is Step.SETUP and words:
         raise Ended(outcome_of(words), step, f"the container did not start: {words}", None)

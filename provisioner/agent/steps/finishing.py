@@ -8,8 +8,8 @@ from provisioner.agent.job.processes import Reached
 from provisioner.agent.node import Node
 from provisioner.core.protocol.messages import Result, Step
 
-#: An interruption in a spot machine's first hour is free, if AWS does it (EC2 User Guide, "Billing
-#: for interrupted Spot Instances"); this long after its time we do not wait for AWS any more.
+#: A spot machine that AWS interrupts within FREE seconds, its first hour, is free (EC2 User Guide, "Billing for
+#: interrupted Spot Instances"). OVERDUE seconds after the time in the notice, the agent stops waiting for AWS.
 FREE, OVERDUE = 3600.0, 180.0
 
 
@@ -45,7 +45,7 @@ def name_bash(node: Node) -> None:
 
 
 def ship_logs(node: Node) -> None:
-    """The bucket has every byte; from here on nothing is written to any stream."""
+    """Ship every byte to the bucket; from here on nothing is written to any stream."""
     ended = node.ended
     node.end_all()
     node.begin(Step.LOGS)
@@ -56,7 +56,7 @@ def ship_logs(node: Node) -> None:
 
 
 def settle_result(node: Node) -> None:
-    """From here on it stands: an agent process that has to take over puts this one."""
+    """Set and store the result; from here on, an agent process that takes over puts this result."""
     ended = node.ended
     node.result = Result(
         run=node.order.run,
@@ -83,7 +83,7 @@ def put_result(node: Node) -> None:
 
 
 def last_report(node: Node) -> None:
-    """Say that there is a result; without this the control plane finds it a little later."""
+    """Report that the result is in the mailbox; without this report the control plane finds it a little later."""
     node.finished = True
     for pause in (1, 2, 0):
         if node.report():
@@ -92,7 +92,7 @@ def last_report(node: Node) -> None:
 
 
 def hold_for_notice(node: Node) -> None:
-    """Leave the end to AWS while that makes the machine free."""
+    """Wait for AWS to end the machine after a notice in its first hour, because the machine is then free."""
     notice = node.notice
     if notice is not None and notice.at < node.machine.launch_time + FREE:
         while time.time() < notice.at + OVERDUE:

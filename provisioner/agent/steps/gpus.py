@@ -1,4 +1,4 @@
-"""The machine's GPUs: whether they are all there and sound, and what the driver says of them later."""
+"""Check that the machine's GPUs are complete and not broken, and find the driver's errors in the kernel's log."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Ended
 from provisioner.core.protocol.messages import Outcome, Step
 
-#: How long the driver may take to show its GPUs after boot.
+#: Seconds that the driver may take to show its GPUs after boot.
 PATIENCE = 60.0
 
 #: `NVRM: Xid (PCI:0000:65:00): 79, pid=…` (NVIDIA, "XID Errors": "Viewing Xid Error Messages").
 XID = re.compile(r"NVRM: Xid \(([^)]*)\): (\d+)")
 
-#: Xids that no new process mends; nobody has used the GPUs yet. Those for which NVIDIA's Xid catalogue asks
-#: at once for a reset of the GPU, a restart of the computer, or a look at its parts.
+#: Xids that a new process does not fix, before any job has used the GPUs. For these, NVIDIA's Xid catalogue requires at
+#: once a reset of the GPU, a restart of the computer, or a check of its parts.
 BROKEN = {
     46: "the GPU stopped processing",
     48: "a memory error of two bits",
@@ -40,7 +40,7 @@ BROKEN = {
 
 
 def wait_for_gpus(node: Node) -> None:
-    """The GPUs that the instance type promises are there and sound: else the machine is broken, not the job."""
+    """Wait for the GPUs that the instance type promises; raise Ended (LOST) if one is missing or broken."""
     wanted, limit = node.order.gpus, time.time() + PATIENCE
     while wanted:
         try:
@@ -63,7 +63,7 @@ def wait_for_gpus(node: Node) -> None:
 
 
 def _check_memory() -> None:
-    """Memory errors that the GPU could not correct since boot; without ECC there is no number."""
+    """Raise Ended if a GPU has had uncorrected memory errors since boot; without ECC it reports no number."""
     query = "--query-gpu=ecc.errors.uncorrected.volatile.total"
     answer = ask(["nvidia-smi", query, "--format=csv,noheader"])
     errors = [int(line) for line in map(str.strip, answer.text.splitlines()) if line.isdigit()]
@@ -72,7 +72,7 @@ def _check_memory() -> None:
 
 
 def xids(lines: list[str]) -> list[str]:
-    """The driver's errors in the kernel's log, in words, each once."""
+    """Return the driver's errors in lines of the kernel's log, as text, each once."""
     found = ((match[1], int(match[2])) for match in map(XID.search, lines) if match)
     return [
         f"Xid {code} of {where}" + (f" ({BROKEN[code]})" if code in BROKEN else "")

@@ -1,7 +1,7 @@
-"""Docker's images and the job's files on the instance store: disks in the machine itself, fast and paid for.
+"""Put Docker's images and the job's files on the instance store: fast disks in the machine, included in its price.
 
-AWS's Deep Learning AMIs join them all into one volume and mount it before user-data runs
-(dlami-nvme.service, at /opt/dlami/nvme). Elsewhere the largest one is taken, if it is blank.
+AWS's Deep Learning AMIs join all these disks into one volume and mount it before user-data runs
+(dlami-nvme.service, at /opt/dlami/nvme). On other AMIs the largest disk is used, if it is blank.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from provisioner.agent.machine.tools import ask
 from provisioner.agent.node import Node
 from provisioner.core.protocol.messages import Engine
 
-#: What such a disk calls itself (EC2 User Guide, "NVMe instance store volumes").
+#: The model name of such a disk (EC2 User Guide, "NVMe instance store volumes").
 MODEL = "Amazon EC2 NVMe Instance Storage"
 
-#: Since Docker 29 images are here, and not below its data root (Docker docs, "containerd image store").
+#: The folder of images since Docker 29, instead of its data root (Docker docs, "containerd image store").
 CONTAINERD = Path("/var/lib/containerd")
 
-#: The socket first: it would start the service again.
+#: The socket must stop first: it would start the service again.
 UNITS = ("docker.socket", "docker.service", "containerd.service")
 
 
 class Unused(Exception):
-    """The instance store stays as it is; why, in words."""
+    """The instance store is not changed; the message is the reason."""
 
 
 def use_instance_store(node: Node) -> None:
-    """Have the instance store take the images to come; without one, or in trouble, the root disk does."""
+    """Put images and files on the instance store; if there is none, or after an error, they stay on the root disk."""
     if node.order.engine is not Engine.CONTAINER:
         return
     try:
@@ -40,7 +40,7 @@ def use_instance_store(node: Node) -> None:
             node.say(_use(node, disks))
     except Unused as unused:
         node.say(f"the instance store is not used: {unused}")
-    except Exception as error:  # noqa: BLE001 - whatever it is, the root disk serves
+    except Exception as error:  # noqa: BLE001 - after any error the root disk is used
         node.say(f"the instance store is not used: {error!r}")
 
 
@@ -61,7 +61,7 @@ def _use(node: Node, disks: list[dict[str, Any]]) -> str:
     if os.path.ismount(root):
         raise Unused(f"{root} is a disk of its own")
     store = _store(disks, Path(f"{node.paths.root}/mnt/instance-store"), shutil.disk_usage(root).free)
-    # A unit that is not there is no reason not to stop the others.
+    # The exit code is ignored: one of the units may not exist, and systemctl stops the others.
     ask(["systemctl", "stop", *UNITS])
     try:
         if not ask(["systemctl", "is-active", "--quiet", *UNITS]).code:
@@ -73,7 +73,10 @@ def _use(node: Node, disks: list[dict[str, Any]]) -> str:
 
 
 def _store(disks: list[dict[str, Any]], fresh: Path, wanted: int) -> Path:
-    """Where the instance store is mounted, at `fresh` if it had to be made; only if it has more room than `wanted`."""
+    """Return where the instance store is mounted, at `fresh` if a blank disk is formatted for it.
+
+    Raises Unused unless it has more room than `wanted`, in bytes.
+    """
     mounted = [Path(point) for point in _mounts(disks) if point.startswith("/")]
     store = max(mounted, key=lambda path: shutil.disk_usage(path).free, default=None)
     blank = [disk for disk in disks if not disk.get("fstype") and not disk.get("children")]
@@ -87,7 +90,7 @@ def _store(disks: list[dict[str, Any]], fresh: Path, wanted: int) -> Path:
     if room <= wanted:
         raise Unused(f"the root disk has more room, {wanted / 1e9:.0f} GB")
     if store is None and largest is not None:
-        # Blank as it is: there is nothing to discard, and what is not written need not be initialised.
+        # The disk is blank: nothing needs to be discarded, and unused parts need not be initialised.
         _must("mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", largest["path"])
         fresh.mkdir(parents=True, exist_ok=True)
         _must("mount", largest["path"], str(fresh))
@@ -95,7 +98,7 @@ def _store(disks: list[dict[str, Any]], fresh: Path, wanted: int) -> Path:
 
 
 def _bind(store: Path, folders: list[Path]) -> None:
-    """Have each of the folders on the store, or none."""
+    """Mount a folder of the store over each of the folders, or over none; raises OSError or Unused."""
     bound: list[Path] = []
     try:
         for folder in folders:
@@ -110,7 +113,7 @@ def _bind(store: Path, folders: list[Path]) -> None:
 
 
 def _mounts(devices: list[dict[str, Any]]) -> Iterator[str]:
-    """Where they are mounted, or what was made of them (a volume, a partition)."""
+    """Yield the mount points of the devices, and of volumes or partitions that were made of them."""
     for device in devices:
         if device.get("mountpoint"):
             yield device["mountpoint"]

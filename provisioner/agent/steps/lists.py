@@ -1,6 +1,6 @@
-"""The steps of a node's work, in order, each one small and harmless to repeat.
+"""The steps of a node's work, in order; each step is small and may be repeated.
 
-Preparing stops at the first step that raises Ended; cleaning up runs every one of its steps.
+Preparing stops at the first step that raises Ended; cleaning up runs all of its steps.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ PREPARING: tuple[Callable[[Node], None], ...] = (
 )
 
 
-#: Instead of preparing, where an earlier agent process of this boot died.
+#: Replaces PREPARING if an earlier agent process of this boot died.
 SALVAGING: tuple[Callable[[Node], None], ...] = (
     swap_fuse,
     salvage,
 )
 
 
-#: All that is left to do once the result is settled.
+#: The steps that are left once the result is settled.
 ENDING: tuple[Callable[[Node], None], ...] = (
     put_result,
     last_report,

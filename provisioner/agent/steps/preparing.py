@@ -26,14 +26,14 @@ from provisioner.core.protocol.messages import Engine, Outcome, Step, limit_of
 
 
 def swap_fuse(node: Node) -> None:
-    """From now on the machine lives as long as its run may, no longer."""
+    """Set the fuse to the end of the run's lifetime, counted from the machine's launch."""
     end = int(node.machine.launch_time + node.order.lifetime)
     replace(node.paths.fuse, f"{end}\n".encode())
     node.say(f"this machine ends at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(end))} at the latest")
 
 
 def look_for_image(node: Node) -> None:
-    """One that was baked into the machine's image needs no pull and no registry's credential."""
+    """Find out whether the AMI has the image, which then needs no pull and no registry credential."""
     image = node.order.image
     node.preloaded = node.engine.has_image(_tools(node, Step.PULL, "the container engine"))
     if node.preloaded:
@@ -41,14 +41,14 @@ def look_for_image(node: Node) -> None:
 
 
 def _tools(node: Node, step: Step, what: str) -> Tools:
-    """Tools that `limits.pull` bounds; `what` takes so long, if anything does."""
+    """Return tools with `limits.pull` as their limit; `what` names the work in the message for an exceeded limit."""
     limit = node.order.pull_limit
     words = f"{what} took longer than {limit_of('pull', limit)}"
     return Tools(step, node.halt, time.time() + limit, words, node.say)
 
 
 def fetch_secrets(node: Node) -> None:
-    """The values of secrets and credentials, read by the machine's own role."""
+    """Read the values of secrets and credentials with the machine's own role, and mask them."""
     order = node.order
     shutil.rmtree(node.paths.credentials, ignore_errors=True)
     secrets = Secrets(node.machine.region, _tools(node, Step.PULL, "secrets"))
@@ -64,16 +64,16 @@ def fetch_secrets(node: Node) -> None:
     elif order.engine is Engine.CONTAINER and not node.preloaded:
         node.login = secrets.registry_login(registry_of(order.image))
     for value in (node.login, *map(node.secrets.get, (one.credential for one in order.repositories))):
-        # Of `user:password` the second half alone is secret enough.
+        # The password of `user:password` is masked on its own, too.
         if value is not None and b":" in value:
             node.mask.add([value, value.partition(b":")[2]])
     if wanted and node.preloaded:
-        # Nothing more of this step follows.
+        # The image is not pulled, so the step is over.
         node.end(Step.PULL)
 
 
 def pull_and_clone(node: Node) -> None:
-    """Image and repositories, where there are any to be had, at the same time; the first trouble ends it."""
+    """Pull the image and clone the repositories at the same time, unless there are none; raise the first Ended."""
     first: list[Ended | None] = []
     done = threading.Condition()
 
@@ -139,5 +139,5 @@ def set_up(node: Node) -> None:
 
 
 def _part(job_dir: JobDir) -> str:
-    """What the setup ended with, in words."""
+    """Return the name, for a reader, of the part that ended the setup."""
     return next((words for part, words in PARTS.items() if job_dir.said(part)), PARTS["start_script"])

@@ -1,19 +1,19 @@
-"""Who uses the installation, what they may touch, and what is remembered of their changes."""
+"""Callers and their rights, access tokens, and the audit records of changes."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whoever uses the use cases."""
+    """A user or program that calls the use cases."""
 
-    #: `local:` and the Unix user, or the token's id: what the audit says.
+    #: `local:` and the Unix user, or the token's id; the audit records have it.
     name: str
-    #: `identity` or `org/identity`; the first is meant where a job's name says none.
+    #: `identity` or `org/identity`; the first is the default for job names without an owner.
     owners: tuple[str, ...]
-    #: May touch everybody's things.
+    #: Whether the caller has rights to the jobs and runs of all owners.
     admin: bool
-    #: The address that the call came from, or `local`.
+    #: The client's address, or `local`.
     source: str
 
     @property
@@ -22,30 +22,30 @@ class Caller:
 
     @property
     def sees(self) -> tuple[str, ...] | None:
-        """Whose things there are for this caller; None: everybody's."""
+        """The owners whose jobs and runs the caller sees; None: all owners."""
         return None if self.admin else self.owners
 
     def may(self, owner: str) -> bool:
         return self.admin or owner in self.owners
 
 
-#: Who starts what is due.
+#: The caller in audit records of runs that a schedule starts or stops.
 SCHEDULE = Caller("schedule", ("schedule",), admin=True, source="local")
 
 
 @dataclass(frozen=True)
 class Token:
-    """An access token as it is stored: nothing of it lets anybody in."""
+    """A stored access token; nothing in it can be used to log in."""
 
     id: str
-    #: Of its secret part, in hexadecimal digits.
+    #: SHA-256 of the token's secret part, in hexadecimal digits.
     sha256: str
     owners: tuple[str, ...]
     admin: bool
     note: str
     created_at: float
     created_by: str
-    #: None: never.
+    #: Unix seconds; None: never.
     expires_at: float | None = None
     revoked_at: float | None = None
     version: int = 0
@@ -53,9 +53,9 @@ class Token:
 
 @dataclass(frozen=True)
 class NewToken:
-    """A token just made."""
+    """A token that was just created."""
 
-    #: What its user shows to be let in. It is nowhere else, and cannot be had again.
+    #: The token that its user sends. It is stored nowhere and cannot be shown again.
     token: str = field(repr=False)
     stored: Token
 
@@ -66,7 +66,7 @@ class NewToken:
 
 @dataclass(frozen=True)
 class Audit:
-    """One change, stored with it or not at all."""
+    """The audit record of one change, stored in the same transaction as the change."""
 
     id: str
     at: float
@@ -75,7 +75,7 @@ class Audit:
     #: `apply`, `delete`, `schedule`, `unschedule`, `start`, `stop`, `takeover`, `create token`, `revoke token`,
     #: `bake AMI`, `use AMI`, `delete AMI`.
     what: str
-    #: Whose thing was changed; of a token, its first owner; empty: the installation's.
+    #: The owner of the changed job, run or token (its first owner); empty for a change of the installation.
     owner: str
     #: The job's name, or the id of the run, token or AMI.
     target: str

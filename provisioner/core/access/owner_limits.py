@@ -9,7 +9,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Usage:
-    """An owner's unfinished runs, and the stored bytes of these and of the owner's jobs."""
+    """The number of an owner's unfinished runs, and the stored bytes of these runs and the owner's jobs."""
 
     unfinished_runs: int
     stored_bytes: int
@@ -40,5 +40,5 @@ class OwnerLimits:
             )
 
 
-#: For admins, and for commands on the control host.
+#: The limits for admins, and for commands on the control host.
 UNLIMITED = OwnerLimits()

@@ -1,12 +1,12 @@
-"""The SSH key of a run's attempt, derived: nothing is stored for a run, and nothing is left to clean up."""
+"""Derive the SSH key of a run's attempt, so that no key is stored and none has to be deleted."""
 
 import hashlib
 import hmac
 
 
 def seed(secret: bytes, run: str, attempt: int) -> bytes:
-    """The 32 bytes that an Ed25519 key is made of (RFC 8032), by HMAC-SHA256 (RFC 2104) from the installation's secret.
+    """Return the 32-byte seed of an Ed25519 key (RFC 8032): the HMAC-SHA256 (RFC 2104) with the installation's secret.
 
-    Who knows one of them knows no other.
+    No seed can be computed from another seed.
     """
     return hmac.digest(secret, f"provision ssh {run} {attempt}".encode(), hashlib.sha256)

@@ -1,15 +1,15 @@
-"""How long a source waits after it was denied: nothing at first, then twice as long each time."""
+"""Throttle source addresses after five failed logins: the wait is 1 s, and doubles up to 60 s."""
 
 import ipaddress
 from dataclasses import dataclass
 
-#: A person mistypes so often.
+#: Failed logins before the first wait: a person may mistype this often.
 FREE = 5
-#: In seconds: a program that goes on trying costs a look a minute.
+#: The longest wait, in seconds: a program that keeps trying costs one lookup a minute.
 LONGEST = 60.0
-#: What was so long ago counts no more.
+#: Seconds after a source's last failed login until all its failures are forgotten.
 FORGOTTEN = 900.0
-#: So many sources are remembered, about 2 MB of them; the one that was denied longest ago is forgotten first.
+#: Most sources in memory, about 2 MB; beyond this, the source that was denied longest ago is forgotten.
 MOST = 10_000
 
 
@@ -20,17 +20,17 @@ class _Denied:
 
 
 class Denials:
-    """Not thread-safe."""
+    """The failed logins of each source. Not thread-safe."""
 
     def __init__(self) -> None:
-        #: In the order of their last time.
+        #: By network, in the order of the last failed login.
         self._sources: dict[str, _Denied] = {}
 
     def __len__(self) -> int:
         return len(self._sources)
 
     def wait(self, source: str, now: float) -> float:
-        """Seconds until this source may try again."""
+        """Return the seconds until this source may try again."""
         denied = self._of(_network(source), now)
         if denied.times < FREE:
             return 0.0
@@ -47,12 +47,12 @@ class Denials:
 
     def _of(self, key: str, now: float) -> _Denied:
         denied = self._sources.get(key, _Denied(0, now))
-        # A clock that was set back forgets, too.
+        # If the clock was set back, the failure is forgotten too.
         return denied if 0 <= now - denied.at < FORGOTTEN else _Denied(0, now)
 
 
 def _network(source: str) -> str:
-    """Who has one address of an IPv6 network has 2**64 of them (RFC 4291, 2.5.4)."""
+    """Return the key of a source: an IPv6 client controls 2**64 addresses, so its /64 network (RFC 4291, 2.5.4)."""
     try:
         address = ipaddress.ip_address(source)
     except ValueError:

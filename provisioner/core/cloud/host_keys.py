@@ -1,17 +1,17 @@
-"""The host keys of a machine, as it has told its console: what only the machine's root can write."""
+"""Read a machine's SSH host keys from its console output, which only the machine's root can write."""
 
 import re
 
 BEGIN, END = "-----BEGIN SSH HOST KEY KEYS-----", "-----END SSH HOST KEY KEYS-----"
 
-#: A public key wherever it stands in a line: the console may put a time or a service before it.
+#: A public key anywhere in a line: the console may print a time or a service name before it.
 KEY = re.compile(r"\b((?:ssh|ecdsa|sk)-[a-z0-9@.-]+) (AAAA[A-Za-z0-9+/]+={0,2})")
 
 
 def host_keys(console: str) -> tuple[str, ...]:
-    """The keys, each `kind base64`, of the last whole block that cloud-init (or our user-data) printed.
+    """Return the keys, each `kind base64`, of the last complete block that cloud-init (or our user-data) printed.
 
-    Empty while there is none (cloud-init documentation, "Keys to Console").
+    Empty if there is no such block (yet) (cloud-init documentation, "Keys to Console").
     """
     before, end, _ = console.rpartition(END)
     _, begin, block = before.rpartition(BEGIN)

@@ -1,6 +1,6 @@
-"""Launches: the request for machines, the template that they share, and the answer of the cloud.
+"""Launches: the request for machines, the template that they share, and the cloud's answer.
 
-Durations are seconds, sizes as their names say.
+Durations are in seconds; names of sizes contain the unit.
 """
 
 import dataclasses
@@ -13,13 +13,13 @@ from provisioner.core.cloud.machine_images import Image
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import CloudError
 
-#: In the price of every disk, in IOPS and MiB/s (EBS User Guide, "General Purpose SSD volumes").
+#: IOPS and MiB/s that the price of every disk includes (EBS User Guide, "General Purpose SSD volumes").
 INCLUDED_IOPS, INCLUDED_THROUGHPUT = 3000, 125
 
 
 @dataclass(frozen=True)
 class Profile:
-    """An instance profile and the unique id of its role: the first half of a mailbox id."""
+    """An instance profile and the unique id of its role, which is the first half of a mailbox id."""
 
     name: str
     arn: str
@@ -28,7 +28,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Template:
-    """What the machines of a launch have in common; offers are not part of it."""
+    """The launch parameters that all machines of a launch share, except the offers."""
 
     image: Image
     profile_arn: str
@@ -36,28 +36,28 @@ class Template:
     disk_gib: int
     #: MIME text, at most 16 KB, and without secrets.
     user_data: str
-    #: `none` never uses a capacity reservation, `open` uses any that matches.
+    #: `none` uses no capacity reservation, `open` uses any matching one.
     capacity_reservation: str = "none"
     #: The unique id of the profile's role: the first half of its machines' mailbox ids.
     role_id: str = ""
-    #: MiB a second; None is the disk's own default.
+    #: MiB/s; None for the default of the disk type.
     disk_throughput: int | None = None
 
     @property
     def disk_iops(self) -> int | None:
-        """What the disk needs for its throughput: each of its IOPS carries a quarter of a MiB/s (ibid.)."""
+        """The IOPS that the disk needs for its throughput: each IOPS gives a quarter of a MiB/s (ibid.)."""
         return None if self.disk_throughput is None else max(INCLUDED_IOPS, 4 * self.disk_throughput)
 
     @property
     def name(self) -> str:
-        """The template's name, made from its content, so that two contents never share a name."""
+        """The template's name: a hash of its content, so that different templates have different names."""
         content = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return f"provision-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """One call for `count` machines; stored whole before it is made, and replayed as it is."""
+    """One call for `count` machines; stored completely before the call, and repeated unchanged."""
 
     #: The launch's id, which is also its client token: at most 64 ASCII characters.
     token: str
@@ -72,7 +72,7 @@ class LaunchRequest:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why one offer of an answered launch gave no machine; no offer: it concerns them all."""
+    """Why an offer of an answered launch gave no machine; `offer` is None if the error concerns all offers."""
 
     error: CloudError
     offer: Offer | None = None
@@ -86,7 +86,7 @@ class LaunchedMachine:
 
 @dataclass(frozen=True)
 class LaunchAnswer:
-    """What came of a launch, even if it is nothing: fewer machines than asked is an answer."""
+    """The answer to a launch. It may have fewer machines than requested, or none."""
 
     machines: tuple[LaunchedMachine, ...] = ()
     refusals: tuple[Refusal, ...] = ()

@@ -1,4 +1,4 @@
-"""Machine images, and what the tags of those that an installation made itself say."""
+"""Machine images, and the tags of those that an installation made."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,41 +8,42 @@ from enum import StrEnum
 from provisioner.core.cloud.tags import INSTALLATION_TAG
 from provisioner.core.errors import Invalid
 
-#: The sha256 of the agent's archive that is in the image.
+#: The tag with the sha256 of the agent's archive in the machine image.
 AGENT_TAG = "provision:agent"
-#: The image that it was made from.
+#: The tag with the id of the machine image that it was made from.
 BASE_TAG = "provision:base"
-#: With a number behind it: a Docker image that is in it, as `name@sha256:…`.
+#: Followed by a number: the tag with a preloaded Docker image, as `name@sha256:…`.
 PRELOADED_TAG = "provision:preloaded-"
-#: The day it was made.
+#: The tag with the day on which it was made.
 DATE_TAG = "provision:date"
 
-#: A resource takes 50 tags, and other people may want some (EC2 User Guide, "Tag restrictions").
+#: Most preloaded images. A resource has at most 50 tags (EC2 User Guide, "Tag restrictions"); the others are left for
+#: this installation's and for users' tags.
 MOST_PRELOADED = 40
-#: What a tag's value may hold (ibid.), and how much of it `@sha256:…` takes.
+#: Most characters of a tag's value (ibid.), and characters of `@sha256:…`.
 TAG_VALUE, DIGEST = 256, 72
-#: Nothing that a command could take for an option or a second word.
+#: An image's name that no command mistakes for an option or for several words.
 IMAGE = re.compile(rf"[a-zA-Z0-9][a-zA-Z0-9._:/@-]{{0,{TAG_VALUE - DIGEST - 1}}}")
 
-#: What EC2 takes for an image's name (EC2 API Reference, "CreateImage").
+#: Names that EC2 accepts for a machine image (EC2 API Reference, "CreateImage").
 NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
 
 
 @dataclass(frozen=True)
 class Image:
-    """A machine image; the root device's name differs from image to image."""
+    """A machine image; its root device may have any name."""
 
     id: str
     root_device: str
     architecture: str
-    #: The least that its root disk may be; 0 where the cloud does not say.
+    #: Least GiB of the root disk; 0 if the cloud does not report it.
     disk_gib: int = 0
 
 
 class AmiState(StrEnum):
     PENDING = "pending"
     AVAILABLE = "available"
-    #: Whatever else EC2 calls it, it will never be available.
+    #: Every other state of EC2: the image will never be available.
     FAILED = "failed"
 
 
@@ -55,10 +56,10 @@ class Ami:
     state: AmiState
     created_at: float
     architecture: str
-    #: Of the disk that it was made of, and the least that a machine's must have.
+    #: GiB of the disk that it was made from: a machine's disk cannot be smaller.
     disk_gib: int
     tags: Mapping[str, str]
-    #: Why it failed.
+    #: Why it failed; empty if it did not.
     reason: str = ""
 
     @property
@@ -76,23 +77,23 @@ class Ami:
 
 @dataclass(frozen=True)
 class Shown:
-    """An image, and what it is to this installation today."""
+    """A machine image, with whether this installation uses it and whether its agent is current."""
 
     ami: Ami
-    #: New launches take it.
+    #: Whether new launches use it.
     in_use: bool
-    #: The agent in it is today's; otherwise a machine fetches today's from the bucket.
+    #: Whether it has the current agent; otherwise a machine fetches the current agent from the bucket.
     current: bool
 
 
 def tags(installation: str, agent: str, base: str, preloaded: Sequence[str], date: str) -> dict[str, str]:
-    """What image and snapshot are tagged with."""
+    """Return the tags of a machine image and of its snapshot."""
     numbered = {f"{PRELOADED_TAG}{number:02}": name for number, name in enumerate(preloaded)}
     return {INSTALLATION_TAG: installation, AGENT_TAG: agent, BASE_TAG: base, DATE_TAG: date} | numbered
 
 
 def check_preloaded(images: Sequence[str]) -> None:
-    """Raises Invalid for more, or longer names, than tags can hold, and for what is no image's name."""
+    """Raise Invalid if there are more images than tags can hold, or if one has a too long or wrong name."""
     if len(images) > MOST_PRELOADED:
         raise Invalid(f"an AMI's tags can name {MOST_PRELOADED} images, not {len(images)}")
     for image in images:
@@ -101,7 +102,7 @@ def check_preloaded(images: Sequence[str]) -> None:
 
 
 def check_name(name: str) -> str:
-    """The name of an AMI, if EC2 takes it; raises Invalid."""
+    """Return the name of an AMI; raises Invalid if EC2 does not accept it."""
     if not NAME.fullmatch(name):
         raise Invalid(f"{name!r} is no name for an AMI: 3 to 128 letters, digits, spaces and ()[]./-'@_")
     return name

@@ -20,18 +20,18 @@ class MachineState(StrEnum):
     TERMINATED = "terminated"
 
 
-#: No more billing and no way back (EC2 User Guide, "Instance lifecycle").
+#: The states of a machine that is no longer billed and cannot run again (EC2 User Guide, "Instance lifecycle").
 ENDING = frozenset({MachineState.SHUTTING_DOWN, MachineState.TERMINATED})
 
 
 class Ending(StrEnum):
-    """What ended a machine, in the cloud's own account of it."""
+    """The cause of a machine's end, as the cloud reports it."""
 
-    #: The machine itself, or a user with the right to, ended it: no sign of a fault of the cloud.
+    #: The machine, or a user with the right to do so, ended it: no fault of the cloud.
     ASKED = "asked"
     INTERRUPTED = "interrupted"
     NO_CAPACITY = "no capacity"
-    #: It will never start as it is, a denied disk key for one.
+    #: The machine can never start unchanged, for example because the key of its disk is denied.
     MISCONFIGURED = "misconfigured"
     FAULT = "fault"
 
@@ -45,17 +45,17 @@ class Machine:
     offer: Offer
     launch_time: float
     tags: Mapping[str, str]
-    #: StateReason's code and message, and StateTransitionReason: why it is in this state.
+    #: Why it is in this state: StateReason's code; and StateReason's message with StateTransitionReason.
     reason_code: str = ""
     reason: str = ""
-    #: What `reason_code` means; None while it lives.
+    #: The meaning of `reason_code`; None while the machine is alive.
     ending: Ending | None = None
     address: str = ""
-    #: Empty where its subnet gives none.
+    #: Empty if its subnet assigns no public address.
     public_address: str = ""
-    #: The machine image that it runs from.
+    #: The id of its machine image.
     image: str = ""
-    #: When it came into its state, where the cloud dates that: whole seconds.
+    #: When it entered its state, in whole seconds; None if the cloud does not report it.
     transition_at: float | None = None
 
     @property
@@ -64,15 +64,15 @@ class Machine:
 
     @property
     def lifetime(self) -> float | None:
-        """Seconds it may live from its launch time; None when the tag is missing or no number."""
+        """Most seconds from its launch time that it may exist; None if the tag is missing or not a number."""
         text = self.tags.get(LIFETIME_TAG, "")
         return float(text) if text.isascii() and text.isdigit() else None
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Every machine of the installation, whole: a partial listing is an error, not a Listing."""
+    """A complete listing of machines: an incomplete one is an error, not a Listing."""
 
-    #: The cloud's own clock: the Date header of the (last) answer.
+    #: The time by the cloud's clock: the Date header of the (last) answer.
     at: float
     machines: tuple[Machine, ...]

@@ -1,6 +1,6 @@
 """Offers: the ways to get a machine, and their prices.
 
-Prices are US dollars an hour, sizes as their names say.
+Prices are in US dollars an hour; names of sizes contain the unit.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class Market(StrEnum):
 
 @dataclass(frozen=True)
 class Offer:
-    """One way to have a machine."""
+    """One way to get a machine."""
 
     market: Market
     instance_type: str
@@ -27,20 +27,20 @@ class Offer:
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars an hour of a machine, or a month of a disk; there is no Price where it is not known."""
+    """A known price: US dollars for an hour of a machine, or for a month of a disk."""
 
     dollars: float
-    #: Where the figure comes from, and when it was true.
+    #: The source of the figure, and the Unix time at which it was true.
     source: str
     at: float
 
 
 @dataclass(frozen=True)
 class InstanceType:
-    """What the cloud says of a type."""
+    """An instance type as the cloud describes it."""
 
     name: str
-    #: As the cloud names it: `x86_64`, `arm64`.
+    #: The cloud's name of it: `x86_64` or `arm64`.
     architecture: str
     gpus: int
     vcpus: int
@@ -52,10 +52,10 @@ class InstanceType:
 
 @dataclass(frozen=True)
 class Catalog:
-    """What can be launched here: types by name, and a price for each offer that has a known one."""
+    """What can be launched here: types by name, and the known prices of offers."""
 
     types: Mapping[str, InstanceType]
-    #: One subnet for each zone: a fleet cannot span two subnets of a zone.
+    #: Subnet ids by zone, one each: a fleet cannot span two subnets of a zone.
     subnets: Mapping[str, str]
     prices: Mapping[Offer, Price]
     at: float

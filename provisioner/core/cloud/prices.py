@@ -1,4 +1,4 @@
-"""List prices of machines and disks, and what of a launch they add up to."""
+"""List prices of machines and disks, and the price of a template's disk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,16 +9,16 @@ from provisioner.core.cloud.offers import Price
 
 @dataclass(frozen=True)
 class PriceList:
-    """What the cloud asks of everybody: an hour of on-demand machines by type, and a month of disk."""
+    """The cloud's public prices: an hour of an on-demand machine by type, and a month of a disk."""
 
     machines: Mapping[str, Price]
-    #: Of a GiB, of one of the IOPS and of a MiB/s beyond what a disk's price includes.
+    #: Prices of one GiB, and of one IOPS and one MiB/s beyond those that a disk's price includes.
     gib: Price | None = None
     iops: Price | None = None
     throughput: Price | None = None
 
     def disk(self, template: Template) -> Price | None:
-        """A month of the template's disk; None where a part of it is unknown."""
+        """Return the price of a month of the template's disk; None if the price of a part is unknown."""
         parts = (
             (self.gib, template.disk_gib),
             (self.iops, (template.disk_iops or INCLUDED_IOPS) - INCLUDED_IOPS),

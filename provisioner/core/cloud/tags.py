@@ -1,4 +1,4 @@
-"""The tags that every machine carries from its creation. Machines alive have them: they are never renamed."""
+"""Tags that every machine has from its creation. Never rename them: machines that are alive have the old names."""
 
 INSTALLATION_TAG = "provision:installation"
 LAUNCH_TAG = "provision:launch"

@@ -1,9 +1,8 @@
-"""The user-data of every machine: arm the boot fuse, then bring the agent to life.
+"""Make the user-data of a machine: it arms the boot fuse, then starts the agent.
 
-The text is constant for a template and holds no secret. It is two POSIX shell scripts and a word to
-cloud-init itself, in the MIME form that it reads (cloud-init documentation, "User-data formats"). Commands
-go by name, so that PATH alone decides what they reach; PROVISION_ROOT is the folder a rehearsed machine
-lives in.
+The text is the same for all machines of a template and contains no secret. It has two POSIX shell scripts and
+settings for cloud-init, in cloud-init's MIME form (cloud-init documentation, "User-data formats"). The scripts
+call commands by name, so that PATH alone selects them; PROVISION_ROOT is the folder of a rehearsed machine.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from provisioner.core.protocol.keys import agent_key
 #: EC2's limit, before base64 (EC2 User Guide, "Run commands when you launch an EC2 instance").
 SIZE_LIMIT = 16 * 1024
 
-#: Runs early and on every boot, before systemd is ready for waiting calls: hence --no-block.
+#: Runs early on every boot, before systemd can serve calls that wait: hence --no-block.
 BOOTHOOK = """#!/bin/sh
 home="${PROVISION_ROOT:-}/var/lib/provision"
 mkdir -p "$home"
@@ -130,7 +129,7 @@ UNIT
 systemctl enable --now --no-block provision-agent.service || give_up "the agent cannot be started"
 """
 
-#: The keys as cloud-init's own module prints them; of images that leave that module out too.
+#: Prints the host keys in the form of cloud-init's module, because some machine images do not run that module.
 HOST_KEYS = """#!/bin/sh
 if keys=$(cat "${PROVISION_ROOT:-}"/etc/ssh/ssh_host_*_key.pub 2>/dev/null); then
     echo "@begin@"
@@ -142,8 +141,8 @@ else
 fi
 """
 
-#: One host key is enough, and the others take a second. Without any such part cloud-init 22 finds
-#: fault with user-data that has none.
+#: One host key is enough, and generating the others takes a second. cloud-init 22 reports a fault in user-data that has
+#: no such part.
 CONFIG = """#cloud-config
 ssh_genkeytypes: [ed25519]
 """
@@ -168,9 +167,9 @@ def user_data(
     boot_fuse: int = 1200,
     endpoint: str = "",
 ) -> str:
-    """The MIME text that starts the agent of that sha256; `boot_fuse` in seconds.
+    """Return the MIME text that starts the agent with that sha256; `boot_fuse` is in seconds.
 
-    Raises Invalid for a value that is not of its form, and for a text past EC2's 16 KB.
+    Raises Invalid for a value in the wrong form, and for a text longer than EC2's 16 KB.
     """
     values = (bucket, prefix, region, role_id, agent_sha256, endpoint)
     for (name, pattern), value in zip(PATTERNS.items(), values, strict=True):
@@ -195,7 +194,7 @@ def user_data(
         region=shlex.quote(region),
         fetch=fetch_source.rstrip("\n"),
     )
-    # A fixed boundary: equal arguments must give equal bytes, for a template is named by them.
+    # The boundary is fixed: equal arguments must give equal bytes, because a template's name is their hash.
     whole = MIMEMultipart(boundary="==provision==")
     whole.attach(_part(_filled(BOOTHOOK, boot_fuse=str(int(boot_fuse))), "cloud-boothook"))
     whole.attach(_part(CONFIG, "cloud-config"))
@@ -207,9 +206,9 @@ def user_data(
 
 
 def builder_data(public_key: str, fuse: int) -> str:
-    """The MIME text of a machine that becomes an image: a fuse of so many seconds, and who may enter.
+    """Return the MIME text of a machine that becomes an AMI: `fuse` in seconds, and the SSH key that may log in.
 
-    It prints its host keys on the console, for whoever is about to enter.
+    The machine prints its host keys on the console, so that the SSH client can verify them.
     """
     config = "#cloud-config\n" + json.dumps({"ssh_authorized_keys": [public_key]}) + "\n"
     script = _filled(HOST_KEYS, begin=host_keys.BEGIN, end=host_keys.END)

@@ -1,7 +1,7 @@
-"""Where a run's time went: every second of it in a named phase, without hole or overlap.
+"""Divide a run's time into named phases, without gaps or overlaps.
 
-The main line follows each attempt's first node from trigger to gone; what went on at the same time
-(git beside the image, other ranks, a machine that ends while the next one starts) stands beside it.
+The main line follows each attempt's first node from the trigger until its machine is gone. Phases that went on at the
+same time (git while the image is pulled, other ranks, a machine that ends while the next one starts) are beside it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ LISTING_LAG = 60.0
 
 
 class Source(StrEnum):
-    """Who recorded a moment."""
+    """Where a time was recorded."""
 
     STORE = "store"
     LAUNCH_TIME = "LaunchTime"
@@ -32,16 +32,16 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class Bound:
-    """A recorded moment, by our clock."""
+    """A recorded time, in Unix seconds by our clock."""
 
     at: float
     source: Source
-    #: The truth is at most so many seconds away. Of an agent's moment: unless its clock is ahead by no more
-    #: than its report was late, which nobody could tell.
+    #: Most seconds by which the true time differs. This is not certain for an agent's time: a clock that is ahead by
+    #: no more than its report was late cannot be detected.
     error: float = 0.0
 
     def within(self, floor: float, ceiling: float) -> "Bound":
-        """As near as may be, between what is known more surely; what it is moved by is an error of its."""
+        """Return the bound, moved to lie between two more certain times; the distance is added to its error."""
         at = max(floor, min(self.at, ceiling))
         return self if at == self.at else replace(self, at=at, error=self.error + abs(at - self.at))
 
@@ -61,7 +61,7 @@ class Phase:
     name: str
     attempt: int
     rank: int
-    #: It went on at the same time as the main line, which already counts its seconds.
+    #: Whether it went on at the same time as the main line, which already counts these seconds.
     beside: bool
     began: Bound
     ended: Bound | None
@@ -69,13 +69,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class _Life:
-    """What one node's machine went through, by its own marks alone."""
+    """The phases of one node's machine, from its own recorded times only."""
 
     node: Node
-    #: Each phase's name and beginning; it ends where the next one begins.
+    #: Name and beginning of each phase; a phase ends when the next one begins.
     marks: tuple[tuple[str, Bound], ...]
     gone: Bound | None
-    #: What its agent did at the same time.
+    #: Phases of its agent that went on at the same time.
     beside: tuple[Phase, ...]
 
     def line(self) -> Iterator[Phase]:
@@ -85,9 +85,9 @@ class _Life:
 
 
 def phases(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch], now: float) -> tuple[Phase, ...]:
-    """The phases as known at `now`: the main line in order, then what went on beside it.
+    """Return the phases as known at `now`: the main line in order, then the phases beside it.
 
-    The main line begins with the trigger and ends when the run is done; until then its last phase lasts.
+    The main line begins with the trigger and ends when the run is done; until then its last phase has no end.
     """
     end = run.done_at if run.done_at is not None else now
     ordered = sorted(held, key=lambda each: (each.node.attempt, each.node.rank))
@@ -102,7 +102,7 @@ def phases(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch],
     for (leader, *others), cut in zip_longest(lives, starts[1:]):
         if at is not None:
             main.append(Phase("queued", leader.node.attempt, 0, False, at, leader.marks[0][1]))
-        # The next attempt may begin while this machine still ends: the main line goes with the run.
+        # The next attempt may begin while this machine still ends: the main line continues with the next attempt.
         for phase in leader.line():
             whole, rest = _split(phase, cut)
             main += whole
@@ -117,7 +117,7 @@ def phases(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch],
 
 
 def _split(phase: Phase, cut: Bound | None) -> tuple[list[Phase], list[Phase]]:
-    """What of the phase is before the cut, and what is behind it, beside what comes then."""
+    """Return the part of the phase before the cut, and the part after it, which is beside the next attempt."""
     if cut is None or (phase.ended and phase.ended.at <= cut.at):
         return [phase], []
     if phase.began.at >= cut.at:
@@ -126,7 +126,7 @@ def _split(phase: Phase, cut: Bound | None) -> tuple[list[Phase], list[Phase]]:
 
 
 def _tail(run: Run, last: Node | None, launches: Mapping[str, Launch], at: Bound) -> Iterator[Phase]:
-    """From the end of the last machine: another wait, or what is left to do."""
+    """Yield the phases after the end of the last machine: another wait, or the closing of the run."""
     attempt = last.attempt if last else 0
     ended_so = last is not None and (not last.verdict or not run.verdict or run.verdict.at == last.verdict.at)
     if run.ended_at is None or not ended_so:
@@ -158,7 +158,7 @@ def _life(held: Assignment, launch: Launch | None, now: float) -> _Life:
     steps = [(str(step), told(span.began)) for step, span in line]
     running = _listed(machine.running_at, born.at)
     if running:
-        # The agent's first sign may be heard before a listing shows the machine running.
+        # The agent may report before a listing shows the machine running.
         running = running.within(born.at, steps[0][1].at if steps else ceiling)
     marks = [("launching", Bound(launch.created_at, Source.STORE))] if launch else []
     marks += [("pending", born), ("boot", running)] if running else [("boot", born)]
@@ -177,7 +177,7 @@ def _life(held: Assignment, launch: Launch | None, now: float) -> _Life:
 
 
 def _born(machine: KnownMachine, launch: Launch | None) -> Bound:
-    """LaunchTime, which without its fraction may even seem to come before the launch."""
+    """Return LaunchTime, or else when the machine was bound. LaunchTime has no fraction: it may precede the launch."""
     if machine.launch_time is None:
         return Bound(machine.bound_at, Source.STORE)
     born = Bound(machine.launch_time, Source.LAUNCH_TIME, WHOLE_SECOND)
@@ -185,7 +185,7 @@ def _born(machine: KnownMachine, launch: Launch | None) -> Bound:
 
 
 def _ending(machine: KnownMachine, born: float) -> Bound | None:
-    """When it began to shut down: as the cloud dates it, else as a listing first showed it."""
+    """Return when the machine began to shut down, as the cloud dates it, or as a listing first showed it; or None."""
     if machine.ending_at is None:
         return None
     if machine.transition_at is not None:
@@ -204,14 +204,14 @@ def _latest(machine: KnownMachine, over: Bound) -> float:
 
 
 def _listed(at: float | None, before: float) -> Bound | None:
-    """A listing shows what may have been so since the one before, or since what must have come before it."""
+    """Return the time of a listing that showed a change, or None; the change came between `before` and `at`."""
     return None if at is None else Bound(at, Source.LISTING, max(0.0, at - before))
 
 
 def _by_our_clock(at: float, node: Node) -> Bound:
-    """A moment of the machine's clock, which is taken to be ours unless a message shows that it cannot be.
+    """Return a time of the machine's clock by our clock; the clocks count as equal unless a message disproves it.
 
-    A report is read after it was written, and the work order was put before the agent had it.
+    A report is read after it was written, and the work order was put before the agent got it.
     """
     offset, error = min(0.0, node.clock_ahead), abs(node.clock_ahead)
     boot = _spans(node).get(Step.BOOT)
@@ -226,7 +226,7 @@ def _spans(node: Node) -> dict[Step, Span]:
 
 
 def _steps(node: Node) -> tuple[list[tuple[Step, Span]], list[tuple[Step, Span]]]:
-    """The agent's steps in order; of image and git, the one that took longer is in the line, the other beside it."""
+    """Return the agent's steps in order, and those beside them: of image and git, the one that ended first."""
     spans = _spans(node)
     spans.pop(Step.BOOT, None)
     beside = []
@@ -241,7 +241,7 @@ def _or_never(at: float | None) -> float:
 
 
 def _joined(line: Sequence[Phase], floor: float, ceiling: float) -> Iterator[Phase]:
-    """The main line: nothing begins before what it follows, whatever the clocks said."""
+    """Yield the phases of the main line, moved so that none begins before the previous one ends."""
     for phase in line:
         fitted = _fitted(phase, floor, ceiling)
         yield fitted

@@ -1,11 +1,10 @@
-"""Time and money of a run, each figure bound from both sides by something that was recorded.
+"""Compute the receipt of a run: its time and cost, each with a lower and an upper bound from recorded events.
 
-A machine is billed from running to shutting-down, by the second, for at least 60 s (EC2 User Guide,
-"Instance lifecycle"; "On-Demand Instances", billing). `LaunchTime` comes before running and our
-first sight of its end comes after shutting-down, so the two bound the truth from above. From below it is
-bound by the first and the last listing that show it running, or by the agent's first and last signs of
-life, whichever are farther apart: the times of each pair come from one clock. A listing may be `LISTING_LAG` out of
-date, so that much is subtracted from the time of the last one.
+A machine is billed from running to shutting-down, by the second, for at least 60 s (EC2 User Guide, "Instance
+lifecycle"; "On-Demand Instances", billing). Upper bound: `LaunchTime` is before running, and the first listing that
+shows the machine's end is after shutting-down began. Lower bound: the time between the first and the last listing that
+show it running, or between the agent's first and last recorded times, whichever is longer; the times of each pair come
+from one clock. A listing may be LISTING_LAG seconds out of date, so these are subtracted from the last one's time.
 """
 
 import math
@@ -18,12 +17,12 @@ from provisioner.core.protocol.messages import Outcome, Span, Step
 from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Run
 
 MINIMUM_SECONDS = 60
-#: A month of disk is as long as the calendar's.
+#: Seconds of the calendar's months: a disk's price is for a month.
 SHORTEST_MONTH, LONGEST_MONTH = 28 * 86400, 31 * 86400
 
-#: A machine in these is not billed, or is none yet.
+#: Phases in which a machine is not billed, or does not exist.
 UNBILLED = frozenset({"queued", "launching", "pending", "gone", "closing"})
-#: The share of the billed time from which one phase is worth a word: nothing else can save as much.
+#: The share of the billed time from which a receipt has advice on a phase: no other phase can save as much.
 DOMINANT = 0.5
 ADVICE: Mapping[str, str] = {
     "boot": "an AMI with less to start, or another type, boots faster",
@@ -38,7 +37,7 @@ ADVICE: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class MachineBill:
-    """What one machine costs: bounds in seconds, and in dollars where its price is known."""
+    """The cost of one machine, with bounds: in seconds, and in US dollars if its price is known."""
 
     instance_id: str
     attempt: int
@@ -51,11 +50,11 @@ class MachineBill:
     price: Price | None = None
     dollars_at_least: float | None = None
     dollars_at_most: float | None = None
-    #: Its disk, billed until the machine is terminated, by the share of the month (Amazon EBS pricing).
+    #: The disk is billed until the machine is terminated, by the share of the month (Amazon EBS pricing).
     disk_gib: int | None = None
     disk_gib_seconds_at_least: int | None = None
     disk_gib_seconds_at_most: int | None = None
-    #: Of a month of the whole disk.
+    #: The price of the whole disk for a month.
     disk_price: Price | None = None
     disk_dollars_at_least: float | None = None
     disk_dollars_at_most: float | None = None
@@ -75,20 +74,20 @@ class Receipt:
     ended_at: float | None
     phases: tuple[Phase, ...]
     machines: tuple[MachineBill, ...]
-    #: The machines alone, without their disks; None where a machine's price is unknown.
+    #: US dollars of the machines without their disks; None if a machine's price is unknown.
     dollars_at_least: float | None
     dollars_at_most: float | None
-    #: The disks, likewise.
+    #: US dollars of the disks; None if a disk's price is unknown.
     disk_dollars_at_least: float | None
     disk_dollars_at_most: float | None
-    #: What would save most, where one phase but the command's takes most of the machines' time.
+    #: What would save most, if a phase other than the command takes most of the billed time.
     advice: str | None = None
     #: The process's exit code for every outcome; `exit_code` is None for an interrupted run.
     process_exit_code: int | None = None
 
 
 def receipt(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch], now: float) -> Receipt:
-    """The receipt as far as it is known at `now`; `launches` by id, those of the nodes and of the run."""
+    """Return the receipt as known at `now`; `launches` are those of the nodes and of the run, by id."""
     bills = tuple(_bill(each, launches.get(each.node.launch), now) for each in held)
     spent = phases(run, held, launches, now)
     return Receipt(
@@ -112,9 +111,9 @@ def receipt(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch]
 
 
 def advice(spent: Sequence[Phase]) -> str | None:
-    """One line on the phase that dominates the billed time; None where the command does, or where no phase does.
+    """Return a line of advice on the phase that dominates the billed time, or None.
 
-    Nor where all that is billed is the minimum: there is nothing to save.
+    None if that phase is the command, if no phase dominates, or if only the minimum is billed, which cannot be reduced.
     """
     billed: dict[str, float] = {}
     for phase in spent:
@@ -179,12 +178,12 @@ def _seconds(machine: KnownMachine, launch: Launch | None, end: float) -> int:
 
 def _least(held: Assignment, most: int) -> int:
     lasted = max((each for each in (_listed(held.machine), _spoke(held)) if each is not None), default=None)
-    # It may never have run: then nothing is billed.
+    # Without a lower bound the machine may never have run: then nothing is billed.
     return 0 if lasted is None else min(most, max(MINIMUM_SECONDS, math.floor(lasted)))
 
 
 def _listed(machine: KnownMachine) -> float | None:
-    """Seconds for which listings show it running, until somebody wanted its end; None where none does."""
+    """Return the seconds for which listings show the machine running, until its end was wanted; None if none does."""
     if machine.running_at is None:
         return None
     ends = ((machine.alive_at or machine.running_at) - LISTING_LAG, machine.end_wanted_at)
@@ -192,15 +191,15 @@ def _listed(machine: KnownMachine) -> float | None:
 
 
 def _spoke(held: Assignment) -> float | None:
-    """Seconds between its agent's first and last sign, by its own clock; None where there is none."""
-    # The boot's span begins at LaunchTime, and pending is not billed: the agent's own first sign is its end.
+    """Return the seconds between the agent's first and last recorded times, by its own clock; None if it has none."""
+    # The boot's span begins at LaunchTime, and pending is not billed: so the agent's first own time is the span's end.
     node, machine = held.node, held.machine
     signs = [span.ended if name == Step.BOOT else span.began for name, span in _spans(node).items()]
     first, last = min((sign for sign in signs if sign is not None), default=None), _last_sign(node)
     if first is None or last is None:
         return None
     lasted = last - first
-    # Shutting-down is not billed, and a machine may go on speaking in it: what counts ends before it can begin.
+    # Shutting-down is not billed, and the agent may still report in it: count only until it may have begun.
     ends = [machine.end_wanted_at, _notice_at(node)]
     if end := min((each for each in ends if each is not None), default=None):
         return min(lasted, end - first - node.clock_ahead) if node.report else 0.0

@@ -1,4 +1,4 @@
-"""Where a run's remains are kept, and what of its log is there: verified against the EOF mark."""
+"""Keys of a run's objects in the archive, and the manifest of its log, verified against the EOF mark."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from provisioner.core.protocol.messages import STREAMS, Report, Result
 class KeptStream:
     """What the archive holds of one stream.
 
-    `chunks` are (offset, length), contiguous from 0. `missing_from` is None when the EOF mark says
-    that all is there; else bytes from that offset on are missing: `missing_at_least` of them, or
-    None when nobody can say.
+    `chunks` are (offset, length), sorted by offset; `length` is the number of bytes before the first gap.
+    `missing_from` is None if the stream is complete by its EOF mark. Otherwise bytes from that offset on are
+    missing: at least `missing_at_least` of them, or None if the number is unknown.
     """
 
     length: int
     chunks: tuple[tuple[int, ...], ...]
     missing_from: int | None = None
     missing_at_least: int | None = None
-    #: Of the whole stream, by the EOF mark; empty without one.
+    #: SHA-256 of the whole stream, from the EOF mark; empty without one.
     sha256: str = ""
 
 
@@ -38,7 +38,7 @@ def node_prefix(run: str, attempt: int, rank: int) -> str:
 
 
 def chunk_offset(key: str, prefix: str) -> int | None:
-    """Where the chunk of that key begins; None for what lies under `prefix` and is no chunk: a job may write there."""
+    """Return the offset of the chunk with that key; None for other objects under `prefix`: a job may write there."""
     name = key.removeprefix(prefix)
     return int(name) if len(name) == 15 and name.isascii() and name.isdigit() else None
 
@@ -70,7 +70,7 @@ def receipt_key(run: str) -> str:
 def kept_streams(
     listed: Mapping[str, Iterable[tuple[int, int]]], result: Result | None, report: Report | None
 ) -> dict[str, KeptStream]:
-    """What can be kept of each stream, given the (offset, size) of the chunks that are in the mailbox."""
+    """Return the manifest entry of each stream, given the (offset, size) of its copied chunks."""
     return {stream: _kept(stream, listed.get(stream, ()), result, report) for stream in STREAMS}
 
 
@@ -82,13 +82,13 @@ def _kept(stream: str, listed: Iterable[tuple[int, int]], result: Result | None,
         if offset == length:
             chunks.append((offset, size))
             length += size
-        # A chunk behind a hole was acknowledged too: kept, and the hole is said.
+        # A chunk after a gap was acknowledged too: keep it, and record the gap.
         else:
             chunks.append((offset, size))
             beyond = max(beyond, offset + size)
     end = result.streams.get(stream) if result else None
     if end is not None:
-        # A stored result has no list of chunks: then only the length is compared.
+        # A result from the store has no list of chunks: then only the length is compared.
         named = [(each.offset, each.length) for each in end.chunks] or chunks
         if end.length == length and not beyond and named == chunks:
             return KeptStream(length, tuple(chunks), sha256=end.sha256)

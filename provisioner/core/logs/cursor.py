@@ -1,4 +1,4 @@
-"""Where a reader of a run's log is: in every stream of every attempt at a byte; as text, too, to go on from there."""
+"""A reader's position in the log of a run: a byte in each stream of each attempt; also as text, to continue there."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,29 +9,29 @@ from provisioner.core.protocol.messages import STREAMS
 
 @dataclass(frozen=True)
 class At:
-    """At a byte, in the chunk that begins at `chunk` or just behind it."""
+    """A byte offset in the chunk that begins at offset `chunk`, or just after that chunk."""
 
     chunk: int = 0
     byte: int = 0
 
 
-#: The beginning of everything.
+#: The text of a cursor at the beginning of all streams.
 START = "start"
 _STREAM = "|".join(STREAMS)
 _AT = re.compile(rf"([1-9]\d{{0,5}})\.({_STREAM})\.(\d{{1,15}})\.(\d{{1,15}})", re.ASCII)
-#: `7.output.end` is behind one attempt's stream, `-7.output.end` behind those of all attempts up to it.
+#: `7.output.end` is the end of that stream of attempt 7, `-7.output.end` of attempts 1 to 7.
 _END = re.compile(rf"(-?)([1-9]\d{{0,5}})\.({_STREAM})\.end", re.ASCII)
-#: Characters: more than a place of ours has, and below what a server takes as one header (h11: 16 KiB in all).
+#: Most characters of a cursor: more than `write` makes, less than a server accepts in headers (h11: 16 KiB).
 LONGEST = 12_000
 
 
 @dataclass
 class Cursor:
-    """At the beginning of what it was not moved in; however many attempts are over and read, it stays small."""
+    """The position in each stream; the beginning by default. Ended attempts are merged, so the cursor stays small."""
 
     _places: dict[tuple[int, str], At] = field(default_factory=dict)
     _ended: set[tuple[int, str]] = field(default_factory=set)
-    #: By stream: the last of the attempts, from the first on, that are at an end.
+    #: By stream: the last attempt up to which the streams of all attempts have ended.
     _ended_to: dict[str, int] = field(default_factory=dict)
 
     def at(self, attempt: int, stream: str) -> At:
@@ -41,13 +41,13 @@ class Cursor:
         self._places[attempt, stream] = at
 
     def end(self, attempt: int, stream: str) -> None:
-        """Nothing comes any more of it."""
+        """Record that this stream has no more bytes."""
         self._places.pop((attempt, stream), None)
         self._ended.add((attempt, stream))
         self._gather(stream)
 
     def end_to(self, attempt: int, stream: str) -> None:
-        """Nothing comes any more of it and of the attempts before."""
+        """Record that this stream of this attempt and of all earlier attempts has no more bytes."""
         self._ended_to[stream] = max(attempt, self._ended_to.get(stream, 0))
         self._gather(stream)
 
@@ -60,7 +60,7 @@ class Cursor:
         return attempt <= self._ended_to.get(stream, 0) or (attempt, stream) in self._ended
 
     def write(self) -> str:
-        """One short word: equal places are equal words."""
+        """Return the position as a short text; equal positions give equal texts."""
         parts = [f"-{attempt}.{stream}.end" for stream, attempt in sorted(self._ended_to.items())]
         parts += [f"{attempt}.{stream}.end" for attempt, stream in sorted(self._ended)]
         parts += [f"{attempt}.{stream}.{at.chunk}.{at.byte}" for (attempt, stream), at in sorted(self._places.items())]
@@ -68,7 +68,7 @@ class Cursor:
 
 
 def read(text: str) -> Cursor:
-    """What `write` wrote; raises Invalid for anything else."""
+    """Return the cursor in a text that `write` made; raises Invalid for any other text."""
     found = Cursor()
     if text == START:
         return found

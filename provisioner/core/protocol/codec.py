@@ -16,12 +16,13 @@ from provisioner.core.errors import Invalid
 
 T = TypeVar("T")
 
-#: What JSON's numbers hold exactly (RFC 8259, section 6); larger ones would only overflow what is made of them.
+#: The largest integer that every JSON implementation reads exactly (RFC 8259, section 6), plus one. Larger numbers are
+#: rejected: they would overflow in later calculations.
 LARGEST_NUMBER = 2**53
 
 
 def encode(message: object) -> bytes:
-    """Any message or record, or a tuple of them, as JSON bytes, keys sorted: equal messages are equal bytes."""
+    """Return a message, a record or a tuple of them as JSON; keys are sorted, so equal messages give equal bytes."""
     return json.dumps(message, default=_plain, sort_keys=True).encode()
 
 
@@ -30,9 +31,9 @@ def _plain(value: Any) -> Any:
 
 
 def decode(kind: type[T], data: bytes) -> T:
-    """The message in `data`; fields this version does not know are passed over.
+    """Return the message in `data`; unknown fields are ignored.
 
-    Raises Invalid when a field is missing or of another shape: the sender is untrusted.
+    Raises Invalid if a required field is missing or a value has the wrong type: the sender is untrusted.
     """
     try:
         return typing.cast(T, _build(kind, json.loads(data, parse_constant=_no_number)))
@@ -60,7 +61,7 @@ def _build(kind: Any, value: Any) -> Any:
         return tuple(_build(args[0], item) for item in items)
     if origin is Mapping:
         pairs = _typed(dict, value).items()
-        # Most keys are text already.
+        # A key of type str needs no conversion, and most keys are.
         return {key if args[0] is str else _build(args[0], key): _build(args[1], item) for key, item in pairs}
     if dataclasses.is_dataclass(kind):
         make: Any = kind
@@ -77,7 +78,7 @@ def _build(kind: Any, value: Any) -> Any:
 
 
 def _build_one(kinds: list[Any], value: Any) -> Any:
-    """As the first kind that it fits, or nothing as nothing."""
+    """Return the value as the first of the kinds that accepts it; None stays None."""
     if value is None:
         return None
     for kind in kinds[:-1]:
@@ -89,7 +90,7 @@ def _build_one(kinds: list[Any], value: Any) -> Any:
 
 
 def _typed(kind: Any, value: Any) -> Any:
-    # Not isinstance: JSON's true is no number.
+    # Not isinstance: for Python, JSON's `true` is an int.
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, got {value!r:.80}")
     return value

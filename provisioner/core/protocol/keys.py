@@ -1,15 +1,15 @@
-"""The keys of the messages in the bucket, and the names by which both sides find a job; standard library only."""
+"""Keys of the messages in the bucket, and names that agent and control plane share; standard library only."""
 
 from __future__ import annotations
 
 
 def mailbox(role_id: str, instance_id: str) -> str:
-    """The machine's name in the bucket: its `aws:userid` (IAM User Guide, "Policy variables")."""
+    """Return the machine's name in the bucket: its `aws:userid` (IAM User Guide, "Policy variables")."""
     return f"{role_id}:{instance_id}"
 
 
 def container_name(run: str, attempt: int, rank: int) -> str:
-    """What the engine calls the job's container."""
+    """Return the name of the job's container in the container engine."""
     return f"provision-{run}-{attempt}-{rank}"
 
 
@@ -34,7 +34,7 @@ def log_prefix(box: str, stream: str) -> str:
 
 
 def chunk_key(box: str, stream: str, offset: int) -> str:
-    """The key of the chunk that begins at `offset`; keys of a stream sort as its bytes do."""
+    """Return the key of the chunk that begins at byte `offset`; keys of a stream sort in the order of its bytes."""
     return f"{log_prefix(box, stream)}{offset:015d}"
 
 

@@ -38,7 +38,7 @@ class SignalCause(str, Enum):
 
 
 class Step(str, Enum):
-    """Where in its work a node is; the order of the members is the order in time."""
+    """The step of its work that a node is in; the members are in order of time."""
 
     BOOT = "boot"
     PULL = "pull"
@@ -51,7 +51,7 @@ class Step(str, Enum):
 
 
 class Engine(str, Enum):
-    """What runs the job; `process` (no container) is for rehearsals alone."""
+    """How a job runs; `process` (without a container) is only for rehearsals."""
 
     CONTAINER = "container"
     PROCESS = "process"
@@ -60,7 +60,7 @@ class Engine(str, Enum):
 
 
 class Attachment(str, Enum):
-    """How a job finds a secret."""
+    """The form in which a job gets a secret."""
 
     VARIABLE = "environment_variable"
     FILE = "file"
@@ -70,29 +70,30 @@ class Attachment(str, Enum):
 
 @dataclass(frozen=True)
 class Secret:
-    """A value that the machine reads with its own role: it is never in a work order."""
+    """A secret that the machine reads with its own role: the value is never in a work order."""
 
-    #: `ssm:/path` of a parameter, or `secretsmanager:id#key`, a key of a secret's JSON; without `#key` all of it.
+    #: `ssm:/path` of a parameter, or `secretsmanager:id#key` for a key of the secret's JSON; without `#key`, the whole
+    #: secret.
     name: str
     attachment: Attachment
-    #: The variable's name, or the file's path; a relative one is below HOME.
+    #: The variable's name, or the file's path; a relative path is below HOME.
     location: str
 
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A file that is there when the job starts."""
+    """A file that the agent writes before the job starts."""
 
-    #: Below HOME.
+    #: Relative to HOME.
     path: str
     content: str
-    #: In octal digits.
+    #: Permissions in octal digits.
     mode: str = "0644"
 
 
 @dataclass(frozen=True)
 class Packages:
-    """What is installed before the start script; each is what follows its tool's `install`."""
+    """Packages to install before the start script; `apt` and `pip` are arguments of the tool's `install`."""
 
     apt: tuple[str, ...] = ()
     pip: tuple[str, ...] = ()
@@ -102,26 +103,26 @@ class Packages:
 
 @dataclass(frozen=True)
 class Repository:
-    """A git repository and the absolute folder it is checked out as."""
+    """A git repository and the absolute path of its checkout."""
 
     url: str
     path: str
-    #: A branch, tag or commit; empty means the remote's default branch.
+    #: A branch, tag or commit; empty for the remote's default branch.
     reference: str = ""
     #: `branch`, `tag` or `commit`.
     reference_type: str = "branch"
-    #: The name of a secret, as in Secret: an SSH key or a token; empty for a public one.
+    #: The name of a secret, as in Secret: an SSH key or a token; empty for a public repository.
     credential: str = ""
     #: Number of commits to fetch, in digits; `full`: all commits with every branch and tag; empty: all commits of
-    #: the reference, but the older ones without their files if the server supports that.
+    #: the reference, but older commits without their files if the server supports that.
     depth: str = ""
-    #: Whether to fetch files in git LFS; if not, they stay pointers.
+    #: Whether to fetch files from git LFS; otherwise they stay pointers.
     lfs: bool = True
 
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """The resolved, plain description of one node's work; all that an agent ever knows of a job."""
+    """The resolved description of one node's work; the agent gets nothing else about the job."""
 
     run: str
     attempt: int
@@ -132,42 +133,42 @@ class WorkOrder:
     owner: str
     engine: Engine
     image: str
-    #: How many GPUs the instance type promises; 0 asks for no GPU at all.
+    #: Number of GPUs of the instance type; with 0 the job gets no GPU.
     gpus: int
     command: str
     start_script: str
     working_directory: str
     environment: Mapping[str, str]
     repositories: tuple[Repository, ...]
-    #: Limits of single steps, counted from when each begins.
+    #: Limits of single steps, in seconds from the step's beginning.
     pull_limit: float
     setup_limit: float
     runtime_limit: float
-    #: From SIGTERM to SIGKILL.
+    #: Seconds from SIGTERM to SIGKILL.
     stop_grace: float
-    #: The machine's whole life, counted from its LaunchTime.
+    #: Most seconds that the machine exists, counted from its LaunchTime.
     lifetime: float
     heartbeat_interval: float = 10.0
-    #: Log bytes that may wait on the machine's disk; when it is full the job waits.
+    #: Most log bytes that wait on the machine's disk; at this limit the job's writes block.
     spool_limit: int = 2 << 30
     secrets: tuple[Secret, ...] = ()
     config_files: tuple[ConfigFile, ...] = ()
     packages: Packages = Packages()
-    #: The name of a secret that holds `user:password` or {"username", "password"}; empty for a public image.
+    #: The name of a secret with `user:password` or {"username", "password"}; empty for a public image.
     registry_credential: str = ""
-    #: The hosts that git over SSH may trust, as lines of known_hosts (sshd(8)).
+    #: The hosts that git trusts over SSH, as lines of known_hosts (sshd(8)).
     known_hosts: str = ""
-    #: None is half of the machine's memory.
+    #: Bytes of /dev/shm; None for half of the machine's memory.
     shm_size: int | None = None
-    #: Where the run keeps its state across attempts, an s3:// URL that ends in a slash; empty for nowhere.
+    #: The s3:// URL, ending in a slash, under which the run keeps its state across attempts; empty if it keeps none.
     checkpoint: str = ""
-    #: Who may enter the machine as its root, a line of authorized_keys (sshd(8)); empty for nobody.
+    #: The key that may log in to the machine as root, as a line of authorized_keys (sshd(8)); empty for none.
     authorized_key: str = ""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """The control plane's wish that the work ends: as which outcome, and why in one line."""
+    """The control plane's order to end the work, with the outcome and a one-line reason."""
 
     outcome: Outcome
     reason: str
@@ -176,18 +177,18 @@ class Stop:
 
 @dataclass(frozen=True)
 class Orders:
-    """What the control plane wants of a machine now; the whole wish, each time."""
+    """The control plane's orders to a machine; each message has all of them."""
 
     stop: Stop | None = None
-    #: Someone reads the log as it is written until then: ship every second.
+    #: Unix time until which a client follows the log: until then the agent ships every second.
     followed_until: float = 0.0
 
 
 @dataclass(frozen=True)
 class Notice:
-    """The cloud's own announcement that it takes a spot machine away."""
+    """The cloud's notice that it will interrupt a spot machine."""
 
-    #: When the machine goes.
+    #: When the machine will be interrupted.
     at: float
     #: When the agent read the notice.
     seen: float
@@ -195,7 +196,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Span:
-    """When a step began and, once it has, when it ended, by the machine's clock."""
+    """When a step began and ended, by the machine's clock; `ended` is None until then."""
 
     began: float
     ended: float | None = None
@@ -203,7 +204,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Report:
-    """A snapshot of a node's work: each report tells all, so a lost one costs nothing but time."""
+    """A snapshot of a node's work. Each report is complete, so a lost report only costs time."""
 
     sequence: int
     at: float
@@ -211,15 +212,15 @@ class Report:
     process: str
     step: Step
     spans: Mapping[str, Span] = field(default_factory=dict)
-    #: Log bytes by stream: written by the job, and acknowledged by the bucket.
+    #: Log bytes by stream: those that the job wrote, and those that the bucket acknowledged.
     produced: Mapping[str, int] = field(default_factory=dict)
     shipped: Mapping[str, int] = field(default_factory=dict)
     notice: Notice | None = None
-    #: When the cloud recommended to move elsewhere (EC2 User Guide, "Rebalance recommendations").
+    #: When the cloud recommended moving to another machine (EC2 User Guide, "Rebalance recommendations").
     rebalance_at: float | None = None
-    #: The result is in the mailbox.
+    #: Whether the result is in the mailbox.
     finished: bool = False
-    #: By what to know the machine, each `kind base64`; empty where nobody may enter it.
+    #: The machine's SSH host keys, each `kind base64`; empty if no key may log in.
     host_keys: tuple[str, ...] = ()
 
 
@@ -234,7 +235,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class StreamEnd:
-    """The EOF mark of a stream: its length, its checksum, and every chunk's."""
+    """The EOF mark of a stream: its length and checksum, and those of every chunk."""
 
     length: int
     sha256: str
@@ -243,7 +244,7 @@ class StreamEnd:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of the work order; written once, and nothing follows it."""
+    """The result of a work order; the agent's last message, written once."""
 
     run: str
     attempt: int
@@ -252,7 +253,7 @@ class Result:
     outcome: Outcome
     #: The step that decided the outcome.
     step: Step
-    #: The process's own exit code (128 + s when signal s ended it); None where no process ended.
+    #: The process's exit code (128 + s if signal s ended it); None if no process ended.
     exit_code: int | None
     #: One line for a reader.
     reason: str
@@ -260,7 +261,7 @@ class Result:
     spans: Mapping[str, Span] = field(default_factory=dict)
     streams: Mapping[str, StreamEnd] = field(default_factory=dict)
     notice: Notice | None = None
-    #: The host name that could not be resolved, if that ended the work; else empty.
+    #: The host name that could not be resolved, if that ended the work; otherwise empty.
     unresolved_host: str = ""
     #: None in results of older agents, which do not report it.
     signal_cause: SignalCause | None = None
@@ -268,14 +269,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Started:
-    """Put just before the command executes, so that no second process ever executes it."""
+    """A mark that is put just before the command executes, so that no second agent process executes it."""
 
     process: str
     at: float
 
 
 def limit_of(name: str, seconds: float) -> str:
-    """A limit as the recipe names it, and as a person writes how long it is: both sides say it in these words."""
+    """Return the limit's name in the recipe and its length, as agent and control plane write it in reasons."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"limits.{name} of {seconds / size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""What a job finds when it starts, as its recipe says it: secrets, files, packages, repositories."""
+"""The parts of a recipe for what a job finds at its start: secrets, files, packages, repositories."""
 
 import posixpath
 import re
@@ -30,13 +30,13 @@ def _with_old_name(schema: dict[str, Any]) -> None:
 
 
 class Secret(Part):
-    """A value that the machine reads with its own role, and the job finds as a variable or a file."""
+    """A secret that the machine reads with its own role, and that the job gets as a variable or a file."""
 
     attachment_type: Literal["environment_variable", "file"]
-    #: The variable's name, or the file's path; a relative one is below HOME.
+    #: The variable's name, or the file's path; a relative path is below HOME.
     location: Annotated[str, Field(min_length=1)]
     name: fields.SecretName
-    #: Only the job's own: its machines have no other rights.
+    #: Only the job's own owner is allowed: its machines have only this owner's rights.
     owner: fields.OwnerName | None = None
     description: fields.Text = ""
 
@@ -65,7 +65,7 @@ class Secret(Part):
 
 
 def _script(content: str) -> str:
-    # Other files keep their line ends, which may be part of their content.
+    # Other files keep their line ends, which may belong to their content.
     return fields.unix_lines(content) if content.startswith("#!") else content
 
 
@@ -80,12 +80,12 @@ class ConfigFile(Part):
     ] = "0644"
 
 
-#: A list, or text with spaces between the words.
+#: A list, or text with spaces between the packages.
 _WORDS = Kind(packages.words, also=({"type": "string"},), first=True)
 
 
 class Pip(Part):
-    """Python packages, by their requirements or as the content of a requirements.txt."""
+    """Python packages, as requirements or as the content of a requirements.txt."""
 
     install: Annotated[tuple[Annotated[str, AfterValidator(packages.pip)], ...], _WORDS, or_nothing([])] = ()
     requirements_txt: Annotated[fields.Text, AfterValidator(packages.requirements), or_nothing("")] = ""
@@ -125,7 +125,7 @@ def _not_installed(what: str) -> Kind:
 
 
 class Packages(Part):
-    """What is installed before the start script."""
+    """Packages that are installed before the start script."""
 
     pip: Annotated[Pip, _BARE, or_nothing({})] = Pip()
     apt: Annotated[Apt, _BARE, or_nothing({})] = Apt()
@@ -147,20 +147,20 @@ class GitRepository(Part):
     """A repository to clone, at the head of a reference."""
 
     url: git.RepositoryUrl
-    #: Absolute, or below the working directory; unset: see `Spec.checkouts`.
+    #: Absolute, or relative to the working directory; if unset, see `Spec.checkouts`.
     path: Annotated[fields.Path, fields.no_shell_words] | None = None
-    #: Unset: the remote's default branch.
+    #: If unset: the remote's default branch.
     reference: Annotated[git.Reference | None, kinds.rule(_written_reference, first=True)] = None
     #: If unset: a commit if the reference is a complete commit id, else a branch.
     reference_type: Annotated[Literal["branch", "tag", "commit"] | None, Field(validate_default=True)] = None
-    #: If unset: all commits of the reference, but the older ones without their files if the server supports that;
+    #: If unset: all commits of the reference, but older commits without their files if the server supports that;
     #: `full`: all files, branches and tags.
     depth: git.Depth | None = None
-    #: Whether to fetch files in git LFS; if not, they stay pointers.
+    #: Whether to fetch files from git LFS; otherwise they stay pointers.
     lfs: fields.Flag = True
-    #: Both mean the same here: a run has a fresh machine, so it always clones.
+    #: Both values have the same effect: each run clones on a fresh machine.
     on_restart: Literal["preserve changes", "reclone"] = "reclone"
-    #: No credential is shown to it.
+    #: Whether to clone without sending a credential.
     public: fields.Flag = False
 
     @model_serializer(mode="wrap")
@@ -170,7 +170,7 @@ class GitRepository(Part):
         return {name: value for name, value in dumped.items() if name != "reference" or value is not None}
 
     def credential(self, known: str) -> str:
-        """Return the credential `known`, or none if the repository is public, or its transport does not encrypt."""
+        """Return the credential `known`, or "" if the repository is public or its transport does not encrypt."""
         wanted = self.is_ssh or (self.url.startswith("https://") and not self.public)
         return known if wanted else ""
 
@@ -198,21 +198,21 @@ class GitRepository(Part):
 
 
 class Git(Part):
-    """How private repositories are read."""
+    """The credential for private repositories."""
 
-    #: An SSH key or a token; unset: that of the settings.
+    #: An SSH key or a token; if unset, the credential of the settings.
     credential: fields.SecretName | None = None
 
 
 class Registry(Part):
-    """How a private image is pulled."""
+    """The credential for private images."""
 
-    #: `user:password` or {"username", "password"}; unset: that of the settings.
+    #: `user:password` or {"username", "password"}; if unset, the credential of the settings.
     credential: fields.SecretName | None = None
 
 
 def _told_apart(files: Any) -> Any:
-    # Two writings of one path would be one file, and the other lost without a word.
+    # Two spellings of one path would write the same file, and one content would be lost silently.
     seen: dict[str, str] = {}
     for path in files if isinstance(files, dict) else ():
         if (other := seen.setdefault(posixpath.normpath(path), path)) != path:
@@ -220,5 +220,5 @@ def _told_apart(files: Any) -> Any:
     return files
 
 
-#: The files by their path below HOME.
+#: Files by their path relative to HOME.
 ConfigFiles = Annotated[Mapping[fields.FilePath, ConfigFile], or_nothing({}), Kind(_told_apart, first=True)]

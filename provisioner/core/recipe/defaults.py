@@ -1,4 +1,4 @@
-"""What an installation lends its jobs, and what of a recipe it cannot grant."""
+"""Defaults that an installation gives its jobs, and the parts of a recipe that it cannot grant."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from provisioner.core.recipe.yaml import Path
 
 @dataclass(frozen=True)
 class RecipeDefaults:
-    """The settings that recipes lean on; empty where the settings say nothing."""
+    """The settings that recipes use; empty for settings that are not set."""
 
     git_credential: str = ""
-    #: Lines of known_hosts beside the built-in ones.
+    #: Lines of known_hosts in addition to the built-in ones.
     known_hosts: tuple[str, ...] = ()
     registry_credential: str = ""
     #: An s3:// URL that ends in a slash.
@@ -27,7 +27,7 @@ def trusted(terms: RecipeDefaults) -> tuple[str, ...]:
 
 
 def repositories(spec: Spec, terms: RecipeDefaults) -> tuple[Repository, ...]:
-    """What is cloned where, and with which credential."""
+    """Return the repositories to clone, each with its path and credential."""
     known = spec.git.credential or terms.git_credential
     return tuple(
         Repository(
@@ -44,7 +44,7 @@ def repositories(spec: Spec, terms: RecipeDefaults) -> tuple[Repository, ...]:
 
 
 def ungranted(spec: Spec, owner: str, terms: RecipeDefaults) -> Iterator[tuple[Path, str]]:
-    """The paths of what `owner`'s jobs cannot have here, each with what to do."""
+    """Yield the path of each part of the spec that this installation cannot grant `owner`, with what to do."""
     for index, item in enumerate(spec.git_repositories):
         where: Path = ("spec", "git_repositories", index, "url")
         host = git.host_of(item.url)

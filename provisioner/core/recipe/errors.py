@@ -1,4 +1,4 @@
-"""From what is wrong with a document to one error that a reader can act on."""
+"""Turn the problems of a document into one error message that a user can act on."""
 
 import difflib
 import re
@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe.yaml import Path
 
-#: What would be right, by pydantic's name of the error.
+#: What is expected, by pydantic's name of the error.
 _RIGHT = {
     "string_type": "write text",
     "int_type": "write a whole number",
@@ -32,12 +32,12 @@ _RIGHT = {
 }
 
 
-#: Fields below which a value is never told: somebody may have put the secret itself there.
+#: Fields below which no value is shown: a user may have written the secret itself there.
 _PRIVATE = frozenset({"environment_variables", "config_files", "secrets", "credential", "env"})
-#: But for these of them, that take a few words only.
+#: Fields below these whose values are shown, because they accept only a few words.
 _OPEN = frozenset({"attachment_type", "mode"})
 
-#: What an unknown field is about, where its letters do not tell.
+#: Hints for unknown fields whose right name is not similar.
 _ABOUT = {
     "timeout": "did you mean spec.limits.runtime?",
     "env": "did you mean spec.environment_variables?",
@@ -46,12 +46,13 @@ _ABOUT = {
         "a recipe holds no secret, only the name of one: ssm:/path or secretsmanager:id#key",
     ),
 }
-#: How alike a word must be to be meant, here and elsewhere: a wrong guess is worse than none.
+#: Least similarity (difflib, 0 to 1) of a suggested name, in the same group and elsewhere: a wrong guess is worse than
+#: none.
 _ALIKE, _ALIKE_ELSEWHERE = 0.7, 0.8
 
 
 def invalid(source: str, problems: Iterable[tuple[Path, str]], lines: Mapping[Path, int]) -> Invalid:
-    """One error for all problems, a line each: source, line, path, what is wrong."""
+    """Return one error for all problems, with a line each: source, line number, path, problem."""
     placed = sorted((_line(path, lines), _dotted(path), text) for path, text in problems)
     return Invalid(
         "\n".join(
@@ -61,18 +62,18 @@ def invalid(source: str, problems: Iterable[tuple[Path, str]], lines: Mapping[Pa
 
 
 def lines(problems: Iterable[tuple[Path, str]]) -> tuple[str, ...]:
-    """Each problem as one line, without source and line number: path, what is wrong."""
+    """Return one line for each problem, without source and line number: path, problem."""
     return tuple(f"{_dotted(path)}{': ' if path else ''}{text}" for path, text in problems)
 
 
 def told(error: ValidationError, model: type[BaseModel]) -> list[tuple[Path, str]]:
-    """Each of pydantic's errors by its path, in our words."""
+    """Return the path and message of each of pydantic's errors; `model` is for suggestions of names."""
     levels = dict(_levels(model, ""))
     return [_told(detail, levels) for detail in error.errors(include_url=False)]
 
 
 def explained(details: Iterable[Any]) -> list[tuple[Path, str]]:
-    """The same of errors whose model nobody names."""
+    """Return the path and message of each of pydantic's errors, without suggesting field names."""
     return [_told(detail, {}) for detail in details]
 
 
@@ -92,7 +93,7 @@ def _told(detail: ErrorDetails, levels: Mapping[str, list[str]]) -> tuple[Path, 
 
 
 def _found(value: Any, path: Path) -> str:
-    """The value for a reader: short, and never a variable's value, a file's content or a URL's password."""
+    """Return a short form of the value, never with a variable's value, a file's content or a URL's password."""
     match value:
         case None:
             return "nothing"
@@ -123,7 +124,7 @@ def _meant(path: Path, levels: Mapping[str, list[str]]) -> str:
 
 
 def _levels(model: type[BaseModel], at: str) -> Iterable[tuple[str, list[str]]]:
-    """The field names of a model and of the models in it, by their path."""
+    """Yield the path and the field names of a model, and of the models in it."""
     yield at, list(model.model_fields)
     for name, info in model.model_fields.items():
         inner = [info.annotation, *getattr(info.annotation, "__args__", ())]
@@ -134,7 +135,7 @@ def _levels(model: type[BaseModel], at: str) -> Iterable[tuple[str, list[str]]]:
 
 
 def _line(path: Path, lines: Mapping[Path, int]) -> int:
-    """The line of the path, or of the nearest thing around it; 0 when nothing is known."""
+    """Return the line of the path, or of its nearest known parent; 0 if none is known."""
     while path and path not in lines:
         path = path[:-1]
     return lines.get(path, 0)
@@ -145,6 +146,6 @@ def _dotted(path: Path) -> str:
 
 
 def _part(part: str | int) -> str:
-    """What is no plain word is quoted: a problem stays on its line, and cannot steer a terminal."""
+    """Return one part of a dotted path; quote text that could break the line or control a terminal."""
     plain = isinstance(part, str) and re.fullmatch(r"\w[\w-]*", part)
     return f".{part:.60}" if plain else f"[{part!r:.60}]"

@@ -1,4 +1,4 @@
-"""The fields of a recipe that are plain values: durations, sizes, names, paths, commands."""
+"""Types for plain values in a recipe: durations, sizes, names, paths, commands."""
 
 import json
 import posixpath
@@ -14,15 +14,15 @@ from pydantic import (
 from provisioner.core.recipe import duration, kinds, schedule
 from provisioner.core.recipe.kinds import _SCALAR, Kind, between, matching, rule
 
-#: Bytes of one string that Linux hands to a new process (MAX_ARG_STRLEN of execve(2)), less the final NUL.
+#: Most bytes of one argument or variable of a new process (MAX_ARG_STRLEN of execve(2)), without the final NUL.
 LONGEST_ARGUMENT = (128 << 10) - 1
 
 
-#: A month: longer than any run should be, short enough that a slip of the keyboard has an end.
+#: The longest duration, 30 days in seconds: longer than any run should be, and a limit for typing errors.
 _LONGEST = 30 * 86400.0
 
 
-#: YAML 1.1's truths, but for a lone `y` and `n` (yaml.org/type/bool.html).
+#: The booleans of YAML 1.1, except `y` and `n` (yaml.org/type/bool.html).
 _YES = tuple(writing for word in ("true", "yes", "on") for writing in (word, word.title(), word.upper()))
 
 
@@ -75,7 +75,7 @@ def _command(value: Any) -> Any:
         try:
             listed = isinstance(json.loads(value), list)
         except ValueError:
-            listed = False  # The shell's own `[`.
+            listed = False  # It is the shell's `[` command.
     if listed:
         raise ValueError("not in this version: a list of commands; write one shell line")
     if isinstance(value, str) and not value.strip():
@@ -94,7 +94,7 @@ def _path(text: str) -> str:
         raise ValueError("a path may not be empty, nor hold ':', ',' or control characters")
     if ".." in text.split("/"):
         raise ValueError("a path may not hold '..'")
-    # POSIX leaves open what two leading slashes mean; here they are one.
+    # POSIX does not define two leading slashes; here they mean one.
     path = posixpath.normpath(re.sub("^//+", "/", text))
     if path == "/" or re.match("/(proc|sys|dev)(/|$)", path):
         raise ValueError("not a folder that a job may take over")
@@ -129,7 +129,7 @@ def _relative(path: str) -> str:
 
 
 def secret_location(text: str, *, variable: bool) -> str:
-    """The name of a variable, or the path of a file; raises ValueError."""
+    """Return the name of a variable or the path of a file; raises ValueError if it is invalid."""
     if variable:
         if not re.fullmatch(_VARIABLE, text):
             raise ValueError(_VARIABLE_RIGHT)
@@ -139,7 +139,7 @@ def secret_location(text: str, *, variable: bool) -> str:
 
 
 def _timezone(text: str) -> str:
-    # libc would take a name it does not know for UTC, and say nothing.
+    # libc silently uses UTC for a name that it does not know.
     right = "write a time zone of the IANA database, such as Europe/Berlin"
     if not re.fullmatch(_ZONE_NAME, text):
         raise ValueError(right)
@@ -168,7 +168,7 @@ def _seconds(value: Any, at_most: float) -> float:
 
 
 def _written(value: Any) -> str:
-    # Numbers of a YAML or JSON document are text here; those of a dump and of Python are numbers.
+    # Numbers of a YAML or JSON document arrive as text; those of a dump or from Python arrive as numbers.
     whole = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if whole or isinstance(value, str) else ""
 
@@ -178,7 +178,7 @@ def _duration_schema(*words: str) -> dict[str, Any]:
 
 
 def lasting(at_most: float = _LONGEST) -> Kind:
-    """A duration: text in documents, seconds inside."""
+    """Return the kind for a duration: text in documents, seconds in the model."""
     return Kind(lambda value: _seconds(value, at_most), _duration_schema(), first=True)
 
 
@@ -196,11 +196,11 @@ def _or_now(value: Any) -> float:
         raise ValueError(f"{error}, or now") from error
 
 
-#: As a document writes it: what is loaded again is what was dumped.
+#: Seconds, dumped as text such as `1h`, so that a dump can be loaded again.
 Duration = Annotated[float, PlainSerializer(duration.text, return_type=str)]
 
 
-#: None is `never`.
+#: Seconds; None for `never`.
 DurationOrNever = Annotated[
     float | None,
     Kind(_seconds_or_never, _duration_schema("never"), first=True),
@@ -208,7 +208,7 @@ DurationOrNever = Annotated[
 ]
 
 
-#: 0 is `now`.
+#: Seconds; 0 for `now`.
 DurationOrNow = Annotated[
     float,
     Kind(_or_now, _duration_schema("now"), first=True),
@@ -216,7 +216,7 @@ DurationOrNow = Annotated[
 ]
 
 
-#: As a document writes it.
+#: Bytes, dumped as text such as `200Gi`.
 Size = Annotated[int, PlainSerializer(kinds.size_text, return_type=str)]
 
 
@@ -256,7 +256,7 @@ OwnerName = Annotated[
 ]
 
 
-#: As Docker's reference grammar has it. No reference begins with a hyphen: none is ever taken for an option.
+#: Docker's reference grammar. No reference begins with a hyphen, so no command mistakes one for an option.
 ImageUri = Annotated[
     str,
     matching(
@@ -284,7 +284,7 @@ _VARIABLE, _VARIABLE_RIGHT = (
 VariableName = Annotated[str, matching(_VARIABLE, _VARIABLE_RIGHT)]
 
 
-#: Any text that one process can be given; numbers and truths keep the writing they came in.
+#: Any text that a process accepts; numbers and booleans keep their spelling.
 VariableValue = Annotated[
     str,
     AfterValidator(_text),
@@ -307,14 +307,14 @@ Command = Annotated[
 no_shell_words = rule(refuse_shell_words)
 
 
-#: Normalized: no `..`, no doubled slash.
+#: Normalized, without `..` and doubled slashes.
 Path = Annotated[str, Kind(_path, {"type": _SCALAR, "minLength": 1})]
 
 
 AbsolutePath = Annotated[str, AfterValidator(_path), Kind(_absolute, {"type": "string", "pattern": "^/"})]
 
 
-#: Of a file below HOME.
+#: The path of a file, relative to HOME.
 FilePath = Annotated[
     str,
     AfterValidator(_file),
@@ -324,7 +324,7 @@ FilePath = Annotated[
 ]
 
 
-#: Parameter Store's paths, and names outside of any; Secrets Manager's names and ARNs with a key of the secret's JSON.
+#: A path or name in Parameter Store, or a name or ARN in Secrets Manager with a key of the secret's JSON.
 SecretName = Annotated[
     str,
     matching(
@@ -340,7 +340,7 @@ _ZONE_NAME = "[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"
 Timezone = Annotated[str, Kind(_timezone, {"type": "string", "pattern": f"^{_ZONE_NAME}$"})]
 
 
-#: None, or nothing written: the job starts by triggers alone.
+#: None, also for an empty text: the job starts only by triggers.
 Schedule = Annotated[str | None, rule(_stepping), Kind(_schedule, {"type": ["string", "null"]}, first=True)]
 
 

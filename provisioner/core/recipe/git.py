@@ -1,4 +1,4 @@
-"""What a recipe may say of git repositories: URLs, references and the SSH hosts to trust."""
+"""Types for git repositories in a recipe: URLs, references and depths; and the SSH hosts to trust."""
 
 import fnmatch
 import re
@@ -9,7 +9,7 @@ from provisioner.core.recipe.kinds import Kind, matching, rule
 
 
 def repository_name(url: str) -> str:
-    """The folder that git itself would clone `url` into."""
+    """Return the name of the folder that `git clone` makes for `url`."""
     path = re.split("[?#]", url)[0].rstrip("/").removesuffix("/.git")
     return re.split("[/:]", path)[-1].removesuffix(".git")
 
@@ -19,7 +19,7 @@ def is_ssh(url: str) -> bool:
 
 
 def _repository_url(text: str) -> str:
-    # No user and no host begins with a hyphen: ssh would take it for an option.
+    # No user and no host begins with a hyphen: ssh would read it as an option.
     user, path = r"[A-Za-z0-9_][A-Za-z0-9._-]*", r"[^\s-]\S*"
     host = r"([A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])"
     if pip := re.match(r"git\+([a-z]+://)", text):
@@ -63,7 +63,7 @@ RepositoryUrl = Annotated[
 ]
 
 
-#: What git-check-ref-format(1) allows, roughly, and never an option.
+#: Roughly what git-check-ref-format(1) allows, but nothing that git would read as an option.
 Reference = Annotated[
     str,
     matching(r"(?!-)(?!.*(\.\.|@\{))[^\s\x00-\x20~^:?*\[\\\x7f]+", "write a branch, a tag or a commit"),
@@ -112,14 +112,14 @@ def host_of(url: str) -> str:
 
 
 def knows(lines: Iterable[str], host: str) -> bool:
-    """Whether a line may be about `host`; what a hashed line is about cannot be told, so it may."""
+    """Return whether a line of known_hosts may be for `host`; a hashed line may be for any host."""
     patterns = [
         pattern
         for line in lines
         if not line.startswith("@revoked")
         for pattern in line.removeprefix("@cert-authority ").split(" ")[0].split(",")
     ]
-    # fnmatch would take a bracket for a choice of characters; known_hosts has only * and ?.
+    # fnmatch reads brackets as a set of characters; known_hosts has only * and ?.
     return any(
         pattern.startswith("|1|") or fnmatch.fnmatchcase(host, pattern.replace("[", "[[]")) for pattern in patterns
     )

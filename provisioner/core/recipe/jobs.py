@@ -1,4 +1,4 @@
-"""Jobs and their schedules as the store keeps them.
+"""Jobs and their schedules, as the store keeps them.
 
 Times are Unix seconds.
 """
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Concurrency(StrEnum):
-    """What a schedule does while its earlier run is not over; the words are Saturn's, and Kubernetes'."""
+    """What a schedule does if its earlier run is not over; the words are those of Saturn and Kubernetes."""
 
     ALLOW = "Allow"
     FORBID = "Forbid"
@@ -25,9 +25,9 @@ class Catchup(StrEnum):
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a job starts by itself."""
+    """The times at which a job starts without a trigger."""
 
-    #: Five fields, `@daily` and the like, or `@every 4h`.
+    #: Five fields, a name such as `@daily`, or `@every 4h`.
     cron: str
     timezone: str = "UTC"
     concurrency: Concurrency = Concurrency.ALLOW
@@ -36,7 +36,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Job:
-    """The stored recipe of an owner; applying it again makes the next `revision`."""
+    """A stored recipe of an owner; each further `apply` increases `revision`."""
 
     id: str
     owner: str
@@ -48,11 +48,11 @@ class Job:
     applied_at: float
     deleted_at: float | None = None
     schedule: Schedule | None = None
-    #: Its recipe said it, so that a recipe without one takes it back.
+    #: Whether the schedule comes from the recipe; then applying a recipe without one removes it.
     schedule_of_recipe: bool = False
-    #: When it was said: its times count from there.
+    #: When the schedule was set: earlier times are not due, and `@every` counts from here.
     scheduled_at: float = 0.0
-    #: The last time of it that was decided, the run it started, and else why it started none.
+    #: The last decided time of the schedule; the run that it started; or else why it started none.
     tick: float | None = None
     tick_run: str = ""
     tick_without: str = ""

@@ -1,7 +1,7 @@
-"""What a field of a recipe accepts, and the JSON Schema of it.
+"""Checks for fields of a recipe, each with its JSON Schema.
 
-Scalars of a document come as text (see `yaml`), so the JSON Schema of a kind accepts the other scalars too, if their
-text would do.
+Scalars of a document arrive as text (see `yaml`), so the JSON Schema of a kind also accepts other scalars if their
+text is valid.
 """
 
 import re
@@ -32,7 +32,7 @@ def is_stored(info: ValidationInfo) -> bool:
 
 
 class Part(BaseModel):
-    """A group of fields: it takes no others, and does not change."""
+    """A frozen group of fields that rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,7 +42,7 @@ class Kind:
     """A check of a field beyond its type: `check` returns the value, or raises ValueError with the correct form."""
 
     check: Callable[[Any], Any]
-    #: The JSON Schema; empty: that of the type.
+    #: The JSON Schema; if empty, that of the type.
     schema: dict[str, Any] = field(default_factory=dict)
     #: Further JSON Schemas that a value may match.
     also: tuple[dict[str, Any], ...] = ()
@@ -64,7 +64,7 @@ class Kind:
 
 
 def rule(check: Callable[[Any], Any], *, first: bool = False) -> Kind:
-    """A check that was added to a field after recipes had been stored.
+    """Return a check that was added to a field after recipes had been stored.
 
     `apply` refuses a recipe that fails the check. Stored recipes keep running, and `jobs` marks them. Each check that
     this version adds to an existing field must be a `rule`, or must call `is_stored`.
@@ -73,7 +73,7 @@ def rule(check: Callable[[Any], Any], *, first: bool = False) -> Kind:
 
 
 def matching(pattern: str, right: str) -> Kind:
-    """Text that fits `pattern` whole."""
+    """Return the kind for text that matches `pattern` completely; `right` is the error message."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -89,10 +89,10 @@ def later(
     asks_nothing: Callable[[Any], bool] = lambda _: False,
     also: tuple[dict[str, Any], ...] = (),
 ) -> Kind:
-    """A field that this version does not support; it refuses all values except those that change nothing.
+    """Return the kind for a field that this version does not support: it refuses all values that change anything.
 
-    These are null, the values in `harmless`, and values for which `asks_nothing` returns True. `also` has the JSON
-    Schemas of the latter.
+    Accepted are null, the values in `harmless`, and values for which `asks_nothing` returns True. `also` has the JSON
+    Schemas of the last.
     """
     accepted = [None, *harmless]
 
@@ -104,16 +104,16 @@ def later(
 
 
 def or_nothing(empty: Any) -> Kind:
-    """A field that may be written as null, which means `empty`."""
+    """Return the kind for a field that may be null, which means `empty`."""
     return Kind(lambda value: empty if value is None else value, also=({"type": "null"},), first=True)
 
 
-#: A field that a server fills in, such as an id: a recipe that was exported has it, and `apply` ignores it.
+#: A field that a server sets, such as an id: an exported recipe has it, and `apply` ignores it.
 Ignored = Annotated[None, Kind(lambda _: None, {"description": "Read-only: ignored."}, first=True)]
 
 
 def picked(key: str, ignorable: frozenset[str], otherwise: str) -> Kind:
-    """Text, or a mapping that holds it under `key` and nothing else of meaning."""
+    """Return the kind for text, or for a mapping with the text under `key` and only ignorable other keys."""
 
     def check(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -128,7 +128,7 @@ def picked(key: str, ignorable: frozenset[str], otherwise: str) -> Kind:
 
 
 def sized(at_least: str, at_most: str) -> Kind:
-    """A size: text in documents, bytes inside."""
+    """Return the kind for a size: text in documents, bytes in the model."""
 
     def check(value: Any) -> int:
         found = in_bytes(value if isinstance(value, str) else "")
@@ -140,7 +140,7 @@ def sized(at_least: str, at_most: str) -> Kind:
 
 
 def between(least: int, most: int, what: str) -> Kind:
-    """A whole number, written as one."""
+    """Return the kind for a whole number from `least` to `most`; `what` names it in the error message."""
 
     def check(value: Any) -> int:
         if isinstance(value, bool) or not re.fullmatch("[0-9]{1,9}", str(value)) or not least <= int(value) <= most:
@@ -157,13 +157,13 @@ _SIZES = {"T": 1 << 40, "G": 1 << 30, "M": 1 << 20}
 
 
 def in_bytes(text: str) -> int:
-    """The size in bytes; raises ValueError that says how one is written."""
+    """Return the size in bytes; raises ValueError with the correct form."""
     if not re.fullmatch(SIZE, text):
         raise ValueError("write a size as 512Mi, 200Gi or 2Ti")
     return int(text[:-2]) * _SIZES[text[-2]]
 
 
 def size_text(size: int) -> str:
-    """The shortest exact writing of whole MiB."""
+    """Return the shortest exact text for a size in bytes that is a whole number of MiB."""
     unit = next(unit for unit, one in _SIZES.items() if size % one == 0)
     return f"{size // _SIZES[unit]}{unit}i"

@@ -1,4 +1,4 @@
-"""The packages a recipe may ask for: words that no installer takes for an option, and no shell for more."""
+"""Check a recipe's packages, so that no installer reads one as an option and no shell as a command."""
 
 import re
 import shlex
@@ -12,14 +12,14 @@ _VALUE = r"""([a-z_]+(\.[a-z_]+)?|'[A-Za-z0-9_.*+! -]*'|"[A-Za-z0-9_.*+! -]*")""
 _OPERATOR = r"( ?(===?|!=|~=|<=?|>=?) ?| (in|not in) )"
 _COMPARISON = rf"\(* ?{_VALUE}{_OPERATOR}{_VALUE} ?\)*"
 _MARKER = rf"{_COMPARISON}( (and|or) {_COMPARISON})*"
-#: A host, with neither user nor password before it.
+#: An https URL without user and password.
 _URL = r"(git\+)?https://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/@+%=#-]+"
 #: A requirement as in PyPA's "Dependency specifiers", or a URL that pip accepts; both may have a marker.
 _PIP = (
     rf"{_NAME}{_EXTRAS}( ?{_VERSION}( ?, ?{_VERSION})*)?( ?; ?{_MARKER})?"
     rf"|({_NAME}{_EXTRAS} ?@ ?)?{_URL}( ; ?{_MARKER})?"
 )
-#: Debian Policy, 5.6.1 and 5.6.12. apt-get takes a name that ends in a hyphen for one to remove.
+#: Debian Policy, 5.6.1 and 5.6.12. apt-get removes a package whose name is followed by a hyphen, so none is allowed.
 _APT = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+](=[A-Za-z0-9][A-Za-z0-9.+:~-]*)?"
 
 
@@ -39,7 +39,7 @@ def words(value: Any) -> Any:
 
 
 def pip(word: str) -> str:
-    """Return the requirement without quotes around it; raises ValueError for anything else, such as an option."""
+    """Return the requirement without surrounding quotes; raises ValueError for other text, such as an option."""
     quoted = re.fullmatch("(['\"])(.*)\\1", word)
     return _checked(
         quoted[2] if quoted else word,
@@ -50,13 +50,13 @@ def pip(word: str) -> str:
 
 
 def apt(word: str) -> str:
-    """Raises ValueError unless it is a Debian package, perhaps of a version."""
+    """Return the word; raises ValueError unless it is `name` or `name=version` of a Debian package."""
     return _checked(word, _APT, "write a Debian package as name or name=version")
 
 
 def requirements(text: str) -> str:
-    """The content of a requirements.txt; raises ValueError when it holds credentials."""
-    # pip puts variables in itself (pip documentation, "Requirements File Format"), secret ones too.
+    """Return the content of a requirements.txt; raises ValueError if it contains credentials."""
+    # pip itself expands variables, also those with secrets (pip documentation, "Requirements File Format").
     if re.search(r"https?://(?!([^/@:\s]*:)?\$\{[A-Z0-9_]+\}@)[^/\s]*@", text):
         raise ValueError("a recipe holds no credentials; make a variable of a secret and write https://${NAME}@host")
     return text

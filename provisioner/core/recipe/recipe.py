@@ -1,8 +1,8 @@
-"""The recipe: what a user writes to define a job, checked whole at the edge and frozen inside.
+"""Parse and check recipes, the documents with which users define jobs.
 
-The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with optional fields of our own:
-`placement`, `limits`, `retry`, `git`, `registry`, `shm_size`, `timezone`, `schedule_catchup` and
-`checkpoint`. What this version cannot do is refused by name.
+The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with additional optional fields: `placement`,
+`limits`, `retry`, `git`, `registry`, `shm_size`, `timezone`, `schedule_catchup` and `checkpoint`. Saturn's fields that
+this version does not support are refused, each with its own message.
 """
 
 import bisect
@@ -23,30 +23,30 @@ from provisioner.core.recipe.jobs import Catchup, Concurrency, Job, Schedule
 from provisioner.core.recipe.kinds import Ignored, Part, later, or_nothing
 from provisioner.core.recipe.yaml import LARGEST, Path, read
 
-#: After its command a machine may still ship the log that waits on its disk.
+#: Seconds after the command in which a machine may ship the log that waits on its disk.
 LOGS_TIME = 600.0
-#: Where relative paths of files begin.
+#: The folder that relative paths of files start from.
 HOME = "/home/jovyan"
-#: The boot fuse's time: a machine without an assignment is gone by then, whatever a recipe says.
+#: Seconds of the boot fuse, which powers off a machine without a work order, whatever the recipe's limits are.
 _BOOT_FUSE = 1200.0
-#: A few heartbeats may be lost; before it nobody calls a machine silent.
+#: The least `limits.silence`, in seconds: some heartbeats may be lost, and no machine counts as silent earlier.
 _SHORTEST_SILENCE = 180.0
 
 
 class Placement(Part):
-    """Where else a machine may come from when the first choice has none."""
+    """Where machines may be launched, and alternatives if the first choice has no capacity."""
 
-    #: Tried with `instance_type`, after it.
+    #: Instance types to try after `instance_type`.
     instance_types: tuple[fields.InstanceType, ...] = ()
-    #: Empty: every zone of the installation.
+    #: If empty, all zones of the installation.
     zones: tuple[fields.Zone, ...] = ()
-    #: On-demand when no spot machine is to be had: dearer, so it is the user's choice.
+    #: Whether to launch on-demand if no spot machine is available; it costs more, so the user decides.
     spot_fallback: fields.Flag = False
-    #: Of the installation's; empty: all of them.
+    #: Some of the installation's subnets; if empty, all of them.
     subnets: tuple[fields.Subnet, ...] = ()
-    #: Room for the machine image, the job's image unpacked, and its data; unset: the installation's. EBS has 16 TiB.
+    #: For the machine image, the job's unpacked image and its data; if unset, the installation's. EBS allows 16 TiB.
     disk_size: Annotated[fields.Size, kinds.sized("8Gi", "16Ti")] | None = None
-    #: MiB a second; unset: EBS's own 125.
+    #: MiB/s; if unset, EBS's default of 125.
     disk_throughput: Annotated[int, kinds.between(125, 1000, "MiB a second")] | None = None
 
 
@@ -57,41 +57,42 @@ def _patient(silence: float | None) -> float | None:
 
 
 class Limits(Part):
-    """How long each part of a run may take, in seconds."""
+    """The longest duration of each part of a run, in seconds."""
 
-    #: Long enough for a day's training; a hung command must not cost more than a day.
+    #: For the command. The default allows a day of training, and limits the cost of a command that hangs.
     runtime: Annotated[fields.Duration, fields.lasting()] = 86400.0
-    #: None is `never`: waiting for a machine costs nothing.
+    #: For the wait for a machine. The default is `never` (None), because waiting costs nothing.
     queue_time: fields.DurationOrNever = None
-    #: From launch to the agent's first report, or from its work order where that came later: who has none says
-    #: nothing. Large GPU machines take most of it, and a broken one all.
+    #: From launch to the agent's first report, or from delivery of the work order if that was later: an agent without
+    #: one cannot report. Large GPU machines need most of the default, and a broken machine uses all of it.
     boot: Annotated[fields.Duration, fields.lasting(_BOOT_FUSE)] = 600.0
-    #: The image, and the clones beside it: tens of GB from a slow registry take half of this.
+    #: For pulling the image and cloning at the same time: tens of GB from a slow registry take half of the default.
     pull: Annotated[fields.Duration, fields.lasting()] = 3600.0
-    #: The start script: compiling an extension or fetching weights takes a good part of it.
+    #: For the start script: compiling an extension or fetching weights takes a large part of the default.
     setup: Annotated[fields.Duration, fields.lasting()] = 3600.0
-    #: From SIGTERM to SIGKILL after a stop or a limit: time for a checkpoint. A spot notice leaves about 100 s instead.
+    #: From SIGTERM to SIGKILL after a stop or a limit, to save a checkpoint. A spot notice leaves about 100 s instead.
     stop_grace: Annotated[fields.Duration, fields.lasting()] = 30.0
-    #: A machine that says nothing for so long is given up though EC2 calls it fine; never: its lifetime is the limit.
+    #: Without a report for this long, a machine counts as lost, even if EC2's status checks pass. With `never` (None),
+    #: only its lifetime limits the silence.
     silence: Annotated[fields.DurationOrNever, AfterValidator(_patient)] = None
 
     @property
     def lifetime(self) -> float:
-        """The most seconds a machine may live for a run: every part at its limit, and the log's end."""
+        """Most seconds that a machine may exist for a run: the sum of the limits, and the shipping of the log."""
         return self.boot + self.pull + self.setup + self.runtime + self.stop_grace + LOGS_TIME
 
 
 class Retry(Part):
-    """Which attempts are followed by another, and when."""
+    """Which attempts are followed by another attempt, and when."""
 
-    #: The exit codes that use up `retries`; any other fails at once. Empty: all of them.
+    #: Exit codes that use up `retries`; the run fails at once with any other code. If empty, all codes.
     on: tuple[fields.ExitCode, ...] = ()
     #: Exit codes with which the command reports that its work is saved but not finished. It runs again without using up
     #: `retries`, at most as often as after failures of the infrastructure.
     requeue_on: tuple[fields.ExitCode, ...] = ()
-    #: From a failed attempt to the next; one that infrastructure ended has its own waits.
+    #: Pause after a failed attempt, in seconds. After a failure of the infrastructure other waits apply.
     backoff: fields.DurationOrNow = 0.0
-    #: Whether a command that had begun may begin again on another machine when the first is lost or taken away.
+    #: Whether a command that had begun may begin again on another machine if the first is lost or interrupted.
     rerun: Literal["always", "before_start"] = "always"
 
 
@@ -103,10 +104,10 @@ def _one(scale: int) -> int:
 
 
 class Spec(Part):
-    """One job."""
+    """The definition of one job."""
 
     name: fields.Name
-    #: `org/identity` or `identity`; unset: whoever applies it.
+    #: `org/identity` or `identity`; if unset, the first owner of the caller that applies the recipe.
     owner: (
         Annotated[
             fields.OwnerName,
@@ -121,18 +122,18 @@ class Spec(Part):
         kinds.picked("uri", frozenset({"enforce_trusted"}), "write text or {uri}; a catalogue of images comes later"),
     ]
     instance_type: fields.InstanceType
-    #: Run by `sh -c`, or by the interpreter that a first line `#!…` names.
+    #: Executed by `sh -c`, or by the interpreter of a `#!` line.
     command: fields.Command
     working_directory: fields.AbsolutePath = "/home/jovyan/workspace"
     environment_variables: Mapping[fields.VariableName, fields.VariableValue] = Field(default_factory=dict)
-    #: Run in the container after the clone and before the command, by `sh` or the interpreter of a `#!` line.
+    #: Executed in the container after the clone and before the command, by `sh` or the interpreter of a `#!` line.
     start_script: fields.Script | None = None
     git_repositories: tuple[GitRepository, ...] = ()
     scale: Annotated[
         fields.Count, kinds.Kind(_one, {"type": ["integer", "string"], "pattern": "^0*1$", "maximum": 1})
     ] = 1
     use_spot_instance: fields.Flag = False
-    #: How often a run whose command failed is tried again.
+    #: How often a run is tried again after its command failed.
     retries: fields.Count = 0
     extra_packages: Annotated[Packages, or_nothing({})] = Packages()
     config_files: ConfigFiles = Field(default_factory=dict)
@@ -142,17 +143,17 @@ class Spec(Part):
     placement: Placement = Placement()
     limits: Limits = Limits()
     retry: Retry = Retry()
-    #: Of /dev/shm, which data loaders fill; unset: half of the machine's memory.
+    #: Bytes of /dev/shm, which data loaders fill; if unset, half of the machine's memory.
     shm_size: Annotated[fields.Size, kinds.sized("1Mi", "16Ti")] | None = None
-    #: Becomes TZ, where the recipe has none of its own, and is the schedule's; unset: UTC.
+    #: The time zone of the schedule, UTC if unset; also the variable TZ, unless the recipe sets TZ itself.
     timezone: fields.Timezone | None = None
-    #: Cron's five fields, @daily and the like, or @every 4h.
+    #: Cron's five fields, a name such as `@daily`, or `@every 4h`.
     schedule: fields.Schedule = None
-    #: About a schedule's own runs: those started otherwise neither hinder nor are stopped.
+    #: Applies only to runs that the schedule started: other runs neither prevent a start nor are stopped.
     concurrency_policy: Annotated[Concurrency, or_nothing("Allow")] = Concurrency.ALLOW
-    #: Which of the starts that nobody was there to make are made later.
+    #: Which starts that were due while no control plane ran are made later.
     schedule_catchup: Catchup = Catchup.LAST
-    #: Gives the run a folder in S3 that its attempts share.
+    #: Whether the run gets a folder in S3 that its attempts share.
     checkpoint: fields.Flag = False
 
     nprocs: Annotated[None, later("many commands on one machine; start one run for each")] = None
@@ -171,26 +172,26 @@ class Spec(Part):
 
     @property
     def instance_types(self) -> tuple[str, ...]:
-        """What may be launched, in the order of preference."""
+        """The instance types that may be launched, in order of preference."""
         return tuple(dict.fromkeys((self.instance_type, *self.placement.instance_types)))
 
     @property
     def markets(self) -> tuple[Market, ...]:
-        """Where machines are bought, in the order of preference."""
+        """The markets in which machines may be launched, in order of preference."""
         if not self.use_spot_instance:
             return (Market.ON_DEMAND,)
         return (Market.SPOT, Market.ON_DEMAND) if self.placement.spot_fallback else (Market.SPOT,)
 
     @property
     def plan(self) -> Schedule | None:
-        """When the job starts by itself, if it does."""
+        """The job's schedule, or None."""
         if self.schedule is None:
             return None
         return Schedule(self.schedule, self.timezone or "UTC", self.concurrency_policy, self.schedule_catchup)
 
     @property
     def checkouts(self) -> tuple[str, ...]:
-        """Where each repository goes. A single one without a path is checked out as the working directory."""
+        """The absolute path of each repository. A single repository without a path gets the working directory."""
         alone = len(self.git_repositories) == 1
         return tuple(
             posixpath.normpath(
@@ -206,15 +207,15 @@ class Recipe(Part):
     schema_version: fields.Text = "2025.10.01"
     type: Literal["job"]
     spec: Spec
-    #: What `get` adds; a recipe that comes back brings it along.
+    #: Added by `get`, so a recipe that is applied again has it.
     state: Ignored = None
 
     def dump(self) -> str:
-        """Canonical JSON, every default written out: it means the same when defaults change."""
+        """Return canonical JSON with every default written out, so that later changes of defaults have no effect."""
         return json.dumps(self.plain(), sort_keys=True)
 
     def plain(self) -> dict[str, Any]:
-        """What `dump` writes."""
+        """Return the recipe as plain values, as `dump` writes it."""
         return self.model_dump(mode="json", exclude={"state": True, "spec": _REFUSED})
 
     @classmethod
@@ -229,14 +230,14 @@ class Recipe(Part):
             raise errors.invalid("the stored recipe", errors.told(error, cls), {}) from error
 
 
-#: Fields that are there to be refused by name.
+#: Fields of Saturn that exist here only to be refused with their own message.
 _REFUSED = {name for name, info in Spec.model_fields.items() if info.annotation is type(None)}
-#: What of a recipe an installation cannot grant: the paths, and why.
+#: Returns the parts of a spec that an installation cannot grant, as (path, reason).
 Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
 
 
 def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
-    """The recipe in YAML or JSON `text`; raises Invalid that tells every problem, each with its line."""
+    """Return the recipe in YAML or JSON `text`; raises Invalid with all problems, each with its line number."""
     document = read(text, source)
     if flat.is_flat(document.value):
         old = flat.FlatRecipe(document.value)
@@ -255,7 +256,7 @@ def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _
 def with_overrides(
     recipe: Recipe, env: Mapping[str, str], command: str | None, ungranted: Ungranted = lambda _: ()
 ) -> Recipe:
-    """Return the recipe with these variables and this command for one start; raises Invalid as for a recipe."""
+    """Return the recipe with these variables and this command for one start; raises Invalid like `parse_recipe`."""
     if sum(map(len, (*env, *env.values(), command or ""))) > LARGEST:
         raise Invalid(f"start: variables and command of more than {LARGEST >> 10} KiB; a run should not carry data")
     data = recipe.plain()
@@ -268,20 +269,20 @@ def with_overrides(
 
 
 def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:
-    """Raises Invalid, as `parse_recipe` does, for what of a checked recipe cannot be granted."""
+    """Raise Invalid, like `parse_recipe`, for the parts of a checked recipe that cannot be granted."""
     if wrong := list(ungranted(recipe.spec)):
         raise errors.invalid(source, wrong, {})
 
 
 def with_fields(recipe: Recipe, changed: Mapping[str, str], source: str, ungranted: Ungranted = lambda _: ()) -> Recipe:
-    """Return the recipe with these fields of its spec in place of its own; raises Invalid as for a recipe."""
+    """Return the recipe with these fields of its spec replaced; raises Invalid like `parse_recipe`."""
     data = recipe.plain()
     data["spec"] |= changed
     return _amended(recipe, data, [("spec", name) for name in changed], source, ungranted)
 
 
 def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
-    """The recipe's schedule with these of its fields in place of its own; raises Invalid as for a recipe."""
+    """Return the recipe's schedule with these fields replaced, or None; raises Invalid like `parse_recipe`."""
     return with_fields(recipe, schedule, "schedule").spec.plan
 
 
@@ -311,7 +312,7 @@ def refusals(job: Job) -> tuple[str, ...]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of recipes, for editors: it takes what `parse_recipe` takes, and a little more."""
+    """Return the JSON Schema of recipes, for editors: it accepts all that `parse_recipe` accepts, and a little more."""
     schema = Recipe.model_json_schema()
     for group in (Limits(), Retry()):
         properties = schema["$defs"][type(group).__name__]["properties"]
@@ -369,7 +370,7 @@ def _wrong(data: Any) -> tuple[Recipe | None, list[tuple[Path, str]]]:
 
 
 def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
-    """What is right by itself and wrong beside the rest."""
+    """Yield the problems of fields that are valid alone but not together, as (path, message)."""
     taken: dict[str, int] = {}
     for index, path in enumerate(spec.checkouts):
         first = taken.setdefault(path, index)
@@ -403,7 +404,7 @@ def _files_that_are_folders(spec: Spec) -> Iterator[tuple[Path, str]]:
             files.setdefault(posixpath.join(HOME, secret.location), ("spec", "secrets", index, "location"))
     needed = {path: path for path in files} | {f"{path}/": f"the repository in {path}" for path in spec.checkouts}
     needed[f"{spec.working_directory}/"] = "the working directory"
-    # In order, what lies below a file follows its name and a slash at once: a recipe may have thousands of files.
+    # A recipe may have thousands of files. In sorted order, paths below a file directly follow its name with a slash.
     paths = sorted(needed)
     for file, where in files.items():
         at = bisect.bisect_left(paths, f"{file}/")

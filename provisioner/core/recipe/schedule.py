@@ -1,8 +1,8 @@
-"""When schedules are due: pure arithmetic on cron's five fields, `@hourly` and its like, and `@every 4h`.
+"""Compute when schedules are due: cron's five fields, `@hourly` and similar names, and `@every 4h`.
 
-The rule at a change of the clocks is Debian cron's (cron(8), "Daylight Saving Time"), which cronsim follows: a time
-that is skipped is due once, at the jump; one that comes twice is due once. Schedules whose minutes or hours begin
-with `*` go by the time that passes.
+cronsim follows Debian cron when daylight saving time begins or ends (cron(8), "Daylight Saving Time"): a skipped time
+is due once, at the change, and a repeated time is due once. Schedules whose minute or hour begins with `*` follow the
+elapsed time instead.
 """
 
 import datetime as dt
@@ -20,17 +20,18 @@ from cronsim import CronSim, CronSimError
 from provisioner.core.recipe import cron, duration
 from provisioner.core.recipe.jobs import Catchup, Job, Schedule
 
-#: A start is late after this, in seconds: a pass, and a daemon's restart, take less.
+#: Seconds after which a start is late; a pass, or a restart of the daemon, takes less.
 ON_TIME = 60.0
-#: How late `last` still starts, in seconds.
+#: Most seconds by which a start may be late with `schedule_catchup: last`.
 LATEST = 600.0
-#: A clock that was further ahead than this was set right since, in seconds; as in Debian's cron (cron(8)).
+#: If the last decided time is more seconds ahead of the clock than this, the clock was wrong then and has been
+#: corrected; Debian's cron has the same limit (cron(8)).
 AHEAD = 3 * 3600.0
-#: How many starts `all` makes up for, the newest: a machine each.
+#: Most late starts with `schedule_catchup: all`, the newest: each needs a machine.
 MOST = 100
-#: So begins the idempotency key of a run that a schedule started; the time follows.
+#: The beginning of the idempotency key of a run that a schedule started; the time follows.
 KEY = "schedule "
-#: crontab(5); robfig/cron has the same, which Saturn names.
+#: From crontab(5); robfig/cron, which Saturn refers to, has the same names.
 _NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -44,7 +45,7 @@ _RIGHT = "write five fields, such as '0 2 * * *', or @hourly, @daily, @weekly, @
 #: The longest interval, in seconds.
 _LONGEST_INTERVAL = 99_999 * 86400
 _LONGEST_TEXT = 200
-#: Later than this no date is written (datetime.MAXYEAR).
+#: The latest Unix time of a schedule: datetime has no later years (datetime.MAXYEAR).
 _END = dt.datetime(dt.MAXYEAR, 1, 1, tzinfo=dt.UTC).timestamp()
 
 
@@ -84,7 +85,7 @@ def stepping(text: str) -> str:
 
 
 def ticks(schedule: Schedule, since: float, after: float) -> Iterator[float]:
-    """Its times later than `after`, each once, in Unix seconds; `since` is what `@every` counts from."""
+    """Yield the schedule's times later than `after`, each once, in Unix seconds; `@every` counts from `since`."""
     if schedule.cron.startswith("@every "):
         interval = _interval(schedule.cron)
         first = max(0, int((after - since) // interval)) + 1
@@ -94,21 +95,21 @@ def ticks(schedule: Schedule, since: float, after: float) -> Iterator[float]:
     start = dt.datetime.fromtimestamp(after, dt.UTC).astimezone(zone)
     fields = _NICKNAMES.get(schedule.cron, schedule.cron)
     for moment in _cron(fields, start):
-        # At a jump several of its times fall together; in an hour that comes twice it looks back.
+        # When the clocks change, cronsim yields several equal times, or earlier ones in the hour that comes twice.
         if (at := moment.timestamp()) > after:
             after = at
             yield at
 
 
 def upcoming(job: Job, now: float, count: int) -> tuple[float, ...]:
-    """The job's next times, if it has a schedule."""
+    """Return the next `count` times of the job's schedule, in Unix seconds; empty if it has none."""
     if job.schedule is None:
         return ()
     return tuple(itertools.islice(ticks(job.schedule, job.scheduled_at, max(now, _decided(job))), count))
 
 
 def next_tick(job: Job) -> float:
-    """The first time that is not decided, past or to come; infinite where there is none."""
+    """Return the first time that is not decided, past or future, in Unix seconds; infinite if there is none."""
     return _next(job.schedule, job.scheduled_at, _decided(job)) if job.schedule else math.inf
 
 
@@ -119,18 +120,18 @@ def _next(schedule: Schedule, since: float, after: float) -> float:
 
 @dataclass(frozen=True)
 class Due:
-    """What has passed undecided: its last time, and those that are to be started, the oldest first."""
+    """The undecided times of a schedule: the last one, and those to start a run for, the oldest first."""
 
     tick: float
     starts: tuple[float, ...]
 
 
 def due(job: Job, now: float) -> Due | None:
-    """What the job's schedule wants by now; None where it has nothing to decide."""
+    """Return the times of the job's schedule to decide at `now`; None if there are none."""
     if job.schedule is None:
         return None
     if job.tick is not None and job.tick > now + AHEAD:
-        # Decided by a clock that was wrong: without this nothing would be due until then.
+        # A wrong clock decided that time: without this, no time would be due until then.
         return Due(now, ())
     if next_tick(job) > now:
         return None
@@ -146,7 +147,7 @@ def due(job: Job, now: float) -> Due | None:
 
 
 def _passed(schedule: Schedule, since: float, after: float, now: float) -> list[float]:
-    """The newest times until now, `MOST` of them; looks no further back than it must: a year has 525,600 minutes."""
+    """Return the newest times until now, at most MOST. It looks back in growing steps: a year has 525,600 minutes."""
     back = 3600.0
     while True:
         start = max(after, now - back)
@@ -157,12 +158,12 @@ def _passed(schedule: Schedule, since: float, after: float, now: float) -> list[
 
 
 def run_id(job: Job, tick: float) -> str:
-    """The id of the run that a job's schedule starts then: whoever starts it again finds it there."""
+    """Return the id of the run that the job's schedule starts at `tick`, so that a second start finds the first run."""
     return hashlib.sha256(f"{job.id} {tick:.0f}".encode()).hexdigest()[:32]
 
 
 def key(tick: float) -> str:
-    """Sorts as time does."""
+    """Return the idempotency key of a run that a schedule starts at `tick`; keys sort by time."""
     return f"{KEY}{dt.datetime.fromtimestamp(tick, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -175,5 +176,5 @@ def _interval(text: str) -> int:
 
 
 def _cron(fields: str, start: dt.datetime) -> CronSim:
-    # robfig/cron's `?` is any value, as `*`.
+    # In robfig/cron `?` means any value, like `*`.
     return CronSim(" ".join("*" if each == "?" else each for each in fields.split(" ")), start)

@@ -1,7 +1,7 @@
-"""YAML text (JSON is a subset of it) to plain values that remember the line they stood on.
+"""Parse YAML (JSON is a subset of it) into plain values, and record the line of each value.
 
-Scalars stay the text that the user wrote, but for null: the field that takes one decides whether
-it is a number or a truth. So `reference: 2024`, `VERSION: 1.10` and `COUNTRY: no` keep their text.
+Scalars except null stay the text that the user wrote; the type of the field decides whether the text is a number or
+a boolean. So `reference: 2024`, `VERSION: 1.10` and `COUNTRY: no` keep their text.
 
 CR, LF or CRLF ends a line, as in editors. In YAML 1.1, which PyYAML reads, U+0085, U+2028 and U+2029 also end a line
 and would be folded to a space. This module treats them as text, like YAML 1.2 (section 5.4) and JSON.
@@ -19,9 +19,10 @@ from provisioner.core.errors import Invalid
 
 Path = tuple[str | int, ...]
 
-#: Bytes; ten times the longest recipe with a start script that we have seen.
+#: Most bytes of a document: ten times the longest recipe with a start script that we have seen.
 LARGEST = 256 << 10
-#: Anchors multiply: what they expand to is bounded as well, so that nine lines are not a gigabyte.
+#: Most values and levels of a document, both before and after its anchors are expanded: nine lines could become a
+#: gigabyte.
 MOST_VALUES = 10_000
 DEEPEST = 20
 
@@ -39,14 +40,14 @@ _UNLIKE_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 @dataclass(frozen=True)
 class Document:
-    """The parsed document: mappings, lists, strings and None; and the line of each value by its path."""
+    """A parsed document of mappings, lists, strings and None, with the line of each value by its path."""
 
     value: Any
     lines: Mapping[Path, int]
 
 
 def read(text: str | bytes, source: str) -> Document:
-    """Return the one document in `text`; raises Invalid with `source` and the line."""
+    """Return the only document in `text`; raises Invalid with `source` and the line number."""
     text = _as_yaml(_decoded(text, source))
     stand_ins = _stand_ins(text)
     try:
@@ -70,7 +71,7 @@ def _as_yaml(text: str) -> str:
     try:
         json.loads(text)
     except (ValueError, RecursionError):
-        # YAML's flow style, or wrong JSON. Tabs indent JSON, never YAML; a line of either cannot begin in a string.
+        # YAML's flow style, or wrong JSON. Tabs may indent JSON, not YAML. In a string, indentation has no effect.
         return re.sub(r"^[ \t]+", lambda indent: " " * len(indent[0]), text, flags=re.MULTILINE)
     # In JSON, tabs occur only between values, and the characters of _UNLIKE_YAML only in strings.
     return _UNLIKE_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\t", " "))
@@ -96,7 +97,7 @@ def _decoded(text: str | bytes, source: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes, and gives up on too many of them before they cost time."""
+    """Composes nodes; raises MarkedYAMLError for too many or too deep nodes before they take time."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -116,7 +117,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Walk:
-    """From nodes to values, noting lines, and counting what anchors expand to."""
+    """Converts nodes to values, records their lines, and counts the values that anchors expand to."""
 
     def __init__(self, lines: dict[Path, int], breaks: Mapping[int, str]) -> None:
         """`breaks` maps the code of each private-use character to the character of _TEXT_BREAKS that it replaced."""
@@ -161,7 +162,7 @@ class _Walk:
         if self._characters > LARGEST:
             raise _wrong(node, "its anchors expand to too much")
         try:
-            # JSON writes what is outside the BMP as a pair of surrogates; YAML reads them as two characters.
+            # JSON writes a character outside the BMP as a surrogate pair; PyYAML reads it as two characters.
             value = str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError as error:
             raise _wrong(node, "half of a surrogate pair is no character") from error

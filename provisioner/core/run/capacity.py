@@ -1,8 +1,8 @@
-"""Which offers are known to be dry, and for how long: our own memory, shared by all runs.
+"""Remember which offers have no capacity (are dry), and for how long; all runs share this memory.
 
-An offer is dry for three minutes after a refusal, doubling with each one that follows soon
-after (to an hour). When two zones of a type are dry at once, so is the type as a whole: a storm
-must not ask every zone in turn.
+An offer is dry for three minutes after a refusal. Each refusal that follows soon after doubles this time, up to an
+hour. If two or more zones of a type, but not all, are dry at once after repeated refusals, the whole type is dry:
+during a shortage the runs must not request machines in every zone in turn.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Mapping
 from provisioner.core.cloud.offers import Offer
 from provisioner.core.run.records import Drought
 
-#: Karpenter's block of a refused offering is three minutes as well; shorter ones met the same refusal.
+#: Seconds of the first drought. Karpenter, too, blocks a refused offering for three minutes; after shorter times the
+#: same refusal came again.
 FIRST = 180.0
 LONGEST = 3600.0
-#: A refusal this long after the last drought's end starts counting anew.
+#: Seconds after a drought's end from which a refusal counts as the first one again.
 FORGET = 900.0
 WIDEN_AT = 2
 
@@ -23,7 +24,7 @@ def _id(offer: Offer, zone: str) -> str:
 
 
 def dry_until(offer: Offer, droughts: Mapping[str, Drought], now: float) -> float | None:
-    """When the offer may be tried again, or None when it may be now."""
+    """Return the Unix time from which the offer may be tried again, or None if it may be tried now."""
     known = (droughts.get(_id(offer, zone)) for zone in (offer.zone, ""))
     until = max((drought.until for drought in known if drought), default=0.0)
     return until if until > now else None
@@ -36,10 +37,10 @@ def after_refusals(
     zones: Collection[str],
     now: float,
 ) -> list[Drought]:
-    """The droughts to store, after an answer that refused some offers (with the cloud's codes) and gave others.
+    """Return the droughts to store after an answer that refused some offers (with the cloud's codes) and gave others.
 
-    `zones` are those that were asked: a type of which all of them are dry is not "wider". What is dry
-    already stays as it is: launches that were under way together are one refusal, not several.
+    `zones` are the requested zones: if all of them are dry, no drought of the whole type is added. Offers that are
+    already dry do not change: refusals of concurrent launches count once.
     """
     changed: dict[str, Drought] = {}
     plenty = {(offer.market, offer.instance_type) for offer in given}
@@ -60,6 +61,6 @@ def _struck(offer: Offer, zone: str, code: str, droughts: Mapping[str, Drought],
     known = droughts.get(_id(offer, zone))
     strikes = known.strikes + 1 if known and now < known.until + FORGET else 1
     version = known.version if known else 0
-    # The exponent is bounded too: a drought of weeks must not overflow.
+    # The exponent is limited, so that a drought of weeks does not overflow.
     until = now + min(LONGEST, FIRST * 2 ** min(strikes - 1, 10))
     return Drought(offer.market, offer.instance_type, zone, until, strikes, code, version)

@@ -1,4 +1,4 @@
-"""What the answer to a launch changes: runs get their machines, wait with a cause, or end."""
+"""Apply the answer to a launch: its runs get machines, wait with a cause, or end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,16 +12,16 @@ from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Re
 from provisioner.core.run.states import State, Waiting, transition
 from provisioner.core.run.work_order import recipe_of
 
-#: The first wait after an answer that names no offer, doubling to the longest.
+#: Seconds of the first wait, by cause, after errors that other offers do not avoid; it doubles up to the longest wait.
 FIRST = {Waiting.CAPACITY: 30.0, Waiting.QUOTA: 60.0, Waiting.THROTTLE: 2.0, Waiting.OPERATOR: 2.0}
 #: Causes that are independent of the market: the next market would fail in the same way.
 OURS = frozenset({Waiting.THROTTLE, Waiting.OPERATOR})
-#: The longest wait, in seconds, after a fault of this computer, which the operator may repair at any time.
+#: The longest wait, in seconds, after a fault of this computer: the operator may repair it at any time.
 LONGEST_OURS = 30.0
 LONGEST = 600.0
-#: What makes a named offer dry, so that the next launch asks others.
+#: Errors that make the refused offer dry, so that the next launch requests others.
 DRYING = (NoCapacity, Misconfigured)
-#: What a reader is shown of earlier answers.
+#: Most refusals that are kept to be shown for a run.
 REMEMBERED = 20
 
 
@@ -76,10 +76,10 @@ def _bound(launch: Launch, run: Run, machine: KnownMachine, epoch: int, now: flo
 
 
 def unfilled(run: Run, refusals: Sequence[Refusal], tiers: int, now: float) -> Run:
-    """The run, queued again with the cause and the next try, or refused if no try can ever help.
+    """Return the run, queued again with the cause and the time of the next try, or refused if no try can succeed.
 
-    An offer that has nothing is dry by now, so the next try may come at once: other offers may be
-    open. What the next try would only meet again sends the run to its next market, or lets it wait.
+    Refused offers without capacity are dry now, so the next try may follow at once with other offers. After an error
+    that the next try would meet again, the run tries its next market, or waits.
     """
     tried = tuple(Tried(_subject(refusal), _code(refusal.error), now) for refusal in refusals)
     run = replace(
@@ -92,11 +92,11 @@ def unfilled(run: Run, refusals: Sequence[Refusal], tiers: int, now: float) -> R
     if errors and all(isinstance(error, Misconfigured) for error in errors):
         return refuse(run, str(errors[0]), now)
     run = replace(run, state=transition(run.state, State.QUEUED))
-    # A quota is not the offer's: another zone cannot help, and no offer is dry for it.
+    # A quota does not belong to an offer: another zone has the same quota, so no offer becomes dry.
     whole = [refusal.error for refusal in refusals if refusal.offer is None or not isinstance(refusal.error, DRYING)]
     cause = _cause(whole or errors)
     text = "; ".join(dict.fromkeys(str(error) for error in errors)) or "the cloud gave no machine and no reason"
-    # After a whole round of markets without a machine, wait; within it, go on at once.
+    # Wait after each round through all markets without a machine; within a round, try the next market at once.
     rounds, within = divmod(run.dry_launches, tiers)
     at_once = errors and (not whole or within > 0) and cause not in OURS
     longest = LONGEST_OURS if cause is Waiting.OPERATOR else LONGEST

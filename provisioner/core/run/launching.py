@@ -1,6 +1,6 @@
-"""From runs that wait to launches: who goes together, in which market, on which offers.
+"""Plan launches for queued runs: which runs share a launch, in which market, with which offers.
 
-Pure: the world as it is known, and the time, come in; launches and the reasons to wait go out.
+Pure functions: from the stored records, the catalog and the time they compute launches and reasons to wait.
 """
 
 import math
@@ -15,31 +15,33 @@ from provisioner.core.run import capacity
 from provisioner.core.run.records import Drought, Launch, Live, Run, TemplateHealth
 from provisioner.core.run.states import State, Waiting, transition
 
-#: Machines asked for by one call; an instant fleet takes more, but a lost answer should stay small.
+#: Most machines in one call; an instant fleet allows more, but a lost answer should concern few machines.
 LARGEST_LAUNCH = 500
-#: This many machines in a row that never report stop their template, but for one probe an hour.
+#: If this many machines in a row never report, their template is stopped, except for one probe every PROBE_EVERY
+#: seconds.
 FAILED_BOOTS = 3
 PROBE_EVERY = 3600.0
-#: A run that waits for room among our own machines looks again after this.
+#: Seconds after which a run is tried again that waits because `max_machines` machines are alive.
 ROOM_EVERY = 5.0
-#: One that waits for its template looks again after this: a probe may have reported, or the settings changed.
+#: Seconds after which a run is tried again that waits for its template: a probe may have reported, or the settings may
+#: have changed.
 TEMPLATE_EVERY = 60.0
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where launches go: what is to be had there, and what all machines have in common."""
+    """Where machines are launched: the catalog, and the template of all machines."""
 
     installation: str
     catalog: Catalog
-    #: Its disk is for recipes that ask for none of their own.
+    #: Its disk is the default for recipes that set no disk size or throughput.
     template: Template
 
 
 @dataclass(frozen=True)
 class LaunchPlan:
     launches: list[Launch] = field(default_factory=list)
-    #: Runs as they are to be stored: launching, or waiting with the cause.
+    #: Runs to be stored: in state launching, or waiting with a cause.
     runs: list[Run] = field(default_factory=list)
     #: Runs that can never be launched, each with the reason.
     refused: list[tuple[Run, str]] = field(default_factory=list)
@@ -48,7 +50,7 @@ class LaunchPlan:
 
 @dataclass(frozen=True)
 class _Group:
-    """What the runs of one launch share: a fleet tags all its machines alike."""
+    """The properties that runs of one launch share: all machines of a fleet have the same tags."""
 
     owner: str
     job: str
@@ -58,7 +60,7 @@ class _Group:
     zones: tuple[str, ...]
     subnets: tuple[str, ...]
     markets: tuple[Market, ...]
-    #: GiB, and MiB a second; None is the installation's.
+    #: GiB and MiB/s; None for the installation's default.
     disk_size: int | None
     disk_throughput: int | None
 
@@ -72,9 +74,9 @@ def plan_launches(
     now: float,
     tokens: Iterator[str],
 ) -> LaunchPlan:
-    """Launches for the queued runs that are due; `room` more machines may be alive (None: any number).
+    """Return the launches for those queued runs that are due.
 
-    `health` is by the template's name.
+    At most `room` more machines may be alive (None: any number). `health` is by the template's name.
     """
     plan = LaunchPlan()
     groups: dict[_Group, list[Run]] = {}
@@ -140,9 +142,9 @@ def _group(run: Run, recipe: Recipe) -> _Group:
         spec.instance_types,
         spec.placement.zones,
         spec.placement.subnets,
-        # A run whose tier is not the first begins there, and comes back round.
+        # The launch begins with the market of the run's tier, then tries the later ones, then the earlier ones.
         spec.markets[run.tier :] + spec.markets[: run.tier],
-        # EC2 sells whole GiB.
+        # EC2 disks have whole GiB.
         spec.placement.disk_size and math.ceil(spec.placement.disk_size / (1 << 30)),
         spec.placement.disk_throughput,
     )
@@ -157,7 +159,7 @@ def _template(group: _Group, site: Site) -> Template:
 
 
 def _possible(group: _Group, site: Site) -> list[Offer]:
-    """Every offer that the runs could ever have, in their order of preference."""
+    """Return all offers that fit the runs, in order of preference."""
     return [
         Offer(market, kind.name, zone)
         for market in group.markets
@@ -178,7 +180,7 @@ def _fitting(group: _Group, site: Site) -> list[InstanceType]:
 
 
 def _never(group: _Group, site: Site) -> str:
-    """Why the runs can have no offer at all."""
+    """Return the reason why no offer fits the runs."""
     types = ", ".join(group.types)
     if not any(name in site.catalog.types for name in group.types):
         return f"no such instance type here: {types}"
@@ -190,7 +192,7 @@ def _never(group: _Group, site: Site) -> str:
 
 
 def _open(possible: list[Offer], droughts: Mapping[str, Drought], now: float) -> tuple[tuple[Offer, ...], float]:
-    """The first market's offers that are not dry; or none, and when the first of all opens again."""
+    """Return the offers of the first market that are not dry; if there are none, when the first offer opens again."""
     until = {offer: capacity.dry_until(offer, droughts, now) for offer in possible}
     offers = [offer for offer, dry in until.items() if dry is None]
     opens_at = min((dry for dry in until.values() if dry is not None), default=now)

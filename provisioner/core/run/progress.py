@@ -1,6 +1,6 @@
-"""One run, one look: from what is recorded to what the run is now and what must be done for it.
+"""Advance one run: from its records, decide its state and what must be done for it.
 
-Pure and level-triggered: it reads no messages, only records, so any look may be lost or repeated.
+Pure and level-triggered: the functions read only records, no messages, so any call may be lost or repeated.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from provisioner.core.run.states import State, transition
 
 @dataclass(frozen=True)
 class Advance:
-    """The run and its current node as they now stand; the same objects where nothing changed."""
+    """The run and its current node after a step; the same objects if nothing changed."""
 
     run: Run
     node: Node | None = None
-    #: Ask the mailbox for the result before anything is presumed.
+    #: Whether to look for the result in the mailbox before a verdict is presumed.
     seek_result: bool = False
 
 
@@ -31,8 +31,8 @@ def advance(
 ) -> Advance:
     """Move the run as far as the records allow; `held` are the nodes of all its attempts.
 
-    Without a recipe that can be read, the default limits hold and nothing is tried again. `reports_unreadable_at` is
-    when reports last could not be read.
+    If the recipe cannot be read (None), the default limits apply and there are no retries. `reports_unreadable_at` is
+    when reports last could not be read, as Unix seconds.
     """
     current = next((each for each in held if each.node.attempt == run.attempt), None)
     limits, retries, retry = (
@@ -53,7 +53,7 @@ def advance(
 def _queued(run: Run, limits: Limits, retry: Retry, now: float) -> Run:
     since = run.verdict.at if run.verdict else run.created_at
     if run.verdict and run.verdict.outcome is Outcome.FAILED and not verdicts.asks_again(run.verdict, retry):
-        # The pause that the recipe asks for is no waiting for a machine.
+        # The pause that the recipe sets between attempts does not count as waiting for a machine.
         since += retry.backoff
     if run.stop:
         return _end(run, Verdict(run.stop.outcome, run.stop.reason, now), now)
@@ -75,7 +75,7 @@ def _following(run: Run, now: float) -> float:
 
 
 def refuse(run: Run, reason: str, now: float) -> Run:
-    """The run, ended because it can never be launched."""
+    """Return the run, ended as refused because it can never be launched."""
     return _end(run, Verdict(Outcome.REFUSED, reason, now), now)
 
 
@@ -121,14 +121,14 @@ def _stopping(run: Run, held: Sequence[Assignment], retry: Retry, now: float) ->
 
 
 def _once_more(run: Run, held: Sequence[Assignment], retry: Retry, now: float) -> Advance:
-    """The next attempt, now that the old machines cannot execute; unless its command must not begin twice."""
+    """Queue the next attempt, because the old machines cannot execute any more; or end a run that must not rerun."""
     verdict = run.verdict
     if verdict and verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED) and retry.rerun == "before_start":
         last = [each for each in held if each.node.attempt == run.attempt]
         if any(verdicts.may_have_begun(each.node) for each in last):
             reason = f"{verdict.reason}; its command had begun, and retry.rerun is before_start"
             return Advance(replace(run, verdict=replace(verdict, reason=reason), ended_at=_following(run, now)))
-        # What a machine did in its last moments is in its mailbox alone.
+        # Only the mailbox shows what a machine did just before its end.
         if any(each.node.result is None and not _heard_out(each) for each in last):
             return Advance(run, seek_result=True)
     return Advance(replace(run, state=transition(run.state, State.QUEUED)))
@@ -150,20 +150,20 @@ def _certain(held: Assignment, now: float) -> bool:
 
 
 def may_finish(run: Run, held: Sequence[Assignment]) -> bool:
-    """Whether nothing is left but to write the receipt: the run is over, its logs kept, its machines gone."""
+    """Return whether the run has ended, its logs are archived and its machines are gone: the receipt can be written."""
     return run.ended_at is not None and all(
         each.node.archived_at is not None and each.machine.ended_at is not None for each in held
     )
 
 
 def finish(run: Run, now: float) -> Run:
-    """The run, done."""
+    """Return the run in state done."""
     at = _following(run, now)
     return replace(run, state=transition(run.state, State.DONE), certain_at=run.certain_at or at, done_at=at)
 
 
 def wanted_end(run: Run, held: Assignment, now: float) -> str:
-    """Why the node's machine must end now, or nothing."""
+    """Return the reason to end the node's machine now, or ""."""
     if held.node.verdict is None or verdicts.held_until(held.node, held.machine) > now:
         return ""
     return f"attempt {held.node.attempt} of run {run.id[:12]} {held.node.verdict.outcome}"

@@ -16,7 +16,7 @@ from provisioner.core.run.states import State, Waiting
 
 @dataclass(frozen=True)
 class Tried:
-    """One answer that a waiting run got."""
+    """One refusal that a waiting run got from the cloud."""
 
     what: str
     code: str
@@ -47,13 +47,13 @@ class Verdict:
             object.__setattr__(self, "exit_code", None)
 
 
-#: A job's id, and which of its recipes.
+#: A job's id, and the number of its recipe's revision.
 Revision = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trigger of a job, frozen as it was triggered."""
+    """One trigger of a job, with the recipe as it was then."""
 
     id: str
     job_id: str
@@ -63,21 +63,21 @@ class Run:
     recipe: str
     created_at: float
     state: State = State.QUEUED
-    #: With `idempotency_key`, the digest of what was asked, so that other inputs are a conflict.
+    #: Given by the client. `inputs` is the digest of the request: the same key with other inputs is a conflict.
     idempotency_key: str = ""
     inputs: str = ""
-    #: The number of the latest attempt that got a machine; 0 before the first.
+    #: The number of the latest attempt that got a machine; 0 if none did.
     attempt: int = 0
     launch: str = ""
     retries_used: int = 0
-    #: Attempts that infrastructure ended, before and after a command first started.
+    #: Attempts that used up no retries, before and after the command first started.
     lost_before_start: int = 0
     lost_after_start: int = 0
     ever_started: bool = False
     next_try_at: float = 0.0
-    #: Which of the recipe's markets the next launch tries first.
+    #: Index of the recipe's market that the next launch tries first.
     tier: int = 0
-    #: How many launches in a row gave no machine.
+    #: Number of launches in a row that gave the run no machine.
     dry_launches: int = 0
     waiting: Waiting | None = None
     waiting_for: str = ""
@@ -87,7 +87,8 @@ class Run:
     #: The latest attempt's verdict; final once `ended_at` is set.
     verdict: Verdict | None = None
     ended_at: float | None = None
-    #: The verdict stands and nothing of the run can go on being billed unnoticed.
+    #: When the verdict was final, and each machine had ended, was ending, would be interrupted soon, or its termination
+    #: was accepted.
     certain_at: float | None = None
     done_at: float | None = None
     version: int = 0
@@ -106,29 +107,29 @@ class Node:
     attempt: int
     rank: int
     launch: str
-    #: The launch template's name: machines that never report are counted by it.
+    #: The launch template's name; machines that never report are counted for each template.
     template: str
     instance_id: str
     box: str
     bound_at: float
-    #: The lease's epoch under which it was bound.
+    #: The epoch of the lease under which the node was bound.
     epoch: int
     work_put_at: float | None = None
-    #: The digest of the orders last put; empty when none were.
+    #: The digest of the orders that were last put; empty if none were.
     orders: str = ""
-    #: When the machine was told to stop: its grace counts from there.
+    #: When the order to stop was put; the stop's grace period counts from here.
     stop_put_at: float | None = None
     report: Report | None = None
-    #: As the machine first told them: before its job could have a say.
+    #: The host keys in the machine's first report that has any: the job cannot have changed them before.
     host_keys: tuple[str, ...] = ()
     reported_at: float | None = None
     #: Number of unreadable objects in the inbox so far; some may not be counted yet.
     unreadable: int = 0
     #: The result without its list of chunks.
     result: Result | None = None
-    #: When the mailbox was last asked for a result, after the machine's end was seen.
+    #: When a result was last looked for in the mailbox.
     result_sought_at: float | None = None
-    #: No result was there then, but the mark that the command begins was.
+    #: Whether the mailbox then had no result, but the mark that the command begins.
     started: bool = False
     verdict: Verdict | None = None
     archived_at: float | None = None
@@ -136,7 +137,7 @@ class Node:
 
     @property
     def clock_ahead(self) -> float:
-        """How many seconds our clock is ahead of the machine's, at most: a report is read after it was written.
+        """Most seconds that our clock is ahead of the machine's: a report is read after it was written.
 
         0 without a report.
         """
@@ -145,7 +146,7 @@ class Node:
 
 @dataclass(frozen=True)
 class KnownMachine:
-    """A machine of a launch of ours: the obligation to end it never expires."""
+    """A machine of one of our launches; it must be terminated, however old it is."""
 
     id: str
     launch: str
@@ -153,26 +154,26 @@ class KnownMachine:
     bound_at: float
     state: MachineState = MachineState.PENDING
     launch_time: float | None = None
-    #: When a listing last showed it; None until one does.
+    #: When a listing last showed it; None if none has.
     seen_at: float | None = None
     reason_code: str = ""
     reason: str = ""
     ending: Ending | None = None
     #: When its status checks were first seen to fail, while it was silent.
     impaired_at: float | None = None
-    #: When a listing first showed it running, shutting down (billing has stopped), and terminated.
+    #: When a listing first showed it running, shutting down (no longer billed), and terminated.
     running_at: float | None = None
     ending_at: float | None = None
     ended_at: float | None = None
-    #: When the last listing before `ending_at` was asked for, if this process asked it.
+    #: When the last listing before `ending_at` was requested, if the same process requested it.
     alive_at: float | None = None
-    #: When it came into its state, where the cloud says so.
+    #: When it entered its ending state by the cloud's clock; None if the cloud does not report it.
     transition_at: float | None = None
     end_wanted_at: float | None = None
     end_wanted_for: str = ""
     end_asked_at: float | None = None
     end_accepted_at: float | None = None
-    #: Of an hour of it, and of a month of its disk.
+    #: The price of an hour of the machine, and of a month of its disk.
     price: Price | None = None
     disk_price: Price | None = None
     console: str = ""
@@ -189,19 +190,19 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Launch:
-    """A launch, stored whole before its call is made; open until an answer is recorded."""
+    """A launch, stored completely before its call is made; open until its answer is recorded."""
 
     request: LaunchRequest
     runs: tuple[str, ...]
     created_at: float
-    #: Until then it is somebody else's who works with its machines: no pass replays it, or ends them.
+    #: Until then another process uses the launch and its machines (to make an AMI): no pass repeats or ends them.
     held_until: float = 0.0
-    #: When it was last sent.
+    #: When the call was last made.
     sent_at: float | None = None
-    #: When the list by tag first was asked, after the token became useless.
+    #: When a listing by tag first found no machine of it, after its client token could not be replayed any more.
     listed_at: float | None = None
     closed_at: float | None = None
-    #: What came of it, in one line.
+    #: The result in one line.
     result: str = ""
     version: int = 0
 
@@ -212,7 +213,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Drought:
-    """An offer, or a whole type of a market (empty zone), known to be dry until a time."""
+    """An offer, or a whole type in a market (empty zone), that has no capacity until the time `until`."""
 
     market: str
     instance_type: str
@@ -229,19 +230,19 @@ class Drought:
 
 @dataclass(frozen=True)
 class TemplateHealth:
-    """How many machines in a row of one template never reported."""
+    """The number of machines of a template in a row that never reported."""
 
     id: str
     failures: int = 0
     reason: str = ""
-    #: The next time one probe launch is allowed, once the template is stopped.
+    #: When the next probe, a launch of one machine, is allowed after the template was stopped.
     probe_at: float = 0.0
     version: int = 0
 
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a run's story, with whose it is and what it is about."""
+    """One line of a run's story, with its owner, job, attempt, machine and launch."""
 
     id: str
     run: str
@@ -257,7 +258,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Live:
-    """Everything that is not over yet: what a pass reads."""
+    """All records that are not over: the input of a pass."""
 
     #: Runs that are not done, and their nodes.
     runs: tuple[Run, ...]

@@ -1,6 +1,6 @@
-"""The states of a run, the one table of its transitions, and the words for why it waits.
+"""The states of a run, the table of its transitions, and the causes of waiting.
 
-Attempts, nodes and launches carry times and outcomes; only a run has states.
+Only a run has states; attempts, nodes and launches have times and outcomes.
 """
 
 from enum import StrEnum
@@ -18,7 +18,7 @@ class State(StrEnum):
     DONE = "done"
 
 
-#: Every edge there is, with its reason. `stopping` is the only way to `done`.
+#: All transitions, with their reasons. A run reaches `done` only from `stopping`.
 TRANSITIONS: dict[tuple[State, State], str] = {
     (State.QUEUED, State.LAUNCHING): "a launch is stored",
     (State.LAUNCHING, State.BOOTING): "a machine is bound",
@@ -35,16 +35,16 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.STOPPING, State.DONE): "no machine of it lives",
 }
 
-#: A machine may be alive for a run in these.
+#: The states in which a run may have a machine that is alive.
 WITH_MACHINE = frozenset({State.BOOTING, State.PREPARING, State.RUNNING, State.STOPPING})
 
 
 class WrongTransition(ProvisionError):
-    """A bug of ours: a run was asked to go where no edge leads."""
+    """A bug: a transition was requested that the table does not have."""
 
 
 def transition(old: State, new: State) -> State:
-    """`new`, if an edge leads there (or nothing changes); raises WrongTransition otherwise."""
+    """Return `new`; raises WrongTransition if it differs from `old` and the table has no such transition."""
     if old != new and (old, new) not in TRANSITIONS:
         raise WrongTransition(f"a run cannot go from {old} to {new}")
     return new

@@ -1,7 +1,7 @@
-"""How attempts end, and what follows: the outcome table as pure functions.
+"""Decide the verdict on an attempt, and whether another attempt follows.
 
-Silence is not death. Without a result, an attempt ends only at the deadlines of `presume`, and only
-after its mailbox was asked once more. And it is no silence while it is we who cannot hear.
+A silent machine may still execute the command. So without a result an attempt ends only at the deadlines of `presume`,
+and only after its mailbox was read once more. Silence does not count while the reports cannot be read.
 """
 
 from dataclasses import dataclass, replace
@@ -15,16 +15,16 @@ from provisioner.core.run.silence import HEARING, is_silent
 #: Most attempts of a run that may end without using up `retries`: before the command first starts, and after that.
 LOST_BEFORE_START = 5
 LOST_AFTER_START = 20
-#: A machine that does not keep its own limits is ended a minute after them.
+#: Seconds after its limits at which a machine is ended that did not end itself.
 MARGIN = 60.0
-#: Waits between infrastructure attempts, in seconds; the last one repeats.
+#: Waits in seconds before the attempts after failures of the infrastructure; the last one repeats.
 BACKOFF = (0.0, 5.0, 15.0, 60.0)
 _ANY_FAILURE = Retry()
 
 
 @dataclass(frozen=True)
 class Presumption:
-    """The verdict that falls due at `at` if no result is found then."""
+    """The verdict that applies from `at` on if no result is found then."""
 
     at: float
     verdict: Verdict
@@ -33,8 +33,8 @@ class Presumption:
 def ended_by_result(result: Result, node: Node, now: float) -> Verdict:
     """Return the agent's verdict, at a time of our clock: `limits.queue_time` of the next attempt counts from it.
 
-    The machine's clock may be wrong, or lie. Its last report was read after it was written, so the time is not too
-    early; and it is neither before the machine was bound nor after `now`, Unix seconds.
+    The machine's clock may be wrong or falsified. Its last report was read after it was written, so the time is not too
+    early; and it is neither before the machine was bound nor after `now`, in Unix seconds.
     """
     verdict = of_result(result)
     return replace(verdict, at=max(node.bound_at, min(verdict.at + node.clock_ahead, now)))
@@ -52,14 +52,14 @@ def of_result(result: Result) -> Verdict:
 
 
 def _noticed_before_its_end(result: Result) -> bool:
-    """Whether the agent read a spot notice, and so sent SIGTERM, while the command ran."""
+    """Return whether the agent read a spot notice, and so sent SIGTERM, while the command ran."""
     span = result.spans.get(Step.COMMAND)
     ended = span.ended if span else None
     return result.notice is not None and (ended is None or result.notice.seen < ended)
 
 
 def asks_again(verdict: Verdict, retry: Retry) -> bool:
-    """Whether the command exited with a code of `retry.requeue_on`: its work is saved, but not finished."""
+    """Return whether the command exited with a code of `retry.requeue_on`: its work is saved, but not finished."""
     ended_by_itself = verdict.outcome is Outcome.FAILED and verdict.step in (Step.COMMAND, Step.LOGS)
     return ended_by_itself and verdict.exit_code in retry.requeue_on
 
@@ -67,18 +67,18 @@ def asks_again(verdict: Verdict, retry: Retry) -> bool:
 def presume(
     run: Run, node: Node, machine: KnownMachine, limits: Limits, reports_unreadable_at: float = 0.0
 ) -> Presumption:
-    """What is to be said of a node that leaves no result, and from when on.
+    """Return the earliest verdict that applies to a node without a result.
 
-    `reports_unreadable_at` is when reports last could not be read.
+    `reports_unreadable_at` is when reports last could not be read, as Unix seconds.
     """
     return min(_presumptions(run, node, machine, limits, reports_unreadable_at), key=lambda presumption: presumption.at)
 
 
 def first_report_due(node: Node, machine: KnownMachine, limits: Limits) -> float | None:
-    """By when a machine that never reported must; None where it has, or has no work order, without which it is mute."""
+    """Return when the first report is due; None after it, or without a work order: then the agent cannot report."""
     if node.report or node.work_put_at is None:
         return None
-    # However late we were with the order, it is no fault of the machine.
+    # If the work order was put late, the machine gets the full time from then on.
     return max(machine.launch_time or machine.bound_at, node.work_put_at) + limits.boot
 
 
@@ -115,7 +115,7 @@ def _presumptions(
             first = reports_unreadable_at + limits.boot
         found.append(due(first, Outcome.LOST, reason))
     elif node.report and node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:
-        # The machine's clock need not be ours: its report tells both times of one moment.
+        # The machine's clock may differ from ours; its report gives the time of one moment by both clocks.
         began = span.began + node.clock_ahead
         name = {Step.PULL: "pull", Step.CLONE: "pull", Step.SETUP: "setup", Step.COMMAND: "runtime"}.get(step)
         if name is not None:
@@ -140,10 +140,10 @@ def _of_ended(run: Run, node: Node, machine: KnownMachine, at: float, step: Step
 
 
 def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float, retry: Retry = _ANY_FAILURE) -> Run:
-    """The run after its attempt's verdict: final (`ended_at` set), or with the time of the next try."""
+    """Return the run after its attempt's verdict: ended (`ended_at` is set), or with the time of the next try."""
     requeued = asks_again(verdict, retry)
     if run.stop and (requeued or verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED)):
-        # There would have been a next attempt: it is the stop that ends the run.
+        # Without the stop, another attempt would have followed: so the stop ends the run.
         verdict = replace(
             verdict, outcome=run.stop.outcome, reason=run.stop.reason, exit_code=verdict.process_exit_code
         )
@@ -188,22 +188,22 @@ def _refused_if_unresolved_twice(before: Verdict | None, verdict: Verdict) -> Ve
 
 
 def may_execute_again(node: Node, machine: KnownMachine) -> bool:
-    """Whether the old attempt's command surely executes no more: a result, or a machine known to be gone."""
+    """Return whether the old command certainly executes no more: there is a result, or the machine is gone."""
     return node.result is not None or machine.ended_at is not None
 
 
 def may_have_begun(node: Node) -> bool:
-    """Whether the attempt's command began, or may have: for those who must not do it twice."""
+    """Return whether the attempt's command began or may have begun, for commands that must not execute twice."""
     spans = {**(node.report.spans if node.report else {}), **(node.result.spans if node.result else {})}
     at_command = node.result is not None and node.result.step in (Step.COMMAND, Step.LOGS)
     return node.started or at_command or Step.COMMAND in spans
 
 
 def held_until(node: Node, machine: KnownMachine) -> float:
-    """Until when a finished machine is better left to the cloud: an interruption in its first hour is free.
+    """Return the Unix time until which a finished machine is left for the cloud to interrupt; 0 without such a notice.
 
-    (EC2 User Guide, "Billing for interrupted Spot Instances".) Three minutes after the notice's
-    time we end it ourselves. 0 when there is no such notice.
+    An interruption in the machine's first hour is free (EC2 User Guide, "Billing for interrupted Spot Instances").
+    Three minutes after the notice's time the control plane terminates it.
     """
     notice = (node.result and node.result.notice) or (node.report and node.report.notice)
     if notice and machine.launch_time is not None and notice.at < machine.launch_time + 3600:

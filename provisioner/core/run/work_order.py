@@ -1,4 +1,4 @@
-"""From a run to its recipe, and to the work order of one of its nodes."""
+"""Read the recipe of a run, and make the work orders of its nodes."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,7 +12,7 @@ from provisioner.core.run.records import Revision, Run
 
 
 def recipe_of(run: Run) -> Recipe | None:
-    """The recipe the run was frozen with; None when another version wrote it, and this one cannot read it."""
+    """Return the recipe that is stored in the run; None if this version cannot read what another version wrote."""
     try:
         return Recipe.load(run.recipe)
     except Invalid:
@@ -20,9 +20,9 @@ def recipe_of(run: Run) -> Recipe | None:
 
 
 def recipes_of(runs: Iterable[Run]) -> Mapping[Revision, Recipe | None]:
-    """One recipe for all runs of a job's revision, which differ in their variables and their commands alone.
+    """Return one recipe for each revision of a job: its runs differ only in variables and command.
 
-    Ten thousand runs are looked at every second, and most are of few jobs.
+    This saves time: a pass may read ten thousand runs every second, and most belong to few jobs.
     """
     return {revision: recipe_of(run) for revision, run in {run.revision: run for run in runs}.items()}
 
@@ -38,7 +38,7 @@ def work_order(
     terms: RecipeDefaults,
     authorized_key: str = "",
 ) -> WorkOrder:
-    """Everything resolved: the agent never sees a recipe."""
+    """Return the work order of one node with all values resolved: the agent never gets the recipe."""
     spec, limits = recipe.spec, recipe.spec.limits
     repositories = granted.repositories(spec, terms)
     over_ssh = any(git.host_of(repository.url) for repository in repositories)

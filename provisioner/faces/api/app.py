@@ -75,7 +75,7 @@ def make(server: Server) -> FastAPI:
     app.add_api_route("/api/openapi.json", _document, include_in_schema=False)
     app.openapi = lambda: dict(document.openapi(app))  # type: ignore[method-assign]
     app.add_middleware(
-        Guard, journal=server.journal, ids=server.ids, now=server.service.now, counted=server.meters.counted
+        Guard, journal=server.journal, ids=server.ids, now=server.service.operator.now, counted=server.meters.counted
     )
     return app
 

@@ -10,7 +10,7 @@ import typer
 
 from provisioner.core.errors import Invalid, ProvisionError
 from provisioner.faces.cli.terminal import screen
-from provisioner.ports.control import Control
+from provisioner.ports.control.control import Control
 from provisioner.ports.journal import Journal
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; its shapes are in provisioner/faces/views/shapes.py.")]
@@ -29,13 +29,12 @@ def control(context: typer.Context) -> Control:
 
     service = reach.server(screen.complain, settings=context.obj["settings"])
     if service is None:
-        found: Control = opened(context)
-        return found
+        return opened(context)
     context.call_on_close(service.close)
     return service
 
 
-def opened(context: typer.Context, kind: str = "command", journal: Journal | None = None) -> Any:
+def opened(context: typer.Context, kind: str = "command", journal: Journal | None = None) -> Control:
     """The installation itself, which the control host alone has; raises Invalid where a server is meant."""
     # What is imported stays: nothing for the collector to find now, or to look at again ever after.
     gc.disable()
@@ -43,7 +42,7 @@ def opened(context: typer.Context, kind: str = "command", journal: Journal | Non
 
     gc.freeze()
     gc.enable()
-    service = wiring.service(settings(context), kind, journal)
+    service: Control = wiring.service(settings(context), kind, journal)
     context.call_on_close(service.close)
     return service
 
@@ -71,10 +70,10 @@ def journal(context: typer.Context, *, as_json: bool) -> Journal:
 
 def catch_up(service: Control) -> None:
     """Without a daemon, each command does one pass first, so that what it shows is true."""
-    if service.served() or not service.unfinished():
+    if service.operator.served() or not service.operator.unfinished():
         return
     try:
-        told: Sequence[str] = service.step()
+        told: Sequence[str] = service.operator.step()
     except ProvisionError as error:
         told = [str(error)]
     for text in told:

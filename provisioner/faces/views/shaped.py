@@ -13,7 +13,7 @@ from provisioner.core.recipe import jobs
 from provisioner.core.run import records
 from provisioner.core.run.silence import is_silent
 from provisioner.faces.views import shapes
-from provisioner.ports import control
+from provisioner.ports.control import logs, operator, runs, schedules
 
 
 def moment(at: float) -> str:
@@ -40,7 +40,7 @@ def job(item: jobs.Job) -> shapes.Job:
     }
 
 
-def scheduled(item: control.Scheduled) -> shapes.Schedule:
+def scheduled(item: schedules.Scheduled) -> shapes.Schedule:
     job = item.job
     last: shapes.Last | None = None
     if job.schedule and job.tick is not None:
@@ -101,7 +101,7 @@ def run(item: records.Run) -> shapes.Run:
     }
 
 
-def status(item: control.Status) -> shapes.Status:
+def status(item: runs.Status) -> shapes.Status:
     return {
         "run": run(item.run),
         "attempts": [_attempt(each) for each in item.nodes],
@@ -148,7 +148,7 @@ def _price(item: offers.Price | None) -> shapes.Price | None:
     return {"dollars": item.dollars, "source": item.source, "at": moment(item.at)} if item else None
 
 
-def alive(item: control.Overview, foreign: Sequence[machines.Machine]) -> shapes.Top:
+def alive(item: runs.Overview, foreign: Sequence[machines.Machine]) -> shapes.Top:
     return {
         "at": moment(item.at),
         "states": {str(state): count for state, count in item.states.items()},
@@ -165,7 +165,7 @@ def alive(item: control.Overview, foreign: Sequence[machines.Machine]) -> shapes
     }
 
 
-def server(item: control.ServerStatus) -> shapes.Server:
+def server(item: operator.ServerStatus) -> shapes.Server:
     return {
         "at": moment(item.at),
         "served": item.served,
@@ -175,7 +175,7 @@ def server(item: control.ServerStatus) -> shapes.Server:
     }
 
 
-def _live(item: control.LiveRun, now: float) -> shapes.Live:
+def _live(item: runs.LiveRun, now: float) -> shapes.Live:
     node, machine = (item.held.node, item.held.machine) if item.held else (None, None)
     report = node.report if node else None
     return {
@@ -299,9 +299,9 @@ def audit(item: callers.Audit) -> shapes.Audit:
     }
 
 
-def log(item: control.LogPiece | control.LogGap) -> shapes.Log:
+def log(item: logs.LogPiece | logs.LogGap) -> shapes.Log:
     where: shapes.Log = {"attempt": item.attempt, "stream": item.stream, "offset": item.offset}
-    if isinstance(item, control.LogGap):
+    if isinstance(item, logs.LogGap):
         return {**where, "missing_at_least": item.at_least}
     return {**where, **data(item.data)}
 

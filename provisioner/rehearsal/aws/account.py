@@ -1,6 +1,6 @@
-"""The account that the rehearsal finds itself in: what moto holds for it, and what moto lacks.
+"""Set up the rehearsal's AWS account in moto, and add what moto lacks.
 
-Moto's backends are global to the process, so there is one account a process.
+Moto's backends are global to the process, so there is one account in a process.
 """
 
 import json
@@ -14,13 +14,13 @@ from moto.moto_api._internal.models import moto_api_backend
 
 from provisioner.core.cloud.offers import InstanceType
 
-#: Moto's own.
+#: Moto's default account.
 ID = "123456789012"
 PROFILE = "provision-machine"
-#: Canonical's and Amazon's AMIs are found by such public parameters; moto lacks this one.
+#: Canonical and Amazon publish the ids of their AMIs in such public SSM parameters; moto lacks this one.
 IMAGE_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
 IMAGE_NAME = "rehearsal-gpu-ubuntu-22.04"
-#: About what the real one takes.
+#: About the size of the real AMI.
 IMAGE_GIB = 45
 _TRUST = {
     "Version": "2012-10-17",
@@ -31,7 +31,7 @@ _TRUST = {
 
 
 class Account:
-    """Subnets, an image, an instance profile, buckets, parameters and secrets, fresh in moto."""
+    """Subnets, a machine image, an instance profile, buckets, parameters and secrets, newly made in moto."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Account:
             manager.create_secret(name, value, None, None, None, None, None, [], False)
 
     def objects(self, bucket: str) -> dict[str, bytes]:
-        """Every object of a bucket, by its key."""
+        """Return the content of every object of a bucket, by key."""
         s3 = _backend("s3", "aws")
         return {key.name: key.value for key in s3.list_objects(s3.get_bucket(bucket), None, None, None, None)[0]}
 
@@ -74,7 +74,7 @@ class Account:
 
     @cached_property
     def _zones(self) -> dict[str, set[str]]:
-        """The zones that have a subnet and offer the type, by type."""
+        """The zones that offer an instance type and have a subnet, by type."""
         zones: dict[str, set[str]] = {}
         for offering in INSTANCE_TYPE_OFFERINGS["availability-zone"].get(self.region, ()):
             if offering["Location"] in self.subnets.values():
@@ -82,7 +82,7 @@ class Account:
         return zones
 
     def instance_type(self, name: str) -> InstanceType | None:
-        """What EC2 knows of a type that the region offers, as far as a launch depends on it."""
+        """Return the properties of an instance type that affect a launch; None if the region does not offer it."""
         if name not in self._zones or name not in INSTANCE_TYPES:
             return None
         said = INSTANCE_TYPES[name]

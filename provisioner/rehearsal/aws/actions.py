@@ -1,9 +1,9 @@
-"""Which IAM actions each API call asks for, and on what.
+"""Table of the IAM actions that each API call requires, and of the resources of each action.
 
-From the Service Authorization Reference ("Actions, resources, and condition keys for Amazon EC2", and
-likewise for Amazon S3, AWS Systems Manager, AWS Secrets Manager, Amazon ECR and IAM) and the EC2 User
-Guide ("Prerequisites for EC2 Fleet"). EC2's own actions are weighed on `*`, but for the end of
-machines and what is done with images: a policy that narrows them is denied here.
+From the Service Authorization Reference ("Actions, resources, and condition keys for Amazon EC2", and likewise for
+Amazon S3, AWS Systems Manager, AWS Secrets Manager, Amazon ECR and IAM) and the EC2 User Guide ("Prerequisites for EC2
+Fleet"). EC2 actions that terminate machines, or make or delete images and snapshots, are evaluated on these resources.
+All other EC2 actions are evaluated on `*`: a policy that narrows their resource denies them here.
 """
 
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ from enum import Enum
 
 
 class On(Enum):
-    """What an action is asked on."""
+    """The resource on which an action is evaluated, as a template of its ARN."""
 
     ANYTHING = "*"
     BUCKET = "arn:aws:s3:::{bucket}"
     OBJECT = "arn:aws:s3:::{bucket}/{key}"
-    #: What a copy reads.
+    #: The object that a copy reads.
     SOURCE = "arn:aws:s3:::{source}"
     PARAMETER = "{parameter}"
     SECRET = "{secret}"
     PROFILE = "arn:aws:iam::{account}:instance-profile/{profile}"
-    #: Once for each machine, image or snapshot that the call names.
+    #: Evaluated once for each machine, image or snapshot that the call names.
     INSTANCE = "arn:aws:ec2:{region}:{account}:instance/{id}"
     IMAGE = "arn:aws:ec2:{region}::image/{id}"
     SNAPSHOT = "arn:aws:ec2:{region}::snapshot/{id}"
-    #: What the call is about to make.
+    #: The image and the snapshot that the call makes.
     NEW_IMAGE = "arn:aws:ec2:{region}::image/*"
     NEW_SNAPSHOT = "arn:aws:ec2:{region}::snapshot/*"
     #: The role that the launched machines get.
@@ -56,10 +56,10 @@ _DESCRIBE = (
     "GetConsoleOutput",
 )
 
-#: By (service, API call); a call that is not here is not answered.
+#: The required actions by (service, API call); a call without an entry is not answered.
 ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     **{("ec2", name): _asks(On.ANYTHING, f"ec2:{name}") for name in _DESCRIBE},
-    # The tags are asked for when there are any, and ours always has some.
+    # CreateTags is required if the call has tags, and our calls always have some.
     ("ec2", "CreateLaunchTemplate"): _asks(On.ANYTHING, "ec2:CreateLaunchTemplate", "ec2:CreateTags"),
     ("ec2", "CreateFleet"): (
         *_asks(On.ANYTHING, "ec2:CreateFleet", "ec2:RunInstances", "ec2:CreateTags"),
@@ -77,7 +77,7 @@ ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     ("ssm", "GetParameter"): _asks(On.PARAMETER, "ssm:GetParameter"),
     ("secretsmanager", "GetSecretValue"): _asks(On.SECRET, "secretsmanager:GetSecretValue"),
     ("ecr", "GetAuthorizationToken"): _asks(On.ANYTHING, "ecr:GetAuthorizationToken"),
-    # STS answers this to whoever has credentials.
+    # STS answers every caller that has credentials.
     ("sts", "GetCallerIdentity"): (),
     ("s3", "GetObject"): _asks(On.OBJECT, "s3:GetObject"),
     ("s3", "HeadObject"): _asks(On.OBJECT, "s3:GetObject"),
@@ -89,7 +89,7 @@ ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     ("s3", "CompleteMultipartUpload"): _asks(On.OBJECT, "s3:PutObject"),
     ("s3", "AbortMultipartUpload"): _asks(On.OBJECT, "s3:AbortMultipartUpload"),
     ("s3", "DeleteObject"): _asks(On.OBJECT, "s3:DeleteObject"),
-    # Asked once for each key of the request.
+    # Evaluated once for each key of the request.
     ("s3", "DeleteObjects"): _asks(On.OBJECT, "s3:DeleteObject"),
     ("s3", "ListObjects"): _asks(On.BUCKET, "s3:ListBucket"),
     ("s3", "ListObjectsV2"): _asks(On.BUCKET, "s3:ListBucket"),

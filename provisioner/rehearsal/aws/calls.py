@@ -1,4 +1,4 @@
-"""One request to the double, as read from the wire, and the log of all of them."""
+"""A call to the double as read from the wire, and the log of all calls."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ CONTROL = "control"
 
 
 class NotPlayed(Exception):
-    """A call, or a part of one, that the double does not play: never pass it over in silence."""
+    """A call, or a part of one, that the double does not play; it must never be ignored silently."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Call:
     parameters: Mapping[str, Any]
     #: `control`, or the machine's `<role id>:<instance id>`.
     principal: str
-    #: What it is about in one word: `bucket/key`, or the ids and names in the parameters.
+    #: The resource of the call: `bucket/key`, or the ids and names in the parameters.
     resource: str
     at: float
 
@@ -31,10 +31,10 @@ class Call:
 
 @dataclass
 class Calls:
-    """Every call in the order of arrival; a test may also be told of each as it comes."""
+    """Every call in order of arrival; `on_call` is called with each call as it arrives, for tests."""
 
     every: list[Call] = field(default_factory=list)
-    #: Calls that nobody here plays: each is a hole in the double, or a mistake of its user.
+    #: Calls that the double does not play, or fails to: each is a gap or a bug in it, or a mistake of its user.
     unimplemented: list[str] = field(default_factory=list)
     on_call: Callable[[Call], None] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -46,7 +46,7 @@ class Calls:
             self.on_call(call)
 
     def of(self, service: str = "", action: str = "", principal: str = "") -> list[Call]:
-        """Those that fit, oldest first; an empty word fits all."""
+        """Return the calls that fit, oldest first; an empty argument fits all."""
         with self._lock:
             return [
                 call

@@ -1,6 +1,7 @@
-"""What goes wrong on the way to the doubled cloud or back, by rule.
+"""Rules that spoil the calls to the double, or their answers.
 
-A rule acts before the deed, which then is not done, or after it, so that only the answer is lost.
+A rule acts before the call is carried out, which prevents it (except for a delay), or afterwards, when only the
+answer is lost.
 """
 
 import threading
@@ -19,19 +20,22 @@ class When(StrEnum):
 class Effect(StrEnum):
     #: Answer with `code` and `status`.
     ERROR = "error"
-    #: Wait `seconds`, then go on as if nothing had happened.
+    #: Wait `seconds`, then continue normally.
     DELAY = "delay"
-    #: Break the connection: before the deed a call that never came, after it an answer lost.
+    #: Break the connection: `before` loses the request, `after` loses the answer.
     RESET = "reset"
     #: Answer 200 without content (assumed: a broken proxy may do that).
     EMPTY = "empty"
-    #: Say nothing for `seconds`, then break the connection.
+    #: Send nothing for `seconds`, then break the connection.
     HANG = "hang"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Patterns are matched with `*`, `?` and `[…]`; of several rules that fit, the first acts."""
+    """A rule for the calls that fit all its patterns, with `*`, `?` and `[…]`.
+
+    Of several rules that fit and are not used up, the first acts.
+    """
 
     effect: Effect
     when: When = When.BEFORE
@@ -45,9 +49,9 @@ class Rule:
     message: str = "made up by a rule of the rehearsal"
     status: int = 500
     seconds: float = 0.0
-    #: Let so many calls that fit pass first.
+    #: Number of fitting calls that pass before the first one is spoiled.
     skip: int = 0
-    #: How many calls it spoils after that; None is all.
+    #: Number of calls that are spoiled after those; None: all.
     times: int | None = None
 
     def fits(self, call: Call) -> bool:
@@ -85,7 +89,7 @@ class Faults:
             return [rule for rule, seen in zip(self._rules, self._seen, strict=True) if seen <= rule.skip]
 
     def on(self, call: Call) -> Rule | None:
-        """The rule that spoils this call, counted as used."""
+        """Return the rule that acts on this call, or None; the call counts for every fitting rule up to that one."""
         with self._lock:
             for place, rule in enumerate(self._rules):
                 if rule.fits(call):

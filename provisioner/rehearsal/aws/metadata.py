@@ -1,4 +1,4 @@
-"""The metadata service (IMDSv2) of every rehearsed machine, on one port of this computer, or on one of its own."""
+"""Serve the metadata (IMDSv2) of all rehearsed machines on one port of this computer, or of one machine on its own."""
 
 import json
 import secrets
@@ -14,13 +14,13 @@ from provisioner.rehearsal.machines.host import Guest
 
 ACCOUNT = "123456789012"
 
-#: A folder of names, or what a name says when it is read.
+#: A folder of nodes by name, or a text, or a function that returns the text when it is read.
 Node = Mapping[str, "Node"] | Callable[[], str] | str
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a role gives a machine for a while."""
+    """A role's temporary keys, or permanent keys with an empty `token`; `expires_at` is in Unix seconds."""
 
     access_key: str
     secret_key: str
@@ -47,7 +47,7 @@ class _Server(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A machine whose power is cut does not wait for its answers.
+        # A machine whose power is cut breaks its connections: that is no error of this server.
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -56,14 +56,14 @@ class _Server(ThreadingHTTPServer):
 class _Known:
     guest: Guest
     tokens: set[str] = field(default_factory=set)
-    #: When the cloud takes it away, once that is announced.
+    #: When the cloud takes the machine, as Unix seconds, once that was announced.
     notice: float | None = None
-    #: When it was recommended to move elsewhere; with the notice, at the latest.
+    #: When the rebalance recommendation was published, as Unix seconds; at the latest together with the notice.
     rebalance: float | None = None
 
 
 class Metadata:
-    """Answers each machine under a base of its own; a machine it does not know is answered 404."""
+    """Answers each machine under a base path of its own, and an unknown machine with 404."""
 
     def __init__(self, credentials: Callable[[str], Credentials], role: str) -> None:
         self._credentials = credentials
@@ -81,13 +81,13 @@ class Metadata:
             self.remove(instance_id)
 
     def listen(self, instance_id: str) -> int:
-        """A port where only this machine is answered, as on the machine itself; until it is removed."""
+        """Open a port that answers this machine only, without the base path, until `remove`; return its number."""
         server = self._own[instance_id] = _Server(self._handler(f"/{instance_id}"))
         server.start()
         return int(server.server_address[1])
 
     def url(self, instance_id: str) -> str:
-        """The base for AWS_EC2_METADATA_SERVICE_ENDPOINT of that machine."""
+        """Return the base URL for the machine's AWS_EC2_METADATA_SERVICE_ENDPOINT."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/{instance_id}"
 
     def add(self, guest: Guest) -> None:
@@ -99,13 +99,13 @@ class Metadata:
             server.close()
 
     def announce(self, instance_id: str, at: float) -> None:
-        """From now on the machine reads that it goes at that time."""
+        """Publish the spot notice of a machine that is taken at `at`, Unix seconds, and a rebalance recommendation."""
         if known := self._known.get(instance_id):
             known.notice = at
             self.recommend(instance_id)
 
     def recommend(self, instance_id: str) -> None:
-        """From now on the machine reads that it had better move elsewhere."""
+        """Publish a rebalance recommendation to the machine, unless one is published already."""
         known = self._known.get(instance_id)
         if known and known.rebalance is None:
             known.rebalance = time.time()
@@ -207,7 +207,7 @@ class Metadata:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # Else the body waits for the acknowledgement of the headers.
+            # With Nagle's algorithm, the body would wait for the acknowledgement of the headers.
             disable_nagle_algorithm = True
 
             def do_GET(self) -> None:

@@ -1,7 +1,7 @@
-"""Whether an IAM policy document allows an action; only what it understands, the rest is an error.
+"""Evaluate IAM policy documents; raise an error for every element that is not supported here.
 
-Rules as in the IAM User Guide, "Policy evaluation logic" and "IAM JSON policy elements": an explicit
-Deny wins, without an Allow it is denied, `*` and `?` are wildcards, actions know no case.
+The rules are those of the IAM User Guide, "Policy evaluation logic" and "IAM JSON policy elements": an explicit Deny
+wins, an action without an Allow is denied, `*` and `?` are wildcards, and actions are case-insensitive.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class NotUnderstood(Exception):
-    """The document says something that this evaluation cannot weigh."""
+    """The policy document has an element that cannot be evaluated here."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class Statement:
     allow: bool
     actions: tuple[str, ...]
     resources: tuple[str, ...]
-    #: Condition keys, each with the patterns of which one must fit: all of them `StringLike`.
+    #: Condition keys of `StringLike`, each with its patterns, one of which must fit.
     conditions: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def fits(self, action: str, resource: str, variables: Mapping[str, str]) -> bool:
         return (
             any(_pattern(one.lower(), {}).fullmatch(action.lower()) for one in self.actions)
             and any(_pattern(one, variables).fullmatch(resource) for one in self.resources)
-            # A key that the request does not have fits nothing.
+            # A condition key that the request lacks does not fit.
             and all(
                 key in variables and any(_pattern(one, variables).fullmatch(variables[key]) for one in patterns)
                 for key, patterns in self.conditions
@@ -35,7 +35,7 @@ class Statement:
 
 
 def parse(document: Mapping[str, Any]) -> tuple[Statement, ...]:
-    """The statements of a policy document as json.load gives it; raises NotUnderstood."""
+    """Return the statements of a policy document as json.load returns it; raises NotUnderstood."""
     if document.get("Version") != "2012-10-17" or set(document) - {"Version", "Id", "Statement"}:
         raise NotUnderstood(f"a policy of version 2012-10-17 is needed, not {sorted(document)}")
     return tuple(map(_statement, _several(document["Statement"])))
@@ -61,13 +61,16 @@ def _several(value: Any) -> list[Any]:
 
 
 def allows(statements: Iterable[Statement], action: str, resource: str, variables: Mapping[str, str]) -> bool:
-    """`variables` are the condition keys of caller and resource, such as `aws:userid`."""
+    """Return whether the statements allow the action on the resource.
+
+    `variables` are the condition keys of caller and resource, such as `aws:userid`.
+    """
     fitting = [one for one in statements if one.fits(action, resource, variables)]
     return bool(fitting) and all(one.allow for one in fitting)
 
 
 def _pattern(text: str, variables: Mapping[str, str]) -> re.Pattern[str]:
-    """A variable's value is taken as it is: no wildcard in it."""
+    """Return the pattern as a regular expression; wildcards in a variable's value are literal characters."""
     parts = re.split(r"(\$\{[^}]*\}|\*|\?)", text)
     wild = {"*": ".*", "?": "."}
     regex = ""

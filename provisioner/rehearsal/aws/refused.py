@@ -1,8 +1,8 @@
-"""How the model says no."""
+"""The error with which the double refuses a call."""
 
 
 class Refused(Exception):
-    """An error as EC2 words it."""
+    """An error with the code, message and HTTP status of the AWS service."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(f"{code}: {message}")

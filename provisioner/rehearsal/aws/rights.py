@@ -1,4 +1,4 @@
-"""Who may do what: the policy files of `config/iam`, weighed for each call. No right is coded here."""
+"""Check the rights to each call against the policy files of `config/iam`; no right is coded here."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -13,12 +13,15 @@ from provisioner.rehearsal.aws.calls import CONTROL, Call
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.aws.signatures import Caller
 
-#: Stands in the policy files for the installation's bucket, or bucket and prefix.
+#: Placeholder in the policy files for the installation's bucket, or for its bucket and prefix.
 PLACEHOLDER = "YOUR-BUCKET"
 
 
 def document(path: Path, bucket: str, prefix: str = "") -> dict[str, Any]:
-    """A policy file for this bucket; `prefix` ends in `/` and the bucket itself is named without it."""
+    """Return the policy document in the file, for this bucket.
+
+    `prefix` is empty or ends in `/`; it is part of the ARNs of objects, not of the bucket's ARN.
+    """
     text = path.read_text()
     text = text.replace(f"{PLACEHOLDER}/", f"{bucket}/{prefix}")
     return dict(json.loads(text.replace(PLACEHOLDER, bucket)))
@@ -27,14 +30,14 @@ def document(path: Path, bucket: str, prefix: str = "") -> dict[str, Any]:
 def owners_own(
     region: str, buckets: Iterable[str], parameters: Iterable[str], secrets: Iterable[str]
 ) -> dict[str, Any]:
-    """What an owner would add to a machine's role: its jobs' buckets, parameters and secrets, and ECR."""
+    """Return the policy that an owner adds to a machine's role: its jobs' buckets, parameters, secrets, and ECR."""
     allowed = {
         "s3:*": [f"arn:aws:s3:::{bucket}{rest}" for bucket in buckets for rest in ("", "/*")],
         "ssm:GetParameter": [parameter_arn(region, name) for name in parameters],
         "secretsmanager:GetSecretValue": [secret_arn(region, name) for name in secrets],
         "ecr:GetAuthorizationToken": ["*"],
     }
-    # A statement needs a resource; this one fits nothing.
+    # A statement needs at least one resource; `none` fits nothing.
     statements = [
         {"Effect": "Allow", "Action": action, "Resource": arns or ["none"]} for action, arns in allowed.items()
     ]
@@ -42,17 +45,17 @@ def owners_own(
 
 
 def parameter_arn(region: str, name: str) -> str:
-    """A parameter by its name; those below /aws/ are AWS's own, of no account."""
+    """Return the ARN of a parameter from its name or ARN; names below /aws/ are AWS's own, without an account."""
     account = "" if name.startswith("/aws/") else ID
     return name if name.startswith("arn:") else f"arn:aws:ssm:{region}:{account}:parameter/{name.lstrip('/')}"
 
 
 def secret_arn(region: str, id: str) -> str:
-    """A secret by its name; for the six random letters that AWS puts behind it stands a word of six."""
+    """Return the ARN of a secret from its name or ARN; for AWS's suffix of six random letters it has `random`."""
     return id if id.startswith("arn:") else f"arn:aws:secretsmanager:{region}:{ID}:secret:{id}-random"
 
 
-#: The parameters that name what is weighed one by one.
+#: Parameters of a call that hold ids of machines, images or snapshots; each id is evaluated separately.
 _NAMED = {On.INSTANCE: ("InstanceIds", "InstanceId"), On.IMAGE: ("ImageId",), On.SNAPSHOT: ("SnapshotId",)}
 
 
@@ -61,24 +64,24 @@ def _several(value: Any) -> list[Any]:
 
 
 class Known(Protocol):
-    """What the rights to a call depend on, beside the call."""
+    """The facts about resources on which the rights to a call depend."""
 
     def role_of(self, call: Call) -> str:
-        """The role that a launch gives to its machines; empty when it gives none."""
+        """Return the role that a launch gives to its machines; empty if it gives none."""
 
     def tags_of(self, id: str) -> Mapping[str, str] | None:
-        """The tags of a machine, an image or a snapshot; None when there is none of that id."""
+        """Return the tags of a machine, an image or a snapshot; None for an unknown id."""
 
 
 class Rights:
-    """The policies of the two kinds of caller."""
+    """The policies of the control plane and of the machines."""
 
     def __init__(self, control: Mapping[str, Any], machine: Iterable[Mapping[str, Any]]) -> None:
         self._control = policy.parse(control)
         self._machine = tuple(statement for one in machine for statement in policy.parse(one))
 
     def weigh(self, caller: Caller, call: Call, known: Known, deleted: Callable[[], list[str]]) -> None:
-        """Raises Refused, as the service would, unless every action of the call is allowed."""
+        """Raise Refused with the service's own error unless every action of the call is allowed."""
         for action, resource, tags in _asked(caller, call, known, deleted):
             if not self._allowed(caller, action, resource, tags):
                 if call.service == "s3":
@@ -86,7 +89,7 @@ class Rights:
                 code = "UnauthorizedOperation" if call.service == "ec2" else "AccessDenied"
                 message = f"You are not authorized to perform: {action} on resource: {resource}"
                 if call.service in ("ssm", "secretsmanager", "ecr"):
-                    # Services that speak JSON have their own word (each API Reference, "Common errors").
+                    # Services with a JSON protocol have another code (each API Reference, "Common errors").
                     raise Refused("AccessDeniedException", message, 400)
                 raise Refused(code, message, 403)
 
@@ -120,7 +123,7 @@ def _asked(
             if not words["role"]:
                 continue
         if ask.on in _NAMED:
-            # What is not there is told by the call itself.
+            # An unknown id is skipped: the call itself reports it.
             tagged = {id: known.tags_of(id) for name in _NAMED[ask.on] for id in _several(said.get(name, []))}
             asked += [
                 (ask.action, ask.on.value.format(**words, id=id), tags)

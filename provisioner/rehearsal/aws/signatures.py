@@ -1,7 +1,7 @@
-"""Who calls: the access keys that the double has given out, and the check of a request's signature.
+"""Identify the caller of a request: keep the double's access keys, and check the request's signature.
 
-The signature is recomputed with botocore's own signer (Signature Version 4), over the headers that
-the caller says it signed.
+The signature is computed again with botocore's own signer (Signature Version 4), over the headers that the request
+lists as signed.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from provisioner.rehearsal.aws.metadata import Credentials
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.aws.wire import Request
 
-#: How long a machine's credentials live; AWS: at most six hours, renewed before (EC2 User Guide).
+#: Seconds for which a machine's credentials are valid. AWS: at most six hours, renewed before (EC2 User Guide).
 _VALID = 6 * 3600.0
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request, ?"
@@ -39,7 +39,7 @@ class Caller:
 
 
 class Identities:
-    """The keys of one double: the control plane's, and one for each machine that asks."""
+    """The access keys of one double: the control plane's, and those that machines have requested."""
 
     def __init__(self, role_id: str) -> None:
         self.role_id = role_id
@@ -48,7 +48,7 @@ class Identities:
         self._lock = threading.Lock()
 
     def machine(self, instance_id: str) -> Credentials:
-        """New temporary credentials of the machine's role session."""
+        """Return new temporary credentials of the machine's role session."""
         token = secrets.token_urlsafe(60)
         made = Credentials(
             f"ASIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30), token, time.time() + _VALID
@@ -58,7 +58,7 @@ class Identities:
         return made
 
     def caller(self, request: Request) -> Caller:
-        """Who signed this; raises Refused with AWS's own codes."""
+        """Return the caller that signed the request; raises Refused with AWS's own codes."""
         found = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
         if not found:
             raise Refused("MissingAuthenticationToken", "The request must be signed (Signature Version 4).", 403)
@@ -76,13 +76,13 @@ class Identities:
 
 
 def service_of(request: Request) -> str:
-    """The service that the request is signed for; unsigned ones are taken for S3's."""
+    """Return the service that the request is signed for; `s3` for an unsigned request."""
     found = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
     return found[3] if found else "s3"
 
 
 def _signature(request: Request, credentials: Credentials, service: str, region: str, signed: list[str]) -> str:
-    """What the signature must be; never the given one when the body is not the one that was signed."""
+    """Return the signature that the request must have; empty if its body is not the body that was signed."""
     said = request.headers.get("x-amz-content-sha256", "")
     if re.fullmatch("[0-9a-f]{64}", said) and said != hashlib.sha256(request.body).hexdigest():
         return ""

@@ -1,7 +1,7 @@
-"""AWS's protocols, read and written by botocore's own description of each service.
+"""Read and write AWS's protocols according to botocore's description of each service.
 
-EC2 speaks its query protocol, S3 REST, IAM and STS the query protocol, SSM JSON; only what EC2
-answers from the model is written here, everything else only needs its errors.
+EC2 has its own query protocol, S3 uses REST, IAM and STS the query protocol, SSM JSON. Only the double's own answers
+(EC2's from the model, and some in JSON) and its errors are written here; moto writes all other answers.
 """
 
 import functools
@@ -23,10 +23,10 @@ from provisioner.rehearsal.aws.refused import Refused
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request, read whole; names of headers in lower case."""
+    """An HTTP request with its whole body; names of headers are in lower case."""
 
     method: str
-    #: Path and query as they came, still quoted.
+    #: Path and query as received, still quoted.
     target: str
     headers: Mapping[str, str]
     body: bytes
@@ -45,7 +45,7 @@ def _service(name: str) -> botocore.model.ServiceModel:
 
 
 def read(service: str, request: Request) -> tuple[str, dict[str, Any]]:
-    """The API call's name and its parameters, named as in boto3."""
+    """Return the name of the API call and its parameters, named as in boto3."""
     if service == "s3":
         return _read_rest(request)
     if target := request.headers.get("x-amz-target"):
@@ -55,13 +55,13 @@ def read(service: str, request: Request) -> tuple[str, dict[str, Any]]:
     if action not in _service(service).operation_names:
         return action, {}
     kind = moto.core.parse.EC2QueryParser if service == "ec2" else moto.core.parse.QueryParser
-    # Moto's parser asks for its own subclass of the description, but reads nothing beyond botocore's.
+    # Moto's parser is typed for moto's subclass of the description, but reads only attributes of botocore's.
     parser: Any = kind(cast(Any, _service(service).operation_model(action)))
     return action, dict(parser.parse({"values": form}))
 
 
 def _read_rest(request: Request) -> tuple[str, dict[str, Any]]:
-    """S3's call is the one that fits method, path, fixed query and required members most closely."""
+    """Return the S3 call that fits method, path, fixed query and required members most closely, and its parameters."""
     parts = urlsplit(request.target)
     bucket, _, key = parts.path.lstrip("/").partition("/")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -84,7 +84,7 @@ def _read_rest(request: Request) -> tuple[str, dict[str, Any]]:
 
 @functools.cache
 def _rest_operations() -> list[tuple[str, int, tuple[tuple[str, str], ...], int, str]]:
-    """Method, depth of the path, what must be there, how close a fit that is, and the call's name."""
+    """Return for each S3 call: method, depth of the path, required query and header words, their number, the name."""
     found = []
     for name in _service("s3").operation_names:
         operation = _service("s3").operation_model(name)
@@ -104,12 +104,12 @@ def _rest_operations() -> list[tuple[str, int, tuple[tuple[str, str], ...], int,
 
 
 def deleted_keys(request: Request) -> list[str]:
-    """The keys that a DeleteObjects names."""
+    """Return the keys that a DeleteObjects request names."""
     return [item.text or "" for item in ET.fromstring(request.body).iter() if item.tag.rpartition("}")[2] == "Key"]
 
 
 def write(service: str, action: str, result: Mapping[str, Any]) -> Answer:
-    """A 200 of EC2's protocol."""
+    """Return an answer with status 200 in EC2's protocol."""
     model = _service(service)
     root = ET.Element(f"{action}Response", xmlns=model.metadata["xmlNamespace"])
     ET.SubElement(root, "requestId").text = str(uuid.uuid4())
@@ -133,7 +133,7 @@ def _value(element: ET.Element, shape: Any, value: Any) -> None:
         for item in value:
             _value(ET.SubElement(element, shape.member.serialization.get("name", "item")), shape.member, item)
     elif shape.type_name == "timestamp":
-        # EC2 tells whole seconds.
+        # EC2 returns whole seconds.
         element.text = datetime.fromtimestamp(int(value), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     elif shape.type_name == "boolean":
         element.text = "true" if value else "false"
@@ -142,7 +142,7 @@ def _value(element: ET.Element, shape: Any, value: Any) -> None:
 
 
 def error(service: str, refused: Refused) -> Answer:
-    """An error in the service's own envelope."""
+    """Return an error in the service's own format."""
     request_id = str(uuid.uuid4())
     if service not in ("ec2", "s3", "iam", "sts"):
         said = json.dumps({"__type": refused.code, "message": refused.message}).encode()
@@ -166,5 +166,5 @@ def _xml(status: int, root: ET.Element) -> Answer:
 
 
 def write_json(result: Mapping[str, Any]) -> Answer:
-    """A 200 of AWS's JSON protocol."""
+    """Return an answer with status 200 in AWS's JSON protocol."""
     return Answer(200, (("Content-Type", "application/x-amz-json-1.1"),), json.dumps(result).encode())

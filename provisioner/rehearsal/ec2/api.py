@@ -1,4 +1,4 @@
-"""EC2's calls about machines, answered from the model in EC2's own parameters and fields."""
+"""Answer EC2's calls about machines from the model, with EC2's own parameters and fields."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ _CODES = {
     MachineState.STOPPING: 64,
     MachineState.STOPPED: 80,
 }
-#: What of a CreateFleet has an effect here or is known to need none.
+#: Parameters of CreateFleet that have an effect here, or are known to need none.
 _FLEET = {
     "Type",
     "ClientToken",
@@ -38,7 +38,7 @@ _OVERRIDE = {"InstanceType", "SubnetId", "Priority"}
 
 
 class Ec2:
-    """The model behind EC2's API; every method of `calls` is one API call."""
+    """EC2's API over the model: `calls` has a function for each API call."""
 
     def __init__(
         self,
@@ -51,7 +51,11 @@ class Ec2:
         forget: Callable[[str], None],
         account: str,
     ) -> None:
-        """`changed` is told after each call that may have begun or ended a machine, `forget` of an image's end."""
+        """Set up the calls. All of them use the model under `lock`.
+
+        `changed` is called after each call that may have begun or ended a machine, `forget` with the id of each
+        deregistered image.
+        """
         self._model, self._lock, self._now = model, lock, now
         self._console, self._changed, self._account = console, changed, account
         self.calls: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
@@ -67,15 +71,15 @@ class Ec2:
         }
 
     def answer(self, call: Call) -> dict[str, Any]:
-        """The result of the call; raises Refused as EC2 would, and NotPlayed."""
+        """Return the result of the call; raises Refused as EC2 would, or NotPlayed."""
         if call.parameters.get("DryRun"):
             raise NotPlayed(f"{call.action} with DryRun")
         return self.calls[call.action](call.parameters)
 
     def role_of(self, call: Call) -> str:
-        """The role that a CreateFleet gives to its machines; empty when it gives none.
+        """Return the role that a CreateFleet gives to its machines; empty if it gives none.
 
-        An instance profile's role has its name here.
+        In this account, an instance profile and its role have the same name.
         """
         with self._lock:
             name = _template_name(self._model, call.parameters, self._now())
@@ -83,7 +87,7 @@ class Ec2:
         return profiles[0].rpartition("/")[2] if profiles else ""
 
     def tags_of(self, id: str) -> Mapping[str, str] | None:
-        """The tags of a machine, an image or a snapshot; None when there is none of that id."""
+        """Return the tags of a machine, an image or a snapshot; None for an unknown id."""
         with self._lock:
             found = [one.tags for one in self._model.every() if one.id == id]
             return found[0] if found else self._model.images.tags_of(id)
@@ -167,7 +171,7 @@ class Ec2:
             "Errors": [of(one.offer) | {"ErrorCode": one.code, "ErrorMessage": one.message} for one in answer.errors],
         }
 
-    # Looking and ending
+    # Listings and terminations
 
     def _describe_instances(self, said: Mapping[str, Any]) -> dict[str, Any]:
         ids, most = said.get("InstanceIds", []), said.get("MaxResults")
@@ -246,7 +250,7 @@ class Ec2:
         for kind in said["InstanceTypes"]:
             for zone in wanted:
                 known = self._model.prices(Offer(Market.SPOT, kind, zone), min(end, now))
-                # The price in force at the start is told too.
+                # The price in force at the start is returned too.
                 first = max((at for at, _ in known if at <= start), default=start)
                 prices += [
                     {
@@ -263,7 +267,7 @@ class Ec2:
 
 
 def _time(said: Any) -> float:
-    """Moto's parser gives times as naive UTC."""
+    """Return a time as Unix seconds; moto's parser returns times in UTC without a zone."""
     return float(said.timestamp() if said.tzinfo else said.replace(tzinfo=UTC).timestamp())
 
 
@@ -292,11 +296,11 @@ def _state(state: MachineState) -> dict[str, Any]:
 
 
 def _place(one: Instance) -> str:
-    """Where it stands in the order of listings, which does not move when others are forgotten."""
+    """Return the machine's place in the order of listings, which is stable when other machines are forgotten."""
     return f"{one.launch_time:017.6f}/{one.id}"
 
 
-#: What each filter of DescribeInstances looks at; `tag:KEY` beside them.
+#: The values that each filter of DescribeInstances compares; `tag:KEY` is a filter, too.
 _FILTERS: dict[str, Callable[[Instance], list[str]]] = {
     "tag-key": lambda one: list(one.tags),
     "instance-state-name": lambda one: [one.state.value],

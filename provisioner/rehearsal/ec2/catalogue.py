@@ -1,13 +1,13 @@
-"""A few real GPU types and two without, for tests that need no more of the catalogue.
+"""A few real instance types, two of them without GPUs, for tests that do not need the whole catalogue.
 
-Figures as DescribeInstanceTypes gives them (EC2 User Guide, "Accelerated computing").
+The figures are those of DescribeInstanceTypes (EC2 User Guide, "Accelerated computing").
 """
 
 from provisioner.core.cloud.offers import InstanceType
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 
-#: GPUs, vCPUs and memory in MiB.
+#: Number of GPUs, number of vCPUs, and memory in MiB.
 _FIGURES = {
     "g4dn.xlarge": (1, 4, 16384),
     "g4dn.12xlarge": (4, 48, 196608),

@@ -1,8 +1,8 @@
-"""What the doubled cloud is like: its delays, what it has to give, and what befalls its machines.
+"""The conditions of the EC2 double: its delays, capacity and prices, and what happens to its machines.
 
-Plain frozen values, made by a scenario file or by a test. Durations and `at` are seconds, counted
-from the beginning of the double unless said otherwise; of several rules that fit, the last one that
-has begun counts.
+They are plain frozen values, made from a scenario file or by a test. Durations are in seconds; `at` and `ends` are
+seconds since the start of the double unless stated otherwise. Of several capacity or price rules that fit, the one that
+began last counts. Of several rules with `times`, the first one that fits and is not used up counts.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from provisioner.core.cloud.offers import Offer
 
 @dataclass(frozen=True)
 class Where:
-    """A pattern over offers, each part with `*`, `?` and `[…]`."""
+    """Patterns for an offer's market, instance type and zone, with `*`, `?` and `[…]`."""
 
     market: str = "*"
     type: str = "*"
@@ -26,19 +26,19 @@ class Where:
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many machines may live in each offer that fits; None is without end."""
+    """The most machines that may be alive in each offer that fits; None: any number."""
 
     machines: int | None
     where: Where = field(default_factory=Where)
     at: float = 0.0
-    #: The error of an offer that has none left.
+    #: The error of an offer without capacity.
     code: str = "InsufficientInstanceCapacity"
     message: str = "There is no capacity for the requested instance type in this Availability Zone."
 
 
 @dataclass(frozen=True)
 class PriceRule:
-    """Dollars an hour of each offer that fits."""
+    """The price of each offer that fits, in dollars an hour."""
 
     dollars: float
     where: Where = field(default_factory=Where)
@@ -47,7 +47,7 @@ class PriceRule:
 
 @dataclass(frozen=True)
 class Quota:
-    """The most vCPUs that all machines that fit may have together, as EC2 counts them."""
+    """The most vCPUs, as EC2 counts them, that all machines of offers that fit may have together."""
 
     vcpus: int
     where: Where = field(default_factory=Where)
@@ -55,18 +55,18 @@ class Quota:
 
 @dataclass(frozen=True)
 class Interruption:
-    """A spot machine gets its notice `at` seconds after it runs, and is taken `notice` later."""
+    """A spot machine gets its notice `at` seconds after it is running, and is taken `notice` seconds later."""
 
     at: float
     notice: float = 120.0
     where: Where = field(default_factory=Where)
-    #: How many machines it befalls, the first ones; None is all.
+    #: Number of machines that are interrupted, the first ones; None: all.
     times: int | None = 1
 
 
 @dataclass(frozen=True)
 class Rebalance:
-    """A spot machine is recommended to move elsewhere `at` seconds after it runs; nothing need follow."""
+    """A spot machine gets a rebalance recommendation `at` seconds after it is running; no notice need follow."""
 
     at: float
     where: Where = field(default_factory=Where)
@@ -75,7 +75,7 @@ class Rebalance:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A machine ends by itself `at` seconds after its launch, for the reason EC2 would name."""
+    """A machine ends by itself `at` seconds after its launch, with EC2's code and message for the reason."""
 
     at: float = 0.0
     code: str = "Server.InternalError"
@@ -141,25 +141,25 @@ class Unheeded:
 
 @dataclass(frozen=True)
 class Conditions:
-    #: From the launch to `running`, when the machine's kernel starts.
+    #: Seconds from the launch to `running`, when the machine's kernel starts.
     boot_delay: float = 0.0
-    #: From `shutting-down` to `terminated`, at least.
+    #: Least seconds from `shutting-down` to `terminated`.
     end_delay: float = 0.0
-    #: How long a new machine is in no listing, and `NotFound` by its id.
+    #: Seconds for which a new machine is in no listing, and `NotFound` by its id.
     lag: float = 0.0
     #: Most seconds by which a call that describes instances is out of date, different for each call and machine. So a
     #: new machine is listed, vanishes and returns, and an old state returns after a new one (EC2 User Guide, "Eventual
     #: consistency"; the difference between calls and machines is assumed).
     flap: float = 0.0
-    #: How long a new template is `NotFound` to a launch.
+    #: Seconds for which a new launch template is `NotFound` to a launch.
     template_lag: float = 0.0
-    #: How long an ended machine is still shown; AWS: about an hour.
+    #: Seconds for which a terminated machine is still listed; AWS: about an hour.
     forget_after: float = 3600.0
     capacity: tuple[Capacity, ...] = ()
     prices: tuple[PriceRule, ...] = ()
-    #: From CreateImage to an available image, at least.
+    #: Least seconds from CreateImage to an available image.
     image_delay: float = 0.0
-    #: Dollars a month of a GiB of disk, of one of its IOPS and of a MiB/s; None where the price list has none.
+    #: Dollars a month for a GiB of disk, for one of its IOPS and for a MiB/s; None if the price list has no disks.
     disk: tuple[float, float, float] | None = None
     quotas: tuple[Quota, ...] = ()
     interruptions: tuple[Interruption, ...] = ()

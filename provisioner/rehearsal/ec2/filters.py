@@ -1,4 +1,4 @@
-"""What EC2's calls about anything have in common: filters, and tags at creation."""
+"""Filters and tags at creation, which EC2's calls about all kinds of resources share."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -6,14 +6,14 @@ from typing import Any
 
 
 def fits(item: Mapping[str, Any], values: Iterable[str]) -> bool:
-    """Whether one of a thing's `values` is what the filter asks for."""
-    # EC2 knows `*` and `?` alone.
+    """Return whether one of a resource's `values` matches the filter."""
+    # EC2's only wildcards are `*` and `?`.
     patterns = [pattern.replace("[", "[[]") for pattern in item.get("Values", [])]
     return any(fnmatchcase(value, pattern) for value in values for pattern in patterns)
 
 
 def tagged(said: Mapping[str, Any], kind: str) -> dict[str, str]:
-    """The tags that the call gives to resources of this kind."""
+    """Return the tags that the call gives to new resources of this kind."""
     specifications = said.get("TagSpecifications", [])
     return {
         tag["Key"]: tag.get("Value", "") for one in specifications if one["ResourceType"] == kind for tag in one["Tags"]

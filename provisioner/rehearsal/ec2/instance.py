@@ -1,4 +1,4 @@
-"""What the model of EC2 is about: machines and their states, launch templates, fleets, and what befalls a machine."""
+"""The records of the EC2 model: machines and their states, launch templates, fleets, and events of machines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from provisioner.core.cloud.offers import Offer
 
 @dataclass(frozen=True)
 class Content:
-    """What a launch template holds, as far as a machine's life depends on it."""
+    """The part of a launch template that affects a machine's life."""
 
     image: str
     user_data: str = ""
     profile: str = ""
-    #: `stop` is EC2's own default.
+    #: InstanceInitiatedShutdownBehavior; `stop` is EC2's own default.
     on_power_off: str = "stop"
-    #: Of the root disk; 0 where the template does not say.
+    #: Size of the root disk; 0 if the template has none.
     disk_gib: int = 0
 
 
@@ -30,7 +30,7 @@ class LaunchTemplate:
 
 @dataclass(frozen=True)
 class FleetRequest:
-    """One CreateFleet of type instant."""
+    """A CreateFleet request of type instant."""
 
     token: str
     template: str
@@ -40,7 +40,7 @@ class FleetRequest:
     tags: Mapping[str, str]
     #: Fill the cheapest offer first; otherwise in the caller's order.
     by_price: bool = True
-    #: Whatever else the caller said; only compared, when the token comes again.
+    #: The caller's whole request as a text; only compared, when the token is used again.
     rest: str = ""
 
 
@@ -60,7 +60,7 @@ class FleetAnswer:
 
 @dataclass(frozen=True)
 class Change:
-    """A machine's state from `at` on; StateReason's code and message, and StateTransitionReason."""
+    """A machine's state from `at` on, Unix seconds, with StateReason's code and message, and StateTransitionReason."""
 
     state: MachineState
     at: float
@@ -77,13 +77,13 @@ class Instance:
     address: str
     public_address: str
     template: LaunchTemplate
-    #: Machines of a fleet carry EC2's own token, not the caller's.
+    #: Client token of the instance; machines of a fleet have EC2's own token, not the caller's.
     token: str
     tags: Mapping[str, str]
     history: tuple[Change, ...]
-    #: When the cloud takes it, once a spot notice was given.
+    #: When the cloud takes the machine, as Unix seconds, once a spot notice was given.
     taken_at: float | None = None
-    #: Its power is on: booted, and not yet reported gone.
+    #: Whether the power is on: from the boot until `Model.gone` is called.
     powered: bool = False
 
     @property
@@ -108,28 +108,28 @@ class Booted:
 
 @dataclass(frozen=True)
 class Noticed:
-    """A spot notice is out; `instance.taken_at` says for when."""
+    """A spot notice is published; the machine is taken at `instance.taken_at`."""
 
     instance: Instance
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """A recommendation to move elsewhere is out."""
+    """A rebalance recommendation is published."""
 
     instance: Instance
 
 
 @dataclass(frozen=True)
 class Unplugged:
-    """The machine's power goes; answer with `gone` when nothing of it is left."""
+    """The machine's power is cut; the host calls `Model.gone` when nothing of the machine is left."""
 
     instance: Instance
 
 
 @dataclass(frozen=True)
 class Captured:
-    """Keep what is on the machine's disk as the image's; answer with `images.captured`."""
+    """The machine's disk is to be kept as the image's; the host calls `Images.captured` afterwards."""
 
     instance: Instance
     image: str

@@ -1,4 +1,4 @@
-"""EC2's calls about machine images and snapshots, answered from the model."""
+"""Answer EC2's calls about machine images and snapshots from the model."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +12,7 @@ from provisioner.rehearsal.ec2.model import Model
 
 
 class ImageCalls:
-    """Every method of `calls` is one API call."""
+    """EC2's calls about images: `calls` has a function for each API call."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ def _only(action: str, said: Mapping[str, Any], *known: str) -> None:
 
 
 def _values(item: Mapping[str, Any], tags: Mapping[str, str], fields: Mapping[str, str]) -> Iterable[str]:
-    """What the filter looks at."""
+    """Return the values that the filter compares; raises NotPlayed for an unknown filter."""
     name = item["Name"]
     if name.startswith("tag:"):
         return [tags[name[4:]]] if name[4:] in tags else []

@@ -1,4 +1,4 @@
-"""The model's machine images and the snapshots behind them. Pure, as the model is."""
+"""The machine images of the EC2 model and the snapshots behind them; pure, like the model."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
@@ -20,7 +20,7 @@ class Snapshot:
 class MachineImage:
     id: str
     name: str
-    #: `self` is the account's own.
+    #: `self` for the account's own images.
     owner: str
     root_device: str
     architecture: str
@@ -28,14 +28,14 @@ class MachineImage:
     size_gib: int
     snapshot: str = ""
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    #: Its host has kept what is on the machine's disk.
+    #: Whether the machine host has kept the machine's disk.
     captured: bool = True
-    #: Why it never will be available.
+    #: Why the image will never be available: code and message.
     failure: str = ""
 
 
 class Images:
-    """Those of one region. An image is available once it is captured and `delay` seconds old."""
+    """The images and snapshots of one region. An own image is available once it is captured and `delay` seconds old."""
 
     def __init__(self, delay: float, new_id: Callable[[], str]) -> None:
         self._delay, self._new_id = delay, new_id
@@ -44,7 +44,7 @@ class Images:
         self._snapshots: dict[str, Snapshot] = {}
 
     def publish(self, image: MachineImage) -> None:
-        """An image that is simply there, somebody else's."""
+        """Add an image of another owner, which is available at once."""
         self._images[image.id] = image
 
     def create(
@@ -57,7 +57,7 @@ class Images:
         size_gib: int,
         now: float,
     ) -> MachineImage:
-        """A pending image of the machine that was booted from the image `source`."""
+        """Create a pending image of a machine that was booted from `source`; raises Refused for a bad or used name."""
         if not 3 <= len(name) <= 128:
             raise Refused("InvalidAMIName.Malformed", "AMI names must be between 3 and 128 characters long")
         if taken := next((one for one in self._images.values() if one.name == name and one.owner == "self"), None):
@@ -82,12 +82,12 @@ class Images:
         return made
 
     def captured(self, image_id: str, failure: str = "") -> None:
-        """Its host has kept the disk, or could not; no error when the image is gone."""
+        """Record that the machine host has kept the disk, or its `failure`; an unknown image is no error."""
         if image := self._images.get(image_id):
             self._images[image_id] = dataclasses.replace(image, captured=not failure, failure=failure)
 
     def state(self, image: MachineImage, now: float) -> str:
-        """In EC2's words."""
+        """Return EC2's state of the image: `pending`, `available` or `failed`."""
         if image.failure:
             return "failed"
         made = image.owner != "self" or (image.captured and now >= image.created + self._delay)
@@ -97,7 +97,7 @@ class Images:
         return now >= snapshot.started + self._delay
 
     def shown(self, ids: Collection[str] = ()) -> list[MachineImage]:
-        """All images, or exactly these, refused when one of them is none."""
+        """Return all images, or those with `ids`; raises Refused for an unknown id."""
         for one in ids:
             self._known(one)
         return [self._images[one] for one in dict.fromkeys(ids)] if ids else list(self._images.values())
@@ -106,12 +106,15 @@ class Images:
         return list(self._snapshots.values())
 
     def tags_of(self, id: str) -> Mapping[str, str] | None:
-        """Of an image or a snapshot; None when there is none."""
+        """Return the tags of an image or a snapshot; None for an unknown id."""
         found = self._images.get(id) or self._snapshots.get(id)
         return found.tags if found else None
 
     def why_no_machine(self, image_id: str, now: float) -> tuple[str, str] | None:
-        """Code and message for a launch from an image that is pending, failed or gone; an unheard-of one may be."""
+        """Return the code and message for a launch from an image that is pending, failed or deregistered, else None.
+
+        An unknown image can be launched.
+        """
         if image_id in self._deregistered:
             return "InvalidAMIID.Unavailable", f"The image id '[{image_id}]' is no longer available"
         image = self._images.get(image_id)

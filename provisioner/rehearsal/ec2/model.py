@@ -1,9 +1,8 @@
 """The one model of EC2: machines' lives, launch templates, fleets, client tokens, lag.
 
-Pure: `now` is an argument, ids come from outside, nothing is called. Whoever holds the model asks
-`drain` what has begun or ended since, and boots or ends the machines. It is not safe to use from two
-threads at once. Codes and reasons are EC2's own words (EC2 API Reference, "Error codes"; EC2 User
-Guide, "Instance state changes").
+The model is pure: `now` is an argument, `new_id` supplies the ids, and there is no I/O. The owner of the model reads
+from `drain` what has begun or ended, and boots or ends the machines. Two threads must not use the model at once. Error
+codes and reasons are EC2's own (EC2 API Reference, "Error codes"; EC2 User Guide, "Instance state changes").
 """
 
 import dataclasses
@@ -37,12 +36,12 @@ from provisioner.rehearsal.ec2.instance import (
 )
 from provisioner.rehearsal.ec2.machine_images import Images
 
-#: What befalls so many machines and no more.
+#: A rule that affects at most `times` machines.
 _Mishap = TypeVar("_Mishap", Breakdown, Interruption, Rebalance)
 
 
 class Model:
-    """One region's EC2, from `began` on."""
+    """The EC2 of one region, which starts at `began`, Unix seconds."""
 
     def __init__(
         self,
@@ -53,7 +52,7 @@ class Model:
         subnets: Mapping[str, str],
         new_id: Callable[[], str],
     ) -> None:
-        """`subnets` are zones by subnet id; `new_id` never gives the same 17 last characters twice."""
+        """`subnets` are zones by subnet id; `new_id` never returns the same last 17 characters twice."""
         self.conditions = conditions
         self.began = began
         self.subnets = subnets
@@ -76,17 +75,17 @@ class Model:
     # Time
 
     def advance(self, now: float) -> None:
-        """Let all that is due by `now` happen, each at its own time."""
+        """Carry out all planned changes that are due by `now`, each as of its own time."""
         while self._agenda and self._agenda[0][0] <= now:
             _, _, happens = heapq.heappop(self._agenda)
             happens()
 
     def next_due(self) -> float | None:
-        """When `advance` has something to do next, if ever."""
+        """Return when the next planned change is due, or None."""
         return self._agenda[0][0] if self._agenda else None
 
     def drain(self) -> list[Event]:
-        """What has happened since the last call and concerns a machine's power."""
+        """Return the events of machines since the last call, oldest first."""
         events, self._events = self._events, []
         return events
 
@@ -111,13 +110,13 @@ class Model:
         return self._templates[name]
 
     def templates(self, now: float) -> list[LaunchTemplate]:
-        """Those that have become visible."""
+        """Return the launch templates that are visible by now."""
         return [item for item in self._templates.values() if now >= item.created + self.conditions.template_lag]
 
     # Fleets
 
     def create_fleet(self, request: FleetRequest, now: float) -> FleetAnswer:
-        """Machines for the offers with room; an answer without any is an answer too."""
+        """Launch machines in the offers that have capacity; the answer may have none. Raises Refused."""
         self.advance(now)
         if request.token in self._fleets:
             return self._replay(request)
@@ -128,7 +127,7 @@ class Model:
             message = f"The specified launch template, with template name {request.template}, does not exist."
             raise Refused("InvalidLaunchTemplateName.NotFoundException", message)
         if not request.overrides:
-            # EC2 would launch in the default VPC: never what anyone meant.
+            # EC2 would launch in the default VPC, which no caller intends.
             raise Refused("MissingParameter", "The request must contain the parameter Overrides")
         if request.count < 1:
             raise Refused("InvalidParameterValue", "TotalTargetCapacity must be at least 1")
@@ -162,7 +161,7 @@ class Model:
         errors: list[OfferError] = []
         order = list(request.overrides)
         if request.by_price:
-            # An unknown price sorts last; equal ones keep the caller's order.
+            # Offers without a price come last; offers of equal price keep the caller's order.
             order.sort(key=lambda item: self.price(item[0], now) or float("inf"))
         for offer, subnet in order:
             while len(machines) < request.count:
@@ -210,12 +209,12 @@ class Model:
         return max(enumerate(fitting), key=lambda item: (item[1].at, item[0]))[1] if fitting else None
 
     def price(self, offer: Offer, now: float) -> float | None:
-        """Dollars an hour now, if the conditions name a price."""
+        """Return the price in dollars an hour at `now`; None if the conditions have none."""
         known = self.prices(offer, now)
         return known[-1][1] if known else None
 
     def prices(self, offer: Offer, now: float) -> list[tuple[float, float]]:
-        """Since when, and dollars an hour: the offer's prices so far, oldest first."""
+        """Return the offer's prices so far, oldest first: since when (Unix seconds), and dollars an hour."""
         rules = (rule for rule in self.conditions.prices if rule.where.fits(offer) and self.began + rule.at <= now)
         return [(self.began + rule.at, rule.dollars) for rule in sorted(rules, key=lambda rule: rule.at)]
 
@@ -223,11 +222,11 @@ class Model:
         self, offer: Offer, subnet: str, template: LaunchTemplate, tags: Mapping[str, str], token: str, now: float
     ) -> str:
         instance_id = f"i-{self._new_id()[-17:]}"
-        # The first is no 127.0.0.1.
+        # The first address is 127.0.1.0: 127.0.0.1 must stay free.
         number = 256 + len(self._instances) + len(self._forgotten)
         place = f"{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
         born = (Change(MachineState.PENDING, now),)
-        # All of 127/8 is this computer: whoever plays the machines can have each listen at its own.
+        # All of 127/8 is this computer: a machine host can let each machine listen at its own address.
         self._instances[instance_id] = Instance(
             instance_id, offer, subnet, f"10.{place}", f"127.{place}", template, token, dict(tags), born
         )
@@ -237,7 +236,7 @@ class Model:
         return instance_id
 
     def _befalls(self, rules: tuple[_Mishap, ...], offer: Offer) -> _Mishap | None:
-        """The first of the rules that fits and is not used up; once more it is used now."""
+        """Return the first rule that fits and is not used up, and count its use; None if there is none."""
         for rule in rules:
             if rule.where.fits(offer) and (rule.times is None or self._befallen[rule] < rule.times):
                 self._befallen[rule] += 1
@@ -294,7 +293,7 @@ class Model:
         self._plan(at + self.conditions.end_delay, self._finish, instance_id)
 
     def _finish(self, at: float, instance_id: str) -> None:
-        """Terminated, unless its power is still on: then when `gone` is told."""
+        """Terminate the machine, unless its power is still on: then `gone` terminates it."""
         old = self._instances[instance_id]
         if old.state == MachineState.SHUTTING_DOWN and not old.powered:
             self._change(instance_id, dataclasses.replace(old.now, state=MachineState.TERMINATED, at=at))
@@ -304,7 +303,7 @@ class Model:
         self._forgotten[instance_id] = self._instances.pop(instance_id)
 
     def gone(self, instance_id: str, now: float) -> None:
-        """Nothing is left of the machine whose `Unplugged` was drained."""
+        """Record that nothing is left of a machine whose `Unplugged` was drained."""
         self.advance(now)
         old = self._instances.get(instance_id)
         if old is None or not old.powered or old.state == MachineState.RUNNING:
@@ -314,7 +313,7 @@ class Model:
             self._finish(now, instance_id)
 
     def powered_off(self, instance_id: str, now: float) -> None:
-        """The machine ended itself: what follows is up to its InstanceInitiatedShutdownBehavior."""
+        """Record that the machine powered itself off: its InstanceInitiatedShutdownBehavior stops or ends it."""
         self.advance(now)
         old = self._instances.get(instance_id)
         if old is None or old.state != MachineState.RUNNING:
@@ -328,13 +327,13 @@ class Model:
             self._events.append(Unplugged(self._change(instance_id, stopped)))
 
     def interrupt(self, instance_id: str, now: float, *, notice: float = 120.0) -> None:
-        """Give a spot machine its notice now."""
+        """Send a spot machine its interruption notice now; it is taken `notice` seconds later."""
         self.advance(now)
         self._warn(now, instance_id, notice)
         self.advance(now)
 
     def terminate(self, ids: Collection[str], now: float) -> dict[str, tuple[MachineState, MachineState]]:
-        """States before and after, by id; one id that is not known refuses them all."""
+        """Terminate machines and return their states before and after, by id; an unknown id raises Refused for all."""
         self.advance(now)
         before = self._shown(now, ids)
         for one in before:
@@ -351,7 +350,7 @@ class Model:
     def create_image(
         self, instance_id: str, name: str, tags: Mapping[str, str], snapshot_tags: Mapping[str, str], now: float
     ) -> str:
-        """The id of a pending image of a running machine; its `Captured` is drained next."""
+        """Create a pending image of a running machine, with a `Captured` event; return its id. Raises Refused."""
         [one] = self.instances(now, [instance_id])
         if one.state is not MachineState.RUNNING:
             raise Refused("IncorrectInstanceState", f"The instance '{instance_id}' is not in state 'running'")
@@ -360,7 +359,7 @@ class Model:
         self._events.append(Captured(one, made.id))
         return made.id
 
-    # Looking
+    # Listings
 
     def instances(self, now: float, ids: Collection[str] = ()) -> list[Instance]:
         """Return the listed machines, or those with `ids`; raises Refused for an unlisted id or a disrupted zone."""
@@ -398,21 +397,21 @@ class Model:
         return dataclasses.replace(one, history=history) if behind and history != one.history else one
 
     def alive(self, now: float) -> list[Instance]:
-        """The truth, lag or not: every machine that is not terminated."""
+        """Return every machine that is not terminated, whether listed or not."""
         self.advance(now)
         return [one for one in self._instances.values() if one.state != MachineState.TERMINATED]
 
     def history(self, instance_id: str) -> tuple[Change, ...]:
-        """Every state the machine was in, forgotten or not; KeyError if there never was one."""
+        """Return all states of the machine, forgotten or not, oldest first; raises KeyError for an unknown id."""
         return (self._instances.get(instance_id) or self._forgotten[instance_id]).history
 
     def impaired(self, instance_id: str, now: float) -> bool:
-        """Whether the machine's status checks fail."""
+        """Return whether the machine's status checks fail."""
         one = self._instances[instance_id]
         return one.state == MachineState.RUNNING and any(
             rule.where.fits(one.offer) and now >= one.launch_time + rule.at for rule in self.conditions.impairments
         )
 
     def every(self) -> list[Instance]:
-        """Every machine there ever was, oldest first."""
+        """Return every machine that ever existed: first the forgotten ones, then the others in order of launch."""
         return [*self._forgotten.values(), *self._instances.values()]

@@ -1,4 +1,4 @@
-"""AWS's price list, with the scenario's prices: GetProducts for EC2's machines and disks (Price List API)."""
+"""Answer AWS's GetProducts (Price List API) for EC2's machines and disks, with the scenario's prices."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +8,7 @@ from provisioner.core.cloud.offers import Market, Offer
 from provisioner.rehearsal.aws.calls import NotPlayed
 from provisioner.rehearsal.ec2.model import Model
 
-#: The fields of a query for machines, with what they must say where there is one answer.
+#: The fields of a query for machines, with the values that select one product for each instance type.
 _MACHINES = {
     "capacitystatus": "Used",
     "marketoption": "OnDemand",
@@ -20,7 +20,7 @@ _UNITS = ("GB-Mo", "IOPS-Mo", "GiBps-mo")
 
 
 def products(model: Model, region: str, said: Mapping[str, Any], now: float) -> list[str]:
-    """The products that fit the query, each a JSON text as AWS nests it; raises NotPlayed."""
+    """Return the products that fit the query, each a JSON text nested as by AWS; raises NotPlayed for other queries."""
     asked = {item["Field"]: item["Value"] for item in said.get("Filters", [])}
     if said.get("ServiceCode") != "AmazonEC2" or asked.pop("regionCode", "") != region:
         raise NotPlayed(f"GetProducts of {said.get('ServiceCode')} for another region than {region}")
@@ -37,7 +37,7 @@ def products(model: Model, region: str, said: Mapping[str, Any], now: float) -> 
 
 
 def _on_demand(model: Model, types: Iterable[str], now: float) -> Iterator[tuple[str, float]]:
-    """One price a type, that of its first zone: a price list knows no zones."""
+    """Yield one price for each type, that of the first zone: a price list has no zones."""
     zone = min(model.subnets.values())
     for name in types:
         if (dollars := model.price(Offer(Market.ON_DEMAND, name, zone), now)) is not None:

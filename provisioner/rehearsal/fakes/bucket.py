@@ -1,4 +1,4 @@
-"""A bucket in memory that behaves as the port promises, and misbehaves by plain fields."""
+"""A bucket in memory that keeps the port's contract; plain fields make its calls fail."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from provisioner.ports.bucket import Entry
 @dataclass
 class MemoryBucket:
     now: Callable[[], float] = lambda: 0.0
-    #: Raised by the next calls of any method, one each, before anything is done.
+    #: Errors that the next calls of any method raise, one each, before they do anything.
     fail_next: list[Exception] = field(default_factory=list)
-    #: Names of methods whose next answer is lost after the deed; one mention each.
+    #: Names of methods whose next call does its work and then raises; each entry is for one call.
     lose_answer_of: list[str] = field(default_factory=list)
     objects: dict[str, tuple[bytes, float]] = field(default_factory=dict)
 
@@ -58,5 +58,5 @@ class MemoryBucket:
     def _leave(self, method: str) -> None:
         if method in self.lose_answer_of:
             self.lose_answer_of.remove(method)
-            # The port knows no NoAnswer: every method may simply be repeated.
+            # Transient, because the bucket port has no NoAnswer: every method may be repeated.
             raise Transient("the answer was lost", code="ConnectionClosedError")

@@ -1,4 +1,4 @@
-"""Time, chance, concurrency and a journal for tests: each moves only when told."""
+"""Deterministic clock, ids, journal and pool for tests."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -9,12 +9,12 @@ R = TypeVar("R")
 
 
 class StepClock:
-    """A clock that stands still: `wait` moves it on, or blocks until a test calls `step`."""
+    """A clock that stands still: `wait` moves it forward, or blocks until a test calls `step`."""
 
     def __init__(self, start: float = 1_800_000_000.0, *, blocking: bool = False) -> None:
         self.blocking = blocking
         self._now = start
-        #: Seconds that the clock was set forward; negative if back.
+        #: Seconds by which the clock was set forward; negative if it was set back.
         self._set = 0.0
         self._woken = False
         self._moved = threading.Condition()
@@ -33,7 +33,7 @@ class StepClock:
             self._set = ahead
 
     def step(self, seconds: float) -> None:
-        """Move on; whoever waits for a time that has come returns."""
+        """Move the clock forward; each `wait` whose time has come returns."""
         with self._moved:
             self._now += seconds
             self._moved.notify_all()
@@ -54,7 +54,7 @@ class StepClock:
 
 
 class CountingIds:
-    """Ids that count up, so that a failing test names the same thing twice."""
+    """Ids that count up, so that a failing test has the same ids each time."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -68,7 +68,7 @@ class CountingIds:
 
 
 class ListJournal:
-    """What was told, as a test reads it."""
+    """A journal that keeps its entries in a list, for tests to read."""
 
     def __init__(self) -> None:
         self.told: list[Mapping[str, str | int | float]] = []
@@ -87,7 +87,7 @@ class ListJournal:
 
 
 class InlinePool:
-    """One thing after the other, in the caller's thread."""
+    """A pool that processes one item after the other, in the caller's thread."""
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R | Exception]:
         return [self._one(function, item) for item in items]
@@ -95,5 +95,5 @@ class InlinePool:
     def _one(self, function: Callable[[T], R], item: T) -> R | Exception:
         try:
             return function(item)
-        except Exception as error:  # noqa: BLE001 - the port's promise: an item's exception takes its place
+        except Exception as error:  # noqa: BLE001 - as the port promises, an item's exception takes its place
             return error

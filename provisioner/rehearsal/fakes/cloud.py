@@ -1,6 +1,6 @@
-"""The cloud of unit tests: the port straight over the model, without a wire between.
+"""The cloud of unit tests: the cloud port directly over the EC2 model, without HTTP.
 
-It behaves, and misbehaves by plain fields. Machines of it are words only: nothing boots.
+Plain fields make its calls fail. Its machines exist in the model only: nothing boots.
 """
 
 from collections.abc import Collection, Mapping
@@ -24,7 +24,7 @@ from provisioner.rehearsal.fakes.clock import CountingIds
 
 T = TypeVar("T")
 
-#: What the model's own codes ask of the caller; all others are Misconfigured.
+#: The error of the port for each of the model's codes; all other codes are Misconfigured.
 _MEANING: dict[str, type[CloudError]] = {
     "InsufficientInstanceCapacity": NoCapacity,
     "InternalError": Transient,
@@ -35,7 +35,7 @@ _MEANING: dict[str, type[CloudError]] = {
     "VcpuLimitExceeded": QuotaExceeded,
     "InvalidLaunchTemplateName.NotFoundException": Transient,
 }
-#: What the model's reasons mean; all others that end a machine are faults.
+#: The ending for each of the model's reasons; all other reasons that end a machine are faults.
 _ENDINGS = {
     "Client.UserInitiatedShutdown": Ending.ASKED,
     "Client.InstanceInitiatedShutdown": Ending.ASKED,
@@ -47,7 +47,7 @@ _SPENT_TOKEN = {"IdempotentParameterMismatch", "IdempotentInstanceTerminated"}
 
 
 class FakeCloud:
-    """The cloud port over a model; `model` is there for tests to look and to break machines."""
+    """The cloud port over a model; tests use `model` to inspect and to break machines."""
 
     def __init__(
         self, clock: Clock, conditions: Conditions | None = None, types: Mapping[str, InstanceType] = TYPES
@@ -62,15 +62,15 @@ class FakeCloud:
             subnets={subnet: zone for zone, subnet in self.subnets.items()},
             new_id=CountingIds().new,
         )
-        #: Raised by the next calls of any method, one each, before anything is done.
+        #: Errors that the next calls of any method raise, one each, before they do anything.
         self.fail_next: list[Exception] = []
-        #: Names of methods whose next answer is lost after the deed; one mention each.
+        #: Names of methods whose next call does its work and then raises NoAnswer; each entry is for one call.
         self.lose_answer_of: list[str] = []
-        #: Offers without room, whatever the conditions say.
+        #: Offers without capacity, regardless of the conditions.
         self.no_capacity_in: set[Offer] = set()
-        #: What `console` answers, by machine.
+        #: What `console` returns, by instance id.
         self.console_of: dict[str, str] = {}
-        #: What has begun and ended so far, for tests that play the machines.
+        #: All events of machines so far, except captures, for tests that play the machines.
         self.events: list[Event] = []
 
     def catalog(self, instance_types: Collection[str]) -> Catalog:
@@ -213,7 +213,7 @@ class FakeCloud:
         return now
 
     def _settle(self, now: float) -> None:
-        """Nothing is behind these machines: their power is gone as soon as it goes."""
+        """Finish captures and ends at once, because there is nothing behind these machines; keep the events."""
         for event in self.model.drain():
             if isinstance(event, Captured):
                 self.model.images.captured(event.image)
@@ -234,7 +234,7 @@ class FakeCloud:
 
 
 def machine(instance: Instance) -> Machine:
-    """The model's instance in the words of the port."""
+    """Return the model's instance as a machine of the port."""
     change = instance.now
     return Machine(
         instance.id,
@@ -253,7 +253,7 @@ def machine(instance: Instance) -> Machine:
 
 
 def ami(image: MachineImage, state: str) -> Ami:
-    """The model's image in the words of the port."""
+    """Return the model's image as an AMI of the port."""
     return Ami(
         image.id,
         image.name,
@@ -267,7 +267,7 @@ def ami(image: MachineImage, state: str) -> Ami:
 
 
 def _dated(instance: Instance) -> float | None:
-    """EC2 dates the ends that a user asked for, to the second."""
+    """Return when the end began, or None: EC2 dates only the ends that a user requested, to the second."""
     if not instance.now.transition.startswith("User initiated"):
         return None
     return float(next(int(change.at) for change in instance.history if change.state in ENDING))

@@ -1,4 +1,4 @@
-"""The commands of a rehearsed machine that must never reach this computer, and what plays them."""
+"""Install doubles of the commands that a light machine must never run on this computer."""
 
 import os
 import shlex
@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-#: These hand their words to the machine's own minimal systemd, and do not wait for what it does.
+#: Commands whose arguments go to the machine's own minimal systemd (`init.py`); they do not wait for its action.
 SYSTEMD = ("systemctl", "systemd-run", "poweroff", "shutdown", "reboot", "halt")
 
-#: These would change the computer; on a rehearsed machine there is nothing for them to change.
+#: Commands that would change this computer; on a light machine they do nothing and succeed.
 IDLE = (
     "apt",
     "apt-get",
@@ -27,7 +27,7 @@ IDLE = (
     "iptables",
 )
 
-#: These are not on a rehearsed machine at all.
+#: Commands that a light machine does not have.
 ABSENT = (
     "docker",
     "dockerd",
@@ -42,7 +42,7 @@ ABSENT = (
     "nvidia-ctk",
 )
 
-#: These look at the computer; on a rehearsed machine they show what was made for it.
+#: Commands that inspect the computer; on a light machine they show the machine's rehearsed properties.
 LOOKING = ("nvidia-smi", "dmesg", "lsblk")
 
 TELL = """#!/bin/sh
@@ -89,8 +89,8 @@ LSBLK = """#!/bin/sh
 printf %s "${PROVISION_BLOCK_DEVICES:-}"
 """
 
-#: The jobs' Python, and the agent's, is this one: what is installed here is there as well. What they
-#: install stays in the machine's folder.
+#: Jobs and the agent run this process's Python, with the packages that are installed for it. Packages that they
+#: install stay in the machine's folder.
 PYTHON = """#!/bin/sh
 export PIP_TARGET={packages} PYTHONPATH={packages}"${{PYTHONPATH:+:$PYTHONPATH}}"
 exec {python} {options}"$@"
@@ -98,7 +98,7 @@ exec {python} {options}"$@"
 
 
 def install(folder: Path, pipe: Path, gpus: int, real: Sequence[str]) -> None:
-    """Fill `folder`, to be first on the machine's PATH; commands in `real` are let through."""
+    """Write the doubles to `folder`, which must be first on the machine's PATH; commands in `real` get none."""
     state = shlex.quote(str(folder.parent / "run/system-state"))
     scripts = {name: TELL.format(name=name, pipe=shlex.quote(str(pipe)), state=state) for name in SYSTEMD}
     scripts |= dict.fromkeys(IDLE, IDLE_SCRIPT)
@@ -118,6 +118,6 @@ def install(folder: Path, pipe: Path, gpus: int, real: Sequence[str]) -> None:
 
 
 def reaching_out(folder: Path, path: str, real: Sequence[str]) -> list[str]:
-    """The listed commands that on this PATH would be the computer's own."""
+    """Return the commands for which this PATH would find the computer's own instead of the double in `folder`."""
     listed = [name for name in (*SYSTEMD, *IDLE, *ABSENT, *LOOKING) if name not in real]
     return [name for name in listed if shutil.which(name, path=path) != os.fspath(folder / name)]

@@ -1,4 +1,4 @@
-"""How a scripted machine reaches the metadata service and the bucket: plain HTTP, signed requests."""
+"""Send a scripted machine's requests to the metadata service and, signed, to the bucket, over plain HTTP."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ from provisioner.rehearsal.machines.host import Guest
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user-data says of the installation; `prefix` is empty or ends in a slash."""
+    """The installation's settings in the user-data; `prefix` is empty or ends in a slash."""
 
     bucket: str
     prefix: str
@@ -27,7 +27,7 @@ class Settings:
 
 
 def settings(user_data: str) -> Settings:
-    """The settings that the user-data's script writes for the agent."""
+    """Return the settings that the user-data's script writes for the agent; raises ValueError if it writes none."""
     for part in message_from_string(user_data).walk():
         text = "" if part.is_multipart() else str(part.get_payload())
         for line in text.splitlines():
@@ -37,7 +37,7 @@ def settings(user_data: str) -> Settings:
 
 
 class GuestWire:
-    """One machine's own way to the bucket, under its own credentials."""
+    """One machine's access to the bucket, with its own credentials."""
 
     def __init__(self, guest: Guest) -> None:
         self.settings = settings(guest.user_data)
@@ -45,7 +45,7 @@ class GuestWire:
         self._signer = S3SigV4Auth(_credentials(guest.metadata_url), "s3", self.settings.region)
 
     def ask(self, method: str, key: str, data: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Status and body of one request; status 0 when there was no answer."""
+        """Send one request; return its status and body, with status 0 if there was no answer."""
         path = urllib.parse.quote(f"/{self.settings.bucket}/{self.settings.prefix}{key}", safe="/-_.~")
         request = AWSRequest(method, f"http://{self._endpoint.netloc}{path}", dict(headers), data)
         self._signer.add_auth(request)
@@ -56,7 +56,7 @@ class GuestWire:
 
 
 def _credentials(metadata_url: str) -> Credentials:
-    """The role's, as any SDK asks for them (EC2 User Guide, "Use IMDSv2")."""
+    """Return the role's credentials, requested as an SDK does (EC2 User Guide, "Use IMDSv2")."""
     at = urllib.parse.urlsplit(metadata_url)
     life = {"X-aws-ec2-metadata-token-ttl-seconds": "300"}
     token = _http(at.netloc, "PUT", f"{at.path}/latest/api/token", b"", life)[1].decode()

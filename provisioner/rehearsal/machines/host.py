@@ -1,4 +1,4 @@
-"""The contract between the double and what plays its machines (light, scripted, qemu)."""
+"""The contract between the double and the hosts that play its machines (light, scripted, qemu)."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,7 +12,7 @@ def _nowhere() -> int:
 
 @dataclass(frozen=True)
 class Guest:
-    """A machine to be booted, as the double's instance is described to its host."""
+    """The double's description of an instance to the host that boots it."""
 
     instance_id: str
     instance_type: str
@@ -24,40 +24,40 @@ class Guest:
     launch_time: float
     address: str
     user_data: str
-    #: The base under which this machine's metadata service answers (IMDSv2).
+    #: Base URL of this machine's metadata service (IMDSv2).
     metadata_url: str
     #: The endpoint of every AWS service of the double.
     aws_url: str
-    #: Where its ports are to be reached from this computer, each machine's apart from the others'.
+    #: Address at which this computer reaches the machine's ports; each machine has its own.
     public_address: str = ""
-    #: Opens a port of this computer where the same metadata service answers this machine alone, without the base.
+    #: Opens a port of this computer at which the metadata service answers this machine only, without the base path.
     open_metadata: Callable[[], int] = field(default=_nowhere, repr=False, compare=False)
 
     @property
     def mac(self) -> str:
-        """Of its network interface, as the metadata service tells it."""
+        """The MAC address of the network interface, as the metadata service returns it."""
         digest = hashlib.sha256(self.instance_id.encode()).digest()
         return ":".join(f"{byte:02x}" for byte in (2, *digest[:5]))
 
 
 class MachineHost(Protocol):
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
-        """Start the machine and return; `powered_off(instance_id)` when it has ended itself."""
+        """Start the machine and return; call `powered_off(instance_id)` when it has powered itself off."""
 
     def end(self, instance_id: str) -> None:
-        """Take the power away; nothing of the machine is left when this returns. May be repeated."""
+        """Cut the power; return when nothing of the machine is left. May be repeated."""
 
     def console(self, instance_id: str) -> str:
-        """What the machine has written to its console so far."""
+        """Return the machine's console output so far."""
 
     def capture(self, instance_id: str, image_id: str) -> None:
-        """Keep what is on the running machine's disk as that image's, from which others may be booted.
+        """Keep the running machine's disk as the image's, from which other machines may be booted.
 
-        Returns when it is kept; the machine may be restarted for it. Raises what makes the image fail.
+        Returns when the disk is kept; the machine may be restarted for it. Any exception makes the image fail.
         """
 
     def forget(self, image_id: str) -> None:
-        """No machine will be booted from what was kept as that image's, if anything was."""
+        """Release the disk that was kept as the image's, if any: no machine will be booted from it any more."""
 
     def close(self) -> None:
         """End every machine."""

@@ -1,6 +1,6 @@
-"""The guest of rehearsals on virtual machines: made once from this computer's own Debian sources, then kept.
+"""Make the guest image of virtual machines from this computer's own Debian sources, and cache it.
 
-python -m provisioner.rehearsal.machines.image      makes it if need be, and prints its folder
+python -m provisioner.rehearsal.machines.image      makes it if it is missing, and prints its folder
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from provisioner.core.errors import Invalid
 
-#: The recipe, as an installed wheel has it and as a checkout has it.
+#: Folder of the image's recipe: in an installed wheel, or else in a checkout.
 RECIPE = next(
     folder
     for folder in (
@@ -34,7 +34,7 @@ RECIPE = next(
     if folder.is_dir()
 )
 
-#: What makes the image, by the Debian package that has it.
+#: Programs that make the image, and programs that run it, each with its Debian package.
 MAKERS = {
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
@@ -58,13 +58,13 @@ OPTIONS = (
     "--dpkgopt=force-unsafe-io",
 )
 
-#: An image that nobody has booted for so long goes when another one is made.
+#: Seconds after its last use at which an image is removed when another one is made.
 FORGET_AFTER = 7 * 86400.0
 
-#: Seconds. A usable KVM boots the initrd in less than one.
+#: Seconds that the probe of KVM may take. A usable KVM boots the initrd in less than one.
 PROBE = 5.0
 
-#: How a kernel may be packed (Linux, Documentation/arch/x86/boot.rst, "payload_offset").
+#: Decompressors of a kernel by its first bytes (Linux, Documentation/arch/x86/boot.rst, "payload_offset").
 PACKINGS: dict[bytes, Callable[[bytes], bytes]] = {
     b"\x1f\x8b": gzip.decompress,
     b"\xfd7zXZ\0": lambda data: lzma.LZMADecompressor().decompress(data),
@@ -76,7 +76,7 @@ PACKINGS: dict[bytes, Callable[[bytes], bytes]] = {
 @dataclass(frozen=True)
 class Image:
     folder: Path
-    #: `kvm`, or `tcg`: emulated.
+    #: `kvm`, or `tcg` for emulation.
     accelerator: str
 
     @property
@@ -89,12 +89,12 @@ class Image:
 
     @property
     def disk(self) -> Path:
-        """An ext4 file system, to be the backing file of a machine's own disk."""
+        """An ext4 file system, the backing file of each machine's own disk."""
         return self.folder / "disk"
 
 
 def image(say: Callable[[str], None]) -> Image:
-    """The guest image, made first if there is none of this content; raises Invalid, with what is missing."""
+    """Return the guest image; make it first if there is none of this content. Raises Invalid, with what is missing."""
     _need(RUNNERS)
     sources = _sources()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "provision" / "rehearsal"
@@ -124,7 +124,7 @@ def _need(programs: dict[str, str]) -> None:
 
 
 def _sources() -> list[Path]:
-    """This computer's own lists of Debian; others' are left out."""
+    """Return this computer's apt source files of Debian, without those of other vendors; raises Invalid if none."""
     suite = _suite()
     found = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
     ours = [
@@ -147,7 +147,7 @@ def _suite() -> str:
 
 
 def _key(sources: list[Path]) -> str:
-    """The name of all that makes the image."""
+    """Return the name of the image's folder: a hash of everything from which the image is made."""
     digest = hashlib.sha256("\0".join((_suite(), *OPTIONS)).encode())
     recipe = sorted(path for path in RECIPE.rglob("*") if path.is_file())
     for path in [*recipe, *sources, Path(shutil.which("busybox") or "")]:
@@ -156,10 +156,10 @@ def _key(sources: list[Path]) -> str:
 
 
 def _make(folder: Path, sources: list[Path]) -> None:
-    """Aside, and renamed when it is whole: nobody ever sees half an image."""
+    """Make the image in a temporary folder and rename it when complete, so that no process sees a partial image."""
     with _aside(folder.parent) as made:
         command = [
-            # What is mounted on the new root is then seen there alone, and gone with the last process.
+            # Mounts on the new root are then visible to these processes only, and end with the last of them.
             *(("unshare", "--mount") if os.geteuid() == 0 else ()),
             *OPTIONS,
             f"--include={','.join((RECIPE / 'packages').read_text().split())}",
@@ -177,21 +177,21 @@ def _make(folder: Path, sources: list[Path]) -> None:
 
 
 def _run(command: list[str], log: Path, temporary: Path) -> int:
-    """The exit code; when this is interrupted nothing of the command runs on."""
+    """Run the command and return its exit code; after an interrupt, no process of the command is left."""
     with log.open("wb") as heard:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=heard,
             stderr=subprocess.STDOUT,
-            # What is unpacked is large, and /tmp may be memory.
+            # The unpacked files are large, and /tmp may be in memory.
             env={**os.environ, "TMPDIR": str(temporary)},
             start_new_session=True,
         )
     try:
         return process.wait()
     except BaseException:
-        # Asked first: it tidies up behind itself.
+        # SIGTERM before SIGKILL, so that the command can clean up.
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
         raise
@@ -203,7 +203,7 @@ def _run(command: list[str], log: Path, temporary: Path) -> int:
 @contextlib.contextmanager
 def _aside(parent: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=".making.", dir=parent))
-    # For apt's own user.
+    # apt's own user must be able to enter the folder.
     folder.chmod(0o755)
     try:
         yield folder
@@ -212,12 +212,12 @@ def _aside(parent: Path) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """What is mounted below it (by a mmdebstrap that was killed) is never touched."""
+    """Remove the folder, but nothing that is mounted below it (by a killed mmdebstrap)."""
     subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=False)
 
 
 def _tidy(cache: Path) -> None:
-    """The caller holds the lock: what lies aside is of a maker that was killed."""
+    """Remove old images and the temporary folders of killed makers; the caller must hold the lock."""
     for path in cache.iterdir():
         old = path.is_dir() and path.stat().st_mtime < time.time() - FORGET_AFTER
         if old or path.name.startswith(".making."):
@@ -225,11 +225,11 @@ def _tidy(cache: Path) -> None:
 
 
 def unpacked(packed: bytes) -> bytes:
-    """The kernel as an ELF file, out of a bzImage: QEMU starts that sooner (Linux, boot.rst)."""
+    """Return the kernel in a bzImage as an ELF file, which QEMU starts sooner (Linux, boot.rst). Raises Invalid."""
     sectors = packed[0x1F1]
     offset, length = struct.unpack_from("<II", packed, 0x248)
     start = (sectors + 1) * 512 + offset
-    # The last four bytes tell the length unpacked.
+    # The last four bytes are the unpacked length.
     payload = packed[start : start + length - 4]
     for magic, unpack in PACKINGS.items():
         if payload.startswith(magic):
@@ -242,9 +242,9 @@ def _piped(program: str, data: bytes) -> bytes:
 
 
 def _accelerator(folder: Path) -> str:
-    """`kvm` where this computer's really boots a guest, else `tcg`; remembered until its next start.
+    """Return `kvm` if this computer's KVM really boots a guest, else `tcg`; the result is cached until its next boot.
 
-    There may be a /dev/kvm that is of no use: within another virtual machine, for one.
+    A /dev/kvm may exist and not work, for example within another virtual machine.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
@@ -260,7 +260,7 @@ def _accelerator(folder: Path) -> str:
 
 
 def _boots(folder: Path, accelerator: str) -> bool:
-    """Whether the initrd comes so far as to power off again; otherwise QEMU gives up, or the guest hangs."""
+    """Return whether the initrd powers off in time; without a usable KVM, QEMU fails or the guest hangs."""
     image = Image(folder, accelerator)
     command = [
         *("qemu-system-x86_64", "-machine", "q35", "-accel", accelerator, "-cpu", "host", "-m", "128"),
@@ -292,7 +292,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # Said of SIGINT too: whoever starts this in the background has it ignored.
+    # For SIGINT too, because a shell that starts this in the background makes it ignore SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     sys.exit(main())

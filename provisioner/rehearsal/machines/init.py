@@ -1,8 +1,8 @@
-"""The first process of a light machine: plays cloud-init, and as much of systemd as it needs.
+"""Run as the first process of a light machine: play cloud-init, and the part of systemd that the machine needs.
 
     init.py FOLDER
 
-It ends when the machine powers off; whoever started it then ends everything that is left.
+It ends when the machine powers off; its supervisor then ends all processes that are left.
 """
 
 import email
@@ -21,7 +21,7 @@ PARTS = ("text/cloud-boothook", "text/x-shellscript")
 
 class Init:
     def __init__(self, folder: Path, pipe: Path) -> None:
-        # They may lie on a disk of the machine's own, which is empty.
+        # These folders may be links to a disk of the machine's own, which is empty.
         for name in ("home/jovyan", "var/lib", "var/log"):
             os.makedirs(os.path.realpath(folder / name), exist_ok=True)
         self._units = folder / "etc/systemd/system"
@@ -32,9 +32,9 @@ class Init:
         self._starts: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Returns when the machine is to power off."""
-        # All are written before any runs: a file that is open for writing anywhere, be it in a child
-        # that another thread is just forking, cannot be executed.
+        """Run the user-data and carry out the systemd commands; return when the machine has to power off."""
+        # All scripts are written before any runs: a file that any process has open for writing cannot be executed, and
+        # a child that another thread is just forking would have it open.
         threading.Thread(target=self._cloud_init, args=(self._unpack(),), daemon=True).start()
         for words in self._told():
             if not self._obey(words):
@@ -45,7 +45,7 @@ class Init:
             subprocess.run([str(script)], check=False)
 
     def _unpack(self) -> list[Path]:
-        """The user-data's scripts as files, in the order in which they run."""
+        """Write the user-data's scripts to files, and return these in the order in which they run."""
         self._parts.mkdir(parents=True, exist_ok=True)
         parts = list(email.message_from_string(self._user_data).walk())
         scripts: list[Path] = []
@@ -59,8 +59,8 @@ class Init:
         return scripts
 
     def _told(self) -> Iterator[list[str]]:
-        """What the doubles of systemd's commands were called with, one call after the other."""
-        # Open for writing too, so that there is no end of file between two callers.
+        """Yield the command line of each call to a double of systemd's commands, one after the other."""
+        # Opened for writing too, so that there is no end of file between two callers.
         with open(self._pipe, "r+b", buffering=0) as pipe:
             heard = b""
             while True:
@@ -70,7 +70,7 @@ class Init:
                     yield [os.fsdecode(word) for word in call.split(b"\0")]
 
     def _obey(self, words: list[str]) -> bool:
-        """False when the machine is to power off; what is not known is said and passed over."""
+        """Carry out a command; return False if the machine must power off. Unknown commands are printed and ignored."""
         command, *args = words
         names = [word for word in args if not word.startswith("-")]
         if command in ("poweroff", "shutdown", "halt", "reboot") or names[:1] in (["poweroff"], ["halt"], ["reboot"]):
@@ -96,7 +96,7 @@ class Init:
             word.split("=", 1) for key, line in lines if key == "Environment" for word in shlex.split(line)
         )
         self._starts[unit.name] += 1
-        # As systemd's own limit: a unit that may not be restarted any more has failed.
+        # Like systemd's own limit: a unit that may not be restarted any more has failed.
         again = values.get("Restart") == "on-failure" and self._starts[unit.name] < int(values["StartLimitBurst"])
         self._spawn(shlex.split(values["ExecStart"]), unit.name if again else values.get("OnFailure", ""), environment)
 
@@ -113,7 +113,7 @@ class Init:
 
 
 def _first_plain(args: list[str]) -> int:
-    """Where the options end and the command begins."""
+    """Return the index at which the options end and the command begins."""
     return next(index for index, word in enumerate(args) if not word.startswith("-"))
 
 
@@ -121,5 +121,5 @@ if __name__ == "__main__":
     machine = Path(sys.argv[1])
     Init(machine, machine / "run/systemd.pipe").run()
     sys.stdout.flush()
-    # Without waiting for any thread: the power is off.
+    # Exit without waiting for any thread: the power is off.
     os._exit(0)

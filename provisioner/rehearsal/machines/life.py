@@ -1,4 +1,4 @@
-"""A machine as processes of this computer: its console is kept, and nothing of it outlives it."""
+"""Run a machine as processes of this computer, keep its console, and leave no process or file behind."""
 
 import os
 import subprocess
@@ -10,19 +10,19 @@ from pathlib import Path
 #: EC2 keeps the last 64 KB of a console (EC2 API Reference, GetConsoleOutput).
 CONSOLE = 64 * 1024
 
-#: For programs that need nothing but the standard library: isolated, and quick to start.
+#: Python for programs that need only the standard library: isolated, and quick to start.
 PYTHON = (sys.executable, "-I", "-S")
 
 
 class Life:
-    """Begins with the object; ends with the command, with `end`, or with this process, whatever comes first."""
+    """A machine that begins with this object, and ends with the command, `end` or this process, whichever is first."""
 
     def __init__(
         self, folder: Path, command: Sequence[str], environment: Mapping[str, str], powered_off: Callable[[], None]
     ) -> None:
-        """`folder` goes with the machine; `powered_off` is called when the command has ended by itself.
+        """`folder` is removed with the machine; `powered_off` is called when the command has ended by itself.
 
-        Without a command it is the folder alone that lives.
+        Without a command, the life is that of the folder only.
         """
         self._powered_off = powered_off
         self._console = b""
@@ -44,13 +44,13 @@ class Life:
         return self._console.decode(errors="replace")
 
     def end(self) -> None:
-        """Returns when nothing is left. May be repeated."""
+        """End the machine; return when nothing of it is left. May be repeated."""
         self._ended_from_outside = True
         self.let_go()
         self._process.wait()
 
     def let_go(self) -> None:
-        """Close the pipe on which the supervisor hears that somebody wants the machine."""
+        """Close the pipe to the supervisor, which ends the machine at the end of file."""
         assert self._process.stdin is not None
         with self._lock:
             self._process.stdin.close()

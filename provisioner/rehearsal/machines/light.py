@@ -1,4 +1,4 @@
-"""Light machines: a process tree each, which runs the real user-data and agent without root."""
+"""Light machines: each is a process tree that runs the real user-data and agent without root."""
 
 import os
 import shutil
@@ -11,18 +11,18 @@ from provisioner.rehearsal.machines import doubles
 from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.life import PYTHON, Life
 
-#: What a light machine has of its machine image.
+#: The folder that a light machine has from its machine image, relative to the machine's folder.
 BAKED = "opt/provision"
 
 HERE = Path(__file__).parent
 
 
 class NotSafe(ProvisionError):
-    """A command of the machine would reach this computer: it is not booted."""
+    """The machine is not booted: one of its commands is missing, or would be this computer's own."""
 
 
 class LightHost:
-    """Plays machines in folders under `folder`; each one's folder goes when the machine ends."""
+    """Plays machines in folders under `folder`; each machine's folder is removed when the machine ends."""
 
     def __init__(
         self,
@@ -36,11 +36,11 @@ class LightHost:
     ) -> None:
         """`docker` lets the machines use this computer's own engine, at DOCKER_HOST.
 
-        `gpus` says how many an instance type shows (8 of any, if it is not given); `environment` is
-        added to the machine's own, and so may say what ails it (PROVISION_GPUS, PROVISION_ECC_ERRORS,
-        PROVISION_KERNEL_LOG, PROVISION_BLOCK_DEVICES); `disk` says how many bytes its disk has, if it is
-        to have one of its own, in this computer's memory and in a sandbox only; without `sandbox`, or
-        where bubblewrap does not work, a machine is a plain process tree.
+        `gpus` returns how many GPUs an instance type shows; by default, every type shows 8. `environment` returns
+        variables that are added to the machine's own, also those that simulate faults (PROVISION_GPUS,
+        PROVISION_ECC_ERRORS, PROVISION_KERNEL_LOG, PROVISION_BLOCK_DEVICES). `disk` returns the bytes of a disk of the
+        machine's own, or None; the disk is in this computer's memory, and exists in a sandbox only. Without
+        `sandbox`, or if bubblewrap does not work, a machine is a plain process tree.
         """
         self._folder = folder
         self._docker = _which("docker") if docker else ""
@@ -49,7 +49,7 @@ class LightHost:
         self._disk = disk
         self.sandboxed = sandbox and _bubblewrap_works()
         self._machines: dict[str, Life] = {}
-        #: What is baked into an image: one folder an image, and nothing of those that are not there.
+        #: The baked files of captured images: one folder for each image that has any.
         self._images = folder / "images"
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
@@ -81,7 +81,7 @@ class LightHost:
         shutil.rmtree(self._images, ignore_errors=True)
 
     def _furnish(self, folder: Path, guest: Guest, disk: int | None) -> dict[str, str]:
-        """The machine's folder, and its environment, which owes nothing to ours."""
+        """Fill the machine's folder; return its environment, which inherits only DOCKER_HOST. Raises NotSafe."""
         pipe, commands = folder / "run/systemd.pipe", folder / "bin"
         for name in ("root", "run", "tmp", "etc/systemd/system"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ class LightHost:
         }
 
     def _wrapper(self, folder: Path, disk: int | None) -> Sequence[str]:
-        """In a sandbox the computer can be read only, and its services' sockets are out of sight."""
+        """Return the sandbox's command, if any: it makes the computer read-only and hides its services' sockets."""
         if not self.sandboxed:
             return ()
         socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
@@ -138,14 +138,14 @@ def _which(command: str) -> str:
 
 
 def _system_path() -> list[str]:
-    """Where this computer keeps its commands; git is where it is found, be it elsewhere."""
+    """Return the folders of this computer's commands, and the folder of git if it is another one."""
     usual = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
     git = shutil.which("git")
     return usual if git is None or os.path.dirname(git) in usual else [*usual, os.path.dirname(git)]
 
 
 def _bubblewrap_works() -> bool:
-    """It may be installed and still lack the right to make a namespace."""
+    """Return whether bubblewrap works: it may be installed and lack the right to make a namespace."""
     if shutil.which("bwrap") is None:
         return False
     probe = [

@@ -1,4 +1,4 @@
-"""QEMU's own view of one machine, over its machine protocol (QEMU documentation, "QMP protocol specification")."""
+"""Control the QEMU of one machine over its machine protocol (QEMU documentation, "QMP protocol specification")."""
 
 import json
 import os
@@ -10,21 +10,21 @@ from typing import Any, Self
 
 from provisioner.core.errors import ProvisionError
 
-#: The socket, in the machine's folder.
+#: Name of the socket in the machine's folder.
 SOCKET = "monitor"
 
 
 class Unheard(ProvisionError):
-    """QEMU is gone, refuses, or the guest does not do what it is asked in time."""
+    """QEMU has ended or rejects a command, or the guest does not carry it out in time."""
 
 
 class Monitor:
-    """A context manager; what takes longer than `patience` seconds in all raises Unheard."""
+    """A context manager for one connection; raises Unheard after `patience` seconds in all."""
 
     def __init__(self, folder: Path, patience: float) -> None:
         self._end = time.monotonic() + patience
         self._socket = socket.socket(socket.AF_UNIX)
-        # The name of a socket must be short, and a machine's folder may lie deep.
+        # Through a descriptor, because a socket's path must be short, and the path of a machine's folder may be long.
         here = os.open(folder, os.O_PATH)
         try:
             self._socket.connect(f"/proc/self/fd/{here}/{SOCKET}")
@@ -34,7 +34,7 @@ class Monitor:
         finally:
             os.close(here)
         self._file = self._socket.makefile("rb")
-        #: Heard while an answer was waited for: an event may come before that.
+        #: Events that were read while waiting for an answer: an event may arrive before the answer.
         self._events: list[str] = []
 
     def __enter__(self) -> Self:
@@ -57,7 +57,7 @@ class Monitor:
             self._events.append(said.get("event", ""))
 
     def wait_for(self, event: str) -> None:
-        """What the last command led to."""
+        """Wait for an event that the last command causes."""
         while event not in self._events:
             self._events.append(self._read().get("event", ""))
 

@@ -1,7 +1,7 @@
-"""Virtual machines by QEMU, without root: a kernel that boots, cloud-init, systemd, Docker, and power that goes off.
+"""Virtual machines by QEMU, without root: a kernel that boots, cloud-init, systemd, Docker, and a real power-off.
 
-Each one's network is QEMU's own (slirp): the metadata service is where EC2 has it, and this computer's loopback
-is GATEWAY to the guest.
+Each machine has QEMU's own network (slirp): the metadata service has the same address as on EC2, and the guest reaches
+this computer's loopback at GATEWAY.
 """
 
 import os
@@ -18,53 +18,53 @@ from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.life import Life
 from provisioner.rehearsal.machines.monitor import SOCKET, Monitor
 
-#: Under it the guest reaches what listens on this computer's 127.0.0.1.
+#: Address at which the guest reaches the ports of this computer's 127.0.0.1.
 GATEWAY = "169.254.169.2"
 
-#: Emulated, each wants a processor or two for itself while it boots.
+#: Most machines that run at once: an emulated one needs one or two processors while it boots.
 AT_ONCE = 2
 
-#: In seconds. No rehearsal needs one for longer, and a guest that hangs must not stay for ever.
+#: Seconds after which a machine is ended: no rehearsal takes longer, and a guest that hangs must not run for ever.
 LIMIT = 7200.0
 
 MEMORY_MIB = 1024
 
-#: For translated code, of which emulated guests would keep a gigabyte otherwise.
+#: Limit of translated code, of which an emulated guest would otherwise keep a gigabyte.
 TRANSLATED_MIB = 256
 
-#: What programs built for x86-64-v2 need, and no more: whatever it could do beyond would take longer to emulate.
+#: The least CPU for programs built for x86-64-v2: further features would take longer to emulate.
 EMULATED_CPU = "Nehalem"
 
-#: Docker runs no container where AppArmor is on and its tools are not there; the rest is for speed.
+#: `apparmor=0`, because Docker runs no container if AppArmor is on without its tools; the rest is for speed.
 KERNEL = "root=/dev/vda rw console=ttyS0 quiet panic=-1 apparmor=0 selinux=0 audit=0 mitigations=off"
 
-#: Seconds for what a capture asks of a guest: to shut down, above all.
+#: Seconds that a capture may take, most of them for the guest's shutdown.
 PATIENCE = 600.0
 
-#: The socket, in the machine's folder, where QEMU's guest agent is met, if the host has a way in.
+#: Name of the socket of QEMU's guest agent in the machine's folder, if the host has `way_in`.
 WAY_IN = "way-in"
 
 
 class NoMachine(ProvisionError):
-    """This computer cannot hold the machine, or its disk."""
+    """This computer cannot make the machine's disk, or a copy of it."""
 
 
 class _Machine:
     def __init__(self, image: str) -> None:
-        #: Its image's id.
+        #: Id of the machine's image.
         self.image = image
-        #: From its boot on.
+        #: None before the boot.
         self.life: Life | None = None
-        #: It has ended, or must not begin.
+        #: Whether the machine has ended, or must not begin.
         self.over = False
-        #: What the rehearsal has to say on the machine's console.
+        #: Messages of the rehearsal itself, which precede the machine's console.
         self.note = ""
 
 
 class QemuHost:
     """Plays machines from `image`, or from images captured of them, with their disks in folders under `folder`.
 
-    At most `at_once` run; a further one is on, as EC2 sees it, and boots when another has ended.
+    At most `at_once` machines run. A further machine counts as running in EC2, and boots when another one has ended.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class QemuHost:
         ssh_port: int | None = None,
         second_disk: Path | None = None,
     ) -> None:
-        """`gpus` says how many an instance type shows; `limit`, in seconds, ends each machine.
+        """`gpus` returns how many GPUs an instance type shows; each machine is ended after `limit` seconds.
 
-        Emulated, a second processor pays only where this computer has an idle one for it.
+        An emulated machine gains from a second processor only if this computer has an idle one for it.
 
-        With a `way_in` QEMU's guest agent can be asked to run commands as the machine's root. Each machine's sshd
-        answers at `ssh_port` of its public address, a loopback address of its own. The image `second_disk` is each
-        machine's /dev/vdb, to be read.
+        With `way_in`, QEMU's guest agent can run commands as the machine's root. Each machine's sshd answers at
+        `ssh_port` of its public address, a loopback address of its own. The disk image `second_disk` is each machine's
+        /dev/vdb, read-only.
         """
         self.ssh_port = ssh_port
         self._folder = folder
@@ -98,10 +98,10 @@ class QemuHost:
         self._way_in = way_in
         self._second_disk = second_disk
         self._machines: dict[str, _Machine] = {}
-        #: What is kept of disks, each by the image that it is an overlay on; and those that nobody will boot from.
+        #: For each kept disk's image, the image that the disk is an overlay on; and the images that were forgotten.
         self._kept_on: dict[str, str] = {}
         self._forgotten: set[str] = set()
-        #: Held while a machine begins or ends, so that nobody meets one in between.
+        #: Held while a machine begins or ends, so that no thread sees a state in between.
         self._places = threading.Condition()
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
@@ -129,9 +129,9 @@ class QemuHost:
         return machine.note + (machine.life.console if machine.life else "")
 
     def capture(self, instance_id: str, image_id: str) -> None:
-        """Shut the guest down, keep its disk, and boot it again, as EC2 does: only then is the file system whole.
+        """Shut the guest down, keep its disk, and boot it again, as EC2 does: only then is the file system complete.
 
-        What is kept is the difference to the machine's own image.
+        The kept disk has only the difference to the machine's own image.
         """
         machine = self._machines[instance_id]
         disk, kept = self.folder(instance_id) / "disk", self._kept(image_id)
@@ -154,7 +154,7 @@ class QemuHost:
             self._tidy()
 
     def consoles(self) -> dict[str, str]:
-        """Of every machine there ever was, by its id."""
+        """Return the console output of every machine that ever existed, by instance id."""
         return {instance_id: self.console(instance_id) for instance_id in list(self._machines)}
 
     def close(self) -> None:
@@ -163,14 +163,14 @@ class QemuHost:
         shutil.rmtree(self._folder / "images", ignore_errors=True)
 
     def folder(self, instance_id: str) -> Path:
-        """Where the machine's own files are while it lives."""
+        """Return the folder of the machine's own files, which exists while the machine lives."""
         return self._folder.resolve() / instance_id
 
     def _kept(self, image_id: str) -> Path:
         return self._folder.resolve() / "images" / image_id
 
     def _backing(self, image_id: str) -> tuple[str, str]:
-        """Format and file of what a disk of that image is an overlay on: what was captured, or the guest itself."""
+        """Return format and path of the file under a disk of that image: the captured disk, or else the guest image."""
         kept = self._kept(image_id)
         return ("qcow2", str(kept)) if kept.exists() else ("raw", str(self._image.disk))
 
@@ -188,7 +188,7 @@ class QemuHost:
             try:
                 machine.life = self._boot(guest, off)
                 return
-            except Exception as error:  # noqa: BLE001 - whatever it is, the machine is not on
+            except Exception as error:  # noqa: BLE001 - after any error, the machine is not running
                 machine.note += f"rehearsal: this machine cannot boot: {error}\n"
         off()
 
@@ -203,7 +203,7 @@ class QemuHost:
             self._places.notify_all()
 
     def _tidy(self) -> None:
-        """Give back the disk of forgotten images, but not of those that others still stand on."""
+        """Delete the disks of forgotten images on which no live machine's disk and no other kept disk is an overlay."""
         alive = {one.image for one in self._machines.values() if not one.over}
         while idle := self._forgotten & self._kept_on.keys() - alive - set(self._kept_on.values()):
             for image_id in idle:
@@ -220,7 +220,7 @@ class QemuHost:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-        # It says so on the console when it cuts the power.
+        # `--verbose` writes to the console when the limit ends the machine.
         limited = ("timeout", "--verbose", "--signal=KILL", str(self._limit))
         return Life(folder, [*limited, *self._command(guest)], environment, off)
 
@@ -228,7 +228,7 @@ class QemuHost:
         accelerator, cpu = self._image.accelerator, "host"
         if accelerator == "tcg":
             accelerator, cpu = f"tcg,thread=multi,tb-size={TRANSLATED_MIB}", EMULATED_CPU
-        # EC2's own begins like this (EC2 User Guide, "Detect whether a host is an EC2 instance").
+        # A UUID of EC2 begins with `ec2` (EC2 User Guide, "Detect whether a host is an EC2 instance").
         serial = f"ec2{uuid.uuid5(uuid.NAMESPACE_URL, guest.instance_id)}"[:8] + str(uuid.uuid4())[8:]
         network = (
             f"user,id=net,ipv6=off,net=169.254.169.0/24,host={GATEWAY},dhcpstart=169.254.169.15,"
@@ -262,7 +262,7 @@ class QemuHost:
 
 
 def _qemu_img(*words: str) -> None:
-    # It ends with whoever waits for it.
+    # qemu-img must end with the thread that waits for it.
     command = ["setpriv", "--pdeathsig", "KILL", "qemu-img", *words]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:

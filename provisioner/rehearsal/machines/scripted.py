@@ -1,7 +1,7 @@
-"""Machines that are words only: many at once, played by one thread, each speaking the protocol.
+"""Play many machines in one thread, each of which only follows the agent's protocol.
 
-Each has its own credentials from the metadata service and talks to the bucket over HTTP, as an agent
-does; what a step would do, only its duration and its outcome, is in the script.
+Each machine has its own credentials from the metadata service and calls the bucket over HTTP, like an agent. Its steps
+do no work: the script has their durations and outcomes.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ from provisioner.rehearsal.machines.guestwire import GuestWire
 from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.script import Script
 
-#: Like the agent: 403 is what a missing key looks like to who may not list.
+#: As for the agent, 403 means a missing key too, because machines have no ListBucket.
 _ABSENT = (403, 404)
-#: A life: it yields how long to leave it alone.
+#: A machine's life, which yields the seconds until its next step.
 _Life = Generator[float, None, None]
 
 
@@ -48,17 +48,17 @@ class _Machine:
     script: Script | None = None
     ended: bool = False
     console: list[str] = field(default_factory=list)
-    #: Held while it acts, so that nothing of it is left once its end returned.
+    #: Held while the machine acts, so that it does nothing more once `end` has returned.
     acting: threading.Lock = field(default_factory=threading.Lock)
 
     def due(self, name: str) -> float:
-        """When its script lets it fall silent or go off."""
+        """Return when the script's `silent_at` or `off_at` is due, as Unix seconds; infinity for never."""
         after = getattr(self.script, name, None)
         return float("inf") if after is None else self.booted + after
 
 
 class ScriptedHost:
-    """Plays every machine by the first script whose job fits its work order."""
+    """Plays every machine with the first script whose job pattern fits its work order."""
 
     def __init__(self, scripts: Sequence[Script] = (Script(),)) -> None:
         self._scripts = scripts
@@ -86,10 +86,10 @@ class ScriptedHost:
         return "".join(machine.console) if machine else ""
 
     def capture(self, instance_id: str, image_id: str) -> None:
-        """There is nothing on a scripted machine's disk."""
+        """Do nothing: a scripted machine has no disk."""
 
     def forget(self, image_id: str) -> None:
-        """Nor is there an image of it."""
+        """Do nothing: no image of a scripted machine is kept."""
 
     def close(self) -> None:
         with self._changed:
@@ -97,14 +97,14 @@ class ScriptedHost:
             self._changed.notify()
         self._thread.join()
 
-    # The one thread
+    # The thread that plays all machines
 
     def _plan(self, at: float, machine: _Machine, life: _Life) -> None:
         heapq.heappush(self._agenda, (at, next(self._numbers), machine, life))
         self._changed.notify()
 
     def _next(self) -> tuple[_Machine, _Life] | None:
-        """The next machine whose time has come; None when all is over."""
+        """Wait for the next machine whose time has come, and return it; None when the host is closed."""
         with self._changed:
             while not self._closing:
                 wait = self._agenda[0][0] - time.time() if self._agenda else None
@@ -131,7 +131,7 @@ class ScriptedHost:
         except StopIteration:
             machine.powered_off(machine.guest.instance_id)
             return
-        except Exception as error:  # noqa: BLE001 - an agent that fails takes its machine with it
+        except Exception as error:  # noqa: BLE001 - an agent that fails ends its machine
             machine.console.append(f"scripted agent failed: {error!r}\n")
             machine.powered_off(machine.guest.instance_id)
             return
@@ -151,7 +151,7 @@ class ScriptedHost:
             data = yield from agent.get(keys.work_key(agent.box))
             if data is None:
                 yield pause
-                # Hundreds of machines ask one small computer.
+                # A growing pause, because hundreds of machines may call one small computer.
                 pause = min(pause * 1.5, 5.0)
         order = codec.decode(WorkOrder, data)
         script = next(one for one in (*self._scripts, Script()) if fnmatchcase(order.job, one.job))
@@ -166,7 +166,7 @@ _Doing = Generator[float, None, T]
 
 
 class _Agent:
-    """What an agent says and asks; each method yields while the bucket is in trouble."""
+    """The requests of one machine's agent; each method yields between retries while the bucket fails."""
 
     def __init__(self, wire: GuestWire, box: str) -> None:
         self.box = box
@@ -195,7 +195,7 @@ class _Agent:
         return status == 200
 
     def claim(self) -> _Doing[bool]:
-        """Whether this process is the one that executes."""
+        """Put `started`, and return whether this process is the one that may execute the command."""
         key = keys.started_key(self.box)
         mine = Started(self._process, time.time())
         if (yield from self.put(key, codec.encode(mine), once=True)):
@@ -212,7 +212,7 @@ class _Agent:
         yield from self.put(keys.report_key(self.box, self._sequence), codec.encode(said))
 
     def play(self, step: Step, seconds: float, heartbeat: float) -> _Doing[Stop | None]:
-        """Let the step take its time; the order to stop, if one came."""
+        """Wait for the step's `seconds`, and report every `heartbeat` seconds; return the order to stop, or None."""
         began = time.time()
         self.spans[step.value] = Span(began)
         stop: Stop | None = None
@@ -238,7 +238,7 @@ class _Agent:
         *,
         stopped: bool = False,
     ) -> _Doing[None]:
-        """Log, result, last report: what an agent leaves before it powers off."""
+        """Put the log, the result and the last report, as an agent does before it powers off."""
         if output:
             yield from self.put(keys.chunk_key(self.box, "output", 0), output)
         streams = {name: _end(output if name == "output" else b"") for name in messages.STREAMS}

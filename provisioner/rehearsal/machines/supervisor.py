@@ -1,9 +1,9 @@
-"""Holds a machine's life: whatever ends first (the machine, or whoever booted it), all ends.
+"""Run a machine, and end all of it when its command ends or when the process that booted it ends.
 
-    supervisor.py FOLDER [COMMAND...]     standard input: a pipe whose end means the end
+    supervisor.py FOLDER [COMMAND...]     standard input: a pipe; its end of file ends the machine
 
-Every process of the machine, however far it has forked off, is a descendant of this one. Without a command
-the folder alone is held.
+Every process of the machine, even one that has detached itself, is a descendant of this process. Without a command,
+only the folder is held.
 """
 
 import ctypes
@@ -19,12 +19,12 @@ from pathlib import Path
 #: <linux/prctl.h>: orphans of our descendants become our children.
 PR_SET_CHILD_SUBREAPER = 36
 
-#: Seconds, for others that end at the same time to leave the folder: machines whose own lie in it.
+#: Seconds for which the folder's removal is retried: machines whose folders lie in it may be ending at the same time.
 LEAVING = 60.0
 
 
 def supervise(folder: Path, command: list[str]) -> None:
-    """Returns when no process of the machine is left and its folder is removed."""
+    """Run the command; return when no process of the machine is left and its folder is removed."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
     woken, wake = os.pipe()
@@ -52,7 +52,7 @@ def _remove(folder: Path) -> None:
 
 
 def _reap(woken: int) -> set[int]:
-    """The children that have ended."""
+    """Reap the children that have ended, and return their process ids."""
     os.read(woken, 4096)
     ended = set()
     try:
@@ -84,7 +84,7 @@ def _descendants() -> list[int]:
                 stat = Path("/proc", entry, "stat").read_text()
             except OSError:
                 continue
-            # The name between the brackets may hold anything, brackets too.
+            # The process's name, in parentheses, may contain any characters, also parentheses.
             parent = int(stat.rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry))
     found, rest = [], [os.getpid()]
@@ -96,7 +96,7 @@ def _descendants() -> list[int]:
 
 
 def _remove_containers(machine: str) -> None:
-    """With a real container engine the job is no descendant of ours."""
+    """Remove the machine's containers: with a real container engine, the job is no descendant of this process."""
     if os.environ.get("PROVISION_REAL_DOCKER"):
         docker = os.environ["PROVISION_REAL_DOCKER"]
         listed = subprocess.run(

@@ -85,7 +85,7 @@ class Amis:
         return id
 
     def _audit(self, what: str, target: str) -> Audit:
-        return self._installation.audit(self._caller, what, "", target)
+        return self._installation.recorder.audit(self._caller, what, "", target)
 
     def _in_use(self) -> str:
         return self._installation.store.chosen(AMI) or self._installation.policy.image

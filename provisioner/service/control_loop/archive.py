@@ -19,6 +19,7 @@ from provisioner.core.run import story
 from provisioner.core.run.machine_messages import CHUNK_MOST, CHUNKS_MOST, RESULT_MOST
 from provisioner.core.run.records import Assignment, Record, Run
 from provisioner.ports.bucket import Entry
+from provisioner.ports.store import Store
 from provisioner.service.installation import Installation
 
 #: Most objects that one call of S3 lists or deletes, and copies that are made at the same time.
@@ -181,7 +182,7 @@ class Archive:
     def finish(self, run: Run, held: Sequence[Assignment], until: float) -> bool:
         """Store the receipt, then empty the mailboxes; return False if some are not empty by `until`."""
         bucket = self._installation.bucket
-        told = bill(self._installation, run, held)
+        told = bill(self._installation.store, run, held, self._installation.clock.now())
         bucket.put(archive.receipt_key(run.id), encode(told))
         if not all(self.empty(each.node.box, until) for each in held):
             return False
@@ -205,8 +206,8 @@ class Archive:
         return True
 
 
-def bill(installation: Installation, run: Run, held: Sequence[Assignment]) -> Receipt:
-    """The run's receipt: final when it is done, else as far as it is known now."""
+def bill(store: Store, run: Run, held: Sequence[Assignment], now: float) -> Receipt:
+    """Return the run's receipt: final if the run is done, otherwise as far as it is known at `now`."""
     ids = {each.node.launch for each in held} | ({run.launch} if run.launch else set())
-    launches = {id: launch for id in sorted(ids) if (launch := installation.store.launch(id))}
-    return receipt(run, held, launches, run.done_at if run.done_at is not None else installation.clock.now())
+    launches = {id: launch for id in sorted(ids) if (launch := store.launch(id))}
+    return receipt(run, held, launches, run.done_at if run.done_at is not None else now)

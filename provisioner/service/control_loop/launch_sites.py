@@ -15,7 +15,7 @@ from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.keys import agent_key
 from provisioner.core.run.clock_repair import SLACK
 from provisioner.core.run.launching import Site
-from provisioner.ports.control import Size
+from provisioner.ports.control.jobs import Size
 from provisioner.service.installation import Installation
 
 T = TypeVar("T")

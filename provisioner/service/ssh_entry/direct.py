@@ -7,7 +7,7 @@ from provisioner.core.protocol.messages import STREAMS
 from provisioner.core.run.records import Node, Run
 from provisioner.ports.clock import Clock
 from provisioner.ports.connection import Connection, Process
-from provisioner.ports.control import LogPiece
+from provisioner.ports.control.logs import LogPiece
 from provisioner.service.ssh_entry.entrance import Entrance
 
 #: Where the agent has its spool.

@@ -20,7 +20,11 @@ from provisioner.core.protocol.keys import chunk_key, mailbox, orders_key, repor
 from provisioner.core.protocol.messages import Orders, Outcome, Report, Result, Started, Step, WorkOrder
 from provisioner.core.recipe import jobs
 from provisioner.core.run import records
-from provisioner.ports.control import LogPage, Overview, Scheduled, ServerStatus, Size, Status
+from provisioner.ports.control.jobs import Size
+from provisioner.ports.control.logs import LogPage
+from provisioner.ports.control.operator import ServerStatus
+from provisioner.ports.control.runs import Overview, Status
+from provisioner.ports.control.schedules import Scheduled
 from tests.support import samples
 from tests.support.any_message import values
 

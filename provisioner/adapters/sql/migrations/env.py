@@ -1,4 +1,4 @@
-"""Alembic's entry: it upgrades the engine that the store hands over."""
+"""Alembic's entry point: migrate the database of the engine that the store passes."""
 
 from alembic import context
 

@@ -10,11 +10,10 @@ from provisioner.core.errors import Denied, Invalid
 from provisioner.faces.api.http.metrics import Meters
 from provisioner.faces.api.http.reading import Readers
 from provisioner.faces.api.http.stream import Hub
-from provisioner.ports.access import Access
+from provisioner.ports.control.tokens import Access
 from provisioner.ports.ids import Ids
 from provisioner.ports.journal import Journal
-from provisioner.service.control import Service
-from provisioner.service.usecases import OnBehalf
+from provisioner.service.control import OnBehalf, Service
 
 #: Both forms that Saturn's clients use (RFC 6750; `token` is its own).
 SCHEMES = ("bearer", "token")

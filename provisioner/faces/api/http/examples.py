@@ -11,7 +11,11 @@ from provisioner.core.recipe.jobs import Job, Schedule
 from provisioner.core.run.records import Assignment, Event, KnownMachine, Node, Run, Verdict
 from provisioner.core.run.states import State
 from provisioner.faces.views import shaped, shapes
-from provisioner.ports.control import LiveRun, LogPiece, Overview, Scheduled, ServerStatus, Size, Status
+from provisioner.ports.control.jobs import Size
+from provisioner.ports.control.logs import LogPiece
+from provisioner.ports.control.operator import ServerStatus
+from provisioner.ports.control.runs import LiveRun, Overview, Status
+from provisioner.ports.control.schedules import Scheduled
 
 AT = 1767225600.0
 _SPEC = {"name": "gpu-inference", "image": "any", "instance_type": "g5.xlarge", "command": "python run_inference.py"}

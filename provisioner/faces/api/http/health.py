@@ -45,13 +45,13 @@ def readyz(server: Serving) -> Response:
     """Whether the store opens and somebody acts: this process, whose last pass was lately, or another one."""
     service = server.service
     # Raises Transient while the store cannot be read.
-    if hindrance := service.hindrance():
+    if hindrance := service.operator.hindrance():
         raise Transient(hindrance)
     if service.acting:
-        if service.now() - server.meters.passed_at <= LATELY:
+        if service.operator.now() - server.meters.passed_at <= LATELY:
             return answer({"status": "acting"})
         raise Transient("no pass has seen the whole installation lately: the journal says why")
-    if service.served():
+    if service.operator.served():
         return answer({"status": "standing by"})
     raise Transient("nobody acts yet")
 

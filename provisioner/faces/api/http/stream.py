@@ -17,7 +17,8 @@ from starlette.types import Receive, Scope, Send
 from provisioner.core.errors import ProvisionError, Retryable, TooMany, Transient
 from provisioner.faces.api.http.reading import Readers
 from provisioner.faces.views import shaped
-from provisioner.ports.control import Control, LogPage
+from provisioner.ports.control.control import Control
+from provisioner.ports.control.logs import LogPage, LogQuery
 
 #: Seconds between two looks, as the command line's follower has it.
 TICK = 0.5
@@ -33,12 +34,10 @@ THREADS = 4
 
 @dataclass(frozen=True)
 class Watched:
-    """What a follower sees of a run."""
+    """The part of a run's log that a follower reads."""
 
     run: str
-    streams: tuple[str, ...]
-    attempt: int | None
-    tail: int | None
+    query: LogQuery
 
 
 class Hub:
@@ -112,9 +111,7 @@ class Hub:
             self._looks.pop(key, None)
 
     def _read(self, watched: Watched, place: str) -> LogPage:
-        return self._control.look(
-            watched.run, watched.streams, watched.attempt, watched.tail, place, LOOK, following=True
-        )
+        return self._control.logs.page(watched.run, watched.query, place, LOOK, following=True)
 
 
 def _size(look: LogPage) -> int:
@@ -182,14 +179,14 @@ class Following(Response):
                 # The bucket is not to be had now; the next look goes on from the same byte.
                 look = None
             if look:
-                self._place = look.place
+                self._place = look.cursor
                 # From now on it stands where others do, whose beginning was another.
-                self._watched = replace(self._watched, tail=None)
+                self._watched = replace(self._watched, query=replace(self._watched.query, tail=None))
                 for piece, place in look.pieces:
                     yield event("log", shaped.log(piece), place)
                     heard_at = clock()
                 if look.over:
-                    yield event("end", shaped.run(look.run), look.place)
+                    yield event("end", shaped.run(look.run), look.cursor)
                     return
                 if look.pieces:
                     continue

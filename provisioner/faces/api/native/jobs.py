@@ -12,7 +12,7 @@ from provisioner.faces.api.http.answers import LOSSLESS, answer, either, wants
 from provisioner.faces.api.http.caller import Acting, JobName, OwnerName, named
 from provisioner.faces.api.http.document import answers
 from provisioner.faces.views import shaped, shapes
-from provisioner.ports.control import Control
+from provisioner.ports.control.control import Control
 
 router = APIRouter(tags=["jobs"])
 
@@ -58,7 +58,7 @@ def shape(job: Job) -> dict[str, Any]:
 
 def look_up(control: Control, job: str, owner: str) -> Job:
     """The job of that id, or of that name and owner."""
-    return control.job(named(job, owner))
+    return control.jobs.get(named(job, owner))
 
 
 @router.post(
@@ -78,7 +78,7 @@ def start_job(
     asked = body or Start()
     found = look_up(control, job, owner_name)
     # By the name that was given: errors are to say it.
-    run = control.start(named(job, owner_name), asked.env, asked.command, asked.idempotency_key or idempotency_key)
+    run = control.runs.start(named(job, owner_name), asked.env, asked.command, asked.idempotency_key or idempotency_key)
     if wants(request, LOSSLESS):
         return either(request, run, shaped.run)
     return answer({**shape(found), "run": shaped.run(run)})
@@ -89,7 +89,7 @@ def start_job(
 )
 def list_jobs(request: Request, control: Acting) -> Response:
     """List the jobs."""
-    return either(request, control.jobs(), lambda found: {"jobs": [shape(job) for job in found]})
+    return either(request, control.jobs.all(), lambda found: {"jobs": [shape(job) for job in found]})
 
 
 @router.get(
@@ -107,4 +107,4 @@ def get_job(request: Request, control: Acting, job: JobName, owner_name: OwnerNa
 )
 def delete_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """Forget a job that has no unfinished runs; its runs stay."""
-    return either(request, control.delete(named(job, owner_name)), shape)
+    return either(request, control.jobs.delete(named(job, owner_name)), shape)

@@ -14,7 +14,7 @@ from provisioner.faces.api.http.caller import Acting, Calling, RunName, Serving,
 from provisioner.faces.api.http.document import answers
 from provisioner.faces.api.http.stream import Following, Watched
 from provisioner.faces.views import shaped, shapes
-from provisioner.ports.control import LogPage, LogPiece
+from provisioner.ports.control.logs import LogPage, LogPiece, LogQuery
 
 router = APIRouter(tags=["logs"])
 
@@ -67,23 +67,23 @@ async def get_logs(
 ) -> Response:
     """Read a run's log, or with `Accept: text/event-stream` follow it until the run's end."""
     streams = tuple(dict.fromkeys(stream or ("setup", "output")))
-    place = cursor or _at(streams, attempt, offset)
+    query, place = LogQuery(streams, attempt, tail), cursor or _at(streams, attempt, offset)
     if not wants(request, EVENTS):
-        found = await server.readers.read(caller.name, control.look, run, streams, attempt, tail, place, limit)
+        found = await server.readers.read(caller.name, control.logs.page, run, query, place, limit)
         return either(request, found, _page)
     place = last_event_id or place
     if place:
         places.read(place)
-    found_run = await run_in_threadpool(control.run, run)
+    found_run = await run_in_threadpool(control.runs.get, run)
     token, source = token_of(request), source_of(request)
-    watched = Watched(found_run.id, streams, attempt, tail)
+    watched = Watched(found_run.id, query)
     return Following(server.hub, caller.name, watched, place, lambda: server.access.admit(token, source), heartbeat)
 
 
 def _page(look: LogPage) -> Page:
     # A page before the last tells no gap: the next one would tell it again.
     pieces = [shaped.log(piece) for piece, _ in look.pieces if look.over or isinstance(piece, LogPiece)]
-    return {"pieces": pieces, "next": None if look.over else look.place}
+    return {"pieces": pieces, "next": None if look.over else look.cursor}
 
 
 def _at(streams: tuple[str, ...], attempt: int | None, offset: int | None) -> str:

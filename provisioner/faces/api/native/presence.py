@@ -8,7 +8,7 @@ from provisioner.faces.api.http.answers import either
 from provisioner.faces.api.http.caller import Acting
 from provisioner.faces.api.http.document import answers
 from provisioner.faces.views import shaped, shapes
-from provisioner.ports.control import ServerStatus
+from provisioner.ports.control.operator import ServerStatus
 
 router = APIRouter(tags=["server"])
 
@@ -18,5 +18,11 @@ router = APIRouter(tags=["server"])
 )
 def get_server(request: Request, control: Acting) -> Response:
     """Show whether somebody acts, and what time it is there."""
-    found = ServerStatus(control.now(), control.served(), control.unfinished(), control.foreign(), control.hindrance())
+    found = ServerStatus(
+        control.operator.now(),
+        control.operator.served(),
+        control.operator.unfinished(),
+        control.operator.foreign(),
+        control.operator.hindrance(),
+    )
     return either(request, found, shaped.server)

@@ -79,7 +79,7 @@ def list_runs(
             "next_key": key_of(found[-1].created_at, found[-1].id) if full else None,
         }
 
-    return either(request, control.runs(which), page)
+    return either(request, control.runs.find(which), page)
 
 
 @router.get(
@@ -89,7 +89,7 @@ def list_runs(
 )
 def get_run(request: Request, control: Acting, run: RunName) -> Response:
     """Show what a run is doing and why, its attempts, and its story."""
-    return either(request, control.status(run), shaped.status)
+    return either(request, control.runs.status(run), shaped.status)
 
 
 @router.get(
@@ -99,7 +99,7 @@ def get_run(request: Request, control: Acting, run: RunName) -> Response:
 )
 def get_receipt(request: Request, control: Acting, run: RunName) -> Response:
     """Show where a run's time and money went."""
-    return either(request, control.receipt(run), shaped.receipt)
+    return either(request, control.runs.receipt(run), shaped.receipt)
 
 
 @router.post(
@@ -109,7 +109,7 @@ def get_receipt(request: Request, control: Acting, run: RunName) -> Response:
 )
 def stop_run(request: Request, control: Acting, run: RunName) -> Response:
     """Stop a run: SIGTERM, and SIGKILL after its stop_grace. No error when it has ended already."""
-    return either(request, control.stop(run), shaped.run)
+    return either(request, control.runs.stop(run), shaped.run)
 
 
 @router.get(
@@ -117,4 +117,4 @@ def stop_run(request: Request, control: Acting, run: RunName) -> Response:
 )
 def get_top(request: Request, control: Acting, limit: Limit = 50) -> Response:
     """Show what is not over: all of it counted, some of it shown."""
-    return either(request, control.alive(limit), lambda found: shaped.alive(found, control.foreign()))
+    return either(request, control.runs.overview(limit), lambda found: shaped.alive(found, control.operator.foreign()))

@@ -12,7 +12,7 @@ from provisioner.faces.api.http.answers import either
 from provisioner.faces.api.http.caller import Acting, JobName, OwnerName, named
 from provisioner.faces.api.http.document import answers
 from provisioner.faces.views import shaped, shapes
-from provisioner.ports.control import Scheduled
+from provisioner.ports.control.schedules import Scheduled
 
 router = APIRouter(tags=["schedules"])
 
@@ -72,8 +72,8 @@ def set_schedule(
 ) -> Response:
     """Let a job start by itself, or end that. It stands until a recipe that has a schedule is applied."""
     said = plan.model_dump(exclude_none=True, mode="json") if plan else None
-    found = control.schedule(named(job, owner_name), said)
-    shown = control.scheduled(found.id, 1) if found.schedule else Scheduled(found, (), None)
+    found = control.schedules.set(named(job, owner_name), said)
+    shown = control.schedules.get(found.id, 1) if found.schedule else Scheduled(found, (), None)
     return either(request, shown, shaped.scheduled)
 
 
@@ -90,7 +90,7 @@ def get_schedule(
     count: Annotated[int, Query(ge=1, le=100, description="How many times to come.")] = 5,
 ) -> Response:
     """Show a job's schedule, its last time and those to come."""
-    return either(request, control.scheduled(named(job, owner_name), count), shaped.scheduled)
+    return either(request, control.schedules.get(named(job, owner_name), count), shaped.scheduled)
 
 
 @router.get(
@@ -100,4 +100,6 @@ def get_schedule(
 )
 def list_schedules(request: Request, control: Acting) -> Response:
     """List the schedules."""
-    return either(request, control.schedules(), lambda found: {"schedules": [shaped.scheduled(each) for each in found]})
+    return either(
+        request, control.schedules.all(), lambda found: {"schedules": [shaped.scheduled(each) for each in found]}
+    )

@@ -68,7 +68,7 @@ def create_token(request: Request, server: Serving, caller: Calling, wanted: Wan
     made = server.access.create(
         caller, wanted.owners, admin=wanted.role == "admin", expires_in=wanted.expires_in, note=wanted.note
     )
-    now = server.service.now()
+    now = server.service.operator.now()
 
     def shown(new: callers.NewToken) -> NewToken:
         return {**shaped.token(new.stored, now), "token": new.token}
@@ -88,7 +88,7 @@ def _told(token: callers.Token) -> callers.Token:
 )
 def list_tokens(request: Request, server: Serving, caller: Calling) -> Response:
     """List the tokens, never with what lets anybody in."""
-    now = server.service.now()
+    now = server.service.operator.now()
     told = tuple(_told(each) for each in server.access.tokens(caller))
     return either(request, told, lambda found: {"tokens": [shaped.token(each, now) for each in found]})
 
@@ -105,7 +105,7 @@ def revoke_token(
     token: Annotated[str, Path(max_length=64, description="The token's id.")],
 ) -> Response:
     """Let nobody in by it any more."""
-    now = server.service.now()
+    now = server.service.operator.now()
     return either(request, _told(server.access.revoke(caller, token)), lambda found: shaped.token(found, now))
 
 

@@ -14,7 +14,7 @@ from provisioner.core.run.records import Node, Run, Verdict
 from provisioner.core.run.states import State
 from provisioner.faces.api.saturn.recipes import ENDED, LIVE
 from provisioner.faces.views.shaped import maybe_moment
-from provisioner.ports.control import Status
+from provisioner.ports.control.runs import Status
 
 MAIN = "main"
 #: The stream that each container's log is; what comes before the command is told as containers that prepare.

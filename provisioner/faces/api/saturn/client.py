@@ -18,7 +18,8 @@ from provisioner.faces.api.http.document import OPEN, answers
 from provisioner.faces.api.native import jobs
 from provisioner.faces.api.saturn import recipes
 from provisioner.faces.views import shaped, shapes
-from provisioner.ports.control import Control, Size
+from provisioner.ports.control.control import Control
+from provisioner.ports.control.jobs import Size
 
 router = APIRouter(tags=["saturn"])
 
@@ -183,7 +184,7 @@ async def list_server_options(request: Request, caller: Calling, control: Acting
     def shown(sizes: Iterable[Size]) -> ServerOptions:
         return {"sizes": {each.type.name: _size(each) for each in sizes}, "disk_space": [], "auto_shutoff": []}
 
-    return either(request, await server.readers.read(caller.name, control.sizes), shown)
+    return either(request, await server.readers.read(caller.name, control.jobs.sizes), shown)
 
 
 # Acting on a job
@@ -197,7 +198,7 @@ def _answered(request: Request, control: Control, job: Job, run: Run | None = No
 
 def _stop_all(control: Control, job: Job) -> None:
     for run in recipes.unfinished(control, job):
-        control.stop(run.id)
+        control.runs.stop(run.id)
 
 
 @router.post(
@@ -221,10 +222,10 @@ def stop_run_of_job(
     request: Request, control: Acting, job: JobName, run: RunName, owner_name: OwnerName = ""
 ) -> Response:
     """Stop one run of a job; a pod has its run's id as `job-name`."""
-    found, meant = jobs.look_up(control, job, owner_name), control.run(run)
+    found, meant = jobs.look_up(control, job, owner_name), control.runs.get(run)
     if meant.job_id != found.id:
         raise NotFound(f"{found.name} has no run {run!r}")
-    control.stop(meant.id)
+    control.runs.stop(meant.id)
     return _answered(request, control, found)
 
 
@@ -243,7 +244,7 @@ def restart_job(
     """Stop all runs of a job, and start one."""
     found = jobs.look_up(control, job, owner_name)
     _stop_all(control, found)
-    return _answered(request, control, found, control.start(found.id, {}))
+    return _answered(request, control, found, control.runs.start(found.id, {}))
 
 
 @router.patch(
@@ -254,7 +255,7 @@ def restart_job(
 def change_job(request: Request, control: Acting, job: JobName, body: Patch, owner_name: OwnerName = "") -> Response:
     """Give a job's recipe another schedule, by which it starts from now on."""
     options = body.cron_schedule_options.model_dump(mode="json", exclude_none=True)
-    return _answered(request, control, control.change(named(job, owner_name), options))
+    return _answered(request, control, control.jobs.change(named(job, owner_name), options))
 
 
 @router.post(
@@ -268,7 +269,7 @@ def schedule_job(request: Request, control: Acting, job: JobName, owner_name: Ow
     if found.schedule is None:
         if not json.loads(found.recipe)["spec"]["schedule"]:
             raise Invalid(f"{found.name} has no schedule; give one, as in `sc schedule {found.name} '@every 4h'`")
-        found = control.schedule(found.id, {})
+        found = control.schedules.set(found.id, {})
     return _answered(request, control, found)
 
 
@@ -280,4 +281,4 @@ def schedule_job(request: Request, control: Acting, job: JobName, owner_name: Ow
 def unschedule_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """Let a job start by no schedule; its recipe keeps the one that it has."""
     found = jobs.look_up(control, job, owner_name)
-    return _answered(request, control, control.schedule(found.id, None))
+    return _answered(request, control, control.schedules.set(found.id, None))

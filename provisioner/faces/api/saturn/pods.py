@@ -19,7 +19,8 @@ from provisioner.faces.api.http.reading import Readers
 from provisioner.faces.api.native import jobs
 from provisioner.faces.api.saturn import attempts
 from provisioner.faces.api.saturn.recipes import PAGE, UNFINISHED
-from provisioner.ports.control import Control, LogGap, LogPiece
+from provisioner.ports.control.control import Control
+from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery
 from provisioner.ports.store import RunFilter
 
 router = APIRouter(tags=["pods"])
@@ -63,9 +64,9 @@ def list_pods(
     workload_type: Annotated[str, Query(max_length=20, description="`job`; of other types there are none.")] = "job",
 ) -> Response:
     """List the attempts of a job that are not over, the newest thousand runs' at most."""
-    found = control.job(workload_id)
+    found = control.jobs.get(workload_id)
     which = RunFilter(job_id=found.id, states=UNFINISHED, limit=PAGE)
-    tried = control.tried(which) if workload_type == "job" else ()
+    tried = control.runs.tried(which) if workload_type == "job" else ()
     live = [each for run, nodes in tried for each in attempts.of(run, nodes) if not each.verdict]
     return answer(Pods(pod_summaries=[attempts.summary(each) for each in live], next_key=None))
 
@@ -89,7 +90,7 @@ async def get_pod(caller: Calling, control: Acting, server: Serving, pod: Pod) -
 
 
 def _attempt(control: Control, pod: str) -> attempts.Attempt:
-    return attempts.named(control.status(attempts.run_of(pod)), pod)
+    return attempts.named(control.runs.status(attempts.run_of(pod)), pod)
 
 
 @router.get(
@@ -123,7 +124,7 @@ async def get_pod_logs(
 def list_history(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """List the attempts of a job's runs, those that are not over too."""
     found = jobs.look_up(control, job, owner_name)
-    tried = control.tried(RunFilter(job_id=found.id, limit=PAGE))
+    tried = control.runs.tried(RunFilter(job_id=found.id, limit=PAGE))
     told = [attempts.historical(each) for run, nodes in tried for each in attempts.of(run, nodes)]
     return answer(History(pods=told))
 
@@ -153,7 +154,7 @@ async def get_historical_logs(
 def _text(control: Control, found: attempts.Attempt, stream: str, tail: int | None = None) -> Iterator[str]:
     """The log as text; what is no UTF-8 of it is replaced, and what is missing is said."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for piece in control.log(found.run.id, [stream], found.number, tail):
+    for piece in control.logs.read(found.run.id, LogQuery((stream,), found.number, tail)):
         match piece:
             case LogPiece():
                 yield decoder.decode(piece.data)

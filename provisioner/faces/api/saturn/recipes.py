@@ -18,7 +18,7 @@ from provisioner.faces.api.http import examples
 from provisioner.faces.api.http.answers import JSON, LOSSLESS, answer, either, wants
 from provisioner.faces.api.http.caller import Acting, OwnerName, named
 from provisioner.faces.api.http.document import answers
-from provisioner.ports.control import Control
+from provisioner.ports.control.control import Control
 from provisioner.ports.store import RunFilter
 
 router = APIRouter(tags=["recipes"])
@@ -74,14 +74,14 @@ def status_of(control: Control, job: Job) -> str:
     words = {word_of(run) for run in unfinished(control, job) if run.ended_at is None}
     if lively := next((word for word in ("running", "pending", "stopping") if word in words), None):
         return lively
-    last = control.runs(RunFilter(job_id=job.id, limit=1))
+    last = control.runs.find(RunFilter(job_id=job.id, limit=1))
     return word_of(last[0]) if last else "stopped"
 
 
 def unfinished(control: Control, job: Job) -> Iterator[Run]:
     """All of the job's runs that are not done, the newest first, a page at a time."""
     which = RunFilter(job_id=job.id, states=UNFINISHED, limit=PAGE)
-    while page := control.runs(which):
+    while page := control.runs.find(which):
         yield from page
         which = replace(which, after=(page[-1].created_at, page[-1].id))
 
@@ -130,7 +130,7 @@ def apply_recipe(
     source: Annotated[str, Query(max_length=1000, description="What messages call it.")] = SOURCE,
 ) -> Response:
     """Make a recipe its owner's job of that name, or its next revision."""
-    return _applied(request, control, control.apply(text, source))
+    return _applied(request, control, control.jobs.apply(text, source))
 
 
 @router.post(
@@ -157,7 +157,7 @@ def create_recipe(
         raise Invalid("body: found no recipe in JSON with a spec") from error
     if not enforce_unknown:
         text = json.dumps({**told, "spec": spec})
-    return _applied(request, control, control.create(text, SOURCE))
+    return _applied(request, control, control.jobs.create(text, SOURCE))
 
 
 def _applied(request: Request, control: Control, found: Job) -> Response:
@@ -180,7 +180,7 @@ def list_recipes(
     next_key: Annotated[str, Query(max_length=500, description="That of the page before.")] = "",
 ) -> Response:
     """List recipes, by owner and name."""
-    jobs = control.jobs() if type == "job" else ()
+    jobs = control.jobs.all() if type == "job" else ()
     if wants(request, LOSSLESS):
         return either(request, jobs, lambda _: None)
     wanted = [job for job in jobs if job.name.startswith(name) and owner_name in ("", job.owner)]
@@ -212,4 +212,4 @@ def get_recipe(
     def shown(job: Job) -> Recipe:
         return recipe(job, status_of(control, job), as_template=as_template)
 
-    return either(request, control.job(named(name, owner_name)), shown)
+    return either(request, control.jobs.get(named(name, owner_name)), shown)

@@ -8,7 +8,7 @@ import typer
 from provisioner.core.errors import ProvisionError
 from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.terminal import screen
-from provisioner.ports.control import Control
+from provisioner.ports.control.control import Control
 
 
 def daemon(context: typer.Context, as_json: session.Json = False) -> int:
@@ -20,22 +20,22 @@ def daemon(context: typer.Context, as_json: session.Json = False) -> int:
     journal = session.journal(context, as_json=as_json)
     service = session.opened(context, "daemon", journal)
     stopping = _stopping(service)
-    another = service.served()
+    another = service.operator.served()
     begin = "another daemon acts: standing by to take over" if another else "acting; Ctrl-C ends this, no run"
-    journal.tell(begin, service.now())
+    journal.tell(begin, service.operator.now())
 
     def acted(_: Sequence[str]) -> None:
         nonlocal another
         if another:
             another = False
-            journal.tell("acting now: the other daemon is gone", service.now())
+            journal.tell("acting now: the other daemon is gone", service.operator.now())
 
     try:
-        service.drive(stopping, acted, schedules=True)
+        service.operator.drive(stopping, acted, schedules=True)
     except ProvisionError as error:
-        journal.complain(str(error), service.now())
+        journal.complain(str(error), service.operator.now())
         return exits.of_error(error)
-    journal.tell("stopped; what runs goes on", service.now())
+    journal.tell("stopped; what runs goes on", service.operator.now())
     return 0
 
 
@@ -48,9 +48,9 @@ def cron(context: typer.Context, as_json: session.Json = False) -> int:
     journal = session.journal(context, as_json=as_json)
     service = session.opened(context, "cron", journal)
     stopping = _stopping(service)
-    journal.tell("starting what schedules make due; Ctrl-C ends this, no run", service.now())
-    service.ring(stopping)
-    journal.tell("stopped; schedules wait", service.now())
+    journal.tell("starting what schedules make due; Ctrl-C ends this, no run", service.operator.now())
+    service.operator.ring(stopping)
+    journal.tell("stopped; schedules wait", service.operator.now())
     return 0
 
 
@@ -92,7 +92,7 @@ def takeover(context: typer.Context, as_json: session.Json = False) -> None:
 
     What the other store's machines left is archived; those still at work are left to their own end.
     """
-    told = session.opened(context).takeover()
+    told = session.opened(context).operator.takeover()
     if as_json:
         screen.put_json({"mailboxes": list(told)})
         return

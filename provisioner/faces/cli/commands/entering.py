@@ -20,7 +20,7 @@ Host = Annotated[bool, typer.Option("--host", help="The machine itself, as its r
 def _inside(context: typer.Context, run: str, *, host: bool) -> Iterator[Connection]:
     service = session.opened(context)
     session.catch_up(service)
-    connection = service.enter(run, host=host)
+    connection = service.operator.enter(run, host=host)
     try:
         yield connection
     finally:

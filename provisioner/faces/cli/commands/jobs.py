@@ -21,11 +21,11 @@ def apply(
     from provisioner.faces.cli.commands.runs import started
 
     service = session.control(context)
-    job = service.apply(session.read_file(file), file)
+    job = service.jobs.apply(session.read_file(file), file)
     name = f"{job.owner}/{job.name}"
     if start:
         screen.say(f"{name} is at revision {job.revision}")
-        return started(service, lambda: service.start(name, {}), as_json=as_json)
+        return started(service, lambda: service.runs.start(name, {}), as_json=as_json)
     if as_json:
         screen.put_json(shaped.job(job))
     else:
@@ -35,7 +35,7 @@ def apply(
 
 def jobs(context: typer.Context, as_json: session.Json = False) -> None:
     """List the jobs."""
-    found = session.control(context).jobs()
+    found = session.control(context).jobs.all()
     if as_json:
         screen.put_json([shaped.job(job) for job in found])
     else:
@@ -48,7 +48,7 @@ def show(context: typer.Context, job: JobName, as_json: session.Json = False) ->
 
     from provisioner.core.recipe.recipe import applicable
 
-    found = session.control(context).job(job)
+    found = session.control(context).jobs.get(job)
     if as_json:
         screen.put_json(shaped.job(found))
     else:
@@ -59,7 +59,7 @@ def delete(context: typer.Context, job: JobName, as_json: session.Json = False) 
     """Forget a job that has no unfinished runs; its runs stay."""
     service = session.control(context)
     session.catch_up(service)
-    gone = service.delete(job)
+    gone = service.jobs.delete(job)
     if as_json:
         screen.put_json(shaped.job(gone))
     else:

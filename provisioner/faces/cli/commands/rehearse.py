@@ -22,7 +22,7 @@ from provisioner.faces.cli.terminal import log, screen
 from provisioner.faces.cli.terminal.interrupts import ASKING, interruptible
 from provisioner.faces.cli.terminal.waiting import wait_for
 from provisioner.faces.views import shaped
-from provisioner.ports.control import Control
+from provisioner.ports.control.control import Control
 
 #: A bucket beside the scenario's own: its jobs may use it, and what they leave there is shown at the end.
 CHECKPOINTS = "rehearsal-checkpoints"
@@ -224,13 +224,13 @@ def _run(
 
     service = wiring.service(load(str(folder / "settings.toml")))
     try:
-        job = service.apply(text, source)
+        job = service.jobs.apply(text, source)
         screen.say(f"rehearsing {job.owner}/{job.name} on a double of EC2: nothing is bought")
-        run = service.start(f"{job.owner}/{job.name}", env)
+        run = service.runs.start(f"{job.owner}/{job.name}", env)
         with screen.going_on("the rehearsal goes on"):
             log.follow(service, run.id, aside=as_json)
         # The receipt is final once the machine is listed as terminated.
-        service.drive(lambda: service.run(run.id).done_at is not None)
+        service.operator.drive(lambda: service.runs.get(run.id).done_at is not None)
         with screen.going_on("the exit code is right all the same"):
             _tell(service, double, run.id, sandbox, as_json=as_json)
         return wait_for(service, [run.id], exit_code=exits.of_rehearsal)
@@ -239,11 +239,11 @@ def _run(
 
 
 def _tell(service: Control, double: Any, run: str, sandbox: Sandbox, *, as_json: bool) -> None:
-    written, receipt = double.written(), service.receipt(run)
+    written, receipt = double.written(), service.runs.receipt(run)
     alive = [one.id for one in double.alive()]
     if as_json:
         objects = {key: shaped.data(data) for key, data in written.items()}
-        shown = {"run": shaped.run(service.run(run)), "receipt": shaped.receipt(receipt)}
+        shown = {"run": shaped.run(service.runs.get(run)), "receipt": shaped.receipt(receipt)}
         screen.put_json({**shown, "objects": objects, "alive": alive, "sandbox": sandbox})
         return
     for key, data in written.items():

@@ -12,7 +12,8 @@ from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.terminal import log, screen
 from provisioner.faces.cli.terminal.waiting import detaching, wait_for
 from provisioner.faces.views import shaped
-from provisioner.ports.control import Control
+from provisioner.ports.control.control import Control
+from provisioner.ports.control.logs import LogQuery
 from provisioner.ports.store import RunFilter
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
@@ -41,7 +42,7 @@ def start(
     service, variables = session.control(context), session.variables(env)
 
     def go() -> Run:
-        return service.start(job, variables, command, idempotency_key)
+        return service.runs.start(job, variables, command, idempotency_key)
 
     return started(service, go, wait=wait, follow=follow, detach=detach, as_json=as_json)
 
@@ -63,13 +64,13 @@ def started(
         printed = True
         if not as_json:
             printed = _printed(run.id, lambda: screen.put(run.id))
-        served = service.served()
+        served = service.operator.served()
         if detach and not served:
             session.catch_up(service)
             screen.say(f"no daemon is acting: provision wait {run.id[:12]} sees the run through")
         if detach or (served and not (wait or follow)):
             if as_json:
-                printed = _printed(run.id, lambda: screen.put_json(shaped.run(service.run(run.id))))
+                printed = _printed(run.id, lambda: screen.put_json(shaped.run(service.runs.get(run.id))))
             return 0 if printed else exits.RETRY
         if not served and not (wait or follow):
             screen.say("no daemon is acting (`provision daemon`), so this waits for the run; --detach does not")
@@ -107,12 +108,12 @@ def runs(
     session.catch_up(service)
     owners = None if owner is None else tuple(owner)
     which = RunFilter(job=job, owners=owners, states=tuple(state or ()), outcomes=tuple(outcome or ()), limit=limit)
-    found = service.runs(which)
+    found = service.runs.find(which)
     if as_json:
         screen.put_json([shaped.run(run) for run in found])
     else:
-        screen.runs(found, service.now())
-    for machine in service.foreign():
+        screen.runs(found, service.operator.now())
+    for machine in service.operator.foreign():
         screen.say(f"{machine.id} is this installation's, but not of a launch of this store: left to its lifetime")
 
 
@@ -122,13 +123,13 @@ def status(context: typer.Context, run: RunName, as_json: session.Json = False) 
 
     service = session.control(context)
     session.catch_up(service)
-    found = service.status(run)
-    if hindrance := service.hindrance():
+    found = service.runs.status(run)
+    if hindrance := service.operator.hindrance():
         screen.complain(hindrance)
     if as_json:
         screen.put_json(shaped.status(found))
     else:
-        for line in story(found, service.receipt(found.run.id), service.now(), screen.width()):
+        for line in story(found, service.runs.receipt(found.run.id), service.operator.now(), screen.width()):
             screen.put(line)
 
 
@@ -139,7 +140,7 @@ def wait(context: typer.Context, run: RunNames, as_json: session.Json = False) -
     is the first that is not 0, in the order given.
     """
     service = session.control(context)
-    ids = [service.run(name).id for name in run]
+    ids = [service.runs.get(name).id for name in run]
     with detaching(service, ids):
         return wait_for(service, ids, as_json=as_json)
 
@@ -176,25 +177,25 @@ def logs(
     for name in streams:
         if name not in STREAMS:
             raise typer.BadParameter(f"{name!r} is no stream; they are {', '.join(STREAMS)}", param_hint="--stream")
-    service = session.control(context)
-    id = service.run(run).id
+    service, query = session.control(context), LogQuery(streams, attempt, tail)
+    id = service.runs.get(run).id
     if follow:
         with detaching(service, [id]):
-            log.follow(service, id, streams, attempt, tail, as_json=as_json, direct=direct, raw=raw)
+            log.follow(service, id, query, as_json=as_json, direct=direct, raw=raw)
     else:
         session.catch_up(service)
-        log.show(service, id, streams, attempt, tail, as_json=as_json, raw=raw)
+        log.show(service, id, query, as_json=as_json, raw=raw)
 
 
 def stop(context: typer.Context, run: RunNames, as_json: session.Json = False) -> None:
     """Stop runs: SIGTERM, and SIGKILL after their stop_grace."""
     service = session.control(context)
-    before = [service.run(name) for name in run]
+    before = [service.runs.get(name) for name in run]
     for each in before:
-        service.stop(each.id)
+        service.runs.stop(each.id)
     session.catch_up(service)
     if as_json:
-        screen.put_json([shaped.run(service.run(each.id)) for each in before])
+        screen.put_json([shaped.run(service.runs.get(each.id)) for each in before])
         return
     for each in before:
         short = each.id[:12]
@@ -215,11 +216,11 @@ def receipt(
         raise typer.BadParameter("it does not go with --json, which has the phases anyway", param_hint="--waterfall")
     service = session.control(context)
     session.catch_up(service)
-    found = service.receipt(run)
+    found = service.runs.receipt(run)
     if as_json:
         screen.put_json(shaped.receipt(found))
     elif waterfall:
-        for line in drawing.waterfall(found, service.now(), screen.width(), drawing.marks()):
+        for line in drawing.waterfall(found, service.operator.now(), screen.width(), drawing.marks()):
             screen.put(line)
     else:
         screen.receipt(found)

@@ -9,7 +9,7 @@ from provisioner.faces.cli import session
 from provisioner.faces.cli.commands.jobs import JobName
 from provisioner.faces.cli.terminal import screen
 from provisioner.faces.views import shaped
-from provisioner.ports.control import Scheduled
+from provisioner.ports.control.schedules import Scheduled
 
 #: How many times to come are shown.
 SHOWN = 5
@@ -44,19 +44,19 @@ def schedule(
         raise Invalid("either a schedule or --disable")
     service = session.control(context)
     if disable or cron:
-        found = service.schedule(job, {"schedule": cron, **given} if cron else None)
+        found = service.schedules.set(job, {"schedule": cron, **given} if cron else None)
     if disable:
         if as_json:
             screen.put_json(shaped.scheduled(Scheduled(found, (), None)))
         else:
             screen.put(f"{found.owner}/{found.name} starts by triggers alone now")
         return
-    shown = service.scheduled(job, SHOWN)
+    shown = service.schedules.get(job, SHOWN)
     if as_json:
         screen.put_json(shaped.scheduled(shown))
     else:
         screen.schedule(shown)
-    if not service.served():
+    if not service.operator.served():
         screen.say("no daemon is acting: `provision daemon` starts what is due, or `provision cron`")
 
 
@@ -64,10 +64,10 @@ def schedules(context: typer.Context, as_json: session.Json = False) -> None:
     """List the schedules, each with its last and its next time."""
     service = session.control(context)
     session.catch_up(service)
-    found = service.schedules()
+    found = service.schedules.all()
     if as_json:
         screen.put_json([shaped.scheduled(each) for each in found])
     else:
         screen.schedules(found)
-    if found and not service.served():
+    if found and not service.operator.served():
         screen.say("no daemon is acting: `provision daemon` starts what is due, or `provision cron`")

@@ -64,28 +64,29 @@ def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
-    another = service.served()
+    another = service.operator.served()
 
     def acted(_: Sequence[str]) -> None:
         nonlocal another
         if another:
             another = False
-            journal.tell("acting now: the other daemon is gone", service.now())
+            journal.tell("acting now: the other daemon is gone", service.operator.now())
 
     name = f"[{host}]" if ":" in host else host
     where = f"{'https' if tls_cert else 'http'}://{name}:{listener.getsockname()[1]}"
     doing = "another daemon acts: standing by to take over" if another else "acting"
-    journal.tell(f"listening at {where}, {doing}; Ctrl-C ends this, no run", service.now())
+    journal.tell(f"listening at {where}, {doing}; Ctrl-C ends this, no run", service.operator.now())
     if not service.access.tokens(service.caller):
         journal.tell(
-            f"nobody has a token yet: provision token create --owner {service.caller.owner} --role admin", service.now()
+            f"nobody has a token yet: provision token create --owner {service.caller.owner} --role admin",
+            service.operator.now(),
         )
     # What is there now stays: to look through it for garbage again and again would stop every request for that long.
     gc.freeze()
     try:
-        serving.run(front, listener, lambda: service.drive(lambda: stopped, acted, schedules=True), halt)
+        serving.run(front, listener, lambda: service.operator.drive(lambda: stopped, acted, schedules=True), halt)
     except ProvisionError as error:
-        journal.complain(str(error), service.now())
+        journal.complain(str(error), service.operator.now())
         return exits.of_error(error)
-    journal.tell("stopped; what runs goes on", service.now())
+    journal.tell("stopped; what runs goes on", service.operator.now())
     return 0

@@ -10,7 +10,7 @@ from provisioner.core.recipe import duration
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import screen
 from provisioner.faces.views import shaped
-from provisioner.ports.access import Access
+from provisioner.ports.control.tokens import Access
 
 app = typer.Typer(
     name="token",
@@ -31,7 +31,7 @@ def options(context: typer.Context) -> None:
 def _access(context: typer.Context) -> tuple[Access, Caller, float]:
     """Who lets others in, who asks, and the time."""
     service: Any = session.control(context)
-    return service.access, service.caller, service.now()
+    return service.access, service.caller, service.operator.now()
 
 
 @app.command()

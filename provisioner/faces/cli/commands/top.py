@@ -20,7 +20,8 @@ from provisioner.core.run.states import State
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import screen
 from provisioner.faces.views import shaped
-from provisioner.ports.control import Control, LiveRun, Overview
+from provisioner.ports.control.control import Control
+from provisioner.ports.control.runs import LiveRun, Overview
 
 #: Seconds between two looks.
 EVERY = 1.0
@@ -69,16 +70,16 @@ def top(
         _watch(service, limit)
         return
     session.catch_up(service)
-    found = service.alive(limit or ROWS)
+    found = service.runs.overview(limit or ROWS)
     if as_json:
-        screen.put_json(shaped.alive(found, service.foreign()))
+        screen.put_json(shaped.alive(found, service.operator.foreign()))
         return
     from rich.console import Console
 
     # Off a terminal a line is as long as it is.
     console = Console(width=None if sys.stdout.isatty() else WIDEST, highlight=False)
     with screen.writing():
-        console.print(picture(found, service.foreign(), console.width))
+        console.print(picture(found, service.operator.foreign(), console.width))
 
 
 def _watch(service: Control, limit: int | None) -> None:
@@ -86,7 +87,7 @@ def _watch(service: Control, limit: int | None) -> None:
     from rich.live import Live
 
     console = Console(highlight=False)
-    acts = not service.served()
+    acts = not service.operator.served()
     met: Sequence[str] = ()
     found: tuple[Overview, Sequence[Machine]] | None = None
     mode, away_since = "", None
@@ -100,30 +101,30 @@ def _watch(service: Control, limit: int | None) -> None:
         nonlocal mode, away_since
         try:
             with service.impatient():
-                new = service.alive(limit or console.height), service.foreign()
-                mode, away_since = _mode(acts, service.served()), None
+                new = service.runs.overview(limit or console.height), service.operator.foreign()
+                mode, away_since = _mode(acts, service.operator.served()), None
                 return new
         except (Transient, TooMany) as error:
             if found is None:
                 raise
-            away_since = away_since or service.now()
+            away_since = away_since or service.operator.now()
             mode = f"away since {screen.clock(away_since)[:8]}, this is how it was: {error}"
             return found
 
     def left(rest: float) -> bool:
         nonlocal due, asked, found
-        if (began := service.now()) >= due:
+        if (began := service.operator.now()) >= due:
             found = look()
             live.update(picture(*found, console.width, console.height, mode, met), refresh=True)
             # A look at very many takes its time, and what acts is to have most of it.
-            due = service.now() + max(EVERY, 4 * (service.now() - began))
+            due = service.operator.now() + max(EVERY, 4 * (service.operator.now() - began))
         # Asked more than once: whoever drives wants to hear it again.
         asked = asked or _asked_to_leave(rest)
         return asked
 
     with _terminal(), Live("looking", console=console, screen=True, auto_refresh=False) as live:
         if acts:
-            service.drive(lambda: left(0.0), told)
+            service.operator.drive(lambda: left(0.0), told)
         while not acts and not left(EVERY / 4):
             pass
 

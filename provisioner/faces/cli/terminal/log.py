@@ -13,10 +13,12 @@ from provisioner.faces.cli.terminal import screen
 from provisioner.faces.cli.terminal.escapes import Filter
 from provisioner.faces.cli.terminal.waiting import LiveLine
 from provisioner.faces.views import shaped
-from provisioner.ports.control import Control, LogGap, LogPiece
+from provisioner.ports.control.control import Control
+from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery
 
 #: What a program printed; the system stream is about the machine and is asked for by name.
 STREAMS = ("setup", "output")
+DEFAULT = LogQuery(STREAMS)
 
 
 class Printer:
@@ -76,9 +78,7 @@ class Printer:
 def show(
     service: Control,
     run: str,
-    streams: Sequence[str],
-    attempt: int | None,
-    tail: int | None,
+    query: LogQuery,
     *,
     as_json: bool = False,
     raw: bool = False,
@@ -86,21 +86,20 @@ def show(
     """Print what is there now."""
     printer = Printer(sys.stdout, as_json=as_json, raw=raw)
     try:
-        for piece in service.log(run, streams, attempt, tail):
+        for piece in service.logs.read(run, query):
             printer.put(piece)
     finally:
         printer.end()
     if printer.empty:
-        found = service.run(run)
-        screen.say(f"nothing was written to {' or '.join(streams)}; the run is {screen.phase(found, service.now())}")
+        found = service.runs.get(run)
+        streams = " or ".join(query.streams)
+        screen.say(f"nothing was written to {streams}; the run is {screen.phase(found, service.operator.now())}")
 
 
 def follow(
     service: Control,
     run: str,
-    streams: Sequence[str] = STREAMS,
-    attempt: int | None = None,
-    tail: int | None = None,
+    query: LogQuery = DEFAULT,
     *,
     as_json: bool = False,
     aside: bool = False,
@@ -117,13 +116,13 @@ def follow(
     def looked(errors: Sequence[str]) -> None:
         printer.rest()
         line.tell(errors)
-        found = service.run(run)
+        found = service.runs.get(run)
         # An unfinished line of the job's is not written over.
         if printer.fresh and found.ended_at is None:
             line.show([found])
 
     try:
-        for piece in service.follow(run, streams, attempt, tail, looked, direct):
+        for piece in service.logs.follow(run, query, looked, direct=direct):
             line.clear()
             printer.put(piece)
     finally:

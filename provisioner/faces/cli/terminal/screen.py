@@ -22,7 +22,7 @@ from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.records import Node, Run
 from provisioner.core.run.states import State
 from provisioner.faces.cli.terminal.escapes import shown
-from provisioner.ports.control import Scheduled
+from provisioner.ports.control.schedules import Scheduled
 
 #: To the line's beginning, and erase it (ECMA-48, EL).
 ERASE = "\r\x1b[K"

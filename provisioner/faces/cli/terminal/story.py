@@ -20,7 +20,7 @@ from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import MARGIN, first_report_due
 from provisioner.core.run.work_order import recipe_of
 from provisioner.faces.cli.terminal.screen import ago, clock, date, dollars, duration, size
-from provisioner.ports.control import Status
+from provisioner.ports.control.runs import Status
 
 #: Columns before a fact, and before an event's text: the time, and the time since the trigger.
 LABEL, TIMES = 11, 25

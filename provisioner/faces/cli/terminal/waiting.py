@@ -13,7 +13,7 @@ from provisioner.core.run.states import State
 from provisioner.faces.cli import exits
 from provisioner.faces.cli.terminal import screen
 from provisioner.faces.views import shaped
-from provisioner.ports.control import Control
+from provisioner.ports.control.control import Control
 from provisioner.ports.store import RunFilter
 
 #: Of this many seconds a run, each look at several runs is rested from: 200 runs are looked at every second.
@@ -30,14 +30,14 @@ def wait_for(
 
     def over() -> bool:
         nonlocal rested_at
-        if service.now() >= rested_at:
+        if service.operator.now() >= rested_at:
             left = _now(service, [id for id in ids if id not in ended])
             ended.update({run.id: run for run in left if run.certain_at is not None})
             line.show([run for run in left if run.ended_at is None])
-            rested_at = service.now() + REST * len(left)
+            rested_at = service.operator.now() + REST * len(left)
         return len(ended) == len(set(ids))
 
-    service.drive(over, line.tell)
+    service.operator.drive(over, line.tell)
     line.clear()
     found = [ended[id] for id in ids]
     if as_json:
@@ -52,8 +52,8 @@ def wait_for(
 def _now(service: Control, ids: Sequence[str]) -> list[Run]:
     """The runs as they are, in that order: one question for all, for a server may be far away."""
     known = tuple(dict.fromkeys(ids))
-    found = {run.id: run for run in service.runs(RunFilter(ids=known, limit=len(known)))} if known else {}
-    return [found.get(id) or service.run(id) for id in known]
+    found = {run.id: run for run in service.runs.find(RunFilter(ids=known, limit=len(known)))} if known else {}
+    return [found.get(id) or service.runs.get(id) for id in known]
 
 
 @contextlib.contextmanager
@@ -62,7 +62,11 @@ def detaching(service: Control, ids: Sequence[str]) -> Iterator[None]:
 
     `ids` may be filled while inside.
     """
-    goes_on = "the run goes on" if service.served() else "what runs goes on, what is queued waits for a daemon or you"
+    goes_on = (
+        "the run goes on"
+        if service.operator.served()
+        else "what runs goes on, what is queued waits for a daemon or you"
+    )
 
     def leave(*_: object) -> None:
         short = " ".join(id[:12] for id in ids)
@@ -90,11 +94,11 @@ class LiveLine:
         self._standing = False
         self._shown: dict[str, str] = {}
         self._told: frozenset[str] = frozenset()
-        self._since = service.now()
+        self._since = service.operator.now()
 
     def show(self, runs: Sequence[Run]) -> None:
         """What these unfinished runs are doing now."""
-        now = self._service.now()
+        now = self._service.operator.now()
         if self._live and runs:
             more = f" (+{len(runs) - 1} more)" if len(runs) > 1 else ""
             text = f"{runs[0].id[:12]} {self._phase(runs[0], now)}{more}, {screen.duration(now - self._since)}"
@@ -113,7 +117,7 @@ class LiveLine:
         text = screen.phase(run, now)
         if run.state is not State.PREPARING:
             return text
-        nodes = self._service.status(run.id).nodes
+        nodes = self._service.runs.status(run.id).nodes
         return text + screen.preparing(next((node for node in nodes if node.attempt == run.attempt), None))
 
     def tell(self, errors: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Tokens and the audit; columns and indices for pages of runs and for schedules."""
+"""Add the tables of access tokens and of the audit, and columns and indices for pages of runs and for schedules."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""An index for the runs of one job, however many others there are."""
+"""Add an index for the runs of one job, so that other jobs' runs do not slow the query."""
 
 from alembic import op
 

@@ -1,0 +1,57 @@
+"""provisioner.ports.control.logs.Logs over HTTP."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from provisioner.adapters.remote import events
+from provisioner.adapters.remote.calls import Calls, Query
+from provisioner.adapters.remote.names import control_host_only, run_path
+from provisioner.adapters.remote.runs import RemoteRuns
+from provisioner.ports.clock import Clock
+from provisioner.ports.control.logs import LogGap, LogPage, LogPiece, LogQuery, ignore
+
+
+class RemoteLogs:
+    def __init__(self, calls: Calls, clock: Clock, runs: RemoteRuns) -> None:
+        self._calls = calls
+        self._clock = clock
+        self._runs = runs
+
+    def read(self, run: str, query: LogQuery) -> Iterator[LogPiece | LogGap]:
+        # An error about the run is raised here, before the first piece is requested.
+        return self._read(self._runs.get(run).id, query)
+
+    def _read(self, run: str, query: LogQuery) -> Iterator[LogPiece | LogGap]:
+        cursor = ""
+        while True:
+            page = self.page(run, query, cursor)
+            for piece, _ in page.pieces:
+                yield piece
+            if page.over or not any(isinstance(piece, LogPiece) for piece, _ in page.pieces):
+                return
+            cursor = page.cursor
+
+    def page(
+        self, run: str, query: LogQuery, cursor: str = "", limit: int = 1 << 20, *, following: bool = False
+    ) -> LogPage:
+        if following:
+            control_host_only("follow a log by pages")
+        parameters = [*_parameters(query), ("limit", limit), *([("cursor", cursor)] if cursor else [])]
+        return self._calls.ask(LogPage, "GET", f"{run_path(run)}/logs", parameters)
+
+    def follow(
+        self, run: str, query: LogQuery, looked: Callable[[Sequence[str]], None] = ignore, *, direct: bool = False
+    ) -> Iterator[LogPiece | LogGap]:
+        if direct:
+            control_host_only("listen to a machine itself")
+        return self._follow(self._runs.get(run).id, _parameters(query), looked)
+
+    def _follow(
+        self, run: str, parameters: Query, looked: Callable[[Sequence[str]], None]
+    ) -> Iterator[LogPiece | LogGap]:
+        with self._calls.patient(lambda text: looked([text])):
+            yield from events.follow(self._calls, self._clock, f"{run_path(run)}/logs", parameters, looked)
+
+
+def _parameters(query: LogQuery) -> list[tuple[str, str | int]]:
+    chosen = [(name, value) for name, value in (("attempt", query.attempt), ("tail", query.tail)) if value is not None]
+    return [*(("stream", stream) for stream in query.streams), *chosen]

@@ -1,0 +1,79 @@
+"""provisioner.ports.control.runs.Runs over HTTP.
+
+A lost answer to `start` is requested again, with an idempotency key that the client makes if its caller has none. A
+second `stop` changes nothing.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from provisioner.adapters.remote.calls import Calls, Query
+from provisioner.adapters.remote.names import is_possible_job, job_path, run_path
+from provisioner.core.cost.receipt import Receipt
+from provisioner.core.run.records import Run
+from provisioner.ports.control.runs import Overview, Status
+from provisioner.ports.ids import Ids
+from provisioner.ports.store import NEWEST, RunFilter
+
+#: Most runs of a page, and most ids of one request.
+PAGE, IDS = 1000, 100
+
+
+class RemoteRuns:
+    def __init__(self, calls: Calls, ids: Ids) -> None:
+        self._calls = calls
+        self._ids = ids
+
+    def start(self, job: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
+        path, query = job_path(job)
+        body = {"env": dict(env), "command": command, "idempotency_key": idempotency_key or self._ids.new()}
+        return self._calls.ask(Run, "POST", f"{path}/start", query, json.dumps(body).encode())
+
+    def find(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
+        if len(which.ids) > IDS:
+            parts = [which.ids[at : at + IDS] for at in range(0, len(which.ids), IDS)]
+            found = [run for part in parts for run in self.find(replace(which, ids=part))]
+            return tuple(sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)[: which.limit])
+        if which.job and not is_possible_job(which.job):
+            return ()
+        pages: list[Run] = []
+        while (wanted := min(which.limit - len(pages), PAGE)) > 0:
+            page = self._calls.ask(tuple[Run, ...], "GET", "/api/runs", _filter(which, wanted))
+            pages += page
+            if len(page) < wanted:
+                break
+            which = replace(which, after=(page[-1].created_at, page[-1].id))
+        return tuple(pages)
+
+    def get(self, name: str) -> Run:
+        # A list of one run is smaller than its status, but takes only whole ids.
+        whole = re.fullmatch("[0-9a-f]{32}", name.lower())
+        found = self.find(RunFilter(ids=(name.lower(),), limit=1)) if whole else ()
+        return found[0] if found else self.status(name).run
+
+    def status(self, name: str) -> Status:
+        return self._calls.ask(Status, "GET", run_path(name))
+
+    def overview(self, limit: int) -> Overview:
+        return self._calls.ask(Overview, "GET", "/api/top", [("limit", min(limit, PAGE))])
+
+    def stop(self, name: str) -> Run:
+        return self._calls.ask(Run, "POST", f"{run_path(name)}/stop")
+
+    def receipt(self, name: str) -> Receipt:
+        return self._calls.ask(Receipt, "GET", f"{run_path(name)}/receipt")
+
+
+def _filter(which: RunFilter, limit: int) -> Query:
+    """Return the filter as the query of `GET /api/runs`."""
+    return [
+        ("limit", limit),
+        *([("job", which.job or which.job_id)] if which.job or which.job_id else []),
+        *(("owner", owner) for owner in which.owners or ()),
+        *(("state", state) for state in which.states),
+        *(("outcome", outcome) for outcome in which.outcomes),
+        *(("id", id) for id in which.ids),
+        *([("cursor", f"{which.after[0]!r}_{which.after[1]}")] if which.after else []),
+    ]

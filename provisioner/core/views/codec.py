@@ -1,0 +1,141 @@
+"""Views as JSON: times as ISO 8601 in UTC, to the millisecond; everything else as it is.
+
+A view is a frozen dataclass. Its fields are the fields of its JSON object, so a reader of another version ignores fields
+that it does not know. A field with a default may be absent.
+"""
+
+import dataclasses
+import datetime as dt
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, NewType, TypeVar
+
+from provisioner.core.dates import datable
+from provisioner.core.errors import Invalid
+
+V = TypeVar("V")
+
+#: Unix seconds.
+Moment = NewType("Moment", float)
+
+
+def iso(at: float) -> str:
+    """Return the time in UTC as ISO 8601, to the millisecond; NaN and times that no calendar has are clamped."""
+    return dt.datetime.fromtimestamp(datable(at), dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def maybe_iso(at: float | None) -> str | None:
+    return None if at is None else iso(at)
+
+
+def moment(at: float | None) -> Moment | None:
+    """Return the time as a field of a view."""
+    return None if at is None else Moment(at)
+
+
+def to_json(view: Any) -> dict[str, Any]:
+    """Return the view as JSON's types."""
+    found: dict[str, Any] = {}
+    for name, write in _writers(type(view)):
+        value = getattr(view, name)
+        if not (value is Absent.ABSENT):
+            found[name] = write(value)
+    return found
+
+
+class Absent(Enum):
+    """The value of a field that is not in the JSON object."""
+
+    ABSENT = "absent"
+
+
+@functools.cache
+def hints(kind: Any) -> dict[str, Any]:
+    """Return the types of a view's fields, with their descriptions, in order."""
+    found = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: found[field.name] for field in dataclasses.fields(kind)}
+
+
+@functools.cache
+def _writers(kind: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, _writer(hint)) for name, hint in hints(kind).items())
+
+
+def _writer(kind: Any) -> Any:
+    """Return the function that writes a value of the type."""
+    kind = bare(kind)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        kinds = [arg for arg in args if arg not in (type(None), Absent)]
+        write = _writer(kinds[0]) if len(kinds) == 1 else _as_it_is
+        return lambda value: None if value is None else write(value)
+    if kind is Moment:
+        return iso
+    if origin is tuple:
+        write = _writer(args[0])
+        return lambda value: [write(each) for each in value]
+    if origin is Mapping:
+        write = _writer(args[1])
+        return lambda value: {str(key): write(each) for key, each in value.items()}
+    if dataclasses.is_dataclass(kind):
+        return to_json
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return lambda value: value.value
+    return _as_it_is
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def from_json(kind: type[V], value: Any) -> V:
+    """Return the view in JSON's types; unknown fields are ignored.
+
+    Raises Invalid if a field is missing or has another type: a server may be of another version, or no server of ours.
+    """
+    try:
+        return typing.cast(V, _read(kind, value))
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise Invalid(f"not a {getattr(kind, '__name__', kind)}: {error}") from error
+
+
+def _read(kind: Any, value: Any) -> Any:
+    kind = bare(kind)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        kinds = [arg for arg in args if arg not in (type(None), Absent)]
+        return None if value is None else _read(kinds[0], value)
+    if kind is Moment:
+        return Moment(dt.datetime.fromisoformat(_typed(str, value)).timestamp())
+    if origin is tuple:
+        return tuple(_read(args[0], each) for each in _typed(list, value))
+    if origin is Mapping:
+        return {_read(args[0], key): _read(args[1], each) for key, each in _typed(dict, value).items()}
+    if origin is typing.Literal:
+        if value not in args:
+            raise ValueError(f"expected one of {args}, got {value!r:.80}")
+        return value
+    if dataclasses.is_dataclass(kind):
+        make: Any = kind
+        known = _typed(dict, value)
+        return make(**{name: _read(hint, known[name]) for name, hint in hints(make).items() if name in known})
+    if kind is float:
+        return float(value if type(value) is int else _typed(float, value))
+    return kind(value) if issubclass(kind, Enum) else _typed(kind, value)
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    # Not isinstance: for Python, JSON's `true` is an int.
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, got {value!r:.80}")
+    return value
+
+
+def bare(kind: Any) -> Any:
+    """Return the type without its description."""
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind

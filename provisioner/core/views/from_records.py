@@ -1,0 +1,269 @@
+"""Make views of records: the only place that does."""
+
+from collections.abc import Mapping, Sequence
+
+from provisioner.core.access import callers
+from provisioner.core.cloud import machine_images, offers
+from provisioner.core.cost import phases
+from provisioner.core.cost import receipt as receipts
+from provisioner.core.recipe import jobs
+from provisioner.core.recipe.recipe import Limits, applicable, refusals
+from provisioner.core.run import records
+from provisioner.core.run.silence import is_silent
+from provisioner.core.run.verdicts import MARGIN, first_report_due
+from provisioner.core.run.work_order import recipe_of
+from provisioner.core.views.ami import Ami
+from provisioner.core.views.codec import Moment, moment
+from provisioner.core.views.job import Job, Last, Schedule
+from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
+from provisioner.core.views.run import Attempt, Event, Machine, Run, Status, Stop, Tried, Waiting
+from provisioner.core.views.token import Audit, NewToken, Token
+
+
+def job(item: jobs.Job) -> Job:
+    return Job(
+        id=item.id,
+        owner=item.owner,
+        name=item.name,
+        revision=item.revision,
+        created_at=Moment(item.created_at),
+        applied_at=Moment(item.applied_at),
+        schedule=item.schedule.cron if item.schedule else None,
+        recipe=applicable(item.recipe),
+        apply_refuses=tuple(refusals(item)),
+    )
+
+
+def schedule(item: jobs.Job, upcoming: Sequence[float], run: records.Run | None) -> Schedule:
+    """Return the view of a job's schedule; `run` is the run of its last time, if that started one."""
+    last = None
+    if item.schedule and item.tick is not None:
+        verdict = run.verdict if run and run.ended_at is not None else None
+        outcome, _, reason = item.tick_without.partition(": ")
+        last = Last(
+            at=Moment(item.tick),
+            run=item.tick_run or None,
+            state=run.state if run else None,
+            outcome=verdict.outcome if verdict else outcome or None,
+            exit_code=verdict.exit_code if verdict else None,
+            process_exit_code=verdict.process_exit_code if verdict else None,
+            reason=verdict.reason if verdict else reason or None,
+        )
+    plan = item.schedule
+    return Schedule(
+        job=f"{item.owner}/{item.name}",
+        schedule=plan.cron if plan else None,
+        timezone=plan.timezone if plan else None,
+        concurrency_policy=plan.concurrency if plan else None,
+        schedule_catchup=plan.catchup if plan else None,
+        last=last,
+        next=tuple(map(Moment, upcoming)),
+    )
+
+
+def run(item: records.Run) -> Run:
+    verdict = item.verdict if item.ended_at is not None else None
+    waiting = None
+    if item.waiting and verdict is None:
+        tried = tuple(Tried(each.what, each.code, Moment(each.at)) for each in item.tried)
+        waiting = Waiting(item.waiting, item.waiting_for, Moment(item.next_try_at), tried)
+    return Run(
+        id=item.id,
+        job=item.job_name,
+        job_id=item.job_id,
+        job_revision=item.job_revision,
+        owner=item.owner,
+        idempotency_key=item.idempotency_key or None,
+        state=item.state,
+        attempt=item.attempt,
+        retries_used=item.retries_used,
+        outcome=verdict.outcome if verdict else None,
+        exit_code=verdict.exit_code if verdict else None,
+        process_exit_code=verdict.process_exit_code if verdict else None,
+        reason=verdict.reason if verdict else None,
+        stop=Stop(item.stop.outcome, item.stop.reason, Moment(item.stop.at)) if item.stop else None,
+        waiting=waiting,
+        created_at=Moment(item.created_at),
+        ended_at=moment(item.ended_at),
+        certain_at=moment(item.certain_at),
+        done_at=moment(item.done_at),
+    )
+
+
+def status(
+    item: records.Run,
+    nodes: Sequence[records.Node],
+    machines: Sequence[records.KnownMachine],
+    events: Sequence[records.Event],
+    now: float,
+) -> Status:
+    recipe = recipe_of(item)
+    limits = recipe.spec.limits if recipe else Limits()
+    by_id = {each.id: each for each in machines}
+    return Status(
+        run=run(item),
+        attempts=tuple(attempt(each, by_id.get(each.instance_id), limits, now) for each in nodes),
+        machines=tuple(map(machine, machines)),
+        events=tuple(Event(Moment(each.at), each.text) for each in events),
+    )
+
+
+def attempt(
+    item: records.Node, its_machine: records.KnownMachine | None, limits: Limits, now: float
+) -> Attempt:
+    report, verdict, told = item.report, item.verdict, item.stop_put_at
+    due = first_report_due(item, its_machine, limits) if its_machine and not verdict else None
+    return Attempt(
+        attempt=item.attempt,
+        rank=item.rank,
+        instance_id=item.instance_id,
+        bound_at=Moment(item.bound_at),
+        step=report.step if report else None,
+        bytes_produced=dict(report.produced) if report else {},
+        bytes_shipped=dict(report.shipped) if report else {},
+        heard_at=moment(item.reported_at),
+        report_due_at=moment(due),
+        silent_since=moment(item.reported_at) if is_silent(item, now) else None,
+        notice_at=moment(report.notice.at) if report and report.notice else None,
+        rebalance_at=moment(report.rebalance_at) if report else None,
+        stop_sent_at=moment(told),
+        stop_grace=limits.stop_grace,
+        stop_ends_at=moment(told + limits.stop_grace + MARGIN) if told is not None and not verdict else None,
+        outcome=verdict.outcome if verdict else None,
+        exit_code=verdict.exit_code if verdict else None,
+        process_exit_code=verdict.process_exit_code if verdict else None,
+        reason=verdict.reason if verdict else None,
+        ended_at=moment(verdict.at) if verdict else None,
+        ended_in=verdict.step if verdict else None,
+        archived_at=moment(item.archived_at),
+    )
+
+
+def machine(item: records.KnownMachine) -> Machine:
+    return Machine(
+        id=item.id,
+        type=item.offer.instance_type,
+        zone=item.offer.zone,
+        market=item.offer.market,
+        state=item.state,
+        launch_time=moment(item.launch_time),
+        impaired_at=moment(item.impaired_at),
+        ending_at=moment(item.ending_at),
+        ended_at=moment(item.ended_at),
+        end_wanted_for=item.end_wanted_for or None,
+        end_wanted_at=moment(item.end_wanted_at),
+        end_asked_at=moment(item.end_asked_at),
+        price=price(item.price),
+    )
+
+
+def price(item: offers.Price | None) -> Price | None:
+    return Price(item.dollars, item.source, Moment(item.at)) if item else None
+
+
+def receipt(item: receipts.Receipt) -> Receipt:
+    return Receipt(
+        run=item.run,
+        job=item.job,
+        owner=item.owner,
+        outcome=item.outcome,
+        exit_code=item.exit_code,
+        process_exit_code=item.process_exit_code,
+        provisional=item.provisional,
+        created_at=Moment(item.created_at),
+        ended_at=moment(item.ended_at),
+        phases=tuple(_phase(each, item.created_at) for each in item.phases),
+        machines=tuple(map(_bill, item.machines)),
+        dollars_at_least=item.dollars_at_least,
+        dollars_at_most=item.dollars_at_most,
+        disk_dollars_at_least=item.disk_dollars_at_least,
+        disk_dollars_at_most=item.disk_dollars_at_most,
+        advice=item.advice,
+    )
+
+
+def _bill(item: receipts.MachineBill) -> Bill:
+    return Bill(
+        instance_id=item.instance_id,
+        attempt=item.attempt,
+        rank=item.rank,
+        instance_type=item.instance_type,
+        zone=item.zone,
+        market=item.market,
+        seconds_at_least=item.seconds_at_least,
+        seconds_at_most=item.seconds_at_most,
+        price=price(item.price),
+        dollars_at_least=item.dollars_at_least,
+        dollars_at_most=item.dollars_at_most,
+        disk_gib=item.disk_gib,
+        disk_gib_seconds_at_least=item.disk_gib_seconds_at_least,
+        disk_gib_seconds_at_most=item.disk_gib_seconds_at_most,
+        disk_price=price(item.disk_price),
+        disk_dollars_at_least=item.disk_dollars_at_least,
+        disk_dollars_at_most=item.disk_dollars_at_most,
+    )
+
+
+def _phase(item: phases.Phase, since: float) -> Phase:
+    began, ended = item.began, item.ended
+    return Phase(
+        name=item.name,
+        attempt=item.attempt,
+        rank=item.rank,
+        beside=item.beside,
+        billed=item.name not in receipts.UNBILLED,
+        began=Moment(began.at),
+        ended=moment(ended.at if ended else None),
+        # Whole milliseconds since the trigger, so that those of the main line add up exactly.
+        seconds=round(round(ended.at - since, 3) - round(began.at - since, 3), 3) if ended else None,
+        source=f"{began.source}; {ended.source}" if ended else str(began.source),
+        began_source=began.source,
+        began_error=round(began.error, 3),
+        ended_source=ended.source if ended else None,
+        ended_error=round(ended.error, 3) if ended else None,
+    )
+
+
+def ami(item: machine_images.Shown) -> Ami:
+    known = item.ami
+    return Ami(
+        id=known.id,
+        name=known.name,
+        state=known.state,
+        reason=known.reason or None,
+        created_at=Moment(known.created_at),
+        architecture=known.architecture,
+        disk_gib=known.disk_gib,
+        base=known.base,
+        agent=known.agent,
+        agent_current=item.current,
+        preloaded=tuple(known.preloaded),
+        in_use=item.in_use,
+    )
+
+
+def token(item: callers.Token, now: float) -> Token:
+    return Token(**_token(item, now))
+
+
+def new_token(item: callers.NewToken, now: float) -> NewToken:
+    return NewToken(**_token(item.stored, now), token=item.token)
+
+
+def _token(item: callers.Token, now: float) -> Mapping[str, object]:
+    expired = item.expires_at is not None and now >= item.expires_at
+    return {
+        "id": item.id,
+        "owners": item.owners,
+        "role": "admin" if item.admin else "user",
+        "note": item.note,
+        "state": "revoked" if item.revoked_at is not None else "expired" if expired else "valid",
+        "created_at": Moment(item.created_at),
+        "created_by": item.created_by,
+        "expires_at": moment(item.expires_at),
+        "revoked_at": moment(item.revoked_at),
+    }
+
+
+def audit(item: callers.Audit) -> Audit:
+    return Audit(item.id, Moment(item.at), item.who, item.source, item.what, item.owner or None, item.target)

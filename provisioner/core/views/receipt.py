@@ -1,0 +1,84 @@
+"""Views of a run's receipt."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from provisioner.core.protocol.messages import Outcome
+from provisioner.core.views.codec import Moment
+
+
+@dataclass(frozen=True)
+class Price:
+    """Dollars an hour; of a disk, a month."""
+
+    dollars: float
+    source: str
+    at: Moment
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run's time. Those that are not `beside` follow one another from created_at to the run's done_at."""
+
+    name: Annotated[
+        str,
+        "queued, launching, pending, boot, pull, clone, setup, command, logs, ending (it has a result), silent (it has"
+        " none), gone or closing",
+    ]
+    attempt: int
+    rank: int
+    beside: bool
+    billed: bool
+    began: Moment
+    ended: Moment | None
+    seconds: float | None
+    source: str
+    began_source: Annotated[str, "store, LaunchTime, listing, agent or transition reason"]
+    began_error: Annotated[float, "The most seconds that the truth may be away."]
+    ended_source: str | None
+    ended_error: float | None
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What one machine costs."""
+
+    instance_id: str
+    attempt: int
+    rank: int
+    instance_type: str
+    zone: str
+    market: str
+    seconds_at_least: int
+    seconds_at_most: int
+    price: Price | None
+    dollars_at_least: float | None
+    dollars_at_most: float | None
+    disk_gib: int | None
+    disk_gib_seconds_at_least: int | None
+    disk_gib_seconds_at_most: int | None
+    disk_price: Price | None
+    disk_dollars_at_least: float | None
+    disk_dollars_at_most: float | None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Where a run's time and money went."""
+
+    run: str
+    job: str
+    owner: str
+    outcome: Outcome | None
+    exit_code: int | None
+    process_exit_code: int | None
+    provisional: Annotated[bool, "The run is not done."]
+    created_at: Moment
+    ended_at: Moment | None
+    phases: tuple[Phase, ...]
+    machines: tuple[Bill, ...]
+    dollars_at_least: Annotated[float | None, "Of the machines, without their disks."]
+    dollars_at_most: float | None
+    disk_dollars_at_least: float | None
+    disk_dollars_at_most: float | None
+    advice: str | None

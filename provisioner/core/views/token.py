@@ -1,0 +1,45 @@
+"""Views of access tokens and of the audit."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from provisioner.core.views.codec import Moment
+
+
+@dataclass(frozen=True)
+class Token:
+    """An access token, without what lets anybody in."""
+
+    id: str
+    owners: tuple[str, ...]
+    role: Literal["admin", "user"]
+    note: str
+    state: Literal["valid", "expired", "revoked"]
+    created_at: Moment
+    created_by: Annotated[str, "A token's id, or `local:` and a Unix user."]
+    expires_at: Annotated[Moment | None, "Null: never."]
+    revoked_at: Moment | None
+
+
+@dataclass(frozen=True)
+class NewToken(Token):
+    """A token just made."""
+
+    token: Annotated[str, "What its user shows to be let in. It cannot be had again."]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One change, stored with it."""
+
+    id: str
+    at: Moment
+    who: Annotated[str, "A token's id, `local:` and a Unix user, or `schedule`."]
+    source: Annotated[str, "The address that the call came from, or `local`."]
+    what: Annotated[
+        str,
+        "apply, delete, schedule, unschedule, start, stop, takeover, create token, revoke token, bake AMI, use AMI or"
+        " delete AMI",
+    ]
+    owner: Annotated[str | None, "Whose thing was changed; null: the installation's."]
+    target: Annotated[str, "The job's name, or the id of the run, token or AMI."]

@@ -1,0 +1,42 @@
+"""The contract for jobs."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from provisioner.core.cloud.offers import InstanceType, Price
+from provisioner.core.recipe.jobs import Job
+
+
+@dataclass(frozen=True)
+class Size:
+    """An instance type that a recipe may name, and the price of an hour; None if the price is unknown."""
+
+    type: InstanceType
+    on_demand: Price | None
+    #: The cheapest price in the installation's zones.
+    spot: Price | None
+
+
+class Jobs(Protocol):
+    """A job's name is `name`, `owner/name` or its id.
+
+    Every method raises NotFound for an unknown name. Jobs that the caller may not touch do not exist for the caller.
+    """
+
+    def apply(self, text: str, source: str) -> Job:
+        """Store the recipe as its owner's job of that name, or as the job's next revision.
+
+        `source` names the recipe in messages. Raises Invalid, and Forbidden if the caller may not act for the owner.
+        """
+
+    def all(self) -> tuple[Job, ...]:
+        """Return all jobs, by owner and name."""
+
+    def get(self, name: str) -> Job:
+        """Return the job as it is stored."""
+
+    def delete(self, name: str) -> Job:
+        """Delete the job, but not its runs. Raises Conflict while a run of the job is not done."""
+
+    def sizes(self) -> tuple[Size, ...]:
+        """Return the region's instance types with an NVIDIA GPU, by name; the list is at most a day old."""

@@ -1,0 +1,147 @@
+"""Make passes, and the rarer work beside them: schedules, the reaper, mailboxes of a lost store."""
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from provisioner.core.access.callers import Caller
+from provisioner.core.cloud.machines import Machine
+from provisioner.core.errors import Conflict, Invalid, ProvisionError, Retryable
+from provisioner.core.protocol.codec import decode, encode
+from provisioner.ports.store import Store
+from provisioner.service.control_loop.loop import Loop, never
+from provisioner.service.control_loop.one_pass import PassError, PassResult
+from provisioner.service.control_loop.problems import Troubles, line
+from provisioner.service.control_loop.reaper import Reaped, reap, tell
+from provisioner.service.control_loop.takeover import Takeover
+from provisioner.service.due_schedules import DueSchedules
+from provisioner.service.installation import Installation
+from provisioner.service.overview import HINDRANCE, hindrance
+
+#: Seconds between two sweeps: of the reaper, and of the mailboxes of a lost store.
+SWEEP = 60.0
+#: The key of the store's note with the foreign machines that the last pass listed.
+FOREIGN = "foreign machines"
+
+
+@dataclass(frozen=True)
+class _Foreign:
+    machines: tuple[Machine, ...] = ()
+
+
+class Acting:
+    """The part of the control host that acts on the cloud."""
+
+    def __init__(self, installation: Installation, loop: Loop, schedules: DueSchedules) -> None:
+        self._installation = installation
+        self._loop = loop
+        self._schedules = schedules
+        self._takeover = Takeover(installation)
+        self._troubles = Troubles(installation)
+        self._swept_at = -math.inf
+        #: The hindrance that this process last stored for other processes; None before the first.
+        self._hindered: str | None = None
+        #: The errors of the last sweep, which are reported until the next one.
+        self._unswept: list[PassError] = []
+
+    @property
+    def acting(self) -> bool:
+        """Whether this process has the lease."""
+        return self._loop.acting
+
+    def meanwhile(self) -> Sequence[str]:
+        """Make a pass if one is due and no daemon acts; return its errors as text."""
+        this_pass = self._loop.when_due()
+        return self._errors(this_pass) if this_pass else ()
+
+    def acquire(self) -> bool:
+        """Return whether this process has the lease now. Raises WrongStore if this store must not act."""
+        return self._loop.acquire()
+
+    def release(self) -> None:
+        """Release the lease."""
+        self._loop.release()
+
+    def drive(self, until: Callable[[], bool], told: Callable[[Sequence[str]], None], *, schedules: bool) -> None:
+        """As `Operator.drive`."""
+
+        def alarm() -> float:
+            return self._schedules.fire(told=True)
+
+        self._loop.run(until, lambda this_pass: told(self._errors(this_pass)), alarm if schedules else never)
+
+    def ring(self, until: Callable[[], bool]) -> None:
+        """As `Operator.ring`."""
+        self._loop.ring(until, self._schedules.fire)
+
+    def step(self) -> Sequence[str]:
+        """As `Operator.step`."""
+        this_pass = self._loop.single()
+        self._loop.release()
+        return self._errors(this_pass) if this_pass else ()
+
+    def reap(self) -> Sequence[Reaped]:
+        """End the machines that have outlived their lifetime."""
+        reaped = reap(self._installation.cloud, self._installation.policy.reaper_grace)
+        ended = [each for each in reaped if not each.error]
+        tell(ended, self._installation.journal, self._installation.clock.now())
+        return reaped
+
+    def take_over(self, caller: Caller) -> Sequence[str]:
+        """As `Operator.takeover`."""
+        recorder = self._installation.recorder
+        # The audit comes before the takeover, which writes to the bucket.
+        recorder.save([recorder.audit(caller, "takeover", "", self._installation.policy.installation)])
+        return self._takeover.take()
+
+    def _errors(self, this_pass: PassResult) -> Sequence[str]:
+        if this_pass.foreign is not None:
+            self._note_foreign(this_pass.foreign)
+        self._note_hindrance()
+        elapsed = self._installation.clock.elapsed()
+        if elapsed >= self._swept_at + SWEEP:
+            self._swept_at = elapsed
+            self._unswept = self._sweep()
+        met = [each for each in this_pass.errors if not isinstance(each.error, Conflict)] + self._unswept
+        self._troubles.met(met)
+        return [line(each) for each in met]
+
+    def _sweep(self) -> list[PassError]:
+        try:
+            self._takeover.sweep()
+            return [PassError(each.error, instance_id=each.machine.id) for each in self.reap() if each.error]
+        except ProvisionError as error:
+            return [PassError(error)]
+
+    def _note_hindrance(self) -> None:
+        """Store why this process decides nothing now, so that other processes can show it."""
+        found, store = self._installation.check.hindrance(), self._installation.store
+        if found == self._hindered:
+            return
+        with contextlib.suppress(Retryable):
+            if found != hindrance(store):
+                store.remember(HINDRANCE, found, self._installation.clock.now())
+            self._hindered = found
+
+    def _note_foreign(self, machines: tuple[Machine, ...]) -> None:
+        """Store the foreign machines, so that other processes can show them, and log those that are new."""
+        store, now = self._installation.store, self._installation.clock.now()
+        before = foreign(store)
+        if machines == before:
+            return
+        store.remember(FOREIGN, encode(_Foreign(machines)).decode(), now)
+        known = {machine.id for machine in before}
+        for machine in machines:
+            if machine.id not in known:
+                text = f"{machine.id} is of a launch that this store never made: left to its lifetime"
+                self._installation.journal.complain(text, now, instance=machine.id, launch=machine.launch)
+
+
+def foreign(store: Store) -> tuple[Machine, ...]:
+    """Return the foreign machines that the last pass of any process listed."""
+    noted = store.remembered(FOREIGN)
+    try:
+        return decode(_Foreign, noted[0].encode()).machines if noted else ()
+    except Invalid:
+        return ()  # Another version wrote the note: the next pass replaces it.

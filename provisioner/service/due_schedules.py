@@ -1,0 +1,155 @@
+"""Start the jobs whose schedule is due."""
+
+import contextlib
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+from provisioner.core.access.callers import SCHEDULE
+from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.errors import ClockWrong, CloudError, Conflict, Invalid, LimitReached, Retryable
+from provisioner.core.protocol.messages import Outcome, Stop
+from provisioner.core.recipe.jobs import Concurrency, Job
+from provisioner.core.recipe.schedule import KEY, due, key, next_tick, run_id
+from provisioner.core.run import story
+from provisioner.core.run.clock_repair import SLACK
+from provisioner.core.run.records import Record, Run
+from provisioner.service.control_loop.problems import words
+from provisioner.service.installation import Installation
+from provisioner.service.jobs import TRIES, Jobs
+
+#: Seconds after which a schedule that failed is tried again.
+AGAIN = 10.0
+
+
+class DueSchedules:
+    """Starts the due jobs of all owners; what was decided is stored, so that no other process decides it again."""
+
+    def __init__(self, installation: Installation, jobs: Jobs) -> None:
+        self._installation = installation
+        self._jobs = jobs
+        #: The last logged error that affected all schedules.
+        self._told = ""
+
+    def fire(self, *, told: bool = False) -> float:
+        """Start the jobs that are due. Return the Unix time to look again: now if a run was started.
+
+        `told`: a pass has just logged an error that affects all schedules, so do not log it again.
+        """
+        soonest = math.inf
+        try:
+            jobs = self._installation.store.scheduled()
+        except Retryable as error:
+            return self._hindered(error, told)
+        try:
+            self._compare(jobs)
+            jobs = tuple(map(self._repaired, jobs))
+        except ClockWrong as error:
+            return self._hindered(error, told)
+        for job in jobs:
+            now = self._installation.clock.now()
+            try:
+                soonest = min(soonest, self._fire(job, self._installation.now()))
+            except ClockWrong as error:
+                return self._hindered(error, told)
+            except Exception as error:  # noqa: BLE001 - one job's error must not keep the others from their time
+                about = {"job": job.name, "owner": job.owner}
+                self._installation.journal.complain(f"its schedule: {words(error)}", now, **about)
+                soonest = min(soonest, now + AGAIN)
+        return soonest
+
+    def _compare(self, jobs: Iterable[Job]) -> None:
+        """Compare the clock with the cloud's if a job is due and the last comparison is old. Raises ClockWrong.
+
+        If the cloud cannot be reached, the clock is trusted.
+        """
+        check, now = self._installation.check, self._installation.clock.now()
+        if not check.fresh and any(next_tick(job) <= now for job in jobs):
+            with contextlib.suppress(CloudError):
+                check.measure(self._installation.cloud)
+        self._installation.now()
+
+    def _repaired(self, job: Job) -> Job:
+        """Return the job; if a wrong clock set the beginning of its schedule in the future, set it to now."""
+        now = self._installation.now()
+        if not self._installation.check.compared or job.scheduled_at <= now + SLACK:
+            return job
+        with contextlib.suppress(Conflict):
+            [job] = self._installation.save([replace(job, scheduled_at=now)])
+        return job
+
+    def _hindered(self, error: Retryable, told: bool) -> float:
+        """Log the error once, unless a pass has logged it (`told`), and return the Unix time to look again."""
+        now = self._installation.clock.now()
+        if not told and self._told != str(error):
+            self._told = str(error)
+            self._installation.journal.complain(str(error), now)
+        return now + AGAIN
+
+    def _fire(self, job: Job, now: float) -> float:
+        found: Job | None = job
+        for _ in range(TRIES):
+            if found is None or found.id != job.id:
+                return math.inf
+            try:
+                decided = self._decide(found, now)
+                return next_tick(found) if decided is None else now if decided.tick_run else next_tick(decided)
+            except Conflict:
+                # Another process decided it, or the run that it replaces has just changed.
+                found = self._installation.store.job(job.owner, job.name)
+        raise Conflict(f"{job.owner}/{job.name} is being changed by others all the time")
+
+    def _decide(self, job: Job, now: float) -> Job | None:
+        """The job as it was stored with its due ticks decided; None where none are due."""
+        found = due(job, now)
+        if found is None:
+            return None
+        starts = [tick for tick in found.starts if self._installation.store.run(run_id(job, tick)) is None]
+        if not starts and found.starts:
+            return self._save(job, found.tick, [], run_id(job, found.starts[-1]), "")
+        if not starts:
+            ahead = job.tick is not None and job.tick > found.tick
+            why = "the clock was ahead" if ahead else "nobody was there to start it in time"
+            return self._save(job, found.tick, [], "", f"missed: {why}")
+        policy = job.schedule.concurrency if job.schedule else Concurrency.ALLOW
+        before = [] if policy is Concurrency.ALLOW else self._unfinished(job)
+        if policy is Concurrency.FORBID and before:
+            return self._save(job, found.tick, [], "", f"skipped: run {before[0].id[:12]} was not over")
+        # Of several at once, all but one would be stopped, or not be started.
+        starts = starts if policy is Concurrency.ALLOW else starts[-1:]
+        try:
+            fresh = [self._fresh(job, tick, now) for tick in starts]
+        except Invalid as error:
+            return self._save(job, found.tick, [], "", f"refused: {error}")
+        records: list[Record] = []
+        for run in [run for run in before if not run.stop]:
+            stopped = replace(run, stop=Stop(Outcome.CANCELLED, "replaced by its schedule's next run", now))
+            records += [stopped, story.replaced_by_schedule(stopped, now)]
+            records.append(self._installation.recorder.audit(SCHEDULE, "stop", run.owner, run.id))
+        for run in fresh:
+            records += [run, story.triggered_by_schedule(run, now)]
+            records.append(self._installation.recorder.audit(SCHEDULE, "start", run.owner, run.id))
+        try:
+            return self._save(job, found.tick, records, fresh[-1].id, "", self._installation.policy.limits)
+        except LimitReached as error:
+            return self._save(job, found.tick, [], "", f"skipped: {error}")
+
+    def _unfinished(self, job: Job) -> list[Run]:
+        return [
+            run
+            for run in self._installation.store.live().runs
+            if run.job_id == job.id and run.idempotency_key.startswith(KEY) and run.ended_at is None
+        ]
+
+    def _fresh(self, job: Job, tick: float, now: float) -> Run:
+        return replace(self._jobs.fresh_run(job, {}, None, key(tick), now), id=run_id(job, tick))
+
+    def _save(
+        self, job: Job, tick: float, records: list[Record], run: str, without: str, limits: OwnerLimits = UNLIMITED
+    ) -> Job:
+        decided = replace(job, tick=tick, tick_run=run, tick_without=without)
+        stored = self._installation.recorder.save([decided, *records], limits=limits)
+        if without:
+            at = self._installation.clock.now()
+            self._installation.journal.tell(f"{key(tick)} {without}", at, job=job.name, owner=job.owner)
+        return next(each for each in stored if isinstance(each, Job))

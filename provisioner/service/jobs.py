@@ -1,0 +1,186 @@
+"""Apply, list, change and delete jobs, as one caller may."""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from provisioner.core.access.callers import Caller
+from provisioner.core.access.owner_limits import UNLIMITED
+from provisioner.core.errors import Conflict, Forbidden
+from provisioner.core.not_found import no_job
+from provisioner.core.recipe import recipe as recipes
+from provisioner.core.recipe.defaults import ungranted
+from provisioner.core.recipe.jobs import Job
+from provisioner.core.recipe.yaml import Path
+from provisioner.core.run.records import Record, Run
+from provisioner.ports.clock import Clock
+from provisioner.ports.control.jobs import Size
+from provisioner.ports.ids import Ids
+from provisioner.ports.store import Store
+from provisioner.service.control_loop.launch_sites import LaunchSites
+from provisioner.service.installation import Policy
+from provisioner.service.recorder import Recorder
+
+#: How often a change is tried again after another process has changed the same job.
+TRIES = 20
+#: A job's id.
+ID = re.compile("[0-9a-f]{32}")
+
+
+class Jobs:
+    """provisioner.ports.control.jobs.Jobs, and what only Saturn's client and other services use."""
+
+    def __init__(
+        self,
+        store: Store,
+        recorder: Recorder,
+        clock: Clock,
+        ids: Ids,
+        policy: Policy,
+        sites: LaunchSites,
+        caller: Caller,
+    ) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._clock = clock
+        self._ids = ids
+        self._policy = policy
+        self._sites = sites
+        self._caller = caller
+
+    def apply(self, text: str, source: str) -> Job:
+        return self._apply(text, source, new=False)
+
+    def create(self, text: str, source: str) -> Job:
+        """Store the recipe as a new job, whose schedule does not begin. Raises Conflict if the job exists."""
+        return self._apply(text, source, new=True)
+
+    def _apply(self, text: str, source: str, *, new: bool) -> Job:
+        default = self._caller.owner
+        recipe = recipes.parse_recipe(text, source, lambda spec: self.ungranted(spec, spec.owner or default))
+        now, owner, name = self._clock.now(), recipe.spec.owner or default, recipe.spec.name
+        if not self._caller.may(owner):
+            raise Forbidden(f"{source}: spec.owner: {owner} is not yours; you act for {', '.join(self._caller.owners)}")
+        if self._store.job(owner, name) is None:
+            fresh = Job(self._ids.new(), owner, name, recipe.dump(), 1, now, now)
+            try:
+                return self._save(fresh if new else _applied(fresh, recipe, now), "apply")
+            except Conflict:
+                pass  # Another process has just stored the job.
+        if new:
+            raise Conflict(f"there is a job {name!r} already; apply changes it")
+        return self.amend(f"{owner}/{name}", lambda job: _applied(job, recipe, now), "apply")
+
+    def change(self, name: str, fields: Mapping[str, str]) -> Job:
+        """Apply the job's recipe again, with `fields` in place of those of its spec. Raises Invalid."""
+
+        def changed(job: Job) -> Job:
+            stored = recipes.Recipe.load(job.recipe)
+            recipe = recipes.with_fields(stored, fields, "the recipe", lambda spec: self.ungranted(spec, job.owner))
+            return _applied(job, recipe, self._clock.now())
+
+        return self.amend(name, changed, "apply")
+
+    def ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
+        """Yield what the spec asks for and the settings do not grant its owner, each with the reason."""
+        return ungranted(spec, owner, self._policy.terms)
+
+    def all(self) -> tuple[Job, ...]:
+        return self._store.jobs(self._caller.sees)
+
+    def scheduled(self) -> tuple[Job, ...]:
+        """Return the jobs with a schedule, by owner and name."""
+        return self._store.scheduled(self._caller.sees)
+
+    def get(self, name: str) -> Job:
+        owner, _, short = name.rpartition("/")
+        store = self._store
+        found = store.job_by_id(name) if ID.fullmatch(name) else None
+        found = found or store.job(owner or self._caller.owner, short)
+        if found is None or not self._caller.may(found.owner):
+            raise no_job(name)
+        return found
+
+    def delete(self, name: str) -> Job:
+        def deleted(job: Job) -> Job:
+            running = [run for run in self._store.live().runs if run.job_id == job.id]
+            if running:
+                ids = " ".join(run.id[:12] for run in running[:5])
+                raise Conflict(f"{name} has {len(running)} runs that are not done: `provision stop {ids}` first")
+            return replace(job, deleted_at=self._clock.now(), schedule=None)
+
+        return self.amend(name, deleted, "delete")
+
+    def amend(self, name: str, change: Callable[[Job], Job], what: str) -> Job:
+        """Save a change of the job, with an audit that says `what`, and return the job.
+
+        If another process changes the job meanwhile, `change` is called again with the changed job. Raises NotFound,
+        and Conflict after TRIES times.
+        """
+        for _ in range(TRIES):
+            job = self.get(name)
+            changed = change(job)
+            if changed == job:
+                return job
+            try:
+                return self._save(changed, what)
+            except Conflict:
+                continue
+        raise Conflict(f"job {name} is being changed by others all the time: try again")
+
+    def _save(self, job: Job, what: str) -> Job:
+        records: list[Record] = [job, self._recorder.audit(self._caller, what, job.owner, job.name)]
+        limits = UNLIMITED if self._caller.admin or what != "apply" else self._policy.limits
+        return next(each for each in self._recorder.save(records, limits=limits) if isinstance(each, Job))
+
+    def fresh_run(self, job: Job, env: Mapping[str, str], command: str | None, idempotency_key: str, now: float) -> Run:
+        """Return a new run of the job, not stored yet. Raises Invalid if the settings do not grant the recipe."""
+        dump = self._checked(job) if not env and command is None else self._overridden(job, env, command)
+        inputs = hashlib.sha256(json.dumps([sorted(env.items()), command]).encode()).hexdigest()
+        return Run(
+            id=self._ids.new(),
+            job_id=job.id,
+            job_name=job.name,
+            job_revision=job.revision,
+            owner=job.owner,
+            recipe=dump,
+            created_at=now,
+            idempotency_key=idempotency_key,
+            inputs=inputs,
+            next_try_at=now,
+        )
+
+    def _checked(self, job: Job) -> str:
+        recipe, dump = _loaded(job.recipe)
+        # The settings may have changed since the recipe was applied.
+        recipes.grant(recipe, "start", lambda spec: self.ungranted(spec, job.owner))
+        return dump
+
+    def _overridden(self, job: Job, env: Mapping[str, str], command: str | None) -> str:
+        stored, _ = _loaded(job.recipe)
+        return recipes.with_overrides(stored, env, command, lambda spec: self.ungranted(spec, job.owner)).dump()
+
+    def sizes(self) -> tuple[Size, ...]:
+        return self._sites.sizes()
+
+
+def _applied(job: Job, recipe: recipes.Recipe, now: float) -> Job:
+    """The job with that recipe, and its schedule where that is the recipe's to say."""
+    dump, plan = recipe.dump(), recipe.spec.plan
+    if job.recipe != dump:
+        job = replace(job, recipe=dump, revision=job.revision + 1, applied_at=now)
+    if plan is None and job.schedule_of_recipe:
+        return replace(job, schedule=None, schedule_of_recipe=False)
+    if plan is not None and plan != job.schedule:
+        job = replace(job, schedule=plan, scheduled_at=now)
+    return job if plan is None or job.schedule_of_recipe else replace(job, schedule_of_recipe=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _loaded(dump: str) -> tuple[recipes.Recipe, str]:
+    """Return a stored recipe, and as this version writes it. Cached: a job starts many runs from the same text."""
+    recipe = recipes.Recipe.load(dump)
+    return recipe, recipe.dump()

@@ -1,0 +1,74 @@
+"""Show the state of the control plane, and do the control host's work."""
+
+from collections.abc import Callable, Sequence
+
+from provisioner.core.access.callers import Caller
+from provisioner.core.cloud.machines import Machine
+from provisioner.core.errors import Forbidden
+from provisioner.ports.clock import Clock
+from provisioner.ports.connection import Connection
+from provisioner.ports.control.operator import ignore
+from provisioner.ports.store import Store
+from provisioner.service.acting import Acting, foreign
+from provisioner.service.overview import hindrance
+from provisioner.service.runs import Runs
+from provisioner.service.ssh_entry.entrance import Entrance
+
+
+class Operator:
+    """provisioner.ports.control.operator.Operator."""
+
+    def __init__(
+        self, store: Store, clock: Clock, runs: Runs, entrance: Entrance, caller: Caller, acting: Acting | None
+    ) -> None:
+        """`acting` is None for a caller with a token, for whom this process does not act."""
+        self._store = store
+        self._clock = clock
+        self._runs = runs
+        self._entrance = entrance
+        self._caller = caller
+        self._acting = acting
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def served(self) -> bool:
+        lease, now = self._store.lease(), self._clock.now()
+        return bool(lease and lease.holder and lease.kind == "daemon" and lease.expires_at > now)
+
+    def unfinished(self) -> bool:
+        live = self._store.live()
+        if self._caller.admin and (live.machines or live.launches):
+            return True
+        return any(self._caller.may(run.owner) for run in live.runs)
+
+    def foreign(self) -> tuple[Machine, ...]:
+        return foreign(self._store) if self._caller.admin else ()
+
+    def hindrance(self) -> str:
+        return hindrance(self._store)
+
+    def enter(self, run: str, *, host: bool = False) -> Connection:
+        found = self._runs.get(run)
+        nodes = [node for node in self._store.nodes(found.id) if node.attempt == found.attempt]
+        return self._entrance.enter(found, nodes[0] if nodes else None, host=host)
+
+    def drive(
+        self, until: Callable[[], bool], told: Callable[[Sequence[str]], None] = ignore, *, schedules: bool = False
+    ) -> None:
+        self._host.drive(until, told, schedules=schedules)
+
+    def ring(self, until: Callable[[], bool]) -> None:
+        self._host.ring(until)
+
+    def step(self) -> Sequence[str]:
+        return self._host.step()
+
+    def takeover(self) -> Sequence[str]:
+        return self._host.take_over(self._caller)
+
+    @property
+    def _host(self) -> Acting:
+        if self._acting is None:
+            raise Forbidden("only the control host may do this: run the command there")
+        return self._acting
