@@ -17,7 +17,6 @@ from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool, this
 from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.user_data import user_data
 from provisioner.core.protocol.messages import Engine
-from provisioner.ports.control.tokens import Access
 from provisioner.ports.journal import Journal
 from provisioner.ports.meter import Meter, Unmetered
 from provisioner.service.ami.bake import Bakery
@@ -55,11 +54,6 @@ def service(
 def local(settings: Settings) -> Caller:
     """Return the caller on the control host: an admin, because a user who can open the store can change all of it."""
     return Caller(f"local:{this_user()}", (settings.default_owner,), admin=True, source="local")
-
-
-def access(service: Service) -> Access:
-    """Return the `Access` of the service: always the same object, which the service closes."""
-    return service.access
 
 
 def amis(settings: Settings) -> Amis:

@@ -135,16 +135,16 @@ def played(
                 waited_for.append((form, run))
 
     def up_or_over(form: Form, run: Run) -> bool:
-        return len(reports.of(run.id)) == form.trainers or whole.service.runs.get(run.id).done_at is not None
+        return len(reports.of(run.id)) == form.trainers or whole.service.runs.record(run.id).done_at is not None
 
     whole.until(lambda: all(up_or_over(form, run) for form, run in waited_for))
     for (_, ender), run in runs.items():
-        if whole.service.runs.get(run.id).done_at is not None:
+        if whole.service.runs.record(run.id).done_at is not None:
             continue
         if ender == "stop":
             whole.service.runs.stop(run.id)
         elif ender == "notice":
-            whole.double.interrupt(whole.service.runs.status(run.id).nodes[0].instance_id, notice=notice)
+            whole.double.interrupt(whole.service.installation.store.nodes(run.id)[0].instance_id, notice=notice)
     return dict(zip(runs, whole.done(*runs.values()), strict=True))
 
 

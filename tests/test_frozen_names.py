@@ -23,17 +23,19 @@ from provisioner.core.protocol import keys, messages
 from provisioner.core.recipe.recipe import Spec
 from provisioner.core.run import records
 from provisioner.core.run.states import State, Waiting
+from provisioner.core.views import ami, job, log, overview, receipt, run, token
+from provisioner.core.views.codec import hints
 from provisioner.faces import python
 from provisioner.faces.api.app import ROUTERS
 from provisioner.faces.api.http import document
 from provisioner.faces.api.http.metrics import Meters
 from provisioner.faces.cli import exits
 from provisioner.faces.cli.main import app
-from provisioner.faces.views import shapes
 from provisioner.service.tally import Tally
 from provisioner.settings import Settings
 
 ROOT = Path(__file__).parents[1]
+VIEWS = (ami, job, log, overview, receipt, run, token)
 LIST = Path(__file__).with_name("frozen_names.json")
 
 
@@ -104,9 +106,10 @@ def _records() -> Iterator[str]:
 
 
 def _json() -> Iterator[str]:
-    for name, kind in vars(shapes).items():
-        if typing.is_typeddict(kind):
-            yield from (f"{name}.{field}" for field in kind.__annotations__)
+    for view in VIEWS:
+        for name, kind in vars(view).items():
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                yield from (f"{name}.{field}" for field in hints(kind))
 
 
 def _commands(command: Any, path: str) -> Iterator[str]:

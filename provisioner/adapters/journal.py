@@ -176,7 +176,7 @@ def _logger(stream: TextIO, *, as_json: bool, colour: bool) -> Any:
 
 
 def _shape(_: object, level: str, entry: _Entry) -> _Entry:
-    """Return the entry in the form that `provisioner/faces/views/shapes.py` documents for `daemon`."""
+    """Return the entry in the form that README.md documents for `daemon`."""
     at = (
         dt.datetime.fromtimestamp(datable(entry.pop("at")), dt.UTC)
         .isoformat(timespec="milliseconds")

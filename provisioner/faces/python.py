@@ -22,11 +22,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from provisioner import reach
-from provisioner.core.cost.receipt import Receipt
 from provisioner.core.protocol.messages import Outcome
-from provisioner.core.recipe.jobs import Job
-from provisioner.core.run import records
 from provisioner.core.run.states import State
+from provisioner.core.views import run as views
+from provisioner.core.views.job import Job
+from provisioner.core.views.receipt import Receipt
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.logs import LogGap, LogQuery
 from provisioner.ports.store import RunFilter
@@ -126,14 +126,14 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self.id[:12]} {self.state}>"
 
-    def _now(self) -> records.Run:
+    def _now(self) -> views.Run:
         return self._control.runs.get(self.id)
 
     @property
     def job(self) -> str:
         """The job, as `owner/name`."""
         run = self._now()
-        return f"{run.owner}/{run.job_name}"
+        return f"{run.owner}/{run.job}"
 
     @property
     def state(self) -> State:
@@ -143,14 +143,13 @@ class Run:
     @property
     def outcome(self) -> Outcome | None:
         """Why it ended; None until it has."""
-        verdict = self._verdict()
-        return verdict.outcome if verdict else None
+        return self._now().outcome
 
     @property
     def reason(self) -> str:
         """The outcome in one line; before the end, why a queued run waits."""
-        verdict = self._verdict()
-        return verdict.reason if verdict else self._now().waiting_for
+        run = self._now()
+        return run.reason or (run.waiting.text if run.waiting else "")
 
     @property
     def exit_code(self) -> int | None:
@@ -158,23 +157,17 @@ class Run:
 
         None until the run has ended, if no process ended, and if the run was interrupted.
         """
-        verdict = self._verdict()
-        return verdict.exit_code if verdict else None
+        return self._now().exit_code
 
     @property
     def process_exit_code(self) -> int | None:
         """The exit code of the process for every outcome; None until the run has ended, or if no process ended."""
-        verdict = self._verdict()
-        return verdict.process_exit_code if verdict else None
+        return self._now().process_exit_code
 
     @property
     def receipt(self) -> Receipt:
         """Time and money as far as they are known; `provisional` until the run is done."""
         return self._control.runs.receipt(self.id)
-
-    def _verdict(self) -> records.Verdict | None:
-        run = self._now()
-        return run.verdict if run.ended_at is not None else None
 
     def wait(self, timeout: float | None = None) -> Outcome:
         """The outcome, once it stands and the machine's end is certain.
@@ -188,9 +181,9 @@ class Run:
 
         self._control.operator.drive(over, _tell)
         run = self._now()
-        if run.certain_at is None or run.verdict is None:
+        if run.certain_at is None or run.outcome is None:
             raise TimeoutError(f"run {self.id[:12]} is {run.state} after {timeout} s")
-        return run.verdict.outcome
+        return run.outcome
 
     def logs(
         self, follow: bool = False, stream: str | Sequence[str] = ("setup", "output"), attempt: int | None = None

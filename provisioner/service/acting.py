@@ -3,13 +3,11 @@
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.machines import Machine
-from provisioner.core.errors import Conflict, Invalid, ProvisionError, Retryable
-from provisioner.core.protocol.codec import decode, encode
-from provisioner.ports.store import Store
+from provisioner.core.errors import Conflict, ProvisionError, Retryable
+from provisioner.core.protocol.codec import encode
 from provisioner.service.control_loop.loop import Loop, never
 from provisioner.service.control_loop.one_pass import PassError, PassResult
 from provisioner.service.control_loop.problems import Troubles, line
@@ -17,17 +15,10 @@ from provisioner.service.control_loop.reaper import Reaped, reap, tell
 from provisioner.service.control_loop.takeover import Takeover
 from provisioner.service.due_schedules import DueSchedules
 from provisioner.service.installation import Installation
-from provisioner.service.overview import HINDRANCE, hindrance
+from provisioner.service.overview import FOREIGN, HINDRANCE, Foreign, foreign, hindrance
 
 #: Seconds between two sweeps: of the reaper, and of the mailboxes of a lost store.
 SWEEP = 60.0
-#: The key of the store's note with the foreign machines that the last pass listed.
-FOREIGN = "foreign machines"
-
-
-@dataclass(frozen=True)
-class _Foreign:
-    machines: tuple[Machine, ...] = ()
 
 
 class Acting:
@@ -130,18 +121,9 @@ class Acting:
         before = foreign(store)
         if machines == before:
             return
-        store.remember(FOREIGN, encode(_Foreign(machines)).decode(), now)
+        store.remember(FOREIGN, encode(Foreign(machines)).decode(), now)
         known = {machine.id for machine in before}
         for machine in machines:
             if machine.id not in known:
                 text = f"{machine.id} is of a launch that this store never made: left to its lifetime"
                 self._installation.journal.complain(text, now, instance=machine.id, launch=machine.launch)
-
-
-def foreign(store: Store) -> tuple[Machine, ...]:
-    """Return the foreign machines that the last pass of any process listed."""
-    noted = store.remembered(FOREIGN)
-    try:
-        return decode(_Foreign, noted[0].encode()).machines if noted else ()
-    except Invalid:
-        return ()  # Another version wrote the note: the next pass replaces it.

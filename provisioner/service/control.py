@@ -16,7 +16,7 @@ from provisioner.service.runs import Runs
 from provisioner.service.schedules import Schedules
 from provisioner.service.ssh_entry.entrance import Entrance
 from provisioner.service.tally import Tally, tally
-from provisioner.service.tokens import Tokens
+from provisioner.service.tokens import Gate, Tokens
 
 
 class OnBehalf:
@@ -28,6 +28,7 @@ class OnBehalf:
         caller: Caller,
         entrance: Entrance,
         sites: LaunchSites,
+        gate: Gate,
         acting: Acting | None = None,
     ) -> None:
         """`acting` is None for a caller with a token, for whom this process does not act."""
@@ -37,6 +38,7 @@ class OnBehalf:
         self.runs = Runs(store, recorder, clock, installation.policy, self.jobs, caller)
         self.schedules = Schedules(store, clock, self.jobs)
         self.logs = Logs(store, installation.bucket, clock, self.runs, entrance, acting)
+        self.tokens = Tokens(store, recorder, clock, installation.ids, gate, caller)
         self.operator = Operator(store, clock, self.runs, entrance, caller, acting)
         self._clock = clock
 
@@ -66,15 +68,15 @@ class Service(OnBehalf):
             caller,
         )
         self.acting = Acting(installation, loop, DueSchedules(installation, jobs))
-        super().__init__(installation, caller, entrance, sites, self.acting)
+        self.gate = Gate(installation.store, installation.clock)
+        super().__init__(installation, caller, entrance, sites, self.gate, self.acting)
         self.installation = installation
-        self.access = Tokens(installation.store, installation.recorder, installation.clock, installation.ids)
         self._entrance = entrance
         self._sites = sites
 
     def on_behalf(self, caller: Caller) -> OnBehalf:
         """Return the services for a caller with a token."""
-        return OnBehalf(self.installation, caller, self._entrance, self._sites)
+        return OnBehalf(self.installation, caller, self._entrance, self._sites, self.gate)
 
     def tally(self) -> Tally:
         """Return the counts of the store's records."""

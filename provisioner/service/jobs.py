@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
+from provisioner.core.cloud.offers import Size
 from provisioner.core.errors import Conflict, Forbidden
 from provisioner.core.not_found import no_job
 from provisioner.core.recipe import recipe as recipes
@@ -16,8 +17,9 @@ from provisioner.core.recipe.defaults import ungranted
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.recipe.yaml import Path
 from provisioner.core.run.records import Record, Run
+from provisioner.core.views import from_records
+from provisioner.core.views.job import Job as View
 from provisioner.ports.clock import Clock
-from provisioner.ports.control.jobs import Size
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import Store
 from provisioner.service.control_loop.launch_sites import LaunchSites
@@ -51,12 +53,12 @@ class Jobs:
         self._sites = sites
         self._caller = caller
 
-    def apply(self, text: str, source: str) -> Job:
-        return self._apply(text, source, new=False)
+    def apply(self, text: str, source: str) -> View:
+        return from_records.job(self._apply(text, source, new=False))
 
-    def create(self, text: str, source: str) -> Job:
+    def create(self, text: str, source: str) -> View:
         """Store the recipe as a new job, whose schedule does not begin. Raises Conflict if the job exists."""
-        return self._apply(text, source, new=True)
+        return from_records.job(self._apply(text, source, new=True))
 
     def _apply(self, text: str, source: str, *, new: bool) -> Job:
         default = self._caller.owner
@@ -74,7 +76,7 @@ class Jobs:
             raise Conflict(f"there is a job {name!r} already; apply changes it")
         return self.amend(f"{owner}/{name}", lambda job: _applied(job, recipe, now), "apply")
 
-    def change(self, name: str, fields: Mapping[str, str]) -> Job:
+    def change(self, name: str, fields: Mapping[str, str]) -> View:
         """Apply the job's recipe again, with `fields` in place of those of its spec. Raises Invalid."""
 
         def changed(job: Job) -> Job:
@@ -82,20 +84,24 @@ class Jobs:
             recipe = recipes.with_fields(stored, fields, "the recipe", lambda spec: self.ungranted(spec, job.owner))
             return _applied(job, recipe, self._clock.now())
 
-        return self.amend(name, changed, "apply")
+        return from_records.job(self.amend(name, changed, "apply"))
 
     def ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
         """Yield what the spec asks for and the settings do not grant its owner, each with the reason."""
         return ungranted(spec, owner, self._policy.terms)
 
-    def all(self) -> tuple[Job, ...]:
-        return self._store.jobs(self._caller.sees)
+    def all(self) -> tuple[View, ...]:
+        return tuple(map(from_records.job, self._store.jobs(self._caller.sees)))
 
     def scheduled(self) -> tuple[Job, ...]:
         """Return the jobs with a schedule, by owner and name."""
         return self._store.scheduled(self._caller.sees)
 
-    def get(self, name: str) -> Job:
+    def get(self, name: str) -> View:
+        return from_records.job(self.record(name))
+
+    def record(self, name: str) -> Job:
+        """Return the job's record. Raises NotFound."""
         owner, _, short = name.rpartition("/")
         store = self._store
         found = store.job_by_id(name) if ID.fullmatch(name) else None
@@ -104,7 +110,7 @@ class Jobs:
             raise no_job(name)
         return found
 
-    def delete(self, name: str) -> Job:
+    def delete(self, name: str) -> View:
         def deleted(job: Job) -> Job:
             running = [run for run in self._store.live().runs if run.job_id == job.id]
             if running:
@@ -112,7 +118,7 @@ class Jobs:
                 raise Conflict(f"{name} has {len(running)} runs that are not done: `provision stop {ids}` first")
             return replace(job, deleted_at=self._clock.now(), schedule=None)
 
-        return self.amend(name, deleted, "delete")
+        return from_records.job(self.amend(name, deleted, "delete"))
 
     def amend(self, name: str, change: Callable[[Job], Job], what: str) -> Job:
         """Save a change of the job, with an audit that says `what`, and return the job.
@@ -121,7 +127,7 @@ class Jobs:
         and Conflict after TRIES times.
         """
         for _ in range(TRIES):
-            job = self.get(name)
+            job = self.record(name)
             changed = change(job)
             if changed == job:
                 return job

@@ -1,7 +1,7 @@
 """Read the logs of runs: from the mailbox while a run lives, from the archive after its log was copied there."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from provisioner.core.errors import Retryable, Transient
@@ -14,7 +14,7 @@ from provisioner.core.run.machine_messages import CHUNK_MOST, CHUNKS_MOST
 from provisioner.core.run.records import Node, Run
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.clock import Clock
-from provisioner.ports.control.logs import LogGap, LogPage, LogPiece, LogQuery, ignore
+from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery, ignore
 from provisioner.ports.store import Store
 from provisioner.service.acting import Acting
 from provisioner.service.runs import Runs
@@ -32,6 +32,19 @@ LOOK_READS = 256
 TAIL_MOST, TAIL_BLOCK = 4 << 20, 256 << 10
 
 
+@dataclass(frozen=True)
+class LogPage:
+    """What is new in a run's log since a cursor."""
+
+    run: Run
+    #: Each piece with the cursor behind it.
+    pieces: tuple[tuple[LogPiece | LogGap, str], ...]
+    #: The cursor behind the whole page.
+    cursor: str
+    #: The run has ended, its log is archived, and nothing follows this page.
+    over: bool
+
+
 class Logs:
     """provisioner.ports.control.logs.Logs: the bytes of a run's streams, in order, each once."""
 
@@ -47,7 +60,7 @@ class Logs:
         self._acting = acting
 
     def read(self, run: str, query: LogQuery) -> Iterator[LogPiece | LogGap]:
-        return self._read(self._runs.get(run), query)
+        return self._read(self._runs.record(run), query)
 
     def _read(self, run: Run, query: LogQuery) -> Iterator[LogPiece | LogGap]:
         cursor = self._start(run, query)
@@ -63,7 +76,7 @@ class Logs:
     def follow(
         self, run: str, query: LogQuery, looked: Callable[[Sequence[str]], None] = ignore, *, direct: bool = False
     ) -> Iterator[LogPiece | LogGap]:
-        return self._follow_and_act(self._runs.get(run), query, looked, direct)
+        return self._follow_and_act(self._runs.record(run), query, looked, direct)
 
     def _follow_and_act(
         self, run: Run, query: LogQuery, looked: Callable[[Sequence[str]], None], direct: bool
@@ -91,7 +104,7 @@ class Logs:
         """
         cursor, look_at, known = None, 0.0, 0
         while True:
-            run = self._runs.get(run.id)
+            run = self._runs.record(run.id)
             nodes = self._nodes(run, query)
             over = run.ended_at is not None and all(node.archived_at is not None for node in nodes)
             if not over:
@@ -121,7 +134,12 @@ class Logs:
     def page(
         self, run: str, query: LogQuery, cursor: str = "", limit: int = 1 << 20, *, following: bool = False
     ) -> LogPage:
-        found = self._runs.get(run)
+        """Return at most `limit` bytes after `cursor`; "" begins as the query says.
+
+        The page that reaches the end has the gaps; with `following` only after the run's end. With `following` the
+        machine ships its log every second for a while. Raises Invalid for a wrong cursor.
+        """
+        found = self._runs.record(run)
         nodes = self._nodes(found, query)
         over = found.ended_at is not None and all(node.archived_at is not None for node in nodes)
         if following and not over:
@@ -184,7 +202,7 @@ class Logs:
                 yield replace(piece, offset=at.byte, data=data)
 
     def _start(self, run: Run, query: LogQuery) -> Cursor:
-        """Return where the query begins: at the first byte of all attempts, or lines before the end of the latest one."""
+        """Return where the query begins: at the first byte of all attempts, or near the end of the latest one."""
         nodes = self._nodes(run, query)
         if query.tail is None or not nodes:
             return Cursor()

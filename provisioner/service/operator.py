@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 
 from provisioner.core.access.callers import Caller
-from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Forbidden
 from provisioner.ports.clock import Clock
 from provisioner.ports.connection import Connection
 from provisioner.ports.control.operator import ignore
 from provisioner.ports.store import Store
-from provisioner.service.acting import Acting, foreign
-from provisioner.service.overview import hindrance
+from provisioner.service.acting import Acting
+from provisioner.service.overview import foreign, hindrance
 from provisioner.service.runs import Runs
 from provisioner.service.ssh_entry.entrance import Entrance
 
@@ -42,14 +41,14 @@ class Operator:
             return True
         return any(self._caller.may(run.owner) for run in live.runs)
 
-    def foreign(self) -> tuple[Machine, ...]:
-        return foreign(self._store) if self._caller.admin else ()
+    def foreign(self) -> tuple[str, ...]:
+        return tuple(each.id for each in foreign(self._store)) if self._caller.admin else ()
 
     def hindrance(self) -> str:
         return hindrance(self._store)
 
     def enter(self, run: str, *, host: bool = False) -> Connection:
-        found = self._runs.get(run)
+        found = self._runs.record(run)
         nodes = [node for node in self._store.nodes(found.id) if node.attempt == found.attempt]
         return self._entrance.enter(found, nodes[0] if nodes else None, host=host)
 

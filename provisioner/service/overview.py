@@ -3,22 +3,36 @@
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from provisioner.core.access.callers import Caller
-from provisioner.core.cloud.machines import ENDING
+from provisioner.core.cloud.machines import ENDING, Machine
 from provisioner.core.cost.receipt import receipt
-from provisioner.core.run.records import Assignment, Live, Node, Run
+from provisioner.core.errors import Invalid
+from provisioner.core.protocol.codec import decode
+from provisioner.core.run.records import Assignment, Node, Run
+from provisioner.core.run.records import Live as LiveRecords
 from provisioner.core.run.silence import is_silent
 from provisioner.core.run.states import State
-from provisioner.ports.control.runs import LiveRun, Overview, Queue
+from provisioner.core.views import from_records
+from provisioner.core.views.codec import Moment, moment
+from provisioner.core.views.overview import Live, Queue, Top
 from provisioner.ports.store import Store
 
 #: Key of the note in which the acting process stores its hindrance.
 HINDRANCE = "hindrance"
+#: The key of the store's note with the foreign machines that the last pass listed.
+FOREIGN = "foreign machines"
 
 
-def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Overview:
+@dataclass(frozen=True)
+class Foreign:
+    """The foreign machines, as they are stored."""
+
+    machines: tuple[Machine, ...] = ()
+
+
+def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Top:
     """Return everything of the caller's that is not over: all of it counted, and `limit` runs shown."""
     live = _seen(store.live(), caller)
     nodes = {(node.run, node.attempt): node for node in live.nodes}
@@ -26,16 +40,17 @@ def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Overv
     first = heapq.nsmallest(limit, live.runs, key=lambda run: _rank(run, current[run.id], now))
     held = _held(store, live, {run.id for run in first})
     billed = [machine for machine in live.machines if machine.state not in ENDING]
-    return Overview(
-        at=now,
-        states=Counter(run.state for run in live.runs),
+    return Top(
+        at=Moment(now),
+        states=dict(Counter(run.state for run in live.runs)),
         machines=len(billed),
         dollars_an_hour=sum(machine.price.dollars for machine in billed if machine.price),
         unpriced=sum(machine.price is None for machine in billed),
-        queues=_queues([run for run in live.runs if run.state is State.QUEUED]),
-        runs=tuple(_row(run, held[run.id], now) for run in first),
-        more=len(live.runs) - len(first),
+        waiting=_queues([run for run in live.runs if run.state is State.QUEUED]),
+        foreign=tuple(each.id for each in foreign(store)) if caller.admin else (),
         hindrance=hindrance(store),
+        more=len(live.runs) - len(first),
+        runs=tuple(_row(run, held[run.id], now) for run in first),
     )
 
 
@@ -45,7 +60,7 @@ def hindrance(store: Store) -> str:
     return noted[0] if noted else ""
 
 
-def _seen(live: Live, caller: Caller) -> Live:
+def _seen(live: LiveRecords, caller: Caller) -> LiveRecords:
     if caller.admin:
         return live
     runs = tuple(run for run in live.runs if caller.may(run.owner))
@@ -65,7 +80,7 @@ def _rank(run: Run, node: Node | None, now: float) -> tuple[int, float]:
     return 2, run.created_at
 
 
-def _held(store: Store, live: Live, runs: set[str]) -> defaultdict[str, list[Assignment]]:
+def _held(store: Store, live: LiveRecords, runs: set[str]) -> defaultdict[str, list[Assignment]]:
     nodes = [node for node in live.nodes if node.run in runs]
     ids = {node.instance_id for node in nodes}
     machines = {machine.id: machine for machine in live.machines if machine.id in ids}
@@ -77,11 +92,23 @@ def _held(store: Store, live: Live, runs: set[str]) -> defaultdict[str, list[Ass
     return held
 
 
-def _row(run: Run, held: Sequence[Assignment], now: float) -> LiveRun:
+def _row(run: Run, held: Sequence[Assignment], now: float) -> Live:
     bill = receipt(run, held, {}, now)
     with_machine = run.state not in (State.QUEUED, State.LAUNCHING)
     current = next((each for each in held if with_machine and each.node.attempt == run.attempt), None)
-    return LiveRun(run, current, bill.dollars_at_least, bill.dollars_at_most)
+    node = current.node if current else None
+    report = node.report if node else None
+    return Live(
+        run=from_records.run(run),
+        machine=from_records.machine(current.machine) if current else None,
+        step=report.step if report else None,
+        heard_at=moment(node.reported_at) if node else None,
+        silent_since=moment(node.reported_at) if node and is_silent(node, now) else None,
+        notice_at=moment(report.notice.at) if report and report.notice else None,
+        bytes_produced=dict(report.produced) if report else {},
+        dollars_at_least=bill.dollars_at_least,
+        dollars_at_most=bill.dollars_at_most,
+    )
 
 
 def _queues(runs: Sequence[Run]) -> tuple[Queue, ...]:
@@ -89,5 +116,14 @@ def _queues(runs: Sequence[Run]) -> tuple[Queue, ...]:
     tries: defaultdict[str, list[float]] = defaultdict(list)
     for run in runs:
         tries[run.waiting or ("the next attempt" if run.verdict else "its first launch")].append(run.next_try_at)
-    found = [Queue(cause, len(times), min(times)) for cause, times in tries.items()]
+    found = [Queue(cause, len(times), Moment(min(times))) for cause, times in tries.items()]
     return tuple(sorted(found, key=lambda queue: -queue.runs))
+
+
+def foreign(store: Store) -> tuple[Machine, ...]:
+    """Return the foreign machines that the last pass of any process listed."""
+    noted = store.remembered(FOREIGN)
+    try:
+        return decode(Foreign, noted[0].encode()).machines if noted else ()
+    except Invalid:
+        return ()  # Another version wrote the note: the next pass replaces it.

@@ -5,15 +5,18 @@ from dataclasses import replace
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
-from provisioner.core.cost.receipt import Receipt
 from provisioner.core.errors import Conflict, Invalid
 from provisioner.core.not_found import no_run
 from provisioner.core.protocol.messages import Outcome, Stop
 from provisioner.core.run import story
 from provisioner.core.run.records import Assignment, Event, Node, Record, Run
 from provisioner.core.run.states import State
+from provisioner.core.views import from_records
+from provisioner.core.views.overview import Top
+from provisioner.core.views.receipt import Receipt
+from provisioner.core.views.run import Attempt, Status
+from provisioner.core.views.run import Run as View
 from provisioner.ports.clock import Clock
-from provisioner.ports.control.runs import Overview, Status
 from provisioner.ports.store import NEWEST, RunFilter, Store
 from provisioner.service.control_loop.archive import bill
 from provisioner.service.installation import Policy
@@ -44,9 +47,9 @@ class Runs:
         self._jobs = jobs
         self._caller = caller
 
-    def start(self, job: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
+    def start(self, job: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> View:
         now = self._clock.now()
-        fresh = self._jobs.fresh_run(self._jobs.get(job), env, command, idempotency_key, now)
+        fresh = self._jobs.fresh_run(self._jobs.record(job), env, command, idempotency_key, now)
         audit = self._recorder.audit(self._caller, "start", fresh.owner, fresh.id)
         queued = story.triggered(fresh, self._clock.now())
         run = self._recorder.add_run(
@@ -56,9 +59,13 @@ class Runs:
             raise Conflict(f"the key {idempotency_key!r} was used for run {run.id[:12]} with other inputs")
         if run.id == fresh.id:
             self._clock.wake()
-        return run
+        return from_records.run(run)
 
-    def find(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
+    def find(self, which: RunFilter = NEWEST) -> tuple[View, ...]:
+        return tuple(map(from_records.run, self.records(which)))
+
+    def records(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
+        """Return the records of the runs of `find`."""
         if ID.fullmatch(which.job):
             which = replace(which, job="", job_id=which.job)
         elif which.job:
@@ -71,14 +78,20 @@ class Runs:
             which = replace(which, owners=tuple(filter(self._caller.may, which.owners)))
         return self._store.runs(which)
 
-    def tried(self, which: RunFilter) -> tuple[tuple[Run, tuple[Node, ...]], ...]:
-        """Return the runs of `find`, each with its nodes."""
-        runs, nodes = self.find(which), dict[str, list[Node]]()
+    def tried(self, which: RunFilter) -> tuple[tuple[View, tuple[Attempt, ...]], ...]:
+        """Return the runs of `find`, each with its attempts."""
+        runs, nodes, now = self.records(which), dict[str, list[Node]](), self._clock.now()
         for node in self._store.nodes(*(run.id for run in runs)):
             nodes.setdefault(node.run, []).append(node)
-        return tuple((run, tuple(nodes.get(run.id, ()))) for run in runs)
+        return tuple(
+            (from_records.run(run), from_records.attempts(run, nodes.get(run.id, ()), (), now)) for run in runs
+        )
 
-    def get(self, name: str) -> Run:
+    def get(self, name: str) -> View:
+        return from_records.run(self.record(name))
+
+    def record(self, name: str) -> Run:
+        """Return the run's record. Raises NotFound, and Invalid for an ambiguous name."""
         found = self._store.runs_like(name.lower(), self._caller.sees) if name else ()
         if not found:
             raise no_run(name)
@@ -87,19 +100,20 @@ class Runs:
         return found[0]
 
     def status(self, name: str) -> Status:
-        run, store = self.get(name), self._store
-        nodes = store.nodes(run.id)
-        return Status(run, nodes, store.machines([node.instance_id for node in nodes]), store.events(run.id))
+        run = self.record(name)
+        nodes = self._store.nodes(run.id)
+        machines = self._store.machines([node.instance_id for node in nodes])
+        return from_records.status(run, nodes, machines, self._store.events(run.id), self._clock.now())
 
-    def stop(self, name: str) -> Run:
+    def stop(self, name: str) -> View:
         def stopped(run: Run) -> Run:
             if run.stop or run.ended_at is not None or run.state is State.DONE:
                 return run
             return replace(run, stop=Stop(Outcome.CANCELLED, "stopped by a user", self._clock.now()))
 
-        run = self.amend(self.get(name).id, stopped, story.stopped_by_user, "stop")
+        run = self.amend(self.record(name).id, stopped, story.stopped_by_user, "stop")
         self._clock.wake()
-        return run
+        return from_records.run(run)
 
     def amend(
         self,
@@ -133,10 +147,11 @@ class Runs:
         raise Conflict(f"run {id[:12]} is being changed by others all the time: try again")
 
     def receipt(self, name: str) -> Receipt:
-        status = self.status(name)
-        machines = {machine.id: machine for machine in status.machines}
-        held = [Assignment(node, machines[node.instance_id]) for node in status.nodes]
-        return bill(self._store, status.run, held, self._clock.now())
+        run = self.record(name)
+        nodes = self._store.nodes(run.id)
+        machines = {machine.id: machine for machine in self._store.machines([node.instance_id for node in nodes])}
+        held = [Assignment(node, machines[node.instance_id]) for node in nodes]
+        return from_records.receipt(bill(self._store, run, held, self._clock.now()))
 
-    def overview(self, limit: int) -> Overview:
+    def overview(self, limit: int) -> Top:
         return live_overview(self._store, self._caller, limit, self._clock.now())

@@ -7,8 +7,9 @@ from provisioner.core.errors import Invalid, NotFound
 from provisioner.core.recipe import recipe as recipes
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.recipe.schedule import upcoming
+from provisioner.core.views import from_records
+from provisioner.core.views.job import Schedule
 from provisioner.ports.clock import Clock
-from provisioner.ports.control.schedules import Scheduled
 from provisioner.ports.store import Store
 from provisioner.service.jobs import Jobs
 
@@ -21,7 +22,7 @@ class Schedules:
         self._clock = clock
         self._jobs = jobs
 
-    def set(self, name: str, schedule: Mapping[str, str] | None) -> Job:
+    def set(self, name: str, schedule: Mapping[str, str] | None) -> Schedule:
         def said(job: Job) -> Job:
             if schedule is None:
                 return replace(job, schedule=None, schedule_of_recipe=False)
@@ -34,17 +35,18 @@ class Schedules:
 
         job = self._jobs.amend(name, said, "unschedule" if schedule is None else "schedule")
         self._clock.wake()
-        return job
+        return self._shown(job, 1)
 
-    def get(self, name: str, count: int) -> Scheduled:
-        job = self._jobs.get(name)
+    def get(self, name: str, count: int) -> Schedule:
+        job = self._jobs.record(name)
         if job.schedule is None:
             raise NotFound(f"{name} has no schedule; `provision schedule {job.name} '0 2 * * *'` gives it one")
         return self._shown(job, count)
 
-    def all(self) -> tuple[Scheduled, ...]:
+    def all(self) -> tuple[Schedule, ...]:
         return tuple(self._shown(job, 1) for job in self._jobs.scheduled())
 
-    def _shown(self, job: Job, count: int) -> Scheduled:
+    def _shown(self, job: Job, count: int) -> Schedule:
         run = self._store.run(job.tick_run) if job.tick_run else None
-        return Scheduled(job, upcoming(job, self._clock.now(), count), run)
+        coming = upcoming(job, self._clock.now(), count) if job.schedule else ()
+        return from_records.schedule(job, coming, run)

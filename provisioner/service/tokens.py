@@ -6,12 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from provisioner.core.access.callers import Audit, Caller, NewToken, Token
+from provisioner.core.access.callers import Caller, Token
 from provisioner.core.access.throttle import Denials
 from provisioner.core.errors import Conflict, Denied, Forbidden, Invalid, TooMany
 from provisioner.core.not_found import no_token
 from provisioner.core.recipe.fields import OWNER
 from provisioner.core.run.records import Record
+from provisioner.core.views import from_records
+from provisioner.core.views.token import Audit, NewToken
+from provisioner.core.views.token import Token as View
 from provisioner.ports.clock import Clock
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import Key, Store
@@ -30,19 +33,23 @@ LONGEST_NOTE = 200
 TRIES = 20
 
 
-class Tokens:
-    """provisioner.ports.control.tokens.Access. Only one thread calls `admit`; any thread calls the other methods."""
+class Gate:
+    """Decides whom a token admits. Only one thread calls `admit`."""
 
-    def __init__(self, store: Store, recorder: Recorder, clock: Clock, ids: Ids) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
-        self._recorder = recorder
         self._clock = clock
-        self._ids = ids
         self._denials = Denials()
         #: Tokens that were accepted, and when each was read.
         self._proven: dict[str, tuple[float, Token]] = {}
 
     def admit(self, token: str, source: str) -> Caller:
+        """Return the caller whose token it is; takes microseconds.
+
+        A revocation by another process counts within BELIEVED seconds. Raises Denied if the token is unknown, revoked
+        or expired (the message then has `expired`), and TooMany for a source that was denied too often. A token that
+        was accepted recently is accepted from every source.
+        """
         parts, now = _TOKEN.fullmatch(token), self._clock.now()
         id, secret = parts.groups() if parts else ("", "")
         proven = self._proven.get(id)
@@ -70,10 +77,26 @@ class Tokens:
             return known
         return now, self._store.token(id) if id else None
 
+    def forget(self, id: str) -> None:
+        """Read the token again at its next use, because it has changed."""
+        self._proven.pop(id, None)
+
+
+class Tokens:
+    """provisioner.ports.control.tokens.Tokens."""
+
+    def __init__(self, store: Store, recorder: Recorder, clock: Clock, ids: Ids, gate: Gate, caller: Caller) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._clock = clock
+        self._ids = ids
+        self._gate = gate
+        self._caller = caller
+
     def create(
-        self, caller: Caller, owners: Sequence[str], *, admin: bool, expires_in: float | None = None, note: str = ""
+        self, owners: Sequence[str], *, admin: bool, expires_in: float | None = None, note: str = ""
     ) -> NewToken:
-        _only_admins(caller)
+        self._check_admin()
         if not owners:
             raise Invalid("a token needs an owner: whose jobs are these where a name says none?")
         for owner in owners:
@@ -91,39 +114,45 @@ class Tokens:
             admin=admin,
             note=note,
             created_at=now,
-            created_by=caller.name,
+            created_by=self._caller.name,
             expires_at=None if expires_in is None else now + expires_in,
         )
-        return NewToken(f"pvt_{made.id}_{secret}", self._save(caller, made, "create token"))
+        stored = self._save(made, "create token")
+        return from_records.new_token(stored, f"pvt_{made.id}_{secret}", now)
 
-    def tokens(self, caller: Caller) -> tuple[Token, ...]:
-        _only_admins(caller)
-        return self._store.tokens()
+    def all(self) -> tuple[View, ...]:
+        self._check_admin()
+        now = self._clock.now()
+        return tuple(from_records.token(each, now) for each in self._store.tokens())
 
-    def revoke(self, caller: Caller, id: str) -> Token:
-        _only_admins(caller)
+    def revoke(self, id: str) -> View:
+        self._check_admin()
         for _ in range(TRIES):
             token = self._store.token(id)
             if token is None:
                 raise no_token(id)
             if token.revoked_at is not None:
-                return token
+                return from_records.token(token, self._clock.now())
             try:
                 revoked = replace(token, revoked_at=self._clock.now())
-                saved = self._save(caller, revoked, "revoke token")
+                saved = self._save(revoked, "revoke token")
             except Conflict:
                 continue
-            self._proven.pop(id, None)
-            return saved
+            self._gate.forget(id)
+            return from_records.token(saved, self._clock.now())
         raise Conflict(f"token {id} is being changed by others all the time: try again")
 
-    def audit(self, caller: Caller, limit: int = 50, before: Key | None = None) -> tuple[Audit, ...]:
-        _only_admins(caller)
-        return self._store.audit(limit, before)
+    def audit(self, limit: int = 50, before: Key | None = None) -> tuple[Audit, ...]:
+        self._check_admin()
+        return tuple(map(from_records.audit, self._store.audit(limit, before)))
 
-    def _save(self, caller: Caller, token: Token, what: str) -> Token:
-        records: list[Record] = [token, self._recorder.audit(caller, what, token.owners[0], token.id)]
+    def _save(self, token: Token, what: str) -> Token:
+        records: list[Record] = [token, self._recorder.audit(self._caller, what, token.owners[0], token.id)]
         return next(each for each in self._recorder.save(records) if isinstance(each, Token))
+
+    def _check_admin(self) -> None:
+        if not self._caller.admin:
+            raise Forbidden("only an admin may do this")
 
 
 def _digest(secret: str) -> str:
@@ -144,8 +173,3 @@ def _hindrance(token: Token | None, secret: str, now: float) -> str:
     if token.expires_at is not None and now >= token.expires_at:
         return "the token has expired"
     return ""
-
-
-def _only_admins(caller: Caller) -> None:
-    if not caller.admin:
-        raise Forbidden("only an admin may do this")

@@ -189,7 +189,7 @@ def moved(folder: Path, quick: bool) -> Iterator[Figure]:
     with Cloud(folder, "scripted") as cloud:
         with cloud.service() as service:
             service.jobs.apply(recipe("many", "true"), "the bench's recipe")
-            token = service.access.create(service.caller, ["bench"], admin=False).token
+            token = service.tokens.create(["bench"], admin=False).token
         path = cloud.settings().store_path
         with _serve(folder, 0) as (port, _):
             _start(port, token)
@@ -199,7 +199,7 @@ def moved(folder: Path, quick: bool) -> Iterator[Figure]:
             answers = [_start(port, token) for _ in range(count)]
         known = set[str]()
         with contextlib.suppress(ProvisionError), cloud.service() as service:
-            known = {run.id for run in service.runs.find(RunFilter(limit=1000))}
+            known = {run.id for run in service.runs.records(RunFilter(limit=1000))}
         fresh = path.exists()
     answered = [answer for answer in answers if answer]
     yield figure("moved-lost", len(set(answered) - known), "starts answered and lost", n=count, aim="0")

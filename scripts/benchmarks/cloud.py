@@ -167,7 +167,7 @@ def recipe(name: str, command: str, **spec: Any) -> str:
 
 def finished(service: Service, run: str) -> None:
     """Look until the run is done."""
-    until(lambda: service.runs.get(run).done_at is not None, "the run's end")
+    until(lambda: service.runs.record(run).done_at is not None, "the run's end")
 
 
 def until(condition: Callable[[], bool], what: str, patience: float = 120.0) -> None:
@@ -217,11 +217,21 @@ def _answer(double: Double, words: Sequence[str]) -> object:
             return None
         case ["boxes"]:
             orders = [key for key in _keys(double) if key.startswith("machines/") and key.endswith("/work")]
-            found = {key.split("/")[1]: _objects().get_object(double.bucket, key) for key in orders}
+            found = {key.split("/")[1]: _content(double, key) for key in orders}
             # The control plane may have deleted a mailbox since the keys were listed.
-            return {json.loads(order.value)["run"]: box for box, order in found.items() if order is not None}
+            return {json.loads(order)["run"]: box for box, order in found.items() if order is not None}
         case _:
             return {name: [(each.state, each.at) for each in states] for name, states in double.history().items()}
+
+
+def _content(double: Double, key: str) -> bytes | None:
+    """Return the object's content, or None if it is deleted, also while it is read."""
+    found = _objects().get_object(double.bucket, key)
+    try:
+        return None if found is None else bytes(found.value)
+    except ValueError:
+        # moto has closed the object's buffer.
+        return None
 
 
 def _put(double: Double, name: str, value: bytes, pad: int) -> None:

@@ -29,6 +29,8 @@ from scripts.benchmarks.scale import resident
 MB = 1_000_000
 #: Share of the time before the attack, in which the figures to compare with are measured.
 QUIET = 0.25
+#: Seconds after which the figures so far are printed: a measure that fails later has shown something.
+SHOWN_EVERY = 600.0
 #: Seconds between two starts of the quiet owner's runs, between two rounds of an observer's requests, and between two
 #: attacks.
 START_EVERY, LOOK_EVERY, DEED_EVERY = 2.0, 1.0, 1.0
@@ -285,8 +287,8 @@ def main() -> int:
             tokens = {}
             for owner in ("quiet", "hostile"):
                 service.jobs.apply(recipe(owner, "any", owner=owner), "the measure's recipe")
-                tokens[owner] = service.access.create(service.caller, [owner], admin=False).token
-            tokens["admin"] = service.access.create(service.caller, ["bench"], admin=True).token
+                tokens[owner] = service.tokens.create([owner], admin=False).token
+            tokens["admin"] = service.tokens.create(["bench"], admin=True).token
         with serving() as (url, process):
             attack = Attack(cloud, url, process, tokens, random.Random(told.seed))
             return _attacked(attack, told.minutes * 60)
@@ -329,7 +331,9 @@ def _attacked(attack: Attack, seconds: float) -> int:
     try:
         attack.over.wait(seconds * QUIET)
         attack.hostile.set()
-        attack.over.wait(seconds * (1 - QUIET))
+        ends = time.monotonic() + seconds * (1 - QUIET)
+        while not attack.over.wait(max(0.0, min(SHOWN_EVERY, ends - time.monotonic()))) and time.monotonic() < ends:
+            _show(attack.seen)
     finally:
         attack.over.set()
         attack.hostile.set()
@@ -340,7 +344,8 @@ def _attacked(attack: Attack, seconds: float) -> int:
     return _verdict(attack.seen)
 
 
-def _verdict(seen: Seen) -> int:
+def _show(seen: Seen) -> tuple[float, float]:
+    """Print the figures so far; return how many times slower starts are, and the growth of memory in MB."""
     (quiet, hostile), (before, after), (alone, beside) = (
         (sorted(found[False]), sorted(found[True])) for found in (seen.starts, seen.memory, seen.tails)
     )
@@ -350,7 +355,12 @@ def _verdict(seen: Seen) -> int:
     if alone and beside:
         print(line(of_samples("tail-p95", beside, "s", quantile(alone, 0.95), at=0.95)))
     print(line(figure("memory", after[-1], "MB", before[-1], n=len(after), aim=f"<= + {LARGER} MB")))
-    slower, larger = quantile(hostile, 0.95) / quantile(quiet, 0.95), after[-1] - before[-1]
+    sys.stdout.flush()
+    return quantile(hostile, 0.95) / quantile(quiet, 0.95), after[-1] - before[-1]
+
+
+def _verdict(seen: Seen) -> int:
+    slower, larger = _show(seen)
     broken = [
         what
         for what, holds in {
@@ -364,7 +374,7 @@ def _verdict(seen: Seen) -> int:
     found = {
         "slower": round(slower, 2),
         "larger_mb": round(larger, 1),
-        "starts": len(hostile),
+        "starts": len(seen.starts[True]),
         "answers": seen.answers,
         "failed": seen.failed,
         "deeds": seen.deeds,

@@ -52,7 +52,7 @@ def _bare_tail(cloud: Cloud, service: Service, times: int) -> float:
     # Not boto3's own session, which keeps the credentials of the cloud before.
     session, bucket = boto3.Session(), cloud.settings().bucket
     s3, ec2 = session.client("s3"), session.client("ec2")
-    gone = service.runs.status(service.runs.find(RunFilter(limit=1))[0].id).machines[0].id
+    gone = service.runs.status(service.runs.records(RunFilter(limit=1))[0].id).machines[0].id
     found = []
     for number in range(times):
         began = time.time()

@@ -86,7 +86,7 @@ def main(folder: Path, count: int) -> None:
 def _running(world: World, count: int) -> list[Node]:
     """So many runs whose command executes, by the real way: launched, bound, given work, heard."""
     world.service.jobs.apply(recipe("train", "train"), "the bench's recipe")
-    first = world.service.runs.start("train", {})
+    first = world.service.runs.record(world.service.runs.start("train", {}).id)
     world.store.save([replace(first, id=world.installation.ids.new(), version=0) for _ in range(1, count)])
     world.service.operator.step()
     nodes = list(world.store.live().nodes)

@@ -37,7 +37,7 @@ def starts(folder: Path, quick: bool) -> Iterator[Figure]:
     bare, ours = list[float](), list[float]()
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, _bare(folder / "bare.db") as one:
         service.jobs.apply(recipe("many", "true"), "the bench's recipe")
-        token = service.access.create(service.caller, ["bench"], admin=False).token
+        token = service.tokens.create(["bench"], admin=False).token
         # Who holds the lease does nothing: what is measured is the way in, not what becomes of thousands of runs.
         with cloud.service() as idle, _standing_by(idle) as other:
             # In turn: whatever else the computer does is borne by both.
@@ -55,11 +55,11 @@ def followers(folder: Path, quick: bool) -> Iterator[Figure]:
     count, lines = (10, 10) if quick else (200, 100)
     with Cloud(folder, "light") as cloud, cloud.service() as service, _serve() as (port, process):
         service.jobs.apply(recipe("ticks", TICKS.format(count=lines)), "the bench's recipe")
-        token = service.access.create(service.caller, ["bench"], admin=False).token
+        token = service.tokens.create(["bench"], admin=False).token
         urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read()
         yield figure("serve-idle", _memory(process), "MB", aim="<= 180")
         run = service.runs.start("ticks", {})
-        until(lambda: service.runs.get(run.id).state == "running", "a run that runs")
+        until(lambda: service.runs.record(run.id).state == "running", "a run that runs")
         known, began = cloud.count(), time.time()
         delays, memory = asyncio.run(_follow(port, token, run.id, count, process))
         calls = [call for call in cloud.calls(known) if call.ours and call.service == "s3"]
@@ -73,12 +73,12 @@ def pages(folder: Path, quick: bool) -> Iterator[Figure]:
     count, times = (1_000, 3) if quick else (100_000, 50)
     with Cloud(folder, "scripted") as cloud, cloud.service() as service:
         service.jobs.apply(recipe("many", "true"), "the bench's recipe")
-        pattern = service.runs.start("many", {})
+        pattern = service.runs.record(service.runs.start("many", {}).id)
         store = service.installation.store
         over = replace(pattern, version=0, state=State.DONE, done_at=pattern.created_at, ended_at=pattern.created_at)
         for first in range(0, count, BATCH):
             store.save([replace(over, id=f"{first + n:032x}", created_at=float(first + n)) for n in range(BATCH)])
-        token = service.access.create(service.caller, ["bench"], admin=False).token
+        token = service.tokens.create(["bench"], admin=False).token
         with _standing_by(service) as port:
             asked = urllib.request.Request(
                 f"http://127.0.0.1:{port}/api/runs", headers={"Authorization": f"Bearer {token}"}

@@ -144,9 +144,7 @@ def _soak(double: Double, daemon: subprocess.Popen[bytes], folder: Path, seconds
                 break
             _alive(daemon, folder)
             time.sleep(0.5)
-        outcomes = Counter(
-            run.verdict.outcome if run.verdict else None for run in provision.runs.find(RunFilter(limit=1_000_000))
-        )
+        outcomes = Counter(run.outcome for run in provision.runs.find(RunFilter(limit=1_000_000)))
     return _verdict(looks, outcomes, _store_size(folder / "store.db"), double)
 
 

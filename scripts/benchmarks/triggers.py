@@ -71,7 +71,7 @@ def many(folder: Path, quick: bool) -> Iterator[Figure]:
         triggered = time.time()
 
         def bound() -> bool:
-            return all(service.runs.get(run.id).state not in (State.QUEUED, State.LAUNCHING) for run in runs)
+            return all(service.runs.record(run.id).state not in (State.QUEUED, State.LAUNCHING) for run in runs)
 
         until(bound, "every run's machine", 300)
         took = time.time() - began

@@ -24,7 +24,7 @@ class Said:
 
     body: bytes = b""
     status: int = 200
-    kind: str = "application/vnd.provision+json"
+    kind: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
     cut: int | None = None
 

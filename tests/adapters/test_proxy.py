@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import select
 import socket
 import socketserver
@@ -17,16 +18,16 @@ from provisioner.adapters.remote.control import Remote
 from provisioner.adapters.remote.proxy import proxy
 from provisioner.core import errors
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.codec import encode
-from provisioner.core.recipe.jobs import Job
+from provisioner.core.views.codec import Moment, to_json
+from provisioner.core.views.job import Job, Jobs
 from provisioner.rehearsal.fakes.clock import CountingIds, StepClock
 from tests.adapters.stranger import Said, Stranger
 from tests.ports import free_ports
 
 TOKEN = "pvt_0123456789ab_do-not-tell"
-JOB = Job("j" * 32, "ann", "train", "{}", 1, 1.0, 1.0)
+JOB = Job("j" * 32, "ann", "train", 1, Moment(1.0), Moment(1.0), None, {}, ())
 HTTPS, HTTP = "https://provision.example.com", "http://provision.example.com"
-FOUND = Said(encode((JOB,)))
+FOUND = Said(json.dumps(to_json(Jobs((JOB,)))).encode())
 
 
 class Tunnel(socketserver.ThreadingTCPServer):

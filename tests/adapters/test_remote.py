@@ -17,11 +17,13 @@ from provisioner.adapters.remote.control import Remote
 from provisioner.adapters.remote.events import Event, events
 from provisioner.core import errors
 from provisioner.core.errors import Invalid, ProvisionError
-from provisioner.core.protocol.codec import encode
-from provisioner.core.recipe.jobs import Job
+from provisioner.core.views import from_records
+from provisioner.core.views.api import API, API_HEADER, PACKAGE_HEADER
+from provisioner.core.views.codec import Moment, to_json
+from provisioner.core.views.job import Job, Jobs, Started
+from provisioner.core.views.run import Runs
 from provisioner.faces.cli import exits
-from provisioner.faces.views import shaped
-from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery
+from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery, view_of
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.fakes.clock import CountingIds, StepClock
 from tests.adapters.stranger import Answering, Asked, Said, Stranger
@@ -29,8 +31,10 @@ from tests.ports import free_ports
 from tests.support import samples
 
 TOKEN = "pvt_0123456789ab_do-not-tell"
-JOB = Job("j" * 32, "ann", "train", "{}", 1, 1.0, 1.0)
-RUN = samples.run("1f" * 16)
+JOB = Job("j" * 32, "ann", "train", 1, Moment(1.0), Moment(1.0), None, {}, ())
+RUN = from_records.run(samples.run("1f" * 16))
+JOBS, FOUND = Jobs((JOB,)), Runs((RUN,), None)
+STARTED = Started(**vars(JOB), run=RUN)
 EVENTS = "text/event-stream"
 
 
@@ -74,8 +78,12 @@ def in_turn(*answers: Said) -> Answering:
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
 
-def record(item: object) -> Said:
-    return Said(encode(item))
+def encoded(view: object) -> bytes:
+    return json.dumps(to_json(view)).encode()
+
+
+def record(view: object) -> Said:
+    return Said(encoded(view))
 
 
 def problem(status: int, code: str, message: str = "in one sentence", **headers: str) -> Said:
@@ -170,7 +178,7 @@ def test_a_token_that_lets_nobody_in(against: Against) -> None:
 
 def test_no_redirect_is_followed(against: Against) -> None:
     """A token is for the server that the user names, and for no other."""
-    _, other = against(lambda _: record(()))
+    _, other = against(lambda _: record(Jobs(())))
     client, _ = against(lambda _: Said(status=307, headers=(("Location", f"{other.url}/api/jobs"),)))
     with pytest.raises(Invalid, match=f"sends on to {other.url}"):
         client.control.jobs.all()
@@ -210,15 +218,15 @@ PASSING = [
     Said(b"<html>bad gateway</html>", 502, "text/html"),
     Said(b"", 503, ""),
     Said(b"<html>slow</html>", 504, "text/html"),
-    Said(encode((JOB,)), cut=0),
-    Said(encode((JOB,)), cut=20),
+    Said(encoded(JOBS), cut=0),
+    Said(encoded(JOBS), cut=20),
 ]
 
 
 @pytest.mark.parametrize("said", PASSING)
 def test_what_passes_is_waited_out(against: Against, said: Said) -> None:
     """Asked again until it works; that the server was away is told once, and that it is back."""
-    client, server = against(in_turn(said, said, record((JOB,))))
+    client, server = against(in_turn(said, said, record(JOBS)))
     assert client.control.jobs.all() == (JOB,)
     assert len(server.asked) == 3
     assert len(client.told) == 2
@@ -253,7 +261,7 @@ def test_nobody_there() -> None:
 
 def test_retry_after_is_heeded(against: Against) -> None:
     """Neither sooner than the server wants, nor at all where that is later than we would wait."""
-    client, _ = against(in_turn(problem(429, "too_many", **{"Retry-After": "7"}), record((JOB,))))
+    client, _ = against(in_turn(problem(429, "too_many", **{"Retry-After": "7"}), record(JOBS)))
     assert client.control.jobs.all() == (JOB,)
     assert client.waited >= 7
     client, server = against(lambda _: problem(429, "too_many", **{"Retry-After": "60"}))
@@ -265,7 +273,7 @@ def test_retry_after_is_heeded(against: Against) -> None:
 @pytest.mark.parametrize("lost", PASSING[2:])
 def test_a_start_is_one_start(against: Against, lost: Said) -> None:
     """Sent again when its answer is lost, always with the same key, which it makes if its caller has none."""
-    client, server = against(in_turn(lost, lost, record(RUN)))
+    client, server = against(in_turn(lost, lost, record(STARTED)))
     assert client.control.runs.start("ann/train", {"A": "b"}) == RUN
     bodies = [json.loads(asked.body) for asked in server.asked]
     assert bodies == [{"env": {"A": "b"}, "command": None, "idempotency_key": bodies[0]["idempotency_key"]}] * 3
@@ -292,9 +300,9 @@ def test_a_refused_delete_is_sent_again(against: Against) -> None:
 
 def test_an_answer_may_break_off_anywhere(against: Against) -> None:
     """And the next one is whole."""
-    whole = encode((JOB,))
+    whole = encoded(JOBS)
     cuts = range(0, len(whole), 7)
-    client, _ = against(in_turn(*(said for at in cuts for said in (Said(whole, cut=at), record((JOB,))))))
+    client, _ = against(in_turn(*(said for at in cuts for said in (Said(whole, cut=at), record(JOBS)))))
     assert [client.control.jobs.all() for _ in cuts] == [(JOB,)] * len(cuts)
 
 
@@ -313,7 +321,7 @@ def test_no_name_becomes_a_path(against: Against, name: str) -> None:
 
 def test_who_waits_asks_once_a_second_for_all(against: Against) -> None:
     """However many runs: one question a look, by their ids, a hundred in each."""
-    client, server = against(lambda _: record((RUN,)))
+    client, server = against(lambda _: record(FOUND))
     laps = iter(range(5))
     began = client.clock.now()
     client.control.operator.drive(
@@ -328,7 +336,7 @@ def test_who_waits_asks_once_a_second_for_all(against: Against) -> None:
 
 def test_one_connection_is_enough(against: Against) -> None:
     """It is kept for the next call."""
-    client, server = against(in_turn(record((JOB,)), record((JOB,)), problem(404, "not_found"), record((JOB,))))
+    client, server = against(in_turn(record(JOBS), record(JOBS), problem(404, "not_found"), record(JOBS)))
     for _ in range(2):
         client.control.jobs.all()
     with pytest.raises(errors.NotFound):
@@ -338,6 +346,15 @@ def test_one_connection_is_enough(against: Against) -> None:
 
 def made_filter(ids: list[str]) -> RunFilter:
     return RunFilter(ids=tuple(ids), limit=len(ids))
+
+
+def test_a_server_of_another_api_version_names_the_package_to_install(against: Against) -> None:
+    """In one line, before anything of its answer is read."""
+    headers = ((API_HEADER, str(API + 1)), (PACKAGE_HEADER, "9.9"))
+    client, server = against(lambda _: Said(b"{}", headers=headers))
+    with pytest.raises(Invalid, match=r"cannot read .*; the server has version 9\.9: pip install provisioner==9\.9"):
+        client.control.jobs.all()
+    assert len(server.asked) == 1
 
 
 # Followed logs
@@ -352,7 +369,7 @@ PIECES: list[LogPiece | LogGap] = [
 
 
 def told(piece: LogPiece | LogGap, id: int) -> bytes:
-    return f"event: log\nid: {id}\ndata: {json.dumps(shaped.log(piece))}\n\n".encode()
+    return f"event: log\nid: {id}\ndata: {json.dumps(to_json(view_of(piece)))}\n\n".encode()
 
 
 def log_server(cut: Callable[[int], int | None]) -> Answering:
@@ -361,7 +378,7 @@ def log_server(cut: Callable[[int], int | None]) -> Answering:
 
     def answering(asked: Asked) -> Said:
         if EVENTS not in asked.headers["Accept"]:
-            return record((RUN,))
+            return record(FOUND)
         first = int(asked.headers.get("Last-Event-ID", "0"))
         body = b"retry: 1000\n\n" + b":\n\n".join(told(piece, id + 1) for id, piece in enumerate(PIECES) if id >= first)
         return Said(body + b"event: end\nid: 9\ndata: {}\n\n", kind=EVENTS, cut=cut(next(answers)))
@@ -397,7 +414,7 @@ def test_followers_hear_that_nothing_comes(against: Against) -> None:
 def test_events_that_are_none(against: Against, data: str) -> None:
     """They end in one line, not in a traceback."""
     said = Said(f"event: log\nid: 1\ndata: {data}\n\n".encode(), kind=EVENTS)
-    client, _ = against(lambda asked: said if EVENTS in asked.headers["Accept"] else record((RUN,)))
+    client, _ = against(lambda asked: said if EVENTS in asked.headers["Accept"] else record(FOUND))
     with pytest.raises(Invalid, match="is PROVISION_URL right"):
         list(client.control.logs.follow(RUN.id, LogQuery(("output",))))
 
@@ -420,7 +437,7 @@ def test_only_certificates_that_are_trusted(certificate: Path, monkeypatch: pyte
     """By the system's authorities, or SSL_CERT_FILE's; to others nothing is sent."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
-    with Stranger(lambda _: record((JOB,)), tls) as server:
+    with Stranger(lambda _: record(JOBS), tls) as server:
         client = Client(server.url)
         with pytest.raises(Invalid, match="SSL_CERT_FILE"):
             client.control.jobs.all()
@@ -434,7 +451,7 @@ def test_only_certificates_that_are_trusted(certificate: Path, monkeypatch: pyte
 
 def test_a_server_without_tls(against: Against) -> None:
     """https where only http is spoken is one line."""
-    _, server = against(lambda _: record(()))
+    _, server = against(lambda _: record(Jobs(())))
     client = Client(server.url.replace("http", "https"))
     with pytest.raises(errors.Transient, match="speaks no TLS"):
         client.control.jobs.all()

@@ -84,7 +84,7 @@ class Server:
         self.service.close()
 
     def token(self, *owners: str, admin: bool = False, **more: Any) -> str:
-        return self.service.access.create(self.service.caller, owners, admin=admin, **more).token
+        return self.service.tokens.create(owners, admin=admin, **more).token
 
     @contextlib.contextmanager
     def client(self, token: str = "", **headers: str) -> Iterator[httpx.Client]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from provisioner.faces.api.http import stream
-from provisioner.ports.control.logs import LogPage, LogPiece
+from provisioner.ports.control.logs import LogPiece
+from provisioner.service.logs import LogPage
 from tests.api.served import Server, recipe
 from tests.polling import until
 
@@ -59,7 +60,7 @@ def test_a_follower_whose_token_is_revoked_reads_no_further(
     with quiet.client(token) as ann, ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS) as answer:
         lines = answer.iter_lines()
         assert ":" in list(itertools.islice(lines, 4))
-        quiet.service.access.revoke(quiet.service.caller, token.split("_")[1])
+        quiet.service.tokens.revoke(token.split("_")[1])
         assert set(lines) <= {":", ""}
 
 
@@ -68,14 +69,14 @@ def test_a_log_that_is_never_silent_is_read_no_longer_than_its_token_holds(
     quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No heartbeat comes in between."""
-    found, piece = quiet.service.runs.get(run), LogPiece(1, "output", 0, b"again\n")
+    found, piece = quiet.service.runs.record(run), LogPiece(1, "output", 0, b"again\n")
     look = LogPage(found, ((piece, "1.output.0.6"),), "1.output.0.6", over=False)
     monkeypatch.setattr(stream.Hub, "_read", lambda *_: look)
     token = quiet.token("ann")
     with quiet.client(token) as ann, ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS) as answer:
         lines = answer.iter_lines()
         assert "event: log" in itertools.islice(lines, 10)
-        quiet.service.access.revoke(quiet.service.caller, token.split("_")[1])
+        quiet.service.tokens.revoke(token.split("_")[1])
         most = 100_000
         assert sum(1 for _ in itertools.islice(lines, most)) < most
 

@@ -98,7 +98,7 @@ def every(server: Server) -> list[Operation]:
 def theirs(quiet: Server) -> Theirs:
     job = quiet.service.jobs.apply(recipe(JOB, OWNER, schedule="@yearly"), "the test's recipe")
     run = quiet.service.runs.start(job.id, {"A": SECRET})
-    token = quiet.service.access.create(quiet.service.caller, [OWNER], admin=False)
+    token = quiet.service.tokens.create([OWNER], admin=False)
     return Theirs(job.id, run.id, token.id)
 
 
@@ -111,7 +111,7 @@ def traced(answer: httpx.Response, theirs: Theirs) -> set[str]:
 
 def state_of(server: Server) -> object:
     service = server.service
-    return service.jobs.all(), service.runs.find(), service.schedules.all(), service.access.tokens(service.caller)
+    return service.jobs.all(), service.runs.records(), service.schedules.all(), service.tokens.all()
 
 
 def test_the_wrong_user_finds_nothing(quiet: Server, theirs: Theirs) -> None:

@@ -17,7 +17,7 @@ FAR = (-9e15, -62135596801.0, 253402300800.0, 9e15)
 def poisoned(server: Server, at: float, *, over: bool) -> Run:
     """A run whose machine said that time for every time there is; its attempt is over, or its machine works."""
     server.service.jobs.apply(recipe("poisoned", "ann"), "the test's recipe")
-    run = server.service.runs.start("ann/poisoned", {})
+    run = server.service.runs.record(server.service.runs.start("ann/poisoned", {}).id)
     box = f"i-{run.id[:8]}"
     spans = {step.value: Span(at, -at) for step in Step}
     notice = Notice(at, at)

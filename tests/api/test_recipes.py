@@ -37,7 +37,7 @@ def test_another_schedule_keeps_what_was_applied_meanwhile(
     monkeypatch.setattr(SqlStore, "job", outrun)
     answer = ann.patch("/api/jobs/changed", json=RULE)
     assert answer.status_code == 200
-    job = quiet.service.jobs.get("ann/changed")
+    job = quiet.service.jobs.record("ann/changed")
     assert job.schedule
     assert job.schedule.cron == "@every 4h"
     assert json.loads(job.recipe)["spec"]["command"] == "echo meanwhile"
@@ -46,11 +46,11 @@ def test_another_schedule_keeps_what_was_applied_meanwhile(
 @pytest.mark.parametrize("owner", ["ann", {"name": "ann"}, None])
 def test_a_new_recipe_is_made_over_no_job(quiet: Server, ann: httpx.Client, owner: object) -> None:
     """However its owner is written."""
-    before = quiet.service.jobs.get("ann/changed")
+    before = quiet.service.jobs.record("ann/changed")
     body = json.loads(recipe("changed", command="echo clone"))
     body["spec"]["owner"] = owner
     assert ann.post("/api/recipes", json=body).status_code == 409
-    assert quiet.service.jobs.get("ann/changed") == before
+    assert quiet.service.jobs.record("ann/changed") == before
 
 
 @pytest.mark.parametrize("field", ["name", "owner"])
@@ -74,7 +74,7 @@ def test_the_attempts_of_a_thousand_runs_are_read_together(
         return find(store, *words)
 
     monkeypatch.setattr(SqlStore, "_find", counted)
-    id = quiet.service.jobs.get("ann/changed").id
+    id = quiet.service.jobs.record("ann/changed").id
     found = []
     for more in (1, 50):
         for _ in range(more):

@@ -1,8 +1,8 @@
 """What a client may send, and what comes back: one form for every error, and nothing of a client's in a header."""
 
-import json
 import socket
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import httpx
@@ -164,16 +164,20 @@ def test_a_job_is_its_id_or_its_name_and_owner(quiet: Server, user: httpx.Client
     assert user.get("/api/jobs/other", params={"owner_name": "lab/ann"}).json()["id"] == other.id
 
 
-def test_the_lossless_form_is_the_record(quiet: Server, user: httpx.Client) -> None:
-    """For a client of the same version: what `core.protocol.codec` decodes."""
-    from provisioner.core.protocol.codec import decode
-    from provisioner.core.recipe.jobs import Job
+def test_every_answer_has_the_versions_of_api_and_package(user: httpx.Client) -> None:
+    """Errors, too."""
+    for path in ("/api/jobs", "/api/jobs/none", "/nowhere", "/healthz"):
+        answer = user.get(path)
+        assert (answer.headers["Provision-API"], answer.headers["Provision-Version"]) == ("1", version("provisioner"))
 
-    answer = user.get("/api/jobs/job", headers={"Accept": "application/vnd.provision+json"})
-    assert answer.headers["content-type"] == "application/vnd.provision+json"
-    assert decode(Job, answer.content) == quiet.service.jobs.get("ann/job")
-    every = user.get("/api/jobs", headers={"Accept": "application/vnd.provision+json"}).json()
-    assert decode(Job, json.dumps(every[0]).encode()).owner in ("ann", "lab/ann")
+
+def test_a_client_from_before_versions_is_told_which_one_to_install(user: httpx.Client) -> None:
+    """It shows the message of an error as its own, in one line."""
+    answer = user.get("/api/jobs", headers={"Accept": "application/vnd.provision+json"})
+    told(answer, 406)
+    message = answer.json()["message"]
+    assert message.endswith(f"pip install provisioner=={version('provisioner')}")
+    assert "\n" not in message
 
 
 def test_what_is_no_http_costs_its_sender_the_connection(quiet: Server) -> None:

@@ -46,7 +46,7 @@ class Saturn:
         return str(self.post(f"/api/jobs/{job}/start")["run"]["id"])
 
     def run(self, run: str) -> Run:
-        return self.whole.service.runs.get(run)
+        return self.whole.service.runs.record(run)
 
     def reaches(self, run: str, state: Callable[[Run], bool]) -> None:
         until(lambda: state(self.run(run)), f"the run {run[:12]} gets there")

@@ -141,7 +141,7 @@ def test_a_waiting_run_says_why(whole: Rig, provision: Provision, recipe: Write)
     """A queued run tells the cause, what was tried and when it tries again, in `runs`, `status` and --json."""
     provision("apply", recipe("dry", instance_type="g6.xlarge"))
     id = value(provision("start", "dry", "--detach", "--json"))["id"]
-    whole.until(lambda: whole.service.runs.get(id).waiting is not None)
+    whole.until(lambda: whole.service.runs.record(id).waiting is not None)
     assert "queued, capacity: " in provision("runs", "dry").out.decode()
     text = provision("status", id).out.decode()
     assert "\nnext try   " in text
@@ -163,12 +163,12 @@ def test_ids_and_names_as_in_docker(whole: Rig, provision: Provision, ended: dic
     assert value(provision("status", ended["good"].upper(), "--json"))["run"]["id"] == ended["good"]
     for _ in range(17):
         whole.start("true", name="many", instance_type="p9.huge")
-    firsts = [run.id[0] for run in whole.service.runs.find(RunFilter(limit=1000))]
+    firsts = [run.id[0] for run in whole.service.runs.records(RunFilter(limit=1000))]
     twice = next(first for first in firsts if firsts.count(first) > 1)
     done = provision("status", twice)
     assert done.code == exits.INVALID
     assert "give more of the id" in done.err
-    assert provision("wait", *(run.id for run in whole.service.runs.find(RunFilter(job="many")))).code == 85
+    assert provision("wait", *(run.id for run in whole.service.runs.records(RunFilter(job="many")))).code == 85
 
 
 def test_a_jobs_runs_are_its_own(provision: Provision, recipe: Write) -> None:
@@ -249,7 +249,7 @@ def test_jobs_marks_a_job_that_apply_would_refuse_now(whole: Rig, provision: Pro
     """A schedule that an earlier version has stored goes on; the list of jobs says what to change."""
     assert provision("apply", recipe(name="marked")).code == 0
     store = whole.service.installation.store
-    before = whole.service.jobs.get("marked")
+    before = whole.service.jobs.record("marked")
     stored = json.loads(before.recipe)
     stored["spec"]["command"] = "--epochs 3"
     store.save([replace(before, recipe=json.dumps(stored))])

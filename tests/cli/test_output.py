@@ -46,7 +46,7 @@ def job(whole: Rig) -> None:
 def test_full_disk_keeps_the_runs_id_and_exit_code(whole: Rig, name: str, code: int, words: tuple[str, ...]) -> None:
     """The id is on standard error, and the exit code is the job's."""
     done = run("start", name, *words, out=FULL)
-    latest = whole.service.runs.find(RunFilter(job=name, limit=1))[0]
+    latest = whole.service.runs.records(RunFilter(job=name, limit=1))[0]
     assert done.returncode == code, done.stderr
     assert latest.id[:12] in done.stderr
     assert "Traceback" not in done.stderr
@@ -56,7 +56,7 @@ def test_full_disk_behind_a_detached_start_is_said_with_the_id(whole: Rig) -> No
     """There is no exit code of a job yet, so it is 75."""
     for words in ((), ("--json",)):
         done = run("start", "good", "--detach", *words, out=FULL)
-        latest = whole.service.runs.find(RunFilter(job="good", limit=1))[0]
+        latest = whole.service.runs.records(RunFilter(job="good", limit=1))[0]
         assert done.returncode == exits.RETRY
         assert latest.id in done.stderr
         whole.done(latest)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import provisioner
-from provisioner.core.cost.receipt import Receipt
 from provisioner.core.errors import Conflict, Invalid, NotFound
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run.states import State
+from provisioner.core.views.receipt import Receipt
 from provisioner.faces.python import Client, LogIncomplete, connect
 from tests.cli.conftest import HERE
 from tests.e2e.rig import Rig

@@ -35,7 +35,7 @@ class Paths:
         # What is shown of it must not move between two commands.
         whole.done(whole.service.runs.start("good", {"A": "1"}, idempotency_key="one-key"))
         self.runs["dry"] = whole.start("true", name="dry", instance_type="g6.xlarge").id
-        whole.until(lambda: whole.service.runs.get(self.runs["dry"]).waiting is not None)
+        whole.until(lambda: whole.service.runs.record(self.runs["dry"]).waiting is not None)
         whole.service.schedules.set("good", {"schedule": "@yearly"})
 
     def with_token(self, token: str, url: str = "") -> dict[str, str]:
@@ -217,7 +217,7 @@ def test_who_is_not_let_in(place: Paths, run: Run) -> None:
     """A wrong, an expired and a revoked token, and none at all: a line each that says what to do."""
     revoked = place.server.token("tester")
     service = place.server.service
-    service.access.revoke(service.caller, revoked.split("_")[1])
+    service.tokens.revoke(revoked.split("_")[1])
     expired = place.server.token("tester", expires_in=1e-6)
     for token, told in (("pvt_000000000000_" + "x" * 43, "unknown"), (expired, "expired"), (revoked, "revoked")):
         done = run(place.with_token(token), "jobs")

@@ -12,8 +12,8 @@ from provisioner.core.protocol.messages import Notice, Outcome, Step, Stop
 from provisioner.core.run.records import Assignment, Event, Run, Tried, Verdict
 from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
+from provisioner.core.views import from_records
 from provisioner.faces.cli.terminal.story import story
-from provisioner.ports.control.runs import Status
 from tests.support import samples
 from tests.support.samples import NOW
 
@@ -34,8 +34,9 @@ TAKEN = "the cloud takes the spot machine back; the command died of SIGTERM (exi
 def told(run: Run, *held: Assignment, width: int | None = 80, **events: str) -> list[str]:
     """The lines; events by their time, `_12` being 12 s after the trigger."""
     happened = [Event("e", run.id, run.created_at + float(at[1:]), text) for at, text in events.items()]
-    status = Status(run, tuple(each.node for each in held), tuple(each.machine for each in held), tuple(happened))
-    return list(story(status, receipt(run, held, {}, LATER), LATER, width))
+    nodes, machines = [each.node for each in held], [each.machine for each in held]
+    status = from_records.status(run, nodes, machines, happened, LATER)
+    return list(story(status, from_records.receipt(receipt(run, held, {}, LATER)), LATER, width))
 
 
 def at_work(step: Step = Step.COMMAND, heard: float = 3.0, **report: object) -> Assignment:

@@ -6,13 +6,13 @@ import json
 import pytest
 from rich.console import Console
 
-from provisioner.core.cloud.machines import Machine, MachineState
 from provisioner.core.cloud.offers import Price
-from provisioner.core.protocol.messages import Notice, Step
 from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
+from provisioner.core.views import from_records
+from provisioner.core.views.codec import Moment, moment
+from provisioner.core.views.overview import Live, Queue, Top
 from provisioner.faces.cli.commands.top import picture, short
-from provisioner.ports.control.runs import LiveRun, Overview, Queue
 from tests.cli.conftest import Provision
 from tests.e2e.rig import Rig
 from tests.support import samples
@@ -21,30 +21,34 @@ from tests.support.samples import NOW
 LATER = NOW + 600
 
 
-def live(id: str, heard: float = 3.0, notice: Notice | None = None) -> LiveRun:
-    said = samples.report(Step.COMMAND, notice=notice, produced={"output": 1_500_000})
-    held = samples.held({"report": said, "reported_at": LATER - heard}, price=Price(0.45, "test", NOW))
-    return LiveRun(samples.at_work(id=id), held, 0.07, 0.0751)
+def live(id: str, heard: float = 3.0, notice_at: float | None = None) -> Live:
+    machine = from_records.machine(samples.machine(price=Price(0.45, "test", NOW)))
+    heard_at = Moment(LATER - heard)
+    silent_since = heard_at if heard > SILENT else None
+    run, produced = from_records.run(samples.at_work(id=id)), {"output": 1_500_000}
+    return Live(run, machine, "command", heard_at, silent_since, moment(notice_at), produced, 0.07, 0.0751)
 
 
 SILENT_RUN = live("silent-r", SILENT + 20)
-WAITS = LiveRun(samples.run("waiting-", waiting=Waiting.CAPACITY, waiting_for="dry", job_name="x" * 60), None, 0.0, 0.0)
-FOUND = Overview(
-    at=LATER,
+QUEUED = samples.run("waiting-", waiting=Waiting.CAPACITY, waiting_for="dry", job_name="x" * 60)
+WAITS = Live(from_records.run(QUEUED), None, None, None, None, None, {}, 0.0, 0.0)
+FOUND = Top(
+    at=Moment(LATER),
     states={State.RUNNING: 2, State.QUEUED: 10_000},
     machines=3,
     dollars_an_hour=0.9,
     unpriced=1,
-    queues=(Queue("capacity", 9_000, LATER + 12), Queue("limit", 1_000, LATER - 1)),
-    runs=(SILENT_RUN, live("noticed-", notice=Notice(LATER + 60, LATER)), WAITS),
+    waiting=(Queue("capacity", 9_000, Moment(LATER + 12)), Queue("limit", 1_000, Moment(LATER - 1))),
+    foreign=("i-foreign",),
+    hindrance="",
+    runs=(SILENT_RUN, live("noticed-", notice_at=LATER + 60), WAITS),
     more=9_999,
 )
-FOREIGN = (Machine("i-foreign", MachineState.RUNNING, samples.SPOT_A, NOW, {}),)
 
 
-def drawn(found: Overview = FOUND, width: int = 120, height: int | None = None, **also: object) -> list[str]:
+def drawn(found: Top = FOUND, width: int = 120, height: int | None = None, **also: object) -> list[str]:
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    console.print(picture(found, FOREIGN, width, height, **also))  # type: ignore[arg-type]
+    console.print(picture(found, width, height, **also))  # type: ignore[arg-type]
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -101,7 +105,7 @@ def test_ages_are_short(seconds: float, text: str) -> None:
 def dry(whole: Rig) -> str:
     """A run that waits for capacity."""
     run = whole.start("true", name="top-dry", instance_type="g6.xlarge")
-    whole.until(lambda: whole.service.runs.get(run.id).waiting is not None)
+    whole.until(lambda: whole.service.runs.record(run.id).waiting is not None)
     return run.id
 
 

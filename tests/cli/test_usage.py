@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from provisioner.core.protocol.messages import Outcome
-from provisioner.core.run.records import Run, Verdict
+from provisioner.core.run.records import Verdict
+from provisioner.core.views import from_records
+from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits, main
 from tests.cli.conftest import HERE, Provision
 from tests.support import samples
@@ -160,7 +162,7 @@ def test_streams_that_are_closed(closed: str) -> None:
 
 
 def ended(outcome: Outcome, code: int | None, reason: str = "why") -> Run:
-    return samples.run(verdict=Verdict(outcome, reason, NOW, code))
+    return from_records.run(samples.run(verdict=Verdict(outcome, reason, NOW, code), ended_at=NOW))
 
 
 #: What `wait` exits with, and what `rehearse` does.

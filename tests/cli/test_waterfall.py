@@ -3,9 +3,11 @@
 import pytest
 
 from provisioner.core.cloud.machines import MachineState
-from provisioner.core.cost.receipt import Receipt, receipt
+from provisioner.core.cost.receipt import receipt
 from provisioner.core.protocol.messages import Outcome, Report, Span, Step
 from provisioner.core.run.records import Assignment
+from provisioner.core.views import from_records
+from provisioner.core.views.receipt import Receipt
 from provisioner.faces.cli.terminal.waterfall import BLOCKS, waterfall
 from tests.cli.conftest import Provision
 from tests.e2e.rig import Rig
@@ -20,7 +22,7 @@ def at_work(attempt: int = 1, **machine: object) -> Receipt:
     """Of a run whose command executes at NOW + 100."""
     node = {"report": REPORT, "reported_at": NOW + 90, "attempt": attempt}
     held = samples.held(node, running_at=NOW + 10, state=MachineState.RUNNING, **machine)
-    return receipt(samples.at_work(), [held], {}, NOW + 100)
+    return from_records.receipt(receipt(samples.at_work(), [held], {}, NOW + 100))
 
 
 def test_a_line_a_phase_to_scale() -> None:
@@ -50,7 +52,7 @@ def test_attempts_are_told_apart() -> None:
     first = samples.held({"result": samples.result(Outcome.FAILED, 1)}, ending_at=NOW + 55, ended_at=NOW + 60)
     second = samples.held({"id": "r1.2.0", "attempt": 2, "launch": "l2"}, id="i-2", launch_time=NOW + 70)
     whole: list[Assignment] = [first, second]
-    lines = list(waterfall(receipt(samples.at_work(), whole, {}, NOW + 100), NOW + 100))
+    lines = list(waterfall(from_records.receipt(receipt(samples.at_work(), whole, {}, NOW + 100)), NOW + 100))
     assert [line[0] for line in lines[1:]] == sorted(line[0] for line in lines[1:])
     assert {line.split()[1] for line in lines if line.startswith("2")} == {"queued", "boot"}
 
@@ -66,7 +68,7 @@ def test_it_is_as_wide_as_the_terminal(width: int | None) -> None:
 def test_a_run_that_just_began_is_drawn_too() -> None:
     """There is no time yet to scale by."""
     run = samples.run()
-    assert len(list(waterfall(receipt(run, [], {}, NOW), NOW))) == 2
+    assert len(list(waterfall(from_records.receipt(receipt(run, [], {}, NOW)), NOW))) == 2
 
 
 def test_the_command_draws_a_real_run(whole: Rig, provision: Provision) -> None:

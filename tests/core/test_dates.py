@@ -5,8 +5,8 @@ import math
 import pytest
 
 from provisioner.core.dates import datable
+from provisioner.core.views.codec import iso
 from provisioner.faces.cli.terminal import screen
-from provisioner.faces.views import shaped
 
 TIMES = (0.0, -1e18, 1e18, 9e15, -9e15, 253402300800.0, -62135596801.0, math.inf, -math.inf, math.nan)
 
@@ -14,7 +14,7 @@ TIMES = (0.0, -1e18, 1e18, 9e15, -9e15, 253402300800.0, -62135596801.0, math.inf
 @pytest.mark.parametrize("at", TIMES)
 def test_any_time_is_formatted(at: float) -> None:
     """In UTC and in every zone, east or west; and as a duration."""
-    assert shaped.moment(at).endswith("Z")
+    assert iso(at).endswith("Z")
     for shown in (screen.date(at), screen.clock(at), screen.duration(at), screen.ago(at, 0.0), screen.ago(0.0, at)):
         assert shown
     for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):

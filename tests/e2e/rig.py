@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import yaml
@@ -22,6 +22,13 @@ from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
 from provisioner.service.control import Service
 from provisioner.settings import Rehearsal, Settings
+
+
+class Named(Protocol):
+    """A record or a view of a run."""
+
+    @property
+    def id(self) -> str: ...
 
 
 class Rig:
@@ -44,7 +51,7 @@ class Rig:
         name = spec.pop("name", f"job-{len(self.service.jobs.all())}")
         whole = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
         self.service.jobs.apply(yaml.safe_dump({"type": "job", "spec": whole}), "the test's recipe")
-        return self.service.runs.start(name, env or {})
+        return self.service.runs.record(self.service.runs.start(name, env or {}).id)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Act until it holds."""
@@ -62,12 +69,12 @@ class Rig:
 
         self.service.operator.drive(met)
 
-    def done(self, *runs: Run) -> list[Run]:
+    def done(self, *runs: Named) -> list[Run]:
         """The runs, done: their machines are listed as terminated and their logs archived."""
-        self.until(lambda: all(self.service.runs.get(run.id).done_at is not None for run in runs))
-        return [self.service.runs.get(run.id) for run in runs]
+        self.until(lambda: all(self.service.runs.record(run.id).done_at is not None for run in runs))
+        return [self.service.runs.record(run.id) for run in runs]
 
-    def log(self, run: Run, stream: str = "output", attempt: int | None = None) -> bytes:
+    def log(self, run: Named, stream: str = "output", attempt: int | None = None) -> bytes:
         pieces = self.service.logs.read(run.id, LogQuery((stream,), attempt))
         return b"".join(piece.data for piece in pieces if isinstance(piece, LogPiece))
 

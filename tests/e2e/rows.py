@@ -42,10 +42,10 @@ def played(whole: Rig, rows: Sequence[Row], repository: Path) -> dict[str, Run]:
             item["url"] = item["url"].replace("REPOSITORY", f"file://{repository}")
         runs[row.name] = whole.start(row.command, **spec)
     noticed = [runs[row.name] for row in rows if row.interrupted]
-    whole.until(lambda: all(whole.service.runs.get(run.id).state is State.RUNNING for run in noticed))
+    whole.until(lambda: all(whole.service.runs.record(run.id).state is State.RUNNING for run in noticed))
     for run in noticed:
         # Half of it is the job's.
-        whole.double.interrupt(whole.service.runs.status(run.id).nodes[0].instance_id, notice=22)
+        whole.double.interrupt(whole.service.installation.store.nodes(run.id)[0].instance_id, notice=22)
     return dict(zip(runs, whole.done(*runs.values()), strict=True))
 
 

@@ -84,7 +84,7 @@ def test_a_baked_image_is_what_the_next_machine_boots_from(kitchen: Raise) -> No
     [done] = up.whole.done(run)
     assert done.verdict is not None
     assert done.verdict.outcome == "succeeded"
-    [node] = up.whole.service.runs.status(run.id).nodes
+    [node] = up.whole.service.installation.store.nodes(run.id)
     fetched = [call for call in up.whole.double.calls.of("s3", "GetObject") if "/agent/" in call.resource]
     assert [call for call in fetched if node.instance_id in call.principal] == []
     assert up.whole.double.calls.unimplemented == []

@@ -132,7 +132,7 @@ def test_the_training_job_of_the_examples_resumes(tmp_path: Path, monkeypatch: p
     with rig(tmp_path / "rig", monkeypatch, settings=settings, buckets={"states": {}}) as whole:
         run = whole.start(command, **{**spec, "git_repositories": [code]})
         whole.until(lambda: b"epoch 2\n" in whole.log(run))
-        whole.double.interrupt(whole.service.runs.status(run.id).nodes[0].instance_id, notice=24)
+        whole.double.interrupt(whole.service.installation.store.nodes(run.id)[0].instance_id, notice=24)
         [done] = whole.done(run)
         assert done.verdict is not None
         assert (done.verdict.outcome, done.attempt, done.retries_used) == (Outcome.SUCCEEDED, 2, 0), done.verdict

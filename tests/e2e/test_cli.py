@@ -90,7 +90,7 @@ def test_ctrl_c_detaches_at_every_phase(whole: Rig, tmp_path: Path) -> None:
                 commands = started[row.name]
                 # A command that watches says so; before that it has not yet found its run.
                 watching = all(command.err for command in commands)
-                if whole.service.runs.get(ids[row.name]).state is row.when and (
+                if whole.service.runs.record(ids[row.name]).state is row.when and (
                     watching or row.when is State.LAUNCHING
                 ):
                     for command in commands:
@@ -108,7 +108,7 @@ def test_ctrl_c_detaches_at_every_phase(whole: Rig, tmp_path: Path) -> None:
     whole.double.faults.clear()
     os.write(held, b"go\ngo\n")
     whole.service.runs.stop(ids["queued"])
-    done = whole.done(*[whole.service.runs.get(id) for id in ids.values()])
+    done = whole.done(*[whole.service.runs.record(id) for id in ids.values()])
     os.close(held)
     outcomes = {run.job_name: run.verdict.outcome for run in done if run.verdict}
     assert outcomes == {row.name: Outcome.SUCCEEDED for row in rows} | {"queued": Outcome.CANCELLED}
@@ -135,11 +135,11 @@ def test_daemons_take_turns(whole: Rig, tmp_path: Path) -> None:
         run = start.out.decode().strip()
         first.signal(signal.SIGKILL)
         first.ended()
-        second.until(lambda: whole.service.runs.get(run).done_at is not None)
+        second.until(lambda: whole.service.runs.record(run).done_at is not None)
         second.signal(signal.SIGTERM)
         assert second.ended() == 0
         assert json.loads(second.last_line)["text"] == "stopped; what runs goes on"
-    assert whole.log(whole.service.runs.get(run)) == b"served\n"
+    assert whole.log(whole.service.runs.record(run)) == b"served\n"
     assert not whole.service.operator.served()
 
 
@@ -147,21 +147,23 @@ def test_each_tick_is_started_once_by_many_processes(whole: Rig, tmp_path: Path)
     """Two daemons and `cron` begin at once, two days late, and a daemon is killed; SIGTERM ends the others."""
     apply(whole, "ticking", "true", schedule="@every 1d", schedule_catchup="all")
     said = whole.service.operator.now() - 2.5 * 86400
-    whole.service.installation.store.save([replace(whole.service.jobs.get("ticking"), scheduled_at=said)])
+    whole.service.installation.store.save([replace(whole.service.jobs.record("ticking"), scheduled_at=said)])
     with ExitStack() as stack:
         words = ("daemon", "daemon", "cron")
         first, second, cron = [stack.enter_context(Command(tmp_path / "t", word)) for word in words]
         for command in (first, second, cron):
             command.until(lambda command=command: bool(command.err))  # type: ignore[misc]
-        cron.until(lambda: bool(whole.service.runs.find(RunFilter(job="ticking"))))
+        cron.until(lambda: bool(whole.service.runs.records(RunFilter(job="ticking"))))
         first.signal(signal.SIGKILL)
         first.ended()
-        second.until(lambda: all(run.done_at is not None for run in whole.service.runs.find(RunFilter(job="ticking"))))
+        second.until(
+            lambda: all(run.done_at is not None for run in whole.service.runs.records(RunFilter(job="ticking")))
+        )
         for command in (second, cron):
             command.signal(signal.SIGTERM)
             assert command.ended() == 0
         assert json.loads(cron.last_line)["text"] == "stopped; schedules wait"
-    runs = whole.service.runs.find(RunFilter(job="ticking"))
+    runs = whole.service.runs.records(RunFilter(job="ticking"))
     assert (len(runs), len({run.idempotency_key for run in runs})) == (2, 2)
 
 
@@ -196,7 +198,7 @@ def test_job_steers_no_terminal_unless_asked(whole: Rig, tmp_path: Path) -> None
     shown = on_terminal("start", "steers", "--follow", "--json")
     assert "\x1b]" not in shown
     assert "ab\x1b[31mred" in shown
-    run = whole.service.runs.find(RunFilter(job="steers"))[0].id
+    run = whole.service.runs.records(RunFilter(job="steers"))[0].id
     shown = on_terminal("logs", run)
     assert shown == "ab\x1b[31mred\r\n\x1b[0m"
     raw = on_terminal("logs", run, "--raw")

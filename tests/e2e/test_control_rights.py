@@ -9,6 +9,7 @@ import pytest
 from provisioner import wiring
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run import silence
+from provisioner.core.run.records import KnownMachine
 from provisioner.rehearsal.aws.actions import ASKS
 from provisioner.rehearsal.aws.calls import CONTROL
 from provisioner.rehearsal.aws.faults import Effect, Rule
@@ -57,16 +58,21 @@ def test_the_policy_is_the_image_of_the_calls(tmp_path: Path, monkeypatch: pytes
     with rig(tmp_path, monkeypatch, host=host, impairments=[{"type": "g6.xlarge"}]) as whole:
         # A machine that falls silent is asked about, and lost if it is impaired.
         silent = whole.start("true", name="silent", instance_type="g6.xlarge")
-        whole.until(lambda: any(node.verdict for node in whole.service.runs.status(silent.id).nodes))
-        [node, *_] = whole.service.runs.status(silent.id).nodes
+        whole.until(lambda: any(node.verdict for node in whole.service.installation.store.nodes(silent.id)))
+        [node, *_] = whole.service.installation.store.nodes(silent.id)
         assert node.verdict is not None
         assert node.verdict.outcome is Outcome.LOST
         assert "status checks" in node.verdict.reason
         whole.service.runs.stop(silent.id)
         # A machine that never sees its work order never reports: its console is asked for.
+        store = whole.service.installation.store
+
+        def machines_of(run: str) -> tuple[KnownMachine, ...]:
+            return store.machines([node.instance_id for node in store.nodes(run)])
+
         whole.double.faults.add(Rule(Effect.ERROR, resource="*/work", principal="machine", status=503))
         mute = whole.start("true", name="mute", limits={"boot": "1s"})
-        whole.until(lambda: any(machine.console for machine in whole.service.runs.status(mute.id).machines))
+        whole.until(lambda: any(machine.console for machine in machines_of(mute.id)))
         whole.service.runs.stop(mute.id)
         whole.double.faults.clear()
         fine = whole.start("true", name="fine", use_spot_instance=True)

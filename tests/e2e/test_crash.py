@@ -66,7 +66,7 @@ class Ambush:
 
 def wait_done(whole: Rig, run: Run) -> Run:
     """Look at the store, without acting, until the run is done."""
-    while (found := whole.service.runs.get(run.id)).done_at is None:
+    while (found := whole.service.runs.record(run.id)).done_at is None:
         threading.Event().wait(0.02)
     return found
 
@@ -75,7 +75,7 @@ def check(whole: Rig, run: Run, where: str) -> None:
     """The run ended as if nothing had happened: one machine, one execution, its log whole, nothing alive."""
     assert run.verdict is not None, where
     assert (run.verdict.outcome, run.verdict.exit_code, run.attempt) == (Outcome.SUCCEEDED, 0, 1), where
-    [node] = whole.service.runs.status(run.id).nodes
+    [node] = whole.service.installation.store.nodes(run.id)
     starts = [
         call for call in whole.double.calls.of("s3", "PutObject") if call.resource.endswith(f"{node.box}/started")
     ]
@@ -128,7 +128,7 @@ def test_killed_at_every_call(scripted: Rig, share: int) -> None:
             ambush.victim = pid = daemons.start(scripted.settings)
             run = scripted.start("true", name="killed")
             while not ambush.sprung.is_set():
-                assert scripted.service.runs.get(run.id).done_at is None, f"{aim} was not made"
+                assert scripted.service.runs.record(run.id).done_at is None, f"{aim} was not made"
                 threading.Event().wait(0.01)
             daemons.kill(pid)
             second = daemons.start(scripted.settings)
@@ -166,7 +166,7 @@ def test_every_answer_to_an_agent_lost(tmp_path: Path, monkeypatch: pytest.Monke
     """The answer to any one call of a real agent is lost after the deed: its run ends as if nothing had happened."""
     with rig(tmp_path, monkeypatch) as whole:
         plain = whole.done(whole.start("echo fine", name="plain"), whole.service.runs.start("plain", {}))
-        boxes = [node.box for run in plain for node in whole.service.runs.status(run.id).nodes]
+        boxes = [node.box for run in plain for node in whole.service.installation.store.nodes(run.id)]
         # How often a machine reports depends on time alone: the first call of each kind that both have made.
         seen = [dict.fromkeys(map(kind, whole.double.calls.of(principal=box))) for box in boxes]
         kinds = [each for each in seen[0] if each in seen[1]]
@@ -187,7 +187,7 @@ def test_every_answer_to_an_agent_lost(tmp_path: Path, monkeypatch: pytest.Monke
         whole.start("echo fine", name="deaf")
         runs = [whole.service.runs.start("deaf", {}) for _ in range(len(kinds) - 1)]
         for done in whole.done(*runs):
-            where = f"answer to {met.get(whole.service.runs.status(done.id).nodes[0].box)} lost: {done.verdict}"
+            where = f"answer to {met.get(whole.service.installation.store.nodes(done.id)[0].box)} lost: {done.verdict}"
             assert done.verdict is not None, where
             assert (done.verdict.outcome, done.verdict.exit_code, done.attempt) == (Outcome.SUCCEEDED, 0, 1), where
             assert whole.log(done) == b"fine\n", where

@@ -262,10 +262,10 @@ def seen(
 
             def done() -> bool:
                 machines.update((one.id, one) for one in whole.double.alive())
-                return whole.service.runs.get(run.id).done_at is not None
+                return whole.service.runs.record(run.id).done_at is not None
 
             whole.until(done)
-            yield Seen(whole, parse_recipe(text, "f"), whole.service.runs.get(run.id), list(machines.values()))
+            yield Seen(whole, parse_recipe(text, "f"), whole.service.runs.record(run.id), list(machines.values()))
 
 
 def test_no_field_is_left_out(seen: Seen) -> None:
@@ -336,7 +336,7 @@ def test_the_launch_is_what_the_recipe_asks_for(seen: Seen) -> None:
 
 def test_the_job_is_kept_with_what_is_for_readers(seen: Seen) -> None:
     """Tags and description are in the recipe that is shown, and its schedule is the job's."""
-    job = seen.whole.service.jobs.get("research/vision/every-field")
+    job = seen.whole.service.jobs.record("research/vision/every-field")
     spec = json.loads(job.recipe)["spec"]
     assert (spec["tags"], spec["description"]) == ({"project": "vision"}, "Everything at once.")
     assert job.schedule == Schedule("@yearly", "Asia/Tokyo", Concurrency.FORBID, Catchup.NONE)
@@ -345,7 +345,7 @@ def test_the_job_is_kept_with_what_is_for_readers(seen: Seen) -> None:
 def test_the_failed_attempt_was_tried_again_after_its_pause(seen: Seen) -> None:
     """Its exit code is one that uses up retries, and the next machine is launched when the backoff is over."""
     assert (seen.run.attempt, seen.run.retries_used) == (3, 1)
-    verdicts = [node.verdict for node in seen.whole.service.runs.status(seen.run.id).nodes if node.verdict]
+    verdicts = [node.verdict for node in seen.whole.service.installation.store.nodes(seen.run.id) if node.verdict]
     # The second one asks to be requeued, which uses up no retries.
     assert [verdict.exit_code for verdict in verdicts] == [74, 75, 0]
     first = verdicts[0]

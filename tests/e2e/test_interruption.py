@@ -138,7 +138,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
         def noticed() -> bool:
             for row in list(waiting):
                 if b"in the fifth epoch" in whole.log(runs[row.name]):
-                    [node] = whole.service.runs.status(runs[row.name].id).nodes
+                    [node] = whole.service.installation.store.nodes(runs[row.name].id)
                     whole.double.interrupt(node.instance_id, notice=24)
                     waiting.remove(row)
             return not waiting
@@ -155,7 +155,7 @@ def test_a_trainer_that_is_cut_off_runs_again_until_it_is_done(trained: tuple[Ri
     run = runs[row.name]
     assert run.verdict is not None
     assert (run.verdict.outcome, run.attempt, run.retries_used) == (row.outcome, row.attempts, 0), run.verdict
-    first = whole.service.runs.status(run.id).nodes[0].verdict
+    first = whole.service.installation.store.nodes(run.id)[0].verdict
     assert first is not None
     assert first.outcome is row.first, first
     assert first.exit_code == (None if row.first is Outcome.INTERRUPTED else row.code)
@@ -202,11 +202,11 @@ def test_start_and_wait_tell_by_the_exit_code_that_a_job_was_cut_off(
     monkeypatch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
     with Command(tmp_path / "out", "start", how, "--wait") as start:
         start.until(lambda: start.out.endswith(b"\n"))
-        run = whole.service.runs.get(start.out.decode().strip())
+        run = whole.service.runs.record(start.out.decode().strip())
         if how == "stop":
             start.until(lambda: whole.log(run) == b"up\n")
             whole.service.runs.stop(run.id)
         assert start.ended() == code, start.err
-    verdict = whole.service.runs.get(run.id).verdict
+    verdict = whole.service.runs.record(run.id).verdict
     assert verdict is not None
     assert (verdict.exit_code, verdict.process_exit_code) == (0, 0)

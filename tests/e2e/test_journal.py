@@ -37,11 +37,11 @@ def test_one_id_from_trigger_to_archive(tmp_path: Path, monkeypatch: pytest.Monk
             id = start.out.decode().strip()
             daemon.until(lambda: f'"run": "{id}"' in daemon.err and "SlowDown" in daemon.err)
             whole.double.faults.clear()
-            daemon.until(lambda: whole.service.runs.get(id).state is State.RUNNING)
-            [node] = whole.service.runs.status(id).nodes
+            daemon.until(lambda: whole.service.runs.record(id).state is State.RUNNING)
+            [node] = whole.service.installation.store.nodes(id)
             assert decode(WorkOrder, bucket.get(work_key(node.box)) or b"").run == id
             go.touch()
-            daemon.until(lambda: whole.service.runs.get(id).state is State.DONE)
+            daemon.until(lambda: whole.service.runs.record(id).state is State.DONE)
             daemon.signal(signal.SIGTERM)
             assert daemon.ended() == 0
         told = [json.loads(line) for line in daemon.err.splitlines()]
@@ -54,7 +54,7 @@ def test_one_id_from_trigger_to_archive(tmp_path: Path, monkeypatch: pytest.Monk
         assert (error["code"], error["instance"]) == ("SlowDown", node.instance_id)
         assert other.id not in daemon.err
         assert "not-for-journals" not in daemon.err
-        run = whole.service.runs.get(id)
+        run = whole.service.runs.record(id)
         assert f"run {id}, attempt 1".encode() in whole.log(run, "system")
         kept = [entry.key for entry in bucket.list(f"runs/{id}/")]
         assert {key.rpartition("/")[2] for key in kept} >= {"receipt", "manifest", "result"}

@@ -21,7 +21,7 @@ class Served:
         self.folder = folder
         self.stack = stack
         self.port = free_ports(1)[0]
-        made = whole.service.access.create(whole.service.caller, ["tester"], admin=False)
+        made = whole.service.tokens.create(["tester"], admin=False)
         self.environment = {"PROVISION_URL": f"http://127.0.0.1:{self.port}", "PROVISION_TOKEN": made.token}
         self.server = self.serve()
 
@@ -80,9 +80,9 @@ def test_a_client_outlives_its_server(served: Served, tmp_path: Path) -> None:
         assert "Traceback" not in client.err
     assert logs.out == b"1\n2\n3\n"
     assert plain.last_line.endswith("failed: the command exited with 4 (exit code 4)")
-    assert [each.idempotency_key for each in served.whole.service.runs.find()].count("") == 1
-    assert len(served.whole.service.runs.find()) == 2
-    assert served.whole.log(served.whole.service.runs.get(started)) == b"1\n2\n3\n"
+    assert [each.idempotency_key for each in served.whole.service.runs.records()].count("") == 1
+    assert len(served.whole.service.runs.records()) == 2
+    assert served.whole.log(served.whole.service.runs.record(started)) == b"1\n2\n3\n"
 
 
 def test_ctrl_c_ends_at_once(served: Served, tmp_path: Path) -> None:
@@ -103,6 +103,6 @@ def test_ctrl_c_ends_at_once(served: Served, tmp_path: Path) -> None:
         assert "Traceback" not in client.err
     assert all(f"provision wait {run.id[:12]}" in client.last_line for client in clients[:3])
     served.serve()
-    assert served.whole.service.runs.get(run.id).state is State.RUNNING
+    assert served.whole.service.runs.record(run.id).state is State.RUNNING
     (tmp_path / "go").touch()
     assert served.client("wait", run.id).ended() == 0

@@ -17,7 +17,7 @@ def test_two_hundred_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     host = ScriptedHost((Script(command=2.0, output=1000),))
     with rig(tmp_path, monkeypatch, host=host) as whole:
         first = whole.start("train", name="job")
-        runs = [first, *(whole.service.runs.start("job", {"SHARD": str(shard)}) for shard in range(1, RUNS))]
+        runs = [first.id, *(whole.service.runs.start("job", {"SHARD": str(shard)}).id for shard in range(1, RUNS))]
         most = 0
 
         def all_done() -> bool:
@@ -26,7 +26,7 @@ def test_two_hundred_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             return not whole.service.operator.unfinished()
 
         whole.until(all_done)
-        done = [whole.service.runs.get(run.id) for run in runs]
+        done = [whole.service.runs.record(run) for run in runs]
         assert [run.verdict.outcome for run in done if run.verdict] == [Outcome.SUCCEEDED] * RUNS
         assert all(run.done_at is not None and run.attempt == 1 for run in done)
         assert most == RUNS

@@ -109,7 +109,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, tale: tuple[Path, bytes]) -> 
         with Command(folder / "daemon", "daemon", environment=environment) as daemon, Watch() as watch:
             daemon.until(whole.service.operator.served)
             runs = start(whole, where, server)
-            while not all(whole.service.runs.get(run.id).done_at for run in runs):
+            while not all(whole.service.runs.record(run.id).done_at for run in runs):
                 # What is deleted at the end is seen before; it may change while it is read.
                 with contextlib.suppress(RuntimeError):
                     places |= {f"before {name}": data for name, data in everything(whole).items()}
@@ -118,7 +118,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, tale: tuple[Path, bytes]) -> 
             daemon.ended()
             places |= {"daemon out": daemon.out, "daemon log": daemon.err.encode()}
         places |= {f"process {number}": line for number, line in enumerate(watch.lines)} | everything(whole, *runs)
-        job, refused = (whole.service.runs.get(run.id) for run in runs)
+        job, refused = (whole.service.runs.record(run.id) for run in runs)
         return Told(job, refused, whole.log(job, "setup"), whole.log(job), whole.log(refused, "system"), places)
 
 

@@ -69,7 +69,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, Run, R
                 **recipe,
             )
             refused = whole.start("true", image=f"{liar.removeprefix('http://')}/x:1", **recipe)
-            whole.until(lambda: whole.service.runs.get(job.id).state is State.RUNNING and b"told" in whole.log(job))
+            whole.until(lambda: whole.service.runs.record(job.id).state is State.RUNNING and b"told" in whole.log(job))
             [container] = made.docker("ps", "--quiet").split()
             places = {"docker inspect": made.docker("inspect", container).encode()}
             places["docker ps"] = made.docker("ps", "--no-trunc").encode()

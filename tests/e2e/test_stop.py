@@ -78,12 +78,12 @@ ROWS = [
 
 
 def arrived(whole: Rig, run: Run, row: Row) -> bool:
-    now = whole.service.runs.get(run.id)
+    now = whole.service.runs.record(run.id)
     assert now.state is not State.DONE or row.when is State.DONE, f"{row.name} was never seen {row.when}"
     if now.state is not row.when:
         return False
     if row.step:
-        [node] = whole.service.runs.status(run.id).nodes
+        [node] = whole.service.installation.store.nodes(run.id)
         return node.report is not None and node.report.step is row.step
     return not row.after or row.after in whole.log(run)
 
@@ -118,9 +118,9 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
                 whole.service.runs.stop(each[1].id)
                 waiting.remove(each)
             threading.Event().wait(0.02)
-        while not all(whole.service.runs.get(run.id).done_at for run in runs.values()):
+        while not all(whole.service.runs.record(run.id).done_at for run in runs.values()):
             threading.Event().wait(0.05)
-        yield whole, {name: whole.service.runs.get(run.id) for name, run in runs.items()}
+        yield whole, {name: whole.service.runs.record(run.id) for name, run in runs.items()}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

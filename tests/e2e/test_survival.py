@@ -36,7 +36,7 @@ def test_a_lost_store_ends_no_machine(whole: Rig, tmp_path: Path) -> None:
     go = tmp_path / "go"
     os.mkfifo(go)
     run = whole.start(f"echo before; cat {go}; echo after")
-    whole.until(lambda: whole.service.runs.get(run.id).state == "running")
+    whole.until(lambda: whole.service.runs.record(run.id).state == "running")
     whole.service.close()
 
     empty = whole.settings.model_copy(update={"store": tmp_path / "other.db"})
@@ -49,8 +49,7 @@ def test_a_lost_store_ends_no_machine(whole: Rig, tmp_path: Path) -> None:
     assert "still at work" in told
     whole.service.operator.step()
     assert [one.state for one in whole.double.alive()] == [MachineState.RUNNING]
-    [foreign] = whole.service.operator.foreign()
-    assert foreign.state is MachineState.RUNNING
+    assert whole.service.operator.foreign() == tuple(one.id for one in whole.double.alive())
 
     go.write_text("the word\n")
     wait(lambda: not whole.double.alive())
@@ -71,7 +70,7 @@ def test_a_killed_agent_costs_an_attempt(whole: Rig) -> None:
     [done] = whole.done(run)
     assert done.verdict is not None
     assert (done.verdict.outcome, done.attempt) == (Outcome.SUCCEEDED, 2), done.verdict
-    first, second = whole.service.runs.status(run.id).nodes
+    first, second = whole.service.installation.store.nodes(run.id)
     assert first.verdict is not None
     assert first.verdict.outcome is Outcome.LOST
     assert first.instance_id != second.instance_id

@@ -20,13 +20,13 @@ from provisioner.core.protocol.keys import work_key
 from provisioner.core.protocol.messages import STREAMS, Outcome, Result, Step
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run.machine_listings import ASK_AGAIN
-from provisioner.core.run.records import KnownMachine, Node, Run
+from provisioner.core.run.records import Assignment, KnownMachine, Node, Run
 from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import LOST_AFTER_START, LOST_BEFORE_START, held_until
 from provisioner.ports.store import RunFilter, Store
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.cloud import FakeCloud
-from provisioner.service.runs import Runs
+from provisioner.service.control_loop.archive import bill as receipt_of
 from tests.service.agents import Agent, Executions, Violation, end_of
 
 #: Limits that keep a world short; the last word on what a healthy machine is.
@@ -48,7 +48,6 @@ class Truth:
     bucket: MemoryBucket
     executions: Executions
     agents: Mapping[str, Agent]
-    runs: Runs
     now: Callable[[], float]
     began: float
     busy: float
@@ -357,7 +356,10 @@ class Rules:
             self._check_bill(bill)
         # A process that hung may have stored the archive's receipt, with its own idea of when all was done.
         self._check_line(told, run.created_at)
-        now = self.truth.runs.receipt(run.id)
+        held = [
+            Assignment(node, machine) for node in nodes for machine in self.truth.store.machines([node.instance_id])
+        ]
+        now = receipt_of(self.truth.store, run, held, self.truth.now())
         if self._check_line(now, run.created_at) != run.done_at:
             raise Violation("I8 the line of phases does not end when the run is done", str(now))
         self._check_bounds(told, nodes)

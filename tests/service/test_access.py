@@ -9,28 +9,33 @@ import pytest
 
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.adapters.system import RandomIds
-from provisioner.core.access.callers import Caller, NewToken
+from provisioner.core.access.callers import Caller
 from provisioner.core.access.throttle import FREE, LONGEST
 from provisioner.core.errors import Denied, Forbidden, Invalid, NotFound, TooMany
+from provisioner.core.views.token import NewToken
 from provisioner.ports.store import Store
-from provisioner.service.tokens import Tokens
+from provisioner.service.tokens import Gate, Tokens
 from tests.service.world import TESTER, World
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 HOUR = 3600.0
 
 
-class Gate:
-    """One process that lets in, by the clock of a world."""
+class Process:
+    """A process that lets in, by the clock of a world."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.world = World(store=store)
+        self.access = Gate(store, self.world.installation.clock)
+        self.tokens = self.tokens_of(TESTER)
+
+    def tokens_of(self, caller: Caller) -> Tokens:
         here = self.world.installation
-        self.access = Tokens(here.store, here.recorder, here.clock, RandomIds())
+        return Tokens(here.store, here.recorder, here.clock, RandomIds(), self.access, caller)
 
     def token(self, *owners: str, admin: bool = False, expires_in: float | None = None) -> NewToken:
-        return self.access.create(TESTER, owners or ("ann",), admin=admin, expires_in=expires_in)
+        return self.tokens.create(owners or ("ann",), admin=admin, expires_in=expires_in)
 
     def denied(self, token: str, source: str = HERE) -> str:
         with pytest.raises(Denied) as met:
@@ -44,22 +49,22 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def gate(path: Path) -> Iterator[Gate]:
+def gate(path: Path) -> Iterator[Process]:
     store = SqlStore(path, RandomIds())
-    yield Gate(store)
+    yield Process(store)
     store.close()
 
 
-def test_a_token_lets_in_as_whom_it_was_made_for(gate: Gate) -> None:
+def test_a_token_lets_in_as_whom_it_was_made_for(gate: Process) -> None:
     """Its owners, its role, and from where it came; each token is another."""
     user, admin = gate.token("ann", "team/ann"), gate.token("bob", admin=True)
     assert re.fullmatch(r"pvt_[0-9a-f]{12}_[\w-]{43}", user.token)
     assert gate.access.admit(user.token, HERE) == Caller(user.id, ("ann", "team/ann"), admin=False, source=HERE)
     assert gate.access.admit(admin.token, THERE) == Caller(admin.id, ("bob",), admin=True, source=THERE)
-    assert set(gate.access.tokens(TESTER)) == {admin.stored, user.stored}
+    assert {each.id for each in gate.tokens.all()} == {admin.id, user.id}
 
 
-def test_a_token_is_not_shown_where_it_is_printed(gate: Gate) -> None:
+def test_a_token_is_not_shown_where_it_is_printed(gate: Process) -> None:
     """A log line or a traceback with the object in it has no secret."""
     made = gate.token()
     assert made.token not in f"{made!r} {made} {gate.access.admit(made.token, HERE)!r}"
@@ -68,14 +73,14 @@ def test_a_token_is_not_shown_where_it_is_printed(gate: Gate) -> None:
 @pytest.mark.parametrize(
     "change", ["{}x", "x{}", "{} ", "{}\n", "", "pvt__", "é", "\ud800", "pvt_" + "0" * 12 + "_" + "A" * 43]
 )
-def test_a_token_that_is_not_one_is_denied(gate: Gate, change: str) -> None:
+def test_a_token_that_is_not_one_is_denied(gate: Process, change: str) -> None:
     """Nothing near a token lets in, and nothing breaks."""
     made = gate.token()
     assert "unknown" in gate.denied(change.format(made.token))
     assert "unknown" in gate.denied(change.format(made.token[:-1]))
 
 
-def test_an_expired_token_says_so(gate: Gate) -> None:
+def test_an_expired_token_says_so(gate: Process) -> None:
     """From its time on, in a process that has let it in, too; to who does not know it, it is unknown."""
     made = gate.token(expires_in=HOUR)
     gate.world.advance(HOUR - 1)
@@ -86,24 +91,24 @@ def test_an_expired_token_says_so(gate: Gate) -> None:
     assert "unknown" in gate.denied(wrong)
 
 
-def test_a_revoked_token_is_denied_at_once(gate: Gate, path: Path) -> None:
+def test_a_revoked_token_is_denied_at_once(gate: Process, path: Path) -> None:
     """Whoever revoked it; another process's word counts within a tenth of a second."""
     mine, theirs = gate.token(), gate.token()
-    other = Gate(SqlStore(path, RandomIds()))
+    other = Process(SqlStore(path, RandomIds()))
     assert gate.access.admit(mine.token, HERE)
     assert gate.access.admit(theirs.token, HERE)
-    gate.access.revoke(TESTER, mine.id)
+    gate.tokens.revoke(mine.id)
     assert "revoked" in gate.denied(mine.token)
-    revoked = other.access.revoke(TESTER, theirs.id)
+    revoked = other.tokens.revoke(theirs.id)
     gate.world.advance(0.2)
     assert "revoked" in gate.denied(theirs.token)
-    assert other.access.revoke(TESTER, theirs.id) == revoked
+    assert other.tokens.revoke(theirs.id) == revoked
     with pytest.raises(NotFound, match="no token 'none'"):
-        gate.access.revoke(TESTER, "none")
+        gate.tokens.revoke("none")
     other.store.close()
 
 
-def test_a_source_that_is_denied_again_and_again_waits(gate: Gate) -> None:
+def test_a_source_that_is_denied_again_and_again_waits(gate: Process) -> None:
     """It is told for how long; others, and tokens known to be good, are let in meanwhile."""
     known, fresh = gate.token(), gate.token()
     assert gate.access.admit(known.token, HERE)
@@ -126,7 +131,7 @@ def test_a_source_that_is_denied_again_and_again_waits(gate: Gate) -> None:
     assert gate.access.admit(gate.token().token, HERE)
 
 
-def test_a_stolen_store_lets_nobody_in(gate: Gate, path: Path) -> None:
+def test_a_stolen_store_lets_nobody_in(gate: Process, path: Path) -> None:
     """No secret is in its files, and nothing that is there is a token."""
     made = gate.token("ann", admin=True)
     assert gate.access.admit(made.token, HERE)
@@ -134,12 +139,14 @@ def test_a_stolen_store_lets_nobody_in(gate: Gate, path: Path) -> None:
     data = b"".join(file.read_bytes() for file in path.parent.iterdir() if file.is_file())
     assert made.id.encode() in data
     assert made.token[-43:].encode() not in data
-    thief = Gate(SqlStore(path, RandomIds()))
-    words = {word.decode() for word in re.findall(rb"[\w-]{43}", data)} | {made.stored.sha256[:43]}
+    thief = Process(SqlStore(path, RandomIds()))
+    stored = thief.store.token(made.id)
+    assert stored
+    words = {word.decode() for word in re.findall(rb"[\w-]{43}", data)} | {stored.sha256[:43]}
     assert words
     for number, word in enumerate(words):
         thief.denied(f"pvt_{made.id}_{word}", f"10.0.{number >> 8}.{number & 255}")
-    thief.denied(f"pvt_{made.id}_{made.stored.sha256}", THERE)
+    thief.denied(f"pvt_{made.id}_{stored.sha256}", THERE)
     thief.store.close()
 
 
@@ -155,40 +162,40 @@ def test_a_stolen_store_lets_nobody_in(gate: Gate, path: Path) -> None:
     ],
 )
 def test_a_token_that_means_nothing_is_not_made(
-    gate: Gate, owners: tuple[str, ...], fields: dict[str, Any], why: str
+    gate: Process, owners: tuple[str, ...], fields: dict[str, Any], why: str
 ) -> None:
     """And nothing is stored."""
     with pytest.raises(Invalid, match=why):
-        gate.access.create(TESTER, owners, admin=False, **fields)
-    assert not gate.access.tokens(TESTER)
-    assert not gate.access.audit(TESTER)
+        gate.tokens.create(owners, admin=False, **fields)
+    assert not gate.tokens.all()
+    assert not gate.tokens.audit()
 
 
-def test_only_admins_have_to_do_with_tokens_and_the_audit(gate: Gate) -> None:
+def test_only_admins_have_to_do_with_tokens_and_the_audit(gate: Process) -> None:
     """A user is told so, whatever it asks."""
     made = gate.token()
-    user, access = gate.access.admit(made.token, HERE), gate.access
+    tokens = gate.tokens_of(gate.access.admit(made.token, HERE))
     deeds: tuple[Callable[[], object], ...] = (
-        lambda: access.create(user, ["ann"], admin=False),
-        lambda: access.tokens(user),
-        lambda: access.revoke(user, made.id),
-        lambda: access.audit(user),
+        lambda: tokens.create(["ann"], admin=False),
+        tokens.all,
+        lambda: tokens.revoke(made.id),
+        tokens.audit,
     )
     for deed in deeds:
         with pytest.raises(Forbidden, match="admin"):
             deed()
 
 
-def test_tokens_are_in_the_audit(gate: Gate) -> None:
+def test_tokens_are_in_the_audit(gate: Process) -> None:
     """Made and taken back, by whom and from where; a second time changes nothing."""
     first = gate.token("root", admin=True)
-    admin = gate.access.admit(first.token, THERE)
+    tokens = gate.tokens_of(gate.access.admit(first.token, THERE))
     gate.world.advance(1)
-    made = gate.access.create(admin, ["ann"], admin=False)
+    made = tokens.create(["ann"], admin=False)
     for _ in range(2):
         gate.world.advance(1)
-        gate.access.revoke(admin, made.id)
-    told = [(each.who, each.source, each.what, each.owner, each.target) for each in gate.access.audit(TESTER)]
+        tokens.revoke(made.id)
+    told = [(each.who, each.source, each.what, each.owner, each.target) for each in gate.tokens.audit()]
     assert told == [
         (first.id, THERE, "revoke token", "ann", made.id),
         (first.id, THERE, "create token", "ann", made.id),
@@ -196,7 +203,7 @@ def test_tokens_are_in_the_audit(gate: Gate) -> None:
     ]
 
 
-def test_wrong_secrets_for_an_accepted_token_are_throttled_and_its_holder_is_not(gate: Gate) -> None:
+def test_wrong_secrets_for_an_accepted_token_are_throttled_and_its_holder_is_not(gate: Process) -> None:
     """A token's id is no secret: it is in the audit. Who guesses at it waits, and its holder never does."""
     made = gate.token()
     gate.access.admit(made.token, THERE)
@@ -209,7 +216,7 @@ def test_wrong_secrets_for_an_accepted_token_are_throttled_and_its_holder_is_not
         assert gate.access.admit(made.token, source).name == made.id
 
 
-def test_accepted_token_that_was_revoked_is_throttled_as_any_other(gate: Gate) -> None:
+def test_accepted_token_that_was_revoked_is_throttled_as_any_other(gate: Process) -> None:
     """Only a token that lets in is free of the throttle."""
     made = gate.token(expires_in=HOUR)
     gate.access.admit(made.token, HERE)

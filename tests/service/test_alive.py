@@ -55,7 +55,7 @@ def test_money_and_waiting_are_counted_over_all() -> None:
     here = world()
     found = here.runs.overview(0)
     assert (found.machines, found.dollars_an_hour, found.unpriced) == (4, 3.0, 1)
-    assert [(each.cause, each.runs, each.next_try_at - here.now()) for each in found.queues] == [
+    assert [(each.cause, each.runs, each.next_try_at - here.now()) for each in found.waiting] == [
         ("capacity", 2, 10.0),
         ("the next attempt", 1, 0.0),
     ]
@@ -64,11 +64,11 @@ def test_money_and_waiting_are_counted_over_all() -> None:
 def test_a_row_has_the_cost_of_all_its_attempts() -> None:
     """Ended machines too; unknown where a price is; a run between two attempts has no machine."""
     rows = {each.run.id: each for each in world().runs.overview(100).runs}
-    assert rows["again"].held is None
+    assert rows["again"].machine is None
     assert rows["again"].dollars_at_most == 0.91
     assert rows["young"].dollars_at_most is None
     assert rows["dry"].dollars_at_most == 0.0
-    assert rows["old"].held is not None
+    assert rows["old"].machine is not None
 
 
 def test_strangers_are_seen_by_every_process() -> None:
@@ -87,6 +87,6 @@ def test_strangers_are_seen_by_every_process() -> None:
     acting.operator.step()
     acting.operator.step()
     [seen] = looking.operator.foreign()
-    assert seen.launch == here.store.runs()[0].launch
+    assert seen == here.store.nodes(here.store.runs()[0].id)[0].instance_id
     told = [line for line in other.journal.told if "left to its lifetime" in str(line.get("error"))]
-    assert [line["instance"] for line in told] == [seen.id]
+    assert [line["instance"] for line in told] == [seen]

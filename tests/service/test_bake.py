@@ -362,7 +362,7 @@ def test_new_launches_take_the_chosen_image() -> None:
     assert template().image.id == "ami-base"
     chosen = amis.use(made.name)
     assert chosen is not None
-    assert (chosen.in_use, chosen.current) == (True, True)
+    assert (chosen.in_use, chosen.agent_current) == (True, True)
     assert (template().image.id, template().disk_gib) == (made.id, 100)
     assert amis.use("default") is None
     assert template().image.id == "ami-base"
@@ -401,7 +401,7 @@ def test_an_image_in_use_is_not_deleted() -> None:
     assert amis.delete(made.name) == made.id
     with pytest.raises(errors.NotFound):
         amis.delete(made.id)
-    assert [shown.ami.id for shown in amis.list()] == [second.id]
+    assert [shown.id for shown in amis.list()] == [second.id]
 
 
 def _hold(amis: Amis, id: str) -> Deal:
@@ -442,9 +442,9 @@ def test_an_older_agent_is_stale() -> None:
     newer = LaunchSites(installation, Agent("2", lambda: b"newer"), lambda role, sha256: role + sha256)
     unused = cast(Any, None)
     [shown] = Amis(installation, newer, unused, TESTER).list()
-    assert not shown.current
+    assert not shown.agent_current
     [shown] = kitchen.amis().list()
-    assert shown.current
+    assert shown.agent_current
 
 
 def test_names_are_found_by_their_beginning() -> None:

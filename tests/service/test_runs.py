@@ -35,7 +35,9 @@ def test_a_job_with_a_run_that_is_not_done_is_not_deleted(world: World) -> None:
         world.jobs.delete("tester/job")
     world.runs.stop(run.id)
     world.run()
-    assert world.jobs.delete("tester/job").deleted_at is not None
+    job = world.jobs.delete("tester/job")
+    assert world.store.jobs() == ()
+    assert job.name == "job"
 
 
 def test_a_second_stop_changes_nothing(world: World) -> None:

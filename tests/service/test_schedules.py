@@ -15,7 +15,7 @@ from provisioner.core.protocol.messages import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.recipe.schedule import KEY, run_id
 from provisioner.core.run.records import Run
-from provisioner.ports.control.schedules import Scheduled
+from provisioner.core.views.job import Schedule as View
 from provisioner.rehearsal.fakes.clock import CountingIds
 from provisioner.service.control import Service
 from provisioner.service.jobs import Jobs
@@ -49,7 +49,7 @@ def times(world: World) -> list[str]:
     return [run.idempotency_key.removeprefix(KEY)[11:16] for run in runs(world)]
 
 
-def shown(world: World) -> Scheduled:
+def shown(world: World) -> View:
     _, service = world.incarnate()
     (found,) = service.schedules.all()
     return found
@@ -295,7 +295,7 @@ def test_the_last_said_counts() -> None:
     _, service = made.incarnate()
 
     def now() -> str | None:
-        schedule = service.jobs.get(NAME).schedule
+        schedule = service.jobs.record(NAME).schedule
         return schedule.cron if schedule else None
 
     service.schedules.set(NAME, {"schedule": "@hourly", "timezone": "Asia/Tokyo"})
@@ -333,7 +333,7 @@ def test_what_was_due_before_it_was_said_is_not_started() -> None:
 def test_a_clock_that_was_far_ahead_stops_no_schedule() -> None:
     """What it decided is of a year to come; once it is right again, that is left out, and the next time starts."""
     made = world(schedule="20 * * * *")
-    made.store.save([replace(made.jobs.get(NAME), tick=EIGHT + 365 * 24 * HOUR)])
+    made.store.save([replace(made.jobs.record(NAME), tick=EIGHT + 365 * 24 * HOUR)])
     serve(made, 2)
     assert times(made) == ["08:20", "09:20"]
 
@@ -359,18 +359,19 @@ def test_what_can_no_longer_be_granted_is_refused_and_shown() -> None:
     assert [run.job_name for run in runs(made)] == ["other"]
     _, service = made.incarnate()
     found = service.schedules.get(NAME, 1)
-    assert found.job.tick == EIGHT + HOUR
-    assert found.job.tick_without.startswith("refused: start: spec.checkpoint: ")
+    assert found.last
+    assert (found.last.at, found.last.outcome) == (EIGHT + HOUR, "refused")
+    assert (found.last.reason or "").startswith("start: spec.checkpoint: ")
 
 
 def test_the_last_run_is_shown() -> None:
     """With the next time; of a time without a run, why it has none."""
     made = world(schedule="@hourly", timezone="Europe/Berlin")
-    assert (shown(made).job.tick, shown(made).run) == (None, None)
+    assert shown(made).last is None
     serve(made, 1.5)
     found = shown(made)
-    assert found.run == runs(made)[0]
-    assert (found.job.tick, found.upcoming) == (EIGHT + HOUR, (EIGHT + 2 * HOUR,))
+    assert found.last
+    assert (found.last.run, found.last.at, found.next) == (runs(made)[0].id, EIGHT + HOUR, (EIGHT + 2 * HOUR,))
 
 
 def test_tick_of_an_owner_at_its_limit_starts_nothing_and_says_why() -> None:
@@ -379,6 +380,8 @@ def test_tick_of_an_owner_at_its_limit_starts_nothing_and_says_why() -> None:
     apply(made, schedule="*/20 * * * *", concurrency_policy="Allow")
     _, service = made.incarnate()
     service.operator.drive(until(made, 45 * MINUTE), made.told.extend, schedules=True)
-    assert (times(made), shown(made).job.tick_without.partition(":")[0]) == (["08:20"], "skipped")
+    last = shown(made).last
+    assert last
+    assert (times(made), last.outcome) == (["08:20"], "skipped")
     service.operator.drive(until(made, 65 * MINUTE), made.told.extend, schedules=True)
     assert times(made) == ["08:20", "09:00"]

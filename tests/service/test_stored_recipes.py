@@ -26,7 +26,7 @@ def text(**spec: object) -> str:
 def world() -> World:
     """A world whose one job has a recipe that `apply` would refuse now."""
     made = World()
-    job = made.jobs.apply(text(), "f")
+    job = made.jobs.record(made.jobs.apply(text(), "f").id)
     stored = json.loads(job.recipe)
     stored["spec"]["command"] = REFUSED
     made.store.save([replace(job, recipe=json.dumps(stored, sort_keys=True))])
@@ -41,7 +41,7 @@ def only_job(world: World) -> Job:
 @pytest.mark.parametrize("env", [{}, {"A": "1"}])
 def test_stored_recipe_that_a_new_rule_refuses_still_starts(world: World, env: dict[str, str]) -> None:
     """With variables of the start's own and without."""
-    run = world.runs.start("job", env)
+    run = world.runs.record(world.runs.start("job", env).id)
     assert json.loads(run.recipe)["spec"]["command"] == REFUSED
     world.run()
     world.check()
@@ -84,7 +84,7 @@ def test_schedule_of_a_refused_recipe_fires(world: World) -> None:
 def test_stored_schedule_that_a_new_rule_refuses_fires_and_is_marked(of_recipe: bool) -> None:
     """Its step is beyond its field: it is due hourly, as it was before the rule."""
     made = World()
-    job = made.jobs.apply(text(schedule="30 * * * *" if of_recipe else None), "f")
+    job = made.jobs.record(made.jobs.apply(text(schedule="30 * * * *" if of_recipe else None), "f").id)
     dump = job.recipe.replace("30 * * * *", "*/90 * * * *")
     stored = Schedule("*/90 * * * *")
     made.store.save([replace(job, recipe=dump, schedule=stored, scheduled_at=made.began)])
@@ -104,7 +104,7 @@ def test_stored_schedule_that_a_new_rule_refuses_fires_and_is_marked(of_recipe: 
 def test_refused_recipe_can_be_given_a_schedule(world: World) -> None:
     """Only the schedule is judged."""
     _, service = world.incarnate()
-    assert service.schedules.set("job", {"schedule": "0 2 * * *"}).schedule == Schedule("0 2 * * *")
+    assert service.schedules.set("job", {"schedule": "0 2 * * *"}).schedule == "0 2 * * *"
 
 
 def test_jobs_are_marked_with_what_apply_refuses(world: World) -> None:
@@ -112,7 +112,7 @@ def test_jobs_are_marked_with_what_apply_refuses(world: World) -> None:
     marked = only_job(world)
     (reason,) = refusals(marked)
     assert reason.startswith("spec.command: found '--epochs 3'; ")
-    assert refusals(world.jobs.apply(text(name="other"), "f")) == ()
+    assert world.jobs.apply(text(name="other"), "f").apply_refuses == ()
 
 
 def test_recipe_of_a_newer_version_is_marked(world: World) -> None:
@@ -127,12 +127,14 @@ def test_recipe_of_a_newer_version_is_marked(world: World) -> None:
 def test_stored_recipe_with_a_null_reference_starts_and_can_be_applied_again() -> None:
     """Earlier versions wrote every unset reference as null."""
     world = World()
-    job = world.jobs.apply(text(git_repositories=[{"url": "https://h/a"}]), "f")
+    job = world.jobs.record(world.jobs.apply(text(git_repositories=[{"url": "https://h/a"}]), "f").id)
     stored = json.loads(job.recipe)
     stored["spec"]["git_repositories"][0]["reference"] = None
     before = replace(job, recipe=json.dumps(stored))
     world.store.save([before])
     assert refusals(only_job(world)) == ()
-    assert json.loads(world.runs.start("job", {}).recipe)["spec"]["git_repositories"][0]["url"] == "https://h/a"
+    run = world.runs.record(world.runs.start("job", {}).id)
+    assert json.loads(run.recipe)["spec"]["git_repositories"][0]["url"] == "https://h/a"
     assert "reference" not in applicable(before.recipe)["spec"]["git_repositories"][0]
-    assert world.jobs.apply(json.dumps(applicable(before.recipe)), "f").recipe == job.recipe
+    applied = world.jobs.apply(json.dumps(applicable(before.recipe)), "f")
+    assert world.jobs.record(applied.id).recipe == job.recipe

@@ -7,7 +7,6 @@ from provisioner.core.run.records import Run
 from provisioner.faces.cli.terminal import screen
 from tests.service.agents import Script
 from tests.service.world import World
-from tests.support import samples
 
 
 def test_story_is_in_the_order_of_time() -> None:
@@ -28,5 +27,5 @@ def test_story_is_in_the_order_of_time() -> None:
 @pytest.mark.parametrize("step", Step)
 def test_only_steps_of_preparing_are_shown_as_such(step: Step) -> None:
     """A report may be newer than the state, and say that the log is shipped already."""
-    shown = screen.preparing(samples.held({"report": samples.report(step)}).node)
+    shown = screen.preparing(step)
     assert shown == ("" if step in (Step.COMMAND, Step.LOGS) else f": {step}")

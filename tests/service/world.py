@@ -36,6 +36,7 @@ from provisioner.service.control_loop.loop import Intervals, Loop
 from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.installation import Installation, Policy
 from provisioner.service.ssh_entry.entrance import Entrance
+from provisioner.service.tokens import Gate
 from tests.service.agents import BOOT_FUSE, Agent, Executions, Script, Violation
 from tests.service.memory_store import MemoryStore
 from tests.service.rules import LIMITS, Rules, Truth
@@ -156,7 +157,6 @@ class World:
             self.bucket,
             self.executions,
             self.agents,
-            self.runs,
             self.now,
             self.began,
             busy,
@@ -181,7 +181,7 @@ class World:
         limits = LIMITS | spec.pop("limits", {})
         whole = {"name": name, "image": "i", "instance_type": "g5.xlarge", "command": "true", "limits": limits, **spec}
         self.jobs.apply(json.dumps({"type": "job", "spec": whole}), "the test's recipe")
-        return self.runs.start(f"{spec.get('owner', 'tester')}/{name}", {})
+        return self.runs.record(self.runs.start(f"{spec.get('owner', 'tester')}/{name}", {}).id)
 
     def turn_clock(self, ahead: float) -> None:
         """The control plane's clock is so far ahead of everybody else's from now on."""
@@ -250,9 +250,8 @@ class World:
         self._spoiled = False
 
     def _users(self) -> OnBehalf:
-        return OnBehalf(
-            self.installation, TESTER, Entrance(self.installation, AsyncSsh(), ""), self._sites(self.installation)
-        )
+        entrance, sites = Entrance(self.installation, AsyncSsh(), ""), self._sites(self.installation)
+        return OnBehalf(self.installation, TESTER, entrance, sites, Gate(self.store, self.clock))
 
     @staticmethod
     def _sites(installation: Installation) -> LaunchSites:

@@ -41,7 +41,7 @@ def ran(whole: Rig, image: str) -> Run:
 
 
 def fetched_agent(whole: Rig, run: Run) -> bool:
-    [node] = whole.service.runs.status(run.id).nodes
+    [node] = whole.service.installation.store.nodes(run.id)
     calls = whole.double.calls.of("s3", "GetObject")
     return any("/agent/" in call.resource and node.instance_id in call.principal for call in calls)
 

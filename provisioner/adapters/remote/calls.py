@@ -16,13 +16,14 @@ from provisioner.adapters.remote.proxy import PASSWORD, Proxy, connections, hind
 from provisioner.core import errors
 from provisioner.core.errors import Invalid, ProvisionError
 from provisioner.core.plain import plain
-from provisioner.core.protocol.codec import decode
+from provisioner.core.views.api import API, API_HEADER, PACKAGE_HEADER, install
+from provisioner.core.views.codec import from_json
 from provisioner.ports.clock import Clock
 
 T = TypeVar("T")
 Query = Sequence[tuple[str, str | int]]
 
-LOSSLESS, EVENTS = "application/vnd.provision+json", "text/event-stream"
+JSON, EVENTS = "application/json", "text/event-stream"
 #: Seconds to reach the server, and between two bytes of an answer: a page of a log may wait for a slow bucket.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
 #: Seconds between two bytes of a followed log, for which a sign of life was asked each second.
@@ -94,15 +95,15 @@ class Calls:
         sends: str = "application/json",
         again: bool = True,
     ) -> T:
-        """The record that is answered. `again`: twice done is once done, so that it may be sent anew."""
+        """Return the view in the answer. `again`: a second request has the effect of one, so it may be repeated."""
         headers = {"Content-Type": sends} if body is not None else {}
 
         def once() -> T:
-            with self._answered(method, path, query, LOSSLESS, headers, body) as response:
+            with self._answered(method, path, query, JSON, headers, body) as response:
                 data = response.read(LARGEST)
             try:
-                return decode(kind, data)
-            except Invalid as error:
+                return from_json(kind, json.loads(data))
+            except (Invalid, ValueError, RecursionError) as error:
                 raise self._stranger("in words of another version") from error
 
         return self._persist(once, again=again)
@@ -200,19 +201,27 @@ class Calls:
                 preload_content=False,
             )
             try:
+                self._check_version(response)
                 kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
                 if not 200 <= response.status < 300:
                     raise self._refusal(response, kind)
                 if kind != accept:
                     raise self._stranger(f"with {kind or 'nothing'}")
                 yield response
-                if accept == LOSSLESS:
+                if accept == JSON:
                     # Read whole, it leaves its connection to the next call.
                     response.release_conn()
             finally:
                 response.close()
         except urllib3.exceptions.HTTPError as error:
             raise self._broken(error) from error
+
+    def _check_version(self, response: Any) -> None:
+        """Raise Invalid if the server's API has another version than this client's."""
+        spoken = response.headers.get(API_HEADER, "")
+        if spoken.isdigit() and int(spoken[:9]) != API:
+            version = plain(response.headers.get(PACKAGE_HEADER, "?")[:40])
+            raise Invalid(f"this client cannot read what {self._address.url} answers; {install(version)}")
 
     def _connections(self) -> Any:
         if self._pool is None:

@@ -1,4 +1,4 @@
-"""provisioner.ports.control.control.Control over HTTP: a server of this version answers with lossless records.
+"""provisioner.ports.control.control.Control over HTTP: it reads the same views as every other client.
 
 A request that was never sent, or that the server refuses for now, is sent again. A lost answer is requested again if a
 second request has the same effect as one; see the modules of the ports.
@@ -7,13 +7,13 @@ second request has the same effect as one; see the modules of the ports.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from provisioner.adapters.remote.access import NOBODY, RemoteAccess
 from provisioner.adapters.remote.address import Address
 from provisioner.adapters.remote.calls import NEVER, Calls
 from provisioner.adapters.remote.jobs import RemoteJobs, RemoteSchedules
 from provisioner.adapters.remote.logs import RemoteLogs
 from provisioner.adapters.remote.operator import RemoteOperator
 from provisioner.adapters.remote.runs import RemoteRuns
+from provisioner.adapters.remote.tokens import RemoteTokens
 from provisioner.ports.clock import Clock
 from provisioner.ports.ids import Ids
 
@@ -25,7 +25,7 @@ class Remote:
         """`told` is called with a message when the server is away, except inside a call that reports it itself."""
         self._calls = Calls(address, clock, told)
         self._clock = clock
-        self.access, self.caller = RemoteAccess(self._calls), NOBODY
+        self.tokens = RemoteTokens(self._calls)
         self.jobs, self.schedules = RemoteJobs(self._calls), RemoteSchedules(self._calls)
         self.runs = RemoteRuns(self._calls, ids)
         self.logs = RemoteLogs(self._calls, clock, self.runs)

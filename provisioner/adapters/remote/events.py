@@ -1,13 +1,13 @@
 """A followed log: Server-Sent Events (WHATWG HTML, "Server-sent events"), gone on with wherever they broke off."""
 
-import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.core.errors import Invalid, Transient
+from provisioner.core.views.codec import Absent, from_json
+from provisioner.core.views.log import Log, data_of
 from provisioner.ports.clock import Clock
 from provisioner.ports.control.logs import LogGap, LogPiece
 
@@ -71,14 +71,18 @@ def _event(block: bytes) -> Iterator[Event | None]:
 
 
 def piece(text: str) -> LogPiece | LogGap:
-    """What an event `log` says (`Log` in the API's document)."""
+    """Return the piece of an event `log`. Raises Invalid."""
     try:
-        told: Any = json.loads(text)
-        where = int(told["attempt"]), str(told["stream"]), int(told["offset"])
-        if "missing_at_least" in told:
-            least = told["missing_at_least"]
-            return LogGap(*where, None if least is None else int(least))
-        data = told["text"].encode() if "text" in told else base64.b64decode(told["base64"], validate=True)
-        return LogPiece(*where, data)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Invalid(f"the server's log cannot be read ({error!r}): is PROVISION_URL right?") from error
+        return piece_of(from_json(Log, json.loads(text)))
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"the server's log cannot be read ({error}): is PROVISION_URL right?") from error
+
+
+def piece_of(view: Log) -> LogPiece | LogGap:
+    """Return the piece that a view shows. Raises Invalid if it has no bytes."""
+    if not isinstance(view.missing_at_least, Absent):
+        return LogGap(view.attempt, view.stream, view.offset, view.missing_at_least)
+    try:
+        return LogPiece(view.attempt, view.stream, view.offset, data_of(view))
+    except ValueError as error:
+        raise Invalid(f"the server's log cannot be read ({error}): is PROVISION_URL right?") from error

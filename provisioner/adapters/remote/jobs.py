@@ -6,12 +6,23 @@ NotFound, so it is not repeated.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from provisioner.adapters.remote.calls import Calls
 from provisioner.adapters.remote.names import job_path
-from provisioner.core.recipe.jobs import Job
-from provisioner.ports.control.jobs import Size
-from provisioner.ports.control.schedules import Scheduled
+from provisioner.core.views.job import Job, Jobs, Schedule, Schedules
+
+
+@dataclass(frozen=True)
+class _State:
+    id: str
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """What is read of the answer to a recipe."""
+
+    state: _State
 
 
 class RemoteJobs:
@@ -20,10 +31,11 @@ class RemoteJobs:
 
     def apply(self, text: str, source: str) -> Job:
         query = [("source", source)]
-        return self._calls.ask(Job, "PUT", "/api/recipes", query, text.encode(), sends="application/yaml")
+        made = self._calls.ask(_Applied, "PUT", "/api/recipes", query, text.encode(), sends="application/yaml")
+        return self.get(made.state.id)
 
     def all(self) -> tuple[Job, ...]:
-        return self._calls.ask(tuple[Job, ...], "GET", "/api/jobs")
+        return self._calls.ask(Jobs, "GET", "/api/jobs").jobs
 
     def get(self, name: str) -> Job:
         path, query = job_path(name)
@@ -33,22 +45,19 @@ class RemoteJobs:
         path, query = job_path(name)
         return self._calls.ask(Job, "DELETE", path, query, again=False)
 
-    def sizes(self) -> tuple[Size, ...]:
-        return self._calls.ask(tuple[Size, ...], "GET", "/api/info/servers")
-
 
 class RemoteSchedules:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    def set(self, name: str, schedule: Mapping[str, str] | None) -> Job:
+    def set(self, name: str, schedule: Mapping[str, str] | None) -> Schedule:
         path, query = job_path(name)
         body = json.dumps(schedule and dict(schedule)).encode()
-        return self._calls.ask(Scheduled, "PUT", f"{path}/schedule", query, body).job
+        return self._calls.ask(Schedule, "PUT", f"{path}/schedule", query, body)
 
-    def get(self, name: str, count: int) -> Scheduled:
+    def get(self, name: str, count: int) -> Schedule:
         path, query = job_path(name)
-        return self._calls.ask(Scheduled, "GET", f"{path}/schedule", [*query, ("count", count)])
+        return self._calls.ask(Schedule, "GET", f"{path}/schedule", [*query, ("count", count)])
 
-    def all(self) -> tuple[Scheduled, ...]:
-        return self._calls.ask(tuple[Scheduled, ...], "GET", "/api/schedules")
+    def all(self) -> tuple[Schedule, ...]:
+        return self._calls.ask(Schedules, "GET", "/api/schedules").schedules

@@ -6,8 +6,9 @@ from provisioner.adapters.remote import events
 from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.adapters.remote.names import control_host_only, run_path
 from provisioner.adapters.remote.runs import RemoteRuns
+from provisioner.core.views.log import Page
 from provisioner.ports.clock import Clock
-from provisioner.ports.control.logs import LogGap, LogPage, LogPiece, LogQuery, ignore
+from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery, ignore
 
 
 class RemoteLogs:
@@ -23,20 +24,14 @@ class RemoteLogs:
     def _read(self, run: str, query: LogQuery) -> Iterator[LogPiece | LogGap]:
         cursor = ""
         while True:
-            page = self.page(run, query, cursor)
-            for piece, _ in page.pieces:
-                yield piece
-            if page.over or not any(isinstance(piece, LogPiece) for piece, _ in page.pieces):
+            # The page that has reached the end has the gaps, too.
+            parameters = [*_parameters(query), ("gaps", 1), *([("cursor", cursor)] if cursor else [])]
+            page = self._calls.ask(Page, "GET", f"{run_path(run)}/logs", parameters)
+            pieces = [events.piece_of(each) for each in page.pieces]
+            yield from pieces
+            if page.next is None or not any(isinstance(piece, LogPiece) for piece in pieces):
                 return
-            cursor = page.cursor
-
-    def page(
-        self, run: str, query: LogQuery, cursor: str = "", limit: int = 1 << 20, *, following: bool = False
-    ) -> LogPage:
-        if following:
-            control_host_only("follow a log by pages")
-        parameters = [*_parameters(query), ("limit", limit), *([("cursor", cursor)] if cursor else [])]
-        return self._calls.ask(LogPage, "GET", f"{run_path(run)}/logs", parameters)
+            cursor = page.next
 
     def follow(
         self, run: str, query: LogQuery, looked: Callable[[Sequence[str]], None] = ignore, *, direct: bool = False

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 from provisioner.adapters.remote.calls import Calls
 from provisioner.adapters.remote.names import control_host_only
-from provisioner.core.cloud.machines import Machine
+from provisioner.core.views.overview import Server
 from provisioner.ports.clock import Clock
 from provisioner.ports.connection import Connection
-from provisioner.ports.control.operator import ServerStatus, ignore
+from provisioner.ports.control.operator import ignore
 
 #: Seconds between two checks of `until` in `drive`.
 REST = 1.0
@@ -20,7 +20,7 @@ class RemoteOperator:
         self._calls = calls
         self._clock = clock
         #: The last status, and this computer's time when the server made it.
-        self._status: tuple[float, ServerStatus] | None = None
+        self._status: tuple[float, Server] | None = None
 
     def now(self) -> float:
         at, status = self._status or self._read()
@@ -32,19 +32,19 @@ class RemoteOperator:
     def unfinished(self) -> bool:
         return self._fresh().unfinished
 
-    def foreign(self) -> tuple[Machine, ...]:
+    def foreign(self) -> tuple[str, ...]:
         return self._fresh().foreign
 
     def hindrance(self) -> str:
         return self._fresh().hindrance
 
-    def _fresh(self) -> ServerStatus:
+    def _fresh(self) -> Server:
         fresh = self._status and 0 <= self._clock.now() - self._status[0] < FRESH
         return self._status[1] if self._status and fresh else self._read()[1]
 
-    def _read(self) -> tuple[float, ServerStatus]:
+    def _read(self) -> tuple[float, Server]:
         before = self._clock.now()
-        found = self._calls.ask(ServerStatus, "GET", "/api/server")
+        found = self._calls.ask(Server, "GET", "/api/server")
         # The server read its clock somewhere between the request and the answer.
         self._status = (before + self._clock.now()) / 2, found
         return self._status

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.adapters.remote.names import is_possible_job, job_path, run_path
-from provisioner.core.cost.receipt import Receipt
-from provisioner.core.run.records import Run
-from provisioner.ports.control.runs import Overview, Status
+from provisioner.core.views.job import Started
+from provisioner.core.views.overview import Top
+from provisioner.core.views.receipt import Receipt
+from provisioner.core.views.run import Run, Runs, Status
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, RunFilter
 
@@ -29,23 +30,23 @@ class RemoteRuns:
     def start(self, job: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
         path, query = job_path(job)
         body = {"env": dict(env), "command": command, "idempotency_key": idempotency_key or self._ids.new()}
-        return self._calls.ask(Run, "POST", f"{path}/start", query, json.dumps(body).encode())
+        return self._calls.ask(Started, "POST", f"{path}/start", query, json.dumps(body).encode()).run
 
     def find(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         if len(which.ids) > IDS:
             parts = [which.ids[at : at + IDS] for at in range(0, len(which.ids), IDS)]
-            found = [run for part in parts for run in self.find(replace(which, ids=part))]
-            return tuple(sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)[: which.limit])
+            several = [run for part in parts for run in self.find(replace(which, ids=part))]
+            return tuple(sorted(several, key=lambda run: (run.created_at, run.id), reverse=True)[: which.limit])
         if which.job and not is_possible_job(which.job):
             return ()
-        pages: list[Run] = []
-        while (wanted := min(which.limit - len(pages), PAGE)) > 0:
-            page = self._calls.ask(tuple[Run, ...], "GET", "/api/runs", _filter(which, wanted))
-            pages += page
-            if len(page) < wanted:
+        found, cursor = list[Run](), f"{which.after[0]!r}_{which.after[1]}" if which.after else ""
+        while (wanted := min(which.limit - len(found), PAGE)) > 0:
+            page = self._calls.ask(Runs, "GET", "/api/runs", _filter(which, wanted, cursor))
+            found += page.runs
+            if page.next_key is None:
                 break
-            which = replace(which, after=(page[-1].created_at, page[-1].id))
-        return tuple(pages)
+            cursor = page.next_key
+        return tuple(found)
 
     def get(self, name: str) -> Run:
         # A list of one run is smaller than its status, but takes only whole ids.
@@ -56,8 +57,8 @@ class RemoteRuns:
     def status(self, name: str) -> Status:
         return self._calls.ask(Status, "GET", run_path(name))
 
-    def overview(self, limit: int) -> Overview:
-        return self._calls.ask(Overview, "GET", "/api/top", [("limit", min(limit, PAGE))])
+    def overview(self, limit: int) -> Top:
+        return self._calls.ask(Top, "GET", "/api/top", [("limit", min(limit, PAGE))])
 
     def stop(self, name: str) -> Run:
         return self._calls.ask(Run, "POST", f"{run_path(name)}/stop")
@@ -66,7 +67,7 @@ class RemoteRuns:
         return self._calls.ask(Receipt, "GET", f"{run_path(name)}/receipt")
 
 
-def _filter(which: RunFilter, limit: int) -> Query:
+def _filter(which: RunFilter, limit: int, cursor: str) -> Query:
     """Return the filter as the query of `GET /api/runs`."""
     return [
         ("limit", limit),
@@ -75,5 +76,5 @@ def _filter(which: RunFilter, limit: int) -> Query:
         *(("state", state) for state in which.states),
         *(("outcome", outcome) for outcome in which.outcomes),
         *(("id", id) for id in which.ids),
-        *([("cursor", f"{which.after[0]!r}_{which.after[1]}")] if which.after else []),
+        *([("cursor", cursor)] if cursor else []),
     ]

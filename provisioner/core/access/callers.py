@@ -1,6 +1,6 @@
 """Callers and their rights, access tokens, and the audit records of changes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,6 @@ class Token:
     expires_at: float | None = None
     revoked_at: float | None = None
     version: int = 0
-
-
-@dataclass(frozen=True)
-class NewToken:
-    """A token that was just created."""
-
-    #: The token that its user sends. It is stored nowhere and cannot be shown again.
-    token: str = field(repr=False)
-    stored: Token
-
-    @property
-    def id(self) -> str:
-        return self.stored.id
 
 
 @dataclass(frozen=True)

@@ -75,17 +75,6 @@ class Ami:
         return tuple(value for name, value in sorted(self.tags.items()) if name.startswith(PRELOADED_TAG))
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A machine image, with whether this installation uses it and whether its agent is current."""
-
-    ami: Ami
-    #: Whether new launches use it.
-    in_use: bool
-    #: Whether it has the current agent; otherwise a machine fetches the current agent from the bucket.
-    current: bool
-
-
 def tags(installation: str, agent: str, base: str, preloaded: Sequence[str], date: str) -> dict[str, str]:
     """Return the tags of a machine image and of its snapshot."""
     numbered = {f"{PRELOADED_TAG}{number:02}": name for number, name in enumerate(preloaded)}

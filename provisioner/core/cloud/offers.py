@@ -59,3 +59,13 @@ class Catalog:
     subnets: Mapping[str, str]
     prices: Mapping[Offer, Price]
     at: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """An instance type that a recipe may name, and the price of an hour; None if the price is unknown."""
+
+    type: InstanceType
+    on_demand: Price | None
+    #: The cheapest price in the installation's zones.
+    spot: Price | None

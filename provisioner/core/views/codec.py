@@ -1,7 +1,7 @@
 """Views as JSON: times as ISO 8601 in UTC, to the millisecond; everything else as it is.
 
-A view is a frozen dataclass. Its fields are the fields of its JSON object, so a reader of another version ignores fields
-that it does not know. A field with a default may be absent.
+A view is a frozen dataclass. Its fields are those of its JSON object. A reader ignores fields that it does not know,
+because the writer may be of another version. A field with a default may be absent.
 """
 
 import dataclasses
@@ -39,9 +39,10 @@ def moment(at: float | None) -> Moment | None:
 def to_json(view: Any) -> dict[str, Any]:
     """Return the view as JSON's types."""
     found: dict[str, Any] = {}
-    for name, write in _writers(type(view)):
+    kind: Any = type(view)
+    for name, write in _writers(kind):
         value = getattr(view, name)
-        if not (value is Absent.ABSENT):
+        if value is not Absent.ABSENT:
             found[name] = write(value)
     return found
 

@@ -1,6 +1,7 @@
 """Make views of records: the only place that does."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 
 from provisioner.core.access import callers
 from provisioner.core.cloud import machine_images, offers
@@ -10,6 +11,7 @@ from provisioner.core.recipe import jobs
 from provisioner.core.recipe.recipe import Limits, applicable, refusals
 from provisioner.core.run import records
 from provisioner.core.run.silence import is_silent
+from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import MARGIN, first_report_due
 from provisioner.core.run.work_order import recipe_of
 from provisioner.core.views.ami import Ami
@@ -30,8 +32,14 @@ def job(item: jobs.Job) -> Job:
         applied_at=Moment(item.applied_at),
         schedule=item.schedule.cron if item.schedule else None,
         recipe=applicable(item.recipe),
-        apply_refuses=tuple(refusals(item)),
+        apply_refuses=_refusals(item.recipe, item.schedule, item.schedule_of_recipe),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _refusals(recipe: str, schedule: jobs.Schedule | None, of_recipe: bool) -> tuple[str, ...]:
+    """Return the refusals of such a job. Cached: reading a recipe takes milliseconds, and each start shows its job."""
+    return refusals(jobs.Job("", "", "", recipe, 1, 0.0, 0.0, schedule=schedule, schedule_of_recipe=of_recipe))
 
 
 def schedule(item: jobs.Job, upcoming: Sequence[float], run: records.Run | None) -> Schedule:
@@ -83,6 +91,7 @@ def run(item: records.Run) -> Run:
         reason=verdict.reason if verdict else None,
         stop=Stop(item.stop.outcome, item.stop.reason, Moment(item.stop.at)) if item.stop else None,
         waiting=waiting,
+        next_try_at=Moment(item.next_try_at) if item.state is State.QUEUED else None,
         created_at=Moment(item.created_at),
         ended_at=moment(item.ended_at),
         certain_at=moment(item.certain_at),
@@ -97,20 +106,25 @@ def status(
     events: Sequence[records.Event],
     now: float,
 ) -> Status:
-    recipe = recipe_of(item)
-    limits = recipe.spec.limits if recipe else Limits()
-    by_id = {each.id: each for each in machines}
     return Status(
         run=run(item),
-        attempts=tuple(attempt(each, by_id.get(each.instance_id), limits, now) for each in nodes),
+        attempts=attempts(item, nodes, machines, now),
         machines=tuple(map(machine, machines)),
         events=tuple(Event(Moment(each.at), each.text) for each in events),
     )
 
 
-def attempt(
-    item: records.Node, its_machine: records.KnownMachine | None, limits: Limits, now: float
-) -> Attempt:
+def attempts(
+    item: records.Run, nodes: Sequence[records.Node], machines: Sequence[records.KnownMachine], now: float
+) -> tuple[Attempt, ...]:
+    """Return the views of a run's nodes. Without the machines, `report_due_at` is None."""
+    recipe = recipe_of(item) if nodes else None
+    limits = recipe.spec.limits if recipe else Limits()
+    by_id = {each.id: each for each in machines}
+    return tuple(_attempt(each, by_id.get(each.instance_id), limits, now) for each in nodes)
+
+
+def _attempt(item: records.Node, its_machine: records.KnownMachine | None, limits: Limits, now: float) -> Attempt:
     report, verdict, told = item.report, item.verdict, item.stop_put_at
     due = first_report_due(item, its_machine, limits) if its_machine and not verdict else None
     return Attempt(
@@ -224,45 +238,41 @@ def _phase(item: phases.Phase, since: float) -> Phase:
     )
 
 
-def ami(item: machine_images.Shown) -> Ami:
-    known = item.ami
+def ami(item: machine_images.Ami, *, in_use: bool, current: bool) -> Ami:
     return Ami(
-        id=known.id,
-        name=known.name,
-        state=known.state,
-        reason=known.reason or None,
-        created_at=Moment(known.created_at),
-        architecture=known.architecture,
-        disk_gib=known.disk_gib,
-        base=known.base,
-        agent=known.agent,
-        agent_current=item.current,
-        preloaded=tuple(known.preloaded),
-        in_use=item.in_use,
+        id=item.id,
+        name=item.name,
+        state=item.state,
+        reason=item.reason or None,
+        created_at=Moment(item.created_at),
+        architecture=item.architecture,
+        disk_gib=item.disk_gib,
+        base=item.base,
+        agent=item.agent,
+        agent_current=current,
+        preloaded=tuple(item.preloaded),
+        in_use=in_use,
     )
 
 
 def token(item: callers.Token, now: float) -> Token:
-    return Token(**_token(item, now))
-
-
-def new_token(item: callers.NewToken, now: float) -> NewToken:
-    return NewToken(**_token(item.stored, now), token=item.token)
-
-
-def _token(item: callers.Token, now: float) -> Mapping[str, object]:
     expired = item.expires_at is not None and now >= item.expires_at
-    return {
-        "id": item.id,
-        "owners": item.owners,
-        "role": "admin" if item.admin else "user",
-        "note": item.note,
-        "state": "revoked" if item.revoked_at is not None else "expired" if expired else "valid",
-        "created_at": Moment(item.created_at),
-        "created_by": item.created_by,
-        "expires_at": moment(item.expires_at),
-        "revoked_at": moment(item.revoked_at),
-    }
+    return Token(
+        id=item.id,
+        owners=item.owners,
+        role="admin" if item.admin else "user",
+        note=item.note,
+        state="revoked" if item.revoked_at is not None else "expired" if expired else "valid",
+        created_at=Moment(item.created_at),
+        created_by=item.created_by,
+        expires_at=moment(item.expires_at),
+        revoked_at=moment(item.revoked_at),
+    )
+
+
+def new_token(item: callers.Token, secret: str, now: float) -> NewToken:
+    """Return the view of a token just made; `secret` is what its user shows."""
+    return NewToken(**vars(token(item, now)), token=secret)
 
 
 def audit(item: callers.Audit) -> Audit:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from provisioner.core.recipe.jobs import Catchup, Concurrency
 from provisioner.core.run.states import State
 from provisioner.core.views.codec import Moment
+from provisioner.core.views.run import Run
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,20 @@ class Job:
         tuple[str, ...],
         "Why `apply` would refuse the stored recipe or schedule now: rules were added since. It keeps running.",
     ]
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The caller's jobs, by owner and name."""
+
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class Started(Job):
+    """The job, and the run that was started."""
+
+    run: Run
 
 
 @dataclass(frozen=True)
@@ -53,3 +68,10 @@ class Schedule:
     schedule_catchup: Catchup | None
     last: Last | None
     next: tuple[Moment, ...]
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """The schedules, by owner and name, each with its next time."""
+
+    schedules: tuple[Schedule, ...]

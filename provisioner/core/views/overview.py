@@ -47,7 +47,7 @@ class Top:
     more: Annotated[int, "Runs that are not shown."]
     runs: Annotated[
         tuple[Live, ...],
-        "Those with a silent machine first, then under notice, then with a machine, then those that wait; oldest first.",
+        "First those with a silent machine, then under notice, then with a machine, then the rest; oldest first.",
     ]
 
 

@@ -59,10 +59,19 @@ class Run:
     reason: Annotated[str | None, "The outcome in one line."]
     stop: Stop | None
     waiting: Waiting | None
+    next_try_at: Annotated[Moment | None, "When a queued run is tried next."]
     created_at: Moment
     ended_at: Moment | None
     certain_at: Annotated[Moment | None, "Since then the end of its machines is certain; `wait` returns."]
     done_at: Annotated[Moment | None, "Since then no machine of it lives."]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A page of runs, the newest first."""
+
+    runs: tuple[Run, ...]
+    next_key: Annotated[str | None, "As `cursor` it gives the next page; null: there is none."]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Views of access tokens and of the audit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from provisioner.core.views.codec import Moment
@@ -22,10 +22,17 @@ class Token:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """All tokens, the newest first; revoked and expired ones too."""
+
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True)
 class NewToken(Token):
     """A token just made."""
 
-    token: Annotated[str, "What its user shows to be let in. It cannot be had again."]
+    token: Annotated[str, "What its user shows to be let in. It cannot be had again."] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -43,3 +50,11 @@ class Audit:
     ]
     owner: Annotated[str | None, "Whose thing was changed; null: the installation's."]
     target: Annotated[str, "The job's name, or the id of the run, token or AMI."]
+
+
+@dataclass(frozen=True)
+class Audits:
+    """A page of changes, the newest first."""
+
+    entries: tuple[Audit, ...]
+    next_key: Annotated[str | None, "As `cursor` it gives the next page; null: there is none."]

@@ -38,7 +38,7 @@ DESCRIPTION = """Every start of a job is a fresh machine, and every machine is g
 
 Names: a job is its id, or its name with `owner_name`; a run its id, or the beginning of it. What a token's user may not
 touch does not exist. Times are ISO 8601 in UTC, durations seconds, money US dollars; null is unknown, or not yet.
-Several endpoints also answer `application/vnd.provision+json`, the form of our own client of the same version."""
+Every answer has the API's version in `Provision-API`, and the server's in `Provision-Version`."""
 
 CODES = {404: "no_endpoint", 405: "method_not_allowed", 413: "too_large"}
 
@@ -47,9 +47,9 @@ def assembled(
     service: Service, journal: Journal, meters: Meters, *, behind_proxy: bool = False, followers: int = MOST
 ) -> tuple[FastAPI, Hub]:
     """The application over the service, and the hub of its followers, to be closed before the server."""
-    hub = Hub(service, most=followers)
+    hub = Hub(service.logs, most=followers)
     meters.read(service.tally, lambda: hub.followers)
-    return make(Server(service, service.access, journal, service.ids, hub, meters, behind_proxy)), hub
+    return make(Server(service, journal, service.ids, hub, meters, behind_proxy)), hub
 
 
 def make(server: Server) -> FastAPI:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from provisioner.core import errors
 from provisioner.core.protocol.messages import Outcome
-from provisioner.core.run.records import Run
+from provisioner.core.views.run import Run
 
 INVALID = 64
 NOT_FOUND = 66
@@ -63,8 +63,8 @@ def of_error(error: Exception) -> int:
 
 def of_run(run: Run) -> int:
     """Return the exit code of `wait` for an ended run: 0 only if it succeeded, whatever its process exited with."""
-    assert run.verdict is not None, "only an ended run has an exit code"
-    outcome, code = run.verdict.outcome, run.verdict.exit_code
+    assert run.outcome is not None, "only an ended run has an exit code"
+    outcome, code = run.outcome, run.exit_code
     if outcome is Outcome.SUCCEEDED:
         return 0
     # The shell gets only the lowest eight bits: a reported code of 256 must not turn a failure into a success.
@@ -78,8 +78,8 @@ def of_rehearsal(run: Run) -> int:
 
     A rehearsal is to show how the command ends on SIGTERM.
     """
-    assert run.verdict is not None, "only an ended run has an exit code"
-    code = run.verdict.exit_code
+    assert run.outcome is not None, "only an ended run has an exit code"
+    code = run.exit_code
     return code if code is not None and 0 < code < 256 else of_run(run)
 
 
@@ -99,11 +99,11 @@ def last_lines(runs: Sequence[Run], of: Callable[[Run], int] = of_run) -> list[s
 
 
 def _last_line(run: Run, code: int) -> str:
-    assert run.verdict is not None, "only an ended run has an outcome"
+    assert run.outcome is not None, "only an ended run has an outcome"
     whose = f" (exit code {code})"
-    if run.verdict.process_exit_code is None:
+    if run.process_exit_code is None:
         whose = f" (the job has no exit code; {code} is ours)"
-    elif run.verdict.exit_code != code:
+    elif run.exit_code != code:
         whose = f" (exit code {code} stands for the outcome)"
-    told = f"{run.id[:12]} {run.verdict.outcome}: {run.verdict.reason}"
+    told = f"{run.id[:12]} {run.outcome}: {run.reason}"
     return told if told.endswith(whose) else told + whose

@@ -13,7 +13,7 @@ from provisioner.faces.cli.terminal import screen
 from provisioner.ports.control.control import Control
 from provisioner.ports.journal import Journal
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON; its shapes are in provisioner/faces/views/shapes.py.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON; README.md lists what each command prints.")]
 Env = Annotated[
     list[str] | None,
     typer.Option("--env", "-e", metavar="NAME=VALUE", help="For this run; wins over the recipe and over ours."),

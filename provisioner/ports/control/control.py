@@ -8,6 +8,7 @@ from provisioner.ports.control.logs import Logs
 from provisioner.ports.control.operator import Operator
 from provisioner.ports.control.runs import Runs
 from provisioner.ports.control.schedules import Schedules
+from provisioner.ports.control.tokens import Tokens
 
 
 class Control(Protocol):
@@ -24,6 +25,9 @@ class Control(Protocol):
 
     @property
     def schedules(self) -> Schedules: ...
+
+    @property
+    def tokens(self) -> Tokens: ...
 
     @property
     def operator(self) -> Operator: ...

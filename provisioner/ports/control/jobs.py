@@ -1,20 +1,8 @@
 """The contract for jobs."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
-from provisioner.core.cloud.offers import InstanceType, Price
-from provisioner.core.recipe.jobs import Job
-
-
-@dataclass(frozen=True)
-class Size:
-    """An instance type that a recipe may name, and the price of an hour; None if the price is unknown."""
-
-    type: InstanceType
-    on_demand: Price | None
-    #: The cheapest price in the installation's zones.
-    spot: Price | None
+from provisioner.core.views.job import Job
 
 
 class Jobs(Protocol):
@@ -37,6 +25,3 @@ class Jobs(Protocol):
 
     def delete(self, name: str) -> Job:
         """Delete the job, but not its runs. Raises Conflict while a run of the job is not done."""
-
-    def sizes(self) -> tuple[Size, ...]:
-        """Return the region's instance types with an NVIDIA GPU, by name; the list is at most a day old."""

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from provisioner.core.run.records import Run
+from provisioner.core.views import log
+from provisioner.core.views.log import Log
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,11 @@ class LogGap:
     at_least: int | None
 
 
-@dataclass(frozen=True)
-class LogPage:
-    """What is new in a run's log since a cursor."""
-
-    run: Run
-    #: Each piece with the cursor behind it.
-    pieces: tuple[tuple[LogPiece | LogGap, str], ...]
-    #: The cursor behind the whole page.
-    cursor: str
-    #: The run has ended, its log is archived, and nothing follows this page.
-    over: bool
+def view_of(piece: LogPiece | LogGap) -> Log:
+    """Return the view of a piece or a gap."""
+    if isinstance(piece, LogGap):
+        return Log(piece.attempt, piece.stream, piece.offset, missing_at_least=piece.at_least)
+    return log.piece(piece.attempt, piece.stream, piece.offset, piece.data)
 
 
 def ignore(_: Sequence[str]) -> None:
@@ -61,15 +56,6 @@ class Logs(Protocol):
 
     def read(self, run: str, query: LogQuery) -> Iterator[LogPiece | LogGap]:
         """Return the bytes that are in the bucket now, each once and in order; then the gaps."""
-
-    def page(
-        self, run: str, query: LogQuery, cursor: str = "", limit: int = 1 << 20, *, following: bool = False
-    ) -> LogPage:
-        """Return at most `limit` bytes after `cursor`; "" begins as the query says.
-
-        The page that reaches the end has the gaps; with `following` only after the run's end. With `following` the
-        machine ships its log every second for a while. Raises Invalid for a wrong cursor.
-        """
 
     def follow(
         self, run: str, query: LogQuery, looked: Callable[[Sequence[str]], None] = ignore, *, direct: bool = False

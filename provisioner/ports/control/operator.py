@@ -1,22 +1,9 @@
 """The contract for the control plane itself: its state, and the work of the control host."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from provisioner.core.cloud.machines import Machine
 from provisioner.ports.connection import Connection
-
-
-@dataclass(frozen=True)
-class ServerStatus:
-    """Status of the control plane; the fields are as the methods of `Operator`."""
-
-    at: float
-    served: bool
-    unfinished: bool
-    foreign: tuple[Machine, ...]
-    hindrance: str = ""
 
 
 def ignore(_: Sequence[str]) -> None:
@@ -33,8 +20,8 @@ class Operator(Protocol):
     def unfinished(self) -> bool:
         """Return whether a run of the caller's, or for an admin any machine or launch, is not over yet."""
 
-    def foreign(self) -> tuple[Machine, ...]:
-        """Return the machines of launches that this store never made, as the last pass of any process listed them.
+    def foreign(self) -> tuple[str, ...]:
+        """Return the ids of machines of launches that this store never made, as any process's last pass listed them.
 
         Only admins see them; for other callers there are none.
         """

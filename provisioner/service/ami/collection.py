@@ -1,9 +1,11 @@
 """The installation's own machine images: which there are, which one new launches take, and their end."""
 
 from provisioner.core.access.callers import Audit, Caller
-from provisioner.core.cloud.machine_images import Ami, AmiState, Shown
+from provisioner.core.cloud.machine_images import Ami, AmiState
 from provisioner.core.cloud.machines import ENDING
 from provisioner.core.errors import Conflict, Invalid, NotFound
+from provisioner.core.views import from_records
+from provisioner.core.views.ami import Ami as View
 from provisioner.service.ami.bake import BakeRequest, Bakery
 from provisioner.service.ami.builder import Told
 from provisioner.service.control_loop.launch_sites import AMI, LaunchSites
@@ -34,16 +36,16 @@ class Amis:
         self._installation.save([self._audit("bake AMI", wish.name)])
         return self._bakery.bake(wish, told)
 
-    def list(self) -> tuple[Shown, ...]:
+    def list(self) -> tuple[View, ...]:
         """The newest first."""
         found = sorted(self._installation.cloud.amis(), key=lambda ami: (-ami.created_at, ami.id))
         return tuple(map(self.show, found))
 
-    def show(self, ami: Ami) -> Shown:
-        """What the image is to this installation now."""
-        return Shown(ami, self._in_use() == ami.id, ami.agent == self._sites.agent_sha256())
+    def show(self, ami: Ami) -> View:
+        """Return the view of the image, with its use by this installation."""
+        return from_records.ami(ami, in_use=self._in_use() == ami.id, current=ami.agent == self._sites.agent_sha256())
 
-    def use(self, name: str) -> Shown | None:
+    def use(self, name: str) -> View | None:
         """New launches take this image; None: they take the settings' own again.
 
         Raises NotFound, and Conflict for an image that is not available.

@@ -8,14 +8,13 @@ from typing import TypeVar
 
 from provisioner.core.cloud.launches import Profile, Template
 from provisioner.core.cloud.machine_images import Image
-from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price
+from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price, Size
 from provisioner.core.cloud.prices import PriceList
 from provisioner.core.errors import CloudError
 from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.keys import agent_key
 from provisioner.core.run.clock_repair import SLACK
 from provisioner.core.run.launching import Site
-from provisioner.ports.control.jobs import Size
 from provisioner.service.installation import Installation
 
 T = TypeVar("T")

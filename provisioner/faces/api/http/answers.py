@@ -1,20 +1,16 @@
-"""What the API answers: JSON made of shapes, a record as it is to who asks for that, and every error in one form."""
+"""Answers of the API: views as JSON, and every error in one form."""
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, TypedDict, TypeVar
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from provisioner.core import errors
-from provisioner.core.protocol.codec import encode
-
-R = TypeVar("R")
+from provisioner.core.views.codec import to_json
 
 JSON = "application/json"
-#: A record as `core.protocol.codec.encode` writes it, for a client of this same version.
-LOSSLESS = "application/vnd.provision+json"
 
 
 class Problem(TypedDict):
@@ -46,12 +42,9 @@ def answer(value: object, status: int = 200) -> Response:
     return Response(json.dumps(value, separators=(",", ":")), status, media_type=JSON)
 
 
-def either(request: Request, found: R, shape: Callable[[R], object], status: int = 200) -> Response:
-    """What was found in its shape, or as it is."""
-    if not wants(request, LOSSLESS):
-        return answer(shape(found), status)
-    data = b"[" + b",".join(map(encode, found)) + b"]" if isinstance(found, tuple) else encode(found)
-    return Response(data, status, media_type=LOSSLESS)
+def shown(view: Any, status: int = 200) -> Response:
+    """Answer with a view."""
+    return answer(to_json(view), status)
 
 
 def wants(request: Request, kind: str) -> bool:

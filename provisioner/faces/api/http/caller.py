@@ -10,7 +10,6 @@ from provisioner.core.errors import Denied, Invalid
 from provisioner.faces.api.http.metrics import Meters
 from provisioner.faces.api.http.reading import Readers
 from provisioner.faces.api.http.stream import Hub
-from provisioner.ports.control.tokens import Access
 from provisioner.ports.ids import Ids
 from provisioner.ports.journal import Journal
 from provisioner.service.control import OnBehalf, Service
@@ -24,7 +23,6 @@ class Server:
     """What the endpoints work with."""
 
     service: Service
-    access: Access
     journal: Journal
     ids: Ids
     hub: Hub
@@ -63,7 +61,7 @@ async def calling(request: Request) -> Caller:
     token = token_of(request)
     if not token:
         raise Denied("a token is needed: `Authorization: Bearer …`; `provision token create` makes one")
-    return server_of(request).access.admit(token, source_of(request))
+    return server_of(request).service.gate.admit(token, source_of(request))
 
 
 Calling = Annotated[Caller, Depends(calling)]

@@ -1,5 +1,6 @@
-"""The OpenAPI document: schemas made of the shapes, and what every operation may answer."""
+"""The OpenAPI document: schemas made of the views, and what every operation may answer."""
 
+import dataclasses
 import typing
 from collections.abc import Mapping
 from enum import Enum
@@ -9,7 +10,8 @@ from typing import Annotated, Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from provisioner.faces.api.http.answers import JSON, LOSSLESS, Problem
+from provisioner.core.views.codec import Absent, Moment, hints, to_json
+from provisioner.faces.api.http.answers import JSON, Problem
 
 #: What each status means, the same everywhere.
 MEANING = {
@@ -32,14 +34,13 @@ _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", NoneT
 
 
 def answers(
-    shape: Any, *errors: int, status: int = 200, example: Any = None, lossless: bool = False, public: bool = False
+    shape: Any, *errors: int, status: int = 200, example: Any = None, public: bool = False
 ) -> dict[int | str, dict[str, Any]]:
-    """For `responses=`: the shape with its status, and what else may come."""
+    """Return the `responses` of an operation: the view with its status, and the errors. `example` may be a view."""
     media: dict[str, Any] = {"schema": schema(shape)}
     if example is not None:
-        media["example"] = example
-    content = {JSON: media, **({LOSSLESS: {"schema": {}}} if lossless else {})}
-    found: dict[int | str, dict[str, Any]] = {status: {"description": "Done.", "content": content}}
+        media["example"] = to_json(example) if dataclasses.is_dataclass(example) else example
+    found: dict[int | str, dict[str, Any]] = {status: {"description": "Done.", "content": {JSON: media}}}
     for code in sorted({*errors, *(() if public else ALWAYS)}):
         found[code] = {"description": MEANING[code], "content": {JSON: {"schema": schema(Problem)}}}
         if code in (429, 503):
@@ -52,41 +53,53 @@ _SHAPES: dict[str, dict[str, Any]] = {}
 
 
 def schema(kind: Any) -> dict[str, Any]:
-    """JSON Schema of a shape's type; pydantic's own takes no TypedDict of Python 3.11's."""
+    """Return the JSON Schema of a view's type, or of a TypedDict."""
     origin, words = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return {**schema(words[0]), "description": words[1]}
     if origin in (typing.Union, UnionType):
-        return {"anyOf": [schema(word) for word in words]}
+        kinds = [word for word in words if word is not Absent]
+        return schema(kinds[0]) if len(kinds) == 1 else {"anyOf": [schema(each) for each in kinds]}
     if origin is typing.Literal:
         return {"enum": list(words)}
     if origin in (list, tuple):
         return {"type": "array", "items": schema(words[0])}
-    if origin is dict:
+    if kind is Moment:
+        return {"type": "string", "format": "date-time"}
+    if origin in (dict, Mapping):
         return {"type": "object", "additionalProperties": schema(words[1])}
     if kind in _PLAIN:
         return {"type": _PLAIN[kind]}
     if isinstance(kind, type) and issubclass(kind, Enum):
         return {"type": "string", "enum": [str(each.value) for each in kind]}
-    return _reference(kind) if typing.is_typeddict(kind) else {}
+    return _reference(kind) if typing.is_typeddict(kind) or dataclasses.is_dataclass(kind) else {}
 
 
 def _reference(kind: Any) -> dict[str, Any]:
     name = kind.__name__
     if name not in _SHAPES:
         _SHAPES[name] = {}
-        hints = typing.get_type_hints(kind, include_extras=True)
+        fields, required = _fields(kind)
         _SHAPES[name] |= {
             "type": "object",
             "title": name,
             "description": kind.__doc__,
-            "properties": {field: schema(_bare(hint)) for field, hint in hints.items()},
-            "required": sorted(kind.__required_keys__),
+            "properties": {field: schema(hint) for field, hint in fields.items()},
+            "required": sorted(required),
         }
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _bare(hint: Any) -> Any:
+def _fields(kind: Any) -> tuple[dict[str, Any], set[str]]:
+    """Return the types of the fields, and the names of those that are always there."""
+    if dataclasses.is_dataclass(kind):
+        view: Any = kind
+        return hints(view), {each.name for each in dataclasses.fields(view) if each.default is dataclasses.MISSING}
+    found = typing.get_type_hints(kind, include_extras=True)
+    return {name: _present(hint) for name, hint in found.items()}, set(kind.__required_keys__)
+
+
+def _present(hint: Any) -> Any:
     return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.NotRequired else hint
 
 

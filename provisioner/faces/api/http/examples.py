@@ -1,25 +1,28 @@
-"""Examples for the OpenAPI document: records as they may be, in the shapes that all have."""
+"""Examples for the OpenAPI document: views of records as they may be."""
 
 import json
 
-from provisioner.core.access.callers import Audit, Token
+from provisioner.core.access import callers
 from provisioner.core.cloud.machines import MachineState
-from provisioner.core.cloud.offers import InstanceType, Market, Offer, Price
+from provisioner.core.cloud.offers import InstanceType, Market, Offer, Price, Size
 from provisioner.core.cost.receipt import receipt as bill
 from provisioner.core.protocol.messages import Outcome
-from provisioner.core.recipe.jobs import Job, Schedule
-from provisioner.core.run.records import Assignment, Event, KnownMachine, Node, Run, Verdict
+from provisioner.core.recipe import jobs
+from provisioner.core.run import records
+from provisioner.core.run.records import Assignment, Event, KnownMachine, Node, Verdict
 from provisioner.core.run.states import State
-from provisioner.faces.views import shaped, shapes
-from provisioner.ports.control.jobs import Size
-from provisioner.ports.control.logs import LogPiece
-from provisioner.ports.control.operator import ServerStatus
-from provisioner.ports.control.runs import LiveRun, Overview, Status
-from provisioner.ports.control.schedules import Scheduled
+from provisioner.core.views import from_records
+from provisioner.core.views.codec import Moment
+from provisioner.core.views.job import Job, Schedule
+from provisioner.core.views.log import Log, piece
+from provisioner.core.views.overview import Live, Server, Top
+from provisioner.core.views.receipt import Receipt
+from provisioner.core.views.run import Attempt, Run, Status
+from provisioner.core.views.token import Audit, Token
 
 AT = 1767225600.0
 _SPEC = {"name": "gpu-inference", "image": "any", "instance_type": "g5.xlarge", "command": "python run_inference.py"}
-JOB = Job(
+JOB = jobs.Job(
     "5d41402abc4b2a76b9719d911017c592",
     "ann",
     "gpu-inference",
@@ -27,9 +30,9 @@ JOB = Job(
     revision=1,
     created_at=AT,
     applied_at=AT,
-    schedule=Schedule("0 2 * * *", "Europe/Berlin"),
+    schedule=jobs.Schedule("0 2 * * *", "Europe/Berlin"),
 )
-RUN = Run(
+RUN = records.Run(
     "1f9cb11a918f4d3e8f1f0e8b5b1b2c3d",
     JOB.id,
     JOB.name,
@@ -60,45 +63,51 @@ _MACHINE = KnownMachine(
 )
 
 
-def job() -> shapes.Job:
-    return shaped.job(JOB)
+def job() -> Job:
+    return from_records.job(JOB)
 
 
-def schedule() -> shapes.Schedule:
-    return shaped.scheduled(Scheduled(JOB, (AT + 3600,), None))
+def schedule() -> Schedule:
+    return from_records.schedule(JOB, (AT + 3600,), None)
 
 
-def run() -> shapes.Run:
-    return shaped.run(RUN)
+def run() -> Run:
+    return from_records.run(RUN)
 
 
-def status() -> shapes.Status:
-    return shaped.status(Status(RUN, (NODE,), (_MACHINE,), (Event("e", RUN.id, AT, "queued: triggered"),)))
+def attempt() -> Attempt:
+    return from_records.attempts(RUN, (NODE,), (_MACHINE,), AT + 99)[0]
 
 
-def receipt() -> shapes.Receipt:
-    return shaped.receipt(bill(RUN, [Assignment(NODE, _MACHINE)], {}, AT + 99))
+def status() -> Status:
+    return from_records.status(RUN, (NODE,), (_MACHINE,), (Event("e", RUN.id, AT, "queued: triggered"),), AT + 99)
 
 
-def top() -> shapes.Top:
-    live = LiveRun(RUN, Assignment(NODE, _MACHINE), 0.01, 0.01)
-    return shaped.alive(Overview(AT, {State.RUNNING: 1}, 1, 0.4, 0, (), (live,), 0), ())
+def receipt() -> Receipt:
+    return from_records.receipt(bill(RUN, [Assignment(NODE, _MACHINE)], {}, AT + 99))
 
 
-def server() -> shapes.Server:
-    return shaped.server(ServerStatus(AT, served=True, unfinished=True, foreign=()))
+def top() -> Top:
+    live = Live(
+        run(), from_records.machine(_MACHINE), "command", Moment(AT + 90), None, None, {"output": 8}, 0.01, 0.01
+    )
+    return Top(Moment(AT), {State.RUNNING: 1}, 1, 0.4, 0, (), (), "", 0, (live,))
 
 
-def log() -> shapes.Log:
-    return shaped.log(LogPiece(1, "output", 0, b"epoch 1\n"))
+def server() -> Server:
+    return Server(Moment(AT), served=True, unfinished=True, foreign=(), hindrance="")
 
 
-def token() -> shapes.Token:
-    return shaped.token(Token("0123456789ab", "", ("ann", "lab/ann"), False, "CI", AT, "local:root"), AT)
+def log() -> Log:
+    return piece(1, "output", 0, b"epoch 1\n")
 
 
-def audit() -> shapes.Audit:
-    return shaped.audit(Audit("e", AT, "0123456789ab", "192.0.2.1", "start", "ann", RUN.id))
+def token() -> Token:
+    return from_records.token(callers.Token("0123456789ab", "", ("ann", "lab/ann"), False, "CI", AT, "local:root"), AT)
+
+
+def audit() -> Audit:
+    return from_records.audit(callers.Audit("e", AT, "0123456789ab", "192.0.2.1", "start", "ann", RUN.id))
 
 
 def size() -> Size:

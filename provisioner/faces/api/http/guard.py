@@ -2,10 +2,12 @@
 
 import traceback
 from collections.abc import Callable
+from importlib.metadata import version
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from provisioner.core.views.api import API, API_HEADER, PACKAGE_HEADER, UNVERSIONED, install
 from provisioner.faces.api.http.answers import problem
 from provisioner.ports.ids import Ids
 from provisioner.ports.journal import Journal
@@ -26,6 +28,10 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 #: Method, the route's template, status, and seconds until the answer began.
 Counted = Callable[[str, str, int, float], None]
+
+
+_PACKAGE = version("provisioner")
+VERSIONS = ((API_HEADER.lower().encode(), str(API).encode()), (PACKAGE_HEADER.lower().encode(), _PACKAGE.encode()))
 
 
 class Guard:
@@ -57,12 +63,15 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *HEADERS]
+                message["headers"] = [*message["headers"], *HEADERS, *VERSIONS]
                 self._counted(_method(scope), _route(scope), status, max(0.0, self._now() - began))
             await send(message)
 
         try:
-            if too_large:
+            if _unversioned(scope):
+                text = f"this client is older than the server; {install(_PACKAGE)}"
+                await problem(406, "invalid", text)(scope, receive, headed)
+            elif too_large:
                 await problem(413, "too_large", f"the body has more than {LARGEST} bytes")(scope, receive, headed)
             else:
                 await self._app(scope, bounded, headed)
@@ -75,6 +84,11 @@ class Guard:
                 await problem(500, "fault", f"a fault of ours; the server's journal has more under {id}")(
                     scope, receive, headed
                 )
+
+
+def _unversioned(scope: Scope) -> bool:
+    """Return whether the client asks for the records of a server of its own version, as clients once did."""
+    return any(name == b"accept" and UNVERSIONED.encode() in value for name, value in scope["headers"])
 
 
 def _method(scope: Scope) -> str:

@@ -15,10 +15,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from provisioner.core.errors import ProvisionError, Retryable, TooMany, Transient
+from provisioner.core.views import from_records
+from provisioner.core.views.codec import to_json
 from provisioner.faces.api.http.reading import Readers
-from provisioner.faces.views import shaped
-from provisioner.ports.control.control import Control
-from provisioner.ports.control.logs import LogPage, LogQuery
+from provisioner.ports.control.logs import LogQuery, view_of
+from provisioner.service.logs import LogPage, Logs
 
 #: Seconds between two looks, as the command line's follower has it.
 TICK = 0.5
@@ -43,10 +44,10 @@ class Watched:
 class Hub:
     """One reader for all followers; lives on the event loop, and reads in threads of its own."""
 
-    def __init__(self, control: Control, *, tick: float = TICK, heartbeat: float = HEARTBEAT, most: int = MOST) -> None:
-        """`control` may read all runs: the caller checks each follower's access before. `most` limits the followers."""
+    def __init__(self, logs: Logs, *, tick: float = TICK, heartbeat: float = HEARTBEAT, most: int = MOST) -> None:
+        """`logs` may read all runs: the caller checks each follower's access before. `most` limits the followers."""
         self._most = most
-        self._control = control
+        self._logs = logs
         self._tick = tick
         self.heartbeat = heartbeat
         self._readers = Readers(THREADS)
@@ -111,7 +112,7 @@ class Hub:
             self._looks.pop(key, None)
 
     def _read(self, watched: Watched, place: str) -> LogPage:
-        return self._control.logs.page(watched.run, watched.query, place, LOOK, following=True)
+        return self._logs.page(watched.run, watched.query, place, LOOK, following=True)
 
 
 def _size(look: LogPage) -> int:
@@ -183,10 +184,10 @@ class Following(Response):
                 # From now on it stands where others do, whose beginning was another.
                 self._watched = replace(self._watched, query=replace(self._watched.query, tail=None))
                 for piece, place in look.pieces:
-                    yield event("log", shaped.log(piece), place)
+                    yield event("log", to_json(view_of(piece)), place)
                     heard_at = clock()
                 if look.over:
-                    yield event("end", shaped.run(look.run), look.cursor)
+                    yield event("end", to_json(from_records.run(look.run)), look.cursor)
                     return
                 if look.pieces:
                     continue

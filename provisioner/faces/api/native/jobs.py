@@ -1,32 +1,19 @@
 """Jobs: listed, shown, forgotten, started."""
 
-from typing import Annotated, Any, TypedDict
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from provisioner.core.recipe.jobs import Job
+from provisioner.core.views.job import Job, Jobs, Started
 from provisioner.faces.api.http import examples
-from provisioner.faces.api.http.answers import LOSSLESS, answer, either, wants
+from provisioner.faces.api.http.answers import shown
 from provisioner.faces.api.http.caller import Acting, JobName, OwnerName, named
 from provisioner.faces.api.http.document import answers
-from provisioner.faces.views import shaped, shapes
 from provisioner.ports.control.control import Control
 
 router = APIRouter(tags=["jobs"])
-
-
-class Jobs(TypedDict):
-    """The caller's jobs, by owner and name."""
-
-    jobs: list[shapes.Job]
-
-
-class Started(shapes.Job):
-    """The job, and the run that was started."""
-
-    run: shapes.Run
 
 
 def _no_debugging(wanted: bool) -> bool:
@@ -51,11 +38,6 @@ class Start(BaseModel):
     debug_mode: DebugMode = False
 
 
-def shape(job: Job) -> dict[str, Any]:
-    """A job as every endpoint of jobs answers it."""
-    return {**shaped.job(job)}
-
-
 def look_up(control: Control, job: str, owner: str) -> Job:
     """The job of that id, or of that name and owner."""
     return control.jobs.get(named(job, owner))
@@ -64,10 +46,9 @@ def look_up(control: Control, job: str, owner: str) -> Job:
 @router.post(
     "/jobs/{job}/start",
     operation_id="start_job",
-    responses=answers(Started, 404, 409, 413, example={**examples.job(), "run": examples.run()}, lossless=True),
+    responses=answers(Started, 404, 409, 413, example=Started(**vars(examples.job()), run=examples.run())),
 )
 def start_job(
-    request: Request,
     control: Acting,
     job: JobName,
     body: Start | None = None,
@@ -79,32 +60,26 @@ def start_job(
     found = look_up(control, job, owner_name)
     # By the name that was given: errors are to say it.
     run = control.runs.start(named(job, owner_name), asked.env, asked.command, asked.idempotency_key or idempotency_key)
-    if wants(request, LOSSLESS):
-        return either(request, run, shaped.run)
-    return answer({**shape(found), "run": shaped.run(run)})
+    return shown(Started(**vars(found), run=run))
 
 
-@router.get(
-    "/jobs", operation_id="list_jobs", responses=answers(Jobs, example={"jobs": [examples.job()]}, lossless=True)
-)
-def list_jobs(request: Request, control: Acting) -> Response:
+@router.get("/jobs", operation_id="list_jobs", responses=answers(Jobs, example=Jobs((examples.job(),))))
+def list_jobs(control: Acting) -> Response:
     """List the jobs."""
-    return either(request, control.jobs.all(), lambda found: {"jobs": [shape(job) for job in found]})
+    return shown(Jobs(control.jobs.all()))
 
 
-@router.get(
-    "/jobs/{job}", operation_id="get_job", responses=answers(shapes.Job, 404, example=examples.job(), lossless=True)
-)
-def get_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+@router.get("/jobs/{job}", operation_id="get_job", responses=answers(Job, 404, example=examples.job()))
+def get_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """Show a job and its recipe, with every default filled in."""
-    return either(request, look_up(control, job, owner_name), shape)
+    return shown(look_up(control, job, owner_name))
 
 
 @router.delete(
     "/jobs/{job}",
     operation_id="delete_job",
-    responses=answers(shapes.Job, 404, 409, example=examples.job(), lossless=True),
+    responses=answers(Job, 404, 409, example=examples.job()),
 )
-def delete_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+def delete_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """Forget a job that has no unfinished runs; its runs stay."""
-    return either(request, control.jobs.delete(named(job, owner_name)), shape)
+    return shown(control.jobs.delete(named(job, owner_name)))

@@ -1,6 +1,6 @@
 """Logs: a page at a time, or as they are written."""
 
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -8,13 +8,14 @@ from starlette.responses import Response
 
 from provisioner.core.errors import Invalid
 from provisioner.core.logs import cursor as places
+from provisioner.core.views.log import Page
 from provisioner.faces.api.http import examples
-from provisioner.faces.api.http.answers import either, wants
+from provisioner.faces.api.http.answers import shown, wants
 from provisioner.faces.api.http.caller import Acting, Calling, RunName, Serving, source_of, token_of
 from provisioner.faces.api.http.document import answers
 from provisioner.faces.api.http.stream import Following, Watched
-from provisioner.faces.views import shaped, shapes
-from provisioner.ports.control.logs import LogPage, LogPiece, LogQuery
+from provisioner.ports.control.logs import LogPiece, LogQuery, view_of
+from provisioner.service.logs import LogPage
 
 router = APIRouter(tags=["logs"])
 
@@ -25,18 +26,8 @@ LEAST, MOST = 1 << 10, 1 << 20
 Stream = Literal["system", "setup", "output"]
 
 
-class Page(TypedDict):
-    """A page of a run's log."""
-
-    pieces: list[shapes.Log]
-    next: Annotated[
-        str | None,
-        "As `cursor` it goes on from here, now or later: an empty page has all that there is yet. Null: nothing comes.",
-    ]
-
-
 def _responses() -> dict[int | str, dict[str, Any]]:
-    found = answers(Page, 404, example={"pieces": [examples.log()], "next": "1.output.8.8"}, lossless=True)
+    found = answers(Page, 404, example=Page((examples.log(),), "1.output.8.8"))
     told = "Events `log` (a piece of the log, its id the place behind it) and at last `end` (the run)."
     found[200]["content"][EVENTS] = {"schema": {"type": "string", "description": told}}
     return found
@@ -56,6 +47,9 @@ async def get_logs(
         int | None, Query(ge=0, le=10**15 - 1, description="Begin at this byte; of one stream and attempt.")
     ] = None,
     cursor: Annotated[str, Query(max_length=places.LONGEST, description="`next` of the page before.")] = "",
+    gaps: Annotated[
+        bool, Query(description="Show bytes that are missing in every page that has all there is yet.")
+    ] = False,
     limit: Annotated[int, Query(ge=LEAST, le=MOST, description="Bytes of a page.")] = MOST,
     heartbeat: Annotated[
         float | None,
@@ -70,20 +64,22 @@ async def get_logs(
     query, place = LogQuery(streams, attempt, tail), cursor or _at(streams, attempt, offset)
     if not wants(request, EVENTS):
         found = await server.readers.read(caller.name, control.logs.page, run, query, place, limit)
-        return either(request, found, _page)
+        return shown(_page(found, gaps=gaps))
     place = last_event_id or place
     if place:
         places.read(place)
     found_run = await run_in_threadpool(control.runs.get, run)
     token, source = token_of(request), source_of(request)
     watched = Watched(found_run.id, query)
-    return Following(server.hub, caller.name, watched, place, lambda: server.access.admit(token, source), heartbeat)
+    return Following(
+        server.hub, caller.name, watched, place, lambda: server.service.gate.admit(token, source), heartbeat
+    )
 
 
-def _page(look: LogPage) -> Page:
-    # A page before the last tells no gap: the next one would tell it again.
-    pieces = [shaped.log(piece) for piece, _ in look.pieces if look.over or isinstance(piece, LogPiece)]
-    return {"pieces": pieces, "next": None if look.over else look.cursor}
+def _page(look: LogPage, *, gaps: bool) -> Page:
+    # Without `gaps`, a page before the last has none: the next one would have them again.
+    pieces = tuple(view_of(piece) for piece, _ in look.pieces if look.over or gaps or isinstance(piece, LogPiece))
+    return Page(pieces, None if look.over else look.cursor)
 
 
 def _at(streams: tuple[str, ...], attempt: int | None, offset: int | None) -> str:

@@ -1,28 +1,24 @@
 """The control plane itself: its clock, and whether anybody acts."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
+from provisioner.core.views.codec import Moment
+from provisioner.core.views.overview import Server
 from provisioner.faces.api.http import examples
-from provisioner.faces.api.http.answers import either
+from provisioner.faces.api.http.answers import shown
 from provisioner.faces.api.http.caller import Acting
 from provisioner.faces.api.http.document import answers
-from provisioner.faces.views import shaped, shapes
-from provisioner.ports.control.operator import ServerStatus
 
 router = APIRouter(tags=["server"])
 
 
-@router.get(
-    "/server", operation_id="get_server", responses=answers(shapes.Server, example=examples.server(), lossless=True)
-)
-def get_server(request: Request, control: Acting) -> Response:
-    """Show whether somebody acts, and what time it is there."""
-    found = ServerStatus(
-        control.operator.now(),
-        control.operator.served(),
-        control.operator.unfinished(),
-        control.operator.foreign(),
-        control.operator.hindrance(),
+@router.get("/server", operation_id="get_server", responses=answers(Server, example=examples.server()))
+def get_server(control: Acting) -> Response:
+    """Show whether a daemon acts, and the server's time."""
+    operator = control.operator
+    return shown(
+        Server(
+            Moment(operator.now()), operator.served(), operator.unfinished(), operator.foreign(), operator.hindrance()
+        )
     )
-    return either(request, found, shaped.server)

@@ -1,33 +1,27 @@
 """Runs: listed, shown, billed, stopped; and all that is alive."""
 
 import re
-from typing import Annotated, TypedDict
+from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.messages import Outcome
-from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
+from provisioner.core.views.overview import Top
+from provisioner.core.views.receipt import Receipt
+from provisioner.core.views.run import Run, Runs, Status
 from provisioner.faces.api.http import examples
-from provisioner.faces.api.http.answers import either
+from provisioner.faces.api.http.answers import shown
 from provisioner.faces.api.http.caller import Acting, RunName
 from provisioner.faces.api.http.document import answers
-from provisioner.faces.views import shaped, shapes
 from provisioner.ports.store import Key, RunFilter
 
 router = APIRouter(tags=["runs"])
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Cursor = Annotated[str, Query(max_length=200, description="`next_key` of the page before.")]
-
-
-class Runs(TypedDict):
-    """A page of runs, the newest first."""
-
-    runs: list[shapes.Run]
-    next_key: Annotated[str | None, "As `cursor` it gives the next page; null: there is none."]
 
 
 def key_of(at: float, id: str) -> str:
@@ -48,10 +42,9 @@ def key_in(text: str) -> Key | None:
 @router.get(
     "/runs",
     operation_id="list_runs",
-    responses=answers(Runs, 404, example={"runs": [examples.run()], "next_key": None}, lossless=True),
+    responses=answers(Runs, 404, example=Runs((examples.run(),), None)),
 )
 def list_runs(
-    request: Request,
     control: Acting,
     job: Annotated[str, Query(max_length=400, description="Of this job: NAME, OWNER/NAME or its id.")] = "",
     owner: Annotated[list[str], Query(max_length=100, description="Of these owners' jobs.")] = [],  # noqa: B006
@@ -72,49 +65,42 @@ def list_runs(
         limit=limit,
     )
 
-    def page(found: tuple[Run, ...]) -> Runs:
-        full = len(found) == limit
-        return {
-            "runs": [shaped.run(run) for run in found],
-            "next_key": key_of(found[-1].created_at, found[-1].id) if full else None,
-        }
-
-    return either(request, control.runs.find(which), page)
+    found = control.runs.find(which)
+    last = found[-1] if len(found) == limit else None
+    return shown(Runs(found, key_of(last.created_at, last.id) if last else None))
 
 
 @router.get(
     "/runs/{run}",
     operation_id="get_run",
-    responses=answers(shapes.Status, 404, example=examples.status(), lossless=True),
+    responses=answers(Status, 404, example=examples.status()),
 )
-def get_run(request: Request, control: Acting, run: RunName) -> Response:
+def get_run(control: Acting, run: RunName) -> Response:
     """Show what a run is doing and why, its attempts, and its story."""
-    return either(request, control.runs.status(run), shaped.status)
+    return shown(control.runs.status(run))
 
 
 @router.get(
     "/runs/{run}/receipt",
     operation_id="get_receipt",
-    responses=answers(shapes.Receipt, 404, example=examples.receipt(), lossless=True),
+    responses=answers(Receipt, 404, example=examples.receipt()),
 )
-def get_receipt(request: Request, control: Acting, run: RunName) -> Response:
+def get_receipt(control: Acting, run: RunName) -> Response:
     """Show where a run's time and money went."""
-    return either(request, control.runs.receipt(run), shaped.receipt)
+    return shown(control.runs.receipt(run))
 
 
 @router.post(
     "/runs/{run}/stop",
     operation_id="stop_run",
-    responses=answers(shapes.Run, 404, 409, example=examples.run(), lossless=True),
+    responses=answers(Run, 404, 409, example=examples.run()),
 )
-def stop_run(request: Request, control: Acting, run: RunName) -> Response:
+def stop_run(control: Acting, run: RunName) -> Response:
     """Stop a run: SIGTERM, and SIGKILL after its stop_grace. No error when it has ended already."""
-    return either(request, control.runs.stop(run), shaped.run)
+    return shown(control.runs.stop(run))
 
 
-@router.get(
-    "/top", operation_id="get_top", tags=["runs"], responses=answers(shapes.Top, example=examples.top(), lossless=True)
-)
-def get_top(request: Request, control: Acting, limit: Limit = 50) -> Response:
+@router.get("/top", operation_id="get_top", tags=["runs"], responses=answers(Top, example=examples.top()))
+def get_top(control: Acting, limit: Limit = 50) -> Response:
     """Show what is not over: all of it counted, some of it shown."""
-    return either(request, control.runs.overview(limit), lambda found: shaped.alive(found, control.operator.foreign()))
+    return shown(control.runs.overview(limit))

@@ -1,26 +1,19 @@
 """Schedules: said, shown, ended."""
 
-from typing import Annotated, TypedDict
+from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from provisioner.core.recipe.jobs import Catchup, Concurrency
+from provisioner.core.views.job import Schedule, Schedules
 from provisioner.faces.api.http import examples
-from provisioner.faces.api.http.answers import either
+from provisioner.faces.api.http.answers import shown
 from provisioner.faces.api.http.caller import Acting, JobName, OwnerName, named
 from provisioner.faces.api.http.document import answers
-from provisioner.faces.views import shaped, shapes
-from provisioner.ports.control.schedules import Scheduled
 
 router = APIRouter(tags=["schedules"])
-
-
-class Schedules(TypedDict):
-    """The schedules, by owner and name, each with its next time."""
-
-    schedules: list[shapes.Schedule]
 
 
 class Plan(BaseModel):
@@ -61,10 +54,9 @@ class Plan(BaseModel):
 @router.put(
     "/jobs/{job}/schedule",
     operation_id="set_schedule",
-    responses=answers(shapes.Schedule, 404, 409, 413, example=examples.schedule(), lossless=True),
+    responses=answers(Schedule, 404, 409, 413, example=examples.schedule()),
 )
 def set_schedule(
-    request: Request,
     control: Acting,
     job: JobName,
     plan: Annotated[Plan | None, Body(description="null: no more of it.")],
@@ -72,34 +64,29 @@ def set_schedule(
 ) -> Response:
     """Let a job start by itself, or end that. It stands until a recipe that has a schedule is applied."""
     said = plan.model_dump(exclude_none=True, mode="json") if plan else None
-    found = control.schedules.set(named(job, owner_name), said)
-    shown = control.schedules.get(found.id, 1) if found.schedule else Scheduled(found, (), None)
-    return either(request, shown, shaped.scheduled)
+    return shown(control.schedules.set(named(job, owner_name), said))
 
 
 @router.get(
     "/jobs/{job}/schedule",
     operation_id="get_schedule",
-    responses=answers(shapes.Schedule, 404, example=examples.schedule(), lossless=True),
+    responses=answers(Schedule, 404, example=examples.schedule()),
 )
 def get_schedule(
-    request: Request,
     control: Acting,
     job: JobName,
     owner_name: OwnerName = "",
     count: Annotated[int, Query(ge=1, le=100, description="How many times to come.")] = 5,
 ) -> Response:
     """Show a job's schedule, its last time and those to come."""
-    return either(request, control.schedules.get(named(job, owner_name), count), shaped.scheduled)
+    return shown(control.schedules.get(named(job, owner_name), count))
 
 
 @router.get(
     "/schedules",
     operation_id="list_schedules",
-    responses=answers(Schedules, example={"schedules": [examples.schedule()]}, lossless=True),
+    responses=answers(Schedules, example=Schedules((examples.schedule(),))),
 )
-def list_schedules(request: Request, control: Acting) -> Response:
+def list_schedules(control: Acting) -> Response:
     """List the schedules."""
-    return either(
-        request, control.schedules.all(), lambda found: {"schedules": [shaped.scheduled(each) for each in found]}
-    )
+    return shown(Schedules(control.schedules.all()))

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Annotated, NotRequired, TypedDict
 
 from provisioner.core.errors import NotFound
-from provisioner.core.protocol.messages import Step
-from provisioner.core.run.records import Node, Run, Verdict
+from provisioner.core.protocol.messages import Outcome, Step
 from provisioner.core.run.states import State
+from provisioner.core.views.codec import maybe_iso
+from provisioner.core.views.run import Attempt as View
+from provisioner.core.views.run import Run, Status
 from provisioner.faces.api.saturn.recipes import ENDED, LIVE
-from provisioner.faces.views.shaped import maybe_moment
-from provisioner.ports.control.runs import Status
 
 MAIN = "main"
 #: The stream that each container's log is; what comes before the command is told as containers that prepare.
@@ -63,49 +63,62 @@ class HistoricalPod(TypedDict):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of a run on its machine; the one that waits for a machine has no node yet."""
+    """One try of a run on its machine; the one that waits for a machine has no `view` yet."""
 
     run: Run
     number: int
     rank: int = 0
-    node: Node | None = None
+    view: View | None = None
 
     @property
     def pod(self) -> str:
-        return f"{self.run.job_name}-{self.run.id}-{self.number}-{self.rank}"
+        return f"{self.run.job}-{self.run.id}-{self.number}-{self.rank}"
 
     @property
-    def verdict(self) -> Verdict | None:
+    def outcome(self) -> Outcome | None:
         """What ended it, once it has ended."""
-        if self.node and self.node.verdict:
-            return self.node.verdict
-        return self.run.verdict if self.run.ended_at is not None and self.number >= self.run.attempt else None
+        if self.view and self.view.outcome:
+            return self.view.outcome
+        return self.run.outcome if self.number >= self.run.attempt else None
+
+    @property
+    def ended_at(self) -> float | None:
+        if self.view and self.view.outcome:
+            return self.view.ended_at
+        return self.run.ended_at if self.outcome else None
+
+    @property
+    def process_exit_code(self) -> int | None:
+        if self.view and self.view.outcome:
+            return self.view.process_exit_code
+        return self.run.process_exit_code if self.outcome else None
+
+    @property
+    def ended_in(self) -> Step:
+        """The step in which it ended; without a machine, the first."""
+        return (self.view and self.view.ended_in) or Step.BOOT
 
     @property
     def begun(self) -> bool:
         """Whether its command ever executed."""
-        if self.verdict:
-            return self.verdict.step in (Step.COMMAND, Step.LOGS)
-        return self.status != "pending" and self.node is not None and self.node.report is not None
+        if self.outcome:
+            return self.ended_in in (Step.COMMAND, Step.LOGS)
+        return self.status != "pending" and self.view is not None and self.view.heard_at is not None
 
     @property
     def status(self) -> str:
-        if self.verdict:
-            return ENDED.get(self.verdict.outcome, "error")
-        return LIVE.get(self.run.state, "pending") if self.node else "pending"
+        if self.outcome:
+            return ENDED.get(self.outcome, "error")
+        return LIVE.get(self.run.state, "pending") if self.view else "pending"
 
     @property
     def started_at(self) -> float | None:
-        return self.node.bound_at if self.node else None
-
-    @property
-    def ended_at(self) -> float | None:
-        return self.verdict.at if self.verdict else None
+        return self.view.bound_at if self.view else None
 
 
-def of(run: Run, nodes: Sequence[Node]) -> tuple[Attempt, ...]:
+def of(run: Run, attempts: Sequence[View]) -> tuple[Attempt, ...]:
     """The run's, in order; a run that waits, or never got a machine, has one without a node."""
-    known = tuple(Attempt(run, node.attempt, node.rank, node) for node in nodes)
+    known = tuple(Attempt(run, each.attempt, each.rank, each) for each in attempts)
     waits = run.ended_at is None and run.state in (State.QUEUED, State.LAUNCHING)
     if known and not waits:
         return known
@@ -123,7 +136,7 @@ def run_of(pod: str) -> str:
 
 def named(status: Status, pod: str) -> Attempt:
     """The attempt whose pod has that name; raises NotFound."""
-    for each in of(status.run, status.nodes):
+    for each in of(status.run, status.attempts):
         if each.pod == pod:
             return each
     raise NotFound(f"there is no pod {pod!r}")
@@ -134,8 +147,8 @@ def summary(item: Attempt) -> Pod:
         "name": item.pod,
         "status": item.status,
         "labels": {"saturncloud.io/resource-id": item.run.job_id, "job-name": item.run.id},
-        "started_at": maybe_moment(item.started_at) or "",
-        "completed_at": maybe_moment(item.ended_at),
+        "started_at": maybe_iso(item.started_at) or "",
+        "completed_at": maybe_iso(item.ended_at),
         "reason": None,
     }
 
@@ -151,28 +164,26 @@ def _main(item: Attempt, preparing: Mapping[str, str]) -> Container:
         # While it waits, the client shows the others; where one's log is told, it takes all of them from here.
         waiting = _container(MAIN, "waiting")
         return {**waiting, "logs": ""} if preparing else waiting
-    verdict = item.verdict
-    if verdict is None:
+    if item.outcome is None:
         return _container(MAIN, "running")
     status = "completed" if item.status == "completed" else "error"
-    return _container(MAIN, status, verdict.process_exit_code, verdict.at)
+    return _container(MAIN, status, item.process_exit_code, item.ended_at)
 
 
 def _preparing(item: Attempt, name: str, logs: Mapping[str, str]) -> Container:
-    verdict = item.verdict
     told = _container(name, "waiting")
     if name in logs:
         told["logs"] = logs[name]
     if item.begun:
         return {**told, "status": "completed", "exit_code": 0}
-    if verdict and name == ("setup" if verdict.step is Step.SETUP else "boot"):
-        code, ended = verdict.process_exit_code, maybe_moment(verdict.at)
+    if item.outcome and name == ("setup" if item.ended_in is Step.SETUP else "boot"):
+        code, ended = item.process_exit_code, maybe_iso(item.ended_at)
         return {**told, "status": "error", "exit_code": code, "finished_at": ended}
-    return {**told, "status": "running"} if item.node and not verdict else told
+    return {**told, "status": "running"} if item.view and not item.outcome else told
 
 
 def _container(name: str, status: str, exit_code: int | None = None, ended_at: float | None = None) -> Container:
-    ended = maybe_moment(ended_at)
+    ended = maybe_iso(ended_at)
     return {"name": name, "status": status, "exit_code": exit_code, "finished_at": ended, "previous": None}
 
 
@@ -180,8 +191,8 @@ def historical(item: Attempt) -> HistoricalPod:
     return {
         "pod_name": item.pod,
         "status": item.status,
-        "start_time": maybe_moment(item.started_at),
-        "end_time": maybe_moment(item.ended_at),
-        "last_seen": maybe_moment(item.ended_at or item.started_at or item.run.created_at),
+        "start_time": maybe_iso(item.started_at),
+        "end_time": maybe_iso(item.ended_at),
+        "last_seen": maybe_iso(item.ended_at or item.started_at or item.run.created_at),
         "label_job_name": item.run.id,
     }

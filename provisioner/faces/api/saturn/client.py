@@ -1,25 +1,24 @@
 """What Saturn's public client asks for beside recipes, so that it works unchanged (public OpenAPI 2026.02.01)."""
 
-import json
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, TypedDict
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from provisioner.core.cloud.offers import Size
 from provisioner.core.errors import Invalid, NotFound
-from provisioner.core.recipe.jobs import Concurrency, Job
-from provisioner.core.run.records import Run
+from provisioner.core.recipe.jobs import Concurrency
+from provisioner.core.views.job import Job
+from provisioner.core.views.run import Run
 from provisioner.faces.api.http import examples
-from provisioner.faces.api.http.answers import answer, either
+from provisioner.faces.api.http.answers import answer, shown
 from provisioner.faces.api.http.caller import Acting, Calling, JobName, OwnerName, RunName, Serving, named
 from provisioner.faces.api.http.document import OPEN, answers
 from provisioner.faces.api.native import jobs
 from provisioner.faces.api.saturn import recipes
-from provisioner.faces.views import shaped, shapes
 from provisioner.ports.control.control import Control
-from provisioner.ports.control.jobs import Size
 
 router = APIRouter(tags=["saturn"])
 
@@ -95,16 +94,18 @@ class Patch(BaseModel):
     cron_schedule_options: CronOptions
 
 
-class JobNow(shapes.Job):
+@dataclass(frozen=True)
+class JobNow(Job):
     """The job, and the one word for its runs."""
 
     status: Annotated[str, "Of its runs: pending, running, stopping; of the last one: completed, error, stopped."]
 
 
+@dataclass(frozen=True)
 class Restarted(JobNow):
     """The job, and the run that was started."""
 
-    run: shapes.Run
+    run: Run
 
 
 class Restart(BaseModel):
@@ -115,7 +116,7 @@ class Restart(BaseModel):
     debug_mode: jobs.DebugMode = False
 
 
-EXAMPLE = {**examples.job(), "status": "running"}
+EXAMPLE = JobNow(**vars(examples.job()), status="running")
 
 
 @router.get(
@@ -175,25 +176,23 @@ EXAMPLE_SIZE = _size(examples.size())
         ServerOptions,
         502,
         example={"sizes": {"g5.xlarge": EXAMPLE_SIZE}, "disk_space": [], "auto_shutoff": []},
-        lossless=True,
     ),
 )
-async def list_server_options(request: Request, caller: Calling, control: Acting, server: Serving) -> Response:
+async def list_server_options(caller: Calling, control: Acting, server: Serving) -> Response:
     """List the instance types with a GPU."""
 
-    def shown(sizes: Iterable[Size]) -> ServerOptions:
-        return {"sizes": {each.type.name: _size(each) for each in sizes}, "disk_space": [], "auto_shutoff": []}
-
-    return either(request, await server.readers.read(caller.name, control.jobs.sizes), shown)
+    found = await server.readers.read(caller.name, control.jobs.sizes)
+    sizes = {each.type.name: _size(each) for each in found}
+    return answer(ServerOptions(sizes=sizes, disk_space=[], auto_shutoff=[]))
 
 
 # Acting on a job
 
 
-def _answered(request: Request, control: Control, job: Job, run: Run | None = None) -> Response:
-    """The job as it now is, with the run that was started."""
-    now = JobNow(**shaped.job(job), status=recipes.status_of(control, job))
-    return either(request, job, lambda _: Restarted(**now, run=shaped.run(run)) if run else now)
+def _answered(control: Control, job: Job, run: Run | None = None) -> Response:
+    """Answer with the job, and with the run that was started."""
+    now = JobNow(**vars(job), status=recipes.status_of(control, job))
+    return shown(Restarted(**vars(now), run=run) if run else now)
 
 
 def _stop_all(control: Control, job: Job) -> None:
@@ -204,38 +203,35 @@ def _stop_all(control: Control, job: Job) -> None:
 @router.post(
     "/jobs/{job}/stop",
     operation_id="stop_job",
-    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+    responses=answers(JobNow, 404, 409, example=EXAMPLE),
 )
-def stop_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+def stop_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """Stop all runs of a job."""
     found = jobs.look_up(control, job, owner_name)
     _stop_all(control, found)
-    return _answered(request, control, found)
+    return _answered(control, found)
 
 
 @router.post(
     "/jobs/{job}/stop/{run}",
     operation_id="stop_run_of_job",
-    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+    responses=answers(JobNow, 404, 409, example=EXAMPLE),
 )
-def stop_run_of_job(
-    request: Request, control: Acting, job: JobName, run: RunName, owner_name: OwnerName = ""
-) -> Response:
+def stop_run_of_job(control: Acting, job: JobName, run: RunName, owner_name: OwnerName = "") -> Response:
     """Stop one run of a job; a pod has its run's id as `job-name`."""
     found, meant = jobs.look_up(control, job, owner_name), control.runs.get(run)
     if meant.job_id != found.id:
         raise NotFound(f"{found.name} has no run {run!r}")
     control.runs.stop(meant.id)
-    return _answered(request, control, found)
+    return _answered(control, found)
 
 
 @router.post(
     "/jobs/{job}/restart",
     operation_id="restart_job",
-    responses=answers(Restarted, 404, 409, 413, example={**EXAMPLE, "run": examples.run()}, lossless=True),
+    responses=answers(Restarted, 404, 409, 413, example=Restarted(**vars(EXAMPLE), run=examples.run())),
 )
 def restart_job(
-    request: Request,
     control: Acting,
     job: JobName,
     body: Restart | None = None,  # noqa: ARG001 - its type checks it
@@ -244,41 +240,43 @@ def restart_job(
     """Stop all runs of a job, and start one."""
     found = jobs.look_up(control, job, owner_name)
     _stop_all(control, found)
-    return _answered(request, control, found, control.runs.start(found.id, {}))
+    return _answered(control, found, control.runs.start(found.id, {}))
 
 
 @router.patch(
     "/jobs/{job}",
     operation_id="change_job",
-    responses=answers(JobNow, 404, 409, 413, example=EXAMPLE, lossless=True),
+    responses=answers(JobNow, 404, 409, 413, example=EXAMPLE),
 )
-def change_job(request: Request, control: Acting, job: JobName, body: Patch, owner_name: OwnerName = "") -> Response:
+def change_job(control: Acting, job: JobName, body: Patch, owner_name: OwnerName = "") -> Response:
     """Give a job's recipe another schedule, by which it starts from now on."""
     options = body.cron_schedule_options.model_dump(mode="json", exclude_none=True)
-    return _answered(request, control, control.jobs.change(named(job, owner_name), options))
+    return _answered(control, control.jobs.change(named(job, owner_name), options))
 
 
 @router.post(
     "/jobs/{job}/schedule",
     operation_id="schedule_job",
-    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+    responses=answers(JobNow, 404, 409, example=EXAMPLE),
 )
-def schedule_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+def schedule_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """Let a job start by its recipe's schedule, where it does not already start by one."""
     found = jobs.look_up(control, job, owner_name)
     if found.schedule is None:
-        if not json.loads(found.recipe)["spec"]["schedule"]:
+        if not found.recipe["spec"]["schedule"]:
             raise Invalid(f"{found.name} has no schedule; give one, as in `sc schedule {found.name} '@every 4h'`")
-        found = control.schedules.set(found.id, {})
-    return _answered(request, control, found)
+        control.schedules.set(found.id, {})
+        found = control.jobs.get(found.id)
+    return _answered(control, found)
 
 
 @router.post(
     "/jobs/{job}/unschedule",
     operation_id="unschedule_job",
-    responses=answers(JobNow, 404, 409, example=EXAMPLE, lossless=True),
+    responses=answers(JobNow, 404, 409, example=EXAMPLE),
 )
-def unschedule_job(request: Request, control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
+def unschedule_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
     """Let a job start by no schedule; its recipe keeps the one that it has."""
     found = jobs.look_up(control, job, owner_name)
-    return _answered(request, control, control.schedules.set(found.id, None))
+    control.schedules.set(found.id, None)
+    return _answered(control, control.jobs.get(found.id))

@@ -50,7 +50,7 @@ class PodLogs(TypedDict):
     logs: str
 
 
-_POD = attempts.Attempt(examples.RUN, 1, 0, examples.NODE)
+_POD = attempts.Attempt(examples.run(), 1, 0, examples.attempt())
 
 
 @router.get(
@@ -67,7 +67,7 @@ def list_pods(
     found = control.jobs.get(workload_id)
     which = RunFilter(job_id=found.id, states=UNFINISHED, limit=PAGE)
     tried = control.runs.tried(which) if workload_type == "job" else ()
-    live = [each for run, nodes in tried for each in attempts.of(run, nodes) if not each.verdict]
+    live = [each for run, views in tried for each in attempts.of(run, views) if not each.outcome]
     return answer(Pods(pod_summaries=[attempts.summary(each) for each in live], next_key=None))
 
 
@@ -80,7 +80,7 @@ async def get_pod(caller: Calling, control: Acting, server: Serving, pod: Pod) -
     """Show a pod with its containers; one that is over, too."""
     found = await run_in_threadpool(_attempt, control, pod)
     preparing = {}
-    if found.node and not found.begun:
+    if found.view and not found.begun:
         for name, stream in attempts.STREAM_OF.items():
             if name != attempts.MAIN:
                 preparing[name] = await server.readers.read(
@@ -112,7 +112,7 @@ async def get_pod_logs(
     if stream is None:
         raise NotFound(f"a pod has no container {container_name!r}; it has {', '.join(attempts.STREAM_OF)}")
     found = await run_in_threadpool(_attempt, control, pod)
-    texts = _text(control, found, stream, page_size) if found.node and not previous else iter(())
+    texts = _text(control, found, stream, page_size) if found.view and not previous else iter(())
     return await _logs(server.readers, caller.name, texts)
 
 
@@ -125,7 +125,7 @@ def list_history(control: Acting, job: JobName, owner_name: OwnerName = "") -> R
     """List the attempts of a job's runs, those that are not over too."""
     found = jobs.look_up(control, job, owner_name)
     tried = control.runs.tried(RunFilter(job_id=found.id, limit=PAGE))
-    told = [attempts.historical(each) for run, nodes in tried for each in attempts.of(run, nodes)]
+    told = [attempts.historical(each) for run, views in tried for each in attempts.of(run, views)]
     return answer(History(pods=told))
 
 
@@ -147,7 +147,7 @@ async def get_historical_logs(
     meant = await run_in_threadpool(_attempt, control, pod_name)
     if meant.run.job_id != found.id:
         raise NotFound(f"{found.name} has no pod {pod_name!r}")
-    texts = (text for stream in STREAMS[1:] for text in _text(control, meant, stream) if meant.node)
+    texts = (text for stream in STREAMS[1:] for text in _text(control, meant, stream) if meant.view)
     return await _logs(server.readers, caller.name, texts)
 
 

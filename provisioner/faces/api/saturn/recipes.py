@@ -10,12 +10,12 @@ from starlette.responses import Response
 
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.messages import Outcome
-from provisioner.core.recipe.jobs import Job
-from provisioner.core.recipe.recipe import Spec, applicable
-from provisioner.core.run.records import Run
+from provisioner.core.recipe.recipe import Spec
 from provisioner.core.run.states import State
+from provisioner.core.views.job import Job
+from provisioner.core.views.run import Run
 from provisioner.faces.api.http import examples
-from provisioner.faces.api.http.answers import JSON, LOSSLESS, answer, either, wants
+from provisioner.faces.api.http.answers import JSON, answer
 from provisioner.faces.api.http.caller import Acting, OwnerName, named
 from provisioner.faces.api.http.document import answers
 from provisioner.ports.control.control import Control
@@ -49,10 +49,10 @@ class Recipes(TypedDict):
 
 def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
     """The job's recipe; as a template, for another owner to apply, without owner and state."""
-    told = applicable(job.recipe)
+    told = job.recipe
     # Saturn's client needs an owner that is text, and prints a start script that is null as the word None.
     spec = {name: value for name, value in told["spec"].items() if value is not None}
-    spec |= {"schedule": job.schedule and job.schedule.cron, "start_script": spec.get("start_script", "")}
+    spec |= {"schedule": job.schedule, "start_script": spec.get("start_script", "")}
     spec.pop("owner", None)
     made = Recipe(schema_version=told["schema_version"], type=told["type"], spec=spec)
     if not as_template:
@@ -87,12 +87,12 @@ def unfinished(control: Control, job: Job) -> Iterator[Run]:
 
 
 def word_of(run: Run) -> str:
-    if run.verdict and run.ended_at is not None:
-        return ENDED.get(run.verdict.outcome, "error")
+    if run.outcome:
+        return ENDED.get(run.outcome, "error")
     return LIVE.get(run.state, "pending")
 
 
-EXAMPLE = recipe(examples.JOB, "running")
+EXAMPLE = recipe(examples.job(), "running")
 
 
 #: What messages call a recipe that has no file.
@@ -121,16 +121,15 @@ AsTemplate = Annotated[bool, Query(description="Without owner and state.")]
     operation_id="apply_recipe",
     status_code=201,
     openapi_extra=_body(JSON, "application/yaml"),
-    responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE, lossless=True),
+    responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE),
 )
 def apply_recipe(
-    request: Request,
     control: Acting,
     text: Text,
     source: Annotated[str, Query(max_length=1000, description="What messages call it.")] = SOURCE,
 ) -> Response:
     """Make a recipe its owner's job of that name, or its next revision."""
-    return _applied(request, control, control.jobs.apply(text, source))
+    return _applied(control, control.jobs.apply(text, source))
 
 
 @router.post(
@@ -138,10 +137,9 @@ def apply_recipe(
     operation_id="create_recipe",
     status_code=201,
     openapi_extra=_body(JSON),
-    responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE, lossless=True),
+    responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE),
 )
 def create_recipe(
-    request: Request,
     control: Acting,
     text: Text,
     enforce_unknown: Annotated[bool, Query(description="Refuse unknown fields; otherwise pass over them.")] = True,
@@ -157,20 +155,19 @@ def create_recipe(
         raise Invalid("body: found no recipe in JSON with a spec") from error
     if not enforce_unknown:
         text = json.dumps({**told, "spec": spec})
-    return _applied(request, control, control.jobs.create(text, SOURCE))
+    return _applied(control, control.jobs.create(text, SOURCE))
 
 
-def _applied(request: Request, control: Control, found: Job) -> Response:
-    return either(request, found, lambda job: recipe(job, status_of(control, job)), 201)
+def _applied(control: Control, job: Job) -> Response:
+    return answer(recipe(job, status_of(control, job)), 201)
 
 
 @router.get(
     "/recipes",
     operation_id="list_recipes",
-    responses=answers(Recipes, example={"recipes": [EXAMPLE], "next_key": None}, lossless=True),
+    responses=answers(Recipes, example={"recipes": [EXAMPLE], "next_key": None}),
 )
 def list_recipes(
-    request: Request,
     control: Acting,
     type: Annotated[str, Query(max_length=20, description="`job`; of other types there are none.")] = "job",
     name: Annotated[str, Query(max_length=200, description="Whose name begins so.")] = "",
@@ -181,8 +178,6 @@ def list_recipes(
 ) -> Response:
     """List recipes, by owner and name."""
     jobs = control.jobs.all() if type == "job" else ()
-    if wants(request, LOSSLESS):
-        return either(request, jobs, lambda _: None)
     wanted = [job for job in jobs if job.name.startswith(name) and owner_name in ("", job.owner)]
     rest = [job for job in wanted if _key(job) > next_key]
     page = rest[:page_size]
@@ -198,18 +193,14 @@ def _key(job: Job) -> str:
 @router.get(
     "/recipes/job/{name}",
     operation_id="get_recipe",
-    responses=answers(Recipe, 404, example=EXAMPLE, lossless=True),
+    responses=answers(Recipe, 404, example=EXAMPLE),
 )
 def get_recipe(
-    request: Request,
     control: Acting,
     name: Annotated[str, Path(max_length=200, description="The job's name.", examples=["gpu-inference"])],
     owner_name: OwnerName = "",
     as_template: AsTemplate = False,
 ) -> Response:
     """Show a job's recipe."""
-
-    def shown(job: Job) -> Recipe:
-        return recipe(job, status_of(control, job), as_template=as_template)
-
-    return either(request, control.jobs.get(named(name, owner_name)), shown)
+    job = control.jobs.get(named(name, owner_name))
+    return answer(recipe(job, status_of(control, job), as_template=as_template))

@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
+from provisioner.core.views.codec import to_json
 from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.terminal import screen
 from provisioner.faces.cli.terminal.interrupts import interruptible
 from provisioner.faces.cli.terminal.progress import Progress
-from provisioner.faces.views import shaped
 
 app = typer.Typer(
     name="ami",
@@ -74,7 +74,7 @@ def bake(
         screen.say("interrupted: no image is made")
         return exits.DETACHED
     if as_json:
-        screen.put_json(shaped.ami(amis.show(made)))
+        screen.put_view(amis.show(made))
     else:
         screen.put(f"{made.id} is made ({made.name}); launch from it: provision ami use {made.id}")
     return 0
@@ -86,7 +86,7 @@ def list_(context: typer.Context, as_json: session.Json = False) -> None:
     amis = _amis(context)
     found = amis.list()
     if as_json:
-        screen.put_json([shaped.ami(each) for each in found])
+        screen.put_view(found)
     else:
         screen.amis(found, amis.now())
 
@@ -100,12 +100,12 @@ def use(context: typer.Context, name: Name, as_json: session.Json = False) -> No
     amis = _amis(context)
     chosen = amis.use(name)
     if as_json:
-        screen.put_json(shaped.ami(chosen) if chosen else None)
+        screen.put_json(to_json(chosen) if chosen else None)
     elif chosen is None:
         screen.put(f"new launches take {amis.default}, as the settings say")
     else:
-        screen.put(f"new launches take {chosen.ami.id}; back to the settings' image: provision ami use default")
-        if not chosen.current:
+        screen.put(f"new launches take {chosen.id}; back to the settings' image: provision ami use default")
+        if not chosen.agent_current:
             screen.say("the agent in it is not today's: machines fetch today's, as without it. Bake anew for the gain")
 
 

@@ -6,7 +6,6 @@ import typer
 
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import screen
-from provisioner.faces.views import shaped
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="NAME or OWNER/NAME.")]
 
@@ -27,7 +26,7 @@ def apply(
         screen.say(f"{name} is at revision {job.revision}")
         return started(service, lambda: service.runs.start(name, {}), as_json=as_json)
     if as_json:
-        screen.put_json(shaped.job(job))
+        screen.put_view(job)
     else:
         screen.put(f"{name} is at revision {job.revision}; start it: provision start {job.name}")
     return 0
@@ -37,7 +36,7 @@ def jobs(context: typer.Context, as_json: session.Json = False) -> None:
     """List the jobs."""
     found = session.control(context).jobs.all()
     if as_json:
-        screen.put_json([shaped.job(job) for job in found])
+        screen.put_view(found)
     else:
         screen.jobs(found)
 
@@ -46,13 +45,11 @@ def show(context: typer.Context, job: JobName, as_json: session.Json = False) ->
     """Print a job's recipe, with every default filled in."""
     import yaml
 
-    from provisioner.core.recipe.recipe import applicable
-
     found = session.control(context).jobs.get(job)
     if as_json:
-        screen.put_json(shaped.job(found))
+        screen.put_view(found)
     else:
-        screen.put_text(yaml.safe_dump(applicable(found.recipe), sort_keys=False, allow_unicode=True).rstrip("\n"))
+        screen.put_text(yaml.safe_dump(dict(found.recipe), sort_keys=False, allow_unicode=True).rstrip("\n"))
 
 
 def delete(context: typer.Context, job: JobName, as_json: session.Json = False) -> None:
@@ -61,7 +58,7 @@ def delete(context: typer.Context, job: JobName, as_json: session.Json = False) 
     session.catch_up(service)
     gone = service.jobs.delete(job)
     if as_json:
-        screen.put_json(shaped.job(gone))
+        screen.put_view(gone)
     else:
         screen.put(f"deleted {gone.owner}/{gone.name}; its runs and their logs stay")
 

@@ -17,11 +17,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from provisioner.core.errors import Invalid
+from provisioner.core.views.codec import to_json
+from provisioner.core.views.log import data_view
 from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.terminal import log, screen
 from provisioner.faces.cli.terminal.interrupts import ASKING, interruptible
 from provisioner.faces.cli.terminal.waiting import wait_for
-from provisioner.faces.views import shaped
 from provisioner.ports.control.control import Control
 
 #: A bucket beside the scenario's own: its jobs may use it, and what they leave there is shown at the end.
@@ -242,8 +243,8 @@ def _tell(service: Control, double: Any, run: str, sandbox: Sandbox, *, as_json:
     written, receipt = double.written(), service.runs.receipt(run)
     alive = [one.id for one in double.alive()]
     if as_json:
-        objects = {key: shaped.data(data) for key, data in written.items()}
-        shown = {"run": shaped.run(service.runs.get(run)), "receipt": shaped.receipt(receipt)}
+        objects = {key: to_json(data_view(data)) for key, data in written.items()}
+        shown = {"run": to_json(service.runs.get(run)), "receipt": to_json(receipt)}
         screen.put_json({**shown, "objects": objects, "alive": alive, "sandbox": sandbox})
         return
     for key, data in written.items():

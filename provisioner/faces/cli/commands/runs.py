@@ -6,12 +6,11 @@ from typing import Annotated
 import typer
 
 from provisioner.core.protocol.messages import STREAMS, Outcome
-from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
+from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.terminal import log, screen
 from provisioner.faces.cli.terminal.waiting import detaching, wait_for
-from provisioner.faces.views import shaped
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.logs import LogQuery
 from provisioner.ports.store import RunFilter
@@ -70,7 +69,7 @@ def started(
             screen.say(f"no daemon is acting: provision wait {run.id[:12]} sees the run through")
         if detach or (served and not (wait or follow)):
             if as_json:
-                printed = _printed(run.id, lambda: screen.put_json(shaped.run(service.runs.get(run.id))))
+                printed = _printed(run.id, lambda: screen.put_view(service.runs.get(run.id)))
             return 0 if printed else exits.RETRY
         if not served and not (wait or follow):
             screen.say("no daemon is acting (`provision daemon`), so this waits for the run; --detach does not")
@@ -110,11 +109,11 @@ def runs(
     which = RunFilter(job=job, owners=owners, states=tuple(state or ()), outcomes=tuple(outcome or ()), limit=limit)
     found = service.runs.find(which)
     if as_json:
-        screen.put_json([shaped.run(run) for run in found])
+        screen.put_view(found)
     else:
         screen.runs(found, service.operator.now())
     for machine in service.operator.foreign():
-        screen.say(f"{machine.id} is this installation's, but not of a launch of this store: left to its lifetime")
+        screen.say(f"{machine} is this installation's, but not of a launch of this store: left to its lifetime")
 
 
 def status(context: typer.Context, run: RunName, as_json: session.Json = False) -> None:
@@ -127,7 +126,7 @@ def status(context: typer.Context, run: RunName, as_json: session.Json = False) 
     if hindrance := service.operator.hindrance():
         screen.complain(hindrance)
     if as_json:
-        screen.put_json(shaped.status(found))
+        screen.put_view(found)
     else:
         for line in story(found, service.runs.receipt(found.run.id), service.operator.now(), screen.width()):
             screen.put(line)
@@ -195,7 +194,7 @@ def stop(context: typer.Context, run: RunNames, as_json: session.Json = False) -
         service.runs.stop(each.id)
     session.catch_up(service)
     if as_json:
-        screen.put_json([shaped.run(service.runs.get(each.id)) for each in before])
+        screen.put_view([service.runs.get(each.id) for each in before])
         return
     for each in before:
         short = each.id[:12]
@@ -218,7 +217,7 @@ def receipt(
     session.catch_up(service)
     found = service.runs.receipt(run)
     if as_json:
-        screen.put_json(shaped.receipt(found))
+        screen.put_view(found)
     elif waterfall:
         for line in drawing.waterfall(found, service.operator.now(), screen.width(), drawing.marks()):
             screen.put(line)

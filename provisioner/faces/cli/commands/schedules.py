@@ -8,8 +8,6 @@ from provisioner.core.errors import Invalid
 from provisioner.faces.cli import session
 from provisioner.faces.cli.commands.jobs import JobName
 from provisioner.faces.cli.terminal import screen
-from provisioner.faces.views import shaped
-from provisioner.ports.control.schedules import Scheduled
 
 #: How many times to come are shown.
 SHOWN = 5
@@ -47,13 +45,13 @@ def schedule(
         found = service.schedules.set(job, {"schedule": cron, **given} if cron else None)
     if disable:
         if as_json:
-            screen.put_json(shaped.scheduled(Scheduled(found, (), None)))
+            screen.put_view(found)
         else:
-            screen.put(f"{found.owner}/{found.name} starts by triggers alone now")
+            screen.put(f"{found.job} starts by triggers alone now")
         return
     shown = service.schedules.get(job, SHOWN)
     if as_json:
-        screen.put_json(shaped.scheduled(shown))
+        screen.put_view(shown)
     else:
         screen.schedule(shown)
     if not service.operator.served():
@@ -66,7 +64,7 @@ def schedules(context: typer.Context, as_json: session.Json = False) -> None:
     session.catch_up(service)
     found = service.schedules.all()
     if as_json:
-        screen.put_json([shaped.scheduled(each) for each in found])
+        screen.put_view(found)
     else:
         screen.schedules(found)
     if found and not service.operator.served():

@@ -76,7 +76,7 @@ def serve(
     where = f"{'https' if tls_cert else 'http'}://{name}:{listener.getsockname()[1]}"
     doing = "another daemon acts: standing by to take over" if another else "acting"
     journal.tell(f"listening at {where}, {doing}; Ctrl-C ends this, no run", service.operator.now())
-    if not service.access.tokens(service.caller):
+    if not service.tokens.all():
         journal.tell(
             f"nobody has a token yet: provision token create --owner {service.caller.owner} --role admin",
             service.operator.now(),

@@ -1,16 +1,13 @@
 """token create, token list, token revoke, audit: who else is let in, and who changed what."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from provisioner.core.access.callers import Caller
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe import duration
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import screen
-from provisioner.faces.views import shaped
-from provisioner.ports.control.tokens import Access
 
 app = typer.Typer(
     name="token",
@@ -26,12 +23,6 @@ TokenId = Annotated[str, typer.Argument(metavar="ID", help="As `provision token 
 def options(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())
-
-
-def _access(context: typer.Context) -> tuple[Access, Caller, float]:
-    """Who lets others in, who asks, and the time."""
-    service: Any = session.control(context)
-    return service.access, service.caller, service.operator.now()
 
 
 @app.command()
@@ -50,10 +41,9 @@ def create(
     if role not in ("user", "admin"):
         raise typer.BadParameter(f"{role!r} is no role; they are user and admin", param_hint="--role")
     lasting = _seconds(expires) if expires else None
-    access, caller, now = _access(context)
-    made = access.create(caller, owner, admin=role == "admin", expires_in=lasting, note=note)
+    made = session.control(context).tokens.create(owner, admin=role == "admin", expires_in=lasting, note=note)
     if as_json:
-        screen.put_json({**shaped.token(made.stored, now), "token": made.token})
+        screen.put_view(made)
     else:
         screen.put(made.token)
         screen.say(f"token {made.id} is shown this once; take it back: provision token revoke {made.id}")
@@ -62,21 +52,20 @@ def create(
 @app.command("list")
 def list_(context: typer.Context, as_json: session.Json = False) -> None:
     """List the tokens, newest first; of none its secret."""
-    access, caller, now = _access(context)
-    found = access.tokens(caller)
+    service = session.control(context)
+    found = service.tokens.all()
     if as_json:
-        screen.put_json([shaped.token(each, now) for each in found])
+        screen.put_view(found)
     else:
-        screen.tokens(found, now)
+        screen.tokens(found, service.operator.now())
 
 
 @app.command()
 def revoke(context: typer.Context, id: TokenId, as_json: session.Json = False) -> None:
     """Let nobody in by a token any more."""
-    access, caller, now = _access(context)
-    gone = access.revoke(caller, id)
+    gone = session.control(context).tokens.revoke(id)
     if as_json:
-        screen.put_json(shaped.token(gone, now))
+        screen.put_view(gone)
     else:
         screen.put(f"token {gone.id} lets nobody in any more")
 
@@ -87,10 +76,9 @@ def audit(
     as_json: session.Json = False,
 ) -> None:
     """Show who changed what, when, and from where; newest first."""
-    access, caller, _ = _access(context)
-    found = access.audit(caller, limit)
+    found = session.control(context).tokens.audit(limit)
     if as_json:
-        screen.put_json([shaped.audit(each) for each in found])
+        screen.put_view(found)
     else:
         screen.audit(found)
 

@@ -11,17 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import TooMany, Transient
 from provisioner.core.plain import plain
-from provisioner.core.run.records import Assignment, Run
-from provisioner.core.run.silence import is_silent
 from provisioner.core.run.states import State
+from provisioner.core.views.overview import Live, Top
 from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import screen
-from provisioner.faces.views import shaped
 from provisioner.ports.control.control import Control
-from provisioner.ports.control.runs import LiveRun, Overview
 
 #: Seconds between two looks.
 EVERY = 1.0
@@ -72,24 +68,24 @@ def top(
     session.catch_up(service)
     found = service.runs.overview(limit or ROWS)
     if as_json:
-        screen.put_json(shaped.alive(found, service.operator.foreign()))
+        screen.put_view(found)
         return
     from rich.console import Console
 
     # Off a terminal a line is as long as it is.
     console = Console(width=None if sys.stdout.isatty() else WIDEST, highlight=False)
     with screen.writing():
-        console.print(picture(found, service.operator.foreign(), console.width))
+        console.print(picture(found, console.width))
 
 
 def _watch(service: Control, limit: int | None) -> None:
     from rich.console import Console
-    from rich.live import Live
+    from rich.live import Live as LiveScreen
 
     console = Console(highlight=False)
     acts = not service.operator.served()
     met: Sequence[str] = ()
-    found: tuple[Overview, Sequence[Machine]] | None = None
+    found: Top | None = None
     mode, away_since = "", None
     due, asked = 0.0, False
 
@@ -97,11 +93,11 @@ def _watch(service: Control, limit: int | None) -> None:
         nonlocal met
         met = errors
 
-    def look() -> tuple[Overview, Sequence[Machine]]:
+    def look() -> Top:
         nonlocal mode, away_since
         try:
             with service.impatient():
-                new = service.runs.overview(limit or console.height), service.operator.foreign()
+                new = service.runs.overview(limit or console.height)
                 mode, away_since = _mode(acts, service.operator.served()), None
                 return new
         except (Transient, TooMany) as error:
@@ -115,14 +111,14 @@ def _watch(service: Control, limit: int | None) -> None:
         nonlocal due, asked, found
         if (began := service.operator.now()) >= due:
             found = look()
-            live.update(picture(*found, console.width, console.height, mode, met), refresh=True)
+            live.update(picture(found, console.width, console.height, mode, met), refresh=True)
             # A look at very many takes its time, and what acts is to have most of it.
             due = service.operator.now() + max(EVERY, 4 * (service.operator.now() - began))
         # Asked more than once: whoever drives wants to hear it again.
         asked = asked or _asked_to_leave(rest)
         return asked
 
-    with _terminal(), Live("looking", console=console, screen=True, auto_refresh=False) as live:
+    with _terminal(), LiveScreen("looking", console=console, screen=True, auto_refresh=False) as live:
         if acts:
             service.operator.drive(lambda: left(0.0), told)
         while not acts and not left(EVERY / 4):
@@ -169,8 +165,7 @@ def _asked_to_leave(rest: float) -> bool:
 
 
 def picture(
-    found: Overview,
-    foreign: Sequence[Machine],
+    found: Top,
     width: int,
     height: int | None = None,
     mode: str = "",
@@ -184,7 +179,7 @@ def picture(
     def line(text: str, style: str = "") -> Text:
         return Text(plain(text), style=style, no_wrap=True, overflow="ellipsis")
 
-    head = [line(text) for text in heading(found, foreign, mode)]
+    head = [line(text) for text in heading(found, mode)]
     tail = [line(error, "red") for error in errors[:2]]
     # The blank line, the table's head, and "more".
     rows = found.runs if height is None else found.runs[: max(1, height - len(head) - len(tail) - 3)]
@@ -196,13 +191,13 @@ def picture(
         table.add_column(name, no_wrap=True, max_width=most or left, justify="right" if name in RIGHT else "left")
     for each in rows:
         cells = row(each, found.at, short_id=width < 100)
-        table.add_row(*(line(cells[index]) for index in shown), style=_style(each, found.at))
+        table.add_row(*(line(cells[index]) for index in shown), style=_style(each))
     if more := found.more + len(found.runs) - len(rows):
         tail.insert(0, line(f"+{more:,} more", "dim"))
     return Group(*head, Text(), table if rows else line("nothing is alive"), *tail)
 
 
-def heading(found: Overview, foreign: Sequence[Machine], mode: str) -> Iterator[str]:
+def heading(found: Top, mode: str) -> Iterator[str]:
     """How much of everything there is, and what waits for what."""
     states = ", ".join(f"{found.states[state]:,} {state}" for state in State if found.states.get(state))
     total = sum(found.states.values())
@@ -213,40 +208,38 @@ def heading(found: Overview, foreign: Sequence[Machine], mode: str) -> Iterator[
         yield mode
     if found.hindrance:
         yield found.hindrance
-    for queue in found.queues[:QUEUES]:
+    for queue in found.waiting[:QUEUES]:
         left = queue.next_try_at - found.at
         when = f"next try in {screen.duration(left)}" if left > 0 else "trying now"
         yield f"{queue.runs:,} wait for {queue.cause}, {when}"
-    if foreign:
-        ids = " ".join(machine.id for machine in foreign)
-        yield f"no launch of this store's, left to their lifetime: {ids}"
+    if found.foreign:
+        yield f"no launch of this store's, left to their lifetime: {' '.join(found.foreign)}"
 
 
-def row(each: LiveRun, now: float, *, short_id: bool = False) -> Sequence[str]:
+def row(each: Live, now: float, *, short_id: bool = False) -> Sequence[str]:
     """A cell for each column."""
-    run, held = each.run, each.held
-    offer, report = (held.machine.offer, held.node.report) if held else (None, None)
-    heard = held.node.reported_at if held else None
+    run, machine = each.run, each.machine
     return (
         run.id[: 8 if short_id else 12],
-        run.job_name,
-        _state(run, held, now),
+        run.job,
+        _state(each, now),
         str(run.attempt or ""),
-        f"{offer.market} {offer.instance_type} {_zone(offer.zone)}" if offer else "",
+        f"{machine.market} {machine.type} {_zone(machine.zone)}" if machine else "",
         short(now - run.created_at),
         _dollars(each.dollars_at_most),
-        short(now - heard) if heard is not None else "",
-        screen.size(sum(report.produced.values())) if report else "",
+        short(now - each.heard_at) if each.heard_at is not None else "",
+        screen.size(sum(each.bytes_produced.values())) if each.step else "",
     )
 
 
-def _state(run: Run, held: Assignment | None, now: float) -> str:
-    if held and is_silent(held.node, now):
-        return f"silent {short(now - (held.node.reported_at or now))}"
-    if run.state is State.PREPARING and held:
-        return f"{run.state}{screen.preparing(held.node)}"
+def _state(each: Live, now: float) -> str:
+    run = each.run
+    if each.silent_since is not None:
+        return f"silent {short(now - each.silent_since)}"
+    if run.state is State.PREPARING:
+        return f"{run.state}{screen.preparing(each.step)}"
     if run.state is State.QUEUED and run.waiting:
-        return f"queued: {run.waiting}"
+        return f"queued: {run.waiting.cause}"
     return str(run.state)
 
 
@@ -265,13 +258,12 @@ def _zone(name: str) -> str:
     return name.rpartition("-")[2]
 
 
-def _style(each: LiveRun, now: float) -> str:
-    if each.held is None:
+def _style(each: Live) -> str:
+    if each.machine is None:
         return "dim"
-    if is_silent(each.held.node, now):
+    if each.silent_since is not None:
         return "red"
-    report = each.held.node.report
-    return "yellow" if report and report.notice else ""
+    return "yellow" if each.notice_at is not None else ""
 
 
 def short(seconds: float) -> str:

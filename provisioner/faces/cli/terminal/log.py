@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from provisioner.core.views.codec import to_json
 from provisioner.faces.cli.terminal import screen
 from provisioner.faces.cli.terminal.escapes import Filter
 from provisioner.faces.cli.terminal.waiting import LiveLine
-from provisioner.faces.views import shaped
 from provisioner.ports.control.control import Control
-from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery
+from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery, view_of
 
 #: What a program printed; the system stream is about the machine and is asked for by name.
 STREAMS = ("setup", "output")
@@ -43,7 +43,7 @@ class Printer:
             if not self._as_json:
                 return
         if self._as_json or isinstance(piece, LogGap):
-            data = json.dumps(shaped.log(piece)).encode() + b"\n"
+            data = json.dumps(to_json(view_of(piece))).encode() + b"\n"
         else:
             data = piece.data
         self._write(data if self._filters is None or isinstance(piece, LogGap) else self._filtered(piece))

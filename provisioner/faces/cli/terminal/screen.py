@@ -10,19 +10,17 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from provisioner.core.access.callers import Audit, Token
-from provisioner.core.cloud.machine_images import Shown
-from provisioner.core.cloud.offers import Price
-from provisioner.core.cost.phases import Bound, Source
-from provisioner.core.cost.receipt import UNBILLED, MachineBill, Receipt
 from provisioner.core.dates import LAST, datable
 from provisioner.core.plain import plain
 from provisioner.core.protocol.messages import Step
-from provisioner.core.recipe.jobs import Job
-from provisioner.core.run.records import Node, Run
 from provisioner.core.run.states import State
+from provisioner.core.views.ami import Ami
+from provisioner.core.views.codec import to_json
+from provisioner.core.views.job import Job, Schedule
+from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
+from provisioner.core.views.run import Run
+from provisioner.core.views.token import Audit, Token
 from provisioner.faces.cli.terminal.escapes import shown
-from provisioner.ports.control.schedules import Scheduled
 
 #: To the line's beginning, and erase it (ECMA-48, EL).
 ERASE = "\r\x1b[K"
@@ -93,6 +91,11 @@ def width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def put_view(view: Any) -> None:
+    """Print a view, or a list of them, as JSON."""
+    put_json([to_json(each) for each in view] if isinstance(view, list | tuple) else to_json(view))
+
+
 def put_json(value: Any, *, indent: int | None = 2) -> None:
     with writing():
         print(json.dumps(value, indent=indent), flush=True)
@@ -109,18 +112,16 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def jobs(items: Sequence[Job]) -> None:
-    from provisioner.core.recipe.recipe import refusals
-
     if not items:
         say("no jobs; `provision apply FILE` makes one")
     table(("JOB", "REVISION", "APPLIED", "MACHINE"), [_job(job) for job in items])
     for job in items:
-        for refusal in refusals(job):
+        for refusal in job.apply_refuses:
             say(f"{job.owner}/{job.name}: `apply` would refuse this recipe now, the job keeps running: {refusal}")
 
 
 def _job(job: Job) -> Sequence[str]:
-    spec = json.loads(job.recipe)["spec"]
+    spec = job.recipe["spec"]
     market = "spot" if spec["use_spot_instance"] else "on-demand"
     return f"{job.owner}/{job.name}", str(job.revision), date(job.applied_at), f"{market} {spec['instance_type']}"
 
@@ -144,21 +145,21 @@ def duration(seconds: float) -> str:
 
 def phase(run: Run, now: float | None) -> str:
     """What the run is doing, in a line; a queued one says why it waits and, told the time, until when."""
-    if run.ended_at is not None and run.verdict:
-        return f"{run.state}: {run.verdict.outcome}, {run.verdict.reason}"
+    if run.outcome is not None:
+        return f"{run.state}: {run.outcome}, {run.reason}"
     text = f"{run.state}, attempt {run.attempt}" if run.attempt > 1 else str(run.state)
     if run.stop:
         return f"{text}, {run.stop.reason}"
     if run.state is State.QUEUED and run.waiting:
-        text += f", {run.waiting}: {run.waiting_for}"
+        text += f", {run.waiting.cause}: {run.waiting.text}"
         if now is not None:
-            text += f"; next try in {duration(run.next_try_at - now)}" if run.next_try_at > now else "; trying now"
+            left = run.waiting.next_try_at - now
+            text += f"; next try in {duration(left)}" if left > 0 else "; trying now"
     return text
 
 
-def preparing(node: Node | None) -> str:
+def preparing(step: str | None) -> str:
     """Return the step of a preparing run, or "". The report may be newer than the state, and have a later step."""
-    step = node.report.step if node and node.report else None
     return f": {step}" if step in (Step.BOOT, Step.PULL, Step.CLONE, Step.SETUP) else ""
 
 
@@ -167,33 +168,41 @@ def runs(items: Sequence[Run], now: float) -> None:
         say("no runs; `provision start JOB` makes one")
     table(
         ("RUN", "JOB", "CREATED", "STATE"),
-        [(run.id[:12], f"{run.owner}/{run.job_name}", ago(run.created_at, now), phase(run, now)) for run in items],
+        [(run.id[:12], f"{run.owner}/{run.job}", ago(run.created_at, now), phase(run, now)) for run in items],
     )
 
 
-def schedule(item: Scheduled) -> None:
-    """What is to come, in the schedule's zone and in UTC."""
-    plan = item.job.schedule
-    if plan is None:
+def schedule(item: Schedule) -> None:
+    """Print a schedule and its next times, in its zone and in UTC."""
+    if item.schedule is None or item.timezone is None:
         return
-    put(f"{item.job.owner}/{item.job.name}: {plan.cron} ({plan.timezone}), {plan.concurrency}, catch up {plan.catchup}")
-    for at in item.upcoming:
-        put(f"  {zoned(at, plan.timezone)}   {zoned(at, 'UTC')}")
+    policies = f"{item.concurrency_policy}, catch up {item.schedule_catchup}"
+    put(f"{item.job}: {item.schedule} ({item.timezone}), {policies}")
+    for at in item.next:
+        put(f"  {zoned(at, item.timezone)}   {zoned(at, 'UTC')}")
 
 
-def schedules(items: Sequence[Scheduled]) -> None:
+def schedules(items: Sequence[Schedule]) -> None:
     if not items:
         say("no schedules; `provision schedule JOB '0 2 * * *'` makes one")
     table(("JOB", "SCHEDULE", "ZONE", "LAST", "NEXT", "LAST OUTCOME"), [_scheduled(each) for each in items])
 
 
-def _scheduled(item: Scheduled) -> Sequence[str]:
-    job, run, plan = item.job, item.run, item.job.schedule
-    cron, zone = (plan.cron, plan.timezone) if plan else ("", "UTC")
-    last = zoned(job.tick, zone) if job.tick is not None else "never"
-    coming = zoned(item.upcoming[0], zone) if item.upcoming else "never"
-    outcome = f"{run.id[:12]} {run.verdict.outcome if run.verdict and run.ended_at else run.state}" if run else ""
-    return f"{job.owner}/{job.name}", cron, zone, last, coming, outcome or job.tick_without
+def _scheduled(item: Schedule) -> Sequence[str]:
+    zone, last = item.timezone or "UTC", item.last
+    outcome = ""
+    if last and last.run:
+        outcome = f"{last.run[:12]} {last.outcome or last.state or ''}"
+    elif last:
+        outcome = ": ".join(filter(None, (last.outcome, last.reason)))
+    return (
+        item.job,
+        item.schedule or "",
+        zone,
+        zoned(last.at, zone) if last else "never",
+        zoned(item.next[0], zone) if item.next else "never",
+        outcome,
+    )
 
 
 def zoned(at: float, zone: str) -> str:
@@ -203,28 +212,28 @@ def zoned(at: float, zone: str) -> str:
     return f"{dt.datetime.fromtimestamp(datable(at), zoneinfo.ZoneInfo(zone)):%Y-%m-%d %H:%M:%S %Z}"
 
 
-def amis(items: Sequence[Shown], now: float) -> None:
+def amis(items: Sequence[Ami], now: float) -> None:
     if not items:
         say("no AMIs of your own; `provision ami bake` makes one")
     table(
         ("AMI", "NAME", "MADE", "STATE", "AGENT", "DISK", "BASE", "PRELOADED"),
         [
             (
-                ("* " if each.in_use else "") + each.ami.id,
-                each.ami.name,
-                ago(each.ami.created_at, now),
-                f"{each.ami.state}{f': {each.ami.reason}' if each.ami.reason else ''}",
-                "current" if each.current else "stale",
-                f"{each.ami.disk_gib} GiB",
-                each.ami.base,
-                " ".join(name.partition("@")[0] for name in each.ami.preloaded),
+                ("* " if each.in_use else "") + each.id,
+                each.name,
+                ago(each.created_at, now),
+                f"{each.state}{f': {each.reason}' if each.reason else ''}",
+                "current" if each.agent_current else "stale",
+                f"{each.disk_gib} GiB",
+                each.base,
+                " ".join(name.partition("@")[0] for name in each.preloaded),
             )
             for each in items
         ],
     )
     if any(each.in_use for each in items):
         say("* new launches take it")
-    if any(not each.current for each in items):
+    if any(not each.agent_current for each in items):
         say("stale: its agent is not today's, which machines fetch instead; bake anew for the gain")
 
 
@@ -236,11 +245,11 @@ def tokens(items: Sequence[Token], now: float) -> None:
         [
             (
                 each.id,
-                "admin" if each.admin else "user",
+                each.role,
                 " ".join(each.owners),
                 ago(each.created_at, now),
                 each.created_by,
-                _lasts(each, now),
+                _lasts(each),
                 each.note,
             )
             for each in items
@@ -248,18 +257,16 @@ def tokens(items: Sequence[Token], now: float) -> None:
     )
 
 
-def _lasts(token: Token, now: float) -> str:
-    if token.revoked_at is not None:
-        return "revoked"
-    if token.expires_at is None:
-        return "for ever"
-    return "expired" if now >= token.expires_at else date(token.expires_at)
+def _lasts(token: Token) -> str:
+    if token.state != "valid":
+        return token.state
+    return "for ever" if token.expires_at is None else date(token.expires_at)
 
 
 def audit(items: Sequence[Audit]) -> None:
     table(
         ("AT", "WHO", "FROM", "WHAT", "OWNER", "TARGET"),
-        [(date(each.at), each.who, each.source, each.what, each.owner, each.target[:32]) for each in items],
+        [(date(each.at), each.who, each.source, each.what, each.owner or "", each.target[:32]) for each in items],
     )
 
 
@@ -278,23 +285,23 @@ def receipt(item: Receipt) -> None:
     title = f"receipt of run {item.run[:12]} ({item.owner}/{item.job})"
     put(f"{title}, provisional" if item.provisional else title)
     # In time, with what went on beside a phase below it.
-    ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began.at, phase.beside))
+    ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began, phase.beside))
     table(
         ("ATTEMPT", "PHASE", "SECONDS", "BILLED", "BEGINS WITH"),
         [
             (
                 "" if phase.attempt == 0 else str(phase.attempt) + (f".{phase.rank}" if phase.rank else ""),
                 f"  beside: {phase.name}" if phase.beside else phase.name,
-                f"{phase.ended.at - phase.began.at:9.1f}" if phase.ended else "    lasts",
-                "" if phase.beside or phase.name in UNBILLED else "yes",
-                f"{clock(phase.began.at)}  {phase.began.source}{_error(phase.began)}",
+                f"{phase.ended - phase.began:9.1f}" if phase.ended is not None else "    lasts",
+                "yes" if phase.billed and not phase.beside else "",
+                f"{clock(phase.began)}  {phase.began_source}{_error(phase)}",
             )
             for phase in ordered
         ],
     )
     line = [phase for phase in item.phases if not phase.beside]
-    if line and (last := line[-1].ended):
-        put(f"from trigger to gone: {last.at - item.created_at:.1f} s, ended at {clock(last.at)}  {last.source}")
+    if line and (ended := line[-1].ended) is not None:
+        put(f"from trigger to gone: {ended - item.created_at:.1f} s, ended at {clock(ended)}  {line[-1].ended_source}")
     put()
     table(
         ("MACHINE", "OFFER", "BILLED SECONDS", "PRICE", "DOLLARS", "DISK"),
@@ -316,9 +323,10 @@ def receipt(item: Receipt) -> None:
         put(item.advice)
 
 
-def _error(bound: Bound) -> str:
-    """Never smaller than it is; our own clock has none against itself."""
-    return f" ± {math.ceil(bound.error * 10) / 10:.1f} s" if bound.error or bound.source is not Source.STORE else ""
+def _error(phase: Phase) -> str:
+    """Return the error, rounded up; our own clock has none against itself."""
+    error = phase.began_error
+    return f" ± {math.ceil(error * 10) / 10:.1f} s" if error or phase.began_source != "store" else ""
 
 
 def _price(item: Price | None, at: float) -> str:
@@ -338,7 +346,7 @@ def size(count: int) -> str:
     return f"{scaled:.1f} {unit}" if unit != "B" and scaled < 10 else f"{scaled:.0f} {unit}"
 
 
-def _disk(bill: MachineBill) -> str:
+def _disk(bill: Bill) -> str:
     if bill.disk_gib is None:
         return "unknown"
     price = f"{bill.disk_price.dollars:g} $/month" if bill.disk_price else "price unknown"

@@ -8,19 +8,12 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from provisioner.core.cloud.machines import ENDING
-from provisioner.core.cost.phases import Phase
-from provisioner.core.cost.receipt import Receipt
 from provisioner.core.dates import datable
 from provisioner.core.plain import plain
-from provisioner.core.recipe.recipe import Limits
-from provisioner.core.run.records import Event, KnownMachine, Node, Run, Tried, Verdict
-from provisioner.core.run.silence import is_silent
 from provisioner.core.run.states import State
-from provisioner.core.run.verdicts import MARGIN, first_report_due
-from provisioner.core.run.work_order import recipe_of
+from provisioner.core.views.receipt import Phase, Receipt
+from provisioner.core.views.run import Attempt, Event, Machine, Run, Status, Tried
 from provisioner.faces.cli.terminal.screen import ago, clock, date, dollars, duration, size
-from provisioner.ports.control.runs import Status
 
 #: Columns before a fact, and before an event's text: the time, and the time since the trigger.
 LABEL, TIMES = 11, 25
@@ -28,16 +21,14 @@ LABEL, TIMES = 11, 25
 
 def story(item: Status, bill: Receipt, now: float, width: int | None = None) -> Iterator[str]:
     """The lines, wrapped at `width` columns, or not at all."""
-    recipe = recipe_of(item.run)
-    limits = recipe.spec.limits if recipe else Limits()
-    for label, text in _facts(item, bill, limits, now):
+    for label, text in _facts(item, bill, now):
         yield from _wrapped(label.ljust(LABEL), text, width)
     machines = {machine.id: machine for machine in item.machines}
-    for node in item.nodes:
+    for attempt in item.attempts:
         yield ""
-        lines = _attempt(node, machines[node.instance_id], bill, limits, now)
+        lines = _attempt(attempt, machines[attempt.instance_id], bill, now)
         for number, text in enumerate(lines):
-            yield from _wrapped(("" if number else f"attempt {node.attempt}").ljust(LABEL), text, width)
+            yield from _wrapped(("" if number else f"attempt {attempt.attempt}").ljust(LABEL), text, width)
     yield ""
     yield from _timeline(item.events, item.run.created_at, width)
 
@@ -53,27 +44,27 @@ def _wrapped(label: str, text: str, width: int | None) -> Iterator[str]:
         label = " " * len(label)
 
 
-def _facts(item: Status, bill: Receipt, limits: Limits, now: float) -> Iterator[tuple[str, str]]:
+def _facts(item: Status, bill: Receipt, now: float) -> Iterator[tuple[str, str]]:
     run = item.run
     yield "run", run.id
-    yield "job", f"{run.owner}/{run.job_name}, revision {run.job_revision}"
+    yield "job", f"{run.owner}/{run.job}, revision {run.job_revision}"
     yield "triggered", f"{date(run.created_at)}, {ago(run.created_at, now)}"
-    if run.ended_at is not None and run.verdict:
-        yield "outcome", _verdict(run.verdict)
+    if run.ended_at is not None:
+        yield "outcome", _outcome(run)
         yield "ended", f"{date(run.ended_at)}, {duration(run.ended_at - run.created_at)} after the trigger"
     if run.done_at is None:
         yield "now", _now(run, bill.phases, now)
     if run.ended_at is None:
-        yield from _waiting(run, now)
+        yield from _waiting(item, now)
         if run.stop:
-            yield "stop", _stop(run, item.nodes, limits, now)
+            yield "stop", _stop(run, item.attempts, now)
     yield "cost", _cost(bill)
 
 
-def _verdict(verdict: Verdict) -> str:
-    # The reason mostly says the code.
-    known = verdict.exit_code is None or re.search(rf"\b{verdict.exit_code}\b", verdict.reason)
-    return f"{verdict.outcome}: {verdict.reason}{'' if known else f' (exit code {verdict.exit_code})'}"
+def _outcome(ended: Run | Attempt) -> str:
+    # The reason has the exit code in most cases.
+    known = ended.exit_code is None or re.search(rf"\b{ended.exit_code}\b", ended.reason or "")
+    return f"{ended.outcome}: {ended.reason}{'' if known else f' (exit code {ended.exit_code})'}"
 
 
 def _now(run: Run, phases: Sequence[Phase], now: float) -> str:
@@ -83,20 +74,21 @@ def _now(run: Run, phases: Sequence[Phase], now: float) -> str:
         text = "queued again"
     if not open:
         return text
-    lasts = duration(now - open[-1].began.at)
+    lasts = duration(now - open[-1].began)
     name = open[-1].name
     return f"{text} for {lasts}" if name == run.state else f"{text}: {name} for {lasts}"
 
 
-def _waiting(run: Run, now: float) -> Iterator[tuple[str, str]]:
-    if run.state is not State.QUEUED:
+def _waiting(item: Status, now: float) -> Iterator[tuple[str, str]]:
+    run = item.run
+    if run.state is not State.QUEUED or run.next_try_at is None:
         return
     if run.waiting:
-        yield "waits", f"{run.waiting}: {run.waiting_for}"
-    elif run.verdict:
-        yield "because", f"attempt {run.attempt} {_verdict(run.verdict)}"
-    for number, text in enumerate(_tried(run.tried, now)):
-        yield "" if number else "tried", text
+        yield "waits", f"{run.waiting.cause}: {run.waiting.text}"
+        for number, text in enumerate(_tried(run.waiting.tried, now)):
+            yield "" if number else "tried", text
+    elif item.attempts and item.attempts[-1].outcome:
+        yield "because", f"attempt {run.attempt} {_outcome(item.attempts[-1])}"
     left = run.next_try_at - now
     yield "next try", f"in {duration(left)}, at {clock(run.next_try_at)}" if left > 0 else "now"
 
@@ -111,17 +103,16 @@ def _tried(tried: Iterable[Tried], now: float) -> Iterator[str]:
         yield f"{what}: {code}, {often}{ago(when[-1], now)}"
 
 
-def _stop(run: Run, nodes: Sequence[Node], limits: Limits, now: float) -> str:
+def _stop(run: Run, attempts: Sequence[Attempt], now: float) -> str:
     assert run.stop, "there is a wish to tell of"
     text = f"{run.stop.reason}, {ago(run.stop.at, now)}"
-    node = next((node for node in nodes if node.attempt == run.attempt and node.verdict is None), None)
-    if node is None:
+    current = next((each for each in attempts if each.attempt == run.attempt and each.outcome is None), None)
+    if current is None:
         return text
-    if node.stop_put_at is None:
+    if current.stop_ends_at is None:
         return f"{text}; the machine is not told yet"
-    at = node.stop_put_at + limits.stop_grace + MARGIN
-    kill = f"SIGKILL follows SIGTERM after {duration(limits.stop_grace)}"
-    return f"{text}; {kill}, and a machine that does not answer is ended at {clock(at)}"
+    kill = f"SIGKILL follows SIGTERM after {duration(current.stop_grace)}"
+    return f"{text}; {kill}, and a machine that does not answer is ended at {clock(current.stop_ends_at)}"
 
 
 def _cost(bill: Receipt) -> str:
@@ -133,33 +124,33 @@ def _cost(bill: Receipt) -> str:
     return f"{text}; until now" if bill.provisional else text
 
 
-def _attempt(node: Node, machine: KnownMachine, bill: Receipt, limits: Limits, now: float) -> Iterator[str]:
+def _attempt(attempt: Attempt, machine: Machine, bill: Receipt, now: float) -> Iterator[str]:
     price = f"{machine.price.dollars:g} $/h" if machine.price else "price unknown"
-    yield f"{machine.id}, {machine.offer}, {price}"
-    spent = [phase for phase in bill.phases if (phase.attempt, phase.rank) == (node.attempt, node.rank)]
+    yield f"{machine.id}, {machine.market} {machine.type} in {machine.zone}, {price}"
+    spent = [phase for phase in bill.phases if (phase.attempt, phase.rank) == (attempt.attempt, attempt.rank)]
     if spent:
         yield ", ".join(_phase(phase, now) for phase in spent)
-    if node.report and (log := _log(node.report.produced, node.report.shipped)):
+    if log := _log(attempt.bytes_produced, attempt.bytes_shipped):
         yield log
-    if node.verdict:
-        yield _verdict(node.verdict)
+    if attempt.outcome:
+        yield _outcome(attempt)
         if machine.ended_at is None:
             yield f"the machine is {machine.state}{_ending(machine)}"
         return
-    yield _heard(node, machine, limits, now)
-    if node.report and node.report.notice:
-        left = node.report.notice.at - now
-        yield f"notice: the cloud takes it at {clock(node.report.notice.at)}" + (
+    yield _heard(attempt, machine, now)
+    if attempt.notice_at is not None:
+        left = attempt.notice_at - now
+        yield f"notice: the cloud takes it at {clock(attempt.notice_at)}" + (
             f", in {duration(left)}" if left > 0 else ""
         )
-    elif node.report and node.report.rebalance_at is not None:
-        yield f"the cloud recommends to move elsewhere, since {clock(node.report.rebalance_at)}"
+    elif attempt.rebalance_at is not None:
+        yield f"the cloud recommends to move elsewhere, since {clock(attempt.rebalance_at)}"
 
 
 def _phase(phase: Phase, now: float) -> str:
-    lasted = (phase.ended.at if phase.ended else now) - phase.began.at
+    lasted = (phase.ended if phase.ended is not None else now) - phase.began
     text = f"{phase.name} {lasted:.1f} s" if lasted < 60 else f"{phase.name} {duration(lasted)}"
-    text = text if phase.ended else f"{text} until now"
+    text = text if phase.ended is not None else f"{text} until now"
     return f"({text} beside)" if phase.beside else text
 
 
@@ -171,19 +162,19 @@ def _log(produced: Mapping[str, int], shipped: Mapping[str, int]) -> str:
     return f"log: {written}; {f'{size(waiting)} of it not in the bucket yet' if waiting > 0 else 'all in the bucket'}"
 
 
-def _heard(node: Node, machine: KnownMachine, limits: Limits, now: float) -> str:
-    if (due := first_report_due(node, machine, limits)) is not None:
-        return f"not heard from yet; lost if it says nothing by {clock(due)}"
-    if node.reported_at is None:
+def _heard(attempt: Attempt, machine: Machine, now: float) -> str:
+    if attempt.report_due_at is not None:
+        return f"not heard from yet; lost if it says nothing by {clock(attempt.report_due_at)}"
+    if attempt.heard_at is None:
         return "waits for its work order"
-    if not is_silent(node, now):
-        return f"heard from {ago(node.reported_at, now)}"
+    if attempt.silent_since is None:
+        return f"heard from {ago(attempt.heard_at, now)}"
     checks = "its status checks fail" if machine.impaired_at else "EC2 reports no fault, so its limits decide"
-    return f"silent since {clock(node.reported_at)}, for {duration(now - node.reported_at)}: {checks}"
+    return f"silent since {clock(attempt.silent_since)}, for {duration(now - attempt.silent_since)}: {checks}"
 
 
-def _ending(machine: KnownMachine) -> str:
-    if machine.state in ENDING or machine.end_wanted_at is None:
+def _ending(machine: Machine) -> str:
+    if machine.ending or machine.end_wanted_at is None:
         return ""
     return "; its end is asked for" if machine.end_asked_at else "; its end is wanted"
 

@@ -8,11 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from provisioner.core.plain import plain
-from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
+from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits
 from provisioner.faces.cli.terminal import screen
-from provisioner.faces.views import shaped
 from provisioner.ports.control.control import Control
 from provisioner.ports.store import RunFilter
 
@@ -41,9 +40,8 @@ def wait_for(
     line.clear()
     found = [ended[id] for id in ids]
     if as_json:
-        shown = [shaped.run(run) for run in found]
         with screen.going_on("the exit code is right all the same"):
-            screen.put_json(shown[0] if len(shown) == 1 else shown)
+            screen.put_view(found[0] if len(found) == 1 else found)
     for text in exits.last_lines(found, exit_code):
         screen.say(text)
     return exits.of_runs(found, exit_code)
@@ -117,8 +115,8 @@ class LiveLine:
         text = screen.phase(run, now)
         if run.state is not State.PREPARING:
             return text
-        nodes = self._service.runs.status(run.id).nodes
-        return text + screen.preparing(next((node for node in nodes if node.attempt == run.attempt), None))
+        attempts = self._service.runs.status(run.id).attempts
+        return text + screen.preparing(next((each.step for each in attempts if each.attempt == run.attempt), None))
 
     def tell(self, errors: Sequence[str]) -> None:
         """Our own errors: each when it is new, and again when it comes back."""

@@ -3,9 +3,8 @@
 import sys
 from collections.abc import Iterator, Sequence
 
-from provisioner.core.cost.phases import Phase
-from provisioner.core.cost.receipt import Receipt
 from provisioner.core.plain import plain
+from provisioner.core.views.receipt import Phase, Receipt
 from provisioner.faces.cli.terminal.screen import duration
 
 #: Columns where nobody says how many there are, and the least that the bars have.
@@ -22,12 +21,12 @@ def marks() -> str:
 
 def waterfall(item: Receipt, now: float, width: int | None = None, marks: str = PLAIN) -> Iterator[str]:
     """The lines, attempts in order; what lasts is drawn until `now`. No line is wider than `width`, if it can be."""
-    ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began.at, phase.beside))
+    ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began, phase.beside))
     end = max((_end(phase, now) for phase in ordered), default=now)
     several = len({phase.attempt for phase in ordered}) > 1
     labels = [_label(phase, several) for phase in ordered]
-    starts = [f"+{phase.began.at - item.created_at:.1f}" for phase in ordered]
-    lasts = [f"{_end(phase, now) - phase.began.at:.1f} s{' ' if phase.ended else '+'}" for phase in ordered]
+    starts = [f"+{phase.began - item.created_at:.1f}" for phase in ordered]
+    lasts = [f"{_end(phase, now) - phase.began:.1f} s{' ' if phase.ended is not None else '+'}" for phase in ordered]
     columns = [max(map(len, column), default=0) for column in (labels, starts, lasts)]
     room = max(NARROWEST, (width or WIDTH) - sum(columns) - 2 * len(columns))
     yield f"run {item.run[:12]} ({item.owner}/{item.job}): {duration(end - item.created_at)} from the trigger"
@@ -38,7 +37,7 @@ def waterfall(item: Receipt, now: float, width: int | None = None, marks: str = 
 
 
 def _end(phase: Phase, now: float) -> float:
-    return phase.ended.at if phase.ended else max(now, phase.began.at)
+    return phase.ended if phase.ended is not None else max(now, phase.began)
 
 
 def _label(phase: Phase, several: bool) -> str:
@@ -50,6 +49,6 @@ def _label(phase: Phase, several: bool) -> str:
 def _bar(phase: Phase, since: float, until: float, now: float, room: int, marks: Sequence[str]) -> str:
     """At its place among `room` columns; the shortest phase has one."""
     scale = room / (until - since) if until > since else 0.0
-    first = min(room - 1, round((phase.began.at - since) * scale))
+    first = min(room - 1, round((phase.began - since) * scale))
     last = max(first + 1, round((_end(phase, now) - since) * scale))
     return " " * first + marks[phase.beside] * (last - first)
