@@ -117,6 +117,11 @@ class StreamJournal(logging.Handler):
         except Exception:  # noqa: BLE001 - the library's arguments may not fit its message
             self.handleError(record)
 
+    @property
+    def idle(self) -> bool:
+        """Whether the writing thread has taken every line."""
+        return self._lines.empty()
+
     def close(self) -> None:
         logging.getLogger().removeHandler(self)
         super().close()

@@ -40,7 +40,7 @@ class Watch:
         self._notice_interval = float(os.environ.get("PROVISION_NOTICE_INTERVAL") or NOTICE_INTERVAL)
 
     def start(self) -> None:
-        for turn in (self._heartbeat, self._orders, self._notice):
+        for turn in (self._heartbeat, self._orders, self.react_to_notice):
             threading.Thread(target=self._repeat, args=(turn,), name=turn.__name__, daemon=True).start()
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class Watch:
 
     def _repeat(self, turn: Callable[[], float]) -> None:
         pause = 0.0
-        while turn == self._notice or not self._over.is_set():
+        while turn == self.react_to_notice or not self._over.is_set():
             try:
                 pause = turn()
             except Exception as error:  # noqa: BLE001 - without its watcher the node would miss orders and notices
@@ -79,7 +79,7 @@ class Watch:
                 self._node.halt.ask(Cause(orders.stop.outcome, orders.stop.reason, time.time() + grace))
         return ORDERS_INTERVAL
 
-    def _notice(self) -> float:
+    def react_to_notice(self) -> float:
         node = self._node
         try:
             found = node.look_for_notice()

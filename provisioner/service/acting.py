@@ -37,8 +37,8 @@ class Acting:
         self._unswept: list[PassError] = []
 
     @property
-    def acting(self) -> bool:
-        """Whether this process has the lease."""
+    def has_lease(self) -> bool:
+        """Whether this process acts."""
         return self._loop.acting
 
     def meanwhile(self) -> Sequence[str]:

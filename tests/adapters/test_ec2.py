@@ -340,7 +340,7 @@ def test_nobody_there_means_nothing_done(request_: LaunchRequest) -> None:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         cloud = Ec2("i", aws.Session("us-east-1", url), ["subnet-1"], calls=aws.Calls(translate, attempts=1))
-        cloud._templates.add(request_.template.name)
+        cloud.known_templates.add(request_.template.name)
         with pytest.raises(errors.Transient) as raised:
             cloud.launch(request_)
     assert raised.value.code == "EndpointConnectionError"

@@ -58,10 +58,10 @@ def test_a_full_disk_is_told_and_lived_through(store: SqlStore) -> None:
     """Nothing of the write is there, what is there can be read, and what it would have said is in no error."""
 
     def bound(pages: int) -> None:
-        store._writer.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        store.writer.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
     store.add_run(RUN, since=0.0)
-    bound(store._writer.exec_driver_sql("PRAGMA page_count").scalar_one())
+    bound(store.writer.exec_driver_sql("PRAGMA page_count").scalar_one())
     large = replace(RUN, id="large", recipe="x" * 100_000, idempotency_key="marker of a client")
     with pytest.raises(Transient, match="disk is full") as caught:
         store.add_run(large, since=0.0)
@@ -73,7 +73,7 @@ def test_a_full_disk_is_told_and_lived_through(store: SqlStore) -> None:
 
 def test_another_one_who_writes_for_long_is_told(store: SqlStore, path: Path) -> None:
     """As something that passes."""
-    store._writer.exec_driver_sql("PRAGMA busy_timeout = 1")
+    store.writer.exec_driver_sql("PRAGMA busy_timeout = 1")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Transient, match="locked"):
@@ -84,14 +84,14 @@ def test_another_one_who_writes_for_long_is_told(store: SqlStore, path: Path) ->
 
 def test_what_hinders_all_starts_is_met_once(store: SqlStore, path: Path) -> None:
     """A locked store is waited for by all of them together, and not by each in its turn."""
-    store._writer.exec_driver_sql("PRAGMA busy_timeout = 1")
+    store.writer.exec_driver_sql("PRAGMA busy_timeout = 1")
     begun: list[str] = []
-    sqlalchemy.event.listen(store._engine, "before_cursor_execute", lambda _, __, words, *___: begun.append(words))
+    sqlalchemy.event.listen(store.engine, "before_cursor_execute", lambda _, __, words, *___: begun.append(words))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other, ThreadPoolExecutor(10) as pool:
         other.execute("BEGIN IMMEDIATE")
-        with store._writing:
+        with store.writing:
             told = [pool.submit(store.add_run, replace(RUN, id=f"run-{number}"), 0.0) for number in range(10)]
-            until(lambda: len(store._starts._waiting) == 10, "ten that wait")
+            until(lambda: len(store.starts.waiting) == 10, "ten that wait")
         assert all(isinstance(each.exception(), Transient) for each in told)
     assert len([words for words in begun if words.startswith("BEGIN")]) == 1
 
@@ -100,7 +100,7 @@ def test_many_starts_share_a_commit_and_no_error(store: SqlStore) -> None:
     """Those that come while another one commits are one transaction; what one of them does wrong is its own."""
     store.add_run(replace(RUN, id="there"), since=0.0)
     begun: list[str] = []
-    sqlalchemy.event.listen(store._engine, "before_cursor_execute", lambda _, __, words, *___: begun.append(words))
+    sqlalchemy.event.listen(store.engine, "before_cursor_execute", lambda _, __, words, *___: begun.append(words))
 
     def start(number: int) -> str:
         id = "there" if number == 50 else f"run-{number:03}"
@@ -111,7 +111,7 @@ def test_many_starts_share_a_commit_and_no_error(store: SqlStore) -> None:
 
     with ThreadPoolExecutor(40) as pool:
         # Held up, they all wait for the same lock.
-        with store._writing:
+        with store.writing:
             told = [pool.submit(start, number) for number in range(100)]
         found = [each.result() for each in told]
     assert found.count("conflict") == 1
@@ -123,13 +123,13 @@ def test_many_starts_share_a_commit_and_no_error(store: SqlStore) -> None:
 def test_every_commit_is_on_disk(store: SqlStore) -> None:
     """WAL and synchronous=FULL hold on the very connections that write, and a foreign writer is waited for."""
     for _ in range(3):
-        with store._engine.connect() as connection:
+        with store.engine.connect() as connection:
             ask = connection.exec_driver_sql
             assert ask("PRAGMA journal_mode").scalar() == "wal"
             assert ask("PRAGMA synchronous").scalar() == 2
             assert int(ask("PRAGMA busy_timeout").scalar() or 0) >= 10_000
         # The next one is a new connection.
-        store._engine.dispose()
+        store.engine.dispose()
 
 
 def test_a_store_opened_again_is_the_same_store(path: Path) -> None:
@@ -200,7 +200,7 @@ def test_migrations_make_exactly_the_tables(store: SqlStore) -> None:
             if name != "alembic_version"
         }
 
-    assert shape(store._engine) == shape(fresh)
+    assert shape(store.engine) == shape(fresh)
     fresh.dispose()
 
 
@@ -268,8 +268,8 @@ def test_no_question_reads_a_whole_table(store: SqlStore) -> None:
         if statement.startswith("SELECT") and "drought" not in statement and "template_health" not in statement:
             asked.append((statement, values))
 
-    sqlalchemy.event.listen(store._engine, "before_cursor_execute", note)
-    store._watch.set_trace_callback(lambda statement: note(None, None, statement, ()))
+    sqlalchemy.event.listen(store.engine, "before_cursor_execute", note)
+    store.watch.set_trace_callback(lambda statement: note(None, None, statement, ()))
     some = RunFilter("train", "j1", ("ann", "bob"), (State.DONE,), (Outcome.LOST,), (1.0, "r0"))
     store.runs()
     store.runs(some)
@@ -283,10 +283,10 @@ def test_no_question_reads_a_whole_table(store: SqlStore) -> None:
     store.job_by_id("j1")
     store.run("r1")
     store.live()
-    sqlalchemy.event.remove(store._engine, "before_cursor_execute", note)
-    store._watch.set_trace_callback(None)
+    sqlalchemy.event.remove(store.engine, "before_cursor_execute", note)
+    store.watch.set_trace_callback(None)
     assert len(asked) >= 14
-    with store._engine.connect() as connection:
+    with store.engine.connect() as connection:
         for statement, values in asked:
             for *_, step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values):
                 assert "INDEX" in step or "LIST SUBQUERY" in step, statement
@@ -320,11 +320,11 @@ def test_the_runs_of_a_job_are_looked_for_among_its_own(store: SqlStore) -> None
     def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
         asked.append((statement, values))
 
-    with store._engine.connect() as connection:
-        sqlalchemy.event.listen(store._engine, "before_cursor_execute", note)
+    with store.engine.connect() as connection:
+        sqlalchemy.event.listen(store.engine, "before_cursor_execute", note)
         store.runs(RunFilter(job_id="j1", owners=("ann",), states=(State.QUEUED, State.RUNNING)))
         store.runs(RunFilter(job_id="j1", limit=1))
-        sqlalchemy.event.remove(store._engine, "before_cursor_execute", note)
+        sqlalchemy.event.remove(store.engine, "before_cursor_execute", note)
         for statement, values in [each for each in asked if "SELECT" in each[0]]:
             steps = [step for *_, step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
             assert steps[0] == "SEARCH run USING INDEX run_job (job_id=?)"
@@ -388,7 +388,7 @@ sys.stdin.read()
 @pytest.fixture
 def holder(store: SqlStore) -> Iterator[subprocess.Popen[str]]:
     """Another process, which holds the lease from 100 to 160."""
-    command = [sys.executable, "-c", _HOLDER, str(store._engine.url.database)]
+    command = [sys.executable, "-c", _HOLDER, str(store.engine.url.database)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "1\n"

@@ -112,7 +112,7 @@ def test_store_whose_file_was_moved_away_answers_nothing_until_it_is_back(
     before = store.changes()
     away = befalls(path)
     # The connections of the pool are opened by name: there are none left.
-    store._engine.dispose()
+    store.engine.dispose()
     with pytest.raises(Transient):
         call(store)
     assert store.changes() != before
@@ -126,19 +126,19 @@ def test_store_whose_file_was_moved_away_answers_nothing_until_it_is_back(
 
 def test_store_file_that_is_replaced_within_a_transaction_is_noticed(path: Path, store: SqlStore) -> None:
     """What was committed to a file that nobody opens again is not called stored."""
-    with pytest.raises(Transient), store._write():
+    with pytest.raises(Transient), store.transaction():
         replaced(path)
 
 
 def test_connection_that_is_opened_after_the_file_vanished_makes_no_file(path: Path, store: SqlStore) -> None:
     """The pool opens connections by name, at any time."""
     store.save([RUN])
-    store._engine.dispose()
+    store.engine.dispose()
     check, looked, away = StoreFile.check, list[int](), list[Path]()
 
     def replacing(file: StoreFile) -> None:
         check(file)
-        if file is store._file:
+        if file is store.file:
             looked.append(1)
             # The call has looked, and so has what opens its connection.
             if len(looked) == 2:

@@ -45,13 +45,13 @@ class Server:
         self._listener = serve.bound(listening)
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._front = serve.Front(self.app, listening, self.hub)
+        self.front = serve.Front(self.app, listening, self.hub)
         self._acting = acting
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        serve.run(self._front, self._listener, self._drive, self._halt)
+        serve.run(self.front, self._listener, self._drive, self._halt)
 
     def _drive(self) -> None:
         if self._acting:
@@ -69,16 +69,16 @@ class Server:
 
     @property
     def connections(self) -> int:
-        return len(self._front.server_state.connections)
+        return len(self.front.server_state.connections)
 
     def stop(self) -> None:
         """As a signal would."""
-        self._front.stop()
+        self.front.stop()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._front.stop()
+        self.front.stop()
         self._thread.join()
         self._listener.close()
         self.service.close()

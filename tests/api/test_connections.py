@@ -112,7 +112,7 @@ def test_limit_of_open_files_is_raised_as_far_as_it_may_be(monkeypatch: pytest.M
 
 def test_whoever_waits_longest_makes_room(quiet: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many connections stand idle, a request is answered."""
-    monkeypatch.setattr(quiet._front.config, "http_protocol_class", connections.limited(2))
+    monkeypatch.setattr(quiet.front.config, "http_protocol_class", connections.limited(2))
     with connected(quiet) as first, connected(quiet) as second, connected(quiet) as third:
         third.sendall(WHOLE)
         assert third.recv(1000).startswith(b"HTTP/1.1 200")

@@ -71,7 +71,7 @@ def test_a_log_that_is_never_silent_is_read_no_longer_than_its_token_holds(
     """No heartbeat comes in between."""
     found, piece = quiet.service.runs.record(run), LogPiece(1, "output", 0, b"again\n")
     look = LogPage(found, ((piece, "1.output.0.6"),), "1.output.0.6", over=False)
-    monkeypatch.setattr(stream.Hub, "_read", lambda *_: look)
+    monkeypatch.setattr(stream.Hub, "read_page", lambda *_: look)
     token = quiet.token("ann")
     with quiet.client(token) as ann, ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS) as answer:
         lines = answer.iter_lines()
@@ -85,13 +85,13 @@ def test_a_log_that_is_never_silent_is_read_no_longer_than_its_token_holds(
 def test_those_at_the_same_place_share_a_look(quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many follow, the run is read once a tick."""
     looked = []
-    read = stream.Hub._read
+    read = stream.Hub.read_page
 
     def counted(hub: stream.Hub, watched: stream.Watched, place: str) -> object:
         looked.append(place)
         return read(hub, watched, place)
 
-    monkeypatch.setattr(stream.Hub, "_read", counted)
+    monkeypatch.setattr(stream.Hub, "read_page", counted)
     monkeypatch.setattr(quiet.hub, "heartbeat", 0.0)
     with quiet.client(quiet.token("ann")) as ann, contextlib.ExitStack() as stack:
         answers = [stack.enter_context(ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS)) for _ in range(10)]

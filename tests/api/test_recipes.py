@@ -67,13 +67,13 @@ def test_the_attempts_of_a_thousand_runs_are_read_together(
     quiet: Server, ann: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In as many looks at the store as those of one run take."""
-    looks, find = [], SqlStore._find
+    looks, find = [], SqlStore.find
 
     def counted(store: SqlStore, *words: Any) -> Any:
         looks.append(words)
         return find(store, *words)
 
-    monkeypatch.setattr(SqlStore, "_find", counted)
+    monkeypatch.setattr(SqlStore, "find", counted)
     id = quiet.service.jobs.record("ann/changed").id
     found = []
     for more in (1, 50):

@@ -148,7 +148,7 @@ def test_count_of_a_line_ends_after_a_minute() -> None:
     for _ in range(2):
         for _ in range(adapter.OFTEN + 5):
             journal.complain("no", AT)
-        until(lambda: journal._lines.empty(), "all looked at")
+        until(lambda: journal.idle, "all looked at")
         hands.at += adapter.WINDOW
     journal.close()
     again = ["no"] * adapter.OFTEN + ["5 more times within a minute: no"]

@@ -10,6 +10,7 @@ from provisioner.core.run.records import Run
 from provisioner.rehearsal.machines.light import LightHost
 from tests.e2e.rig import Rig, make_repository, rig
 from tests.e2e.rows import Row, check, played, result_of
+from tests.support import needs
 
 XID = "[   12.345678] NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', GPU has fallen off the bus."
 KILL = "[  100.000001] Out of memory: Killed process 4711 (worker) total-vm:1kB, anon-rss:1kB, UID:0"
@@ -185,8 +186,7 @@ def _has_a_disk(row: Row) -> bool:
 def test_each_cause_has_its_outcome(finished: tuple[Rig, dict[str, Run]], row: Row) -> None:
     """Outcome, exit code, one clear line, the log, and the attempts are as the table says."""
     whole, runs = finished
-    if row.name not in runs:
-        pytest.skip("bubblewrap does not work here")
+    needs.bubblewrap(works=row.name in runs, proves=f"outcome and log of `{row.name}`, on a disk of its own size")
     check(whole, runs[row.name], row)
 
 

@@ -47,15 +47,15 @@ class Rig:
     def __init__(self, double: Double, host: IdleHost) -> None:
         self.double, self.host = double, host
 
-    def client(self, service: Any, instance_id: str = "", *, patience: float = 30) -> Any:
-        """A boto3 client of the control plane, or of that machine."""
+    def client(self, service: Any, instance_id: str = "", *, patience: float = 30, secret: str = "") -> Any:
+        """A boto3 client of the control plane, or of that machine; with `secret`, one that knows no other."""
         given = self.double.machine_environment(instance_id) if instance_id else self.double.environment()
         return boto3.client(
             service,
             endpoint_url=given["AWS_ENDPOINT_URL"],
             region_name=given["AWS_REGION"],
             aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+            aws_secret_access_key=secret or given["AWS_SECRET_ACCESS_KEY"],
             aws_session_token=given.get("AWS_SESSION_TOKEN"),
             config=Config(retries={"total_max_attempts": 1}, connect_timeout=30, read_timeout=patience),
         )

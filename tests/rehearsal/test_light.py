@@ -13,6 +13,7 @@ from provisioner.rehearsal.machines import doubles
 from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
 from tests.polling import until
+from tests.support import needs
 
 USER_DATA = """MIME-Version: 1.0
 Content-Type: multipart/mixed; boundary="=="
@@ -151,8 +152,7 @@ def test_a_sandboxed_machine_cannot_write_outside_its_folder(tmp_path: Path, mar
     outside.mkdir()
     off: list[str] = []
     host = LightHost(tmp_path / "machines")
-    if not host.sandboxed:
-        pytest.skip("bubblewrap does not work here")
+    needs.bubblewrap(works=host.sandboxed, proves="a job of a rehearsal cannot write to this computer's files")
     host.boot(guest(marker, f"echo x >{outside}/x; ls -A /run; poweroff"), off.append)
     until(lambda: off, "the end")
     host.close()

@@ -185,8 +185,7 @@ def test_a_forged_signature_is_refused(up: Raise) -> None:
     rig = up()
 
     for service, call in (("s3", "list_buckets"), ("ec2", "describe_instances")):
-        client = rig.client(service)
-        client._request_signer._credentials.secret_key = "wrong"
+        client = rig.client(service, secret="wrong")
         assert code_of(getattr(client, call)) == "SignatureDoesNotMatch"
 
 

@@ -22,7 +22,7 @@ class MemoryStore:
     """provisioner.ports.store.Store for one process; `changes` sees every write."""
 
     def __init__(self, ids: Ids) -> None:
-        self._id = ids.new()
+        self.store_id = ids.new()
         self._records: dict[type[Record], dict[str, Record]] = {}
         self._notes: dict[str, tuple[str, float]] = {}
         self._lease: Lease | None = None
@@ -34,7 +34,7 @@ class MemoryStore:
         pass
 
     def id(self) -> str:
-        return self._id
+        return self.store_id
 
     def acquire(self, holder: str, kind: str, now: float, seconds: float) -> Lease | None:
         held = self._lease

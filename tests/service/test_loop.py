@@ -71,7 +71,7 @@ def test_a_process_on_a_bucket_of_another_store_does_not_act() -> None:
     """It would end the machines of that store; the lease is free again at once."""
     alone, copied = Alone(), Alone()
     take(alone.installation)
-    copied.store._id, copied.bucket.objects = "f" * 32, alone.bucket.objects
+    copied.store.store_id, copied.bucket.objects = "f" * 32, alone.bucket.objects
     wrong = loop(copied, "wrong")
     with pytest.raises(WrongStore):
         wrong.once()

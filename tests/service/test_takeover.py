@@ -88,7 +88,7 @@ def test_a_long_log_of_an_unknown_machine_is_archived_in_several_sweeps(
 def test_the_store_that_had_the_bucket_may_not_act_after_a_takeover(alone: Alone) -> None:
     """Two stores on one bucket would end each other's machines."""
     other = Alone()
-    other.store._id = "f" * 32
+    other.store.store_id = "f" * 32
     other.bucket.objects = alone.bucket.objects
     claim(alone.installation)
     with pytest.raises(WrongStore):

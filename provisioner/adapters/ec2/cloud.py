@@ -48,7 +48,7 @@ class Ec2:
         self._calls = calls or aws.Calls(translate)
         self._session = session
         #: Names of the launch templates that this process has made or found.
-        self._templates: set[str] = set()
+        self.known_templates: set[str] = set()
         #: Zones by machine id, from the last listing: calls are split by zone when one zone is broken.
         self._zones: Mapping[str, str] = {}
 
@@ -159,7 +159,7 @@ class Ec2:
         return answer
 
     def _ensure(self, template: Template) -> None:
-        if template.name in self._templates:
+        if template.name in self.known_templates:
             return
         parameters = launching.creation(template, {INSTALLATION_TAG: self._installation})
         try:
@@ -167,13 +167,13 @@ class Ec2:
         except CloudError as error:
             if error.code != TEMPLATE_EXISTS:
                 raise
-        self._templates.add(template.name)
+        self.known_templates.add(template.name)
 
     def _learn(self, request: LaunchRequest, error: CloudError) -> None:
         """Forget a template that EC2 does not find; raise Conflict for a token that cannot be replayed."""
         if error.code in TEMPLATE_MISSING:
             # The template is too new to be found, or was deleted: the next launch makes it if it is missing.
-            self._templates.discard(request.template.name)
+            self.known_templates.discard(request.template.name)
         if error.code in UNREPEATABLE:
             raise errors.Conflict(f"launch {request.token} cannot be replayed: {error}") from error
 

@@ -74,7 +74,7 @@ def piece(text: str) -> LogPiece | LogGap:
     """Return the piece of an event `log`. Raises Invalid."""
     try:
         return piece_of(from_json(Log, json.loads(text)))
-    except (ValueError, RecursionError) as error:
+    except (Invalid, ValueError, RecursionError) as error:
         raise Invalid(f"the server's log cannot be read ({error}): is PROVISION_URL right?") from error
 
 

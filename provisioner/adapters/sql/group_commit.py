@@ -38,12 +38,12 @@ class GroupCommit(Generic[A, R]):
     def __init__(self, lock: threading.RLock, write: Callable[[Sequence[A]], Sequence[R]]) -> None:
         self._lock = lock
         self._write = write
-        self._waiting: deque[_Asked[A, R]] = deque()
+        self.waiting: deque[_Asked[A, R]] = deque()
 
     def ask(self, item: A) -> R:
         """Return the answer of `write` to this item, or raise the error that the item would have caused alone."""
         asked = _Asked[A, R](item)
-        self._waiting.append(asked)
+        self.waiting.append(asked)
         with self._lock:
             if not asked.done:
                 self._answer(self._taken(asked))
@@ -52,7 +52,7 @@ class GroupCommit(Generic[A, R]):
         return asked.answers[0]
 
     def _taken(self, own: _Asked[A, R]) -> list[_Asked[A, R]]:
-        taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST))]
+        taken = [self.waiting.popleft() for _ in range(min(len(self.waiting), MOST))]
         # Another thread may have taken the item and died of an exception before it was written.
         return taken if own in taken else [own, *taken]
 

@@ -51,61 +51,61 @@ class SqlStore:
     def __init__(self, path: Path, ids: Ids) -> None:
         """Open, make or migrate the file; raises Invalid for a file that cannot be a store, and Transient."""
         try:
-            self._file = StoreFile(path)
-            self._proof = ProcessLock(self._file.lease)
+            self.file = StoreFile(path)
+            self._proof = ProcessLock(self.file.lease)
         except OSError as error:
             wrong = Invalid if error.errno in WRONG_FILE else Transient
             raise wrong(f"{path} cannot be used as the store: {error.filename}: {error.strerror}") from error
-        self._engine = open_engine(self._file)
+        self.engine = open_engine(self.file)
         try:
-            migrate(self._engine)
+            migrate(self.engine)
         except (sqlite3.DatabaseError, sqlalchemy.exc.DatabaseError, Invalid) as error:
             self._proof.close()
-            self._engine.dispose()
+            self.engine.dispose()
             code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) & 0xFF
             wrong = Transient if code in FAILING_DISK else Invalid
             raise wrong(f"{path} cannot be used as the store: {error}") from error
         # Only this connection writes, so its data_version changes only if another process has written (SQLite,
         # "PRAGMA data_version").
-        self._writer = self._engine.connect()
-        self._writing = threading.RLock()
-        self._starts = GroupCommit(self._writing, self._add_runs)
+        self.writer = self.engine.connect()
+        self.writing = threading.RLock()
+        self.starts = GroupCommit(self.writing, self._add_runs)
         self._cache = LiveCache()
         #: The writer's data_version up to which the cache is complete; None if it may lack a change.
         self._mirrored: int | None = None
-        with self._write() as connection:
+        with self.transaction() as connection:
             connection.execute(text("INSERT OR IGNORE INTO note VALUES ('store id', :id, 0)"), {"id": ids.new()})
-        self._watch = self._file.connect()
-        self._watching = threading.Lock()
+        self.watch = self.file.connect()
+        self.watching = threading.Lock()
 
     def close(self) -> None:
         self._proof.close()
-        self._watch.close()
-        self._writer.close()
-        self._engine.dispose()
+        self.watch.close()
+        self.writer.close()
+        self.engine.dispose()
 
     @contextlib.contextmanager
-    def _write(self, stored: Sequence[Record] = ()) -> Iterator[Connection]:
+    def transaction(self, stored: Sequence[Record] = ()) -> Iterator[Connection]:
         """Begin a transaction and commit it at the end; the cache then takes the records that are in `stored`."""
-        with self._writing:
+        with self.writing:
             # If an exception ends this block, even one of a signal handler, `_mirrored` stays None: `live` catches up.
             mirrored, self._mirrored = self._mirrored, None
             try:
-                self._file.check()
+                self.file.check()
                 # IMMEDIATE locks out other writers now: none can write between this transaction's reads and its writes.
-                self._writer.exec_driver_sql("BEGIN IMMEDIATE")
-                yield self._writer
-                self._writer.commit()
+                self.writer.exec_driver_sql("BEGIN IMMEDIATE")
+                yield self.writer
+                self.writer.commit()
                 # The file may have been replaced before the commit: raise if the commit went to the old file.
-                self._file.check()
+                self.file.check()
             except BaseException as error:
-                self._writer.rollback()
+                self.writer.rollback()
                 if isinstance(error, sqlalchemy.exc.OperationalError) and (short := shortage()):
                     raise short from error
                 if is_passing(error):
                     # The control loop continues after a Transient, and a client may retry.
                     raise Transient(
-                        f"the store {self._engine.url.database} cannot be written now: {error.orig}"
+                        f"the store {self.engine.url.database} cannot be written now: {error.orig}"
                     ) from error
                 raise
             self._cache.note(stored)
@@ -113,8 +113,8 @@ class SqlStore:
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Connection]:
-        self._file.check()
-        with self._engine.connect() as connection:
+        self.file.check()
+        with self.engine.connect() as connection:
             connection.exec_driver_sql("BEGIN")
             yield connection
             connection.rollback()
@@ -127,7 +127,7 @@ class SqlStore:
     # The lease
 
     def acquire(self, holder: str, kind: str, now: float, seconds: float) -> Lease | None:
-        with self._write() as connection:
+        with self.transaction() as connection:
             held = _lease(connection)
             alive = not self._proof.take()
             if held and held.holder != holder and held.expires_at > now and alive:
@@ -143,7 +143,7 @@ class SqlStore:
             return lease
 
     def renew(self, lease: Lease, now: float, seconds: float) -> Lease:
-        with self._write() as connection:
+        with self.transaction() as connection:
             _prove(connection, lease.epoch)
             connection.execute(text("UPDATE lease SET expires_at = :end"), {"end": now + seconds})
             # If a process that hung had the lease before, it keeps the process lock until it ends: try again to get it.
@@ -151,7 +151,7 @@ class SqlStore:
         return dataclasses.replace(lease, expires_at=now + seconds)
 
     def release(self, lease: Lease) -> None:
-        with self._write() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 text("UPDATE lease SET holder = '', expires_at = 0 WHERE epoch = :epoch"), {"epoch": lease.epoch}
             )
@@ -167,7 +167,7 @@ class SqlStore:
 
     def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
         owners = {each.owner for each in records if isinstance(each, Job | Run)} if limits != UNLIMITED else set()
-        with self._write(stored := list[R]()) as connection:
+        with self.transaction(stored := list[R]()) as connection:
             if epoch is not None:
                 _prove(connection, epoch)
             before = {owner: _usage(connection, owner) for owner in owners}
@@ -177,23 +177,23 @@ class SqlStore:
         return tuple(stored)
 
     def changes(self) -> int:
-        if not self._file.present:
+        if not self.file.present:
             return GONE
         # Always the same connection: only its own values of data_version can be compared with each other.
-        with self._watching:
-            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+        with self.watching:
+            return int(self.watch.execute("PRAGMA data_version").fetchone()[0])
 
     def live(self) -> Live:
-        self._file.check()
-        with self._writing:
-            self._writer.exec_driver_sql("BEGIN")
+        self.file.check()
+        with self.writing:
+            self.writer.exec_driver_sql("BEGIN")
             try:
-                version = self._writer.exec_driver_sql("PRAGMA data_version").scalar_one()
+                version = self.writer.exec_driver_sql("PRAGMA data_version").scalar_one()
                 if version != self._mirrored:
-                    self._cache.catch_up(self._writer)
+                    self._cache.catch_up(self.writer)
                     self._mirrored = version
             finally:
-                self._writer.rollback()
+                self.writer.rollback()
             return self._cache.live()
 
     def job(self, owner: str, name: str) -> Job | None:
@@ -211,7 +211,7 @@ class SqlStore:
     def _jobs(self, which: Any, owners: Collection[str] | None) -> tuple[Job, ...]:
         row = tables.JobRow
         query = of_owners(select(row.body).where(which), row, owners)
-        return self._find(Job, query.order_by(col(row.owner), col(row.name)))
+        return self.find(Job, query.order_by(col(row.owner), col(row.name)))
 
     def run(self, id: str) -> Run | None:
         return self._one(Run, "SELECT body FROM run WHERE id = ?", id)
@@ -220,7 +220,7 @@ class SqlStore:
         row = tables.RunRow
         # A range instead of LIKE, which would read all ids.
         query = select(row.body).where(col(row.id) >= prefix, col(row.id) < prefix + LAST)
-        return self._find(Run, of_owners(query, row, owners).order_by(row.id).limit(3))
+        return self.find(Run, of_owners(query, row, owners).order_by(row.id).limit(3))
 
     def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         row = tables.RunRow
@@ -229,7 +229,7 @@ class SqlStore:
             query = query.where(col(column) == wanted) if wanted else query
         for column, any_of in ((row.id, which.ids), (row.state, which.states), (row.outcome, which.outcomes)):
             query = query.where(col(column).in_(any_of)) if any_of else query
-        return self._find(Run, query.limit(which.limit))
+        return self.find(Run, query.limit(which.limit))
 
     def outcomes(self) -> Mapping[Outcome, int]:
         with self._read() as connection:
@@ -237,7 +237,7 @@ class SqlStore:
             return {Outcome(outcome): count for outcome, count in counted}
 
     def add_run(self, run: Run, since: float, also: Sequence[Record] = (), limits: OwnerLimits = UNLIMITED) -> Run:
-        found = self._starts.ask((run, since, also, limits))
+        found = self.starts.ask((run, since, also, limits))
         if isinstance(found, LimitReached):
             raise found
         return found
@@ -245,7 +245,7 @@ class SqlStore:
     def _add_runs(self, asked: Sequence[_Start]) -> Sequence[Run | LimitReached]:
         """Return the stored runs, or LimitReached in place of a run: raising it would roll back the other starts."""
         found = list[Run | LimitReached]()
-        with self._write(stored := list[Record]()) as connection:
+        with self.transaction(stored := list[Record]()) as connection:
             for run, since, also, limits in asked:
                 known = _same_key(connection, run, since) if run.idempotency_key else None
                 try:
@@ -263,42 +263,42 @@ class SqlStore:
     def nodes(self, *runs: str) -> tuple[Node, ...]:
         row = tables.NodeRow
         query = select(row.body).where(col(row.run).in_(runs))
-        return self._find(Node, query.order_by(col(row.run), col(row.attempt), col(row.rank)))
+        return self.find(Node, query.order_by(col(row.run), col(row.attempt), col(row.rank)))
 
     def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
         row = tables.MachineRow
-        return self._find(KnownMachine, select(row.body).where(col(row.id).in_(ids)))
+        return self.find(KnownMachine, select(row.body).where(col(row.id).in_(ids)))
 
     def launch(self, id: str) -> Launch | None:
-        found = self._find(Launch, select(tables.LaunchRow.body).where(tables.LaunchRow.id == id))
+        found = self.find(Launch, select(tables.LaunchRow.body).where(tables.LaunchRow.id == id))
         return found[0] if found else None
 
     def events(self, run: str) -> tuple[Event, ...]:
         row = tables.EventRow
-        return self._find(Event, select(row.body).where(row.run == run).order_by(col(row.at), text("rowid")))
+        return self.find(Event, select(row.body).where(row.run == run).order_by(col(row.at), text("rowid")))
 
     def token(self, id: str) -> Token | None:
         return self._one(Token, "SELECT body FROM token WHERE id = ?", id)
 
     def tokens(self) -> tuple[Token, ...]:
         row = tables.TokenRow
-        return self._find(Token, select(row.body).order_by(col(row.created_at).desc(), col(row.id).desc()))
+        return self.find(Token, select(row.body).order_by(col(row.created_at).desc(), col(row.id).desc()))
 
     def audit(self, limit: int, before: Key | None = None) -> tuple[Audit, ...]:
         row = tables.AuditRow
-        return self._find(Audit, older(select(row.body), row.at, row.id, before).limit(limit))
+        return self.find(Audit, older(select(row.body), row.at, row.id, before).limit(limit))
 
     def _one(self, kind: type[R], query: str, *values: str) -> R | None:
         """Return the record that a query finds, or None.
 
         The API calls this most often, and SQLAlchemy would take most of the time.
         """
-        self._file.check()
-        with self._watching:
-            found = self._watch.execute(query, values).fetchall()
+        self.file.check()
+        with self.watching:
+            found = self.watch.execute(query, values).fetchall()
         return decoded(kind, found[0][0]) if found else None
 
-    def _find(self, kind: type[R], query: Any) -> tuple[R, ...]:
+    def find(self, kind: type[R], query: Any) -> tuple[R, ...]:
         with self._read() as connection:
             return all_of(connection, kind, query)
 
@@ -316,18 +316,18 @@ class SqlStore:
         return found[0] if found else ""
 
     def choose(self, what: str, value: str, also: Sequence[Record] = ()) -> None:
-        with self._write(stored := list[Record]()) as connection:
+        with self.transaction(stored := list[Record]()) as connection:
             _note(connection, f"chosen {what}", value, 0.0)
             stored.extend(_put(connection, item) for item in also)
 
     def remember(self, key: str, value: str, now: float) -> None:
-        with self._write() as connection:
+        with self.transaction() as connection:
             _note(connection, key, value, now)
 
 
 def _lease(connection: Connection) -> Lease | None:
     row = connection.execute(text("SELECT epoch, holder, kind, expires_at FROM lease")).one_or_none()
-    return Lease(**row._mapping) if row else None
+    return Lease(**row._asdict()) if row else None
 
 
 def _prove(connection: Connection, epoch: int) -> None:

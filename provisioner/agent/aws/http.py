@@ -68,7 +68,7 @@ class Wire:
     def _connect(self) -> http.client.HTTPConnection:
         to, secure = self._proxy or self._server, self._server.scheme == "https"
         connection = (
-            http.client.HTTPSConnection(to.hostname or "", to.port, timeout=CONNECT, context=_trust())
+            http.client.HTTPSConnection(to.hostname or "", to.port, timeout=CONNECT, context=trust())
             if secure
             else http.client.HTTPConnection(to.hostname or "", to.port, timeout=CONNECT)
         )
@@ -134,6 +134,6 @@ def _login(proxy: urllib.parse.SplitResult) -> dict[str, str]:
 
 
 @functools.cache
-def _trust() -> ssl.SSLContext:
+def trust() -> ssl.SSLContext:
     """Return a TLS context with the system's certificate authorities; cached, because reading them is slow."""
     return ssl.create_default_context()

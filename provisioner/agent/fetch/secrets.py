@@ -34,7 +34,7 @@ class Secrets:
         self._region = region
         self._tools = tools
         self._whole: dict[tuple[str, str], bytes] = {}
-        self._service: Any = functools.cache(Service)
+        self.service_of: Any = functools.cache(Service)
 
     def read(self, name: str) -> bytes:
         """Return the value of `ssm:/path`, `secretsmanager:id` or `secretsmanager:id#key`; raises Ended."""
@@ -56,7 +56,7 @@ class Secrets:
         found = ECR.fullmatch(host)
         if not found:
             return None
-        get = functools.partial(self._service("ecr", found[1]).call, "GetAuthorizationToken")
+        get = functools.partial(self.service_of("ecr", found[1]).call, "GetAuthorizationToken")
         answer = self._insist(f"a token for the registry {host}", get)
         return base64.b64decode(answer["authorizationData"][0]["authorizationToken"])
 
@@ -64,7 +64,7 @@ class Secrets:
         what = f"the secret {service}:{identity}"
         if service not in ("ssm", "secretsmanager"):
             raise self._refused(what, "only ssm: and secretsmanager: are known")
-        call = self._service(service, self._region).call
+        call = self.service_of(service, self._region).call
         if service == "ssm":
             get = functools.partial(call, "GetParameter", Name=identity, WithDecryption=True)
             return str(self._insist(what, get)["Parameter"]["Value"]).encode(errors=AS_IT_IS)

@@ -368,11 +368,11 @@ def test_tls_trusts_what_the_system_trusts(tmp_path: Path, monkeypatch: pytest.M
             S3("bucket", REGION).get("a")
         assert not script.heard
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-        http._trust.cache_clear()
+        http.trust.cache_clear()
         s3 = S3("bucket", REGION)
         assert s3.get("a") == b"one"
         s3.close()
-        http._trust.cache_clear()
+        http.trust.cache_clear()
 
 
 def certified(folder: Path) -> ssl.SSLContext:

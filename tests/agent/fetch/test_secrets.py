@@ -143,7 +143,7 @@ def reader(monkeypatch: pytest.MonkeyPatch, answers: Callable[[], Any], *, patie
             raise answer
         return {"Parameter": {"Value": answer}}
 
-    made._service = lambda *_: type("Service", (), {"call": staticmethod(call)})
+    made.service_of = lambda *_: type("Service", (), {"call": staticmethod(call)})
     return made
 
 

@@ -14,6 +14,7 @@ from provisioner.agent.steps import gpus
 from provisioner.core.protocol.messages import Orders, Outcome, Step, Stop
 from tests.agent.conftest import Site, sited
 from tests.polling import until
+from tests.support import needs
 
 XID = "[   12.345678] NVRM: Xid (PCI:0000:65:00): {}, pid='<unknown>', name=<unknown>, and more"
 OLD_KILL = "[ 99.000001] Out of memory: Kill process 7 (python) score 900 or sacrifice child"
@@ -94,8 +95,7 @@ def test_a_job_that_bore_it_has_succeeded(site: Site) -> None:
 def small(tmp_path: Path, aws_url: str) -> Iterator[Site]:
     """Machines with a real disk of 160 MiB."""
     with sited(tmp_path, aws_url, disk=160 << 20) as site:
-        if not site.host.sandboxed:
-            pytest.skip("bubblewrap does not work here")
+        needs.bubblewrap(works=site.host.sandboxed, proves="a machine with a full disk")
         yield site
 
 

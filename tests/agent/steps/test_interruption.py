@@ -226,7 +226,7 @@ def test_a_notice_is_passed_on_by_the_agent_that_takes_over(monkeypatch: pytest.
     monkeypatch.setattr(node, "notice", lambda: dataclasses.replace(known, seen=NOW + 1))
     made: Any = SimpleNamespace(notice=known, halt=Halt(), rebalance_at=NOW, job_dir=None, unnoticed_at=0.0)
     made.look_for_notice = lambda: node.Node.look_for_notice(made)
-    Watch(made)._notice()
+    Watch(made).react_to_notice()
     assert made.halt.cause is not None
     assert made.halt.cause.outcome is Outcome.INTERRUPTED
 

@@ -92,15 +92,15 @@ class Connection(H11Protocol):
     def __init__(self, *words: Any, **named: Any) -> None:
         super().__init__(*words, **named)
         self.conn = _Requests(h11.SERVER, HEAD)
-        self._waiting: asyncio.TimerHandle | None = None
+        self.waiting: asyncio.TimerHandle | None = None
         self._dropping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._look()
         if len(self.connections) > self.most:
-            waiting = [each for each in self.connections if isinstance(each, Connection) and each._waiting]
-            min(waiting, key=Connection._until)._let_go()
+            waiting = [each for each in self.connections if isinstance(each, Connection) and each.waiting]
+            min(waiting, key=Connection.waits_until).disconnect()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -133,18 +133,18 @@ class Connection(H11Protocol):
         """Wait for a request from when it may come, until it is whole; of what is none, for the end."""
         if not (self._dropping or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)):
             self._rest()
-        elif self._waiting is None:
-            self._waiting = self.loop.call_later(PATIENCE, self._let_go)
+        elif self.waiting is None:
+            self.waiting = self.loop.call_later(PATIENCE, self.disconnect)
 
     def _rest(self) -> None:
-        if self._waiting:
-            self._waiting.cancel()
-            self._waiting = None
+        if self.waiting:
+            self.waiting.cancel()
+            self.waiting = None
 
-    def _until(self) -> float:
-        return self._waiting.when() if self._waiting else 0.0
+    def waits_until(self) -> float:
+        return self.waiting.when() if self.waiting else 0.0
 
-    def _let_go(self) -> None:
+    def disconnect(self) -> None:
         self._rest()
         self.transport.abort()
 

@@ -47,7 +47,7 @@ def readyz(server: Serving) -> Response:
     # Raises Transient while the store cannot be read.
     if hindrance := service.operator.hindrance():
         raise Transient(hindrance)
-    if service.acting:
+    if service.acting.has_lease:
         if service.operator.now() - server.meters.passed_at <= LATELY:
             return answer({"status": "acting"})
         raise Transient("no pass has seen the whole installation lately: the journal says why")

@@ -101,7 +101,7 @@ class Hub:
         key = watched, place
         task = self._looks.get(key)
         if task is None:
-            reading = self._readers.read(caller, self._read, watched, place)
+            reading = self._readers.read(caller, self.read_page, watched, place)
             task = self._looks[key] = asyncio.ensure_future(reading)
             task.add_done_callback(lambda done: self._forget(key, done))
         # Its first asker may leave; the others stay.
@@ -111,7 +111,7 @@ class Hub:
         if task.cancelled() or task.exception() or _size(task.result()) > KEPT:
             self._looks.pop(key, None)
 
-    def _read(self, watched: Watched, place: str) -> LogPage:
+    def read_page(self, watched: Watched, place: str) -> LogPage:
         return self._logs.page(watched.run, watched.query, place, LOOK, following=True)
 
 
