@@ -1,6 +1,5 @@
-"""Machines in virtual time, which ask and put as often as an agent whose job prints all the time."""
+"""Machines in virtual time, which read and put as often as an agent whose job prints all the time."""
 
-import hashlib
 import heapq
 import itertools
 from collections.abc import Callable, Generator
@@ -8,24 +7,14 @@ from collections.abc import Callable, Generator
 from provisioner.agent.logs.shipper import LATEST, SOONEST, YOUNG
 from provisioner.agent.watch import ORDERS_INTERVAL
 from provisioner.core.protocol import keys
-from provisioner.core.protocol.codec import decode, encode
-from provisioner.core.protocol.messages import (
-    STREAMS,
-    Chunk,
-    Outcome,
-    Report,
-    Result,
-    Span,
-    Started,
-    Step,
-    StreamEnd,
-    WorkOrder,
-)
+from provisioner.core.protocol.messages import Outcome, Span, Step, WorkOrder
 from provisioner.rehearsal.ec2.instance import Booted
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.cloud import FakeCloud
+from provisioner.rehearsal.machines.script import Script
+from provisioner.rehearsal.machines.scripted_agent import Doing, ScriptedAgent
 
-#: It yields how long to leave it alone.
+#: A life yields the seconds until its next step.
 Life = Generator[float, None, None]
 LINE = b"loss 0.1\n"
 
@@ -45,7 +34,7 @@ class Lives:
         events, self._cloud.events = self._cloud.events + self._cloud.model.drain(), []
         for event in events:
             if isinstance(event, Booted):
-                self._plan(now, event.instance.id, self._work(event.instance.id, next(self._machines)))
+                self._plan(now, event.instance.id, self._life(event.instance.id, next(self._machines)))
             else:
                 self._cloud.model.gone(event.instance.id, now)
         while self._agenda and self._agenda[0][0] <= now:
@@ -56,57 +45,58 @@ class Lives:
     def _plan(self, at: float, machine: str, life: Life) -> None:
         heapq.heappush(self._agenda, (at, next(self._numbers), machine, life))
 
-    def _work(self, machine: str, number: int) -> Life:
-        box, began = keys.mailbox(self._role, machine), self._now()
-        while (data := self._bucket.get(keys.work_key(box))) is None:
-            yield 1.0
-        order = decode(WorkOrder, data)
-        spans = {Step.BOOT.value: Span(began, self._now()), Step.COMMAND.value: Span(self._now())}
-        self._bucket.put(keys.started_key(box), encode(Started("process", self._now())), if_absent=True)
-        over: list[bool] = []
-        self._plan(self._now(), machine, self._orders(box, over))
-        self._plan(self._now(), machine, self._heartbeat(box, order, spans, over))
-        chunks: list[Chunk] = []
-        until = self._now() + self._seconds(number)
-        while self._now() < until:
-            sha256 = hashlib.sha256(LINE).hexdigest()
-            chunks.append(Chunk(len(chunks) * len(LINE), len(LINE), sha256))
-            self._bucket.put(keys.chunk_key(box, "output", chunks[-1].offset), LINE)
-            yield min(LATEST, max(SOONEST, len(chunks) / YOUNG), until - self._now())
-        over.append(True)
-        output = LINE * len(chunks)
-        ends = {name: StreamEnd(0, hashlib.sha256(b"").hexdigest(), ()) for name in STREAMS}
-        ends["output"] = StreamEnd(len(output), hashlib.sha256(output).hexdigest(), tuple(chunks))
-        result = Result(
-            order.run,
-            order.attempt,
-            order.rank,
-            "process",
-            Outcome.SUCCEEDED,
-            Step.COMMAND,
-            0,
-            "the command exited with 0",
-            self._now(),
-            {**spans, Step.COMMAND.value: Span(spans[Step.COMMAND.value].began, self._now())},
-            ends,
-        )
-        self._bucket.put(keys.result_key(box), encode(result), if_absent=True)
-        last = Report(10**6, self._now(), "process", Step.LOGS, result.spans, finished=True)
-        self._bucket.put(keys.report_key(box, last.sequence), encode(last))
+    def _life(self, machine: str, number: int) -> Life:
+        script = Script(command=self._seconds(number), output=0)
+
+        def beside(life: Life) -> None:
+            self._plan(self._now(), machine, life)
+
+        box = keys.mailbox(self._role, machine)
+        agent = _Printing(machine, box, self._bucket, self._now, script, beside)
+        yield from agent.life()
         self._cloud.model.powered_off(machine, self._now())
-
-    def _orders(self, box: str, over: list[bool]) -> Life:
-        while not over:
-            self._bucket.get(keys.orders_key(box))
-            yield ORDERS_INTERVAL
-
-    def _heartbeat(self, box: str, order: WorkOrder, spans: dict[str, Span], over: list[bool]) -> Life:
-        for sequence in itertools.count(1):
-            if over:
-                return
-            report = Report(sequence, self._now(), "process", Step.COMMAND, spans)
-            self._bucket.put(keys.report_key(box, sequence), encode(report))
-            yield order.heartbeat_interval
 
     def _now(self) -> float:
         return self._cloud.clock.now()
+
+
+class _Printing(ScriptedAgent):
+    """An agent that ships what its job prints at the agent's own pace, and beside that reads orders and reports."""
+
+    def __init__(
+        self,
+        machine: str,
+        box: str,
+        bucket: MemoryBucket,
+        now: Callable[[], float],
+        script: Script,
+        beside: Callable[[Life], None],
+    ) -> None:
+        """`beside` plans a life that goes on at the same time."""
+        began, polls = now(), itertools.repeat(1.0)
+        super().__init__(machine, box, began, bucket, now, lambda: "process", lambda _: script, polls=polls, retry=1.0)
+        self._beside = beside
+
+    def _spend(self, order: WorkOrder, step: Step, seconds: float) -> Doing[tuple[Outcome, int | None, str] | None]:
+        over: list[bool] = []
+        self._spans[step.value] = Span(self._now())
+        self._beside(self._orders(over))
+        self._beside(self._heartbeat(order, step, over))
+        until, chunks = self._now() + seconds, 0
+        while self._now() < until:
+            yield from self.write("output", LINE)
+            chunks += 1
+            yield min(LATEST, max(SOONEST, chunks / YOUNG), until - self._now())
+        over.append(True)
+        self._spans[step.value] = Span(self._spans[step.value].began, self._now())
+        return None
+
+    def _orders(self, over: list[bool]) -> Life:
+        while not over:
+            self._bucket.get(keys.orders_key(self.box))
+            yield ORDERS_INTERVAL
+
+    def _heartbeat(self, order: WorkOrder, step: Step, over: list[bool]) -> Life:
+        while not over:
+            yield from self.report(step)
+            yield order.heartbeat_interval

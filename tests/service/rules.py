@@ -26,8 +26,9 @@ from provisioner.core.run.verdicts import LOST_AFTER_START, LOST_BEFORE_START, h
 from provisioner.ports.store import RunFilter, Store
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.cloud import FakeCloud
+from provisioner.rehearsal.machines.scripted_agent import end_of
 from provisioner.service.control_loop.archive import bill as receipt_of
-from tests.service.agents import Agent, Executions, Violation, end_of
+from tests.service.agents import Agent, Executions, Violation
 
 #: Limits that keep a world short; the last word on what a healthy machine is.
 LIMITS = {"boot": "5m", "pull": "5m", "setup": "5m", "runtime": "20m", "stop_grace": "10s"}
@@ -159,7 +160,7 @@ class Rules:
         born, now = agent.instance.launch_time, self.truth.now()
         if (
             agent.script.mute
-            or agent.script.boot > BOOT_LIMIT
+            or agent.plays.boot > BOOT_LIMIT
             or agent.silent
             or not agent.running
             or agent.box in self.results

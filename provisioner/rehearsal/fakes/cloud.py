@@ -6,13 +6,14 @@ Plain fields make its calls fail. Its machines exist in the model only: nothing 
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
+from provisioner.adapters.ec2.codes import ending, translate
 from provisioner.core.cloud.launches import LaunchAnswer, LaunchedMachine, LaunchRequest, Profile, Refusal
 from provisioner.core.cloud.machine_images import Ami, AmiState, Image
-from provisioner.core.cloud.machines import ENDING, Ending, Listing, Machine
+from provisioner.core.cloud.machines import ENDING, Listing, Machine
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer, Price
 from provisioner.core.cloud.prices import PriceList
 from provisioner.core.cloud.tags import LAUNCH_TAG
-from provisioner.core.errors import CloudError, Conflict, Misconfigured, NoAnswer, NoCapacity, QuotaExceeded, Transient
+from provisioner.core.errors import CloudError, Conflict, NoAnswer, Transient
 from provisioner.ports.clock import Clock
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.ec2.catalogue import TYPES, ZONES
@@ -24,25 +25,6 @@ from provisioner.rehearsal.fakes.clock import CountingIds
 
 T = TypeVar("T")
 
-#: The error of the port for each of the model's codes; all other codes are Misconfigured.
-_MEANING: dict[str, type[CloudError]] = {
-    "InsufficientInstanceCapacity": NoCapacity,
-    "InternalError": Transient,
-    "MaxFleetCountExceeded": QuotaExceeded,
-    "UnfulfillableCapacity": NoCapacity,
-    "Unsupported": NoCapacity,
-    "MaxSpotInstanceCountExceeded": QuotaExceeded,
-    "VcpuLimitExceeded": QuotaExceeded,
-    "InvalidLaunchTemplateName.NotFoundException": Transient,
-}
-#: The ending for each of the model's reasons; all other reasons that end a machine are faults.
-_ENDINGS = {
-    "Client.UserInitiatedShutdown": Ending.ASKED,
-    "Client.InstanceInitiatedShutdown": Ending.ASKED,
-    "Server.SpotInstanceTermination": Ending.INTERRUPTED,
-    "Server.InsufficientInstanceCapacity": Ending.NO_CAPACITY,
-    "Client.InternalError": Ending.MISCONFIGURED,
-}
 _SPENT_TOKEN = {"IdempotentParameterMismatch", "IdempotentInstanceTerminated"}
 
 
@@ -230,7 +212,7 @@ class FakeCloud:
         return answer
 
     def _error(self, code: str, message: str) -> CloudError:
-        return _MEANING.get(code, Misconfigured)(message, code)
+        return translate(code, message)
 
 
 def machine(instance: Instance) -> Machine:
@@ -244,7 +226,7 @@ def machine(instance: Instance) -> Machine:
         instance.tags,
         change.reason_code,
         "; ".join(filter(None, (change.reason_message, change.transition))),
-        _ENDINGS.get(change.reason_code, Ending.FAULT) if change.state in ENDING else None,
+        ending(change.reason_code, change.reason_message) if change.state in ENDING else None,
         instance.address,
         instance.public_address,
         instance.template.content.image,

@@ -2,18 +2,34 @@
 
 from dataclasses import dataclass
 
+from provisioner.core.protocol.messages import Outcome, Step
+
 
 @dataclass(frozen=True)
 class Script:
     #: Pattern for the names of the jobs whose runs play this script.
     job: str = "*"
-    pull: float = 0.0
-    clone: float = 0.0
-    setup: float = 0.0
+    #: How long each step takes. The machine does not begin a step of None.
+    pull: float | None = None
+    clone: float | None = None
+    setup: float | None = None
     command: float = 1.0
     exit_code: int = 0
     #: Bytes of the command's output, which are written in one piece at its end.
     output: int = 100
+    #: Whether the command writes a line with each heartbeat, too.
+    lines: bool = False
+    #: The step that fails, if one does, and its outcome.
+    fails: Step | None = None
+    fails_as: Outcome = Outcome.LOST
+    #: The command's own exit code if a spot notice ends it.
+    exit_on_notice: int = 143
+    #: Whether the machine never reads its orders.
+    deaf: bool = False
+    #: Whether the machine works, but its reports never arrive.
+    mute: bool = False
+    #: Seconds by which the machine's clock is ahead.
+    skew: float = 0.0
     #: Seconds after the boot at which the machine falls silent but stays alive; None: never.
     silent_at: float | None = None
     #: Seconds after the boot at which the machine powers itself off, whatever it is doing; None: never.

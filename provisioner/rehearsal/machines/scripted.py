@@ -4,40 +4,27 @@ Each machine has its own credentials from the metadata service and calls the buc
 do no work: the script has their durations and outcomes.
 """
 
-import hashlib
 import heapq
 import itertools
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TypeVar
 
-from provisioner.core.protocol import codec, keys, messages
-from provisioner.core.protocol.messages import (
-    Chunk,
-    Orders,
-    Outcome,
-    Report,
-    Result,
-    SignalCause,
-    Span,
-    Started,
-    Step,
-    Stop,
-    StreamEnd,
-    WorkOrder,
-)
+from provisioner.core.errors import Transient
+from provisioner.core.protocol import keys
+from provisioner.core.protocol.messages import WorkOrder
 from provisioner.rehearsal.machines.guestwire import GuestWire
 from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.script import Script
+from provisioner.rehearsal.machines.scripted_agent import Doing, ScriptedAgent
 
 #: As for the agent, 403 means a missing key too, because machines have no ListBucket.
 _ABSENT = (403, 404)
-#: A machine's life, which yields the seconds until its next step.
-_Life = Generator[float, None, None]
+#: Seconds after which a request is repeated while the bucket fails.
+RETRY = 0.5
 
 
 @dataclass
@@ -63,7 +50,7 @@ class ScriptedHost:
     def __init__(self, scripts: Sequence[Script] = (Script(),)) -> None:
         self._scripts = scripts
         self._machines: dict[str, _Machine] = {}
-        self._agenda: list[tuple[float, int, _Machine, _Life]] = []
+        self._agenda: list[tuple[float, int, _Machine, Doing[None]]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._closing = False
@@ -99,11 +86,11 @@ class ScriptedHost:
 
     # The thread that plays all machines
 
-    def _plan(self, at: float, machine: _Machine, life: _Life) -> None:
+    def _plan(self, at: float, machine: _Machine, life: Doing[None]) -> None:
         heapq.heappush(self._agenda, (at, next(self._numbers), machine, life))
         self._changed.notify()
 
-    def _next(self) -> tuple[_Machine, _Life] | None:
+    def _next(self) -> tuple[_Machine, Doing[None]] | None:
         """Wait for the next machine whose time has come, and return it; None when the host is closed."""
         with self._changed:
             while not self._closing:
@@ -119,7 +106,7 @@ class ScriptedHost:
             with machine.acting:
                 self._step(machine, life)
 
-    def _step(self, machine: _Machine, life: _Life) -> None:
+    def _step(self, machine: _Machine, life: Doing[None]) -> None:
         now = time.time()
         if machine.ended or now >= machine.due("silent_at"):
             return
@@ -141,145 +128,58 @@ class ScriptedHost:
 
     # A machine's life
 
-    def _life(self, machine: _Machine) -> _Life:
+    def _life(self, machine: _Machine) -> Doing[None]:
         guest = machine.guest
-        wire = GuestWire(guest)
-        agent = _Agent(wire, keys.mailbox(wire.settings.role_id, guest.instance_id))
-        data: bytes | None = None
-        pause = 0.5
-        while data is None:
-            data = yield from agent.get(keys.work_key(agent.box))
-            if data is None:
-                yield pause
-                # A growing pause, because hundreds of machines may call one small computer.
-                pause = min(pause * 1.5, 5.0)
-        order = codec.decode(WorkOrder, data)
-        script = next(one for one in (*self._scripts, Script()) if fnmatchcase(order.job, one.job))
-        machine.script = script
-        machine.console.append(f"scripted agent: run {order.run}\n")
-        agent.spans[Step.BOOT.value] = Span(guest.launch_time, time.time())
-        yield from _work(agent, order, script)
+        bucket = _WireBucket(GuestWire(guest))
+
+        def choose(order: WorkOrder) -> Script:
+            machine.script = next(one for one in (*self._scripts, Script()) if fnmatchcase(order.job, one.job))
+            machine.console.append(f"scripted agent: run {order.run}\n")
+            return machine.script
+
+        agent = ScriptedAgent(
+            guest.instance_id,
+            keys.mailbox(bucket.role_id, guest.instance_id),
+            guest.launch_time,
+            bucket,
+            time.time,
+            lambda: uuid.uuid4().hex,
+            choose,
+            polls=_polls(),
+            retry=RETRY,
+        )
+        yield from agent.life()
 
 
-T = TypeVar("T")
-_Doing = Generator[float, None, T]
+class _WireBucket:
+    """The bucket as one machine may use it, over HTTP."""
 
-
-class _Agent:
-    """The requests of one machine's agent; each method yields between retries while the bucket fails."""
-
-    def __init__(self, wire: GuestWire, box: str) -> None:
-        self.box = box
-        self.spans: dict[str, Span] = {}
+    def __init__(self, wire: GuestWire) -> None:
+        self.role_id = wire.settings.role_id
         self._wire = wire
-        self._process = uuid.uuid4().hex
-        self._sequence = 0
 
-    def _ask(self, method: str, key: str, data: bytes = b"", *, once: bool = False) -> _Doing[tuple[int, bytes]]:
-        while True:
-            status, body = self._wire.ask(method, key, data, {"If-None-Match": "*"} if once else {})
-            if status and status < 500:
-                return status, body
-            yield 0.5
-
-    def get(self, key: str) -> _Doing[bytes | None]:
-        status, body = yield from self._ask("GET", key)
+    def get(self, key: str) -> bytes | None:
+        status, body = self._ask("GET", key)
         if status not in (200, *_ABSENT):
             raise RuntimeError(f"GET {key}: {status} {body!r:.200}")
         return body if status == 200 else None
 
-    def put(self, key: str, data: bytes, *, once: bool = False) -> _Doing[bool]:
-        status, body = yield from self._ask("PUT", key, data, once=once)
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        status, body = self._ask("PUT", key, data, if_absent=if_absent)
         if status not in (200, 412):
             raise RuntimeError(f"PUT {key}: {status} {body!r:.200}")
         return status == 200
 
-    def claim(self) -> _Doing[bool]:
-        """Put `started`, and return whether this process is the one that may execute the command."""
-        key = keys.started_key(self.box)
-        mine = Started(self._process, time.time())
-        if (yield from self.put(key, codec.encode(mine), once=True)):
-            return True
-        standing = yield from self.get(key)
-        return standing is not None and codec.decode(Started, standing).process == self._process
-
-    def report(self, step: Step, produced: int = 0, *, finished: bool = False) -> _Doing[None]:
-        self._sequence += 1
-        counts = {"output": produced}
-        said = Report(
-            self._sequence, time.time(), self._process, step, dict(self.spans), counts, counts, finished=finished
-        )
-        yield from self.put(keys.report_key(self.box, self._sequence), codec.encode(said))
-
-    def play(self, step: Step, seconds: float, heartbeat: float) -> _Doing[Stop | None]:
-        """Wait for the step's `seconds`, and report every `heartbeat` seconds; return the order to stop, or None."""
-        began = time.time()
-        self.spans[step.value] = Span(began)
-        stop: Stop | None = None
-        if seconds:
-            yield from self.report(step)
-        while not stop and (left := began + seconds - time.time()) > 0:
-            yield min(left, heartbeat)
-            if time.time() < began + seconds:
-                data = yield from self.get(keys.orders_key(self.box))
-                stop = codec.decode(Orders, data).stop if data else None
-                yield from self.report(step)
-        self.spans[step.value] = Span(began, time.time())
-        return stop
-
-    def finish(
-        self,
-        order: WorkOrder,
-        step: Step,
-        code: int | None,
-        outcome: Outcome,
-        reason: str,
-        output: bytes,
-        *,
-        stopped: bool = False,
-    ) -> _Doing[None]:
-        """Put the log, the result and the last report, as an agent does before it powers off."""
-        if output:
-            yield from self.put(keys.chunk_key(self.box, "output", 0), output)
-        streams = {name: _end(output if name == "output" else b"") for name in messages.STREAMS}
-        result = Result(
-            run=order.run,
-            attempt=order.attempt,
-            rank=order.rank,
-            process=self._process,
-            outcome=outcome,
-            step=step,
-            exit_code=code,
-            reason=reason,
-            at=time.time(),
-            spans=dict(self.spans),
-            streams=streams,
-            signal_cause=SignalCause.STOP if stopped else SignalCause.NONE,
-        )
-        yield from self.put(keys.result_key(self.box), codec.encode(result), once=True)
-        yield from self.report(Step.LOGS, len(output), finished=True)
+    def _ask(self, method: str, key: str, data: bytes = b"", *, if_absent: bool = False) -> tuple[int, bytes]:
+        status, body = self._wire.ask(method, key, data, {"If-None-Match": "*"} if if_absent else {})
+        if not status or status >= 500:
+            raise Transient(f"{method} {key}: {status or 'no answer'}")
+        return status, body
 
 
-def _work(agent: _Agent, order: WorkOrder, script: Script) -> _Life:
-    steps = {Step.PULL: script.pull, Step.CLONE: script.clone, Step.SETUP: script.setup, Step.COMMAND: script.command}
-    stop: Stop | None = None
-    for step, seconds in steps.items():
-        if step is Step.COMMAND and not (yield from agent.claim()):
-            yield from agent.finish(order, step, None, Outcome.LOST, "started, no process found", b"")
-            return
-        stop = yield from agent.play(step, seconds, order.heartbeat_interval)
-        if stop:
-            break
-    output = (b"a line of a scripted machine's output\n" * (script.output // 38 + 1))[: script.output]
-    if stop:
-        code = 143 if step is Step.COMMAND else None
-        yield from agent.finish(order, step, code, stop.outcome, stop.reason, output if code else b"", stopped=True)
-    else:
-        outcome = Outcome.FAILED if script.exit_code else Outcome.SUCCEEDED
-        reason = f"the command exited with {script.exit_code}"
-        yield from agent.finish(order, Step.COMMAND, script.exit_code, outcome, reason, output)
-
-
-def _end(data: bytes) -> StreamEnd:
-    digest = hashlib.sha256(data).hexdigest()
-    return StreamEnd(len(data), digest, (Chunk(0, len(data), digest),) if data else ())
+def _polls() -> Iterator[float]:
+    """Growing pauses, because hundreds of machines may call one small computer."""
+    pause = 0.5
+    while True:
+        yield pause
+        pause = min(pause * 1.5, 5.0)

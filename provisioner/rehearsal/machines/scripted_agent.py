@@ -1,0 +1,281 @@
+"""An agent that only follows the protocol: its steps do no work, and a script has their durations and outcomes.
+
+It never waits. Its life is a generator that yields the seconds until its next step, so that its driver decides what
+time is: real time for thousands of machines in one thread, or the virtual time of a test.
+"""
+
+import hashlib
+from collections.abc import Callable, Generator, Iterator
+from typing import Protocol, TypeVar
+
+from provisioner.core.errors import Retryable
+from provisioner.core.protocol import codec, keys
+from provisioner.core.protocol.messages import (
+    STREAMS,
+    Chunk,
+    Notice,
+    Orders,
+    Outcome,
+    Report,
+    Result,
+    SignalCause,
+    Span,
+    Started,
+    Step,
+    Stop,
+    StreamEnd,
+    WorkOrder,
+)
+from provisioner.rehearsal.machines.script import Script
+
+T = TypeVar("T")
+#: Something that takes time: it yields seconds, and returns a value.
+Doing = Generator[float, None, T]
+
+#: A line of the output that a script asks for.
+LINE = b"a line of a scripted machine's output\n"
+
+
+class AgentBucket(Protocol):
+    """What an agent may do in the bucket; both methods raise Retryable errors."""
+
+    def get(self, key: str) -> bytes | None:
+        """Return the object, or None if there is none."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """Store the object; return False if `if_absent` and there is one."""
+
+
+class ScriptedAgent:
+    """One agent process of one machine."""
+
+    def __init__(
+        self,
+        machine: str,
+        box: str,
+        launch_time: float,
+        bucket: AgentBucket,
+        now: Callable[[], float],
+        new_id: Callable[[], str],
+        choose: Callable[[WorkOrder], Script],
+        *,
+        polls: Iterator[float],
+        retry: float,
+    ) -> None:
+        """`polls` are the pauses between looks for the work order, `retry` the pause after an error of the bucket."""
+        self.machine, self.box, self.launch_time = machine, box, launch_time
+        self.script = Script()
+        self.order: WorkOrder | None = None
+        self.notice: Notice | None = None
+        #: Chunks that the bucket acknowledged, by stream: offset and data.
+        self.acknowledged: dict[str, list[tuple[int, bytes]]] = {}
+        #: When the first and the last report was acknowledged.
+        self.heard_at: float | None = None
+        self.last_heard_at = 0.0
+        #: When each step began, by the true time.
+        self.began_at: dict[Step, float] = {}
+        self.signal_cause = SignalCause.NONE
+        self.finished = False
+        self._bucket, self._now, self._new_id, self._choose = bucket, now, new_id, choose
+        self._polls, self._retry = polls, retry
+        self._process, self._sequence = new_id(), 0
+        self._spans: dict[str, Span] = {}
+        #: Bytes that were produced of the output, and that the bucket acknowledged, by stream.
+        self._produced = 0
+        self._shipped: dict[str, int] = {}
+        #: On disk for another agent process: the chunk that is not acknowledged, and the settled result.
+        self._unshipped: tuple[str, int, bytes] | None = None
+        self._settled: Result | None = None
+
+    # What a driver may override
+
+    def begins(self, order: WorkOrder) -> None:
+        """The command of this work order begins to execute."""
+
+    def ends(self) -> None:
+        """The command no longer executes."""
+
+    # The life
+
+    def life(self) -> Doing[None]:
+        """Fetch the work order, carry it out, and leave the result."""
+        while self.order is None:
+            data = yield from self._try(lambda: self._bucket.get(keys.work_key(self.box)))
+            if data is None:
+                yield next(self._polls)
+            else:
+                self.order = codec.decode(WorkOrder, data)
+                self.script = self._choose(self.order)
+        order = self.order
+        self._spans[Step.BOOT.value] = Span(self.launch_time + self.script.skew, self._time())
+        if self.script.lines:
+            yield from self.write("system", f"attempt {order.attempt} of {order.run}\n".encode())
+        yield from self._work(order)
+        if self.notice and self.notice.at < self.launch_time + 3600:
+            # The cloud's own interruption costs nothing in the first hour.
+            yield max(0.0, self.notice.at + 180.0 - self._now())
+
+    def resumed(self) -> Doing[None]:
+        """Return the life of another agent process, which begins now and continues this one's work."""
+        self._process = self._new_id()
+        return self._resume()
+
+    def _resume(self) -> Doing[None]:
+        if self._unshipped:
+            yield from self._ship(*self._unshipped)
+        yield from self.life() if self._settled is None else self._leave(self._settled)
+
+    def _work(self, order: WorkOrder) -> Doing[None]:
+        script = self.script
+        steps = ((Step.PULL, script.pull), (Step.CLONE, script.clone), (Step.SETUP, script.setup))
+        for step, seconds in (*steps, (Step.COMMAND, script.command)):
+            if seconds is None:
+                continue
+            if step is Step.COMMAND:
+                mine = Started(self._process, self._time())
+                if not (yield from self._put_once(keys.started_key(self.box), mine)):
+                    yield from self._finish(step, Outcome.LOST, None, "started, no process found")
+                    return
+                self.begins(order)
+            ended = yield from self._spend(order, step, seconds)
+            if step is Step.COMMAND and script.output:
+                yield from self.write("output", (LINE * (script.output // len(LINE) + 1))[: script.output])
+            if ended is not None:
+                yield from self._finish(step, *ended)
+                return
+        code = script.exit_code
+        outcome = Outcome.FAILED if code else Outcome.SUCCEEDED
+        yield from self._finish(Step.COMMAND, outcome, code, f"the command exited with {code}")
+
+    def _spend(self, order: WorkOrder, step: Step, seconds: float) -> Doing[tuple[Outcome, int | None, str] | None]:
+        """Let the step take its time; return outcome, exit code and reason if it did not end well."""
+        script, began, until = self.script, self._time(), self._now() + seconds
+        limit = {Step.SETUP: order.setup_limit, Step.COMMAND: order.runtime_limit}.get(step, order.pull_limit)
+        self.began_at[step] = self._now()
+        limit_at = self._now() + limit
+        code = 143 if step is Step.COMMAND else None
+        self._spans[step.value] = Span(began)
+        yield from self.report(step)
+        while (left := min(until, limit_at) - self._now()) > 0:
+            yield min(left, order.heartbeat_interval)
+            if self.notice:
+                self._end(step, began)
+                self.signal_cause = SignalCause.NOTICE
+                return Outcome.INTERRUPTED, script.exit_on_notice if code else None, "the spot machine is taken away"
+            if stop := (yield from self._stop()):
+                self._end(step, began)
+                self.signal_cause = SignalCause.STOP
+                return stop.outcome, code, stop.reason
+            if step is Step.COMMAND and script.lines:
+                yield from self.write("output", f"{self._now():.0f}\n".encode())
+            if until > self._now():
+                yield from self.report(step)
+        self._end(step, began)
+        if until > limit_at:
+            self.signal_cause = SignalCause.LIMIT
+            slow = Outcome.LOST if step in (Step.PULL, Step.CLONE) else Outcome.TIMED_OUT
+            return slow, code, f"{step} passed its limit"
+        if step is script.fails:
+            own = 3 if script.fails_as is Outcome.FAILED else None
+            return script.fails_as, own, f"{step} failed"
+        return None
+
+    def _end(self, step: Step, began: float) -> None:
+        self._spans[step.value] = Span(began, self._time())
+
+    def _time(self) -> float:
+        """Return the time of the machine's clock."""
+        return self._now() + self.script.skew
+
+    # The protocol
+
+    def report(self, step: Step, *, finished: bool = False) -> Doing[None]:
+        """Put a report about the step."""
+        self._sequence += 1
+        said = Report(
+            self._sequence,
+            self._time(),
+            self._process,
+            step,
+            dict(self._spans),
+            {"output": self._produced},
+            dict(self._shipped),
+            self.notice,
+            finished=finished,
+        )
+        if self.script.mute:
+            return
+        key = keys.report_key(self.box, self._sequence)
+        yield from self._try(lambda: self._bucket.put(key, codec.encode(said)))
+        self.last_heard_at = self._now()
+        self.heard_at = self.heard_at or self._now()
+
+    def write(self, stream: str, data: bytes) -> Doing[None]:
+        """Append to a stream, and ship it as one chunk."""
+        offset = self._shipped.setdefault(stream, 0)
+        if stream == "output":
+            self._produced = offset + len(data)
+        self._unshipped = (stream, offset, data)
+        yield from self._ship(stream, offset, data)
+
+    def produced(self, stream: str) -> int:
+        """Return how many bytes of the stream were written, acknowledged or not."""
+        return max(self._shipped.get(stream, 0), self._produced if stream == "output" else 0)
+
+    def _ship(self, stream: str, offset: int, data: bytes) -> Doing[None]:
+        key = keys.chunk_key(self.box, stream, offset)
+        yield from self._try(lambda: self._bucket.put(key, data))
+        self.acknowledged.setdefault(stream, []).append((offset, data))
+        self._shipped[stream] = offset + len(data)
+        self._unshipped = None
+
+    def _stop(self) -> Doing[Stop | None]:
+        data = yield from self._try(lambda: self._bucket.get(keys.orders_key(self.box)))
+        return codec.decode(Orders, data).stop if data and not self.script.deaf else None
+
+    def _finish(self, step: Step, outcome: Outcome, code: int | None, reason: str) -> Doing[None]:
+        self.ends()
+        assert self.order is not None, "a work order came before its end"
+        order = self.order
+        self._settled = Result(
+            order.run,
+            order.attempt,
+            order.rank,
+            self._process,
+            outcome,
+            step,
+            code,
+            reason,
+            self._time(),
+            dict(self._spans),
+            {stream: end_of(self.acknowledged.get(stream, [])) for stream in STREAMS},
+            self.notice,
+            signal_cause=self.signal_cause,
+        )
+        yield from self._leave(self._settled)
+
+    def _leave(self, result: Result) -> Doing[None]:
+        yield from self._put_once(keys.result_key(self.box), result)
+        self.finished = True
+        yield from self.report(Step.LOGS, finished=True)
+
+    def _put_once(self, key: str, message: object) -> Doing[bool]:
+        """Return whether the object is ours, also if the answer to an earlier put was lost."""
+        data = codec.encode(message)
+        if (yield from self._try(lambda: self._bucket.put(key, data, if_absent=True))):
+            return True
+        return (yield from self._try(lambda: self._bucket.get(key))) == data
+
+    def _try(self, deed: Callable[[], T]) -> Doing[T]:
+        while True:
+            try:
+                return deed()
+            except Retryable:
+                yield self._retry
+
+
+def end_of(chunks: list[tuple[int, bytes]]) -> StreamEnd:
+    """Return the end mark of a stream that consists of these chunks."""
+    data = b"".join(piece for _, piece in chunks)
+    sums = tuple(Chunk(offset, len(piece), hashlib.sha256(piece).hexdigest()) for offset, piece in chunks)
+    return StreamEnd(len(data), hashlib.sha256(data).hexdigest(), sums)
