@@ -1,11 +1,15 @@
 """Choose the adapters; no other module does."""
 
+import contextlib
 import os
 import socket
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 from provisioner.adapters import agent_package, aws, image_scripts
+from provisioner.adapters import backup as backups
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.journal import StreamJournal, Unkept
 from provisioner.adapters.keys import DerivedKeys
@@ -16,6 +20,7 @@ from provisioner.adapters.ssh.paramiko import Ssh
 from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool, this_user
 from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.user_data import user_data
+from provisioner.core.errors import Invalid
 from provisioner.core.protocol.messages import Engine
 from provisioner.ports.journal import Journal
 from provisioner.ports.meter import Meter, Unmetered
@@ -138,6 +143,56 @@ def installed(settings: Settings, journal: Journal, meter: Meter | None = None) 
         keys=DerivedKeys(settings.store_path.with_suffix(".key")) if settings.ssh.open else None,
         meter=meter or Unmetered(),
     )
+
+
+def backup(settings: Settings, target: str) -> int:
+    """Write a backup of the store to a file or to `s3://BUCKET/KEY`; return its size in bytes.
+
+    Other processes may act and write meanwhile. Raises Invalid, Transient and CloudError.
+    """
+    about = backups.About(settings.installation, settings.bucket, SystemClock().now())
+    key = settings.store_path.with_suffix(".key")
+    if not settings.store_path.exists():
+        raise Invalid(f"there is no store at {settings.store_path}")
+    store = SqlStore(settings.store_path, RandomIds())
+    with contextlib.closing(store):
+        place = _s3(settings, target)
+        if place is None:
+            return backups.make(Path(target), about, store.backup, key)
+        bucket, name = place
+        with tempfile.TemporaryDirectory(prefix="provision-backup.", dir=settings.store_path.parent) as folder:
+            path = Path(folder, "backup")
+            size = backups.make(path, about, store.backup, key)
+            bucket.put(name, path.read_bytes())
+            return size
+
+
+def restore(settings: Settings, source: str) -> backups.About:
+    """Put the backup in a file or at `s3://BUCKET/KEY` where the settings want the store; return what it is of.
+
+    Raises Conflict if there is a store, Invalid, Transient and CloudError.
+    """
+    place, key = _s3(settings, source), settings.store_path.with_suffix(".key")
+    if place is None:
+        return backups.restore(Path(source), settings.store_path, key, settings.installation, settings.bucket)
+    bucket, name = place
+    data = bucket.get(name)
+    if data is None:
+        raise Invalid(f"{source} is not there")
+    with tempfile.TemporaryDirectory(prefix="provision-restore.") as folder:
+        path = Path(folder, "backup")
+        path.write_bytes(data)
+        return backups.restore(path, settings.store_path, key, settings.installation, settings.bucket)
+
+
+def _s3(settings: Settings, name: str) -> tuple[S3, str] | None:
+    """Return the bucket and the key of `s3://BUCKET/KEY`, or None for a path. Raises Invalid."""
+    if not name.startswith("s3://"):
+        return None
+    bucket, _, key = name.removeprefix("s3://").partition("/")
+    if not bucket or not key or key.endswith("/"):
+        raise Invalid(f"{name}: write s3://BUCKET/KEY")
+    return S3(bucket, _session(settings)), key
 
 
 def reap(settings: Settings, journal: Journal | None) -> Sequence[Reaped]:

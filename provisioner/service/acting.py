@@ -8,6 +8,7 @@ from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Conflict, ProvisionError, Retryable
 from provisioner.core.protocol.codec import encode
+from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.loop import Loop, never
 from provisioner.service.control_loop.one_pass import PassError, PassResult
 from provisioner.service.control_loop.problems import Troubles, line
@@ -24,11 +25,11 @@ SWEEP = 60.0
 class Acting:
     """The part of the control host that acts on the cloud."""
 
-    def __init__(self, installation: Installation, loop: Loop, schedules: DueSchedules) -> None:
+    def __init__(self, installation: Installation, loop: Loop, schedules: DueSchedules, sites: LaunchSites) -> None:
         self._installation = installation
         self._loop = loop
         self._schedules = schedules
-        self._takeover = Takeover(installation)
+        self._takeover = Takeover(installation, sites)
         self._troubles = Troubles(installation)
         self._swept_at = -math.inf
         #: The hindrance that this process last stored for other processes; None before the first.

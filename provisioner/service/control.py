@@ -67,7 +67,7 @@ class Service(OnBehalf):
             sites,
             caller,
         )
-        self.acting = Acting(installation, loop, DueSchedules(installation, jobs))
+        self.acting = Acting(installation, loop, DueSchedules(installation, jobs), sites)
         self.gate = Gate(installation.store, installation.clock)
         super().__init__(installation, caller, entrance, sites, self.gate, self.acting)
         self.installation = installation

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import re
 import sqlite3
 import subprocess
@@ -26,7 +27,7 @@ from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.access.owner_limits import OwnerLimits
 from provisioner.core.cloud.offers import Market, Offer
-from provisioner.core.errors import Conflict, Invalid, LimitReached, Transient
+from provisioner.core.errors import Conflict, Invalid, LimitReached, Transient, WrongStore
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.messages import Notice, Outcome, Report, Span, Step
 from provisioner.core.recipe.jobs import Job, Schedule
@@ -476,3 +477,49 @@ def test_times_that_an_earlier_release_stored_are_clamped_when_they_are_read(pat
             assert found.report.notice
             for each in (found.report.at, found.report.spans["command"].began, found.report.notice.at):
                 assert abs(each - 1e9) <= CLOCK_SKEW
+
+
+def test_a_store_that_another_version_has_migrated_is_written_no_more(store: SqlStore, path: Path) -> None:
+    """An old daemon would write what the new version does not expect; what it reads may be old, too."""
+    store.save([RUN])
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE newer (id TEXT)")
+        # A change of the schema by this version, an index say, is none of the data's.
+        assert store.save([replace(RUN, id="r2")])
+        other.execute("UPDATE alembic_version SET version_num = '9999'")
+        other.execute("CREATE TABLE newest (id TEXT)")
+    for call in (lambda: store.save([replace(RUN, id="r3")]), lambda: store.acquire("old", "daemon", 1.0, 60.0)):
+        with pytest.raises(WrongStore, match="start the new version"):
+            call()
+    assert store.run("r3") is None
+
+
+def test_a_copy_is_consistent_while_others_write(store: SqlStore, tmp_path: Path) -> None:
+    """Each run is stored with an event: a copy has both or neither."""
+    over = threading.Event()
+
+    def write() -> None:
+        for number in itertools.count():
+            if over.is_set():
+                return
+            id = f"run-{number:05}"
+            records: list[Record] = [replace(RUN, id=id), Event(f"e{number}", id, 1.0, "queued")]
+            store.save(records)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        for number in range(5):
+            until(lambda number=number: len(store.live().runs) > 20 * number, "more runs")  # type: ignore[misc]
+            copy = tmp_path / f"copy-{number}"
+            store.backup(copy)
+            with contextlib.closing(sqlite3.connect(copy)) as found:
+                runs, events = (
+                    found.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("run", "event")
+                )
+                assert runs == events
+                assert runs > 0
+                assert found.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    finally:
+        over.set()
+        writing.join()

@@ -8,7 +8,9 @@ from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import chunk_key, result_key, work_key
 from provisioner.core.protocol.messages import Engine, Outcome, Result, Step
 from provisioner.core.run.work_order import work_order
+from provisioner.service.control_loop.loop import Intervals, Loop
 from provisioner.service.control_loop.ownership import claim
+from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.control_loop.takeover import Takeover
 from tests.service.alone import Alone
 from tests.support import samples
@@ -37,14 +39,14 @@ def test_the_mailboxes_of_machines_that_this_store_knows_are_left_alone(alone: A
     alone.known("i-1")
     leave(alone, "A:i-1")
     before = {key for key in alone.bucket.objects if key.startswith("machines/")}
-    assert Takeover(alone.installation).take() == []
+    assert Takeover(alone.installation, alone.sites).take() == []
     assert {key for key in alone.bucket.objects if key.startswith("machines/")} == before
 
 
 def test_a_finished_mailbox_of_an_unknown_machine_is_archived_and_emptied(alone: Alone) -> None:
     """The lost store's run is not lost: its log and result are in the archive."""
     leave(alone, "A:i-9")
-    (line,) = Takeover(alone.installation).take()
+    (line,) = Takeover(alone.installation, alone.sites).take()
     assert "i-9" in line
     assert archive.kept_result_key("run-1", 1, 0) in alone.bucket.objects
     assert not [key for key in alone.bucket.objects if key.startswith("machines/")]
@@ -53,7 +55,7 @@ def test_a_finished_mailbox_of_an_unknown_machine_is_archived_and_emptied(alone:
 def test_a_mailbox_whose_machine_is_still_at_work_is_archived_once_it_has_finished(alone: Alone) -> None:
     """Nothing is taken from a machine that goes on."""
     leave(alone, "A:i-9", result=False)
-    takeover = Takeover(alone.installation)
+    takeover = Takeover(alone.installation, alone.sites)
     takeover.take()
     assert work_key("A:i-9") in alone.bucket.objects
     takeover.sweep()
@@ -73,7 +75,7 @@ def test_a_long_log_of_an_unknown_machine_is_archived_in_several_sweeps(
     chunks = [chunk_key("A:i-9", "output", number * 5) for number in range(300)]
     for key in chunks:
         alone.bucket.put(key, b"xxxxx")
-    takeover, copied = Takeover(alone.installation), 0
+    takeover, copied = Takeover(alone.installation, alone.sites), 0
     (line,) = takeover.take()
     assert "its log is being copied" in line
     while archive.manifest_key("run-1", 1, 0) not in alone.bucket.objects:
@@ -93,7 +95,22 @@ def test_the_store_that_had_the_bucket_may_not_act_after_a_takeover(alone: Alone
     claim(alone.installation)
     with pytest.raises(WrongStore):
         claim(other.installation)
-    Takeover(other.installation).take()
+    Takeover(other.installation, other.sites).take()
     claim(other.installation)
     with pytest.raises(WrongStore):
         claim(alone.installation)
+
+
+def test_the_holder_of_the_lease_stops_when_another_store_takes_the_bucket_over(alone: Alone) -> None:
+    """Within half a minute, though its lease in its own store is good for ever."""
+    loop = Loop(alone.installation, Reconciler(alone.installation, alone.sites), "first", "daemon", Intervals())
+    alone.store.release(alone.lease)
+    assert loop.acquire()
+    other = Alone()
+    other.store.store_id = "f" * 32
+    other.bucket.objects = alone.bucket.objects
+    Takeover(other.installation, other.sites).take()
+    alone.clock.step(Intervals().owner)
+    with pytest.raises(WrongStore):
+        loop.acquire()
+    assert not loop.acting

@@ -27,6 +27,12 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return st.builds(kind, **{name: values(hint) for name, hint in hints.items()})  # type: ignore[arg-type]
+    if isinstance(kind, typing.NewType):
+        return values(kind.__supertype__)
+    if origin is typing.Literal:
+        return st.sampled_from(args)
+    if kind is Any:
+        return st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20)
     if kind is type(None):
         return st.none()
     if issubclass(kind, Enum):

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects import sqlite
 from sqlmodel import col, select
 
+from provisioner.adapters import private
 from provisioner.adapters.descriptors import shortage
 from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.engine import FAILING_DISK, WRONG_FILE, is_passing, migrate, open_engine
@@ -24,7 +25,7 @@ from provisioner.adapters.sql.process_lock import ProcessLock
 from provisioner.adapters.sql.rows import R, all_of, decoded, of_owners, older
 from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
-from provisioner.core.errors import Conflict, Invalid, LeaseLost, LimitReached, Transient
+from provisioner.core.errors import Conflict, Invalid, LeaseLost, LimitReached, Transient, WrongStore
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.messages import Outcome
 from provisioner.core.recipe.jobs import Job
@@ -69,6 +70,8 @@ class SqlStore:
         # "PRAGMA data_version").
         self.writer = self.engine.connect()
         self.writing = threading.RLock()
+        #: SQLite's schema version, up to which this process knows that the tables are as it expects them.
+        self._schema = self.writer.exec_driver_sql("PRAGMA schema_version").scalar_one()
         self.starts = GroupCommit(self.writing, self._add_runs)
         self._cache = LiveCache()
         #: The writer's data_version up to which the cache is complete; None if it may lack a change.
@@ -94,6 +97,7 @@ class SqlStore:
                 self.file.check()
                 # IMMEDIATE locks out other writers now: none can write between this transaction's reads and its writes.
                 self.writer.exec_driver_sql("BEGIN IMMEDIATE")
+                self._check_schema()
                 yield self.writer
                 self.writer.commit()
                 # The file may have been replaced before the commit: raise if the commit went to the old file.
@@ -110,6 +114,19 @@ class SqlStore:
                 raise
             self._cache.note(stored)
             self._mirrored = mirrored
+
+    def _check_schema(self) -> None:
+        """Raise WrongStore if another version of this program has migrated the store since it was opened."""
+        schema = self.writer.exec_driver_sql("PRAGMA schema_version").scalar_one()
+        if schema == self._schema:
+            return
+        found = self.writer.scalar(text("SELECT version_num FROM alembic_version"))
+        if found != tables.HEAD:
+            raise WrongStore(
+                f"another version of this program has migrated the store to {found}, and this one knows {tables.HEAD}: "
+                "it writes nothing more. Stop it, and start the new version"
+            )
+        self._schema = schema
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -319,6 +336,20 @@ class SqlStore:
         with self.transaction(stored := list[Record]()) as connection:
             _note(connection, f"chosen {what}", value, 0.0)
             stored.extend(_put(connection, item) for item in also)
+
+    def backup(self, path: Path) -> None:
+        """Write a consistent copy of the store to a new file, while other processes read and write the store.
+
+        Raises Transient if the copy cannot be written.
+        """
+        private.make_file(path)
+        with self._read() as connection:
+            # VACUUM cannot run in a transaction; it reads in one of its own.
+            connection.rollback()
+            try:
+                connection.execute(text("VACUUM INTO :path"), {"path": str(path)})
+            except sqlalchemy.exc.OperationalError as error:
+                raise Transient(f"the store cannot be copied to {path}: {error.orig}") from error
 
     def remember(self, key: str, value: str, now: float) -> None:
         with self.transaction() as connection:

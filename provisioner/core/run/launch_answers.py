@@ -6,9 +6,10 @@ from dataclasses import replace
 from provisioner.core.cloud.launches import Refusal
 from provisioner.core.errors import CloudError, Misconfigured, NeedsOperator, NoCapacity, QuotaExceeded
 from provisioner.core.protocol.keys import mailbox
+from provisioner.core.protocol.messages import Outcome
 from provisioner.core.run import capacity, story
 from provisioner.core.run.progress import refuse
-from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Record, Run, Tried
+from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Record, Run, Tried, Verdict
 from provisioner.core.run.states import State, Waiting, transition
 from provisioner.core.run.work_order import recipe_of
 
@@ -73,6 +74,53 @@ def _bound(launch: Launch, run: Run, machine: KnownMachine, epoch: int, now: flo
     state = transition(run.state, State.BOOTING)
     bound = replace(run, state=state, attempt=attempt, dry_launches=0, tier=0, waiting=None, waiting_for="")
     return [node, bound, machine, story.bound(bound, machine, now)]
+
+
+#: The states through which a run comes to a machine that was launched while its store was away.
+_TO_MACHINE = {
+    State.QUEUED: (State.LAUNCHING, State.BOOTING),
+    State.LAUNCHING: (State.BOOTING,),
+    State.BOOTING: (State.STOPPING, State.QUEUED, State.LAUNCHING, State.BOOTING),
+    State.PREPARING: (State.STOPPING, State.QUEUED, State.LAUNCHING, State.BOOTING),
+    State.RUNNING: (State.STOPPING, State.QUEUED, State.LAUNCHING, State.BOOTING),
+    State.STOPPING: (State.QUEUED, State.LAUNCHING, State.BOOTING),
+}
+
+
+def adopted(
+    run: Run, nodes: Sequence[Node], attempt: int, machine: KnownMachine, box: str, epoch: int, now: float
+) -> list[Record]:
+    """Return the records after a machine was found that carries out an attempt which the store does not know.
+
+    `nodes` are the run's nodes. Those of earlier attempts are over, because a later one has begun; those without a
+    verdict are lost. Returns no records if the run has ended, or knows this attempt.
+    """
+    if run.ended_at is not None or attempt <= run.attempt:
+        return []
+    state = run.state
+    for following in _TO_MACHINE[state]:
+        state = transition(state, following)
+    reason = "the store was restored from a backup that did not have its end"
+    over = [
+        replace(node, verdict=Verdict(Outcome.LOST, reason, now), result_sought_at=now)
+        for node in nodes
+        if node.verdict is None
+    ]
+    node = Node(
+        id=f"{run.id}.{attempt}.0",
+        run=run.id,
+        attempt=attempt,
+        rank=0,
+        launch=machine.launch,
+        template="",
+        instance_id=machine.id,
+        box=box,
+        bound_at=now,
+        epoch=epoch,
+        work_put_at=now,
+    )
+    taken = replace(run, state=state, attempt=attempt, launch=machine.launch, waiting=None, waiting_for="")
+    return [*over, node, taken, machine, story.adopted(taken, machine, now)]
 
 
 def unfilled(run: Run, refusals: Sequence[Refusal], tiers: int, now: float) -> Run:

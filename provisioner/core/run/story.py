@@ -89,6 +89,11 @@ def bound(run: Run, machine: KnownMachine, at: float) -> Event:
     return event(run, text, at, instance_id=machine.id, launch=machine.launch)
 
 
+def adopted(run: Run, machine: KnownMachine, at: float) -> Event:
+    text = f"attempt {run.attempt}: {machine.id} was found at work for it, after the store was restored"
+    return event(run, text, at, instance_id=machine.id, launch=machine.launch)
+
+
 def reported(run: Run, node: Node, report: Report, at: float) -> list[Event]:
     """Return the events of a new report: steps, a rebalance recommendation, a spot interruption notice."""
     old, texts = node.report, list[str]()

@@ -11,7 +11,19 @@ import typer
 
 from provisioner.core.errors import ProvisionError
 from provisioner.faces.cli import exits
-from provisioner.faces.cli.commands import acting, ami, entering, jobs, rehearse, runs, schedules, serving, tokens, top
+from provisioner.faces.cli.commands import (
+    acting,
+    ami,
+    backup,
+    entering,
+    jobs,
+    rehearse,
+    runs,
+    schedules,
+    serving,
+    tokens,
+    top,
+)
 from provisioner.faces.cli.terminal import screen
 
 #: In the order in which a newcomer meets them.
@@ -39,6 +51,8 @@ COMMANDS = (
     acting.cron,
     acting.reap,
     acting.takeover,
+    backup.backup,
+    backup.restore,
     tokens.audit,
 )
 #: errno values of a file that cannot be written or read: they are reported without a traceback (errno(3)).

@@ -12,7 +12,7 @@ from itertools import islice
 
 from provisioner.core.cost.receipt import Receipt, receipt
 from provisioner.core.logs import archive
-from provisioner.core.protocol.codec import encode
+from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.keys import chunk_key, log_prefix, result_key
 from provisioner.core.protocol.messages import STREAMS, Report, Result
 from provisioner.core.run import story
@@ -155,6 +155,11 @@ class Archive:
     ) -> archive.Manifest | None:
         """Copy one mailbox's log, then its result and manifest; a long log by one step, and None if more are needed."""
         bucket = self._installation.bucket
+        kept = bucket.get(archive.manifest_key(run, attempt, rank))
+        if kept is not None:
+            # An earlier process has copied all of it, and could not store that.
+            self._copying.pop(box, None)
+            return decode(archive.Manifest, kept)
         copying = self._copying.pop(box, None) or Copying(self._installation, box, run, attempt, rank)
         # Move the copy to the end of the queue; a step that raises is repeated in the next pass.
         self._copying[box] = copying

@@ -5,10 +5,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provisioner.core.errors import LeaseLost, ProvisionError, Retryable
+from provisioner.core.errors import CloudError, LeaseLost, ProvisionError, Retryable, WrongStore
 from provisioner.ports.store import Lease
 from provisioner.service.control_loop.one_pass import PassError, PassResult
-from provisioner.service.control_loop.ownership import claim
+from provisioner.service.control_loop.ownership import claim, compare
 from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.installation import Installation
 
@@ -30,6 +30,8 @@ class Intervals:
     burst: float = 2.0
     #: A process that makes only one pass copies long logs for no longer than this.
     copying: float = 10.0
+    #: How often the holder of the lease reads whose the bucket is: about $0.03 a month.
+    owner: float = 30.0
     #: A holder that hangs loses its lease after this; one that died loses it at once.
     lease: float = 120.0
 
@@ -56,6 +58,8 @@ class Loop:
         self._kind = kind
         self._intervals = intervals
         self._lease: Lease | None = None
+        #: When the owner of the bucket was last compared.
+        self._claimed_at = -math.inf
         #: Seconds that the last pass took.
         self._took = 0.0
         #: When the next pass is due, and what the store's changes were when that was decided.
@@ -72,6 +76,7 @@ class Loop:
         if self._lease is not None:
             try:
                 self._lease = store.renew(self._lease, now, self._intervals.lease)
+                self._check_owner()
                 return True
             except LeaseLost:
                 self._lease = None
@@ -82,7 +87,23 @@ class Loop:
             except ProvisionError:
                 self.release()
                 raise
+            self._claimed_at = self._installation.clock.elapsed()
         return self._lease is not None
+
+    def _check_owner(self) -> None:
+        """Release the lease and raise WrongStore if another store has taken the bucket over meanwhile."""
+        elapsed = self._installation.clock.elapsed()
+        if elapsed < self._claimed_at + self._intervals.owner:
+            return
+        self._claimed_at = elapsed
+        try:
+            compare(self._installation)
+        except WrongStore:
+            self.release()
+            raise
+        except (Retryable, CloudError):
+            # A bucket that cannot be read stops no pass: this store owned it at the last comparison.
+            return
 
     def once(self) -> PassResult | None:
         """One pass, or None when another process acts."""

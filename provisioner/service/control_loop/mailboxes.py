@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from provisioner.core.errors import Invalid
+from provisioner.core.logs.archive import kept_result_key
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import orders_key, result_key, started_key, work_key
 from provisioner.core.protocol.messages import Outcome, Report, Result, Step
@@ -104,7 +105,12 @@ class Mailboxes:
         installation, node = self._installation, held.node
         now = installation.now()
         try:
-            result = read_result(installation.bucket, node.box, period(node, now))
+            within = period(node, now)
+            result = read_result(installation.bucket, result_key(node.box), within)
+            if result is None:
+                # A store that was restored may know less than the archive.
+                kept = kept_result_key(node.run, node.attempt, node.rank)
+                result = read_result(installation.bucket, kept, within)
         except Invalid as error:
             result = _unreadable(node, printable(str(error), 200))
         if result and (result.run, result.attempt, result.rank) != (node.run, node.attempt, node.rank):
@@ -156,20 +162,20 @@ def _told(node: Node, report: Report, now: float) -> Node:
     return replace(node, report=replace(report, host_keys=()), host_keys=keys, reported_at=now)
 
 
-def read_result(bucket: Bucket, box: str, within: Period) -> Result | None:
-    """Read a mailbox's result, without its list of chunks, in bounded memory; raises Invalid."""
-    head = bucket.get(result_key(box), length=RESULT_HEAD)
+def read_result(bucket: Bucket, key: str, within: Period) -> Result | None:
+    """Read a result, without its list of chunks, in bounded memory; raises Invalid."""
+    head = bucket.get(key, length=RESULT_HEAD)
     if head is None:
         return None
     if len(head) < RESULT_HEAD:
         return decode_result(head, within)
-    size = sum(entry.size for entry in bucket.list(result_key(box)) if entry.key == result_key(box))
-    tail = bucket.get(result_key(box), start=max(0, size - RESULT_HEAD), length=RESULT_HEAD) or b""
+    size = sum(entry.size for entry in bucket.list(key) if entry.key == key)
+    tail = bucket.get(key, start=max(0, size - RESULT_HEAD), length=RESULT_HEAD) or b""
     result = decode_result(head, within, tail)
     if size > RESULT_MOST:
         # No agent writes such a result. Without its stream ends the log cannot be verified as complete.
         return result
-    blocks = (bucket.get(result_key(box), start=at, length=BLOCK) or b"" for at in range(0, size, BLOCK))
+    blocks = (bucket.get(key, start=at, length=BLOCK) or b"" for at in range(0, size, BLOCK))
     return replace(result, streams=stream_ends(blocks))
 
 

@@ -1,4 +1,4 @@
-"""Whose installation the bucket is: one store's, until a takeover."""
+"""The owner of a bucket: one store, until another store takes the bucket over."""
 
 import json
 
@@ -9,12 +9,15 @@ KEY = "installation.json"
 
 
 def claim(installation: Installation) -> None:
-    """Write our ids where none are, and compare them where some are; raises WrongStore."""
-    mine = _card(installation)
-    if installation.bucket.put(KEY, mine, if_absent=True):
-        return
-    found = installation.bucket.get(KEY)
-    if found != mine:
+    """Make an unowned bucket this store's. Raises WrongStore if it belongs to another store."""
+    if not installation.bucket.put(KEY, _card(installation), if_absent=True):
+        compare(installation)
+
+
+def compare(installation: Installation) -> None:
+    """Raise WrongStore if the bucket belongs to another store."""
+    mine, found = _card(installation), installation.bucket.get(KEY)
+    if found is not None and found != mine:
         theirs = json.loads(found or b"{}")
         raise WrongStore(
             f"the bucket belongs to installation {theirs.get('installation')!r}, store {theirs.get('store', '')[:12]}, "
@@ -24,7 +27,7 @@ def claim(installation: Installation) -> None:
 
 
 def take(installation: Installation) -> None:
-    """Make the bucket ours; whoever had it refuses to act from its next lease on."""
+    """Make the bucket this store's. The store that had it stops to act at its next comparison."""
     installation.bucket.put(KEY, _card(installation))
 
 

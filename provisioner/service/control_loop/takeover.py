@@ -1,14 +1,22 @@
-"""Making a bucket this store's, and keeping what machines of a lost store leave behind."""
+"""Make a bucket this store's, adopt the machines that work for its runs, and archive what other machines leave behind.
+
+A store that was restored from a backup does not know the machines that were launched after the backup. Where it knows
+their run, they are adopted. Otherwise they are left to their own end, and their logs are archived.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from provisioner.core.cloud.machines import ENDING
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.codec import decode
-from provisioner.core.protocol.keys import work_key
+from provisioner.core.protocol.keys import result_key, work_key
 from provisioner.core.protocol.messages import WorkOrder
+from provisioner.core.run import launch_answers as answers
 from provisioner.core.run.machine_messages import CLOCK_SKEW, LONGEST_LIFE, Period
+from provisioner.core.run.records import KnownMachine
 from provisioner.service.control_loop.archive import EMPTYING, Archive
+from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.mailboxes import read_result
 from provisioner.service.control_loop.ownership import take
 from provisioner.service.installation import Installation
@@ -21,17 +29,48 @@ STEPS = 40
 
 
 class Takeover:
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, sites: LaunchSites) -> None:
         self._installation = installation
+        self._sites = sites
         self._archive = Archive(installation)
 
     def take(self) -> Sequence[str]:
-        """Write our ids; archive the finished mailboxes of machines we do not know, and note the others."""
+        """Make the bucket this store's; return what became of each mailbox of a machine that the store did not know."""
         take(self._installation)
         boxes = {entry.key.split("/")[1] for entry in self._installation.bucket.list("machines/")}
         instances = {box: box.rpartition(":")[2] for box in boxes}
         known = {machine.id for machine in self._installation.store.machines(list(instances.values()))}
-        return self._keep({box for box in boxes if instances[box] not in known})
+        unknown = {box for box in boxes if instances[box] not in known}
+        adopted = self._adopt(unknown)
+        return [*adopted.values(), *self._keep(unknown - adopted.keys())]
+
+    def _adopt(self, boxes: Collection[str]) -> Mapping[str, str]:
+        """Adopt the living machines of these mailboxes that work for runs of this store; return a text for each."""
+        if not boxes:
+            return {}
+        installation, store = self._installation, self._installation.store
+        living = {each.id: each for each in installation.cloud.machines().machines if each.state not in ENDING}
+        lease, adopted = store.lease(), dict[str, str]()
+        for box in sorted(boxes):
+            machine, work = living.get(box.rpartition(":")[2]), installation.bucket.get(work_key(box))
+            if machine is None or work is None:
+                continue
+            try:
+                order = decode(WorkOrder, work)
+            except Invalid:
+                continue
+            run, now = store.run(order.run), installation.clock.now()
+            if run is None:
+                continue
+            price = self._sites.price(machine.offer)
+            fresh = KnownMachine(machine.id, machine.launch, machine.offer, bound_at=now, price=price)
+            records = answers.adopted(
+                run, store.nodes(run.id), order.attempt, fresh, box, lease.epoch if lease else 0, now
+            )
+            if records:
+                installation.save(records)
+                adopted[box] = f"{machine.id}: adopted, it carries out attempt {order.attempt} of run {run.id[:12]}"
+        return adopted
 
     def sweep(self) -> Sequence[str]:
         """Archive what has finished since; costs no call once nothing is waited for."""
@@ -46,7 +85,7 @@ class Takeover:
             instance = box.rpartition(":")[2]
             work = bucket.get(work_key(box))
             try:
-                result = read_result(bucket, box, Period(now - LONGEST_LIFE, now + CLOCK_SKEW))
+                result = read_result(bucket, result_key(box), Period(now - LONGEST_LIFE, now + CLOCK_SKEW))
                 if work is None or result is None:
                     waiting.append(box)
                     told.append(

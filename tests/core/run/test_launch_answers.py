@@ -1,4 +1,4 @@
-"""What a run waits for after a launch that gave it no machine."""
+"""What the answer to a launch changes, and machines that a restored store finds."""
 
 from dataclasses import replace
 
@@ -17,10 +17,10 @@ from provisioner.core.errors import (
     Transient,
 )
 from provisioner.core.protocol.messages import Outcome
-from provisioner.core.run.launch_answers import LONGEST, LONGEST_OURS, REMEMBERED, unfilled
-from provisioner.core.run.records import Run
+from provisioner.core.run.launch_answers import LONGEST, LONGEST_OURS, REMEMBERED, adopted, unfilled
+from provisioner.core.run.records import Node, Run
 from provisioner.core.run.states import State, Waiting
-from tests.support.samples import NOW, SPOT_A, run
+from tests.support.samples import NOW, SPOT_A, at_work, machine, node, run
 
 SPOT_B = replace(SPOT_A, zone="b")
 LAUNCHING = run(state=State.LAUNCHING, launch="l1")
@@ -120,3 +120,29 @@ def test_waits_for_this_computer_to_be_mended_stay_short() -> None:
     for _ in range(20):
         waiting = replace(after(Refusal(SHORT), before=waiting), state=State.LAUNCHING)
     assert waiting.next_try_at == NOW + LONGEST_OURS
+
+
+# Adoption
+
+
+def test_a_machine_of_an_unknown_attempt_is_adopted() -> None:
+    """The run goes on there; its earlier attempt, which the store calls at work, is over."""
+    before = at_work(State.RUNNING)
+    records = adopted(before, [node()], 2, machine(id="i-2", launch="l2"), "A:i-2", 7, NOW)
+    (taken,) = [each for each in records if isinstance(each, Run)]
+    assert (taken.state, taken.attempt, taken.launch) == (State.BOOTING, 2, "l2")
+    first, second = [each for each in records if isinstance(each, Node)]
+    assert first.verdict is not None
+    assert (first.attempt, first.verdict.outcome) == (1, Outcome.LOST)
+    assert (second.attempt, second.instance_id, second.box, second.work_put_at) == (2, "i-2", "A:i-2", NOW)
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.LAUNCHING, State.BOOTING, State.STOPPING])
+def test_a_run_is_adopted_in_every_state_before_its_end(state: State) -> None:
+    records = adopted(run(state=state), [], 1, machine(), "A:i-1", 1, NOW)
+    assert [each.state for each in records if isinstance(each, Run)] == [State.BOOTING]
+
+
+def test_a_known_attempt_and_an_ended_run_are_not_adopted() -> None:
+    assert adopted(at_work(), [node()], 1, machine(), "A:i-1", 1, NOW) == []
+    assert adopted(at_work(ended_at=NOW), [], 2, machine(), "A:i-1", 1, NOW) == []
