@@ -21,7 +21,7 @@ from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool, this
 from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.user_data import user_data
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.messages import Engine
+from provisioner.core.protocol.words import Engine
 from provisioner.ports.journal import Journal
 from provisioner.ports.meter import Meter, Unmetered
 from provisioner.service.ami.bake import Bakery

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from provisioner.core.cloud import tags
 from provisioner.core.logs import archive
-from provisioner.core.protocol import keys, messages
+from provisioner.core.protocol import keys, messages, words
 from provisioner.core.recipe.recipe import Spec
 from provisioner.core.run import records
 from provisioner.core.run.states import State, Waiting
@@ -50,8 +50,7 @@ def actual() -> dict[str, list[str]]:
         "messages of agents": set(_messages()),
         "stored records": set(_records()),
         "states and causes": {f"state {each}" for each in State} | {f"waiting {each}" for each in Waiting},
-        "outcomes and steps": {f"outcome {each}" for each in messages.Outcome}
-        | {f"step {each}" for each in messages.Step},
+        "outcomes and steps": {f"outcome {each}" for each in words.Outcome} | {f"step {each}" for each in words.Step},
         "--json": set(_json()),
         "CLI": set(_commands(typer.main.get_command(app), "provision")),
         "exit codes": set(_exit_codes()),

@@ -26,8 +26,9 @@ from provisioner.agent.ssh_access import let_in
 from provisioner.agent.steps.finishing import last_report
 from provisioner.agent.steps.lists import CLEANING_UP, ENDING, PREPARING, SALVAGING
 from provisioner.agent.watch import Watch
-from provisioner.core.protocol import messages
-from provisioner.core.protocol.messages import STREAMS, Outcome, WorkOrder
+from provisioner.core.protocol import words
+from provisioner.core.protocol.messages import WorkOrder
+from provisioner.core.protocol.words import STREAMS, Outcome
 
 Steps = Sequence[Callable[[Node], None]]
 
@@ -116,7 +117,7 @@ def _work_order(mailbox: Mailbox) -> WorkOrder:
 
 
 def _engine(order: WorkOrder, machine: Identity, paths: Paths, log: Log) -> Engine:
-    if order.engine is messages.Engine.PROCESS and paths.root:
+    if order.engine is words.Engine.PROCESS and paths.root:
         return ProcessEngine(paths.root, order.working_directory, paths.job_dir)
     # On a real machine, a job runs only in a container.
     return ContainerEngine(order, machine.instance_id, paths.home / "files", paths.job_dir, log.say)

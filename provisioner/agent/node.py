@@ -21,7 +21,8 @@ from provisioner.agent.machine.disk import Ballast, Disks
 from provisioner.agent.machine.paths import Paths
 from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.outcomes import Cause, Ended, Halt
-from provisioner.core.protocol.messages import Notice, Orders, Outcome, Report, Result, Span, Step, WorkOrder
+from provisioner.core.protocol.messages import Notice, Orders, Report, Result, Span, WorkOrder
+from provisioner.core.protocol.words import Outcome, Step
 
 
 class Log:

@@ -7,7 +7,7 @@ import signal
 import threading
 from dataclasses import dataclass
 
-from provisioner.core.protocol.messages import Outcome, SignalCause, Step
+from provisioner.core.protocol.words import Outcome, SignalCause, Step
 
 #: The reason text of an interruption after a spot notice.
 TAKEN = "the cloud takes the spot machine back"

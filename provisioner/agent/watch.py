@@ -11,7 +11,8 @@ from provisioner.agent.aws.imds import rebalance
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import TAKEN, Cause
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.messages import Notice, Outcome
+from provisioner.core.protocol.messages import Notice
+from provisioner.core.protocol.words import Outcome
 
 ORDERS_INTERVAL = 1.5
 

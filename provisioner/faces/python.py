@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from provisioner import reach
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views import run as views
 from provisioner.core.views.job import Job

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.records import Event, KnownMachine, Launch, Live, Node, Record, Run
 from provisioner.core.run.states import State

@@ -8,7 +8,8 @@ from dataclasses import replace
 from provisioner.core.access.callers import SCHEDULE
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.errors import ClockWrong, CloudError, Conflict, Invalid, LimitReached, Retryable
-from provisioner.core.protocol.messages import Outcome, Stop
+from provisioner.core.protocol.messages import Stop
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Concurrency, Job
 from provisioner.core.recipe.schedule import KEY, due, key, next_tick, run_id
 from provisioner.core.run import story

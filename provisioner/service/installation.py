@@ -7,7 +7,7 @@ from typing import TypeVar
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Failed
-from provisioner.core.protocol.messages import Engine
+from provisioner.core.protocol.words import Engine
 from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.core.run.records import Record
 from provisioner.ports.bucket import Bucket

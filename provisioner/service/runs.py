@@ -7,7 +7,8 @@ from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
 from provisioner.core.errors import Conflict, Invalid
 from provisioner.core.not_found import no_run
-from provisioner.core.protocol.messages import Outcome, Stop
+from provisioner.core.protocol.messages import Stop
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run import story
 from provisioner.core.run.records import Assignment, Event, Node, Record, Run
 from provisioner.core.run.states import State

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import Market
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.ports.store import Store
 

@@ -26,7 +26,8 @@ from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import ProvisionError
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import report_key
-from provisioner.core.protocol.messages import Outcome, Report, Span, Step
+from provisioner.core.protocol.messages import Report, Span
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.fakes.clock import CountingIds, StepClock
 from scripts.benchmarks.cloud import PROVISION, Cloud, recipe

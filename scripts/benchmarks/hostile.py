@@ -21,7 +21,8 @@ import httpx
 from provisioner import wiring
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import log_prefix, result_key
-from provisioner.core.protocol.messages import Notice, Outcome, Report, Result, Span, Step
+from provisioner.core.protocol.messages import Notice, Report, Result, Span
+from provisioner.core.protocol.words import Outcome, Step
 from scripts.benchmarks.cloud import PROVISION, Cloud, recipe
 from scripts.benchmarks.figures import figure, line, of_samples, quantile
 from scripts.benchmarks.scale import resident

@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator
 from provisioner.agent.logs.shipper import LATEST, SOONEST, YOUNG
 from provisioner.agent.watch import ORDERS_INTERVAL
 from provisioner.core.protocol import keys
-from provisioner.core.protocol.messages import Outcome, Span, Step, WorkOrder
+from provisioner.core.protocol.messages import Span, WorkOrder
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.rehearsal.ec2.instance import Booted
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.cloud import FakeCloud

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import report_key
-from provisioner.core.protocol.messages import Report, Span, Step
+from provisioner.core.protocol.messages import Report, Span
+from provisioner.core.protocol.words import Step
 from provisioner.core.run.records import Node
 from provisioner.core.run.states import State
 from scripts.benchmarks.cloud import Cloud, finished, recipe

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioner import wiring
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from provisioner.rehearsal.double import Double

@@ -7,7 +7,7 @@ from provisioner.adapters.journal import Unkept
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.adapters.ssh.asyncssh import AsyncSsh
 from provisioner.core.access.callers import Caller
-from provisioner.core.protocol.messages import Engine
+from provisioner.core.protocol.words import Engine
 from provisioner.ports.bucket import Entry
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.clock import CountingIds, InlinePool, StepClock

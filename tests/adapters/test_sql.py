@@ -29,7 +29,8 @@ from provisioner.core.access.owner_limits import OwnerLimits
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import Conflict, Invalid, LimitReached, Transient, WrongStore
 from provisioner.core.protocol.codec import encode
-from provisioner.core.protocol.messages import Notice, Outcome, Report, Span, Step
+from provisioner.core.protocol.messages import Notice, Report, Span
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.jobs import Job, Schedule
 from provisioner.core.run.machine_messages import CLOCK_SKEW
 from provisioner.core.run.records import Drought, Event, KnownMachine, Node, Record, Run, TemplateHealth, Verdict

@@ -21,7 +21,8 @@ from provisioner.adapters import agent_package
 from provisioner.core.cloud.user_data import user_data
 from provisioner.core.protocol import codec
 from provisioner.core.protocol.keys import agent_key, log_prefix, mailbox, orders_key, report_key, result_key, work_key
-from provisioner.core.protocol.messages import Engine, Orders, Report, Result, WorkOrder
+from provisioner.core.protocol.messages import Orders, Report, Result, WorkOrder
+from provisioner.core.protocol.words import Engine
 from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.light import LightHost

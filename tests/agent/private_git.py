@@ -18,7 +18,8 @@ from provisioner.agent.fetch.git import check_out
 from provisioner.agent.fetch.git_credentials import access
 from provisioner.agent.machine.tools import Tools
 from provisioner.agent.outcomes import Halt
-from provisioner.core.protocol.messages import Repository, Step
+from provisioner.core.protocol.messages import Repository
+from provisioner.core.protocol.words import Step
 from tests.polling import until
 from tests.ports import free_ports
 

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from provisioner.core.protocol import codec, keys
-from provisioner.core.protocol.messages import STREAMS, Engine, Orders, Outcome, Started, Step, Stop
+from provisioner.core.protocol.messages import Orders, Started, Stop
+from provisioner.core.protocol.words import STREAMS, Engine, Outcome, Step
 from tests.agent.conftest import Site
 from tests.polling import until
 

@@ -9,7 +9,7 @@ from provisioner.agent.main import clean_up, prepare
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Ended
 from provisioner.agent.watch import Watch
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 
 
 @pytest.fixture

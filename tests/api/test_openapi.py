@@ -17,7 +17,7 @@ from schemathesis.checks import (
     status_code_conformance,
 )
 
-from provisioner.core.protocol.messages import STREAMS
+from provisioner.core.protocol.words import STREAMS
 from tests.api.served import Server, recipe
 
 CHECKS = [

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from provisioner.core.cloud.offers import Market, Offer
-from provisioner.core.protocol.messages import Notice, Outcome, Report, Result, Span, Step
+from provisioner.core.protocol.messages import Notice, Report, Result, Span
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import KnownMachine, Node, Record, Run, Verdict
 from provisioner.core.run.states import State
 from provisioner.faces.cli.terminal import story

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import streams
 from provisioner.faces.cli.terminal.escapes import LONGEST_STRING, Filter, shown
 
 #: All that may reach a terminal: text, line ends, tabs and backspaces, and colours.
@@ -104,7 +104,7 @@ def test_any_bytes_however_they_are_cut_show_the_same_harmless_text(pieces: list
 
 def test_cell_of_a_table_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """Names and notes come from other users, and one row stays one line."""
-    screen.table(("NAME", "NOTE"), [("a", "x\x1b]0;title\x07\u202ey\nz")])
+    streams.table(("NAME", "NOTE"), [("a", "x\x1b]0;title\x07\u202ey\nz")])
     assert len(capsys.readouterr().out.splitlines()) == 2
-    screen.table(("NAME",), [("\x1b[2J\u202e",)])
+    streams.table(("NAME",), [("\x1b[2J\u202e",)])
     assert HARMLESS.fullmatch(capsys.readouterr().out)

@@ -10,7 +10,7 @@ import pytest
 
 import provisioner
 from provisioner.core.errors import Conflict, Invalid, NotFound
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views.receipt import Receipt
 from provisioner.faces.python import Client, LogIncomplete, connect

@@ -10,7 +10,7 @@ import pytest
 
 import provisioner
 from provisioner.core.errors import Denied, Invalid
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.faces.cli import exits, main
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from tests.api.served import Server

@@ -8,7 +8,8 @@ import pytest
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import Price
 from provisioner.core.cost.receipt import receipt
-from provisioner.core.protocol.messages import Notice, Outcome, Step, Stop
+from provisioner.core.protocol.messages import Notice, Stop
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import Assignment, Event, Run, Tried, Verdict
 from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting

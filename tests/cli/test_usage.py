@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Verdict
 from provisioner.core.views import from_records
 from provisioner.core.views.run import Run
-from provisioner.faces.cli import exits, main
+from provisioner.faces.cli import exits
+from provisioner.faces.cli.catalog import CATALOG, Commands
+from provisioner.faces.cli.terminal import outcomes
 from tests.cli.conftest import HERE, Provision
 from tests.support import samples
 from tests.support.heavy import HEAVY, SERVERS
@@ -20,11 +22,19 @@ pytestmark = pytest.mark.usefixtures("whole")
 
 
 @HERE
+def test_the_list_of_commands_says_what_their_help_says() -> None:
+    """`--help` imports no command, so the list has a copy of each first line."""
+    for name, (_, text) in CATALOG.items():
+        command = Commands().get_command(None, name)
+        assert command.help.partition("\n\n")[0].replace("\n", " ") == text
+
+
+@HERE
 @pytest.mark.parametrize(
     "words",
     [
         *((), ("--help",), ("-h",), ("ami",), ("ami", "-h")),
-        *((name.__name__, "-h") for name in main.COMMANDS),
+        *((name, "-h") for name in CATALOG),
         *(("ami", name, "-h") for name in ("bake", "list", "use", "delete")),
         *(("token",), ("token", "-h"), *(("token", name, "-h") for name in ("create", "list", "revoke"))),
     ],
@@ -188,16 +198,16 @@ EXITS = [
 def test_an_exit_code_of_0_means_success(outcome: Outcome, code: int | None, of_wait: int, of_rehearsal: int) -> None:
     """Whatever the process exited with; its own code is passed on only where it speaks for the run."""
     run = ended(outcome, code)
-    assert (exits.of_run(run), exits.of_rehearsal(run)) == (of_wait, of_rehearsal)
-    assert (exits.of_runs([run]), exits.of_runs([ended(Outcome.SUCCEEDED, 0), run])) == (of_wait, of_wait)
-    [line] = exits.last_lines([run])
+    assert (outcomes.of_run(run), outcomes.of_rehearsal(run)) == (of_wait, of_rehearsal)
+    assert (outcomes.of_runs([run]), outcomes.of_runs([ended(Outcome.SUCCEEDED, 0), run])) == (of_wait, of_wait)
+    [line] = outcomes.last_lines([run])
     assert f"{of_wait}" in line
 
 
 def test_an_exit_code_is_told_once() -> None:
     """A job that dies of a signal has it in its reason already."""
     failed = ended(Outcome.FAILED, 137, "died of SIGKILL (exit code 137)")
-    assert exits.last_lines([failed]) == ["r1 failed: died of SIGKILL (exit code 137)"]
+    assert outcomes.last_lines([failed]) == ["r1 failed: died of SIGKILL (exit code 137)"]
 
 
 def test_a_choice_that_there_is_not(provision: Provision) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cost.receipt import receipt
-from provisioner.core.protocol.messages import Outcome, Report, Span, Step
+from provisioner.core.protocol.messages import Report, Span
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import Assignment
 from provisioner.core.views import from_records
 from provisioner.core.views.receipt import Receipt

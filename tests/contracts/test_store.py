@@ -15,7 +15,7 @@ from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.machine_images import Image
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.errors import Conflict, LeaseLost, LimitReached
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Catchup, Concurrency, Job, Schedule
 from provisioner.core.run.records import (
     Drought,

@@ -7,7 +7,8 @@ from typing import Any
 
 from provisioner.core.logs import archive
 from provisioner.core.protocol import codec
-from provisioner.core.protocol.messages import Outcome, Result
+from provisioner.core.protocol.messages import Result
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
 from tests.e2e.rig import Rig

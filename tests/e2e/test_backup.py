@@ -8,7 +8,7 @@ import pytest
 
 from provisioner import wiring
 from provisioner.core.errors import Conflict, Invalid, WrongStore
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from tests.e2e.rig import Rig, rig
 from tests.polling import until

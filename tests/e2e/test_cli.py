@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.aws.faults import Effect, Rule

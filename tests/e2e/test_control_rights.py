@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from provisioner import wiring
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run import silence
 from provisioner.core.run.records import KnownMachine
 from provisioner.rehearsal.aws.actions import ASKS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from provisioner.rehearsal.aws.calls import CONTROL, Call
 from provisioner.rehearsal.aws.faults import Effect, Rule, When

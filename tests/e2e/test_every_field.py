@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.cloud.tags import JOB_TAG, LIFETIME_TAG, OWNER_TAG
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Catchup, Concurrency, Schedule
 from provisioner.core.recipe.recipe import Recipe, parse_recipe
 from provisioner.core.run.records import Run

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from provisioner.rehearsal.machines.host import Guest
 from tests.e2e.commands import Command, settings_file

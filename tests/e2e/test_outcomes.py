@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from tests.e2e.rig import Rig, make_repository, rig
 from tests.e2e.rows import Row, check, played

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from provisioner.adapters import agent_package
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import Run
 from tests.e2e.commands import Command, settings_file
 from tests.e2e.echo import echo

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from tests.e2e.rig import rig

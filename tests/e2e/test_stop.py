@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
 from provisioner.rehearsal.aws.faults import Effect, Rule

@@ -12,7 +12,7 @@ import pytest
 from provisioner import wiring
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import WrongStore
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.ports.control.logs import LogPiece, LogQuery
 from provisioner.rehearsal.aws.faults import Effect, Rule
 from tests.e2e.processes import agents

@@ -19,7 +19,7 @@ import pytest
 from provisioner import wiring
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import report_key
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Node, Run
 from provisioner.faces.cli import main
 from provisioner.rehearsal.aws.faults import Effect, Rule

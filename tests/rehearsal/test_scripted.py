@@ -11,7 +11,8 @@ import pytest
 from provisioner.core.cloud.user_data import user_data
 from provisioner.core.protocol import codec
 from provisioner.core.protocol.keys import log_prefix, mailbox, orders_key, result_key, started_key, work_key
-from provisioner.core.protocol.messages import Engine, Orders, Outcome, Result, Started, Stop, WorkOrder
+from provisioner.core.protocol.messages import Orders, Result, Started, Stop, WorkOrder
+from provisioner.core.protocol.words import Engine, Outcome
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.rehearsal.scenario import parse

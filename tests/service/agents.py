@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Retryable
 from provisioner.core.protocol import keys
-from provisioner.core.protocol.messages import Notice, SignalCause, WorkOrder
+from provisioner.core.protocol.messages import Notice, WorkOrder
+from provisioner.core.protocol.words import SignalCause
 from provisioner.ports.bucket import Bucket
 from provisioner.rehearsal.ec2.instance import Instance
 from provisioner.rehearsal.ec2.model import Model

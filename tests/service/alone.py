@@ -8,7 +8,7 @@ from provisioner.core.cloud.machines import Listing, Machine, MachineState
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.cloud.tags import LAUNCH_TAG
 from provisioner.core.errors import CloudError, Misconfigured
-from provisioner.core.protocol.messages import Engine
+from provisioner.core.protocol.words import Engine
 from provisioner.core.run.plan import Plan
 from provisioner.core.run.records import KnownMachine, Launch, Live
 from provisioner.ports.store import Lease

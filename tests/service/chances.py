@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from provisioner.core.cloud.offers import Market
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.ports.store import Store
 from provisioner.rehearsal.ec2.conditions import (
     Breakdown,

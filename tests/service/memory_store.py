@@ -9,7 +9,7 @@ from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.errors import Conflict, LeaseLost, LimitReached
 from provisioner.core.protocol.codec import encode
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.records import Drought, Event, KnownMachine, Launch, Live, Node, Record, Run, TemplateHealth
 from provisioner.ports.ids import Ids

@@ -17,7 +17,8 @@ from provisioner.core.cost.receipt import MINIMUM_SECONDS, MachineBill, Receipt
 from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.keys import work_key
-from provisioner.core.protocol.messages import STREAMS, Outcome, Result, Step
+from provisioner.core.protocol.messages import Result
+from provisioner.core.protocol.words import STREAMS, Outcome, Step
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run.machine_listings import ASK_AGAIN
 from provisioner.core.run.records import Assignment, KnownMachine, Node, Run

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from tests.service.agents import Script
 from tests.service.rules import BOOT_LIMIT

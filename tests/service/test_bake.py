@@ -10,7 +10,7 @@ from provisioner.core import errors
 from provisioner.core.cloud.machine_images import Ami, AmiState
 from provisioner.core.cloud.machines import ENDING, MachineState
 from provisioner.core.cloud.tags import LIFETIME_TAG
-from provisioner.core.protocol.messages import Engine
+from provisioner.core.protocol.words import Engine
 from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.ports.shell import Host
 from provisioner.rehearsal.ec2.conditions import Breakdown, Capacity, Conditions

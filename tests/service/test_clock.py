@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from provisioner.core.errors import ClockWrong
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.machine_listings import ASK_AGAIN
 from provisioner.core.run.records import Drought, TemplateHealth
 from tests.service.agents import Script

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Node
 from provisioner.core.run.states import State
 from provisioner.rehearsal.fakes.clock import CountingIds

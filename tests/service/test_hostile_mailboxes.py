@@ -10,7 +10,8 @@ from provisioner.core.errors import Transient
 from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.keys import chunk_key, log_prefix, report_key, result_key
-from provisioner.core.protocol.messages import Chunk, Outcome, Report, Result, Span, Step, StreamEnd
+from provisioner.core.protocol.messages import Chunk, Report, Result, Span, StreamEnd
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.machine_messages import CHUNK_MOST, CLOCK_SKEW, REPORT_MOST, RESULT_HEAD
 from provisioner.core.run.records import Node, Run
 from provisioner.core.run.states import State

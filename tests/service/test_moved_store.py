@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.service.agents import Script
 from tests.service.world import World

@@ -11,7 +11,7 @@ import pytest
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.access.owner_limits import OwnerLimits
 from provisioner.core.errors import Invalid, NotFound
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.recipe.schedule import KEY, run_id
 from provisioner.core.run.records import Run

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from provisioner.rehearsal.ec2.conditions import Conditions, Interruption
 from provisioner.service.control import Service

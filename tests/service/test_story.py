@@ -2,7 +2,7 @@
 
 import pytest
 
-from provisioner.core.protocol.messages import Step
+from provisioner.core.protocol.words import Step
 from provisioner.core.run.records import Run
 from provisioner.faces.cli.terminal import screen
 from tests.service.agents import Script

@@ -6,7 +6,8 @@ from provisioner.core.errors import WrongStore
 from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import chunk_key, result_key, work_key
-from provisioner.core.protocol.messages import Engine, Outcome, Result, Step
+from provisioner.core.protocol.messages import Result
+from provisioner.core.protocol.words import Engine, Outcome, Step
 from provisioner.core.run.work_order import work_order
 from provisioner.service.control_loop.loop import Intervals, Loop
 from provisioner.service.control_loop.ownership import claim

@@ -10,7 +10,7 @@ from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.tags import LIFETIME_TAG
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from provisioner.core.run.states import TRANSITIONS, State
 from provisioner.rehearsal.ec2.conditions import Absence, Conditions, ZoneTrouble

@@ -18,7 +18,7 @@ from provisioner.adapters.ssh.asyncssh import AsyncSsh
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
-from provisioner.core.protocol.messages import Engine
+from provisioner.core.protocol.words import Engine
 from provisioner.core.run.records import Run
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.cloud import Cloud

@@ -8,7 +8,8 @@ from typing import Any
 from provisioner.core.cloud.launches import Template
 from provisioner.core.cloud.machine_images import Image
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer
-from provisioner.core.protocol.messages import Notice, Outcome, Report, Result, Span, Step
+from provisioner.core.protocol.messages import Notice, Report, Result, Span
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.recipe import Recipe, parse_recipe
 from provisioner.core.run.launching import Site
 from provisioner.core.run.records import Assignment, KnownMachine, Node, Run

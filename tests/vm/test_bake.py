@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from provisioner.faces.cli import main
 from provisioner.rehearsal.machines.qemu import QemuHost

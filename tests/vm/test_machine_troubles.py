@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery
 from provisioner.rehearsal.machines.qemu import QemuHost

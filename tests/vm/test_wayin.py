@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.faces.cli import main
 from provisioner.rehearsal.aws.faults import Effect, Rule
 from provisioner.rehearsal.machines.qemu import QemuHost

@@ -27,7 +27,7 @@ from provisioner.core.access.callers import Audit, Token
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
 from provisioner.core.errors import Conflict, Invalid, LeaseLost, LimitReached, Transient, WrongStore
 from provisioner.core.protocol.codec import encode
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.records import Event, KnownMachine, Launch, Live, Node, Record, Run
 from provisioner.ports.ids import Ids

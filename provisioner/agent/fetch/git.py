@@ -13,7 +13,8 @@ from provisioner.agent.fetch.git_lfs import lfs_options, refuse_pointers
 from provisioner.agent.machine.disk import NO_SPACE
 from provisioner.agent.machine.tools import Answer, Tools
 from provisioner.agent.outcomes import Ended, outcome_of, unresolved_host
-from provisioner.core.protocol.messages import Outcome, Repository, Step
+from provisioner.core.protocol.messages import Repository
+from provisioner.core.protocol.words import Outcome, Step
 
 #: Git must not prompt: nothing answers. LC_ALL keeps git's messages in English, which `outcomes` parses.
 ENVIRONMENT = {

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from provisioner.agent.machine.files import private
 from provisioner.agent.outcomes import Ended
-from provisioner.core.protocol.messages import Outcome, Repository, Step
+from provisioner.core.protocol.messages import Repository
+from provisioner.core.protocol.words import Outcome, Step
 
 #: Transports allowed for every repository. `file` is added only if the repository itself is a `file:` URL.
 PROTOCOLS = "git:http:https"

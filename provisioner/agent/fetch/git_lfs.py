@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Callable, Iterator
 
 from provisioner.agent.outcomes import Ended
-from provisioner.core.protocol.messages import Outcome, Repository, Step
+from provisioner.core.protocol.messages import Repository
+from provisioner.core.protocol.words import Outcome, Step
 
 #: The configuration that `git lfs install` writes, as options of each git command, so that nothing is installed.
 FILTER = tuple(

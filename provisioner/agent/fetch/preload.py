@@ -14,7 +14,7 @@ from provisioner.agent.fetch.pull import engine_version, pull, registry_of
 from provisioner.agent.fetch.secrets import Secrets, login
 from provisioner.agent.machine.tools import Tools, ask
 from provisioner.agent.outcomes import Ended, Halt
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 
 #: Seconds for one image; the builder has a fuse as well.
 LIMIT = 3600.0

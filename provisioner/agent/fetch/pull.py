@@ -24,7 +24,7 @@ from urllib.parse import quote, urlencode
 from provisioner.agent.machine.disk import NO_SPACE
 from provisioner.agent.machine.tools import Tools, ask
 from provisioner.agent.outcomes import Ended, outcome_of, unresolved_host
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 
 #: Docker's socket if DOCKER_HOST is not set (Docker reference, "Daemon socket option").
 SOCKET = "unix:///var/run/docker.sock"

@@ -14,7 +14,7 @@ from provisioner.agent.aws.client import Service, ServiceError
 from provisioner.agent.aws.http import NoAnswer
 from provisioner.agent.machine.tools import Tools
 from provisioner.agent.outcomes import Ended
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 
 #: AWS's error codes for throttling. The code decides, because the status is often 400.
 BUSY = re.compile("Throttl|TooManyRequests|RequestLimitExceeded|SlowDown")

@@ -21,7 +21,8 @@ from provisioner.agent.machine.files import inside
 from provisioner.agent.machine.tools import Tools, ask, kill
 from provisioner.agent.outcomes import Ended, outcome_of
 from provisioner.core.protocol.keys import container_name
-from provisioner.core.protocol.messages import Step, WorkOrder
+from provisioner.core.protocol.messages import WorkOrder
+from provisioner.core.protocol.words import Step
 
 #: The path of the job folder in the container.
 EXCHANGE = "/run/provision"

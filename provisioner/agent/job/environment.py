@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from provisioner.agent.aws.imds import Identity
-from provisioner.core.protocol.messages import Attachment, WorkOrder
+from provisioner.core.protocol.messages import WorkOrder
+from provisioner.core.protocol.words import Attachment
 
 #: The addresses of a rehearsal's AWS double; not set on a real machine.
 HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 
-from provisioner.core.protocol.messages import Attachment, Packages, WorkOrder
+from provisioner.core.protocol.messages import Packages, WorkOrder
+from provisioner.core.protocol.words import Attachment
 
 #: The parts, in the order in which `entry.sh` runs them, and their names for a reader.
 PARTS = {

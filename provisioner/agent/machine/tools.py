@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from provisioner.agent.outcomes import Ended, Halt
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 
 #: Lines of output that are kept for the verdict: git writes this many about a submodule that it tried twice, and the
 #: first of them has the cause.

@@ -8,7 +8,7 @@ from provisioner.agent.machine import kernel
 from provisioner.agent.machine.disk import Disks
 from provisioner.agent.node import Node
 from provisioner.agent.steps.gpus import xids
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 
 #: A reason is one line, so at most this many items of a kind are named.
 NAMED = 3

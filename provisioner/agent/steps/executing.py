@@ -16,7 +16,8 @@ from provisioner.agent.machine.files import replace
 from provisioner.agent.machine.shutdown import shutting_down
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import TAKEN, Cause, Ended, judge, outcome_of, told
-from provisioner.core.protocol.messages import Outcome, SignalCause, Started, Step, limit_of
+from provisioner.core.protocol.messages import Started, limit_of
+from provisioner.core.protocol.words import Outcome, SignalCause, Step
 
 #: The `$0` in the error messages of the shell that runs a script without a `#!` line, by stream.
 SHELL_NAMES = {"setup": b"start_script", "output": b"sh"}

@@ -6,7 +6,8 @@ import time
 
 from provisioner.agent.job.processes import Reached
 from provisioner.agent.node import Node
-from provisioner.core.protocol.messages import Result, Step
+from provisioner.core.protocol.messages import Result
+from provisioner.core.protocol.words import Step
 
 #: A spot machine that AWS interrupts within FREE seconds, its first hour, is free (EC2 User Guide, "Billing for
 #: interrupted Spot Instances"). OVERDUE seconds after the time in the notice, the agent stops waiting for AWS.

@@ -9,7 +9,7 @@ from provisioner.agent.machine import kernel
 from provisioner.agent.machine.tools import ask
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Ended
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 
 #: Seconds that the driver may take to show its GPUs after boot.
 PATIENCE = 60.0

@@ -15,7 +15,7 @@ from typing import Any
 
 from provisioner.agent.machine.tools import ask
 from provisioner.agent.node import Node
-from provisioner.core.protocol.messages import Engine
+from provisioner.core.protocol.words import Engine
 
 #: The model name of such a disk (EC2 User Guide, "NVMe instance store volumes").
 MODEL = "Amazon EC2 NVMe Instance Storage"

@@ -22,7 +22,8 @@ from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Ended, told
 from provisioner.agent.steps.executing import interruption_of, listen, wait_for_end
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.messages import Engine, Outcome, Step, limit_of
+from provisioner.core.protocol.messages import limit_of
+from provisioner.core.protocol.words import Engine, Outcome, Step
 
 
 def swap_fuse(node: Node) -> None:

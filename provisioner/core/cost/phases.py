@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby, zip_longest
 
-from provisioner.core.protocol.messages import Span, Step
+from provisioner.core.protocol.messages import Span
+from provisioner.core.protocol.words import Step
 from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Run
 from provisioner.core.run.states import State
 

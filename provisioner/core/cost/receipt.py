@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from provisioner.core.cloud.offers import Price
 from provisioner.core.cost.phases import LISTING_LAG, Phase, phases
-from provisioner.core.protocol.messages import Outcome, Span, Step
+from provisioner.core.protocol.messages import Span
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Run
 
 MINIMUM_SECONDS = 60

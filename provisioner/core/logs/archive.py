@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from provisioner.core.protocol.messages import STREAMS, Report, Result
+from provisioner.core.protocol.messages import Report, Result
+from provisioner.core.protocol.words import STREAMS
 
 
 @dataclass(frozen=True)

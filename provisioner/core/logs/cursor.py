@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.messages import STREAMS
+from provisioner.core.protocol.words import STREAMS
 
 
 @dataclass(frozen=True)

@@ -7,65 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 
-STREAMS = ("system", "setup", "output")
-
-
-class Outcome(str, Enum):
-    """Why a run ended."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    TIMED_OUT = "timed_out"
-    INTERRUPTED = "interrupted"
-    LOST = "lost"
-    REFUSED = "refused"
-
-    __str__ = str.__str__
-
-
-class SignalCause(str, Enum):
-    """Why the agent first sent SIGTERM to a job."""
-
-    NOTICE = "notice"
-    STOP = "stop"
-    LIMIT = "limit"
-    NONE = "none"
-
-    __str__ = str.__str__
-
-
-class Step(str, Enum):
-    """The step of its work that a node is in; the members are in order of time."""
-
-    BOOT = "boot"
-    PULL = "pull"
-    CLONE = "clone"
-    SETUP = "setup"
-    COMMAND = "command"
-    LOGS = "logs"
-
-    __str__ = str.__str__
-
-
-class Engine(str, Enum):
-    """How a job runs; `process` (without a container) is only for rehearsals."""
-
-    CONTAINER = "container"
-    PROCESS = "process"
-
-    __str__ = str.__str__
-
-
-class Attachment(str, Enum):
-    """The form in which a job gets a secret."""
-
-    VARIABLE = "environment_variable"
-    FILE = "file"
-
-    __str__ = str.__str__
+from provisioner.core.protocol.words import Attachment, Engine, Outcome, SignalCause, Step
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from provisioner.core.protocol.messages import Attachment
+from provisioner.core.protocol.words import Attachment
 from provisioner.core.recipe import fields, git, kinds, packages
 from provisioner.core.recipe.kinds import Kind, Part, later, matching, or_nothing
 

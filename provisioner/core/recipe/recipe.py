@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from provisioner.core.cloud.offers import Market
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.messages import Attachment
+from provisioner.core.protocol.words import Attachment
 from provisioner.core.recipe import duration, errors, fields, flat, kinds
 from provisioner.core.recipe.attachments import ConfigFiles, Git, GitRepository, Packages, Registry, Secret
 from provisioner.core.recipe.git import repository_name

@@ -6,7 +6,7 @@ from dataclasses import replace
 from provisioner.core.cloud.launches import Refusal
 from provisioner.core.errors import CloudError, Misconfigured, NeedsOperator, NoCapacity, QuotaExceeded
 from provisioner.core.protocol.keys import mailbox
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run import capacity, story
 from provisioner.core.run.progress import refuse
 from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Record, Run, Tried, Verdict

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.codec import decode
-from provisioner.core.protocol.messages import STREAMS, Report, Result, Step, StreamEnd
+from provisioner.core.protocol.messages import Report, Result, StreamEnd
+from provisioner.core.protocol.words import STREAMS, Step
 from provisioner.core.run.records import Node
 
 T = TypeVar("T")

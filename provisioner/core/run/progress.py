@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from provisioner.core.cloud.machines import ENDING
 from provisioner.core.protocol.codec import encode
-from provisioner.core.protocol.messages import Orders, Outcome, Step, limit_of
+from provisioner.core.protocol.messages import Orders, limit_of
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.recipe import Limits, Recipe, Retry
 from provisioner.core.run import verdicts
 from provisioner.core.run.records import Assignment, Node, Run, TemplateHealth, Verdict

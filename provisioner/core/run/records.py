@@ -9,7 +9,8 @@ from provisioner.core.access.callers import Audit, Token
 from provisioner.core.cloud.launches import LaunchRequest
 from provisioner.core.cloud.machines import Ending, MachineState
 from provisioner.core.cloud.offers import Offer, Price
-from provisioner.core.protocol.messages import Outcome, Report, Result, Step, Stop
+from provisioner.core.protocol.messages import Report, Result, Stop
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.states import State, Waiting
 

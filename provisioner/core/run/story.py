@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from provisioner.core.protocol.messages import Report, Step
+from provisioner.core.protocol.messages import Report
+from provisioner.core.protocol.words import Step
 from provisioner.core.run.records import Event, KnownMachine, Node, Run
 from provisioner.core.run.states import TRANSITIONS, State, Waiting
 

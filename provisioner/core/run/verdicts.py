@@ -7,7 +7,8 @@ and only after its mailbox was read once more. Silence does not count while the 
 from dataclasses import dataclass, replace
 
 from provisioner.core.cloud.machines import Ending
-from provisioner.core.protocol.messages import Outcome, Result, Step, limit_of
+from provisioner.core.protocol.messages import Result, limit_of
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.recipe import Limits, Retry
 from provisioner.core.run.records import KnownMachine, Node, Run, Verdict
 from provisioner.core.run.silence import HEARING, is_silent

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.messages import ConfigFile, Engine, Packages, Secret, WorkOrder
+from provisioner.core.protocol.messages import ConfigFile, Packages, Secret, WorkOrder
+from provisioner.core.protocol.words import Engine
 from provisioner.core.recipe import defaults as granted
 from provisioner.core.recipe import git
 from provisioner.core.recipe.defaults import RecipeDefaults

@@ -18,13 +18,17 @@ from provisioner.core.errors import Invalid
 
 V = TypeVar("V")
 
+EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
+
 #: Unix seconds.
 Moment = NewType("Moment", float)
 
 
 def iso(at: float) -> str:
     """Return the time in UTC as ISO 8601, to the millisecond; NaN and times that no calendar has are clamped."""
-    return dt.datetime.fromtimestamp(datable(at), dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # In whole milliseconds: a time that was written and read is written the same again.
+    time = EPOCH + dt.timedelta(milliseconds=round(datable(at) * 1000))
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def maybe_iso(at: float | None) -> str | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.views.codec import Moment
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from provisioner.core.cloud.machines import ENDING, MachineState
 from provisioner.core.cloud.offers import Market
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.states import State
 from provisioner.core.views.codec import Moment
 from provisioner.core.views.receipt import Price

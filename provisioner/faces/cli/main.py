@@ -11,50 +11,9 @@ import typer
 
 from provisioner.core.errors import ProvisionError
 from provisioner.faces.cli import exits
-from provisioner.faces.cli.commands import (
-    acting,
-    ami,
-    backup,
-    entering,
-    jobs,
-    rehearse,
-    runs,
-    schedules,
-    serving,
-    tokens,
-    top,
-)
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.catalog import Commands
+from provisioner.faces.cli.terminal import streams
 
-#: In the order in which a newcomer meets them.
-COMMANDS = (
-    rehearse.rehearse,
-    jobs.apply,
-    jobs.jobs,
-    jobs.show,
-    jobs.delete,
-    jobs.schema,
-    runs.start,
-    runs.runs,
-    runs.status,
-    top.top,
-    runs.logs,
-    runs.wait,
-    runs.stop,
-    runs.receipt,
-    entering.ssh,
-    entering.cp,
-    schedules.schedule,
-    schedules.schedules,
-    acting.daemon,
-    serving.serve,
-    acting.cron,
-    acting.reap,
-    acting.takeover,
-    backup.backup,
-    backup.restore,
-    tokens.audit,
-)
 #: errno values of a file that cannot be written or read: they are reported without a traceback (errno(3)).
 DISK = frozenset(
     (
@@ -70,9 +29,6 @@ DISK = frozenset(
     )
 )
 
-#: Commands with commands of their own.
-GROUPS = (ami.app, tokens.app)
-
 #: `\b` keeps the lines as they are.
 EPILOG = "\b\nThe exit code is the job's own where it succeeded or failed. Elsewhere:\n" + "\n".join(
     f"  {code:<3}  {meaning}" for code, meaning in exits.MEANING.items()
@@ -80,6 +36,7 @@ EPILOG = "\b\nThe exit code is the job's own where it succeeded or failed. Elsew
 
 app = typer.Typer(
     name="provision",
+    cls=Commands,
     help="Serverless GPU jobs on EC2: every start is a fresh machine, and every machine is given back.",
     epilog=EPILOG,
     add_completion=False,
@@ -87,10 +44,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in COMMANDS:
-    app.command()(command)
-for group in GROUPS:
-    app.add_typer(group)
 
 
 @app.callback(invoke_without_command=True)
@@ -149,45 +102,45 @@ def run(arguments: list[str]) -> int:
     try:
         " ".join(arguments).encode()
     except UnicodeEncodeError:
-        screen.complain("an argument is not UTF-8 text")
+        streams.complain("an argument is not UTF-8 text")
         return exits.INVALID
     try:
         code = app(args=arguments, standalone_mode=False, obj=told) or 0
-        with screen.writing():
+        with streams.writing():
             sys.stdout.flush()
         return code
-    except screen.OutputLost as error:
-        screen.discard_output()
-        screen.complain(f"standard output cannot be written: {error}")
+    except streams.OutputLost as error:
+        streams.discard_output()
+        streams.complain(f"standard output cannot be written: {error}")
         return exits.RETRY
     except typer.Exit as exit:
         return exit.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        screen.say("interrupted; `provision runs` lists what was started")
+        streams.say("interrupted; `provision runs` lists what was started")
         return exits.DETACHED
     except (BrokenPipeError, SystemExit):
         # Typer exits when a reader goes away. Nothing more can be printed, at the interpreter's end neither.
-        screen.discard_output()
+        streams.discard_output()
         return exits.UNREAD
     except typer.TyperException as error:
         context, text = getattr(error, "ctx", None), error.format_message().rstrip(".").replace("Value error, ", "")
         where = f" (see `{context.command_path} --help`)" if context else ""
         if text.endswith(("--debug", "--settings")):
             where = " here; it goes before the command"
-        screen.complain(f"{text}{where}")
+        streams.complain(f"{text}{where}")
         return exits.INVALID
     except Exception as error:  # noqa: BLE001 - whatever it is, its reader gets a line, not a traceback
         if told.get("debug"):
             for line in traceback.format_exc().splitlines():
-                screen.say(line)
+                streams.say(line)
         if isinstance(error, ProvisionError):
-            screen.complain(str(error))
+            streams.complain(str(error))
         elif isinstance(error, OSError) and error.errno in DISK:
             # An error without a file name comes from standard output.
-            screen.complain(f"{error.filename or 'standard output'}: {error.strerror}")
+            streams.complain(f"{error.filename or 'standard output'}: {error.strerror}")
             return exits.RETRY
         else:
-            screen.complain(f"a fault of ours: {error!r} (`provision --debug …` shows where)")
+            streams.complain(f"a fault of ours: {error!r} (`provision --debug …` shows where)")
         return exits.of_error(error)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from provisioner.core.errors import Invalid, ProvisionError
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import streams
 from provisioner.ports.control.control import Control
 from provisioner.ports.journal import Journal
 
@@ -27,7 +27,7 @@ def control(context: typer.Context) -> Control:
     """The use cases of the installation that the command line or the environment names: a server's, or here."""
     from provisioner import reach
 
-    service = reach.server(screen.complain, settings=context.obj["settings"])
+    service = reach.server(streams.complain, settings=context.obj["settings"])
     if service is None:
         return opened(context)
     context.call_on_close(service.close)
@@ -77,7 +77,7 @@ def catch_up(service: Control) -> None:
     except ProvisionError as error:
         told = [str(error)]
     for text in told:
-        screen.complain(text)
+        streams.complain(text)
 
 
 def variables(pairs: Sequence[str] | None) -> Mapping[str, str]:

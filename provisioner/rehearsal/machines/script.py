@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 
 
 @dataclass(frozen=True)

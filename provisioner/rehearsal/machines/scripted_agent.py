@@ -11,21 +11,18 @@ from typing import Protocol, TypeVar
 from provisioner.core.errors import Retryable
 from provisioner.core.protocol import codec, keys
 from provisioner.core.protocol.messages import (
-    STREAMS,
     Chunk,
     Notice,
     Orders,
-    Outcome,
     Report,
     Result,
-    SignalCause,
     Span,
     Started,
-    Step,
     Stop,
     StreamEnd,
     WorkOrder,
 )
+from provisioner.core.protocol.words import STREAMS, Outcome, SignalCause, Step
 from provisioner.rehearsal.machines.script import Script
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ from provisioner.core.cost.receipt import Receipt, receipt
 from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.keys import chunk_key, log_prefix, result_key
-from provisioner.core.protocol.messages import STREAMS, Report, Result
+from provisioner.core.protocol.messages import Report, Result
+from provisioner.core.protocol.words import STREAMS
 from provisioner.core.run import story
 from provisioner.core.run.machine_messages import CHUNK_MOST, CHUNKS_MOST, RESULT_MOST
 from provisioner.core.run.records import Assignment, Record, Run

@@ -7,7 +7,8 @@ from provisioner.core.errors import Invalid
 from provisioner.core.logs.archive import kept_result_key
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.keys import orders_key, result_key, started_key, work_key
-from provisioner.core.protocol.messages import Outcome, Report, Result, Step
+from provisioner.core.protocol.messages import Report, Result
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import story
 from provisioner.core.run.machine_messages import (

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from provisioner.core.errors import Invalid, ProvisionError, Transient
-from provisioner.core.protocol.messages import STREAMS
+from provisioner.core.protocol.words import STREAMS
 from provisioner.core.run.records import Node, Run
 from provisioner.ports.clock import Clock
 from provisioner.ports.connection import Connection, Process

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from provisioner.agent.outcomes import Ended, unresolved_host
-from provisioner.core.protocol.messages import Outcome, Repository, Step
+from provisioner.core.protocol.messages import Repository
+from provisioner.core.protocol.words import Outcome, Step
 from tests.agent.conftest import Site
 from tests.agent.private_git import check_out_here
 from tests.polling import until

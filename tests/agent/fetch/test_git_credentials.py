@@ -9,7 +9,8 @@ import pytest
 
 from provisioner.agent.fetch.git_credentials import access
 from provisioner.agent.outcomes import Ended
-from provisioner.core.protocol.messages import Outcome, Repository, Result, Step
+from provisioner.core.protocol.messages import Repository, Result
+from provisioner.core.protocol.words import Outcome, Step
 from tests.agent.conftest import Site, sited
 from tests.agent.private_git import (
     HttpsServer,

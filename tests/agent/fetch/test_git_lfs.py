@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from provisioner.agent.outcomes import Ended
-from provisioner.core.protocol.messages import Outcome, Repository
+from provisioner.core.protocol.messages import Repository
+from provisioner.core.protocol.words import Outcome
 from tests.agent.private_git import certificate, check_out_here, https_server, ssh_server
 from tests.support.repositories import ATTRIBUTES, OID, POINTER, TOKEN, WEIGHTS, git, repository, submodule
 

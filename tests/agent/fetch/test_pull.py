@@ -19,7 +19,7 @@ import pytest
 from provisioner.agent.fetch import pull
 from provisioner.agent.machine.tools import Tools
 from provisioner.agent.outcomes import Cause, Ended, Halt
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 
 DIGEST = "sha256:" + "a" * 64
 DONE = ({"status": "Pulling from x"}, {"status": f"Digest: {DIGEST}"}, {"status": "Status: Image is up to date"})

@@ -17,7 +17,8 @@ from provisioner.agent.fetch.secrets import Secrets, login
 from provisioner.agent.machine.tools import Tools
 from provisioner.agent.outcomes import Ended, Halt
 from provisioner.core.protocol.keys import started_key
-from provisioner.core.protocol.messages import Attachment, ConfigFile, Outcome, Packages, Secret, Step
+from provisioner.core.protocol.messages import ConfigFile, Packages, Secret
+from provisioner.core.protocol.words import Attachment, Outcome, Step
 from tests.agent.conftest import Site
 from tests.agent.wire import given
 

@@ -18,20 +18,8 @@ from typing import ClassVar
 import pytest
 
 from provisioner.core.protocol import keys
-from provisioner.core.protocol.messages import (
-    Attachment,
-    ConfigFile,
-    Engine,
-    Orders,
-    Outcome,
-    Packages,
-    Repository,
-    Secret,
-    SignalCause,
-    Step,
-    Stop,
-    WorkOrder,
-)
+from provisioner.core.protocol.messages import ConfigFile, Orders, Packages, Repository, Secret, Stop, WorkOrder
+from provisioner.core.protocol.words import Attachment, Engine, Outcome, SignalCause, Step
 from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.machines.light import LightHost
 from tests.agent.conftest import Site

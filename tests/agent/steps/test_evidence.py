@@ -11,7 +11,8 @@ import pytest
 from provisioner.agent.machine import disk, kernel
 from provisioner.agent.machine.disk import Disks
 from provisioner.agent.steps import gpus
-from provisioner.core.protocol.messages import Orders, Outcome, Step, Stop
+from provisioner.core.protocol.messages import Orders, Stop
+from provisioner.core.protocol.words import Outcome, Step
 from tests.agent.conftest import Site, sited
 from tests.polling import until
 from tests.support import needs

@@ -14,7 +14,7 @@ from provisioner.agent.machine.paths import Paths
 from provisioner.agent.machine.tools import Answer
 from provisioner.agent.steps import instance_store
 from provisioner.agent.steps.instance_store import MODEL, use_instance_store
-from provisioner.core.protocol.messages import Engine
+from provisioner.core.protocol.words import Engine
 from tests.agent.conftest import Site
 
 ROOT_DISK = {"path": "/dev/nvme0n1", "model": "Amazon Elastic Block Store", "size": 1 << 37, "mountpoint": "/"}

@@ -18,7 +18,8 @@ from provisioner.agent.outcomes import TAKEN, Cause, Halt, judge
 from provisioner.agent.steps import executing
 from provisioner.agent.watch import LAST_BYTES, Watch, kill_time
 from provisioner.core.protocol import codec, keys
-from provisioner.core.protocol.messages import Notice, Orders, Outcome, SignalCause, Step, Stop, WorkOrder
+from provisioner.core.protocol.messages import Notice, Orders, Stop, WorkOrder
+from provisioner.core.protocol.words import Outcome, SignalCause, Step
 from tests.agent.conftest import Site, sited
 from tests.polling import until
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from provisioner.core.protocol import keys
-from provisioner.core.protocol.messages import Attachment, Orders, Outcome, Secret, Step, Stop
+from provisioner.core.protocol.messages import Orders, Secret, Stop
+from provisioner.core.protocol.words import Attachment, Outcome, Step
 from tests.agent.conftest import Site
 from tests.polling import until
 

@@ -12,7 +12,8 @@ from provisioner.agent.machine.paths import Paths
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Ended
 from provisioner.agent.steps import executing, finishing, preparing
-from provisioner.core.protocol.messages import Outcome, Result, Started, Step
+from provisioner.core.protocol.messages import Result, Started
+from provisioner.core.protocol.words import Outcome, Step
 
 LAUNCHED = 1_800_000_000.0
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from provisioner.core.cloud.clock_skew import RESOLUTION, TOLERANCE, Reading
 from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.machine_images import Image
-from provisioner.core.protocol.messages import Outcome, Stop
+from provisioner.core.protocol.messages import Stop
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run import capacity, clock_repair, launching
 from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Run, TemplateHealth, Verdict
 from provisioner.core.run.states import Waiting

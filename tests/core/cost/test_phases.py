@@ -12,7 +12,8 @@ from provisioner.core.cloud.launches import LaunchRequest
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import Market
 from provisioner.core.cost.phases import Phase, Source, phases
-from provisioner.core.protocol.messages import Outcome, Report, Result, Span, Step
+from provisioner.core.protocol.messages import Report, Result, Span
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import Assignment, Launch, Run
 from provisioner.core.run.states import State
 from tests.support import samples

@@ -12,7 +12,8 @@ from provisioner.core.cloud.offers import Price
 from provisioner.core.cost.phases import LISTING_LAG, Bound, Phase, Source
 from provisioner.core.cost.receipt import MINIMUM_SECONDS, Receipt, advice
 from provisioner.core.cost.receipt import receipt as whole_receipt
-from provisioner.core.protocol.messages import Outcome, Report, Result, Span, Step
+from provisioner.core.protocol.messages import Report, Result, Span
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Run, Verdict
 from tests.support.samples import NOW, SPOT_A, at_work, machine, node, run, site
 

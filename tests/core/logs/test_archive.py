@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from provisioner.core.logs.archive import KeptStream, chunk_offset, kept_chunk_key, kept_streams
 from provisioner.core.protocol.keys import chunk_key, log_prefix
-from provisioner.core.protocol.messages import STREAMS, Chunk, Outcome, Result, Step, StreamEnd
+from provisioner.core.protocol.messages import Chunk, Result, StreamEnd
+from provisioner.core.protocol.words import STREAMS, Outcome, Step
 from tests.support.samples import report, result
 
 

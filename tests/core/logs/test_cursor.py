@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from provisioner.core.errors import Invalid
 from provisioner.core.logs import cursor
 from provisioner.core.logs.cursor import At, Cursor
-from provisioner.core.protocol.messages import STREAMS
+from provisioner.core.protocol.words import STREAMS
 
 NUMBERS = st.integers(0, 10**15 - 1)
 ATTEMPTS = st.integers(1, 9) | st.integers(1, 10**6 - 1)

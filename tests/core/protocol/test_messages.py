@@ -17,7 +17,8 @@ from provisioner.core.logs.archive import Manifest
 from provisioner.core.protocol import messages
 from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.keys import chunk_key, mailbox, orders_key, report_key, result_key, started_key, work_key
-from provisioner.core.protocol.messages import Orders, Outcome, Report, Result, Started, Step, WorkOrder
+from provisioner.core.protocol.messages import Orders, Report, Result, Started, WorkOrder
+from provisioner.core.protocol.words import STREAMS, Outcome, Step
 from provisioner.core.recipe import jobs
 from provisioner.core.run import records
 from tests.support import samples
@@ -141,7 +142,7 @@ def test_every_key_of_a_machine_lies_under_its_own_name() -> None:
     """The rights of a machine end at its name, so must its keys; a stream's keys sort as its bytes do."""
     box = mailbox("AROA", "i-1")
     keys = [work_key(box), orders_key(box), started_key(box), result_key(box)]
-    keys += [chunk_key(box, stream, 0) for stream in messages.STREAMS]
+    keys += [chunk_key(box, stream, 0) for stream in STREAMS]
     assert box == "AROA:i-1"
     assert all(key.startswith(f"machines/{box}/") for key in keys)
     assert report_key(box, 3).startswith(f"inbox/{box}/")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.messages import Attachment, ConfigFile, Engine, Packages, Secret, WorkOrder
+from provisioner.core.protocol.messages import ConfigFile, Packages, Secret, WorkOrder
+from provisioner.core.protocol.words import Attachment, Engine
 from provisioner.core.recipe import git
 from provisioner.core.recipe.defaults import RecipeDefaults, ungranted
 from provisioner.core.recipe.recipe import Spec, parse_recipe, with_overrides

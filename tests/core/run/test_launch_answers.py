@@ -16,7 +16,7 @@ from provisioner.core.errors import (
     Throttled,
     Transient,
 )
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.launch_answers import LONGEST, LONGEST_OURS, REMEMBERED, adopted, unfilled
 from provisioner.core.run.records import Node, Run
 from provisioner.core.run.states import State, Waiting

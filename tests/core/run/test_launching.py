@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG
-from provisioner.core.protocol.messages import Outcome, Stop
+from provisioner.core.protocol.messages import Stop
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import launching
 from provisioner.core.run.capacity import dry_until

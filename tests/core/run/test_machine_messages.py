@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.codec import decode, encode
-from provisioner.core.protocol.messages import Chunk, Notice, Outcome, Report, Result, Span, Step, StreamEnd
+from provisioner.core.protocol.messages import Chunk, Notice, Report, Result, Span, StreamEnd
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run import machine_messages
 from provisioner.core.run.machine_messages import (
     CLOCK_SKEW,

@@ -5,7 +5,8 @@ from typing import Any
 
 from provisioner.core.cloud.launches import LaunchRequest
 from provisioner.core.cloud.offers import Market
-from provisioner.core.protocol.messages import Outcome, Step, Stop
+from provisioner.core.protocol.messages import Stop
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.machine_listings import ASK_AGAIN
 from provisioner.core.run.plan import Plan, Senses
 from provisioner.core.run.records import (

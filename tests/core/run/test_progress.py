@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.cloud.machines import Ending, MachineState
-from provisioner.core.protocol.messages import Notice, Orders, Outcome, Step, Stop
+from provisioner.core.protocol.messages import Notice, Orders, Stop
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run import progress as moves
 from provisioner.core.run.progress import advance
 from provisioner.core.run.records import Assignment, Verdict

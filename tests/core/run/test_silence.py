@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from provisioner.core.protocol.messages import Outcome, Report, Step
+from provisioner.core.protocol.messages import Report
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import Node, Verdict
 from provisioner.core.run.silence import FEWEST, SILENT, are_we_deaf, is_silent
 

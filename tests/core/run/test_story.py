@@ -2,7 +2,8 @@
 
 import pytest
 
-from provisioner.core.protocol.messages import Report, Span, Step
+from provisioner.core.protocol.messages import Report, Span
+from provisioner.core.protocol.words import Step
 from provisioner.core.run.story import succeeded
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from provisioner.core.cloud.machines import Ending, MachineState
 from provisioner.core.protocol import codec
-from provisioner.core.protocol.messages import Notice, Outcome, Result, SignalCause, Span, Step, Stop
+from provisioner.core.protocol.messages import Notice, Result, Span, Stop
+from provisioner.core.protocol.words import Outcome, SignalCause, Step
 from provisioner.core.run import verdicts
 from provisioner.core.run.records import Verdict
 from provisioner.core.run.silence import HEARING, SILENT

@@ -6,7 +6,7 @@ from provisioner.core.access import callers
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import InstanceType, Market, Offer, Price, Size
 from provisioner.core.cost.receipt import receipt as bill
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe import jobs
 from provisioner.core.run import records
 from provisioner.core.run.records import Assignment, Event, KnownMachine, Node, Verdict

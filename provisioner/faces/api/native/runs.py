@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views.overview import Top
 from provisioner.core.views.receipt import Receipt

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, NotRequired, TypedDict
 
 from provisioner.core.errors import NotFound
-from provisioner.core.protocol.messages import Outcome, Step
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.states import State
 from provisioner.core.views.codec import maybe_iso
 from provisioner.core.views.run import Attempt as View

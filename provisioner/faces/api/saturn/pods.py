@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from provisioner.core.errors import NotFound
-from provisioner.core.protocol.messages import STREAMS
+from provisioner.core.protocol.words import STREAMS
 from provisioner.faces.api.http import examples
 from provisioner.faces.api.http.answers import JSON, answer
 from provisioner.faces.api.http.caller import Acting, Calling, JobName, OwnerName, Serving

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.messages import Outcome
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.recipe import Spec
 from provisioner.core.run.states import State
 from provisioner.core.views.job import Job

@@ -7,7 +7,7 @@ import typer
 
 from provisioner.core.errors import ProvisionError
 from provisioner.faces.cli import exits, session
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import streams
 from provisioner.ports.control.control import Control
 
 
@@ -78,7 +78,7 @@ def reap(context: typer.Context, as_json: session.Json = False) -> int:
     settings = session.settings(context)
     reaped = wiring.reap(settings, None if as_json else session.journal(context, as_json=False))
     if as_json:
-        screen.put_json(
+        streams.put_json(
             [
                 {"id": each.machine.id, "over_by": each.over_by, "error": str(each.error) if each.error else None}
                 for each in reaped
@@ -94,8 +94,8 @@ def takeover(context: typer.Context, as_json: session.Json = False) -> None:
     """
     told = session.opened(context).operator.takeover()
     if as_json:
-        screen.put_json({"mailboxes": list(told)})
+        streams.put_json({"mailboxes": list(told)})
         return
     for line in told:
-        screen.put(line)
-    screen.put("the bucket is this store's now; machines it does not know are left to their own end")
+        streams.put(line)
+    streams.put("the bucket is this store's now; machines it does not know are left to their own end")

@@ -6,13 +6,14 @@ import typer
 
 from provisioner.core.views.codec import to_json
 from provisioner.faces.cli import exits, session
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import screen, streams
 from provisioner.faces.cli.terminal.interrupts import interruptible
 from provisioner.faces.cli.terminal.progress import Progress
 
 app = typer.Typer(
     name="ami",
     help="Machine images of your own, with agent and Docker images in them.",
+    add_completion=False,
     rich_markup_mode=None,
 )
 Name = Annotated[str, typer.Argument(metavar="AMI", help="An id, the beginning of one, or a name.")]
@@ -71,12 +72,12 @@ def bake(
         with interruptible():
             made = amis.bake(wish, Told(progress.step, progress.output))
     except KeyboardInterrupt:
-        screen.say("interrupted: no image is made")
+        streams.say("interrupted: no image is made")
         return exits.DETACHED
     if as_json:
         screen.put_view(amis.show(made))
     else:
-        screen.put(f"{made.id} is made ({made.name}); launch from it: provision ami use {made.id}")
+        streams.put(f"{made.id} is made ({made.name}); launch from it: provision ami use {made.id}")
     return 0
 
 
@@ -100,13 +101,13 @@ def use(context: typer.Context, name: Name, as_json: session.Json = False) -> No
     amis = _amis(context)
     chosen = amis.use(name)
     if as_json:
-        screen.put_json(to_json(chosen) if chosen else None)
+        streams.put_json(to_json(chosen) if chosen else None)
     elif chosen is None:
-        screen.put(f"new launches take {amis.default}, as the settings say")
+        streams.put(f"new launches take {amis.default}, as the settings say")
     else:
-        screen.put(f"new launches take {chosen.id}; back to the settings' image: provision ami use default")
+        streams.put(f"new launches take {chosen.id}; back to the settings' image: provision ami use default")
         if not chosen.agent_current:
-            screen.say("the agent in it is not today's: machines fetch today's, as without it. Bake anew for the gain")
+            streams.say("the agent in it is not today's: machines fetch today's, as without it. Bake anew for the gain")
 
 
 @app.command()
@@ -114,6 +115,6 @@ def delete(context: typer.Context, name: Name, as_json: session.Json = False) ->
     """Delete an AMI and its snapshots, unless new launches take it or a machine runs from it."""
     id = _amis(context).delete(name)
     if as_json:
-        screen.put_json({"id": id})
+        streams.put_json({"id": id})
     else:
-        screen.put(f"{id} and its snapshots are deleted")
+        streams.put(f"{id} and its snapshots are deleted")

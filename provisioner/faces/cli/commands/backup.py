@@ -6,7 +6,7 @@ import typer
 
 from provisioner.core.views.codec import iso
 from provisioner.faces.cli import session
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import screen, streams
 
 
 def backup(
@@ -23,9 +23,9 @@ def backup(
 
     size = wiring.backup(session.settings(context), target)
     if as_json:
-        screen.put_json({"target": target, "bytes": size})
+        streams.put_json({"target": target, "bytes": size})
     else:
-        screen.put(f"{target} has the store, {screen.size(size)}; put it back: provision restore {target}")
+        streams.put(f"{target} has the store, {screen.size(size)}; put it back: provision restore {target}")
 
 
 def restore(
@@ -44,9 +44,9 @@ def restore(
     about = wiring.restore(settings, source)
     told = session.opened(context).operator.takeover()
     if as_json:
-        screen.put_json({"made_at": iso(about.made_at), "mailboxes": list(told)})
+        streams.put_json({"made_at": iso(about.made_at), "mailboxes": list(told)})
         return
-    screen.put(f"the store is as it was at {screen.date(about.made_at)}; the bucket is its own now")
+    streams.put(f"the store is as it was at {screen.date(about.made_at)}; the bucket is its own now")
     for line in told:
-        screen.put(line)
-    screen.put("start `provision daemon` or `provision serve` here, and nowhere else")
+        streams.put(line)
+    streams.put("start `provision daemon` or `provision serve` here, and nowhere else")

@@ -9,7 +9,7 @@ import typer
 
 from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.commands.runs import RunName
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import screen, streams
 from provisioner.faces.cli.terminal.interrupts import interruptible
 from provisioner.ports.connection import Connection
 
@@ -76,14 +76,14 @@ def cp(
                 with _inside(context, there[0], host=host) as connection:
                     copied = copying.send(connection, Path(source), there[1])
     except KeyboardInterrupt:
-        screen.say("interrupted: nothing is copied")
+        streams.say("interrupted: nothing is copied")
         return exits.DETACHED
     if copied.remark:
-        screen.complain(copied.remark)
+        streams.complain(copied.remark)
     if as_json:
-        screen.put_json({"files": copied.files, "bytes": copied.size})
+        streams.put_json({"files": copied.files, "bytes": copied.size})
     else:
-        screen.say(f"{copied.files} file{'' if copied.files == 1 else 's'}, {screen.size(copied.size)}")
+        streams.say(f"{copied.files} file{'' if copied.files == 1 else 's'}, {screen.size(copied.size)}")
     return 0
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from provisioner.faces.cli import session
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import screen, streams
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="NAME or OWNER/NAME.")]
 
@@ -23,12 +23,12 @@ def apply(
     job = service.jobs.apply(session.read_file(file), file)
     name = f"{job.owner}/{job.name}"
     if start:
-        screen.say(f"{name} is at revision {job.revision}")
+        streams.say(f"{name} is at revision {job.revision}")
         return started(service, lambda: service.runs.start(name, {}), as_json=as_json)
     if as_json:
         screen.put_view(job)
     else:
-        screen.put(f"{name} is at revision {job.revision}; start it: provision start {job.name}")
+        streams.put(f"{name} is at revision {job.revision}; start it: provision start {job.name}")
     return 0
 
 
@@ -49,7 +49,7 @@ def show(context: typer.Context, job: JobName, as_json: session.Json = False) ->
     if as_json:
         screen.put_view(found)
     else:
-        screen.put_text(yaml.safe_dump(dict(found.recipe), sort_keys=False, allow_unicode=True).rstrip("\n"))
+        streams.put_text(yaml.safe_dump(dict(found.recipe), sort_keys=False, allow_unicode=True).rstrip("\n"))
 
 
 def delete(context: typer.Context, job: JobName, as_json: session.Json = False) -> None:
@@ -60,11 +60,11 @@ def delete(context: typer.Context, job: JobName, as_json: session.Json = False) 
     if as_json:
         screen.put_view(gone)
     else:
-        screen.put(f"deleted {gone.owner}/{gone.name}; its runs and their logs stay")
+        streams.put(f"deleted {gone.owner}/{gone.name}; its runs and their logs stay")
 
 
 def schema() -> None:
     """Print the JSON Schema of recipes."""
     from provisioner.core.recipe.recipe import json_schema
 
-    screen.put_json(json_schema())
+    streams.put_json(json_schema())

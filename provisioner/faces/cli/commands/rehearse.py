@@ -20,7 +20,7 @@ from provisioner.core.errors import Invalid
 from provisioner.core.views.codec import to_json
 from provisioner.core.views.log import data_view
 from provisioner.faces.cli import exits, session
-from provisioner.faces.cli.terminal import log, screen
+from provisioner.faces.cli.terminal import log, outcomes, screen, streams
 from provisioner.faces.cli.terminal.interrupts import ASKING, interruptible
 from provisioner.faces.cli.terminal.waiting import wait_for
 from provisioner.ports.control.control import Control
@@ -108,13 +108,13 @@ def rehearse(
     variables = session.variables(env)
     try:
         with interruptible(), _cloud(scenario, machine, docker, no_sandbox) as (double, folder, sandbox):
-            screen.say(WRITES[sandbox])
+            streams.say(WRITES[sandbox])
             if serve:
                 _serve(double, folder, sandbox, as_json=as_json)
             os.environ.update(double.environment())
             return _run(double, folder, sandbox, text, recipe or "", variables, as_json=as_json)
     except KeyboardInterrupt:
-        screen.say("the cloud is down, and nothing of it is left")
+        streams.say("the cloud is down, and nothing of it is left")
         return 0 if serve else exits.DETACHED
 
 
@@ -207,7 +207,7 @@ def _host(
         from provisioner.rehearsal.machines.image import image
         from provisioner.rehearsal.machines.qemu import QemuHost
 
-        return QemuHost(folder, image(screen.say), gpus=gpus, ssh_port=ssh_port)
+        return QemuHost(folder, image(streams.say), gpus=gpus, ssh_port=ssh_port)
     if kind == "scripted":
         from provisioner.rehearsal.machines.scripted import ScriptedHost
 
@@ -226,15 +226,15 @@ def _run(
     service = wiring.service(load(str(folder / "settings.toml")))
     try:
         job = service.jobs.apply(text, source)
-        screen.say(f"rehearsing {job.owner}/{job.name} on a double of EC2: nothing is bought")
+        streams.say(f"rehearsing {job.owner}/{job.name} on a double of EC2: nothing is bought")
         run = service.runs.start(f"{job.owner}/{job.name}", env)
-        with screen.going_on("the rehearsal goes on"):
+        with streams.going_on("the rehearsal goes on"):
             log.follow(service, run.id, aside=as_json)
         # The receipt is final once the machine is listed as terminated.
         service.operator.drive(lambda: service.runs.get(run.id).done_at is not None)
-        with screen.going_on("the exit code is right all the same"):
+        with streams.going_on("the exit code is right all the same"):
             _tell(service, double, run.id, sandbox, as_json=as_json)
-        return wait_for(service, [run.id], exit_code=exits.of_rehearsal)
+        return wait_for(service, [run.id], exit_code=outcomes.of_rehearsal)
     finally:
         service.close()
 
@@ -245,26 +245,26 @@ def _tell(service: Control, double: Any, run: str, sandbox: Sandbox, *, as_json:
     if as_json:
         objects = {key: to_json(data_view(data)) for key, data in written.items()}
         shown = {"run": to_json(service.runs.get(run)), "receipt": to_json(receipt)}
-        screen.put_json({**shown, "objects": objects, "alive": alive, "sandbox": sandbox})
+        streams.put_json({**shown, "objects": objects, "alive": alive, "sandbox": sandbox})
         return
     for key, data in written.items():
-        screen.put()
-        screen.put(f"{key}:")
-        screen.put_text(data[:2000])
-    screen.put()
+        streams.put()
+        streams.put(f"{key}:")
+        streams.put_text(data[:2000])
+    streams.put()
     screen.receipt(receipt)
-    screen.put()
-    screen.put(f"machines alive: {', '.join(alive) or 'none'}")
+    streams.put()
+    streams.put(f"machines alive: {', '.join(alive) or 'none'}")
 
 
 def _serve(double: Any, folder: Path, sandbox: Sandbox, *, as_json: bool) -> NoReturn:
     environment = {**double.environment(), "PROVISION_SETTINGS": str(folder / "settings.toml")}
     if as_json:
-        screen.put_json({"environment": environment, "sandbox": sandbox})
+        streams.put_json({"environment": environment, "sandbox": sandbox})
     else:
         for name, value in environment.items():
             print(f"export {name}={shlex.quote(value)}")
         sys.stdout.flush()
-    screen.say("the cloud is up; paste these lines into another terminal. Ctrl-C takes it down")
+    streams.say("the cloud is up; paste these lines into another terminal. Ctrl-C takes it down")
     while True:
         signal.pause()

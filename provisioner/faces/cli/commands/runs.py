@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from provisioner.core.protocol.messages import STREAMS, Outcome
+from provisioner.core.protocol.words import STREAMS, Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits, session
-from provisioner.faces.cli.terminal import log, screen
+from provisioner.faces.cli.terminal import log, screen, streams
 from provisioner.faces.cli.terminal.waiting import detaching, wait_for
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.logs import LogQuery
@@ -62,19 +62,19 @@ def started(
         ids.append(run.id)
         printed = True
         if not as_json:
-            printed = _printed(run.id, lambda: screen.put(run.id))
+            printed = _printed(run.id, lambda: streams.put(run.id))
         served = service.operator.served()
         if detach and not served:
             session.catch_up(service)
-            screen.say(f"no daemon is acting: provision wait {run.id[:12]} sees the run through")
+            streams.say(f"no daemon is acting: provision wait {run.id[:12]} sees the run through")
         if detach or (served and not (wait or follow)):
             if as_json:
                 printed = _printed(run.id, lambda: screen.put_view(service.runs.get(run.id)))
             return 0 if printed else exits.RETRY
         if not served and not (wait or follow):
-            screen.say("no daemon is acting (`provision daemon`), so this waits for the run; --detach does not")
+            streams.say("no daemon is acting (`provision daemon`), so this waits for the run; --detach does not")
         if follow:
-            with screen.going_on(f"`provision logs {run.id[:12]}` prints the log again"):
+            with streams.going_on(f"`provision logs {run.id[:12]}` prints the log again"):
                 log.follow(service, run.id, aside=as_json)
         return wait_for(service, ids, as_json=as_json)
 
@@ -83,12 +83,12 @@ def _printed(id: str, put: Callable[[], None]) -> bool:
     """Print what names a run that is stored; its id must not be lost, so it goes to standard error where that fails."""
     try:
         put()
-    except screen.OutputLost as error:
-        screen.discard_output()
-        screen.complain(f"standard output cannot be written: {error}; the run is {id}")
+    except streams.OutputLost as error:
+        streams.discard_output()
+        streams.complain(f"standard output cannot be written: {error}; the run is {id}")
         return False
     except BrokenPipeError:
-        screen.complain(f"nobody reads standard output; the run is {id}")
+        streams.complain(f"nobody reads standard output; the run is {id}")
         raise
     return True
 
@@ -113,7 +113,7 @@ def runs(
     else:
         screen.runs(found, service.operator.now())
     for machine in service.operator.foreign():
-        screen.say(f"{machine} is this installation's, but not of a launch of this store: left to its lifetime")
+        streams.say(f"{machine} is this installation's, but not of a launch of this store: left to its lifetime")
 
 
 def status(context: typer.Context, run: RunName, as_json: session.Json = False) -> None:
@@ -124,12 +124,12 @@ def status(context: typer.Context, run: RunName, as_json: session.Json = False) 
     session.catch_up(service)
     found = service.runs.status(run)
     if hindrance := service.operator.hindrance():
-        screen.complain(hindrance)
+        streams.complain(hindrance)
     if as_json:
         screen.put_view(found)
     else:
-        for line in story(found, service.runs.receipt(found.run.id), service.operator.now(), screen.width()):
-            screen.put(line)
+        for line in story(found, service.runs.receipt(found.run.id), service.operator.now(), streams.width()):
+            streams.put(line)
 
 
 def wait(context: typer.Context, run: RunNames, as_json: session.Json = False) -> int:
@@ -199,7 +199,7 @@ def stop(context: typer.Context, run: RunNames, as_json: session.Json = False) -
     for each in before:
         short = each.id[:12]
         ended = each.ended_at is not None
-        screen.put(f"{short} {'had ended already' if ended else f'is being stopped; its end: provision wait {short}'}")
+        streams.put(f"{short} {'had ended already' if ended else f'is being stopped; its end: provision wait {short}'}")
 
 
 def receipt(
@@ -219,7 +219,7 @@ def receipt(
     if as_json:
         screen.put_view(found)
     elif waterfall:
-        for line in drawing.waterfall(found, service.operator.now(), screen.width(), drawing.marks()):
-            screen.put(line)
+        for line in drawing.waterfall(found, service.operator.now(), streams.width(), drawing.marks()):
+            streams.put(line)
     else:
         screen.receipt(found)

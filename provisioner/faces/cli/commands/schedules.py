@@ -7,7 +7,7 @@ import typer
 from provisioner.core.errors import Invalid
 from provisioner.faces.cli import session
 from provisioner.faces.cli.commands.jobs import JobName
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import screen, streams
 
 #: How many times to come are shown.
 SHOWN = 5
@@ -47,7 +47,7 @@ def schedule(
         if as_json:
             screen.put_view(found)
         else:
-            screen.put(f"{found.job} starts by triggers alone now")
+            streams.put(f"{found.job} starts by triggers alone now")
         return
     shown = service.schedules.get(job, SHOWN)
     if as_json:
@@ -55,7 +55,7 @@ def schedule(
     else:
         screen.schedule(shown)
     if not service.operator.served():
-        screen.say("no daemon is acting: `provision daemon` starts what is due, or `provision cron`")
+        streams.say("no daemon is acting: `provision daemon` starts what is due, or `provision cron`")
 
 
 def schedules(context: typer.Context, as_json: session.Json = False) -> None:
@@ -68,4 +68,4 @@ def schedules(context: typer.Context, as_json: session.Json = False) -> None:
     else:
         screen.schedules(found)
     if found and not service.operator.served():
-        screen.say("no daemon is acting: `provision daemon` starts what is due, or `provision cron`")
+        streams.say("no daemon is acting: `provision daemon` starts what is due, or `provision cron`")

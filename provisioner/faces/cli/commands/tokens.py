@@ -7,11 +7,12 @@ import typer
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe import duration
 from provisioner.faces.cli import session
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import screen, streams
 
 app = typer.Typer(
     name="token",
     help="Access tokens: who is let in by `provision serve`, and as whom.",
+    add_completion=False,
     rich_markup_mode=None,
 )
 #: Seconds; the HTTP API has the same bound.
@@ -45,8 +46,8 @@ def create(
     if as_json:
         screen.put_view(made)
     else:
-        screen.put(made.token)
-        screen.say(f"token {made.id} is shown this once; take it back: provision token revoke {made.id}")
+        streams.put(made.token)
+        streams.say(f"token {made.id} is shown this once; take it back: provision token revoke {made.id}")
 
 
 @app.command("list")
@@ -67,7 +68,7 @@ def revoke(context: typer.Context, id: TokenId, as_json: session.Json = False) -
     if as_json:
         screen.put_view(gone)
     else:
-        screen.put(f"token {gone.id} lets nobody in any more")
+        streams.put(f"token {gone.id} lets nobody in any more")
 
 
 def audit(

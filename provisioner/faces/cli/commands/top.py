@@ -16,7 +16,7 @@ from provisioner.core.plain import plain
 from provisioner.core.run.states import State
 from provisioner.core.views.overview import Live, Top
 from provisioner.faces.cli import session
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import screen, streams
 from provisioner.ports.control.control import Control
 
 #: Seconds between two looks.
@@ -74,7 +74,7 @@ def top(
 
     # Off a terminal a line is as long as it is.
     console = Console(width=None if sys.stdout.isatty() else WIDEST, highlight=False)
-    with screen.writing():
+    with streams.writing():
         console.print(picture(found, console.width))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from provisioner.core.views.codec import to_json
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import screen, streams
 from provisioner.faces.cli.terminal.escapes import Filter
 from provisioner.faces.cli.terminal.waiting import LiveLine
 from provisioner.ports.control.control import Control
@@ -39,7 +39,7 @@ class Printer:
             self.rest()
             size = f"at least {piece.at_least} bytes" if piece.at_least is not None else "nobody knows how much"
             where = f"attempt {piece.attempt}, {piece.stream}, from byte {piece.offset}"
-            screen.complain(f"the log is incomplete: {where}: {size} missing")
+            streams.complain(f"the log is incomplete: {where}: {size} missing")
             if not self._as_json:
                 return
         if self._as_json or isinstance(piece, LogGap):
@@ -70,7 +70,7 @@ class Printer:
         return text.encode(self._to.encoding, "replace")
 
     def _write(self, data: bytes) -> None:
-        with screen.writing() if self._to is sys.stdout else contextlib.suppress(OSError):
+        with streams.writing() if self._to is sys.stdout else contextlib.suppress(OSError):
             self._to.buffer.write(data)
             self._to.buffer.flush()
 
@@ -92,8 +92,8 @@ def show(
         printer.end()
     if printer.empty:
         found = service.runs.get(run)
-        streams = " or ".join(query.streams)
-        screen.say(f"nothing was written to {streams}; the run is {screen.phase(found, service.operator.now())}")
+        names = " or ".join(query.streams)
+        streams.say(f"nothing was written to {names}; the run is {screen.phase(found, service.operator.now())}")
 
 
 def follow(
@@ -129,4 +129,4 @@ def follow(
         printer.end()
     line.clear()
     if not printer.fresh and sys.stderr.isatty():
-        screen.say("")
+        streams.say("")

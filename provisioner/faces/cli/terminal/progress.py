@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import streams
 
 
 class Progress:
@@ -14,7 +14,7 @@ class Progress:
 
     def step(self, text: str) -> None:
         self._flush()
-        screen.say(f"{self._now() - self._began:7.1f} s  {text}")
+        streams.say(f"{self._now() - self._began:7.1f} s  {text}")
 
     def output(self, data: bytes) -> None:
         """Whole lines at once; what rewrites its line (a progress bar) is shown as it last was."""
@@ -29,4 +29,4 @@ class Progress:
 
     def _print(self, line: bytes) -> None:
         text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
-        screen.say(f"           | {text}")
+        streams.say(f"           | {text}")

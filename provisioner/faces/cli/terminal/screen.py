@@ -1,18 +1,12 @@
-"""How things look on a terminal: tables on standard output, everything said on standard error."""
+"""Show views on a terminal, as tables and lines."""
 
-import contextlib
 import datetime as dt
-import json
 import math
-import os
-import shutil
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from provisioner.core.dates import LAST, datable
-from provisioner.core.plain import plain
-from provisioner.core.protocol.messages import Step
+from provisioner.core.protocol.words import Step
 from provisioner.core.run.states import State
 from provisioner.core.views.ami import Ami
 from provisioner.core.views.codec import to_json
@@ -20,104 +14,23 @@ from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
 from provisioner.core.views.run import Run
 from provisioner.core.views.token import Audit, Token
-from provisioner.faces.cli.terminal.escapes import shown
-
-#: To the line's beginning, and erase it (ECMA-48, EL).
-ERASE = "\r\x1b[K"
-
-
-class OutputLost(Exception):
-    """Standard output cannot be written; the message is that of the operating system."""
-
-
-@contextlib.contextmanager
-def writing() -> Iterator[None]:
-    """Context in which a write error of standard output is raised as OutputLost, except BrokenPipeError."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputLost(error.strerror or str(error)) from error
-
-
-@contextlib.contextmanager
-def going_on(text: str) -> Iterator[None]:
-    """Context in which OutputLost ends the output but not the command; the error line ends with `text`."""
-    try:
-        yield
-    except OutputLost as error:
-        discard_output()
-        complain(f"standard output cannot be written: {error}; {text}")
-
-
-def discard_output() -> None:
-    """Discard all further output, also buffered output, which the interpreter would fail to write when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def say(text: str) -> None:
-    """Print a line on standard error, apart from the command's output."""
-    draw(f"{plain(text)}\n")
-
-
-def draw(text: str) -> None:
-    """Write to standard error. A write error is ignored: it must not change what the command does or returns."""
-    with contextlib.suppress(OSError):
-        print(text, end="", file=sys.stderr, flush=True)
-
-
-def put(text: str = "") -> None:
-    """Print a line of a command's output; parts of it may come from jobs, machines, servers and other users."""
-    with writing():
-        print(plain(text), flush=True)
-
-
-def put_text(data: bytes | str) -> None:
-    """Print untrusted text of several lines; on a terminal without escape sequences except colours."""
-    text = data.decode(errors="replace") if isinstance(data, bytes) else data
-    with writing():
-        print(shown(text.encode(errors="surrogatepass")) if sys.stdout.isatty() else text, flush=True)
-
-
-def complain(text: str) -> None:
-    """An error: a line, or one for each thing that is wrong."""
-    for line in text.splitlines():
-        say(f"provision: {line}")
-
-
-def width() -> int | None:
-    """Columns of the terminal that standard output is; None where it is none, and lines may be as long as they are."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+from provisioner.faces.cli.terminal import streams
 
 
 def put_view(view: Any) -> None:
     """Print a view, or a list of them, as JSON."""
-    put_json([to_json(each) for each in view] if isinstance(view, list | tuple) else to_json(view))
-
-
-def put_json(value: Any, *, indent: int | None = 2) -> None:
-    with writing():
-        print(json.dumps(value, indent=indent), flush=True)
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as their content, as Docker prints them: good for eyes and for awk."""
-    lines = [list(heads), *[[plain(cell) for cell in row] for row in rows]]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(heads))]
-    with writing():
-        for line in lines:
-            print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-        sys.stdout.flush()
+    streams.put_json([to_json(each) for each in view] if isinstance(view, list | tuple) else to_json(view))
 
 
 def jobs(items: Sequence[Job]) -> None:
     if not items:
-        say("no jobs; `provision apply FILE` makes one")
-    table(("JOB", "REVISION", "APPLIED", "MACHINE"), [_job(job) for job in items])
+        streams.say("no jobs; `provision apply FILE` makes one")
+    streams.table(("JOB", "REVISION", "APPLIED", "MACHINE"), [_job(job) for job in items])
     for job in items:
         for refusal in job.apply_refuses:
-            say(f"{job.owner}/{job.name}: `apply` would refuse this recipe now, the job keeps running: {refusal}")
+            streams.say(
+                f"{job.owner}/{job.name}: `apply` would refuse this recipe now, the job keeps running: {refusal}"
+            )
 
 
 def _job(job: Job) -> Sequence[str]:
@@ -165,8 +78,8 @@ def preparing(step: str | None) -> str:
 
 def runs(items: Sequence[Run], now: float) -> None:
     if not items:
-        say("no runs; `provision start JOB` makes one")
-    table(
+        streams.say("no runs; `provision start JOB` makes one")
+    streams.table(
         ("RUN", "JOB", "CREATED", "STATE"),
         [(run.id[:12], f"{run.owner}/{run.job}", ago(run.created_at, now), phase(run, now)) for run in items],
     )
@@ -177,15 +90,15 @@ def schedule(item: Schedule) -> None:
     if item.schedule is None or item.timezone is None:
         return
     policies = f"{item.concurrency_policy}, catch up {item.schedule_catchup}"
-    put(f"{item.job}: {item.schedule} ({item.timezone}), {policies}")
+    streams.put(f"{item.job}: {item.schedule} ({item.timezone}), {policies}")
     for at in item.next:
-        put(f"  {zoned(at, item.timezone)}   {zoned(at, 'UTC')}")
+        streams.put(f"  {zoned(at, item.timezone)}   {zoned(at, 'UTC')}")
 
 
 def schedules(items: Sequence[Schedule]) -> None:
     if not items:
-        say("no schedules; `provision schedule JOB '0 2 * * *'` makes one")
-    table(("JOB", "SCHEDULE", "ZONE", "LAST", "NEXT", "LAST OUTCOME"), [_scheduled(each) for each in items])
+        streams.say("no schedules; `provision schedule JOB '0 2 * * *'` makes one")
+    streams.table(("JOB", "SCHEDULE", "ZONE", "LAST", "NEXT", "LAST OUTCOME"), [_scheduled(each) for each in items])
 
 
 def _scheduled(item: Schedule) -> Sequence[str]:
@@ -214,8 +127,8 @@ def zoned(at: float, zone: str) -> str:
 
 def amis(items: Sequence[Ami], now: float) -> None:
     if not items:
-        say("no AMIs of your own; `provision ami bake` makes one")
-    table(
+        streams.say("no AMIs of your own; `provision ami bake` makes one")
+    streams.table(
         ("AMI", "NAME", "MADE", "STATE", "AGENT", "DISK", "BASE", "PRELOADED"),
         [
             (
@@ -232,15 +145,15 @@ def amis(items: Sequence[Ami], now: float) -> None:
         ],
     )
     if any(each.in_use for each in items):
-        say("* new launches take it")
+        streams.say("* new launches take it")
     if any(not each.agent_current for each in items):
-        say("stale: its agent is not today's, which machines fetch instead; bake anew for the gain")
+        streams.say("stale: its agent is not today's, which machines fetch instead; bake anew for the gain")
 
 
 def tokens(items: Sequence[Token], now: float) -> None:
     if not items:
-        say("no tokens; `provision token create --owner NAME` makes one")
-    table(
+        streams.say("no tokens; `provision token create --owner NAME` makes one")
+    streams.table(
         ("TOKEN", "ROLE", "OWNERS", "MADE", "BY", "LASTS UNTIL", "NOTE"),
         [
             (
@@ -264,7 +177,7 @@ def _lasts(token: Token) -> str:
 
 
 def audit(items: Sequence[Audit]) -> None:
-    table(
+    streams.table(
         ("AT", "WHO", "FROM", "WHAT", "OWNER", "TARGET"),
         [(date(each.at), each.who, each.source, each.what, each.owner or "", each.target[:32]) for each in items],
     )
@@ -283,10 +196,10 @@ def clock(at: float) -> str:
 
 def receipt(item: Receipt) -> None:
     title = f"receipt of run {item.run[:12]} ({item.owner}/{item.job})"
-    put(f"{title}, provisional" if item.provisional else title)
+    streams.put(f"{title}, provisional" if item.provisional else title)
     # In time, with what went on beside a phase below it.
     ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began, phase.beside))
-    table(
+    streams.table(
         ("ATTEMPT", "PHASE", "SECONDS", "BILLED", "BEGINS WITH"),
         [
             (
@@ -301,9 +214,11 @@ def receipt(item: Receipt) -> None:
     )
     line = [phase for phase in item.phases if not phase.beside]
     if line and (ended := line[-1].ended) is not None:
-        put(f"from trigger to gone: {ended - item.created_at:.1f} s, ended at {clock(ended)}  {line[-1].ended_source}")
-    put()
-    table(
+        streams.put(
+            f"from trigger to gone: {ended - item.created_at:.1f} s, ended at {clock(ended)}  {line[-1].ended_source}"
+        )
+    streams.put()
+    streams.table(
         ("MACHINE", "OFFER", "BILLED SECONDS", "PRICE", "DOLLARS", "DISK"),
         [
             (
@@ -318,9 +233,9 @@ def receipt(item: Receipt) -> None:
         ],
     )
     disks = dollars(item.disk_dollars_at_least, item.disk_dollars_at_most)
-    put(f"total: {dollars(item.dollars_at_least, item.dollars_at_most)} for machines, {disks} for their disks")
+    streams.put(f"total: {dollars(item.dollars_at_least, item.dollars_at_most)} for machines, {disks} for their disks")
     if item.advice:
-        put(item.advice)
+        streams.put(item.advice)
 
 
 def _error(phase: Phase) -> str:

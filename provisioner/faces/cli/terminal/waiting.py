@@ -11,7 +11,7 @@ from provisioner.core.plain import plain
 from provisioner.core.run.states import State
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits
-from provisioner.faces.cli.terminal import screen
+from provisioner.faces.cli.terminal import outcomes, screen, streams
 from provisioner.ports.control.control import Control
 from provisioner.ports.store import RunFilter
 
@@ -20,7 +20,7 @@ REST = 0.005
 
 
 def wait_for(
-    service: Control, ids: Sequence[str], *, as_json: bool = False, exit_code: Callable[[Run], int] = exits.of_run
+    service: Control, ids: Sequence[str], *, as_json: bool = False, exit_code: Callable[[Run], int] = outcomes.of_run
 ) -> int:
     """Act or stand by until every run has ended for certain; the first exit code that is not 0."""
     line = LiveLine(service)
@@ -40,11 +40,11 @@ def wait_for(
     line.clear()
     found = [ended[id] for id in ids]
     if as_json:
-        with screen.going_on("the exit code is right all the same"):
+        with streams.going_on("the exit code is right all the same"):
             screen.put_view(found[0] if len(found) == 1 else found)
-    for text in exits.last_lines(found, exit_code):
-        screen.say(text)
-    return exits.of_runs(found, exit_code)
+    for text in outcomes.last_lines(found, exit_code):
+        streams.say(text)
+    return outcomes.of_runs(found, exit_code)
 
 
 def _now(service: Control, ids: Sequence[str]) -> list[Run]:
@@ -73,7 +73,7 @@ def detaching(service: Control, ids: Sequence[str]) -> Iterator[None]:
             text = "interrupted; `provision runs` shows whether a run was stored"
         # Print may be what was interrupted, and it does not let itself in twice.
         with contextlib.suppress(OSError):
-            os.write(2, f"{screen.ERASE if sys.stderr.isatty() else ''}{text}\n".encode())
+            os.write(2, f"{streams.ERASE if sys.stderr.isatty() else ''}{text}\n".encode())
         os._exit(exits.DETACHED)
 
     before = signal.signal(signal.SIGINT, leave)
@@ -101,7 +101,7 @@ class LiveLine:
             more = f" (+{len(runs) - 1} more)" if len(runs) > 1 else ""
             text = f"{runs[0].id[:12]} {self._phase(runs[0], now)}{more}, {screen.duration(now - self._since)}"
             width = shutil.get_terminal_size().columns - 1
-            screen.draw(f"{screen.ERASE}{plain(text)[:width]}")
+            streams.draw(f"{streams.ERASE}{plain(text)[:width]}")
             self._standing = True
         elif not self._live:
             for run in runs:
@@ -109,7 +109,7 @@ class LiveLine:
                 text = self._phase(run, None)
                 if self._shown.get(run.id) != text:
                     self._shown[run.id] = text
-                    screen.say(f"{run.id[:12]} {text}")
+                    streams.say(f"{run.id[:12]} {text}")
 
     def _phase(self, run: Run, now: float | None) -> str:
         text = screen.phase(run, now)
@@ -123,11 +123,11 @@ class LiveLine:
         for error in errors:
             if error not in self._told:
                 self.clear()
-                screen.complain(error)
+                streams.complain(error)
         self._told = frozenset(errors)
 
     def clear(self) -> None:
         """Make room for something else."""
         if self._standing:
-            screen.draw(screen.ERASE)
+            streams.draw(streams.ERASE)
             self._standing = False

@@ -1,0 +1,66 @@
+"""The words that messages, records and users share: outcomes, steps, streams; standard library only.
+
+They are apart from the messages, whose classes take longer to make than a command's help to print.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+STREAMS = ("system", "setup", "output")
+
+
+class Outcome(str, Enum):
+    """Why a run ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    INTERRUPTED = "interrupted"
+    LOST = "lost"
+    REFUSED = "refused"
+
+    __str__ = str.__str__
+
+
+class SignalCause(str, Enum):
+    """Why the agent first sent SIGTERM to a job."""
+
+    NOTICE = "notice"
+    STOP = "stop"
+    LIMIT = "limit"
+    NONE = "none"
+
+    __str__ = str.__str__
+
+
+class Step(str, Enum):
+    """The step of its work that a node is in; the members are in order of time."""
+
+    BOOT = "boot"
+    PULL = "pull"
+    CLONE = "clone"
+    SETUP = "setup"
+    COMMAND = "command"
+    LOGS = "logs"
+
+    __str__ = str.__str__
+
+
+class Engine(str, Enum):
+    """How a job runs; `process` (without a container) is only for rehearsals."""
+
+    CONTAINER = "container"
+    PROCESS = "process"
+
+    __str__ = str.__str__
+
+
+class Attachment(str, Enum):
+    """The form in which a job gets a secret."""
+
+    VARIABLE = "environment_variable"
+    FILE = "file"
+
+    __str__ = str.__str__

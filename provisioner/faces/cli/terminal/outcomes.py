@@ -1,0 +1,55 @@
+"""Exit codes of ended runs, and the last lines of a command that has waited for them."""
+
+from collections.abc import Callable, Sequence
+
+from provisioner.core.protocol.words import Outcome
+from provisioner.core.views.run import Run
+from provisioner.faces.cli.exits import WITHOUT_EXIT_CODE
+
+
+def of_run(run: Run) -> int:
+    """Return the exit code of `wait` for an ended run: 0 only if it succeeded, whatever its process exited with."""
+    assert run.outcome is not None, "only an ended run has an exit code"
+    outcome, code = run.outcome, run.exit_code
+    if outcome is Outcome.SUCCEEDED:
+        return 0
+    # The shell gets only the lowest eight bits: a reported code of 256 must not turn a failure into a success.
+    if outcome is Outcome.FAILED and code is not None and 0 < code < 256:
+        return code
+    return WITHOUT_EXIT_CODE[outcome]
+
+
+def of_rehearsal(run: Run) -> int:
+    """Return the exit code of `rehearse`: the process's own, also after a stop or a limit, unless it is 0.
+
+    A rehearsal is to show how the command ends on SIGTERM.
+    """
+    assert run.outcome is not None, "only an ended run has an exit code"
+    code = run.exit_code
+    return code if code is not None and 0 < code < 256 else of_run(run)
+
+
+def of_runs(runs: Sequence[Run], of: Callable[[Run], int] = of_run) -> int:
+    """The first that is not 0, in the order given."""
+    return next((code for run in runs if (code := of(run))), 0)
+
+
+def last_lines(runs: Sequence[Run], of: Callable[[Run], int] = of_run) -> list[str]:
+    """What became of each; the last line says whose the exit code is."""
+    lines = [_last_line(run, of(run)) for run in runs]
+    code = of_runs(runs, of)
+    if len(runs) > 1:
+        first = next((run.id[:12] for run in runs if of(run)), "")
+        lines.append(f"exit code {code}: {f'from {first}, the first that is not 0' if first else 'of all of them'}")
+    return lines
+
+
+def _last_line(run: Run, code: int) -> str:
+    assert run.outcome is not None, "only an ended run has an outcome"
+    whose = f" (exit code {code})"
+    if run.process_exit_code is None:
+        whose = f" (the job has no exit code; {code} is ours)"
+    elif run.exit_code != code:
+        whose = f" (exit code {code} stands for the outcome)"
+    told = f"{run.id[:12]} {run.outcome}: {run.reason}"
+    return told if told.endswith(whose) else told + whose

@@ -1,0 +1,96 @@
+"""Write to standard output and standard error, in a form that no job, machine or other user can abuse."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from provisioner.core.plain import plain
+
+#: To the line's beginning, and erase it (ECMA-48, EL).
+ERASE = "\r\x1b[K"
+
+
+class OutputLost(Exception):
+    """Standard output cannot be written; the message is that of the operating system."""
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Context in which a write error of standard output is raised as OutputLost, except BrokenPipeError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def going_on(text: str) -> Iterator[None]:
+    """Context in which OutputLost ends the output but not the command; the error line ends with `text`."""
+    try:
+        yield
+    except OutputLost as error:
+        discard_output()
+        complain(f"standard output cannot be written: {error}; {text}")
+
+
+def discard_output() -> None:
+    """Discard all further output, also buffered output, which the interpreter would fail to write when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(text: str) -> None:
+    """Print a line on standard error, apart from the command's output."""
+    draw(f"{plain(text)}\n")
+
+
+def draw(text: str) -> None:
+    """Write to standard error. A write error is ignored: it must not change what the command does or returns."""
+    with contextlib.suppress(OSError):
+        print(text, end="", file=sys.stderr, flush=True)
+
+
+def put(text: str = "") -> None:
+    """Print a line of a command's output; parts of it may come from jobs, machines, servers and other users."""
+    with writing():
+        print(plain(text), flush=True)
+
+
+def put_text(data: bytes | str) -> None:
+    """Print untrusted text of several lines; on a terminal without escape sequences except colours."""
+    from provisioner.faces.cli.terminal.escapes import shown
+
+    text = data.decode(errors="replace") if isinstance(data, bytes) else data
+    with writing():
+        print(shown(text.encode(errors="surrogatepass")) if sys.stdout.isatty() else text, flush=True)
+
+
+def complain(text: str) -> None:
+    """An error: a line, or one for each thing that is wrong."""
+    for line in text.splitlines():
+        say(f"provision: {line}")
+
+
+def width() -> int | None:
+    """Columns of the terminal that standard output is; None where it is none, and lines may be as long as they are."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def put_json(value: Any, *, indent: int | None = 2) -> None:
+    with writing():
+        print(json.dumps(value, indent=indent), flush=True)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their content, as Docker prints them: good for eyes and for awk."""
+    lines = [list(heads), *[[plain(cell) for cell in row] for row in rows]]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(heads))]
+    with writing():
+        for line in lines:
+            print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        sys.stdout.flush()
