@@ -1,4 +1,4 @@
-"""The Python API: `provisioner.connect()` and what it gives.
+"""The Python API: `provisioner.connect()`, and the client and runs that it returns.
 
     with provisioner.connect() as client:
         client.apply("train.yaml")
@@ -7,9 +7,9 @@
             sys.stdout.buffer.write(data)
         assert run.wait() == "succeeded", run.reason
 
-Nothing acts in the background: with a daemon, calls only look; without one, `start` launches, and
-`wait` and `logs(follow=True)` see runs through. Errors are those of `provisioner.core.errors`.
-A client serves one thread at a time.
+Nothing runs in the background. With a daemon, calls only read and store; without one, `start` launches machines, and
+`wait` and `logs(follow=True)` act until the run has ended. Errors are those of `provisioner.core.errors`.
+Only one thread at a time may use a client.
 """
 
 import json
@@ -32,20 +32,20 @@ from provisioner.ports.control.logs import LogGap, LogQuery
 from provisioner.ports.store import RunFilter
 from provisioner.settings import Settings, load
 
-#: Where a pass's own errors go: none of them is the caller's, and each is tried again.
+#: For errors of a pass: they are not the caller's errors, and later passes try again.
 _log = logging.getLogger("provisioner")
 
 
 class LogIncomplete(UserWarning):
-    """Bytes of a log are nowhere; the text says from which on, and how many."""
+    """Warning about lost bytes of a log; the text has their offset and number."""
 
 
 def connect(
     settings: str | os.PathLike[str] | Settings | None = None, *, url: str | None = None, token: str | None = None
 ) -> "Client":
-    """A client of the installation that the settings (a file, or loaded) describe, or of the server at `url`.
+    """Return a client of the installation that the settings (a file, or loaded) describe, or of the server at `url`.
 
-    Unset: the server at $PROVISION_URL, whose token is $PROVISION_TOKEN; or else the settings in $PROVISION_SETTINGS,
+    Default: the server at $PROVISION_URL, whose token is $PROVISION_TOKEN; or else the settings in $PROVISION_SETTINGS,
     ./provision.toml or ~/.config/provision/settings.toml. Raises Invalid.
     """
     remote = reach.server(_log.warning, settings=settings, url=url, token=token)
@@ -72,7 +72,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let go of the store; runs go on."""
+        """Close the store, or the connections to the server; runs continue."""
         self._control.close()
 
     def apply(self, recipe: str | os.PathLike[str] | Mapping[str, Any]) -> Job:
@@ -87,17 +87,17 @@ class Client:
         return self._control.jobs.apply(Path(recipe).read_text("utf-8"), os.fspath(recipe))
 
     def jobs(self) -> tuple[Job, ...]:
-        """All jobs, by owner and name."""
+        """Return all jobs, by owner and name."""
         return self._control.jobs.all()
 
     def delete(self, job: str) -> None:
-        """Forget the job, not its runs; raises Conflict while a run of it is not done."""
+        """Delete the job, but not its runs; raises Conflict while one of its runs is not done."""
         self._control.jobs.delete(job)
 
     def start(
         self, job: str, env: Mapping[str, str] | None = None, command: str | None = None, idempotency_key: str = ""
     ) -> "Run":
-        """Trigger a run of the job (`name` or `owner/name`) and, where no daemon acts, launch it.
+        """Trigger a run of the job (`name` or `owner/name`) and, if no daemon acts, launch it.
 
         `env` wins over the recipe's variables and `command` over its command. The same key within 24 h
         gives the same run; with other inputs it raises Conflict.
@@ -108,16 +108,16 @@ class Client:
         return Run(self._control, run.id)
 
     def run(self, id: str) -> "Run":
-        """The run of that id, or of the only one that begins so; raises NotFound."""
+        """Return the run with this id, or with this unique beginning of an id; raises NotFound."""
         return Run(self._control, self._control.runs.get(id).id)
 
     def runs(self, job: str = "", limit: int = 50) -> list["Run"]:
-        """The newest runs first, of one job if named."""
+        """Return the newest runs first, of one job if named."""
         return [Run(self._control, run.id) for run in self._control.runs.find(RunFilter(job=job, limit=limit))]
 
 
 class Run:
-    """A run; each property is looked up when it is asked for."""
+    """A run; each property is read anew when it is used."""
 
     def __init__(self, control: Control, id: str) -> None:
         self._control = control
@@ -137,12 +137,12 @@ class Run:
 
     @property
     def state(self) -> State:
-        """Where it is on its way from `queued` to `done`."""
+        """The run's current state, from `queued` to `done`."""
         return self._now().state
 
     @property
     def outcome(self) -> Outcome | None:
-        """Why it ended; None until it has."""
+        """Why the run ended; None until it has ended."""
         return self._now().outcome
 
     @property
@@ -170,7 +170,7 @@ class Run:
         return self._control.runs.receipt(self.id)
 
     def wait(self, timeout: float | None = None) -> Outcome:
-        """The outcome, once it stands and the machine's end is certain.
+        """Return the outcome, as soon as it is known and the machine's end is certain.
 
         Raises TimeoutError after `timeout` seconds; the run goes on.
         """
@@ -188,9 +188,9 @@ class Run:
     def logs(
         self, follow: bool = False, stream: str | Sequence[str] = ("setup", "output"), attempt: int | None = None
     ) -> Iterator[bytes]:
-        """The bytes of these streams (system, setup, output) as they were written, in pieces.
+        """Yield the bytes of these streams (system, setup, output) as they were written, in pieces.
 
-        `follow` goes on until the run ends. Warns with LogIncomplete of bytes that are lost.
+        `follow` continues until the run ends. Lost bytes are reported as a LogIncomplete warning.
         """
         streams = (stream,) if isinstance(stream, str) else tuple(stream)
         logs, query = self._control.logs, LogQuery(streams, attempt)
@@ -204,7 +204,7 @@ class Run:
                 yield piece.data
 
     def stop(self) -> None:
-        """Wish for its end: SIGTERM, and SIGKILL after its stop_grace; no error when it has ended already."""
+        """Request the run's end: SIGTERM, and SIGKILL after its stop_grace. No error if the run has ended already."""
         self._control.runs.stop(self.id)
         if not self._control.operator.served() and self._control.operator.unfinished():
             _tell(self._control.operator.step())

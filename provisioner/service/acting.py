@@ -1,4 +1,4 @@
-"""Make passes, and the rarer work beside them: schedules, the reaper, mailboxes of a lost store."""
+"""Make passes, and do less frequent work: schedules, the reaper, mailboxes of a lost store."""
 
 import contextlib
 import math
@@ -39,7 +39,7 @@ class Acting:
 
     @property
     def has_lease(self) -> bool:
-        """Whether this process acts."""
+        """Whether this process holds the lease."""
         return self._loop.acting
 
     def meanwhile(self) -> Sequence[str]:
@@ -56,7 +56,7 @@ class Acting:
         self._loop.release()
 
     def drive(self, until: Callable[[], bool], told: Callable[[Sequence[str]], None], *, schedules: bool) -> None:
-        """As `Operator.drive`."""
+        """Make passes or stand by until `until()`; see `Operator.drive` of the ports."""
 
         def alarm() -> float:
             return self._schedules.fire(told=True)
@@ -64,24 +64,24 @@ class Acting:
         self._loop.run(until, lambda this_pass: told(self._errors(this_pass)), alarm if schedules else never)
 
     def ring(self, until: Callable[[], bool]) -> None:
-        """As `Operator.ring`."""
+        """Start the jobs that are due, without passes, until `until()`."""
         self._loop.ring(until, self._schedules.fire)
 
     def step(self) -> Sequence[str]:
-        """As `Operator.step`."""
+        """Make one pass, if no other process acts, and release the lease; return the errors as text."""
         this_pass = self._loop.single()
         self._loop.release()
         return self._errors(this_pass) if this_pass else ()
 
     def reap(self) -> Sequence[Reaped]:
-        """End the machines that have outlived their lifetime."""
+        """Terminate the machines that have outlived their lifetime, and log them; return also the refused ones."""
         reaped = reap(self._installation.cloud, self._installation.policy.reaper_grace)
         ended = [each for each in reaped if not each.error]
         tell(ended, self._installation.journal, self._installation.clock.now())
         return reaped
 
     def take_over(self, caller: Caller) -> Sequence[str]:
-        """As `Operator.takeover`."""
+        """Make the bucket this store's; return the mailboxes that are archived or are to be archived, as text."""
         recorder = self._installation.recorder
         # The audit comes before the takeover, which writes to the bucket.
         recorder.save([recorder.audit(caller, "takeover", "", self._installation.policy.installation)])

@@ -1,4 +1,4 @@
-"""provisioner.ports.control.control.Control over one installation in this process."""
+"""The implementation of provisioner.ports.control.control.Control for one installation in this process."""
 
 from contextlib import AbstractContextManager, nullcontext
 

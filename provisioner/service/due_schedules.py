@@ -24,7 +24,7 @@ AGAIN = 10.0
 
 
 class DueSchedules:
-    """Starts the due jobs of all owners; what was decided is stored, so that no other process decides it again."""
+    """Starts the due jobs of all owners; stores each decision, so that no other process decides it again."""
 
     def __init__(self, installation: Installation, jobs: Jobs) -> None:
         self._installation = installation
@@ -96,12 +96,12 @@ class DueSchedules:
                 decided = self._decide(found, now)
                 return next_tick(found) if decided is None else now if decided.tick_run else next_tick(decided)
             except Conflict:
-                # Another process decided it, or the run that it replaces has just changed.
+                # Another process has decided the tick, or changed the run that is to be replaced.
                 found = self._installation.store.job(job.owner, job.name)
         raise Conflict(f"{job.owner}/{job.name} is being changed by others all the time")
 
     def _decide(self, job: Job, now: float) -> Job | None:
-        """The job as it was stored with its due ticks decided; None where none are due."""
+        """Start, skip or refuse the job's due ticks; return the stored job, or None if no tick is due."""
         found = due(job, now)
         if found is None:
             return None
@@ -116,7 +116,7 @@ class DueSchedules:
         before = [] if policy is Concurrency.ALLOW else self._unfinished(job)
         if policy is Concurrency.FORBID and before:
             return self._save(job, found.tick, [], "", f"skipped: run {before[0].id[:12]} was not over")
-        # Of several at once, all but one would be stopped, or not be started.
+        # Start only the latest of several: the policy would replace or skip the others.
         starts = starts if policy is Concurrency.ALLOW else starts[-1:]
         try:
             fresh = [self._fresh(job, tick, now) for tick in starts]

@@ -30,15 +30,15 @@ class WayIn:
     """How this computer reaches machines by SSH."""
 
     port: int = 22
-    #: The image's own user, who may become root.
+    #: The machine image's login user, which may become root.
     user: str = "ubuntu"
-    #: Beside `Policy.security_groups`, on machines that are entered.
+    #: Security groups of machines that can be entered, in addition to `Policy.security_groups`.
     security_groups: tuple[str, ...] = ()
-    #: By their public address; otherwise by the private one.
+    #: Connect to the public address of a machine; otherwise to its private one.
     public: bool = True
 
     def address_of(self, machine: Machine) -> str:
-        """Where the machine is reached; raises Failed."""
+        """Return the address to connect to. Raises Failed if the machine has none."""
         address = machine.public_address if self.public else machine.address
         if not address:
             raise Failed(
@@ -48,7 +48,7 @@ class WayIn:
         return address
 
     def unreachable(self, address: str, trouble: object) -> Failed:
-        """That nobody answers there, and what may help."""
+        """Return the error for an address that cannot be reached, with advice."""
         groups = ", ".join(self.security_groups) or "a security group named in `security_groups` under [ssh]"
         advice = f"let TCP port {self.port} in from this computer, by {groups}"
         if self.public:
@@ -58,7 +58,7 @@ class WayIn:
 
 @dataclass(frozen=True)
 class Policy:
-    """What the settings decide for the control plane; plain values, in seconds where they are times."""
+    """The settings of the control plane as plain values; times are in seconds."""
 
     installation: str
     image: str
@@ -79,7 +79,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Installation:
-    """One store, one bucket prefix, one region, and the means to act on them."""
+    """One store, one bucket prefix and one region, with the ports to act on them."""
 
     store: Store
     cloud: Cloud
@@ -89,7 +89,7 @@ class Installation:
     ids: Ids
     journal: Journal
     policy: Policy
-    #: What opens the machines of runs; None where the settings keep them closed.
+    #: The SSH keys of runs; None if the settings do not allow to enter machines.
     keys: Keys | None = None
     meter: Meter = field(default_factory=Unmetered)
     check: ClockCheck = field(init=False)

@@ -33,7 +33,7 @@ ID = re.compile("[0-9a-f]{32}")
 
 
 class Jobs:
-    """provisioner.ports.control.jobs.Jobs, and what only Saturn's client and other services use."""
+    """The implementation of provisioner.ports.control.jobs.Jobs, and methods for Saturn's client and other services."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Jobs:
         return from_records.job(self.amend(name, changed, "apply"))
 
     def ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
-        """Yield what the spec asks for and the settings do not grant its owner, each with the reason."""
+        """Yield the path of each request of the spec that the settings do not grant its owner, with the reason."""
         return ungranted(spec, owner, self._policy.terms)
 
     def all(self) -> tuple[View, ...]:
@@ -174,7 +174,7 @@ class Jobs:
 
 
 def _applied(job: Job, recipe: recipes.Recipe, now: float) -> Job:
-    """The job with that recipe, and its schedule where that is the recipe's to say."""
+    """Return the job with this recipe, and its schedule; if it has none, a schedule set by command stays."""
     dump, plan = recipe.dump(), recipe.spec.plan
     if job.recipe != dump:
         job = replace(job, recipe=dump, revision=job.revision + 1, applied_at=now)
@@ -187,6 +187,6 @@ def _applied(job: Job, recipe: recipes.Recipe, now: float) -> Job:
 
 @functools.lru_cache(maxsize=64)
 def _loaded(dump: str) -> tuple[recipes.Recipe, str]:
-    """Return a stored recipe, and as this version writes it. Cached: a job starts many runs from the same text."""
+    """Return a stored recipe, and its text as this version writes it; cached, because a job starts many runs."""
     recipe = recipes.Recipe.load(dump)
     return recipe, recipe.dump()

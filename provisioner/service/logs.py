@@ -21,9 +21,9 @@ from provisioner.service.runs import Runs
 from provisioner.service.ssh_entry.direct import Direct
 from provisioner.service.ssh_entry.entrance import Entrance
 
-#: A follower keeps its machine shipping every second for this long, and renews it at half of it.
+#: Seconds for which a follower makes the machine ship its log every second; it renews this after half of them.
 FOLLOWED = 60.0
-#: A follower looks for new chunks this often; while it hears them from the machine, so often.
+#: Seconds between a follower's looks for new chunks: without, and with a connection to the machine.
 LOOK_EVERY, LOOK_BESIDE = 0.5, 5.0
 #: Most objects that one look reads: a job that writes one byte a second makes one object of each byte.
 LOOK_READS = 256
@@ -34,10 +34,10 @@ TAIL_MOST, TAIL_BLOCK = 4 << 20, 256 << 10
 
 @dataclass(frozen=True)
 class LogPage:
-    """What is new in a run's log since a cursor."""
+    """The part of a run's log after a cursor, up to a limit."""
 
     run: Run
-    #: Each piece with the cursor behind it.
+    #: The pieces and gaps, each with the cursor behind it.
     pieces: tuple[tuple[LogPiece | LogGap, str], ...]
     #: The cursor behind the whole page.
     cursor: str
@@ -46,7 +46,7 @@ class LogPage:
 
 
 class Logs:
-    """provisioner.ports.control.logs.Logs: the bytes of a run's streams, in order, each once."""
+    """The implementation of provisioner.ports.control.logs.Logs: the bytes of a run's streams, in order, each once."""
 
     def __init__(
         self, store: Store, bucket: Bucket, clock: Clock, runs: Runs, entrance: Entrance, acting: Acting | None
@@ -98,7 +98,7 @@ class Logs:
     def _follow(
         self, run: Run, query: LogQuery, pause: Callable[[float], None], direct: Direct | None
     ) -> Iterator[LogPiece | LogGap]:
-        """Yield what is there and what comes, until the run has ended and its log is archived.
+        """Yield the present and all new pieces, until the run has ended and its log is archived.
 
         An error of the bucket delays the pieces. With `direct`, a piece may come before the bucket has it.
         """
@@ -175,7 +175,7 @@ class Logs:
                     reads += 1
                     if len(piece.data) >= limit:
                         piece = replace(piece, data=piece.data[: _whole(piece.data, limit)])
-                        # Listing must find its chunk again.
+                        # The next listing must find the chunk again.
                         cursor.move(node.attempt, stream, At(before.chunk, piece.offset + len(piece.data)))
                         yield piece, True
                         return
@@ -190,7 +190,7 @@ class Logs:
         return cursor.at(nodes[-1].attempt, stream).byte if nodes else 0
 
     def _heard(self, direct: Direct, node: Node, cursor: Cursor) -> Iterator[LogPiece]:
-        """What comes from the machine for a while; what was shipped before it could be read there, from the bucket."""
+        """Yield the machine's pieces for LOOK_EVERY seconds; bytes that it has shipped already come from the bucket."""
         for piece in direct.pieces(LOOK_EVERY):
             if piece.offset > cursor.at(node.attempt, piece.stream).byte:
                 yield from self._new(node, [piece.stream], cursor)
@@ -252,7 +252,7 @@ class Logs:
             if cursor.ended(node.attempt, stream):
                 continue
             at = cursor.at(node.attempt, stream)
-            # Listing begins behind the key it is given.
+            # A listing begins behind the given key.
             after = self._key(node, stream, at.chunk - 1) if at.chunk else ""
             for offset, key, size in self._chunks(node, stream, after):
                 if offset + size <= at.byte:
@@ -262,7 +262,7 @@ class Logs:
                 skip, most = max(0, at.byte - offset), room()
                 data = self._bucket.get(key, start=skip, length=most)
                 if data is None:
-                    # Emptied after it was kept: the next look finds it in the archive.
+                    # The mailbox was emptied after its log was archived: the next look finds the chunk in the archive.
                     return
                 end = offset + skip + len(data)
                 # If the chunk has more bytes, the next listing must find it again.
@@ -271,7 +271,7 @@ class Logs:
                 if data:
                     yield LogPiece(node.attempt, stream, offset + skip, data)
             if node.archived_at is not None:
-                # It is not listed again: who follows the hundredth attempt asks for that one alone.
+                # Do not list an archived log again: at the hundredth attempt, 99 listings would find nothing new.
                 cursor.end(node.attempt, stream)
 
     def _chunks(self, node: Node, stream: str, after: str = "") -> Iterator[tuple[int, str, int]]:
@@ -304,7 +304,7 @@ class Logs:
 
 
 def _whole(data: bytes, limit: int) -> int:
-    """Where to cut, so that no character of UTF-8 is torn."""
+    """Return the most bytes, up to `limit`, that do not end within a UTF-8 character."""
     for at in range(min(limit, len(data)), max(limit - 4, 0), -1):
         if at == len(data) or data[at] & 0xC0 != 0x80:
             return at

@@ -15,7 +15,7 @@ from provisioner.service.ssh_entry.entrance import Entrance
 
 
 class Operator:
-    """provisioner.ports.control.operator.Operator."""
+    """The implementation of provisioner.ports.control.operator.Operator."""
 
     def __init__(
         self, store: Store, clock: Clock, runs: Runs, entrance: Entrance, caller: Caller, acting: Acting | None

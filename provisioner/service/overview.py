@@ -1,4 +1,4 @@
-"""Count everything that is not over, and choose the runs to show first."""
+"""Count unfinished runs and their machines, and choose the runs to show first."""
 
 import heapq
 from collections import Counter, defaultdict
@@ -15,13 +15,13 @@ from provisioner.core.run.records import Live as LiveRecords
 from provisioner.core.run.silence import is_silent
 from provisioner.core.run.states import State
 from provisioner.core.views import from_records
-from provisioner.core.views.codec import Moment, moment
+from provisioner.core.views.codec import moment
 from provisioner.core.views.overview import Live, Queue, Top
 from provisioner.ports.store import Store
 
 #: Key of the note in which the acting process stores its hindrance.
 HINDRANCE = "hindrance"
-#: The key of the store's note with the foreign machines that the last pass listed.
+#: Key of the note with the foreign machines that the last pass listed.
 FOREIGN = "foreign machines"
 
 
@@ -33,7 +33,7 @@ class Foreign:
 
 
 def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Top:
-    """Return everything of the caller's that is not over: all of it counted, and `limit` runs shown."""
+    """Return the counts of the caller's unfinished runs and machines, and the `limit` most urgent runs."""
     live = _seen(store.live(), caller)
     nodes = {(node.run, node.attempt): node for node in live.nodes}
     current = {run.id: nodes.get((run.id, run.attempt)) for run in live.runs}
@@ -41,7 +41,7 @@ def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Top:
     held = _held(store, live, {run.id for run in first})
     billed = [machine for machine in live.machines if machine.state not in ENDING]
     return Top(
-        at=Moment(now),
+        at=moment(now),
         states=dict(Counter(run.state for run in live.runs)),
         machines=len(billed),
         dollars_an_hour=sum(machine.price.dollars for machine in billed if machine.price),
@@ -112,11 +112,11 @@ def _row(run: Run, held: Sequence[Assignment], now: float) -> Live:
 
 
 def _queues(runs: Sequence[Run]) -> tuple[Queue, ...]:
-    """By cause, the longest first."""
+    """Return the queues of waiting runs, one for each cause, the longest first."""
     tries: defaultdict[str, list[float]] = defaultdict(list)
     for run in runs:
         tries[run.waiting or ("the next attempt" if run.verdict else "its first launch")].append(run.next_try_at)
-    found = [Queue(cause, len(times), Moment(min(times))) for cause, times in tries.items()]
+    found = [Queue(cause, len(times), moment(min(times))) for cause, times in tries.items()]
     return tuple(sorted(found, key=lambda queue: -queue.runs))
 
 

@@ -17,6 +17,7 @@ from provisioner.core.views.overview import Top
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Attempt, Status
 from provisioner.core.views.run import Run as View
+from provisioner.core.views.run import Runs as Page
 from provisioner.ports.clock import Clock
 from provisioner.ports.store import NEWEST, RunFilter, Store
 from provisioner.service.control_loop.archive import bill
@@ -30,7 +31,7 @@ KEY_TTL = 24 * 3600.0
 
 
 class Runs:
-    """provisioner.ports.control.runs.Runs, and what only Saturn's client and other services use."""
+    """The implementation of provisioner.ports.control.runs.Runs, and methods for Saturn's client and other services."""
 
     def __init__(
         self,
@@ -63,7 +64,10 @@ class Runs:
         return from_records.run(run)
 
     def find(self, which: RunFilter = NEWEST) -> tuple[View, ...]:
-        return tuple(map(from_records.run, self.records(which)))
+        return self.page(which).runs
+
+    def page(self, which: RunFilter) -> Page:
+        return from_records.runs(self.records(which), which.limit)
 
     def records(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         """Return the records of the runs of `find`."""

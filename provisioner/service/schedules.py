@@ -15,7 +15,7 @@ from provisioner.service.jobs import Jobs
 
 
 class Schedules:
-    """provisioner.ports.control.schedules.Schedules."""
+    """The implementation of provisioner.ports.control.schedules.Schedules."""
 
     def __init__(self, store: Store, clock: Clock, jobs: Jobs) -> None:
         self._store = store

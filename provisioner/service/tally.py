@@ -19,7 +19,7 @@ class Tally:
     outcomes: Mapping[Outcome, int]
     #: Machines that are not listed as terminated.
     machines: Mapping[tuple[Market, MachineState], int]
-    #: Seconds for which the oldest wanted end of a machine has not been listed; 0 if there is none.
+    #: Seconds since the oldest decision to end a machine that is not listed as terminated yet; 0 if there is none.
     oldest_obligation: float
 
 

@@ -13,7 +13,7 @@ from provisioner.core.not_found import no_token
 from provisioner.core.recipe.fields import OWNER
 from provisioner.core.run.records import Record
 from provisioner.core.views import from_records
-from provisioner.core.views.token import Audit, NewToken
+from provisioner.core.views.token import Audits, NewToken
 from provisioner.core.views.token import Token as View
 from provisioner.ports.clock import Clock
 from provisioner.ports.ids import Ids
@@ -21,7 +21,7 @@ from provisioner.ports.store import Key, Store
 from provisioner.service.recorder import Recorder
 
 _TOKEN = re.compile("pvt_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
-#: Compared with the secret if there is no such token, so that the answer takes as long.
+#: A digest to compare with the secret of an unknown token, so that its rejection takes as long.
 _NONE = "0" * 64
 #: Most tokens that are kept in memory; with more of them in use, they are read again.
 MOST_PROVEN = 10_000
@@ -34,7 +34,7 @@ TRIES = 20
 
 
 class Gate:
-    """Decides whom a token admits. Only one thread calls `admit`."""
+    """Accepts or rejects tokens. Only one thread calls `admit`."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -44,7 +44,7 @@ class Gate:
         self._proven: dict[str, tuple[float, Token]] = {}
 
     def admit(self, token: str, source: str) -> Caller:
-        """Return the caller whose token it is; takes microseconds.
+        """Return the caller that the token belongs to; takes microseconds.
 
         A revocation by another process counts within BELIEVED seconds. Raises Denied if the token is unknown, revoked
         or expired (the message then has `expired`), and TooMany for a source that was denied too often. A token that
@@ -83,7 +83,7 @@ class Gate:
 
 
 class Tokens:
-    """provisioner.ports.control.tokens.Tokens."""
+    """The implementation of provisioner.ports.control.tokens.Tokens."""
 
     def __init__(self, store: Store, recorder: Recorder, clock: Clock, ids: Ids, gate: Gate, caller: Caller) -> None:
         self._store = store
@@ -142,9 +142,9 @@ class Tokens:
             return from_records.token(saved, self._clock.now())
         raise Conflict(f"token {id} is being changed by others all the time: try again")
 
-    def audit(self, limit: int = 50, before: Key | None = None) -> tuple[Audit, ...]:
+    def audit(self, limit: int = 50, before: Key | None = None) -> Audits:
         self._check_admin()
-        return tuple(map(from_records.audit, self._store.audit(limit, before)))
+        return from_records.audits(self._store.audit(limit, before), limit)
 
     def _save(self, token: Token, what: str) -> Token:
         records: list[Record] = [token, self._recorder.audit(self._caller, what, token.owners[0], token.id)]

@@ -6,6 +6,7 @@ It prints its environment, then answers each line of standard input with one lin
 """
 
 import base64
+import bisect
 import contextlib
 import json
 import os
@@ -248,15 +249,63 @@ def _put(double: Double, name: str, value: bytes, pad: int) -> None:
     for at in range(0, pad, len(block)):
         file.write(block[: pad - at])
     key.name, key.contentsize = name, file.tell()
-    keys = _objects().buckets[double.bucket].keys
-    dict.__setitem__(keys, name, dict.pop(keys, UNSEEN))
+    _objects().buckets[double.bucket].keys.rename(UNSEEN, name)
 
 
 def _list_quickly() -> None:
     """Make a listing cost what its page has, as in S3; moto's costs what the whole bucket has."""
-    from moto.s3.models import S3Backend
+    from moto.s3 import models
 
-    whole = S3Backend.list_objects_v2
+    # moto has no public way to a bucket's keys.
+    class SortedKeys(models._VersionedKeyStore):  # type: ignore[misc, name-defined]  # noqa: SLF001
+        """A bucket's objects by key, and their keys in order."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._names: list[str] = []
+            self._changing = threading.Lock()
+
+        def __setitem__(self, key: str, value: Any) -> None:
+            self._add(key)
+            super().__setitem__(key, value)
+
+        def setlist(self, key: Any, list_: Any) -> None:
+            self._add(key)
+            super().setlist(key, list_)
+
+        def pop(self, key: str) -> None:
+            super().pop(key)
+            self._remove(key)
+
+        def rename(self, key: str, to: str) -> None:
+            self._add(to)
+            dict.__setitem__(self, to, dict.pop(self, key))
+            self._remove(key)
+
+        def page(self, prefix: str, after: str, count: int) -> list[Any]:
+            """Return the first `count` objects whose keys have the prefix and come after `after`."""
+            found: list[Any] = []
+            with self._changing:
+                at = max(bisect.bisect_left(self._names, prefix), bisect.bisect_right(self._names, after))
+                while len(found) < count and at < len(self._names) and self._names[at].startswith(prefix):
+                    # An object that is being deleted has lost its value before its name.
+                    found += [each for each in [self.get(self._names[at])] if each]
+                    at += 1
+            return found
+
+        def _add(self, key: str) -> None:
+            with self._changing:
+                at = bisect.bisect_left(self._names, key)
+                if self._names[at : at + 1] != [key]:
+                    self._names.insert(at, key)
+
+        def _remove(self, key: str) -> None:
+            with self._changing:
+                at = bisect.bisect_left(self._names, key)
+                if self._names[at : at + 1] == [key]:
+                    del self._names[at]
+
+    whole = models.S3Backend.list_objects_v2
 
     def quick(
         self: Any,
@@ -270,11 +319,10 @@ def _list_quickly() -> None:
         if delimiter:
             return whole(self, bucket, prefix, delimiter, continuation_token, start_after, max_keys)
         after = self._pagination_tokens[continuation_token] if continuation_token else start_after or ""
-        names = sorted(name for name in list(bucket.keys) if name.startswith(prefix or "") and name > after)
-        page = [bucket.keys.get(name) for name in names[: max_keys + 1]]
-        return self._truncate_result([key for key in page if key], max_keys)
+        return self._truncate_result(bucket.keys.page(prefix or "", after, max_keys + 1), max_keys)
 
-    setattr(S3Backend, "list_objects_v2", quick)  # noqa: B010 - mypy refuses to assign to a method
+    setattr(models, "_VersionedKeyStore", SortedKeys)  # noqa: B010 - mypy refuses to assign to a class
+    setattr(models.S3Backend, "list_objects_v2", quick)  # noqa: B010 - nor to a method
 
 
 def _objects() -> Any:

@@ -31,7 +31,7 @@ try:
     cloud.machines()
 except Exception:
     pass
-store._engine.dispose()
+store.engine.dispose()
 free = os.dup(0)
 os.close(free)
 resource.setrlimit(resource.RLIMIT_NOFILE, (free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

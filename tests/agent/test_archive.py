@@ -38,4 +38,5 @@ def test_it_ships_alone(tmp_path: Path) -> None:
         "provisioner/core/protocol/codec.py",
         "provisioner/core/protocol/keys.py",
         "provisioner/core/protocol/messages.py",
+        "provisioner/core/protocol/words.py",
     }

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.errors import Invalid, NotFound
-from provisioner.faces.api.native.runs import key_in, key_of
+from provisioner.core.views.pages import key_in, key_of
 from provisioner.faces.api.saturn import attempts
 
 IDS = st.text("0123456789abcdef", min_size=32, max_size=32)

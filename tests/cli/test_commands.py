@@ -16,17 +16,30 @@ pytestmark = pytest.mark.usefixtures("whole")
 
 Write = Callable[..., str]
 
-JOB = {"id", "owner", "name", "revision", "created_at", "applied_at", "recipe", "apply_refuses"}
+JOB = {"id", "owner", "name", "revision", "created_at", "applied_at", "schedule", "recipe", "apply_refuses"}
 RUN = {
     *("id", "job", "job_id", "job_revision", "owner", "idempotency_key", "state", "attempt", "retries_used"),
-    *("outcome", "exit_code", "process_exit_code", "reason", "stop", "waiting", "created_at", "ended_at", "done_at"),
+    *(
+        "outcome",
+        "exit_code",
+        "process_exit_code",
+        "reason",
+        "stop",
+        "waiting",
+        "next_try_at",
+        "created_at",
+        "ended_at",
+    ),
+    *("certain_at", "done_at"),
 }
 ATTEMPT = {
-    *("attempt", "rank", "instance_id", "step", "bytes_produced", "bytes_shipped", "heard_at", "notice_at"),
-    *("outcome", "exit_code", "process_exit_code", "reason", "archived_at"),
+    *("attempt", "rank", "instance_id", "bound_at", "step", "bytes_produced", "bytes_shipped", "heard_at"),
+    *("report_due_at", "silent_since", "notice_at", "rebalance_at", "stop_sent_at", "stop_grace", "stop_ends_at"),
+    *("outcome", "exit_code", "process_exit_code", "reason", "ended_at", "ended_in", "archived_at"),
 }
 MACHINE = {
-    *("id", "type", "zone", "market", "state", "launch_time", "ending_at", "ended_at", "end_wanted_for", "price"),
+    *("id", "type", "zone", "market", "state", "launch_time", "impaired_at", "ending_at", "ended_at"),
+    *("end_wanted_for", "end_wanted_at", "end_asked_at", "price"),
 }
 RECEIPT = {
     *(

@@ -1,7 +1,7 @@
 """A control host that is lost and put back from a backup, which is older than some of its machines."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,12 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from tests.e2e.rig import Rig, rig
 from tests.polling import until
+
+
+@pytest.fixture
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    with rig(tmp_path / "rig", monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture

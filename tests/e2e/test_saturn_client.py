@@ -137,7 +137,7 @@ def test_schedule_both_ways(sc: Client) -> None:
     assert "Unscheduled" in sc("schedule", "nightly", "--disable")
     assert yaml.safe_load(sc("get", "job", "nightly"))["spec"]["schedule"] is None
     sc("schedule", "nightly")
-    assert [each.job for each in sc.whole.service.schedules.all()].count("tester/nightly") == 1
+    assert [each.job for each in sc.whole.service.schedules.all()].count("ann/nightly") == 1
     assert "whenever" in sc("schedule", "nightly", "whenever", code=1)
 
 

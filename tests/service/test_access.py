@@ -168,7 +168,7 @@ def test_a_token_that_means_nothing_is_not_made(
     with pytest.raises(Invalid, match=why):
         gate.tokens.create(owners, admin=False, **fields)
     assert not gate.tokens.all()
-    assert not gate.tokens.audit()
+    assert not gate.tokens.audit().entries
 
 
 def test_only_admins_have_to_do_with_tokens_and_the_audit(gate: Process) -> None:
@@ -195,7 +195,7 @@ def test_tokens_are_in_the_audit(gate: Process) -> None:
     for _ in range(2):
         gate.world.advance(1)
         tokens.revoke(made.id)
-    told = [(each.who, each.source, each.what, each.owner, each.target) for each in gate.tokens.audit()]
+    told = [(each.who, each.source, each.what, each.owner, each.target) for each in gate.tokens.audit().entries]
     assert told == [
         (first.id, THERE, "revoke token", "ann", made.id),
         (first.id, THERE, "create token", "ann", made.id),

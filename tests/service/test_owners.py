@@ -58,6 +58,7 @@ LISTS: Mapping[str, Callable[[OnBehalf], object]] = {
         *(control.runs.find(RunFilter(owners=owners)) for owners in (("bob",), ("ann", "bob"))),
         *(control.runs.find(RunFilter(states=(state,))) for state in State),
     ],
+    "runs.page": lambda control: control.runs.page(RunFilter()),
     "runs.overview": lambda control: control.runs.overview(100),
     "operator.foreign": lambda control: control.operator.foreign(),
 }

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from provisioner.core.errors import Invalid
-from provisioner.core.recipe.jobs import Job, Schedule
-from provisioner.core.recipe.recipe import applicable, refusals
+from provisioner.core.recipe.jobs import Job, Schedule, applicable
+from provisioner.core.recipe.recipe import refusals
 from provisioner.ports.store import RunFilter
 from tests.service.world import World
 

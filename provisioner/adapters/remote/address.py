@@ -1,4 +1,4 @@
-"""Where the server is, and the token that lets us in."""
+"""The server's address, and the token that the client sends to it."""
 
 import ipaddress
 import re
@@ -10,9 +10,9 @@ from provisioner.core.errors import Invalid
 
 @dataclass(frozen=True)
 class Address:
-    """As `address` has checked it."""
+    """A server's address and token, checked by `address`."""
 
-    #: As it is shown; it ends in no slash.
+    #: The URL for messages and requests, without a slash at the end.
     url: str
     https: bool
     host: str
@@ -21,7 +21,7 @@ class Address:
 
 
 def address(url: str, token: str, *, insecure: bool = False) -> Address:
-    """The server's address; `insecure` lets a token travel in clear text. Raises Invalid."""
+    """Return the server's checked address; `insecure` allows a token in clear text. Raises Invalid."""
     try:
         parts = urlsplit(url)
         where = parts.netloc.rpartition("@")[2]
@@ -57,7 +57,7 @@ def address(url: str, token: str, *, insecure: bool = False) -> Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether it is this computer."""
+    """Return whether the host is this computer."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

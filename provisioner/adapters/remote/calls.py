@@ -1,6 +1,6 @@
-"""How the server is called: one retry layer, one table of errors, and nothing that is no answer of its.
+"""HTTP requests to the server: one retry layer, one table of errors, and a check that a server of ours answered.
 
-urllib3 and tenacity are imported by the first call, not by this module: asking for help calls nobody.
+urllib3 and tenacity are imported by the first call, not by this module: `--help` sends no request.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ T = TypeVar("T")
 Query = Sequence[tuple[str, str | int]]
 
 JSON, EVENTS = "application/json", "text/event-stream"
-#: Seconds to reach the server, and between two bytes of an answer: a page of a log may wait for a slow bucket.
+#: Seconds to connect, and between two bytes of an answer: a page of a log may wait for a slow bucket.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
-#: Seconds between two bytes of a followed log, for which a sign of life was asked each second.
+#: Seconds between two bytes of a followed log; the client requests a heartbeat each second.
 SILENCE = 15.0
-#: For how long a server that is away is asked again: by one call, for it may just be restarted; and by who waits for a
-#: run or follows a log, each time. A screen that is drawn anew each second asks by itself.
+#: Seconds for which a request to an unavailable server is retried: of a single call, because the server may just be
+#: restarting; of a command that waits for a run or follows a log; and of a screen that is redrawn each second anyway.
 BRIEFLY, LONG, NEVER = 10.0, 300.0, 0.0
-#: Bytes of an answer; the largest are a thousand runs.
+#: Most bytes of an answer; the largest answers are a thousand runs.
 LARGEST = 256 << 20
 
-#: What the server's words for errors mean here; its own faults, and words of other versions, are plain errors.
+#: The error for each error code of the server. Its own faults, and unknown codes, are raised as ProvisionError.
 MEANING: Mapping[str, type[ProvisionError]] = {
     "invalid": Invalid,
     "method_not_allowed": Invalid,
@@ -51,10 +51,10 @@ MEANING: Mapping[str, type[ProvisionError]] = {
 
 
 class Away(Exception):
-    """The call came to nothing now and may later: `error` is what it means to who asks no more."""
+    """A call that failed and may succeed later; `error` is raised instead when it is not retried."""
 
     def __init__(self, error: ProvisionError, *, acted: bool, after: float = 0.0) -> None:
-        """`acted`: the server may have done what it was asked; `after`: seconds that it wants to be left alone."""
+        """`acted`: the server may have executed the request. `after`: seconds to wait before the next request."""
         super().__init__(str(error))
         self.error = error
         self.acted = acted
@@ -62,10 +62,10 @@ class Away(Exception):
 
 
 class Calls:
-    """Raises nothing but ProvisionError. Serves one thread at a time."""
+    """Requests to one server. Raises only ProvisionError. Only one thread at a time may use it."""
 
     def __init__(self, address: Address, clock: Clock, told: Callable[[str], None]) -> None:
-        """`told` hears once that the server is away, and that it is back."""
+        """`told` gets one message when the server becomes unavailable, and one when it answers again."""
         self._address = address
         self._clock = clock
         self._told = told
@@ -76,7 +76,7 @@ class Calls:
 
     @contextlib.contextmanager
     def patient(self, told: Callable[[str], None], patience: float = LONG) -> Iterator[None]:
-        """Inside, a server may be away for so many seconds, and `told` hears of it."""
+        """Context in which requests to an unavailable server are retried for `patience` seconds, and `told` is used."""
         before = self._told, self._patience
         self._told, self._patience = told, patience
         try:
@@ -110,7 +110,7 @@ class Calls:
 
     @contextlib.contextmanager
     def stream(self, path: str, query: Query, place: str) -> Iterator[Iterator[bytes]]:
-        """The bytes of an event stream from a place on, as they come; they end where the connection does."""
+        """Context with the bytes of an event stream after a place, as they arrive, until the connection ends."""
         headers = {"Last-Event-ID": place} if place else {}
 
         def opened() -> tuple[contextlib.ExitStack, Any]:
@@ -177,7 +177,7 @@ class Calls:
         body: bytes | None,
         silence: float = READ_TIMEOUT,
     ) -> Iterator[Any]:
-        """An answer that is no error, while it is read; whatever breaks until then is told as one of ours."""
+        """Context in which a successful answer is read; errors until then are raised as ProvisionError or Away."""
         import urllib3
 
         url = f"{self._address.url}{path}{'?' if query else ''}{urlencode(query)}"
@@ -209,7 +209,7 @@ class Calls:
                     raise self._stranger(f"with {kind or 'nothing'}")
                 yield response
                 if accept == JSON:
-                    # Read whole, it leaves its connection to the next call.
+                    # The answer was read whole, so the next call can use its connection.
                     response.release_conn()
             finally:
                 response.close()
@@ -230,7 +230,7 @@ class Calls:
         return self._pool
 
     def _broken(self, error: Exception) -> Exception:
-        """What a call that got no whole answer means."""
+        """Return the error for a call that got no complete answer."""
         import ssl
 
         from urllib3 import exceptions
@@ -253,7 +253,7 @@ class Calls:
         return Away(errors.Transient(f"{url} broke off its answer"), acted=True)
 
     def _refusal(self, response: Any, kind: str) -> Exception:
-        """What an answer that is an error means."""
+        """Return the error that an answer reports by its status and body."""
         url, status = self._address.url, response.status
         if status == 407 and self._proxy:
             return Invalid(f"the proxy {self._proxy.url} lets nobody through to {url}: {PASSWORD}")
@@ -290,7 +290,7 @@ class Calls:
 
 
 def _seconds(text: str) -> float:
-    """Retry-After in seconds; a date is no wish of our server's."""
+    """Return Retry-After in seconds, at most an hour; 0 for a date, which our server never sends."""
     return min(float(text), 3600.0) if text.isascii() and text.isdigit() else 0.0
 
 
@@ -301,4 +301,4 @@ def _pieces(response: Any) -> Iterator[bytes]:
         while data := response.read1(1 << 16):
             yield data
     except urllib3.exceptions.HTTPError:
-        return  # Cut off, or silent for too long: its reader goes on from its place.
+        return  # Cut off, or silent for too long: the reader resumes at its place.

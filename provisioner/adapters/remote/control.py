@@ -19,7 +19,7 @@ from provisioner.ports.ids import Ids
 
 
 class Remote:
-    """Only one thread at a time may use it; only `wake` may be called by any thread."""
+    """Control over HTTP, for one thread at a time; only `wake` may be called by any thread."""
 
     def __init__(self, address: Address, clock: Clock, ids: Ids, told: Callable[[str], None]) -> None:
         """`told` is called with a message when the server is away, except inside a call that reports it itself."""

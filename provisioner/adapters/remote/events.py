@@ -1,4 +1,4 @@
-"""A followed log: Server-Sent Events (WHATWG HTML, "Server-sent events"), gone on with wherever they broke off."""
+"""A followed log: Server-Sent Events (WHATWG HTML, "Server-sent events"), resumed where a connection broke off."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +11,9 @@ from provisioner.core.views.log import Log, data_of
 from provisioner.ports.clock import Clock
 from provisioner.ports.control.logs import LogGap, LogPiece
 
-#: Connections in a row that broke off before anything came, a second apart.
+#: Most connections in a row that break off before any event, one second apart.
 FRUITLESS = 120
-#: Bytes of an event; ours have a quarter of a megabyte of a log, in base64 or escaped.
+#: Most bytes of an event; our server sends a quarter of a megabyte of a log, in base64 or escaped.
 LARGEST = 16 << 20
 
 
@@ -27,7 +27,7 @@ class Event:
 def follow(
     calls: Calls, clock: Clock, path: str, query: Query, looked: Callable[[Sequence[str]], None]
 ) -> Iterator[LogPiece | LogGap]:
-    """Each piece once, until the log's end; `looked` is called about every second in which nothing comes."""
+    """Yield each piece once, until the log's end; `looked` is called about every second in which nothing arrives."""
     place, fruitless = "", 0
     while True:
         with calls.stream(path, [*query, ("heartbeat", 1)], place) as data:
@@ -43,13 +43,13 @@ def follow(
         fruitless += 1
         if fruitless > FRUITLESS:
             raise Transient("the log breaks off again and again before anything comes: try later")
-        # One that was cut in the middle is gone on with at once.
+        # A stream that broke off after an event is resumed at once.
         if fruitless > 1:
             clock.wait(1.0)
 
 
 def events(data: Iterator[bytes]) -> Iterator[Event | None]:
-    """What a stream says; None for a sign of life. An event that it breaks off in is none."""
+    """Yield the events of a stream, and None for a heartbeat. An incomplete event at the end is dropped."""
     rest = b""
     for more in data:
         *blocks, rest = (rest + more).split(b"\n\n")

@@ -20,7 +20,7 @@ class _State:
 
 @dataclass(frozen=True)
 class _Applied:
-    """What is read of the answer to a recipe."""
+    """The fields that are read from the answer to an applied recipe."""
 
     state: _State
 

@@ -24,7 +24,7 @@ class RemoteLogs:
     def _read(self, run: str, query: LogQuery) -> Iterator[LogPiece | LogGap]:
         cursor = ""
         while True:
-            # The page that has reached the end has the gaps, too.
+            # `gaps`: a page that has reached the end lists missing bytes, too.
             parameters = [*_parameters(query), ("gaps", 1), *([("cursor", cursor)] if cursor else [])]
             page = self._calls.ask(Page, "GET", f"{run_path(run)}/logs", parameters)
             pieces = [events.piece_of(each) for each in page.pieces]

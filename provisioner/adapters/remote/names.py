@@ -7,7 +7,7 @@ from provisioner.adapters.remote.calls import Query
 from provisioner.core.errors import Invalid
 from provisioner.core.not_found import no_job, no_run
 
-#: Possible names. No other name is sent, because it would be another path.
+#: Possible names. No other name is sent, because its characters could make another path of the API.
 _RUN, _JOB, _OWNER = re.compile("[0-9a-f]{1,32}"), re.compile("[A-Za-z0-9-]{1,63}"), re.compile("[a-z0-9/-]{0,80}")
 
 

@@ -1,4 +1,4 @@
-"""The way to the server: straight, or by the proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name."""
+"""Connections to the server: direct, or through the proxy of HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,21 +8,21 @@ from urllib.parse import unquote, urlsplit
 from provisioner.adapters.remote.address import Address, is_loopback
 from provisioner.core.errors import Invalid
 
-#: What one may do about a proxy's 407.
+#: What the user can do if a proxy answers 407 (it requires a login).
 PASSWORD = "write http://NAME:PASSWORD@HOST:PORT into HTTPS_PROXY or HTTP_PROXY"
 
 
 @dataclass(frozen=True)
 class Proxy:
-    #: As it is shown: without a name or password.
+    #: The URL for messages and connections, without a name or password.
     url: str
     #: `name:password`, or empty.
     login: str = field(repr=False)
 
 
 def proxy(to: Address) -> Proxy | None:
-    """The environment's proxy for the server, as curl reads it; none for this computer. Raises Invalid."""
-    # A proxy's loopback is another computer's, and the token is in clear text.
+    """Return the proxy that the environment names for the server, as curl reads it, or None. Raises Invalid."""
+    # No proxy for this computer: a proxy would connect to its own loopback, and would get the token in clear text.
     if is_loopback(to.host):
         return None
     # Slow to import, and nothing else needs it.
@@ -45,7 +45,7 @@ def proxy(to: Address) -> Proxy | None:
 
 
 def connections(to: Address, by: Proxy | None) -> Any:
-    """urllib3's pool for the server; TLS trusts OpenSSL's own places, or SSL_CERT_FILE."""
+    """Return urllib3's pool for the server; TLS trusts OpenSSL's default certificates, or SSL_CERT_FILE."""
     import ssl
 
     import urllib3
@@ -58,11 +58,11 @@ def connections(to: Address, by: Proxy | None) -> Any:
 
 
 def hindrance(error: Exception) -> str:
-    """Why a proxy gave no way to the server, so that nothing was sent to it; empty for anything else."""
+    """Return why the proxy did not connect to the server, so that nothing was sent; "" for any other error."""
     from urllib3 import exceptions
 
     cause = error.args[-1] if error.args else None
-    # The words of http.client, whose error has no field for it.
+    # http.client reports the proxy's status only in this text.
     if refused := re.match(r"Tunnel connection failed: (\d{3}.*)", str(cause)):
         return f"{refused[1]}; {PASSWORD}" if refused[1].startswith("407") else refused[1]
     if not isinstance(error, exceptions.ProxyError):

@@ -13,6 +13,7 @@ from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.adapters.remote.names import is_possible_job, job_path, run_path
 from provisioner.core.views.job import Started
 from provisioner.core.views.overview import Top
+from provisioner.core.views.pages import key_of
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Run, Runs, Status
 from provisioner.ports.ids import Ids
@@ -33,20 +34,24 @@ class RemoteRuns:
         return self._calls.ask(Started, "POST", f"{path}/start", query, json.dumps(body).encode()).run
 
     def find(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
+        return self.page(which).runs
+
+    def page(self, which: RunFilter) -> Runs:
         if len(which.ids) > IDS:
             parts = [which.ids[at : at + IDS] for at in range(0, len(which.ids), IDS)]
             several = [run for part in parts for run in self.find(replace(which, ids=part))]
-            return tuple(sorted(several, key=lambda run: (run.created_at, run.id), reverse=True)[: which.limit])
+            newest = sorted(several, key=lambda run: (run.created_at, run.id), reverse=True)
+            return Runs(tuple(newest[: which.limit]), None)
         if which.job and not is_possible_job(which.job):
-            return ()
-        found, cursor = list[Run](), f"{which.after[0]!r}_{which.after[1]}" if which.after else ""
+            return Runs((), None)
+        found, cursor = list[Run](), key_of(*which.after) if which.after else None
         while (wanted := min(which.limit - len(found), PAGE)) > 0:
             page = self._calls.ask(Runs, "GET", "/api/runs", _filter(which, wanted, cursor))
             found += page.runs
-            if page.next_key is None:
-                break
             cursor = page.next_key
-        return tuple(found)
+            if cursor is None:
+                break
+        return Runs(tuple(found), cursor)
 
     def get(self, name: str) -> Run:
         # A list of one run is smaller than its status, but takes only whole ids.
@@ -67,7 +72,7 @@ class RemoteRuns:
         return self._calls.ask(Receipt, "GET", f"{run_path(name)}/receipt")
 
 
-def _filter(which: RunFilter, limit: int, cursor: str) -> Query:
+def _filter(which: RunFilter, limit: int, cursor: str | None) -> Query:
     """Return the filter as the query of `GET /api/runs`."""
     return [
         ("limit", limit),

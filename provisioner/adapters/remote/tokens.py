@@ -1,6 +1,6 @@
 """provisioner.ports.control.tokens.Tokens over HTTP.
 
-A token whose answer was lost is not made a second time. A second revocation changes nothing.
+`create` is not repeated after a lost answer, because it would make a second token. A second revocation changes nothing.
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.core.not_found import no_token
+from provisioner.core.views.pages import key_of
 from provisioner.core.views.token import Audit, Audits, NewToken, Token, Tokens
 from provisioner.ports.store import Key
 
@@ -35,13 +36,13 @@ class RemoteTokens:
             raise no_token(id)
         return self._calls.ask(Token, "DELETE", f"/api/tokens/{id}")
 
-    def audit(self, limit: int = 50, before: Key | None = None) -> tuple[Audit, ...]:
-        found, cursor = list[Audit](), f"{before[0]!r}_{before[1]}" if before else ""
+    def audit(self, limit: int = 50, before: Key | None = None) -> Audits:
+        found, cursor = list[Audit](), key_of(*before) if before else None
         while (wanted := min(limit - len(found), PAGE)) > 0:
             query: Query = [("limit", wanted), *([("cursor", cursor)] if cursor else [])]
             page = self._calls.ask(Audits, "GET", "/api/audit", query)
             found += page.entries
-            if page.next_key is None:
-                break
             cursor = page.next_key
-        return tuple(found)
+            if cursor is None:
+                break
+        return Audits(tuple(found), cursor)

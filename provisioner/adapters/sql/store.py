@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Connection, bindparam, text
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, text
 from sqlmodel import col, select
 
 from provisioner.adapters import private
 from provisioner.adapters.descriptors import shortage
-from provisioner.adapters.sql import tables
+from provisioner.adapters.sql import tables, writes
 from provisioner.adapters.sql.engine import FAILING_DISK, WRONG_FILE, is_passing, migrate, open_engine
 from provisioner.adapters.sql.file import StoreFile
 from provisioner.adapters.sql.group_commit import GroupCommit
@@ -24,9 +22,8 @@ from provisioner.adapters.sql.live_cache import LiveCache
 from provisioner.adapters.sql.process_lock import ProcessLock
 from provisioner.adapters.sql.rows import R, all_of, decoded, of_owners, older
 from provisioner.core.access.callers import Audit, Token
-from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits, Usage
-from provisioner.core.errors import Conflict, Invalid, LeaseLost, LimitReached, Transient, WrongStore
-from provisioner.core.protocol.codec import encode
+from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
+from provisioner.core.errors import Invalid, LimitReached, Transient, WrongStore
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.run.records import Event, KnownMachine, Launch, Live, Node, Record, Run
@@ -145,7 +142,7 @@ class SqlStore:
 
     def acquire(self, holder: str, kind: str, now: float, seconds: float) -> Lease | None:
         with self.transaction() as connection:
-            held = _lease(connection)
+            held = writes.lease(connection)
             alive = not self._proof.take()
             if held and held.holder != holder and held.expires_at > now and alive:
                 if held.expires_at > now + seconds:
@@ -161,7 +158,7 @@ class SqlStore:
 
     def renew(self, lease: Lease, now: float, seconds: float) -> Lease:
         with self.transaction() as connection:
-            _prove(connection, lease.epoch)
+            writes.prove(connection, lease.epoch)
             connection.execute(text("UPDATE lease SET expires_at = :end"), {"end": now + seconds})
             # If a process that hung had the lease before, it keeps the process lock until it ends: try again to get it.
             self._proof.take()
@@ -178,7 +175,7 @@ class SqlStore:
         if self._proof.unheld():
             return None
         with self._read() as connection:
-            return _lease(connection)
+            return writes.lease(connection)
 
     # Records
 
@@ -186,11 +183,11 @@ class SqlStore:
         owners = {each.owner for each in records if isinstance(each, Job | Run)} if limits != UNLIMITED else set()
         with self.transaction(stored := list[R]()) as connection:
             if epoch is not None:
-                _prove(connection, epoch)
-            before = {owner: _usage(connection, owner) for owner in owners}
-            stored.extend(_put(connection, item) for item in records)
+                writes.prove(connection, epoch)
+            before = {owner: writes.usage(connection, owner) for owner in owners}
+            stored.extend(writes.put(connection, item) for item in records)
             for owner in owners:
-                limits.check(owner, before[owner], _usage(connection, owner))
+                limits.check(owner, before[owner], writes.usage(connection, owner))
         return tuple(stored)
 
     def changes(self) -> int:
@@ -264,16 +261,16 @@ class SqlStore:
         found = list[Run | LimitReached]()
         with self.transaction(stored := list[Record]()) as connection:
             for run, since, also, limits in asked:
-                known = _same_key(connection, run, since) if run.idempotency_key else None
+                known = writes.same_key(connection, run, since) if run.idempotency_key else None
                 try:
                     if known is None and limits != UNLIMITED:
-                        _check_start(connection, run, limits)
+                        writes.check_start(connection, run, limits)
                 except LimitReached as error:
                     found.append(error)
                     continue
                 if known is None:
-                    known = _put(connection, run)
-                    stored += [known, *(_put(connection, item) for item in also)]
+                    known = writes.put(connection, run)
+                    stored += [known, *(writes.put(connection, item) for item in also)]
                 found.append(known)
         return found
 
@@ -334,8 +331,8 @@ class SqlStore:
 
     def choose(self, what: str, value: str, also: Sequence[Record] = ()) -> None:
         with self.transaction(stored := list[Record]()) as connection:
-            _note(connection, f"chosen {what}", value, 0.0)
-            stored.extend(_put(connection, item) for item in also)
+            writes.note(connection, f"chosen {what}", value, 0.0)
+            stored.extend(writes.put(connection, item) for item in also)
 
     def backup(self, path: Path) -> None:
         """Write a consistent copy of the store to a new file, while other processes read and write the store.
@@ -353,68 +350,4 @@ class SqlStore:
 
     def remember(self, key: str, value: str, now: float) -> None:
         with self.transaction() as connection:
-            _note(connection, key, value, now)
-
-
-def _lease(connection: Connection) -> Lease | None:
-    row = connection.execute(text("SELECT epoch, holder, kind, expires_at FROM lease")).one_or_none()
-    return Lease(**row._asdict()) if row else None
-
-
-def _prove(connection: Connection, epoch: int) -> None:
-    held = _lease(connection)
-    if held is None or held.epoch != epoch or not held.holder:
-        raise LeaseLost("another process has taken over the control plane")
-
-
-def _note(connection: Connection, key: str, value: str, now: float) -> None:
-    connection.execute(
-        text("INSERT OR REPLACE INTO note VALUES (:key, :value, :now)"), {"key": key, "value": value, "now": now}
-    )
-
-
-def _put(connection: Connection, item: R) -> R:
-    stored = dataclasses.replace(item, version=item.version + 1)
-    kind, row = tables.row(item, encode(stored).decode())
-    insert, update = _statements(kind)
-    if item.version == 0:
-        try:
-            connection.exec_driver_sql(insert, row)
-        except sqlalchemy.exc.IntegrityError as error:
-            raise Conflict(f"{type(item).__name__} {item.id} is there already") from error
-        return stored
-    done = connection.exec_driver_sql(update, {**row, "known_id": item.id, "known_version": item.version})
-    if done.rowcount != 1:
-        raise Conflict(f"{type(item).__name__} {item.id} was changed by another process")
-    return stored
-
-
-@functools.cache
-def _statements(kind: type[tables.Document]) -> tuple[str, str]:
-    """Return the table's INSERT and UPDATE statements; to build them takes longer than to execute them."""
-    table, dialect = sqlalchemy.inspect(kind).local_table, sqlite.dialect(paramstyle="named")
-    known = table.c.id == bindparam("known_id"), table.c.version == bindparam("known_version")
-    insert, update = table.insert(), table.update().where(*known)
-    return str(insert.compile(dialect=dialect)), str(update.compile(dialect=dialect))
-
-
-def _usage(connection: Connection, owner: str) -> Usage:
-    """Return the owner's usage, summed from two indices that have only unfinished runs and existing jobs."""
-    count, size = connection.exec_driver_sql(
-        "SELECT count(*), total(size) FROM run WHERE owner = ? AND done = 0", (owner,)
-    ).one()
-    (jobs,) = connection.exec_driver_sql("SELECT total(size) FROM job WHERE owner = ? AND deleted = 0", (owner,)).one()
-    return Usage(count, int(size + jobs))
-
-
-def _check_start(connection: Connection, run: Run, limits: OwnerLimits) -> None:
-    before = _usage(connection, run.owner)
-    limits.check(run.owner, before, Usage(before.unfinished_runs + 1, before.stored_bytes + len(encode(run))))
-
-
-def _same_key(connection: Connection, run: Run, since: float) -> Run | None:
-    row = tables.RunRow
-    same = select(row.body).where(row.job_id == run.job_id, row.key == run.idempotency_key, row.created_at > since)
-    # The same text as in the index `run_key`: SQLite's planner does not know that the variable above is not empty.
-    found = all_of(connection, Run, same.where(text("key <> ''")).limit(1))
-    return found[0] if found else None
+            writes.note(connection, key, value, now)

@@ -345,3 +345,11 @@ Schedule = Annotated[str | None, rule(_stepping), Kind(_schedule, {"type": ["str
 
 
 Subnet = Annotated[str, matching("subnet-[a-z0-9-]+", "write a subnet's id, such as subnet-0a1b2c")]
+
+
+def one_machine(scale: int) -> int:
+    """Return the number of machines of a run, which is 1. Raises ValueError."""
+    if scale != 1:
+        later = "not in this version: more than one machine a run; start one run for each"
+        raise ValueError(later if scale else "a run has a machine: write 1, or leave it out")
+    return scale

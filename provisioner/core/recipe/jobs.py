@@ -3,8 +3,10 @@
 Times are Unix seconds.
 """
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Concurrency(StrEnum):
@@ -57,3 +59,12 @@ class Job:
     tick_run: str = ""
     tick_without: str = ""
     version: int = 0
+
+
+def applicable(dump: str) -> dict[str, Any]:
+    """Return a stored recipe as a document that `apply` accepts, without the null references of earlier versions."""
+    document: dict[str, Any] = json.loads(dump)
+    for repository in document["spec"].get("git_repositories") or ():
+        if repository.get("reference", "") is None:
+            del repository["reference"]
+    return document

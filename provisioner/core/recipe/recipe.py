@@ -96,13 +96,6 @@ class Retry(Part):
     rerun: Literal["always", "before_start"] = "always"
 
 
-def _one(scale: int) -> int:
-    if scale != 1:
-        later = "not in this version: more than one machine a run; start one run for each"
-        raise ValueError(later if scale else "a run has a machine: write 1, or leave it out")
-    return scale
-
-
 class Spec(Part):
     """The definition of one job."""
 
@@ -130,7 +123,7 @@ class Spec(Part):
     start_script: fields.Script | None = None
     git_repositories: tuple[GitRepository, ...] = ()
     scale: Annotated[
-        fields.Count, kinds.Kind(_one, {"type": ["integer", "string"], "pattern": "^0*1$", "maximum": 1})
+        fields.Count, kinds.Kind(fields.one_machine, {"type": ["integer", "string"], "pattern": "^0*1$", "maximum": 1})
     ] = 1
     use_spot_instance: fields.Flag = False
     #: How often a run is tried again after its command failed.
@@ -284,15 +277,6 @@ def with_fields(recipe: Recipe, changed: Mapping[str, str], source: str, ungrant
 def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
     """Return the recipe's schedule with these fields replaced, or None; raises Invalid like `parse_recipe`."""
     return with_fields(recipe, schedule, "schedule").spec.plan
-
-
-def applicable(dump: str) -> dict[str, Any]:
-    """Return a stored recipe as a document that `apply` accepts, without the null references of earlier versions."""
-    document: dict[str, Any] = json.loads(dump)
-    for repository in document["spec"].get("git_repositories") or ():
-        if repository.get("reference", "") is None:
-            del repository["reference"]
-    return document
 
 
 def refusals(job: Job) -> tuple[str, ...]:

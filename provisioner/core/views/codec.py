@@ -35,9 +35,13 @@ def maybe_iso(at: float | None) -> str | None:
     return None if at is None else iso(at)
 
 
+@typing.overload
+def moment(at: float) -> Moment: ...
+@typing.overload
+def moment(at: float | None) -> Moment | None: ...
 def moment(at: float | None) -> Moment | None:
-    """Return the time as a field of a view."""
-    return None if at is None else Moment(at)
+    """Return the time as a field of a view, exactly as a reader of its JSON gets it."""
+    return None if at is None else Moment(round(datable(at), 3))
 
 
 def to_json(view: Any) -> dict[str, Any]:

@@ -8,18 +8,19 @@ from provisioner.core.cloud import machine_images, offers
 from provisioner.core.cost import phases
 from provisioner.core.cost import receipt as receipts
 from provisioner.core.recipe import jobs
-from provisioner.core.recipe.recipe import Limits, applicable, refusals
+from provisioner.core.recipe.recipe import Limits, refusals
 from provisioner.core.run import records
 from provisioner.core.run.silence import is_silent
 from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import MARGIN, first_report_due
 from provisioner.core.run.work_order import recipe_of
 from provisioner.core.views.ami import Ami
-from provisioner.core.views.codec import Moment, moment
+from provisioner.core.views.codec import moment
 from provisioner.core.views.job import Job, Last, Schedule
+from provisioner.core.views.pages import key_of
 from provisioner.core.views.receipt import Bill, Phase, Price, Receipt
-from provisioner.core.views.run import Attempt, Event, Machine, Run, Status, Stop, Tried, Waiting
-from provisioner.core.views.token import Audit, NewToken, Token
+from provisioner.core.views.run import Attempt, Event, Machine, Run, Runs, Status, Stop, Tried, Waiting
+from provisioner.core.views.token import Audit, Audits, NewToken, Token
 
 
 def job(item: jobs.Job) -> Job:
@@ -28,10 +29,10 @@ def job(item: jobs.Job) -> Job:
         owner=item.owner,
         name=item.name,
         revision=item.revision,
-        created_at=Moment(item.created_at),
-        applied_at=Moment(item.applied_at),
+        created_at=moment(item.created_at),
+        applied_at=moment(item.applied_at),
         schedule=item.schedule.cron if item.schedule else None,
-        recipe=applicable(item.recipe),
+        recipe=jobs.applicable(item.recipe),
         apply_refuses=_refusals(item.recipe, item.schedule, item.schedule_of_recipe),
     )
 
@@ -49,7 +50,7 @@ def schedule(item: jobs.Job, upcoming: Sequence[float], run: records.Run | None)
         verdict = run.verdict if run and run.ended_at is not None else None
         outcome, _, reason = item.tick_without.partition(": ")
         last = Last(
-            at=Moment(item.tick),
+            at=moment(item.tick),
             run=item.tick_run or None,
             state=run.state if run else None,
             outcome=verdict.outcome if verdict else outcome or None,
@@ -65,16 +66,22 @@ def schedule(item: jobs.Job, upcoming: Sequence[float], run: records.Run | None)
         concurrency_policy=plan.concurrency if plan else None,
         schedule_catchup=plan.catchup if plan else None,
         last=last,
-        next=tuple(map(Moment, upcoming)),
+        next=tuple(map(moment, upcoming)),
     )
+
+
+def runs(items: Sequence[records.Run], limit: int) -> Runs:
+    """Return the page of runs; `limit` is how many were asked for."""
+    last = items[-1] if len(items) == limit else None
+    return Runs(tuple(map(run, items)), key_of(last.created_at, last.id) if last else None)
 
 
 def run(item: records.Run) -> Run:
     verdict = item.verdict if item.ended_at is not None else None
     waiting = None
     if item.waiting and verdict is None:
-        tried = tuple(Tried(each.what, each.code, Moment(each.at)) for each in item.tried)
-        waiting = Waiting(item.waiting, item.waiting_for, Moment(item.next_try_at), tried)
+        tried = tuple(Tried(each.what, each.code, moment(each.at)) for each in item.tried)
+        waiting = Waiting(item.waiting, item.waiting_for, moment(item.next_try_at), tried)
     return Run(
         id=item.id,
         job=item.job_name,
@@ -89,10 +96,10 @@ def run(item: records.Run) -> Run:
         exit_code=verdict.exit_code if verdict else None,
         process_exit_code=verdict.process_exit_code if verdict else None,
         reason=verdict.reason if verdict else None,
-        stop=Stop(item.stop.outcome, item.stop.reason, Moment(item.stop.at)) if item.stop else None,
+        stop=Stop(item.stop.outcome, item.stop.reason, moment(item.stop.at)) if item.stop else None,
         waiting=waiting,
-        next_try_at=Moment(item.next_try_at) if item.state is State.QUEUED else None,
-        created_at=Moment(item.created_at),
+        next_try_at=moment(item.next_try_at) if item.state is State.QUEUED else None,
+        created_at=moment(item.created_at),
         ended_at=moment(item.ended_at),
         certain_at=moment(item.certain_at),
         done_at=moment(item.done_at),
@@ -110,7 +117,7 @@ def status(
         run=run(item),
         attempts=attempts(item, nodes, machines, now),
         machines=tuple(map(machine, machines)),
-        events=tuple(Event(Moment(each.at), each.text) for each in events),
+        events=tuple(Event(moment(each.at), each.text) for each in events),
     )
 
 
@@ -131,7 +138,7 @@ def _attempt(item: records.Node, its_machine: records.KnownMachine | None, limit
         attempt=item.attempt,
         rank=item.rank,
         instance_id=item.instance_id,
-        bound_at=Moment(item.bound_at),
+        bound_at=moment(item.bound_at),
         step=report.step if report else None,
         bytes_produced=dict(report.produced) if report else {},
         bytes_shipped=dict(report.shipped) if report else {},
@@ -172,7 +179,7 @@ def machine(item: records.KnownMachine) -> Machine:
 
 
 def price(item: offers.Price | None) -> Price | None:
-    return Price(item.dollars, item.source, Moment(item.at)) if item else None
+    return Price(item.dollars, item.source, moment(item.at)) if item else None
 
 
 def receipt(item: receipts.Receipt) -> Receipt:
@@ -184,7 +191,7 @@ def receipt(item: receipts.Receipt) -> Receipt:
         exit_code=item.exit_code,
         process_exit_code=item.process_exit_code,
         provisional=item.provisional,
-        created_at=Moment(item.created_at),
+        created_at=moment(item.created_at),
         ended_at=moment(item.ended_at),
         phases=tuple(_phase(each, item.created_at) for each in item.phases),
         machines=tuple(map(_bill, item.machines)),
@@ -226,7 +233,7 @@ def _phase(item: phases.Phase, since: float) -> Phase:
         rank=item.rank,
         beside=item.beside,
         billed=item.name not in receipts.UNBILLED,
-        began=Moment(began.at),
+        began=moment(began.at),
         ended=moment(ended.at if ended else None),
         # Whole milliseconds since the trigger, so that those of the main line add up exactly.
         seconds=round(round(ended.at - since, 3) - round(began.at - since, 3), 3) if ended else None,
@@ -244,7 +251,7 @@ def ami(item: machine_images.Ami, *, in_use: bool, current: bool) -> Ami:
         name=item.name,
         state=item.state,
         reason=item.reason or None,
-        created_at=Moment(item.created_at),
+        created_at=moment(item.created_at),
         architecture=item.architecture,
         disk_gib=item.disk_gib,
         base=item.base,
@@ -263,7 +270,7 @@ def token(item: callers.Token, now: float) -> Token:
         role="admin" if item.admin else "user",
         note=item.note,
         state="revoked" if item.revoked_at is not None else "expired" if expired else "valid",
-        created_at=Moment(item.created_at),
+        created_at=moment(item.created_at),
         created_by=item.created_by,
         expires_at=moment(item.expires_at),
         revoked_at=moment(item.revoked_at),
@@ -275,5 +282,11 @@ def new_token(item: callers.Token, secret: str, now: float) -> NewToken:
     return NewToken(**vars(token(item, now)), token=secret)
 
 
+def audits(items: Sequence[callers.Audit], limit: int) -> Audits:
+    """Return the page of changes; `limit` is how many were asked for."""
+    last = items[-1] if len(items) == limit else None
+    return Audits(tuple(map(audit, items)), key_of(last.at, last.id) if last else None)
+
+
 def audit(item: callers.Audit) -> Audit:
-    return Audit(item.id, Moment(item.at), item.who, item.source, item.what, item.owner or None, item.target)
+    return Audit(item.id, moment(item.at), item.who, item.source, item.what, item.owner or None, item.target)

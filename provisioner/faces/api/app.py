@@ -1,4 +1,4 @@
-"""The application: the rooms of the API, what is around every request, and errors as answers."""
+"""The application: the API's routers, the middleware for every request, and errors as answers."""
 
 from importlib.metadata import version
 
@@ -21,7 +21,7 @@ from provisioner.faces.api.saturn import client, pods, recipes
 from provisioner.ports.journal import Journal
 from provisioner.service.control import Service
 
-#: One a room; each lists its own endpoints. They are tried in this order: what is asked for most comes first.
+#: One router for each module of endpoints. They are tried in this order: the most requested come first.
 ROUTERS = (
     jobs.router,
     runs.router,
@@ -46,14 +46,14 @@ CODES = {404: "no_endpoint", 405: "method_not_allowed", 413: "too_large"}
 def assembled(
     service: Service, journal: Journal, meters: Meters, *, behind_proxy: bool = False, followers: int = MOST
 ) -> tuple[FastAPI, Hub]:
-    """The application over the service, and the hub of its followers, to be closed before the server."""
+    """Return the application over the service, and the hub of its followers, which must be closed before the server."""
     hub = Hub(service.logs, most=followers)
     meters.read(service.tally, lambda: hub.followers)
     return make(Server(service, journal, service.ids, hub, meters, behind_proxy)), hub
 
 
 def make(server: Server) -> FastAPI:
-    """The ASGI application over one installation."""
+    """Return the ASGI application over one installation."""
     app = FastAPI(
         title="provision",
         version=version("provisioner"),
@@ -85,7 +85,7 @@ async def _document(request: Request) -> Response:
 
 
 async def refused(_: Request, error: Exception) -> Response:
-    """An error of ours as an answer; one that is no caller's matter goes on to the guard."""
+    """Return the answer to a ProvisionError; a fault of the server is raised again, and Guard answers it."""
     assert isinstance(error, ProvisionError)
     found = refusal(error)
     if found is None:
@@ -94,7 +94,7 @@ async def refused(_: Request, error: Exception) -> Response:
 
 
 async def misread(_: Request, error: Exception) -> Response:
-    """What of a request is wrong, in our words."""
+    """Return the answer that lists every problem of an invalid request."""
     assert isinstance(error, RequestValidationError)
     if any(isinstance(each.get("input"), bytes) for each in error.errors()):
         return problem(400, "invalid", "body: write JSON, with `Content-Type: application/json`")
@@ -104,7 +104,7 @@ async def misread(_: Request, error: Exception) -> Response:
 
 
 async def unrouted(request: Request, error: Exception) -> Response:
-    """What never reached an endpoint."""
+    """Return the answer to a request that no endpoint takes: unknown address, wrong method, or too large a body."""
     assert isinstance(error, HTTPException)
     texts = {
         404: "there is nothing at this address; /api/openapi.json lists what there is",

@@ -7,8 +7,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-#: By name, in the order in which a newcomer meets them: the module and its function, or its group of commands, and the
-#: first line of the help.
+#: The commands by name, in the order in which a new user needs them: module and function (none: a group of commands),
+#: and the first line of the help.
 CATALOG = {
     "rehearse": ("rehearse:rehearse", "Run a recipe on a double of EC2, on this computer."),
     "apply": ("jobs:apply", "Store a recipe as a job, or as its next revision."),

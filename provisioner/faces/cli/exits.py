@@ -19,12 +19,12 @@ WITHOUT_EXIT_CODE = {
     Outcome.LOST: 84,
     Outcome.REFUSED: 85,
 }
-#: Ctrl-C, as the shell has it (128 + SIGINT).
+#: Ctrl-C, as in the shell (128 + SIGINT).
 DETACHED = 130
 #: The reader of our output went away (128 + SIGPIPE).
 UNREAD = 141
 
-#: What each means, for `provision --help`.
+#: The meaning of each exit code, for `provision --help`.
 MEANING = {
     INVALID: "wrong usage, settings or recipe",
     NOT_FOUND: "no such job or run",

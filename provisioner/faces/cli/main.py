@@ -1,4 +1,4 @@
-"""The `provision` command: composes the others and turns every error into lines and an exit code."""
+"""The `provision` command: it composes the other commands, and turns every error into lines and an exit code."""
 
 import errno
 import io
@@ -70,7 +70,7 @@ def options(
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the command line of this process, and exit with its code."""
     _stand()
     code = run(sys.argv[1:])
     # If a stream cannot be flushed, Python would exit with 120. Discard the rest, so that the exit code stays.
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def _stand() -> None:
-    """Whoever closed one of our three streams (`>&-`) has /dev/null there, before a file of ours takes its number."""
+    """Open /dev/null for each standard stream that is closed (`>&-`); else another file would get its number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, os.O_RDWR)
@@ -97,7 +97,7 @@ def _stand() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """What a command comes to; every error has been told when this returns."""
+    """Run a command and return its exit code; every error has been printed when this returns."""
     told: dict[str, Any] = {}
     try:
         " ".join(arguments).encode()
@@ -119,7 +119,7 @@ def run(arguments: list[str]) -> int:
         streams.say("interrupted; `provision runs` lists what was started")
         return exits.DETACHED
     except (BrokenPipeError, SystemExit):
-        # Typer exits when a reader goes away. Nothing more can be printed, at the interpreter's end neither.
+        # Typer exits when the reader of standard output is gone. Else the interpreter would fail to flush it at exit.
         streams.discard_output()
         return exits.UNREAD
     except typer.TyperException as error:

@@ -1,4 +1,4 @@
-"""What every command begins with: the settings, and the use cases behind them."""
+"""Settings, use cases and input for every command."""
 
 import gc
 import os
@@ -19,12 +19,12 @@ Env = Annotated[
     typer.Option("--env", "-e", metavar="NAME=VALUE", help="For this run; wins over the recipe and over ours."),
 ]
 
-#: Bytes; far more than a recipe may have, so that its reader is the one who says so.
+#: Most bytes that are read; far more than a recipe may have, so that the reader of recipes reports the excess.
 LARGEST = 1 << 20
 
 
 def control(context: typer.Context) -> Control:
-    """The use cases of the installation that the command line or the environment names: a server's, or here."""
+    """Return the use cases of the installation that command line or environment name: of a server, or of this host."""
     from provisioner import reach
 
     service = reach.server(streams.complain, settings=context.obj["settings"])
@@ -35,8 +35,8 @@ def control(context: typer.Context) -> Control:
 
 
 def opened(context: typer.Context, kind: str = "command", journal: Journal | None = None) -> Control:
-    """The installation itself, which the control host alone has; raises Invalid where a server is meant."""
-    # What is imported stays: nothing for the collector to find now, or to look at again ever after.
+    """Return the use cases of this control host; raises Invalid if command line or environment name a server."""
+    # Imported objects are never freed: the collector would only waste time on them, now and in later collections.
     gc.disable()
     from provisioner import wiring
 
@@ -48,7 +48,7 @@ def opened(context: typer.Context, kind: str = "command", journal: Journal | Non
 
 
 def settings(context: typer.Context) -> Any:
-    """The settings that are meant; raises Invalid where a server is."""
+    """Return the loaded settings; raises Invalid if command line or environment name a server."""
     from provisioner import reach
     from provisioner.settings import load
 
@@ -58,7 +58,7 @@ def settings(context: typer.Context) -> Any:
 
 
 def journal(context: typer.Context, *, as_json: bool) -> Journal:
-    """Lines on standard error for who sits before it, JSON where nobody does; `as_json`: on standard output, always."""
+    """Return a journal on standard error: lines on a terminal, else JSON. `as_json`: JSON on standard output."""
     from provisioner import wiring
 
     seen = sys.stderr.isatty()
@@ -69,7 +69,7 @@ def journal(context: typer.Context, *, as_json: bool) -> Journal:
 
 
 def catch_up(service: Control) -> None:
-    """Without a daemon, each command does one pass first, so that what it shows is true."""
+    """Do one pass if no daemon acts, so that the command shows the current state."""
     if service.operator.served() or not service.operator.unfinished():
         return
     try:
@@ -81,7 +81,7 @@ def catch_up(service: Control) -> None:
 
 
 def variables(pairs: Sequence[str] | None) -> Mapping[str, str]:
-    """`NAME=VALUE` words as a mapping; the last of a name counts."""
+    """Return `NAME=VALUE` words as a mapping; the last value of a name is used. Raises Invalid."""
     found = {}
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
@@ -92,7 +92,7 @@ def variables(pairs: Sequence[str] | None) -> Mapping[str, str]:
 
 
 def read_file(name: str) -> str:
-    """The text of a file, or of standard input for `-`."""
+    """Return the text of a file, or of standard input for `-`. Raises Invalid."""
     try:
         if name == "-":
             return sys.stdin.buffer.read(LARGEST).decode()

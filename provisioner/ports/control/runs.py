@@ -6,6 +6,7 @@ from typing import Protocol
 from provisioner.core.views.overview import Top
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Run, Status
+from provisioner.core.views.run import Runs as Page
 from provisioner.ports.store import NEWEST, RunFilter
 
 
@@ -24,6 +25,12 @@ class Runs(Protocol):
 
     def find(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         """Return the runs, the newest first. `which.job` is a job's name, or the name of a deleted job."""
+
+    def page(self, which: RunFilter) -> Page:
+        """Return the runs of `find`, and where the next page begins.
+
+        More than one request's worth of `which.ids` has no next page.
+        """
 
     def get(self, name: str) -> Run:
         """Return the run."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from provisioner.core.views.token import Audit, NewToken, Token
+from provisioner.core.views.token import Audits, NewToken, Token
 from provisioner.ports.store import Key
 
 
@@ -21,5 +21,5 @@ class Tokens(Protocol):
     def revoke(self, id: str) -> Token:
         """Revoke the token; no error if it is revoked already. Raises NotFound."""
 
-    def audit(self, limit: int = 50, before: Key | None = None) -> tuple[Audit, ...]:
+    def audit(self, limit: int = 50, before: Key | None = None) -> Audits:
         """Return at most `limit` changes, the newest first; only those before `(at, id)` of a known one."""

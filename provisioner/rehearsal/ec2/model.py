@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import heapq
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -18,6 +17,7 @@ from typing import TypeVar
 from provisioner.core.cloud.machines import ENDING, MachineState
 from provisioner.core.cloud.offers import InstanceType, Market, Offer
 from provisioner.rehearsal.aws.refused import Refused
+from provisioner.rehearsal.ec2 import listing
 from provisioner.rehearsal.ec2.conditions import Breakdown, Capacity, Conditions, Interruption, Rebalance, Unheeded
 from provisioner.rehearsal.ec2.instance import (
     Booted,
@@ -335,7 +335,7 @@ class Model:
     def terminate(self, ids: Collection[str], now: float) -> dict[str, tuple[MachineState, MachineState]]:
         """Terminate machines and return their states before and after, by id; an unknown id raises Refused for all."""
         self.advance(now)
-        before = self._shown(now, ids)
+        before = self._listed(now, ids)
         for one in before:
             self._asked[one.id] += 1
             if not any(self._asked[one.id] <= rule.times for rule in self._unheeded(one)):
@@ -369,32 +369,11 @@ class Model:
             affected = not ids or any(fnmatchcase(zone, rule.zone) for zone in named)
             if affected and self.began + rule.at <= now < self.began + rule.ends:
                 raise Refused("InternalError", "An internal error has occurred", 500)
-        return self._shown(now, ids)
+        return self._listed(now, ids)
 
-    def _shown(self, now: float, ids: Collection[str]) -> list[Instance]:
+    def _listed(self, now: float, ids: Collection[str]) -> list[Instance]:
         self._looks += 1
-        seen = (self._as_shown(one, now) for one in self._instances.values())
-        shown = {one.id: one for one in seen if one is not None}
-        missing = [one for one in ids if one not in shown]
-        if missing:
-            plural, verb = ("s", "do") if len(missing) > 1 else ("", "does")
-            message = f"The instance ID{plural} '{', '.join(missing)}' {verb} not exist"
-            raise Refused("InvalidInstanceID.NotFound", message)
-        return [shown[one] for one in dict.fromkeys(ids)] if ids else list(shown.values())
-
-    def _as_shown(self, one: Instance, now: float) -> Instance | None:
-        """Return the instance as this call shows it, possibly out of date; None if it is not listed."""
-        behind = 0.0
-        if self.conditions.flap:
-            # A fixed fraction for each call and machine, so that the model is deterministic.
-            behind = self.conditions.flap * zlib.crc32(f"{self._looks} {one.id}".encode()) / 2**32
-        if now < one.launch_time + max(self.conditions.lag, behind):
-            return None
-        for rule in self.conditions.absences:
-            if rule.where.fits(one.offer) and self.began + rule.at <= now < self.began + rule.ends:
-                return None
-        history = tuple(change for change in one.history if change.at <= now - behind)
-        return dataclasses.replace(one, history=history) if behind and history != one.history else one
+        return listing.listed(self._instances.values(), ids, self.conditions, self.began, now, self._looks)
 
     def alive(self, now: float) -> list[Instance]:
         """Return every machine that is not terminated, whether listed or not."""

@@ -1,4 +1,4 @@
-"""Makes a machine image: of a builder that is prepared, cleaned and kept."""
+"""Bake a machine image: launch a builder, prepare and clean it, and make an image of it."""
 
 import shlex
 import time
@@ -20,29 +20,29 @@ from provisioner.service.installation import Installation
 
 #: The most seconds a bake may take, the snapshot included.
 LIFETIME = 2 * 3600
-#: Between two words about an image that is still pending.
+#: Seconds between two progress lines about a machine image that is still pending.
 PATIENCE = 30.0
-#: Ours on the builder; what cleans up there takes it as well.
+#: The folder of our files on the builder; clean.sh deletes it.
 FOLDER = "/tmp/provision-bake"
-#: Where the builder keeps the digests of what it has pulled.
+#: The builder's file with the digests of the Docker images that it has pulled.
 PRELOADED = "/opt/provision/preloaded"
 
 
 @dataclass(frozen=True)
 class BakeRequest:
-    """What to bake."""
+    """The inputs of a bake."""
 
-    #: Empty: the settings' image.
+    #: The machine image to begin with; empty: the settings' one.
     base: str = ""
     name: str = ""
     instance_type: str = "m6i.large"
     preload: tuple[str, ...] = ()
-    #: None: the base's own size, or with images to preload the settings' `disk_gib`.
+    #: None: the base's own size, or the settings' `disk_gib` if there are Docker images to preload.
     disk_gib: int | None = None
 
 
 class Bakery:
-    """What every bake needs."""
+    """Bakes machine images."""
 
     def __init__(
         self,
@@ -55,9 +55,9 @@ class Bakery:
         kind: str,
         endpoint: str = "",
     ) -> None:
-        """`scripts` is `images/`; `kind` is the folder there that says what a base must have.
+        """`scripts` are the files of `images/`; `kind` is its folder with the verify.sh that checks a base.
 
-        `endpoint` is where a builder finds AWS, if not at its own address.
+        `endpoint` is the URL at which a builder reaches AWS, or "" for AWS's own.
         """
         self._installation, self._sites, self._shell = installation, sites, shell
         self._verify = f"{kind}/verify.sh"
@@ -66,7 +66,7 @@ class Bakery:
         self._region, self._endpoint = region, endpoint
 
     def bake(self, wish: BakeRequest, told: Told) -> Ami:
-        """The image, available. Raises Failed for a step that did not succeed; nothing of it is left then."""
+        """Bake a machine image and return it when it is available. Raises Failed; then nothing of it is left."""
         installation = self._installation
         claim(installation)
         began = installation.clock.now()
@@ -97,7 +97,7 @@ class Bakery:
             raise
 
     def _root(self) -> Sequence[str]:
-        """What stands before a command so that it is root's, and reaches AWS."""
+        """Return the words before a command that make it run as root and reach AWS."""
         sudo = [] if self._installation.policy.way_in.user == "root" else ["sudo", "-n"]
         return [*sudo, *(["env", f"AWS_ENDPOINT_URL={self._endpoint}"] if self._endpoint else [])]
 
@@ -105,7 +105,7 @@ class Bakery:
         return lambda: max(1.0, began + LIFETIME - self._installation.clock.now())
 
     def _request(self, wish: BakeRequest, key: Key) -> LaunchRequest:
-        """One on-demand machine, wherever there is room; raises what makes it impossible, before anything is bought."""
+        """Return the request for one on-demand machine in any zone. Raises Invalid or CloudError; launches nothing."""
         installation, policy = self._installation, self._installation.policy
         image = self._sites.image(wish.base or policy.image)
         role = self._sites.role(policy.profile)
@@ -137,7 +137,7 @@ class Bakery:
         return LaunchRequest(token, template, Market.ON_DEMAND, offers, catalog.subnets, 1, tags)
 
     def _prepare(self, work: "_Work", wish: BakeRequest) -> tuple[str, tuple[str, ...]]:
-        """The sha256 of the agent in it, and the images in it by their digests."""
+        """Prepare the builder; return the sha256 of its agent and the digests of its preloaded Docker images."""
         sha256, archive = self._sites.agent()
         agent = f"agent-{sha256}.zip"
         work.send({**self._scripts, agent: archive})
@@ -171,7 +171,7 @@ class Bakery:
         raise Failed(f"the image {id} is still pending, and a bake takes {LIFETIME / 3600:.0f} h at most")
 
     def _discard(self, launch: str, told: Told) -> None:
-        """Nobody waits any more for the image that may have been begun of this launch's machine."""
+        """Delete the machine image that may have been begun from this launch's machine."""
         try:
             for ami in self._installation.cloud.amis():
                 if ami.tags.get(LAUNCH_TAG) == launch:
@@ -181,7 +181,7 @@ class Bakery:
 
 
 class _Work:
-    """The builder from within: our files in a folder of its own, run as root."""
+    """Commands on the builder: puts files into FOLDER and runs them as root."""
 
     def __init__(self, session: Session, root: Sequence[str], left: Callable[[], float], told: Told) -> None:
         self._session, self._root, self._left, self._told = session, root, left, told
@@ -198,7 +198,7 @@ class _Work:
         self._do(step, [*self._root, "sh", f"{FOLDER}/{script}", *words])
 
     def words(self, path: str) -> tuple[str, ...]:
-        """Of a file over there."""
+        """Return the words of a file on the builder. Raises Failed."""
         said = bytearray()
         if code := self._session.run(shlex.join(["cat", path]), said.extend, self._left()):
             raise Failed(f"{path} cannot be read on the builder: exit code {code}")

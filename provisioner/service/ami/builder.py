@@ -1,9 +1,8 @@
-"""A machine for a while, entered by SSH: what a machine image is made of.
+"""A temporary machine, entered over SSH, that a machine image is made from.
 
-Promise before deed: its launch is stored and held before it is made, so that no pass of the control
-plane takes the machine for a spare one. However its use ends, the launch is closed and the machine is to
-end. When this process is killed, the reconciler, the reaper and the machine's own fuse each end it at the
-end of its lifetime.
+Its launch is stored before the call is made, and held, so that no pass of the control plane terminates the machine as
+a spare one. After its use, also after an error, the launch is closed and the machine is terminated. If this process is
+killed, the reconciler, the reaper and the machine's fuse each end it at the end of its lifetime.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,26 +19,26 @@ from provisioner.ports.clock import Clock
 from provisioner.ports.shell import Host, Key, Session, Shell
 from provisioner.service.installation import Installation
 
-#: Until it runs and has told its host keys; a console that is not Nitro's takes minutes.
+#: Seconds until it runs and its console shows the host keys; without Nitro the console takes minutes.
 BOOT_LIMIT = 900.0
-#: A machine that has told its host keys listens already. Also for a launch that has no answer.
+#: Seconds to connect: sshd runs once the console shows the host keys. Also seconds to repeat an unanswered launch.
 REACH_LIMIT = 60.0
-#: Between two looks at whatever is waited for.
+#: Seconds between two tries of `looks`.
 LOOK = 1.0
-#: Characters of the console that say why it could not be entered.
+#: Characters of the console's end in the error of a builder that could not be entered.
 CONSOLE_TAIL = 600
 
 
 @dataclass(frozen=True)
 class Told:
-    """Who hears of the progress: a line for each step, and what the machine prints."""
+    """Callbacks for the progress: a line for each step, and the output of the machine."""
 
     step: Callable[[str], None]
     output: Callable[[bytes], None]
 
 
 class Builder:
-    """A context manager: inside it the machine is there, afterwards it is ending."""
+    """A context manager that launches the machine, and terminates it at the end."""
 
     def __init__(
         self, installation: Installation, shell: Shell, request: LaunchRequest, lifetime: float, told: Told
@@ -54,7 +53,7 @@ class Builder:
         return self._answer.machines[0].instance_id
 
     def __enter__(self) -> Self:
-        """Raises Failed, with every offer's refusal, when there is none to be had."""
+        """Launch the machine. Raises Failed, with the refusal of every offer, if none can be launched."""
         now = self._installation.clock.now()
         promise = Launch(self._request, (), now, held_until=now + self._lifetime)
         try:
@@ -74,10 +73,10 @@ class Builder:
     ) -> None:
         self._end()
 
-    # Its launch
+    # Launch
 
     def _ask(self) -> LaunchAnswer:
-        """What comes of it; a template that is not seen yet, or a lost answer, only takes time."""
+        """Make the launch, and repeat it for REACH_LIMIT seconds after a retryable error or a lost answer."""
         doubtful, trouble = False, ""
         for _ in looks(self._installation.clock, REACH_LIMIT):
             try:
@@ -98,11 +97,11 @@ class Builder:
             return LaunchAnswer(tuple(LaunchedMachine(each.id, each.offer) for each in found))
 
     def _end(self) -> None:
-        """Close the launch and have its machine end; what cannot be done now is left to the next pass."""
+        """Close the launch and terminate its machine; a pass repeats what fails."""
         try:
             self._close()
         except KeyboardInterrupt:
-            # It may have come at any line, and it comes once: all of this may be repeated.
+            # Ctrl-C may have come at any line. All steps may be repeated.
             self._close()
             raise
 
@@ -112,7 +111,7 @@ class Builder:
             return
         cloud, now = self._installation.cloud, self._installation.clock.now()
         try:
-            # Where nobody knows whether it was launched, the same request again tells.
+            # If the answer was lost, repeat the same request: its answer has the machine, if one was launched.
             machines = (self._answer or self._ask_once()).machines
         except CloudError as error:
             self._save(replace(launch, held_until=0.0))
@@ -132,12 +131,12 @@ class Builder:
         try:
             self._installation.store.save(records)
         except Conflict:
-            pass  # A pass has taken it over, its time being up: there too the end of its machine is wanted.
+            pass  # The launch's time was up, and a pass has closed it: the pass terminates the machine.
 
-    # The way in
+    # SSH
 
     def session(self, key: Key) -> Session:
-        """The way in, once the console has told by what to know the machine; raises Failed."""
+        """Connect, after the console has shown the host keys that prove the machine's identity. Raises Failed."""
         host = self._host()
         self._told.step(f"its console told its host keys: entering {host.user}@{host.address}, port {host.port}")
         trouble: CloudError | None = None
@@ -161,7 +160,7 @@ class Builder:
         )
 
     def _look(self) -> Machine | None:
-        """The machine, if it is listed; raises Failed when it has ended."""
+        """Return the machine, or None while it is not listed. Raises Failed if it has ended."""
         try:
             found = self._installation.cloud.machines_known([self.id]).machines
         except Retryable:
@@ -182,7 +181,7 @@ class Builder:
 
 
 def looks(clock: Clock, limit: float) -> Iterator[None]:
-    """One now, and one every LOOK seconds until `limit` seconds are over."""
+    """Yield now, and then every LOOK seconds until `limit` seconds are over."""
     end = clock.now() + limit
     while True:
         yield

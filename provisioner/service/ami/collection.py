@@ -1,4 +1,4 @@
-"""The installation's own machine images: which there are, which one new launches take, and their end."""
+"""Bake, list, choose and delete the installation's own machine images."""
 
 from provisioner.core.access.callers import Audit, Caller
 from provisioner.core.cloud.machine_images import Ami, AmiState
@@ -11,7 +11,7 @@ from provisioner.service.ami.builder import Told
 from provisioner.service.control_loop.launch_sites import AMI, LaunchSites
 from provisioner.service.installation import Installation
 
-#: Instead of an image: the one that the settings name.
+#: The name that stands for the settings' machine image.
 DEFAULT = "default"
 
 
@@ -21,7 +21,7 @@ class Amis:
 
     @property
     def default(self) -> str:
-        """The settings' image."""
+        """The settings' machine image."""
         return self._installation.policy.image
 
     def now(self) -> float:
@@ -31,24 +31,24 @@ class Amis:
         self._installation.store.close()
 
     def bake(self, wish: BakeRequest, told: Told) -> Ami:
-        """A new image, available; raises Failed, and nothing of it is left then."""
-        # Before the deed, which is the cloud's.
+        """Bake a machine image and return it when it is available. Raises Failed; then nothing of it is left."""
+        # The audit is saved before the cloud is changed.
         self._installation.save([self._audit("bake AMI", wish.name)])
         return self._bakery.bake(wish, told)
 
     def list(self) -> tuple[View, ...]:
-        """The newest first."""
+        """Return the machine images, the newest first."""
         found = sorted(self._installation.cloud.amis(), key=lambda ami: (-ami.created_at, ami.id))
         return tuple(map(self.show, found))
 
     def show(self, ami: Ami) -> View:
-        """Return the view of the image, with its use by this installation."""
+        """Return the view of the machine image, with its use by this installation."""
         return from_records.ami(ami, in_use=self._in_use() == ami.id, current=ami.agent == self._sites.agent_sha256())
 
     def use(self, name: str) -> View | None:
-        """New launches take this image; None: they take the settings' own again.
+        """Make new launches use this machine image and return it; for DEFAULT, use the settings' one and return None.
 
-        Raises NotFound, and Conflict for an image that is not available.
+        Raises NotFound, and Conflict for a machine image that is not available.
         """
         if name == DEFAULT:
             self._installation.store.choose(AMI, "", [self._audit("use AMI", DEFAULT)])
@@ -62,9 +62,9 @@ class Amis:
         return self.show(ami)
 
     def delete(self, name: str) -> str:
-        """Its id, once the image and its snapshots are gone; what an earlier try has left goes too.
+        """Delete the machine image and its snapshots, also those that an earlier try left; return its id.
 
-        Raises NotFound, and Conflict while new launches take it or a machine runs from it.
+        Raises NotFound, and Conflict while new launches use it or a machine runs from it.
         """
         ami = self._find(name)
         id = ami.id if ami else name
@@ -93,7 +93,7 @@ class Amis:
         return self._installation.store.chosen(AMI) or self._installation.policy.image
 
     def _find(self, name: str) -> Ami | None:
-        """By its id, the beginning of its id, or its name."""
+        """Return the machine image with this id, beginning of an id, or name, or None. Raises Invalid if ambiguous."""
         amis = self._installation.cloud.amis()
         exact = [ami for ami in amis if name in (ami.id, ami.name)]
         found = exact or [ami for ami in amis if name.startswith("ami-") and ami.id.startswith(name)]

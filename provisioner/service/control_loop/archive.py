@@ -107,7 +107,7 @@ def _chunks(entries: Iterable[Entry], prefix: str) -> list[tuple[int, int]]:
 
 
 class Archive:
-    """Keeps what a run leaves behind; every step may be repeated."""
+    """Archives the logs, results and receipts of runs; every step may be repeated."""
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
@@ -158,7 +158,7 @@ class Archive:
         bucket = self._installation.bucket
         kept = bucket.get(archive.manifest_key(run, attempt, rank))
         if kept is not None:
-            # An earlier process has copied all of it, and could not store that.
+            # An earlier process has copied everything, but could not store its records.
             self._copying.pop(box, None)
             return decode(archive.Manifest, kept)
         copying = self._copying.pop(box, None) or Copying(self._installation, box, run, attempt, rank)

@@ -1,4 +1,4 @@
-"""What launches need to know of the place: resolved once, remembered, renewed when it grows old."""
+"""Look up and cache the facts that launches need: machine images, instance profiles, catalogs, prices, the agent."""
 
 import functools
 import hashlib
@@ -19,18 +19,19 @@ from provisioner.service.installation import Installation
 
 T = TypeVar("T")
 
-#: Types, zones, images and list prices change rarely; a spot price holds for hours.
+#: Seconds that cached values are valid: instance types, zones, machine images and list prices change rarely, and a
+#: spot price holds for hours.
 CATALOG_TTL = 3600.0
 PLACE_TTL = 24 * 3600.0
-#: A price list that could not be had is asked for again after this.
+#: Seconds after which a price list that could not be read is requested again.
 UNLISTED_TTL = 600.0
-#: The machine image of new launches, where an operator has chosen one over the settings'.
+#: Key of the stored choice of a machine image, which has precedence over the settings' one.
 AMI = "ami"
 
 
 @dataclass(frozen=True)
 class Agent:
-    """The agent's archive: a cheap fingerprint of its sources, and how to make it."""
+    """The agent's archive: a cheap fingerprint of its sources, and the function that builds it."""
 
     fingerprint: str
     build: Callable[[], bytes]
@@ -38,7 +39,7 @@ class Agent:
 
 @dataclass(frozen=True)
 class _Remembered:
-    """A catalog as JSON can hold it: prices by the offer's three words."""
+    """A catalog for JSON: its prices by `market/instance_type/zone`."""
 
     catalog: Catalog
     prices: Mapping[str, Price] = field(default_factory=dict)
@@ -50,15 +51,15 @@ class _Names:
 
 
 class LaunchSites:
-    """Answers from memory wherever it can: a warm trigger makes no call before its launch."""
+    """Returns cached values where possible: a trigger in a warm process makes no call before its launch."""
 
     def __init__(self, installation: Installation, agent: Agent, user_data: Callable[[str, str], str]) -> None:
-        """`user_data(role_id, agent_sha256)` is the text for the machines of one role."""
+        """`user_data(role_id, agent_sha256)` returns the user data for the machines of one role."""
         self._installation = installation
         self._agent = agent
         self._user_data = user_data
         self._catalogs: dict[frozenset[str], Catalog] = {}
-        #: With the time until which each counts.
+        #: Price lists by instance type, each with the monotonic time until which it is valid.
         self._lists: dict[str, tuple[PriceList, float]] = {}
         self._agent_sha256 = ""
 
@@ -67,14 +68,14 @@ class LaunchSites:
         return policy.profiles.get(owner, policy.profile)
 
     def site(self, profile: str, types: Collection[str]) -> Site:
-        """Where these types can be launched, on behalf of this profile; raises what the cloud raises."""
+        """Return the site to launch these instance types with this profile. Raises the cloud's errors."""
         installation, policy = self._installation, self._installation.policy
         image, role = self.image(installation.store.chosen(AMI) or policy.image), self.role(profile)
         template = Template(
             image=image,
             profile_arn=role.arn,
             security_groups=(*policy.security_groups, *(policy.way_in.security_groups if installation.keys else ())),
-            # EC2 refuses a disk that is smaller than the image's.
+            # EC2 rejects a disk that is smaller than the machine image's.
             disk_gib=max(policy.disk_gib, image.disk_gib),
             user_data=self._user_data(role.role_id, self._uploaded()),
             role_id=role.role_id,
@@ -82,20 +83,20 @@ class LaunchSites:
         return Site(policy.installation, self.catalog(types), template)
 
     def image(self, reference: str) -> Image:
-        """The machine image, a day old at most."""
+        """Return the machine image, as it was at most a day ago."""
         return self._known(f"image {reference}", Image, lambda: self._installation.cloud.image(reference))
 
     def role(self, profile: str) -> Profile:
-        """The instance profile with its role, a day old at most."""
+        """Return the instance profile with its role, as it was at most a day ago."""
         return self._known(f"profile {profile}", Profile, lambda: self._installation.cloud.profile(profile))
 
     def agent(self) -> tuple[str, bytes]:
-        """The agent's archive, made now, and its sha256."""
+        """Build the agent's archive; return its sha256 and the archive."""
         archive = self._agent.build()
         return hashlib.sha256(archive).hexdigest(), archive
 
     def agent_sha256(self) -> str:
-        """Of the archive as it would be made now; made only where nobody has made it before."""
+        """Return the sha256 of the agent's archive, which is built only if the store does not have the sha256 yet."""
         store, key = self._installation.store, f"agent {self._agent.fingerprint}"
         found = store.remembered(key)
         if found is None:
@@ -104,7 +105,7 @@ class LaunchSites:
         return found[0]
 
     def catalog(self, types: Collection[str]) -> Catalog:
-        """What is known of these types, an hour old at most."""
+        """Return the catalog of these instance types, at most an hour old."""
         key, now = frozenset(types), self._installation.clock.now()
         known = self._catalogs.get(key) or self._stored(key)
         if known is None or not _fresh(known.at, now, CATALOG_TTL):
@@ -123,7 +124,7 @@ class LaunchSites:
         return replace(known.catalog, prices={_offer(name): price for name, price in known.prices.items()})
 
     def sizes(self) -> tuple[Size, ...]:
-        """What the region's GPU types are, and cost as far as that was heard before: nobody waits for price lists."""
+        """Return the region's GPU types, with list prices only if they are stored: price lists are slow to read."""
         found = self._known("gpu types", _Names, lambda: _Names(self._installation.cloud.gpu_types()))
         catalog = self.catalog(found.names)
         return tuple(self._size(catalog, kind) for _, kind in sorted(catalog.types.items()))
@@ -135,14 +136,14 @@ class LaunchSites:
         return Size(kind, on_demand, min(spot, key=lambda price: price.dollars, default=None))
 
     def price(self, offer: Offer) -> Price | None:
-        """The offer's price as last heard of, if it ever was."""
+        """Return the offer's last known price, or None."""
         if offer.market is Market.ON_DEMAND:
             return self.price_list(offer.instance_type).machines.get(offer.instance_type)
         heard = (catalog.prices.get(offer) for catalog in self._catalogs.values())
         return next((price for price in heard if price), None)
 
     def price_list(self, instance_type: str) -> PriceList:
-        """The list as far as it is known, a day old at most; nothing waits for a list that is not to be had."""
+        """Return the price list, about a day old at most; for UNLISTED_TTL seconds after an error an empty one."""
         now = self._installation.clock.elapsed()
         known = self._lists.get(instance_type)
         if known is None or now > known[1]:
@@ -164,12 +165,12 @@ class LaunchSites:
         return value
 
     def _uploaded(self) -> str:
-        """The sha256 of the agent's archive, which is in the bucket when this returns."""
+        """Put the agent's archive into the bucket if it is not there; return its sha256."""
         if self._agent_sha256:
             return self._agent_sha256
         store, bucket, key = self._installation.store, self._installation.bucket, f"agent {self._agent.fingerprint}"
         found = store.remembered(key)
-        # What is remembered may have been swept away: asked once in a process's life.
+        # The archive may have been deleted from the bucket: list it once per process.
         if found is None or not any(bucket.list(agent_key(found[0]))):
             sha256, archive = self.agent()
             bucket.put(agent_key(sha256), archive, if_absent=True)
@@ -180,7 +181,7 @@ class LaunchSites:
 
 
 def _fresh(stored_at: float, now: float, lasts: float) -> bool:
-    """Whether a value stored at `stored_at` is still valid for `lasts` seconds; one from the future is not."""
+    """Return whether a value stored at `stored_at` is still valid, for `lasts` seconds; one from the future is not."""
     return stored_at - SLACK <= now < stored_at + lasts
 
 

@@ -16,21 +16,21 @@ from provisioner.core.run.states import Waiting
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.installation import Installation
 
-#: How long the same request is replayed (EC2 API, "Ensuring idempotency": tokens live far longer).
+#: Seconds for which the same request is repeated (EC2 API, "Ensuring idempotency": tokens live far longer).
 REPLAY = 600.0
-#: Between the two lists by tag: longer than any lag of listings that was seen.
+#: Seconds between the two listings by tag: longer than any observed lag of listings.
 LIST_AGAIN = 60.0
 
 
 class Launches:
-    """Everything between a queued run and a bound machine."""
+    """Launches machines for queued runs, and binds them."""
 
     def __init__(self, installation: Installation, sites: LaunchSites) -> None:
         self._installation = installation
         self._sites = sites
 
     def store(self, plan: Plan, epoch: int) -> list[Launch]:
-        """Store launches for the runs that are due, and why the other ones wait. Return the stored launches."""
+        """Store launches for the runs that are due, and the causes for which other runs wait. Return the launches."""
         if plan.due.refused:
             self._save_waiting(plan.due.refused, {}, epoch)
         by_profile: dict[str, list[tuple[Run, Recipe]]] = {}
@@ -52,7 +52,7 @@ class Launches:
         try:
             site = self._sites.site(profile, {name for _, recipe in waiting for name in recipe.spec.instance_types})
         except CloudError as error:
-            # As after a launch: an error that cannot pass ends the runs; otherwise they wait with the cause.
+            # As after a launch: a permanent error ends the runs; otherwise they wait, with the cause.
             refusals = (Refusal(error),)
             runs = [unfilled(run, refusals, len(recipe.spec.markets), now) for run, recipe in waiting]
             self._save_waiting(runs, causes, epoch)
@@ -75,16 +75,16 @@ class Launches:
             yield self._installation.ids.new()
 
     def perform(self, launch: Launch, epoch: int, *, again: bool) -> list[Node]:
-        """Make the launch, or find out what became of it; the nodes that now have a machine.
+        """Make the launch, or look up its machines; return the nodes that now have a machine.
 
-        `again`: it may have been made before, so a refusal now says nothing of what came of it then.
+        `again`: the call may have been made before, so a refusal now does not mean that no machine was launched.
         """
         cloud, check, now = self._installation.cloud, self._installation.check, self._installation.now()
         if launch.listed_at is not None or now > launch.created_at + REPLAY:
             return self._look_up(launch, epoch)
         stored = self._installation.store.launch(launch.id)
         if stored is None or stored.closed_at is not None:
-            # This process stood still since it read the launch, and another one has closed it: nobody waits for it.
+            # This process stalled after it read the launch, and another process closed it: no run waits for it.
             return []
         began = check.began()
         try:
@@ -106,7 +106,7 @@ class Launches:
         return self._close(launch, answer, epoch)
 
     def _look_up(self, launch: Launch, epoch: int) -> list[Node]:
-        """The token is of no more use: list by tag, twice, and take what is there."""
+        """Find the launch's machines by tag, as the request cannot be repeated; list again if the first is empty."""
         installation, now = self._installation, self._installation.now()
         if launch.listed_at is not None and now < launch.listed_at + LIST_AGAIN:
             return []

@@ -1,4 +1,4 @@
-"""Who acts, and how often: the lease around the passes."""
+"""Hold the lease, and make passes at intervals while this process has it."""
 
 import contextlib
 import math
@@ -15,39 +15,39 @@ from provisioner.service.installation import Installation
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often what is done, in seconds, and what it costs in calls."""
+    """Intervals and limits in seconds, with the cost of their calls."""
 
-    #: With something alive, from the begin of a pass to that of the next one: one DescribeInstances and one LIST a
-    #: pass, about $0.02 an hour.
+    #: From the begin of a pass to that of the next one, while a run, machine or launch is live: one DescribeInstances
+    #: and one LIST a pass, about $0.02 an hour.
     busy: float = 1.0
-    #: With nothing alive: one sweep, two DescribeInstances, which are free.
+    #: Between passes while nothing is live: one sweep, two DescribeInstances, which are free.
     idle: float = 60.0
-    #: Whether another process has stored a run or a wish is looked at this often; no call is made for it.
+    #: Between two reads of the store's `changes`, which shows that another process has stored something; costs no call.
     glance: float = 0.025
-    #: Several runs within one pass are a burst: it is over when nothing was stored for `quiet`, and
-    #: waited for no longer than `burst`, so that it takes few launches and nobody waits long.
+    #: Several new runs during one pass are a burst. The next pass waits until nothing was stored for `quiet`, but at
+    #: most `burst`: so a burst takes few launches, and no run waits long.
     quiet: float = 0.1
     burst: float = 2.0
     #: A process that makes only one pass copies long logs for no longer than this.
     copying: float = 10.0
-    #: How often the holder of the lease reads whose the bucket is: about $0.03 a month.
+    #: Between two reads of the bucket's owner by the holder of the lease: about $0.03 a month.
     owner: float = 30.0
-    #: A holder that hangs loses its lease after this; one that died loses it at once.
+    #: After which a holder that hangs loses its lease; a holder that died loses it at once.
     lease: float = 120.0
 
 
 def never() -> float:
-    """The alarm of who has none."""
+    """Return infinity: an alarm that is never due."""
     return math.inf
 
 
 def nothing() -> bool:
-    """No work for the time between passes."""
+    """Do no work between passes."""
     return False
 
 
 class Loop:
-    """Drives the reconciler while it holds the lease; stands by while another does."""
+    """Makes passes while it holds the lease; stands by while another process holds it."""
 
     def __init__(
         self, installation: Installation, reconciler: Reconciler, holder: str, kind: str, intervals: Intervals
@@ -58,20 +58,20 @@ class Loop:
         self._kind = kind
         self._intervals = intervals
         self._lease: Lease | None = None
-        #: When the owner of the bucket was last compared.
+        #: Monotonic time of the last comparison of the bucket's owner.
         self._claimed_at = -math.inf
         #: Seconds that the last pass took.
         self._took = 0.0
-        #: When the next pass is due, and what the store's changes were when that was decided.
+        #: For `when_due`: the monotonic time of the next pass, and the store's `changes` that the last pass has seen.
         self._due, self._seen = -math.inf, -1
 
     @property
     def acting(self) -> bool:
-        """Whether the lease is held here."""
+        """Whether this process holds the lease."""
         return self._lease is not None
 
     def acquire(self) -> bool:
-        """Hold the lease, if nobody else does; raises WrongStore when this store must not act."""
+        """Acquire or renew the lease; return whether this process holds it. Raises WrongStore if it must not act."""
         store, now = self._installation.store, self._installation.clock.now()
         if self._lease is not None:
             try:
@@ -102,11 +102,11 @@ class Loop:
             self.release()
             raise
         except (Retryable, CloudError):
-            # A bucket that cannot be read stops no pass: this store owned it at the last comparison.
+            # Make the pass although the bucket cannot be read: this store owned it at the last comparison.
             return
 
     def once(self) -> PassResult | None:
-        """One pass, or None when another process acts."""
+        """Make one pass and return its result, or None if another process acts."""
         try:
             if not self.acquire() or self._lease is None:
                 return None
@@ -120,11 +120,11 @@ class Loop:
             self._lease = None
             return None
         except Retryable as error:
-            # The bucket does not say whose it is: nothing may be done yet.
+            # The bucket's owner cannot be read: this process must not act yet.
             return PassResult(busy=True, errors=[PassError(error)])
 
     def when_due(self) -> PassResult | None:
-        """A pass if it is time for one: for those who have something else to do between passes."""
+        """Make a pass if one is due and return its result, or None; for callers with other work between passes."""
         clock, store = self._installation.clock, self._installation.store
         if clock.elapsed() < self._due and store.changes() == self._seen:
             if self.acting:
@@ -135,7 +135,7 @@ class Loop:
         return this_pass
 
     def single(self) -> PassResult | None:
-        """One pass, or None when another process acts; a second pass if long logs were copied after the first one.
+        """Make one pass, and a second one if long logs were copied after it; return None if another process acts.
 
         For a process that makes no other pass, and so cannot copy a part of a log in each pass.
         """
@@ -151,9 +151,9 @@ class Loop:
         told: Callable[[PassResult], None] = lambda _: None,
         alarm: Callable[[], float] = never,
     ) -> None:
-        """Do passes until `until()`, and hand each result to `told`. Give the lease back at the end.
+        """Make passes until `until()`, and call `told` with each result. Release the lease at the end.
 
-        `alarm` does what is due after each pass, and says when it wants to be called again.
+        `alarm` is called after each pass; it does the work that is due, and returns the Unix time of the next call.
         """
         try:
             while not until():
@@ -172,7 +172,7 @@ class Loop:
             self.release()
 
     def ring(self, until: Callable[[], bool], alarm: Callable[[], float]) -> None:
-        """The alarm alone, without a pass, until `until()`."""
+        """Call `alarm` whenever it is due, without making passes, until `until()`."""
         while not until():
             seen = self._installation.store.changes()
             left = alarm() - self._installation.clock.now()
@@ -189,13 +189,13 @@ class Loop:
             self._lease = None
 
     def _last_seen(self, this_pass: PassResult | None) -> int:
-        """The store's `changes` of which the pass knew; as they are where there was none, which soon comes again."""
+        """Return the store's `changes` that the pass has seen, or the present ones if no pass read the store."""
         return self._installation.store.changes() if this_pass is None or this_pass.seen is None else this_pass.seen
 
     def _rest(self, seconds: float, until: Callable[[], bool], seen: int, spare: Callable[[], bool] = nothing) -> None:
-        """Wait, but no longer than until another process has written to the store since `seen`, or `until()`.
+        """Wait for `seconds`, or until another process has written to the store since `seen`, or `until()`.
 
-        Call `spare` for work that can wait, as long as it returns that there is some.
+        Meanwhile call `spare`, which does a part of the work that can wait and returns whether there was any.
         """
         clock, store = self._installation.clock, self._installation.store
         end = clock.now() + seconds
@@ -217,10 +217,10 @@ class Loop:
         if this_pass is None:
             return self._intervals.busy
         if this_pass.busy:
-            # A pass that takes long delays the next one no further, but the calls of a pass are not made without rest.
+            # The next pass begins `busy` seconds after this one began, but passes that take long still have a pause.
             return max(self._intervals.busy - self._took, self._intervals.busy / 4)
         if this_pass.next_try_at is None:
             return self._intervals.idle
-        # A floor, so that a try that cannot even begin is not repeated without a breath.
+        # At least `glance`, so that a try that fails at once is not repeated in a busy loop.
         wait = this_pass.next_try_at - self._installation.clock.now()
         return min(self._intervals.idle, max(self._intervals.glance, wait))

@@ -11,7 +11,7 @@ from provisioner.core.run.machine_listings import ASK_AGAIN, Strangers
 from provisioner.core.run.records import Assignment, KnownMachine, Live, Record, Run
 from provisioner.service.installation import Installation
 
-#: Status checks themselves run once a minute (EC2 User Guide, "Status checks for your instances").
+#: Seconds between reads of status checks. EC2 makes one a minute (User Guide, "Status checks for your instances").
 EXAMINE_EVERY = 60.0
 #: Characters of a machine's console that are kept: its last screens.
 CONSOLE_TAIL = 4000
@@ -19,7 +19,7 @@ CONSOLE_TAIL = 4000
 
 @dataclass(frozen=True)
 class CloudView:
-    """What a listing showed."""
+    """The machines of a listing."""
 
     listing: Listing
     #: Machines of our installation whose launch this store never made: they are shown, and never terminated here.
@@ -34,7 +34,7 @@ class Machines:
         self._examined_at = -math.inf
         #: When the last listing was requested; None in a process that has not listed yet.
         self._looked_at: float | None = None
-        #: When `insist` last sent requests, by the clock that is never set.
+        #: Monotonic time at which `insist` last sent requests.
         self._insisted_at = -math.inf
 
     def look(self, live: Live, epoch: int) -> CloudView:
@@ -44,7 +44,7 @@ class Machines:
         try:
             listing = check.measure(cloud)
         except CloudError:
-            # A zone in trouble can fail the whole listing: list the machines that we know.
+            # An outage of one zone can fail the whole listing: list only the machines that we know.
             if not live.machines:
                 raise
             began = check.began()
@@ -93,7 +93,7 @@ class Machines:
         self._installation.save(machine_listings.terminated(due, refused, now), epoch=epoch)
 
     def insist(self, machines: Iterable[KnownMachine]) -> None:
-        """Request the termination of machines whose end is wanted, and record nothing: for while the clock is wrong.
+        """Request the termination of machines whose end is wanted, and record nothing: the clock is wrong.
 
         Sends requests every ASK_AGAIN seconds. Raises CloudError.
         """

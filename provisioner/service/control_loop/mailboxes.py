@@ -1,4 +1,4 @@
-"""The machines' mailboxes: reports in, results in, work orders and orders out."""
+"""Read reports and results from the machines' mailboxes, and put work orders and orders there."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ BLOCK = 1 << 20
 
 
 class Mailboxes:
-    """Reads and writes the bucket; what it learns is given back to be saved, or saved before a message is deleted."""
+    """Reads and writes mailboxes. Reports are saved before they are deleted; other records are returned to be saved."""
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
@@ -102,14 +102,14 @@ class Mailboxes:
         return counted, news
 
     def seek(self, held: Assignment) -> Sequence[Record]:
-        """Ask the mailbox for the result: the node with what is found, or with the knowledge that nothing was."""
+        """Read the result; return the node with it, or with the time at which none was found."""
         installation, node = self._installation, held.node
         now = installation.now()
         try:
             within = period(node, now)
             result = read_result(installation.bucket, result_key(node.box), within)
             if result is None:
-                # A store that was restored may know less than the archive.
+                # A store that was restored from a backup may lack a result that is archived already.
                 kept = kept_result_key(node.run, node.attempt, node.rank)
                 result = read_result(installation.bucket, kept, within)
         except Invalid as error:
@@ -124,7 +124,7 @@ class Mailboxes:
     # Out
 
     def put_work(self, run: Run, recipe: Recipe, node: Node, gpus: int) -> Sequence[Record]:
-        """Put the node's work order, once: the node is bound, so a second one could only be the same."""
+        """Put the node's work order, unless the same one is there; another one there makes the node lost."""
         installation = self._installation
         policy, keys = installation.policy, installation.keys
         order = encode(
@@ -148,7 +148,7 @@ class Mailboxes:
         return [replace(node, work_put_at=now)]
 
     def put_orders(self, run: Run, node: Node) -> Sequence[Record]:
-        """Tell the machine what the run is to do, if that is news."""
+        """Put the run's orders for its machine; return the node with their digest."""
         text = encode(orders(run))
         self._installation.bucket.put(orders_key(node.box), text)
         told = replace(node, orders=orders_digest(run))
@@ -158,7 +158,7 @@ class Mailboxes:
 
 
 def _told(node: Node, report: Report, now: float) -> Node:
-    """Host keys are kept once, apart from the reports, and are the first that were told."""
+    """Return the node with the report. Its host keys are those of the first report that has any, kept apart."""
     keys = node.host_keys or report.host_keys
     return replace(node, report=replace(report, host_keys=()), host_keys=keys, reported_at=now)
 

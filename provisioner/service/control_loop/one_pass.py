@@ -1,4 +1,4 @@
-"""One pass: its lease's epoch, its plans, what it found, and the ways in which it acts.
+"""One pass: its lease's epoch, its plans, its result, and its ways to call a function for many items.
 
 An error of one item never stops the others: errors are gathered and reported together.
 """
@@ -18,7 +18,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: Items whose records are saved in one transaction, which waits for the disk once. A larger one would delay other
-#: processes that write to the store. What a crash loses, the next pass does again.
+#: processes that write to the store. The next pass repeats work that a crash lost.
 GROUP = 100
 
 
@@ -34,15 +34,15 @@ class PassError:
 
 @dataclass
 class PassResult:
-    """What a pass found, and its errors."""
+    """The findings and errors of a pass."""
 
-    #: A machine lives or a launch is open: look again soon.
+    #: A machine lives or a launch is open: the next pass is soon due.
     busy: bool = False
     #: The earliest time at which a waiting run is to be looked at again.
     next_try_at: float | None = None
     #: How many runs were stored during the pass, too late to be launched by it.
     outrun: int = 0
-    #: The store's `changes` before its last reading: no pass has seen what was written later.
+    #: The store's `changes` before the pass read it last: no pass has seen later writes.
     seen: int | None = None
     #: Machines of the installation whose launch this store never made; None when nothing could be listed.
     foreign: tuple[Machine, ...] | None = None
@@ -60,11 +60,11 @@ class Pass:
         self.unheard: frozenset[str] = frozenset()
 
     def live(self) -> Live:
-        """Read the records of everything that is not over yet."""
+        """Read the records of everything that is unfinished."""
         return self._installation.store.live()
 
     def plan(self, senses: Senses = ALL_HEARD) -> Plan:
-        """Read the records, and return what the pass does about them."""
+        """Read the records, and return the plan for them."""
         live, store = self.live(), self._installation.store
         alive = {machine.id for machine in live.machines}
         missing = [node.instance_id for node in live.nodes if node.instance_id not in alive]

@@ -27,7 +27,7 @@ def compare(installation: Installation) -> None:
 
 
 def take(installation: Installation) -> None:
-    """Make the bucket this store's. The store that had it stops to act at its next comparison."""
+    """Make the bucket this store's. The previous owner stops acting at its next comparison."""
     installation.bucket.put(KEY, _card(installation))
 
 

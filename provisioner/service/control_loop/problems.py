@@ -1,4 +1,4 @@
-"""The errors of passes, as the journal tells them: when they begin and, if they last, when they are over."""
+"""Log the errors of passes: each when it begins and, if it lasts for several passes, when it is over."""
 
 import traceback
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from provisioner.core.errors import CloudError, ProvisionError
 from provisioner.service.control_loop.one_pass import PassError
 from provisioner.service.installation import Installation
 
-#: What tells one trouble from another: whose it is, and its words.
+#: Identifies an error: its run, launch and instance id, and its text.
 _Key = tuple[str, str, str, str]
 _FIELDS = ("run", "launch", "instance")
 
@@ -15,11 +15,11 @@ _FIELDS = ("run", "launch", "instance")
 class Troubles:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        #: In how many passes in a row each was met.
+        #: The number of passes in a row that had each error.
         self._standing: dict[_Key, int] = {}
 
     def met(self, troubles: Sequence[PassError]) -> None:
-        """All that one pass met; what the one before it met and this one did not is over."""
+        """Log the errors of a pass that are new, and those of the previous passes that it no longer has."""
         journal, now = self._installation.journal, self._installation.clock.now()
         seen = {(each.run, each.launch, each.instance_id, words(each.error)): each for each in troubles}
         for key, passes in self._standing.items():
@@ -37,7 +37,7 @@ def words(error: Exception) -> str:
 
 
 def line(trouble: PassError) -> str:
-    """The error and whose it is, for a reader who sees nothing else."""
+    """Return one line with the error and the run or machine that it is about."""
     whose = f"run {trouble.run[:12]}" if trouble.run else trouble.instance_id
     return f"{whose}: {words(trouble.error)}" if whose else words(trouble.error)
 
@@ -47,5 +47,5 @@ def _detail(error: Exception) -> dict[str, str]:
         return {"code": error.code}
     if isinstance(error, ProvisionError):
         return {}
-    # A bug of ours can be found by where it was met alone.
+    # Any other error is a bug of ours: log where it was raised.
     return {"traceback": "".join(traceback.format_exception(error))}

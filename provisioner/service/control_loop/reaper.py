@@ -1,4 +1,4 @@
-"""The collector that needs only the cloud and the installation's id."""
+"""Terminate machines that outlived their lifetime; this needs only the cloud and the installation's id."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from provisioner.core.errors import CloudError
 from provisioner.ports.cloud import Cloud
 from provisioner.ports.journal import Journal
 
-#: A machine without a readable lifetime tag was never meant to be: the longest default run.
+#: Seconds that a machine without a readable lifetime tag may live: as long as the longest default run.
 UNTAGGED_LIFETIME = 24 * 3600.0
 
 
 @dataclass(frozen=True)
 class Reaped:
-    """One machine past its time; `error` when its end was not accepted."""
+    """A machine that is `over_by` seconds past its time; `error` if its termination was refused."""
 
     machine: Machine
     over_by: float
@@ -22,7 +22,7 @@ class Reaped:
 
 
 def reap(cloud: Cloud, grace: float) -> list[Reaped]:
-    """End every machine past LaunchTime + lifetime tag + `grace` seconds, by the cloud's own clock."""
+    """Terminate and return the machines past LaunchTime + lifetime tag + `grace` seconds, by the cloud's clock."""
     listing = cloud.machines()
     over = []
     for machine in listing.machines:
@@ -35,7 +35,7 @@ def reap(cloud: Cloud, grace: float) -> list[Reaped]:
 
 
 def tell(reaped: Sequence[Reaped], journal: Journal, now: float) -> None:
-    """A line for each."""
+    """Log a line for each machine."""
     for each in reaped:
         text = f"{each.machine.id} outlived its time by {each.over_by:.0f} s and "
         about = {"instance": each.machine.id, "launch": each.machine.launch}

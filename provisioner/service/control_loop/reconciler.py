@@ -1,7 +1,7 @@
 """One pass: launch, observe, settle, act, archive, finish.
 
-Each step reads the records, plans (`core/run/plan.py`), carries out its part of the plan and saves what came of it. A
-pass may be lost at any point. Launches come first, from what is stored: a new trigger waits for no listing.
+Each step reads the records, plans (`core/run/plan.py`), carries out its part of the plan and saves the results. A pass
+may be lost at any point. Launches come first and need only the stored records: a new run waits for no listing.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from provisioner.service.installation import Installation
 
 
 class Reconciler:
-    """Makes passes under a lease, and keeps in memory what one pass leaves to the next."""
+    """Makes passes under a lease, and keeps state between passes in memory."""
 
     def __init__(self, installation: Installation, sites: LaunchSites) -> None:
         self._installation = installation
@@ -45,8 +45,8 @@ class Reconciler:
         current = Pass(self._installation, lease.epoch)
         check = self._installation.check
         if check.hindrance():
-            # Until the clock of the cloud agrees with ours, the pass decides nothing. It compares the two, and repeats
-            # what was decided before: an idle machine must not cost money until somebody sets the clock.
+            # Until this computer's clock agrees with the cloud's, the pass decides nothing. It compares the two, and
+            # repeats earlier terminations: an idle machine must not cost money until the clock is set.
             current.attempt(lambda: self._machines.insist(current.live().machines))
             try:
                 check.measure(self._installation.cloud)
@@ -63,9 +63,9 @@ class Reconciler:
             # The first pass of a process launches before the clocks are compared; all other decisions come after this.
             self._repair(current)
         if self._settle(current):
-            # A result that was just read is acted upon at once: an idle machine costs money.
+            # Act at once on a result that was just read: an idle machine costs money.
             self._settle(current)
-        # Nothing waits for these objects to go, but runs wait for what the reports in them have changed.
+        # The reports are deleted only now, because runs wait for the steps above and nothing waits for the deletion.
         current.attempt(self._mailboxes.delete_read)
         planned = self._launch_late(current, planned)
         self._act(current)
@@ -146,7 +146,7 @@ class Reconciler:
         current.attempt(lambda: self._machines.examine(machines, current.epoch))
 
     def _settle(self, current: Pass) -> bool:
-        """Move every run as far as the records allow; return whether results were looked for, so news may be there."""
+        """Move every run as far as the records allow; return whether it looked for results, which may allow more."""
         self._hearing = self._hearing.paused_until(self._installation.now())
         plan = current.plan(Senses(self._hearing.unreadable_at, current.unheard))
         current.report(plan.moves.errors)
@@ -190,7 +190,7 @@ class Reconciler:
         until = self._installation.clock.elapsed() + EMPTYING
 
         def finish(item: tuple[Run, list[Assignment]]) -> Sequence[Record]:
-            # The receipt is that of the finished run; mailboxes go last, and DONE is what ends it all.
+            # The receipt needs the finished run. DONE is stored last, so that a lost pass repeats the other steps.
             run, held = item
             now = self._installation.now()
             done = progress.finish(run, now)

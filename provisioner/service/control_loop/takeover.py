@@ -73,7 +73,7 @@ class Takeover:
         return adopted
 
     def sweep(self) -> Sequence[str]:
-        """Archive what has finished since; costs no call once nothing is waited for."""
+        """Archive the orphaned mailboxes of machines that have finished since; makes no call if there are none."""
         noted = self._installation.store.remembered(ORPHANS)
         boxes = set(json.loads(noted[0])) if noted else set()
         return self._keep(boxes) if boxes else ()
@@ -92,7 +92,7 @@ class Takeover:
                         f"{instance}: still at work, or ended without a result; its log waits in machines/{box}/"
                     )
                     continue
-                # Whose log it is, the work order says: a machine cannot write that.
+                # The work order names the run of the log, because a machine cannot write it.
                 order = decode(WorkOrder, work)
             except Invalid as error:
                 told.append(f"{instance}: {error}; its log stays in machines/{box}/")

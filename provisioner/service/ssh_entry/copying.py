@@ -1,4 +1,4 @@
-"""Copy files and folders to and from a machine as one tar, completely or not at all.
+"""Copy files and folders to and from a machine as one tar.
 
 The receiving side first unpacks everything beside the target and then moves it there. On this computer, an error
 while files are moved restores the replaced files.
@@ -19,12 +19,12 @@ from provisioner.core.errors import Failed, Invalid, Transient
 from provisioner.ports.connection import Connection, Process
 from provisioner.service.ssh_entry.unpacking import BadArchive, Unpacked, unpack
 
-#: Bytes of a tar at once.
+#: Bytes of a tar that are read or written at once.
 BLOCK = 1 << 18
-#: What stands for the end of what is sent: without it the line went dead on the way.
+#: The last member of a tar that is sent: the machine rejects a tar without it, because the connection broke.
 WHOLE = ".provision-whole"
 
-#: The folder as what is in it, anything else by its name.
+#: Shell script: write a tar of the folder "$1" with its contents as `.`, or of the file "$1" by its name.
 READ = """
 if [ -d "$1" ]; then exec tar -C "$1" -cf - .; fi
 [ -e "$1" ] || { echo "there is no $1" >&2; exit 1; }
@@ -32,7 +32,7 @@ case $1 in */*) cd -- "${1%/*}/" || exit ;; esac
 exec tar -h -cf - "./${1##*/}"
 """
 
-#: To "$1", or into it where that is a folder; "$2" is the name of what comes, "$3" whether it is a file or folder.
+#: Shell script: unpack a tar to "$1", or into it if it is a folder; "$2" is the source's name, "$3" file or folder.
 WRITE = """
 set -e
 case $1 in /*) target=$1 ;; *) target=$PWD/$1 ;; esac
@@ -62,7 +62,7 @@ done' "$target" {} +
 class Copied:
     files: int
     size: int
-    #: What the machine's tar had to say of it: that a file changed while it was read.
+    #: The warning of the machine's tar that a file changed while it was read.
     remark: str = ""
 
 
@@ -93,7 +93,7 @@ class _Writer(io.RawIOBase):
 
 
 def fetch(connection: Connection, path: str, local: Path) -> Copied:
-    """Copy `path` to `local`, or into it where that is a folder.
+    """Copy the machine's `path` to `local`, or into `local` if that is a folder.
 
     Raises Invalid for a target that cannot exist, Transient for an error of this computer's disk, and Failed for an
     incomplete archive or one that may not be unpacked. After an error nothing is changed on this computer.
@@ -131,7 +131,7 @@ def _received(process: Process, came: Path) -> Unpacked:
         code, words = process.wait()
         raise BadArchive(words or f"nothing came, exit code {code}")
     unpacked = unpack(stream, came)
-    # Behind a tar's end there is less than a block of its writer's.
+    # Read the writer's padding after the end of the tar.
     stream.read(BLOCK)
     return unpacked
 
@@ -176,7 +176,7 @@ def _keep(file: Path, to: Path) -> None:
 
 
 def _moves(part: Path, target: Path, *, folder: bool) -> Iterator[tuple[Path, Path]]:
-    """From where to where; raises Invalid for a place that is taken, before anything is moved."""
+    """Yield source and target of each move, before anything is moved. Raises Invalid if a target cannot be replaced."""
     if not folder:
         [file] = part.iterdir()
         if target.is_dir():
@@ -185,7 +185,7 @@ def _moves(part: Path, target: Path, *, folder: bool) -> Iterator[tuple[Path, Pa
         return
     for here, folders, names in os.walk(part):
         to = target / Path(here).relative_to(part)
-        # A link that is there would lead elsewhere.
+        # An existing link would redirect the files to another folder.
         if to.is_symlink() or (to.exists() and not to.is_dir()):
             raise Invalid(f"{to} is there, and no folder")
         yield Path(here), to
@@ -196,9 +196,10 @@ def _moves(part: Path, target: Path, *, folder: bool) -> Iterator[tuple[Path, Pa
 
 
 def send(connection: Connection, local: Path, path: str) -> Copied:
-    """Copy `local` to `path`, or into it where that is a folder.
+    """Copy `local` to the machine's `path`, or into `path` if that is a folder.
 
-    Raises Invalid for what is not here, and Failed for what the machine did not take: then nothing is changed there.
+    Raises Invalid if `local` is neither a file nor a folder, and Failed for an error on the machine. The target is
+    unchanged then, unless the error came while the machine moved the files there.
     """
     source = local.resolve()
     if not (source.is_dir() or source.is_file()):
@@ -208,13 +209,13 @@ def send(connection: Connection, local: Path, path: str) -> Copied:
     def nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
         nonlocal files, size
         files, size = files + (not member.isdir()), size + (member.size if member.isreg() else 0)
-        # Who it belongs to here means nothing there.
+        # The owner's id on this computer means nothing on the machine.
         return member.replace(uid=0, gid=0, uname="", gname="", deep=False)
 
     kind = "folder" if source.is_dir() else "file"
     process = connection.start(["sh", "-c", WRITE, "sh", path, source.name, kind])
     try:
-        # What busybox's tar reads as well.
+        # busybox's tar reads this format too.
         with tarfile.open(fileobj=_Writer(process), mode="w|", bufsize=BLOCK, format=tarfile.GNU_FORMAT) as archive:
             archive.add(source, "it", filter=nobodys)
             archive.addfile(tarfile.TarInfo(WHOLE))
@@ -222,7 +223,7 @@ def send(connection: Connection, local: Path, path: str) -> Copied:
     except OSError as error:
         raise Failed(f"{local} is not copied: {error}") from error
     except Transient:
-        pass  # It takes no more: it says why, or is gone.
+        pass  # The machine reads no more: `wait` returns the reason, or raises if the connection is lost.
     code, words = process.wait()
     if code:
         raise Failed(f"{local} is not copied: {words or f'exit code {code}'}")

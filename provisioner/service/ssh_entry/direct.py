@@ -1,4 +1,4 @@
-"""A run's log from the machine that writes it, before the bucket has it: what is in its spool, masked as it is."""
+"""Read a run's log over SSH from its machine's spool, whose bytes are masked, before the bucket has it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,16 +10,16 @@ from provisioner.ports.connection import Connection, Process
 from provisioner.ports.control.logs import LogPiece
 from provisioner.service.ssh_entry.entrance import Entrance
 
-#: Where the agent has its spool.
+#: The folder of the agent's spool.
 SPOOL = "/var/lib/provision/log"
-#: Bytes at once; and the most that a piece has, head and all.
+#: Most bytes of one read, and of one piece.
 CHUNK = 1 << 17
-#: No head is longer.
+#: Most bytes of a piece's head, the line `STREAM OFFSET LENGTH`.
 HEAD = 100
 
 
 class Direct:
-    """Listens to the machine of a run's present attempt; a machine that it lost, or never had, is not tried again."""
+    """Reads the log of a run's present attempt from its machine; after an error the machine is not tried again."""
 
     def __init__(self, entrance: Entrance, clock: Clock) -> None:
         self._entrance, self._clock = entrance, clock
@@ -27,13 +27,13 @@ class Direct:
         self._connection: Connection | None = None
         self._process: Process | None = None
         self._heard = b""
-        #: The nodes that are heard of from the bucket alone.
+        #: Ids of the nodes whose machines are not tried again.
         self._given_up: set[str] = set()
-        #: Why, one line for each.
+        #: The reasons for that, one line for each node.
         self.told: list[str] = []
 
     def on(self, run: Run, nodes: Sequence[Node], offsets: Mapping[str, int]) -> bool:
-        """Whether the last of the nodes can be listened to now, each stream from its offset on."""
+        """Return whether the last node's machine can be read; connect if necessary, with each stream at its offset."""
         node = nodes[-1] if nodes else None
         if self._node and (node is None or node.id != self._node.id):
             self.close()
@@ -53,7 +53,7 @@ class Direct:
         self._process = self._connection.start(["python3", "-c", self._entrance.tail, SPOOL, *wanted])
 
     def pieces(self, seconds: float) -> Iterator[LogPiece]:
-        """What comes within that time, as it comes."""
+        """Yield the pieces that arrive within `seconds`, as they arrive."""
         end = self._clock.now() + seconds
         while self._process is not None and (left := end - self._clock.now()) > 0:
             try:
@@ -70,7 +70,7 @@ class Direct:
                 self._give_up(self._node, str(error))
 
     def _whole(self) -> Iterator[LogPiece]:
-        """The pieces that have been heard to their end; raises Invalid for what is none."""
+        """Yield the pieces that have arrived completely. Raises Invalid for malformed data."""
         assert self._node is not None
         while b"\n" in self._heard[:HEAD] or len(self._heard) > HEAD:
             head, _, rest = self._heard.partition(b"\n")
@@ -91,7 +91,7 @@ class Direct:
         self.told.append(f"not, or no longer, from {node.instance_id} itself ({why}): on from the bucket")
 
     def close(self) -> None:
-        """Hang up; may be repeated. What was told is told again from where the next begins."""
+        """Disconnect; may be repeated. The next connection begins at the offsets given to `on`."""
         connection, self._connection, self._process, self._node = self._connection, None, None, None
         if connection:
             connection.close()

@@ -1,4 +1,4 @@
-"""The way in to the machine of a run, and into its job's container."""
+"""Connect over SSH to the machine of a run, or to its job's container."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from provisioner.ports.connection import Connection, Connector, Process, Termina
 from provisioner.ports.shell import Host
 from provisioner.service.installation import Installation
 
-#: A machine that has reported listens already.
+#: Seconds to connect: a machine that has reported runs sshd already.
 REACH_LIMIT = 20.0
 
-#: What the job sees, which its engine does not know: the variables that its first shell has read.
+#: Shell script: load the job's variables from their file, because the engine does not have them; run "$@" or a shell.
 INSIDE = """
 [ ! -r /run/provision/environment ] || . /run/provision/environment
 [ $# -gt 0 ] && exec "$@"
@@ -23,17 +23,17 @@ exec sh
 
 
 class Entrance:
-    """Opens machines, where the settings let it."""
+    """Connects to machines, if the settings allow it."""
 
     def __init__(self, installation: Installation, connector: Connector, tail: str) -> None:
         """`tail` is the text of the program that prints a machine's spool (agent/logs/tail.py)."""
         self._installation, self._connector, self.tail = installation, connector, tail
 
     def enter(self, run: Run, node: Node | None, *, host: bool) -> Connection:
-        """The way into the job's container, or with `host` onto the machine itself, as its root.
+        """Connect to the job's container, or with `host` to its machine as root.
 
-        Raises what hinders: Invalid (the settings), NotFound (no machine any more, or yet), Transient (not yet, or
-        not now), Misconfigured (not the machine that it should be, or it does not let us in), Failed.
+        Raises Invalid (the settings forbid it), NotFound (no machine now), Transient (not yet, or not now),
+        Misconfigured (another machine answers, or it rejects the key), and Failed (it cannot be reached).
         """
         installation, short = self._installation, run.id[:12]
         if installation.keys is None:

@@ -21,7 +21,7 @@ LAUNCHED = 1_800_000_000.0
 def node(root: Path, **fields: Any) -> Node:
     """What a step asks of a node, and nothing more."""
     made: dict[str, Any] = {
-        "place": Paths(str(root)),
+        "paths": Paths(str(root)),
         "machine": SimpleNamespace(launch_time=LAUNCHED),
         "order": SimpleNamespace(
             run="run-1", attempt=1, rank=0, lifetime=7200.0, runtime_limit=60.0, stop_grace=20.0, pull_limit=60.0

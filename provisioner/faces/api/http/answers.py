@@ -21,7 +21,7 @@ class Problem(TypedDict):
     detail: dict[str, Any]
 
 
-#: The status and the word for what the caller should do; the first that fits counts.
+#: Error classes, each with the status and the code of its answer; the first class that matches is used.
 STATUS: tuple[tuple[type[errors.ProvisionError], int, str], ...] = (
     (errors.Invalid, 400, "invalid"),
     (errors.Denied, 401, "denied"),
@@ -48,7 +48,7 @@ def shown(view: Any, status: int = 200) -> Response:
 
 
 def wants(request: Request, kind: str) -> bool:
-    """Whether the client asks for this media type."""
+    """Return whether the client asks for this media type."""
     return kind in request.headers.get("accept", "")
 
 
@@ -64,7 +64,7 @@ def problem(
 
 
 def refusal(error: errors.ProvisionError) -> Response | None:
-    """The answer to an error of the caller's, the cloud's or the moment's; None for one of ours."""
+    """Return the answer to an error of the caller or the cloud, or a temporary one; None for a fault of the server."""
     found = next(((status, code) for kind, status, code in STATUS if isinstance(error, kind)), None)
     if found is None:
         return None

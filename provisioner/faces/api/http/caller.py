@@ -1,4 +1,4 @@
-"""Who calls: the token in the header, and nothing else, says it."""
+"""The caller of a request, identified only by the token in its Authorization header."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -14,20 +14,20 @@ from provisioner.ports.ids import Ids
 from provisioner.ports.journal import Journal
 from provisioner.service.control import OnBehalf, Service
 
-#: Both forms that Saturn's clients use (RFC 6750; `token` is its own).
+#: The Authorization schemes that Saturn's clients use: Bearer (RFC 6750), and Saturn's own `token`.
 SCHEMES = ("bearer", "token")
 
 
 @dataclass(frozen=True)
 class Server:
-    """What the endpoints work with."""
+    """Objects that the endpoints use."""
 
     service: Service
     journal: Journal
     ids: Ids
     hub: Hub
     meters: Meters
-    #: A proxy in front of us says who called it.
+    #: A proxy in front of the server writes the client's address into X-Forwarded-For.
     behind_proxy: bool = False
     readers: Readers = field(default_factory=Readers)
 
@@ -57,7 +57,7 @@ def without_port(hop: str) -> str:
 
 
 async def calling(request: Request) -> Caller:
-    """Whoever the token says; raises Denied and TooMany."""
+    """Return the caller that the token identifies; raises Denied and TooMany."""
     token = token_of(request)
     if not token:
         raise Denied("a token is needed: `Authorization: Bearer …`; `provision token create` makes one")
@@ -68,7 +68,7 @@ Calling = Annotated[Caller, Depends(calling)]
 
 
 def token_of(request: Request) -> str:
-    """The token that the request shows; empty where it shows none."""
+    """Return the token of the request's Authorization header, or ""."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() in SCHEMES else ""
 
@@ -77,7 +77,7 @@ async def control_for(request: Request) -> OnBehalf:
     return server_of(request).service.on_behalf(await calling(request))
 
 
-#: The use cases as the caller may have them.
+#: The use cases, limited to what the caller may access.
 Acting = Annotated[OnBehalf, Depends(control_for)]
 Serving = Annotated[Server, Depends(server_of)]
 
@@ -93,7 +93,7 @@ RunName = Annotated[
 
 
 def named(job: str, owner: str) -> str:
-    """The job as the use cases call it."""
+    """Return the job's name for the use cases, with the owner if one is given; raises Invalid."""
     if "/" in job:
         raise Invalid("job: found a slash; write the owner as owner_name")
     return f"{owner}/{job}" if owner else job

@@ -1,7 +1,7 @@
-"""Connections that cost no more than they give: who never ends a request is let go.
+"""Connections with limits: a client that does not complete its request in time is disconnected.
 
-Such a client holds a file of this process; without a bound it would hold all, and the control plane beside us could
-reach neither store nor cloud. uvicorn bounds only the time between two requests.
+Each client holds an open file of this process. Without a limit, clients could hold all files, and the control plane
+in this process could reach neither store nor cloud. uvicorn limits only the time between two requests.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from provisioner.core.errors import Invalid
 from provisioner.faces.api.http.answers import JSON, problem
 
-#: Seconds for a whole request; and for anything at all of an answer to be taken, by a client that may have vanished.
+#: Seconds for a whole request. A client that takes nothing of an answer for as long is disconnected: it may be gone.
 PATIENCE = 60.0
-#: Bytes of a request's first line and headers.
+#: Most bytes of a request's first line and headers.
 HEAD = 1 << 14
 NO_REQUEST = f"no request of HTTP/1.1 with one length and at most {HEAD} bytes of headers"
 #: The limit of open files is raised to at most this. It exceeds the number of connections, because a connection is
@@ -66,7 +66,7 @@ def allowed_files() -> int:
 
 
 class _Requests(h11.Connection):
-    """Parses the requests of one client; rejects a request with both Content-Length and Transfer-Encoding.
+    """Parser of one client's requests that rejects a request with both Content-Length and Transfer-Encoding.
 
     A proxy and this server may use different ones of the two headers, and the rest of the body would then be read as
     the next request (request smuggling). The connection must be closed (RFC 9112, 6.1 and 6.3).
@@ -117,7 +117,7 @@ class Connection(H11Protocol):
         self._look()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
-        """In our form. What else comes is dropped: to close before it was read would take the answer back."""
+        """Send the API's error. Further input is read and dropped: closing before that would discard the answer."""
         body = bytes(problem(400, "invalid", NO_REQUEST).body)
         headers = {"content-type": JSON, "content-length": str(len(body)), "connection": "close"}
         for part in (h11.Response(status_code=400, headers=[*headers.items()]), h11.Data(body), h11.EndOfMessage()):
@@ -130,7 +130,7 @@ class Connection(H11Protocol):
             self.transport.close()
 
     def _look(self) -> None:
-        """Wait for a request from when it may come, until it is whole; of what is none, for the end."""
+        """Start the timer while a request is awaited or incomplete, or while input is dropped; else stop it."""
         if not (self._dropping or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)):
             self._rest()
         elif self.waiting is None:

@@ -1,4 +1,4 @@
-"""The OpenAPI document: schemas made of the views, and what every operation may answer."""
+"""The OpenAPI document: schemas made from the views, and the possible answers of every operation."""
 
 import dataclasses
 import typing
@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from provisioner.core.views.codec import Absent, Moment, hints, to_json
 from provisioner.faces.api.http.answers import JSON, Problem
 
-#: What each status means, the same everywhere.
+#: The meaning of each status, the same for every operation.
 MEANING = {
     400: "The request is wrong; the message says where, and what would be right.",
     401: "No token, or one that is unknown, revoked or expired.",
@@ -25,9 +25,9 @@ MEANING = {
     502: "The cloud refused.",
     503: "It may work later; Retry-After says when.",
 }
-#: What any operation with a token may answer.
+#: Error statuses that any operation with a token may return.
 ALWAYS = (400, 401, 429, 503)
-#: An operation for everybody.
+#: An operation that needs no token.
 OPEN: dict[str, Any] = {"security": []}
 
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
@@ -48,7 +48,7 @@ def answers(
     return found
 
 
-#: Of every shape that an operation names, by its name.
+#: The schema of each type that an operation refers to, by the type's name.
 _SHAPES: dict[str, dict[str, Any]] = {}
 
 
@@ -91,7 +91,7 @@ def _reference(kind: Any) -> dict[str, Any]:
 
 
 def _fields(kind: Any) -> tuple[dict[str, Any], set[str]]:
-    """Return the types of the fields, and the names of those that are always there."""
+    """Return the types of the fields, and the names of the required fields."""
     if dataclasses.is_dataclass(kind):
         view: Any = kind
         return hints(view), {each.name for each in dataclasses.fields(view) if each.default is dataclasses.MISSING}
@@ -104,14 +104,14 @@ def _present(hint: Any) -> Any:
 
 
 def openapi(app: FastAPI) -> Mapping[str, Any]:
-    """The whole document, made once."""
+    """Return the whole document; it is made once."""
     if app.openapi_schema is None:
         made = get_openapi(
             title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
         )
         for operations in made["paths"].values():
             for operation in operations.values():
-                # Ours is 400, in our words.
+                # FastAPI's default; this API answers 400 with its own messages.
                 operation["responses"].pop("422", None)
         parts = made.setdefault("components", {})
         for name in ("HTTPValidationError", "ValidationError"):

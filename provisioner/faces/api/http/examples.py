@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document: views of records as they may be."""
+"""Examples for the OpenAPI document: views of invented records."""
 
 import json
 
@@ -12,7 +12,7 @@ from provisioner.core.run import records
 from provisioner.core.run.records import Assignment, Event, KnownMachine, Node, Verdict
 from provisioner.core.run.states import State
 from provisioner.core.views import from_records
-from provisioner.core.views.codec import Moment
+from provisioner.core.views.codec import moment
 from provisioner.core.views.job import Job, Schedule
 from provisioner.core.views.log import Log, piece
 from provisioner.core.views.overview import Live, Server, Top
@@ -89,13 +89,13 @@ def receipt() -> Receipt:
 
 def top() -> Top:
     live = Live(
-        run(), from_records.machine(_MACHINE), "command", Moment(AT + 90), None, None, {"output": 8}, 0.01, 0.01
+        run(), from_records.machine(_MACHINE), "command", moment(AT + 90), None, None, {"output": 8}, 0.01, 0.01
     )
-    return Top(Moment(AT), {State.RUNNING: 1}, 1, 0.4, 0, (), (), "", 0, (live,))
+    return Top(moment(AT), {State.RUNNING: 1}, 1, 0.4, 0, (), (), "", 0, (live,))
 
 
 def server() -> Server:
-    return Server(Moment(AT), served=True, unfinished=True, foreign=(), hindrance="")
+    return Server(moment(AT), served=True, unfinished=True, foreign=(), hindrance="")
 
 
 def log() -> Log:

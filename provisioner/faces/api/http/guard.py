@@ -1,4 +1,4 @@
-"""Around every request: a bounded body, headers that keep browsers away, and a fault of ours that tells nothing."""
+"""Middleware for every request: a limit for the body, security headers, and fault answers without details."""
 
 import traceback
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from provisioner.faces.api.http.answers import problem
 from provisioner.ports.ids import Ids
 from provisioner.ports.journal import Journal
 
-#: Bytes of a body; far more than a recipe may have.
+#: Most bytes of a body; far more than a recipe may have.
 LARGEST = 1 << 20
 
-#: On every answer: it is data for a program, whatever a job's name or log may hold.
+#: Headers of every answer: a browser must treat it as data, because a job's name or log may contain HTML.
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -26,7 +26,7 @@ HEADERS = (
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-#: Method, the route's template, status, and seconds until the answer began.
+#: Called with the method, the route's template, the status, and the seconds until the answer began.
 Counted = Callable[[str, str, int, float], None]
 
 
@@ -35,7 +35,7 @@ VERSIONS = ((API_HEADER.lower().encode(), str(API).encode()), (PACKAGE_HEADER.lo
 
 
 class Guard:
-    """ASGI middleware."""
+    """ASGI middleware that limits the body, adds headers, counts answers, and answers and logs faults."""
 
     def __init__(self, app: ASGIApp, journal: Journal, ids: Ids, now: Callable[[], float], counted: Counted) -> None:
         self._app = app
@@ -92,14 +92,14 @@ def _unversioned(scope: Scope) -> bool:
 
 
 def _method(scope: Scope) -> str:
-    """One of ours: any word may stand there (RFC 9110, 9.1), and each that is counted stays in memory."""
+    """Return a method of METHODS or "other": clients may send any word (RFC 9110, 9.1), and counters stay in memory."""
     return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def _route(scope: Scope) -> str:
-    """The template of the path: there are few of them, whatever clients ask for."""
+    """Return the template of the path, or "other": the number of templates is small, that of paths is not."""
     found = getattr(scope.get("route"), "path", None)
     if found is None:
         return "other"
-    # A room's route does not know the prefix it was included with.
+    # The route of a router lacks the prefix with which the router was included.
     return f"/api{found}" if scope["path"].startswith("/api/") and not found.startswith("/api/") else str(found)

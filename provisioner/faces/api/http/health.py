@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it does its work, and its figures."""
+"""Liveness, readiness and metrics of the server."""
 
 from typing import Any, TypedDict
 
@@ -12,9 +12,9 @@ from provisioner.faces.api.http.document import OPEN, answers
 
 router = APIRouter(tags=["health"])
 
-#: Seconds since a pass that saw everything: an idle installation makes one a minute, and one may fail.
+#: Most seconds since a pass that saw the whole installation: an idle one makes a pass a minute, and one may fail.
 LATELY = 150.0
-#: Prometheus's own (its documentation, "Exposition formats").
+#: Media type of Prometheus's text format (its documentation, "Exposition formats").
 TEXT = "text/plain; version=1.0.0; charset=utf-8"
 
 

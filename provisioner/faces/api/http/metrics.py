@@ -1,4 +1,4 @@
-"""Figures for Prometheus: counted as they happen, or read from the store when they are asked for."""
+"""Metrics for Prometheus: counted as events happen, or read from the store at each scrape."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,16 +10,16 @@ from prometheus_client.registry import Collector
 from provisioner.core.cost.receipt import Receipt
 from provisioner.service.tally import Tally
 
-#: In seconds: from what a queue takes to what a training takes.
+#: Upper bounds of histogram buckets in seconds. For phases: from a short wait in the queue to a long training.
 PHASES = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 120, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600)
 PASSES = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 REQUESTS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
 
 
 class Meters:
-    """provisioner.ports.meter.Meter, and what the API counts of itself. Thread-safe, as its counters are.
+    """provisioner.ports.meter.Meter, and counters of the API's requests. Thread-safe, as its counters are.
 
-    Counters begin at nothing with the process, as Prometheus expects; those of the store do not.
+    Counters restart at 0 with the process, as Prometheus expects; those that are read from the store do not.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Meters:
             buckets=REQUESTS,
             registry=registry,
         )
-        #: When a pass last saw all there is.
+        #: Time of the last pass that saw the whole installation.
         self.passed_at = 0.0
 
     def passed(self, seconds: float, at: float, *, whole: bool) -> None:
@@ -75,16 +75,16 @@ class Meters:
             self._seconds.labels(machine.market).inc(machine.seconds_at_most)
 
     def counted(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count an answered request."""
         self._requests.labels(method, route, str(status)).inc()
         self._answers.labels(route).observe(seconds)
 
     def read(self, look: Callable[[], Tally], followers: Callable[[], int]) -> None:
-        """Let each scrape read the store, too."""
+        """Add the metrics that each scrape reads from the store."""
         self._registry.register(_Stored(look, followers))
 
     def text(self) -> bytes:
-        """In Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
 
@@ -94,7 +94,7 @@ class _Stored(Collector):
         self._followers = followers
 
     def describe(self) -> Iterator[Metric]:
-        # Registering asks for no figures yet.
+        # The store is read at a scrape, not when this is registered.
         return iter(())
 
     def collect(self) -> Iterator[Metric]:

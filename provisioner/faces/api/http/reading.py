@@ -17,12 +17,12 @@ from anyio import CapacityLimiter
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Reads at once, of all callers; the others wait in their order.
+#: Most reads at the same time, of all callers; further reads wait in order.
 READERS = 10
 
 
 class Readers:
-    """Shares a fixed number of threads between callers; used from one event loop only."""
+    """A fixed number of threads, shared between callers; used from one event loop only."""
 
     def __init__(self, most: int = READERS) -> None:
         self._limiter = CapacityLimiter(most)
@@ -43,7 +43,7 @@ class Readers:
             self._leave(caller)
 
     async def each_of(self, caller: str, items: Iterator[T]) -> AsyncIterator[T]:
-        """The items, a thread for each only while it is awaited."""
+        """Yield the items; each is read in a thread, which is free again while the item is used."""
         while found := await self.read(caller, tuple, islice(items, 1)):
             yield found[0]
 

@@ -1,4 +1,4 @@
-"""The server: uvicorn on this thread, the control plane's loop on one beside it, both ended by one wish."""
+"""The server: uvicorn on this thread, the control plane's loop on a second one; stopping one stops both."""
 
 import asyncio
 import contextlib
@@ -17,17 +17,17 @@ from provisioner.faces.api.http import connections
 from provisioner.faces.api.http.connections import Room
 from provisioner.faces.api.http.stream import Hub
 
-#: Seconds that requests under way may take at the end; followers are told at once.
+#: Seconds that requests in progress may take after a stop; followers are disconnected at once.
 GRACE = 5
 ROOM = Room()
-#: Requests in threads at once; the others wait in their order. Among more it is chance whose turn is next, and the
-#: slowest of fifty starts at once takes half as long again (`scripts/bench starts`).
+#: Most requests in threads at the same time; further requests wait in order. With more threads the order is random,
+#: and the slowest of fifty simultaneous starts takes half as long again (`scripts/bench starts`).
 THREADS = 20
 
 
 @dataclass(frozen=True)
 class Listening:
-    """Where, and how far the way there can be trusted."""
+    """Address to listen at, and how connections to it are encrypted."""
 
     host: str
     port: int
@@ -36,7 +36,7 @@ class Listening:
     behind_proxy: bool = False
 
     def check(self) -> None:
-        """Raises Invalid where tokens would go over a network as they are."""
+        """Raise Invalid if options contradict each other, or if tokens would cross a network in clear text."""
         if bool(self.certificate) != bool(self.key):
             raise Invalid("--tls-cert and --tls-key go together")
         if self.certificate and self.behind_proxy:
@@ -56,7 +56,7 @@ def _loopback(host: str) -> bool:
 
 
 def bound(listening: Listening, room: Room = ROOM) -> socket.socket:
-    """The listening socket; raises Invalid where there can be none."""
+    """Return the listening socket; raises Invalid if it cannot be opened."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             listening.host, listening.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -67,10 +67,10 @@ def bound(listening: Listening, room: Room = ROOM) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform == "linux":
-            # Its connections have it from the listener (tcp(7)); the kernel ends them and we keep nothing.
+            # Connections inherit this from the listener (tcp(7)): the kernel ends them, and we need no timer.
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(connections.PATIENCE * 1000))
         made.bind(address)
-        # Who comes before the server is ready waits, and is not refused.
+        # A client that connects before the server is ready waits, and is not rejected.
         made.listen(room.backlog)
     except OSError as error:
         made.close()
@@ -79,26 +79,26 @@ def bound(listening: Listening, room: Room = ROOM) -> socket.socket:
 
 
 class Front(uvicorn.Server):
-    """uvicorn, whose signals are not its own, and whose followers hear of the end in time."""
+    """uvicorn without its own signal handlers; at shutdown it disconnects the followers first."""
 
     def __init__(self, app: FastAPI, listening: Listening, hub: Hub, room: Room = ROOM) -> None:
-        """Raises Invalid for a certificate or key that is none."""
+        """Raise Invalid for a certificate or key that cannot be loaded."""
         config = uvicorn.Config(
             app,
             host=listening.host,
             port=listening.port,
             http=connections.limited(room.connections),
             h11_max_incomplete_event_size=connections.HEAD,
-            # So many are taken at once before any is bounded.
+            # Up to this many connections are accepted at once, before the limit on their number applies.
             backlog=room.backlog,
             ws="none",
             lifespan="off",
-            # A token is in no line that is written, nor is anything else that a client sent.
+            # No logs: neither a token nor anything else that a client sent may be written.
             log_config=None,
             log_level="error",
             access_log=False,
             server_header=False,
-            # Who called is decided in one place, `caller.source_of`.
+            # The client's address is determined in one place, `caller.source_of`.
             proxy_headers=False,
             ssl_certfile=listening.certificate or None,
             ssl_keyfile=listening.key or None,
@@ -120,14 +120,14 @@ class Front(uvicorn.Server):
         await super().shutdown(sockets)
 
     def stop(self) -> None:
-        """From a signal handler too."""
+        """Request a shutdown; a signal handler may call this."""
         self.should_exit = True
 
 
 def run(front: Front, listener: socket.socket, drive: Callable[[], None], halt: Callable[[], None]) -> None:
-    """Serve and drive until `front.stop()`, or until the drive ends by itself; raises what it raises.
+    """Serve, and call `drive` in a thread, until `front.stop()` or until `drive` returns; raises the errors of `drive`.
 
-    `halt` makes the drive end.
+    `halt` makes `drive` return.
     """
 
     async def both() -> None:

@@ -1,8 +1,8 @@
-"""Logs as Server-Sent Events (WHATWG HTML, "Server-sent events"): who follows the same run shares one reader.
+"""Logs as Server-Sent Events (WHATWG HTML, "Server-sent events"): followers of the same run share one reader.
 
-A follower pulls: it asks the hub what is new since its own place, and asks again only when its client has taken that.
-So a slow client costs one look's bytes and falls behind; those at the end of a log are at the same place, and one look
-a tick serves them all.
+A follower pulls: it asks the hub for the log after its own place, and asks again only when its client has taken that.
+So a slow client costs one look's bytes and falls behind. Followers at the end of a log are at the same place, and one
+look a tick serves all of them.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from provisioner.faces.api.http.reading import Readers
 from provisioner.ports.control.logs import LogQuery, view_of
 from provisioner.service.logs import LogPage, Logs
 
-#: Seconds between two looks, as the command line's follower has it.
+#: Seconds between two looks, the same as for `provision logs --follow`.
 TICK = 0.5
-#: Seconds of silence after which a comment shows that somebody is there.
+#: Seconds of silence after which a comment shows the client that the server is alive.
 HEARTBEAT = 15.0
-#: Followers at once: of the server, and of one caller.
+#: Most followers at the same time: of the server, and of one caller.
 MOST, MOST_EACH = 500, 250
-#: Bytes of one look, and of those that are kept for who asks for the same a moment later.
+#: Most bytes of one look; and of a look that is kept for followers that ask for the same within the tick.
 LOOK, KEPT = 1 << 18, 1 << 16
-#: Looks at once: the other threads are for other requests.
+#: Most looks at the same time: the other threads are for other requests.
 THREADS = 4
 
 
@@ -42,7 +42,7 @@ class Watched:
 
 
 class Hub:
-    """One reader for all followers; lives on the event loop, and reads in threads of its own."""
+    """One log reader for all followers; it is used on the event loop, and reads in its own threads."""
 
     def __init__(self, logs: Logs, *, tick: float = TICK, heartbeat: float = HEARTBEAT, most: int = MOST) -> None:
         """`logs` may read all runs: the caller checks each follower's access before. `most` limits the followers."""
@@ -61,7 +61,7 @@ class Hub:
         return self._followers.total()
 
     def enter(self, caller: str) -> None:
-        """One more follower; raises TooMany and Transient."""
+        """Count one more follower of the caller; raises TooMany and Transient."""
         if self._followers[caller] >= MOST_EACH:
             raise TooMany(f"you follow {MOST_EACH} logs already", self.heartbeat)
         if self.followers >= self._most:
@@ -70,11 +70,11 @@ class Hub:
 
     def leave(self, caller: str) -> None:
         self._followers[caller] -= 1
-        # Who is gone is forgotten.
+        # Remove callers that have no followers left.
         self._followers += Counter()
 
     def close(self) -> None:
-        """Let every follower's answer end; each knows where it was."""
+        """End every follower's answer; each client knows its place and can resume."""
         self._closing.set()
 
     @property
@@ -82,7 +82,7 @@ class Hub:
         return self._closing.is_set()
 
     async def rest(self) -> None:
-        """Until the next tick, the same for all, or the end."""
+        """Wait until the next tick, which is the same for all followers, or until the hub is closed."""
         left = self._tick - asyncio.get_running_loop().time() % self._tick
         try:
             await asyncio.wait_for(self._closing.wait(), left)
@@ -90,7 +90,7 @@ class Hub:
             pass
 
     async def look(self, caller: str, watched: Watched, place: str) -> LogPage:
-        """Return what is new after the place.
+        """Return the log after the place.
 
         It is read once for all followers that ask within a tick, and counted as a read of the first of them.
         """
@@ -104,7 +104,7 @@ class Hub:
             reading = self._readers.read(caller, self.read_page, watched, place)
             task = self._looks[key] = asyncio.ensure_future(reading)
             task.add_done_callback(lambda done: self._forget(key, done))
-        # Its first asker may leave; the others stay.
+        # The follower that asked first may be cancelled; others wait for the same look.
         return await asyncio.shield(task)
 
     def _forget(self, key: tuple[Watched, str], task: "asyncio.Task[LogPage]") -> None:
@@ -133,7 +133,7 @@ class Following(Response):
         let_in: Callable[[], object],
         heartbeat: float | None = None,
     ) -> None:
-        """`let_in` raises once the caller is not to read on."""
+        """`let_in` raises ProvisionError as soon as the caller may no longer read."""
         super().__init__(None)
         self._hub = hub
         self._caller = caller
@@ -166,22 +166,22 @@ class Following(Response):
     async def _events(self) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop().time
         heard_at = clock()
-        # A browser comes back after this; nothing before the first line would let it know that it is connected.
+        # A browser reconnects after this many milliseconds. Without a first line it would not show a connection.
         yield b"retry: 1000\n\n"
         while not self._hub.closing:
             try:
-                # Each time: a log that is never silent is read no longer than its token holds.
+                # Checked each time: a log that is never silent must not be read after the token has expired.
                 self._let_in()
             except ProvisionError:
                 return
             try:
                 look = await self._hub.look(self._caller, self._watched, self._place)
             except Retryable:
-                # The bucket is not to be had now; the next look goes on from the same byte.
+                # The bucket cannot be read now; the next look continues at the same byte.
                 look = None
             if look:
                 self._place = look.cursor
-                # From now on it stands where others do, whose beginning was another.
+                # Without `tail`, this follower shares looks with followers that began elsewhere.
                 self._watched = replace(self._watched, query=replace(self._watched.query, tail=None))
                 for piece, place in look.pieces:
                     yield event("log", to_json(view_of(piece)), place)
@@ -198,7 +198,7 @@ class Following(Response):
 
 
 def event(name: str, data: object, id: str) -> bytes:
-    """One event; JSON has no line breaks of its own, and an id of ours has none either."""
+    """Return one event. Neither the JSON nor an id has a line break, which would end its field."""
     return f"event: {name}\nid: {id}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 

@@ -1,4 +1,4 @@
-"""Jobs: listed, shown, forgotten, started."""
+"""Endpoints that list, show, delete and start jobs."""
 
 from typing import Annotated
 
@@ -39,7 +39,7 @@ class Start(BaseModel):
 
 
 def look_up(control: Control, job: str, owner: str) -> Job:
-    """The job of that id, or of that name and owner."""
+    """Return the job with this id, or with this name and owner."""
     return control.jobs.get(named(job, owner))
 
 
@@ -58,7 +58,7 @@ def start_job(
     """Start a run: a fresh machine for the job."""
     asked = body or Start()
     found = look_up(control, job, owner_name)
-    # By the name that was given: errors are to say it.
+    # Pass the name that was given, because error messages show it.
     run = control.runs.start(named(job, owner_name), asked.env, asked.command, asked.idempotency_key or idempotency_key)
     return shown(Started(**vars(found), run=run))
 

@@ -1,4 +1,4 @@
-"""Logs: a page at a time, or as they are written."""
+"""Endpoint for logs: one page, or a stream of the log as it is written."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ from provisioner.service.logs import LogPage
 router = APIRouter(tags=["logs"])
 
 EVENTS = "text/event-stream"
-#: Bytes of a page, at least and at most.
+#: Least and most bytes of a page that a client may request.
 LEAST, MOST = 1 << 10, 1 << 20
 
 Stream = Literal["system", "setup", "output"]
@@ -77,7 +77,7 @@ async def get_logs(
 
 
 def _page(look: LogPage, *, gaps: bool) -> Page:
-    # Without `gaps`, a page before the last has none: the next one would have them again.
+    # Without `gaps`, only the last page has gaps: each following page would repeat them.
     pieces = tuple(view_of(piece) for piece, _ in look.pieces if look.over or gaps or isinstance(piece, LogPiece))
     return Page(pieces, None if look.over else look.cursor)
 

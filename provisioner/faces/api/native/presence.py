@@ -1,9 +1,9 @@
-"""The control plane itself: its clock, and whether anybody acts."""
+"""Endpoint for the control plane itself: its clock, and whether a daemon acts."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from provisioner.core.views.codec import Moment
+from provisioner.core.views.codec import moment
 from provisioner.core.views.overview import Server
 from provisioner.faces.api.http import examples
 from provisioner.faces.api.http.answers import shown
@@ -19,6 +19,6 @@ def get_server(control: Acting) -> Response:
     operator = control.operator
     return shown(
         Server(
-            Moment(operator.now()), operator.served(), operator.unfinished(), operator.foreign(), operator.hindrance()
+            moment(operator.now()), operator.served(), operator.unfinished(), operator.foreign(), operator.hindrance()
         )
     )

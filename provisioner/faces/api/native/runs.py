@@ -1,42 +1,26 @@
-"""Runs: listed, shown, billed, stopped; and all that is alive."""
+"""Endpoints that list, show, bill and stop runs; and an overview of unfinished runs and machines."""
 
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from provisioner.core.errors import Invalid
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views.overview import Top
+from provisioner.core.views.pages import key_in
 from provisioner.core.views.receipt import Receipt
 from provisioner.core.views.run import Run, Runs, Status
 from provisioner.faces.api.http import examples
 from provisioner.faces.api.http.answers import shown
 from provisioner.faces.api.http.caller import Acting, RunName
 from provisioner.faces.api.http.document import answers
-from provisioner.ports.store import Key, RunFilter
+from provisioner.ports.store import RunFilter
 
 router = APIRouter(tags=["runs"])
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Cursor = Annotated[str, Query(max_length=200, description="`next_key` of the page before.")]
-
-
-def key_of(at: float, id: str) -> str:
-    """Where a page ended, as text."""
-    return f"{at!r}_{id}"
-
-
-def key_in(text: str) -> Key | None:
-    """What `key_of` wrote; raises Invalid for anything else."""
-    if not text:
-        return None
-    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)_([0-9a-f]{1,64})", text, re.ASCII)
-    if not found:
-        raise Invalid("cursor: found something else; write the next_key of the page before")
-    return float(found[1]), found[2]
 
 
 @router.get(
@@ -64,10 +48,7 @@ def list_runs(
         after=key_in(cursor),
         limit=limit,
     )
-
-    found = control.runs.find(which)
-    last = found[-1] if len(found) == limit else None
-    return shown(Runs(found, key_of(last.created_at, last.id) if last else None))
+    return shown(control.runs.page(which))
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""Schedules: said, shown, ended."""
+"""Endpoints that set, show, delete and list schedules."""
 
 from typing import Annotated
 
@@ -32,7 +32,7 @@ class Plan(BaseModel):
     timezone: Annotated[str | None, Field(max_length=100, description="IANA's name.", examples=["Europe/Berlin"])] = (
         None
     )
-    # Text, so that what is wrong with it is said as a recipe's reader says it.
+    # Plain text, so that the reader of recipes checks it and writes the error message.
     concurrency_policy: Annotated[
         str | None,
         Field(

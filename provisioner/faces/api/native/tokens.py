@@ -6,12 +6,13 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from provisioner.core.views.pages import key_in
 from provisioner.core.views.token import Audits, NewToken, Token, Tokens
 from provisioner.faces.api.http import examples
 from provisioner.faces.api.http.answers import shown
 from provisioner.faces.api.http.caller import Acting
 from provisioner.faces.api.http.document import answers
-from provisioner.faces.api.native.runs import Cursor, Limit, key_in, key_of
+from provisioner.faces.api.native.runs import Cursor, Limit
 
 router = APIRouter(tags=["access"])
 
@@ -69,6 +70,4 @@ def revoke_token(
 )
 def list_audit(control: Acting, limit: Limit = 50, cursor: Cursor = "") -> Response:
     """List the changes, who made them, and from where; the newest first."""
-    found = control.tokens.audit(limit, key_in(cursor))
-    last = found[-1] if len(found) == limit else None
-    return shown(Audits(found, key_of(last.at, last.id) if last else None))
+    return shown(control.tokens.audit(limit, key_in(cursor)))

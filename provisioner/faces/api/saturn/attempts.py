@@ -1,6 +1,6 @@
-"""Attempts as Saturn's API tells them: a pod is a node, its containers are the streams of its log.
+"""Attempts in the form of Saturn's API: a pod is a node, its containers are the streams of its log.
 
-Shapes are those of the public OpenAPI (2026.02.01), with what its own client demands beyond it.
+Shapes are those of the public OpenAPI (2026.02.01), with the fields that Saturn's own client needs beyond it.
 """
 
 import re
@@ -17,7 +17,7 @@ from provisioner.core.views.run import Run, Status
 from provisioner.faces.api.saturn.recipes import ENDED, LIVE
 
 MAIN = "main"
-#: The stream that each container's log is; what comes before the command is told as containers that prepare.
+#: The log stream of each container; boot and setup, which come before the command, are init containers.
 STREAM_OF = {"boot": "system", "setup": "setup", MAIN: "output"}
 
 
@@ -63,7 +63,7 @@ class HistoricalPod(TypedDict):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of a run on its machine; the one that waits for a machine has no `view` yet."""
+    """An attempt of a run on its machine; `view` is None while it waits for a machine."""
 
     run: Run
     number: int
@@ -76,7 +76,7 @@ class Attempt:
 
     @property
     def outcome(self) -> Outcome | None:
-        """What ended it, once it has ended."""
+        """The attempt's outcome; None until it has ended."""
         if self.view and self.view.outcome:
             return self.view.outcome
         return self.run.outcome if self.number >= self.run.attempt else None
@@ -95,12 +95,12 @@ class Attempt:
 
     @property
     def ended_in(self) -> Step:
-        """The step in which it ended; without a machine, the first."""
+        """The step in which the attempt ended; BOOT if it had no machine."""
         return (self.view and self.view.ended_in) or Step.BOOT
 
     @property
     def begun(self) -> bool:
-        """Whether its command ever executed."""
+        """Whether the attempt's command was executed."""
         if self.outcome:
             return self.ended_in in (Step.COMMAND, Step.LOGS)
         return self.status != "pending" and self.view is not None and self.view.heard_at is not None
@@ -117,7 +117,7 @@ class Attempt:
 
 
 def of(run: Run, attempts: Sequence[View]) -> tuple[Attempt, ...]:
-    """The run's, in order; a run that waits, or never got a machine, has one without a node."""
+    """Return the run's attempts in order; the last has no view if the run waits for a machine or never got one."""
     known = tuple(Attempt(run, each.attempt, each.rank, each) for each in attempts)
     waits = run.ended_at is None and run.state in (State.QUEUED, State.LAUNCHING)
     if known and not waits:
@@ -126,16 +126,16 @@ def of(run: Run, attempts: Sequence[View]) -> tuple[Attempt, ...]:
 
 
 def run_of(pod: str) -> str:
-    """The id of the run whose pod has that name; raises NotFound."""
+    """Return the id of the run that the pod belongs to; raises NotFound."""
     parts = pod.rsplit("-", 3)
-    # Whole: a beginning may be that of several.
+    # Only a whole id: a prefix may match several runs.
     if len(parts) != 4 or not re.fullmatch("[0-9a-f]{32}", parts[1]):
         raise NotFound(f"there is no pod {pod!r}")
     return parts[1]
 
 
 def named(status: Status, pod: str) -> Attempt:
-    """The attempt whose pod has that name; raises NotFound."""
+    """Return the attempt whose pod has this name; raises NotFound."""
     for each in of(status.run, status.attempts):
         if each.pod == pod:
             return each
@@ -154,14 +154,15 @@ def summary(item: Attempt) -> Pod:
 
 
 def runtime_summary(item: Attempt, preparing: Mapping[str, str]) -> RuntimeSummary:
-    """The pod with its containers; `preparing` has the logs of those before the command where it never began."""
+    """Return the pod with its containers; `preparing` has logs of init containers if the command has not begun."""
     before = [_preparing(item, name, preparing) for name in STREAM_OF if name != MAIN]
     return {**summary(item), "init_container_summaries": before, "container_summaries": [_main(item, preparing)]}
 
 
 def _main(item: Attempt, preparing: Mapping[str, str]) -> Container:
     if not item.begun:
-        # While it waits, the client shows the others; where one's log is told, it takes all of them from here.
+        # While `main` waits, the client shows the init containers. If one of them has `logs` here, the client takes
+        # the logs of all containers from here.
         waiting = _container(MAIN, "waiting")
         return {**waiting, "logs": ""} if preparing else waiting
     if item.outcome is None:

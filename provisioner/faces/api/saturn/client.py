@@ -1,4 +1,4 @@
-"""What Saturn's public client asks for beside recipes, so that it works unchanged (public OpenAPI 2026.02.01)."""
+"""Endpoints beside recipes that Saturn's public client needs to work unchanged (public OpenAPI 2026.02.01)."""
 
 from dataclasses import dataclass
 from typing import Annotated, TypedDict
@@ -22,7 +22,7 @@ from provisioner.ports.control.control import Control
 
 router = APIRouter(tags=["saturn"])
 
-#: Its client compares this with 2026.02.01, as text, and asks older servers otherwise.
+#: Saturn's client compares this with 2026.02.01, as text, and sends other requests to older servers.
 VERSION = "2026.02.01"
 
 

@@ -25,7 +25,7 @@ from provisioner.ports.store import RunFilter
 
 router = APIRouter(tags=["pods"])
 
-#: Lines of a container that prepares, in its summary.
+#: Last lines of an init container's log that its summary shows.
 GLIMPSE = 100
 
 Pod = Annotated[str, Path(max_length=300, description="A pod's name: JOB-RUN-ATTEMPT-RANK.")]
@@ -152,7 +152,7 @@ async def get_historical_logs(
 
 
 def _text(control: Control, found: attempts.Attempt, stream: str, tail: int | None = None) -> Iterator[str]:
-    """The log as text; what is no UTF-8 of it is replaced, and what is missing is said."""
+    """Yield the log as text; invalid UTF-8 is replaced, and missing bytes are reported in a line."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for piece in control.logs.read(found.run.id, LogQuery((stream,), found.number, tail)):
         match piece:
@@ -165,8 +165,8 @@ def _text(control: Control, found: attempts.Attempt, stream: str, tail: int | No
 
 
 async def _logs(readers: Readers, caller: str, texts: Iterator[str]) -> Response:
-    """The text as one JSON object, written as it is read: a log may be larger than our memory."""
-    # What hinders is told by a status only before the first byte.
+    """Return the text as one JSON object, written as it is read: a log may be larger than the memory."""
+    # An error can set the status only before the first byte is sent.
     first = await readers.read(caller, next, texts, "")
 
     async def written() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""Recipes as Saturn's API and its client have them: applied, listed, shown, cloned (public OpenAPI 2026.02.01)."""
+"""Recipes in the form of Saturn's API and client: apply, list, show and clone (public OpenAPI 2026.02.01)."""
 
 import json
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.recipe import Spec
 from provisioner.core.run.states import State
 from provisioner.core.views.job import Job
+from provisioner.core.views.pages import key_in
 from provisioner.core.views.run import Run
 from provisioner.faces.api.http import examples
 from provisioner.faces.api.http.answers import JSON, answer
@@ -48,7 +49,7 @@ class Recipes(TypedDict):
 
 
 def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
-    """The job's recipe; as a template, for another owner to apply, without owner and state."""
+    """Return the job's recipe; as a template, which another owner can apply, without owner and state."""
     told = job.recipe
     # Saturn's client needs an owner that is text, and prints a start script that is null as the word None.
     spec = {name: value for name, value in told["spec"].items() if value is not None}
@@ -61,16 +62,16 @@ def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
     return made
 
 
-#: Runs of one look at the store.
+#: Most runs of one query to the store.
 PAGE = 1000
 UNFINISHED = tuple(state for state in State if state is not State.DONE)
-#: The words of Saturn's API for where a run is, and for how it ended.
+#: Saturn's words for a run's state, and for its outcome.
 LIVE = {State.RUNNING: "running", State.STOPPING: "stopping"}
 ENDED = {Outcome.SUCCEEDED: "completed", Outcome.CANCELLED: "stopped"}
 
 
 def status_of(control: Control, job: Job) -> str:
-    """The one word for all runs of a job: the liveliest of those that are not over, or the last one's end."""
+    """Return one status for all runs of a job: the most active of the runs that have not ended, or the last run's."""
     words = {word_of(run) for run in unfinished(control, job) if run.ended_at is None}
     if lively := next((word for word in ("running", "pending", "stopping") if word in words), None):
         return lively
@@ -79,11 +80,14 @@ def status_of(control: Control, job: Job) -> str:
 
 
 def unfinished(control: Control, job: Job) -> Iterator[Run]:
-    """All of the job's runs that are not done, the newest first, a page at a time."""
+    """Yield all of the job's runs that are not done, the newest first; the store is read a page at a time."""
     which = RunFilter(job_id=job.id, states=UNFINISHED, limit=PAGE)
-    while page := control.runs.find(which):
-        yield from page
-        which = replace(which, after=(page[-1].created_at, page[-1].id))
+    while True:
+        page = control.runs.page(which)
+        yield from page.runs
+        if page.next_key is None:
+            return
+        which = replace(which, after=key_in(page.next_key))
 
 
 def word_of(run: Run) -> str:
@@ -95,7 +99,7 @@ def word_of(run: Run) -> str:
 EXAMPLE = recipe(examples.job(), "running")
 
 
-#: What messages call a recipe that has no file.
+#: The name in messages of a recipe that has no file.
 SOURCE = "the recipe"
 
 
@@ -186,7 +190,7 @@ def list_recipes(
 
 
 def _key(job: Job) -> str:
-    # An owner's name has no space, which sorts before all that it may have.
+    # A space sorts before every character of an owner's name.
     return f"{job.owner} {job.name}"
 
 

@@ -1,4 +1,4 @@
-"""daemon, cron, reap, takeover: what acts by itself."""
+"""Commands that act by themselves: daemon, cron, reap, takeover."""
 
 import signal
 from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ def cron(context: typer.Context, as_json: session.Json = False) -> int:
 
 
 def _stopping(service: Control) -> Callable[[], bool]:
-    """Whether a signal has asked for the end."""
+    """Handle the signals that ask this process to end; return a function that returns whether one has arrived."""
     stopped = False
 
     def stop(*_: object) -> None:

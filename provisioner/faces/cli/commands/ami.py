@@ -1,4 +1,4 @@
-"""ami bake, ami list, ami use, ami delete: machine images of the installation's own."""
+"""Commands for the installation's own AMIs: ami bake, ami list, ami use, ami delete."""
 
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ def options(context: typer.Context) -> None:
 
 
 def _amis(context: typer.Context) -> Any:
-    """The use cases, as `session.control` has those of jobs and runs."""
+    """Return the use cases of AMIs, as `session.control` returns those of jobs and runs."""
     from provisioner import wiring
 
     amis = wiring.amis(session.settings(context))

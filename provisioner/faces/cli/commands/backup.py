@@ -1,4 +1,4 @@
-"""backup, restore."""
+"""Commands for backups of the store: backup, restore."""
 
 from typing import Annotated
 

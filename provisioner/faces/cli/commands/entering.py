@@ -1,4 +1,4 @@
-"""ssh, cp: the way in to the machine of a run."""
+"""Commands that enter the machine of a run: ssh, cp."""
 
 import contextlib
 from collections.abc import Iterator
@@ -88,6 +88,6 @@ def cp(
 
 
 def _split(text: str) -> tuple[str, str] | None:
-    """RUN and PATH, where there is a colon before any slash, as scp(1) has it."""
+    """Return RUN and PATH if the text has a colon before any slash, as for scp(1), else None."""
     run, colon, path = text.partition(":")
     return (run, path) if colon and run and "/" not in run else None

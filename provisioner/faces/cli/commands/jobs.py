@@ -1,4 +1,4 @@
-"""apply, jobs, show, delete, schema."""
+"""Commands for jobs and recipes: apply, jobs, show, delete, schema."""
 
 from typing import Annotated
 

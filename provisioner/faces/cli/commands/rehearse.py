@@ -1,4 +1,4 @@
-"""rehearse: the whole system against the EC2 double, on this computer and for nothing."""
+"""Command that runs the whole system against the EC2 double, on this computer and without cost: rehearse."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ from provisioner.faces.cli.terminal.interrupts import ASKING, interruptible
 from provisioner.faces.cli.terminal.waiting import wait_for
 from provisioner.ports.control.control import Control
 
-#: A bucket beside the scenario's own: its jobs may use it, and what they leave there is shown at the end.
+#: A bucket beside those of the scenario: jobs may use it, and its objects are shown at the end.
 CHECKPOINTS = "rehearsal-checkpoints"
 
 
@@ -129,10 +129,10 @@ def _cloud(
         from provisioner.rehearsal.machines.qemu import GATEWAY
     except ModuleNotFoundError as error:
         raise Invalid(f"{error.name} is missing: pip install 'provisioner[rehearsal]'") from error
-    # Between the folder's making and the `try`, or in the middle of its removal, an interrupt would leave it behind.
+    # A signal between mkdtemp and `try`, or during the removal, would leave the folder behind.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     folder = Path(tempfile.mkdtemp(prefix="provision-rehearsal."))
-    # Of a rehearsal that is killed it goes all the same.
+    # Removes the folder also if the rehearsal is killed.
     held = Life(folder, (), {}, lambda: None)
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -162,7 +162,7 @@ def _cloud(
                 url=double.url,
                 machine_url=double.url.replace("127.0.0.1", GATEWAY) if kind == "qemu" else "",
                 engine="container" if docker or kind == "qemu" else "process",
-                # What else plays a machine has no sshd.
+                # The other kinds of machines have no sshd.
                 open=json.dumps(kind == "qemu"),
                 ssh_port=ssh_port,
             )
@@ -195,7 +195,7 @@ def _sandbox(kind: str, host: Any, no_sandbox: bool) -> Sandbox:
 
 
 def _free_port() -> int:
-    """One that no program of this computer listens at: all its loopback addresses have it."""
+    """Return a port at which no program of this computer listens, on any of its loopback addresses."""
     with socket.create_server(("", 0)) as free:
         return int(free.getsockname()[1])
 

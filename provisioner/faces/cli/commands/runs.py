@@ -1,4 +1,4 @@
-"""start, runs, status, wait, logs, stop, receipt."""
+"""Commands for runs: start, runs, status, wait, logs, stop, receipt."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -55,7 +55,7 @@ def started(
     detach: bool = False,
     as_json: bool = False,
 ) -> int:
-    """Store the run, and see it as far as is asked."""
+    """Store the run; then return, follow its log or wait for its end, as requested. Return the exit code."""
     ids: list[str] = []
     with detaching(service, ids):
         run = start()
@@ -80,7 +80,7 @@ def started(
 
 
 def _printed(id: str, put: Callable[[], None]) -> bool:
-    """Print what names a run that is stored; its id must not be lost, so it goes to standard error where that fails."""
+    """Print a stored run with `put`; if that fails, print the id on standard error, because it must not be lost."""
     try:
         put()
     except streams.OutputLost as error:

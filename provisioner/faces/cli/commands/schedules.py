@@ -1,4 +1,4 @@
-"""schedule, schedules."""
+"""Commands for schedules: schedule, schedules."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from provisioner.faces.cli import session
 from provisioner.faces.cli.commands.jobs import JobName
 from provisioner.faces.cli.terminal import screen, streams
 
-#: How many times to come are shown.
+#: Number of future times that are shown.
 SHOWN = 5
 
 

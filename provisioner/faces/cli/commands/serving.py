@@ -1,4 +1,4 @@
-"""serve: the daemon, with the HTTP API before it."""
+"""Command that runs the daemon and the HTTP API in one process: serve."""
 
 import gc
 import os
@@ -51,7 +51,7 @@ def serve(
     def stop(*_: object) -> None:
         nonlocal stopped
         if stopped:
-            # Asked twice: whatever is still under way may be cut off, as by kill -9.
+            # The second signal ends the process at once: calls in progress may be cut off, as by kill -9.
             os._exit(exits.DETACHED)
         stopped = True
         front.stop()
@@ -81,7 +81,7 @@ def serve(
             f"nobody has a token yet: provision token create --owner {service.caller.owner} --role admin",
             service.operator.now(),
         )
-    # What is there now stays: to look through it for garbage again and again would stop every request for that long.
+    # Present objects are never freed. Each full collection would search them again, and stop all requests meanwhile.
     gc.freeze()
     try:
         serving.run(front, listener, lambda: service.operator.drive(lambda: stopped, acted, schedules=True), halt)

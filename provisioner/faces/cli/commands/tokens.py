@@ -1,4 +1,4 @@
-"""token create, token list, token revoke, audit: who else is let in, and who changed what."""
+"""Commands for access: token create, token list, token revoke, audit."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-#: Seconds; the HTTP API has the same bound.
+#: Longest lifetime of a token in seconds; the HTTP API has the same limit.
 _LONGEST = 10**9
 TokenId = Annotated[str, typer.Argument(metavar="ID", help="As `provision token list` shows it.")]
 
@@ -77,7 +77,7 @@ def audit(
     as_json: session.Json = False,
 ) -> None:
     """Show who changed what, when, and from where; newest first."""
-    found = session.control(context).tokens.audit(limit)
+    found = session.control(context).tokens.audit(limit).entries
     if as_json:
         screen.put_view(found)
     else:

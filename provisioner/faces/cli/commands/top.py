@@ -1,4 +1,4 @@
-"""`provision top`: a live table of what is alive, drawn by rich, which is imported for nothing else."""
+"""Live table of unfinished runs for `provision top`, drawn by rich, which is imported only here."""
 
 import contextlib
 import os
@@ -21,17 +21,17 @@ from provisioner.ports.control.control import Control
 
 #: Seconds between two looks.
 EVERY = 1.0
-#: Rows where there is no terminal to fill.
+#: Most rows if the output is not drawn on a terminal.
 ROWS = 50
 #: Shows the cursor and leaves the alternate screen (xterm control sequences, DECTCEM and 1049).
 RESTORE = b"\x1b[?25h\x1b[?1049l"
 
-#: Columns of what is no terminal.
+#: Columns if standard output is not a terminal.
 WIDEST = 200
-#: Causes to wait that are told, those of most runs first.
+#: Most causes of waiting that are shown, those of the most runs first.
 QUEUES = 3
 
-#: Each column, its width at most, and from how wide a terminal on it is shown; the job has what is left.
+#: Each column, its greatest width, and the least width of a terminal that shows it; the job gets the remaining width.
 COLUMNS = (
     ("RUN", 12, 0),
     ("JOB", 0, 0),
@@ -72,7 +72,7 @@ def top(
         return
     from rich.console import Console
 
-    # Off a terminal a line is as long as it is.
+    # Without a terminal, lines may have WIDEST columns.
     console = Console(width=None if sys.stdout.isatty() else WIDEST, highlight=False)
     with streams.writing():
         console.print(picture(found, console.width))
@@ -112,9 +112,9 @@ def _watch(service: Control, limit: int | None) -> None:
         if (began := service.operator.now()) >= due:
             found = look()
             live.update(picture(found, console.width, console.height, mode, met), refresh=True)
-            # A look at very many takes its time, and what acts is to have most of it.
+            # A look at very many runs takes long; most of the time must be left for the passes.
             due = service.operator.now() + max(EVERY, 4 * (service.operator.now() - began))
-        # Asked more than once: whoever drives wants to hear it again.
+        # Remembered, because `drive` may call this again after the key was read.
         asked = asked or _asked_to_leave(rest)
         return asked
 
@@ -135,13 +135,13 @@ def _mode(acts: bool, served: bool) -> str:
 
 @contextlib.contextmanager
 def _terminal() -> Iterator[None]:
-    """Keys come one by one and unseen; however this is left, the terminal is as it was."""
+    """Context without echo, in which each key is read at once; every exit restores the terminal, also a signal."""
     before = termios.tcgetattr(sys.stdin)
     quiet = termios.tcgetattr(sys.stdin)
     quiet[3] &= ~(termios.ICANON | termios.ECHO)
 
     def leave(*_: object) -> None:
-        # At once, whatever call is under way: nothing here minds being cut off (see `waiting.detaching`).
+        # End at once, also during a call: nothing here needs a cleanup (see `waiting.detaching`).
         os.write(1, RESTORE)
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
         os._exit(0)
@@ -157,7 +157,7 @@ def _terminal() -> Iterator[None]:
 
 
 def _asked_to_leave(rest: float) -> bool:
-    """Whether q was typed within so many seconds; the end of the input is as good."""
+    """Return whether q was typed, or the input ended, within `rest` seconds."""
     if not select.select([sys.stdin], [], [], rest)[0]:
         return False
     typed = os.read(sys.stdin.fileno(), 100)
@@ -171,7 +171,7 @@ def picture(
     mode: str = "",
     errors: Sequence[str] = (),
 ) -> Any:
-    """What a look shows, for rich to draw; in so many lines at most."""
+    """Return the overview as rich draws it, in at most `height` lines."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -198,7 +198,7 @@ def picture(
 
 
 def heading(found: Top, mode: str) -> Iterator[str]:
-    """How much of everything there is, and what waits for what."""
+    """Yield lines with the numbers of runs and machines, the price per hour, and the causes of waiting."""
     states = ", ".join(f"{found.states[state]:,} {state}" for state in State if found.states.get(state))
     total = sum(found.states.values())
     yield f"{screen.clock(found.at)[:8]}  {_count(total, 'run')}{f': {states}' if states else ''}"
@@ -217,7 +217,7 @@ def heading(found: Top, mode: str) -> Iterator[str]:
 
 
 def row(each: Live, now: float, *, short_id: bool = False) -> Sequence[str]:
-    """A cell for each column."""
+    """Return the run's cell for each column."""
     run, machine = each.run, each.machine
     return (
         run.id[: 8 if short_id else 12],
@@ -254,7 +254,7 @@ def _dollars(most: float | None) -> str:
 
 
 def _zone(name: str) -> str:
-    """Without the region, of which an installation has one."""
+    """Return the zone's name without the region, because an installation has only one region."""
     return name.rpartition("-")[2]
 
 
@@ -267,7 +267,7 @@ def _style(each: Live) -> str:
 
 
 def short(seconds: float) -> str:
-    """At most six characters: 12s, 3m05s, 2h10m, 5d3h."""
+    """Return a duration in at most six characters: 12s, 3m05s, 2h10m, 5d3h."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole}s"

@@ -27,7 +27,7 @@ _COLOUR = re.compile(r"[0-9;:]*m")
 
 
 class Filter:
-    """Filters one stream that comes in pieces; a sequence or character may be split between two pieces."""
+    """Filter for one stream that comes in pieces; a sequence or character may be split between two pieces."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")

@@ -1,16 +1,16 @@
-"""Commands that must tidy up whatever asks this process to end."""
+"""Turn signals into KeyboardInterrupt, for commands that must clean up before they end."""
 
 import contextlib
 import signal
 from collections.abc import Iterator
 
-#: What asks this process to end.
+#: The signals that ask this process to end.
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Whatever asks this process to end is a KeyboardInterrupt, once: the tidying up is not interrupted."""
+    """Context in which the first signal of ASKING raises KeyboardInterrupt; later ones do not interrupt the cleanup."""
 
     def interrupt(*_: object) -> None:
         for number in ASKING:

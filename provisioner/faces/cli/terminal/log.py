@@ -16,13 +16,13 @@ from provisioner.faces.cli.terminal.waiting import LiveLine
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery, view_of
 
-#: What a program printed; the system stream is about the machine and is asked for by name.
+#: The streams that programs print to. The system stream is about the machine: users request it by name.
 STREAMS = ("setup", "output")
 DEFAULT = LogQuery(STREAMS)
 
 
 class Printer:
-    """Writes pieces of a log at once: as lines of JSON with `as_json`, unfiltered to a terminal with `raw`."""
+    """Printer of log pieces, without delay: as lines of JSON with `as_json`, unfiltered to a terminal with `raw`."""
 
     def __init__(self, to: TextIO, *, as_json: bool = False, raw: bool = False) -> None:
         self._to = to
@@ -83,7 +83,7 @@ def show(
     as_json: bool = False,
     raw: bool = False,
 ) -> None:
-    """Print what is there now."""
+    """Print the log as far as it is written now."""
     printer = Printer(sys.stdout, as_json=as_json, raw=raw)
     try:
         for piece in service.logs.read(run, query):
@@ -106,9 +106,9 @@ def follow(
     direct: bool = False,
     raw: bool = False,
 ) -> None:
-    """Print the log as it comes, and what the run is doing while nothing comes.
+    """Print the log as it is written, and what the run is doing while nothing arrives.
 
-    `aside` prints it on standard error, because standard output is for something else; `direct` asks the machine.
+    `aside` prints on standard error, because standard output is for other data; `direct` reads from the machine.
     """
     printer = Printer(sys.stderr if aside else sys.stdout, as_json=as_json, raw=raw)
     line = LiveLine(service)
@@ -117,7 +117,7 @@ def follow(
         printer.rest()
         line.tell(errors)
         found = service.runs.get(run)
-        # An unfinished line of the job's is not written over.
+        # The live line must not overwrite an unfinished line of the job's output.
         if printer.fresh and found.ended_at is None:
             line.show([found])
 

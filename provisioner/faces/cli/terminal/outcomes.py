@@ -30,12 +30,12 @@ def of_rehearsal(run: Run) -> int:
 
 
 def of_runs(runs: Sequence[Run], of: Callable[[Run], int] = of_run) -> int:
-    """The first that is not 0, in the order given."""
+    """Return the first exit code that is not 0, in the order of the runs, else 0."""
     return next((code for run in runs if (code := of(run))), 0)
 
 
 def last_lines(runs: Sequence[Run], of: Callable[[Run], int] = of_run) -> list[str]:
-    """What became of each; the last line says whose the exit code is."""
+    """Return a line with each run's outcome and, for several runs, a last line that names the exit code's run."""
     lines = [_last_line(run, of(run)) for run in runs]
     code = of_runs(runs, of)
     if len(runs) > 1:

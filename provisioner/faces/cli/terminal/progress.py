@@ -1,4 +1,4 @@
-"""What a long command does, as it does it: steps with their times, and what a machine prints meanwhile."""
+"""Progress of a long command: its steps with their times, and a machine's output between them."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from provisioner.faces.cli.terminal import streams
 
 
 class Progress:
-    """Lines on standard error; a step's line says how long the command is at work."""
+    """Lines on standard error; a step's line begins with the seconds since the command began."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now, self._began = now, now()
@@ -17,7 +17,7 @@ class Progress:
         streams.say(f"{self._now() - self._began:7.1f} s  {text}")
 
     def output(self, data: bytes) -> None:
-        """Whole lines at once; what rewrites its line (a progress bar) is shown as it last was."""
+        """Print complete lines; of a line that was rewritten (a progress bar), print the last version."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._print(line)

@@ -1,4 +1,4 @@
-"""The terminal that a person sits before, lent to a command elsewhere."""
+"""The user's terminal, connected to a command on another machine."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from provisioner.ports.connection import Process, Terminal
 
 
 def own() -> Terminal | None:
-    """Ours; None where nobody sits before it."""
+    """Return this process's terminal; None if standard input or output is not a terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return None
     return Terminal(os.environ.get("TERM", "dumb"), _size())
@@ -25,11 +25,11 @@ def _size() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def lent(process: Process) -> Iterator[None]:
-    """Inside, every key goes to the process, Ctrl-C too, and it learns of new sizes; afterwards all is as before."""
+    """Context in which the process gets every key, also Ctrl-C, and new window sizes; restores the terminal at exit."""
     keys, before = sys.stdin.fileno(), termios.tcgetattr(sys.stdin)
     resized = signal.signal(signal.SIGWINCH, lambda *_: process.resize(_size()))
     try:
-        # What was typed ahead is kept.
+        # TCSADRAIN keeps keys that were typed ahead.
         tty.setraw(keys, termios.TCSADRAIN)
         yield
     finally:

@@ -44,7 +44,7 @@ def ago(at: float, now: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Short, and exact enough to act on: 12 s, 3 min 5 s, 2 h 10 min, 5 d 3 h."""
+    """Return a duration in its two largest units: 12 s, 3 min 5 s, 2 h 10 min, 5 d 3 h."""
     # NaN is shown as 0 s.
     whole = round(min(seconds, LAST)) if seconds > 0 else 0
     if whole < 60:
@@ -57,7 +57,7 @@ def duration(seconds: float) -> str:
 
 
 def phase(run: Run, now: float | None) -> str:
-    """What the run is doing, in a line; a queued one says why it waits and, told the time, until when."""
+    """Return a line on what the run is doing: for a queued run why it waits and, with `now`, when it tries again."""
     if run.outcome is not None:
         return f"{run.state}: {run.outcome}, {run.reason}"
     text = f"{run.state}, attempt {run.attempt}" if run.attempt > 1 else str(run.state)
@@ -119,7 +119,7 @@ def _scheduled(item: Schedule) -> Sequence[str]:
 
 
 def zoned(at: float, zone: str) -> str:
-    """Date, time of day and zone, as a clock there shows them."""
+    """Return date, time of day and zone, as a clock in that zone shows them."""
     import zoneinfo
 
     return f"{dt.datetime.fromtimestamp(datable(at), zoneinfo.ZoneInfo(zone)):%Y-%m-%d %H:%M:%S %Z}"
@@ -184,12 +184,12 @@ def audit(items: Sequence[Audit]) -> None:
 
 
 def date(at: float) -> str:
-    """Local date and time."""
+    """Return the local date and time."""
     return f"{dt.datetime.fromtimestamp(datable(at)).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def clock(at: float) -> str:
-    """Local time of day, to the tenth of a second."""
+    """Return the local time of day, to the tenth of a second."""
     moment = dt.datetime.fromtimestamp(datable(at)).astimezone()
     return f"{moment:%H:%M:%S}.{moment.microsecond // 100_000}"
 
@@ -197,7 +197,7 @@ def clock(at: float) -> str:
 def receipt(item: Receipt) -> None:
     title = f"receipt of run {item.run[:12]} ({item.owner}/{item.job})"
     streams.put(f"{title}, provisional" if item.provisional else title)
-    # In time, with what went on beside a phase below it.
+    # By time; phases that ran beside another one come below it.
     ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began, phase.beside))
     streams.table(
         ("ATTEMPT", "PHASE", "SECONDS", "BILLED", "BEGINS WITH"),
@@ -239,7 +239,7 @@ def receipt(item: Receipt) -> None:
 
 
 def _error(phase: Phase) -> str:
-    """Return the error, rounded up; our own clock has none against itself."""
+    """Return the error, rounded up; "" for the store's clock, which is the reference."""
     error = phase.began_error
     return f" ± {math.ceil(error * 10) / 10:.1f} s" if error or phase.began_source != "store" else ""
 
@@ -252,7 +252,7 @@ def _price(item: Price | None, at: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes, in decimal units: 0 B, 999 B, 1.2 kB, 34 MB."""
+    """Return a number of bytes in decimal units: 0 B, 999 B, 1.2 kB, 34 MB."""
     scaled, unit = float(count), "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if scaled < 1000:

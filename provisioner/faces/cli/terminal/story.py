@@ -1,6 +1,6 @@
-"""`provision status`: a run as a story, in lines that fit the terminal.
+"""Story of a run for `provision status`, in lines that fit the terminal.
 
-What it does now and why, then each attempt, then what happened when.
+It shows what the run is doing and why, then each attempt, then the events with their times.
 """
 
 import datetime as dt
@@ -15,12 +15,12 @@ from provisioner.core.views.receipt import Phase, Receipt
 from provisioner.core.views.run import Attempt, Event, Machine, Run, Status, Tried
 from provisioner.faces.cli.terminal.screen import ago, clock, date, dollars, duration, size
 
-#: Columns before a fact, and before an event's text: the time, and the time since the trigger.
+#: Columns of the label before a fact; and of the times before an event's text (local, and since the trigger).
 LABEL, TIMES = 11, 25
 
 
 def story(item: Status, bill: Receipt, now: float, width: int | None = None) -> Iterator[str]:
-    """The lines, wrapped at `width` columns, or not at all."""
+    """Yield the story's lines, wrapped at `width` columns; None does not wrap them."""
     for label, text in _facts(item, bill, now):
         yield from _wrapped(label.ljust(LABEL), text, width)
     machines = {machine.id: machine for machine in item.machines}
@@ -37,7 +37,7 @@ def _wrapped(label: str, text: str, width: int | None) -> Iterator[str]:
     if width is None:
         yield f"{label}{plain(text)}"
         return
-    # A figure and its unit stay in one line.
+    # Keep a number and its unit in one line.
     text = re.sub(r"(\d) (?=(s|min|h|d|B|kB|MB|GB|TB|\$)\b)", "\\1\xa0", plain(text))
     for line in textwrap.wrap(text, max(20, width - len(label)), break_on_hyphens=False) or [""]:
         yield f"{label}{line}".replace("\xa0", " ")
@@ -94,7 +94,7 @@ def _waiting(item: Status, now: float) -> Iterator[tuple[str, str]]:
 
 
 def _tried(tried: Iterable[Tried], now: float) -> Iterator[str]:
-    """What was tried, each once, the latest last."""
+    """Yield a line for each different try, the latest last."""
     times: dict[tuple[str, str], list[float]] = {}
     for each in tried:
         times[each.what, each.code] = [*times.pop((each.what, each.code), []), each.at]
@@ -180,7 +180,7 @@ def _ending(machine: Machine) -> str:
 
 
 def _timeline(events: Sequence[Event], since: float, width: int | None) -> Iterator[str]:
-    """Local times, and the time since the trigger; another day is said."""
+    """Yield the events with local time and time since the trigger; a new day gets a line of its own."""
     day = _day(since)
     for event in events:
         if (today := _day(event.at)) != day:

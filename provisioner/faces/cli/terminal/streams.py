@@ -10,7 +10,7 @@ from typing import Any
 
 from provisioner.core.plain import plain
 
-#: To the line's beginning, and erase it (ECMA-48, EL).
+#: Moves to the beginning of the line and erases it (ECMA-48, EL).
 ERASE = "\r\x1b[K"
 
 
@@ -71,13 +71,13 @@ def put_text(data: bytes | str) -> None:
 
 
 def complain(text: str) -> None:
-    """An error: a line, or one for each thing that is wrong."""
+    """Print an error on standard error; each line of the text gets the prefix `provision:`."""
     for line in text.splitlines():
         say(f"provision: {line}")
 
 
 def width() -> int | None:
-    """Columns of the terminal that standard output is; None where it is none, and lines may be as long as they are."""
+    """Return the columns of the terminal; None if standard output is no terminal, so that lines need no wrapping."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
@@ -87,7 +87,7 @@ def put_json(value: Any, *, indent: int | None = 2) -> None:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as their content, as Docker prints them: good for eyes and for awk."""
+    """Print columns as wide as their content, as Docker does: readable by people and by awk."""
     lines = [list(heads), *[[plain(cell) for cell in row] for row in rows]]
     widths = [max(len(line[index]) for line in lines) for index in range(len(heads))]
     with writing():

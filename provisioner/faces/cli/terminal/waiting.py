@@ -1,4 +1,4 @@
-"""Waiting that explains itself: a live line on a terminal, a line for each change elsewhere."""
+"""Wait for runs, and show what they are doing: a live line on a terminal, else a line for each change."""
 
 import contextlib
 import os
@@ -15,14 +15,14 @@ from provisioner.faces.cli.terminal import outcomes, screen, streams
 from provisioner.ports.control.control import Control
 from provisioner.ports.store import RunFilter
 
-#: Of this many seconds a run, each look at several runs is rested from: 200 runs are looked at every second.
+#: Seconds of rest for each run after a look at all waiting runs: 200 runs are looked at every second.
 REST = 0.005
 
 
 def wait_for(
     service: Control, ids: Sequence[str], *, as_json: bool = False, exit_code: Callable[[Run], int] = outcomes.of_run
 ) -> int:
-    """Act or stand by until every run has ended for certain; the first exit code that is not 0."""
+    """Act or stand by until every run has certainly ended; return the first exit code that is not 0, else 0."""
     line = LiveLine(service)
     ended: dict[str, Run] = {}
     rested_at = 0.0
@@ -48,7 +48,7 @@ def wait_for(
 
 
 def _now(service: Control, ids: Sequence[str]) -> list[Run]:
-    """The runs as they are, in that order: one question for all, for a server may be far away."""
+    """Return the runs as they are now, in the order of `ids`, with one query: the server may be far away."""
     known = tuple(dict.fromkeys(ids))
     found = {run.id: run for run in service.runs.find(RunFilter(ids=known, limit=len(known)))} if known else {}
     return [found.get(id) or service.runs.get(id) for id in known]
@@ -56,9 +56,9 @@ def _now(service: Control, ids: Sequence[str]) -> list[Run]:
 
 @contextlib.contextmanager
 def detaching(service: Control, ids: Sequence[str]) -> Iterator[None]:
-    """Inside, Ctrl-C leaves at once, whatever call is under way: nothing here minds being cut off.
+    """Context in which Ctrl-C ends this process at once, also during a call: nothing here needs a cleanup.
 
-    `ids` may be filled while inside.
+    `ids` may be filled inside the context.
     """
     goes_on = (
         "the run goes on"
@@ -71,7 +71,7 @@ def detaching(service: Control, ids: Sequence[str]) -> Iterator[None]:
         text = plain(f"detached: {goes_on}. Wait: provision wait {short}. Stop: provision stop {short}")
         if not short:
             text = "interrupted; `provision runs` shows whether a run was stored"
-        # Print may be what was interrupted, and it does not let itself in twice.
+        # The signal may have interrupted `print`, which is not reentrant.
         with contextlib.suppress(OSError):
             os.write(2, f"{streams.ERASE if sys.stderr.isatty() else ''}{text}\n".encode())
         os._exit(exits.DETACHED)
@@ -84,7 +84,7 @@ def detaching(service: Control, ids: Sequence[str]) -> Iterator[None]:
 
 
 class LiveLine:
-    """One line that is written over on a terminal; a line for each change where there is none."""
+    """A line that is overwritten on a terminal; without a terminal, a new line for each change."""
 
     def __init__(self, service: Control) -> None:
         self._service = service
@@ -95,7 +95,7 @@ class LiveLine:
         self._since = service.operator.now()
 
     def show(self, runs: Sequence[Run]) -> None:
-        """What these unfinished runs are doing now."""
+        """Show what these unfinished runs are doing now."""
         now = self._service.operator.now()
         if self._live and runs:
             more = f" (+{len(runs) - 1} more)" if len(runs) > 1 else ""
@@ -105,7 +105,7 @@ class LiveLine:
             self._standing = True
         elif not self._live:
             for run in runs:
-                # Without the countdown: a line for each second would be no line for each change.
+                # Without the countdown, which would print a line each second.
                 text = self._phase(run, None)
                 if self._shown.get(run.id) != text:
                     self._shown[run.id] = text
@@ -119,7 +119,7 @@ class LiveLine:
         return text + screen.preparing(next((each.step for each in attempts if each.attempt == run.attempt), None))
 
     def tell(self, errors: Sequence[str]) -> None:
-        """Our own errors: each when it is new, and again when it comes back."""
+        """Print the control plane's errors: each when it is new, and again when it returns."""
         for error in errors:
             if error not in self._told:
                 self.clear()
@@ -127,7 +127,7 @@ class LiveLine:
         self._told = frozenset(errors)
 
     def clear(self) -> None:
-        """Make room for something else."""
+        """Erase the live line, before other text is printed."""
         if self._standing:
             streams.draw(streams.ERASE)
             self._standing = False

@@ -1,4 +1,4 @@
-"""`provision receipt --waterfall`: where a run's time went, drawn to scale, a line a phase."""
+"""Waterfall chart for `provision receipt --waterfall`: the run's phases, drawn to scale, one line each."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -7,20 +7,20 @@ from provisioner.core.plain import plain
 from provisioner.core.views.receipt import Phase, Receipt
 from provisioner.faces.cli.terminal.screen import duration
 
-#: Columns where nobody says how many there are, and the least that the bars have.
+#: Columns if the width of the terminal is unknown, and the fewest columns for the bars.
 WIDTH, NARROWEST = 100, 10
-#: What bars are drawn with: of the main line, and of what went on beside it.
+#: Characters of the bars: of phases of the main line, and of phases beside it.
 PLAIN, BLOCKS = "#-", "█░"
 
 
 def marks() -> str:
-    """Blocks on a terminal that shows them."""
+    """Return BLOCKS for a terminal with UTF-8, else PLAIN."""
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
     return BLOCKS if sys.stdout.isatty() and encoding == "utf8" else PLAIN
 
 
 def waterfall(item: Receipt, now: float, width: int | None = None, marks: str = PLAIN) -> Iterator[str]:
-    """The lines, attempts in order; what lasts is drawn until `now`. No line is wider than `width`, if it can be."""
+    """Yield the lines, attempts in order, at most `width` columns if possible; open phases are drawn until `now`."""
     ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began, phase.beside))
     end = max((_end(phase, now) for phase in ordered), default=now)
     several = len({phase.attempt for phase in ordered}) > 1
@@ -47,7 +47,7 @@ def _label(phase: Phase, several: bool) -> str:
 
 
 def _bar(phase: Phase, since: float, until: float, now: float, room: int, marks: Sequence[str]) -> str:
-    """At its place among `room` columns; the shortest phase has one."""
+    """Return the phase's bar at its place among `room` columns; the shortest phase gets one column."""
     scale = room / (until - since) if until > since else 0.0
     first = min(room - 1, round((phase.began - since) * scale))
     last = max(first + 1, round((_end(phase, now) - since) * scale))

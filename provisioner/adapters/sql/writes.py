@@ -1,0 +1,87 @@
+"""Write rows, and check what must hold first, within a transaction of the store."""
+
+import dataclasses
+import functools
+
+import sqlalchemy
+from sqlalchemy import Connection, bindparam, text
+from sqlalchemy.dialects import sqlite
+from sqlmodel import select
+
+from provisioner.adapters.sql import tables
+from provisioner.adapters.sql.rows import R, all_of
+from provisioner.core.access.owner_limits import OwnerLimits, Usage
+from provisioner.core.errors import Conflict, LeaseLost
+from provisioner.core.protocol.codec import encode
+from provisioner.core.run.records import Run
+from provisioner.ports.store import Lease
+
+
+def lease(connection: Connection) -> Lease | None:
+    """Return the lease, or None if no process ever had it."""
+    row = connection.execute(text("SELECT epoch, holder, kind, expires_at FROM lease")).one_or_none()
+    return Lease(**row._asdict()) if row else None
+
+
+def prove(connection: Connection, epoch: int) -> None:
+    """Raise LeaseLost if the epoch is not that of the process that has the lease."""
+    held = lease(connection)
+    if held is None or held.epoch != epoch or not held.holder:
+        raise LeaseLost("another process has taken over the control plane")
+
+
+def note(connection: Connection, key: str, value: str, now: float) -> None:
+    """Store a value under a key, in place of an earlier one."""
+    connection.execute(
+        text("INSERT OR REPLACE INTO note VALUES (:key, :value, :now)"), {"key": key, "value": value, "now": now}
+    )
+
+
+def put(connection: Connection, item: R) -> R:
+    """Insert a record, or update the version that is stored; return it with its new version. Raises Conflict."""
+    stored = dataclasses.replace(item, version=item.version + 1)
+    kind, row = tables.row(item, encode(stored).decode())
+    insert, update = _statements(kind)
+    if item.version == 0:
+        try:
+            connection.exec_driver_sql(insert, row)
+        except sqlalchemy.exc.IntegrityError as error:
+            raise Conflict(f"{type(item).__name__} {item.id} is there already") from error
+        return stored
+    done = connection.exec_driver_sql(update, {**row, "known_id": item.id, "known_version": item.version})
+    if done.rowcount != 1:
+        raise Conflict(f"{type(item).__name__} {item.id} was changed by another process")
+    return stored
+
+
+@functools.cache
+def _statements(kind: type[tables.Document]) -> tuple[str, str]:
+    """Return the table's INSERT and UPDATE statements; to build them takes longer than to execute them."""
+    table, dialect = sqlalchemy.inspect(kind).local_table, sqlite.dialect(paramstyle="named")
+    known = table.c.id == bindparam("known_id"), table.c.version == bindparam("known_version")
+    insert, update = table.insert(), table.update().where(*known)
+    return str(insert.compile(dialect=dialect)), str(update.compile(dialect=dialect))
+
+
+def usage(connection: Connection, owner: str) -> Usage:
+    """Return the owner's usage, summed from two indices that have only unfinished runs and existing jobs."""
+    count, size = connection.exec_driver_sql(
+        "SELECT count(*), total(size) FROM run WHERE owner = ? AND done = 0", (owner,)
+    ).one()
+    (jobs,) = connection.exec_driver_sql("SELECT total(size) FROM job WHERE owner = ? AND deleted = 0", (owner,)).one()
+    return Usage(count, int(size + jobs))
+
+
+def check_start(connection: Connection, run: Run, limits: OwnerLimits) -> None:
+    """Raise LimitReached if the run would exceed its owner's limits."""
+    before = usage(connection, run.owner)
+    limits.check(run.owner, before, Usage(before.unfinished_runs + 1, before.stored_bytes + len(encode(run))))
+
+
+def same_key(connection: Connection, run: Run, since: float) -> Run | None:
+    """Return the run of the same job with the same idempotency key that was made after `since`, or None."""
+    row = tables.RunRow
+    same = select(row.body).where(row.job_id == run.job_id, row.key == run.idempotency_key, row.created_at > since)
+    # The same text as in the index `run_key`: SQLite's planner does not know that the variable above is not empty.
+    found = all_of(connection, Run, same.where(text("key <> ''")).limit(1))
+    return found[0] if found else None
