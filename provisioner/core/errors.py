@@ -31,7 +31,7 @@ class ProvisionError(Exception):
 
 
 class Invalid(ProvisionError):
-    """The input is wrong; the message names the place and what is expected."""
+    """The input is wrong. The message names the place in the input and the value that is expected there."""
 
 
 class NotFound(ProvisionError):

@@ -18,7 +18,7 @@ from provisioner.core.errors import CloudError
 
 class Cloud(Protocol):
     def catalog(self, instance_types: Collection[str]) -> Catalog:
-        """Return what is known of these types in the zones in which the installation has a subnet.
+        """Return the catalog of these instance types in the zones in which the installation has a subnet.
 
         A type that the region does not have is omitted.
         """

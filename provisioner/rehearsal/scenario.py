@@ -59,7 +59,7 @@ class Scenario:
 
 
 def load(path: Path) -> Scenario:
-    """Return the scenario in the file; raises Invalid with a line for each problem: its place and what is wrong."""
+    """Return the scenario in the file. Raises Invalid; its message has one line for each problem, with the place."""
     try:
         document = yaml.read(path.read_bytes(), str(path))
     except OSError as error:

@@ -184,7 +184,7 @@ class Lines:
 
 
 class Masked:
-    """A text file that masks what is written."""
+    """A text file that masks secrets in the text before it writes the text."""
 
     def __init__(self, file: TextIO, mask: Mask) -> None:
         self._file = file

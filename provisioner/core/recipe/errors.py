@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe.yaml import Path
 
-#: What is expected, by pydantic's name of the error.
+#: Descriptions of the expected value, by pydantic's name of the error.
 _RIGHT = {
     "string_type": "write text",
     "int_type": "write a whole number",

@@ -1,7 +1,7 @@
 """Decide everything that a pass does, from the stored records and the time.
 
-A pass carries out one field of a plan, saves what came of it, and plans again from what is stored then. So every plan
-may be lost or repeated, and none acts upon a record that was not saved.
+A pass carries out one field of a plan, saves the results, and makes the next plan from the store. So a plan may be
+lost or repeated, and every plan is made from saved records only.
 """
 
 from collections import defaultdict

@@ -8,7 +8,7 @@ from provisioner.core.views.codec import Moment
 
 @dataclass(frozen=True)
 class Token:
-    """An access token, without what lets anybody in."""
+    """An access token, without its secret."""
 
     id: str
     owners: tuple[str, ...]

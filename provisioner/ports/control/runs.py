@@ -27,9 +27,9 @@ class Runs(Protocol):
         """Return the runs, the newest first. `which.job` is a job's name, or the name of a deleted job."""
 
     def page(self, which: RunFilter) -> Page:
-        """Return the runs of `find`, and where the next page begins.
+        """Return the runs of `find`, and the key of the next page; None if this page is not full.
 
-        More than one request's worth of `which.ids` has no next page.
+        A remote installation returns no key for more ids than one request takes.
         """
 
     def get(self, name: str) -> Run:

@@ -94,7 +94,10 @@ class Image:
 
 
 def image(say: Callable[[str], None]) -> Image:
-    """Return the guest image; make it first if there is none of this content. Raises Invalid, with what is missing."""
+    """Return the guest image of this content; make it first if it does not exist.
+
+    Raises Invalid if this computer cannot make it; the message says what is missing.
+    """
     _need(RUNNERS)
     sources = _sources()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "provision" / "rehearsal"
