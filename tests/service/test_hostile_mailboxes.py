@@ -282,8 +282,9 @@ def test_a_pass_copies_a_small_part_of_a_long_log(attacked: Attacked) -> None:
         attacked.loop.once()
         copies.append(attacked.bucket.copies - before)
         attacked.world.advance(1.0)
-        assert len(copies) < 200, "the log is never archived"
-    assert max(copies) < 2 * COPIES
+        assert len(copies) < 450, "the log is never archived"
+    # The last two steps of a log are made in one pass, and then the result is copied.
+    assert max(copies) <= 2 * COPIES + 1
     _kept_whole(attacked, node)
     assert not [key for key in attacked.bucket.objects if node.box in key]
 
@@ -298,12 +299,12 @@ def test_a_pass_copies_a_part_of_one_long_log(attacked: Attacked) -> None:
 
 
 def test_a_long_log_is_copied_between_passes(attacked: Attacked) -> None:
-    """A copy takes 10 ms, so 3,000 copies take 30 s, which is about 30 passes and not 100."""
+    """A copy takes 10 ms and copying gets half of the time, so 3,000 copies take 60 s: about 60 passes, and not 375."""
     node, passes = attacked.end(chunks=3000), list[object]()
     attacked.bucket.took, began = attacked.world.clock.step, attacked.world.now()
     attacked.loop.run(lambda: _done(attacked), passes.append)
-    assert attacked.world.now() - began < 45.0
-    assert len(passes) < 45
+    assert 55.0 < attacked.world.now() - began < 75.0
+    assert len(passes) < 75
     _kept_whole(attacked, node)
 
 

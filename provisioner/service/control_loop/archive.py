@@ -6,9 +6,9 @@ in memory: a new process lists what the archive has of a long log, and copies th
 """
 
 from array import array
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 
 from provisioner.core.cost.receipt import Receipt, receipt
 from provisioner.core.logs import archive
@@ -23,8 +23,9 @@ from provisioner.ports.bucket import Entry
 from provisioner.ports.store import Store
 from provisioner.service.installation import Installation
 
-#: Most objects that one call of S3 lists or deletes, and copies that are made at the same time.
-PAGE, COPIES = 1000, 16
+#: Most objects that one call of S3 lists or deletes, and chunks that one step copies: all of them at the same time, so
+#: that a pass that becomes due meanwhile waits for the time of one copy.
+PAGE, COPIES = 1000, 8
 #: Seconds for which one pass empties mailboxes.
 EMPTYING = 0.1
 
@@ -37,18 +38,19 @@ class Copying:
         self._box, self._node = box, (run, attempt, rank)
         self._streams = list(STREAMS)
         #: State of the first stream: the key after which the next page begins, the number of listed objects, whether
-        #: the last page was listed, and the chunks of the page that are not copied yet.
+        #: the last page was listed, and the chunks of the page that are not copied yet: offset, size, offset, size, …
+        #: Numbers in arrays take a tenth of the memory of pairs, and hundreds of logs may wait for their next step.
         self._after, self._seen, self._listed = "", 0, False
-        self._page: list[tuple[int, int]] = []
+        self._page = array("q")
         #: Offsets and sizes of a long page's chunks that an earlier process has copied.
         self._kept: set[tuple[int, int]] = set()
-        #: By stream: offset, size, offset, size, … of the copied chunks: 16 bytes a chunk.
+        #: By stream: the copied chunks, as in `_page`.
         self._copied = {stream: array("q") for stream in STREAMS}
 
     @property
     def long(self) -> bool:
         """Whether the chunks that are listed but not copied take more than one step."""
-        return len(self._page) > COPIES
+        return len(self._page) > 2 * COPIES
 
     @property
     def complete(self) -> bool:
@@ -60,8 +62,8 @@ class Copying:
         if not self._page:
             self._list(stream)
         else:
-            self._copy(stream, self._page[:COPIES])
-            self._page = self._page[COPIES:]
+            self._copy(stream, self._page[: 2 * COPIES])
+            del self._page[: 2 * COPIES]
         if self._listed and not self._page:
             del self._streams[0]
             self._after, self._seen, self._listed = "", 0, False
@@ -73,28 +75,31 @@ class Copying:
         # Chunks beyond CHUNKS_MOST stay in the mailbox; the manifest has the offset from which they are missing.
         self._listed = len(entries) < PAGE or self._seen >= CHUNKS_MOST
         self._after = entries[-1].key if entries else ""
-        self._page = _chunks(entries, prefix)
+        self._page = array("q", chain.from_iterable(_chunks(entries, prefix)))
         self._kept = set()
         if self.long:
             kept = archive.kept_log_prefix(*self._node, stream)
             after = after and kept + after.removeprefix(prefix)
             self._kept = set(_chunks(islice(self._installation.bucket.list(kept, after=after), PAGE), kept))
 
-    def _copy(self, stream: str, chunks: Sequence[tuple[int, int]]) -> None:
+    def _copy(self, stream: str, chunks: "array[int]") -> None:
         pairs = [
             (chunk_key(self._box, stream, offset), archive.kept_chunk_key(*self._node, stream, offset))
-            for offset, size in chunks
+            for offset, size in _pairs(chunks)
             if (offset, size) not in self._kept
         ]
         for failure in self._installation.pool.map(lambda pair: self._installation.bucket.copy(*pair), pairs):
             if isinstance(failure, Exception):
                 raise failure
-        for chunk in chunks:
-            self._copied[stream].extend(chunk)
+        self._copied[stream].extend(chunks)
 
     def chunks(self) -> dict[str, list[tuple[int, int]]]:
         """Return the offset and size of every copied chunk, by stream."""
-        return {stream: list(zip(flat[::2], flat[1::2], strict=True)) for stream, flat in self._copied.items()}
+        return {stream: list(_pairs(chunks)) for stream, chunks in self._copied.items()}
+
+
+def _pairs(flat: "array[int]") -> Iterator[tuple[int, int]]:
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _chunks(entries: Iterable[Entry], prefix: str) -> list[tuple[int, int]]:

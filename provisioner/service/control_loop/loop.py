@@ -195,13 +195,15 @@ class Loop:
     def _rest(self, seconds: float, until: Callable[[], bool], seen: int, spare: Callable[[], bool] = nothing) -> None:
         """Wait for `seconds`, or until another process has written to the store since `seen`, or `until()`.
 
-        Meanwhile call `spare`, which does a part of the work that can wait and returns whether there was any.
+        Meanwhile call `spare`, which does a part of the work that can wait and returns whether there was any. It gets
+        half of the time: requests, which share the processor with it, get the other half.
         """
         clock, store = self._installation.clock, self._installation.store
         end = clock.now() + seconds
         while 0 < (left := end - clock.now()) <= seconds and store.changes() == seen and not until():
-            if not spare():
-                clock.wait(min(left, self._intervals.glance))
+            began = clock.elapsed()
+            worked = spare()
+            clock.wait(min(left, clock.elapsed() - began if worked else self._intervals.glance))
 
     def _gather(self, until: Callable[[], bool]) -> None:
         """Wait for the end of a burst of runs."""
