@@ -1,6 +1,6 @@
 #!/bin/sh
-# Pulls Docker images with the agent's own code and this machine's own role, and keeps their digests in
-# ROOT/opt/provision/preloaded, a line each.
+# Pulls Docker images with the agent's code and this machine's role, and writes their digests to
+# ROOT/opt/provision/preloaded, one per line.
 #
 #   sh preload.sh ROOT REGION CREDENTIAL IMAGE...      CREDENTIAL: the name of a secret, or empty
 set -eu
@@ -15,7 +15,7 @@ for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
         break
     fi
 done
-[ -n "$python" ] || { echo "no Python of at least 3.10 on this machine" >&2; exit 1; }
+[ -n "$python" ] || { echo "Python 3.10 or later is missing on this machine" >&2; exit 1; }
 
 agent=$(mktemp -d)
 trap 'rm -rf "$agent"' EXIT

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts into the system below ROOT what every machine image of ours has. Touches files alone, so it works on a
-# running machine (ROOT is /) and on a folder that will become one. Harmless to repeat.
+# Puts the files that every AMI of ours has into the system below ROOT. Changes only files, so ROOT may be / on a
+# running machine, or the folder of a system that has not booted. May be repeated.
 #
 #   sh prepare.sh ROOT [agent-SHA256.zip]
 set -eu
@@ -9,7 +9,7 @@ root=${1%/}
 here=$(dirname "$0")
 units=$root/etc/systemd/system
 
-# Timers and services that would take a booting machine's time, or change it under a job.
+# Mask the units that would slow down the boot, or change the machine while a job runs.
 mkdir -p "$units"
 while read -r unit; do
     ln -sfn /dev/null "$units/$unit"
@@ -22,7 +22,10 @@ ln -sfn ../provision-boot-fuse.service "$units/sysinit.target.wants/provision-bo
 if [ $# -ge 2 ]; then
     name=$(basename "$2")
     sha256=${name#agent-}
-    echo "${sha256%.zip}  $2" | sha256sum -c >/dev/null || { echo "$2 is not what its name says" >&2; exit 1; }
+    echo "${sha256%.zip}  $2" | sha256sum -c >/dev/null || {
+        echo "the SHA-256 of $2 differs from the one in its name" >&2
+        exit 1
+    }
     mkdir -p "$root/opt/provision"
     rm -f "$root"/opt/provision/agent-*.zip
     cp "$2" "$root/opt/provision/$name"

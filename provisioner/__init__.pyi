@@ -1,5 +1,6 @@
 import sys
 
-# What the agent is made of is checked on Python 3.10 too, and must not lead the checker to the rest.
+# The agent's modules are also type-checked for Python 3.10. There the checker must not follow this import into modules
+# that need 3.11.
 if sys.version_info >= (3, 11):  # noqa: UP036
     from provisioner.faces.python import connect as connect

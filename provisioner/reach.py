@@ -1,7 +1,8 @@
-"""Decide which installation is meant: that of the settings, in this process, or that of a server, over HTTP.
+"""Choose the installation to use: the one of the settings, in this process, or the one of a server, over HTTP.
 
-Arguments take precedence over the environment. Two names of the same rank are rejected, because one is a mistake.
-This is not in `wiring`, which imports everything that a control host needs: a client of a server does not need that.
+Arguments take precedence over environment variables. Two arguments, or two variables, that name an installation each
+are rejected, because one of them is a mistake. This module is separate from `wiring`, which imports everything that a
+control host needs: a client of a server does not need those imports.
 """
 
 import os
@@ -16,20 +17,23 @@ from provisioner.core.errors import Invalid
 def server(
     told: Callable[[str], None], *, settings: object = None, url: str | None = None, token: str | None = None
 ) -> Remote | None:
-    """Return the server of `url` or $PROVISION_URL, or None; `told` is called when it is away. Raises Invalid."""
+    """Return the server at `url` or $PROVISION_URL; None if neither is set, or `settings` is set. Raises Invalid.
+
+    `told` is called with a message when the server becomes unavailable, and when it answers again.
+    """
     if settings and url:
-        raise Invalid("a server's URL and settings each name an installation: give one")
+        raise Invalid("a server's URL and settings are both given, but each selects an installation: give one of them")
     named = url or ("" if settings else os.environ.get("PROVISION_URL"))
     if not named:
         return None
     if not url and os.environ.get("PROVISION_SETTINGS"):
-        raise Invalid("PROVISION_URL and PROVISION_SETTINGS are both set, and each names an installation: unset one")
+        raise Invalid("PROVISION_URL and PROVISION_SETTINGS are both set, but each selects an installation: unset one")
     shown = os.environ.get("PROVISION_TOKEN", "") if token is None else token
     where = address(named, shown, insecure=os.environ.get("PROVISION_INSECURE") == "1")
     return Remote(where, SystemClock(), RandomIds(), told)
 
 
 def check_here(settings: object = None) -> None:
-    """Raise Invalid if a server is meant: only the control host can do what follows."""
+    """Raise Invalid if $PROVISION_URL selects a server: the caller's operation works only on the control host."""
     if not settings and os.environ.get("PROVISION_URL"):
         raise Invalid("only the control host can do this: run it there, without PROVISION_URL or with --settings")

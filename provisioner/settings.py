@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,8 +15,9 @@ from provisioner.core.recipe import errors
 from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.core.recipe.fields import SecretName
 from provisioner.core.recipe.git import KNOWN_HOST
+from provisioner.core.recipe.kinds import matching
 
-#: AWS's own AMI with driver and container toolkit (Deep Learning AMI guide, "Base GPU AMI").
+#: AWS's own AMI with the NVIDIA driver and container toolkit (Deep Learning AMI guide, "Base GPU AMI").
 DEFAULT_IMAGE = "ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
 
 _PLACES = ("./provision.toml", "~/.config/provision/settings.toml")
@@ -26,20 +28,37 @@ class _Part(BaseModel):
 
 
 def _placed(path: Path, info: ValidationInfo) -> Path:
-    """Expand `~` in a path of the settings; a relative path counts from the settings file's folder."""
+    """Return a path with `~` expanded; a relative path is relative to the settings file's folder. Raises ValueError."""
     if str(path).startswith("$"):
         raise ValueError("variables are not expanded in settings: write an absolute path, or one that begins with ~/")
     try:
         placed = Path((info.context or {}).get("folder", "."), path.expanduser())
     except RuntimeError as error:
-        raise ValueError("it begins with ~ and the name of a user whom this computer does not know") from error
+        raise ValueError("~USER names a user that does not exist on this computer: write an absolute path") from error
     if not path.is_absolute() and path.exists() and not placed.exists():
-        # Earlier versions took `~` literally. A new store at the expanded path would have no runs and no machines.
+        # Earlier versions did not expand `~`, so the store may be at the unexpanded path. A new store at the expanded
+        # path would have no runs and no machines.
         raise ValueError(
-            f"{path.absolute()} is there, but the path means {placed}: move the store and the files beside it, or"
-            " write its absolute path"
+            f"{path.absolute()} exists, but this setting now means {placed}: move the store with the files beside"
+            " it, or write its absolute path"
         )
     return placed
+
+
+def _own(value: str) -> str:
+    if re.search("your-bucket|^(subnet|sg)-(a{4}|b{4}|c{4})$", value):
+        raise ValueError("this is a placeholder: write your own")
+    return value
+
+
+#: A name for which `config/settings.toml` has a placeholder that the user must replace.
+OwnName = Annotated[str, AfterValidator(_own)]
+
+
+def _some(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("write at least one")
+    return names
 
 
 #: A path on the computer that reads the settings.
@@ -47,10 +66,10 @@ LocalPath = Annotated[Path, AfterValidator(_placed)]
 
 
 class Rehearsal(_Part):
-    """A rehearsal. Only the double's own settings have this group: it lets jobs run without a container."""
+    """Settings of a rehearsal. Only `provision rehearse` writes this group, which lets jobs run without a container."""
 
     endpoint: str
-    #: The endpoint for machines, if they are not processes of this computer.
+    #: The endpoint that machines use; empty: `endpoint`, for machines that are processes of this computer.
     machine_endpoint: str = ""
     engine: str = "process"
     boot_fuse: float = 1200.0
@@ -62,7 +81,7 @@ class Rehearsal(_Part):
 class Git(_Part):
     """How jobs read private repositories."""
 
-    #: The name of a secret, as in a recipe: an SSH key or a token, for recipes that name none.
+    #: The name of a secret, in the form that recipes use: an SSH key or a token. The default for recipes without one.
     credential: SecretName | None = None
     #: Lines of known_hosts for hosts other than github.com, gitlab.com and bitbucket.org.
     known_hosts: tuple[Annotated[str, Field(pattern=f"^{KNOWN_HOST}$")], ...] = ()
@@ -71,20 +90,20 @@ class Git(_Part):
 class Registry(_Part):
     """How jobs pull private images."""
 
-    #: The name of a secret with `user:password`, for recipes that name none.
+    #: The name of a secret with `user:password`. The default for recipes without one.
     credential: SecretName | None = None
 
 
 class Ssh(_Part):
-    """How this computer connects to machines."""
+    """Settings for SSH connections from this computer to machines."""
 
-    #: Whether the machines of runs accept SSH; machines that AMIs are made of always do.
+    #: Whether the machines of runs accept SSH. Machines from which AMIs are made always accept it.
     open: bool = False
     port: Annotated[int, Field(ge=1, le=65535)] = 22
     #: The user for which the AMI's cloud-init allows logins: `ubuntu`, `ec2-user`, `admin`.
     user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = "ubuntu"
     #: Security groups that allow SSH from this computer; only machines that accept SSH have them.
-    security_groups: tuple[str, ...] = ()
+    security_groups: tuple[OwnName, ...] = ()
     #: `private` if this computer is in the VPC or has a route into it.
     address: Literal["public", "private"] = "public"
 
@@ -92,29 +111,31 @@ class Ssh(_Part):
 class Limits(_Part):
     """Limits of one owner. Admins and commands on the control host have no limits."""
 
-    #: Most unfinished runs.
+    #: Maximum number of unfinished runs.
     unfinished_runs: Annotated[int, Field(ge=1)] = 1000
-    #: Most MiB of the owner's jobs and unfinished runs in the store, variables included: the control plane keeps these
-    #: in memory.
+    #: Maximum MiB of the owner's jobs and unfinished runs in the store, variables included: the control plane keeps
+    #: these in memory.
     stored_mib: Annotated[int, Field(ge=1)] = 64
 
 
 class Settings(_Part):
-    #: The name of everything that this store, bucket prefix and region own; every machine has it as a tag.
-    installation: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")]
+    #: The installation's name: it covers this store, bucket prefix and region. Every machine has it as a tag.
+    installation: Annotated[
+        str, matching("[a-z0-9][a-z0-9-]{0,62}", "write at most 63 lower-case letters, digits and hyphens")
+    ]
+    region: Annotated[str, matching("[a-z]{2}(-[a-z]+)+-[0-9]+", "write a region such as us-east-1")]
     #: `name`, or `name/prefix`.
-    bucket: str
+    bucket: OwnName
     #: One subnet per zone, each with a route to S3 and to the registries.
-    subnets: Annotated[tuple[str, ...], Field(min_length=1)]
-    #: Empty: the VPC's default group, which accepts no connection from outside.
-    security_groups: tuple[str, ...] = ()
+    subnets: Annotated[tuple[OwnName, ...], AfterValidator(_some)]
+    #: Security groups of machines. Empty: the VPC's default group, which accepts no connection from outside.
+    security_groups: tuple[OwnName, ...] = ()
     #: An AMI's id `ami-…`, or `ssm:/path` of a parameter that contains one.
     image: str = DEFAULT_IMAGE
     instance_profile: str = "provision-machine"
-    #: Instance profiles of owners whose jobs have rights of their own, by owner.
+    #: By owner: the instance profile of an owner whose jobs have other rights than `instance_profile`.
     profiles: dict[str, str] = {}
-    #: Size of a machine's disk: for the AMI (about 45 GB), the job's unpacked image, and its data.
+    #: Size of a machine's disk. It holds the AMI (about 45 GB), the job's unpacked image, and the job's data.
     disk_gib: Annotated[int, Field(ge=8, le=16384)] = 200
     #: The most machines alive at once; runs beyond it wait. Unset: as many as the account's quota allows.
     max_machines: Annotated[int | None, Field(ge=1)] = None
@@ -127,7 +148,9 @@ class Settings(_Part):
     ssh: Ssh = Ssh()
     limits: Limits = Limits()
     #: The URL under which runs with `checkpoint: true` keep their state, each in a folder of its own.
-    checkpoint_url: Annotated[str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+(/[^\s?#]*)?)?$")] = ""
+    checkpoint_url: Annotated[
+        OwnName, matching(r"(s3://[a-z0-9][a-z0-9.-]+(/[^\s?#]*)?)?", "write s3://BUCKET or s3://BUCKET/FOLDER/")
+    ] = ""
     rehearsal: Rehearsal | None = None
 
     @property
@@ -161,11 +184,11 @@ def load(path: str | None = None) -> Settings:
     if found is None:
         where = " or ".join(str(candidate) for candidate in candidates)
         raise Invalid(
-            f"no settings in {where}; copy config/settings.toml there and fill it in, set PROVISION_URL and "
-            "PROVISION_TOKEN for a server, or try everything without an account: provision rehearse --serve"
+            f"no settings in {where}; write them with `provision init`, or set PROVISION_URL and PROVISION_TOKEN for a"
+            ' server; without an AWS account: eval "$(provision rehearse --background)"'
         )
     try:
-        # All links to one settings file must lead to one store.
+        # Resolve symbolic links: all links to one settings file must lead to one store.
         context = {"folder": found.resolve().parent}
         return Settings.model_validate(tomllib.loads(found.read_text(encoding="utf-8-sig")), context=context)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

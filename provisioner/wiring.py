@@ -1,4 +1,4 @@
-"""Choose the adapters; no other module does."""
+"""Build the services from the settings. Only this module chooses the adapters of the ports."""
 
 import contextlib
 import os
@@ -44,7 +44,7 @@ REAPER_GRACE = 900.0
 def service(
     settings: Settings, kind: str = "command", journal: Journal | None = None, meter: Meter | None = None
 ) -> Service:
-    """Return the use cases of this installation; `kind` is what would hold the lease: `command` or `daemon`."""
+    """Return the services of this installation. `kind`, `command` or `daemon`, is the kind of lease to acquire."""
     installation, rehearsal = installed(settings, journal or Unkept(), meter), settings.rehearsal
     sites = _sites(settings, installation)
     intervals = Intervals()
@@ -62,7 +62,7 @@ def local(settings: Settings) -> Caller:
 
 
 def amis(settings: Settings) -> Amis:
-    """Return the use cases of the installation's own AMIs."""
+    """Return the service for the installation's own AMIs."""
     installation = installed(settings, Unkept())
     sites = _sites(settings, installation)
     # A rehearsed machine has no NVIDIA GPU.
@@ -80,7 +80,7 @@ def amis(settings: Settings) -> Amis:
 
 
 def _machine_endpoint(settings: Settings) -> str:
-    """Return the endpoint of AWS for machines; empty: AWS's own."""
+    """Return the AWS endpoint that machines use, or "" for AWS's own."""
     rehearsal = settings.rehearsal
     return (rehearsal.machine_endpoint or rehearsal.endpoint) if rehearsal else ""
 
@@ -105,7 +105,7 @@ def _sites(settings: Settings, installation: Installation) -> LaunchSites:
 
 
 def journal(stream: TextIO, *, as_json: bool, colour: bool) -> Journal:
-    """Return a journal on the stream; the caller closes it, or the service that gets it."""
+    """Return a journal that writes to the stream. A service that gets it closes it; otherwise the caller must."""
     return StreamJournal(stream, as_json=as_json, colour=colour)
 
 
@@ -148,12 +148,12 @@ def installed(settings: Settings, journal: Journal, meter: Meter | None = None) 
 def backup(settings: Settings, target: str) -> int:
     """Write a backup of the store to a file or to `s3://BUCKET/KEY`; return its size in bytes.
 
-    Other processes may act and write meanwhile. Raises Invalid, Transient and CloudError.
+    Other processes may use the store at the same time. Raises Invalid, Transient and CloudError.
     """
     about = backups.About(settings.installation, settings.bucket, SystemClock().now())
     key = settings.store_path.with_suffix(".key")
     if not settings.store_path.exists():
-        raise Invalid(f"there is no store at {settings.store_path}")
+        raise Invalid(f"no store at {settings.store_path}: check `store` in the settings")
     store = SqlStore(settings.store_path, RandomIds())
     with contextlib.closing(store):
         place = _s3(settings, target)
@@ -168,9 +168,9 @@ def backup(settings: Settings, target: str) -> int:
 
 
 def restore(settings: Settings, source: str) -> backups.About:
-    """Put the backup in a file or at `s3://BUCKET/KEY` where the settings want the store; return what it is of.
+    """Restore the store from a backup in a file or at `s3://BUCKET/KEY`; return the backup's description.
 
-    Raises Conflict if there is a store, Invalid, Transient and CloudError.
+    The settings name the store's path. Raises Conflict if the path is in use, Invalid, Transient and CloudError.
     """
     place, key = _s3(settings, source), settings.store_path.with_suffix(".key")
     if place is None:
@@ -178,7 +178,7 @@ def restore(settings: Settings, source: str) -> backups.About:
     bucket, name = place
     data = bucket.get(name)
     if data is None:
-        raise Invalid(f"{source} is not there")
+        raise Invalid(f"no backup at {source}")
     with tempfile.TemporaryDirectory(prefix="provision-restore.") as folder:
         path = Path(folder, "backup")
         path.write_bytes(data)
@@ -196,7 +196,7 @@ def _s3(settings: Settings, name: str) -> tuple[S3, str] | None:
 
 
 def reap(settings: Settings, journal: Journal | None) -> Sequence[Reaped]:
-    """Terminate machines that outlived their time, and return them; this needs the cloud but not the store."""
+    """Terminate the machines that are past their lifetime, and return them. Uses the cloud, but not the store."""
     rehearsal = settings.rehearsal
     cloud = Ec2(settings.installation, _session(settings), settings.subnets)
     reaped = reaper.reap(cloud, rehearsal.reaper_grace if rehearsal else REAPER_GRACE)
@@ -204,7 +204,7 @@ def reap(settings: Settings, journal: Journal | None) -> Sequence[Reaped]:
         now = SystemClock().now()
         reaper.tell(reaped, journal, now)
         if not reaped:
-            journal.tell("no machine has outlived its time", now)
+            journal.tell("no machine has exceeded its lifetime", now)
     return reaped
 
 

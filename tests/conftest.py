@@ -1,4 +1,4 @@
-"""What every test can rely on: a clean environment, and no way out of this computer."""
+"""Give every test a clean environment, and block connections to other computers."""
 
 import os
 import re
@@ -15,13 +15,13 @@ _LEAKING = re.compile("AWS_|PROVISION_|SATURN_|BOTO|GIT_|RUN_ID$|JOB_NAME$|(http
 
 
 def pytest_configure() -> None:
-    """Clean before anything is imported or any fixture is made."""
+    """Clean the environment before any import and before any fixture is made."""
     for name in [name for name in os.environ if _LEAKING.match(name)]:
         del os.environ[name]
-    # A time that is read in the computer's own zone, where UTC is meant, is wrong by 5:45 h here.
+    # In this zone, code that reads local time where UTC is meant is wrong by 5:45 h.
     os.environ["TZ"] = "Asia/Kathmandu"
     time.tzset()
-    # A shared computer stalls now and then; and a failing example belongs in a test, not in a folder.
+    # No deadline: a shared computer may stall. No example database: a failing example belongs in a test.
     settings.register_profile("here", deadline=None, database=None)
     settings.load_profile("here")
     sys.addaudithook(_loopback_only)
@@ -37,7 +37,7 @@ def _loopback_only(event: str, arguments: tuple[Any, ...]) -> None:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home folder: no one's configuration, and nothing written to anyone's."""
+    """Return an empty home folder, so that a test reads no user's configuration and writes to no user's home."""
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(folder))
     for name in [name for name in os.environ if name.startswith("XDG_")]:

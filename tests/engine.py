@@ -1,6 +1,7 @@
-"""A Docker engine and a registry of the tests' own, with images made from this computer's files.
+"""A Docker engine and a registry for tests, with images made from this computer's files.
 
-As a program it runs a command with both up: DOCKER_HOST and PYTHON_IMAGE are in its environment.
+Run as a program, this module runs a command while engine and registry are up. It adds DOCKER_HOST and PYTHON_IMAGE to
+the command's environment.
 """
 
 import contextlib
@@ -24,26 +25,27 @@ version: 0.1
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
 http: {{addr: 127.0.0.1:{port}}}
 """
-#: The same images, for whoever knows a password.
+#: Appended to REGISTRY: the registry then requires a login.
 LOCK = """
 auth: {{htpasswd: {{realm: images, path: {file}}}}}
 """
-#: A user and a password, and what htpasswd's bcrypt makes of them.
+#: A user and a password, and the line of htpasswd for them (bcrypt).
 LOGIN, HTPASSWD = "puller:open+sesame/it=s", "puller:$2y$05$abcdefghijklmnopqrstuu86brpczKvcfgboWCh1aNt7w9bKt9yZi"
 PROGRAMS = ("dockerd", "docker", "docker-registry", "busybox")
-#: Engines ask PATH for it before they accept `--gpus`; the real one mounts the driver into the container.
+#: An engine looks for this program in PATH before it accepts `--gpus`. The real one mounts the driver into the
+#: container.
 NVIDIA_HOOK = "nvidia-container-runtime-hook"
-#: What a Python job imports here, as folders beside each other.
+#: Packages that a Python job imports in these tests, in one folder.
 PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py")
-#: What apt and dpkg run; dpkg refuses to begin where one is missing.
+#: Programs that apt and dpkg run. dpkg fails at the start if one is missing.
 DEBIAN = ("apt-get", "dpkg", "dpkg-deb", "dpkg-split", "tar", "ldconfig")
-#: What no job here imports of Python's own library.
+#: Parts of Python's standard library that no job in these tests imports.
 SUPERFLUOUS = (
     *("__pycache__", "config-*", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages"),
     *("test", "tests", "tkinter", "turtledemo", "_tkinter.*"),
 )
 DEADLINE = 120.0
-#: All in one life, which ends with the tests however these end.
+#: The script that runs all servers. They run in one Life, which ends with the tests, even if the tests are killed.
 SERVERS = """
 [ -z "$1" ] || { mkdir data && mount -t tmpfs -o "size=$1" tmpfs data; } || exit
 shift
@@ -55,12 +57,12 @@ exec dockerd --data-root="$PWD/data" --pidfile="$PWD/pid" --iptables=false --bri
 
 @dataclass(frozen=True)
 class DockerEngine:
-    #: For DOCKER_HOST.
+    #: The value for DOCKER_HOST.
     host: str
-    #: The registry's, as images name it.
+    #: The registry's host and port, as an image name has them.
     registry: str
     folder: Path
-    #: A second one with the same images, which asks for LOGIN.
+    #: A second registry with the same images, which requires LOGIN.
     private_registry: str
 
     def docker(self, *words: str, data: bytes | None = None) -> str:
@@ -70,7 +72,7 @@ class DockerEngine:
         return done.stdout.decode().strip()
 
     def publish(self, name: str, tree: Path, *changes: str) -> str:
-        """The image of the files in `tree`, in the registry alone; its name."""
+        """Push an image of the files in `tree` to the registry, remove it from the engine, and return its name."""
         image = f"{self.registry}/{name}:1"
         packed = subprocess.run(["tar", "-C", str(tree), "-c", "."], capture_output=True, check=True).stdout
         self.docker("import", *(f"--change={change}" for change in changes), "-", image, data=packed)
@@ -81,14 +83,15 @@ class DockerEngine:
 
 @contextlib.contextmanager
 def engine(disk: int | None = None) -> Iterator[DockerEngine]:
-    """Needs root and Debian's docker.io, docker-registry and busybox; fails where they are missing.
+    """Run a Docker engine and two registries.
 
-    `disk` is how many bytes the engine's images and containers may take.
+    Needs root and Debian's docker.io, docker-registry and busybox; raises RuntimeError if one is missing. `disk` limits
+    the bytes that the engine's images and containers may take.
     """
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing or os.geteuid():
         raise RuntimeError(f"a Docker engine of one's own needs root and {', '.join(missing or PROGRAMS)}")
-    # Docker's sockets lie below it, whose names must be short.
+    # Docker's sockets lie in this folder, and the path of a socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="engine."))
     ports = free_ports(2)
     registries = [f"127.0.0.1:{port}" for port in ports]
@@ -102,7 +105,7 @@ def engine(disk: int | None = None) -> Iterator[DockerEngine]:
     hook.write_text("#!/bin/sh\nexit 0\n")
     hook.chmod(0o755)
     words = [SERVERS, "servers", str(disk or ""), "--host", made.host, f"--exec-root={folder}/exec"]
-    # What is mounted is seen there alone, and gone with the last process.
+    # Only these processes see the mounts; the mounts vanish with the last of them.
     command = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", *words]
     environment = {**os.environ, "PATH": f"{hook.parent}:{os.environ['PATH']}"}
     life = Life(folder, command, environment, lambda: None)
@@ -134,7 +137,7 @@ def _until(condition: Callable[[], bool], life: Life) -> None:
 
 
 def shell_tree(folder: Path) -> Path:
-    """The files of a small system: a shell, its tools, and the users root and job (1234:2345)."""
+    """Write the files of a small system: a shell, its tools, and the users root and job (1234:2345)."""
     for name in ("bin", "etc", "tmp", "home/jovyan"):
         (folder / name).mkdir(parents=True)
     (folder / "tmp").chmod(0o1777)
@@ -170,19 +173,19 @@ def shell_tree(folder: Path) -> Path:
 
 
 def python_tree(folder: Path, more: Sequence[str] = ()) -> Path:
-    """The same with this computer's own Python as `python`, with boto3 and `more` of its packages."""
+    """Write shell_tree's files and this computer's Python as `python`, with boto3 and the packages in `more`."""
     shell_tree(folder)
     python = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
     left_out = shutil.ignore_patterns(*SUPERFLUOUS)
     shutil.copytree(library, folder / library.relative_to("/"), ignore=left_out, symlinks=True)
     taken = [path for path in library.glob("lib-dynload/*.so") if (folder / path.relative_to("/")).exists()]
-    # busybox has none of these.
+    # busybox has neither of these.
     programs = [Path(shutil.which(name) or name) for name in ("bash", "nohup")]
     _install(folder, [python, *programs, *taken])
     for program in programs:
         shutil.copy(program, folder / "bin" / program.name)
-    # Debian's own Python calls it otherwise.
+    # Debian's Python names this folder differently.
     where = [str(python), "-I", "-c", "import site; print(site.getsitepackages()[0])"]
     packages = folder / subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip().lstrip("/")
     packages.mkdir(parents=True, exist_ok=True)
@@ -194,14 +197,17 @@ def python_tree(folder: Path, more: Sequence[str] = ()) -> Path:
             shutil.copy(source, packages / name)
     for name in ("python", "python3"):
         (folder / "bin" / name).symlink_to(python)
-    # An emulated machine compiles for 15 s what it needs of these.
+    # Compile now: an emulated machine takes 15 s to compile the modules it needs.
     compiling = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", str(folder), str(folder)]
     subprocess.run([python, *compiling], check=True)
     return folder
 
 
 def debian_tree(folder: Path, source: str) -> Path:
-    """The same with pip, apt and dpkg, nothing installed, and `source` as a line of sources.list."""
+    """Write python_tree's files with pip, apt and dpkg; no package is installed.
+
+    `source` is a line of sources.list.
+    """
     python_tree(folder, ["pip"])
     methods = [Path("/usr/lib/apt/methods", name) for name in ("http", "store")]
     _install(folder, [*(Path(shutil.which(name) or name) for name in DEBIAN), *methods])
@@ -213,14 +219,14 @@ def debian_tree(folder: Path, source: str) -> Path:
         (folder / name).mkdir(parents=True)
     (folder / "var/lib/dpkg/status").touch()
     shutil.copytree("/usr/share/dpkg", folder / "usr/share/dpkg")
-    # There is no user _apt to go to the network for it.
+    # The system has no user _apt, so apt must fetch as root.
     (folder / "etc/apt/apt.conf").write_text('APT::Sandbox::User "root";\n')
     (folder / "etc/apt/sources.list").write_text(f"{source}\n")
     return folder
 
 
 def _install(folder: Path, programs: Sequence[Path]) -> None:
-    """The programs and the libraries they need, each at its own path."""
+    """Copy the programs and the libraries they need, each to its own path."""
     for needed in {*programs, *(library for each in programs for library in _needed(each))}:
         target = folder / needed.relative_to("/")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -229,13 +235,13 @@ def _install(folder: Path, programs: Sequence[Path]) -> None:
 
 
 def _superfluous(folder: str, names: list[str]) -> list[str]:
-    """botocore describes all of AWS in its data; what runs here needs S3."""
+    """Return the names to leave out: caches, and botocore's data for every service but S3."""
     data = folder.endswith("botocore/data")
     return [name for name in names if name == "__pycache__" or (data and "." not in name and name != "s3")]
 
 
 def _needed(program: Path) -> Iterator[Path]:
-    """The shared objects that it loads, the loader too."""
+    """Yield the shared objects that the program loads, with the loader."""
     told = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False).stdout
     for line in told.splitlines():
         words = [word for word in line.split() if word.startswith("/")]

@@ -1,4 +1,4 @@
-"""Jobs that save their work on SIGTERM, in the forms in which users write them, and a place where they report it."""
+"""Jobs that save their work on SIGTERM, in the forms users write, and a server for their reports."""
 
 import socketserver
 import threading
@@ -12,8 +12,8 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from tests.e2e.rig import Rig
 
-#: Saves for a second when SIGTERM comes, and exits with 7. It reports to HOST:PORT, because a job's files go with its
-#: machine and its output may be redirected.
+#: The trainer: on SIGTERM it saves for one second and exits with 7. It reports to HOST:PORT, because a job's files are
+#: lost with its machine and its output may be redirected.
 TRAINER = """
 import os, signal, socket, subprocess, sys, time
 
@@ -44,18 +44,18 @@ report("up")
 time.sleep(600)
 """
 
-#: What a trainer prints when SIGTERM comes.
+#: The trainer's output after SIGTERM.
 PRINTED = b"".join(b"saving part %d\n" % part for part in range(20)) + b"saved\n"
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way to start the trainer, and what must come of it."""
+    """One way to start the trainer, with the expected result."""
 
     name: str
     line: str
     exit_code: int = 7
-    #: How many trainers it starts.
+    #: The number of trainers that the line starts.
     trainers: int = 1
     output: bytes = PRINTED
 
@@ -64,7 +64,7 @@ FORMS = [
     Form("plain", "python3 trainer.py"),
     Form("exec", "exec python3 trainer.py"),
     Form("redirected", "python3 trainer.py >train.log 2>&1", output=b""),
-    # A pipeline's exit code is the last command's.
+    # A pipeline's exit code is that of its last command.
     Form("tee", "python3 trainer.py | tee train.log", exit_code=0),
     Form("bash", "bash -c 'set -o pipefail; python3 trainer.py | tee train.log'"),
     Form("workers", "python3 trainer.py workers | cat; exit 7"),
@@ -75,7 +75,7 @@ FORMS = [
 ]
 
 
-#: What ends a job, and the outcome then.
+#: Ways to end a job, with the expected outcome.
 ENDERS = {"limit": Outcome.TIMED_OUT, "stop": Outcome.CANCELLED, "notice": Outcome.INTERRUPTED}
 
 SPECS: dict[str, dict[str, Any]] = {
@@ -86,7 +86,7 @@ SPECS: dict[str, dict[str, Any]] = {
 
 
 class Reports:
-    """A TCP server at `port` of this computer that keeps what trainers report, by run."""
+    """A TCP server at `port` of this computer that keeps the trainers' reports by run."""
 
     def __init__(self) -> None:
         words = self._words = defaultdict[str, list[str]](list)
@@ -118,10 +118,10 @@ class Reports:
 def played(
     whole: Rig, reports: Reports, forms: Sequence[Form], *, runtime: str, notice: float, host: str, **spec: Any
 ) -> dict[tuple[str, str], Run]:
-    """The runs of all forms with all enders, by their names, all at once and all done.
+    """Start one run for every form and ender at once, end them, and return them when all are done.
 
-    `runtime` is the limit that ends some, `notice` the seconds between a spot notice and the machine's end, and
-    `host` this computer as a job names it.
+    The key of a run is (form, ender). `runtime` is the limit for the ender "limit", in recipe notation; `notice` the
+    seconds between a spot notice and the machine's end; `host` this computer's name as a job sees it.
     """
     trainer = TRAINER.replace("HOST", host).replace("PORT", str(reports.port))
     runs: dict[tuple[str, str], Run] = {}
@@ -149,7 +149,7 @@ def played(
 
 
 def check(whole: Rig, reports: Reports, run: Run, form: Form, ender: str) -> None:
-    """Asserts that each trainer saved once, undisturbed, and that its last lines and its exit code are kept."""
+    """Assert that each trainer got one signal and saved once, and that its last lines and exit code are kept."""
     assert sorted(reports.of(run.id)) == sorted(["up", "signalled", "saved"] * form.trainers)
     assert run.verdict is not None
     code = None if ender == "notice" else form.exit_code

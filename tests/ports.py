@@ -1,13 +1,13 @@
-"""Where servers of the tests may listen."""
+"""Ports for servers in tests."""
 
 import contextlib
 import socket
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports that are free now; all are held until all are known, so that they differ.
+    """Return `count` distinct ports of `host` that are free now.
 
-    Where `host` is empty, of all this computer's addresses.
+    All are held open until all are known, so that they differ. An empty `host` means every address of this computer.
     """
     with contextlib.ExitStack() as held:
         servers = [held.enter_context(socket.create_server((host, 0))) for _ in range(count)]

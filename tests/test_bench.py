@@ -1,4 +1,4 @@
-"""scripts/bench as its reader meets it; what it measures is no test's business."""
+"""scripts/bench: what it prints. Its measurements are not tested."""
 
 import json
 import subprocess
@@ -28,7 +28,10 @@ def test_a_measure_prints_figures_that_can_be_compared(tmp_path: Path) -> None:
 
 @pytest.mark.load
 def test_hostile_mailboxes_cost_no_answer_and_little_memory() -> None:
-    """A minute with a fixed seed. How soon others' runs start is printed and judged by hand: a computer may be busy."""
+    """Runs one minute with a fixed seed.
+
+    The delay before other owners' runs start is printed, not asserted: the computer may be busy.
+    """
     words = (sys.executable, "-m", "scripts.benchmarks.hostile", "--minutes", "1", "--seed", "1")
     found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.stdout, found.stderr

@@ -1,7 +1,7 @@
-"""Names that others depend on: they may be added to, and are never renamed or removed.
+"""Names that users and other versions depend on: names may be added, but never renamed or removed.
 
-Scripts, dashboards, stored records, live machines and clients of other versions use these names. A new name must be
-added to `frozen_names.json`; a name that has to go stays readable, and the README says how to migrate.
+Scripts, dashboards, stored records, live machines and clients of other versions use these names. Add a new name to
+`frozen_names.json`. A name that is replaced must stay readable, and the README must say how to migrate.
 """
 
 import ast
@@ -161,7 +161,7 @@ def _metrics() -> set[str]:
 
 
 def _journal() -> set[str]:
-    """The fields of journal lines: keywords of `tell` and `complain`, and those that the journal adds."""
+    """Return the fields of journal lines: keywords of `tell` and `complain`, and the fields that the journal adds."""
     fields = {"at", "level", "text", "error", "traceback"}
     for path in (ROOT / "provisioner").rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
@@ -193,7 +193,7 @@ def test_no_frozen_name_is_renamed_or_removed() -> None:
 
 
 def test_every_new_name_is_added_to_the_list() -> None:
-    """From then on others may use it."""
+    """Once a name is in the list, users may depend on it."""
     frozen, now = json.loads(LIST.read_text()), actual()
     new = {kind: sorted(set(names) - set(frozen.get(kind, ()))) for kind, names in now.items()}
     assert not {kind: names for kind, names in new.items() if names}

@@ -1,4 +1,4 @@
-"""`images/`: what the scripts make of a system's folder, and what they leave alone."""
+"""The scripts of `images/`: what they change in a system's folder, and what they leave alone."""
 
 import hashlib
 import subprocess
@@ -26,7 +26,7 @@ def run(script: str, *words: str, code: int = 0) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A system that has run for a while."""
+    """Return the root folder of a system that has run for a while."""
     files = {
         "etc/machine-id": "0123",
         "etc/ssh/ssh_host_ed25519_key": "secret",
@@ -70,12 +70,12 @@ def tree(root: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_are_posix(name: str) -> None:
-    """Any sh reads them, and says how to call them where they need to be told something."""
+    """The scripts must run with any POSIX sh."""
     subprocess.run(["dash", "-n", str(image_scripts.FOLDER / name)], check=True)
 
 
-def test_a_prepared_system_has_agent_fuse_and_quiet(root: Path, tmp_path: Path) -> None:
-    """In its own folder alone; the second time changes nothing."""
+def test_prepare_installs_agent_and_fuse_and_masks_timers(root: Path, tmp_path: Path) -> None:
+    """The script writes only inside the given root, and a second run changes nothing."""
     archive = agent(tmp_path / "archive")
     run("prepare.sh", str(root), str(archive))
     first = tree(root)
@@ -89,22 +89,22 @@ def test_a_prepared_system_has_agent_fuse_and_quiet(root: Path, tmp_path: Path) 
 
 
 def test_a_newer_agent_takes_the_place_of_the_older(root: Path, tmp_path: Path) -> None:
-    """An image that is made of an image of ours has one agent."""
+    """An AMI made from an AMI that was prepared earlier has exactly one agent."""
     for content in (b"old", b"new"):
         run("prepare.sh", str(root), str(agent(tmp_path / "archive", content)))
     assert [path.read_bytes() for path in (root / "opt/provision").iterdir()] == [b"new"]
 
 
-def test_an_agent_that_is_not_what_it_says_is_refused(root: Path, tmp_path: Path) -> None:
-    """A broken transfer does not become an image."""
+def test_agent_archive_with_wrong_checksum_is_refused(root: Path, tmp_path: Path) -> None:
+    """A broken transfer must not become part of an AMI."""
     archive = agent(tmp_path / "archive")
     archive.write_bytes(b"other")
-    assert "not what its name says" in run("prepare.sh", str(root), str(archive), code=1)
+    assert "differs from the one in its name" in run("prepare.sh", str(root), str(archive), code=1)
     assert not (root / "opt/provision").exists()
 
 
-def test_a_clean_system_is_nobodys(root: Path) -> None:
-    """Identity, ways in, logs and state are gone; what an image is for stays."""
+def test_clean_removes_identity_keys_logs_and_state(root: Path) -> None:
+    """Machine identity, SSH keys, credentials, logs and state are removed; the content of the AMI stays."""
     run("prepare.sh", str(root))
     prepared = tree(root)
     run("clean.sh", str(root))
@@ -131,20 +131,20 @@ def test_a_clean_system_is_nobodys(root: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("",), ("/a", "/b")])
-def test_cleaning_asks_to_be_told_what(words: tuple[str, ...]) -> None:
-    """Without a folder, an empty name least of all, nothing is touched."""
+def test_clean_without_a_folder_prints_usage(words: tuple[str, ...]) -> None:
+    """Nothing is touched if no folder is given, or if its name is empty."""
     assert "usage" in run("clean.sh", *words, code=64)
 
 
 def test_cleaning_leaves_other_systems_alone(root: Path) -> None:
-    """Only what was prepared before can be meant."""
+    """The script cleans only a folder that prepare.sh has prepared."""
     before = tree(root)
     assert "prepared" in run("clean.sh", str(root), code=1)
     assert tree(root) == before
 
 
-def test_a_poor_base_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """All of it in one line, with what has it."""
+def test_verify_names_every_program_that_the_base_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One line names every missing program, and AMIs that have them all."""
     for name in ("git", "cloud-init", "modinfo"):
         (tmp_path / name).write_text("#!/bin/sh\necho 1.0\n")
         (tmp_path / name).chmod(0o755)
@@ -153,12 +153,12 @@ def test_a_poor_base_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("PATH", str(tmp_path))
     last = run("gpu/verify.sh", code=1).splitlines()[-1]
     assert last.startswith(
-        "this base lacks: systemd, Docker, NVIDIA container toolkit, Python of at least 3.10. AWS's Deep Learning"
+        "this AMI lacks: systemd, Docker, NVIDIA container toolkit, Python of at least 3.10. Use AWS's Deep Learning"
     )
 
 
 def test_the_configuration_of_cloud_init_is_yaml() -> None:
-    """And it keeps what the user-data and the way in need."""
+    """The file is valid YAML and keeps the cloud-init modules that user-data and SSH access need."""
     files = image_scripts.files()
     said = yaml.safe_load(files["tree/etc/cloud/cloud.cfg.d/95_provision.cfg"])
     assert {"growpart", "resizefs", "users_groups", "ssh"} <= set(said["cloud_init_modules"])

@@ -1,4 +1,4 @@
-"""Planted bugs: how scripts/mutate finds the code, and what it says of tests."""
+"""Planted bugs: how scripts/mutate finds the code, and which bugs it rejects or reports as killed."""
 
 import subprocess
 import sys
@@ -57,18 +57,18 @@ def tree(tmp_path: Path) -> Path:
     ],
 )
 def test_code_that_matches_by_its_syntax_is_replaced(tree: Path, code: str, becomes: str, old: str, new: str) -> None:
-    """Comments, line breaks, quotes and parentheses may change without a new bug."""
+    """A bug still applies after comments, line breaks, quotes or parentheses change."""
     assert plant(bug(code, becomes), tree) == SOURCE.replace(old, new)
 
 
 def test_the_same_code_in_another_function_is_left_alone(tree: Path) -> None:
-    """A bug is keyed by function."""
+    """A bug names the function that it changes."""
     assert plant(bug("return n", "return 0", "Queue.drop"), tree).endswith("return 0\n")
     assert plant(bug("LIMIT = 5", "LIMIT = 6", ""), tree) == SOURCE.replace("LIMIT = 5", "LIMIT = 6")
 
 
 def test_a_file_that_is_not_python_is_matched_by_text(tree: Path) -> None:
-    """Shell scripts hold bugs too."""
+    """Bugs can be planted in shell scripts too."""
     assert plant(bug("trap : TERM\n", "", "", "entry.sh"), tree) == "wait\n"
 
 
@@ -84,13 +84,13 @@ def test_a_file_that_is_not_python_is_matched_by_text(tree: Path) -> None:
     ],
 )
 def test_a_bug_that_does_not_apply_is_unusable(tree: Path, wrong: Bug) -> None:
-    """--check fails on code that is gone, ambiguous or unchanged, instead of passing for ever."""
+    """--check fails if the code is gone, ambiguous or unchanged. Otherwise the bug would pass for ever."""
     with pytest.raises(Unusable):
         check(wrong, tree)
 
 
 def test_a_bug_must_name_tests_that_exist(tree: Path) -> None:
-    """A renamed test would leave a bug unguarded."""
+    """After a test is renamed, its bug would be unguarded."""
     fields = ("a-bug", "module.py", "Queue.take", "return n", "return 0", "It breaks.")
     check(Bug(*fields, ("test_module.py::test_takes",)), tree)
     for test in ("test_module.py::test_gone", "test_gone.py"):
@@ -99,7 +99,7 @@ def test_a_bug_must_name_tests_that_exist(tree: Path) -> None:
 
 
 def test_an_id_used_twice_is_refused(tmp_path: Path) -> None:
-    """A verdict belongs to one bug."""
+    """Each verdict names one bug by its id."""
     one = '[[bug]]\nid = "a"\nmodule = "m"\nfunction = ""\ncode = "1"\nbecomes = "2"\nreason = ""\ntests = ["t"]\n'
     (tmp_path / "bugs.toml").write_text(one)
     assert [found.id for found in read(tmp_path)] == ["a"]
@@ -108,8 +108,8 @@ def test_an_id_used_twice_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_a_bug_of_ours_is_planted_and_noticed() -> None:
-    """The whole command: a copy of the tree, the tests without the bug, then with it."""
+def test_planted_bug_is_killed_by_its_tests() -> None:
+    """Runs the whole command: copy the tree, run the tests without the bug, then with it."""
     words = [sys.executable, "-m", "scripts.mutations", "ended-node-called-silent"]
     done = subprocess.run(words, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert "killed" in done.stdout, done.stdout + done.stderr

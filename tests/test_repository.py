@@ -1,4 +1,4 @@
-"""The rules of this repository that no other tool holds."""
+"""Rules of this repository that no other tool checks."""
 
 import ast
 import re
@@ -14,12 +14,12 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "provisioner").rglob("*.py"))
 TOP_LEVEL = {"README.md", "config", "images", "provisioner", "pyproject.toml", "scripts", "tests"}
 
-#: Where time, chance and concurrency may come from: elsewhere they are arguments.
+#: Modules that may use the clock, randomness and concurrency directly; all others receive them as arguments.
 IMPURE = (
     "provisioner/adapters/",
     "provisioner/agent/",
     "provisioner/rehearsal/",
-    # They live on the server's event loop.
+    # These modules run on the server's event loop.
     "provisioner/faces/api/http/connections.py",
     "provisioner/faces/api/http/reading.py",
     "provisioner/faces/api/http/serve.py",
@@ -32,7 +32,7 @@ IMPURE_CALLS = {
     "datetime.date.today", "datetime.datetime.now", "datetime.datetime.today", "datetime.datetime.utcnow",
 }  # fmt: skip
 
-#: The author's own computer, put together here so that this file passes too.
+#: Traces of the author's computer. The patterns are split so that this file does not match them.
 FORBIDDEN = {
     "a folder of one computer": re.compile(r"(?<![\w.>}\])*-])/" + r"(work|root|Users)/"),
     "a package index": re.compile("index" + "[-_]url|find" + "[-_]links|trusted" + "[-_]host", re.IGNORECASE),
@@ -40,7 +40,7 @@ FORBIDDEN = {
 
 
 def _files() -> Iterator[Path]:
-    """Every file that is, or would be, under version control."""
+    """Yield every file that is under version control, or would be after `git add`."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -57,7 +57,7 @@ def _name(path: Path) -> str:
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
-    """Every module that is imported, and everything that is imported from one, by its full name."""
+    """Yield the full name of every imported module, and of every name imported from a module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -70,14 +70,14 @@ def _within(name: str, *modules: str) -> bool:
 
 
 def test_the_top_level_is_as_the_design_lists_it() -> None:
-    """Nothing lies about at the top but what belongs there, and dotfiles."""
+    """The top level has only the listed names and dotfiles."""
     top = {path.relative_to(ROOT).parts[0] for path in _files()}
     assert {name for name in top if not name.startswith(".")} <= TOP_LEVEL
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_no_file_names_the_computer_it_was_written_on(what: str) -> None:
-    """The repository means the same on every computer."""
+    """The repository must work the same on every computer."""
     found = []
     for path in _files():
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
@@ -87,32 +87,32 @@ def test_no_file_names_the_computer_it_was_written_on(what: str) -> None:
 
 
 def test_constraints_are_exact_versions_and_nothing_else() -> None:
-    """An installation is the same everywhere, and tells nothing of where it was first made."""
+    """Exact versions make installations equal; other lines could reveal the author's computer."""
     lines = (ROOT / "config/constraints.txt").read_text().splitlines()
     wrong = [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+|#.*", line)]
     assert not wrong
     assert not [line for line in lines if line.startswith("provisioner==")]
 
 
-def test_packages_are_empty_at_their_door() -> None:
-    """Importing a module runs that module; only the root offers anything, and lazily."""
+def test_init_modules_are_empty() -> None:
+    """Importing a module must not import its siblings. Only the root package exports names, and lazily."""
     full = [_name(path) for path in SOURCES if path.name == "__init__.py" and path.read_text().strip()]
     assert full in ([], ["provisioner/__init__.py"])
 
 
 def test_modules_are_named_for_what_is_in_them() -> None:
-    """No module is a drawer for the rest."""
+    """A module must not collect unrelated code."""
     drawers = {"base", "common", "helper", "helpers", "manager", "misc", "util", "utils"}
     assert not [_name(path) for path in SOURCES if path.stem in drawers]
 
 
-def test_types_are_not_imported_in_another_way_than_values() -> None:
-    """What the type checker sees is what is imported, so the import contracts see it too."""
+def test_no_module_imports_under_type_checking() -> None:
+    """Imports for the type checker are real imports, so that the import contracts see them too."""
     assert not [_name(path) for path in SOURCES if "TYPE" + "_CHECKING" in path.read_text()]
 
 
-def test_time_chance_and_threads_come_from_outside() -> None:
-    """Core, ports, service and faces can run in virtual time, and twice alike."""
+def test_only_listed_modules_use_clock_randomness_and_threads() -> None:
+    """Core, ports, service and faces can run in virtual time and give the same result twice."""
     found = []
     for path in SOURCES:
         if _name(path).startswith(IMPURE):
@@ -124,8 +124,8 @@ def test_time_chance_and_threads_come_from_outside() -> None:
     assert not found
 
 
-def test_the_agent_ships_with_nothing_else() -> None:
-    """What the agent imports is in its archive or in every Python."""
+def test_agent_imports_only_the_standard_library_and_its_archive() -> None:
+    """The agent imports only the standard library and the modules in its archive."""
     protocol = [
         "provisioner.core.errors",
         *(f"provisioner.core.protocol.{path.stem}" for path in (ROOT / "provisioner/core/protocol").glob("*.py")),
@@ -142,7 +142,7 @@ def test_the_agent_ships_with_nothing_else() -> None:
 
 
 def test_no_test_module_imports_another() -> None:
-    """Shared support is in `tests/support/`: a test module that others need cannot be split or renamed."""
+    """Shared code belongs in `tests/support/`: a test module that others import cannot be split or renamed."""
     found = {
         f"{_name(path)}: {name}"
         for path in sorted((ROOT / "tests").rglob("*.py"))
@@ -153,7 +153,7 @@ def test_no_test_module_imports_another() -> None:
 
 
 def test_readme_of_the_package_names_every_folder_in_one_line() -> None:
-    """A reader finds the right folder without opening the others."""
+    """A reader finds the right folder without opening the other folders."""
     package = ROOT / "provisioner"
     folders = {path.parent.relative_to(package).as_posix() for path in package.rglob("*.py")} - {"."}
     rows = [
@@ -164,7 +164,7 @@ def test_readme_of_the_package_names_every_folder_in_one_line() -> None:
 
 
 def test_no_folder_of_the_package_holds_more_than_14_modules() -> None:
-    """More are two subjects."""
+    """A folder with more modules covers more than one subject."""
     package = ROOT / "provisioner"
     counted = Counter(path.parent for path in package.rglob("*.py") if path.name != "__init__.py")
     assert {folder.name: count for folder, count in counted.items() if count > 14} == {}

@@ -1,4 +1,4 @@
-"""What the settings say of what jobs may use."""
+"""The settings file: defaults for recipes, the store's path, and error messages."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from provisioner.settings import load
 PLAIN = 'installation = "a"\nregion = "us-east-1"\nbucket = "b"\nsubnets = ["subnet-a"]\n'
 
 
-def test_the_terms_are_read(tmp_path: Path) -> None:
-    """Credentials by name, hosts by their lines, and a place for checkpoints, as a folder."""
+def test_settings_give_defaults_for_recipes(tmp_path: Path) -> None:
+    """The settings hold names of credentials, known_hosts lines, and a checkpoint folder."""
     (tmp_path / "s.toml").write_text(
         PLAIN + 'checkpoint_url = "s3://bucket/kept"\n[git]\ncredential = "ssm:/git"\n'
         'known_hosts = ["git.corp ssh-ed25519 AAAA"]\n[registry]\ncredential = "secretsmanager:r#k"\n'
@@ -34,16 +34,16 @@ def test_the_terms_are_read(tmp_path: Path) -> None:
         '[registry]\ncredential = "me:hunter2"',
     ],
 )
-def test_what_is_wrong_is_told_without_its_value(tmp_path: Path, wrong: str) -> None:
-    """Somebody may have put the secret itself there."""
+def test_settings_error_omits_a_secret_value(tmp_path: Path, wrong: str) -> None:
+    """A user may have put the secret itself into the setting, so the error must not print the value."""
     (tmp_path / "s.toml").write_text(f"{PLAIN}{wrong}\n")
     with pytest.raises(Invalid) as error:
         load(str(tmp_path / "s.toml"))
     assert "hunter2" not in str(error.value)
 
 
-def test_a_mistake_is_told_as_a_recipe_s_is(tmp_path: Path) -> None:
-    """One line for each: the file, the field, and what would be right."""
+def test_settings_error_has_file_field_and_suggestion(tmp_path: Path) -> None:
+    """Each mistake has one line: the file, the field, and a suggestion."""
     (tmp_path / "s.toml").write_text(f"{PLAIN}disk_gb = 100\n[git]\ncredentials = 'ssm:/a'\n")
     with pytest.raises(Invalid) as error:
         load(str(tmp_path / "s.toml"))
@@ -54,7 +54,7 @@ def test_a_mistake_is_told_as_a_recipe_s_is(tmp_path: Path) -> None:
 
 
 def stored(text: str, path: Path) -> Path:
-    """Where the store is by settings that say so."""
+    """Write settings with this `store` to `path`, and return the resolved store path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{PLAIN}store = '{text}'\n")
     return load(str(path)).store_path
@@ -63,7 +63,7 @@ def stored(text: str, path: Path) -> Path:
 def test_the_store_s_path_counts_from_the_settings_file_whatever_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One installation has one store."""
+    """An installation must find the same store from every working directory."""
     settings = tmp_path / "etc/s.toml"
     (tmp_path / "link.toml").symlink_to(settings)
     for folder in (tmp_path, tmp_path / "elsewhere"):
@@ -77,7 +77,7 @@ def test_the_store_s_path_counts_from_the_settings_file_whatever_the_working_dir
 
 
 def test_a_tilde_in_settings_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the path of the settings, too."""
+    """A tilde in the path of the settings file is expanded too."""
     monkeypatch.setenv("HOME", str(tmp_path))
     assert stored("~/x.db", tmp_path / "s.toml") == tmp_path / "x.db"
     monkeypatch.setenv("PROVISION_SETTINGS", "~/s.toml")
@@ -86,17 +86,17 @@ def test_a_tilde_in_settings_is_the_home(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("path", ["$HOME/x.db", "${HOME}/x.db", "~no-such-user/x.db"])
-def test_what_else_a_shell_expands_is_refused_in_settings(tmp_path: Path, path: str) -> None:
-    """It would be a folder of that very name."""
+def test_store_path_with_shell_variables_is_refused(tmp_path: Path, path: str) -> None:
+    """Unexpanded, the store would go to a folder with that literal name."""
     with pytest.raises(Invalid, match="store: "):
         stored(path, tmp_path / "s.toml")
 
 
 @pytest.mark.parametrize("path", ["x.db", "~/x.db"])
-def test_a_store_where_earlier_versions_put_it_is_not_left_behind(
+def test_store_at_an_earlier_versions_path_is_refused_until_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """An empty store in its stead would call its machines those of others."""
+    """A new, empty store would not own the installation's machines, and would report them as foreign."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "~").mkdir()
     (tmp_path / path).touch()

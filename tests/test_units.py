@@ -1,4 +1,4 @@
-"""The systemd units that the README offers."""
+"""The systemd units in config/systemd."""
 
 import configparser
 import re
@@ -11,17 +11,17 @@ import pytest
 from provisioner.faces.cli.catalog import CATALOG
 
 UNITS = sorted((Path(__file__).parents[1] / "config/systemd").iterdir())
-#: What the units run, on a host set up as the README says.
+#: The program that the units run, on a host set up as the README describes.
 PROVISION = "/opt/provision/.venv/bin/provision"
 
 
-# CI sees to it that it is there.
+# CI installs systemd-analyze, so the test is never skipped there.
 WHY = "not proven: the units of config/systemd are valid. Needs systemd-analyze: apt-get install systemd"
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason=WHY)
-def test_systemd_takes_the_units(tmp_path: Path) -> None:
-    """Without a word, but for the program, which is not installed here."""
+def test_systemd_analyze_accepts_the_units(tmp_path: Path) -> None:
+    """systemd-analyze prints nothing. The program's path is replaced, because the program is not installed here."""
     program = shutil.which("true")
     assert program
     for unit in UNITS:
@@ -33,8 +33,8 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_runs_a_command_that_there_is(unit: Path) -> None:
-    """And starts again by itself where it is meant to stay."""
+def test_units_run_existing_commands(unit: Path) -> None:
+    """A unit runs an existing command; a long-running service restarts automatically."""
     parsed = configparser.ConfigParser(interpolation=None)
     parsed.read_string(unit.read_text())
     assert parsed["Unit"]["Description"]

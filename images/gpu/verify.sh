@@ -1,6 +1,6 @@
 #!/bin/sh
-# Whether this machine's image is a base to build on: all of it is AWS's to install and to keep in step, the
-# driver above all. Nothing is installed here.
+# Checks that this machine's AMI has the programs that a machine needs. Installs nothing: AWS installs these programs,
+# above all the driver, and keeps their versions compatible.
 set -u
 missing=
 
@@ -21,7 +21,7 @@ want() { # WHAT CONSEQUENCE COMMAND...
     if said=$("$@" 2>&1); then
         echo "$what: $(echo "$said" | head -n 1)"
     else
-        echo "$what: not there; $consequence"
+        echo "$what: missing; $consequence"
     fi
 }
 
@@ -42,6 +42,6 @@ need "Python of at least 3.10" newest_python
 want "git-lfs" "runs whose repository has files in git LFS are refused" git lfs version
 
 if [ -n "$missing" ]; then
-    echo "this base lacks: $missing. AWS's Deep Learning Base AMI has it all"
+    echo "this AMI lacks: $missing. Use AWS's Deep Learning Base AMI, which has all of them"
     exit 1
 fi

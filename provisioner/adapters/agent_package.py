@@ -1,4 +1,4 @@
-"""Build the agent's archive: only our own code, which needs the standard library of Python 3.10 or later."""
+"""Build the agent's archive: only our own code, which needs only Python 3.10 or later and its standard library."""
 
 import hashlib
 import importlib.resources
@@ -58,7 +58,7 @@ def _files() -> dict[str, bytes]:
 
 
 def _below(item: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and the content of each source file: `item` itself, or every one below that folder."""
+    """Yield the name and content of each source file: `item` itself, or all source files below it if it is a folder."""
     if item.is_dir():
         for each in item.iterdir():
             yield from _below(each, f"{name}/{each.name}")

@@ -27,7 +27,7 @@ Translate = Callable[[str, str], CloudError]
 CONNECT_TIMEOUT = 5.0
 #: Seconds between two bytes of an answer; the slowest answer, a page of 1,000 machines, takes a few seconds.
 READ_TIMEOUT = 20.0
-#: Connections of one client: at least as many as threads share it, or urllib3 discards connections and logs warnings.
+#: Connections that one client keeps. If more threads share the client, urllib3 discards connections and logs warnings.
 CONNECTIONS = 64
 
 #: Our own error code for an answer that cannot be read.
@@ -68,8 +68,31 @@ SIGNED_AT = frozenset(
 SIGNED_WITHIN = 240.0
 
 
-def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -> CloudError:
-    """Return the error that a failed call means: `lost` if the service may have acted without a readable answer.
+#: Error codes for a missing right.
+DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+#: Rights whose names are not those of their operations, and rights outside EC2 (Service Authorization Reference).
+RIGHTS: Mapping[str, str] = {
+    "CopyObject": "s3:GetObject and s3:PutObject",
+    "DeleteObjects": "s3:DeleteObject",
+    "GetInstanceProfile": "iam:GetInstanceProfile",
+    "GetObject": "s3:GetObject",
+    "GetParameter": "ssm:GetParameter",
+    "GetProducts": "pricing:GetProducts",
+    "HeadObject": "s3:GetObject",
+    "ListObjectsV2": "s3:ListBucket",
+    "PutObject": "s3:PutObject",
+}
+
+
+def _denied(operation: str, where: str) -> str:
+    right = RIGHTS.get(operation, f"ec2:{operation}")
+    return f"{operation}{where} is denied: the control plane's role needs {right}, see config/iam/control.json"
+
+
+def failure(error: Exception, translate: Translate, *, lost: type[CloudError], where: str = "") -> CloudError:
+    """Return the error to raise for a failed call: `lost` if the service may have acted without a readable answer.
+
+    `where` follows the operation in the message of a missing right, such as ` on bucket b`.
 
     Codes for capacity, quotas and throttling take precedence over the status: EC2 returns
     InsufficientInstanceCapacity with status 500.
@@ -80,6 +103,8 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -
         told = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code, message = told.get("Code", ""), told.get("Message", "")
+        if code in DENIED:
+            message = f"{_denied(error.operation_name, where)} ({message})"
         meaning = translate(code, message)
         if status >= 500 and isinstance(meaning, errors.Misconfigured | errors.Transient):
             meaning = lost(message, code)
@@ -96,7 +121,8 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -
         return short
     code = type(error).__name__
     if isinstance(error, boto.ConnectionError) and not isinstance(error, boto.SSLError):
-        return errors.Transient(str(error), code)
+        url, cause = error.kwargs.get("endpoint_url", ""), error.kwargs.get("error", error)
+        return errors.Transient(f"cannot reach AWS at {url} ({cause})" if url else str(error), code)
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
         hint = "set AWS_PROFILE or the AWS_* variables, or give the host an instance profile"
         return errors.Misconfigured(f"{error}; {hint}", code)
@@ -110,7 +136,7 @@ def failure(error: Exception, translate: Translate, *, lost: type[CloudError]) -
 
 @contextmanager
 def reading(action: str, lost: type[CloudError] = errors.Transient) -> Iterator[None]:
-    """Raise `lost` if an answer cannot be read: a 200 that is empty, or lacks a field that the service always sends.
+    """Context that raises `lost` for an unreadable answer: a 200 that is empty, or lacks a field that is always sent.
 
     Such an answer must not be read as an empty list, for instance of machines.
     """
@@ -118,8 +144,9 @@ def reading(action: str, lost: type[CloudError] = errors.Transient) -> Iterator[
         yield
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise lost(
-            f"the answer to {action} cannot be read ({error!r}); is there a proxy in between?", UNREADABLE
-        ) from (error)
+            f"the answer to {action} cannot be read ({error!r}): check for a proxy between this computer and AWS",
+            UNREADABLE,
+        ) from error
 
 
 def date(response: Mapping[str, Any]) -> float | None:
@@ -132,17 +159,21 @@ def date(response: Mapping[str, Any]) -> float | None:
 
 
 class Calls:
-    """The only retry layer: the SDK's own is off on every client.
+    """The only retry layer: the SDK's own retries are off on every client.
 
     `repeat` is for calls that may be repeated. `once` makes a call a single time and raises `NoAnswer` if the answer is
     lost. Both raise every failure of a call as a `CloudError`.
     """
 
-    def __init__(self, translate: Translate, *, attempts: int = 5, first_wait: float = 0.2) -> None:
-        """With 5 attempts and a first wait of 0.2 s, a call fails after 3 s of waits and up to 4 s of jitter."""
+    def __init__(self, translate: Translate, *, attempts: int = 5, first_wait: float = 0.2, where: str = "") -> None:
+        """`where` is as in `failure`.
+
+        With 5 attempts and a first wait of 0.2 s, a call fails after 3 s of waits and up to 4 s of jitter.
+        """
         self._translate = translate
         self._attempts = attempts
         self._first_wait = first_wait
+        self._where = where
 
     def once(self, operation: Callable[P, R], *args: P.args, **parameters: P.kwargs) -> R:
         with self._told(errors.NoAnswer):
@@ -174,7 +205,7 @@ class Calls:
             botocore.exceptions.ClientError,
             botocore.parsers.ResponseParserError,
         ) as error:
-            raise failure(error, self._translate, lost=lost) from error
+            raise failure(error, self._translate, lost=lost, where=self._where) from error
 
 
 class Session:
@@ -223,8 +254,8 @@ class Session:
         except ValueError as error:
             # boto3's message is only "Invalid endpoint: URL", for instance for a container whose name contains `_`.
             raise errors.Invalid(
-                f"{error}: write host names with letters, digits, `-` and `.` (no `_`), IPv6 addresses in brackets; "
-                "AWS_ENDPOINT_URL has it"
+                f"{error}: the host name of an endpoint (AWS_ENDPOINT_URL) may have letters, digits, `-` and `.`, "
+                "but no `_`; write IPv6 addresses in brackets"
             ) from error
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""One file with everything that a control host has and the bucket has not: the store, and the secret of SSH keys.
+"""Back up and restore the files that only the control host has: the store, and the secret of the SSH keys.
 
-It is a ZIP archive, which only its owner may read: the store has the variables of jobs.
+A backup is a ZIP archive that only its owner may read, because the store contains the variables of jobs.
 """
 
 import json
@@ -17,7 +17,7 @@ from provisioner.adapters import private
 from provisioner.core.errors import Conflict, Invalid, Transient
 
 STORE, KEY, ABOUT = "store.db", "store.key", "backup.json"
-#: Bytes of a key's secret, at most, and of the description.
+#: Maximum number of bytes of the secret, and of the description.
 SMALL = 1 << 16
 #: Bytes that are copied at a time.
 BLOCK = 1 << 20
@@ -25,7 +25,7 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class About:
-    """What a backup is of."""
+    """The description in a backup: its installation, its bucket and its time."""
 
     installation: str
     bucket: str
@@ -36,7 +36,8 @@ class About:
 def make(target: Path, about: About, copy_store: Callable[[Path], None], key: Path) -> int:
     """Write a backup to `target`, completely or not at all, and return its size in bytes.
 
-    `copy_store` writes a consistent copy of the store to a path. Raises Invalid and Transient.
+    `copy_store` writes a consistent copy of the store to a path. Raises Invalid if the folder of `target` is missing,
+    and Transient if a file cannot be written.
     """
     try:
         with tempfile.TemporaryDirectory(prefix=".provision-backup.", dir=target.parent) as name:
@@ -60,22 +61,22 @@ def make(target: Path, about: About, copy_store: Callable[[Path], None], key: Pa
 
 
 def restore(source: Path, store: Path, key: Path, installation: str, bucket: str) -> About:
-    """Put the store and the secret of a backup in their places, and return what it was of.
+    """Write the store and the secret of a backup to `store` and `key`; return the description of the backup.
 
-    The store gets a new id and no lease, so that the store that was backed up no longer owns the bucket after a
-    takeover. Raises Conflict if there is a store, Invalid for a file that is no backup of this installation, and
-    Transient.
+    The store gets a new id and no lease. Therefore the original store no longer owns the bucket after a takeover.
+    Raises Conflict if `store` or `key` exists, Invalid if `source` is not a backup of this installation, and Transient
+    if a file cannot be read or written.
     """
     for path in (store, key):
         if path.exists():
-            raise Conflict(f"{path} is there: move it away first, with the files beside it")
+            raise Conflict(f"{path} exists: move it and the files beside it to another folder first")
     try:
         with zipfile.ZipFile(source) as archive:
             about = About(**json.loads(_read(archive, ABOUT)))
             if (about.installation, about.bucket) != (installation, bucket):
                 raise Invalid(
-                    f"{source} is of installation {about.installation!r} with bucket {about.bucket!r}; the settings "
-                    f"name {installation!r} and {bucket!r}"
+                    f"{source} is a backup of installation {about.installation!r}, bucket {about.bucket!r}, but the "
+                    f"settings have {installation!r}, {bucket!r}"
                 )
             private.make_folder(store.parent)
             with tempfile.TemporaryDirectory(prefix=".provision-restore.", dir=store.parent) as name:
@@ -91,13 +92,13 @@ def restore(source: Path, store: Path, key: Path, installation: str, bucket: str
                     private.make_file(secret)
                     secret.write_bytes(_read(archive, KEY))
                     secret.replace(key)
-                # The store comes last: with it, the restored installation is complete.
+                # Write the store last: if it exists, the restored installation is complete.
                 part.replace(store)
             return about
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, sqlite3.DatabaseError) as error:
-        raise Invalid(f"{source} is no backup: {error}") from error
+        raise Invalid(f"{source} is not a valid backup: {error}") from error
     except FileNotFoundError as error:
-        raise Invalid(f"{error.filename} is not there") from error
+        raise Invalid(f"{error.filename} does not exist") from error
     except OSError as error:
         raise Transient(f"{error.filename or source}: {error.strerror}") from error
 

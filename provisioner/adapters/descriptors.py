@@ -7,7 +7,10 @@ import resource
 from provisioner.core.errors import NeedsOperator
 
 #: Messages by errno: the limit of this process is reached, or that of the whole computer (errno(3)).
-SHORT = {errno.EMFILE: "this process has as many files open as it may", errno.ENFILE: "this computer has no file left"}
+SHORT = {
+    errno.EMFILE: "this process has {most} open files, its limit: raise ulimit -n, or LimitNOFILE in the systemd unit",
+    errno.ENFILE: "this computer has reached its limit of open files: raise the sysctl fs.file-max",
+}
 
 
 def shortage(error: BaseException | None = None) -> NeedsOperator | None:
@@ -20,8 +23,7 @@ def shortage(error: BaseException | None = None) -> NeedsOperator | None:
     if number not in SHORT:
         return None
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    text = f"{SHORT[number]} (ulimit -n is {most}): raise the limit, or LimitNOFILE in the unit"
-    return NeedsOperator(text, errno.errorcode[number])
+    return NeedsOperator(SHORT[number].format(most=most), errno.errorcode[number])
 
 
 def _number(error: BaseException | None) -> int:

@@ -17,13 +17,14 @@ from typing import Any, TextIO
 from provisioner.core.dates import datable
 from provisioner.core.plain import plain
 
-#: Most lines that wait while the reader of the stream does not read; further lines are counted and dropped.
+#: Maximum number of lines that wait while the reader of the stream does not read; further lines are counted and
+#: dropped.
 ROOM = 10_000
 #: Seconds that `close` waits for such a reader: at most once for room in the queue, and once for the writer's end.
 PATIENCE = 2.0
 #: The same line is written at most OFTEN times in WINDOW seconds; further ones are counted, and the count is printed.
 OFTEN, WINDOW = 10, 60.0
-#: Most different lines that are counted at the same time.
+#: Maximum number of different lines that are counted at the same time.
 COUNTED = 1000
 #: Ids in error messages, such as addresses of objects: lines that differ only in these are the same line.
 _ID = re.compile("0x[0-9a-f]+|[0-9a-f]{12,}")
@@ -34,7 +35,7 @@ _Entry = MutableMapping[str, Any]
 
 
 class Unkept:
-    """A journal that keeps nothing, for commands: the runs' events are in the store anyway."""
+    """A journal that writes nothing. Commands use it, because the store has the events of runs anyway."""
 
     def tell(self, text: str, at: float, /, **fields: str | int) -> None:
         pass
@@ -72,13 +73,14 @@ class _Repeats:
         return window.times <= OFTEN
 
     def over(self, *, everything: bool = False) -> list[tuple[str, _Entry]]:
-        """Return a line for each count whose WINDOW is over, and remove these counts."""
+        """Remove the counts whose WINDOW is over, and the oldest beyond COUNTED; return a line for each above OFTEN."""
         lines = list[tuple[str, _Entry]]()
         while self._windows and (everything or self.left() <= 0 or len(self._windows) > COUNTED):
             window = self._windows.pop(next(iter(self._windows)))
             level, entry = window.line
             if (more := window.times - OFTEN) > 0:
-                lines.append((level, {**entry, "event": f"{more} more times within a minute: {entry['event']}"}))
+                event = f"repeated {more} more times within a minute: {entry['event']}"
+                lines.append((level, {**entry, "event": event}))
         return lines
 
     def left(self) -> float:
@@ -163,7 +165,7 @@ class StreamJournal(logging.Handler):
         try:
             if self._lost:
                 lost, self._lost = self._lost, 0
-                self._logger.error(f"{lost} lines found no reader and are not told", at=entry["at"])
+                self._logger.error(f"{lost} lines were dropped: the reader of this output was too slow", at=entry["at"])
             getattr(self._logger, level)(**entry)
         except Exception:  # noqa: BLE001 - a closed stream or a full disk cannot be reported; the next line may work
             pass

@@ -10,7 +10,7 @@ from provisioner.core.access.ssh_keys import seed
 from provisioner.core.errors import Misconfigured
 from provisioner.ports.shell import Key
 
-#: Bytes of the secret: as many as the hash has (RFC 2104, section 3).
+#: Bytes of the secret: the length of the hash's output (RFC 2104, section 3).
 SIZE = 32
 
 
@@ -31,17 +31,19 @@ class DerivedKeys:
             found = self._file.read_bytes()
         except FileNotFoundError:
             raise Misconfigured(
-                f"{self._file} is not there, the secret that opens machines: they were launched by another control "
-                "host, which has it"
+                f"{self._file}, the secret of the SSH keys, is missing: run this command on the control host that "
+                "launched the machines"
             ) from None
         except OSError as error:
             raise Misconfigured(f"{self._file} cannot be read: {error.strerror}") from error
         if len(found) != SIZE:
-            raise Misconfigured(f"{self._file} holds {len(found)} bytes and no secret of ours, which has {SIZE}")
+            raise Misconfigured(
+                f"{self._file} has {len(found)} bytes; a secret of SSH keys has {SIZE}: restore it from a backup"
+            )
         return found
 
     def _make(self) -> None:
-        """Write the secret completely or not at all; a file that another process wrote first stays."""
+        """Write a new secret, completely or not at all; if another process has written one first, keep that file."""
         private.make_folder(self._file.parent)
         part = self._file.with_name(f"{self._file.name}.{secrets.token_hex(4)}")
         try:

@@ -10,7 +10,7 @@ from provisioner.core import errors
 from provisioner.core.errors import CloudError
 from provisioner.ports.bucket import Entry
 
-#: S3's error codes (S3 API Reference, "Error responses"); a code in neither table is `Misconfigured`.
+#: S3's error codes (S3 API Reference, "Error responses"); a code that is not in this table is `Misconfigured`.
 CODES: Mapping[str, type[CloudError]] = {
     **aws.PASSING,
     # Another conditional request for this key is under way: S3 asks clients to retry.
@@ -18,7 +18,7 @@ CODES: Mapping[str, type[CloudError]] = {
     "OperationAborted": errors.Transient,
 }
 
-#: Most keys that one DeleteObjects call accepts.
+#: Maximum number of keys that one DeleteObjects call accepts.
 BATCH = 1000
 #: Bytes per read of content that is discarded.
 BLOCK = 1 << 20
@@ -41,7 +41,7 @@ class S3:
         self._page = page
         self._name, _, prefix = bucket.strip("/").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._calls = calls or aws.Calls(translate)
+        self._calls = calls or aws.Calls(translate, where=f" on bucket {self._name}")
         self._session = session
 
     def close(self) -> None:

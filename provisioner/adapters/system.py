@@ -44,10 +44,10 @@ class SystemClock:
 
 
 class ThreadPool:
-    """Runs each `map` in its own threads, which end with it: an idle process has none, and a map may call a map."""
+    """Runs each `map` in its own threads, which end with it. An idle process has no threads; a map may call a map."""
 
     def __init__(self, threads: int = 16) -> None:
-        """`threads` is the most of one `map`: 16 hide network latency, far below EC2's request buckets (100 and up)."""
+        """`threads`: the most of one `map`; 16 hide network latency, far below EC2's request buckets (100 and up)."""
         self._threads = threads
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R | Exception]:

@@ -18,21 +18,21 @@ from provisioner.core.protocol.messages import Notice, Result, Span
 class Memory:
     spans: Mapping[str, Span] = field(default_factory=dict)
     notice: Notice | None = None
-    #: The cause for which the job gets SIGTERM, or None.
+    #: Why the job gets SIGTERM; None if it does not.
     signalled: Cause | None = None
     #: Names of the processes that setup left running for the command.
     daemons: tuple[str, ...] = ()
-    #: Names of the processes that SIGTERM has reached.
+    #: How far the sending of SIGTERM has progressed.
     reached: Reached = field(default_factory=Reached)
     kernel_mark: str | None = None
     #: The values that the mask hides, in base64.
     hidden: tuple[str, ...] = ()
-    #: The settled result, or None. Once it is there, nothing more is written to any stream.
+    #: The settled result, or None. Once it is set, nothing more is written to any stream.
     result: Result | None = None
 
 
 def read(folder: Path) -> Memory | None:
-    """Return the stored state; None if no agent process of this boot has got a work order."""
+    """Return the stored state; None if no agent process of this boot has read a work order."""
     try:
         return codec.decode(Memory, (folder / "memory").read_bytes())
     except FileNotFoundError:
@@ -40,7 +40,7 @@ def read(folder: Path) -> Memory | None:
 
 
 def write(folder: Path, memory: Memory) -> None:
-    """Store the state in `folder`, which is in memory because of the secrets; raises OSError if that is full."""
+    """Store the state in `folder`, which is in memory because of the secrets; raises OSError if memory is full."""
     files.own(folder)
     files.replace(folder / "memory", codec.encode(memory))
 

@@ -1,4 +1,4 @@
-"""Read and write the machine's mailbox in the bucket; writes, except of reports, are retried without end."""
+"""Read and write the machine's mailbox in the bucket. Writes are retried without end, except those of reports."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from provisioner.agent.machine.paths import Settings
 from provisioner.core.protocol import codec, keys
 from provisioner.core.protocol.messages import Chunk, Orders, Report, Result, Started, WorkOrder
 
-#: S3's codes for a key that does not exist; AccessDenied, with status 403, without the right to ListBucket (S3 API
-#: reference, GetObject).
+#: S3's codes for a key that does not exist: AccessDenied (status 403) if the role may not ListBucket (S3 API reference,
+#: GetObject).
 ABSENT = frozenset({"AccessDenied", "NoSuchKey"})
 
 
@@ -47,7 +47,7 @@ class Mailbox:
         return None if data is None else codec.decode(Started, data)
 
     def start(self, started: Started) -> Started:
-        """Put the `started` mark, unless there is one; return the first mark, whose process executes the command."""
+        """Put the `started` mark, unless there is one; return the first mark. Only its process executes the command."""
         if self._put_once(keys.started_key(self._box), codec.encode(started)):
             return started
         while (standing := self.started()) is None:
@@ -69,7 +69,7 @@ class Mailbox:
         self._insist(put, f"a chunk of {stream}")
 
     def _put_once(self, key: str, data: bytes) -> bool:
-        """Put an object; return False if the key exists, also if an earlier try wrote it and the response was lost."""
+        """Put an object; return False if the key exists. An earlier try with a lost response may have written it."""
 
         def put() -> bool:
             try:
@@ -88,7 +88,7 @@ class Mailbox:
             try:
                 return put()
             except (NoAnswer, ServiceError) as error:
-                # Print to the console and not to the log, which cannot be shipped now either.
+                # Print to the console, not to the log: the log cannot be shipped now either.
                 print(
                     f"{what} cannot be put, again in {pause:.0f} s: {error}",
                     file=sys.stderr,

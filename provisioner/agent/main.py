@@ -32,7 +32,8 @@ from provisioner.core.protocol.words import STREAMS, Outcome
 
 Steps = Sequence[Callable[[Node], None]]
 
-#: Seconds between two requests for the work order: short at first, when the control plane is about to put it.
+#: Shortest and longest pause between two requests for the work order, in seconds: short at first, because the control
+#: plane is about to put it.
 SOONEST, LATEST = 0.25, 2.0
 
 #: Log bytes that may wait on the disk until the work order sets its own limit.
@@ -40,17 +41,17 @@ SPOOL_LIMIT = 64 << 20
 
 
 def main() -> None:
-    """Run until the power-off is requested.
+    """Run the agent until it has requested the power-off.
 
-    If this process dies, its systemd unit starts another one, once, which takes over. If that one dies too, the unit's
-    OnFailure powers off the machine.
+    If this process dies, its systemd unit starts a second agent process, which takes over. If the second process dies
+    too, the unit's OnFailure powers off the machine.
     """
     paths = Paths(os.environ.get("PROVISION_ROOT", ""))
     left = handover.read(paths.memory)
     settled = left is not None and left.result is not None
     mask = Mask()
     mask.add(handover.decoded(left.hidden if left else ()))
-    # The control plane keeps the console's text with the logs, so it is masked, too.
+    # The control plane stores the console output with the logs, so the console output is masked, too.
     sys.stdout, sys.stderr = (cast(TextIO, Masked(each, mask)) for each in (sys.stdout, sys.stderr))
     settings = paths.settings()
     machine = identity()
@@ -58,7 +59,7 @@ def main() -> None:
     for name in STREAMS:
         spool.stream(name)
     log = Log(spool, mask, closed=settled)
-    log.say(f"agent up on {machine.instance_type} {machine.instance_id}")
+    log.say(f"the agent has started on {machine.instance_type} {machine.instance_id}")
     mailbox = Mailbox(settings, machine.instance_id, log.say)
     order = _work_order(mailbox)
     spool.restrict(order.spool_limit)
@@ -68,7 +69,7 @@ def main() -> None:
     node = Node(order, machine, paths, mailbox, spool, shipper, log, engine, left or Memory())
     node.remember()
     shipper.start()
-    # This must precede the first report, which contains the machine's host keys.
+    # Call this before the first report, which contains the machine's host keys.
     let_in(node)
     watch = Watch(node)
     watch.start()
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def prepare(node: Node, steps: Steps) -> None:
-    """Run the steps until one raises Ended, and store that as `node.ended`; any other error ends the work as lost."""
+    """Run the steps until one raises Ended; store it as `node.ended`. After any other error, the outcome is LOST."""
     try:
         for step in steps:
             step(node)
@@ -108,7 +109,7 @@ def power_off() -> None:
 
 
 def _work_order(mailbox: Mailbox) -> WorkOrder:
-    """Wait for the work order and return it; the boot fuse limits the wait by powering off the machine."""
+    """Return the work order, waiting until there is one. If there never is, the fuse powers off the machine."""
     pause = SOONEST
     while (order := mailbox.work()) is None:
         time.sleep(pause)

@@ -42,7 +42,7 @@ class Log:
                 self._stream.write(line.encode(errors="replace"), wait=False)
 
     def close(self) -> None:
-        """Ignore all further lines, and return when the earlier ones are in the spool."""
+        """Ignore all later lines; return when all earlier lines are in the spool."""
         with self._lock:
             self._closed = True
             self._stream.write(b"")
@@ -61,7 +61,7 @@ class Node:
         engine: Engine,
         left: Memory,
     ) -> None:
-        """`left` is what an earlier agent process of this boot has stored; an empty Memory if there was none."""
+        """`left` is the state that an earlier agent process of this boot stored; an empty Memory if there was none."""
         self.order = order
         self.machine = machine
         self.paths = paths
@@ -72,23 +72,23 @@ class Node:
         #: Values that are added here are masked in everything that leaves the machine from then on.
         self.mask = log.mask
         self.engine = engine
-        #: The random id of this agent process; another process may find the same work order.
+        #: The random id of this agent process; another agent process may read the same work order.
         self.process = uuid.uuid4().hex
         self.halt = Halt()
-        #: How preparing ended; this value counts until a step raises Ended.
-        self.ended = Ended(Outcome.LOST, Step.BOOT, "the agent has done nothing")
+        #: How the preparing steps ended; this first value stays until a step raises Ended.
+        self.ended = Ended(Outcome.LOST, Step.BOOT, "the agent ended before its first step")
         self.orders = Orders()
         self.notice: Notice | None = left.notice
-        #: When the last request that found no spot notice began, as Unix seconds.
+        #: The Unix time at which the last request that found no spot notice began.
         self.unnoticed_at = 0.0
         self.rebalance_at: float | None = None
-        #: The cause for which the job gets SIGTERM, or None.
+        #: Why the job gets SIGTERM; None if it does not.
         self.signalled: Cause | None = left.signalled
         if left.signalled is not None:
             self.halt.ask(left.signalled)
         #: Names of the processes that setup left running.
         self.daemons = left.daemons
-        #: The processes of the job that SIGTERM has reached.
+        #: How far the sending of SIGTERM has progressed.
         self.reached = left.reached
         #: Whether the image is on this machine already, so that it is not pulled.
         self.preloaded = False
@@ -150,8 +150,8 @@ class Node:
                     ),
                 )
             except OSError as error:
-                # The machine's memory is full. The state that was stored before is older, but not wrong.
-                self.say(f"nothing can be left to another agent: {error}")
+                # The machine's memory is full. The state that was stored before is old, but still valid.
+                self.say(f"the agent's state cannot be stored for a later agent process: {error}")
 
     def look_for_notice(self) -> Notice | None:
         """Return the spot notice that the metadata service shows now, or None; raises OSError."""
@@ -161,7 +161,7 @@ class Node:
             self.unnoticed_at = began
         elif self.notice is None or self.notice.at != found.at:
             self.notice = found
-            self.say(f"spot notice: the machine goes in {found.at - found.seen:.0f} s")
+            self.say(f"spot interruption notice: AWS takes the machine back in {found.at - found.seen:.0f} s")
             self.remember()
             self.changed.set()
         return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from provisioner.core.protocol.words import Outcome, SignalCause, Step
 
 #: The reason text of an interruption after a spot notice.
-TAKEN = "the cloud takes the spot machine back"
+TAKEN = "AWS takes the spot machine back"
 
 
 #: Why SIGTERM was sent, by the cause's outcome. Causes with another outcome are stop orders.
@@ -18,7 +18,7 @@ SIGNAL_CAUSES = {Outcome.INTERRUPTED: SignalCause.NOTICE, Outcome.TIMED_OUT: Sig
 
 
 class Ended(Exception):
-    """Raised by a step when the work is over: the outcome, the deciding step, and the reason."""
+    """Raised by a step when the work is over; has the outcome, the step that decided it, and the reason."""
 
     def __init__(
         self,
@@ -35,19 +35,19 @@ class Ended(Exception):
         self.step = step
         self.reason = reason
         self.exit_code = exit_code
-        #: As in Result.
+        #: The host name that could not be resolved, if that ended the work; otherwise empty.
         self.unresolved_host = unresolved_host
         self.signal_cause = signal_cause
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A reason to end the work early: the outcome, one line for a reader, and when SIGKILL follows SIGTERM."""
+    """A cause to end the work early: the outcome, the reason as one line of text, and the Unix time of SIGKILL."""
 
     outcome: Outcome
     reason: str
     kill_at: float
-    #: Why SIGTERM was sent, if an earlier cause sent it; None: for this cause.
+    #: Why SIGTERM was sent, if that was for an earlier cause; None if it was for this cause.
     first: SignalCause | None = None
 
     @property
@@ -56,7 +56,7 @@ class Cause:
 
 
 class Halt:
-    """The cause to end the work early, if there is one. Any thread adds a cause; the steps check for it."""
+    """The cause to end the work early, if there is one. Any thread may add a cause; the steps check for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -67,7 +67,7 @@ class Halt:
         return self._cause
 
     def ask(self, cause: Cause) -> None:
-        """Add a cause. The first one names the outcome, except that a stop or a limit prevails over an interruption."""
+        """Add a cause. The first cause sets the outcome, except that a stop or a limit replaces an interruption."""
         with self._lock:
             known = self._cause
             if known is None:
@@ -84,7 +84,7 @@ class Halt:
 
 
 def judge(code: int, words: str, cause: Cause | None, *, done: bool) -> Ended:
-    """Return the outcome of a command that ended; `words` describe its end, `cause` is why it got SIGTERM, if it did.
+    """Return the outcome of a command that ended. `words` describe its end; `cause` is why it got SIGTERM, or None.
 
     A command that got SIGTERM for a spot notice is interrupted even if it exits 0: many trainers exit 0 after saving
     half of their work. Only PROVISION_DONE_FILE (`done`) shows that the work is finished.
@@ -99,7 +99,7 @@ def judge(code: int, words: str, cause: Cause | None, *, done: bool) -> Ended:
     return Ended(cause.outcome, Step.COMMAND, f"{cause.reason}; {words}", code, cause.signal_cause)
 
 
-#: Error messages of temporary failures. They prevail over WRONG: a registry's 429 or 5xx may mention a denial, too.
+#: Error messages of temporary failures. They take precedence over WRONG: a registry's 429 or 5xx may mention a denial.
 PASSING = re.compile(
     r"\b429\b|toomanyrequests|too many requests|rate limit|\b50[0234]\b|internal server error|bad gateway"
     r"|service unavailable|gateway time-?out|timeout|timed out|no space left|no such host|could not resolve"
@@ -129,7 +129,7 @@ UNRESOLVED = re.compile(
 
 
 def outcome_of(text: str) -> Outcome:
-    """Return REFUSED for a failure that no retry fixes; else LOST, so that the run is tried on another machine."""
+    """Return REFUSED for an error message that no retry fixes; else LOST: the run is tried on another machine."""
     return Outcome.REFUSED if WRONG.search(text) and not PASSING.search(text) else Outcome.LOST
 
 

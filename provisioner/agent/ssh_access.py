@@ -1,4 +1,4 @@
-"""Let the SSH key that the work order names log in to this machine."""
+"""Allow SSH logins to this machine with the key that the work order names."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ def let_in(node: Node) -> None:
         _authorize(Path(f"{node.paths.root}/root/.ssh"), node.order.authorized_key)
         node.host_keys = _host_keys(Path(f"{node.paths.root}/etc/ssh"))
     except OSError as error:
-        node.say(f"nobody can be let in: {error}")
+        node.say(f"SSH login is not available: {error}")
         return
-    node.say("the run's key may enter this machine" if node.host_keys else "no sshd here: nobody can be let in")
+    node.say(
+        "SSH login is allowed with the run's key"
+        if node.host_keys
+        else "SSH login is not available: this machine has no SSH host keys"
+    )
 
 
 def _authorize(folder: Path, key: str) -> None:

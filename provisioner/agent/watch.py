@@ -1,4 +1,4 @@
-"""Send the heartbeat, and watch for orders of the control plane and notices of the cloud, beside the steps."""
+"""Send the heartbeat, and watch for the control plane's orders and the cloud's notices, while the steps run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from provisioner.core.protocol.words import Outcome
 
 ORDERS_INTERVAL = 1.5
 
-#: Seconds between two requests for a notice: AWS's advice (EC2 User Guide, "Spot Instance interruption notices").
+#: Seconds between two requests for a notice, as AWS recommends (EC2 User Guide, "Spot Instance interruption notices").
 NOTICE_INTERVAL = 5.0
 
 #: Seconds between SIGKILL and the end of the machine, so that the last bytes of the log still reach the bucket. After
@@ -55,7 +55,7 @@ class Watch:
             try:
                 pause = turn()
             except Exception as error:  # noqa: BLE001 - without its watcher the node would miss orders and notices
-                self._node.say(f"trouble: {error!r}")
+                self._node.say(f"a watcher failed, retrying in 5 s: {error!r}")
                 pause = 5.0
             time.sleep(pause)
 
@@ -102,7 +102,7 @@ class Watch:
                 return
             if node.rebalance_at is None:
                 return
-            node.say("the cloud recommends to move elsewhere: an interruption is likelier from now on")
+            node.say("rebalance recommendation: the spot machine has a higher risk of interruption")
             node.changed.set()
         if node.job_dir is not None:
             node.job_dir.advise(node.rebalance_at)

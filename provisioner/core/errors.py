@@ -3,14 +3,14 @@
 ProvisionError
 ├── Invalid         the input is wrong: show the message, correct the input
 ├── NotFound        the named job, run, machine or other thing does not exist
-├── Conflict        the name or key already stands for something else, or the record has changed
+├── Conflict        the name or key is already in use, or another process has changed the record
 ├── Denied          the token is unknown, revoked or expired: get another one
 ├── Forbidden       this caller lacks the right: ask an admin
 ├── TooMany         too many requests of this kind: wait `retry_after` seconds
-├── LimitReached    the owner has reached the setting `limit`: end or delete some, or ask an admin
+├── LimitReached    the owner has reached the setting `limit`: end runs, delete jobs, or ask an admin
 ├── WrongStore      this store does not own the installation: do not act
-├── LeaseLost       another process holds the lease: stop acting
-├── Failed          the operation was begun and failed: read what was logged meanwhile
+├── LeaseLost       another process holds the lease: stop making passes
+├── Failed          the operation began and failed: read its log
 └── CloudError      the cloud rejected the call; `code` is the cloud's error code
     ├── NoCapacity      this offer has no free capacity now: take the next offer
     ├── QuotaExceeded   the account's limit is reached: wait for our own machines to end, or ask AWS
@@ -20,14 +20,14 @@ ProvisionError
         ├── Transient       a temporary fault; nothing was done: retry
         ├── NeedsOperator   a fault of this computer or account: show it to the operator, retry
         │   └── ClockWrong      this computer's clock is wrong: decide nothing by it
-        └── NoAnswer        the call may have taken effect: find out before making a new one
+        └── NoAnswer        the call may have taken effect: find out whether it has before a new call
 """
 
 from __future__ import annotations
 
 
 class ProvisionError(Exception):
-    """The root of the errors; the message is one sentence for a user."""
+    """The base class of these errors; the message is one sentence for a user."""
 
 
 class Invalid(ProvisionError):
@@ -39,7 +39,7 @@ class NotFound(ProvisionError):
 
 
 class Conflict(ProvisionError):
-    """The name or key already stands for something else, or another process has changed the record."""
+    """The name or key is already in use, or another process has changed the record."""
 
 
 class Denied(ProvisionError):
@@ -71,11 +71,11 @@ class WrongStore(ProvisionError):
 
 
 class LeaseLost(ProvisionError):
-    """Another process holds the lease now; discard everything that was planned here."""
+    """Another process holds the lease now; discard this process's plans."""
 
 
 class Failed(ProvisionError):
-    """The operation was begun and failed; the message names the step."""
+    """The operation began and failed; the message names the step."""
 
 
 class CloudError(ProvisionError):

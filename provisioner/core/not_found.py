@@ -1,15 +1,21 @@
-"""The NotFound errors for unknown names, with the same message from every caller."""
+"""Make the NotFound errors for unknown names, so that all services use the same messages."""
+
+from collections.abc import Iterable
 
 from provisioner.core.errors import NotFound
+from provisioner.core.suggestions import did_you_mean
 
 
-def no_job(name: str) -> NotFound:
-    return NotFound(f"there is no job {name!r}; `provision jobs` lists them, `provision apply FILE` makes one")
+def no_job(name: str, known: Iterable[str] = ()) -> NotFound:
+    """Return the error for an unknown job; `known` are the names of the caller's jobs, for a suggestion."""
+    meant = did_you_mean(name, known)
+    return NotFound(f"no job {name!r}{meant or '; `provision jobs` lists the jobs, `provision apply FILE` makes one'}")
 
 
-def no_run(name: str) -> NotFound:
-    return NotFound(f"there is no run {name!r}; `provision runs` lists them")
+def no_run(name: str, jobs: Iterable[str] = ()) -> NotFound:
+    """Return the error for an unknown run; `jobs` are names of jobs, for a suggestion: a job means its latest run."""
+    return NotFound(f"no run {name!r}{did_you_mean(name, jobs) or '; `provision runs` lists the runs'}")
 
 
 def no_token(id: str) -> NotFound:
-    return NotFound(f"there is no token {id!r}; `provision token list` lists them")
+    return NotFound(f"no token {id!r}; `provision token list` lists the tokens")

@@ -7,8 +7,9 @@
             sys.stdout.buffer.write(data)
         assert run.wait() == "succeeded", run.reason
 
-Nothing runs in the background. With a daemon, calls only read and store; without one, `start` launches machines, and
-`wait` and `logs(follow=True)` act until the run has ended. Errors are those of `provisioner.core.errors`.
+Nothing runs in the background. While a daemon acts, calls only read and store records. Without a daemon, `start`
+launches machines, and `wait` and `logs(follow=True)` make passes until the run has ended. Errors are those of
+`provisioner.core.errors`.
 Only one thread at a time may use a client.
 """
 
@@ -32,7 +33,7 @@ from provisioner.ports.control.logs import LogGap, LogQuery
 from provisioner.ports.store import RunFilter
 from provisioner.settings import Settings, load
 
-#: For errors of a pass: they are not the caller's errors, and later passes try again.
+#: Logs the errors of passes. They are not errors of the call that made the pass, and later passes try again.
 _log = logging.getLogger("provisioner")
 
 
@@ -43,10 +44,10 @@ class LogIncomplete(UserWarning):
 def connect(
     settings: str | os.PathLike[str] | Settings | None = None, *, url: str | None = None, token: str | None = None
 ) -> "Client":
-    """Return a client of the installation that the settings (a file, or loaded) describe, or of the server at `url`.
+    """Return a client of the server at `url`, or of the installation that `settings` (a path, or Settings) describes.
 
-    Default: the server at $PROVISION_URL, whose token is $PROVISION_TOKEN; or else the settings in $PROVISION_SETTINGS,
-    ./provision.toml or ~/.config/provision/settings.toml. Raises Invalid.
+    Default: the server at $PROVISION_URL; without one, the settings in $PROVISION_SETTINGS, ./provision.toml or
+    ~/.config/provision/settings.toml. The default token is $PROVISION_TOKEN. Raises Invalid.
     """
     remote = reach.server(_log.warning, settings=settings, url=url, token=token)
     if remote:
@@ -58,7 +59,7 @@ def connect(
 
 
 class Client:
-    """Jobs and runs; a context manager that closes itself."""
+    """Client for the jobs and runs of one installation; as a context manager, it closes itself at exit."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
@@ -76,7 +77,7 @@ class Client:
         self._control.close()
 
     def apply(self, recipe: str | os.PathLike[str] | Mapping[str, Any]) -> Job:
-        """Store the recipe as a job, or as its next revision; raises Invalid with every problem.
+        """Store the recipe as a job, or as the job's next revision; raises Invalid with every problem.
 
         A mapping is the recipe itself, text of several lines is its YAML or JSON, anything else is the path of a file.
         """
@@ -95,29 +96,35 @@ class Client:
         self._control.jobs.delete(job)
 
     def start(
-        self, job: str, env: Mapping[str, str] | None = None, command: str | None = None, idempotency_key: str = ""
+        self,
+        job: str,
+        env: Mapping[str, str | int | float | bool] | None = None,
+        command: str | None = None,
+        idempotency_key: str = "",
     ) -> "Run":
         """Trigger a run of the job (`name` or `owner/name`) and, if no daemon acts, launch it.
 
-        `env` wins over the recipe's variables and `command` over its command. The same key within 24 h
-        gives the same run; with other inputs it raises Conflict.
+        `env` overrides the recipe's variables, and `command` its command. Numbers and booleans in `env` become text as
+        in a recipe: 3, 0.1, true. The same key within 24 h returns the same
+        run; with other inputs it raises Conflict.
         """
-        run = self._control.runs.start(job, env or {}, command, idempotency_key)
+        text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (env or {}).items()}
+        run = self._control.runs.start(job, text, command, idempotency_key)
         if not self._control.operator.served():
             _tell(self._control.operator.step())
         return Run(self._control, run.id)
 
     def run(self, id: str) -> "Run":
-        """Return the run with this id, or with this unique beginning of an id; raises NotFound."""
+        """Return the run with this id or beginning of an id. Raises NotFound, and Invalid if several ids begin so."""
         return Run(self._control, self._control.runs.get(id).id)
 
     def runs(self, job: str = "", limit: int = 50) -> list["Run"]:
-        """Return the newest runs first, of one job if named."""
+        """Return at most `limit` runs, the newest first; with `job`, only runs of that job."""
         return [Run(self._control, run.id) for run in self._control.runs.find(RunFilter(job=job, limit=limit))]
 
 
 class Run:
-    """A run; each property is read anew when it is used."""
+    """A run. Each use of a property reads its current value."""
 
     def __init__(self, control: Control, id: str) -> None:
         self._control = control
@@ -170,9 +177,9 @@ class Run:
         return self._control.runs.receipt(self.id)
 
     def wait(self, timeout: float | None = None) -> Outcome:
-        """Return the outcome, as soon as it is known and the machine's end is certain.
+        """Wait until the outcome is known and the machine's end is certain, and return the outcome.
 
-        Raises TimeoutError after `timeout` seconds; the run goes on.
+        Raises TimeoutError after `timeout` seconds; the run continues.
         """
         end = None if timeout is None else self._control.operator.now() + timeout
 

@@ -1,4 +1,4 @@
-"""The contract for the object store, which carries the messages and keeps the archive.
+"""The contract for the object store, which holds the messages between agent and control plane, and the archive.
 
 Keys are relative to the installation's prefix. Reads return every acknowledged write (Amazon S3 User Guide, "Data
 consistency model"). Every method may raise `Throttled`, `Transient` and `Misconfigured`, and may be repeated.
@@ -22,7 +22,7 @@ class Bucket(Protocol):
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Store the object. Return False if `if_absent` is set and an object exists, which is then kept.
 
-        After a lost answer and a retry, the existing object may be our own: read it to find out.
+        After a lost answer and a retry, the existing object may be from the first try: read it to find out.
         """
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:

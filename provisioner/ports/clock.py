@@ -8,7 +8,7 @@ class Clock(Protocol):
         """Return the time in Unix seconds."""
 
     def elapsed(self) -> float:
-        """Return the seconds since a fixed time, including sleep of the computer; independent of the set time."""
+        """Return the seconds since a fixed time, including the computer's sleep; setting the clock has no effect."""
 
     def wait(self, seconds: float) -> None:
         """Return after `seconds`, or earlier if `wake` is called."""

@@ -30,7 +30,7 @@ class Cloud(Protocol):
         """Return the on-demand prices of these types, and the prices of disks; uncertain prices are omitted."""
 
     def image(self, reference: str) -> Image:
-        """Return the machine image with an `ami-…` id, or the one that `ssm:/path` of a public parameter names."""
+        """Return the machine image with the id `ami-…`, or the one whose id is in the public parameter `ssm:/path`."""
 
     def profile(self, name: str) -> Profile:
         """Return the instance profile of that name, with its role's unique id."""
@@ -38,9 +38,9 @@ class Cloud(Protocol):
     def launch(self, request: LaunchRequest) -> LaunchAnswer:
         """Request `request.count` machines in one call without retries; make the launch template if it is missing.
 
-        The same request returns the same machines as long as the cloud remembers the token. An answer closes the
-        launch, even an answer without machines. Errors that are not among the answer's refusals are raised:
-        `NoAnswer`: repeat the same request; `Conflict`: the token cannot be replayed any more, so list by launch.
+        The same request returns the same machines as long as the cloud remembers the token. An answer is final, even
+        an answer without machines. Errors that are not among the answer's refusals are raised. After `NoAnswer`,
+        repeat the same request. After `Conflict`, use `machines_of`: the token can no longer be replayed.
         """
 
     def machines(self) -> Listing:
@@ -49,11 +49,11 @@ class Cloud(Protocol):
     def machines_known(self, ids: Collection[str]) -> Listing:
         """Return only these machines; for use when `machines` fails.
 
-        An id that the cloud does not know is omitted. Neither such an id nor a failing zone hides the other machines.
+        An id that the cloud does not know is omitted. Such an id, or an outage of a zone, hides no other machine.
         """
 
     def machines_of(self, launch: str) -> tuple[Machine, ...]:
-        """Return the machines with this launch's tag, also ended ones as long as the cloud lists them."""
+        """Return the machines with this launch's tag, including ended machines that the cloud still lists."""
 
     def terminate(self, ids: Collection[str]) -> Mapping[str, CloudError]:
         """Request the termination of these machines; return the errors of those that were not accepted, by id.
@@ -69,10 +69,10 @@ class Cloud(Protocol):
         """Return the latest console output; empty if the cloud has none (yet)."""
 
     def amis(self) -> tuple[Ami, ...]:
-        """Return the machine images of the installation, also unfinished ones."""
+        """Return the machine images of the installation, including unfinished ones."""
 
     def create_ami(self, instance_id: str, name: str, tags: Mapping[str, str]) -> str:
-        """Begin to make a machine image of a running machine, which is restarted for it; return the image's id.
+        """Start making a machine image of a running machine, which restarts the machine; return the image's id.
 
         Image and snapshot have the tags from their creation. The same name and tags return the same image; raises
         `Conflict` if another image has the name.

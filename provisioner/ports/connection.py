@@ -1,4 +1,4 @@
-"""The contract for a connection to a machine: it starts commands there, and carries their input and output.
+"""The contract for a connection to a machine, to start commands there and transfer their input and output.
 
 Every method may raise `Transient` (the machine does not answer, or the connection broke) and `Misconfigured` (the
 machine has a wrong host key, or rejects the login).
@@ -20,7 +20,7 @@ class Terminal:
 
 
 class Process(Protocol):
-    """A command that runs on the machine; with a terminal, output and standard error are one stream."""
+    """A command that runs on the machine. With a terminal, its output and standard error are one stream."""
 
     def read(self, size: int, timeout: float | None = None) -> bytes | None:
         """Return the next output, at most `size` bytes; empty at its end, None after `timeout` seconds without any."""
@@ -45,7 +45,7 @@ class Connection(Protocol):
     """One open connection."""
 
     def start(self, words: Sequence[str], terminal: Terminal | None = None) -> Process:
-        """Start a command with these unchanged words, or a shell if there are none."""
+        """Start a command with exactly these words as its arguments, or a shell if there are none."""
 
     def close(self) -> None:
         """Close the connection; may be repeated."""
@@ -53,4 +53,4 @@ class Connection(Protocol):
 
 class Connector(Protocol):
     def connect(self, host: Host, key: Key, timeout: float) -> Connection:
-        """Connect to a host that proves one of its host keys; raises the errors above within `timeout` seconds."""
+        """Connect to a host that has one of `host.keys`; raises Transient or Misconfigured within `timeout` seconds."""

@@ -1,7 +1,7 @@
 """The contract for the log of events and errors, for people and programs.
 
-The two methods that write never raise and never wait for a reader: an unread journal must not stop a pass. `at` is in
-Unix seconds. Fields are plain values, above all `run`, whose id correlates lines; empty fields are omitted.
+`tell` and `complain` never raise and never wait for a reader: an unread journal must not stop a pass. `at` is in Unix
+seconds. Fields are plain values; the id in the field `run` connects the lines of a run. Empty fields are omitted.
 """
 
 from typing import Protocol
@@ -15,4 +15,4 @@ class Journal(Protocol):
         """Log an error."""
 
     def close(self) -> None:
-        """Write the lines that are left, and wait only briefly for a reader that does not read."""
+        """Write the remaining lines; wait only briefly if the stream's reader does not read."""

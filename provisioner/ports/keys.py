@@ -1,4 +1,4 @@
-"""The contract for SSH keys of machines: one key pair for each attempt of a run, always the same."""
+"""The contract for SSH keys of machines: each attempt of a run has one key pair, which never changes."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ class Keys(Protocol):
     """Derives all keys of an installation from one secret, which stays on the control host."""
 
     def public(self, run: str, attempt: int) -> str:
-        """Return the public key, as a line of authorized_keys; make the secret if there is none yet."""
+        """Return the public key, as a line of authorized_keys. Makes the secret if it does not exist."""
 
     def key(self, run: str, attempt: int) -> Key:
         """Return the key pair; raises Misconfigured if the secret is missing."""

@@ -1,4 +1,4 @@
-"""The contract for metrics; like a journal, the methods never raise and never wait."""
+"""The contract for metrics. As in the journal, no method raises or waits."""
 
 from typing import Protocol
 
@@ -7,13 +7,13 @@ from provisioner.core.cost.receipt import Receipt
 
 class Meter(Protocol):
     def passed(self, seconds: float, at: float, *, whole: bool) -> None:
-        """Record a pass of `seconds` that ended at `at`, in Unix seconds; `whole` if it read everything."""
+        """Record a pass of `seconds` that ended at the Unix time `at`; `whole` is whether it could list machines."""
 
     def refused(self, code: str) -> None:
         """Record that the cloud refused a launch or one of its offers with this error code."""
 
     def ended(self, receipt: Receipt) -> None:
-        """Record that a run is done; occasionally called twice for one run."""
+        """Record that a run is done. In rare cases it is called twice for one run."""
 
 
 class Unmetered:

@@ -9,7 +9,7 @@ R = TypeVar("R")
 
 class Pool(Protocol):
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R | Exception]:
-        """Return the results of `function` for all items, in order; a call that raised has its exception in the list.
+        """Return the result of `function` for each item, in order; the exception takes the place of a missing result.
 
         Returns when all calls have ended. A `BaseException` that is no `Exception` is raised.
         """

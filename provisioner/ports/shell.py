@@ -1,4 +1,4 @@
-"""The contract for a shell on a machine; the host key is checked before anything is sent.
+"""The contract for a shell on a machine. The host key is checked before anything is sent.
 
 Every method may raise `Transient` (the machine does not answer, or the connection broke) and `Misconfigured` (the
 machine has a wrong host key, or rejects the login).
@@ -46,7 +46,7 @@ class Session(Protocol):
         """
 
     def close(self) -> None:
-        """Close the connection; commands that still run lose it."""
+        """Close the connection, also if commands still run."""
 
 
 class Shell(Protocol):
@@ -54,4 +54,4 @@ class Shell(Protocol):
         """Return a new key pair."""
 
     def connect(self, host: Host, key: Key, timeout: float) -> Session:
-        """Connect to a host that proves one of its host keys; raises the errors above within `timeout` seconds."""
+        """Connect to a host that has one of `host.keys`; raises Transient or Misconfigured within `timeout` seconds."""

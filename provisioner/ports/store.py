@@ -25,7 +25,7 @@ Key = tuple[float, str]
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Selects the runs of a page, the newest first."""
+    """Conditions that select the runs of a page, the newest first."""
 
     #: The job's name; empty: any.
     job: str = ""
@@ -42,17 +42,28 @@ class RunFilter:
     #: Complete ids; empty: any.
     ids: tuple[str, ...] = ()
 
+    def query(self) -> list[tuple[str, str]]:
+        """Return the filter as query parameters of `GET /api/runs`, without the page's `cursor` and `limit`."""
+        job = self.job or self.job_id
+        return [
+            *([("job", job)] if job else []),
+            *(("owner", owner) for owner in self.owners or ()),
+            *(("state", state) for state in self.states),
+            *(("outcome", outcome) for outcome in self.outcomes),
+            *(("id", id) for id in self.ids),
+        ]
+
 
 NEWEST = RunFilter()
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right of one process to act: its holder, epoch, and expiry unless renewed."""
+    """The right of one process to make passes. It expires at `expires_at` if it is not renewed."""
 
     epoch: int
     holder: str
-    #: `daemon` keeps acting; `command` acts only while the command runs.
+    #: A `daemon` makes passes all the time, a `command` only while it runs.
     kind: str
     expires_at: float
 
@@ -65,13 +76,13 @@ class Store(Protocol):
         """Return the store's own id, which it got when it was first opened."""
 
     def acquire(self, holder: str, kind: str, now: float, seconds: float) -> Lease | None:
-        """Return the lease under a new epoch, or None if another process holds it; `seconds` until it expires."""
+        """Return the lease, with a new epoch, for `seconds` from now; None if another process holds it."""
 
     def renew(self, lease: Lease, now: float, seconds: float) -> Lease:
-        """Return the lease, extended to `now` + `seconds`; raises LeaseLost if another process has it."""
+        """Return the lease, extended to `now` + `seconds`; raises LeaseLost if another process has taken it."""
 
     def release(self, lease: Lease) -> None:
-        """Release the lease, so that other processes can act at once; a lost lease is no error."""
+        """Release the lease, so that another process can acquire it at once; a lost lease is no error."""
 
     def lease(self) -> Lease | None:
         """Return the stored lease, expired or not; None if there is none or its holder is known to be dead."""
@@ -86,7 +97,7 @@ class Store(Protocol):
         """Return a number that changes when another process writes; the call takes almost no time."""
 
     def live(self) -> Live:
-        """Return a consistent snapshot of the records that are not over."""
+        """Return a consistent snapshot of all unfinished records."""
 
     def job(self, owner: str, name: str) -> Job | None:
         """Return the owner's job of that name; None if there is none or it is deleted."""
@@ -98,7 +109,7 @@ class Store(Protocol):
         """Return the jobs that are not deleted, of these owners or (None) of all, sorted by owner and name."""
 
     def scheduled(self, owners: Collection[str] | None = None) -> tuple[Job, ...]:
-        """Return those jobs, of these owners or (None) of all, that have a schedule."""
+        """Return the jobs that have a schedule and are not deleted, of these owners or (None) of all."""
 
     def run(self, id: str) -> Run | None:
         """Return the run of that id, or None."""
@@ -141,13 +152,13 @@ class Store(Protocol):
         """Return at most `limit` audit records, the newest first; only those older than `before`, if it is set."""
 
     def remembered(self, key: str) -> tuple[str, float] | None:
-        """Return a cached value and when it was stored, or None (see `remember`)."""
+        """Return a value that `remember` cached, and the Unix time at which it was stored; or None."""
 
     def chosen(self, what: str) -> str:
-        """Return the operator's choice for `what`, or "". It is not cached: every process sees a change at once."""
+        """Return the operator's choice for `what`, or "". Every process sees a change at once."""
 
     def choose(self, what: str, value: str, also: Sequence[Record] = ()) -> None:
-        """Store `value` as the choice for `what`, together with the records in `also`; "" withdraws the choice."""
+        """Store `value` as the choice for `what`, together with the records in `also`; "" removes the choice."""
 
     def remember(self, key: str, value: str, now: float) -> None:
-        """Cache a value that can be obtained again: it only saves time, and is never the only copy."""
+        """Cache a value that can be obtained again. The cache only saves time, and never has the only copy."""

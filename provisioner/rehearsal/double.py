@@ -39,7 +39,7 @@ _one_a_process = threading.Lock()
 
 
 class Double:
-    """A context manager that runs the cloud; on exit everything of it is removed.
+    """A context manager that runs the double; on exit, all machines end and all resources are deleted.
 
     `calls` logs every request. Rules can be added to `faults` while the double runs. `bucket` is the installation's
     bucket, empty at first; the scenario's buckets exist in addition.
@@ -71,13 +71,13 @@ class Double:
         self._closing = False
         #: Errors of the double itself; raised on exit.
         self._failures: list[Exception] = []
-        #: Captures of machine images that are under way, by instance id.
+        #: AMI captures in progress, by instance id.
         self._captures: dict[str, Future[None]] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             if not _one_a_process.acquire(blocking=False):
-                raise RuntimeError("another EC2 double runs in this process: start the second one in its own")
+                raise RuntimeError("this process already runs an EC2 double: start this one in a separate process")
             stack.callback(_one_a_process.release)
             self._start(stack)
             self._stack = stack.pop_all()
@@ -155,7 +155,7 @@ class Double:
     def check(self) -> None:
         """Raise ExceptionGroup with the errors of the double itself, such as a machine that could not be booted."""
         if self._failures:
-            raise ExceptionGroup("the double itself failed", self._failures)
+            raise ExceptionGroup("errors in the EC2 double", self._failures)
 
     @property
     def url(self) -> str:
@@ -216,7 +216,7 @@ class Double:
         return known.gpus if known else 0
 
     def interrupt(self, instance_id: str, *, notice: float = 120.0) -> None:
-        """Send a spot machine its interruption notice now; it is taken `notice` seconds later."""
+        """Send a spot machine its interruption notice now; EC2 reclaims the machine `notice` seconds later."""
         with self._lock:
             self._model.interrupt(instance_id, self._now(), notice=notice)
         self._changed.set()
@@ -257,7 +257,7 @@ class Double:
         failure = ""
         try:
             self._host.capture(instance_id, image_id)
-        except Exception as error:  # noqa: BLE001 - as in EC2, an error makes the image fail
+        except Exception as error:  # noqa: BLE001 - as in EC2, an error makes the AMI fail
             failure = f"Client.InternalError: {error}"
         with self._lock:
             self._model.images.captured(image_id, failure)

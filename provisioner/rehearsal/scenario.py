@@ -1,4 +1,4 @@
-"""Parse a scenario file: what the EC2 double holds, its capacity and prices, and what happens to its machines.
+"""Parse a scenario file: the EC2 double's initial content, capacity and prices, and the events of its machines.
 
 The parsed values are frozen. A duration is a whole number of seconds, or `500ms`, `0.2s`, `90s`, `1h30m`.
 """
@@ -33,7 +33,7 @@ from provisioner.rehearsal.machines.script import Script
 
 
 class Kind(StrEnum):
-    """The machine host that plays the machines."""
+    """The kind of machine host that runs the machines."""
 
     LIGHT = "light"
     SCRIPTED = "scripted"
@@ -54,12 +54,12 @@ class Scenario:
     #: The owner's policy in addition to machine.json. None allows all of S3 on `buckets`, reading the parameters and
     #: secrets, and ECR logins.
     job_policy: Mapping[str, Any] | None = None
-    #: Scripts of scripted machines; the first one whose job pattern fits is played.
+    #: Scripts of scripted machines; a machine follows the first one whose job pattern fits.
     scripts: tuple[Script, ...] = (Script(),)
 
 
 def load(path: Path) -> Scenario:
-    """Return the scenario in the file. Raises Invalid; its message has one line for each problem, with the place."""
+    """Return the scenario in the file. Raises Invalid; its message has one line for each problem, with its place."""
     try:
         document = yaml.read(path.read_bytes(), str(path))
     except OSError as error:

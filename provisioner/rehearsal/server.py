@@ -1,8 +1,8 @@
 """Serve the double's AWS API over HTTP on this computer, with one port for all services.
 
-For each request the signature is checked, the call is read and logged, a fault rule may spoil the call or its answer,
-and the policies are evaluated. Then the model or moto answers. A call that neither of them plays is answered with
-NotImplemented (501) and kept in `calls.unimplemented`: no call is ignored silently.
+For each request the server checks the signature, reads and logs the call, and evaluates the policies. Then the model or
+moto answers. A fault rule may fail or delay the call, or lose its answer. A call that neither the model nor moto
+implements is answered with NotImplemented (501) and kept in `calls.unimplemented`: no call is ignored silently.
 """
 
 import contextlib
@@ -69,14 +69,14 @@ class Server:
         now: Callable[[], float],
         port: int = 0,
     ) -> None:
-        """`products` answers the price list's GetProducts with a JSON text for each product."""
+        """`products` gets the parameters of GetProducts (Price List API), and returns a JSON text for each product."""
         self._account, self._ec2, self._identities, self._rights = account, ec2, identities, rights
         self._products = products
         self._calls, self._faults, self._now = calls, faults, now
         #: Moto's app by service, cached: moto's own dispatcher searches its folders at each request.
         self._moto: Callable[[str], Any] = functools.cache(create_backend_app)
         self._closing = threading.Event()
-        # Made here, because Werkzeug would exit the process if the port is taken, and would queue too few connections.
+        # Without this socket, Werkzeug would exit the process if the port is in use, and queue too few connections.
         with socket.create_server(("127.0.0.1", port), backlog=512) as listening:
             self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             self._server: BaseWSGIServer = make_server(
@@ -104,7 +104,7 @@ class Server:
         except _Broken:
             _reset(environ["werkzeug.socket"])
             # Werkzeug treats this error as a client that disconnected, and writes no answer.
-            raise ConnectionResetError("broken by a rule of the rehearsal") from None
+            raise ConnectionResetError("connection reset by a fault rule of the EC2 double") from None
         headers = [(name, value) for name, value in answer.headers if name.lower() not in ("date", "connection")]
         if not any(name.lower() == "content-length" for name, _ in headers):
             headers.append(("Content-Length", str(len(answer.body))))
@@ -133,7 +133,7 @@ class Server:
         except Exception as error:  # noqa: BLE001 - a gap or a bug in the double must not look like AWS
             hole = str(error) if isinstance(error, NotPlayed) else repr(error)
             self._calls.unimplemented.append(f"{service}: {hole}")
-            return wire.error(service, Refused("NotImplemented", f"the EC2 double does not play {hole}", 501))
+            return wire.error(service, Refused("NotImplemented", f"the EC2 double cannot answer: {hole}", 501))
 
     def _allowed(self, environ: dict[str, Any], request: Request, caller: Caller, call: Call) -> Answer:
         self._rights.weigh(caller, call, self._ec2, deleted=lambda: wire.deleted_keys(request))

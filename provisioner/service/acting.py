@@ -1,4 +1,4 @@
-"""Make passes, and do less frequent work: schedules, the reaper, mailboxes of a lost store."""
+"""Make passes, and do less frequent work: start due jobs, reap machines, archive the mailboxes of a lost store."""
 
 import contextlib
 import math
@@ -8,6 +8,7 @@ from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Conflict, ProvisionError, Retryable
 from provisioner.core.protocol.codec import encode
+from provisioner.service.control_loop import ownership
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.loop import Loop, never
 from provisioner.service.control_loop.one_pass import PassError, PassResult
@@ -18,12 +19,12 @@ from provisioner.service.due_schedules import DueSchedules
 from provisioner.service.installation import Installation
 from provisioner.service.overview import FOREIGN, HINDRANCE, Foreign, foreign, hindrance
 
-#: Seconds between two sweeps: of the reaper, and of the mailboxes of a lost store.
+#: Seconds between two sweeps. A sweep calls the reaper, and archives the mailboxes of a lost store.
 SWEEP = 60.0
 
 
 class Acting:
-    """The part of the control host that acts on the cloud."""
+    """The part of the control plane that acts on the cloud; it runs on the control host."""
 
     def __init__(self, installation: Installation, loop: Loop, schedules: DueSchedules, sites: LaunchSites) -> None:
         self._installation = installation
@@ -32,9 +33,9 @@ class Acting:
         self._takeover = Takeover(installation, sites)
         self._troubles = Troubles(installation)
         self._swept_at = -math.inf
-        #: The hindrance that this process last stored for other processes; None before the first.
+        #: The text that `_note_hindrance` last stored; None if it has stored none.
         self._hindered: str | None = None
-        #: The errors of the last sweep, which are reported until the next one.
+        #: The errors of the last sweep. Each pass reports them until the next sweep.
         self._unswept: list[PassError] = []
 
     @property
@@ -48,7 +49,7 @@ class Acting:
         return self._errors(this_pass) if this_pass else ()
 
     def acquire(self) -> bool:
-        """Return whether this process has the lease now. Raises WrongStore if this store must not act."""
+        """Acquire or renew the lease; return whether it is held. Raises WrongStore if another store owns the bucket."""
         return self._loop.acquire()
 
     def release(self) -> None:
@@ -56,7 +57,7 @@ class Acting:
         self._loop.release()
 
     def drive(self, until: Callable[[], bool], told: Callable[[Sequence[str]], None], *, schedules: bool) -> None:
-        """Make passes or stand by until `until()`; see `Operator.drive` of the ports."""
+        """Make passes, or stand by, until `until()`; `told` gets the errors. With `schedules`, start due jobs."""
 
         def alarm() -> float:
             return self._schedules.fire(told=True)
@@ -74,16 +75,20 @@ class Acting:
         return self._errors(this_pass) if this_pass else ()
 
     def reap(self) -> Sequence[Reaped]:
-        """Terminate the machines that have outlived their lifetime, and log them; return also the refused ones."""
+        """Terminate machines that outlived their lifetime, and log them; return them, also those that were refused."""
         reaped = reap(self._installation.cloud, self._installation.policy.reaper_grace)
         ended = [each for each in reaped if not each.error]
         tell(ended, self._installation.journal, self._installation.clock.now())
         return reaped
 
+    def other_store(self) -> str:
+        """Return the short id of another store that owns the bucket, or ""."""
+        return ownership.other_store(self._installation)
+
     def take_over(self, caller: Caller) -> Sequence[str]:
-        """Make the bucket this store's; return the mailboxes that are archived or are to be archived, as text."""
+        """Take the bucket over for this store; return a text for each mailbox whose machine the store did not know."""
         recorder = self._installation.recorder
-        # The audit comes before the takeover, which writes to the bucket.
+        # Save the audit record first, because the takeover writes to the bucket.
         recorder.save([recorder.audit(caller, "takeover", "", self._installation.policy.installation)])
         return self._takeover.take()
 
@@ -107,7 +112,7 @@ class Acting:
             return [PassError(error)]
 
     def _note_hindrance(self) -> None:
-        """Store why this process decides nothing now, so that other processes can show it."""
+        """Store the reason for which this process decides nothing now, so that other processes can show it."""
         found, store = self._installation.check.hindrance(), self._installation.store
         if found == self._hindered:
             return
@@ -117,7 +122,7 @@ class Acting:
             self._hindered = found
 
     def _note_foreign(self, machines: tuple[Machine, ...]) -> None:
-        """Store the foreign machines, so that other processes can show them, and log those that are new."""
+        """Store the foreign machines, so that other processes can show them, and log the new ones."""
         store, now = self._installation.store, self._installation.clock.now()
         before = foreign(store)
         if machines == before:
@@ -126,5 +131,5 @@ class Acting:
         known = {machine.id for machine in before}
         for machine in machines:
             if machine.id not in known:
-                text = f"{machine.id} is of a launch that this store never made: left to its lifetime"
+                text = f"{machine.id} belongs to a launch that is not in this store: it runs until its lifetime ends"
                 self._installation.journal.complain(text, now, instance=machine.id, launch=machine.launch)

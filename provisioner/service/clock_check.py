@@ -6,20 +6,20 @@ from provisioner.core.errors import ClockWrong, CloudError
 from provisioner.ports.clock import Clock
 from provisioner.ports.cloud import Cloud
 
-#: Seconds that a comparison is valid. A process that runs no passes then compares again.
+#: Seconds for which a comparison is valid. After that, a process that runs no passes compares again.
 FRESH = 600.0
 
 
 class ClockCheck:
-    """The last time that EC2's clock showed, carried on by a monotonic clock.
+    """Compares this computer's clock with EC2's last known time plus the monotonic time since then.
 
-    If this computer's clock is set between two comparisons, or within a pass, the next read of the time raises.
+    If this computer's clock is set between two comparisons, or within a pass, the next call of `now` raises ClockWrong.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._reading: Reading | None = None
-        #: Seconds that the error message shows. The message stays the same while the difference changes by little.
+        #: Seconds in the error message. A small change of the difference does not change the message.
         self._told = 0.0
 
     @property
@@ -33,7 +33,7 @@ class ClockCheck:
         return self._reading is not None and self._clock.elapsed() - self._reading.elapsed < FRESH
 
     def began(self) -> float:
-        """Return the monotonic time before a call to the cloud; pass it to `read` with the time in the answer."""
+        """Return the monotonic time; call it before a call to the cloud, and pass the result to `read`."""
         return self._clock.elapsed()
 
     def read(self, cloud: float, began: float) -> None:
@@ -42,7 +42,7 @@ class ClockCheck:
         self._reading = Reading(cloud, elapsed, elapsed - began)
 
     def measure(self, cloud: Cloud) -> Listing:
-        """List the machines, and compare the clock with the time in the answer; an error answer has the time too."""
+        """List the machines, and compare the clock with the time in the answer, which may be an error."""
         began = self.began()
         try:
             listing = cloud.machines()
@@ -54,8 +54,8 @@ class ClockCheck:
         return listing
 
     def now(self) -> float:
-        """Return this computer's Unix time; raises ClockWrong while it is known to be wrong."""
-        # The order matters: if the clock is set between these two lines, `now` has the time before that.
+        """Return this computer's Unix time; raises ClockWrong while the clock is known to be wrong."""
+        # Read the clock first: if the clock is set between these two lines, `now` is the time from before the change.
         now = self._clock.now()
         ahead = self._reading.ahead(now, self._clock.elapsed()) if self._reading else 0.0
         if abs(ahead) <= TOLERANCE:

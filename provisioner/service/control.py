@@ -20,7 +20,7 @@ from provisioner.service.tokens import Gate, Tokens
 
 
 class OnBehalf:
-    """The services of an installation for one caller. Making them costs microseconds."""
+    """The services of an installation for one caller. Constructing them takes microseconds."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class OnBehalf:
         gate: Gate,
         acting: Acting | None = None,
     ) -> None:
-        """`acting` is None for a caller with a token, for whom this process does not act."""
+        """`acting` acts on the cloud; None for a caller with a token, which may not do the control host's work."""
         store, recorder, clock = installation.store, installation.recorder, installation.clock
         self.caller = caller
         self.jobs = Jobs(store, recorder, clock, installation.ids, installation.policy, sites, caller)
@@ -49,7 +49,7 @@ class OnBehalf:
         return nullcontext()
 
     def close(self) -> None:
-        """Close nothing: the process that opened the installation closes it."""
+        """Do nothing: the process that opened the installation closes it."""
 
 
 class Service(OnBehalf):
@@ -79,7 +79,7 @@ class Service(OnBehalf):
         return OnBehalf(self.installation, caller, self._entrance, self._sites, self.gate)
 
     def tally(self) -> Tally:
-        """Return the counts of the store's records."""
+        """Return the counts of the store's records, for metrics."""
         return tally(self.installation.store, self.installation.clock.now())
 
     @property

@@ -24,7 +24,7 @@ AGAIN = 10.0
 
 
 class DueSchedules:
-    """Starts the due jobs of all owners; stores each decision, so that no other process decides it again."""
+    """Starts the due jobs of all owners, and stores each decision, so that no other process repeats it."""
 
     def __init__(self, installation: Installation, jobs: Jobs) -> None:
         self._installation = installation
@@ -33,9 +33,9 @@ class DueSchedules:
         self._told = ""
 
     def fire(self, *, told: bool = False) -> float:
-        """Start the jobs that are due. Return the Unix time to look again: now if a run was started.
+        """Start the jobs that are due. Return the Unix time of the next call: now if a run was started.
 
-        `told`: a pass has just logged an error that affects all schedules, so do not log it again.
+        `told`: a pass logs the errors that affect all schedules, so do not log them here.
         """
         soonest = math.inf
         try:
@@ -55,14 +55,14 @@ class DueSchedules:
                 return self._hindered(error, told)
             except Exception as error:  # noqa: BLE001 - one job's error must not keep the others from their time
                 about = {"job": job.name, "owner": job.owner}
-                self._installation.journal.complain(f"its schedule: {words(error)}", now, **about)
+                self._installation.journal.complain(f"the schedule could not start a run: {words(error)}", now, **about)
                 soonest = min(soonest, now + AGAIN)
         return soonest
 
     def _compare(self, jobs: Iterable[Job]) -> None:
         """Compare the clock with the cloud's if a job is due and the last comparison is old. Raises ClockWrong.
 
-        If the cloud cannot be reached, the clock is trusted.
+        If the cloud does not answer, the schedules start by this computer's clock.
         """
         check, now = self._installation.check, self._installation.clock.now()
         if not check.fresh and any(next_tick(job) <= now for job in jobs):
@@ -71,7 +71,7 @@ class DueSchedules:
         self._installation.now()
 
     def _repaired(self, job: Job) -> Job:
-        """Return the job; if a wrong clock set the beginning of its schedule in the future, set it to now."""
+        """Return the job. If a wrong clock stored a future beginning of its schedule, save the present time instead."""
         now = self._installation.now()
         if not self._installation.check.compared or job.scheduled_at <= now + SLACK:
             return job
@@ -80,7 +80,7 @@ class DueSchedules:
         return job
 
     def _hindered(self, error: Retryable, told: bool) -> float:
-        """Log the error once, unless a pass has logged it (`told`), and return the Unix time to look again."""
+        """Log the error once, unless a pass logs it (`told`), and return the Unix time of the next try."""
         now = self._installation.clock.now()
         if not told and self._told != str(error):
             self._told = str(error)
@@ -96,12 +96,12 @@ class DueSchedules:
                 decided = self._decide(found, now)
                 return next_tick(found) if decided is None else now if decided.tick_run else next_tick(decided)
             except Conflict:
-                # Another process has decided the tick, or changed the run that is to be replaced.
+                # Another process has decided this tick, or has changed the run that this start replaces.
                 found = self._installation.store.job(job.owner, job.name)
-        raise Conflict(f"{job.owner}/{job.name} is being changed by others all the time")
+        raise Conflict(f"other processes keep changing {job.owner}/{job.name}")
 
     def _decide(self, job: Job, now: float) -> Job | None:
-        """Start, skip or refuse the job's due ticks; return the stored job, or None if no tick is due."""
+        """Start, skip or refuse the runs that are due, and return the stored job; None if no time of it is due."""
         found = due(job, now)
         if found is None:
             return None
@@ -110,13 +110,13 @@ class DueSchedules:
             return self._save(job, found.tick, [], run_id(job, found.starts[-1]), "")
         if not starts:
             ahead = job.tick is not None and job.tick > found.tick
-            why = "the clock was ahead" if ahead else "nobody was there to start it in time"
+            why = "this computer's clock was ahead" if ahead else "no control plane was running"
             return self._save(job, found.tick, [], "", f"missed: {why}")
         policy = job.schedule.concurrency if job.schedule else Concurrency.ALLOW
         before = [] if policy is Concurrency.ALLOW else self._unfinished(job)
         if policy is Concurrency.FORBID and before:
-            return self._save(job, found.tick, [], "", f"skipped: run {before[0].id[:12]} was not over")
-        # Start only the latest of several: the policy would replace or skip the others.
+            return self._save(job, found.tick, [], "", f"skipped: run {before[0].id[:12]} had not ended")
+        # Of several due runs, start only the latest: the policy would replace or skip the others.
         starts = starts if policy is Concurrency.ALLOW else starts[-1:]
         try:
             fresh = [self._fresh(job, tick, now) for tick in starts]

@@ -32,9 +32,9 @@ class WayIn:
     port: int = 22
     #: The machine image's login user, which may become root.
     user: str = "ubuntu"
-    #: Security groups of machines that can be entered, in addition to `Policy.security_groups`.
+    #: Security groups that allow SSH to machines, in addition to `Policy.security_groups`.
     security_groups: tuple[str, ...] = ()
-    #: Connect to the public address of a machine; otherwise to its private one.
+    #: Whether to connect to a machine's public address, not to its private address.
     public: bool = True
 
     def address_of(self, machine: Machine) -> str:
@@ -42,18 +42,18 @@ class WayIn:
         address = machine.public_address if self.public else machine.address
         if not address:
             raise Failed(
-                f"{machine.id} has no public address: its subnet gives none. Name another subnet, or set "
-                '`address = "private"` under [ssh] where this computer is in the VPC'
+                f"{machine.id} has no public address, because its subnet assigns none. Use another subnet, or "
+                'set `address = "private"` under [ssh] if this computer is in the VPC'
             )
         return address
 
     def unreachable(self, address: str, trouble: object) -> Failed:
         """Return the error for an address that cannot be reached, with advice."""
         groups = ", ".join(self.security_groups) or "a security group named in `security_groups` under [ssh]"
-        advice = f"let TCP port {self.port} in from this computer, by {groups}"
+        advice = f"allow TCP port {self.port} from this computer in {groups}"
         if self.public:
-            advice += '; or set `address = "private"` there, where this computer is in the VPC'
-        return Failed(f"{address} cannot be reached at port {self.port} ({trouble}): {advice}")
+            advice += ', or set `address = "private"` under [ssh] if this computer is in the VPC'
+        return Failed(f"cannot connect to {address} port {self.port} ({trouble}): {advice}")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Policy:
 
     installation: str
     image: str
-    #: The default instance profile, and those of owners that have one of their own.
+    #: The default instance profile; `profiles` has the profiles of owners that do not use it.
     profile: str
     profiles: dict[str, str]
     security_groups: tuple[str, ...]
@@ -89,7 +89,7 @@ class Installation:
     ids: Ids
     journal: Journal
     policy: Policy
-    #: The SSH keys of runs; None if the settings do not allow to enter machines.
+    #: The SSH keys of runs; None if the settings do not allow SSH to machines.
     keys: Keys | None = None
     meter: Meter = field(default_factory=Unmetered)
     check: ClockCheck = field(init=False)
@@ -100,7 +100,7 @@ class Installation:
         object.__setattr__(self, "recorder", Recorder(self.store, self.ids, self.clock, self.journal))
 
     def now(self) -> float:
-        """Return the Unix time for decisions and stored times of a pass; raises ClockWrong."""
+        """Return the Unix time for decisions and stored times; raises ClockWrong if this computer's clock is wrong."""
         return self.check.now()
 
     def save(self, records: Sequence[R], *, epoch: int | None = None) -> tuple[R, ...]:

@@ -57,7 +57,7 @@ class Jobs:
         return from_records.job(self._apply(text, source, new=False))
 
     def create(self, text: str, source: str) -> View:
-        """Store the recipe as a new job, whose schedule does not begin. Raises Conflict if the job exists."""
+        """Store the recipe as a new job, without starting its schedule. Raises Conflict if the job exists."""
         return from_records.job(self._apply(text, source, new=True))
 
     def _apply(self, text: str, source: str, *, new: bool) -> Job:
@@ -65,7 +65,8 @@ class Jobs:
         recipe = recipes.parse_recipe(text, source, lambda spec: self.ungranted(spec, spec.owner or default))
         now, owner, name = self._clock.now(), recipe.spec.owner or default, recipe.spec.name
         if not self._caller.may(owner):
-            raise Forbidden(f"{source}: spec.owner: {owner} is not yours; you act for {', '.join(self._caller.owners)}")
+            own = ", ".join(self._caller.owners)
+            raise Forbidden(f"{source}: spec.owner: you may not apply jobs of {owner}; your token has the owners {own}")
         if self._store.job(owner, name) is None:
             fresh = Job(self._ids.new(), owner, name, recipe.dump(), 1, now, now)
             try:
@@ -73,11 +74,11 @@ class Jobs:
             except Conflict:
                 pass  # Another process has just stored the job.
         if new:
-            raise Conflict(f"there is a job {name!r} already; apply changes it")
+            raise Conflict(f"job {name!r} already exists; use apply to change it")
         return self.amend(f"{owner}/{name}", lambda job: _applied(job, recipe, now), "apply")
 
     def change(self, name: str, fields: Mapping[str, str]) -> View:
-        """Apply the job's recipe again, with `fields` in place of those of its spec. Raises Invalid."""
+        """Apply the job's recipe again, with these fields of its spec replaced. Raises Invalid."""
 
         def changed(job: Job) -> Job:
             stored = recipes.Recipe.load(job.recipe)
@@ -87,14 +88,14 @@ class Jobs:
         return from_records.job(self.amend(name, changed, "apply"))
 
     def ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
-        """Yield the path of each request of the spec that the settings do not grant its owner, with the reason."""
+        """Yield the path of each part of the spec that the installation cannot grant `owner`, with the reason."""
         return ungranted(spec, owner, self._policy.terms)
 
     def all(self) -> tuple[View, ...]:
         return tuple(map(from_records.job, self._store.jobs(self._caller.sees)))
 
     def scheduled(self) -> tuple[Job, ...]:
-        """Return the jobs with a schedule, by owner and name."""
+        """Return the caller's jobs that have a schedule, sorted by owner and name."""
         return self._store.scheduled(self._caller.sees)
 
     def get(self, name: str) -> View:
@@ -107,21 +108,26 @@ class Jobs:
         found = store.job_by_id(name) if ID.fullmatch(name) else None
         found = found or store.job(owner or self._caller.owner, short)
         if found is None or not self._caller.may(found.owner):
-            raise no_job(name)
+            raise no_job(name, self._names())
         return found
+
+    def _names(self) -> Iterator[str]:
+        """Yield the names by which the caller can name its jobs."""
+        for job in self._store.jobs(self._caller.sees):
+            yield job.name if job.owner == self._caller.owner else f"{job.owner}/{job.name}"
 
     def delete(self, name: str) -> View:
         def deleted(job: Job) -> Job:
             running = [run for run in self._store.live().runs if run.job_id == job.id]
             if running:
                 ids = " ".join(run.id[:12] for run in running[:5])
-                raise Conflict(f"{name} has {len(running)} runs that are not done: `provision stop {ids}` first")
+                raise Conflict(f"cannot delete {name}: {len(running)} runs are not done; first `provision stop {ids}`")
             return replace(job, deleted_at=self._clock.now(), schedule=None)
 
         return from_records.job(self.amend(name, deleted, "delete"))
 
     def amend(self, name: str, change: Callable[[Job], Job], what: str) -> Job:
-        """Save a change of the job, with an audit that says `what`, and return the job.
+        """Save a change of the job, with an audit record of the action `what`, and return the job.
 
         If another process changes the job meanwhile, `change` is called again with the changed job. Raises NotFound,
         and Conflict after TRIES times.
@@ -135,7 +141,7 @@ class Jobs:
                 return self._save(changed, what)
             except Conflict:
                 continue
-        raise Conflict(f"job {name} is being changed by others all the time: try again")
+        raise Conflict(f"other processes keep changing job {name}: try again")
 
     def _save(self, job: Job, what: str) -> Job:
         records: list[Record] = [job, self._recorder.audit(self._caller, what, job.owner, job.name)]
@@ -174,7 +180,7 @@ class Jobs:
 
 
 def _applied(job: Job, recipe: recipes.Recipe, now: float) -> Job:
-    """Return the job with this recipe, and its schedule; if it has none, a schedule set by command stays."""
+    """Return the job with the recipe and its schedule. A recipe without a schedule keeps one that a command set."""
     dump, plan = recipe.dump(), recipe.spec.plan
     if job.recipe != dump:
         job = replace(job, recipe=dump, revision=job.revision + 1, applied_at=now)
@@ -187,6 +193,6 @@ def _applied(job: Job, recipe: recipes.Recipe, now: float) -> Job:
 
 @functools.lru_cache(maxsize=64)
 def _loaded(dump: str) -> tuple[recipes.Recipe, str]:
-    """Return a stored recipe, and its text as this version writes it; cached, because a job starts many runs."""
+    """Return a stored recipe, and its text as this version writes it. Cached, because a job starts many runs."""
     recipe = recipes.Recipe.load(dump)
     return recipe, recipe.dump()

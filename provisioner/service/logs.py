@@ -1,4 +1,4 @@
-"""Read the logs of runs: from the mailbox while a run lives, from the archive after its log was copied there."""
+"""Read the logs of runs: from the machine's mailbox, or from the archive after the log was copied there."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,14 +21,15 @@ from provisioner.service.runs import Runs
 from provisioner.service.ssh_entry.direct import Direct
 from provisioner.service.ssh_entry.entrance import Entrance
 
-#: Seconds for which a follower makes the machine ship its log every second; it renews this after half of them.
+#: Seconds for which the machine ships its log every second after a client asked to follow it. While a client follows
+#: the log, this is renewed after half of the time.
 FOLLOWED = 60.0
-#: Seconds between a follower's looks for new chunks: without, and with a connection to the machine.
+#: Seconds between two listings of new chunks while a log is followed, without and with an SSH connection.
 LOOK_EVERY, LOOK_BESIDE = 0.5, 5.0
-#: Most objects that one look reads: a job that writes one byte a second makes one object of each byte.
+#: Maximum number of objects that one page reads: a job that writes one byte a second makes an object of each byte.
 LOOK_READS = 256
-#: Most bytes that are read for a tail, and bytes of the first read; later reads have four times as many. The beginning
-#: of a longer last line is cut off.
+#: Maximum number of bytes that are read for a tail, and bytes of the first read; later reads have four times as many.
+#: If the last line is longer than TAIL_MOST, its beginning is cut off.
 TAIL_MOST, TAIL_BLOCK = 4 << 20, 256 << 10
 
 
@@ -37,11 +38,11 @@ class LogPage:
     """The part of a run's log after a cursor, up to a limit."""
 
     run: Run
-    #: The pieces and gaps, each with the cursor behind it.
+    #: The pieces and gaps, each with the cursor at its end.
     pieces: tuple[tuple[LogPiece | LogGap, str], ...]
-    #: The cursor behind the whole page.
+    #: The cursor at the end of the page, for the next page.
     cursor: str
-    #: The run has ended, its log is archived, and nothing follows this page.
+    #: Whether this is the last page: the run has ended, and its log is archived.
     over: bool
 
 
@@ -51,7 +52,7 @@ class Logs:
     def __init__(
         self, store: Store, bucket: Bucket, clock: Clock, runs: Runs, entrance: Entrance, acting: Acting | None
     ) -> None:
-        """`acting` makes passes while a log is followed; None if this caller makes none."""
+        """`acting` makes passes while a log is followed; None to make no passes."""
         self._store = store
         self._bucket = bucket
         self._clock = clock
@@ -68,7 +69,7 @@ class Logs:
             nodes = self._nodes(run, query)
             for node in nodes:
                 yield from self._new(node, query.streams, cursor)
-            # A mailbox may be emptied while it is read: then the rest is in the archive.
+            # A mailbox may be archived and emptied while it is read: then read the rest from the archive.
             if [node.archived_at for node in nodes] == [node.archived_at for node in self._nodes(run, query)]:
                 break
         yield from self._gaps(run, query)
@@ -98,9 +99,10 @@ class Logs:
     def _follow(
         self, run: Run, query: LogQuery, pause: Callable[[float], None], direct: Direct | None
     ) -> Iterator[LogPiece | LogGap]:
-        """Yield the present and all new pieces, until the run has ended and its log is archived.
+        """Yield all pieces, also new ones, until the run has ended and its log is archived; then yield the gaps.
 
-        An error of the bucket delays the pieces. With `direct`, a piece may come before the bucket has it.
+        While the bucket cannot be read, the pieces are late. With `direct`, the machine may send pieces over SSH before
+        the bucket has them.
         """
         cursor, look_at, known = None, 0.0, 0
         while True:
@@ -134,10 +136,11 @@ class Logs:
     def page(
         self, run: str, query: LogQuery, cursor: str = "", limit: int = 1 << 20, *, following: bool = False
     ) -> LogPage:
-        """Return at most `limit` bytes after `cursor`; "" begins as the query says.
+        """Return at most `limit` bytes after `cursor`; if `cursor` is "", the page begins where the query says.
 
-        The page that reaches the end has the gaps; with `following` only after the run's end. With `following` the
-        machine ships its log every second for a while. Raises Invalid for a wrong cursor.
+        A page that reaches the log's end also has the gaps; with `following`, only the run's last page has them.
+        `following` also makes the machine ship its log every second for FOLLOWED seconds. Raises Invalid for a wrong
+        cursor.
         """
         found = self._runs.record(run)
         nodes = self._nodes(found, query)
@@ -158,9 +161,9 @@ class Logs:
     def _bounded(
         self, nodes: Sequence[Node], streams: Sequence[str], cursor: Cursor, limit: int
     ) -> Iterator[tuple[LogPiece, bool]]:
-        """Yield the new pieces, each with whether it is the last piece of this look.
+        """Yield the new pieces, each with whether it fills the page.
 
-        The last piece is the one that reaches `limit` bytes, and is cut there, or piece number LOOK_READS.
+        A page is full at `limit` bytes, where the last piece is cut, or after LOOK_READS pieces.
         """
         reads = 0
 
@@ -175,7 +178,7 @@ class Logs:
                     reads += 1
                     if len(piece.data) >= limit:
                         piece = replace(piece, data=piece.data[: _whole(piece.data, limit)])
-                        # The next listing must find the chunk again.
+                        # The next listing must include this chunk again.
                         cursor.move(node.attempt, stream, At(before.chunk, piece.offset + len(piece.data)))
                         yield piece, True
                         return
@@ -190,19 +193,19 @@ class Logs:
         return cursor.at(nodes[-1].attempt, stream).byte if nodes else 0
 
     def _heard(self, direct: Direct, node: Node, cursor: Cursor) -> Iterator[LogPiece]:
-        """Yield the machine's pieces for LOOK_EVERY seconds; bytes that it has shipped already come from the bucket."""
+        """Yield the pieces that the machine sends within LOOK_EVERY seconds; read missing bytes from the bucket."""
         for piece in direct.pieces(LOOK_EVERY):
             if piece.offset > cursor.at(node.attempt, piece.stream).byte:
                 yield from self._new(node, [piece.stream], cursor)
             at = cursor.at(node.attempt, piece.stream)
             if piece.offset > at.byte:
-                raise Transient(f"{piece.stream}: the bucket does not show what it has taken")
+                raise Transient(f"{piece.stream}: bytes that the machine has shipped are not in the bucket yet")
             if data := piece.data[at.byte - piece.offset :]:
                 cursor.move(node.attempt, piece.stream, At(at.chunk, at.byte + len(data)))
                 yield replace(piece, offset=at.byte, data=data)
 
     def _start(self, run: Run, query: LogQuery) -> Cursor:
-        """Return where the query begins: at the first byte of all attempts, or near the end of the latest one."""
+        """Return the cursor at which the query begins: the first byte, or with `tail` near the latest attempt's end."""
         nodes = self._nodes(run, query)
         if query.tail is None or not nodes:
             return Cursor()
@@ -216,7 +219,7 @@ class Logs:
     def _before_end(self, node: Node, stream: str, lines: int) -> At:
         """Return the position at which the last `lines` lines begin, but read at most the last TAIL_MOST bytes.
 
-        They are read in at most LOOK_READS + `lines` blocks.
+        The bytes are read in at most LOOK_READS + `lines` blocks.
         """
         bucket, room, reads, ended = self._bucket, TAIL_MOST, LOOK_READS + lines, False
         for chunk, key, size in reversed(list(self._chunks(node, stream))):
@@ -247,12 +250,12 @@ class Logs:
     def _new(
         self, node: Node, streams: Sequence[str], cursor: Cursor, room: Callable[[], int] = lambda: CHUNK_MOST
     ) -> Iterator[LogPiece]:
-        """Yield the pieces after the cursor, and move it; `room` returns how many bytes the next read may get."""
+        """Yield the pieces after the cursor, and move the cursor; `room` returns the most bytes of the next read."""
         for stream in streams:
             if cursor.ended(node.attempt, stream):
                 continue
             at = cursor.at(node.attempt, stream)
-            # A listing begins behind the given key.
+            # A listing begins after the given key.
             after = self._key(node, stream, at.chunk - 1) if at.chunk else ""
             for offset, key, size in self._chunks(node, stream, after):
                 if offset + size <= at.byte:
@@ -265,7 +268,7 @@ class Logs:
                     # The mailbox was emptied after its log was archived: the next look finds the chunk in the archive.
                     return
                 end = offset + skip + len(data)
-                # If the chunk has more bytes, the next listing must find it again.
+                # If the chunk has more bytes, the next listing must include it again.
                 at = At(end if len(data) < most else offset, max(end, at.byte))
                 cursor.move(node.attempt, stream, at)
                 if data:
@@ -275,7 +278,7 @@ class Logs:
                 cursor.end(node.attempt, stream)
 
     def _chunks(self, node: Node, stream: str, after: str = "") -> Iterator[tuple[int, str, int]]:
-        """Yield the offset, key and size of each chunk, in order, and at most as many chunks as are archived."""
+        """Yield the offset, key and size of each chunk, in order; at most CHUNKS_MOST chunks, like the archive."""
         prefix = self._prefix(node, stream)
         for entry in islice(self._bucket.list(prefix, after=after), CHUNKS_MOST):
             offset = chunk_offset(entry.key, prefix)

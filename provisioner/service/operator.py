@@ -1,4 +1,4 @@
-"""Show the state of the control plane, and do the control host's work."""
+"""Show the state of the control plane, and do the work that only the control host may do."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,7 +20,7 @@ class Operator:
     def __init__(
         self, store: Store, clock: Clock, runs: Runs, entrance: Entrance, caller: Caller, acting: Acting | None
     ) -> None:
-        """`acting` is None for a caller with a token, for whom this process does not act."""
+        """`acting` acts on the cloud; None for a caller with a token, which may not do the control host's work."""
         self._store = store
         self._clock = clock
         self._runs = runs
@@ -44,6 +44,9 @@ class Operator:
     def foreign(self) -> tuple[str, ...]:
         return tuple(each.id for each in foreign(self._store)) if self._caller.admin else ()
 
+    def owners(self) -> tuple[str, ...]:
+        return self._caller.owners
+
     def hindrance(self) -> str:
         return hindrance(self._store)
 
@@ -62,6 +65,9 @@ class Operator:
 
     def step(self) -> Sequence[str]:
         return self._host.step()
+
+    def other_store(self) -> str:
+        return self._host.other_store()
 
     def takeover(self) -> Sequence[str]:
         return self._host.take_over(self._caller)

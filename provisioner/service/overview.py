@@ -19,15 +19,15 @@ from provisioner.core.views.codec import moment
 from provisioner.core.views.overview import Live, Queue, Top
 from provisioner.ports.store import Store
 
-#: Key of the note in which the acting process stores its hindrance.
+#: Key of the stored reason for which the acting process decides nothing, such as a wrong clock.
 HINDRANCE = "hindrance"
-#: Key of the note with the foreign machines that the last pass listed.
+#: Key of the stored foreign machines: those of the last listing whose launch is not in this store.
 FOREIGN = "foreign machines"
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """The foreign machines, as they are stored."""
+    """The foreign machines, in the form in which the store has them."""
 
     machines: tuple[Machine, ...] = ()
 
@@ -55,7 +55,7 @@ def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Top:
 
 
 def hindrance(store: Store) -> str:
-    """Return why the acting process decides nothing now, such as a wrong clock, or ""."""
+    """Return the reason for which the acting process decides nothing now, such as a wrong clock; or ""."""
     noted = store.remembered(HINDRANCE)
     return noted[0] if noted else ""
 
@@ -112,7 +112,7 @@ def _row(run: Run, held: Sequence[Assignment], now: float) -> Live:
 
 
 def _queues(runs: Sequence[Run]) -> tuple[Queue, ...]:
-    """Return the queues of waiting runs, one for each cause, the longest first."""
+    """Return one queue of waiting runs for each cause, the longest queue first."""
     tries: defaultdict[str, list[float]] = defaultdict(list)
     for run in runs:
         tries[run.waiting or ("the next attempt" if run.verdict else "its first launch")].append(run.next_try_at)
@@ -126,4 +126,4 @@ def foreign(store: Store) -> tuple[Machine, ...]:
     try:
         return decode(Foreign, noted[0].encode()).machines if noted else ()
     except Invalid:
-        return ()  # Another version wrote the note: the next pass replaces it.
+        return ()  # Another version stored the machines: the next pass replaces them.

@@ -1,4 +1,4 @@
-"""Save records, with their audits, and log the events of runs."""
+"""Save records and audit records, and log the events of runs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ R = TypeVar("R", bound=Record)
 
 
 class Recorder:
-    """Writes to the store; every stored event of a run is also a line of the journal."""
+    """Writes to the store, and writes each stored event of a run to the journal too."""
 
     def __init__(self, store: Store, ids: Ids, clock: Clock, journal: Journal) -> None:
         self._store = store
@@ -25,7 +25,7 @@ class Recorder:
         self._journal = journal
 
     def save(self, records: Sequence[R], *, epoch: int | None = None, limits: OwnerLimits = UNLIMITED) -> tuple[R, ...]:
-        """Save the records as `Store.save` does, then log the events. Events without an id get one."""
+        """Save the records with `Store.save`, then log the events. An event without an id gets a new id."""
         stored = self._store.save([self._named(each) for each in records], epoch=epoch, limits=limits)
         self._log(stored)
         return stored
@@ -39,7 +39,7 @@ class Recorder:
         return stored
 
     def audit(self, caller: Caller, what: str, owner: str, target: str) -> Audit:
-        """Return the audit of a change that the caller makes now, to be saved with the change."""
+        """Return the audit record of a change that the caller makes now; save it together with the change."""
         return Audit(self._ids.new(), self._clock.now(), caller.name, caller.source, what, owner, target)
 
     def _named(self, record: R) -> R:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
 from provisioner.core.errors import Conflict, Invalid
-from provisioner.core.not_found import no_run
+from provisioner.core.not_found import no_job, no_run
 from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run import story
@@ -67,10 +67,22 @@ class Runs:
         return self.page(which).runs
 
     def page(self, which: RunFilter) -> Page:
-        return from_records.runs(self.records(which), which.limit)
+        records = self.records(which)
+        if not records and which.job and which.after is None:
+            self._check_job(which)
+        return from_records.runs(records, which.limit)
+
+    def _check_job(self, which: RunFilter) -> None:
+        """Raise NotFound if the filter names a job that does not exist. An id may be that of a deleted job."""
+        if ID.fullmatch(which.job):
+            return
+        if "/" in which.job or which.owners is None:
+            self._jobs.record(which.job)
+        elif not any(self._store.job(owner, which.job) for owner in which.owners if self._caller.may(owner)):
+            raise no_job(which.job)
 
     def records(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
-        """Return the records of the runs of `find`."""
+        """Return the records of the runs that match `which`, the newest first."""
         if ID.fullmatch(which.job):
             which = replace(which, job="", job_id=which.job)
         elif which.job:
@@ -84,7 +96,7 @@ class Runs:
         return self._store.runs(which)
 
     def tried(self, which: RunFilter) -> tuple[tuple[View, tuple[Attempt, ...]], ...]:
-        """Return the runs of `find`, each with its attempts."""
+        """Return the runs that match `which`, the newest first, each with its attempts."""
         runs, nodes, now = self.records(which), dict[str, list[Node]](), self._clock.now()
         for node in self._store.nodes(*(run.id for run in runs)):
             nodes.setdefault(node.run, []).append(node)
@@ -96,12 +108,12 @@ class Runs:
         return from_records.run(self.record(name))
 
     def record(self, name: str) -> Run:
-        """Return the run's record. Raises NotFound, and Invalid for an ambiguous name."""
+        """Return the run whose id begins with `name`. Raises NotFound, and Invalid for an ambiguous name."""
         found = self._store.runs_like(name.lower(), self._caller.sees) if name else ()
         if not found:
             raise no_run(name)
         if len(found) > 1 and found[0].id != name.lower():
-            raise Invalid(f"several runs begin with {name!r}: give more of the id")
+            raise Invalid(f"ambiguous run {name!r}: several ids begin with it; write more characters of the id")
         return found[0]
 
     def status(self, name: str) -> Status:
@@ -114,7 +126,7 @@ class Runs:
         def stopped(run: Run) -> Run:
             if run.stop or run.ended_at is not None or run.state is State.DONE:
                 return run
-            return replace(run, stop=Stop(Outcome.CANCELLED, "stopped by a user", self._clock.now()))
+            return replace(run, stop=Stop(Outcome.CANCELLED, "stop requested", self._clock.now()))
 
         run = self.amend(self.record(name).id, stopped, story.stopped_by_user, "stop")
         self._clock.wake()
@@ -127,7 +139,7 @@ class Runs:
         event: Callable[[Run, float], Event] | None = None,
         what: str = "",
     ) -> Run:
-        """Save a change of the run, with the event and the audit of it, and return the run.
+        """Save a change of the run, with its event and an audit record of the action `what`, if given; return the run.
 
         If another process changes the run meanwhile, `change` is called again with the changed run. Raises NotFound,
         and Conflict after TRIES times.
@@ -149,7 +161,7 @@ class Runs:
                 return next(each for each in self._recorder.save(records) if isinstance(each, Run))
             except Conflict:
                 continue
-        raise Conflict(f"run {id[:12]} is being changed by others all the time: try again")
+        raise Conflict(f"other processes keep changing run {id[:12]}: try again")
 
     def receipt(self, name: str) -> Receipt:
         run = self.record(name)

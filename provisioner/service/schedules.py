@@ -28,7 +28,7 @@ class Schedules:
                 return replace(job, schedule=None, schedule_of_recipe=False)
             plan = recipes.planned(recipes.Recipe.load(job.recipe), schedule)
             if plan is None:
-                raise Invalid("schedule: found nothing; --disable ends a schedule")
+                raise Invalid("schedule: no schedule given; use --disable to remove the schedule")
             if plan == job.schedule:
                 return replace(job, schedule_of_recipe=False)
             return replace(job, schedule=plan, schedule_of_recipe=False, scheduled_at=self._clock.now())
@@ -40,7 +40,7 @@ class Schedules:
     def get(self, name: str, count: int) -> Schedule:
         job = self._jobs.record(name)
         if job.schedule is None:
-            raise NotFound(f"{name} has no schedule; `provision schedule {job.name} '0 2 * * *'` gives it one")
+            raise NotFound(f"{name} has no schedule; set one with `provision schedule {job.name} '0 2 * * *'`")
         return self._shown(job, count)
 
     def all(self) -> tuple[Schedule, ...]:

@@ -1,4 +1,4 @@
-"""Count the records of the store, for metrics that must outlive a process."""
+"""Count the records of the store, for metrics that must not restart with the process."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from provisioner.ports.store import Store
 
 @dataclass(frozen=True)
 class Tally:
-    #: Runs that are not done, by their state and the cause for which they wait.
+    #: The number of runs that are not done, by their state and the cause for which they wait.
     runs: Mapping[tuple[State, str], int]
-    #: All runs that have ended.
+    #: The number of all runs that have ended.
     outcomes: Mapping[Outcome, int]
-    #: Machines that are not listed as terminated.
+    #: The number of machines that are not listed as terminated.
     machines: Mapping[tuple[Market, MachineState], int]
-    #: Seconds since the oldest decision to end a machine that is not listed as terminated yet; 0 if there is none.
+    #: Age in seconds of the oldest decision to terminate a machine that is not listed as terminated yet; 0 if none.
     oldest_obligation: float
 
 

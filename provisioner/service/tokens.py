@@ -21,14 +21,14 @@ from provisioner.ports.store import Key, Store
 from provisioner.service.recorder import Recorder
 
 _TOKEN = re.compile("pvt_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
-#: A digest to compare with the secret of an unknown token, so that its rejection takes as long.
+#: The digest that is compared for an unknown token, so that its rejection takes as long as that of a known one.
 _NONE = "0" * 64
-#: Most tokens that are kept in memory; with more of them in use, they are read again.
+#: Maximum number of accepted tokens in memory. Beyond that, all are dropped, and each is read again at its next use.
 MOST_PROVEN = 10_000
-#: Seconds for which a token that was read is not read again: with a thousand requests a second, reading it for each
+#: Seconds for which an accepted token is not read again: at a thousand requests a second, reading it for each request
 #: would cost as much as the rest of the server's work.
 BELIEVED = 0.1
-#: Characters of a note.
+#: Maximum number of characters of a note.
 LONGEST_NOTE = 200
 TRIES = 20
 
@@ -44,26 +44,26 @@ class Gate:
         self._proven: dict[str, tuple[float, Token]] = {}
 
     def admit(self, token: str, source: str) -> Caller:
-        """Return the caller that the token belongs to; takes microseconds.
+        """Return the caller to whom the token belongs; takes microseconds.
 
-        A revocation by another process counts within BELIEVED seconds. Raises Denied if the token is unknown, revoked
-        or expired (the message then has `expired`), and TooMany for a source that was denied too often. A token that
-        was accepted recently is accepted from every source.
+        A revocation by another process takes effect within BELIEVED seconds. Raises Denied if the token is unknown,
+        revoked or expired (then the message contains `expired`), and TooMany if the source was denied too often. Tokens
+        that were accepted recently are never throttled.
         """
         parts, now = _TOKEN.fullmatch(token), self._clock.now()
         id, secret = parts.groups() if parts else ("", "")
         proven = self._proven.get(id)
-        # Check the secret: a client that knows only the id must be throttled, without throttling the token's owner.
+        # Compare the secret too: a client that knows only the id must be throttled, but not the token's owner.
         if proven is None or not _right(proven[1], secret):
             wait = self._denials.wait(source, now)
             if wait > 0:
-                raise TooMany(f"denied too often: try again in {wait:.0f} s", wait)
+                raise TooMany(f"too many failed logins from this address: try again in {wait:.0f} s", wait)
         read_at, stored = self._stored(id, now)
         if why := _hindrance(stored, secret, now):
             self._denials.add(source, now)
             if stored is not None and _right(stored, secret):
                 self._proven.pop(id, None)
-            raise Denied(f"{why}; an admin makes another: provision token create")
+            raise Denied(f"{why}; ask an admin for a new one: `provision token create --owner YOU`")
         assert stored is not None
         if len(self._proven) >= MOST_PROVEN:
             self._proven.clear()
@@ -98,14 +98,14 @@ class Tokens:
     ) -> NewToken:
         self._check_admin()
         if not owners:
-            raise Invalid("a token needs an owner: whose jobs are these where a name says none?")
+            raise Invalid("a token needs at least one --owner; the first is the default for job names without an owner")
         for owner in owners:
             if not re.fullmatch(OWNER, owner):
-                raise Invalid(f"{owner!r} is no owner: write org/identity or identity, in lower case")
+                raise Invalid(f"invalid owner {owner!r}: write org/identity or identity, in lower case")
         if expires_in is not None and expires_in <= 0:
-            raise Invalid("a token lasts for some time, or for ever")
+            raise Invalid(f"invalid expiry of {expires_in:g} s: expected more than 0 s, or none for no expiry")
         if len(note) > LONGEST_NOTE or not note.isprintable():
-            raise Invalid(f"a note is one line of at most {LONGEST_NOTE} characters")
+            raise Invalid(f"invalid note: expected one line of at most {LONGEST_NOTE} characters")
         now, secret = self._clock.now(), self._ids.secret()
         made = Token(
             id=self._ids.new()[-12:],
@@ -140,7 +140,7 @@ class Tokens:
                 continue
             self._gate.forget(id)
             return from_records.token(saved, self._clock.now())
-        raise Conflict(f"token {id} is being changed by others all the time: try again")
+        raise Conflict(f"other processes keep changing token {id}: try again")
 
     def audit(self, limit: int = 50, before: Key | None = None) -> Audits:
         self._check_admin()
@@ -165,7 +165,7 @@ def _right(token: Token | None, secret: str) -> bool:
 
 
 def _hindrance(token: Token | None, secret: str, now: float) -> str:
-    """Return the reason to reject the token, or "". "Revoked" and "expired" need the right secret."""
+    """Return the reason to reject the token, or "". "Revoked" and "expired" are for callers with the right secret."""
     if not _right(token, secret) or token is None:
         return "the token is unknown"
     if token.revoked_at is not None:

@@ -1,4 +1,4 @@
-"""Runs measures one after the other; see scripts/bench."""
+"""Run the measures one after the other; see scripts/bench."""
 
 import argparse
 import shutil
@@ -39,13 +39,15 @@ MEASURES: tuple[Measure, ...] = (
 def main() -> None:
     measures = {measure.__name__: measure for measure in MEASURES}
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("name", nargs="*", help=f"of {', '.join(measures)}; all, if none is given")
-    parser.add_argument("--quick", action="store_true", help="as few samples as prove that a measure works")
-    parser.add_argument("--list", action="store_true", help="say what each measures, and measure nothing")
-    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="say what moved since an earlier run")
+    parser.add_argument("name", nargs="*", help=f"measures to run, of {', '.join(measures)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="take only a few samples, to check that the measures work")
+    parser.add_argument("--list", action="store_true", help="list the measures with their descriptions, and exit")
+    parser.add_argument(
+        "--compare", type=Path, metavar="OLD.json", help="also print figures that differ from those of an earlier run"
+    )
     told = parser.parse_args()
     if unknown := [name for name in told.name if name not in measures]:
-        parser.error(f"no measure {' '.join(unknown)}; they are {', '.join(measures)}")
+        parser.error(f"unknown measure: {', '.join(unknown)}; expected one of: {', '.join(measures)}")
     chosen = [measures[name] for name in told.name or measures]
     if told.list:
         for measure in chosen:
@@ -64,7 +66,7 @@ def main() -> None:
             shutil.rmtree(folder, ignore_errors=True)
         print(f"== {measure.__name__}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     if told.compare:
-        print("\n".join(moved(old, new)) or "nothing moved", file=sys.stderr)
+        print("\n".join(moved(old, new)) or "no figure differs by more than the noise", file=sys.stderr)
 
 
 if __name__ == "__main__":

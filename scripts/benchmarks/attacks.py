@@ -1,6 +1,6 @@
 """Measure the damage of a wrong clock, other users, a greedy owner, idle clients and a moved file.
 
-python -m scripts.benchmarks.attacks memory FOLDER
+python -m scripts.benchmarks.attacks memory COUNT
 """
 
 import contextlib
@@ -106,7 +106,7 @@ def _beat(world: World, now: float) -> None:
 
 
 def others(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - every measure is called alike
-    """Act as another user of the computer; count the store files it can read; measure how long it blocks the lease."""
+    """Act as another user of the computer; count the readable store files; measure how long it blocks the lease."""
     before = os.umask(0o022)
     try:
         folder.chmod(0o755)
@@ -115,7 +115,7 @@ def others(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - eve
     finally:
         os.umask(before)
     readable = [each.name for each in path.parent.iterdir() if each.stat().st_mode & 0o044]
-    yield figure("others-readable", len(readable), "files of the store that others read", n=4, aim="0")
+    yield figure("others-readable", len(readable), "store files readable by other users", n=4, aim="0")
     lease = store.acquire("killed", "daemon", 0.0, 120.0)
     assert lease is not None
     store.close()
@@ -129,7 +129,7 @@ def others(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - eve
         store = SqlStore(path, CountingIds())
         waited = next(second for second in range(200) if store.acquire("next", "daemon", float(second), 120.0))
         store.close()
-    yield figure("others-stopped", waited, "s without anybody acting", aim="0")
+    yield figure("others-stopped", waited, "s until another process has the lease", aim="0")
 
 
 def owner(folder: Path, quick: bool) -> Iterator[Figure]:
@@ -137,8 +137,8 @@ def owner(folder: Path, quick: bool) -> Iterator[Figure]:
     with Cloud(folder, "scripted"):
         words = [sys.executable, "-m", "scripts.benchmarks.attacks", "memory", str(50 if quick else 1000)]
         told = json.loads(subprocess.check_output(words))
-    yield figure("owner-memory", told["after"], "MB with his runs", told["before"], aim="<= +100")
-    yield figure("owner-stored", told["stored"], "runs of his stored", n=told["asked"])
+    yield figure("owner-memory", told["after"], "MiB with the owner's runs", told["before"], aim="<= +100")
+    yield figure("owner-stored", told["stored"], "runs of the owner stored", n=told["asked"])
 
 
 def _memory(count: int) -> None:
@@ -252,7 +252,7 @@ def _until(condition: Callable[[], bool]) -> None:
         if condition():
             return
         pause.wait(0.1)
-    raise TimeoutError("the server never listened")
+    raise TimeoutError("timed out waiting for the server to listen")
 
 
 def main(words: list[str]) -> None:

@@ -1,8 +1,8 @@
-"""The EC2 double in a process of its own, so that what is measured shares no interpreter with it.
+"""Run the EC2 double in a process of its own, so that it does not share an interpreter with the measured code.
 
     python -m scripts.benchmarks.cloud FOLDER light|scripted
 
-It prints its environment, then answers each line of standard input with one line of JSON.
+It prints the double's environment variables as a line of JSON, and answers each line of standard input with one.
 """
 
 import base64
@@ -31,11 +31,11 @@ from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.service.control import Service
 from provisioner.settings import Settings, load
 
-#: The key of an object that is not whole yet; no process lists it.
+#: The key of an incomplete object; no process lists it.
 UNSEEN = "unseen"
 PROVISION = (sys.executable, "-m", "provisioner.faces.cli.main")
 
-#: The installation as a real one would be set up, but for the prices of patience.
+#: Settings of a rehearsal in which passes are as frequent as in a real installation.
 SETTINGS = """
 installation = "bench"
 region = "{region}"
@@ -50,13 +50,13 @@ busy_interval = 1.0
 """
 
 
-#: What scripted machines play, by the names of their jobs.
+#: The scripts of scripted machines, by the names of their jobs.
 SCRIPTS = (Script(job="hostile", command=86_400.0), Script(job="quiet", command=3.0), Script(command=1.0))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it reached the double."""
+    """One call that the double received."""
 
     service: str
     action: str
@@ -69,7 +69,7 @@ class Seen:
 
 
 class Cloud:
-    """A context manager: the double is up inside it, this process's environment points to it."""
+    """A context manager that runs the double, and sets this process's environment variables to use the double."""
 
     def __init__(self, folder: Path, machines: str) -> None:
         self.folder = folder
@@ -102,15 +102,15 @@ class Cloud:
         return json.loads(self._process.stdout.readline())
 
     def count(self) -> int:
-        """How many calls there were so far."""
+        """Return the number of calls so far."""
         return int(self._ask("count"))
 
     def calls(self, since: int = 0) -> list[Seen]:
-        """The calls but the first so many, oldest first."""
+        """Return the calls after the first `since` ones, oldest first."""
         return [Seen(**each) for each in self._ask(f"calls {since}")]
 
     def history(self) -> dict[str, list[tuple[str, float]]]:
-        """The states of every machine there ever was, and since when."""
+        """Return the states of every machine that ever existed, each with its start, by instance id."""
         return {name: [(state, at) for state, at in states] for name, states in self._ask("history").items()}
 
     def put(self, key: str, data: bytes, *, pad: int = 0, count: int = 1, first: int = 0, step: int = 1) -> None:
@@ -143,13 +143,13 @@ class Cloud:
 
     @contextlib.contextmanager
     def daemon(self) -> Iterator[int]:
-        """`provision daemon` that has begun to act; its process id."""
+        """Run `provision daemon`; yield its process id when it has begun to act."""
         process = subprocess.Popen([*PROVISION, "daemon"], stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         try:
             said = process.stderr.readline()
             if "acting; " not in said:
-                raise RuntimeError(f"the daemon said {said!r}")
+                raise RuntimeError(f"unexpected first line of the daemon: {said!r}; expected 'acting; '")
             drain = threading.Thread(target=process.stderr.read, daemon=True)
             drain.start()
             yield process.pid
@@ -167,23 +167,30 @@ def recipe(name: str, command: str, **spec: Any) -> str:
 
 
 def finished(service: Service, run: str) -> None:
-    """Look until the run is done."""
+    """Wait until the run is done."""
     until(lambda: service.runs.record(run).done_at is not None, "the run's end")
 
 
 def until(condition: Callable[[], bool], what: str, patience: float = 120.0) -> None:
-    """Look often until it holds; the deadline is there so that a broken bench ends."""
+    """Wait until the condition holds; raise TimeoutError after `patience` seconds, so that a broken bench ends."""
     pause = threading.Event()
     for _ in range(int(patience / 0.01)):
         if condition():
             return
         pause.wait(0.01)
-    raise TimeoutError(f"never came: {what}")
+    raise TimeoutError(f"timed out waiting for {what}")
 
 
 def main(folder: Path, machines: str) -> None:
     _list_quickly()
-    told = scenario.parse({"boot_delay": "1s" if machines == "light" else "0s", "end_delay": "0s"})
+    told = scenario.parse(
+        {
+            "boot_delay": "1s" if machines == "light" else "0s",
+            "end_delay": "0s",
+            # EC2 lists terminated machines for an hour, so listings would grow during a measure of an hour.
+            "forget_after": "1m",
+        }
+    )
     host = LightHost(folder / "machines") if machines == "light" else ScriptedHost(SCRIPTS)
     with Double(told, host) as double:
         text = SETTINGS.format(
@@ -236,13 +243,13 @@ def _content(double: Double, key: str) -> bytes | None:
 
 
 def _put(double: Double, name: str, value: bytes, pad: int) -> None:
-    """Put an object of `value` and so many spaces; in blocks, so that the double answers meanwhile."""
+    """Put an object of `value` and `pad` spaces, in blocks, so that the double answers other calls meanwhile."""
     # moto computes the MD5 of an object when it is first listed, so one listing of several large objects would take
     # seconds. S3 computes it when the object is put.
     key = _objects().put_object(double.bucket, UNSEEN if pad else name, value, etag="0" * 32)
     if not pad:
         return
-    file, block = key._value_buffer, b" " * (1 << 20)  # noqa: SLF001 - moto has no public way to a large object
+    file, block = key._value_buffer, b" " * (1 << 20)  # noqa: SLF001 - moto has no public API for a large object
     if pad > len(block):
         file.rollover()
     file.seek(0, os.SEEK_END)
@@ -253,10 +260,10 @@ def _put(double: Double, name: str, value: bytes, pad: int) -> None:
 
 
 def _list_quickly() -> None:
-    """Make a listing cost what its page has, as in S3; moto's costs what the whole bucket has."""
+    """Make the time of a listing depend on the size of its page, as in S3; moto's depends on the whole bucket."""
     from moto.s3 import models
 
-    # moto has no public way to a bucket's keys.
+    # moto has no public API for a bucket's keys.
     class SortedKeys(models._VersionedKeyStore):  # type: ignore[misc, name-defined]  # noqa: SLF001
         """A bucket's objects by key, and their keys in order."""
 
@@ -288,7 +295,7 @@ def _list_quickly() -> None:
             with self._changing:
                 at = max(bisect.bisect_left(self._names, prefix), bisect.bisect_right(self._names, after))
                 while len(found) < count and at < len(self._names) and self._names[at].startswith(prefix):
-                    # An object that is being deleted has lost its value before its name.
+                    # While an object is being deleted, its name is still here but its value is gone.
                     found += [each for each in [self.get(self._names[at])] if each]
                     at += 1
             return found
@@ -326,7 +333,7 @@ def _list_quickly() -> None:
 
 
 def _objects() -> Any:
-    """The objects behind the double's S3."""
+    """Return moto's S3 backend, which has the double's objects."""
     from moto.s3.models import s3_backends
 
     return s3_backends[ID]["aws"]

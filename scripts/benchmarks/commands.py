@@ -1,4 +1,4 @@
-"""The command line: how long until it helps, and until a cold start reaches EC2."""
+"""Measure the command line: the time of `--help`, and the time from a cold start to its CreateFleet."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from scripts.benchmarks.figures import Figure, figure, median_seconds, of_sample
 
 
 def help(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - every measure is called alike
-    """`provision --help`, beside `python -c pass`."""
+    """Seconds of `provision --help`, compared with `python -c pass`."""
     times = 2 if quick else 15
 
     def run(*words: str) -> None:
@@ -23,12 +23,12 @@ def help(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - every
 
 
 def cold(folder: Path, quick: bool) -> Iterator[Figure]:
-    """`provision start --detach` in a fresh process, until its CreateFleet arrives; what is known is known."""
+    """Seconds from `provision start --detach` in a new process to its CreateFleet, with the facts about AWS cached."""
     with Cloud(folder, "scripted") as cloud:
         with cloud.service() as service:
             service.jobs.apply(recipe("cold", "true"), "the bench's recipe")
         found, calls = [], 0
-        # The first one resolves image, profile and catalog and uploads the agent: once in an installation's life.
+        # The first start also resolves AMI, profile and catalog, and uploads the agent: once for an installation.
         for number in range(3 if quick else 8):
             known, began = cloud.count(), time.time()
             subprocess.run([*PROVISION, "start", "cold", "--detach"], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""What a measure gives: figures with their baselines, and what moved between two sets of them."""
+"""Figures of measures with their baselines, and the differences between two sets of figures."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import overload
 
-#: A figure moved if it differs by more than this share, and by more than its own scatter explains.
+#: A figure has moved if it differs by more than this share of the old value, and by more than so many spreads.
 SHARE, SPREADS = 0.1, 3.0
 
 
@@ -18,14 +18,14 @@ class Figure:
     name: str
     value: float
     unit: str
-    #: The same unit, from the same run: what the machine itself takes for the like.
+    #: Cost of a minimal equivalent on this computer, in the same unit and from the same run.
     baseline: float | None
     #: value / baseline
     ratio: float | None
     n: int
-    #: Half the middle half of the samples: how far two runs of the same code differ without a reason.
+    #: Half of the samples' interquartile range: an estimate of the noise between two runs of the same code.
     spread: float = 0.0
-    #: What we want of it, in words.
+    #: Target of the value as text, such as `<= 1`; empty for none.
     aim: str = ""
 
 
@@ -39,19 +39,19 @@ def figure(
 def of_samples(
     name: str, samples: Sequence[float], unit: str, baseline: float | None = None, *, at: float = 0.5, aim: str = ""
 ) -> Figure:
-    """The quantile `at` of the samples: 0.5 is the median."""
+    """Return the figure whose value is the quantile `at` of the samples; 0.5 is the median."""
     ordered = sorted(samples)
     spread = (quantile(ordered, 0.75) - quantile(ordered, 0.25)) / 2
     return figure(name, quantile(ordered, at), unit, baseline, n=len(ordered), spread=spread, aim=aim)
 
 
 def quantile(ordered: Sequence[float], at: float) -> float:
-    """The smallest sample that is not below the share `at` of all."""
+    """Return the quantile `at` of sorted samples by nearest rank: the share `at` of all samples is not above it."""
     return ordered[max(0, math.ceil(at * len(ordered)) - 1)]
 
 
 def seconds(deed: Callable[[], object], times: int) -> list[float]:
-    """How long the deed takes, so many times; one more, before, is not counted."""
+    """Return the seconds of each of `times` calls of `deed`, after one call that is not counted."""
     found = []
     for _ in range(times + 1):
         began = time.perf_counter()
@@ -69,12 +69,12 @@ def line(found: Figure) -> str:
 
 
 def read(path: Path) -> list[Figure]:
-    """Figures as an earlier run has printed them; other lines are passed over."""
+    """Return the figures that an earlier run has printed to the file; other lines are ignored."""
     return [Figure(**json.loads(text)) for text in path.read_text().splitlines() if text.startswith("{")]
 
 
 def moved(old: Sequence[Figure], new: Sequence[Figure]) -> list[str]:
-    """A line for each figure that differs by more than the noise of both runs."""
+    """Return a line for each figure that is new, or differs by more than the noise of both runs."""
     before = {each.name: each for each in old}
     lines = []
     for each in new:

@@ -28,14 +28,14 @@ from scripts.benchmarks.figures import figure, line, of_samples, quantile
 from scripts.benchmarks.scale import resident
 
 MB = 1_000_000
-#: Share of the time before the attack, in which the figures to compare with are measured.
+#: Share of the whole time that passes before the attack. The baselines are measured in this time.
 QUIET = 0.25
-#: Seconds after which the figures so far are printed: a measure that fails later has shown something.
+#: Seconds between two prints of the figures so far, so that a measure that fails later has printed some.
 SHOWN_EVERY = 600.0
 #: Seconds between two starts of the quiet owner's runs, between two rounds of an observer's requests, and between two
 #: attacks.
 START_EVERY, LOOK_EVERY, DEED_EVERY = 2.0, 1.0, 1.0
-#: Seconds between two of the largest attacks: a report of 300 MB, and a run that ends with a result of 50 MB.
+#: Seconds between two reports of 300 MB; and between two runs that end with a result of 50 MB.
 LARGE_EVERY, END_EVERY = 20.0, 15.0
 #: Number of hostile machines, and number of followers of a log that has no line break.
 BOXES, FOLLOWERS = 4, 8
@@ -45,7 +45,7 @@ LOG, CHUNK = 200 * MB, 8 << 20
 CHUNKS = 5000
 #: Kinds of attacks; each tick does one of them for each machine.
 KINDS = ("4 MB report", "flood", "numbers", "times", "deep", "no text", "many spans", "names")
-#: Limits of the verdict: the slowdown of starts, and the growth of the memory in MB.
+#: Limits of the verdict: the slowdown of starts, and the growth of the memory in MiB.
 SLOWER, LARGER = 1.5, 50.0
 #: First number of forged reports; a machine's own agent counts from 1.
 FIRST_SEQUENCE = 1_000_000
@@ -200,7 +200,7 @@ class Attack:
                     any(line.startswith("data:") for line in lines)
 
     def deeds(self) -> None:
-        """Attack with all that root on a machine can do, while the attack lasts."""
+        """Attack in each way that root on a machine can, until the measure ends."""
         self.hostile.wait()
         large_at = end_at = time.monotonic()
         with self._client("hostile") as client:
@@ -322,7 +322,7 @@ def _attacked(attack: Attack, seconds: float) -> int:
     def watched(task: Callable[[], None]) -> None:
         try:
             task()
-        except Exception as error:  # noqa: BLE001 - without this task the measure would go on, and mean nothing
+        except Exception as error:  # noqa: BLE001 - without this task, the measure would continue but mean nothing
             failed.append(error)
             attack.over.set()
 
@@ -346,16 +346,16 @@ def _attacked(attack: Attack, seconds: float) -> int:
 
 
 def _show(seen: Seen) -> tuple[float, float]:
-    """Print the figures so far; return how many times slower starts are, and the growth of memory in MB."""
+    """Print the figures so far; return how many times slower starts are, and the growth of memory in MiB."""
     (quiet, hostile), (before, after), (alone, beside) = (
         (sorted(found[False]), sorted(found[True])) for found in (seen.starts, seen.memory, seen.tails)
     )
     if not (quiet and hostile and before and after):
-        sys.exit("no verdict: nothing was measured")
+        sys.exit("no verdict: some figures have no samples; run for longer (--minutes)")
     print(line(of_samples("start-to-running-p95", hostile, "s", quantile(quiet, 0.95), at=0.95, aim=f"<= {SLOWER} x")))
     if alone and beside:
         print(line(of_samples("tail-p95", beside, "s", quantile(alone, 0.95), at=0.95)))
-    print(line(figure("memory", after[-1], "MB", before[-1], n=len(after), aim=f"<= + {LARGER} MB")))
+    print(line(figure("memory", after[-1], "MiB", before[-1], n=len(after), aim=f"<= + {LARGER} MiB")))
     sys.stdout.flush()
     return quantile(hostile, 0.95) / quantile(quiet, 0.95), after[-1] - before[-1]
 
@@ -366,9 +366,9 @@ def _verdict(seen: Seen) -> int:
         what
         for what, holds in {
             f"others' runs start within {SLOWER} times": slower <= SLOWER,
-            f"memory grows by no more than {LARGER:.0f} MB": larger <= LARGER,
+            f"memory grows by no more than {LARGER:.0f} MiB": larger <= LARGER,
             "no request fails": not seen.failed,
-            "every kind of deed was done": seen.deeds.keys() >= set(KINDS),
+            "every kind of attack was made": seen.deeds.keys() >= set(KINDS),
         }.items()
         if not holds
     ]

@@ -1,4 +1,4 @@
-"""What an hour of a daemon costs in calls of AWS and in dollars, in virtual time."""
+"""Measure what an hour of a daemon costs, in AWS calls and in dollars, in virtual time."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,16 +11,16 @@ from scripts.benchmarks.lives import Lives
 from scripts.benchmarks.world import CountedBucket, World
 
 HOUR = 3600.0
-#: Dollars a request (Amazon S3 pricing, S3 Standard in us-east-1): PUT, COPY and LIST; GET. DELETE is free,
-#: as are EC2's calls.
+#: Dollars a request (Amazon S3 pricing, S3 Standard in us-east-1): for PUT, COPY and LIST, and for GET. DELETE and
+#: EC2's calls are free.
 PUT, GET = 0.005 / 1000, 0.0004 / 1000
-#: What one would do without a thought: one DescribeInstances and one LIST a second, and of each machine a put.
+#: Baseline, simple polling: one DescribeInstances and one LIST a second, and one put a second by each machine.
 POLLED, NAIVE_CALLS = HOUR * PUT, 2 * HOUR
 MACHINES = 100
 
 
 class PlayedClock(StepClock):
-    """Time passes when the control plane rests, and `played` is told."""
+    """A clock that advances when the control plane waits, and then calls `played` with the new time."""
 
     played: Callable[[float], None] | None = None
 
@@ -31,7 +31,7 @@ class PlayedClock(StepClock):
 
 
 def hour(folder: Path, quick: bool) -> Iterator[Figure]:
-    """Calls and dollars of an idle hour; of a busy one, with 100 machines that print and a run a minute."""
+    """Calls and dollars of an idle hour, and of a busy hour with 100 printing machines and one new run a minute."""
     clock = PlayedClock()
     world = World(folder, clock)
     try:
@@ -46,7 +46,7 @@ def hour(folder: Path, quick: bool) -> Iterator[Figure]:
 
 
 def _busy(world: World, clock: PlayedClock, seconds: float) -> Iterator[Figure]:
-    """Each minute a run ends and another begins."""
+    """Yield the figures of a busy hour, measured for `seconds`: each minute, one run ends and another begins."""
     theirs = CountedBucket(clock.now, objects=world.bucket.objects)
     settled = 300.0
     lives = Lives(world.cloud, theirs, lambda number: settled + 60.0 * number)
@@ -69,14 +69,14 @@ def _busy(world: World, clock: PlayedClock, seconds: float) -> Iterator[Figure]:
 
 
 def _pass(world: World, seconds: float) -> None:
-    """The daemon's loop for so long, as `provision daemon` drives it."""
+    """Run the daemon's loop for `seconds` of virtual time, as `provision daemon` does."""
     end, errors = world.clock.now() + seconds, list[str]()
     world.service.operator.drive(lambda: world.clock.now() >= end, errors.extend)
     assert not errors, errors
 
 
 def _spent(world: World) -> tuple[int, float]:
-    """Calls and dollars since the last time that this was asked."""
+    """Return the calls and dollars since the last call of this function."""
     bucket, cloud = world.bucket, world.cloud
     calls = bucket.puts + bucket.gets + bucket.deletes + cloud.calls
     dollars = bucket.puts * PUT + bucket.gets * GET

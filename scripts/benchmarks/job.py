@@ -1,8 +1,8 @@
-"""What a measured job does: prints beside some work. Alone, so that it starts at once.
+"""The program of a measured job: compute and print. It imports only the standard library, so that it starts fast.
 
     job.py FILE KIND AMOUNT [SECONDS]
 
-puts the seconds that it took into the file.
+writes the seconds that it took to the file.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ WORDS = (
 
 
 def text(size: int) -> bytes:
-    """Lines as a training prints them."""
+    """Return `size` bytes of lines like those of a training job."""
     chance, words = random.Random(1), WORDS.split()
     lines, length = [], 0
     while length < size:
@@ -33,7 +33,10 @@ def text(size: int) -> bytes:
 
 
 def work(told: Path, kind: str, amount: int, seconds: int = 0) -> None:
-    """Compute and print, so many MB a second or a burst, for about so many seconds: the work is fixed, not the time."""
+    """Compute and print for about `seconds`: the work is fixed, not the time. Write the seconds that it took to `told`.
+
+    `amount` is the MB to print: a second, a burst for kind `bursts` (two a second), or in all for kind `small`.
+    """
     lines = [line + b"\n" for line in text(MB).splitlines()]
     out, began = sys.stdout.buffer, time.perf_counter()
     if kind == "small":
@@ -55,7 +58,7 @@ def work(told: Path, kind: str, amount: int, seconds: int = 0) -> None:
 
 
 def compute(microseconds: int) -> None:
-    """About so long."""
+    """Compute for about `microseconds`."""
     for _ in range(microseconds):
         hashlib.sha256(BLOCK).digest()
 

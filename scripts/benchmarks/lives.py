@@ -1,4 +1,4 @@
-"""Machines in virtual time, which read and put as often as an agent whose job prints all the time."""
+"""Simulated machines in virtual time, with as many bucket requests as an agent whose job prints all the time."""
 
 import heapq
 import itertools
@@ -21,7 +21,7 @@ LINE = b"loss 0.1\n"
 
 
 class Lives:
-    """Plays every machine that has booted; `seconds(n)` is how long the n-th one's command takes."""
+    """Simulates every booted machine; the command of the n-th machine takes `seconds(n)`."""
 
     def __init__(self, cloud: FakeCloud, bucket: MemoryBucket, seconds: Callable[[int], float]) -> None:
         self._cloud, self._bucket, self._seconds = cloud, bucket, seconds
@@ -30,7 +30,7 @@ class Lives:
         self._numbers, self._machines = itertools.count(), itertools.count()
 
     def play(self, now: float) -> None:
-        """Let all happen that is due."""
+        """Carry out all steps of machines that are due by `now`."""
         self._cloud.model.advance(now)
         events, self._cloud.events = self._cloud.events + self._cloud.model.drain(), []
         for event in events:
@@ -62,7 +62,7 @@ class Lives:
 
 
 class _Printing(ScriptedAgent):
-    """An agent that ships what its job prints at the agent's own pace, and beside that reads orders and reports."""
+    """An agent that ships output at the real agent's pace, and at the same time reads orders and puts reports."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class _Printing(ScriptedAgent):
         script: Script,
         beside: Callable[[Life], None],
     ) -> None:
-        """`beside` plans a life that goes on at the same time."""
+        """`beside` starts a second life, which runs at the same time."""
         began, polls = now(), itertools.repeat(1.0)
         super().__init__(machine, box, began, bucket, now, lambda: "process", lambda _: script, polls=polls, retry=1.0)
         self._beside = beside

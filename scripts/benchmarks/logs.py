@@ -1,8 +1,8 @@
-"""A job's output on its way off the machine: pipe, pump, mask, spool and shipper, to a bucket that throws it away.
+"""Measure the path of a job's output: pipe, pump, mask, spool and shipper, to a bucket that discards it.
 
     python -m scripts.benchmarks.logs
 
-is that bucket: it says its URL, and goes when standard input ends.
+runs that bucket: it prints its URL, and exits when standard input ends.
 """
 
 import base64
@@ -35,12 +35,12 @@ from provisioner.rehearsal.machines.host import Guest
 from scripts.benchmarks import job
 from scripts.benchmarks.figures import Figure, of_samples
 
-#: As a work order has it.
+#: Limit of the spool in bytes, as in a work order.
 SPOOL_LIMIT = 2 << 30
 
 
 def throughput(folder: Path, quick: bool) -> Iterator[Figure]:
-    """Log throughput of a job that only writes, and what it takes of the processor, beside a bare pipe."""
+    """Log throughput of a job that only writes, compared with a bare pipe, and the agent's CPU seconds per GB."""
     size, times = (32, 1) if quick else (256, 5)
     for name, data in (("text", job.text(16 * job.MB)), ("random", random.Random(1).randbytes(16 * job.MB))):
         (folder / name).write_bytes(data)
@@ -63,7 +63,7 @@ def throughput(folder: Path, quick: bool) -> Iterator[Figure]:
 
 
 def slowdown(folder: Path, quick: bool) -> Iterator[Figure]:
-    """Seconds of a command that computes and prints, its output logged, beside its output in a bare pipe."""
+    """Seconds of a command that computes and prints, with its output logged, compared with a bare pipe."""
     seconds, times = (1, 1) if quick else (4, 5)
 
     def told() -> float:
@@ -111,14 +111,14 @@ SECRETS = {"no": [], "3": TEN[:3], "10": TEN, "10+key": [*TEN, _key()]}
 
 
 def _bare(words: Sequence[str]) -> float:
-    """Seconds of the command when its output is read and thrown away."""
+    """Return the seconds of the command when its output is read and discarded."""
     began = time.monotonic()
     subprocess.run(["sh", "-c", f"{shlex.join(words)} | cat >/dev/null"], check=True)
     return time.monotonic() - began
 
 
 def _logged(folder: Path, words: Sequence[str], secrets: Sequence[bytes]) -> tuple[float, float]:
-    """Run the command as the agent does, until the bucket has its output: its seconds, and the agent's processor's."""
+    """Run the command as the agent does, until the bucket has its output; return seconds and agent CPU seconds."""
     job_dir = JobDir.make(folder / "exchange", {}, {}, shlex.join(words))
     spool, mask = Spool(folder / "spool", SPOOL_LIMIT), Mask()
     mask.add(secrets)
@@ -163,7 +163,7 @@ class _Sink(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def _sink() -> Iterator[None]:
-    """A bucket in a process of its own, and a machine's credentials, which this process's environment points to."""
+    """Run the bucket in a process of its own, and a metadata service; set this process's environment to use both."""
     words = [sys.executable, "-m", "scripts.benchmarks.logs"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""A machine's life beside the job itself: light machines, which run the real user-data and agent."""
+"""Measure the time of a machine's life outside the job, on light machines with the real user-data and agent."""
 
 import statistics
 import subprocess
@@ -15,17 +15,18 @@ from provisioner.service.control import Service
 from scripts.benchmarks.cloud import PROVISION, Cloud, finished, recipe
 from scripts.benchmarks.figures import Figure, median_seconds, of_samples
 
-#: When the user-data was about to run, when the command ran, and when it ended, by one clock.
+#: A command that prints three times of one clock: when the user-data was about to run, when the command began, and
+#: when it ended.
 TIMES = 'stat -c %.9Y "$HOME/../../var/lib/cloud/part-0"; date +%s.%N; date +%s.%N'
 
-#: Lines that tell when they were written.
+#: A command that prints `count` lines; each line is the time at which it was printed.
 TICKS = "i=0; while [ $i -lt {count} ]; do date +%s.%N; sleep 0.2; i=$((i+1)); done"
 
 BOTO3 = "import boto3; boto3.client('s3', 'us-east-1', aws_access_key_id='a', aws_secret_access_key='b')"
 
 
 def machine(folder: Path, quick: bool) -> Iterator[Figure]:
-    """A whole life: user-data to command (agent), and the command's end to an accepted terminate (tail)."""
+    """Seconds from the user-data to the command (agent), and from the command's end to the termination (tail)."""
     agent, tail = [], []
     with Cloud(folder, "light") as cloud, cloud.service() as service, cloud.daemon():
         service.jobs.apply(recipe("life", TIMES), "the bench's recipe")
@@ -48,8 +49,8 @@ def machine(folder: Path, quick: bool) -> Iterator[Figure]:
 
 
 def _bare_tail(cloud: Cloud, service: Service, times: int) -> float:
-    """Seconds for the calls alone that a tail cannot do without: a chunk, a result, a read, a terminate."""
-    # Not boto3's own session, which keeps the credentials of the cloud before.
+    """Return the median seconds of the calls that every tail needs: put chunk and result, read it, terminate."""
+    # boto3's default session would keep the credentials of the previous double.
     session, bucket = boto3.Session(), cloud.settings().bucket
     s3, ec2 = session.client("s3"), session.client("ec2")
     gone = service.runs.status(service.runs.records(RunFilter(limit=1))[0].id).machines[0].id
@@ -65,7 +66,7 @@ def _bare_tail(cloud: Cloud, service: Service, times: int) -> float:
 
 
 def follow(folder: Path, quick: bool) -> Iterator[Figure]:
-    """A line's way from the job to `provision logs --follow`, beside a bare pipe."""
+    """Seconds from the job's print of a line to `provision logs --follow`, compared with a bare pipe."""
     command = TICKS.format(count=10 if quick else 120)
     with Cloud(folder, "light") as cloud, cloud.service() as service, cloud.daemon():
         service.jobs.apply(recipe("ticks", command), "the bench's recipe")

@@ -1,4 +1,4 @@
-"""Many runs in one control plane: its memory, and one pass over them, on the model of EC2 in its own process.
+"""Measure a control plane with many runs: its memory and the time of a pass, with the EC2 model in its process.
 
 python -m scripts.benchmarks.scale FOLDER COUNT
 """
@@ -22,40 +22,40 @@ from scripts.benchmarks.cloud import Cloud, finished, recipe
 from scripts.benchmarks.figures import Figure, figure, median_seconds, of_samples
 from scripts.benchmarks.world import World
 
-#: The share of machines that say something new in a second: a heartbeat is ten.
+#: Share of the machines that put a report in one second: a machine puts one every ten seconds.
 NEWS = 0.1
 
 
 def resident(pid: int | str = "self") -> float:
-    """Megabytes of memory that the process holds."""
+    """Return the resident memory of a process in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return float(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def idle(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - every measure is called alike
-    """The memory of a daemon at rest, after a run."""
+    """Memory of an idle daemon after a run, compared with an interpreter with a boto3 client."""
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, cloud.daemon() as pid:
         service.jobs.apply(recipe("idle", "true"), "the bench's recipe")
         run = service.runs.start("idle", {})
         finished(service, run.id)
-        yield figure("idle-rss", resident(pid), "MB", bare_resident(), aim="<= 150")
+        yield figure("idle-rss", resident(pid), "MiB", bare_resident(), aim="<= 150")
 
 
 def bare_resident() -> float:
-    """Of an interpreter with a boto3 client of EC2 and nothing else."""
+    """Return the resident memory in MiB of an interpreter that has only a boto3 client of EC2."""
     words = "import boto3; boto3.client('ec2', 'us-east-1'); print(open('/proc/self/status').read())"
     told = subprocess.check_output([sys.executable, "-c", words], text=True)
     return float(told.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def busy(folder: Path, quick: bool) -> Iterator[Figure]:
-    """Memory and passes with 10,000 running runs; model, bucket and control plane share one process."""
+    """Seconds of a pass, and memory, with 10,000 running runs; model, bucket and control plane share a process."""
     count, size = (200, "200") if quick else (10_000, "10k")
     words = [sys.executable, "-m", "scripts.benchmarks.scale", str(folder), str(count)]
     told = json.loads(subprocess.check_output(words))
     yield of_samples(f"pass-{size}", told["still"], "s", told["double"], aim="<= 1")
     yield of_samples(f"pass-{size}-news", told["news"], "s", told["double"])
-    yield figure(f"rss-{size}", told["rss"], "MB", told["empty"], aim="<= 300")
+    yield figure(f"rss-{size}", told["rss"], "MiB", told["empty"], aim="<= 300")
 
 
 def main(folder: Path, count: int) -> None:
@@ -85,7 +85,7 @@ def main(folder: Path, count: int) -> None:
 
 
 def _running(world: World, count: int) -> list[Node]:
-    """So many runs whose command executes, by the real way: launched, bound, given work, heard."""
+    """Start `count` runs and make real passes until each one's command executes; return their nodes."""
     world.service.jobs.apply(recipe("train", "train"), "the bench's recipe")
     first = world.service.runs.record(world.service.runs.start("train", {}).id)
     world.store.save([replace(first, id=world.installation.ids.new(), version=0) for _ in range(1, count)])
@@ -99,7 +99,7 @@ def _running(world: World, count: int) -> list[Node]:
 
 
 def _report(world: World, nodes: Iterable[Node]) -> None:
-    """One more report of each."""
+    """Put one more report of each node."""
     now = world.clock.now()
     for node in nodes:
         known = next(_SEQUENCE)
@@ -108,7 +108,7 @@ def _report(world: World, nodes: Iterable[Node]) -> None:
         world.bucket.put(report_key(node.box, known), encode(report))
 
 
-#: Grows, as each machine's own does.
+#: Sequence numbers of reports, which grow as those of a real machine do.
 _SEQUENCE = itertools.count(1)
 
 if __name__ == "__main__":

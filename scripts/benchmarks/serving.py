@@ -1,8 +1,8 @@
-"""The HTTP API: how fast it starts runs, and what its followers cost; each beside what nobody could do without.
+"""Measure the HTTP API: how fast it starts and lists runs, and what its followers cost.
 
     python -m scripts.benchmarks.serving FILE
 
-is the bare handler: FastAPI, and one INSERT that survives a power cut.
+serves the baseline for starts: a FastAPI handler with one INSERT that survives a power cut.
 """
 
 import asyncio
@@ -27,20 +27,20 @@ from scripts.benchmarks.figures import Figure, figure, of_samples, quantile, sec
 from scripts.benchmarks.machines import TICKS
 
 CLIENTS = 50
-#: Runs of one transaction.
+#: Runs that one transaction stores.
 BATCH = 1000
 
 
 def starts(folder: Path, quick: bool) -> Iterator[Figure]:
-    """Runs stored over HTTP for 50 clients at once, beside a bare FastAPI handler with one durable INSERT."""
+    """Runs started over HTTP by 50 clients at once, compared with a bare FastAPI handler with one durable INSERT."""
     rounds, each = (1, 1.0) if quick else (5, 3.0)
     bare, ours = list[float](), list[float]()
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, _bare(folder / "bare.db") as one:
         service.jobs.apply(recipe("many", "true"), "the bench's recipe")
         token = service.tokens.create(["bench"], admin=False).token
-        # Who holds the lease does nothing: what is measured is the way in, not what becomes of thousands of runs.
+        # The lease holder does nothing: only the requests are measured, not the work on thousands of runs.
         with cloud.service() as idle, _standing_by(idle) as other:
-            # In turn: whatever else the computer does is borne by both.
+            # Measure both in turn, so that other load on the computer affects both.
             for _ in range(rounds):
                 bare += asyncio.run(_load(one, "/", "", each))
                 ours += asyncio.run(_load(other, "/api/jobs/many/start", token, each))
@@ -51,7 +51,7 @@ def starts(folder: Path, quick: bool) -> Iterator[Figure]:
 
 
 def followers(folder: Path, quick: bool) -> Iterator[Figure]:
-    """200 followers of a run over HTTP: a line's way to them, and the server's memory without and with them."""
+    """Seconds from a line of a job to 200 followers over HTTP, and the server's memory without and with them."""
     count, lines = (10, 10) if quick else (200, 100)
     with Cloud(folder, "light") as cloud, cloud.service() as service, _serve() as (port, process):
         service.jobs.apply(recipe("ticks", TICKS.format(count=lines)), "the bench's recipe")
@@ -59,7 +59,7 @@ def followers(folder: Path, quick: bool) -> Iterator[Figure]:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").read()
         yield figure("serve-idle", _memory(process), "MB", aim="<= 180")
         run = service.runs.start("ticks", {})
-        until(lambda: service.runs.record(run.id).state == "running", "a run that runs")
+        until(lambda: service.runs.record(run.id).state == "running", "a running run")
         known, began = cloud.count(), time.time()
         delays, memory = asyncio.run(_follow(port, token, run.id, count, process))
         calls = [call for call in cloud.calls(known) if call.ours and call.service == "s3"]
@@ -69,7 +69,7 @@ def followers(folder: Path, quick: bool) -> Iterator[Figure]:
 
 
 def pages(folder: Path, quick: bool) -> Iterator[Figure]:
-    """The first page of 100,000 runs over HTTP: the first time after a start, and from then on."""
+    """Seconds of the first page of 100,000 runs over HTTP: the first request after a start, and later ones."""
     count, times = (1_000, 3) if quick else (100_000, 50)
     with Cloud(folder, "scripted") as cloud, cloud.service() as service:
         service.jobs.apply(recipe("many", "true"), "the bench's recipe")
@@ -96,7 +96,7 @@ def pages(folder: Path, quick: bool) -> Iterator[Figure]:
 
 @contextlib.contextmanager
 def _standing_by(holder: Service) -> Iterator[int]:
-    """The port of a server that does not act, since `holder` has the lease."""
+    """Run a server that does not act, because `holder` has the lease; yield its port."""
     holder.acting.acquire()
     with _serve() as (port, _):
         yield port
@@ -104,7 +104,7 @@ def _standing_by(holder: Service) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _serve() -> Iterator[tuple[int, int]]:
-    """`provision serve` that listens: its port and its process id."""
+    """Run `provision serve`; yield its port and its process id when it listens."""
     words = [*PROVISION, "serve", "--port", "0"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -129,7 +129,7 @@ def _bare(file: Path) -> Iterator[int]:
 
 
 async def _load(port: int, path: str, token: str, seconds: float) -> list[float]:
-    """Seconds that each request took; the first second warms both sides up."""
+    """Return the seconds of each request, except in the first second, which warms up both sides."""
     end, taken = time.perf_counter() + 1 + seconds, list[float]()
     body = json.dumps({"env": {"SHARD": "1"}}).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n"
@@ -153,7 +153,7 @@ async def _load(port: int, path: str, token: str, seconds: float) -> list[float]
 
 
 async def _follow(port: int, token: str, run: str, count: int, process: int) -> tuple[list[float], float]:
-    """How late each line came to each follower, and the server's memory in the midst of it."""
+    """Return the delay in seconds of each line for each follower, and the server's largest memory meanwhile in MB."""
     delays, memory = list[float](), 0.0
     head = f"GET /api/runs/{run}/logs?stream=output&tail=0 HTTP/1.1\r\nHost: bench\r\n"
     head += f"Authorization: Bearer {token}\r\nAccept: text/event-stream\r\n\r\n"

@@ -1,4 +1,4 @@
-"""A long run of the control plane under trouble: does its process, or its store, grow?"""
+"""Run a daemon for a long time with faults, and check that its process and its store do not grow."""
 
 import argparse
 import itertools
@@ -29,9 +29,9 @@ from provisioner.rehearsal.machines.scripted import ScriptedHost
 from provisioner.rehearsal.scenario import Scenario
 from provisioner.settings import load
 
-#: Between two looks at the daemon, and between two handfuls of faults, in seconds.
+#: Seconds between two measurements of the daemon, and between two sets of fault rules.
 LOOK = 10.0
-#: What the trouble is made of: each handful spoils a few calls of one of these.
+#: The API calls of the fault rules; each rule affects a few calls of one of these.
 ACTIONS = (
     "CreateFleet",
     "DescribeInstances",
@@ -42,12 +42,12 @@ ACTIONS = (
     "CopyObject",
     "DeleteObjects",
 )
-#: The most that the daemon may grow between the second quarter and the last: its memory, as a share, and its
-#: open files, of which the connections to AWS come and go with what there is to do.
+#: Limits of the daemon's growth from the second quarter to the last: its memory, as a share, and its number of open
+#: files. Open files include the connections to AWS, whose number varies with the work.
 MEMORY, FILES = 0.05, 16
-#: Bytes of the store for each run.
+#: Limit of the store's bytes for each run.
 STORE = 20_000
-#: After the last trigger all is over within this, in seconds, or something is stuck.
+#: Seconds to wait after the last trigger for the end of all runs; a run that takes longer is stuck.
 PATIENCE = 600.0
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SETTINGS = """installation = "soak"
@@ -102,7 +102,7 @@ def main() -> int:
 
 
 def _stop(*_: object) -> None:
-    """The daemon and the folder go as well, however often we are asked."""
+    """Exit, which ends the daemon and deletes the folder; further signals are ignored."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     sys.exit("stopped: no verdict")
@@ -159,7 +159,7 @@ def _trouble(dice: random.Random) -> Iterator[Rule]:
 def _alive(daemon: subprocess.Popen[bytes], folder: Path) -> None:
     if daemon.poll() is not None:
         last = (folder / "daemon.log").read_text().splitlines()[-10:]
-        sys.exit("\n".join(["no verdict: the daemon ended, and last said", *last]))
+        sys.exit("\n".join(["no verdict: the daemon exited; the end of its log:", *last]))
 
 
 def _look(process: int) -> dict[str, int]:
@@ -187,7 +187,7 @@ def _verdict(looks: list[dict[str, Any]], outcomes: Counter[Outcome | None], sto
         return before, after
 
     if not looks:
-        sys.exit(f"no verdict: it takes more than {LOOK:.0f} s to see anything grow")
+        sys.exit(f"no verdict: nothing was measured; run for longer than {LOOK:.0f} s (--minutes)")
     runs, (memory, memory_late), (files, files_late) = sum(outcomes.values()), between("rss_kib"), between("files")
     found: dict[str, Any] = {
         "runs": runs,

@@ -1,4 +1,4 @@
-"""From a trigger to the launch: what we put before EC2's own time."""
+"""Measure the time from a trigger to its launch, which this project adds to EC2's own time."""
 
 import os
 import statistics
@@ -15,14 +15,14 @@ from scripts.benchmarks.figures import Figure, figure, of_samples
 
 
 def reached(cloud: Cloud, known: int) -> tuple[float, int]:
-    """When the first CreateFleet after so many calls arrived, and how many calls of ours came before it."""
+    """Return when the first CreateFleet after `known` calls arrived, and how many control-plane calls preceded it."""
     calls = [call for call in cloud.calls(known) if call.ours]
     index = next(index for index, call in enumerate(calls) if call.action == "CreateFleet")
     return calls[index].at, index
 
 
 def bare_call(times: int) -> float:
-    """Seconds that boto3 alone takes for a CreateFleet that the double refuses at once."""
+    """Return the median seconds that boto3 alone takes for a CreateFleet that the double refuses at once."""
     client = boto3.Session().client("ec2", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     found = []
     for _ in range(times):
@@ -40,7 +40,7 @@ def bare_call(times: int) -> float:
 
 
 def warm(folder: Path, quick: bool) -> Iterator[Figure]:
-    """A trigger from another process, until the CreateFleet of a daemon at rest arrives."""
+    """Seconds from a trigger by another process to the CreateFleet of an idle daemon."""
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, cloud.daemon():
         service.jobs.apply(recipe("warm", "true"), "the bench's recipe")
         found, calls = [], 0
@@ -49,7 +49,7 @@ def warm(folder: Path, quick: bool) -> Iterator[Figure]:
             run = service.runs.start("warm", {})
             finished(service, run.id)
             at, before = reached(cloud, known)
-            # The first one resolves what all others find resolved.
+            # Do not count the first trigger: it also resolves the facts about AWS, which are then cached.
             if number:
                 found.append(at - began)
                 calls = max(calls, before)
@@ -60,7 +60,7 @@ def warm(folder: Path, quick: bool) -> Iterator[Figure]:
 
 
 def many(folder: Path, quick: bool) -> Iterator[Figure]:
-    """Equal triggers at once, until each has a machine, beside one bare fleet call."""
+    """CreateFleet calls, and seconds, until each of 500 equal runs that are triggered at once has a machine."""
     count = 20 if quick else 500
     with Cloud(folder, "scripted") as cloud, cloud.service() as service, cloud.daemon():
         service.jobs.apply(recipe("many", "true"), "the bench's recipe")

@@ -1,4 +1,4 @@
-"""A control plane in virtual time: the real services and store over the model of EC2, nothing on a wire."""
+"""A control plane in virtual time: the real services and store on the EC2 model, without network calls."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -60,7 +60,7 @@ class CountedBucket(MemoryBucket):
 
 
 class CountedCloud(FakeCloud):
-    """Counts calls; a page more or a retry is not seen here."""
+    """Counts calls of the cloud port, without further pages and retries."""
 
     calls = 0
 
@@ -70,7 +70,7 @@ class CountedCloud(FakeCloud):
 
 
 class World:
-    """Everything in this thread; time passes when the control plane rests."""
+    """A control plane and its cloud in one thread; the clock advances when the control plane waits."""
 
     def __init__(self, folder: Path, clock: StepClock | None = None) -> None:
         self.clock = clock or StepClock()
@@ -81,7 +81,7 @@ class World:
         )
         sites = LaunchSites(self.installation, Agent("none", lambda: b""), lambda role, sha256: f"{role} {sha256}")
         self.reconciler = Reconciler(self.installation, sites)
-        # Nobody else writes to this store, so a glance at it may be as long as a rest.
+        # No other process writes to this store, so the loop need not read its changes more often than once a minute.
         loop = Loop(self.installation, self.reconciler, "bench", "daemon", Intervals(glance=60.0))
         self.service = Service(
             self.installation,

@@ -1,4 +1,4 @@
-"""Play seeded worlds in several processes; see scripts/worlds."""
+"""Run seeded worlds in several processes; see scripts/worlds."""
 
 import argparse
 import multiprocessing
@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.service import chances, plans
 from tests.service.agents import Violation
 
-#: Seeds in one block, which one process plays before it reports.
+#: Seeds in one block, which one process runs before it returns its results.
 EACH = 20
 
 
@@ -29,7 +29,7 @@ class Broken:
 
 
 def play(first: int, shrink: bool) -> list[Broken]:
-    """Play EACH seeds from `first` on; return those whose worlds broke a rule."""
+    """Run the worlds of EACH seeds from `first` on; return those that broke a rule."""
     return [broken for seed in range(first, first + EACH) if (broken := _play(seed, shrink))]
 
 
@@ -41,7 +41,7 @@ def _play(seed: int, shrink: bool) -> Broken | None:
         plan = chances.recorded(seed, world)
         replays = shrink and plans.violation(plan) == error.rule
         return Broken(seed, error.rule, str(error), plans.told(plans.shrunk(plan, error.rule)) if replays else "")
-    except Exception as error:  # noqa: BLE001 - a world that cannot be played is a finding like any other
+    except Exception as error:  # noqa: BLE001 - an error in a world is reported like a broken rule
         return Broken(seed, type(error).__name__, str(error))
     return None
 
@@ -52,11 +52,11 @@ def _left(first: int, seeds: int, kept: set[int]) -> Iterator[int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/worlds", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000, help=f"how many, in blocks of {EACH}")
+    parser.add_argument("--seeds", type=int, default=1000, help=f"number of seeds, in blocks of {EACH}")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--kept", type=Path, help="a file that remembers the blocks without a violation")
-    parser.add_argument("--no-shrink", action="store_true", help="print the seeds alone")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes")
+    parser.add_argument("--kept", type=Path, help="file of the blocks that broke no rule; later runs skip them")
+    parser.add_argument("--no-shrink", action="store_true", help="print no shortest plan for a broken rule")
     wish = parser.parse_args()
     kept = set(map(int, wish.kept.read_text().split())) if wish.kept and wish.kept.exists() else set()
     blocks = list(_left(wish.first, wish.seeds, kept))
@@ -74,7 +74,7 @@ def main() -> int:
             if number % 25 == 0:
                 print(f"{number * EACH} seeds, {broken} violations, {time.monotonic() - began:.0f} s", flush=True)
     held = len(blocks) * EACH - broken
-    print(f"{held} worlds held, {broken} broke a rule, {time.monotonic() - began:.0f} s")
+    print(f"{held} worlds broke no rule, {broken} broke a rule, {time.monotonic() - began:.0f} s")
     return 1 if broken else 0
 
 

@@ -25,10 +25,10 @@ KEPT = ROOT / ".mutate.jsonl"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/mutate", description=__doc__)
-    parser.add_argument("id", nargs="*", help="try these bugs, also where a verdict is kept")
+    parser.add_argument("id", nargs="*", help="try these bugs, even if they have a stored verdict")
     parser.add_argument("--all", action="store_true", help="try every bug that has no verdict yet")
     parser.add_argument("--since", default="HEAD", metavar="REV", help="try bugs in files that differ from REV (HEAD)")
-    parser.add_argument("--check", action="store_true", help="try nothing: see that every bug applies")
+    parser.add_argument("--check", action="store_true", help="run no tests; check that every bug still applies")
     parser.add_argument("--jobs", type=int, default=2, help="bugs tried at once (2)")
     asked = parser.parse_args()
     try:
@@ -36,7 +36,7 @@ def main() -> None:
     except Unusable as error:
         sys.exit(f"scripts/mutations: {error}")
     if unknown := set(asked.id) - {bug.id for bug in bugs}:
-        parser.error(f"no bug {', '.join(sorted(unknown))}")
+        parser.error(f"unknown bug: {', '.join(sorted(unknown))}; scripts/mutations/*.toml have the ids")
     if asked.check:
         sys.exit(_check(bugs))
     if asked.id:
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _check(bugs: Iterable[Bug]) -> int:
-    """Return 1 if a bug cannot be planted."""
+    """Print each unusable bug and the reason; return 1 if there is one, else 0."""
     wrong = 0
     for bug in bugs:
         try:
@@ -117,7 +117,7 @@ def _try_all(bugs: list[Bug], jobs: int) -> dict[str, str]:
                 workshop.stop()
             for thread in threads:
                 thread.join()
-            sys.exit("interrupted: the same command continues where this one stopped")
+            sys.exit("interrupted: run the same command again to continue")
     return verdicts
 
 

@@ -52,7 +52,7 @@ def read(folder: Path = FOLDER) -> list[Bug]:
 
 
 def check(bug: Bug, root: Path = ROOT) -> None:
-    """Raise Unusable if the bug does not apply to the sources below `root`, or a test that it names is not there."""
+    """Raise Unusable if the bug does not apply to the sources below `root`, or names a test that does not exist."""
     plant(bug, root)
     for test in bug.tests:
         name, *functions = test.split("::")
@@ -95,7 +95,7 @@ def plant(bug: Bug, root: Path = ROOT) -> str:
 
 
 def _definitions(tree: ast.Module) -> dict[str, list[ast.AST]]:
-    """Return the classes and functions by their qualified names; overloads share one."""
+    """Return the classes and functions by their qualified names; overloads share one name."""
     found: dict[str, list[ast.AST]] = {}
 
     def walk(node: ast.AST, prefix: str) -> None:

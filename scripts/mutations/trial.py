@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scripts.mutations.bugs import ROOT, Bug, plant
 
-#: Most seconds for the tests of one bug. Tests that a bug makes hang have noticed it.
+#: Seconds that the tests of one bug may take; if they take longer, the bug counts as noticed.
 LIMIT = 300.0
 #: pytest's exit codes (docs.pytest.org, "Exit codes"): all passed, some failed.
 PASSED, FAILED = 0, 1
@@ -55,7 +55,7 @@ class Workshop:
             _kill(self._running)
 
     def try_out(self, bug: Bug) -> Verdict:
-        """Plant the bug, run its tests, and take it out again. Raises Unusable."""
+        """Plant the bug, run its tests, and remove the bug again. Raises Unusable."""
         planted = plant(bug, self._tree)
         clean = self._without_bug(bug.tests)
         if clean.verdict == "broken":

@@ -1,4 +1,4 @@
-"""The double, with faults to order; a certificate."""
+"""Fixtures: an EC2 double in which tests inject faults, and a TLS certificate."""
 
 import datetime as dt
 import ipaddress
@@ -25,7 +25,7 @@ class Idle:
     def end(self, instance_id: str) -> None:
         pass
 
-    def console(self, instance_id: str) -> str:  # noqa: ARG002 - they all say the same
+    def console(self, instance_id: str) -> str:  # noqa: ARG002 - the output is the same for every machine
         return "booted\n"
 
     def capture(self, instance_id: str, image_id: str) -> None:
@@ -48,7 +48,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One of 127.0.0.1 and provision.example.com, and its key, signed by itself."""
+    """Return the path of a self-signed certificate for 127.0.0.1 and provision.example.com, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "provision")])
     names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("provision.example.com")]

@@ -1,4 +1,4 @@
-"""A server that answers what a test says, and remembers what it was asked."""
+"""An HTTP server whose answers a test chooses, and which records the requests."""
 
 import socketserver
 import ssl
@@ -20,7 +20,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Said:
-    """An answer; its connection breaks after `cut` bytes of the body, or where that is 0 before any of it."""
+    """An answer.
+
+    With `cut`, the server closes the connection after that many bytes of the body; 0 sends nothing at all.
+    """
 
     body: bytes = b""
     status: int = 200
@@ -33,7 +36,7 @@ Answering = Callable[[Asked], Said]
 
 
 class Stranger(socketserver.ThreadingMixIn, HTTPServer):
-    """A context manager."""
+    """The server; it runs inside a `with` block."""
 
     daemon_threads = True
 
@@ -63,7 +66,7 @@ class Stranger(socketserver.ThreadingMixIn, HTTPServer):
         super().process_request(*what)
 
     def handle_error(self, *_: object) -> None:
-        """A client that leaves, or that trusts no certificate of ours, is no news."""
+        """Ignore clients that disconnect or reject the certificate."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -84,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(said.body if said.cut is None else said.body[: said.cut])
 
-    do_GET = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 - its base class asks for these names
+    do_GET = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 - the base class requires these names
 
     def log_message(self, *_: object) -> None:
-        """What was asked is in `asked`."""
+        """Log nothing: `asked` has the requests."""

@@ -1,4 +1,4 @@
-"""Calls over many machines: one bad machine, or one broken zone, sinks nobody else."""
+"""Batched calls: one bad machine or one broken zone does not fail the other machines."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,12 +10,12 @@ ids = st.sets(st.integers(0, 400).map(lambda number: f"i-{number:017x}"), max_si
 
 
 def nowhere(_: str) -> str:
-    """The zone of a machine never listed."""
+    """Return no zone, as for a machine that was never listed."""
     return ""
 
 
 class Cloud:
-    """Accepts batches, but refuses one with a bad id or one that touches a broken zone."""
+    """A cloud that rejects a batch if it has a bad id or touches a broken zone."""
 
     def __init__(self, bad: set[str], broken: set[str] = frozenset(), *, names_them: bool = True) -> None:  # type: ignore[assignment]
         self.bad, self.broken, self.names_them = bad, broken, names_them
@@ -37,8 +37,8 @@ class Cloud:
 
 
 @given(ids, ids, st.booleans())
-def test_a_bad_id_sinks_nobody(good: set[str], bad: set[str], named: bool) -> None:
-    """All good ids are done once and all bad ones told, whether or not the error names them."""
+def test_bad_ids_are_refused_and_good_ids_done(good: set[str], bad: set[str], named: bool) -> None:
+    """Each good id is done once and each bad id is reported, even if the error does not name the bad ids."""
     cloud = Cloud(bad, names_them=named)
     _, refused = each(cloud.accept, good | bad, cloud.zone)
     assert sorted(cloud.done) == sorted(good - bad)
@@ -46,8 +46,8 @@ def test_a_bad_id_sinks_nobody(good: set[str], bad: set[str], named: bool) -> No
 
 
 @given(ids)
-def test_a_broken_zone_hides_no_other(asked: set[str]) -> None:
-    """Machines of healthy zones are done; those of the broken one have its error."""
+def test_machines_of_healthy_zones_are_done_while_one_zone_fails(asked: set[str]) -> None:
+    """Machines of healthy zones are done; machines of the broken zone have its error."""
     cloud = Cloud(set(), {"b"})
     _, refused = each(cloud.accept, asked, cloud.zone)
     assert refused.keys() == {one for one in asked if cloud.zone(one) == "b"}
@@ -55,15 +55,15 @@ def test_a_broken_zone_hides_no_other(asked: set[str]) -> None:
 
 
 def test_named_bad_ids_cost_one_more_call() -> None:
-    """A call for 100 machines of which two are unknown is made twice, not a hundred times."""
+    """A call for 100 machines with two unknown ids takes two requests, not a hundred."""
     everyone = {f"i-{number:017x}" for number in range(100)}
     cloud = Cloud({f"i-{7:017x}", f"i-{70:017x}"})
     each(cloud.accept, everyone, nowhere)
     assert cloud.calls == 2
 
 
-def test_what_concerns_all_is_asked_once() -> None:
-    """Throttling or missing rights are no reason to ask for every machine alone."""
+def test_throttling_and_missing_rights_are_not_retried_per_machine() -> None:
+    """Throttling and missing rights concern the whole call, so the machines are not tried one by one."""
     for error in (Throttled("slow down"), Misconfigured("You are not authorized", "UnauthorizedOperation")):
         calls: list[list[str]] = []
 
@@ -76,8 +76,8 @@ def test_what_concerns_all_is_asked_once() -> None:
         assert refused == {"i-1": error, "i-2": error}
 
 
-def test_an_id_is_named_whole() -> None:
-    """An id that is the beginning of another one is not taken for it."""
+def test_id_that_is_a_prefix_of_a_bad_id_is_not_refused() -> None:
+    """An id that is a prefix of another id is not mistaken for it."""
 
     def refuse(batch: list[str]) -> None:
         if "i-12" in batch:

@@ -1,4 +1,4 @@
-"""The table from EC2's codes to what the caller should do."""
+"""The table from EC2's error codes to error classes that say what the caller should do."""
 
 import pytest
 
@@ -38,8 +38,8 @@ MEANINGS = [
 
 
 @pytest.mark.parametrize(("code", "meaning"), MEANINGS)
-def test_a_code_means(code: str, meaning: type[CloudError]) -> None:
-    """Each code has one meaning and is shown verbatim with its message; unknown ones stay loud."""
+def test_error_code_maps_to_error_class(code: str, meaning: type[CloudError]) -> None:
+    """Each code maps to one class; the error shows code and message verbatim. Unknown codes are Misconfigured."""
     error = translate(code, "as AWS says it")
     assert type(error) is meaning
     assert error.code == code
@@ -47,8 +47,8 @@ def test_a_code_means(code: str, meaning: type[CloudError]) -> None:
     assert code in str(error)
 
 
-def test_a_quota_of_nothing_is_no_limit_to_wait_at() -> None:
-    """Quota 0 never gets better by itself; any other does when our own machines end."""
+def test_quota_of_zero_is_misconfigured() -> None:
+    """A quota of 0 needs the user to act; any other quota frees up when the installation's machines end."""
     said = "You have requested more vCPU capacity than your current vCPU limit of {} allows"
     assert type(translate("VcpuLimitExceeded", said.format(0))) is errors.Misconfigured
     assert type(translate("VcpuLimitExceeded", said.format(10))) is errors.QuotaExceeded
@@ -70,6 +70,6 @@ def test_a_quota_of_nothing_is_no_limit_to_wait_at() -> None:
         ("", Ending.FAULT),
     ],
 )
-def test_a_state_reason_means(code: str, meaning: Ending) -> None:
-    """Why a machine ended, in the words that the reconciler acts on."""
+def test_state_reason_maps_to_ending(code: str, meaning: Ending) -> None:
+    """The reason for a machine's end maps to the values that the reconciler acts on."""
     assert ending(code, "as AWS says it") is meaning

@@ -1,4 +1,4 @@
-"""A process that has no file left: what fails for want of one says so."""
+"""A process that has run out of file descriptors: its errors say so."""
 
 import errno
 import json
@@ -14,7 +14,7 @@ from provisioner.adapters.descriptors import shortage
 from provisioner.adapters.ec2.codes import translate
 from provisioner.core.errors import NeedsOperator, Transient
 
-#: What a call of the store and one of AWS raise once no file is left: the kinds and the codes.
+#: A program that runs out of descriptors, calls the store and AWS, and prints each error's class and code.
 _STARVED = """
 import json, os, resource, sys
 from pathlib import Path
@@ -45,8 +45,8 @@ print(json.dumps(told))
 """
 
 
-def test_calls_that_lack_a_file_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the store nor the cloud is at fault."""
+def test_calls_without_free_descriptors_raise_emfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error must not blame the store or the cloud."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     words = [sys.executable, "-c", _STARVED, str(tmp_path / "store.db")]
@@ -56,13 +56,13 @@ def test_calls_that_lack_a_file_name_it(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_missing_file_is_found_behind_a_librarys_error(number: int) -> None:
-    """botocore calls it an endpoint that cannot be reached."""
+    """botocore reports the missing descriptor as an endpoint that cannot be reached."""
     failed = EndpointConnectionError(endpoint_url="https://ec2", error=OSError(number, "too many"))
     found = aws.failure(failed, translate, lost=Transient)
     assert (type(found), found.code) == (NeedsOperator, errno.errorcode[number])
 
 
 def test_other_errors_are_no_shortage() -> None:
-    """Nor is a computer that has files."""
+    """Without EMFILE or ENFILE there is no shortage."""
     assert shortage(OSError(errno.ECONNREFUSED, "refused")) is None
     assert shortage() is None

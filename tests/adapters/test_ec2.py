@@ -1,4 +1,4 @@
-"""What the EC2 adapter says on the wire, and what it makes of failures there."""
+"""The EC2 adapter's requests, and how it reports failures on the wire."""
 
 import base64
 import dataclasses
@@ -63,7 +63,7 @@ def fault(double: Double, action: str, effect: Effect = Effect.ERROR, **more: ob
 
 
 def test_a_launch_is_one_call_once_its_template_is_known(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
-    """Cold it takes two calls, warm one, and a second process finds the template there."""
+    """The first launch takes two calls and the next takes one; a second process finds the existing template."""
 
     def cost(cloud: Ec2, token: str) -> list[str]:
         before = len(double.calls.every)
@@ -80,7 +80,7 @@ def test_a_launch_is_one_call_once_its_template_is_known(double: Double, ec2: Ec
 def test_a_fast_disk_has_the_iops_it_needs(
     double: Double, ec2: Ec2, request_: LaunchRequest, throughput: int, iops: int
 ) -> None:
-    """EC2 refuses more than a quarter of a MiB/s for each of gp3's IOPS."""
+    """EC2 refuses more than 0.25 MiB/s of throughput for each of gp3's IOPS."""
     template = dataclasses.replace(request_.template, disk_throughput=throughput)
     assert ec2.launch(dataclasses.replace(request_, template=template)).machines
     (call,) = double.calls.of(action="CreateLaunchTemplate")
@@ -88,8 +88,8 @@ def test_a_fast_disk_has_the_iops_it_needs(
     assert (disk["Ebs"]["Throughput"], disk["Ebs"]["Iops"]) == (throughput, iops)
 
 
-def test_the_template_leaves_nothing_to_defaults(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
-    """Power-off terminates, disks go with their machine, tokens are required, reservations are left alone."""
+def test_launch_template_sets_every_field_explicitly(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """Power-off terminates, disks go with their machine, IMDS tokens are required, reservations are not used."""
     ec2.launch(request_)
     (call,) = double.calls.of(action="CreateLaunchTemplate")
     data = call.parameters["LaunchTemplateData"]
@@ -109,8 +109,8 @@ def test_the_template_leaves_nothing_to_defaults(double: Double, ec2: Ec2, reque
     }
 
 
-def test_no_machine_is_born_without_its_tags(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
-    """Machines and disks are tagged by the call that makes them, with what our collectors look for."""
+def test_create_fleet_tags_machines_and_disks(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """The call that makes machines and disks also sets the tags by which the collectors find them."""
     ec2.launch(request_)
     (call,) = double.calls.of(action="CreateFleet")
     specifications = {one["ResourceType"]: one["Tags"] for one in call.parameters["TagSpecifications"]}
@@ -120,8 +120,8 @@ def test_no_machine_is_born_without_its_tags(double: Double, ec2: Ec2, request_:
         assert {tag["Key"]: tag["Value"] for tag in tags} == wanted
 
 
-def test_only_our_installation_is_seen(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
-    """Another installation's machines in the same account are none of ours, even with a launch of the same name."""
+def test_listing_omits_machines_of_other_installations(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
+    """Machines of another installation in the same account are not listed, even with a launch of the same name."""
     ec2.launch(request_)
     for other in adapter(double, "installation-2"):
         assert other.machines().machines == other.machines_of("launch-1") == ()
@@ -155,7 +155,7 @@ AFTER = {"when": When.AFTER}
     ],
     ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else value.__name__,
 )
-def test_a_launch_asks_once_and_tells_what_to_do(
+def test_failed_launch_is_not_retried_and_raises_its_error_class(
     double: Double,
     ec2: Ec2,
     request_: LaunchRequest,
@@ -163,7 +163,7 @@ def test_a_launch_asks_once_and_tells_what_to_do(
     rule: dict[str, object],
     meaning: type[errors.ProvisionError],
 ) -> None:
-    """No launch is repeated by the adapter; where machines may be there it says so, and a replay finds them."""
+    """The adapter never repeats a launch. If machines may exist, it raises NoAnswer, and a replay finds them."""
     if rule.get("effect") is Effect.HANG:
         monkeypatch.setattr(module, "LAUNCH_TIMEOUT", 4.0)
     fault(double, "CreateFleet", times=1, **rule)  # type: ignore[arg-type]
@@ -177,7 +177,7 @@ def test_a_launch_asks_once_and_tells_what_to_do(
 
 
 def test_a_deleted_template_is_made_again(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
-    """Whoever deletes our template costs one launch, not all until a restart."""
+    """A deleted template fails one launch, not every launch until a restart."""
     ec2.launch(request_)
     fault(double, "CreateFleet", code="InvalidLaunchTemplateName.NotFoundException", status=400, times=1)
     other = dataclasses.replace(request_, token="launch-2")
@@ -190,7 +190,7 @@ def test_a_deleted_template_is_made_again(double: Double, ec2: Ec2, request_: La
 def test_nothing_is_launched_when_the_template_cannot_be_made(
     double: Double, ec2: Ec2, request_: LaunchRequest
 ) -> None:
-    """A lost answer about the template is no lost launch: nothing was launched."""
+    """Nothing was launched yet, so a lost answer about the template is Transient, not NoAnswer."""
     fault(double, "CreateLaunchTemplate", Effect.RESET)
     with pytest.raises(errors.Transient):
         ec2.launch(request_)
@@ -198,7 +198,7 @@ def test_nothing_is_launched_when_the_template_cannot_be_made(
 
 
 def test_reading_outlasts_a_passing_fault(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
-    """Throttling and broken connections are waited out, up to five tries in all."""
+    """Throttling and broken connections are retried, with at most five tries in all."""
     ec2.launch(request_)
     fault(double, "DescribeInstances", Effect.RESET, times=1)
     fault(double, "DescribeInstances", code="RequestLimitExceeded", status=503, times=2)
@@ -214,7 +214,7 @@ def test_reading_outlasts_a_passing_fault(double: Double, ec2: Ec2, request_: La
 def test_a_partial_listing_is_an_error(
     double: Double, ec2: Ec2, request_: LaunchRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All pages or none: a machine of a page that failed would look gone."""
+    """All pages or an error: a machine on a page that failed would look gone."""
     monkeypatch.setattr(module, "PAGE", 5)
     ec2.launch(dataclasses.replace(request_, count=12))
     assert len({machine.id for machine in ec2.machines().machines}) == 12
@@ -225,7 +225,7 @@ def test_a_partial_listing_is_an_error(
 
 
 def test_empty_answer_is_an_error_and_no_empty_listing(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
-    """A 200 that says nothing must not make living machines look gone, nor break what reads it."""
+    """An empty 200 must not make live machines look gone, and must not crash the parser."""
     (machine,) = ec2.launch(request_).machines
     fault(double, "*", Effect.EMPTY)
     for ask in (
@@ -245,8 +245,8 @@ def test_empty_answer_is_an_error_and_no_empty_listing(double: Double, ec2: Ec2,
 
 
 @pytest.mark.parametrize("missing", ["State", "InstanceId", "Placement", "LaunchTime"])
-def test_machine_without_what_ec2_always_says_is_an_error(missing: str) -> None:
-    """Half an answer ends in a named error, not in a KeyError."""
+def test_machine_without_a_required_field_is_an_error(missing: str) -> None:
+    """An incomplete answer raises a named error, not a KeyError."""
     instance = {
         "InstanceId": "i-1",
         "State": {"Name": "running"},
@@ -263,27 +263,29 @@ def test_machine_without_what_ec2_always_says_is_an_error(missing: str) -> None:
     "response",
     [{}, {"FleetId": "fleet-1"}, {"Instances": [], "Errors": []}, {"Instances": [{}]}, {"Reservations": []}],
 )
-def test_answer_that_is_no_fleets_is_none(request_: LaunchRequest, response: dict[str, Any]) -> None:
-    """Whether there are machines is not known, so it neither closes the launch nor counts as a lack of capacity."""
+def test_unreadable_fleet_answer_raises_no_answer(request_: LaunchRequest, response: dict[str, Any]) -> None:
+    """It is unknown whether machines exist, so the launch stays open and no lack of capacity is recorded."""
     with pytest.raises(errors.NoAnswer), aws.reading("CreateFleet", errors.NoAnswer):
         launching.answer(request_, response)
 
 
 def test_error_without_a_code_refuses_no_run(request_: LaunchRequest) -> None:
-    """A code that is missing says nothing about the recipe."""
+    """A missing error code says nothing about the recipe."""
     (refusal,) = launching.answer(request_, {"Errors": [{"ErrorMessage": "?"}]}).refusals
     assert isinstance(refusal.error, errors.Transient)
 
 
-def test_a_broken_zone_hides_no_other(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
-    """While calls that touch one zone fail, machines of the others are seen and ended."""
+def test_machines_of_other_zones_are_listed_while_one_zone_fails(
+    double: Double, ec2: Ec2, request_: LaunchRequest
+) -> None:
+    """While calls that touch one zone fail, machines of the other zones are listed and terminated."""
     for place, offer in enumerate(request_.offers):
         ec2.launch(dataclasses.replace(request_, token=f"launch-{place}", offers=(offer,), count=2))
     zone = {machine.id: machine.offer.zone for machine in ec2.machines().machines}
     healthy = {one for one in zone if zone[one] == ZONES[1]}
     for one in zone.keys() - healthy:
         fault(double, "*Instances", code="InternalError", status=500, resource=f"*{one}*")
-    # A call that names no machine fails as well while a zone is broken.
+    # While a zone is broken, a call that names no machine fails too.
     fault(double, "DescribeInstances", code="InternalError", status=500, resource="")
     with pytest.raises(errors.Transient):
         ec2.machines()
@@ -296,20 +298,20 @@ def test_a_broken_zone_hides_no_other(double: Double, ec2: Ec2, request_: Launch
 
 
 def test_an_older_machine_has_no_latest_console(double: Double, ec2: Ec2, request_: LaunchRequest) -> None:
-    """Where EC2 keeps no latest output, the one from the boot is told."""
+    """If EC2 has no latest output for the instance type, the output from the boot is returned."""
     (machine,) = ec2.launch(request_).machines
     fault(double, "GetConsoleOutput", code="UnsupportedOperation", status=400, times=1)
     assert ec2.console(machine.instance_id) == "booted\n"
 
 
 def test_an_image_by_parameter(double: Double, ec2: Ec2) -> None:
-    """`ssm:` and the path of a public parameter is the image of that name today."""
+    """`ssm:` with the path of a public parameter resolves to the AMI that the parameter names today."""
     path = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
     assert ec2.image(f"ssm:{path}").id == double.account.image_id
 
 
-def test_what_does_not_exist_is_told_verbatim(ec2: Ec2) -> None:
-    """A wrong image, parameter or profile never gets better: it is shown in EC2's own words."""
+def test_missing_ami_parameter_or_profile_raises_ec2s_code(ec2: Ec2) -> None:
+    """A wrong AMI, parameter or profile is permanent; the error has EC2's code."""
     for ask, name in ((ec2.image, "ami-0123456789abcdef0"), (ec2.image, "ssm:/no/such"), (ec2.profile, "nobody")):
         with pytest.raises(errors.Misconfigured) as raised:
             ask(name)
@@ -317,7 +319,7 @@ def test_what_does_not_exist_is_told_verbatim(ec2: Ec2) -> None:
 
 
 def test_one_subnet_a_zone(double: Double) -> None:
-    """Two subnets of a zone are refused when they are read, not by every fleet."""
+    """Two subnets in one zone are refused when the settings' subnets are read, not at every fleet."""
     subnet = next(iter(double.account.subnets))
     with pytest.raises(errors.Misconfigured):
         Ec2("installation-1", aws.Session(double.region), [subnet, subnet]).catalog([TYPE])
@@ -334,8 +336,8 @@ def test_threads_share_the_adapter(ec2: Ec2, request_: LaunchRequest) -> None:
     assert len(ec2.machines().machines) == 16
 
 
-def test_nobody_there_means_nothing_done(request_: LaunchRequest) -> None:
-    """Where no connection was made, nothing can have been launched."""
+def test_launch_without_a_connection_is_transient(request_: LaunchRequest) -> None:
+    """Without a connection nothing can have been launched."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -347,7 +349,7 @@ def test_nobody_there_means_nothing_done(request_: LaunchRequest) -> None:
 
 
 def test_missing_credentials_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without credentials the message names the ways to give some."""
+    """Without credentials the error names the ways to provide them."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -357,14 +359,14 @@ def test_missing_credentials_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("endpoint", ["http://my_minio:9000", "http://a b"])
 def test_endpoint_that_the_sdk_does_not_take_is_named(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    """Names of containers have a `_`, and the SDK says "Invalid endpoint" in an exception of its own."""
+    """Container names may have a `_`; the SDK rejects it with an exception of its own, "Invalid endpoint"."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
     with pytest.raises(errors.Invalid, match=endpoint):
         Ec2("i", aws.Session("us-east-1", endpoint), ["subnet-1"]).machines()
 
 
-def test_what_the_sdk_refuses_is_our_mistake(ec2: Ec2, request_: LaunchRequest) -> None:
-    """A request that botocore cannot even send is shown, not tried again."""
+def test_parameter_validation_error_is_misconfigured(ec2: Ec2, request_: LaunchRequest) -> None:
+    """A request that botocore rejects before sending is shown and not retried."""
     with pytest.raises(errors.Misconfigured, match="ParamValidationError"):
         ec2.launch(dataclasses.replace(request_, count="many"))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The installation's secret: made once, whole, for nobody else to read."""
+"""The installation's secret file: made once, written atomically, and readable by its owner only."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from provisioner.core.errors import Misconfigured
 
 
 def test_the_secret_is_made_on_first_need_and_once(tmp_path: Path) -> None:
-    """By whoever is first of many at once: all have the same keys, and no other file is left."""
+    """Of many simultaneous callers one makes the secret: all get the same keys, and no other file is left."""
     file = tmp_path / "folder/store.key"
     made = ThreadPool().map(lambda _: DerivedKeys(file).public("run", 1), range(20))
     assert len(set(made)) == 1
@@ -20,10 +20,10 @@ def test_the_secret_is_made_on_first_need_and_once(tmp_path: Path) -> None:
     assert (file.stat().st_mode & 0o777, file.stat().st_size) == (0o600, 32)
 
 
-def test_a_key_is_not_had_without_the_secret(tmp_path: Path) -> None:
-    """None is made where machines have been launched by another; a file of ours that is not whole is no secret."""
+def test_key_raises_when_the_secret_is_missing_or_truncated(tmp_path: Path) -> None:
+    """key() never makes a new secret, since machines were launched with the old one. A truncated file is an error."""
     file = tmp_path / "store.key"
-    with pytest.raises(Misconfigured, match="another control host"):
+    with pytest.raises(Misconfigured, match="control host that launched"):
         DerivedKeys(file).key("run", 1)
     assert not file.exists()
     file.write_bytes(b"short")

@@ -1,4 +1,4 @@
-"""A launch as CreateFleet's parameters."""
+"""The parameters of CreateFleet for a launch."""
 
 from provisioner.adapters.ec2.launching import fleet
 from provisioner.core.cloud.launches import LaunchRequest
@@ -7,7 +7,7 @@ from tests.support.samples import ZONES, site
 
 
 def request(market: Market) -> LaunchRequest:
-    """A request that prefers the dearer type."""
+    """Return a request that prefers the more expensive type."""
     offers = tuple(Offer(market, kind, "a") for kind in ("p5.48xlarge", "g5.xlarge"))
     return LaunchRequest("token", site().template, market, offers, {zone: f"subnet-{zone}" for zone in ZONES}, 1, {})
 
@@ -24,7 +24,7 @@ def test_on_demand_launch_follows_the_order_of_the_request() -> None:
 
 
 def test_spot_launch_leaves_the_choice_of_the_pool_to_ec2() -> None:
-    """Spot fleets take no priority of ours: EC2 knows which pool is about to be interrupted."""
+    """Spot overrides have no priority: EC2 knows which pool is about to be interrupted."""
     made = fleet(request(Market.SPOT), {})
     assert made["SpotOptions"]["AllocationStrategy"] == "price-capacity-optimized"
     assert not [each for each in made["LaunchTemplateConfigs"][0]["Overrides"] if "Priority" in each]

@@ -1,4 +1,4 @@
-"""EC2's description of an instance, read into a Machine."""
+"""A Machine from EC2's description of an instance."""
 
 import datetime as dt
 from typing import Any
@@ -13,7 +13,7 @@ LAUNCHED = dt.datetime(2026, 11, 24, 15, 0, tzinfo=dt.UTC)
 
 
 def instance(**fields: Any) -> dict[str, Any]:
-    """One entry of DescribeInstances (EC2 API, "Instance")."""
+    """Return one instance as DescribeInstances describes it (EC2 API, "Instance")."""
     return {
         "InstanceId": "i-1",
         "InstanceType": "g5.xlarge",
@@ -24,7 +24,7 @@ def instance(**fields: Any) -> dict[str, Any]:
 
 
 def test_the_time_of_a_transition_is_utc_wherever_the_control_host_stands() -> None:
-    """EC2 writes GMT; the tests run in another time zone, where a local reading is hours off."""
+    """EC2 writes GMT. The tests run in another time zone, so a local reading would be hours off."""
     ended = instance(State={"Name": "terminated"}, StateTransitionReason="User initiated (2026-11-24 16:00:00 GMT)")
     assert machine(ended).transition_at == LAUNCHED.timestamp() + 3600
 
@@ -37,7 +37,7 @@ def test_a_transition_without_a_readable_time_has_none(reason: str) -> None:
 
 @pytest.mark.parametrize(("fields", "market"), [({"InstanceLifecycle": "spot"}, Market.SPOT), ({}, Market.ON_DEMAND)])
 def test_the_market_of_a_machine_is_its_lifecycle(fields: dict[str, str], market: Market) -> None:
-    """EC2 names no lifecycle for on-demand machines."""
+    """EC2 returns no lifecycle for on-demand machines."""
     assert machine(instance(**fields)).offer.market is market
 
 
@@ -46,7 +46,7 @@ def test_the_market_of_a_machine_is_its_lifecycle(fields: dict[str, str], market
     [("running", None), ("shutting-down", Ending.INTERRUPTED), ("terminated", Ending.INTERRUPTED)],
 )
 def test_a_machine_that_has_ended_has_a_cause(state: str, ending: Ending | None) -> None:
-    """An interruption and a loss are judged differently."""
+    """The cause decides whether the machine was interrupted or lost."""
     reason = {"Code": "Server.SpotInstanceTermination", "Message": "taken"}
     found = machine(instance(State={"Name": state}, StateReason=reason))
     assert (found.state, found.ending) == (MachineState(state), ending)

@@ -1,4 +1,4 @@
-"""What a store remembers of the living is what is stored, whoever wrote it."""
+"""The store's cache of live records equals the file, whichever process wrote it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,8 +24,8 @@ def pair(tmp_path: Path) -> Iterator[tuple[SqlStore, SqlStore]]:
     other.close()
 
 
-def test_each_sees_what_the_other_wrote(pair: tuple[SqlStore, SqlStore]) -> None:
-    """New, changed and finished runs are seen by a store that looked before, and their nodes come and go with them."""
+def test_two_stores_on_one_file_see_each_others_writes(pair: tuple[SqlStore, SqlStore]) -> None:
+    """New, changed and finished runs, and their nodes, are seen by a store that has already filled its cache."""
     one, other = pair
     assert one.live().runs == other.live().runs == ()
     (run,), (node,) = other.save([RUN]), other.save([NODE])
@@ -38,7 +38,7 @@ def test_each_sees_what_the_other_wrote(pair: tuple[SqlStore, SqlStore]) -> None
 
 
 def test_a_write_that_failed_leaves_no_trace(pair: tuple[SqlStore, SqlStore]) -> None:
-    """Nothing of a refused save is seen, and what made it fail is."""
+    """The cache has nothing of the refused save, and has the other store's write that caused the conflict."""
     one, other = pair
     (run,) = one.save([RUN])
     one.live()
@@ -48,8 +48,10 @@ def test_a_write_that_failed_leaves_no_trace(pair: tuple[SqlStore, SqlStore]) ->
     assert (one.live().runs, one.live().nodes) == ((theirs,), ())
 
 
-def test_a_write_that_was_cut_short_is_seen(pair: tuple[SqlStore, SqlStore], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted between the commit and the mirror's learning of it, a store looks again."""
+def test_write_interrupted_after_its_commit_is_seen(
+    pair: tuple[SqlStore, SqlStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is interrupted between the commit and the update of its cache reads again."""
     one, _ = pair
     one.live()
 

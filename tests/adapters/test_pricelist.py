@@ -1,4 +1,4 @@
-"""What is asked of AWS's price list, and what is believed of its answers."""
+"""Queries to AWS's price list, and the parts of its answers that are used."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from provisioner.core.cloud.prices import PriceList
 
 
 def product(attributes: dict[str, str], *prices: tuple[str, dict[str, str]]) -> str:
-    """A product as GetProducts tells it, with a price dimension for each unit and price."""
+    """Return a product in GetProducts' form, with one price dimension for each unit and price."""
     dimensions = {f"rate{n}": {"unit": unit, "pricePerUnit": price} for n, (unit, price) in enumerate(prices)}
     terms = {"OnDemand": {"term": {"priceDimensions": dimensions}}}
     return json.dumps({"product": {"attributes": attributes}, "terms": terms})
@@ -21,8 +21,8 @@ def machine(*prices: tuple[str, dict[str, str]], name: str = "g5.xlarge") -> str
     return product({"instanceType": name}, *prices)
 
 
-def test_the_queries_are_the_services_own() -> None:
-    """botocore's model of the service knows every parameter; one type is matched, several are any of them."""
+def test_queries_are_valid_for_botocores_model() -> None:
+    """botocore's model accepts every parameter. One type is a TERM_MATCH filter, several are an ANY_OF filter."""
     shape = get_session().get_service_model("pricing").operation_model("GetProducts").input_shape
     assert shape is not None
     for query in (pricelist.machines("eu-west-1", ["b", "a"]), pricelist.disks("eu-west-1")):
@@ -36,8 +36,8 @@ def kinds(query: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {item["Field"]: (item["Type"], item["Value"]) for item in query["Filters"]}
 
 
-def test_what_is_not_certain_is_unknown() -> None:
-    """Two prices, another currency, another unit, a price of nothing, a product without terms: no price is told."""
+def test_ambiguous_products_give_no_price() -> None:
+    """No price results from two prices, another currency or unit, a price of 0, or a product without terms."""
     unsure: tuple[list[str], ...] = (
         [machine(("Hrs", {"USD": "1.0"})), machine(("Hrs", {"USD": "2.0"}))],
         [machine(("Hrs", {"CNY": "6.0"}))],
@@ -50,8 +50,8 @@ def test_what_is_not_certain_is_unknown() -> None:
         assert pricelist.price_list(products, [], 0.0) == PriceList({})
 
 
-def test_a_price_stands_beside_what_says_nothing() -> None:
-    """The price of a reservation that lies idle is 0, and a second product may tell the same price."""
+def test_zero_price_and_equal_duplicate_do_not_hide_a_price() -> None:
+    """An idle reservation's price of 0 is ignored, and a second product may have the same price."""
     known = pricelist.price_list(
         [machine(("Hrs", {"USD": "1.0060000000"})), machine(("Hrs", {"USD": "0"})), machine(("Hrs", {"USD": "1.006"}))],
         [product({"volumeApiName": "gp3"}, ("GB-Mo", {"USD": "0.08"}), ("GiBps-mo", {"USD": "40.96"}))],
@@ -60,7 +60,7 @@ def test_a_price_stands_beside_what_says_nothing() -> None:
     assert [(price.dollars, price.source, price.at) for price in known.machines.values()] == [
         (1.006, "AWS Price List", 7.0)
     ]
-    # Sold by the GiB/s, asked for by the MiB/s.
+    # AWS sells throughput by the GiB/s; a recipe requests it by the MiB/s.
     assert known.throughput is not None
     assert known.throughput.dollars == 0.04
     assert known.iops is None

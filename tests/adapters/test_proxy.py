@@ -1,4 +1,4 @@
-"""The remote client behind a proxy: which one it takes, and what the proxy gets to see."""
+"""The remote client behind a proxy: which proxy it uses, and what the proxy can read."""
 
 import base64
 import contextlib
@@ -31,7 +31,7 @@ FOUND = Said(json.dumps(to_json(Jobs((JOB,)))).encode())
 
 
 class Tunnel(socketserver.ThreadingTCPServer):
-    """A proxy that knows CONNECT alone, and leads every name to one port of this computer."""
+    """A proxy that accepts only CONNECT and connects every name to one port of this computer."""
 
     daemon_threads = True
 
@@ -84,7 +84,7 @@ def client(url: str) -> Iterator[Remote]:
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No proxy but the test's."""
+    """Remove every proxy from the environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -105,8 +105,13 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://localhost:8080", {"HTTP_PROXY": "http://proxy:3128"}, None),
     ],
 )
-def test_which_proxy(url: str, environment: dict[str, str], shown: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As curl reads the environment, but none for this computer, whose token is in clear text; no password is shown."""
+def test_proxy_is_chosen_from_the_environment(
+    url: str, environment: dict[str, str], shown: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Variables are read as curl reads them; passwords are not shown.
+
+    Requests to this computer use no proxy, because their token is in clear text.
+    """
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     found = proxy(address(url, TOKEN, insecure=True))
@@ -115,15 +120,15 @@ def test_which_proxy(url: str, environment: dict[str, str], shown: str | None, m
 
 
 @pytest.mark.parametrize("named", ["socks5://proxy:1080", "http://", "http://proxy:port"])
-def test_proxies_that_are_none(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, and nothing is sent another way."""
+def test_invalid_proxy_url_is_refused(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unusable proxy is one error line, and nothing is sent without the proxy."""
     monkeypatch.setenv("HTTPS_PROXY", named)
     with client(HTTPS) as remote, pytest.raises(Invalid, match="http://HOST:PORT"):
         remote.jobs.all()
 
 
 def test_plain_http_is_forwarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proxy is asked for the whole URL, and shown its own password."""
+    """The request line has the whole URL, and the proxy's password is in its own header."""
     with Stranger(lambda _: FOUND) as between, client(HTTP + "/gpu/") as remote:
         monkeypatch.setenv("HTTP_PROXY", between.url.replace("//", "//ann:p%40ss@"))
         assert remote.jobs.all() == (JOB,)
@@ -132,8 +137,8 @@ def test_plain_http_is_forwarded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked.headers["proxy-authorization"] == f"Basic {base64.b64encode(b'ann:p@ss').decode()}"
 
 
-def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told where to write it, not that the server is a strange one."""
+def test_proxy_407_says_where_to_write_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says where to write the password, not that the server is unknown."""
     with Stranger(lambda _: Said(status=407, kind="text/html")) as between, client(HTTP) as remote:
         monkeypatch.setenv("HTTP_PROXY", between.url)
         with pytest.raises(Invalid, match="NAME:PASSWORD"):
@@ -141,7 +146,7 @@ def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_https_goes_through_a_tunnel(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's own certificate is asked for, and the token is for its eyes alone."""
+    """The client verifies the server's certificate, and the proxy does not see the token."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -161,13 +166,15 @@ def test_https_goes_through_a_tunnel(certificate: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("answer", "kind", "told"),
     [
-        (b"403 Forbidden", Invalid, "403 Forbidden; NO_PROXY"),
+        (b"403 Forbidden", Invalid, "403 Forbidden; to connect without the proxy"),
         (b"407 Proxy Authentication Required", Invalid, "NAME:PASSWORD"),
         (b"502 Bad Gateway", errors.Transient, "502 Bad Gateway"),
     ],
 )
-def test_no_way_through(answer: bytes, kind: type[Exception], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the proxy says is told with its name; what may pass is asked again, a `delete` too: nothing was sent."""
+def test_failed_connect_names_the_proxy_and_its_answer(
+    answer: bytes, kind: type[Exception], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error has the proxy's answer and URL. A transient one is retried even for `delete`: nothing was sent."""
     with running(Tunnel(1, answer)) as tunnel, client(HTTPS) as remote:
         monkeypatch.setenv("HTTPS_PROXY", tunnel.url)
         with pytest.raises(kind) as caught:
@@ -177,8 +184,8 @@ def test_no_way_through(answer: bytes, kind: type[Exception], told: str, monkeyp
     assert (len(tunnel.heard) > 1) is (kind is errors.Transient)
 
 
-def test_no_proxy_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that is away is named, with why."""
+def test_unreachable_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the unreachable proxy and the cause."""
     [port] = free_ports(1)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
     with client(HTTPS) as remote, pytest.raises(errors.Transient, match=f"127.0.0.1:{port}: Connection refused"):

@@ -1,4 +1,4 @@
-"""The remote client against servers that fail, lie, and are no servers of ours."""
+"""The remote client against servers that fail, send wrong answers, or are not this project's servers."""
 
 import itertools
 import json
@@ -39,7 +39,7 @@ EVENTS = "text/event-stream"
 
 
 class Client:
-    """A remote control, its clock, and what it told of a server that is away."""
+    """A remote control with its clock and the messages it printed about an unreachable server."""
 
     def __init__(self, url: str) -> None:
         self.clock = StepClock()
@@ -57,7 +57,7 @@ Against = Callable[[Answering], tuple[Client, Stranger]]
 
 @pytest.fixture
 def against() -> Iterator[Against]:
-    """A client of a server that answers so."""
+    """Return a function that starts a server with these answers and returns it with a client."""
     opened: list[tuple[Client, Stranger]] = []
 
     def open(answering: Answering) -> tuple[Client, Stranger]:
@@ -73,7 +73,7 @@ def against() -> Iterator[Against]:
 
 
 def in_turn(*answers: Said) -> Answering:
-    """One after the other, the last one for ever."""
+    """Return the answers one after the other, then the last one for ever."""
     left = list(answers)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
@@ -111,7 +111,7 @@ def problem(status: int, code: str, message: str = "in one sentence", **headers:
     ],
 )
 def test_urls_that_are_refused(url: str, told: str) -> None:
-    """One line says what would be right; a token goes over no network as it is."""
+    """One line says what is expected; the token never crosses a network in clear text."""
     with pytest.raises(Invalid) as caught:
         address(url, TOKEN)
     assert told in str(caught.value)
@@ -119,8 +119,8 @@ def test_urls_that_are_refused(url: str, told: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_urls_that_will_do() -> None:
-    """https anywhere, http on this computer, or where the user says that the network is trusted; below a path, too."""
+def test_https_urls_and_local_http_urls_are_accepted() -> None:
+    """https works anywhere; http on this computer, or with `insecure`. The URL may have a path."""
     assert address("https://provision.example.com/gpu/", TOKEN).url == "https://provision.example.com/gpu"
     assert [address(f"http://{host}:8080", TOKEN).port for host in ("127.0.0.1", "[::1]", "localhost")] == [8080] * 3
     assert address("http://provision.example.com", TOKEN, insecure=True).port == 80
@@ -128,14 +128,14 @@ def test_urls_that_will_do() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "two words", "new\nline", "é", "x" * 2000])
-def test_tokens_that_are_none(token: str) -> None:
-    """Nothing that breaks a header is sent as one."""
+def test_token_that_breaks_a_header_is_refused(token: str) -> None:
+    """A token that would break the header is refused."""
     with pytest.raises(Invalid, match="PROVISION_TOKEN"):
         address("https://provision.example.com", token)
 
 
 def test_start_beyond_a_limit_is_told_at_once(against: Against) -> None:
-    """Another try in a moment would meet the same limit; the exit code says that a later one may not."""
+    """An immediate retry would meet the same limit; the exit code says that a later one may succeed."""
     client, server = against(in_turn(problem(429, "limit_reached")))
     with pytest.raises(errors.LimitReached) as refused:
         client.control.runs.start("ann/train", {})
@@ -156,8 +156,10 @@ def test_start_beyond_a_limit_is_told_at_once(against: Against) -> None:
         (500, "fault", ProvisionError),
     ],
 )
-def test_errors_are_what_they_were(against: Against, status: int, code: str, kind: type[ProvisionError]) -> None:
-    """The same class with the same words, at once."""
+def test_server_errors_keep_class_and_message(
+    against: Against, status: int, code: str, kind: type[ProvisionError]
+) -> None:
+    """Each error arrives with the server's class and message, without a retry."""
     client, server = against(lambda _: problem(status, code))
     with pytest.raises(ProvisionError) as caught:
         client.control.jobs.all()
@@ -166,8 +168,8 @@ def test_errors_are_what_they_were(against: Against, status: int, code: str, kin
     assert (len(server.asked), client.told) == (1, [])
 
 
-def test_a_token_that_lets_nobody_in(against: Against) -> None:
-    """The line names the server, the variable, and what the server says of the token; never the token."""
+def test_rejected_token_names_server_variable_and_reason(against: Against) -> None:
+    """The error names the server, the variable, and the server's reason for rejecting the token; never the token."""
     client, server = against(lambda _: problem(401, "denied", "the token has expired"))
     with pytest.raises(errors.Denied, match=r"PROVISION_TOKEN: the token has expired") as caught:
         client.control.jobs.all()
@@ -177,10 +179,10 @@ def test_a_token_that_lets_nobody_in(against: Against) -> None:
 
 
 def test_no_redirect_is_followed(against: Against) -> None:
-    """A token is for the server that the user names, and for no other."""
+    """The token goes only to the server that the user names."""
     _, other = against(lambda _: record(Jobs(())))
     client, _ = against(lambda _: Said(status=307, headers=(("Location", f"{other.url}/api/jobs"),)))
-    with pytest.raises(Invalid, match=f"sends on to {other.url}"):
+    with pytest.raises(Invalid, match=f"redirects to {other.url}"):
         client.control.jobs.all()
     assert other.asked == []
 
@@ -203,10 +205,10 @@ def test_no_redirect_is_followed(against: Against) -> None:
         Said(b"", 418, ""),
     ],
 )
-def test_answers_that_are_none(against: Against, said: Said) -> None:
-    """Whatever it is, it is one line that asks whether the URL is right, and is not asked for again."""
+def test_unreadable_answer_asks_whether_the_url_is_right(against: Against, said: Said) -> None:
+    """Any unreadable answer is one line that asks whether the URL is right; the request is not retried."""
     client, server = against(lambda _: said)
-    with pytest.raises(Invalid, match="is PROVISION_URL right") as caught:
+    with pytest.raises(Invalid, match="check PROVISION_URL") as caught:
         client.control.jobs.all()
     assert "\n" not in str(caught.value)
     assert len(server.asked) == 1
@@ -224,19 +226,19 @@ PASSING = [
 
 
 @pytest.mark.parametrize("said", PASSING)
-def test_what_passes_is_waited_out(against: Against, said: Said) -> None:
-    """Asked again until it works; that the server was away is told once, and that it is back."""
+def test_transient_failure_is_retried_until_it_works(against: Against, said: Said) -> None:
+    """The request is retried until it works. Two lines are printed: server unavailable, and server available again."""
     client, server = against(in_turn(said, said, record(JOBS)))
     assert client.control.jobs.all() == (JOB,)
     assert len(server.asked) == 3
     assert len(client.told) == 2
-    assert client.told[0].endswith("; asking again for 10 s")
-    assert client.told[1] == f"{server.url} answers again"
+    assert client.told[0].endswith("; retrying for 10 s")
+    assert client.told[1] == f"{server.url} is available again"
 
 
 @pytest.mark.parametrize("said", PASSING)
-def test_what_does_not_pass_ends(against: Against, said: Said) -> None:
-    """In one line, after a bounded time."""
+def test_lasting_failure_ends_after_bounded_retries(against: Against, said: Said) -> None:
+    """The retries end after a bounded time with one line."""
     client, server = against(lambda _: said)
     with pytest.raises((errors.Retryable, errors.TooMany)):
         client.control.jobs.all()
@@ -245,8 +247,8 @@ def test_what_does_not_pass_ends(against: Against, said: Said) -> None:
     assert len(client.told) == 1
 
 
-def test_nobody_there() -> None:
-    """A server that cannot be reached is asked for a short while; who waits for a run asks for minutes."""
+def test_unreachable_server_is_retried_for_seconds_or_minutes() -> None:
+    """An unreachable server is retried for some seconds; while waiting for a run, for minutes."""
     client = Client(f"http://127.0.0.1:{free_ports(1)[0]}")
     with pytest.raises(errors.Transient, match="cannot be reached: Connection refused"):
         client.control.jobs.all()
@@ -255,12 +257,12 @@ def test_nobody_there() -> None:
     with pytest.raises(errors.Transient):
         client.control.operator.drive(lambda: bool(client.control.jobs.all()), told.extend)
     assert LONG / 2 < client.waited <= LONG + BRIEFLY
-    # Once in all: nobody was back in between.
+    # The line is printed once: the server was never back in between.
     assert (len(client.told), told) == (1, [])
 
 
 def test_retry_after_is_heeded(against: Against) -> None:
-    """Neither sooner than the server wants, nor at all where that is later than we would wait."""
+    """The client never retries earlier than Retry-After, and gives up if that is later than its own limit."""
     client, _ = against(in_turn(problem(429, "too_many", **{"Retry-After": "7"}), record(JOBS)))
     assert client.control.jobs.all() == (JOB,)
     assert client.waited >= 7
@@ -271,8 +273,8 @@ def test_retry_after_is_heeded(against: Against) -> None:
 
 
 @pytest.mark.parametrize("lost", PASSING[2:])
-def test_a_start_is_one_start(against: Against, lost: Said) -> None:
-    """Sent again when its answer is lost, always with the same key, which it makes if its caller has none."""
+def test_start_with_lost_answer_is_resent_with_the_same_key(against: Against, lost: Said) -> None:
+    """A start with a lost answer is sent again with the same key. The client makes a key if the caller gives none."""
     client, server = against(in_turn(lost, lost, record(STARTED)))
     assert client.control.runs.start("ann/train", {"A": "b"}) == RUN
     bodies = [json.loads(asked.body) for asked in server.asked]
@@ -285,21 +287,21 @@ def test_a_start_is_one_start(against: Against, lost: Said) -> None:
 
 @pytest.mark.parametrize("lost", PASSING[2:])
 def test_a_delete_is_sent_once(against: Against, lost: Said) -> None:
-    """Its second time would say that there is no such job: a lost answer is told as such."""
+    """A repeated delete would answer that there is no such job, so a lost answer is reported as NoAnswer."""
     client, server = against(lambda _: lost)
-    with pytest.raises(errors.NoAnswer, match="it may have been done"):
+    with pytest.raises(errors.NoAnswer, match="may have executed the request"):
         client.control.jobs.delete("train")
     assert [asked.method for asked in server.asked] == ["DELETE"]
 
 
 def test_a_refused_delete_is_sent_again(against: Against) -> None:
-    """What the server has not begun is no second time."""
+    """The server rejected the request before acting, so sending it again is safe."""
     client, _ = against(in_turn(PASSING[0], PASSING[1], record(JOB)))
     assert client.control.jobs.delete("train") == JOB
 
 
 def test_an_answer_may_break_off_anywhere(against: Against) -> None:
-    """And the next one is whole."""
+    """After an answer that was cut off, the next call works."""
     whole = encoded(JOBS)
     cuts = range(0, len(whole), 7)
     client, _ = against(in_turn(*(said for at in cuts for said in (Said(whole, cut=at), record(JOBS)))))
@@ -307,20 +309,20 @@ def test_an_answer_may_break_off_anywhere(against: Against) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/../b", "%2e%2e", "x?y", "../../x", "é", "x" * 100, "-\n"])
-def test_no_name_becomes_a_path(against: Against, name: str) -> None:
-    """What can be no name is not found, in the words of who looks it up, and is not sent."""
+def test_impossible_name_is_not_found_and_not_sent(against: Against, name: str) -> None:
+    """An impossible name is NotFound with the usual message, and is not sent."""
     client, server = against(lambda _: record(RUN))
     control = client.control
     jobs: list[Callable[[str], Any]] = [control.jobs.get, control.jobs.delete, lambda job: control.runs.start(job, {})]
     runs: list[Callable[[str], Any]] = [control.runs.get, control.runs.status, control.runs.stop, control.runs.receipt]
     for call in [*jobs, *runs]:
-        with pytest.raises(errors.NotFound, match=r"^there is no (job|run) "):
+        with pytest.raises(errors.NotFound, match=r"^no (job|run) "):
             call(name)
     assert server.asked == []
 
 
-def test_who_waits_asks_once_a_second_for_all(against: Against) -> None:
-    """However many runs: one question a look, by their ids, a hundred in each."""
+def test_waiting_sends_one_request_a_second_for_all_runs(against: Against) -> None:
+    """Any number of runs takes one request a second with their ids, at most 100 ids in each request."""
     client, server = against(lambda _: record(FOUND))
     laps = iter(range(5))
     began = client.clock.now()
@@ -334,8 +336,8 @@ def test_who_waits_asks_once_a_second_for_all(against: Against) -> None:
     assert len(server.asked) == 8
 
 
-def test_one_connection_is_enough(against: Against) -> None:
-    """It is kept for the next call."""
+def test_connection_is_kept_between_calls(against: Against) -> None:
+    """The client keeps its connection for the next call."""
     client, server = against(in_turn(record(JOBS), record(JOBS), problem(404, "not_found"), record(JOBS)))
     for _ in range(2):
         client.control.jobs.all()
@@ -349,10 +351,10 @@ def made_filter(ids: list[str]) -> RunFilter:
 
 
 def test_a_server_of_another_api_version_names_the_package_to_install(against: Against) -> None:
-    """In one line, before anything of its answer is read."""
+    """The error is one line, raised before the body of the answer is read."""
     headers = ((API_HEADER, str(API + 1)), (PACKAGE_HEADER, "9.9"))
     client, server = against(lambda _: Said(b"{}", headers=headers))
-    with pytest.raises(Invalid, match=r"cannot read .*; the server has version 9\.9: pip install provisioner==9\.9"):
+    with pytest.raises(Invalid, match=r"another API version .* has version 9\.9: pip install provision-gpu==9\.9"):
         client.control.jobs.all()
     assert len(server.asked) == 1
 
@@ -373,7 +375,7 @@ def told(piece: LogPiece | LogGap, id: int) -> bytes:
 
 
 def log_server(cut: Callable[[int], int | None]) -> Answering:
-    """The log above, from Last-Event-ID on; its n-th answer breaks off after `cut(n)` bytes."""
+    """Serve the log above from Last-Event-ID on; answer number n breaks off after `cut(n)` bytes."""
     answers = iter(range(10**6))
 
     def answering(asked: Asked) -> Said:
@@ -388,22 +390,22 @@ def log_server(cut: Callable[[int], int | None]) -> Answering:
 
 @pytest.mark.parametrize("size", [0, 1, 12, 13, 60, 100, 101, 180, 250, 1000])
 def test_a_followed_log_goes_on_where_it_broke_off(against: Against, size: int) -> None:
-    """Each piece once, in order, whatever each connection lasts for; gaps are told."""
+    """Each piece arrives once and in order, however long each connection lasts; gaps are reported."""
     client, server = against(log_server(lambda number: size + number))
     assert list(client.control.logs.follow(RUN.id, LogQuery(("setup", "output")))) == PIECES
     assert len(server.asked) < 150
 
 
 def test_a_log_that_always_breaks_off_ends(against: Against) -> None:
-    """Before anything comes, again and again: that is an error in the end."""
+    """If every connection breaks before its first event, following ends with an error."""
     client, server = against(log_server(lambda _: 13))
-    with pytest.raises(errors.Transient, match="again and again"):
+    with pytest.raises(errors.Transient, match="connections in a row were lost"):
         list(client.control.logs.follow(RUN.id, LogQuery(("output",))))
     assert len(server.asked) < 150
 
 
-def test_followers_hear_that_nothing_comes(against: Against) -> None:
-    """A sign of life is a look."""
+def test_keep_alive_calls_the_follower_without_data(against: Against) -> None:
+    """A keep-alive comment of the server calls the follower with no data."""
     client, _ = against(log_server(lambda _: None))
     looks: list[object] = []
     list(client.control.logs.follow(RUN.id, LogQuery(("output",)), looks.append))
@@ -411,17 +413,17 @@ def test_followers_hear_that_nothing_comes(against: Against) -> None:
 
 
 @pytest.mark.parametrize("data", ["{", "[]", "{}", '{"attempt": 1, "stream": "x", "offset": 0, "base64": "?"}', "null"])
-def test_events_that_are_none(against: Against, data: str) -> None:
-    """They end in one line, not in a traceback."""
+def test_invalid_event_ends_the_log_with_one_line(against: Against, data: str) -> None:
+    """An invalid event ends the log with one line, not with a traceback."""
     said = Said(f"event: log\nid: 1\ndata: {data}\n\n".encode(), kind=EVENTS)
     client, _ = against(lambda asked: said if EVENTS in asked.headers["Accept"] else record(FOUND))
-    with pytest.raises(Invalid, match="is PROVISION_URL right"):
+    with pytest.raises(Invalid, match="check PROVISION_URL"):
         list(client.control.logs.follow(RUN.id, LogQuery(("output",))))
 
 
 @given(st.lists(st.integers(0, 400), max_size=30))
 def test_events_come_in_any_pieces(cuts: list[int]) -> None:
-    """However the network cuts them."""
+    """The network may cut the bytes of events anywhere."""
     whole = b"".join(told(piece, id) for id, piece in enumerate(PIECES))
     edges = [0, *sorted(cuts), len(whole)]
     pieces = [whole[begin:end] for begin, end in itertools.pairwise(edges)]
@@ -433,8 +435,8 @@ def test_events_come_in_any_pieces(cuts: list[int]) -> None:
 # TLS
 
 
-def test_only_certificates_that_are_trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the system's authorities, or SSL_CERT_FILE's; to others nothing is sent."""
+def test_untrusted_certificate_is_refused(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates are checked against the system's authorities or SSL_CERT_FILE; nothing is sent to other servers."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
     with Stranger(lambda _: record(JOBS), tls) as server:
@@ -450,9 +452,9 @@ def test_only_certificates_that_are_trusted(certificate: Path, monkeypatch: pyte
 
 
 def test_a_server_without_tls(against: Against) -> None:
-    """https where only http is spoken is one line."""
+    """https to a server that speaks only http is a one-line error."""
     _, server = against(lambda _: record(Jobs(())))
     client = Client(server.url.replace("http", "https"))
-    with pytest.raises(errors.Transient, match="speaks no TLS"):
+    with pytest.raises(errors.Transient, match="TLS handshake"):
         client.control.jobs.all()
     client.control.close()

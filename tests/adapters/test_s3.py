@@ -1,4 +1,4 @@
-"""What the S3 adapter makes of failures on the wire."""
+"""The S3 adapter's handling of failures on the wire."""
 
 import gc
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from provisioner.rehearsal.double import Double
 
 @pytest.fixture
 def s3(double: Double) -> Iterator[S3]:
-    # By the environment alone, as in production.
+    # Configured by the environment only, as in production.
     made = S3(double.bucket, aws.Session(double.region), calls=aws.Calls(translate, first_wait=0))
     yield made
     made.close()
@@ -26,7 +26,7 @@ def fault(double: Double, action: str, effect: Effect = Effect.ERROR, **more: ob
 
 
 def test_a_passing_fault_is_waited_out(double: Double, s3: S3) -> None:
-    """Every method may be repeated, and is."""
+    """Every method is idempotent, and is retried."""
     s3.put("a", b"1")
     for action in ("PutObject", "GetObject", "CopyObject", "DeleteObjects", "ListObjectsV2"):
         fault(double, action, code="SlowDown", status=503, times=1)
@@ -38,15 +38,15 @@ def test_a_passing_fault_is_waited_out(double: Double, s3: S3) -> None:
     assert [entry.key for entry in s3.list("")] == ["b"]
 
 
-def test_throttling_that_lasts_is_told(double: Double, s3: S3) -> None:
-    """After the last try the caller knows why."""
+def test_lasting_throttling_raises_throttled(double: Double, s3: S3) -> None:
+    """The last try raises the cause."""
     fault(double, "GetObject", code="SlowDown", status=503)
     with pytest.raises(errors.Throttled):
         s3.get("a")
 
 
 def test_a_conflict_of_conditional_writes_is_settled(double: Double, s3: S3) -> None:
-    """409 says that another write is under way, not that it won: the answer comes with the next try."""
+    """A 409 means that another write is in progress, not that it won: the next try gives the answer."""
     fault(double, "PutObject", code="ConditionalRequestConflict", status=409, times=2)
     assert s3.put("a", b"1", if_absent=True) is True
     fault(double, "PutObject", code="ConditionalRequestConflict", status=409, times=2)
@@ -54,14 +54,14 @@ def test_a_conflict_of_conditional_writes_is_settled(double: Double, s3: S3) -> 
 
 
 def test_a_lost_answer_may_make_our_own_write_look_foreign(double: Double, s3: S3) -> None:
-    """The write is there; whoever must know whose it is reads it."""
+    """The write succeeded. A caller that must know whose write it was reads the object."""
     fault(double, "PutObject", Effect.RESET, when=When.AFTER, times=1)
     assert s3.put("a", b"mine", if_absent=True) is False
     assert s3.get("a") == b"mine"
 
 
 def test_what_is_forbidden_is_not_missing(double: Double, s3: S3) -> None:
-    """403 is never taken for an object that is not there."""
+    """A 403 is never treated as a missing object."""
     fault(double, "*Object", code="AccessDenied", status=403)
     for ask in (lambda: s3.get("a"), lambda: s3.put("a", b""), lambda: s3.put("a", b"", if_absent=True)):
         with pytest.raises(errors.Misconfigured, match="AccessDenied"):
@@ -69,14 +69,14 @@ def test_what_is_forbidden_is_not_missing(double: Double, s3: S3) -> None:
 
 
 def test_a_missing_bucket_is_not_a_missing_object(double: Double, s3: S3) -> None:
-    """A wrong bucket in the settings is shown, not read as empty."""
+    """A wrong bucket in the settings is an error, not an empty bucket."""
     fault(double, "GetObject", code="NoSuchBucket", status=404)
     with pytest.raises(errors.Misconfigured, match="NoSuchBucket"):
         s3.get("a")
 
 
 def test_empty_answer_is_neither_an_empty_listing_nor_an_empty_object(double: Double, s3: S3) -> None:
-    """A 200 without content is a fault on the way, which may pass."""
+    """A 200 without content is a transient fault."""
     s3.put("a", b"1")
     fault(double, "ListObjectsV2", Effect.EMPTY)
     fault(double, "GetObject", Effect.EMPTY)
@@ -85,7 +85,7 @@ def test_empty_answer_is_neither_an_empty_listing_nor_an_empty_object(double: Do
             ask()
         assert raised.value.code == aws.UNREADABLE
     del raised
-    # A connection that was left open warns now, and a warning fails the test.
+    # An unclosed connection raises a warning here, and a warning fails the test.
     gc.collect()
 
 

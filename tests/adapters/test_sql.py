@@ -1,4 +1,4 @@
-"""What only a file can promise: durability, processes, migrations."""
+"""The SQLite store as a file: durability, several processes, migrations."""
 
 import contextlib
 import fcntl
@@ -56,8 +56,8 @@ def store(path: Path) -> Iterator[SqlStore]:
     made.close()
 
 
-def test_a_full_disk_is_told_and_lived_through(store: SqlStore) -> None:
-    """Nothing of the write is there, what is there can be read, and what it would have said is in no error."""
+def test_full_disk_is_transient_and_stores_nothing(store: SqlStore) -> None:
+    """A failed write stores nothing, reads still work, and the error has no data of the client."""
 
     def bound(pages: int) -> None:
         store.writer.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
@@ -73,8 +73,8 @@ def test_a_full_disk_is_told_and_lived_through(store: SqlStore) -> None:
     assert store.add_run(large, since=0.0).id == "large"
 
 
-def test_another_one_who_writes_for_long_is_told(store: SqlStore, path: Path) -> None:
-    """As something that passes."""
+def test_store_locked_by_another_writer_is_transient(store: SqlStore, path: Path) -> None:
+    """A locked store is a transient error."""
     store.writer.exec_driver_sql("PRAGMA busy_timeout = 1")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -84,8 +84,8 @@ def test_another_one_who_writes_for_long_is_told(store: SqlStore, path: Path) ->
     assert store.save([RUN])
 
 
-def test_what_hinders_all_starts_is_met_once(store: SqlStore, path: Path) -> None:
-    """A locked store is waited for by all of them together, and not by each in its turn."""
+def test_waiting_starts_share_one_lock_error(store: SqlStore, path: Path) -> None:
+    """Waiting starts share one transaction, so all of them wait for a locked store together."""
     store.writer.exec_driver_sql("PRAGMA busy_timeout = 1")
     begun: list[str] = []
     sqlalchemy.event.listen(store.engine, "before_cursor_execute", lambda _, __, words, *___: begun.append(words))
@@ -99,7 +99,7 @@ def test_what_hinders_all_starts_is_met_once(store: SqlStore, path: Path) -> Non
 
 
 def test_many_starts_share_a_commit_and_no_error(store: SqlStore) -> None:
-    """Those that come while another one commits are one transaction; what one of them does wrong is its own."""
+    """Starts that arrive during a commit share the next transaction. An error of one start fails only that start."""
     store.add_run(replace(RUN, id="there"), since=0.0)
     begun: list[str] = []
     sqlalchemy.event.listen(store.engine, "before_cursor_execute", lambda _, __, words, *___: begun.append(words))
@@ -112,7 +112,7 @@ def test_many_starts_share_a_commit_and_no_error(store: SqlStore) -> None:
             return "conflict"
 
     with ThreadPoolExecutor(40) as pool:
-        # Held up, they all wait for the same lock.
+        # While the test holds the lock, all starts wait for it.
         with store.writing:
             told = [pool.submit(start, number) for number in range(100)]
         found = [each.result() for each in told]
@@ -123,19 +123,19 @@ def test_many_starts_share_a_commit_and_no_error(store: SqlStore) -> None:
 
 
 def test_every_commit_is_on_disk(store: SqlStore) -> None:
-    """WAL and synchronous=FULL hold on the very connections that write, and a foreign writer is waited for."""
+    """WAL, synchronous=FULL and the busy timeout hold on every connection that writes."""
     for _ in range(3):
         with store.engine.connect() as connection:
             ask = connection.exec_driver_sql
             assert ask("PRAGMA journal_mode").scalar() == "wal"
             assert ask("PRAGMA synchronous").scalar() == 2
             assert int(ask("PRAGMA busy_timeout").scalar() or 0) >= 10_000
-        # The next one is a new connection.
+        # The next connect() opens a new connection.
         store.engine.dispose()
 
 
 def test_a_store_opened_again_is_the_same_store(path: Path) -> None:
-    """Its id and its records stay, and a second opening changes nothing."""
+    """Id and records stay, and a second opening changes nothing."""
     first = SqlStore(path, CountingIds())
     first.save([RUN])
     first.close()
@@ -149,7 +149,7 @@ def test_a_store_opened_again_is_the_same_store(path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"no database, but longer than its header would be" * 3, b"\0" * 4096])
 def test_garbage_is_no_store(path: Path, content: bytes) -> None:
-    """A file that is not SQLite's is refused by name, and left as it was."""
+    """A file that is not SQLite's is refused, with its path in the error, and stays unchanged."""
     path.parent.mkdir()
     path.write_bytes(content)
     with pytest.raises(Invalid, match=re.escape(str(path))):
@@ -158,7 +158,7 @@ def test_garbage_is_no_store(path: Path, content: bytes) -> None:
 
 
 def test_a_foreign_database_is_no_store(path: Path) -> None:
-    """Tables of somebody else's are not built upon."""
+    """A database with foreign tables is not used."""
     path.parent.mkdir()
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE run (mine TEXT)")
@@ -168,7 +168,7 @@ def test_a_foreign_database_is_no_store(path: Path) -> None:
 
 
 def test_a_store_of_a_later_version_is_not_touched(path: Path) -> None:
-    """An older program says so instead of writing what a newer one cannot read."""
+    """An older program raises an error instead of writing records that a newer one cannot read."""
     SqlStore(path, CountingIds()).close()
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -178,7 +178,7 @@ def test_a_store_of_a_later_version_is_not_touched(path: Path) -> None:
 
 
 def test_migrations_make_exactly_the_tables(store: SqlStore) -> None:
-    """Columns, keys, indices and affinities of a migrated file are those of the models."""
+    """A migrated file has the columns, keys, indices and affinities of the models."""
     fresh = sqlalchemy.create_engine("sqlite://")
     ours = [model.__table__ for model in vars(tables).values() if hasattr(model, "__table__")]
     SQLModel.metadata.create_all(fresh, ours)
@@ -206,7 +206,7 @@ def test_migrations_make_exactly_the_tables(store: SqlStore) -> None:
     fresh.dispose()
 
 
-#: As version 0001 wrote them: a job with a schedule, one without, and a deleted one; runs in three states.
+#: Rows of version 0001: a job with a schedule, one without, and a deleted one; runs in three states.
 _OLD = """
 INSERT INTO job VALUES
     ('j1', 1, :job, 'ann', 'train', 0),
@@ -222,7 +222,7 @@ INSERT INTO run VALUES
 
 
 def test_a_store_of_the_first_version_is_migrated(path: Path) -> None:
-    """Whatever was in it is found by what is asked for now."""
+    """Every query of the present version finds the migrated records."""
     path.parent.mkdir()
     engine = sqlalchemy.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
     config = Config()
@@ -262,8 +262,8 @@ def test_a_store_of_the_first_version_is_migrated(path: Path) -> None:
     store.close()
 
 
-def test_no_question_reads_a_whole_table(store: SqlStore) -> None:
-    """Of a hundred thousand runs, those are read that are shown: an index finds them, in their order."""
+def test_every_query_uses_an_index(store: SqlStore) -> None:
+    """Each query uses an index, so its cost depends on the rows it returns, not on the size of the table."""
     asked: list[tuple[str, Any]] = []
 
     def note(_: object, __: object, statement: str, values: Any, *___: object) -> None:
@@ -294,14 +294,16 @@ def test_no_question_reads_a_whole_table(store: SqlStore) -> None:
                 assert "INDEX" in step or "LIST SUBQUERY" in step, statement
 
 
-def test_who_only_looks_gives_no_lease_away(path: Path, store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is asked whether somebody acts may begin to act in that very moment."""
+def test_lease_query_does_not_break_a_concurrent_acquire(
+    path: Path, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lease() must not release the lock that another thread acquires at the same moment."""
     unlock, acting = fcntl.flock, threading.Thread(target=lambda: store.acquire("a", "daemon", 1.0, 60.0))
 
     def interrupted(file: Any, how: int) -> None:
         if how == fcntl.LOCK_UN and not acting.ident:
             acting.start()
-            # It waits for us, or has acquired before this is over.
+            # acquire() waits for the lock, or returns within this time.
             acting.join(0.3)
         unlock(file, how)
 
@@ -316,7 +318,7 @@ def test_who_only_looks_gives_no_lease_away(path: Path, store: SqlStore, monkeyp
 
 
 def test_the_runs_of_a_job_are_looked_for_among_its_own(store: SqlStore) -> None:
-    """A list of jobs asks this for each of them, and others may have a hundred thousand."""
+    """A list of jobs runs this query for each job, and other jobs may have a hundred thousand runs."""
     asked = []
 
     def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
@@ -333,12 +335,12 @@ def test_the_runs_of_a_job_are_looked_for_among_its_own(store: SqlStore) -> None
 
 
 def _affinity(name: str) -> str:
-    """What SQLite makes of a column's type (SQLite documentation, "Determination Of Column Affinity")."""
+    """Return the affinity of a column's type (SQLite documentation, "Determination Of Column Affinity")."""
     return "TEXT" if "CHAR" in name or "TEXT" in name else name
 
 
-def test_changes_are_seen_once_somebody_else_has_written(path: Path, store: SqlStore) -> None:
-    """The number stands still until another store on the same file writes."""
+def test_changes_differs_after_another_store_writes(path: Path, store: SqlStore) -> None:
+    """changes() is constant until another store on the same file writes."""
     other = SqlStore(path, CountingIds())
     before = store.changes()
     assert store.changes() == before
@@ -351,7 +353,7 @@ def test_changes_are_seen_once_somebody_else_has_written(path: Path, store: SqlS
 
 
 def test_two_stores_never_write_over_each_other(path: Path, store: SqlStore) -> None:
-    """Of many who change one record at the same time, each change is made of the one before."""
+    """When several stores change one record at the same time, no change is lost."""
     other = SqlStore(path, CountingIds())
     store.save([RUN])
 
@@ -375,7 +377,7 @@ def test_two_stores_never_write_over_each_other(path: Path, store: SqlStore) -> 
     other.close()
 
 
-#: A process that takes the lease, says so, and stays until it is told to end.
+#: A process that takes the lease, prints its epoch, and runs until its stdin is closed.
 _HOLDER = """
 import sys
 from pathlib import Path
@@ -389,7 +391,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def holder(store: SqlStore) -> Iterator[subprocess.Popen[str]]:
-    """Another process, which holds the lease from 100 to 160."""
+    """Run another process that holds the lease from time 100 to 160."""
     command = [sys.executable, "-c", _HOLDER, str(store.engine.url.database)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -399,7 +401,7 @@ def holder(store: SqlStore) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_the_lease_of_a_killed_process_is_free_at_once(store: SqlStore, holder: subprocess.Popen[str]) -> None:
-    """Nobody waits out the time of a holder that the kernel knows to be dead."""
+    """The kernel releases the lock of a dead process, so its lease need not expire."""
     held = store.lease()
     assert held
     assert held.holder == "child"
@@ -413,7 +415,7 @@ def test_the_lease_of_a_killed_process_is_free_at_once(store: SqlStore, holder: 
 
 
 def test_the_lease_of_a_hung_process_expires(path: Path, store: SqlStore, holder: subprocess.Popen[str]) -> None:
-    """It lives, so it is waited for; and when it then dies, that is not taken for its successor's death."""
+    """A live holder's lease runs until it expires. When the holder dies later, its successor keeps the lease."""
     assert store.acquire("me", "daemon", now=159, seconds=60) is None
     lease = store.acquire("me", "daemon", now=161, seconds=60)
     assert lease
@@ -431,8 +433,8 @@ def test_the_lease_of_a_hung_process_expires(path: Path, store: SqlStore, holder
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(record=st.one_of(*map(values, (Run, KnownMachine, Drought, TemplateHealth, Event))))
 def test_any_record_survives_the_file(store: SqlStore, record: Record) -> None:
-    """Whatever is in its fields, it is read back as it was saved."""
-    # The key alone is ours: nobody's before.
+    """A record is read back exactly as it was saved, whatever its fields hold."""
+    # Only the key is replaced, with one that no earlier example used.
     key = NUMBERS.new()
     mine: dict[str, Any] = {"zone": key} if isinstance(record, Drought) else {"id": key}
     record = replace(record, version=0, **mine)
@@ -444,7 +446,7 @@ def test_any_record_survives_the_file(store: SqlStore, record: Record) -> None:
 
 
 def test_processes_that_open_a_new_store_at_once_share_it(path: Path) -> None:
-    """One makes the tables and the id, and the others find them."""
+    """One process creates the tables and the id; the others use them."""
     command = [sys.executable, "-c", _HOLDER, str(path)]
     end: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, **end) for _ in range(3)]
@@ -454,7 +456,7 @@ def test_processes_that_open_a_new_store_at_once_share_it(path: Path) -> None:
 
 
 def test_a_failed_write_leaves_the_store_usable(store: SqlStore) -> None:
-    """After an error in the middle of a transaction the next one begins cleanly."""
+    """After an error inside a transaction, the next transaction works."""
     store.save([RUN])
     machine = KnownMachine("i-1", "l1", Offer(Market.SPOT, "t", "z"), 1.0)
     both: list[Record] = [machine, RUN]
@@ -466,7 +468,7 @@ def test_a_failed_write_leaves_the_store_usable(store: SqlStore) -> None:
 
 @pytest.mark.parametrize("at", [-9e15, 9e15])
 def test_times_that_an_earlier_release_stored_are_clamped_when_they_are_read(path: Path, at: float) -> None:
-    """In the list of what is alive and in every other look: a machine made them up."""
+    """Times that machines reported are clamped in live() and in nodes()."""
     told = Report(1, at, "p", Step.COMMAND, {"command": Span(at)}, notice=Notice(at, at))
     node = Node("r1.1.0", "r1", 1, 0, "l", "t", "i-1", "A:i-1", 1e9, 1, report=told, reported_at=1e9)
     with contextlib.closing(SqlStore(path, CountingIds())) as store:
@@ -481,22 +483,22 @@ def test_times_that_an_earlier_release_stored_are_clamped_when_they_are_read(pat
 
 
 def test_a_store_that_another_version_has_migrated_is_written_no_more(store: SqlStore, path: Path) -> None:
-    """An old daemon would write what the new version does not expect; what it reads may be old, too."""
+    """The old daemon would write records that the new version does not expect. Reads are not refused."""
     store.save([RUN])
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("CREATE TABLE newer (id TEXT)")
-        # A change of the schema by this version, an index say, is none of the data's.
+        # A schema change that leaves the version as it is, an index for example, is harmless.
         assert store.save([replace(RUN, id="r2")])
         other.execute("UPDATE alembic_version SET version_num = '9999'")
         other.execute("CREATE TABLE newest (id TEXT)")
     for call in (lambda: store.save([replace(RUN, id="r3")]), lambda: store.acquire("old", "daemon", 1.0, 60.0)):
-        with pytest.raises(WrongStore, match="start the new version"):
+        with pytest.raises(WrongStore, match="Restart it with the new version"):
             call()
     assert store.run("r3") is None
 
 
 def test_a_copy_is_consistent_while_others_write(store: SqlStore, tmp_path: Path) -> None:
-    """Each run is stored with an event: a copy has both or neither."""
+    """Each run is stored together with an event: a copy has both or neither."""
     over = threading.Event()
 
     def write() -> None:

@@ -1,4 +1,4 @@
-"""The store's files: who may read them, and what happens when they are moved while a process has them open."""
+"""The store's files: their permissions, and moves while a process has them open."""
 
 import contextlib
 import fcntl
@@ -23,7 +23,7 @@ RUN = Run("r1", "j1", "train", 1, "ann", "{}", 1.0)
 
 @pytest.fixture(autouse=True)
 def umask() -> Iterator[None]:
-    """What most users have: others may read what is made."""
+    """Set the usual umask, with which other users can read new files."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -47,7 +47,7 @@ def mode(path: Path) -> int:
 
 
 def replaced(path: Path) -> Path:
-    """Move the store away and put a new one, with a run of its own, in its place; where the old one is."""
+    """Move the store away, put a new store with another run in its place, and return the old store's path."""
     away = path.with_name("away.db")
     path.rename(away)
     other = SqlStore(path.with_name("other.db"), CountingIds())
@@ -58,7 +58,7 @@ def replaced(path: Path) -> Path:
 
 
 def test_files_and_folders_of_a_new_store_are_its_owners_alone(path: Path, store: SqlStore) -> None:
-    """The database, its log and its index in memory, the lease, and each folder that was made for them."""
+    """The database, its WAL and shared memory files, the lease, and each folder made for them are private."""
     store.save([RUN])
     files = sorted(each.name for each in path.parent.iterdir())
     assert files == ["store.db", "store.db-shm", "store.db-wal", "store.db.lease"]
@@ -67,7 +67,7 @@ def test_files_and_folders_of_a_new_store_are_its_owners_alone(path: Path, store
 
 
 def test_files_of_an_older_store_are_restricted_when_it_is_opened(path: Path) -> None:
-    """Those beside it, and the folder, are not touched: they may be for others."""
+    """Other files in the folder, and the folder itself, keep their modes: other users may need them."""
     SqlStore(path, CountingIds()).close()
     beside = path.with_name("notes.txt")
     beside.touch()
@@ -84,7 +84,7 @@ def test_files_of_an_older_store_are_restricted_when_it_is_opened(path: Path) ->
 
 
 def test_folder_made_for_the_secret_of_ssh_keys_is_private(path: Path) -> None:
-    """It may be made before the store's own."""
+    """The secret's folder may be made before the store's."""
     key = path.with_suffix(".key")
     DerivedKeys(key).public("r1", 1)
     assert (mode(key), mode(key.parent), mode(key.parents[1])) == (0o600, 0o700, 0o700)
@@ -107,11 +107,11 @@ CALLS: dict[str, Callable[[SqlStore], object]] = {
 def test_store_whose_file_was_moved_away_answers_nothing_until_it_is_back(
     path: Path, store: SqlStore, befalls: Callable[[Path], Path], call: Callable[[SqlStore], object]
 ) -> None:
-    """Neither the other file nor a new one gets a record, and nothing is read from it."""
+    """No record is written to another or a new file, and nothing is read from it."""
     store.save([RUN])
     before = store.changes()
     away = befalls(path)
-    # The connections of the pool are opened by name: there are none left.
+    # The pool opens connections by path: drop the open ones.
     store.engine.dispose()
     with pytest.raises(Transient):
         call(store)
@@ -125,13 +125,13 @@ def test_store_whose_file_was_moved_away_answers_nothing_until_it_is_back(
 
 
 def test_store_file_that_is_replaced_within_a_transaction_is_noticed(path: Path, store: SqlStore) -> None:
-    """What was committed to a file that nobody opens again is not called stored."""
+    """A commit to a file that is no longer at the path must not be reported as stored."""
     with pytest.raises(Transient), store.transaction():
         replaced(path)
 
 
 def test_connection_that_is_opened_after_the_file_vanished_makes_no_file(path: Path, store: SqlStore) -> None:
-    """The pool opens connections by name, at any time."""
+    """The pool opens connections by path at any time."""
     store.save([RUN])
     store.engine.dispose()
     check, looked, away = StoreFile.check, list[int](), list[Path]()
@@ -140,7 +140,7 @@ def test_connection_that_is_opened_after_the_file_vanished_makes_no_file(path: P
         check(file)
         if file is store.file:
             looked.append(1)
-            # The call has looked, and so has what opens its connection.
+            # The first check is the call's; the second is made before the connection is opened.
             if len(looked) == 2:
                 away.append(path.rename(path.with_name("away.db")))
 
@@ -155,7 +155,7 @@ def test_connection_that_is_opened_after_the_file_vanished_makes_no_file(path: P
 
 @pytest.mark.parametrize("left", [".lease", "-wal"])
 def test_missing_store_that_left_files_behind_is_refused_and_not_made_anew(path: Path, left: str) -> None:
-    """An empty store would start every schedule anew, and an old log would be written into it."""
+    """A new, empty store would start every schedule again, and SQLite would apply the old WAL to it."""
     path.parent.mkdir(parents=True)
     path.with_name(path.name + left).touch()
     with pytest.raises(Invalid):
@@ -164,7 +164,7 @@ def test_missing_store_that_left_files_behind_is_refused_and_not_made_anew(path:
 
 
 def test_lease_file_that_was_removed_is_made_again_and_locked(path: Path, store: SqlStore) -> None:
-    """Other processes lock what is there now: who held the old one must hold the new one too."""
+    """Other processes lock the new file, so the holder of the old lock must lock the new file too."""
     lease = store.acquire("me", "daemon", 1.0, 60.0)
     assert lease
     path.with_name("store.db.lease").unlink()
@@ -174,7 +174,7 @@ def test_lease_file_that_was_removed_is_made_again_and_locked(path: Path, store:
 
 
 def test_store_behind_a_link_is_one_store_with_one_lease(path: Path, store: SqlStore, tmp_path: Path) -> None:
-    """SQLite keeps its log beside the file; the lock is there as well, whichever name is used."""
+    """SQLite keeps its WAL beside the real file; the lock is there too, whichever path is used."""
     link = tmp_path / "link.db"
     link.symlink_to(path)
     assert store.acquire("me", "daemon", 1.0, 60.0)

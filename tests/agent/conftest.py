@@ -1,4 +1,4 @@
-"""A bucket, a metadata service and light machines: all that an agent needs, and no control plane."""
+"""Fixtures for the agent alone: a bucket, a metadata service and light machines, without a control plane."""
 
 import contextlib
 import dataclasses
@@ -38,7 +38,7 @@ def agent_archive() -> bytes:
 
 
 class Site:
-    """One bucket, and the machines that report to it."""
+    """A bucket and the machines that report to it."""
 
     def __init__(self, folder: Path, url: str, host: LightHost, metadata: Metadata) -> None:
         self.folder = folder
@@ -53,11 +53,11 @@ class Site:
         self.s3.put_object(Bucket=self.bucket, Key=agent_key(self.sha256), Body=data)
         self.off: list[str] = []
         self.registry = ""
-        #: What its next machines find in their environment.
+        #: Environment variables of machines that are booted from now on.
         self.variables: dict[str, str] = {}
 
     def boot(self, *, boot_fuse: int = 600, age: float = 0.0) -> str:
-        """A machine without a work order yet, launched `age` seconds ago; its id."""
+        """Boot a machine without a work order, launched `age` seconds ago; return its id."""
         instance_id = f"i-{uuid.uuid4().hex[:17]}"
         text = user_data(
             self.bucket, "", "us-east-1", ROLE, self.sha256, agent_package.fetch_source(), boot_fuse=boot_fuse
@@ -112,30 +112,30 @@ class Site:
         self.put(orders_key(self.box(instance_id)), codec.encode(orders))
 
     def client(self, service: Any) -> Any:
-        """A client that may do everything."""
+        """Return a client with all rights."""
         return boto3.client(
             service, endpoint_url=self.url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
         )
 
     def parameter(self, name: str, value: str) -> str:
-        """A SecureString of this site's own; its name in a work order."""
+        """Store a SecureString of this site's own; return its name in a work order."""
         name = f"/{self.bucket}/{name}"
         self.client("ssm").put_parameter(Name=name, Value=value, Type="SecureString")
         return f"ssm:{name}"
 
     def everything_said(self, machine: str) -> bytes:
-        """All that the machine has put into the bucket, but for the job's own output, and its console."""
+        """Return all objects that the machine has put into the bucket, without the job's output, and its console."""
         keys = [key for key in self.keys("") if self.box(machine) in key and "/log/output/" not in key]
         return b"".join(self.get(key) or b"" for key in keys) + self.host.console(machine).encode()
 
     def start(self, order: WorkOrder, *, age: float = 0.0) -> str:
-        """A machine that has its work order; its id."""
+        """Boot a machine with this work order; return its id."""
         instance_id = self.boot(age=age)
         self.assign(instance_id, order)
         return instance_id
 
     def run(self, order: WorkOrder) -> str:
-        """A machine that carries the order out, to the end; its id."""
+        """Run the order on a machine to the end; return the machine's id."""
         instance_id = self.start(order)
         self.wait_off(instance_id)
         return instance_id
@@ -176,12 +176,12 @@ class Site:
         return codec.decode(Result, data)
 
     def whole_log(self, instance_id: str, stream: str = "output") -> bytes:
-        """The log, which is what its EOF mark promises."""
+        """Return the log, after checking it against the EOF mark in the result."""
         data, end = self.log(instance_id, stream), self.result(instance_id).streams[stream]
         keys = self.keys(log_prefix(self.box(instance_id), stream))
         chunks = [(int(key.rpartition("/")[2]), len(self.get(key) or b"")) for key in keys]
         assert [(chunk.offset, chunk.length) for chunk in end.chunks] == chunks
-        # Who took over does not know the checksum of what was shipped before.
+        # An agent that took over does not know the checksum of the chunks shipped before it.
         assert (end.length, end.sha256 or hashlib.sha256(data).hexdigest()) == (
             len(data),
             hashlib.sha256(data).hexdigest(),
@@ -189,12 +189,12 @@ class Site:
         return data
 
     def agent(self, instance_id: str) -> int:
-        """The agent's process."""
+        """Return the pid of the agent's process."""
         [agent] = agents(self.folder / "machines" / instance_id)
         return agent
 
     def kill_agent(self, instance_id: str) -> None:
-        """kill -9, and wait for the one that takes over."""
+        """Kill the agent with SIGKILL, and wait for its successor."""
         agent, folder = self.agent(instance_id), self.folder / "machines" / instance_id
         os.kill(agent, signal.SIGKILL)
         until(lambda: set(agents(folder)) - {agent}, "another agent", lambda: self.host.console(instance_id))
@@ -221,7 +221,7 @@ def site(tmp_path: Path, aws_url: str) -> Iterator[Site]:
 
 @contextlib.contextmanager
 def sited(tmp_path: Path, aws_url: str, *, disk: int | None = None, **environment: str) -> Iterator[Site]:
-    """A site, gone afterwards; its machines have these variables, and a disk of so many bytes."""
+    """Yield a site and remove it afterwards. Machines have these environment variables and a disk of `disk` bytes."""
     metadata = Metadata(lambda _: Credentials("AKIA", "secret", "token", time.time() + 3600), "role")
     metadata.start()
     variables = {"PROVISION_NOTICE_INTERVAL": "0.2", **environment}

@@ -1,4 +1,4 @@
-"""Git servers on this computer, with LFS: over https with a password, over a real sshd; and a checkout from them."""
+"""Git servers with LFS on this computer, over https with a password and over a real sshd; and a checkout from them."""
 
 import contextlib
 import getpass
@@ -25,7 +25,7 @@ from tests.ports import free_ports
 
 
 def check_out_here(wanted: Repository, folder: Path, credential: bytes | None = None, known_hosts: str = "") -> str:
-    """Check the repository out in `folder` as the agent does, but in this process; return what the log got."""
+    """Check the repository out in `folder` as the agent does, but in this process; return the lines for the log."""
     said: list[str] = []
     tools = Tools(Step.CLONE, Halt(), 2.0**40, "the limit", said.append)
     with access(wanted, credential, known_hosts, folder.parent / f"{folder.name}-credentials") as granted:
@@ -34,7 +34,7 @@ def check_out_here(wanted: Repository, folder: Path, credential: bytes | None = 
 
 
 def certificate(folder: Path) -> Path:
-    """A certificate for this computer and its key, in one file."""
+    """Write a certificate for this computer and its key into one file; return the file."""
     both = folder / "certificate.pem"
     names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
     command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
@@ -45,15 +45,15 @@ def certificate(folder: Path) -> Path:
 
 
 class HttpsServer:
-    """Repositories below a folder, with their LFS objects, for clients that know `user:password`.
+    """Repositories below a folder, with their LFS objects, for clients that have `user:password`.
 
-    The credentials that clients showed are in `seen`, the ids of the LFS objects that it sent in `sent`.
+    `seen` has the credentials that clients sent, `sent` the ids of the LFS objects that the server sent.
     """
 
     def __init__(self, host: str, port: int, login: str) -> None:
         self.url = f"https://{host}:{port}"
         self.login = login
-        #: Where to send everybody instead, without asking who they are.
+        #: A URL to which the server redirects every request, without checking credentials.
         self.moved_to = ""
         self.seen: set[str] = set()
         self.sent: set[str] = set()
@@ -75,7 +75,7 @@ def https_server(folder: Path, pem: Path, login: str = "", host: str = "127.0.0.
             else:
                 self._git()
 
-        do_POST = do_GET  # noqa: N815 - the library's name for it
+        do_POST = do_GET  # noqa: N815 - the name that the library requires
 
         def _git(self) -> None:
             path, _, query = self.path.partition("?")
@@ -98,7 +98,7 @@ def https_server(folder: Path, pem: Path, login: str = "", host: str = "127.0.0.
             self._answer(int(headers.pop("Status", "200").split()[0]), data, headers)
 
         def _batch(self) -> None:
-            """Say where each object is (git-lfs, docs/api/batch.md)."""
+            """Answer with the address of each object (git-lfs, docs/api/batch.md)."""
             wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["objects"]
             for each in wanted:
                 if _lfs_objects(folder, each["oid"]):
@@ -144,7 +144,7 @@ def _lfs_objects(folder: Path, oid: str) -> list[Path]:
 
 
 class SshServer:
-    """An sshd that lets one key in, as this test's own user."""
+    """An sshd that accepts one key and runs as this test's user."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.port = port
@@ -162,20 +162,20 @@ class SshServer:
 
     @property
     def host_key(self) -> str:
-        """As a console tells it: kind and key."""
+        """Return kind and key, as a machine's console prints them."""
         return self._own.rpartition(" ")[0] if self._own.count(" ") > 1 else self._own.strip()
 
     def url(self, path: Path, host: str = "127.0.0.1") -> str:
         return f"ssh://{getpass.getuser()}@{host}:{self.port}{path}"
 
     def known(self, host: str = "127.0.0.1") -> str:
-        """Its line of known_hosts."""
+        """Return the server's line for known_hosts."""
         return f"[{host}]:{self.port} {self._own}"
 
 
 @contextlib.contextmanager
 def ssh_server(folder: Path) -> Iterator[SshServer]:
-    """Needs Debian's openssh-server; fails where it is missing."""
+    """Run an sshd. Needs Debian's openssh-server; fails if it is missing."""
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program, "openssh-server is not on this computer"
     folder.mkdir()
@@ -197,7 +197,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
     }
     (folder / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     if os.geteuid() == 0:
-        # sshd wants it, though nothing is ever in it. It stays, as after a boot: another test may need it now.
+        # sshd requires this folder, though it stays empty. It is not removed: another test may be using it.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     server = subprocess.Popen([program, "-D", "-f", str(folder / "config")], stderr=subprocess.DEVNULL)
 

@@ -1,4 +1,4 @@
-"""The agent's archive: all that the agent needs, and nothing of the control plane."""
+"""The agent's archive: all modules that the agent needs, and none of the control plane."""
 
 import io
 import subprocess
@@ -11,12 +11,12 @@ from tests.agent.conftest import agent_archive
 
 
 def test_equal_content_is_equal_bytes() -> None:
-    """The archive is named by its checksum, so building it twice must not make two agents."""
+    """The archive's name is its checksum, so two builds of equal content must be equal."""
     assert agent_package.build() == agent_archive()
 
 
-def test_it_ships_alone(tmp_path: Path) -> None:
-    """Unpacked, it runs on a Python that has no library: it gets as far as looking for its settings."""
+def test_archive_runs_without_other_packages(tmp_path: Path) -> None:
+    """The unpacked archive runs on a Python without other packages, up to the search for its settings."""
     with zipfile.ZipFile(io.BytesIO(agent_archive())) as packed:
         packed.extractall(tmp_path)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The machine's mailbox: what it waits for in silence, and what it says while it waits."""
+"""The machine's mailbox: which errors it logs, and which it waits out silently."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ def no(status: int, code: str) -> Reply:
 
 
 def test_a_work_order_that_is_not_there_yet_is_no_trouble(script: Script, mailbox: Mailbox, said: list[str]) -> None:
-    """S3 has two words for it."""
+    """S3 has two codes for a missing key."""
     script.replies = [no(403, "AccessDenied"), no(404, "NoSuchKey")]
     assert mailbox.work() is None
     assert mailbox.work() is None
@@ -46,25 +46,27 @@ def test_a_work_order_that_is_not_there_yet_is_no_trouble(script: Script, mailbo
 @pytest.mark.parametrize(
     ("status", "code"), [(403, "SignatureDoesNotMatch"), (404, "NoSuchBucket"), (503, "SlowDown"), (301, "Moved")]
 )
-def test_other_trouble_is_said_once(script: Script, mailbox: Mailbox, said: list[str], status: int, code: str) -> None:
-    """It may last for hours, and is waited out."""
+def test_repeated_read_error_is_logged_once(
+    script: Script, mailbox: Mailbox, said: list[str], status: int, code: str
+) -> None:
+    """The trouble may last for hours. It is logged once and waited out."""
     script.replies = [no(status, code) for _ in range(3)]
     assert [mailbox.orders() for _ in range(3)] == [None] * 3
     assert said == [f"orders cannot be read: An error occurred ({code}) when calling the GetObject operation: m"]
 
 
-def test_who_comes_second_hears_who_came_first(script: Script, mailbox: Mailbox) -> None:
-    """Be it this agent itself, whose first answer was lost on the way."""
+def test_second_start_returns_the_existing_mark(script: Script, mailbox: Mailbox) -> None:
+    """The existing mark may even be this agent's own, if its first answer was lost."""
     for standing in (OURS, THEIRS):
         script.replies += [no(412, "PreconditionFailed"), reply(200, codec.encode(standing))]
         assert mailbox.start(OURS) == standing
     assert script.heard[0].headers["if-none-match"] == "*"
 
 
-def test_what_must_arrive_is_put_until_it_has(
+def test_put_of_the_start_mark_is_retried_until_it_succeeds(
     script: Script, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through trouble of the service and of the way to it."""
+    """The put is retried after errors of the service and of the network."""
     monkeypatch.setattr("time.sleep", lambda _: None)
     script.replies = [no(500, "InternalError"), Reply(b"", close=True), Reply(b"?", close=True), reply(200)]
     assert mailbox.start(OURS) == OURS

@@ -1,4 +1,4 @@
-"""A server that answers as it is told, and a machine's credentials that change as they are told."""
+"""An HTTP server whose replies a test sets, and a machine's credentials that a test changes."""
 
 import contextlib
 import os
@@ -21,17 +21,17 @@ GUEST = Guest("i-1", "g5.xlarge", "ami-1", "eu-west-1", "eu-west-1a", "spot", 0.
 
 @dataclass(frozen=True)
 class Reply:
-    """Bytes to send for one request."""
+    """The bytes to send for one request."""
 
     data: bytes = b""
-    #: Close the connection afterwards, without a word.
+    #: Close the connection afterwards.
     close: bool = False
     #: Answer before the body has been read.
     early: bool = False
 
 
 def reply(status: int, body: bytes = b"", *, close: bool = False, early: bool = False, **headers: str) -> Reply:
-    """A whole answer; `x_y` is the header X-Y."""
+    """Return a complete reply; the keyword `x_y` becomes the header X-Y."""
     told = {"Date": formatdate(usegmt=True), "Content-Length": str(len(body))}
     told |= {name.replace("_", "-"): value for name, value in headers.items()}
     lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
@@ -43,13 +43,13 @@ class Request:
     line: str
     headers: HTTPMessage
     body: bytes
-    #: The how-manieth connection it came by.
+    #: The number of the connection that the request came by, from 1.
     connection: int
 
 
 @dataclass
 class Script:
-    """What a server is to answer, request by request, and what it heard."""
+    """The replies of a server, request by request, and the requests that it received."""
 
     replies: list[Reply] = field(default_factory=list)
     heard: list[Request] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Script:
 
 @contextlib.contextmanager
 def served(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Script]:
-    """A server on this computer that follows the script."""
+    """Serve the script's replies on this computer."""
 
     class Handler(StreamRequestHandler):
         def setup(self) -> None:
@@ -69,7 +69,7 @@ def served(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Script
 
         def finish(self) -> None:
             super().finish()
-            # TLS has taken the socket over from the server, which closes its own alone.
+            # wrap_socket has detached the server's socket, so the server does not close this one.
             self.request.close()
 
         def handle(self) -> None:
@@ -88,7 +88,7 @@ def served(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Script
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            # A client that leaves in the midst of it is what some tests are about.
+            # Some tests disconnect in the middle of a reply.
             pass
 
     with Server(("127.0.0.1", 0), Handler) as server:
@@ -107,7 +107,7 @@ class Given:
 
     key: str = "first"
     life: float = 3600.0
-    #: How often the metadata service was asked for them.
+    #: The number of requests for credentials to the metadata service.
     asked: int = 0
     metadata: Metadata = field(init=False)
 
@@ -121,7 +121,7 @@ class Given:
 
 @contextlib.contextmanager
 def given() -> Iterator[Given]:
-    """This process in the place of a machine with a role."""
+    """Give this process the metadata service of a machine with a role."""
     made = Given()
     made.metadata.start()
     made.metadata.add(GUEST)

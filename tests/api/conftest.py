@@ -1,4 +1,4 @@
-"""A server without a cloud: nothing acts, so what is started stays queued."""
+"""A server without a cloud and without a daemon, so started runs stay queued."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ def settings(folder: Path) -> Settings:
         subnets=("subnet-1",),
         store=folder / "store.db",
         owner="keeper",
-        # Nobody is there: whoever asks a cloud for something gets an error.
+        # No server listens here, so every cloud call fails.
         rehearsal=Rehearsal(endpoint=f"http://127.0.0.1:{free_ports(1)[0]}"),
     )
 

@@ -1,4 +1,4 @@
-"""What a client of Server-Sent Events sees (WHATWG HTML, "Server-sent events")."""
+"""A parser for Server-Sent Events (WHATWG HTML, "Server-sent events")."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ class Event:
 
 
 def events(lines: Iterable[str]) -> Iterator[Event]:
-    """The events of a response's lines, comments passed over."""
+    """Yield the events of a response's lines; skip comments."""
     fields: dict[str, str] = {}
     for line in lines:
         if line:

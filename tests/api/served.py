@@ -1,4 +1,4 @@
-"""A server of the API in this process: a real socket, a real loop, and who may use it."""
+"""An API server in this process, with a real socket and event loop, and its tokens."""
 
 import contextlib
 import threading
@@ -17,7 +17,7 @@ from provisioner.settings import Settings
 
 
 class Kept:
-    """A journal whose lines can be looked at."""
+    """A journal that keeps its lines for tests."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -33,7 +33,7 @@ class Kept:
 
 
 class Server:
-    """A context manager: `provision serve` without its process."""
+    """`provision serve` in this process, as a context manager."""
 
     def __init__(self, settings: Settings, *, port: int = 0, behind_proxy: bool = False, acting: bool = True) -> None:
         self.journal = Kept()
@@ -72,7 +72,7 @@ class Server:
         return len(self.front.server_state.connections)
 
     def stop(self) -> None:
-        """As a signal would."""
+        """Stop the server as a signal does."""
         self.front.stop()
 
     def __exit__(
@@ -88,7 +88,7 @@ class Server:
 
     @contextlib.contextmanager
     def client(self, token: str = "", **headers: str) -> Iterator[httpx.Client]:
-        """Whoever shows that token; nobody where it is empty."""
+        """Yield a client that sends this token, or no token if it is empty."""
         shown = {"Authorization": f"Bearer {token}"} if token else {}
         with httpx.Client(base_url=self.url, headers={**shown, **headers}, timeout=60, trust_env=False) as client:
             yield client

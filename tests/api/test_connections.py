@@ -1,4 +1,4 @@
-"""Clients that are slow, on purpose or not: they lose their connection, and nobody else anything."""
+"""Slow clients, hostile or not: they are disconnected, and other clients are not affected."""
 
 import contextlib
 import json
@@ -25,14 +25,14 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextlib.contextmanager
 def connected(server: Server) -> Iterator[socket.socket]:
     with socket.socket() as made:
-        # A bound for what must come; nothing is measured by it.
+        # Only a bound for broken tests; no test measures this time.
         made.settimeout(20)
         made.connect(("127.0.0.1", server.port))
         yield made
 
 
 def ended(client: socket.socket) -> bool:
-    """Whether the server has let go of it, with or without a word."""
+    """Return whether the server has closed or reset the connection."""
     try:
         return client.recv(1000) == b""
     except ConnectionResetError:
@@ -49,8 +49,8 @@ def ended(client: socket.socket) -> bool:
         b"PUT /api/recipes HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
     ],
 )
-def test_a_request_that_never_ends_is_not_waited_for(quiet: Server, begun: bytes) -> None:
-    """In its headers or in its body, from the first byte on."""
+def test_incomplete_request_is_disconnected(quiet: Server, begun: bytes) -> None:
+    """The request may stop in its headers or its body, or before its first byte."""
     token = quiet.token("ann").encode()
     with connected(quiet) as client:
         client.sendall(begun.replace(b"Host: a\r\n", b"Host: a\r\nAuthorization: Bearer " + token + b"\r\n"))
@@ -70,8 +70,8 @@ def test_a_request_that_never_ends_is_not_waited_for(quiet: Server, begun: bytes
         b"\x16\x03\x01 hello",
     ],
 )
-def test_what_is_no_request_is_answered(quiet: Server, asked: bytes) -> None:
-    """As any other mistake, and to who says more than is read."""
+def test_malformed_request_gets_400(quiet: Server, asked: bytes) -> None:
+    """The client gets an ordinary error, even if it sends more than the server reads."""
     with connected(quiet) as client:
         client.sendall(asked)
         found = b""
@@ -83,8 +83,8 @@ def test_what_is_no_request_is_answered(quiet: Server, asked: bytes) -> None:
 
 
 @given(files=st.integers(connections.RESERVED + connections.FEWEST, 1 << 20))
-def test_clients_leave_files_for_the_store_and_aws(files: int) -> None:
-    """However few there are: those that are about to come count, too."""
+def test_connection_limit_leaves_descriptors_for_store_and_aws(files: int) -> None:
+    """Holds for any limit of open files; connections in the backlog count too."""
     room = connections.room(files)
     assert room.connections + room.backlog + connections.RESERVED <= files
     assert 0 < room.followers < room.connections <= connections.Room().connections
@@ -93,13 +93,13 @@ def test_clients_leave_files_for_the_store_and_aws(files: int) -> None:
 
 @pytest.mark.parametrize("files", [3, 64, connections.RESERVED + connections.FEWEST - 1])
 def test_server_that_has_no_files_for_clients_is_refused(files: int) -> None:
-    """It would stop the control plane beside it."""
+    """The server would take the files that the control plane in the same process needs."""
     with pytest.raises(Invalid):
         connections.room(files)
 
 
 def test_limit_of_open_files_is_raised_as_far_as_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As servers do; what is unlimited stays so."""
+    """The soft limit is raised to the hard limit; an unlimited one stays."""
     limits, infinity = [256, 4096], resource.RLIM_INFINITY
     monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
     monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: limits.__setitem__(slice(2), wanted))
@@ -110,8 +110,8 @@ def test_limit_of_open_files_is_raised_as_far_as_it_may_be(monkeypatch: pytest.M
     assert (connections.allowed_files(), limits) == (connections.FILES, [infinity, infinity])
 
 
-def test_whoever_waits_longest_makes_room(quiet: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many connections stand idle, a request is answered."""
+def test_oldest_idle_connection_is_closed_at_the_limit(quiet: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new request is answered even if idle connections use up the limit: the oldest is closed."""
     monkeypatch.setattr(quiet.front.config, "http_protocol_class", connections.limited(2))
     with connected(quiet) as first, connected(quiet) as second, connected(quiet) as third:
         third.sendall(WHOLE)
@@ -129,7 +129,7 @@ def test_whoever_waits_longest_makes_room(quiet: Server, monkeypatch: pytest.Mon
     ],
 )
 def test_request_with_two_lengths_is_refused_and_the_connection_closed(quiet: Server, framing: bytes) -> None:
-    """A proxy that believes the other length would send one caller the answer to another (RFC 9112, 6.1)."""
+    """A proxy that uses the other length would give one caller's answer to another (RFC 9112, 6.1)."""
     head = b"POST /api/jobs HTTP/1.1\r\nHost: a\r\n" + framing
     smuggled = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
     with connected(quiet) as client:
@@ -141,8 +141,8 @@ def test_request_with_two_lengths_is_refused_and_the_connection_closed(quiet: Se
     assert found.count(b"\r\n\r\n") == 1
 
 
-def test_chunks_of_an_older_http_are_refused(quiet: Server) -> None:
-    """HTTP/1.0 has no chunks, so a proxy reads another end (RFC 9112, 6.1)."""
+def test_chunked_http_1_0_request_is_refused(quiet: Server) -> None:
+    """HTTP/1.0 has no chunks, so a proxy would see the request end elsewhere (RFC 9112, 6.1)."""
     with connected(quiet) as client:
         client.sendall(b"POST /api/jobs HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 400 ")

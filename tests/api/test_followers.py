@@ -1,4 +1,4 @@
-"""Followers of a run that has not begun: how many there may be, and what ends them."""
+"""Followers of a run that has not begun: their limits, and what ends them."""
 
 import contextlib
 import itertools
@@ -29,8 +29,8 @@ def nobody_left(quiet: Server) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("nobody_left")
-def test_followers_are_counted(quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of one caller, and all; beyond it each is told when to try again."""
+def test_followers_beyond_the_limits_are_refused(quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a limit for one caller and one for all; a refused follower gets Retry-After or too_many."""
     monkeypatch.setattr(stream, "MOST_EACH", 1)
     monkeypatch.setattr(quiet.hub, "_most", 2)
     path = f"/api/runs/{run}/logs"
@@ -54,7 +54,7 @@ def test_followers_are_counted(quiet: Server, run: str, monkeypatch: pytest.Monk
 def test_a_follower_whose_token_is_revoked_reads_no_further(
     quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though its log says nothing."""
+    """The follower is disconnected even while its log is silent."""
     monkeypatch.setattr(quiet.hub, "heartbeat", 0.0)
     token = quiet.token("ann")
     with quiet.client(token) as ann, ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS) as answer:
@@ -68,7 +68,7 @@ def test_a_follower_whose_token_is_revoked_reads_no_further(
 def test_a_log_that_is_never_silent_is_read_no_longer_than_its_token_holds(
     quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No heartbeat comes in between."""
+    """A log that always has new data sends no heartbeat, so the token must be checked elsewhere."""
     found, piece = quiet.service.runs.record(run), LogPiece(1, "output", 0, b"again\n")
     look = LogPage(found, ((piece, "1.output.0.6"),), "1.output.0.6", over=False)
     monkeypatch.setattr(stream.Hub, "read_page", lambda *_: look)
@@ -82,8 +82,8 @@ def test_a_log_that_is_never_silent_is_read_no_longer_than_its_token_holds(
 
 
 @pytest.mark.usefixtures("nobody_left")
-def test_those_at_the_same_place_share_a_look(quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many follow, the run is read once a tick."""
+def test_followers_at_one_position_share_a_read(quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is read once a tick for any number of followers."""
     looked = []
     read = stream.Hub.read_page
 

@@ -1,4 +1,4 @@
-"""What one owner may have at once: beyond it a request is refused, and no other owner notices."""
+"""Limits of one owner: a request beyond them is refused, and other owners are not affected."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def limited(place: Settings, **limits: int) -> Server:
 
 
 def test_start_beyond_the_limit_of_runs_is_429_and_names_the_limit(place: Settings) -> None:
-    """Another owner, an admin and the control host start as before."""
+    """Another owner, an admin and the control host can still start runs."""
     server = limited(place, unfinished_runs=2)
     with server, server.client(server.token("ann")) as ann, server.client(server.token("bob")) as bob:
         for client in (ann, bob):
@@ -36,7 +36,7 @@ def test_start_beyond_the_limit_of_runs_is_429_and_names_the_limit(place: Settin
 
 
 def test_recipes_and_variables_beyond_the_limit_of_bytes_are_429(place: Settings) -> None:
-    """A run of large variables, and jobs without end."""
+    """The limit counts runs with large variables, and jobs."""
     server = limited(place, stored_mib=1)
     with server, server.client(server.token("ann")) as ann:
         assert ann.put("/api/recipes", content=recipe("job")).is_success

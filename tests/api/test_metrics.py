@@ -1,4 +1,4 @@
-"""What monitoring sees: of runs on machines that are words, and of a server that does not act."""
+"""/metrics and /readyz, for runs on scripted machines and for a server that does not act."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 
 def figures(server: Server, token: str) -> dict[tuple[str, str], float]:
-    """Each figure by its name and its labels' values, in the order of the labels' names."""
+    """Return each sample by its name and its label values, in the order of the labels' names."""
     with server.client(token) as client:
         answer = client.get("/metrics")
     assert answer.status_code == 200
@@ -33,8 +33,8 @@ def figures(server: Server, token: str) -> dict[tuple[str, str], float]:
     }
 
 
-def test_figures_tell_what_happened(whole: Rig) -> None:
-    """Runs by state and cause, ends by outcome, refusals by code, phases, machines, passes and requests."""
+def test_metrics_count_runs_launches_machines_and_requests(whole: Rig) -> None:
+    """The metrics cover runs, outcomes, launch errors, phases, machines, passes and requests."""
     with Server(whole.settings) as server, server.client(server.token("tester")) as client:
         admin = server.token("root", admin=True)
         for name, kind in (("good", "g5.xlarge"), ("bad", "g5.xlarge"), ("dry", "p4d.24xlarge")):
@@ -58,12 +58,12 @@ def test_figures_tell_what_happened(whole: Rig) -> None:
         assert found["provision_oldest_obligation_seconds", ""] == 0
         assert found["provision_http_requests_total", "POST /api/jobs/{job}/start 200"] == 3
     with Server(whole.settings) as again:
-        # What the store has is there at once.
+        # Figures that come from the store are present at once after a restart.
         assert figures(again, admin)["provision_runs_ended_total", "failed"] == 1
 
 
-def test_a_server_that_stands_by_is_ready(whole: Rig) -> None:
-    """Ready means that somebody acts, here or elsewhere."""
+def test_standby_server_is_ready_while_another_acts(whole: Rig) -> None:
+    """Ready means that some process acts, this server or another."""
     with Server(whole.settings) as acting, Server(whole.settings) as second:
         said = set()
         for server in (acting, second):

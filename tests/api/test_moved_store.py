@@ -1,4 +1,4 @@
-"""The store's file is moved away under a server, and put back."""
+"""The store's file is moved away while a server runs, and put back."""
 
 import contextlib
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.api.served import Server, recipe
 def test_server_whose_store_was_moved_away_answers_503_until_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No start is answered and lost, and no new store appears."""
+    """No start is confirmed and lost, and no new store is created."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     place = settings(tmp_path)

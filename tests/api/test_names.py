@@ -1,4 +1,4 @@
-"""Names of things, as text that comes back from strangers."""
+"""Cursors and pod names, as clients send them back."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,14 +11,14 @@ IDS = st.text("0123456789abcdef", min_size=32, max_size=32)
 
 
 @given(st.integers(0, 4 * 10**12).map(lambda number: number / 1000), IDS)
-def test_a_page_goes_on_where_it_ended(at: float, id: str) -> None:
-    """To the last digit of the time."""
+def test_page_cursor_keeps_time_and_id(at: float, id: str) -> None:
+    """The cursor keeps the time exactly."""
     assert key_in(key_of(at, id)) == (at, id)
 
 
 @given(st.text())
-def test_any_other_text_is_no_page(text: str) -> None:
-    """But one that says where a page could have ended."""
+def test_text_that_is_no_cursor_is_invalid(text: str) -> None:
+    """Text is rejected unless it is a valid cursor."""
     try:
         key = key_in(text)
     except Invalid:
@@ -27,14 +27,14 @@ def test_any_other_text_is_no_page(text: str) -> None:
 
 
 @given(st.from_regex(r"[a-z0-9-]{1,60}", fullmatch=True), IDS, st.integers(1, 10**6))
-def test_a_pod_says_its_run(job: str, id: str, attempt: int) -> None:
-    """Whatever hyphens the job's name has."""
+def test_run_id_is_read_from_a_pod_name(job: str, id: str, attempt: int) -> None:
+    """A job's name may have hyphens."""
     assert attempts.run_of(f"{job}-{id}-{attempt}-0") == id
 
 
 @given(st.text())
-def test_any_other_text_is_the_pod_of_no_run_or_of_one(text: str) -> None:
-    """Never an error that is not meant for its reader."""
+def test_text_that_is_no_pod_name_is_not_found(text: str) -> None:
+    """Any text gives a run's id or NotFound, never another error."""
     try:
         found = attempts.run_of(text)
     except NotFound:

@@ -1,4 +1,4 @@
-"""The OpenAPI document is the truth: Schemathesis makes requests of it, and holds the answers against it."""
+"""The server against its OpenAPI document: Schemathesis makes requests from it and checks the answers."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -27,11 +27,11 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-#: Where nothing acts and no cloud is, 503 says so and is no fault.
+#: These answer 503 without a daemon or a cloud, which is correct here.
 AWAY = {"/readyz", "/api/info/servers"}
-#: Made up, these leave no request that the application could answer (RFC 9112), or an answer without an end.
+#: With generated values for these headers, there is no valid request (RFC 9112), or an answer without an end.
 FRAMING = {"accept", "connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
-#: Of each operation, role and way to make requests.
+#: Examples for each operation, role and generation mode.
 EXAMPLES = 10
 
 
@@ -44,7 +44,7 @@ def document(quiet: Server) -> dict[str, Any]:
 
 @pytest.mark.parametrize("role", ["admin", "user", "nobody"])
 def test_every_answer_is_a_documented_one(quiet: Server, document: dict[str, Any], role: str) -> None:
-    """To requests that fit the document and to those that do not; none is a fault of ours."""
+    """Holds for requests that fit the document and for those that do not; no answer is a 500."""
     job = quiet.service.jobs.apply(recipe("job", "ann"), "the test's recipe")
     there = {"job": job.id, "run": quiet.service.runs.start(job.id, {}).id}
     token = "" if role == "nobody" else quiet.token("ann", admin=role == "admin")
@@ -53,13 +53,13 @@ def test_every_answer_is_a_documented_one(quiet: Server, document: dict[str, Any
             for found in schemathesis.openapi.from_dict(document).get_all_operations():
                 operation = cast(Any, found).ok()
                 told = operation.definition.raw
-                # Where there is nothing to say, nothing can be said wrongly.
+                # An operation without parameters and body has no invalid request.
                 if mode is GenerationMode.POSITIVE or "parameters" in told or "requestBody" in told:
                     _hold(operation, client, mode, there)
 
 
 def _hold(operation: Any, client: httpx.Client, mode: GenerationMode, there: Mapping[str, str]) -> None:
-    # What fails is shown as it is: to shrink it takes minutes.
+    # Do not shrink a failing example: that takes minutes.
     @settings(max_examples=EXAMPLES, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode), real=st.booleans())
     def answered(case: Any, real: bool) -> None:
@@ -75,8 +75,8 @@ def _hold(operation: Any, client: httpx.Client, mode: GenerationMode, there: Map
     answered()
 
 
-def test_every_operation_is_told_whole(document: dict[str, Any]) -> None:
-    """A name, what it does, an example of its answer, and what each status means."""
+def test_every_operation_is_documented(document: dict[str, Any]) -> None:
+    """Each operation has an id, a summary, a description, an example answer, and a text for each status."""
     ids = []
     for path, methods in document["paths"].items():
         for method, told in methods.items():
@@ -95,7 +95,7 @@ def test_every_operation_is_told_whole(document: dict[str, Any]) -> None:
 
 
 def test_the_document_names_what_is_streamed(document: dict[str, Any]) -> None:
-    """The streams that a log has are those of the protocol."""
+    """The document lists the streams of the protocol."""
     told = next(
         each for each in document["paths"]["/api/runs/{run}/logs"]["get"]["parameters"] if each["name"] == "stream"
     )

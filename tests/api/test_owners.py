@@ -1,6 +1,7 @@
-"""What is another owner's does not exist: every operation of the OpenAPI document, called by the wrong user.
+"""Another owner's data must look nonexistent: every operation of the OpenAPI document is called by the wrong user.
 
-An operation is covered as soon as it is in the document. One whose parameters or body nobody has told here fails.
+A new operation is covered as soon as it is in the document. The test fails for an operation with unknown parameters or
+body until they are added here.
 """
 
 import json
@@ -15,7 +16,7 @@ from tests.api.served import Server, recipe
 
 OWNER, JOB, SECRET = "laboratory-of-ann", "ann-s-own-work", "marker-of-ann-s-variable"
 
-#: Bodies that the operations take from whoever may; what is not here needs none.
+#: Valid request bodies by operation; operations that are not listed need none.
 BODIES: Mapping[str, Any] = {
     "apply_recipe": json.loads(recipe(JOB, OWNER, schedule="@yearly")),
     "create_recipe": json.loads(recipe(JOB, OWNER, schedule="@yearly")),
@@ -25,15 +26,15 @@ BODIES: Mapping[str, Any] = {
     "set_schedule": {"schedule": "0 2 * * *"},
     "create_token": {"owners": [OWNER], "role": "admin"},
 }
-#: What wants a cloud, which is not there.
+#: Operations that need a cloud or a daemon, which these tests lack.
 AWAY = {"readyz", "list_server_options"}
-#: What only an admin may do.
+#: Operations for admins only.
 ADMIN = {"create_token", "list_tokens", "revoke_token", "list_audit", "metrics"}
 
 
 @dataclass(frozen=True)
 class Theirs:
-    """What is Ann's, as every parameter of a path would name it."""
+    """Ann's data, as values for the parameters of a path."""
 
     job: str
     run: str
@@ -61,7 +62,7 @@ class Operation:
     path: str
     public: bool
     named: bool
-    #: Parameters of the query that it wants.
+    #: Required query parameters.
     wanted: tuple[str, ...]
     body: Any
 
@@ -90,7 +91,7 @@ def operations(document: Mapping[str, Any]) -> Iterator[Operation]:
 def every(server: Server) -> list[Operation]:
     with server.client() as client:
         found = list(operations(client.get("/api/openapi.json").json()))
-    # What ends something comes last.
+    # Run DELETE operations last.
     return sorted(found, key=lambda operation: operation.method == "DELETE")
 
 
@@ -103,7 +104,7 @@ def theirs(quiet: Server) -> Theirs:
 
 
 def traced(answer: httpx.Response, theirs: Theirs) -> set[str]:
-    """What an answer tells of Ann's that its own request did not."""
+    """Return the traces of Ann's data in the answer that the request itself did not contain."""
     asked = str(answer.request.url) + answer.request.content.decode()
     told = answer.text + json.dumps(dict(answer.headers))
     return {word for word in theirs.trace() if word in told and word not in asked}
@@ -114,8 +115,8 @@ def state_of(server: Server) -> object:
     return service.jobs.all(), service.runs.records(), service.schedules.all(), service.tokens.all()
 
 
-def test_the_wrong_user_finds_nothing(quiet: Server, theirs: Theirs) -> None:
-    """No operation shows, starts, stops, schedules or reads another owner's anything, or lets anybody in."""
+def test_another_owners_data_is_hidden_from_a_user(quiet: Server, theirs: Theirs) -> None:
+    """No operation lets the wrong user read or change another owner's data, or create access to it."""
     token = quiet.token("bob")
     before = state_of(quiet)
     with quiet.client(token) as bob:
@@ -135,11 +136,11 @@ def test_the_wrong_user_finds_nothing(quiet: Server, theirs: Theirs) -> None:
     assert state_of(quiet) == before
 
 
-def test_nobody_finds_nothing(quiet: Server, theirs: Theirs) -> None:
-    """Without a token, or with a wrong one, there is only what says that the server lives."""
+def test_request_without_a_valid_token_is_denied(quiet: Server, theirs: Theirs) -> None:
+    """Without a valid token only the health endpoints answer."""
     before = state_of(quiet)
     for shown in ("", "pvt_0123456789ab_" + "x" * 43, "nonsense"):
-        # Who is denied again and again waits, and nobody else from elsewhere.
+        # Failed logins throttle this address only.
         with quiet.client(shown, **{"X-Forwarded-For": "192.0.2.1"}) as nobody:
             for operation in every(quiet):
                 answer = operation.call(nobody, theirs)
@@ -148,12 +149,12 @@ def test_nobody_finds_nothing(quiet: Server, theirs: Theirs) -> None:
     assert state_of(quiet) == before
 
 
-def test_the_right_user_finds_it_all(quiet: Server, theirs: Theirs) -> None:
-    """So the table asks for what is there: each operation works for whoever may."""
+def test_every_operation_works_for_a_permitted_user(quiet: Server, theirs: Theirs) -> None:
+    """Each operation works for a permitted user, so the requests of these tests are valid."""
     ann, admin = quiet.token(OWNER), quiet.token("root", admin=True)
     with quiet.client(ann) as user, quiet.client(admin) as keeper:
         for operation in every(quiet):
             answer = operation.call(keeper if operation.id in ADMIN else user, theirs)
-            # A job with a run that is not done is not deleted.
+            # A job with an unfinished run cannot be deleted.
             works = answer.status_code < 400 or answer.status_code == 409
             assert works or operation.id in AWAY, (operation, answer.text)

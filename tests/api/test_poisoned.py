@@ -1,4 +1,4 @@
-"""A store of an earlier release, with times in it that a machine made up: every endpoint answers."""
+"""A store of an earlier release with absurd times from a machine: every endpoint must answer."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ FAR = (-9e15, -62135596801.0, 253402300800.0, 9e15)
 
 
 def poisoned(server: Server, at: float, *, over: bool) -> Run:
-    """A run whose machine said that time for every time there is; its attempt is over, or its machine works."""
+    """Store a run whose machine reported this time everywhere; its attempt is over, or its machine works."""
     server.service.jobs.apply(recipe("poisoned", "ann"), "the test's recipe")
     run = server.service.runs.record(server.service.runs.start("ann/poisoned", {}).id)
     box = f"i-{run.id[:8]}"
@@ -40,8 +40,8 @@ def poisoned(server: Server, at: float, *, over: bool) -> Run:
 
 @pytest.mark.parametrize("over", [False, True])
 @pytest.mark.parametrize("at", FAR)
-def test_a_poisoned_store_is_shown(quiet: Server, at: float, over: bool) -> None:
-    """To an admin, who sees everybody's runs, and to the run's owner."""
+def test_endpoints_answer_with_absurd_times_in_the_store(quiet: Server, at: float, over: bool) -> None:
+    """The run is shown to an admin and to its owner."""
     run = poisoned(quiet, at, over=over)
     for token in (quiet.token("keeper", admin=True), quiet.token("ann")):
         with quiet.client(token) as client:
@@ -63,8 +63,8 @@ def test_a_poisoned_store_is_shown(quiet: Server, at: float, over: bool) -> None
 
 
 @pytest.mark.parametrize("at", FAR)
-def test_a_poisoned_run_has_a_story(quiet: Server, at: float) -> None:
-    """On a terminal, too."""
+def test_status_shows_a_run_with_absurd_times(quiet: Server, at: float) -> None:
+    """`provision status` shows the run on a terminal."""
     run = poisoned(quiet, at, over=False)
     service = quiet.service
     now = service.operator.now()

@@ -1,4 +1,4 @@
-"""The threads that read logs are shared fairly between callers."""
+"""The threads that read logs, and their fair use by callers."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ from provisioner.faces.api.http.reading import Readers
 
 
 class Slow:
-    """Reads that last until they are let go, and who is reading."""
+    """Reads that block until the test releases them, with counts of readers by caller."""
 
     def __init__(self) -> None:
         self.going = threading.Semaphore(0)
@@ -33,8 +33,8 @@ async def begun(slow: Slow, count: int) -> None:
         await asyncio.sleep(0)
 
 
-def test_one_caller_leaves_threads_to_the_others() -> None:
-    """However many reads it asks for: the next caller's begins at once."""
+def test_caller_with_many_reads_does_not_delay_another() -> None:
+    """A caller with many reads leaves a thread, so the next caller's read begins at once."""
 
     async def main() -> None:
         readers, slow = Readers(4), Slow()
@@ -52,7 +52,7 @@ def test_one_caller_leaves_threads_to_the_others() -> None:
 
 
 def test_a_caller_with_fewer_reads_is_next() -> None:
-    """All threads are taken: of those that wait, not the first one but the one with the fewest."""
+    """If all threads are busy, the next read is from the caller with the fewest reads, not from the first in line."""
 
     async def main() -> None:
         readers, slow = Readers(4), Slow()
@@ -71,7 +71,7 @@ def test_a_caller_with_fewer_reads_is_next() -> None:
 
 
 def test_a_read_that_is_given_up_takes_no_thread() -> None:
-    """Whether it waits for its turn or has just got it."""
+    """The read may be cancelled while it waits for a thread or just after it got one."""
 
     async def main() -> None:
         readers, slow = Readers(2), Slow()

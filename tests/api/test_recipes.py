@@ -1,4 +1,4 @@
-"""Recipes over HTTP: what somebody else does in between is not lost, and nothing is made over another job."""
+"""Recipes over HTTP: a concurrent change is not lost, and a new recipe never replaces another job."""
 
 import json
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ def ann(quiet: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_another_schedule_keeps_what_was_applied_meanwhile(
+def test_schedule_change_keeps_a_concurrent_apply(
     quiet: Server, ann: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However late somebody else's apply comes."""
+    """A concurrent apply is kept, even if it comes between read and write."""
     read, applied = SqlStore.job, list[bool]()
 
     def outrun(store: SqlStore, owner: str, name: str) -> Job | None:
@@ -44,8 +44,8 @@ def test_another_schedule_keeps_what_was_applied_meanwhile(
 
 
 @pytest.mark.parametrize("owner", ["ann", {"name": "ann"}, None])
-def test_a_new_recipe_is_made_over_no_job(quiet: Server, ann: httpx.Client, owner: object) -> None:
-    """However its owner is written."""
+def test_creating_a_recipe_never_replaces_a_job(quiet: Server, ann: httpx.Client, owner: object) -> None:
+    """The owner may be written in any form."""
     before = quiet.service.jobs.record("ann/changed")
     body = json.loads(recipe("changed", command="echo clone"))
     body["spec"]["owner"] = owner
@@ -55,8 +55,8 @@ def test_a_new_recipe_is_made_over_no_job(quiet: Server, ann: httpx.Client, owne
 
 @pytest.mark.parametrize("field", ["name", "owner"])
 @pytest.mark.parametrize("method", ["PUT", "POST"])
-def test_half_a_character_is_refused(ann: httpx.Client, method: str, field: str) -> None:
-    """JSON may hold half of a surrogate pair; no name does."""
+def test_lone_surrogate_in_a_name_is_refused(ann: httpx.Client, method: str, field: str) -> None:
+    """JSON may hold half of a surrogate pair; a name must not."""
     body: dict[str, Any] = json.loads(recipe("changed", "ann"))
     body["spec"][field] = "\ud800"
     answer = ann.request(method, "/api/recipes", content=json.dumps(body))
@@ -66,7 +66,7 @@ def test_half_a_character_is_refused(ann: httpx.Client, method: str, field: str)
 def test_the_attempts_of_a_thousand_runs_are_read_together(
     quiet: Server, ann: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In as many looks at the store as those of one run take."""
+    """Reading the attempts of many runs takes as many store queries as for one run."""
     looks, find = [], SqlStore.find
 
     def counted(store: SqlStore, *words: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a client may send, and what comes back: one form for every error, and nothing of a client's in a header."""
+"""Requests and their answers: every error has one form, and no header repeats a client's text."""
 
 import socket
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def user(quiet: Server) -> Iterator[httpx.Client]:
 
 
 def told(answer: httpx.Response, status: int) -> str:
-    """The message of an error that has the form of all."""
+    """Assert that the answer is an error in the common form; return its message."""
     assert answer.status_code == status, answer.text
     body = answer.json()
     assert sorted(body) == ["code", "detail", "message"]
@@ -37,15 +37,15 @@ def told(answer: httpx.Response, status: int) -> str:
         ("GET", "/api/runs?limit=1001", {}, 400, "write 1000 or less"),
         ("GET", "/api/runs?state=asleep", {}, 400, "write 'queued', 'launching'"),
         ("GET", "/api/runs?cursor=%00", {}, 400, "cursor"),
-        ("GET", "/api/runs/none", {}, 404, "there is no run 'none'"),
-        ("GET", "/api/jobs/none", {}, 404, "there is no job 'none'"),
+        ("GET", "/api/runs/none", {}, 404, "no run 'none'"),
+        ("GET", "/api/jobs/none", {}, 404, "no job 'none'"),
         ("GET", "/api/jobs/a%2Fb", {}, 404, "/api/openapi.json"),
         ("GET", "/api/jobs/..%2f..%2fetc%2fpasswd", {}, 404, "/api/openapi.json"),
-        ("GET", "/api/jobs/%00", {}, 404, "there is no job"),
-        ("GET", "/api/jobs/a%0d%0aSet-Cookie:%20b", {}, 404, "there is no job"),
-        ("GET", "/api/runs/%ff%fe", {}, 404, "there is no run"),
-        ("PATCH", "/api/runs", {}, 405, "PATCH is not for this address"),
-        ("GET", "/", {}, 404, "there is nothing at this address"),
+        ("GET", "/api/jobs/%00", {}, 404, "no job"),
+        ("GET", "/api/jobs/a%0d%0aSet-Cookie:%20b", {}, 404, "no job"),
+        ("GET", "/api/runs/%ff%fe", {}, 404, "no run"),
+        ("PATCH", "/api/runs", {}, 405, "PATCH is not allowed at this path"),
+        ("GET", "/", {}, 404, "unknown path"),
         ("POST", "/api/jobs/job/start", {"json": []}, 400, "body: found a list; write a mapping"),
         ("POST", "/api/jobs/job/start", {"json": {"nonsense": 1}}, 400, "body.nonsense: unknown field"),
         ("POST", "/api/jobs/job/start", {"json": {"env": {"A": 1}}}, 400, "body.env.A"),
@@ -53,19 +53,19 @@ def told(answer: httpx.Response, status: int) -> str:
         ("POST", "/api/jobs/job/start", {"content": b"{}"}, 400, "Content-Type: application/json"),
         ("POST", "/api/jobs/job/start", {"json": {"env": {"A": "b"}, "command": ""}}, 400, "command"),
         ("PUT", "/api/jobs/job/schedule", {"json": {"schedule": "* * *"}}, 400, "schedule"),
-        ("GET", "/api/runs/none/logs?cursor=nonsense", {}, 404, "there is no run"),
-        ("GET", "/api/runs/none/logs?offset=1", {}, 400, "offset: name one stream"),
+        ("GET", "/api/runs/none/logs?cursor=nonsense", {}, 404, "no run"),
+        ("GET", "/api/runs/none/logs?offset=1", {}, 400, "offset requires `attempt`"),
     ],
 )
-def test_what_is_wrong_is_said(
+def test_wrong_request_gets_status_and_message(
     user: httpx.Client, method: str, path: str, more: dict[str, Any], status: int, says: str
 ) -> None:
-    """With a status that programs go by, and a sentence for their people."""
+    """Each error has a status for programs and a sentence for people."""
     assert says in told(user.request(method, path, **more), status)
 
 
 def test_a_body_is_bounded(quiet: Server, user: httpx.Client) -> None:
-    """Told its length or in chunks, it is not kept beyond the limit."""
+    """With a Content-Length or in chunks, a body beyond the limit is not kept."""
     before = len(quiet.journal.lines)
     told(user.post("/api/jobs/job/start", content=b" " * (LARGEST + 1)), 413)
 
@@ -81,7 +81,7 @@ def test_a_body_is_bounded(quiet: Server, user: httpx.Client) -> None:
 
 
 def test_every_answer_keeps_browsers_away(user: httpx.Client) -> None:
-    """Errors, too: it is data for a program, whatever a job's name may hold."""
+    """Every answer, errors included, has headers that keep a browser from rendering or running it."""
     for path in ("/api/jobs", "/nope", "/api/runs?limit=0", "/healthz"):
         headers = user.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -90,8 +90,8 @@ def test_every_answer_keeps_browsers_away(user: httpx.Client) -> None:
         assert headers["content-type"] == "application/json"
 
 
-def test_both_forms_of_the_header_let_in(quiet: Server, user: httpx.Client) -> None:
-    """Saturn's `token`, and RFC 6750's `Bearer`; no other, and no token in a URL."""
+def test_token_and_bearer_headers_are_accepted(quiet: Server, user: httpx.Client) -> None:
+    """`token` (Saturn) and `Bearer` (RFC 6750) are accepted; other schemes and tokens in the URL are not."""
     token = user.headers["Authorization"].partition(" ")[2]
     with quiet.client() as bare:
         for form in ("token", "Token", "bearer", "Bearer"):
@@ -100,13 +100,12 @@ def test_both_forms_of_the_header_let_in(quiet: Server, user: httpx.Client) -> N
             refused = bare.get("/api/jobs", headers={"Authorization": wrong})
             told(refused, 401)
             assert refused.headers["www-authenticate"] == "Bearer"
+        assert "`Authorization: Bearer <token>`" in bare.get("/api/jobs").json()["message"]
         told(bare.get(f"/api/jobs?token={token}&access_token={token}"), 401)
 
 
-def test_a_fault_of_ours_tells_its_reader_nothing(
-    quiet: Server, user: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """But a word by which the journal's line is found."""
+def test_internal_error_shows_only_an_id(quiet: Server, user: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to an internal error has only an id, by which the journal's line is found."""
 
     def broken(*_: object) -> None:
         raise RuntimeError("the secret of the house")
@@ -122,7 +121,7 @@ def test_a_fault_of_ours_tells_its_reader_nothing(
 
 
 def test_no_token_is_in_the_journal(quiet: Server, user: httpx.Client) -> None:
-    """Nor anywhere else that the server writes."""
+    """The server logs no token."""
     token = user.headers["Authorization"].partition(" ")[2]
     user.get("/api/jobs")
     user.get("/nope", headers={"X-Token": token})
@@ -130,7 +129,7 @@ def test_no_token_is_in_the_journal(quiet: Server, user: httpx.Client) -> None:
 
 
 def test_a_start_has_its_run_and_its_key(user: httpx.Client) -> None:
-    """The answer is the job and the run; the same key gives the same run, with other inputs it is a conflict."""
+    """The answer has the job and the run. The same key gives the same run; with other inputs it is a conflict."""
     first = user.post("/api/jobs/job/start", json={"env": {"A": "1"}, "idempotency_key": "k"}).json()
     again = user.post("/api/jobs/job/start", json={"env": {"A": "1"}}, headers={"Idempotency-Key": "k"}).json()
     assert (first["name"], first["run"]["state"]) == ("job", "queued")
@@ -139,7 +138,7 @@ def test_a_start_has_its_run_and_its_key(user: httpx.Client) -> None:
 
 
 def test_pages_of_runs_follow_one_another(user: httpx.Client) -> None:
-    """Each run once, the newest first, until `next_key` is null."""
+    """Each run appears once, the newest first, until `next_key` is null."""
     for _ in range(5):
         user.post("/api/jobs/job/start")
     found, cursor = [], ""
@@ -155,7 +154,7 @@ def test_pages_of_runs_follow_one_another(user: httpx.Client) -> None:
 
 
 def test_a_job_is_its_id_or_its_name_and_owner(quiet: Server, user: httpx.Client) -> None:
-    """The first of the token's owners is meant where none is named."""
+    """Without an owner name, the token's first owner is used."""
     other = quiet.service.jobs.apply(recipe("other", "lab/ann"), "the test's recipe")
     mine = user.get("/api/jobs/job").json()
     assert mine["owner"] == "ann"
@@ -165,23 +164,23 @@ def test_a_job_is_its_id_or_its_name_and_owner(quiet: Server, user: httpx.Client
 
 
 def test_every_answer_has_the_versions_of_api_and_package(user: httpx.Client) -> None:
-    """Errors, too."""
+    """Errors have the headers too."""
     for path in ("/api/jobs", "/api/jobs/none", "/nowhere", "/healthz"):
         answer = user.get(path)
-        assert (answer.headers["Provision-API"], answer.headers["Provision-Version"]) == ("1", version("provisioner"))
+        assert (answer.headers["Provision-API"], answer.headers["Provision-Version"]) == ("1", version("provision-gpu"))
 
 
 def test_a_client_from_before_versions_is_told_which_one_to_install(user: httpx.Client) -> None:
-    """It shows the message of an error as its own, in one line."""
+    """Such a client shows the error's message as its own, in one line."""
     answer = user.get("/api/jobs", headers={"Accept": "application/vnd.provision+json"})
     told(answer, 406)
     message = answer.json()["message"]
-    assert message.endswith(f"pip install provisioner=={version('provisioner')}")
+    assert message.endswith(f"pip install provision-gpu=={version('provision-gpu')}")
     assert "\n" not in message
 
 
-def test_what_is_no_http_costs_its_sender_the_connection(quiet: Server) -> None:
-    """And nobody else anything."""
+def test_malformed_http_closes_only_its_own_connection(quiet: Server) -> None:
+    """Other clients are not affected."""
     with socket.create_connection(("127.0.0.1", quiet.port)) as sent:
         sent.sendall(b"GET /api/jobs\0 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert sent.recv(1000).startswith(b"HTTP/1.1 400")
@@ -189,8 +188,8 @@ def test_what_is_no_http_costs_its_sender_the_connection(quiet: Server) -> None:
         assert client.get("/healthz").status_code == 200
 
 
-def test_nobody_is_ready_where_nobody_acts(quiet: Server) -> None:
-    """The process lives all the same."""
+def test_readyz_is_503_without_a_daemon(quiet: Server) -> None:
+    """/readyz answers 503, but the process is alive."""
     with quiet.client() as client:
         answer = client.get("/readyz")
         told(answer, 503)
@@ -198,8 +197,8 @@ def test_nobody_is_ready_where_nobody_acts(quiet: Server) -> None:
         assert client.get("/healthz").status_code == 200
 
 
-def test_what_is_no_method_is_counted_as_one(quiet: Server) -> None:
-    """Each figure stays in memory, and a request may call its method anything."""
+def test_unknown_methods_share_one_metric_label(quiet: Server) -> None:
+    """Each metric stays in memory, and a request may have any method name."""
     with quiet.client(quiet.token("root", admin=True)) as admin:
         for number in range(3):
             assert admin.request(f"NONSENSE{number}", "/healthz").status_code == 405
@@ -209,7 +208,7 @@ def test_what_is_no_method_is_counted_as_one(quiet: Server) -> None:
 
 
 def test_a_throttled_client_is_told_when_to_try_again() -> None:
-    """Without Retry-After clients hammer the server; it is whole seconds, and at least one (RFC 9110, 10.2.3)."""
+    """Without Retry-After clients retry at once. It is in whole seconds, at least 1 (RFC 9110, 10.2.3)."""
     for wait, told in [(7.4, "7"), (0.01, "1")]:
         response = answers.refusal(TooMany("too often", wait))
         assert response is not None
@@ -230,7 +229,7 @@ def test_a_throttled_client_is_told_when_to_try_again() -> None:
     ],
 )
 def test_last_hop_without_its_port_is_the_source(quiet: Server, forwarded: str, source: str) -> None:
-    """A source is one address, whatever port it comes from, and what a caller says of itself counts for nothing."""
+    """The source is an address without a port; a caller's own X-Forwarded-For is ignored."""
     with quiet.client(quiet.token("root", admin=True)) as admin:
         sent = admin.post(
             "/api/tokens",

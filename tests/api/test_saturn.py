@@ -1,4 +1,4 @@
-"""Saturn's endpoints: the shapes that its client demands, at every point of a run's life."""
+"""Saturn's endpoints: the shapes that its client requires, at every point of a run's life."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ from tests.api.served import Server, recipe
 from tests.e2e.rig import Rig, rig
 from tests.polling import until
 
-#: Goes on when its file is there.
+#: A command that continues when its file exists.
 PATIENT = 'echo "line 1"; while [ ! -e "$GO" ]; do sleep 0.05; done; echo "line 2"; exit 3'
 
 
 @dataclass
 class Saturn:
-    """A client of the server, as Saturn's own one calls it."""
+    """A client that calls the server as Saturn's client does."""
 
     whole: Rig
     http: httpx.Client
@@ -81,13 +81,13 @@ def saturn(whole: Rig, server: Server, tmp_path: Path) -> Iterator[Saturn]:
     go.touch()
 
 
-def test_the_version_asks_for_pods_that_live(saturn: Saturn) -> None:
-    """It is compared as text."""
+def test_status_version_enables_the_active_pods_api(saturn: Saturn) -> None:
+    """The client compares versions as text."""
     assert saturn.get("/api/status")["version"] >= "2026.02.01"
 
 
 def test_a_recipe_comes_back_as_it_can_be_applied_again(saturn: Saturn) -> None:
-    """With an owner that is text, no null start script, an id; and `state` is passed over on its way back."""
+    """The owner is text, the start script not null, the id present; `state` is ignored in a request."""
     id = saturn.apply("round-trip", start_script=None)
     told = saturn.get("/api/recipes/job/round-trip")
     assert told["spec"]["owner"] == "ann"
@@ -102,7 +102,7 @@ def test_a_recipe_comes_back_as_it_can_be_applied_again(saturn: Saturn) -> None:
 
 
 def test_recipes_come_in_pages_by_the_beginning_of_their_name(saturn: Saturn) -> None:
-    """Until next_key is null; of other types there are none."""
+    """The pages end with next_key null; other types have no recipes."""
     names = [f"page-{number}" for number in range(5)]
     for name in names:
         saturn.apply(name)
@@ -119,7 +119,7 @@ def test_recipes_come_in_pages_by_the_beginning_of_their_name(saturn: Saturn) ->
 
 
 def test_a_clone_is_a_new_job_whose_schedule_waits(saturn: Saturn) -> None:
-    """409 where there is one of that name; unknown fields are passed over only where that is asked for."""
+    """An existing name gives 409. Unknown fields are ignored only with `enforce_unknown=false`."""
     body = {"type": "job", "spec": json.loads(recipe("clone", schedule="@every 4h"))["spec"]}
     made = saturn.post("/api/recipes", body, 201)
     assert made["spec"]["schedule"] is None
@@ -131,13 +131,13 @@ def test_a_clone_is_a_new_job_whose_schedule_waits(saturn: Saturn) -> None:
 
 
 @pytest.mark.parametrize("body", [[], "text", {"spec": []}, {"spec": {"name": 1}}, {"spec": {"name": "x", "owner": 1}}])
-def test_what_is_no_recipe_is_refused(saturn: Saturn, body: object) -> None:
-    """In one sentence."""
+def test_malformed_recipe_is_refused(saturn: Saturn, body: object) -> None:
+    """The error has a message."""
     assert saturn.post("/api/recipes", body, 400)["message"]
 
 
 def test_pods_at_every_point_of_a_life(saturn: Saturn) -> None:
-    """Each shape that crashes the client when it is otherwise: times, labels, containers, bodies."""
+    """Covers the fields whose shape the client depends on: times, labels, containers, bodies."""
     id = saturn.apply("life", PATIENT)
     run = saturn.start(id)
     assert saturn.get("/api/recipes/job/life")["state"]["status"] in ("pending", "running")
@@ -160,7 +160,7 @@ def test_pods_at_every_point_of_a_life(saturn: Saturn) -> None:
     assert past["pod_name"] == pod["name"]
     assert past["status"] == "error"
     assert past["start_time"] < past["end_time"]
-    # A finished pod goes on answering: the client asks for it by name, and dies of a 404.
+    # A finished pod must stay readable: the client reads it by name and crashes on a 404.
     (main,) = saturn.get(f"/api/active/pods/{pod['name']}")["container_summaries"]
     assert (main["status"], main["exit_code"], bool(main["finished_at"])) == ("error", 3, True)
     assert saturn.get(log)["logs"] == "line 1\nline 2\n"
@@ -173,7 +173,7 @@ def test_pods_at_every_point_of_a_life(saturn: Saturn) -> None:
 
 
 def test_two_pods_that_wait_can_be_sorted(saturn: Saturn) -> None:
-    """A run without a machine has a pod whose time is empty, not null."""
+    """The pod of a run without a machine has an empty start time, not null."""
     id = saturn.apply("waits", instance_type="p5.48xlarge")
     runs = [saturn.start(id), saturn.start(id)]
     until(lambda: all(saturn.run(run).waiting for run in runs), "both wait")
@@ -190,8 +190,8 @@ def test_two_pods_that_wait_can_be_sorted(saturn: Saturn) -> None:
     assert all("end_time" in past for past in saturn.history(id))
 
 
-def test_a_start_script_that_fails_is_what_the_pod_shows(saturn: Saturn) -> None:
-    """The main container waits for ever; the one before it has the log, and the exit code."""
+def test_pod_shows_the_failed_start_script(saturn: Saturn) -> None:
+    """The main container stays `waiting`; the setup container has the log and the exit code."""
     run = saturn.start(id := saturn.apply("unset", start_script="echo no such package; exit 7"))
     saturn.reaches(run, lambda found: found.done_at is not None)
     (past,) = saturn.history(id)
@@ -203,7 +203,7 @@ def test_a_start_script_that_fails_is_what_the_pod_shows(saturn: Saturn) -> None
 
 
 def test_a_log_that_is_no_text_is_one_json_string_all_the_same(saturn: Saturn) -> None:
-    """Bytes that are no UTF-8 are replaced, characters are not cut where chunks are."""
+    """Bytes that are not UTF-8 are replaced, and no character is cut at the end of a chunk."""
     run = saturn.start(id := saturn.apply("binary", r"""printf 'a\377b"\\\n\303\244\n'"""))
     saturn.reaches(run, lambda found: found.done_at is not None)
     (past,) = saturn.history(id)
@@ -211,7 +211,7 @@ def test_a_log_that_is_no_text_is_one_json_string_all_the_same(saturn: Saturn) -
 
 
 def test_restart_stops_all_and_starts_one(saturn: Saturn) -> None:
-    """And answers with the job and the run that it made; `stop/{run}` ends that one alone."""
+    """The answer has the job and the new run; `stop/{run}` ends only that run."""
     id = saturn.apply("again", PATIENT)
     first = saturn.start(id)
     told = saturn.post(f"/api/jobs/{id}/restart", {"debug_mode": False})
@@ -228,8 +228,8 @@ def test_restart_stops_all_and_starts_one(saturn: Saturn) -> None:
     assert "provision ssh" in message
 
 
-def test_schedules_both_ways(saturn: Saturn) -> None:
-    """With an argument it is changed and then enabled; without, what the recipe has is enabled again."""
+def test_schedule_is_changed_enabled_and_disabled(saturn: Saturn) -> None:
+    """PATCH changes the schedule and POST enables it; without a PATCH, POST enables the last one again."""
     id = saturn.apply("nightly")
     assert "no schedule" in saturn.post(f"/api/jobs/{id}/schedule", None, 400)["message"]
     options = {"cron_schedule_options": {"schedule": "@every 4h"}}
@@ -246,7 +246,7 @@ def test_schedules_both_ways(saturn: Saturn) -> None:
 
 
 def test_sizes_have_what_split_needs(saturn: Saturn) -> None:
-    """Name, cores and GPUs; types without a GPU are left out."""
+    """Sizes have name, cores and GPUs; types without a GPU are omitted."""
     sizes = saturn.get("/api/info/servers")["sizes"]
     assert sizes["g5.xlarge"] | {"name": "g5.xlarge", "cores": 4, "gpu": 1, "memory": "16Gi"} == sizes["g5.xlarge"]
     assert all(size["gpu"] for size in sizes.values())
@@ -254,7 +254,7 @@ def test_sizes_have_what_split_needs(saturn: Saturn) -> None:
 
 
 def test_exactly_one_organisation_is_primary(server: Server) -> None:
-    """The first owner's."""
+    """The primary organisation is the first owner's."""
     with server.client(server.token("lab/ann", "lab/bob", "cyd")) as http:
         assert http.get("/api/user").json()["username"] == "ann"
         orgs = http.get("/api/orgs").json()["orgs"]
@@ -262,7 +262,7 @@ def test_exactly_one_organisation_is_primary(server: Server) -> None:
 
 
 def test_an_unknown_pod_is_not_found(saturn: Saturn) -> None:
-    """Whatever its name looks like."""
+    """Any unknown name gives 404, even one that resembles a pod's name."""
     for name in ("x", "a-b-c-d", f"job-{'0' * 32}-1-0", "-", "%2e%2e"):
         assert saturn.get(f"/api/active/pods/{name}", 404)["message"]
     id = saturn.apply("mine")
@@ -275,7 +275,7 @@ def test_an_unknown_pod_is_not_found(saturn: Saturn) -> None:
 
 
 def test_stop_reaches_every_run_of_a_job(saturn: Saturn, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many pages of them there are; and the oldest of them is not forgotten for those that are over."""
+    """Stop reads all pages of runs, and an unfinished run counts even if newer ones are done."""
     monkeypatch.setattr(recipes, "PAGE", 2)
     id = saturn.apply("crowd", instance_type="p5.48xlarge")
     runs = [saturn.start(id) for _ in range(5)]
@@ -287,7 +287,7 @@ def test_stop_reaches_every_run_of_a_job(saturn: Saturn, monkeypatch: pytest.Mon
     assert saturn.get("/api/recipes/job/crowd")["state"]["status"] == "stopped"
 
 
-def test_what_is_no_text_is_refused(saturn: Saturn) -> None:
-    """Not stored with other characters in its place."""
+def test_recipe_that_is_not_utf8_is_refused(saturn: Saturn) -> None:
+    """The text is refused, not stored with replacement characters."""
     answer = saturn.http.put("/api/recipes", content=b"type: job\nspec: {name: \xff}")
     assert (answer.status_code, answer.json()["message"]) == (400, "body: not UTF-8 text")

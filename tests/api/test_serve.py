@@ -1,4 +1,4 @@
-"""`provision serve` as a process: where it listens, what it refuses, and how it ends."""
+"""`provision serve` as a process: its address, the options it refuses, and how it ends."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ from tests.ports import free_ports
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Settings of an installation whose cloud is away."""
+    """Write settings of an installation whose cloud is unreachable; return the folder."""
     known = settings(tmp_path).model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     rehearsal = known.pop("rehearsal")
     lines = [f"{name} = {json.dumps(value)}" for name, value in known.items()]
@@ -33,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Serving:
-    """A `provision serve` that listens."""
+    """A running `provision serve`."""
 
     def __init__(self, *words: str) -> None:
         self.process = subprocess.Popen([*PROVISION, "serve", "--json", *words], stdout=subprocess.PIPE, text=True)
@@ -44,7 +44,7 @@ class Serving:
 
 
 @pytest.fixture
-def serving(here: Path) -> Iterator[Serving]:  # noqa: ARG001 - the settings it finds
+def serving(here: Path) -> Iterator[Serving]:  # noqa: ARG001 - the fixture sets PROVISION_SETTINGS
     found = Serving("--port", "0")
     try:
         yield found
@@ -56,7 +56,7 @@ def serving(here: Path) -> Iterator[Serving]:  # noqa: ARG001 - the settings it 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[str, str]:
-    """A certificate for 127.0.0.1, and its key."""
+    """Return the paths of a certificate for 127.0.0.1 and its key."""
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     words += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=a"]
@@ -65,15 +65,15 @@ def certificate(tmp_path: Path) -> tuple[str, str]:
 
 
 def refused(*words: str) -> str:
-    """The one line that the command ends with."""
+    """Run the command, which must fail with one line; return the line."""
     done = subprocess.run([*PROVISION, "serve", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 64, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     return done.stderr
 
 
-def test_it_says_where_it_listens_and_ends_cleanly(serving: Serving) -> None:
-    """SIGTERM ends API and loop; with no token yet it tells how to make one."""
+def test_serve_prints_its_address_and_ends_on_sigterm(serving: Serving) -> None:
+    """SIGTERM ends API and loop. Without a token in the store, the server prints how to create one."""
     assert "provision token create" in json.loads(serving.lines.readline())["text"]
     assert httpx.get(f"{serving.url}/healthz", trust_env=False).json() == {"status": "alive"}
     serving.process.send_signal(signal.SIGTERM)
@@ -81,37 +81,37 @@ def test_it_says_where_it_listens_and_ends_cleanly(serving: Serving) -> None:
     assert serving.process.wait() == 0
 
 
-def test_asked_twice_it_ends_at_once(serving: Serving) -> None:
-    """Whatever is still under way is cut off."""
+def test_second_signal_ends_the_server_at_once(serving: Serving) -> None:
+    """A second signal cuts off requests in progress."""
     with httpx.stream("GET", f"{serving.url}/healthz", trust_env=False):
         serving.process.send_signal(signal.SIGINT)
         serving.process.send_signal(signal.SIGINT)
-        # The second may come before the first is looked at: then they are one.
+        # The second signal may come before the first is handled; then they count as one.
         assert serving.process.wait() in (0, 130)
 
 
-def test_what_cannot_be_served_is_one_line(here: Path, serving: Serving, certificate: tuple[str, str]) -> None:
-    """Open to a network without TLS, a port in use, a certificate that is none, half of a pair."""
+def test_unusable_serve_options_give_one_line(here: Path, serving: Serving, certificate: tuple[str, str]) -> None:
+    """Refused are: a network address without TLS, a port in use, a bad certificate, and half of a pair."""
     cert, key = certificate
     assert "--tls-cert" in refused("--host", "0.0.0.0", "--port", "0")
     assert "in use" in refused("--port", serving.url.rpartition(":")[2])
     assert "settings.toml" in refused("--port", "0", "--tls-cert", str(here / "settings.toml"), "--tls-key", key)
     assert "nowhere" in refused("--port", "0", "--tls-cert", str(here / "nowhere"), "--tls-key", key)
-    assert "go together" in refused("--port", "0", "--tls-cert", cert)
+    assert "given together" in refused("--port", "0", "--tls-cert", cert)
     assert "either" in refused("--port", "0", "--tls-cert", cert, "--tls-key", key, "--behind-proxy")
     assert "nonsense" in refused("--host", "nonsense.invalid", "--behind-proxy", "--port", str(free_ports(1)[0]))
 
 
 @pytest.mark.usefixtures("here")
 def test_server_with_too_few_files_does_not_begin() -> None:
-    """Idle clients would stop all launches; one line says what to raise."""
+    """Idle clients would block all launches; one line says which limit to raise."""
     words = ["sh", "-c", 'ulimit -n 128; exec "$@"', "sh", *PROVISION, "serve", "--port", "0"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (64, 1)
 
 
-def test_it_speaks_tls(here: Path, certificate: tuple[str, str]) -> None:  # noqa: ARG001
-    """Beyond this computer, too."""
+def test_serve_listens_with_tls(here: Path, certificate: tuple[str, str]) -> None:  # noqa: ARG001
+    """The server listens on all addresses with TLS."""
     cert, key = certificate
     found = Serving("--host", "0.0.0.0", "--port", "0", "--tls-cert", cert, "--tls-key", key)
     try:
@@ -125,7 +125,7 @@ def test_it_speaks_tls(here: Path, certificate: tuple[str, str]) -> None:  # noq
         found.lines.close()
 
 
-def test_who_comes_before_the_server_is_ready_waits() -> None:
-    """From when its address can be told; nobody is refused because the store is still being opened."""
+def test_client_that_connects_before_the_server_is_ready_waits() -> None:
+    """The listener accepts as soon as its address is known, while the store is still being opened."""
     with bound(Listening("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
         pass

@@ -1,4 +1,4 @@
-"""Logs as they are written, over a real server, from real agents."""
+"""Followed logs over a real server, from real agents."""
 
 import itertools
 import socket
@@ -14,7 +14,7 @@ from tests.e2e.rig import Rig, rig
 from tests.polling import until
 
 STEPS = 4
-#: Says a line, and the next one when its file is there.
+#: A command that prints a line, and the next one when a file exists.
 TALKATIVE = f"""
 for step in $(seq {STEPS}); do
     echo "line $step"
@@ -39,7 +39,7 @@ def server(whole: Rig) -> Iterator[Server]:
 
 @pytest.fixture
 def talking(whole: Rig, tmp_path: Path) -> Iterator[str]:
-    """A run that goes on when it is told."""
+    """Yield a run that continues when the test creates files."""
     yield whole.start(TALKATIVE, env={"GO": str(tmp_path)}).id
     go(tmp_path, STEPS)
 
@@ -49,8 +49,8 @@ def go(folder: Path, steps: int) -> None:
         (folder / str(step)).touch()
 
 
-def test_a_follower_reads_each_byte_once_and_hears_of_the_end(server: Server, talking: str, tmp_path: Path) -> None:
-    """As it is written, each event with the place behind it."""
+def test_follower_gets_each_byte_once_and_an_end_event(server: Server, talking: str, tmp_path: Path) -> None:
+    """Events arrive while the log is written; each has the position after it as id."""
     with (
         server.client(server.token("tester")) as client,
         client.stream("GET", f"/api/runs/{talking}/logs", headers=EVENTS) as answer,
@@ -67,7 +67,7 @@ def test_a_follower_reads_each_byte_once_and_hears_of_the_end(server: Server, ta
 
 
 def test_a_follower_goes_on_to_the_byte_after_the_server_came_again(whole: Rig, talking: str, tmp_path: Path) -> None:
-    """Another process would do as well: the place is in the event's id, not in the server."""
+    """The position is in the event's id, not in the server, so another process can continue."""
     with Server(whole.settings) as first:
         token = first.token("tester")
         with first.client(token) as client, client.stream("GET", f"/api/runs/{talking}/logs", headers=EVENTS) as answer:
@@ -82,7 +82,7 @@ def test_a_follower_goes_on_to_the_byte_after_the_server_came_again(whole: Rig, 
 
 
 def test_a_follower_hears_the_end_of_the_answer_when_the_server_ends(whole: Rig, talking: str) -> None:
-    """Without an `end`: it comes back and goes on."""
+    """The answer ends without an `end` event, so the client reconnects and continues."""
     with (
         Server(whole.settings) as server,
         server.client(server.token("tester")) as client,
@@ -95,18 +95,18 @@ def test_a_follower_hears_the_end_of_the_answer_when_the_server_ends(whole: Rig,
 
 
 def test_a_client_that_vanishes_is_noticed(server: Server, talking: str) -> None:
-    """At once, and nothing of it stays."""
+    """The server notices at once and drops the follower."""
     with server.client(server.token("tester")) as client:
         with client.stream("GET", f"/api/runs/{talking}/logs", headers=EVENTS) as answer:
-            # A generator that nobody holds would close the connection when it is collected.
+            # Keep a reference: a collected generator would close the connection.
             found = events(answer.iter_lines())
             next(found)
             assert server.hub.followers == 1
         until(lambda: server.hub.followers == 0, "a hub without followers")
 
 
-def test_a_client_that_takes_nothing_is_cut_off(whole: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its log is longer than what the kernel keeps for it; nothing of it stays, not even the connection."""
+def test_client_that_reads_nothing_is_disconnected(whole: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is longer than the kernel's buffers. Follower and connection are both removed."""
     monkeypatch.setattr(connections, "PATIENCE", 1)
     (run,) = whole.done(whole.start("seq 1000000000 | head -c 30000000"))
     with Server(whole.settings, acting=False) as server, socket.socket() as client:
@@ -120,7 +120,7 @@ def test_a_client_that_takes_nothing_is_cut_off(whole: Rig, monkeypatch: pytest.
 
 
 def test_pages_give_the_same_bytes(server: Server, talking: str, tmp_path: Path) -> None:
-    """Each page goes on where the one before ended, and the last one says that nothing comes."""
+    """Each page continues after the previous one, and the last has `next` null."""
     go(tmp_path, STEPS)
     with server.client(server.token("tester")) as client:
         until(lambda: client.get(f"/api/runs/{talking}").json()["run"]["done_at"], "a run that is done")

@@ -1,4 +1,4 @@
-"""The command line in this process, against the double with machines of words."""
+"""The command line in this process, against the double with scripted machines."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ CONDITIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a command."""
+    """The exit code and output of a command."""
 
     code: int
     out: bytes
@@ -38,13 +38,13 @@ class Done:
 Provision = Callable[..., Done]
 
 
-#: For tests of what the control host alone does.
+#: For tests of commands that only the control host has.
 HERE = pytest.mark.parametrize("whole", ["here"], indirect=True)
 
 
 @pytest.fixture(scope="module", params=["here", "elsewhere"])
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """Commands open the installation themselves, or ask a server of it."""
+    """Yield an installation that commands open directly ("here") or through a server ("elsewhere")."""
     folder = tmp_path_factory.mktemp("cli")
     with pytest.MonkeyPatch.context() as patch, rig(folder, patch, host=ScriptedHost(SCRIPTS), **CONDITIONS) as whole:
         if request.param == "elsewhere":
@@ -67,7 +67,7 @@ def provision(capsysbinary: pytest.CaptureFixture[bytes]) -> Provision:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Callable[..., str]:
-    """A recipe's file."""
+    """Return a function that writes a recipe's file and returns its path."""
 
     def write(name: str, **spec: Any) -> str:
         path = tmp_path / f"{name}.yaml"

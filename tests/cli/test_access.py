@@ -1,4 +1,4 @@
-"""token and audit at the command line, and runs by what they are."""
+"""`provision token`, `provision audit`, and the filters of `provision runs`."""
 
 import json
 import os
@@ -25,13 +25,13 @@ def value(done: Done) -> Any:
 
 
 def caller() -> tuple[str, str]:
-    """How the beginning of who we are is written, and from where."""
+    """Return the beginning of the caller's name in the audit, and the source."""
     token = os.environ.get("PROVISION_TOKEN")
     return (token.split("_")[1], "127.0.0.1") if token else ("local:", "local")
 
 
 def test_a_token_is_shown_once(provision: Provision) -> None:
-    """`create` prints it alone; nothing else ever does."""
+    """Only `create` prints the token, alone on standard output."""
     done = provision(
         "token", "create", "--owner", "ann", "--owner", "team/ann", "--expires", "29d24h", "--note", "Ann's"
     )
@@ -49,21 +49,21 @@ def test_a_token_is_shown_once(provision: Provision) -> None:
 
 
 def test_tokens_as_json(provision: Provision) -> None:
-    """The shape, and what becomes of a token."""
+    """Covers the fields of a token, and its state after revocation."""
     made = value(provision("token", "create", "--owner", "bob", "--role", "admin", "--json"))
     assert made.keys() == {*TOKEN, "token"}
     assert (made["owners"], made["role"], made["state"], made["expires_at"]) == (["bob"], "admin", "valid", None)
     assert made["created_by"].startswith(caller()[0])
     [listed] = [each for each in value(provision("token", "list", "--json")) if each["id"] == made["id"]]
     assert listed.keys() == TOKEN
-    assert provision("token", "revoke", made["id"]).out.decode() == f"token {made['id']} lets nobody in any more\n"
+    assert provision("token", "revoke", made["id"]).out.decode() == f"token {made['id']} is revoked\n"
     again = value(provision("token", "revoke", made["id"], "--json"))
     assert again.keys() == TOKEN
     assert (again["state"], again["revoked_at"] is None) == ("revoked", False)
 
 
 def test_the_audit_tells_who_changed_what(provision: Provision, recipe: Callable[..., str]) -> None:
-    """Newest first, as many as asked for."""
+    """The newest entries come first, at most `-n`."""
     provision("apply", recipe("audited"))
     provision("delete", "audited")
     newest, before = value(provision("audit", "-n", "2", "--json"))
@@ -80,8 +80,8 @@ def test_the_audit_tells_who_changed_what(provision: Provision, recipe: Callable
     assert line.split()[-4:] == [source, "delete", "tester", "audited"]
 
 
-def test_runs_by_what_they_are(provision: Provision, recipe: Callable[..., str]) -> None:
-    """By state, outcome and owner."""
+def test_runs_are_filtered_by_state_outcome_and_owner(provision: Provision, recipe: Callable[..., str]) -> None:
+    """Runs can be filtered by state, outcome and owner."""
     provision("apply", recipe("good"))
     provision("apply", recipe("bad"))
     good, bad = (value(provision("start", job, "--json", "--detach"))["id"] for job in ("good", "bad"))
@@ -99,32 +99,32 @@ def test_runs_by_what_they_are(provision: Provision, recipe: Callable[..., str])
     ("words", "told"),
     [
         (("create",), "'--owner'"),
-        (("create", "--owner", "Ann"), "'Ann' is no owner"),
-        (("create", "--owner", "ann", "--role", "root"), "'root' is no role"),
+        (("create", "--owner", "Ann"), "invalid owner 'Ann'"),
+        (("create", "--owner", "ann", "--role", "root"), "'root' is not a role"),
         (("create", "--owner", "ann", "--expires", "soon"), "'soon': write a duration"),
         (("create", "--owner", "ann", "--expires", "0"), "'0': "),
         (("create", "--owner", "ann", "--expires", "1.5"), "'1.5': "),
         (("create", "--owner", "ann", "--expires", "99999999999h"), "'99999999999h': write at most "),
     ],
 )
-def test_slips(provision: Provision, words: tuple[str, ...], told: str) -> None:
-    """A line that says what to do."""
+def test_wrong_token_option_gives_a_hint(provision: Provision, words: tuple[str, ...], told: str) -> None:
+    """Each mistake gives a line that says what to do."""
     done = provision("token", *words)
     assert (done.code, done.out) == (exits.INVALID, b"")
     assert told in done.err
 
 
-def test_a_token_that_is_not_there(provision: Provision) -> None:
-    """Is not found."""
+def test_unknown_token_is_not_found(provision: Provision) -> None:
+    """An unknown token is not found."""
     done = provision("token", "revoke", "none")
     assert (done.code, done.err) == (
         exits.NOT_FOUND,
-        "provision: there is no token 'none'; `provision token list` lists them\n",
+        "provision: no token 'none'; `provision token list` lists the tokens\n",
     )
 
 
-def test_exit_codes_of_who_is_not_let_in() -> None:
-    """77 where a token does not allow it, 75 where it may be tried again."""
+def test_denied_exits_77_and_throttled_75() -> None:
+    """77 means that the token does not allow it, 75 that a retry may succeed."""
     for error in (errors.Denied("x"), errors.Forbidden("x"), errors.WrongStore("x")):
         assert exits.of_error(error) == 77
     assert exits.of_error(errors.TooMany("x", 2.0)) == 75

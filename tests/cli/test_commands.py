@@ -1,6 +1,7 @@
-"""Each command's output and exit code, off a terminal: what scripts build on."""
+"""Output and exit code of each command without a terminal, as scripts use them."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import pytest
 
 from provisioner.faces.cli import exits
-from provisioner.ports.store import RunFilter
 from tests.cli.conftest import HERE, Done, Provision
 from tests.e2e.rig import Rig
 
@@ -30,7 +30,7 @@ RUN = {
         "created_at",
         "ended_at",
     ),
-    *("certain_at", "done_at"),
+    *("certain_at", "done_at", "market", "instance_type", "dollars_at_least", "dollars_at_most"),
 }
 ATTEMPT = {
     *("attempt", "rank", "instance_id", "bound_at", "step", "bytes_produced", "bytes_shipped", "heard_at"),
@@ -77,26 +77,26 @@ def value(done: Done) -> Any:
 
 @pytest.fixture(scope="module")
 def ended(whole: Rig) -> dict[str, str]:
-    """The ids of one run that failed and one that went well, done."""
+    """Return the ids of two runs that are done: "bad" failed and "good" succeeded."""
     runs = [whole.start("true", name=name, use_spot_instance=True) for name in ("bad", "good")]
     return {run.job_name: run.id for run in whole.done(*runs)}
 
 
 def test_apply_and_start(provision: Provision, recipe: Write) -> None:
-    """`apply` says the revision; `start` prints the id alone, says that no daemon acts, waits, and exits as the job."""
+    """`apply` prints the revision. `start` prints the id, warns that no daemon acts, and exits as the job does."""
     done = provision("apply", recipe("bad"))
-    assert done.out.startswith(b"tester/bad is at revision ")
+    assert done.out.startswith(b"tester/bad: ")
     done = provision("start", "bad")
     id = done.out.decode().strip()
     assert len(id) == 32
     assert done.code == 3
-    assert "no daemon is acting" in done.err
+    assert "no daemon acts" in done.err
     assert done.last_line == f"{id[:12]} failed: the command exited with 3 (exit code 3)"
     assert provision("start", "tester/bad", "--json").code == 3
 
 
 def test_apply_and_start_at_once(provision: Provision, recipe: Write) -> None:
-    """`apply --start` does both, and its --json is the run's."""
+    """`apply --start` does both; its --json is that of the run."""
     done = provision("apply", recipe("good-at-once"), "--start", "--json")
     assert done.code == 0
     assert value(done)["job"] == "good-at-once"
@@ -105,12 +105,12 @@ def test_apply_and_start_at_once(provision: Provision, recipe: Write) -> None:
 
 @HERE
 def test_detach_launches_and_returns(provision: Provision, recipe: Write) -> None:
-    """`start --detach` without a daemon makes one pass: the machine is there; later commands see it through."""
+    """Without a daemon `start --detach` makes one pass, which launches; later commands continue the run."""
     provision("apply", recipe("detached"))
     done = provision("start", "detached", "--detach", "--json")
     assert done.code == 0
     run = value(done)
-    # However far the machine has come by now.
+    # The machine may be in any state by now.
     assert run["attempt"] == 1
     assert "provision wait" in done.err
     assert provision("wait", run["id"][:8]).code == 0
@@ -118,7 +118,7 @@ def test_detach_launches_and_returns(provision: Provision, recipe: Write) -> Non
 
 @HERE
 def test_with_a_daemon_start_returns_at_once(whole: Rig, provision: Provision, recipe: Write) -> None:
-    """Where a daemon holds the lease, `start` stores the run and exits 0; --wait waits for what the daemon does."""
+    """With a daemon `start` stores the run and exits with 0; `wait` waits for the daemon's result."""
     store = whole.service.installation.store
     lease = store.acquire("somebody", "daemon", whole.service.operator.now(), 60)
     assert lease
@@ -133,29 +133,29 @@ def test_with_a_daemon_start_returns_at_once(whole: Rig, provision: Provision, r
 
 
 def test_wait_for_several(provision: Provision, ended: dict[str, str]) -> None:
-    """The exit code is the first that is not 0 in the order given, and the last line says whose it is."""
+    """The exit code is the first one that is not 0, in the order given; the last line names its run."""
     done = provision("wait", ended["good"], ended["bad"])
     assert done.code == 3
-    assert done.last_line == f"exit code 3: from {ended['bad'][:12]}, the first that is not 0"
+    assert done.last_line == f"exit code 3: that of run {ended['bad'][:12]}, the first that did not succeed"
     assert [each["outcome"] for each in value(provision("wait", *ended.values(), "--json"))] == ["failed", "succeeded"]
     assert provision("wait", ended["good"], ended["good"]).code == 0
 
 
 def test_a_run_without_an_exit_code(provision: Provision, recipe: Write) -> None:
-    """Its code is ours, and the last line says so."""
+    """The exit code is that of the outcome, and the last line says so."""
     provision("apply", recipe("none", instance_type="p9.huge"))
     done = provision("start", "none")
     assert done.code == 85
     assert "refused: no such instance type" in done.last_line
-    assert done.last_line.endswith("(the job has no exit code; 85 is ours)")
+    assert done.last_line.endswith("(exit code 85: refused)")
 
 
 def test_a_waiting_run_says_why(whole: Rig, provision: Provision, recipe: Write) -> None:
-    """A queued run tells the cause, what was tried and when it tries again, in `runs`, `status` and --json."""
+    """`runs`, `status` and --json show why a run is queued, the launches tried, and the next try."""
     provision("apply", recipe("dry", instance_type="g6.xlarge"))
     id = value(provision("start", "dry", "--detach", "--json"))["id"]
     whole.until(lambda: whole.service.runs.record(id).waiting is not None)
-    assert "queued, capacity: " in provision("runs", "dry").out.decode()
+    assert re.search(r"dry +queued .* capacity: ", provision("runs", "dry").out.decode())
     text = provision("status", id).out.decode()
     assert "\nnext try   " in text
     assert "\ntried      on-demand g6.xlarge" in text
@@ -165,37 +165,29 @@ def test_a_waiting_run_says_why(whole: Rig, provision: Provision, recipe: Write)
     done = provision("stop", id)
     assert "provision wait" in done.out.decode()
     assert provision("wait", id).code == 81
-    assert "had ended already" in provision("stop", id).out.decode()
+    assert "has ended before" in provision("stop", id).out.decode()
 
 
-def test_ids_and_names_as_in_docker(whole: Rig, provision: Provision, ended: dict[str, str]) -> None:
-    """Ids are shown in 12 digits; any unambiguous beginning of one will do, and an ambiguous one is refused."""
+def test_unique_id_prefix_is_accepted(provision: Provision, ended: dict[str, str]) -> None:
+    """Ids are shown with 12 digits, and a unique prefix is accepted."""
     assert ended["good"][:12] in provision("runs").out.decode()
     assert ended["good"] not in provision("runs").out.decode()
     assert value(provision("status", ended["good"][:12], "--json"))["run"]["id"] == ended["good"]
     assert value(provision("status", ended["good"].upper(), "--json"))["run"]["id"] == ended["good"]
-    for _ in range(17):
-        whole.start("true", name="many", instance_type="p9.huge")
-    firsts = [run.id[0] for run in whole.service.runs.records(RunFilter(limit=1000))]
-    twice = next(first for first in firsts if firsts.count(first) > 1)
-    done = provision("status", twice)
-    assert done.code == exits.INVALID
-    assert "give more of the id" in done.err
-    assert provision("wait", *(run.id for run in whole.service.runs.records(RunFilter(job="many")))).code == 85
 
 
 def test_a_jobs_runs_are_its_own(provision: Provision, recipe: Write) -> None:
-    """`runs JOB` means that owner's job, not another's of the same name."""
+    """`runs JOB` lists runs of that owner's job only, not of another owner's job with the same name."""
     provision("apply", recipe("shared"))
     provision("apply", recipe("shared", owner="other"))
     ids = {owner: provision("start", f"{owner}/shared").out.decode().strip() for owner in ("tester", "other")}
     assert [run["id"] for run in value(provision("runs", "shared", "--json"))] == [ids["tester"]]
     assert [run["id"] for run in value(provision("runs", "other/shared", "--json"))] == [ids["other"]]
-    assert value(provision("runs", "nobody/shared", "--json")) == []
+    assert provision("runs", "nobody/shared", "--json").code == exits.NOT_FOUND
 
 
 def test_logs(provision: Provision, ended: dict[str, str]) -> None:
-    """The bytes alone on standard output; --tail, --attempt and --stream choose; nothing is said to be nothing."""
+    """Standard output has only the log; --tail, --attempt and --stream select, and an empty log is announced."""
     line = b"a line of a scripted machine's output\n"
     whole_log = (line * 3)[:100]
     assert provision("logs", ended["good"]).out == whole_log
@@ -205,14 +197,16 @@ def test_logs(provision: Provision, ended: dict[str, str]) -> None:
     assert provision("logs", ended["good"], "-n", "0").out == b""
     assert provision("logs", ended["good"], "--attempt", "1", "--stream", "output").out == whole_log
     done = provision("logs", ended["good"], "--attempt", "2")
+    assert (done.code, done.out) == (exits.NOT_FOUND, b"")
+    done = provision("logs", ended["good"], "--stream", "setup")
     assert (done.code, done.out) == (0, b"")
-    assert "nothing was written" in done.err
+    assert "is empty" in done.err
     shown = [json.loads(each) for each in provision("logs", ended["good"], "--json").out.splitlines()]
     assert shown == [{"attempt": 1, "stream": "output", "offset": 0, "text": whole_log.decode()}]
 
 
 def test_delete(provision: Provision, recipe: Write) -> None:
-    """A job with a run that is not done is kept, and the line says which to stop; its runs outlive it."""
+    """A job with an unfinished run is not deleted, and the error names the run; the runs outlive their job."""
     provision("apply", recipe("gone", instance_type="p4d.24xlarge"))
     id = value(provision("start", "gone", "-d", "--json"))["id"]
     done = provision("delete", "gone")
@@ -225,8 +219,8 @@ def test_delete(provision: Provision, recipe: Write) -> None:
     assert provision("status", id).code == 0
 
 
-def test_a_key_is_one_run(provision: Provision, recipe: Write) -> None:
-    """The same key gives the same run, and other inputs under it are a conflict."""
+def test_same_idempotency_key_gives_the_same_run(provision: Provision, recipe: Write) -> None:
+    """The same key gives the same run; other inputs with it are a conflict."""
     provision("apply", recipe("keyed"))
     words = ("start", "keyed", "--idempotency-key", "$(key)\n'")
     assert provision(*words).out == provision(*words).out
@@ -236,7 +230,7 @@ def test_a_key_is_one_run(provision: Provision, recipe: Write) -> None:
 
 
 def test_schedule(provision: Provision, recipe: Write) -> None:
-    """It shows the next five times in the zone and in UTC, until it is disabled; a daemon is asked for."""
+    """It shows the next five times in the zone and in UTC until it is disabled, and warns if no daemon runs."""
     provision("apply", recipe("nightly", timezone="Asia/Tokyo", concurrency_policy="Forbid"))
     assert provision("schedule", "nightly").code == exits.NOT_FOUND
     done = provision("schedule", "nightly", "0 2 * * *", "--catchup", "all")
@@ -250,7 +244,7 @@ def test_schedule(provision: Provision, recipe: Write) -> None:
         "tester/nightly", "0 2 * * *", None, 5,
     )  # fmt: skip
     assert value(provision("schedules", "--json")) == [found | {"next": found["next"][:1]}]
-    assert b"tester/nightly   0 2 * * *   Asia/Tokyo   never" in provision("schedules").out
+    assert b"tester/nightly  0 2 * * *  Asia/Tokyo  never" in provision("schedules").out
     wrong = provision("schedule", "nightly", "0 2 * *")
     assert (wrong.code, wrong.err.count("\n")) == (exits.INVALID, 1)
     assert "write five fields" in wrong.err
@@ -259,7 +253,7 @@ def test_schedule(provision: Provision, recipe: Write) -> None:
 
 
 def test_jobs_marks_a_job_that_apply_would_refuse_now(whole: Rig, provision: Provision, recipe: Write) -> None:
-    """A schedule that an earlier version has stored goes on; the list of jobs says what to change."""
+    """A job stored by an earlier version keeps its schedule; `jobs` says what to change."""
     assert provision("apply", recipe(name="marked")).code == 0
     store = whole.service.installation.store
     before = whole.service.jobs.record("marked")
@@ -275,7 +269,7 @@ def test_jobs_marks_a_job_that_apply_would_refuse_now(whole: Rig, provision: Pro
 
 
 def test_json_has_the_shapes_that_are_documented(provision: Provision, ended: dict[str, str]) -> None:
-    """Every command's --json has exactly these fields; times are ISO 8601 in UTC."""
+    """Each command's --json has exactly these fields; times are ISO 8601 in UTC."""
     id = ended["good"]
     jobs = value(provision("jobs", "--json"))
     assert [set(job) for job in jobs] == [JOB] * len(jobs)
@@ -301,24 +295,58 @@ def test_json_has_the_shapes_that_are_documented(provision: Provision, ended: di
 
 @HERE
 def test_json_of_what_only_the_control_host_does(provision: Provision) -> None:
-    """Of `reap` and `takeover`."""
+    """Covers `reap` and `takeover`."""
     assert value(provision("reap", "--json")) == []
     assert value(provision("takeover", "--json")) == {"mailboxes": []}
 
 
-def test_tables_are_for_eyes_and_awk(provision: Provision, ended: dict[str, str]) -> None:
-    """Each table has its header, and no command prints JSON unasked."""
+def test_tables_have_headers_and_json_needs_its_option(provision: Provision, ended: dict[str, str]) -> None:
+    """Each table has a header, and no command prints JSON without --json."""
     assert provision("jobs").out.startswith(b"JOB ")
     assert provision("runs").out.startswith(b"RUN ")
     assert b"BILLED SECONDS" in provision("receipt", ended["good"]).out
-    assert b"done: no machine of it lives" in provision("status", ended["good"]).out
+    assert b"done: all of its machines are terminated" in provision("status", ended["good"]).out
     assert provision("show", "good").out.startswith(b"schema_version")
 
 
 @HERE
-def test_reap_tells_the_journal(provision: Provision) -> None:
-    """Off a terminal what it does is a line of JSON on standard error, as a daemon's is."""
+def test_reap_writes_json_lines_to_standard_error(provision: Provision) -> None:
+    """Without a terminal `reap` writes JSON lines to standard error, as a daemon does."""
     done = provision("reap")
     assert (done.code, done.out) == (0, b"")
     assert set(told := json.loads(done.err)) == {"at", "level", "text"}
-    assert told["text"] == "no machine has outlived its time"
+    assert told["text"] == "no machine has exceeded its lifetime"
+
+
+def test_apply_names_the_changed_fields(provision: Provision, recipe: Write) -> None:
+    """Values are not shown, because variables may be private."""
+    assert provision("apply", recipe("changing")).out == b"tester/changing: new job, revision 1\n"
+    assert provision("apply", recipe("changing")).out == b"tester/changing: unchanged, revision 1\n"
+    changed = recipe("changing", environment_variables={"KEY": "hunter2"}, limits={"runtime": "2h"})
+    done = provision("apply", changed)
+    assert done.out == b"tester/changing: revision 2, changed: environment_variables.KEY, limits.runtime\n"
+    scheduled = provision("apply", recipe("changing", schedule="0 2 * * *")).out.decode().splitlines()
+    assert scheduled[1].startswith("next start by its schedule: ")
+    assert provision("delete", "changing").code == 0
+
+
+def test_failed_command_shows_the_end_of_its_log(provision: Provision, ended: dict[str, str]) -> None:
+    """`wait` and `status` show it, with the command that prints the whole log."""
+    done = provision("wait", ended["bad"])
+    assert f"the whole log: provision logs {ended['bad'][:12]}" in done.err.splitlines()
+    assert "  a line of a scripted machine's output" in done.err.splitlines()
+    assert "  a line of a scripted machine's output" in provision("status", ended["bad"]).out.decode().splitlines()
+
+
+def test_runs_shows_duration_type_and_cost(provision: Provision, ended: dict[str, str]) -> None:
+    head, *lines = provision("runs").out.decode().splitlines()
+    assert head.split() == ["RUN", "JOB", "STATE", "AGE", "TIME", "TYPE", "COST", "REASON"]
+    row = next(line.split() for line in lines if line.startswith(ended["good"][:12]))
+    assert row[2] == "succeeded"
+    assert row[5] == "g5.xlarge"
+    assert row[6].startswith("$0.0")
+
+
+def test_reason_is_shown_once(provision: Provision, ended: dict[str, str]) -> None:
+    text = provision("status", ended["bad"]).out.decode()
+    assert text.count("the command exited with 3") == 1

@@ -1,4 +1,4 @@
-"""A job's text on a terminal: it is shown, and it steers nothing."""
+"""A job's text on a terminal: it is shown, and it cannot control the terminal."""
 
 import re
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from provisioner.faces.cli.terminal import streams
 from provisioner.faces.cli.terminal.escapes import LONGEST_STRING, Filter, shown
 
-#: All that may reach a terminal: text, line ends, tabs and backspaces, and colours.
+#: The only text that may reach a terminal: printable text, line ends, tabs, backspaces and colours.
 HARMLESS = re.compile("([^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|[\t\n\r\b]|\x1b\\[[0-9;:]*m)*")
 
 
@@ -48,12 +48,12 @@ HARMLESS = re.compile("([^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|[\t\n\r\
     ],
 )
 def test_sequence_that_steers_a_terminal_is_left_out(sequence: str) -> None:
-    """Clipboard, title, screen, charset, queries and single controls, in 7 and 8 bits."""
+    """Covers clipboard, title, screen, charset, queries and single controls, in 7 and 8 bits."""
     assert shown(f"before{sequence}after".encode()) == "beforeafter"
 
 
 def test_text_colours_and_progress_bars_pass() -> None:
-    """What a log needs to look as it was meant stays."""
+    """Sequences that only change the look of text are kept."""
     text = "für später 🚀\t10%\r20%\r\n\b"
     assert shown(text.encode()) == text
     assert (
@@ -62,23 +62,23 @@ def test_text_colours_and_progress_bars_pass() -> None:
 
 
 def test_colour_left_on_is_ended() -> None:
-    """The reader's prompt keeps its own colours."""
+    """Colours are reset at the end, so the shell's prompt keeps its own."""
     assert shown(b"\x1b[41mred") == "\x1b[41mred\x1b[0m"
 
 
 def test_bytes_that_are_no_utf_8_are_replaced() -> None:
-    """An 8-bit terminal takes 0x9b for the begin of a sequence."""
+    """An 8-bit terminal reads 0x9b as the start of a sequence."""
     assert shown(b"a\x9b2Jb\xff") == "a\ufffd2Jb\ufffd"
 
 
 @pytest.mark.parametrize("char", "\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u2069")
 def test_characters_that_turn_text_around_are_replaced(char: str) -> None:
-    """Text that is shown in another order than it is written misleads its reader."""
+    """Text shown in another order than it is written misleads its reader."""
     assert shown(f"a{char}b".encode()) == "a\ufffdb"
 
 
 def test_string_without_an_end_hides_no_log() -> None:
-    """A line's end ends it, and so do some thousand characters."""
+    """An unterminated string ends at the line's end or at the length limit."""
     assert shown(b"\x1b]0;title\nnext line") == "\nnext line"
     assert shown(b"\x1b]" + b"x" * (LONGEST_STRING + 5)) == "x" * (LONGEST_STRING + 5)
 
@@ -95,7 +95,7 @@ def test_string_without_an_end_hides_no_log() -> None:
     )
 )
 def test_any_bytes_however_they_are_cut_show_the_same_harmless_text(pieces: list[bytes]) -> None:
-    """Pieces of a log end anywhere, within a sequence or a character too."""
+    """A log may be cut anywhere, even inside a sequence or a character."""
     filter = Filter()
     text = "".join(map(filter.put, pieces)) + filter.end()
     assert HARMLESS.fullmatch(text)
@@ -103,7 +103,7 @@ def test_any_bytes_however_they_are_cut_show_the_same_harmless_text(pieces: list
 
 
 def test_cell_of_a_table_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """Names and notes come from other users, and one row stays one line."""
+    """Names and notes come from other users; one row must stay one line."""
     streams.table(("NAME", "NOTE"), [("a", "x\x1b]0;title\x07\u202ey\nz")])
     assert len(capsys.readouterr().out.splitlines()) == 2
     streams.table(("NAME",), [("\x1b[2J\u202e",)])

@@ -1,4 +1,4 @@
-"""What a command does when its output goes nowhere: the run's id and the exit code are not lost."""
+"""Commands whose output cannot be written: the run's id and the exit code are not lost."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ FULL = "/dev/full"
 
 
 def run(*words: str, out: str = "", err: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, with these files behind its output."""
+    """Run the command in a process of its own, with these files as its outputs."""
     with contextlib.ExitStack() as stack:
         streams = [stack.enter_context(open(name, "wb")) if name else subprocess.PIPE for name in (out, err)]
         return subprocess.run(
@@ -53,7 +53,7 @@ def test_full_disk_keeps_the_runs_id_and_exit_code(whole: Rig, name: str, code: 
 
 
 def test_full_disk_behind_a_detached_start_is_said_with_the_id(whole: Rig) -> None:
-    """There is no exit code of a job yet, so it is 75."""
+    """The job has no exit code yet, so the command exits with 75."""
     for words in ((), ("--json",)):
         done = run("start", "good", "--detach", *words, out=FULL)
         latest = whole.service.runs.records(RunFilter(job="good", limit=1))[0]
@@ -65,8 +65,8 @@ def test_full_disk_behind_a_detached_start_is_said_with_the_id(whole: Rig) -> No
 @pytest.mark.parametrize(
     "words", [("jobs",), ("jobs", "--json"), ("runs",), ("show", "good"), ("--help",), ("--version",)]
 )
-def test_full_disk_is_no_fault_of_ours(words: tuple[str, ...]) -> None:
-    """One line names standard output, and the exit code is 75."""
+def test_full_disk_exits_75_with_one_line(words: tuple[str, ...]) -> None:
+    """One line gives the cause, and the exit code is 75."""
     done = run(*words, out=FULL)
     assert done.returncode == exits.RETRY
     assert done.stderr.count("\n") == 1
@@ -74,32 +74,32 @@ def test_full_disk_is_no_fault_of_ours(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(("start", "bad"), 3), (("runs", "nobody's"), 0), (("show", "none"), exits.NOT_FOUND)]
+    ("words", "code"), [(("start", "bad"), 3), (("runs", "bad"), 0), (("show", "none"), exits.NOT_FOUND)]
 )
 def test_full_standard_error_changes_no_exit_code(words: tuple[str, ...], code: int) -> None:
-    """Messages are lost, and scripts go by the exit code."""
+    """The messages are lost, but scripts depend on the exit code."""
     assert run(*words, err=FULL).returncode == code
 
 
 def test_character_that_the_terminal_cannot_show_is_replaced() -> None:
-    """The recipe is shown; the argument is not blamed."""
+    """The recipe is shown with replacements; no argument is reported as invalid."""
     done = run("show", "good", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert "description: f?r sp?ter ?" in done.stdout
 
 
-def test_argument_that_is_no_text_is_blamed() -> None:
-    """Only then does the message speak of an argument."""
+def test_undecodable_argument_is_named() -> None:
+    """Only an undecodable argument gives this message."""
     done = subprocess.run([*PROVISION, "show", b"\xff"], capture_output=True, check=False)
     assert done.returncode == exits.INVALID
     assert b"argument" in done.stderr
 
 
-def test_store_that_no_disk_takes_is_named(tmp_path: Path) -> None:
-    """Not a fault of ours, and the file is named; sysfs takes no file of anybody's."""
+def test_store_that_cannot_be_created_is_named(tmp_path: Path) -> None:
+    """The error names the file and is not reported as an internal one; sysfs accepts no new file."""
     settings = Path(os.environ["PROVISION_SETTINGS"]).read_text()
     (tmp_path / "settings.toml").write_text(re.sub(r"(?m)^store = .*$", 'store = "/sys/store.db"', settings))
     done = run("--settings", str(tmp_path / "settings.toml"), "jobs")
     assert done.returncode in (exits.RETRY, exits.INVALID)
     assert "/sys/store.db" in done.stderr
-    assert "fault of ours" not in done.stderr
+    assert "internal error" not in done.stderr

@@ -24,16 +24,17 @@ RECIPE = {"name": "good", "image": "any", "instance_type": "g5.xlarge", "command
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    """What the environment names: the installation itself, or a server of it."""
+    """Yield a client of the installation itself, or of its server, as the environment says."""
     with connect() as client:
         yield client
 
 
 def test_from_start_to_receipt(client: Client) -> None:
-    """Apply, start, follow, wait: without a daemon the calls themselves see the run through."""
+    """Without a daemon the client's calls drive the run."""
     job = client.apply({"type": "job", "spec": RECIPE})
     assert (job.owner, job.name) in {(each.owner, each.name) for each in client.jobs()}
-    run = client.start("good", env={"EPOCHS": "3"})
+    # Numbers and booleans are accepted, as in a recipe.
+    run = client.start("good", env={"EPOCHS": 3, "LR": 0.1, "RESUME": True})
     assert len(b"".join(run.logs(follow=True))) == 100
     assert run.wait() is Outcome.SUCCEEDED
     assert (run.outcome, run.exit_code, run.process_exit_code) == ("succeeded", 0, 0)
@@ -49,7 +50,7 @@ def test_from_start_to_receipt(client: Client) -> None:
 
 @HERE
 def test_start_launches(client: Client) -> None:
-    """Where no daemon acts it makes one pass itself."""
+    """Without a daemon `start` makes one pass itself."""
     client.apply({"type": "job", "spec": RECIPE})
     run = client.start("good")
     assert run.state in (State.BOOTING, State.PREPARING, State.RUNNING)
@@ -58,7 +59,7 @@ def test_start_launches(client: Client) -> None:
 
 
 def test_wait_gives_up_and_stop_ends_it(whole: Rig, client: Client) -> None:
-    """A time-out raises and changes nothing; `stop` ends the run, and stopping it again is no error."""
+    """A timeout raises and changes nothing. `stop` ends the run, and a second `stop` is no error."""
     client.apply({"type": "job", "spec": {**RECIPE, "name": "dry", "instance_type": "g6.xlarge"}})
     run = client.start("dry")
     with pytest.raises(TimeoutError):
@@ -74,8 +75,8 @@ def test_wait_gives_up_and_stop_ends_it(whole: Rig, client: Client) -> None:
         client.start("dry")
 
 
-def test_recipes_come_as_they_are(client: Client, tmp_path: Path) -> None:
-    """A path, its text or a mapping are the same recipe; a wrong one raises with every problem."""
+def test_path_text_and_mapping_give_the_same_recipe(client: Client, tmp_path: Path) -> None:
+    """A path, text and a mapping give the same recipe; a wrong one raises an error with every problem."""
     text = "type: job\nspec: {name: same, image: any, instance_type: g5.xlarge, command: 'true'}\n"
     path = tmp_path / "same.yaml"
     path.write_text(text)
@@ -88,7 +89,7 @@ def test_recipes_come_as_they_are(client: Client, tmp_path: Path) -> None:
 
 
 def test_a_key_is_one_run(client: Client) -> None:
-    """The same key gives the same run; other inputs under it raise Conflict."""
+    """The same key gives the same run; other inputs with it raise Conflict."""
     client.apply({"type": "job", "spec": {**RECIPE, "name": "keyed", "instance_type": "p9.huge"}})
     first, again = (client.start("keyed", idempotency_key="k") for _ in range(2))
     assert first.id == again.id
@@ -98,7 +99,7 @@ def test_a_key_is_one_run(client: Client) -> None:
 
 @HERE
 def test_connect_is_at_the_top_and_reads_the_environment(whole: Rig) -> None:
-    """`provisioner.connect()` takes a settings file, or the one that the environment names."""
+    """`provisioner.connect()` takes a settings file, or reads the environment."""
     with provisioner.connect() as one, provisioner.connect(Path(os.environ["PROVISION_SETTINGS"])) as two:
         assert one.jobs() == two.jobs() == whole.service.jobs.all()
     with pytest.raises(AttributeError, match="disconnect"):
@@ -107,7 +108,7 @@ def test_connect_is_at_the_top_and_reads_the_environment(whole: Rig) -> None:
 
 @HERE
 def test_following_leaves_the_lease(client: Client, whole: Rig) -> None:
-    """Once a log was followed, whoever comes next can act at once."""
+    """After a log was followed, another process can acquire the lease at once."""
     client.apply({"type": "job", "spec": RECIPE})
     run = client.start("good")
     for _ in run.logs(follow=True):
@@ -116,8 +117,8 @@ def test_following_leaves_the_lease(client: Client, whole: Rig) -> None:
     assert lease is None or not lease.holder
 
 
-def test_what_is_missing_is_warned_of(client: Client, whole: Rig) -> None:
-    """Bytes that are nowhere are no silence: LogIncomplete says where."""
+def test_missing_log_bytes_raise_a_warning(client: Client, whole: Rig) -> None:
+    """Missing bytes raise the warning LogIncomplete, which says where they are missing."""
     client.apply({"type": "job", "spec": RECIPE})
     run = client.start("good")
     run.wait()
@@ -135,7 +136,7 @@ def test_what_is_missing_is_warned_of(client: Client, whole: Rig) -> None:
 def test_errors_of_a_pass_are_logged(
     client: Client, whole: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes wrong between us and the cloud is logged and tried again, never raised into the caller."""
+    """Errors of a pass are logged and retried, never raised to the caller."""
     client.apply({"type": "job", "spec": RECIPE})
     monkeypatch.setattr(whole.service.installation.cloud.__class__, "machines", _broken)
     with caplog.at_level(logging.WARNING, "provisioner"):

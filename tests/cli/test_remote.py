@@ -1,4 +1,4 @@
-"""The command line against a server: the same output as at the control host, and what a client is refused."""
+"""The command line against a server: the output equals that on the control host, except for refused commands."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.support.heavy import HEAVY
 
 
 class Paths:
-    """An installation with a daemon that serves it, and runs of every kind."""
+    """An installation with a daemon, a server, and runs of several kinds."""
 
     def __init__(self, whole: Rig, server: Server) -> None:
         self.whole = whole
@@ -32,7 +32,7 @@ class Paths:
         ended = [whole.start("true", name=name, use_spot_instance=True) for name in ("good", "bad")]
         ended.append(whole.start("true", name="none", instance_type="p9.huge"))
         self.runs = {run.job_name: run.id for run in whole.done(*ended)}
-        # What is shown of it must not move between two commands.
+        # The run must be done, so that its output is stable between two commands.
         whole.done(whole.service.runs.start("good", {"A": "1"}, idempotency_key="one-key"))
         self.runs["dry"] = whole.start("true", name="dry", instance_type="g6.xlarge").id
         whole.until(lambda: whole.service.runs.record(self.runs["dry"]).waiting is not None)
@@ -53,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paths]:
         yield Paths(whole, server)
 
 
-#: Of what is heavy, what a client is made of.
+#: Heavy packages that the client does need.
 NEEDED = ("pydantic_core", "tenacity", "urllib3")
 
 Run = Callable[..., Done]
@@ -61,7 +61,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def run(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command in an environment."""
+    """Return a function that runs a command with environment variables."""
 
     def run(environment: dict[str, str], *words: str) -> Done:
         with monkeypatch.context() as patch:
@@ -74,7 +74,7 @@ def run(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPa
     return run
 
 
-#: Names in capitals are runs; each is asked for with --json, too.
+#: Commands to compare; names in capitals stand for runs' ids. Most are also run with --json.
 COMMANDS = (
     "jobs",
     "show good",
@@ -142,19 +142,19 @@ def words_of(text: str, runs: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize(
     "command", [*COMMANDS, *(f"{each} --json" for each in COMMANDS if "--" not in each.split()), *TEXT_ONLY]
 )
-def test_here_and_elsewhere_are_one(place: Paths, run: Run, command: str) -> None:
-    """The same output, the same errors in the same words, the same exit code."""
+def test_remote_command_equals_the_local_one(place: Paths, run: Run, command: str) -> None:
+    """Output, error messages and exit code are equal."""
     words = words_of(command, place.runs)
     here, elsewhere = run(place.here, *words), run(place.elsewhere, *words)
     for _ in range(5):
-        # A shown age, such as "3 s ago", may have changed between the two.
+        # A shown age, such as "3 s ago", may differ between the two.
         if here != elsewhere:
             here, elsewhere = run(place.here, *words), run(place.elsewhere, *words)
     assert here == elsewhere
 
 
-def test_what_is_alive_is_the_same(place: Paths, run: Run) -> None:
-    """`top` and `status` of what goes on; but for the time."""
+def test_top_and_status_of_live_runs_equal_the_local_ones(place: Paths, run: Run) -> None:
+    """`top` and `status` of live runs are equal except for times."""
 
     def seen(environment: dict[str, str]) -> tuple[object, ...]:
         told = json.loads(run(environment, "top", "--json").out)
@@ -174,7 +174,7 @@ def test_what_is_alive_is_the_same(place: Paths, run: Run) -> None:
 
 
 def test_a_recipes_problems_are_told_with_its_file(place: Paths, run: Run, tmp_path: object) -> None:
-    """The file's name, line by line, as the control host tells them."""
+    """Each problem has the file's name and line, as on the control host."""
     path = f"{tmp_path}/r\u00e9cipe #1.yaml"
     with open(path, "w") as file:
         file.write("type: job\nspec:\n  name: bad\n  imagee: any\n  instance_type: g5\n  command: ''\n")
@@ -184,7 +184,7 @@ def test_a_recipes_problems_are_told_with_its_file(place: Paths, run: Run, tmp_p
 
 
 def test_start_returns_at_once_and_waits_if_asked(place: Paths, run: Run) -> None:
-    """The server acts: `start` prints the id alone, and with --wait or --follow exits as the job does."""
+    """The server acts, so `start` prints the id and ends; with --wait or --follow it exits as the job does."""
     done = run(place.elsewhere, "start", "bad")
     assert (done.code, done.err, len(done.out)) == (0, "", 33)
     assert run(place.elsewhere, "wait", done.out.decode().strip()).code == 3
@@ -194,8 +194,8 @@ def test_start_returns_at_once_and_waits_if_asked(place: Paths, run: Run) -> Non
     assert (done.code, len(done.out)) == (0, 33 + 100)
 
 
-def test_what_only_the_control_host_can_do(place: Paths, run: Run) -> None:
-    """One line that says where, exit code 64; `--settings` means the installation of this computer all the same."""
+def test_control_host_commands_are_refused_on_a_client(place: Paths, run: Run) -> None:
+    """One line names the control host, with exit code 64; `--settings` still opens this computer's installation."""
     for words in (
         ("daemon",),
         ("cron",),
@@ -213,8 +213,8 @@ def test_what_only_the_control_host_can_do(place: Paths, run: Run) -> None:
     assert run(place.elsewhere, "--settings", place.here["PROVISION_SETTINGS"], "reap", "--json").out == b"[]\n"
 
 
-def test_who_is_not_let_in(place: Paths, run: Run) -> None:
-    """A wrong, an expired and a revoked token, and none at all: a line each that says what to do."""
+def test_invalid_token_gives_one_line(place: Paths, run: Run) -> None:
+    """An unknown, an expired, a revoked and a missing token each give one line that says what to do."""
     revoked = place.server.token("tester")
     service = place.server.service
     service.tokens.revoke(revoked.split("_")[1])
@@ -230,14 +230,14 @@ def test_who_is_not_let_in(place: Paths, run: Run) -> None:
     assert "PROVISION_TOKEN" in done.err
 
 
-def test_others_things_are_not_there(place: Paths, run: Run) -> None:
-    """A user's token sees nothing of another owner's, in the words for what does not exist."""
+def test_another_owners_runs_and_jobs_are_not_found(place: Paths, run: Run) -> None:
+    """With a user's token, another owner's data is reported as nonexistent."""
     other = place.with_token(place.server.token("other"))
     for command in ("status GOOD", "wait GOOD", "logs GOOD", "logs GOOD -f", "stop DRY", "receipt GOOD"):
         words = words_of(command, place.runs)
         done = run(other, *words)
         assert (done.code, done.out) == (exits.NOT_FOUND, b"")
-        assert done.err == f"provision: there is no run {words[1]!r}; `provision runs` lists them\n"
+        assert done.err == f"provision: no run {words[1]!r}; `provision runs` lists the runs\n"
     for words in (["show", "tester/good"], ["start", "tester/good"], ["delete", "tester/good"]):
         assert run(other, *words).code == exits.NOT_FOUND
     assert [json.loads(run(other, word, "--json").out) for word in ("jobs", "runs", "schedules")] == [[], [], []]
@@ -245,7 +245,7 @@ def test_others_things_are_not_there(place: Paths, run: Run) -> None:
 
 
 def test_two_installations_at_once_are_refused(place: Paths, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A URL and settings in the environment: one of them is a mistake. What a call names wins over both."""
+    """A URL and settings together in the environment are refused; an argument overrides both."""
     done = run(place.here | place.elsewhere, "jobs")
     assert (done.code, done.err.count("\n")) == (exits.INVALID, 1)
     assert "unset one" in done.err
@@ -254,7 +254,7 @@ def test_two_installations_at_once_are_refused(place: Paths, run: Run, monkeypat
     for name, value in place.elsewhere.items():
         monkeypatch.setenv(name, value)
     with provisioner.connect(place.whole.settings) as here:
-        # The client of a server opens no installation.
+        # The client of a server must not open an installation.
         monkeypatch.setattr("provisioner.wiring.service", None)
         with provisioner.connect() as elsewhere:
             assert here.jobs() == elsewhere.jobs()
@@ -262,24 +262,24 @@ def test_two_installations_at_once_are_refused(place: Paths, run: Run, monkeypat
         nobody.jobs()
 
 
-def test_nobody_there(place: Paths, run: Run) -> None:
-    """A line at once that it is away, and one in the end; exit code 75."""
+def test_unreachable_server_exits_75(place: Paths, run: Run) -> None:
+    """The first line comes at once, the second after the retries; exit code 75."""
     url = f"http://127.0.0.1:{free_ports(1)[0]}"
     done = run(place.with_token("pvt_x", url), "jobs")
     assert (done.code, done.out) == (exits.RETRY, b"")
     away = f"provision: {url} cannot be reached: Connection refused"
-    assert done.err == f"{away}; asking again for 10 s\n{away}\n"
+    assert done.err == f"{away}; retrying for 10 s\n{away}\n"
 
 
 def test_a_url_with_the_apis_path(place: Paths, run: Run) -> None:
-    """As it stands in examples with curl: one line says where the server's URL ends."""
+    """Examples with curl have this path; one line says where the server's URL ends."""
     done = run({**place.elsewhere, "PROVISION_URL": f"{place.server.url}/api"}, "jobs")
     assert (done.code, done.out) == (exits.INVALID, b"")
-    assert "PROVISION_URL ends before /api" in done.err
+    assert "set PROVISION_URL to the part of the server's URL before /api" in done.err
 
 
-def test_tokens_from_elsewhere(place: Paths, run: Run) -> None:
-    """An admin's client makes one, that lets in until it takes it back; what a user's client is told."""
+def test_admin_client_creates_and_revokes_tokens(place: Paths, run: Run) -> None:
+    """An admin's client creates and revokes a token; a user's client may not."""
     made = json.loads(run(place.elsewhere, "token", "create", "--owner", "new", "--expires", "1h", "--json").out)
     user = place.with_token(made["token"])
     assert run(user, "runs", "--json").out == b"[]\n"
@@ -295,7 +295,7 @@ def test_tokens_from_elsewhere(place: Paths, run: Run) -> None:
 
 
 def test_a_client_starts_without_what_a_control_host_needs(place: Paths) -> None:
-    """Neither a cloud nor a store is imported."""
+    """The client imports neither a cloud nor a store."""
     code = (
         "import sys; from provisioner.faces.cli import main; print(main.run(['runs']));"
         f"print(*(name for name in {[name for name in HEAVY if name not in NEEDED]} if name in sys.modules))"
@@ -305,8 +305,8 @@ def test_a_client_starts_without_what_a_control_host_needs(place: Paths) -> None
     assert done.stdout.splitlines()[-2:] == ["0", ""]
 
 
-def test_python_from_elsewhere(place: Paths) -> None:
-    """`connect(url=…)` starts, follows and waits, as here."""
+def test_python_client_of_a_server_starts_follows_and_waits(place: Paths) -> None:
+    """`connect(url=…)` starts, follows and waits as a local client does."""
     with provisioner.connect(url=place.server.url, token=place.elsewhere["PROVISION_TOKEN"]) as client:
         run = client.start("bad")
         assert b"".join(run.logs(follow=True)) == b"".join(run.logs())

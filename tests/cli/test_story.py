@@ -1,4 +1,4 @@
-"""`provision status` on a terminal: what each kind of run looks like, at 80 columns and at 60."""
+"""`provision status` on a terminal for each kind of run, at 80 and at 60 columns."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,11 +29,11 @@ NO_CAPACITY = (
     "InsufficientInstanceCapacity: There is no capacity for the requested instance type in this Availability Zone."
 )
 BOUND = "attempt 1: i-1, spot g5.xlarge in a"
-TAKEN = "the cloud takes the spot machine back; the command died of SIGTERM (exit code 143)"
+TAKEN = "AWS takes the spot machine back; the command died of SIGTERM (exit code 143)"
 
 
 def told(run: Run, *held: Assignment, width: int | None = 80, **events: str) -> list[str]:
-    """The lines; events by their time, `_12` being 12 s after the trigger."""
+    """Return the lines of a status; the keyword `_12` is the text of an event 12 s after the trigger."""
     happened = [Event("e", run.id, run.created_at + float(at[1:]), text) for at, text in events.items()]
     nodes, machines = [each.node for each in held], [each.machine for each in held]
     status = from_records.status(run, nodes, machines, happened, LATER)
@@ -41,7 +41,7 @@ def told(run: Run, *held: Assignment, width: int | None = 80, **events: str) -> 
 
 
 def at_work(step: Step = Step.COMMAND, heard: float = 3.0, **report: object) -> Assignment:
-    """Its agent last spoke `heard` seconds before LATER."""
+    """Return an assignment whose agent last reported `heard` seconds before LATER."""
     said = samples.report(step, began=NOW + 30, at=LATER - heard, **report)  # type: ignore[arg-type]
     node = {"report": said, "reported_at": LATER - heard}
     return samples.held(node, running_at=NOW + 10, state=MachineState.RUNNING, price=PRICE)
@@ -92,7 +92,7 @@ RUNS: Mapping[str, list[str]] = {
     "bound": told(samples.at_work(State.BOOTING), samples.held({"work_put_at": None}), _1=BOUND),
 }
 
-#: A line that must be there, wherever in it the clock of the place stands.
+#: Lines that must be present, up to the first local time in them.
 SAYS = (
     ("dry", "now        queued for 5 min 0 s"),
     ("dry", "waits      capacity: InsufficientInstanceCapacity: There is no capacity for the"),
@@ -100,40 +100,40 @@ SAYS = (
     ("dry", "tried      spot g5.xlarge in c: InsufficientInstanceCapacity, 3 min 20 s ago"),
     ("dry", "           spot g5.xlarge in b: InsufficientInstanceCapacity, 2 times, last"),
     ("dry", "next try   in 12 s, at "),
-    ("dry", "cost       nothing: no machine"),
+    ("dry", "cost       none: no machine yet"),
     ("running", "now        running, attempt 1: command for 4 min 30 s"),
     ("running", "           log: output 1.2 MB, setup 20 B; 4.6 kB of it not in the bucket yet"),
-    ("running", "           heard from 3 s ago"),
+    ("running", "           last report 3 s ago"),
     ("running", "cost       0.033375 to 0.037626 $, without disks; until now"),
-    ("noticed", "           notice: the cloud takes it at "),
+    ("noticed", "           spot interruption at "),
     ("retrying", "now        queued again for 3 min 55 s"),
-    ("retrying", "because    attempt 1 interrupted: the cloud takes the spot machine back; the"),
+    ("retrying", "because    attempt 1 interrupted: AWS takes the spot machine back; the"),
     ("retrying", "next try   now"),
     ("failed", "           failed: exited after 10 s (exit code 1)"),
     ("lost", "outcome    lost: the machine fell silent"),
     ("succeeded", "outcome    succeeded: the command exited with 0"),
     ("succeeded", "cost       0.007500 to 0.007751 $, without disks"),
-    ("stopped", "stop       stopped by a user, 20 s ago; SIGKILL follows SIGTERM after 30 s, and"),
+    ("stopped", "stop       stopped by a user, 20 s ago; SIGKILL follows SIGTERM after 30 s; if"),
     ("stopped", "           silent since "),
-    ("boots", "           not heard from yet; lost if it says nothing by "),
-    ("bound", "           waits for its work order"),
+    ("boots", "           no report yet; without one by "),
+    ("bound", "           waiting for the work order"),
 )
 
 
 @pytest.mark.parametrize(("name", "line"), SAYS)
-def test_a_story_says(name: str, line: str) -> None:
-    """What it does now and why, what was tried, what its machine says, what it costs."""
+def test_status_line_is_shown(name: str, line: str) -> None:
+    """The status says what the run does and why, what was tried, what its machine reports, and the cost."""
     assert any(each.startswith(line) for each in RUNS[name]), "\n".join(RUNS[name])
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_story_fits(name: str) -> None:
-    """No line is wider than the terminal; where there is none, none is broken."""
+    """No line is wider than the terminal."""
     assert max(map(len, RUNS[name])) <= 80
 
 
 def test_a_story_fits_a_narrow_terminal_too() -> None:
-    """What is too long goes on below its beginning, and off a terminal not at all."""
+    """A long line is wrapped and indented; without a terminal it is not."""
     happened = f"no machine (capacity: {NO_CAPACITY})"
     narrow = told(QUEUED, width=60, _200=happened)
     assert max(map(len, narrow)) <= 60
@@ -141,8 +141,8 @@ def test_a_story_fits_a_narrow_terminal_too() -> None:
     assert told(QUEUED, width=None, _200=happened)[-1].endswith(f"(capacity: {NO_CAPACITY})")
 
 
-def test_a_machines_words_steer_no_terminal() -> None:
-    """Reasons come from machines: a control character is shown, not sent."""
+def test_control_characters_in_reasons_are_escaped() -> None:
+    """Reasons come from machines, so control characters are escaped."""
     verdict = Verdict(Outcome.REFUSED, "no \x1b[2J image\n\n", NOW + 60)
     lines = told(
         samples.at_work(State.DONE, verdict=verdict, **ENDED), over(Outcome.REFUSED, "\x07"), _1="\x1b]0;title"
@@ -151,5 +151,11 @@ def test_a_machines_words_steer_no_terminal() -> None:
 
 
 def test_another_day_is_said() -> None:
-    """The times are of a day: when it is another one, the date stands before them."""
+    """Times are shown without a date; a line with the date precedes the first time of another day."""
     assert any(len(line) == 10 and line.count("-") == 2 for line in RUNS["retrying"])
+
+
+def test_unknown_cost_names_the_offer_without_a_price() -> None:
+    machine = samples.held({"report": samples.report(Step.COMMAND)}, running_at=NOW + 10, state=MachineState.RUNNING)
+    lines = told(samples.at_work(), machine)
+    assert "cost       unknown (no price for spot g5.xlarge)" in lines

@@ -1,4 +1,4 @@
-"""`provision top`: what is shown of what is alive, in what order, and how much of it."""
+"""`provision top`: its rows, their order, and how it fits the terminal."""
 
 import io
 import json
@@ -54,21 +54,21 @@ def drawn(found: Top = FOUND, width: int = 120, height: int | None = None, **als
 
 
 def test_the_heading_counts_everything() -> None:
-    """Runs by state, machines, what they burn, what waits for what and until when, and machines that are strangers."""
+    """The heading has runs by state, machines and their price, queues by cause, and foreign machines."""
     lines = drawn(mode="a daemon acts, this only looks")
     assert lines[0].endswith("10,002 runs: 10,000 queued, 2 running")
     assert lines[1:6] == [
         "3 machines, 0.90 $/h and 1 of unknown price",
         "a daemon acts, this only looks",
-        "9,000 wait for capacity, next try in 12 s",
-        "1,000 wait for limit, trying now",
-        "no launch of this store's, left to their lifetime: i-foreign",
+        "9,000 runs waiting: capacity, next try in 12 s",
+        "1,000 runs waiting: limit, trying now",
+        "machines that this store did not launch; they end at their lifetime: i-foreign",
     ]
     assert lines[-1] == "+9,999 more"
 
 
-def test_a_row_says_what_deserves_a_look() -> None:
-    """Silence in the place of the state, the price so far, the age of the last word and the log's size."""
+def test_row_shows_silence_price_report_age_and_log_size() -> None:
+    """A row has the state or a silence, the price so far, the age of the last report and the log's size."""
     rows = {line[:8]: line for line in drawn()}
     assert "silent 3m20s" in rows["silent-r"]
     assert " ".join(rows["noticed-"].split()) == "noticed- train running 1 spot g5.xlarge a 10m00s 0.0751 3s 1.5 MB"
@@ -77,7 +77,7 @@ def test_a_row_says_what_deserves_a_look() -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
 def test_it_fits_any_width(width: int) -> None:
-    """No line is wider than the terminal; what tells most is there at sixty columns."""
+    """No line is wider than the terminal; from 60 columns on the important columns are shown."""
     lines = drawn(width=width, errors=["an error " * 40])
     assert max(map(len, lines)) <= width
     if width >= 60:
@@ -86,7 +86,7 @@ def test_it_fits_any_width(width: int) -> None:
 
 @pytest.mark.parametrize("height", [10, 11, 24])
 def test_it_fits_any_height(height: int) -> None:
-    """What does not fit is counted: a live table never scrolls its head away."""
+    """Rows that do not fit are counted, so the live table never scrolls."""
     lines = drawn(height=height)
     assert len(lines) <= height
     shown = sum(line.startswith(("silent-r", "noticed-", "waiting-")) for line in lines)
@@ -97,25 +97,25 @@ def test_it_fits_any_height(height: int) -> None:
     ("seconds", "text"), [(-1, "0s"), (59.4, "59s"), (60, "1m00s"), (7800, "2h10m"), (5.2 * 86400, "5d4h")]
 )
 def test_ages_are_short(seconds: float, text: str) -> None:
-    """Two units at most."""
+    """An age has at most two units."""
     assert short(seconds) == text
 
 
 @pytest.fixture
 def dry(whole: Rig) -> str:
-    """A run that waits for capacity."""
+    """Return the id of a run that waits for capacity."""
     run = whole.start("true", name="top-dry", instance_type="g6.xlarge")
     whole.until(lambda: whole.service.runs.record(run.id).waiting is not None)
     return run.id
 
 
-def test_once_and_off_a_terminal(provision: Provision, dry: str) -> None:
-    """It prints the table, or one object, and ends; nothing of it steers a terminal."""
+def test_top_without_a_terminal_prints_once_without_escapes(provision: Provision, dry: str) -> None:
+    """The command prints the table or one JSON object and ends, without escape sequences."""
     for words in (("top",), ("top", "--once")):
         done = provision(*words)
         assert done.code == 0
         assert dry[:12] in done.out.decode()
-        assert "wait for capacity" in done.out.decode()
+        assert "run waiting: capacity" in done.out.decode()
         assert b"\x1b" not in done.out
     told = json.loads(provision("top", "--json").out)
     assert set(told) == {

@@ -1,4 +1,4 @@
-"""What a newcomer's slips come to: a line that says what to do, and an exit code of ours."""
+"""Mistakes in usage: each gives a line that says what to do, and an exit code of the CLI."""
 
 import subprocess
 import sys
@@ -23,10 +23,11 @@ pytestmark = pytest.mark.usefixtures("whole")
 
 @HERE
 def test_the_list_of_commands_says_what_their_help_says() -> None:
-    """`--help` imports no command, so the list has a copy of each first line."""
-    for name, (_, text) in CATALOG.items():
+    """`--help` imports no command, so the catalog repeats the first line of each help text."""
+    for name, listed in CATALOG.items():
         command = Commands().get_command(None, name)
-        assert command.help.partition("\n\n")[0].replace("\n", " ") == text
+        assert command.help.partition("\n\n")[0].replace("\n", " ") == listed.text
+        assert listed.example in command.epilog
 
 
 @HERE
@@ -39,10 +40,10 @@ def test_the_list_of_commands_says_what_their_help_says() -> None:
         *(("token",), ("token", "-h"), *(("token", name, "-h") for name in ("create", "list", "revoke"))),
     ],
 )
-def test_help_is_to_be_had_everywhere(
+def test_help_works_for_every_command_without_settings(
     provision: Provision, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    """Help goes to standard output, exits 0 and needs no settings."""
+    """Help goes to standard output, exits with 0 and needs no settings."""
     monkeypatch.delenv("PROVISION_SETTINGS")
     done = provision(*words)
     assert (done.code, done.err) == (0, "")
@@ -50,14 +51,14 @@ def test_help_is_to_be_had_everywhere(
 
 
 def test_help_tells_every_exit_code(provision: Provision) -> None:
-    """Our exit codes are documented where a user looks."""
+    """The CLI's exit codes are documented in its help."""
     text = provision("--help").out.decode()
     assert all(f"  {code:<3}  {meaning}\n" in text for code, meaning in exits.MEANING.items())
     assert all(code >= 64 for code in exits.MEANING)
 
 
-def test_a_command_loads_no_server(provision: Provision) -> None:  # noqa: ARG001 - the settings are the rig's
-    """FastAPI and what it needs are `serve`'s alone."""
+def test_a_command_loads_no_server(provision: Provision) -> None:  # noqa: ARG001 - the fixture needs `whole`'s settings
+    """Only `serve` imports FastAPI and its dependencies."""
     code = (
         "import sys; from provisioner.faces.cli import main; main.run(['jobs', '--json']);"
         f"print(*(name for name in {SERVERS} if name in sys.modules))"
@@ -67,7 +68,7 @@ def test_a_command_loads_no_server(provision: Provision) -> None:  # noqa: ARG00
 
 
 def test_help_loads_nothing_heavy() -> None:
-    """`provision --help` starts about as fast as Python does: no cloud, store or model is imported."""
+    """`provision --help` imports no cloud, store or model, so it starts about as fast as Python."""
     code = (
         "import sys; from provisioner.faces.cli import main; main.run(['--help']);"
         f"print(*(name for name in {HEAVY} if name in sys.modules))"
@@ -90,6 +91,13 @@ def test_help_loads_nothing_heavy() -> None:
         (("runs", "--limit", "99999999999999999999"), "--limit"),
         (("runs", "--debug"), "before the command"),
         (("rehearse",), "--serve"),
+        (("rehearse", "--serve", "--end"), "--end"),
+        (("start", "x", "--idempotency-key", ""), "--idempotency-key"),
+        (("start", "x", "--env", "=x"), "the name is missing in --env '=x'"),
+        (("stop",), "--job"),
+        (("stop", "x", "--all"), "--all"),
+        (("schema", "--output", "cook"), "token list"),
+        (("init", "kitchen"), "recipe"),
         (("schedule", "x", "--timezone", "UTC"), "CRON"),
         (("schedule", "x", "@daily", "--disable"), "--disable"),
         (("ami", "cook"), "cook"),
@@ -98,15 +106,15 @@ def test_help_loads_nothing_heavy() -> None:
         (("rehearse", "x", "--serve"), "--serve"),
         (("rehearse", "no-such-file"), "no-such-file"),
         (("rehearse", "--serve", "--machine", "xen"), "light, scripted, qemu"),
-        (("rehearse", "--serve", "--machine", "qemu", "--docker"), "light machines alone"),
-        (("rehearse", "--serve", "--machine", "scripted", "--no-sandbox"), "light machines alone"),
+        (("rehearse", "--serve", "--machine", "qemu", "--docker"), "only for light machines"),
+        (("rehearse", "--serve", "--machine", "scripted", "--no-sandbox"), "only for light machines"),
         (("apply", "/"), "Is a directory"),
         (("status", "\udcff"), "UTF-8"),
         (("--settings", "/no-such-file", "runs"), "provision rehearse"),
     ],
 )
 def test_wrong_usage(provision: Provision, words: tuple[str, ...], told: str) -> None:
-    """One line that names what is wrong or what would be right; exit code 64."""
+    """One line names the mistake or the correct form; exit code 64."""
     done = provision(*words)
     assert (done.code, done.out) == (exits.INVALID, b"")
     assert done.err.startswith("provision: ")
@@ -116,7 +124,7 @@ def test_wrong_usage(provision: Provision, words: tuple[str, ...], told: str) ->
 
 @HERE
 def test_a_preloaded_image_is_no_option(provision: Provision) -> None:
-    """As in a recipe, no image begins with a hyphen."""
+    """An image's name must not begin with a hyphen, as in a recipe."""
     done = provision("ami", "bake", "--preload", "-x")
     assert (done.code, done.out) == (exits.INVALID, b"")
     assert "-x" in done.err
@@ -126,8 +134,8 @@ def test_a_preloaded_image_is_no_option(provision: Provision) -> None:
 @pytest.mark.parametrize(
     "command", ["status", "wait", "logs", "stop", "receipt", "show", "start", "delete", "schedule"]
 )
-def test_names_that_mean_nothing(provision: Provision, command: str, name: str) -> None:
-    """A name is looked up and never interpreted: not found is one plain line, exit code 66."""
+def test_unknown_name_is_not_found(provision: Provision, command: str, name: str) -> None:
+    """A name is looked up and never interpreted: an unknown one gives one plain line and exit code 66."""
     done = provision(command, "--", name)
     assert (done.code, done.out) == (exits.NOT_FOUND, b"")
     assert done.err.count("\n") == 1
@@ -135,8 +143,8 @@ def test_names_that_mean_nothing(provision: Provision, command: str, name: str) 
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"\0", b"[]", b"a: b: c", b"x" * (1 << 21)])
-def test_files_that_are_no_recipe(provision: Provision, tmp_path: Path, content: bytes) -> None:
-    """Each is refused in lines that name the file, exit code 64, and no job is made of it."""
+def test_file_that_is_not_a_recipe_is_refused(provision: Provision, tmp_path: Path, content: bytes) -> None:
+    """The error names the file, the exit code is 64, and no job is created."""
     path = tmp_path / "recipe"
     path.write_bytes(content)
     done = provision("apply", str(path))
@@ -146,7 +154,7 @@ def test_files_that_are_no_recipe(provision: Provision, tmp_path: Path, content:
 
 
 def test_every_problem_of_a_recipe_is_told_at_once(provision: Provision, tmp_path: Path) -> None:
-    """A line each, with the line in the file and what would be right."""
+    """Each problem has one line with the line number in the file and a suggestion."""
     path = tmp_path / "bad.yaml"
     path.write_text("type: job\nspec:\n  name: bad\n  imagee: any\n  instance_type: g5\n  command: ''\n")
     lines = provision("apply", str(path)).err.splitlines()
@@ -156,16 +164,16 @@ def test_every_problem_of_a_recipe_is_told_at_once(provision: Provision, tmp_pat
 
 
 def test_debug_shows_where(provision: Provision) -> None:
-    """With --debug the traceback comes before the line; without it there is none."""
+    """With --debug the traceback precedes the error line; without it there is none."""
     assert "Traceback" not in provision("status", "zz").err
     done = provision("--debug", "status", "zz")
     assert "Traceback" in done.err
-    assert done.last_line.startswith("provision: there is no run")
+    assert done.last_line.startswith("provision: no run")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_streams_that_are_closed(closed: str) -> None:
-    """A shell may close what nobody needs; it is no fault of ours, and no file of ours is written to instead."""
+def test_closed_streams_do_not_crash_a_command(closed: str) -> None:
+    """A shell may close any stream: the command must not crash, or write to a file that got the descriptor."""
     command = f'"{sys.executable}" -m provisioner.faces.cli.main jobs {closed}'
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, "fault" in done.stderr) == (0, False)
@@ -175,14 +183,14 @@ def ended(outcome: Outcome, code: int | None, reason: str = "why") -> Run:
     return from_records.run(samples.run(verdict=Verdict(outcome, reason, NOW, code), ended_at=NOW))
 
 
-#: What `wait` exits with, and what `rehearse` does.
+#: The exit codes of `wait` and of `rehearse`.
 EXITS = [
     (Outcome.SUCCEEDED, 0, 0, 0),
     (Outcome.FAILED, 7, 7, 7),
     (Outcome.FAILED, 255, 255, 255),
     (Outcome.FAILED, None, 80, 80),
     *((outcome, 0, code, code) for outcome, code in exits.WITHOUT_EXIT_CODE.items()),
-    # A shell sees the lowest eight bits of it: 0.
+    # A shell sees only the lowest eight bits of 256: 0.
     *((outcome, 256, code, code) for outcome, code in exits.WITHOUT_EXIT_CODE.items()),
     (Outcome.CANCELLED, 7, 81, 7),
     (Outcome.CANCELLED, None, 81, 81),
@@ -195,8 +203,8 @@ EXITS = [
 
 @HERE
 @pytest.mark.parametrize(("outcome", "code", "of_wait", "of_rehearsal"), EXITS)
-def test_an_exit_code_of_0_means_success(outcome: Outcome, code: int | None, of_wait: int, of_rehearsal: int) -> None:
-    """Whatever the process exited with; its own code is passed on only where it speaks for the run."""
+def test_only_success_exits_0(outcome: Outcome, code: int | None, of_wait: int, of_rehearsal: int) -> None:
+    """Only a success exits with 0. The process's own code is used only if it explains the outcome."""
     run = ended(outcome, code)
     assert (outcomes.of_run(run), outcomes.of_rehearsal(run)) == (of_wait, of_rehearsal)
     assert (outcomes.of_runs([run]), outcomes.of_runs([ended(Outcome.SUCCEEDED, 0), run])) == (of_wait, of_wait)
@@ -205,20 +213,33 @@ def test_an_exit_code_of_0_means_success(outcome: Outcome, code: int | None, of_
 
 
 def test_an_exit_code_is_told_once() -> None:
-    """A job that dies of a signal has it in its reason already."""
+    """The reason of a job that a signal ended already has the exit code."""
     failed = ended(Outcome.FAILED, 137, "died of SIGKILL (exit code 137)")
     assert outcomes.last_lines([failed]) == ["r1 failed: died of SIGKILL (exit code 137)"]
 
 
-def test_a_choice_that_there_is_not(provision: Provision) -> None:
-    """The line has what there is, and no word of the library that reads it."""
+def test_invalid_choice_lists_the_valid_ones(provision: Provision) -> None:
+    """The line lists the valid choices, without wording of the CLI library."""
     done = provision("runs", "--state", "dnoe")
     assert done.err.startswith("provision: Invalid value for '--state': 'dnoe' is not one of 'queued', ")
 
 
-def test_a_reader_that_goes_away() -> None:
-    """`provision … | head -1` ends without a word of complaint."""
+def test_closed_pipe_ends_the_command_silently() -> None:
+    """`provision … | head -1` prints no error."""
     command = f"{sys.executable} -m provisioner.faces.cli.main schema | head -1"
     done = subprocess.run(["bash", "-c", command + "; exit ${PIPESTATUS[0]}"], capture_output=True, check=False)
     assert (done.stdout, done.stderr) == (b"{\n", b"")
     assert done.returncode in (0, exits.UNREAD)
+
+
+def test_last_line_of_several_runs_says_that_all_succeeded() -> None:
+    runs = [ended(Outcome.SUCCEEDED, 0)] * 3
+    assert outcomes.last_lines(runs)[-1] == "all 3 runs succeeded"
+
+
+@HERE
+def test_light_machine_cannot_be_entered(provision: Provision) -> None:
+    done = provision("ssh", "1f3c", "--", "true")
+    assert done.code == exits.INVALID
+    assert "light machines" in done.err
+    assert "--machine qemu" in done.err

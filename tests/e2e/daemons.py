@@ -1,4 +1,4 @@
-"""Control planes in processes of their own, to be killed: forked from one that has imported everything."""
+"""Control planes in separate processes that tests kill, forked from a process with all modules imported."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typing import Self
 
 from provisioner.settings import Settings
 
-#: Reads settings as JSON lines; forks a control plane for each, and prints its process id.
+#: Reads settings as JSON lines, forks a control plane for each, and prints its process id.
 ZYGOTE = """
 import os, signal, sys
 import boto3, botocore.loaders, botocore.session
@@ -36,7 +36,7 @@ for line in sys.stdin:
 
 
 class Daemons:
-    """A context manager; what it started is gone when it ends."""
+    """A context manager that kills the processes it started."""
 
     def __enter__(self) -> Self:
         self._zygote = subprocess.Popen(
@@ -53,7 +53,7 @@ class Daemons:
         self._zygote.communicate()
 
     def start(self, settings: Settings) -> int:
-        """A control plane that acts until it is killed; its process id."""
+        """Start a control plane that acts until it is killed; return its process id."""
         assert self._zygote.stdin is not None
         assert self._zygote.stdout is not None
         self._zygote.stdin.write(settings.model_dump_json() + "\n")
@@ -63,7 +63,7 @@ class Daemons:
         return pid
 
     def kill(self, pid: int) -> None:
-        """kill -9; no error when it has ended by itself."""
+        """Send SIGKILL; a process that has already ended is no error."""
         self._started.discard(pid)
         try:
             os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A server that answers whatever it is asked with one text, and a refusal."""
+"""An HTTP server that answers every request with one text and a refusal."""
 
 import contextlib
 import http.server
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def echo(text: bytes, content_type: str = "text/plain; charset=utf-8") -> Iterator[str]:
-    """Its URL; to clients of registries it is one, and only what they ask it for is refused."""
+    """Yield the URL of the server, which registry clients accept as a registry that refuses every image."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -19,7 +19,7 @@ def echo(text: bytes, content_type: str = "text/plain; charset=utf-8") -> Iterat
             if self.command != "HEAD":
                 self.wfile.write(text)
 
-        do_HEAD = do_GET  # noqa: N815 - the library's name for it
+        do_HEAD = do_GET  # noqa: N815 - the name that the library requires
 
         def log_message(self, *_: object) -> None:
             pass

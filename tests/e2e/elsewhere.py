@@ -1,4 +1,4 @@
-"""The same command line and Python, speaking to a server of the installation."""
+"""The command line and Python API as clients of the installation's server."""
 
 import contextlib
 import threading
@@ -13,7 +13,10 @@ from tests.e2e.rig import Rig
 
 @contextlib.contextmanager
 def acting(whole: Rig) -> Iterator[None]:
-    """Inside, somebody acts who is no daemon: what commands without one do here, a server's clients cannot."""
+    """Run passes in a thread that is no daemon.
+
+    Without a daemon, local commands run passes themselves, which a server's clients cannot.
+    """
     service, over = wiring.service(whole.settings), threading.Event()
     thread = threading.Thread(target=lambda: service.operator.drive(over.is_set))
     thread.start()
@@ -28,7 +31,7 @@ def acting(whole: Rig) -> Iterator[None]:
 
 @contextlib.contextmanager
 def served(whole: Rig, patch: pytest.MonkeyPatch, *, daemon: bool = False) -> Iterator[Server]:
-    """Inside, the environment names a server, by an admin's token; it acts as a daemon does, or somebody else does."""
+    """Set the environment to a server with an admin's token; the server (`daemon`) or acting() runs passes."""
     with Server(whole.settings, acting=daemon) as server, contextlib.nullcontext() if daemon else acting(whole):
         patch.delenv("PROVISION_SETTINGS", raising=False)
         patch.setenv("PROVISION_URL", server.url)

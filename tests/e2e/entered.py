@@ -1,4 +1,4 @@
-"""Light machines with a real sshd, each in a sandbox where root is nobody; Docker is played there."""
+"""Light machines with a real sshd, each in a sandbox without root; Docker is a script there."""
 
 import subprocess
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.light import LightHost
 from tests.e2e.sandbox import SSHD, sandboxed
 
-#: The job is a process of the machine, so that its container is the machine with the job's folder.
+#: A double of Docker: the job's container is the machine itself, in the job's folder.
 DOCKER = """#!/bin/sh
 verb=$1; shift
 case $verb in
@@ -21,12 +21,12 @@ esac
 """
 
 
-#: Whom the image lets in.
+#: An SSH key that the AMI already accepts.
 SOMEBODY = "ssh-ed25519 AAAA somebody"
 
 
 class EnteredHost(LightHost):
-    """Every machine answers SSH at its public address, at `port`."""
+    """A host whose machines accept SSH at their public address and `port`."""
 
     def __init__(self, folder: Path, port: int) -> None:
         super().__init__(folder)
@@ -37,7 +37,7 @@ class EnteredHost(LightHost):
         root = self._folder / guest.instance_id
         for name in ("etc/ssh", "root", "doubles", "opt", "tmp", "home", "var", "run"):
             (root / name).mkdir(parents=True)
-        # Whoever the sandbox runs as is root by name.
+        # Give the sandbox's user the name root.
         (root / "etc/passwd").write_text("root:x:1000:1000::/root:/bin/sh\n")
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / "etc/ssh/ssh_host_ed25519_key")],
@@ -70,5 +70,5 @@ class EnteredHost(LightHost):
             daemon.wait()
 
     def folder(self, instance_id: str) -> Path:
-        """The machine's root."""
+        """Return the root folder of the machine."""
         return self._folder / instance_id

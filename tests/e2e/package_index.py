@@ -1,4 +1,4 @@
-"""A package index of the test's own on this computer: for pip behind a password, and for apt."""
+"""A package index on this computer, for pip with a password and for apt."""
 
 import contextlib
 import hashlib
@@ -13,18 +13,21 @@ from urllib.parse import quote
 
 
 class PackageIndex:
-    """Wheels and Debian packages below a folder; each version of one says which it is."""
+    """Wheels and Debian packages below a folder; each package contains its own version."""
 
     def __init__(self, folder: Path, port: int, login: str) -> None:
         self._folder = folder
         user, _, password = login.partition(":")
-        #: For pip: whoever has it is let in.
+        #: The index URL for pip, with the password.
         self.wheels = f"http://{user}:{quote(password, safe='')}@127.0.0.1:{port}/wheels"
         #: A line of apt's sources.list.
         self.debs = f"deb [trusted=yes] http://127.0.0.1:{port}/debs ./"
 
     def add_wheel(self, name: str, version: str) -> None:
-        """Its module `name` has a `version`. PyPA: "Binary distribution format", "Simple repository API"."""
+        """Add a wheel whose module `name` has a `version`.
+
+        PyPA: "Binary distribution format", "Simple repository API".
+        """
         shelf, info = self._folder / "wheels" / name.replace("_", "-"), f"{name}-{version}.dist-info"
         shelf.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(shelf / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
@@ -36,7 +39,7 @@ class PackageIndex:
         (shelf / "index.html").write_text(f"<!DOCTYPE html>\n{links}")
 
     def add_deb(self, name: str, version: str) -> None:
-        """Its program `name` prints the version."""
+        """Add a Debian package whose program `name` prints the version."""
         shelf, tree = self._folder / "debs", self._folder / f"{name}-{version}"
         for each in (shelf, tree / "DEBIAN", tree / "usr/bin"):
             each.mkdir(parents=True, exist_ok=True)
@@ -55,7 +58,7 @@ class PackageIndex:
 
 @contextlib.contextmanager
 def package_index(folder: Path, login: str) -> Iterator[PackageIndex]:
-    """`login` is `user:password`, for the wheels."""
+    """Serve an index; `login` is the `user:password` for the wheels."""
     expected = f"Basic {b64encode(login.encode()).decode()}"
 
     class Handler(http.server.SimpleHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What the processes of this computer show of themselves to everybody."""
+"""Processes of this computer, as every user can see them."""
 
 import threading
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Watch:
-    """Gathers the command lines of all processes, again and again, while it lasts."""
+    """Collects the command lines of all processes while its `with` block runs."""
 
     def __init__(self) -> None:
         self.lines: set[bytes] = set()
@@ -30,11 +30,11 @@ class Watch:
                 try:
                     self.lines.add((process / "cmdline").read_bytes())
                 except OSError:
-                    pass  # It has ended meanwhile.
+                    pass  # The process has ended meanwhile.
 
 
 def agents(machine: Path) -> list[int]:
-    """The processes that run the agent of the machine in that folder."""
+    """Return the processes that run the agent of the machine in this folder."""
     found, program = [], f"{machine.resolve()}/var/lib/provision/agent".encode()
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -47,7 +47,7 @@ def agents(machine: Path) -> list[int]:
 
 
 def processes_with(text: str) -> list[int]:
-    """The processes on whose command line it stands."""
+    """Return the processes with this text in their command line."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""A whole installation against the double: light machines, the real agent, the real adapters."""
+"""A complete installation against the double: light machines, the real agent, the real adapters."""
 
 import contextlib
 import math
@@ -32,11 +32,11 @@ class Named(Protocol):
 
 
 class Rig:
-    """One double and the installation that takes it for AWS."""
+    """A double and an installation that uses it as AWS."""
 
-    #: Seconds until a wait is given up; None: never.
+    #: Seconds until a wait fails; None for no limit.
     patience: float | None = None
-    #: Seconds between two looks at what is waited for, which may be a whole log.
+    #: Seconds between two checks of a condition, which may read a whole log.
     pace: float = 0.0
 
     def __init__(self, double: Double, host: MachineHost, folder: Path, settings: Settings) -> None:
@@ -47,14 +47,14 @@ class Rig:
         self.service: Service = wiring.service(settings)
 
     def start(self, command: str, *, env: Mapping[str, str] | None = None, **spec: Any) -> Run:
-        """A run of a fresh job with this command."""
+        """Apply a new job with this command, start it and return its run."""
         name = spec.pop("name", f"job-{len(self.service.jobs.all())}")
         whole = {"name": name, "image": "any", "instance_type": "g5.xlarge", "command": command, **spec}
         self.service.jobs.apply(yaml.safe_dump({"type": "job", "spec": whole}), "the test's recipe")
         return self.service.runs.record(self.service.runs.start(name, env or {}).id)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Act until it holds."""
+        """Run passes until the condition is true."""
         end = time.monotonic() + (self.patience or math.inf)
         due, holds = 0.0, False
 
@@ -70,7 +70,7 @@ class Rig:
         self.service.operator.drive(met)
 
     def done(self, *runs: Named) -> list[Run]:
-        """The runs, done: their machines are listed as terminated and their logs archived."""
+        """Run passes until the runs are done: machines terminated and logs archived. Return the runs."""
         self.until(lambda: all(self.service.runs.record(run.id).done_at is not None for run in runs))
         return [self.service.runs.record(run.id) for run in runs]
 
@@ -91,7 +91,7 @@ def rig(
     disk: Callable[[Guest], int | None] = lambda _: None,
     **conditions: Any,
 ) -> Iterator[Rig]:
-    """`conditions` is a scenario as its file would write it; `ailing` and `disk` are as LightHost has them."""
+    """Yield a Rig. `conditions` are the fields of a scenario file; `ailing` and `disk` are arguments of LightHost."""
     told = scenario.parse({"boot_delay": "0s", "end_delay": "0s", **conditions})
     folder.mkdir(parents=True, exist_ok=True)
     host = host or LightHost(
@@ -106,7 +106,7 @@ def rig(
         virtual: dict[str, Any] = {}
         if isinstance(host, QemuHost):
             url = double.url.replace("127.0.0.1", GATEWAY)
-            # An emulated guest needs the processor more than the loop does.
+            # An emulated guest needs the processor more than the control loop.
             virtual = {"machine_endpoint": url, "engine": "container", "busy_interval": 0.5}
             if host.ssh_port:
                 settings = {"ssh": {"port": host.ssh_port}, **(settings or {})}
@@ -128,7 +128,7 @@ def rig(
 
 
 def make_repository(folder: Path, *, large: int = 0) -> Path:
-    """A git repository with one file, a branch `side` and a tag `v1`; and one of so many bytes that none packs."""
+    """Make a git repository with one file, a branch `side` and a tag `v1`; `large` adds a file of random bytes."""
     folder.mkdir()
 
     def git(*words: str) -> None:

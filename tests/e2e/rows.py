@@ -1,4 +1,4 @@
-"""Rows of the outcome table: what is asked, and what must come of it."""
+"""Rows of the outcome table: a job and its expected result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,26 +16,29 @@ from tests.e2e.rig import Rig
 
 @dataclass(frozen=True)
 class Row:
-    """What is asked, and what must come of it."""
+    """A job and its expected result."""
 
     name: str
     command: str
     outcome: Outcome
     exit_code: int | None
-    #: Part of the one line that says why.
+    #: Part of the one-line reason.
     reason: str
-    #: The whole output stream of the last attempt.
+    #: The complete output stream of the last attempt.
     output: bytes = b""
     attempts: int = 1
     spec: dict[str, Any] = field(default_factory=dict)
-    #: Its first machine gets a spot notice once the command executes.
+    #: Whether the first machine gets a spot notice once the command executes.
     interrupted: bool = False
-    #: Part of the line that says why the first attempt ended.
+    #: Part of the reason for the end of the first attempt.
     before: str = ""
 
 
 def played(whole: Rig, rows: Sequence[Row], repository: Path) -> dict[str, Run]:
-    """The rows' runs by name, all at once and all done; REPOSITORY in a URL is the one in that folder."""
+    """Start all rows at once, and return the runs by name when all are done.
+
+    REPOSITORY in a URL is replaced by the repository in that folder.
+    """
     runs = {}
     for row in rows:
         spec = dict(row.spec)
@@ -45,19 +48,19 @@ def played(whole: Rig, rows: Sequence[Row], repository: Path) -> dict[str, Run]:
     noticed = [runs[row.name] for row in rows if row.interrupted]
     whole.until(lambda: all(whole.service.runs.record(run.id).state is State.RUNNING for run in noticed))
     for run in noticed:
-        # Half of it is the job's.
+        # Half of the notice's time is the job's.
         whole.double.interrupt(whole.service.installation.store.nodes(run.id)[0].instance_id, notice=22)
     return dict(zip(runs, whole.done(*runs.values()), strict=True))
 
 
 def result_of(whole: Rig, run: Run, attempt: int) -> Result:
-    """What the archive has of the attempt's end."""
+    """Return the attempt's result from the archive."""
     objects = whole.double.account.objects(whole.double.bucket)
     return codec.decode(Result, objects[archive.kept_result_key(run.id, attempt, 0)])
 
 
 def check(whole: Rig, run: Run, row: Row) -> None:
-    """Asserts that the run is as the row says."""
+    """Assert that the run has the row's result."""
     assert run.verdict is not None
     assert (run.verdict.outcome, run.verdict.exit_code) == (row.outcome, row.exit_code), run.verdict
     assert row.reason in run.verdict.reason

@@ -1,4 +1,4 @@
-"""Light machines, and builders with a real sshd: each in a sandbox where our scripts are root of nothing else."""
+"""Light machines, and builders with a real sshd, each in a sandbox that limits the AMI scripts to the machine."""
 
 import email
 import json
@@ -26,7 +26,7 @@ SetEnv PATH=/doubles:/usr/bin:/bin
 
 DIGEST = f"sha256:{'5' * 64}"
 
-#: Docker's engine: `never` is no image of any registry, `slow` never ends, and of all others nothing is missing.
+#: A double of Docker's engine: `never` is unknown to every registry, `slow` never ends, all other images are complete.
 ENGINE = f"""#!/usr/bin/python3
 import http.server, json, socketserver, time
 
@@ -61,13 +61,13 @@ esac
 
 
 class SandboxHost(LightHost):
-    """A guest whose user-data lets somebody in is a builder; all others are light machines."""
+    """A host whose guests are builders if their user-data has an SSH key, and light machines otherwise."""
 
     def __init__(self, folder: Path, port: int, *, impostor: bool = False) -> None:
-        """With `impostor` the console tells another host key than the machine has."""
+        """With `impostor` the console shows another host key than the machine has."""
         super().__init__(folder)
         self._port, self._impostor = port, impostor
-        #: The processes of each, which take their own along.
+        #: The processes of each builder; they end their own children.
         self._builders: dict[str, list[subprocess.Popen[bytes]]] = {}
         self._consoles: dict[str, str] = {}
         #: Every file of the captured machine, with its size.
@@ -140,7 +140,7 @@ class SandboxHost(LightHost):
 
 
 def sandboxed(root: Path) -> list[str]:
-    """This computer's programs to read, and folders of the machine's own in the place of all else."""
+    """Return the command for a sandbox with this computer's programs read-only and the machine's own folders."""
     own = [
         word
         for name in ("etc", "var", "home", "root", "opt", "tmp", "run")

@@ -1,4 +1,4 @@
-"""Machine images from end to end: real commands, a real sshd, our scripts as they are, in a sandbox."""
+"""AMIs end to end: real commands, a real sshd and the unchanged scripts, in a sandbox."""
 
 import json
 import signal
@@ -29,7 +29,7 @@ class Kitchen:
     output: pytest.CaptureFixture[str]
 
     def run(self, *words: str) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of `provision ami …`."""
+        """Run `provision ami …`; return exit code, standard output and standard error."""
         code = main.run(["ami", *words])
         return code, *self.output.readouterr()
 
@@ -39,7 +39,7 @@ class Kitchen:
         return json.loads(out)
 
     def builders(self) -> list[str]:
-        """Those that are not on their way out."""
+        """Return the machines that are not ending."""
         return [one.id for one in self.whole.double.alive() if one.state not in ENDING]
 
 
@@ -60,8 +60,8 @@ def kitchen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         yield make
 
 
-def test_a_baked_image_is_what_the_next_machine_boots_from(kitchen: Raise) -> None:
-    """Bake, use, run: the agent is there already, and nothing of the builder is."""
+def test_next_machine_boots_from_the_baked_ami(kitchen: Raise) -> None:
+    """After bake and use, a run finds the agent in the AMI, which has no trace of the builder."""
     up = kitchen()
     code, out, err = up.run("bake", "--preload", "job:1", "--json")
     assert code == 0, err
@@ -79,7 +79,7 @@ def test_a_baked_image_is_what_the_next_machine_boots_from(kitchen: Raise) -> No
     assert (kept["etc/machine-id"], kept["var/log/cloud-init.log"]) == (0, 0)
     assert up.json("use", made["id"])["in_use"]
     assert up.json("list") == [made | {"in_use": True}]
-    # The service has been running since before the bake.
+    # This service was started before the bake.
     run = up.whole.start("true")
     [done] = up.whole.done(run)
     assert done.verdict is not None
@@ -91,7 +91,7 @@ def test_a_baked_image_is_what_the_next_machine_boots_from(kitchen: Raise) -> No
 
 
 def test_a_step_that_fails_is_shown_and_the_builder_ends(kitchen: Raise) -> None:
-    """What it printed, its name and its exit code; no image, no machine."""
+    """The error shows the step's output, name and exit code; no AMI or machine is left."""
     up = kitchen()
     code, _, err = up.run("bake", "--preload", "never")
     assert (code, "pull access denied for never" in err) == (80, True)
@@ -101,7 +101,7 @@ def test_a_step_that_fails_is_shown_and_the_builder_ends(kitchen: Raise) -> None
 
 
 def test_an_interrupted_bake_leaves_no_machine(kitchen: Raise) -> None:
-    """Not even in the middle of a pull; a second signal does not stop the tidying up."""
+    """This holds in the middle of a pull; a second signal does not stop the cleanup."""
     up = kitchen()
     with Command(up.whole.folder / "commands", "ami", "bake", "--preload", "slow") as command:
         command.until(lambda: "pulling slow" in command.err)
@@ -114,8 +114,8 @@ def test_an_interrupted_bake_leaves_no_machine(kitchen: Raise) -> None:
     assert up.json("list") == []
 
 
-def test_an_impostor_is_not_entered(kitchen: Raise) -> None:
-    """Who answers at the address has another host key than the console told: nothing is sent there."""
+def test_builder_with_another_host_key_gets_no_commands(kitchen: Raise) -> None:
+    """The server at the address has another host key than the console printed: nothing is sent to it."""
     up = kitchen(impostor=True)
     code, _, err = up.run("bake")
     assert code == 69
@@ -123,8 +123,8 @@ def test_an_impostor_is_not_entered(kitchen: Raise) -> None:
     assert up.builders() == []
 
 
-def test_an_image_in_use_stays(kitchen: Raise) -> None:
-    """Delete refuses it until new launches take another; then its snapshot goes too."""
+def test_ami_in_use_is_not_deleted(kitchen: Raise) -> None:
+    """The AMI can be deleted, with its snapshots, once new launches use another one."""
     up = kitchen()
     code, out, _ = up.run("bake", "--name", "mine")
     id = out.split()[0]

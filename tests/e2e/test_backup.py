@@ -1,4 +1,4 @@
-"""A control host that is lost and put back from a backup, which is older than some of its machines."""
+"""A lost control host, restored from a backup that is older than some of its machines."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 @pytest.fixture
 def go(tmp_path: Path) -> Callable[[str], Path]:
-    """Pipes: a job that reads one goes on when the test has written to it."""
+    """Return a function that makes a pipe; a job that reads it continues when the test writes."""
 
     def made(name: str) -> Path:
         path = tmp_path / f"{name}.pipe"
@@ -35,7 +35,7 @@ def go(tmp_path: Path) -> Callable[[str], Path]:
 def test_a_restored_store_adopts_machines_and_begins_no_command_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, go: Callable[[str], Path]
 ) -> None:
-    """Runs that ended, and runs that got their machine, after the backup was made; and a run that it does not have."""
+    """The backup lacks the end of one run, the machine of another, and a whole run."""
     copy, elsewhere = tmp_path / "backup", tmp_path / "other" / "store.db"
     with rig(tmp_path / "rig", monkeypatch) as whole:
         pipes = {name: go(name) for name in ("goes-on", "ends", "begins", "unknown")}
@@ -63,8 +63,8 @@ def test_a_restored_store_adopts_machines_and_begins_no_command_again(
         whole.service = wiring.service(restored)
         told = whole.service.operator.takeover()
         assert sum("adopted" in line for line in told) == 1
-        assert sum("still at work" in line for line in told) == 1
-        # The store that was lost may still be there: it does nothing more.
+        assert sum("no result yet" in line for line in told) == 1
+        # The lost store may still exist: it must not act any more.
         lost.acting.release()
         with pytest.raises(WrongStore, match="takeover"):
             lost.operator.step()
@@ -80,7 +80,7 @@ def test_a_restored_store_adopts_machines_and_begins_no_command_again(
             assert (run.verdict.outcome, run.verdict.exit_code, run.attempt) == (Outcome.SUCCEEDED, 0, 1), run
             assert whole.log(run) == b"begun\n"
         until(lambda: not whole.double.alive(), "the end of all machines")
-        # Each run had one machine, and nothing is launched again.
+        # Each run had one machine, and none is launched again.
         assert len(whole.double.history()) == len(ids)
         objects = whole.double.account.objects(whole.double.bucket)
         whole.service.operator.takeover()
@@ -92,10 +92,10 @@ def _objects(whole: Rig) -> dict[str, bytes]:
 
 
 def test_a_restore_replaces_no_store_and_takes_no_other_file(tmp_path: Path, whole: Rig) -> None:
-    """Each refusal is one line, and nothing is written."""
+    """Each refusal is one line, and no file is written."""
     copy, elsewhere = tmp_path / "backup", tmp_path / "other" / "store.db"
     wiring.backup(whole.settings, str(copy))
-    with pytest.raises(Conflict, match="move it away"):
+    with pytest.raises(Conflict, match="exists: move it"):
         wiring.restore(whole.settings, str(copy))
     other = whole.settings.model_copy(update={"store": elsewhere})
     with pytest.raises(Invalid, match="of installation"):
@@ -103,9 +103,9 @@ def test_a_restore_replaces_no_store_and_takes_no_other_file(tmp_path: Path, who
     for content in (b"", b"PK\x05\x06" + bytes(18), copy.read_bytes()[:-100]):
         wrong = tmp_path / "wrong"
         wrong.write_bytes(content)
-        with pytest.raises(Invalid, match="no backup"):
+        with pytest.raises(Invalid, match="not a valid backup"):
             wiring.restore(other, str(wrong))
-    with pytest.raises(Invalid, match="not there"):
+    with pytest.raises(Invalid, match="does not exist"):
         wiring.restore(other, str(tmp_path / "none"))
     assert not elsewhere.exists()
     with pytest.raises(Invalid, match="no folder"):
@@ -113,7 +113,7 @@ def test_a_restore_replaces_no_store_and_takes_no_other_file(tmp_path: Path, who
 
 
 def test_a_backup_in_the_bucket_is_put_back(tmp_path: Path, whole: Rig) -> None:
-    """With the rights that the control host has anyway."""
+    """The control host's usual rights suffice."""
     job = whole.service.jobs.apply(
         "{type: job, spec: {name: kept, image: i, instance_type: g5.xlarge, command: 'true'}}", "f"
     )

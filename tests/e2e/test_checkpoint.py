@@ -1,4 +1,4 @@
-"""A spot machine is taken away in the middle of the work: what was saved is not done again."""
+"""A spot interruption in the middle of the work: saved work is not repeated."""
 
 import json
 import subprocess
@@ -13,10 +13,10 @@ from provisioner.core.protocol.words import Outcome
 from tests.e2e.commands import Command
 from tests.e2e.rig import rig
 
-#: The recipe that the README calls a longer job.
+#: The README's recipe of a longer job.
 TRAINING = Path(__file__).parents[2] / "config/jobs/training.yaml"
 
-#: Counts to forty, a step at a time; told to stop, it saves where it is and says by its exit code that it is not done.
+#: Counts to forty, one step a second. On SIGTERM it saves its step, and its exit code says that it is not done.
 PROGRAM = """
 import os, signal, sys, time
 import boto3
@@ -43,7 +43,10 @@ print("all forty", flush=True)
 
 
 def test_the_next_attempt_goes_on_where_the_last_one_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notice, SIGTERM, save; the next machine reads it and ends 0; the receipt has both, and retries are untouched."""
+    """After notice, SIGTERM and save, the next machine resumes and exits with 0.
+
+    The receipt has both machines, and no retry is used.
+    """
     (tmp_path / "count.py").write_text(PROGRAM)
     scenario: dict[str, Any] = {
         "buckets": {"states": {}},
@@ -67,8 +70,8 @@ def test_the_next_attempt_goes_on_where_the_last_one_stopped(tmp_path: Path, mon
         assert whole.double.alive() == []
 
 
-def test_a_rehearsal_has_a_place_for_them(tmp_path: Path) -> None:
-    """`provision rehearse` takes a recipe that keeps its state, and shows what it has kept."""
+def test_rehearsal_shows_saved_checkpoint_objects(tmp_path: Path) -> None:
+    """`provision rehearse` accepts a recipe with `checkpoint`, and shows the saved objects."""
     save = "import boto3, os; b, _, k = os.environ['PROVISION_CHECKPOINT'][5:].partition('/')\n"
     save += "boto3.client('s3').put_object(Bucket=b, Key=k + 'step', Body=b'40')\n"
     spec = {"name": "kept", "image": "any", "instance_type": "g5.xlarge", "command": "python save.py"}
@@ -81,7 +84,7 @@ def test_a_rehearsal_has_a_place_for_them(tmp_path: Path) -> None:
     assert said["objects"] == {f"s3://rehearsal-checkpoints/{said['run']['id']}/step": {"text": "40"}}
 
 
-#: A package `train` for the recipe's own command: `python -m train --resume latest --out "$PROVISION_CHECKPOINT"`.
+#: A package `train` for the recipe's command: `python -m train --resume latest --out "$PROVISION_CHECKPOINT"`.
 TRAIN = """
 import argparse, os, signal, sys, time
 import boto3
@@ -113,7 +116,7 @@ print("trained", flush=True)
 
 
 def test_the_training_job_of_the_examples_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """config/jobs/training.yaml on one machine after another: its own command, variables, retries and limits."""
+    """Runs config/jobs/training.yaml, with its command, variables, retries and limits, on two machines in turn."""
     package = tmp_path / "train"
     (package / "train").mkdir(parents=True)
     (package / "train/__init__.py").write_text("")
@@ -123,7 +126,7 @@ def test_the_training_job_of_the_examples_resumes(tmp_path: Path, monkeypatch: p
     for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=first"], ["tag", "v1.4.0"]):
         subprocess.run(["git", "-C", str(package), *identity, *words], check=True, capture_output=True)
     spec = yaml.safe_load(TRAINING.read_text())["spec"]
-    # What a light machine has no use for, or would ask of the network; the job itself stays as it is.
+    # Remove fields that need the network or a real machine; the job itself stays unchanged.
     for name in ("owner", "git", "registry", "secrets", "extra_packages", "placement", "start_script", "schedule"):
         del spec[name]
     code = {"url": f"file://{package}", "reference": "v1.4.0", "reference_type": "tag", "path": "."}

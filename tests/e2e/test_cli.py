@@ -1,4 +1,4 @@
-"""The command line as a person has it: real processes, a terminal, Ctrl-C, and machines that really run."""
+"""The command line as a user has it: real processes, a terminal, Ctrl-C, and light machines."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ def apply(whole: Rig, name: str, command: str, **spec: Any) -> None:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """A run, the commands that watch it, and the state in which all of them get Ctrl-C."""
+    """A run, commands that watch it, and the state in which they all get Ctrl-C."""
 
     name: str
     when: State
@@ -56,10 +56,10 @@ class Interrupted:
 
 
 def test_ctrl_c_detaches_at_every_phase(whole: Rig, tmp_path: Path) -> None:
-    """Whatever a command waits for, Ctrl-C ends it at once with 130 and what to do next; the runs go on as if not."""
+    """In every phase Ctrl-C ends a command at once with 130 and a hint; the runs continue."""
     go = tmp_path / "go"
     os.mkfifo(go)
-    # Open for both, so that no reader waits for a writer to come.
+    # Opened for reading and writing, so that no reader blocks on opening.
     held = os.open(go, os.O_RDWR)
     rows = [
         Interrupted("queued", State.QUEUED, spec={"instance_type": "p4d.24xlarge"}),
@@ -88,7 +88,7 @@ def test_ctrl_c_detaches_at_every_phase(whole: Rig, tmp_path: Path) -> None:
         while waiting:
             for row in list(waiting):
                 commands = started[row.name]
-                # A command that watches says so; before that it has not yet found its run.
+                # A command that has found its run prints a line.
                 watching = all(command.err for command in commands)
                 if whole.service.runs.record(ids[row.name]).state is row.when and (
                     watching or row.when is State.LAUNCHING
@@ -117,13 +117,13 @@ def test_ctrl_c_detaches_at_every_phase(whole: Rig, tmp_path: Path) -> None:
 
 
 def _id_of(start: Command) -> str:
-    """What `start` prints first."""
+    """Return the id that `start` prints first."""
     start.until(lambda: start.out.endswith(b"\n"))
     return start.out.decode().strip()
 
 
 def test_daemons_take_turns(whole: Rig, tmp_path: Path) -> None:
-    """With a daemon `start` returns at once; a second daemon takes over from one that is killed; SIGTERM ends it."""
+    """With a daemon `start` returns at once; a second daemon takes over from a killed one; SIGTERM ends it."""
     apply(whole, "served", "echo served")
     with Command(tmp_path / "d", "daemon") as first, Command(tmp_path / "d", "daemon") as second:
         first.until(whole.service.operator.served)
@@ -138,13 +138,13 @@ def test_daemons_take_turns(whole: Rig, tmp_path: Path) -> None:
         second.until(lambda: whole.service.runs.record(run).done_at is not None)
         second.signal(signal.SIGTERM)
         assert second.ended() == 0
-        assert json.loads(second.last_line)["text"] == "stopped; what runs goes on"
+        assert json.loads(second.last_line)["text"] == "stopped; runs continue on their machines"
     assert whole.log(whole.service.runs.record(run)) == b"served\n"
     assert not whole.service.operator.served()
 
 
 def test_each_tick_is_started_once_by_many_processes(whole: Rig, tmp_path: Path) -> None:
-    """Two daemons and `cron` begin at once, two days late, and a daemon is killed; SIGTERM ends the others."""
+    """Two daemons and `cron` start together, two days late, and one daemon is killed; SIGTERM ends the others."""
     apply(whole, "ticking", "true", schedule="@every 1d", schedule_catchup="all")
     said = whole.service.operator.now() - 2.5 * 86400
     whole.service.installation.store.save([replace(whole.service.jobs.record("ticking"), scheduled_at=said)])
@@ -162,27 +162,30 @@ def test_each_tick_is_started_once_by_many_processes(whole: Rig, tmp_path: Path)
         for command in (second, cron):
             command.signal(signal.SIGTERM)
             assert command.ended() == 0
-        assert json.loads(cron.last_line)["text"] == "stopped; schedules wait"
+        assert json.loads(cron.last_line)["text"] == "stopped; schedules start no runs until a daemon or cron runs"
     runs = whole.service.runs.records(RunFilter(job="ticking"))
     assert (len(runs), len({run.idempotency_key for run in runs})) == (2, 2)
 
 
 @pytest.fixture(params=["here", "elsewhere"])
 def way(request: pytest.FixtureRequest, whole: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Commands open the installation themselves, or ask a server of it, which acts."""
+    """Run commands locally, or as clients of a server that acts."""
     elsewhere = request.param == "elsewhere"
     with served(whole, monkeypatch, daemon=True) if elsewhere else contextlib.nullcontext():
         yield
 
 
 @pytest.mark.usefixtures("way")
-def test_a_live_line_on_a_terminal(whole: Rig) -> None:
-    """One line, written over, tells the phase and the time and never covers the job's own. --env and --command win."""
+def test_status_line_is_overwritten_in_place(whole: Rig) -> None:
+    """A status line is overwritten in place and never mixes with the job's lines.
+
+    --env and --command override the recipe.
+    """
     apply(whole, "shown", "echo never", environment_variables={"WHO": "recipe", "KEPT": "kept"})
     command = """printf half; sleep 1.5; echo " and half of $WHO $KEPT $RUN_ID" """
     shown = on_terminal("start", "shown", "--follow", "--command", command, "--env", "WHO=me", "-e", "RUN_ID=mine")
     assert re.search(r"\r\x1b\[K[0-9a-f]{12} (launching|booting|preparing: \w+), \d+ s", shown)
-    # Between the two halves of the job's line nothing else is written.
+    # Nothing is printed between the two halves of the job's line.
     assert "half and half of me kept mine\r\n" in shown
     *_, last = shown.rstrip().split("\n")
     assert re.fullmatch(r"(.*\x1b\[K)?[0-9a-f]{12} succeeded: the command exited with 0 \(exit code 0\)", last)
@@ -192,8 +195,8 @@ CLIPBOARD, TITLE = r"\033]52;c;ZXZpbA==\007", r"\033]0;title\033\\"
 
 
 @pytest.mark.usefixtures("way")
-def test_job_steers_no_terminal_unless_asked(whole: Rig, tmp_path: Path) -> None:
-    """Its escape sequences are left out of `start --follow` and `logs`; --raw and pipes get every byte."""
+def test_escape_sequences_of_a_job_are_removed_unless_raw(whole: Rig, tmp_path: Path) -> None:
+    """`start --follow` and `logs` remove the job's escape sequences; --raw and pipes keep every byte."""
     apply(whole, "steers", f"""printf 'a{CLIPBOARD}{TITLE}b\\033[31mred\\033[2J\\n'""")
     shown = on_terminal("start", "steers", "--follow", "--json")
     assert "\x1b]" not in shown
@@ -211,7 +214,7 @@ def test_job_steers_no_terminal_unless_asked(whole: Rig, tmp_path: Path) -> None
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("leave", ["q", "\x03"])
 def test_top_leaves_the_terminal_as_it_was(whole: Rig, leave: str) -> None:
-    """Keys are not shown while it runs; after q or Ctrl-C the cursor is back, and the terminal's modes are."""
+    """Keys are not echoed while it runs; q or Ctrl-C restores the cursor and the terminal's modes."""
     run = whole.start("sleep 60")
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
@@ -234,7 +237,7 @@ def test_top_leaves_the_terminal_as_it_was(whole: Rig, leave: str) -> None:
 
 
 def test_top_outlives_its_server(whole: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the server is away the screen stays and says since when; once it is back the screen goes on."""
+    """During an outage of the server the screen stays and shows its start; afterwards it is updated again."""
     runs = [whole.start("true")]
     ours, theirs = pty.openpty()
     shown = b""
@@ -254,7 +257,7 @@ def test_top_outlives_its_server(whole: Rig, monkeypatch: pytest.MonkeyPatch) ->
             )
             stack.callback(process.kill)
             until(runs[0].id[:8])
-        until("away since ")
+        until("no server since ")
         with Server(whole.settings, acting=False, port=server.port):
             runs.append(whole.start("true"))
             until(runs[1].id[:8])
@@ -267,7 +270,7 @@ def test_top_outlives_its_server(whole: Rig, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def on_terminal(*words: str) -> str:
-    """All that the command shows on a terminal."""
+    """Run the command on a terminal; return all its output."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen([*PROVISION, *words], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
@@ -276,14 +279,14 @@ def on_terminal(*words: str) -> str:
         while data := os.read(ours, 65536):
             shown += data
     except OSError:
-        pass  # Linux's way to say that the last process has closed the terminal.
+        pass  # Linux raises this when the last process has closed the terminal.
     os.close(ours)
     assert process.wait() == 0, shown
     return shown.decode()
 
 
-def test_rehearsals_side_by_side(tmp_path: Path) -> None:
-    """They do not meet, and however one ends, nothing of it is left: Ctrl-C, SIGTERM or kill -9, at any phase."""
+def test_simultaneous_rehearsals_leave_nothing_behind(tmp_path: Path) -> None:
+    """They are independent. After Ctrl-C, SIGTERM or kill -9 in any phase nothing of a rehearsal is left."""
     recipe = tmp_path / "recipe.yaml"
     spec = {"name": "rehearsed", "image": "any", "instance_type": "g5.xlarge", "command": "echo up; sleep 600"}
     recipe.write_text(yaml.safe_dump({"type": "job", "spec": spec}))
@@ -299,10 +302,10 @@ def test_rehearsals_side_by_side(tmp_path: Path) -> None:
         killed, killed_folder = rehearse("killed", str(recipe))
         stopped, stopped_folder = rehearse("stopped", str(recipe))
         served, served_folder = rehearse("served", "--serve", "--json")
-        # While it comes up.
+        # This one is ended while it starts.
         coming.until(lambda: any(coming_folder.iterdir()))
         coming.signal(signal.SIGTERM)
-        served.until(lambda: "the cloud is up" in served.err)
+        served.until(lambda: "the double is up" in served.err)
         environment = json.loads(served.out)["environment"]
         start = stack.enter_context(
             Command(tmp_path / "start", "apply", str(recipe), "--start", environment=environment)
@@ -317,7 +320,7 @@ def test_rehearsals_side_by_side(tmp_path: Path) -> None:
         stopped.until(lambda: stopped.out == b"up\n")
         assert processes_with(str(stopped_folder))
         stopped.signal(signal.SIGINT)
-        # Impatience changes nothing.
+        # A second signal changes nothing.
         stopped.signal(signal.SIGINT)
 
         start.until(lambda: "running" in start.err)
@@ -328,7 +331,7 @@ def test_rehearsals_side_by_side(tmp_path: Path) -> None:
         ends = ((coming, coming_folder, 130), (stopped, stopped_folder, 130), (served, served_folder, 0))
         for command, folder, code in ends:
             assert command.ended() == code, command.err
-            assert command.last_line == "the cloud is down, and nothing of it is left"
+            assert command.last_line == "the double is down, and nothing of it is left"
             assert "Traceback" not in command.err
             assert processes_with(str(folder)) == []
             assert list(folder.iterdir()) == []

@@ -1,4 +1,4 @@
-"""config/iam/control.json allows what the control plane does, and nothing else."""
+"""config/iam/control.json allows exactly the control plane's calls."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ CONTROL_JSON = Path(__file__).parents[2] / "config" / "iam" / "control.json"
 
 
 class Hosts(ScriptedHost):
-    """Scripted machines, and builders that do nothing but tell their host keys."""
+    """Scripted machines, and builders that only print their host keys."""
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
         if "ssh_authorized_keys" not in guest.user_data:
@@ -40,7 +40,7 @@ class Hosts(ScriptedHost):
 
 
 def bake_and_delete(whole: Rig) -> None:
-    """An image is made by everything but a real way in, and deleted."""
+    """Make an AMI with a double of SSH, and delete it."""
     installation = wiring.installed(whole.settings, ListJournal())
     sites = LaunchSites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
     bakery = Bakery(installation, sites, FakeShell(), {}, region=whole.settings.region, kind="gpu")
@@ -51,12 +51,12 @@ def bake_and_delete(whole: Rig) -> None:
         amis.close()
 
 
-def test_the_policy_is_the_image_of_the_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of every kind, and the making of an image, together ask for exactly the actions that the file allows."""
+def test_control_policy_equals_the_control_planes_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of every kind and the making of an AMI use exactly the actions that the file allows."""
     monkeypatch.setattr(silence, "SILENT", 0.5)
     host = Hosts((Script(job="silent", silent_at=1, command=600), Script(command=0.1)))
     with rig(tmp_path, monkeypatch, host=host, impairments=[{"type": "g6.xlarge"}]) as whole:
-        # A machine that falls silent is asked about, and lost if it is impaired.
+        # A silent machine's status is checked; it is lost if it is impaired.
         silent = whole.start("true", name="silent", instance_type="g6.xlarge")
         whole.until(lambda: any(node.verdict for node in whole.service.installation.store.nodes(silent.id)))
         [node, *_] = whole.service.installation.store.nodes(silent.id)
@@ -64,7 +64,7 @@ def test_the_policy_is_the_image_of_the_calls(tmp_path: Path, monkeypatch: pytes
         assert node.verdict.outcome is Outcome.LOST
         assert "status checks" in node.verdict.reason
         whole.service.runs.stop(silent.id)
-        # A machine that never sees its work order never reports: its console is asked for.
+        # A machine that cannot read its work order never reports, so its console is read.
         store = whole.service.installation.store
 
         def machines_of(run: str) -> tuple[KnownMachine, ...]:

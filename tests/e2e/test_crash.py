@@ -1,4 +1,4 @@
-"""No crash and no lost answer leaks a machine, runs a command twice, or changes what comes of a run."""
+"""No crash and no lost answer leaks a machine, runs a command twice, or changes a run's result."""
 
 import os
 import re
@@ -19,18 +19,18 @@ from provisioner.rehearsal.machines.scripted import ScriptedHost
 from tests.e2e.daemons import Daemons
 from tests.e2e.rig import Rig, rig
 
-#: The steps are shared among the workers by their number.
+#: The aimed calls are divided into this many tests.
 SHARES = 4
 SCRIPT = Script(command=0.3, output=1000)
-#: How often a run makes these calls depends on time alone: the first of each is aimed at.
+#: The number of these calls depends on timing, so only the first of each is aimed at.
 POLLED = {"DescribeInstances", "DescribeInstanceStatus", "GetObject", "ListObjectsV2", "DeleteObjects"}
-#: A machine powers off by itself about when its end is asked for, so a run may do without these.
+#: A machine powers off at about the time of these calls, so a run may not make them.
 RACED = {"TerminateInstances", "GetConsoleOutput"}
 
 
 @dataclass(frozen=True)
 class Aim:
-    """The n-th call of one API action that the control plane makes for a run."""
+    """The n-th call of an API action that the control plane makes for a run."""
 
     service: str
     action: str
@@ -46,7 +46,7 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 @dataclass
 class Ambush:
-    """Kills `victim` when the call that is aimed at arrives; counts the control plane's calls."""
+    """Kills `victim` when the aimed call arrives, and counts the control plane's calls."""
 
     aim: Aim | None = None
     victim: int = 0
@@ -65,14 +65,14 @@ class Ambush:
 
 
 def wait_done(whole: Rig, run: Run) -> Run:
-    """Look at the store, without acting, until the run is done."""
+    """Wait until the run is done, without running passes."""
     while (found := whole.service.runs.record(run.id)).done_at is None:
         threading.Event().wait(0.02)
     return found
 
 
 def check(whole: Rig, run: Run, where: str) -> None:
-    """The run ended as if nothing had happened: one machine, one execution, its log whole, nothing alive."""
+    """Assert a normal end: one machine, one execution, a complete log, no machine alive."""
     assert run.verdict is not None, where
     assert (run.verdict.outcome, run.verdict.exit_code, run.attempt) == (Outcome.SUCCEEDED, 0, 1), where
     [node] = whole.service.installation.store.nodes(run.id)
@@ -85,7 +85,7 @@ def check(whole: Rig, run: Run, where: str) -> None:
 
 
 def aims(counted: Sequence[Mapping[tuple[str, str], int]]) -> list[Aim]:
-    """The calls that each of several undisturbed runs made."""
+    """Return the calls that all of these undisturbed runs made."""
     common = set.intersection(*(set(counts) for counts in counted))
     return [
         Aim(service, action, nth)
@@ -96,7 +96,7 @@ def aims(counted: Sequence[Mapping[tuple[str, str], int]]) -> list[Aim]:
 
 
 def in_a_daemon(whole: Rig, daemons: Daemons) -> Counter[tuple[str, str]]:
-    """Which calls a fresh daemon makes for a run that nothing disturbs."""
+    """Count the calls of a new daemon for an undisturbed run."""
     ambush = Ambush()
     whole.double.calls.on_call = ambush
     pid = daemons.start(whole.settings)
@@ -106,7 +106,7 @@ def in_a_daemon(whole: Rig, daemons: Daemons) -> Counter[tuple[str, str]]:
 
 
 def in_this_process(whole: Rig) -> Counter[tuple[str, str]]:
-    """Which calls a process that has launched before makes for a run that nothing disturbs."""
+    """Count this process's calls for an undisturbed run, after earlier launches."""
     ambush = Ambush()
     whole.double.calls.on_call = ambush
     whole.done(whole.start("true", name="undisturbed"))
@@ -114,10 +114,10 @@ def in_this_process(whole: Rig) -> Counter[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_killed_at_every_call(scripted: Rig, share: int) -> None:
-    """kill -9 of the control plane at any call, then a new one: the run ends on the same machine."""
+def test_control_plane_killed_at_any_call_ends_the_run_normally(scripted: Rig, share: int) -> None:
+    """The control plane is killed at any call and restarted: the run ends on the same machine."""
     with Daemons() as daemons:
-        # The first run finds an empty store and makes calls that none after it makes.
+        # The first run has an empty store and makes calls that later runs do not make.
         in_a_daemon(scripted, daemons)
         steps = aims([in_a_daemon(scripted, daemons) for _ in range(2)])
         assert Aim("ec2", "CreateFleet", 1) in steps
@@ -140,8 +140,8 @@ def test_killed_at_every_call(scripted: Rig, share: int) -> None:
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_every_answer_lost(scripted: Rig, share: int) -> None:
-    """The answer to any one call of the control plane is lost after the deed: nothing changes but time."""
+def test_lost_answer_to_any_call_changes_only_timing(scripted: Rig, share: int) -> None:
+    """The answer to one call is lost after its effect: only the timing changes."""
     in_this_process(scripted)
     steps = aims([in_this_process(scripted) for _ in range(2)])
     assert Aim("ec2", "CreateFleet", 1) in steps
@@ -158,16 +158,16 @@ def test_every_answer_lost(scripted: Rig, share: int) -> None:
 
 
 def kind(call: Call) -> tuple[str, str, str]:
-    """What a machine's call is about: service, action, and the resource with `BOX` for its mailbox, `*` for numbers."""
+    """Return service, action, and the resource with `BOX` for the mailbox and `*` for numbers."""
     return call.service, call.action, re.sub(r"\d{6,}", "*", call.resource.replace(call.principal, "BOX"))
 
 
-def test_every_answer_to_an_agent_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer to any one call of a real agent is lost after the deed: its run ends as if nothing had happened."""
+def test_lost_answer_to_any_agent_call_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to one call of a real agent is lost after its effect: the run ends normally."""
     with rig(tmp_path, monkeypatch) as whole:
         plain = whole.done(whole.start("echo fine", name="plain"), whole.service.runs.start("plain", {}))
         boxes = [node.box for run in plain for node in whole.service.installation.store.nodes(run.id)]
-        # How often a machine reports depends on time alone: the first call of each kind that both have made.
+        # The number of reports depends on timing: take the first call of each kind that both machines made.
         seen = [dict.fromkeys(map(kind, whole.double.calls.of(principal=box))) for box in boxes]
         kinds = [each for each in seen[0] if each in seen[1]]
         assert len(kinds) >= 8
@@ -175,7 +175,7 @@ def test_every_answer_to_an_agent_lost(tmp_path: Path, monkeypatch: pytest.Monke
         meeting = threading.Lock()
 
         def lose(call: Call) -> None:
-            """Each machine that is met loses the answer to its first call of another kind."""
+            """Make each new machine lose the answer to its first call of the next kind."""
             with meeting:
                 if len(met) < len(kinds) and call.principal not in (CONTROL, *boxes, *met):
                     met[call.principal] = service, action, resource = kinds[len(met)]
@@ -192,5 +192,5 @@ def test_every_answer_to_an_agent_lost(tmp_path: Path, monkeypatch: pytest.Monke
             assert (done.verdict.outcome, done.verdict.exit_code, done.attempt) == (Outcome.SUCCEEDED, 0, 1), where
             assert whole.log(done) == b"fine\n", where
         assert whole.double.alive() == []
-        # Every kind of an agent's call met its fault, or it proves nothing.
+        # Each kind of call must have met its fault, otherwise the test proves nothing.
         assert whole.double.faults.unfired() == []

@@ -1,4 +1,4 @@
-"""The tests' own Docker engine."""
+"""The Docker engine that tests start."""
 
 import signal
 import subprocess
@@ -23,8 +23,8 @@ with engine() as made:
 """
 
 
-def test_an_engine_ends_with_whoever_started_it() -> None:
-    """kill -9 leaves no daemon, registry or container of it, nothing mounted, and no folder."""
+def test_killed_starter_leaves_no_engine_behind() -> None:
+    """After kill -9 of its starter, no daemon, registry, container, mount or folder is left."""
     root = Path(__file__).parents[2]
     holder = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, cwd=root)
     assert holder.stdout is not None

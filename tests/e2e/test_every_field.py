@@ -1,6 +1,6 @@
-"""A recipe with every field that this version takes, at once, on a container: each of them has its effect.
+"""A recipe with every supported field, run in a container: each field has its effect.
 
-What only shows when something goes wrong (the limits' ends, `silence`, `rerun`) is tested where it does.
+Fields that only matter after a failure (the limits' ends, `silence`, `rerun`) are tested with those failures.
 """
 
 import hashlib
@@ -36,10 +36,10 @@ pytestmark = [pytest.mark.docker, pytest.mark.ssh]
 WHEELS = "reader:wheel+pass/word=0"
 TOKEN, DATA = "hf_0123456789abcdef", "line one\nline two, 'quoted'\n"
 
-#: Cannot be given any other value than the one there is.
+#: Fields with only one valid value.
 SINGLE = {"schema_version", "spec.scale"}
 
-#: The job: the first attempt saves its state and fails, the second is not done, and the third tells what it sees.
+#: The job: attempt 1 saves state and fails, attempt 2 requeues, attempt 3 prints what it finds.
 LOOK = """
 import hashlib, json, os, stat, subprocess, sys, time
 import boto3, by_hand, by_list
@@ -80,7 +80,7 @@ print(json.dumps({
 
 
 def recipe(image: str, ssh: SshServer, subnets: Mapping[str, str], repos: Path) -> dict[str, Any]:
-    """All of it; `subnets` are by their zones."""
+    """Return a recipe with all fields; `subnets` is keyed by zone."""
     return {
         "schema_version": "2025.10.01",
         "type": "job",
@@ -144,7 +144,7 @@ def recipe(image: str, ssh: SshServer, subnets: Mapping[str, str], repos: Path) 
                 "disk_size": "300Gi",
                 "disk_throughput": 400,
             },
-            # No two alike: each is seen in the lifetime.
+            # All differ, so that each is visible in the lifetime.
             "limits": {
                 "runtime": "3601s",
                 "queue_time": "2h",
@@ -166,10 +166,10 @@ def recipe(image: str, ssh: SshServer, subnets: Mapping[str, str], repos: Path) 
 
 
 def left_out(models: Sequence[BaseModel], at: str = "") -> Iterator[str]:
-    """The fields that this version takes and none of the models has another value for than the default."""
+    """Yield the supported fields that have only default values in these models."""
     for name, info in type(models[0]).model_fields.items():
         if info.annotation is NoneType:
-            continue  # Refused or ignored.
+            continue  # The field is refused or ignored.
         where, values = f"{at}{name}", [getattr(model, name) for model in models]
         inner = [each for value in values for each in _models(value)]
         if inner:
@@ -188,13 +188,13 @@ class Seen:
     whole: Rig
     recipe: Recipe
     run: Run
-    #: The machine of each attempt, as the double has it.
+    #: The machine of each attempt, as the double describes it.
     machines: Sequence[Instance]
 
 
 @pytest.fixture(scope="module")
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, SshServer]]:
-    """Three, of which two have moved on since v1; `outer` has `inner` as its submodule."""
+    """Make three repositories, two with commits after v1; `outer` has `inner` as submodule."""
     folder = tmp_path_factory.mktemp("repositories")
     with ssh_server(folder / "sshd") as ssh:
         repository(folder / "inner")
@@ -219,7 +219,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackageIndex]:
 
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory: pytest.TempPathFactory, index: PackageIndex) -> Iterator[tuple[DockerEngine, str]]:
-    """An engine, and the name of an image in its private registry."""
+    """Yield an engine, and the name of an image in its private registry."""
     with engine() as made:
         tree = debian_tree(tmp_path_factory.mktemp("image") / "tree", index.debs)
         zone = Path("usr/share/zoneinfo/Asia/Tokyo")
@@ -236,7 +236,7 @@ def seen(
     index: PackageIndex,
     repositories: tuple[Path, SshServer],
 ) -> Iterator[Seen]:
-    """The run, done."""
+    """Yield the run when it is done."""
     folder, (made, image), (repos, ssh) = tmp_path_factory.mktemp("every"), docker, repositories
     scenario: dict[str, Any] = {
         "buckets": {"states": {}},
@@ -246,7 +246,7 @@ def seen(
             "wheels": index.wheels,
             "deploy": json.dumps({"key": ssh.key}),
         },
-        # Neither spot nor the first type is to be had.
+        # Spot and the first type have no capacity.
         "capacity": [{"market": "spot", "machines": 0}, {"type": "g5.xlarge", "machines": 0}],
     }
     settings = {"checkpoint_url": "s3://states/runs", "git": {"known_hosts": [ssh.known().strip()]}}
@@ -269,7 +269,7 @@ def seen(
 
 
 def test_no_field_is_left_out(seen: Seen) -> None:
-    """A field that is added to the recipe is covered here, or this fails."""
+    """Fails for a new recipe field until this recipe has it."""
     assert set(left_out([seen.recipe])) == SINGLE
 
 
@@ -278,7 +278,7 @@ def digest(text: str) -> str:
 
 
 def test_the_job_finds_what_its_recipe_says(seen: Seen) -> None:
-    """Image, repositories, packages, files, secrets, variables, memory, time and state, all by one look."""
+    """Checks image, repositories, packages, files, secrets, variables, memory, time and state in one output."""
     whole, run = seen.whole, seen.run
     assert run.verdict is not None
     system = whole.log(run, "system").decode()
@@ -310,17 +310,17 @@ def test_the_job_finds_what_its_recipe_says(seen: Seen) -> None:
 
 
 def test_the_launch_is_what_the_recipe_asks_for(seen: Seen) -> None:
-    """Market, type, zone, subnet, disk, owner and lifetime, by the double's own account."""
+    """Checks market, type, zone, subnet, disk, owner and lifetime in the double's records."""
     double = seen.whole.double
     asked = []
     for call in double.calls.of("ec2", "CreateFleet"):
         [config] = call.parameters["LaunchTemplateConfigs"]
         market = call.parameters["TargetCapacitySpecification"]["DefaultTargetCapacityType"]
         asked.append((market, [one["InstanceType"] for one in config["Overrides"]]))
-        # Of two zones and two subnets one fits both wishes.
+        # Two zones and two subnets have one zone in common.
         assert {double.account.subnets[one["SubnetId"]] for one in config["Overrides"]} == {"us-east-1b"}
     both = ["g5.xlarge", "g6.xlarge"]
-    # What was dry a moment ago is not asked for again.
+    # Dry offers are not tried again.
     assert asked == [("spot", both), ("on-demand", both), *[("on-demand", ["g6.xlarge"])] * 2]
     for call in double.calls.of("ec2", "CreateLaunchTemplate"):
         [disk] = call.parameters["LaunchTemplateData"]["BlockDeviceMappings"]
@@ -330,12 +330,12 @@ def test_the_launch_is_what_the_recipe_asks_for(seen: Seen) -> None:
         assert machine.offer == Offer(Market.ON_DEMAND, "g6.xlarge", "us-east-1b")
         assert machine.tags[OWNER_TAG] == "research/vision"
         assert machine.tags[JOB_TAG] == "every-field"
-        # The logs' last ten minutes beside the limits.
+        # The limits and ten minutes for the last logs.
         assert machine.tags[LIFETIME_TAG] == str(602 + 1204 + 908 + 3601 + 16 + 600)
 
 
 def test_the_job_is_kept_with_what_is_for_readers(seen: Seen) -> None:
-    """Tags and description are in the recipe that is shown, and its schedule is the job's."""
+    """The stored recipe has tags and description, and the job has the schedule."""
     job = seen.whole.service.jobs.record("research/vision/every-field")
     spec = json.loads(job.recipe)["spec"]
     assert (spec["tags"], spec["description"]) == ({"project": "vision"}, "Everything at once.")
@@ -343,24 +343,24 @@ def test_the_job_is_kept_with_what_is_for_readers(seen: Seen) -> None:
 
 
 def test_the_failed_attempt_was_tried_again_after_its_pause(seen: Seen) -> None:
-    """Its exit code is one that uses up retries, and the next machine is launched when the backoff is over."""
+    """Its exit code uses a retry, and the next machine is launched after the backoff."""
     assert (seen.run.attempt, seen.run.retries_used) == (3, 1)
     verdicts = [node.verdict for node in seen.whole.service.installation.store.nodes(seen.run.id) if node.verdict]
-    # The second one asks to be requeued, which uses up no retries.
+    # The second attempt requeues without using a retry.
     assert [verdict.exit_code for verdict in verdicts] == [74, 75, 0]
     first = verdicts[0]
     assert max(machine.launch_time for machine in seen.machines) >= first.at + 3
 
 
-def test_what_was_read_for_it_stays_with_it(seen: Seen, repositories: tuple[Path, SshServer]) -> None:
-    """The index's password in pip's words, the key that opened the repository: nothing of it is anywhere."""
+def test_credentials_and_secrets_are_found_nowhere_else(seen: Seen, repositories: tuple[Path, SshServer]) -> None:
+    """Neither the index's password, which pip prints, nor the repository's key is found anywhere."""
     places = everything(seen.whole, seen.run)
     for value in (TOKEN, DATA, WHEELS.partition(":")[2], LOGIN, repositories[1].key):
         assert found(places, value) == []
 
 
 def test_the_registry_asks_for_a_password(docker: tuple[DockerEngine, str]) -> None:
-    """Nobody without it has the image: that it ran shows that the credential was used."""
+    """Without the password the image cannot be pulled, so the run did use the credential."""
     made, image = docker
     with pytest.raises(RuntimeError, match="no basic auth credentials"):
         made.docker("pull", image)

@@ -1,4 +1,4 @@
-"""A job that is told to stop has its whole grace, in every form in which users start it, whatever ends it."""
+"""A job has its whole grace after SIGTERM, in every form in which users start it and for every cause."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Ended = tuple[Rig, Reports, dict[tuple[str, str], Run]]
 
 @pytest.fixture(scope="module", params=["light", pytest.param("container", marks=pytest.mark.docker)])
 def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
-    """Every form with every ender, all at once on one installation."""
+    """Run every form with every ender at once on one installation."""
     folder = tmp_path_factory.mktemp("grace")
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -31,7 +31,7 @@ def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             host = LightHost(folder / "machines", docker=True, environment=lambda _: {"PROVISION_NOTICE_INTERVAL": "1"})
             places = {"host": host, "rehearsal": {"engine": "container"}}
         whole = stack.enter_context(rig(folder / "rig", patch, **places))
-        # The limit is as long as thirty machines need on a busy computer until their trainers are up.
+        # Thirty machines on a busy computer need this long until their trainers run.
         runs = played(whole, reports, FORMS, runtime="12s", notice=30, host="127.0.0.1", **spec)
         yield whole, reports, runs
 
@@ -39,12 +39,12 @@ def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("ender", ENDERS)
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_a_job_that_gets_sigterm_saves_and_keeps_its_exit_code(ended: Ended, form: Form, ender: str) -> None:
-    """Each trainer saves once, undisturbed; its last lines are in the log; no SIGKILL comes before it has ended."""
+    """Each trainer saves exactly once, its last lines are in the log, and no SIGKILL comes before its end."""
     whole, reports, runs = ended
     check(whole, reports, runs[form.name, ender], form, ender)
 
 
 def test_no_machine_is_left(ended: Ended) -> None:
-    """When all are done, no machine is alive."""
+    """When all runs are done, no machine is alive."""
     whole, _, _ = ended
     assert whole.double.alive() == []

@@ -1,4 +1,4 @@
-"""What a user writes is data: it reaches the job byte for byte, and nothing of it is executed on the way."""
+"""User input is data: it reaches the job byte for byte, and no part of it is executed on the way."""
 
 import shlex
 import subprocess
@@ -11,9 +11,9 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.records import Run
 from tests.e2e.rig import Rig, make_repository, rig
 
-#: Whatever executes any of it leaves a file.
+#: A text that leaves a file if any part of it is executed.
 TOUCH = "$(touch pwned)`touch pwned`;touch pwned|touch pwned&touch pwned\ntouch pwned\n"
-#: For where no white space may be.
+#: The same without white space.
 TIGHT = "$(touch${IFS}pwned1)`touch${IFS}pwned2`;'\"&|<>!#%"
 
 VALUES = {
@@ -31,7 +31,7 @@ VALUES = {
     "HEREDOC": "EOF\n'EOF'\n)",
     "NUMBER": "007",
     "LONG": "x" * 100_000,
-    # Names that shells, git and Python listen to, or that our own shell might use.
+    # Names that shells, git and Python use, or that the agent's shell code might use.
     "here": "/",
     "code": "7",
     "go": "stay",
@@ -45,18 +45,18 @@ VALUES = {
     "GIT_EXTERNAL_DIFF": "touch pwned",
     "PYTHONSTARTUP": "/no-such-file",
 }
-#: The command's shell sets this one anew; ours must not listen to it.
+#: The command's shell sets IFS itself; the agent's shell must ignore the user's value.
 IFS = {"IFS": "aeiou/="}
 FOLDER = f"/home/jovyan/a b{TIGHT}"
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dict[str, Run]]]:
-    """One job with all of it in its recipe, and one that gets all of it at its start."""
+    """Run one job with these values in its recipe, and one that gets them at its start."""
     folder = tmp_path_factory.mktemp("hostile")
     repository = make_repository(folder / "plain").rename(folder / f"re{TIGHT}.git")
     subprocess.run(["git", "-C", str(repository), "branch", f"b{TIGHT}"], check=True, capture_output=True)
-    # The other machine's files may vanish meanwhile.
+    # Files of the other machine may vanish meanwhile.
     look = f"find {folder / 'rig' / 'machines'} -name 'pwned*' 2>/dev/null || true"
     command = f"env -0; cat -- {shlex.quote(f'./-p {TIGHT}/greet.py')}\n{look}"
     recipe: dict[str, Any] = {
@@ -82,7 +82,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
 
 @pytest.mark.parametrize("job", ["recipe", "start"])
 def test_values_arrive_byte_for_byte(hostile: tuple[Rig, dict[str, Run]], job: str) -> None:
-    """Every variable is in the command's environment as it was written, from the recipe and from --env alike."""
+    """Every variable reaches the command unchanged, from the recipe and from --env."""
     whole, runs = hostile
     run = runs[job]
     assert run.verdict is not None
@@ -91,12 +91,12 @@ def test_values_arrive_byte_for_byte(hostile: tuple[Rig, dict[str, Run]], job: s
     found = dict(pair.split(b"=", 1) for pair in pairs)
     got = {name: found.get(name.encode(), b"(missing)") for name in VALUES}
     assert got == {name: value.encode() for name, value in VALUES.items()}
-    # What follows is the cloned file, and whatever was left by something that was executed.
+    # Next come the cloned file and any file left by an execution.
     assert rest == (b"print('hello from the repository')\n" if job == "recipe" else b"")
 
 
-def test_paths_are_taken_as_they_are(hostile: tuple[Rig, dict[str, Run]]) -> None:
-    """The working directory has its very name, and the start script is one script."""
+def test_hostile_paths_are_used_literally(hostile: tuple[Rig, dict[str, Run]]) -> None:
+    """The working directory has this exact name, and the start script is one script."""
     whole, runs = hostile
     first, *rest = whole.log(runs["recipe"], "setup").decode().splitlines()
     assert first.endswith(FOLDER.removeprefix("/home/jovyan"))
@@ -104,7 +104,7 @@ def test_paths_are_taken_as_they_are(hostile: tuple[Rig, dict[str, Run]]) -> Non
 
 
 def test_nothing_was_executed(hostile: tuple[Rig, dict[str, Run]]) -> None:
-    """Nothing touched a file: not where the control plane stands, nor in the repository, nor on a machine."""
+    """No file was touched, neither in the control plane's folder, nor in the repository, nor on a machine."""
     whole, runs = hostile
     assert list(whole.folder.parent.rglob("pwned*")) == []
     assert b"pwned" not in whole.log(runs["start"]).rpartition(b"\0")[2]

@@ -1,4 +1,4 @@
-"""A trainer that is cut off runs again until it is done, and no exit code of ours says that it is before."""
+"""An interrupted trainer runs again until it is done; until then no exit code claims success."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from tests.e2e.commands import Command, settings_file
 from tests.e2e.elsewhere import served
 from tests.e2e.rig import Rig, rig
 
-#: As trainers with support for preemption do: it is cut off in the fifth of 20 epochs, saves, and exits.
+#: A trainer with support for preemption: it is cut off in the fifth of 20 epochs, saves, and exits.
 TRAINER = """
 import os, signal, sys, time
 import boto3
@@ -54,18 +54,18 @@ print("finished", flush=True)
 
 @dataclass(frozen=True)
 class Row:
-    """How the trainer is started, and what comes of its run."""
+    """How the trainer is started, and its run's expected result."""
 
     name: str
     command: str
-    #: What the image calls `sh`.
+    #: The shell that is `sh` in the image.
     shell: str = "dash"
     spec: Mapping[str, Any] = field(default_factory=dict)
-    #: Whether its first machine gets a spot notice; else it exits by itself.
+    #: Whether the first machine gets a spot notice; otherwise the trainer exits by itself.
     noticed: bool = True
     attempts: int = 2
     outcome: Outcome = Outcome.SUCCEEDED
-    #: Of the first attempt.
+    #: The outcome of the first attempt.
     first: Outcome = Outcome.INTERRUPTED
     code: int = 0
 
@@ -104,7 +104,7 @@ ENDED = [
     ),
 ]
 ROWS = [*RESUMED, *ENDED]
-#: A row's machines are told by their type, of which each has one of its own.
+#: Each row has its own instance type, by which its machines are recognised.
 TYPES = (
     *("g4dn.xlarge", "g4dn.2xlarge", "g4dn.4xlarge", "g5.xlarge", "g5.2xlarge", "g5.4xlarge"),
     *("g5.8xlarge", "g5.16xlarge", "g6.xlarge", "g6.2xlarge"),
@@ -113,7 +113,7 @@ TYPES = (
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dict[str, Run]]]:
-    """All rows at once, done; those that are to get a notice get it in the fifth epoch of their first attempt."""
+    """Run all rows at once to the end; rows with a notice get it in the fifth epoch of attempt 1."""
     folder = tmp_path_factory.mktemp("trained")
     types = dict(zip((row.name for row in ROWS), TYPES, strict=True))
     shells = {types[row.name]: row.shell for row in ROWS}
@@ -150,7 +150,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_trainer_that_is_cut_off_runs_again_until_it_is_done(trained: tuple[Rig, dict[str, Run]], row: Row) -> None:
-    """Whatever it exits with, unless it says that it is done; no retry is used up, and no epoch is trained twice."""
+    """Holds for any exit code without the done file. No retry is used, and no epoch is trained twice."""
     whole, runs = trained
     run = runs[row.name]
     assert run.verdict is not None
@@ -172,7 +172,7 @@ def test_a_trainer_that_is_cut_off_runs_again_until_it_is_done(trained: tuple[Ri
 def test_the_exit_code_of_wait_is_0_for_success_alone(
     trained: tuple[Rig, dict[str, Run]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here and from elsewhere; --json and the HTTP API tell the process's own beside it."""
+    """Holds locally and for a client of a server; --json also has the process's own code."""
     whole, runs = trained
     codes = {"not-again": 83, "done-file": 0, "exec-dash": 0}
 
@@ -190,10 +190,10 @@ def test_the_exit_code_of_wait_is_0_for_success_alone(
 
 
 @pytest.mark.parametrize(("how", "code"), [("limit", 82), ("stop", 81)])
-def test_start_and_wait_tell_by_the_exit_code_that_a_job_was_cut_off(
+def test_start_exits_81_or_82_for_a_stopped_or_timed_out_job(
     trained: tuple[Rig, dict[str, Run]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, code: int
 ) -> None:
-    """The job exits 0 when it is told to stop; that is kept, and is no success."""
+    """The job exits with 0 after SIGTERM; the code is kept, but is no success."""
     whole, _ = trained
     limits = {"limits": {"runtime": "1s"}} if how == "limit" else {}
     command = "trap 'exit 0' TERM; echo up; sleep 600 & wait"

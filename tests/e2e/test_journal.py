@@ -1,4 +1,4 @@
-"""One id, from the trigger's answer to the archive's keys."""
+"""A run's id, from the start's output to the archive's keys."""
 
 import json
 import signal
@@ -16,9 +16,9 @@ from tests.e2e.rig import rig
 
 
 def test_one_id_from_trigger_to_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The id that `start` prints is in the daemon's JSON, the work order, the system stream and the archive's keys.
+    """The id from `start` is in the daemon's JSON, the work order, the system stream and the archive's keys.
 
-    So is an error that the run suffered on its way; the values of its variables are not.
+    The daemon's JSON also has an error of the run, but no values of its variables.
     """
     go = tmp_path / "go"
     with rig(tmp_path / "rig", monkeypatch) as whole:
@@ -46,9 +46,9 @@ def test_one_id_from_trigger_to_archive(tmp_path: Path, monkeypatch: pytest.Monk
             assert daemon.ended() == 0
         told = [json.loads(line) for line in daemon.err.splitlines()]
         mine = [line for line in told if line.get("run") == id]
-        # What `start` itself told is in the store alone.
+        # The event of `start` itself is only in the store.
         story = [event.text for event in whole.service.runs.status(id).events[1:]]
-        # The story is in order of its times, which are finer than the journal's.
+        # The story is sorted by its times, which are finer than the journal's.
         assert sorted(line["text"] for line in mine if line.get("job") == "followed") == sorted(story)
         [error] = [line for line in mine if line["level"] == "error"]
         assert (error["code"], error["instance"]) == ("SlowDown", node.instance_id)

@@ -1,4 +1,4 @@
-"""Much log from many jobs at once, through a bucket in every bad mood: the archive holds what was printed."""
+"""Long logs from many jobs at once, through every trouble of the bucket: the archive equals the output."""
 
 import hashlib
 import subprocess
@@ -15,17 +15,17 @@ from tests.e2e.rig import Rig, rig
 
 JOBS = 20
 BYTES = 50_000_000
-#: In seconds.
+#: Seconds during which S3 refuses writes.
 REFUSAL = 60.0
 
 
 def printing(job: int) -> str:
-    """Shell that prints text of which no two pieces are alike, in this job or another."""
+    """Return a shell command that prints text without repetition, in this job or across jobs."""
     return f"seq -f 'job {job} line %.0f' 1000000000 | head -c {BYTES}"
 
 
 def digest_of(whole: Rig, run: Run) -> str:
-    """Of the archived output; a gap would be told by something that is no LogPiece."""
+    """Return the digest of the archived output; a gap fails the test."""
     found = hashlib.sha256()
     for piece in whole.service.logs.read(run.id, LogQuery(("output",))):
         assert isinstance(piece, LogPiece)
@@ -35,7 +35,7 @@ def digest_of(whole: Rig, run: Run) -> str:
 
 @pytest.mark.load
 def test_the_archive_is_what_was_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While S3 is slow, loses answers, and refuses for a minute, no byte is lost, doubled or changed."""
+    """While S3 is slow, loses answers, and refuses writes for a minute, no byte is lost, duplicated or changed."""
     with rig(tmp_path, monkeypatch) as whole:
         rule = partial(Rule, service="s3", action="PutObject", principal="machine", resource="*/log/*")
         faults = whole.double.faults

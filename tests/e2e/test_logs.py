@@ -1,4 +1,4 @@
-"""Logs: every byte, in order, once; whatever its size, its form, and the bucket's mood."""
+"""Logs: every byte once and in order, for any size, any content and any trouble of the bucket."""
 
 import contextlib
 import hashlib
@@ -22,26 +22,26 @@ from tests.e2e.elsewhere import served
 from tests.e2e.rig import Rig, rig
 
 BIG = 200_000_000
-#: No two pieces of it are alike.
+#: A command whose output does not repeat.
 COUNT = f"seq 1000000000 | head -c {BIG}"
-#: What the agent and a reader may take, in KiB: far less than the log, and some chunks more than they need anyway.
+#: Memory limit of the agent and a reader, in KiB: far below the log's size, and some chunks above their usual need.
 MEMORY = 160_000
 
 
 def peak(process: int) -> int:
-    """The most memory that the process has had, in KiB; 0 once it has ended."""
+    """Return the peak memory of the process in KiB, or 0 if it has ended."""
     found = re.search(r"VmHWM:\s*([0-9]+)", Path(f"/proc/{process}/status").read_text())
     return int(found[1]) if found else 0
 
 
 class Peak(threading.Thread):
-    """Watches the memory of the agents on machines under a folder, until they are gone."""
+    """Records the peak memory of the agents on machines under a folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(daemon=True)
         self._folder = str(folder).encode()
         self._over = threading.Event()
-        #: In KiB.
+        #: The peak, in KiB.
         self.most = 0
 
     def run(self) -> None:
@@ -51,7 +51,7 @@ class Peak(threading.Thread):
                     if self._folder in (line := (process / "cmdline").read_bytes()) and b"/agent" in line:
                         self.most = max(self.most, peak(int(process.name)))
                 except OSError:
-                    pass  # It has just ended.
+                    pass  # The process has just ended.
 
     def stop(self) -> int:
         self._over.set()
@@ -60,7 +60,7 @@ class Peak(threading.Thread):
 
 
 class Logs:
-    """Some runs that write, all at once, and what a follower of one of them got."""
+    """Runs that write logs at the same time, and the pieces that a follower of one of them got."""
 
     def __init__(self, whole: Rig, folder: Path) -> None:
         self.whole = whole
@@ -68,12 +68,12 @@ class Logs:
         (folder / "binary").write_bytes(self.binary)
         self.peak = Peak(whole.folder / "machines")
         self.peak.start()
-        # It goes on past line 20 when its reader has seen that.
+        # The job continues after line 20 when its reader has seen that line.
         go = folder / "go"
         os.mkfifo(go)
         held = os.open(go, os.O_RDWR)
         steady = f"for i in $(seq 40); do echo line $i; [ $i = 20 ] && read x <{go}; sleep 0.1; done; printf 'no end'"
-        # Its agents die when the bucket has the first bytes, and never ship the last ones.
+        # The agents die when the bucket has the first bytes, and never ship the last ones.
         fatal = folder / "fatal"
         os.mkfifo(fatal)
         agent = '-f "${HOME%/home/*}/var/lib/provision/[a]gent"'
@@ -86,7 +86,7 @@ class Logs:
             "again": whole.start("echo attempt $PROVISION_ATTEMPT; exit 3", name="again", retries=1),
             "killed": whole.start(suicide, name="killed"),
         }
-        # Every kind of trouble between the followed run and its reader, and between machines and bucket.
+        # Faults between the followed run and its reader, and between machines and bucket.
         for effect, action, principal, skip in (
             (Effect.ERROR, "GetObject", CONTROL, 3),
             (Effect.RESET, "ListObjectsV2", CONTROL, 6),
@@ -127,14 +127,14 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logs]:
 
 @pytest.fixture(params=["here", "elsewhere"])
 def way(request: pytest.FixtureRequest, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """`provision logs` reads the bucket itself, or asks a server."""
+    """Run `provision logs` locally, or as a client of a server."""
     with served(logs.whole, monkeypatch) if request.param == "elsewhere" else contextlib.nullcontext():
         yield
 
 
 @pytest.mark.usefixtures("way")
-def test_two_hundred_megabytes(logs: Logs) -> None:
-    """They are in the archive byte for byte, `provision logs` prints them, and nobody holds them all in memory."""
+def test_log_of_200_mb_is_read_with_bounded_memory(logs: Logs) -> None:
+    """The archive has them byte for byte, `provision logs` prints them, and no process holds them all in memory."""
     assert logs.outcome("big") == (Outcome.SUCCEEDED, 0)
     wanted = subprocess.run(f"{COUNT} | sha256sum", shell=True, capture_output=True, text=True, check=True).stdout
     found, most = hashlib.sha256(), 0
@@ -148,8 +148,8 @@ def test_two_hundred_megabytes(logs: Logs) -> None:
     assert 0 < logs.memory < MEMORY
 
 
-def test_the_end_of_much_is_near(logs: Logs) -> None:
-    """--tail of a long log reads its last chunk alone."""
+def test_tail_of_a_long_log_reads_only_its_last_chunk(logs: Logs) -> None:
+    """--tail of a long log reads only its last chunk."""
     before = len(logs.whole.double.calls.of("s3", "GetObject", CONTROL))
     last = b"".join(piece.data for piece in logs.read(logs.runs["big"], tail=3) if isinstance(piece, LogPiece))
     assert len(logs.whole.double.calls.of("s3", "GetObject", CONTROL)) - before <= 4
@@ -158,8 +158,8 @@ def test_the_end_of_much_is_near(logs: Logs) -> None:
     assert numbers[1] == numbers[0] + 1
 
 
-def test_what_is_over_and_was_read_is_not_asked_for_again(logs: Logs) -> None:
-    """A follower of the hundredth attempt costs no more than one of the first, and its place is as short."""
+def test_finished_attempts_are_not_listed_again(logs: Logs) -> None:
+    """Following the hundredth attempt costs no more than the first, and its cursor is as short."""
     run, service = logs.runs["again"].id, logs.whole.service
 
     def lists() -> int:
@@ -175,13 +175,13 @@ def test_what_is_over_and_was_read_is_not_asked_for_again(logs: Logs) -> None:
 
 
 def test_binary_output(logs: Logs) -> None:
-    """Bytes are bytes: random ones, and half a character whose other half comes later."""
+    """Covers random bytes, and half a character whose other half comes later."""
     assert logs.outcome("binary") == (Outcome.SUCCEEDED, 0)
     assert logs.whole.log(logs.runs["binary"]) == logs.binary + "é".encode()
 
 
 def test_a_follower_misses_nothing(logs: Logs) -> None:
-    """While the bucket fails its reader and its writer, it gets each byte once, in order, and while the job runs."""
+    """While the bucket fails for reader and writer, each byte arrives once, in order, and while the job runs."""
     wanted = b"".join(b"line %d\n" % number for number in range(1, 41)) + b"no end"
     for stream, whole in (("setup", b"up\nup2\n"), ("output", wanted)):
         pieces = [piece for piece in logs.followed if piece.stream == stream]
@@ -193,7 +193,7 @@ def test_a_follower_misses_nothing(logs: Logs) -> None:
 
 @pytest.mark.parametrize("lines", range(12))
 def test_tail_across_chunks(logs: Logs, lines: int) -> None:
-    """The last lines, however many chunks they are in; a last line without its end is a line."""
+    """The last lines may be in several chunks; a last line without a line end counts."""
     pieces = logs.read(logs.runs["steady"], tail=lines)
     data = b"".join(piece.data for piece in pieces if isinstance(piece, LogPiece))
     every = logs.whole.log(logs.runs["steady"]).splitlines(keepends=True)
@@ -201,7 +201,7 @@ def test_tail_across_chunks(logs: Logs, lines: int) -> None:
 
 
 def test_attempts_are_told_apart(logs: Logs) -> None:
-    """All attempts one after another, or one alone; --tail is of the last."""
+    """All attempts are read in sequence, or one alone; --tail is for the last attempt."""
     run = logs.runs["again"]
     assert logs.outcome("again") == (Outcome.FAILED, 3)
     assert logs.whole.log(run) == b"attempt 1\nattempt 2\n"
@@ -210,8 +210,8 @@ def test_attempts_are_told_apart(logs: Logs) -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_what_is_lost_is_said(logs: Logs) -> None:
-    """The bytes that died with their agents are named: from which on, and as a line on standard error."""
+def test_lost_bytes_are_reported(logs: Logs) -> None:
+    """Lost bytes are reported as a gap with its offset, and in a line on standard error."""
     run = logs.runs["killed"]
     assert logs.outcome("killed") == (Outcome.SUCCEEDED, 0)
     *pieces, gap = logs.read(run, attempt=1)

@@ -1,4 +1,4 @@
-"""The rows of the outcome table that the machine itself decides, end to end, and what may follow them."""
+"""Rows of the outcome table that the machine decides, end to end, with their next attempts."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,16 +15,16 @@ from tests.support import needs
 XID = "[   12.345678] NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', GPU has fallen off the bus."
 KILL = "[  100.000001] Out of memory: Killed process 4711 (worker) total-vm:1kB, anon-rss:1kB, UID:0"
 
-#: The one that the machine began with, and the one that takes over.
+#: Kills the first agent and its successor.
 KILL_AGENTS = 'while sleep 0.1; do pkill -9 -f "${HOME%/home/*}/var/lib/provision/[a]gent"; done'
 
-#: What ails the first machine of a type; whatever follows it is sound.
+#: Defects of the first machine of a type; later machines are healthy.
 AILING = {
     "g5.12xlarge": {"PROVISION_GPUS": "3"},
     "g5.2xlarge": {"PROVISION_KERNEL_LOG": XID},
     "g5.4xlarge": {"PROVISION_ECC_ERRORS": "1"},
 }
-#: The bytes of the first machine's disk: too few for the repository's largest file; enough for the agent.
+#: Disk sizes of first machines, in bytes: too small for the repository's largest file, large enough for the agent.
 DISKS = {"g5.24xlarge": 40 << 20, "g6.2xlarge": 128 << 20}
 LARGE = 32 << 20
 
@@ -53,7 +53,7 @@ ROWS = [
         "echo never",
         Outcome.REFUSED,
         None,
-        "the secret ssm:/team/missing cannot be had",
+        "the secret ssm:/team/missing cannot be read",
         spec={"secrets": variable("ssm:/team/missing")},
     ),
     Row(
@@ -69,7 +69,7 @@ ROWS = [
         "echo never",
         Outcome.REFUSED,
         None,
-        "no credential for git@github.com:org/private.git",
+        "cannot be used for git@github.com:org/private.git",
         spec={
             "git_repositories": [{"url": "git@github.com:org/private.git"}],
             "git": {"credential": "ssm:/team/token"},
@@ -118,7 +118,7 @@ ROWS = [
         spec={"use_spot_instance": True, "retry": {"rerun": "before_start"}},
         interrupted=True,
     ),
-    fallen_ill("a GPU is missing", "g5.12xlarge", "3 of 4 GPUs are there"),
+    fallen_ill("a GPU is missing", "g5.12xlarge", "only 3 of 4 GPUs were found"),
     fallen_ill("a GPU has broken", "g5.2xlarge", "Xid 79 of PCI:0000:65:00 (the GPU has fallen off the bus)"),
     fallen_ill("a GPU's memory has errors", "g5.4xlarge", "uncorrected memory errors"),
     fallen_ill(
@@ -140,7 +140,7 @@ ROWS = [
         "cat /dev/zero >big 2>/dev/null; echo saved; exit 7",
         Outcome.FAILED,
         7,
-        "a larger placement.disk_size gives more room",
+        "set a larger placement.disk_size",
         b"saved\n",
         spec={"instance_type": "g6.2xlarge"},
     ),
@@ -159,7 +159,7 @@ SCENARIO: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dict[str, Run]]]:
-    """All rows at once on one installation."""
+    """Run all rows at once on one installation."""
     folder = tmp_path_factory.mktemp("machines")
     repository = make_repository(folder / "repository", large=LARGE)
     ailing, disks = dict(AILING), dict(DISKS)
@@ -174,7 +174,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, di
         ) as whole,
     ):
         sandboxed = LightHost(folder / "unused").sandboxed
-        # Only in a sandbox has a machine a disk of its own.
+        # A machine has its own disk only in a sandbox.
         yield whole, played(whole, [row for row in ROWS if sandboxed or not _has_a_disk(row)], repository)
 
 
@@ -184,28 +184,28 @@ def _has_a_disk(row: Row) -> bool:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_each_cause_has_its_outcome(finished: tuple[Rig, dict[str, Run]], row: Row) -> None:
-    """Outcome, exit code, one clear line, the log, and the attempts are as the table says."""
+    """Checks outcome, exit code, reason, log and number of attempts."""
     whole, runs = finished
     needs.bubblewrap(works=row.name in runs, proves=f"outcome and log of `{row.name}`, on a disk of its own size")
     check(whole, runs[row.name], row)
 
 
 def test_a_pause_between_attempts_is_kept(finished: tuple[Rig, dict[str, Run]]) -> None:
-    """No machine of the next attempt is launched before retry.backoff is over."""
+    """The next attempt's machine is launched after retry.backoff."""
     whole, runs = finished
     first, second = (result_of(whole, runs["a code that is retried"], attempt) for attempt in (1, 2))
-    # LaunchTime is told in whole seconds.
+    # LaunchTime is in whole seconds.
     assert second.spans["boot"].began >= int(first.at + 3)
 
 
-def test_what_infrastructure_ended_uses_up_no_retry(finished: tuple[Rig, dict[str, Run]]) -> None:
-    """Neither a broken machine nor a full disk before the job counts as the job's failure."""
+def test_broken_machine_and_full_disk_use_no_retry(finished: tuple[Rig, dict[str, Run]]) -> None:
+    """A broken machine, or a full disk before the job, is not the job's failure."""
     _, runs = finished
     assert {runs[row.name].retries_used for row in ROWS if row.before and row.name in runs} == {0}
 
 
 def test_nothing_is_left(finished: tuple[Rig, dict[str, Run]]) -> None:
-    """When all are done, no machine is alive."""
+    """When all runs are done, no machine is alive."""
     whole, _ = finished
     assert whole.double.alive() == []
     assert list((whole.folder / "machines").glob("*")) == []

@@ -2,7 +2,7 @@
 
 `older_installation.json` was written by the version of 28 November 2026. It has the store as SQL, the bucket's objects,
 and the objects that the agent of run `live` wrote after the older control plane had stopped. Later versions must be
-able to read all of it, so the file is never written anew.
+able to read all of it, so never regenerate the file.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ FIXTURE = Path(__file__).with_name("older_installation.json")
 
 
 def test_an_installation_of_an_older_version_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its jobs, ended runs, logs and tokens can be read; its machine is heard; its queued run gets a machine."""
+    """Its jobs, ended runs, logs and tokens are readable; its machine's messages are read; its queued run runs."""
     with rig(tmp_path, monkeypatch) as whole:
         whole.service.close()
         old = _moved(whole)
@@ -67,7 +67,7 @@ def test_an_installation_of_an_older_version_goes_on(tmp_path: Path, monkeypatch
 
 
 def _moved(whole: Rig) -> dict[str, Any]:
-    """Return the file with this account's ids, and with its times moved to now; launch its machine."""
+    """Launch the file's machine; return the file with this account's ids and with its times moved to now."""
     text = FIXTURE.read_text()
     old = json.loads(text)
     ids = {old["role"]: whole.double.account.role_id, old["image"]: whole.double.account.image_id}

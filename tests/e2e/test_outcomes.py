@@ -215,7 +215,7 @@ SCENARIO: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dict[str, Run]]]:
-    """All rows at once on one installation: that they do not meet is part of the promise."""
+    """Run all rows at once on one installation; they must not affect each other."""
     folder = tmp_path_factory.mktemp("outcomes")
     repository = make_repository(folder / "repository")
     with pytest.MonkeyPatch.context() as patch, rig(folder / "rig", patch, **SCENARIO) as whole:
@@ -224,13 +224,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, di
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_each_cause_has_its_outcome(finished: tuple[Rig, dict[str, Run]], row: Row) -> None:
-    """Outcome, exit code, one clear line, the log, and the attempts are as the table says."""
+    """Checks outcome, exit code, reason, log and number of attempts."""
     whole, runs = finished
     check(whole, runs[row.name], row)
 
 
 def test_nothing_is_left(finished: tuple[Rig, dict[str, Run]]) -> None:
-    """When all are done, no machine is alive and no mailbox is left."""
+    """When all runs are done, no machine is alive and no machine's folder is left."""
     whole, _ = finished
     assert whole.double.alive() == []
     assert list((whole.folder / "machines").glob("*")) == []

@@ -1,4 +1,4 @@
-"""Commands that speak to a server, in processes of their own, while the server is restarted and killed."""
+"""Commands as clients of a server, in separate processes, while the server is restarted and killed."""
 
 import signal
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.ports import free_ports
 
 
 class Served:
-    """An installation whose server comes and goes, always at the same port."""
+    """An installation whose server is stopped and restarted at the same port."""
 
     def __init__(self, whole: Rig, folder: Path, stack: ExitStack) -> None:
         self.whole = whole
@@ -43,7 +43,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 
 
 def until(file: Path) -> str:
-    """A job's command that waits for a file."""
+    """Return a job's command that waits for a file."""
     return f"until [ -e {file} ]; do sleep 0.1; done"
 
 
@@ -52,7 +52,7 @@ def until_told(client: Command, text: str, times: int = 1) -> None:
 
 
 def test_a_client_outlives_its_server(served: Served, tmp_path: Path) -> None:
-    """`start --wait` and `logs -f` go on after the server was killed and after it was ended, and miss nothing."""
+    """`start --wait` and `logs -f` continue after the server was killed and after it was stopped, and miss no byte."""
     command = f"for i in 1 2 3; do echo $i; {until(tmp_path / '$i')}; done; exit 4"
     run = served.whole.start(command, name="outlived")
     wait, logs = served.client("start", "outlived", "--wait"), served.client("logs", run.id, "-f")
@@ -65,18 +65,18 @@ def test_a_client_outlives_its_server(served: Served, tmp_path: Path) -> None:
         served.server.signal(end)
         served.server.ended()
         for client in clients:
-            until_told(client, "asking again", number)
-        # Both runs go on while nobody serves.
+            until_told(client, "retrying for", number)
+        # Both runs continue while there is no server.
         (tmp_path / str(number)).touch()
         served.serve()
         for client in clients:
-            until_told(client, "answers again", number)
+            until_told(client, "available again", number)
     (tmp_path / "3").touch()
     for client in clients:
         assert client.ended() == (0 if client is logs else 4), client.err
-        # Told once each time, and no traceback.
-        assert client.err.count("asking again") == 2, client.err
-        assert client.err.count("answers again") == 2
+        # Each line is printed once per outage, without a traceback.
+        assert client.err.count("retrying for") == 2, client.err
+        assert client.err.count("available again") == 2
         assert "Traceback" not in client.err
     assert logs.out == b"1\n2\n3\n"
     assert plain.last_line.endswith("failed: the command exited with 4 (exit code 4)")
@@ -86,7 +86,7 @@ def test_a_client_outlives_its_server(served: Served, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_at_once(served: Served, tmp_path: Path) -> None:
-    """With a server and while it is away: 130, and what to do next."""
+    """With the server and during its outage, Ctrl-C exits with 130 and a hint."""
     run = served.whole.start(until(tmp_path / "go"), name="detached")
     clients = [served.client("wait", run.id), served.client("logs", run.id, "-f"), served.client("wait", run.id)]
     for client in clients:
@@ -95,9 +95,9 @@ def test_ctrl_c_ends_at_once(served: Served, tmp_path: Path) -> None:
     assert clients[0].ended() == 130
     served.server.signal(signal.SIGKILL)
     served.server.ended()
-    # The first: it asks for ten seconds, the others for minutes.
+    # The first command retries for ten seconds, the others for minutes.
     for client in (served.client("runs"), *clients[1:]):
-        until_told(client, "asking again")
+        until_told(client, "retrying for")
         client.signal(signal.SIGINT)
         assert client.ended() == 130
         assert "Traceback" not in client.err

@@ -1,4 +1,4 @@
-"""What a rehearsed job may write, and that a rehearsal says so before anything else."""
+"""A rehearsed job's write access, which a rehearsal prints first."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.e2e.commands import Command
 
 @pytest.fixture
 def without_bubblewrap(tmp_path: Path) -> dict[str, str]:
-    """An environment in which bubblewrap has no right to make a namespace."""
+    """Return an environment in which bubblewrap cannot create a namespace."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "bwrap").write_text("#!/bin/sh\nexit 1\n")
@@ -29,9 +29,9 @@ def without_bubblewrap(tmp_path: Path) -> dict[str, str]:
 def test_rehearsal_says_first_what_its_jobs_may_write(
     tmp_path: Path, without_bubblewrap: dict[str, str], words: tuple[str, ...], sandbox: Sandbox
 ) -> None:
-    """The same recipe may fail on a computer with bubblewrap and pass on one without."""
+    """The same recipe may fail on a computer with bubblewrap and pass on one without it."""
     with Command(tmp_path / "out", "rehearse", "--serve", "--json", *words, environment=without_bubblewrap) as command:
-        command.until(lambda: "the cloud is up" in command.err)
+        command.until(lambda: "the double is up" in command.err)
         assert command.err.splitlines()[0] == WRITES[sandbox]
         assert json.loads(command.out)["sandbox"] == sandbox
         command.signal(signal.SIGINT)
@@ -39,7 +39,7 @@ def test_rehearsal_says_first_what_its_jobs_may_write(
 
 
 def test_job_without_a_sandbox_writes_outside_of_its_machine(tmp_path: Path) -> None:
-    """Whether bubblewrap is installed or not."""
+    """Holds with and without bubblewrap installed."""
     outside, recipe = tmp_path / "outside", tmp_path / "recipe.yaml"
     spec = {"name": "job", "image": "any", "instance_type": "g5.xlarge", "command": f"echo x >{outside}"}
     recipe.write_text(yaml.safe_dump({"type": "job", "spec": spec}))

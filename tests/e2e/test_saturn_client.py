@@ -1,4 +1,4 @@
-"""Saturn's own command-line client, unchanged, against our server on a rehearsal."""
+"""Saturn's unchanged command-line client against this project's server on a rehearsal."""
 
 import os
 import subprocess
@@ -16,13 +16,13 @@ from tests.polling import until
 pytestmark = pytest.mark.saturn
 
 SC = Path(__file__).parents[2] / ".venv" / "saturn" / "bin" / "sc"
-#: Goes on when its file is there.
+#: A command that continues when its file exists.
 PATIENT = 'echo "line 1"; while [ ! -e "$GO" ]; do sleep 0.05; done; echo "line 2"; exit 3'
 
 
 @dataclass
 class Client:
-    """`sc` with a token of its own."""
+    """`sc`, Saturn's client, with a token."""
 
     whole: Rig
     server: Server
@@ -51,7 +51,7 @@ class Client:
         return str(file)
 
     def pods(self, name: str, *words: str) -> list[list[str]]:
-        """The table's cells, without its head."""
+        """Return the table's cells without its header."""
         return [line.split() for line in self("pods", "job", name, *words).splitlines()[2:]]
 
     def until_pod(self, name: str, status: str) -> str:
@@ -84,7 +84,7 @@ def sc(whole: Rig, server: Server, tmp_path: Path) -> Iterator[Client]:
 
 
 def test_a_run_from_apply_to_its_archive(sc: Client, tmp_path: Path) -> None:
-    """apply --start, list, get, pods, and logs: live, finished, archived, with the exit code at its end."""
+    """Covers apply --start, list, get, pods, and logs of a live, a finished and an archived run, with exit code."""
     told = sc("apply", sc.recipe("whole", PATIENT), "--start")
     assert "Started job whole" in told
     pod = sc.until_pod("whole", "running")
@@ -95,7 +95,7 @@ def test_a_run_from_apply_to_its_archive(sc: Client, tmp_path: Path) -> None:
 
     (tmp_path / "go").touch()
     assert sc.until_pod("whole", "error") == pod
-    # Without a pod's name, from the history; with it, from the pod that still answers.
+    # Without a pod's name the log comes from the history, with it from the finished pod.
     assert "line 1\nline 2" in sc("logs", "job", "whole")
     told = sc("logs", "job", "whole", pod)
     assert "line 1\nline 2" in told
@@ -106,8 +106,8 @@ def test_a_run_from_apply_to_its_archive(sc: Client, tmp_path: Path) -> None:
     assert [row[0] for row in sc.pods("whole", "--source", "historical", "--status", "error")] == [pod]
 
 
-def test_a_recipe_that_was_got_can_be_applied(sc: Client, tmp_path: Path) -> None:
-    """With what the server added to it."""
+def test_downloaded_recipe_can_be_applied(sc: Client, tmp_path: Path) -> None:
+    """The recipe includes the fields that the server added."""
     sc("apply", sc.recipe("trip", "true", start_script="echo ready"))
     (tmp_path / "got.yaml").write_text(sc("get", "job", "trip"))
     assert "Applied job trip" in sc("apply", str(tmp_path / "got.yaml"))
@@ -115,7 +115,7 @@ def test_a_recipe_that_was_got_can_be_applied(sc: Client, tmp_path: Path) -> Non
 
 
 def test_start_restart_stop_and_delete(sc: Client) -> None:
-    """Stop ends all runs; a job with a run that is not over stays."""
+    """Stop ends all runs; a job with an unfinished run cannot be deleted."""
     sc("apply", sc.recipe("acts", PATIENT))
     assert sc("start", "job", "acts") == "Started job acts\n"
     sc.until_pod("acts", "running")
@@ -126,11 +126,11 @@ def test_start_restart_stop_and_delete(sc: Client) -> None:
     until(lambda: sc.whole.service.operator.unfinished() is False, "all of it is over")
     assert {row[1] for row in sc.pods("acts")} == {"stopped"}
     assert sc("delete", "job", "acts") == "Deleted job acts\n"
-    assert "there is no job" in sc("get", "job", "acts", code=1)
+    assert "no job" in sc("get", "job", "acts", code=1)
 
 
-def test_schedule_both_ways(sc: Client) -> None:
-    """Given, ended, taken up again; and what is no schedule is said."""
+def test_schedule_is_set_disabled_and_enabled(sc: Client) -> None:
+    """The schedule is set, disabled and enabled again; an invalid one is refused."""
     sc("apply", sc.recipe("nightly", "true"))
     assert "Scheduled job nightly" in sc("schedule", "nightly", "0 2 * * *")
     assert yaml.safe_load(sc("get", "job", "nightly"))["spec"]["schedule"] == "0 2 * * *"
@@ -142,7 +142,7 @@ def test_schedule_both_ways(sc: Client) -> None:
 
 
 def test_clone_and_options(sc: Client) -> None:
-    """A clone under another name, with another command; and the instance types by pattern."""
+    """A clone has another name and command; instance types are listed by pattern."""
     sc("apply", sc.recipe("original", "true", schedule="@every 4h"))
     sc("clone", "job", "original", "job", "copy", "--command", "echo copy")
     assert yaml.safe_load(sc("get", "job", "copy"))["spec"]["command"] == "echo copy"
@@ -151,15 +151,15 @@ def test_clone_and_options(sc: Client) -> None:
     assert "p5" not in sc("options", "--glob", "g5.*")
 
 
-def test_what_a_user_gets_wrong_is_one_line(sc: Client) -> None:
-    """And exit code 1, as against Saturn."""
+def test_wrong_use_of_saturns_client_gives_one_line(sc: Client) -> None:
+    """The exit code is 1, as with Saturn's server."""
     wrong = sc.recipe("wrong", "true", instance_typ="g5.xlarge")
     assert "instance_typ" in sc("apply", wrong, code=1)
-    assert "there is no job 'nope'" in sc("start", "job", "nope", code=1)
+    assert "no job 'nope'" in sc("start", "job", "nope", code=1)
     sc("apply", sc.recipe("debugged", "true"))
     assert "debug_mode" in sc("start", "job", "debugged", "--debug", code=1)
     assert "list of commands" in sc("apply", sc.recipe("many", ["a", "b"]), code=1)
     other = Client(sc.whole, sc.server, sc.server.token("eve"), sc.folder)
-    assert "there is no job" in other("get", "job", "debugged", "--owner", "ann", code=1)
+    assert "no job" in other("get", "job", "debugged", "--owner", "ann", code=1)
     assert "debugged" not in other("list", "job")
     assert "unknown" in Client(sc.whole, sc.server, "wrong", sc.folder)("list", "job", code=1)

@@ -13,7 +13,7 @@ RUNS = 200
 
 
 def test_two_hundred_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All are done, each on a machine of its own that is gone; they were bought with few calls."""
+    """Each run is done on its own machine, which has ended; all were launched by one call."""
     host = ScriptedHost((Script(command=2.0, output=1000),))
     with rig(tmp_path, monkeypatch, host=host) as whole:
         first = whole.start("train", name="job")

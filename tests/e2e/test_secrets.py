@@ -1,4 +1,4 @@
-"""A job that tells its secrets in every way it can: nobody but the job ever has them."""
+"""A job that prints its secrets in every form: they are found nowhere outside the job."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ from tests.e2e.processes import Watch
 from tests.e2e.rig import Rig, rig
 from tests.support.secrets import KEY, TOKEN, VALUES, WILD, everything, found, writings
 
-#: Prints each secret in each form, whole, embedded, and in pieces that lie in different chunks of the log.
+#: Prints each secret in each form: whole, embedded, and in pieces that lie in different chunks of the log.
 TELL = """
 import base64, json, os, subprocess, sys, time
 from urllib.parse import quote, quote_plus
@@ -54,20 +54,20 @@ sys.exit(5)
 
 @dataclass(frozen=True)
 class Told:
-    #: It prints them all, in its start script and in its command.
+    #: The run that prints all secrets, in its start script and its command.
     job: Run
-    #: The server of its repository answers git with all of them: they come to the system stream.
+    #: The run whose git server answers with all secrets, so that they reach the system stream.
     refused: Run
-    #: Those streams.
+    #: The streams of these runs.
     setup: bytes
     output: bytes
     system: bytes
-    #: Whatever else there is to look through, by its name.
+    #: All other data to search, by name.
     places: Mapping[str, bytes]
 
 
 def start(whole: Rig, folder: Path, server: str) -> tuple[Run, Run]:
-    """The two runs."""
+    """Start both runs."""
     tell = f"{sys.executable} {folder}/tell.py"
     secrets = [
         {"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/team/token"},
@@ -86,7 +86,7 @@ SCENARIO: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def tale(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
-    """The folder of tell.py, and all that it prints."""
+    """Return the folder of tell.py, and all that it prints."""
     folder = tmp_path_factory.mktemp("tale")
     (folder / "tell.py").write_text(TELL)
     (folder / ".ssh").mkdir()
@@ -101,7 +101,7 @@ def tale(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory, tale: tuple[Path, bytes]) -> Told:
-    """Both runs done, by a daemon that was watched the while."""
+    """Run both by a daemon; collect all data before, during and after."""
     folder, (where, text) = tmp_path_factory.mktemp("secrets"), tale
     with pytest.MonkeyPatch.context() as patch, echo(text) as server, rig(folder / "rig", patch, **SCENARIO) as whole:
         environment = {"PROVISION_SETTINGS": str(settings_file(whole))}
@@ -110,7 +110,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, tale: tuple[Path, bytes]) -> 
             daemon.until(whole.service.operator.served)
             runs = start(whole, where, server)
             while not all(whole.service.runs.record(run.id).done_at for run in runs):
-                # What is deleted at the end is seen before; it may change while it is read.
+                # Collect data that is deleted at the end; it may change while it is read.
                 with contextlib.suppress(RuntimeError):
                     places |= {f"before {name}": data for name, data in everything(whole).items()}
                 threading.Event().wait(0.1)
@@ -122,8 +122,8 @@ def told(tmp_path_factory: pytest.TempPathFactory, tale: tuple[Path, bytes]) -> 
         return Told(job, refused, whole.log(job, "setup"), whole.log(job), whole.log(refused, "system"), places)
 
 
-def test_the_job_had_them(told: Told) -> None:
-    """All three streams were told to their end, and what was told is hidden."""
+def test_job_printed_its_masked_secrets(told: Told) -> None:
+    """All three streams were written to their end, and the secrets in them are masked."""
     verdict = told.job.verdict
     assert verdict is not None
     assert (verdict.outcome, verdict.exit_code) == (Outcome.FAILED, 5), verdict
@@ -137,27 +137,27 @@ def test_the_job_had_them(told: Told) -> None:
 
 
 @pytest.mark.parametrize("value", VALUES, ids=["token", "wild", "key"])
-def test_nobody_else_has_them(told: Told, value: str) -> None:
-    """Not the bucket, the store, any request (tags are in them), user-data, console, process arguments or our log."""
+def test_secrets_are_found_nowhere_outside_the_job(told: Told, value: str) -> None:
+    """Searches bucket, store, requests (with tags), user-data, console, process arguments and the daemon's log."""
     kinds = {name.split()[0] for name in told.places}
     assert kinds == {"s3", "file", "call", "user-data", "status", "console", "before", "daemon", "process"}
-    # The job's own command line is among those that were seen.
+    # The job's command line was among the observed ones.
     assert any(b"tell.py" in line for line in told.places.values())
     assert any("/work" in name for name in told.places)
     assert found(told.places, value) == []
 
 
 @pytest.mark.parametrize("value", VALUES, ids=["token", "wild", "key"])
-def test_each_of_its_words_would_be_noticed(tale: tuple[Path, bytes], value: str) -> None:
-    """What the job prints is what is looked for: each form of the value is there as it is."""
+def test_job_prints_every_form_that_the_search_looks_for(tale: tuple[Path, bytes], value: str) -> None:
+    """The job prints every form that the search looks for."""
     _, text = tale
     assert [form for form in writings(value) if form not in text] == []
 
 
-def test_without_the_mask_they_are_found(
+def test_search_finds_secrets_of_an_agent_without_a_mask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tale: tuple[Path, bytes]
 ) -> None:
-    """The search is not blind: an agent that masks nothing gives them to bucket, store and status."""
+    """Without the mask, the search finds the secrets in bucket, store and status, so it works."""
     where, text = tale
     build = agent_package.build
 
@@ -176,5 +176,5 @@ def test_without_the_mask_they_are_found(
         for value in VALUES:
             streams = {name.split("/")[-2] for name in found(places, value) if "/log/" in name}
             assert streams == {"system", "setup", "output"}
-        # In the reason, which ends with what git said last.
+        # The reason ends with git's last message.
         assert {name.split()[0] for name in found(places, TOKEN)} >= {"file", "status"}

@@ -1,4 +1,4 @@
-"""The same on a real container: what opens registry and repository, and what the job is given, is the job's alone."""
+"""Secrets in a real container: the job's, the registry's and the repository's are found nowhere outside the job."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.ssh]
 GIT = "git-0123456789+/token="
 EVERY = (*VALUES, GIT, LOGIN, LOGIN.partition(":")[2])
 
-#: Tells what it has, and works on until it is stopped.
+#: Prints its secrets, and runs until it is stopped.
 COMMAND = """
 printf '%s\\n' "$TOKEN" "$WILD"; cat "$HOME/.ssh/key" file; base64 "$HOME/.ssh/key"; echo told
 trap 'exit 0' TERM
@@ -33,7 +33,7 @@ while :; do sleep 0.1; done
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, Run, Run, dict[str, bytes]]]:
-    """The run of a job, one whose registry answers with its secrets, and all that was seen of both."""
+    """Yield a job's run, a run whose registry answers with secrets, and all data observed for both."""
     folder = tmp_path_factory.mktemp("container")
     scenario: dict[str, Any] = {
         "parameters": {"/team/token": TOKEN, "/team/registry": LOGIN, "/team/git": GIT},
@@ -85,8 +85,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, Run, R
             yield whole, job, refused, places | everything(whole, job, refused)
 
 
-def test_the_job_had_them(told: tuple[Rig, Run, Run, dict[str, bytes]]) -> None:
-    """Registry and repository let it in; it told them, and so did the registry that lies."""
+def test_job_in_a_container_printed_its_masked_secrets(told: tuple[Rig, Run, Run, dict[str, bytes]]) -> None:
+    """Registry and repository accepted the credentials; the job and the false registry printed secrets."""
     whole, job, refused, _ = told
     assert job.verdict is not None
     assert (job.verdict.outcome, job.verdict.exit_code) == (Outcome.CANCELLED, 0), job.verdict
@@ -98,8 +98,10 @@ def test_the_job_had_them(told: tuple[Rig, Run, Run, dict[str, bytes]]) -> None:
 
 
 @pytest.mark.parametrize("value", EVERY, ids=["token", "wild", "key", "git", "login", "password"])
-def test_nobody_else_has_them(told: tuple[Rig, Run, Run, dict[str, bytes]], value: str) -> None:
-    """Not `docker inspect`, the engine's own files, any process's arguments, nor what the rest leaves behind."""
+def test_container_secrets_are_found_nowhere_outside_the_job(
+    told: tuple[Rig, Run, Run, dict[str, bytes]], value: str
+) -> None:
+    """Searches `docker inspect`, the engine's files, process arguments and all other data."""
     _, _, _, places = told
     assert any(b"docker" in line for name, line in places.items() if name.startswith("process"))
     assert any(b"git" in line for name, line in places.items() if name.startswith("process"))

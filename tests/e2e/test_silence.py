@@ -1,4 +1,4 @@
-"""Silence that a recipe does not bear: minutes of real time, on a cloud of its own."""
+"""A recipe's limit for silence: takes minutes of real time, on a separate double."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from tests.e2e.rig import rig
 
 
 @pytest.mark.load
-def test_a_machine_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the recipe's limits.silence, of three minutes at least, another machine has the work."""
+def test_silent_machine_is_lost_after_limits_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is lost after the recipe's limits.silence, which is at least three minutes."""
     silent = ScriptedHost([Script(job="quiet", command=600.0, silent_at=5.0)])
     with rig(tmp_path / "rig", monkeypatch, host=silent) as whole:
         run = whole.start("any", name="quiet", limits={"silence": "3m"}, retry={"rerun": "before_start"})
         [run] = whole.done(run)
         assert run.verdict is not None
         assert run.verdict.outcome is Outcome.LOST
-        assert run.verdict.reason.startswith("the machine said nothing for longer than limits.silence of 3 min")
+        assert run.verdict.reason.startswith("the machine did not report for longer than limits.silence of 3 min")
         assert whole.double.alive() == []

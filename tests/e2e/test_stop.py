@@ -1,4 +1,4 @@
-"""`stop` at every phase: cancelled, the exit code as it exited, the log kept, no machine left."""
+"""`stop` in every phase: outcome cancelled, the process's exit code, a complete log, no machine left."""
 
 import socket
 import threading
@@ -15,20 +15,20 @@ from provisioner.rehearsal.aws.faults import Effect, Rule
 from tests.e2e.daemons import Daemons
 from tests.e2e.rig import Rig, rig
 
-#: Blocks without a child process, of whose end the shell would tell.
+#: Blocks without a child process, about whose end the shell would print a message.
 HOLD = "mkfifo hold; read line <> hold"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What runs, when it is stopped, and what must come of it."""
+    """A job, when it is stopped, and its expected result."""
 
     name: str
     when: State
     command: str = "echo never"
-    #: With `when` PREPARING: at which step.
+    #: If `when` is PREPARING, the step.
     step: Step | None = None
-    #: Part of the output that must be there before it is stopped.
+    #: Output that must be there before the stop.
     after: bytes = b""
     outcome: Outcome = Outcome.CANCELLED
     exit_code: int | None = None
@@ -90,7 +90,7 @@ def arrived(whole: Rig, run: Run, row: Row) -> bool:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dict[str, Run]]]:
-    """All of them at once, each stopped when it is where its row says, while a daemon acts."""
+    """Run all rows at once with a daemon, and stop each in its row's state."""
     conditions: dict[str, Any] = {
         "boot_delay": "1s",
         "end_delay": "2s",
@@ -101,7 +101,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
         pytest.MonkeyPatch.context() as patch,
         rig(folder, patch, **conditions) as whole,
         Daemons() as daemons,
-        # A server that takes the connection and never says a word.
+        # A server that accepts connections and never answers.
         socket.create_server(("127.0.0.1", 0)) as mute,
     ):
         whole.double.faults.add(Rule(Effect.DELAY, action="CreateFleet", seconds=3.0))
@@ -124,8 +124,8 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_stop_ends_it_as_it_is(stopped: tuple[Rig, dict[str, Run]], row: Row) -> None:
-    """The outcome is `cancelled` or what had really happened, the exit code the process's own, the log whole."""
+def test_stop_in_any_phase_gives_the_expected_outcome(stopped: tuple[Rig, dict[str, Run]], row: Row) -> None:
+    """The outcome is `cancelled` or the earlier one; exit code and log are the process's own."""
     whole, runs = stopped
     run = runs[row.name]
     assert run.verdict is not None
@@ -136,7 +136,7 @@ def test_stop_ends_it_as_it_is(stopped: tuple[Rig, dict[str, Run]], row: Row) ->
 
 
 def test_no_machine_is_left(stopped: tuple[Rig, dict[str, Run]]) -> None:
-    """When all are done, no machine is alive and none has left a trace on its host."""
+    """When all runs are done, no machine is alive and no machine's folder is left."""
     whole, _ = stopped
     assert whole.double.alive() == []
     assert list((whole.folder / "machines").glob("*")) == []

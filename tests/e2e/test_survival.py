@@ -1,4 +1,4 @@
-"""What happens when a part is gone for good: the store, the agent, everything but the fuse."""
+"""The permanent loss of a part: the store, the agent, or everything but the fuse."""
 
 import json
 import os
@@ -26,13 +26,13 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 
 def wait(condition: Callable[[], object]) -> None:
-    """Look again and again, without acting."""
+    """Wait without running passes."""
     while not condition():
         threading.Event().wait(0.05)
 
 
 def test_a_lost_store_ends_no_machine(whole: Rig, tmp_path: Path) -> None:
-    """With an empty store in its place nothing is done; the machine ends itself; takeover keeps its log."""
+    """With an empty store nothing is done; the machine ends itself, and takeover keeps its log."""
     go = tmp_path / "go"
     os.mkfifo(go)
     run = whole.start(f"echo before; cat {go}; echo after")
@@ -46,7 +46,7 @@ def test_a_lost_store_ends_no_machine(whole: Rig, tmp_path: Path) -> None:
     assert [one.state for one in whole.double.alive()] == [MachineState.RUNNING]
 
     [told] = whole.service.operator.takeover()
-    assert "still at work" in told
+    assert "no result yet" in told
     whole.service.operator.step()
     assert [one.state for one in whole.double.alive()] == [MachineState.RUNNING]
     assert whole.service.operator.foreign() == tuple(one.id for one in whole.double.alive())
@@ -64,7 +64,7 @@ def test_a_lost_store_ends_no_machine(whole: Rig, tmp_path: Path) -> None:
 
 
 def test_a_killed_agent_costs_an_attempt(whole: Rig) -> None:
-    """kill -9 of every agent: the machine ends itself, and the next attempt's command executes elsewhere."""
+    """Every agent is killed: the machine ends itself, and the next attempt runs on another machine."""
     killing = 'while sleep 0.1; do pkill -9 -f "${HOME%/home/*}/var/lib/provision/[a]gent"; done'
     run = whole.start(f'test "$PROVISION_ATTEMPT" = 2 || {killing}; echo done')
     [done] = whole.done(run)
@@ -79,7 +79,7 @@ def test_a_killed_agent_costs_an_attempt(whole: Rig) -> None:
 
 
 def test_a_run_outlives_its_agent(whole: Rig) -> None:
-    """kill -9 of the agent: another one takes over; log and exit code are the command's own, in one attempt."""
+    """The agent is killed and restarted: log and exit code are complete, in one attempt."""
     suicide = "read -r _ _ _ agent _ </proc/$PPID/stat; echo before; kill -9 $agent; sleep 1; echo after; exit 3"
     [done] = whole.done(whole.start(suicide))
     assert done.verdict is not None
@@ -90,8 +90,8 @@ def test_a_run_outlives_its_agent(whole: Rig) -> None:
     assert whole.double.alive() == []
 
 
-def test_the_fuse_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the control plane and the agent dead, the machine ends itself when its fuse has burnt down."""
+def test_fuse_alone_ends_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With control plane and agents stopped, the machine ends itself when its fuse expires."""
     with rig(tmp_path, monkeypatch, rehearsal={"boot_fuse": 8}) as whole:
         whole.double.faults.add(
             Rule(Effect.ERROR, resource="*/work", principal="control", code="AccessDenied", status=403)

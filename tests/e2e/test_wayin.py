@@ -1,4 +1,4 @@
-"""The way in to machines of runs, by a real sshd: ssh, cp, logs --direct, and whom it is closed to."""
+"""SSH access to machines of runs, with a real sshd: ssh, cp, logs --direct, and refused access."""
 
 import fcntl
 import os
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.ssh
 
 SECRET = "a-secret-0123456789"
 
-#: Says who it is, and then whatever is written to its folder.
+#: A job that prints its token, and then every text that the test writes to its folder.
 JOB = 'echo up "$TOKEN"; while [ ! -e end ]; do [ ! -e say ] || { cat say; rm say; }; sleep 0.05; done; echo over'
 
 
@@ -48,19 +48,19 @@ class House:
     installation: Installation
 
     def provision(self, *words: str) -> Done:
-        """`provision …` in this process."""
+        """Run `provision …` in this process."""
         code = main.run(list(words))
         out, err = self.output.readouterr()
         return Done(code, out, err.decode())
 
     def running(self, **spec: Any) -> tuple[Run, Path]:
-        """A run whose job has said that it is up, and its working directory."""
+        """Start a run; return it and its working directory when its job is up."""
         run = self.whole.start(JOB, **spec)
         self.whole.until(lambda: b"up" in self.whole.log(run) and bool(self.node(run).report))
         return run, self.host.folder(self.node(run).instance_id) / "home/jovyan/workspace"
 
     def groups(self, run: Run) -> tuple[str, ...]:
-        """The security groups that its machine was launched with."""
+        """Return the security groups of the run's machine."""
         launch = self.installation.store.launch(self.node(run).launch)
         assert launch
         return launch.request.template.security_groups
@@ -69,7 +69,7 @@ class House:
         return self.whole.service.installation.store.nodes(run.id)[-1]
 
     def over(self, run: Run, folder: Path) -> None:
-        """Let the job end; it succeeds."""
+        """End the job and assert its success."""
         (folder / "end").touch()
         [done] = self.whole.done(run)
         assert done.verdict is not None
@@ -98,7 +98,10 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.C
 
 
 def test_a_command_runs_beside_the_job(house: Open) -> None:
-    """Output, error, input and exit code are its own; it has the job's folder and variables; --host is the machine."""
+    """Output, error, input and exit code are the command's, as are the job's folder and variables.
+
+    With --host the command runs on the machine, outside the container.
+    """
     up = house()
     run, folder = up.running(environment_variables={"COLOUR": "sky blue"})
     short = run.id[:8]
@@ -122,7 +125,7 @@ def test_a_command_runs_beside_the_job(house: Open) -> None:
 
 
 def test_a_shell_on_a_terminal(house: Open) -> None:
-    """It has our window's size and follows it, Ctrl-C is the command's, and the terminal is as before afterwards."""
+    """The shell follows the window's size, Ctrl-C reaches the command, and the terminal is restored."""
     up = house()
     run, folder = up.running()
     ours, theirs = pty.openpty()
@@ -156,7 +159,10 @@ def test_a_shell_on_a_terminal(house: Open) -> None:
 
 
 def test_files_and_folders_are_copied(house: Open, tmp_path: Path) -> None:
-    """Both ways, whole, with their modes and links; an existing folder is copied into; what is not there is said."""
+    """Files are copied both ways with modes and links.
+
+    An existing folder is copied into, and a missing path is an error.
+    """
     up = house()
     run, folder = up.running()
     short = run.id[:8]
@@ -185,13 +191,13 @@ def test_files_and_folders_are_copied(house: Open, tmp_path: Path) -> None:
     assert sorted(each.name for each in (back / "deep").iterdir()) == ["er", "own", "tool"]
     assert up.provision("cp", f"{short}:sent/deep/own", str(back)).code == 0
     assert (back / "own").read_text() == "stays"
-    # The machine's own files, and no traces of ours.
+    # --host copies the machine's files; no temporary files are left.
     assert up.provision("cp", "--host", f"{short}:/etc/passwd", str(tmp_path / "passwd")).code == 0
     assert "root" in (tmp_path / "passwd").read_text()
     for words, why in (
         ((f"{short}:nowhere", str(tmp_path / "n")), "there is no nowhere"),
-        ((f"{short}:sent/tool", str(tmp_path / "n/n")), "there is no folder"),
-        ((str(tree), f"{short}:n/n"), "there is no folder"),
+        ((f"{short}:sent/tool", str(tmp_path / "n/n")), "does not exist"),
+        ((str(tree), f"{short}:n/n"), "does not exist"),
         ((str(tree), f"{short}:sent/tool"), "is a file"),
         ((str(tmp_path / "nowhere"), f"{short}:x"), "neither a file nor a folder"),
         ((str(tree), str(back)), "RUN:PATH"),
@@ -204,13 +210,13 @@ def test_files_and_folders_are_copied(house: Open, tmp_path: Path) -> None:
 
 
 def test_logs_come_from_the_machine_itself(house: Open) -> None:
-    """While the bucket takes nothing a line is there all the same, masked; in the end each byte came exactly once."""
+    """While the bucket refuses writes, lines still arrive, masked; in the end each byte came exactly once."""
     up = house()
     secret = {"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/token"}
     run, folder = up.running(secrets=[secret])
     with Command(up.folder / "commands", "logs", run.id[:8], "--follow", "--direct") as logs:
         logs.until(lambda: logs.out == b"up ***\n")
-        # The job writes what is put there at once.
+        # The job prints the text at once.
         outage = Rule(Effect.ERROR, resource="*/log/*", principal="machine", status=503)
         up.whole.double.faults.add(outage)
         say(folder, f"first {SECRET}\n")
@@ -232,8 +238,8 @@ def say(folder: Path, text: str) -> None:
     (folder / "saying").rename(folder / "say")
 
 
-def test_a_line_that_dies_is_gone_on_with_from_the_bucket(house: Open) -> None:
-    """It is said, and no byte is missing or comes twice."""
+def test_direct_log_continues_from_the_bucket_after_a_lost_connection(house: Open) -> None:
+    """The switch is printed, and no byte is missing or duplicated."""
     up = house()
     run, folder = up.running()
     with Command(up.folder / "commands", "logs", run.id[:8], "-f", "--direct", "--stream", "output") as logs:
@@ -241,7 +247,7 @@ def test_a_line_that_dies_is_gone_on_with_from_the_bucket(house: Open) -> None:
         say(folder, "before\n")
         logs.until(lambda: b"before" in logs.out)
         up.host.cut(up.node(run).instance_id)
-        logs.until(lambda: "on from the bucket" in logs.err)
+        logs.until(lambda: "read from the bucket instead" in logs.err)
         say(folder, "after\n")
         logs.until(lambda: b"after" in logs.out)
         (folder / "end").touch()
@@ -250,8 +256,8 @@ def test_a_line_that_dies_is_gone_on_with_from_the_bucket(house: Open) -> None:
     up.whole.done(run)
 
 
-def test_an_impostor_is_not_entered(house: Open) -> None:
-    """Who answers has another host key than the machine told at first: one line, and nothing is sent."""
+def test_machine_with_another_host_key_is_refused(house: Open) -> None:
+    """The server has another host key than the machine's first report: one line, and nothing is sent."""
     up = house(security_groups=["sg-in"])
     run, folder = up.running()
     assert up.groups(run) == ("sg-in",)
@@ -260,7 +266,7 @@ def test_an_impostor_is_not_entered(house: Open) -> None:
     node = up.node(run)
     kind, _, key = node.host_keys[0].partition(" ")
     other = (f"{kind} {key[:-4]}AAAA",)
-    # The job has its machine's role, and may report what it likes: the first report counts.
+    # The job has its machine's role and can forge reports, so the first report counts.
     assert node.report
     forged = replace(node.report, sequence=10**6, host_keys=other)
     up.installation.bucket.put(report_key(node.box, forged.sequence), encode(forged))
@@ -278,8 +284,8 @@ def test_an_impostor_is_not_entered(house: Open) -> None:
     up.whole.done(run)
 
 
-def test_another_control_host_has_no_key(house: Open) -> None:
-    """Without the installation's secret, or with another one, nobody gets in, and that is said."""
+def test_ssh_without_the_installations_secret_is_refused(house: Open) -> None:
+    """Without the installation's secret, or with another one, access fails with a clear error."""
     up = house()
     run, folder = up.running()
     secret = up.whole.settings.store_path.with_suffix(".key")
@@ -287,16 +293,16 @@ def test_another_control_host_has_no_key(house: Open) -> None:
     kept = secret.read_bytes()
     secret.write_bytes(bytes(32))
     done = up.provision("ssh", run.id[:8], "--", "true")
-    assert (done.code, "is not let in" in done.last_line) == (69, True), done.err
+    assert (done.code, "rejects the run's key" in done.last_line) == (69, True), done.err
     secret.unlink()
     done = up.provision("ssh", run.id[:8], "--", "true")
-    assert (done.code, "another control host" in done.last_line) == (69, True), done.err
+    assert (done.code, "control host that launched" in done.last_line) == (69, True), done.err
     secret.write_bytes(kept)
     up.over(run, folder)
 
 
 def test_machines_are_closed_unless_the_settings_open_them(house: Open) -> None:
-    """No key on the machine, no host keys in the reports, no group for it, no secret; the setting is named."""
+    """The machine has no key, host keys in reports, security group or secret; the error names the setting."""
     up = house(open=False, security_groups=["sg-in"])
     run, folder = up.running()
     root = up.host.folder(up.node(run).instance_id)

@@ -1,4 +1,4 @@
-"""A double with machines that do nothing, and stock boto3 on the other side of it."""
+"""Fixtures: a double whose machines do nothing, and boto3 clients of it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ from provisioner.rehearsal.scenario import parse
 
 
 class IdleHost:
-    """Machines that are booted and ended, and otherwise still."""
+    """A host whose machines can be booted and ended, and do nothing else."""
 
     def __init__(self) -> None:
         self.guests: dict[str, Guest] = {}
@@ -42,13 +42,13 @@ class IdleHost:
 
 
 class Rig:
-    """A running double and clients of it."""
+    """A running double, and clients of it."""
 
     def __init__(self, double: Double, host: IdleHost) -> None:
         self.double, self.host = double, host
 
     def client(self, service: Any, instance_id: str = "", *, patience: float = 30, secret: str = "") -> Any:
-        """A boto3 client of the control plane, or of that machine; with `secret`, one that knows no other."""
+        """Return a boto3 client for the control plane or for a machine; `secret` replaces the secret key."""
         given = self.double.machine_environment(instance_id) if instance_id else self.double.environment()
         return boto3.client(
             service,
@@ -66,7 +66,7 @@ Raise = Callable[..., Rig]
 
 @pytest.fixture
 def up() -> Iterator[Raise]:
-    """Puts a double up for a scenario; it comes down with the test."""
+    """Yield a function that starts a double for a scenario; it ends with the test."""
     with ExitStack() as stack:
 
         def up(scenario: dict[str, Any] | None = None, **options: Any) -> Rig:

@@ -1,4 +1,4 @@
-"""What a machine gets when it tries."""
+"""The HTTP statuses that a machine's requests get."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ def box(rig: Rig, instance_id: str = ME) -> str:
 
 
 def status(call: Callable[[], Any]) -> int:
-    """200, or the status of the error."""
+    """Return 200, or the status of the error."""
     try:
         call()
     except ClientError as error:
@@ -24,7 +24,7 @@ def status(call: Callable[[], Any]) -> int:
 
 
 def attempt(rig: Rig, method: str, key: str) -> int:
-    """What the machine gets for it; an object is there if it is read."""
+    """Return the status of the machine's request; for "get" the object exists."""
     bucket = rig.double.bucket
     s3 = rig.client("s3", ME)
     if method == "get":

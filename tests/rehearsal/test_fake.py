@@ -1,4 +1,4 @@
-"""The fakes of unit tests: they behave as the ports promise, and misbehave when told."""
+"""The fakes of unit tests: they keep the ports' contracts, and fail on request."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def request(cloud: FakeCloud, token: str = "launch-1", count: int = 1) -> Launch
 
 
 def test_a_launch_and_an_end() -> None:
-    """Launched machines are found by launch; ended ones say what ended them."""
+    """Launched machines are found by their launch; ended ones have the cause of their end."""
     clock = StepClock()
     cloud = FakeCloud(clock, Conditions(boot_delay=5))
     (one,) = cloud.launch(request(cloud)).machines
@@ -36,7 +36,7 @@ def test_a_launch_and_an_end() -> None:
 
 
 def test_dry_offers_are_refused_by_name() -> None:
-    """`no_capacity_in` sends the launch elsewhere; with nothing left the answer is empty."""
+    """With `no_capacity_in` the launch uses other offers; without any offer the answer is empty."""
     cloud = FakeCloud(StepClock())
     cloud.no_capacity_in = {A}
     answer = cloud.launch(request(cloud))
@@ -47,7 +47,7 @@ def test_dry_offers_are_refused_by_name() -> None:
 
 
 def test_a_lost_answer_is_found_by_replaying() -> None:
-    """NoAnswer comes after the deed: the same request gives the same machines."""
+    """NoAnswer is raised after the effect: the same request returns the same machines."""
     cloud = FakeCloud(StepClock())
     cloud.lose_answer_of.append("launch")
     with pytest.raises(NoAnswer):
@@ -60,7 +60,7 @@ def test_a_lost_answer_is_found_by_replaying() -> None:
 
 
 def test_failures_come_in_the_order_given() -> None:
-    """Each call takes one of `fail_next`, then all is well."""
+    """Each call raises the next error of `fail_next`; then calls succeed."""
     cloud = FakeCloud(StepClock())
     cloud.fail_next = [Throttled("slow down"), Misconfigured("no right")]
     for kind in (Throttled, Misconfigured):
@@ -70,7 +70,7 @@ def test_failures_come_in_the_order_given() -> None:
 
 
 def test_a_bucket_in_memory() -> None:
-    """Conditions, order and lost answers as the port says."""
+    """Conditions, order and lost answers follow the port's contract."""
     bucket = MemoryBucket()
     assert bucket.put("b", b"1", if_absent=True)
     assert not bucket.put("b", b"2", if_absent=True)
@@ -86,7 +86,7 @@ def test_a_bucket_in_memory() -> None:
 
 
 def test_an_item_of_a_pool_fails_alone() -> None:
-    """One exception takes its place among the results."""
+    """An exception is the result of its item only."""
     results = InlinePool().map(lambda item: 1 // item, [1, 0])
     assert results[0] == 1
     assert isinstance(results[1], ZeroDivisionError)

@@ -1,4 +1,4 @@
-"""The guest image of virtual machines, made by a double of mmdebstrap: once, whole, and with nothing left behind."""
+"""The guest image of virtual machines, made by a double of mmdebstrap: made once, atomically, without leftovers."""
 
 import gzip
 import os
@@ -17,7 +17,7 @@ from tests.polling import until
 
 PROGRAM = [sys.executable, "-m", "provisioner.rehearsal.machines.image"]
 
-#: Makes what the real one's last hook would, one line a call in `calls`; waits while `hold` is there.
+#: A double of mmdebstrap: writes the kernel, records each call in `calls`, and waits while `hold` exists.
 MAKER = """#!/bin/sh
 echo call >>{folder}/calls
 while [ -e {folder}/hold ]; do sleep 0.05; done
@@ -29,7 +29,7 @@ cp {folder}/vmlinuz "$made/vmlinuz"
 
 
 def packed(kernel: bytes) -> bytes:
-    """A bzImage with this kernel in it (Linux, Documentation/arch/x86/boot.rst)."""
+    """Return a bzImage with this kernel (Linux, Documentation/arch/x86/boot.rst)."""
     payload = gzip.compress(kernel) + struct.pack("<I", len(kernel))
     head = bytearray(512 * 3)
     head[0x1F1] = 1
@@ -39,14 +39,14 @@ def packed(kernel: bytes) -> bytes:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where images are kept, on a computer with doubles of what makes and runs them."""
+    """Return the folder of images, on a computer with doubles of the programs that make and run them."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name in (*image.MAKERS, *image.RUNNERS):
         (commands / name).write_text(MAKER.format(folder=tmp_path) if name == "mmdebstrap" else "#!/bin/sh\nexit 1\n")
         (commands / name).chmod(0o755)
     (tmp_path / "vmlinuz").write_bytes(packed(b"a kernel"))
-    # Nobody's mounts are touched here.
+    # No real mount is changed here.
     (commands / "unshare").write_text('#!/bin/sh\nshift\nexec "$@"\n')
     (commands / "unshare").chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
@@ -59,7 +59,7 @@ def images(cache: Path) -> list[str]:
 
 
 def test_an_image_is_made_once(tmp_path: Path, cache: Path) -> None:
-    """The second time it is there; its kernel is unpacked."""
+    """The second call finds the image; its kernel is unpacked."""
     said: list[str] = []
     first, second = image.image(said.append), image.image(said.append)
     assert first == second
@@ -70,7 +70,7 @@ def test_an_image_is_made_once(tmp_path: Path, cache: Path) -> None:
 
 
 def test_two_at_once_make_one(tmp_path: Path, cache: Path) -> None:
-    """The second waits for the first, and finds its image."""
+    """The second process waits for the first and uses its image."""
     (tmp_path / "hold").touch()
     makers = [subprocess.Popen(PROGRAM, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     until((tmp_path / "calls").exists, "the making")
@@ -83,7 +83,7 @@ def test_two_at_once_make_one(tmp_path: Path, cache: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_maker_that_is_interrupted_leaves_nothing(tmp_path: Path, cache: Path, number: signal.Signals) -> None:
-    """Neither half an image nor a process; Ctrl-C has its usual exit code."""
+    """No partial image or process is left; Ctrl-C has its usual exit code."""
     (tmp_path / "hold").touch()
     with subprocess.Popen(PROGRAM, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as maker:
         until((tmp_path / "calls").exists, "the making")
@@ -93,8 +93,8 @@ def test_a_maker_that_is_interrupted_leaves_nothing(tmp_path: Path, cache: Path,
     assert images(cache) == []
 
 
-def test_what_a_killed_maker_left_goes_with_the_next_making(cache: Path) -> None:
-    """As does an image that nobody has used for a week; a younger one stays."""
+def test_leftovers_of_a_killed_maker_are_removed(cache: Path) -> None:
+    """The next making removes it, and images unused for a week; a younger image stays."""
     for name, age in ((".making.x", 0), ("old", 8 * 86400), ("young", 86400)):
         (cache / name).mkdir(parents=True)
         os.utime(cache / name, (time.time() - age,) * 2)
@@ -103,15 +103,15 @@ def test_what_a_killed_maker_left_goes_with_the_next_making(cache: Path) -> None
 
 
 def test_a_making_that_fails_says_why(tmp_path: Path, cache: Path) -> None:
-    """mmdebstrap's own last words, and nothing left."""
+    """The error has mmdebstrap's last message, and no image is left."""
     (tmp_path / "bin/mmdebstrap").write_text("#!/bin/sh\necho 'E: no such suite'\nexit 1\n")
     with pytest.raises(Invalid, match="E: no such suite"):
         image.image(lambda _: None)
     assert images(cache) == []
 
 
-def test_what_is_missing_is_named_with_its_package(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line to copy; what only the making needs is not asked for once the image is there."""
+def test_missing_programs_are_named_with_their_packages(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has a command to install the packages. Programs for making are not required once the image exists."""
     image.image(lambda _: None)
     (cache.parents[2] / "bin/mmdebstrap").unlink()
     monkeypatch.setenv("PATH", str(cache.parents[2] / "bin"))

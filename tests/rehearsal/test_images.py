@@ -1,4 +1,4 @@
-"""Machine images of the double, as EC2 would have them: what stock boto3 sees of one that fails, waits or is in use."""
+"""The double's AMIs as EC2 would have them, seen through boto3: failed, pending, in use."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -12,15 +12,15 @@ TAGS = [
 
 
 def launched(rig: Rig) -> str:
-    """A running machine."""
+    """Launch a machine; return its id when it runs."""
     template(rig)
     id: str = fleet(rig)["Instances"][0]["InstanceIds"][0]
     rig.client("ec2").get_waiter("instance_running").wait(InstanceIds=[id], WaiterConfig={"Delay": 0})
     return id
 
 
-def test_what_a_host_cannot_keep_is_a_failed_image(up: Raise, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the reason, as EC2 tells it; the machine goes on."""
+def test_failed_capture_gives_a_failed_ami(up: Raise, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image has the reason in EC2's form; the machine keeps running."""
     rig = up()
 
     def capture(_machine: str, _image: str) -> None:
@@ -37,7 +37,7 @@ def test_what_a_host_cannot_keep_is_a_failed_image(up: Raise, monkeypatch: pytes
 
 
 def test_a_snapshot_lasts_as_long_as_its_image(up: Raise) -> None:
-    """It cannot be deleted under it; it stays when the image is deregistered, and says what it was for."""
+    """A snapshot cannot be deleted while its image exists, and stays after the image is deregistered."""
     rig = up()
     machine, ec2 = launched(rig), rig.client("ec2")
     made = ec2.create_image(InstanceId=machine, Name="first", TagSpecifications=TAGS)["ImageId"]
@@ -53,7 +53,7 @@ def test_a_snapshot_lasts_as_long_as_its_image(up: Raise) -> None:
 
 
 def test_names_and_machines_are_checked(up: Raise) -> None:
-    """EC2's own codes."""
+    """The errors have EC2's codes."""
     rig = up()
     machine, ec2 = launched(rig), rig.client("ec2")
     ec2.create_image(InstanceId=machine, Name="first", TagSpecifications=TAGS)

@@ -1,4 +1,4 @@
-"""Light machines: they run user-data as cloud-init does, and nothing of one is ever left."""
+"""Light machines: they run user-data as cloud-init does, and leave nothing behind."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def guest(marker: str, script: str) -> Guest:
 
 
 def processes(marker: str) -> list[int]:
-    """Every process of this computer that has the marker on its command line."""
+    """Return every process of this computer with the marker in its command line."""
     found = []
     for entry in os.listdir("/proc"):
         try:
@@ -65,7 +65,7 @@ def sandbox(request: pytest.FixtureRequest) -> bool:
 def test_a_machine_that_powers_off_leaves_nothing(
     tmp_path: Path, marker: str, sandbox: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parts run in cloud-init's order from an empty environment; the end is told, the console stays."""
+    """Parts run in cloud-init's order in an empty environment; the end is reported, and the console stays readable."""
     monkeypatch.setenv("SECRET_OF_THE_HOST", "a secret")
     off: list[str] = []
     host = LightHost(tmp_path, sandbox=sandbox)
@@ -79,7 +79,7 @@ def test_a_machine_that_powers_off_leaves_nothing(
 
 
 def test_a_machine_whose_power_is_cut_leaves_nothing(tmp_path: Path, marker: str, sandbox: bool) -> None:
-    """`end` returns when all is gone, may be repeated, and is no power-off of the machine's own."""
+    """`end` returns when all is removed, may be repeated, and does not count as a power-off by the machine."""
     off: list[str] = []
     host = LightHost(tmp_path, sandbox=sandbox)
     host.boot(guest(marker, "echo up; sleep 1000"), off.append)
@@ -93,7 +93,7 @@ def test_a_machine_whose_power_is_cut_leaves_nothing(tmp_path: Path, marker: str
 
 
 def test_a_host_that_is_killed_leaves_nothing(tmp_path: Path, marker: str, sandbox: bool) -> None:
-    """kill -9 of whoever booted the machine ends its every process and removes its folder."""
+    """After kill -9 of its starter, all of the machine's processes end and its folder is removed."""
     program = f"""
 import time
 from pathlib import Path
@@ -116,7 +116,7 @@ time.sleep(1000)
 
 
 def test_a_failed_unit_starts_the_one_that_it_names(tmp_path: Path, marker: str) -> None:
-    """As much of systemd as the user-data needs: units, enable --now, OnFailure after Restart, systemd-run."""
+    """Covers what the user-data needs of systemd: units, enable --now, OnFailure after Restart, systemd-run."""
     units = "$PROVISION_ROOT/etc/systemd/system"
     script = f"""
 printf '[Service]\\nExecStart=sh -c "echo one; exit 1"\\nOnFailure=two.service\\n' >"{units}/one.service"
@@ -137,7 +137,7 @@ systemctl enable --now --no-block one.service
 
 
 def test_no_listed_command_can_reach_this_computer(tmp_path: Path) -> None:
-    """A double that is missing is noticed before anything runs."""
+    """A missing double is noticed before any script runs."""
     folder = tmp_path / "bin"
     doubles.install(folder, tmp_path / "pipe", 1, [])
     path = f"{folder}:{os.defpath}"
@@ -147,7 +147,7 @@ def test_no_listed_command_can_reach_this_computer(tmp_path: Path) -> None:
 
 
 def test_a_sandboxed_machine_cannot_write_outside_its_folder(tmp_path: Path, marker: str) -> None:
-    """Where bubblewrap works, a job that runs wild harms its own machine only."""
+    """With bubblewrap, a job can damage its own machine only."""
     outside = tmp_path / "outside"
     outside.mkdir()
     off: list[str] = []

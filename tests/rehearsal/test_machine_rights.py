@@ -1,4 +1,4 @@
-"""A machine may do what `config/iam/machine.json` says, and nothing else."""
+"""A machine may do exactly what `config/iam/machine.json` allows."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,13 @@ from tests.rehearsal.conftest import IdleHost, Rig
 from tests.rehearsal.rights import ME, OTHER, attempt, box, status
 from tests.support.fleets import launch
 
-#: Nothing is ever put into this one's mailbox.
+#: A machine whose mailbox stays empty.
 NEW = "i-0cccccccccccccccc3"
 
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    """One double for all of these: no test leaves anything that another one could see."""
+    """Yield one double for all tests here; no test leaves data that another test could see."""
     host = IdleHost()
     with Double(Scenario(), host) as double:
         yield Rig(double, host)
@@ -37,7 +37,7 @@ def rig() -> Iterator[Rig]:
     ],
 )
 def test_a_machine_may_do_its_work(rig: Rig, method: str, key: str) -> None:
-    """Everything that an agent does, it may."""
+    """Every request of an agent is allowed."""
     assert attempt(rig, method, key.format(me=box(rig))) == 200
 
 
@@ -60,12 +60,12 @@ def test_a_machine_may_do_its_work(rig: Rig, method: str, key: str) -> None:
     ],
 )
 def test_a_machine_may_do_nothing_else(rig: Rig, method: str, key: str) -> None:
-    """Another machine's things, the archive, its own orders: refused."""
+    """Another machine's objects, the archive, and writes to its own orders are refused."""
     assert attempt(rig, method, key.format(me=box(rig), other=box(rig, OTHER))) == 403
 
 
 def test_a_machine_lists_nothing_and_rents_nothing(rig: Rig) -> None:
-    """No listing, no copy of what it may not read, no EC2."""
+    """Refused are listings, copies of unreadable objects, and EC2 calls."""
     bucket, s3 = rig.double.bucket, rig.client("s3", ME)
     rig.client("s3").put_object(Bucket=bucket, Key="runs/1/x", Body=b"x")
     target = f"machines/{box(rig)}/result"
@@ -77,8 +77,8 @@ def test_a_machine_lists_nothing_and_rents_nothing(rig: Rig) -> None:
     assert status(lambda: rig.client("ec2", ME).terminate_instances(InstanceIds=[other])) == 403
 
 
-def test_what_is_missing_is_denied_to_who_may_not_list(rig: Rig) -> None:
-    """A machine learns 403 for a missing key; the control plane, which may list, 404."""
+def test_missing_key_is_403_without_the_right_to_list(rig: Rig) -> None:
+    """For a missing key a machine gets 403; the control plane, which may list, gets 404."""
     call = {"Bucket": rig.double.bucket, "Key": f"machines/{box(rig, NEW)}/work"}
     assert status(lambda: rig.client("s3", NEW).get_object(**call)) == 403
     assert status(lambda: rig.client("s3").get_object(**call)) == 404

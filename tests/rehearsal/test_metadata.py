@@ -1,4 +1,4 @@
-"""The metadata service of rehearsed machines, read by AWS's own library."""
+"""The metadata service of rehearsed machines, read by botocore and by the agent."""
 
 import time
 import urllib.error
@@ -25,7 +25,7 @@ def service() -> Iterator[Metadata]:
 
 
 def test_botocore_finds_each_machines_own_credentials(service: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two machines on one port never get each other's rights."""
+    """Two machines on one port never get each other's credentials."""
     for name in ("i-1", "i-2"):
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url(name))
         credentials = Session().get_credentials()
@@ -34,7 +34,7 @@ def test_botocore_finds_each_machines_own_credentials(service: Metadata, monkeyp
 
 
 def test_the_agent_reads_its_identity_and_a_notice(service: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Launch time and notice come back to the second; before the announcement there is none."""
+    """Launch time and notice are exact to the second; before the announcement there is no notice."""
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url("i-1"))
     assert imds.identity() == imds.Identity("i-1", "g5.xlarge", "eu-west-1", "10.0.0.1", 1e9)
     assert fetch.metadata("user-data") == b"data"
@@ -48,7 +48,7 @@ def test_the_agent_reads_its_identity_and_a_notice(service: Metadata, monkeypatc
 
 
 def test_a_recommendation_comes_alone(service: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine may be told to move elsewhere, and never get a notice."""
+    """A machine may get a rebalance recommendation without ever getting a notice."""
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.url("i-1"))
     assert imds.rebalance() is None
     service.recommend("i-1")
@@ -56,8 +56,8 @@ def test_a_recommendation_comes_alone(service: Metadata, monkeypatch: pytest.Mon
     assert imds.notice() is None
 
 
-def test_nothing_is_told_without_a_token(service: Metadata) -> None:
-    """IMDSv2: a plain GET is 401; a machine that was removed is 404."""
+def test_metadata_without_a_token_is_401(service: Metadata) -> None:
+    """IMDSv2: a GET without a token is 401; a machine that was removed is 404."""
     for path, code in (("/latest/meta-data/instance-id", 401), ("-gone/latest/meta-data/instance-id", 404)):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(service.url("i-1") + path)
@@ -71,7 +71,7 @@ def test_nothing_is_told_without_a_token(service: Metadata) -> None:
 
 
 def test_a_machine_may_have_a_port_of_its_own(service: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There it is answered as on EC2, without a base, about itself alone; the port closes with the machine."""
+    """On its own port a machine gets only its own data, at EC2's paths; the port closes with the machine."""
     port = service.listen("i-2")
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{port}")
     assert imds.identity().instance_id == "i-2"

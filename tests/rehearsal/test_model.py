@@ -1,4 +1,4 @@
-"""The model of EC2: what every layer above it may count on."""
+"""The model of EC2: the behaviour on which all layers above depend."""
 
 from collections.abc import Mapping
 
@@ -56,7 +56,7 @@ def states(ec2: Model, instance_id: str) -> list[tuple[str, float]]:
 
 
 def test_a_machine_lives_through_every_state_at_its_own_time() -> None:
-    """However late anyone looks, a state begins when it was due; its power goes before its end is told."""
+    """A state begins at its due time, however late it is read; the power ends before `terminated` is shown."""
     ec2 = model(Conditions(boot_delay=10, end_delay=5))
     (one,) = launch(ec2)
     assert ec2.instances(T0 + 9)[0].state == MachineState.PENDING
@@ -72,7 +72,7 @@ def test_a_machine_lives_through_every_state_at_its_own_time() -> None:
 
 
 def test_power_off_means_what_the_template_says() -> None:
-    """`terminate` ends a machine that powers itself off; EC2's default keeps it, stopped."""
+    """`terminate` ends a machine that powers itself off; with EC2's default it stops."""
     ec2 = model()
     ec2.create_template("default", Content("ami-1"), T0)
     (ends,) = launch(ec2)
@@ -90,7 +90,7 @@ def test_power_off_means_what_the_template_says() -> None:
 
 
 def test_an_interruption_is_announced_then_done() -> None:
-    """A spot machine is told when it goes, and goes then for the spot reason; the next one is spared."""
+    """A spot machine gets a notice and ends at its time with the spot reason; the next machine is not interrupted."""
     ec2 = model(Conditions(boot_delay=1, interruptions=(Interruption(at=10, notice=120),)))
     first, second = launch(ec2, count=2)
     ec2.advance(T0 + 11)
@@ -103,7 +103,7 @@ def test_an_interruption_is_announced_then_done() -> None:
 
 
 def test_a_recommendation_ends_nothing() -> None:
-    """A spot machine is told at its time to move elsewhere, and lives on; an on-demand one never is."""
+    """A spot machine gets the recommendation at its time and keeps running; an on-demand machine never gets one."""
     ec2 = model(Conditions(boot_delay=1, rebalances=(Rebalance(at=10, times=None),)))
     (spot,) = launch(ec2)
     launch(ec2, token="other", offers=(Offer(Market.ON_DEMAND, "g5.xlarge", "us-east-1a"),))
@@ -115,7 +115,7 @@ def test_a_recommendation_ends_nothing() -> None:
 
 
 def test_a_breakdown_ends_a_machine_before_it_boots() -> None:
-    """A machine that breaks at its launch never gets power, and says why."""
+    """A machine that fails at its launch never boots, and has a reason."""
     ec2 = model(Conditions(boot_delay=9, breakdowns=(Breakdown(1, "Client.InternalError", "Client error on launch"),)))
     (one,) = launch(ec2)
     ec2.advance(T0 + 20)
@@ -124,7 +124,7 @@ def test_a_breakdown_ends_a_machine_before_it_boots() -> None:
 
 
 def test_the_same_token_and_request_give_the_same_machines() -> None:
-    """A replay launches nothing; another request under the token is a mismatch; after the end, refused."""
+    """A replay launches nothing; another request with the token is a mismatch, and after the end it is refused."""
     ec2 = model()
     first = ec2.create_fleet(fleet(count=2), T0)
     assert ec2.create_fleet(fleet(count=2), T0 + 1) == first
@@ -140,7 +140,7 @@ def test_the_same_token_and_request_give_the_same_machines() -> None:
 
 
 def test_an_answer_without_machines_is_an_answer() -> None:
-    """With nothing free the call succeeds, names each dry offer, and says the same when replayed."""
+    """Without capacity the call succeeds, names each dry offer, and a replay gives the same answer."""
     ec2 = model(Conditions(capacity=(Capacity(0), Capacity(None, at=100))))
     answer = ec2.create_fleet(fleet(offers=(A, B)), T0)
     assert answer.machines == ()
@@ -153,7 +153,7 @@ def test_an_answer_without_machines_is_an_answer() -> None:
 
 
 def test_a_fleet_takes_the_cheapest_and_fills_up_elsewhere() -> None:
-    """Offers are filled by price; the one that ran out is named beside the machines."""
+    """Offers are used in order of price; an exhausted one is named beside the machines."""
     prices = (PriceRule(2.0, Where(zone="*a")), PriceRule(1.0, Where(zone="*b")))
     ec2 = model(Conditions(prices=prices, capacity=(Capacity(1, Where(zone="*b")),)))
     answer = ec2.create_fleet(fleet(offers=(A, B), count=3), T0)
@@ -166,7 +166,7 @@ def test_a_fleet_takes_the_cheapest_and_fills_up_elsewhere() -> None:
     [(Market.SPOT, "MaxSpotInstanceCountExceeded"), (Market.ON_DEMAND, "VcpuLimitExceeded")],
 )
 def test_a_quota_counts_the_vcpus_of_all_machines_that_live(market: Market, code: str) -> None:
-    """Two 4-vCPU machines fill a quota of 8, in whatever zone; an ended one gives its part back."""
+    """Two machines with 4 vCPUs fill a quota of 8 in any zones; an ended machine frees its part."""
     ec2 = model(Conditions(quotas=(Quota(8, Where(market=market, type="g*")),)))
     offers = (Offer(market, "g5.xlarge", "us-east-1a"), Offer(market, "g5.xlarge", "us-east-1b"))
     answer = ec2.create_fleet(fleet(offers=offers, count=3), T0)
@@ -183,13 +183,13 @@ def test_a_quota_counts_the_vcpus_of_all_machines_that_live(market: Market, code
     [((), "MissingParameter"), (((A, "subnet-a"), (A, "subnet-a2")), "InvalidFleetConfiguration")],
 )
 def test_a_fleet_that_could_never_be_meant_is_refused(overrides: tuple[tuple[Offer, str], ...], code: str) -> None:
-    """No override, or two subnets of one zone: an error, not a launch somewhere else."""
+    """No override, or two subnets in one zone, is an error, not a launch elsewhere."""
     with pytest.raises(Refused, match=code):
         model().create_fleet(FleetRequest("token", "t", overrides, 1, {}), T0)
 
 
 def test_what_is_new_is_hidden_for_the_lag() -> None:
-    """A new machine is in no list and NotFound by id; so is a young template to a launch."""
+    """A new machine is in no list and NotFound by id, as is a new template for a launch."""
     ec2 = model(Conditions(lag=5, template_lag=3))
     with pytest.raises(Refused, match=r"InvalidLaunchTemplateName\.NotFoundException"):
         ec2.create_fleet(fleet(), T0 + 2)
@@ -204,8 +204,8 @@ def test_what_is_new_is_hidden_for_the_lag() -> None:
     assert [each.id for each in ec2.instances(T0 + 8)] == [one]
 
 
-def test_one_unknown_id_spares_all() -> None:
-    """TerminateInstances ends nothing when one id of it is unknown; repeating it is harmless."""
+def test_terminate_with_one_unknown_id_ends_no_machine() -> None:
+    """TerminateInstances ends nothing if one id is unknown; repeating it is harmless."""
     ec2 = model()
     (one,) = launch(ec2)
     with pytest.raises(Refused, match=r"InvalidInstanceID\.NotFound"):
@@ -216,7 +216,7 @@ def test_one_unknown_id_spares_all() -> None:
 
 
 def test_an_ended_machine_is_forgotten_but_not_its_history() -> None:
-    """After an hour the cloud shows it no more; the double still knows what happened."""
+    """After an hour the cloud no longer shows the machine, but the double keeps its history."""
     ec2 = model()
     (one,) = launch(ec2)
     ec2.terminate([one], T0 + 1)
@@ -234,9 +234,11 @@ ORDER = ["pending", "running", "shutting-down", "terminated"]
 
 
 @given(STEPS, st.integers(0, 3), st.integers(0, 3))
-def test_lives_only_go_forward(steps: list[tuple[str, int]], boot: int, end: int) -> None:
-    """Whatever is done in whatever order, states follow their order and no time goes back,
-    no power stays on after the end, and every machine whose power goes had booted."""
+def test_states_only_move_forward(steps: list[tuple[str, int]], boot: int, end: int) -> None:
+    """For any operations, states follow their order and times never go back.
+
+    No power stays on after the end, and every machine that loses its power had booted.
+    """
     ec2 = model(Conditions(boot_delay=boot, end_delay=end))
     now, powered = T0, set()
     for number, (what, pick) in enumerate(steps):
@@ -268,7 +270,7 @@ def test_lives_only_go_forward(steps: list[tuple[str, int]], boot: int, end: int
 
 
 def test_listings_that_flap_show_and_hide_a_new_machine_by_turns() -> None:
-    """Each look is behind by a time of its own, so a machine that was listed may be missing from the next list."""
+    """Each listing lags by a different time, so a listed machine may be missing from the next list."""
     ec2 = model(Conditions(flap=30))
     (one,) = launch(ec2)
     looks = [[each.id for each in ec2.instances(T0 + 15)] for _ in range(40)]
@@ -277,7 +279,7 @@ def test_listings_that_flap_show_and_hide_a_new_machine_by_turns() -> None:
 
 
 def test_listings_that_flap_show_an_old_state_after_a_new_one() -> None:
-    """For as long as they are behind; the truth is the model's own."""
+    """Old states appear for the time of the lag; the model itself has the true state."""
     ec2 = model(Conditions(flap=30))
     (one,) = launch(ec2)
     ec2.instances(T0 + 60)
@@ -290,7 +292,7 @@ def test_listings_that_flap_show_an_old_state_after_a_new_one() -> None:
 
 
 def test_an_absent_machine_is_in_no_list_until_it_returns() -> None:
-    """And NotFound by its id, though it lives."""
+    """It is NotFound by its id too, though it runs."""
     ec2 = model(Conditions(absences=(Absence(10, 20),)))
     (one,) = launch(ec2)
     assert [len(ec2.instances(T0 + at)) for at in (9, 10, 19, 20)] == [1, 0, 0, 1]
@@ -300,7 +302,7 @@ def test_an_absent_machine_is_in_no_list_until_it_returns() -> None:
 
 
 def test_a_zone_in_trouble_fails_every_description_but_those_of_other_zones() -> None:
-    """A call that names no id fails as a whole."""
+    """A call without ids fails completely."""
     ec2 = model(Conditions(zone_troubles=(ZoneTrouble(0, 10, "us-east-1a"),)))
     (one,), (other,) = launch(ec2), launch(ec2, token="other", offers=(B,))
     assert [each.id for each in ec2.instances(T0 + 5, [other])] == [other]
@@ -311,7 +313,7 @@ def test_a_zone_in_trouble_fails_every_description_but_those_of_other_zones() ->
 
 
 def test_no_fleet_is_made_past_the_limit_of_fleets() -> None:
-    """A fleet that is there already answers as before."""
+    """A replay of an existing fleet still succeeds."""
     ec2 = model(Conditions(fleet_limits=(FleetLimit(5, 10),)))
     ids = launch(ec2)
     assert launch(ec2, T0 + 6) == ids
@@ -321,7 +323,7 @@ def test_no_fleet_is_made_past_the_limit_of_fleets() -> None:
 
 
 def test_a_replay_may_answer_with_other_errors_and_has_the_same_machines() -> None:
-    """What the errors of a replay say is nothing about the launch."""
+    """A replay's errors say nothing about the original launch."""
     ec2 = model(Conditions(replay_errors=True))
     first = ec2.create_fleet(fleet(), T0)
     again = ec2.create_fleet(fleet(), T0 + 1)
@@ -330,7 +332,7 @@ def test_a_replay_may_answer_with_other_errors_and_has_the_same_machines() -> No
 
 
 def test_an_unheeded_termination_is_answered_and_has_no_effect() -> None:
-    """Until it was asked for often enough."""
+    """The termination has effect after the given number of requests."""
     ec2 = model(Conditions(unheeded=(Unheeded(2),)))
     (one,) = launch(ec2)
     for at, state in ((1, MachineState.RUNNING), (2, MachineState.RUNNING), (3, MachineState.SHUTTING_DOWN)):

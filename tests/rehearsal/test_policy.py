@@ -1,4 +1,4 @@
-"""The evaluation of IAM policies, against what the IAM User Guide says."""
+"""The evaluation of IAM policies, as in the IAM User Guide."""
 
 from typing import Any
 
@@ -40,12 +40,12 @@ READ_ALL = statement("Allow", "s3:Get*", "arn:aws:s3:::b/*")
 def test_a_decision_follows_the_document(
     statements: list[dict[str, Any]], action: str, resource: str, expected: bool
 ) -> None:
-    """Deny wins, nothing is allowed unsaid, wildcards and variables are what IAM says they are."""
+    """Deny wins, the default is deny, and wildcards and variables work as in IAM."""
     assert allows(parse(policy(*statements)), action, resource, ME) is expected
 
 
-def test_a_variable_brings_no_wildcard() -> None:
-    """A value with a `*` in it stands for itself."""
+def test_wildcard_in_a_variables_value_is_literal() -> None:
+    """A `*` in a variable's value is literal."""
     statements = parse(policy(statement("Allow", "s3:GetObject", "${aws:userid}")))
     assert not allows(statements, "s3:GetObject", "other", {"aws:userid": "*"})
 
@@ -59,21 +59,21 @@ def test_a_variable_brings_no_wildcard() -> None:
         {"Version": "2008-10-17", "Statement": []},
     ],
 )
-def test_what_is_not_understood_is_an_error(document: dict[str, Any]) -> None:
-    """A condition or anything else that is not weighed is never passed over."""
+def test_unsupported_policy_element_is_an_error(document: dict[str, Any]) -> None:
+    """Unsupported conditions and elements are never ignored."""
     with pytest.raises(NotUnderstood):
         parse(document)
 
 
 def test_an_unknown_variable_is_an_error() -> None:
-    """A policy variable without a value here decides nothing."""
+    """A policy variable without a value here is an error."""
     statements = parse(policy(statement("Allow", "s3:GetObject", "${aws:username}/*")))
     with pytest.raises(NotUnderstood):
         allows(statements, "s3:GetObject", "me/x", ME)
 
 
 def test_a_condition_looks_at_the_resource() -> None:
-    """`StringLike` on a tag allows what carries a fitting one; what carries none fits nothing."""
+    """`StringLike` on a tag matches resources with a matching tag, and none without the tag."""
     tagged = {
         **statement("Allow", "ec2:TerminateInstances", "*"),
         "Condition": {"StringLike": {"aws:ResourceTag/x": "a*"}},

@@ -1,4 +1,4 @@
-"""What holds virtual machines, with doubles of QEMU's programs: places, limits, and that nothing is ever left."""
+"""The host of virtual machines, with doubles of QEMU's programs: number of machines, limits, and cleanup."""
 
 import os
 import signal
@@ -17,14 +17,14 @@ from provisioner.rehearsal.machines.monitor import Unheard
 from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.polling import until
 
-#: Lives until the file `off` is there; its command line has the machine's MAC address.
+#: A double of QEMU that runs until the file `off` exists; its command line has the machine's MAC address.
 QEMU = """#!/bin/sh
 test -s disk || exit 1
 echo "booted"
 until [ -e off ]; do sleep 0.05; done
 """
 
-#: The same with a monitor, which writes what it is asked to the console, and agrees.
+#: The same with a monitor, which prints its commands to the console and accepts them.
 MONITORED = f"""#!{sys.executable}
 import json, socket
 server = socket.socket(socket.AF_UNIX)
@@ -44,7 +44,7 @@ for line in file:
     say(event="STOP" if said["execute"] == "system_powerdown" else "RTC_CHANGE")
 """
 
-#: Its words are in the file `asked` beside the folder of programs.
+#: A double of qemu-img that records its arguments in `asked`, beside the folder of programs.
 DISK = """#!/bin/sh
 echo "$@" >>"$(dirname "$0")/../asked"
 for file; do :; done
@@ -68,7 +68,7 @@ def put(path: Path, script: str) -> None:
 
 @pytest.fixture
 def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Image:
-    """One that no KVM is asked about, with QEMU's programs doubled on PATH."""
+    """Return an image for emulation, with doubles of QEMU's programs in PATH."""
     put(tmp_path / "bin/qemu-system-x86_64", QEMU)
     put(tmp_path / "bin/qemu-img", DISK)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
@@ -88,7 +88,7 @@ def booted(host: QemuHost, name: str) -> bool:
 
 
 def test_a_machine_that_powers_off_leaves_its_console_alone(host: QemuHost) -> None:
-    """The end is told once all is gone; what it wrote can still be read."""
+    """The end is reported after the cleanup; the console can still be read."""
     off: list[str] = []
     host.boot(guest("i-1"), off.append)
     until(lambda: booted(host, "i-1"), "the boot")
@@ -100,19 +100,19 @@ def test_a_machine_that_powers_off_leaves_its_console_alone(host: QemuHost) -> N
 
 
 def test_a_third_machine_waits_for_its_turn(host: QemuHost) -> None:
-    """It says so on its console, and boots when another has ended."""
+    """Its console says that it waits; it boots when another machine has ended."""
     for name in ("i-1", "i-2"):
         host.boot(guest(name), lambda _: None)
         until(partial(booted, host, name), "the boot")
     host.boot(guest("i-3"), lambda _: None)
-    until(lambda: "waits for its turn" in host.console("i-3"), "the third machine")
+    until(lambda: "waiting to boot" in host.console("i-3"), "the third machine")
     assert not host.folder("i-3").exists()
     host.end("i-1")
     until(lambda: booted(host, "i-3"), "its boot")
 
 
 def test_a_machine_that_is_ended_while_it_waits_never_boots(tmp_path: Path, image: Image) -> None:
-    """Ending is no power-off of its own, and takes nobody's place."""
+    """Such an end does not count as a power-off, and frees no place twice."""
     off: list[str] = []
     host = QemuHost(tmp_path / "machines", image, at_once=1)
     for name in ("i-1", "i-2", "i-3"):
@@ -128,7 +128,7 @@ def test_a_machine_that_is_ended_while_it_waits_never_boots(tmp_path: Path, imag
 
 
 def test_a_machine_that_hangs_is_ended(tmp_path: Path, image: Image) -> None:
-    """The limit cuts the power, whatever the guest does; that is told, and said on the console."""
+    """The limit cuts the power, which is reported, and noted on the console."""
     off: list[str] = []
     host = QemuHost(tmp_path / "machines", image, limit=0.1)
     host.boot(guest("i-1"), off.append)
@@ -138,7 +138,7 @@ def test_a_machine_that_hangs_is_ended(tmp_path: Path, image: Image) -> None:
 
 
 def test_a_machine_without_a_disk_ends_itself(tmp_path: Path, host: QemuHost) -> None:
-    """What is wrong is on its console, and its place is free again."""
+    """The error is on its console, and its place is free again."""
     off: list[str] = []
     put(tmp_path / "bin/qemu-img", "#!/bin/sh\necho no space left >&2\nexit 1\n")
     for name in ("i-1", "i-2", "i-3"):
@@ -147,8 +147,8 @@ def test_a_machine_without_a_disk_ends_itself(tmp_path: Path, host: QemuHost) ->
     assert "no space left" in host.console("i-3")
 
 
-def test_each_machine_is_entered_at_its_own_address(tmp_path: Path, image: Image) -> None:
-    """Its sshd is told to answer at the port asked for, of its public address alone."""
+def test_ssh_port_is_forwarded_from_each_machines_address(tmp_path: Path, image: Image) -> None:
+    """The machine's SSH port is forwarded from this port of its public address only."""
     put(tmp_path / "bin/qemu-system-x86_64", '#!/bin/sh\necho "$@" booted\nsleep 60\n')
     host = QemuHost(tmp_path / "machines", image, ssh_port=2200)
     for number in (1, 2):
@@ -159,7 +159,10 @@ def test_each_machine_is_entered_at_its_own_address(tmp_path: Path, image: Image
 
 
 def test_a_captured_disk_is_what_others_boot_from(tmp_path: Path, host: QemuHost) -> None:
-    """The machine is shut down for it, and boots again; forgotten, the image goes with the last that stands on it."""
+    """The machine is shut down for the capture and boots again.
+
+    A forgotten image is removed with the last machine that uses it.
+    """
     put(tmp_path / "bin/qemu-system-x86_64", MONITORED)
     host.boot(guest("i-1"), lambda _: None)
     until(lambda: booted(host, "i-1"), "the boot")
@@ -183,7 +186,7 @@ def test_a_captured_disk_is_what_others_boot_from(tmp_path: Path, host: QemuHost
 
 
 def test_a_machine_that_is_gone_is_not_captured(host: QemuHost) -> None:
-    """That is said, and there is no image."""
+    """The capture raises an error, and no image is made."""
     host.boot(guest("i-1"), lambda _: None)
     until(lambda: booted(host, "i-1"), "the boot")
     with pytest.raises(Unheard, match="QEMU does not answer"):
@@ -191,7 +194,7 @@ def test_a_machine_that_is_gone_is_not_captured(host: QemuHost) -> None:
 
 
 def test_a_host_that_is_killed_leaves_nothing(tmp_path: Path, image: Image) -> None:
-    """kill -9 of whoever booted a machine ends QEMU and removes the disk."""
+    """After kill -9 of its starter, QEMU ends and the disk is removed."""
     program = f"""
 import time
 from pathlib import Path
@@ -217,7 +220,7 @@ time.sleep(1000)
 
 
 def machines(tmp_path: Path) -> list[str]:
-    """The processes of this computer that stand in a folder of a machine."""
+    """Return the processes whose working directory is a machine's folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

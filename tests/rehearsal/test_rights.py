@@ -1,4 +1,4 @@
-"""The rights of a machine come from policy files: ours, and the owner's own beside it."""
+"""A machine's rights come from policy files: the project's and the job owner's."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ POLICIES = Path(__file__).parents[2] / "config" / "iam"
 
 
 def test_the_owners_own_policy_opens_the_jobs_buckets(up: Raise) -> None:
-    """Jobs may use the scenario's buckets, unless the scenario's policy says otherwise."""
+    """Jobs may use the scenario's buckets unless the scenario has a policy."""
     rig = up({"buckets": {"my-bucket": {"in/x": "text"}}})
     s3 = rig.client("s3", ME)
     assert s3.get_object(Bucket="my-bucket", Key="in/x")["Body"].read() == b"text"
@@ -24,7 +24,7 @@ def test_the_owners_own_policy_opens_the_jobs_buckets(up: Raise) -> None:
 
 
 def test_a_scenario_may_narrow_the_jobs_rights(up: Raise) -> None:
-    """The given policy stands instead of the open one."""
+    """The scenario's policy replaces the open one."""
     read = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::my-bucket/in/*"}
     policy = {"Version": "2012-10-17", "Statement": [read]}
     rig = up({"buckets": {"my-bucket": {"in/x": "text"}}, "job_policy": policy})
@@ -41,8 +41,10 @@ def test_a_scenario_may_narrow_the_jobs_rights(up: Raise) -> None:
         ("FetchAgent", "get", "runs/1/log/output"),
     ],
 )
-def test_a_hole_in_the_file_is_a_hole(up: Raise, tmp_path: Path, sid: str, method: str, key: str) -> None:
-    """The decision comes from the file: widen a statement there, and what was refused is allowed."""
+def test_widened_policy_statement_allows_the_request(
+    up: Raise, tmp_path: Path, sid: str, method: str, key: str
+) -> None:
+    """The file decides: after a statement is widened there, a refused request is allowed."""
     for name in ("control.json", "machine.json"):
         shutil.copy(POLICIES / name, tmp_path)
     document = json.loads((tmp_path / "machine.json").read_text())
@@ -54,14 +56,14 @@ def test_a_hole_in_the_file_is_a_hole(up: Raise, tmp_path: Path, sid: str, metho
 
 
 def test_a_prefix_is_part_of_the_rights(up: Raise) -> None:
-    """With a prefix the same rights hold below it, and none beside it."""
+    """With a prefix the same rights hold below it, and none outside it."""
     rig = up(prefix="team/")
     assert attempt(rig, "put", f"team/machines/{box(rig)}/result") == 200
     assert attempt(rig, "put", f"machines/{box(rig)}/result") == 403
 
 
 def test_the_control_plane_ends_tagged_machines_alone(up: Raise) -> None:
-    """A machine without our tag is somebody else's: the policy lets nobody of ours end it."""
+    """A machine without the installation's tag is foreign, and the policy forbids its termination."""
     rig = up()
     template(rig)
     mine = fleet(rig)["Instances"][0]["InstanceIds"]
@@ -72,7 +74,7 @@ def test_the_control_plane_ends_tagged_machines_alone(up: Raise) -> None:
 
 
 def test_images_are_made_and_deleted_of_what_is_ours_alone(up: Raise) -> None:
-    """Without our tag no image is made of a machine, and none is deleted; nor are its snapshots."""
+    """Without the installation's tag a machine cannot be imaged, and images and snapshots cannot be deleted."""
     rig = up()
     template(rig)
     mine = fleet(rig)["Instances"][0]["InstanceIds"][0]

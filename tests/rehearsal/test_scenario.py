@@ -1,4 +1,4 @@
-"""Scenario files: what they say, and how they fail."""
+"""Scenario files: their fields and their errors."""
 
 import json
 from pathlib import Path
@@ -25,17 +25,17 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "config" / "scenarios").glob("*.y
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_is_a_scenario(path: Path) -> None:
-    """What lies in config/scenarios can be used as it is."""
+    """The files in config/scenarios are valid."""
     load(path)
 
 
-def test_nothing_said_is_the_default() -> None:
-    """An empty file and no file at all are the same cloud."""
+def test_empty_scenario_is_the_default() -> None:
+    """An empty file and no file give the same cloud."""
     assert parse(None) == Scenario()
 
 
 def test_a_scenario_in_full() -> None:
-    """Durations, patterns and the words for `no end` arrive as plain values."""
+    """Durations, patterns and `unlimited` or `always` become plain values."""
     made = parse(
         {
             "machine": "qemu",
@@ -57,7 +57,7 @@ def test_a_scenario_in_full() -> None:
 
 
 def test_a_scenario_of_a_misleading_cloud() -> None:
-    """Every way to mislead can be asked for in a file."""
+    """Every misleading behaviour can be configured in a file."""
     made = parse(
         {
             "flap": "40s",
@@ -91,7 +91,7 @@ def test_a_scenario_of_a_misleading_cloud() -> None:
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, data: Any, message: str) -> None:
-    """The error names the file, the line and the path in it, in a single line."""
+    """The error is one line with the file, the line and the path of the field."""
     path = tmp_path / "scenario.yaml"
     path.write_text(json.dumps(data))
     with pytest.raises(Invalid) as raised:

@@ -1,4 +1,4 @@
-"""Machines by script: the protocol, alone and in numbers."""
+"""Scripted machines: the protocol, with one machine and with many."""
 
 import base64
 import time
@@ -20,7 +20,7 @@ from tests.polling import until
 
 
 class Rig:
-    """A double with scripted machines, and a bare control plane."""
+    """A double with scripted machines, and a minimal control plane."""
 
     def __init__(self, double: Double) -> None:
         self.double = double
@@ -91,7 +91,7 @@ def order(run: str, job: str = "job") -> WorkOrder:
 
 @pytest.fixture
 def double_of() -> Callable[..., Double]:
-    """A double that plays these scripts."""
+    """Return a function that makes a double whose machines follow these scripts."""
 
     def made(**scenario: Any) -> Double:
         parsed = parse({"boot_delay": 0, "end_delay": 0, **scenario})
@@ -101,7 +101,7 @@ def double_of() -> Callable[..., Double]:
 
 
 def test_a_scripted_machine_does_its_work(double_of: Callable[..., Double]) -> None:
-    """Started, reports in order, a log with its EOF mark, a result, and the machine is gone."""
+    """The machine writes started, ordered reports, a log with EOF mark and a result, and ends."""
     with double_of(scripts=[{"job": "job", "setup": "100ms", "command": 0, "exit_code": 3, "output": 1000}]) as double:
         rig = Rig(double)
         (one,) = rig.launch(1)
@@ -116,8 +116,8 @@ def test_a_scripted_machine_does_its_work(double_of: Callable[..., Double]) -> N
         assert double.calls.unimplemented == []
 
 
-def test_a_scripted_machine_obeys(double_of: Callable[..., Double]) -> None:
-    """An order to stop ends its command with the outcome that was asked for."""
+def test_scripted_machine_ends_on_a_stop_order(double_of: Callable[..., Double]) -> None:
+    """An order to stop ends the command with the ordered outcome."""
     with double_of(scripts=[{"command": "1h"}]) as double:
         rig = Rig(double)
         (one,) = rig.launch(1)
@@ -128,7 +128,7 @@ def test_a_scripted_machine_obeys(double_of: Callable[..., Double]) -> None:
 
 
 def test_a_scripted_machine_falls_silent_or_goes(double_of: Callable[..., Double]) -> None:
-    """By script a machine goes without a word, or lives on without one."""
+    """A script can end a machine, or keep it running, without further reports."""
     scripts = [{"job": "goes", "command": "1h", "off_at": 0}, {"job": "silent", "command": "1h", "silent_at": 0}]
     with double_of(scripts=scripts) as double:
         rig = Rig(double)
@@ -140,7 +140,7 @@ def test_a_scripted_machine_falls_silent_or_goes(double_of: Callable[..., Double
 
 
 def test_many_at_once(double_of: Callable[..., Double]) -> None:
-    """Two hundred machines do their work at the same time, and none is left."""
+    """Two hundred machines work at the same time, and all end."""
     with double_of(scripts=[{"command": "1s"}]) as double:
         rig = Rig(double)
         ids = rig.launch(200)

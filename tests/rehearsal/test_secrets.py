@@ -1,4 +1,4 @@
-"""Parameters, secrets and the token of a registry, as a machine of the double may read them."""
+"""Parameters, secrets and registry tokens of the double, as a machine can read them."""
 
 import base64
 
@@ -17,7 +17,7 @@ SCENARIO = {
 
 
 def test_a_machine_reads_what_the_scenario_holds(up: Raise) -> None:
-    """By name, decrypted; each call is in the log with the name that was asked for."""
+    """Values are read by name and decrypted; each call is logged with that name."""
     rig = up(SCENARIO)
     ssm, secrets = rig.client("ssm", ME), rig.client("secretsmanager", ME)
     for name, value in SCENARIO["parameters"].items():
@@ -32,15 +32,15 @@ def test_a_machine_reads_what_the_scenario_holds(up: Raise) -> None:
     assert ("GetSecretValue", "team/keys") in asked
 
 
-def test_what_the_policy_does_not_name_is_denied(up: Raise) -> None:
-    """Only the scenario's own are open by default; whether another exists is not told."""
+def test_secret_outside_the_policy_is_denied(up: Raise) -> None:
+    """By default only the scenario's secrets are readable; for others their existence is not revealed."""
     rig = up(SCENARIO)
     assert status(lambda: rig.client("ssm", ME).get_parameter(Name="/other")) == 400
     assert status(lambda: rig.client("secretsmanager", ME).get_secret_value(SecretId="other")) == 400
 
 
 def test_a_scenario_may_close_its_secrets(up: Raise) -> None:
-    """The given policy stands instead of the open one; it is weighed as AWS would weigh it."""
+    """The scenario's policy replaces the open one and is evaluated as by AWS."""
     prefix = "arn:aws:secretsmanager:us-east-1:123456789012:secret"
     read = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": f"{prefix}:team/*-??????"}
     rig = up({**SCENARIO, "job_policy": {"Version": "2012-10-17", "Statement": [read]}})
@@ -50,7 +50,7 @@ def test_a_scenario_may_close_its_secrets(up: Raise) -> None:
 
 
 def test_a_fault_spoils_one_secret(up: Raise) -> None:
-    """Rules name a secret by its id, as they name any other thing."""
+    """A fault's rule selects a secret by its id."""
     rig = up(SCENARIO)
     rig.double.faults.add(
         Rule(
@@ -64,6 +64,6 @@ def test_a_fault_spoils_one_secret(up: Raise) -> None:
 
 
 def test_an_empty_value_is_refused() -> None:
-    """Neither service holds one."""
+    """Neither service accepts an empty value."""
     with pytest.raises(Invalid, match="parameters"):
         parse({"parameters": {"/x": ""}})

@@ -1,4 +1,4 @@
-"""The double over HTTP, as stock boto3 sees it."""
+"""The double over HTTP, used through boto3."""
 
 import socket
 import threading
@@ -31,7 +31,7 @@ def code_of(call: Callable[[], Any]) -> str:
 
 
 def test_a_machine_from_launch_to_termination(up: Raise) -> None:
-    """Launched, described, booted with its user-data, ended by its own power-off, and gone."""
+    """The machine is launched, described and booted with its user-data; it powers itself off and is terminated."""
     rig = up()
     (one,) = launch(rig)
     until(lambda: one in rig.host.guests, "its boot")
@@ -59,7 +59,7 @@ def test_a_machine_from_launch_to_termination(up: Raise) -> None:
 
 
 def test_client_tokens_are_kept(up: Raise) -> None:
-    """Same request, same machines; another one under the token, or after the end: EC2's own errors."""
+    """The same request returns the same machines. Another one with the token, or after the end, has EC2's error."""
     rig = up()
     first = launch(rig)
     again = fleet(rig)
@@ -72,7 +72,7 @@ def test_client_tokens_are_kept(up: Raise) -> None:
 
 
 def test_a_dry_offer_is_named_beside_the_machines(up: Raise) -> None:
-    """A 200 holds what was launched and what was not, offer by offer."""
+    """A 200 has the launched machines and an error for each failed offer."""
     rig = up({"capacity": [{"zone": "us-east-1a", "machines": 1}, {"zone": "us-east-1b", "machines": 1}]})
     template(rig)
     answer = fleet(rig, count=3, zones="ab")
@@ -86,7 +86,7 @@ def test_a_dry_offer_is_named_beside_the_machines(up: Raise) -> None:
 
 
 def test_listing_by_filter_and_by_page(up: Raise) -> None:
-    """Filters and pages give every fitting machine once."""
+    """Filters and pages return every matching machine once."""
     rig = up()
     ids = launch(rig, count=12)
     assert set(described(rig, PaginationConfig={"PageSize": 5})) == set(ids)
@@ -101,7 +101,7 @@ def test_listing_by_filter_and_by_page(up: Raise) -> None:
 
 
 def test_terminating_with_one_bad_id_ends_nobody(up: Raise) -> None:
-    """The whole call fails; without the bad id it works, and works again."""
+    """The whole call fails; without the bad id it works, also repeatedly."""
     rig = up()
     ids = launch(rig, count=2)
     ec2 = rig.client("ec2")
@@ -115,7 +115,7 @@ def test_terminating_with_one_bad_id_ends_nobody(up: Raise) -> None:
 
 
 def test_a_new_machine_lags(up: Raise) -> None:
-    """For the lag it is in no list and NotFound by id, though it lives."""
+    """During the lag it is in no list and NotFound by id, though it runs."""
     rig = up({"lag": "1h"})
     (one,) = launch(rig)
     assert described(rig) == {}
@@ -124,7 +124,7 @@ def test_a_new_machine_lags(up: Raise) -> None:
 
 
 def test_an_interruption_is_noticed_and_done(up: Raise) -> None:
-    """The spot machine goes by itself, for the spot reason."""
+    """The spot machine ends by itself with the spot reason."""
     rig = up()
     (one,) = launch(rig)
     until(lambda: one in rig.host.guests, "its boot")
@@ -134,7 +134,7 @@ def test_an_interruption_is_noticed_and_done(up: Raise) -> None:
 
 
 def test_spot_prices_come_from_the_scenario(up: Raise) -> None:
-    """An offer with a price has it, one without has none."""
+    """Only offers with a configured price have one."""
     rig = up({"prices": [{"market": "spot", "type": "g5.*", "zone": "us-east-1a", "dollars": 0.4321}]})
     ec2 = rig.client("ec2")
     history = ec2.describe_spot_price_history(InstanceTypes=["g5.xlarge", "g6.xlarge"])["SpotPriceHistory"]
@@ -143,8 +143,8 @@ def test_spot_prices_come_from_the_scenario(up: Raise) -> None:
     ]
 
 
-def test_what_moto_answers(up: Raise) -> None:
-    """Image, profile, types, offerings and subnets are there to be found."""
+def test_ami_profile_types_and_subnets_exist(up: Raise) -> None:
+    """moto provides image, profile, types, offerings and subnets."""
     rig = up()
     ec2 = rig.client("ec2")
     image = rig.client("ssm").get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
@@ -172,8 +172,8 @@ def test_what_moto_answers(up: Raise) -> None:
         lambda rig: described(rig, Filters=[{"Name": "client-token", "Values": ["x"]}, {"Name": "vpc-id"}]),
     ],
 )
-def test_what_nobody_plays_is_loud(up: Raise, call: Callable[[Rig], Any]) -> None:
-    """A call without a player is an error that names it, and is remembered."""
+def test_unsupported_call_is_an_error_and_recorded(up: Raise, call: Callable[[Rig], Any]) -> None:
+    """An unsupported call is an error that names it, and is recorded."""
     rig = up()
     launch(rig)
     assert code_of(lambda: call(rig)) == "NotImplemented"
@@ -181,7 +181,7 @@ def test_what_nobody_plays_is_loud(up: Raise, call: Callable[[Rig], Any]) -> Non
 
 
 def test_a_forged_signature_is_refused(up: Raise) -> None:
-    """Whoever does not know the secret is nobody, on every service."""
+    """A request signed with a wrong secret key is rejected by every service."""
     rig = up()
 
     for service, call in (("s3", "list_buckets"), ("ec2", "describe_instances")):
@@ -189,8 +189,8 @@ def test_a_forged_signature_is_refused(up: Raise) -> None:
         assert code_of(getattr(client, call)) == "SignatureDoesNotMatch"
 
 
-def test_objects_survive_the_way(up: Raise) -> None:
-    """Odd keys, binary bodies, conditions, copies, ranges of keys: S3 as boto3 knows it."""
+def test_s3_objects_round_trip(up: Raise) -> None:
+    """Covers odd keys, binary bodies, conditions, copies and listings."""
     rig = up({"buckets": {"my-bucket": {"in/demo.json": "text"}}})
     s3, bucket = rig.client("s3"), rig.double.bucket
     body = bytes(range(256)) * 5000
@@ -206,7 +206,7 @@ def test_objects_survive_the_way(up: Raise) -> None:
 
 
 def test_faults_before_and_after_the_deed(up: Raise) -> None:
-    """Before: nothing is done. After: it is done, and nobody hears of it. Then all is well again."""
+    """A fault before the call prevents its effect; a fault after it loses only the answer. Then calls work again."""
     rig = up()
     template(rig)
     add = rig.double.faults.add
@@ -228,7 +228,7 @@ def test_faults_before_and_after_the_deed(up: Raise) -> None:
 
 
 def test_a_lost_refusal(up: Raise) -> None:
-    """An answer is lost after the deed also when it is an error."""
+    """An error answer can be lost too."""
     rig = up()
     rig.double.faults.add(Rule(Effect.RESET, When.AFTER, action="GetObject", times=1))
     call = {"Bucket": rig.double.bucket, "Key": "none"}
@@ -238,7 +238,7 @@ def test_a_lost_refusal(up: Raise) -> None:
 
 
 def test_the_log_of_calls(up: Raise) -> None:
-    """Each call is there with who made it and what it was about."""
+    """Each call is logged with its principal and its subject."""
     rig = up()
     launch(rig)
     rig.client("s3").put_object(Bucket=rig.double.bucket, Key="x", Body=b"")
@@ -252,14 +252,14 @@ def test_the_log_of_calls(up: Raise) -> None:
 
 
 def test_a_taken_port_is_an_error(up: Raise) -> None:
-    """A port in use is said, and what was up by then is down again."""
+    """A port in use is an error, and everything started before is stopped."""
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         up(port=taken.getsockname()[1])
     up()
 
 
 def test_nothing_is_left_after_the_double() -> None:
-    """No thread, and no port, outlives it."""
+    """No thread and no open port is left."""
     before = set(threading.enumerate())
     with Double(parse({}), IdleHost()) as double:
         port = int(double.url.rpartition(":")[2])
@@ -269,7 +269,7 @@ def test_nothing_is_left_after_the_double() -> None:
 
 
 def test_only_one_double_a_process(up: Raise) -> None:
-    """A second one is an error that says what to do, not a second master of the same account."""
+    """A second double in a process is an error with a remedy, since both would change the same account."""
     up()
-    with pytest.raises(RuntimeError, match="start the second one in its own"):
+    with pytest.raises(RuntimeError, match="start this one in a separate process"):
         up()

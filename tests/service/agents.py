@@ -16,9 +16,9 @@ from provisioner.rehearsal.machines import script
 from provisioner.rehearsal.machines.scripted_agent import Doing, ScriptedAgent
 
 BOOT_FUSE = 1200.0
-#: Between the tries to fetch the agent's archive, after the last of which the machine powers off (core.userdata).
+#: Seconds between tries to fetch the agent's archive; after the last the machine powers off (core.cloud.user_data).
 FETCH_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-#: From the fetched archive to the agent's first call: assumed.
+#: Seconds from the fetched archive to the agent's first call: assumed.
 AGENT_STARTS = 2.0
 #: Seconds between looks for the work order, and after an error of the bucket.
 POLL, RETRY = 5.0, 3.0
@@ -26,7 +26,7 @@ POLL, RETRY = 5.0, 3.0
 
 @dataclass(frozen=True)
 class Script(script.Script):
-    """What a machine plays, in seconds; `at` of a mishap counts from its kernel's start."""
+    """A machine's script, in seconds; the times of mishaps count from its kernel's start."""
 
     boot: float = 5.0
     pull: float | None = 10.0
@@ -34,14 +34,14 @@ class Script(script.Script):
     command: float = 20.0
     output: int = 0
     lines: bool = True
-    #: Another agent process takes over; the job's own process is gone.
+    #: At this time the agent is restarted, and the job's process has ended.
     restart_at: float | None = None
-    #: The kernel runs, so the fuse works.
+    #: Whether the fuse works, as on a machine whose kernel runs.
     fuse: bool = True
 
 
 class Violation(BaseException):
-    """A rule does not hold. No Exception, so that no code under test can take it for its own."""
+    """A rule is broken. No subclass of Exception, so that the code under test cannot catch it."""
 
     def __init__(self, rule: str, told: str = "") -> None:
         super().__init__(f"{rule}: {told}")
@@ -50,7 +50,7 @@ class Violation(BaseException):
 
 @dataclass
 class Executions:
-    """The truth about commands: which runs execute on which machine now, and which orders ever did."""
+    """The truth about commands: the runs that execute now, by machine, and all orders ever executed."""
 
     running: dict[str, str] = field(default_factory=dict)
     done: set[tuple[str, int, int]] = field(default_factory=set)
@@ -71,7 +71,7 @@ class Executions:
 
 
 class Agent(ScriptedAgent):
-    """One machine's agent, from its kernel's start until its power goes."""
+    """The agent of one machine, from its kernel's start until its power ends."""
 
     def __init__(
         self,
@@ -119,12 +119,12 @@ class Agent(ScriptedAgent):
 
     @property
     def running(self) -> bool:
-        """Whether nobody has asked for its end."""
+        """Whether the model has the machine as running, so that no end was requested."""
         return self._model.history(self.instance.id)[-1].state is MachineState.RUNNING
 
     @property
     def due(self) -> float:
-        """When it acts next; for ever when it never will."""
+        """The time of its next action, or infinity."""
         fuse = self._fuse_at if self.plays.fuse else float("inf")
         mishap = self._mishaps[0][0] if self._mishaps else float("inf")
         return min(fuse, mishap, float("inf") if self.silent else self._wake)
@@ -148,7 +148,7 @@ class Agent(ScriptedAgent):
         self._executions.end(self.instance.id)
 
     def unplugged(self) -> None:
-        """Its power is gone, and whatever ran with it."""
+        """End everything that ran, because the power is off."""
         self.ends()
 
     def noticed(self, at: float) -> None:
@@ -174,7 +174,7 @@ class Agent(ScriptedAgent):
             self._wake = self._now() + 2.0
 
     def _boot(self) -> Doing[None]:
-        """Fetch the agent's archive as the user data does, then work."""
+        """Fetch the agent's archive as the user-data does, then work."""
         key = keys.agent_key(self.instance.template.content.user_data.split()[-1])
         for pause in (*FETCH_PAUSES, None):
             try:

@@ -1,4 +1,4 @@
-"""One service on an installation in memory, without the loop: a test says what the cloud lists."""
+"""One service of an in-memory installation, without the loop; the test sets the cloud's listings."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -26,16 +26,16 @@ OFFER = Offer(Market.SPOT, "g5.xlarge", "a")
 
 
 class ListedCloud(FakeCloud):
-    """A cloud that lists what the test put into `listed`, and keeps what it was asked to end."""
+    """A cloud that lists the machines in `listed`, and records requests to terminate."""
 
     def __init__(self, clock: StepClock) -> None:
         super().__init__(clock)
         self.listed: list[Machine] = []
-        #: Raised by every whole listing while it is set.
+        #: Raised by every complete listing while it is set.
         self.unlistable: CloudError | None = None
-        #: Every request to terminate, in order.
+        #: The requests to terminate, in order.
         self.asked: list[set[str]] = []
-        #: Ids whose end is refused.
+        #: Ids whose termination is refused.
         self.refused: set[str] = set()
         self.failing_checks: set[str] = set()
         self.examined = 0
@@ -61,7 +61,7 @@ class ListedCloud(FakeCloud):
 
 
 class Alone:
-    """The ports of one installation, and the lease under which a service saves."""
+    """The ports of one installation, and the lease under which its services save."""
 
     def __init__(self, *, max_machines: int | None = None, profiles: Mapping[str, str] | None = None) -> None:
         self.clock = StepClock()
@@ -97,7 +97,7 @@ class Alone:
         return lease
 
     def perform(self) -> None:
-        """Work at every open launch once, as a pass after a restart does."""
+        """Perform every open launch once, as a pass after a restart does."""
         for launch in self.live().launches:
             self.launches.perform(launch, self.epoch, again=True)
 
@@ -106,7 +106,7 @@ class Alone:
         return self.lease.epoch
 
     def plan(self) -> Plan:
-        """What a pass does now."""
+        """Return the plan of a pass now."""
         return Pass(self.installation, self.epoch).plan()
 
     def live(self) -> Live:
@@ -115,7 +115,7 @@ class Alone:
     def launched(
         self, id: str = "launch-1", *, runs: tuple[str, ...] = (), closed: bool = True, count: int = 1
     ) -> Launch:
-        """A launch that is stored, and answered unless it is `closed=False`."""
+        """Store a launch, which is answered unless `closed=False`; return it."""
         place = site()
         subnets = {zone: f"subnet-{zone}" for zone in ZONES}
         tags = {LAUNCH_TAG: id}
@@ -125,14 +125,14 @@ class Alone:
         return stored
 
     def known(self, id: str = "i-1", launch: str = "launch-1", **fields: object) -> KnownMachine:
-        """A machine that the store knows, launched now."""
+        """Store a machine that was launched now; return it."""
         now = self.clock.now()
         made = KnownMachine(id, launch, OFFER, now, MachineState.RUNNING, launch_time=now, seen_at=now)
         (stored,) = self.store.save([replace(made, **fields)])  # type: ignore[arg-type]
         return stored
 
     def machine(self, id: str = "i-1") -> KnownMachine:
-        """The machine as it is stored now."""
+        """Return the machine as it is stored now."""
         (found,) = self.store.machines([id])
         return found
 
@@ -145,7 +145,7 @@ class Alone:
         lifetime: float | None = None,
         age: float = 0.0,
     ) -> Machine:
-        """A machine as the cloud lists it, added to the listing."""
+        """Add a machine to the cloud's listing; return it."""
         tags = {LAUNCH_TAG: launch} | ({} if lifetime is None else {"provision:lifetime": f"{lifetime:.0f}"})
         machine = Machine(id, state, OFFER, self.clock.now() - age, tags)
         self.cloud.listed.append(machine)

@@ -1,4 +1,4 @@
-"""Worlds by chance: the whole plan of one follows from its seed."""
+"""Random worlds: the whole plan of a world follows from its seed."""
 
 import random
 from dataclasses import dataclass, replace
@@ -26,9 +26,9 @@ from tests.service.world import World
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 TYPES = ("g5.xlarge", "g5.2xlarge", "g6.xlarge")
-#: Machines that play a script of their own; a run that loses attempt after attempt needs most of them.
+#: The number of machines with a script of their own; a run that keeps losing attempts uses most of them.
 SCRIPTS = 30
-#: The calls that start or end a machine or a command: each is a few of thousands, so faults are aimed at them.
+#: Calls that start or end a machine or a command. They are rare, so faults are aimed at them.
 AIMED = {
     ("cloud", "launch"),
     ("cloud", "terminate"),
@@ -43,12 +43,12 @@ AIMED_RATE = 0.15
 
 @dataclass(frozen=True)
 class Lot:
-    """What a seed draws: a plan without faults, and the chances of faults until the world has its peace."""
+    """The draw of a seed: a plan without faults, and the rates of faults until the quiet phase begins."""
 
     plan: WorldPlan
     seed: int
     rates: dict[Fate, float]
-    #: Seconds since the beginning.
+    #: Begin of the phase without faults, in seconds since the world's start.
     peace: float
 
     def fates(self, began: float) -> Chance:
@@ -57,9 +57,9 @@ class Lot:
 
 
 def lot(seed: int) -> Lot:
-    """What the seed draws."""
+    """Return the draw of the seed."""
     dice = random.Random(seed)
-    # After its peace a world is left alone, so that everything in it must come to its end.
+    # After `peace` no faults occur, so that everything in the world must come to its end.
     peace = dice.choice((300.0, 1800.0, 7200.0))
     rates: dict[Fate, float] = {fate: dice.choice((0.0, 0.0, 0.002, 0.02)) for fate in Fate if fate is not Fate.NONE}
     plan = WorldPlan(
@@ -75,13 +75,13 @@ def lot(seed: int) -> Lot:
 
 
 def world(seed: int, store: Store | None = None) -> World:
-    """The world of that seed, with all that its users will do planned."""
+    """Build the world of the seed, with all planned actions of its users."""
     drawn = lot(seed)
     return build(drawn.plan, lambda began: drawn.fates(began), store)
 
 
 def recorded(seed: int, played: World) -> WorldPlan:
-    """The plan of the seed's world with the faults that it met when it was played: it plays the same again."""
+    """Return the plan of the seed's world with the faults that it met, which replays the same world."""
     return replace(lot(seed).plan, faults=tuple(played.met))
 
 
@@ -126,7 +126,7 @@ def _breakdown(dice: random.Random) -> Breakdown:
 
 def _scripts(dice: random.Random) -> tuple[Script, ...]:
     mishaps, fuse = dice.choice((0.0, 0.1, 0.5, 0.9)), dice.random() < 0.5
-    # Infrastructure that fails again and again in the same way is what the caps are for.
+    # The caps on lost attempts are for infrastructure that keeps failing in the same way.
     always = _mishap(dice) if dice.random() < 0.1 else None
     return tuple(_script(dice, mishaps, always, fuse) for _ in range(SCRIPTS))
 
@@ -183,10 +183,10 @@ def _deeds(dice: random.Random, peace: float) -> list[Deed]:
         start = Start(dice.choice((0.0, dice.uniform(0, 600))), f"job-{dice.randint(0, 2)}", _spec(dice))
         deeds.append(start)
         if dice.random() < 0.3:
-            # Soon: while it is launched, or while no listing shows its machine yet.
+            # Soon means during its launch, or before any listing shows its machine.
             deeds.append(Stop(start.at + dice.choice((dice.uniform(0, 60), dice.uniform(0, 500))), number))
     turns = [TurnClock(dice.uniform(0, 900), dice.uniform(-20, 20)) for _ in range(dice.choice((0, 0, 1, 3)))]
-    # Nothing is decided by a wrong clock, so in the end it is right.
+    # With a wrong clock nothing is decided, so in the end the clock is right.
     return [*deeds, *turns, *([TurnClock(max(peace, 900.0), 0.0)] if turns else [])]
 
 

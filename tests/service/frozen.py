@@ -1,4 +1,4 @@
-"""Worlds that once broke a rule, as explicit lists of events: what they met does not depend on the generator.
+"""Worlds that once broke a rule, as explicit lists of events that do not depend on the generator.
 
 Each was recorded from the seed that found it and shrunk to the events that its violation needs.
 """
@@ -10,9 +10,9 @@ from tests.service.trouble import Fate, Fault, Outage
 
 SPOT = {"use_spot_instance": True}
 
-#: Seed 100489, a fault of the product: the clock is turned back by 23 s between a run's start and its end, and
-#: `ended_at` and `done_at` were stored before `created_at`. A run's times now never precede each other. The seed
-#: turned it 1.3 s further back, where nothing is decided any more.
+#: Seed 100489, a bug in the product: the clock is turned back by 23 s between a run's start and its end, and `ended_at`
+#: and `done_at` were stored before `created_at`. A run's times now never precede each other. The seed turned the clock
+#: 1.3 s further back, where no decision is made any more.
 CLOCK_TURNED_BACK = WorldPlan(
     deeds=(
         Start(
@@ -34,8 +34,8 @@ CLOCK_TURNED_BACK = WorldPlan(
     scripts=(Script(), Script(), Script(), Script(command=0.0)),
 )
 
-#: Seed 101349, a fault of the checker: the machine itself could not reach the bucket before and after the time in
-#: which nobody could. The checker subtracted the common time and took the rest for time in which it could be heard.
+#: Seed 101349, a bug in the checker: the machine itself could not reach the bucket before and after an outage for all.
+#: The checker subtracted the common time and took the rest for time in which the machine could report.
 CUT_OFF_LONGER_THAN_ALL = WorldPlan(
     deeds=(
         Start(
@@ -56,8 +56,8 @@ CUT_OFF_LONGER_THAN_ALL = WorldPlan(
     busy=30.0,
 )
 
-#: Seed 101371, a fault of the checker: the bucket took the result and its answer was lost, then the machine broke
-#: down. The checker knew only of results whose answer had arrived, and called the run's success unfounded.
+#: Seed 101371, a bug in the checker: the bucket accepted the result, its answer was lost, and the machine broke down.
+#: The checker knew only results whose answer had arrived, and called the run's success unfounded.
 RESULT_WITHOUT_ANSWER = WorldPlan(
     deeds=(Start(at=287.126, name="job-2", spec={"instance_type": "g6.xlarge", "retry": {"rerun": "before_start"}}),),
     conditions=Conditions(breakdowns=(Breakdown(at=87.306, code="Server.InsufficientInstanceCapacity", times=3),)),
@@ -65,9 +65,9 @@ RESULT_WITHOUT_ANSWER = WorldPlan(
     faults=(Fault(Fate.LOSE, "mailbox", "put", "machines/machine-1/result", 1),),
 )
 
-#: Seed 7300057, two faults: the checker's of 101349, and one of the product. A machine whose boot limit ran out while
-#: nobody could reach the bucket was given 60 s to report once the control plane could. Its user data alone may pause
-#: for 60 s between two tries to fetch the agent. It now has its boot limit once more; BOOTS_DURING_AN_OUTAGE is the
+#: Seed 7300057, two bugs: the checker's of 101349, and one in the product. A machine whose boot limit ended during an
+#: outage of the bucket had 60 s to report after the control plane could read again. Its user-data alone may pause for
+#: 60 s between two tries to fetch the agent. It now has its boot limit once more. BOOTS_DURING_AN_OUTAGE is the
 #: product's part by itself.
 BOOT_LIMIT_ENDS_IN_AN_OUTAGE = WorldPlan(
     deeds=(
@@ -99,8 +99,8 @@ BOOT_LIMIT_ENDS_IN_AN_OUTAGE = WorldPlan(
     max_machines=2,
 )
 
-#: Nobody can reach the bucket while a machine boots slowly: it fetches its agent in the longest of its pauses after
-#: the outage, and is healthy all the time.
+#: The bucket is unreachable while a machine boots slowly. After the outage the machine fetches its agent in the longest
+#: of its pauses, and is healthy all the time.
 BOOTS_DURING_AN_OUTAGE = WorldPlan(
     deeds=(Start(at=0.0, name="job"),),
     conditions=Conditions(boot_delay=120.0),
@@ -109,9 +109,9 @@ BOOTS_DURING_AN_OUTAGE = WorldPlan(
     busy=1.0,
 )
 
-#: Seed 600415, a fault of the product: a listing shows a machine as terminated, and the next one, which is older, shows
-#: it running. Nobody could reach the bucket, so its node had no verdict. The machine was ended as one that no run
-#: claims; had the first listing been wrong, a healthy run would have lost it.
+#: Seed 600415, a bug in the product: a listing shows a machine as terminated, and the next one, which is older, as
+#: running. The bucket was unreachable, so its node had no verdict. The machine was ended as unclaimed; if the first
+#: listing had been wrong, a healthy run would have lost it.
 TERMINATED_THEN_LISTED_RUNNING = WorldPlan(
     deeds=(
         Start(
@@ -136,8 +136,8 @@ TERMINATED_THEN_LISTED_RUNNING = WorldPlan(
     busy=5.0,
 )
 
-#: Seed 616346, a fault of the product: EC2 refuses to terminate a machine whose run is over, and then the clock is
-#: wrong. While it is, the control plane decided nothing, and repeated no request that it had decided on before.
+#: Seed 616346, a bug in the product: EC2 refuses to terminate a machine whose run is over, and then the clock is wrong.
+#: Meanwhile the control plane decided nothing, and did not repeat requests that it had decided before.
 END_REFUSED_UNDER_A_WRONG_CLOCK = WorldPlan(
     deeds=(
         Start(
@@ -173,8 +173,8 @@ END_REFUSED_UNDER_A_WRONG_CLOCK = WorldPlan(
     outages=(Outage(port="cloud", begins=350.177, ends=650.177),),
 )
 
-#: Seed 686750, a fault of the checker: EC2 accepts the end of a machine that was silent for too long and does not heed
-#: it. The machine is heard again before the request is repeated. The checker asked for the machine's health again.
+#: Seed 686750, a bug in the checker: EC2 accepts the end of a machine that was silent for too long and ignores it. The
+#: machine reports again before the request is repeated. The checker judged the machine's health again.
 HEARD_AGAIN_BEFORE_ITS_END = WorldPlan(
     deeds=(
         Start(

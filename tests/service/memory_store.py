@@ -1,4 +1,4 @@
-"""The store as plain dictionaries: what the simulated worlds run on, held to the contract suite of the real one."""
+"""The store as plain dictionaries, for the simulated worlds; it passes the contract suite of the real store."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ R = TypeVar("R", bound=Record)
 
 
 class MemoryStore:
-    """provisioner.ports.store.Store for one process; `changes` sees every write."""
+    """provisioner.ports.store.Store for one process; `changes` counts every write."""
 
     def __init__(self, ids: Ids) -> None:
         self.store_id = ids.new()
@@ -27,7 +27,7 @@ class MemoryStore:
         self._notes: dict[str, tuple[str, float]] = {}
         self._lease: Lease | None = None
         self._writes = 0
-        #: Holders that were killed: they lose the lease at once.
+        #: Holders that were killed; they lose the lease at once.
         self.dead: set[str] = set()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A world as an explicit list of events: what users do, what the cloud is like, and which calls go wrong.
+"""A world as an explicit list of events: actions of users, conditions of the cloud, and failing calls.
 
 A plan is data. It can be printed, pasted into a test, replayed after the code has changed, and shrunk.
 """
@@ -36,7 +36,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class TurnClock:
-    """The control plane's clock is `ahead` seconds ahead of the true time from now on."""
+    """From this time the control plane's clock is `ahead` seconds ahead of the true time."""
 
     at: float
     ahead: float
@@ -51,18 +51,18 @@ class WorldPlan:
 
     deeds: tuple[Deed, ...]
     conditions: Conditions = field(default_factory=Conditions)
-    #: What the n-th machine to boot plays; those after the last play a plain script.
+    #: The script of the n-th machine to boot; later machines have a plain script.
     scripts: tuple[Script, ...] = ()
     faults: tuple[Fault, ...] = ()
     outages: tuple[Outage, ...] = ()
-    #: How long the control plane stays away after its n-th crash; 1 s after the last.
+    #: How long the control plane stays away after its n-th crash, in seconds; 1 after the last.
     downtimes: tuple[float, ...] = ()
     busy: float = 10.0
     max_machines: int | None = None
 
 
 def build(plan: WorldPlan, fates: Callable[[float], Fates] | None = None, store: Store | None = None) -> World:
-    """The world of the plan, not yet begun; `fates`, given when it begins, decides in place of the plan's faults."""
+    """Build the plan's world, not yet started; `fates`, called with the start time, replaces the plan's faults."""
 
     def script(number: int) -> Script:
         return plan.scripts[number] if number < len(plan.scripts) else Script()
@@ -115,7 +115,7 @@ def live(plan: WorldPlan, world: World) -> None:
 
 
 def violation(plan: WorldPlan) -> str:
-    """The rule that the plan's world breaks, or ""."""
+    """Return the rule that the plan's world breaks, or ""."""
     try:
         live(plan, build(plan))
     except Violation as error:
@@ -127,7 +127,7 @@ def violation(plan: WorldPlan) -> str:
 
 
 def shrunk(plan: WorldPlan, rule: str) -> WorldPlan:
-    """A smaller plan whose world breaks the same rule: every event left is needed for it."""
+    """Return a smaller plan that breaks the same rule and needs every remaining event."""
     changed = True
     while changed:
         changed = False
@@ -140,7 +140,7 @@ def shrunk(plan: WorldPlan, rule: str) -> WorldPlan:
 
 
 def _without(plan: WorldPlan, rule: str, name: str) -> tuple[WorldPlan, bool]:
-    """Drop items of one list, in ever smaller pieces."""
+    """Drop items of one list, in smaller and smaller pieces."""
     changed, piece = False, max(1, len(getattr(plan, name)))
     while piece:
         first = 0
@@ -160,7 +160,7 @@ def _sound(plan: WorldPlan) -> bool:
 
 
 def _simpler(plan: WorldPlan) -> Iterator[WorldPlan]:
-    """The plan with one thing as it is by default."""
+    """Yield the plan with one value reset to its default."""
     for number, script in enumerate(plan.scripts):
         for plainer in _defaults(script):
             yield replace(plan, scripts=(*plan.scripts[:number], plainer, *plan.scripts[number + 1 :]))
@@ -173,7 +173,7 @@ def _simpler(plan: WorldPlan) -> Iterator[WorldPlan]:
 
 
 def _defaults(value: Any) -> Iterator[Any]:
-    """The value with one field as it is by default, or a list in it without one item."""
+    """Yield the value with one field reset to its default, or with one list item removed."""
     plain = type(value)()
     for each in fields(value):
         now, default = getattr(value, each.name), getattr(plain, each.name)
@@ -186,7 +186,7 @@ def _defaults(value: Any) -> Iterator[Any]:
 
 
 def told(plan: WorldPlan) -> str:
-    """The plan as Python, without what is as it is by default."""
+    """Return the plan as Python source, without default values."""
     return _told(plan, 0)
 
 

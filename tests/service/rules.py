@@ -1,7 +1,7 @@
-"""What must hold of a world, checked while it runs and when it is over.
+"""Rules that must hold in a world, checked while it runs and at its end.
 
-Every rule compares the control plane's records with the truth: the model of EC2, the bucket, and what the
-machines did. A rule that does not hold raises Violation, which no code under test can catch.
+Every rule compares the control plane's records with the truth: the model of EC2, the bucket, and the machines' actions.
+A broken rule raises Violation, which the code under test cannot catch.
 """
 
 from collections import Counter
@@ -31,19 +31,19 @@ from provisioner.rehearsal.machines.scripted_agent import end_of
 from provisioner.service.control_loop.archive import bill as receipt_of
 from tests.service.agents import Agent, Executions, Violation
 
-#: Limits that keep a world short; the last word on what a healthy machine is.
+#: Limits that keep a world short, and that define a healthy machine.
 LIMITS = {"boot": "5m", "pull": "5m", "setup": "5m", "runtime": "20m", "stop_grace": "10s"}
 BOOT_LIMIT, SETUP_LIMIT, RUNTIME_LIMIT = 300.0, 300.0, 1200.0
-#: A machine that cannot reach the bucket for so long while the control plane can is as good as silent.
+#: Seconds after which a machine counts as silent if it cannot reach the bucket while the control plane can.
 CUT_OFF = 60.0
-#: Passes without any fault in which an unclaimed machine's end may go unasked.
+#: Passes without a fault in which the end of an unclaimed machine may go unrequested.
 PASSES = 2
 ALL = RunFilter(limit=1000)
 
 
 @dataclass
 class Truth:
-    """The parts of a world that the rules look at."""
+    """The parts of a world that the rules read."""
 
     store: Store
     cloud: FakeCloud
@@ -58,36 +58,38 @@ class Truth:
 
 
 class Rules:
-    """Judges one world."""
+    """The rules for one world."""
 
     def __init__(self, truth: Truth) -> None:
         self.truth = truth
-        #: The most that the control plane's clock ever was wrong, either way.
+        #: The largest error of the control plane's clock so far, in either direction.
         self.largest_skew = 0.0
-        #: From when until when the control plane, and from when until when the machines, cannot reach the bucket.
+        #: Periods in which the control plane, and in which the machines, cannot reach the bucket.
         self.ours_away: list[tuple[float, float]] = []
         self.theirs_away: list[tuple[float, float]] = []
-        #: The results that the bucket accepted, by mailbox, and when.
+        #: Results that the bucket accepted, by mailbox, with their times.
         self.results: dict[str, tuple[Result, float]] = {}
-        #: Machines that nobody could count: a list by their launch's tag left them out, or they came too late.
+        #: Machines that could not be counted: a listing by their launch's tag lacked them, or they were launched too
+        #: late.
         self.overlooked: set[str] = set()
         self._listed: set[str] = set()
         self._asked: dict[str, float] = {}
-        #: Machines whose end was judged: EC2 may not heed a request, and it is repeated whatever the machine does then.
+        #: Machines whose end was judged. EC2 may ignore a request, and it is repeated whatever the machine does
+        #: meanwhile.
         self._judged: set[str] = set()
         self._idle: Counter[str] = Counter()
 
     # While it runs
 
     def before_call(self, port: str, method: str, args: Sequence[Any]) -> None:
-        """Judge a call of the control plane before it is made, whatever becomes of it."""
+        """Judge a call of the control plane before it is made, whatever its fate."""
         if (port, method) == ("cloud", "terminate"):
             self._judge_ends(args[0])
 
     def after_call(self, port: str, method: str, args: Sequence[Any], answer: Any, *, late: bool = False) -> None:
-        """Judge what a call has done, whether its answer arrives or not.
+        """Judge the effect of a call, even if its answer is lost.
 
-        `late`: its process stood still until another one had taken over.
+        `late`: its process hung until another process had taken over.
         """
         if port == "mailbox" and method == "put" and args[0].endswith("/result") and answer:
             self.results[args[0].split("/")[1]] = decode(Result, args[1]), self.truth.now()
@@ -99,7 +101,7 @@ class Rules:
             self.overlooked |= set(made) - shown
         elif (port, method) == ("cloud", "launch"):
             if late:
-                # The other process may have closed the launch by then: nothing holds back a request under way.
+                # The other process may have closed the launch meanwhile; a request under way cannot be recalled.
                 self.overlooked |= {machine.instance_id for machine in answer.machines}
             self._judge_number()
         elif (port, method) == ("store", "save"):
@@ -108,7 +110,7 @@ class Rules:
                     self._judge_run(record)
 
     def after_pass(self, now: float, *, clean: bool) -> None:
-        """Judge a whole pass; `now` by the control plane's clock, `clean` when no call of it went wrong."""
+        """Judge a complete pass; `now` is by the control plane's clock, `clean` if none of its calls failed."""
         if not clean:
             return
         lease = self.truth.store.lease()
@@ -117,7 +119,7 @@ class Rules:
         self._judge_idle(now)
 
     def _judge_ends(self, ids: Collection[str]) -> None:
-        """I4: the machines have a verdict or are past their lifetime; a healthy one ends by its user's wish alone."""
+        """I4: ended machines have a verdict or outlived their time; a healthy one ends only on its user's request."""
         truth = self.truth
         for id in ids:
             self._asked[id] = truth.now()
@@ -157,7 +159,7 @@ class Rules:
         return next((one.tags.get(LAUNCH_TAG, "") for one in self.truth.cloud.model.every() if one.id == id), "")
 
     def _healthy(self, agent: Agent) -> bool:
-        """Whether its machine would end the work by itself, in time, and reports as well as it can."""
+        """Return whether the machine would end its work by itself in time, and reports as well as it can."""
         born, now = agent.instance.launch_time, self.truth.now()
         if (
             agent.script.mute
@@ -166,11 +168,11 @@ class Rules:
             or not agent.running
             or agent.box in self.results
             or agent.notice
-            # Its fuse is due, or was.
+            # The fuse may be due, given the clock's error.
             or now + 2 * self.largest_skew > born + float(agent.instance.tags[LIFETIME_TAG])
         ):
             return False
-        # It has nothing to report before its work order is there, however late that comes.
+        # Without a work order it has nothing to report, however late the order comes.
         _, order_at = self.truth.bucket.objects.get(work_key(agent.box), (b"", now))
         since = max(born, order_at)
         if self._cut_off(since if agent.heard_at is None else agent.last_heard_at, now) >= CUT_OFF:
@@ -180,23 +182,23 @@ class Rules:
         return in_time and (agent.heard_at is None or self._fair(agent.last_heard_at, now) < CUT_OFF)
 
     def _fair(self, since: float, until: float) -> float:
-        """The seconds in between in which the bucket was not away for everybody."""
+        """Return the seconds between the times, less those in which neither side could reach the bucket."""
         both = [(max(a, c), min(b, d)) for a, b in self.ours_away for c, d in self.theirs_away]
         return until - since - _covered(both, since, until)
 
     def _cut_off(self, since: float, until: float) -> float:
-        """The seconds in between in which the machines could not reach the bucket and the control plane could."""
+        """Return the seconds in between in which the control plane reached the bucket and the machines did not."""
         both = [(max(a, c), min(b, d)) for a, b in self.ours_away for c, d in self.theirs_away]
         return _covered(self.theirs_away, since, until) - _covered(both, since, until)
 
     def _judge_number(self) -> None:
-        """No more machines live than the settings allow; those that no list showed could not be counted."""
+        """No more machines are alive than the settings allow, apart from machines that no listing showed."""
         alive = [one.id for one in self.truth.cloud.model.alive(self.truth.now()) if one.id not in self.overlooked]
         if self.truth.max_machines is not None and len(alive) > self.truth.max_machines:
             raise Violation("no more machines live than max_machines", str(alive))
 
     def _judge_run(self, run: Run) -> None:
-        """The times of a run follow each other; it is done when its machines are; no limit ends it early."""
+        """A run's times are ordered, it is done after its machines' end, and no limit ends it early."""
         times = [at for at in (run.created_at, run.ended_at, run.certain_at, run.done_at) if at is not None]
         if times != sorted(times):
             raise Violation("the times of a run follow each other", str(run))
@@ -224,7 +226,7 @@ class Rules:
             raise Violation("no limit ends a run early", f"{run.verdict}, begun at {began}")
 
     def _judge_idle(self, now: float) -> None:
-        """The end of a listed machine that nobody claims is asked for, again and again until it has come."""
+        """The end of a listed, unclaimed machine is requested again and again until it has ended."""
         truth, live = self.truth, self.truth.store.live()
         nodes = {node.instance_id: node for node in live.nodes}
         machines = {machine.id: machine for machine in live.machines}
@@ -246,7 +248,7 @@ class Rules:
     # When it is over
 
     def check(self) -> None:
-        """The invariants, once all is over."""
+        """Check the invariants at the end of the world."""
         truth = self.truth
         for machine in truth.cloud.model.every():
             if machine.state is not MachineState.TERMINATED:
@@ -270,7 +272,7 @@ class Rules:
         spare = {one.id for one in truth.cloud.model.every()} - bound - self.overlooked
         if spare:
             raise Violation("every machine that is launched is a run's", str(sorted(spare)))
-        # A process that hung may write to a machine that is long gone: a lifecycle rule takes that.
+        # A process that hung may write to the mailbox of a machine that ended long ago; a lifecycle rule removes that.
         late = ("/work", "/orders")
         left = [
             key for key in truth.bucket.objects if key.startswith(("machines/", "inbox/")) and not key.endswith(late)
@@ -279,7 +281,7 @@ class Rules:
             raise Violation("mailboxes are left", str(stale))
 
     def _check_outcome(self, run: Run, nodes: Sequence[Node]) -> None:
-        """I6, and that a result is never passed over for a presumption."""
+        """I6, and a result is never ignored in favour of a presumption."""
         assert run.verdict is not None
         last, last_at = self.results.get(nodes[-1].box, (None, 0.0)) if nodes else (None, 0.0)
         if run.verdict.outcome is Outcome.SUCCEEDED and (last is None or last.exit_code != 0):
@@ -291,7 +293,7 @@ class Rules:
             raise Violation("I6 a result was passed over", f"{last} for {run.verdict}")
 
     def _check_retries(self, run: Run, nodes: Sequence[Node]) -> None:
-        """A command begins as often as its recipe allows, and infrastructure may end so many attempts and no more."""
+        """A command begins as often as its recipe allows; infrastructure may end a limited number of attempts."""
         assert run.verdict is not None
         spec = Recipe.load(run.recipe).spec
         begun = sum(which[0] == run.id for which in self.truth.executions.done)
@@ -312,7 +314,7 @@ class Rules:
             raise Violation("a run is given up too early", f"{run.id}: {outcomes}")
 
     def _check_log(self, node: Node) -> None:
-        """I5: what the bucket acknowledged is in the archive, byte by byte, and what is missing is told."""
+        """I5: acknowledged bytes are in the archive byte by byte, and missing bytes are recorded."""
         agent = self.truth.agents.get(node.instance_id)
         objects = self.truth.bucket.objects
         data = objects.get(archive.manifest_key(node.run, node.attempt, node.rank))
@@ -347,7 +349,7 @@ class Rules:
                 raise Violation("I5 more is called missing than was written", f"{about}: {kept}")
 
     def _check_receipt(self, run: Run, nodes: Sequence[Node]) -> None:
-        """I8: the bounds contain the truth, but for how wrong our own clock was."""
+        """I8: the bounds contain the truth, within the error of the control plane's clock."""
         data = self.truth.bucket.objects.get(archive.receipt_key(run.id))
         if data is None:
             raise Violation("I8 no receipt", run.id)
@@ -356,7 +358,7 @@ class Rules:
             raise Violation("I8 a receipt lacks machines or is provisional", str(told))
         for bill in told.machines:
             self._check_bill(bill)
-        # A process that hung may have stored the archive's receipt, with its own idea of when all was done.
+        # A process that hung may have stored the archived receipt, with another time of the end.
         self._check_line(told, run.created_at)
         held = [
             Assignment(node, machine) for node in nodes for machine in self.truth.store.machines([node.instance_id])
@@ -368,13 +370,13 @@ class Rules:
 
     def _check_bill(self, bill: MachineBill) -> None:
         states = {change.state: change.at for change in self.truth.cloud.model.history(bill.instance_id)}
-        # Terminated takes the place of shutting-down's reason, not of its time.
+        # `terminated` replaces the reason of `shutting-down`, but not its time.
         ended = states.get(MachineState.SHUTTING_DOWN, states[MachineState.TERMINATED])
         ran = max(MINIMUM_SECONDS, ended - states[MachineState.RUNNING]) if MachineState.RUNNING in states else 0
         off = 2 * self.largest_skew + 1
         if not bill.seconds_at_least - off <= ran <= bill.seconds_at_most + off:
             raise Violation("I8 the billed seconds are not within the bounds", f"{ran} s, {bill}")
-        # A disk is billed for at least a minute too (Amazon EBS pricing).
+        # A disk is billed for at least a minute (Amazon EBS pricing).
         lived = max(MINIMUM_SECONDS, states[MachineState.TERMINATED] - states[MachineState.PENDING])
         least, most, gib = bill.disk_gib_seconds_at_least, bill.disk_gib_seconds_at_most, bill.disk_gib
         if least is None or most is None or gib is None or not least - gib * off <= gib * lived <= most + gib * off:
@@ -385,7 +387,7 @@ class Rules:
             raise Violation("I8 a price is a guess", f"{price}, {bill}")
 
     def _check_line(self, told: Receipt, created_at: float) -> float | None:
-        """I8: no hole and no overlap; when the line ends."""
+        """I8: the phases have no hole and no overlap. Return the end of the line."""
         line = [phase for phase in told.phases if not phase.beside]
         for before, after in pairwise(line):
             if before.ended is None or before.ended.at != after.began.at:
@@ -395,7 +397,7 @@ class Rules:
         return line[-1].ended.at
 
     def _check_bounds(self, told: Receipt, nodes: Sequence[Node]) -> None:
-        """I8: what a listing or the cloud dated was so at that time, but for the bound's own error and our clock's."""
+        """I8: times from a listing or the cloud are right, within the bound's error and the clock's."""
         names = {"boot": MachineState.RUNNING, "gone": MachineState.SHUTTING_DOWN, "pending": MachineState.PENDING}
         machines = {node.attempt: node.instance_id for node in nodes}
         for phase in told.phases:
@@ -412,7 +414,7 @@ class Rules:
 
 
 def _covered(spans: Collection[tuple[float, float]], since: float, until: float) -> float:
-    """The seconds between `since` and `until` that the spans cover together."""
+    """Return the seconds between `since` and `until` that the spans cover together."""
     covered, end = 0.0, since
     for begins, ends in sorted(spans):
         begins, ends = max(begins, end), min(ends, until)

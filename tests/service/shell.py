@@ -1,4 +1,4 @@
-"""The way into machines that have none: what would be sent and run there is kept."""
+"""A double of SSH: commands and files are recorded."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +10,13 @@ from provisioner.service.ami.bake import LIFETIME
 from provisioner.service.ami.builder import REACH_LIMIT
 
 KEYS = ("ssh-ed25519 AAAAhost",)
-#: What a machine with these keys tells its console.
+#: The console of a machine with these keys.
 CONSOLE = f"[  12.3] cloud-init[9]: {BEGIN}\r\n[ 12.3] {KEYS[0]} root@ip\r\n{END}\r\n"
 DIGEST = "registry.example/job@sha256:" + "1" * 64
 
 
 class FakeShell:
-    """A way into every machine: what was sent and run is kept, and a step fails when it is told to."""
+    """A shell on every machine: it records files and commands, and fails at the step in `failing`."""
 
     def __init__(self) -> None:
         self.hosts: list[Host] = []
@@ -25,7 +25,7 @@ class FakeShell:
         self.failing = ""
         self.deaf = False
         self.closed = 0
-        #: What `connect` gives.
+        #: The return value of `connect`.
         self.session: Any = self
 
     def key(self) -> Key:

@@ -1,4 +1,4 @@
-"""Who is let in, by which token, for how long; and that what is stored lets nobody in."""
+"""Accepted and rejected tokens, their lifetimes, and that the store's content is no token."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ HOUR = 3600.0
 
 
 class Process:
-    """A process that lets in, by the clock of a world."""
+    """A process that checks tokens by the clock of a world."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -55,8 +55,8 @@ def gate(path: Path) -> Iterator[Process]:
     store.close()
 
 
-def test_a_token_lets_in_as_whom_it_was_made_for(gate: Process) -> None:
-    """Its owners, its role, and from where it came; each token is another."""
+def test_valid_token_gives_its_owners_role_and_source(gate: Process) -> None:
+    """The caller has the token's owners and role and its source; each token is different."""
     user, admin = gate.token("ann", "team/ann"), gate.token("bob", admin=True)
     assert re.fullmatch(r"pvt_[0-9a-f]{12}_[\w-]{43}", user.token)
     assert gate.access.admit(user.token, HERE) == Caller(user.id, ("ann", "team/ann"), admin=False, source=HERE)
@@ -65,7 +65,7 @@ def test_a_token_lets_in_as_whom_it_was_made_for(gate: Process) -> None:
 
 
 def test_a_token_is_not_shown_where_it_is_printed(gate: Process) -> None:
-    """A log line or a traceback with the object in it has no secret."""
+    """The object in a log line or traceback shows no secret."""
     made = gate.token()
     assert made.token not in f"{made!r} {made} {gate.access.admit(made.token, HERE)!r}"
 
@@ -73,15 +73,15 @@ def test_a_token_is_not_shown_where_it_is_printed(gate: Process) -> None:
 @pytest.mark.parametrize(
     "change", ["{}x", "x{}", "{} ", "{}\n", "", "pvt__", "é", "\ud800", "pvt_" + "0" * 12 + "_" + "A" * 43]
 )
-def test_a_token_that_is_not_one_is_denied(gate: Process, change: str) -> None:
-    """Nothing near a token lets in, and nothing breaks."""
+def test_malformed_token_is_denied(gate: Process, change: str) -> None:
+    """Text similar to a token is rejected without an error."""
     made = gate.token()
     assert "unknown" in gate.denied(change.format(made.token))
     assert "unknown" in gate.denied(change.format(made.token[:-1]))
 
 
 def test_an_expired_token_says_so(gate: Process) -> None:
-    """From its time on, in a process that has let it in, too; to who does not know it, it is unknown."""
+    """It is rejected from its expiry on, also by a process that had accepted it; with a wrong secret it is unknown."""
     made = gate.token(expires_in=HOUR)
     gate.world.advance(HOUR - 1)
     assert gate.access.admit(made.token, HERE)
@@ -92,7 +92,7 @@ def test_an_expired_token_says_so(gate: Process) -> None:
 
 
 def test_a_revoked_token_is_denied_at_once(gate: Process, path: Path) -> None:
-    """Whoever revoked it; another process's word counts within a tenth of a second."""
+    """A revocation by another process takes effect within a tenth of a second."""
     mine, theirs = gate.token(), gate.token()
     other = Process(SqlStore(path, RandomIds()))
     assert gate.access.admit(mine.token, HERE)
@@ -109,7 +109,7 @@ def test_a_revoked_token_is_denied_at_once(gate: Process, path: Path) -> None:
 
 
 def test_a_source_that_is_denied_again_and_again_waits(gate: Process) -> None:
-    """It is told for how long; others, and tokens known to be good, are let in meanwhile."""
+    """The error has the time to wait; other addresses, and tokens accepted before, are not throttled."""
     known, fresh = gate.token(), gate.token()
     assert gate.access.admit(known.token, HERE)
     for _ in range(FREE):
@@ -119,7 +119,7 @@ def test_a_source_that_is_denied_again_and_again_waits(gate: Process) -> None:
     assert met.value.retry_after == 1
     assert gate.access.admit(fresh.token, THERE)
     assert gate.access.admit(known.token, HERE)
-    # A write of anybody's changes nothing of this.
+    # A write to the store does not change this.
     gate.token()
     assert gate.access.admit(known.token, HERE)
     gate.world.advance(1)
@@ -131,8 +131,8 @@ def test_a_source_that_is_denied_again_and_again_waits(gate: Process) -> None:
     assert gate.access.admit(gate.token().token, HERE)
 
 
-def test_a_stolen_store_lets_nobody_in(gate: Process, path: Path) -> None:
-    """No secret is in its files, and nothing that is there is a token."""
+def test_content_of_a_stolen_store_is_no_token(gate: Process, path: Path) -> None:
+    """The store's files have no secret, and nothing in them works as a token."""
     made = gate.token("ann", admin=True)
     assert gate.access.admit(made.token, HERE)
     gate.store.close()
@@ -153,18 +153,18 @@ def test_a_stolen_store_lets_nobody_in(gate: Process, path: Path) -> None:
 @pytest.mark.parametrize(
     ("owners", "fields", "why"),
     [
-        ((), {}, "needs an owner"),
-        (("Ann",), {}, "'Ann' is no owner"),
-        (("ann", "a/b/c"), {}, "'a/b/c' is no owner"),
-        (("ann",), {"expires_in": 0.0}, "for some time"),
+        ((), {}, "at least one --owner"),
+        (("Ann",), {}, "invalid owner 'Ann'"),
+        (("ann", "a/b/c"), {}, "invalid owner 'a/b/c'"),
+        (("ann",), {"expires_in": 0.0}, "more than 0 s"),
         (("ann",), {"note": "two\nlines"}, "one line"),
         (("ann",), {"note": "x" * 201}, "one line"),
     ],
 )
-def test_a_token_that_means_nothing_is_not_made(
+def test_token_with_invalid_fields_is_refused(
     gate: Process, owners: tuple[str, ...], fields: dict[str, Any], why: str
 ) -> None:
-    """And nothing is stored."""
+    """Nothing is stored."""
     with pytest.raises(Invalid, match=why):
         gate.tokens.create(owners, admin=False, **fields)
     assert not gate.tokens.all()
@@ -172,7 +172,7 @@ def test_a_token_that_means_nothing_is_not_made(
 
 
 def test_only_admins_have_to_do_with_tokens_and_the_audit(gate: Process) -> None:
-    """A user is told so, whatever it asks."""
+    """A user is forbidden every operation on tokens and the audit."""
     made = gate.token()
     tokens = gate.tokens_of(gate.access.admit(made.token, HERE))
     deeds: tuple[Callable[[], object], ...] = (
@@ -187,7 +187,7 @@ def test_only_admins_have_to_do_with_tokens_and_the_audit(gate: Process) -> None
 
 
 def test_tokens_are_in_the_audit(gate: Process) -> None:
-    """Made and taken back, by whom and from where; a second time changes nothing."""
+    """The audit has creation and revocation, with caller and source; a second revocation adds nothing."""
     first = gate.token("root", admin=True)
     tokens = gate.tokens_of(gate.access.admit(first.token, THERE))
     gate.world.advance(1)
@@ -204,7 +204,7 @@ def test_tokens_are_in_the_audit(gate: Process) -> None:
 
 
 def test_wrong_secrets_for_an_accepted_token_are_throttled_and_its_holder_is_not(gate: Process) -> None:
-    """A token's id is no secret: it is in the audit. Who guesses at it waits, and its holder never does."""
+    """A token's id is in the audit, so it may be guessed at. The guesses are throttled, its holder never is."""
     made = gate.token()
     gate.access.admit(made.token, THERE)
     guess = made.token[:-43] + "A" * 43
@@ -217,7 +217,7 @@ def test_wrong_secrets_for_an_accepted_token_are_throttled_and_its_holder_is_not
 
 
 def test_accepted_token_that_was_revoked_is_throttled_as_any_other(gate: Process) -> None:
-    """Only a token that lets in is free of the throttle."""
+    """Only a valid token is exempt from the throttle."""
     made = gate.token(expires_in=HOUR)
     gate.access.admit(made.token, HERE)
     gate.world.advance(HOUR + 1)

@@ -1,4 +1,4 @@
-"""What is alive, at a glance: everything counted, and what deserves a look first."""
+"""The overview of live runs: totals, and the most urgent runs first."""
 
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import Price
@@ -12,7 +12,10 @@ from tests.support import samples
 
 
 def world() -> World:
-    """One silent run, one under notice, an old and a young one at work, two that wait, one between two attempts."""
+    """Return a world with a run in each situation.
+
+    One is silent, one under notice, an old and a young one are at work, two wait, and one is between attempts.
+    """
     world = World()
     now = world.now()
     verdict = Verdict(Outcome.INTERRUPTED, "taken", now - 10)
@@ -40,8 +43,11 @@ def world() -> World:
     return world
 
 
-def test_what_deserves_a_look_comes_first() -> None:
-    """Silence, then a notice, then what has a machine by age, then what waits by age; no more than are asked for."""
+def test_overview_lists_silent_and_noticed_runs_first() -> None:
+    """Silent runs come first, then notices, then runs with machines by age, then waiting runs by age.
+
+    Only as many rows are returned as requested.
+    """
     here = world()
     found = here.runs.overview(100)
     assert [each.run.id for each in found.runs] == ["silent", "noticed", "old", "young", "dry", "dry2", "again"]
@@ -52,7 +58,7 @@ def test_what_deserves_a_look_comes_first() -> None:
 
 
 def test_money_and_waiting_are_counted_over_all() -> None:
-    """Whatever is shown: what burns now, what has no price, who waits for what, and until when."""
+    """The totals do not depend on the rows: price per hour, unpriced machines, and waiting runs by cause."""
     here = world()
     found = here.runs.overview(0)
     assert (found.machines, found.dollars_an_hour, found.unpriced) == (4, 3.0, 1)
@@ -63,7 +69,7 @@ def test_money_and_waiting_are_counted_over_all() -> None:
 
 
 def test_a_row_has_the_cost_of_all_its_attempts() -> None:
-    """Ended machines too; unknown where a price is; a run between two attempts has no machine."""
+    """The cost includes ended machines and is unknown without a price; between attempts a run has no machine."""
     rows = {each.run.id: each for each in world().runs.overview(100).runs}
     assert rows["again"].machine is None
     assert rows["again"].dollars_at_most == 0.91
@@ -72,15 +78,15 @@ def test_a_row_has_the_cost_of_all_its_attempts() -> None:
     assert rows["old"].machine is not None
 
 
-def test_strangers_are_seen_by_every_process() -> None:
-    """What a pass saw of machines of launches that the store never made, another process knows; each is told once."""
+def test_foreign_machines_are_known_to_every_process() -> None:
+    """Machines of foreign launches that a pass saw are known to other processes; each is logged once."""
     here = World()
     here.start()
     _, service = here.incarnate()
     while not here.model.alive(here.now()):
         service.operator.step()
         here.advance(10)
-    # The store loses the launch: the machine is nobody's.
+    # The store loses the launch, so the machine is foreign.
     other = World()
     other.cloud, other.model, other.clock = here.cloud, here.model, here.clock
     _, acting = other.incarnate()
@@ -89,5 +95,5 @@ def test_strangers_are_seen_by_every_process() -> None:
     acting.operator.step()
     [seen] = looking.operator.foreign()
     assert seen == here.store.nodes(here.store.runs()[0].id)[0].instance_id
-    told = [line for line in other.journal.told if "left to its lifetime" in str(line.get("error"))]
+    told = [line for line in other.journal.told if "until its lifetime ends" in str(line.get("error"))]
     assert [line["instance"] for line in told] == [seen]

@@ -1,4 +1,4 @@
-"""A control plane that was away, and comes back: no healthy machine pays for it."""
+"""A control plane that was away and returns: no healthy machine is ended for it."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from tests.service.world import World
 
 
 def lives_on(world: World, downtime: Callable[[], float] = lambda: 1.0) -> None:
-    """The world's one run goes through with its first machine."""
+    """Assert that the world's only run succeeds on its first machine."""
     world.run(downtime)
     world.check()
     [run] = world.store.runs()
@@ -20,12 +20,12 @@ def lives_on(world: World, downtime: Callable[[], float] = lambda: 1.0) -> None:
 
 
 def patient(world: World) -> Run:
-    """A run whose machine is given up after three minutes of silence."""
+    """Start a run whose machine is lost after three minutes of silence."""
     return world.start(limits={"silence": "3m"})
 
 
 def test_a_machine_whose_work_order_comes_late_has_its_whole_boot_limit_from_then() -> None:
-    """Killed between launch and binding; the machine has waited for longer than it may boot."""
+    """The control plane is killed between launch and binding, and the machine waits longer than its boot limit."""
 
     def killed(call: Call) -> Fate:
         return Fate.CRASH_AFTER if (call.method, call.at) == ("launch", world.began) else Fate.NONE
@@ -36,7 +36,7 @@ def test_a_machine_whose_work_order_comes_late_has_its_whole_boot_limit_from_the
 
 
 def test_a_machine_whose_work_order_cannot_be_put_is_not_called_silent() -> None:
-    """Bound, and then the bucket is away for longer than it may boot."""
+    """The machine is bound, and the bucket is away for longer than its boot limit."""
     ends = BOOT_LIMIT + 100
 
     def away(call: Call) -> Fate:
@@ -53,7 +53,7 @@ def test_a_machine_whose_work_order_cannot_be_put_is_not_called_silent() -> None
 
 
 def test_machine_that_boots_in_time_during_a_short_s3_outage_is_not_called_lost() -> None:
-    """Its report is there when its boot limit is over, and cannot be read for some seconds more."""
+    """Its report is in the bucket when its boot limit ends, but cannot be read for some more seconds."""
 
     def unlisted(call: Call) -> Fate:
         away = BOOT_LIMIT - 25 < call.at - world.began < BOOT_LIMIT + 25
@@ -64,9 +64,9 @@ def test_machine_that_boots_in_time_during_a_short_s3_outage_is_not_called_lost(
     lives_on(world)
 
 
-def test_who_comes_back_with_the_bucket_hears_the_machines_before_it_judges_their_silence() -> None:
-    """None could reach the bucket, the machine first; the process that knew so was replaced in the end."""
-    # What the machine said before has been read by then.
+def test_reports_are_read_before_silence_is_judged_after_an_s3_outage() -> None:
+    """The bucket was away for all, first for the machine. The process that saw the outage was replaced at its end."""
+    # The machine's earlier reports have been read by then.
     begins = {"mailbox": 85.0, "bucket": 105.0}
     ends, killed = 1000.0, list[float]()
 
@@ -80,12 +80,12 @@ def test_who_comes_back_with_the_bucket_hears_the_machines_before_it_judges_thei
     world = World(scripts=lambda _: Script(command=300.0), fates=away)
     world.rules.ours_away = world.rules.theirs_away = [(world.began + begins["mailbox"], world.began + ends)]
     patient(world)
-    # Sooner than the machine tries again.
+    # The control plane is back before the machine tries again.
     lives_on(world, lambda: ends - killed[0])
 
 
-def test_who_stood_still_within_a_pass_looks_again_before_it_judges() -> None:
-    """Reports have come since it looked, and nobody took over meanwhile."""
+def test_process_that_hung_within_a_pass_reads_reports_before_it_judges() -> None:
+    """Reports arrived after the listing, and no other process took over meanwhile."""
     listed: list[float] = []
 
     def stands_still(call: Call) -> Fate:

@@ -1,4 +1,4 @@
-"""A machine image is made, or nothing of it is left: whatever step fails, is interrupted, or is the last one."""
+"""An AMI is made, or nothing of it is left, whichever step fails or is interrupted."""
 
 import dataclasses
 from collections.abc import Callable
@@ -28,18 +28,18 @@ from tests.service.shell import CONSOLE, DIGEST, KEYS, FakeShell
 from tests.service.trouble import Crash, Spoiled
 from tests.service.world import TESTER
 
-#: Told of every call of a port, by its name, with the deed.
+#: Called with the name of each port's call and the call itself.
 Deal = Callable[[str, Callable[[], Any]], Any]
 
 SCRIPTS = {"prepare.sh": b"p", "gpu/verify.sh": b"v", "preload.sh": b"l", "clean.sh": b"c", "tree/etc/x": b"x"}
-#: What a rehearsed guest is made of.
+#: Files of a rehearsed guest.
 OTHERS = {"rehearsal/init": b"i", "rehearsal/files/etc/x": b"x"}
 
 
 class Kitchen:
-    """An installation in virtual time, and a bakery whose calls may be spoiled."""
+    """An installation in virtual time, and a Bakery whose calls may fail."""
 
-    #: Where builders find AWS, if not at its own address.
+    #: The builders' AWS endpoint, or "" for AWS itself.
     endpoint = ""
 
     def __init__(self, conditions: Conditions | None = None) -> None:
@@ -96,7 +96,7 @@ class Kitchen:
         return [one.id for one in self.cloud.model.alive(self.clock.now()) if one.state not in ENDING]
 
     def pass_(self) -> None:
-        """One pass of the reconciler alone."""
+        """Run one pass of the reconciler."""
         installation = self.installation()
         lease = self.store.acquire("daemon", "daemon", self.clock.now(), 60.0)
         assert lease is not None
@@ -105,7 +105,7 @@ class Kitchen:
         self.store.release(lease)
 
     def settled(self) -> None:
-        """No machine, no half-made image, no open promise, once the control plane has looked."""
+        """Assert that after some passes no machine, unfinished AMI or open launch is left."""
         for _ in range(5):
             self.clock.step(120)
             self.pass_()
@@ -114,7 +114,7 @@ class Kitchen:
 
 
 class _Talking:
-    """The fake cloud, whose machines tell their host keys once they run."""
+    """The fake cloud, with machines that print their host keys."""
 
     def __init__(self, cloud: FakeCloud) -> None:
         self._cloud = cloud
@@ -128,7 +128,7 @@ class _Talking:
 
 
 def test_a_bake_makes_an_image_and_ends_its_builder() -> None:
-    """The image says what is in it; the builder's launch is closed and its machine ends."""
+    """The AMI's tags describe it; the builder's launch is closed and its machine ends."""
     kitchen = Kitchen()
     made = kitchen.bake(BakeRequest(preload=("registry.example/job:1",)))
     assert made.state is AmiState.AVAILABLE
@@ -146,8 +146,8 @@ def test_a_bake_makes_an_image_and_ends_its_builder() -> None:
     kitchen.settled()
 
 
-def test_the_builder_is_let_in_by_no_key_of_the_account() -> None:
-    """The public key is in the user-data and the private one nowhere; the builder has the group for SSH too."""
+def test_builder_uses_an_ssh_key_of_its_own() -> None:
+    """The public key is in the user-data, the private key nowhere; the builder also has the security group for SSH."""
     kitchen = Kitchen()
     kitchen.bake()
     [ran] = kitchen.cloud.model.every()
@@ -160,7 +160,7 @@ def test_the_builder_is_let_in_by_no_key_of_the_account() -> None:
 
 
 def test_a_rehearsed_builder_is_told_where_aws_is() -> None:
-    """What it pulls with is read there, as root."""
+    """The builder's script runs as root with this endpoint."""
     kitchen = Kitchen()
     kitchen.endpoint = "http://169.254.169.2:1"
     kitchen.bake(BakeRequest(preload=("registry.example/job:1",)))
@@ -170,7 +170,7 @@ def test_a_rehearsed_builder_is_told_where_aws_is() -> None:
 
 @pytest.mark.parametrize("step", ["mkdir", "verify.sh", "prepare.sh", "preload.sh", "cat ", "clean.sh"])
 def test_a_step_that_fails_fails_the_bake(step: str) -> None:
-    """With its exit code; no image is made and the builder ends."""
+    """The error has its exit code; no AMI is made, and the builder ends."""
     kitchen = Kitchen()
     kitchen.shell.failing = step
     with pytest.raises(errors.Failed, match="7"):
@@ -180,7 +180,7 @@ def test_a_step_that_fails_fails_the_bake(step: str) -> None:
 
 
 def test_no_room_for_a_builder_says_so() -> None:
-    """Every offer's own words, and nothing is left open."""
+    """The error has every offer's reason, and no launch stays open."""
     kitchen = Kitchen(Conditions(capacity=(Capacity(0),)))
     with pytest.raises(errors.Failed, match="InsufficientInstanceCapacity"):
         kitchen.bake()
@@ -188,7 +188,7 @@ def test_no_room_for_a_builder_says_so() -> None:
 
 
 def test_a_builder_that_ends_by_itself_fails_the_bake() -> None:
-    """At once, and with the cloud's reason."""
+    """The bake fails at once, with the cloud's reason."""
     kitchen = Kitchen(Conditions(boot_delay=20, breakdowns=(Breakdown(at=5.0),)))
     with pytest.raises(errors.Failed, match=r"Server\.InternalError"):
         kitchen.bake()
@@ -196,7 +196,7 @@ def test_a_builder_that_ends_by_itself_fails_the_bake() -> None:
 
 
 def test_an_unreachable_builder_says_what_to_open() -> None:
-    """Which port, where, and what else would do."""
+    """The error names the port, the security group, and an alternative."""
     kitchen = Kitchen()
     kitchen.shell.deaf = True
     with pytest.raises(errors.Failed, match=r"TCP port 22 .* sg-ssh.*private"):
@@ -204,8 +204,8 @@ def test_an_unreachable_builder_says_what_to_open() -> None:
     kitchen.settled()
 
 
-def test_without_host_keys_nobody_is_entered() -> None:
-    """What answers at the address is not asked who it is: the console is."""
+def test_builder_without_host_keys_gets_no_connection() -> None:
+    """The host keys come from the console, never from the server at the address."""
     kitchen = Kitchen()
     kitchen.cloud.console_of = _Mute()
     with pytest.raises(errors.Failed, match=r"no SSH host keys .*console ends: booting"):
@@ -215,7 +215,7 @@ def test_without_host_keys_nobody_is_entered() -> None:
 
 
 class _Mute(dict[str, str]):
-    def setdefault(self, key: str, default: str = "") -> str:  # noqa: ARG002 - a machine that says this alone
+    def setdefault(self, key: str, default: str = "") -> str:  # noqa: ARG002 - the machine prints only this
         return super().setdefault(key, "booting")
 
 
@@ -228,8 +228,8 @@ class _Mute(dict[str, str]):
         (BakeRequest(preload=("x",) * 41), "40"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_bought(wish: BakeRequest, told: str) -> None:
-    """The input is wrong, and no launch was made."""
+def test_invalid_bake_request_is_refused_before_a_launch(wish: BakeRequest, told: str) -> None:
+    """The input is invalid, and nothing was launched."""
     kitchen = Kitchen()
     with pytest.raises(errors.Invalid, match=told):
         kitchen.bake(wish)
@@ -237,7 +237,7 @@ def test_what_cannot_be_is_refused_before_anything_is_bought(wish: BakeRequest, 
 
 
 def test_a_taken_name_is_refused_and_its_image_stays() -> None:
-    """The image that has the name is another one's."""
+    """The existing AMI keeps its name."""
     kitchen = Kitchen()
     first = kitchen.bake(BakeRequest(name="mine"))
     with pytest.raises(errors.Conflict, match=first.id):
@@ -246,7 +246,7 @@ def test_a_taken_name_is_refused_and_its_image_stays() -> None:
 
 
 def test_an_image_that_fails_fails_the_bake() -> None:
-    """With the cloud's reason, and without leaving it."""
+    """The error has the cloud's reason, and the failed AMI is deleted."""
     kitchen = Kitchen()
 
     def deal(what: str, deed: Callable[[], Any]) -> Any:
@@ -261,8 +261,8 @@ def test_an_image_that_fails_fails_the_bake() -> None:
     kitchen.settled()
 
 
-def test_a_pass_leaves_a_builder_alone() -> None:
-    """While it is at work no pass of a daemon ends it, replays its launch, or calls it foreign."""
+def test_passes_do_not_end_a_working_builder() -> None:
+    """While the builder works, a daemon's passes do not end it, replay its launch, or call it foreign."""
     kitchen = Kitchen()
 
     def deal(_: str, deed: Callable[[], Any]) -> Any:
@@ -274,7 +274,7 @@ def test_a_pass_leaves_a_builder_alone() -> None:
 
 
 def _calls() -> list[str]:
-    """Every call of a port in a bake that goes well."""
+    """Return every call of a port in a successful bake."""
     found: list[str] = []
 
     def deal(what: str, deed: Callable[[], Any]) -> Any:
@@ -285,12 +285,12 @@ def _calls() -> list[str]:
     return found
 
 
-#: Few looks, so that each call can be tried in turn.
+#: Short delays give few calls, so that each call can be tried.
 SHORT = Conditions(boot_delay=1, image_delay=1)
 
 
 class At:
-    """One call, before or after its deed, is where it ends; `for_good` nothing works afterwards."""
+    """Ends one call, before or after its effect; with `for_good` all later calls fail."""
 
     def __init__(self, place: int, end: type[BaseException], *, after: bool, for_good: bool = False) -> None:
         self._place, self._end, self._after, self._for_good = place, end, after, for_good
@@ -309,7 +309,7 @@ class At:
 
 @pytest.mark.parametrize("after", [False, True])
 def test_an_interrupt_leaves_nothing(after: bool) -> None:
-    """Ctrl-C at any call, before or after its deed: no machine, no image and no promise is left."""
+    """After Ctrl-C at any call, before or after its effect, no machine, AMI or open launch is left."""
     calls = _calls()
     assert {"store.save", "cloud.launch", "shell.run", "cloud.create_ami", "cloud.terminate"} <= set(calls)
     for place, call in enumerate(calls):
@@ -323,7 +323,7 @@ def test_an_interrupt_leaves_nothing(after: bool) -> None:
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_killed_bake_leaves_no_machine_beyond_its_lifetime(after: bool) -> None:
-    """kill -9 at any call: the reconciler alone ends its machine and closes its promise once its time is over."""
+    """After kill -9 at any call, the reconciler ends the machine and closes the launch when its time is over."""
     for place in range(len(_calls())):
         kitchen = Kitchen(SHORT)
         with pytest.raises(Crash):
@@ -335,7 +335,7 @@ def test_a_killed_bake_leaves_no_machine_beyond_its_lifetime(after: bool) -> Non
 
 @pytest.mark.parametrize("error", [errors.Transient("passing"), errors.Throttled("slow"), errors.NoAnswer("lost")])
 def test_a_launch_that_is_not_answered_is_asked_again(error: Exception) -> None:
-    """The same request: there is one builder, whichever of the calls made it."""
+    """The same request is repeated, so there is only one builder."""
     kitchen = Kitchen()
     kitchen.cloud.lose_answer_of = ["launch"] if isinstance(error, errors.NoAnswer) else []
 
@@ -351,7 +351,7 @@ def test_a_launch_that_is_not_answered_is_asked_again(error: Exception) -> None:
 
 
 def test_new_launches_take_the_chosen_image() -> None:
-    """At once, in a process that is running already; and the settings' own again after `default`."""
+    """A running process uses it at once, and the settings' AMI again after `default`."""
     kitchen = Kitchen()
     sites = kitchen.sites(kitchen.installation())
     made, amis = kitchen.bake(), kitchen.amis()
@@ -369,7 +369,7 @@ def test_new_launches_take_the_chosen_image() -> None:
 
 
 def test_what_is_done_to_images_is_in_the_audit() -> None:
-    """Who had one made, had launches take it, and deleted it; what was refused changes nothing."""
+    """The audit has bake, use and delete with their caller; a refused change is not recorded."""
     kitchen = Kitchen()
     made, amis = kitchen.bake(BakeRequest(name="first")), kitchen.amis()
     amis.use(made.id)
@@ -387,7 +387,7 @@ def test_what_is_done_to_images_is_in_the_audit() -> None:
 
 
 def test_an_image_in_use_is_not_deleted() -> None:
-    """Not the chosen one, not the settings' own, and not one that a machine runs from."""
+    """Neither the chosen AMI, nor the settings' own, nor one that a machine runs from can be deleted."""
     kitchen = Kitchen()
     made, amis = kitchen.bake(), kitchen.amis()
     amis.use(made.id)
@@ -405,7 +405,7 @@ def test_an_image_in_use_is_not_deleted() -> None:
 
 
 def _hold(amis: Amis, id: str) -> Deal:
-    """While the second builder runs from the first image, that image cannot be deleted."""
+    """Assert that the first AMI cannot be deleted while the second builder runs from it."""
 
     def deal(what: str, deed: Callable[[], Any]) -> Any:
         if what == "shell.connect":
@@ -418,7 +418,7 @@ def _hold(amis: Amis, id: str) -> Deal:
 
 
 def test_a_pending_image_is_not_taken() -> None:
-    """Machines could not be launched from it."""
+    """Machines cannot be launched from it yet."""
     kitchen = Kitchen()
     tries: list[str] = []
 
@@ -435,7 +435,7 @@ def test_a_pending_image_is_not_taken() -> None:
 
 
 def test_an_older_agent_is_stale() -> None:
-    """Then machines fetch today's: the list says so."""
+    """Machines then fetch the current agent, and the list says so."""
     kitchen = Kitchen()
     kitchen.bake()
     installation = kitchen.installation()
@@ -448,7 +448,7 @@ def test_an_older_agent_is_stale() -> None:
 
 
 def test_names_are_found_by_their_beginning() -> None:
-    """An id may be shortened as far as it stands for one image."""
+    """An id may be shortened if it stays unique."""
     kitchen = Kitchen()
     first, second = (kitchen.bake(BakeRequest(name=name)) for name in ("one", "two"))
     with pytest.raises(errors.Invalid, match="several"):

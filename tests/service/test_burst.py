@@ -1,4 +1,4 @@
-"""Runs that come faster than passes."""
+"""Runs that are triggered faster than passes run."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.service.world import World
 
 
 def bursting(runs: int) -> tuple[World, list[float]]:
-    """A world in which a run is triggered every 0.05 s, and a launch takes 0.3 s; when launches were made."""
+    """Return a world with a run every 0.05 s and launches of 0.3 s, and the times of launches."""
 
     def slow(call: Call) -> Fate:
         if (call.port, call.method) == ("cloud", "launch"):
@@ -27,7 +27,7 @@ def bursting(runs: int) -> tuple[World, list[float]]:
 
 
 def test_a_burst_of_runs_is_two_launches_and_waits_for_no_interval() -> None:
-    """The first run is launched at once, the others together as soon as the burst is over."""
+    """The first run is launched at once, the others together right after the burst."""
     world, launched_at = bursting(30)
     _, service = world.incarnate()
     service.operator.drive(lambda: world.now() > world.began + 5)
@@ -38,7 +38,7 @@ def test_a_burst_of_runs_is_two_launches_and_waits_for_no_interval() -> None:
 
 
 def test_a_burst_without_an_end_is_launched_all_the_same() -> None:
-    """Nobody waits for its end longer than a few seconds."""
+    """No run waits longer than a few seconds for the end of the burst."""
     world, launched_at = bursting(400)
     _, service = world.incarnate()
     service.operator.drive(lambda: world.now() > world.began + 15)
@@ -48,7 +48,7 @@ def test_a_burst_without_an_end_is_launched_all_the_same() -> None:
 
 
 def test_one_run_that_a_pass_missed_is_no_burst() -> None:
-    """It waits for the pass that missed it, and for nothing more."""
+    """It waits only for the pass that missed it."""
     world, launched_at = bursting(1)
     world.plan(0.1, world.start)
     _, service = world.incarnate()
@@ -57,7 +57,7 @@ def test_one_run_that_a_pass_missed_is_no_burst() -> None:
 
 
 def test_launch_whose_answer_cannot_be_read_is_no_lack_of_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is replayed and then looked up; the run waits with another cause, and no offer becomes dry."""
+    """The launch is replayed, then looked up; the run waits with another cause, and no offer becomes dry."""
     world = World(busy=10.0)
     run = world.start()
 

@@ -1,4 +1,4 @@
-"""A clock that is wrong for a while: nothing is decided by it, and all goes on once it is right."""
+"""A clock that is wrong for a while: nothing is decided meanwhile, and everything continues when it is right."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ WRONG = [DAYS, 3600.0, 20.0, -20.0, -3600.0, -DAYS]
 
 
 def outcomes(world: World) -> list[tuple[Outcome | None, int]]:
-    """How each run ended, and after how many attempts."""
+    """Return the outcome and the number of attempts of each run."""
     return [(run.verdict.outcome if run.verdict else None, run.attempt) for run in world.store.runs()]
 
 
@@ -32,7 +32,7 @@ def turned(world: World, begins: float, ends: float, ahead: float) -> None:
 @pytest.mark.parametrize("ahead", WRONG)
 @pytest.mark.parametrize("begins", [0.5, 60.0, 290.0])
 def test_healthy_run_survives_a_wrong_clock(ahead: float, begins: float) -> None:
-    """While it is launched, while it works, and while it ends; forward or back, for a moment."""
+    """Covers a short jump, forward or back, during the launch, the work and the end of a run."""
     world = World(scripts=lambda _: Script(command=240.0), busy=1.0)
     world.start(limits={"queue_time": "2m", "silence": "3m"})
     turned(world, begins, begins + 6.0, ahead)
@@ -44,7 +44,7 @@ def test_healthy_run_survives_a_wrong_clock(ahead: float, begins: float) -> None
 
 @pytest.mark.parametrize("ahead", WRONG)
 def test_run_that_is_started_under_a_wrong_clock_begins_once_it_is_right(ahead: float) -> None:
-    """Its queue limit counts from when it came, whatever the clock showed."""
+    """Its queue limit counts from its true arrival, whatever the clock showed."""
     world = World(scripts=lambda _: Script(command=30.0), busy=1.0)
     world.start()
     turned(world, 20.0, 26.0, ahead)
@@ -57,7 +57,7 @@ def test_run_that_is_started_under_a_wrong_clock_begins_once_it_is_right(ahead: 
 
 
 def test_machine_whose_end_is_wanted_is_asked_to_end_under_a_wrong_clock() -> None:
-    """Requests are refused at first, and nobody sets the clock for an hour: the machine costs money meanwhile."""
+    """Terminations are refused at first, and the clock stays wrong for an hour; the machine costs money meanwhile."""
 
     def refuses(call: Call) -> Fate:
         early = call.at < world.began + 700
@@ -76,7 +76,7 @@ def test_machine_whose_end_is_wanted_is_asked_to_end_under_a_wrong_clock() -> No
 
 
 def test_process_outlives_a_denied_listing_under_a_wrong_clock() -> None:
-    """The denial is shown, and the run goes on once clock and rights are as they should be."""
+    """The denial is shown, and the run continues when clock and rights are right."""
 
     def denies(call: Call) -> Fate:
         denied = call.method == "machines" and 20.0 <= call.at - world.began < 40.0
@@ -92,7 +92,7 @@ def test_process_outlives_a_denied_listing_under_a_wrong_clock() -> None:
 
 @pytest.mark.parametrize("ahead", [DAYS, -DAYS])
 def test_clock_that_jumps_within_a_pass_decides_nothing(ahead: float) -> None:
-    """Between any two calls of it."""
+    """The clock may jump between any two calls."""
     worlds: dict[int, World] = {}
 
     def jump(number: int, call: Call) -> Fate:
@@ -110,7 +110,7 @@ def test_clock_that_jumps_within_a_pass_decides_nothing(ahead: float) -> None:
 
 
 def test_wrong_clock_is_told_once_and_where_people_look() -> None:
-    """In the journal when it is noticed and when it is right again, and to every process meanwhile."""
+    """The journal has it at its beginning and end, and every process shows it meanwhile."""
     world = World(scripts=lambda _: Script(command=100.0), busy=1.0)
     world.start()
     turned(world, 30.0, 60.0, DAYS)
@@ -129,7 +129,7 @@ def test_wrong_clock_is_told_once_and_where_people_look() -> None:
 
 
 def test_times_that_a_wrong_clock_has_stored_hinder_nobody() -> None:
-    """Droughts, probes and waits of two days, as an older version stored them: the run begins at once."""
+    """An older version stored droughts, probes and waits of two days: the run still starts at once."""
     world = World(scripts=lambda _: Script(command=30.0), busy=1.0)
     run = world.start()
     far = world.now() + DAYS
@@ -144,7 +144,7 @@ def test_times_that_a_wrong_clock_has_stored_hinder_nobody() -> None:
 
 
 def test_schedule_starts_nothing_by_a_wrong_clock_and_goes_on_when_it_is_right() -> None:
-    """Neither a tick of the day after tomorrow, nor silence until then."""
+    """It starts no tick of the day after tomorrow, and does not pause until then."""
     world = World(scripts=lambda _: Script(command=10.0), busy=1.0)
     whole = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true", "schedule": "*/5 * * * *"}
     world.jobs.apply(json.dumps({"type": "job", "spec": whole}), "f")
@@ -156,7 +156,7 @@ def test_schedule_starts_nothing_by_a_wrong_clock_and_goes_on_when_it_is_right()
 
 
 def test_cron_alone_compares_the_clock_before_it_starts_anything() -> None:
-    """It has no passes that would."""
+    """cron runs no passes, so it compares the clock itself."""
     world = World(busy=1.0)
     whole = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true", "schedule": "*/5 * * * *"}
     world.jobs.apply(json.dumps({"type": "job", "spec": whole}), "f")
@@ -170,7 +170,7 @@ def test_cron_alone_compares_the_clock_before_it_starts_anything() -> None:
 
 
 def test_command_without_a_daemon_goes_on_acting_after_the_clock_was_ahead() -> None:
-    """It rests between passes by a clock that is never set."""
+    """The pause between passes uses a clock that is never set."""
     world = World(scripts=lambda _: Script(command=30.0), busy=1.0)
     run = world.start()
     _, service = world.incarnate()
@@ -190,7 +190,7 @@ def test_command_without_a_daemon_goes_on_acting_after_the_clock_was_ahead() -> 
 
 @pytest.mark.parametrize("ahead", [DAYS, -DAYS])
 def test_process_that_begins_under_a_wrong_clock_binds_nothing_by_it(ahead: float) -> None:
-    """CreateFleet's own answer tells the time; the launch stays open, and its machine is adopted later."""
+    """CreateFleet's answer has the time; the launch stays open, and its machine is adopted later."""
     world = World(scripts=lambda _: Script(command=30.0), busy=1.0)
     world.turn_clock(ahead)
     world.start()

@@ -1,4 +1,4 @@
-"""Copies are whole or not at all, and a hostile machine writes nowhere but where it was told."""
+"""Copies are atomic, and a hostile machine cannot write outside the named destination."""
 
 import contextlib
 import errno
@@ -21,7 +21,7 @@ from provisioner.service.ssh_entry.copying import fetch, send
 
 
 class Here:
-    """This computer as the machine: what is run there runs in a folder of its own."""
+    """This computer as the machine; commands run in a separate folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -72,7 +72,7 @@ class Local:
 
 
 class Sends(Local):
-    """A command that sends what it likes, and then ends, or the line to it."""
+    """A command that sends any data, and then ends or loses its connection."""
 
     def __init__(self, data: bytes, code: int | None) -> None:
         self._data, self._code = io.BytesIO(data), code
@@ -117,7 +117,7 @@ def here(tmp_path: Path) -> Path:
 
 
 def tar(*members: tuple[str, Callable[[tarfile.TarInfo], None]], form: int = tarfile.GNU_FORMAT) -> bytes:
-    """A folder with these members; each is a file of four bytes until it is made otherwise."""
+    """Return a tar archive with these members; each is a file of four bytes unless its function changes it."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", format=form) as archive:
         root = tarfile.TarInfo(".")
@@ -202,17 +202,17 @@ def pipe(member: tarfile.TarInfo) -> None:
 def test_a_hostile_member_is_refused(
     tmp_path: Path, here: Path, members: list[tuple[str, Callable[[tarfile.TarInfo], None]]]
 ) -> None:
-    """Nothing is written outside of the place that was named, and nothing in it either."""
+    """Nothing is written, neither outside the destination nor in it."""
     (tmp_path / "kept").write_text("kept")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(Failed, match="is not copied"):
+    with pytest.raises(Failed, match="cannot copy"):
         fetch(Hostile(tar(*members)), "data", here / "data")
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "kept").read_text() == "kept"
 
 
 def test_chain_of_long_links_overwrites_nothing(here: Path) -> None:
-    """CVE-2025-4517: the chain's real path exceeds PATH_MAX, so tarfile's filter does not see where it ends."""
+    """CVE-2025-4517: the chain's real path exceeds PATH_MAX, so tarfile's filter does not see its target."""
     (here / "kept").write_text("kept")
     steps, long = "abcdefghijklmnop", "d" * 247
     members: list[tuple[str, Callable[[tarfile.TarInfo], None]]] = []
@@ -234,7 +234,7 @@ def test_chain_of_long_links_overwrites_nothing(here: Path) -> None:
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_folder_with_links_and_long_names_arrives_as_it_was(here: Path, form: int) -> None:
-    """Relative links, hard links and the owner's permissions stay; setuid and others' right to write do not."""
+    """Relative links, hard links and the owner's permissions are kept; setuid and others' write permission are not."""
     long = "n" * 90 if form == tarfile.USTAR_FORMAT else "n" * 250
 
     def mode(bits: int) -> Callable[[tarfile.TarInfo], None]:
@@ -270,7 +270,7 @@ def test_folder_with_links_and_long_names_arrives_as_it_was(here: Path, form: in
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
 @pytest.mark.parametrize("size", [2_000_000, (1 << 62)])
 def test_extended_header_of_any_size_is_refused_unread(here: Path, kind: bytes, size: int) -> None:
-    """Its size is checked before as much memory is taken."""
+    """The size is checked before memory is allocated."""
     member = tarfile.TarInfo("long")
     member.type, member.size = kind, size
     data = tar()[:512] + member.tobuf(tarfile.GNU_FORMAT)
@@ -279,7 +279,7 @@ def test_extended_header_of_any_size_is_refused_unread(here: Path, kind: bytes, 
 
 
 def test_too_many_members_are_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files without end would use up the inodes of the operator's disk."""
+    """Endless files would use up the inodes of the operator's disk."""
     monkeypatch.setattr(unpacking, "MEMBERS", 3)
     members = [(name, plain) for name in "abc"]
     fetch(Hostile(tar(*members[:2])), ".", here / "data")
@@ -293,7 +293,7 @@ def test_too_many_members_are_refused(here: Path, monkeypatch: pytest.MonkeyPatc
 def test_damaged_archive_is_refused_or_unpacked_in_its_place(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Whatever a byte of a header says, nothing appears beside the destination."""
+    """For any damage of a header, nothing appears beside the destination."""
     place = tmp_path_factory.mktemp("place")
     good = bytearray(
         tar(
@@ -304,7 +304,7 @@ def test_damaged_archive_is_refused_or_unpacked_in_its_place(
         )
     )
     for _ in range(data.draw(st.integers(1, 4))):
-        # Within the headers, and with a right checksum, so that what follows is read.
+        # Change bytes of headers and fix their checksums, so that they are read.
         at = data.draw(st.integers(0, 8 * 512 - 1))
         good[at] = data.draw(st.integers(0, 255))
         begin = at // 512 * 512
@@ -320,7 +320,7 @@ def test_damaged_archive_is_refused_or_unpacked_in_its_place(
 def test_error_in_the_middle_of_a_merge_puts_everything_back(
     here: Path, monkeypatch: pytest.MonkeyPatch, broken: BaseException
 ) -> None:
-    """Whichever file it was: old ones are as they were, and new ones are gone."""
+    """For any failing file, old files are restored and new ones removed."""
     (here / "data/kept").mkdir(parents=True)
     for name in ("a", "kept/b", "kept/only"):
         (here / "data" / name).write_text("old")
@@ -349,13 +349,13 @@ def test_error_in_the_middle_of_a_merge_puts_everything_back(
     }
 
 
-def test_a_link_that_is_here_already_leads_nowhere(tmp_path: Path, here: Path) -> None:
-    """A folder of the machine's is not written through a link of this computer's; a file takes the link's place."""
+def test_existing_local_link_is_not_followed(tmp_path: Path, here: Path) -> None:
+    """A copied folder is not written through a local link; a copied file replaces the link."""
     (tmp_path / "elsewhere").mkdir()
     (here / "data").mkdir()
     (here / "data/out").symlink_to(tmp_path / "elsewhere")
     (here / "data/file").symlink_to(tmp_path / "elsewhere/file")
-    with pytest.raises(Invalid, match="no folder"):
+    with pytest.raises(Invalid, match="not a folder"):
         fetch(Hostile(tar(("out/owned", plain), ("file", plain))), ".", here / "data")
     assert (here / "data/file").is_symlink()
     fetch(Hostile(tar(("file", plain))), ".", here / "data")
@@ -365,8 +365,8 @@ def test_a_link_that_is_here_already_leads_nowhere(tmp_path: Path, here: Path) -
 
 
 @pytest.mark.parametrize("code", [None, 2], ids=["line", "machine"])
-def test_half_a_copy_changes_nothing(here: Path, code: int | None) -> None:
-    """The line went dead, or what came ended too early: the good file stays as it was."""
+def test_interrupted_fetch_changes_nothing(here: Path, code: int | None) -> None:
+    """The connection was lost, or the data ended too early: the existing file is unchanged."""
     (here / "data").mkdir()
     (here / "data/file").write_text("good")
     data = tar(("file", plain), ("other", plain))[: 3 * 512 + 100]
@@ -376,8 +376,8 @@ def test_half_a_copy_changes_nothing(here: Path, code: int | None) -> None:
     assert (here / "data/file").read_text() == "good"
 
 
-def test_half_a_copy_changes_nothing_there(machine: Path, here: Path) -> None:
-    """What was sent before the line went dead is removed."""
+def test_interrupted_send_changes_nothing_on_the_machine(machine: Path, here: Path) -> None:
+    """The data sent before the connection was lost is removed."""
     (machine / "file").write_text("good")
 
     class Cut(Local):
@@ -402,7 +402,7 @@ def test_half_a_copy_changes_nothing_there(machine: Path, here: Path) -> None:
 
 
 def test_any_name_survives(machine: Path, here: Path) -> None:
-    """Spaces, quotes, newlines, dashes; folders are merged, files replaced."""
+    """Covers spaces, quotes, newlines and dashes; folders are merged, files replaced."""
     names = ["with space", "-rf", "quote'\"", "new\nline", "$HOME", "ünï"]
     tree = here / "- tree"
     (tree / "sub").mkdir(parents=True)

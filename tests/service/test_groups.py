@@ -1,4 +1,4 @@
-"""What many runs have to save at once: few transactions, and nobody's trouble is another's."""
+"""Saves of many runs at once: few transactions, and one run's error does not affect the others."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ RUNS = 120
 
 
 class Counting(MemoryStore):
-    """Counts transactions, and refuses those that would give a node of `refused` its work."""
+    """Counts transactions, and refuses one that stores the work of a node of `refused`."""
 
     def __init__(self) -> None:
         super().__init__(CountingIds())
@@ -30,7 +30,7 @@ class Counting(MemoryStore):
 
 
 def test_equal_news_of_many_runs_are_saved_together() -> None:
-    """What all runs live through at the same time takes a few transactions more than what one lives through."""
+    """Equal events of all runs take only a few more transactions than those of one run."""
 
     def saves(runs: int) -> int:
         store = Counting()
@@ -46,7 +46,7 @@ def test_equal_news_of_many_runs_are_saved_together() -> None:
 
 
 def test_a_run_that_cannot_be_saved_stops_no_other() -> None:
-    """Its group is saved without it, and it goes on as soon as it can."""
+    """The others of its group are saved, and it continues as soon as it can be saved."""
     store = Counting()
     world = World(scripts=lambda _: Script(), store=store)
     runs = [world.start() for _ in range(5)]
@@ -61,7 +61,7 @@ def test_a_run_that_cannot_be_saved_stops_no_other() -> None:
 
 
 def test_boots_that_fail_together_are_all_counted_in_one_pass() -> None:
-    """A template whose machines never report is stopped as soon as that is known, however many they are."""
+    """A template whose machines never report is stopped at once, whatever their number."""
     store = Counting()
     world = World(scripts=lambda _: Script(mute=True, silent_at=0.0, boot=1e6), store=store, busy=400.0)
     for _ in range(10):

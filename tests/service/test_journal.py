@@ -1,4 +1,4 @@
-"""What a control plane tells of itself, in virtual time."""
+"""The control plane's journal, in virtual time."""
 
 import itertools
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from tests.service.world import World
 
 
 def told_of(world: World, run: Run) -> list[Mapping[str, str | int | float]]:
-    """The journal's lines about the run by their times: a state is dated before the other news of its report."""
+    """Return the journal's lines about the run, sorted by time: a state is dated before its report's other events."""
     lines = [line for line in world.journal.told if line.get("run") == run.id]
     return sorted(lines, key=lambda line: line["at"])
 
 
-def test_a_runs_story_is_told_once() -> None:
-    """What the store has of the story, the journal has, line for line, with whose it is."""
+def test_each_event_of_a_run_is_logged_once() -> None:
+    """The journal has each event of the store once, with job, owner and machine."""
     world = World(scripts=lambda _: Script(command=30))
     run = world.start()
     world.run()
@@ -32,8 +32,8 @@ def test_a_runs_story_is_told_once() -> None:
     assert {line.get("instance") for line in told} == {None, machine}
 
 
-def test_what_was_not_stored_is_not_told() -> None:
-    """A save that is void tells nothing: the journal never knows more than the store."""
+def test_event_that_was_not_stored_is_not_logged() -> None:
+    """A save that failed logs nothing, so the journal never has more than the store."""
 
     saves = itertools.count()
 
@@ -47,12 +47,12 @@ def test_what_was_not_stored_is_not_told() -> None:
     assert [line["text"] for line in told_of(world, run)] == stored
 
 
-def test_an_error_says_whose_it_is() -> None:
-    """An error that one run suffers has that run's id, its machine and the cloud's own word."""
+def test_error_of_a_run_is_logged_with_run_machine_and_code() -> None:
+    """An error of one run has the run's id, its machine and the cloud's code."""
     failed: list[int] = []
 
     def refuse(call: Call) -> Fate:
-        # Once a machine is there, the first object put is its work order.
+        # Once a machine exists, the first object written is its work order.
         if (call.port, call.method) == ("bucket", "put") and world.store.live().nodes and not failed:
             failed.append(call.number)
             return Fate.REFUSE
@@ -70,7 +70,7 @@ def test_an_error_says_whose_it_is() -> None:
 
 
 def test_a_trouble_that_lasts_is_told_when_it_begins_and_when_it_is_over() -> None:
-    """Not at every pass; one that is gone at the next pass is not said to be over; another run's is another."""
+    """It is not logged at every pass, and its end only if it lasted several passes. Each run's trouble is separate."""
     world = World()
     journal = world.journal = ListJournal()
     troubles = Troubles(world.installation)
@@ -78,7 +78,7 @@ def test_a_trouble_that_lasts_is_told_when_it_begins_and_when_it_is_over() -> No
     slow = PassError(Transient("slow", "SlowDown"), run="r1")
     for met in ([slow], [slow], [slow, PassError(slow.error, run="r2")], [], [], [slow], []):
         troubles.met(met)
-    begun, over = "SlowDown: slow", "over, after 3 passes: SlowDown: slow"
+    begun, over = "SlowDown: slow", "resolved after 3 passes: SlowDown: slow"
     assert [(line.get("error") or line["text"], line["run"]) for line in journal.told] == [
         (begun, "r1"),
         (begun, "r2"),

@@ -1,4 +1,4 @@
-"""From queued runs to bound machines: limits, lost answers, machines that nobody waits for."""
+"""From queued runs to bound machines: limits, lost answers, spare machines."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def states(world: World) -> list[State]:
 
 
 def test_the_machine_limit_counts_groups_that_are_launched_in_one_pass() -> None:
-    """Two jobs make two launches: together they may not pass the limit."""
+    """Two jobs make two launches, which together must stay within the limit."""
     world = World(max_machines=3)
     for name in ("one", "two"):
         for _ in range(2):
@@ -42,7 +42,7 @@ def test_the_machine_limit_counts_groups_that_are_launched_in_one_pass() -> None
 
 
 def test_the_machine_limit_counts_owners_with_profiles_of_their_own() -> None:
-    """Each instance profile is planned by itself: the limit is the installation's."""
+    """Instance profiles are planned separately, but the limit is the installation's."""
     world = World(max_machines=3)
     for owner in ("tester", "rich"):
         for _ in range(2):
@@ -53,7 +53,7 @@ def test_the_machine_limit_counts_owners_with_profiles_of_their_own() -> None:
 
 
 def test_the_machine_limit_counts_launches_without_an_answer() -> None:
-    """Their machines may exist already: a lost answer must not double what is spent."""
+    """Their machines may exist already: a lost answer must not double the cost."""
     world = World(max_machines=2)
     for _ in range(2):
         world.start("one")
@@ -67,7 +67,7 @@ def test_the_machine_limit_counts_launches_without_an_answer() -> None:
 
 
 def test_the_machine_limit_counts_machines_that_are_not_yet_gone() -> None:
-    """A machine that was asked to end is billed until it is gone."""
+    """An ending machine is billed until it has ended."""
     world = World(max_machines=1)
     first = world.start()
     _, service = world.incarnate()
@@ -81,11 +81,11 @@ def test_the_machine_limit_counts_machines_that_are_not_yet_gone() -> None:
     assert len(world.agents) == 2
 
 
-# Answers that come late, or never
+# Answers that come late or never
 
 
 def test_a_run_that_is_stopped_before_its_work_order_is_put_gets_none(world: World) -> None:
-    """Its command must not begin after the user was shown that it is cancelled."""
+    """Its command must not begin after the user has seen it as cancelled."""
     run = world.start()
     puts: list[str] = []
     real = world.bucket.put
@@ -106,7 +106,7 @@ def test_a_run_that_is_stopped_before_its_work_order_is_put_gets_none(world: Wor
 
 
 class Mute(Alone):
-    """A cloud whose launches give no answer; what they made is listed when the test says so."""
+    """A cloud whose launches get no answer; the test lists their machines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ def mute() -> Mute:
 
 
 def launching(mute: Mute) -> Run:
-    """A run whose launch is stored and has no answer yet."""
+    """Store a run whose launch has no answer yet; return it."""
     run = Run("run-1", "j", "job", 1, "tester", "{}", mute.clock.now(), State.LAUNCHING, launch="launch-1")
     (stored,) = mute.store.save([run])
     mute.launched(runs=(run.id,), closed=False)
@@ -134,7 +134,7 @@ def launching(mute: Mute) -> Run:
 
 
 def test_an_unanswered_launch_is_replayed_with_the_very_same_request(mute: Mute) -> None:
-    """Another token, or other parameters, would launch a second machine."""
+    """Another token or other parameters would launch a second machine."""
     launching(mute)
     for _ in range(3):
         mute.perform()
@@ -144,7 +144,7 @@ def test_an_unanswered_launch_is_replayed_with_the_very_same_request(mute: Mute)
 
 
 def test_a_launch_that_another_process_has_closed_is_not_made(mute: Mute) -> None:
-    """A process that stood still before its call would start a machine that no run waits for."""
+    """A process that hung before its call would launch a machine that no run needs."""
     launching(mute)
     (read_before,) = mute.live().launches
     mute.store.save([replace(read_before, closed_at=mute.clock.now())])
@@ -153,7 +153,7 @@ def test_a_launch_that_another_process_has_closed_is_not_made(mute: Mute) -> Non
 
 
 def test_after_ten_minutes_a_launch_is_looked_up_by_its_tag_and_adopted(mute: Mute) -> None:
-    """The machine was launched, and only the answer is lost."""
+    """The machine was launched; only the answer is lost."""
     launching(mute)
     mute.clock.step(REPLAY + 1)
     mute.shown()
@@ -165,7 +165,7 @@ def test_after_ten_minutes_a_launch_is_looked_up_by_its_tag_and_adopted(mute: Mu
 
 
 def test_machines_that_no_run_waits_for_are_ended(mute: Mute) -> None:
-    """More machines than runs that wait: no run holds the spare one, so the launch itself must."""
+    """There are more machines than waiting runs; no run holds the spare one, so the launch must end it."""
     launching(mute)
     mute.clock.step(REPLAY + 1)
     mute.shown("i-1")
@@ -177,7 +177,7 @@ def test_machines_that_no_run_waits_for_are_ended(mute: Mute) -> None:
 
 
 def test_a_run_that_has_its_machine_gets_no_second_one(mute: Mute) -> None:
-    """A launch that is looked up late finds its run at work: the machine it finds is spare."""
+    """The late lookup finds the run at work, so the machine it finds is spare."""
     run = launching(mute)
     mute.store.save([replace(run, state=State.RUNNING, attempt=1)])
     mute.clock.step(REPLAY + 1)
@@ -188,7 +188,7 @@ def test_a_run_that_has_its_machine_gets_no_second_one(mute: Mute) -> None:
 
 
 def test_a_spent_token_is_looked_up_by_its_tag(mute: Mute) -> None:
-    """IdempotentParameterMismatch says that the token was used: replaying cannot help any more."""
+    """IdempotentParameterMismatch means that the token was used, so a replay cannot help."""
     launching(mute)
     mute.raises = Conflict("IdempotentParameterMismatch")
     mute.shown()
@@ -211,7 +211,7 @@ def test_one_listing_without_the_machines_does_not_close_a_launch(mute: Mute) ->
 
 
 def test_two_listings_without_the_machines_close_the_launch_and_the_run_waits(mute: Mute) -> None:
-    """Nothing was launched: the run is tried again with a new token. EC2 never said that it has no capacity."""
+    """Nothing was launched: the run retries with a new token. It is no lack of capacity, which EC2 never reported."""
     launching(mute)
     mute.clock.step(REPLAY + 1)
     mute.perform()

@@ -1,4 +1,4 @@
-"""The lease around the passes: one process acts, and is seen to live."""
+"""The lease around the passes: only one process acts, and a live one keeps the lease."""
 
 import itertools
 
@@ -21,14 +21,14 @@ LEASE = 120.0
 
 
 def loop(alone: Alone, holder: str) -> Loop:
-    """A process that acts on the installation, or stands by."""
+    """Return the loop of a process that acts or stands by."""
     alone.store.release(alone.lease)
     reconciler = Reconciler(alone.installation, alone.sites)
     return Loop(alone.installation, reconciler, holder, "daemon", Intervals(lease=LEASE))
 
 
 def test_a_process_that_passes_keeps_its_lease_for_as_long_as_it_lives() -> None:
-    """Each pass renews the lease: without that, another process acts beside it after two minutes."""
+    """Each pass renews the lease; otherwise another process would act too after two minutes."""
     alone = Alone()
     acting, standby = loop(alone, "acting"), loop(alone, "standby")
     for _ in range(10):
@@ -41,7 +41,7 @@ def test_a_process_that_passes_keeps_its_lease_for_as_long_as_it_lives() -> None
 
 
 def test_a_process_that_stands_still_loses_its_lease_to_another() -> None:
-    """A hung process must not keep the others from acting, and does nothing when it wakes up."""
+    """A hung process must not block the others, and does nothing when it resumes."""
     alone = Alone()
     hung, other = loop(alone, "hung"), loop(alone, "other")
     hung.once()
@@ -52,7 +52,7 @@ def test_a_process_that_stands_still_loses_its_lease_to_another() -> None:
 
 
 def test_a_process_that_loses_its_lease_within_a_pass_no_longer_counts_as_acting() -> None:
-    """It hangs in the middle of a pass, and another process takes over."""
+    """It hangs during a pass, and another process takes over."""
     alone = Alone()
     other = loop(alone, "other")
 
@@ -68,7 +68,7 @@ def test_a_process_that_loses_its_lease_within_a_pass_no_longer_counts_as_acting
 
 
 def test_a_process_on_a_bucket_of_another_store_does_not_act() -> None:
-    """It would end the machines of that store; the lease is free again at once."""
+    """It would end the machines of the other store. The lease is released at once."""
     alone, copied = Alone(), Alone()
     take(alone.installation)
     copied.store.store_id, copied.bucket.objects = "f" * 32, alone.bucket.objects
@@ -80,7 +80,7 @@ def test_a_process_on_a_bucket_of_another_store_does_not_act() -> None:
 
 
 def test_a_released_lease_is_free_at_once() -> None:
-    """A daemon that is stopped must not leave two minutes without anybody acting."""
+    """After a daemon is stopped, another process must not wait two minutes."""
     alone = Alone()
     first, second = loop(alone, "first"), loop(alone, "second")
     first.once()
@@ -90,7 +90,7 @@ def test_a_released_lease_is_free_at_once() -> None:
 
 @pytest.mark.parametrize(("took", "interval"), [(0.0, 1.0), (0.4, 1.0), (3.0, 3.25)])
 def test_a_pass_begins_one_second_after_the_last_one_began(took: float, interval: float) -> None:
-    """A pass that takes half a second does not make machines wait longer for the next one; a rest always remains."""
+    """A longer pass does not delay the next one, but a pause always remains."""
     alone, begun = Alone(), list[float]()
 
     class Slow(Reconciler):
@@ -106,7 +106,7 @@ def test_a_pass_begins_one_second_after_the_last_one_began(took: float, interval
 
 
 def test_reports_that_cannot_be_read_raise_an_alarm_and_no_verdict() -> None:
-    """An S3 outage is reported; the machines are not judged by what could not be read."""
+    """An S3 outage is reported, and no machine is judged by missing reports."""
     outage = (100.0, 2000.0)
 
     def unreadable(call: Call) -> Fate:
@@ -127,7 +127,7 @@ def test_reports_that_cannot_be_read_raise_an_alarm_and_no_verdict() -> None:
 
 
 def test_a_listing_that_fails_raises_an_alarm_and_the_pass_goes_on() -> None:
-    """One step's error must not keep the others from their work: reports are read all the same."""
+    """One step's error must not stop the others: reports are still read."""
     world = World(scripts=lambda _: Script(command=60.0))
     run = world.start()
     _, service = world.incarnate()

@@ -1,4 +1,4 @@
-"""What becomes of machines that no run claims, and what a listing proves."""
+"""Unclaimed machines, and what a listing proves."""
 
 import pytest
 
@@ -27,9 +27,9 @@ def machines(alone: Alone) -> Machines:
 def test_a_machine_whose_end_is_wanted_is_asked_to_end_until_a_listing_shows_it(
     alone: Alone, machines: Machines
 ) -> None:
-    """EC2 may accept a request and lose it: the obligation stays until it is seen fulfilled."""
+    """EC2 may accept a request and lose it, so the request is repeated until the end is listed."""
     alone.launched()
-    alone.known(end_wanted_at=alone.clock.now(), end_wanted_for="no run claims it")
+    alone.known(end_wanted_at=alone.clock.now(), end_wanted_for="no run needs it")
     alone.shown()
     for _ in range(3):
         machines.look(alone.live(), alone.epoch)
@@ -45,7 +45,7 @@ def test_a_machine_whose_end_is_wanted_is_asked_to_end_until_a_listing_shows_it(
 
 
 def test_a_machine_that_is_asked_to_end_is_not_asked_again_at_once(alone: Alone, machines: Machines) -> None:
-    """A pass a second would otherwise spend the account's request rate on one machine."""
+    """Otherwise a pass each second would use up the account's request rate."""
     alone.launched()
     alone.known(end_wanted_at=alone.clock.now())
     machines.terminate(alone.plan().terminations, alone.epoch)
@@ -55,7 +55,7 @@ def test_a_machine_that_is_asked_to_end_is_not_asked_again_at_once(alone: Alone,
 
 
 def test_a_machine_that_a_run_holds_is_not_asked_to_end(alone: Alone, machines: Machines) -> None:
-    """Only a wanted end is asked for."""
+    """Only machines with a wanted end are terminated."""
     alone.launched()
     alone.known()
     alone.shown()
@@ -65,7 +65,7 @@ def test_a_machine_that_a_run_holds_is_not_asked_to_end(alone: Alone, machines: 
 
 
 def test_a_machine_that_is_shutting_down_is_not_asked_to_end(alone: Alone, machines: Machines) -> None:
-    """It is on its way; large machines take minutes."""
+    """It is already ending; large machines take minutes."""
     alone.launched()
     alone.known(end_wanted_at=alone.clock.now())
     alone.shown(state=MachineState.SHUTTING_DOWN)
@@ -75,7 +75,7 @@ def test_a_machine_that_is_shutting_down_is_not_asked_to_end(alone: Alone, machi
 
 
 def test_a_refused_end_does_not_count_as_accepted(alone: Alone, machines: Machines) -> None:
-    """`wait` returns once the end is accepted; a refusal (termination protection, rights) is none."""
+    """`wait` returns once the end is accepted; a refusal (termination protection, rights) is no acceptance."""
     alone.launched()
     alone.known("i-1", end_wanted_at=alone.clock.now())
     alone.known("i-2", end_wanted_at=alone.clock.now())
@@ -86,7 +86,7 @@ def test_a_refused_end_does_not_count_as_accepted(alone: Alone, machines: Machin
 
 
 def test_a_machine_that_a_listing_lacks_for_an_hour_is_gone_and_not_before(alone: Alone, machines: Machines) -> None:
-    """EC2's listings lag and flap: absence is proof only after the hour that ended instances stay listed."""
+    """EC2's listings lag and flap: absence is proof only after the hour for which ended instances stay listed."""
     alone.launched()
     alone.known()
     for after, gone in [(60.0, False), (ABSENT - 60, False), (1.0, True)]:
@@ -96,7 +96,7 @@ def test_a_machine_that_a_listing_lacks_for_an_hour_is_gone_and_not_before(alone
 
 
 def test_a_machine_that_is_listed_again_within_the_hour_is_alive(alone: Alone, machines: Machines) -> None:
-    """The hour counts from the last listing that showed it."""
+    """The hour counts from the last listing with the machine."""
     alone.launched()
     alone.known()
     alone.clock.step(ABSENT - 60)
@@ -109,7 +109,7 @@ def test_a_machine_that_is_listed_again_within_the_hour_is_alive(alone: Alone, m
 
 
 def test_absence_from_a_partial_listing_proves_nothing(alone: Alone, machines: Machines) -> None:
-    """While a zone is in trouble only known machines are listed, and those of that zone are missing."""
+    """During a zone's trouble only known machines are listed, without those of the zone."""
     alone.launched()
     alone.known("i-1")
     alone.known("i-2")
@@ -122,7 +122,7 @@ def test_absence_from_a_partial_listing_proves_nothing(alone: Alone, machines: M
 
 
 def test_a_failed_listing_of_an_empty_store_is_an_error(alone: Alone, machines: Machines) -> None:
-    """A failed listing is never an empty one."""
+    """A failed listing must not count as an empty one."""
     alone.cloud.unlistable = Transient("no answer")
     with pytest.raises(Transient):
         machines.look(alone.live(), alone.epoch)
@@ -144,7 +144,7 @@ def test_a_machine_that_is_listed_alive_after_it_was_taken_for_gone_is_ended(alo
 def test_a_claimed_machine_that_is_listed_alive_after_it_was_taken_for_gone(
     alone: Alone, machines: Machines, judged: bool
 ) -> None:
-    """One of the two listings is wrong: a healthy machine must not be ended for it, one that is judged must be."""
+    """One of the listings is wrong: a healthy machine must not be ended for it, but one with a verdict must."""
     alone.launched()
     alone.known(ended_at=alone.clock.now(), ending_at=alone.clock.now())
     verdict = Verdict(Outcome.LOST, "it was gone", alone.clock.now()) if judged else None
@@ -158,7 +158,7 @@ def test_a_claimed_machine_that_is_listed_alive_after_it_was_taken_for_gone(
 
 
 def test_an_unclaimed_machine_of_a_closed_launch_is_ended(alone: Alone, machines: Machines) -> None:
-    """A lost answer can leave a machine that no record names but the launch's tag."""
+    """After a lost answer, only the launch's tag may identify a machine."""
     alone.launched()
     alone.shown()
     machines.look(alone.live(), alone.epoch)
@@ -167,7 +167,7 @@ def test_an_unclaimed_machine_of_a_closed_launch_is_ended(alone: Alone, machines
 
 
 def test_a_machine_of_an_open_launch_is_left_alone(alone: Alone, machines: Machines) -> None:
-    """Its answer may still bind the machine to a run."""
+    """The launch's answer may still bind the machine to a run."""
     alone.launched(closed=False)
     alone.shown()
     sight = machines.look(alone.live(), alone.epoch)
@@ -178,7 +178,7 @@ def test_a_machine_of_an_open_launch_is_left_alone(alone: Alone, machines: Machi
 def test_a_machine_of_a_launch_that_this_store_never_made_is_shown_and_not_ended(
     alone: Alone, machines: Machines
 ) -> None:
-    """It means a wrong or lost store: ending such machines would kill another installation's healthy runs."""
+    """The store may be wrong or lost: ending such machines could kill another installation's healthy runs."""
     alone.shown(launch="another-stores")
     alone.shown("i-2", launch="another-stores", state=TERMINATED)
     sight = machines.look(alone.live(), alone.epoch)
@@ -188,7 +188,7 @@ def test_a_machine_of_a_launch_that_this_store_never_made_is_shown_and_not_ended
 
 
 def test_status_checks_are_asked_once_a_minute_and_only_of_silent_machines(alone: Alone, machines: Machines) -> None:
-    """The checks themselves run once a minute; asking more often costs requests and tells nothing new."""
+    """EC2 updates the checks once a minute, so more requests bring nothing."""
     alone.launched()
     silent = alone.known()
     machines.examine([], alone.epoch)

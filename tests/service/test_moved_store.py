@@ -1,4 +1,4 @@
-"""The store's file is moved away under a control plane that acts, and put back."""
+"""The store's file is moved away while a control plane acts, and put back."""
 
 import contextlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.service.world import World
 
 
 def test_control_plane_stops_acting_while_its_store_is_away_and_goes_on_afterwards(tmp_path: Path) -> None:
-    """It stays up, says so in one line, makes no new store, and no machine pays for it."""
+    """It keeps running, logs one line, makes no new store, and no machine is ended for it."""
     path, away = tmp_path / "store.db", tmp_path / "away.db"
     with contextlib.closing(SqlStore(path, CountingIds())) as store:
         world = World(scripts=lambda _: Script(command=100.0), busy=1.0, store=store)
@@ -28,7 +28,7 @@ def test_control_plane_stops_acting_while_its_store_is_away_and_goes_on_afterwar
         assert found.verdict
         assert (found.verdict.outcome, found.attempt) == (Outcome.SUCCEEDED, 1)
     (begins, _), (ends, _) = seen
-    # The reaper goes by the cloud's own clock and needs no store.
+    # The reaper uses the cloud's clock and needs no store.
     acts = {call.method for call in world.calls[begins:ends] if call.port in ("cloud", "bucket")} - {"machines"}
     assert (acts, [exists for _, exists in seen]) == (set(), [False, False])
     told = [line["error"] for line in world.journal.told if str(path) in str(line.get("error", ""))]

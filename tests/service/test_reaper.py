@@ -1,4 +1,4 @@
-"""The collector that needs no store: which machines it ends, and by whose clock."""
+"""The reaper, which needs no store: which machines it ends, and by which clock."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def alone() -> Alone:
 def test_a_machine_is_ended_past_its_lifetime_and_the_grace_and_not_before(
     alone: Alone, over: float, ended: bool
 ) -> None:
-    """The fuse and the reconciler have their turn first: a healthy run is never cut short."""
+    """The fuse and the reconciler come first, so that a healthy run is never cut short."""
     alone.shown(lifetime=LIFETIME, age=LIFETIME + GRACE + over)
     found = reap(alone.cloud, GRACE)
     assert [each.over_by for each in found] == ([over] if ended else [])
@@ -26,7 +26,7 @@ def test_a_machine_is_ended_past_its_lifetime_and_the_grace_and_not_before(
 
 
 def test_a_machine_without_a_lifetime_tag_is_ended_after_a_day(alone: Alone) -> None:
-    """An untagged machine has no other collector: somebody removed the tag, or the launch went wrong."""
+    """An untagged machine has no other collector: the tag was removed, or the launch went wrong."""
     alone.shown("i-young", age=UNTAGGED_LIFETIME + GRACE - 1)
     alone.shown("i-old", age=UNTAGGED_LIFETIME + GRACE + 1)
     assert [each.machine.id for each in reap(alone.cloud, GRACE)] == ["i-old"]
@@ -43,14 +43,14 @@ def test_age_is_measured_by_the_clouds_clock(alone: Alone, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("state", [MachineState.SHUTTING_DOWN, MachineState.TERMINATED])
 def test_a_machine_that_is_ending_is_not_ended_again(alone: Alone, state: MachineState) -> None:
-    """It stays listed for about an hour."""
+    """An ended machine stays listed for about an hour."""
     alone.shown(state=state, lifetime=LIFETIME, age=10 * LIFETIME)
     assert reap(alone.cloud, GRACE) == []
     assert alone.cloud.asked == []
 
 
 def test_a_refused_end_is_reported_with_its_error(alone: Alone) -> None:
-    """An operator must see that a machine lives on; the others end all the same."""
+    """An operator must see that a machine still runs; the others are ended anyway."""
     for id in ("i-1", "i-2"):
         alone.shown(id, lifetime=LIFETIME, age=10 * LIFETIME)
     alone.cloud.refused = {"i-1"}

@@ -1,4 +1,4 @@
-"""What is stored just before the loop rests: however late, it does not wait for the next interval."""
+"""Records stored just before the loop pauses must not wait for the next interval."""
 
 from collections.abc import Callable
 
@@ -13,16 +13,16 @@ from tests.service.trouble import Call, Fate
 from tests.service.world import World
 from tests.support.schedules import apply, runs, until
 
-#: Longer than passes are apart while something is alive, and far shorter than the idle interval.
+#: Longer than the interval between busy passes, and far shorter than the idle interval.
 SOON = 15.0
 
 
 class Enough(BaseException):
-    """Nothing more is to be seen."""
+    """Raised to end a test that has seen enough."""
 
 
 class Late(MemoryStore):
-    """Lets something be stored right behind one of its looks."""
+    """Runs an action right after a given read."""
 
     def __init__(self) -> None:
         super().__init__(CountingIds())
@@ -36,8 +36,8 @@ class Late(MemoryStore):
         return found
 
 
-def test_a_run_that_is_stored_behind_a_pass() -> None:
-    """Between its last look and the rest is time for a trigger."""
+def test_run_stored_after_a_pass_is_launched_soon() -> None:
+    """A trigger may come between a pass's last read and the pause."""
     world = World()
     _, service = world.incarnate()
     began: list[float] = []
@@ -51,11 +51,11 @@ def test_a_run_that_is_stored_behind_a_pass() -> None:
     assert world.now() - began[0] < SOON
 
 
-def test_a_run_that_is_stored_behind_the_pass_of_a_follower() -> None:
-    """Who follows a log acts between its looks where no daemon does."""
+def test_run_stored_after_a_followers_pass_is_launched_soon() -> None:
+    """Without a daemon, a process that follows a log runs passes between its reads."""
 
     def followed(late: int | None) -> tuple[World, list[int]]:
-        """A world in which one run waits, and another is stored behind that look; looks made by each pause."""
+        """Return a world with a waiting run, another run stored after that read, and the reads by each pause."""
         store, looks = Late(), list[int]()
         world = World(Conditions(capacity=(Capacity(0, Where(type="g6.xlarge")),)), store=store)
         waiting = world.start("waiting", instance_type="g6.xlarge")
@@ -64,7 +64,7 @@ def test_a_run_that_is_stored_behind_the_pass_of_a_follower() -> None:
 
         def looked(_: object) -> None:
             looks.append(store.looks)
-            # The next note of who follows would end any rest.
+            # The follower's next renewal would end any pause.
             if world.now() > world.began + 3:
                 raise Enough
 
@@ -78,12 +78,12 @@ def test_a_run_that_is_stored_behind_the_pass_of_a_follower() -> None:
     assert world.agents
 
 
-def test_a_stop_that_comes_behind_the_look_that_would_act_on_it() -> None:
-    """A run that waits for a machine is over soon, not when its next try is due."""
+def test_stop_stored_after_a_pass_takes_effect_soon() -> None:
+    """A waiting run ends soon, not at its next try."""
     looked: list[float] = []
 
     def stopping(call: Call) -> Fate:
-        # The first passes follow each other, while the run tries what is left to try.
+        # The first passes follow each other while the run tries the remaining offers.
         if call.method == "machines" and call.at > world.began + 30:
             looked.append(call.at)
         elif call.method == "changes" and len(looked) == 1:
@@ -98,8 +98,8 @@ def test_a_stop_that_comes_behind_the_look_that_would_act_on_it() -> None:
     assert world.now() - looked[0] < SOON
 
 
-def test_a_schedule_that_comes_behind_the_alarm() -> None:
-    """Cron alone: between its look at the schedules and its rest is time for another one."""
+def test_schedule_stored_after_crons_read_starts_on_time() -> None:
+    """With cron only, another schedule may come between the read and the pause."""
     looked: list[Call] = []
 
     def scheduling(call: Call) -> Fate:

@@ -1,4 +1,4 @@
-"""The use cases on jobs and runs: what they refuse, and what they leave in the audit."""
+"""Operations on jobs and runs: what they refuse, and their audit entries."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_the_same_key_with_the_same_inputs_is_the_same_run(world: World) -> None
 
 @pytest.mark.parametrize(("env", "command"), [({"A": "2"}, None), ({}, None), ({"A": "1"}, "other")])
 def test_the_same_key_with_other_inputs_is_a_conflict(world: World, env: dict[str, str], command: str | None) -> None:
-    """Answering with the first run would show results of other inputs."""
+    """Returning the first run would show results of other inputs."""
     world.start()
     world.runs.start("tester/job", {"A": "1"}, idempotency_key="order-1")
     with pytest.raises(Conflict):
@@ -29,7 +29,7 @@ def test_the_same_key_with_other_inputs_is_a_conflict(world: World, env: dict[st
 
 
 def test_a_job_with_a_run_that_is_not_done_is_not_deleted(world: World) -> None:
-    """Its machine would go on under a job that nobody finds."""
+    """Its machine would run for a job that cannot be found."""
     run = world.start()
     with pytest.raises(Conflict):
         world.jobs.delete("tester/job")
@@ -41,7 +41,7 @@ def test_a_job_with_a_run_that_is_not_done_is_not_deleted(world: World) -> None:
 
 
 def test_a_second_stop_changes_nothing(world: World) -> None:
-    """The grace counts from the first: an impatient user must not lengthen it."""
+    """The grace counts from the first stop: a second one must not extend it."""
     run = world.start()
     first = world.runs.stop(run.id)
     world.advance(5.0)
@@ -49,7 +49,7 @@ def test_a_second_stop_changes_nothing(world: World) -> None:
 
 
 def test_a_run_that_is_over_is_not_stopped(world: World) -> None:
-    """Its outcome stands."""
+    """Its outcome does not change."""
     run = world.start()
     world.run()
     stopped = world.runs.stop(run.id)

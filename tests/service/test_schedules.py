@@ -1,4 +1,4 @@
-"""Schedules in virtual time: one start a tick, whoever does it, whatever befalls him."""
+"""Schedules in virtual time: each tick is started once, by any process and through any failure."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -31,21 +31,21 @@ NAME = "tester/job"
 
 
 def world(fates: Fates = calm, command: float = 30.0, **schedule: str) -> World:
-    """A world whose one job has this schedule."""
+    """Return a world whose only job has this schedule."""
     made = World(scripts=lambda _: Script(command=command), fates=fates)
     apply(made, **schedule)
     return made
 
 
 def serve(world: World, hours: float) -> None:
-    """A daemon for so long from the beginning."""
+    """Run a daemon until this many hours after the world's start."""
     _, service = world.incarnate()
     service.operator.drive(until(world, hours * HOUR), world.told.extend, schedules=True)
     assert not world.told
 
 
 def times(world: World) -> list[str]:
-    """When each run was due, by its key."""
+    """Return each run's due time, from its key."""
     return [run.idempotency_key.removeprefix(KEY)[11:16] for run in runs(world)]
 
 
@@ -56,7 +56,7 @@ def shown(world: World) -> View:
 
 
 def test_a_daemon_starts_what_is_due_when_it_is() -> None:
-    """Its rest ends at the next tick, not a sweep later; the run is launched at once and runs to its end."""
+    """Its pause ends at the next tick; the run is launched at once and completes."""
     made = world(schedule="20 * * * *")
     serve(made, 3)
     assert times(made) == ["08:20", "09:20", "10:20"]
@@ -69,7 +69,7 @@ def test_a_daemon_starts_what_is_due_when_it_is() -> None:
 
 
 def test_the_id_of_a_scheduled_run_is_made_from_its_job_and_time() -> None:
-    """A store that is restored from a backup starts a time again under the same id: the archive has one run of it."""
+    """A store restored from a backup starts a tick again with the same id, so the archive has one run of it."""
     made = world(schedule="20 * * * *")
     serve(made, 2)
     (job,) = made.store.jobs()
@@ -77,7 +77,7 @@ def test_the_id_of_a_scheduled_run_is_made_from_its_job_and_time() -> None:
 
 
 def test_a_command_that_acts_starts_nothing_by_schedule() -> None:
-    """Only who promises to stay does."""
+    """Only long-running processes start scheduled runs."""
     made = world(schedule="* * * * *")
     _, service = made.incarnate()
     service.operator.drive(until(made, HOUR))
@@ -85,7 +85,7 @@ def test_a_command_that_acts_starts_nothing_by_schedule() -> None:
 
 
 def test_cron_alone_stores_runs_and_acts_on_nothing() -> None:
-    """For those who act elsewhere: no lease, nothing in the bucket, and of the cloud no more than its clock."""
+    """cron takes no lease, writes nothing to the bucket, and reads only the cloud's clock."""
     made = world(schedule="*/30 * * * *")
     _, service = made.incarnate()
     service.operator.ring(until(made, 2 * HOUR))
@@ -96,7 +96,7 @@ def test_cron_alone_stores_runs_and_acts_on_nothing() -> None:
 
 
 def test_two_daemons_start_each_tick_once() -> None:
-    """The one that acts and the one that stands by, and one that only does this, at every tick at once."""
+    """An acting daemon, a standby and a cron process start at every tick at once."""
     made = world(schedule="*/5 * * * *")
     services = [made.incarnate()[1] for _ in range(3)]
     for minute in range(60):
@@ -112,10 +112,10 @@ def _once(service: Service) -> None:
 
 
 def test_two_processes_at_once_on_one_file(tmp_path: Path) -> None:
-    """Each with a connection of its own, at the same ticks in two threads."""
+    """Each process has its own connection; both handle the same ticks in two threads."""
     made = [World(store=SqlStore(tmp_path / "store.db", CountingIds())) for _ in range(2)]
     for _ in range(1000):
-        made[1].ids.new()  # Its events are its own.
+        made[1].ids.new()  # Its events get different ids.
     apply(made[0], schedule="*/5 * * * *")
     services = [world.incarnate()[1] for world in made]
     with ThreadPoolExecutor(2) as pool:
@@ -130,7 +130,7 @@ def test_two_processes_at_once_on_one_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", ["save", "scheduled", "run", "changes"])
 def test_a_process_that_is_outrun_at_any_step_starts_nothing(first: str) -> None:
-    """Another one decides the tick just before one of its calls."""
+    """Another process decides the tick just before one of its calls."""
 
     def outrun(call: Call) -> Fate:
         if call.method == first and not outran and made.now() >= EIGHT + 5 * MINUTE:
@@ -149,7 +149,7 @@ def test_a_process_that_is_outrun_at_any_step_starts_nothing(first: str) -> None
 
 @pytest.mark.parametrize("fate", [Fate.CRASH_BEFORE, Fate.CRASH_AFTER])
 def test_kill_9_at_any_step_loses_nothing_and_doubles_nothing(fate: Fate) -> None:
-    """Between tick and start, too: whoever comes back within the time goes on where it was."""
+    """This includes a kill between tick and start: a process that restarts in time continues."""
     made = world(schedule="5 * * * *")
     _ring(made)
     steps = [call for call in made.calls if call.at >= EIGHT + 5 * MINUTE]
@@ -163,7 +163,7 @@ def test_kill_9_at_any_step_loses_nothing_and_doubles_nothing(fate: Fate) -> Non
 
 
 def _ring(world: World) -> None:
-    """Processes that only start what is due, one after the other."""
+    """Run cron processes, one after the other."""
     while not until(world, 7 * MINUTE)():
         life, service = world.incarnate()
         try:
@@ -182,8 +182,8 @@ def _ring(world: World) -> None:
         ("all", "10:45", ["08:30", "09:00", "09:30", "10:00", "10:30", "11:00"]),
     ],
 )
-def test_a_daemon_that_was_down_over_ticks(catchup: str, back: str, expected: list[str]) -> None:
-    """By the job's own rule; what is not made up for is said."""
+def test_missed_ticks_follow_the_catchup_rule(catchup: str, back: str, expected: list[str]) -> None:
+    """The job's catch-up rule applies; missed ticks that are not started are logged."""
     made = world(schedule="*/30 * * * *", schedule_catchup=catchup)
     serve(made, 0.75)
     hour, minute = map(int, back.split(":"))
@@ -196,7 +196,7 @@ def test_a_daemon_that_was_down_over_ticks(catchup: str, back: str, expected: li
 
 @pytest.mark.parametrize(("policy", "count"), [("Allow", 6), ("Forbid", 1), ("Replace", 1)])
 def test_missed_times_that_are_made_up_for_keep_the_concurrency_policy(policy: str, count: int) -> None:
-    """Three hours down: only Allow starts a machine for each missed time, the others start the newest alone."""
+    """After three hours, Allow starts a run for each missed tick; the other policies start only the newest."""
     made = world(schedule="*/30 * * * *", schedule_catchup="all", concurrency_policy=policy)
     made.advance(3 * HOUR)
     _, service = made.incarnate()
@@ -205,7 +205,7 @@ def test_missed_times_that_are_made_up_for_keep_the_concurrency_policy(policy: s
 
 
 def test_a_time_that_meets_a_change_of_its_job_is_started_with_the_job_as_it_now_is() -> None:
-    """Another process applies the job between the look and the write: the time is neither lost nor left for later."""
+    """Another process applies the job between the read and the write: the tick is neither lost nor delayed."""
     raced: list[float] = []
 
     def applying(call: Call) -> Fate:
@@ -224,7 +224,7 @@ def test_a_time_that_meets_a_change_of_its_job_is_started_with_the_job_as_it_now
 
 
 def test_a_schedule_replaces_runs_of_its_own_job_alone() -> None:
-    """Two jobs at the same time: neither stops the other's run."""
+    """Two jobs run at the same time: neither stops the other's run."""
     made = world(command=20 * MINUTE, schedule="0 9 * * *", concurrency_policy="Replace")
     apply(made, name="other", schedule="5 9 * * *", concurrency_policy="Replace")
     serve(made, 2)
@@ -232,7 +232,7 @@ def test_a_schedule_replaces_runs_of_its_own_job_alone() -> None:
 
 
 def test_a_job_whose_schedule_fails_keeps_no_other_from_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One job's error is reported with its name, and tried again."""
+    """One job's error is reported with its name, and retried."""
     made = world(schedule="0 9 * * *")
     apply(made, name="broken", schedule="0 9 * * *")
     real = Jobs.fresh_run
@@ -257,7 +257,7 @@ def test_a_job_whose_schedule_fails_keeps_no_other_from_its_time(monkeypatch: py
     ],
 )
 def test_a_run_that_outlasts_the_next_tick(policy: str, expected: list[str], outcomes: set[Outcome]) -> None:
-    """Both run, the new one is skipped, or the old one is stopped."""
+    """Depending on the policy both run, the new run is skipped, or the old one is stopped."""
     made = world(command=15 * MINUTE, schedule="*/10 8 * * *", concurrency_policy=policy)
     serve(made, 2)
     assert times(made) == expected
@@ -270,15 +270,15 @@ def test_a_run_that_outlasts_the_next_tick(policy: str, expected: list[str], out
 
 
 def test_a_run_that_is_being_stopped_is_not_over() -> None:
-    """Forbidden is any overlap, and what is told to stop may still save its work."""
+    """Forbid excludes any overlap, and a run that is being stopped may still save its work."""
     made = world(command=HOUR, schedule="*/10 * * * *", concurrency_policy="Forbid")
     made.plan(20 * MINUTE - 0.1, lambda: made.runs.stop(runs(made)[0].id))
     serve(made, 0.6)
     assert times(made) == ["08:10", "08:30"]
 
 
-def test_runs_that_somebody_started_are_not_the_schedule_s() -> None:
-    """They keep it from nothing, and are not stopped by it."""
+def test_manual_runs_do_not_affect_the_schedule() -> None:
+    """Such runs do not prevent scheduled ones and are not stopped by them."""
     made = world(command=HOUR / 2, schedule="10 * * * *", concurrency_policy="Replace")
     by_hand = made.runs.start(NAME, {})
     serve(made, 2)
@@ -289,8 +289,11 @@ def test_runs_that_somebody_started_are_not_the_schedule_s() -> None:
     assert run.verdict.outcome is Outcome.SUCCEEDED
 
 
-def test_the_last_said_counts() -> None:
-    """A recipe with a schedule, or a word of its own; a recipe without one takes back what a recipe said, no more."""
+def test_latest_schedule_wins() -> None:
+    """The latest schedule wins, from a recipe or from `schedule`.
+
+    A recipe without a schedule removes only one that came from a recipe.
+    """
     made = world(schedule="@daily")
     _, service = made.incarnate()
 
@@ -319,8 +322,8 @@ def test_the_last_said_counts() -> None:
         service.schedules.get(NAME, 5)
 
 
-def test_what_was_due_before_it_was_said_is_not_started() -> None:
-    """A new schedule begins with its next time; one said again in the same words goes on."""
+def test_ticks_before_a_schedules_creation_are_not_started() -> None:
+    """A new schedule begins with its next time; an unchanged one continues."""
     made = world()
     made.advance(20 * MINUTE)
     apply(made, schedule="*/15 * * * *")
@@ -331,7 +334,7 @@ def test_what_was_due_before_it_was_said_is_not_started() -> None:
 
 
 def test_a_clock_that_was_far_ahead_stops_no_schedule() -> None:
-    """What it decided is of a year to come; once it is right again, that is left out, and the next time starts."""
+    """A tick decided in the far future is ignored once the clock is right, and the next tick starts."""
     made = world(schedule="20 * * * *")
     made.store.save([replace(made.jobs.record(NAME), tick=EIGHT + 365 * 24 * HOUR)])
     serve(made, 2)
@@ -339,7 +342,7 @@ def test_a_clock_that_was_far_ahead_stops_no_schedule() -> None:
 
 
 def test_deleting_a_job_ends_its_schedule() -> None:
-    """And a job of the same name begins without one."""
+    """A new job with the same name has no schedule."""
     made = world(schedule="@hourly")
     made.jobs.delete(NAME)
     serve(made, 2)
@@ -347,8 +350,8 @@ def test_deleting_a_job_ends_its_schedule() -> None:
     assert (runs(made), made.store.scheduled()) == ([], ())
 
 
-def test_what_can_no_longer_be_granted_is_refused_and_shown() -> None:
-    """The tick is decided, the reason is told, and other jobs' schedules go on."""
+def test_scheduled_run_without_a_granted_setting_is_refused() -> None:
+    """The tick is decided, the reason is shown, and other jobs' schedules continue."""
     made = world(schedule="@hourly")
     job = made.store.jobs()[0]
     recipe = json.loads(job.recipe)
@@ -365,7 +368,7 @@ def test_what_can_no_longer_be_granted_is_refused_and_shown() -> None:
 
 
 def test_the_last_run_is_shown() -> None:
-    """With the next time; of a time without a run, why it has none."""
+    """It is shown with the next time, and for a tick without a run with the reason."""
     made = world(schedule="@hourly", timezone="Europe/Berlin")
     assert shown(made).last is None
     serve(made, 1.5)
@@ -375,7 +378,7 @@ def test_the_last_run_is_shown() -> None:
 
 
 def test_tick_of_an_owner_at_its_limit_starts_nothing_and_says_why() -> None:
-    """A schedule is no way past the limit; once a run has ended, the next tick starts one."""
+    """Schedules obey the limit; once a run has ended, the next tick starts one."""
     made = World(scripts=lambda _: Script(command=25 * MINUTE), limits=OwnerLimits(unfinished_runs=1))
     apply(made, schedule="*/20 * * * *", concurrency_policy="Allow")
     _, service = made.incarnate()

@@ -1,4 +1,4 @@
-"""What a machine costs is known before anybody asks, and no machine waits for it."""
+"""Prices of machines are stored at launch, and no launch waits for them."""
 
 from provisioner.core.run.states import State
 from provisioner.rehearsal.ec2.conditions import Conditions, PriceRule, Where
@@ -9,7 +9,7 @@ CONDITIONS = Conditions(prices=(PriceRule(1.006, Where("on-demand")),), disk=(0.
 
 
 def test_list_prices_are_asked_for_once_a_day() -> None:
-    """Two runs, one machine each, of the same type; the price of the second is the remembered one."""
+    """Two runs have machines of the same type; the second uses the remembered price."""
     world = World(CONDITIONS)
     world.start("one")
     world.start("two")
@@ -27,7 +27,7 @@ def test_list_prices_are_asked_for_once_a_day() -> None:
 
 
 def test_without_a_price_list_a_run_only_lacks_its_dollars() -> None:
-    """The right to it may be missing, or its region away: a machine is bound all the same."""
+    """The right may be missing or the pricing region unreachable: a machine is bound anyway."""
 
     def fates(call: Call) -> Fate:
         return Fate.REFUSE if call.method == "price_list" else Fate.NONE

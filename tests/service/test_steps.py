@@ -1,4 +1,4 @@
-"""One run, spoiled at each of its steps in turn: it ends as if nothing had happened, only later."""
+"""One run with a fault at each of its calls in turn: it ends normally, only later."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from tests.service.agents import Script
 from tests.service.trouble import FALLS, Aimed, Fate, Fates, Fault, calm
 from tests.service.world import World
 
-#: A cloud in which every kind of wait takes its time.
+#: A cloud in which every kind of wait takes time.
 SLOW = Conditions(boot_delay=12, end_delay=15, lag=3)
-#: The fates that can fall on a call of the control plane or of a machine.
+#: Fates for calls of the control plane or of a machine.
 FATES = [fate for fate in Fate if fate not in (Fate.NONE, Fate.DENY)]
 
 
 def one_run(fates: Fates = calm) -> tuple[World, list[Run]]:
-    """A world with one run that takes one machine, some log and a minute."""
+    """Return a world with a run that takes one machine, some log and a minute."""
     world = World(SLOW, lambda _: Script(pull=20, setup=5, command=30), fates)
     started: list[Run] = []
     world.plan(0, lambda: started.append(world.start(start_script="true")))
@@ -28,7 +28,7 @@ def one_run(fates: Fates = calm) -> tuple[World, list[Run]]:
 
 
 def faults(fate: Fate) -> Iterator[Fault]:
-    """The fate at every call of the whole run, as made in a world where nothing goes wrong."""
+    """Yield the fate at every call that the run makes in a world without faults."""
     world, _ = one_run()
     world.run()
     seen: Counter[tuple[str, str, str]] = Counter()
@@ -41,7 +41,7 @@ def faults(fate: Fate) -> Iterator[Fault]:
 
 @pytest.mark.parametrize("fate", FATES)
 def test_a_run_survives_trouble_at_every_step(fate: Fate) -> None:
-    """Whichever call meets it: the same outcome, one execution of the command, one machine, the whole log."""
+    """For any call: the same outcome, one execution, one machine, the complete log."""
     tried = set()
     for fault in faults(fate):
         aimed = Aimed([fault])
@@ -64,7 +64,7 @@ def test_a_run_survives_trouble_at_every_step(fate: Fate) -> None:
 
 
 def test_every_pass_repeated_changes_nothing() -> None:
-    """At any time the world settles within a few passes; from then on a pass changes nothing at all."""
+    """At any time the world is stable after a few passes; then a pass changes nothing."""
     world, _ = one_run()
     _, service = world.incarnate()
     while not world.over():
@@ -74,7 +74,7 @@ def test_every_pass_repeated_changes_nothing() -> None:
 
 
 def test_every_pass_of_a_taken_machine_repeated_changes_nothing() -> None:
-    """The same when the cloud takes the machine and the run has a second attempt."""
+    """The same holds when the cloud interrupts the machine and the run has a second attempt."""
     conditions = Conditions(boot_delay=12, end_delay=15, interruptions=(Interruption(at=20, notice=20),))
     world = World(conditions, lambda _: Script(pull=20, command=60))
     world.plan(0, lambda: world.start(use_spot_instance=True))
@@ -87,7 +87,7 @@ def test_every_pass_of_a_taken_machine_repeated_changes_nothing() -> None:
 
 
 def _settle(world: World, service: Service) -> None:
-    """Passes without time in between, until one changes nothing; then two more, which must not either."""
+    """Run passes at one time until one changes nothing; assert that two more change nothing either."""
 
     def seen() -> tuple[object, ...]:
         return world.store.changes(), dict(world.bucket.objects), [one.history for one in world.model.every()]

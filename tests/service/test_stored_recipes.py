@@ -1,4 +1,4 @@
-"""Jobs that an earlier version stored, under fewer rules than `apply` has now."""
+"""Jobs that an earlier version stored under fewer rules than `apply` has now."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ from provisioner.ports.store import RunFilter
 from tests.service.world import World
 
 SPEC = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true"}
-#: A command that `apply` refuses since 2026.11, and that earlier versions have stored.
+#: A command that `apply` refuses since 2026.11, and that earlier versions stored.
 REFUSED = "--epochs 3"
 HOUR = 3600.0
 
@@ -24,7 +24,7 @@ def text(**spec: object) -> str:
 
 @pytest.fixture
 def world() -> World:
-    """A world whose one job has a recipe that `apply` would refuse now."""
+    """Return a world whose only job has a recipe that `apply` would refuse now."""
     made = World()
     job = made.jobs.record(made.jobs.apply(text(), "f").id)
     stored = json.loads(job.recipe)
@@ -40,7 +40,7 @@ def only_job(world: World) -> Job:
 
 @pytest.mark.parametrize("env", [{}, {"A": "1"}])
 def test_stored_recipe_that_a_new_rule_refuses_still_starts(world: World, env: dict[str, str]) -> None:
-    """With variables of the start's own and without."""
+    """Holds with and without variables of the start."""
     run = world.runs.record(world.runs.start("job", env).id)
     assert json.loads(run.recipe)["spec"]["command"] == REFUSED
     world.run()
@@ -48,7 +48,7 @@ def test_stored_recipe_that_a_new_rule_refuses_still_starts(world: World, env: d
 
 
 def test_apply_of_a_recipe_that_a_new_rule_refuses_is_invalid(world: World) -> None:
-    """What is stored stays as it was."""
+    """The stored recipe is unchanged."""
     before = only_job(world)
     with pytest.raises(Invalid, match=r"f:1: spec\.command: "):
         world.jobs.apply(text(command=REFUSED), "f")
@@ -56,7 +56,7 @@ def test_apply_of_a_recipe_that_a_new_rule_refuses_is_invalid(world: World) -> N
 
 
 def test_start_with_a_command_that_a_new_rule_refuses_is_invalid(world: World) -> None:
-    """What a caller writes now is judged by the rules of now, even if the stored recipe says the same."""
+    """A caller's input is checked by the present rules, even if it equals the stored recipe."""
     with pytest.raises(Invalid, match=r"start: spec\.command: "):
         world.runs.start("job", {}, REFUSED)
     assert not world.store.runs()
@@ -72,7 +72,7 @@ def test_start_of_a_refused_recipe_names_only_what_the_caller_got_wrong(world: W
 
 
 def test_schedule_of_a_refused_recipe_fires(world: World) -> None:
-    """An update of the control host ends no schedule."""
+    """An update of the control host must not end a schedule."""
     world.store.save([replace(only_job(world), schedule=Schedule("30 * * * *"), scheduled_at=world.began)])
     _, service = world.incarnate()
     service.operator.drive(lambda: world.now() >= world.began + HOUR, world.told.extend, schedules=True)
@@ -82,7 +82,7 @@ def test_schedule_of_a_refused_recipe_fires(world: World) -> None:
 
 @pytest.mark.parametrize("of_recipe", [True, False])
 def test_stored_schedule_that_a_new_rule_refuses_fires_and_is_marked(of_recipe: bool) -> None:
-    """Its step is beyond its field: it is due hourly, as it was before the rule."""
+    """Its step exceeds its field, so it is due hourly, as before the rule."""
     made = World()
     job = made.jobs.record(made.jobs.apply(text(schedule="30 * * * *" if of_recipe else None), "f").id)
     dump = job.recipe.replace("30 * * * *", "*/90 * * * *")
@@ -102,13 +102,13 @@ def test_stored_schedule_that_a_new_rule_refuses_fires_and_is_marked(of_recipe: 
 
 
 def test_refused_recipe_can_be_given_a_schedule(world: World) -> None:
-    """Only the schedule is judged."""
+    """Only the schedule is checked."""
     _, service = world.incarnate()
     assert service.schedules.set("job", {"schedule": "0 2 * * *"}).schedule == "0 2 * * *"
 
 
 def test_jobs_are_marked_with_what_apply_refuses(world: World) -> None:
-    """The user learns it before the next `apply`."""
+    """The user sees it before the next `apply`."""
     marked = only_job(world)
     (reason,) = refusals(marked)
     assert reason.startswith("spec.command: found '--epochs 3'; ")
@@ -116,7 +116,7 @@ def test_jobs_are_marked_with_what_apply_refuses(world: World) -> None:
 
 
 def test_recipe_of_a_newer_version_is_marked(world: World) -> None:
-    """A downgrade shows which jobs this version cannot start."""
+    """After a downgrade the list shows the jobs that this version cannot start."""
     job = only_job(world)
     stored: dict[str, Any] = json.loads(job.recipe)
     stored["spec"]["gpus"] = 3
@@ -125,7 +125,7 @@ def test_recipe_of_a_newer_version_is_marked(world: World) -> None:
 
 
 def test_stored_recipe_with_a_null_reference_starts_and_can_be_applied_again() -> None:
-    """Earlier versions wrote every unset reference as null."""
+    """Earlier versions stored an unset reference as null."""
     world = World()
     job = world.jobs.record(world.jobs.apply(text(git_repositories=[{"url": "https://h/a"}]), "f").id)
     stored = json.loads(job.recipe)

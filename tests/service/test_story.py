@@ -1,4 +1,4 @@
-"""A run's story: what is told as done has succeeded, and everything is told in the order of time."""
+"""A run's story: a step shown as done has succeeded, and events are in order of time."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.service.world import World
 
 
 def test_story_is_in_the_order_of_time() -> None:
-    """The state that a report brings comes before the step that it tells of."""
+    """A state that a report brings precedes the step in the report."""
     world = World(scripts=lambda _: Script(pull=20, setup=5, command=30))
     started: list[Run] = []
     world.plan(0, lambda: started.append(world.start(start_script="true")))
@@ -21,11 +21,11 @@ def test_story_is_in_the_order_of_time() -> None:
     at = {text: number for number, text in enumerate(texts)}
     preparing = next(at[text] for text in texts if text.startswith("preparing"))
     running = next(at[text] for text in texts if text.startswith("running"))
-    assert preparing < at["fetching the image"] < at["the image is there"] < at["the start script runs"] < running
+    assert preparing < at["fetching the image"] < at["the image is pulled"] < at["the start script runs"] < running
 
 
 @pytest.mark.parametrize("step", Step)
 def test_only_steps_of_preparing_are_shown_as_such(step: Step) -> None:
-    """A report may be newer than the state, and say that the log is shipped already."""
+    """A report may be newer than the state, for example in step `logs`."""
     shown = screen.preparing(step)
     assert shown == ("" if step in (Step.COMMAND, Step.LOGS) else f": {step}")

@@ -1,4 +1,4 @@
-"""Taking over a bucket: what machines of a lost store left is kept, what this store knows is left alone."""
+"""The takeover of a bucket: data of a lost store's machines is kept, data of known machines is left alone."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def alone() -> Alone:
 
 
 def leave(alone: Alone, box: str, *, result: bool = True) -> None:
-    """A mailbox with a work order, and a result if its machine has finished."""
+    """Write a mailbox with a work order, and a result if its machine has finished."""
     run = samples.run("run-1")
     order = work_order(
         run, samples.recipe(), attempt=1, rank=0, gpus=0, engine=Engine.PROCESS, terms=alone.policy.terms
@@ -35,7 +35,7 @@ def leave(alone: Alone, box: str, *, result: bool = True) -> None:
 
 
 def test_the_mailboxes_of_machines_that_this_store_knows_are_left_alone(alone: Alone) -> None:
-    """Their runs are live: emptying the mailbox would lose the result and the log."""
+    """Their runs are live: emptying their mailboxes would lose results and logs."""
     alone.launched()
     alone.known("i-1")
     leave(alone, "A:i-1")
@@ -45,7 +45,7 @@ def test_the_mailboxes_of_machines_that_this_store_knows_are_left_alone(alone: A
 
 
 def test_a_finished_mailbox_of_an_unknown_machine_is_archived_and_emptied(alone: Alone) -> None:
-    """The lost store's run is not lost: its log and result are in the archive."""
+    """The run of the lost store is archived with log and result."""
     leave(alone, "A:i-9")
     (line,) = Takeover(alone.installation, alone.sites).take()
     assert "i-9" in line
@@ -54,7 +54,7 @@ def test_a_finished_mailbox_of_an_unknown_machine_is_archived_and_emptied(alone:
 
 
 def test_a_mailbox_whose_machine_is_still_at_work_is_archived_once_it_has_finished(alone: Alone) -> None:
-    """Nothing is taken from a machine that goes on."""
+    """Nothing is removed from the mailbox of a working machine."""
     leave(alone, "A:i-9", result=False)
     takeover = Takeover(alone.installation, alone.sites)
     takeover.take()
@@ -70,7 +70,7 @@ def test_a_mailbox_whose_machine_is_still_at_work_is_archived_once_it_has_finish
 def test_a_long_log_of_an_unknown_machine_is_archived_in_several_sweeps(
     alone: Alone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing of its mailbox is deleted before the whole log is in the archive."""
+    """Nothing of its mailbox is deleted before the whole log is archived."""
     monkeypatch.setattr("provisioner.service.control_loop.takeover.STEPS", 5)
     leave(alone, "A:i-9")
     chunks = [chunk_key("A:i-9", "output", number * 5) for number in range(300)]
@@ -103,7 +103,7 @@ def test_the_store_that_had_the_bucket_may_not_act_after_a_takeover(alone: Alone
 
 
 def test_the_holder_of_the_lease_stops_when_another_store_takes_the_bucket_over(alone: Alone) -> None:
-    """Within half a minute, though its lease in its own store is good for ever."""
+    """It stops within half a minute, though its lease in its own store never expires."""
     loop = Loop(alone.installation, Reconciler(alone.installation, alone.sites), "first", "daemon", Intervals())
     alone.store.release(alone.lease)
     assert loop.acquire()

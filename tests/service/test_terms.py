@@ -1,4 +1,4 @@
-"""What the settings grant is asked where a user still listens: when a job is applied, and when it starts."""
+"""The settings' limits are checked while the user can still react: at `apply` and at `start`."""
 
 import json
 
@@ -15,8 +15,8 @@ def text(**spec: object) -> str:
     return json.dumps({"type": "job", "spec": SPEC | spec})
 
 
-def test_what_cannot_be_granted_is_not_applied() -> None:
-    """No job is stored that could never start."""
+def test_recipe_beyond_the_settings_is_refused_at_apply() -> None:
+    """A job that could never start is not stored."""
     world = World()
     for spec, path in (
         ({"git_repositories": [{"url": "git@github.com:a/b.git"}]}, r"git_repositories\[0\]\.url"),
@@ -28,8 +28,8 @@ def test_what_cannot_be_granted_is_not_applied() -> None:
     assert not world.jobs.all()
 
 
-def test_what_is_granted_no_longer_does_not_start() -> None:
-    """The settings may have changed since it was applied; no run is stored."""
+def test_run_beyond_the_settings_is_refused_at_start() -> None:
+    """The settings may have changed since the job was applied; no run is stored."""
     world = World()
     world.jobs.apply(text(), "f")
     (job,) = world.store.jobs()

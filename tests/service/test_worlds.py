@@ -25,13 +25,13 @@ from tests.service.plans import Start
 from tests.service.trouble import Aimed
 from tests.service.world import World
 
-#: Seeds of one test: enough tests for xdist to share, few enough to name the culprit soon.
+#: Seeds of one test: small enough for xdist to share tests and to name a failing seed soon.
 EACH = 25
 SEEDS = 300
 
 
 def live_through(seed: int, world: World) -> None:
-    """Let the world come to its end, and hold it to its rules."""
+    """Run the world to its end and check its rules."""
     try:
         plans.live(chances.lot(seed).plan, world)
     except BaseException as error:
@@ -41,14 +41,14 @@ def live_through(seed: int, world: World) -> None:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, EACH))
 def test_no_rule_is_broken_in_any_world(first: int) -> None:
-    """Every machine ends, every run is done, nothing executes twice, nobody healthy is ended, no log is lost."""
+    """Every machine ends, every run is done, nothing executes twice, no healthy machine is ended, no log is lost."""
     for seed in range(first, first + EACH):
         live_through(seed, chances.world(seed))
 
 
 @pytest.mark.parametrize("name", FROZEN)
 def test_a_world_that_once_broke_a_rule_breaks_none(name: str) -> None:
-    """Each fault of the list is met, or the list says nothing any more."""
+    """Each listed fault must be met, otherwise the list proves nothing."""
     plan = FROZEN[name]
     faults = Aimed(plan.faults)
     world = plans.build(plan, lambda _: faults)
@@ -61,8 +61,8 @@ def test_a_world_that_once_broke_a_rule_breaks_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("seed", [1000, 1001, 1002])
-def test_it_is_the_same_on_a_real_file(seed: int, tmp_path: Path) -> None:
-    """The store of the worlds is held to the contract of the real one; this is the proof that it suffices."""
+def test_worlds_pass_on_a_sqlite_file(seed: int, tmp_path: Path) -> None:
+    """The worlds' store passes the real store's contract; this test shows that the contract suffices."""
     store = SqlStore(tmp_path / "store.db", CountingIds())
     try:
         live_through(seed, chances.world(seed, store))
@@ -71,7 +71,7 @@ def test_it_is_the_same_on_a_real_file(seed: int, tmp_path: Path) -> None:
 
 
 class Witness(MemoryStore):
-    """Sees every move of every run."""
+    """Records every state change of every run."""
 
     def __init__(self) -> None:
         super().__init__(CountingIds())
@@ -89,12 +89,12 @@ class Witness(MemoryStore):
         if old and old.state is not new.state:
             self.moves.add((old.state, new.state))
         if old and new.state is State.QUEUED and new.next_try_at > old.next_try_at:
-            # A run that waits says for what: its cause, or why its last attempt ended.
+            # A waiting run has a reason: its cause, or the verdict of its last attempt.
             assert new.waiting_for or new.verdict, new
 
 
-def test_runs_go_every_way_there_is_and_no_other() -> None:
-    """Every edge of the table is gone by some run of some world; no run ever waits without a word."""
+def test_every_edge_of_the_transition_table_is_used() -> None:
+    """Every edge of the table is used in some world, and a waiting run always has a reason."""
     moves: set[tuple[State, State]] = set()
     for seed in range(2000, 2200):
         store = Witness()
@@ -107,7 +107,7 @@ def test_runs_go_every_way_there_is_and_no_other() -> None:
 
 
 def test_the_same_seed_tells_the_same_story() -> None:
-    """Or no failure could be looked into."""
+    """Otherwise a failure could not be investigated."""
     stories = []
     for _ in range(2):
         world = chances.world(7)
@@ -117,7 +117,7 @@ def test_the_same_seed_tells_the_same_story() -> None:
 
 
 def test_a_recorded_world_plays_the_same_again() -> None:
-    """The faults that a seed's world met, as a list, tell the same story: what is frozen or shrunk is what happened."""
+    """A seed's recorded faults give the same story, so frozen and shrunk plans show the real events."""
     for seed in range(3000, 3020):
         world = chances.world(seed)
         live_through(seed, world)
@@ -133,14 +133,14 @@ LONG_SCRIPT = Script(command=9000.0)
 
 
 def played(plan: plans.WorldPlan) -> World:
-    """The plan's world at its end, held to its rules."""
+    """Run the plan's world to its end, check its rules, and return it."""
     world = plans.build(plan)
     plans.live(plan, world)
     return world
 
 
 def test_a_run_outlives_two_hours_in_which_its_zone_cannot_be_listed() -> None:
-    """What EC2 still lists by id lacks the machines of the zone: that is no sign that they are gone."""
+    """EC2's answer by ids lacks the zone's machines, which does not show that they ended."""
     conditions = Conditions(zone_troubles=(ZoneTrouble(at=60.0, ends=7260.0, zone="us-east-1a"),))
     elsewhere = replace(LONG, spec=LONG.spec | {"placement": {"zones": ["us-east-1b"]}}, name="elsewhere")
     here = replace(LONG, spec=LONG.spec | {"placement": {"zones": ["us-east-1a"]}})
@@ -150,14 +150,14 @@ def test_a_run_outlives_two_hours_in_which_its_zone_cannot_be_listed() -> None:
 
 
 def test_a_run_outlives_half_an_hour_in_which_no_listing_shows_its_machine() -> None:
-    """EC2 lists an ended machine for about an hour, so absence for less says nothing."""
+    """EC2 lists an ended machine for about an hour, so a shorter absence proves nothing."""
     conditions = Conditions(absences=(Absence(at=60.0, ends=1860.0),))
     world = played(plans.WorldPlan((LONG,), conditions, (LONG_SCRIPT,)))
     assert len(world.model.every()) == 1
 
 
 def test_a_machine_that_is_listed_again_after_it_was_taken_for_gone_is_ended() -> None:
-    """Its fuse does not work and its agent is silent: nothing else would ever end it but the reaper."""
+    """Its fuse does not work and its agent is silent: only the reaper would end it otherwise."""
     conditions = Conditions(absences=(Absence(at=30.0, ends=4000.0),))
     script = Script(silent_at=0.0, fuse=False)
     world = played(plans.WorldPlan((replace(LONG, spec={"limits": {"runtime": "20h"}}),), conditions, (script,)))
@@ -167,7 +167,7 @@ def test_a_machine_that_is_listed_again_after_it_was_taken_for_gone_is_ended() -
 
 
 def test_a_spare_machine_of_a_launch_is_ended() -> None:
-    """A fleet that gives one machine more than it was asked for costs seconds."""
+    """A fleet with one machine too many costs only seconds."""
     plan = plans.WorldPlan((Start(at=0.0, name="job"),), scripts=(Script(), Script(fuse=False)))
     world = plans.build(plan)
     create = world.model.create_fleet
@@ -185,7 +185,7 @@ def test_a_spare_machine_of_a_launch_is_ended() -> None:
 
 
 def test_the_reaper_alone_ends_every_machine_past_its_time() -> None:
-    """The control plane and its store are gone for good, and no fuse burns: LaunchTime and tags are enough."""
+    """Control plane and store are gone and no fuse works: LaunchTime and tags suffice."""
     plan = plans.WorldPlan((Start(at=0.0, name="job"),), scripts=(Script(command=1e6, silent_at=0.0, fuse=False),))
     world = plans.build(plan)
     world.advance(1.0)

@@ -1,4 +1,4 @@
-"""Ports that can be spoiled at every call, and the fates that may befall a call."""
+"""Ports that can fail at every call, and the fates of a call."""
 
 import random
 from collections import Counter
@@ -9,27 +9,27 @@ from typing import Any
 
 
 class Crash(BaseException):
-    """The control plane is killed here: nothing after this line runs in that process."""
+    """The control plane is killed here: no later line runs in that process."""
 
 
 class Fate(StrEnum):
     NONE = "none"
     CRASH_BEFORE = "crash before"
     CRASH_AFTER = "crash after"
-    #: An error before anything was done.
+    #: An error before any effect.
     REFUSE = "refuse"
-    #: The cloud says that it will never be done: a right is missing.
+    #: A permanent error of the cloud: a right is missing.
     DENY = "deny"
-    #: Done, but the caller does not hear of it.
+    #: The call has its effect, but its answer is lost.
     LOSE = "lose the answer"
-    #: Done twice; the caller hears the second answer.
+    #: The call is made twice; the caller gets the second answer.
     TWICE = "do it twice"
-    #: The call takes so long that another process takes over, and then is done after all.
+    #: The call takes so long that another process takes over, and then has its effect after all.
     HANG = "hang"
 
 
 _OURS, _ALL = frozenset({"store", "cloud", "bucket"}), frozenset({"cloud", "bucket", "mailbox"})
-#: At which ports each fate changes anything.
+#: The ports at which each fate has an effect.
 FALLS: dict[Fate, frozenset[str]] = {
     Fate.NONE: frozenset(),
     Fate.CRASH_BEFORE: _OURS,
@@ -44,18 +44,18 @@ FALLS: dict[Fate, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a port, counted over the whole life of a world."""
+    """A call of a port, numbered over the whole life of a world."""
 
-    #: `store`, `cloud`, `bucket`: the control plane's; `mailbox`: the bucket as the agents see it.
+    #: `store`, `cloud` and `bucket` are the control plane's; `mailbox` is the bucket as the agents use it.
     port: str
     method: str
     number: int
     at: float
-    #: What it is about: a key, or the kinds of records, with `run-1` and `machine-1` for ids.
+    #: The subject: a key, or the kinds of records, with `run-1` and `machine-1` in place of ids.
     about: str = ""
 
 
-#: Decides what befalls each call.
+#: Returns the fate of each call.
 Fates = Callable[[Call], Fate]
 
 
@@ -65,7 +65,7 @@ def calm(_: Call) -> Fate:
 
 @dataclass(frozen=True)
 class At:
-    """One fate at the call of that number, and peace before and after."""
+    """One fate at the call with this number, and none at other calls."""
 
     fate: Fate
     number: int
@@ -76,7 +76,7 @@ class At:
 
 @dataclass(frozen=True)
 class Outage:
-    """A port that refuses every call for a while, in seconds since the world began."""
+    """A period in which a port refuses every call, in seconds since the world's start."""
 
     port: str
     begins: float
@@ -85,7 +85,7 @@ class Outage:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fate of the `nth` call of a method about one thing."""
+    """One fate of the `nth` call of a method with this subject."""
 
     fate: Fate
     port: str
@@ -95,7 +95,7 @@ class Fault:
 
 
 class Aimed:
-    """The given faults, each at its own call, and no other."""
+    """Exactly the given faults, each at its call."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self._left = {(each.port, each.method, each.about, each.nth): each for each in faults}
@@ -109,12 +109,12 @@ class Aimed:
 
     @property
     def unfired(self) -> list[Fault]:
-        """The faults whose call was never made."""
+        """Return the faults whose call was never made."""
         return list(self._left.values())
 
 
 class Chance:
-    """Fates by chance, each with its rate, those of the calls `at` with a rate of their own; none from `peace` on."""
+    """Random fates with their rates, and other rates for the calls in `at`; none from the time `peace` on."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Chance:
         at: Collection[tuple[str, str]] = (),
         aimed: dict[Fate, float] | None = None,
     ) -> None:
-        """`at` are ports and methods, or a method and the last word or part of what the call is about."""
+        """`at` has (port, method); a method may be followed by the last word or part of the call's subject."""
         self._dice, self._rates, self._peace = dice, rates, peace
         self._at, self._aimed = at, aimed or rates
 
@@ -145,7 +145,7 @@ class Chance:
 
 
 class Spoiled:
-    """Any port, each call of it handed to `deal` with the deed."""
+    """A port that passes each call to `deal`."""
 
     def __init__(self, port: object, deal: Callable[[str, Callable[[], Any], Sequence[Any]], Any]) -> None:
         self._port, self._deal = port, deal
@@ -156,7 +156,7 @@ class Spoiled:
         def call(*args: Any, **options: Any) -> Any:
             def deed() -> Any:
                 answer = real(*args, **options)
-                # A listing is fetched here and not while it is read.
+                # Read a listing now, not while the caller iterates.
                 return iter(list(answer)) if method == "list" else answer
 
             return self._deal(method, deed, args)

@@ -1,8 +1,8 @@
-"""A whole installation in virtual time: the real services, the model of EC2, machines that follow scripts.
+"""A complete installation in virtual time: the real services, the model of EC2, scripted machines.
 
-Everything runs in one thread and moves only when the control plane waits (or hangs), so a seed tells
-the whole story. The control plane may be killed at any call of a port: its `Incarnation` is thrown
-away, and a new one goes on with the same store.
+Everything runs in one thread and moves only when the control plane waits or hangs, so a seed determines the whole
+world. The control plane may be killed at any call of a port: its Incarnation is discarded, and a new one continues with
+the same store.
 """
 
 import heapq
@@ -42,17 +42,17 @@ from tests.service.memory_store import MemoryStore
 from tests.service.rules import LIMITS, Rules, Truth
 from tests.service.trouble import FALLS, Call, Crash, Fate, Fates, Fault, Outage, Spoiled, calm
 
-#: Who sits at the control host.
+#: The user of the control host.
 TESTER = Caller("local:tester", ("tester",), admin=True, source="local")
-#: No world needs longer, whatever befalls it: the longest recipe, all its attempts, all waits.
+#: No world needs longer: the longest recipe with all its attempts and waits.
 LONGEST = 3 * 24 * 3600.0
 
-#: What names a machine's mailbox, or a run.
+#: Names of machines' mailboxes, and ids of runs.
 _ID = re.compile(r"[A-Z0-9]+:(i-[0-9a-f]{17})|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 
 class _Meter(Unmetered):
-    """Tells the world that a pass has ended."""
+    """Reports the end of each pass to the world."""
 
     def __init__(self, ended: Callable[[float, float], None]) -> None:
         self._ended = ended
@@ -63,7 +63,7 @@ class _Meter(Unmetered):
 
 @dataclass(eq=False)
 class Incarnation:
-    """One life of the control plane's process."""
+    """One process of the control plane."""
 
     number: int
     dead: bool = False
@@ -71,7 +71,7 @@ class Incarnation:
 
 
 class _Clock:
-    """The control plane's clock, which may be wrong; waiting is what lets the world go on."""
+    """The control plane's clock, which may be wrong; waiting lets the world proceed."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
@@ -86,7 +86,7 @@ class _Clock:
         self._world.advance(seconds)
 
     def wake(self) -> None:
-        """Whoever stores something while it rests is seen by `changes`."""
+        """Do nothing: after a pause the loop sees new records by `changes`."""
 
 
 class World:
@@ -104,9 +104,9 @@ class World:
         limits: OwnerLimits = UNLIMITED,
         outages: Sequence[Outage] = (),
     ) -> None:
-        """`scripts` says what the n-th machine to boot plays."""
+        """`scripts` returns the script of the n-th machine to boot."""
         self.clock = StepClock()
-        #: How far the control plane's clock is ahead.
+        #: Seconds by which the control plane's clock is ahead.
         self.skew = 0.0
         self.began = self.clock.now()
         self.cloud = FakeCloud(self.clock, conditions)
@@ -117,14 +117,14 @@ class World:
         self.executions = Executions()
         self.agents: dict[str, Agent] = {}
         self.calls: list[Call] = []
-        #: Told by every life of the control plane.
+        #: The journal of all processes of the control plane.
         self.journal = ListJournal()
-        #: What went wrong by the control plane's own account.
+        #: Errors that the control plane reported.
         self.told: list[str] = []
         self.lives = 0
-        #: Whether a call of the control plane went wrong since its last pass.
+        #: Whether a call of the control plane failed since its last pass.
         self._spoiled = False
-        #: The faults that calls have met so far, outages aside.
+        #: Faults that calls have met so far, without outages.
         self.met: list[Fault] = []
         self._aims: Counter[tuple[str, str, str]] = Counter()
         self._names: dict[str, str] = {}
@@ -147,7 +147,7 @@ class World:
             reaper_grace=900.0,
             limits=limits,
         )
-        #: The services for users: none of their calls is spoiled.
+        #: The services for users, whose calls never fail.
         self.installation = self.installed(self.store, self.cloud, self.bucket)
         self.users = self._users()
         self.jobs, self.runs = self.users.jobs, self.users.runs
@@ -173,18 +173,18 @@ class World:
     # What users do
 
     def plan(self, after: float, deed: Callable[[], object]) -> None:
-        """Let something happen so many seconds after the beginning."""
+        """Plan an action this many seconds after the world's start."""
         heapq.heappush(self._plans, (self.began + after, next(self._numbers), deed))
 
     def start(self, name: str = "job", **spec: Any) -> Run:
-        """A run of a job with this recipe."""
+        """Apply a job with this recipe, start it and return the run."""
         limits = LIMITS | spec.pop("limits", {})
         whole = {"name": name, "image": "i", "instance_type": "g5.xlarge", "command": "true", "limits": limits, **spec}
         self.jobs.apply(json.dumps({"type": "job", "spec": whole}), "the test's recipe")
         return self.runs.record(self.runs.start(f"{spec.get('owner', 'tester')}/{name}", {}).id)
 
     def turn_clock(self, ahead: float) -> None:
-        """The control plane's clock is so far ahead of everybody else's from now on."""
+        """From now on the control plane's clock is this far ahead of all others."""
         self.skew, self.rules.largest_skew = ahead, max(abs(ahead), self.rules.largest_skew)
 
     # Time
@@ -193,7 +193,7 @@ class World:
         return self.clock.now()
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass, and all happen that is due, each at its own time."""
+        """Let this time pass, with every due event at its own time."""
         end = self.now() + seconds
         while True:
             self._see_events()
@@ -230,7 +230,7 @@ class World:
                     self.agents[machine].noticed(instance.taken_at or self.now())
                 case Unplugged():
                     self.model.gone(machine, self.now())
-                    # A machine that is asked to end takes its time, and what runs goes on for most of it.
+                    # A machine that is ordered to end takes time, and its job runs on for most of it.
                     told = self.agents[machine].notice is not None
                     asked = told or event.instance.now.reason_code.startswith("Client.User")
                     self._dying[machine] = self.now() + (0.8 * self.model.conditions.end_delay if asked else 0.0)
@@ -245,7 +245,7 @@ class World:
         return Installation(store, cloud, bucket, _Clock(self), pool, self.ids, self.journal, self._policy, meter=meter)
 
     def _pass_ended(self, seconds: float, at: float) -> None:
-        # A process that stood still within its pass has seen nothing of what happened meanwhile.
+        # A process that hung within its pass has not seen the events meanwhile.
         self.rules.after_pass(at, clean=not self._spoiled and seconds < 1.0)
         self._spoiled = False
 
@@ -258,7 +258,7 @@ class World:
         return LaunchSites(installation, AgentArchive("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
 
     def incarnate(self) -> tuple[Incarnation, Service]:
-        """A new process of the control plane."""
+        """Start a new process of the control plane."""
         self._spoiled = False
         self.lives += 1
         life = Incarnation(self.lives)
@@ -273,7 +273,7 @@ class World:
         return life, Service(installation, loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)
 
     def run(self, downtime: Callable[[], float] = lambda: 1.0) -> None:
-        """Let it all happen, until nothing is left to do; what is killed comes back after `downtime`."""
+        """Run the world to its end; a killed control plane restarts after `downtime`."""
         while not self.over():
             life, service = self.incarnate()
             try:
@@ -281,9 +281,9 @@ class World:
             except Crash:
                 self._bury(life)
                 self.advance(downtime())
-        faults = [each for each in self.told if "fault of ours" in each]
+        faults = [each for each in self.told if "internal error: " in each]
         if faults:
-            raise Violation("a fault of ours", faults[0])
+            raise Violation("an internal error", faults[0])
 
     def _bury(self, life: Incarnation) -> None:
         life.dead = True
@@ -291,7 +291,7 @@ class World:
             self.store.dead.add(f"life {life.number}")
 
     def over(self) -> bool:
-        """Whether nothing is left to do, for the control plane and for the world."""
+        """Return whether control plane and world have nothing left to do."""
         if self.now() > self.began + LONGEST:
             stuck = [f"{run.id[-4:]} {run.state} {run.waiting_for}" for run in self.store.live().runs]
             raise Violation("I2 the world never ends", f"{stuck}, {self.model.alive(self.now())}")
@@ -340,7 +340,7 @@ class World:
         return fate
 
     def _about(self, args: Sequence[Any]) -> str:
-        """What a call is about, by names that do not depend on the ids given before."""
+        """Return the subject of a call, with names that do not depend on generated ids."""
         first = args[0] if args else None
         if isinstance(first, str):
             return _ID.sub(self._named, first)
@@ -357,7 +357,7 @@ class World:
         return Crash()
 
     def _hang(self, life: Incarnation) -> None:
-        """The process stands still for three minutes, and another one takes over meanwhile."""
+        """Let the process hang past its lease, while another process takes over."""
         self.advance(self._intervals.lease + 1)
         other, service = self.incarnate()
         life.hanging = True
@@ -372,11 +372,11 @@ class World:
             self._bury(other)
 
     def check(self) -> None:
-        """Judge the world once all is over; raises Violation."""
+        """Check the ended world; raises Violation."""
         self.rules.check()
 
     def story(self) -> str:
-        """What happened, for whoever reads a failing seed."""
+        """Return what happened, to investigate a failing seed."""
         lines = []
         for run in reversed(self.store.runs(RunFilter(limit=1000))):
             lines.append(f"run {run.id[-4:]} {run.state} {run.verdict}")

@@ -1,4 +1,4 @@
-"""Hypothesis strategies made from the types themselves: any message, any record, with every field filled."""
+"""Hypothesis strategies from types: any message or record, with every field filled."""
 
 import dataclasses
 import types
@@ -9,12 +9,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-#: What a time, a duration or a price may be.
+#: Values of times, durations and prices.
 NUMBERS = st.floats(-1e12, 1e12)
 
 
 def values(kind: Any) -> st.SearchStrategy[Any]:
-    """Any value of that type."""
+    """Return a strategy for values of the type."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return st.one_of(*map(values, args))

@@ -5,7 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
-#: Where a job finds its repository.
+#: The path of a job's repository.
 FOLDER = "/home/jovyan/workspace"
 #: The token that opens private repositories.
 TOKEN = "token-0123456789"
@@ -18,7 +18,7 @@ ATTRIBUTES = "*.bin filter=lfs diff=lfs merge=lfs -text\n"
 
 def git(folder: Path, *args: str) -> str:
     author = {f"GIT_{who}_{what}": "x@x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    # Configuration of this computer, such as an LFS filter, is no part of a test.
+    # Ignore this computer's git configuration, for example an LFS filter.
     own = {**author, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
     done = subprocess.run(
         ["git", "-C", str(folder), *args], env={**os.environ, **own}, capture_output=True, text=True, check=True
@@ -37,7 +37,7 @@ def repository(folder: Path, **files: str) -> Path:
 
 
 def submodule(folder: Path, url: str, inner: Path) -> None:
-    """As `git submodule add` would, but nothing is fetched for it."""
+    """Add a submodule as `git submodule add` does, but fetch nothing."""
     (folder / ".gitmodules").write_text(f'[submodule "inner"]\n\tpath = inner\n\turl = {url}\n')
     git(folder, "add", ".")
     git(folder, "update-index", "--add", "--cacheinfo", f"160000,{git(inner, 'rev-parse', 'HEAD')},inner")

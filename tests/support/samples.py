@@ -1,4 +1,4 @@
-"""Records with sensible values, so that a test says only what it is about."""
+"""Records with plausible values, so that a test states only the fields it tests."""
 
 import functools
 import json
@@ -21,7 +21,7 @@ SPOT_A = Offer(Market.SPOT, "g5.xlarge", "a")
 
 
 def recipe(**spec: Any) -> Recipe:
-    """A recipe with these fields."""
+    """Return a recipe with these fields."""
     return _recipe(json.dumps({"name": "train", "image": "i", "instance_type": "g5.xlarge", "command": "true"} | spec))
 
 
@@ -44,7 +44,7 @@ def machine(**fields: Any) -> KnownMachine:
 
 
 def at_work(state: State = State.RUNNING, **fields: Any) -> Run:
-    """A run in its first attempt."""
+    """Return a run in its first attempt."""
     return run(state=state, attempt=1, launch="l1", **fields)
 
 
@@ -53,7 +53,7 @@ def held(node_fields: dict[str, Any] | None = None, **machine_fields: Any) -> As
 
 
 def report(step: Step, *, began: float = NOW, at: float = NOW, notice: Notice | None = None, **fields: Any) -> Report:
-    """A report that a step has begun."""
+    """Return a report that a step has begun."""
     return Report(1, at, "p", step, {step.value: Span(began)}, notice=notice, **fields)
 
 
@@ -67,7 +67,7 @@ def kind(name: str = "g5.xlarge", **fields: Any) -> InstanceType:
 
 
 def site(*kinds: InstanceType) -> Site:
-    """Where these types (g5.xlarge, if none are named) can be had."""
+    """Return a site with these types, or with g5.xlarge."""
     types = {each.name: each for each in kinds or (kind(),)}
     subnets = {zone: f"subnet-{zone}" for zone in ZONES}
     template = Template(Image("ami-1", "/dev/sda1", "x86_64"), "arn", (), 100, "#!/bin/sh\n")

@@ -1,4 +1,4 @@
-"""A world's jobs, runs and time, for tests of schedules."""
+"""A world's jobs, runs and time, for schedule tests."""
 
 import json
 from collections.abc import Callable
@@ -19,5 +19,5 @@ def until(world: World, after: float) -> Callable[[], bool]:
 
 
 def runs(world: World) -> list[Run]:
-    """The oldest first."""
+    """Return the world's runs, oldest first."""
     return sorted(world.store.runs(RunFilter(limit=1000)), key=lambda run: run.created_at)

@@ -1,4 +1,4 @@
-"""Secrets of a job, and a search for them in all that an installation holds."""
+"""Secrets of a job, and a search for them in all data of an installation."""
 
 import base64
 import dataclasses
@@ -20,7 +20,7 @@ VALUES = (TOKEN, WILD, KEY)
 
 
 def forms(text: str) -> Iterator[bytes]:
-    """What must be nowhere; of a secret of several lines no long line either."""
+    """Yield the forms that must not be found: of the value, and of each long line in it."""
     for part in {text, *(line for line in text.splitlines() if len(line) > 20)}:
         yield from writings(part)
 
@@ -33,7 +33,7 @@ def writings(text: str) -> Iterator[bytes]:
 
 
 def everything(whole: Rig, *runs: Run) -> dict[str, bytes]:
-    """All that bucket, store, machines and the control plane's requests hold."""
+    """Return the contents of bucket, store, machines and the control plane's requests, by place."""
     double = whole.double
     places = {f"s3 {key}": data for key, data in double.account.objects(double.bucket).items()}
     places |= {f"file {path.name}": path.read_bytes() for path in whole.folder.glob("store.db*")}

@@ -1,4 +1,4 @@
-"""Virtual machines; a real registry and a git server for them to reach."""
+"""Fixtures: virtual machines, and a real registry and git server that they can reach."""
 
 import contextlib
 import subprocess
@@ -15,10 +15,10 @@ from tests.e2e.rig import Rig, rig
 from tests.engine import DockerEngine, engine, python_tree, shell_tree
 from tests.ports import free_ports
 
-#: An emulated machine is up in half a minute where it has a processor of its own, in minutes where it shares one.
+#: Seconds to wait for a machine: it boots in half a minute with its own processor, in minutes with a shared one.
 PATIENCE = 900.0
 
-#: Seconds, for tests in which machines boot several times.
+#: Seconds for tests in which machines boot several times.
 TIMEOUT = 1800
 
 Boot = Callable[..., contextlib.AbstractContextManager[Rig]]
@@ -26,7 +26,7 @@ Boot = Callable[..., contextlib.AbstractContextManager[Rig]]
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those in which machines boot most often come first, so that all workers end at about the same time."""
+    """Run tests with the most boots first, so that all workers end at about the same time."""
 
     def boots(item: pytest.Item) -> int:
         mark = item.get_closest_marker("vm")
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that fails shows what its machines last wrote to their consoles."""
+    """Show the last console output of a failed test's machines."""
     report = yield
     host = getattr(item, "funcargs", {}).get("host")
     if report.failed and isinstance(host, QemuHost):
@@ -61,19 +61,19 @@ def docker() -> Iterator[DockerEngine]:
 
 
 def published(docker: DockerEngine, name: str, tree: Path) -> str:
-    """An image of the tree, in the registry, by the name that a guest has for it."""
+    """Publish an image of the tree; return the name that a guest uses for it."""
     return docker.publish(name, tree, "ENV PATH=/bin").replace("127.0.0.1", GATEWAY)
 
 
 @pytest.fixture(scope="session")
 def image(docker: DockerEngine) -> str:
-    """A shell and its tools, in a registry."""
+    """Return the name of an image with a shell and its tools, in a registry."""
     return published(docker, "shell", shell_tree(docker.folder / "shell"))
 
 
 @pytest.fixture(scope="session")
 def python_image(docker: DockerEngine) -> str:
-    """An image with Python and boto3, in a registry, by the name that a guest has for it."""
+    """Return the name, for a guest, of an image with Python and boto3 in a registry."""
     return published(docker, "python", python_tree(docker.folder / "python"))
 
 
@@ -84,7 +84,7 @@ def host(guest_image: Image, tmp_path: Path) -> Iterator[QemuHost]:
         tmp_path / "machines",
         guest_image,
         gpus=lambda name: int(name.startswith("g")),
-        # Another worker's machine has the other one.
+        # Another worker's machine uses the other processor.
         processors=1,
         way_in=True,
         ssh_port=port,
@@ -95,7 +95,7 @@ def host(guest_image: Image, tmp_path: Path) -> Iterator[QemuHost]:
 
 @pytest.fixture
 def boot(host: QemuHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
-    """The rig of other tests, with virtual machines."""
+    """Return a function that yields a Rig with virtual machines."""
 
     @contextlib.contextmanager
     def virtual(**conditions: Any) -> Iterator[Rig]:
@@ -114,7 +114,7 @@ def whole(boot: Boot) -> Iterator[Rig]:
 
 @pytest.fixture
 def git_server(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
-    """Serves repositories below `tmp_path` over the network; call it for a repository's URL."""
+    """Serve repositories below `tmp_path` over the network; yield a function that returns a repository's URL."""
     [port] = free_ports(1)
     command = ["git", "daemon", "--listen=127.0.0.1", f"--port={port}", f"--base-path={tmp_path}", "--export-all"]
     server = subprocess.Popen(command, start_new_session=True)

@@ -1,4 +1,4 @@
-"""A way into a test's virtual machine: commands as its root, by QEMU's guest agent."""
+"""Commands as root in a test's virtual machine, through QEMU's guest agent."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ class Said:
 
 
 def ask(folder: Path, script: str) -> Said:
-    """Run it on the machine whose files are in `folder`, and wait for its end."""
+    """Run the script on the machine with this folder, and wait for its end."""
     with _Agent(folder) as agent:
         pid = _begin(agent, script)
         while not (status := agent.execute("guest-exec-status", {"pid": pid}))["exited"]:
@@ -29,7 +29,7 @@ def ask(folder: Path, script: str) -> Said:
 
 
 def tell(folder: Path, script: str) -> None:
-    """Begin it there, and do not wait: it may be the end of the machine."""
+    """Start the script without waiting, since it may end the machine."""
     with _Agent(folder) as agent:
         _begin(agent, script)
 
@@ -42,7 +42,7 @@ class _Agent:
     def __init__(self, folder: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(300)
-        # The name of a socket must be short, and a test's folder is deep.
+        # A socket's path must be short, and a test's folder is deep.
         here = os.open(folder, os.O_PATH)
         try:
             self._socket.connect(f"/proc/self/fd/{here}/{WAY_IN}")

@@ -1,4 +1,4 @@
-"""A machine image from end to end, with nothing doubled but EC2: a builder boots, is entered, and its disk is kept."""
+"""An AMI end to end, with only EC2 doubled: a builder boots, is set up over SSH, and its disk is kept."""
 
 import json
 from pathlib import Path
@@ -17,20 +17,20 @@ from tests.vm.conftest import Boot, published
 
 pytestmark = pytest.mark.vm
 
-#: Whoever pulls must know a password: the builder, and a machine that has not got the image.
+#: Pulling needs a password, both for the builder and for a machine without the image.
 CREDENTIAL = {"parameters": {"/registry": LOGIN}, "settings": {"registry": {"credential": "ssm:/registry"}}}
 
 
 @pytest.fixture
 def image(docker: DockerEngine) -> str:
-    """A shell and its tools, in the private registry."""
+    """Return the name of an image with a shell and its tools, in the private registry."""
     name = published(docker, "baked", shell_tree(docker.folder / "baked"))
     public, private = (each.rpartition(":")[2] for each in (docker.registry, docker.private_registry))
     return name.replace(public, private)
 
 
 def ran(whole: Rig, image: str) -> Run:
-    """A run, ended by its limit: SIGTERM reaches the command in its container, whose exit code is told."""
+    """Run a job that its limit ends, and assert that SIGTERM reached the command and that its exit code was kept."""
     job = "trap 'echo saved; exit 9' TERM; echo up; while :; do sleep 0.2; done"
     [done] = whole.done(whole.start(job, image=image, instance_type="t3.small", limits={"runtime": "6s"}))
     assert done.verdict is not None
@@ -51,7 +51,7 @@ def phases(whole: Rig, run: Run) -> list[str]:
 
 
 @pytest.mark.vm(boots=4)
-def test_a_baked_image_spares_the_next_machine_its_pull(
+def test_machine_of_a_baked_ami_needs_no_pull(
     boot: Boot,
     host: QemuHost,
     image: str,
@@ -59,7 +59,7 @@ def test_a_baked_image_spares_the_next_machine_its_pull(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Bake, use, run: agent and image are there, and nothing is left of the builder, nor at last of any machine."""
+    """The AMI has agent and image, but no trace of the builder. In the end no machine's file is left."""
 
     def provision(*words: str) -> str:
         code = main.run(list(words))

@@ -1,4 +1,4 @@
-"""A virtual machine as the control host, set up as the README says; the machines of its jobs are light ones."""
+"""A virtual machine as control host, set up as the README says; its jobs run on light machines."""
 
 import json
 import os
@@ -24,12 +24,12 @@ from tests.polling import until
 from tests.vm.conftest import PATIENCE
 from tests.vm.guest import ask
 
-# It boots once, and then waits for the clock as long as two boots take.
+# It boots once, and then waits for scheduled ticks as long as two boots take.
 pytestmark = pytest.mark.vm(boots=3)
 
 ROOT = Path(__file__).parents[2]
-#: What the README has a control host do, but for what is on its disk already, and for the recipe.
-STEPS = re.search(r"(?ms)^sudo useradd .*?(?=^sudo -u provision )", (ROOT / "README.md").read_text())
+#: The README's commands for a control host, without those for files already on its disk and for the recipe.
+STEPS = re.search(r"(?ms)^sudo useradd .*?(?=^sudo -u provision )", (ROOT / "config" / "README.md").read_text())
 
 PROVISION = "cd /opt/provision && sudo -u provision .venv/bin/provision"
 
@@ -47,13 +47,13 @@ RECIPE = {
 
 @pytest.fixture
 def opt(tmp_path: Path) -> Path:
-    """/opt/provision: the checkout's `config`, and `.venv` with the wheels of our package and all that it needs."""
+    """Make /opt/provision: the checkout's `config`, and `.venv` with this package and its dependencies."""
     folder = tmp_path / "opt"
     shutil.copytree(ROOT / "config", folder / "config")
     version = f"python3.{sys.version_info.minor}"
     packages = folder / ".venv/lib" / version / "site-packages"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    # In the environment it binds the build of our own package as well.
+    # In the environment, the constraints also apply to the build of this package.
     constrained = {**os.environ, "PIP_CONSTRAINT": "config/constraints.txt"}
     subprocess.run([*pip, "--target", str(packages), ".[server]"], cwd=ROOT, env=constrained, check=True)
     (folder / ".venv/pyvenv.cfg").write_text("home = /usr/bin\n")
@@ -75,7 +75,7 @@ def double(tmp_path: Path) -> Iterator[Double]:
 
 @pytest.fixture
 def metadata(double: Double) -> Iterator[Metadata]:
-    """Of the control host: its instance profile has the control plane's rights."""
+    """Yield the control host's metadata service, with the control plane's rights in its instance profile."""
     keys = double.environment()
     own = Credentials(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], "", time.time() + 6 * 3600)
     metadata = Metadata(lambda _: own, "provision-control")
@@ -91,9 +91,9 @@ def host(guest_image: Image, tmp_path: Path) -> Iterator[QemuHost]:
 
 
 def control_host(double: Double, metadata: Metadata) -> Guest:
-    """It finds its disk and follows the README."""
+    """Return a guest that mounts its disk and follows the README."""
     assert STEPS
-    # sudo looks the host's own name up, which EC2's name servers know.
+    # sudo resolves the host's own name, which EC2's name servers know.
     found = 'echo "127.0.1.1 $(hostname)" >>/etc/hosts\nmkdir /opt/provision\nmount -o ro /dev/vdb /opt/provision'
     guest = Guest(
         instance_id="i-00000000000000001",
@@ -128,7 +128,7 @@ def settings(double: Double) -> str:
 
 
 def disk_of(folder: Path, disk: Path) -> None:
-    """Owned by root, as `sudo` makes it."""
+    """Make a disk of the folder, owned by root as `sudo` would make it."""
     words = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0", "-d", str(folder)]
     subprocess.run([*words, str(disk), "1G"], check=True)
 
@@ -136,7 +136,7 @@ def disk_of(folder: Path, disk: Path) -> None:
 def test_a_schedule_fires_on_a_control_host_that_systemd_keeps(
     host: QemuHost, double: Double, metadata: Metadata, opt: Path, tmp_path: Path
 ) -> None:
-    """One run a minute, its log in the bucket; after `kill -9` amid one, too; and an end in time, with exit code 0."""
+    """One run a minute, with its log in the bucket, also after `kill -9`; then a stop in time with exit code 0."""
     (opt / "config/settings.toml").write_text(settings(double))
     (opt / "recipe.yaml").write_text(json.dumps(RECIPE))
     disk_of(opt, tmp_path / "opt.disk")
@@ -166,7 +166,7 @@ def test_a_schedule_fires_on_a_control_host_that_systemd_keeps(
     journal = on_host("journalctl _SYSTEMD_UNIT=provision-serve.service -o cat --no-pager").splitlines()
     texts = [json.loads(line).get("text", "") for line in journal]
     assert sum(text.startswith("listening at http://127.0.0.1:8080") for text in texts) == 2, texts
-    assert texts[-1] == "stopped; what runs goes on"
+    assert texts[-1] == "stopped; runs continue on their machines"
 
     on_host("systemctl start provision-reap")
     runs = json.loads(on_host(f"{PROVISION} runs --json 2>/dev/null"))

@@ -1,4 +1,4 @@
-"""The grace of a job in a container of a whole machine, whatever ends it."""
+"""The grace of a job in a container on a virtual machine, for every cause of its end."""
 
 from collections.abc import Mapping
 
@@ -12,13 +12,13 @@ pytestmark = pytest.mark.vm
 
 FORM = {form.name: form for form in FORMS}["bash"]
 
-#: For an emulated machine, which may share its processor: until a limit, and from a notice to the machine's end.
+#: Times for an emulated machine, which may share its processor: the limit, and seconds from notice to end.
 RUNTIME, NOTICE = "2m", 120.0
 
 
 @pytest.mark.vm(boots=3)
 def test_a_job_on_a_machine_saves_and_keeps_its_exit_code(whole: Rig, python_image: str) -> None:
-    """A limit, `stop` and a notice: the trainer saves, its last lines arrive, and the code is its own."""
+    """After a limit, `stop` and a notice, the trainer saves, its last lines arrive, and its exit code is kept."""
     spec: Mapping[str, str] = {"image": python_image, "instance_type": "t3.small"}
     with Reports() as reports:
         runs = played(whole, reports, [FORM], runtime=RUNTIME, notice=NOTICE, host=GATEWAY, **spec)

@@ -1,4 +1,4 @@
-"""kill -9 of a rehearsal while a virtual machine of it lives."""
+"""A rehearsal that is killed while its virtual machine runs."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.vm
 
 
 def traces(folder: Path) -> list[str]:
-    """What there is of a rehearsal whose TMPDIR that is: files, and processes with what they were started with."""
+    """Return the files and processes of a rehearsal with this TMPDIR."""
     found = [str(path) for path in folder.rglob("*")]
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -43,7 +43,7 @@ def consoles(environment: Mapping[str, str]) -> list[str]:
 
 @pytest.mark.vm(boots=0)
 def test_a_rehearsal_that_is_killed_leaves_nothing_of_its_virtual_machine(guest_image: Image, tmp_path: Path) -> None:
-    """No process of QEMU, no disk, no socket, no folder, be its kernel in the middle of booting."""
+    """No QEMU process, disk, socket or folder is left, even if the guest's kernel was booting."""
     recipe = tmp_path / "recipe.yaml"
     spec = {"name": "rehearsed", "image": "any", "instance_type": "t3.small", "command": "true"}
     recipe.write_text(yaml.safe_dump({"type": "job", "spec": spec}))
@@ -52,7 +52,7 @@ def test_a_rehearsal_that_is_killed_leaves_nothing_of_its_virtual_machine(guest_
     own = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(guest_image.folder.parents[2])}
     serve = ("rehearse", "--serve", "--json", "--machine", "qemu")
     with Command(tmp_path / "rehearsal", *serve, environment=own) as cloud:
-        cloud.until(lambda: "the cloud is up" in cloud.err)
+        cloud.until(lambda: "the double is up" in cloud.err)
         environment = json.loads(cloud.out)["environment"]
         start = ("apply", str(recipe), "--start")
         with Command(tmp_path / "start", *start, environment=environment):

@@ -1,4 +1,4 @@
-"""What only a whole machine can suffer: its power, its kernel, its agent, its fuse."""
+"""Troubles that only a virtual machine can have: power, kernel, agent, fuse."""
 
 import json
 import threading
@@ -17,22 +17,22 @@ from tests.vm.guest import ask, tell
 
 pytestmark = pytest.mark.vm
 
-#: An attempt whose command has begun is the last one.
+#: The run is not retried once its command has begun.
 ONCE: dict[str, Any] = {"retry": {"rerun": "before_start"}, "instance_type": "t3.small"}
 
-#: Ends at SIGTERM, and says so.
+#: A command that ends at SIGTERM and prints a line.
 HOLD = "trap 'echo saved; exit 9' TERM; echo up; while :; do sleep 0.2; done"
 
 
 def running(whole: Rig, run: Run, said: bytes = b"up\n") -> str:
-    """Wait until the job has said so; its machine's id."""
+    """Wait until the job has printed this; return its machine's id."""
     whole.until(lambda: said in whole.log(run))
     [machine] = whole.double.alive()
     return machine.id
 
 
 def gone(whole: Rig) -> None:
-    """Wait for the end of all machines, without acting."""
+    """Wait for the end of all machines, without running passes."""
     end = time.monotonic() + PATIENCE
     while whole.double.alive():
         assert time.monotonic() < end, "a machine lives on"
@@ -41,7 +41,7 @@ def gone(whole: Rig) -> None:
 
 @pytest.mark.vm(boots=2)
 def test_cloud_init_finds_no_fault_and_a_restart_executes_nothing_twice(whole: Rig, host: QemuHost, image: str) -> None:
-    """The guest's own cloud-init accepts our user-data as Ec2's; after a restart the run ends, executed once."""
+    """The guest's cloud-init accepts the user-data as Ec2's; after a restart the run ends, executed once."""
     run = whole.start(HOLD, image=image, **ONCE)
     machine = running(whole, run)
     checked = ask(host.folder(machine), "cloud-init schema --system")
@@ -63,7 +63,7 @@ def test_cloud_init_finds_no_fault_and_a_restart_executes_nothing_twice(whole: R
     assert host.console(machine).count("running 'init-local'") == 2
 
 
-#: kill -9 of the agent, until there is another one; fails where none follows.
+#: Kills the agent and waits for its successor; fails if none follows.
 KILL = """
 old=$(systemctl show --property=MainPID --value provision-agent)
 systemctl kill --signal=KILL provision-agent
@@ -76,7 +76,7 @@ exit 1
 
 
 def test_a_run_outlives_its_agent(whole: Rig, host: QemuHost, image: str) -> None:
-    """kill -9 of the agent: started once more, executed once, the log whole, the exit code the command's own."""
+    """The agent is killed and restarted: the command executes once; log and exit code are complete."""
     count = "echo up; i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo line $i; sleep 0.05; done; exit 7"
     run = whole.start(count, image=image, **ONCE)
     machine = running(whole, run)
@@ -92,9 +92,9 @@ def test_a_run_outlives_its_agent(whole: Rig, host: QemuHost, image: str) -> Non
 def test_stop_reaches_a_job_whose_agent_was_killed_and_a_second_death_ends_its_machine(
     whole: Rig, host: QemuHost, image: str
 ) -> None:
-    """The next agent sends the SIGTERM; when it dies too, its unit has reached the start limit and powers off."""
+    """The successor sends SIGTERM. When it dies too, its unit has reached the start limit and powers off."""
     saving = "trap 'echo saved' TERM; echo up; while :; do sleep 0.2; done"
-    # Not to be over before that agent is dead, be the computer ever so slow.
+    # Long enough for a slow computer: the grace must not end before the agent is dead.
     run = whole.start(saving, image=image, limits={"stop_grace": "10m"}, **ONCE)
     machine = running(whole, run)
     assert ask(host.folder(machine), KILL).code == 0
@@ -110,8 +110,8 @@ def test_stop_reaches_a_job_whose_agent_was_killed_and_a_second_death_ends_its_m
     assert b"saved\n" in whole.log(run)
 
 
-def test_a_power_cut_in_mid_output_is_told(whole: Rig, host: QemuHost, image: str) -> None:
-    """What had reached the bucket is kept, and the log says from where on it is not known."""
+def test_power_cut_leaves_a_reported_log_gap(whole: Rig, host: QemuHost, image: str) -> None:
+    """The shipped bytes are kept, and the log has a gap from there on."""
     run = whole.start("i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done", image=image, **ONCE)
     machine = running(whole, run, b"line 50\n")
     tell(host.folder(machine), "sleep 1; echo o >/proc/sysrq-trigger")
@@ -127,7 +127,7 @@ def test_a_power_cut_in_mid_output_is_told(whole: Rig, host: QemuHost, image: st
 
 
 def test_the_fuse_alone_ends_a_machine(whole: Rig, host: QemuHost, image: str) -> None:
-    """All agents and their unit dead, control plane away: when its time is over the machine powers itself off."""
+    """With all agents, their unit and the control plane gone, the machine powers itself off when its fuse expires."""
     run = whole.start(HOLD, image=image, **ONCE)
     machine = running(whole, run)
     dead = """
@@ -142,13 +142,13 @@ def test_the_fuse_alone_ends_a_machine(whole: Rig, host: QemuHost, image: str) -
     """
     assert ask(host.folder(machine), dead).code == 0
     gone(whole)
-    assert "the fuse has burnt down" in host.console(machine)
+    assert "the fuse has expired" in host.console(machine)
     [done] = whole.done(run)
     assert done.verdict is not None
     assert done.verdict.outcome is Outcome.LOST, done.verdict
 
 
-#: Counts; told to stop, it saves where it is, and says by its exit code that it is not done.
+#: Counts. On SIGTERM it saves its step, and its exit code says that it is not done.
 COUNT = """
 import os, signal, sys, time
 import boto3
@@ -172,7 +172,7 @@ except s3.exceptions.ClientError:
 
 @pytest.mark.vm(boots=2)
 def test_an_interrupted_run_resumes_on_another_machine(boot: Boot, python_image: str) -> None:
-    """Notice, SIGTERM, checkpoint, interruption; the next machine goes on from there and ends 0."""
+    """After notice, SIGTERM, checkpoint and interruption, the next machine resumes and exits with 0."""
     spec = {**ONCE, "retry": {}, "use_spot_instance": True, "checkpoint": True}
     settings = {"checkpoint_url": "s3://states/runs/"}
     with boot(settings=settings, buckets={"states": {}}) as whole:

@@ -1,4 +1,4 @@
-"""The way in to a virtual machine: its own sshd, Docker's own exec, the agent's own spool."""
+"""SSH access to a virtual machine, with its own sshd, Docker's exec and the agent's spool."""
 
 import os
 from collections.abc import Callable
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.vm
 
 Provision = Callable[..., tuple[int, bytes, str]]
 
-#: Prints whatever line is put into its file; ends at SIGTERM, and says so.
+#: Prints every line that is put into its file; ends at SIGTERM and prints a line.
 JOB = "trap 'echo saved; exit 9' TERM; echo up; while :; do [ ! -e say ] || { cat say; rm say; }; sleep 0.2; done"
 
 
 @pytest.fixture
 def provision(capfdbinary: pytest.CaptureFixture[bytes]) -> Provision:
-    """`provision …` in this process: exit code, standard output and standard error."""
+    """Return a function that runs `provision …` in this process: exit code, standard output, standard error."""
 
     def run(*words: str) -> tuple[int, bytes, str]:
         code = main.run(list(words))
@@ -34,10 +34,10 @@ def provision(capfdbinary: pytest.CaptureFixture[bytes]) -> Provision:
     return run
 
 
-def test_a_run_is_entered_and_stopped(
+def test_ssh_cp_logs_and_stop_work_on_a_virtual_machine(
     boot: Boot, host: QemuHost, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provision: Provision
 ) -> None:
-    """Commands, files and the log, by the key that the machine reported and no other; `stop` reaches the command."""
+    """Commands, files and the log work with the reported host key only; `stop` reaches the command."""
     with boot(settings={"ssh": {"port": host.ssh_port, "open": True}}) as whole:
         monkeypatch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
         run = whole.start(JOB, image=image, instance_type="t3.small")
@@ -62,14 +62,14 @@ def test_a_run_is_entered_and_stopped(
 
         with Command(tmp_path / "commands", "logs", short, "--follow", "--direct") as logs:
             logs.until(lambda: logs.out == b"up\n")
-            # What the bucket does not take is there all the same.
+            # Lines arrive even if the bucket refuses them.
             whole.double.faults.add(Rule(Effect.ERROR, resource="*/log/*", principal="machine", status=503))
             assert provision("ssh", short, "--", "sh", "-c", "echo news >said && mv said say")[0] == 0
             logs.until(lambda: logs.out == b"up\nnews\n")
             assert whole.log(run) == b"up\n"
             whole.double.faults.clear()
 
-            # Somebody else at its address: the machine with other host keys than it reported.
+            # Give the machine other host keys than it reported, as if another server had its address.
             anew = "cd /etc/ssh && rm ssh_host_* && ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key"
             assert ask(host.folder(machine.id), f"{anew} && systemctl restart ssh").code == 0
             code, _, err = provision("ssh", short, "--", "true")

@@ -1,4 +1,4 @@
-"""The demo's job on a virtual machine: the chain as a cloud really gives it."""
+"""The demo's job on a virtual machine: the whole chain as a real cloud runs it."""
 
 import json
 import shutil
@@ -21,7 +21,10 @@ JOBS = Path(__file__).parents[2] / "config/jobs"
 def test_the_demos_job_runs_on_a_real_kernel(
     boot: Boot, host: QemuHost, tmp_path: Path, python_image: str, git_server: Callable[[Path], str]
 ) -> None:
-    """Image from a registry, code over the network, S3 in and out; log and exit code kept; machine and QEMU gone."""
+    """The image comes from a registry, code over the network, data from and to S3.
+
+    Log and exit code are kept, and machine and QEMU are gone.
+    """
     repository = tmp_path / "run_inference"
     shutil.copytree(JOBS / "run_inference", repository)
     for words in (["init", "--initial-branch=main"], ["add", "--all"], ["commit", "--message", "first"]):

@@ -1,4 +1,4 @@
-"""Answers one request: reads in/<RUN_ID>.json from S3, writes out/<RUN_ID>.json."""
+"""Answer one request: read in/<RUN_ID>.json from S3, and write out/<RUN_ID>.json."""
 
 import json
 import os
@@ -9,7 +9,7 @@ BUCKET = "my-bucket"
 
 
 def run_model(payload: dict) -> dict:
-    """Stands for the work on the GPU."""
+    """Return an example result, in place of work on the GPU."""
     numbers = payload["numbers"]
     return {"sum": sum(numbers), "largest": max(numbers)}
 

@@ -11,7 +11,8 @@ from provisioner.core.errors import CloudError, Misconfigured, Retryable
 
 R = TypeVar("R")
 
-#: Most ids of one call. EC2 accepts 1,000 and recommends smaller batches (API Reference, "TerminateInstances").
+#: Maximum number of ids of one call. EC2 accepts 1,000 and recommends smaller batches (API Reference,
+#: "TerminateInstances").
 BATCH = 100
 
 
@@ -20,8 +21,8 @@ def each(
 ) -> tuple[list[R], dict[str, CloudError]]:
     """Return the answers of `operation` for all of `ids` that it accepts, and the error of each other id.
 
-    EC2 refuses a whole call for one bad id, and may fail a call that touches a broken zone. `zone` returns a machine's
-    zone, or "".
+    EC2 rejects a whole call for one bad id, and may fail a call with a machine in a broken zone. `zone` returns a
+    machine's zone, or "" if it is unknown.
     """
     answers: list[R] = []
     refused: dict[str, CloudError] = {}

@@ -21,13 +21,13 @@ def instance_type(info: Mapping[str, Any], zones: Iterable[str]) -> InstanceType
 
 
 def _architecture(supported: Iterable[str]) -> str:
-    """Return the architecture that an AMI is made for, or ""; older types also list `i386`."""
+    """Return the architecture that AMIs for this type need, or ""; older types also list `i386`."""
     names = list(supported)
     return next((name for name in ("x86_64", "arm64") if name in names), names[0] if names else "")
 
 
 def _gpus(devices: Iterable[Mapping[str, Any]]) -> int:
-    """Return the number of NVIDIA GPUs. GpuInfo lists AMD's and Habana's too; a slice has Count 0 and counts as one."""
+    """Return the number of NVIDIA GPUs; GpuInfo also lists AMD's and Habana's. A GPU fraction has Count 0."""
     return sum(
         device.get("Count") or device.get("LogicalGpuCount", 0)
         for device in devices

@@ -19,11 +19,11 @@ from provisioner.core.cloud.prices import PriceList
 from provisioner.core.cloud.tags import INSTALLATION_TAG, LAUNCH_TAG
 from provisioner.core.errors import CloudError, Misconfigured
 
-#: Seconds to wait for CreateFleet, which answers when the machines exist: EC2 needs seconds for that. After a timeout
-#: the same request is replayed, so a short wait does no harm.
+#: Seconds to wait for CreateFleet's answer. EC2 needs seconds for it, because it answers when the machines exist.
+#: After a timeout the same request is replayed, so a short wait does no harm.
 LAUNCH_TIMEOUT = 60.0
 
-#: Most results in one answer; EC2 returns no more machines.
+#: Maximum number of results in one answer: EC2's limit for machines.
 PAGE = 1000
 
 #: Codes for a client token whose request cannot be repeated: only a listing shows which machines it launched.
@@ -68,7 +68,9 @@ class Ec2:
         at = listing.date(answer)
         subnets = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in answer["Subnets"]}
         if len(subnets) < len(self._subnets):
-            raise Misconfigured(f"a fleet takes one subnet of each zone, these are more: {', '.join(self._subnets)}")
+            raise Misconfigured(
+                f"`subnets` may have only one subnet per zone, but some of {', '.join(self._subnets)} share a zone"
+            )
         # A filter, because the InstanceTypes parameter fails for all types if one is unknown.
         wanted = [{"Name": "instance-type", "Values": sorted(set(instance_types))}]
         infos = (
@@ -123,7 +125,7 @@ class Ec2:
             image_id = parameter["Parameter"]["Value"]
         images = self._calls.repeat(self._ec2.describe_images, ImageIds=[image_id])["Images"]
         if not images:
-            raise Misconfigured(f"The image id '[{image_id}]' does not exist", "InvalidAMIID.NotFound")
+            raise translate("InvalidAMIID.NotFound", f"the AMI {image_id} does not exist")
         return Image(image_id, images[0]["RootDeviceName"], images[0]["Architecture"], imaging.disk_gib(images[0]))
 
     @aws.reading("GetInstanceProfile")
@@ -131,7 +133,9 @@ class Ec2:
         answer = self._calls.repeat(self._session.client("iam").get_instance_profile, InstanceProfileName=name)
         profile = answer["InstanceProfile"]
         if not profile["Roles"]:
-            raise Misconfigured(f"the instance profile {name} has no role: its machines could read nothing")
+            raise Misconfigured(
+                f"the instance profile {name} has no role: add a role that has the rights in config/iam/machine.json"
+            )
         return Profile(name, profile["Arn"], profile["Roles"][0]["RoleId"])
 
     # Launching
@@ -139,7 +143,9 @@ class Ec2:
     def launch(self, request: LaunchRequest) -> LaunchAnswer:
         without = {offer.zone for offer in request.offers} - request.subnets.keys()
         if not request.offers or without:
-            raise Misconfigured(f"no subnet in {', '.join(sorted(without))}" if without else "a launch without offers")
+            raise Misconfigured(
+                f"no subnet in {', '.join(sorted(without))}" if without else "the launch request has no offers"
+            )
         self._ensure(request.template)
         # Every machine gets these tags, even if the request lacks them: without them no listing and no reaper finds it.
         tags = {**request.tags, INSTALLATION_TAG: self._installation, LAUNCH_TAG: request.token}
@@ -177,7 +183,7 @@ class Ec2:
         if error.code in UNREPEATABLE:
             raise errors.Conflict(f"launch {request.token} cannot be replayed: {error}") from error
 
-    # Looking
+    # Listing
 
     def machines(self) -> Listing:
         found = self._describe({f"tag:{INSTALLATION_TAG}": self._installation})
@@ -209,7 +215,7 @@ class Ec2:
 
     @aws.reading("DescribeInstances")
     def _describe(self, wanted: Mapping[str, str]) -> Listing:
-        """Return all pages, or raise: in a partial listing, living machines would look gone."""
+        """Return the machines of all pages, or raise: in a partial listing, some would wrongly seem to have ended."""
         found: list[Machine] = []
         at = 0.0
         parameters: dict[str, Any] = {
@@ -246,11 +252,11 @@ class Ec2:
             status["InstanceId"]
             for answer in answers
             for status in answer["InstanceStatuses"]
-            # `initializing` and `insufficient-data` prove nothing.
+            # `initializing` and `insufficient-data` do not prove a fault.
             if "impaired" in (status["InstanceStatus"]["Status"], status["SystemStatus"]["Status"])
         )
 
-    # Ending
+    # Terminating, and console output
 
     def terminate(self, ids: Collection[str]) -> Mapping[str, CloudError]:
         ec2 = self._ec2
@@ -310,7 +316,7 @@ class Ec2:
         return deleted
 
     def _delete(self, operation: Callable[..., Any], absent: str, **parameters: Any) -> bool:
-        """Delete something; return False if EC2's error code begins with `absent`: there is nothing to delete."""
+        """Delete a resource; return False if it does not exist: EC2's error code begins with `absent`."""
         try:
             self._calls.repeat(operation, **parameters)
         except CloudError as error:

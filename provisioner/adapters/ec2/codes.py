@@ -1,4 +1,4 @@
-"""Translate EC2's error codes into errors that are named for what the caller should do, by one table.
+"""The table that translates EC2's error codes into errors that are named for what the caller should do.
 
 The table is applied to exceptions, to each entry of `Errors` in an answer with status 200, and to the StateReason of a
 machine that never reported. A code that is not in the table is `Misconfigured`: it is shown verbatim and ends the run's
@@ -50,7 +50,16 @@ ENDINGS: Mapping[str, Ending] = {
     "Server.SpotInstanceTermination": Ending.INTERRUPTED,
 }
 
-#: Part of the message for a quota of 0. A run must not wait for such a quota: no end of a machine frees any of it.
+#: By the first part of an error code: the setting that names what does not exist.
+SETTINGS: Mapping[str, str] = {
+    "InvalidAMIID": "image",
+    "InvalidGroup": "security_groups",
+    "InvalidGroupId": "security_groups",
+    "InvalidSecurityGroupID": "security_groups",
+    "InvalidSubnetID": "subnets",
+}
+
+#: Part of the message for a quota of 0. A run must not wait for such a quota: it stays 0 when machines end.
 _QUOTA_ZERO = re.compile(r"\blimit of 0\b")
 
 
@@ -59,8 +68,10 @@ def translate(code: str, message: str) -> CloudError:
     side, _, bare = code.partition(".")
     meaning = CODES.get(code) or (CODES.get(bare) if side in ("Server", "Client") else None)
     if meaning is None:
-        # An unknown code for a fault of EC2 itself: such faults pass.
+        # An unknown `Server.` code is a temporary fault of EC2 itself.
         meaning = errors.Transient if side == "Server" else errors.Misconfigured
+    if setting := SETTINGS.get(code.partition(".")[0]):
+        message = f"{message}; correct `{setting}` in the settings"
     if meaning is errors.QuotaExceeded and _QUOTA_ZERO.search(message):
         meaning = errors.Misconfigured
     return meaning(message, code)

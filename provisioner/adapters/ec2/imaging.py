@@ -10,13 +10,13 @@ from provisioner.core.cloud.machine_images import Ami, AmiState
 
 NAME_TAKEN = "InvalidAMIName.Duplicate"
 
-#: `transient` is not final; all states that are not listed here are final and failed (EC2 API Reference, "Image",
+#: `transient` is not a final state. Every state that is not listed here is a final failure (EC2 API Reference, "Image",
 #: imageState).
 _STATES = {"pending": AmiState.PENDING, "transient": AmiState.PENDING, "available": AmiState.AVAILABLE}
 
 
 def creation(instance_id: str, name: str, tags: Mapping[str, str]) -> dict[str, Any]:
-    """Return CreateImage's parameters: the machine restarts, because only then is the file system consistent."""
+    """Return CreateImage's parameters. The machine restarts, because the file system is consistent only then."""
     tagged = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
     return {
         "InstanceId": instance_id,

@@ -107,7 +107,7 @@ def answer(request: LaunchRequest, response: Mapping[str, Any]) -> LaunchAnswer:
     refusals = []
     for entry in response.get("Errors", ()):
         code, message = entry.get("ErrorCode", ""), entry.get("ErrorMessage", "")
-        # An error without a code is retried: it must not refuse the run.
+        # An error without a code is retried: it must not end the run as refused.
         error = translate(code, message) if code else Transient(message or "an error without a code", aws.UNREADABLE)
         offer = _offer(request, entry)
         refusals.append(Refusal(error, offer if offer in request.offers else None))

@@ -66,4 +66,6 @@ def date(response: Mapping[str, Any]) -> float:
     try:
         return parsedate_to_datetime(text).timestamp()
     except ValueError as error:
-        raise Misconfigured(f"the answer's Date header is {text!r}: is there a proxy in between?") from error
+        raise Misconfigured(
+            f"the answer's Date header {text!r} is not an HTTP date: check for a proxy between this computer and AWS"
+        ) from error

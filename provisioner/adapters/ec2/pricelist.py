@@ -9,13 +9,13 @@ from typing import Any
 from provisioner.core.cloud.offers import Price
 from provisioner.core.cloud.prices import PriceList
 
-#: One of the few regions with an endpoint; it has the prices of all regions (AWS Billing User Guide, "Price List Query
-#: API endpoints").
+#: One of the few regions with an endpoint of the Price List service, which returns the prices of all regions (AWS
+#: Billing User Guide, "Price List Query API endpoints").
 REGION = "us-east-1"
 
 SOURCE = "AWS Price List"
 
-#: For each part of a gp3 disk, the unit of its price at AWS, and how many of our units that is.
+#: For each part of a gp3 disk: the unit of AWS's price, and how many GiB, IOPS or MiB/s that unit is.
 DISK = {"gib": ("GB-Mo", 1), "iops": ("IOPS-Mo", 1), "throughput": ("GiBps-mo", 1024)}
 
 

@@ -36,21 +36,24 @@ def address(url: str, token: str, *, insecure: bool = False) -> Address:
         raise Invalid(f"the server's URL: {error}") from error
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
         raise Invalid(
-            f"the server's URL is {url!r}; write https://HOST, or http://127.0.0.1:PORT for one of this computer"
+            f"invalid server URL {url!r}: write https://HOST, or http://127.0.0.1:PORT for a server on this computer"
         )
     if parts.username is not None or parts.query or parts.fragment:
-        raise Invalid("the server's URL has more than host, port and path; the token goes into PROVISION_TOKEN")
+        raise Invalid("the server's URL may have only host, port and path; put the token into PROVISION_TOKEN")
     shown = url.rstrip("/")
     if not token:
         raise Invalid(
-            f"{shown} wants a token: set PROVISION_TOKEN to what `provision token create` printed on the control host"
+            f"no token for {shown}: set PROVISION_TOKEN to a token from `provision token create` on the control host"
         )
     if not re.fullmatch("[!-~]{1,1000}", token):
-        raise Invalid("PROVISION_TOKEN is no token: it has spaces, or letters that no token has")
+        raise Invalid(
+            "invalid PROVISION_TOKEN: expected at most 1000 ASCII characters without spaces; copy the token that "
+            "`provision token create` printed"
+        )
     if parts.scheme == "http" and not insecure and not is_loopback(host):
         raise Invalid(
-            f"{shown} would send the token in clear text: write https://, or set PROVISION_INSECURE=1 where the network"
-            " itself is trusted"
+            f"{shown} would send the token in clear text: write https://, or set PROVISION_INSECURE=1 if you trust the "
+            "network"
         )
     https = parts.scheme == "https"
     return Address(shown, https, host, port or (443 if https else 80), token)

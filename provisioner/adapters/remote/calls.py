@@ -1,4 +1,4 @@
-"""HTTP requests to the server: one retry layer, one table of errors, and a check that a server of ours answered.
+"""Send HTTP requests to the server: one retry layer, one table of errors, a check that a provision server answered.
 
 urllib3 and tenacity are imported by the first call, not by this module: `--help` sends no request.
 """
@@ -28,13 +28,13 @@ JSON, EVENTS = "application/json", "text/event-stream"
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
 #: Seconds between two bytes of a followed log; the client requests a heartbeat each second.
 SILENCE = 15.0
-#: Seconds for which a request to an unavailable server is retried: of a single call, because the server may just be
-#: restarting; of a command that waits for a run or follows a log; and of a screen that is redrawn each second anyway.
+#: Seconds for which a request to an unavailable server is retried: BRIEFLY by default, because the server may be
+#: restarting; LONG while a command waits for a run or follows a log; NEVER for a screen that is redrawn each second.
 BRIEFLY, LONG, NEVER = 10.0, 300.0, 0.0
-#: Most bytes of an answer; the largest answers are a thousand runs.
+#: Maximum number of bytes of an answer; the largest answers are a thousand runs.
 LARGEST = 256 << 20
 
-#: The error for each error code of the server. Its own faults, and unknown codes, are raised as ProvisionError.
+#: The error for each error code of the server. Faults of the server, and unknown codes, are raised as ProvisionError.
 MEANING: Mapping[str, type[ProvisionError]] = {
     "invalid": Invalid,
     "method_not_allowed": Invalid,
@@ -51,7 +51,7 @@ MEANING: Mapping[str, type[ProvisionError]] = {
 
 
 class Away(Exception):
-    """A call that failed and may succeed later; `error` is raised instead when it is not retried."""
+    """The failure of a call that may succeed later. When the call is not retried, `error` is raised instead."""
 
     def __init__(self, error: ProvisionError, *, acted: bool, after: float = 0.0) -> None:
         """`acted`: the server may have executed the request. `after`: seconds to wait before the next request."""
@@ -76,7 +76,7 @@ class Calls:
 
     @contextlib.contextmanager
     def patient(self, told: Callable[[str], None], patience: float = LONG) -> Iterator[None]:
-        """Context in which requests to an unavailable server are retried for `patience` seconds, and `told` is used."""
+        """Context that retries requests to an unavailable server for `patience` seconds, with messages to `told`."""
         before = self._told, self._patience
         self._told, self._patience = told, patience
         try:
@@ -95,7 +95,7 @@ class Calls:
         sends: str = "application/json",
         again: bool = True,
     ) -> T:
-        """Return the view in the answer. `again`: a second request has the effect of one, so it may be repeated."""
+        """Return the view in the answer. `again`: the request is idempotent, so it is retried after a lost answer."""
         headers = {"Content-Type": sends} if body is not None else {}
 
         def once() -> T:
@@ -104,13 +104,13 @@ class Calls:
             try:
                 return from_json(kind, json.loads(data))
             except (Invalid, ValueError, RecursionError) as error:
-                raise self._stranger("in words of another version") from error
+                raise self._stranger("not the expected JSON") from error
 
         return self._persist(once, again=again)
 
     @contextlib.contextmanager
     def stream(self, path: str, query: Query, place: str) -> Iterator[Iterator[bytes]]:
-        """Context with the bytes of an event stream after a place, as they arrive, until the connection ends."""
+        """Context with the bytes of an event stream after the event `place`, as they arrive, until the stream ends."""
         headers = {"Last-Event-ID": place} if place else {}
 
         def opened() -> tuple[contextlib.ExitStack, Any]:
@@ -144,7 +144,7 @@ class Calls:
             if not self._away:
                 self._away = True
                 why = state.outcome.exception() if state.outcome else None
-                self._told(f"{why}; asking again for {round(self._patience)} s")
+                self._told(f"{why}; retrying for {round(self._patience)} s")
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(passing),
@@ -158,12 +158,12 @@ class Calls:
             found = retrying(call)
         except Away as error:
             if error.acted and not again:
-                text = f"{error}: it may have been done all the same; look before you try again"
+                text = f"{error}: the server may have executed the request; check before you retry"
                 raise errors.NoAnswer(text) from error
             raise error.error from error
         if self._away:
             self._away = False
-            self._told(f"{self._address.url} answers again")
+            self._told(f"{self._address.url} is available again")
         return found
 
     @contextlib.contextmanager
@@ -177,7 +177,7 @@ class Calls:
         body: bytes | None,
         silence: float = READ_TIMEOUT,
     ) -> Iterator[Any]:
-        """Context in which a successful answer is read; errors until then are raised as ProvisionError or Away."""
+        """Context in which a successful answer is read; failures are raised as ProvisionError or Away."""
         import urllib3
 
         url = f"{self._address.url}{path}{'?' if query else ''}{urlencode(query)}"
@@ -189,7 +189,7 @@ class Calls:
         }
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=silence)
         try:
-            # No redirect is followed: the token is for this server alone.
+            # No redirect is followed, because the token must not be sent to another server.
             response = self._connections().urlopen(
                 method,
                 url,
@@ -206,7 +206,7 @@ class Calls:
                 if not 200 <= response.status < 300:
                     raise self._refusal(response, kind)
                 if kind != accept:
-                    raise self._stranger(f"with {kind or 'nothing'}")
+                    raise self._stranger(f"content type {kind or 'none'}")
                 yield response
                 if accept == JSON:
                     # The answer was read whole, so the next call can use its connection.
@@ -221,7 +221,7 @@ class Calls:
         spoken = response.headers.get(API_HEADER, "")
         if spoken.isdigit() and int(spoken[:9]) != API:
             version = plain(response.headers.get(PACKAGE_HEADER, "?")[:40])
-            raise Invalid(f"this client cannot read what {self._address.url} answers; {install(version)}")
+            raise Invalid(f"{self._address.url} has another API version than this client; {install(version)}")
 
     def _connections(self) -> Any:
         if self._pool is None:
@@ -239,27 +239,32 @@ class Calls:
         if self._proxy and (why := hindrance(error)):
             text = f"{url} cannot be reached through the proxy {self._proxy.url}: {why}"
             if why.startswith("4"):
-                return Invalid(f"{text}; NO_PROXY names the hosts that need none")
+                return Invalid(f"{text}; to connect without the proxy, add the host to NO_PROXY")
             return Away(errors.Transient(text), acted=False)
         if isinstance(error, exceptions.SSLError):
             cause = error.args[0]
             if isinstance(cause, ssl.SSLCertVerificationError):
-                return Invalid(f"{url} is not trusted: {cause.verify_message}; SSL_CERT_FILE may name its CA")
+                return Invalid(
+                    f"the certificate of {url} is not trusted: {cause.verify_message}; for a private CA, set "
+                    "SSL_CERT_FILE to the CA's file"
+                )
             why = getattr(cause, "reason", cause)
-            return Away(errors.Transient(f"{url} speaks no TLS that we do: {why}"), acted=True)
+            return Away(errors.Transient(f"the TLS handshake with {url} failed: {why}"), acted=True)
         if isinstance(error, exceptions.ConnectTimeoutError):
             why = getattr(error.__cause__, "strerror", None) or "no answer"
             return Away(errors.Transient(f"{url} cannot be reached: {why}"), acted=False)
-        return Away(errors.Transient(f"{url} broke off its answer"), acted=True)
+        return Away(errors.Transient(f"the connection to {url} was lost before the answer was complete"), acted=True)
 
     def _refusal(self, response: Any, kind: str) -> Exception:
         """Return the error that an answer reports by its status and body."""
         url, status = self._address.url, response.status
         if status == 407 and self._proxy:
-            return Invalid(f"the proxy {self._proxy.url} lets nobody through to {url}: {PASSWORD}")
+            return Invalid(f"the proxy {self._proxy.url} requires a login for {url}: {PASSWORD}")
         if 300 <= status < 400:
             where = plain(response.headers.get("Location", "elsewhere")[:200])
-            return Invalid(f"{url} sends on to {where}, and no token follows: set PROVISION_URL to what you mean")
+            return Invalid(
+                f"{url} redirects to {where}; redirects are not followed: set PROVISION_URL to the server's own URL"
+            )
         after = _seconds(response.headers.get("Retry-After", ""))
         try:
             told = json.loads(response.read(LARGEST)) if kind == "application/json" else {}
@@ -268,9 +273,9 @@ class Calls:
                 raise TypeError("words are text")
         except (ValueError, TypeError, KeyError, RecursionError):
             if status in (429, 502, 503, 504):
-                away = errors.Transient(f"{url} is away: {status} {plain(str(response.reason or ''))}".rstrip())
+                away = errors.Transient(f"{url} is unavailable: {status} {plain(str(response.reason or ''))}".rstrip())
                 return Away(away, acted=status != 429, after=after)
-            return self._stranger(f"with {status}, {kind or 'nothing'}")
+            return self._stranger(f"status {status}, content type {kind or 'none'}")
         if code == "limit_reached":
             # Not retried: the limit does not change within seconds.
             return errors.LimitReached(message)
@@ -279,13 +284,13 @@ class Calls:
         if code == "try_again":
             return Away(errors.Transient(message), acted=False, after=after)
         if code == "denied":
-            return errors.Denied(f"{url} lets nobody in by this PROVISION_TOKEN: {message}")
+            return errors.Denied(f"{url} rejects this PROVISION_TOKEN: {message}")
         if code == "no_endpoint":
-            return Invalid(f"{url} is no server's URL, though one is behind it: PROVISION_URL ends before /api")
+            return Invalid(f"{url} has a wrong path: set PROVISION_URL to the part of the server's URL before /api")
         return MEANING.get(code, ProvisionError)(message)
 
     def _stranger(self, how: str) -> Invalid:
-        text = f"{self._address.url} answers {how[:100]}, as no server of this version does: is PROVISION_URL right?"
+        text = f"unexpected answer from {self._address.url} ({how[:100]}): check PROVISION_URL"
         return Invalid(plain(text))
 
 
@@ -301,4 +306,4 @@ def _pieces(response: Any) -> Iterator[bytes]:
         while data := response.read1(1 << 16):
             yield data
     except urllib3.exceptions.HTTPError:
-        return  # Cut off, or silent for too long: the reader resumes at its place.
+        return  # The connection broke or was silent for too long: the reader resumes after the last event.

@@ -1,7 +1,7 @@
 """provisioner.ports.control.control.Control over HTTP: it reads the same views as every other client.
 
-A request that was never sent, or that the server refuses for now, is sent again. A lost answer is requested again if a
-second request has the same effect as one; see the modules of the ports.
+A request that was not sent, or that the server rejects for now, is retried. After a lost answer, only idempotent
+requests are retried; each module of a port lists its own.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Remote:
     """Control over HTTP, for one thread at a time; only `wake` may be called by any thread."""
 
     def __init__(self, address: Address, clock: Clock, ids: Ids, told: Callable[[str], None]) -> None:
-        """`told` is called with a message when the server is away, except inside a call that reports it itself."""
+        """`told` gets a message when the server becomes unavailable, except during a call that reports this itself."""
         self._calls = Calls(address, clock, told)
         self._clock = clock
         self.tokens = RemoteTokens(self._calls)

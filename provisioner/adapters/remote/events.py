@@ -1,4 +1,4 @@
-"""A followed log: Server-Sent Events (WHATWG HTML, "Server-sent events"), resumed where a connection broke off."""
+"""Follow a log over Server-Sent Events (WHATWG HTML), and resume after the last event when a connection breaks."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +11,9 @@ from provisioner.core.views.log import Log, data_of
 from provisioner.ports.clock import Clock
 from provisioner.ports.control.logs import LogGap, LogPiece
 
-#: Most connections in a row that break off before any event, one second apart.
+#: Maximum number of consecutive connections, one second apart, that may break before an event or a heartbeat arrives.
 FRUITLESS = 120
-#: Most bytes of an event; our server sends a quarter of a megabyte of a log, in base64 or escaped.
+#: Maximum number of bytes of an event; our server sends a quarter of a megabyte of a log, in base64 or escaped.
 LARGEST = 16 << 20
 
 
@@ -42,8 +42,8 @@ def follow(
                     place = event.id
         fruitless += 1
         if fruitless > FRUITLESS:
-            raise Transient("the log breaks off again and again before anything comes: try later")
-        # A stream that broke off after an event is resumed at once.
+            raise Transient(f"{fruitless} connections in a row were lost before any event arrived: try again later")
+        # A stream that broke after an event is resumed at once.
         if fruitless > 1:
             clock.wait(1.0)
 
@@ -56,7 +56,7 @@ def events(data: Iterator[bytes]) -> Iterator[Event | None]:
         for block in blocks:
             yield from _event(block)
         if len(rest) > LARGEST:
-            raise Invalid("the server's events have no end: is PROVISION_URL right?")
+            raise Invalid(f"an event of the server is larger than {LARGEST >> 20} MiB: check PROVISION_URL")
 
 
 def _event(block: bytes) -> Iterator[Event | None]:
@@ -71,18 +71,18 @@ def _event(block: bytes) -> Iterator[Event | None]:
 
 
 def piece(text: str) -> LogPiece | LogGap:
-    """Return the piece of an event `log`. Raises Invalid."""
+    """Return the piece or the gap in the data of a `log` event. Raises Invalid."""
     try:
         return piece_of(from_json(Log, json.loads(text)))
     except (Invalid, ValueError, RecursionError) as error:
-        raise Invalid(f"the server's log cannot be read ({error}): is PROVISION_URL right?") from error
+        raise Invalid(f"invalid log data from the server ({error}): check PROVISION_URL") from error
 
 
 def piece_of(view: Log) -> LogPiece | LogGap:
-    """Return the piece that a view shows. Raises Invalid if it has no bytes."""
+    """Return the piece or the gap that a view shows. Raises Invalid if a piece has no bytes."""
     if not isinstance(view.missing_at_least, Absent):
         return LogGap(view.attempt, view.stream, view.offset, view.missing_at_least)
     try:
         return LogPiece(view.attempt, view.stream, view.offset, data_of(view))
     except ValueError as error:
-        raise Invalid(f"the server's log cannot be read ({error}): is PROVISION_URL right?") from error
+        raise Invalid(f"invalid log data from the server ({error}): check PROVISION_URL") from error

@@ -1,7 +1,7 @@
 """provisioner.ports.control.jobs.Jobs and .schedules.Schedules over HTTP.
 
-A second `apply` or `schedule` changes nothing, so a lost answer is requested again. A second `delete` would raise
-NotFound, so it is not repeated.
+`apply` and `set` are idempotent, so they are retried after a lost answer. `delete` is not retried, because a second
+`delete` would raise NotFound.
 """
 
 import json

@@ -24,7 +24,7 @@ class RemoteLogs:
     def _read(self, run: str, query: LogQuery) -> Iterator[LogPiece | LogGap]:
         cursor = ""
         while True:
-            # `gaps`: a page that has reached the end lists missing bytes, too.
+            # With `gaps`, a page that reaches the end of the log also lists missing bytes.
             parameters = [*_parameters(query), ("gaps", 1), *([("cursor", cursor)] if cursor else [])]
             page = self._calls.ask(Page, "GET", f"{run_path(run)}/logs", parameters)
             pieces = [events.piece_of(each) for each in page.pieces]
@@ -37,7 +37,7 @@ class RemoteLogs:
         self, run: str, query: LogQuery, looked: Callable[[Sequence[str]], None] = ignore, *, direct: bool = False
     ) -> Iterator[LogPiece | LogGap]:
         if direct:
-            control_host_only("listen to a machine itself")
+            control_host_only("read a log directly from the machine")
         return self._follow(self._runs.get(run).id, _parameters(query), looked)
 
     def _follow(

@@ -7,7 +7,7 @@ from provisioner.adapters.remote.calls import Query
 from provisioner.core.errors import Invalid
 from provisioner.core.not_found import no_job, no_run
 
-#: Possible names. No other name is sent, because its characters could make another path of the API.
+#: Patterns of possible names. No other name is sent, because its characters could change the path of the request.
 _RUN, _JOB, _OWNER = re.compile("[0-9a-f]{1,32}"), re.compile("[A-Za-z0-9-]{1,63}"), re.compile("[a-z0-9/-]{0,80}")
 
 
@@ -33,5 +33,5 @@ def run_path(name: str) -> str:
 
 
 def control_host_only(what: str) -> Never:
-    """Raise Invalid for work that a client of a server cannot do."""
-    raise Invalid(f"only the control host can {what}: run this there, without PROVISION_URL")
+    """Raise Invalid for an operation that is possible only on the control host."""
+    raise Invalid(f"only the control host can {what}: run the command on it, without PROVISION_URL")

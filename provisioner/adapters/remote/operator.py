@@ -1,4 +1,4 @@
-"""provisioner.ports.control.operator.Operator over HTTP: the server's status. The server acts, not its client."""
+"""provisioner.ports.control.operator.Operator over HTTP: the server's status. Only the server makes passes."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ from provisioner.ports.control.operator import ignore
 
 #: Seconds between two checks of `until` in `drive`.
 REST = 1.0
-#: Seconds for which a status is used again: a command asks several questions about the server.
+#: Seconds for which a status is reused, because a command reads several parts of it.
 FRESH = 0.5
 
 
@@ -35,6 +35,9 @@ class RemoteOperator:
     def foreign(self) -> tuple[str, ...]:
         return self._fresh().foreign
 
+    def owners(self) -> tuple[str, ...]:
+        return self._fresh().owners
+
     def hindrance(self) -> str:
         return self._fresh().hindrance
 
@@ -53,7 +56,7 @@ class RemoteOperator:
         self, until: Callable[[], bool], told: Callable[[Sequence[str]], None] = ignore, *, schedules: bool = False
     ) -> None:
         if schedules:
-            control_host_only("start what schedules make due")
+            control_host_only("start the jobs that are due by schedule")
         with self._calls.patient(lambda text: told([text])):
             while not until():
                 self._clock.wait(REST)
@@ -62,10 +65,13 @@ class RemoteOperator:
         return ()
 
     def ring(self, *_: object) -> None:
-        control_host_only("start what schedules make due")
+        control_host_only("start the jobs that are due by schedule")
+
+    def other_store(self) -> str:
+        control_host_only("take over a bucket")
 
     def takeover(self) -> Sequence[str]:
-        control_host_only("take a bucket over")
+        control_host_only("take over a bucket")
 
     def enter(self, *_: object, **__: object) -> Connection:
-        control_host_only("enter machines")
+        control_host_only("connect to machines")

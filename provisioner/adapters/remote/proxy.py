@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from provisioner.adapters.remote.address import Address, is_loopback
 from provisioner.core.errors import Invalid
 
-#: What the user can do if a proxy answers 407 (it requires a login).
+#: The advice for status 407: the proxy requires a login.
 PASSWORD = "write http://NAME:PASSWORD@HOST:PORT into HTTPS_PROXY or HTTP_PROXY"
 
 
@@ -22,7 +22,7 @@ class Proxy:
 
 def proxy(to: Address) -> Proxy | None:
     """Return the proxy that the environment names for the server, as curl reads it, or None. Raises Invalid."""
-    # No proxy for this computer: a proxy would connect to its own loopback, and would get the token in clear text.
+    # No proxy for loopback addresses: a proxy would connect to its own, and would get the token in clear text.
     if is_loopback(to.host):
         return None
     # Slow to import, and nothing else needs it.
@@ -38,7 +38,7 @@ def proxy(to: Address) -> Proxy | None:
     except ValueError:
         host, port = None, None
     if not host or parts.scheme not in ("http", "https"):
-        raise Invalid("the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names is none: write http://HOST:PORT")
+        raise Invalid("invalid proxy URL in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY: write http://HOST:PORT")
     shown = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username is not None else ""
     return Proxy(shown, login)

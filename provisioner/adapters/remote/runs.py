@@ -1,7 +1,7 @@
 """provisioner.ports.control.runs.Runs over HTTP.
 
-A lost answer to `start` is requested again, with an idempotency key that the client makes if its caller has none. A
-second `stop` changes nothing.
+`start` is retried after a lost answer: it always has an idempotency key, which the client makes if the caller has
+none. `stop` is idempotent.
 """
 
 import json
@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from provisioner.adapters.remote.calls import Calls, Query
 from provisioner.adapters.remote.names import is_possible_job, job_path, run_path
+from provisioner.core.not_found import no_job
 from provisioner.core.views.job import Started
 from provisioner.core.views.overview import Top
 from provisioner.core.views.pages import key_of
@@ -19,7 +20,7 @@ from provisioner.core.views.run import Run, Runs, Status
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import NEWEST, RunFilter
 
-#: Most runs of a page, and most ids of one request.
+#: Maximum number of runs of a page, and maximum number of ids of one request.
 PAGE, IDS = 1000, 100
 
 
@@ -43,10 +44,11 @@ class RemoteRuns:
             newest = sorted(several, key=lambda run: (run.created_at, run.id), reverse=True)
             return Runs(tuple(newest[: which.limit]), None)
         if which.job and not is_possible_job(which.job):
-            return Runs((), None)
+            raise no_job(which.job)
         found, cursor = list[Run](), key_of(*which.after) if which.after else None
         while (wanted := min(which.limit - len(found), PAGE)) > 0:
-            page = self._calls.ask(Runs, "GET", "/api/runs", _filter(which, wanted, cursor))
+            query: Query = [("limit", wanted), *which.query(), *([("cursor", cursor)] if cursor else [])]
+            page = self._calls.ask(Runs, "GET", "/api/runs", query)
             found += page.runs
             cursor = page.next_key
             if cursor is None:
@@ -54,7 +56,7 @@ class RemoteRuns:
         return Runs(tuple(found), cursor)
 
     def get(self, name: str) -> Run:
-        # A list of one run is smaller than its status, but takes only whole ids.
+        # A list of one run is smaller than the run's status, but the list's filter accepts only complete ids.
         whole = re.fullmatch("[0-9a-f]{32}", name.lower())
         found = self.find(RunFilter(ids=(name.lower(),), limit=1)) if whole else ()
         return found[0] if found else self.status(name).run
@@ -70,16 +72,3 @@ class RemoteRuns:
 
     def receipt(self, name: str) -> Receipt:
         return self._calls.ask(Receipt, "GET", f"{run_path(name)}/receipt")
-
-
-def _filter(which: RunFilter, limit: int, cursor: str | None) -> Query:
-    """Return the filter as the query of `GET /api/runs`."""
-    return [
-        ("limit", limit),
-        *([("job", which.job or which.job_id)] if which.job or which.job_id else []),
-        *(("owner", owner) for owner in which.owners or ()),
-        *(("state", state) for state in which.states),
-        *(("outcome", outcome) for outcome in which.outcomes),
-        *(("id", id) for id in which.ids),
-        *([("cursor", cursor)] if cursor else []),
-    ]

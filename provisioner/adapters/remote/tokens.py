@@ -1,6 +1,6 @@
 """provisioner.ports.control.tokens.Tokens over HTTP.
 
-`create` is not repeated after a lost answer, because it would make a second token. A second revocation changes nothing.
+`create` is not retried after a lost answer, because that would make a second token. `revoke` is idempotent.
 """
 
 import json
@@ -13,7 +13,7 @@ from provisioner.core.views.pages import key_of
 from provisioner.core.views.token import Audit, Audits, NewToken, Token, Tokens
 from provisioner.ports.store import Key
 
-#: Most changes of a page.
+#: Maximum number of audit records of a page.
 PAGE = 1000
 
 

@@ -11,7 +11,7 @@ from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.file import StoreFile
 from provisioner.core.errors import Invalid
 
-#: Seconds that a writer waits for another writer's transaction; ours take milliseconds.
+#: Seconds that a writer waits for another writer's transaction; the transactions of this program take milliseconds.
 BUSY_SECONDS = 30
 
 
@@ -25,7 +25,7 @@ PASSING = frozenset(
 FAILING_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
 
 
-#: errno values (errno(3)) when a file cannot be opened and only the file's owner can correct that.
+#: errno values (errno(3)) of a path that cannot be opened until its owner corrects the path or its permissions.
 WRONG_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
@@ -68,4 +68,6 @@ def migrate(engine: Engine) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise Invalid(f"another version of this program made it ({error})") from error
+        raise Invalid(
+            f"this version of provision does not know its schema ({error}): install the newer version that made it"
+        ) from error

@@ -1,4 +1,4 @@
-"""The store's SQLite file: only its owner may read it, and a moved or replaced file is noticed before a write."""
+"""The store's SQLite file: only its owner may read it, and a moved or replaced file is detected before a write."""
 
 import os
 import sqlite3
@@ -26,13 +26,13 @@ class StoreFile:
         self.real = Path(os.path.realpath(path))
         self.lease = self.real.with_name(f"{self.real.name}.lease")
         beside = [self.real.with_name(self.real.name + end) for end in BESIDE]
-        # Another process makes the file before its lease and its WAL. So if one of these exists, the file must too.
+        # Every process makes the file before its lease and WAL, so the file must exist if its lease or WAL exists.
         left = [each for each in (self.lease, *beside) if each.exists()]
         if left and not self.real.exists():
             names = " ".join(map(str, left))
             raise Invalid(
-                f"{path} is missing, and {left[0].name} shows that a store was there: put the file back; "
-                f"or, for a new and empty store: rm {names}"
+                f"{path} is missing, but {left[0].name} exists, so a store was there: restore the file, or start with "
+                f"an empty store: rm {names}"
             )
         private.make_folder(self.real.parent)
         private.make_file(self.real)
@@ -63,7 +63,7 @@ class StoreFile:
         )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            # SQLite has opened the file only now, so the check before may be out of date.
+            # SQLite has opened the file only now, so the earlier check may be out of date.
             self.check()
         except BaseException:
             connection.close()
@@ -81,7 +81,7 @@ class StoreFile:
             what = "was replaced by another file" if found else "is missing"
             raise Transient(
                 f"the store {self._path} {what}: nothing is read, written or launched. "
-                "Put the file back as it was, or restart to use what is there now"
+                "Restore the original file, or restart to use the present one"
             )
 
     def _now(self) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from provisioner.core.errors import Transient
 A = TypeVar("A")
 R = TypeVar("R")
 
-#: Most items of one transaction, so that its first thread does not wait long for the last.
+#: Maximum number of items of one transaction, so that its first thread does not wait long for the last.
 MOST = 100
 
 
@@ -53,7 +53,7 @@ class GroupCommit(Generic[A, R]):
 
     def _taken(self, own: _Asked[A, R]) -> list[_Asked[A, R]]:
         taken = [self.waiting.popleft() for _ in range(min(len(self.waiting), MOST))]
-        # Another thread may have taken the item and died of an exception before it was written.
+        # Another thread may have taken the item and then ended with an exception before the item was written.
         return taken if own in taken else [own, *taken]
 
     def _answer(self, batch: Sequence[_Asked[A, R]]) -> None:

@@ -13,7 +13,7 @@ from provisioner.core.run.records import Drought, KnownMachine, Launch, Live, No
 
 _UNFINISHED = select(tables.RunRow.id).where(col(tables.RunRow.done).is_(False))
 
-#: The table of each kind, and the condition for rows that are not over.
+#: The table of each kind of record, and the condition for the rows of live records.
 _KEPT: Mapping[type[Record], tuple[Any, Any]] = {
     Run: (tables.RunRow, col(tables.RunRow.done).is_(False)),
     Node: (tables.NodeRow, col(tables.NodeRow.run).in_(_UNFINISHED)),
@@ -23,7 +23,7 @@ _KEPT: Mapping[type[Record], tuple[Any, Any]] = {
     TemplateHealth: (tables.TemplateHealthRow, True),
 }
 
-#: Most variables of one statement; SQLite allows more.
+#: Maximum number of variables of one statement; SQLite allows more.
 BATCH = 500
 
 
@@ -53,7 +53,7 @@ class LiveCache:
                     known[item.id] = item
 
     def catch_up(self, connection: Connection) -> None:
-        """Read what other processes have written: all versions, and the bodies of records that have changed."""
+        """Read the changes of other processes: the versions of all live records, and the bodies of changed records."""
         self._live = None
         for kind, (row, alive) in _KEPT.items():
             known = self._records.get(kind, {})

@@ -1,4 +1,4 @@
-"""Show that a process lives, by a file lock that the kernel releases when the process dies."""
+"""Show that a process is alive, by a file lock that the kernel releases when the process ends."""
 
 import fcntl
 import os
@@ -10,21 +10,21 @@ from provisioner.adapters import private
 
 
 class ProcessLock:
-    """A lock on a file beside the store, which the kernel releases when its process dies.
+    """A lock on a file beside the store; the kernel releases it when its process ends.
 
-    Without it, other processes would wait for the lease of a killed process to expire. A process that hangs keeps the
-    lock, and loses the lease when the lease expires.
+    Without the lock, other processes would wait for the lease of a killed process to expire. A process that hangs keeps
+    the lock, and loses the lease when the lease expires.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = self._opened()
         self._held = False
-        #: The lock belongs to the process: `unheld` in one thread must not release the lock that another has taken.
+        #: The lock belongs to the process, so `unheld` must not release the lock that another thread has taken.
         self._one = threading.RLock()
 
     def _opened(self) -> BinaryIO:
-        """Open the lock file, or make it. A process that can open it can lock it, so only the store's owner may."""
+        """Open or make the lock file. A process that can open it can lock it, so only the store's owner may open it."""
         private.make_file(self._path)
         return open(self._path, "ab")
 
@@ -51,7 +51,7 @@ class ProcessLock:
             return True
 
     def unheld(self) -> bool:
-        """Return whether no process holds the lock, this one included."""
+        """Return whether no process holds the lock, this process included."""
         with self._one:
             if self._held or not self.take():
                 return False

@@ -21,7 +21,7 @@ def of_owners(query: Any, row: Any, owners: Collection[str] | None) -> Any:
 
 
 def older(query: Any, at: Any, id: Any, than: Key | None) -> Any:
-    """Return the query, newest first, for rows after the last record of the previous page (`than`)."""
+    """Return the query sorted newest first, limited to rows older than `than`, the last record of the previous page."""
     query = query.order_by(col(at).desc(), col(id).desc())
     return query if than is None else query.where(sqlalchemy.tuple_(col(at), col(id)) < sqlalchemy.tuple_(*than))
 
@@ -36,5 +36,5 @@ def decoded(kind: type[R], body: str) -> R:
 
 @functools.lru_cache(maxsize=200)
 def _parsed(kind: Any, body: str) -> object:
-    # The key is the whole body: a client that polls one run causes only changed records to be parsed.
+    # The cache's key is the whole body: if a client polls a run, only changed records are parsed again.
     return record_of(kind, body)

@@ -47,7 +47,7 @@ class SqlStore:
     """provisioner.ports.store.Store on one SQLite file."""
 
     def __init__(self, path: Path, ids: Ids) -> None:
-        """Open, make or migrate the file; raises Invalid for a file that cannot be a store, and Transient."""
+        """Open the file; make or migrate it if needed. Raises Invalid if it cannot be a store, and Transient."""
         try:
             self.file = StoreFile(path)
             self._proof = ProcessLock(self.file.lease)
@@ -67,7 +67,7 @@ class SqlStore:
         # "PRAGMA data_version").
         self.writer = self.engine.connect()
         self.writing = threading.RLock()
-        #: SQLite's schema version, up to which this process knows that the tables are as it expects them.
+        #: SQLite's schema version when this process last found the newest migration in the store.
         self._schema = self.writer.exec_driver_sql("PRAGMA schema_version").scalar_one()
         self.starts = GroupCommit(self.writing, self._add_runs)
         self._cache = LiveCache()
@@ -86,9 +86,9 @@ class SqlStore:
 
     @contextlib.contextmanager
     def transaction(self, stored: Sequence[Record] = ()) -> Iterator[Connection]:
-        """Begin a transaction and commit it at the end; the cache then takes the records that are in `stored`."""
+        """Context of one transaction, which is committed at the end; the cache then gets the records in `stored`."""
         with self.writing:
-            # If an exception ends this block, even one of a signal handler, `_mirrored` stays None: `live` catches up.
+            # If an exception, even of a signal handler, ends this block, `_mirrored` stays None: `live` catches up.
             mirrored, self._mirrored = self._mirrored, None
             try:
                 self.file.check()
@@ -120,8 +120,8 @@ class SqlStore:
         found = self.writer.scalar(text("SELECT version_num FROM alembic_version"))
         if found != tables.HEAD:
             raise WrongStore(
-                f"another version of this program has migrated the store to {found}, and this one knows {tables.HEAD}: "
-                "it writes nothing more. Stop it, and start the new version"
+                f"another version of provision has migrated the store to {found}; this process supports {tables.HEAD} "
+                "and writes nothing more. Restart it with the new version"
             )
         self._schema = schema
 
@@ -160,7 +160,7 @@ class SqlStore:
         with self.transaction() as connection:
             writes.prove(connection, lease.epoch)
             connection.execute(text("UPDATE lease SET expires_at = :end"), {"end": now + seconds})
-            # If a process that hung had the lease before, it keeps the process lock until it ends: try again to get it.
+            # A hung process that has lost the lease keeps the process lock until it ends: try again to take the lock.
             self._proof.take()
         return dataclasses.replace(lease, expires_at=now + seconds)
 
@@ -193,7 +193,7 @@ class SqlStore:
     def changes(self) -> int:
         if not self.file.present:
             return GONE
-        # Always the same connection: only its own values of data_version can be compared with each other.
+        # Always use the same connection: values of data_version from different connections cannot be compared.
         with self.watching:
             return int(self.watch.execute("PRAGMA data_version").fetchone()[0])
 
@@ -239,10 +239,9 @@ class SqlStore:
     def runs(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
         row = tables.RunRow
         query = of_owners(older(select(row.body), row.created_at, row.id, which.after), row, which.owners)
-        for column, wanted in ((row.job_name, which.job), (row.job_id, which.job_id)):
-            query = query.where(col(column) == wanted) if wanted else query
-        for column, any_of in ((row.id, which.ids), (row.state, which.states), (row.outcome, which.outcomes)):
-            query = query.where(col(column).in_(any_of)) if any_of else query
+        for name, column in tables.FILTERED.items():
+            if wanted := getattr(which, name):
+                query = query.where(col(column) == wanted if isinstance(wanted, str) else col(column).in_(wanted))
         return self.find(Run, query.limit(which.limit))
 
     def outcomes(self) -> Mapping[Outcome, int]:
@@ -305,7 +304,7 @@ class SqlStore:
     def _one(self, kind: type[R], query: str, *values: str) -> R | None:
         """Return the record that a query finds, or None.
 
-        The API calls this most often, and SQLAlchemy would take most of the time.
+        The query bypasses SQLAlchemy, which would take most of the time: the API calls this method most often.
         """
         self.file.check()
         with self.watching:
@@ -341,7 +340,7 @@ class SqlStore:
         """
         private.make_file(path)
         with self._read() as connection:
-            # VACUUM cannot run in a transaction; it reads in one of its own.
+            # VACUUM cannot run in a transaction; it begins its own.
             connection.rollback()
             try:
                 connection.execute(text("VACUUM INTO :path"), {"path": str(path)})

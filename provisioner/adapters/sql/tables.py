@@ -1,5 +1,6 @@
 """Define the tables: each row has a whole record as JSON, and the columns that queries use."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from sqlmodel import Field, Index, SQLModel, text
@@ -8,7 +9,7 @@ from provisioner.core.access import callers
 from provisioner.core.recipe import jobs
 from provisioner.core.run import records
 
-#: The newest migration. Alembic is imported only for a store that does not have it.
+#: The id of the newest migration. Alembic is imported only if the store lacks this migration.
 HEAD = "0004"
 
 
@@ -53,10 +54,20 @@ class RunRow(Document, table=True):
         Index("run_size", "owner", "size", sqlite_where=text("done = 0")),
         # This index has the columns of all filters, so only the records of the wanted page are read.
         Index("run_page", "created_at", "id", "owner", "job_name", "job_id", "state", "outcome"),
-        # Pages of the runs of one job, which may be few among many.
+        # For pages of one job's runs, however many runs other jobs have.
         Index("run_job", "job_id", "created_at", "id", "owner", "state", "outcome"),
         Index("run_key", "job_id", "key", "created_at", sqlite_where=text("key <> ''")),
     )
+
+
+#: The column by which each field of a RunFilter selects runs.
+FILTERED: Mapping[str, Any] = {
+    "job": RunRow.job_name,
+    "job_id": RunRow.job_id,
+    "ids": RunRow.id,
+    "states": RunRow.state,
+    "outcomes": RunRow.outcome,
+}
 
 
 class NodeRow(Document, table=True):
@@ -122,13 +133,13 @@ class NoteRow(SQLModel, table=True):
 
 
 def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]]:
-    """Return the record's table and its row there, with the version raised by one."""
+    """Return the record's table, and its row in this table with the version increased by one."""
     shared: dict[str, Any] = {"id": item.id, "version": item.version + 1, "body": body}
     size = len(body.encode())
     match item:
         case jobs.Job():
             deleted = item.deleted_at is not None
-            # A deleted job stays for its runs; a new job may have its name.
+            # The row of a deleted job is kept for its runs, under another name: a new job may use the name.
             name = f"{item.name} (deleted {item.id})" if deleted else item.name
             scheduled = item.schedule is not None and not deleted
             return JobRow, shared | {

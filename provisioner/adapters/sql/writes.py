@@ -1,4 +1,4 @@
-"""Write rows, and check what must hold first, within a transaction of the store."""
+"""Check preconditions and write rows, within a transaction of the store."""
 
 import dataclasses
 import functools
@@ -24,14 +24,14 @@ def lease(connection: Connection) -> Lease | None:
 
 
 def prove(connection: Connection, epoch: int) -> None:
-    """Raise LeaseLost if the epoch is not that of the process that has the lease."""
+    """Raise LeaseLost if the lease is not held, or is held under another epoch."""
     held = lease(connection)
     if held is None or held.epoch != epoch or not held.holder:
         raise LeaseLost("another process has taken over the control plane")
 
 
 def note(connection: Connection, key: str, value: str, now: float) -> None:
-    """Store a value under a key, in place of an earlier one."""
+    """Store a value under a key, and replace an earlier value."""
     connection.execute(
         text("INSERT OR REPLACE INTO note VALUES (:key, :value, :now)"), {"key": key, "value": value, "now": now}
     )
@@ -46,7 +46,7 @@ def put(connection: Connection, item: R) -> R:
         try:
             connection.exec_driver_sql(insert, row)
         except sqlalchemy.exc.IntegrityError as error:
-            raise Conflict(f"{type(item).__name__} {item.id} is there already") from error
+            raise Conflict(f"{type(item).__name__} {item.id} already exists") from error
         return stored
     done = connection.exec_driver_sql(update, {**row, "known_id": item.id, "known_version": item.version})
     if done.rowcount != 1:
@@ -56,7 +56,7 @@ def put(connection: Connection, item: R) -> R:
 
 @functools.cache
 def _statements(kind: type[tables.Document]) -> tuple[str, str]:
-    """Return the table's INSERT and UPDATE statements; to build them takes longer than to execute them."""
+    """Return the table's INSERT and UPDATE statements; cached, as building them takes longer than executing them."""
     table, dialect = sqlalchemy.inspect(kind).local_table, sqlite.dialect(paramstyle="named")
     known = table.c.id == bindparam("known_id"), table.c.version == bindparam("known_version")
     insert, update = table.insert(), table.update().where(*known)
@@ -82,6 +82,6 @@ def same_key(connection: Connection, run: Run, since: float) -> Run | None:
     """Return the run of the same job with the same idempotency key that was made after `since`, or None."""
     row = tables.RunRow
     same = select(row.body).where(row.job_id == run.job_id, row.key == run.idempotency_key, row.created_at > since)
-    # The same text as in the index `run_key`: SQLite's planner does not know that the variable above is not empty.
+    # The condition of the index `run_key`. SQLite needs it to use the index: it does not know the value of the key.
     found = all_of(connection, Run, same.where(text("key <> ''")).limit(1))
     return found[0] if found else None

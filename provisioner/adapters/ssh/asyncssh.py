@@ -20,13 +20,13 @@ from provisioner.ports.shell import Host, Key
 
 T = TypeVar("T")
 
-#: Seconds between two keepalive messages, and how many may fail: a lost machine is noticed within a minute.
+#: Seconds between two keepalive messages, and how many may stay unanswered: a lost machine is detected in a minute.
 KEEPALIVE, MISSED = 15, 3
 
-#: Most bytes that are read at once.
+#: Maximum number of bytes that are read at once.
 CHUNK = 65536
 
-#: Last bytes of standard error that are kept; they may contain the reason why a command failed.
+#: Bytes that are kept of the end of standard error, because they may contain the reason why a command failed.
 LAST_WORDS = 2000
 
 
@@ -82,7 +82,7 @@ class _Loop:
             try:
                 return asyncio.run_coroutine_threadsafe(deed, self.loop).result()
             except concurrent.futures.CancelledError:
-                raise Transient(f"{self._name}: we have hung up") from None
+                raise Transient(f"{self._name}: this process has closed the connection") from None
 
     def close(self) -> None:
         if not self.loop.is_closed():
@@ -183,7 +183,7 @@ class SshProcess:
 
         code, words = self._loop.do(wait())
         if code is None:
-            raise Transient(f"the connection ended before the command did ({self._command[:60]})")
+            raise Transient(f"the connection was lost while the command ran ({self._command[:60]})")
         return code if code >= 0 else 128 - code, words.decode(errors="replace").strip()
 
 
@@ -203,13 +203,13 @@ def _told(name: str) -> Iterator[None]:
         yield
     except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
         raise Misconfigured(
-            f"{name}: who answers there has another host key than the machine told: it is somebody else, or its keys "
-            "were made anew. Nothing was sent"
+            f"{name}: the SSH server has another host key than the machine reported: it is another host, or the "
+            "machine has new keys. Nothing was sent"
         ) from error
     except asyncssh.PermissionDenied as error:
         raise Misconfigured(
-            f"{name}: the run's key is not let in: another control host's secret made the machine's, or its sshd "
-            "lets no root in (PermitRootLogin)"
+            f"{name}: sshd rejects the run's key: use the control host that launched the machine, and check "
+            "PermitRootLogin in the machine's sshd_config"
         ) from error
     except (asyncssh.Error, OSError, EOFError) as error:
         raise Transient(f"{name}: {error or type(error).__name__}") from error

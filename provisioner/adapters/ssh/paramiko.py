@@ -15,13 +15,13 @@ from provisioner.adapters.ed25519 import SEED, pair
 from provisioner.core.errors import Misconfigured, Transient
 from provisioner.ports.shell import Host, Key
 
-#: Seconds between two keepalive messages: a lost machine is noticed, and a busy machine is not disconnected.
+#: Seconds between two keepalive messages: a lost machine is detected, and a busy machine is not disconnected.
 KEEPALIVE = 15
 
-#: Seconds between two checks of the end and the time limit of a command that prints nothing.
+#: Seconds between two checks whether a command that prints nothing has ended or exceeds its time limit.
 LOOK = 0.2
 
-#: Most bytes of output that are read at once.
+#: Maximum number of bytes of output that are read at once.
 CHUNK = 32768
 
 
@@ -106,7 +106,7 @@ class SshSession:
             time.sleep(LOOK)
         code = channel.recv_exit_status() if channel.exit_status_ready() else -1
         if code < 0:
-            raise Transient(f"{self._name}: the connection ended before the command did")
+            raise Transient(f"{self._name}: the connection was lost while the command ran")
         return int(code)
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ def _told(name: str) -> Iterator[None]:
         raise Misconfigured(f"{name}: {error}") from error
     except paramiko.SSHException as error:
         if "not found in known_hosts" in str(error):
-            raise Misconfigured(f"{name} shows none of the host keys that it should have") from error
+            raise Misconfigured(f"{name} has none of the expected host keys; nothing was sent") from error
         raise Transient(f"{name}: {error}") from error
     except (OSError, EOFError, socket.gaierror) as error:
         raise Transient(f"{name}: {error or type(error).__name__}") from error

@@ -1,7 +1,7 @@
 """Call S3, SSM, Secrets Manager and ECR with the machine's own role; standard library only.
 
-Callers retry. A request is sent again here only if a second try at once can succeed: after a closed connection, with a
-wrong clock, or with expired credentials.
+Callers retry failed requests. This module repeats a request only if a second try at once can succeed: on a new
+connection, with a corrected clock, or with renewed credentials.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from provisioner.agent.aws.fetch import NOTHING, amz_date, endpoint, object_url,
 from provisioner.agent.aws.http import Answer, NoAnswer, Wire
 from provisioner.agent.aws.role import Role
 
-#: Seconds by which the machine's clock may be wrong. AWS rejects requests from five minutes on, S3 from fifteen.
+#: Seconds of clock error from which the clock is corrected. AWS rejects requests from five minutes on, S3 from fifteen.
 SKEW = 240.0
 
 #: Error codes for credentials that have expired or were replaced by newer ones.
@@ -32,7 +32,7 @@ STALE = frozenset(
     }
 )
 
-#: The names of each service of JSON protocol 1.1 in X-Amz-Target and in its host name.
+#: For each service with AWS's JSON protocol 1.1: its names in the X-Amz-Target header and in its host name.
 TARGETS = {
     "ssm": ("AmazonSSM", "ssm"),
     "secretsmanager": ("secretsmanager", "secretsmanager"),
@@ -53,18 +53,21 @@ class Client:
     """A client of one service in one region. Threads may share it."""
 
     def __init__(self, service: str, region: str, url: str) -> None:
-        """`url` is that of the server that all requests are sent to."""
+        """`url` is the URL of the server that all requests are sent to."""
         self._service = service
         self._region = region
         self._wire = Wire(url)
         self._role = Role()
-        #: Seconds that this machine's clock is behind AWS's.
+        #: Seconds by which this machine's clock is behind AWS's clock.
         self._late = 0.0
 
     def ask(
         self, call: str, method: str, url: str, headers: Mapping[str, str], body: bytes = b"", sha256: str = NOTHING
     ) -> Answer:
-        """Send a signed request for the API's `call`; return the response. Raises NoAnswer and ServiceError."""
+        """Send a signed request and return the response. Raises NoAnswer and ServiceError.
+
+        `call` is the name of the API's operation.
+        """
         own = self._role.credentials(self._now())
         answer = self._send(own, method, url, headers, body, sha256)
         if answer.status >= 400 and self._sets_the_clock(answer):
@@ -94,7 +97,7 @@ class Client:
         return time.time() + self._late
 
     def _sets_the_clock(self, answer: Answer) -> bool:
-        """Use AWS's clock from now on if this machine's is wrong by SKEW or more; return whether it was."""
+        """Return whether this machine's clock is wrong by SKEW seconds or more; if so, use AWS's time from now on."""
         told = server_time(answer.headers)
         if told is None or abs(told - self._now()) < SKEW:
             return False
@@ -115,13 +118,13 @@ class S3(Client):
         answer = self.ask("GetObject", "GET", object_url(self._bucket, key, self._region), headers)
         crc32 = base64.b64encode(zlib.crc32(answer.body).to_bytes(4, "big")).decode()
         if answer.headers.get("x-amz-checksum-crc32", crc32) != crc32:
-            raise NoAnswer(f"the bytes of {key} are not those of their checksum")
+            raise NoAnswer(f"{key} has a wrong CRC32 checksum")
         return answer.body
 
     def put(self, key: str, data: bytes, sha256: str = "", *, once: bool = False) -> None:
         """Put the object. When this returns, S3 has verified the bytes by their checksum.
 
-        Raises NoAnswer and ServiceError; with `once`, the latter has status 412 if the key exists.
+        Raises NoAnswer and ServiceError. With `once`, an existing object stays, and the ServiceError has status 412.
         """
         sha256 = sha256 or hashlib.sha256(data).hexdigest()
         headers = {"x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(sha256)).decode()}
@@ -131,7 +134,7 @@ class S3(Client):
 
 
 class Service(Client):
-    """A client of a service of JSON protocol 1.1, by its name in policies: ssm, secretsmanager or ecr."""
+    """A client of a service with AWS's JSON protocol 1.1; `name` is as in IAM policies: ssm, secretsmanager or ecr."""
 
     def __init__(self, name: str, region: str) -> None:
         self._target, host = TARGETS[name]
@@ -139,7 +142,7 @@ class Service(Client):
         super().__init__(name, region, self._url)
 
     def call(self, call: str, **parameters: object) -> dict[str, Any]:
-        """Call the API and return the members of its JSON response. Raises NoAnswer and ServiceError."""
+        """Call an operation of the API; return the members of its JSON response. Raises NoAnswer and ServiceError."""
         body = json.dumps(parameters).encode()
         headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": f"{self._target}.{call}"}
         answer = self.ask(call, "POST", self._url, headers, body, hashlib.sha256(body).hexdigest())
@@ -148,12 +151,15 @@ class Service(Client):
         except ValueError:
             told = None
         if not isinstance(told, dict):
-            raise NoAnswer(f"the answer to {call} is no JSON object")
+            raise NoAnswer(f"the response to {call} is not a JSON object")
         return told
 
 
 def _error(answer: Answer) -> tuple[str, str]:
-    """Return code and message of an XML or JSON error; status and reason of any other, such as a proxy's page."""
+    """Return the code and the message of an error response.
+
+    If the body is no XML or JSON error of AWS, but a proxy's page, for example, they are the HTTP status and reason.
+    """
     text = answer.body.decode(errors="replace")
     code, message = "", ""
     if text.startswith("{"):
@@ -167,6 +173,6 @@ def _error(answer: Answer) -> tuple[str, str]:
         code = found[1]
         words = re.search("<Message>(.*?)</Message>", text, re.DOTALL)
         message = html.unescape(words[1]) if words else ""
-    # Two forms contain more than the name: "com.amazon#Name" and "Name:https://…".
+    # Keep only the name: the code may also be "com.amazon#Name" or "Name:https://…".
     code = code.partition(":")[0].rpartition("#")[2]
     return code or str(answer.status), " ".join((message or answer.reason).split())

@@ -21,14 +21,14 @@ from typing import Any
 
 NOTHING = hashlib.sha256(b"").hexdigest()
 
-STRANGE = "it does not know the credentials of this machine's role: is the instance profile's role still the same?"
+STRANGE = "S3 rejects this machine's credentials: check that the instance profile still has the same role"
 
 #: What to do about S3's error codes (S3 API Reference, "Error responses").
 ADVICE = {
     # Without ListBucket, S3 returns this for an object that does not exist, too.
-    "AccessDenied": "the role of this machine needs s3:GetObject on agent/ as in machine.json, or nothing is there",
-    "NoSuchKey": "nothing is there; `provision start` puts it",
-    "NoSuchBucket": "there is no such bucket: see `bucket` in the settings",
+    "AccessDenied": "the machine's role needs s3:GetObject on agent/ (see machine.json), or the object does not exist",
+    "NoSuchKey": "the object does not exist; `provision start` uploads it",
+    "NoSuchBucket": "the bucket does not exist: check `bucket` in the settings",
     "PermanentRedirect": "the bucket is in another region: see `region` in the settings",
     "AuthorizationHeaderMalformed": "the bucket is in another region: see `region` in the settings",
     "SignatureDoesNotMatch": "the secret key of this machine's credentials is wrong, or a proxy changed the request",
@@ -38,10 +38,10 @@ ADVICE = {
 
 
 def metadata(path: str, timeout: float = 5.0) -> bytes:
-    """Return what the metadata service (IMDSv2) has under `path`; raises OSError."""
+    """Return the value of `path` in the metadata service (IMDSv2); raises OSError."""
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or "http://169.254.169.254"
     base = base.rstrip("/") + "/latest/"
-    # A proxy cannot reach this machine's metadata, so none is used.
+    # Use no proxy: a proxy cannot reach this machine's metadata.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     life = {"X-aws-ec2-metadata-token-ttl-seconds": "300"}
     with direct.open(
@@ -66,7 +66,7 @@ def credentials() -> dict[str, str]:
 
 
 def endpoint(service: str, region: str) -> str:
-    """Return the URL of AWS, or of its double; `service` as in host names."""
+    """Return the URL of a service of AWS or its double; `service` is as in host names."""
     own = os.environ.get("AWS_ENDPOINT_URL")
     if own:
         return own.rstrip("/")
@@ -92,9 +92,9 @@ def signed(
     more: Mapping[str, str] = {},
     sha256: str = NOTHING,
 ) -> dict[str, str]:
-    """Return the headers of a signed request for a quoted URL (Signature Version 4), with `more` (in lower case).
+    """Return the headers of a signed request (Signature Version 4), with `more` headers, whose names are lower-case.
 
-    `own` are credentials, `moment` is now, as in 20261231T235959Z, `sha256` is the body's.
+    `url` is quoted, `own` are credentials, `moment` is now, as in 20261231T235959Z, `sha256` is the body's.
     """
     parts = urllib.parse.urlsplit(url)
     headers = {
@@ -128,12 +128,12 @@ def signed(
 
 
 def amz_date(moment: float) -> str:
-    """Return Unix seconds in the form of a signature, as in 20261231T235959Z."""
+    """Return a Unix time in the format of a signature, as in 20261231T235959Z."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment))
 
 
 def server_time(headers: Any) -> float | None:
-    """Return the Unix time in the response's Date header, by the server's clock; None without a valid one."""
+    """Return the Unix time in a response's Date header; None if the header is missing or invalid."""
     try:
         return parsedate_to_datetime(headers["Date"]).timestamp()
     except (TypeError, ValueError):
@@ -141,7 +141,7 @@ def server_time(headers: Any) -> float | None:
 
 
 def fetch(bucket: str, key: str, region: str, sha256: str) -> bytes:
-    """Return the object; raises OSError with advice, or ValueError for another checksum."""
+    """Return the object; raises OSError with advice, or ValueError if the checksum differs."""
     own = credentials()
     url = object_url(bucket, key, region)
     headers = signed("GET", url, "s3", region, own, amz_date(time.time()))
@@ -152,14 +152,14 @@ def fetch(bucket: str, key: str, region: str, sha256: str) -> bytes:
         with error:
             raise OSError(f"{url}: {error.code} {explained(error, own['Expiration'])}") from error
     except urllib.error.URLError as error:
-        raise OSError(f"{url}: {error.reason}: the subnet needs a way to S3") from error
+        raise OSError(f"{url}: {error.reason}: the subnet needs a route to S3") from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise ValueError(f"{url} is not the agent that was promised")
+        raise ValueError(f"{url} does not have the expected SHA-256 checksum: the object was replaced")
     return data
 
 
 def explained(error: urllib.error.HTTPError, expiration: str) -> str:
-    """Return S3's error code and what to do; `expiration` is when the credentials expire."""
+    """Return S3's error code and what to do; `expiration` is the time at which the credentials expire."""
     found = re.search(r"<Code>(\w+)</Code>", error.read(65536).decode(errors="replace"))
     code = found[1] if found else error.reason
     # Without the server's time, use this machine's clock.
@@ -167,10 +167,13 @@ def explained(error: urllib.error.HTTPError, expiration: str) -> str:
     late = (now - time.time()) / 60
     if code == "RequestTimeTooSkewed":
         way = "behind" if late > 0 else "ahead"
-        return f"{code}: this machine's clock is {abs(late):.0f} min {way}: its image needs a time service (chrony)"
+        return f"{code}: this machine's clock is {abs(late):.0f} min {way}: its AMI needs a time service (chrony)"
     if code == "ExpiredToken" or expiration < time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)):
-        return f"{code}: the credentials of this machine's role expired at {expiration}, and it is given no newer ones"
-    return f"{code}: {ADVICE.get(code, 'unknown to us')}"
+        return (
+            f"{code}: the credentials of this machine's role expired at {expiration}, "
+            "and the metadata service has no newer ones"
+        )
+    return f"{code}: {ADVICE.get(code, 'unknown error')}"
 
 
 def main() -> None:

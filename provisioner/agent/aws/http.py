@@ -11,15 +11,15 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Most seconds to wait for a connection, and then for the next bytes.
+#: Maximum seconds to wait for a connection, and then for the next bytes.
 CONNECT, READ = 5.0, 30.0
 
-#: Most bytes of a response's body. A work order, the longest that the agent reads, has far fewer.
+#: Maximum bytes of a response's body. The longest body that the agent reads, a work order, is far shorter.
 LARGEST = 16 << 20
 
 
 class NoAnswer(Exception):
-    """There was no usable response; a later request may get one."""
+    """Raised if there was no usable response; a later request may succeed."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class Answer:
 
 
 class Wire:
-    """The connections to one server. Threads may share it: a connection serves one request at a time."""
+    """The connections to one server. Threads may share a Wire: each connection serves one request at a time."""
 
     def __init__(self, url: str) -> None:
-        """`url` is the server's; requests go through the proxy that urllib would use."""
+        """`url` is the server's URL; requests go through the proxy that urllib would use."""
         self._idle: list[http.client.HTTPConnection] = []
         self._server = urllib.parse.urlsplit(url)
         self._proxy = _proxy(self._server)
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Return the server's response, whatever its status. Raises NoAnswer.
+        """Send a request and return the response, whatever its status. Raises NoAnswer.
 
-        The server may get the request twice, if it closes a kept connection meanwhile.
+        The server may get the request twice: if it closes a kept connection, the request is sent on a new one.
         """
         try:
             if self._idle:
@@ -55,9 +55,9 @@ class Wire:
                     pass
             return self._ask(self._connect(), method, path, headers, body)
         except (OSError, http.client.HTTPException, ValueError, NoAnswer) as error:
-            # The messages of other errors contain parts of a response, which may be a secret.
+            # The message of any other error may contain a part of the response, which may be a secret.
             words = str(error) if isinstance(error, (OSError, NoAnswer)) else type(error).__name__
-            raise NoAnswer(f"no answer from {self._server.netloc}: {words}") from error
+            raise NoAnswer(f"no usable response from {self._server.netloc}: {words}") from error
 
     def close(self) -> None:
         while self._idle:
@@ -92,7 +92,7 @@ class Wire:
             try:
                 connection.request(method, path, body or None, dict(headers))
             except (BrokenPipeError, ConnectionResetError):
-                # The server may have sent the reason before it closed the connection.
+                # The server may have sent an error response before it closed the connection.
                 cut = True
             with connection.getresponse() as response:
                 answer = Answer(response.status, response.reason, response.headers, _body(response))
@@ -109,14 +109,14 @@ class Wire:
 def _body(response: http.client.HTTPResponse) -> bytes:
     """Return the body; raises HTTPException if it is incomplete, NoAnswer if it is too long or has no length."""
     if response.length is None and not response.chunked:
-        # Such a body ends with the connection: if it, or even the headers, were cut off, it would look complete.
-        raise NoAnswer("an answer does not tell its length")
+        # Such a body ends when the connection closes, so a body or headers that were cut off would look complete.
+        raise NoAnswer("the response has neither a Content-Length nor chunked encoding")
     if (response.length or 0) <= LARGEST:
         # read() raises if bytes of a known length are missing; read(number) does not.
         body = response.read(LARGEST + 1) if response.chunked else response.read()
         if len(body) <= LARGEST:
             return body
-    raise NoAnswer(f"an answer is longer than {LARGEST} bytes")
+    raise NoAnswer(f"the response is longer than {LARGEST} bytes")
 
 
 def _proxy(server: urllib.parse.SplitResult) -> urllib.parse.SplitResult | None:

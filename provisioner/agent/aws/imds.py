@@ -65,5 +65,5 @@ def _document(path: str) -> dict[str, str] | None:
 
 
 def seconds(text: str) -> float:
-    """Return a time of the metadata service, as in 2026-12-31T23:59:59Z, in Unix seconds."""
+    """Return the Unix time of a timestamp of the metadata service, such as 2026-12-31T23:59:59Z."""
     return float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ")))

@@ -27,10 +27,10 @@ class Role:
         self._lock = threading.Lock()
 
     def credentials(self, now: float, instead: Mapping[str, str] | None = None) -> Mapping[str, str]:
-        """Return the metadata service's credentials; newer ones than `instead`, which AWS rejected, if there are any.
+        """Return the role's credentials. `instead` are credentials that AWS rejected; `now` is the Unix time.
 
-        Old credentials are returned if newer ones cannot be read. Raises NoAnswer if there are none, for example
-        because the role is attached a moment after the machine has booted. `now` is in Unix seconds.
+        If the credentials expire soon or are `instead`, newer ones are read first. If that fails, the old ones are
+        returned. Raises NoAnswer if there are none, for example because EC2 attaches the role a moment after boot.
         """
         with self._lock:
             if now >= self._renewal or instead is self._own:

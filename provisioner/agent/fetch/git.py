@@ -16,14 +16,14 @@ from provisioner.agent.outcomes import Ended, outcome_of, unresolved_host
 from provisioner.core.protocol.messages import Repository
 from provisioner.core.protocol.words import Outcome, Step
 
-#: Git must not prompt: nothing answers. LC_ALL keeps git's messages in English, which `outcomes` parses.
+#: Git must not prompt, because there is no user. LC_ALL keeps git's messages in English, which `outcomes` parses.
 ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_CONFIG_NOSYSTEM": "1",
     "LC_ALL": "C",
 }
 
-#: After a restart of the agent the folder may already belong to the image's user, so every folder is safe. Git's
+#: After a restart of the agent the folder may already belong to the image's user, so git must accept every owner. Git's
 #: maintenance is off, because its background processes would outlive the command.
 OPTIONS = ("-c", "safe.directory=*", "-c", "gc.auto=0", "-c", "maintenance.auto=false")
 
@@ -41,8 +41,8 @@ NO_REFERENCE = re.compile(r"couldn't find remote ref", re.IGNORECASE)
 #: git's error message for a submodule that cannot be cloned.
 NO_SUBMODULE = re.compile(r"clone of '([^']+)' into submodule path '([^']+)' failed")
 
-#: Error messages of git, ssh and the large hosts for a repository that needs another credential, or a transport
-#: without a credential.
+#: Error messages of git, ssh and the large git hosts for a repository that needs another credential, or whose transport
+#: git may not use without a credential.
 NOT_LET_IN = re.compile(
     r"transport '\w+' not allowed|could not read username|permission denied|authentication failed"
     r"|host key verification failed|repository not found|repository .* not found|error: 40[134]|access rights",
@@ -51,13 +51,14 @@ NOT_LET_IN = re.compile(
 
 
 def check_out(repository: Repository, folder: str, granted: Access, tools: Tools) -> None:
-    """Check the repository out in `folder`, which may exist, with submodules and LFS files; raises Ended."""
+    """Check out the repository, with submodules and LFS files, in `folder`, which may exist. Raises Ended."""
     git = _Git(folder, granted, tools, repository.lfs)
     os.makedirs(folder, exist_ok=True)
     where = f"{repository.url} at {repository.reference or 'its default branch'}"
     tools.say(f"cloning {where}")
     _must(git.run("init", "--quiet"), where)
-    git.run("remote", "remove", "origin")
+    if any("origin" in name.split() for name in git.listed("remote")):
+        git.run("remote", "remove", "origin")
     _must(git.run("remote", "add", "--", "origin", repository.url), where)
     target = _target(git, repository, where)
     _fetch(git, repository, target, where)
@@ -82,7 +83,7 @@ def _target(git: _Git, repository: Repository, where: str) -> _Target:
     reference, kind = repository.reference, repository.reference_type
     if kind == "commit":
         if not re.fullmatch("[0-9a-fA-F]{4,64}", reference):
-            raise Ended(Outcome.REFUSED, Step.CLONE, f"{reference!r} is no commit id")
+            raise Ended(Outcome.REFUSED, Step.CLONE, f"{reference!r} is not a commit id (4 to 64 hexadecimal digits)")
         # `git describe` needs tags, and git fetches tags only for commits that it stores under a reference.
         passing = "refs/provision/commit"
         return _Target(f"+{reference}:{passing}", ("--detach", reference), passing)
@@ -106,7 +107,10 @@ def _fetch(git: _Git, repository: Repository, target: _Target, where: str) -> No
         # Some servers reject a fetch by commit id, and all reject an abbreviated id.
         _must(git.fetch("--tags", "origin"), where)
         if git.run("rev-parse", "--quiet", "--verify", f"{repository.reference}^{{commit}}").code:
-            reason = f"{repository.url} has no commit {repository.reference} on a branch or tag, or several of that id"
+            reason = (
+                f"{repository.url} has no commit {repository.reference} on a branch or tag,"
+                " or several commits whose ids begin with it"
+            )
             raise Ended(Outcome.REFUSED, Step.CLONE, reason)
         return
     if first.code and NO_REFERENCE.search(first.text):
@@ -116,20 +120,20 @@ def _fetch(git: _Git, repository: Repository, target: _Target, where: str) -> No
         branches = "+refs/heads/*:refs/remotes/origin/*"
         _must(git.fetch(ALL_COMMITS, "--tags", "origin", target.refspec, branches), where)
     elif not depth and os.path.exists(os.path.join(git.folder, ".git/shallow")):
-        # The first fetch got the files. A server that cannot filter also sends the files of older commits.
+        # The first fetch got the files, so only commits are wanted. A server that cannot filter sends older files, too.
         _must(git.fetch(ALL_COMMITS, "--filter=tree:0", "origin", target.refspec), where)
 
 
 def _missing(git: _Git, repository: Repository) -> str:
-    """Return the message for a branch or tag that the server does not have, with what the server has instead."""
+    """Return the error message for a branch or tag that the server does not have, and what it has instead."""
     name, kind = repository.reference, repository.reference_type
     reason = f"{repository.url} has no {kind} {name!r}"
     if not name:
-        return f"{repository.url} has no default branch, for its HEAD names no commit: name a branch as reference"
+        return f"{repository.url} has no default branch, because its HEAD has no commit: set reference to a branch"
     other, refs = ("tag", "tags") if kind == "branch" else ("branch", "heads")
     answer = git.ask("ls-remote", "--symref", "origin", "HEAD", f"refs/{refs}/{name}")
     if re.search(rf"\srefs/{refs}/{re.escape(name)}(;|$)", answer.text):
-        return f"{reason}, but a {other} of that name: set reference_type: {other}"
+        return f"{reason}, but it has a {other} of that name: set reference_type: {other}"
     default = DEFAULT.search(answer.text)
     hint = f"; its default branch is {default[1]}" if default else ""
     return f"{reason}{hint}; check reference and reference_type (branch, tag or commit)"
@@ -202,7 +206,7 @@ class _Git:
         return ("git", *OPTIONS, *self.granted.options, *lfs_options(), "-C", self.folder, *args)
 
     def _environment(self) -> dict[str, str]:
-        # With 1 git-lfs leaves pointers unchanged. Set it always: the agent's environment may have the variable.
+        # "1" makes git-lfs leave pointers unchanged. "0" is set, too: the agent's environment may have the variable.
         skip = "0" if self.lfs else "1"
         return {**ENVIRONMENT, "GIT_LFS_SKIP_SMUDGE": skip, **self.granted.environment}
 

@@ -24,7 +24,7 @@ HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 #: A URL in git's form without a scheme, `git@host:path` (git-fetch(1), "GIT URLS"); an IPv6 address is in brackets.
 SHORT = re.compile(r"(?:[^/@:]+@)?(?:\[([^]/@]+)]|([^/@:\[]+)):")
 
-#: The first matching value counts (ssh_config(5)). Other hosts, such as those of submodules, get no key.
+#: ssh uses the first matching value (ssh_config(5)). Other hosts, such as those of submodules, get no key.
 SSH = """Host {host}
     IdentityFile "{folder}/key"
 Host *
@@ -56,10 +56,10 @@ class Access:
 
 @contextlib.contextmanager
 def access(repository: Repository, credential: bytes | None, known_hosts: str, folder: Path) -> Iterator[Access]:
-    """Yield options with which git uses the credential, which is in `folder` until the context ends; raises Ended.
+    """Yield options with which git uses the credential; `folder` has it until the context ends. Raises Ended.
 
     A value that begins like a PEM file is an SSH key; any other value is `user:token` or a token, for https. An https
-    repository whose credential is an SSH key is cloned without it, as a public one.
+    repository whose credential is an SSH key is cloned without the key, as a public repository.
     """
     protocols = PROTOCOLS + (":file" if repository.url.startswith("file:") else "")
     scheme, host = _target(repository.url)
@@ -69,12 +69,12 @@ def access(repository: Repository, credential: bytes | None, known_hosts: str, f
         yield Access(environment={"GIT_ALLOW_PROTOCOL": protocols}, held=held)
         return
     if scheme != ("ssh" if key else "https") or not HOST.fullmatch(host):
-        kind = "an SSH key, for ssh:// or git@host:" if key else "a token, for https://"
-        reason = f"the secret {repository.credential} is {kind}, and no credential for {repository.url}"
+        kind = "an SSH key for ssh:// and git@host: URLs" if key else "a token for https:// URLs"
+        reason = f"the secret {repository.credential} is {kind}, so it cannot be used for {repository.url}"
         raise Ended(Outcome.REFUSED, Step.CLONE, reason)
     with private(folder):
         if key:
-            # ssh cannot read a key with carriage returns, or without a line end at its end.
+            # ssh cannot read a key with carriage returns, or without a final line end.
             _write(folder / "key", credential.replace(b"\r\n", b"\n").strip() + b"\n")
             _write(folder / "known_hosts", known_hosts.encode() + b"\n")
             _write(folder / "config", SSH.format(host=host, folder=folder).encode())
@@ -83,7 +83,7 @@ def access(repository: Repository, credential: bytes | None, known_hosts: str, f
                 "GIT_SSH_VARIANT": "ssh",
                 "GIT_ALLOW_PROTOCOL": f"{protocols}:ssh",
             }
-            held = f"{repository.credential} is an SSH key for ssh://{host} alone"
+            held = f"{repository.credential} is an SSH key for ssh://{host} only"
             yield Access(environment=ssh, held=held, target=(scheme, host))
         else:
             user, colon, token = credential.strip().rpartition(b":")
@@ -93,23 +93,24 @@ def access(repository: Repository, credential: bytes | None, known_hosts: str, f
             # Git calls the helper only for this host and port, also after a redirect (gitcredentials(7)).
             helper = f'!f() {{ test "$1" != get || cat {shlex.quote(str(folder / "credential"))}; }}; f'
             options = ("-c", "credential.helper=", "-c", f"credential.https://{host}.helper={helper}")
-            held = f"{repository.credential} is a token for https://{host} alone"
+            held = f"{repository.credential} is a token for https://{host} only"
             yield Access(options, {"GIT_ALLOW_PROTOCOL": protocols}, held, (scheme, host))
 
 
 def needs(url: str, granted: Access) -> str:
-    """Return a message: the credential that a submodule's host needs, the one that git has, and what to do.
+    """Return a message: the credential that a submodule's host needs, the credential that git has, and what to do.
 
-    Empty if that host already got the credential.
+    `url` is the submodule's. Empty if git's credential is for that host.
     """
     scheme, host = _target(url)
     if (scheme, host) == granted.target:
         return ""
     if scheme == "file":
-        return "a file of the machine; write ../name.git, or a URL of the repository's own host, in .gitmodules"
+        right = "write ../name.git, or a URL of the repository's own host, in .gitmodules"
+        return f"a submodule cannot be a file on the machine; {right}"
     kind = {"ssh": "an SSH key", "https": "a token"}.get(scheme)
     if kind is None:
-        return f"{host or 'it'} takes no credential there; write an https:// or ssh:// URL in .gitmodules"
+        return "no credential can be used for this URL; write an https:// or ssh:// URL in .gitmodules"
     right = "write ../name.git, or a URL of the repository's own host and transport, in .gitmodules"
     return f"{host} needs {kind}, and {granted.held}; {right}"
 

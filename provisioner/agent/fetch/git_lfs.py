@@ -48,8 +48,9 @@ def refuse_pointers(repository: Repository, folder: str, listed: Callable[..., l
         raise Ended(
             Outcome.REFUSED,
             Step.CLONE,
-            f"{repository.url} keeps {name}{more} in git LFS, and this machine has no git-lfs: they would stay"
-            " pointers; install git-lfs in the AMI, or set lfs: false for a job that does not read them",
+            f"{repository.url} keeps {name}{more} in git LFS, and this machine has no git-lfs, so the job would get"
+            " pointers instead of the files; install git-lfs in the AMI, or set lfs: false for a job that does not read"
+            " them",
         )
 
 

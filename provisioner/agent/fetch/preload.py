@@ -1,4 +1,4 @@
-"""Pull Docker images into an AMI that is being made; runs on its builder, from the agent's archive.
+"""Pull Docker images into an AMI that is being built; runs on the builder machine, from the agent's archive.
 
 python3 -m provisioner.agent.fetch.preload FILE REGION CREDENTIAL IMAGE...
 """
@@ -16,14 +16,15 @@ from provisioner.agent.machine.tools import Tools, ask
 from provisioner.agent.outcomes import Ended, Halt
 from provisioner.core.protocol.words import Outcome, Step
 
-#: Seconds for one image; the builder has a fuse as well.
+#: Maximum seconds to pull one image; the builder machine has a fuse, too.
 LIMIT = 3600.0
 
 
 def preload(file: Path, region: str, credential: str, images: Sequence[str]) -> None:
     """Pull the images, and write each digest, as `name@sha256:…`, as a line of `file`; raises Ended.
 
-    A private registry of AWS gets a token of the machine's own role, any other the secret `credential`, if not empty.
+    A private registry of AWS gets a token of the machine's own role. Any other registry gets the secret `credential`,
+    if that is not empty.
     """
     found = []
     for image in images:

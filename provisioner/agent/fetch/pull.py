@@ -41,15 +41,15 @@ BUSY = re.compile(
     r"|service unavailable|gateway time-?out",
     re.IGNORECASE,
 )
-#: Seconds to wait for such a registry, the last pause repeatedly; and how often a pull is tried with other errors.
+#: Seconds between tries with a busy registry, the last pause repeatedly; and the number of tries after other errors.
 BUSY_PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
 TRIES = 3
 
 
 def pull(image: str, login: bytes | None, tools: Tools, version: str) -> None:
-    """Pull the image; `login` is `user:password` for its registry, `version` the engine's API's. Raises Ended.
+    """Pull the image; while its registry is busy, retry until the time limit of `tools`. Raises Ended.
 
-    With a busy registry, the pull is retried until the limit of `tools`.
+    `login` is `user:password` for the registry; `version` is the version of the engine's API.
     """
     name, reference = split(image)
     path = f"/v{version}/images/create?{urlencode({'fromImage': name, 'tag': reference})}"
@@ -57,7 +57,7 @@ def pull(image: str, login: bytes | None, tools: Tools, version: str) -> None:
     tools.say(f"pulling {image}")
     limit, busy, tries = tools.limit, 0, 0
     while trouble := _try(image, path, headers, tools):
-        # Judge only the registry's own words: the image's tag may be 429, too.
+        # Examine only the registry's own words: the image's tag may be 429, too.
         words = trouble.replace(image, "").replace(f"manifests/{reference}", "")
         outcome = outcome_of(words)
         waits = BUSY.search(words) is not None
@@ -68,7 +68,7 @@ def pull(image: str, login: bytes | None, tools: Tools, version: str) -> None:
             raise Ended(outcome, tools.step, reason, unresolved_host=host)
         pause = BUSY_PAUSES[min(busy, len(BUSY_PAUSES)) - 1] if waits else float(tries)
         tools.say(f"{image} cannot be pulled, again in {pause:.0f} s: {trouble}")
-        tools = dataclasses.replace(tools, limit=f"{limit}; the last trouble was: {trouble}")
+        tools = dataclasses.replace(tools, limit=f"{limit}; the last error was: {trouble}")
         tools.sleep(pause)
         tools.check()
 
@@ -101,7 +101,7 @@ def engine_version(tools: Tools) -> str:
 
 
 def split(image: str) -> tuple[str, str]:
-    """Return the name, and the digest or tag, else `latest`: without one Docker would pull every tag."""
+    """Return the image's name, and its digest, tag, or `latest`: without a tag Docker would pull every tag."""
     name, _, digest = image.partition("@")
     beyond, slash, last = name.rpartition("/")
     last, _, tag = last.partition(":")
@@ -122,7 +122,7 @@ def _header(image: str, login: bytes) -> str:
 
 
 def _try(image: str, path: str, headers: Mapping[str, str], tools: Tools) -> str:
-    """Pull once; return the error message of engine or registry, empty if the image is here."""
+    """Try the pull once; return the error message of the engine or the registry, empty if the image was pulled."""
     progress = Progress(time.time())
     for event in _events("POST", path, headers, tools):
         if trouble := event.get("error") or event.get("message"):
@@ -131,7 +131,7 @@ def _try(image: str, path: str, headers: Mapping[str, str], tools: Tools) -> str
         if line := progress.line(time.time()):
             tools.say(line)
     if not progress.digest:
-        return "Docker's answer broke off"
+        return "Docker's response ended early"
     tools.say(f"{image} is {progress.digest}: {progress.end(time.time())}")
     return ""
 
@@ -142,7 +142,7 @@ class Progress:
 
     began: float
     digest: str = ""
-    #: Downloaded bytes and all bytes, as far as they are known, by layer.
+    #: By layer: the downloaded bytes, and the layer's size in bytes, 0 while it is not known.
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)
     unpacked: set[str] = field(default_factory=set)
 
@@ -164,7 +164,7 @@ class Progress:
             self.digest = status.removeprefix("Digest: ")
 
     def line(self, now: float) -> str:
-        """Return a line about the progress, at most one in INTERVAL seconds; else empty."""
+        """Return a line about the progress; empty if the last line is less than INTERVAL seconds old."""
         past = now - self._told_at
         if past < INTERVAL:
             return ""
@@ -178,7 +178,9 @@ class Progress:
 
     def end(self, now: float) -> str:
         here, _ = self._sums()
-        return f"pulled {_size(here)} in {now - self.began:.1f} s" if here else "nothing of it was missing"
+        return (
+            f"pulled {_size(here)} in {now - self.began:.1f} s" if here else "all layers were on this machine already"
+        )
 
     def _sums(self) -> tuple[int, int]:
         return sum(here for here, _ in self.layers.values()), sum(whole for _, whole in self.layers.values())
@@ -204,10 +206,10 @@ class _Connection(http.client.HTTPConnection):
 
 
 def _events(method: str, path: str, headers: Mapping[str, str], tools: Tools) -> Iterator[dict[str, Any]]:
-    """Yield the objects of the engine's response; it cancels its work if the connection closes. Raises Ended."""
+    """Yield the JSON objects of the engine's response. Closing the connection cancels the work. Raises Ended."""
     host = os.environ.get("DOCKER_HOST") or SOCKET
     if not host.startswith("unix://"):
-        raise Ended(Outcome.LOST, Step.PULL, f"DOCKER_HOST is {host}: only a unix:// socket is known here")
+        raise Ended(Outcome.LOST, Step.PULL, f"DOCKER_HOST is {host}: only a unix:// socket is supported")
     heard: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     connection = _Connection(host.removeprefix("unix://"))
 
@@ -218,7 +220,7 @@ def _events(method: str, path: str, headers: Mapping[str, str], tools: Tools) ->
                     heard.put(json.loads(line))
             heard.put(None)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            heard.put({"error": f"Docker's answer broke off: {error!r}"})
+            heard.put({"error": f"Docker's response ended early: {error!r}"})
 
     # Close both: a connection that never connected does not close its socket.
     with contextlib.closing(connection.wire), contextlib.closing(connection):

@@ -19,18 +19,25 @@ from provisioner.core.protocol.words import Outcome, Step
 #: AWS's error codes for throttling. The code decides, because the status is often 400.
 BUSY = re.compile("Throttl|TooManyRequests|RequestLimitExceeded|SlowDown")
 
-#: Encode every character, because an encoding error would show the whole value.
+#: The error handler that encodes every character: the message of an encoding error would contain the whole value.
 AS_IT_IS = "surrogatepass"
 
 #: A private registry of AWS, which needs a token of ECR (Amazon ECR User Guide, "Private registry authentication").
 ECR = re.compile(r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
+
+#: The right for each call (Service Authorization Reference).
+RIGHTS = {
+    "GetAuthorizationToken": "ecr:GetAuthorizationToken",
+    "GetParameter": "ssm:GetParameter",
+    "GetSecretValue": "secretsmanager:GetSecretValue",
+}
 
 
 class Secrets:
     """Reads secrets; each is read once, even if several of its keys are needed."""
 
     def __init__(self, region: str, tools: Tools) -> None:
-        """Throttling and missing responses are retried until the limit of `tools`."""
+        """Throttling and missing responses are retried until the time limit of `tools`."""
         self._region = region
         self._tools = tools
         self._whole: dict[tuple[str, str], bytes] = {}
@@ -45,7 +52,10 @@ class Secrets:
         return self._of_json(name, value, key) if key else value
 
     def hidden(self, name: str) -> list[bytes]:
-        """Return what to mask of a secret that was read; for a key, all of its JSON, because tools print the whole."""
+        """Return the values to mask for a secret that was read.
+
+        If `name` has a key, they include the whole JSON and every string in it, because tools print the whole secret.
+        """
         service, identity, key = _parts(name)
         whole = self._whole[service, identity]
         strings = _strings(json.loads(whole)) if key else ()
@@ -63,7 +73,7 @@ class Secrets:
     def _get(self, service: str, identity: str) -> bytes:
         what = f"the secret {service}:{identity}"
         if service not in ("ssm", "secretsmanager"):
-            raise self._refused(what, "only ssm: and secretsmanager: are known")
+            raise self._refused(what, "only ssm: and secretsmanager: are supported")
         call = self.service_of(service, self._region).call
         if service == "ssm":
             get = functools.partial(call, "GetParameter", Name=identity, WithDecryption=True)
@@ -79,19 +89,19 @@ class Secrets:
         except ValueError:
             keys = None
         if not isinstance(keys, dict):
-            raise self._refused(f"the secret {name}", "its value is no JSON object")
+            raise self._refused(f"the secret {name}", "its value is not a JSON object, so it has no keys")
         if key not in keys:
             raise self._refused(f"the secret {name}", "its JSON has no such key")
         return (keys[key] if isinstance(keys[key], str) else json.dumps(keys[key])).encode(errors=AS_IT_IS)
 
-    def _insist(self, what: str, call: Any) -> Any:
+    def _insist(self, what: str, call: functools.partial[Any]) -> Any:
         pause = 1.0
         while True:
             try:
                 return call()
             except (NoAnswer, ServiceError) as error:
                 if not _passing(error):
-                    raise self._refused(what, str(error)) from error
+                    raise self._refused(what, f"{error}{_right(error, call.args[0])}") from error
                 self._tools.say(f"{what} cannot be read, again in {pause:.0f} s: {error}")
             self._tools.sleep(pause)
             if time.time() >= self._tools.until:
@@ -99,7 +109,7 @@ class Secrets:
             pause = min(15.0, pause * 2)
 
     def _refused(self, what: str, why: str) -> Ended:
-        return Ended(Outcome.REFUSED, self._tools.step, f"{what} cannot be had: {why}")
+        return Ended(Outcome.REFUSED, self._tools.step, f"{what} cannot be read: {why}")
 
 
 def _parts(name: str) -> tuple[str, str, str]:
@@ -118,6 +128,15 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(each)
 
 
+def _right(error: NoAnswer | ServiceError, action: str) -> str:
+    """Return which right is missing, for an error that says that the machine's role may not make this call; else ""."""
+    if not isinstance(error, ServiceError) or not error.code.startswith("AccessDenied"):
+        return ""
+    return (
+        f"; add {RIGHTS[action]} to the role of the machine's instance profile, and kms:Decrypt if the key is your own"
+    )
+
+
 def _passing(error: NoAnswer | ServiceError) -> bool:
     if isinstance(error, ServiceError):
         return error.status >= 500 or error.status == 429 or bool(BUSY.search(error.code))
@@ -125,7 +144,10 @@ def _passing(error: NoAnswer | ServiceError) -> bool:
 
 
 def login(name: str, value: bytes) -> bytes:
-    """Return `user:password` of a registry's credential, or of JSON with `username` and `password`; raises Ended."""
+    """Return `user:password` of a registry's credential. Raises Ended.
+
+    `value` has that form, or is JSON with `username` and `password`; `name` is the secret's.
+    """
     try:
         said = json.loads(value)
     except ValueError:

@@ -26,12 +26,12 @@ from provisioner.core.protocol.words import Step
 
 #: The path of the job folder in the container.
 EXCHANGE = "/run/provision"
-#: Most bytes that are read of /etc/passwd or /etc/group of an image, as a tar.
+#: Maximum bytes that are read of the tar with an image's /etc/passwd or /etc/group.
 TABLE = 1 << 20
 
 
 class ContainerEngine:
-    """Runs start script and command in one container, which shares only the network with the machine."""
+    """Runs the start script and the command in one container, which shares only the network with the machine."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ContainerEngine:
         job_dir: Path,
         say: Callable[[str], None],
     ) -> None:
-        """`files` contains the job's folders: the job never gets the machine's own folders of the same names."""
+        """`files` contains the job's folders, so that the job never gets the machine's folders with the same paths."""
         self.name = container_name(order.run, order.attempt, order.rank)
         self._order = order
         self._machine = machine
@@ -63,7 +63,7 @@ class ContainerEngine:
         pull(self._order.image, login, tools, self._version(tools))
 
     def _version(self, tools: Tools) -> str:
-        """Return the version of the engine's API, which is requested once."""
+        """Return the version of Docker's API; Docker is queried only once."""
         self._api = self._api or engine_version(tools)
         return self._api
 
@@ -78,7 +78,7 @@ class ContainerEngine:
         return [self._files, *([] if answer.code else [answer.text])]
 
     def create(self) -> None:
-        """Create the container, instead of one that an earlier try left; its folders are owned by the image's user."""
+        """Create the container, replacing that of an earlier try; the image's user becomes the owner of its folders."""
         ask(["docker", "rm", "--force", "--", self.name])
         self._made = True
         created = ask(self._create_command())
@@ -86,7 +86,7 @@ class ContainerEngine:
             raise Ended(
                 outcome_of(created.text),
                 Step.SETUP,
-                f"the container cannot be made: {created.text}",
+                f"the container cannot be created: {created.text}",
             )
         user = ask(["docker", "inspect", "--format", "{{.Config.User}}", "--", self.name]).text
         owner = self._owner(user)
@@ -105,7 +105,7 @@ class ContainerEngine:
             f"--label=provision.machine={self._machine}",
             "--entrypoint=sh",
             "--init",
-            # docker-init is tini: without this it forwards a signal to its child only.
+            # docker-init is tini: without this variable it forwards a signal to its child only.
             "--env=TINI_KILL_PROCESS_GROUP=1",
             "--network=host",
             *(["--gpus=all"] if self._order.gpus else []),
@@ -126,7 +126,7 @@ class ContainerEngine:
         return [directory, *elsewhere]
 
     def _owner(self, user: str) -> tuple[int, int]:
-        """Return the ids of the image's user and group; the image's own tables resolve the names."""
+        """Return the image's user id and group id; names are looked up in the image's /etc/passwd and /etc/group."""
         name, _, group = user.partition(":")
         users, groups = self._table("/etc/passwd"), self._table("/etc/group")
         row = next((row for row in users if row[0] == name or row[2:3] == [name]), None)
@@ -157,7 +157,7 @@ class ContainerEngine:
                 for name in folders + files:
                     os.chown(os.path.join(parent, name), uid, gid, follow_symlinks=False)
         except PermissionError as error:
-            self._say(f"{folder} stays another user's: {error}")
+            self._say(f"{folder} keeps its owner, so the job may be unable to write to it: {error}")
 
     def start(self) -> None:
         self._process = subprocess.Popen(
@@ -198,7 +198,7 @@ class ContainerEngine:
         return processes.Termination(self._tree, daemons, reached, say)
 
     def _tree(self) -> Tree | None:
-        """Return the container's processes, descendants of its init; None if the agent cannot see or signal them."""
+        """Return the tree of the container's processes, below its init; None if the agent cannot see or signal them."""
         if self._init is None and self._process is not None:
             words = ask(["docker", "inspect", "--format", "{{.State.Pid}} {{.Id}}", "--", self.name]).text.split()
             if len(words) == 2 and words[0].isdigit() and processes.is_in_container(int(words[0]), words[1]):
@@ -221,7 +221,7 @@ class ContainerEngine:
         self._made = self._adopted = True
         state = self._state()
         if state and not state.get("Running"):
-            self._words = ["it ended while there was no agent: the end of its log may be missing"]
+            self._words = ["the container ended while no agent was running: the end of its log may be missing"]
         self._wait()
         return bool(state)
 
@@ -257,8 +257,8 @@ def first_file(data: bytes) -> str:
 class _Broadcast:
     """Sends SIGTERM to all processes of a container at once, with Docker's commands.
 
-    Only rehearsals need this: there the processes may belong to another kernel or user. On a machine the agent is root
-    and on the same kernel as Docker.
+    Only rehearsals need this class: there the processes may belong to another kernel or user. On a real machine the
+    agent is root and runs on the same kernel as Docker.
     """
 
     def __init__(self, name: str, reached: Reached) -> None:
@@ -271,7 +271,7 @@ class _Broadcast:
     def reached(self) -> Reached:
         return Reached(sent=(self._name,) if self._sent else ())
 
-    def turn(self, until: float, *, reported: bool) -> bool:  # noqa: ARG002 - all processes get it at once
+    def turn(self, until: float, *, reported: bool) -> bool:  # noqa: ARG002 - all processes get SIGTERM at once
         if not self._sent:
             self._sent = ask(["docker", "kill", "--signal=TERM", self._name]).code == 0
         elif time.monotonic() >= self._due:
@@ -283,7 +283,7 @@ class _Broadcast:
 
 
 def _csv(*fields: str) -> str:
-    """Return the fields as a line of CSV, which Docker reads as --mount: a path may contain commas and quotes."""
+    """Return the fields as a line of CSV for Docker's --mount option; a path may contain commas and quotes."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(fields)
     return line.getvalue()

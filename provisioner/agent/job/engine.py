@@ -1,4 +1,4 @@
-"""The contract of an engine, which runs the job, and the engine of rehearsals, which uses plain processes."""
+"""The interface of an engine, which runs the job; and the engine of rehearsals, which uses plain processes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ except (ImportError, OSError, AttributeError):
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 
-#: Most seconds that SIGKILL is sent to new processes of a job that forks without end.
+#: Maximum seconds for which SIGKILL is sent to the new processes of a job that forks without end.
 PATIENCE = 10.0
 
 
@@ -44,7 +44,7 @@ class Termination(Protocol):
 
     @property
     def reached(self) -> Reached:
-        """The processes that SIGTERM has reached; a restarted agent continues from there."""
+        """How far the sending of SIGTERM has progressed; a restarted agent continues from there."""
 
     def turn(self, until: float, *, reported: bool) -> bool:
         """Send the signals that are due, and return whether any process of the job may still run.
@@ -61,19 +61,19 @@ class Engine(Protocol):
         """Pull the image; `login` is `user:password` for its registry only. Raises Ended."""
 
     def folder(self, path: str) -> str:
-        """Return the path on this machine of the job's `path`; raises Invalid."""
+        """Return the path on this machine for `path`, an absolute path of the job. Raises Invalid."""
 
     def seen(self, path: str) -> str:
-        """Return the path by which the job finds `path`; a relative path is below HOME."""
+        """Return the path that the job must use for `path`; a relative path is below the job's home folder."""
 
     def folders(self) -> list[str]:
-        """Return the folders on this machine's disks that the job's bytes are written to."""
+        """Return the folders on this machine's disks that hold the job's image and files."""
 
     def create(self) -> None:
         """Prepare everything for `start`; raises Ended."""
 
     def start(self) -> None:
-        """Start the job's first shell, which finds all that it needs in the job folder."""
+        """Start the job's first shell, which reads all that it needs from the job folder."""
 
     def exit_code(self) -> int | None:
         """Return the exit code of the job's first shell; None while it runs."""
@@ -82,9 +82,10 @@ class Engine(Protocol):
         """Return the names of the job's processes that this engine can see."""
 
     def termination(self, daemons: Sequence[str], reached: Reached, say: Callable[[str], None]) -> Termination:
-        """Return a Termination that ends the job with SIGTERM, continuing that of an earlier agent process (`reached`).
+        """Return a Termination, which ends the job with SIGTERM.
 
-        `daemons` names processes that setup left running; `say` writes a line to the system stream.
+        `daemons` names processes that setup left running; `reached` is how far an earlier agent process has progressed;
+        `say` writes a line to the system stream.
         """
 
     def kill(self) -> None:
@@ -97,7 +98,7 @@ class Engine(Protocol):
         """Return whether the engine reports that the kernel killed a process of the job because no memory was left."""
 
     def adopt(self) -> bool:
-        """Take over the job of an earlier agent process, or find how it ended; return False if there is none."""
+        """Take over the job of an earlier agent process, or find how it ended; return False if there is no job."""
 
 
 class ProcessEngine:
@@ -114,7 +115,7 @@ class ProcessEngine:
     def has_image(self, tools: Tools) -> bool:  # noqa: ARG002 - there is no engine to ask
         return False
 
-    def pull(self, tools: Tools, login: bytes | None) -> None:  # noqa: ARG002 - no registry gets it
+    def pull(self, tools: Tools, login: bytes | None) -> None:  # noqa: ARG002 - no registry gets the login
         tools.say("no container engine in this rehearsal: the image is not pulled")
 
     def folder(self, path: str) -> str:
@@ -167,7 +168,7 @@ class ProcessEngine:
         if self._process is not None:
             kill(self._process)
         while self._adopted is not None and processes.alive(self._adopted):
-            # This process cannot wait for the shell, which is not its child; the shell's new parent does.
+            # This process cannot wait for the shell, which is not its child; the shell's new parent waits for it.
             processes.send(self._adopted, signal.SIGKILL)
             time.sleep(0.01)
 

@@ -1,26 +1,27 @@
 # The first process of the job. It runs the parts of the setup and, when the agent writes "go", the command. Then it
 # waits until the agent ends the job. It communicates with the agent through the files beside this script: it reports
-# exit codes in the file "said", reads the agent's word from the pipe "go", and connects the job's output to the pipes
-# "setup" and "output".
+# exit codes in the file "said", reads the agent's decision from the pipe "go", and connects the job's output to the
+# pipes "setup" and "output".
 #
-# The job's variables are read only in the subshells, after everything else, and the words that are needed then are in
-# the positional parameters: the job's variables may include IFS or "here".
+# The job's variables may include IFS or "here". So only the subshells read them, after everything else, and the words
+# that are needed afterwards are in the positional parameters.
 here=${0%/*}
-# The file is written when the cloud recommends to move the job to another machine.
+# The agent writes this file when the cloud recommends to move the job to another machine.
 export PROVISION_REBALANCE_FILE="$here/rebalance"
 trap : TERM
 
-# The agent process may die, and another one take over. Meanwhile these reading ends keep the writers alive, and the
-# bytes in the pipes. Descriptor 3 is needed because a pipe without a writer cannot be opened for reading only.
+# The agent process may die, and another agent process take over. Until then these read ends keep the pipes open, so
+# that no writer gets SIGPIPE and no byte is lost. Descriptor 3 is needed because opening a pipe for reading only blocks
+# until the pipe has a writer.
 exec 3<>"$here/setup" 4<"$here/setup" 3>&-
 exec 3<>"$here/output" 5<"$here/output" 3>&-
 
-# Read the agent's word; if an agent process dies before it writes one, wait for the next process.
+# Read the agent's decision; if an agent process dies before it writes one, wait for the next agent process.
 hear() {
     until read -r go <"$here/go"; do :; done
 }
 
-# One subshell keeps the pipe open for all parts, so that the stream ends with the setup.
+# One subshell keeps the pipe open for all parts, so that the stream ends when the setup ends.
 (
     stopped=
     trap 'stopped=1' TERM

@@ -1,4 +1,4 @@
-"""Return the environment variables of a job: those about the run, and the work order's own, which prevail."""
+"""Return a job's environment variables: those about the run, and those of the work order, which take precedence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from provisioner.agent.aws.imds import Identity
 from provisioner.core.protocol.messages import WorkOrder
 from provisioner.core.protocol.words import Attachment
 
-#: The addresses of a rehearsal's AWS double; not set on a real machine.
+#: The variables with the addresses of a rehearsal's AWS double; they are not set on a real machine.
 HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT")
 
 

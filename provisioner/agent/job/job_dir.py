@@ -1,6 +1,6 @@
-"""The folder that agent and job share: files that the job's first shell reads, and the pipes between them.
+"""The folder that the agent and the job share: files for the job's first shell, and the pipes between the two.
 
-The folder outlives an agent process. The shell holds the pipes of the two streams as long as it lives.
+The folder outlives an agent process. The shell keeps the pipes of the two streams open as long as it runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REBALANCE = "rebalance"
 #: The path of PROVISION_DONE_FILE, which `entry.sh` sets; its folder is writable for every user of the image.
 DONE = "done/file"
 
-#: Bytes that a pipe takes before its writer waits: the largest size that the kernel allows by default (pipe(7)).
+#: Capacity of a pipe in bytes, after which its writer waits: the largest that the kernel allows by default (pipe(7)).
 WIDE = 1 << 20
 
 
@@ -51,7 +51,7 @@ class JobDir:
         setup: Mapping[str, bytes],
         command: str,
     ) -> JobDir:
-        """Make the folder anew and open it. `setup` are files for `entry.sh`, by name.
+        """Replace the folder with a new one and open it. `setup` has the contents of files for `entry.sh`, by name.
 
         Raises Invalid for a variable that no shell accepts.
         """
@@ -59,7 +59,7 @@ class JobDir:
         for old in (folder, part):
             shutil.rmtree(old, ignore_errors=True)
         part.mkdir(parents=True)
-        # The image may have any user: all users can read the files and write to the pipes.
+        # The image's user is not known, so all users can read the files and write to the pipes.
         part.chmod(0o755)
         files = {
             "entry": Path(__file__).with_name("entry.sh").read_bytes(),
@@ -70,7 +70,7 @@ class JobDir:
         for name, content in files.items():
             (part / name).write_bytes(content)
             (part / name).chmod(0o644)
-        # A file instead of a pipe, so that what was reported stays for the next agent process.
+        # `said` is a file and not a pipe, so that the next agent process can read earlier reports, too.
         (part / "said").touch()
         for name in ("go", "setup", "output"):
             os.mkfifo(part / name)
@@ -82,9 +82,10 @@ class JobDir:
         return cls(folder)
 
     def said(self, word: str) -> int | None:
-        """Return the exit code that the job's shell has reported for `setup` or `command`, or None.
+        """Return the exit code that the job's shell has reported for `word`, or None.
 
-        The shell reports `begun 0` when it has read that the command may execute.
+        `word` is "setup", "command", or a part of the setup, which the shell reports only if it failed. The shell
+        reports `begun 0` when it has read that the command may execute.
         """
         self._heard += os.read(self._said, 4096)
         found = re.search(rf"^{word} ([0-9]+)\n", self._heard.decode(errors="replace"), re.MULTILINE)
@@ -100,15 +101,15 @@ class JobDir:
         return os.path.lexists(self.folder / DONE)
 
     def go(self) -> None:
-        """Let the command execute."""
+        """Let the job's shell execute the command."""
         os.write(self._go, b"go\n")
 
     def call_off(self) -> None:
-        """Tell the job's shell not to execute the command; `said("begun")` shows whether this came too late."""
+        """Order the job's shell not to execute the command; `said("begun")` shows whether the order came too late."""
         os.write(self._go, b"no\n")
 
     def advise(self, at: float) -> None:
-        """Write the file that tells the job of a rebalance recommendation at `at`, Unix seconds, if it is not there."""
+        """Write the job's file about a rebalance recommendation at `at`, a Unix time, unless the file exists."""
         path = self.folder / REBALANCE
         if not path.exists():
             replace(path, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(at)).encode())
@@ -131,7 +132,7 @@ def exports(environment: Mapping[str, str]) -> str:
     """Return the variables as `export` lines for a POSIX shell. Raises Invalid for a wrong name or a zero byte."""
     for name, value in environment.items():
         if not NAME.fullmatch(name):
-            raise Invalid(f"{name!r} is no name for a variable of a shell")
+            raise Invalid(f"{name!r} is not a valid name for a shell variable: use letters, digits and _")
         if "\0" in value:
-            raise Invalid(f"the variable {name} holds a zero byte, which no environment can")
+            raise Invalid(f"the variable {name} has a zero byte, which an environment variable cannot contain")
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())

@@ -5,7 +5,7 @@ trainer whose last lines it writes. The other processes get SIGTERM when the fir
 
 The job's processes are the descendants of one process that adopts orphans: the container's init, or the job's first
 shell. So a process with its own session or process group, or one that forked twice, is found too. The job controls
-what /proc shows of its processes: sizes and counts are bounded, and process names only influence the order of signals.
+what /proc shows of its processes, so sizes and counts are limited, and names only influence the order of signals.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from itertools import islice
 #: Seconds that a process, such as a shell, has to end by itself after the process that it waited for has ended.
 SETTLE = 5.0
 
-#: Seconds between two reads of /proc, at least; and the factor by which the pause is longer than the read before it.
-#: A fork bomb makes reads slow.
+#: Minimum seconds between two reads of /proc; and the minimum pause as a multiple of the duration of the last read,
+#: because a fork bomb makes reads slow.
 PACE, SHARE = 0.1, 10.0
 
-#: Most processes of this machine that are read at once, and most bytes that are read of one file in /proc.
+#: Maximum number of this machine's processes that are read at once, and maximum bytes that are read of a file in /proc.
 MOST, SIZE = 1 << 16, 1 << 16
 
 #: The job has no process left when this many reads of /proc in a row find none.
@@ -64,14 +64,14 @@ class Habits:
 
     @property
     def ends_at_once(self) -> bool:
-        """Whether this is a bash with an EXIT trap: SIGTERM ends it without waiting for its foreground process.
+        """Whether this is a bash with an EXIT trap, which SIGTERM ends without waiting for its foreground process.
 
         Such a bash catches every signal that would end it; a bash that traps only SIGTERM catches only SIGTERM.
         """
         return self.shell and bool(self.caught & XCPU)
 
     def in_background_of(self, shell: Habits) -> bool:
-        """Whether the shell started this child with `&` and does not wait for it.
+        """Return whether `shell` started this process with `&` and does not wait for it.
 
         In a script, a command with `&` ignores SIGINT and SIGQUIT (POSIX).
         """
@@ -83,7 +83,10 @@ class Tree:
     """The processes of one job."""
 
     def __init__(self, root: Process, *, first_child_is_ours: bool = False) -> None:
-        """`root` adopts the job's orphans; the job's first shell may be the root itself or its first child."""
+        """`root` is the process that adopts the job's orphans: the job's first shell.
+
+        With `first_child_is_ours` it is the container's init, and its first child is the job's first shell.
+        """
         self.root = root
         self._first_child_is_ours = first_child_is_ours
 
@@ -112,11 +115,11 @@ class Tree:
 
 @dataclass(frozen=True)
 class Reached:
-    """Names of the processes that SIGTERM has reached; a restarted agent continues from there."""
+    """How far the sending of SIGTERM has progressed, as names of processes; a restarted agent continues from there."""
 
-    #: The topmost processes that catch SIGTERM. The others get it when these have ended.
+    #: The topmost processes that catch SIGTERM. The other processes get SIGTERM when these have ended.
     first: tuple[str, ...] = ()
-    #: Descendants of these.
+    #: Descendants of the processes in `first`.
     below: tuple[str, ...] = ()
     #: All running processes that SIGTERM was sent to.
     sent: tuple[str, ...] = ()
@@ -130,14 +133,14 @@ class Termination:
     ) -> None:
         """`tree` returns None while the job has no process; `daemons` names processes that setup left running.
 
-        `reached` names the processes that an earlier agent process has sent SIGTERM to.
+        `reached` is how far an earlier agent process has progressed.
         """
         self._tree = tree
         self._daemons = frozenset(daemons)
         self._say = say
         self._first, self._below, self._sent = (set(names) for names in (reached.first, reached.below, reached.sent))
         self._begun = bool(self._first or self._sent)
-        #: When the last process of `_first` had ended.
+        #: The Unix time at which all processes of `_first` had ended, or None.
         self._ended_at: float | None = None
         self._due = 0.0
         self._empty = 0
@@ -149,7 +152,7 @@ class Termination:
     def turn(self, until: float, *, reported: bool) -> bool:
         """Send the signals that are due, and return whether any process of the job may still run.
 
-        `until` is the Unix time of SIGKILL; `reported`: the job's first shell has reported the exit code.
+        `until` is the Unix time of SIGKILL; `reported` is whether the job's first shell has reported the exit code.
         """
         began = time.monotonic()
         if began < self._due:
@@ -178,12 +181,12 @@ class Termination:
         self._below = {process.name for process in choice.below}
         self._send(choice.now)
         rest = len(seen) - len(choice.now)
-        words = f"; the other {rest} get it when these have ended" if rest else ""
+        words = f"; the other {rest} get SIGTERM when these have ended" if rest else ""
         self._say(f"SIGTERM was sent to {len(choice.now)} of the job's {len(seen)} processes{words}")
 
     def _go_on(self, seen: list[Process], until: float, *, reported: bool) -> None:
         names = {process.name for process in seen}
-        # A job that forks without end must not fill the agent's memory.
+        # Drop ended processes: a job that forks without end must not fill the agent's memory.
         self._below &= names
         self._sent &= names
         if self._first & names:
@@ -204,7 +207,10 @@ class Termination:
 
 @dataclass(frozen=True)
 class Choice:
-    """Processes to send SIGTERM to now, parents first; those of them to wait for; and the descendants of the latter."""
+    """The processes that get SIGTERM now, parents first.
+
+    The others get it when the processes in `first` have ended; `below` are the descendants of these.
+    """
 
     now: list[Process]
     first: set[Process]
@@ -214,7 +220,7 @@ class Choice:
 def choose(seen: list[Process], habits: Mapping[Process, Habits], daemons: frozenset[str] = frozenset()) -> Choice:
     """Choose the topmost processes that catch SIGTERM; all processes if none catches it.
 
-    A shell without a trap is skipped: of `sh -c "python train.py"` the trainer is chosen. A shell with a trap is
+    A shell without a trap is skipped: in `sh -c "python train.py"` the trainer is chosen. A shell with a trap is
     chosen too. If the processes that it waits for do not catch SIGTERM, they get it at the same time, because the
     trap runs only when they have ended. A bash with an EXIT trap ends at once on SIGTERM, so it is not chosen while a
     chosen process runs below it. Processes that setup left running, named in `daemons`, get SIGTERM later, because a
@@ -268,7 +274,7 @@ def _with_descendants(processes: list[Process], children: Mapping[Process, list[
 def habits(pid: int) -> Habits:
     """Read how the process reacts to signals; a process that has ended catches and ignores none."""
     status, words = _read(pid, "status"), _read(pid, "cmdline").split(b"\0")
-    # The masks come after the process name, which the job chooses: the last match counts.
+    # The job chooses the process name, which may look like a mask. The masks follow the name, so the last match counts.
     masks = {name: int(value, 16) for name, value in re.findall(rb"^(Sig...):\t([0-9a-f]+)$", status, re.MULTILINE)}
     names = [os.path.basename(word).lstrip(b"-").decode(errors="replace") for word in words[:2]]
     shell = names[0] in SHELLS or (names[0] == "busybox" and names[-1] in SHELLS)
@@ -313,7 +319,7 @@ def send(process: Process, number: signal.Signals) -> None:
 
 
 def is_in_container(pid: int, container: str) -> bool:
-    """Whether the process runs on this machine, in the container with that id, and this user may signal it."""
+    """Return whether the process runs on this machine, in the container with that id, and this user may signal it."""
     try:
         os.kill(pid, 0)
         return container.encode() in _read(pid, "cgroup")
@@ -322,7 +328,7 @@ def is_in_container(pid: int, container: str) -> bool:
 
 
 def kill_all(tree: Tree, patience: float) -> None:
-    """Send SIGKILL to every process of the job, also to those forked meanwhile, for at most `patience` seconds."""
+    """Send SIGKILL to every process of the job, including newly forked ones, for at most `patience` seconds."""
     end, empty = time.monotonic() + patience, 0
     while empty < LOOKS and time.monotonic() < end:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from provisioner.core.protocol.messages import Packages, WorkOrder
 from provisioner.core.protocol.words import Attachment
 
-#: The parts, in the order in which `entry.sh` runs them, and their names for a reader.
+#: The parts of the setup, in the order in which `entry.sh` runs them, and their names in messages.
 PARTS = {
     "files": "placing the files",
     "apt": "the package step (apt)",
@@ -19,13 +19,13 @@ PARTS = {
     "start_script": "the start script",
 }
 
-#: The umask of 077 makes sure that at no moment another user than the image's can read a secret.
+#: The umask of 077 ensures that no user except the image's can read a secret, even for a moment.
 PLACE = """here=${0%/*}
 umask 022
 place() {
     case $3 in /*) target=$3 ;; *) target=$HOME/$3 ;; esac
     { mkdir -p "${target%/*}/" && rm -f "$target" && (umask 077 && cat "$here/file$2" >"$target") &&
-        chmod "$1" "$target"; } || { echo "$target cannot be placed"; exit 1; }
+        chmod "$1" "$target"; } || { echo "$target cannot be written"; exit 1; }
 }
 """
 
@@ -46,9 +46,9 @@ exec python3 -m pip install --no-input --disable-pip-version-check --progress-ba
 
 
 def setup_files(order: WorkOrder, secrets: Mapping[str, bytes], seen: Callable[[str], str]) -> dict[str, bytes]:
-    """Return the scripts by the names of their parts, and the files that they read.
+    """Return the scripts by the names of their parts, and the files that they read by name.
 
-    `secrets` are values by name; `seen` returns the path by which the job finds a path.
+    `secrets` are the secrets' values by name; `seen` returns the path that the job must use for a path.
     """
     contents = [(file.path, file.mode, file.content.encode(errors="surrogateescape")) for file in order.config_files]
     contents += [

@@ -25,7 +25,7 @@ _MESSAGES = (
 
 
 class Dialect:
-    """Searches one stream for messages of the shell that runs a script as `name`, the `$0` in its messages."""
+    """Searches one stream for error messages of the shell that runs a script; `name` is the `$0` in these messages."""
 
     def __init__(self, name: bytes) -> None:
         self._message = re.compile(
@@ -44,7 +44,7 @@ class Dialect:
             self._last = (self._last + data[-LAST:])[-LAST:]
 
     def found(self) -> str:
-        """Return the first such message, without the job's own text; empty if there is none."""
+        """Return the shell's first message about bash syntax, without the job's own text; empty if there is none."""
         # If bytes in the middle were dropped, the two cut lines are read as one line, which matches no message.
         found = self._message.search(bytes(self._first) + self._last)
         return b"".join(group for group in found.groups() if group).decode() if found else ""

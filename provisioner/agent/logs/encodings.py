@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
-#: Up to this many bytes are too common to be distinguished from other text.
+#: Strings of up to this many bytes are too common in other text to be masked.
 SHORT = 6
 
 BREAKS = b"\r\n"
@@ -18,14 +18,14 @@ COLUMNS = (76, 64)
 
 
 def ways(value: bytes) -> Iterator[bytes]:
-    """Yield the value with each kind of line end, with and without the last line end; none of at most SHORT bytes."""
+    """Yield the value with each kind of line end, with and without the last one; skip forms of at most SHORT bytes."""
     for way in (value, value.rstrip(BREAKS)):
         unix = way.replace(b"\r\n", b"\n")
         yield from (each for each in (way, unix, unix.replace(b"\n", b"\r\n")) if len(each) > SHORT)
 
 
 def plain(value: bytes) -> Iterator[bytes]:
-    """Yield the forms that tools print unbroken: the value, its lines, URL-encoded, and escaped for JSON."""
+    """Yield the forms that tools do not break into lines: the value, its lines, URL-encoded, and escaped for JSON."""
     yield value
     yield from (line for line in map(bytes.strip, value.splitlines()) if len(line) > SHORT)
     # Which characters stay unescaped depends on the part of the URL, and on the library.
@@ -41,7 +41,7 @@ def plain(value: bytes) -> Iterator[bytes]:
 
 
 def encoded(value: bytes) -> Iterator[bytes]:
-    """Yield the value in base64, which tools may break into lines: amid other bytes, and at the end of a text."""
+    """Yield the value in base64, which tools may break into lines: inside a longer text, and at the end of one."""
     for before in range(3):
         whole = (before + len(value)) * 8 // 6
         yield from _alphabets(_from(before, value)[: whole - before - (before > 0)])
@@ -55,7 +55,7 @@ def encoded(value: bytes) -> Iterator[bytes]:
 
 
 def _from(before: int, value: bytes) -> bytes:
-    """Return the value's base64 after `before` other bytes, from the first character that depends on it alone."""
+    """Return the value's base64 after `before` other bytes, from the first character that depends on the value only."""
     return base64.b64encode(bytes(before) + value)[before + (before > 0) :]
 
 

@@ -15,21 +15,21 @@ from provisioner.agent.logs.matcher import Sieve, Span, Strings
 
 HIDDEN = b"***"
 
-#: Base64 continues after a line break if its line has NARROWEST columns or more, or if ENOUGH characters of the form or
-#: more precede the break; and if the break has at most LONGEST bytes. These are two line breaks of a terminal (CR CR LF
-#: is one that was translated twice).
+#: Base64 may continue after a line break of at most LONGEST bytes, if the line before the break has at least NARROWEST
+#: columns, or if at least ENOUGH characters of the base64 precede the break. LONGEST is two line breaks of a terminal
+#: (CR CR LF is one line break that was translated twice).
 NARROWEST, ENOUGH, LONGEST = 60, 8, 4
 
 LINE, BREAK = re.compile(b"[^\r\n]+"), re.compile(b"[\r\n]+")
 
 
 class Sought:
-    """The strings to search for: `plain` unchanged, `encoded` also if it is broken into lines."""
+    """The strings to search for: those in `plain` unchanged, those in `encoded` also with line breaks inside."""
 
     def __init__(self, plain: Iterable[bytes] = (), encoded: Iterable[bytes] = ()) -> None:
         plain, encoded = set(plain), set(encoded)
         lines = {each for each in plain if not BREAK.search(each)}
-        # Almost every string with a break begins with one of `lines`. It is a suspect if that is in the text.
+        # Almost every string with a line break begins with one of `lines`; it is a suspect if that line is in the text.
         broken = {each for each in plain - lines if BREAK.split(each)[0].rstrip() not in lines}
         self._in_text, self._in_data = Sieve((plain - broken) | encoded), Sieve(broken)
         reach = max(self._in_text.reach, self._in_data.reach)
@@ -61,7 +61,7 @@ class Mask:
             )
 
     def text(self, text: str) -> str:
-        """Return the text masked; it is complete, not a piece of a stream."""
+        """Return the text masked. The text must be complete, not a piece of a stream."""
         if not self.sought.plain.all:
             return text
         stream = Stream(self)
@@ -73,7 +73,7 @@ class Mask:
 
 
 class Stream:
-    """Masks a stream that comes in pieces; the output does not depend on where it is cut."""
+    """Masks a stream that comes in pieces; the output does not depend on where the pieces are cut."""
 
     def __init__(self, mask: Mask, hidden: int = 0, column: int = 0) -> None:
         """`hidden` and `column` continue an earlier Stream that held no bytes, or whose held bytes are fed again."""
@@ -90,7 +90,7 @@ class Stream:
         return len(self._held)
 
     def feed(self, data: bytes) -> bytes:
-        """Return the masked bytes so far, without an end that may be the beginning of a secret."""
+        """Add data; return the masked bytes so far, but hold an end that may be the beginning of a secret."""
         return self._pass(data, final=False)
 
     def finish(self) -> bytes:
@@ -137,7 +137,7 @@ class Lines:
         self.text = data.replace(b"\n", b"").replace(b"\r", b"")
 
     def span(self, span: Span) -> Span:
-        """Return the span in the data of a span in the text."""
+        """Convert a span of the text to a span of the data."""
         return self._place(span[0]), self._place(span[1] - 1) + 1
 
     def joined(self, span: Span) -> bool:
@@ -146,7 +146,10 @@ class Lines:
         return last - first == span[1] - span[0] or self._joined(first, last)
 
     def begun(self, starts: Iterable[int]) -> int:
-        """Return where in the data encoded text begins that may continue; `starts` are the candidates, in order."""
+        """Return where in the data the first encoded text begins that may continue after the data; else the data's end.
+
+        `starts` are the candidates' positions in the text, in order.
+        """
         for at in starts:
             first = self._from_end(len(self.text) - at)
             if first is not None and self._joined(first, len(self._data)):
@@ -154,7 +157,7 @@ class Lines:
         return len(self._data)
 
     def _from_end(self, count: int) -> int | None:
-        """Return where the last `count` bytes without breaks begin; None if there are too many breaks among them."""
+        """Return where the last `count` bytes begin, not counting line breaks; None if there are too many breaks."""
         at = len(self._data)
         least = at - count * (1 + LONGEST)
         while count and at >= least:
@@ -199,7 +202,7 @@ class Masked:
 
 
 def _column(data: bytes, at: int, first: int) -> int:
-    """Return how many bytes of its line precede `at`; `first` bytes of the first line precede the data."""
+    """Return how many bytes of its line precede position `at`; the first line has `first` bytes before the data."""
     begin = data.rfind(b"\n", 0, at) + 1
     begin = max(begin, data.rfind(b"\r", begin, at) + 1)
     return at - begin + (0 if begin else first)

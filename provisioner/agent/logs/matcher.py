@@ -1,8 +1,8 @@
 """Search data for many strings at once, at a cost that hardly grows with their number.
 
-Only one word (of 4 or 8 bytes) in every few bytes of the data is looked up: a string that is long enough contains one
-of these words completely, at any position. A string is searched for only if a word of its beginning is among them. The
-few strings that are too short for this are searched for one by one.
+One word (4 or 8 bytes) in every 4 to 32 bytes of the data is looked up in a table of the strings' words. A string that
+is long enough contains one of the looked-up words, wherever the string begins, so it is searched for only if its
+beginning has one of them. The few strings that are too short for this are searched for one by one.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-#: The size of a word, the bytes from one to the next, and the format of such words for a memoryview.
+#: The size of a word in bytes, the bytes from one word to the next, and the format of the words for a memoryview.
 Sample = tuple[int, int, Literal["I", "Q"]]
 SAMPLES: tuple[Sample, ...] = ((8, 32, "Q"), (8, 16, "Q"), (8, 8, "Q"), (4, 4, "I"))
 
-#: Nanoseconds to look up a word, and to search a byte for a string of one byte; longer strings are faster.
+#: Nanoseconds to look up a word, and to search one byte of data for a one-byte string; longer strings are faster.
 LOOK, FIND = 35, 3.5
 
 Span = tuple[int, int]
 
-#: Whether an occurrence counts.
+#: Returns whether the occurrence of a string at this span counts.
 Counts = Callable[[Span], bool]
 
 
@@ -36,7 +36,7 @@ class Sieve:
                 root = string
             self._families.setdefault(root, []).append(string)
         self._size, self._stride, self._format = min(SAMPLES, key=self._cost)
-        #: Every string of this length contains a complete word.
+        #: A string of at least this many bytes contains a looked-up word, wherever the string begins.
         self.reach = self._size + self._stride - 1
         self._short = [root for root in self._families if len(root) < self.reach]
         self._by_word: dict[int, list[bytes]] = {}
@@ -51,7 +51,10 @@ class Sieve:
         return LOOK / stride + sum(FIND / len(root) for root in self._families if len(root) < size + stride - 1)
 
     def suspects(self, data: bytes) -> list[bytes]:
-        """Return the strings in the data, those of which its end has the first `reach` bytes, and maybe others."""
+        """Return the strings that may be in the data.
+
+        They include every string in the data, and every string whose first `reach` bytes or more are at the data's end.
+        """
         if not self._families:
             return []
         whole = len(data) - len(data) % self._size
@@ -62,10 +65,10 @@ class Sieve:
 
 
 class Strings:
-    """Finds where strings are in data, and where they begin at its end."""
+    """Finds the strings in data, and the strings whose beginning is at the end of the data."""
 
     def __init__(self, strings: Iterable[bytes], reach: int) -> None:
-        """`reach` is at least that of each sieve that returns the suspects."""
+        """`reach` must be at least the `reach` of each Sieve that returns the suspects."""
         self.all = frozenset(strings)
         self._reach = reach
         self._prefixes = frozenset(
@@ -74,7 +77,7 @@ class Strings:
         self._letters = bytes(set(b"".join(self._prefixes)))
 
     def spans(self, data: bytes, suspects: Iterable[bytes], counts: Counts = bool) -> list[Span]:
-        """Return the spans of the suspects that count; overlapping spans of one string are merged."""
+        """Return the spans of the suspects, if `counts` accepts them; overlapping spans of one string are merged."""
         spans = []
         for string in self.all.intersection(suspects):
             at = data.find(string)
@@ -87,7 +90,7 @@ class Strings:
         return spans
 
     def begun(self, data: bytes, suspects: Iterable[bytes]) -> list[int]:
-        """Return the positions, in order, from which the end of the data is the beginning of a string."""
+        """Return, in order, the positions from which the rest of the data is the beginning of a string."""
         starts = set()
         for string in self.all.intersection(suspects):
             begin = string[: self._reach]
@@ -97,7 +100,7 @@ class Strings:
                     starts.add(at)
                 at = data.find(begin, at + 1)
         tail = data[-self._reach + 1 :]
-        # Only bytes that occur in the prefixes can be part of one.
+        # Only bytes that occur in the prefixes can be part of a prefix.
         run = len(tail) - len(tail.rstrip(self._letters))
         starts.update(len(data) - length for length in range(1, run + 1) if tail[-length:] in self._prefixes)
         return sorted(starts)

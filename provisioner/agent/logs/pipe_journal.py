@@ -12,37 +12,37 @@ from pathlib import Path
 
 from provisioner.agent.machine import files
 
-#: Most bytes that are taken at once.
+#: Maximum bytes that are taken from the pipe at once.
 TAKEN = 1 << 18
 
 #: Bytes after which the journal continues in a new file.
 LONG = 1 << 20
 
-#: A mark: four numbers in one write, which is completely in the file or not at all.
+#: The format of a mark: four numbers. One write puts either all of them into the file, or none.
 FORM = struct.Struct("<4q")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Up to which position the pipe's bytes are in the spool, and the mask's state there."""
+    """The position up to which the pipe's bytes are in the spool, and the mask's state at that position."""
 
     #: Bytes of the pipe that are in the spool.
     position: int
     #: How many of the next bytes are masked already, and the length of the line so far.
     hidden: int
     column: int
-    #: Length of the stream that the bytes before `position` became.
+    #: Length of the stream, in bytes, with the pipe's bytes before `position`.
     produced: int
 
 
 class PipeJournal:
-    """The bytes since the mark, in a file that is named by the pipe's position at its beginning."""
+    """The bytes since the mark, in a file whose name is the position in the pipe of its first byte."""
 
     def __init__(self, folder: Path, produced: int) -> None:
         """Open the journal in `folder`, or make one.
 
         The bytes are not masked, so the folder must be in the machine's memory and readable for this agent only.
-        `produced` is the length of the stream before a new journal.
+        `produced` is the length of the stream when a new journal begins.
         """
         files.own(folder)
         mark, journals = folder / "mark", sorted(path for path in folder.iterdir() if path.name.isdigit())
@@ -65,7 +65,7 @@ class PipeJournal:
     def take(self, pipe: int) -> bytes:
         """Move up to TAKEN bytes from the pipe into the journal, by splice(2), and return them.
 
-        Raises OSError if there is no room for them; they are still in the pipe then.
+        Raises OSError if memory is full; the bytes then stay in the pipe.
         """
         if self._length >= LONG:
             self._begin_anew()

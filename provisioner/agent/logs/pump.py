@@ -12,15 +12,15 @@ from provisioner.agent.logs import mask
 from provisioner.agent.logs.pipe_journal import TAKEN, Mark, PipeJournal
 from provisioner.agent.logs.spool import Stream
 
-#: After fewer than FEW bytes, output is gathered for GATHER seconds: a job that writes in small pieces would wake the
-#: agent for each of them.
+#: After a read of fewer than FEW bytes, the next read waits for GATHER seconds: otherwise a job that writes in small
+#: pieces would wake the agent for each piece.
 FEW, GATHER = 1 << 16, 0.005
 
 
 class Pump(threading.Thread):
     """Moves bytes from a pipe into a stream and masks them. While the stream's spool is full, the job waits.
 
-    It continues where an earlier agent process stopped: the journal has the bytes that process took from the pipe.
+    If an earlier agent process died, the journal has the bytes that it took from the pipe; the pump continues there.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Pump(threading.Thread):
                 self._over.wait(0.05)
 
     def finish(self) -> None:
-        """Take the bytes that are in the pipe now, and stop, even if other processes still hold the pipe."""
+        """Take the bytes that are in the pipe now, and stop, even if other processes still have the pipe open."""
         self._over.set()
         self.join()
 
@@ -67,7 +67,7 @@ class Pump(threading.Thread):
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-        # The machine's memory is full, so the job waits. At the end no successor needs the journal.
+        # The machine's memory is full, so the job waits. At the end no later agent process needs the journal.
         if over:
             return os.read(self._pipe, TAKEN)
         self._over.wait(0.5)

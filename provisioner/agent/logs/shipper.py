@@ -1,4 +1,4 @@
-"""Ship the spool to the bucket: often while a stream is young or followed, seldom later."""
+"""Ship the spool to the bucket: often while a stream is new or followed by a client, less often later."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Keep log bytes on this machine's disk until the bucket has them; no byte is ever dropped.
 
-A stream is a row of segment files named by their offset. A segment becomes one chunk, so the bytes
+A stream is a sequence of segment files, named by their offset. A segment becomes one chunk, so the bytes
 of a chunk are fixed before the first try to ship it, and stay the same across tries and restarts.
 """
 
@@ -52,7 +52,7 @@ class Stream:
         if self._sealed:
             self.shipped = self._sealed[0].offset
         self.produced = self.shipped + sum(segment.path.stat().st_size for segment in self._sealed)
-        #: Bytes that a full disk has not taken: of the stream, and of the journal.
+        #: Bytes that could not be written because the disk was full: of the stream, and of the journal.
         self._held = b""
         self._notes = b""
         #: The segment that grows, and its open file; None if there is none.
@@ -70,7 +70,7 @@ class Stream:
     def write(self, data: bytes, *, wait: bool = True) -> None:
         """Append the bytes; with `wait`, block while the spool has no room.
 
-        Without `wait`, bytes that a full disk does not take stay in memory until the next call.
+        Without `wait`, bytes that cannot be written to a full disk stay in memory until the next call.
         """
         with self._spool.changed:
             rest = memoryview(self._held + data)
@@ -85,7 +85,7 @@ class Stream:
                     self._held = bytes(rest)
                     return
                 if not taken:
-                    # A full disk counts as a full spool. Shipping, or the job itself, may make room.
+                    # A full disk counts as a full spool. Shipping, or the job itself, may free space.
                     self._spool.changed.wait(1.0)
 
     def _append(self, data: memoryview) -> int:
@@ -128,11 +128,11 @@ class Stream:
             segment.path.unlink()
             self._spool.changed.notify_all()
         if self._notes:
-            # There was no room for the note; now there may be. If not, it is written with the next one.
+            # The disk was full; now it may have free space. If not, the note is written with the next one.
             self._notes = self._notes[_taken(note) :]
 
     def forward(self, produced: int) -> None:
-        """Continue after `produced` bytes of an earlier process; missing ones were acknowledged, but not noted."""
+        """Continue after `produced` bytes of an earlier process; any missing here were shipped, but not noted."""
         missed = produced - self.produced
         if missed > 0:
             self.shipped += missed
@@ -170,7 +170,7 @@ class Stream:
 
 
 def _taken(write: Callable[[], int | None]) -> int:
-    """Return how many bytes a write has taken: not all, or none, if the disk is full."""
+    """Call `write` and return how many bytes it has written: not all, or none, if the disk is full."""
     try:
         return write() or 0
     except OSError as error:
@@ -200,7 +200,7 @@ class Spool:
 
     @property
     def pressing(self) -> int:
-        """The number of waiting bytes of a stream that are shipped at once."""
+        """The number of waiting bytes from which a stream is shipped at once."""
         return min(SEGMENT, max(1, self._limit // 4))
 
     def restrict(self, limit: int) -> None:

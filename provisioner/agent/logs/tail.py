@@ -3,7 +3,7 @@
     python3 -c THIS-TEXT FOLDER STREAM=OFFSET...
 
 For each piece it prints a line, `STREAM OFFSET LENGTH`, and then that number of bytes. Bytes that were shipped before
-they could be read are left out: the bucket has them. The program ends when standard input ends. Python 3.7 is enough.
+they could be read are left out: the bucket has them. The program ends when standard input ends. Needs Python 3.7.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Stream:
         self._begin = 0
 
     def news(self) -> bytes:
-        """Return the next bytes, which end before the new `at`; none if there are none now."""
+        """Return the next bytes, and set `at` to the offset after them; empty if there are none now."""
         while True:
             later = [begin for begin in self._segments() if self._file is None or begin > self._begin]
             if self._file is not None:

@@ -15,7 +15,7 @@ from provisioner.core.errors import Invalid
 
 @contextlib.contextmanager
 def private(folder: Path) -> Iterator[Path]:
-    """Yield the folder, empty and for this user only; delete it afterwards."""
+    """Make the folder, empty and accessible to this user only; yield it, and delete it afterwards."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     try:
@@ -25,15 +25,15 @@ def private(folder: Path) -> Iterator[Path]:
 
 
 def own(folder: Path) -> None:
-    """Make the folder, for this user only, unless it exists."""
+    """Make the folder, accessible to this user only, unless it exists."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def inside(base: str, path: str) -> str:
-    """Return where `path`, an absolute path of the job, is under `base`; raises Invalid."""
+    """Return `path`, an absolute path of the job, as a path below `base`. Raises Invalid."""
     if not path.startswith("/") or "\0" in path:
-        raise Invalid(f"{path!r} is no absolute path")
-    # normpath keeps two leading slashes, to which POSIX allows a meaning of their own; `..` cannot leave the root.
+        raise Invalid(f"{path!r} is not an absolute path")
+    # normpath keeps two leading slashes, because POSIX allows them a special meaning. `..` cannot leave the root.
     return base + "/" + posixpath.normpath(path).lstrip("/")
 
 
@@ -45,5 +45,5 @@ def replace(path: Path, data: bytes) -> None:
         part.write_bytes(data)
         os.replace(part, path)
     finally:
-        # On a full disk, an empty file remains.
+        # On a full disk, a failed write leaves an empty file.
         part.unlink(missing_ok=True)

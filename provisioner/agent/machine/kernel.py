@@ -7,15 +7,15 @@ from pathlib import Path
 
 from provisioner.agent.machine.tools import ask
 
-#: The kernel killed a process because the machine, or a container with a memory limit of its own, had no memory left;
-#: before Linux 4.20 the message has "Kill process".
+#: The message about a process that the kernel killed because the machine, or a container with its own memory limit, had
+#: no memory left. Before Linux 4.20 it has "Kill process".
 KILLED = re.compile(r"[Oo]ut of memory: Kill(?:ed)? process (\d+) \((.*?)\) (?:total-vm|score)")
 
 
 def messages(after: str = "") -> list[str]:
-    """Return the lines of the kernel's log that follow the line `after`, oldest first; all lines if it is not there.
+    """Return the lines of the kernel's log that follow the line `after`, oldest first; all lines if `after` is missing.
 
-    Each line begins with its time since boot, so that no two are equal. Empty if the log cannot be read.
+    Each line begins with its time since boot, so no two lines are equal. Empty if the log cannot be read.
     """
     try:
         answer = ask(["dmesg"])

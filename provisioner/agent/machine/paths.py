@@ -12,7 +12,7 @@ class Settings:
     """The installation's settings, as the user-data wrote them."""
 
     bucket: str
-    #: Prefix of all keys: "", or it ends in a slash.
+    #: The prefix of all keys: empty, or text that ends in a slash.
     prefix: str
     region: str
     role_id: str
@@ -30,7 +30,7 @@ class Paths:
 
     @property
     def job_dir(self) -> Path:
-        """The folder that agent and job share. It contains secrets, so on a real machine it is in memory."""
+        """The folder that the agent and the job share. It contains secrets, so on a real machine it is in memory."""
         return Path(f"{self.root}/run/provision")
 
     @property
@@ -40,7 +40,7 @@ class Paths:
 
     @property
     def memory(self) -> Path:
-        """The folder for what an agent process leaves to its successor. It contains secrets, so it is in memory."""
+        """The folder with the state for the next agent process. It contains secrets, so it is in memory."""
         return Path(f"{self.root}/run/provision-agent")
 
     @property

@@ -1,15 +1,15 @@
-"""Whether this machine is shutting down."""
+"""Find out whether this machine is shutting down."""
 
 from __future__ import annotations
 
 import subprocess
 
-#: Most seconds to wait for an answer of systemctl.
+#: Maximum seconds to wait for systemctl.
 PATIENCE = 5.0
 
 
 def shutting_down() -> bool:
-    """Whether systemd is stopping the machine's services (systemctl(1), "is-system-running").
+    """Return whether systemd is stopping the machine's services (systemctl(1), "is-system-running").
 
     False if systemctl is missing or does not answer within PATIENCE seconds.
     """

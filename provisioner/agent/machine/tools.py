@@ -1,4 +1,4 @@
-"""Run the machine's tools (docker, git), with their output in the system stream."""
+"""Run the machine's tools (docker, git), and write their output to the system stream."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from provisioner.agent.outcomes import Ended, Halt
 from provisioner.core.protocol.words import Outcome, Step
 
-#: Lines of output that are kept for the verdict: git writes this many about a submodule that it tried twice, and the
-#: first of them has the cause.
+#: Lines of output that are kept for an error message: git prints this many about a submodule that it tried twice, and
+#: the first of them has the cause.
 LAST = 8
 
 
@@ -27,11 +27,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Tools:
-    """Runs tools for one step: with its time limit, and where their output is logged."""
+    """Runs tools for one step, within its time limit, and logs their output."""
 
     step: Step
     halt: Halt
-    #: The Unix time at which the step must be over, and the reason to give if it is not.
+    #: The Unix time at which the step must be over, and the reason of the error if it is not.
     until: float
     limit: str
     say: Callable[[str], None]
@@ -39,7 +39,7 @@ class Tools:
     def run(self, *args: str, env: Mapping[str, str] | None = None) -> Answer:
         """Run a tool and return its exit code and last lines. `env` is added to the agent's environment.
 
-        Kills the tool and raises Ended if the step must end before it.
+        If the step must end before the tool does, kills the tool and raises Ended.
         """
         self.halt.check(self.step)
         process = subprocess.Popen(
@@ -71,7 +71,7 @@ class Tools:
             raise Ended(Outcome.LOST, self.step, self.limit)
 
     def sleep(self, seconds: float) -> None:
-        """Wait, at most until the step's limit; raise Ended if the job is to stop meanwhile."""
+        """Wait, at most until the step's time limit; raise Ended if the job must stop meanwhile."""
         end = min(time.time() + seconds, self.until)
         while time.time() < end:
             self.halt.check(self.step)
@@ -87,7 +87,7 @@ class Tools:
 
 
 def ask(args: Sequence[str]) -> Answer:
-    """Run a tool that answers at once; return its exit code and its whole output, and log nothing."""
+    """Run a tool that ends quickly; return its exit code and its whole output, and log nothing."""
     done = subprocess.run(
         args,
         stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from provisioner.agent.node import Node
 from provisioner.agent.steps.gpus import xids
 from provisioner.core.protocol.words import Outcome, Step
 
-#: A reason is one line, so at most this many items of a kind are named.
+#: A reason is one line, so it names at most this many items of a kind.
 NAMED = 3
 
 
@@ -36,7 +36,7 @@ def _of_kernel(node: Node, failed: bool) -> Iterator[str]:
     killed = kernel.killed(lines)
     if killed or (failed and node.engine.out_of_memory()):
         names = _some(killed) or "a process of the job"
-        yield f"out of memory: the kernel killed {names}; a larger instance type has more"
+        yield f"out of memory: the kernel killed {names}; use an instance type with more memory"
     if met := xids(lines):
         yield f"the GPU driver logged {_some(met)}"
 

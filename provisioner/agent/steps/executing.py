@@ -24,7 +24,7 @@ SHELL_NAMES = {"setup": b"start_script", "output": b"sh"}
 
 
 def look_for_predecessor(node: Node) -> None:
-    """Raise Ended if the command was started already, also if that was before a restart of the machine."""
+    """Raise Ended if the command was started already, even if that was before a restart of the machine."""
     standing = node.mailbox.started()
     if standing is not None:
         stand_aside(node)
@@ -35,13 +35,14 @@ def stand_aside(node: Node) -> None:
     if node.paths.boot.exists() and node.paths.boot.read_bytes() != kernel.boot():
         # The restart ended the container, so its exit code does not count.
         raise Ended(Outcome.LOST, Step.COMMAND, "the machine was restarted while the command ran")
-    raise Ended(Outcome.LOST, Step.COMMAND, "started, no process found")
+    reason = "the command was started before, and none of its processes was found on this machine"
+    raise Ended(Outcome.LOST, Step.COMMAND, reason)
 
 
 def salvage(node: Node) -> None:
-    """Wait for the job of an agent process that died on this boot; a command that has not begun is called off."""
+    """Wait for the job of an agent process that died in this boot; if the command has not begun, kill the job."""
     died = f"the agent died at {node.step}"
-    node.say(f"{died}; its successor waits for the job")
+    node.say(f"{died}; a new agent process waits for the job")
     try:
         node.job_dir = job_dir = JobDir(node.paths.job_dir)
     except FileNotFoundError as error:
@@ -84,7 +85,7 @@ def execute(node: Node) -> None:
     node.halt.check(Step.SETUP)
     node.daemons = tuple(node.engine.left())
     node.begin(Step.COMMAND)
-    node.say("the command executes")
+    node.say("the command starts")
     node.job_dir.go()
     _attend(node)
 
@@ -100,11 +101,11 @@ def _attend(node: Node) -> None:
 
 
 def interruption_of(node: Node, word: str) -> Cause | None:
-    """Return an interruption if `word` ended because of a shutdown or a notice that the agent had not acted on.
+    """Return an interruption if a shutdown or an unhandled notice ended `word`, "setup" or "command"; else None.
 
-    The agent may see a notice NOTICE_INTERVAL seconds late, and a trainer may read it earlier. So a notice counts
+    The agent may read a notice NOTICE_INTERVAL seconds late, and a trainer may read it earlier. So a notice counts
     unless a request that began after the end found none: running a finished job again is safe, losing an unfinished
-    one is not.
+    job is not.
     """
     assert node.job_dir is not None
     ended = node.job_dir.said_at if node.job_dir.said(word) is not None else time.time()
@@ -120,7 +121,7 @@ def interruption_of(node: Node, word: str) -> Cause | None:
 
 
 def wait_for_end(node: Node, step: Step, word: str, limit: float) -> int:
-    """Return the exit code of `word`, "setup" or "command"; end the job at a limit, a stop or a notice.
+    """Wait for `word`, "setup" or "command", and return its exit code; end the job at a limit, a stop or a notice.
 
     To end the job, each of its processes gets SIGTERM; SIGKILL follows when none is left or the grace period is over.
     """
@@ -129,7 +130,7 @@ def wait_for_end(node: Node, step: Step, word: str, limit: float) -> int:
     end = node.began(step) + limit
     termination: Termination | None = None
     while True:
-        # The order matters: the first shell may report the exit code just before it ends, and the code must be read.
+        # Read `gone` before `code`: the first shell may report the exit code just before it ends.
         gone = node.engine.exit_code()
         code = node.job_dir.said(word)
         now, cause = time.time(), node.halt.cause
@@ -153,14 +154,14 @@ def wait_for_end(node: Node, step: Step, word: str, limit: float) -> int:
             over = now >= cause.kill_at
             if gone is not None or over or (code is not None and not left):
                 if over and left and gone is None:
-                    node.say("SIGKILL to the job: the grace is over")
+                    node.say("SIGKILL to the job: the grace period is over")
                 node.engine.kill()
                 return next(found for found in (code, gone, 137) if found is not None)
         time.sleep(0.05)
 
 
 def _terminate(node: Node, termination: Termination, until: float, *, reported: bool) -> bool:
-    """Send the signals that are due, remember them, and return whether any process of the job may still run."""
+    """Send the signals that are due, store them, and return whether any process of the job may still run."""
     left = termination.turn(until, reported=reported)
     if termination.reached != node.reached:
         node.reached = termination.reached
@@ -169,7 +170,7 @@ def _terminate(node: Node, termination: Termination, until: float, *, reported: 
 
 
 def _gone(node: Node, step: Step, code: int) -> int:
-    """Return the exit code of a first shell that reported none; raise Ended if the container did not start."""
+    """Return the exit code of a first shell that has reported none; raise Ended if the container did not start."""
     words = node.engine.last_words()
     if step is Step.SETUP and words:
         raise Ended(outcome_of(words), step, f"the container did not start: {words}", None)

@@ -21,7 +21,7 @@ LEFT_BEHIND = 5.0
 def end_job(node: Node) -> None:
     """End the processes that the command left running; then read the last output.
 
-    They get SIGTERM, and SIGKILL after at most LEFT_BEHIND seconds.
+    The processes get SIGTERM, and SIGKILL after at most LEFT_BEHIND seconds.
     """
     if node.job_dir is not None and node.signalled is None:
         cause, end = node.halt.cause, time.time() + LEFT_BEHIND
@@ -42,11 +42,12 @@ def name_bash(node: Node) -> None:
         field, script = scripts[stream]
         message = "" if script.startswith("#!") else pump.dialect.found()
         if message:
-            node.ended.reason += f"; {message!r} in its log: sh is not bash, make #!/bin/bash the first line of {field}"
+            hint = f"the script ran with sh, not bash; write #!/bin/bash as the first line of {field}"
+            node.ended.reason += f"; {message!r} in its log: {hint}"
 
 
 def ship_logs(node: Node) -> None:
-    """Ship every byte to the bucket; from here on nothing is written to any stream."""
+    """Ship every byte to the bucket; after this step nothing is written to any stream."""
     ended = node.ended
     node.end_all()
     node.begin(Step.LOGS)
@@ -57,7 +58,7 @@ def ship_logs(node: Node) -> None:
 
 
 def settle_result(node: Node) -> None:
-    """Set and store the result; from here on, an agent process that takes over puts this result."""
+    """Set and store the result; an agent process that takes over later puts this result into the mailbox."""
     ended = node.ended
     node.result = Result(
         run=node.order.run,
@@ -93,7 +94,7 @@ def last_report(node: Node) -> None:
 
 
 def hold_for_notice(node: Node) -> None:
-    """Wait for AWS to end the machine after a notice in its first hour, because the machine is then free."""
+    """If a notice announces the machine's end in its first hour, wait until AWS ends it: the machine is then free."""
     notice = node.notice
     if notice is not None and notice.at < node.machine.launch_time + FREE:
         while time.time() < notice.at + OVERDUE:

@@ -17,8 +17,8 @@ PATIENCE = 60.0
 #: `NVRM: Xid (PCI:0000:65:00): 79, pid=…` (NVIDIA, "XID Errors": "Viewing Xid Error Messages").
 XID = re.compile(r"NVRM: Xid \(([^)]*)\): (\d+)")
 
-#: Xids that a new process does not fix, before any job has used the GPUs. For these, NVIDIA's Xid catalogue requires at
-#: once a reset of the GPU, a restart of the computer, or a check of its parts.
+#: Xids that show a broken GPU if they are logged before any job has used the GPUs: a new process does not fix them.
+#: NVIDIA's Xid catalogue requires at once a reset of the GPU, a restart of the computer, or a check of its parts.
 BROKEN = {
     46: "the GPU stopped processing",
     48: "a memory error of two bits",
@@ -58,12 +58,12 @@ def wait_for_gpus(node: Node) -> None:
             return
         node.halt.check(Step.BOOT)
         if final or time.time() > limit:
-            raise Ended(Outcome.LOST, Step.BOOT, f"{found} of {wanted} GPUs are there: {words}")
+            raise Ended(Outcome.LOST, Step.BOOT, f"only {found} of {wanted} GPUs were found: {words}")
         time.sleep(1)
 
 
 def _check_memory() -> None:
-    """Raise Ended if a GPU has had uncorrected memory errors since boot; without ECC it reports no number."""
+    """Raise Ended if a GPU has had uncorrected memory errors since boot; a GPU without ECC reports no number."""
     query = "--query-gpu=ecc.errors.uncorrected.volatile.total"
     answer = ask(["nvidia-smi", query, "--format=csv,noheader"])
     errors = [int(line) for line in map(str.strip, answer.text.splitlines()) if line.isdigit()]

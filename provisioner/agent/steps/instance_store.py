@@ -17,10 +17,10 @@ from provisioner.agent.machine.tools import ask
 from provisioner.agent.node import Node
 from provisioner.core.protocol.words import Engine
 
-#: The model name of such a disk (EC2 User Guide, "NVMe instance store volumes").
+#: The model name of an instance store's disk (EC2 User Guide, "NVMe instance store volumes").
 MODEL = "Amazon EC2 NVMe Instance Storage"
 
-#: The folder of images since Docker 29, instead of its data root (Docker docs, "containerd image store").
+#: The folder of images since Docker 29; before, they are in the data root (Docker docs, "containerd image store").
 CONTAINERD = Path("/var/lib/containerd")
 
 #: The socket must stop first: it would start the service again.
@@ -28,7 +28,7 @@ UNITS = ("docker.socket", "docker.service", "containerd.service")
 
 
 class Unused(Exception):
-    """The instance store is not changed; the message is the reason."""
+    """Raised if the instance store is not used; the message is the reason."""
 
 
 def use_instance_store(node: Node) -> None:
@@ -59,7 +59,7 @@ def _use(node: Node, disks: list[dict[str, Any]]) -> str:
     if docker["Images"] or docker["Containers"]:
         raise Unused(f"{docker['Images']} images are on this machine already, and stay where they are")
     if os.path.ismount(root):
-        raise Unused(f"{root} is a disk of its own")
+        raise Unused(f"{root} is on a separate disk already")
     store = _store(disks, Path(f"{node.paths.root}/mnt/instance-store"), shutil.disk_usage(root).free)
     # The exit code is ignored: one of the units may not exist, and systemctl stops the others.
     ask(["systemctl", "stop", *UNITS])
@@ -73,9 +73,9 @@ def _use(node: Node, disks: list[dict[str, Any]]) -> str:
 
 
 def _store(disks: list[dict[str, Any]], fresh: Path, wanted: int) -> Path:
-    """Return where the instance store is mounted, at `fresh` if a blank disk is formatted for it.
+    """Return where the instance store is mounted; if it is not, format a blank disk and mount it at `fresh`.
 
-    Raises Unused unless it has more room than `wanted`, in bytes.
+    Raises Unused unless the store has more free space than `wanted`, in bytes.
     """
     mounted = [Path(point) for point in _mounts(disks) if point.startswith("/")]
     store = max(mounted, key=lambda path: shutil.disk_usage(path).free, default=None)
@@ -86,9 +86,9 @@ def _store(disks: list[dict[str, Any]], fresh: Path, wanted: int) -> Path:
     elif largest is not None:
         room = int(largest["size"])
     else:
-        raise Unused("its disks are not blank, and not mounted")
+        raise Unused("its disks are neither mounted nor blank")
     if room <= wanted:
-        raise Unused(f"the root disk has more room, {wanted / 1e9:.0f} GB")
+        raise Unused(f"the root disk has more free space: {wanted / 1e9:.0f} GB")
     if store is None and largest is not None:
         # The disk is blank: nothing needs to be discarded, and unused parts need not be initialised.
         _must("mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", largest["path"])
@@ -98,7 +98,7 @@ def _store(disks: list[dict[str, Any]], fresh: Path, wanted: int) -> Path:
 
 
 def _bind(store: Path, folders: list[Path]) -> None:
-    """Mount a folder of the store over each of the folders, or over none; raises OSError or Unused."""
+    """Mount a folder of the store over each of the folders; after an error, undo that and raise OSError or Unused."""
     bound: list[Path] = []
     try:
         for folder in folders:

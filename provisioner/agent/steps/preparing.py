@@ -30,7 +30,7 @@ def swap_fuse(node: Node) -> None:
     """Set the fuse to the end of the run's lifetime, counted from the machine's launch."""
     end = int(node.machine.launch_time + node.order.lifetime)
     replace(node.paths.fuse, f"{end}\n".encode())
-    node.say(f"this machine ends at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(end))} at the latest")
+    node.say(f"this machine powers off at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(end))} at the latest")
 
 
 def look_for_image(node: Node) -> None:
@@ -74,7 +74,7 @@ def fetch_secrets(node: Node) -> None:
 
 
 def pull_and_clone(node: Node) -> None:
-    """Pull the image and clone the repositories at the same time, unless there are none; raise the first Ended."""
+    """Pull the image, unless it is preloaded, and clone the repositories at the same time; raise the first Ended."""
     first: list[Ended | None] = []
     done = threading.Condition()
 
@@ -112,7 +112,7 @@ def pull_and_clone(node: Node) -> None:
 
 
 def set_up(node: Node) -> None:
-    """Start the job's first shell and have it place the files, install the packages and run the start script."""
+    """Start the job's first shell; wait until it has placed files, installed packages and run the start script."""
     order = node.order
     node.begin(Step.SETUP)
     try:
@@ -140,5 +140,5 @@ def set_up(node: Node) -> None:
 
 
 def _part(job_dir: JobDir) -> str:
-    """Return the name, for a reader, of the part that ended the setup."""
+    """Return the name, as in messages, of the part that ended the setup."""
     return next((words for part, words in PARTS.items() if job_dir.said(part)), PARTS["start_script"])

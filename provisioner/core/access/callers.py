@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Caller:
-    """A user or program that calls the use cases."""
+    """A user or program that calls the services, with its rights."""
 
-    #: `local:` and the Unix user, or the token's id; the audit records have it.
+    #: `local:` and the Unix user, or the token's id; audit records contain it.
     name: str
     #: `identity` or `org/identity`; the first is the default for job names without an owner.
     owners: tuple[str, ...]

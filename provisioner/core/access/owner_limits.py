@@ -1,4 +1,4 @@
-"""Limits on the runs and bytes that one owner has in the store, so that no owner fills the control host."""
+"""Limits on the runs and bytes that one owner may have in the store, so that no owner overloads the control host."""
 
 from dataclasses import dataclass
 
@@ -27,15 +27,15 @@ class OwnerLimits:
         most = self.unfinished_runs
         if most is not None and after.unfinished_runs > max(most, before.unfinished_runs):
             raise LimitReached(
-                f"{owner} has {before.unfinished_runs} runs that are not done, and limits.unfinished_runs is {most}: "
-                "wait for some to end, or stop some",
+                f"{owner} has {before.unfinished_runs} unfinished runs; limits.unfinished_runs is {most}: "
+                "wait until some end, or stop some",
                 "limits.unfinished_runs",
             )
         most = self.stored_bytes
         if most is not None and after.stored_bytes > max(most, before.stored_bytes):
             raise LimitReached(
-                f"{owner}'s jobs and unfinished runs would take {after.stored_bytes / MIB:.1f} MiB in the store, and "
-                f"limits.stored_mib is {most / MIB:g}: use smaller variables, or wait for some runs to end",
+                f"{owner}'s jobs and unfinished runs would take {after.stored_bytes / MIB:.1f} MiB; "
+                f"limits.stored_mib is {most / MIB:g}: use shorter variables, or wait until some runs end",
                 "limits.stored_mib",
             )
 

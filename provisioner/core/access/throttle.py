@@ -3,13 +3,13 @@
 import ipaddress
 from dataclasses import dataclass
 
-#: Failed logins before the first wait: a person may mistype this often.
+#: Failed logins before the first wait: a person may mistype a token this often.
 FREE = 5
 #: The longest wait, in seconds: a program that keeps trying costs one lookup a minute.
 LONGEST = 60.0
 #: Seconds after a source's last failed login until all its failures are forgotten.
 FORGOTTEN = 900.0
-#: Most sources in memory, about 2 MB; beyond this, the source that was denied longest ago is forgotten.
+#: Maximum number of sources in memory, about 2 MB; beyond this, the source that was denied longest ago is forgotten.
 MOST = 10_000
 
 
@@ -52,7 +52,7 @@ class Denials:
 
 
 def _network(source: str) -> str:
-    """Return the key of a source: an IPv6 client controls 2**64 addresses, so its /64 network (RFC 4291, 2.5.4)."""
+    """Return a source's address, or its /64 network if it is IPv6: one client controls all of it (RFC 4291, 2.5.4)."""
     try:
         address = ipaddress.ip_address(source)
     except ValueError:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-#: Seconds by which the clocks may differ. Beyond that the control plane decides nothing by its own clock.
+#: Seconds by which the clocks may differ. If they differ by more, the control plane decides nothing by its clock.
 TOLERANCE = 5.0
 #: The Date header has whole seconds (RFC 9110, 5.6.7).
 RESOLUTION = 1.0
@@ -34,7 +34,7 @@ def told(ahead: float) -> str:
     units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
     unit, name = next(each for each in units if away >= each[0] or each[0] == 1)
     return (
-        f"the clock of this computer is {away / unit:.0f} {name} {where} EC2's: nothing is launched, judged or started "
-        "by a schedule until it is right, and only machines whose end was decided before are ended (timedatectl shows "
-        "whether the clock is synchronized)"
+        f"this computer's clock is {away / unit:.0f} {name} {where} EC2's: set it (timedatectl shows whether it is "
+        "synchronized). Until then nothing is launched, scheduled or judged, and only terminations that were already "
+        "decided are requested"
     )

@@ -11,7 +11,7 @@ KEY = re.compile(r"\b((?:ssh|ecdsa|sk)-[a-z0-9@.-]+) (AAAA[A-Za-z0-9+/]+={0,2})"
 def host_keys(console: str) -> tuple[str, ...]:
     """Return the keys, each `kind base64`, of the last complete block that cloud-init (or our user-data) printed.
 
-    Empty if there is no such block (yet) (cloud-init documentation, "Keys to Console").
+    Empty if there is no such block yet. See "Keys to Console" in cloud-init's documentation.
     """
     before, end, _ = console.rpartition(END)
     _, begin, block = before.rpartition(BEGIN)

@@ -72,7 +72,7 @@ class LaunchRequest:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an offer of an answered launch gave no machine; `offer` is None if the error concerns all offers."""
+    """The error for which an offer of a launch gave no machine; `offer` is None if the error concerns all offers."""
 
     error: CloudError
     offer: Offer | None = None

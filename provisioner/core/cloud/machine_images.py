@@ -10,19 +10,19 @@ from provisioner.core.errors import Invalid
 
 #: The tag with the sha256 of the agent's archive in the machine image.
 AGENT_TAG = "provision:agent"
-#: The tag with the id of the machine image that it was made from.
+#: The tag with the id of the machine image from which this one was made.
 BASE_TAG = "provision:base"
 #: Followed by a number: the tag with a preloaded Docker image, as `name@sha256:…`.
 PRELOADED_TAG = "provision:preloaded-"
-#: The tag with the day on which it was made.
+#: The tag with the day on which the machine image was made.
 DATE_TAG = "provision:date"
 
-#: Most preloaded images. A resource has at most 50 tags (EC2 User Guide, "Tag restrictions"); the others are left for
-#: this installation's and for users' tags.
+#: Maximum number of preloaded images. A resource has at most 50 tags (EC2 User Guide, "Tag restrictions"); the other
+#: ten are for this installation's and users' tags.
 MOST_PRELOADED = 40
-#: Most characters of a tag's value (ibid.), and characters of `@sha256:…`.
+#: Maximum number of characters of a tag's value (ibid.), and characters of `@sha256:…`.
 TAG_VALUE, DIGEST = 256, 72
-#: An image's name that no command mistakes for an option or for several words.
+#: A Docker image's name that a command cannot take for an option or for several arguments.
 IMAGE = re.compile(rf"[a-zA-Z0-9][a-zA-Z0-9._:/@-]{{0,{TAG_VALUE - DIGEST - 1}}}")
 
 #: Names that EC2 accepts for a machine image (EC2 API Reference, "CreateImage").
@@ -56,7 +56,7 @@ class Ami:
     state: AmiState
     created_at: float
     architecture: str
-    #: GiB of the disk that it was made from: a machine's disk cannot be smaller.
+    #: GiB of the disk from which it was made: a machine's disk cannot be smaller.
     disk_gib: int
     tags: Mapping[str, str]
     #: Why it failed; empty if it did not.
@@ -82,16 +82,16 @@ def tags(installation: str, agent: str, base: str, preloaded: Sequence[str], dat
 
 
 def check_preloaded(images: Sequence[str]) -> None:
-    """Raise Invalid if there are more images than tags can hold, or if one has a too long or wrong name."""
+    """Raise Invalid if there are more images than tags can name, or if an image's name is too long or malformed."""
     if len(images) > MOST_PRELOADED:
-        raise Invalid(f"an AMI's tags can name {MOST_PRELOADED} images, not {len(images)}")
+        raise Invalid(f"{len(images)} images to preload: at most {MOST_PRELOADED}, because an AMI has at most 50 tags")
     for image in images:
         if not IMAGE.fullmatch(image):
-            raise Invalid(f"{image!r} is no name of an image, of at most {TAG_VALUE - DIGEST} characters")
+            raise Invalid(f"invalid image name {image!r}: expected NAME[:TAG], at most {TAG_VALUE - DIGEST} characters")
 
 
 def check_name(name: str) -> str:
     """Return the name of an AMI; raises Invalid if EC2 does not accept it."""
     if not NAME.fullmatch(name):
-        raise Invalid(f"{name!r} is no name for an AMI: 3 to 128 letters, digits, spaces and ()[]./-'@_")
+        raise Invalid(f"invalid AMI name {name!r}: expected 3 to 128 letters, digits, spaces and ()[]./-'@_")
     return name

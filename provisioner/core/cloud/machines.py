@@ -27,7 +27,7 @@ ENDING = frozenset({MachineState.SHUTTING_DOWN, MachineState.TERMINATED})
 class Ending(StrEnum):
     """The cause of a machine's end, as the cloud reports it."""
 
-    #: The machine, or a user with the right to do so, ended it: no fault of the cloud.
+    #: The machine powered itself off, or an authorized user ended it: no fault of the cloud.
     ASKED = "asked"
     INTERRUPTED = "interrupted"
     NO_CAPACITY = "no capacity"
@@ -45,7 +45,7 @@ class Machine:
     offer: Offer
     launch_time: float
     tags: Mapping[str, str]
-    #: Why it is in this state: StateReason's code; and StateReason's message with StateTransitionReason.
+    #: The reason for its state: StateReason's code; and StateReason's message with StateTransitionReason.
     reason_code: str = ""
     reason: str = ""
     #: The meaning of `reason_code`; None while the machine is alive.
@@ -64,7 +64,7 @@ class Machine:
 
     @property
     def lifetime(self) -> float | None:
-        """Most seconds from its launch time that it may exist; None if the tag is missing or not a number."""
+        """Seconds that the machine may exist, from its launch time; None if the tag is missing or not a number."""
         text = self.tags.get(LIFETIME_TAG, "")
         return float(text) if text.isascii() and text.isdigit() else None
 

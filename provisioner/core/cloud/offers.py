@@ -52,7 +52,7 @@ class InstanceType:
 
 @dataclass(frozen=True)
 class Catalog:
-    """What can be launched here: types by name, and the known prices of offers."""
+    """What this installation can launch: instance types by name, and the known prices of offers."""
 
     types: Mapping[str, InstanceType]
     #: Subnet ids by zone, one each: a fleet cannot span two subnets of a zone.

@@ -20,7 +20,7 @@ from provisioner.core.protocol.keys import agent_key
 #: EC2's limit, before base64 (EC2 User Guide, "Run commands when you launch an EC2 instance").
 SIZE_LIMIT = 16 * 1024
 
-#: Runs early on every boot, before systemd can serve calls that wait: hence --no-block.
+#: Runs early on every boot, when systemd cannot serve waiting calls yet: hence --no-block.
 BOOTHOOK = """#!/bin/sh
 home="${PROVISION_ROOT:-}/var/lib/provision"
 mkdir -p "$home"
@@ -36,7 +36,7 @@ while now=$(date +%s); do
     [ "$left" -lt 5 ] || left=5
     sleep "$left"
 done
-echo "provision: the fuse has burnt down"
+echo "provision: the fuse has expired"
 poweroff
 sleep 60
 poweroff -ff
@@ -93,8 +93,8 @@ rm -rf "$home/agent"
 "$python" -m zipfile -e "$zip" "$home/agent" || give_up "the agent cannot be unpacked"
 
 # An agent that dies is started once more, and takes over. A unit with Restart= has failed only when its
-# start limit is reached, so its second death powers off (systemd.service(5)). Of a dead agent's own
-# children none gets a SIGTERM: `docker start --attach` would hand it on to the job.
+# start limit is reached, so its second death powers off (systemd.service(5)). KillMode=mixed: the children
+# of a dead agent get no SIGTERM, because `docker start --attach` would forward it to the job.
 cat >"$units/provision-agent.service" <<UNIT
 [Unit]
 Description=Agent of provisioner
@@ -136,13 +136,13 @@ if keys=$(cat "${PROVISION_ROOT:-}"/etc/ssh/ssh_host_*_key.pub 2>/dev/null); the
     echo "$keys"
     echo "@end@"
 else
-    echo "provision: nobody can enter this machine: it has no SSH host keys"
+    echo "provision: powering off: this machine has no SSH host keys, so SSH is impossible"
     poweroff
 fi
 """
 
-#: One host key is enough, and generating the others takes a second. cloud-init 22 reports a fault in user-data that has
-#: no such part.
+#: One host key is enough, and generating the others takes a second. cloud-init 22 reports a fault in user-data without
+#: a cloud-config part.
 CONFIG = """#cloud-config
 ssh_genkeytypes: [ed25519]
 """
@@ -174,9 +174,9 @@ def user_data(
     values = (bucket, prefix, region, role_id, agent_sha256, endpoint)
     for (name, pattern), value in zip(PATTERNS.items(), values, strict=True):
         if not re.fullmatch(pattern, value, re.ASCII):
-            raise Invalid(f"the {name} {value!r} is not of the form {pattern}")
+            raise Invalid(f"invalid {name} {value!r}: expected {pattern}")
     if boot_fuse <= 0:
-        raise Invalid(f"the boot fuse of {boot_fuse} s is no time at all")
+        raise Invalid(f"invalid boot fuse of {boot_fuse} s: expected more than 0 s")
     folder = prefix.strip("/") + "/" if prefix.strip("/") else ""
     settings = {
         "bucket": bucket,
@@ -201,7 +201,7 @@ def user_data(
     whole.attach(_part(script, "x-shellscript"))
     text = whole.as_string()
     if len(text) > SIZE_LIMIT:
-        raise Invalid(f"the user-data is {len(text)} bytes long; EC2 takes {SIZE_LIMIT}")
+        raise Invalid(f"the user-data has {len(text)} bytes; EC2 accepts at most {SIZE_LIMIT}")
     return text
 
 
@@ -227,4 +227,4 @@ def _part(text: str, subtype: str) -> MIMEText:
     try:
         return MIMEText(text, subtype, "us-ascii")
     except UnicodeEncodeError as error:
-        raise Invalid(f"user-data is ASCII: {error}") from error
+        raise Invalid(f"user-data must be ASCII: {error}") from error

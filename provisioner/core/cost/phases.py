@@ -1,7 +1,7 @@
 """Divide a run's time into named phases, without gaps or overlaps.
 
-The main line follows each attempt's first node from the trigger until its machine is gone. Phases that went on at the
-same time (git while the image is pulled, other ranks, a machine that ends while the next one starts) are beside it.
+The main line has the phases of each attempt's first node, from the trigger until its machine is gone. Phases that are
+parallel to it (git while the image is pulled, other ranks, a machine that ends while the next one starts) are `beside`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +37,8 @@ class Bound:
 
     at: float
     source: Source
-    #: Most seconds by which the true time differs. This is not certain for an agent's time: a clock that is ahead by
-    #: no more than its report was late cannot be detected.
+    #: Maximum number of seconds by which the true time differs. This is not certain for an agent's time: if its clock
+    #: is ahead by less than the delay of its report, the control plane cannot detect that.
     error: float = 0.0
 
     def within(self, floor: float, ceiling: float) -> "Bound":
@@ -62,7 +62,7 @@ class Phase:
     name: str
     attempt: int
     rank: int
-    #: Whether it went on at the same time as the main line, which already counts these seconds.
+    #: Whether the phase is parallel to the main line, which already counts these seconds.
     beside: bool
     began: Bound
     ended: Bound | None
@@ -76,7 +76,7 @@ class _Life:
     #: Name and beginning of each phase; a phase ends when the next one begins.
     marks: tuple[tuple[str, Bound], ...]
     gone: Bound | None
-    #: Phases of its agent that went on at the same time.
+    #: Phases of its agent that are parallel to `marks`.
     beside: tuple[Phase, ...]
 
     def line(self) -> Iterator[Phase]:
@@ -118,7 +118,7 @@ def phases(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch],
 
 
 def _split(phase: Phase, cut: Bound | None) -> tuple[list[Phase], list[Phase]]:
-    """Return the part of the phase before the cut, and the part after it, which is beside the next attempt."""
+    """Return the part of the phase before `cut`, and the part after it, which is parallel to the next attempt."""
     if cut is None or (phase.ended and phase.ended.at <= cut.at):
         return [phase], []
     if phase.began.at >= cut.at:
@@ -178,7 +178,7 @@ def _life(held: Assignment, launch: Launch | None, now: float) -> _Life:
 
 
 def _born(machine: KnownMachine, launch: Launch | None) -> Bound:
-    """Return LaunchTime, or else when the machine was bound. LaunchTime has no fraction: it may precede the launch."""
+    """Return LaunchTime, or else the time of binding. LaunchTime has whole seconds, so it may precede the launch."""
     if machine.launch_time is None:
         return Bound(machine.bound_at, Source.STORE)
     born = Bound(machine.launch_time, Source.LAUNCH_TIME, WHOLE_SECOND)
@@ -186,7 +186,7 @@ def _born(machine: KnownMachine, launch: Launch | None) -> Bound:
 
 
 def _ending(machine: KnownMachine, born: float) -> Bound | None:
-    """Return when the machine began to shut down, as the cloud dates it, or as a listing first showed it; or None."""
+    """Return when the machine began to shut down, by the cloud's clock or the first listing that showed it; or None."""
     if machine.ending_at is None:
         return None
     if machine.transition_at is not None:
@@ -205,14 +205,14 @@ def _latest(machine: KnownMachine, over: Bound) -> float:
 
 
 def _listed(at: float | None, before: float) -> Bound | None:
-    """Return the time of a listing that showed a change, or None; the change came between `before` and `at`."""
+    """Return the time `at` of the listing that first showed a change, or None; the change came after `before`."""
     return None if at is None else Bound(at, Source.LISTING, max(0.0, at - before))
 
 
 def _by_our_clock(at: float, node: Node) -> Bound:
-    """Return a time of the machine's clock by our clock; the clocks count as equal unless a message disproves it.
+    """Convert a time of the machine's clock to our clock. The clocks count as equal unless a message disproves it.
 
-    A report is read after it was written, and the work order was put before the agent got it.
+    A report is read after it was written, and a work order is written before the agent reads it.
     """
     offset, error = min(0.0, node.clock_ahead), abs(node.clock_ahead)
     boot = _spans(node).get(Step.BOOT)
@@ -227,7 +227,7 @@ def _spans(node: Node) -> dict[Step, Span]:
 
 
 def _steps(node: Node) -> tuple[list[tuple[Step, Span]], list[tuple[Step, Span]]]:
-    """Return the agent's steps in order, and those beside them: of image and git, the one that ended first."""
+    """Return the agent's steps in order, and the parallel steps: of PULL and CLONE, the one that ended first."""
     spans = _spans(node)
     spans.pop(Step.BOOT, None)
     beside = []

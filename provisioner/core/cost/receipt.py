@@ -4,7 +4,7 @@ A machine is billed from running to shutting-down, by the second, for at least 6
 lifecycle"; "On-Demand Instances", billing). Upper bound: `LaunchTime` is before running, and the first listing that
 shows the machine's end is after shutting-down began. Lower bound: the time between the first and the last listing that
 show it running, or between the agent's first and last recorded times, whichever is longer; the times of each pair come
-from one clock. A listing may be LISTING_LAG seconds out of date, so these are subtracted from the last one's time.
+from one clock. A listing may be LISTING_LAG seconds out of date, so LISTING_LAG is subtracted from the last one's time.
 """
 
 import math
@@ -18,21 +18,21 @@ from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Run
 
 MINIMUM_SECONDS = 60
-#: Seconds of the calendar's months: a disk's price is for a month.
+#: Seconds of the shortest and the longest month: a disk's price is for a month.
 SHORTEST_MONTH, LONGEST_MONTH = 28 * 86400, 31 * 86400
 
 #: Phases in which a machine is not billed, or does not exist.
 UNBILLED = frozenset({"queued", "launching", "pending", "gone", "closing"})
-#: The share of the billed time from which a receipt has advice on a phase: no other phase can save as much.
+#: The least share of the billed time for which a phase gets advice: no other phase can save as much.
 DOMINANT = 0.5
 ADVICE: Mapping[str, str] = {
-    "boot": "an AMI with less to start, or another type, boots faster",
+    "boot": "use an AMI that starts fewer services, or another instance type",
     Step.PULL: "bake the image into the AMI, or shrink it",
     Step.CLONE: "clone a smaller repository, or keep its data in S3",
-    Step.SETUP: "install in the image what the start script installs each time",
-    Step.LOGS: "write less of a log, or put large output into S3 yourself",
-    "ending": "keep a `provision daemon` acting, so that machines end as soon as they are done",
-    "silent": "shorter `limits` end a machine that says nothing sooner",
+    Step.SETUP: "build the start script's packages into the image",
+    Step.LOGS: "write less log, or let the job write large output to S3",
+    "ending": "run `provision daemon`, so that machines are terminated as soon as they are done",
+    "silent": "set shorter `limits`, so that a silent machine is terminated sooner",
 }
 
 
@@ -63,7 +63,7 @@ class MachineBill:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The bill of a run; `provisional` until the run is done."""
+    """The bill of a run; `provisional` until the run has ended and its machines are terminated."""
 
     run: str
     job: str
@@ -81,7 +81,7 @@ class Receipt:
     #: US dollars of the disks; None if a disk's price is unknown.
     disk_dollars_at_least: float | None
     disk_dollars_at_most: float | None
-    #: What would save most, if a phase other than the command takes most of the billed time.
+    #: How to shorten the phase that takes most of the billed time, unless that is the command.
     advice: str | None = None
     #: The process's exit code for every outcome; `exit_code` is None for an interrupted run.
     process_exit_code: int | None = None
@@ -171,15 +171,15 @@ def _bill(held: Assignment, launch: Launch | None, now: float) -> MachineBill:
 
 
 def _seconds(machine: KnownMachine, launch: Launch | None, end: float) -> int:
-    """Return the most seconds that the machine existed until `end`."""
-    # If no listing showed the machine, it may be as old as its launch: the answer can be lost, and found hours later.
+    """Return the most seconds for which the machine may have existed until `end`, at least MINIMUM_SECONDS."""
+    # If no listing showed the machine, it may be as old as its launch: after a lost answer it may be found hours later.
     born = machine.launch_time or (min(launch.created_at, machine.bound_at) if launch else machine.bound_at)
     return max(MINIMUM_SECONDS, math.ceil(end - born) + 1)
 
 
 def _least(held: Assignment, most: int) -> int:
     lasted = max((each for each in (_listed(held.machine), _spoke(held)) if each is not None), default=None)
-    # Without a lower bound the machine may never have run: then nothing is billed.
+    # Without such evidence the machine may never have run, and then nothing is billed.
     return 0 if lasted is None else min(most, max(MINIMUM_SECONDS, math.floor(lasted)))
 
 
@@ -193,14 +193,14 @@ def _listed(machine: KnownMachine) -> float | None:
 
 def _spoke(held: Assignment) -> float | None:
     """Return the seconds between the agent's first and last recorded times, by its own clock; None if it has none."""
-    # The boot's span begins at LaunchTime, and pending is not billed: so the agent's first own time is the span's end.
+    # The boot's span begins at LaunchTime, but `pending` is not billed. So the agent's first time is the span's end.
     node, machine = held.node, held.machine
     signs = [span.ended if name == Step.BOOT else span.began for name, span in _spans(node).items()]
     first, last = min((sign for sign in signs if sign is not None), default=None), _last_sign(node)
     if first is None or last is None:
         return None
     lasted = last - first
-    # Shutting-down is not billed, and the agent may still report in it: count only until it may have begun.
+    # `shutting-down` is not billed, but the agent may still report then: count only until that state may have begun.
     ends = [machine.end_wanted_at, _notice_at(node)]
     if end := min((each for each in ends if each is not None), default=None):
         return min(lasted, end - first - node.clock_ahead) if node.report else 0.0

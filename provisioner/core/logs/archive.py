@@ -1,4 +1,4 @@
-"""Keys of a run's objects in the archive, and the manifest of its log, verified against the EOF mark."""
+"""Keys of a run's objects in the archive, and the manifest that compares its log with the agent's EOF marks."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from provisioner.core.protocol.words import STREAMS
 
 @dataclass(frozen=True)
 class KeptStream:
-    """What the archive holds of one stream.
+    """The part of one stream that is in the archive.
 
     `chunks` are (offset, length), sorted by offset; `length` is the number of bytes before the first gap.
-    `missing_from` is None if the stream is complete by its EOF mark. Otherwise bytes from that offset on are
+    `missing_from` is None if the EOF mark shows that the stream is complete. Otherwise bytes from that offset on are
     missing: at least `missing_at_least` of them, or None if the number is unknown.
     """
 
@@ -26,7 +26,7 @@ class KeptStream:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the archive holds of one node."""
+    """The streams of one node that are in the archive."""
 
     run: str
     attempt: int
@@ -39,7 +39,7 @@ def node_prefix(run: str, attempt: int, rank: int) -> str:
 
 
 def chunk_offset(key: str, prefix: str) -> int | None:
-    """Return the offset of the chunk with that key; None for other objects under `prefix`: a job may write there."""
+    """Return the offset of the chunk with that key; None for an object of a job, which may write under `prefix` too."""
     name = key.removeprefix(prefix)
     return int(name) if len(name) == 15 and name.isascii() and name.isdigit() else None
 

@@ -1,4 +1,4 @@
-"""A reader's position in the log of a run: a byte in each stream of each attempt; also as text, to continue there."""
+"""A reader's position in a run's log: a byte in each stream of each attempt, with conversion to and from text."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from provisioner.core.protocol.words import STREAMS
 
 @dataclass(frozen=True)
 class At:
-    """A byte offset in the chunk that begins at offset `chunk`, or just after that chunk."""
+    """A position in a stream: the offset of the next byte, and of the chunk from which chunks are listed."""
 
     chunk: int = 0
     byte: int = 0
@@ -21,7 +21,8 @@ _STREAM = "|".join(STREAMS)
 _AT = re.compile(rf"([1-9]\d{{0,5}})\.({_STREAM})\.(\d{{1,15}})\.(\d{{1,15}})", re.ASCII)
 #: `7.output.end` is the end of that stream of attempt 7, `-7.output.end` of attempts 1 to 7.
 _END = re.compile(rf"(-?)([1-9]\d{{0,5}})\.({_STREAM})\.end", re.ASCII)
-#: Most characters of a cursor: more than `write` makes, less than a server accepts in headers (h11: 16 KiB).
+#: Maximum number of characters of a cursor: more than `write` makes, less than a server accepts in headers (h11: 16
+#: KiB).
 LONGEST = 12_000
 
 
@@ -78,5 +79,5 @@ def read(text: str) -> Cursor:
         elif end := _END.fullmatch(part):
             (found.end_to if end[1] else found.end)(int(end[2]), end[3])
         else:
-            raise Invalid(f"{text[:60]!r} is no place in a log; take the `next` or the id of what came before")
+            raise Invalid(f"invalid log cursor {text[:60]!r}: pass `next` of the previous page, or the last event id")
     return found

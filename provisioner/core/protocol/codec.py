@@ -42,7 +42,7 @@ def decode(kind: type[T], data: bytes) -> T:
 
 
 def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a valid JSON number")
 
 
 @functools.cache
@@ -61,7 +61,7 @@ def _build(kind: Any, value: Any) -> Any:
         return tuple(_build(args[0], item) for item in items)
     if origin is Mapping:
         pairs = _typed(dict, value).items()
-        # A key of type str needs no conversion, and most keys are.
+        # Maximum number of keys are of type str, which needs no conversion.
         return {key if args[0] is str else _build(args[0], key): _build(args[1], item) for key, item in pairs}
     if dataclasses.is_dataclass(kind):
         make: Any = kind
@@ -70,7 +70,7 @@ def _build(kind: Any, value: Any) -> Any:
     if kind in (int, float):
         number = value if kind is float and type(value) is int else _typed(kind, value)
         if not abs(number) <= LARGEST_NUMBER:
-            raise ValueError("a number that large means nothing here")
+            raise ValueError(f"the number {number!r:.40} is too large: expected at most 2**53")
         return kind(number)
     if kind is bytes:
         return base64.b64decode(_typed(str, value), validate=True)
@@ -78,7 +78,7 @@ def _build(kind: Any, value: Any) -> Any:
 
 
 def _build_one(kinds: list[Any], value: Any) -> Any:
-    """Return the value as the first of the kinds that accepts it; None stays None."""
+    """Return the value as the first of the types that accepts it; None for None."""
     if value is None:
         return None
     for kind in kinds[:-1]:
@@ -90,7 +90,7 @@ def _build_one(kinds: list[Any], value: Any) -> Any:
 
 
 def _typed(kind: Any, value: Any) -> Any:
-    # Not isinstance: for Python, JSON's `true` is an int.
+    # Do not use isinstance: it accepts JSON's `true` as an int.
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, got {value!r:.80}")
     return value

@@ -1,4 +1,4 @@
-"""Keys of the messages in the bucket, and names that agent and control plane share; standard library only."""
+"""Bucket keys of messages, and other names that agent and control plane share; standard library only."""
 
 from __future__ import annotations
 

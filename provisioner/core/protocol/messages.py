@@ -13,7 +13,7 @@ from provisioner.core.protocol.words import Attachment, Engine, Outcome, SignalC
 
 @dataclass(frozen=True)
 class Secret:
-    """A secret that the machine reads with its own role: the value is never in a work order."""
+    """A reference to a secret. The machine reads the value with its own role; no work order contains it."""
 
     #: `ssm:/path` of a parameter, or `secretsmanager:id#key` for a key of the secret's JSON; without `#key`, the whole
     #: secret.
@@ -89,10 +89,10 @@ class WorkOrder:
     runtime_limit: float
     #: Seconds from SIGTERM to SIGKILL.
     stop_grace: float
-    #: Most seconds that the machine exists, counted from its LaunchTime.
+    #: Maximum number of seconds that the machine may exist, counted from its LaunchTime.
     lifetime: float
     heartbeat_interval: float = 10.0
-    #: Most log bytes that wait on the machine's disk; at this limit the job's writes block.
+    #: Maximum number of log bytes that wait on the machine's disk; at this limit the job's writes block.
     spool_limit: int = 2 << 30
     secrets: tuple[Secret, ...] = ()
     config_files: tuple[ConfigFile, ...] = ()
@@ -120,10 +120,10 @@ class Stop:
 
 @dataclass(frozen=True)
 class Orders:
-    """The control plane's orders to a machine; each message has all of them."""
+    """The control plane's orders to a machine. Each message contains all orders."""
 
     stop: Stop | None = None
-    #: Unix time until which a client follows the log: until then the agent ships every second.
+    #: Unix time until which a client follows the log. Until then the agent ships the log every second.
     followed_until: float = 0.0
 
 
@@ -139,7 +139,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Span:
-    """When a step began and ended, by the machine's clock; `ended` is None until then."""
+    """When a step began and ended, by the machine's clock; `ended` is None while the step lasts."""
 
     began: float
     ended: float | None = None
@@ -198,7 +198,7 @@ class Result:
     step: Step
     #: The process's exit code (128 + s if signal s ended it); None if no process ended.
     exit_code: int | None
-    #: One line for a reader.
+    #: A one-line explanation for users.
     reason: str
     at: float
     spans: Mapping[str, Span] = field(default_factory=dict)
@@ -212,14 +212,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Started:
-    """A mark that is put just before the command executes, so that no second agent process executes it."""
+    """A mark that the agent writes just before it executes the command, so that no other agent process executes it."""
 
     process: str
     at: float
 
 
 def limit_of(name: str, seconds: float) -> str:
-    """Return the limit's name in the recipe and its length, as agent and control plane write it in reasons."""
+    """Return a limit as the agent and the control plane write it in reasons, such as `limits.boot of 10 min`."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"limits.{name} of {seconds / size:.0f} {unit}"

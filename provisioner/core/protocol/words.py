@@ -1,6 +1,6 @@
-"""The words that messages, records and users share: outcomes, steps, streams; standard library only.
+"""Outcomes, steps, streams and other words that messages, records and users share; standard library only.
 
-They are apart from the messages, whose classes take longer to make than a command's help to print.
+This module is separate from the messages, because their classes take longer to define than a command's help to print.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SignalCause(str, Enum):
 
 
 class Step(str, Enum):
-    """The step of its work that a node is in; the members are in order of time."""
+    """A step of a node's work; the members are in chronological order."""
 
     BOOT = "boot"
     PULL = "pull"

@@ -1,4 +1,4 @@
-"""The parts of a recipe for what a job finds at its start: secrets, files, packages, repositories."""
+"""The parts of a recipe that are set up before a job's command: secrets, files, packages, repositories."""
 
 import posixpath
 import re
@@ -36,7 +36,7 @@ class Secret(Part):
     #: The variable's name, or the file's path; a relative path is below HOME.
     location: Annotated[str, Field(min_length=1)]
     name: fields.SecretName
-    #: Only the job's own owner is allowed: its machines have only this owner's rights.
+    #: Only the job's owner is allowed, because the job's machines have only this owner's rights.
     owner: fields.OwnerName | None = None
     description: fields.Text = ""
 
@@ -65,7 +65,7 @@ class Secret(Part):
 
 
 def _script(content: str) -> str:
-    # Other files keep their line ends, which may belong to their content.
+    # Only scripts are changed: in other files the line ends may be part of the content.
     return fields.unix_lines(content) if content.startswith("#!") else content
 
 
@@ -113,7 +113,7 @@ _EMPTY_GROUP: dict[str, Any] = {
 
 
 def _installs_nothing(value: Any) -> bool:
-    """Return whether a group of packages is empty: Saturn's own recipes carry such groups, with `use_mamba` in them."""
+    """Return whether a group of packages is empty. Saturn's own recipes have such groups, with `use_mamba` in them."""
     if not isinstance(value, dict) or not value.keys() <= _EMPTY_GROUP["properties"].keys():
         return False
     wanted = [value.get("install"), value.get("environment_yml")]
@@ -139,7 +139,7 @@ class Packages(Part):
 def _written_reference(value: Any) -> Any:
     if value is None or (isinstance(value, str) and not value.strip()):
         right = "write a branch, a tag or a commit, or leave the line out for the default branch"
-        raise ValueError(f"is a variable of its template unset? {right}")
+        raise ValueError(f"the reference is empty, perhaps because a template variable is unset; {right}")
     return value
 
 
@@ -160,17 +160,17 @@ class GitRepository(Part):
     lfs: fields.Flag = True
     #: Both values have the same effect: each run clones on a fresh machine.
     on_restart: Literal["preserve changes", "reclone"] = "reclone"
-    #: Whether to clone without sending a credential.
+    #: Whether to clone over HTTPS without a credential; a clone over SSH always uses one.
     public: fields.Flag = False
 
     @model_serializer(mode="wrap")
     def _dumped(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit an unset reference, because `apply` must accept a dump, and it refuses an empty reference."""
+        """Omit an unset reference: `apply` refuses an empty reference, and must accept a dump."""
         dumped: dict[str, Any] = handler(self)
         return {name: value for name, value in dumped.items() if name != "reference" or value is not None}
 
     def credential(self, known: str) -> str:
-        """Return the credential `known`, or "" if the repository is public or its transport does not encrypt."""
+        """Return the credential `known` for SSH, and for HTTPS unless the repository is public; otherwise ""."""
         wanted = self.is_ssh or (self.url.startswith("https://") and not self.public)
         return known if wanted else ""
 
@@ -185,10 +185,10 @@ class GitRepository(Part):
         reference = info.data.get("reference", "0000")
         if reference is None:
             if kind not in (None, "branch"):
-                raise ValueError(f"name the {kind} as reference")
+                raise ValueError(f"reference_type is {kind}, so reference must name the {kind}")
             return kind
         if kind == "commit" and not re.fullmatch("[0-9a-fA-F]{4,64}", reference):
-            raise ValueError(f"{reference!r} is no commit's id, which is 4 to 64 hexadecimal digits")
+            raise ValueError(f"{reference!r} is not a commit id: expected 4 to 64 hexadecimal digits")
         if kind in (None, "branch") and re.fullmatch("[0-9a-fA-F]{40}|[0-9a-fA-F]{64}", reference):
             # git does not create branches with such a name.
             return "commit"
@@ -212,7 +212,7 @@ class Registry(Part):
 
 
 def _told_apart(files: Any) -> Any:
-    # Two spellings of one path would write the same file, and one content would be lost silently.
+    # With two spellings of one path, the second file would replace the first without an error.
     seen: dict[str, str] = {}
     for path in files if isinstance(files, dict) else ():
         if (other := seen.setdefault(posixpath.normpath(path), path)) != path:
@@ -220,5 +220,5 @@ def _told_apart(files: Any) -> Any:
     return files
 
 
-#: Files by their path relative to HOME.
+#: Files, by their path relative to HOME.
 ConfigFiles = Annotated[Mapping[fields.FilePath, ConfigFile], or_nothing({}), Kind(_told_apart, first=True)]

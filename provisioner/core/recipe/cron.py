@@ -14,7 +14,7 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 #: Days of each month in a leap year.
 _LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-#: Most characters of a field's text that a message shows.
+#: Maximum number of characters of a field's text that a message shows.
 _SHOWN = 20
 
 
@@ -28,9 +28,9 @@ class Field:
     #: Number of different values. The weekdays have 7, although both 0 and 7 are Sunday.
     size: int
     names: tuple[str, ...] = ()
-    #: The unit of this field's step in `@every`; empty if `@every` has none for it.
+    #: The unit in `@every` that replaces a step of this field; empty if `@every` has no such unit.
     unit: str = ""
-    #: Values allowed beside numbers, lists, ranges and steps, as the end of an error message.
+    #: The end of an error message: further allowed values, beside numbers, lists, ranges and steps.
     special: str = ""
 
     def number(self, text: str) -> int | None:
@@ -74,24 +74,24 @@ def overstepped(fields: str) -> str:
             if step.isdecimal() and int(step) > size:
                 every = f"@every {int(step)}{field.unit}, or " if field.unit else ""
                 return (
-                    f"{field.name} is {text[:_SHOWN]!r}: a step of {int(step)} never comes within {size}; "
+                    f"{field.name} is {text[:_SHOWN]!r}: a step of {int(step)} exceeds its {size} values; "
                     f"write {every}a step of at most {size}"
                 )
     return ""
 
 
 def _size(field: Field, base: str) -> int:
-    """Return the number of values that a step counts over: those of the range, or of the whole field."""
+    """Return the number of values in the range, or in the whole field if `base` is no range: the longest step."""
     first, _, last = base.partition("-")
     low, high = field.number(first), field.number(last)
     return field.size if low is None or high is None else high - low + 1
 
 
 def _wrong_term(field: Field, term: str) -> str:
-    """Return the problem of one element of a field's list, or an empty text."""
+    """Return the problem of one element of a field's list, or ""."""
     base, slash, step = term.partition("/")
     if slash and not (re.fullmatch("[0-9]{1,4}", step) and int(step)):
-        return "a step is a whole number from 1 on, as in */15"
+        return "a step must be a whole number, 1 or more, as in */15"
     if base in ("*", "?") or _is_special(field, base):
         return ""
     first, dash, last = base.partition("-")
@@ -101,7 +101,7 @@ def _wrong_term(field: Field, term: str) -> str:
             return _wrong_value(field, text)
     (_, low), (_, high) = numbers[0], numbers[-1]
     if low is not None and high is not None and low > high:
-        return f"a range goes up; write {','.join(_wrapped(field, first, last, low, high))}"
+        return f"a range must begin with the smaller value; write {','.join(_wrapped(field, first, last, low, high))}"
     return ""
 
 
@@ -116,12 +116,12 @@ def _wrong_value(field: Field, text: str) -> str:
     if short:
         return f"names have three letters; write {short}"
     if field is FIELDS[2] and re.fullmatch("[0-9]{1,2}W", text.upper()):
-        return f"the workday nearest to a day is not known here; {field.allowed}"
-    return f"{text[:_SHOWN]!r} is none of its values; {field.allowed}"
+        return f"the nearest workday (W) is not supported; {field.allowed}"
+    return f"{text[:_SHOWN]!r} is not an allowed value; {field.allowed}"
 
 
 def _wrapped(field: Field, first: str, last: str, low: int, high: int) -> Iterator[str]:
-    """Yield two ranges for one that wraps around, such as `22-2`; in names if both ends of the range are names."""
+    """Yield two ranges that replace one that wraps around, such as `22-2`; with names if both of its ends are names."""
     named = first.upper() in field.names and last.upper() in field.names
     bottom, top = field.least, field.least + field.size - 1
 
@@ -133,10 +133,10 @@ def _wrapped(field: Field, first: str, last: str, low: int, high: int) -> Iterat
 
 
 def _never(days: str, months: str) -> str:
-    """Return a message about a day of the month that none of the given months has; each field alone is valid."""
+    """Return the message for a day that none of the given months has. Each of the two fields is valid alone."""
     known = {each for each in Months.MONTH.parse(months.upper()) if isinstance(each, int)}
     longest = max(_LENGTHS[month - 1] for month in known)
     return (
-        f"the day of the month is {days[:_SHOWN]!r}: it never comes when the month is {months[:_SHOWN]!r}; "
+        f"the day of the month is {days[:_SHOWN]!r}: the month {months[:_SHOWN]!r} has no such day; "
         f"write 1 to {longest}"
     )

@@ -11,7 +11,7 @@ from provisioner.core.recipe.yaml import Path
 
 @dataclass(frozen=True)
 class RecipeDefaults:
-    """The settings that recipes use; empty for settings that are not set."""
+    """The settings that recipes use; each is empty if it is not set."""
 
     git_credential: str = ""
     #: Lines of known_hosts in addition to the built-in ones.
@@ -49,7 +49,7 @@ def ungranted(spec: Spec, owner: str, terms: RecipeDefaults) -> Iterator[tuple[P
         where: Path = ("spec", "git_repositories", index, "url")
         host = git.host_of(item.url)
         if host and not (spec.git.credential or terms.git_credential):
-            yield where, "SSH needs a key: name a secret that holds one as spec.git.credential, or in the settings"
+            yield where, "SSH needs a key: name a secret with the key in spec.git.credential or in the settings"
         elif host and not git.knows(trusted(terms), host):
             yield (
                 where,
@@ -58,11 +58,11 @@ def ungranted(spec: Spec, owner: str, terms: RecipeDefaults) -> Iterator[tuple[P
     for index, secret in enumerate(spec.secrets):
         if secret.owner not in (None, owner):
             where = ("spec", "secrets", index, "owner")
-            yield where, f"{secret.owner}'s secret: the machine has only the rights of its own job's owner, {owner}"
+            yield where, f"cannot read a secret of {secret.owner}: the job's machines have only the rights of {owner}"
     for index, subnet in enumerate(spec.placement.subnets):
         if subnet not in terms.subnets:
             where = ("spec", "placement", "subnets", index)
-            yield where, f"{subnet} is none of the installation's: {', '.join(terms.subnets) or 'it has none'}"
+            yield where, f"{subnet} is not a subnet of the installation, which has {', '.join(terms.subnets) or 'none'}"
     if spec.checkpoint and not terms.checkpoint_url:
         yield (
             ("spec", "checkpoint"),

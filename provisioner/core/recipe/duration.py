@@ -6,7 +6,7 @@ from fractions import Fraction
 #: Seconds of each unit, the largest first.
 _UNITS = {"d": Fraction(86400), "h": Fraction(3600), "m": Fraction(60), "s": Fraction(1), "ms": Fraction(1, 1000)}
 _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
-#: Each unit at most once, the largest first, with spaces between them or none.
+#: Each unit at most once, the largest first, with or without a space between two units.
 _PARTS = re.compile(" ?".join(f"(?:({_NUMBER}){unit})?" for unit in _UNITS))
 #: Pattern for a JSON Schema: it accepts all texts that `seconds` accepts, and some more.
 PATTERN = rf"\s*([0-9]+|({_NUMBER}[dhms] ?)+)\s*"
@@ -17,7 +17,7 @@ def seconds(text: str) -> float:
     """Return the duration in whole seconds, more than 0; raises ValueError with the correct form."""
     found = exact(text)
     if found == 0:
-        raise ValueError(f"zero is no duration here; {_RIGHT}")
+        raise ValueError(f"the duration must be more than zero; {_RIGHT}")
     if found.denominator != 1:
         raise ValueError("it is not a whole number of seconds; write whole seconds")
     return float(found)
@@ -31,7 +31,7 @@ def exact(text: str) -> Fraction:
     if re.fullmatch(_NUMBER, written):
         raise ValueError(f"a number with a decimal point needs a unit, such as {written}h; {_RIGHT}")
     if re.fullmatch(rf"-\s*{_NUMBER}\s*[a-z]*", written):
-        raise ValueError(f"a duration is not negative; {_RIGHT}")
+        raise ValueError(f"a duration must not be negative; {_RIGHT}")
     found = _PARTS.fullmatch(written)
     if found and written:
         parts = zip(found.groups(), _UNITS.values(), strict=True)
@@ -42,6 +42,6 @@ def exact(text: str) -> Fraction:
 
 
 def text(duration: float) -> str:
-    """Return the shortest exact text for whole seconds; in hours rather than days, like the defaults."""
+    """Return the shortest exact text for whole seconds; long durations are in hours, not days, like the defaults."""
     unit = next(unit for unit in "hms" if duration % _UNITS[unit] == 0)
     return f"{duration / _UNITS[unit]:.0f}{unit}"

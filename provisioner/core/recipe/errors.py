@@ -32,9 +32,9 @@ _RIGHT = {
 }
 
 
-#: Fields below which no value is shown: a user may have written the secret itself there.
+#: Fields whose content is never shown in a message: a user may have written a secret there.
 _PRIVATE = frozenset({"environment_variables", "config_files", "secrets", "credential", "env"})
-#: Fields below these whose values are shown, because they accept only a few words.
+#: Fields within _PRIVATE whose values are shown, because they accept only a few words.
 _OPEN = frozenset({"attachment_type", "mode"})
 
 #: Hints for unknown fields whose right name is not similar.
@@ -43,11 +43,11 @@ _ABOUT = {
     "env": "did you mean spec.environment_variables?",
     **dict.fromkeys(
         ("value", "username", "password", "token"),
-        "a recipe holds no secret, only the name of one: ssm:/path or secretsmanager:id#key",
+        "a recipe must not contain a secret, only its name: ssm:/path or secretsmanager:id#key",
     ),
 }
-#: Least similarity (difflib, 0 to 1) of a suggested name, in the same group and elsewhere: a wrong guess is worse than
-#: none.
+#: Least similarity (difflib, 0 to 1) of a suggested name, in the same group and in other groups: a wrong suggestion
+#: is worse than no suggestion.
 _ALIKE, _ALIKE_ELSEWHERE = 0.7, 0.8
 
 
@@ -67,7 +67,7 @@ def lines(problems: Iterable[tuple[Path, str]]) -> tuple[str, ...]:
 
 
 def told(error: ValidationError, model: type[BaseModel]) -> list[tuple[Path, str]]:
-    """Return the path and message of each of pydantic's errors; `model` is for suggestions of names."""
+    """Return the path and message of each of pydantic's errors; field names of `model` are suggested for wrong ones."""
     levels = dict(_levels(model, ""))
     return [_told(detail, levels) for detail in error.errors(include_url=False)]
 
@@ -93,7 +93,7 @@ def _told(detail: ErrorDetails, levels: Mapping[str, list[str]]) -> tuple[Path, 
 
 
 def _found(value: Any, path: Path) -> str:
-    """Return a short form of the value, never with a variable's value, a file's content or a URL's password."""
+    """Return a short form of the value, without the values of variables, the content of files and passwords in URLs."""
     match value:
         case None:
             return "nothing"

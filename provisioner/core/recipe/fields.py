@@ -14,7 +14,8 @@ from pydantic import (
 from provisioner.core.recipe import duration, kinds, schedule
 from provisioner.core.recipe.kinds import _SCALAR, Kind, between, matching, rule
 
-#: Most bytes of one argument or variable of a new process (MAX_ARG_STRLEN of execve(2)), without the final NUL.
+#: Maximum number of bytes of one argument or variable of a new process (MAX_ARG_STRLEN of execve(2)), without the final
+#: NUL.
 LONGEST_ARGUMENT = (128 << 10) - 1
 
 
@@ -22,7 +23,7 @@ LONGEST_ARGUMENT = (128 << 10) - 1
 _LONGEST = 30 * 86400.0
 
 
-#: The booleans of YAML 1.1, except `y` and `n` (yaml.org/type/bool.html).
+#: The spellings of booleans in YAML 1.1, except `y` and `n` (yaml.org/type/bool.html).
 _YES = tuple(writing for word in ("true", "yes", "on") for writing in (word, word.title(), word.upper()))
 
 
@@ -45,7 +46,7 @@ def _count(value: Any) -> Any:
 
 def _text(text: str) -> str:
     if "\0" in text:
-        raise ValueError("it may not hold a NUL character")
+        raise ValueError("it must not contain a NUL character")
     return text
 
 
@@ -59,7 +60,7 @@ def unix_lines(text: str) -> str:
 
 def _argument(text: str) -> str:
     if len(text.encode()) > LONGEST_ARGUMENT:
-        raise ValueError("it may not be longer than the 128 KiB that Linux hands to a process")
+        raise ValueError("too long: Linux allows at most 128 KiB in one argument or variable")
     return text
 
 
@@ -85,19 +86,19 @@ def _command(value: Any) -> Any:
 
 def _no_option(text: str) -> str:
     if text.lstrip().startswith("-"):
-        raise ValueError("the shell takes a command that begins with - for its own options; begin with the program")
+        raise ValueError("the shell would read a command that begins with - as an option; begin with the program")
     return text
 
 
 def _path(text: str) -> str:
     if not text or not text.isprintable() or set(text) & set(":,"):
-        raise ValueError("a path may not be empty, nor hold ':', ',' or control characters")
+        raise ValueError("a path must not be empty or contain ':', ',' or control characters")
     if ".." in text.split("/"):
-        raise ValueError("a path may not hold '..'")
+        raise ValueError("a path must not contain '..'")
     # POSIX does not define two leading slashes; here they mean one.
     path = posixpath.normpath(re.sub("^//+", "/", text))
     if path == "/" or re.match("/(proc|sys|dev)(/|$)", path):
-        raise ValueError("not a folder that a job may take over")
+        raise ValueError("a job must not use /, /proc, /sys or /dev; choose another folder")
     return path
 
 
@@ -108,7 +109,7 @@ def _absolute(path: str) -> str:
 
 
 def refuse_shell_words(path: str) -> str:
-    """Return the path; raises ValueError if it begins with `~` or a variable, which nothing expands here."""
+    """Return the path; raises ValueError if it begins with `~` or a variable, because no shell expands them."""
     if word := re.match(r"~[^/]*|\$[^/]*", path):
         raise ValueError(
             f"{word[0]} is not expanded in a recipe; write an absolute path, such as /home/jovyan/x, or a relative one"
@@ -139,7 +140,7 @@ def secret_location(text: str, *, variable: bool) -> str:
 
 
 def _timezone(text: str) -> str:
-    # libc silently uses UTC for a name that it does not know.
+    # libc uses UTC for an unknown name, without an error.
     right = "write a time zone of the IANA database, such as Europe/Berlin"
     if not re.fullmatch(_ZONE_NAME, text):
         raise ValueError(right)
@@ -168,7 +169,7 @@ def _seconds(value: Any, at_most: float) -> float:
 
 
 def _written(value: Any) -> str:
-    # Numbers of a YAML or JSON document arrive as text; those of a dump or from Python arrive as numbers.
+    # Numbers in a YAML or JSON document arrive as text. Numbers in a dump, or from Python, arrive as numbers.
     whole = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if whole or isinstance(value, str) else ""
 
@@ -256,7 +257,7 @@ OwnerName = Annotated[
 ]
 
 
-#: Docker's reference grammar. No reference begins with a hyphen, so no command mistakes one for an option.
+#: Docker's reference grammar. No reference begins with a hyphen, so no command reads one as an option.
 ImageUri = Annotated[
     str,
     matching(
@@ -284,7 +285,7 @@ _VARIABLE, _VARIABLE_RIGHT = (
 VariableName = Annotated[str, matching(_VARIABLE, _VARIABLE_RIGHT)]
 
 
-#: Any text that a process accepts; numbers and booleans keep their spelling.
+#: Any text that a process accepts; numbers and booleans keep the spelling of the document.
 VariableValue = Annotated[
     str,
     AfterValidator(_text),
@@ -340,7 +341,7 @@ _ZONE_NAME = "[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"
 Timezone = Annotated[str, Kind(_timezone, {"type": "string", "pattern": f"^{_ZONE_NAME}$"})]
 
 
-#: None, also for an empty text: the job starts only by triggers.
+#: A checked schedule. None, also for an empty text: the job starts only by triggers.
 Schedule = Annotated[str | None, rule(_stepping), Kind(_schedule, {"type": ["string", "null"]}, first=True)]
 
 
@@ -348,8 +349,8 @@ Subnet = Annotated[str, matching("subnet-[a-z0-9-]+", "write a subnet's id, such
 
 
 def one_machine(scale: int) -> int:
-    """Return the number of machines of a run, which is 1. Raises ValueError."""
+    """Return `scale`, the number of machines of a run; raises ValueError if it is not 1."""
     if scale != 1:
         later = "not in this version: more than one machine a run; start one run for each"
-        raise ValueError(later if scale else "a run has a machine: write 1, or leave it out")
+        raise ValueError(later if scale else "a run needs a machine: write 1, or leave scale out")
     return scale

@@ -9,13 +9,13 @@ from typing import Any
 
 from provisioner.core.recipe.yaml import Path
 
-#: The kinds of resource of flat recipes that are not jobs, and are refused.
+#: The kinds of resource in flat recipes that are refused, because they are not jobs.
 _OTHER_KINDS = ("deployment", "jupyter_server", "rstudio_server")
 #: Current names of renamed fields.
 _RENAMED = {"image_uri": "image", "backoff_limit": "retries", "credentials": "secrets"}
 #: Accepted values of `visibility`. `owner` changes nothing: users see only their own jobs.
 _VISIBILITY = ("", None, "owner")
-#: Fields that do not describe the job; they are ignored.
+#: Fields that are ignored, because they do not describe the job.
 _PASSED_OVER = ("schema_version", "version", "state", "visibility")
 
 
@@ -39,19 +39,19 @@ class FlatRecipe:
         self._places = {_RENAMED.get(name, name): (name,) for name in top} | self._places
 
     def problems(self) -> list[tuple[Path, str]]:
-        """Return the parts that a current recipe cannot express, as (path, message)."""
+        """Return the problems as (path, message): the parts that a current recipe cannot express."""
         found: list[tuple[Path, str]] = [
             ((kind,), "not in this version: only jobs") for kind in _OTHER_KINDS if self._value.get(kind) is not None
         ]
         if "job" in self._value and not self._job:
             found.append((("job",), "write a mapping with instance_type and command"))
         if self._value.get("visibility") not in _VISIBILITY:
-            found.append((("visibility",), "not in this version: jobs that others clone; leave it out"))
+            found.append((("visibility",), "not in this version: jobs that others can clone; leave visibility out"))
         names = [*self._job, *(name for name in self._value if name not in ("job", *_PASSED_OVER))]
         for name in names:
             if [_RENAMED.get(each, each) for each in names].count(_RENAMED.get(name, name)) > 1:
                 place: Path = ("job", name) if name in self._job else (name,)
-                found.append((place, "it is there twice, perhaps by another name; leave one of them out"))
+                found.append((place, "it is set twice, perhaps under its old and its new name; leave one out"))
         return found
 
     def recipe(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class FlatRecipe:
         return {"type": "job", "spec": {name: each for name, each in spec.items() if name not in _OTHER_KINDS}}
 
     def written(self, path: Path) -> Path:
-        """Return the path in the flat recipe of a path in the current recipe: errors name the field as written."""
+        """Return the path in the flat recipe for a path in the current one: error messages use the user's names."""
         if len(path) < 2 or path[0] != "spec":
             return path
         name = str(path[1])

@@ -1,4 +1,4 @@
-"""Types for git repositories in a recipe: URLs, references and depths; and the SSH hosts to trust."""
+"""Types for git repositories in a recipe (URLs, references, depths), and the SSH hosts to trust."""
 
 import fnmatch
 import re
@@ -19,14 +19,14 @@ def is_ssh(url: str) -> bool:
 
 
 def _repository_url(text: str) -> str:
-    # No user and no host begins with a hyphen: ssh would read it as an option.
+    # A user or host must not begin with a hyphen: ssh would read it as an option.
     user, path = r"[A-Za-z0-9_][A-Za-z0-9._-]*", r"[^\s-]\S*"
     host = r"([A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])"
     if pip := re.match(r"git\+([a-z]+://)", text):
         raise ValueError(f"git+{pip[1]} is a URL for pip, not for git: write {pip[1]}")
     if re.match(r"ssh://[^/@]*:[^/@]*@|(https?|git)://[^/@]*@", text):
         raise ValueError(
-            "a recipe holds no credentials; leave out what is before the @, and name a secret as git.credential"
+            "a recipe must not contain credentials: remove the part before @, and name a secret in git.credential"
         )
     plain = re.fullmatch(r"(https?|git)://[^/\s]+/\S+|file:///\S+", text)
     ssh = re.fullmatch(rf"ssh://({user}@)?{host}(:[0-9]{{1,5}})?/{path}|{user}@{host}:{path}", text)
@@ -40,7 +40,7 @@ def _repository_url(text: str) -> str:
 
 
 def _reference(text: str) -> str:
-    """Raise ValueError for names that git has only in a clone, such as `origin/main`."""
+    """Return the reference; raises ValueError for names such as `HEAD`, `origin/main` and `refs/tags/v1`."""
     if text in ("HEAD", "@"):
         raise ValueError("leave reference out for the default branch, or name a branch, or a tag with reference_type")
     if tag := re.fullmatch("refs/tags/(.+)", text):
@@ -63,7 +63,7 @@ RepositoryUrl = Annotated[
 ]
 
 
-#: Roughly what git-check-ref-format(1) allows, but nothing that git would read as an option.
+#: Roughly the names that git-check-ref-format(1) allows, except those that git would read as an option.
 Reference = Annotated[
     str,
     matching(r"(?!-)(?!.*(\.\.|@\{))[^\s\x00-\x20~^:?*\[\\\x7f]+", "write a branch, a tag or a commit"),

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Concurrency(StrEnum):
-    """What a schedule does if its earlier run is not over; the words are those of Saturn and Kubernetes."""
+    """What a schedule does if its earlier run is not over; Saturn and Kubernetes use the same words."""
 
     ALLOW = "Allow"
     FORBID = "Forbid"
@@ -18,7 +18,7 @@ class Concurrency(StrEnum):
 
 
 class Catchup(StrEnum):
-    """Which of the starts that were due while no control plane ran are made later."""
+    """Which missed starts are made later. A start is missed if it was due while no control plane ran."""
 
     NONE = "none"
     LAST = "last"
@@ -50,11 +50,11 @@ class Job:
     applied_at: float
     deleted_at: float | None = None
     schedule: Schedule | None = None
-    #: Whether the schedule comes from the recipe; then applying a recipe without one removes it.
+    #: Whether the schedule comes from the recipe. If so, applying a recipe without a schedule removes it.
     schedule_of_recipe: bool = False
     #: When the schedule was set: earlier times are not due, and `@every` counts from here.
     scheduled_at: float = 0.0
-    #: The last decided time of the schedule; the run that it started; or else why it started none.
+    #: The last time of the schedule that was decided; the id of its run; or the reason for which no run was started.
     tick: float | None = None
     tick_run: str = ""
     tick_without: str = ""

@@ -42,7 +42,7 @@ class Kind:
     """A check of a field beyond its type: `check` returns the value, or raises ValueError with the correct form."""
 
     check: Callable[[Any], Any]
-    #: The JSON Schema; if empty, that of the type.
+    #: The JSON Schema of the field; if empty, the JSON Schema of its type.
     schema: dict[str, Any] = field(default_factory=dict)
     #: Further JSON Schemas that a value may match.
     also: tuple[dict[str, Any], ...] = ()
@@ -91,8 +91,8 @@ def later(
 ) -> Kind:
     """Return the kind for a field that this version does not support: it refuses all values that change anything.
 
-    Accepted are null, the values in `harmless`, and values for which `asks_nothing` returns True. `also` has the JSON
-    Schemas of the last.
+    It accepts null, the values in `harmless`, and values for which `asks_nothing` returns True. `also` has the JSON
+    Schemas of the values that `asks_nothing` accepts.
     """
     accepted = [None, *harmless]
 
@@ -104,11 +104,11 @@ def later(
 
 
 def or_nothing(empty: Any) -> Kind:
-    """Return the kind for a field that may be null, which means `empty`."""
+    """Return the kind for a field that may be null; null is converted to `empty`."""
     return Kind(lambda value: empty if value is None else value, also=({"type": "null"},), first=True)
 
 
-#: A field that a server sets, such as an id: an exported recipe has it, and `apply` ignores it.
+#: A field that a server sets, such as an id. An exported recipe contains it, and `apply` ignores it.
 Ignored = Annotated[None, Kind(lambda _: None, {"description": "Read-only: ignored."}, first=True)]
 
 
@@ -140,7 +140,7 @@ def sized(at_least: str, at_most: str) -> Kind:
 
 
 def between(least: int, most: int, what: str) -> Kind:
-    """Return the kind for a whole number from `least` to `most`; `what` names it in the error message."""
+    """Return the kind for a whole number from `least` to `most`; `what` names the number in the error message."""
 
     def check(value: Any) -> int:
         if isinstance(value, bool) or not re.fullmatch("[0-9]{1,9}", str(value)) or not least <= int(value) <= most:

@@ -1,4 +1,4 @@
-"""Check a recipe's packages, so that no installer reads one as an option and no shell as a command."""
+"""Check a recipe's packages: no installer may read one as an option, and no shell may run one as a command."""
 
 import re
 import shlex
@@ -7,7 +7,7 @@ from typing import Any
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 _EXTRAS = rf"(\[{_NAME}( ?, ?{_NAME})*])?"
 _VERSION = r"(===?|!=|~=|<=?|>=?) ?[A-Za-z0-9.*+!_-]+"
-#: A marker compares variables and quoted text, perhaps in parentheses.
+#: A marker compares variables and quoted texts; the comparisons may be in parentheses.
 _VALUE = r"""([a-z_]+(\.[a-z_]+)?|'[A-Za-z0-9_.*+! -]*'|"[A-Za-z0-9_.*+! -]*")"""
 _OPERATOR = r"( ?(===?|!=|~=|<=?|>=?) ?| (in|not in) )"
 _COMPARISON = rf"\(* ?{_VALUE}{_OPERATOR}{_VALUE} ?\)*"
@@ -19,12 +19,12 @@ _PIP = (
     rf"{_NAME}{_EXTRAS}( ?{_VERSION}( ?, ?{_VERSION})*)?( ?; ?{_MARKER})?"
     rf"|({_NAME}{_EXTRAS} ?@ ?)?{_URL}( ; ?{_MARKER})?"
 )
-#: Debian Policy, 5.6.1 and 5.6.12. apt-get removes a package whose name is followed by a hyphen, so none is allowed.
+#: Debian Policy, 5.6.1 and 5.6.12. A name may not end with a hyphen, because `apt-get install name-` removes a package.
 _APT = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+](=[A-Za-z0-9][A-Za-z0-9.+:~-]*)?"
 
 
 def words(value: Any) -> Any:
-    """Return the words of a text, split like a shell does, with quotes. A list is returned unchanged.
+    """Return the words of a text, split and unquoted as by a shell. A list is returned unchanged.
 
     A text that is a single requirement with a marker needs no quotes.
     """
@@ -35,11 +35,11 @@ def words(value: Any) -> Any:
     try:
         return shlex.split(value)
     except ValueError as error:
-        raise ValueError("a quote has no end; write a list, or close the quote") from error
+        raise ValueError("unclosed quote: close it, or write a list") from error
 
 
 def pip(word: str) -> str:
-    """Return the requirement without surrounding quotes; raises ValueError for other text, such as an option."""
+    """Return the requirement without surrounding quotes; raises ValueError if it is none, such as an option."""
     quoted = re.fullmatch("(['\"])(.*)\\1", word)
     return _checked(
         quoted[2] if quoted else word,
@@ -56,15 +56,17 @@ def apt(word: str) -> str:
 
 def requirements(text: str) -> str:
     """Return the content of a requirements.txt; raises ValueError if it contains credentials."""
-    # pip itself expands variables, also those with secrets (pip documentation, "Requirements File Format").
+    # `${NAME}` is allowed: pip expands variables, also secret ones (pip documentation, "Requirements File Format").
     if re.search(r"https?://(?!([^/@:\s]*:)?\$\{[A-Z0-9_]+\}@)[^/\s]*@", text):
-        raise ValueError("a recipe holds no credentials; make a variable of a secret and write https://${NAME}@host")
+        raise ValueError(
+            "a recipe must not contain credentials: set a variable from a secret, and write https://${NAME}@host"
+        )
     return text
 
 
 def _checked(word: str, pattern: str, right: str) -> str:
     if re.search(r"://[^/]*@", word):
-        raise ValueError("a recipe holds no credentials; let a secret be the variable that pip reads")
+        raise ValueError("a recipe must not contain credentials: set the variable that pip reads from a secret")
     if not re.fullmatch(pattern, word):
         raise ValueError(right)
     return word

@@ -2,7 +2,7 @@
 
 The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with additional optional fields: `placement`,
 `limits`, `retry`, `git`, `registry`, `shm_size`, `timezone`, `schedule_catchup` and `checkpoint`. Saturn's fields that
-this version does not support are refused, each with its own message.
+this version does not support are refused, each with a message of its own.
 """
 
 import bisect
@@ -23,13 +23,13 @@ from provisioner.core.recipe.jobs import Catchup, Concurrency, Job, Schedule
 from provisioner.core.recipe.kinds import Ignored, Part, later, or_nothing
 from provisioner.core.recipe.yaml import LARGEST, Path, read
 
-#: Seconds after the command in which a machine may ship the log that waits on its disk.
+#: Maximum number of seconds after the command's end in which a machine ships the log that is still on its disk.
 LOGS_TIME = 600.0
 #: The folder that relative paths of files start from.
 HOME = "/home/jovyan"
 #: Seconds of the boot fuse, which powers off a machine without a work order, whatever the recipe's limits are.
 _BOOT_FUSE = 1200.0
-#: The least `limits.silence`, in seconds: some heartbeats may be lost, and no machine counts as silent earlier.
+#: The least `limits.silence`, in seconds: heartbeats may be lost, and no machine counts as silent earlier.
 _SHORTEST_SILENCE = 180.0
 
 
@@ -38,15 +38,15 @@ class Placement(Part):
 
     #: Instance types to try after `instance_type`.
     instance_types: tuple[fields.InstanceType, ...] = ()
-    #: If empty, all zones of the installation.
+    #: Zones to launch in; if empty, all zones of the installation.
     zones: tuple[fields.Zone, ...] = ()
     #: Whether to launch on-demand if no spot machine is available; it costs more, so the user decides.
     spot_fallback: fields.Flag = False
     #: Some of the installation's subnets; if empty, all of them.
     subnets: tuple[fields.Subnet, ...] = ()
-    #: For the machine image, the job's unpacked image and its data; if unset, the installation's. EBS allows 16 TiB.
+    #: Bytes for the AMI, the job's unpacked image and its data; if unset, the installation's size. EBS allows 16 TiB.
     disk_size: Annotated[fields.Size, kinds.sized("8Gi", "16Ti")] | None = None
-    #: MiB/s; if unset, EBS's default of 125.
+    #: MiB/s of the disk; if unset, EBS's default of 125.
     disk_throughput: Annotated[int, kinds.between(125, 1000, "MiB a second")] | None = None
 
 
@@ -63,8 +63,8 @@ class Limits(Part):
     runtime: Annotated[fields.Duration, fields.lasting()] = 86400.0
     #: For the wait for a machine. The default is `never` (None), because waiting costs nothing.
     queue_time: fields.DurationOrNever = None
-    #: From launch to the agent's first report, or from delivery of the work order if that was later: an agent without
-    #: one cannot report. Large GPU machines need most of the default, and a broken machine uses all of it.
+    #: From launch to the agent's first report, or from delivery of the work order if that was later: an agent without a
+    #: work order cannot report. Large GPU machines need most of the default, and a broken machine uses all of it.
     boot: Annotated[fields.Duration, fields.lasting(_BOOT_FUSE)] = 600.0
     #: For pulling the image and cloning at the same time: tens of GB from a slow registry take half of the default.
     pull: Annotated[fields.Duration, fields.lasting()] = 3600.0
@@ -72,13 +72,13 @@ class Limits(Part):
     setup: Annotated[fields.Duration, fields.lasting()] = 3600.0
     #: From SIGTERM to SIGKILL after a stop or a limit, to save a checkpoint. A spot notice leaves about 100 s instead.
     stop_grace: Annotated[fields.Duration, fields.lasting()] = 30.0
-    #: Without a report for this long, a machine counts as lost, even if EC2's status checks pass. With `never` (None),
-    #: only its lifetime limits the silence.
+    #: A machine that sends no report for this long counts as lost, even if EC2's status checks pass. With `never`
+    #: (None), silence alone does not make it lost before the end of its lifetime.
     silence: Annotated[fields.DurationOrNever, AfterValidator(_patient)] = None
 
     @property
     def lifetime(self) -> float:
-        """Most seconds that a machine may exist for a run: the sum of the limits, and the shipping of the log."""
+        """Seconds that a machine may exist for a run: the sum of the limits, and the time to ship the log."""
         return self.boot + self.pull + self.setup + self.runtime + self.stop_grace + LOGS_TIME
 
 
@@ -90,9 +90,9 @@ class Retry(Part):
     #: Exit codes with which the command reports that its work is saved but not finished. It runs again without using up
     #: `retries`, at most as often as after failures of the infrastructure.
     requeue_on: tuple[fields.ExitCode, ...] = ()
-    #: Pause after a failed attempt, in seconds. After a failure of the infrastructure other waits apply.
+    #: Pause after a failed attempt, in seconds. After a failure of the infrastructure, other pauses apply.
     backoff: fields.DurationOrNow = 0.0
-    #: Whether a command that had begun may begin again on another machine if the first is lost or interrupted.
+    #: Whether a command that had begun may run again on another machine, if the first machine is lost or interrupted.
     rerun: Literal["always", "before_start"] = "always"
 
 
@@ -138,7 +138,7 @@ class Spec(Part):
     retry: Retry = Retry()
     #: Bytes of /dev/shm, which data loaders fill; if unset, half of the machine's memory.
     shm_size: Annotated[fields.Size, kinds.sized("1Mi", "16Ti")] | None = None
-    #: The time zone of the schedule, UTC if unset; also the variable TZ, unless the recipe sets TZ itself.
+    #: The time zone of the schedule, UTC if unset. The job gets it as the variable TZ, unless the recipe sets TZ.
     timezone: fields.Timezone | None = None
     #: Cron's five fields, a name such as `@daily`, or `@every 4h`.
     schedule: fields.Schedule = None
@@ -200,11 +200,11 @@ class Recipe(Part):
     schema_version: fields.Text = "2025.10.01"
     type: Literal["job"]
     spec: Spec
-    #: Added by `get`, so a recipe that is applied again has it.
+    #: `get` adds this field, so `apply` must accept it.
     state: Ignored = None
 
     def dump(self) -> str:
-        """Return canonical JSON with every default written out, so that later changes of defaults have no effect."""
+        """Return canonical JSON with every default written out: a stored recipe keeps its defaults."""
         return json.dumps(self.plain(), sort_keys=True)
 
     def plain(self) -> dict[str, Any]:
@@ -223,7 +223,7 @@ class Recipe(Part):
             raise errors.invalid("the stored recipe", errors.told(error, cls), {}) from error
 
 
-#: Fields of Saturn that exist here only to be refused with their own message.
+#: Saturn's fields that this version does not support: they are declared only to be refused with a message of their own.
 _REFUSED = {name for name, info in Spec.model_fields.items() if info.annotation is type(None)}
 #: Returns the parts of a spec that an installation cannot grant, as (path, reason).
 Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
@@ -249,9 +249,9 @@ def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _
 def with_overrides(
     recipe: Recipe, env: Mapping[str, str], command: str | None, ungranted: Ungranted = lambda _: ()
 ) -> Recipe:
-    """Return the recipe with these variables and this command for one start; raises Invalid like `parse_recipe`."""
+    """Return the recipe for one start, with these variables and this command; raises Invalid like `parse_recipe`."""
     if sum(map(len, (*env, *env.values(), command or ""))) > LARGEST:
-        raise Invalid(f"start: variables and command of more than {LARGEST >> 10} KiB; a run should not carry data")
+        raise Invalid(f"start: variables and command exceed {LARGEST >> 10} KiB; pass data through S3 instead")
     data = recipe.plain()
     data["spec"]["environment_variables"] |= env
     changed: list[Path] = [("spec", "environment_variables", name) for name in env]
@@ -262,7 +262,7 @@ def with_overrides(
 
 
 def grant(recipe: Recipe, source: str, ungranted: Ungranted) -> None:
-    """Raise Invalid, like `parse_recipe`, for the parts of a checked recipe that cannot be granted."""
+    """Raise Invalid, like `parse_recipe`, if the installation cannot grant a part of a checked recipe."""
     if wrong := list(ungranted(recipe.spec)):
         raise errors.invalid(source, wrong, {})
 
@@ -282,7 +282,7 @@ def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
 def refusals(job: Job) -> tuple[str, ...]:
     """Return one line for each reason for which `apply` would refuse the job's stored recipe or schedule now.
 
-    An earlier version with fewer rules stored such a job. The job still starts, also by its schedule.
+    An earlier version with fewer rules stored such a job. The job can still be started, also by its schedule.
     """
     try:
         stored = Recipe.load(job.recipe)
@@ -296,7 +296,7 @@ def refusals(job: Job) -> tuple[str, ...]:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of recipes, for editors: it accepts all that `parse_recipe` accepts, and a little more."""
+    """Return the JSON Schema of recipes, for editors: it accepts every valid recipe, and a few invalid ones."""
     schema = Recipe.model_json_schema()
     for group in (Limits(), Retry()):
         properties = schema["$defs"][type(group).__name__]["properties"]
@@ -339,7 +339,7 @@ def _amended(
 
 
 def _wrong(data: Any) -> tuple[Recipe | None, list[tuple[Path, str]]]:
-    """Return the recipe, or None if `data` is not even valid as a stored one; and the problems that `apply` reports."""
+    """Return the recipe, or None if `data` is not valid even as a stored recipe; and the problems for `apply`."""
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
@@ -388,7 +388,7 @@ def _files_that_are_folders(spec: Spec) -> Iterator[tuple[Path, str]]:
             files.setdefault(posixpath.join(HOME, secret.location), ("spec", "secrets", index, "location"))
     needed = {path: path for path in files} | {f"{path}/": f"the repository in {path}" for path in spec.checkouts}
     needed[f"{spec.working_directory}/"] = "the working directory"
-    # A recipe may have thousands of files. In sorted order, paths below a file directly follow its name with a slash.
+    # A recipe may have thousands of files: search in sorted order, where the paths below a file begin at `file/`.
     paths = sorted(needed)
     for file, where in files.items():
         at = bisect.bisect_left(paths, f"{file}/")

@@ -20,14 +20,14 @@ from cronsim import CronSim, CronSimError
 from provisioner.core.recipe import cron, duration
 from provisioner.core.recipe.jobs import Catchup, Job, Schedule
 
-#: Seconds after which a start is late; a pass, or a restart of the daemon, takes less.
+#: Seconds after which a start is late. A pass, or a restart of the daemon, takes less time.
 ON_TIME = 60.0
-#: Most seconds by which a start may be late with `schedule_catchup: last`.
+#: Maximum number of seconds by which a start may be late with `schedule_catchup: last`.
 LATEST = 600.0
 #: If the last decided time is more seconds ahead of the clock than this, the clock was wrong then and has been
 #: corrected; Debian's cron has the same limit (cron(8)).
 AHEAD = 3 * 3600.0
-#: Most late starts with `schedule_catchup: all`, the newest: each needs a machine.
+#: Maximum number of late starts with `schedule_catchup: all`, because each needs a machine. The newest are made.
 MOST = 100
 #: The beginning of the idempotency key of a run that a schedule started; the time follows.
 KEY = "schedule "
@@ -68,7 +68,7 @@ def checked(text: str) -> str:
     try:
         next(_cron(fields, dt.datetime(2000, 1, 1, tzinfo=dt.UTC)))
     except (CronSimError, StopIteration) as error:
-        raise ValueError(cron.wrong(fields) or f"{str(error).lower() or 'it never comes'}; {_RIGHT}") from error
+        raise ValueError(cron.wrong(fields) or f"{str(error).lower() or 'it is never due'}; {_RIGHT}") from error
     return text
 
 
@@ -109,7 +109,7 @@ def upcoming(job: Job, now: float, count: int) -> tuple[float, ...]:
 
 
 def next_tick(job: Job) -> float:
-    """Return the first time that is not decided, past or future, in Unix seconds; infinite if there is none."""
+    """Return the schedule's first undecided time, past or future, in Unix seconds; infinity if there is none."""
     return _next(job.schedule, job.scheduled_at, _decided(job)) if job.schedule else math.inf
 
 
@@ -120,7 +120,7 @@ def _next(schedule: Schedule, since: float, after: float) -> float:
 
 @dataclass(frozen=True)
 class Due:
-    """The undecided times of a schedule: the last one, and those to start a run for, the oldest first."""
+    """Times to decide now: `tick` is the last of them, and `starts` are those to start a run for, the oldest first."""
 
     tick: float
     starts: tuple[float, ...]
@@ -131,7 +131,7 @@ def due(job: Job, now: float) -> Due | None:
     if job.schedule is None:
         return None
     if job.tick is not None and job.tick > now + AHEAD:
-        # A wrong clock decided that time: without this, no time would be due until then.
+        # A wrong clock decided job.tick. Decide `now` instead: otherwise no time would be due before job.tick.
         return Due(now, ())
     if next_tick(job) > now:
         return None
@@ -147,7 +147,7 @@ def due(job: Job, now: float) -> Due | None:
 
 
 def _passed(schedule: Schedule, since: float, after: float, now: float) -> list[float]:
-    """Return the newest times until now, at most MOST. It looks back in growing steps: a year has 525,600 minutes."""
+    """Return the newest times until `now`, at most MOST; search back in growing steps: a year has 525,600 minutes."""
     back = 3600.0
     while True:
         start = max(after, now - back)
@@ -158,7 +158,7 @@ def _passed(schedule: Schedule, since: float, after: float, now: float) -> list[
 
 
 def run_id(job: Job, tick: float) -> str:
-    """Return the id of the run that the job's schedule starts at `tick`, so that a second start finds the first run."""
+    """Return the id of the run that the job's schedule starts at `tick`: the same for each try, so it starts once."""
     return hashlib.sha256(f"{job.id} {tick:.0f}".encode()).hexdigest()[:32]
 
 

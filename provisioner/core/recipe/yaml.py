@@ -19,10 +19,10 @@ from provisioner.core.errors import Invalid
 
 Path = tuple[str | int, ...]
 
-#: Most bytes of a document: ten times the longest recipe with a start script that we have seen.
+#: Maximum number of bytes of a document: ten times the longest recipe with a start script that we have seen.
 LARGEST = 256 << 10
-#: Most values and levels of a document, both before and after its anchors are expanded: nine lines could become a
-#: gigabyte.
+#: Maximum number of values and levels of a document, before and after its anchors are expanded: nine lines with anchors
+#: can expand to a gigabyte.
 MOST_VALUES = 10_000
 DEEPEST = 20
 
@@ -71,7 +71,8 @@ def _as_yaml(text: str) -> str:
     try:
         json.loads(text)
     except (ValueError, RecursionError):
-        # YAML's flow style, or wrong JSON. Tabs may indent JSON, not YAML. In a string, indentation has no effect.
+        # The text is YAML's flow style, or invalid JSON. Tabs may indent JSON but not YAML, so replace them by spaces.
+        # In a string of several lines, indentation has no effect.
         return re.sub(r"^[ \t]+", lambda indent: " " * len(indent[0]), text, flags=re.MULTILINE)
     # In JSON, tabs occur only between values, and the characters of _UNLIKE_YAML only in strings.
     return _UNLIKE_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\t", " "))
@@ -86,7 +87,7 @@ def _stand_ins(text: str) -> dict[int, str]:
 
 def _decoded(text: str | bytes, source: str) -> str:
     if len(text) > LARGEST:
-        raise Invalid(f"{source}: larger than {LARGEST >> 10} KiB; a recipe should not carry data")
+        raise Invalid(f"{source}: larger than {LARGEST >> 10} KiB; move data out of the recipe, such as to S3")
     if isinstance(text, str):
         return text
     try:
@@ -97,7 +98,7 @@ def _decoded(text: str | bytes, source: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; raises MarkedYAMLError for too many or too deep nodes before they take time."""
+    """Composes nodes; raises MarkedYAMLError as soon as nodes are too many or too deep, before all are read."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -130,7 +131,7 @@ class _Walk:
         self._lines.setdefault(path, node.start_mark.line + 1)
         self._values += 1
         if self._values > MOST_VALUES or depth > DEEPEST:
-            raise _wrong(node, "its anchors expand to too much")
+            raise _wrong(node, f"its anchors expand to more than {MOST_VALUES} values or {DEEPEST} levels")
         if node.tag not in _TAGS:
             raise _wrong(node, f"the tag {node.tag.replace(_STANDARD, '!!')!r:.60} is not known here")
         match node:
@@ -145,12 +146,12 @@ class _Walk:
         seen: dict[str, int] = {}
         for key_node, value_node in node.value:
             if key_node.tag == f"{_STANDARD}merge":
-                raise _wrong(key_node, "merge keys (<<) are not read; write the fields out")
+                raise _wrong(key_node, "merge keys (<<) are not supported; write the fields out")
             key = self._scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if key is None:
                 raise _wrong(key_node, "a key must be a word")
             if key in seen:
-                raise _wrong(key_node, f"{key!r:.60} is there twice, first on line {seen[key]}")
+                raise _wrong(key_node, f"duplicate key {key!r:.60}, first on line {seen[key]}")
             seen[key] = key_node.start_mark.line + 1
             self._lines[(*path, key)] = seen[key]
             yield key, self.value(value_node, (*path, key), depth + 1)
@@ -160,12 +161,12 @@ class _Walk:
             return None
         self._characters += len(node.value)
         if self._characters > LARGEST:
-            raise _wrong(node, "its anchors expand to too much")
+            raise _wrong(node, f"its anchors expand to more than {LARGEST} characters")
         try:
             # JSON writes a character outside the BMP as a surrogate pair; PyYAML reads it as two characters.
             value = str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError as error:
-            raise _wrong(node, "half of a surrogate pair is no character") from error
+            raise _wrong(node, "an unpaired surrogate is not a valid character") from error
         return value.translate(self._breaks) if self._breaks else value
 
 

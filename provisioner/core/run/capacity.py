@@ -1,4 +1,4 @@
-"""Remember which offers have no capacity (are dry), and for how long; all runs share this memory.
+"""Compute which offers have no capacity (are dry), and until when, from the refusals that all runs got.
 
 An offer is dry for three minutes after a refusal. Each refusal that follows soon after doubles this time, up to an
 hour. If two or more zones of a type, but not all, are dry at once after repeated refusals, the whole type is dry:
@@ -14,7 +14,7 @@ from provisioner.core.run.records import Drought
 #: same refusal came again.
 FIRST = 180.0
 LONGEST = 3600.0
-#: Seconds after a drought's end from which a refusal counts as the first one again.
+#: A refusal that comes more than this many seconds after a drought's end counts as the first one again.
 FORGET = 900.0
 WIDEN_AT = 2
 

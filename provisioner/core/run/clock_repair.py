@@ -1,4 +1,4 @@
-"""Correct stored times that lie in the future: a wrong clock wrote them, and waiting for them would take days.
+"""Correct stored times that are in the future. A wrong clock wrote them, and the wait for them could take days.
 
 The time of a past event is at most now. The time of a future event is at most now plus the longest wait of its kind;
 a later one becomes now. Differences of up to SLACK seconds are not corrected, because two clocks never agree exactly.
@@ -17,8 +17,8 @@ from provisioner.core.run.work_order import recipe_of
 
 #: Seconds that are not corrected: the clock may have been TOLERANCE ahead then, and be TOLERANCE behind now.
 SLACK = 2 * TOLERANCE
-#: The longest wait, in seconds, of a run that waits for each cause. Without a cause it waits for its next attempt;
-#: see `core/run/verdicts.py`.
+#: By cause: the longest wait, in seconds, of a run. A run without a cause waits for its next attempt (see
+#: `core/run/verdicts.py`).
 LONGEST: Mapping[Waiting | None, float] = {
     Waiting.CAPACITY: capacity.LONGEST,
     Waiting.QUOTA: launch_answers.LONGEST,
@@ -27,7 +27,8 @@ LONGEST: Mapping[Waiting | None, float] = {
     Waiting.LIMIT: launching.ROOM_EVERY,
     Waiting.CONFIGURATION: launching.TEMPLATE_EVERY,
 }
-#: Most seconds that a launch is reserved for the process that uses its machine: the longest time to make an AMI.
+#: Maximum number of seconds that a launch is reserved for the process that uses its machine: the longest time to make
+#: an AMI.
 LONGEST_HELD = 2 * 3600.0
 
 
@@ -47,7 +48,7 @@ def run(item: Run, now: float, backoff: float = 0.0) -> Run:
 
 
 def node(item: Node, now: float) -> Node:
-    """Return the node without future times. If its result was last looked for in the future, it is looked for again."""
+    """Return the node without future times. If its result was last sought in the future, it is sought again."""
     past = ("bound_at", "work_put_at", "stop_put_at", "reported_at", "archived_at")
     item = _repaired(item, now, past, again=("result_sought_at",))
     if item.verdict and item.verdict.at > now + SLACK:

@@ -13,7 +13,7 @@ from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Re
 from provisioner.core.run.states import State, Waiting, transition
 from provisioner.core.run.work_order import recipe_of
 
-#: Seconds of the first wait, by cause, after errors that other offers do not avoid; it doubles up to the longest wait.
+#: Seconds of the first wait, by cause, after errors that would recur with other offers; it doubles up to the longest.
 FIRST = {Waiting.CAPACITY: 30.0, Waiting.QUOTA: 60.0, Waiting.THROTTLE: 2.0, Waiting.OPERATOR: 2.0}
 #: Causes that are independent of the market: the next market would fail in the same way.
 OURS = frozenset({Waiting.THROTTLE, Waiting.OPERATOR})
@@ -22,7 +22,7 @@ LONGEST_OURS = 30.0
 LONGEST = 600.0
 #: Errors that make the refused offer dry, so that the next launch requests others.
 DRYING = (NoCapacity, Misconfigured)
-#: Most refusals that are kept to be shown for a run.
+#: Maximum number of refusals that are kept to be shown for a run.
 REMEMBERED = 20
 
 
@@ -45,7 +45,7 @@ def answered(
     for run, machine in zip(waiting, machines, strict=False):
         records += _bound(launch, run, machine, epoch, now)
     for spare in machines[len(waiting) :]:
-        records.append(replace(spare, end_wanted_at=now, end_wanted_for="no run waits for it"))
+        records.append(replace(spare, end_wanted_at=now, end_wanted_for="no run needs it"))
     for run in waiting[len(machines) :]:
         recipe = recipe_of(run)
         waits = unfilled(run, refusals, len(recipe.spec.markets) if recipe else 1, now)
@@ -72,11 +72,20 @@ def _bound(launch: Launch, run: Run, machine: KnownMachine, epoch: int, now: flo
         epoch=epoch,
     )
     state = transition(run.state, State.BOOTING)
-    bound = replace(run, state=state, attempt=attempt, dry_launches=0, tier=0, waiting=None, waiting_for="")
+    bound = replace(
+        run,
+        state=state,
+        attempt=attempt,
+        offer=machine.offer,
+        dry_launches=0,
+        tier=0,
+        waiting=None,
+        waiting_for="",
+    )
     return [node, bound, machine, story.bound(bound, machine, now)]
 
 
-#: The states through which a run comes to a machine that was launched while its store was away.
+#: By state of a run: the states up to `booting`, for a run whose machine was launched after its store's backup.
 _TO_MACHINE = {
     State.QUEUED: (State.LAUNCHING, State.BOOTING),
     State.LAUNCHING: (State.BOOTING,),
@@ -90,17 +99,17 @@ _TO_MACHINE = {
 def adopted(
     run: Run, nodes: Sequence[Node], attempt: int, machine: KnownMachine, box: str, epoch: int, now: float
 ) -> list[Record]:
-    """Return the records after a machine was found that carries out an attempt which the store does not know.
+    """Return the records to save for a machine that carries out an attempt which the store does not know.
 
-    `nodes` are the run's nodes. Those of earlier attempts are over, because a later one has begun; those without a
-    verdict are lost. Returns no records if the run has ended, or knows this attempt.
+    `nodes` are the run's nodes. Their attempts are over, because a later attempt has begun: nodes without a verdict get
+    the verdict `lost`. Returns no records if the run has ended, or already has this attempt.
     """
     if run.ended_at is not None or attempt <= run.attempt:
         return []
     state = run.state
     for following in _TO_MACHINE[state]:
         state = transition(state, following)
-    reason = "the store was restored from a backup that did not have its end"
+    reason = "the store was restored from a backup made before the attempt ended"
     over = [
         replace(node, verdict=Verdict(Outcome.LOST, reason, now), result_sought_at=now)
         for node in nodes
@@ -119,7 +128,15 @@ def adopted(
         epoch=epoch,
         work_put_at=now,
     )
-    taken = replace(run, state=state, attempt=attempt, launch=machine.launch, waiting=None, waiting_for="")
+    taken = replace(
+        run,
+        state=state,
+        attempt=attempt,
+        launch=machine.launch,
+        offer=machine.offer,
+        waiting=None,
+        waiting_for="",
+    )
     return [*over, node, taken, machine, story.adopted(taken, machine, now)]
 
 
@@ -127,7 +144,7 @@ def unfilled(run: Run, refusals: Sequence[Refusal], tiers: int, now: float) -> R
     """Return the run, queued again with the cause and the time of the next try, or refused if no try can succeed.
 
     Refused offers without capacity are dry now, so the next try may follow at once with other offers. After an error
-    that the next try would meet again, the run tries its next market, or waits.
+    that would recur in the next try, the run tries its next market, or waits.
     """
     tried = tuple(Tried(_subject(refusal), _code(refusal.error), now) for refusal in refusals)
     run = replace(
@@ -143,8 +160,8 @@ def unfilled(run: Run, refusals: Sequence[Refusal], tiers: int, now: float) -> R
     # A quota does not belong to an offer: another zone has the same quota, so no offer becomes dry.
     whole = [refusal.error for refusal in refusals if refusal.offer is None or not isinstance(refusal.error, DRYING)]
     cause = _cause(whole or errors)
-    text = "; ".join(dict.fromkeys(str(error) for error in errors)) or "the cloud gave no machine and no reason"
-    # Wait after each round through all markets without a machine; within a round, try the next market at once.
+    text = "; ".join(dict.fromkeys(str(error) for error in errors)) or "EC2 launched no machine and returned no error"
+    # Within a round through all markets, try the next market at once. Wait after a round that gave no machine.
     rounds, within = divmod(run.dry_launches, tiers)
     at_once = errors and (not whole or within > 0) and cause not in OURS
     longest = LONGEST_OURS if cause is Waiting.OPERATOR else LONGEST
@@ -164,7 +181,7 @@ def _cause(errors: Sequence[CloudError]) -> Waiting:
 
 
 def _subject(refusal: Refusal) -> str:
-    return str(refusal.offer) if refusal.offer else "the whole request"
+    return str(refusal.offer) if refusal.offer else "all offers"
 
 
 def _code(error: CloudError) -> str:

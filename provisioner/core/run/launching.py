@@ -15,22 +15,22 @@ from provisioner.core.run import capacity
 from provisioner.core.run.records import Drought, Launch, Live, Run, TemplateHealth
 from provisioner.core.run.states import State, Waiting, transition
 
-#: Most machines in one call; an instant fleet allows more, but a lost answer should concern few machines.
+#: Maximum number of machines in one call; an instant fleet allows more, but a lost answer should concern few machines.
 LARGEST_LAUNCH = 500
-#: If this many machines in a row never report, their template is stopped, except for one probe every PROBE_EVERY
+#: If this many machines in a row never report, their template launches only one machine, a probe, every PROBE_EVERY
 #: seconds.
 FAILED_BOOTS = 3
 PROBE_EVERY = 3600.0
-#: Seconds after which a run is tried again that waits because `max_machines` machines are alive.
+#: A run that waits because `max_machines` machines are alive is tried again after this many seconds.
 ROOM_EVERY = 5.0
-#: Seconds after which a run is tried again that waits for its template: a probe may have reported, or the settings may
-#: have changed.
+#: A run that waits for its template is tried again after this many seconds: a probe may have reported, or the settings
+#: may have changed.
 TEMPLATE_EVERY = 60.0
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where machines are launched: the catalog, and the template of all machines."""
+    """What a launch needs besides the runs: the catalog, and the template of all machines."""
 
     installation: str
     catalog: Catalog
@@ -41,7 +41,7 @@ class Site:
 @dataclass(frozen=True)
 class LaunchPlan:
     launches: list[Launch] = field(default_factory=list)
-    #: Runs to be stored: in state launching, or waiting with a cause.
+    #: Runs to be stored, in state launching, or in state queued with a cause for which they wait.
     runs: list[Run] = field(default_factory=list)
     #: Runs that can never be launched, each with the reason.
     refused: list[tuple[Run, str]] = field(default_factory=list)
@@ -74,7 +74,7 @@ def plan_launches(
     now: float,
     tokens: Iterator[str],
 ) -> LaunchPlan:
-    """Return the launches for those queued runs that are due.
+    """Return the launches for the queued runs whose next try is due.
 
     At most `room` more machines may be alive (None: any number). `health` is by the template's name.
     """
@@ -91,11 +91,11 @@ def plan_launches(
             continue
         offers, opens_at = _open(possible, droughts, now)
         if not offers:
-            text = f"every offer of {', '.join(group.types)} was dry lately"
+            text = _all_dry(group, possible)
             plan.runs.extend(_wait(run, Waiting.CAPACITY, text, opens_at) for run in runs)
             continue
         allowed = runs[:room]
-        text = "as many machines as the settings allow are alive"
+        text = "as many machines are alive as max_machines allows"
         plan.runs.extend(_wait(run, Waiting.LIMIT, text, now + ROOM_EVERY) for run in runs[len(allowed) :])
         template = _template(group, site)
         sick = health.get(template.name)
@@ -185,14 +185,23 @@ def _never(group: _Group, site: Site) -> str:
     if not any(name in site.catalog.types for name in group.types):
         return f"no such instance type here: {types}"
     if not _fitting(group, site):
-        return f"{types}: the machine image is {site.template.image.architecture}, the type is not"
+        return f"{types}: the AMI is for {site.template.image.architecture}, the instance type is not"
     where = ", ".join(group.zones + group.subnets) or "the zones of the installation's subnets"
     markets = " or ".join(group.markets)
     return f"{types}: not offered {markets} in {where}"
 
 
+def _all_dry(group: _Group, possible: list[Offer]) -> str:
+    """Return the reason to wait while all possible offers are dry, with advice."""
+    types = " or ".join(dict.fromkeys(offer.instance_type for offer in possible))
+    zones = sorted({offer.zone for offer in possible})
+    where = zones[0] if len(zones) == 1 else f"any of {len(zones)} zones"
+    fallback = "" if Market.ON_DEMAND in group.markets else " or `spot_fallback: true`"
+    return f"AWS has no {' or '.join(group.markets)} {types} in {where}; more types{fallback} would help"
+
+
 def _open(possible: list[Offer], droughts: Mapping[str, Drought], now: float) -> tuple[tuple[Offer, ...], float]:
-    """Return the offers of the first market that are not dry; if there are none, when the first offer opens again."""
+    """Return the offers of the first market that are not dry, and when the first dry offer may be tried again."""
     until = {offer: capacity.dry_until(offer, droughts, now) for offer in possible}
     offers = [offer for offer, dry in until.items() if dry is None]
     opens_at = min((dry for dry in until.values() if dry is not None), default=now)

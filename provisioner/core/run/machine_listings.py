@@ -1,6 +1,7 @@
-"""What a listing of the cloud changes in the records of machines, and which machines must be terminated.
+"""Update the records of machines from a listing of the cloud, and choose the machines to terminate.
 
-EC2's listings lag and flap (EC2 API, "Eventual consistency"): absence counts only after an hour.
+EC2's listings lag, and may omit a machine that exists (EC2 API, "Eventual consistency"). So a machine counts as gone
+only after an hour of absence.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from provisioner.core.run.records import KnownMachine, Live
 ABSENT = 3600.0
 #: Seconds after which a termination that shows no effect is requested again.
 ASK_AGAIN = 10.0
-#: `seen_at` is written at most this often, in seconds: only whether it lies within ABSENT matters.
+#: Least seconds between two writes of `seen_at`, which is only compared with ABSENT.
 SEEN_EVERY = 600.0
 
 
@@ -76,17 +77,17 @@ def unknown(live: Live, listed: Iterable[Machine]) -> list[Machine]:
 def sort_strangers(
     strangers: Sequence[Machine], live: Live, ended: Mapping[str, KnownMachine], ours: Collection[str], now: float
 ) -> Strangers:
-    """Return what becomes of the machines of `unknown`.
+    """Sort the machines that `unknown` returned into spare and foreign ones.
 
-    `ended` are the stored machines among them, which were taken for gone, by id. `ours` are the ids of the launches
-    among theirs that this store made.
+    `ended` has, by id, those of the machines that are stored as gone. `ours` has the ids of those of their launches
+    that this store made.
     """
     claimed = {node.instance_id for node in live.nodes if node.verdict is None}
     found = Strangers()
     for each in strangers:
         if each.id in ended:
-            # The machine was taken for gone, and a listing shows it alive, perhaps an old one. Without a verdict
-            # on its node it is alive as before; otherwise it has to be ended after all.
+            # The machine is stored as gone, but this listing, which may be out of date, shows it alive. If its
+            # node has no verdict, it is stored as alive again. Otherwise it must be terminated.
             again = observe(ended[each.id], each, now)
             found.spare.append(again if each.id in claimed else _unclaimed(again, now))
         elif each.launch in ours:
@@ -124,4 +125,4 @@ def terminated(asked: Iterable[KnownMachine], refused: Collection[str], now: flo
 
 
 def _unclaimed(machine: KnownMachine, now: float) -> KnownMachine:
-    return replace(machine, end_wanted_at=now, end_wanted_for="no run claims it")
+    return replace(machine, end_wanted_at=now, end_wanted_for="no run needs it")

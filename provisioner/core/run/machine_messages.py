@@ -21,22 +21,27 @@ from provisioner.core.run.records import Node
 
 T = TypeVar("T")
 
-#: Most bytes of a report; a genuine one has about 1,000.
+#: Maximum number of bytes of a report; a genuine one has about 1,000.
 REPORT_MOST = 64 << 10
-#: Most bytes of a result before its field `streams`, which lists every chunk of the log, and most bytes after it.
+#: Maximum number of bytes of a result before its field `streams`, which lists every chunk of the log, and maximum
+#: number of bytes after it.
 RESULT_HEAD = 64 << 10
-#: Most bytes of a result that are read to find the ends of its streams: 120 bytes for each of CHUNKS_MOST chunks.
+#: Maximum number of bytes of a result that are read to find the ends of its streams: 120 bytes for each of CHUNKS_MOST
+#: chunks.
 RESULT_MOST = 24 << 20
-#: Most bytes of a chunk. The agent closes a segment that exceeds 8 MiB, and the last piece added has at most 8 MiB.
+#: Maximum number of bytes of a chunk. The agent closes a segment that exceeds 8 MiB, and the last piece added has at
+#: most 8 MiB.
 CHUNK_MOST = 16 << 20
-#: Most chunks of a stream. The agent ships chunks at growing intervals: a log of 30 days has at most 165,000.
+#: Maximum number of chunks of a stream. The agent ships chunks at growing intervals: a log of 30 days has at most
+#: 165,000.
 CHUNKS_MOST = 200_000
 #: Seconds by which a machine's clock may differ from the control plane's. EC2 instances use Amazon's time service and
 #: differ by less than one second, so a time that is farther away was not read from a clock.
 CLOCK_SKEW = 3600.0
-#: Most seconds that a machine exists: each of its limits is at most 30 days.
+#: Maximum number of seconds that a machine exists: each of its limits is at most 30 days.
 LONGEST_LIFE = 150 * 86400.0
-#: Most characters of a text, most characters of the name of an agent process, and most members of a list.
+#: Maximum number of characters of a text, most characters of the name of an agent process, and maximum number of
+#: members of a list.
 TEXT_MOST, NAME_MOST, LIST_MOST = 4000, 64, 16
 #: The largest exit status (wait(2)); 128 + s if signal s ended the process.
 EXIT_CODE_MOST = 255
@@ -46,7 +51,7 @@ _HOST_KEY = re.compile(r"[a-z0-9@.-]{1,64} [A-Za-z0-9+/=]{1,3900}")
 _STREAMS, _STREAMS_END = b', "streams": {', b'"}}'
 #: In a result's field `streams`: either the name of a stream, or the length and checksum after its list of chunks.
 _END = re.compile(rb'"(\w{1,16})": \{"chunks": \[|\], "length": (\d{1,16}), "sha256": "([0-9a-f]{0,64})"\}')
-#: Most bytes of a match of `_END`.
+#: Maximum number of bytes of a match of `_END`.
 _END_MOST = 128
 
 
@@ -69,10 +74,10 @@ def period(node: Node, now: float) -> Period:
 def decode_report(data: bytes, sequence: int, within: Period) -> Report:
     """Return the report in the object with the number `sequence`; raises Invalid."""
     if len(data) > REPORT_MOST:
-        raise Invalid(f"a report of more than {REPORT_MOST} bytes")
+        raise Invalid(f"the report has more than {REPORT_MOST} bytes")
     report = _bounded(decode(Report, data), within)
     if report.sequence != sequence:
-        raise Invalid(f"report {sequence} says that it is number {report.sequence}")
+        raise Invalid(f"the report in object {sequence} has sequence number {report.sequence}")
     return report
 
 
@@ -85,7 +90,7 @@ def decode_result(head: bytes, within: Period, tail: bytes = b"") -> Result:
     """
     if len(head) < RESULT_HEAD or _STREAMS not in head:
         return _bounded(decode(Result, head), within)
-    # In a JSON string a quotation mark follows a backslash, so this match is the field and not text of a string.
+    # JSON escapes quotation marks within strings, so this match is the field and not text of a string.
     first, rest = head[: head.index(_STREAMS)], tail.rpartition(_STREAMS_END)[2]
     try:
         return _bounded(decode(Result, first + rest), within)
@@ -149,7 +154,7 @@ def _walk(value: Any, name: str) -> Any:
         return printable(value, NAME_MOST if name == "process" else TEXT_MOST)
     if isinstance(value, int):
         if value < 0 or (name.endswith("exit_code") and value > EXIT_CODE_MOST):
-            raise Invalid(f"{name} is {value}")
+            raise Invalid(f"invalid {name} {value}: expected 0 or more (exit codes: at most {EXIT_CODE_MOST})")
         return value
     if isinstance(value, Mapping):
         return {key: _walk(item, name) for key, item in value.items() if key in _KEYS}

@@ -30,7 +30,7 @@ from provisioner.core.run.work_order import recipe_of, recipes_of
 
 @dataclass(frozen=True)
 class Senses:
-    """What a pass could not read, so that silence proves nothing."""
+    """Which reports a pass could not read: the silence of their machines proves nothing."""
 
     #: When reports last could not be read, as Unix seconds.
     reports_unreadable_at: float = 0.0
@@ -43,28 +43,28 @@ ALL_HEARD = Senses()
 
 @dataclass(frozen=True)
 class Moves:
-    """What the records, as they are, change about the runs."""
+    """The changes of runs that follow from the stored records."""
 
     #: For each run that changes, the records that are saved together.
     records: list[list[Record]] = field(default_factory=list)
-    #: Nodes whose mailbox is asked for a result before anything is presumed.
+    #: Nodes whose mailbox is searched for a result before a verdict is presumed.
     seek: list[Assignment] = field(default_factory=list)
-    #: Runs about which nothing could be decided, each with the error.
+    #: Runs whose change could not be decided, each with the error.
     errors: list[tuple[Run, Exception]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Due:
-    """Queued runs whose next try has come."""
+    """Queued runs whose next try is due."""
 
     runs: list[tuple[Run, Recipe]] = field(default_factory=list)
-    #: Runs whose recipe this version cannot read, as they are to be stored: refused.
+    #: Runs whose recipe this version cannot read, in the form to store: ended as refused.
     refused: list[Run] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a pass does. Each field is decided at its first use, always from the same records."""
+    """Everything that a pass does. Each field is computed at its first use, always from the same records."""
 
     live: Live
     #: Unix seconds.
@@ -72,7 +72,7 @@ class Plan:
     #: Machines of `live.nodes` that have ended.
     ended: Collection[KnownMachine] = ()
     senses: Senses = ALL_HEARD
-    #: Most machines that may be alive; None: any number.
+    #: Maximum number of machines that may be alive; None: any number.
     max_machines: int | None = None
 
     # Launch
@@ -84,13 +84,16 @@ class Plan:
 
     @cached_property
     def due(self) -> Due:
-        """Runs for which machines are launched, where there is room and capacity."""
+        """Runs for which machines are launched, if the limit on machines and the capacity allow it."""
         due = Due()
         for run in self.live.runs:
             if run.state is State.QUEUED and run.next_try_at <= self.now and not run.stop:
                 recipe = recipe_of(run)
                 if recipe is None:
-                    reason = "another version wrote its recipe: apply it again"
+                    reason = (
+                        "this version cannot read the run's recipe, which another version stored: apply the recipe "
+                        "again, then start the job"
+                    )
                     due.refused.append(progress.refuse(run, reason, self.now))
                 else:
                     due.runs.append((run, recipe))
@@ -126,12 +129,12 @@ class Plan:
                 continue
             try:
                 self._move(run, recipes[run.revision], health, moves)
-            except Exception as error:  # noqa: BLE001 - what is wrong with one run must not stop the others
+            except Exception as error:  # noqa: BLE001 - an error of one run must not stop the others
                 moves.errors.append((run, error))
         return moves
 
     def _move(self, run: Run, recipe: Recipe | None, health: dict[str, TemplateHealth], moves: Moves) -> None:
-        """Decide about one run. `health` becomes what it will be once all moves so far are saved."""
+        """Add the changes of one run to `moves`. `health` is updated as if all moves so far were already saved."""
         assignments = self.assignments[run.id]
         advance = progress.advance(run, assignments, recipe, self.now, self.senses.reports_unreadable_at)
         records: list[Record] = []
@@ -182,7 +185,7 @@ class Plan:
 
     @cached_property
     def consoles(self) -> list[tuple[Run, Assignment]]:
-        """Machines that left no result: their console is kept."""
+        """Nodes without a result whose machine's console output is still to be saved."""
         return [
             (run, each)
             for run, each in self._assigned
@@ -197,7 +200,7 @@ class Plan:
             for run, each in self._assigned
             if each.node.verdict
             and each.node.archived_at is None
-            # Without a result the last bytes may come until the end, and the console is kept with them.
+            # Without a result, log bytes may arrive until the machine ends, and its console output must be saved first.
             and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
         ]
 
@@ -205,18 +208,18 @@ class Plan:
 
     @cached_property
     def finishes(self) -> list[tuple[Run, list[Assignment]]]:
-        """Runs of which only the receipt is left to write, and the mailboxes to empty."""
+        """Runs that are ready for the last step: to write the receipt and empty the mailboxes."""
         return [
             (run, self.assignments[run.id])
             for run in self.live.runs
             if progress.may_finish(run, self.assignments[run.id])
         ]
 
-    # What follows
+    # The next pass
 
     @cached_property
     def busy(self) -> bool:
-        """Whether another pass is needed soon. A stop that came too late for this one needs it, too."""
+        """Whether another pass is needed soon, also for a stop that was requested too late for this pass."""
         moving = any(run.state is not State.QUEUED or run.stop for run in self.live.runs)
         return bool(self.live.machines or self.live.launches) or moving
 

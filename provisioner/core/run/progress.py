@@ -19,7 +19,7 @@ from provisioner.core.run.states import State, transition
 
 @dataclass(frozen=True)
 class Advance:
-    """The run and its current node after a step; the same objects if nothing changed."""
+    """The run after a step, the same object if nothing changed; and its current node if the node got a verdict."""
 
     run: Run
     node: Node | None = None
@@ -30,7 +30,7 @@ class Advance:
 def advance(
     run: Run, held: Sequence[Assignment], recipe: Recipe | None, now: float, reports_unreadable_at: float = 0.0
 ) -> Advance:
-    """Move the run as far as the records allow; `held` are the nodes of all its attempts.
+    """Move the run as far as the records allow; `held` are the nodes of all its attempts, with their machines.
 
     If the recipe cannot be read (None), the default limits apply and there are no retries. `reports_unreadable_at` is
     when reports last could not be read, as Unix seconds.
@@ -122,14 +122,14 @@ def _stopping(run: Run, held: Sequence[Assignment], retry: Retry, now: float) ->
 
 
 def _once_more(run: Run, held: Sequence[Assignment], retry: Retry, now: float) -> Advance:
-    """Queue the next attempt, because the old machines cannot execute any more; or end a run that must not rerun."""
+    """Queue the next attempt of a run whose old machines cannot execute any more, or end it if it must not rerun."""
     verdict = run.verdict
     if verdict and verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED) and retry.rerun == "before_start":
         last = [each for each in held if each.node.attempt == run.attempt]
         if any(verdicts.may_have_begun(each.node) for each in last):
-            reason = f"{verdict.reason}; its command had begun, and retry.rerun is before_start"
+            reason = f"{verdict.reason}; not tried again: the command had begun, and retry.rerun is before_start"
             return Advance(replace(run, verdict=replace(verdict, reason=reason), ended_at=_following(run, now)))
-        # Only the mailbox shows what a machine did just before its end.
+        # Only the mailbox shows whether a machine began the command just before its end.
         if any(each.node.result is None and not _heard_out(each) for each in last):
             return Advance(run, seek_result=True)
     return Advance(replace(run, state=transition(run.state, State.QUEUED)))
@@ -151,7 +151,7 @@ def _certain(held: Assignment, now: float) -> bool:
 
 
 def may_finish(run: Run, held: Sequence[Assignment]) -> bool:
-    """Return whether the run has ended, its logs are archived and its machines are gone: the receipt can be written."""
+    """Return whether the receipt can be written: the run has ended, its logs are archived, its machines are gone."""
     return run.ended_at is not None and all(
         each.node.archived_at is not None and each.machine.ended_at is not None for each in held
     )

@@ -29,19 +29,19 @@ class Verdict:
     """Why an attempt, or the run, ended."""
 
     outcome: Outcome
-    #: One line for a reader.
+    #: A one-line explanation for users.
     reason: str
     at: float
     #: The process's exit code; None if no process ended, and for an interrupted attempt.
     exit_code: int | None = None
     step: Step = Step.BOOT
-    #: As in Result.
+    #: The host name that could not be resolved, as in Result.
     unresolved_host: str = ""
     #: The process's exit code for every outcome; None if no process ended. If unset, it is `exit_code`.
     process_exit_code: int | None = None
 
     def __post_init__(self) -> None:
-        # Done here, so that the rule also applies to verdicts that an older version stored.
+        # The rules are here because they also apply to verdicts that an older version stored.
         if self.process_exit_code is None:
             object.__setattr__(self, "process_exit_code", self.exit_code)
         if self.outcome is Outcome.INTERRUPTED:
@@ -64,7 +64,7 @@ class Run:
     recipe: str
     created_at: float
     state: State = State.QUEUED
-    #: Given by the client. `inputs` is the digest of the request: the same key with other inputs is a conflict.
+    #: The client's key. `inputs` is the digest of the request: the same key with other inputs is a conflict.
     idempotency_key: str = ""
     inputs: str = ""
     #: The number of the latest attempt that got a machine; 0 if none did.
@@ -88,10 +88,15 @@ class Run:
     #: The latest attempt's verdict; final once `ended_at` is set.
     verdict: Verdict | None = None
     ended_at: float | None = None
-    #: When the verdict was final, and each machine had ended, was ending, would be interrupted soon, or its termination
-    #: was accepted.
+    #: When the verdict was final and the end of every machine was certain: it had ended or was ending, would be
+    #: interrupted soon, or its termination was accepted.
     certain_at: float | None = None
     done_at: float | None = None
+    #: The offer of the latest attempt's machine; None before the first one, and for runs of earlier versions.
+    offer: Offer | None = None
+    #: US dollars of the machines of all attempts, without disks, once the run is done; None if a price is unknown.
+    dollars_at_least: float | None = None
+    dollars_at_most: float | None = None
     version: int = 0
 
     @property
@@ -130,7 +135,7 @@ class Node:
     result: Result | None = None
     #: When a result was last looked for in the mailbox.
     result_sought_at: float | None = None
-    #: Whether the mailbox then had no result, but the mark that the command begins.
+    #: Whether the mailbox then had no result, but had the mark `Started`: the command may have begun.
     started: bool = False
     verdict: Verdict | None = None
     archived_at: float | None = None
@@ -138,7 +143,7 @@ class Node:
 
     @property
     def clock_ahead(self) -> float:
-        """Most seconds that our clock is ahead of the machine's: a report is read after it was written.
+        """Maximum number of seconds that our clock is ahead of the machine's: a report is read after it was written.
 
         0 without a report.
         """
@@ -147,7 +152,7 @@ class Node:
 
 @dataclass(frozen=True)
 class KnownMachine:
-    """A machine of one of our launches; it must be terminated, however old it is."""
+    """A machine of one of our launches; the control plane must terminate it, however old it is."""
 
     id: str
     launch: str
@@ -196,11 +201,11 @@ class Launch:
     request: LaunchRequest
     runs: tuple[str, ...]
     created_at: float
-    #: Until then another process uses the launch and its machines (to make an AMI): no pass repeats or ends them.
+    #: Until this time another process uses the launch and its machines to make an AMI: no pass repeats or ends them.
     held_until: float = 0.0
     #: When the call was last made.
     sent_at: float | None = None
-    #: When a listing by tag first found no machine of it, after its client token could not be replayed any more.
+    #: When a listing by tag first found no machine of the launch, after its client token could no longer be replayed.
     listed_at: float | None = None
     closed_at: float | None = None
     #: The result in one line.
@@ -231,7 +236,7 @@ class Drought:
 
 @dataclass(frozen=True)
 class TemplateHealth:
-    """The number of machines of a template in a row that never reported."""
+    """The health of a launch template: how many of its machines in a row never reported."""
 
     id: str
     failures: int = 0
@@ -259,7 +264,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Live:
-    """All records that are not over: the input of a pass."""
+    """All unfinished records, which are the input of a pass."""
 
     #: Runs that are not done, and their nodes.
     runs: tuple[Run, ...]

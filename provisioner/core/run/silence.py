@@ -1,13 +1,13 @@
-"""Silence of machines: what proves nothing, and when the silence of many machines is our own fault."""
+"""Judge the silence of machines: when it proves nothing, and when the control plane itself is likely at fault."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from provisioner.core.run.records import Node
 
-#: Seconds without a report, 18 heartbeats, after which the cloud is asked for the machine's status checks.
+#: Seconds without a report (18 heartbeats) after which the machine's status checks are read from the cloud.
 SILENT = 180.0
-#: If at least FEWEST machines report, and more than SHARE of them are silent, the fault is likely ours.
+#: If at least FEWEST machines have reported, and more than SHARE of them are silent, our own fault is likely.
 FEWEST, SHARE = 5, 0.2
 #: After reports could not be read, silence proves nothing for this many seconds: reports may be waiting unread.
 HEARING = 60.0
@@ -15,30 +15,33 @@ HEARING = 60.0
 
 @dataclass(frozen=True)
 class Hearing:
-    """When the machines' reports were read, and when they last could not be, as Unix seconds."""
+    """The Unix times at which the machines' reports were last read, and at which they last could not be read."""
 
     read_at: float = 0.0
     unreadable_at: float = 0.0
 
     def paused_until(self, now: float) -> "Hearing":
-        """Return the hearing after a start, an outage or a stall that lasted until now, or self if there was none."""
+        """Return self, with `unreadable_at` set to `now` if no reports were read for HEARING seconds.
+
+        The reason may be a start, an outage or a stall of this process.
+        """
         return self.failed(now) if now > self.read_at + HEARING else self
 
     def failed(self, now: float) -> "Hearing":
         return replace(self, unreadable_at=now)
 
     def succeeded(self, asked_at: float) -> "Hearing":
-        """Return the hearing after all reports were read; `asked_at` is when they were listed."""
+        """Return self after all reports were read, which were listed at the Unix time `asked_at`."""
         return replace(self.paused_until(asked_at), read_at=asked_at)
 
 
 def is_silent(node: Node, now: float) -> bool:
-    """Return whether a machine that once reported has not reported for SILENT seconds."""
+    """Return whether the node has no verdict, and its machine has reported, but not in the last SILENT seconds."""
     return node.verdict is None and node.reported_at is not None and now > node.reported_at + SILENT
 
 
 def are_we_deaf(nodes: Sequence[Node], now: float) -> bool:
-    """Return whether so many machines are silent at once that the fault is likely ours."""
+    """Return whether so many machines are silent at once that the control plane is likely at fault."""
     reporting = [node for node in nodes if node.verdict is None and node.report is not None]
     silent = sum(is_silent(node, now) for node in reporting)
     return len(reporting) >= FEWEST and silent > SHARE * len(reporting)

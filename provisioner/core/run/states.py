@@ -26,13 +26,13 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.BOOTING, State.PREPARING): "the agent reports",
     (State.BOOTING, State.RUNNING): "the command executes",
     (State.PREPARING, State.RUNNING): "the command executes",
-    (State.QUEUED, State.STOPPING): "stopped, refused or timed out before a machine",
+    (State.QUEUED, State.STOPPING): "stopped, refused or timed out before it got a machine",
     (State.LAUNCHING, State.STOPPING): "stopped while launching",
     (State.BOOTING, State.STOPPING): "the attempt has an outcome",
     (State.PREPARING, State.STOPPING): "the attempt has an outcome",
     (State.RUNNING, State.STOPPING): "the attempt has an outcome",
     (State.STOPPING, State.QUEUED): "next attempt",
-    (State.STOPPING, State.DONE): "no machine of it lives",
+    (State.STOPPING, State.DONE): "all of its machines are terminated",
 }
 
 #: The states in which a run may have a machine that is alive.

@@ -15,12 +15,12 @@ from provisioner.core.run.states import TRANSITIONS, State, Waiting
 #: Texts when a step begins. When the command begins, the state of the run changes, which is an event of its own.
 BEGINS = {
     Step.PULL: "fetching the image",
-    Step.CLONE: "cloning git",
+    Step.CLONE: "cloning the git repositories",
     Step.SETUP: "the start script runs",
-    Step.LOGS: "shipping the last of the log",
+    Step.LOGS: "uploading the rest of the log",
 }
 #: Texts when a step has succeeded.
-DONE = {Step.PULL: "the image is there", Step.CLONE: "git is cloned"}
+DONE = {Step.PULL: "the image is pulled", Step.CLONE: "the git repositories are cloned"}
 #: Characters of a console's last line that are shown.
 LINE = 200
 
@@ -42,11 +42,11 @@ def triggered_by_schedule(run: Run, at: float) -> Event:
 
 
 def replaced_by_schedule(run: Run, at: float) -> Event:
-    return event(run, "its schedule's next run replaces it", at)
+    return event(run, "stop requested: the next run of its schedule replaces it", at)
 
 
 def stopped_by_user(run: Run, at: float) -> Event:
-    return event(run, "a user wishes it to stop", at)
+    return event(run, "stop requested", at)
 
 
 def moved(old: Run, new: Run, at: float) -> Event:
@@ -60,7 +60,7 @@ def moved(old: Run, new: Run, at: float) -> Event:
 def moved_by_report(old: Run, new: Run, heard_at: float, at: float) -> Event:
     """Return the event of a change of state that a report caused; `heard_at` is when it was read.
 
-    The event comes before the other events of that report.
+    The event's time is just before `heard_at`, so that it precedes the other events of that report.
     """
     return replace(moved(old, new, at), at=math.nextafter(min(heard_at, at), 0.0))
 
@@ -80,7 +80,7 @@ def planned(runs: Iterable[Run], causes: Mapping[str, Waiting | None], at: float
 
 
 def no_machine(run: Run, launch: str, at: float) -> Event:
-    """Return the event of a launch that gave the run no machine; the run waits, or has ended."""
+    """Return the event of a launch that gave the run no machine, after which the run waits or has ended."""
     why = f"{run.waiting}: {run.waiting_for}" if run.waiting else str(run.verdict and run.verdict.reason)
     return event(run, f"no machine ({why})", at, launch=launch)
 
@@ -91,7 +91,7 @@ def bound(run: Run, machine: KnownMachine, at: float) -> Event:
 
 
 def adopted(run: Run, machine: KnownMachine, at: float) -> Event:
-    text = f"attempt {run.attempt}: {machine.id} was found at work for it, after the store was restored"
+    text = f"attempt {run.attempt}: {machine.id} was found running it after the store was restored"
     return event(run, text, at, instance_id=machine.id, launch=machine.launch)
 
 
@@ -103,15 +103,15 @@ def reported(run: Run, node: Node, report: Report, at: float) -> list[Event]:
     if report.step is not (old.step if old else Step.BOOT) and report.step in BEGINS:
         texts.append(BEGINS[report.step])
     if report.rebalance_at is not None and not (old and old.rebalance_at is not None):
-        texts.append("the cloud recommends to move elsewhere: an interruption is likelier from now on")
+        texts.append("rebalance recommendation: the spot machine has a higher risk of interruption")
     if report.notice and not (old and old.notice):
-        texts.append("notice: the spot machine will be taken away")
+        texts.append("spot interruption notice: EC2 will interrupt the machine")
     return [_of_node(run, node, text, at) for text in texts]
 
 
 def unreadable(run: Run, node: Node, why: str, at: float) -> Event:
     """Return the event of the first object in a machine's inbox that is not a report."""
-    text = f"{node.instance_id} wrote an object that is no report: {why}; such objects are deleted unread"
+    text = f"{node.instance_id} wrote an invalid report ({why}); invalid reports are deleted"
     return _of_node(run, node, text, at)
 
 

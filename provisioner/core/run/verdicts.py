@@ -13,10 +13,11 @@ from provisioner.core.recipe.recipe import Limits, Retry
 from provisioner.core.run.records import KnownMachine, Node, Run, Verdict
 from provisioner.core.run.silence import HEARING, is_silent
 
-#: Most attempts of a run that may end without using up `retries`: before the command first starts, and after that.
+#: Maximum number of attempts of a run that may end without using up `retries`: before the command first starts, and
+#: after that.
 LOST_BEFORE_START = 5
 LOST_AFTER_START = 20
-#: Seconds after its limits at which a machine is ended that did not end itself.
+#: Seconds after a limit at which a machine that should have ended itself is terminated.
 MARGIN = 60.0
 #: Waits in seconds before the attempts after failures of the infrastructure; the last one repeats.
 BACKOFF = (0.0, 5.0, 15.0, 60.0)
@@ -32,17 +33,17 @@ class Presumption:
 
 
 def ended_by_result(result: Result, node: Node, now: float) -> Verdict:
-    """Return the agent's verdict, at a time of our clock: `limits.queue_time` of the next attempt counts from it.
+    """Return the agent's verdict, with its time converted to our clock, from which the next `limits.queue_time` counts.
 
-    The machine's clock may be wrong or falsified. Its last report was read after it was written, so the time is not too
-    early; and it is neither before the machine was bound nor after `now`, in Unix seconds.
+    The machine's clock may be wrong or falsified. The last report was read after it was written, so the converted time
+    is not too early. It is also limited to the period from the machine's binding to `now`, in Unix seconds.
     """
     verdict = of_result(result)
     return replace(verdict, at=max(node.bound_at, min(verdict.at + node.clock_ahead, now)))
 
 
 def of_result(result: Result) -> Verdict:
-    """Return the verdict on an attempt that left a result: the agent's decision, at a time of the machine's clock.
+    """Return the verdict on an attempt with a result: the agent's decision, with the time of the machine's clock.
 
     Agents of older versions treated an exit code of 0 after a spot notice as success; this is corrected.
     """
@@ -76,7 +77,7 @@ def presume(
 
 
 def first_report_due(node: Node, machine: KnownMachine, limits: Limits) -> float | None:
-    """Return when the first report is due; None after it, or without a work order: then the agent cannot report."""
+    """Return when the first report is due; None if it was read, or if the agent cannot report: it has no work order."""
     if node.report or node.work_put_at is None:
         return None
     # If the work order was put late, the machine gets the full time from then on.
@@ -95,19 +96,19 @@ def _presumptions(
     def silent(at: float, outcome: Outcome, reason: str) -> Presumption:
         return due(max(at, reports_unreadable_at + HEARING), outcome, reason)
 
-    found = [due(born + limits.lifetime + MARGIN, Outcome.LOST, "the machine outlived its lifetime in silence")]
+    found = [due(born + limits.lifetime + MARGIN, Outcome.LOST, "the machine sent no result within its lifetime")]
     if machine.ended_at is not None:
         found.append(_of_ended(run, node, machine, machine.ended_at, step))
     if run.stop and node.work_put_at is None:
-        found.append(due(run.stop.at, run.stop.outcome, f"{run.stop.reason}; no work was begun"))
+        found.append(due(run.stop.at, run.stop.outcome, f"{run.stop.reason}; the work had not begun"))
     if run.stop and node.stop_put_at is not None:
         at = node.stop_put_at + limits.stop_grace + MARGIN
-        found.append(due(at, run.stop.outcome, f"{run.stop.reason}; the machine did not answer and was ended"))
+        found.append(due(at, run.stop.outcome, f"{run.stop.reason}; the machine did not respond and was terminated"))
     if machine.impaired_at is not None and is_silent(node, machine.impaired_at):
-        reason = "the machine fell silent, and its status checks fail"
+        reason = "the machine stopped reporting, and its EC2 status checks fail"
         found.append(silent(machine.impaired_at, Outcome.LOST, reason))
     if limits.silence is not None and node.reported_at is not None:
-        reason = f"the machine said nothing for longer than {limit_of('silence', limits.silence)}"
+        reason = f"the machine did not report for longer than {limit_of('silence', limits.silence)}"
         found.append(silent(node.reported_at + limits.silence, Outcome.LOST, reason))
     if (first := first_report_due(node, machine, limits)) is not None:
         reason = f"the machine did not report within {limit_of('boot', limits.boot)} (no route to S3?)"
@@ -116,13 +117,13 @@ def _presumptions(
             first = reports_unreadable_at + limits.boot
         found.append(due(first, Outcome.LOST, reason))
     elif node.report and node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:
-        # The machine's clock may differ from ours; its report gives the time of one moment by both clocks.
+        # The machine's clock may differ from ours: convert its time, by the difference that its last report shows.
         began = span.began + node.clock_ahead
         name = {Step.PULL: "pull", Step.CLONE: "pull", Step.SETUP: "setup", Step.COMMAND: "runtime"}.get(step)
         if name is not None:
             longest: float = getattr(limits, name)
             outcome = Outcome.LOST if name == "pull" else Outcome.TIMED_OUT
-            reason = f"{step} took longer than {limit_of(name, longest)}, and the machine did not end it"
+            reason = f"{step} took longer than {limit_of(name, longest)}, and the agent did not stop it"
             found.append(silent(began + longest + limits.stop_grace + MARGIN, outcome, reason))
     return found
 
@@ -132,11 +133,11 @@ def _of_ended(run: Run, node: Node, machine: KnownMachine, at: float, step: Step
     if run.stop:
         outcome, reason = run.stop.outcome, run.stop.reason
     elif machine.ending is Ending.INTERRUPTED or (node.report and node.report.notice):
-        outcome, reason = Outcome.INTERRUPTED, "the spot machine was taken away"
+        outcome, reason = Outcome.INTERRUPTED, "EC2 interrupted the spot machine"
     elif machine.ending is Ending.MISCONFIGURED and node.report is None:
         outcome, reason = Outcome.REFUSED, f"the machine could not start: {machine.reason}"
     elif machine.end_wanted_for:
-        reason = f"the machine was ended: {machine.end_wanted_for}"
+        reason = f"the machine was terminated: {machine.end_wanted_for}"
     return Presumption(at, Verdict(outcome, reason, at, step=step))
 
 
@@ -171,16 +172,16 @@ def follow(run: Run, verdict: Verdict, retries: int, started: bool, now: float, 
         run = replace(run, lost_before_start=run.lost_before_start + 1)
         spent, cap = run.lost_before_start, LOST_BEFORE_START
     if spent >= cap:
-        reason = f"{verdict.reason}; given up after {spent} attempts that used up no retries"
+        reason = f"{verdict.reason}; gave up after {spent} attempts that do not count as retries"
         return replace(run, verdict=replace(verdict, reason=reason), ended_at=now)
     if requeued:
-        run = replace(run, verdict=replace(verdict, reason=f"{verdict.reason}, a code of retry.requeue_on"))
+        run = replace(run, verdict=replace(verdict, reason=f"{verdict.reason}; queued again (retry.requeue_on)"))
     wait = 0.0 if verdict.outcome is Outcome.INTERRUPTED else BACKOFF[min(max(spent, 1), len(BACKOFF)) - 1]
     return replace(run, next_try_at=now + wait)
 
 
 def _refused_if_unresolved_twice(before: Verdict | None, verdict: Verdict) -> Verdict:
-    """Return the verdict, as `refused` if the attempt before, on another machine, could not resolve the same host."""
+    """Return the verdict, as `refused` if the previous attempt, on another machine, could not resolve the same host."""
     host = verdict.unresolved_host
     if verdict.outcome is not Outcome.LOST or not host or before is None or before.unresolved_host != host:
         return verdict
@@ -189,7 +190,7 @@ def _refused_if_unresolved_twice(before: Verdict | None, verdict: Verdict) -> Ve
 
 
 def may_execute_again(node: Node, machine: KnownMachine) -> bool:
-    """Return whether the old command certainly executes no more: there is a result, or the machine is gone."""
+    """Return whether the node's command can no longer execute: the node has a result, or its machine is gone."""
     return node.result is not None or machine.ended_at is not None
 
 
@@ -201,10 +202,10 @@ def may_have_begun(node: Node) -> bool:
 
 
 def held_until(node: Node, machine: KnownMachine) -> float:
-    """Return the Unix time until which a finished machine is left for the cloud to interrupt; 0 without such a notice.
+    """Return the Unix time until which a finished machine waits for the cloud's interruption; 0 if it must not wait.
 
-    An interruption in the machine's first hour is free (EC2 User Guide, "Billing for interrupted Spot Instances").
-    Three minutes after the notice's time the control plane terminates it.
+    If the cloud interrupts a machine in its first hour, the machine is free (EC2 User Guide, "Billing for interrupted
+    Spot Instances"). The control plane terminates it three minutes after the time in the notice.
     """
     notice = (node.result and node.result.notice) or (node.report and node.report.notice)
     if notice and machine.launch_time is not None and notice.at < machine.launch_time + 3600:

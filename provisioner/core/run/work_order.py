@@ -13,7 +13,7 @@ from provisioner.core.run.records import Revision, Run
 
 
 def recipe_of(run: Run) -> Recipe | None:
-    """Return the recipe that is stored in the run; None if this version cannot read what another version wrote."""
+    """Return the recipe that is stored in the run; None if another version wrote it and this one cannot read it."""
     try:
         return Recipe.load(run.recipe)
     except Invalid:
@@ -21,7 +21,7 @@ def recipe_of(run: Run) -> Recipe | None:
 
 
 def recipes_of(runs: Iterable[Run]) -> Mapping[Revision, Recipe | None]:
-    """Return one recipe for each revision of a job: its runs differ only in variables and command.
+    """Return one recipe for each revision of a job, because its runs differ only in variables and command.
 
     This saves time: a pass may read ten thousand runs every second, and most belong to few jobs.
     """

@@ -19,7 +19,7 @@ class Ami:
     architecture: str
     disk_gib: int
     base: str
-    agent: Annotated[str, "The sha256 of its archive."]
+    agent: Annotated[str, "SHA-256 of the agent's archive in the AMI."]
     agent_current: bool
-    preloaded: Annotated[tuple[str, ...], "name@digest"]
+    preloaded: Annotated[tuple[str, ...], "Preloaded Docker images, each `name@digest`."]
     in_use: bool

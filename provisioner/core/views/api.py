@@ -1,13 +1,16 @@
 """The version of the HTTP API, which a server and its client compare."""
 
-#: The version of the views. It changes only if a client of the version before cannot read them any more.
+#: The version of the API. It changes only if clients of the previous version can no longer read the views.
 API = 1
 #: Headers of every answer: the version of the API, and the version of the package that a client may install.
 API_HEADER, PACKAGE_HEADER = "Provision-API", "Provision-Version"
-#: The media type that clients asked for before there were versions.
+#: The name under which the package is installed; the import name is `provisioner`. An index has another package of that
+#: name, which is not ours.
+DISTRIBUTION = "provision-gpu"
+#: The media type that clients requested before the API had versions.
 UNVERSIONED = "application/vnd.provision+json"
 
 
 def install(version: str) -> str:
-    """Return what the user of a client must do whose server has another version of the API."""
-    return f"the server has version {version}: pip install provisioner=={version}"
+    """Return advice for a client whose server has another API version; `version` is that of the server's package."""
+    return f"the server has version {version}: pip install {DISTRIBUTION}=={version}"

@@ -1,7 +1,7 @@
-"""Views as JSON: times as ISO 8601 in UTC, to the millisecond; everything else as it is.
+"""Encode views as JSON, and decode them. Times are ISO 8601 in UTC, to the millisecond.
 
-A view is a frozen dataclass. Its fields are those of its JSON object. A reader ignores fields that it does not know,
-because the writer may be of another version. A field with a default may be absent.
+A view is a frozen dataclass that the API, `--json` and Python show to users. It has the fields of its JSON object. A
+reader ignores unknown fields, because the writer may have another version. A field with a default may be absent.
 """
 
 import dataclasses
@@ -25,8 +25,8 @@ Moment = NewType("Moment", float)
 
 
 def iso(at: float) -> str:
-    """Return the time in UTC as ISO 8601, to the millisecond; NaN and times that no calendar has are clamped."""
-    # In whole milliseconds: a time that was written and read is written the same again.
+    """Return a Unix time as ISO 8601 in UTC, to the millisecond; NaN and times outside datetime's range are clamped."""
+    # Round to whole milliseconds, so that a time that is written, read and written again does not change.
     time = EPOCH + dt.timedelta(milliseconds=round(datable(at) * 1000))
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -40,12 +40,12 @@ def moment(at: float) -> Moment: ...
 @typing.overload
 def moment(at: float | None) -> Moment | None: ...
 def moment(at: float | None) -> Moment | None:
-    """Return the time as a field of a view, exactly as a reader of its JSON gets it."""
+    """Return a Unix time rounded for a view, so that a client that decodes its JSON gets an equal view."""
     return None if at is None else Moment(round(datable(at), 3))
 
 
 def to_json(view: Any) -> dict[str, Any]:
-    """Return the view as JSON's types."""
+    """Return the view as a dictionary of JSON types, without absent fields."""
     found: dict[str, Any] = {}
     kind: Any = type(view)
     for name, write in _writers(kind):
@@ -74,7 +74,7 @@ def _writers(kind: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def _writer(kind: Any) -> Any:
-    """Return the function that writes a value of the type."""
+    """Return the function that converts a value of the type to JSON types."""
     kind = bare(kind)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -101,9 +101,10 @@ def _as_it_is(value: Any) -> Any:
 
 
 def from_json(kind: type[V], value: Any) -> V:
-    """Return the view in JSON's types; unknown fields are ignored.
+    """Return the view of type `kind` that a value of JSON types describes; unknown fields are ignored.
 
-    Raises Invalid if a field is missing or has another type: a server may be of another version, or no server of ours.
+    Raises Invalid if a field is missing or has the wrong type: the server may have another version, or be another
+    program.
     """
     try:
         return typing.cast(V, _read(kind, value))
@@ -139,12 +140,12 @@ def _read(kind: Any, value: Any) -> Any:
 
 
 def _typed(kind: Any, value: Any) -> Any:
-    # Not isinstance: for Python, JSON's `true` is an int.
+    # Do not use isinstance: it accepts JSON's `true` as an int.
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, got {value!r:.80}")
     return value
 
 
 def bare(kind: Any) -> Any:
-    """Return the type without its description."""
+    """Return the type without the description that Annotated adds."""
     return typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind

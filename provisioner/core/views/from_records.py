@@ -1,4 +1,4 @@
-"""Make views of records: the only place that does."""
+"""Convert the store's records to views. Only this module does so."""
 
 import functools
 from collections.abc import Sequence
@@ -39,12 +39,15 @@ def job(item: jobs.Job) -> Job:
 
 @functools.lru_cache(maxsize=256)
 def _refusals(recipe: str, schedule: jobs.Schedule | None, of_recipe: bool) -> tuple[str, ...]:
-    """Return the refusals of such a job. Cached: reading a recipe takes milliseconds, and each start shows its job."""
+    """Return the reasons for which `apply` would refuse this recipe and schedule now.
+
+    They are cached: reading a recipe takes milliseconds, and each start of a job returns the job's view.
+    """
     return refusals(jobs.Job("", "", "", recipe, 1, 0.0, 0.0, schedule=schedule, schedule_of_recipe=of_recipe))
 
 
 def schedule(item: jobs.Job, upcoming: Sequence[float], run: records.Run | None) -> Schedule:
-    """Return the view of a job's schedule; `run` is the run of its last time, if that started one."""
+    """Return the view of a job's schedule. `run` is the run that its last due time started, or None."""
     last = None
     if item.schedule and item.tick is not None:
         verdict = run.verdict if run and run.ended_at is not None else None
@@ -71,7 +74,7 @@ def schedule(item: jobs.Job, upcoming: Sequence[float], run: records.Run | None)
 
 
 def runs(items: Sequence[records.Run], limit: int) -> Runs:
-    """Return the page of runs; `limit` is how many were asked for."""
+    """Return the page of runs; `limit` is the number of runs that was requested."""
     last = items[-1] if len(items) == limit else None
     return Runs(tuple(map(run, items)), key_of(last.created_at, last.id) if last else None)
 
@@ -99,6 +102,10 @@ def run(item: records.Run) -> Run:
         stop=Stop(item.stop.outcome, item.stop.reason, moment(item.stop.at)) if item.stop else None,
         waiting=waiting,
         next_try_at=moment(item.next_try_at) if item.state is State.QUEUED else None,
+        market=item.offer.market if item.offer else None,
+        instance_type=item.offer.instance_type if item.offer else None,
+        dollars_at_least=item.dollars_at_least,
+        dollars_at_most=item.dollars_at_most,
         created_at=moment(item.created_at),
         ended_at=moment(item.ended_at),
         certain_at=moment(item.certain_at),
@@ -235,7 +242,7 @@ def _phase(item: phases.Phase, since: float) -> Phase:
         billed=item.name not in receipts.UNBILLED,
         began=moment(began.at),
         ended=moment(ended.at if ended else None),
-        # Whole milliseconds since the trigger, so that those of the main line add up exactly.
+        # Round to milliseconds since the trigger, so that the seconds of successive phases add up exactly.
         seconds=round(round(ended.at - since, 3) - round(began.at - since, 3), 3) if ended else None,
         source=f"{began.source}; {ended.source}" if ended else str(began.source),
         began_source=began.source,
@@ -278,12 +285,12 @@ def token(item: callers.Token, now: float) -> Token:
 
 
 def new_token(item: callers.Token, secret: str, now: float) -> NewToken:
-    """Return the view of a token just made; `secret` is what its user shows."""
+    """Return the view of a new access token; `secret` is the text with which its user logs in."""
     return NewToken(**vars(token(item, now)), token=secret)
 
 
 def audits(items: Sequence[callers.Audit], limit: int) -> Audits:
-    """Return the page of changes; `limit` is how many were asked for."""
+    """Return the page of audit records; `limit` is the number of records that was requested."""
     last = items[-1] if len(items) == limit else None
     return Audits(tuple(map(audit, items)), key_of(last.at, last.id) if last else None)
 

@@ -20,17 +20,17 @@ class Job:
     revision: int
     created_at: Moment
     applied_at: Moment
-    schedule: Annotated[str | None, "When it starts by itself; null: never."]
-    recipe: Annotated[Mapping[str, Any], "Every default filled in."]
+    schedule: Annotated[str | None, "The schedule; null if the job has none."]
+    recipe: Annotated[Mapping[str, Any], "The recipe with all defaults."]
     apply_refuses: Annotated[
         tuple[str, ...],
-        "Why `apply` would refuse the stored recipe or schedule now: rules were added since. It keeps running.",
+        "Why `apply` would now reject this stored recipe or schedule, under newer rules. The job still runs.",
     ]
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """The caller's jobs, by owner and name."""
+    """The caller's jobs, sorted by owner and name."""
 
     jobs: tuple[Job, ...]
 
@@ -44,13 +44,13 @@ class Started(Job):
 
 @dataclass(frozen=True)
 class Last:
-    """The last time of a schedule."""
+    """The last time at which a schedule was due, and the run that it started then."""
 
     at: Moment
     run: str | None
-    state: Annotated[State | None, "Of the run."]
+    state: Annotated[State | None, "The state of the run."]
     outcome: Annotated[
-        str | None, "Null while the run is not over; of a time without a run `skipped`, `missed` or `refused`."
+        str | None, "The run's outcome, null until it ends. If no run was started: `skipped`, `missed` or `refused`."
     ]
     exit_code: int | None
     process_exit_code: int | None
@@ -59,7 +59,7 @@ class Last:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a job starts by itself."""
+    """The schedule by which a job starts automatically."""
 
     job: Annotated[str, "`owner/name`"]
     schedule: str | None
@@ -72,6 +72,6 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Schedules:
-    """The schedules, by owner and name, each with its next time."""
+    """The schedules, sorted by owner and name, each with its next time."""
 
     schedules: tuple[Schedule, ...]

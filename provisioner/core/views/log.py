@@ -1,4 +1,4 @@
-"""The view of a piece of a log."""
+"""Views of a run's log."""
 
 import base64
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ ABSENT = Absent.ABSENT
 
 @dataclass(frozen=True)
 class Data:
-    """Bytes: as text where they are UTF-8, and so that none is lost where they are not."""
+    """Bytes: in `text` if they are UTF-8, otherwise in `base64`."""
 
     text: str | Absent = ABSENT
     base64: str | Absent = ABSENT
@@ -19,14 +19,16 @@ class Data:
 
 @dataclass(frozen=True)
 class Log:
-    """A piece of a stream, in `text` or `base64`; or, with `missing_at_least`, that bytes are nowhere."""
+    """A piece of a stream, in `text` or `base64`; or, with `missing_at_least`, a gap of missing bytes."""
 
     attempt: int
     stream: str
     offset: int
-    text: Annotated[str | Absent, "Where the bytes are UTF-8."] = ABSENT
-    base64: Annotated[str | Absent, "Where they are not."] = ABSENT
-    missing_at_least: Annotated[int | Absent | None, "From `offset` on; null where nobody knows how many."] = ABSENT
+    text: Annotated[str | Absent, "Present if the bytes are UTF-8."] = ABSENT
+    base64: Annotated[str | Absent, "Present if they are not UTF-8."] = ABSENT
+    missing_at_least: Annotated[
+        int | Absent | None, "Least number of bytes missing from `offset` on; null if unknown."
+    ] = ABSENT
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,18 @@ class Page:
     pieces: tuple[Log, ...]
     next: Annotated[
         str | None,
-        "As `cursor` it goes on from here, now or later: an empty page has all that there is yet. Null: nothing comes.",
+        "Pass it as `cursor` for the next page. An empty page: nothing new yet. Null: the log is complete.",
     ]
 
 
 def piece(attempt: int, stream: str, offset: int, data: bytes) -> Log:
-    """Return the view of bytes: as text if they are UTF-8, otherwise in Base64, so that none is lost."""
+    """Return the view of a piece of a stream: as text if its bytes are UTF-8, otherwise in Base64."""
     shown = data_view(data)
     return Log(attempt, stream, offset, shown.text, shown.base64)
 
 
 def data_view(data: bytes) -> Data:
-    """Return the view of bytes."""
+    """Return the bytes as text if they are UTF-8, otherwise in Base64."""
     try:
         return Data(text=data.decode())
     except UnicodeDecodeError:
@@ -55,9 +57,9 @@ def data_view(data: bytes) -> Data:
 
 
 def data_of(view: Log) -> bytes:
-    """Return the bytes of a piece. Raises ValueError if there are none, or their Base64 is wrong."""
+    """Return the bytes of a piece. Raises ValueError if it has no bytes, or wrong Base64."""
     if isinstance(view.text, str):
         return view.text.encode()
     if isinstance(view.base64, str):
         return base64.b64decode(view.base64, validate=True)
-    raise ValueError("a piece of a log has no bytes")
+    raise ValueError("a log piece has neither `text` nor `base64`")

@@ -1,4 +1,4 @@
-"""Views of everything that is not over, and of the control plane."""
+"""Views of the unfinished runs, and of the state of the control plane."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Queue:
 
 @dataclass(frozen=True)
 class Live:
-    """A run that is not done."""
+    """A run that is not done, with its current machine and its cost so far."""
 
     run: Run
     machine: Machine | None
@@ -27,36 +27,37 @@ class Live:
     heard_at: Moment | None
     silent_since: Moment | None
     notice_at: Moment | None
-    bytes_produced: Annotated[Mapping[str, int], "By stream."]
+    bytes_produced: Annotated[Mapping[str, int], "Bytes by stream."]
     dollars_at_least: float | None
     dollars_at_most: float | None
 
 
 @dataclass(frozen=True)
 class Top:
-    """What is not over."""
+    """The caller's unfinished runs and their machines: their numbers, and the most urgent runs."""
 
     at: Moment
     states: Annotated[Mapping[str, int], "Runs by state."]
     machines: int
-    dollars_an_hour: Annotated[float, "Of machines whose price is known."]
-    unpriced: Annotated[int, "Machines whose price is not."]
+    dollars_an_hour: Annotated[float, "Total price of the machines whose price is known."]
+    unpriced: Annotated[int, "Number of machines whose price is unknown."]
     waiting: tuple[Queue, ...]
-    foreign: Annotated[tuple[str, ...], "Machines of launches that this store never made."]
-    hindrance: Annotated[str, "Why nothing is decided now, for example because the clock is wrong; else empty."]
+    foreign: Annotated[tuple[str, ...], "Ids of machines whose launch this store did not make."]
+    hindrance: Annotated[str, "Why the control plane decides nothing now, such as a wrong clock; empty if it works."]
     more: Annotated[int, "Runs that are not shown."]
     runs: Annotated[
         tuple[Live, ...],
-        "First those with a silent machine, then under notice, then with a machine, then the rest; oldest first.",
+        "In order: silent machine, interruption notice, other machine, no machine; each group oldest first.",
     ]
 
 
 @dataclass(frozen=True)
 class Server:
-    """What the control plane says of itself."""
+    """The state of the control plane."""
 
-    at: Annotated[Moment, "Its clock, by which runs are timed."]
-    served: Annotated[bool, "A daemon acts: the server itself, or another one on the same store."]
-    unfinished: Annotated[bool, "A run of the caller's, or to an admin any machine or launch, is not over yet."]
-    foreign: Annotated[tuple[str, ...], "To an admin: machines of launches that this store never made."]
-    hindrance: Annotated[str, "Why nothing is decided now, for example because the clock is wrong; else empty."]
+    at: Annotated[Moment, "The time of the server's clock, which is used for all times of runs."]
+    served: Annotated[bool, "Whether a daemon makes passes: this server, or another one on the same store."]
+    unfinished: Annotated[bool, "Whether a run of the caller is unfinished, or, for an admin, any machine or launch."]
+    foreign: Annotated[tuple[str, ...], "For an admin: ids of machines whose launch this store did not make."]
+    hindrance: Annotated[str, "Why the control plane decides nothing now, such as a wrong clock; empty if it works."]
+    owners: Annotated[tuple[str, ...], "The caller's; the first is the default for job names without an owner."] = ()

@@ -1,4 +1,4 @@
-"""Say where a page of runs or of changes ended, so that the next page begins there."""
+"""Encode the end of a page of runs or audit records as text, so that the next page can begin there."""
 
 import re
 
@@ -6,18 +6,18 @@ from provisioner.core.errors import Invalid
 
 
 def key_of(at: float, id: str) -> str:
-    """Return the place of a record in a listing by time, as text for `key_in`.
+    """Return a record's time and id, its place in a listing by time, as text for `key_in`.
 
-    Time and id are the record's: a view's times are rounded, so a page that began at one would repeat or skip records.
+    Use the time of the record, not of its view: views round times, so the next page would repeat or skip records.
     """
     return f"{at!r}_{id}"
 
 
 def key_in(text: str | None) -> tuple[float, str] | None:
-    """Return the place that `key_of` wrote, or None for no text; raises Invalid for other text."""
+    """Return the time and id in a text of `key_of`, or None without a text; raises Invalid for any other text."""
     if not text:
         return None
     found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)_([0-9a-f]{1,64})", text, re.ASCII)
     if not found:
-        raise Invalid("cursor: found something else; write the next_key of the page before")
+        raise Invalid(f"invalid cursor {text[:60]!r}: pass `next_key` of the previous page")
     return float(found[1]), found[2]

@@ -9,7 +9,7 @@ from provisioner.core.views.codec import Moment
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars an hour; of a disk, a month."""
+    """A price in US dollars: for an hour of a machine, or for a month of a disk."""
 
     dollars: float
     source: str
@@ -18,12 +18,12 @@ class Price:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a run's time. Those that are not `beside` follow one another from created_at to the run's done_at."""
+    """A part of a run's time. Phases that are not `beside` follow each other from the trigger until the run is done."""
 
     name: Annotated[
         str,
-        "queued, launching, pending, boot, pull, clone, setup, command, logs, ending (it has a result), silent (it has"
-        " none), gone or closing",
+        "queued, launching, pending, boot, pull, clone, setup, command, logs, ending (after the result), silent (no"
+        " result after the last report), gone or closing",
     ]
     attempt: int
     rank: int
@@ -34,14 +34,14 @@ class Phase:
     seconds: float | None
     source: str
     began_source: Annotated[str, "store, LaunchTime, listing, agent or transition reason"]
-    began_error: Annotated[float, "The most seconds that the truth may be away."]
+    began_error: Annotated[float, "Most seconds by which the true time may differ."]
     ended_source: str | None
     ended_error: float | None
 
 
 @dataclass(frozen=True)
 class Bill:
-    """What one machine costs."""
+    """The cost of one machine."""
 
     instance_id: str
     attempt: int
@@ -64,7 +64,7 @@ class Bill:
 
 @dataclass(frozen=True)
 class Receipt:
-    """Where a run's time and money went."""
+    """The time and cost of a run, by phase and by machine."""
 
     run: str
     job: str
@@ -72,12 +72,12 @@ class Receipt:
     outcome: Outcome | None
     exit_code: int | None
     process_exit_code: int | None
-    provisional: Annotated[bool, "The run is not done."]
+    provisional: Annotated[bool, "Whether the run has not ended, or a machine of it is not terminated yet."]
     created_at: Moment
     ended_at: Moment | None
     phases: tuple[Phase, ...]
     machines: tuple[Bill, ...]
-    dollars_at_least: Annotated[float | None, "Of the machines, without their disks."]
+    dollars_at_least: Annotated[float | None, "Cost of the machines without their disks."]
     dollars_at_most: float | None
     disk_dollars_at_least: float | None
     disk_dollars_at_most: float | None

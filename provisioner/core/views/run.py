@@ -14,7 +14,7 @@ from provisioner.core.views.receipt import Price
 
 @dataclass(frozen=True)
 class Tried:
-    """One answer that a waiting run got."""
+    """One refusal that a waiting run got from the cloud."""
 
     what: str
     code: str
@@ -23,7 +23,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why a run waits."""
+    """The cause for which a run waits, and the time of its next try."""
 
     cause: str
     text: str
@@ -51,19 +51,24 @@ class Run:
     owner: str
     idempotency_key: str | None
     state: State
-    attempt: Annotated[int, "Of the latest that got a machine; 0 before the first."]
+    attempt: Annotated[int, "Number of the latest attempt that got a machine; 0 if none did."]
     retries_used: int
     outcome: Annotated[Outcome | None, "Null until it has ended."]
-    exit_code: Annotated[int | None, "The process's own; null where none ended, and where it was interrupted."]
-    process_exit_code: Annotated[int | None, "The process's own whatever the outcome; null where none ended."]
+    exit_code: Annotated[int | None, "Exit code of the process; null if no process ended, or if interrupted."]
+    process_exit_code: Annotated[int | None, "Exit code of the process for every outcome; null if no process ended."]
     reason: Annotated[str | None, "The outcome in one line."]
     stop: Stop | None
     waiting: Waiting | None
     next_try_at: Annotated[Moment | None, "When a queued run is tried next."]
     created_at: Moment
     ended_at: Moment | None
-    certain_at: Annotated[Moment | None, "Since then the end of its machines is certain; `wait` returns."]
-    done_at: Annotated[Moment | None, "Since then no machine of it lives."]
+    certain_at: Annotated[Moment | None, "When the end of all its machines was certain: then `wait` returns."]
+    done_at: Annotated[Moment | None, "When the run was done: all its machines are terminated."]
+    # Absent in the answers of servers before these fields.
+    market: Annotated[Market | None, "Of the latest attempt's machine; null before the first one."] = None
+    instance_type: Annotated[str | None, "Of the latest attempt's machine; null before the first one."] = None
+    dollars_at_least: Annotated[float | None, "Of all machines, without disks; null until done, or unknown."] = None
+    dollars_at_most: Annotated[float | None, "Of all machines, without disks; null until done, or unknown."] = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Runs:
     """A page of runs, the newest first."""
 
     runs: tuple[Run, ...]
-    next_key: Annotated[str | None, "As `cursor` it gives the next page; null: there is none."]
+    next_key: Annotated[str | None, "Pass it as `cursor` for the next page; null if there is none."]
 
 
 @dataclass(frozen=True)
@@ -83,16 +88,16 @@ class Attempt:
     instance_id: str
     bound_at: Annotated[Moment, "When it got its machine."]
     step: str | None
-    bytes_produced: Annotated[Mapping[str, int], "By stream."]
-    bytes_shipped: Annotated[Mapping[str, int], "By stream."]
+    bytes_produced: Annotated[Mapping[str, int], "Bytes by stream."]
+    bytes_shipped: Annotated[Mapping[str, int], "Bytes by stream."]
     heard_at: Moment | None
-    report_due_at: Annotated[Moment | None, "Without a first report until then, the attempt is lost."]
-    silent_since: Annotated[Moment | None, "The last report, if the machine is silent."]
-    notice_at: Annotated[Moment | None, "When the cloud said that it takes the machine away."]
-    rebalance_at: Annotated[Moment | None, "When the cloud recommended to move elsewhere."]
-    stop_sent_at: Annotated[Moment | None, "When the machine was told to stop; SIGKILL follows after `stop_grace`."]
+    report_due_at: Annotated[Moment | None, "If the first report does not arrive by then, the attempt is lost."]
+    silent_since: Annotated[Moment | None, "Time of the last report, if the machine is silent."]
+    notice_at: Annotated[Moment | None, "When EC2 will interrupt the spot machine."]
+    rebalance_at: Annotated[Moment | None, "When EC2 sent a rebalance recommendation."]
+    stop_sent_at: Annotated[Moment | None, "When the order to stop was sent; SIGKILL follows after `stop_grace`."]
     stop_grace: Annotated[float, "Seconds from SIGTERM to SIGKILL."]
-    stop_ends_at: Annotated[Moment | None, "When the machine is ended, if it does not answer to a stop."]
+    stop_ends_at: Annotated[Moment | None, "When the machine is terminated if it does not react to the order to stop."]
     outcome: Outcome | None
     exit_code: int | None
     process_exit_code: int | None
@@ -112,7 +117,7 @@ class Machine:
     market: Market
     state: MachineState
     launch_time: Moment | None
-    impaired_at: Annotated[Moment | None, "Since then its status checks fail, while it is silent."]
+    impaired_at: Annotated[Moment | None, "When its status checks were first seen to fail while it was silent."]
     ending_at: Moment | None
     ended_at: Moment | None
     end_wanted_for: str | None
@@ -122,7 +127,7 @@ class Machine:
 
     @property
     def ending(self) -> bool:
-        """Whether it is no longer billed, and cannot come back."""
+        """Whether the machine is no longer billed, and cannot run again."""
         return self.state in ENDING
 
 
@@ -136,7 +141,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Status:
-    """A run and its story."""
+    """A run with its attempts, machines and story."""
 
     run: Run
     attempts: tuple[Attempt, ...]

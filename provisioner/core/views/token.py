@@ -1,4 +1,4 @@
-"""Views of access tokens and of the audit."""
+"""Views of access tokens and audit records."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -23,21 +23,21 @@ class Token:
 
 @dataclass(frozen=True)
 class Tokens:
-    """All tokens, the newest first; revoked and expired ones too."""
+    """All tokens, also revoked and expired ones, the newest first."""
 
     tokens: tuple[Token, ...]
 
 
 @dataclass(frozen=True)
 class NewToken(Token):
-    """A token just made."""
+    """A new access token, with its secret."""
 
-    token: Annotated[str, "What its user shows to be let in. It cannot be had again."] = field(repr=False)
+    token: Annotated[str, "The access token to log in with. It is shown only once."] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Audit:
-    """One change, stored with it."""
+    """The audit record of one change."""
 
     id: str
     at: Moment
@@ -48,13 +48,13 @@ class Audit:
         "apply, delete, schedule, unschedule, start, stop, takeover, create token, revoke token, bake AMI, use AMI or"
         " delete AMI",
     ]
-    owner: Annotated[str | None, "Whose thing was changed; null: the installation's."]
+    owner: Annotated[str | None, "Owner of the changed job, run or token; null for a change of the installation."]
     target: Annotated[str, "The job's name, or the id of the run, token or AMI."]
 
 
 @dataclass(frozen=True)
 class Audits:
-    """A page of changes, the newest first."""
+    """A page of audit records, the newest first."""
 
     entries: tuple[Audit, ...]
-    next_key: Annotated[str | None, "As `cursor` it gives the next page; null: there is none."]
+    next_key: Annotated[str | None, "Pass it as `cursor` for the next page; null if there is none."]

@@ -1,4 +1,4 @@
-"""The application: the API's routers, the middleware for every request, and errors as answers."""
+"""The ASGI application: the API's routers, the middleware for every request, and the answers to errors."""
 
 from importlib.metadata import version
 
@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from provisioner.core.errors import ProvisionError
 from provisioner.core.recipe import errors
+from provisioner.core.views.api import DISTRIBUTION
 from provisioner.faces.api.http import document, health
 from provisioner.faces.api.http.answers import answer, problem, refusal
 from provisioner.faces.api.http.caller import Server
@@ -34,11 +35,12 @@ ROUTERS = (
     tokens.router,
 )
 
-DESCRIPTION = """Every start of a job is a fresh machine, and every machine is given back.
+DESCRIPTION = """Each run of a job gets a new machine, which is terminated when the run ends.
 
-Names: a job is its id, or its name with `owner_name`; a run its id, or the beginning of it. What a token's user may not
-touch does not exist. Times are ISO 8601 in UTC, durations seconds, money US dollars; null is unknown, or not yet.
-Every answer has the API's version in `Provision-API`, and the server's in `Provision-Version`."""
+Names: a job is named by its id, or by its name with `owner_name`; a run by its id, or the beginning of its id. Jobs and
+runs that the caller may not access are reported as not found. Times are ISO 8601 in UTC, durations are seconds, money
+is US dollars; null means unknown, or not known yet. Each answer has the version of the API in the header
+`Provision-API`, and the version of the server in `Provision-Version`."""
 
 CODES = {404: "no_endpoint", 405: "method_not_allowed", 413: "too_large"}
 
@@ -46,17 +48,17 @@ CODES = {404: "no_endpoint", 405: "method_not_allowed", 413: "too_large"}
 def assembled(
     service: Service, journal: Journal, meters: Meters, *, behind_proxy: bool = False, followers: int = MOST
 ) -> tuple[FastAPI, Hub]:
-    """Return the application over the service, and the hub of its followers, which must be closed before the server."""
+    """Return the application over the service, and the hub of its log followers. Close the hub before the server."""
     hub = Hub(service.logs, most=followers)
     meters.read(service.tally, lambda: hub.followers)
     return make(Server(service, journal, service.ids, hub, meters, behind_proxy)), hub
 
 
 def make(server: Server) -> FastAPI:
-    """Return the ASGI application over one installation."""
+    """Return the ASGI application of one installation."""
     app = FastAPI(
         title="provision",
-        version=version("provisioner"),
+        version=version(DISTRIBUTION),
         description=DESCRIPTION,
         openapi_url=None,
         docs_url=None,
@@ -85,7 +87,7 @@ async def _document(request: Request) -> Response:
 
 
 async def refused(_: Request, error: Exception) -> Response:
-    """Return the answer to a ProvisionError; a fault of the server is raised again, and Guard answers it."""
+    """Return the answer to a ProvisionError. A fault of the server is raised again; Guard answers and logs it."""
     assert isinstance(error, ProvisionError)
     found = refusal(error)
     if found is None:
@@ -104,12 +106,12 @@ async def misread(_: Request, error: Exception) -> Response:
 
 
 async def unrouted(request: Request, error: Exception) -> Response:
-    """Return the answer to a request that no endpoint takes: unknown address, wrong method, or too large a body."""
+    """Return the answer to a request that no endpoint accepts: unknown path, wrong method, or too large a body."""
     assert isinstance(error, HTTPException)
     texts = {
-        404: "there is nothing at this address; /api/openapi.json lists what there is",
-        405: f"{request.method} is not for this address",
+        404: "unknown path; /api/openapi.json lists the endpoints",
+        405: f"{request.method} is not allowed at this path; /api/openapi.json lists the methods",
         413: f"the body has more than {LARGEST} bytes",
     }
-    text = texts.get(error.status_code, "the request cannot be read")
+    text = texts.get(error.status_code, "invalid request")
     return problem(error.status_code, CODES.get(error.status_code, "invalid"), text, None, error.headers)

@@ -1,44 +1,80 @@
 """The commands of `provision`, each imported when it is used: `--help` imports none of them."""
 
 import importlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-#: The commands by name, in the order in which a new user needs them: module and function (none: a group of commands),
-#: and the first line of the help.
-CATALOG = {
-    "rehearse": ("rehearse:rehearse", "Run a recipe on a double of EC2, on this computer."),
-    "apply": ("jobs:apply", "Store a recipe as a job, or as its next revision."),
-    "jobs": ("jobs:jobs", "List the jobs."),
-    "show": ("jobs:show", "Print a job's recipe, with every default filled in."),
-    "delete": ("jobs:delete", "Forget a job that has no unfinished runs; its runs stay."),
-    "schema": ("jobs:schema", "Print the JSON Schema of recipes."),
-    "start": ("runs:start", "Start a run: a fresh machine for the job."),
-    "runs": ("runs:runs", "List runs, newest first."),
-    "status": ("runs:status", "Show what a run is doing and why, its attempts, and its story."),
-    "top": ("top:top", "Watch what is alive; q or Ctrl-C leaves, and ends no run."),
-    "logs": ("runs:logs", "Print a run's log: its bytes as they were written."),
-    "wait": ("runs:wait", "Wait for runs to end."),
-    "stop": ("runs:stop", "Stop runs: SIGTERM, and SIGKILL after their stop_grace."),
-    "receipt": ("runs:receipt", "Show where a run's time and money went."),
-    "ssh": ("entering:ssh", "Run a command, or a shell, in a run's container; the exit code is the command's."),
-    "cp": ("entering:cp", "Copy a file or folder from or to a run's container."),
-    "schedule": ("schedules:schedule", "Let a job start by itself, or see when it will."),
-    "schedules": ("schedules:schedules", "List the schedules, each with its last and its next time."),
-    "daemon": ("acting:daemon", "Act until stopped: launch, watch, end, reap, and start what schedules make due."),
-    "serve": ("serving:serve", "Act as `daemon` does, and answer the HTTP API."),
-    "cron": ("acting:cron", "Start what is due by schedules, and nothing else."),
-    "reap": ("acting:reap", "End every machine that has outlived its lifetime."),
-    "takeover": ("acting:takeover", "Make the bucket this store's, after the other store was lost."),
-    "backup": ("backup:backup", "Copy the store, while a daemon or a server works, into one file."),
-    "restore": ("backup:restore", "Put a backup back as this host's store, and take the bucket over with it."),
-    "audit": ("tokens:audit", "Show who changed what, when, and from where; newest first."),
-    "ami": ("ami:", "Machine images of your own, with agent and Docker images in them."),
-    "token": ("tokens:", "Access tokens: who is let in by `provision serve`, and as whom."),
+
+class Command(NamedTuple):
+    #: Module and function; without a function, a group of commands.
+    place: str
+    #: The line of `provision --help`, short enough for 80 columns.
+    text: str
+    example: str
+
+
+#: The commands by group and name, in the order in which a new user needs them.
+GROUPS: Mapping[str, Mapping[str, Command]] = {
+    "First steps": {
+        "rehearse": Command("rehearse:rehearse", "Run a recipe on this computer, without AWS.", "rehearse recipe.yaml"),
+        "init": Command("init:init", "Write a settings file or a first recipe.", "init recipe"),
+        "docs": Command("documentation:docs", "Read the documentation.", "docs outcomes"),
+        "help": Command("documentation:help", "Describe a command.", "help start"),
+        "completion": Command("completion:completion", "Print a completion script for a shell.", "completion bash"),
+    },
+    "Define jobs": {
+        "apply": Command("jobs:apply", "Store a recipe as a job.", "apply recipe.yaml --start"),
+        "jobs": Command("jobs:jobs", "List the jobs.", "jobs"),
+        "show": Command("jobs:show", "Print a job's recipe with every default.", "show train"),
+        "delete": Command("jobs:delete", "Delete a job; its runs stay.", "delete train"),
+        "schema": Command("jobs:schema", "Print the JSON Schema of recipes.", "schema > recipe.schema.json"),
+    },
+    "Run": {
+        "start": Command("runs:start", "Start a run of a job on a fresh machine.", "start train --env LR=0.1 --follow"),
+        "stop": Command("runs:stop", "Stop runs: SIGTERM, then SIGKILL.", "stop 1f3c"),
+        "wait": Command("runs:wait", "Wait for the end of runs.", "wait 1f3c"),
+        "ssh": Command(
+            "entering:ssh", "Open a shell in a run's container, or run a command.", "ssh 1f3c -- nvidia-smi"
+        ),
+        "cp": Command("entering:cp", "Copy files from or to a run's container.", "cp 1f3c:out ./out"),
+    },
+    "Watch": {
+        "runs": Command("runs:runs", "List runs, the newest first.", "runs train --state running"),
+        "status": Command("runs:status", "Show what a run does, why, and what happened.", "status 1f3c"),
+        "top": Command("top:top", "Show live what is running.", "top"),
+        "logs": Command("runs:logs", "Print a run's log.", "logs 1f3c --follow"),
+        "receipt": Command("runs:receipt", "Show where a run's time and money went.", "receipt 1f3c --waterfall"),
+    },
+    "Schedule": {
+        "schedule": Command(
+            "schedules:schedule", "Set, show or remove a job's schedule.", 'schedule train "0 2 * * *"'
+        ),
+        "schedules": Command("schedules:schedules", "List the schedules.", "schedules"),
+    },
+    "Operate": {
+        "serve": Command("serving:serve", "Run the control plane and the HTTP API.", "serve --port 8080"),
+        "daemon": Command("acting:daemon", "Run the control plane.", "daemon"),
+        "cron": Command("acting:cron", "Start what schedules make due, and nothing else.", "cron"),
+        "reap": Command("acting:reap", "End machines that outlived their lifetime.", "reap"),
+        "token": Command("tokens:", "Create, list and revoke access tokens.", "token create --owner ann"),
+        "audit": Command("tokens:audit", "Show who changed what, when, and from where.", "audit -n 20"),
+        "ami": Command("ami:", "Make AMIs with the agent and Docker images.", "ami bake"),
+        "backup": Command("backup:backup", "Write a backup of the store.", "backup /backups/today"),
+        "restore": Command("backup:restore", "Restore a backup on a host without a store.", "restore /backups/today"),
+        "takeover": Command("acting:takeover", "Take over the bucket of a store that is lost.", "takeover"),
+    },
 }
+
+#: All commands by name.
+CATALOG = {name: command for group in GROUPS.values() for name, command in group.items()}
+
+
+#: Length of the longest name: the texts of all groups begin in one column.
+WIDEST = max(map(len, CATALOG))
 
 
 class Commands(TyperGroup):
@@ -46,7 +82,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **words: Any) -> None:
         super().__init__(**words)
-        # Typer suggests these names for one that is misspelt.
+        # Typer suggests one of these names for a misspelt command.
         self.commands = dict.fromkeys(CATALOG)  # type: ignore[assignment]
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's interface
@@ -55,22 +91,27 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - Typer's interface
         if cmd_name not in CATALOG:
             return None
-        name, _, function = CATALOG[cmd_name][0].partition(":")
+        command = CATALOG[cmd_name]
+        name, _, function = command.place.partition(":")
         module = importlib.import_module(f"provisioner.faces.cli.commands.{name}")
+        epilog = f"\b\nExample:\n  provision {command.example}"
         if not function:
+            module.app.info.epilog = epilog
             return get_command(module.app)
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(cmd_name)(getattr(module, function))
+        alone.command(cmd_name, epilog=epilog)(getattr(module, function))
         return get_command(alone)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        # Typer's own method would import every command, which takes too long while a user waits.
+        from typer.core import CompletionItem  # type: ignore[attr-defined]
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        found = CATALOG.items()
+        return [CompletionItem(name, help=command.text) for name, command in found if name.startswith(incomplete)]
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - Typer's interface
-        room = formatter.width - 6 - max(map(len, CATALOG))
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _short(text, room)) for name, (_, text) in CATALOG.items()])
-
-
-def _short(text: str, room: int) -> str:
-    """Return the text, cut after a word if it is longer than `room` columns."""
-    if len(text) <= room:
-        return text
-    return text[: room - 2].rpartition(" ")[0] + "..."
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<{WIDEST}}", command.text) for name, command in commands.items()])

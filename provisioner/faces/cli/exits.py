@@ -10,7 +10,7 @@ BUG = 70
 CONFLICT = 73
 RETRY = 75
 NOT_ALLOWED = 77
-#: Exit codes for outcomes that do not use the process's exit code; a failure only if no process ended.
+#: Exit codes for outcomes that do not use the process's exit code. A failure uses it if it is from 1 to 255.
 WITHOUT_EXIT_CODE = {
     Outcome.FAILED: 80,
     Outcome.CANCELLED: 81,
@@ -21,21 +21,21 @@ WITHOUT_EXIT_CODE = {
 }
 #: Ctrl-C, as in the shell (128 + SIGINT).
 DETACHED = 130
-#: The reader of our output went away (128 + SIGPIPE).
+#: Standard output has no reader any more (128 + SIGPIPE).
 UNREAD = 141
 
 #: The meaning of each exit code, for `provision --help`.
 MEANING = {
     INVALID: "wrong usage, settings or recipe",
     NOT_FOUND: "no such job or run",
-    CLOUD: "the cloud refused",
-    BUG: "a fault of ours; --debug shows where",
-    CONFLICT: "it clashes with what is there already",
-    RETRY: "a passing fault; try again",
-    NOT_ALLOWED: "not allowed: by the token, or because the bucket belongs to another store",
+    CLOUD: "AWS rejected the request",
+    BUG: "a bug in provision; --debug prints the traceback",
+    CONFLICT: "conflict with what exists already",
+    RETRY: "a temporary error; try again",
+    NOT_ALLOWED: "not allowed, or the bucket belongs to another store",
     **{code: f"the run's outcome is {outcome}" for outcome, code in WITHOUT_EXIT_CODE.items()},
-    DETACHED: "Ctrl-C; the runs go on",
-    UNREAD: "nobody reads the output any more",
+    DETACHED: "Ctrl-C; runs continue",
+    UNREAD: "the reader of standard output is gone",
 }
 
 _OF_ERRORS: tuple[tuple[type[Exception], int], ...] = (

@@ -1,18 +1,20 @@
-"""The `provision` command: it composes the other commands, and turns every error into lines and an exit code."""
+"""The `provision` command: the group of all commands; it reports every error as lines and an exit code."""
 
 import errno
 import io
 import os
 import sys
 import traceback
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from provisioner.core.errors import ProvisionError
+from provisioner.core.views.api import DISTRIBUTION
 from provisioner.faces.cli import exits
 from provisioner.faces.cli.catalog import Commands
 from provisioner.faces.cli.terminal import streams
+from provisioner.faces.cli.terminal.colours import When, choose
 
 #: errno values of a file that cannot be written or read: they are reported without a traceback (errno(3)).
 DISK = frozenset(
@@ -30,14 +32,19 @@ DISK = frozenset(
 )
 
 #: `\b` keeps the lines as they are.
-EPILOG = "\b\nThe exit code is the job's own where it succeeded or failed. Elsewhere:\n" + "\n".join(
-    f"  {code:<3}  {meaning}" for code, meaning in exits.MEANING.items()
+EPILOG = (
+    "\b\nIf a command waits for a run that succeeded or failed, it exits as the job.\nOther exit codes:\n"
+    + "\n".join(f"  {code:<3}  {meaning}" for code, meaning in exits.MEANING.items())
 )
 
+NAME = "provision"
+#: The variable with which a shell requests completions; typer derives it from the name.
+COMPLETION = "_PROVISION_COMPLETE"
+
 app = typer.Typer(
-    name="provision",
+    name=NAME,
     cls=Commands,
-    help="Serverless GPU jobs on EC2: every start is a fresh machine, and every machine is given back.",
+    help="Serverless GPU jobs on EC2. Each run gets a new machine, which is terminated when the run ends.",
     epilog=EPILOG,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,17 +60,21 @@ def options(
         str,
         typer.Option(
             metavar="FILE",
-            help="The settings.  [default: $PROVISION_SETTINGS, ./provision.toml; none where $PROVISION_URL is set]",
+            help="Settings file.  [default: $PROVISION_SETTINGS, ./provision.toml, ~/.config/provision/settings.toml]",
         ),
     ] = "",
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    color: Annotated[
+        When, typer.Option(help="Use colours; auto: on a terminal, unless NO_COLOR is set.", show_default=True)
+    ] = When.AUTO,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     context.obj |= {"settings": settings or None, "debug": debug}
+    choose(color)
     if version:
         from importlib.metadata import version as installed
 
-        print(f"provision {installed('provisioner')}")
+        print(f"provision {installed(DISTRIBUTION)}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -71,6 +82,8 @@ def options(
 
 def main() -> None:
     """Run the command line of this process, and exit with its code."""
+    if COMPLETION in os.environ:
+        _complete()
     _stand()
     code = run(sys.argv[1:])
     # If a stream cannot be flushed, Python would exit with 120. Discard the rest, so that the exit code stays.
@@ -80,6 +93,15 @@ def main() -> None:
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     sys.exit(code)
+
+
+def _complete() -> NoReturn:
+    """Print completions for a shell, and exit."""
+    from typer.completion import completion_init  # type: ignore[attr-defined]
+
+    completion_init()
+    app(prog_name=NAME, obj={})
+    sys.exit(0)
 
 
 def _stand() -> None:
@@ -105,7 +127,7 @@ def run(arguments: list[str]) -> int:
         streams.complain("an argument is not UTF-8 text")
         return exits.INVALID
     try:
-        code = app(args=arguments, standalone_mode=False, obj=told) or 0
+        code = app(args=arguments, prog_name=NAME, standalone_mode=False, obj=told) or 0
         with streams.writing():
             sys.stdout.flush()
         return code
@@ -116,10 +138,10 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as exit:
         return exit.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        streams.say("interrupted; `provision runs` lists what was started")
+        streams.say("interrupted; `provision runs` lists runs that were started")
         return exits.DETACHED
     except (BrokenPipeError, SystemExit):
-        # Typer exits when the reader of standard output is gone. Else the interpreter would fail to flush it at exit.
+        # Typer exits if standard output has no reader any more. The interpreter would fail to flush it at exit.
         streams.discard_output()
         return exits.UNREAD
     except typer.TyperException as error:
@@ -129,7 +151,7 @@ def run(arguments: list[str]) -> int:
             where = " here; it goes before the command"
         streams.complain(f"{text}{where}")
         return exits.INVALID
-    except Exception as error:  # noqa: BLE001 - whatever it is, its reader gets a line, not a traceback
+    except Exception as error:  # noqa: BLE001 - for any error, the user gets a line and not a traceback
         if told.get("debug"):
             for line in traceback.format_exc().splitlines():
                 streams.say(line)
@@ -140,7 +162,7 @@ def run(arguments: list[str]) -> int:
             streams.complain(f"{error.filename or 'standard output'}: {error.strerror}")
             return exits.RETRY
         else:
-            streams.complain(f"a fault of ours: {error!r} (`provision --debug …` shows where)")
+            streams.complain(f"a bug in provision: {error!r}; `provision --debug …` prints the traceback")
         return exits.of_error(error)
 
 

@@ -1,30 +1,39 @@
 """Settings, use cases and input for every command."""
 
+import contextlib
 import gc
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from provisioner.core.errors import Invalid, ProvisionError
+from provisioner.core.errors import Invalid, NotFound, ProvisionError
+from provisioner.core.not_found import no_run
+from provisioner.core.views.api import DISTRIBUTION
+from provisioner.core.views.run import Run
 from provisioner.faces.cli.terminal import streams
 from provisioner.ports.control.control import Control
 from provisioner.ports.journal import Journal
+from provisioner.ports.store import RunFilter
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON; README.md lists what each command prints.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON (`provision schema --output`).")]
 Env = Annotated[
     list[str] | None,
-    typer.Option("--env", "-e", metavar="NAME=VALUE", help="For this run; wins over the recipe and over ours."),
+    typer.Option("--env", "-e", metavar="NAME=VALUE", help="Set a variable for this run; may be repeated."),
 ]
 
-#: Most bytes that are read; far more than a recipe may have, so that the reader of recipes reports the excess.
+#: Length of a complete id.
+COMPLETE = 32
+#: Maximum number of bytes that are read of a file; far more than a recipe may have, so that its validation reports the
+#: excess.
 LARGEST = 1 << 20
 
 
 def control(context: typer.Context) -> Control:
-    """Return the use cases of the installation that command line or environment name: of a server, or of this host."""
+    """Return the use cases of a server, or of this control host, as the command line or the environment names it."""
     from provisioner import reach
 
     service = reach.server(streams.complain, settings=context.obj["settings"])
@@ -35,8 +44,8 @@ def control(context: typer.Context) -> Control:
 
 
 def opened(context: typer.Context, kind: str = "command", journal: Journal | None = None) -> Control:
-    """Return the use cases of this control host; raises Invalid if command line or environment name a server."""
-    # Imported objects are never freed: the collector would only waste time on them, now and in later collections.
+    """Return the use cases of this control host. Raises Invalid if the environment names a server."""
+    # Imported objects are never freed: the garbage collector would waste time on them, now and in later collections.
     gc.disable()
     from provisioner import wiring
 
@@ -48,7 +57,7 @@ def opened(context: typer.Context, kind: str = "command", journal: Journal | Non
 
 
 def settings(context: typer.Context) -> Any:
-    """Return the loaded settings; raises Invalid if command line or environment name a server."""
+    """Return the loaded settings. Raises Invalid if the environment names a server."""
     from provisioner import reach
     from provisioner.settings import load
 
@@ -57,8 +66,17 @@ def settings(context: typer.Context) -> Any:
     return load(named)
 
 
+@contextlib.contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Context for imports that need an extra of the package. Raises Invalid if a module is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise Invalid(f"{error.name} is not installed: pip install '{DISTRIBUTION}[{name}]'") from error
+
+
 def journal(context: typer.Context, *, as_json: bool) -> Journal:
-    """Return a journal on standard error: lines on a terminal, else JSON. `as_json`: JSON on standard output."""
+    """Return a journal on standard error: lines on a terminal, else JSON. With `as_json`: JSON on standard output."""
     from provisioner import wiring
 
     seen = sys.stderr.isatty()
@@ -66,6 +84,52 @@ def journal(context: typer.Context, *, as_json: bool) -> Journal:
     made = wiring.journal(sys.stdout if as_json else sys.stderr, as_json=as_json or not seen, colour=colour)
     context.call_on_close(made.close)
     return made
+
+
+def run_id(service: Control, name: str) -> str:
+    """Return the id of the run that `name` means: an id, the beginning of one, or a job, whose latest run it is.
+
+    At least four hexadecimal digits that begin an id are that id. Raises NotFound, and Invalid if `name` means both
+    a run and a job.
+    """
+    run = _begun_with(service, name)
+    latest = _latest(service, name) if name and len(name) < COMPLETE else None
+    if run and latest:
+        raise Invalid(
+            f"{name!r} is the beginning of run {run.id} and the name of a job: give more of the id, or OWNER/{name}"
+        )
+    if run:
+        return run.id
+    if latest is None:
+        raise no_run(name, (job.name for job in service.jobs.all()))
+    streams.say(f"{name}: its latest run, {latest.id[:12]}")
+    return latest.id
+
+
+def _begun_with(service: Control, name: str) -> Run | None:
+    if not re.fullmatch("[0-9a-f]{4,32}", name.lower()):
+        return None
+    try:
+        return service.runs.get(name)
+    except NotFound:
+        return None
+
+
+def _latest(service: Control, job: str) -> Run | None:
+    try:
+        found = service.runs.find(RunFilter(job=job, limit=1))
+    except NotFound:
+        return None
+    if not found:
+        raise NotFound(f"job {job!r} has no runs: `provision start {job}` starts one")
+    return found[0]
+
+
+def agreed(question: str) -> bool:
+    """Ask on the terminal, and return whether the answer is yes. Raises Invalid without a terminal."""
+    if not sys.stdin.isatty():
+        raise Invalid(f"{question} Nobody can answer here: add --yes")
+    return typer.confirm(question, err=True)
 
 
 def catch_up(service: Control) -> None:
@@ -87,6 +151,8 @@ def variables(pairs: Sequence[str] | None) -> Mapping[str, str]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise Invalid(f"--env {pair!r}: write NAME=VALUE")
+        if not name:
+            raise Invalid(f"the name is missing in --env {pair!r}: write NAME=VALUE")
         found[name] = value
     return found
 

@@ -1,4 +1,4 @@
-"""Everything that a face uses of one installation: a service in this process, or a server over HTTP."""
+"""The contract for everything that a face does with an installation, in this process or on a server over HTTP."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -12,7 +12,7 @@ from provisioner.ports.control.tokens import Tokens
 
 
 class Control(Protocol):
-    """The ports of one installation, as one caller may use them."""
+    """The operations on one installation that one caller may use."""
 
     @property
     def jobs(self) -> Jobs: ...
@@ -33,10 +33,10 @@ class Control(Protocol):
     def operator(self) -> Operator: ...
 
     def wake(self) -> None:
-        """End the present rest of `operator.drive`; also callable from a signal handler."""
+        """End the current wait of `operator.drive`; may be called from a signal handler."""
 
     def impatient(self) -> AbstractContextManager[None]:
-        """Inside this context, a server that is away raises Transient at once: no repetition, no message."""
+        """Return a context in which an unavailable server raises Transient at once, without retries or messages."""
 
     def close(self) -> None:
         """Release the lease and close the store or the connections."""

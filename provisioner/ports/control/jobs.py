@@ -6,9 +6,9 @@ from provisioner.core.views.job import Job
 
 
 class Jobs(Protocol):
-    """A job's name is `name`, `owner/name` or its id.
+    """Methods accept a job's name as `name`, `owner/name` or the job's id.
 
-    Every method raises NotFound for an unknown name. Jobs that the caller may not touch do not exist for the caller.
+    Every method raises NotFound for an unknown name. A job that the caller has no right to counts as unknown.
     """
 
     def apply(self, text: str, source: str) -> Job:
@@ -18,10 +18,10 @@ class Jobs(Protocol):
         """
 
     def all(self) -> tuple[Job, ...]:
-        """Return all jobs, by owner and name."""
+        """Return all jobs of the caller, sorted by owner and name."""
 
     def get(self, name: str) -> Job:
         """Return the job as it is stored."""
 
     def delete(self, name: str) -> Job:
-        """Delete the job, but not its runs. Raises Conflict while a run of the job is not done."""
+        """Delete the job, but not its runs. Raises Conflict if a run of the job is not done."""

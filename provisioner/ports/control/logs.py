@@ -10,13 +10,14 @@ from provisioner.core.views.log import Log
 
 @dataclass(frozen=True)
 class LogQuery:
-    """Which part of a run's log."""
+    """The part of a run's log to return."""
 
     #: Names of the streams.
     streams: tuple[str, ...]
     #: None: all attempts.
     attempt: int | None = None
-    #: Begin this many lines before each stream's end, in the latest attempt if none is named; None: at the beginning.
+    #: Begin this many lines before each stream's end, in the latest attempt if `attempt` is None. None: begin at the
+    #: first line.
     tail: int | None = None
 
 
@@ -32,7 +33,7 @@ class LogPiece:
 
 @dataclass(frozen=True)
 class LogGap:
-    """Missing bytes: from `offset` on, and at least how many, or None if that is unknown."""
+    """Missing bytes of a stream from `offset` on: at least `at_least` of them, None if the number is unknown."""
 
     attempt: int
     stream: str
@@ -48,20 +49,20 @@ def view_of(piece: LogPiece | LogGap) -> Log:
 
 
 def ignore(_: Sequence[str]) -> None:
-    """Ignore the errors of a look."""
+    """Ignore the errors that `follow` reports."""
 
 
 class Logs(Protocol):
-    """Runs are named as in `Runs`, with the same errors."""
+    """Methods accept a run's name, and raise errors for it, as those of `Runs` do."""
 
     def read(self, run: str, query: LogQuery) -> Iterator[LogPiece | LogGap]:
-        """Return the bytes that are in the bucket now, each once and in order; then the gaps."""
+        """Yield the bytes that are in the bucket now, each once and in order; then the gaps."""
 
     def follow(
         self, run: str, query: LogQuery, looked: Callable[[Sequence[str]], None] = ignore, *, direct: bool = False
     ) -> Iterator[LogPiece | LogGap]:
-        """Return the bytes that are there and those that are written until the run's end, and then the gaps.
+        """Yield the present bytes, and new ones as they are written until the run's end; then the gaps.
 
-        Makes passes if no daemon does. `looked` is called after each look, with the errors as text. With `direct` the
-        bytes come from the machine itself, over SSH; if that is impossible, one of the errors says why.
+        Makes passes if no daemon does. `looked` is called after each read of the log, with the errors as text. With
+        `direct` the bytes come from the machine itself, over SSH; if that is impossible, one of the errors says why.
         """

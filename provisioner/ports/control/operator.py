@@ -15,21 +15,25 @@ class Operator(Protocol):
         """Return the Unix time of the clock that times the runs."""
 
     def served(self) -> bool:
-        """Return whether a daemon acts, so that no other process needs to."""
+        """Return whether a daemon makes passes, so that no other process needs to make them."""
 
     def unfinished(self) -> bool:
-        """Return whether a run of the caller's, or for an admin any machine or launch, is not over yet."""
+        """Return whether a run of the caller is unfinished, or, for an admin, any machine or launch."""
 
     def foreign(self) -> tuple[str, ...]:
-        """Return the ids of machines of launches that this store never made, as any process's last pass listed them.
+        """Return the ids of machines of launches that this store never made, from the last pass of any process.
 
-        Only admins see them; for other callers there are none.
+        Returns no ids to a caller who is not an admin.
         """
+
+    def owners(self) -> tuple[str, ...]:
+        """Return the caller's own owners, also for an admin; the first is the default for names without an owner."""
 
     def hindrance(self) -> str:
         """Return why the control plane decides nothing now, such as a wrong clock, or ""."""
 
-    # Only the control host can do what follows. A caller with a token gets Forbidden, a remote client Invalid.
+    # The methods below need the control host. There they raise Forbidden for a caller with a token, except `enter`. In
+    # a remote client `drive` without schedules only waits, `step` does nothing, and the others raise Invalid.
 
     def enter(self, run: str, *, host: bool = False) -> Connection:
         """Connect to the job's container, or with `host` to its machine as root.
@@ -41,17 +45,20 @@ class Operator(Protocol):
     def drive(
         self, until: Callable[[], bool], told: Callable[[Sequence[str]], None] = ignore, *, schedules: bool = False
     ) -> None:
-        """Make passes, or stand by while another process does, until `until()`.
+        """Make passes until `until()` is true; stand by while another process makes them.
 
-        `told` is called with each pass's errors as text. With `schedules`, starts the jobs that are due, also while
-        standing by.
+        `told` is called with each pass's errors as text. With `schedules`, starts the jobs that are due, also during
+        the standby.
         """
 
     def ring(self, until: Callable[[], bool]) -> None:
-        """Start the jobs that are due, until `until()`, and make no passes."""
+        """Start the jobs whose schedules are due until `until()` is true, without making passes."""
 
     def step(self) -> Sequence[str]:
-        """Make one pass, if no other process acts; return its errors as text."""
+        """Make one pass, if no other process holds the lease; return its errors as text."""
+
+    def other_store(self) -> str:
+        """Return the short id of another store that owns the bucket, or "" if there is nothing to take over."""
 
     def takeover(self) -> Sequence[str]:
-        """Make the bucket this store's; return the mailboxes that were archived or are to be archived, as text."""
+        """Make this store the bucket's owner; return a text for each mailbox of a machine unknown to the store."""

@@ -11,10 +11,10 @@ from provisioner.ports.store import NEWEST, RunFilter
 
 
 class Runs(Protocol):
-    """A run's name is its id or an unambiguous beginning of it.
+    """Methods accept a run's id, or an unambiguous beginning of it, as its name.
 
-    Every method raises NotFound for an unknown name, and Invalid for an ambiguous one. Runs that the caller may not
-    touch do not exist for the caller: they are in no list, sum or count.
+    Every method raises NotFound for an unknown name, and Invalid for an ambiguous one. A run that the caller has no
+    right to counts as unknown: it is in no list, sum or count.
     """
 
     def start(self, job: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
@@ -24,12 +24,12 @@ class Runs(Protocol):
         """
 
     def find(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
-        """Return the runs, the newest first. `which.job` is a job's name, or the name of a deleted job."""
+        """Return the selected runs, the newest first. `which.job` is the name of a job, which may be deleted."""
 
     def page(self, which: RunFilter) -> Page:
-        """Return the runs of `find`, and the key of the next page; None if this page is not full.
+        """Return the runs of `find`, and the key of the next page, which is None if this page is not full.
 
-        A remote installation returns no key for more ids than one request takes.
+        A remote installation returns no key if `which` has more ids than fit into one request.
         """
 
     def get(self, name: str) -> Run:
@@ -39,10 +39,10 @@ class Runs(Protocol):
         """Return the run with its attempts, machines and story."""
 
     def overview(self, limit: int) -> Top:
-        """Return everything that is not over, with at most `limit` runs shown."""
+        """Return the numbers of unfinished runs and of their machines, and the `limit` most urgent runs."""
 
     def stop(self, name: str) -> Run:
-        """Request the end of a run; no error if it has ended."""
+        """Request the end of a run. It is no error if the run has ended."""
 
     def receipt(self, name: str) -> Receipt:
-        """Return time and cost, as far as they are known."""
+        """Return the run's time and cost, as far as they are known."""

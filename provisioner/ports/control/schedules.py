@@ -7,16 +7,16 @@ from provisioner.core.views.job import Schedule
 
 
 class Schedules(Protocol):
-    """Jobs are named as in `Jobs`, with the same errors."""
+    """Methods accept a job's name, and raise errors for it, as those of `Jobs` do."""
 
     def set(self, name: str, schedule: Mapping[str, str] | None) -> Schedule:
-        """Set the schedule: the recipe's fields about schedules, by name. None ends it.
+        """Set the job's schedule, given as a recipe's schedule fields by name, or remove it (None).
 
-        It stays until a recipe with a schedule is applied. Raises Invalid, as for a recipe.
+        The change lasts until a recipe with a schedule is applied. Raises Invalid for fields that a recipe cannot have.
         """
 
     def get(self, name: str, count: int) -> Schedule:
         """Return the schedule with its next `count` times. Raises NotFound if the job has none."""
 
     def all(self) -> tuple[Schedule, ...]:
-        """Return all schedules, by owner and name, each with its next time."""
+        """Return all schedules, sorted by owner and name, each with its next time."""

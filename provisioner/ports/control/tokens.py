@@ -1,4 +1,4 @@
-"""The contract for access tokens, and for the audit of changes."""
+"""The contract for access tokens and audit records."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,13 +13,13 @@ class Tokens(Protocol):
     def create(
         self, owners: Sequence[str], *, admin: bool, expires_in: float | None = None, note: str = ""
     ) -> NewToken:
-        """Make a token for these owners, valid for `expires_in` seconds, or without end if None. Raises Invalid."""
+        """Make a token for these owners that expires after `expires_in` seconds, or never (None). Raises Invalid."""
 
     def all(self) -> tuple[Token, ...]:
-        """Return all tokens, the newest first, with revoked and expired ones."""
+        """Return all tokens, including revoked and expired ones, the newest first."""
 
     def revoke(self, id: str) -> Token:
         """Revoke the token; no error if it is revoked already. Raises NotFound."""
 
     def audit(self, limit: int = 50, before: Key | None = None) -> Audits:
-        """Return at most `limit` changes, the newest first; only those before `(at, id)` of a known one."""
+        """Return at most `limit` audit records, the newest first; only those older than `before`, if it is set."""

@@ -1,4 +1,4 @@
-"""Set up the rehearsal's AWS account in moto, and add what moto lacks.
+"""Set up the double's AWS account in moto, and define the parts that moto lacks.
 
 Moto's backends are global to the process, so there is one account in a process.
 """
@@ -31,7 +31,7 @@ _TRUST = {
 
 
 class Account:
-    """Subnets, a machine image, an instance profile, buckets, parameters and secrets, newly made in moto."""
+    """A new account in moto: subnets, an AMI, an instance profile, buckets, parameters and secrets."""
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
 From the Service Authorization Reference ("Actions, resources, and condition keys for Amazon EC2", and likewise for
 Amazon S3, AWS Systems Manager, AWS Secrets Manager, Amazon ECR and IAM) and the EC2 User Guide ("Prerequisites for EC2
-Fleet"). EC2 actions that terminate machines, or make or delete images and snapshots, are evaluated on these resources.
-All other EC2 actions are evaluated on `*`: a policy that narrows their resource denies them here.
+Fleet"). EC2 actions that terminate machines, or create or delete AMIs and snapshots, are evaluated on these resources.
+All other EC2 actions are evaluated on `*`, so a policy that limits them to some resources denies them here.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ class On(Enum):
     PARAMETER = "{parameter}"
     SECRET = "{secret}"
     PROFILE = "arn:aws:iam::{account}:instance-profile/{profile}"
-    #: Evaluated once for each machine, image or snapshot that the call names.
+    #: Evaluated once for each machine, AMI or snapshot that the call names.
     INSTANCE = "arn:aws:ec2:{region}:{account}:instance/{id}"
     IMAGE = "arn:aws:ec2:{region}::image/{id}"
     SNAPSHOT = "arn:aws:ec2:{region}::snapshot/{id}"
-    #: The image and the snapshot that the call makes.
+    #: The AMI and the snapshot that the call creates.
     NEW_IMAGE = "arn:aws:ec2:{region}::image/*"
     NEW_SNAPSHOT = "arn:aws:ec2:{region}::snapshot/*"
     #: The role that the launched machines get.
@@ -59,7 +59,7 @@ _DESCRIBE = (
 #: The required actions by (service, API call); a call without an entry is not answered.
 ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     **{("ec2", name): _asks(On.ANYTHING, f"ec2:{name}") for name in _DESCRIBE},
-    # CreateTags is required if the call has tags, and our calls always have some.
+    # CreateTags is required if the call has tags; the control plane's calls always have tags.
     ("ec2", "CreateLaunchTemplate"): _asks(On.ANYTHING, "ec2:CreateLaunchTemplate", "ec2:CreateTags"),
     ("ec2", "CreateFleet"): (
         *_asks(On.ANYTHING, "ec2:CreateFleet", "ec2:RunInstances", "ec2:CreateTags"),

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The principal of the control plane's own key; a machine's is its `aws:userid`.
+#: The principal of the control plane; the principal of a machine is its `aws:userid`.
 CONTROL = "control"
 
 
 class NotPlayed(Exception):
-    """A call, or a part of one, that the double does not play; it must never be ignored silently."""
+    """A call or parameter that the double does not implement; it must never be ignored silently."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Calls:
     """Every call in order of arrival; `on_call` is called with each call as it arrives, for tests."""
 
     every: list[Call] = field(default_factory=list)
-    #: Calls that the double does not play, or fails to: each is a gap or a bug in it, or a mistake of its user.
+    #: Calls that the double does not implement, or that failed with an unexpected error: each is a gap or a bug in
+    #: the double, or a mistake of its user.
     unimplemented: list[str] = field(default_factory=list)
     on_call: Callable[[Call], None] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)

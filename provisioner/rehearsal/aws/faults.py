@@ -1,7 +1,7 @@
-"""Rules that spoil the calls to the double, or their answers.
+"""Fault rules, which fail or delay calls to the double, or lose their answers.
 
-A rule acts before the call is carried out, which prevents it (except for a delay), or afterwards, when only the
-answer is lost.
+A rule acts before the call is carried out, and then prevents the call (except for a delay). Or it acts afterwards, when
+the call has had its effect, and changes only the answer.
 """
 
 import threading
@@ -34,7 +34,7 @@ class Effect(StrEnum):
 class Rule:
     """A rule for the calls that fit all its patterns, with `*`, `?` and `[…]`.
 
-    Of several rules that fit and are not used up, the first acts.
+    If several rules fit and are not used up, the first one acts.
     """
 
     effect: Effect
@@ -46,12 +46,12 @@ class Rule:
     #: `control`, `machine`, or a pattern over `<role id>:<instance id>`.
     principal: str = "*"
     code: str = "InternalError"
-    message: str = "made up by a rule of the rehearsal"
+    message: str = "error injected by a fault rule of the EC2 double"
     status: int = 500
     seconds: float = 0.0
-    #: Number of fitting calls that pass before the first one is spoiled.
+    #: Number of fitting calls that pass before the rule acts for the first time.
     skip: int = 0
-    #: Number of calls that are spoiled after those; None: all.
+    #: Number of fitting calls after those on which the rule acts; None: all.
     times: int | None = None
 
     def fits(self, call: Call) -> bool:

@@ -1,4 +1,4 @@
-"""Serve the metadata (IMDSv2) of all rehearsed machines on one port of this computer, or of one machine on its own."""
+"""Serve the metadata (IMDSv2) of all machines on one port of this computer, or of one machine on its own port."""
 
 import json
 import secrets
@@ -56,14 +56,14 @@ class _Server(ThreadingHTTPServer):
 class _Known:
     guest: Guest
     tokens: set[str] = field(default_factory=set)
-    #: When the cloud takes the machine, as Unix seconds, once that was announced.
+    #: When EC2 reclaims the machine, in Unix seconds; None before the spot notice.
     notice: float | None = None
-    #: When the rebalance recommendation was published, as Unix seconds; at the latest together with the notice.
+    #: When the rebalance recommendation was published, in Unix seconds; at the latest, together with the notice.
     rebalance: float | None = None
 
 
 class Metadata:
-    """Answers each machine under a base path of its own, and an unknown machine with 404."""
+    """The metadata service. Each machine has its own base path; an unknown machine is answered with 404."""
 
     def __init__(self, credentials: Callable[[str], Credentials], role: str) -> None:
         self._credentials = credentials
@@ -99,13 +99,13 @@ class Metadata:
             server.close()
 
     def announce(self, instance_id: str, at: float) -> None:
-        """Publish the spot notice of a machine that is taken at `at`, Unix seconds, and a rebalance recommendation."""
+        """Publish a notice that EC2 reclaims the spot machine at `at`, Unix seconds, and a rebalance recommendation."""
         if known := self._known.get(instance_id):
             known.notice = at
             self.recommend(instance_id)
 
     def recommend(self, instance_id: str) -> None:
-        """Publish a rebalance recommendation to the machine, unless one is published already."""
+        """Publish a rebalance recommendation to the machine, unless it already has one."""
         known = self._known.get(instance_id)
         if known and known.rebalance is None:
             known.rebalance = time.time()

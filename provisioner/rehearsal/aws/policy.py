@@ -35,9 +35,12 @@ class Statement:
 
 
 def parse(document: Mapping[str, Any]) -> tuple[Statement, ...]:
-    """Return the statements of a policy document as json.load returns it; raises NotUnderstood."""
+    """Return the statements of a policy document that json.load has read; raises NotUnderstood."""
     if document.get("Version") != "2012-10-17" or set(document) - {"Version", "Id", "Statement"}:
-        raise NotUnderstood(f"a policy of version 2012-10-17 is needed, not {sorted(document)}")
+        raise NotUnderstood(
+            f"unsupported policy document: Version {document.get('Version')!r}, elements {sorted(document)}; "
+            "expected Version '2012-10-17', a Statement, and at most an Id"
+        )
     return tuple(map(_statement, _several(document["Statement"])))
 
 
@@ -46,7 +49,8 @@ def _statement(item: Mapping[str, Any]) -> Statement:
     strange = set(item) - {"Sid", "Effect", "Action", "Resource", "Condition"} or set(condition) - {"StringLike"}
     if strange or item.get("Effect") not in ("Allow", "Deny") or "Action" not in item or "Resource" not in item:
         raise NotUnderstood(
-            f"policy statement {item.get('Sid', item)!r}: only Effect, Action, Resource and StringLike are weighed"
+            f"unsupported policy statement {item.get('Sid', item)!r}: expected Effect (Allow or Deny), Action, "
+            "Resource, and at most a Sid and a Condition with StringLike"
         )
     return Statement(
         item["Effect"] == "Allow",
@@ -63,7 +67,7 @@ def _several(value: Any) -> list[Any]:
 def allows(statements: Iterable[Statement], action: str, resource: str, variables: Mapping[str, str]) -> bool:
     """Return whether the statements allow the action on the resource.
 
-    `variables` are the condition keys of caller and resource, such as `aws:userid`.
+    `variables` are the condition keys of the caller and the resource, such as `aws:userid`, with their values.
     """
     fitting = [one for one in statements if one.fits(action, resource, variables)]
     return bool(fitting) and all(one.allow for one in fitting)
@@ -77,7 +81,8 @@ def _pattern(text: str, variables: Mapping[str, str]) -> re.Pattern[str]:
     for part in parts:
         if part.startswith("${"):
             if part[2:-1] not in variables:
-                raise NotUnderstood(f"policy variable {part} is not known here")
+                known = ", ".join(sorted(variables)) or "none"
+                raise NotUnderstood(f"unknown policy variable {part}; known: {known}")
             regex += re.escape(variables[part[2:-1]])
         else:
             regex += wild.get(part, re.escape(part))

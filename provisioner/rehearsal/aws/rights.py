@@ -1,4 +1,4 @@
-"""Check the rights to each call against the policy files of `config/iam`; no right is coded here."""
+"""Check each call against the policy files of `config/iam`; this module itself allows nothing."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +30,7 @@ def document(path: Path, bucket: str, prefix: str = "") -> dict[str, Any]:
 def owners_own(
     region: str, buckets: Iterable[str], parameters: Iterable[str], secrets: Iterable[str]
 ) -> dict[str, Any]:
-    """Return the policy that an owner adds to a machine's role: its jobs' buckets, parameters, secrets, and ECR."""
+    """Return the policy that an owner adds to the machine role, for its jobs' buckets, parameters, secrets, and ECR."""
     allowed = {
         "s3:*": [f"arn:aws:s3:::{bucket}{rest}" for bucket in buckets for rest in ("", "/*")],
         "ssm:GetParameter": [parameter_arn(region, name) for name in parameters],
@@ -45,17 +45,17 @@ def owners_own(
 
 
 def parameter_arn(region: str, name: str) -> str:
-    """Return the ARN of a parameter from its name or ARN; names below /aws/ are AWS's own, without an account."""
+    """Return the ARN of a parameter from its name or ARN; AWS's own, below /aws/, have no account in their ARN."""
     account = "" if name.startswith("/aws/") else ID
     return name if name.startswith("arn:") else f"arn:aws:ssm:{region}:{account}:parameter/{name.lstrip('/')}"
 
 
 def secret_arn(region: str, id: str) -> str:
-    """Return the ARN of a secret from its name or ARN; for AWS's suffix of six random letters it has `random`."""
+    """Return the ARN of a secret from its name or ARN; it ends in `random` where AWS has six random letters."""
     return id if id.startswith("arn:") else f"arn:aws:secretsmanager:{region}:{ID}:secret:{id}-random"
 
 
-#: Parameters of a call that hold ids of machines, images or snapshots; each id is evaluated separately.
+#: Parameters of a call that hold ids of machines, AMIs or snapshots; each id is evaluated separately.
 _NAMED = {On.INSTANCE: ("InstanceIds", "InstanceId"), On.IMAGE: ("ImageId",), On.SNAPSHOT: ("SnapshotId",)}
 
 
@@ -70,7 +70,7 @@ class Known(Protocol):
         """Return the role that a launch gives to its machines; empty if it gives none."""
 
     def tags_of(self, id: str) -> Mapping[str, str] | None:
-        """Return the tags of a machine, an image or a snapshot; None for an unknown id."""
+        """Return the tags of a machine, an AMI or a snapshot; None for an unknown id."""
 
 
 class Rights:

@@ -26,7 +26,7 @@ class Request:
     """An HTTP request with its whole body; names of headers are in lower case."""
 
     method: str
-    #: Path and query as received, still quoted.
+    #: Path and query as received, percent-encoded.
     target: str
     headers: Mapping[str, str]
     body: bytes
@@ -55,13 +55,13 @@ def read(service: str, request: Request) -> tuple[str, dict[str, Any]]:
     if action not in _service(service).operation_names:
         return action, {}
     kind = moto.core.parse.EC2QueryParser if service == "ec2" else moto.core.parse.QueryParser
-    # Moto's parser is typed for moto's subclass of the description, but reads only attributes of botocore's.
+    # Moto's parser is typed for moto's subclass of OperationModel, but reads only attributes of botocore's class.
     parser: Any = kind(cast(Any, _service(service).operation_model(action)))
     return action, dict(parser.parse({"values": form}))
 
 
 def _read_rest(request: Request) -> tuple[str, dict[str, Any]]:
-    """Return the S3 call that fits method, path, fixed query and required members most closely, and its parameters."""
+    """Return the name and parameters of the S3 call that best fits the request's method, path, query and headers."""
     parts = urlsplit(request.target)
     bucket, _, key = parts.path.lstrip("/").partition("/")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -84,7 +84,7 @@ def _read_rest(request: Request) -> tuple[str, dict[str, Any]]:
 
 @functools.cache
 def _rest_operations() -> list[tuple[str, int, tuple[tuple[str, str], ...], int, str]]:
-    """Return for each S3 call: method, depth of the path, required query and header words, their number, the name."""
+    """Return for each S3 call: method, depth of the path, required query and header names, their number, its name."""
     found = []
     for name in _service("s3").operation_names:
         operation = _service("s3").operation_model(name)

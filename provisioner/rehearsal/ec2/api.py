@@ -24,7 +24,7 @@ _CODES = {
     MachineState.STOPPING: 64,
     MachineState.STOPPED: 80,
 }
-#: Parameters of CreateFleet that have an effect here, or are known to need none.
+#: Parameters of CreateFleet that the double implements, or may ignore; others raise NotPlayed.
 _FLEET = {
     "Type",
     "ClientToken",
@@ -53,8 +53,8 @@ class Ec2:
     ) -> None:
         """Set up the calls. All of them use the model under `lock`.
 
-        `changed` is called after each call that may have begun or ended a machine, `forget` with the id of each
-        deregistered image.
+        `changed` is called after each call that may have launched, captured or ended a machine, `forget` with the id
+        of each deregistered AMI.
         """
         self._model, self._lock, self._now = model, lock, now
         self._console, self._changed, self._account = console, changed, account
@@ -87,7 +87,7 @@ class Ec2:
         return profiles[0].rpartition("/")[2] if profiles else ""
 
     def tags_of(self, id: str) -> Mapping[str, str] | None:
-        """Return the tags of a machine, an image or a snapshot; None for an unknown id."""
+        """Return the tags of a machine, an AMI or a snapshot; None for an unknown id."""
         with self._lock:
             found = [one.tags for one in self._model.every() if one.id == id]
             return found[0] if found else self._model.images.tags_of(id)
@@ -199,7 +199,7 @@ class Ec2:
 
     def _describe_instance_status(self, said: Mapping[str, Any]) -> dict[str, Any]:
         if set(said) - {"InstanceIds"}:
-            raise NotPlayed("DescribeInstanceStatus with more than InstanceIds")
+            raise NotPlayed("DescribeInstanceStatus with parameters other than InstanceIds")
         with self._lock:
             now = self._now()
             running = [
@@ -274,7 +274,7 @@ def _time(said: Any) -> float:
 def _template_name(model: Model, said: Mapping[str, Any], now: float) -> str:
     specification = said["LaunchTemplateConfigs"][0]["LaunchTemplateSpecification"]
     if specification.get("Version") not in ("1", "$Latest", "$Default"):
-        raise Refused("InvalidLaunchTemplateVersion.NotFoundException", "The launch template has version 1 alone")
+        raise Refused("InvalidLaunchTemplateVersion.NotFoundException", "The launch template has only version 1")
     if name := specification.get("LaunchTemplateName"):
         return str(name)
     wanted = specification.get("LaunchTemplateId")
@@ -296,7 +296,7 @@ def _state(state: MachineState) -> dict[str, Any]:
 
 
 def _place(one: Instance) -> str:
-    """Return the machine's place in the order of listings, which is stable when other machines are forgotten."""
+    """Return the machine's sort key in listings, which does not change when other machines leave the listing."""
     return f"{one.launch_time:017.6f}/{one.id}"
 
 

@@ -1,8 +1,8 @@
 """The conditions of the EC2 double: its delays, capacity and prices, and what happens to its machines.
 
 They are plain frozen values, made from a scenario file or by a test. Durations are in seconds; `at` and `ends` are
-seconds since the start of the double unless stated otherwise. Of several capacity or price rules that fit, the one that
-began last counts. Of several rules with `times`, the first one that fits and is not used up counts.
+seconds since the start of the double unless stated otherwise. If several capacity or price rules fit, the one that
+began last applies. If several rules with `times` fit, the first one that is not used up applies.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Where:
 
 @dataclass(frozen=True)
 class Capacity:
-    """The most machines that may be alive in each offer that fits; None: any number."""
+    """The maximum number of live machines in each offer that fits; None: no limit."""
 
     machines: int | None
     where: Where = field(default_factory=Where)
@@ -47,7 +47,7 @@ class PriceRule:
 
 @dataclass(frozen=True)
 class Quota:
-    """The most vCPUs, as EC2 counts them, that all machines of offers that fit may have together."""
+    """The maximum number of vCPUs, as EC2 counts them, of all machines together in the offers that fit."""
 
     vcpus: int
     where: Where = field(default_factory=Where)
@@ -55,18 +55,18 @@ class Quota:
 
 @dataclass(frozen=True)
 class Interruption:
-    """A spot machine gets its notice `at` seconds after it is running, and is taken `notice` seconds later."""
+    """A spot machine gets its notice `at` seconds after it is running; EC2 reclaims it `notice` seconds later."""
 
     at: float
     notice: float = 120.0
     where: Where = field(default_factory=Where)
-    #: Number of machines that are interrupted, the first ones; None: all.
+    #: Number of machines to interrupt, in the order in which they boot; None: all.
     times: int | None = 1
 
 
 @dataclass(frozen=True)
 class Rebalance:
-    """A spot machine gets a rebalance recommendation `at` seconds after it is running; no notice need follow."""
+    """A spot machine gets a rebalance recommendation `at` seconds after it is running; a notice may never follow."""
 
     at: float
     where: Where = field(default_factory=Where)
@@ -86,7 +86,7 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class Impairment:
-    """EC2's status checks of a machine fail from `at` seconds after its launch on."""
+    """A machine's EC2 status checks fail, beginning `at` seconds after its launch."""
 
     at: float = 0.0
     where: Where = field(default_factory=Where)
@@ -96,8 +96,8 @@ class Impairment:
 class ZoneTrouble:
     """A zone is disrupted from `at` until `ends`.
 
-    A call that describes instances fails if it names no id, or names one in such a zone; one that names only
-    ids in other zones works (EC2 API Reference, "DescribeInstances").
+    A call that describes instances fails if it has no ids, or the id of a machine in such a zone. A call with only
+    ids of machines in other zones works (EC2 API Reference, "DescribeInstances").
     """
 
     at: float
@@ -107,9 +107,9 @@ class ZoneTrouble:
 
 @dataclass(frozen=True)
 class Absence:
-    """From `at` until `ends`, calls that describe instances omit those that fit `where`.
+    """From `at` until `ends`, calls that describe instances omit the machines that fit `where`.
 
-    Assumed: the worst case of EC2's eventual consistency, a listed machine that vanishes and returns.
+    Assumed: the worst case of EC2's eventual consistency, in which a listed machine disappears and returns.
     """
 
     at: float
@@ -130,7 +130,7 @@ class FleetLimit:
 
 @dataclass(frozen=True)
 class Unheeded:
-    """The first `times` terminations of a machine succeed without an effect.
+    """The first `times` TerminateInstances calls for a machine succeed without an effect.
 
     Assumed: TerminateInstances answers before the machine's state changes, and AWS does not document how long before.
     """
@@ -143,23 +143,23 @@ class Unheeded:
 class Conditions:
     #: Seconds from the launch to `running`, when the machine's kernel starts.
     boot_delay: float = 0.0
-    #: Least seconds from `shutting-down` to `terminated`.
+    #: Minimum seconds from `shutting-down` to `terminated`.
     end_delay: float = 0.0
-    #: Seconds for which a new machine is in no listing, and `NotFound` by its id.
+    #: Seconds for which a new machine is not listed, and a call with its id fails with `NotFound`.
     lag: float = 0.0
-    #: Most seconds by which a call that describes instances is out of date, different for each call and machine. So a
-    #: new machine is listed, vanishes and returns, and an old state returns after a new one (EC2 User Guide, "Eventual
-    #: consistency"; the difference between calls and machines is assumed).
+    #: Maximum seconds by which a call that describes instances is out of date, different for each call and machine. So
+    #: a new machine is listed, disappears and returns, and an old state is shown after a new one (EC2 User Guide,
+    #: "Eventual consistency"; the difference between calls and machines is assumed).
     flap: float = 0.0
-    #: Seconds for which a new launch template is `NotFound` to a launch.
+    #: Seconds for which a launch from a new launch template fails with `NotFound`.
     template_lag: float = 0.0
     #: Seconds for which a terminated machine is still listed; AWS: about an hour.
     forget_after: float = 3600.0
     capacity: tuple[Capacity, ...] = ()
     prices: tuple[PriceRule, ...] = ()
-    #: Least seconds from CreateImage to an available image.
+    #: Minimum seconds from CreateImage to an available AMI.
     image_delay: float = 0.0
-    #: Dollars a month for a GiB of disk, for one of its IOPS and for a MiB/s; None if the price list has no disks.
+    #: Dollars a month for a GiB of disk, for one IOPS, and for one MiB/s; None if the price list has no disks.
     disk: tuple[float, float, float] | None = None
     quotas: tuple[Quota, ...] = ()
     interruptions: tuple[Interruption, ...] = ()
@@ -170,6 +170,6 @@ class Conditions:
     absences: tuple[Absence, ...] = ()
     fleet_limits: tuple[FleetLimit, ...] = ()
     unheeded: tuple[Unheeded, ...] = ()
-    #: A replayed CreateFleet answers with the same machines and different errors. Assumed: AWS does not document the
-    #: answer to a replayed instant fleet.
+    #: Whether a replayed CreateFleet returns the same machines with different errors. Assumed: AWS does not document
+    #: the answer to a replayed instant fleet.
     replay_errors: bool = False

@@ -1,4 +1,4 @@
-"""Filters and tags at creation, which EC2's calls about all kinds of resources share."""
+"""Filters and tags of new resources, in the form that EC2's calls share for all kinds of resources."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase

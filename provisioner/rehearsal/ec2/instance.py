@@ -9,7 +9,7 @@ from provisioner.core.cloud.offers import Offer
 
 @dataclass(frozen=True)
 class Content:
-    """The part of a launch template that affects a machine's life."""
+    """The fields of a launch template that the model uses."""
 
     image: str
     user_data: str = ""
@@ -38,9 +38,9 @@ class FleetRequest:
     overrides: tuple[tuple[Offer, str], ...]
     count: int
     tags: Mapping[str, str]
-    #: Fill the cheapest offer first; otherwise in the caller's order.
+    #: Whether to fill the cheapest offer first; if not, offers are filled in the caller's order.
     by_price: bool = True
-    #: The caller's whole request as a text; only compared, when the token is used again.
+    #: The caller's whole request as text, to compare with a later request that has the same token.
     rest: str = ""
 
 
@@ -60,7 +60,7 @@ class FleetAnswer:
 
 @dataclass(frozen=True)
 class Change:
-    """A machine's state from `at` on, Unix seconds, with StateReason's code and message, and StateTransitionReason."""
+    """A machine's state since `at` (Unix seconds), with EC2's StateReason (code, message) and StateTransitionReason."""
 
     state: MachineState
     at: float
@@ -81,7 +81,7 @@ class Instance:
     token: str
     tags: Mapping[str, str]
     history: tuple[Change, ...]
-    #: When the cloud takes the machine, as Unix seconds, once a spot notice was given.
+    #: When EC2 reclaims the machine, in Unix seconds; None without an interruption.
     taken_at: float | None = None
     #: Whether the power is on: from the boot until `Model.gone` is called.
     powered: bool = False
@@ -108,7 +108,7 @@ class Booted:
 
 @dataclass(frozen=True)
 class Noticed:
-    """A spot notice is published; the machine is taken at `instance.taken_at`."""
+    """A spot notice is published; EC2 reclaims the machine at `instance.taken_at`."""
 
     instance: Instance
 
@@ -122,14 +122,14 @@ class Recommended:
 
 @dataclass(frozen=True)
 class Unplugged:
-    """The machine's power is cut; the host calls `Model.gone` when nothing of the machine is left."""
+    """The machine's power is cut; `Model.gone` must be called when the machine host has removed the machine."""
 
     instance: Instance
 
 
 @dataclass(frozen=True)
 class Captured:
-    """The machine's disk is to be kept as the image's; the host calls `Images.captured` afterwards."""
+    """The machine host must keep the machine's disk for the AMI; `Images.captured` must be called afterwards."""
 
     instance: Instance
     image: str

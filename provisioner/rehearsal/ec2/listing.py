@@ -1,4 +1,4 @@
-"""What DescribeInstances shows of the machines: under some conditions less, or an earlier state."""
+"""The machines as DescribeInstances lists them: some conditions hide a machine or show an earlier state."""
 
 import dataclasses
 import zlib
@@ -12,9 +12,9 @@ from provisioner.rehearsal.ec2.instance import Instance
 def listed(
     instances: Iterable[Instance], ids: Collection[str], conditions: Conditions, began: float, now: float, looks: int
 ) -> list[Instance]:
-    """Return the machines that the call number `looks` lists, or those with `ids`; raises Refused for an unlisted id.
+    """Return all machines that call number `looks` lists, or those with `ids`; raises Refused for an unlisted id.
 
-    `began` is the start of the region, from which the conditions count.
+    `began` is the start of the region, in Unix seconds; the times of the conditions count from it.
     """
     seen = (_as_shown(one, conditions, began, now, looks) for one in instances)
     shown = {one.id: one for one in seen if one is not None}

@@ -1,4 +1,4 @@
-"""Answer EC2's calls about machine images and snapshots from the model."""
+"""Answer EC2's calls about AMIs and snapshots from the model."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +12,7 @@ from provisioner.rehearsal.ec2.model import Model
 
 
 class ImageCalls:
-    """EC2's calls about images: `calls` has a function for each API call."""
+    """EC2's calls about AMIs and snapshots: `calls` has a function for each API call."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class ImageCalls:
     def _create_image(self, said: Mapping[str, Any]) -> dict[str, Any]:
         _only("CreateImage", said, "InstanceId", "Name", "Description", "NoReboot", "TagSpecifications")
         if said.get("NoReboot"):
-            raise NotPlayed("CreateImage without a restart")
+            raise NotPlayed("CreateImage with NoReboot")
         with self._lock:
             made = self._model.create_image(
                 said["InstanceId"], said["Name"], tagged(said, "image"), tagged(said, "snapshot"), self._now()
@@ -82,7 +82,7 @@ class ImageCalls:
     def _describe_snapshots(self, said: Mapping[str, Any]) -> dict[str, Any]:
         _only("DescribeSnapshots", said, "OwnerIds", "Filters", "MaxResults", "NextToken")
         if said.get("OwnerIds") != ["self"]:
-            raise NotPlayed("DescribeSnapshots of others")
+            raise NotPlayed(f"DescribeSnapshots with OwnerIds {said.get('OwnerIds')} instead of ['self']")
         with self._lock:
             now = self._now()
             fitting = [

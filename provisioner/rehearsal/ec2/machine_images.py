@@ -1,4 +1,4 @@
-"""The machine images of the EC2 model and the snapshots behind them; pure, like the model."""
+"""The AMIs of the EC2 model and their snapshots; pure, like the model."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
@@ -20,7 +20,7 @@ class Snapshot:
 class MachineImage:
     id: str
     name: str
-    #: `self` for the account's own images.
+    #: `self` for the account's own AMIs.
     owner: str
     root_device: str
     architecture: str
@@ -30,12 +30,12 @@ class MachineImage:
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
     #: Whether the machine host has kept the machine's disk.
     captured: bool = True
-    #: Why the image will never be available: code and message.
+    #: Code and message of the error that makes the AMI unavailable for ever; empty without an error.
     failure: str = ""
 
 
 class Images:
-    """The images and snapshots of one region. An own image is available once it is captured and `delay` seconds old."""
+    """The AMIs and snapshots of one region. Own AMIs are available when captured and `delay` seconds old."""
 
     def __init__(self, delay: float, new_id: Callable[[], str]) -> None:
         self._delay, self._new_id = delay, new_id
@@ -44,7 +44,7 @@ class Images:
         self._snapshots: dict[str, Snapshot] = {}
 
     def publish(self, image: MachineImage) -> None:
-        """Add an image of another owner, which is available at once."""
+        """Add an AMI of another owner, which is available at once."""
         self._images[image.id] = image
 
     def create(
@@ -57,7 +57,7 @@ class Images:
         size_gib: int,
         now: float,
     ) -> MachineImage:
-        """Create a pending image of a machine that was booted from `source`; raises Refused for a bad or used name."""
+        """Create a pending AMI of a machine launched from AMI `source`; raises Refused for an invalid or used name."""
         if not 3 <= len(name) <= 128:
             raise Refused("InvalidAMIName.Malformed", "AMI names must be between 3 and 128 characters long")
         if taken := next((one for one in self._images.values() if one.name == name and one.owner == "self"), None):
@@ -82,12 +82,12 @@ class Images:
         return made
 
     def captured(self, image_id: str, failure: str = "") -> None:
-        """Record that the machine host has kept the disk, or its `failure`; an unknown image is no error."""
+        """Record that the machine host has kept the disk, or its `failure`; an unknown AMI is no error."""
         if image := self._images.get(image_id):
             self._images[image_id] = dataclasses.replace(image, captured=not failure, failure=failure)
 
     def state(self, image: MachineImage, now: float) -> str:
-        """Return EC2's state of the image: `pending`, `available` or `failed`."""
+        """Return the AMI's EC2 state: `pending`, `available` or `failed`."""
         if image.failure:
             return "failed"
         made = image.owner != "self" or (image.captured and now >= image.created + self._delay)
@@ -97,7 +97,7 @@ class Images:
         return now >= snapshot.started + self._delay
 
     def shown(self, ids: Collection[str] = ()) -> list[MachineImage]:
-        """Return all images, or those with `ids`; raises Refused for an unknown id."""
+        """Return all AMIs, or those with `ids`; raises Refused for an unknown id."""
         for one in ids:
             self._known(one)
         return [self._images[one] for one in dict.fromkeys(ids)] if ids else list(self._images.values())
@@ -106,14 +106,14 @@ class Images:
         return list(self._snapshots.values())
 
     def tags_of(self, id: str) -> Mapping[str, str] | None:
-        """Return the tags of an image or a snapshot; None for an unknown id."""
+        """Return the tags of an AMI or a snapshot; None for an unknown id."""
         found = self._images.get(id) or self._snapshots.get(id)
         return found.tags if found else None
 
     def why_no_machine(self, image_id: str, now: float) -> tuple[str, str] | None:
-        """Return the code and message for a launch from an image that is pending, failed or deregistered, else None.
+        """Return the error code and message of a launch from a pending, failed or deregistered AMI, else None.
 
-        An unknown image can be launched.
+        An unknown AMI can be launched.
         """
         if image_id in self._deregistered:
             return "InvalidAMIID.Unavailable", f"The image id '[{image_id}]' is no longer available"

@@ -1,8 +1,8 @@
-"""The one model of EC2: machines' lives, launch templates, fleets, client tokens, lag.
+"""The EC2 model: states of machines, launch templates, fleets, client tokens, and delays of listings.
 
-The model is pure: `now` is an argument, `new_id` supplies the ids, and there is no I/O. The owner of the model reads
-from `drain` what has begun or ended, and boots or ends the machines. Two threads must not use the model at once. Error
-codes and reasons are EC2's own (EC2 API Reference, "Error codes"; EC2 User Guide, "Instance state changes").
+The model is pure: `now` is an argument, `new_id` supplies the ids, and there is no I/O. The caller gets the events of
+machines from `drain`, and boots or ends the machines. Two threads must not use the model at the same time. Error codes
+and reasons are EC2's own (EC2 API Reference, "Error codes"; EC2 User Guide, "Instance state changes").
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ _Mishap = TypeVar("_Mishap", Breakdown, Interruption, Rebalance)
 
 
 class Model:
-    """The EC2 of one region, which starts at `began`, Unix seconds."""
+    """EC2 in one region, which starts at `began`, Unix seconds."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Model:
     # Time
 
     def advance(self, now: float) -> None:
-        """Carry out all planned changes that are due by `now`, each as of its own time."""
+        """Make all planned changes that are due by `now`; each change has its planned time, not `now`."""
         while self._agenda and self._agenda[0][0] <= now:
             _, _, happens = heapq.heappop(self._agenda)
             happens()
@@ -110,13 +110,13 @@ class Model:
         return self._templates[name]
 
     def templates(self, now: float) -> list[LaunchTemplate]:
-        """Return the launch templates that are visible by now."""
+        """Return the launch templates that are visible at `now`."""
         return [item for item in self._templates.values() if now >= item.created + self.conditions.template_lag]
 
     # Fleets
 
     def create_fleet(self, request: FleetRequest, now: float) -> FleetAnswer:
-        """Launch machines in the offers that have capacity; the answer may have none. Raises Refused."""
+        """Launch machines in the offers that have capacity; the answer may have no machines. Raises Refused."""
         self.advance(now)
         if request.token in self._fleets:
             return self._replay(request)
@@ -209,12 +209,12 @@ class Model:
         return max(enumerate(fitting), key=lambda item: (item[1].at, item[0]))[1] if fitting else None
 
     def price(self, offer: Offer, now: float) -> float | None:
-        """Return the price in dollars an hour at `now`; None if the conditions have none."""
+        """Return the offer's price at `now` in dollars an hour; None if no price rule fits."""
         known = self.prices(offer, now)
         return known[-1][1] if known else None
 
     def prices(self, offer: Offer, now: float) -> list[tuple[float, float]]:
-        """Return the offer's prices so far, oldest first: since when (Unix seconds), and dollars an hour."""
+        """Return the offer's prices until `now`, oldest first: start (Unix seconds) and dollars an hour."""
         rules = (rule for rule in self.conditions.prices if rule.where.fits(offer) and self.began + rule.at <= now)
         return [(self.began + rule.at, rule.dollars) for rule in sorted(rules, key=lambda rule: rule.at)]
 
@@ -226,7 +226,7 @@ class Model:
         number = 256 + len(self._instances) + len(self._forgotten)
         place = f"{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
         born = (Change(MachineState.PENDING, now),)
-        # All of 127/8 is this computer: a machine host can let each machine listen at its own address.
+        # All of 127/8 is this computer's loopback, so each machine can listen at an address of its own.
         self._instances[instance_id] = Instance(
             instance_id, offer, subnet, f"10.{place}", f"127.{place}", template, token, dict(tags), born
         )
@@ -303,7 +303,7 @@ class Model:
         self._forgotten[instance_id] = self._instances.pop(instance_id)
 
     def gone(self, instance_id: str, now: float) -> None:
-        """Record that nothing is left of a machine whose `Unplugged` was drained."""
+        """Record that the machine host has removed a machine after its `Unplugged` event."""
         self.advance(now)
         old = self._instances.get(instance_id)
         if old is None or not old.powered or old.state == MachineState.RUNNING:
@@ -313,7 +313,7 @@ class Model:
             self._finish(now, instance_id)
 
     def powered_off(self, instance_id: str, now: float) -> None:
-        """Record that the machine powered itself off: its InstanceInitiatedShutdownBehavior stops or ends it."""
+        """Record that the machine powered itself off; InstanceInitiatedShutdownBehavior stops or terminates it."""
         self.advance(now)
         old = self._instances.get(instance_id)
         if old is None or old.state != MachineState.RUNNING:
@@ -327,13 +327,13 @@ class Model:
             self._events.append(Unplugged(self._change(instance_id, stopped)))
 
     def interrupt(self, instance_id: str, now: float, *, notice: float = 120.0) -> None:
-        """Send a spot machine its interruption notice now; it is taken `notice` seconds later."""
+        """Send a spot machine its interruption notice now; EC2 reclaims the machine `notice` seconds later."""
         self.advance(now)
         self._warn(now, instance_id, notice)
         self.advance(now)
 
     def terminate(self, ids: Collection[str], now: float) -> dict[str, tuple[MachineState, MachineState]]:
-        """Terminate machines and return their states before and after, by id; an unknown id raises Refused for all."""
+        """Terminate machines; return their states before and after, by id. For an unknown id, only raise Refused."""
         self.advance(now)
         before = self._listed(now, ids)
         for one in before:
@@ -350,7 +350,7 @@ class Model:
     def create_image(
         self, instance_id: str, name: str, tags: Mapping[str, str], snapshot_tags: Mapping[str, str], now: float
     ) -> str:
-        """Create a pending image of a running machine, with a `Captured` event; return its id. Raises Refused."""
+        """Create a pending AMI of a running machine, with a `Captured` event; return the AMI's id. Raises Refused."""
         [one] = self.instances(now, [instance_id])
         if one.state is not MachineState.RUNNING:
             raise Refused("IncorrectInstanceState", f"The instance '{instance_id}' is not in state 'running'")
@@ -362,7 +362,7 @@ class Model:
     # Listings
 
     def instances(self, now: float, ids: Collection[str] = ()) -> list[Instance]:
-        """Return the listed machines, or those with `ids`; raises Refused for an unlisted id or a disrupted zone."""
+        """Return all listed machines, or those with `ids`; raises Refused for an unlisted id or a disrupted zone."""
         self.advance(now)
         for rule in self.conditions.zone_troubles:
             named = [one.offer.zone for one in self._instances.values() if not ids or one.id in ids]

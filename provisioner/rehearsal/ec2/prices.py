@@ -20,24 +20,25 @@ _UNITS = ("GB-Mo", "IOPS-Mo", "GiBps-mo")
 
 
 def products(model: Model, region: str, said: Mapping[str, Any], now: float) -> list[str]:
-    """Return the products that fit the query, each a JSON text nested as by AWS; raises NotPlayed for other queries."""
+    """Return the products that fit the query as JSON texts with AWS's structure; raises NotPlayed for other queries."""
     asked = {item["Field"]: item["Value"] for item in said.get("Filters", [])}
-    if said.get("ServiceCode") != "AmazonEC2" or asked.pop("regionCode", "") != region:
-        raise NotPlayed(f"GetProducts of {said.get('ServiceCode')} for another region than {region}")
+    service, place = said.get("ServiceCode"), asked.pop("regionCode", "")
+    if service != "AmazonEC2" or place != region:
+        raise NotPlayed(f"GetProducts of service {service!r} in region {place!r}; it has only AmazonEC2 in {region}")
     if asked == {"volumeApiName": "gp3"}:
         gib, iops, throughput = model.conditions.disk or (0.0, 0.0, 0.0)
         priced = zip(_UNITS, (gib, iops, throughput * 1024), strict=True)
         return [_product({"volumeApiName": "gp3"}, unit, dollars) for unit, dollars in priced if dollars]
     types = asked.pop("instanceType", "").split(",")
     if asked != _MACHINES:
-        raise NotPlayed(f"GetProducts by {sorted(asked)}")
+        raise NotPlayed(f"GetProducts with filters {asked}")
     return [
         _product({**_MACHINES, "instanceType": name}, "Hrs", dollars) for name, dollars in _on_demand(model, types, now)
     ]
 
 
 def _on_demand(model: Model, types: Iterable[str], now: float) -> Iterator[tuple[str, float]]:
-    """Yield one price for each type, that of the first zone: a price list has no zones."""
+    """Yield each priced type and its price in the first zone; a price list has no zones."""
     zone = min(model.subnets.values())
     for name in types:
         if (dollars := model.price(Offer(Market.ON_DEMAND, name, zone), now)) is not None:

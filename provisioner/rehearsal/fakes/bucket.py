@@ -10,7 +10,7 @@ from provisioner.ports.bucket import Entry
 @dataclass
 class MemoryBucket:
     now: Callable[[], float] = lambda: 0.0
-    #: Errors that the next calls of any method raise, one each, before they do anything.
+    #: Errors for the next calls of any method: each call raises the first one that is left, and does nothing else.
     fail_next: list[Exception] = field(default_factory=list)
     #: Names of methods whose next call does its work and then raises; each entry is for one call.
     lose_answer_of: list[str] = field(default_factory=list)

@@ -28,12 +28,12 @@ class StepClock:
             return self._now
 
     def set(self, ahead: float) -> None:
-        """Set the clock `ahead` seconds forward of the true time; `elapsed` does not change."""
+        """Set the clock to the true time plus `ahead` seconds; `elapsed` does not change."""
         with self._moved:
             self._set = ahead
 
     def step(self, seconds: float) -> None:
-        """Move the clock forward; each `wait` whose time has come returns."""
+        """Move the clock forward; each `wait` that is due returns."""
         with self._moved:
             self._now += seconds
             self._moved.notify_all()

@@ -1,6 +1,6 @@
-"""The cloud of unit tests: the cloud port directly over the EC2 model, without HTTP.
+"""A fake of the cloud port for unit tests, directly on the EC2 model, without HTTP.
 
-Plain fields make its calls fail. Its machines exist in the model only: nothing boots.
+Plain fields make its calls fail. Its machines exist only in the model: no machine boots.
 """
 
 from collections.abc import Collection, Mapping
@@ -29,7 +29,7 @@ _SPENT_TOKEN = {"IdempotentParameterMismatch", "IdempotentInstanceTerminated"}
 
 
 class FakeCloud:
-    """The cloud port over a model; tests use `model` to inspect and to break machines."""
+    """The cloud port on an EC2 model; tests use `model` to inspect machines and to make them fail."""
 
     def __init__(
         self, clock: Clock, conditions: Conditions | None = None, types: Mapping[str, InstanceType] = TYPES
@@ -44,7 +44,7 @@ class FakeCloud:
             subnets={subnet: zone for zone, subnet in self.subnets.items()},
             new_id=CountingIds().new,
         )
-        #: Errors that the next calls of any method raise, one each, before they do anything.
+        #: Errors for the next calls of any method: each call raises the first one that is left, and does nothing else.
         self.fail_next: list[Exception] = []
         #: Names of methods whose next call does its work and then raises NoAnswer; each entry is for one call.
         self.lose_answer_of: list[str] = []
@@ -52,7 +52,7 @@ class FakeCloud:
         self.no_capacity_in: set[Offer] = set()
         #: What `console` returns, by instance id.
         self.console_of: dict[str, str] = {}
-        #: All events of machines so far, except captures, for tests that play the machines.
+        #: All events of machines so far, except captures, for tests that simulate the machines.
         self.events: list[Event] = []
 
     def catalog(self, instance_types: Collection[str]) -> Catalog:
@@ -195,7 +195,7 @@ class FakeCloud:
         return now
 
     def _settle(self, now: float) -> None:
-        """Finish captures and ends at once, because there is nothing behind these machines; keep the events."""
+        """Complete captures and terminations at once, because the machines exist only in the model; keep the events."""
         for event in self.model.drain():
             if isinstance(event, Captured):
                 self.model.images.captured(event.image)
@@ -235,7 +235,7 @@ def machine(instance: Instance) -> Machine:
 
 
 def ami(image: MachineImage, state: str) -> Ami:
-    """Return the model's image as an AMI of the port."""
+    """Return the model's `MachineImage` as an AMI of the port."""
     return Ami(
         image.id,
         image.name,
@@ -249,7 +249,7 @@ def ami(image: MachineImage, state: str) -> Ami:
 
 
 def _dated(instance: Instance) -> float | None:
-    """Return when the end began, or None: EC2 dates only the ends that a user requested, to the second."""
+    """Return when a user's termination began, in whole Unix seconds; None for other ends, which EC2 does not date."""
     if not instance.now.transition.startswith("User initiated"):
         return None
     return float(next(int(change.at) for change in instance.history if change.state in ENDING))

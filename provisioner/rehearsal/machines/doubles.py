@@ -42,12 +42,12 @@ ABSENT = (
     "nvidia-ctk",
 )
 
-#: Commands that inspect the computer; on a light machine they show the machine's rehearsed properties.
+#: Commands that inspect the computer; on a light machine they show the machine's simulated properties.
 LOOKING = ("nvidia-smi", "dmesg", "lsblk")
 
 TELL = """#!/bin/sh
 case $1 in
-# No unit is ever said to be active.
+# No unit is ever reported as active.
 is-active) exit 3 ;;
 # A job may write another state into the file.
 is-system-running) cat {state} 2>/dev/null || echo running; exit ;;
@@ -61,12 +61,12 @@ exit 0
 """
 
 ABSENT_SCRIPT = """#!/bin/sh
-echo "{name}: not on this machine" >&2
+echo "{name}: command not available on a light machine" >&2
 exit 127
 """
 
 GPUS = """#!/bin/sh
-# As many lines as the machine has GPUs, in the words of nvidia-smi.
+# Print one line for each GPU, in the format of nvidia-smi.
 gpu=0
 while [ "$gpu" -lt "${{PROVISION_GPUS:-{gpus}}}" ]; do
     case $1 in

@@ -1,4 +1,4 @@
-"""Send a scripted machine's requests to the metadata service and, signed, to the bucket, over plain HTTP."""
+"""Send a scripted machine's requests over plain HTTP: to the metadata service, and signed ones to the bucket."""
 
 import http.client
 import json

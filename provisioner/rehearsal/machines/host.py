@@ -1,4 +1,4 @@
-"""The contract between the double and the hosts that play its machines (light, scripted, qemu)."""
+"""The contract between the double and the hosts that run its machines (light, scripted, qemu)."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from typing import Protocol
 
 
 def _nowhere() -> int:
-    raise LookupError("no double plays this machine's metadata service")
+    raise LookupError("this machine has no metadata service: it was not booted by an EC2 double")
 
 
 @dataclass(frozen=True)
 class Guest:
-    """The double's description of an instance to the host that boots it."""
+    """The double's description of an instance, for the host that boots it."""
 
     instance_id: str
     instance_type: str
@@ -45,19 +45,19 @@ class MachineHost(Protocol):
         """Start the machine and return; call `powered_off(instance_id)` when it has powered itself off."""
 
     def end(self, instance_id: str) -> None:
-        """Cut the power; return when nothing of the machine is left. May be repeated."""
+        """Cut the power; return when the machine has ended and its files are removed. May be repeated."""
 
     def console(self, instance_id: str) -> str:
         """Return the machine's console output so far."""
 
     def capture(self, instance_id: str, image_id: str) -> None:
-        """Keep the running machine's disk as the image's, from which other machines may be booted.
+        """Keep a copy of the running machine's disk for the AMI, from which other machines may be booted.
 
-        Returns when the disk is kept; the machine may be restarted for it. Any exception makes the image fail.
+        Returns when the copy is complete; the machine may be restarted for it. Any exception makes the AMI fail.
         """
 
     def forget(self, image_id: str) -> None:
-        """Release the disk that was kept as the image's, if any: no machine will be booted from it any more."""
+        """Release the disk that was kept for the AMI, if any: no further machine will be booted from it."""
 
     def close(self) -> None:
         """End every machine."""

@@ -1,6 +1,6 @@
-"""Make the guest image of virtual machines from this computer's own Debian sources, and cache it.
+"""Build the guest image of QEMU machines from this computer's Debian apt sources, and cache it.
 
-python -m provisioner.rehearsal.machines.image      makes it if it is missing, and prints its folder
+python -m provisioner.rehearsal.machines.image      builds it if it is missing, and prints its folder
 """
 
 import contextlib
@@ -58,7 +58,7 @@ OPTIONS = (
     "--dpkgopt=force-unsafe-io",
 )
 
-#: Seconds after its last use at which an image is removed when another one is made.
+#: Seconds after the last use of an image; an older image is removed when a new one is made.
 FORGET_AFTER = 7 * 86400.0
 
 #: Seconds that the probe of KVM may take. A usable KVM boots the initrd in less than one.
@@ -94,7 +94,7 @@ class Image:
 
 
 def image(say: Callable[[str], None]) -> Image:
-    """Return the guest image of this content; make it first if it does not exist.
+    """Return the guest image for the current recipe, options and apt sources; make it first if it does not exist.
 
     Raises Invalid if this computer cannot make it; the message says what is missing.
     """
@@ -108,22 +108,27 @@ def image(say: Callable[[str], None]) -> Image:
         with (cache / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.exists():
-                say("making the image of rehearsed machines: once, some minutes")
+                say("building the guest image (only the first time; takes some minutes)")
                 began = time.monotonic()
                 _tidy(cache)
                 _make(folder, sources)
-                say(f"made {folder} in {time.monotonic() - began:.0f} s")
+                say(f"built {folder} in {time.monotonic() - began:.0f} s")
     os.utime(folder)
     return Image(folder, _accelerator(folder))
 
 
 def _need(programs: dict[str, str]) -> None:
     if platform.machine() != "x86_64":
-        raise Invalid(f"rehearsed virtual machines are x86_64, and this computer is {platform.machine()}")
+        raise Invalid(
+            f"QEMU rehearsals need an x86_64 computer, and this one is {platform.machine()}: use --machine light"
+        )
     missing = [name for name in programs if shutil.which(name) is None]
     if missing:
         packages = " ".join(sorted({programs[name] for name in missing}))
-        raise Invalid(f"no {', '.join(missing)} on this computer: apt-get install --no-install-recommends {packages}")
+        raise Invalid(
+            f"programs not found: {', '.join(missing)}; install them with: "
+            f"apt-get install --no-install-recommends {packages}"
+        )
 
 
 def _sources() -> list[Path]:
@@ -138,14 +143,20 @@ def _sources() -> list[Path]:
         and all(re.search(rf"^[^#]*\b{word}\b", path.read_text(), re.MULTILINE) for word in (suite, "main"))
     ]
     if not ours:
-        raise Invalid("the guest is made from this computer's own apt sources, and none of them is of Debian")
+        raise Invalid(
+            f"no apt source of Debian {suite} with main in /etc/apt: add one; the guest image is built from "
+            "this computer's apt sources"
+        )
     return ours
 
 
 def _suite() -> str:
     release = platform.freedesktop_os_release()
     if release.get("ID") != "debian":
-        raise Invalid(f"the guest is made from a Debian's own apt sources, and this computer is {release['NAME']}")
+        raise Invalid(
+            f"the guest image can be built only on Debian, and this computer runs {release['NAME']}: "
+            "use --machine light"
+        )
     return release["VERSION_CODENAME"]
 
 
@@ -173,7 +184,7 @@ def _make(folder: Path, sources: list[Path]) -> None:
         log = made / "log"
         if _run(command, log, made):
             said = log.read_text(errors="replace")[-3000:]
-            raise Invalid(f"the guest image cannot be made; mmdebstrap says:\n{said}")
+            raise Invalid(f"building the guest image failed; the end of mmdebstrap's output:\n{said}")
         (made / "vmlinux").write_bytes(unpacked((made / "vmlinuz").read_bytes()))
         (made / "vmlinuz").unlink()
         made.rename(folder)
@@ -228,7 +239,7 @@ def _tidy(cache: Path) -> None:
 
 
 def unpacked(packed: bytes) -> bytes:
-    """Return the kernel in a bzImage as an ELF file, which QEMU starts sooner (Linux, boot.rst). Raises Invalid."""
+    """Return the kernel in a bzImage as an ELF file, which QEMU starts faster (Linux, boot.rst). Raises Invalid."""
     sectors = packed[0x1F1]
     offset, length = struct.unpack_from("<II", packed, 0x248)
     start = (sectors + 1) * 512 + offset
@@ -237,7 +248,9 @@ def unpacked(packed: bytes) -> bytes:
     for magic, unpack in PACKINGS.items():
         if payload.startswith(magic):
             return unpack(payload)
-    raise Invalid(f"this kernel is packed in an unknown way: {payload[:6].hex()}")
+    raise Invalid(
+        f"unknown compression of the guest kernel: first bytes {payload[:6].hex()}; expected gzip, xz, lz4 or zstd"
+    )
 
 
 def _piped(program: str, data: bytes) -> bytes:
@@ -245,7 +258,7 @@ def _piped(program: str, data: bytes) -> bytes:
 
 
 def _accelerator(folder: Path) -> str:
-    """Return `kvm` if this computer's KVM really boots a guest, else `tcg`; the result is cached until its next boot.
+    """Return `kvm` if this computer's KVM really boots a guest, else `tcg`. The result is cached until the next boot.
 
     A /dev/kvm may exist and not work, for example within another virtual machine.
     """

@@ -1,8 +1,8 @@
-"""Run as the first process of a light machine: play cloud-init, and the part of systemd that the machine needs.
+"""The first process of a light machine: runs the user-data, like cloud-init, and carries out systemd commands.
 
     init.py FOLDER
 
-It ends when the machine powers off; its supervisor then ends all processes that are left.
+It exits when the machine powers off; its supervisor then ends the remaining processes.
 """
 
 import email
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-#: In cloud-init's order: boothooks run early, scripts in its last stage.
+#: Content types in the order in which cloud-init runs them: boothooks early, scripts in its last stage.
 PARTS = ("text/cloud-boothook", "text/x-shellscript")
 
 
@@ -33,8 +33,8 @@ class Init:
 
     def run(self) -> None:
         """Run the user-data and carry out the systemd commands; return when the machine has to power off."""
-        # All scripts are written before any runs: a file that any process has open for writing cannot be executed, and
-        # a child that another thread is just forking would have it open.
+        # Write all scripts before the first one runs. A file cannot be executed while a process has it open for
+        # writing, and a child process that another thread forks meanwhile would inherit the open file.
         threading.Thread(target=self._cloud_init, args=(self._unpack(),), daemon=True).start()
         for words in self._told():
             if not self._obey(words):
@@ -45,7 +45,7 @@ class Init:
             subprocess.run([str(script)], check=False)
 
     def _unpack(self) -> list[Path]:
-        """Write the user-data's scripts to files, and return these in the order in which they run."""
+        """Write the user-data's scripts to files; return the files in the order in which they run."""
         self._parts.mkdir(parents=True, exist_ok=True)
         parts = list(email.message_from_string(self._user_data).walk())
         scripts: list[Path] = []
@@ -59,7 +59,7 @@ class Init:
         return scripts
 
     def _told(self) -> Iterator[list[str]]:
-        """Yield the command line of each call to a double of systemd's commands, one after the other."""
+        """Yield the words of each systemd command that the machine's processes run, in order of arrival."""
         # Opened for writing too, so that there is no end of file between two callers.
         with open(self._pipe, "r+b", buffering=0) as pipe:
             heard = b""
@@ -82,13 +82,13 @@ class Init:
             for name in names[1:]:
                 self._start(name)
         elif names[:1] != ["daemon-reload"]:
-            print(f"light machine: {shlex.join(words)} is passed over", flush=True)
+            print(f"light machine: ignored unsupported command: {shlex.join(words)}", flush=True)
         return True
 
     def _start(self, name: str) -> None:
         unit = self._units / (name if "." in name else f"{name}.service")
         if not unit.exists():
-            print(f"light machine: there is no unit {unit.name}", flush=True)
+            print(f"light machine: systemd unit {unit.name} not found", flush=True)
             return
         lines = [line.split("=", 1) for line in unit.read_text().splitlines() if "=" in line]
         values = dict(lines)
@@ -96,7 +96,7 @@ class Init:
             word.split("=", 1) for key, line in lines if key == "Environment" for word in shlex.split(line)
         )
         self._starts[unit.name] += 1
-        # Like systemd's own limit: a unit that may not be restarted any more has failed.
+        # Like systemd: a unit that has reached StartLimitBurst is not restarted, and its OnFailure unit starts.
         again = values.get("Restart") == "on-failure" and self._starts[unit.name] < int(values["StartLimitBurst"])
         self._spawn(shlex.split(values["ExecStart"]), unit.name if again else values.get("OnFailure", ""), environment)
 

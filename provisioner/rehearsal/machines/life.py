@@ -15,14 +15,14 @@ PYTHON = (sys.executable, "-I", "-S")
 
 
 class Life:
-    """A machine that begins with this object, and ends with the command, `end` or this process, whichever is first."""
+    """A machine that starts with this object. It ends when its command or this process exits, or `end` is called."""
 
     def __init__(
         self, folder: Path, command: Sequence[str], environment: Mapping[str, str], powered_off: Callable[[], None]
     ) -> None:
-        """`folder` is removed with the machine; `powered_off` is called when the command has ended by itself.
+        """`folder` is deleted when the machine ends; `powered_off` is called if the command has exited by itself.
 
-        Without a command, the life is that of the folder only.
+        Without a command, this object only keeps the folder until the end.
         """
         self._powered_off = powered_off
         self._console = b""
@@ -44,7 +44,7 @@ class Life:
         return self._console.decode(errors="replace")
 
     def end(self) -> None:
-        """End the machine; return when nothing of it is left. May be repeated."""
+        """End the machine; return when its processes have ended and its folder is deleted. May be repeated."""
         self._ended_from_outside = True
         self.let_go()
         self._process.wait()

@@ -11,7 +11,7 @@ from provisioner.rehearsal.machines import doubles
 from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.life import PYTHON, Life
 
-#: The folder that a light machine has from its machine image, relative to the machine's folder.
+#: The folder that a light machine gets from its AMI, relative to the machine's folder.
 BAKED = "opt/provision"
 
 HERE = Path(__file__).parent
@@ -22,7 +22,7 @@ class NotSafe(ProvisionError):
 
 
 class LightHost:
-    """Plays machines in folders under `folder`; each machine's folder is removed when the machine ends."""
+    """Runs machines in folders under `folder`; each machine's folder is removed when the machine ends."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class LightHost:
         disk: Callable[[Guest], int | None] = lambda _: None,
         sandbox: bool = True,
     ) -> None:
-        """`docker` lets the machines use this computer's own engine, at DOCKER_HOST.
+        """`docker` lets the machines use this computer's own Docker engine, at DOCKER_HOST.
 
         `gpus` returns how many GPUs an instance type shows; by default, every type shows 8. `environment` returns
         variables that are added to the machine's own, also those that simulate faults (PROVISION_GPUS,
@@ -49,7 +49,7 @@ class LightHost:
         self._disk = disk
         self.sandboxed = sandbox and _bubblewrap_works()
         self._machines: dict[str, Life] = {}
-        #: The baked files of captured images: one folder for each image that has any.
+        #: The baked files of captured AMIs: one folder for each AMI that has any.
         self._images = folder / "images"
 
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
@@ -98,7 +98,10 @@ class LightHost:
         doubles.install(commands, pipe, self._gpus(guest.instance_type), real)
         path = os.pathsep.join([str(commands), *_system_path()])
         if reaching := doubles.reaching_out(commands, path, real):
-            raise NotSafe(f"on a light machine {', '.join(reaching)} would be this computer's own")
+            raise NotSafe(
+                f"cannot boot a light machine: {', '.join(reaching)} would run this computer's own programs, not the "
+                f"doubles in {commands}; check that files in that folder can be executed"
+            )
         return {
             "PATH": path,
             "HOME": str(folder / "root"),
@@ -133,7 +136,7 @@ class LightHost:
 def _which(command: str) -> str:
     found = shutil.which(command)
     if found is None:
-        raise NotSafe(f"{command} is not on this computer")
+        raise NotSafe(f"{command} is not installed on this computer: install it, or rehearse without --docker")
     return found
 
 

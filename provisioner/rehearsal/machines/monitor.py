@@ -1,4 +1,4 @@
-"""Control the QEMU of one machine over its machine protocol (QEMU documentation, "QMP protocol specification")."""
+"""Control the QEMU process of one machine over QMP (QEMU documentation, "QMP protocol specification")."""
 
 import json
 import os
@@ -15,7 +15,7 @@ SOCKET = "monitor"
 
 
 class Unheard(ProvisionError):
-    """QEMU has ended or rejects a command, or the guest does not carry it out in time."""
+    """QEMU has exited or rejects a command, or the guest does not carry the command out in time."""
 
 
 class Monitor:
@@ -24,7 +24,7 @@ class Monitor:
     def __init__(self, folder: Path, patience: float) -> None:
         self._end = time.monotonic() + patience
         self._socket = socket.socket(socket.AF_UNIX)
-        # Through a descriptor, because a socket's path must be short, and the path of a machine's folder may be long.
+        # Connect through a descriptor: a socket's path must be short, and the path of a machine's folder may be long.
         here = os.open(folder, os.O_PATH)
         try:
             self._socket.connect(f"/proc/self/fd/{here}/{SOCKET}")
@@ -66,8 +66,8 @@ class Monitor:
         try:
             line = self._file.readline()
         except OSError as error:
-            raise Unheard(f"QEMU says no more: {error or 'it takes too long'}") from error
+            raise Unheard(f"no answer from QEMU: {error or 'timed out'}") from error
         if not line:
-            raise Unheard("QEMU has ended")
+            raise Unheard("QEMU has exited")
         said: dict[str, Any] = json.loads(line)
         return said

@@ -1,4 +1,4 @@
-"""Virtual machines by QEMU, without root: a kernel that boots, cloud-init, systemd, Docker, and a real power-off.
+"""QEMU virtual machines, without root: each has a real boot, cloud-init, systemd, Docker, and a real power-off.
 
 Each machine has QEMU's own network (slirp): the metadata service has the same address as on EC2, and the guest reaches
 this computer's loopback at GATEWAY.
@@ -21,7 +21,7 @@ from provisioner.rehearsal.machines.monitor import SOCKET, Monitor
 #: Address at which the guest reaches the ports of this computer's 127.0.0.1.
 GATEWAY = "169.254.169.2"
 
-#: Most machines that run at once: an emulated one needs one or two processors while it boots.
+#: Maximum number of machines that run at once: an emulated machine needs one or two processors while it boots.
 AT_ONCE = 2
 
 #: Seconds after which a machine is ended: no rehearsal takes longer, and a guest that hangs must not run for ever.
@@ -29,10 +29,10 @@ LIMIT = 7200.0
 
 MEMORY_MIB = 1024
 
-#: Limit of translated code, of which an emulated guest would otherwise keep a gigabyte.
+#: Limit of QEMU's cache of translated code; without it, the cache of an emulated guest takes a gigabyte.
 TRANSLATED_MIB = 256
 
-#: The least CPU for programs built for x86-64-v2: further features would take longer to emulate.
+#: The simplest CPU that runs programs built for x86-64-v2: more features would be slower to emulate.
 EMULATED_CPU = "Nehalem"
 
 #: `apparmor=0`, because Docker runs no container if AppArmor is on without its tools; the rest is for speed.
@@ -51,20 +51,20 @@ class NoMachine(ProvisionError):
 
 class _Machine:
     def __init__(self, image: str) -> None:
-        #: Id of the machine's image.
+        #: Id of the machine's AMI.
         self.image = image
         #: None before the boot.
         self.life: Life | None = None
         #: Whether the machine has ended, or must not begin.
         self.over = False
-        #: Messages of the rehearsal itself, which precede the machine's console.
+        #: Messages of the rehearsal itself, shown before the machine's console output.
         self.note = ""
 
 
 class QemuHost:
-    """Plays machines from `image`, or from images captured of them, with their disks in folders under `folder`.
+    """Runs machines from `image`, or from AMIs captured of such machines, with disks in folders under `folder`.
 
-    At most `at_once` machines run. A further machine counts as running in EC2, and boots when another one has ended.
+    At most `at_once` machines run. A further machine is `running` in EC2, but boots only when another one has ended.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class QemuHost:
         self._way_in = way_in
         self._second_disk = second_disk
         self._machines: dict[str, _Machine] = {}
-        #: For each kept disk's image, the image that the disk is an overlay on; and the images that were forgotten.
+        #: By AMI id of each kept disk, the AMI whose disk is its backing file; then, the ids of forgotten AMIs.
         self._kept_on: dict[str, str] = {}
         self._forgotten: set[str] = set()
         #: Held while a machine begins or ends, so that no thread sees a state in between.
@@ -129,9 +129,9 @@ class QemuHost:
         return machine.note + (machine.life.console if machine.life else "")
 
     def capture(self, instance_id: str, image_id: str) -> None:
-        """Shut the guest down, keep its disk, and boot it again, as EC2 does: only then is the file system complete.
+        """Shut the guest down, keep its disk, and boot it again, as EC2 does: a shutdown completes the file system.
 
-        The kept disk has only the difference to the machine's own image.
+        The kept disk has only the differences from the disk of the machine's AMI.
         """
         machine = self._machines[instance_id]
         disk, kept = self.folder(instance_id) / "disk", self._kept(image_id)
@@ -170,7 +170,7 @@ class QemuHost:
         return self._folder.resolve() / "images" / image_id
 
     def _backing(self, image_id: str) -> tuple[str, str]:
-        """Return format and path of the file under a disk of that image: the captured disk, or else the guest image."""
+        """Return format and path of the backing file for disks of this AMI: its kept disk, or else the guest image."""
         kept = self._kept(image_id)
         return ("qcow2", str(kept)) if kept.exists() else ("raw", str(self._image.disk))
 
@@ -181,7 +181,7 @@ class QemuHost:
 
         with self._places:
             if self._full():
-                machine.note = f"rehearsal: {self._at_once} virtual machines run, and this one waits for its turn\n"
+                machine.note = f"rehearsal: waiting to boot: {self._at_once} virtual machines run, the maximum\n"
             self._places.wait_for(lambda: machine.over or not self._full())
             if machine.over:
                 return
@@ -203,7 +203,7 @@ class QemuHost:
             self._places.notify_all()
 
     def _tidy(self) -> None:
-        """Delete the disks of forgotten images on which no live machine's disk and no other kept disk is an overlay."""
+        """Delete the kept disks of forgotten AMIs that no live machine's disk or other kept disk is based on."""
         alive = {one.image for one in self._machines.values() if not one.over}
         while idle := self._forgotten & self._kept_on.keys() - alive - set(self._kept_on.values()):
             for image_id in idle:

@@ -1,4 +1,4 @@
-"""The script that a scripted machine plays, with durations in seconds."""
+"""The script that a scripted machine follows, with durations in seconds."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from provisioner.core.protocol.words import Outcome, Step
 
 @dataclass(frozen=True)
 class Script:
-    #: Pattern for the names of the jobs whose runs play this script.
+    #: Pattern for job names; machines of these jobs follow this script.
     job: str = "*"
-    #: How long each step takes. The machine does not begin a step of None.
+    #: Duration of each step; a step of None is skipped.
     pull: float | None = None
     clone: float | None = None
     setup: float | None = None
@@ -19,18 +19,18 @@ class Script:
     output: int = 100
     #: Whether the command writes a line with each heartbeat, too.
     lines: bool = False
-    #: The step that fails, if one does, and its outcome.
+    #: The step that fails, or None; and the outcome of that failure.
     fails: Step | None = None
     fails_as: Outcome = Outcome.LOST
     #: The command's own exit code if a spot notice ends it.
     exit_on_notice: int = 143
-    #: Whether the machine never reads its orders.
+    #: Whether the machine ignores its orders.
     deaf: bool = False
     #: Whether the machine works, but its reports never arrive.
     mute: bool = False
     #: Seconds by which the machine's clock is ahead.
     skew: float = 0.0
-    #: Seconds after the boot at which the machine falls silent but stays alive; None: never.
+    #: Seconds after the boot at which the machine stops acting but stays alive; None: never.
     silent_at: float | None = None
-    #: Seconds after the boot at which the machine powers itself off, whatever it is doing; None: never.
+    #: Seconds after the boot at which the machine powers itself off, in any step; None: never.
     off_at: float | None = None

@@ -1,4 +1,4 @@
-"""Play many machines in one thread, each of which only follows the agent's protocol.
+"""Simulate many machines in one thread; each machine only follows the agent's protocol.
 
 Each machine has its own credentials from the metadata service and calls the bucket over HTTP, like an agent. Its steps
 do no work: the script has their durations and outcomes.
@@ -21,7 +21,7 @@ from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted_agent import Doing, ScriptedAgent
 
-#: As for the agent, 403 means a missing key too, because machines have no ListBucket.
+#: Statuses of a missing key. 403 is one of them, because machines do not have the right ListBucket.
 _ABSENT = (403, 404)
 #: Seconds after which a request is repeated while the bucket fails.
 RETRY = 0.5
@@ -45,7 +45,7 @@ class _Machine:
 
 
 class ScriptedHost:
-    """Plays every machine with the first script whose job pattern fits its work order."""
+    """A machine host whose machines follow the first script with a job pattern that fits their work order."""
 
     def __init__(self, scripts: Sequence[Script] = (Script(),)) -> None:
         self._scripts = scripts
@@ -84,14 +84,14 @@ class ScriptedHost:
             self._changed.notify()
         self._thread.join()
 
-    # The thread that plays all machines
+    # The thread that runs all machines
 
     def _plan(self, at: float, machine: _Machine, life: Doing[None]) -> None:
         heapq.heappush(self._agenda, (at, next(self._numbers), machine, life))
         self._changed.notify()
 
     def _next(self) -> tuple[_Machine, Doing[None]] | None:
-        """Wait for the next machine whose time has come, and return it; None when the host is closed."""
+        """Wait until a machine's next step is due; return the machine and its life, or None when the host is closed."""
         with self._changed:
             while not self._closing:
                 wait = self._agenda[0][0] - time.time() if self._agenda else None
@@ -178,7 +178,7 @@ class _WireBucket:
 
 
 def _polls() -> Iterator[float]:
-    """Growing pauses, because hundreds of machines may call one small computer."""
+    """Yield growing pauses in seconds, because hundreds of machines may call one small computer."""
     pause = 0.5
     while True:
         yield pause

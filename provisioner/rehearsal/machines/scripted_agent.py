@@ -1,7 +1,7 @@
 """An agent that only follows the protocol: its steps do no work, and a script has their durations and outcomes.
 
-It never waits. Its life is a generator that yields the seconds until its next step, so that its driver decides what
-time is: real time for thousands of machines in one thread, or the virtual time of a test.
+The agent never waits: its life is a generator that yields the seconds until its next step. So its driver can use real
+time for thousands of machines in one thread, or the virtual time of a test.
 """
 
 import hashlib
@@ -26,21 +26,21 @@ from provisioner.core.protocol.words import STREAMS, Outcome, SignalCause, Step
 from provisioner.rehearsal.machines.script import Script
 
 T = TypeVar("T")
-#: Something that takes time: it yields seconds, and returns a value.
+#: An operation that takes time: a generator that yields the seconds to wait, and returns a value.
 Doing = Generator[float, None, T]
 
-#: A line of the output that a script asks for.
+#: A line of the simulated output.
 LINE = b"a line of a scripted machine's output\n"
 
 
 class AgentBucket(Protocol):
-    """What an agent may do in the bucket; both methods raise Retryable errors."""
+    """The bucket operations that an agent needs; both methods may raise Retryable errors."""
 
     def get(self, key: str) -> bytes | None:
         """Return the object, or None if there is none."""
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
-        """Store the object; return False if `if_absent` and there is one."""
+        """Store the object; return False if `if_absent` is set and the object exists."""
 
 
 class ScriptedAgent:
@@ -59,7 +59,7 @@ class ScriptedAgent:
         polls: Iterator[float],
         retry: float,
     ) -> None:
-        """`polls` are the pauses between looks for the work order, `retry` the pause after an error of the bucket."""
+        """`polls` yields the pauses between reads of the work order; `retry` is the pause after a bucket error."""
         self.machine, self.box, self.launch_time = machine, box, launch_time
         self.script = Script()
         self.order: WorkOrder | None = None
@@ -69,7 +69,7 @@ class ScriptedAgent:
         #: When the first and the last report was acknowledged.
         self.heard_at: float | None = None
         self.last_heard_at = 0.0
-        #: When each step began, by the true time.
+        #: When each step began, without the skew of the machine's clock.
         self.began_at: dict[Step, float] = {}
         self.signal_cause = SignalCause.NONE
         self.finished = False
@@ -77,25 +77,25 @@ class ScriptedAgent:
         self._polls, self._retry = polls, retry
         self._process, self._sequence = new_id(), 0
         self._spans: dict[str, Span] = {}
-        #: Bytes that were produced of the output, and that the bucket acknowledged, by stream.
+        #: Bytes that the command has written to `output`; bytes that the bucket has acknowledged, by stream.
         self._produced = 0
         self._shipped: dict[str, int] = {}
-        #: On disk for another agent process: the chunk that is not acknowledged, and the settled result.
+        #: State on disk, for a restarted agent process: the unacknowledged chunk, and the final result.
         self._unshipped: tuple[str, int, bytes] | None = None
         self._settled: Result | None = None
 
-    # What a driver may override
+    # Methods that a driver may override
 
     def begins(self, order: WorkOrder) -> None:
-        """The command of this work order begins to execute."""
+        """Called when the command of this work order begins to execute."""
 
     def ends(self) -> None:
-        """The command no longer executes."""
+        """Called when the command no longer executes."""
 
     # The life
 
     def life(self) -> Doing[None]:
-        """Fetch the work order, carry it out, and leave the result."""
+        """Read the work order, carry it out, and put the result."""
         while self.order is None:
             data = yield from self._try(lambda: self._bucket.get(keys.work_key(self.box)))
             if data is None:
@@ -109,11 +109,11 @@ class ScriptedAgent:
             yield from self.write("system", f"attempt {order.attempt} of {order.run}\n".encode())
         yield from self._work(order)
         if self.notice and self.notice.at < self.launch_time + 3600:
-            # The cloud's own interruption costs nothing in the first hour.
+            # A spot machine that EC2 itself interrupts in its first hour is free, so wait for the interruption.
             yield max(0.0, self.notice.at + 180.0 - self._now())
 
     def resumed(self) -> Doing[None]:
-        """Return the life of another agent process, which begins now and continues this one's work."""
+        """Start a new agent process on the machine, and return its life, which continues the work of the first one."""
         self._process = self._new_id()
         return self._resume()
 
@@ -131,7 +131,8 @@ class ScriptedAgent:
             if step is Step.COMMAND:
                 mine = Started(self._process, self._time())
                 if not (yield from self._put_once(keys.started_key(self.box), mine)):
-                    yield from self._finish(step, Outcome.LOST, None, "started, no process found")
+                    reason = "the command was started before, and none of its processes was found on this machine"
+                    yield from self._finish(step, Outcome.LOST, None, reason)
                     return
                 self.begins(order)
             ended = yield from self._spend(order, step, seconds)
@@ -145,7 +146,7 @@ class ScriptedAgent:
         yield from self._finish(Step.COMMAND, outcome, code, f"the command exited with {code}")
 
     def _spend(self, order: WorkOrder, step: Step, seconds: float) -> Doing[tuple[Outcome, int | None, str] | None]:
-        """Let the step take its time; return outcome, exit code and reason if it did not end well."""
+        """Spend the step's time; return None if the step succeeded, else its outcome, exit code and reason."""
         script, began, until = self.script, self._time(), self._now() + seconds
         limit = {Step.SETUP: order.setup_limit, Step.COMMAND: order.runtime_limit}.get(step, order.pull_limit)
         self.began_at[step] = self._now()
@@ -257,7 +258,7 @@ class ScriptedAgent:
         yield from self.report(Step.LOGS, finished=True)
 
     def _put_once(self, key: str, message: object) -> Doing[bool]:
-        """Return whether the object is ours, also if the answer to an earlier put was lost."""
+        """Put the message if the key is new; return whether the stored object equals it, also after a lost answer."""
         data = codec.encode(message)
         if (yield from self._try(lambda: self._bucket.put(key, data, if_absent=True))):
             return True

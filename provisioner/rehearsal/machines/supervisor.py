@@ -1,9 +1,9 @@
-"""Run a machine, and end all of it when its command ends or when the process that booted it ends.
+"""Run a machine; end all its processes when its command exits, or when the process that booted it exits.
 
     supervisor.py FOLDER [COMMAND...]     standard input: a pipe; its end of file ends the machine
 
 Every process of the machine, even one that has detached itself, is a descendant of this process. Without a command,
-only the folder is held.
+this process only keeps the folder until the end of file.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Bake a machine image: launch a builder, prepare and clean it, and make an image of it."""
+"""Bake a machine image (AMI): launch a builder, prepare and clean it, and make an AMI of it."""
 
 import shlex
 import time
@@ -20,7 +20,7 @@ from provisioner.service.installation import Installation
 
 #: The most seconds a bake may take, the snapshot included.
 LIFETIME = 2 * 3600
-#: Seconds between two progress lines about a machine image that is still pending.
+#: Seconds between two progress lines while the machine image is pending.
 PATIENCE = 30.0
 #: The folder of our files on the builder; clean.sh deletes it.
 FOLDER = "/tmp/provision-bake"
@@ -32,12 +32,12 @@ PRELOADED = "/opt/provision/preloaded"
 class BakeRequest:
     """The inputs of a bake."""
 
-    #: The machine image to begin with; empty: the settings' one.
+    #: The machine image to begin with; if empty, the one in the settings.
     base: str = ""
     name: str = ""
     instance_type: str = "m6i.large"
     preload: tuple[str, ...] = ()
-    #: None: the base's own size, or the settings' `disk_gib` if there are Docker images to preload.
+    #: None: the disk size of the base, or the settings' `disk_gib` if there are Docker images to preload.
     disk_gib: int | None = None
 
 
@@ -55,9 +55,9 @@ class Bakery:
         kind: str,
         endpoint: str = "",
     ) -> None:
-        """`scripts` are the files of `images/`; `kind` is its folder with the verify.sh that checks a base.
+        """`scripts` are the files of the folder `images/`; `kind` is its sub-folder whose verify.sh checks the base.
 
-        `endpoint` is the URL at which a builder reaches AWS, or "" for AWS's own.
+        `endpoint` is the URL at which the builder reaches AWS, or "" for AWS's own endpoints.
         """
         self._installation, self._sites, self._shell = installation, sites, shell
         self._verify = f"{kind}/verify.sh"
@@ -66,7 +66,11 @@ class Bakery:
         self._region, self._endpoint = region, endpoint
 
     def bake(self, wish: BakeRequest, told: Told) -> Ami:
-        """Bake a machine image and return it when it is available. Raises Failed; then nothing of it is left."""
+        """Bake a machine image and return it when it is available.
+
+        After an error, the builder is terminated and the machine image deleted. Raises Failed, Conflict if the name is
+        taken, and Invalid.
+        """
         installation = self._installation
         claim(installation)
         began = installation.clock.now()
@@ -74,7 +78,7 @@ class Bakery:
         name = machine_images.check_name(wish.name or f"provision-{installation.policy.installation}-{moment}")
         machine_images.check_preloaded(wish.preload)
         if taken := [ami.id for ami in installation.cloud.amis() if ami.name == name]:
-            raise Conflict(f"the name {name} is {taken[0]}'s already")
+            raise Conflict(f"the AMI name {name} is already used by {taken[0]}")
         key = self._shell.key()
         request = self._request(wish, key)
         try:
@@ -90,14 +94,14 @@ class Bakery:
                     installation.policy.installation, agent, request.template.image.id, preloaded, date
                 )
                 id = installation.cloud.create_ami(builder.id, name, {**tags, LAUNCH_TAG: request.token})
-                told.step(f"the image {id} ({name}) is being made")
+                told.step(f"AMI {id} ({name}) is being created")
                 return self._available(id, self._left(began)(), told)
         except BaseException:
             self._discard(request.token, told)
             raise
 
     def _root(self) -> Sequence[str]:
-        """Return the words before a command that make it run as root and reach AWS."""
+        """Return the words to put before a command, so that it runs as root and reaches AWS."""
         sudo = [] if self._installation.policy.way_in.user == "root" else ["sudo", "-n"]
         return [*sudo, *(["env", f"AWS_ENDPOINT_URL={self._endpoint}"] if self._endpoint else [])]
 
@@ -105,7 +109,7 @@ class Bakery:
         return lambda: max(1.0, began + LIFETIME - self._installation.clock.now())
 
     def _request(self, wish: BakeRequest, key: Key) -> LaunchRequest:
-        """Return the request for one on-demand machine in any zone. Raises Invalid or CloudError; launches nothing."""
+        """Return the request to launch one on-demand machine in any zone. Raises Invalid and CloudError."""
         installation, policy = self._installation, self._installation.policy
         image = self._sites.image(wish.base or policy.image)
         role = self._sites.role(policy.profile)
@@ -114,9 +118,12 @@ class Bakery:
         if kind is None:
             raise Invalid(f"the region has no instance type {wish.instance_type}")
         if kind.architecture != image.architecture:
-            raise Invalid(f"{kind.name} is {kind.architecture}, and {image.id} is {image.architecture}")
+            raise Invalid(
+                f"{kind.name} has architecture {kind.architecture}, but AMI {image.id} has {image.architecture}: "
+                "choose another instance type or base"
+            )
         if not kind.zones:
-            raise Invalid(f"no zone with a subnet of the settings has {kind.name}")
+            raise Invalid(f"{kind.name} is not offered in any zone of the settings' subnets")
         disk = wish.disk_gib or (policy.disk_gib if wish.preload else image.disk_gib or policy.disk_gib)
         token = installation.ids.new()
         template = Template(
@@ -137,7 +144,7 @@ class Bakery:
         return LaunchRequest(token, template, Market.ON_DEMAND, offers, catalog.subnets, 1, tags)
 
     def _prepare(self, work: "_Work", wish: BakeRequest) -> tuple[str, tuple[str, ...]]:
-        """Prepare the builder; return the sha256 of its agent and the digests of its preloaded Docker images."""
+        """Prepare and clean the builder; return its agent's sha256 and the digests of its preloaded Docker images."""
         sha256, archive = self._sites.agent()
         agent = f"agent-{sha256}.zip"
         work.send({**self._scripts, agent: archive})
@@ -164,24 +171,24 @@ class Bakery:
                 told.step(f"{id} is available")
                 return found[0]
             if found and found[0].state is AmiState.FAILED:
-                raise Failed(f"the image {id} failed: {found[0].reason or 'the cloud does not say why'}")
+                raise Failed(f"AMI {id} failed: {found[0].reason or 'EC2 gives no reason'}")
             if clock.now() >= spoken + PATIENCE:
                 spoken = clock.now()
-                told.step(f"{id} is pending, for {spoken - began:.0f} s now")
-        raise Failed(f"the image {id} is still pending, and a bake takes {LIFETIME / 3600:.0f} h at most")
+                told.step(f"{id} has been pending for {spoken - began:.0f} s")
+        raise Failed(f"AMI {id} is still pending after {LIFETIME / 3600:.0f} h, the limit of a bake")
 
     def _discard(self, launch: str, told: Told) -> None:
-        """Delete the machine image that may have been begun from this launch's machine."""
+        """Delete the machine image that was begun from this launch's machine, if there is one."""
         try:
             for ami in self._installation.cloud.amis():
                 if ami.tags.get(LAUNCH_TAG) == launch:
                     self._installation.cloud.delete_ami(ami.id)
         except CloudError as error:
-            told.step(f"an image may have been begun ({error}): see `provision ami list`")
+            told.step(f"an unfinished AMI may be left ({error}): check with `provision ami list`")
 
 
 class _Work:
-    """Commands on the builder: puts files into FOLDER and runs them as root."""
+    """Copies files to FOLDER on the builder, and runs them as root."""
 
     def __init__(self, session: Session, root: Sequence[str], left: Callable[[], float], told: Told) -> None:
         self._session, self._root, self._left, self._told = session, root, left, told
@@ -198,7 +205,7 @@ class _Work:
         self._do(step, [*self._root, "sh", f"{FOLDER}/{script}", *words])
 
     def words(self, path: str) -> tuple[str, ...]:
-        """Return the words of a file on the builder. Raises Failed."""
+        """Return the words of a file on the builder. Raises Failed if it cannot be read."""
         said = bytearray()
         if code := self._session.run(shlex.join(["cat", path]), said.extend, self._left()):
             raise Failed(f"{path} cannot be read on the builder: exit code {code}")

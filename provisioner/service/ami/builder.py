@@ -1,8 +1,8 @@
-"""A temporary machine, entered over SSH, that a machine image is made from.
+"""A temporary machine, controlled over SSH, from which a machine image is made.
 
-Its launch is stored before the call is made, and held, so that no pass of the control plane terminates the machine as
-a spare one. After its use, also after an error, the launch is closed and the machine is terminated. If this process is
-killed, the reconciler, the reaper and the machine's fuse each end it at the end of its lifetime.
+Its launch is stored before the call is made. Until the launch's `held_until`, no pass of the control plane terminates
+the machine, although no run uses it. At the end, also after an error, the launch is closed and the machine terminated.
+If this process is killed, the reconciler, the reaper or the machine's fuse ends the machine after its lifetime.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,26 +19,28 @@ from provisioner.ports.clock import Clock
 from provisioner.ports.shell import Host, Key, Session, Shell
 from provisioner.service.installation import Installation
 
-#: Seconds until it runs and its console shows the host keys; without Nitro the console takes minutes.
+#: Maximum number of seconds until the machine runs and its console shows the host keys. Without Nitro the console takes
+#: minutes.
 BOOT_LIMIT = 900.0
-#: Seconds to connect: sshd runs once the console shows the host keys. Also seconds to repeat an unanswered launch.
+#: Maximum number of seconds to connect: sshd runs once the console shows the host keys. Also the seconds for which a
+#: launch without an answer is repeated.
 REACH_LIMIT = 60.0
-#: Seconds between two tries of `looks`.
+#: Seconds between two steps of `looks`.
 LOOK = 1.0
-#: Characters of the console's end in the error of a builder that could not be entered.
+#: Maximum number of characters of the console's end in the error message for a builder without an SSH connection.
 CONSOLE_TAIL = 600
 
 
 @dataclass(frozen=True)
 class Told:
-    """Callbacks for the progress: a line for each step, and the output of the machine."""
+    """Callbacks for the progress: `step` gets one line for each step, and `output` the output of the machine."""
 
     step: Callable[[str], None]
     output: Callable[[bytes], None]
 
 
 class Builder:
-    """A context manager that launches the machine, and terminates it at the end."""
+    """A context manager that launches the builder, and terminates it at the end."""
 
     def __init__(
         self, installation: Installation, shell: Shell, request: LaunchRequest, lifetime: float, told: Told
@@ -53,7 +55,7 @@ class Builder:
         return self._answer.machines[0].instance_id
 
     def __enter__(self) -> Self:
-        """Launch the machine. Raises Failed, with the refusal of every offer, if none can be launched."""
+        """Launch the machine. Raises Failed, with the refusal of every offer, if no machine can be launched."""
         now = self._installation.clock.now()
         promise = Launch(self._request, (), now, held_until=now + self._lifetime)
         try:
@@ -76,7 +78,7 @@ class Builder:
     # Launch
 
     def _ask(self) -> LaunchAnswer:
-        """Make the launch, and repeat it for REACH_LIMIT seconds after a retryable error or a lost answer."""
+        """Make the launch and return its answer; after a Retryable error repeat the call, for REACH_LIMIT seconds."""
         doubtful, trouble = False, ""
         for _ in looks(self._installation.clock, REACH_LIMIT):
             try:
@@ -97,11 +99,11 @@ class Builder:
             return LaunchAnswer(tuple(LaunchedMachine(each.id, each.offer) for each in found))
 
     def _end(self) -> None:
-        """Close the launch and terminate its machine; a pass repeats what fails."""
+        """Close the launch and terminate its machine. If a call fails, a pass of the control plane repeats it."""
         try:
             self._close()
         except KeyboardInterrupt:
-            # Ctrl-C may have come at any line. All steps may be repeated.
+            # Ctrl-C may have interrupted any line. All steps of `_close` may be repeated.
             self._close()
             raise
 
@@ -111,13 +113,13 @@ class Builder:
             return
         cloud, now = self._installation.cloud, self._installation.clock.now()
         try:
-            # If the answer was lost, repeat the same request: its answer has the machine, if one was launched.
+            # If the answer was lost, repeat the request: the answer to the same token has the machine, if any.
             machines = (self._answer or self._ask_once()).machines
         except CloudError as error:
             self._save(replace(launch, held_until=0.0))
-            self._told.step(f"was a builder launched? ({error}) The next command, or a daemon, finds out and ends it")
+            self._told.step(f"a builder may be running ({error}): the next command or daemon will terminate it")
             return
-        why = "what it was for is over"
+        why = "its bake is over"
         over: list[Record] = [
             KnownMachine(each.instance_id, launch.id, each.offer, now, end_wanted_at=now, end_wanted_for=why)
             for each in machines
@@ -125,20 +127,20 @@ class Builder:
         if launch.closed_at is None:
             self._save(*over, replace(launch, closed_at=now, result=f"{len(machines)} of 1 machines"))
         for id, refusal in cloud.terminate([each.instance_id for each in machines]).items():
-            self._told.step(f"{id} could not be ended ({refusal}): the next command, or a daemon, asks again")
+            self._told.step(f"{id} could not be terminated ({refusal}): the next command or the daemon tries again")
 
     def _save(self, *records: Record) -> None:
         try:
             self._installation.store.save(records)
         except Conflict:
-            pass  # The launch's time was up, and a pass has closed it: the pass terminates the machine.
+            pass  # After `held_until`, a pass has closed the launch; the pass terminates the machine.
 
     # SSH
 
     def session(self, key: Key) -> Session:
-        """Connect, after the console has shown the host keys that prove the machine's identity. Raises Failed."""
+        """Connect, once the console shows the host keys that prove the machine's identity. Raises Failed."""
         host = self._host()
-        self._told.step(f"its console told its host keys: entering {host.user}@{host.address}, port {host.port}")
+        self._told.step(f"host keys read from the console: connecting to {host.user}@{host.address} port {host.port}")
         trouble: CloudError | None = None
         for _ in looks(self._installation.clock, REACH_LIMIT):
             self._look()
@@ -155,8 +157,8 @@ class Builder:
             if machine and machine.state is MachineState.RUNNING and (keys := host_keys(self._console())):
                 return Host(way_in.address_of(machine), way_in.port, way_in.user, keys)
         raise Failed(
-            f"{self.id} told its console no SSH host keys within {BOOT_LIMIT / 60:.0f} min, so that it cannot be told "
-            f"from an impostor{self._last_words()}"
+            f"{self.id} printed no SSH host keys to its console within {BOOT_LIMIT / 60:.0f} min, so its identity "
+            f"cannot be verified{self._last_words()}"
         )
 
     def _look(self) -> Machine | None:
@@ -181,7 +183,7 @@ class Builder:
 
 
 def looks(clock: Clock, limit: float) -> Iterator[None]:
-    """Yield now, and then every LOOK seconds until `limit` seconds are over."""
+    """Yield at once, and then every LOOK seconds, until `limit` seconds are over."""
     end = clock.now() + limit
     while True:
         yield

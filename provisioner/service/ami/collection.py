@@ -11,7 +11,7 @@ from provisioner.service.ami.builder import Told
 from provisioner.service.control_loop.launch_sites import AMI, LaunchSites
 from provisioner.service.installation import Installation
 
-#: The name that stands for the settings' machine image.
+#: The name in `use` that means the machine image of the settings.
 DEFAULT = "default"
 
 
@@ -21,7 +21,7 @@ class Amis:
 
     @property
     def default(self) -> str:
-        """The settings' machine image."""
+        """The machine image of the settings."""
         return self._installation.policy.image
 
     def now(self) -> float:
@@ -31,8 +31,8 @@ class Amis:
         self._installation.store.close()
 
     def bake(self, wish: BakeRequest, told: Told) -> Ami:
-        """Bake a machine image and return it when it is available. Raises Failed; then nothing of it is left."""
-        # The audit is saved before the cloud is changed.
+        """Bake a machine image and return it when it is available. Raises Failed, and Conflict if the name is taken."""
+        # Save the audit record before the cloud is changed.
         self._installation.save([self._audit("bake AMI", wish.name)])
         return self._bakery.bake(wish, told)
 
@@ -42,11 +42,11 @@ class Amis:
         return tuple(map(self.show, found))
 
     def show(self, ami: Ami) -> View:
-        """Return the view of the machine image, with its use by this installation."""
+        """Return the view of the machine image: also whether new launches use it, and whether its agent is current."""
         return from_records.ami(ami, in_use=self._in_use() == ami.id, current=ami.agent == self._sites.agent_sha256())
 
     def use(self, name: str) -> View | None:
-        """Make new launches use this machine image and return it; for DEFAULT, use the settings' one and return None.
+        """Make new launches use this machine image, and return it. For DEFAULT, use the settings' and return None.
 
         Raises NotFound, and Conflict for a machine image that is not available.
         """
@@ -62,9 +62,9 @@ class Amis:
         return self.show(ami)
 
     def delete(self, name: str) -> str:
-        """Delete the machine image and its snapshots, also those that an earlier try left; return its id.
+        """Delete the machine image and its snapshots, also snapshots that an earlier try left; return its id.
 
-        Raises NotFound, and Conflict while new launches use it or a machine runs from it.
+        Raises NotFound, and Conflict while new launches use the machine image or a machine runs from it.
         """
         ami = self._find(name)
         id = ami.id if ami else name
@@ -74,13 +74,13 @@ class Amis:
                 if self._installation.policy.image != id
                 else "change `image` in the settings"
             )
-            raise Conflict(f"new launches take {id}: {another} first")
+            raise Conflict(f"cannot delete {id}: new launches use it; {another} first")
         living = [each for each in self._installation.cloud.machines().machines if each.state not in ENDING]
         users = [each.id for each in living if each.image == id]
         live = self._installation.store.live()
         users += [f"launch {each.id[:12]}" for each in live.launches if each.request.template.image.id == id]
         if users:
-            raise Conflict(f"{id} is what {', '.join(users)} runs from: delete it when they have ended")
+            raise Conflict(f"cannot delete {id}: {', '.join(users)} use it; try again when they have ended")
         self._installation.save([self._audit("delete AMI", id)])
         if not self._installation.cloud.delete_ami(id):
             raise NotFound(f"no AMI {name} of this installation, and no snapshot of it")
@@ -93,7 +93,7 @@ class Amis:
         return self._installation.store.chosen(AMI) or self._installation.policy.image
 
     def _find(self, name: str) -> Ami | None:
-        """Return the machine image with this id, beginning of an id, or name, or None. Raises Invalid if ambiguous."""
+        """Return the machine image with this id, beginning of an id, or name; or None. Raises Invalid for several."""
         amis = self._installation.cloud.amis()
         exact = [ami for ami in amis if name in (ami.id, ami.name)]
         found = exact or [ami for ami in amis if name.startswith("ami-") and ami.id.startswith(name)]

@@ -1,8 +1,8 @@
-"""Copy logs and results from a mailbox to the archive, verify them, and report missing parts.
+"""Copy logs and results from a mailbox to the archive, verify the logs, and report missing parts.
 
-A machine may put any number of chunks, so a log is copied in steps. A short log takes one pass. A long log gets one
-step in each pass and further steps between passes, so that its copy delays no other run. The progress of a copy is kept
-in memory: a new process lists what the archive has of a long log, and copies the rest.
+A log may have any number of chunks, so it is copied in steps. A short log takes one pass. A long log gets one step in
+each pass and further steps between passes, so that its copy delays no other run. The progress of a copy is only in
+memory: a new process lists the chunks of a long log that are in the archive, and copies the other chunks.
 """
 
 from array import array
@@ -23,15 +23,15 @@ from provisioner.ports.bucket import Entry
 from provisioner.ports.store import Store
 from provisioner.service.installation import Installation
 
-#: Most objects that one call of S3 lists or deletes, and chunks that one step copies: all of them at the same time, so
-#: that a pass that becomes due meanwhile waits for the time of one copy.
+#: Maximum number of objects that one call of S3 lists or deletes, and maximum number of chunks that one step copies. A
+#: step copies its chunks concurrently: a pass that becomes due meanwhile waits only as long as one copy takes.
 PAGE, COPIES = 1000, 8
-#: Seconds for which one pass empties mailboxes.
+#: Maximum number of seconds for which one pass empties mailboxes.
 EMPTYING = 0.1
 
 
 class Copying:
-    """Copies one mailbox's log, one step at a time; a step that raised may be repeated."""
+    """Copies one mailbox's log, one step at a time; a step that raised an error may be repeated."""
 
     def __init__(self, installation: Installation, box: str, run: str, attempt: int, rank: int) -> None:
         self._installation = installation
@@ -39,10 +39,10 @@ class Copying:
         self._streams = list(STREAMS)
         #: State of the first stream: the key after which the next page begins, the number of listed objects, whether
         #: the last page was listed, and the chunks of the page that are not copied yet: offset, size, offset, size, …
-        #: Numbers in arrays take a tenth of the memory of pairs, and hundreds of logs may wait for their next step.
+        #: Arrays take a tenth of the memory of a list of pairs, and hundreds of logs may wait for their next step.
         self._after, self._seen, self._listed = "", 0, False
         self._page = array("q")
-        #: Offsets and sizes of a long page's chunks that an earlier process has copied.
+        #: Offsets and sizes of the chunks of a long page that are already in the archive.
         self._kept: set[tuple[int, int]] = set()
         #: By stream: the copied chunks, as in `_page`.
         self._copied = {stream: array("q") for stream in STREAMS}
@@ -72,7 +72,7 @@ class Copying:
         prefix, after = log_prefix(self._box, stream), self._after
         entries = list(islice(self._installation.bucket.list(prefix, after=after), PAGE))
         self._seen += len(entries)
-        # Chunks beyond CHUNKS_MOST stay in the mailbox; the manifest has the offset from which they are missing.
+        # Chunks beyond CHUNKS_MOST are not copied; the manifest has the offset from which they are missing.
         self._listed = len(entries) < PAGE or self._seen >= CHUNKS_MOST
         self._after = entries[-1].key if entries else ""
         self._page = array("q", chain.from_iterable(_chunks(entries, prefix)))
@@ -103,7 +103,7 @@ def _pairs(flat: "array[int]") -> Iterator[tuple[int, int]]:
 
 
 def _chunks(entries: Iterable[Entry], prefix: str) -> list[tuple[int, int]]:
-    """Return the offset and size of those objects that are chunks."""
+    """Return the offset and size of each object that is a chunk."""
     return [
         (offset, entry.size)
         for entry in entries
@@ -116,13 +116,13 @@ class Archive:
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        #: Unfinished copies by mailbox; the copy that has waited longest comes first.
+        #: Copies by mailbox; the copy that has waited longest for its next step comes first.
         self._copying: dict[str, Copying] = {}
 
     def keep(self, run: Run, held: Assignment) -> Sequence[Record]:
-        """Copy the node's log, one step of it if it is long, and then its result.
+        """Copy the node's log, or one step of a long log, and then its result.
 
-        Returns the archived node and events for its run's story; an empty sequence while more steps are needed.
+        Returns the archived node and events for the run's story, or an empty sequence if more steps are needed.
         """
         node = held.node
         manifest = self.copy(node.box, node.run, node.attempt, node.rank, node.result, node.report)
@@ -140,14 +140,14 @@ class Archive:
         return [replace(node, archived_at=now), *events]
 
     def unfinished(self, boxes: Collection[str]) -> list[str]:
-        """Return the mailboxes whose copy needs more steps, the longest waiting first; drop all other mailboxes."""
+        """Return the mailboxes whose copy needs more steps, the longest waiting first; drop copies not in `boxes`."""
         self._copying = {box: copying for box, copying in self._copying.items() if box in boxes}
         return [box for box, copying in self._copying.items() if not copying.complete]
 
     def proceed(self) -> bool:
         """Make one step of the copy that has waited longest; return False if no copy needs a step.
 
-        The next call of `keep` stores the manifest of a copy that is complete. Raises the errors of the bucket.
+        When a copy is complete, the next call of `keep` stores its manifest. Raises the errors of the bucket.
         """
         for box, copying in self._copying.items():
             if not copying.complete:
@@ -159,15 +159,15 @@ class Archive:
     def copy(
         self, box: str, run: str, attempt: int, rank: int, result: Result | None, report: Report | None
     ) -> archive.Manifest | None:
-        """Copy one mailbox's log, then its result and manifest; a long log by one step, and None if more are needed."""
+        """Copy a mailbox's log, then its result and manifest. Of a long log, copy one step; None if more are needed."""
         bucket = self._installation.bucket
         kept = bucket.get(archive.manifest_key(run, attempt, rank))
         if kept is not None:
-            # An earlier process has copied everything, but could not store its records.
+            # An earlier pass has copied all of it, but its records were not saved.
             self._copying.pop(box, None)
             return decode(archive.Manifest, kept)
         copying = self._copying.pop(box, None) or Copying(self._installation, box, run, attempt, rank)
-        # Move the copy to the end of the queue; a step that raises is repeated in the next pass.
+        # Move the copy to the end of the queue. If a step raises an error, the next pass repeats it.
         self._copying[box] = copying
         while not copying.complete:
             copying.step()
@@ -177,12 +177,12 @@ class Archive:
         manifest = archive.Manifest(run, attempt, rank, archive.kept_streams(copying.chunks(), result, report))
         if result:
             self._keep_result(box, archive.kept_result_key(run, attempt, rank), result)
-        # The first manifest stays: if this process was delayed here, another process may have emptied the mailbox.
+        # Keep an existing manifest: if this process was delayed, another process may have emptied the mailbox.
         bucket.put(archive.manifest_key(run, attempt, rank), encode(manifest), if_absent=True)
         return manifest
 
     def _keep_result(self, box: str, key: str, result: Result) -> None:
-        """Copy the result unchanged, with every chunk's checksum; if it is too large, store the decoded result."""
+        """Copy the result unchanged, with its checksums of all chunks; store the decoded result if it is too large."""
         bucket, source = self._installation.bucket, result_key(box)
         sizes = [entry.size for entry in bucket.list(source) if entry.key == source]
         if sizes and sizes[0] <= RESULT_MOST:
@@ -190,23 +190,23 @@ class Archive:
         else:
             bucket.put(key, encode(result))
 
-    def finish(self, run: Run, held: Sequence[Assignment], until: float) -> bool:
-        """Store the receipt, then empty the mailboxes; return False if some are not empty by `until`."""
+    def finish(self, run: Run, held: Sequence[Assignment], until: float) -> Receipt | None:
+        """Store the receipt, then empty the mailboxes; return the receipt, or None if they are not empty by `until`."""
         bucket = self._installation.bucket
         told = bill(self._installation.store, run, held, self._installation.clock.now())
         bucket.put(archive.receipt_key(run.id), encode(told))
         if not all(self.empty(each.node.box, until) for each in held):
-            return False
+            return None
         self._installation.meter.ended(told)
-        return True
+        return told
 
     def empty(self, box: str, until: float) -> bool:
         """Delete the objects of the inbox and the mailbox: at least one page, then more pages until `until`.
 
-        Returns whether none is left. No stored record refers to these objects any more.
+        Returns whether no object is left. Call this only when no stored record needs the objects any more.
         """
         bucket = self._installation.bucket
-        # The result is the last object of the last prefix: a process that continues this deletion still finds it.
+        # The result sorts last in the last prefix: a process that continues this deletion still finds it.
         for prefix in (f"inbox/{box}/", f"machines/{box}/"):
             while keys := [entry.key for entry in islice(bucket.list(prefix), PAGE)]:
                 bucket.delete(keys)
@@ -218,7 +218,7 @@ class Archive:
 
 
 def bill(store: Store, run: Run, held: Sequence[Assignment], now: float) -> Receipt:
-    """Return the run's receipt: final if the run is done, otherwise as far as it is known at `now`."""
+    """Return the run's receipt: the final one if the run is done, otherwise the one at `now`."""
     ids = {each.node.launch for each in held} | ({run.launch} if run.launch else set())
     launches = {id: launch for id in sorted(ids) if (launch := store.launch(id))}
     return receipt(run, held, launches, run.done_at if run.done_at is not None else now)

@@ -1,8 +1,8 @@
 """List, read and delete the objects in the machines' inboxes, a bounded number in each pass.
 
 A machine may put any number of objects of any size into its own inbox, under any name. Each pass lists a
-bounded number of objects, the same for every machine, does not read objects larger than a report, and
-continues where the last pass stopped. So a machine that floods its inbox delays only its own reports.
+bounded number of objects, with the same limit for every machine. It does not read objects larger than a
+report, and continues where the last pass stopped. So a machine that floods its inbox delays only its own reports.
 """
 
 import re
@@ -17,22 +17,23 @@ from provisioner.ports.bucket import Entry
 from provisioner.service.installation import Installation
 
 ALL = "inbox/"
-#: Most objects of one machine that a pass lists. A machine puts one every 10 s; the backlog of a weekend takes one
-#: minute of passes.
+#: Maximum number of objects of one machine that a pass lists. A machine writes one every 10 s, so passes need one
+#: minute for the backlog of a weekend.
 EACH_MOST = 500
-#: Most objects of all machines that a pass lists, and most machines with more than EACH_MOST objects. 10,000
-#: machines put 1,000 objects a second.
+#: Maximum number of objects of all machines that a pass lists, and maximum number of machines with more than EACH_MOST
+#: objects. 10,000 machines write 1,000 objects a second.
 MOST, CROWDED_MOST = 20_000, 32
-#: Most reports of one machine that a pass reads: the newest, and older ones if newer ones cannot be decoded.
+#: Maximum number of reports of one machine that a pass reads: the newest report, and older ones if newer ones cannot be
+#: decoded.
 READS = 3
-#: Most keys in one DeleteObjects call of S3.
+#: Maximum number of keys in one DeleteObjects call of S3.
 BATCH = 1000
 _NAME = re.compile(r"[0-9]{10,16}")
 
 
 @dataclass(frozen=True)
 class Listed:
-    """The objects that a pass listed, by mailbox; `whole` is False if other passes list some mailboxes."""
+    """The objects that a pass listed, by mailbox; `whole` is False if the pass did not list all mailboxes."""
 
     entries: dict[str, list[Entry]]
     whole: bool = True
@@ -43,7 +44,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Heard:
-    """The newest report that the node does not have yet, how many objects are not reports, and why the last is not."""
+    """The newest report that the node does not have yet; how many objects are unreadable, and why the last one is."""
 
     report: Report | None = None
     unreadable: int = 0
@@ -53,11 +54,11 @@ class Heard:
 class Inbox:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        #: The next pass lists keys after this one; empty at the first pass.
+        #: The next pass lists the keys after this key; if empty, all keys.
         self._after = ""
 
     def listed(self) -> Listed:
-        """List up to EACH_MOST objects of each inbox, beginning where the last pass stopped."""
+        """List up to EACH_MOST objects of each inbox, and begin where the last pass stopped."""
         found: dict[str, list[Entry]] = {}
         whole, after, crowded, count = not self._after, self._after, 0, 0
         self._after = ""
@@ -86,14 +87,14 @@ class Inbox:
         for entry in entries:
             name = entry.key.split("/", 2)[2]
             if not _NAME.fullmatch(name):
-                unreadable, why = unreadable + 1, "its name is no report's"
+                unreadable, why = unreadable + 1, "its name is not a report number"
             elif entry.size > REPORT_MOST:
                 unreadable, why = unreadable + 1, f"it has more than {REPORT_MOST} bytes"
             elif int(name) > known:
                 numbered.append((int(name), entry.key))
         within = period(node, self._installation.now())
         for number, key in sorted(numbered, reverse=True)[:READS]:
-            # A machine may replace the object by a larger one between listing and reading.
+            # The machine may have replaced the object by a larger one since the listing.
             data = self._installation.bucket.get(key, length=REPORT_MOST + 1)
             try:
                 if data is not None:
@@ -103,7 +104,7 @@ class Inbox:
         return Heard(None, unreadable, why)
 
     def delete(self, entries: Collection[Entry]) -> None:
-        """Delete the objects; raises the first error after all calls were made."""
+        """Delete the objects; raise the first error after all calls were made."""
         installation = self._installation
         keys = [entry.key for entry in entries]
         batches = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]

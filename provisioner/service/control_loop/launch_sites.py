@@ -19,19 +19,19 @@ from provisioner.service.installation import Installation
 
 T = TypeVar("T")
 
-#: Seconds that cached values are valid: instance types, zones, machine images and list prices change rarely, and a
-#: spot price holds for hours.
+#: Seconds for which cached catalogs are valid, and cached machine images, profiles, GPU types and list prices: these
+#: change rarely, and a spot price stays the same for hours.
 CATALOG_TTL = 3600.0
 PLACE_TTL = 24 * 3600.0
-#: Seconds after which a price list that could not be read is requested again.
+#: Seconds after an error until a price list is requested again.
 UNLISTED_TTL = 600.0
-#: Key of the stored choice of a machine image, which has precedence over the settings' one.
+#: Key of the operator's choice of a machine image, which has precedence over the one in the settings.
 AMI = "ami"
 
 
 @dataclass(frozen=True)
 class Agent:
-    """The agent's archive: a cheap fingerprint of its sources, and the function that builds it."""
+    """The agent's archive: a fingerprint of its sources, and the function that builds the archive."""
 
     fingerprint: str
     build: Callable[[], bytes]
@@ -39,7 +39,7 @@ class Agent:
 
 @dataclass(frozen=True)
 class _Remembered:
-    """A catalog for JSON: its prices by `market/instance_type/zone`."""
+    """A catalog in a form that JSON can express: its prices by `market/instance_type/zone`."""
 
     catalog: Catalog
     prices: Mapping[str, Price] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class _Names:
 
 
 class LaunchSites:
-    """Returns cached values where possible: a trigger in a warm process makes no call before its launch."""
+    """Caches the facts that launches need: with a warm cache, the first call for a new run is its launch."""
 
     def __init__(self, installation: Installation, agent: Agent, user_data: Callable[[str, str], str]) -> None:
         """`user_data(role_id, agent_sha256)` returns the user data for the machines of one role."""
@@ -68,7 +68,7 @@ class LaunchSites:
         return policy.profiles.get(owner, policy.profile)
 
     def site(self, profile: str, types: Collection[str]) -> Site:
-        """Return the site to launch these instance types with this profile. Raises the cloud's errors."""
+        """Return the site at which to launch these instance types with this profile. Raises CloudError."""
         installation, policy = self._installation, self._installation.policy
         image, role = self.image(installation.store.chosen(AMI) or policy.image), self.role(profile)
         template = Template(
@@ -83,11 +83,11 @@ class LaunchSites:
         return Site(policy.installation, self.catalog(types), template)
 
     def image(self, reference: str) -> Image:
-        """Return the machine image, as it was at most a day ago."""
+        """Return the machine image; the answer may be a day old."""
         return self._known(f"image {reference}", Image, lambda: self._installation.cloud.image(reference))
 
     def role(self, profile: str) -> Profile:
-        """Return the instance profile with its role, as it was at most a day ago."""
+        """Return the instance profile with its role; the answer may be a day old."""
         return self._known(f"profile {profile}", Profile, lambda: self._installation.cloud.profile(profile))
 
     def agent(self) -> tuple[str, bytes]:
@@ -96,7 +96,7 @@ class LaunchSites:
         return hashlib.sha256(archive).hexdigest(), archive
 
     def agent_sha256(self) -> str:
-        """Return the sha256 of the agent's archive, which is built only if the store does not have the sha256 yet."""
+        """Return the sha256 of the agent's archive; build the archive only if the store does not have its sha256."""
         store, key = self._installation.store, f"agent {self._agent.fingerprint}"
         found = store.remembered(key)
         if found is None:
@@ -124,7 +124,7 @@ class LaunchSites:
         return replace(known.catalog, prices={_offer(name): price for name, price in known.prices.items()})
 
     def sizes(self) -> tuple[Size, ...]:
-        """Return the region's GPU types, with list prices only if they are stored: price lists are slow to read."""
+        """Return the region's GPU types, with the list prices that are cached: reading a price list is slow."""
         found = self._known("gpu types", _Names, lambda: _Names(self._installation.cloud.gpu_types()))
         catalog = self.catalog(found.names)
         return tuple(self._size(catalog, kind) for _, kind in sorted(catalog.types.items()))
@@ -143,7 +143,7 @@ class LaunchSites:
         return next((price for price in heard if price), None)
 
     def price_list(self, instance_type: str) -> PriceList:
-        """Return the price list, about a day old at most; for UNLISTED_TTL seconds after an error an empty one."""
+        """Return the price list, about a day old at most; an empty one for UNLISTED_TTL seconds after an error."""
         now = self._installation.clock.elapsed()
         known = self._lists.get(instance_type)
         if known is None or now > known[1]:
@@ -165,12 +165,12 @@ class LaunchSites:
         return value
 
     def _uploaded(self) -> str:
-        """Put the agent's archive into the bucket if it is not there; return its sha256."""
+        """Write the agent's archive to the bucket if it is not there; return its sha256."""
         if self._agent_sha256:
             return self._agent_sha256
         store, bucket, key = self._installation.store, self._installation.bucket, f"agent {self._agent.fingerprint}"
         found = store.remembered(key)
-        # The archive may have been deleted from the bucket: list it once per process.
+        # The archive may have been deleted from the bucket, so look for it once in each process.
         if found is None or not any(bucket.list(agent_key(found[0]))):
             sha256, archive = self.agent()
             bucket.put(agent_key(sha256), archive, if_absent=True)
@@ -181,7 +181,7 @@ class LaunchSites:
 
 
 def _fresh(stored_at: float, now: float, lasts: float) -> bool:
-    """Return whether a value stored at `stored_at` is still valid, for `lasts` seconds; one from the future is not."""
+    """Return whether a value is still valid, `lasts` seconds after `stored_at`; a value from the future is not."""
     return stored_at - SLACK <= now < stored_at + lasts
 
 

@@ -16,21 +16,22 @@ from provisioner.core.run.states import Waiting
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.installation import Installation
 
-#: Seconds for which the same request is repeated (EC2 API, "Ensuring idempotency": tokens live far longer).
+#: Seconds for which a launch request is repeated. EC2's client tokens live far longer (EC2 API, "Ensuring
+#: idempotency").
 REPLAY = 600.0
-#: Seconds between the two listings by tag: longer than any observed lag of listings.
+#: Seconds between the two listings by tag: listings have never been observed to lag for so long.
 LIST_AGAIN = 60.0
 
 
 class Launches:
-    """Launches machines for queued runs, and binds them."""
+    """Launches machines for queued runs, and binds the machines to the runs."""
 
     def __init__(self, installation: Installation, sites: LaunchSites) -> None:
         self._installation = installation
         self._sites = sites
 
     def store(self, plan: Plan, epoch: int) -> list[Launch]:
-        """Store launches for the runs that are due, and the causes for which other runs wait. Return the launches."""
+        """Store launches for due runs, and the causes for which the other due runs wait; return the launches."""
         if plan.due.refused:
             self._save_waiting(plan.due.refused, {}, epoch)
         by_profile: dict[str, list[tuple[Run, Recipe]]] = {}
@@ -52,7 +53,7 @@ class Launches:
         try:
             site = self._sites.site(profile, {name for _, recipe in waiting for name in recipe.spec.instance_types})
         except CloudError as error:
-            # As after a launch: a permanent error ends the runs; otherwise they wait, with the cause.
+            # Treat the error like the answer to a launch: a permanent error ends the runs, for others the runs wait.
             refusals = (Refusal(error),)
             runs = [unfilled(run, refusals, len(recipe.spec.markets), now) for run, recipe in waiting]
             self._save_waiting(runs, causes, epoch)
@@ -77,14 +78,14 @@ class Launches:
     def perform(self, launch: Launch, epoch: int, *, again: bool) -> list[Node]:
         """Make the launch, or look up its machines; return the nodes that now have a machine.
 
-        `again`: the call may have been made before, so a refusal now does not mean that no machine was launched.
+        `again`: the call may have been made before. Then a refusal does not prove that no machine was launched.
         """
         cloud, check, now = self._installation.cloud, self._installation.check, self._installation.now()
         if launch.listed_at is not None or now > launch.created_at + REPLAY:
             return self._look_up(launch, epoch)
         stored = self._installation.store.launch(launch.id)
         if stored is None or stored.closed_at is not None:
-            # This process stalled after it read the launch, and another process closed it: no run waits for it.
+            # This process stalled after it read the launch, and another process has closed it. No run waits for it.
             return []
         began = check.began()
         try:
@@ -94,19 +95,19 @@ class Launches:
         except Conflict:
             return self._look_up(launch, epoch)
         except ClockWrong:
-            # EC2 refused the request because of its time, so it launched nothing.
+            # EC2 rejected the request because of its timestamp, so no machine was launched.
             raise
         except CloudError as error:
             if again:
                 return [] if isinstance(error, Retryable) else self._look_up(launch, epoch)
             answer = LaunchAnswer(refusals=(Refusal(error),))
         if answer.at is not None:
-            # This may be the process's first call to EC2: compare the clock before a machine is bound at its time.
+            # This may be this process's first call to EC2. Compare the clock before the clock's time is stored.
             check.read(answer.at, began)
         return self._close(launch, answer, epoch)
 
     def _look_up(self, launch: Launch, epoch: int) -> list[Node]:
-        """Find the launch's machines by tag, as the request cannot be repeated; list again if the first is empty."""
+        """Find the machines by tag, because the launch cannot be repeated; list twice if the first listing is empty."""
         installation, now = self._installation, self._installation.now()
         if launch.listed_at is not None and now < launch.listed_at + LIST_AGAIN:
             return []
@@ -117,14 +118,14 @@ class Launches:
         machines = tuple(LaunchedMachine(machine.id, machine.offer) for machine in found)
         refusals: tuple[Refusal, ...] = ()
         if len(machines) < launch.request.count:
-            # The reason for the missing machines is unknown: it is not a lack of capacity, and no offer becomes dry.
+            # The reason for the missing machines is unknown, so no offer may be recorded as out of capacity.
             refusals = (
-                Refusal(NoAnswer("EC2's answer to the launch was lost, and its listings show no machine of it")),
+                Refusal(NoAnswer("EC2's answer to the launch was lost, and EC2 lists no machine for this run")),
             )
         return self._close(launch, LaunchAnswer(machines, refusals), epoch)
 
     def _close(self, launch: Launch, answer: LaunchAnswer, epoch: int) -> list[Node]:
-        """Bind machines to runs, under the lease's epoch and in one transaction with the launch's end."""
+        """Bind machines to runs and close the launch, in one transaction under the lease's epoch."""
         installation, store = self._installation, self._installation.store
         runs = [run for run in map(store.run, launch.runs) if run]
         machines = [self._machine(launch, machine) for machine in answer.machines]

@@ -1,4 +1,4 @@
-"""Hold the lease, and make passes at intervals while this process has it."""
+"""Hold the lease, and make passes at intervals while this process holds the lease."""
 
 import contextlib
 import math
@@ -17,37 +17,37 @@ from provisioner.service.installation import Installation
 class Intervals:
     """Intervals and limits in seconds, with the cost of their calls."""
 
-    #: From the begin of a pass to that of the next one, while a run, machine or launch is live: one DescribeInstances
-    #: and one LIST a pass, about $0.02 an hour.
+    #: From the begin of a pass to the begin of the next, while a run, machine or launch is live. A pass makes one
+    #: DescribeInstances and one LIST, about $0.02 an hour.
     busy: float = 1.0
-    #: Between passes while nothing is live: one sweep, two DescribeInstances, which are free.
+    #: Between passes while no run, machine or launch is live. Pass and sweep each make a free DescribeInstances.
     idle: float = 60.0
-    #: Between two reads of the store's `changes`, which shows that another process has stored something; costs no call.
+    #: Between two reads of the store's `changes`, which show writes by other processes. A read makes no cloud call.
     glance: float = 0.025
-    #: Several new runs during one pass are a burst. The next pass waits until nothing was stored for `quiet`, but at
-    #: most `burst`: so a burst takes few launches, and no run waits long.
+    #: Several new runs during one pass are a burst. The next pass begins once nothing was stored for `quiet` seconds,
+    #: or after `burst` seconds: so a burst takes few launches, and no run waits long.
     quiet: float = 0.1
     burst: float = 2.0
-    #: A process that makes only one pass copies long logs for no longer than this.
+    #: The longest time for copying long logs in a process that makes only one pass.
     copying: float = 10.0
-    #: Between two reads of the bucket's owner by the holder of the lease: about $0.03 a month.
+    #: Between two reads of the bucket's owner by the holder of the lease; costs about $0.03 a month.
     owner: float = 30.0
-    #: After which a holder that hangs loses its lease; a holder that died loses it at once.
+    #: Until the lease of a holder that hangs expires. The lease of a process that died can be acquired at once.
     lease: float = 120.0
 
 
 def never() -> float:
-    """Return infinity: an alarm that is never due."""
+    """Return infinity, as an alarm that is never due."""
     return math.inf
 
 
 def nothing() -> bool:
-    """Do no work between passes."""
+    """Do no work between passes, and return False."""
     return False
 
 
 class Loop:
-    """Makes passes while it holds the lease; stands by while another process holds it."""
+    """Makes passes while this process holds the lease, and waits while another process holds it."""
 
     def __init__(
         self, installation: Installation, reconciler: Reconciler, holder: str, kind: str, intervals: Intervals
@@ -58,9 +58,9 @@ class Loop:
         self._kind = kind
         self._intervals = intervals
         self._lease: Lease | None = None
-        #: Monotonic time of the last comparison of the bucket's owner.
+        #: Monotonic time of the last read of the bucket's owner.
         self._claimed_at = -math.inf
-        #: Seconds that the last pass took.
+        #: Duration of the last pass, in seconds.
         self._took = 0.0
         #: For `when_due`: the monotonic time of the next pass, and the store's `changes` that the last pass has seen.
         self._due, self._seen = -math.inf, -1
@@ -71,7 +71,7 @@ class Loop:
         return self._lease is not None
 
     def acquire(self) -> bool:
-        """Acquire or renew the lease; return whether this process holds it. Raises WrongStore if it must not act."""
+        """Acquire or renew the lease; return whether it is held. Raises WrongStore if another store owns the bucket."""
         store, now = self._installation.store, self._installation.clock.now()
         if self._lease is not None:
             try:
@@ -102,7 +102,7 @@ class Loop:
             self.release()
             raise
         except (Retryable, CloudError):
-            # Make the pass although the bucket cannot be read: this store owned it at the last comparison.
+            # Make the pass although the bucket's owner cannot be read: at the last read, it was this store.
             return
 
     def once(self) -> PassResult | None:
@@ -120,11 +120,11 @@ class Loop:
             self._lease = None
             return None
         except Retryable as error:
-            # The bucket's owner cannot be read: this process must not act yet.
+            # The bucket's owner cannot be read yet, so this process must not act.
             return PassResult(busy=True, errors=[PassError(error)])
 
     def when_due(self) -> PassResult | None:
-        """Make a pass if one is due and return its result, or None; for callers with other work between passes."""
+        """Make a pass if one is due and return its result, else None; for callers that do other work between passes."""
         clock, store = self._installation.clock, self._installation.store
         if clock.elapsed() < self._due and store.changes() == self._seen:
             if self.acting:
@@ -135,9 +135,9 @@ class Loop:
         return this_pass
 
     def single(self) -> PassResult | None:
-        """Make one pass, and a second one if long logs were copied after it; return None if another process acts.
+        """Make one pass and return its result, or None if another process acts; for a process that makes no other pass.
 
-        For a process that makes no other pass, and so cannot copy a part of a log in each pass.
+        After the pass, copy long logs for at most `copying` seconds; if any were copied, make a second pass.
         """
         this_pass, clock = self.once(), self._installation.clock
         end, copied = clock.elapsed() + self._intervals.copying, False
@@ -151,9 +151,9 @@ class Loop:
         told: Callable[[PassResult], None] = lambda _: None,
         alarm: Callable[[], float] = never,
     ) -> None:
-        """Make passes until `until()`, and call `told` with each result. Release the lease at the end.
+        """Make passes until `until()` is true, and call `told` with each result. Release the lease at the end.
 
-        `alarm` is called after each pass; it does the work that is due, and returns the Unix time of the next call.
+        `alarm` is called after each pass. It does the work that is due, and returns the Unix time of its next call.
         """
         try:
             while not until():
@@ -172,7 +172,7 @@ class Loop:
             self.release()
 
     def ring(self, until: Callable[[], bool], alarm: Callable[[], float]) -> None:
-        """Call `alarm` whenever it is due, without making passes, until `until()`."""
+        """Call `alarm` whenever it is due, without making passes, until `until()` is true."""
         while not until():
             seen = self._installation.store.changes()
             left = alarm() - self._installation.clock.now()
@@ -189,14 +189,14 @@ class Loop:
             self._lease = None
 
     def _last_seen(self, this_pass: PassResult | None) -> int:
-        """Return the store's `changes` that the pass has seen, or the present ones if no pass read the store."""
+        """Return the store's `changes` before the pass last read it, or the present ones if no pass read the store."""
         return self._installation.store.changes() if this_pass is None or this_pass.seen is None else this_pass.seen
 
     def _rest(self, seconds: float, until: Callable[[], bool], seen: int, spare: Callable[[], bool] = nothing) -> None:
-        """Wait for `seconds`, or until another process has written to the store since `seen`, or `until()`.
+        """Wait for `seconds`, or until the store's `changes` differ from `seen` or `until()` is true.
 
-        Meanwhile call `spare`, which does a part of the work that can wait and returns whether there was any. It gets
-        half of the time: requests, which share the processor with it, get the other half.
+        Meanwhile call `spare`, which does a part of the deferred work and returns whether there was any. `spare` gets
+        half of the time, so that requests, which share the processor with it, get the other half.
         """
         clock, store = self._installation.clock, self._installation.store
         end = clock.now() + seconds
@@ -206,7 +206,7 @@ class Loop:
             clock.wait(min(left, clock.elapsed() - began if worked else self._intervals.glance))
 
     def _gather(self, until: Callable[[], bool]) -> None:
-        """Wait for the end of a burst of runs."""
+        """Wait for the end of a burst of new runs, as `quiet` and `burst` of Intervals define it."""
         clock, store = self._installation.clock, self._installation.store
         end, seen = clock.now() + self._intervals.burst, -1
         while 0 < end - clock.now() <= self._intervals.burst and store.changes() != seen and not until():
@@ -219,10 +219,10 @@ class Loop:
         if this_pass is None:
             return self._intervals.busy
         if this_pass.busy:
-            # The next pass begins `busy` seconds after this one began, but passes that take long still have a pause.
+            # The next pass begins `busy` seconds after this one began, or after a short pause if this one took long.
             return max(self._intervals.busy - self._took, self._intervals.busy / 4)
         if this_pass.next_try_at is None:
             return self._intervals.idle
-        # At least `glance`, so that a try that fails at once is not repeated in a busy loop.
+        # Wait at least `glance`: a try that fails at once must not be repeated in a busy loop.
         wait = this_pass.next_try_at - self._installation.clock.now()
         return min(self._intervals.idle, max(self._intervals.glance, wait))

@@ -1,4 +1,4 @@
-"""List the machines, record what the listing shows, and terminate those whose end is wanted."""
+"""List the machines, record what the listing shows, and terminate the machines that are no longer needed."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -13,7 +13,7 @@ from provisioner.service.installation import Installation
 
 #: Seconds between reads of status checks. EC2 makes one a minute (User Guide, "Status checks for your instances").
 EXAMINE_EVERY = 60.0
-#: Characters of a machine's console that are kept: its last screens.
+#: Maximum number of characters of a machine's console that are stored: the last ones.
 CONSOLE_TAIL = 4000
 
 
@@ -22,7 +22,7 @@ class CloudView:
     """The machines of a listing."""
 
     listing: Listing
-    #: Machines of our installation whose launch this store never made: they are shown, and never terminated here.
+    #: Machines of this installation whose launch is not in this store: they are shown, and never terminated here.
     foreign: tuple[Machine, ...] = ()
 
 
@@ -32,19 +32,19 @@ class Machines:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self._examined_at = -math.inf
-        #: When the last listing was requested; None in a process that has not listed yet.
+        #: When the last listing was requested, if it was complete and recorded; otherwise None.
         self._looked_at: float | None = None
-        #: Monotonic time at which `insist` last sent requests.
+        #: Monotonic time of the last request of `insist`.
         self._insisted_at = -math.inf
 
     def look(self, live: Live, epoch: int) -> CloudView:
-        """List the machines and record changes. Raises CloudError if nothing could be listed."""
+        """List the machines and record what has changed. Raises CloudError if no machines could be listed."""
         cloud, check, whole = self._installation.cloud, self._installation.check, True
         asked_at, before = self._installation.now(), self._looked_at
         try:
             listing = check.measure(cloud)
         except CloudError:
-            # An outage of one zone can fail the whole listing: list only the machines that we know.
+            # An outage of one zone can fail the whole listing. List only the machines in the store.
             if not live.machines:
                 raise
             began = check.began()
@@ -56,7 +56,7 @@ class Machines:
         strangers = self._strangers(machine_listings.unknown(live, listing.machines), live, now)
         if changed or strangers.spare:
             self._installation.save([*changed, *strangers.spare], epoch=epoch)
-        # Only a listing that is recorded counts.
+        # Set this only now: a listing that could not be recorded must not count.
         self._looked_at = asked_at if whole else None
         return CloudView(listing, tuple(strangers.foreign))
 
@@ -70,7 +70,7 @@ class Machines:
         return machine_listings.sort_strangers(unknown, live, ended, ours, now)
 
     def examine(self, silent: Iterable[KnownMachine], epoch: int) -> None:
-        """Record which of the silent machines EC2's status checks call impaired; at most every EXAMINE_EVERY seconds.
+        """Record which silent machines EC2's status checks report as impaired, at most every EXAMINE_EVERY seconds.
 
         Raises CloudError.
         """
@@ -93,9 +93,10 @@ class Machines:
         self._installation.save(machine_listings.terminated(due, refused, now), epoch=epoch)
 
     def insist(self, machines: Iterable[KnownMachine]) -> None:
-        """Request the termination of machines whose end is wanted, and record nothing: the clock is wrong.
+        """Repeat the termination of machines, for use while this computer's clock is wrong; store nothing.
 
-        Sends requests every ASK_AGAIN seconds. Raises CloudError.
+        Only machines whose termination was decided before are terminated. Sends a request at most every ASK_AGAIN
+        seconds. Raises CloudError.
         """
         elapsed = self._installation.clock.elapsed()
         due = [each.id for each in machine_listings.wanted_and_alive(machines)]
@@ -104,16 +105,16 @@ class Machines:
             self._installation.cloud.terminate(due)
 
     def keep_console(self, run: Run, held: Assignment) -> Sequence[Record]:
-        """Return the machine with the end of its console, and an event. Raises Retryable errors of the cloud.
+        """Return the machine with the end of its console, and an event. Raises Retryable.
 
-        Returns nothing while a machine that has not ended has no console output.
+        Returns an empty sequence while a machine that has not ended has no console output.
         """
         try:
             text = self._installation.cloud.console(held.machine.id)[-CONSOLE_TAIL:]
         except Retryable:
             raise
         except CloudError as error:
-            text = f"(the console cannot be had: {error})"
+            text = f"(the console output cannot be read: {error})"
         if not text and held.machine.ended_at is None:
             return ()
         machine = replace(held.machine, console=text or "(the cloud has no console output)")

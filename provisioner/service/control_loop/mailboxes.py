@@ -1,4 +1,4 @@
-"""Read reports and results from the machines' mailboxes, and put work orders and orders there."""
+"""Read reports and results from the machines' mailboxes, and write work orders and orders to them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,7 +37,7 @@ class Mailboxes:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self._inbox = Inbox(installation)
-        #: Unreadable objects by mailbox that the stored count does not include yet.
+        #: By mailbox, the number of unreadable objects that the stored count does not include yet.
         self._uncounted: dict[str, int] = {}
         #: Objects that the last `receive` has read.
         self._read: list[Entry] = []
@@ -45,16 +45,16 @@ class Mailboxes:
     # In
 
     def receive(self, live: Live, epoch: int) -> set[str]:
-        """Record the newest report of every machine; `delete_read` deletes the objects that were listed.
+        """Record the newest report of every machine; `delete_read` then deletes the objects that were read.
 
-        Returns the runs whose machines' inboxes could not be read, or were left to the next pass: the silence of
-        these machines must not be judged.
+        Returns the ids of the runs whose machines' inboxes could not be read, or are read by the next pass. The silence
+        of these machines must be ignored.
         """
         installation, inbox = self._installation, self._inbox
         listed = inbox.listed()
         runs, nodes = {run.id: run for run in live.runs}, {node.box: node for node in live.nodes}
         self._uncounted = {box: count for box, count in self._uncounted.items() if box in nodes}
-        # Keep the messages of machines without a live run in this store: they may belong to another store.
+        # Neither read nor delete objects of machines without a live run in this store: another store may own them.
         known = [(nodes[box], entries) for box, entries in listed.entries.items() if box in nodes]
         answers = installation.pool.map(lambda pair: inbox.read(*pair), known)
         health = {each.id: each for each in live.templates}
@@ -81,14 +81,14 @@ class Mailboxes:
         return unheard
 
     def delete_read(self) -> None:
-        """Delete the objects that the last `receive` has read; raises the first error after all calls were made."""
+        """Delete the objects that the last `receive` has read; raise the first error after all calls were made."""
         read, self._read = self._read, []
         self._inbox.delete(read)
 
     def _counted(self, run: Run, node: Node, heard: Heard) -> tuple[Node, list[Event]]:
         """Count unreadable objects; return the node and events.
 
-        The first one makes an event. The count is stored with a report, or when it has doubled.
+        The first unreadable object makes an event. The count is stored with a report, or once it has about doubled.
         """
         count = node.unreadable + self._uncounted.pop(node.box, 0) + heard.unreadable
         if count == node.unreadable:
@@ -102,20 +102,20 @@ class Mailboxes:
         return counted, news
 
     def seek(self, held: Assignment) -> Sequence[Record]:
-        """Read the result; return the node with it, or with the time at which none was found."""
+        """Read the node's result; return the node with it, or with the time at which there was none."""
         installation, node = self._installation, held.node
         now = installation.now()
         try:
             within = period(node, now)
             result = read_result(installation.bucket, result_key(node.box), within)
             if result is None:
-                # A store that was restored from a backup may lack a result that is archived already.
+                # A store that was restored from a backup may lack a result that is already in the archive.
                 kept = kept_result_key(node.run, node.attempt, node.rank)
                 result = read_result(installation.bucket, kept, within)
         except Invalid as error:
             result = _unreadable(node, printable(str(error), 200))
         if result and (result.run, result.attempt, result.rank) != (node.run, node.attempt, node.rank):
-            result = _unreadable(node, "it names another run")
+            result = _unreadable(node, "it is the result of another run or attempt")
         if result:
             return [replace(node, result=result)]
         started = node.started or installation.bucket.get(started_key(node.box), length=1) is not None
@@ -124,7 +124,7 @@ class Mailboxes:
     # Out
 
     def put_work(self, run: Run, recipe: Recipe, node: Node, gpus: int) -> Sequence[Record]:
-        """Put the node's work order, unless the same one is there; another one there makes the node lost."""
+        """Write the node's work order; return the node as lost if another work order is in the mailbox."""
         installation = self._installation
         policy, keys = installation.policy, installation.keys
         order = encode(
@@ -148,7 +148,7 @@ class Mailboxes:
         return [replace(node, work_put_at=now)]
 
     def put_orders(self, run: Run, node: Node) -> Sequence[Record]:
-        """Put the run's orders for its machine; return the node with their digest."""
+        """Write the run's orders to its machine's mailbox; return the node with their digest."""
         text = encode(orders(run))
         self._installation.bucket.put(orders_key(node.box), text)
         told = replace(node, orders=orders_digest(run))
@@ -158,13 +158,13 @@ class Mailboxes:
 
 
 def _told(node: Node, report: Report, now: float) -> Node:
-    """Return the node with the report. Its host keys are those of the first report that has any, kept apart."""
+    """Return the node with the report, and with the SSH host keys of the first report that has any."""
     keys = node.host_keys or report.host_keys
     return replace(node, report=replace(report, host_keys=()), host_keys=keys, reported_at=now)
 
 
 def read_result(bucket: Bucket, key: str, within: Period) -> Result | None:
-    """Read a result, without its list of chunks, in bounded memory; raises Invalid."""
+    """Return the result at `key`, without its list of chunks, or None; uses bounded memory. Raises Invalid."""
     head = bucket.get(key, length=RESULT_HEAD)
     if head is None:
         return None
@@ -174,7 +174,7 @@ def read_result(bucket: Bucket, key: str, within: Period) -> Result | None:
     tail = bucket.get(key, start=max(0, size - RESULT_HEAD), length=RESULT_HEAD) or b""
     result = decode_result(head, within, tail)
     if size > RESULT_MOST:
-        # No agent writes such a result. Without its stream ends the log cannot be verified as complete.
+        # No agent writes so large a result. Without its stream ends, the log cannot be verified as complete.
         return result
     blocks = (bucket.get(key, start=at, length=BLOCK) or b"" for at in range(0, size, BLOCK))
     return replace(result, streams=stream_ends(blocks))

@@ -1,6 +1,6 @@
-"""One pass: its lease's epoch, its plans, its result, and its ways to call a function for many items.
+"""One pass: the epoch of its lease, its plans, its result, and methods to call a function for many items.
 
-An error of one item never stops the others: errors are gathered and reported together.
+An error of one item never stops the other items: the pass collects all errors in its result.
 """
 
 import itertools
@@ -17,14 +17,14 @@ from provisioner.service.installation import Installation
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Items whose records are saved in one transaction, which waits for the disk once. A larger one would delay other
-#: processes that write to the store. The next pass repeats work that a crash lost.
+#: Items whose records are saved in one transaction, which waits for the disk once. A larger transaction would delay
+#: other processes that write to the store. After a crash, the next pass repeats the work that was not saved.
 GROUP = 100
 
 
 @dataclass(frozen=True)
 class PassError:
-    """An error of a pass, and the run, launch or machine that it is about, if it is about one."""
+    """An error of a pass, and the ids of the run, launch and machine that it concerns; "" if it concerns none."""
 
     error: Exception
     run: str = ""
@@ -36,15 +36,15 @@ class PassError:
 class PassResult:
     """The findings and errors of a pass."""
 
-    #: A machine lives or a launch is open: the next pass is soon due.
+    #: Whether the next pass is due soon: a machine is alive, or a launch is open.
     busy: bool = False
-    #: The earliest time at which a waiting run is to be looked at again.
+    #: The earliest Unix time at which a waiting run is to be tried again.
     next_try_at: float | None = None
-    #: How many runs were stored during the pass, too late to be launched by it.
+    #: The number of runs that were stored during the pass, too late for the pass to launch them.
     outrun: int = 0
-    #: The store's `changes` before the pass read it last: no pass has seen later writes.
+    #: The store's `changes` before the pass last read the store: no pass has read later writes.
     seen: int | None = None
-    #: Machines of the installation whose launch this store never made; None when nothing could be listed.
+    #: Machines of the installation whose launch is not in this store; None if the machines could not be listed.
     foreign: tuple[Machine, ...] | None = None
     errors: list[PassError] = field(default_factory=list)
 
@@ -60,7 +60,7 @@ class Pass:
         self.unheard: frozenset[str] = frozenset()
 
     def live(self) -> Live:
-        """Read the records of everything that is unfinished."""
+        """Return the stored records that are not over."""
         return self._installation.store.live()
 
     def plan(self, senses: Senses = ALL_HEARD) -> Plan:
@@ -72,18 +72,18 @@ class Pass:
         return Plan(live, self._installation.now(), ended, senses, self._installation.policy.max_machines)
 
     def report(self, errors: Iterable[tuple[object, Exception]]) -> None:
-        """Add errors to the result, each with the record that it is about."""
+        """Add errors to the result; each is a pair of the record that it concerns and the error."""
         self.result.errors += [_error_of(error, whose) for whose, error in errors]
 
     def do(self, deed: Callable[[T], Sequence[Record]], items: Iterable[T]) -> None:
-        """Call `deed` for each item, several at once, and save the records that it returns, GROUP items at a time."""
+        """Call `deed` for each item, concurrently, and save the records that it returns, GROUP items at a time."""
         for group in _groups(items):
             self.save(self.each(deed, group))
 
     def save(self, news: Iterable[Sequence[Record]]) -> None:
-        """Save the records of each item completely or not at all, GROUP items in one transaction.
+        """Save all records of each item or none, GROUP items in one transaction.
 
-        Records that cannot be saved are reported, and the others of their group are saved.
+        If the records of an item cannot be saved, its error is added to the result, and the other items are saved.
         """
 
         def save(records: Sequence[Record]) -> None:
@@ -98,7 +98,7 @@ class Pass:
                 self.each(save, group)
 
     def attempt(self, deed: Callable[[], T], whose: object = None) -> T | None:
-        """Return what `deed` returns, or None after an error, which is reported as that of `whose`."""
+        """Return the result of `deed`. After an error, report the error for the record `whose` and return None."""
         try:
             return deed()
         except (LeaseLost, ClockWrong):
@@ -108,7 +108,7 @@ class Pass:
             return None
 
     def each(self, deed: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """Call `deed` for each item, several at once. Return the results of the calls that raised nothing."""
+        """Call `deed` for each item, concurrently, and return the results of the calls that raised no error."""
         whose = list(items)
         results = self._installation.pool.map(deed, whose)
         for item, result in zip(whose, results, strict=True):

@@ -1,6 +1,7 @@
-"""The owner of a bucket: one store, until another store takes the bucket over."""
+"""Record and check the owner of a bucket: one store, until another store takes the bucket over."""
 
 import json
+from collections.abc import Mapping
 
 from provisioner.core.errors import WrongStore
 from provisioner.service.installation import Installation
@@ -9,25 +10,39 @@ KEY = "installation.json"
 
 
 def claim(installation: Installation) -> None:
-    """Make an unowned bucket this store's. Raises WrongStore if it belongs to another store."""
+    """Record this store as the owner of a bucket without one. Raises WrongStore if another store owns the bucket."""
     if not installation.bucket.put(KEY, _card(installation), if_absent=True):
         compare(installation)
 
 
 def compare(installation: Installation) -> None:
-    """Raise WrongStore if the bucket belongs to another store."""
-    mine, found = _card(installation), installation.bucket.get(KEY)
-    if found is not None and found != mine:
-        theirs = json.loads(found or b"{}")
+    """Raise WrongStore if another store owns the bucket."""
+    if owner := _other(installation):
         raise WrongStore(
-            f"the bucket belongs to installation {theirs.get('installation')!r}, store {theirs.get('store', '')[:12]}, "
+            f"the bucket belongs to installation {owner.get('installation')!r}, store {_short(owner)}, "
             f"and this store is {installation.store.id()[:12]}: nothing was done. "
             "If the other store is lost for good, run `provision takeover`"
         )
 
 
+def other_store(installation: Installation) -> str:
+    """Return the short id of another store that owns the bucket, or ""."""
+    owner = _other(installation)
+    return _short(owner) if owner else ""
+
+
+def _other(installation: Installation) -> Mapping[str, str] | None:
+    """Return the record of the bucket's owner if it is not this store, else None."""
+    found = installation.bucket.get(KEY)
+    return json.loads(found or b"{}") if found is not None and found != _card(installation) else None
+
+
+def _short(owner: Mapping[str, str]) -> str:
+    return owner.get("store", "")[:12] or "unknown"
+
+
 def take(installation: Installation) -> None:
-    """Make the bucket this store's. The previous owner stops acting at its next comparison."""
+    """Record this store as the bucket's owner. The previous owner stops acting when it next reads the record."""
     installation.bucket.put(KEY, _card(installation))
 
 

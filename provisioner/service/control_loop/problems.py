@@ -1,4 +1,4 @@
-"""Log the errors of passes: each when it begins and, if it lasts for several passes, when it is over."""
+"""Log each error of the passes when it first occurs and, if it lasts for several passes, when it is over."""
 
 import traceback
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ _FIELDS = ("run", "launch", "instance")
 class Troubles:
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        #: The number of passes in a row that had each error.
+        #: By error, the number of consecutive passes that had it.
         self._standing: dict[_Key, int] = {}
 
     def met(self, troubles: Sequence[PassError]) -> None:
-        """Log the errors of a pass that are new, and those of the previous passes that it no longer has."""
+        """Log the new errors of a pass, and the end of each error that lasted for several passes before it."""
         journal, now = self._installation.journal, self._installation.clock.now()
         seen = {(each.run, each.launch, each.instance_id, words(each.error)): each for each in troubles}
         for key, passes in self._standing.items():
             if key not in seen and passes > 1:
-                journal.tell(f"over, after {passes} passes: {key[-1]}", now, **dict(zip(_FIELDS, key, strict=False)))
+                journal.tell(f"resolved after {passes} passes: {key[-1]}", now, **dict(zip(_FIELDS, key, strict=False)))
         for key, trouble in seen.items():
             if key not in self._standing:
                 about = dict(zip(_FIELDS, key, strict=False))
@@ -33,11 +33,11 @@ class Troubles:
 
 
 def words(error: Exception) -> str:
-    return str(error) if isinstance(error, ProvisionError) else f"a fault of ours: {error!r}"
+    return str(error) if isinstance(error, ProvisionError) else f"internal error: {error!r}"
 
 
 def line(trouble: PassError) -> str:
-    """Return one line with the error and the run or machine that it is about."""
+    """Return one line with the error, and the run or machine that it concerns."""
     whose = f"run {trouble.run[:12]}" if trouble.run else trouble.instance_id
     return f"{whose}: {words(trouble.error)}" if whose else words(trouble.error)
 

@@ -1,4 +1,4 @@
-"""Terminate machines that outlived their lifetime; this needs only the cloud and the installation's id."""
+"""Terminate machines that outlived their lifetime. The reaper needs no store and no bucket, only the cloud."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from provisioner.core.errors import CloudError
 from provisioner.ports.cloud import Cloud
 from provisioner.ports.journal import Journal
 
-#: Seconds that a machine without a readable lifetime tag may live: as long as the longest default run.
+#: Seconds that a machine without a readable lifetime tag may live: the default of `limits.runtime`.
 UNTAGGED_LIFETIME = 24 * 3600.0
 
 
 @dataclass(frozen=True)
 class Reaped:
-    """A machine that is `over_by` seconds past its time; `error` if its termination was refused."""
+    """A machine that outlived its lifetime by `over_by` seconds; `error` is set if its termination was refused."""
 
     machine: Machine
     over_by: float
@@ -22,7 +22,7 @@ class Reaped:
 
 
 def reap(cloud: Cloud, grace: float) -> list[Reaped]:
-    """Terminate and return the machines past LaunchTime + lifetime tag + `grace` seconds, by the cloud's clock."""
+    """Terminate the machines past LaunchTime + lifetime tag + `grace` seconds by the cloud's clock; return them."""
     listing = cloud.machines()
     over = []
     for machine in listing.machines:
@@ -37,9 +37,9 @@ def reap(cloud: Cloud, grace: float) -> list[Reaped]:
 def tell(reaped: Sequence[Reaped], journal: Journal, now: float) -> None:
     """Log a line for each machine."""
     for each in reaped:
-        text = f"{each.machine.id} outlived its time by {each.over_by:.0f} s and "
+        text = f"{each.machine.id} exceeded its lifetime by {each.over_by:.0f} s and "
         about = {"instance": each.machine.id, "launch": each.machine.launch}
         if each.error:
-            journal.complain(f"{text}could not be ended: {each.error}", now, **about, code=each.error.code)
+            journal.complain(f"{text}could not be terminated: {each.error}", now, **about, code=each.error.code)
         else:
-            journal.tell(f"{text}is being ended", now, **about)
+            journal.tell(f"{text}is being terminated", now, **about)

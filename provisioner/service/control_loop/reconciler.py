@@ -1,10 +1,11 @@
 """One pass: launch, observe, settle, act, archive, finish.
 
-Each step reads the records, plans (`core/run/plan.py`), carries out its part of the plan and saves the results. A pass
-may be lost at any point. Launches come first and need only the stored records: a new run waits for no listing.
+Each step reads the records, makes a plan (`core/run/plan.py`), carries out its part of the plan and saves the results.
+A pass may be lost at any point. Launches come first and need only the stored records: a new run waits for no listing.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from provisioner.core.errors import CloudError, Transient
 from provisioner.core.recipe.recipe import Recipe
@@ -24,7 +25,7 @@ from provisioner.service.installation import Installation
 
 
 class Reconciler:
-    """Makes passes under a lease, and keeps state between passes in memory."""
+    """Makes passes under a lease. State that is needed between passes is kept in memory, and may be lost."""
 
     def __init__(self, installation: Installation, sites: LaunchSites) -> None:
         self._installation = installation
@@ -45,13 +46,13 @@ class Reconciler:
         current = Pass(self._installation, lease.epoch)
         check = self._installation.check
         if check.hindrance():
-            # Until this computer's clock agrees with the cloud's, the pass decides nothing. It compares the two, and
-            # repeats earlier terminations: an idle machine must not cost money until the clock is set.
+            # While this computer's clock differs from the cloud's, the pass decides nothing. It compares the
+            # clocks and repeats earlier terminations: an idle machine must not cost money until the clock is corrected.
             current.attempt(lambda: self._machines.insist(current.live().machines))
             try:
                 check.measure(self._installation.cloud)
             except CloudError as error:
-                # An error such as missing rights must not end the process: it acts again once the cloud answers.
+                # An error such as missing rights must not end the process, so return it: the next pass tries again.
                 return PassResult(busy=True, errors=[PassError(error)])
             self._installation.now()
         compared = check.compared
@@ -60,12 +61,12 @@ class Reconciler:
         planned = self._launch(current)
         self._observe(current)
         if check.compared and not compared:
-            # The first pass of a process launches before the clocks are compared; all other decisions come after this.
+            # A process's first pass launches before the clocks are compared. All its other decisions come after this.
             self._repair(current)
         if self._settle(current):
-            # Act at once on a result that was just read: an idle machine costs money.
+            # Settle again, to act at once on results that were just read: an idle machine costs money.
             self._settle(current)
-        # The reports are deleted only now, because runs wait for the steps above and nothing waits for the deletion.
+        # Delete the reports only now: runs wait for the steps above, but not for the deletion.
         current.attempt(self._mailboxes.delete_read)
         planned = self._launch_late(current, planned)
         self._act(current)
@@ -77,12 +78,12 @@ class Reconciler:
         return current.result
 
     def _repair(self, current: Pass) -> None:
-        """Correct times that a wrong clock wrote."""
+        """Correct stored times that a wrong clock set."""
         repaired = clock_repair.repaired(current.live(), self._installation.now(), self._passed_at, self._known)
         current.save((each,) for each in repaired)
 
     def _launch(self, current: Pass, *, repeat: bool = True) -> Live:
-        """Store and make the launches of the runs that are due, and repeat open ones; return the records it read."""
+        """Make launches for due runs, and with `repeat` repeat the open launches; return the records of the plan."""
         plan = current.plan()
         fresh = current.attempt(lambda: self._launches.store(plan, current.epoch)) or []
         fresh_ids = {launch.id for launch in fresh}
@@ -96,16 +97,16 @@ class Reconciler:
         return plan.live
 
     def _launch_late(self, current: Pass, planned: Live) -> Live:
-        """Launch a run that was stored since `planned` was read, and return a new reading; otherwise `planned`.
+        """Launch a run that was stored after `planned` was read; return the records read last.
 
-        A pass over many machines takes seconds, and a new run need not wait for its end. Several new runs are a burst:
-        they wait for the next pass, which launches them together.
+        A pass over many machines takes seconds, and a single new run should not wait for its end. Several new runs are
+        a burst: the next pass launches them together.
         """
         known = {run.id for run in planned.runs}
         newest = self._installation.store.runs(RunFilter(limit=2))
         if sum(run.state is State.QUEUED and run.id not in known for run in newest) != 1:
             return planned
-        # Launches that this pass has made and could not finish wait for the next pass.
+        # The next pass repeats the launches that this pass could not finish.
         return self._launch(current, repeat=False)
 
     def _put_work(self, current: Pass) -> None:
@@ -118,7 +119,7 @@ class Reconciler:
         current.do(put, current.plan().work)
 
     def _observe(self, current: Pass) -> None:
-        """List the machines, read their reports, and ask the cloud about a few silent machines."""
+        """List the machines, read their reports, and read EC2's status checks of silent machines, if these are few."""
         seen = current.attempt(lambda: self._machines.look(current.live(), current.epoch))
         current.result.foreign = seen.foreign if seen else None
         live = current.live()
@@ -138,7 +139,7 @@ class Reconciler:
         live, now = current.live(), self._installation.now()
         if are_we_deaf(live.nodes, now):
             self._hearing = self._hearing.failed(now)
-            error = Transient("more than a fifth of the machines are silent: nothing is presumed of them")
+            error = Transient("over a fifth of the machines are silent: probably a fault here, so none is judged lost")
             current.result.errors.append(PassError(error))
             return
         silent = {node.instance_id for node in live.nodes if is_silent(node, now)}
@@ -146,7 +147,7 @@ class Reconciler:
         current.attempt(lambda: self._machines.examine(machines, current.epoch))
 
     def _settle(self, current: Pass) -> bool:
-        """Move every run as far as the records allow; return whether it looked for results, which may allow more."""
+        """Change every run as the records require; return whether results were read, after which more may change."""
         self._hearing = self._hearing.paused_until(self._installation.now())
         plan = current.plan(Senses(self._hearing.unreadable_at, current.unheard))
         current.report(plan.moves.errors)
@@ -155,7 +156,7 @@ class Reconciler:
         return bool(plan.moves.seek)
 
     def _act(self, current: Pass) -> None:
-        """Terminate machines, put work orders and orders, and keep consoles."""
+        """Terminate machines, write work orders and orders, and store consoles."""
         plan = current.plan()
         current.attempt(lambda: self._machines.terminate(plan.terminations, current.epoch))
         self._put_work(current)
@@ -163,7 +164,7 @@ class Reconciler:
         current.do(lambda pair: self._machines.keep_console(*pair), plan.consoles)
 
     def _keep(self, current: Pass) -> None:
-        """Archive nodes. Of all long logs, one gets one step, unless there were steps since the last pass."""
+        """Archive nodes. Continue one unfinished copy, or none if copies were continued since the last pass."""
         archives = current.plan().archives
         waiting = self._archive.unfinished({each.node.box for _, each in archives})
         left = set(waiting if self._copied and not self._copy_failed else waiting[1:])
@@ -172,9 +173,9 @@ class Reconciler:
         current.do(lambda pair: self._archive.keep(*pair), now)
 
     def copy_logs(self) -> bool:
-        """Copy a part of a long log, in less than a second; return False if there is none, or it cannot be copied now.
+        """Copy a part of a long log, in less than a second; return False if there is none, or a copy has failed.
 
-        For the time between passes. Copying needs no lease: a copy that another process repeats changes nothing.
+        For use between passes. Copying needs no lease: if another process repeats a copy, nothing changes.
         """
         if self._copy_failed:
             return False
@@ -190,13 +191,15 @@ class Reconciler:
         until = self._installation.clock.elapsed() + EMPTYING
 
         def finish(item: tuple[Run, list[Assignment]]) -> Sequence[Record]:
-            # The receipt needs the finished run. DONE is stored last, so that a lost pass repeats the other steps.
+            # The receipt needs the finished run. Store DONE last: the next pass repeats the steps of a lost pass.
             run, held = item
             now = self._installation.now()
             done = progress.finish(run, now)
-            if not self._archive.finish(done, held, until):
+            told = self._archive.finish(done, held, until)
+            if told is None:
                 return ()
-            return [done, story.moved(run, done, now)]
+            billed = replace(done, dollars_at_least=told.dollars_at_least, dollars_at_most=told.dollars_at_most)
+            return [billed, story.moved(run, done, now)]
 
         current.do(finish, current.plan().finishes)
 

@@ -1,7 +1,7 @@
-"""Make a bucket this store's, adopt the machines that work for its runs, and archive what other machines leave behind.
+"""Take a bucket over for this store, adopt the machines of its runs, and archive the logs of other machines.
 
-A store that was restored from a backup does not know the machines that were launched after the backup. Where it knows
-their run, they are adopted. Otherwise they are left to their own end, and their logs are archived.
+A store that was restored from a backup does not have the machines that were launched after the backup. A machine is
+adopted if the store has its run. Other machines run until their own end, and then their logs are archived.
 """
 
 import json
@@ -21,10 +21,10 @@ from provisioner.service.control_loop.mailboxes import read_result
 from provisioner.service.control_loop.ownership import take
 from provisioner.service.installation import Installation
 
-#: Mailboxes whose machines had not finished when the bucket was taken over.
+#: Key of the stored list of mailboxes that are still to be archived after a takeover.
 ORPHANS = "orphaned mailboxes"
-#: Most calls of Archive.copy in one sweep: one for a short log, one for each step of a long one. The rest waits for
-#: the next sweep.
+#: Maximum number of calls of Archive.copy in one sweep: one for a short log, one for each step of a long log. The next
+#: sweep copies the rest.
 STEPS = 40
 
 
@@ -35,7 +35,7 @@ class Takeover:
         self._archive = Archive(installation)
 
     def take(self) -> Sequence[str]:
-        """Make the bucket this store's; return what became of each mailbox of a machine that the store did not know."""
+        """Take the bucket over for this store; return a text for each mailbox whose machine the store did not know."""
         take(self._installation)
         boxes = {entry.key.split("/")[1] for entry in self._installation.bucket.list("machines/")}
         instances = {box: box.rpartition(":")[2] for box in boxes}
@@ -45,7 +45,7 @@ class Takeover:
         return [*adopted.values(), *self._keep(unknown - adopted.keys())]
 
     def _adopt(self, boxes: Collection[str]) -> Mapping[str, str]:
-        """Adopt the living machines of these mailboxes that work for runs of this store; return a text for each."""
+        """Adopt the live machines of these mailboxes that work for runs of this store; return a text by mailbox."""
         if not boxes:
             return {}
         installation, store = self._installation, self._installation.store
@@ -69,11 +69,11 @@ class Takeover:
             )
             if records:
                 installation.save(records)
-                adopted[box] = f"{machine.id}: adopted, it carries out attempt {order.attempt} of run {run.id[:12]}"
+                adopted[box] = f"{machine.id}: adopted; it executes attempt {order.attempt} of run {run.id[:12]}"
         return adopted
 
     def sweep(self) -> Sequence[str]:
-        """Archive the orphaned mailboxes of machines that have finished since; makes no call if there are none."""
+        """Archive the orphaned mailboxes whose machines have finished. Without orphaned mailboxes, make no call."""
         noted = self._installation.store.remembered(ORPHANS)
         boxes = set(json.loads(noted[0])) if noted else set()
         return self._keep(boxes) if boxes else ()
@@ -88,11 +88,9 @@ class Takeover:
                 result = read_result(bucket, result_key(box), Period(now - LONGEST_LIFE, now + CLOCK_SKEW))
                 if work is None or result is None:
                     waiting.append(box)
-                    told.append(
-                        f"{instance}: still at work, or ended without a result; its log waits in machines/{box}/"
-                    )
+                    told.append(f"{instance}: no result yet, or it ended without one; its log is in machines/{box}/")
                     continue
-                # The work order names the run of the log, because a machine cannot write it.
+                # Take the run of the log from the work order, because a machine cannot write its work order.
                 order = decode(WorkOrder, work)
             except Invalid as error:
                 told.append(f"{instance}: {error}; its log stays in machines/{box}/")

@@ -1,7 +1,7 @@
 """Copy files and folders to and from a machine as one tar.
 
-The receiving side first unpacks everything beside the target and then moves it there. On this computer, an error
-while files are moved restores the replaced files.
+The receiving side first unpacks all files beside the target, and then moves them to it. If an error occurs on this
+computer while files are moved, the replaced files are restored.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ from provisioner.service.ssh_entry.unpacking import BadArchive, Unpacked, unpack
 
 #: Bytes of a tar that are read or written at once.
 BLOCK = 1 << 18
-#: The last member of a tar that is sent: the machine rejects a tar without it, because the connection broke.
+#: The last member of a tar that is sent. The machine rejects a tar without it: the connection broke before its end.
 WHOLE = ".provision-whole"
 
-#: Shell script: write a tar of the folder "$1" with its contents as `.`, or of the file "$1" by its name.
+#: Shell script: print a tar of the folder "$1", whose own name in it is `.`, or of the file "$1" under its own name.
 READ = """
 if [ -d "$1" ]; then exec tar -C "$1" -cf - .; fi
 [ -e "$1" ] || { echo "there is no $1" >&2; exit 1; }
@@ -32,13 +32,13 @@ case $1 in */*) cd -- "${1%/*}/" || exit ;; esac
 exec tar -h -cf - "./${1##*/}"
 """
 
-#: Shell script: unpack a tar to "$1", or into it if it is a folder; "$2" is the source's name, "$3" file or folder.
+#: Shell script: unpack a tar to "$1", or into the folder "$1"; "$2" is the source's name, "$3" is `file` or `folder`.
 WRITE = """
 set -e
 case $1 in /*) target=$1 ;; *) target=$PWD/$1 ;; esac
 if [ -d "$target" ]; then target=${target%/}/$2; fi
 beside=${target%/*}/
-[ -d "$beside" ] || { echo "there is no folder $beside" >&2; exit 1; }
+[ -d "$beside" ] || { echo "folder $beside does not exist on the machine" >&2; exit 1; }
 if [ -d "$target" ]; then there=folder; elif [ -e "$target" ]; then there=file; else there=$3; fi
 [ "$there" = "$3" ] || { echo "$target is a $there" >&2; exit 1; }
 part=$beside.provision-$$
@@ -46,7 +46,7 @@ mkdir "$part"
 trap 'cd / && rm -rf "$part"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
 tar -C "$part" -xf -
-[ -f "$part/.provision-whole" ] || { echo "what came is not whole" >&2; exit 1; }
+[ -f "$part/.provision-whole" ] || { echo "the transfer was incomplete: the connection broke" >&2; exit 1; }
 cd "$part"
 if [ "$3" = file ]; then mv -f it "$target"; exit; fi
 cd it
@@ -62,7 +62,7 @@ done' "$target" {} +
 class Copied:
     files: int
     size: int
-    #: The warning of the machine's tar that a file changed while it was read.
+    #: The warning of the machine's tar that a file changed while tar read it, or "".
     remark: str = ""
 
 
@@ -95,16 +95,17 @@ class _Writer(io.RawIOBase):
 def fetch(connection: Connection, path: str, local: Path) -> Copied:
     """Copy the machine's `path` to `local`, or into `local` if that is a folder.
 
-    Raises Invalid for a target that cannot exist, Transient for an error of this computer's disk, and Failed for an
-    incomplete archive or one that may not be unpacked. After an error nothing is changed on this computer.
+    Raises Invalid for a target that cannot be made or replaced, Transient for an error of this computer's disk, and
+    Failed for an archive that is incomplete or may not be unpacked. After an error, this computer's files are
+    unchanged.
     """
     path = path or "."
     name = path.rstrip("/").rpartition("/")[2]
     into = local.is_dir() and name not in ("", ".", "..")
     target = local / name if into else local
     if not target.absolute().parent.is_dir():
-        raise Invalid(f"there is no folder {target.parent}")
-    # Unpack inside an existing target folder, because it may be a file system of its own.
+        raise Invalid(f"folder {target.parent} does not exist")
+    # Unpack inside an existing target folder: it may be a mount point, and files are moved only within a file system.
     beside = target if target.is_dir() else target.absolute().parent
     process = connection.start(["sh", "-c", READ, "sh", path])
     try:
@@ -114,14 +115,14 @@ def fetch(connection: Connection, path: str, local: Path) -> Copied:
             try:
                 unpacked = _received(process, came)
             except BadArchive as error:
-                raise Failed(f"{path} is not copied: {error}") from error
+                raise Failed(f"cannot copy {path}: {error}") from error
             code, remark = process.wait()
-            # GNU tar exits 1 if files changed while it read them (its manual, "Synopsis").
+            # GNU tar exits with 1 if files changed while it read them (GNU tar manual, "Synopsis").
             if code and not (code == 1 and "as we read it" in remark):
-                raise Failed(f"{path} is not copied: {remark or f'exit code {code}'}")
+                raise Failed(f"cannot copy {path}: {remark or f'exit code {code}'}")
             _place(came, target, Path(part) / "replaced", folder=unpacked.folder)
     except OSError as error:
-        raise Transient(f"{path} is not copied to {target}: {error.strerror or error}") from error
+        raise Transient(f"cannot copy {path} to {target}: {error.strerror or error}") from error
     return Copied(unpacked.files, unpacked.size, remark)
 
 
@@ -129,7 +130,7 @@ def _received(process: Process, came: Path) -> Unpacked:
     stream = io.BufferedReader(_Reader(process), BLOCK)
     if not stream.peek(1):
         code, words = process.wait()
-        raise BadArchive(words or f"nothing came, exit code {code}")
+        raise BadArchive(words or f"the machine sent no data (exit code {code})")
     unpacked = unpack(stream, came)
     # Read the writer's padding after the end of the tar.
     stream.read(BLOCK)
@@ -137,7 +138,7 @@ def _received(process: Process, came: Path) -> Unpacked:
 
 
 def _place(came: Path, target: Path, replaced: Path, *, folder: bool) -> None:
-    """Move the unpacked files to the target, all or none; `replaced` keeps the replaced files for an undo."""
+    """Move all unpacked files to the target, or none. The folder `replaced` keeps the replaced files for the undo."""
     if folder and not os.path.lexists(target):
         came.rename(target)
         return
@@ -151,7 +152,7 @@ def _place(came: Path, target: Path, replaced: Path, *, folder: bool) -> None:
                     undo.append(to.rmdir)
                     to.mkdir()
                 continue
-            # Note the undo of each step before the step, because Ctrl-C may come between the two.
+            # Record the undo before the step itself, because Ctrl-C may come between the two.
             if os.path.lexists(to):
                 old = replaced / str(number)
                 undo.append(partial(os.replace, old, to))
@@ -161,14 +162,14 @@ def _place(came: Path, target: Path, replaced: Path, *, folder: bool) -> None:
             os.replace(source, to)
     except BaseException:
         for step in reversed(undo):
-            # A step that was not made, or cannot be undone, must not prevent the undo of the others.
+            # An undo may fail, as after a step that was not made; this must not prevent the undo of the other steps.
             with contextlib.suppress(OSError):
                 step()
         raise
 
 
 def _keep(file: Path, to: Path) -> None:
-    """Link the file to a second name, so that its path always exists; move it if links cannot be made."""
+    """Hard-link the file to `to`, so that its own path always exists; if that is impossible, move the file."""
     try:
         os.link(file, to, follow_symlinks=False)
     except OSError:
@@ -176,7 +177,7 @@ def _keep(file: Path, to: Path) -> None:
 
 
 def _moves(part: Path, target: Path, *, folder: bool) -> Iterator[tuple[Path, Path]]:
-    """Yield source and target of each move, before anything is moved. Raises Invalid if a target cannot be replaced."""
+    """Yield the source and target of each move, without moving. Raises Invalid if a target cannot be replaced."""
     if not folder:
         [file] = part.iterdir()
         if target.is_dir():
@@ -187,7 +188,7 @@ def _moves(part: Path, target: Path, *, folder: bool) -> Iterator[tuple[Path, Pa
         to = target / Path(here).relative_to(part)
         # An existing link would redirect the files to another folder.
         if to.is_symlink() or (to.exists() and not to.is_dir()):
-            raise Invalid(f"{to} is there, and no folder")
+            raise Invalid(f"{to} exists and is not a folder")
         yield Path(here), to
         for name in [*names, *(name for name in folders if (Path(here) / name).is_symlink())]:
             if (to / name).is_dir() and not (to / name).is_symlink():
@@ -198,8 +199,8 @@ def _moves(part: Path, target: Path, *, folder: bool) -> Iterator[tuple[Path, Pa
 def send(connection: Connection, local: Path, path: str) -> Copied:
     """Copy `local` to the machine's `path`, or into `path` if that is a folder.
 
-    Raises Invalid if `local` is neither a file nor a folder, and Failed for an error on the machine. The target is
-    unchanged then, unless the error came while the machine moved the files there.
+    Raises Invalid if `local` is neither a file nor a folder, and Failed for an error on the machine. After an error the
+    target is unchanged, unless the machine had begun to move the files there.
     """
     source = local.resolve()
     if not (source.is_dir() or source.is_file()):
@@ -209,7 +210,7 @@ def send(connection: Connection, local: Path, path: str) -> Copied:
     def nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
         nonlocal files, size
         files, size = files + (not member.isdir()), size + (member.size if member.isreg() else 0)
-        # The owner's id on this computer means nothing on the machine.
+        # User and group ids of this computer have no meaning on the machine.
         return member.replace(uid=0, gid=0, uname="", gname="", deep=False)
 
     kind = "folder" if source.is_dir() else "file"
@@ -221,10 +222,10 @@ def send(connection: Connection, local: Path, path: str) -> Copied:
             archive.addfile(tarfile.TarInfo(WHOLE))
         process.finish()
     except OSError as error:
-        raise Failed(f"{local} is not copied: {error}") from error
+        raise Failed(f"cannot copy {local}: {error}") from error
     except Transient:
-        pass  # The machine reads no more: `wait` returns the reason, or raises if the connection is lost.
+        pass  # The machine stopped reading: `wait` returns the reason, or raises Transient if the connection is lost.
     code, words = process.wait()
     if code:
-        raise Failed(f"{local} is not copied: {words or f'exit code {code}'}")
+        raise Failed(f"cannot copy {local}: {words or f'exit code {code}'}")
     return Copied(files, size)

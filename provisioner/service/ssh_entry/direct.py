@@ -1,4 +1,4 @@
-"""Read a run's log over SSH from its machine's spool, whose bytes are masked, before the bucket has it."""
+"""Read a run's log over SSH from the spool on its machine, where secrets are masked, before it is in the bucket."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,14 +12,14 @@ from provisioner.service.ssh_entry.entrance import Entrance
 
 #: The folder of the agent's spool.
 SPOOL = "/var/lib/provision/log"
-#: Most bytes of one read, and of one piece.
+#: Maximum number of bytes of one read, and of one piece.
 CHUNK = 1 << 17
-#: Most bytes of a piece's head, the line `STREAM OFFSET LENGTH`.
+#: Maximum number of bytes of a piece's first line, `STREAM OFFSET LENGTH`.
 HEAD = 100
 
 
 class Direct:
-    """Reads the log of a run's present attempt from its machine; after an error the machine is not tried again."""
+    """Reads the log of a run's present attempt from its machine. After an error, the machine is not tried again."""
 
     def __init__(self, entrance: Entrance, clock: Clock) -> None:
         self._entrance, self._clock = entrance, clock
@@ -29,11 +29,11 @@ class Direct:
         self._heard = b""
         #: Ids of the nodes whose machines are not tried again.
         self._given_up: set[str] = set()
-        #: The reasons for that, one line for each node.
+        #: For each node in `_given_up`, one line with the reason.
         self.told: list[str] = []
 
     def on(self, run: Run, nodes: Sequence[Node], offsets: Mapping[str, int]) -> bool:
-        """Return whether the last node's machine can be read; connect if necessary, with each stream at its offset."""
+        """Return whether the log can be read from the last node's machine; connect, at these offsets, if necessary."""
         node = nodes[-1] if nodes else None
         if self._node and (node is None or node.id != self._node.id):
             self.close()
@@ -62,7 +62,7 @@ class Direct:
                     return
                 if not data:
                     code, words = self._process.wait()
-                    raise Transient(words.rpartition("\n")[2] or f"what reads there exited with {code}")
+                    raise Transient(words.rpartition("\n")[2] or f"the log reader on the machine exited with {code}")
                 self._heard += data
                 yield from self._whole()
             except (Transient, Invalid) as error:
@@ -76,10 +76,10 @@ class Direct:
             head, _, rest = self._heard.partition(b"\n")
             stream, *numbers = head.decode(errors="replace").split(" ")
             if stream not in STREAMS or len(numbers) != 2 or not all(each.isdecimal() for each in numbers):
-                raise Invalid("what reads there does not speak as it should")
+                raise Invalid("the log reader on the machine sent malformed data")
             offset, length = map(int, numbers)
             if length > CHUNK:
-                raise Invalid("what reads there tells more at once than it should")
+                raise Invalid(f"the log reader sent a piece of {length} bytes; at most {CHUNK} are allowed")
             if len(rest) < length:
                 return
             self._heard = rest[length:]
@@ -88,10 +88,10 @@ class Direct:
     def _give_up(self, node: Node, why: str) -> None:
         self.close()
         self._given_up.add(node.id)
-        self.told.append(f"not, or no longer, from {node.instance_id} itself ({why}): on from the bucket")
+        self.told.append(f"cannot read the log from {node.instance_id} ({why}): it is read from the bucket instead")
 
     def close(self) -> None:
-        """Disconnect; may be repeated. The next connection begins at the offsets given to `on`."""
+        """Disconnect; may be repeated. A later call of `on` connects again, at the offsets that it gets."""
         connection, self._connection, self._process, self._node = self._connection, None, None, None
         if connection:
             connection.close()

@@ -10,10 +10,10 @@ from provisioner.ports.connection import Connection, Connector, Process, Termina
 from provisioner.ports.shell import Host
 from provisioner.service.installation import Installation
 
-#: Seconds to connect: a machine that has reported runs sshd already.
+#: Maximum number of seconds to connect. A machine that has reported already runs sshd.
 REACH_LIMIT = 20.0
 
-#: Shell script: load the job's variables from their file, because the engine does not have them; run "$@" or a shell.
+#: Shell script: load the job's variables from a file, because Docker does not have them; then run "$@" or a shell.
 INSIDE = """
 [ ! -r /run/provision/environment ] || . /run/provision/environment
 [ $# -gt 0 ] && exec "$@"
@@ -26,30 +26,31 @@ class Entrance:
     """Connects to machines, if the settings allow it."""
 
     def __init__(self, installation: Installation, connector: Connector, tail: str) -> None:
-        """`tail` is the text of the program that prints a machine's spool (agent/logs/tail.py)."""
+        """`tail` is the source of the program that prints a machine's spool (agent/logs/tail.py)."""
         self._installation, self._connector, self.tail = installation, connector, tail
 
     def enter(self, run: Run, node: Node | None, *, host: bool) -> Connection:
         """Connect to the job's container, or with `host` to its machine as root.
 
-        Raises Invalid (the settings forbid it), NotFound (no machine now), Transient (not yet, or not now),
-        Misconfigured (another machine answers, or it rejects the key), and Failed (it cannot be reached).
+        Raises Invalid if the settings forbid SSH, NotFound if the run has no machine now, Transient if machine or
+        container cannot be entered yet or now, Misconfigured if another machine answers or the machine rejects the key,
+        and Failed if the machine cannot be reached.
         """
         installation, short = self._installation, run.id[:12]
         if installation.keys is None:
-            raise Invalid("machines are closed: `open = true` under [ssh] in the settings opens those launched with it")
+            raise Invalid("SSH to machines is off: set `open = true` under [ssh] in the settings, for later launches")
         if node is None or run.ended_at is not None or node.verdict:
             raise NotFound(f"run {short} has no machine now: it is {run.state}")
         if node.report is None:
             raise Transient(f"the machine of run {short} has not reported yet: try again in a moment")
         if not node.host_keys:
             raise NotFound(
-                f"{node.instance_id} told no SSH host keys: it was launched while `open` was false, or has no sshd"
+                f"{node.instance_id} reported no SSH host keys: `open` was false at its launch, or its AMI has no sshd"
             )
         way_in, key = installation.policy.way_in, installation.keys.key(run.id, node.attempt)
         found = installation.cloud.machines_known([node.instance_id]).machines
         if not found or found[0].state in ENDING:
-            raise NotFound(f"{node.instance_id}, the machine of run {short}, is gone")
+            raise NotFound(f"{node.instance_id}, the machine of run {short}, has been terminated")
         at = Host(way_in.address_of(found[0]), way_in.port, "root", node.host_keys)
         try:
             connection = self._connector.connect(at, key, REACH_LIMIT)
@@ -70,8 +71,8 @@ def _inside(connection: Connection, node: Node) -> Connection:
     said = asked.read(100)
     code, words = asked.wait()
     if said is None or said.strip() != b"true":
-        why = words if code and "no such container" not in words.lower() else "it is not running yet, or not any more"
-        raise Transient(f"the job's container cannot be entered: {why}. Try again, or enter the machine: --host")
+        why = words if code and "no such container" not in words.lower() else "it has not started yet, or has ended"
+        raise Transient(f"cannot connect to the job's container: {why}. Try again, or connect to the machine: --host")
     return Container(connection, name)
 
 

@@ -1,9 +1,9 @@
 """Unpack a tar archive from another computer, which may be malicious.
 
-tarfile only decodes single headers here. Its extraction is not safe: the "data" filter checks a path by realpath(),
-which a chain of long symbolic links overflows (CVE-2025-4517; Python 3.11.7 has no fix). This module opens each
-component of a path relative to its parent folder without following links, so it never writes through a link that the
-archive made.
+This module uses tarfile only to decode single headers. tarfile's extraction is not safe: its "data" filter checks a
+path with realpath(), which a chain of long symbolic links overflows (CVE-2025-4517; Python 3.11.7 has no fix). This
+module opens each component of a path relative to its parent folder, without following links. So it never writes through
+a link from the archive.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-#: Most bytes of a file's content in memory at once.
+#: Maximum number of bytes of a file's content in memory at once.
 CHUNK = 1 << 18
 #: Limits of an archive: members, folders above a member, bytes of a path or link (PATH_MAX), bytes of an extended
 #: header, and extended headers before a member.
 MEMBERS, DEPTH, PATH, EXTENDED, HEADERS = 1_000_000, 100, 4095, 1 << 20, 8
-#: pax records that name a member's path and link target, as attributes of TarInfo; and the prefix of the records of
-#: sparse files, which are rejected. Other records do not change the content.
+#: pax records with a member's path and link target, and the attributes of TarInfo that they set; the prefix of records
+#: of sparse files, which are rejected. Other records, except `size`, are ignored: they do not change the content.
 PLACE, SPARSE = {b"path": "name", b"linkpath": "linkname"}, b"GNU.sparse."
 #: Flags to open a folder relative to its parent.
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,16 +38,16 @@ class BadArchive(Exception):
 class Unpacked:
     files: int
     size: int
-    #: The archive is a folder, not a single file.
+    #: Whether the archive has a folder, not a single file.
     folder: bool
 
 
 def unpack(stream: BinaryIO, into: Path) -> Unpacked:
-    """Unpack a folder (its first member is `.`) or a single regular file into an empty folder that the caller made.
+    """Unpack a folder, whose first member is `.`, or a single regular file into the empty folder `into`.
 
     Files keep their modification time and their owner's permissions. The setuid, setgid and sticky bits, and write
-    permission for group and others, are dropped. Raises BadArchive, and OSError from the disk; the caller then removes
-    the unpacked files.
+    permission for group and others, are dropped. Raises BadArchive, and OSError for errors of the disk. After an error
+    the caller must remove the unpacked files.
     """
     files = size = members = 0
     folder = False
@@ -57,19 +57,19 @@ def unpack(stream: BinaryIO, into: Path) -> Unpacked:
             if members == 0:
                 folder = member.isdir() and not parts
             if not folder and (members or not member.isreg() or len(parts) != 1):
-                raise BadArchive("it is neither a folder nor a single file")
+                raise BadArchive("the archive is neither a folder nor a single file")
             members += 1
             if members > MEMBERS:
-                raise BadArchive(f"it has more than {MEMBERS:,} files and folders: copy them as one tar file")
+                raise BadArchive(f"the archive has more than {MEMBERS:,} files and folders: copy them as one tar file")
             tree.add(parts, member, stream)
             files, size = files + (not member.isdir()), size + (member.size if member.isreg() else 0)
     if not members:
-        raise BadArchive("nothing came")
+        raise BadArchive("the archive is empty")
     return Unpacked(files, size, folder)
 
 
 class _Tree:
-    """The target folder, and open descriptors of it and of each folder down to the last member."""
+    """The target folder, with open descriptors of it and of each folder on the path to the last member."""
 
     def __init__(self, root: Path) -> None:
         self._open = [os.open(root, FOLDER)]
@@ -84,7 +84,7 @@ class _Tree:
         if member.isdir():
             return
         if not parts:
-            raise BadArchive(f"{member.name!r} is no name of a file")
+            raise BadArchive(f"invalid file name {member.name!r}")
         try:
             if member.isreg():
                 _write(parts[-1], beside, member, content)
@@ -96,10 +96,10 @@ class _Tree:
             else:
                 raise BadArchive(f"{member.name!r} is neither a file, a folder nor a link")
         except FileExistsError as error:
-            raise BadArchive(f"{member.name!r} comes twice") from error
+            raise BadArchive(f"{member.name!r} is in the archive twice") from error
 
     def _enter(self, parts: Sequence[str], member: tarfile.TarInfo) -> int:
-        """Return an open descriptor of the folder; make missing folders, and follow no link."""
+        """Return an open descriptor of the folder; make missing folders. Raises BadArchive if a link is on the path."""
         same = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(parts, self._names, strict=False)))
         while len(self._names) > len(same):
             self._names.pop()
@@ -112,12 +112,12 @@ class _Tree:
             except OSError as error:
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise
-                raise BadArchive(f"{member.name!r} goes through {name!r}, which is no folder") from error
+                raise BadArchive(f"{name!r} in the path {member.name!r} is not a folder") from error
             self._names.append(name)
         return self._open[-1]
 
     def _hard_link(self, parts: Sequence[str], member: tarfile.TarInfo) -> None:
-        """Make a hard link to a regular file that was unpacked before."""
+        """Make a hard link to a regular file that was unpacked before; raises BadArchive for any other target."""
         target = _parts(member.linkname)
         beside = os.dup(self._open[-1])
         try:
@@ -126,7 +126,7 @@ class _Tree:
                 raise FileNotFoundError
             os.link(target[-1], parts[-1], src_dir_fd=there, dst_dir_fd=beside, follow_symlinks=False)
         except FileNotFoundError as error:
-            raise BadArchive(f"{member.name!r} is a hard link to {member.linkname!r}, not a file before it") from error
+            raise BadArchive(f"{member.name!r} is a hard link to {member.linkname!r}, not an earlier file") from error
         finally:
             os.close(beside)
 
@@ -144,7 +144,7 @@ def _write(name: str, folder: int, member: tarfile.TarInfo, content: BinaryIO) -
             while data:
                 data = data[file.write(data) :]
         os.fchmod(file.fileno(), mode)
-        # If the file system cannot represent the time, keep the file without it.
+        # If the file system cannot store this modification time, keep the file without it.
         with contextlib.suppress(OSError, OverflowError):
             os.utime(file.fileno(), (member.mtime, member.mtime))
     _exactly(content, -member.size % tarfile.BLOCKSIZE)
@@ -153,8 +153,8 @@ def _write(name: str, folder: int, member: tarfile.TarInfo, content: BinaryIO) -
 def _check_symbolic_link(member: tarfile.TarInfo, depth: int) -> None:
     """Raise BadArchive for a link that may lead out of the archive.
 
-    A target may have `..` only at its beginning, and at most as often as the link is deep. So each `..` leads to a real
-    parent folder, never through another link, and no chain of links leaves the archive.
+    A target may have `..` only at its beginning, and at most one for each folder above the link (`depth`). So each `..`
+    leads to a real parent folder, never through another link, and no chain of links leaves the archive.
     """
     target = member.linkname
     if not target or len(os.fsencode(target)) > PATH:
@@ -162,16 +162,16 @@ def _check_symbolic_link(member: tarfile.TarInfo, depth: int) -> None:
     steps = [step for step in target.split("/") if step not in ("", ".")]
     climbs = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
     if target.startswith("/") or climbs > depth or ".." in steps[climbs:]:
-        raise BadArchive(f"the link {member.name!r} to {target!r} may lead out of what is copied")
+        raise BadArchive(f"the link {member.name!r} to {target!r} may point outside the copied folder")
 
 
 def _parts(path: str) -> list[str]:
-    """Return the names of a path below the archive's own folder."""
+    """Return the components of a path in the archive. Raises BadArchive for a path that leaves it or is too long."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if len(os.fsencode(path)) > PATH or len(parts) > DEPTH:
         raise BadArchive(f"{path[:60]!r}… is longer than {PATH} bytes or more than {DEPTH} folders deep")
     if path.startswith("/") or ".." in parts:
-        raise BadArchive(f"{path!r} would leave its place")
+        raise BadArchive(f"{path!r} points outside the copied folder")
     return parts
 
 
@@ -190,7 +190,7 @@ def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
         try:
             member = tarfile.TarInfo.frombuf(block, encoding, "surrogateescape")
         except tarfile.HeaderError as error:
-            raise BadArchive(f"it is damaged ({error})") from error
+            raise BadArchive(f"the archive is damaged ({error})") from error
         if member.size < 0 or member.type == tarfile.GNUTYPE_SPARSE:
             raise BadArchive(f"{member.name!r} is sparse or has no size")
         headers += 1
@@ -202,7 +202,7 @@ def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
         elif member.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE):
             found = _records(_extended(stream, member))
             if found and member.type == tarfile.XGLTYPE:
-                raise BadArchive("it has one name or size for all its members")
+                raise BadArchive("the archive has a global pax header with a name or size")
             changes |= found
         else:
             for name, value in changes.items():
@@ -220,21 +220,21 @@ def _extended(stream: BinaryIO, member: tarfile.TarInfo) -> bytes:
 
 
 def _records(data: bytes) -> dict[str, str | int]:
-    """Decode pax records, `LENGTH KEY=VALUE\\n` each, to the attributes of TarInfo that they change."""
+    """Return the attributes of TarInfo that pax records change; each record is `LENGTH KEY=VALUE\\n`."""
     found: dict[str, str | int] = {}
     while data:
         number, _, _ = data.partition(b" ")
         length = int(number) if number.isdigit() and len(number) < 8 else 0
         key, equals, value = data[len(number) + 1 : max(length, 1) - 1].partition(b"=")
         if not equals or data[length - 1 : length] != b"\n":
-            raise BadArchive("it is damaged (a pax header)")
+            raise BadArchive("the archive is damaged (a pax header)")
         if key.startswith(SPARSE):
-            raise BadArchive("it has sparse files")
+            raise BadArchive("the archive has sparse files")
         if key in PLACE:
             found[PLACE[key]] = os.fsdecode(value)
         elif key == b"size":
             if not value.isdigit() or len(value) > 18:
-                raise BadArchive("it is damaged (a pax size)")
+                raise BadArchive("the archive is damaged (a pax size)")
             found["size"] = int(value)
         data = data[length:]
     return found
@@ -243,5 +243,5 @@ def _records(data: bytes) -> dict[str, str | int]:
 def _exactly(stream: BinaryIO, size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
-        raise BadArchive("it ended too early")
+        raise BadArchive("the archive ends too early")
     return data

@@ -1,4 +1,4 @@
-"""The agent's own client of AWS, before servers that fail it; its words are those of botocore."""
+"""The agent's AWS client against servers that fail; its error messages are those of botocore."""
 
 import base64
 import datetime as dt
@@ -65,8 +65,8 @@ def error(code: str, message: str = "m") -> bytes:
     return f"<?xml version='1.0'?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
 
 
-def test_a_connection_serves_again(script: Script, s3: S3) -> None:
-    """It is opened once, after an error too."""
+def test_connection_is_reused(script: Script, s3: S3) -> None:
+    """The connection is opened once and reused, after an error too."""
     script.replies = [reply(200, b"one"), reply(404, error("NoSuchKey")), reply(200), reply(200, b"two")]
     assert s3.get("a") == b"one"
     with pytest.raises(ServiceError):
@@ -77,7 +77,7 @@ def test_a_connection_serves_again(script: Script, s3: S3) -> None:
 
 
 def test_a_kept_connection_that_was_closed_is_opened_anew(script: Script, s3: S3) -> None:
-    """Whether it was closed after an answer or instead of one, the caller does not hear of it."""
+    """The client reconnects without an error, whether the server closed after an answer or instead of one."""
     script.replies = [reply(200, b"one", close=True), reply(200, b"two"), Reply(close=True), reply(200)]
     assert s3.get("a") == b"one"
     assert s3.get("a") == b"two"
@@ -86,8 +86,8 @@ def test_a_kept_connection_that_was_closed_is_opened_anew(script: Script, s3: S3
     assert script.heard[-1].body == b"body"
 
 
-def test_a_server_that_only_closes_is_asked_twice_at_most(script: Script, s3: S3) -> None:
-    """Once by the connection that was kept, once by a new one."""
+def test_request_is_resent_once_when_the_server_closes(script: Script, s3: S3) -> None:
+    """The request is sent once on the kept connection and once on a new one."""
     script.replies = [reply(200), Reply(close=True), Reply(close=True), Reply(close=True)]
     s3.put("a", b"")
     with pytest.raises(NoAnswer, match="closed connection"):
@@ -108,16 +108,16 @@ def test_a_server_that_only_closes_is_asked_twice_at_most(script: Script, s3: S3
         b"",
     ],
 )
-def test_half_an_answer_is_none(script: Script, s3: S3, data: bytes) -> None:
-    """So is what is no HTTP; its words, which may be of a secret, are not told."""
+def test_incomplete_answer_raises_without_showing_its_content(script: Script, s3: S3, data: bytes) -> None:
+    """An incomplete answer, or one that is not HTTP, is an error. Its content may be secret and is not shown."""
     script.replies = [Reply(data, close=True)]
-    with pytest.raises(NoAnswer, match="no answer from localhost:") as caught:
+    with pytest.raises(NoAnswer, match="no usable response from localhost:") as caught:
         s3.get("a")
     assert "hunter2" not in str(caught.value)
 
 
 def test_an_answer_is_bounded(script: Script, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether it tells its length or not."""
+    """The limit holds with and without a Content-Length."""
     monkeypatch.setattr(http, "LARGEST", 3)
     chunked = Reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n0\r\n\r\n", close=True)
     script.replies = [reply(200, b"four", close=True), chunked, reply(200, b"313")]
@@ -128,7 +128,7 @@ def test_an_answer_is_bounded(script: Script, s3: S3, monkeypatch: pytest.Monkey
 
 
 def test_a_body_that_does_not_fit_its_checksum_is_no_answer(script: Script, s3: S3) -> None:
-    """CRC32 is what the control plane's puts have."""
+    """The control plane's puts have a CRC32."""
     right = base64.b64encode(zlib.crc32(b"order").to_bytes(4, "big")).decode()
     script.replies = [
         reply(200, b"order", x_amz_checksum_crc32=right),
@@ -139,16 +139,16 @@ def test_a_body_that_does_not_fit_its_checksum_is_no_answer(script: Script, s3: 
         s3.get("a")
 
 
-def test_a_no_before_the_body_is_heard(script: Script, s3: S3) -> None:
-    """S3 closes on whoever still sends; why, it has said."""
+def test_error_sent_before_the_body_was_read_is_raised(script: Script, s3: S3) -> None:
+    """S3 may answer and close before it has read the body; the error has S3's reason."""
     script.replies = [reply(400, error("EntityTooLarge"), early=True, close=True), reply(200)]
     with pytest.raises(ServiceError, match="EntityTooLarge"):
         s3.put("a", bytes(8 << 20))
     s3.put("a", b"small")
 
 
-def test_nobody_listens() -> None:
-    """It is trouble that may pass."""
+def test_refused_connection_raises_no_answer() -> None:
+    """A refused connection is transient."""
     with served(Script()):
         alone = S3("bucket", REGION)
     with pytest.raises(NoAnswer, match="refused"):
@@ -167,8 +167,8 @@ def test_nobody_listens() -> None:
         (412, error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold")),
     ],
 )
-def test_s3_says_no_in_botocores_words(script: Script, s3: S3, status: int, body: bytes) -> None:
-    """XML, a balancer's page, or nothing."""
+def test_s3_errors_equal_botocores_messages(script: Script, s3: S3, status: int, body: bytes) -> None:
+    """The body may be XML, a load balancer's page, or empty."""
     script.replies = [same(reply(status, body), status) for _ in range(2)]
     with pytest.raises(ServiceError) as caught:
         s3.get("a")
@@ -186,24 +186,24 @@ def test_s3_says_no_in_botocores_words(script: Script, s3: S3, status: int, body
         (502, b"<html><body><h1>Bad Gateway</h1></body></html>"),
     ],
 )
-def test_other_services_do_so_too(script: Script, ssm: Service, status: int, body: bytes) -> None:
-    """JSON in all its forms."""
+def test_ssm_errors_equal_botocores_messages(script: Script, ssm: Service, status: int, body: bytes) -> None:
+    """The body may be any of AWS's JSON forms."""
     script.replies = [same(reply(status, body), status) for _ in range(2)]
     with pytest.raises(ServiceError) as caught:
         ssm.call("GetParameter", Name="a")
     assert caught.value.status == status
     theirs = botocores("ssm", lambda client: client.get_parameter(Name="a"))
-    # botocore shows the whole page.
+    # botocore's message has the whole page.
     assert str(caught.value) == theirs.replace(body.decode(), "Bad Gateway")
 
 
 def same(told: Reply, status: int) -> Reply:
-    """With the phrase that every server has for it."""
+    """Return the reply with the standard reason phrase of its status."""
     return Reply(told.data.replace(b" Told\r\n", f" {HTTPStatus(status).phrase}\r\n".encode(), 1))
 
 
 def botocores(service: str, call: Callable[[Any], object]) -> str:
-    """What botocore makes of the next answer."""
+    """Return botocore's message for the next answer."""
     config = Config(retries={"total_max_attempts": 1, "mode": "standard"}, s3={"addressing_style": "path"})
     client = Session().create_client(service, REGION, aws_access_key_id="a", aws_secret_access_key="b", config=config)
     with pytest.raises(ClientError) as caught:
@@ -213,8 +213,8 @@ def botocores(service: str, call: Callable[[Any], object]) -> str:
 
 
 @pytest.mark.parametrize("status", [301, 307])
-def test_a_bucket_elsewhere_is_not_followed_but_named(script: Script, s3: S3, status: int) -> None:
-    """The settings are wrong: what the machine does next would be wrong, too."""
+def test_redirect_to_another_region_is_an_error_that_names_it(script: Script, s3: S3, status: int) -> None:
+    """The settings are wrong, so following the redirect would only hide it."""
     told = error("PermanentRedirect", "Use the specified endpoint.")
     script.replies = [reply(status, told, x_amz_bucket_region="eu-west-1", Location="http://elsewhere")]
     words = r"PermanentRedirect.*Use the specified endpoint. The bucket is in eu-west-1, not in us-east-1: see `region`"
@@ -223,16 +223,16 @@ def test_a_bucket_elsewhere_is_not_followed_but_named(script: Script, s3: S3, st
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b'"text"', b"{", b"<html>", b"\xff"])
-def test_an_answer_that_is_no_json_object_is_none(script: Script, ssm: Service, body: bytes) -> None:
-    """As from a proxy that wants a log-in."""
+def test_answer_that_is_not_a_json_object_raises_no_answer(script: Script, ssm: Service, body: bytes) -> None:
+    """A proxy with a login page may answer like this."""
     script.replies = [reply(200, body)]
-    with pytest.raises(NoAnswer, match="GetParameter is no JSON object"):
+    with pytest.raises(NoAnswer, match="GetParameter is not a JSON object"):
         ssm.call("GetParameter", Name="a")
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, "RequestTimeTooSkewed"), (400, "InvalidSignatureException")])
-def test_a_clock_that_is_wrong_is_set_by_the_answer(script: Script, s3: S3, status: int, code: str) -> None:
-    """The same request goes out once more, and those that follow are right at once."""
+def test_clock_skew_is_corrected_from_the_servers_date(script: Script, s3: S3, status: int, code: str) -> None:
+    """The request is sent once more with the server's time; later requests use it at once."""
     there = formatdate(time.time() + 7200, usegmt=True)
     script.replies = [reply(status, error(code), Date=there), reply(200, b"one", Date=there), reply(200, b"two")]
     assert (s3.get("a"), s3.get("a")) == (b"one", b"two")
@@ -242,16 +242,18 @@ def test_a_clock_that_is_wrong_is_set_by_the_answer(script: Script, s3: S3, stat
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Wed, 99 Nov 2026 99:99:99 GMT"])
-def test_a_date_that_is_none_sets_nothing(script: Script, s3: S3, date: str) -> None:
-    """The answer counts as it is."""
+def test_invalid_date_header_is_ignored(script: Script, s3: S3, date: str) -> None:
+    """The original error is raised."""
     script.replies = [reply(403, error("AccessDenied"), Date=date)]
     with pytest.raises(ServiceError, match="AccessDenied"):
         s3.get("a")
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken", "InvalidAccessKeyId"])
-def test_credentials_that_are_over_are_read_again(script: Script, s3: S3, role: Given, code: str) -> None:
-    """The same request goes out with the newer ones."""
+def test_expired_credentials_are_refreshed_and_the_request_resent(
+    script: Script, s3: S3, role: Given, code: str
+) -> None:
+    """The request is sent again with newer credentials."""
     script.replies = [reply(200), reply(400, error(code)), reply(200, b"one")]
     s3.put("a", b"")
     role.key = "second"
@@ -259,8 +261,8 @@ def test_credentials_that_are_over_are_read_again(script: Script, s3: S3, role: 
     assert keys(script) == ["first", "first", "second"]
 
 
-def test_credentials_that_stay_over_are_said(script: Script, s3: S3, role: Given) -> None:
-    """The metadata service has none newer: once more, and no further."""
+def test_expired_credentials_without_newer_ones_raise(script: Script, s3: S3, role: Given) -> None:
+    """The metadata service has no newer credentials, so there is one retry only."""
     script.replies = [reply(400, error("ExpiredToken")), reply(400, error("ExpiredToken", "It has expired."))]
     with pytest.raises(ServiceError, match=r"ExpiredToken.*It has expired"):
         s3.get("a")
@@ -278,11 +280,14 @@ def test_credentials_are_read_once_as_long_as_they_last(script: Script, s3: S3, 
 def test_credentials_are_renewed_before_their_end(
     script: Script, s3: S3, role: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Minutes before; where there are none newer yet, at most once a minute; the old ones serve on meanwhile."""
+    """Credentials are renewed minutes before they expire, at most once a minute if there are none newer.
+
+    The old ones are used meanwhile.
+    """
     clock = [time.time()]
     monkeypatch.setattr("time.time", lambda: clock[0])
     script.replies = [reply(200, Date="") for _ in range(7)]
-    # After so many seconds; the key that is told by then.
+    # Seconds since the last put, and the key that the service returns from then on.
     for after, key in ((0, "first"), (3200, "second"), (101, "second")):
         clock[0] += after
         role.key = key
@@ -299,7 +304,7 @@ def test_credentials_are_renewed_before_their_end(
 
 
 def test_a_role_may_come_a_moment_after_the_machine(script: Script, s3: S3, role: Given) -> None:
-    """Until then it is trouble that passes, which says what is missing."""
+    """Until then the error is transient and says what is missing."""
     role.metadata.remove("i-1")
     with pytest.raises(NoAnswer, match=r"this machine has no credentials .*404.*: it needs an instance profile"):
         s3.get("a")
@@ -309,7 +314,7 @@ def test_a_role_may_come_a_moment_after_the_machine(script: Script, s3: S3, role
 
 
 def test_threads_share_a_client(script: Script, s3: S3) -> None:
-    """As the shipper and the reports do: each gets the answer to its own question."""
+    """The shipper and the reports share a client; each thread gets the answer to its own request."""
     script.replies = [reply(200) for _ in range(200)]
 
     def put(who: int) -> None:
@@ -328,7 +333,7 @@ def test_threads_share_a_client(script: Script, s3: S3) -> None:
 
 
 def test_a_proxy_is_taken_as_urllib_would(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its password, but not to where it is not wanted."""
+    """The proxy gets its password; hosts in no_proxy are connected directly."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://aws.test:81")
     monkeypatch.setenv("http_proxy", script.url.replace("//", "//me:pass%20word@"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -350,19 +355,19 @@ def test_a_proxy_is_taken_as_urllib_would(script: Script, monkeypatch: pytest.Mo
 
 
 def test_tls_goes_through_a_proxy_unseen(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proxy is asked for a tunnel to the bucket's own name; its no is trouble that is named."""
+    """The proxy is asked for a tunnel to the bucket's host; the error has the proxy's refusal."""
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv("https_proxy", script.url.replace("//", "//me:secret@"))
     script.replies = [reply(407, close=True)]
-    with pytest.raises(NoAnswer, match=r"no answer from bucket.s3.us-east-1.amazonaws.com: Tunnel.* 407"):
+    with pytest.raises(NoAnswer, match=r"no usable response from bucket.s3.us-east-1.amazonaws.com: Tunnel.* 407"):
         S3("bucket", REGION).get("a")
     [request] = script.heard
     assert request.line.startswith("CONNECT bucket.s3.us-east-1.amazonaws.com:443 ")
     assert request.headers["proxy-authorization"]
 
 
-def test_tls_trusts_what_the_system_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that nobody vouches for gets nothing, one with a known certificate does."""
+def test_untrusted_certificate_gets_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with an untrusted certificate gets no request; one with a trusted certificate does."""
     with served(Script([reply(200, b"one")]), certified(tmp_path)) as script:
         with pytest.raises(NoAnswer, match="certificate"):
             S3("bucket", REGION).get("a")
@@ -376,7 +381,7 @@ def test_tls_trusts_what_the_system_trusts(tmp_path: Path, monkeypatch: pytest.M
 
 
 def certified(folder: Path) -> ssl.SSLContext:
-    """A server's side of TLS, for localhost; its certificate lies in the folder."""
+    """Return a server's TLS context for localhost; its certificate is written to the folder."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)
@@ -397,5 +402,5 @@ def certified(folder: Path) -> ssl.SSLContext:
 
 
 def keys(script: Script) -> list[str]:
-    """The access key of each request."""
+    """Return the access key of each request."""
     return [request.headers["Authorization"].partition("Credential=")[2].partition("/")[0] for request in script.heard]

@@ -1,4 +1,4 @@
-"""The agent's own signer, held against botocore's; and its way to the metadata service."""
+"""The agent's request signer, compared with botocore's; and its access to the metadata service."""
 
 import hashlib
 import time
@@ -22,7 +22,7 @@ from provisioner.rehearsal.machines.host import Guest
 GUEST = Guest("i-1", "g5.xlarge", "ami-1", "eu-west-1", "eu-west-1a", "spot", 0.0, "10.0.0.1", "data", "", "")
 
 
-#: As the metadata service tells them.
+#: Credentials in the metadata service's form.
 OWN = {"AccessKeyId": "AKIA", "SecretAccessKey": "secret", "Token": ""}
 
 PRINTABLE = st.text(st.characters(codec="ascii", min_codepoint=32, max_codepoint=126))
@@ -41,7 +41,7 @@ PRINTABLE = st.text(st.characters(codec="ascii", min_codepoint=32, max_codepoint
 def test_signatures_for_s3_are_botocores_byte_for_byte(
     method: str, key: str, bucket: str, token: str, region: str, endpoint: str, more: dict[str, str], body: bytes
 ) -> None:
-    """Whatever the key, the headers are those that AWS's own library would send."""
+    """For any key, the headers equal those of AWS's own library."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
         url = object_url(bucket, key, region)
@@ -58,7 +58,7 @@ def test_signatures_for_s3_are_botocores_byte_for_byte(
 def test_signatures_for_the_other_services_are_botocores_too(
     service: str, region: str, token: str, target: str, body: bytes
 ) -> None:
-    """Whatever is asked for."""
+    """For any service, target and body, the headers equal botocore's."""
     more = {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
     same_signature(SigV4Auth, service, "POST", endpoint_of(service, region) + "/", token, region, more, body)
 
@@ -73,7 +73,7 @@ def same_signature(
     more: dict[str, str],
     body: bytes,
 ) -> None:
-    """Ours and botocore's are one, for a request of this moment."""
+    """Assert that the agent's and botocore's signatures of one request are equal."""
     sha256 = hashlib.sha256(body).hexdigest()
     request = AWSRequest(method, url, {**more, "X-Amz-Content-SHA256": sha256}, body)
     kind(BotoCredentials("AKIA", "secret", token or None), service, region).add_auth(request)
@@ -85,7 +85,7 @@ def same_signature(
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
-    """A metadata service, and this process in the place of its machine."""
+    """Yield a metadata service to which this process is a machine."""
     service = Metadata(lambda _: Credentials("the-key", "the-secret", "", time.time() + 3600), "role")
     service.start()
     service.add(GUEST)
@@ -96,7 +96,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
 
 @pytest.mark.usefixtures("machine")
 def test_metadata_is_read_with_a_token() -> None:
-    """What is there comes back; what is not is an error that names 404."""
+    """An existing path is returned; a missing one is an error that names 404."""
     assert metadata("meta-data/instance-id") == b"i-1"
     with pytest.raises(urllib.error.HTTPError) as missing:
         metadata("meta-data/spot/instance-action")
@@ -111,7 +111,7 @@ def test_metadata_is_read_with_a_token() -> None:
 def test_services_are_where_botocore_says(
     service: str, host: str, region: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In every partition; S3's old name for its first region is a regional one here, as for all."""
+    """The hosts are right in every partition. For S3 in us-east-1 the agent uses the regional name, unlike botocore."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     client: Any = Session().create_client(service, region, aws_access_key_id="a", aws_secret_access_key="b")
     theirs = client.meta.endpoint_url.replace("//s3.amazonaws", "//s3.us-east-1.amazonaws")

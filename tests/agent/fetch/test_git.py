@@ -18,7 +18,7 @@ from tests.support.repositories import FOLDER, git
 
 
 class Upstream:
-    """A repository with three commits: the first tagged, the second on no branch's end, the third on a branch."""
+    """A repository with three commits: one tagged, one on no branch's tip, one on a branch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ def upstream(tmp_path: Path) -> Upstream:
 
 @pytest.fixture
 def daemon(tmp_path: Path, upstream: Upstream) -> Iterator[str]:
-    """The URL of a git server on this computer."""
+    """Yield the URL of a git server on this computer."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -63,7 +63,7 @@ def daemon(tmp_path: Path, upstream: Upstream) -> Iterator[str]:
 
 
 def test_every_kind_of_reference_is_checked_out(site: Site, upstream: Upstream, daemon: str) -> None:
-    """Branch, tag, whole and shortened commit, and the default branch, over both transports."""
+    """Checks a branch, a tag, a full and a shortened commit id, and the default branch, over both transports."""
     second = upstream.commits["second"]
     wanted = [
         (f"file://{upstream.folder}", "feature/x", "branch", "third"),
@@ -83,7 +83,7 @@ def test_every_kind_of_reference_is_checked_out(site: Site, upstream: Upstream, 
 
 
 def test_a_repository_can_be_the_working_directory(site: Site, upstream: Upstream) -> None:
-    """Start script and command find its files where they stand."""
+    """Start script and command find the repository's files in the working directory."""
     repository = Repository(f"file://{upstream.folder}", FOLDER, "feature/x")
     machine = site.run(site.order("cat file made", start_script="cp file made", repositories=(repository,)))
     assert site.log(machine) == b"thirdthird", site.result(machine).reason
@@ -102,17 +102,17 @@ def test_a_repository_can_be_the_working_directory(site: Site, upstream: Upstrea
         ("--upload-pack=touch x", "", "branch"),
     ],
 )
-def test_what_is_not_there_is_refused_verbatim(
+def test_missing_reference_or_repository_is_refused(
     site: Site, upstream: Upstream, url: str, reference: str, kind: str
 ) -> None:
-    """A wrong reference or address stays wrong: no second attempt, and git's own words."""
+    """A wrong reference or address stays wrong: there is no second attempt, and the reason has git's message."""
     repository = Repository(url.format(upstream.folder), FOLDER, reference, kind)
     result = site.result(site.run(site.order(":", repositories=(repository,))))
     assert (result.outcome, result.step, result.exit_code) == (Outcome.REFUSED, Step.CLONE, None), result.reason
 
 
 def test_a_server_that_does_not_answer_loses_the_run(site: Site) -> None:
-    """The network may be better on another machine."""
+    """Another machine may have a working network."""
     repository = Repository("git://127.0.0.1:1/x", FOLDER)
     result = site.result(site.run(site.order(":", repositories=(repository,))))
     assert (result.outcome, result.step) == (Outcome.LOST, Step.CLONE)
@@ -120,7 +120,7 @@ def test_a_server_that_does_not_answer_loses_the_run(site: Site) -> None:
 
 
 def checked_out(wanted: Repository, folder: Path) -> Path:
-    """The folder, checked out in this process as the agent does."""
+    """Check the repository out as the agent does, in this process; return the folder."""
     check_out_here(wanted, folder)
     return folder
 
@@ -128,7 +128,7 @@ def checked_out(wanted: Repository, folder: Path) -> Path:
 def test_the_default_branch_is_checked_out_by_name_and_can_be_pulled(
     upstream: Upstream, daemon: str, tmp_path: Path
 ) -> None:
-    """With its upstream, as `git clone` leaves it."""
+    """The branch has its upstream, as after `git clone`."""
     git(upstream.folder, "checkout", "--quiet", "-b", "trunk")
     for number, url in enumerate((f"file://{upstream.folder}", daemon)):
         made = checked_out(Repository(url, "/x"), tmp_path / str(number))
@@ -138,7 +138,7 @@ def test_the_default_branch_is_checked_out_by_name_and_can_be_pulled(
 
 
 def test_a_server_whose_head_is_detached_is_checked_out_detached(upstream: Upstream, tmp_path: Path) -> None:
-    """There is no branch to name."""
+    """A detached HEAD names no branch."""
     git(upstream.folder, "checkout", "--quiet", "--detach", upstream.commits["first"])
     made = checked_out(Repository(f"file://{upstream.folder}", "/x"), tmp_path / "made")
     assert (git(made, "branch", "--show-current"), git(made, "rev-parse", "HEAD")) == ("", upstream.commits["first"])
@@ -163,7 +163,7 @@ def test_a_server_whose_head_is_detached_is_checked_out_detached(upstream: Upstr
     ],
 )
 @pytest.mark.parametrize("filters", [True, False])
-def test_depth_is_how_much_of_the_history_is_there(
+def test_depth_limits_the_fetched_history(
     upstream: Upstream,
     tmp_path: Path,
     depth: str,
@@ -174,7 +174,7 @@ def test_depth_is_how_much_of_the_history_is_there(
     branches: set[str],
     filters: bool,
 ) -> None:
-    """By default all commits of the reference and their tags: versions are made of `git describe`."""
+    """By default all of the reference's commits and tags are fetched: packages take versions from `git describe`."""
     if reference == "v2":
         git(upstream.folder, "tag", "-a", "v2", "-m", "v2", "feature/x")
     git(upstream.folder, "config", "uploadpack.allowFilter", str(filters))
@@ -190,7 +190,7 @@ def test_depth_is_how_much_of_the_history_is_there(
 
 
 def test_the_default_history_comes_without_older_files(upstream: Upstream, tmp_path: Path) -> None:
-    """A repository may have grown by gigabytes that no job reads."""
+    """A repository's history may hold gigabytes of files that no job reads."""
     git(upstream.folder, "config", "uploadpack.allowFilter", "true")
     made = checked_out(Repository(f"file://{upstream.folder}", "/x", "feature/x"), tmp_path / "made")
     git(upstream.folder, "config", "uploadpack.allowFilter", "false")
@@ -199,13 +199,13 @@ def test_the_default_history_comes_without_older_files(upstream: Upstream, tmp_p
 
 
 def test_a_commit_by_a_part_of_its_id_has_its_history(upstream: Upstream, daemon: str, tmp_path: Path) -> None:
-    """No server gives it out by that part: everything is fetched."""
+    """No server serves a shortened commit id, so the whole repository is fetched."""
     made = checked_out(Repository(daemon, "/x", upstream.commits["third"][:9], "commit"), tmp_path / "made")
     assert git(made, "describe", "--tags").startswith("v1-2-g")
 
 
 def test_submodules_have_the_depth_of_their_repository(upstream: Upstream, tmp_path: Path) -> None:
-    """One commit where the recipe names no depth."""
+    """A submodule has one commit if the recipe gives no depth."""
     outer = tmp_path / "outer"
     Upstream(outer)
     (outer / ".gitmodules").write_text(f'[submodule "inner"]\n\tpath = inner\n\turl = file://{upstream.folder}\n')
@@ -218,7 +218,7 @@ def test_submodules_have_the_depth_of_their_repository(upstream: Upstream, tmp_p
 
 
 def refusal(wanted: Repository, folder: Path) -> str:
-    """Why the repository is refused."""
+    """Return the reason why the repository is refused."""
     with pytest.raises(Ended) as caught:
         check_out_here(wanted, folder)
     assert (caught.value.outcome, caught.value.step) == (Outcome.REFUSED, Step.CLONE), caught.value.reason
@@ -226,7 +226,7 @@ def refusal(wanted: Repository, folder: Path) -> str:
 
 
 def test_a_branch_that_is_a_tag_is_refused_by_its_kind(upstream: Upstream, daemon: str, tmp_path: Path) -> None:
-    """And a tag that is a branch; with neither, the default branch is named."""
+    """The same holds for a tag that is a branch. If the name is neither, the reason names the default branch."""
     for url in (f"file://{upstream.folder}", daemon):
         assert "reference_type: tag" in refusal(Repository(url, "/x", "v1"), tmp_path / "made")
         assert "reference_type: branch" in refusal(Repository(url, "/x", "feature/x", "tag"), tmp_path / "made")
@@ -237,13 +237,13 @@ def test_a_branch_that_is_a_tag_is_refused_by_its_kind(upstream: Upstream, daemo
 
 @pytest.mark.parametrize("commit", ["0" * 40, "0123456"])
 def test_a_commit_that_is_not_there_is_refused(upstream: Upstream, tmp_path: Path, commit: str) -> None:
-    """By its whole id or a part of it."""
+    """A full and a shortened commit id are refused."""
     wanted = Repository(f"file://{upstream.folder}", "/x", commit, "commit")
     assert commit in refusal(wanted, tmp_path / "made")
 
 
 def test_an_empty_repository_is_refused(tmp_path: Path) -> None:
-    """It is empty on every machine."""
+    """The repository is empty for every machine, so another attempt cannot help."""
     git(tmp_path, "init", "--quiet", "empty")
     assert "no default branch" in refusal(Repository(f"file://{tmp_path}/empty", "/x"), tmp_path / "made")
 
@@ -261,12 +261,19 @@ def test_an_empty_repository_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_that_does_not_resolve_is_found_in_a_tool_s_words(words: str, host: str) -> None:
-    """In those of libcurl, ssh, git and Docker."""
+    """The messages are those of libcurl, ssh, git and Docker."""
     assert unresolved_host(words) == host
 
 
 @pytest.mark.parametrize("url", ["https://nowhere.invalid/x/y", "git://nowhere.invalid/x"])
 def test_a_git_host_that_does_not_resolve_is_named_in_the_result(site: Site, url: str) -> None:
-    """The control plane compares it with the next machine's."""
+    """The control plane compares the host with the one in the next machine's result."""
     result = site.result(site.run(site.order(":", repositories=(Repository(url, FOLDER),))))
     assert (result.outcome, result.step, result.unresolved_host) == (Outcome.LOST, Step.CLONE, "nowhere.invalid")
+
+
+def test_clone_says_nothing_of_a_remote_that_does_not_exist_yet(upstream: Upstream, tmp_path: Path) -> None:
+    """Such a line of git looks like an error in the log of every run."""
+    wanted = Repository(f"file://{upstream.folder}", str(tmp_path / "new"), "main", "branch")
+    for _ in range(2):
+        assert "No such remote" not in check_out_here(wanted, tmp_path / "new")

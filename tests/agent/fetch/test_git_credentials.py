@@ -1,4 +1,4 @@
-"""Private repositories: what opens them is shown to their own host alone, and nothing of it is left."""
+"""Private repositories: a credential is sent to its own host only, and is removed before the job starts."""
 
 import shutil
 from base64 import b64encode
@@ -32,7 +32,7 @@ def pem(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def trusting(tmp_path: Path, aws_url: str, pem: Path) -> Iterator[Site]:
-    """A site whose machines know this computer's certificate."""
+    """Yield a site whose machines trust this computer's certificate."""
     with sited(tmp_path, aws_url, GIT_SSL_CAINFO=str(pem)) as made:
         yield made
 
@@ -46,7 +46,7 @@ def server(tmp_path: Path, pem: Path) -> Iterator[HttpsServer]:
 
 @pytest.fixture
 def other(tmp_path: Path, pem: Path) -> Iterator[HttpsServer]:
-    """Another host, with repositories of its own."""
+    """Yield a server on another host name, with other repositories."""
     repository(tmp_path / "others/inner")
     with https_server(tmp_path / "others", pem, host="localhost") as made:
         yield made
@@ -56,13 +56,16 @@ READ = "cat file; [ ! -f inner/file ] || cat inner/file"
 
 
 def clone(site: Site, url: str, value: str, command: str = READ, **changes: object) -> str:
-    """A machine that has cloned `url` with that credential, or failed to."""
+    """Run a machine that clones `url` with this credential; return the machine's id."""
     repositories = (Repository(url, FOLDER, credential=site.parameter("credential", value)),)
     return site.run(site.order(command, repositories=repositories, **changes))
 
 
 def looking_for(value: str) -> str:
-    """Reads the file, then looks for the value in all of the machine, but not in this very command."""
+    """Return a command that reads the file, then searches the whole machine for the value.
+
+    The pattern is written so that the command does not match itself.
+    """
     pattern = f"[{value[0]}]{value[1:]}"
     return f'cat file; cd "$HOME/../.."; grep -rl "{pattern}" . || ls run/provision-credentials/* || echo nothing'
 
@@ -75,8 +78,8 @@ def refused(site: Site, machine: str) -> Result:
 
 @pytest.mark.parametrize("value", [TOKEN, f"x-access-token:{TOKEN}\n"])
 @pytest.mark.ssh
-def test_a_token_opens_its_repository_and_is_gone(trusting: Site, server: HttpsServer, value: str) -> None:
-    """Before the job starts: no trace in the checkout, its configuration, the machine's folder, the log."""
+def test_token_clones_its_repository_and_leaves_no_trace(trusting: Site, server: HttpsServer, value: str) -> None:
+    """Before the job starts, the token is gone from the checkout, git's configuration, the machine and the log."""
     machine = clone(trusting, f"{server.url}/outer", value, looking_for(TOKEN))
     words = trusting.log(machine).decode()
     assert (words[:5], words[-8:]) == ("outer", "nothing\n"), trusting.result(machine).reason
@@ -88,7 +91,7 @@ def test_a_token_opens_its_repository_and_is_gone(trusting: Site, server: HttpsS
 
 @pytest.mark.ssh
 def test_a_token_that_does_not_open_it_is_refused(trusting: Site, server: HttpsServer) -> None:
-    """It stays wrong however often it is tried."""
+    """A wrong token stays wrong, so there is no retry."""
     reason = refused(trusting, clone(trusting, f"{server.url}/outer", "wrong-wrong")).reason
     assert "uthentication failed" in reason
     assert "wrong-wrong" not in reason
@@ -98,7 +101,7 @@ def test_a_token_that_does_not_open_it_is_refused(trusting: Site, server: HttpsS
 def test_another_host_never_sees_the_token(
     trusting: Site, server: HttpsServer, other: HttpsServer, tmp_path: Path
 ) -> None:
-    """Neither a submodule's host nor one that the first sends us to, though it asks for a password."""
+    """The token goes neither to a submodule's host nor to a redirect's target, even if these ask for a password."""
     submodule(tmp_path / "repos/outer", f"{other.url}/inner", tmp_path / "others/inner")
     credential = trusting.parameter("credential", TOKEN)
     order = trusting.order(READ, repositories=(Repository(f"{server.url}/outer", FOLDER, credential=credential),))
@@ -112,8 +115,10 @@ def test_another_host_never_sees_the_token(
 
 
 @pytest.mark.ssh
-def test_a_submodule_on_the_same_host_is_let_in(trusting: Site, server: HttpsServer, tmp_path: Path) -> None:
-    """By the same credential, at a commit that no branch ends in."""
+def test_submodule_on_the_same_host_is_cloned_with_the_same_credential(
+    trusting: Site, server: HttpsServer, tmp_path: Path
+) -> None:
+    """The submodule is fetched with the same credential, at a commit that is on no branch's tip."""
     inner = repository(tmp_path / "repos/inner")
     submodule(tmp_path / "repos/outer", "../inner", inner)
     (inner / "file").write_text("newer")
@@ -129,8 +134,8 @@ def ssh(tmp_path: Path) -> Iterator[SshServer]:
 
 
 @pytest.mark.ssh
-def test_a_key_opens_its_repository_and_is_gone(site: Site, ssh: SshServer, tmp_path: Path) -> None:
-    """From a host whose key is pinned; afterwards no key, no agent."""
+def test_ssh_key_clones_its_repository_and_leaves_no_trace(site: Site, ssh: SshServer, tmp_path: Path) -> None:
+    """The host's key is pinned. Afterwards neither key nor ssh-agent is left."""
     outer = repository(tmp_path / "outer")
     middle = ssh.key.splitlines()[2]
     value = ssh.key.strip().replace("\n", "\r\n")
@@ -143,7 +148,7 @@ def test_a_key_opens_its_repository_and_is_gone(site: Site, ssh: SshServer, tmp_
 @pytest.mark.parametrize("pinned", ["", "[127.0.0.1]:{port} ssh-ed25519 {another}\n"])
 @pytest.mark.ssh
 def test_a_host_that_is_not_pinned_is_refused(site: Site, ssh: SshServer, tmp_path: Path, pinned: str) -> None:
-    """Unknown or another's: the reason says where hosts are pinned."""
+    """For an unknown or a different host key, the reason names the field that pins hosts."""
     another = (tmp_path / "ssh/stranger.pub").read_text().split()[1]
     known = pinned.format(port=ssh.port, another=another)
     machine = clone(site, ssh.url(repository(tmp_path / "outer")), ssh.key, known_hosts=known)
@@ -152,7 +157,7 @@ def test_a_host_that_is_not_pinned_is_refused(site: Site, ssh: SshServer, tmp_pa
 
 @pytest.mark.ssh
 def test_a_key_that_is_not_let_in_is_refused(site: Site, ssh: SshServer, tmp_path: Path) -> None:
-    """With ssh's own words."""
+    """The reason has ssh's message."""
     stranger = (tmp_path / "ssh/stranger").read_text()
     machine = clone(site, ssh.url(repository(tmp_path / "outer")), stranger, known_hosts=ssh.known())
     assert "Permission denied" in refused(site, machine).reason
@@ -160,7 +165,7 @@ def test_a_key_that_is_not_let_in_is_refused(site: Site, ssh: SshServer, tmp_pat
 
 @pytest.mark.ssh
 def test_another_host_never_sees_the_key(site: Site, ssh: SshServer, tmp_path: Path) -> None:
-    """A submodule elsewhere gets none, though that host is known and would take it."""
+    """A submodule on another host gets no key, though that host is known and would accept it."""
     inner, outer = repository(tmp_path / "inner"), repository(tmp_path / "outer")
     submodule(outer, ssh.url(inner, "localhost"), inner)
     known = ssh.known() + ssh.known("localhost")
@@ -177,7 +182,7 @@ def test_another_host_never_sees_the_key(site: Site, ssh: SshServer, tmp_path: P
 def test_a_submodule_over_another_transport_is_refused_with_the_credential_it_needs(
     tmp_path: Path, server: HttpsServer, ssh: SshServer, pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is one credential, for one host and transport: the reason names both, in two lines of a terminal."""
+    """A repository has one credential, for one host and transport. The reason names both in two lines of a terminal."""
     monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
     outer, inner = tmp_path / "repos/outer", repository(tmp_path / "repos/inner")
     token, key = TOKEN.encode(), ssh.key.encode()
@@ -190,7 +195,7 @@ def test_a_submodule_over_another_transport_is_refused_with_the_credential_it_ne
             f"{server.url}/inner",
             (f"{server.url.removeprefix('https://')} needs a token", "ssm:/x is an SSH key for"),
         ),
-        (over_ssh, key, f"file://{inner}", ("a file of the machine", ".gitmodules")),
+        (over_ssh, key, f"file://{inner}", ("a file on the machine", ".gitmodules")),
     ):
         submodule(outer, inside, inner)
         wanted, known = Repository(url, "/x", credential="ssm:/x"), ssh.known()
@@ -207,7 +212,7 @@ def test_a_submodule_over_another_transport_is_refused_with_the_credential_it_ne
 def test_a_private_submodule_of_a_public_repository_is_refused_with_the_credential_it_needs(
     tmp_path: Path, server: HttpsServer, pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A password in its URL is not repeated."""
+    """The reason omits the password in the submodule's URL."""
     monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
     outer = repository(tmp_path / "public")
     submodule(outer, server.url.replace("//", "//me:hunter2@") + "/outer", tmp_path / "repos/outer")
@@ -222,7 +227,7 @@ def test_a_private_submodule_of_a_public_repository_is_refused_with_the_credenti
 def test_a_submodule_that_its_own_credential_does_not_open_is_refused_in_git_s_words(
     tmp_path: Path, server: HttpsServer, pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No other credential would help."""
+    """No other credential would help, so git's message is kept."""
     monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
     outer = tmp_path / "repos/outer"
     submodule(outer, "../missing", outer)
@@ -248,8 +253,8 @@ KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\nx"
         ("file:///x", KEY),
     ],
 )
-def test_a_credential_goes_with_its_own_transport(tmp_path: Path, url: str, credential: bytes) -> None:
-    """A token over https alone, a key over ssh alone, and no host that stands for several."""
+def test_credential_for_another_transport_is_refused(tmp_path: Path, url: str, credential: bytes) -> None:
+    """A token is sent over https only, a key over ssh only, and the host must not be a pattern."""
     with pytest.raises(Ended) as caught, access(Repository(url, "/x", credential="ssm:/x"), credential, "", tmp_path):
         pass
     assert (caught.value.outcome, caught.value.step) == (Outcome.REFUSED, Step.CLONE)
@@ -257,7 +262,7 @@ def test_a_credential_goes_with_its_own_transport(tmp_path: Path, url: str, cred
 
 
 def test_a_key_is_not_shown_to_an_https_host(tmp_path: Path) -> None:
-    """The installation's SSH key does not keep a public https repository from being cloned as one."""
+    """With an SSH key as credential, a public https repository can still be cloned."""
     with access(Repository("https://host/x", "/x", credential="ssm:/x"), KEY, "", tmp_path / "git") as granted:
         assert not (tmp_path / "git").exists()
         assert "ssh" not in granted.environment["GIT_ALLOW_PROTOCOL"]
@@ -277,10 +282,10 @@ def test_a_key_is_not_shown_to_an_https_host(tmp_path: Path) -> None:
     ],
 )
 def test_every_form_of_an_ssh_address_is_known(tmp_path: Path, url: str) -> None:
-    """The folder is this process's own, and gone afterwards."""
+    """The credentials' folder is private and is removed afterwards."""
     folder = tmp_path / "git"
     with access(Repository(url, "/x", credential="ssm:/x"), KEY, "", folder) as granted:
-        # As git hands it to ssh: an IPv6 address without its brackets.
+        # git passes an IPv6 address to ssh without brackets.
         assert (folder / "config").read_text().partition("\n")[0] in ("Host host", "Host git_server", "Host fd00::1")
         assert {oct(path.stat().st_mode) for path in folder.iterdir()} == {"0o100600"}
         assert folder.stat().st_mode & 0o777 == 0o700

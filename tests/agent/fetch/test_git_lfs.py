@@ -1,4 +1,4 @@
-"""Repositories with files in git LFS: the job finds the files, or the run is refused; it never finds pointers."""
+"""Repositories with files in git LFS: the job finds the files or the run is refused; it never finds pointers."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from tests.support.repositories import ATTRIBUTES, OID, POINTER, TOKEN, WEIGHTS,
 
 
 def with_lfs(folder: Path, *, stored: bool = True) -> Path:
-    """A repository with one file in LFS, whose content its own store has, or has lost."""
+    """Make a repository with one file in LFS, whose content the repository's store has or lacks."""
     made = repository(folder, **{".gitattributes": ATTRIBUTES, "w.bin": POINTER})
     if stored:
         content = made / ".git/lfs/objects" / OID[:2] / OID[2:4] / OID
@@ -26,7 +26,7 @@ def with_lfs(folder: Path, *, stored: bool = True) -> Path:
 
 @pytest.fixture
 def no_git_lfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A PATH without git-lfs."""
+    """Set a PATH without git-lfs."""
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("git", "sh", "env", "sed", "basename", "uname"):
@@ -36,7 +36,7 @@ def no_git_lfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.ssh
 def test_lfs_files_are_fetched_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the store beside the repository; a variable of the machine does not keep git-lfs from it."""
+    """The files come from the store in the repository. GIT_LFS_SKIP_SMUDGE on the machine does not prevent that."""
     monkeypatch.setenv("GIT_LFS_SKIP_SMUDGE", "1")
     outer = with_lfs(tmp_path / "outer")
     check_out_here(Repository(f"file://{outer}", "/x"), tmp_path / "checkout")
@@ -47,7 +47,7 @@ def test_lfs_files_are_fetched_over_file(tmp_path: Path, monkeypatch: pytest.Mon
 def test_lfs_files_are_fetched_over_https_with_the_repository_s_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And nothing of the token is left in the checkout."""
+    """The checkout has no trace of the token."""
     pem = certificate(tmp_path)
     monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
     with_lfs(tmp_path / "repos/outer")
@@ -64,7 +64,7 @@ def test_lfs_files_are_fetched_over_https_with_the_repository_s_token(
 def test_lfs_files_are_fetched_over_ssh_with_the_repository_s_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The host lets the key in, and gives git-lfs an address and a token of its own."""
+    """The host accepts the key, and gives git-lfs an address and a separate token."""
     pem = certificate(tmp_path)
     monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
     outer = with_lfs(tmp_path / "repos/outer")
@@ -82,7 +82,7 @@ def test_lfs_files_are_fetched_over_ssh_with_the_repository_s_key(
 
 @pytest.mark.ssh
 def test_lfs_files_of_a_submodule_are_fetched(tmp_path: Path) -> None:
-    """By the same filter as the repository's own."""
+    """git's LFS filter works for submodules as for the repository."""
     inner, outer = with_lfs(tmp_path / "inner"), repository(tmp_path / "outer")
     submodule(outer, f"file://{inner}", inner)
     check_out_here(Repository(f"file://{outer}", "/x"), tmp_path / "checkout")
@@ -91,7 +91,7 @@ def test_lfs_files_of_a_submodule_are_fetched(tmp_path: Path) -> None:
 
 @pytest.mark.ssh
 def test_an_lfs_file_that_the_server_lost_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is missing on every machine."""
+    """The file is missing for every machine, so another attempt cannot help."""
     pem = certificate(tmp_path)
     monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
     with_lfs(tmp_path / "repos/outer", stored=False)
@@ -102,18 +102,18 @@ def test_an_lfs_file_that_the_server_lost_is_refused(tmp_path: Path, monkeypatch
 
 @pytest.mark.usefixtures("no_git_lfs")
 def test_a_machine_without_git_lfs_refuses_pointers(tmp_path: Path) -> None:
-    """The reason names the file, and what to do."""
+    """The reason names the file and the remedies."""
     outer = with_lfs(tmp_path / "outer")
     with pytest.raises(Ended) as caught:
         check_out_here(Repository(f"file://{outer}", "/x"), tmp_path / "checkout")
     assert caught.value.outcome is Outcome.REFUSED
-    for word in ("w.bin", "git-lfs", "stay pointers", "lfs: false"):
+    for word in ("w.bin", "git-lfs", "pointers instead", "lfs: false"):
         assert word in caught.value.reason
 
 
 @pytest.mark.usefixtures("no_git_lfs")
 def test_a_machine_without_git_lfs_refuses_pointers_of_a_nested_submodule(tmp_path: Path) -> None:
-    """Under its path below the repository."""
+    """The reason has the file's path from the top repository."""
     inner, middle, outer = (
         with_lfs(tmp_path / "inner"),
         repository(tmp_path / "mid dle"),
@@ -131,23 +131,23 @@ def test_a_machine_without_git_lfs_refuses_pointers_of_a_nested_submodule(tmp_pa
     ("files", "lfs"),
     [
         ({".gitattributes": ATTRIBUTES, "w.bin": POINTER}, False),
-        # The attribute alone, or the content alone, is no file in LFS.
+        # A file with only the attribute, or only a pointer's content, is not in LFS.
         ({".gitattributes": ATTRIBUTES, "w.bin": "a file from before LFS"}, True),
         ({".gitattributes": ATTRIBUTES, "example.txt": POINTER}, True),
         ({".gitattributes": ATTRIBUTES, "w.bin": POINTER + "x" * 1024}, True),
     ],
 )
 @pytest.mark.usefixtures("no_git_lfs")
-def test_a_machine_without_git_lfs_checks_out_all_else(tmp_path: Path, files: dict[str, str], lfs: bool) -> None:
-    """A repository without LFS files, or one whose recipe does not want them, is what git makes of it."""
+def test_machine_without_git_lfs_checks_out_files_outside_lfs(tmp_path: Path, files: dict[str, str], lfs: bool) -> None:
+    """Without LFS files, or with `lfs: false`, the checkout is plain git's."""
     outer = repository(tmp_path / "outer", **files)
     check_out_here(Repository(f"file://{outer}", "/x", lfs=lfs), tmp_path / "checkout")
     assert {name: (tmp_path / "checkout" / name).read_text() for name in files} == files
 
 
 @pytest.mark.usefixtures("no_git_lfs")
-def test_names_that_are_no_text_are_found_among_lfs_files(tmp_path: Path) -> None:
-    """The reason is text all the same."""
+def test_lfs_file_with_undecodable_name_is_refused_with_a_text_reason(tmp_path: Path) -> None:
+    """A file name may hold any bytes; the reason must still be valid text."""
     outer = with_lfs(tmp_path / "outer")
     name = os.fsdecode(b"caf\xe9 \n.bin")
     (outer / "w.bin").rename(outer / name)
@@ -161,7 +161,7 @@ def test_names_that_are_no_text_are_found_among_lfs_files(tmp_path: Path) -> Non
 
 @pytest.mark.ssh
 def test_lfs_files_that_the_recipe_does_not_want_stay_pointers(tmp_path: Path) -> None:
-    """Even where git-lfs is there."""
+    """`lfs: false` keeps pointers even if git-lfs is installed."""
     outer = with_lfs(tmp_path / "outer")
     check_out_here(Repository(f"file://{outer}", "/x", lfs=False), tmp_path / "checkout")
     assert (tmp_path / "checkout/w.bin").read_text() == POINTER

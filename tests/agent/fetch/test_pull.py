@@ -1,4 +1,4 @@
-"""Pulling an image, against a double of Docker's engine that answers as it is told."""
+"""Pull an image from a double of Docker's engine whose answers the test sets."""
 
 import base64
 import json
@@ -27,13 +27,13 @@ DONE = ({"status": "Pulling from x"}, {"status": f"Digest: {DIGEST}"}, {"status"
 
 @dataclass
 class Engine:
-    """Docker's engine: answers each request with the next of `answers`, a status and its stream's objects."""
+    """A double of Docker's engine: each request gets the next of `answers`, a status and the stream's objects."""
 
     answers: list[tuple[int, tuple[dict[str, Any], ...]]] = field(default_factory=list)
-    #: Each request's method and path, and its headers.
+    #: Method and path of each request, and the headers of all.
     asked: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
-    #: Instead of an end its streams have this: whoever listens must give up himself.
+    #: The engine never ends its streams, so the client must disconnect.
     endless: bool = False
     left: threading.Event = field(default_factory=threading.Event)
 
@@ -42,7 +42,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # Whoever has heard enough hangs up.
+        # A client may disconnect early.
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -62,16 +62,16 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
                 self.wfile.write(json.dumps(event).encode() + b"\r\n")
             if made.endless:
                 self.wfile.flush()
-                # The other side has hung up.
+                # The client has disconnected.
                 assert self.connection.recv(1) == b""
                 made.left.set()
 
-        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+        do_POST = do_GET  # noqa: N815 - the name that http.server requires
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    # A socket's name must be short.
+    # A socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="engine."))
     server = _Server(str(folder / "s"), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -96,7 +96,7 @@ def tools(said: list[str]) -> Tools:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses take no time."""
+    """Make pauses take no time."""
     monkeypatch.setattr(pull, "BUSY_PAUSES", (0.0, 0.0))
     monkeypatch.setattr(Tools, "sleep", lambda *_: None)
 
@@ -113,7 +113,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_images_registry_is_named_as_docker_does(image: str, registry: str) -> None:
-    """The credential is filed under it, and under nothing else."""
+    """The credential is sent for this registry only."""
     assert pull.registry_of(image) == registry
 
 
@@ -127,23 +127,26 @@ def test_an_images_registry_is_named_as_docker_does(image: str, registry: str) -
         (f"x@{DIGEST}", ("x", DIGEST)),
     ],
 )
-def test_one_image_is_asked_for(image: str, parts: tuple[str, str]) -> None:
-    """By digest where there is one; never every tag of a name."""
+def test_image_reference_is_split_into_name_and_tag_or_digest(image: str, parts: tuple[str, str]) -> None:
+    """The digest is used if there is one. A name without a tag must not request every tag."""
     assert pull.split(image) == parts
 
 
-def test_a_login_is_in_a_header_alone(engine: Engine, tools: Tools, said: list[str]) -> None:
-    """For the image's own registry; the password is whole, be there a colon in it."""
+def test_credential_is_sent_in_the_auth_header_only(engine: Engine, tools: Tools, said: list[str]) -> None:
+    """The credential is for the image's own registry; the password may have a colon."""
     engine.answers = [(200, DONE)]
     pull.pull("host:5000/a b;/x", b"me:se:cret", tools, "1.41")
     assert engine.asked == ["POST /v1.41/images/create?fromImage=host%3A5000%2Fa+b%3B%2Fx&tag=latest"]
     header = json.loads(base64.urlsafe_b64decode(engine.headers["X-Registry-Auth"]))
     assert header == {"username": "me", "password": "se:cret", "serveraddress": "host:5000"}
-    assert said == ["pulling host:5000/a b;/x", f"host:5000/a b;/x is {DIGEST}: nothing of it was missing"]
+    assert said == [
+        "pulling host:5000/a b;/x",
+        f"host:5000/a b;/x is {DIGEST}: all layers were on this machine already",
+    ]
 
 
 def test_a_digest_alone_tells_whether_an_image_is_here(engine: Engine, tools: Tools) -> None:
-    """It can only mean what is here, and Docker knows whether it is."""
+    """A digest names one image, so Docker's answer decides."""
     image = f"x@{DIGEST}"
     assert [pull.named_by_digest(name) for name in (image, "x:1", "host:5000/x")] == [True, False, False]
     engine.answers = [(200, ({"Id": "sha256:0"},)), (404, ({"message": "No such image"},))]
@@ -153,7 +156,7 @@ def test_a_digest_alone_tells_whether_an_image_is_here(engine: Engine, tools: To
 
 @pytest.mark.usefixtures("hurried")
 def test_a_busy_registry_is_waited_out(engine: Engine, tools: Tools, said: list[str]) -> None:
-    """However often it says so, before the stream or in it; each wait is told with its cause."""
+    """Throttling may come before the stream or in it, any number of times; each wait is logged with its cause."""
     engine.answers = [
         (500, ({"message": "toomanyrequests: You have reached your pull rate limit"},)),
         *[(200, ({"errorDetail": {}, "error": "received unexpected HTTP status: 503 Service Unavailable"},))] * 4,
@@ -171,7 +174,7 @@ def test_a_busy_registry_is_waited_out(engine: Engine, tools: Tools, said: list[
     "words", ["429 Too Many Requests: access denied", "denied: toomanyrequests", "rate limit: forbidden"]
 )
 def test_a_busy_registry_that_speaks_of_denial_is_waited_out(engine: Engine, tools: Tools, words: str) -> None:
-    """Registries throttle in the words of a refusal: refusing would end a run that a minute's wait saves."""
+    """Registries throttle with messages that look like a denial. Refusing would end a run that a short wait saves."""
     engine.answers = [(500, ({"message": words},)), (200, DONE)]
     pull.pull("x", None, tools, "1.41")
     assert len(engine.asked) == 2
@@ -179,14 +182,14 @@ def test_a_busy_registry_that_speaks_of_denial_is_waited_out(engine: Engine, too
 
 @pytest.mark.usefixtures("hurried")
 def test_a_busy_registry_is_waited_for_no_longer_than_the_limit(engine: Engine, said: list[str]) -> None:
-    """Then the run is lost, and the reason has the limit and the registry's words."""
+    """After the limit the run is lost; the reason has the limit and the registry's message."""
     tools = Tools(Step.PULL, Halt(), time.time() + 0.5, "pull took longer than limits.pull of 1 s", said.append)
     engine.answers = [(500, ({"message": "error parsing HTTP 429 response body: x"},))] * 100000
     with pytest.raises(Ended) as caught:
         pull.pull("x", None, tools, "1.41")
     assert caught.value.outcome is Outcome.LOST
     assert caught.value.reason == (
-        "pull took longer than limits.pull of 1 s; the last trouble was: error parsing HTTP 429 response body: x"
+        "pull took longer than limits.pull of 1 s; the last error was: error parsing HTTP 429 response body: x"
     )
 
 
@@ -201,8 +204,8 @@ def test_a_busy_registry_is_waited_for_no_longer_than_the_limit(engine: Engine, 
         ("write /var/lib/docker/tmp/x: no space left on device", Outcome.LOST, 1),
     ],
 )
-def test_what_cannot_be_pulled(engine: Engine, tools: Tools, words: str, outcome: Outcome, times: int) -> None:
-    """What stays wrong is refused at once; the network gets some tries; a full disk stays full."""
+def test_pull_error_is_refused_or_lost(engine: Engine, tools: Tools, words: str, outcome: Outcome, times: int) -> None:
+    """Permanent errors are refused at once, network errors are retried a few times, and a full disk is not retried."""
     engine.answers = [(404, ({"message": words},))] * 9
     with pytest.raises(Ended) as caught:
         pull.pull("host/x:503", None, tools, "1.41")
@@ -212,15 +215,15 @@ def test_what_cannot_be_pulled(engine: Engine, tools: Tools, words: str, outcome
 
 @pytest.mark.usefixtures("hurried")
 def test_an_answer_that_breaks_off_is_tried_again(engine: Engine, tools: Tools, said: list[str]) -> None:
-    """Without a digest nothing is known to be here."""
+    """Without a digest it is unknown whether the image is complete."""
     engine.answers = [(200, DONE[:1]), (200, DONE)]
     pull.pull("x", None, tools, "1.41")
-    assert "broke off" in said[1]
+    assert "ended early" in said[1]
 
 
 @pytest.mark.parametrize("halted", [True, False])
-def test_a_pull_ends_when_it_must(engine: Engine, said: list[str], halted: bool) -> None:
-    """At once, for a stop or a limit, and the engine is let go."""
+def test_stop_or_limit_ends_a_pull_at_once(engine: Engine, said: list[str], halted: bool) -> None:
+    """A stop or a limit ends the pull at once, and the agent disconnects from the engine."""
     halt, limit = Halt(), time.time() + (60 if halted else 0.3)
     engine.answers, engine.endless = [(200, DONE[:1])], True
     if halted:
@@ -236,7 +239,7 @@ def test_a_pull_ends_when_it_must(engine: Engine, said: list[str], halted: bool)
 
 @pytest.mark.usefixtures("hurried")
 def test_without_an_engine_the_run_is_lost(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody at the socket, or an address that is none of this machine's."""
+    """The socket has no listener, or DOCKER_HOST is not a Unix socket."""
     for host, words in (("unix:///nowhere", "does not answer"), ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1")):
         monkeypatch.setenv("DOCKER_HOST", host)
         with pytest.raises(Ended, match=words) as caught:
@@ -249,7 +252,7 @@ def event(status: str, layer: str = "", here: int = 0, whole: int = 0) -> dict[s
 
 
 def test_progress_is_summed_over_layers_and_bounded() -> None:
-    """A line every few seconds: bytes, speed and layers, as far as they are known."""
+    """A line every few seconds shows bytes, speed and layers, as far as they are known."""
     progress = pull.Progress(100.0)
     for told in (
         event("Already exists", "a"),

@@ -1,4 +1,4 @@
-"""Secrets, files and packages, as a job finds them on a light machine."""
+"""Secrets, files and packages as a job on a light machine finds them."""
 
 import hashlib
 import itertools
@@ -27,14 +27,14 @@ HIDDEN = "hunter2-hunter2"
 
 
 def secret(site: Site, value: str | bytes) -> str:
-    """A secret of this test's own; its name in a work order."""
+    """Store a secret of this test's own; return its name in a work order."""
     kind = "SecretString" if isinstance(value, str) else "SecretBinary"
     site.client("secretsmanager").create_secret(Name=site.bucket, **{kind: value})
     return f"secretsmanager:{site.bucket}"
 
 
 def test_secrets_reach_the_job_and_nothing_else(site: Site) -> None:
-    """As variables and as files only the job's user can read, byte for byte; no report and no log has them."""
+    """Secrets arrive as variables, and as files that only the job's user can read; no report or log has them."""
     keys = secret(site, json.dumps({"KEY": WILD, "number": 7}))
     token = site.parameter("token", HIDDEN)
     secrets = (
@@ -44,7 +44,7 @@ def test_secrets_reach_the_job_and_nothing_else(site: Site) -> None:
         Secret(f"{keys}#KEY", Attachment.FILE, ".cloud/it's a key"),
         Secret(token, Attachment.FILE, "/home/jovyan/workspace/token"),
     )
-    # What would be masked in the log is told by its checksum.
+    # The log would mask the values, so the command prints checksums.
     command = 'printf %s "$TOKEN$WILD$NUMBER" | sha256sum; cat ~/".cloud/it\'s a key" token | sha256sum'
     command += "; stat -c %a token ~/.cloud/*"
     machine = site.run(site.order(command, start_script="[ -s token ]", secrets=secrets))
@@ -54,8 +54,8 @@ def test_secrets_reach_the_job_and_nothing_else(site: Site) -> None:
     assert HIDDEN.encode() not in site.everything_said(machine)
 
 
-def test_a_job_that_has_a_key_shows_nothing_of_the_others(site: Site) -> None:
-    """The whole of a secret with keys is hidden, and every string in it, whatever tool prints them."""
+def test_all_keys_of_a_used_secret_are_masked(site: Site) -> None:
+    """All strings of a secret with keys are masked, in any print format, though the job uses one key."""
     value = {"user": "somebody", "key": HIDDEN, "more": [{"inner": "correct-horse"}], "port": 5432, "short": "abc"}
     key = Secret(f"{secret(site, json.dumps(value))}#key", Attachment.VARIABLE, "KEY")
     pretty = json.dumps(value, indent=2)
@@ -66,7 +66,7 @@ def test_a_job_that_has_a_key_shows_nothing_of_the_others(site: Site) -> None:
 
 
 def test_a_file_may_hold_any_bytes(site: Site) -> None:
-    """A binary secret, and a config file with its mode; what stands there already is replaced."""
+    """Covers a binary secret and config files with modes; a later file replaces an earlier one."""
     data = bytes(range(256)) * 3
     name = secret(site, data)
     order = site.order(
@@ -89,12 +89,12 @@ def test_a_file_may_hold_any_bytes(site: Site) -> None:
         ("ssm:not a name;", "ssm:not a name;"),
         ("secretsmanager:missing", "ResourceNotFound"),
         ("secretsmanager:{}#other", "no such key"),
-        ("secretsmanager:{}-plain#key", "no JSON object"),
+        ("secretsmanager:{}-plain#key", "not a JSON object"),
         ("vault:x", "only ssm: and secretsmanager:"),
     ],
 )
 def test_a_secret_that_is_not_there_is_refused_by_name(site: Site, name: str, words: str) -> None:
-    """It will never work: the reason names the secret and tells nothing of a value."""
+    """Another attempt would fail too. The reason names the secret and reveals no value."""
     secret(site, json.dumps({"KEY": HIDDEN}))
     site.client("secretsmanager").create_secret(Name=f"{site.bucket}-plain", SecretString=HIDDEN)
     name = name.format(site.bucket)
@@ -106,8 +106,8 @@ def test_a_secret_that_is_not_there_is_refused_by_name(site: Site, name: str, wo
     assert HIDDEN.encode() not in site.everything_said(machine)
 
 
-def test_a_zero_byte_is_for_files_alone(site: Site) -> None:
-    """No environment can hold one; the reason names the variable."""
+def test_secret_with_a_zero_byte_is_refused_as_a_variable(site: Site) -> None:
+    """An environment variable cannot hold a zero byte; the reason names the variable."""
     name = secret(site, b"a\0b")
     result = site.result(site.run(site.order(":", secrets=(Secret(name, Attachment.VARIABLE, "X"),))))
     assert (result.outcome, result.step) == (Outcome.REFUSED, Step.SETUP)
@@ -115,7 +115,7 @@ def test_a_zero_byte_is_for_files_alone(site: Site) -> None:
 
 
 def test_a_file_that_cannot_be_placed_fails_the_setup(site: Site) -> None:
-    """The start script does not run, and the reason says what went wrong."""
+    """The start script does not run, and the reason states the error."""
     order = site.order(
         "echo never", start_script="echo never", config_files=(ConfigFile("a", ""), ConfigFile("a/b", ""))
     )
@@ -123,7 +123,7 @@ def test_a_file_that_cannot_be_placed_fails_the_setup(site: Site) -> None:
     result = site.result(machine)
     assert (result.outcome, result.step, result.exit_code) == (Outcome.FAILED, Step.SETUP, 1)
     assert "placing the files" in result.reason
-    assert b"a/b cannot be placed" in site.log(machine, "setup")
+    assert b"a/b cannot be written" in site.log(machine, "setup")
     assert b"never" not in site.log(machine, "setup") + site.log(machine)
 
 
@@ -132,7 +132,7 @@ def busy(code: str, status: int) -> ServiceError:
 
 
 def reader(monkeypatch: pytest.MonkeyPatch, answers: Callable[[], Any], *, patience: float = 60.0) -> Secrets:
-    """Secrets whose AWS answers that, and which needs no time to wait."""
+    """Return Secrets whose AWS calls return these answers and whose waits take no time."""
     now = itertools.count()
     monkeypatch.setattr("time.time", lambda: next(now))
     monkeypatch.setattr("time.sleep", lambda _: None)
@@ -148,19 +148,19 @@ def reader(monkeypatch: pytest.MonkeyPatch, answers: Callable[[], Any], *, patie
     return made
 
 
-def test_passing_trouble_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Throttling, AWS's own faults and the network are no refusal."""
+def test_transient_error_of_a_secret_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Throttling, AWS's own faults and network errors are retried, not refused."""
     trouble = [
         busy("ThrottlingException", 400),
         busy("InternalServerError", 500),
-        NoAnswer("no answer from x: timed out"),
+        NoAnswer("no usable response from x: timed out"),
     ]
     answers = iter([*trouble, "value"])
     assert reader(monkeypatch, lambda: next(answers)).read("ssm:/x") == b"value"
 
 
-def test_trouble_that_lasts_loses_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pull limit ends the waiting; another machine may fare better."""
+def test_lasting_error_of_a_secret_loses_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pull limit ends the retries; another machine may succeed."""
     secrets = reader(monkeypatch, lambda: busy("Throttling", 400))
     with pytest.raises(Ended) as caught:
         secrets.read("ssm:/x")
@@ -169,15 +169,16 @@ def test_trouble_that_lasts_loses_the_run(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_denied_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS's own words come along: they name the right that is missing."""
+    """The reason has AWS's message, which names the missing right."""
     with pytest.raises(Ended) as caught:
         reader(monkeypatch, lambda: busy("AccessDeniedException", 400)).read("ssm:/x")
     assert caught.value.outcome is Outcome.REFUSED
     assert "AccessDeniedException" in caught.value.reason
+    assert "add ssm:GetParameter to the role" in caught.value.reason
 
 
-def test_a_registry_of_aws_is_entered_with_its_token(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's own role gets it, from the registry's region; for other registries there is none."""
+def test_ecr_login_uses_a_token_of_the_registrys_region(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's role gets a token from the registry's region; other registries get none."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws_url)
     with given():
         secrets = Secrets("us-east-1", Tools(Step.PULL, Halt(), time.time() + 60, "the limit", print))
@@ -189,13 +190,13 @@ def test_a_registry_of_aws_is_entered_with_its_token(aws_url: str, monkeypatch: 
 
 @pytest.mark.parametrize("value", [b"me:se:cret", b"me:se:cret\n", b'{"username": "me", "password": "se:cret"}'])
 def test_a_registry_credential_has_two_forms(value: bytes) -> None:
-    """`user:password`, or JSON with both."""
+    """The forms are `user:password`, and JSON with both."""
     assert login("ssm:/x", value) == b"me:se:cret"
 
 
 @pytest.mark.parametrize("value", [b"hunter2", b'{"username": "hunter2"}', b'{"a": "hunter2"}'])
-def test_another_form_is_refused_without_showing_it(value: bytes) -> None:
-    """The reason names the secret, not what it holds."""
+def test_malformed_registry_credential_is_refused_without_its_value(value: bytes) -> None:
+    """The reason names the secret but not its value."""
     with pytest.raises(Ended) as caught:
         login("ssm:/x", value)
     assert "ssm:/x" in caught.value.reason
@@ -211,7 +212,7 @@ exit {code}
 
 
 def tools(site: Site, code: int = 0) -> tuple[str, tuple[ConfigFile, ...], dict[str, str]]:
-    """A machine whose job finds an apt-get and a python3 that only tell what they are asked."""
+    """Boot a machine whose apt-get and python3 only print their arguments; return its id, these files and variables."""
     machine = site.boot()
     path = f"{site.folder}/machines/{machine}/home/jovyan/tools"
     files = (
@@ -222,7 +223,7 @@ def tools(site: Site, code: int = 0) -> tuple[str, tuple[ConfigFile, ...], dict[
 
 
 def test_packages_are_installed_before_the_start_script(site: Site) -> None:
-    """apt, then pip with what the job's variables say, in the setup stream, each word as it was given."""
+    """apt runs, then pip with the job's variables, in the setup stream, with every argument unchanged."""
     machine, files, variables = tools(site)
     index = site.parameter("index", HIDDEN)
     order = site.order(
@@ -249,7 +250,7 @@ def test_packages_are_installed_before_the_start_script(site: Site) -> None:
 
 
 def test_packages_that_cannot_be_installed_fail_the_setup(site: Site) -> None:
-    """The exit code is the tool's own, and neither start script nor command runs."""
+    """The exit code is the tool's own; neither start script nor command runs."""
     machine, files, variables = tools(site, 100)
     order = site.order(
         "echo never",
@@ -267,8 +268,8 @@ def test_packages_that_cannot_be_installed_fail_the_setup(site: Site) -> None:
     assert site.get(started_key(site.box(machine))) is None
 
 
-def test_what_a_rehearsed_machine_installs_stays_on_it(site: Site, tmp_path: Path) -> None:
-    """pip works there, and this computer's Python never hears of it."""
+def test_pip_on_a_rehearsed_machine_does_not_change_this_computer(site: Site, tmp_path: Path) -> None:
+    """pip works on the machine and does not change this computer's Python."""
     wheel = tmp_path / "made_for_a_test-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as packed:
         packed.writestr("made_for_a_test.py", "where = __file__\n")
@@ -288,8 +289,8 @@ def test_what_a_rehearsed_machine_installs_stays_on_it(site: Site, tmp_path: Pat
     assert where.startswith(f"{site.folder}/machines/{machine}/"), site.log(machine, "setup").decode()
 
 
-def test_a_run_knows_where_it_keeps_its_state(site: Site) -> None:
-    """PROVISION_CHECKPOINT is there when there is such a place, and only then."""
+def test_checkpoint_variable_is_set_only_with_a_checkpoint(site: Site) -> None:
+    """PROVISION_CHECKPOINT is set only if the work order has a checkpoint."""
     command = 'echo "${PROVISION_CHECKPOINT-none}"'
     assert site.log(site.run(site.order(command))) == b"none\n"
     assert site.log(site.run(site.order(command, checkpoint="s3://b/runs/1/"))) == b"s3://b/runs/1/\n"

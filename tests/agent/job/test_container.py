@@ -1,4 +1,4 @@
-"""Jobs in real containers: a light machine with this computer's own dockerd and a registry."""
+"""Jobs in real containers, on a light machine with this computer's dockerd and a registry."""
 
 import base64
 import contextlib
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.docker
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
-    """An engine at DOCKER_HOST, whose registry has `job:1` (user job) and `root:1`."""
+    """Yield an engine at DOCKER_HOST whose registry has `job:1` (user job) and `root:1`."""
     with engine() as made, pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_HOST", made.host)
         tree = shell_tree(tmp_path_factory.mktemp("tree"))
@@ -48,7 +48,7 @@ def harbour(tmp_path: Path, aws_url: str, made: DockerEngine) -> Iterator[Site]:
 
 @contextlib.contextmanager
 def harboured(tmp_path: Path, aws_url: str, made: DockerEngine) -> Iterator[Site]:
-    """A site whose machines have a container engine."""
+    """Yield a site whose machines have a container engine."""
     metadata = Metadata(lambda _: Credentials("AKIA", "secret", "token", time.time() + 3600), "role")
     metadata.start()
     host = LightHost(tmp_path / "machines", docker=True)
@@ -92,7 +92,7 @@ def test_a_job_runs_in_its_image_as_its_user(harbour: Site, tmp_path: Path) -> N
 
 
 def test_command_with_an_interpreter_line_runs_under_it_in_its_image(harbour: Site) -> None:
-    """The words of the line are the interpreter's, and the file is the command's."""
+    """The interpreter gets the words of its line and the command's file."""
     command = '#!/bin/busybox awk -f\nBEGIN { print ENVIRON["A"]; exit 7 }\n'
     machine = harbour.run(order(harbour, f"{harbour.registry}/job:1", command, environment={"A": "hello"}))
     assert harbour.result(machine).exit_code == 7
@@ -100,7 +100,7 @@ def test_command_with_an_interpreter_line_runs_under_it_in_its_image(harbour: Si
 
 
 def test_a_stopped_container_may_save_its_work(harbour: Site) -> None:
-    """SIGTERM reaches the job inside of the container, and its exit code comes back."""
+    """The job in the container gets SIGTERM, and its exit code is reported."""
     command = "trap 'echo saved; exit 5' TERM; echo up; while :; do sleep 0.1; done"
     machine = harbour.start(order(harbour, f"{harbour.registry}/root:1", command))
     harbour.wait_output(machine, b"up")
@@ -128,7 +128,7 @@ DONE = "trap ': >\"$PROVISION_DONE_FILE\"; echo saved; exit 0' TERM; echo up; wh
 def test_a_container_that_a_notice_ends_is_interrupted_unless_it_is_done(
     harbour: Site, image: str, command: str, outcome: Outcome
 ) -> None:
-    """Its exit code is 0; only the done file, which the image's user can make, tells success from a checkpoint."""
+    """The exit code is 0 either way. Only the done file, which the image's user can create, means success."""
     whole = order(harbour, f"{harbour.registry}/{image}:1", command, lifetime=7800.0)
     machine = harbour.start(whole, age=7200)
     harbour.wait_output(machine, b"up")
@@ -141,7 +141,7 @@ def test_a_container_that_a_notice_ends_is_interrupted_unless_it_is_done(
 
 
 def test_a_container_that_reads_the_notice_itself_is_interrupted(harbour: Site) -> None:
-    """The command is the container's first process, and ends before the agent has seen the notice."""
+    """The command is the container's first process, and ends before the agent reads the notice."""
     command = "echo up; until [ -e on ]; do sleep 0.1; done"
     whole = order(harbour, f"{harbour.registry}/root:1", f"exec sh -c {shlex.quote(command)}", lifetime=7800.0)
     machine = harbour.start(whole, age=7200)
@@ -154,9 +154,14 @@ def test_a_container_that_reads_the_notice_itself_is_interrupted(harbour: Site) 
     assert (result.outcome, result.exit_code, result.signal_cause) == (Outcome.INTERRUPTED, 0, SignalCause.NOTICE)
 
 
-def test_a_container_out_of_sight_has_its_grace(harbour: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent without root sees no process of it: all get SIGTERM, and what outlives the shell may save its work."""
-    # The machine is booted as by a user: in a namespace of its own.
+def test_container_of_an_agent_without_root_gets_sigterm_and_grace(
+    harbour: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent without root sees no process of the container.
+
+    All processes get SIGTERM, and a process that outlives the shell may save its work.
+    """
+    # With this, the machine boots in a user namespace of its own, as for a user without root.
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     saving = "trap 'sleep 1; echo saved >saved; exit 5' TERM; echo up >up; while :; do sleep 0.1; done"
     command = f'sh -c "{saving}" & until [ -e up ]; do sleep 0.1; done; echo up; wait'
@@ -171,8 +176,8 @@ def test_a_container_out_of_sight_has_its_grace(harbour: Site, monkeypatch: pyte
     assert b"SIGKILL" not in harbour.log(machine, "system")
 
 
-def test_a_container_whose_machine_goes_is_removed(harbour: Site, made: DockerEngine) -> None:
-    """The power is cut: no container of the machine stays on this computer."""
+def test_container_is_removed_with_its_machine(harbour: Site, made: DockerEngine) -> None:
+    """After the machine's power is cut, none of its containers is left on this computer."""
     machine = harbour.start(order(harbour, f"{harbour.registry}/root:1", "echo up; sleep 1000"))
     harbour.wait_output(machine, b"up")
     harbour.host.end(machine)
@@ -180,7 +185,7 @@ def test_a_container_whose_machine_goes_is_removed(harbour: Site, made: DockerEn
 
 
 def test_a_container_outlives_its_agent(harbour: Site, made: DockerEngine) -> None:
-    """kill -9 of the agent: the next one waits for the same container; log and exit code are the command's own."""
+    """After kill -9 of the agent, its successor waits for the same container; log and exit code are complete."""
     count = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo $i; sleep 0.02; done; exit 7"
     machine = harbour.start(order(harbour, f"{harbour.registry}/job:1", count))
     harbour.wait_output(machine, b"\n")
@@ -194,7 +199,7 @@ def test_a_container_outlives_its_agent(harbour: Site, made: DockerEngine) -> No
 
 
 def test_a_container_is_stopped_by_the_next_agent(harbour: Site) -> None:
-    """Its SIGTERM, and its own last words and exit code."""
+    """The successor sends SIGTERM, and reports the last output and the exit code."""
     command = "trap 'echo saved; exit 5' TERM; echo up; while :; do sleep 0.1; done"
     machine = harbour.start(order(harbour, f"{harbour.registry}/root:1", command))
     harbour.wait_output(machine, b"up")
@@ -213,10 +218,10 @@ def test_a_container_is_stopped_by_the_next_agent(harbour: Site) -> None:
         (["rm", "--force"], Outcome.LOST, None, "the agent died at command, and no process of the command is left"),
     ],
 )
-def test_a_container_that_ends_without_an_agent_is_told(
+def test_container_that_ended_without_an_agent_has_a_reason(
     harbour: Site, made: DockerEngine, words: list[str], outcome: Outcome, code: int | None, reason: str
 ) -> None:
-    """What is known of it: its exit code, or nothing."""
+    """The result has the container's exit code, or none if the container was removed."""
     machine = harbour.start(order(harbour, f"{harbour.registry}/root:1", "echo up; sleep 1000"))
     harbour.wait_output(machine, b"up")
     os.kill(harbour.agent(machine), signal.SIGSTOP)
@@ -230,7 +235,7 @@ def test_a_container_that_ends_without_an_agent_is_told(
 
 
 def test_gpus_are_asked_for_when_the_type_has_some(harbour: Site, made: DockerEngine) -> None:
-    """The container of a machine with GPUs is given all of them."""
+    """The container gets all of the machine's GPUs."""
     machine = harbour.start(order(harbour, f"{harbour.registry}/root:1", "echo up; sleep 1000", gpus=4))
     harbour.wait_output(machine, b"up")
     [container] = made.docker("ps", "--quiet").split()
@@ -239,7 +244,7 @@ def test_gpus_are_asked_for_when_the_type_has_some(harbour: Site, made: DockerEn
 
 
 def test_files_secrets_and_packages_in_an_image(harbour: Site) -> None:
-    """The image's user owns its files under a plain busybox shell; without root or sudo apt says so."""
+    """Files belong to the image's user, with only busybox as shell; apt without root or sudo fails with a reason."""
     made = order(
         harbour,
         f"{harbour.registry}/job:1",
@@ -262,16 +267,18 @@ def test_files_secrets_and_packages_in_an_image(harbour: Site) -> None:
     ("image", "outcome"),
     [("{}/job:2", Outcome.REFUSED), ("{}/other:1", Outcome.REFUSED), ("127.0.0.1:1/x:1", Outcome.LOST)],
 )
-def test_an_image_that_cannot_be_had_ends_the_run(harbour: Site, image: str, outcome: Outcome) -> None:
-    """Refused when the registry says that there is none; lost when no registry answers."""
+def test_missing_image_is_refused_and_silent_registry_loses_the_run(
+    harbour: Site, image: str, outcome: Outcome
+) -> None:
+    """The run is refused if the registry has no such image, and lost if no registry answers."""
     machine = harbour.run(order(harbour, image.format(harbour.registry), "echo never"))
     result = harbour.result(machine)
     assert (result.outcome, result.step, result.exit_code) == (outcome, Step.PULL, None), result.reason
     assert harbour.get(keys.started_key(harbour.box(machine))) is None
 
 
-def test_an_image_that_is_here_is_not_pulled(harbour: Site, made: DockerEngine) -> None:
-    """By its digest it needs no registry and no credential for one: there is no such step."""
+def test_image_present_by_digest_is_not_pulled(harbour: Site, made: DockerEngine) -> None:
+    """An image given by digest that the machine has needs no pull step, registry or credential."""
     image = f"{harbour.registry}/root:1"
     made.docker("pull", image)
     digest = made.docker("image", "inspect", "--format", "{{index .RepoDigests 0}}", image)
@@ -282,7 +289,7 @@ def test_an_image_that_is_here_is_not_pulled(harbour: Site, made: DockerEngine) 
 
 
 def test_an_image_that_does_not_fit_loses_the_run(tmp_path: Path, aws_url: str) -> None:
-    """The engine's disk is full: the reason says so and what to do; the same image fits on a larger one."""
+    """With a full disk, the reason says so and what to do; a smaller image fits."""
     tree = shell_tree(tmp_path / "tree")
     with (
         engine(disk=160 << 20) as small,
@@ -297,16 +304,16 @@ def test_an_image_that_does_not_fit_loses_the_run(tmp_path: Path, aws_url: str) 
         result = site.result(site.run(order(site, image, "echo never")))
         assert (result.outcome, result.step, result.exit_code) == (Outcome.LOST, Step.PULL, None), result.reason
         assert "no space left on device" in result.reason
-        assert "ran full" in result.reason
+        assert "was full" in result.reason
         assert site.result(site.run(order(site, first, "echo fits"))).outcome is Outcome.SUCCEEDED
 
 
 class _Front(BaseHTTPRequestHandler):
-    """A registry in front of `upstream`; its first answers for a manifest are those of `trouble`."""
+    """A proxy for the registry `upstream`; it answers requests for manifests with the statuses of `trouble` first."""
 
     upstream = ""
     trouble: ClassVar[list[int]] = []
-    #: `user:password`, without which it lets nobody in.
+    #: The `user:password` that every request must have; empty requires none.
     login = b""
 
     def do_GET(self) -> None:
@@ -342,7 +349,7 @@ class _Front(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def front(site: Site, **fields: object) -> Iterator[str]:
-    """The name of an image in a registry like that."""
+    """Run such a registry; yield the name of an image in it."""
     handler = type("Handler", (_Front,), {"upstream": site.registry, **fields})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -354,7 +361,7 @@ def front(site: Site, **fields: object) -> Iterator[str]:
 
 @pytest.mark.parametrize(("value", "outcome"), [("me:se:cret", Outcome.SUCCEEDED), ("me:wrong", Outcome.REFUSED)])
 def test_a_private_registry_is_opened_by_its_credential(harbour: Site, value: str, outcome: Outcome) -> None:
-    """The engine shows it to the registry; a wrong one is refused, and is in nothing that was said."""
+    """The engine sends the credential to the registry. A wrong one is refused and is never logged."""
     with front(harbour, login=b"me:se:cret") as image:
         name = harbour.parameter("registry", value)
         machine = harbour.run(order(harbour, image, "echo fine", registry_credential=name))
@@ -367,14 +374,14 @@ def test_a_private_registry_is_opened_by_its_credential(harbour: Site, value: st
     ("trouble", "limit", "outcome", "words"),
     [
         ([429, 503], 60.0, Outcome.SUCCEEDED, "again in"),
-        ([429] * 1000, 4.0, Outcome.LOST, "limits.pull of 4 s; the last trouble was"),
+        ([429] * 1000, 4.0, Outcome.LOST, "limits.pull of 4 s; the last error was"),
         ([401] * 1000, 60.0, Outcome.REFUSED, "unauthorized"),
     ],
 )
-def test_a_registry_in_trouble_is_waited_out(
+def test_registry_errors_are_retried_within_the_pull_limit(
     harbour: Site, trouble: list[int], limit: float, outcome: Outcome, words: str
 ) -> None:
-    """429 and 5xx as long as limits.pull says; 401 ends it at once."""
+    """429 and 5xx are retried within limits.pull; 401 is refused at once."""
     with front(harbour, trouble=trouble) as image:
         machine = harbour.run(order(harbour, image, "echo fine", pull_limit=limit))
     result = harbour.result(machine)

@@ -1,4 +1,4 @@
-"""The tables of users and groups come from the image, which is not trusted."""
+"""An image's tables of users and groups; the image is not trusted."""
 
 import io
 import tarfile
@@ -25,7 +25,7 @@ def member_with(size: int) -> bytes:
 
 
 def test_table_of_an_image_is_read() -> None:
-    """Names of users become numbers by it."""
+    """The table maps user names to numbers."""
     assert first_file(packed(b"root:x:0:0::/root:/bin/sh\n")) == "root:x:0:0::/root:/bin/sh\n"
 
 
@@ -35,5 +35,5 @@ def test_table_of_an_image_is_read() -> None:
     ids=["no tar", "damaged", "link", "pipe", "cut off"],
 )
 def test_table_that_cannot_be_read_is_empty(data: bytes) -> None:
-    """The job then runs as the number that the image names, or as root; the agent lives."""
+    """With an empty table the job runs as the image's numeric user, or as root; the agent does not crash."""
     assert first_file(data) == ""

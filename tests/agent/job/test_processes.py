@@ -1,4 +1,4 @@
-"""The order in which the processes of a job get SIGTERM, on real processes and on what /proc says of them."""
+"""The order in which a job's processes get SIGTERM, for real processes and for trees of given habits."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ PLAIN, CATCHER, SHELL = Habits(), Habits(caught=TERM), Habits(shell=True)
 TRAPPED, EXIT_TRAP = Habits(shell=True, caught=TERM), Habits(shell=True, caught=TERM | XCPU)
 BEHIND, CATCHER_BEHIND = Habits(ignored=INT | QUIT), Habits(caught=TERM, ignored=INT | QUIT)
 
-#: Processes as (number, parent, habits), and who gets SIGTERM first.
+#: Processes as (pid, parent, habits), and the pids that get SIGTERM first.
 TREES = {
     "nobody catches it": ([(2, 1, SHELL), (3, 2, PLAIN), (4, 2, PLAIN)], [2, 3, 4]),
     "a trainer in a shell": ([(2, 1, SHELL), (3, 2, CATCHER), (4, 3, PLAIN)], [3]),
@@ -49,14 +49,14 @@ TREES = {
 
 @pytest.mark.parametrize("name", TREES)
 def test_the_topmost_processes_that_catch_sigterm_get_it_first(name: str) -> None:
-    """Shells are looked through; what a trap waits for is not left to make it wait for ever."""
+    """A shell without a trap is skipped for its children. The child that a trap waits for also gets the signal."""
     rows, expected = TREES[name]
     habits = {Process(pid, 0, parent): own for pid, parent, own in rows}
     assert [process.pid for process in processes.choose(list(habits), habits).now] == expected
 
 
 def test_a_daemon_of_setup_gets_sigterm_after_the_trainer() -> None:
-    """A trainer may need it to save; where only the daemon catches the signal, all get it."""
+    """A trainer may need the daemon to save. If only the daemon catches the signal, all processes get it."""
     server, below, trainer = Process(2, 0, 1), Process(3, 0, 2), Process(4, 0, 1)
     habits = {server: CATCHER, below: CATCHER, trainer: CATCHER}
     assert processes.choose(list(habits), habits, frozenset({server.name})).now == [trainer]
@@ -66,9 +66,9 @@ def test_a_daemon_of_setup_gets_sigterm_after_the_trainer() -> None:
 
 @contextlib.contextmanager
 def job(script: str, shell: str = "sh") -> Iterator[Tree]:
-    """The tree of a script that a first shell runs, as the engine of rehearsals starts it; all ended afterwards.
+    """Yield the process tree of a script, started as rehearsals start it; kill all its processes afterwards.
 
-    It is up when it has written a line.
+    The tree is ready when the script has written a line.
     """
     command = [sys.executable, "-I", "-S", "-c", ADOPTING, "sh", "-c", 'trap : TERM; "$@"; cat', "sh", shell, "-c"]
     process = subprocess.Popen([*command, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -92,13 +92,13 @@ def python(program: str) -> str:
     return f"{sys.executable} -I -S -c '{program}'"
 
 
-#: Saves until a file is there, and is deaf to a second signal.
+#: A trainer that records each SIGTERM and runs until a file exists.
 SAVES = 'import os, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: open("%s", "a").write("x"))\n'
 SAVES += 'print("up", flush=True)\nwhile not os.path.exists("%s"): time.sleep(0.01)'
 
 
 def line(process: Process) -> bytes:
-    """The process's command line; empty when it has ended."""
+    """Return the process's command line, or b"" if it has ended."""
     try:
         return Path(f"/proc/{process.pid}/cmdline").read_bytes()
     except OSError:
@@ -106,19 +106,19 @@ def line(process: Process) -> bytes:
 
 
 def ended(tree: Tree) -> bool:
-    """Whether all but the first shell's own `cat` has ended."""
+    """Return whether every process but the first shell's `cat` has ended."""
     return all(line(process) in (b"cat\x00", b"") for process in tree.look()[0])
 
 
 def turns(termination: Termination, tree: Tree) -> bool:
-    """Take a turn, long before SIGKILL; return whether the job has ended."""
+    """Take a turn with SIGKILL still far away; return whether the job has ended."""
     termination.turn(time.time() + 3600, reported=False)
     return ended(tree)
 
 
 @pytest.mark.parametrize("left", ["setsid sleep 601 &", "(setsid sleep 601 &)", "sh -c 'sleep 601 & sleep 600' &"])
-def test_no_process_of_a_job_is_out_of_sight(left: str) -> None:
-    """A session of its own and a double fork do not hide a process; its end is seen."""
+def test_detached_processes_of_a_job_are_found(left: str) -> None:
+    """A new session or a double fork does not hide a process, and its end is noticed."""
     with job(f"{left}\necho up; sleep 600") as tree:
         until(lambda: b"sleep\x00601\x00" in map(line, tree.look()[0]), "the process")
         termination = Termination(lambda: tree, (), Reached(), lambda _: None)
@@ -126,7 +126,7 @@ def test_no_process_of_a_job_is_out_of_sight(left: str) -> None:
 
 
 def test_the_others_get_sigterm_when_the_first_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not before, and each process once."""
+    """The others get SIGTERM only then, and each process gets it once."""
     monkeypatch.setattr(processes, "PACE", 0.0)
     monkeypatch.setattr(processes, "SHARE", 0.0)
     marks, go = tmp_path / "marks", tmp_path / "go"
@@ -137,7 +137,7 @@ def test_the_others_get_sigterm_when_the_first_have_ended(tmp_path: Path, monkey
         for _ in range(3):
             termination.turn(time.time() + 3600, reported=True)
         until(lambda: marks.exists() and marks.read_text(), "the signal")
-        assert said == ["SIGTERM was sent to 1 of the job's 3 processes; the other 2 get it when these have ended"]
+        assert said == ["SIGTERM was sent to 1 of the job's 3 processes; the other 2 get SIGTERM when these have ended"]
         [first] = termination.reached.first
         assert termination.reached.sent == (first,)
         go.touch()
@@ -146,7 +146,7 @@ def test_the_others_get_sigterm_when_the_first_have_ended(tmp_path: Path, monkey
 
 
 def test_an_agent_that_takes_over_signals_no_process_again(tmp_path: Path) -> None:
-    """It goes on where the other one stopped: the first ones have had theirs, the others still wait."""
+    """The successor continues: processes that have had SIGTERM get none, the others still wait."""
     marks, go = tmp_path / "marks", tmp_path / "go"
     with job(f"sleep 601 & {python(SAVES % (marks, go))}") as tree:
         one = Termination(lambda: tree, (), Reached(), lambda _: None)
@@ -161,8 +161,8 @@ def test_an_agent_that_takes_over_signals_no_process_again(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
-def test_what_runs_behind_a_script_is_told_from_what_it_waits_for(shell: str) -> None:
-    """Both shells make a job of `&` ignore SIGINT and SIGQUIT, and their traps are seen in /proc."""
+def test_background_job_is_distinguished_from_foreground_child(shell: str) -> None:
+    """Both shells make background jobs ignore SIGINT and SIGQUIT; /proc shows that and their traps."""
     with job("trap : TERM; sleep 601 & echo up; sleep 602; :", shell) as tree:
         until(lambda: sum(line(process).startswith(b"sleep") for process in tree.look()[0]) == 2, "both sleeps")
         seen = tree.look()[0]
@@ -173,13 +173,13 @@ def test_what_runs_behind_a_script_is_told_from_what_it_waits_for(shell: str) ->
 
 
 def test_a_bash_that_runs_an_exit_trap_at_sigterm_is_known() -> None:
-    """It would clean up while its trainer still saves."""
+    """Such a bash would clean up while its trainer is still saving."""
     with job("trap : EXIT; echo up; sleep 601; :", "bash") as tree:
         assert processes.habits(tree.look()[0][0].pid).ends_at_once
 
 
 def test_a_hostile_name_is_not_taken_for_a_mask(tmp_path: Path) -> None:
-    """Brackets, spaces and line breaks in a process's name change neither its parent nor its signals."""
+    """Brackets, spaces and line breaks in a process's name must not change its parsed parent or signals."""
     program = tmp_path / ") R 1 1\nSigCgt:\tff"
     program.symlink_to("/bin/sleep")
     process = subprocess.Popen([program, "600"])
@@ -194,8 +194,8 @@ def test_a_hostile_name_is_not_taken_for_a_mask(tmp_path: Path) -> None:
         process.wait()
 
 
-def test_a_number_that_another_process_has_now_is_not_signalled() -> None:
-    """A process is known by when it started."""
+def test_reused_pid_is_not_signalled() -> None:
+    """A process is identified by its pid and its start time."""
     process = subprocess.Popen(["sleep", "600"])
     try:
         found = processes.find(process.pid)
@@ -211,15 +211,15 @@ def test_a_number_that_another_process_has_now_is_not_signalled() -> None:
         process.wait()
 
 
-def test_a_process_that_has_ended_and_is_not_waited_for_has_ended() -> None:
-    """A zombie does not use up the grace."""
+def test_zombie_counts_as_ended() -> None:
+    """A zombie counts as ended, so it does not use up the grace."""
     process = subprocess.Popen(["true"])
     until(lambda: processes.find(process.pid) is None, "its end")
     process.wait()
 
 
-def test_a_look_that_was_cut_short_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a fork bomb not all processes are read: what was not found may be there."""
+def test_incomplete_process_scan_does_not_count_as_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fork bomb not all processes are read, and the missing ones may be alive."""
     with job("echo up; sleep 600") as tree:
         termination = Termination(lambda: tree, (), Reached(), lambda _: None)
         with monkeypatch.context() as patch:
@@ -229,8 +229,8 @@ def test_a_look_that_was_cut_short_is_not_the_end(monkeypatch: pytest.MonkeyPatc
             assert termination.reached == Reached()
 
 
-def test_sigkill_reaches_what_is_forked_meanwhile() -> None:
-    """A job that forks without end is ended with all its descendants."""
+def test_sigkill_ends_a_job_that_keeps_forking() -> None:
+    """A job that forks endlessly is killed with all its descendants."""
     with job("echo up; while :; do setsid sleep 600 & sleep 0.01; done") as tree:
         until(lambda: len(tree.look()[0]) > 10, "some of them")
         processes.kill_all(tree, 10.0)

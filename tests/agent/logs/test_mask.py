@@ -1,4 +1,4 @@
-"""Masking: no form of a secret gets through, however its stream is cut, and nothing else is touched."""
+"""Masking: no form of a secret gets through, wherever its stream is cut, and no other byte changes."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ from provisioner.agent.logs.pump import Pump
 from provisioner.agent.logs.spool import Spool
 from provisioner.agent.node import Log
 
-#: Few letters, so that values meet each other's beginnings; no asterisk, for that is what hides them.
+#: Few letters, so that values overlap. No asterisk, since the mask is made of them.
 LETTERS = st.sampled_from(
     [b"a", b"b", b"?", b"/", b">", b"\n", b"\r\n", b" ", b'"', b"\\", "é".encode(), b"\xff", b"\0"]
 )
@@ -33,7 +33,7 @@ def wrap(data: bytes, width: int) -> bytes:
 
 
 def forms(value: bytes) -> dict[str, bytes]:
-    """The value as tools print it; written anew here, not taken from the code."""
+    """Return the value in the forms in which tools print it; written independently of the code under test."""
     text = value.decode(errors="surrogateescape")
     made = {
         "literal": value,
@@ -62,7 +62,7 @@ def forms(value: bytes) -> dict[str, bytes]:
 
 
 def cores(value: bytes) -> list[bytes]:
-    """What of its base64 the value alone decides, after 0, 1 and 2 other bytes."""
+    """Return the part of its base64 that depends on the value only, at each of the three alignments."""
     found = []
     for before in range(3):
         one, other = (base64.b64encode(fill * before + value + fill * 3) for fill in (b"\0", b"\xff"))
@@ -78,7 +78,7 @@ def masked(mask: Mask, pieces: list[bytes]) -> bytes:
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[list[bytes], bytes, list[bytes]]:
-    """Secrets, a text with some of their forms in it, and the same text in pieces."""
+    """Draw secrets, a text with some of their forms, and the same text in pieces."""
     secrets = draw(SECRETS)
     shapes = st.sampled_from([shape for secret in secrets for shape in forms(secret).values()])
     text = b"\n".join(draw(st.lists(st.one_of(shapes, st.lists(LETTERS).map(b"".join)), max_size=6)))
@@ -88,7 +88,7 @@ def cases(draw: st.DrawFn) -> tuple[list[bytes], bytes, list[bytes]]:
 
 @given(cases())
 def test_no_form_of_a_secret_gets_through(case: tuple[list[bytes], bytes, list[bytes]]) -> None:
-    """Whatever the text and however it is cut; and the cuts make no difference."""
+    """Holds for any text and any cuts; the cuts do not change the output."""
     secrets, text, pieces = case
     mask = Mask()
     mask.add(secrets)
@@ -103,7 +103,7 @@ def test_no_form_of_a_secret_gets_through(case: tuple[list[bytes], bytes, list[b
 
 
 def reference(values: list[bytes], text: bytes) -> bytes:
-    """The same as masking, the slow way: every form at every place of the whole text."""
+    """Mask slowly: look for every form at every place of the whole text."""
     whole = {way for value in values for way in ways(value)}
     spans = {
         (at, at + len(form))
@@ -122,7 +122,7 @@ def reference(values: list[bytes], text: bytes) -> bytes:
 
 
 def broken(form: bytes, text: bytes, at: int) -> int:
-    """Where this form ends that begins here, broken into lines as encoders do; 0 if it is not here."""
+    """Return the end of this form if it begins at `at`, possibly broken into lines as encoders do; else 0."""
     for count, letter in enumerate(form):
         begin = at
         while count and text[at : at + 1] in (b"\r", b"\n"):
@@ -139,7 +139,7 @@ def broken(form: bytes, text: bytes, at: int) -> int:
 
 @st.composite
 def broken_cases(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
-    """Secrets that are hard to tell apart, and a text of parts of their forms, broken anywhere, in pieces."""
+    """Draw similar secrets, and pieces of a text made of parts of their forms, with line breaks anywhere."""
     letters = st.sampled_from([b"a", b"ab", b"/", b"\n", b"\xff"])
     values = st.one_of(st.lists(letters, min_size=7, max_size=40).map(b"".join), st.just(b"a" * 9), st.just(b"\0" * 50))
     secrets = draw(st.lists(values, min_size=1, max_size=3))
@@ -158,8 +158,8 @@ def broken_cases(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
 
 
 @given(broken_cases())
-def test_masking_is_what_the_slow_way_gives(case: tuple[list[bytes], list[bytes]]) -> None:
-    """Byte for byte, whatever the cuts, be they between any two bytes."""
+def test_masking_equals_the_reference_implementation(case: tuple[list[bytes], list[bytes]]) -> None:
+    """The outputs are equal for any cuts, even between all bytes."""
     secrets, pieces = case
     mask, text = Mask(), b"".join(pieces)
     mask.add(secrets)
@@ -170,7 +170,7 @@ def test_masking_is_what_the_slow_way_gives(case: tuple[list[bytes], list[bytes]
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400)))
 def test_text_without_secrets_is_not_touched(text: bytes, cuts: list[int]) -> None:
-    """Byte for byte, although its ends look like beginnings of secrets."""
+    """The output is equal, even if pieces end like the beginning of a secret."""
     mask = Mask()
     mask.add([b"\0\1\2\3\4\5\6\7", b"abcdefghi\njklmnopqrst", b"short", b""])
     if b"\0\1\2\3\4\5\6\7" in text:
@@ -180,8 +180,8 @@ def test_text_without_secrets_is_not_touched(text: bytes, cuts: list[int]) -> No
 
 
 @pytest.mark.parametrize("name", forms(b"").keys())
-def test_what_a_tool_prints_is_hidden_to_its_end(name: str) -> None:
-    """All that is left of a form that stands for itself is three asterisks, and of one amid others next to nothing."""
+def test_encoded_secret_is_masked_completely(name: str) -> None:
+    """A form alone is replaced by three asterisks; a form amid other text leaves almost nothing."""
     value = b'tok<en?/>with "all"\\ \xc3\xa9 of+it=' * 3
     mask = Mask()
     mask.add([value])
@@ -193,7 +193,7 @@ def test_what_a_tool_prints_is_hidden_to_its_end(name: str) -> None:
 
 
 def test_each_line_of_a_value_is_hidden() -> None:
-    """A key's lines are secret one by one, with either ending; its short ones go with the whole."""
+    """Each line of a key is secret, with either line ending; short lines are masked only as part of the whole."""
     mask = Mask()
     mask.add([b"-----BEGIN KEY-----\r\nc2VjcmV0\r\nshort\r\n-----END KEY-----\r\n"])
     assert mask.text("a c2VjcmV0 b short") == "a *** b short"
@@ -201,7 +201,7 @@ def test_each_line_of_a_value_is_hidden() -> None:
 
 
 def test_lines_are_not_held_back() -> None:
-    """A reader sees a line at once when it has ended, unless a secret has such a line."""
+    """A complete line is passed on at once, unless a secret could continue after it."""
     mask, secret = Mask(), b"hunter2-hunter2"
     mask.add([secret])
     stream = Stream(mask)
@@ -213,7 +213,7 @@ def test_lines_are_not_held_back() -> None:
 
 
 def test_a_value_added_later_is_hidden_from_then_on() -> None:
-    """The streams that have begun hide it as well."""
+    """Streams that have already begun hide the value too."""
     mask = Mask()
     stream = Stream(mask)
     assert stream.feed(b"a later-secret ") == b"a later-secret "
@@ -221,8 +221,8 @@ def test_a_value_added_later_is_hidden_from_then_on() -> None:
     assert stream.feed(b"a later-secret ") == b"a *** "
 
 
-def test_what_is_held_back_is_bounded() -> None:
-    """A stream of nothing but a secret's bytes is hidden as it goes."""
+def test_buffer_of_the_mask_is_bounded() -> None:
+    """A stream made only of a secret's bytes is masked as it goes."""
     mask = Mask()
     mask.add([b"\0" * 7])
     stream = Stream(mask)
@@ -233,7 +233,7 @@ def test_what_is_held_back_is_bounded() -> None:
 
 
 def test_empty_lines_are_not_held_back() -> None:
-    """However many: after a few of them no encoder goes on."""
+    """An encoder never adds more than a few empty lines, so further ones are passed on."""
     mask, secret = Mask(), b"hunter2-hunter2"
     mask.add([secret])
     stream = Stream(mask)
@@ -242,16 +242,16 @@ def test_empty_lines_are_not_held_back() -> None:
     assert b"".join(stream.feed(b"\n") for _ in range(10)) == text + b"\n" * 10
 
 
-def test_what_was_hidden_in_part_stays_hidden() -> None:
-    """Also while nothing can be given out, since what follows may be the rest of a longer form."""
+def test_partly_masked_form_stays_masked() -> None:
+    """A masked part stays masked while the stream waits for the rest of a longer form."""
     mask = Mask()
     mask.add([b"a" * 9])
     text = base64.b64encode(b"a" * 18 + b"\n")
     assert masked(mask, [text[at : at + 1] for at in range(len(text))]) == b"***"
 
 
-def test_what_the_spool_counts_is_masked(tmp_path: Path) -> None:
-    """The streams of the job and of the agent, their lengths and their checksums are those of the masked bytes."""
+def test_spool_counts_masked_bytes(tmp_path: Path) -> None:
+    """Lengths and checksums of the job's and the agent's streams are those of the masked bytes."""
     secret, spool, mask = b"hunter2-hunter2", Spool(tmp_path, 1 << 20), Mask()
     reader, writer = os.pipe()
     pump = Pump(reader, spool.stream("output"), mask, PipeJournal(tmp_path / "tape", 0))
@@ -272,7 +272,7 @@ def test_what_the_spool_counts_is_masked(tmp_path: Path) -> None:
 
 
 def test_the_console_is_masked() -> None:
-    """What the agent prints of its own errors holds no value either."""
+    """The agent's own error output is masked too."""
     mask, console = Mask(), io.StringIO()
     mask.add([b"hunter2-hunter2"])
     print("token hunter2-hunter2 is refused", file=cast(TextIO, Masked(console, mask)), flush=True)

@@ -1,4 +1,4 @@
-"""The pump: its process may die at any moment, and the stream is what the job wrote, masked."""
+"""The pump: its process may die at any moment, and the stream still equals the job's masked output."""
 
 import os
 from pathlib import Path
@@ -18,11 +18,11 @@ SECRET = b"hunter2-hunter2"
 
 
 class Death(Exception):
-    """Of the agent's process."""
+    """The death of the agent's process."""
 
 
 class Frail(Stream):
-    """Takes so many bytes, and no more in this life."""
+    """A stream that takes `left` bytes and then raises Death."""
 
     left = 1 << 30
 
@@ -34,7 +34,7 @@ class Frail(Stream):
 
 
 class Mortal(Pump):
-    """Does what a pump's thread does, turn by turn."""
+    """A pump whose turns the test takes one by one."""
 
     def take_over(self) -> None:
         self._pass(self._masking.feed(self._journal.rest()))
@@ -58,14 +58,14 @@ class Mortal(Pump):
 def test_no_death_loses_or_doubles_a_byte_or_shows_a_secret(
     tmp_path_factory: object, lives: list[tuple[list[bytes], int]]
 ) -> None:
-    """Wherever it strikes: after the pipe was read, in the middle of a write to the spool, or before it was noted."""
+    """The death may come after the read, during the write to the spool, or before the write is noted."""
     folder: Path = tmp_path_factory.mktemp("pump")  # type: ignore[attr-defined]
     mask, written = Mask(), b""
     mask.add([SECRET])
     reader, writer = os.pipe()
 
     def life(pieces: list[bytes], left: int, *, last: bool = False) -> None:
-        """What one process does until it dies, which the last one does not."""
+        """Run one process until it dies; the last one does not die."""
         nonlocal written
         spool = Spool(folder / "log", 1 << 20)
         stream = spool.streams["output"] = Frail(spool, "output")

@@ -1,4 +1,4 @@
-"""The spool: what is written is shipped once, in order, whatever happens in between."""
+"""The spool: written bytes are shipped once and in order, whatever happens in between."""
 
 import hashlib
 import threading
@@ -19,7 +19,7 @@ def ship(stream: Stream, bucket: dict[int, bytes], *, lose_answer: bool = False)
     segment = stream.next()
     if segment is not None:
         data = segment.path.read_bytes()
-        # No acknowledged chunk is ever overwritten with anything else.
+        # No acknowledged chunk may be overwritten with other data.
         assert bucket.setdefault(segment.offset, data) == data
         if not lose_answer:
             stream.acknowledged(segment, segment.chunk(data), data)
@@ -49,7 +49,7 @@ def test_chunks_put_together_are_the_stream(tmp_path_factory: object, acts: list
 
 
 def test_a_full_spool_makes_the_writer_wait(tmp_path: Path) -> None:
-    """Nothing is dropped: the writer goes on when the bucket has taken what was there."""
+    """No byte is dropped: the writer continues when the bucket has taken the waiting bytes."""
     spool = Spool(tmp_path, 100)
     stream, bucket = spool.stream("output"), dict[int, bytes]()
     stream.write(b"a" * 90)
@@ -64,8 +64,8 @@ def test_a_full_spool_makes_the_writer_wait(tmp_path: Path) -> None:
     stream.close()
 
 
-def test_a_note_that_was_missed_moves_no_offset(tmp_path: Path) -> None:
-    """On a full disk a chunk may be acknowledged and not noted: what follows it stays where it belongs."""
+def test_missing_note_of_a_chunk_keeps_later_offsets(tmp_path: Path) -> None:
+    """On a full disk a chunk may be acknowledged but not noted: later chunks must keep their offsets."""
     stream, bucket = Spool(tmp_path, 100).stream("output"), dict[int, bytes]()
     for piece in (b"one", b"two"):
         stream.write(piece)
@@ -87,7 +87,7 @@ def test_a_note_that_was_missed_moves_no_offset(tmp_path: Path) -> None:
 
 
 def test_the_shipper_ships_what_waits_before_it_finishes(tmp_path: Path) -> None:
-    """A stream that is written to arrives while it is, and whole at the end."""
+    """A stream is shipped while it is written, and is complete at the end."""
     spool, bucket = Spool(tmp_path, 1 << 20), dict[tuple[str, int], bytes]()
     shipper = Shipper(spool, lambda name, chunk, data: bucket.__setitem__((name, chunk.offset), data), lambda: False)
     shipper.start()
@@ -102,7 +102,7 @@ def test_the_shipper_ships_what_waits_before_it_finishes(tmp_path: Path) -> None
 def test_every_waiting_segment_is_shipped_before_the_shipper_finishes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bucket was away for a while: many sealed segments wait, and each is a part of the log."""
+    """After an outage of the bucket many sealed segments wait, and each is part of the log."""
     monkeypatch.setattr(spool_module, "SEGMENT", 10)
     spool, bucket = Spool(tmp_path, 1 << 20), dict[int, bytes]()
     for number in range(200):
@@ -115,7 +115,7 @@ def test_every_waiting_segment_is_shipped_before_the_shipper_finishes(
 
 
 def test_a_segment_that_was_noted_and_not_removed_is_not_shipped_again(tmp_path: Path) -> None:
-    """The agent died between the note and the removal: shipping it again would double its bytes."""
+    """The agent died between the note and the removal; shipping again would duplicate the bytes."""
     stream, bucket = Spool(tmp_path, 100).stream("output"), dict[int, bytes]()
     stream.write(b"first")
     segment = stream.next()
@@ -134,7 +134,7 @@ def test_a_segment_that_was_noted_and_not_removed_is_not_shipped_again(tmp_path:
 
 
 def test_a_checksum_that_cannot_be_known_is_left_out(tmp_path: Path) -> None:
-    """A wrong checksum would call a whole log damaged."""
+    """A wrong checksum would mark a complete log as damaged."""
     stream, bucket = Spool(tmp_path, 100).stream("output"), dict[int, bytes]()
     stream.write(b"first")
     ship(stream, bucket)

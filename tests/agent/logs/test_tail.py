@@ -1,4 +1,4 @@
-"""What is told of the spool while it is written, shipped and emptied."""
+"""The tail of a spool that is written, shipped and emptied at the same time."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def ship(stream: Stream) -> None:
 
 
 def test_each_byte_is_told_once_across_segments(tmp_path: Path, stream: Stream) -> None:
-    """Also of one that was shipped while it was being read."""
+    """That includes a segment that was shipped while it was being read."""
     tail = Tail(str(tmp_path), "output", 0)
     assert tail.news() == b""
     stream.write(b"one")
@@ -41,8 +41,8 @@ def test_each_byte_is_told_once_across_segments(tmp_path: Path, stream: Stream) 
     tail.close()
 
 
-def test_it_begins_in_the_middle(tmp_path: Path, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the offset that is asked for, in whichever segment that lies."""
+def test_tail_starts_at_the_requested_offset(tmp_path: Path, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tail starts at the requested offset, in any segment."""
     monkeypatch.setattr(spools, "SEGMENT", 4)
     for text in (b"aaaa", b"bbbb", b"cc"):
         stream.write(text)
@@ -51,8 +51,8 @@ def test_it_begins_in_the_middle(tmp_path: Path, stream: Stream, monkeypatch: py
     tail.close()
 
 
-def test_what_was_shipped_before_is_left_out(tmp_path: Path, stream: Stream) -> None:
-    """The offset tells how much: the bucket has it."""
+def test_tail_skips_shipped_bytes(tmp_path: Path, stream: Stream) -> None:
+    """The tail's offset shows how many bytes are in the bucket only."""
     stream.write(b"gone")
     ship(stream)
     stream.write(b"here")
@@ -61,8 +61,8 @@ def test_what_was_shipped_before_is_left_out(tmp_path: Path, stream: Stream) -> 
     tail.close()
 
 
-def test_the_program_speaks_until_nobody_listens(tmp_path: Path, stream: Stream) -> None:
-    """As it is sent to a machine: a head before each piece; the end of its input ends it."""
+def test_tail_program_ends_when_its_input_ends(tmp_path: Path, stream: Stream) -> None:
+    """The program, as it is sent to a machine, prints a header before each piece and ends when its input ends."""
     stream.write(b"text\n")
     words = [sys.executable, "-I", "-S", "-c", agent_package.tail_source(), str(tmp_path), "setup=0", "output=1"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

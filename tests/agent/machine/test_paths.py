@@ -1,4 +1,4 @@
-"""Paths and files of the machine: whole or not at all, and never outside of the job's own folder."""
+"""Paths and files of the machine: writes are atomic, and a job's paths stay inside its folder."""
 
 import errno
 from pathlib import Path
@@ -26,13 +26,13 @@ def test_a_path_of_the_job_stays_below_its_base(path: str, expected: str) -> Non
 
 @pytest.mark.parametrize("path", ["", "home", "../etc", "/a\0b"])
 def test_a_path_that_is_not_absolute_is_refused(path: str) -> None:
-    """What it is relative to would be a guess."""
+    """A relative path has no defined base."""
     with pytest.raises(Invalid):
         files.inside("/base", path)
 
 
 def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk must not leave half a fuse, or half of what a second agent needs."""
+    """A full disk must not leave a partial fuse, or partial state for the agent's successor."""
     path = tmp_path / "fuse"
     files.replace(path, b"old")
     real = Path.write_bytes
@@ -49,7 +49,7 @@ def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, mon
 
 
 def test_a_private_folder_is_this_users_alone_and_gone_afterwards(tmp_path: Path) -> None:
-    """It holds credentials."""
+    """The folder holds credentials."""
     with files.private(tmp_path / "secrets") as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
         (folder / "key").write_text("x")

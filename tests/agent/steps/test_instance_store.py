@@ -1,4 +1,4 @@
-"""The instance store takes images and files, where it can; it never ends a run."""
+"""The instance store holds images and files where possible; trouble with it never ends a run."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def disk(number: int, size: int = 600 * GIB, **fields: Any) -> dict[str, Any]:
 
 
 class Machine:
-    """A machine with these disks, whose tools only tell what they are asked."""
+    """A machine with these disks, whose tools only record their calls."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.root = folder / "docker"
@@ -36,11 +36,11 @@ class Machine:
         self.docker: dict[str, Any] = {"DockerRootDir": str(self.root), "Images": 0, "Containers": 0}
         #: Exit codes by the first word of a command.
         self.codes = {"is-active": 3}
-        #: So many calls of `mount` go well.
+        #: The number of calls of `mount` that succeed.
         self.mounts = 99
         self.asked: list[str] = []
         self.said: list[str] = []
-        #: Bytes free; anything else is the root disk.
+        #: Free bytes by path; any other path is on the root disk.
         self.free = {str(self.store): 900 * GIB, f"{folder}/mnt/instance-store": 550 * GIB}
         self.node: Any = SimpleNamespace(
             order=SimpleNamespace(engine=Engine.CONTAINER), paths=Paths(str(folder)), say=self.said.append
@@ -61,7 +61,7 @@ class Machine:
         return Answer(self.codes.get(words[1] if words[0] == "systemctl" else words[0], 0), "words")
 
     def use(self) -> list[str]:
-        """What was said; and Docker runs again, if it was stopped."""
+        """Run the step and return its messages; assert that Docker runs again if it was stopped."""
         use_instance_store(self.node)
         begun = [words for words in self.asked if words.startswith("systemctl st")]
         assert begun in ([], [f"systemctl stop {STOPPED}", f"systemctl start {STARTED}"])
@@ -84,7 +84,7 @@ def binds(machine: Machine, store: Path) -> list[str]:
 
 
 def test_a_volume_that_the_ami_has_made_is_used(machine: Machine) -> None:
-    """The disks are members of one volume, mounted already: both image stores and the files go there."""
+    """The AMI has mounted one volume of all disks: both image stores and the files go there."""
     volume = {"path": "/dev/mapper/vg.01-lv_ephemeral", "model": None, "mountpoint": str(machine.store)}
     machine.disks += [disk(n, fstype="LVM2_member", children=[volume]) for n in (1, 2)]
     assert machine.use() == [f"images and files go to the instance store at {machine.store}, 966 GB free"]
@@ -93,7 +93,7 @@ def test_a_volume_that_the_ami_has_made_is_used(machine: Machine) -> None:
 
 
 def test_the_largest_blank_disk_is_made_ready(machine: Machine) -> None:
-    """Where nobody has mounted one; the root disk and one that holds something are never touched."""
+    """If no disk is mounted, the largest blank one is used. The root disk and disks with data are never touched."""
     machine.disks += [disk(1, 100 * GIB), disk(2, 500 * GIB), disk(3, 900 * GIB, fstype="xfs")]
     fresh = Path(machine.node.paths.root) / "mnt/instance-store"
     assert "the instance store at " + str(fresh) in machine.use()[0]
@@ -111,16 +111,16 @@ Change = Callable[[Machine], object]
     [
         (lambda machine: machine.docker.update(Images=3), "3 images are on this machine already"),
         (lambda machine: machine.codes.update(docker=1), "Docker does not answer"),
-        (lambda machine: machine.disks.__setitem__(1, disk(1, fstype="xfs")), "not blank"),
-        (lambda machine: machine.disks.__setitem__(1, disk(1, 50 * GIB)), "the root disk has more room"),
+        (lambda machine: machine.disks.__setitem__(1, disk(1, fstype="xfs")), "neither mounted nor blank"),
+        (lambda machine: machine.disks.__setitem__(1, disk(1, 50 * GIB)), "the root disk has more free space"),
         (lambda machine: machine.codes.update({"is-active": 0}), "Docker did not stop"),
         (lambda machine: setattr(machine, "mounts", 0), "no mount"),
         (lambda machine: machine.codes.update({"mkfs.ext4": 1}), "mkfs.ext4"),
         (lambda machine: machine.disks.__setitem__(1, {"model": MODEL, "path": 1}), "'size'"),
     ],
 )
-def test_trouble_is_told_and_the_root_disk_serves(machine: Machine, change: Change, words: str) -> None:
-    """One line, no end of the run, and Docker is started again."""
+def test_instance_store_trouble_is_logged_and_the_root_disk_used(machine: Machine, change: Change, words: str) -> None:
+    """Trouble is one line; the run continues, and Docker is started again."""
     machine.disks.append(disk(1))
     change(machine)
     [said] = machine.use()
@@ -128,8 +128,8 @@ def test_trouble_is_told_and_the_root_disk_serves(machine: Machine, change: Chan
     assert words in said
 
 
-def test_images_are_in_one_place(machine: Machine) -> None:
-    """When the store takes one folder and not the next, it gives back the first."""
+def test_first_folder_is_unmounted_when_the_second_mount_fails(machine: Machine) -> None:
+    """If the second folder cannot be mounted, the first is unmounted."""
     machine.disks.append(disk(1, mountpoint=str(machine.store)))
     machine.mounts = 1
     [said] = machine.use()
@@ -137,16 +137,16 @@ def test_images_are_in_one_place(machine: Machine) -> None:
     assert f"umount {machine.root}" in machine.asked
 
 
-def test_without_such_a_disk_nothing_is_done(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One look, and not a word."""
+def test_machine_without_instance_store_is_left_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step lists the disks and says nothing."""
     assert (machine.use(), machine.asked) == ([], [])
     monkeypatch.setattr(instance_store, "ask", lambda _: Answer(127, "lsblk: not found"))
     assert machine.use() == []
 
 
 def test_a_rehearsed_machine_touches_no_disk_of_this_computer(site: Site) -> None:
-    """Its disks are what it was given, its tools are doubles; without Docker it says why it leaves them alone."""
+    """A rehearsed machine has given disks and tool doubles; without Docker it says why it does not use them."""
     site.variables["PROVISION_BLOCK_DEVICES"] = json.dumps({"blockdevices": [disk(1)]})
     machine = site.run(site.order(":", engine=Engine.CONTAINER))
-    assert b"the instance store is not used: Docker does not answer: docker: not on this" in site.log(machine, "system")
+    assert b"the instance store is not used: Docker does not answer: docker: command not" in site.log(machine, "system")
     assert not os.path.ismount("/mnt/instance-store")

@@ -1,4 +1,4 @@
-"""A spot machine is taken away: who is cut off is interrupted, whatever it exits with; who is done can say so."""
+"""A spot interruption: a job that is cut off is interrupted whatever its exit code; the done file means success."""
 
 import dataclasses
 import shlex
@@ -28,10 +28,10 @@ NOTICE = Cause(Outcome.INTERRUPTED, TAKEN, NOW)
 STOP = Cause(Outcome.CANCELLED, "stopped by a user", NOW)
 LIMIT = Cause(Outcome.TIMED_OUT, "limits.runtime of 1 h", NOW)
 
-#: Longer than any test: the watcher looks once, when the agent begins.
+#: Longer than any test: the watcher reads the notice only once, at the start.
 RARELY = "3600"
 DONE_FILE = ': >"$PROVISION_DONE_FILE"'
-#: Until the test says so.
+#: Wait for a file that the test creates.
 WAIT = 'until [ -e "$HOME/on" ]; do sleep 0.05; done'
 SHUT_DOWN = 'echo stopping >"$HOME/../../run/system-state"'
 
@@ -47,7 +47,7 @@ SHUT_DOWN = 'echo stopping >"$HOME/../../run/system-state"'
         (0, NOTICE, False, Outcome.INTERRUPTED, SignalCause.NOTICE),
         (0, NOTICE, True, Outcome.SUCCEEDED, SignalCause.NOTICE),
         (143, NOTICE, False, Outcome.INTERRUPTED, SignalCause.NOTICE),
-        # It says two things; the one that loses nothing counts.
+        # The job contradicts itself; INTERRUPTED loses nothing, so it wins.
         (1, NOTICE, True, Outcome.INTERRUPTED, SignalCause.NOTICE),
         (0, STOP, True, Outcome.CANCELLED, SignalCause.STOP),
         (7, STOP, False, Outcome.CANCELLED, SignalCause.STOP),
@@ -58,7 +58,7 @@ SHUT_DOWN = 'echo stopping >"$HOME/../../run/system-state"'
 def test_the_cause_of_the_signal_and_the_done_file_decide_the_outcome(
     code: int, cause: Cause | None, done: bool, outcome: Outcome, signal_cause: SignalCause
 ) -> None:
-    """The process's exit code is kept whatever the outcome."""
+    """The exit code is kept for every outcome."""
     ended = judge(code, "the command ended", cause, done=done)
     assert (ended.outcome, ended.exit_code, ended.signal_cause) == (outcome, code, signal_cause)
     assert ended.step is Step.COMMAND
@@ -78,7 +78,7 @@ def test_the_cause_of_the_signal_and_the_done_file_decide_the_outcome(
 def test_the_first_cause_is_kept_where_another_names_the_outcome(
     causes: list[Cause], outcome: Outcome, first: SignalCause
 ) -> None:
-    """A stop says more than an interruption; what came first is recorded all the same, also for another agent."""
+    """A stop outranks an interruption. The signal's first cause is still recorded, also for the agent's successor."""
     halt = Halt()
     for cause in causes:
         halt.ask(cause)
@@ -91,26 +91,26 @@ def test_the_first_cause_is_kept_where_another_names_the_outcome(
 
 @pytest.mark.parametrize("left", [0.0, 1.0, 10.0, 20.0, 39.0, 40.0, 41.0, 120.0, 3600.0])
 def test_the_grace_is_at_least_half_of_the_time_that_a_notice_leaves(left: float) -> None:
-    """Of AWS's two minutes about 100 s are the job's; the rest is for the last bytes of its log."""
+    """Of AWS's two minutes the job gets about 100 s; the rest is for the last bytes of its log."""
     grace = kill_time(Notice(NOW + left, NOW)) - NOW
     assert left / 2 <= grace <= left
     assert grace == pytest.approx(left - LAST_BYTES if left >= 2 * LAST_BYTES else left / 2)
 
 
 def test_a_notice_whose_time_is_over_leaves_no_grace() -> None:
-    """It is no reason to wait longer than until now."""
+    """After the notice's time there is nothing to wait for."""
     assert kill_time(Notice(NOW - 5, NOW)) <= NOW
 
 
 def test_a_done_file_of_an_earlier_attempt_is_gone(tmp_path: Path) -> None:
-    """The folder is new for each attempt, and whoever is the job's user may write there, and remove nobody else's."""
+    """The folder is new for each attempt. Any user may create files there, but delete only their own."""
     for _ in range(2):
         made = JobDir.make(tmp_path / "exchange", {}, {}, "true")
         assert not made.done()
         assert ((tmp_path / "exchange" / DONE).parent.stat().st_mode & 0o7777) == 0o1777
         (tmp_path / "exchange" / DONE).touch()
         assert made.done()
-        # As an agent that takes over finds it.
+        # Read the file as an agent's successor does.
         assert JobDir(tmp_path / "exchange").done()
 
 
@@ -128,7 +128,7 @@ def test_a_done_file_of_an_earlier_attempt_is_gone(tmp_path: Path) -> None:
 def test_systemd_is_asked_whether_it_is_stopping(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, stopping: bool
 ) -> None:
-    """One that does not answer in time, or is not there, is not."""
+    """A systemd that is absent or does not answer in time counts as not stopping."""
     monkeypatch.setattr(shutdown, "PATIENCE", 0.5)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin" if script else str(tmp_path))
     if script:
@@ -137,11 +137,11 @@ def test_systemd_is_asked_whether_it_is_stopping(
     assert shutdown.shutting_down() is stopping
 
 
-# A notice that no signal was sent for, with a node that stands still
+# Notices for which no signal was sent, with a node that is a stub
 
 
 def still_node(said_at: float | None, *, seen: Notice | None = None, unnoticed_at: float = 0.0) -> Any:
-    """A node whose command reported its end at `said_at`, or never; it looks for the notice in `imds`."""
+    """Return a stub node whose command ended at `said_at`, or has no recorded end; `imds` is its next notice."""
 
     def look() -> None:
         made.looked += 1
@@ -166,7 +166,7 @@ def still_node(said_at: float | None, *, seen: Notice | None = None, unnoticed_a
 
 @pytest.fixture
 def systemd(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the machine is shutting down."""
+    """Return a list whose first item says whether the machine is shutting down."""
     answers = [False]
     monkeypatch.setattr(executing, "shutting_down", lambda: answers[0])
     return answers
@@ -174,7 +174,7 @@ def systemd(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 @pytest.mark.usefixtures("systemd")
 def test_a_notice_that_is_found_after_the_end_counts() -> None:
-    """It may be older than the end: a trainer that reads it itself is sooner than the agent's next look."""
+    """The notice may be older than the end: a trainer may read it before the agent does."""
     made = still_node(NOW)
     made.imds = Notice(NOW + 100, NOW + 1)
     cause = executing.interruption_of(made, "command")
@@ -184,7 +184,7 @@ def test_a_notice_that_is_found_after_the_end_counts() -> None:
 
 @pytest.mark.usefixtures("systemd")
 def test_a_notice_that_came_after_the_end_does_not_count() -> None:
-    """A look that began after the end found none: the command had ended by itself."""
+    """A check after the end found no notice, so the command ended by itself."""
     late = Notice(NOW + 100, NOW + 9)
     made = still_node(NOW, seen=late, unnoticed_at=NOW + 3)
     assert executing.interruption_of(made, "command") is None
@@ -194,8 +194,8 @@ def test_a_notice_that_came_after_the_end_does_not_count() -> None:
 
 
 @pytest.mark.usefixtures("systemd")
-def test_a_job_that_died_without_a_word_is_looked_after_as_well() -> None:
-    """Its shell was killed too, so its end is now; the last thing that the shell said is much older."""
+def test_notice_is_read_after_a_job_without_recorded_end() -> None:
+    """The shell was killed too and recorded no end, so the end is now; the last check is older."""
     made = still_node(None, unnoticed_at=time.time() - 5)
     assert (executing.interruption_of(made, "command"), made.looked) == (None, 1)
     made.imds, made.unnoticed_at = Notice(NOW + 100, NOW), time.time() - 5
@@ -203,7 +203,7 @@ def test_a_job_that_died_without_a_word_is_looked_after_as_well() -> None:
 
 
 def test_a_shutdown_without_a_notice_is_an_interruption(systemd: list[bool]) -> None:
-    """Somebody else than the agent sends the signals; it is asked for also where the notice cannot be read."""
+    """Something other than the agent sends the signals. systemd is asked even if the notice cannot be read."""
     made = still_node(NOW)
     made.imds = OSError("no metadata service")
     assert executing.interruption_of(made, "command") is None
@@ -214,7 +214,7 @@ def test_a_shutdown_without_a_notice_is_an_interruption(systemd: list[bool]) -> 
 
 
 def test_the_shutdown_of_our_own_fuse_is_no_interruption(systemd: list[bool]) -> None:
-    """The machine's lifetime is over."""
+    """The fuse powers off a machine whose lifetime is over."""
     systemd[0] = True
     made = still_node(NOW)
     made.machine.launch_time -= 601
@@ -222,7 +222,7 @@ def test_the_shutdown_of_our_own_fuse_is_no_interruption(systemd: list[bool]) ->
 
 
 def test_a_notice_is_passed_on_by_the_agent_that_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first agent died between reading the notice and sending SIGTERM: its successor knows it, and sends it."""
+    """The first agent died after reading the notice and before sending SIGTERM; its successor sends it."""
     known = Notice(NOW + 120, NOW)
     monkeypatch.setattr(node, "notice", lambda: dataclasses.replace(known, seen=NOW + 1))
     made: Any = SimpleNamespace(notice=known, halt=Halt(), rebalance_at=NOW, job_dir=None, unnoticed_at=0.0)
@@ -237,13 +237,13 @@ def test_a_notice_is_passed_on_by_the_agent_that_takes_over(monkeypatch: pytest.
 
 @pytest.fixture
 def blind(tmp_path: Path, aws_url: str) -> Iterator[Site]:
-    """A site whose agents look for the notice when they begin, and after the job's end."""
+    """Yield a site whose agents read the notice only at their start and after the job's end."""
     with sited(tmp_path, aws_url, PROVISION_NOTICE_INTERVAL=RARELY) as made:
         yield made
 
 
 def old(site: Site, command: str, **changes: object) -> WorkOrder:
-    """An order for a machine that is over its first hour, so that it powers off after a notice."""
+    """Return an order for a machine past its first hour, which powers itself off after a notice."""
     return site.order(command, lifetime=7800.0, **changes)
 
 
@@ -276,7 +276,7 @@ while True: time.sleep(0.1)
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 @pytest.mark.parametrize("form", ["{}", "exec {}", "{}; echo after >&2", "bash -c {quoted}"])
 def test_a_trainer_that_saves_and_exits_0_is_interrupted(site: Site, form: str, shell: str) -> None:
-    """With `exec` and without it, whatever shell the image calls sh."""
+    """Holds with and without `exec`, for either shell as sh."""
     trainer = f"{sys.executable} -c {shlex.quote(TRAINER)}"
     machine = site.boot(age=7200)
     (site.folder / "machines" / machine / "bin/sh").symlink_to(f"/bin/{shell}")
@@ -301,7 +301,7 @@ def test_a_trainer_that_saves_and_exits_0_is_interrupted(site: Site, form: str, 
     ],
 )
 def test_a_spot_notice_is_passed_on(site: Site, end: str, outcome: Outcome, code: int) -> None:
-    """The job gets SIGTERM, and the notice is in reports and result; only the done file makes its exit a success."""
+    """The job gets SIGTERM; reports and result have the notice. Only the done file makes the exit a success."""
     machine = site.start(old(site, f"trap '{end}' TERM; echo up; while :; do sleep 0.1; done"), age=7200)
     site.wait_output(machine, b"up")
     announce(site, machine)
@@ -311,7 +311,7 @@ def test_a_spot_notice_is_passed_on(site: Site, end: str, outcome: Outcome, code
 
 
 def test_the_start_script_cannot_say_that_the_command_is_done(site: Site) -> None:
-    """It does not know the file."""
+    """The start script has no PROVISION_DONE_FILE."""
     script = ': "${PROVISION_DONE_FILE:-none}"; echo "it is ${PROVISION_DONE_FILE:-none}"'
     machine = site.run(
         site.order('[ -n "$PROVISION_DONE_FILE" ] && [ ! -e "$PROVISION_DONE_FILE" ]', start_script=script)
@@ -327,7 +327,7 @@ def test_the_start_script_cannot_say_that_the_command_is_done(site: Site) -> Non
 def test_a_notice_that_the_job_reads_before_the_agent_is_an_interruption(
     blind: Site, end: str, outcome: Outcome
 ) -> None:
-    """The agent sends no signal; it reads the notice once more when the command has ended."""
+    """The agent sends no signal, and reads the notice once more after the command has ended."""
     machine = blind.start(old(blind, f"echo up; {WAIT}; {end}"), age=7200)
     blind.wait_output(machine, b"up")
     announce(blind, machine)
@@ -337,7 +337,7 @@ def test_a_notice_that_the_job_reads_before_the_agent_is_an_interruption(
 
 
 def test_a_start_script_that_a_notice_cuts_off_is_interrupted(site: Site, blind: Site) -> None:
-    """By the agent's signal or by another one: the command never executes, and no retry is used up."""
+    """Whether the agent or another process sends the signal, the command never executes and no retry is used."""
     for where, script in ((site, "trap 'exit 0' TERM; echo up; sleep 600 & wait"), (blind, f"echo up; {WAIT}; exit 1")):
         machine = where.start(old(where, "echo never", start_script=script), age=7200)
         where.wait_output(machine, b"up", "setup")
@@ -351,7 +351,7 @@ def test_a_start_script_that_a_notice_cuts_off_is_interrupted(site: Site, blind:
 
 @pytest.mark.parametrize(("code", "done"), [(0, False), (143, False), (0, True)])
 def test_a_machine_that_is_shut_down_interrupts_its_job(site: Site, code: int, done: bool) -> None:
-    """systemd's SIGTERM, say, of a machine that somebody ends by hand."""
+    """An example is systemd's SIGTERM on a machine that a user shuts down by hand."""
     said = f"{DONE_FILE}; " if done else ""
     machine = site.run(site.order(f"{said}{SHUT_DOWN}; exit {code}"))
     outcome = Outcome.SUCCEEDED if done else Outcome.INTERRUPTED
@@ -360,7 +360,7 @@ def test_a_machine_that_is_shut_down_interrupts_its_job(site: Site, code: int, d
 
 @pytest.mark.parametrize(("end", "outcome"), [("exit 0", Outcome.INTERRUPTED), (DONE_FILE, Outcome.SUCCEEDED)])
 def test_an_interruption_goes_on_under_the_next_agent(site: Site, end: str, outcome: Outcome) -> None:
-    """It has not sent the signal, and knows why it was sent; it finds the done file of the first agent's folder."""
+    """The successor did not send the signal, but knows its cause and finds the done file of the first agent."""
     command = f"trap 'echo term; {WAIT}; {end}; exit 0' TERM; echo up; while :; do sleep 0.1; done"
     machine = site.start(old(site, command), age=7200)
     site.wait_output(machine, b"up")
@@ -373,7 +373,7 @@ def test_an_interruption_goes_on_under_the_next_agent(site: Site, end: str, outc
 
 @pytest.mark.parametrize("notice_first", [True, False])
 def test_a_stop_beside_a_notice_cancels(site: Site, notice_first: bool) -> None:
-    """Whichever comes first: the user does not want it to run again."""
+    """In either order the outcome is CANCELLED, because the user does not want another attempt."""
     command = f"trap 'echo term; {WAIT}; exit 0' TERM; echo up; while :; do sleep 0.1; done"
     machine = site.start(old(site, command), age=7200)
     site.wait_output(machine, b"up")
@@ -387,7 +387,7 @@ def test_a_stop_beside_a_notice_cancels(site: Site, notice_first: bool) -> None:
     def notice() -> None:
         announce(site, machine)
 
-    both = ((notice, b"spot notice"), (stop, b"ordered to stop"))
+    both = ((notice, b"spot interruption notice"), (stop, b"ordered to stop"))
     for act, text in both if notice_first else both[::-1]:
         act()
         seen(text)
@@ -397,7 +397,7 @@ def test_a_stop_beside_a_notice_cancels(site: Site, notice_first: bool) -> None:
 
 
 def test_a_short_notice_leaves_time_to_save(site: Site) -> None:
-    """Ten seconds, as some clouds give: half of them are the job's."""
+    """Some clouds give ten seconds; half of them are the job's."""
     machine = site.start(old(site, "trap 'sleep 2; echo saved; exit 0' TERM; echo up; sleep 600 & wait"), age=7200)
     site.wait_output(machine, b"up")
     announce(site, machine, 11)
@@ -406,7 +406,7 @@ def test_a_short_notice_leaves_time_to_save(site: Site) -> None:
 
 
 def test_the_result_says_that_a_limit_sent_the_signal(site: Site) -> None:
-    """And none where the command ended by itself."""
+    """A command that ended by itself has no signal cause."""
     machine = site.run(site.order("trap 'exit 0' TERM; echo up; sleep 600 & wait", runtime_limit=1.0))
     assert ended(site, machine) == (Outcome.TIMED_OUT, 0, SignalCause.LIMIT)
     assert ended(site, site.run(site.order("exit 3"))) == (Outcome.FAILED, 3, SignalCause.NONE)

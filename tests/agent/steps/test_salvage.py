@@ -1,4 +1,4 @@
-"""An agent that dies is started once more, and saves what it can of the run; the command never executes twice."""
+"""A dead agent is restarted once and saves what it can of the run; the command never executes twice."""
 
 import os
 import signal
@@ -13,11 +13,11 @@ from provisioner.core.protocol.words import Attachment, Outcome, Step
 from tests.agent.conftest import Site
 from tests.polling import until
 
-#: Ends at SIGTERM, and says so.
+#: A command that ends at SIGTERM and prints a line.
 HOLD = "trap 'echo saved; exit 5' TERM; echo up; while :; do sleep 0.1; done"
 
 
-#: Until the test says so.
+#: Wait for a file that the test creates.
 WAIT = 'until [ -e "$HOME/on" ]; do sleep 0.05; done'
 
 
@@ -30,7 +30,7 @@ WAIT = 'until [ -e "$HOME/on" ]; do sleep 0.05; done'
     ids=["steady", "flood"],
 )
 def test_a_killed_agent_costs_neither_a_byte_nor_the_exit_code(site: Site, command: str, numbers: int) -> None:
-    """The log has every line once, in order; the code is the command's own; reports go on."""
+    """The log has every line once and in order, the exit code is the command's, and reports continue."""
     machine = site.start(site.order(command))
     site.wait_output(machine, b"\n")
     (site.folder / "machines" / machine / "home/jovyan/on").touch()
@@ -49,7 +49,7 @@ def test_a_killed_agent_costs_neither_a_byte_nor_the_exit_code(site: Site, comma
 
 
 def test_a_command_that_ends_while_there_is_no_agent_is_whole(site: Site) -> None:
-    """What it said last, and what it ended with, wait for the next agent."""
+    """The last output and the exit code are kept for the agent's successor."""
     suicide = "read -r _ _ _ agent _ </proc/$PPID/stat; kill -9 $agent; echo last words; exit 6"
     machine = site.run(site.order(f"echo first; {suicide}"))
     assert site.result(machine).exit_code == 6, site.result(machine).reason
@@ -57,7 +57,7 @@ def test_a_command_that_ends_while_there_is_no_agent_is_whole(site: Site) -> Non
 
 
 def test_a_secret_that_is_cut_by_the_death_stays_hidden(site: Site) -> None:
-    """Its first half was taken by the one agent, its second by the other."""
+    """One agent read the secret's first half, its successor the second."""
     secret = Secret(site.parameter("token", "hunter2-swordfish"), Attachment.VARIABLE, "TOKEN")
     halves = f'printf %s "it is ${{TOKEN%fish}}"; {WAIT}; echo "fish, ${{TOKEN}}."'
     machine = site.start(site.order(halves, secrets=(secret,)))
@@ -88,10 +88,10 @@ def notice(site: Site, machine: str) -> None:
     ],
     ids=["stop", "notice", "limit"],
 )
-def test_what_ends_a_command_ends_it_under_the_next_agent(
+def test_stop_notice_and_limit_work_after_an_agents_death(
     site: Site, cause: Callable[[Site, str], None], limit: float, outcome: Outcome
 ) -> None:
-    """SIGTERM once, the grace, and its own exit code; the limit counts from when the command began."""
+    """The command gets SIGTERM once, the grace, and keeps its exit code. The limit counts from the command's start."""
     machine = site.start(site.order(HOLD, runtime_limit=limit, lifetime=7800.0), age=7200)
     site.wait_output(machine, b"up")
     site.kill_agent(machine)
@@ -99,7 +99,7 @@ def test_what_ends_a_command_ends_it_under_the_next_agent(
     site.wait_off(machine)
     result = site.result(machine)
     assert (result.outcome, result.exit_code) == (outcome, 5), result.reason
-    # The shell says of its `sleep` that it was terminated.
+    # The shell prints that its `sleep` was terminated.
     assert site.whole_log(machine).replace(b"Terminated\n", b"") == b"up\nsaved\n"
     span = result.spans["command"]
     assert span.ended is not None
@@ -107,7 +107,7 @@ def test_what_ends_a_command_ends_it_under_the_next_agent(
 
 
 def test_a_stop_goes_on_under_the_next_agent(site: Site) -> None:
-    """The job has had its SIGTERM: it gets no other one, and the grace is not given anew."""
+    """The job has had SIGTERM: it gets no second one, and the grace is not restarted."""
     count = "trap 'n=$((n+1)); echo term $n' TERM; echo up; while :; do sleep 0.1; done"
     machine = site.start(site.order(count, stop_grace=10.0))
     site.wait_output(machine, b"up")
@@ -121,7 +121,7 @@ def test_a_stop_goes_on_under_the_next_agent(site: Site) -> None:
 
 
 def test_a_command_that_has_not_begun_never_does(site: Site) -> None:
-    """Killed in the start script: the run is lost, and the log says how far it came."""
+    """The agent is killed during the start script: the run is lost, and the reason names the step."""
     machine = site.start(site.order("echo never", start_script="echo up; sleep 600"))
     site.wait_output(machine, b"up", "setup")
     site.kill_agent(machine)
@@ -134,7 +134,7 @@ def test_a_command_that_has_not_begun_never_does(site: Site) -> None:
 
 
 def test_a_job_that_died_with_its_agent_is_lost(site: Site) -> None:
-    """Nobody can tell what it would have ended with."""
+    """The job's exit code is unknown."""
     machine = site.start(site.order("read -r _ _ _ agent _ </proc/$PPID/stat; echo up; kill -9 $PPID $agent"))
     site.wait_off(machine)
     result = site.result(machine)
@@ -143,7 +143,7 @@ def test_a_job_that_died_with_its_agent_is_lost(site: Site) -> None:
 
 
 def test_a_result_that_is_settled_stays_as_it_is(site: Site) -> None:
-    """Killed while it leaves the machine's end to the cloud: not a byte is added, and the hold goes on."""
+    """The agent is killed while it waits for the cloud to end the machine: the result stays, and the wait goes on."""
     machine = site.start(site.order(HOLD))
     site.wait_output(machine, b"up")
     notice(site, machine)
@@ -157,7 +157,7 @@ def test_a_result_that_is_settled_stays_as_it_is(site: Site) -> None:
 
 
 def test_an_agent_that_dies_twice_is_not_started_again(site: Site) -> None:
-    """The unit's OnFailure powers off, with no result and nobody's help."""
+    """The unit's OnFailure powers the machine off, without a result."""
     machine = site.start(site.order(HOLD))
     site.wait_output(machine, b"up")
     site.kill_agent(machine)
@@ -168,11 +168,11 @@ def test_an_agent_that_dies_twice_is_not_started_again(site: Site) -> None:
 
 
 def test_the_fuse_ends_a_machine_whose_agents_hang(site: Site) -> None:
-    """Neither the first agent nor the next one is needed for that."""
+    """The fuse needs neither agent."""
     machine = site.start(site.order(HOLD))
     site.wait_output(machine, b"up")
     site.kill_agent(machine)
     os.kill(site.agent(machine), signal.SIGSTOP)
     (site.folder / "machines" / machine / "var/lib/provision/fuse").write_text(f"{int(time.time())}\n")
     site.wait_off(machine)
-    assert "the fuse has burnt down" in site.host.console(machine)
+    assert "the fuse has expired" in site.host.console(machine)

@@ -1,4 +1,4 @@
-"""Single steps of the agent, with a node of plain values."""
+"""Single steps of the agent, with a stub node."""
 
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ LAUNCHED = 1_800_000_000.0
 
 
 def node(root: Path, **fields: Any) -> Node:
-    """What a step asks of a node, and nothing more."""
+    """Return a node with only the fields that a step uses."""
     made: dict[str, Any] = {
         "paths": Paths(str(root)),
         "machine": SimpleNamespace(launch_time=LAUNCHED),
@@ -35,14 +35,14 @@ def node(root: Path, **fields: Any) -> Node:
 
 
 def test_the_fuse_burns_for_the_runs_whole_lifetime(tmp_path: Path) -> None:
-    """It counts boot, pull, setup, command and grace: from the runtime alone it would cut healthy runs short."""
+    """The lifetime includes boot, pull, setup, command and grace: the runtime alone would cut healthy runs short."""
     preparing.swap_fuse(node(tmp_path))
     assert Paths(str(tmp_path)).fuse.read_text() == f"{LAUNCHED + 7200.0:.0f}\n"
 
 
 @pytest.mark.parametrize("step", [executing.look_for_predecessor, executing.claim])
 def test_a_command_that_another_agent_started_is_not_executed(tmp_path: Path, step: Any) -> None:
-    """Before the work is begun, and in the instant before the command: it may have run already."""
+    """This is checked before the work and again just before the command: it may have run already."""
     theirs = Started("theirs", time.time())
     mailbox = SimpleNamespace(started=lambda: theirs, start=lambda _: theirs)
     with pytest.raises(Ended) as ended:
@@ -51,13 +51,13 @@ def test_a_command_that_another_agent_started_is_not_executed(tmp_path: Path, st
 
 
 def test_a_command_that_this_agent_claims_goes_on(tmp_path: Path) -> None:
-    """The boot is noted, so that a restart of the machine is found out."""
+    """The boot id is stored, so that a restart of the machine is detected."""
     executing.claim(node(tmp_path, mailbox=SimpleNamespace(start=lambda mine: mine)))
     assert Paths(str(tmp_path)).boot.exists()
 
 
 def test_a_secret_in_the_reason_of_a_result_is_masked(tmp_path: Path) -> None:
-    """The reason is stored, shown and archived: an engine's error may quote a variable's value."""
+    """The reason is stored, shown and archived; an engine's error may quote a variable's value."""
     mask = Mask()
     mask.add([b"hunter2-swordfish"])
     ended = Ended(Outcome.FAILED, Step.SETUP, "cannot exec hunter2-swordfish: no such file", 127)
@@ -81,7 +81,7 @@ def test_a_secret_in_the_reason_of_a_result_is_masked(tmp_path: Path) -> None:
 
 
 def test_the_last_report_says_that_there_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is repeated when it is lost, and never for ever."""
+    """A lost report is repeated a few times, not for ever."""
     monkeypatch.setattr(time, "sleep", lambda _: None)
     said: list[bool] = []
     made: Node
@@ -98,7 +98,7 @@ def test_the_last_report_says_that_there_is_a_result(tmp_path: Path, monkeypatch
 def test_a_machine_is_left_to_the_cloud_only_within_its_first_hour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An interruption in the first hour is free; later each second of waiting is billed."""
+    """An interruption in the first hour is free; afterwards each second of waiting is billed."""
     clock = [LAUNCHED + 3000.0]
     monkeypatch.setattr(time, "time", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))

@@ -1,10 +1,10 @@
-"""Keys that nobody stores."""
+"""SSH keys derived from the installation's secret; they are never stored."""
 
 from provisioner.core.access.ssh_keys import seed
 
 
 def test_each_attempt_has_a_key_of_its_own_and_always_the_same() -> None:
-    """Secret, run and attempt all count; it is what it was in an earlier version."""
+    """The seed depends on secret, run and attempt, and equals that of earlier versions."""
     secret = bytes(range(32))
     assert seed(secret, "run", 1) == seed(secret, "run", 1)
     assert (

@@ -1,4 +1,4 @@
-"""How far a clock is off, by two readings; and stored times that a wrong clock has left behind."""
+"""The difference between two clocks, and stored times that a wrong clock has left behind."""
 
 import dataclasses
 from dataclasses import replace
@@ -24,10 +24,10 @@ FAR = NOW + 2 * 86400.0
 def test_difference_is_never_called_larger_than_it_is(
     offset: float, took: float, answered: float, since: float
 ) -> None:
-    """Whenever within the call the cloud wrote its whole second, and however long ago that was."""
+    """Holds for any moment of the call at which the cloud wrote its whole second, and for any later time."""
     truth = NOW + took * answered
     reading = Reading(float(int(truth)), 1000.0, took)
-    # The answer was there `took` after the question.
+    # The answer arrived `took` seconds after the request.
     found = reading.ahead(NOW + took + since + offset, 1000.0 + since)
     assert abs(found) <= abs(offset) + 1e-3
     assert abs(found - offset) <= took + RESOLUTION + 1e-3
@@ -35,7 +35,7 @@ def test_difference_is_never_called_larger_than_it_is(
 
 
 def test_clock_that_is_set_after_the_comparison_is_noticed() -> None:
-    """Without asking the cloud again; and so is that it was set right."""
+    """A change of the clock, and its correction, are noticed without another call to the cloud."""
     reading = Reading(NOW, 50.0, 0.1)
     assert reading.ahead(NOW + 10, 60.0) == 0
     assert reading.ahead(FAR, 60.0) > 86400
@@ -109,13 +109,13 @@ REPAIRED = {
 
 @pytest.mark.parametrize("record", REPAIRED.values(), ids=REPAIRED)
 def test_no_stored_time_stays_ahead(record: Run | Node | KnownMachine | Launch | Drought | TemplateHealth) -> None:
-    """Whatever field a wrong clock wrote, a field that is added later included."""
+    """Holds for every field, including fields that are added later."""
     found = str(dataclasses.asdict(record))
     assert str(FAR) not in found
 
 
-def test_what_was_asked_later_than_now_is_asked_again() -> None:
-    """A result that was not sought yet decides nothing, and an end that was not asked for comes about."""
+def test_search_and_termination_dated_in_the_future_are_repeated() -> None:
+    """A search for a result, or a termination, that is dated in the future is repeated."""
     node, machine = REPAIRED["node"], REPAIRED["machine"]
     assert isinstance(node, Node)
     assert isinstance(machine, KnownMachine)
@@ -127,7 +127,7 @@ def test_what_was_asked_later_than_now_is_asked_again() -> None:
     [(Waiting.CAPACITY, capacity.LONGEST), (Waiting.QUOTA, 600), (Waiting.LIMIT, 5), (Waiting.CONFIGURATION, 60)],
 )
 def test_wait_of_a_run_is_no_longer_than_the_longest_of_its_cause(cause: Waiting, longest: float) -> None:
-    """A shorter one stands."""
+    """A shorter wait is kept."""
     waits = run(waiting=cause, next_try_at=NOW + longest)
     assert clock_repair.run(waits, NOW) is waits
     late = replace(waits, next_try_at=NOW + longest + clock_repair.SLACK + 1)
@@ -135,14 +135,14 @@ def test_wait_of_a_run_is_no_longer_than_the_longest_of_its_cause(cause: Waiting
 
 
 def test_pause_that_a_recipe_asks_for_is_kept() -> None:
-    """It may be longer than any wait of ours."""
+    """The recipe's pause may be longer than any wait of the control plane."""
     failed = run(verdict=replace(VERDICT, at=NOW), next_try_at=NOW + 7200)
     assert clock_repair.run(failed, NOW, backoff=7200.0) is failed
     assert clock_repair.run(failed, NOW).next_try_at == NOW
 
 
 def test_droughts_and_probes_that_are_due_in_time_are_kept() -> None:
-    """The longest of them, too."""
+    """The longest regular drought and probe are kept too."""
     dry = Drought("spot", "t", "z", NOW + capacity.LONGEST, 9)
     sick = TemplateHealth("t", 3, "", NOW + launching.PROBE_EVERY)
     assert clock_repair.dry(dry, NOW) is dry

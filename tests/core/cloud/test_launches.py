@@ -1,4 +1,4 @@
-"""What is asked of the cloud, and what its answers mean."""
+"""Values of a launch: template names, disk prices, and tags of machines."""
 
 from dataclasses import fields, replace
 
@@ -32,7 +32,7 @@ TEMPLATE = site().template
     ],
 )
 def test_two_contents_never_share_a_name(other: Template) -> None:
-    """AlreadyExists can then be taken for success."""
+    """A template that already exists under this name therefore has this content."""
     assert other.name != TEMPLATE.name
     assert (
         replace(other, **{each.name: getattr(TEMPLATE, each.name) for each in fields(Template)}).name == TEMPLATE.name
@@ -40,7 +40,7 @@ def test_two_contents_never_share_a_name(other: Template) -> None:
 
 
 def test_a_disk_costs_its_size_and_what_it_has_beyond_the_included() -> None:
-    """3,000 IOPS and 125 MiB/s are in the price of a GiB; 1,000 MiB/s need 1,000 IOPS more."""
+    """A GiB's price includes 3,000 IOPS and 125 MiB/s; 1,000 MiB/s need 1,000 more IOPS."""
     known = PriceList({}, *(Price(dollars, "list", NOW) for dollars in (0.08, 0.005, 0.04)))
     for throughput, dollars in ((None, 8.0), (125, 8.0), (750, 8.0 + 625 * 0.04), (1000, 8.0 + 5.0 + 875 * 0.04)):
         price = known.disk(replace(TEMPLATE, disk_gib=100, disk_throughput=throughput))
@@ -48,8 +48,8 @@ def test_a_disk_costs_its_size_and_what_it_has_beyond_the_included() -> None:
         assert round(price.dollars, 9) == dollars
 
 
-def test_a_disk_of_which_a_part_has_no_price_has_none() -> None:
-    """Never a guess; but what a disk has none of needs no price."""
+def test_disk_with_an_unpriced_part_has_no_price() -> None:
+    """An unknown part makes the price unknown; a part that the disk does not have needs no price."""
     known = PriceList({}, gib=Price(0.08, "list", NOW))
     assert known.disk(TEMPLATE) == Price(8.0, "list", NOW)
     assert known.disk(replace(TEMPLATE, disk_throughput=500)) is None
@@ -57,14 +57,14 @@ def test_a_disk_of_which_a_part_has_no_price_has_none() -> None:
 
 
 def test_a_name_fits_where_names_go() -> None:
-    """EC2 takes 3 to 128 characters of letters, digits and a few marks for a template."""
+    """EC2 accepts 3 to 128 letters, digits and a few marks as a template's name."""
     assert TEMPLATE.name.replace("-", "").isalnum()
     assert len(TEMPLATE.name) <= 128
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90.0), ("", None), ("-5", None), ("1e9", None), ("٣", None)])
 def test_a_lifetime_is_read_only_where_it_is_a_number(text: str, seconds: float | None) -> None:
-    """Anybody with the right may change a tag; the reaper must not stumble over it."""
+    """Users with the right can change tags, and the reaper must not crash on them."""
     machine = Machine("i-1", MachineState.RUNNING, SPOT_A, NOW, {LIFETIME_TAG: text, LAUNCH_TAG: "l"})
     assert (machine.lifetime, machine.launch) == (seconds, "l")
     assert replace(machine, tags={}).lifetime is None
@@ -72,6 +72,6 @@ def test_a_lifetime_is_read_only_where_it_is_a_number(text: str, seconds: float 
 
 @given(st.text(max_size=20))
 def test_no_tag_breaks_the_lifetime(text: str) -> None:
-    """Whatever it says."""
+    """Holds for any text."""
     lifetime = Machine("i-1", MachineState.RUNNING, SPOT_A, NOW, {LIFETIME_TAG: text}).lifetime
     assert lifetime is None or lifetime >= 0

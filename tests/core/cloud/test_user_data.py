@@ -1,4 +1,4 @@
-"""The user-data: constant, small, quoted; read back as cloud-init reads it."""
+"""The user-data: constant, small and quoted; read back as cloud-init reads it."""
 
 import email
 import json
@@ -33,8 +33,8 @@ def parts(text: str) -> dict[str, str]:
     return {part.get_content_type(): str(part.get_payload()) for part in whole.walk() if not part.is_multipart()}
 
 
-def test_it_is_two_scripts_that_a_posix_shell_reads() -> None:
-    """The boothook first, the script last; small enough for EC2, and the same text every time."""
+def test_user_data_has_two_valid_posix_scripts() -> None:
+    """The boothook comes first and the script last. The text fits EC2's limit and is always the same."""
     text = user_data(**GOOD)
     assert list(parts(text)) == ["text/cloud-boothook", "text/cloud-config", "text/x-shellscript"]
     assert len(text.encode("ascii")) <= SIZE_LIMIT
@@ -46,8 +46,8 @@ def test_it_is_two_scripts_that_a_posix_shell_reads() -> None:
         subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
 
-def test_a_builder_is_told_who_may_enter() -> None:
-    """The fuse first, then the key, then the host keys for the console; nothing of an agent."""
+def test_builder_data_has_fuse_ssh_key_and_host_keys() -> None:
+    """The parts are the fuse, the SSH key, and a script that prints host keys; none concerns the agent."""
     text = builder_data("ssh-ed25519 AAAA", 7200)
     found = parts(text)
     assert list(found) == ["text/cloud-boothook", "text/cloud-config", "text/x-shellscript"]
@@ -59,8 +59,8 @@ def test_a_builder_is_told_who_may_enter() -> None:
 
 
 @pytest.mark.parametrize("keys", [0, 2])
-def test_a_builder_tells_its_host_keys_or_ends(tmp_path: Path, keys: int) -> None:
-    """What nobody can enter is of no use, and costs."""
+def test_builder_without_host_keys_powers_off(tmp_path: Path, keys: int) -> None:
+    """A builder that cannot be reached by SSH is useless and costs money."""
     (tmp_path / "etc/ssh").mkdir(parents=True)
     (tmp_path / "poweroff").write_text("#!/bin/sh\necho off\n")
     (tmp_path / "poweroff").chmod(0o755)
@@ -75,7 +75,7 @@ def test_a_builder_tells_its_host_keys_or_ends(tmp_path: Path, keys: int) -> Non
 
 
 def test_no_command_is_named_by_its_path() -> None:
-    """PATH alone decides what is reached, so that a rehearsed machine's doubles cannot be missed."""
+    """Commands are found by PATH only, so that a rehearsed machine always runs its doubles."""
     scripts = parts(user_data(**GOOD)) | parts(builder_data("ssh-ed25519 AAAA", 7200))
     for script in scripts.values():
         rest = script.removeprefix("#!/bin/sh\n")
@@ -84,14 +84,14 @@ def test_no_command_is_named_by_its_path() -> None:
 
 @pytest.mark.parametrize("field", ["bucket", "prefix", "region", "role_id", "agent_sha256", "endpoint"])
 @given(bad=st.text(alphabet="'\"$`;\n\\ %|&<>()é", min_size=1, max_size=5))
-def test_nothing_that_a_shell_could_take_for_a_command_gets_in(field: str, bad: str) -> None:
-    """A value that is not of its form is refused, not quoted and hoped for."""
+def test_value_with_shell_characters_is_refused(field: str, bad: str) -> None:
+    """A value of the wrong form is refused, not quoted."""
     with pytest.raises(Invalid):
         user_data(**{**GOOD, field: GOOD[field] + bad})
 
 
 def test_a_text_past_the_limit_is_refused() -> None:
-    """EC2 would refuse the launch; here it is said at once, with the numbers."""
+    """EC2 would refuse the launch; the error here comes earlier and has the numbers."""
     with pytest.raises(Invalid, match="16384"):
         user_data(**{**GOOD, "fetch_source": "#" * SIZE_LIMIT})
     with pytest.raises(Invalid, match="ASCII"):
@@ -101,7 +101,7 @@ def test_a_text_past_the_limit_is_refused() -> None:
 
 
 def boothook(folder: Path, boot_fuse: int) -> list[str]:
-    """Run the boothook with a double of systemd-run; what that was called with."""
+    """Run the boothook with a double of systemd-run; return the double's arguments."""
     commands = folder / "bin"
     commands.mkdir(exist_ok=True)
     (commands / "systemd-run").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >"$PROVISION_ROOT/called"\n')
@@ -113,7 +113,7 @@ def boothook(folder: Path, boot_fuse: int) -> list[str]:
 
 
 def test_the_fuse_is_armed_on_every_boot_and_set_on_the_first(tmp_path: Path) -> None:
-    """A second boot arms the fuse again but gives the machine no new time."""
+    """A second boot starts the fuse again, but does not extend its time."""
     called = boothook(tmp_path, 1000)
     options = called[: called.index("sh")]
     assert options[:3] == ["--no-block", "--unit=provision-fuse", "--property=DefaultDependencies=no"]
@@ -123,8 +123,8 @@ def test_the_fuse_is_armed_on_every_boot_and_set_on_the_first(tmp_path: Path) ->
     assert (tmp_path / "var/lib/provision/fuse").read_text() == first
 
 
-def test_the_agent_is_told_where_its_bucket_is(tmp_path: Path) -> None:
-    """Without an agent to fetch the machine powers off, and says why; its settings are there by then."""
+def test_machine_without_an_agent_powers_off_after_writing_its_settings(tmp_path: Path) -> None:
+    """Without an agent the machine says why and powers off; its settings are written before."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name, script in {

@@ -1,4 +1,4 @@
-"""Whatever happened, and however it was observed: each bound of a receipt contains the truth (I8)."""
+"""Property tests: for any history and any observation of it, each bound of a receipt contains the truth (I8)."""
 
 import math
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from provisioner.core.run.states import State
 from tests.support import samples
 from tests.support.samples import NOW
 
-#: The moments of a run in the order in which they happen, each with the phase that begins with it.
+#: The moments of a run in order; each is the begin of the phase with its name.
 MOMENTS = ("queued", "launching", "pending", "boot", "clone", "setup", "command", "logs", "ending", "gone", "over")
-#: Less than any figure that is shown, more than floating point loses at these sizes.
+#: Less than any figure shown, but more than the floating-point error at these sizes.
 TINY = 1e-5
 
 REQUEST = LaunchRequest("l1", samples.site().template, Market.SPOT, (samples.SPOT_A,), {"a": "subnet-a"}, 1, {})
@@ -29,22 +29,22 @@ REQUEST = LaunchRequest("l1", samples.site().template, Market.SPOT, (samples.SPO
 
 @dataclass(frozen=True)
 class History:
-    """When everything really happened, and how it was observed."""
+    """The true times of a run's events, and how they were observed."""
 
     at: dict[str, float]
-    #: Seconds by which the machine's clock is behind ours; and for how long its last report was under way.
+    #: Seconds by which the machine's clock is behind the control plane's, and the delay of its last report.
     behind: float
     late: float
-    #: Seconds between two listings, and when the first one is.
+    #: Seconds between two listings, and the time of the first one.
     every: float
     first: float
 
     def seen(self, moment: float) -> float:
-        """The first listing at or after a moment."""
+        """Return the time of the first listing at or after a moment."""
         return self.first + math.ceil((moment - self.first) / self.every) * self.every
 
     def told(self, name: str) -> float:
-        """A moment by the machine's clock."""
+        """Return a moment by the machine's clock."""
         return self.at[name] - self.behind
 
     def phases(self) -> tuple[Phase, ...]:
@@ -78,10 +78,10 @@ def histories(draw: st.DrawFn) -> History:
     begins = list(accumulate((draw(spent) for _ in MOMENTS[1:]), initial=NOW + draw(st.floats(0, 1))))
     at = dict(zip(MOMENTS, begins, strict=True))
     if draw(st.booleans()):
-        # A machine that is told to end goes on speaking while it shuts down.
+        # A machine that was ordered to end still reports while it shuts down.
         at["ending"] = at["gone"] + draw(st.floats(0, 1)) * (at["over"] - at["gone"])
     behind = draw(st.floats(-5, 5))
-    # A clock ahead of ours shows only when a report seems to come from the future.
+    # A clock that is ahead is only visible in a report that seems to come from the future.
     late = draw(st.floats(0, 3)) if behind >= 0 else 0.0
     every = draw(st.floats(0.5, 5))
     return History(at, behind, late, every, NOW - draw(st.floats(0, every)))
@@ -89,7 +89,7 @@ def histories(draw: st.DrawFn) -> History:
 
 @given(histories())
 def test_every_bound_contains_the_truth(history: History) -> None:
-    """Truncated times, listings and a wrong clock move a bound by no more than its error."""
+    """Truncated times, listings and a wrong clock shift a bound by at most its stated error."""
     line = [phase for phase in history.phases() if not phase.beside]
     for phase in line:
         if phase.name in history.at:
@@ -99,7 +99,7 @@ def test_every_bound_contains_the_truth(history: History) -> None:
 
 @given(histories())
 def test_phases_follow_each_other_without_hole_or_overlap(history: History) -> None:
-    """Every second of a run is in exactly one phase of the main line."""
+    """Each second of a run is in exactly one phase of the main line."""
     line = [phase for phase in history.phases() if not phase.beside]
     for phase, following in pairwise(line):
         assert phase.ended == following.began
@@ -108,7 +108,7 @@ def test_phases_follow_each_other_without_hole_or_overlap(history: History) -> N
 
 @given(histories())
 def test_time_cut_to_the_second_squeezes_no_phase_of_the_agents(history: History) -> None:
-    """With a right clock the agent's finer times stand, and the machine begins to end after the last of them."""
+    """If the machine's clock is right, the agent's finer times are kept, and the machine's end begins after them."""
     right = History(history.at, 0.0, 0.0, history.every, history.first)
     began = {phase.name: phase.began for phase in right.phases() if not phase.beside}
     steps = ("clone", "setup", "command", "logs", *(("ending",) if history.at["ending"] <= history.at["gone"] else ()))

@@ -1,4 +1,4 @@
-"""Time and money between bounds that contain the truth."""
+"""A receipt: bounds of time and money that contain the truth."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def receipt(run: Run, held: Sequence[Assignment], now: float, *launches: Launch)
 
 
 def spans(*times: float) -> dict[str, Span]:
-    """Boot from LaunchTime until the first time, then one step after the other."""
+    """Return spans of boot, from LaunchTime to the first time, and of the steps after it."""
     steps = (Step.BOOT, Step.PULL, Step.COMMAND)
     return {step.value: Span(*pair) for step, pair in zip(steps, zip((NOW, *times), times, strict=False), strict=False)}
 
@@ -36,7 +36,7 @@ def told(*times: float) -> Result:
 
 
 def test_bounds_come_from_what_was_recorded() -> None:
-    """At most from LaunchTime to our first sight of the end; at least between the agent's first and last sign."""
+    """At most: from LaunchTime to the first listing of the end. At least: between the agent's first and last times."""
     mine = machine(price=PRICE, ending_at=NOW + 500, ended_at=NOW + 560)
     made = receipt(ENDED, [Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW + 1000)
     (bill,) = made.machines
@@ -46,7 +46,7 @@ def test_bounds_come_from_what_was_recorded() -> None:
 
 
 def test_listings_that_show_it_running_count_the_boot_too() -> None:
-    """From the first of them to a lag before the last; not what comes after its end was wanted."""
+    """Counts from the first such listing to a lag before the last, but no time after the end was wanted."""
     mine = machine(price=PRICE, running_at=NOW + 2, alive_at=NOW + 499, ending_at=NOW + 500, ended_at=NOW + 560)
     for wanted, least in ((None, 437), (NOW + 450, 437), (NOW + 420, 418)):
         held = Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), replace(mine, end_wanted_at=wanted))
@@ -56,15 +56,15 @@ def test_listings_that_show_it_running_count_the_boot_too() -> None:
 
 
 def test_a_disk_is_billed_by_the_share_of_the_month() -> None:
-    """A month has 28 to 31 days, and a disk lives until its machine is terminated."""
+    """A month has 28 to 31 days, and a disk exists until its machine is terminated."""
     mine = machine(price=PRICE, disk_price=Price(86.4, "test", NOW), ending_at=NOW + 500, ended_at=NOW + 559)
     made = receipt(ENDED, [Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW + 1000)
     assert made.disk_dollars_at_least == math.ceil(1e6 * 400 * 86.4 / (31 * 86400)) / 1e6
     assert made.disk_dollars_at_most == math.ceil(1e6 * 560 * 86.4 / (28 * 86400)) / 1e6
 
 
-def test_a_machine_that_never_spoke_may_have_cost_nothing() -> None:
-    """It may never have been `running`: from nothing to everything until its end was seen."""
+def test_machine_without_reports_has_a_lower_bound_of_zero() -> None:
+    """It may never have been `running`: the bounds are zero and the time until its end was seen."""
     made = receipt(ENDED, [Assignment(node(), machine(price=PRICE, ended_at=NOW + 100))], NOW + 1000)
     assert (made.machines[0].seconds_at_least, made.machines[0].seconds_at_most) == (0, 101)
 
@@ -77,14 +77,14 @@ def test_a_machine_that_no_listing_showed_may_be_as_old_as_its_launch() -> None:
 
 
 def test_a_short_life_costs_a_minute() -> None:
-    """EC2's minimum, on both sides."""
+    """EC2's minimum applies to both bounds."""
     mine = machine(price=PRICE, ending_at=NOW + 5, ended_at=NOW + 6)
     (bill,) = receipt(ENDED, [Assignment(node(result=told(NOW + 1, NOW + 2, NOW + 3)), mine)], NOW + 9).machines
     assert bill.seconds_at_least == bill.seconds_at_most == MINIMUM_SECONDS
 
 
 def test_an_unknown_price_is_unknown() -> None:
-    """Never a guess, and never left out of a sum."""
+    """An unknown price is not guessed, and makes the sum unknown."""
     known = Assignment(node(), machine(price=PRICE, ended_at=NOW + 9))
     unknown = Assignment(node(id="r1.2.0", attempt=2), machine(id="i-2", ended_at=NOW + 9))
     made = receipt(ENDED, [known, unknown], NOW + 1000)
@@ -93,7 +93,7 @@ def test_an_unknown_price_is_unknown() -> None:
 
 
 def test_a_receipt_is_provisional_while_anything_lives() -> None:
-    """A machine that is not listed as terminated, or a run without its outcome."""
+    """The reasons are a machine not yet listed as terminated, and a run without an outcome."""
     gone, alive = machine(ended_at=NOW + 9), machine()
     assert not receipt(ENDED, [Assignment(node(), gone)], NOW + 10).provisional
     assert receipt(ENDED, [Assignment(node(), alive)], NOW + 10).provisional
@@ -102,7 +102,7 @@ def test_a_receipt_is_provisional_while_anything_lives() -> None:
 
 
 def test_a_run_without_a_machine_costs_nothing_and_shows_its_wait() -> None:
-    """From its trigger to its end."""
+    """The wait is from its trigger to its end."""
     made = receipt(run(verdict=ENDED.verdict, ended_at=NOW + 50), [], NOW + 60)
     assert (made.dollars_at_least, made.dollars_at_most, made.machines) == (0.0, 0.0, ())
     assert line(made) == [(1, "queued", 0, 50), (0, "closing", 50, None)]
@@ -125,7 +125,7 @@ DONE = replace(ENDED, done_at=NOW + 1000)
 
 
 def test_every_second_is_in_a_named_phase() -> None:
-    """From the trigger to done, each phase begins where the one before it ends, and names who recorded that."""
+    """From the trigger to done, each phase begins where the previous one ends, and names the source of its time."""
     mine = machine(launch_time=NOW + 3, running_at=NOW + 9, ending_at=NOW + 445, ended_at=NOW + 460, bound_at=NOW + 4)
     made = receipt(DONE, [Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW, a_launch(after=2))
     assert line(made) == [
@@ -148,7 +148,7 @@ def test_every_second_is_in_a_named_phase() -> None:
 
 
 def test_another_attempt_waits_from_the_end_of_the_first() -> None:
-    """Or from its own launch on, when that comes first: the old machine then ends beside it."""
+    """If its launch comes first, it waits until then, and the old machine's end is a concurrent phase."""
     first = Assignment(
         node(result=told(NOW + 40, NOW + 60, NOW + 440)), machine(ending_at=NOW + 445, ended_at=NOW + 460)
     )
@@ -172,8 +172,8 @@ def test_another_attempt_waits_from_the_end_of_the_first() -> None:
     assert line(early, beside=True) == [(1, "gone", 450, 460)]
 
 
-def test_image_and_git_stand_beside_each_other() -> None:
-    """The one that took longer is in the line; nothing is counted twice."""
+def test_concurrent_pull_and_clone_are_counted_once() -> None:
+    """The longer one is in the main line; no second is counted twice."""
     steps = {"boot": Span(NOW, NOW + 40), "pull": Span(NOW + 40, NOW + 60), "clone": Span(NOW + 40, NOW + 70)}
     report = Report(1, NOW + 80, "p", Step.COMMAND, steps | {"command": Span(NOW + 71)})
     made = receipt(at_work(), [Assignment(node(report=report, reported_at=NOW + 80), machine())], NOW + 90)
@@ -182,7 +182,7 @@ def test_image_and_git_stand_beside_each_other() -> None:
 
 
 def test_the_cloud_dates_the_end_better_than_a_listing() -> None:
-    """To the second, where its transition reason has a time; else it came a lag before the last listing or later."""
+    """A transition reason's time is exact to a second; else the last listing, less its lag, bounds the end."""
     ended = machine(ending_at=NOW + 480, ended_at=NOW + 490, alive_at=NOW + 470)
     for mine, bound in (
         (ended, Bound(NOW + 480, Source.LISTING, 10.0 + LISTING_LAG)),
@@ -192,8 +192,8 @@ def test_the_cloud_dates_the_end_better_than_a_listing() -> None:
         assert next(each.began for each in made.phases if each.name == "gone") == bound
 
 
-def test_a_machines_clock_is_not_ours() -> None:
-    """A report that seems to come from the future shows by how much, and the bound says how far off it may be."""
+def test_report_from_the_future_widens_the_bound() -> None:
+    """A report from the future shows the difference of the clocks, which becomes the error of the bound."""
     report = Report(1, NOW + 170, "p", Step.COMMAND, {"boot": Span(NOW, NOW + 140), "command": Span(NOW + 160)})
     made = receipt(at_work(), [Assignment(node(report=report, reported_at=NOW + 70), machine())], NOW + 90)
     command = made.phases[-1].began
@@ -201,7 +201,7 @@ def test_a_machines_clock_is_not_ours() -> None:
 
 
 def test_a_machine_that_left_no_result_fell_silent() -> None:
-    """What it did last ends with its last word."""
+    """Its last phase ends with its last report."""
     report = Report(1, NOW + 80, "p", Step.COMMAND, {"boot": Span(NOW, NOW + 40), "command": Span(NOW + 60)})
     mine = machine(ending_at=NOW + 300, ended_at=NOW + 310)
     made = receipt(DONE, [Assignment(node(report=report, reported_at=NOW + 80), mine)], NOW)
@@ -209,14 +209,14 @@ def test_a_machine_that_left_no_result_fell_silent() -> None:
 
 
 def of(**seconds: float) -> list[Phase]:
-    """Phases that take so long."""
+    """Return phases of these lengths."""
     return [
         Phase(name, 1, 0, False, Bound(0, Source.STORE), Bound(lasts, Source.STORE)) for name, lasts in seconds.items()
     ]
 
 
 def test_advice_is_about_what_dominates_the_billed_time() -> None:
-    """And about nothing else: not the command, not what is not billed, not what the minimum swallows."""
+    """There is no advice about the command, unbilled time, or time within the minimum."""
     assert advice(of(boot=30, pull=150, command=50)) == (
         "the pull phase is 65 % of the machine's billed time: bake the image into the AMI, or shrink it"
     )
@@ -227,7 +227,7 @@ def test_advice_is_about_what_dominates_the_billed_time() -> None:
 
 
 def test_the_disk_is_billed_until_the_machine_is_gone() -> None:
-    """Its GiB-seconds are a fact; a launch that nobody knows leaves them unknown."""
+    """GiB-seconds are known; without a known launch they are unknown."""
     mine = machine(ending_at=NOW + 445, ended_at=NOW + 460)
     held = Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)
     (bill,) = receipt(DONE, [held], NOW, a_launch()).machines
@@ -258,7 +258,7 @@ def test_the_bounds_contain_the_truth(
     lag: float,
     dollars: float,
 ) -> None:
-    """However long it was pending, however late listings showed its end, and however wrong its own clock."""
+    """Holds for any pending time, any delay of the listings, and any error of the machine's clock."""
     began, ended = NOW + running, NOW + running + lives
     truth = max(MINIMUM_SECONDS, lives)
     mine = machine(price=Price(dollars, "test", NOW), ending_at=ended + seen_late, ended_at=ended + seen_late)
@@ -275,14 +275,14 @@ def test_the_bounds_contain_the_truth(
 
 
 def _report(times: list[float]) -> Report:
-    """The machine's clock tells of boot, then of each later sign."""
+    """Return a report with these times for boot and the later steps."""
     told = {Step.BOOT.value: Span(NOW, times[0])}
     told |= {step.value: Span(at) for step, at in zip((Step.PULL, Step.COMMAND), times[1:], strict=False)}
     return Report(1, times[-1], "p", Step.PULL, told)
 
 
 def test_the_sum_rounds_up() -> None:
-    """A millionth of a dollar at a time, never down."""
+    """Amounts are rounded up to a millionth of a dollar, never down."""
     cheap = Price(1e-7, "test", NOW)
     made = receipt(ENDED, [Assignment(node(), machine(price=cheap, ended_at=NOW + 100))], NOW)
     assert made.dollars_at_most == 1e-6
@@ -292,7 +292,7 @@ def test_the_sum_rounds_up() -> None:
 
 
 def test_absurd_times_of_a_hostile_machine_stay_its_own() -> None:
-    """It can make its own lower bound wrong, but not leave the upper one, nor break the receipt."""
+    """A hostile machine can falsify its own lower bound, but not exceed the upper bound or break the receipt."""
     for hostile in (-(2.0**53), 2.0**53):
         report = Report(1, -hostile, "p", Step.COMMAND, {"boot": Span(hostile, hostile), "command": Span(-hostile)})
         mine: tuple[Node, KnownMachine] = node(report=report), machine(ended_at=NOW + 100)

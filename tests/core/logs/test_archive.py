@@ -1,4 +1,4 @@
-"""What is kept of a log, and what is said of what is not."""
+"""The archived part of a log, and the record of missing bytes."""
 
 import hashlib
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.support.samples import report, result
 
 
 def ended(*lengths: int) -> Result:
-    """A result whose EOF mark names output chunks of these lengths."""
+    """Return a result whose EOF mark has output chunks of these lengths."""
     chunks, offset = [], 0
     for length in lengths:
         chunks.append(Chunk(offset, length, hashlib.sha256(b"x" * length).hexdigest()))
@@ -28,8 +28,8 @@ def kept(listed: list[tuple[int, int]], told: Result | None = None, produced: in
     return kept_streams({"output": listed}, told, said)["output"]
 
 
-def test_all_that_the_end_mark_names_is_there() -> None:
-    """Then nothing is missing, and the checksum of the whole is known."""
+def test_log_with_every_chunk_of_the_eof_mark_is_complete() -> None:
+    """If all chunks are there, no byte is missing and the checksum of the whole is known."""
     assert kept([(0, 5), (5, 3)], ended(5, 3)) == KeptStream(8, ((0, 5), (5, 3)), sha256="the sum")
     assert kept([], ended()) == KeptStream(0, (), sha256="the sum")
 
@@ -37,44 +37,44 @@ def test_all_that_the_end_mark_names_is_there() -> None:
 @pytest.mark.parametrize(
     ("listed", "told", "produced", "missing"),
     [
-        # By the EOF mark: the tail, the middle, everything.
+        # By the EOF mark, the tail, the middle or everything is missing.
         ([(0, 5)], ended(5, 3), None, (5, 3)),
         ([(0, 5), (8, 2)], ended(5, 3, 2), None, (5, 5)),
         ([], ended(5), None, (0, 5)),
-        # Without one: by what the last report had counted.
+        # Without an EOF mark, the last report's count decides.
         ([(0, 5)], None, 9, (5, 4)),
         ([(0, 5)], None, 5, (5, 0)),
         ([(0, 5)], None, 3, (5, 0)),
-        # By a chunk that lies behind a hole.
+        # A chunk after a hole shows that bytes are missing.
         ([(0, 5), (8, 2)], None, None, (5, 5)),
-        # Nobody can say.
+        # Nothing is known.
         ([(0, 5)], None, None, (5, None)),
         ([], None, None, (0, None)),
     ],
 )
-def test_what_is_missing_is_said(
+def test_missing_bytes_are_recorded(
     listed: list[tuple[int, int]], told: Result | None, produced: int | None, missing: tuple[int, int | None]
 ) -> None:
-    """From which byte on, and at least how many, or that nobody knows."""
+    """The record has the first missing byte and the least number of missing bytes, or None if that is unknown."""
     found = kept(listed, told, produced)
     assert (found.missing_from, found.missing_at_least) == missing
-    # What lies behind a hole was acknowledged too.
+    # Chunks after a hole were acknowledged and are kept.
     assert [tuple(each) for each in found.chunks] == listed
 
 
-def test_another_size_than_the_end_mark_says_is_not_whole() -> None:
-    """The same bytes in all, but other chunks: something else is there."""
+def test_chunk_of_another_size_marks_the_log_incomplete() -> None:
+    """The total is the same, but the chunks differ from the EOF mark."""
     assert kept([(0, 4), (4, 4)], ended(5, 3)).missing_from is not None
 
 
-def test_every_stream_is_spoken_of() -> None:
-    """Also those of which nothing was listed."""
+def test_every_stream_is_recorded() -> None:
+    """Streams without any chunk are included."""
     assert set(kept_streams({}, None, None)) == set(STREAMS)
 
 
 @given(st.lists(st.integers(1, 50), max_size=6), st.data())
-def test_no_byte_is_lost_without_a_word(lengths: list[int], data: st.DataObject) -> None:
-    """Whichever chunks are there, in any order: all are kept, and a loss is told exactly where an end mark is."""
+def test_every_gap_of_the_eof_mark_is_recorded(lengths: list[int], data: st.DataObject) -> None:
+    """For any set of present chunks, all are kept, and the first gap of the EOF mark is recorded."""
     told = ended(*lengths)
     every = [(chunk.offset, chunk.length) for chunk in told.streams["output"].chunks]
     there = [chunk for chunk in every if data.draw(st.booleans())]
@@ -87,7 +87,7 @@ def test_no_byte_is_lost_without_a_word(lengths: list[int], data: st.DataObject)
 
 
 def test_chunks_are_known_by_their_keys() -> None:
-    """In the mailbox and in the archive."""
+    """Covers keys of mailboxes and of the archive."""
     prefix = log_prefix("A:i-1", "output")
     assert chunk_offset(chunk_key("A:i-1", "output", 12), prefix) == 12
     key = kept_chunk_key("r1", 1, 0, "output", 12)
@@ -97,7 +97,7 @@ def test_chunks_are_known_by_their_keys() -> None:
 @pytest.mark.parametrize(
     "name", ["", "x", "12", "-00000000000001", "²²²²²²²²²²²²²²²", "000000000000001/x", "a/000000000000001", "0" * 16]
 )
-def test_what_a_job_writes_beside_its_log_is_no_chunk(name: str) -> None:
-    """Whoever has the machine may put any key there; it must not stop the log from being kept."""
+def test_foreign_key_below_the_log_prefix_is_no_chunk(name: str) -> None:
+    """A machine can write any key into its mailbox; such keys must not prevent archiving."""
     prefix = log_prefix("A:i-1", "output")
     assert chunk_offset(prefix + name, prefix) is None

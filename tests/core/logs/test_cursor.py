@@ -1,4 +1,4 @@
-"""Places in a log, as text that comes back from strangers."""
+"""Log cursors, as clients send them back."""
 
 import pytest
 from hypothesis import given
@@ -16,8 +16,8 @@ MOVES = st.lists(st.tuples(KEYS, st.builds(At, NUMBERS, NUMBERS) | st.none()), m
 
 
 @given(MOVES)
-def test_a_place_comes_back_as_it_was(moves: list[tuple[tuple[int, str], At | None]]) -> None:
-    """In one word, fit for a header; what is at an end stays there."""
+def test_cursor_round_trips(moves: list[tuple[tuple[int, str], At | None]]) -> None:
+    """A cursor is one ASCII word, fit for a header. A stream at its end stays there."""
     place, model = Cursor(), dict[tuple[int, str], At | None]()
     for key, at in moves:
         if at and model.get(key, at):
@@ -36,7 +36,7 @@ def test_a_place_comes_back_as_it_was(moves: list[tuple[tuple[int, str], At | No
 
 
 def test_attempts_that_were_read_to_their_end_take_no_room() -> None:
-    """A run may have been interrupted a thousand times."""
+    """A run may have a thousand attempts."""
     place = Cursor()
     for attempt in range(1, 1001):
         place.move(attempt, "output", At(7, 7))
@@ -47,8 +47,8 @@ def test_attempts_that_were_read_to_their_end_take_no_room() -> None:
 
 
 @given(st.text() | st.from_regex(r"[-0-9a-z.,]{0,60}", fullmatch=True))
-def test_any_other_text_is_refused_or_means_one_place(text: str) -> None:
-    """In one sentence; what is taken is written in one way."""
+def test_text_is_invalid_or_one_cursor(text: str) -> None:
+    """Text is Invalid or a cursor; each cursor is written in one way."""
     try:
         place = cursor.read(text)
     except Invalid:
@@ -56,7 +56,7 @@ def test_any_other_text_is_refused_or_means_one_place(text: str) -> None:
     assert cursor.read(place.write()) == place
 
 
-def test_what_is_longer_than_any_place_is_not_even_read() -> None:
-    """Whatever it is made of."""
+def test_overlong_cursor_is_invalid() -> None:
+    """Holds for any content."""
     with pytest.raises(Invalid):
         cursor.read(",".join(["1.output.0.0"] * 10_000))

@@ -1,4 +1,4 @@
-"""The protocol's bytes: what goes in comes out, and what comes from a hostile machine is Invalid or harmless."""
+"""The protocol's encoding: messages are decoded unchanged; bytes of a hostile machine are Invalid or harmless."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ RECORDS = (
     records.Event,
     Audit,
 )
-#: Whatever JSON can say, large numbers included.
+#: Any JSON value, large numbers included.
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -44,8 +44,8 @@ JSON = st.recursive(
 
 
 @given(st.data())
-def test_what_is_encoded_is_decoded(data: st.DataObject) -> None:
-    """Every message and every record, whatever is in its fields; equal messages are equal bytes."""
+def test_messages_and_records_round_trip(data: st.DataObject) -> None:
+    """Holds for every message and record with any values; equal messages give equal bytes."""
     kind: Any = data.draw(st.sampled_from(MESSAGES + RECORDS))
     message = data.draw(values(kind))
     assert decode(kind, encode(message)) == message
@@ -53,13 +53,13 @@ def test_what_is_encoded_is_decoded(data: st.DataObject) -> None:
 
 
 def test_lists_are_encoded_whole() -> None:
-    """A tuple of records is one, and an empty one is one, too."""
+    """A tuple of records is encoded as one value, even if it is empty."""
     for found in ((), (samples.run("1"), samples.run("2"))):
         assert decode(tuple[records.Run, ...], encode(found)) == found
 
 
 def test_the_largest_records_too() -> None:
-    """A launch holds everything that is sent, and a catalog that has no prices all that is known of a place."""
+    """A launch holds its whole request, and a catalog all types of a site."""
     template = samples.site().template
     request = LaunchRequest("t", template, samples.SPOT_A.market, (samples.SPOT_A,), {"a": "s"}, 2, {"k": "v"})
     launch = records.Launch(request, ("r1", "r2"), 1.0)
@@ -76,7 +76,7 @@ def test_the_largest_records_too() -> None:
 @example(Orders, b"null")
 @example(Report, b"9" * 5000)
 def test_bytes_that_are_no_message_are_invalid(kind: Any, data: bytes) -> None:
-    """Never another error; a message with nothing but defaults may be made of an empty object alone."""
+    """No other error is raised. An object without known fields may decode to a message of defaults."""
     try:
         assert decode(kind, data) == kind()
     except Invalid:
@@ -86,7 +86,7 @@ def test_bytes_that_are_no_message_are_invalid(kind: Any, data: bytes) -> None:
 
 @given(st.sampled_from([Report, Result, WorkOrder, Orders]), st.data())
 def test_a_message_with_one_field_replaced_is_invalid_or_storable(kind: Any, data: st.DataObject) -> None:
-    """A machine's root may send anything: what is taken for a message can be stored and read back."""
+    """A machine's root user may send anything: a decoded message must be storable and readable again."""
     fields = json.loads(encode(data.draw(values(kind))))
     place = fields
     while True:
@@ -105,21 +105,21 @@ def test_a_message_with_one_field_replaced_is_invalid_or_storable(kind: Any, dat
 @pytest.mark.parametrize(
     "number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1e300", "9" * 400, "true", '"1"']
 )
-def test_no_time_is_so_large_that_reckoning_with_it_fails(number: str) -> None:
-    """An infinite or absurd time would sit in the store and break every pass."""
+def test_infinite_or_absurd_time_is_invalid(number: str) -> None:
+    """An infinite or absurd time in the store would break every pass."""
     with pytest.raises(Invalid):
         decode(Started, f'{{"process": "p", "at": {number}}}'.encode())
 
 
 @pytest.mark.parametrize("text", ['{"process": "p"}', '{"process": null, "at": 1}', '{"process": ["p"], "at": 1}'])
 def test_a_missing_or_misshapen_field_is_invalid(text: str) -> None:
-    """What has no default must be there, in its own shape."""
+    """A field without a default must be present and of its type."""
     with pytest.raises(Invalid, match="not a Started"):
         decode(Started, text.encode())
 
 
-def test_a_string_is_no_list_of_letters() -> None:
-    """JSON's shapes are told apart: a text is no tuple of texts."""
+def test_string_in_place_of_a_tuple_is_invalid() -> None:
+    """A string is not accepted where a list of strings is expected."""
     stored = json.loads(
         encode(
             records.Launch(
@@ -134,12 +134,12 @@ def test_a_string_is_no_list_of_letters() -> None:
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
-    """A newer agent may say more than this version knows."""
+    """A newer agent may send fields that this version does not know."""
     assert decode(Started, b'{"process": "p", "at": 1, "mood": {"good": true}}') == Started("p", 1.0)
 
 
 def test_every_key_of_a_machine_lies_under_its_own_name() -> None:
-    """The rights of a machine end at its name, so must its keys; a stream's keys sort as its bytes do."""
+    """A machine may only use keys under its mailbox's name. A stream's keys sort in the order of its bytes."""
     box = mailbox("AROA", "i-1")
     keys = [work_key(box), orders_key(box), started_key(box), result_key(box)]
     keys += [chunk_key(box, stream, 0) for stream in STREAMS]
@@ -153,8 +153,8 @@ def test_every_key_of_a_machine_lies_under_its_own_name() -> None:
     assert sorted(report_key(box, each) for each in (10, 9, 100)) == [report_key(box, each) for each in (9, 10, 100)]
 
 
-def test_words_are_themselves() -> None:
-    """Enums of the protocol read as their words wherever they are printed."""
+def test_enums_print_as_their_values() -> None:
+    """Enums print as their values."""
     assert f"{Outcome.TIMED_OUT} {Step.COMMAND}" == "timed_out command"
 
 
@@ -163,5 +163,5 @@ def test_words_are_themselves() -> None:
     [(7200, "2 h"), (5400, "90 min"), (60, "1 min"), (90, "90 s"), (0.5, "0.5 s"), (86400, "24 h")],
 )
 def test_a_limit_is_told_as_a_person_writes_it(seconds: float, words: str) -> None:
-    """In the largest unit that needs no fraction."""
+    """The text uses the largest unit without a fraction."""
     assert messages.limit_of("pull", seconds) == f"limits.pull of {words}"

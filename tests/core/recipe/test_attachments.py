@@ -1,4 +1,4 @@
-"""What a job finds when it starts: secrets, files, packages."""
+"""Recipe fields for secrets, files and packages."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ SECRET = {"attachment_type": "environment_variable", "location": "TOKEN", "name"
     ],
 )
 def test_a_secret_is_named_where_it_is_kept(name: str) -> None:
-    """In Parameter Store, or in Secrets Manager, whole or one key of it."""
+    """A secret's name is in Parameter Store or Secrets Manager; the latter with an optional key."""
     (secret,) = recipe(secrets=[SECRET | {"name": name}]).spec.secrets
     assert secret.name == name
 
@@ -31,15 +31,15 @@ def test_a_secret_is_named_where_it_is_kept(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["hunter2", "ssm:", "ssm:a/b", "ssm:/a//b", "ssm:/a b", "secretsmanager:", "secretsmanager:a#", "vault:/a"]
 )
-def test_what_is_no_name_of_a_secret_is_not_repeated(name: str) -> None:
-    """Somebody may have written the secret itself there."""
+def test_invalid_secret_name_is_not_repeated_in_the_error(name: str) -> None:
+    """A user may have written the secret itself into the field, so the error must not repeat it."""
     for text in (problem(secrets=[SECRET | {"name": name}]), problem(git={"credential": name})):
         assert "found a value; write ssm:/path" in text
         assert "hunter2" not in text
 
 
 def test_a_secret_is_a_variable_or_a_file() -> None:
-    """Each with its own kind of location; a relative path is below HOME."""
+    """A variable's location is a name, a file's a path; a relative path is below HOME."""
     spec = recipe(secrets=[SECRET, SECRET | {"attachment_type": "file", "location": ".ssh//id"}]).spec
     assert [each.location for each in spec.secrets] == ["TOKEN", ".ssh/id"]
     for kind, location in (
@@ -63,20 +63,20 @@ def test_a_secret_is_a_variable_or_a_file() -> None:
     [("secrets", [SECRET | {"value": "x"}]), ("registry", {"password": "x"}), ("git", {"token": "x"})],
 )
 def test_a_secret_s_value_has_no_field(group: str, inner: Any) -> None:
-    """Whoever looks for one is told how secrets are named."""
+    """The error for such a field explains how secrets are named."""
     text = problem(**{group: inner})
-    assert text.endswith("a recipe holds no secret, only the name of one: ssm:/path or secretsmanager:id#key")
+    assert text.endswith("a recipe must not contain a secret, only its name: ssm:/path or secretsmanager:id#key")
 
 
 def test_type_is_the_old_name_of_attachment_type() -> None:
-    """Recipes from before 2026.02 work; one that says it twice does not."""
+    """Recipes from before 2026.02 are accepted; a recipe with both names is not."""
     old = {"type": "file", "location": "a", "name": "ssm:/a"}
     assert recipe(secrets=[old]).spec.secrets[0].attachment_type == "file"
     assert problem(secrets=[SECRET | {"type": "file"}]).endswith("leave type out")
 
 
-def test_two_things_cannot_have_one_place() -> None:
-    """Neither a secret and a variable, nor a secret and a file, nor two secrets."""
+def test_two_attachments_with_one_location_are_refused() -> None:
+    """Covers a secret and a variable, a secret and a file, and two secrets."""
     assert problem(secrets=[SECRET], environment_variables={"TOKEN": "x"}) == (
         "secrets[0].location: TOKEN is taken by environment_variables.TOKEN; leave one of them out"
     )
@@ -89,7 +89,7 @@ def test_two_things_cannot_have_one_place() -> None:
 
 
 def test_a_config_file_is_below_home() -> None:
-    """Its path is relative and leads nowhere else; its content is never told."""
+    """The path is relative and stays below HOME; errors never show the content."""
     (item,) = recipe(config_files={"a//b": {"content": "hunter2", "mode": "600"}}).spec.config_files.items()
     assert (item[0], item[1].content, item[1].mode) == ("a/b", "hunter2", "0600")
     for path in ("/a", "../a", "~/a", ".", "", "a/"):
@@ -99,8 +99,11 @@ def test_a_config_file_is_below_home() -> None:
         assert f"found '{mode}'; write a mode" in problem(config_files={"a": {"content": "x", "mode": mode}})
 
 
-def test_a_file_is_no_folder() -> None:
-    """Neither of another file, nor of a repository, nor the working directory; and no two writings are one file."""
+def test_file_at_the_path_of_a_folder_is_refused() -> None:
+    """A file's path must not be a folder of another file, a repository or the working directory.
+
+    Two spellings of one path are refused.
+    """
     file = {"content": "x"}
     secret = {"attachment_type": "file", "location": "/home/jovyan/a/b", "name": "ssm:/a"}
     for spec in (
@@ -116,7 +119,7 @@ def test_a_file_is_no_folder() -> None:
 
 
 def test_packages_are_written_as_saturn_writes_them() -> None:
-    """Text, a list, or either under `install`; and a requirements.txt."""
+    """Packages may be text, a list, or either under `install`; a requirements.txt is kept."""
     for pip in (
         "numpy torch==2.1",
         ["numpy", "torch==2.1"],
@@ -147,7 +150,7 @@ def test_packages_are_written_as_saturn_writes_them() -> None:
     ],
 )  # fmt: skip
 def test_quotes_hold_a_requirement_and_its_marker_together(text: Any, words: tuple[str, ...]) -> None:
-    """As in the shell line that Saturn makes of it."""
+    """Quotes work as in the shell command that Saturn builds."""
     first = recipe(extra_packages={"pip": text})
     assert first.spec.extra_packages.pip.install == words
     assert Recipe.load(first.dump()) == first
@@ -155,7 +158,7 @@ def test_quotes_hold_a_requirement_and_its_marker_together(text: Any, words: tup
 
 @pytest.mark.parametrize("text", ["'a", "a; ", "a '--pre'", "'a;reboot'"])
 def test_text_that_is_no_requirements_is_refused(text: str) -> None:
-    """No option reaches pip through quotes."""
+    """Quotes must not smuggle an option to pip."""
     assert "write a " in problem(extra_packages={"pip": text}).partition("; ")[2]
 
 
@@ -171,8 +174,8 @@ def test_text_that_is_no_requirements_is_refused(text: str) -> None:
         "pkg@https://h/a-1.0-py3-none-any.whl",
     ],
 )
-def test_what_pip_may_install(word: str) -> None:
-    """Requirements, and what an https URL leads to."""
+def test_pip_requirement_is_accepted(word: str) -> None:
+    """Accepted are requirements and https URLs."""
     assert recipe(extra_packages={"pip": word}).spec.extra_packages.pip.install == (word,)
 
 
@@ -193,35 +196,35 @@ def test_what_pip_may_install(word: str) -> None:
         "-e.",
     ],
 )
-def test_what_pip_may_not_install(word: str) -> None:
-    """No option, no shell, no path."""
+def test_pip_option_shell_or_path_is_refused(word: str) -> None:
+    """Options, shell syntax and paths are refused."""
     assert problem(extra_packages={"pip": [word]}).startswith("extra_packages.pip.install[0]: found ")
 
 
 @pytest.mark.parametrize(
     "word", ["-y", "a b", "gcc-", "A", "a", "a;reboot", "./a.deb", "a/stable", "a=", "a=1;b", "https://h/a"]
 )
-def test_what_apt_may_not_install(word: str) -> None:
-    """No option, no file; and a name that ends in a hyphen would be removed."""
+def test_apt_option_or_file_is_refused(word: str) -> None:
+    """Options and files are refused, and a trailing hyphen, which would remove the package."""
     assert problem(extra_packages={"apt": [word]}).startswith("extra_packages.apt.install[0]: found ")
 
 
-def test_what_apt_may_install() -> None:
-    """Debian's names, and versions of them."""
+def test_apt_package_is_accepted() -> None:
+    """Accepted are Debian's package names, with versions."""
     words = ("ffmpeg", "g++", "libstdc++6", "cuda-toolkit-12-4=12.4.1-1", "git=1:2.43.0-1ubuntu7~1")
     assert recipe(extra_packages={"apt": list(words)}).spec.extra_packages.apt.install == words
 
 
 def test_no_credentials_among_packages() -> None:
-    """A recipe is stored and shown; and the error does not repeat them."""
+    """Recipes are stored and shown, so credentials are refused; the error does not repeat them."""
     for pip in ({"install": ["git+https://me:hunter2@h/a"]}, {"requirements_txt": "-i https://hunter2@h/simple\na"}):
         text = problem(extra_packages={"pip": pip})
-        assert "a recipe holds no credentials" in text
+        assert "a recipe must not contain credentials" in text
         assert "hunter2" not in text
 
 
 def test_requirements_may_name_a_variable() -> None:
-    """pip puts it in, and it may be a secret."""
+    """pip substitutes the variable, whose value may be a secret."""
     text = "-i https://me:${TOKEN}@h/simple\na @ git+https://${TOKEN}@h/a\n"
     assert recipe(extra_packages={"pip": {"requirements_txt": text}}).spec.extra_packages.pip.requirements_txt == text
     for wrong in ("https://hunter2${TOKEN}@h/a", "https://${TOKEN}:hunter2@h/a", "https://$TOKEN@h/a", "a\0b"):

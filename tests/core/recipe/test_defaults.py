@@ -1,4 +1,4 @@
-"""What an installation lends its jobs, what it cannot grant, and what a machine is told of it."""
+"""The installation's defaults for recipes, requests it cannot grant, and the resulting work order."""
 
 import base64
 import hashlib
@@ -36,7 +36,7 @@ def order(terms: RecipeDefaults = TERMS, **spec: Any) -> WorkOrder:
 
 
 def test_ssh_needs_a_key_and_a_host_that_is_known() -> None:
-    """Of the recipe or of the settings; a machine could ask nobody."""
+    """Key and known host come from the recipe or the settings: a machine cannot ask a user."""
     assert not refused(git_repositories=OVER_SSH)
     assert not refused(RecipeDefaults(), git_repositories=OVER_SSH, git={"credential": "ssm:/own"})
     assert "spec.git.credential" in refused(RecipeDefaults(), git_repositories=OVER_SSH)["git_repositories.0.url"]
@@ -45,25 +45,23 @@ def test_ssh_needs_a_key_and_a_host_that_is_known() -> None:
     assert not refused(RecipeDefaults(), git_repositories=[{"url": "https://h/a"}])
 
 
-def test_another_owners_secret_is_not_lent() -> None:
-    """The machine has the rights of its job's owner alone."""
+def test_secret_of_another_owner_is_refused() -> None:
+    """The machine has only the rights of its job's owner."""
     secret = {"attachment_type": "file", "location": "a", "name": "ssm:/a"}
     assert not refused(secrets=[secret, secret | {"location": "b", "owner": "ann"}])
-    assert (
-        "only the rights of its own job's owner, ann" in refused(secrets=[secret | {"owner": "bob"}])["secrets.0.owner"]
-    )
+    assert "only the rights of ann" in refused(secrets=[secret | {"owner": "bob"}])["secrets.0.owner"]
 
 
 def test_subnets_and_checkpoints_are_the_installations() -> None:
-    """What the settings do not name cannot be had."""
+    """Subnets and checkpoints that the settings do not have are refused."""
     assert not refused(placement={"subnets": ["subnet-b"]}, checkpoint=True)
     found = refused(RecipeDefaults(), placement={"subnets": ["subnet-b"]}, checkpoint=True)
     assert list(found) == ["placement.subnets.0", "checkpoint"]
     assert "checkpoint_url" in found["checkpoint"]
 
 
-def test_what_cannot_be_granted_is_told_with_its_line_and_all_else() -> None:
-    """One error for the reader, whatever the source of each line."""
+def test_ungranted_field_is_reported_with_its_line() -> None:
+    """All problems are in one error, with their lines, whatever their cause."""
 
     def here(spec: Spec) -> Any:
         return ungranted(spec, "ann", RecipeDefaults())
@@ -76,14 +74,14 @@ def test_what_cannot_be_granted_is_told_with_its_line_and_all_else() -> None:
 
 
 def test_a_start_cannot_override_a_secret() -> None:
-    """A value given by hand where a secret is wanted is a mistake, or worse."""
+    """A start must not replace a secret with a plain value."""
     wanted = recipe(secrets=[{"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/a"}])
     with pytest.raises(Invalid, match=r"start: spec\.secrets\[0\]\.location: TOKEN is taken"):
         with_overrides(wanted, {"TOKEN": "x"}, None)
 
 
-def test_the_work_order_has_it_all_resolved() -> None:
-    """The agent gets the protocol's words, and never asks what a default is."""
+def test_work_order_has_resolved_attachments() -> None:
+    """The work order has resolved values, so the agent needs no defaults."""
     got = order(
         secrets=[{"type": "file", "location": "a", "name": "ssm:/a"}],
         config_files={".x": {"content": "y", "mode": "600"}},
@@ -100,14 +98,14 @@ def test_the_work_order_has_it_all_resolved() -> None:
 
 
 def test_a_plain_recipe_asks_for_nothing() -> None:
-    """And its work order is as it always was."""
+    """Its work order has none of the optional parts."""
     got = order(RecipeDefaults())
     assert got == WorkOrder(**{**vars(got), "secrets": (), "config_files": (), "packages": Packages()})
     assert (got.registry_credential, got.known_hosts, got.shm_size, got.checkpoint) == ("", "", None, "")
 
 
-def test_a_credential_is_shown_only_to_whom_it_is_for() -> None:
-    """Not to public repositories, and not where it would be overheard; the recipe's own wins."""
+def test_credential_is_sent_only_to_private_encrypted_repositories() -> None:
+    """Public repositories and unencrypted URLs get no credential; the recipe's own credential takes precedence."""
     urls = [
         "git@github.com:a/a", "https://github.com/a/b", "http://h/c", "git://h/d", "file:///e",
     ]  # fmt: skip
@@ -120,7 +118,7 @@ def test_a_credential_is_shown_only_to_whom_it_is_for() -> None:
 
 
 def test_the_time_zone_is_tz_unless_the_recipe_says_it_itself() -> None:
-    """As a variable, or as a secret."""
+    """The recipe may set TZ as a variable or as a secret."""
     assert order(timezone="Asia/Tokyo").environment == {"TZ": "Asia/Tokyo"}
     assert order(timezone="Asia/Tokyo", environment_variables={"TZ": "UTC"}).environment == {"TZ": "UTC"}
     secret = {"attachment_type": "environment_variable", "location": "TZ", "name": "ssm:/a"}
@@ -128,7 +126,7 @@ def test_the_time_zone_is_tz_unless_the_recipe_says_it_itself() -> None:
 
 
 def test_hosts_are_found_in_known_hosts_as_ssh_finds_them() -> None:
-    """By name, port, pattern; a hashed line may be about any host."""
+    """Hosts match by name, port or pattern; a hashed line may match any host."""
     assert git.host_of("git@github.com:a/b") == "github.com"
     assert git.host_of("ssh://h:22/a") == "h"
     assert git.host_of("ssh://git@h:2222/a") == "[h]:2222"
@@ -149,7 +147,7 @@ def test_hosts_are_found_in_known_hosts_as_ssh_finds_them() -> None:
 
 
 def test_the_built_in_keys_are_the_published_ones() -> None:
-    """As their owners print them: the SHA-256 of each key."""
+    """Compared with the SHA-256 fingerprints that the hosts publish."""
     published = {
         "github.com": "+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU",
         "gitlab.com": "eUXGGm1YGsMAS7vkcx6JOJdOGHPem5gQp4taiCfCLB8",
@@ -164,7 +162,7 @@ def test_the_built_in_keys_are_the_published_ones() -> None:
 
 
 def test_the_work_order_says_what_of_a_repository_is_cloned() -> None:
-    """The agent gets a kind of reference in every case."""
+    """The agent always gets a reference type."""
     urls: list[dict[str, Any]] = [
         {"url": "https://h/a"},
         {"url": "https://h/b", "depth": 3, "lfs": False},

@@ -15,7 +15,7 @@ from provisioner.core.recipe import duration
     ],
 )
 def test_duration_in_units_or_whole_seconds_is_read(text: str, seconds: float) -> None:
-    """As Go, systemd and Saturn's users write them."""
+    """Accepts the notations of Go, systemd and Saturn."""
     assert duration.seconds(text) == seconds
 
 
@@ -28,20 +28,20 @@ def test_duration_in_units_or_whole_seconds_is_read(text: str, seconds: float) -
     ],
 )
 def test_text_that_is_no_duration_is_refused(text: str) -> None:
-    """Nothing is guessed: a wrong limit costs a machine."""
+    """No value is guessed, because a wrong limit costs a machine's time."""
     with pytest.raises(ValueError, match="write "):
         duration.seconds(text)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("0.2s", 0.2), ("0s", 0.0), ("1s500ms", 1.5), ("5", 5)])
 def test_exact_duration_may_be_zero_or_a_part_of_a_second(text: str, seconds: float) -> None:
-    """Scenario files write these."""
+    """Scenario files use such durations."""
     assert float(duration.exact(text)) == seconds
 
 
 @given(st.integers(1, 10**8))
 def test_written_duration_is_read_again(seconds: int) -> None:
-    """A stored limit is the one that was applied."""
+    """A stored limit equals the one that was applied."""
     assert duration.seconds(duration.text(float(seconds))) == seconds
 
 
@@ -49,7 +49,7 @@ def test_written_duration_is_read_again(seconds: int) -> None:
     st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.sampled_from(["", " "])
 )  # fmt: skip
 def test_duration_of_several_units_is_their_sum(days: int, hours: int, minutes: int, seconds: int, gap: str) -> None:
-    """In any combination, and as it is stored."""
+    """Holds for any combination of units, and for the stored form."""
     whole = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     text = gap.join((f"{days}d", f"{hours}h", f"{minutes}m", f"{seconds}s"))
     assert duration.exact(text) == whole
@@ -59,7 +59,7 @@ def test_duration_of_several_units_is_their_sum(days: int, hours: int, minutes: 
 
 @given(st.integers(1, 10**6), st.integers(0, 3), st.sampled_from("hmd"))
 def test_decimal_duration_is_exact(number: int, places: int, unit: str) -> None:
-    """Float arithmetic would lose a second here and there."""
+    """Float arithmetic would sometimes be a second off."""
     shifted = 10**places
     text = f"{number // shifted}.{number % shifted:0{places}}{unit}" if places else f"{number}{unit}"
     seconds = number * {"h": 3600, "m": 60, "d": 86400}[unit]

@@ -1,4 +1,4 @@
-"""Saturn's flat recipes of before 2023, as recipes of today."""
+"""Saturn's flat recipes from before 2023, read as present recipes."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe.recipe import Recipe, parse_recipe
 
-#: As Saturn's download of a recipe wrote it in 2022.
+#: A recipe as downloaded from Saturn in 2022.
 OLD: dict[str, Any] = {
     "name": "nightly",
     "owner": "ann",
@@ -43,7 +43,7 @@ def problems(document: object) -> list[str]:
 
 
 def test_flat_recipe_of_a_job_is_a_recipe() -> None:
-    """Every field of it arrives, by today's names."""
+    """Every field is read under its present name."""
     spec = parsed().spec
     assert (spec.name, spec.owner, spec.image, spec.instance_type) == ("nightly", "ann", OLD["image_uri"], "g5.xlarge")
     assert (spec.command, spec.schedule, spec.retries, spec.concurrency_policy) == (
@@ -56,13 +56,13 @@ def test_flat_recipe_of_a_job_is_a_recipe() -> None:
 
 
 def test_job_group_may_hold_every_field() -> None:
-    """Nothing needs to stand at the top."""
+    """No field is required at the top level."""
     whole = {"name": "a", "image": "busybox", "instance_type": "g5.xlarge", "command": "true"}
     assert parse_recipe(json.dumps({"job": whole}), "f").spec.name == "a"
 
 
 def test_problem_of_a_flat_recipe_is_named_where_it_is_written() -> None:
-    """By the field and the line of the user's own document."""
+    """The error has the field and line of the user's document."""
     wrong = {**OLD, "job": {"instance_type": "large", "backoff_limit": "many"}, "image_uri": "A:b:c"}
     paths = [line.split(": ")[:2] for line in problems(wrong)]
     assert paths == [
@@ -87,14 +87,14 @@ def test_problem_of_a_flat_recipe_is_named_where_it_is_written() -> None:
         ({"secrets": [{"name": "key", "type": "file", "location": "/key"}]}, "secrets[0].name"),
     ],
 )
-def test_what_a_recipe_of_today_cannot_say_is_refused(changes: dict[str, Any], path: str) -> None:
-    """No field is left out without a word."""
+def test_flat_field_without_a_present_equivalent_is_refused(changes: dict[str, Any], path: str) -> None:
+    """No field is dropped silently."""
     assert path in [line.split(": ")[1] for line in problems(OLD | changes)]
 
 
 @pytest.mark.parametrize("kind", ["jupyter_server", "rstudio_server", "deployment"])
 def test_flat_recipe_of_another_kind_is_refused(kind: str) -> None:
-    """A server for notebooks is no job."""
+    """A notebook server is not a job."""
     other = {name: value for name, value in OLD.items() if name != "job"} | {kind: {"instance_type": "large"}}
     (line,) = problems(other)
     assert line.split(": ")[1:] == [kind, "not in this version", "only jobs"]

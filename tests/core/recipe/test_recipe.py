@@ -46,7 +46,7 @@ BRANCH = {"reference_type": "branch"}
 
 
 def test_the_page_s_own_example_is_a_recipe() -> None:
-    """What the product's page shows works, on an EC2 type."""
+    """The product page's example is valid with an EC2 type."""
     spec = parse_recipe(SEED, "f").spec
     assert spec.name == "gpu-inference"
     assert spec.image_uri == "saturncloud/saturn:2025.06.01"
@@ -59,13 +59,13 @@ def test_the_page_s_own_example_is_a_recipe() -> None:
 
 @pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_examples_are_recipes(path: Path) -> None:
-    """What we show works, and every editor says so too."""
+    """The examples are valid for the parser and for the schema that editors use."""
     parse_recipe(path.read_bytes(), path.name)
     jsonschema.validate(yaml.safe_load(path.read_text()), SCHEMA)
 
 
 def test_every_problem_is_told_at_once_with_its_line() -> None:
-    """One error, a line for each problem: where, what was found, what would be right."""
+    """One error has a line for each problem: the place, the value found, and a valid value."""
     text = SEED.replace("g5.xlarge", "nebius-gpu-h200").replace("false", "maybe").replace("  name:", "  nmae:")
     assert problems(text) == [
         "f:3: spec.name: missing",
@@ -76,7 +76,7 @@ def test_every_problem_is_told_at_once_with_its_line() -> None:
 
 
 def test_a_field_at_the_wrong_level_is_sent_to_its_own() -> None:
-    """The commonest slip is indentation."""
+    """Wrong indentation is the most common mistake."""
     found = problems(SEED + "limits:\n  runtime: 1h\n")
     assert found == ["f:14: limits: unknown field; limits belongs in spec"]
     assert problem(runtime="1h") == "runtime: unknown field; runtime belongs in spec.limits"
@@ -89,21 +89,21 @@ def test_a_field_at_the_wrong_level_is_sent_to_its_own() -> None:
 
 
 def test_lost_indentation_is_explained() -> None:
-    """A recipe copied from a page that dropped its indentation says which fields belong where."""
+    """A recipe copied from a page may lose its indentation; the error says which fields belong where."""
     found = problems("type: job\nspec:\nname: a\nimage: busybox\n")
     assert found[0] == "f:2: spec: found nothing; write a mapping (name: value)"
     assert found[1] == "f:3: name: unknown field; name belongs in spec"
 
 
 @pytest.mark.parametrize("text", ["", "hello", "- type: job", "3", "null", "{}", "root:\n  $6$hash:1"])
-def test_what_is_no_mapping_is_no_recipe(text: str) -> None:
-    """It says how one begins."""
+def test_document_that_is_not_a_mapping_is_refused(text: str) -> None:
+    """The error says how a recipe begins."""
     assert problems(text) == ["f: not a recipe: it should begin with 'type: job' and 'spec:'"]
 
 
 @pytest.mark.parametrize("kind", ["deployment", "workspace", "image"])
 def test_other_types_are_refused_without_reading_on(kind: str) -> None:
-    """Their fields are no mistakes of the user's."""
+    """Fields of other types are not reported as mistakes."""
     assert problems(f"type: {kind}\nspec: {{routes: []}}") == [
         f"f:1: type: found {kind!r}; not in this version: only jobs"
     ]
@@ -125,7 +125,7 @@ LATER: list[tuple[str, Any]] = [
     ("extra_packages.bioconductor", "limma"),
 ]
 
-#: The fields of a job in Saturn Cloud's OpenAPI document of 2026.02.01.
+#: A job's fields in Saturn Cloud's OpenAPI document of 2026.02.01.
 SATURN = {
     *("name", "owner", "description", "tags", "image", "instance_type", "command", "working_directory", "scale"),
     *("environment_variables", "start_script", "extra_packages", "config_files", "git_repositories", "secrets"),
@@ -136,18 +136,18 @@ SATURN_PACKAGES = {"pip", "conda", "apt", "cran", "remotes", "bioconductor"}
 
 
 def test_every_field_of_saturns_is_known() -> None:
-    """It is supported, or refused by name: and then it is among those that are tried below."""
+    """Each field is supported, or refused by name; refused ones must be in LATER, which the next test uses."""
     assert set(Spec.model_fields) >= SATURN
     assert set(Packages.model_fields) == SATURN_PACKAGES
     for at, model in (("", Spec), ("extra_packages.", Packages)):
         refused = {f"{at}{name}" for name, info in model.model_fields.items() if info.annotation is type(None)}
-        # What another server filled in is ignored.
+        # Fields that another server fills in are ignored.
         assert refused - {"subdomain"} <= {name for name, _ in LATER}
 
 
 @pytest.mark.parametrize(("field", "value"), LATER)
-def test_what_comes_later_is_refused_by_name(field: str, value: Any) -> None:
-    """Nothing is half done: the field is known, and the reason is given."""
+def test_field_of_a_later_version_is_refused_by_name(field: str, value: Any) -> None:
+    """The field is known, and the error gives the reason."""
     group, _, inner = field.rpartition(".")
     text = problem(**({group: {inner: value}} if group else {field: value}))
     assert text.startswith(f"{field}: found ")
@@ -172,7 +172,7 @@ def test_what_comes_later_is_refused_by_name(field: str, value: Any) -> None:
     ],
 )
 def test_group_of_packages_that_installs_nothing_is_accepted(group: str, value: Any) -> None:
-    """Saturn's recipes carry such groups."""
+    """Saturn's recipes contain such groups."""
     document = {"type": "job", "spec": {**REQUIRED, "extra_packages": {group: value}}}
     assert parse_recipe(json.dumps(document), "f").spec.extra_packages == Packages()
     jsonschema.validate(document, SCHEMA)
@@ -184,8 +184,8 @@ def test_group_of_packages_that_installs_something_is_refused(value: Any) -> Non
     assert "not in this version" in problem(extra_packages={"conda": value})
 
 
-def test_what_another_server_gave_can_be_applied() -> None:
-    """`get` and `apply` is a round trip: defaults and read-only parts are no wishes."""
+def test_recipe_from_a_saturn_server_can_be_applied() -> None:
+    """`get` and `apply` form a round trip: defaults and read-only fields are accepted."""
     spec: dict[str, Any] = {
         **REQUIRED, "owner": {"name": "org/me"}, "image": {"uri": "busybox:1", "enforce_trusted": True}, "tags": None,
         "extra_packages": {}, "config_files": None, "secrets": [], "shared_folders": [], "scale": 1, "schedule": None,
@@ -199,7 +199,7 @@ def test_what_another_server_gave_can_be_applied() -> None:
 
 
 def test_a_schedule_is_saturns_and_two_fields_of_ours() -> None:
-    """Without a zone it is UTC; the words are checked, and what is right is told."""
+    """The default zone is UTC; wrong values are refused with valid ones."""
     plain = parse_recipe(json.dumps({"type": "job", "spec": {**REQUIRED, "schedule": " 0  2 * * * "}}), "f")
     assert plain.spec.plan == Schedule("0 2 * * *", "UTC", Concurrency.ALLOW, Catchup.LAST)
     own = {"timezone": "Europe/Berlin", "concurrency_policy": "Forbid", "schedule_catchup": "all"}
@@ -212,8 +212,8 @@ def test_a_schedule_is_saturns_and_two_fields_of_ours() -> None:
     assert problem(schedule_catchup="some").endswith("write 'none', 'last' or 'all'")
 
 
-def test_variables_keep_the_writing_they_came_in() -> None:
-    """Numbers and truths become the text that stands there; nothing at all is not an empty text."""
+def test_variables_keep_their_written_text() -> None:
+    """Numbers and booleans stay the text that was written; null is not an empty text."""
     text = SEED + "  environment_variables: {A: 010, B: 1.50, C: yes, D: true, E: '', F: 2025-10-01, G: \"a\\n'$b\"}\n"
     expected = {"A": "010", "B": "1.50", "C": "yes", "D": "true", "E": "", "F": "2025-10-01", "G": "a\n'$b"}
     assert parse_recipe(text, "f").spec.environment_variables == expected
@@ -222,27 +222,27 @@ def test_variables_keep_the_writing_they_came_in() -> None:
 
 @pytest.mark.parametrize("name", ["", "1A", "A-B", "A B", "A=B", "É", "A\n", "LD;reboot"])
 def test_a_variable_s_name_is_one_for_every_shell(name: str) -> None:
-    """What a shell could not name is refused."""
+    """Names that a shell cannot use are refused."""
     assert "letters, digits and _" in problem(environment_variables={name: "x"})
 
 
 def test_a_variable_s_value_is_never_told() -> None:
-    """An error names the variable; its value may be a secret."""
+    """Errors name the variable and omit its value, which may be a secret."""
     for value in ("hunter2\0", "hunter2" * 20_000, ["hunter2"]):
         text = problem(environment_variables={"PASSWORD": value})
         assert text.startswith("environment_variables.PASSWORD: ")
         assert "hunter2" not in text
 
 
-def test_what_linux_cannot_pass_on_is_refused_here() -> None:
-    """A command too long for one argument fails before a machine is bought."""
+def test_command_longer_than_128_kib_is_refused() -> None:
+    """A command too long for one argument is refused before a machine is bought."""
     assert "128 KiB" in problem(command=f"echo {'x' * 140_000}")
     assert recipe(start_script="#" * 200_000)
 
 
 @pytest.mark.parametrize("image", ["--privileged", "a b", "a/B", "busybox:", "busybox;reboot", "", "a//b", "-v", "b@c"])
 def test_an_image_is_a_reference_and_no_option(image: str) -> None:
-    """Docker is never given anything else in an image's place."""
+    """No option or other text reaches Docker in place of an image."""
     assert "docker pull" in problem(image=image)
 
 
@@ -257,13 +257,13 @@ def test_an_image_is_a_reference_and_no_option(image: str) -> None:
     ],
 )
 def test_images_of_every_registry_are_taken(image: str) -> None:
-    """Host, port, version and digest are part of a reference."""
+    """A reference may have host, port, version and digest."""
     assert recipe(image=image).spec.image_uri == image
 
 
 @pytest.mark.parametrize("image", [{"name": "a", "version": "1"}, {"tag_id": "3"}, {"uri": "a", "owner": "b"}, []])
 def test_images_of_a_catalogue_come_later(image: Any) -> None:
-    """The other forms are known, and refused."""
+    """Forms that name a catalogue entry are known and refused."""
     assert problem(image=image).startswith("image: found a ")
 
 
@@ -271,12 +271,12 @@ def test_images_of_a_catalogue_come_later(image: Any) -> None:
     "path", ["workspace", "/", "//", "/a/../..", "", "/proc/1", "/dev", "/a:b", "/a\nb", "~/a", "/a,b"]
 )
 def test_a_working_directory_is_a_folder_of_the_job_s_own(path: str) -> None:
-    """It is absolute, and takes nothing over that the container needs."""
+    """The path is absolute and does not replace a folder that the container needs."""
     assert problem(working_directory=path).startswith("working_directory: found ")
 
 
 def test_paths_are_normalized() -> None:
-    """Two writings of one folder are one folder."""
+    """Different spellings of one folder are equal."""
     assert recipe(working_directory="//a/./b//").spec.working_directory == "/a/b"
 
 
@@ -299,7 +299,7 @@ def test_paths_are_normalized() -> None:
     ],
 )
 def test_a_repository_is_a_url_of_git_s(url: str) -> None:
-    """SSH URLs too, in both their writings."""
+    """SSH URLs are accepted in both forms."""
     assert recipe(git_repositories=[{"url": url}]).spec.git_repositories[0].url == url
 
 
@@ -331,7 +331,7 @@ def test_a_repository_is_a_url_of_git_s(url: str) -> None:
     ],
 )
 def test_a_repository_is_a_url_that_git_cannot_misread(url: str) -> None:
-    """No option, no helper program, no local path."""
+    """Options, helper programs and local paths are refused."""
     assert problem(git_repositories=[{"url": url}]).startswith("git_repositories[0].url: found ")
 
 
@@ -339,33 +339,33 @@ def test_a_repository_is_a_url_that_git_cannot_misread(url: str) -> None:
     "url", ["https://me:hunter2@github.com/a/b", "https://hunter2@github.com/a/b", "ssh://git:hunter2@h/a"]
 )
 def test_credentials_are_refused_and_not_repeated(url: str) -> None:
-    """A recipe is stored and shown, so it may not hold a password; nor may the error."""
+    """Recipes are stored and shown, so passwords are refused; the error does not repeat them."""
     text = problem(git_repositories=[{"url": url}])
-    assert "a recipe holds no credentials" in text
+    assert "a recipe must not contain credentials" in text
     assert "hunter2" not in text
 
 
 @pytest.mark.parametrize("url", ["git+ssh://git@github.com/org/repo", "ssh://git@-oProxyCommand=reboot/a"])
 def test_a_url_without_a_credential_is_not_refused_for_one(url: str) -> None:
-    """The reason names what is wrong."""
+    """The error names the real problem."""
     assert "credential" not in problem(git_repositories=[{"url": url}])
 
 
 def test_a_url_for_pip_is_refused_with_the_one_for_git() -> None:
-    """Copied from a requirements.txt."""
+    """Such URLs come from a requirements.txt."""
     assert "write ssh://" in problem(git_repositories=[{"url": "git+ssh://git@github.com/org/repo"}])
 
 
 @pytest.mark.parametrize("reference", ["-f", "--upload-pack=x", "a b", "a..b", "a~1", "x^{}", "a:b", "@{u}", ""])
 def test_a_reference_is_a_name_and_no_option(reference: str) -> None:
-    """git is never given anything else in its place."""
+    """No option or other text reaches git in place of a reference."""
     repository = {"url": "https://h/a", "reference": reference}
     assert "write a branch, a tag or a commit" in problem(git_repositories=[repository])
 
 
 @pytest.mark.parametrize("reference", ["", " ", None])
 def test_empty_reference_of_an_unset_template_variable_is_refused(reference: str | None) -> None:
-    """It would be the default branch, without a word."""
+    """An empty reference would silently select the default branch."""
     text = problem(git_repositories=[{"url": "https://h/a", "reference": reference}])
     assert text.startswith("git_repositories[0].reference: found ")
     assert problems("type: job\nspec:\n  git_repositories:\n  - {url: 'https://h/a', reference: }\n")[-1].startswith(
@@ -374,31 +374,31 @@ def test_empty_reference_of_an_unset_template_variable_is_refused(reference: str
 
 
 def test_unset_reference_is_left_out_of_what_is_stored() -> None:
-    """`show` prints what is stored, and what it printed can be applied."""
+    """`show` prints the stored recipe, which can be applied again."""
     first = recipe(git_repositories=[{"url": "https://h/a"}, {"url": "https://h/b", "reference": "main"}])
     assert [set(each) & {"reference"} for each in first.plain()["spec"]["git_repositories"]] == [set(), {"reference"}]
     assert parse_recipe(first.dump(), "f") == first
 
 
 def test_a_reference_is_of_its_type() -> None:
-    """A tag and a commit have a name, and a commit's is hexadecimal: no machine is bought to find out."""
+    """A tag or commit needs a reference, and a commit id is hexadecimal: checked before a machine is bought."""
     for kind in ("tag", "commit"):
         repository = {"url": "https://h/a", "reference_type": kind}
-        assert f"name the {kind} as reference" in problem(git_repositories=[repository])
+        assert f"reference must name the {kind}" in problem(git_repositories=[repository])
     repository = {"url": "https://h/a", "reference_type": "commit", "reference": "main"}
-    assert "'main' is no commit's id" in problem(git_repositories=[repository])
+    assert "'main' is not a commit id" in problem(git_repositories=[repository])
     assert recipe(git_repositories=[repository | {"reference": "0a1B2c"}])
 
 
 def repository(**fields: Any) -> Any:
-    """The one repository of a recipe, with these fields."""
+    """Return the repository of a recipe with these fields."""
     return recipe(git_repositories=[{"url": "https://h/a", **fields}]).spec.git_repositories[0]
 
 
 @pytest.mark.parametrize("kind", [{}, {"reference_type": "branch"}, {"reference_type": "commit"}])
 @pytest.mark.parametrize("length", [40, 64])
 def test_a_whole_commit_id_is_a_commit(kind: dict[str, str], length: int) -> None:
-    """Which git never takes for a branch."""
+    """git never mistakes a full commit id for a branch."""
     assert repository(reference="aB" * (length // 2), **kind).reference_type == "commit"
 
 
@@ -417,7 +417,7 @@ def test_a_whole_commit_id_is_a_commit(kind: dict[str, str], length: int) -> Non
 )
 @pytest.mark.parametrize("kind", [{}, {"reference_type": "branch"}, {"reference_type": "tag"}])
 def test_a_name_that_only_a_clone_knows_is_refused(reference: str, right: str, kind: dict[str, str]) -> None:
-    """Before a machine is paid for, with what to write."""
+    """The name is refused before a machine is bought, with the right name in the error."""
     text = problem(git_repositories=[{"url": "https://h/a", "reference": reference, **kind}])
     assert text.startswith(f"git_repositories[0].reference: found '{reference}'; ")
     assert right in text
@@ -426,7 +426,7 @@ def test_a_name_that_only_a_clone_knows_is_refused(reference: str, right: str, k
 
 @pytest.mark.parametrize("reference", ["abc1234", "1234567", "A" * 39])
 def test_a_part_of_a_commit_id_is_refused_unless_its_type_is_said(reference: str) -> None:
-    """A branch may have such a name."""
+    """A branch may have the same name."""
     found = problem(git_repositories=[{"url": "https://h/a", "reference": reference}])
     assert found.startswith("git_repositories[0].reference_type: ")
     for kind in ("branch", "tag", "commit"):
@@ -435,12 +435,12 @@ def test_a_part_of_a_commit_id_is_refused_unless_its_type_is_said(reference: str
 
 @pytest.mark.parametrize("reference", ["main", "abc123", "release", "2024.10", "a" * 41, "feature/origin/x", "origin"])
 def test_other_names_are_branches(reference: str) -> None:
-    """Nothing else is guessed from a name."""
+    """No other type is guessed from a name."""
     assert repository(reference=reference).reference_type is None
 
 
 def test_a_depth_is_a_number_of_commits_or_full() -> None:
-    """Left out, it is the default."""
+    """The depth is optional."""
     assert (repository().depth, repository(depth=None).depth) == (None, None)
     assert [repository(depth=depth).depth for depth in (1, "20", "full")] == ["1", "20", "full"]
     wrong: list[Any] = [0, "0", -1, "all", "", True, 1.5, [], "1" * 10]
@@ -452,7 +452,7 @@ def test_a_depth_is_a_number_of_commits_or_full() -> None:
 
 @pytest.mark.parametrize("path", ["~", "~/code", "~me/code", "$HOME/code", "${HOME}/code"])
 def test_a_path_that_only_a_shell_expands_is_refused(path: str) -> None:
-    """It would be a folder of that very name."""
+    """Unexpanded, it would be a folder with that literal name."""
     secret = {"attachment_type": "file", "location": path, "name": "ssm:/a"}
     for fields in (
         {"git_repositories": [{"url": "https://h/a", "path": path}]},
@@ -475,7 +475,7 @@ def test_a_path_that_only_a_shell_expands_is_refused(path: str) -> None:
     ],
 )
 def test_a_stored_repository_that_apply_would_refuse_is_loaded(fields: dict[str, str]) -> None:
-    """It was accepted once, and may work: the machine has the last word."""
+    """It was accepted by an earlier version and may work, so the machine decides."""
     stored = json.loads(recipe(git_repositories=[{"url": "https://h/a"}]).dump())
     stored["spec"]["git_repositories"][0] |= fields
     (loaded,) = Recipe.load(json.dumps(stored)).spec.git_repositories
@@ -484,7 +484,7 @@ def test_a_stored_repository_that_apply_would_refuse_is_loaded(fields: dict[str,
 
 
 def test_a_stored_repository_of_an_older_version_is_loaded() -> None:
-    """It has no depth, and a type that nobody may have written."""
+    """The stored repository has no depth, and a type that an older version filled in."""
     stored = json.loads(recipe(git_repositories=[{"url": "https://h/a", "reference": "abc1234"} | BRANCH]).dump())
     for name in ("depth", "lfs"):
         del stored["spec"]["git_repositories"][0][name]
@@ -493,13 +493,13 @@ def test_a_stored_repository_of_an_older_version_is_loaded() -> None:
 
 
 def test_a_reference_may_look_like_a_number() -> None:
-    """`reference: 2024` is a branch."""
+    """Unquoted, `reference: 2024.10` is still a branch name."""
     text = SEED.replace("reference: main", "reference: 2024.10")
     assert parse_recipe(text, "f").spec.git_repositories[0].reference == "2024.10"
 
 
 def test_several_repositories_go_below_the_working_directory() -> None:
-    """Each by its name, or where its path says; a single one is the working directory itself."""
+    """Each is in a folder by its name or its path; a single one is the working directory itself."""
     urls = [
         {"url": "https://h/x/one.git"},
         {"url": "git://h/two/", "path": "lib/b"},
@@ -513,8 +513,8 @@ def test_several_repositories_go_below_the_working_directory() -> None:
     assert recipe(working_directory="/w", git_repositories=over_ssh).spec.checkouts == ("/w/one", "/w/two")
 
 
-def test_two_repositories_cannot_have_one_place() -> None:
-    """The second of two with the same name is told, with its line."""
+def test_two_repositories_with_one_path_are_refused() -> None:
+    """The second repository with the same name is reported with its line."""
     text = SEED.replace("      reference: main\n", "    - url: https://elsewhere.org/your-repo\n")
     (found,) = problems(text)
     assert found.startswith("f:11: spec.git_repositories[1]: /home/jovyan/workspace/your-repo is taken by")
@@ -522,14 +522,14 @@ def test_two_repositories_cannot_have_one_place() -> None:
 
 @pytest.mark.parametrize("path", ["../a", "a/../../b", "/", "", "a:b"])
 def test_a_repository_stays_in_its_place(path: str) -> None:
-    """No path leads out of the working directory by dots."""
+    """A path must not leave the working directory by dots."""
     assert problem(git_repositories=[{"url": "https://h/a", "path": path}]).startswith(
         "git_repositories[0].path: found "
     )
 
 
 def test_names_and_owners_are_plain() -> None:
-    """They are part of tags, keys and URLs."""
+    """Names and owners are used in tags, keys and URLs."""
     for name in ("a_b", "-a", "a-", "a/b", "", "a" * 64, "a;b", "é"):
         assert "letters, digits and inner hyphens" in problem(name=name)
     for owner in ("Me", "a/b/c", "/a", "a b", "", {"id": "3"}, {"name": "A"}, {"user_id": "1", "org_id": "2"}):
@@ -538,7 +538,7 @@ def test_names_and_owners_are_plain() -> None:
 
 
 def test_machines_are_tried_in_the_order_given() -> None:
-    """The recipe's own type first, none twice; spot first, and on-demand only if wished."""
+    """The recipe's own type comes first, without duplicates. Spot comes first, on-demand only with spot_fallback."""
     placement = {"instance_types": ["g5.2xlarge", "g5.xlarge"], "spot_fallback": True, "zones": ["us-west-2-lax-1a"]}
     spec = recipe(placement=placement, use_spot_instance=True).spec
     assert spec.instance_types == ("g5.xlarge", "g5.2xlarge")
@@ -549,7 +549,7 @@ def test_machines_are_tried_in_the_order_given() -> None:
 
 
 def test_limits_add_up_to_a_lifetime() -> None:
-    """A machine lives no longer than every part of its run at its limit, and ten minutes."""
+    """The lifetime is the sum of all limits and ten minutes."""
     assert Limits().lifetime == 600 + 3600 + 3600 + 86400 + 30 + 600
     limits = recipe(limits={"runtime": "1h", "queue_time": "5m", "boot": "20m", "stop_grace": "90s"}).spec.limits
     assert (limits.runtime, limits.queue_time, limits.lifetime) == (3600, 300, 1200 + 3600 + 3600 + 3600 + 90 + 600)
@@ -572,26 +572,26 @@ def test_limits_add_up_to_a_lifetime() -> None:
     ],
 )
 def test_limit_that_is_no_duration_is_refused(name: str, value: Any) -> None:
-    """`never` is for what costs nothing."""
+    """`never` is allowed only for limits of time that costs nothing."""
     assert problem(limits={name: value}).startswith(f"limits.{name}: found ")
 
 
 @pytest.mark.parametrize("value", ["1h30m", "1.5h", 5400, "5400", "1h 30m"])
 def test_limit_is_read_in_every_writing_of_a_duration(value: Any) -> None:
-    """The same in each field that takes a duration."""
+    """Every field with a duration accepts all forms."""
     found = recipe(limits={"runtime": value, "queue_time": value, "silence": value}, retry={"backoff": value}).spec
     assert (found.limits.runtime, found.limits.queue_time, found.limits.silence) == (5400, 5400, 5400)
     assert found.retry.backoff == 5400
     assert recipe(retry={"backoff": 0}).spec.retry.backoff == 0
 
 
-def test_waiting_may_last_for_ever() -> None:
-    """`never` is the default of queue_time, and can be written."""
+def test_queue_time_accepts_never() -> None:
+    """`never` is the default of queue_time and may be written."""
     assert recipe(limits={"queue_time": "never"}).spec.limits.queue_time is None
 
 
-def test_retries_can_be_told_apart() -> None:
-    """By exit code, with a pause between them, and for commands that must not begin twice."""
+def test_retry_depends_on_exit_code_pause_and_rerun() -> None:
+    """Retries may depend on the exit code, have a pause, and exclude commands that must not begin twice."""
     retry = recipe(retry={"on": [1, "137"], "backoff": "5m", "rerun": "before_start"}).spec.retry
     assert (retry.on, retry.backoff, retry.rerun) == ((1, 137), 300, "before_start")
     assert (Retry().on, Retry().backoff, Retry().rerun) == ((), 0, "always")
@@ -600,7 +600,7 @@ def test_retries_can_be_told_apart() -> None:
 
 
 def test_exit_codes_that_requeue_a_run() -> None:
-    """Codes of failures only, and none that uses up retries as well: what it would do then is anybody's guess."""
+    """Only codes of failures are allowed, and none that is in `on` too, since its effect would be unclear."""
     retry = recipe(retry={"on": [1], "requeue_on": [75, "99"]}).spec.retry
     assert (retry.requeue_on, Retry().requeue_on) == ((75, 99), ())
     for value in ([0], [256], [-1], ["x"], [None], [True], 75, "75"):
@@ -610,7 +610,7 @@ def test_exit_codes_that_requeue_a_run() -> None:
 
 
 def test_disks_and_shared_memory_have_sizes_with_their_unit() -> None:
-    """In powers of two, as EC2 and Docker count; and within what EBS sells."""
+    """Sizes are in powers of two, as for EC2 and Docker, within EBS's limits."""
     spec = recipe(shm_size="16Gi", placement={"disk_size": "2Ti", "disk_throughput": 500}).spec
     assert (spec.shm_size, spec.placement.disk_size, spec.placement.disk_throughput) == (16 << 30, 2 << 40, 500)
     wrong: list[Any] = ["16", "16GB", "0Gi", "7Gi", "17Ti", 200, []]
@@ -621,22 +621,22 @@ def test_disks_and_shared_memory_have_sizes_with_their_unit() -> None:
 
 
 def test_a_time_zone_is_one_that_exists() -> None:
-    """A wrong name would be UTC without a word."""
+    """A wrong name would silently mean UTC."""
     assert recipe(timezone="Europe/Berlin").spec.timezone == "Europe/Berlin"
     for name in ("Europe/Berln", "../etc/passwd", "Europe", "", "+1"):
         assert "IANA" in problem(timezone=name)
 
 
 def test_whole_numbers_are_whole() -> None:
-    """Retries are counted."""
+    """The number of retries is an integer."""
     assert recipe(retries="3").spec.retries == 3
     wrong: list[Any] = [-1, 1.5, "many", True, [], None]
     for value in wrong:
         assert problem(retries=value).startswith("retries: found ")
 
 
-def test_what_is_stored_is_loaded_again() -> None:
-    """Equal recipes are equal text, the text is a recipe itself, and it holds its defaults."""
+def test_stored_recipe_round_trips() -> None:
+    """Equal recipes give equal text; the text is a valid recipe and includes defaults."""
     for path in JOBS.glob("*.yaml"):
         first = parse_recipe(path.read_bytes(), path.name)
         assert Recipe.load(first.dump()) == first == parse_recipe(first.dump(), "f")
@@ -645,8 +645,8 @@ def test_what_is_stored_is_loaded_again() -> None:
         jsonschema.validate(json.loads(first.dump()), SCHEMA)
 
 
-def test_what_was_stored_and_no_longer_holds_is_invalid() -> None:
-    """A newer version's recipe in an older one is an error for a reader."""
+def test_stored_recipe_with_an_unknown_field_is_invalid() -> None:
+    """A recipe stored by a newer version raises Invalid with a readable message."""
     stored = json.loads(parse_recipe(SEED, "f").dump())
     stored["spec"]["gpus"] = 3
     with pytest.raises(Invalid, match=r"the stored recipe: spec\.gpus: unknown field"):
@@ -654,7 +654,7 @@ def test_what_was_stored_and_no_longer_holds_is_invalid() -> None:
 
 
 def test_crlf_in_a_script_from_json_becomes_lf() -> None:
-    """`#!/bin/bash\\r` names no program; a variable's value is left alone, and so is a file that is no script."""
+    """`#!/bin/bash\\r` names no program. Values of variables, and files that are not scripts, are unchanged."""
     files = {"run": {"content": "#!/bin/sh\r\n:\r\n"}, "data.csv": {"content": "a\r\nb\r\n"}}
     windows = {"start_script": "#!/bin/bash\r\nset -e\r\n", "command": "a\r\nb\rc", "config_files": files}
     found = recipe(**windows, environment_variables={"A": "x\r\n"}).spec
@@ -666,12 +666,12 @@ def test_crlf_in_a_script_from_json_becomes_lf() -> None:
 
 @pytest.mark.parametrize("command", ["-c true", "--epochs 3", " - x", "-"])
 def test_command_that_begins_with_a_hyphen_is_refused(command: str) -> None:
-    """`sh -c` would take it for an option of its own."""
+    """`sh -c` would read it as an option."""
     assert problem(command=command).startswith("command: found ")
 
 
 def test_a_start_can_have_its_own_variables_and_command() -> None:
-    """They win over the recipe's, which stays as it is; they are checked alike."""
+    """A start's variables and command replace the recipe's for this run and are checked in the same way."""
     first = parse_recipe(SEED + "  environment_variables: {A: 1, B: 2}\n", "f")
     second = with_overrides(first, {"B": "x", "RUN_ID": "demo"}, "python other.py")
     assert second.spec.environment_variables == {"A": "1", "B": "x", "RUN_ID": "demo"}
@@ -682,8 +682,8 @@ def test_a_start_can_have_its_own_variables_and_command() -> None:
             with_overrides(first, env, command)
 
 
-def test_a_start_says_no_more_than_a_recipe_may() -> None:
-    """Each run that is not over is in the control plane's memory, whole."""
+def test_start_with_more_than_256_kib_is_refused() -> None:
+    """The control plane keeps each unfinished run in memory as a whole."""
     first, part = parse_recipe(SEED, "f"), "x" * (120 << 10)
     assert with_overrides(first, {"A": part, "B": part}, None)
     with pytest.raises(Invalid, match="256 KiB"):
@@ -691,14 +691,14 @@ def test_a_start_says_no_more_than_a_recipe_may() -> None:
 
 
 def test_a_recipe_does_not_change() -> None:
-    """What was checked stays as it was checked."""
+    """A checked recipe cannot be modified."""
     spec = parse_recipe(SEED, "f").spec
     with pytest.raises(ValueError, match="frozen"):
         spec.scale = 2
 
 
 def test_the_schema_names_every_field_and_default() -> None:
-    """An editor can help: durations as they are written, later fields with their reason."""
+    """For editors the schema has defaults as users write them, and reasons for fields of later versions."""
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$defs"]["Limits"]["properties"]["runtime"]["default"] == "24h"
@@ -755,7 +755,7 @@ def test_the_schema_names_every_field_and_default() -> None:
     )
 )
 def test_any_document_is_a_recipe_or_invalid(spec: dict[str, Any]) -> None:
-    """No input gets past the edge as another error; and the schema takes what the parser takes."""
+    """No input raises another error, and the schema accepts every document that the parser accepts."""
     document = {"type": "job", "spec": {**REQUIRED, **spec}}
     try:
         parsed = parse_recipe(json.dumps(document), "f")

@@ -1,4 +1,4 @@
-"""When schedules are due, over years, zones and changes of the clocks."""
+"""When schedules are due, over years, time zones and clock changes."""
 
 import datetime as dt
 import itertools
@@ -28,7 +28,7 @@ from provisioner.core.recipe.schedule import (
     upcoming,
 )
 
-#: Every kind of rule: whole and odd offsets, half-hour and midnight changes, both hemispheres, changes within Ramadan,
+#: Zones of every kind: whole and odd offsets, half-hour and midnight changes, both hemispheres, changes in Ramadan, and
 #: a change of the rule itself.
 ZONES = (
     *("UTC", "Europe/Berlin", "Europe/Dublin", "America/New_York", "America/St_Johns", "America/Santiago"),
@@ -48,7 +48,7 @@ def at(text: str) -> float:
 
 
 def local(cron: str, zone: str, since: str, until: str) -> list[str]:
-    """The times within, as clocks there show them; with an offset where a time comes twice."""
+    """Return the ticks between the two times as local times, with their offsets."""
     found = itertools.takewhile(lambda tick: tick < at(until), ticks(Schedule(cron, zone), 0.0, at(since)))
     return [dt.datetime.fromtimestamp(tick, zoneinfo.ZoneInfo(zone)).strftime("%d %H:%M %z") for tick in found]
 
@@ -63,9 +63,9 @@ def local(cron: str, zone: str, since: str, until: str) -> list[str]:
         ("0 2,3 * * *", "Europe/Berlin", "2026-03-28T12:00Z", ["29 03:00 +0200", "30 02:00 +0200", "30 03:00 +0200"]),
         ("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00Z", ["25 02:30 +0200", "26 02:30 +0100"]),
         ("30 1 * * *", "Europe/Berlin", "2026-10-24T12:00Z", ["25 01:30 +0200", "26 01:30 +0100"]),
-        # Somebody looks within the second 02:00 to 03:00: 02:30 has been.
+        # Asked during the second 02:00 to 03:00, when 02:30 has already been.
         ("30 2 * * *", "Europe/Berlin", "2026-10-25T01:10Z", ["26 02:30 +0100"]),
-        # Hours that begin with * go by the time that passes.
+        # Hours that begin with * count elapsed time.
         ("0 * * * *", "Europe/Berlin", "2026-03-29T00:30Z", ["29 03:00 +0200", "29 04:00 +0200"]),
         ("30 * * * *", "Europe/Berlin", "2026-10-25T00:00Z", ["25 02:30 +0200", "25 02:30 +0100", "25 03:30 +0100"]),
         # New York, 2026: 8 March and 1 November.
@@ -80,20 +80,20 @@ def local(cron: str, zone: str, since: str, until: str) -> list[str]:
     ],
 )
 def test_a_change_of_the_clocks(cron: str, zone: str, since: str, expected: list[str]) -> None:
-    """What is skipped is due once, at the jump; what comes twice is due once."""
+    """A skipped time is due once, at the change; a repeated time is due once."""
     until = dt.datetime.fromtimestamp(at(since) + 2.5 * 86400, dt.UTC).isoformat()
     assert local(cron, zone, since, until)[: len(expected)] == expected
 
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_five_years_once_a_day(zone: str) -> None:
-    """A daily time comes once a day of the calendar, whatever the clocks do, and always later than the one before."""
+    """A daily time comes once each calendar day in spite of clock changes, and ticks always increase."""
     for cron in ("30 2 * * *", "0 0 * * *", "59 23 * * *"):
         _once_a_day(cron, zone, FIRST)
 
 
 def test_every_zone_once_a_day() -> None:
-    """Over the last of these years."""
+    """Checks the last of these years."""
     for zone in zoneinfo.available_timezones():
         _once_a_day("30 2 * * *", zone, LAST.replace(year=LAST.year - 1))
 
@@ -103,7 +103,7 @@ def _once_a_day(cron: str, zone: str, first: dt.datetime) -> None:
     assert all(before < after for before, after in itertools.pairwise(found))
     days = [dt.datetime.fromtimestamp(tick, zoneinfo.ZoneInfo(zone)).date() for tick in found]
     assert len(set(days)) == len(days), zone
-    # Where a zone is ahead of UTC or behind it, a day more or less begins within.
+    # The zone's offset may add or remove one day.
     assert abs(len(days) - (LAST - first).days) <= 1, zone
 
 
@@ -115,8 +115,8 @@ def _between(cron: str, zone: str, first: dt.datetime, last: dt.datetime) -> Ite
 @pytest.mark.parametrize(
     "cron", ["0 2 * * *", "45 3 * * MON-FRI", "17 5 1,15 * *", "0 12 13 * 5", "20 4 * 6-8 TUE", "5 4 29 2 *"]
 )
-def test_another_library_agrees(cron: str, zone: str) -> None:
-    """Away from changes of the clocks, over five years."""
+def test_ticks_equal_those_of_croniter(cron: str, zone: str) -> None:
+    """Compared with croniter over five years, except near clock changes."""
     info = zoneinfo.ZoneInfo(zone)
 
     def calm(tick: float) -> bool:
@@ -140,7 +140,7 @@ def test_another_library_agrees(cron: str, zone: str) -> None:
     ],
 )
 def test_text_that_is_no_schedule_is_refused(text: str, right: str) -> None:
-    """Each with what would be right."""
+    """Each error has a valid form."""
     with pytest.raises(ValueError, match=right):
         checked(text)
 
@@ -166,12 +166,12 @@ def test_text_that_is_no_schedule_is_refused(text: str, right: str) -> None:
         ("0 0 * * 8", ("day of the week", "'8'", "0 to 7")),
         ("0 0 * * MON#6", ("day of the week", "'MON#6'", "FRI#2")),
         ("0 0 1,,2 * *", ("day of the month", "'1,,2'", "1 to 31")),
-        ("*/0 * * * *", ("minute", "'*/0'", "from 1 on")),
+        ("*/0 * * * *", ("minute", "'*/0'", "1 or more")),
         ("a b c d e", ("minute", "'a'", "0 to 59")),
     ],
 )
 def test_wrong_field_is_named_with_its_value_and_what_is_allowed(text: str, parts: tuple[str, ...]) -> None:
-    """All of these have five fields: to ask for five fields would send the user in a circle."""
+    """All of these have five fields, so the error must not ask for five fields."""
     with pytest.raises(ValueError, match=r"^(?!.*write five fields)") as error:
         checked(text)
     assert not [part for part in parts if part not in str(error.value)]
@@ -179,7 +179,7 @@ def test_wrong_field_is_named_with_its_value_and_what_is_allowed(text: str, part
 
 @pytest.mark.parametrize("wrapped", ["22-23,0-2", "FRI-SAT,SUN-MON", "SAT,SUN"])
 def test_ranges_that_a_message_proposes_are_a_schedule(wrapped: str) -> None:
-    """A proposal that is refused in turn helps nobody."""
+    """A proposed range must be accepted."""
     assert checked(f"0 {wrapped} * * *" if wrapped[0].isdigit() else f"0 0 * * {wrapped}")
 
 
@@ -199,14 +199,14 @@ def test_ranges_that_a_message_proposes_are_a_schedule(wrapped: str) -> None:
     ],
 )
 def test_step_longer_than_its_field_is_refused(text: str, instead: str) -> None:
-    """Cron restarts each field: `*/90` in minutes is due hourly, a machine each time."""
+    """Cron restarts each field: `*/90` in minutes would launch a machine every hour."""
     with pytest.raises(ValueError, match=instead):
         stepping(checked(text))
 
 
 @pytest.mark.parametrize("text", ["*/60 * * * *", "0 */24 * * *", "0 0 */31 * *", "0 0 1 */12 *", "0 0 * * */7"])
 def test_step_as_long_as_its_field_is_a_schedule(text: str) -> None:
-    """It is due when the user means it: hourly, daily, monthly, yearly, weekly."""
+    """It is due as the user means: hourly, daily, monthly, yearly, weekly."""
     assert stepping(checked(text)) == text
 
 
@@ -221,7 +221,7 @@ def test_step_as_long_as_its_field_is_a_schedule(text: str) -> None:
     ],
 )
 def test_interval_takes_every_writing_of_a_duration(text: str, seconds: int) -> None:
-    """`@every` takes what a limit takes."""
+    """`@every` accepts the same durations as a limit."""
     assert next(ticks(Schedule(checked(text)), 1000.0, 1000.0)) == 1000.0 + seconds
 
 
@@ -230,7 +230,7 @@ _BOUNDS = ((0, 59), (0, 23), (1, 28), (1, 12), (0, 7))
 
 @st.composite
 def _cron_fields(draw: st.DrawFn) -> str:
-    """Fields of numbers, ranges, lists and steps, all within their bounds."""
+    """Draw fields of numbers, ranges, lists and steps, all within their bounds."""
 
     def term(low: int, high: int) -> str:
         first = draw(st.integers(low, high))
@@ -243,13 +243,13 @@ def _cron_fields(draw: st.DrawFn) -> str:
 
 @given(_cron_fields())
 def test_right_fields_are_a_schedule_as_they_are_written(fields: str) -> None:
-    """No rule refuses a field that cron runs as it says."""
+    """No rule refuses a field that cron runs as written."""
     assert stepping(checked(fields)) == fields
 
 
 @given(_cron_fields(), st.integers(0, 4), st.integers(60, 9999))
 def test_value_out_of_bounds_names_its_field(fields: str, place: int, value: int) -> None:
-    """Whatever stands in the other four."""
+    """Holds for any values of the other four fields."""
     words = fields.split(" ")
     words[place] = str(value)
     with pytest.raises(ValueError, match=("minute", "hour", "day of the month", "month", "day of the week")[place]):
@@ -258,7 +258,7 @@ def test_value_out_of_bounds_names_its_field(fields: str, place: int, value: int
 
 @given(st.text("0123456789*/,-?LW# @MONJAN", max_size=24))
 def test_any_text_is_a_schedule_or_not(text: str) -> None:
-    """And one that is has a next time."""
+    """Text is refused or has a next time."""
     try:
         cron = checked(text)
     except ValueError:
@@ -268,26 +268,26 @@ def test_any_text_is_a_schedule_or_not(text: str) -> None:
 
 
 def test_time_zones_are_known_where_the_system_has_none() -> None:
-    """As on a small Debian, without its package tzdata."""
+    """A small Debian lacks the package tzdata."""
     asked = "import zoneinfo; assert not zoneinfo.TZPATH; zoneinfo.ZoneInfo('UTC'); zoneinfo.ZoneInfo('Europe/Berlin')"
     subprocess.run([sys.executable, "-c", asked], env={"PYTHONTZPATH": ""}, check=True)
 
 
 def test_the_names_of_schedules() -> None:
-    """As in crontab(5); `?` is robfig/cron's."""
+    """The names are those of crontab(5); `?` is from robfig/cron."""
     for name, cron in (("@hourly", "0 * * * *"), ("@weekly", "0 0 * * 0"), ("@annually", "0 0 1 1 ?")):
         assert upcoming(job(name), at("2026-01-01T00:30Z"), 3) == upcoming(job(cron), at("2026-01-01T00:30Z"), 3)
 
 
-def test_every_counts_from_when_it_was_said() -> None:
-    """And not from when a daemon began."""
+def test_every_counts_from_the_schedules_creation() -> None:
+    """A daemon's start does not matter."""
     since = at("2026-01-01T00:10Z")
     assert upcoming(job("@every 1h30m", since=since), since + 1, 2) == (since + 1.5 * HOUR, since + 3 * HOUR)
     assert upcoming(job("@every 1d", since=since), since + 30 * HOUR, 1) == (since + 48 * HOUR,)
 
 
-def test_what_is_due_is_decided_once() -> None:
-    """Until its time nothing is; from then on it is, until it is decided."""
+def test_tick_is_due_until_decided() -> None:
+    """A tick is due from its time until it has been decided."""
     said = at("2026-01-01T00:30Z")
     hourly = job("@hourly", since=said)
     assert next_tick(hourly) == at("2026-01-01T01:00Z")
@@ -310,30 +310,30 @@ def test_what_is_due_is_decided_once() -> None:
         (Catchup.ALL, LATEST + 1, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
     ],
 )
-def test_what_nobody_was_there_to_start(catchup: Catchup, late: float, starts: list[int]) -> None:
-    """`none` starts what is on time, `last` the last for ten minutes, `all` what was missed."""
+def test_catchup_decides_which_missed_ticks_start(catchup: Catchup, late: float, starts: list[int]) -> None:
+    """`none` starts only punctual ticks, `last` the last one for ten minutes, `all` every missed one."""
     found = due(job("@hourly", catchup=catchup), 10 * HOUR + late)
     assert found
     assert (found.tick, [tick / HOUR for tick in found.starts]) == (10 * HOUR, starts)
 
 
 def test_years_of_minutes_are_made_up_for_within_bounds() -> None:
-    """The newest, and no machine for each minute of three years."""
+    """Only the newest ticks are started, not one machine for each minute of three years."""
     now = 3 * 365 * 86400.0
     found = due(job(catchup=Catchup.ALL), now)
     assert found
     assert found.starts == tuple(now - 60 * (MOST - 1 - number) for number in range(MOST))
 
 
-def test_times_that_no_date_can_say_do_not_come() -> None:
-    """However long `@every` is, and however many are asked for."""
+def test_ticks_beyond_the_calendar_are_omitted() -> None:
+    """Holds for any `@every` and any number of requested times."""
     found = upcoming(job("@every 99999d"), 0.0, 100)
     assert 0 < len(found) < 100
     assert dt.datetime.fromtimestamp(found[-1], dt.UTC).year > 9000
 
 
 def test_a_run_s_id_follows_from_job_and_time() -> None:
-    """So that a second start of it cannot be stored; its key is for readers, and sorts as time does."""
+    """A second start of a tick has the same id and cannot be stored. The key is readable and sorts by time."""
     first, second = at("2026-01-01T00:00Z"), at("2026-01-01T01:00Z")
     other = replace(job(), id="k")
     assert len({run_id(job(), first), run_id(job(), second), run_id(other, first)}) == 3

@@ -1,4 +1,4 @@
-"""What is known to be dry, and for how long."""
+"""Droughts: offers without capacity, and their durations."""
 
 from dataclasses import replace
 
@@ -16,15 +16,15 @@ Known = dict[str, Drought]
 
 
 def refuse(known: Known, now: float, *offers: Offer, given: tuple[Offer, ...] = (), zones: str = "abc") -> Known:
-    """What is known after these offers were refused."""
+    """Return the droughts that are known after these offers were refused."""
     stored = after_refusals([(offer, CODE) for offer in offers], given, known, set(zones), now)
-    # As the store would have it.
+    # The versions match those in the store.
     assert all(each.version == (known[each.id].version if each.id in known else 0) for each in stored)
     return known | {each.id: replace(each, version=each.version + 1) for each in stored}
 
 
 def test_a_refused_offer_is_dry_for_a_while_and_alone() -> None:
-    """Three minutes; another zone, another market and another type are not concerned."""
+    """The drought lasts three minutes and does not affect another zone, market or type."""
     known = refuse({}, NOW, SPOT_A)
     assert dry_until(SPOT_A, known, NOW) == NOW + FIRST
     assert dry_until(SPOT_A, known, NOW + FIRST) is None
@@ -34,7 +34,7 @@ def test_a_refused_offer_is_dry_for_a_while_and_alone() -> None:
 
 
 def test_each_refusal_that_soon_follows_doubles_the_drought() -> None:
-    """To an hour, however long it goes on; a month of it overflows nothing."""
+    """The drought grows to at most an hour; a month of refusals does not overflow."""
     known, now, lengths = Known(), NOW, []
     for _ in range(1500):
         known = refuse(known, now, SPOT_A)
@@ -47,7 +47,7 @@ def test_each_refusal_that_soon_follows_doubles_the_drought() -> None:
 
 
 def test_a_drought_long_over_is_forgotten() -> None:
-    """Then a refusal is a first one again."""
+    """Then a refusal counts as the first."""
     known = refuse({}, NOW, SPOT_A)
     known = refuse(known, NOW + FIRST + FORGET - 1, SPOT_A)
     assert known["spot/g5.xlarge/a"].strikes == 2
@@ -56,7 +56,7 @@ def test_a_drought_long_over_is_forgotten() -> None:
 
 
 def test_refusals_at_the_same_time_are_one() -> None:
-    """A hundred launches that were under way together learn the same thing once."""
+    """Simultaneous launches that fail together count as one refusal."""
     known = refuse({}, NOW, SPOT_A, SPOT_A)
     again = refuse(known, NOW + 5, SPOT_A)
     assert again == known
@@ -64,7 +64,7 @@ def test_refusals_at_the_same_time_are_one() -> None:
 
 
 def test_on_repeats_in_several_zones_the_whole_type_is_dry() -> None:
-    """A storm must not ask every zone in turn; but once is no repeat, and all zones dry is nothing wider."""
+    """Many runs must not try every zone in turn. A single refusal, or all zones dry, does not widen the drought."""
     once = refuse({}, NOW, SPOT_A, SPOT_B)
     assert dry_until(SPOT_C, once, NOW) is None
     twice = refuse(once, NOW + FIRST + 1, SPOT_A, SPOT_B)
@@ -74,7 +74,7 @@ def test_on_repeats_in_several_zones_the_whole_type_is_dry() -> None:
 
 
 def test_a_type_that_was_just_given_is_not_dry() -> None:
-    """What one zone gave proves that the others' droughts are theirs."""
+    """A machine from one zone proves that only the other zones are dry."""
     once = refuse({}, NOW, SPOT_A, SPOT_B, given=(SPOT_C,))
     twice = refuse(once, NOW + FIRST + 1, SPOT_A, SPOT_B, given=(SPOT_C,))
     assert dry_until(SPOT_C, twice, NOW + FIRST + 1) is None
@@ -83,7 +83,7 @@ def test_a_type_that_was_just_given_is_not_dry() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([SPOT_A, SPOT_B, SPOT_C]), st.floats(0, 5000)), max_size=30))
 def test_no_drought_is_shorter_than_it_was_or_longer_than_the_longest(story: list[tuple[Offer, float]]) -> None:
-    """Whatever is refused when: what was refused is dry now, and never for more than an hour."""
+    """Each refused offer is dry now, and for at most an hour."""
     known, now = Known(), NOW
     for offer, later in story:
         now += later

@@ -1,4 +1,4 @@
-"""What the answer to a launch changes, and machines that a restored store finds."""
+"""Effects of a launch's answer on its runs, and machines that a restored store finds."""
 
 from dataclasses import replace
 
@@ -36,40 +36,40 @@ def after(*refusals: Refusal, tiers: int = 1, before: Run = LAUNCHING) -> Run:
 @pytest.mark.parametrize(
     ("refusals", "tiers", "cause", "wait", "tier"),
     [
-        # Dry offers are left out of the next launch, which may come at once.
+        # The next launch omits dry offers, so it may come at once.
         ([Refusal(EMPTY, SPOT_A), Refusal(EMPTY, SPOT_B)], 1, Waiting.CAPACITY, 0, 0),
         ([Refusal(EMPTY, SPOT_A), Refusal(DENIED, SPOT_B)], 1, Waiting.CAPACITY, 0, 0),
-        # A quota is the market's: named or not, the next market or a wait.
+        # A quota belongs to the market: the next market is tried, or the run waits.
         ([Refusal(FULL)], 1, Waiting.QUOTA, 60, 0),
         ([Refusal(FULL, SPOT_A)], 1, Waiting.QUOTA, 60, 0),
         ([Refusal(FULL, SPOT_A), Refusal(EMPTY, SPOT_B)], 1, Waiting.QUOTA, 60, 0),
         ([Refusal(FULL, SPOT_A)], 2, Waiting.QUOTA, 0, 1),
         ([Refusal(EMPTY)], 2, Waiting.CAPACITY, 0, 1),
         ([Refusal(EMPTY)], 1, Waiting.CAPACITY, 30, 0),
-        # Too many calls say nothing of a market.
+        # Throttling says nothing about a market.
         ([Refusal(SLOW)], 2, Waiting.THROTTLE, 2, 0),
         ([Refusal(FAULT)], 2, Waiting.THROTTLE, 2, 0),
         ([Refusal(FAULT, SPOT_A)], 2, Waiting.THROTTLE, 2, 0),
-        # What this computer lacks, each market would lack.
+        # A shortage of this computer affects every market.
         ([Refusal(SHORT)], 2, Waiting.OPERATOR, 2, 0),
         ([Refusal(SHORT, SPOT_A), Refusal(EMPTY, SPOT_B)], 1, Waiting.OPERATOR, 2, 0),
-        # An answer without machine or reason, and what a look-up by tag did not find.
+        # An empty answer, or a launch without machines found by tag.
         ([], 1, Waiting.CAPACITY, 30, 0),
     ],
 )
-def test_each_answer_has_its_cause_its_wait_and_its_market(
+def test_answer_sets_cause_wait_and_market(
     refusals: list[Refusal], tiers: int, cause: Waiting, wait: float, tier: int
 ) -> None:
-    """And the run says what was tried and what it waits for."""
+    """The run records the offers tried and what it waits for."""
     waits = after(*refusals, tiers=tiers)
     assert (waits.state, waits.launch) == (State.QUEUED, "")
     assert (waits.waiting, waits.next_try_at - NOW, waits.tier) == (cause, wait, tier)
     assert waits.waiting_for
-    assert [each.what for each in waits.tried] == [str(each.offer or "the whole request") for each in refusals]
+    assert [each.what for each in waits.tried] == [str(each.offer or "all offers") for each in refusals]
 
 
-def test_what_can_never_work_is_refused_verbatim() -> None:
-    """When nothing else was said: no try can help."""
+def test_permanent_refusal_refuses_the_run_with_its_code() -> None:
+    """If every refusal is permanent, no retry can help."""
     refused = after(Refusal(DENIED))
     assert refused.state is State.STOPPING
     assert refused.verdict
@@ -78,7 +78,7 @@ def test_what_can_never_work_is_refused_verbatim() -> None:
 
 
 def test_waits_double_to_the_longest_and_begin_anew_after_a_machine() -> None:
-    """A dry cloud is asked ever more rarely."""
+    """A cloud without capacity is tried less and less often."""
     waits, lengths = LAUNCHING, []
     for _ in range(20):
         waits = after(Refusal(EMPTY), before=replace(waits, state=State.LAUNCHING))
@@ -87,8 +87,8 @@ def test_waits_double_to_the_longest_and_begin_anew_after_a_machine() -> None:
     assert set(lengths[5:]) == {LONGEST}
 
 
-def test_what_was_tried_is_remembered_but_not_for_ever() -> None:
-    """A reader sees the latest; a record of months does not grow."""
+def test_number_of_recorded_tries_is_bounded() -> None:
+    """The latest tries are kept; the record does not grow for months."""
     waits = LAUNCHING
     for number in range(REMEMBERED + 5):
         waits = after(Refusal(NoCapacity("none", f"c{number}"), SPOT_A), before=replace(waits, state=State.LAUNCHING))
@@ -103,8 +103,8 @@ ERRORS: st.SearchStrategy[CloudError] = st.sampled_from([EMPTY, FULL, DENIED, SL
     st.integers(1, 2),
     st.integers(0, 10**6),
 )
-def test_no_answer_leads_to_hammering(refusals: list[Refusal], tiers: int, dry_launches: int) -> None:
-    """A run tries again at once only if the next launch will ask for something else: another offer or market."""
+def test_immediate_retry_needs_another_offer_or_market(refusals: list[Refusal], tiers: int, dry_launches: int) -> None:
+    """A run retries at once only if the next launch has another offer or market."""
     before = replace(LAUNCHING, dry_launches=dry_launches)
     waits = after(*refusals, tiers=tiers, before=before)
     if waits.state is State.QUEUED and waits.next_try_at == NOW:
@@ -115,7 +115,7 @@ def test_no_answer_leads_to_hammering(refusals: list[Refusal], tiers: int, dry_l
 
 
 def test_waits_for_this_computer_to_be_mended_stay_short() -> None:
-    """Its operator may mend it at any time, and the run begins soon after."""
+    """An operator may fix the computer at any time, so the run starts soon afterwards."""
     waiting = LAUNCHING
     for _ in range(20):
         waiting = replace(after(Refusal(SHORT), before=waiting), state=State.LAUNCHING)
@@ -126,7 +126,7 @@ def test_waits_for_this_computer_to_be_mended_stay_short() -> None:
 
 
 def test_a_machine_of_an_unknown_attempt_is_adopted() -> None:
-    """The run goes on there; its earlier attempt, which the store calls at work, is over."""
+    """The run continues on this machine; its earlier attempt, at work according to the store, is ended."""
     before = at_work(State.RUNNING)
     records = adopted(before, [node()], 2, machine(id="i-2", launch="l2"), "A:i-2", 7, NOW)
     (taken,) = [each for each in records if isinstance(each, Run)]

@@ -1,4 +1,4 @@
-"""Who is launched with whom, where, and why the others wait."""
+"""Grouping of runs into launches, their offers, and the reasons for waiting."""
 
 import itertools
 from collections import Counter
@@ -47,8 +47,8 @@ def sick(failures: int = FAILED_BOOTS, probe_at: float = 0.0) -> TemplateHealth:
     return TemplateHealth(site().template.name, failures, "no console", probe_at)
 
 
-def test_alike_runs_go_together() -> None:
-    """One call for all of a kind; another job, revision, owner or lifetime is another call: a fleet tags all alike."""
+def test_equal_runs_share_a_launch() -> None:
+    """Equal runs share a call. Another job, revision, owner or lifetime needs its own: a fleet has one set of tags."""
     longer = recipe(limits={"runtime": "48h"})
     waiting = [
         (run("a"), recipe()),
@@ -74,12 +74,12 @@ def test_alike_runs_go_together() -> None:
     ],
 )
 def test_only_what_is_due_is_planned(fields: dict[str, Any]) -> None:
-    """Neither what waits for its time, nor what is under way, nor what is to stop."""
+    """Runs that wait, are under way or are being stopped are not planned."""
     assert plan([(run(**fields), recipe())]) == LaunchPlan()
 
 
 def test_tags_say_whose_machine_it_is_and_how_long_it_may_live() -> None:
-    """All five, from the machine's creation on: the collectors need nothing else."""
+    """The machine has all five tags from its creation; the collectors need no others."""
     (launch,) = plan([(run(), recipe())]).launches
     assert launch.request.tags == {
         INSTALLATION_TAG: "here",
@@ -91,14 +91,14 @@ def test_tags_say_whose_machine_it_is_and_how_long_it_may_live() -> None:
 
 
 def test_the_first_market_with_an_open_offer_is_asked() -> None:
-    """Every open type and zone of it at once, in order of preference; the dry ones are left out."""
+    """One launch has all open types and zones of a market in order of preference, without the dry ones."""
     made = plan([(run(), EITHER)], droughts=(dry(Market.SPOT, "g5.xlarge", "a"), dry(Market.SPOT, "g6.xlarge", "")))
     assert [str(offer) for offer in made.launches[0].request.offers] == ["spot g5.xlarge in b", "spot g5.xlarge in c"]
     assert made.launches[0].request.subnets == {"b": "subnet-b", "c": "subnet-c"}
 
 
 def test_on_demand_is_the_users_choice() -> None:
-    """With spot_fallback a dry spot market leads there; without it the run waits, and says until when."""
+    """With spot_fallback a dry spot market leads to on-demand. Without it the run waits until a known time."""
     droughts = (dry(Market.SPOT, "g5.xlarge", "", NOW + 100), dry(Market.SPOT, "g6.xlarge", "", NOW + 50))
     assert plan([(run(), EITHER)], droughts=droughts).launches[0].request.market is Market.ON_DEMAND
     waits = plan(
@@ -109,7 +109,7 @@ def test_on_demand_is_the_users_choice() -> None:
 
 
 def test_a_run_whose_market_refused_begins_with_the_next() -> None:
-    """And comes back round where that one is dry."""
+    """If that market is dry, the first one is tried again."""
     second = run(tier=1)
     assert plan([(second, EITHER)]).launches[0].request.market is Market.ON_DEMAND
     droughts = (dry(Market.ON_DEMAND, "g5.xlarge", ""), dry(Market.ON_DEMAND, "g6.xlarge", ""))
@@ -120,14 +120,14 @@ def test_a_run_whose_market_refused_begins_with_the_next() -> None:
     ("wanted", "where", "reason"),
     [
         (recipe(instance_type="p9.huge"), site(kind()), "no such instance type here: p9.huge"),
-        (recipe(), site(kind(architecture="arm64")), "the machine image is x86_64, the type is not"),
+        (recipe(), site(kind(architecture="arm64")), "the AMI is for x86_64, the instance type is not"),
         (recipe(placement={"zones": ["us-east-1f"]}), site(kind()), "not offered on-demand in us-east-1f"),
         (recipe(), site(kind(zones=())), "not offered on-demand in the zones of the installation's subnets"),
         (SPOT, site(kind(spot=False)), "not offered spot in"),
     ],
 )
-def test_what_can_never_be_had_is_refused(wanted: Recipe, where: launching.Site, reason: str) -> None:
-    """With the reason, instead of waiting for ever."""
+def test_run_without_a_possible_offer_is_refused(wanted: Recipe, where: launching.Site, reason: str) -> None:
+    """The run is refused with a reason instead of waiting for ever."""
     made = plan([(run(), wanted)], where)
     assert not made.launches
     assert not made.runs
@@ -135,14 +135,14 @@ def test_what_can_never_be_had_is_refused(wanted: Recipe, where: launching.Site,
 
 
 def test_types_that_do_not_fit_the_image_are_not_asked_for() -> None:
-    """One of another architecture, or not sold on spot, does not spoil the others."""
+    """A type of another architecture, or not sold on spot, does not prevent the others."""
     where = site(kind(architecture="arm64"), kind("g6.xlarge", spot=False))
     (launch,) = plan([(run(), EITHER)], where).launches
     assert {(offer.market, offer.instance_type) for offer in launch.request.offers} == {(Market.ON_DEMAND, "g6.xlarge")}
 
 
-def test_no_more_than_there_is_room_for() -> None:
-    """The first come first; the others wait, whatever job they are of."""
+def test_runs_beyond_the_machine_limit_wait() -> None:
+    """Runs are launched in order of arrival; the others wait, whatever their job."""
     waiting = [(run(id, job_name=name), recipe()) for id, name in (("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"))]
     made = plan(waiting, room=2)
     assert [launch.runs for launch in made.launches] == [("a", "b")]
@@ -150,7 +150,7 @@ def test_no_more_than_there_is_room_for() -> None:
 
 
 def test_a_template_whose_machines_never_report_is_probed_once_an_hour() -> None:
-    """One run goes, of all jobs together; the others wait with the cause, and look again soon."""
+    """One run of all jobs is launched; the others wait with the cause and are planned again soon."""
     waiting = [(run(id, job_name=name), recipe()) for id, name in (("a", "x"), ("b", "x"), ("c", "y"))]
     assert len(plan(waiting, health=sick(FAILED_BOOTS - 1)).launches) == 2
     made = plan(waiting, health=sick())
@@ -164,7 +164,7 @@ def test_a_template_whose_machines_never_report_is_probed_once_an_hour() -> None
 
 
 def test_a_recipe_s_own_disk_is_a_template_of_its_own() -> None:
-    """Runs with other disks do not go together, and their templates fall ill and are probed each alone."""
+    """Runs with different disks are launched apart, and their templates' health is tracked separately."""
     large = recipe(placement={"disk_size": "8704Mi", "disk_throughput": 500})
     waiting = [(run("a"), recipe()), (run("b"), large), (run("c"), large)]
     plain, own = plan(waiting).launches
@@ -179,7 +179,7 @@ def test_a_recipe_s_own_disk_is_a_template_of_its_own() -> None:
 
 
 def test_subnets_restrict_zones() -> None:
-    """Only the named ones are launched in, whatever zones there are."""
+    """Only the named subnets are used, whatever zones there are."""
     (launch,) = plan([(run(), recipe(placement={"subnets": ["subnet-b"]}))]).launches
     assert launch.request.subnets == {"b": "subnet-b"}
     nowhere = plan([(run(), recipe(placement={"subnets": ["subnet-z"]}))])
@@ -187,7 +187,7 @@ def test_subnets_restrict_zones() -> None:
 
 
 def test_a_probe_without_room_is_not_used_up() -> None:
-    """The hour's one probe is kept for when it can be made."""
+    """The probe of this hour is kept until it can be made."""
     made = plan([(run(), recipe())], health=sick(), room=0)
     assert not made.templates
     assert not made.launches
@@ -195,7 +195,7 @@ def test_a_probe_without_room_is_not_used_up() -> None:
 
 
 def test_a_large_group_is_several_launches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lost answer stays small."""
+    """A lost answer concerns fewer machines."""
     monkeypatch.setattr(launching, "LARGEST_LAUNCH", 2)
     made = plan([(run(f"r{n}"), recipe()) for n in range(5)])
     assert [launch.runs for launch in made.launches] == [("r0", "r1"), ("r2", "r3"), ("r4",)]
@@ -218,7 +218,7 @@ PLACES = ("us-east-1a", "us-east-1b")
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[Any, ...]:
-    """Waiting runs, a place, droughts, a template's health and room, all at random."""
+    """Draw waiting runs, a site, droughts, a template's health, and room."""
     ids = itertools.count()
     times = st.sampled_from([NOW - 5, NOW, NOW + 5])
     runs = draw(
@@ -269,8 +269,8 @@ def worlds(draw: st.DrawFn) -> tuple[Any, ...]:
 
 
 @given(worlds())
-def test_what_always_holds_of_a_plan(world: tuple[Any, ...]) -> None:
-    """Each due run goes one way and the others none; what is launched is open, wanted, alike, tagged and has room."""
+def test_plan_invariants_hold(world: tuple[Any, ...]) -> None:
+    """Each due run is launched, waits or is refused. Launched offers are open, wanted, alike and tagged."""
     waiting, where, droughts, health, room = world
     made = plan(waiting, where, droughts=droughts, health=health, room=room)
     known = {each.id: each for each in droughts}
@@ -329,5 +329,5 @@ def _can_be_had(offer: Offer, where: launching.Site) -> None:
 
 
 def test_zones_of_the_made_site_have_subnets() -> None:
-    """What the tests build on holds itself."""
+    """The sample site has a subnet in each of its zones."""
     assert set(site().catalog.subnets) == set(ZONES)

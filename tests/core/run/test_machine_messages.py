@@ -1,4 +1,4 @@
-"""What a machine wrote, as it is decoded: whatever the bytes are, what comes out is bounded."""
+"""Decoding of a machine's messages: whatever the bytes, the result is bounded."""
 
 import json
 from dataclasses import replace
@@ -35,7 +35,7 @@ def ended(**fields: Any) -> Result:
 
 
 def with_field(message: object, name: str, text: str) -> bytes:
-    """The message's JSON with this text as the value of its field."""
+    """Return the message's JSON with this text as the value of the field."""
     fields = json.loads(encode(message))
     fields[name] = "here"
     return json.dumps(fields, sort_keys=True).replace('"here"', text).encode()
@@ -43,7 +43,7 @@ def with_field(message: object, name: str, text: str) -> bytes:
 
 @pytest.mark.parametrize("at", [-1e15, 0.0, FIRST - 1])
 def test_a_time_before_the_launch_becomes_the_launch(at: float) -> None:
-    """Within the skew of a clock, for every time of a report and of a result."""
+    """Holds within the allowed clock skew, for every time of a report and a result."""
     told = replace(report(Step.COMMAND, began=at, at=at, notice=Notice(at, at)), rebalance_at=at)
     found = decode_report(encode(told), 1, WITHIN)
     assert found.notice
@@ -55,7 +55,7 @@ def test_a_time_before_the_launch_becomes_the_launch(at: float) -> None:
 
 @pytest.mark.parametrize("at", [LAST + 1, 253402300800.0, 9e15])
 def test_a_time_in_the_future_becomes_now(at: float) -> None:
-    """Within the skew of a clock, for every time of a report and of a result."""
+    """Holds within the allowed clock skew, for every time of a report and a result."""
     told = replace(report(Step.COMMAND, began=at, at=at, notice=Notice(at, at)), rebalance_at=at)
     found = decode_report(encode(told), 1, WITHIN)
     assert found.notice
@@ -68,15 +68,15 @@ def test_a_time_in_the_future_becomes_now(at: float) -> None:
     "number", ["NaN", "Infinity", "-Infinity", "1e400", "1" + "0" * 400, "1" + "0" * 5000, "true", '"1"', "[]"]
 )
 @pytest.mark.parametrize("name", ["at", "sequence", "rebalance_at"])
-def test_what_is_no_number_is_invalid(name: str, number: str) -> None:
-    """Whether JSON allows it or not."""
+def test_non_number_in_a_numeric_field_is_invalid(name: str, number: str) -> None:
+    """Holds for values inside and outside the JSON standard."""
     with pytest.raises(Invalid):
         decode_report(with_field(report(Step.COMMAND), name, number), 1, WITHIN)
 
 
 @pytest.mark.parametrize("data", [b"[" * 60_000, b'{"a":' * 10_000, b"\xff\xfe\x00", b"\x80", b"", b"null", b"{}"])
 def test_bytes_that_are_no_message_are_invalid(data: bytes) -> None:
-    """Deep nesting, invalid UTF-8, nothing."""
+    """Covers deep nesting, invalid UTF-8 and empty input."""
     with pytest.raises(Invalid):
         decode_report(data, 1, WITHIN)
     with pytest.raises(Invalid):
@@ -84,7 +84,7 @@ def test_bytes_that_are_no_message_are_invalid(data: bytes) -> None:
 
 
 def test_a_report_that_is_too_large_is_invalid() -> None:
-    """Also one whose JSON is right."""
+    """Holds for valid JSON too."""
     told = encode(report(Step.COMMAND))
     padded = told + b" " * (REPORT_MOST - len(told))
     assert decode_report(padded, 1, WITHIN) == report(Step.COMMAND)
@@ -93,14 +93,14 @@ def test_a_report_that_is_too_large_is_invalid() -> None:
 
 
 def test_a_report_under_another_number_is_invalid() -> None:
-    """Else one old report, put under a high number, hides all that follow."""
+    """Otherwise an old report, stored under a high number, would hide all later ones."""
     with pytest.raises(Invalid):
         decode_report(encode(report(Step.COMMAND)), 2, WITHIN)
 
 
 @pytest.mark.parametrize(("name", "value"), [("exit_code", "-1"), ("exit_code", "256"), ("attempt", "-1")])
 def test_a_number_that_counts_nothing_is_invalid(name: str, value: str) -> None:
-    """An exit code is a byte, and no count is negative."""
+    """An exit code is one byte, and counts are not negative."""
     with pytest.raises(Invalid):
         decode_result(with_field(result(Outcome.FAILED, 1), name, value), WITHIN)
     with pytest.raises(Invalid):
@@ -108,7 +108,7 @@ def test_a_number_that_counts_nothing_is_invalid(name: str, value: str) -> None:
 
 
 def test_dictionaries_have_known_keys_only() -> None:
-    """Ten thousand spans of steps that do not exist are not kept."""
+    """Spans of unknown steps are not stored."""
     many: dict[str, Any] = {"spans": {f"step {number}": Span(NOW) for number in range(500)}}
     many |= {"produced": {f"stream {number}": 1 for number in range(500)}}
     found = decode_report(encode(replace(report(Step.COMMAND), **many)), 1, WITHIN)
@@ -117,20 +117,20 @@ def test_dictionaries_have_known_keys_only() -> None:
 
 @pytest.mark.parametrize("text", ["\x1b]52;c;AAAA\x07", "a\x00b", "one\ntwo", "\ud800", "\u202e", "\x9b2J"])
 def test_a_text_can_be_printed_in_one_line(text: str) -> None:
-    """No escape sequence, no line break, no lone surrogate, which UTF-8 cannot encode."""
+    """The text has no escape sequence, line break or lone surrogate, which UTF-8 cannot encode."""
     found = decode_result(encode(ended(reason=text)), WITHIN)
     assert found.reason.isprintable()
     found.reason.encode()
 
 
 def test_a_long_text_is_cut() -> None:
-    """So what is kept of a message stays small."""
+    """The stored message stays small."""
     found = decode_result(encode(ended(reason="x" * 50_000, process="y" * 5_000)), WITHIN)
     assert (len(found.reason), len(found.process)) == (machine_messages.TEXT_MOST, machine_messages.NAME_MOST)
 
 
-def test_what_is_no_host_key_is_dropped() -> None:
-    """Lines for known_hosts are made of them."""
+def test_malformed_host_key_is_dropped() -> None:
+    """The keys become lines of known_hosts."""
     good = "ssh-ed25519 AAAAC3Nza+/="
     told = replace(report(Step.BOOT), host_keys=(good, "ssh-rsa A\n* ssh-rsa B", "", "x" * 9000))
     assert decode_report(encode(told), 1, WITHIN).host_keys == (good,)
@@ -142,7 +142,7 @@ def _chunks(count: int) -> tuple[Chunk, ...]:
 
 @pytest.mark.parametrize("count", [0, 1, 600, 5000])
 def test_a_result_of_any_length_is_decoded_from_its_head(count: int) -> None:
-    """A log of a week has many chunks, and its run's exit code is read all the same."""
+    """The log of a week has many chunks, and its exit code must still be readable."""
     output = StreamEnd(5 * count, "a" * 64, _chunks(count))
     ends = {"output": output, "setup": StreamEnd(0, ""), "system": StreamEnd(7, "b" * 64)}
     told = ended(exit_code=3, reason='it said ", "streams": {"', streams=ends)
@@ -157,7 +157,7 @@ def test_a_result_of_any_length_is_decoded_from_its_head(count: int) -> None:
 
 
 def test_fields_behind_the_streams_are_read_from_the_tail() -> None:
-    """Of a result whose head ends within its list of chunks."""
+    """The head of such a result ends inside its list of chunks."""
     told = ended(unresolved_host="git.example.com", streams={"output": StreamEnd(25_000, "a" * 64, _chunks(5000))})
     data = encode(told)
     assert decode_result(data[:RESULT_HEAD], WITHIN, data[-RESULT_HEAD:]) == replace(told, streams={})
@@ -166,14 +166,14 @@ def test_fields_behind_the_streams_are_read_from_the_tail() -> None:
 
 
 @pytest.mark.parametrize("block", [b"", b'"output": {"chunks": [', b'], "length": 1, "sha256": ""}', b"\xff" * 1000])
-def test_what_is_no_end_mark_ends_nothing(block: bytes) -> None:
-    """Whatever the bytes are."""
+def test_bytes_without_an_eof_mark_give_no_stream_ends(block: bytes) -> None:
+    """Holds for any bytes."""
     assert stream_ends([block]) == {}
 
 
 @given(st.one_of(values(Report), values(Result)))
 def test_any_message_is_invalid_or_bounded(message: Report | Result) -> None:
-    """Whatever a machine writes: times in their period, texts in one line, and nothing large."""
+    """For any message: times are in their period, texts are one line, and the size is bounded."""
     data = encode(message)
     try:
         if isinstance(message, Report):
@@ -191,7 +191,7 @@ def test_any_message_is_invalid_or_bounded(message: Report | Result) -> None:
 
 @pytest.mark.parametrize("at", [-9e15, 9e15])
 def test_a_stored_nodes_times_are_clamped(at: float) -> None:
-    """An earlier release stored what the machine wrote."""
+    """An earlier release stored the machine's times unchanged."""
     poisoned = node(
         report=report(Step.COMMAND, began=at, at=at, notice=Notice(at, at)),
         reported_at=NOW + 60,
@@ -208,6 +208,6 @@ def test_a_stored_nodes_times_are_clamped(at: float) -> None:
 
 
 def test_a_stored_node_of_honest_messages_stays_as_it_is() -> None:
-    """Reading changes nothing."""
+    """Reading does not change such a node."""
     honest = node(report=report(Step.COMMAND), reported_at=NOW, result=result(Outcome.SUCCEEDED, 0))
     assert in_time(honest) is honest

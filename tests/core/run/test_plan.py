@@ -1,4 +1,4 @@
-"""What one pass does, read from a plan over stored records."""
+"""The plan of one pass over stored records."""
 
 from dataclasses import replace
 from typing import Any
@@ -28,7 +28,7 @@ STOP = Stop(Outcome.CANCELLED, "stopped by a user", NOW)
 
 
 def live(**records: Any) -> Live:
-    """Live records: those given, and none of the other kinds."""
+    """Return Live with these records only."""
     none: dict[str, Any] = dict.fromkeys(("runs", "nodes", "launches", "machines", "droughts", "templates"), ())
     return Live(**(none | {name: tuple(several) for name, several in records.items()}))
 
@@ -94,7 +94,7 @@ def test_a_result_gives_a_verdict_and_ends_the_machine_in_one_transaction() -> N
 
 
 def test_a_run_whose_reports_were_not_read_is_not_judged() -> None:
-    """Its machine may have reported, and the report waits unread."""
+    """The machine may have reported, and the report may not have been read."""
     records = live(runs=[at_work()], nodes=[node()], machines=[machine()])
     much_later = NOW + 1e6
     assert Plan(records, much_later).moves.seek
@@ -102,7 +102,7 @@ def test_a_run_whose_reports_were_not_read_is_not_judged() -> None:
 
 
 def test_boots_that_fail_together_are_all_counted() -> None:
-    """Each count is stored over the one before."""
+    """Each count is stored as the next version of the previous one."""
     nodes = [
         node(id=f"r{n}.1.0", run=f"r{n}", instance_id=f"i-{n}", result_sought_at=NOW + 1e6 - 1) for n in range(1, 4)
     ]
@@ -142,7 +142,7 @@ def test_orders_go_to_nodes_at_work_when_they_change() -> None:
 
 
 def test_a_node_without_a_result_is_archived_after_its_machine_ended_and_its_console_was_kept() -> None:
-    """Until then its last bytes may still come."""
+    """Until then its last bytes may still arrive."""
     lost = at_work(State.STOPPING, verdict=OVER)
     mute = node(verdict=replace(OVER, outcome=Outcome.LOST))
     records = live(runs=[lost], nodes=[mute])

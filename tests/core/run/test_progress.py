@@ -1,4 +1,4 @@
-"""One look at one run: where it goes by what is recorded."""
+"""The next state of one run, from its records."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,13 +24,13 @@ FAILED = Verdict(Outcome.FAILED, "why", NOW, 1)
 
 
 def test_a_run_that_nothing_happened_to_stays_the_same_object() -> None:
-    """So nobody stores it anew."""
+    """An unchanged run is not stored again."""
     for still in (run(), run(state=State.LAUNCHING), at_work(State.BOOTING), run(state=State.DONE)):
         assert advance(still, [held()] if still.attempt else [], RECIPE, NOW + 1).run is still
 
 
 def test_waiting_ends_with_its_time() -> None:
-    """The reason names the limit and what was waited for; a next attempt's time counts from the last verdict."""
+    """The reason has the limit and the cause. For a further attempt the time counts from the last verdict."""
     waiting = run(waiting=Waiting.CAPACITY, waiting_for="nothing free")
     assert advance(waiting, [], RECIPE, NOW + 599).run is waiting
     ended = advance(waiting, [], RECIPE, NOW + 600).run
@@ -46,7 +46,7 @@ def test_waiting_ends_with_its_time() -> None:
 @pytest.mark.parametrize("machine_clock_ahead", [-(10.0**6), -70.0, 0.0, 70.0, 10.0**9])
 @pytest.mark.parametrize("reported", [False, True])
 def test_queue_time_of_a_next_attempt_ignores_the_machines_clock(machine_clock_ahead: float, reported: bool) -> None:
-    """A clock that is behind must not end the run early, and one that is ahead must not let it wait for ever."""
+    """A slow clock must not end the run early, and a fast one must not let it wait for ever."""
     failed = result(Outcome.FAILED, 1)
     there: dict[str, Any] = {"result": replace(failed, at=failed.at + machine_clock_ahead)}
     if reported:
@@ -62,7 +62,7 @@ def test_queue_time_of_a_next_attempt_ignores_the_machines_clock(machine_clock_a
 
 
 def test_a_stop_ends_a_waiting_run_at_once() -> None:
-    """No machine lives, so there is nobody to ask."""
+    """There is no machine to send the stop to."""
     ended = advance(run(stop=STOP), [], RECIPE, NOW + 1).run
     assert ended.state is State.STOPPING
     assert ended.verdict
@@ -80,13 +80,13 @@ def test_a_stop_ends_a_waiting_run_at_once() -> None:
     ],
 )
 def test_reports_move_the_run_on(was: State, step: Step, becomes: State) -> None:
-    """As far as the machine has come, and never back."""
+    """The state follows the machine's step, and never goes back."""
     reported = held({"report": report(step), "reported_at": NOW})
     assert advance(at_work(was), [reported], RECIPE, NOW + 1).run.state is becomes
 
 
 def test_a_result_is_sought_before_anything_is_presumed() -> None:
-    """The mailbox is asked at the deadline, and only what was asked for then and not found is presumed."""
+    """At the deadline the mailbox is read first; only a result that is missing then is presumed lost."""
     late = NOW + 300
     looked = advance(at_work(State.BOOTING), [held()], RECIPE, late)
     assert looked.seek_result
@@ -101,7 +101,7 @@ def test_a_result_is_sought_before_anything_is_presumed() -> None:
 
 
 def test_a_finished_report_sends_for_the_result() -> None:
-    """The machine says that it is there."""
+    """The report says that the result is in the mailbox."""
     done = held({"report": report(Step.LOGS, finished=True), "reported_at": NOW})
     assert advance(at_work(), [done], RECIPE, NOW + 1).seek_result
     assert not advance(
@@ -110,7 +110,7 @@ def test_a_finished_report_sends_for_the_result() -> None:
 
 
 def test_a_result_counts_whatever_else_is_known() -> None:
-    """Its machine is gone, its time is over, its user wants it stopped: the process ended as it ended."""
+    """A result counts even if the machine has ended, the limit has passed, or a stop was requested."""
     ended = held({"result": result(Outcome.SUCCEEDED, 0)}, **TERMINATED, ending=Ending.INTERRUPTED)
     after = advance(at_work(stop=STOP), [ended], RECIPE, NOW + 10**6)
     assert after.run.verdict
@@ -119,7 +119,7 @@ def test_a_result_counts_whatever_else_is_known() -> None:
 
 
 def test_only_the_latest_attempt_is_looked_at() -> None:
-    """An old attempt's node says nothing new."""
+    """The node of an old attempt has no effect."""
     old = Assignment(node(id="r1.1.0", attempt=1, result=result(Outcome.FAILED, 1)), machine())
     second = at_work(State.BOOTING, retries_used=1)
     second = replace(second, attempt=2)
@@ -128,7 +128,7 @@ def test_only_the_latest_attempt_is_looked_at() -> None:
 
 
 def test_the_next_attempt_waits_until_the_old_machine_cannot_execute() -> None:
-    """A verdict alone is not enough; and a stop in between ends the run."""
+    """A verdict is not enough; a stop meanwhile ends the run."""
     stopping = at_work(State.STOPPING, verdict=FAILED)
     alive = held({"verdict": FAILED})
     assert advance(stopping, [alive], RECIPE, NOW + 1).run is stopping
@@ -154,8 +154,8 @@ LOST = Verdict(Outcome.LOST, "why", NOW)
         {"started": True},
     ],
 )
-def test_what_must_not_begin_twice_does_not(node_fields: dict[str, Any]) -> None:
-    """However it is known that the command had begun: the run ends as it was lost, and says why."""
+def test_command_with_rerun_before_start_is_not_started_twice(node_fields: dict[str, Any]) -> None:
+    """However the command's start is known, the run ends as lost and says why."""
     stopping = at_work(State.STOPPING, verdict=LOST)
     gone = held({"verdict": LOST, **node_fields}, **TERMINATED)
     after = advance(stopping, [gone], ONCE, NOW + 1).run
@@ -167,7 +167,7 @@ def test_what_must_not_begin_twice_does_not(node_fields: dict[str, Any]) -> None
 
 
 def test_whether_a_command_had_begun_is_asked_when_its_machine_is_gone() -> None:
-    """Before that it could still begin; a failure is no such case."""
+    """While the machine lives, the command could still begin. A failure needs no such check."""
     stopping = at_work(State.STOPPING, verdict=LOST)
     for sought in (None, NOW - 1):
         looked = advance(stopping, [held({"verdict": LOST, "result_sought_at": sought}, **TERMINATED)], ONCE, NOW + 1)
@@ -182,7 +182,7 @@ def test_whether_a_command_had_begun_is_asked_when_its_machine_is_gone() -> None
 
 
 def test_a_pause_between_retries_is_no_waiting_for_a_machine() -> None:
-    """The queue's limit begins after it."""
+    """The queue limit counts from the end of the pause."""
     wanted = recipe(retry={"backoff": "10m"}, limits={"queue_time": "5m"})
     paused = run(verdict=FAILED, attempt=1)
     assert advance(paused, [], wanted, NOW + 899).run is paused
@@ -190,7 +190,7 @@ def test_a_pause_between_retries_is_no_waiting_for_a_machine() -> None:
 
 
 def test_the_queue_limit_of_a_requeued_run_begins_at_once() -> None:
-    """The pause of failures is not waited for, so it does not lengthen the limit."""
+    """A requeued run skips the pause for failures, so the pause does not extend the limit."""
     wanted = recipe(retry={"requeue_on": [75], "backoff": "10m"}, limits={"queue_time": "5m"})
     paused = run(verdict=replace(FAILED, exit_code=75, step=Step.COMMAND), attempt=1)
     assert advance(paused, [], wanted, NOW + 299).run is paused
@@ -208,17 +208,17 @@ def test_the_queue_limit_of_a_requeued_run_begins_at_once() -> None:
         ({}, {"report": report(Step.COMMAND, notice=Notice(NOW + 100, NOW))}, True),
     ],
 )
-def test_who_waits_is_told_when_the_end_is_certain(
+def test_certain_at_is_set_when_the_machines_end_is_certain(
     machine_fields: dict[str, Any], node_fields: dict[str, Any], certain: bool
 ) -> None:
-    """Terminate was accepted, or is listed, or the cloud itself takes the machine."""
+    """The end is certain if termination was accepted or listed, or if the cloud takes the machine."""
     stopping = at_work(State.STOPPING, verdict=FAILED, ended_at=NOW)
     after = advance(stopping, [held({"verdict": FAILED} | node_fields, **machine_fields)], RECIPE, NOW + 1).run
     assert (after.certain_at is not None) is certain
 
 
 def test_nothing_is_done_before_its_machines_are_gone_and_its_logs_kept() -> None:
-    """Whichever comes last."""
+    """Both conditions must hold, in any order."""
     over = at_work(State.STOPPING, verdict=FAILED, ended_at=NOW)
     kept = {"verdict": FAILED, "archived_at": NOW}
     assert moves.may_finish(over, [held(kept, **TERMINATED)])
@@ -232,7 +232,7 @@ def test_nothing_is_done_before_its_machines_are_gone_and_its_logs_kept() -> Non
 
 
 def test_a_machine_is_ended_for_its_verdict_and_no_other_reason() -> None:
-    """Never without one, and not while the cloud takes it for free."""
+    """A machine without a verdict is not ended, nor one that the cloud is taking back for free."""
     assert moves.wanted_end(at_work(), held(), NOW) == ""
     assert "r1" in moves.wanted_end(at_work(), held({"verdict": FAILED}), NOW)
     noticed = held({"verdict": FAILED, "report": report(Step.COMMAND, notice=Notice(NOW + 100, NOW))})
@@ -240,20 +240,20 @@ def test_a_machine_is_ended_for_its_verdict_and_no_other_reason() -> None:
     assert moves.wanted_end(at_work(), noticed, NOW + 281) != ""
 
 
-def test_orders_are_the_whole_wish() -> None:
-    """What the run wants now, each time."""
+def test_orders_have_stop_and_follow() -> None:
+    """The orders have all that the run wants now."""
     assert moves.orders(run(stop=STOP, followed_until=NOW)) == Orders(STOP, NOW)
 
 
 def test_an_unreadable_recipe_stops_no_machine_from_ending() -> None:
-    """Its run ends by the default limits, and is not tried again."""
+    """Its run uses the default limits and is not retried."""
     failed = held({"result": result(Outcome.FAILED, 1)})
     assert advance(at_work(), [failed], None, NOW + 1).run.ended_at == NOW + 1
 
 
 @given(st.data())
 def test_any_record_at_all_moves_along_an_edge(data: st.DataObject) -> None:
-    """Whatever is recorded, a look never fails, and goes nowhere but along the table, one edge at a time."""
+    """For any records, advance() does not fail and moves along at most one edge of the table."""
     finite = st.floats(NOW - 10**6, NOW + 10**6)
     current = data.draw(values(type(node())))
     current = replace(current, attempt=1, result=data.draw(st.none() | st.just(result(Outcome.FAILED, 1))))
@@ -270,7 +270,7 @@ def test_any_record_at_all_moves_along_an_edge(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("clock", [NOW - 3600, NOW + 1])
 def test_a_clock_that_is_turned_back_puts_no_time_of_a_run_before_an_earlier_one(clock: float) -> None:
-    """`ended_at` and `done_at` were once stored before `created_at`, and the receipt had no room for its phases."""
+    """Earlier, `ended_at` and `done_at` could precede `created_at`, which broke the receipt's phases."""
     ends = [
         advance(run(stop=STOP), [], RECIPE, clock).run,
         advance(at_work(), [held({"result": result(Outcome.SUCCEEDED)})], RECIPE, clock).run,

@@ -1,4 +1,4 @@
-"""Silence is not death, and the silence of many is ours."""
+"""Silent machines: silence does not prove that a machine has ended, and the control plane may be the cause."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ LATER = 100.0 + SILENT + 1
 
 
 def test_only_a_machine_that_once_spoke_can_fall_silent() -> None:
-    """One that never reported is the boot limit's; one with a verdict is nobody's any more."""
+    """A machine that never reported is subject to the boot limit; one with a verdict is over."""
     over = replace(HEARD, verdict=Verdict(Outcome.FAILED, "", 0.0))
     assert is_silent(HEARD, LATER)
     assert not is_silent(HEARD, 100.0 + SILENT)
@@ -21,8 +21,8 @@ def test_only_a_machine_that_once_spoke_can_fall_silent() -> None:
     assert not is_silent(over, LATER)
 
 
-def test_many_silent_at_once_are_our_own_deafness() -> None:
-    """More than a fifth, of five at least; a single silent machine among few is its own trouble."""
+def test_many_silent_machines_point_to_the_control_plane() -> None:
+    """The control plane is the suspect if more than a fifth of at least five machines are silent."""
     speaking = replace(HEARD, reported_at=LATER)
     assert not are_we_deaf([HEARD] * (FEWEST - 1), LATER)
     assert not are_we_deaf([HEARD, *[speaking] * 4], LATER)

@@ -9,7 +9,7 @@ from provisioner.core.run.states import TRANSITIONS, WITH_MACHINE, State, WrongT
 
 @pytest.mark.parametrize(("old", "new"), list(product(State, State)))
 def test_a_run_goes_where_an_edge_leads_and_nowhere_else(old: State, new: State) -> None:
-    """Staying is always allowed; every other move is one of the table's."""
+    """Staying in a state is always allowed; every other move must be in the table."""
     if old is new or (old, new) in TRANSITIONS:
         assert transition(old, new) is new
     else:
@@ -18,13 +18,13 @@ def test_a_run_goes_where_an_edge_leads_and_nowhere_else(old: State, new: State)
 
 
 def test_stopping_is_the_only_way_to_done_and_done_is_the_end() -> None:
-    """So nothing is done before its machine's end was seen to, and nothing done begins again."""
+    """A run is done only after its machines' end, and a done run never begins again."""
     assert [old for old, new in TRANSITIONS if new is State.DONE] == [State.STOPPING]
     assert not [new for old, new in TRANSITIONS if old is State.DONE]
 
 
 def test_every_state_can_end() -> None:
-    """From anywhere there is a way to `done`: no state is a trap."""
+    """Every state has a way to `done`."""
     reach = {State.DONE}
     for _ in State:
         reach |= {old for old, new in TRANSITIONS if new in reach}

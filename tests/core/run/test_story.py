@@ -1,4 +1,4 @@
-"""Which steps a run's story calls done."""
+"""The steps that a run's story reports as done."""
 
 import pytest
 
@@ -24,5 +24,5 @@ def report(step: Step, **spans: Span) -> Report:
     ids=["begun", "one failed", "failed", "both", "no start script", "nothing to fetch"],
 )
 def test_step_is_done_only_when_a_later_one_began(said: Report, done: set[Step]) -> None:
-    """An agent ends the span of a failed step, too: a clone that failed is not told as a clone."""
+    """An agent also ends the span of a failed step, so an ended span alone is no success."""
     assert succeeded(said) == done

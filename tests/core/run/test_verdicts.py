@@ -1,4 +1,4 @@
-"""The outcome table, row by row: how attempts end, and what follows."""
+"""The outcome table, row by row: how attempts end, and the next step of the run."""
 
 from dataclasses import replace
 from typing import Any
@@ -32,14 +32,14 @@ def verdict(outcome: Outcome, code: int | None = None) -> Verdict:
     ("outcome", "code"),
     [(Outcome.SUCCEEDED, 0), (Outcome.CANCELLED, 143), (Outcome.TIMED_OUT, 137), (Outcome.REFUSED, None)],
 )
-def test_these_end_the_run_whatever_retries_are_left(outcome: Outcome, code: int | None) -> None:
-    """Success, a stop, a limit and what can never work are final at once."""
+def test_final_outcomes_end_the_run_with_retries_left(outcome: Outcome, code: int | None) -> None:
+    """A success, a stop, a limit and a permanent refusal are final at once."""
     after = verdicts.follow(at_work(), verdict(outcome, code), 5, True, NOW)
     assert (after.ended_at, after.retries_used, after.verdict) == (NOW, 0, verdict(outcome, code))
 
 
 def test_a_failure_uses_up_retries() -> None:
-    """While they last the run goes on at once; the failure after the last of them is the run's."""
+    """While retries are left the run continues at once; the failure after the last retry ends it."""
     run = at_work()
     for used in (1, 2):
         run = verdicts.follow(run, verdict(Outcome.FAILED, 1), 2, True, NOW)
@@ -48,7 +48,7 @@ def test_a_failure_uses_up_retries() -> None:
 
 
 def test_only_the_named_exit_codes_are_tried_again() -> None:
-    """After the pause that the recipe asks for; any other code fails at once, and says why."""
+    """Such a run is retried after the recipe's pause; any other code fails at once, with the reason."""
     retry = recipe(retry={"on": [75, 137], "backoff": "5m"}).spec.retry
     again = verdicts.follow(at_work(), verdict(Outcome.FAILED, 137), 2, True, NOW, retry)
     assert (again.ended_at, again.retries_used, again.next_try_at) == (None, 1, NOW + 300)
@@ -63,8 +63,8 @@ def test_only_the_named_exit_codes_are_tried_again() -> None:
 
 @pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.INTERRUPTED])
 @pytest.mark.parametrize(("started", "cap"), [(False, LOST_BEFORE_START), (True, LOST_AFTER_START)])
-def test_what_infrastructure_ends_costs_no_retry_and_is_capped(outcome: Outcome, started: bool, cap: int) -> None:
-    """The run goes on without using up retries, so often and no more; the last line says so."""
+def test_lost_and_interrupted_attempts_use_no_retries_up_to_a_cap(outcome: Outcome, started: bool, cap: int) -> None:
+    """The run continues without using retries, up to a cap; the last reason names the cap."""
     run = at_work()
     for _ in range(cap - 1):
         run = verdicts.follow(run, verdict(outcome), 0, started, NOW)
@@ -78,7 +78,7 @@ def test_what_infrastructure_ends_costs_no_retry_and_is_capped(outcome: Outcome,
 
 
 def test_waits_between_lost_attempts_grow_and_a_taken_machine_is_replaced_at_once() -> None:
-    """An interruption says nothing about the next machine; a broken one may."""
+    """An interruption says nothing about the next machine, while a broken machine may."""
     run, waits = at_work(), []
     for _ in range(LOST_BEFORE_START - 1):
         run = verdicts.follow(run, verdict(Outcome.LOST), 0, False, NOW)
@@ -95,7 +95,7 @@ def saved(code: int = 75, step: Step = Step.COMMAND) -> Verdict:
 
 
 def test_a_requeued_run_uses_up_no_retries() -> None:
-    """It goes on though none is left, at once, and not after the pause of failures; and says why."""
+    """It continues at once without retries left and without the pause for failures, and says why."""
     after = verdicts.follow(at_work(), saved(), 0, True, NOW, REQUEUE)
     assert (after.ended_at, after.retries_used, after.next_try_at) == (None, 0, NOW)
     assert after.verdict
@@ -104,14 +104,14 @@ def test_a_requeued_run_uses_up_no_retries() -> None:
 
 
 def test_only_the_command_can_ask_to_be_requeued() -> None:
-    """Neither another exit code does, nor the same of a start script."""
+    """Another exit code, or the same one from a start script, does not requeue."""
     for verdict in (saved(74), saved(step=Step.SETUP)):
         after = verdicts.follow(at_work(), verdict, 0, True, NOW, REQUEUE)
         assert (after.ended_at, after.verdict) == (NOW, verdict)
 
 
 def test_a_requeued_run_is_capped() -> None:
-    """A job that never gets done is given up as one is whose machines are lost, and ends as it last exited."""
+    """The cap is that for lost machines; the run then ends with its last exit code."""
     run, waits = at_work(), []
     for _ in range(LOST_AFTER_START - 1):
         run = verdicts.follow(run, saved(), 0, True, NOW, REQUEUE)
@@ -127,15 +127,15 @@ def test_a_requeued_run_is_capped() -> None:
 
 
 def test_a_stop_ends_a_run_that_asks_to_be_requeued() -> None:
-    """There is no next attempt: the stop ended the run, with the code as it exited."""
+    """The stop ends the run, with the exit code of its process."""
     after = verdicts.follow(at_work(stop=STOP), saved(), 5, True, NOW, REQUEUE)
     assert after.ended_at == NOW
     assert after.verdict
     assert (after.verdict.outcome, after.verdict.exit_code) == (Outcome.CANCELLED, 75)
 
 
-def test_a_stop_says_more_than_an_interruption() -> None:
-    """The run is cancelled, and has its process's exit code as a cancelled run has."""
+def test_stop_outranks_an_interruption() -> None:
+    """The run is cancelled and keeps its process's exit code."""
     after = verdicts.follow(at_work(stop=STOP), verdict(Outcome.INTERRUPTED, 0), 5, True, NOW)
     assert after.ended_at == NOW
     assert after.verdict
@@ -143,7 +143,7 @@ def test_a_stop_says_more_than_an_interruption() -> None:
 
 
 def test_once_a_command_started_the_larger_cap_holds() -> None:
-    """A start before counts, even if later machines never get that far."""
+    """An earlier start of the command counts, even if later machines never start it."""
     run = verdicts.follow(at_work(), verdict(Outcome.LOST), 0, True, NOW)
     for _ in range(LOST_BEFORE_START):
         run = verdicts.follow(run, verdict(Outcome.LOST), 0, False, NOW)
@@ -152,7 +152,7 @@ def test_once_a_command_started_the_larger_cap_holds() -> None:
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_a_stopped_run_has_no_next_attempt(outcome: Outcome) -> None:
-    """And where there would have been one, it is the stop that ended it; else it ended by itself first."""
+    """If there would have been a next attempt, the stop ended the run; otherwise its own outcome stays."""
     after = verdicts.follow(at_work(stop=STOP), verdict(outcome, 1), 5, True, NOW)
     assert after.ended_at == NOW
     own = outcome not in (Outcome.LOST, Outcome.INTERRUPTED)
@@ -163,13 +163,13 @@ def test_a_stopped_run_has_no_next_attempt(outcome: Outcome) -> None:
 @pytest.mark.parametrize(
     ("node_fields", "machine_fields", "run_fields", "after", "outcome"),
     [
-        # It never reports; it reports and then says nothing: the limit of where it was.
+        # A machine that never reports, or that stops reporting: the limit of its last step applies.
         ({}, {}, {}, 300, Outcome.LOST),
         ({"report": report(Step.PULL), "reported_at": NOW}, {}, {}, 400 + 30 + MARGIN, Outcome.LOST),
         ({"report": report(Step.CLONE), "reported_at": NOW}, {}, {}, 400 + 30 + MARGIN, Outcome.LOST),
         ({"report": report(Step.SETUP), "reported_at": NOW}, {}, {}, 500 + 30 + MARGIN, Outcome.TIMED_OUT),
         ({"report": report(Step.COMMAND), "reported_at": NOW}, {}, {}, 1000 + 30 + MARGIN, Outcome.TIMED_OUT),
-        # Its clock is an hour ahead: what counts is how long the step had lasted when it said so.
+        # The machine's clock is an hour ahead: only the step's duration at its report counts.
         (
             {"report": report(Step.SETUP, began=NOW + 3600, at=NOW + 3610), "reported_at": NOW + 10},
             {},
@@ -177,9 +177,9 @@ def test_a_stopped_run_has_no_next_attempt(outcome: Outcome) -> None:
             500 + 30 + MARGIN,
             Outcome.TIMED_OUT,
         ),
-        # Shipping its log has no limit but the lifetime's.
+        # Shipping the log is limited only by the lifetime.
         ({"report": report(Step.LOGS), "reported_at": NOW}, {}, {}, LIMITS.lifetime + MARGIN, Outcome.LOST),
-        # The machine is gone.
+        # The machine has ended.
         ({}, GONE, {}, 9, Outcome.LOST),
         ({}, TAKEN, {}, 9, Outcome.INTERRUPTED),
         (
@@ -198,20 +198,20 @@ def test_a_stopped_run_has_no_next_attempt(outcome: Outcome) -> None:
             Outcome.LOST,
         ),
         ({}, TAKEN, {"stop": STOP}, 9, Outcome.CANCELLED),
-        # A stop: at once where no work was given, else when the grace it was told of is over.
+        # A stop takes effect at once without a work order, else after the grace.
         ({"work_put_at": None}, {}, {"stop": STOP}, 0, Outcome.CANCELLED),
         ({"stop_put_at": NOW + 5}, {}, {"stop": STOP}, 5 + 30 + MARGIN, Outcome.CANCELLED),
         ({"stop_put_at": None}, {}, {"stop": STOP}, 300, Outcome.LOST),
     ],
 )
-def test_what_is_presumed_without_a_result(
+def test_missing_result_is_presumed_by_limit_or_machine_state(
     node_fields: dict[str, Any],
     machine_fields: dict[str, Any],
     run_fields: dict[str, Any],
     after: float,
     outcome: Outcome,
 ) -> None:
-    """Each silence has its time and its outcome; whatever ends it sooner counts."""
+    """Each kind of silence has a time and an outcome; the earliest applies."""
     presumed = verdicts.presume(at_work(**run_fields), node(**node_fields), machine(**machine_fields), LIMITS)
     assert (presumed.at - NOW, presumed.verdict.outcome) == (after, outcome)
     assert presumed.verdict.exit_code is None
@@ -219,17 +219,17 @@ def test_what_is_presumed_without_a_result(
 
 
 def test_a_limit_is_named_as_the_machine_names_it() -> None:
-    """By the recipe's own word, and as long as a person would say."""
+    """The text has the recipe's field and a readable duration."""
     boot, pull = (
         verdicts.presume(at_work(), silent, machine(), LIMITS).verdict.reason
         for silent in (node(), node(report=report(Step.CLONE), reported_at=NOW))
     )
     assert "limits.boot of 5 min" in boot
-    assert pull == "clone took longer than limits.pull of 400 s, and the machine did not end it"
+    assert pull == "clone took longer than limits.pull of 400 s, and the agent did not stop it"
 
 
 def test_silence_is_given_up_when_the_recipe_says_so() -> None:
-    """And not before; nor while it is we who cannot hear; nor for a machine that never spoke."""
+    """It is not ended earlier, during an outage of the control plane, or if it never reported."""
     limits = LIMITS.model_copy(update={"silence": 200.0})
     spoke = node(report=report(Step.COMMAND), reported_at=NOW)
     presumed = verdicts.presume(at_work(), spoke, machine(), limits)
@@ -241,7 +241,7 @@ def test_silence_is_given_up_when_the_recipe_says_so() -> None:
 
 
 def test_a_life_is_counted_from_its_launch_time() -> None:
-    """A machine that was bound late is not thereby younger."""
+    """A late binding does not make a machine younger."""
     born = machine(bound_at=NOW + 100, launch_time=NOW)
     assert verdicts.presume(at_work(), node(), born, LIMITS).at == NOW + 300
     unknown = replace(born, launch_time=None)
@@ -249,7 +249,7 @@ def test_a_life_is_counted_from_its_launch_time() -> None:
 
 
 def test_a_machine_need_not_report_before_it_has_its_work_order() -> None:
-    """However late that comes, its boot limit is left to it whole; without one it cannot speak, and is not silent."""
+    """The boot limit counts from the work order; a machine without one cannot report and is not silent."""
     late = node(work_put_at=NOW + 1000)
     assert verdicts.presume(at_work(), late, machine(), LIMITS).at == NOW + 1000 + LIMITS.boot
     assert verdicts.presume(at_work(), node(work_put_at=None), machine(), LIMITS).at == NOW + LIMITS.lifetime + MARGIN
@@ -264,11 +264,12 @@ def test_a_machine_need_not_report_before_it_has_its_work_order() -> None:
         ({}, GONE, None),
     ],
 )
-def test_it_is_no_silence_while_we_cannot_hear(
+def test_outage_extends_the_time_to_report(
     node_fields: dict[str, Any], machine_fields: dict[str, Any], waits: float | None
 ) -> None:
-    """After an outage a machine gets a minute to report again, or its boot limit if it never has; one that is gone
-    gets nothing.
+    """After an outage a machine has a minute to report again.
+
+    It has its boot limit if it never reported, and nothing if it has ended.
     """
     reports_unreadable_at = NOW + 2000
     presumed = verdicts.presume(
@@ -279,13 +280,13 @@ def test_it_is_no_silence_while_we_cannot_hear(
 
 
 def test_an_outage_that_ends_well_before_the_boot_limit_does_not_extend_it() -> None:
-    """A restart of the control plane in the middle of a boot costs a dead machine no further minute."""
+    """A restart of the control plane during a boot does not extend a dead machine's time."""
     reports_unreadable_at = NOW + LIMITS.boot - HEARING
     assert verdicts.presume(at_work(), node(), machine(), LIMITS, reports_unreadable_at).at == NOW + LIMITS.boot
 
 
-def test_who_may_execute_again() -> None:
-    """Only when the old machine has said its last word, or is known to be gone."""
+def test_next_attempt_needs_a_result_or_an_ended_machine() -> None:
+    """The old machine must have a result or have ended."""
     assert not verdicts.may_execute_again(node(), machine())
     assert not verdicts.may_execute_again(node(), machine(state=MachineState.SHUTTING_DOWN, end_accepted_at=NOW))
     assert verdicts.may_execute_again(node(result=result(Outcome.FAILED, 1)), machine())
@@ -299,7 +300,7 @@ def test_who_may_execute_again() -> None:
 def test_a_machine_under_notice_is_left_to_the_cloud_in_its_first_hour(
     notice_at: float | None, launched: float | None, until: float
 ) -> None:
-    """Then the interruption is free; later, or without a notice, it is ended by us."""
+    """In its first hour the interruption is free; later, or without a notice, the control plane ends the machine."""
     notice = Notice(notice_at, NOW) if notice_at else None
     mine = machine(launch_time=launched)
     assert verdicts.held_until(node(result=result(Outcome.INTERRUPTED, notice=notice)), mine) == until
@@ -307,7 +308,7 @@ def test_a_machine_under_notice_is_left_to_the_cloud_in_its_first_hour(
 
 
 def test_a_result_is_the_verdict() -> None:
-    """Outcome, exit code, reason and step are the agent's own."""
+    """Outcome, exit code, reason and step are those of the agent."""
     told = verdicts.of_result(result(Outcome.FAILED, 137, Step.SETUP))
     assert told == Verdict(Outcome.FAILED, "its reason", NOW + 50, 137, Step.SETUP)
     assert at_work().state is State.RUNNING
@@ -318,7 +319,7 @@ def unresolved(host: str, outcome: Outcome = Outcome.LOST) -> Verdict:
 
 
 def test_a_host_name_that_two_machines_in_a_row_cannot_resolve_is_refused() -> None:
-    """A misspelt host stays misspelt; one machine alone may have met a resolver that was down."""
+    """A misspelt host stays misspelt, while a single machine's resolver may be down."""
     first = verdicts.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
     assert (first.ended_at, first.verdict) == (None, unresolved("h.invalid"))
     second = verdicts.follow(first, unresolved("h.invalid"), 5, False, NOW + 9)
@@ -330,7 +331,7 @@ def test_a_host_name_that_two_machines_in_a_row_cannot_resolve_is_refused() -> N
 
 @pytest.mark.parametrize("between", [unresolved("other.invalid"), unresolved(""), verdict(Outcome.INTERRUPTED)])
 def test_host_names_that_differ_or_resolve_in_between_are_tried_again(between: Verdict) -> None:
-    """Each may have been one machine's trouble."""
+    """Each failure may concern one machine only."""
     run = verdicts.follow(at_work(), unresolved("h.invalid"), 5, False, NOW)
     run = verdicts.follow(run, between, 5, False, NOW)
     run = verdicts.follow(run, unresolved("h.invalid"), 5, False, NOW)
@@ -338,7 +339,7 @@ def test_host_names_that_differ_or_resolve_in_between_are_tried_again(between: V
 
 
 def test_a_stop_prevails_over_a_host_name_that_does_not_resolve() -> None:
-    """The user's wish ended the run."""
+    """The user's stop ended the run."""
     first = verdicts.follow(at_work(stop=STOP), unresolved("h.invalid"), 5, False, NOW)
     assert first.verdict
     assert first.verdict.outcome is Outcome.CANCELLED
@@ -349,7 +350,7 @@ def test_a_stop_prevails_over_a_host_name_that_does_not_resolve() -> None:
 
 
 def test_a_result_s_host_name_is_the_verdict_s() -> None:
-    """The next attempt is compared with it."""
+    """The next attempt's host is compared with it."""
     told = verdicts.of_result(replace(result(Outcome.LOST), unresolved_host="h.invalid"))
     assert told.unresolved_host == "h.invalid"
 
@@ -361,10 +362,10 @@ WHILE_IT_RAN, AFTER_ITS_END = Notice(NOW + 140, NOW + 20), Notice(NOW + 170, NOW
 @pytest.mark.parametrize(
     ("cause", "notice", "outcome"),
     [
-        # The agent knows whether the job has made its done file.
+        # This agent has checked the done file.
         (SignalCause.NOTICE, WHILE_IT_RAN, Outcome.SUCCEEDED),
         (SignalCause.NONE, AFTER_ITS_END, Outcome.SUCCEEDED),
-        # An agent of an older version took any exit code of 0 for success.
+        # An older agent reported any exit code of 0 as success.
         (None, WHILE_IT_RAN, Outcome.INTERRUPTED),
         (None, AFTER_ITS_END, Outcome.SUCCEEDED),
         (None, None, Outcome.SUCCEEDED),
@@ -373,7 +374,7 @@ WHILE_IT_RAN, AFTER_ITS_END = Notice(NOW + 140, NOW + 20), Notice(NOW + 170, NOW
 def test_success_under_a_notice_is_believed_only_of_an_agent_that_reports_its_signals(
     cause: SignalCause | None, notice: Notice | None, outcome: Outcome
 ) -> None:
-    """A job that was cut off runs again; one that had ended before, or says that it is done, does not."""
+    """A job that was cut off runs again; one that ended before the notice, or made its done file, does not."""
     told = verdicts.of_result(result(Outcome.SUCCEEDED, 0, notice=notice, signal_cause=cause))
     assert told.outcome is outcome
     assert (told.exit_code, told.process_exit_code) == (None if outcome is Outcome.INTERRUPTED else 0, 0)
@@ -381,13 +382,13 @@ def test_success_under_a_notice_is_believed_only_of_an_agent_that_reports_its_si
 
 @pytest.mark.parametrize("spans", [{}, {"command": Span(NOW + 10)}])
 def test_success_under_a_notice_is_not_believed_where_the_end_of_the_command_is_unknown(spans: dict[str, Span]) -> None:
-    """To run a finished job again is safe; to lose an unfinished one is not."""
+    """Running a finished job again is safe; losing an unfinished one is not."""
     told = verdicts.of_result(result(Outcome.SUCCEEDED, 0, notice=WHILE_IT_RAN, spans=spans))
     assert told.outcome is Outcome.INTERRUPTED
 
 
 def test_a_result_of_an_older_agent_decodes() -> None:
-    """It has no cause of a signal; what this version does not know is ignored."""
+    """An older result has no signal cause; unknown fields are ignored."""
     new = result(Outcome.SUCCEEDED, 0, signal_cause=SignalCause.NOTICE)
     old = codec.encode(new).replace(b'"signal_cause": "notice"', b'"later": 1')
     assert codec.decode(Result, old) == replace(new, signal_cause=None)
@@ -396,14 +397,14 @@ def test_a_result_of_an_older_agent_decodes() -> None:
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_an_interrupted_attempt_has_no_exit_code(outcome: Outcome) -> None:
-    """The process's own is kept beside it; of every other outcome both are the same."""
+    """The process's exit code is kept separately; for other outcomes both are equal."""
     made = Verdict(outcome, "why", NOW, 143)
     assert (made.exit_code, made.process_exit_code) == (None if outcome is Outcome.INTERRUPTED else 143, 143)
     assert codec.decode(Verdict, codec.encode(made)) == made
 
 
 def test_a_stored_verdict_of_an_older_version_decodes() -> None:
-    """It had one exit code, also where the attempt was interrupted."""
+    """An older verdict had one exit code, even if the attempt was interrupted."""
     rest = b'"reason": "why", "at": 1.0, "step": "command"}'
     failed = codec.decode(Verdict, b'{"outcome": "failed", "exit_code": 3, ' + rest)
     assert (failed.exit_code, failed.process_exit_code) == (3, 3)

@@ -1,4 +1,4 @@
-"""Views as JSON: what is written is read, by a reader of another version, too."""
+"""Views as JSON, written and read, also by another version."""
 
 import json
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ VIEWS = (
 
 @given(st.data())
 def test_a_view_that_is_written_is_read(data: st.DataObject) -> None:
-    """Times to the millisecond, and everything else exactly."""
+    """Times are kept to the millisecond, everything else exactly."""
     kind: Any = data.draw(st.sampled_from(VIEWS))
     view = data.draw(values(kind))
     text = json.dumps(to_json(view))
@@ -35,7 +35,7 @@ def test_a_moment_is_utc_to_the_millisecond() -> None:
 
 
 def test_a_field_without_a_value_is_not_written() -> None:
-    """A piece has text or base64; a gap has neither."""
+    """A piece has either text or base64; a gap has neither."""
     assert to_json(log.piece(1, "output", 0, b"a")) == {"attempt": 1, "stream": "output", "offset": 0, "text": "a"}
     assert to_json(log.piece(1, "output", 0, b"\xff"))["base64"] == "/w=="
     gap = log.Log(1, "output", 8, missing_at_least=None)
@@ -46,9 +46,9 @@ def test_a_field_without_a_value_is_not_written() -> None:
 def test_fields_of_a_newer_version_are_ignored() -> None:
     @dataclass(frozen=True)
     class Newer(overview.Server):
-        more: int
+        more: int = 7
 
-    newer = Newer(Moment(1.0), True, False, ("i-1",), "", 7)
+    newer = Newer(Moment(1.0), True, False, ("i-1",), "")
     assert from_json(overview.Server, to_json(newer)).foreign == ("i-1",)
 
 
@@ -59,8 +59,8 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
         {"at": "never"}, {"at": 1.0}, {"served": 1}, {"foreign": "i-1"}, {"foreign": [1]}, {"hindrance": None},
     ],
 )  # fmt: skip
-def test_what_is_no_view_is_invalid(wrong: Any) -> None:
-    """One error, whatever a server answers."""
+def test_wrong_view_raises_invalid(wrong: Any) -> None:
+    """Any wrong answer of a server raises Invalid."""
     whole = to_json(overview.Server(Moment(1.0), True, False, (), ""))
     with pytest.raises(Invalid, match="not a Server"):
         from_json(overview.Server, {**whole, **wrong} if isinstance(wrong, dict) and wrong else wrong)

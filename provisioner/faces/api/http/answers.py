@@ -14,7 +14,7 @@ JSON = "application/json"
 
 
 class Problem(TypedDict):
-    """Why a request came to nothing."""
+    """Why a request failed."""
 
     message: str
     code: str
@@ -43,12 +43,12 @@ def answer(value: object, status: int = 200) -> Response:
 
 
 def shown(view: Any, status: int = 200) -> Response:
-    """Answer with a view."""
+    """Return the answer with this view as JSON."""
     return answer(to_json(view), status)
 
 
 def wants(request: Request, kind: str) -> bool:
-    """Return whether the client asks for this media type."""
+    """Return whether the client accepts this media type."""
     return kind in request.headers.get("accept", "")
 
 
@@ -64,7 +64,7 @@ def problem(
 
 
 def refusal(error: errors.ProvisionError) -> Response | None:
-    """Return the answer to an error of the caller or the cloud, or a temporary one; None for a fault of the server."""
+    """Return the answer to a temporary error, or to one of the caller or the cloud; None for a fault of the server."""
     found = next(((status, code) for kind, status, code in STATUS if isinstance(error, kind)), None)
     if found is None:
         return None

@@ -60,7 +60,10 @@ async def calling(request: Request) -> Caller:
     """Return the caller that the token identifies; raises Denied and TooMany."""
     token = token_of(request)
     if not token:
-        raise Denied("a token is needed: `Authorization: Bearer …`; `provision token create` makes one")
+        raise Denied(
+            "the Authorization header has no token: send `Authorization: Bearer <token>`; "
+            "create one with `provision token create`"
+        )
     return server_of(request).service.gate.admit(token, source_of(request))
 
 
@@ -82,18 +85,18 @@ Acting = Annotated[OnBehalf, Depends(control_for)]
 Serving = Annotated[Server, Depends(server_of)]
 
 JobName = Annotated[
-    str, Path(max_length=200, description="The job's id; or its name, with `owner_name`.", examples=["gpu-inference"])
+    str, Path(max_length=200, description="The job's id, or its name (see `owner_name`).", examples=["gpu-inference"])
 ]
 OwnerName = Annotated[
-    str, Query(max_length=200, description="Whose job, where `job` is a name. Without it: the caller's own.")
+    str, Query(max_length=200, description="The owner of a job given by name. Default: the caller's first owner.")
 ]
 RunName = Annotated[
-    str, Path(max_length=64, description="The run's id, or the beginning of it.", examples=["1f9cb11a918f"])
+    str, Path(max_length=64, description="The run's id, or the beginning of its id.", examples=["1f9cb11a918f"])
 ]
 
 
 def named(job: str, owner: str) -> str:
-    """Return the job's name for the use cases, with the owner if one is given; raises Invalid."""
+    """Return the job's name or id, with `owner/` before it if one is given. Raises Invalid for a name with a slash."""
     if "/" in job:
-        raise Invalid("job: found a slash; write the owner as owner_name")
+        raise Invalid(f"job: {job!r} contains a slash; pass the owner as owner_name")
     return f"{owner}/{job}" if owner else job

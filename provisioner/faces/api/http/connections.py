@@ -1,7 +1,7 @@
 """Connections with limits: a client that does not complete its request in time is disconnected.
 
-Each client holds an open file of this process. Without a limit, clients could hold all files, and the control plane
-in this process could reach neither store nor cloud. uvicorn limits only the time between two requests.
+Each connection is an open file of this process. Without a limit, clients could use up all open files, and the control
+plane in this process could reach neither store nor cloud. uvicorn limits only the time between two requests.
 """
 
 import asyncio
@@ -15,18 +15,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from provisioner.core.errors import Invalid
 from provisioner.faces.api.http.answers import JSON, problem
 
-#: Seconds for a whole request. A client that takes nothing of an answer for as long is disconnected: it may be gone.
+#: Maximum number of seconds until a request is complete. A client that reads nothing of an answer for as long is
+#: disconnected.
 PATIENCE = 60.0
-#: Most bytes of a request's first line and headers.
+#: Maximum number of bytes of a request's first line and headers.
 HEAD = 1 << 14
-NO_REQUEST = f"no request of HTTP/1.1 with one length and at most {HEAD} bytes of headers"
+NO_REQUEST = f"invalid HTTP/1.1 request: expected one length of the body, and at most {HEAD} bytes of headers"
 #: The limit of open files is raised to at most this. It exceeds the number of connections, because a connection is
 #: counted only after its TLS handshake.
 FILES = 1 << 16
 #: Open files that are reserved for the store, S3 and EC2: about 20 connections to the store with two files each, and
 #: one connection to AWS for each of the 60 threads that may use one.
 RESERVED = 160
-#: With fewer connections than this the server does not start.
+#: The server does not start if it could accept fewer connections than this.
 FEWEST = 32
 
 
@@ -34,9 +35,10 @@ FEWEST = 32
 class Room:
     """The most clients that the server accepts at the same time."""
 
-    #: Most connections, among them those of all followers.
+    #: Maximum number of connections, including those of all followers.
     connections: int = 800
-    #: Most connections in the listen queue. The server may accept all of these before it closes any beyond the limit.
+    #: Maximum number of connections in the listen queue. The server may accept all of these before it closes any beyond
+    #: the limit.
     backlog: int = 128
     followers: int = 500
 
@@ -46,8 +48,8 @@ def room(files: int) -> Room:
     free = files - RESERVED
     if free < FEWEST:
         raise Invalid(
-            f"this process may open {files} files, and serving needs {RESERVED + FEWEST} or more: "
-            "raise the hard limit (ulimit -Hn), or LimitNOFILE in the unit"
+            f"this process may open {files} files, but the server needs at least {RESERVED + FEWEST}: "
+            "raise the hard limit (ulimit -Hn), or LimitNOFILE in the systemd unit"
         )
     most = Room()
     backlog = min(most.backlog, free // 4)
@@ -116,8 +118,8 @@ class Connection(H11Protocol):
         super().on_response_complete()
         self._look()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
-        """Send the API's error. Further input is read and dropped: closing before that would discard the answer."""
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's interface
+        """Send the API's error. Further input is read and dropped: closing at once could discard the answer."""
         body = bytes(problem(400, "invalid", NO_REQUEST).body)
         headers = {"content-type": JSON, "content-length": str(len(body)), "connection": "close"}
         for part in (h11.Response(status_code=400, headers=[*headers.items()]), h11.Data(body), h11.EndOfMessage()):

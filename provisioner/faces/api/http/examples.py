@@ -95,7 +95,7 @@ def top() -> Top:
 
 
 def server() -> Server:
-    return Server(moment(AT), served=True, unfinished=True, foreign=(), hindrance="")
+    return Server(moment(AT), served=True, unfinished=True, foreign=(), owners=("ann",), hindrance="")
 
 
 def log() -> Log:

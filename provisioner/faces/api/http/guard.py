@@ -1,4 +1,4 @@
-"""Middleware for every request: a limit for the body, security headers, and fault answers without details."""
+"""Middleware for every request: a limit for the body, security headers, and answers to faults without details."""
 
 import traceback
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from importlib.metadata import version
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from provisioner.core.views.api import API, API_HEADER, PACKAGE_HEADER, UNVERSIONED, install
+from provisioner.core.views.api import API, API_HEADER, DISTRIBUTION, PACKAGE_HEADER, UNVERSIONED, install
 from provisioner.faces.api.http.answers import problem
 from provisioner.ports.ids import Ids
 from provisioner.ports.journal import Journal
 
-#: Most bytes of a body; far more than a recipe may have.
+#: Maximum number of bytes of a body; far more than a recipe may have.
 LARGEST = 1 << 20
 
 #: Headers of every answer: a browser must treat it as data, because a job's name or log may contain HTML.
@@ -30,7 +30,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 Counted = Callable[[str, str, int, float], None]
 
 
-_PACKAGE = version("provisioner")
+_PACKAGE = version(DISTRIBUTION)
 VERSIONS = ((API_HEADER.lower().encode(), str(API).encode()), (PACKAGE_HEADER.lower().encode(), _PACKAGE.encode()))
 
 
@@ -75,29 +75,29 @@ class Guard:
                 await problem(413, "too_large", f"the body has more than {LARGEST} bytes")(scope, receive, headed)
             else:
                 await self._app(scope, bounded, headed)
-        except Exception as error:  # noqa: BLE001 - whatever it is, its reader gets a line, and the journal the rest
+        except Exception as error:  # noqa: BLE001 - for any error, the client gets a line and the journal the traceback
             id = self._ids.new()[:12]
             self._journal.complain(
-                f"a fault of ours, {id}: {error!r}", self._now(), traceback="".join(traceback.format_exception(error))
+                f"internal error {id}: {error!r}", self._now(), traceback="".join(traceback.format_exception(error))
             )
             if not status:
-                await problem(500, "fault", f"a fault of ours; the server's journal has more under {id}")(
+                await problem(500, "fault", f"internal error {id}; search the server's journal for this id")(
                     scope, receive, headed
                 )
 
 
 def _unversioned(scope: Scope) -> bool:
-    """Return whether the client asks for the records of a server of its own version, as clients once did."""
+    """Return whether the client accepts the media type of clients that are older than the API's versions."""
     return any(name == b"accept" and UNVERSIONED.encode() in value for name, value in scope["headers"])
 
 
 def _method(scope: Scope) -> str:
-    """Return a method of METHODS or "other": clients may send any word (RFC 9110, 9.1), and counters stay in memory."""
+    """Return a method of METHODS, or "other": clients may send any word (RFC 9110, 9.1), and each adds a counter."""
     return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def _route(scope: Scope) -> str:
-    """Return the template of the path, or "other": the number of templates is small, that of paths is not."""
+    """Return the template of the path, or "other". A counter for each path would be one for each job and run."""
     found = getattr(scope.get("route"), "path", None)
     if found is None:
         return "other"

@@ -12,14 +12,15 @@ from provisioner.faces.api.http.document import OPEN, answers
 
 router = APIRouter(tags=["health"])
 
-#: Most seconds since a pass that saw the whole installation: an idle one makes a pass a minute, and one may fail.
+#: Maximum number of seconds since a pass that saw the whole installation. If idle there is one pass a minute, and one
+#: may fail.
 LATELY = 150.0
 #: Media type of Prometheus's text format (its documentation, "Exposition formats").
 TEXT = "text/plain; version=1.0.0; charset=utf-8"
 
 
 class Health(TypedDict):
-    """All is well."""
+    """The state of the server."""
 
     status: str
 
@@ -31,7 +32,7 @@ class Health(TypedDict):
     responses=answers(Health, public=True, example={"status": "alive"}),
 )
 async def healthz() -> Response:
-    """Whether the process lives."""
+    """Report that the server process is alive."""
     return answer({"status": "alive"})
 
 
@@ -42,7 +43,11 @@ async def healthz() -> Response:
     responses=answers(Health, 503, public=True, example={"status": "acting"}),
 )
 def readyz(server: Serving) -> Response:
-    """Whether the store opens and somebody acts: this process, whose last pass was lately, or another one."""
+    """Report whether the server is ready; if it is not, 503 gives the reason.
+
+    The server is ready if its store can be read, its clock is right, and passes are made: by this process, the last
+    complete one within 150 s, or by another daemon.
+    """
     service = server.service
     # Raises Transient while the store cannot be read.
     if hindrance := service.operator.hindrance():
@@ -50,10 +55,10 @@ def readyz(server: Serving) -> Response:
     if service.acting.has_lease:
         if service.operator.now() - server.meters.passed_at <= LATELY:
             return answer({"status": "acting"})
-        raise Transient("no pass has seen the whole installation lately: the journal says why")
+        raise Transient(f"no complete pass in the last {LATELY:g} s; see the server's journal for the reason")
     if service.operator.served():
         return answer({"status": "standing by"})
-    raise Transient("nobody acts yet")
+    raise Transient("no daemon or server acts yet")
 
 
 def _figures() -> dict[int | str, dict[str, Any]]:
@@ -64,7 +69,7 @@ def _figures() -> dict[int | str, dict[str, Any]]:
 
 @router.get("/metrics", operation_id="metrics", response_class=PlainTextResponse, responses=_figures())
 def metrics(server: Serving, caller: Calling) -> Response:
-    """The figures, in Prometheus's text format; for admins."""
+    """Return the metrics in Prometheus's text format. Only for admins."""
     if not caller.admin:
-        raise Forbidden("only an admin may do this")
+        raise Forbidden("only an admin may read the metrics")
     return Response(server.meters.text(), media_type=TEXT)

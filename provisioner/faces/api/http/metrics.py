@@ -17,40 +17,44 @@ REQUESTS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
 
 
 class Meters:
-    """provisioner.ports.meter.Meter, and counters of the API's requests. Thread-safe, as its counters are.
+    """The implementation of provisioner.ports.meter.Meter, and counters of the API's requests; thread-safe.
 
-    Counters restart at 0 with the process, as Prometheus expects; those that are read from the store do not.
+    Counters restart at 0 with the process, as Prometheus expects, except those that are read from the store.
     """
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._passes = Histogram("provision_pass_seconds", "Of a pass.", buckets=PASSES, registry=registry)
+        self._passes = Histogram(
+            "provision_pass_seconds", "Duration of a pass of the control plane.", buckets=PASSES, registry=registry
+        )
         self._passed_at = Gauge(
-            "provision_last_pass_timestamp_seconds", "When a pass last saw all there is.", registry=registry
+            "provision_last_pass_timestamp_seconds",
+            "Unix time of the last pass that saw the whole installation.",
+            registry=registry,
         )
         self._refusals = Counter(
-            "provision_launch_errors", "Of launches and their offers, by the cloud's code.", ["code"], registry=registry
+            "provision_launch_errors", "Rejected launches and offers, by AWS error code.", ["code"], registry=registry
         )
         self._phases = Histogram(
             "provision_phase_seconds",
-            "Of the phases of runs that are over.",
+            "Duration of the phases of finished runs.",
             ["phase"],
             buckets=PHASES,
             registry=registry,
         )
         self._seconds = Counter(
             "provision_machine_seconds",
-            "What machines of runs that are over are billed for, at most.",
+            "Upper bound of the billed seconds of machines of finished runs.",
             ["market"],
             registry=registry,
         )
         self._requests = Counter(
-            "provision_http_requests", "Answered.", ["method", "route", "status"], registry=registry
+            "provision_http_requests", "Answered HTTP requests.", ["method", "route", "status"], registry=registry
         )
         self._answers = Histogram(
             "provision_http_request_seconds",
-            "Until the answer began.",
+            "Seconds until the answer began.",
             ["route"],
             buckets=REQUESTS,
             registry=registry,
@@ -94,26 +98,30 @@ class _Stored(Collector):
         self._followers = followers
 
     def describe(self) -> Iterator[Metric]:
-        # The store is read at a scrape, not when this is registered.
+        # The store is read at each scrape, and not when this collector is registered.
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
         found = self._look()
-        runs = GaugeMetricFamily("provision_runs", "That are not done.", labels=["state", "cause"])
+        runs = GaugeMetricFamily(
+            "provision_runs", "Runs that are not done, by state and cause of waiting.", labels=["state", "cause"]
+        )
         for (state, cause), count in found.runs.items():
             runs.add_metric([state, cause], count)
         yield runs
-        outcomes = CounterMetricFamily("provision_runs_ended", "Ever, by outcome.", labels=["outcome"])
+        outcomes = CounterMetricFamily("provision_runs_ended", "Ended runs, by outcome.", labels=["outcome"])
         for outcome, count in found.outcomes.items():
             outcomes.add_metric([outcome], count)
         yield outcomes
-        machines = GaugeMetricFamily("provision_machines", "Not listed as terminated.", labels=["market", "state"])
+        machines = GaugeMetricFamily(
+            "provision_machines", "Machines that are not listed as terminated.", labels=["market", "state"]
+        )
         for (market, kind), count in found.machines.items():
             machines.add_metric([market, kind], count)
         yield machines
         yield GaugeMetricFamily(
             "provision_oldest_obligation_seconds",
-            "Since the end of a machine was wanted that has not come about.",
+            "Seconds since the oldest decision to end a machine that is not listed as terminated yet; 0 if none.",
             value=found.oldest_obligation,
         )
-        yield GaugeMetricFamily("provision_followers", "Of logs, now.", value=self._followers())
+        yield GaugeMetricFamily("provision_followers", "Followers of logs now.", value=self._followers())

@@ -1,4 +1,4 @@
-"""Run reads of the bucket and requests to the cloud in separate threads, so that a slow one delays no start.
+"""Run reads of the bucket and requests to the cloud in their own threads, so that slow ones delay no start of a run.
 
 The threads are shared fairly: of several waiting callers, the one with the fewest reads in progress is served next,
 and one caller never has more than half of the threads.
@@ -17,7 +17,7 @@ from anyio import CapacityLimiter
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Most reads at the same time, of all callers; further reads wait in order.
+#: Maximum number of reads at the same time, of all callers; further reads wait in order.
 READERS = 10
 
 
@@ -27,7 +27,7 @@ class Readers:
     def __init__(self, most: int = READERS) -> None:
         self._limiter = CapacityLimiter(most)
         self._free = most
-        #: Most reads of one caller at the same time.
+        #: Maximum number of reads of one caller at the same time.
         self.each = max(1, most // 2)
         self._reading = Counter[str]()
         #: Waiting reads by caller; the caller that was served last comes last.

@@ -1,4 +1,4 @@
-"""The server: uvicorn on this thread, the control plane's loop on a second one; stopping one stops both."""
+"""The server: uvicorn on this thread, the control plane's loop on a second one. If one stops, both stop."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,8 @@ from provisioner.faces.api.http.stream import Hub
 #: Seconds that requests in progress may take after a stop; followers are disconnected at once.
 GRACE = 5
 ROOM = Room()
-#: Most requests in threads at the same time; further requests wait in order. With more threads the order is random,
-#: and the slowest of fifty simultaneous starts takes half as long again (`scripts/bench starts`).
+#: Maximum number of requests in threads at the same time; further requests wait in order. With more threads the order
+#: is random, and the slowest of fifty simultaneous starts takes 1.5 times as long (`scripts/bench starts`).
 THREADS = 20
 
 
@@ -38,13 +38,13 @@ class Listening:
     def check(self) -> None:
         """Raise Invalid if options contradict each other, or if tokens would cross a network in clear text."""
         if bool(self.certificate) != bool(self.key):
-            raise Invalid("--tls-cert and --tls-key go together")
+            raise Invalid("--tls-cert and --tls-key must be given together")
         if self.certificate and self.behind_proxy:
-            raise Invalid("either TLS here (--tls-cert) or a proxy that does it (--behind-proxy)")
+            raise Invalid("--tls-cert and --behind-proxy exclude each other: TLS ends either here or at the proxy")
         if not (self.certificate or self.behind_proxy or _loopback(self.host)):
             raise Invalid(
-                f"{self.host} is not of this computer alone, and tokens would be read on the way: "
-                "name --tls-cert and --tls-key, or --behind-proxy where a proxy does TLS"
+                f"{self.host} is not a loopback address, and without TLS tokens can be read on the network: "
+                "give --tls-cert and --tls-key, or --behind-proxy if a proxy terminates TLS"
             )
 
 
@@ -67,7 +67,7 @@ def bound(listening: Listening, room: Room = ROOM) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform == "linux":
-            # Connections inherit this from the listener (tcp(7)): the kernel ends them, and we need no timer.
+            # Connections inherit this from the listener (tcp(7)): the kernel closes them, so no timer is needed.
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(connections.PATIENCE * 1000))
         made.bind(address)
         # A client that connects before the server is ready waits, and is not rejected.

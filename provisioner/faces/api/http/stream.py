@@ -1,8 +1,8 @@
 """Logs as Server-Sent Events (WHATWG HTML, "Server-sent events"): followers of the same run share one reader.
 
-A follower pulls: it asks the hub for the log after its own place, and asks again only when its client has taken that.
-So a slow client costs one look's bytes and falls behind. Followers at the end of a log are at the same place, and one
-look a tick serves all of them.
+A follower requests the log after its own position from the hub, and requests more only when its client has received
+that part. So a slow client falls behind, and takes the memory of one read. Followers at the end of a log have the same
+position, and one read per tick serves all of them.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from provisioner.faces.api.http.reading import Readers
 from provisioner.ports.control.logs import LogQuery, view_of
 from provisioner.service.logs import LogPage, Logs
 
-#: Seconds between two looks, the same as for `provision logs --follow`.
+#: Seconds between two reads of a log (a tick), the same as for `provision logs --follow`.
 TICK = 0.5
-#: Seconds of silence after which a comment shows the client that the server is alive.
+#: Seconds without an event after which a comment shows the client that the server is alive.
 HEARTBEAT = 15.0
-#: Most followers at the same time: of the server, and of one caller.
+#: Maximum number of followers at the same time: of the server, and of one caller.
 MOST, MOST_EACH = 500, 250
-#: Most bytes of one look; and of a look that is kept for followers that ask for the same within the tick.
+#: Maximum number of bytes of one read; and of a read that is kept for followers that request the same within the tick.
 LOOK, KEPT = 1 << 18, 1 << 16
-#: Most looks at the same time: the other threads are for other requests.
+#: Maximum number of reads for followers at the same time; other requests have other threads.
 THREADS = 4
 
 
@@ -42,10 +42,10 @@ class Watched:
 
 
 class Hub:
-    """One log reader for all followers; it is used on the event loop, and reads in its own threads."""
+    """Log reader that all followers share. Use it on the event loop; it reads in its own threads."""
 
     def __init__(self, logs: Logs, *, tick: float = TICK, heartbeat: float = HEARTBEAT, most: int = MOST) -> None:
-        """`logs` may read all runs: the caller checks each follower's access before. `most` limits the followers."""
+        """`logs` can read every run, so check each follower's access first. `most` limits the number of followers."""
         self._most = most
         self._logs = logs
         self._tick = tick
@@ -61,11 +61,11 @@ class Hub:
         return self._followers.total()
 
     def enter(self, caller: str) -> None:
-        """Count one more follower of the caller; raises TooMany and Transient."""
+        """Count one more follower. Raises TooMany at the limit of the caller, and Transient at that of the server."""
         if self._followers[caller] >= MOST_EACH:
-            raise TooMany(f"you follow {MOST_EACH} logs already", self.heartbeat)
+            raise TooMany(f"you already follow {MOST_EACH} logs, the limit of one caller; end one", self.heartbeat)
         if self.followers >= self._most:
-            raise Transient(f"{self._most} logs are followed already: try again later")
+            raise Transient(f"the server already has {self._most} followers, its limit; try again later")
         self._followers[caller] += 1
 
     def leave(self, caller: str) -> None:
@@ -74,7 +74,7 @@ class Hub:
         self._followers += Counter()
 
     def close(self) -> None:
-        """End every follower's answer; each client knows its place and can resume."""
+        """End every follower's answer. A client can resume after the id of the last event that it received."""
         self._closing.set()
 
     @property
@@ -90,9 +90,9 @@ class Hub:
             pass
 
     async def look(self, caller: str, watched: Watched, place: str) -> LogPage:
-        """Return the log after the place.
+        """Return the log after the position `place`.
 
-        It is read once for all followers that ask within a tick, and counted as a read of the first of them.
+        It is read once for all followers that request it within a tick, and counts as a read of the first one.
         """
         number = int(asyncio.get_running_loop().time() / self._tick)
         if number != self._number:
@@ -104,7 +104,7 @@ class Hub:
             reading = self._readers.read(caller, self.read_page, watched, place)
             task = self._looks[key] = asyncio.ensure_future(reading)
             task.add_done_callback(lambda done: self._forget(key, done))
-        # The follower that asked first may be cancelled; others wait for the same look.
+        # The first follower may be cancelled while others wait for the same read.
         return await asyncio.shield(task)
 
     def _forget(self, key: tuple[Watched, str], task: "asyncio.Task[LogPage]") -> None:
@@ -120,7 +120,7 @@ def _size(look: LogPage) -> int:
 
 
 class Following(Response):
-    """A follower's answer: it ends with the run's log, with the client, with the token or with the server."""
+    """A follower's answer. It ends if the log ends, the client disconnects, its token is denied or the server stops."""
 
     media_type = "text/event-stream"
 
@@ -166,22 +166,22 @@ class Following(Response):
     async def _events(self) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop().time
         heard_at = clock()
-        # A browser reconnects after this many milliseconds. Without a first line it would not show a connection.
+        # A browser reconnects after this many milliseconds. It shows the connection as open only after a first line.
         yield b"retry: 1000\n\n"
         while not self._hub.closing:
             try:
-                # Checked each time: a log that is never silent must not be read after the token has expired.
+                # Check before each read: a busy log must not be sent after the token has expired.
                 self._let_in()
             except ProvisionError:
                 return
             try:
                 look = await self._hub.look(self._caller, self._watched, self._place)
             except Retryable:
-                # The bucket cannot be read now; the next look continues at the same byte.
+                # The bucket cannot be read now; the next read continues at the same byte.
                 look = None
             if look:
                 self._place = look.cursor
-                # Without `tail`, this follower shares looks with followers that began elsewhere.
+                # `tail` only sets the beginning. Without it, followers that began elsewhere share reads with this one.
                 self._watched = replace(self._watched, query=replace(self._watched.query, tail=None))
                 for piece, place in look.pieces:
                     yield event("log", to_json(view_of(piece)), place)
@@ -198,7 +198,7 @@ class Following(Response):
 
 
 def event(name: str, data: object, id: str) -> bytes:
-    """Return one event. Neither the JSON nor an id has a line break, which would end its field."""
+    """Return the bytes of one event. JSON and ids contain no line break, which would end their field."""
     return f"event: {name}\nid: {id}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 

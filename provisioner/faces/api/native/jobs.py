@@ -18,22 +18,26 @@ router = APIRouter(tags=["jobs"])
 
 def _no_debugging(wanted: bool) -> bool:
     if wanted:
-        raise ValueError("not in this version; `provision ssh RUN` enters a machine where the settings open it")
+        raise ValueError(
+            "debug mode is not supported; use `provision ssh RUN` (needs `open = true` under [ssh] in the settings)"
+        )
     return wanted
 
 
-DebugMode = Annotated[bool, AfterValidator(_no_debugging), Field(description="Saturn's; true is refused.")]
+DebugMode = Annotated[
+    bool, AfterValidator(_no_debugging), Field(description="A field of Saturn's API; `true` is rejected.")
+]
 
 
 class Start(BaseModel):
-    """What a run differs in from its job; all of it may be left out."""
+    """How a run differs from its job. Every field is optional."""
 
     model_config = ConfigDict(extra="forbid")
 
-    env: Annotated[dict[str, str], Field(description="Variables for this run; they win over the recipe's.")] = {}
-    command: Annotated[str | None, Field(description="Another command for this run.")] = None
+    env: Annotated[dict[str, str], Field(description="Variables for this run; they override the recipe's.")] = {}
+    command: Annotated[str | None, Field(description="Command for this run, in place of the recipe's.")] = None
     idempotency_key: Annotated[
-        str, Field(max_length=200, description="The same key within 24 h gives the same run; with other inputs, 409.")
+        str, Field(max_length=200, description="The same key within 24 h returns the same run; with other inputs, 409.")
     ] = ""
     debug_mode: DebugMode = False
 
@@ -53,9 +57,11 @@ def start_job(
     job: JobName,
     body: Start | None = None,
     owner_name: OwnerName = "",
-    idempotency_key: Annotated[str, Header(max_length=200, description="As in the body, which wins.")] = "",
+    idempotency_key: Annotated[
+        str, Header(max_length=200, description="Idempotency key; `idempotency_key` in the body takes precedence.")
+    ] = "",
 ) -> Response:
-    """Start a run: a fresh machine for the job."""
+    """Start a run of a job, on a new machine."""
     asked = body or Start()
     found = look_up(control, job, owner_name)
     # Pass the name that was given, because error messages show it.
@@ -65,7 +71,7 @@ def start_job(
 
 @router.get("/jobs", operation_id="list_jobs", responses=answers(Jobs, example=Jobs((examples.job(),))))
 def list_jobs(control: Acting) -> Response:
-    """List the jobs."""
+    """List the jobs that the caller may access, by owner and name."""
     return shown(Jobs(control.jobs.all()))
 
 
@@ -81,5 +87,5 @@ def get_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> Respon
     responses=answers(Job, 404, 409, example=examples.job()),
 )
 def delete_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
-    """Forget a job that has no unfinished runs; its runs stay."""
+    """Delete a job that has no unfinished runs. Its runs and their logs are kept."""
     return shown(control.jobs.delete(named(job, owner_name)))

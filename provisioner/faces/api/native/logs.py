@@ -1,4 +1,4 @@
-"""Endpoint for logs: one page, or a stream of the log as it is written."""
+"""Endpoint for logs: one page, or a stream that follows the log."""
 
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,7 @@ Stream = Literal["system", "setup", "output"]
 
 def _responses() -> dict[int | str, dict[str, Any]]:
     found = answers(Page, 404, example=Page((examples.log(),), "1.output.8.8"))
-    told = "Events `log` (a piece of the log, its id the place behind it) and at last `end` (the run)."
+    told = "Events `log` (a piece of the log; the event's id is the position after it) and finally `end` (the run)."
     found[200]["content"][EVENTS] = {"schema": {"type": "string", "description": told}}
     return found
 
@@ -40,26 +40,33 @@ async def get_logs(
     caller: Calling,
     control: Acting,
     run: RunName,
-    stream: Annotated[list[Stream] | None, Query(description="Unset: setup and output.")] = None,
-    attempt: Annotated[int | None, Query(ge=1, le=100_000, description="Only this attempt's.")] = None,
-    tail: Annotated[int | None, Query(ge=0, le=10_000, description="Begin so many lines before the end.")] = None,
-    offset: Annotated[
-        int | None, Query(ge=0, le=10**15 - 1, description="Begin at this byte; of one stream and attempt.")
+    stream: Annotated[list[Stream] | None, Query(description="Streams. Default: setup and output.")] = None,
+    attempt: Annotated[int | None, Query(ge=1, le=100_000, description="Only the log of this attempt.")] = None,
+    tail: Annotated[
+        int | None, Query(ge=0, le=10_000, description="Begin this many lines before the end of each stream.")
     ] = None,
-    cursor: Annotated[str, Query(max_length=places.LONGEST, description="`next` of the page before.")] = "",
+    offset: Annotated[
+        int | None, Query(ge=0, le=10**15 - 1, description="Begin at this byte; requires `attempt` and one `stream`.")
+    ] = None,
+    cursor: Annotated[str, Query(max_length=places.LONGEST, description="`next` of the previous page.")] = "",
     gaps: Annotated[
-        bool, Query(description="Show bytes that are missing in every page that has all there is yet.")
+        bool,
+        Query(description="Report missing bytes in each page that reaches the present end, not only in the last page."),
     ] = False,
-    limit: Annotated[int, Query(ge=LEAST, le=MOST, description="Bytes of a page.")] = MOST,
+    limit: Annotated[int, Query(ge=LEAST, le=MOST, description="Most bytes of a page.")] = MOST,
     heartbeat: Annotated[
         float | None,
-        Query(ge=1, le=60, description="Seconds of silence after which a follower gets a comment.  [default: 15]"),
+        Query(ge=1, le=60, description="Seconds without an event after which a follower gets a comment. Default: 15."),
     ] = None,
     last_event_id: Annotated[
-        str, Header(max_length=places.LONGEST, description="Where to go on, as an EventSource says it by itself.")
+        str,
+        Header(
+            max_length=places.LONGEST,
+            description="The log continues after the event with this id. EventSource sends it when it reconnects.",
+        ),
     ] = "",
 ) -> Response:
-    """Read a run's log, or with `Accept: text/event-stream` follow it until the run's end."""
+    """Return a page of a run's log. With `Accept: text/event-stream`, follow the log until the run ends."""
     streams = tuple(dict.fromkeys(stream or ("setup", "output")))
     query, place = LogQuery(streams, attempt, tail), cursor or _at(streams, attempt, offset)
     if not wants(request, EVENTS):
@@ -86,5 +93,5 @@ def _at(streams: tuple[str, ...], attempt: int | None, offset: int | None) -> st
     if offset is None:
         return ""
     if len(streams) != 1 or attempt is None:
-        raise Invalid("offset: name one stream and the attempt whose byte it is")
+        raise Invalid("offset requires `attempt` and exactly one `stream`")
     return places.Cursor({(attempt, streams[0]): places.At(0, offset)}).write()

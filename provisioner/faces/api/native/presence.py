@@ -1,4 +1,4 @@
-"""Endpoint for the control plane itself: its clock, and whether a daemon acts."""
+"""Endpoint for the state of the control plane: its time, and whether a daemon acts."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -19,6 +19,11 @@ def get_server(control: Acting) -> Response:
     operator = control.operator
     return shown(
         Server(
-            moment(operator.now()), operator.served(), operator.unfinished(), operator.foreign(), operator.hindrance()
+            at=moment(operator.now()),
+            served=operator.served(),
+            unfinished=operator.unfinished(),
+            foreign=operator.foreign(),
+            owners=operator.owners(),
+            hindrance=operator.hindrance(),
         )
     )

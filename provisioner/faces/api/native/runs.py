@@ -1,4 +1,4 @@
-"""Endpoints that list, show, bill and stop runs; and an overview of unfinished runs and machines."""
+"""Endpoints that list, show and stop runs and show their receipts; and an overview of unfinished runs."""
 
 from typing import Annotated
 
@@ -19,8 +19,8 @@ from provisioner.ports.store import RunFilter
 
 router = APIRouter(tags=["runs"])
 
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
-Cursor = Annotated[str, Query(max_length=200, description="`next_key` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries to return.")]
+Cursor = Annotated[str, Query(max_length=200, description="`next_key` of the previous page.")]
 
 
 @router.get(
@@ -30,11 +30,11 @@ Cursor = Annotated[str, Query(max_length=200, description="`next_key` of the pag
 )
 def list_runs(
     control: Acting,
-    job: Annotated[str, Query(max_length=400, description="Of this job: NAME, OWNER/NAME or its id.")] = "",
-    owner: Annotated[list[str], Query(max_length=100, description="Of these owners' jobs.")] = [],  # noqa: B006
-    id: Annotated[list[str], Query(max_length=100, description="Of these whole ids.")] = [],  # noqa: B006
-    state: Annotated[list[State], Query(description="In one of these states.")] = [],  # noqa: B006 - FastAPI copies it
-    outcome: Annotated[list[Outcome], Query(description="That ended so.")] = [],  # noqa: B006
+    job: Annotated[str, Query(max_length=400, description="Only runs of this job: NAME, OWNER/NAME or its id.")] = "",
+    owner: Annotated[list[str], Query(max_length=100, description="Only runs of these owners.")] = [],  # noqa: B006
+    id: Annotated[list[str], Query(max_length=100, description="Only runs with these full ids.")] = [],  # noqa: B006
+    state: Annotated[list[State], Query(description="Only these states.")] = [],  # noqa: B006 - FastAPI copies it
+    outcome: Annotated[list[Outcome], Query(description="Only these outcomes.")] = [],  # noqa: B006
     limit: Limit = 50,
     cursor: Cursor = "",
 ) -> Response:
@@ -77,11 +77,11 @@ def get_receipt(control: Acting, run: RunName) -> Response:
     responses=answers(Run, 404, 409, example=examples.run()),
 )
 def stop_run(control: Acting, run: RunName) -> Response:
-    """Stop a run: SIGTERM, and SIGKILL after its stop_grace. No error when it has ended already."""
+    """Stop a run: SIGTERM, and SIGKILL after its stop_grace. No error if it has ended already."""
     return shown(control.runs.stop(run))
 
 
 @router.get("/top", operation_id="get_top", tags=["runs"], responses=answers(Top, example=examples.top()))
 def get_top(control: Acting, limit: Limit = 50) -> Response:
-    """Show what is not over: all of it counted, some of it shown."""
+    """Show the unfinished runs: the numbers of all runs and machines, and at most `limit` of the runs."""
     return shown(control.runs.overview(limit))

@@ -17,7 +17,7 @@ router = APIRouter(tags=["schedules"])
 
 
 class Plan(BaseModel):
-    """When a job starts by itself; what is left out is the recipe's."""
+    """The schedule of a job. Fields that are left out are taken from the recipe."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -25,19 +25,24 @@ class Plan(BaseModel):
         str,
         Field(
             max_length=1000,
-            description="Five fields, `@daily` and the like, or `@every 4h`.",
+            description="Five cron fields, `@hourly` to `@yearly`, or `@every 4h`.",
             examples=["0 2 * * *"],
         ),
     ]
-    timezone: Annotated[str | None, Field(max_length=100, description="IANA's name.", examples=["Europe/Berlin"])] = (
-        None
-    )
-    # Plain text, so that the reader of recipes checks it and writes the error message.
+    timezone: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            description="IANA time zone. Default: the recipe's, else UTC.",
+            examples=["Europe/Berlin"],
+        ),
+    ] = None
+    # Plain text: the recipe's own validation checks it and writes the error message.
     concurrency_policy: Annotated[
         str | None,
         Field(
             max_length=100,
-            description="While the last is not over.",
+            description="If the schedule's previous run is unfinished: start another, skip this time, or replace it.",
             json_schema_extra={"enum": [*map(str, Concurrency), None]},
         ),
     ] = None
@@ -45,7 +50,7 @@ class Plan(BaseModel):
         str | None,
         Field(
             max_length=100,
-            description="What nobody started in time.",
+            description="Missed times that are started later: none, the last, or all.",
             json_schema_extra={"enum": [*map(str, Catchup), None]},
         ),
     ] = None
@@ -59,10 +64,10 @@ class Plan(BaseModel):
 def set_schedule(
     control: Acting,
     job: JobName,
-    plan: Annotated[Plan | None, Body(description="null: no more of it.")],
+    plan: Annotated[Plan | None, Body(description="The schedule; null ends it.")],
     owner_name: OwnerName = "",
 ) -> Response:
-    """Let a job start by itself, or end that. It stands until a recipe that has a schedule is applied."""
+    """Set a job's schedule; null ends it. This holds until a recipe with a schedule is applied to the job."""
     said = plan.model_dump(exclude_none=True, mode="json") if plan else None
     return shown(control.schedules.set(named(job, owner_name), said))
 
@@ -76,9 +81,9 @@ def get_schedule(
     control: Acting,
     job: JobName,
     owner_name: OwnerName = "",
-    count: Annotated[int, Query(ge=1, le=100, description="How many times to come.")] = 5,
+    count: Annotated[int, Query(ge=1, le=100, description="Number of next times.")] = 5,
 ) -> Response:
-    """Show a job's schedule, its last time and those to come."""
+    """Show a job's schedule, with its last time and its next times."""
     return shown(control.schedules.get(named(job, owner_name), count))
 
 
@@ -88,5 +93,5 @@ def get_schedule(
     responses=answers(Schedules, example=Schedules((examples.schedule(),))),
 )
 def list_schedules(control: Acting) -> Response:
-    """List the schedules."""
+    """List the schedules, each with its last and its next time."""
     return shown(Schedules(control.schedules.all()))

@@ -1,4 +1,4 @@
-"""Access tokens and the audit, for admins."""
+"""Endpoints for access tokens and the audit; only for admins."""
 
 from typing import Annotated, Literal
 
@@ -18,21 +18,27 @@ router = APIRouter(tags=["access"])
 
 
 class Wanted(BaseModel):
-    """Who is to be let in."""
+    """The owners, role and lifetime of a new token."""
 
     model_config = ConfigDict(extra="forbid")
 
     owners: Annotated[
         list[Annotated[str, Field(max_length=100)]],
         Field(
-            min_length=1, max_length=100, description="`name` or `org/name`; the first is meant where none is named."
+            min_length=1,
+            max_length=100,
+            description="`name` or `org/name`. The first is the default for job names without an owner.",
         ),
     ]
-    role: Annotated[Literal["admin", "user"], Field(description="An admin may touch everybody's things.")] = "user"
+    role: Annotated[
+        Literal["admin", "user"],
+        Field(description="A user may access only the jobs and runs of its owners, an admin those of all owners."),
+    ] = "user"
     expires_in: Annotated[
-        float | None, Field(gt=0, le=1e9, allow_inf_nan=False, description="Seconds; null: it does not expire.")
+        float | None,
+        Field(gt=0, le=1e9, allow_inf_nan=False, description="Lifetime in seconds; null: the token does not expire."),
     ] = None
-    note: Annotated[str, Field(max_length=200, description="For whom, or what for.")] = ""
+    note: Annotated[str, Field(max_length=200, description="Note, such as the user or purpose of the token.")] = ""
 
 
 @router.post(
@@ -42,7 +48,7 @@ class Wanted(BaseModel):
     responses=answers(NewToken, 403, 409, 413, status=201, example=NewToken(**vars(examples.token()), token="pvt_…")),
 )
 def create_token(control: Acting, wanted: Wanted) -> Response:
-    """Make a token; its text is told this once."""
+    """Create a token. Only this answer contains the token itself."""
     made = control.tokens.create(
         wanted.owners, admin=wanted.role == "admin", expires_in=wanted.expires_in, note=wanted.note
     )
@@ -51,7 +57,7 @@ def create_token(control: Acting, wanted: Wanted) -> Response:
 
 @router.get("/tokens", operation_id="list_tokens", responses=answers(Tokens, 403, example=Tokens((examples.token(),))))
 def list_tokens(control: Acting) -> Response:
-    """List the tokens, never with what lets anybody in."""
+    """List the tokens, without their secrets; also revoked and expired ones."""
     return shown(Tokens(control.tokens.all()))
 
 
@@ -61,7 +67,7 @@ def list_tokens(control: Acting) -> Response:
 def revoke_token(
     control: Acting, token: Annotated[str, Path(max_length=64, description="The token's id.")]
 ) -> Response:
-    """Let nobody in by it any more."""
+    """Revoke a token. From then on, requests with it are rejected."""
     return shown(control.tokens.revoke(token))
 
 
@@ -69,5 +75,5 @@ def revoke_token(
     "/audit", operation_id="list_audit", responses=answers(Audits, 403, example=Audits((examples.audit(),), None))
 )
 def list_audit(control: Acting, limit: Limit = 50, cursor: Cursor = "") -> Response:
-    """List the changes, who made them, and from where; the newest first."""
+    """List the changes, who made each and from which address; the newest first."""
     return shown(control.tokens.audit(limit, key_in(cursor)))

@@ -24,21 +24,21 @@ STREAM_OF = {"boot": "system", "setup": "setup", MAIN: "output"}
 class Container(TypedDict):
     """A part of a pod that has a log."""
 
-    name: Annotated[str, "main: the command; boot and setup: what comes before it."]
+    name: Annotated[str, "main: the command; boot and setup: the steps before it."]
     status: Annotated[str, "waiting, running, completed, error"]
     exit_code: int | None
     finished_at: str | None
     previous: None
-    logs: NotRequired[Annotated[str, "Its end; where it is not here, ask for it."]]
+    logs: NotRequired[Annotated[str, "The log's last lines; if absent, request /api/active/pods/POD/logs."]]
 
 
 class Pod(TypedDict):
-    """An attempt of a run, or the one that waits for a machine."""
+    """An attempt of a run; the last one may still wait for a machine."""
 
     name: str
     status: Annotated[str, "pending, running, stopping, completed, stopped, error"]
-    labels: Annotated[dict[str, str], "The job's id, and the run's as `job-name`."]
-    started_at: Annotated[str, "Empty until it has a machine."]
+    labels: Annotated[dict[str, str], "`saturncloud.io/resource-id`: the job's id; `job-name`: the run's id."]
+    started_at: Annotated[str, "Empty until the attempt has a machine."]
     completed_at: str | None
     reason: str | None
 
@@ -51,7 +51,7 @@ class RuntimeSummary(Pod):
 
 
 class HistoricalPod(TypedDict):
-    """A pod as the history has it."""
+    """A pod in the history of a job."""
 
     pod_name: str
     status: str
@@ -128,9 +128,9 @@ def of(run: Run, attempts: Sequence[View]) -> tuple[Attempt, ...]:
 def run_of(pod: str) -> str:
     """Return the id of the run that the pod belongs to; raises NotFound."""
     parts = pod.rsplit("-", 3)
-    # Only a whole id: a prefix may match several runs.
+    # Accept only a complete id: a prefix may match several runs.
     if len(parts) != 4 or not re.fullmatch("[0-9a-f]{32}", parts[1]):
-        raise NotFound(f"there is no pod {pod!r}")
+        raise NotFound(f"no pod {pod!r}; a pod's name is JOB-RUN-ATTEMPT-RANK, with the run's complete id")
     return parts[1]
 
 
@@ -139,7 +139,7 @@ def named(status: Status, pod: str) -> Attempt:
     for each in of(status.run, status.attempts):
         if each.pod == pod:
             return each
-    raise NotFound(f"there is no pod {pod!r}")
+    raise NotFound(f"no pod {pod!r}; /api/jobs/JOB/history lists a job's pods")
 
 
 def summary(item: Attempt) -> Pod:
@@ -161,8 +161,8 @@ def runtime_summary(item: Attempt, preparing: Mapping[str, str]) -> RuntimeSumma
 
 def _main(item: Attempt, preparing: Mapping[str, str]) -> Container:
     if not item.begun:
-        # While `main` waits, the client shows the init containers. If one of them has `logs` here, the client takes
-        # the logs of all containers from here.
+        # While `main` waits, the client shows the init containers. If one of them has `logs` in this summary, the
+        # client takes the logs of all containers from the summary.
         waiting = _container(MAIN, "waiting")
         return {**waiting, "logs": ""} if preparing else waiting
     if item.outcome is None:

@@ -1,4 +1,4 @@
-"""Endpoints beside recipes that Saturn's public client needs to work unchanged (public OpenAPI 2026.02.01)."""
+"""Endpoints, beside recipes and pods, that Saturn's public client needs to work unchanged (OpenAPI 2026.02.01)."""
 
 from dataclasses import dataclass
 from typing import Annotated, TypedDict
@@ -27,22 +27,22 @@ VERSION = "2026.02.01"
 
 
 class ServerStatus(TypedDict):
-    """Which API this is."""
+    """The state of the server, and the version of its API."""
 
     status: str
-    version: Annotated[str, "Of Saturn's API that this one is like."]
+    version: Annotated[str, "Version of Saturn's API that this server implements."]
 
 
 class User(TypedDict):
-    """Whose token it is."""
+    """The user of a token."""
 
     id: str
-    username: Annotated[str, "Whose job a recipe without an owner is."]
+    username: Annotated[str, "Owner of recipes that name none."]
     admin: bool
 
 
 class Org(TypedDict):
-    """The first part of an owner's name."""
+    """An organisation: the first part of an owner's name."""
 
     id: str
     name: str
@@ -56,21 +56,21 @@ class Orgs(TypedDict):
 
 
 class ServerSize(TypedDict):
-    """An instance type with GPUs; a price is dollars an hour, null where it is not known."""
+    """An instance type with GPUs. Prices are dollars an hour; null is unknown."""
 
     name: str
     cores: int
     memory: str
     gpu: int
     architecture: str
-    zones: Annotated[list[str], "Where the installation can launch it."]
+    zones: Annotated[list[str], "Zones in which the installation can launch this instance type."]
     spot: bool
     price_per_hour: float | None
-    spot_price_per_hour: Annotated[float | None, "In the cheapest zone."]
+    spot_price_per_hour: Annotated[float | None, "Spot price in the cheapest zone."]
 
 
 class ServerOptions(TypedDict):
-    """What a recipe may name; the lists are for workspaces, of which there are none."""
+    """The instance types that a recipe may name. The lists are for Saturn's workspaces, and are always empty."""
 
     sizes: dict[str, ServerSize]
     disk_space: list[str]
@@ -78,7 +78,7 @@ class ServerOptions(TypedDict):
 
 
 class CronOptions(BaseModel):
-    """When a job starts by itself."""
+    """The schedule by which a job starts."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -87,7 +87,7 @@ class CronOptions(BaseModel):
 
 
 class Patch(BaseModel):
-    """Everything else is changed by applying the recipe."""
+    """A new schedule for a job. To change anything else, apply the recipe."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -96,9 +96,11 @@ class Patch(BaseModel):
 
 @dataclass(frozen=True)
 class JobNow(Job):
-    """The job, and the one word for its runs."""
+    """The job, and one status for all its runs."""
 
-    status: Annotated[str, "Of its runs: pending, running, stopping; of the last one: completed, error, stopped."]
+    status: Annotated[
+        str, "While runs are unfinished: pending, running, stopping; else the last run's: completed, error, stopped."
+    ]
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Restarted(JobNow):
 
 
 class Restart(BaseModel):
-    """How it is started again."""
+    """Options for a restart."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -126,7 +128,7 @@ EXAMPLE = JobNow(**vars(examples.job()), status="running")
     responses=answers(ServerStatus, example={"status": "ok", "version": VERSION}, public=True),
 )
 async def get_server_status() -> Response:
-    """Say which API this is."""
+    """Show the version of Saturn's API that this server implements."""
     return answer(ServerStatus(status="ok", version=VERSION))
 
 
@@ -136,7 +138,7 @@ async def get_server_status() -> Response:
     responses=answers(User, example={"id": "t1", "username": "ann", "admin": False}),
 )
 async def get_user(caller: Calling) -> Response:
-    """Say whose token it is."""
+    """Show the user of the request's token."""
     return answer(User(id=caller.name, username=caller.owner.rpartition("/")[2], admin=caller.admin))
 
 
@@ -146,7 +148,7 @@ async def get_user(caller: Calling) -> Response:
     responses=answers(Orgs, example={"orgs": [{"id": "team", "name": "team", "is_primary": True}]}),
 )
 async def list_orgs(caller: Calling) -> Response:
-    """List the organisations of the caller's owners; one without is its own."""
+    """List the organisations of the caller's owners. An owner without an organisation is listed as one."""
     names = dict.fromkeys(owner.partition("/")[0] for owner in caller.owners)
     return answer(Orgs(orgs=[Org(id=name, name=name, is_primary=not at) for at, name in enumerate(names)]))
 
@@ -190,7 +192,7 @@ async def list_server_options(caller: Calling, control: Acting, server: Serving)
 
 
 def _answered(control: Control, job: Job, run: Run | None = None) -> Response:
-    """Answer with the job, and with the run that was started."""
+    """Return the answer with the job and, if a run was started, with the run."""
     now = JobNow(**vars(job), status=recipes.status_of(control, job))
     return shown(Restarted(**vars(now), run=run) if run else now)
 
@@ -218,7 +220,7 @@ def stop_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> Respo
     responses=answers(JobNow, 404, 409, example=EXAMPLE),
 )
 def stop_run_of_job(control: Acting, job: JobName, run: RunName, owner_name: OwnerName = "") -> Response:
-    """Stop one run of a job; a pod has its run's id as `job-name`."""
+    """Stop one run of a job. A pod has the id of its run in the label `job-name`."""
     found, meant = jobs.look_up(control, job, owner_name), control.runs.get(run)
     if meant.job_id != found.id:
         raise NotFound(f"{found.name} has no run {run!r}")
@@ -234,10 +236,10 @@ def stop_run_of_job(control: Acting, job: JobName, run: RunName, owner_name: Own
 def restart_job(
     control: Acting,
     job: JobName,
-    body: Restart | None = None,  # noqa: ARG001 - its type checks it
+    body: Restart | None = None,  # noqa: ARG001 - its type validates the request
     owner_name: OwnerName = "",
 ) -> Response:
-    """Stop all runs of a job, and start one."""
+    """Stop all runs of a job, and start a new run."""
     found = jobs.look_up(control, job, owner_name)
     _stop_all(control, found)
     return _answered(control, found, control.runs.start(found.id, {}))
@@ -249,7 +251,7 @@ def restart_job(
     responses=answers(JobNow, 404, 409, 413, example=EXAMPLE),
 )
 def change_job(control: Acting, job: JobName, body: Patch, owner_name: OwnerName = "") -> Response:
-    """Give a job's recipe another schedule, by which it starts from now on."""
+    """Change the schedule in a job's recipe. The job starts by the new schedule from now on."""
     options = body.cron_schedule_options.model_dump(mode="json", exclude_none=True)
     return _answered(control, control.jobs.change(named(job, owner_name), options))
 
@@ -260,11 +262,11 @@ def change_job(control: Acting, job: JobName, body: Patch, owner_name: OwnerName
     responses=answers(JobNow, 404, 409, example=EXAMPLE),
 )
 def schedule_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
-    """Let a job start by its recipe's schedule, where it does not already start by one."""
+    """Activate the schedule in a job's recipe; no change if the job has an active schedule already."""
     found = jobs.look_up(control, job, owner_name)
     if found.schedule is None:
         if not found.recipe["spec"]["schedule"]:
-            raise Invalid(f"{found.name} has no schedule; give one, as in `sc schedule {found.name} '@every 4h'`")
+            raise Invalid(f"{found.name} has no schedule in its recipe; set it: `sc schedule {found.name} '@every 4h'`")
         control.schedules.set(found.id, {})
         found = control.jobs.get(found.id)
     return _answered(control, found)
@@ -276,7 +278,7 @@ def schedule_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> R
     responses=answers(JobNow, 404, 409, example=EXAMPLE),
 )
 def unschedule_job(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
-    """Let a job start by no schedule; its recipe keeps the one that it has."""
+    """End a job's schedule. The schedule in its recipe stays, but is inactive."""
     found = jobs.look_up(control, job, owner_name)
     control.schedules.set(found.id, None)
     return _answered(control, control.jobs.get(found.id))

@@ -1,4 +1,4 @@
-"""Pods and their logs, as Saturn's public client asks for them (public OpenAPI 2026.02.01)."""
+"""Endpoints for pods and their logs, for Saturn's public client (public OpenAPI 2026.02.01)."""
 
 import codecs
 import json
@@ -25,23 +25,23 @@ from provisioner.ports.store import RunFilter
 
 router = APIRouter(tags=["pods"])
 
-#: Last lines of an init container's log that its summary shows.
+#: Number of last lines of an init container's log that its summary shows.
 GLIMPSE = 100
 
 Pod = Annotated[str, Path(max_length=300, description="A pod's name: JOB-RUN-ATTEMPT-RANK.")]
 
 
 class Pods(TypedDict):
-    """Attempts that are not over."""
+    """Attempts that have not ended."""
 
     pod_summaries: list[attempts.Pod]
     next_key: str | None
 
 
 class History(TypedDict):
-    """Attempts, the newest run's first."""
+    """Attempts of a job's runs, those of the newest run first."""
 
-    pods: Annotated[list[attempts.HistoricalPod], "Of the newest thousand runs."]
+    pods: Annotated[list[attempts.HistoricalPod], "Attempts of the newest 1,000 runs."]
 
 
 class PodLogs(TypedDict):
@@ -61,9 +61,9 @@ _POD = attempts.Attempt(examples.run(), 1, 0, examples.attempt())
 def list_pods(
     control: Acting,
     workload_id: Annotated[str, Query(max_length=64, description="The job's id.")],
-    workload_type: Annotated[str, Query(max_length=20, description="`job`; of other types there are none.")] = "job",
+    workload_type: Annotated[str, Query(max_length=20, description="`job`; other types give an empty list.")] = "job",
 ) -> Response:
-    """List the attempts of a job that are not over, the newest thousand runs' at most."""
+    """List the attempts of a job that have not ended, of its newest 1,000 unfinished runs."""
     found = control.jobs.get(workload_id)
     which = RunFilter(job_id=found.id, states=UNFINISHED, limit=PAGE)
     tried = control.runs.tried(which) if workload_type == "job" else ()
@@ -77,7 +77,7 @@ def list_pods(
     responses=answers(attempts.RuntimeSummary, 404, example=attempts.runtime_summary(_POD, {})),
 )
 async def get_pod(caller: Calling, control: Acting, server: Serving, pod: Pod) -> Response:
-    """Show a pod with its containers; one that is over, too."""
+    """Show a pod with its containers, also after it has ended."""
     found = await run_in_threadpool(_attempt, control, pod)
     preparing = {}
     if found.view and not found.begun:
@@ -103,11 +103,13 @@ async def get_pod_logs(
     control: Acting,
     server: Serving,
     pod: Pod,
-    page_size: Annotated[int, Query(ge=1, le=100_000, description="Its last lines.")] = PAGE,
-    container_name: Annotated[str, Query(max_length=100, description="main, boot or setup.")] = attempts.MAIN,
-    previous: Annotated[bool, Query(description="Accepted: no container of ours is started twice.")] = False,
+    page_size: Annotated[int, Query(ge=1, le=100_000, description="Most lines, from the end of the log.")] = PAGE,
+    container_name: Annotated[str, Query(max_length=100, description="Container: main, boot, setup.")] = attempts.MAIN,
+    previous: Annotated[
+        bool, Query(description="Log of a previous container: always empty, because no container is started twice.")
+    ] = False,
 ) -> Response:
-    """Give the end of a container's log, from the archive once the run is over."""
+    """Return the last lines of a container's log; after the run has ended, they come from the archive."""
     stream = attempts.STREAM_OF.get(container_name)
     if stream is None:
         raise NotFound(f"a pod has no container {container_name!r}; it has {', '.join(attempts.STREAM_OF)}")
@@ -122,7 +124,7 @@ async def get_pod_logs(
     responses=answers(History, 404, example={"pods": [attempts.historical(_POD)]}),
 )
 def list_history(control: Acting, job: JobName, owner_name: OwnerName = "") -> Response:
-    """List the attempts of a job's runs, those that are not over too."""
+    """List the attempts of a job's runs, including those that have not ended."""
     found = jobs.look_up(control, job, owner_name)
     tried = control.runs.tried(RunFilter(job_id=found.id, limit=PAGE))
     told = [attempts.historical(each) for run, views in tried for each in attempts.of(run, views)]
@@ -139,10 +141,10 @@ async def get_historical_logs(
     control: Acting,
     server: Serving,
     job: JobName,
-    pod_name: Annotated[str, Query(max_length=300, description="A pod of the history.")],
+    pod_name: Annotated[str, Query(max_length=300, description="Name of a pod in the job's history.")],
     owner_name: OwnerName = "",
 ) -> Response:
-    """Give the whole log of a pod: what it wrote before its command, and since."""
+    """Return the whole log of a pod: that of its setup, then that of its command."""
     found = await run_in_threadpool(jobs.look_up, control, job, owner_name)
     meant = await run_in_threadpool(_attempt, control, pod_name)
     if meant.run.job_id != found.id:
@@ -165,7 +167,7 @@ def _text(control: Control, found: attempts.Attempt, stream: str, tail: int | No
 
 
 async def _logs(readers: Readers, caller: str, texts: Iterator[str]) -> Response:
-    """Return the text as one JSON object, written as it is read: a log may be larger than the memory."""
+    """Return the text as one JSON object that is sent while it is read: a log may be larger than the memory."""
     # An error can set the status only before the first byte is sent.
     first = await readers.read(caller, next, texts, "")
 

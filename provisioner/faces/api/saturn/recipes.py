@@ -26,14 +26,16 @@ router = APIRouter(tags=["recipes"])
 
 
 class RecipeState(TypedDict):
-    """What the server adds."""
+    """The part of a recipe that the server adds."""
 
     id: Annotated[str, "The job's id."]
-    status: Annotated[str, "Of its runs: pending, running, stopping; of the last one: completed, error, stopped."]
+    status: Annotated[
+        str, "While runs are unfinished: pending, running, stopping; else the last run's: completed, error, stopped."
+    ]
 
 
 class Recipe(TypedDict):
-    """A job's recipe with its schedule as it now is."""
+    """A job's recipe, with the job's current schedule."""
 
     schema_version: str
     type: str
@@ -45,13 +47,13 @@ class Recipes(TypedDict):
     """A page of recipes, by owner and name."""
 
     recipes: list[Recipe]
-    next_key: Annotated[str | None, "As `next_key` it gives the next page; null: there is none."]
+    next_key: Annotated[str | None, "Pass it as `next_key` to get the next page; null: this is the last page."]
 
 
 def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
-    """Return the job's recipe; as a template, which another owner can apply, without owner and state."""
+    """Return the job's recipe. A template has no owner and no state, so that another owner can apply it."""
     told = job.recipe
-    # Saturn's client needs an owner that is text, and prints a start script that is null as the word None.
+    # Saturn's client needs a text as the owner, and prints a start script of null as `None`.
     spec = {name: value for name, value in told["spec"].items() if value is not None}
     spec |= {"schedule": job.schedule, "start_script": spec.get("start_script", "")}
     spec.pop("owner", None)
@@ -62,7 +64,7 @@ def recipe(job: Job, status: str = "", *, as_template: bool = False) -> Recipe:
     return made
 
 
-#: Most runs of one query to the store.
+#: Maximum number of runs of one query to the store.
 PAGE = 1000
 UNFINISHED = tuple(state for state in State if state is not State.DONE)
 #: Saturn's words for a run's state, and for its outcome.
@@ -71,7 +73,7 @@ ENDED = {Outcome.SUCCEEDED: "completed", Outcome.CANCELLED: "stopped"}
 
 
 def status_of(control: Control, job: Job) -> str:
-    """Return one status for all runs of a job: the most active of the runs that have not ended, or the last run's."""
+    """Return one status for all runs of a job: of the most active run that has not ended, else of the last run."""
     words = {word_of(run) for run in unfinished(control, job) if run.ended_at is None}
     if lively := next((word for word in ("running", "pending", "stopping") if word in words), None):
         return lively
@@ -99,12 +101,12 @@ def word_of(run: Run) -> str:
 EXAMPLE = recipe(examples.job(), "running")
 
 
-#: The name in messages of a recipe that has no file.
+#: The name, in messages, of a recipe that has no file.
 SOURCE = "the recipe"
 
 
 def _body(*kinds: str) -> dict[str, Any]:
-    text = "The recipe. `state` is passed over, so that what `get` gave can be applied."
+    text = "The recipe. `state` is ignored, so that a recipe from `GET` can be applied."
     content = {kind: {"schema": {"type": "object"}, "example": EXAMPLE} for kind in kinds}
     return {"requestBody": {"required": True, "description": text, "content": content}}
 
@@ -117,7 +119,7 @@ async def text_of(request: Request) -> str:
 
 
 Text = Annotated[str, Depends(text_of)]
-AsTemplate = Annotated[bool, Query(description="Without owner and state.")]
+AsTemplate = Annotated[bool, Query(description="Omit owner and state.")]
 
 
 @router.put(
@@ -130,9 +132,9 @@ AsTemplate = Annotated[bool, Query(description="Without owner and state.")]
 def apply_recipe(
     control: Acting,
     text: Text,
-    source: Annotated[str, Query(max_length=1000, description="What messages call it.")] = SOURCE,
+    source: Annotated[str, Query(max_length=1000, description="Name of the recipe in error messages.")] = SOURCE,
 ) -> Response:
-    """Make a recipe its owner's job of that name, or its next revision."""
+    """Store a recipe as a job of its owner, or as the next revision of the owner's job with this name."""
     return _applied(control, control.jobs.apply(text, source))
 
 
@@ -146,17 +148,17 @@ def apply_recipe(
 def create_recipe(
     control: Acting,
     text: Text,
-    enforce_unknown: Annotated[bool, Query(description="Refuse unknown fields; otherwise pass over them.")] = True,
+    enforce_unknown: Annotated[bool, Query(description="Reject unknown fields; `false` ignores them.")] = True,
 ) -> Response:
-    """Make a recipe a new job; 409 where its owner has one of that name.
+    """Store a recipe as a new job. 409 if its owner has a job with this name.
 
-    A schedule in it begins with `POST /api/jobs/{job}/schedule`: a clone spends nothing by itself.
+    A schedule in the recipe is inactive until `POST /api/jobs/{job}/schedule`, so a clone starts no run by itself.
     """
     try:
         told = json.loads(text)
         spec = {field: value for field, value in told["spec"].items() if field in Spec.model_fields}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Invalid("body: found no recipe in JSON with a spec") from error
+        raise Invalid("body: expected a recipe in JSON, an object with `spec`") from error
     if not enforce_unknown:
         text = json.dumps({**told, "spec": spec})
     return _applied(control, control.jobs.create(text, SOURCE))
@@ -173,12 +175,12 @@ def _applied(control: Control, job: Job) -> Response:
 )
 def list_recipes(
     control: Acting,
-    type: Annotated[str, Query(max_length=20, description="`job`; of other types there are none.")] = "job",
-    name: Annotated[str, Query(max_length=200, description="Whose name begins so.")] = "",
-    owner_name: Annotated[str, Query(max_length=200, description="Of this owner.")] = "",
+    type: Annotated[str, Query(max_length=20, description="`job`; other types give an empty list.")] = "job",
+    name: Annotated[str, Query(max_length=200, description="Only jobs whose name begins with this text.")] = "",
+    owner_name: Annotated[str, Query(max_length=200, description="Only jobs of this owner.")] = "",
     as_template: AsTemplate = False,
-    page_size: Annotated[int, Query(ge=1, le=1000, description="How many at most.")] = 100,
-    next_key: Annotated[str, Query(max_length=500, description="That of the page before.")] = "",
+    page_size: Annotated[int, Query(ge=1, le=1000, description="Most recipes of a page.")] = 100,
+    next_key: Annotated[str, Query(max_length=500, description="`next_key` of the previous page.")] = "",
 ) -> Response:
     """List recipes, by owner and name."""
     jobs = control.jobs.all() if type == "job" else ()

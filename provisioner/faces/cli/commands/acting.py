@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import typer
 
@@ -12,45 +13,50 @@ from provisioner.ports.control.control import Control
 
 
 def daemon(context: typer.Context, as_json: session.Json = False) -> int:
-    """Act until stopped: launch, watch, end, reap, and start what schedules make due.
+    """Run the control plane.
 
-    A second one stands by, and takes over when the first is gone. What happens is told on standard error: as
-    lines on a terminal, as a JSON object a line elsewhere. With --json it is JSON, on standard output.
+    It launches runs, watches and ends their machines, and starts jobs by their schedules, until it is stopped. A second
+    daemon stands by, and takes over when the first one ends. The journal goes to standard error: lines on a terminal,
+    else a JSON object on each line. With --json it is JSON on standard output.
     """
     journal = session.journal(context, as_json=as_json)
     service = session.opened(context, "daemon", journal)
     stopping = _stopping(service)
     another = service.operator.served()
-    begin = "another daemon acts: standing by to take over" if another else "acting; Ctrl-C ends this, no run"
+    begin = (
+        "another daemon acts: standing by to take over"
+        if another
+        else "acting; Ctrl-C stops the daemon, and runs continue"
+    )
     journal.tell(begin, service.operator.now())
 
     def acted(_: Sequence[str]) -> None:
         nonlocal another
         if another:
             another = False
-            journal.tell("acting now: the other daemon is gone", service.operator.now())
+            journal.tell("acting now, because the other daemon has ended", service.operator.now())
 
     try:
         service.operator.drive(stopping, acted, schedules=True)
     except ProvisionError as error:
         journal.complain(str(error), service.operator.now())
         return exits.of_error(error)
-    journal.tell("stopped; what runs goes on", service.operator.now())
+    journal.tell("stopped; runs continue on their machines", service.operator.now())
     return 0
 
 
 def cron(context: typer.Context, as_json: session.Json = False) -> int:
-    """Start what is due by schedules, and nothing else.
+    """Start what schedules make due, and nothing else.
 
-    For those who act elsewhere. A daemon does this, too; any number of either start each time once. What happens is
-    told as by `daemon`.
+    This only queues the runs: other commands must launch them. A daemon does both. However many daemons and crons run,
+    each time of a schedule starts one run. It logs as `daemon` does.
     """
     journal = session.journal(context, as_json=as_json)
     service = session.opened(context, "cron", journal)
     stopping = _stopping(service)
-    journal.tell("starting what schedules make due; Ctrl-C ends this, no run", service.operator.now())
+    journal.tell("starting runs that schedules make due; Ctrl-C stops this, and runs continue", service.operator.now())
     service.operator.ring(stopping)
-    journal.tell("stopped; schedules wait", service.operator.now())
+    journal.tell("stopped; schedules start no runs until a daemon or cron runs", service.operator.now())
     return 0
 
 
@@ -69,9 +75,9 @@ def _stopping(service: Control) -> Callable[[], bool]:
 
 
 def reap(context: typer.Context, as_json: session.Json = False) -> int:
-    """End every machine that has outlived its lifetime.
+    """End machines that outlived their lifetime.
 
-    Needs the settings alone, no store: it may run on another host, from a timer. What it does is told as by `daemon`.
+    This needs the settings but no store: it may run on another host, from a timer. It logs as `daemon` does.
     """
     from provisioner import wiring
 
@@ -87,15 +93,29 @@ def reap(context: typer.Context, as_json: session.Json = False) -> int:
     return exits.CLOUD if any(each.error for each in reaped) else 0
 
 
-def takeover(context: typer.Context, as_json: session.Json = False) -> None:
-    """Make the bucket this store's, after the other store was lost.
+def takeover(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: session.Json = False,
+) -> None:
+    """Take over the bucket of a store that is lost.
 
-    What the other store's machines left is archived; those still at work are left to their own end.
+    Machines that work for runs of this store are adopted. Other machines end at their lifetime, and their logs are then
+    archived. The other store stops acting, if it still exists.
     """
-    told = session.opened(context).operator.takeover()
+    service = session.opened(context)
+    owner = service.operator.other_store()
+    if not owner:
+        streams.say("nothing to take over: the bucket belongs to this store, or to none")
+        if as_json:
+            streams.put_json({"mailboxes": []})
+        return
+    if not yes and not session.agreed(f"take the bucket away from store {owner}, which then stops acting?"):
+        return
+    told = service.operator.takeover()
     if as_json:
         streams.put_json({"mailboxes": list(told)})
         return
     for line in told:
         streams.put(line)
-    streams.put("the bucket is this store's now; machines it does not know are left to their own end")
+    streams.put("this store owns the bucket now; machines that it does not know end at their lifetime")

@@ -12,11 +12,11 @@ from provisioner.faces.cli.terminal.progress import Progress
 
 app = typer.Typer(
     name="ami",
-    help="Machine images of your own, with agent and Docker images in them.",
+    help="Make AMIs with the agent and Docker images.",
     add_completion=False,
     rich_markup_mode=None,
 )
-Name = Annotated[str, typer.Argument(metavar="AMI", help="An id, the beginning of one, or a name.")]
+Name = Annotated[str, typer.Argument(metavar="AMI", help="An AMI's id, the beginning of its id, or its name.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -38,12 +38,12 @@ def _amis(context: typer.Context) -> Any:
 def bake(
     context: typer.Context,
     base: Annotated[
-        str, typer.Option(metavar="AMI", help="What to build on, an id or ssm:/path.  [default: the settings' image]")
+        str, typer.Option(metavar="AMI", help="AMI to start from: an id or ssm:/path.  [default: the settings' image]")
     ] = "",
     preload: Annotated[
-        list[str] | None, typer.Option(metavar="IMAGE", help="A Docker image to have in it; may be repeated.")
+        list[str] | None, typer.Option(metavar="IMAGE", help="Docker image to include; may be repeated.")
     ] = None,
-    instance_type: Annotated[str, typer.Option("--type", metavar="T", help="The builder's; it needs no GPU.")] = (
+    instance_type: Annotated[str, typer.Option("--type", metavar="T", help="The builder's type; it needs no GPU.")] = (
         "m6i.large"
     ),
     name: Annotated[str, typer.Option(metavar="N", help="The AMI's name.  [default: installation and time]")] = "",
@@ -53,14 +53,14 @@ def bake(
             min=8,
             max=16384,
             metavar="GIB",
-            help="Its disk, and the least that machines from it have.  [default: the base's; to preload, disk_gib]",
+            help="GiB of the AMI, and least disk of its machines.  [default: the base's; with --preload, disk_gib]",
         ),
     ] = None,
     as_json: session.Json = False,
 ) -> int:
-    """Make an AMI: agent and Docker images in it, nothing else that takes time at boot.
+    """Make an AMI that boots fast, with the agent and Docker images in it.
 
-    A builder machine is launched, entered by SSH, prepared and ended; Ctrl-C ends it too.
+    This launches a builder machine, prepares it over SSH, makes the AMI and ends the machine. Ctrl-C ends it too.
     """
     from provisioner.service.ami.bake import BakeRequest
     from provisioner.service.ami.builder import Told
@@ -72,18 +72,18 @@ def bake(
         with interruptible():
             made = amis.bake(wish, Told(progress.step, progress.output))
     except KeyboardInterrupt:
-        streams.say("interrupted: no image is made")
+        streams.say("interrupted: no AMI was made")
         return exits.DETACHED
     if as_json:
         screen.put_view(amis.show(made))
     else:
-        streams.put(f"{made.id} is made ({made.name}); launch from it: provision ami use {made.id}")
+        streams.put(f"made {made.id} ({made.name}); use it for new launches: provision ami use {made.id}")
     return 0
 
 
 @app.command("list")
 def list_(context: typer.Context, as_json: session.Json = False) -> None:
-    """List them, newest first."""
+    """List the AMIs of this installation, newest first."""
     amis = _amis(context)
     found = amis.list()
     if as_json:
@@ -94,25 +94,25 @@ def list_(context: typer.Context, as_json: session.Json = False) -> None:
 
 @app.command()
 def use(context: typer.Context, name: Name, as_json: session.Json = False) -> None:
-    """Have new launches take an AMI; `default` goes back to the settings' image.
+    """Use an AMI for new launches; `default` returns to the AMI of the settings.
 
-    A running daemon takes it from its next launch on.
+    A running daemon uses it from its next launch on.
     """
     amis = _amis(context)
     chosen = amis.use(name)
     if as_json:
         streams.put_json(to_json(chosen) if chosen else None)
     elif chosen is None:
-        streams.put(f"new launches take {amis.default}, as the settings say")
+        streams.put(f"new launches use {amis.default}, the AMI of the settings")
     else:
-        streams.put(f"new launches take {chosen.id}; back to the settings' image: provision ami use default")
+        streams.put(f"new launches use {chosen.id}; back to the AMI of the settings: provision ami use default")
         if not chosen.agent_current:
-            streams.say("the agent in it is not today's: machines fetch today's, as without it. Bake anew for the gain")
+            streams.say("the AMI has an older agent, so machines fetch the present one at boot; a new AMI avoids that")
 
 
 @app.command()
 def delete(context: typer.Context, name: Name, as_json: session.Json = False) -> None:
-    """Delete an AMI and its snapshots, unless new launches take it or a machine runs from it."""
+    """Delete an AMI and its snapshots, unless new launches use it or a machine runs from it."""
     id = _amis(context).delete(name)
     if as_json:
         streams.put_json({"id": id})

@@ -11,13 +11,17 @@ from provisioner.faces.cli.terminal import screen, streams
 
 def backup(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(metavar="FILE|s3://BUCKET/KEY", help="Where to; a file is replaced.")],
+    target: Annotated[
+        str, typer.Argument(metavar="FILE|s3://BUCKET/KEY", help="Target; an existing file is replaced.")
+    ],
     as_json: session.Json = False,
 ) -> None:
-    """Copy the store, while a daemon or a server works, into one file.
+    """Write a backup of the store.
 
-    It has the jobs, schedules, tokens, runs and machines, and the secret of the SSH keys. Logs and receipts are in the
-    bucket. Keep it private: the variables of jobs are in it.
+    The backup is one file. A daemon or server may keep running.
+
+    The file contains jobs, schedules, tokens, runs, machines, and the secret of the SSH keys. Logs and receipts are in
+    the bucket. Keep the file private: it contains the variables of jobs.
     """
     from provisioner import wiring
 
@@ -25,18 +29,20 @@ def backup(
     if as_json:
         streams.put_json({"target": target, "bytes": size})
     else:
-        streams.put(f"{target} has the store, {screen.size(size)}; put it back: provision restore {target}")
+        streams.put(f"{target} has the backup, {screen.size(size)}; restore it with: provision restore {target}")
 
 
 def restore(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="FILE|s3://BUCKET/KEY", help="What `backup` wrote.")],
+    source: Annotated[str, typer.Argument(metavar="FILE|s3://BUCKET/KEY", help="What `provision backup` wrote.")],
     as_json: session.Json = False,
 ) -> None:
-    """Put a backup back as this host's store, and take the bucket over with it.
+    """Restore a backup on a host without a store.
 
-    The store that was backed up stops to act. Machines that work for runs of the backup are adopted; those of runs that
-    it does not have are left to their own end. There must be no store yet where the settings name it.
+    The restored store takes over the bucket.
+
+    The original store stops acting. Machines that work for runs of the backup are adopted. Machines of other runs are
+    not: they end by themselves, at their limits. The settings must name a store that does not exist yet.
     """
     from provisioner import wiring
 
@@ -46,7 +52,7 @@ def restore(
     if as_json:
         streams.put_json({"made_at": iso(about.made_at), "mailboxes": list(told)})
         return
-    streams.put(f"the store is as it was at {screen.date(about.made_at)}; the bucket is its own now")
+    streams.put(f"restored the store of {screen.date(about.made_at)}; it now owns the bucket")
     for line in told:
         streams.put(line)
-    streams.put("start `provision daemon` or `provision serve` here, and nowhere else")
+    streams.put("start `provision daemon` or `provision serve` on this host only")

@@ -7,20 +7,23 @@ from typing import Annotated
 
 import typer
 
+from provisioner.core.errors import Invalid
 from provisioner.faces.cli import exits, session
 from provisioner.faces.cli.commands.runs import RunName
 from provisioner.faces.cli.terminal import screen, streams
 from provisioner.faces.cli.terminal.interrupts import interruptible
 from provisioner.ports.connection import Connection
 
-Host = Annotated[bool, typer.Option("--host", help="The machine itself, as its root, not the job's container.")]
+Host = Annotated[bool, typer.Option("--host", help="Connect to the machine as root, not to the container.")]
 
 
 @contextlib.contextmanager
 def _inside(context: typer.Context, run: str, *, host: bool) -> Iterator[Connection]:
-    service = session.opened(context)
+    service, known = session.opened(context), session.settings(context)
+    if known.rehearsal and not known.ssh.open:
+        raise Invalid("the light machines of a rehearsal cannot be entered: rehearse with `--machine qemu`")
     session.catch_up(service)
-    connection = service.operator.enter(run, host=host)
+    connection = service.operator.enter(session.run_id(service, run), host=host)
     try:
         yield connection
     finally:
@@ -31,13 +34,15 @@ def ssh(
     context: typer.Context,
     run: RunName,
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="Its words as they are.  [default: a shell]")
+        list[str] | None,
+        typer.Argument(metavar="[-- COMMAND...]", help="Command, passed without a shell.  [default: a shell]"),
     ] = None,
     host: Host = False,
 ) -> int:
-    """Run a command, or a shell, in a run's container; the exit code is the command's.
+    """Open a shell in a run's container, or run a command.
 
-    Machines can be entered where `open` under [ssh] in the settings says so.
+    The exit code is that of the command. The machine accepts SSH only if it was launched with `open = true` under [ssh]
+    in the settings.
     """
     from provisioner.faces.cli.terminal import remote_terminal
 
@@ -53,20 +58,22 @@ def ssh(
 
 def cp(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="FROM", help="A file or folder here, or RUN:PATH.")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="The other of the two.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A local path, or RUN:PATH.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="RUN:PATH if FROM is local, else a local path.")],
     host: Host = False,
     as_json: session.Json = False,
 ) -> int:
-    """Copy a file or folder from or to a run's container.
+    """Copy files from or to a run's container.
 
-    An existing folder is copied into. A path that is not absolute begins in the job's working directory.
+    If TO is an existing folder, the copy is placed in it. A relative PATH begins in the job's working directory.
     """
     from provisioner.service.ssh_entry import copying
 
     here, there = _split(source), _split(target)
     if (here is None) == (there is None):
-        raise typer.BadParameter("one of FROM and TO is RUN:PATH, the other a path here (./a:b for one with a colon)")
+        raise typer.BadParameter(
+            "exactly one of FROM and TO must be RUN:PATH; write ./a:b for a local path with a colon"
+        )
     try:
         with interruptible():
             if here:
@@ -76,7 +83,7 @@ def cp(
                 with _inside(context, there[0], host=host) as connection:
                     copied = copying.send(connection, Path(source), there[1])
     except KeyboardInterrupt:
-        streams.say("interrupted: nothing is copied")
+        streams.say("interrupted: nothing was copied")
         return exits.DETACHED
     if copied.remark:
         streams.complain(copied.remark)

@@ -1,35 +1,83 @@
 """Commands for jobs and recipes: apply, jobs, show, delete, schema."""
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 
-from provisioner.faces.cli import session
+from provisioner.core.errors import NotFound
+from provisioner.core.views.job import Job
+from provisioner.faces.cli import complete, session
 from provisioner.faces.cli.terminal import screen, streams
+from provisioner.ports.control.control import Control
 
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="NAME or OWNER/NAME.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="NAME, OWNER/NAME or its id.", autocompletion=complete.job)]
+#: Maximum number of changed fields that `apply` names.
+NAMED = 6
 
 
 def apply(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The recipe, YAML or JSON; - reads standard input.")],
-    start: Annotated[bool, typer.Option("--start", help="Start a run of it.")] = False,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Recipe in YAML or JSON; - reads standard input.")],
+    start: Annotated[bool, typer.Option("--start", help="Start a run of the job, too.")] = False,
     as_json: session.Json = False,
 ) -> int:
-    """Store a recipe as a job, or as its next revision."""
+    """Store a recipe as a job.
+
+    A recipe with the name of an existing job becomes the job's next revision.
+    """
     from provisioner.faces.cli.commands.runs import started
 
-    service = session.control(context)
-    job = service.jobs.apply(session.read_file(file), file)
-    name = f"{job.owner}/{job.name}"
+    service, text = session.control(context), session.read_file(file)
+    before = _known(service, text)
+    job = service.jobs.apply(text, file)
+    name, put = f"{job.owner}/{job.name}", streams.say if start else streams.put
+    if not as_json:
+        put(f"{name}: {_change(before, job)}")
+        if job.recipe["spec"].get("schedule"):
+            plan = service.schedules.get(name, 1)
+            following = screen.zoned(plan.next[0], plan.timezone or "UTC") if plan.next else "never"
+            put(f"next start by its schedule: {following}")
     if start:
-        streams.say(f"{name} is at revision {job.revision}")
         return started(service, lambda: service.runs.start(name, {}), as_json=as_json)
     if as_json:
         screen.put_view(job)
     else:
-        streams.put(f"{name} is at revision {job.revision}; start it: provision start {job.name}")
+        streams.say(f"start it: provision start {job.name}")
     return 0
+
+
+def _known(service: Control, text: str) -> Job | None:
+    """Return the job that the recipe's text names, or None; the text is not checked yet."""
+    import yaml
+
+    try:
+        spec = yaml.safe_load(text)["spec"]
+        owner = spec.get("owner") or service.operator.owners()[0]
+        return service.jobs.get(f"{owner}/{spec['name']}")
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError, NotFound):
+        return None
+
+
+def _change(before: Job | None, after: Job) -> str:
+    """Return what `apply` changed: names of fields only, because values may be private."""
+    if before is None or before.id != after.id:
+        return f"new job, revision {after.revision}"
+    if before.revision == after.revision:
+        return f"unchanged, revision {after.revision}"
+    old, new = dict(_flat(before.recipe["spec"])), dict(_flat(after.recipe["spec"]))
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+    return f"revision {after.revision}, changed: {', '.join(changed[:NAMED])}{more}"
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted path and the value of each field that is no mapping."""
+    if not isinstance(value, Mapping):
+        yield path, value
+        return
+    for name, inner in value.items():
+        yield from _flat(inner, f"{path}.{name}" if path else str(name))
 
 
 def jobs(context: typer.Context, as_json: session.Json = False) -> None:
@@ -42,7 +90,7 @@ def jobs(context: typer.Context, as_json: session.Json = False) -> None:
 
 
 def show(context: typer.Context, job: JobName, as_json: session.Json = False) -> None:
-    """Print a job's recipe, with every default filled in."""
+    """Print a job's recipe with every default."""
     import yaml
 
     found = session.control(context).jobs.get(job)
@@ -53,18 +101,28 @@ def show(context: typer.Context, job: JobName, as_json: session.Json = False) ->
 
 
 def delete(context: typer.Context, job: JobName, as_json: session.Json = False) -> None:
-    """Forget a job that has no unfinished runs; its runs stay."""
+    """Delete a job; its runs stay.
+
+    A job with unfinished runs cannot be deleted.
+    """
     service = session.control(context)
     session.catch_up(service)
     gone = service.jobs.delete(job)
     if as_json:
         screen.put_view(gone)
     else:
-        streams.put(f"deleted {gone.owner}/{gone.name}; its runs and their logs stay")
+        streams.put(f"deleted {gone.owner}/{gone.name}; its runs and logs are kept")
 
 
-def schema() -> None:
+def schema(
+    output: Annotated[
+        str, typer.Option(metavar="COMMAND", help='Of what COMMAND prints with --json, such as runs or "token list".')
+    ] = "",
+) -> None:
     """Print the JSON Schema of recipes."""
     from provisioner.core.recipe.recipe import json_schema
+    from provisioner.faces.cli.outputs import OUTPUTS, output_schema
 
-    streams.put_json(json_schema())
+    if output and output not in OUTPUTS:
+        raise typer.BadParameter(f"{output!r} has no schema; {', '.join(OUTPUTS)} have one", param_hint="--output")
+    streams.put_json(output_schema(output) if output else json_schema())

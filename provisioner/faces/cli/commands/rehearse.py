@@ -12,14 +12,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from provisioner.core.errors import Invalid
 from provisioner.core.views.codec import to_json
 from provisioner.core.views.log import data_view
-from provisioner.faces.cli import exits, session
+from provisioner.faces.cli import background, exits, session
 from provisioner.faces.cli.terminal import log, outcomes, screen, streams
 from provisioner.faces.cli.terminal.interrupts import ASKING, interruptible
 from provisioner.faces.cli.terminal.waiting import wait_for
@@ -42,11 +41,11 @@ class Sandbox(StrEnum):
 
 #: The first line of a rehearsal: the same recipe may behave differently on another computer.
 WRITES = {
-    Sandbox.FOLDER: "sandbox (bubblewrap): jobs read this computer's files and write in their machine's folder alone",
-    Sandbox.MISSING: "no sandbox: jobs write whatever you may write, /tmp too; with bubblewrap installed they cannot",
-    Sandbox.UNWANTED: "no sandbox (--no-sandbox): jobs write whatever you may write, /tmp too",
-    Sandbox.CONTAINER: "containers: jobs write in their container and their machine's folder alone",
-    Sandbox.MACHINE: "virtual machines: jobs neither read nor write this computer's files",
+    Sandbox.FOLDER: "sandbox (bubblewrap): jobs can read this computer's files, and write only in the machine's folder",
+    Sandbox.MISSING: "no sandbox: jobs can write every file that you can write; install bubblewrap to prevent that",
+    Sandbox.UNWANTED: "no sandbox (--no-sandbox): jobs can write every file that you can write",
+    Sandbox.CONTAINER: "containers: jobs can write only in their container and their machine's folder",
+    Sandbox.MACHINE: "virtual machines: jobs can neither read nor write this computer's files",
     Sandbox.WORDS: "scripted machines: no job is executed",
 }
 
@@ -73,62 +72,73 @@ port = {ssh_port}
 
 def rehearse(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="YAML or JSON; - reads standard input.")
+        str | None, typer.Argument(metavar="[RECIPE]", help="Recipe in YAML or JSON; - reads standard input.")
     ] = None,
     env: session.Env = None,
     scenario: Annotated[
-        str | None, typer.Option(metavar="FILE", help="What the cloud holds and does: see config/scenarios.")
+        str | None, typer.Option(metavar="FILE", help="What the double holds and does: `provision docs scenarios`.")
     ] = None,
-    serve: Annotated[bool, typer.Option("--serve", help="Keep the cloud up for other commands.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Keep the double up for other commands, until Ctrl-C.")
+    ] = False,
+    in_background: Annotated[
+        bool, typer.Option("--background", help='Keep the double up as long as this shell: eval "$(…)".')
+    ] = False,
+    end: Annotated[bool, typer.Option("--end", help="End the double that this shell uses.")] = False,
+    detached: Annotated[bool, typer.Option("--in-background", hidden=True)] = False,
     machine: Annotated[
         str | None,
         typer.Option(
             metavar="KIND",
-            help="What plays the machines: light (processes), qemu (virtual machines), scripted (words only).",
+            help="light (processes), qemu (virtual machines) or scripted (no job is executed).",
         ),
     ] = None,
     docker: Annotated[
-        bool, typer.Option("--docker", help="Run light machines' jobs in containers, on the engine at DOCKER_HOST.")
+        bool, typer.Option("--docker", help="Run jobs of light machines in containers, on the engine at DOCKER_HOST.")
     ] = False,
     no_sandbox: Annotated[
-        bool, typer.Option("--no-sandbox", help="Let jobs of light machines write whatever you may write.")
+        bool, typer.Option("--no-sandbox", help="Let jobs of light machines write every file that you can write.")
     ] = False,
     as_json: session.Json = False,
 ) -> int:
-    """Run a recipe on a double of EC2, on this computer.
+    """Run a recipe on this computer, without AWS.
 
-    Cloud up, apply, start, log, receipt, cloud down. The first line says what the job may write: with bubblewrap
-    installed, the folder of its machine alone.
+    This starts the double, applies the recipe, starts a run, prints its log and its receipt, and stops the double. The
+    first line shows which files the job can write: with bubblewrap installed, only those in its machine's folder.
 
-    The exit code is the process's own, after a stop or a limit too; 0 only where the run succeeded.
+    The exit code is the process's own, also after a stop or a limit; it is 0 only if the run succeeded.
     """
-    if (recipe is None) == (not serve):
-        raise typer.BadParameter("give a RECIPE, or --serve")
+    if [recipe is not None, serve, in_background, end].count(True) != 1:
+        raise typer.BadParameter("give one of RECIPE, --serve, --background and --end")
+    if end:
+        return background.end()
+    if in_background:
+        return background.begin(_options(scenario, machine, docker=docker, no_sandbox=no_sandbox))
     text = session.read_file(recipe) if recipe else ""
     variables = session.variables(env)
     try:
         with interruptible(), _cloud(scenario, machine, docker, no_sandbox) as (double, folder, sandbox):
             streams.say(WRITES[sandbox])
-            if serve:
-                _serve(double, folder, sandbox, as_json=as_json)
-            os.environ.update(double.environment())
-            return _run(double, folder, sandbox, text, recipe or "", variables, as_json=as_json)
+            if not serve:
+                os.environ.update(double.environment())
+                return _run(double, folder, sandbox, text, recipe or "", variables, as_json=as_json)
+            _serve(double, folder, sandbox, as_json=as_json, in_background=detached)
+            code = 0
     except KeyboardInterrupt:
-        streams.say("the cloud is down, and nothing of it is left")
-        return 0 if serve else exits.DETACHED
+        code = 0 if serve else exits.DETACHED
+    streams.say("the double is down, and nothing of it is left")
+    return code
 
 
 @contextlib.contextmanager
 def _cloud(
     scenario: str | None, machine: str | None, docker: bool, no_sandbox: bool
 ) -> Iterator[tuple[Any, Path, Sandbox]]:
-    try:
+    with session.extra("rehearsal"):
         from provisioner.rehearsal import scenario as scenarios
         from provisioner.rehearsal.double import Double
         from provisioner.rehearsal.machines.life import Life
         from provisioner.rehearsal.machines.qemu import GATEWAY
-    except ModuleNotFoundError as error:
-        raise Invalid(f"{error.name} is missing: pip install 'provisioner[rehearsal]'") from error
     # A signal between mkdtemp and `try`, or during the removal, would leave the folder behind.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     folder = Path(tempfile.mkdtemp(prefix="provision-rehearsal."))
@@ -141,7 +151,7 @@ def _cloud(
         kind = _kind(machine, told, docker)
         ssh_port = _free_port()
         if no_sandbox and kind != "light":
-            raise typer.BadParameter(f"light machines alone have a sandbox, and these are {kind}")
+            raise typer.BadParameter(f"--no-sandbox is only for light machines, and these are {kind}")
         host = _host(
             kind,
             told,
@@ -180,9 +190,11 @@ def _kind(machine: str | None, told: Any, docker: bool) -> str:
     try:
         kind = Kind(machine) if machine else told.machine
     except ValueError as error:
-        raise typer.BadParameter(f"{machine!r} is none of {', '.join(Kind)}", param_hint="--machine") from error
+        raise typer.BadParameter(
+            f"{machine!r} is not a kind of machine: use {', '.join(Kind)}", param_hint="--machine"
+        ) from error
     if docker and kind is not Kind.LIGHT:
-        raise typer.BadParameter(f"light machines alone use this computer's own engine, and these are {kind}")
+        raise typer.BadParameter(f"--docker is only for light machines, and these are {kind}")
     return str(kind)
 
 
@@ -228,13 +240,13 @@ def _run(
         job = service.jobs.apply(text, source)
         streams.say(f"rehearsing {job.owner}/{job.name} on a double of EC2: nothing is bought")
         run = service.runs.start(f"{job.owner}/{job.name}", env)
-        with streams.going_on("the rehearsal goes on"):
+        with streams.going_on("the rehearsal continues"):
             log.follow(service, run.id, aside=as_json)
         # The receipt is final once the machine is listed as terminated.
         service.operator.drive(lambda: service.runs.get(run.id).done_at is not None)
-        with streams.going_on("the exit code is right all the same"):
+        with streams.going_on("the exit code is correct"):
             _tell(service, double, run.id, sandbox, as_json=as_json)
-        return wait_for(service, [run.id], exit_code=outcomes.of_rehearsal)
+        return wait_for(service, [run.id], followed=True, exit_code=outcomes.of_rehearsal)
     finally:
         service.close()
 
@@ -257,14 +269,27 @@ def _tell(service: Control, double: Any, run: str, sandbox: Sandbox, *, as_json:
     streams.put(f"machines alive: {', '.join(alive) or 'none'}")
 
 
-def _serve(double: Any, folder: Path, sandbox: Sandbox, *, as_json: bool) -> NoReturn:
+def _options(scenario: str | None, machine: str | None, *, docker: bool, no_sandbox: bool) -> list[str]:
+    return [
+        *(("--scenario", scenario) if scenario else ()),
+        *(("--machine", machine) if machine else ()),
+        *(("--docker",) if docker else ()),
+        *(("--no-sandbox",) if no_sandbox else ()),
+    ]
+
+
+def _serve(double: Any, folder: Path, sandbox: Sandbox, *, as_json: bool, in_background: bool) -> None:
     environment = {**double.environment(), "PROVISION_SETTINGS": str(folder / "settings.toml")}
+    held = background.Held(folder, environment)
     if as_json:
         streams.put_json({"environment": environment, "sandbox": sandbox})
     else:
         for name, value in environment.items():
             print(f"export {name}={shlex.quote(value)}")
         sys.stdout.flush()
-    streams.say("the cloud is up; paste these lines into another terminal. Ctrl-C takes it down")
-    while True:
-        signal.pause()
+    if in_background:
+        # The parent reads until the end of the file.
+        streams.discard_output()
+    else:
+        streams.say("the double is up; paste these lines into another terminal. Ctrl-C ends it")
+    held.wait(in_background=in_background)

@@ -1,47 +1,76 @@
 """Commands for runs: start, runs, status, wait, logs, stop, receipt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
+from provisioner.core.errors import NotFound
 from provisioner.core.protocol.words import STREAMS, Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views.run import Run
-from provisioner.faces.cli import exits, session
+from provisioner.faces.cli import complete, exits, session
 from provisioner.faces.cli.terminal import log, screen, streams
+from provisioner.faces.cli.terminal.excerpt import excerpt
 from provisioner.faces.cli.terminal.waiting import detaching, wait_for
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.logs import LogQuery
 from provisioner.ports.store import RunFilter
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
-RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids of runs, or the beginnings of them.")]
+#: Maximum number of runs that one `stop --job` or `stop --all` stops.
+MOST = 100_000
+
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's id, the beginning of its id, or a job: its latest run.",
+        autocompletion=complete.run,
+    ),
+]
+RunNames = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...",
+        help="Ids of runs, the beginnings of ids, or jobs: their latest runs.",
+        autocompletion=complete.run,
+    ),
+]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="NAME, OWNER/NAME or its id.", autocompletion=complete.job)]
 
 
 def start(
     context: typer.Context,
-    job: Annotated[str, typer.Argument(metavar="JOB", help="NAME or OWNER/NAME.")],
+    job: JobName,
     env: session.Env = None,
-    command: Annotated[str | None, typer.Option(metavar="LINE", help="Another command for this run.")] = None,
+    command: Annotated[
+        str | None, typer.Option(metavar="LINE", help="Command for this run, in place of the recipe's.")
+    ] = None,
     idempotency_key: Annotated[
-        str, typer.Option(metavar="KEY", help="The same key within 24 h gives the same run.")
-    ] = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, daemon or not.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print the log as it comes, and wait.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once, daemon or not.")] = False,
+        str | None, typer.Option(metavar="KEY", help="The same key within 24 h returns the same run.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the run's end, even if a daemon acts.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print the log while it is written, and wait for the run's end.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return at once, even if no daemon acts.")] = False,
     as_json: session.Json = False,
 ) -> int:
-    """Start a run: a fresh machine for the job.
+    """Start a run of a job on a fresh machine.
 
-    With a daemon it returns at once; without one it waits. The exit code is the job's where it succeeded or failed.
+    While a daemon acts, this returns at once; else it waits for the run to end. After a wait, the exit code is the
+    job's own if the run succeeded or failed.
     """
     if detach and (wait or follow):
-        raise typer.BadParameter("it does not go with --wait or --follow", param_hint="--detach")
+        raise typer.BadParameter("cannot be combined with --wait or --follow", param_hint="--detach")
+    if idempotency_key is not None and not idempotency_key.strip():
+        raise typer.BadParameter(
+            "the key is empty: give a key, or leave the option out", param_hint="--idempotency-key"
+        )
     service, variables = session.control(context), session.variables(env)
 
     def go() -> Run:
-        return service.runs.start(job, variables, command, idempotency_key)
+        return service.runs.start(job, variables, command, idempotency_key or "")
 
     return started(service, go, wait=wait, follow=follow, detach=detach, as_json=as_json)
 
@@ -66,17 +95,17 @@ def started(
         served = service.operator.served()
         if detach and not served:
             session.catch_up(service)
-            streams.say(f"no daemon is acting: provision wait {run.id[:12]} sees the run through")
+            streams.say(f"no daemon acts: `provision wait {run.id[:12]}` continues the run")
         if detach or (served and not (wait or follow)):
             if as_json:
                 printed = _printed(run.id, lambda: screen.put_view(service.runs.get(run.id)))
             return 0 if printed else exits.RETRY
         if not served and not (wait or follow):
-            streams.say("no daemon is acting (`provision daemon`), so this waits for the run; --detach does not")
+            streams.say("no daemon acts, so this command drives the run until its end; --detach returns at once")
         if follow:
             with streams.going_on(f"`provision logs {run.id[:12]}` prints the log again"):
                 log.follow(service, run.id, aside=as_json)
-        return wait_for(service, ids, as_json=as_json)
+        return wait_for(service, ids, as_json=as_json, followed=follow)
 
 
 def _printed(id: str, put: Callable[[], None]) -> bool:
@@ -88,21 +117,25 @@ def _printed(id: str, put: Callable[[], None]) -> bool:
         streams.complain(f"standard output cannot be written: {error}; the run is {id}")
         return False
     except BrokenPipeError:
-        streams.complain(f"nobody reads standard output; the run is {id}")
+        streams.complain(f"standard output has no reader; the run is {id}")
         raise
     return True
 
 
 def runs(
     context: typer.Context,
-    job: Annotated[str, typer.Argument(metavar="[JOB]", help="Only this job's.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 50,
-    state: Annotated[list[State] | None, typer.Option(help="Only those; may be repeated.")] = None,
-    outcome: Annotated[list[Outcome] | None, typer.Option(help="Only those; may be repeated.")] = None,
-    owner: Annotated[list[str] | None, typer.Option(metavar="O", help="Only theirs; may be repeated.")] = None,
+    job: Annotated[
+        str, typer.Argument(metavar="[JOB]", help="Only runs of this job.", autocompletion=complete.job)
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number of runs.")] = 50,
+    state: Annotated[list[State] | None, typer.Option(help="Only runs in this state; may be repeated.")] = None,
+    outcome: Annotated[list[Outcome] | None, typer.Option(help="Only runs with this outcome; may be repeated.")] = None,
+    owner: Annotated[
+        list[str] | None, typer.Option(metavar="O", help="Only runs of this owner; may be repeated.")
+    ] = None,
     as_json: session.Json = False,
 ) -> None:
-    """List runs, newest first."""
+    """List runs, the newest first."""
     service = session.control(context)
     session.catch_up(service)
     owners = None if owner is None else tuple(owner)
@@ -113,16 +146,18 @@ def runs(
     else:
         screen.runs(found, service.operator.now())
     for machine in service.operator.foreign():
-        streams.say(f"{machine} is this installation's, but not of a launch of this store: left to its lifetime")
+        streams.say(
+            f"{machine} belongs to this installation, but this store did not launch it; it ends at its lifetime"
+        )
 
 
 def status(context: typer.Context, run: RunName, as_json: session.Json = False) -> None:
-    """Show what a run is doing and why, its attempts, and its story."""
+    """Show what a run does, why, and what happened."""
     from provisioner.faces.cli.terminal.story import story
 
     service = session.control(context)
     session.catch_up(service)
-    found = service.runs.status(run)
+    found = service.runs.status(session.run_id(service, run))
     if hindrance := service.operator.hindrance():
         streams.complain(hindrance)
     if as_json:
@@ -130,16 +165,18 @@ def status(context: typer.Context, run: RunName, as_json: session.Json = False) 
     else:
         for line in story(found, service.runs.receipt(found.run.id), service.operator.now(), streams.width()):
             streams.put(line)
+        for line in excerpt(service, found.run):
+            streams.put(line)
 
 
 def wait(context: typer.Context, run: RunNames, as_json: session.Json = False) -> int:
-    """Wait for runs to end.
+    """Wait for the end of runs.
 
-    The exit code is the job's where it succeeded or failed; 81 to 85 stand for the other outcomes. With several runs it
-    is the first that is not 0, in the order given.
+    The exit code is the job's own if the run succeeded or failed; 80 to 85 stand for a failure without an exit code and
+    for the other outcomes. For several runs it is the first exit code other than 0, in the order given.
     """
     service = session.control(context)
-    ids = [service.runs.get(name).id for name in run]
+    ids = [session.run_id(service, name) for name in run]
     with detaching(service, ids):
         return wait_for(service, ids, as_json=as_json)
 
@@ -147,37 +184,41 @@ def wait(context: typer.Context, run: RunNames, as_json: session.Json = False) -
 def logs(
     context: typer.Context,
     run: RunName,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print what comes, until the run ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until the run ends.")] = False,
     stream: Annotated[
         list[str] | None,
         typer.Option(metavar="STREAM", help="system, setup or output; may be repeated.  [default: setup and output]"),
     ] = None,
-    attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only this attempt's.")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the log of attempt N.")] = None,
     tail: Annotated[
-        int | None, typer.Option("--tail", "-n", min=0, metavar="N", help="Only the last lines of each stream.")
+        int | None, typer.Option("--tail", "-n", min=0, metavar="N", help="Only the last N lines of each stream.")
     ] = None,
     direct: Annotated[
-        bool, typer.Option("--direct", help="With --follow: from the machine itself, before the bucket has it.")
+        bool, typer.Option("--direct", help="With --follow: from the machine over SSH, before the bucket has it.")
     ] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="On a terminal, too, every byte: the job can then steer the terminal.")
+        bool, typer.Option("--raw", help="Print every byte; escape sequences then control the terminal.")
     ] = False,
     as_json: session.Json = False,
 ) -> None:
-    """Print a run's log: its bytes as they were written.
+    """Print a run's log.
 
-    On a terminal only text and colours are shown; other escape sequences are left out. --raw and pipes get every byte.
+    A terminal gets only text and colours, without other escape sequences. Pipes, and a terminal with --raw, get every
+    byte.
     """
     if direct and not follow:
-        raise typer.BadParameter("it goes with --follow", param_hint="--direct")
+        raise typer.BadParameter("requires --follow", param_hint="--direct")
     if raw and as_json:
-        raise typer.BadParameter("it does not go with --json, which has every byte anyway", param_hint="--raw")
+        raise typer.BadParameter("cannot be combined with --json, which has every byte", param_hint="--raw")
     streams = tuple(dict.fromkeys(stream or log.STREAMS))
     for name in streams:
         if name not in STREAMS:
-            raise typer.BadParameter(f"{name!r} is no stream; they are {', '.join(STREAMS)}", param_hint="--stream")
+            raise typer.BadParameter(f"{name!r} is not a stream: use {', '.join(STREAMS)}", param_hint="--stream")
     service, query = session.control(context), LogQuery(streams, attempt, tail)
-    id = service.runs.get(run).id
+    found = service.runs.get(session.run_id(service, run))
+    id = found.id
+    if attempt is not None and attempt > max(found.attempt, 1):
+        raise NotFound(f"run {id[:12]} has no attempt {attempt}: its latest is {found.attempt}")
     if follow:
         with detaching(service, [id]):
             log.follow(service, id, query, as_json=as_json, direct=direct, raw=raw)
@@ -186,10 +227,37 @@ def logs(
         log.show(service, id, query, as_json=as_json, raw=raw)
 
 
-def stop(context: typer.Context, run: RunNames, as_json: session.Json = False) -> None:
-    """Stop runs: SIGTERM, and SIGKILL after their stop_grace."""
+def stop(
+    context: typer.Context,
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN...]", help="Ids of runs, or jobs: their latest runs.", autocompletion=complete.run
+        ),
+    ] = None,
+    job: Annotated[
+        list[str] | None,
+        typer.Option("--job", metavar="JOB", help="All unfinished runs of this job.", autocompletion=complete.job),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All your unfinished runs.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: session.Json = False,
+) -> None:
+    """Stop runs: SIGTERM, then SIGKILL.
+
+    SIGKILL follows after the recipe's `limits.stop_grace`. With --job or --all this asks first.
+    """
+    if bool(run) + bool(job) + every != 1:
+        raise typer.BadParameter("give one of RUN..., --job and --all", param_hint="RUN...")
     service = session.control(context)
-    before = [service.runs.get(name) for name in run]
+    if run:
+        before = [service.runs.get(session.run_id(service, name)) for name in run]
+    else:
+        before = _unfinished(service, job)
+        if not before:
+            streams.say("no unfinished runs")
+        elif not yes and not session.agreed(f"stop {len(before)} run{'s' if len(before) > 1 else ''}?"):
+            return
     for each in before:
         service.runs.stop(each.id)
     session.catch_up(service)
@@ -199,23 +267,37 @@ def stop(context: typer.Context, run: RunNames, as_json: session.Json = False) -
     for each in before:
         short = each.id[:12]
         ended = each.ended_at is not None
-        streams.put(f"{short} {'had ended already' if ended else f'is being stopped; its end: provision wait {short}'}")
+        streams.put(
+            f"{short} {'has ended before' if ended else f'is stopping; wait for its end: provision wait {short}'}"
+        )
+
+
+def _unfinished(service: Control, jobs: Sequence[str] | None) -> list[Run]:
+    """Return the unfinished runs of these jobs, or of the caller's owners; never those of other owners."""
+    states = tuple(state for state in State if state is not State.DONE)
+    owners = service.operator.owners()
+    names = jobs or [""]
+    found = [
+        service.runs.find(RunFilter(job=name, owners=None if name else owners, states=states, limit=MOST))
+        for name in names
+    ]
+    return [run for runs in found for run in runs if run.ended_at is None]
 
 
 def receipt(
     context: typer.Context,
     run: RunName,
-    waterfall: Annotated[bool, typer.Option("--waterfall", help="Draw its phases to scale.")] = False,
+    waterfall: Annotated[bool, typer.Option("--waterfall", help="Draw the phases to scale.")] = False,
     as_json: session.Json = False,
 ) -> None:
     """Show where a run's time and money went."""
     from provisioner.faces.cli.terminal import waterfall as drawing
 
     if waterfall and as_json:
-        raise typer.BadParameter("it does not go with --json, which has the phases anyway", param_hint="--waterfall")
+        raise typer.BadParameter("cannot be combined with --json, which has the phases", param_hint="--waterfall")
     service = session.control(context)
     session.catch_up(service)
-    found = service.runs.receipt(run)
+    found = service.runs.receipt(session.run_id(service, run))
     if as_json:
         screen.put_view(found)
     elif waterfall:

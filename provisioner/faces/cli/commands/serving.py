@@ -14,22 +14,28 @@ from provisioner.faces.cli import exits, session
 
 def serve(
     context: typer.Context,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8080,
-    tls_cert: Annotated[str, typer.Option(metavar="FILE", help="The certificate and its chain, PEM.")] = "",
-    tls_key: Annotated[str, typer.Option(metavar="FILE", help="Its private key, PEM.")] = "",
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: any free port.")] = 8080,
+    tls_cert: Annotated[str, typer.Option(metavar="FILE", help="TLS certificate with its chain, PEM.")] = "",
+    tls_key: Annotated[str, typer.Option(metavar="FILE", help="Private key of the certificate, PEM.")] = "",
     behind_proxy: Annotated[
-        bool, typer.Option("--behind-proxy", help="A proxy does TLS; X-Forwarded-For's last address is the caller's.")
+        bool,
+        typer.Option(
+            "--behind-proxy", help="A proxy terminates TLS; the last address of X-Forwarded-For is the client's."
+        ),
     ] = False,
     as_json: session.Json = False,
 ) -> int:
-    """Act as `daemon` does, and answer the HTTP API.
+    """Run the control plane and the HTTP API.
 
-    Beyond this computer it listens with TLS, its own or a proxy's. A second one on the same store answers as well,
-    and stands by to act. What happens is told as by `daemon`.
+    At an address other than loopback it needs TLS, its own or that of a proxy. A second server on the same store also
+    answers requests, and stands by to act. It logs as `daemon` does.
     """
-    from provisioner.faces.api.http import connections
-    from provisioner.faces.api.http import serve as serving
+    with session.extra("server"):
+        from provisioner.faces.api.app import assembled
+        from provisioner.faces.api.http import connections
+        from provisioner.faces.api.http import serve as serving
+        from provisioner.faces.api.http.metrics import Meters
 
     listening = serving.Listening(host, port, tls_cert, tls_key, behind_proxy)
     listening.check()
@@ -37,8 +43,6 @@ def serve(
     listener = serving.bound(listening, room)
     context.call_on_close(listener.close)
     from provisioner import wiring
-    from provisioner.faces.api.app import assembled
-    from provisioner.faces.api.http.metrics import Meters
 
     journal = session.journal(context, as_json=as_json)
     meters = Meters()
@@ -70,23 +74,23 @@ def serve(
         nonlocal another
         if another:
             another = False
-            journal.tell("acting now: the other daemon is gone", service.operator.now())
+            journal.tell("acting now, because the other daemon has ended", service.operator.now())
 
     name = f"[{host}]" if ":" in host else host
     where = f"{'https' if tls_cert else 'http'}://{name}:{listener.getsockname()[1]}"
     doing = "another daemon acts: standing by to take over" if another else "acting"
-    journal.tell(f"listening at {where}, {doing}; Ctrl-C ends this, no run", service.operator.now())
+    journal.tell(f"listening at {where}, {doing}; Ctrl-C stops the server, and runs continue", service.operator.now())
     if not service.tokens.all():
         journal.tell(
-            f"nobody has a token yet: provision token create --owner {service.caller.owner} --role admin",
+            f"no access token yet; create one: provision token create --owner {service.caller.owner} --role admin",
             service.operator.now(),
         )
-    # Present objects are never freed. Each full collection would search them again, and stop all requests meanwhile.
+    # The objects of the start are never freed. Each full garbage collection would search them, and stop all requests.
     gc.freeze()
     try:
         serving.run(front, listener, lambda: service.operator.drive(lambda: stopped, acted, schedules=True), halt)
     except ProvisionError as error:
         journal.complain(str(error), service.operator.now())
         return exits.of_error(error)
-    journal.tell("stopped; what runs goes on", service.operator.now())
+    journal.tell("stopped; runs continue on their machines", service.operator.now())
     return 0

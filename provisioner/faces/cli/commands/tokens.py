@@ -11,13 +11,13 @@ from provisioner.faces.cli.terminal import screen, streams
 
 app = typer.Typer(
     name="token",
-    help="Access tokens: who is let in by `provision serve`, and as whom.",
+    help="Create, list and revoke access tokens.",
     add_completion=False,
     rich_markup_mode=None,
 )
 #: Longest lifetime of a token in seconds; the HTTP API has the same limit.
 _LONGEST = 10**9
-TokenId = Annotated[str, typer.Argument(metavar="ID", help="As `provision token list` shows it.")]
+TokenId = Annotated[str, typer.Argument(metavar="ID", help="The token's id, as in `provision token list`.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -31,28 +31,30 @@ def create(
     context: typer.Context,
     owner: Annotated[
         list[str],
-        typer.Option(metavar="O", help="identity or org/identity; may be repeated. The first is meant by a bare name."),
+        typer.Option(metavar="O", help="identity or org/identity; may be repeated. The first is the default."),
     ],
-    role: Annotated[str, typer.Option(metavar="user|admin", help="An admin may touch everybody's things.")] = "user",
-    expires: Annotated[str, typer.Option(metavar="TIME", help="As 12h, 30d or 1h30m.  [default: never]")] = "",
-    note: Annotated[str, typer.Option(metavar="TEXT", help="Whose it is, or what for.")] = "",
+    role: Annotated[
+        str, typer.Option(metavar="user|admin", help="A user sees its owners' jobs and runs, an admin all.")
+    ] = "user",
+    expires: Annotated[str, typer.Option(metavar="TIME", help="12h, 30d, 1h30m.  [default: never]")] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="A note for `token list`.")] = "",
     as_json: session.Json = False,
 ) -> None:
-    """Make a token. It is shown this once: the store keeps its digest alone."""
+    """Create a token and print it. It is shown only once, because the store keeps only its digest."""
     if role not in ("user", "admin"):
-        raise typer.BadParameter(f"{role!r} is no role; they are user and admin", param_hint="--role")
+        raise typer.BadParameter(f"{role!r} is not a role: use user or admin", param_hint="--role")
     lasting = _seconds(expires) if expires else None
     made = session.control(context).tokens.create(owner, admin=role == "admin", expires_in=lasting, note=note)
     if as_json:
         screen.put_view(made)
     else:
         streams.put(made.token)
-        streams.say(f"token {made.id} is shown this once; take it back: provision token revoke {made.id}")
+        streams.say(f"the token is not shown again; revoke it with: provision token revoke {made.id}")
 
 
 @app.command("list")
 def list_(context: typer.Context, as_json: session.Json = False) -> None:
-    """List the tokens, newest first; of none its secret."""
+    """List the tokens, newest first, without their secrets."""
     service = session.control(context)
     found = service.tokens.all()
     if as_json:
@@ -63,20 +65,20 @@ def list_(context: typer.Context, as_json: session.Json = False) -> None:
 
 @app.command()
 def revoke(context: typer.Context, id: TokenId, as_json: session.Json = False) -> None:
-    """Let nobody in by a token any more."""
+    """Revoke a token. From then on, requests with it are rejected."""
     gone = session.control(context).tokens.revoke(id)
     if as_json:
         screen.put_view(gone)
     else:
-        streams.put(f"token {gone.id} lets nobody in any more")
+        streams.put(f"token {gone.id} is revoked")
 
 
 def audit(
     context: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many at most.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="Maximum number of changes.")] = 50,
     as_json: session.Json = False,
 ) -> None:
-    """Show who changed what, when, and from where; newest first."""
+    """Show who changed what, when, and from where."""
     found = session.control(context).tokens.audit(limit).entries
     if as_json:
         screen.put_view(found)

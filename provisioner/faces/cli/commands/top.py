@@ -19,16 +19,16 @@ from provisioner.faces.cli import session
 from provisioner.faces.cli.terminal import screen, streams
 from provisioner.ports.control.control import Control
 
-#: Seconds between two looks.
+#: Seconds between two updates of the table.
 EVERY = 1.0
-#: Most rows if the output is not drawn on a terminal.
+#: Maximum number of rows by default if the table is printed once.
 ROWS = 50
 #: Shows the cursor and leaves the alternate screen (xterm control sequences, DECTCEM and 1049).
 RESTORE = b"\x1b[?25h\x1b[?1049l"
 
 #: Columns if standard output is not a terminal.
 WIDEST = 200
-#: Most causes of waiting that are shown, those of the most runs first.
+#: Maximum number of causes of waiting that are shown, those of the most runs first.
 QUEUES = 3
 
 #: Each column, its greatest width, and the least width of a terminal that shows it; the job gets the remaining width.
@@ -49,16 +49,20 @@ RIGHT = ("ATTEMPT", "AGE", "COST $", "HEARD", "LOG")
 
 def top(
     context: typer.Context,
-    once: Annotated[bool, typer.Option("--once", help="Print the table once.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the table once, and exit.")] = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, max=100_000, help="Rows at most.  [default: what fits; 50 off a terminal]")
+        int | None,
+        typer.Option(min=1, max=100_000, help="Maximum rows.  [default: as many as fit; 50 without a terminal]"),
     ] = None,
     as_json: session.Json = False,
 ) -> None:
-    """Watch what is alive; q or Ctrl-C leaves, and ends no run.
+    """Show live what is running.
 
-    Silent machines come first, then those under notice of interruption, then the oldest that have a machine,
-    then what waits. With a daemon it only looks; without one it acts, as `wait` does. COST is at most, without disks.
+    q or Ctrl-C quits; the runs continue.
+
+    Runs with a silent machine come first, then those under a notice of interruption, then others with a machine and
+    then waiting runs, both oldest first. While a daemon acts, `top` only shows; else it makes passes, as `wait` does.
+    COST is an upper bound, without disks.
     """
     service = session.control(context)
     live = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -104,7 +108,7 @@ def _watch(service: Control, limit: int | None) -> None:
             if found is None:
                 raise
             away_since = away_since or service.operator.now()
-            mode = f"away since {screen.clock(away_since)[:8]}, this is how it was: {error}"
+            mode = f"no server since {screen.clock(away_since)[:8]}; the table shows its last state: {error}"
             return found
 
     def left(rest: float) -> bool:
@@ -112,7 +116,7 @@ def _watch(service: Control, limit: int | None) -> None:
         if (began := service.operator.now()) >= due:
             found = look()
             live.update(picture(found, console.width, console.height, mode, met), refresh=True)
-            # A look at very many runs takes long; most of the time must be left for the passes.
+            # A query of very many runs takes long; most of the time must be left for the passes.
             due = service.operator.now() + max(EVERY, 4 * (service.operator.now() - began))
         # Remembered, because `drive` may call this again after the key was read.
         asked = asked or _asked_to_leave(rest)
@@ -127,10 +131,8 @@ def _watch(service: Control, limit: int | None) -> None:
 
 def _mode(acts: bool, served: bool) -> str:
     if acts:
-        return "no daemon acts, so this does"
-    return (
-        "a daemon acts, this only looks" if served else "the daemon is gone: nobody acts (q, then `provision daemon`)"
-    )
+        return "no daemon acts; `top` makes the passes"
+    return "a daemon acts" if served else "the daemon has ended: no process acts (q, then `provision daemon`)"
 
 
 @contextlib.contextmanager
@@ -194,7 +196,7 @@ def picture(
         table.add_row(*(line(cells[index]) for index in shown), style=_style(each))
     if more := found.more + len(found.runs) - len(rows):
         tail.insert(0, line(f"+{more:,} more", "dim"))
-    return Group(*head, Text(), table if rows else line("nothing is alive"), *tail)
+    return Group(*head, Text(), table if rows else line("no unfinished runs"), *tail)
 
 
 def heading(found: Top, mode: str) -> Iterator[str]:
@@ -211,9 +213,9 @@ def heading(found: Top, mode: str) -> Iterator[str]:
     for queue in found.waiting[:QUEUES]:
         left = queue.next_try_at - found.at
         when = f"next try in {screen.duration(left)}" if left > 0 else "trying now"
-        yield f"{queue.runs:,} wait for {queue.cause}, {when}"
+        yield f"{_count(queue.runs, 'run')} waiting: {queue.cause}, {when}"
     if found.foreign:
-        yield f"no launch of this store's, left to their lifetime: {' '.join(found.foreign)}"
+        yield f"machines that this store did not launch; they end at their lifetime: {' '.join(found.foreign)}"
 
 
 def row(each: Live, now: float, *, short_id: bool = False) -> Sequence[str]:

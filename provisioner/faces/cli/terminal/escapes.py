@@ -1,7 +1,7 @@
 """Show a job's output on a terminal without its escape sequences, except colours.
 
 A terminal executes the escape sequences in a job's output: OSC 52 writes the user's clipboard, OSC 0 sets the title,
-DCS and some CSI sequences make the terminal send input as if typed. Only colours (SGR) pass, and each is written anew
+DCS and some CSI sequences make the terminal send input as if typed. Only colours (SGR) pass, and each is rewritten
 from its decoded form, so no other part of a sequence reaches the terminal. Sequences are those of ECMA-48 and xterm's
 ctlseqs.
 """
@@ -14,7 +14,7 @@ KEPT = "\r\t\b\n"
 #: Characters that follow ESC and begin a CSI or a string sequence; and the single C1 characters with the same meaning.
 CSI, STRINGS = "[", "]PX^_"
 C1 = {"\x9b": CSI, "\x9d": "]", "\x90": "P", "\x98": "X", "\x9e": "^", "\x9f": "_"}
-#: Most characters of a sequence; a longer one is treated as text. OSC 8 links have some hundreds.
+#: Maximum number of characters of a sequence; a longer one is treated as text. OSC 8 links have some hundreds.
 LONGEST_CSI, LONGEST_STRING = 64, 4096
 #: Characters that change the order in which text is shown (Unicode, UAX #9: embeddings, overrides and isolates).
 ORDER = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
-#: The signals that ask this process to end.
+#: Signals that request the end of this process.
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -16,7 +16,7 @@ from provisioner.faces.cli.terminal.waiting import LiveLine
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery, view_of
 
-#: The streams that programs print to. The system stream is about the machine: users request it by name.
+#: The streams that are shown by default: those of programs. The system stream is about the machine.
 STREAMS = ("setup", "output")
 DEFAULT = LogQuery(STREAMS)
 
@@ -31,13 +31,13 @@ class Printer:
         self._filters: dict[tuple[int, str], Filter] | None = None if as_json or raw or not to.isatty() else {}
         self._last: Filter | None = None
         self.empty = True
-        #: The last byte ended a line, so other text may follow.
+        #: Whether the last byte ended a line, so that other text may follow.
         self.fresh = True
 
     def put(self, piece: LogPiece | LogGap) -> None:
         if isinstance(piece, LogGap):
             self.rest()
-            size = f"at least {piece.at_least} bytes" if piece.at_least is not None else "nobody knows how much"
+            size = f"at least {piece.at_least} bytes" if piece.at_least is not None else "an unknown number of bytes"
             where = f"attempt {piece.attempt}, {piece.stream}, from byte {piece.offset}"
             streams.complain(f"the log is incomplete: {where}: {size} missing")
             if not self._as_json:
@@ -93,7 +93,7 @@ def show(
     if printer.empty:
         found = service.runs.get(run)
         names = " or ".join(query.streams)
-        streams.say(f"nothing was written to {names}; the run is {screen.phase(found, service.operator.now())}")
+        streams.say(f"{names} is empty; the run is {screen.phase(found, service.operator.now())}")
 
 
 def follow(

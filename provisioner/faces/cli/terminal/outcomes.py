@@ -22,7 +22,7 @@ def of_run(run: Run) -> int:
 def of_rehearsal(run: Run) -> int:
     """Return the exit code of `rehearse`: the process's own, also after a stop or a limit, unless it is 0.
 
-    A rehearsal is to show how the command ends on SIGTERM.
+    A rehearsal must show how the command ends on SIGTERM.
     """
     assert run.outcome is not None, "only an ended run has an exit code"
     code = run.exit_code
@@ -35,21 +35,21 @@ def of_runs(runs: Sequence[Run], of: Callable[[Run], int] = of_run) -> int:
 
 
 def last_lines(runs: Sequence[Run], of: Callable[[Run], int] = of_run) -> list[str]:
-    """Return a line with each run's outcome and, for several runs, a last line that names the exit code's run."""
+    """Return a line with each run's outcome and, for several runs, a last line about the exit code."""
     lines = [_last_line(run, of(run)) for run in runs]
-    code = of_runs(runs, of)
     if len(runs) > 1:
-        first = next((run.id[:12] for run in runs if of(run)), "")
-        lines.append(f"exit code {code}: {f'from {first}, the first that is not 0' if first else 'of all of them'}")
+        first = next((run for run in runs if of(run)), None)
+        lines.append(
+            f"exit code {of(first)}: that of run {first.id[:12]}, the first that did not succeed"
+            if first
+            else f"all {len(runs)} runs succeeded"
+        )
     return lines
 
 
 def _last_line(run: Run, code: int) -> str:
     assert run.outcome is not None, "only an ended run has an outcome"
-    whose = f" (exit code {code})"
-    if run.process_exit_code is None:
-        whose = f" (the job has no exit code; {code} is ours)"
-    elif run.exit_code != code:
-        whose = f" (exit code {code} stands for the outcome)"
+    # Not the process's own: the code of `provision` for the outcome.
+    whose = f" (exit code {code})" if run.exit_code == code else f" (exit code {code}: {run.outcome})"
     told = f"{run.id[:12]} {run.outcome}: {run.reason}"
     return told if told.endswith(whose) else told + whose

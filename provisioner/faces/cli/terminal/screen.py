@@ -24,12 +24,12 @@ def put_view(view: Any) -> None:
 
 def jobs(items: Sequence[Job]) -> None:
     if not items:
-        streams.say("no jobs; `provision apply FILE` makes one")
+        streams.say("no jobs; create one with `provision apply FILE`")
     streams.table(("JOB", "REVISION", "APPLIED", "MACHINE"), [_job(job) for job in items])
     for job in items:
         for refusal in job.apply_refuses:
             streams.say(
-                f"{job.owner}/{job.name}: `apply` would refuse this recipe now, the job keeps running: {refusal}"
+                f"{job.owner}/{job.name}: the stored recipe still runs, but `apply` would refuse it now: {refusal}"
             )
 
 
@@ -57,7 +57,7 @@ def duration(seconds: float) -> str:
 
 
 def phase(run: Run, now: float | None) -> str:
-    """Return a line on what the run is doing: for a queued run why it waits and, with `now`, when it tries again."""
+    """Return a line about the run's state; for a queued run also why it waits and, with `now`, the next try."""
     if run.outcome is not None:
         return f"{run.state}: {run.outcome}, {run.reason}"
     text = f"{run.state}, attempt {run.attempt}" if run.attempt > 1 else str(run.state)
@@ -72,17 +72,49 @@ def phase(run: Run, now: float | None) -> str:
 
 
 def preparing(step: str | None) -> str:
-    """Return the step of a preparing run, or "". The report may be newer than the state, and have a later step."""
+    """Return `: step` for a step of preparation, else "": the report may be newer than the state, with a later step."""
     return f": {step}" if step in (Step.BOOT, Step.PULL, Step.CLONE, Step.SETUP) else ""
 
 
 def runs(items: Sequence[Run], now: float) -> None:
     if not items:
-        streams.say("no runs; `provision start JOB` makes one")
+        streams.say("no runs; start one with `provision start JOB`")
+    one_owner = len({run.owner for run in items}) == 1
     streams.table(
-        ("RUN", "JOB", "CREATED", "STATE"),
-        [(run.id[:12], f"{run.owner}/{run.job}", ago(run.created_at, now), phase(run, now)) for run in items],
+        ("RUN", "JOB", "STATE", "AGE", "TIME", "TYPE", "COST", "REASON"),
+        [
+            (
+                run.id[:12],
+                run.job if one_owner else f"{run.owner}/{run.job}",
+                run.outcome or run.state,
+                brief(now - run.created_at),
+                brief((now if run.ended_at is None else run.ended_at) - run.created_at),
+                run.instance_type or "-",
+                f"${run.dollars_at_most:.2f}" if run.dollars_at_most is not None else "-",
+                _reason(run, now),
+            )
+            for run in items
+        ],
     )
+
+
+def _reason(run: Run, now: float) -> str:
+    """Return why the run ended, or why it waits, without its state."""
+    if run.outcome is not None:
+        return run.reason or ""
+    return phase(run, now).removeprefix(str(run.state)).lstrip(", ")
+
+
+def brief(seconds: float) -> str:
+    """Return a duration for a narrow column: 12s, 3m, 2h10m, 5d."""
+    whole = round(min(seconds, LAST)) if seconds > 0 else 0
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60}m"
+    return f"{whole // 86400}d"
 
 
 def schedule(item: Schedule) -> None:
@@ -97,7 +129,7 @@ def schedule(item: Schedule) -> None:
 
 def schedules(items: Sequence[Schedule]) -> None:
     if not items:
-        streams.say("no schedules; `provision schedule JOB '0 2 * * *'` makes one")
+        streams.say("no schedules; set one with `provision schedule JOB '0 2 * * *'`")
     streams.table(("JOB", "SCHEDULE", "ZONE", "LAST", "NEXT", "LAST OUTCOME"), [_scheduled(each) for each in items])
 
 
@@ -127,7 +159,7 @@ def zoned(at: float, zone: str) -> str:
 
 def amis(items: Sequence[Ami], now: float) -> None:
     if not items:
-        streams.say("no AMIs of your own; `provision ami bake` makes one")
+        streams.say("no AMIs of your own; make one with `provision ami bake`")
     streams.table(
         ("AMI", "NAME", "MADE", "STATE", "AGENT", "DISK", "BASE", "PRELOADED"),
         [
@@ -145,16 +177,18 @@ def amis(items: Sequence[Ami], now: float) -> None:
         ],
     )
     if any(each.in_use for each in items):
-        streams.say("* new launches take it")
+        streams.say("* used for new launches")
     if any(not each.agent_current for each in items):
-        streams.say("stale: its agent is not today's, which machines fetch instead; bake anew for the gain")
+        streams.say(
+            "stale: the AMI has an older agent, so machines fetch the present one at boot; a new AMI avoids that"
+        )
 
 
 def tokens(items: Sequence[Token], now: float) -> None:
     if not items:
-        streams.say("no tokens; `provision token create --owner NAME` makes one")
+        streams.say("no tokens; create one with `provision token create --owner NAME`")
     streams.table(
-        ("TOKEN", "ROLE", "OWNERS", "MADE", "BY", "LASTS UNTIL", "NOTE"),
+        ("TOKEN", "ROLE", "OWNERS", "MADE", "BY", "VALID UNTIL", "NOTE"),
         [
             (
                 each.id,
@@ -173,7 +207,7 @@ def tokens(items: Sequence[Token], now: float) -> None:
 def _lasts(token: Token) -> str:
     if token.state != "valid":
         return token.state
-    return "for ever" if token.expires_at is None else date(token.expires_at)
+    return "no expiry" if token.expires_at is None else date(token.expires_at)
 
 
 def audit(items: Sequence[Audit]) -> None:
@@ -197,7 +231,7 @@ def clock(at: float) -> str:
 def receipt(item: Receipt) -> None:
     title = f"receipt of run {item.run[:12]} ({item.owner}/{item.job})"
     streams.put(f"{title}, provisional" if item.provisional else title)
-    # By time; phases that ran beside another one come below it.
+    # Sort by time; a phase that ran beside another one comes below it.
     ordered = sorted(item.phases, key=lambda phase: (phase.attempt, phase.began, phase.beside))
     streams.table(
         ("ATTEMPT", "PHASE", "SECONDS", "BILLED", "BEGINS WITH"),
@@ -205,7 +239,7 @@ def receipt(item: Receipt) -> None:
             (
                 "" if phase.attempt == 0 else str(phase.attempt) + (f".{phase.rank}" if phase.rank else ""),
                 f"  beside: {phase.name}" if phase.beside else phase.name,
-                f"{phase.ended - phase.began:9.1f}" if phase.ended is not None else "    lasts",
+                f"{phase.ended - phase.began:9.1f}" if phase.ended is not None else "   so far",
                 "yes" if phase.billed and not phase.beside else "",
                 f"{clock(phase.began)}  {phase.began_source}{_error(phase)}",
             )
@@ -215,7 +249,8 @@ def receipt(item: Receipt) -> None:
     line = [phase for phase in item.phases if not phase.beside]
     if line and (ended := line[-1].ended) is not None:
         streams.put(
-            f"from trigger to gone: {ended - item.created_at:.1f} s, ended at {clock(ended)}  {line[-1].ended_source}"
+            f"total: {ended - item.created_at:.1f} s from the trigger to the end of the last machine, "
+            f"at {clock(ended)}  {line[-1].ended_source}"
         )
     streams.put()
     streams.table(
@@ -239,7 +274,7 @@ def receipt(item: Receipt) -> None:
 
 
 def _error(phase: Phase) -> str:
-    """Return the error, rounded up; "" for the store's clock, which is the reference."""
+    """Return the error of the phase's begin, rounded up; "" for the store's clock, which is the reference."""
     error = phase.began_error
     return f" ± {math.ceil(error * 10) / 10:.1f} s" if error or phase.began_source != "store" else ""
 

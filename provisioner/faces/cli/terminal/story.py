@@ -6,7 +6,7 @@ It shows what the run is doing and why, then each attempt, then the events with 
 import datetime as dt
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from provisioner.core.dates import datable
 from provisioner.core.plain import plain
@@ -20,17 +20,18 @@ LABEL, TIMES = 11, 25
 
 
 def story(item: Status, bill: Receipt, now: float, width: int | None = None) -> Iterator[str]:
-    """Yield the story's lines, wrapped at `width` columns; None does not wrap them."""
+    """Yield the story's lines, wrapped at `width` columns; None does not wrap them. Each reason is shown once."""
     for label, text in _facts(item, bill, now):
         yield from _wrapped(label.ljust(LABEL), text, width)
     machines = {machine.id: machine for machine in item.machines}
+    shown = {item.run.reason or _cause(item)} - {""}
     for attempt in item.attempts:
         yield ""
-        lines = _attempt(attempt, machines[attempt.instance_id], bill, now)
+        lines = _attempt(attempt, machines[attempt.instance_id], bill, now, shown)
         for number, text in enumerate(lines):
             yield from _wrapped(("" if number else f"attempt {attempt.attempt}").ljust(LABEL), text, width)
     yield ""
-    yield from _timeline(item.events, item.run.created_at, width)
+    yield from _timeline(item.events, item.run.created_at, width, shown)
 
 
 def _wrapped(label: str, text: str, width: int | None) -> Iterator[str]:
@@ -65,6 +66,12 @@ def _outcome(ended: Run | Attempt) -> str:
     # The reason has the exit code in most cases.
     known = ended.exit_code is None or re.search(rf"\b{ended.exit_code}\b", ended.reason or "")
     return f"{ended.outcome}: {ended.reason}{'' if known else f' (exit code {ended.exit_code})'}"
+
+
+def _cause(item: Status) -> str:
+    """Return the reason why a queued run gets another attempt, which `because` shows, or ""."""
+    again = item.run.state is State.QUEUED and item.run.next_try_at is not None and not item.run.waiting
+    return (item.attempts[-1].reason or "") if again and item.attempts else ""
 
 
 def _now(run: Run, phases: Sequence[Phase], now: float) -> str:
@@ -104,27 +111,28 @@ def _tried(tried: Iterable[Tried], now: float) -> Iterator[str]:
 
 
 def _stop(run: Run, attempts: Sequence[Attempt], now: float) -> str:
-    assert run.stop, "there is a wish to tell of"
+    assert run.stop, "only a run with a request to stop it has this line"
     text = f"{run.stop.reason}, {ago(run.stop.at, now)}"
     current = next((each for each in attempts if each.attempt == run.attempt and each.outcome is None), None)
     if current is None:
         return text
     if current.stop_ends_at is None:
-        return f"{text}; the machine is not told yet"
+        return f"{text}; not sent to the machine yet"
     kill = f"SIGKILL follows SIGTERM after {duration(current.stop_grace)}"
-    return f"{text}; {kill}, and a machine that does not answer is ended at {clock(current.stop_ends_at)}"
+    return f"{text}; {kill}; if the machine does not answer, it is terminated at {clock(current.stop_ends_at)}"
 
 
 def _cost(bill: Receipt) -> str:
     if not bill.machines:
-        return "nothing: no machine"
+        return "none: no machine yet" if bill.provisional else "none: no machine"
     if bill.dollars_at_most is None:
-        return "unknown: the price of a machine is"
+        unknown = next(each for each in bill.machines if each.price is None)
+        return f"unknown (no price for {unknown.market} {unknown.instance_type})"
     text = f"{dollars(bill.dollars_at_least, bill.dollars_at_most)}, without disks"
     return f"{text}; until now" if bill.provisional else text
 
 
-def _attempt(attempt: Attempt, machine: Machine, bill: Receipt, now: float) -> Iterator[str]:
+def _attempt(attempt: Attempt, machine: Machine, bill: Receipt, now: float, shown: set[str]) -> Iterator[str]:
     price = f"{machine.price.dollars:g} $/h" if machine.price else "price unknown"
     yield f"{machine.id}, {machine.market} {machine.type} in {machine.zone}, {price}"
     spent = [phase for phase in bill.phases if (phase.attempt, phase.rank) == (attempt.attempt, attempt.rank)]
@@ -133,18 +141,20 @@ def _attempt(attempt: Attempt, machine: Machine, bill: Receipt, now: float) -> I
     if log := _log(attempt.bytes_produced, attempt.bytes_shipped):
         yield log
     if attempt.outcome:
-        yield _outcome(attempt)
+        if attempt.reason in shown:
+            yield str(attempt.outcome)
+        else:
+            yield _outcome(attempt)
+            shown.add(attempt.reason or "")
         if machine.ended_at is None:
             yield f"the machine is {machine.state}{_ending(machine)}"
         return
     yield _heard(attempt, machine, now)
     if attempt.notice_at is not None:
         left = attempt.notice_at - now
-        yield f"notice: the cloud takes it at {clock(attempt.notice_at)}" + (
-            f", in {duration(left)}" if left > 0 else ""
-        )
+        yield f"spot interruption at {clock(attempt.notice_at)}" + (f", in {duration(left)}" if left > 0 else "")
     elif attempt.rebalance_at is not None:
-        yield f"the cloud recommends to move elsewhere, since {clock(attempt.rebalance_at)}"
+        yield f"EC2 rebalance recommendation since {clock(attempt.rebalance_at)}"
 
 
 def _phase(phase: Phase, now: float) -> str:
@@ -164,22 +174,22 @@ def _log(produced: Mapping[str, int], shipped: Mapping[str, int]) -> str:
 
 def _heard(attempt: Attempt, machine: Machine, now: float) -> str:
     if attempt.report_due_at is not None:
-        return f"not heard from yet; lost if it says nothing by {clock(attempt.report_due_at)}"
+        return f"no report yet; without one by {clock(attempt.report_due_at)} the attempt is lost"
     if attempt.heard_at is None:
-        return "waits for its work order"
+        return "waiting for the work order"
     if attempt.silent_since is None:
-        return f"heard from {ago(attempt.heard_at, now)}"
-    checks = "its status checks fail" if machine.impaired_at else "EC2 reports no fault, so its limits decide"
+        return f"last report {ago(attempt.heard_at, now)}"
+    checks = "EC2's status checks fail" if machine.impaired_at else "EC2 reports no fault, so only a limit can end it"
     return f"silent since {clock(attempt.silent_since)}, for {duration(now - attempt.silent_since)}: {checks}"
 
 
 def _ending(machine: Machine) -> str:
     if machine.ending or machine.end_wanted_at is None:
         return ""
-    return "; its end is asked for" if machine.end_asked_at else "; its end is wanted"
+    return "; termination is requested" if machine.end_asked_at else "; termination is pending"
 
 
-def _timeline(events: Sequence[Event], since: float, width: int | None) -> Iterator[str]:
+def _timeline(events: Sequence[Event], since: float, width: int | None, shown: Collection[str]) -> Iterator[str]:
     """Yield the events with local time and time since the trigger; a new day gets a line of its own."""
     day = _day(since)
     for event in events:
@@ -187,7 +197,9 @@ def _timeline(events: Sequence[Event], since: float, width: int | None) -> Itera
             day = today
             yield f"{day}"
         times = f"{clock(event.at)} {_since(event.at - since):>12}"
-        yield from _wrapped(times.ljust(TIMES), event.text, width)
+        reason = next((each for each in shown if event.text.endswith(each) and event.text != each), "")
+        text = event.text.removesuffix(reason).rstrip(":, ") if reason else event.text
+        yield from _wrapped(times.ljust(TIMES), text, width)
 
 
 def _day(at: float) -> dt.date:

@@ -1,4 +1,4 @@
-"""Write to standard output and standard error, in a form that no job, machine or other user can abuse."""
+"""Write to standard output and standard error, so that text of jobs, machines and others cannot steer a terminal."""
 
 import contextlib
 import json
@@ -9,6 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from provisioner.core.plain import plain
+from provisioner.faces.cli.terminal import colours
+
+#: Columns between two columns of a table.
+GAP = 2
 
 #: Moves to the beginning of the line and erases it (ECMA-48, EL).
 ERASE = "\r\x1b[K"
@@ -56,7 +60,7 @@ def draw(text: str) -> None:
 
 
 def put(text: str = "") -> None:
-    """Print a line of a command's output; parts of it may come from jobs, machines, servers and other users."""
+    """Print a line of a command's output. Parts of it may be untrusted: control characters are escaped."""
     with writing():
         print(plain(text), flush=True)
 
@@ -73,7 +77,7 @@ def put_text(data: bytes | str) -> None:
 def complain(text: str) -> None:
     """Print an error on standard error; each line of the text gets the prefix `provision:`."""
     for line in text.splitlines():
-        say(f"provision: {line}")
+        draw(f"{colours.paint('provision:', colours.RED, sys.stderr)} {plain(line)}\n")
 
 
 def width() -> int | None:
@@ -87,10 +91,24 @@ def put_json(value: Any, *, indent: int | None = 2) -> None:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print columns as wide as their content, as Docker does: readable by people and by awk."""
+    """Print columns as wide as their content; on a narrow terminal the last column is cut and ends in "…".
+
+    Cells that are a state or an outcome are coloured.
+    """
     lines = [list(heads), *[[plain(cell) for cell in row] for row in rows]]
     widths = [max(len(line[index]) for line in lines) for index in range(len(heads))]
+    room, taken = width(), sum(widths[:-1]) + GAP * (len(widths) - 1)
+    if room is not None:
+        widths[-1] = min(widths[-1], max(room - taken, len(heads[-1])))
     with writing():
         for line in lines:
-            print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+            cells = [_cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True)]
+            cells[-1] = cells[-1].rstrip()
+            painted = cells if line is lines[0] else [colours.word(cell) for cell in cells]
+            print((" " * GAP).join(painted).rstrip())
         sys.stdout.flush()
+
+
+def _cut(text: str, width: int) -> str:
+    """Return the text in at most `width` columns; a cut text ends in "…"."""
+    return text if len(text) <= width else f"{text[: width - 1].rstrip()}…"

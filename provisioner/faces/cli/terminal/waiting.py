@@ -8,21 +8,33 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from provisioner.core.plain import plain
+from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits
 from provisioner.faces.cli.terminal import outcomes, screen, streams
+from provisioner.faces.cli.terminal.excerpt import excerpt
 from provisioner.ports.control.control import Control
 from provisioner.ports.store import RunFilter
 
-#: Seconds of rest for each run after a look at all waiting runs: 200 runs are looked at every second.
+#: Seconds to rest for each run after a query of all runs: 200 runs are queried once a second.
 REST = 0.005
+#: Maximum number of failed runs whose last lines of log are shown.
+EXCERPTS = 3
 
 
 def wait_for(
-    service: Control, ids: Sequence[str], *, as_json: bool = False, exit_code: Callable[[Run], int] = outcomes.of_run
+    service: Control,
+    ids: Sequence[str],
+    *,
+    as_json: bool = False,
+    followed: bool = False,
+    exit_code: Callable[[Run], int] = outcomes.of_run,
 ) -> int:
-    """Act or stand by until every run has certainly ended; return the first exit code that is not 0, else 0."""
+    """Make passes or stand by until every run's end is certain; return the first exit code other than 0, else 0.
+
+    Shows the last lines of failed runs' logs, unless the logs were `followed`.
+    """
     line = LiveLine(service)
     ended: dict[str, Run] = {}
     rested_at = 0.0
@@ -40,8 +52,11 @@ def wait_for(
     line.clear()
     found = [ended[id] for id in ids]
     if as_json:
-        with streams.going_on("the exit code is right all the same"):
+        with streams.going_on("the exit code is correct"):
             screen.put_view(found[0] if len(found) == 1 else found)
+    for run in [] if followed else [run for run in found if run.outcome is Outcome.FAILED][:EXCERPTS]:
+        for text in excerpt(service, run):
+            streams.say(text)
     for text in outcomes.last_lines(found, exit_code):
         streams.say(text)
     return outcomes.of_runs(found, exit_code)
@@ -61,9 +76,9 @@ def detaching(service: Control, ids: Sequence[str]) -> Iterator[None]:
     `ids` may be filled inside the context.
     """
     goes_on = (
-        "the run goes on"
+        "the run continues"
         if service.operator.served()
-        else "what runs goes on, what is queued waits for a daemon or you"
+        else "running machines continue, queued runs wait for a daemon or for `provision wait`"
     )
 
     def leave(*_: object) -> None:
@@ -119,7 +134,7 @@ class LiveLine:
         return text + screen.preparing(next((each.step for each in attempts if each.attempt == run.attempt), None))
 
     def tell(self, errors: Sequence[str]) -> None:
-        """Print the control plane's errors: each when it is new, and again when it returns."""
+        """Print the control plane's errors that were not in the previous call."""
         for error in errors:
             if error not in self._told:
                 self.clear()

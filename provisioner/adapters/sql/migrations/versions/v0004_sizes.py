@@ -1,4 +1,4 @@
-"""Add the sizes of runs and jobs, and an index over them, from which an owner's usage is summed for its limits."""
+"""Add the sizes of runs and jobs, and indices from which an owner's usage is summed and compared with its limits."""
 
 import sqlalchemy as sa
 from alembic import op

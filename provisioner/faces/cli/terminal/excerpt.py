@@ -1,0 +1,32 @@
+"""Show the last lines of a failed run's log."""
+
+from collections.abc import Iterator
+
+from provisioner.core.errors import ProvisionError
+from provisioner.core.protocol.words import Outcome
+from provisioner.core.views.run import Run
+from provisioner.ports.control.control import Control
+from provisioner.ports.control.logs import LogPiece, LogQuery
+
+#: The streams of programs, and how many of their last lines are shown.
+STREAMS, LINES = ("setup", "output"), 10
+
+
+def excerpt(service: Control, run: Run) -> Iterator[str]:
+    """Yield the last lines of a failed run's log, and the command that prints all; nothing for other outcomes.
+
+    An error of the log is a line, because the run's outcome is more important.
+    """
+    if run.outcome is not Outcome.FAILED:
+        return
+    try:
+        pieces = list(service.logs.read(run.id, LogQuery(STREAMS, run.attempt, LINES)))
+    except ProvisionError as error:
+        yield f"the log cannot be read now: {error}"
+        return
+    written = b"".join(piece.data for piece in pieces if isinstance(piece, LogPiece))
+    if written:
+        yield f"the last lines of the log of {run.id[:12]}:"
+        for line in written.decode(errors="replace").splitlines()[-LINES:]:
+            yield f"  {line}"
+    yield f"the whole log: provision logs {run.id[:12]}"
