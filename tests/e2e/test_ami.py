@@ -68,7 +68,7 @@ def test_next_machine_boots_from_the_baked_ami(kitchen: Raise) -> None:
     made = json.loads(out)
     assert (made["state"], made["preloaded"]) == ("available", [f"job{DIGEST}"])
     assert (made["agent_current"], made["in_use"]) == (True, False)
-    for words in ("prepare", "| pulling job:1", f"| preloaded job{DIGEST}", "| clean: nothing", "is available"):
+    for words in ("prepare", "| pulling job:1", f"| preloaded job{DIGEST}", "| clean: removed", "is available"):
         assert words in err
     assert up.builders() == []
     kept = up.host.kept
@@ -109,7 +109,7 @@ def test_an_interrupted_bake_leaves_no_machine(kitchen: Raise) -> None:
         command.signal(signal.SIGINT)
         command.signal(signal.SIGTERM)
         assert command.ended() == 130
-    assert "no image is made" in command.last_line
+    assert "no AMI was made" in command.last_line
     assert up.builders() == []
     assert up.json("list") == []
 
@@ -128,11 +128,11 @@ def test_ami_in_use_is_not_deleted(kitchen: Raise) -> None:
     up = kitchen()
     code, out, _ = up.run("bake", "--name", "mine")
     id = out.split()[0]
-    assert (code, out) == (0, f"{id} is made (mine); launch from it: provision ami use {id}\n")
-    assert up.run("use", "mine")[1].startswith(f"new launches take {id};")
+    assert (code, out) == (0, f"{id} (mine) is made; use it for new launches: provision ami use {id}\n")
+    assert up.run("use", "mine")[1].startswith(f"new launches use {id};")
     code, _, err = up.run("delete", "mine")
     assert (code, "provision ami use" in err) == (73, True)
-    assert up.run("list")[1].splitlines()[1].startswith(f"* {id}   mine")
+    assert up.run("list")[1].splitlines()[1].startswith(f"* {id}  mine")
     assert up.run("use", "default")[1].endswith("as the settings say\n")
     assert up.run("delete", id[:10])[1] == f"{id} and its snapshots are deleted\n"
     assert up.whole.double.images() == ((), ())

@@ -77,7 +77,7 @@ def bake(
     if as_json:
         screen.put_view(amis.show(made))
     else:
-        streams.put(f"made {made.id} ({made.name}); use it for new launches: provision ami use {made.id}")
+        streams.put(f"{made.id} ({made.name}) is made; use it for new launches: provision ami use {made.id}")
     return 0
 
 
