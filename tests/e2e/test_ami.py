@@ -133,7 +133,7 @@ def test_ami_in_use_is_not_deleted(kitchen: Raise) -> None:
     code, _, err = up.run("delete", "mine")
     assert (code, "provision ami use" in err) == (73, True)
     assert up.run("list")[1].splitlines()[1].startswith(f"* {id}  mine")
-    assert up.run("use", "default")[1].endswith("as the settings say\n")
+    assert up.run("use", "default")[1].endswith("the AMI of the settings\n")
     assert up.run("delete", id[:10])[1] == f"{id} and its snapshots are deleted\n"
     assert up.whole.double.images() == ((), ())
     assert up.run("delete", "mine")[0] == 66
