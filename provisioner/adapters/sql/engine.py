@@ -26,7 +26,9 @@ FAILING_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQL
 
 
 #: errno values (errno(3)) of a path that cannot be opened until its owner corrects the path or its permissions.
-WRONG_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+WRONG_FILE = frozenset(
+    {errno.EACCES, errno.ENOENT, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+)
 
 
 def is_passing(error: BaseException) -> TypeGuard[sqlalchemy.exc.OperationalError]:

@@ -42,6 +42,9 @@ LAST = "\U0010ffff"
 #: new run; and the limits of its owner.
 _Start = tuple[Run, float, Sequence[Record], OwnerLimits]
 
+#: The end of the message for a path that cannot be the store.
+ADVICE = "write another path as `store` in the settings"
+
 
 class SqlStore:
     """provisioner.ports.store.Store on one SQLite file."""
@@ -52,17 +55,21 @@ class SqlStore:
             self.file = StoreFile(path)
             self._proof = ProcessLock(self.file.lease)
         except OSError as error:
-            wrong = Invalid if error.errno in WRONG_FILE else Transient
-            raise wrong(f"{path} cannot be used as the store: {error.filename}: {error.strerror}") from error
+            if error.errno not in WRONG_FILE:
+                raise Transient(f"{error.filename}: {error.strerror}") from error
+            raise Invalid(f"{error.filename}: {error.strerror}; {ADVICE}") from error
         self.engine = open_engine(self.file)
         try:
             migrate(self.engine)
         except (sqlite3.DatabaseError, sqlalchemy.exc.DatabaseError, Invalid) as error:
             self._proof.close()
             self.engine.dispose()
-            code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) & 0xFF
-            wrong = Transient if code in FAILING_DISK else Invalid
-            raise wrong(f"{path} cannot be used as the store: {error}") from error
+            # SQLAlchemy's own text ends in a link to its documentation.
+            cause = getattr(error, "orig", error)
+            why = "it is a folder" if path.is_dir() else str(cause)
+            if getattr(cause, "sqlite_errorcode", 0) & 0xFF in FAILING_DISK:
+                raise Transient(f"{path} cannot be opened: {why}") from error
+            raise Invalid(f"{path} cannot be the store: {why}; {ADVICE}") from error
         # Only this connection writes, so its data_version changes only if another process has written (SQLite,
         # "PRAGMA data_version").
         self.writer = self.engine.connect()

@@ -165,7 +165,9 @@ def status(context: typer.Context, run: RunName, as_json: session.Json = False) 
     else:
         for line in story(found, service.runs.receipt(found.run.id), service.operator.now(), streams.width()):
             streams.put(line)
-        for line in excerpt(service, found.run):
+        if ended := list(excerpt(service, found.run)):
+            streams.put()
+        for line in ended:
             streams.put(line)
 
 
