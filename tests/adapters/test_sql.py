@@ -163,7 +163,7 @@ def test_a_foreign_database_is_no_store(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE run (mine TEXT)")
     connection.close()
-    with pytest.raises(Invalid, match="cannot be the store: .*; write another path"):
+    with pytest.raises(Invalid, match=r"cannot be the store: .*; write another path"):
         SqlStore(path, CountingIds())
 
 
@@ -173,7 +173,7 @@ def test_a_store_of_a_later_version_is_not_touched(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(Invalid, match="cannot be the store: .*; write another path"):
+    with pytest.raises(Invalid, match=r"cannot be the store: .*; write another path"):
         SqlStore(path, CountingIds())
 
 
