@@ -24,14 +24,14 @@ def story(item: Status, bill: Receipt, now: float, width: int | None = None) -> 
     for label, text in _facts(item, bill, now):
         yield from _wrapped(label.ljust(LABEL), text, width)
     machines = {machine.id: machine for machine in item.machines}
-    shown = {item.run.reason or _cause(item)} - {""}
+    shown = {item.run.reason, *(event.text.partition(", ")[2] for event in item.events)}
     for attempt in item.attempts:
         yield ""
         lines = _attempt(attempt, machines[attempt.instance_id], bill, now, shown)
         for number, text in enumerate(lines):
             yield from _wrapped(("" if number else f"attempt {attempt.attempt}").ljust(LABEL), text, width)
     yield ""
-    yield from _timeline(item.events, item.run.created_at, width, shown)
+    yield from _timeline(item.events, item.run.created_at, width, item.run.reason or "")
 
 
 def _wrapped(label: str, text: str, width: int | None) -> Iterator[str]:
@@ -66,12 +66,6 @@ def _outcome(ended: Run | Attempt) -> str:
     # The reason has the exit code in most cases.
     known = ended.exit_code is None or re.search(rf"\b{ended.exit_code}\b", ended.reason or "")
     return f"{ended.outcome}: {ended.reason}{'' if known else f' (exit code {ended.exit_code})'}"
-
-
-def _cause(item: Status) -> str:
-    """Return the reason why a queued run gets another attempt, which `because` shows, or ""."""
-    again = item.run.state is State.QUEUED and item.run.next_try_at is not None and not item.run.waiting
-    return (item.attempts[-1].reason or "") if again and item.attempts else ""
 
 
 def _now(run: Run, phases: Sequence[Phase], now: float) -> str:
@@ -132,7 +126,9 @@ def _cost(bill: Receipt) -> str:
     return f"{text}; until now" if bill.provisional else text
 
 
-def _attempt(attempt: Attempt, machine: Machine, bill: Receipt, now: float, shown: set[str]) -> Iterator[str]:
+def _attempt(
+    attempt: Attempt, machine: Machine, bill: Receipt, now: float, shown: Collection[str | None]
+) -> Iterator[str]:
     price = f"{machine.price.dollars:g} $/h" if machine.price else "price unknown"
     yield f"{machine.id}, {machine.market} {machine.type} in {machine.zone}, {price}"
     spent = [phase for phase in bill.phases if (phase.attempt, phase.rank) == (attempt.attempt, attempt.rank)]
@@ -141,11 +137,7 @@ def _attempt(attempt: Attempt, machine: Machine, bill: Receipt, now: float, show
     if log := _log(attempt.bytes_produced, attempt.bytes_shipped):
         yield log
     if attempt.outcome:
-        if attempt.reason in shown:
-            yield str(attempt.outcome)
-        else:
-            yield _outcome(attempt)
-            shown.add(attempt.reason or "")
+        yield str(attempt.outcome) if attempt.reason in shown else _outcome(attempt)
         if machine.ended_at is None:
             yield f"the machine is {machine.state}{_ending(machine)}"
         return
@@ -189,16 +181,19 @@ def _ending(machine: Machine) -> str:
     return "; termination is requested" if machine.end_asked_at else "; termination is pending"
 
 
-def _timeline(events: Sequence[Event], since: float, width: int | None, shown: Collection[str]) -> Iterator[str]:
-    """Yield the events with local time and time since the trigger; a new day gets a line of its own."""
+def _timeline(events: Sequence[Event], since: float, width: int | None, reason: str) -> Iterator[str]:
+    """Yield the events with local time and time since the trigger; a new day gets a line of its own.
+
+    The last event with the run's own `reason` does not repeat it.
+    """
     day = _day(since)
-    for event in events:
+    last = max((at for at, event in enumerate(events) if reason and event.text.endswith(f", {reason}")), default=-1)
+    for at, event in enumerate(events):
         if (today := _day(event.at)) != day:
             day = today
             yield f"{day}"
         times = f"{clock(event.at)} {_since(event.at - since):>12}"
-        reason = next((each for each in shown if event.text.endswith(each) and event.text != each), "")
-        text = event.text.removesuffix(reason).rstrip(":, ") if reason else event.text
+        text = event.text.removesuffix(f", {reason}") if at == last else event.text
         yield from _wrapped(times.ljust(TIMES), text, width)
 
 
