@@ -40,4 +40,5 @@ def test_tour_runs_as_printed(tmp_path: Path) -> None:
     first, second, third = done.stdout.split("== block\n")
     assert "step 3 of you" in first
     assert "succeeded" in second
+    assert "total: 0." in second
     assert "step 3 of world" in third

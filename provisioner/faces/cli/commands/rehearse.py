@@ -49,6 +49,12 @@ WRITES = {
     Sandbox.WORDS: "scripted machines: no job is executed",
 }
 
+#: The scenario of a rehearsal without one: dollars an hour, and a month for a GiB of disk. So receipts have a sum.
+PRICES = {
+    "prices": [{"market": "spot", "dollars": 0.50}, {"market": "on-demand", "dollars": 1.20}],
+    "disk": {"gib": 0.08},
+}
+
 SETTINGS = """\
 # Made by `provision rehearse`: the double is this installation's cloud.
 installation = "rehearsal"
@@ -146,7 +152,7 @@ def _cloud(
     held = Life(folder, (), {}, lambda: None)
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        told = scenarios.load(Path(scenario)) if scenario else scenarios.Scenario()
+        told = scenarios.load(Path(scenario)) if scenario else scenarios.parse(PRICES)
         told = dataclasses.replace(told, buckets={CHECKPOINTS: {}, **told.buckets})
         kind = _kind(machine, told, docker)
         ssh_port = _free_port()
