@@ -11,6 +11,9 @@ import pytest
 from provisioner.faces.cli import background
 from tests.e2e.processes import processes_with
 
+#: A double that does not end must fail its test soon.
+pytestmark = pytest.mark.timeout(120)
+
 PROVISION = f"{sys.executable} -m provisioner.faces.cli.main"
 SHELLS = ("bash", "dash")
 
