@@ -85,7 +85,7 @@ class Outage:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fate of the `nth` call of a method with this subject."""
+    """What happens to the `nth` call of a method for one run, machine or launch."""
 
     fate: Fate
     port: str

@@ -26,7 +26,7 @@ KEEPALIVE, MISSED = 15, 3
 #: Maximum number of bytes that are read at once.
 CHUNK = 65536
 
-#: Bytes that are kept of the end of standard error, because they may contain the reason why a command failed.
+#: How many of the last bytes of standard error are kept. They may contain the reason why a command failed.
 LAST_WORDS = 2000
 
 

@@ -170,7 +170,7 @@ class Stream:
 
 
 def _taken(write: Callable[[], int | None]) -> int:
-    """Call `write` and return how many bytes it has written: not all, or none, if the disk is full."""
+    """Call `write` and return the number of bytes that it has written: fewer than requested if the disk is full."""
     try:
         return write() or 0
     except OSError as error:

@@ -12,7 +12,7 @@ from provisioner.core.errors import Invalid
 AGENT_TAG = "provision:agent"
 #: The tag with the id of the machine image from which this one was made.
 BASE_TAG = "provision:base"
-#: Followed by a number: the tag with a preloaded Docker image, as `name@sha256:…`.
+#: Prefix of the tags with preloaded Docker images, `name@sha256:…`; a number follows it.
 PRELOADED_TAG = "provision:preloaded-"
 #: The tag with the day on which the machine image was made.
 DATE_TAG = "provision:date"

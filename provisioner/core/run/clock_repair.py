@@ -76,7 +76,7 @@ def health(item: TemplateHealth, now: float) -> TemplateHealth:
 
 
 def repaired(live: Live, now: float, passed_at: float | None, known: Collection[str]) -> list[records.Record]:
-    """Return those of the records that have a wrong time, corrected.
+    """Return corrected copies of the records that have a wrong time.
 
     `passed_at` is when the last pass ended, or None, and `known` are the ids of the runs that it read: a run that was
     stored after that pass cannot have been created long before it.

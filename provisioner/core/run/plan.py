@@ -200,7 +200,8 @@ class Plan:
             for run, each in self._assigned
             if each.node.verdict
             and each.node.archived_at is None
-            # Without a result, log bytes may arrive until the machine ends, and its console output must be saved first.
+            # If there is no result, wait for the machine's end: log bytes may arrive until then. Its console output
+            # must be saved before the archive is made.
             and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
         ]
 

@@ -45,8 +45,8 @@ async def healthz() -> Response:
 def readyz(server: Serving) -> Response:
     """Report whether the server is ready; if it is not, 503 gives the reason.
 
-    The server is ready if its store can be read, its clock is right, and passes are made: by this process, the last
-    complete one within 150 s, or by another daemon.
+    The server is ready if three conditions hold. Its store can be read. Its clock is right. Either another daemon acts,
+    or this process has made a complete pass in the last 150 s.
     """
     service = server.service
     # Raises Transient while the store cannot be read.
