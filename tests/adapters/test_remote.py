@@ -111,7 +111,7 @@ def problem(status: int, code: str, message: str = "in one sentence", **headers:
     ],
 )
 def test_urls_that_are_refused(url: str, told: str) -> None:
-    """One line says what is expected; the token never crosses a network in clear text."""
+    """The error is one line with the expected form. The token is never sent over a network in clear text."""
     with pytest.raises(Invalid) as caught:
         address(url, TOKEN)
     assert told in str(caught.value)

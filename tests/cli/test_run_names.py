@@ -66,7 +66,7 @@ def test_attempt_that_does_not_exist_is_not_found(provision: Provision, started:
 
 
 def test_stop_of_a_job_stops_its_unfinished_runs_only(provision: Provision, recipe: Callable[..., str]) -> None:
-    """Machines of this type are not to be had, so the runs wait."""
+    """The double has no machine of this type, so the runs stay queued."""
     for name in ("waiting", "other"):
         provision("apply", recipe(name, instance_type="p4d.24xlarge"))
     runs = [provision("start", name, "--detach").out.decode().strip() for name in ("waiting", "waiting", "other")]

@@ -57,7 +57,15 @@ def test_runs_fit_the_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("NO_COLOR", "1")
     lines = _runs(terminal, width, monkeypatch)
     assert max(map(len, lines)) <= width
-    assert lines[1].split()[:7] == [FAILED.id[:12], FAILED.job_name, "failed", "1h3m", "1h2m", "g6e.12xlarge", "$1.23"]
+    assert lines[1].split()[:7] == [
+        FAILED.id[:12],
+        FAILED.job_name,
+        "failed",
+        "1h03m",
+        "1h02m",
+        "g6e.12xlarge",
+        "$1.23",
+    ]
     assert lines[2].split()[2] == "queued"
     assert all(line.endswith("…") for line in lines[1:])
 

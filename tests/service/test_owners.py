@@ -12,6 +12,7 @@ from provisioner.core.errors import Forbidden, Invalid, NotFound
 from provisioner.core.run.states import State
 from provisioner.core.views.job import Job as JobView
 from provisioner.core.views.run import Run
+from provisioner.faces.cli import session
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.jobs import Jobs
 from provisioner.ports.control.logs import LogQuery, Logs
@@ -279,3 +280,8 @@ def test_each_change_is_in_the_audit() -> None:
     ]
     house.service.operator.takeover()
     assert told()[-1] == ("local:tester", "local", "takeover", "", "test")
+
+
+def test_beginning_of_several_ids_is_refused_on_the_command_line(house: House) -> None:
+    with pytest.raises(Invalid, match="several ids"):
+        session.run_id(house.bob, "0000")

@@ -128,7 +128,7 @@ def _latest(service: Control, job: str) -> Run | None:
 def agreed(question: str) -> bool:
     """Ask on the terminal, and return whether the answer is yes. Raises Invalid without a terminal."""
     if not sys.stdin.isatty():
-        raise Invalid(f"{question} Nobody can answer here: add --yes")
+        raise Invalid(f"{question} There is no terminal to ask on: add --yes")
     return typer.confirm(question, err=True)
 
 

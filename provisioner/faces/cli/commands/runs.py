@@ -11,6 +11,7 @@ from provisioner.core.run.states import State
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import complete, exits, session
 from provisioner.faces.cli.terminal import log, screen, streams
+from provisioner.faces.cli.terminal.excerpt import STREAMS as SHOWN
 from provisioner.faces.cli.terminal.excerpt import excerpt
 from provisioner.faces.cli.terminal.waiting import detaching, wait_for
 from provisioner.ports.control.control import Control
@@ -212,7 +213,7 @@ def logs(
         raise typer.BadParameter("requires --follow", param_hint="--direct")
     if raw and as_json:
         raise typer.BadParameter("cannot be combined with --json, which has every byte", param_hint="--raw")
-    streams = tuple(dict.fromkeys(stream or log.STREAMS))
+    streams = tuple(dict.fromkeys(stream or SHOWN))
     for name in streams:
         if name not in STREAMS:
             raise typer.BadParameter(f"{name!r} is not a stream: use {', '.join(STREAMS)}", param_hint="--stream")

@@ -56,7 +56,7 @@ def top(
     ] = None,
     as_json: session.Json = False,
 ) -> None:
-    """Show live what is running.
+    """Show unfinished runs, updated each second.
 
     q or Ctrl-C quits; the runs continue.
 
@@ -227,9 +227,9 @@ def row(each: Live, now: float, *, short_id: bool = False) -> Sequence[str]:
         _state(each, now),
         str(run.attempt or ""),
         f"{machine.market} {machine.type} {_zone(machine.zone)}" if machine else "",
-        short(now - run.created_at),
+        screen.short(now - run.created_at),
         _dollars(each.dollars_at_most),
-        short(now - each.heard_at) if each.heard_at is not None else "",
+        screen.short(now - each.heard_at) if each.heard_at is not None else "",
         screen.size(sum(each.bytes_produced.values())) if each.step else "",
     )
 
@@ -237,7 +237,7 @@ def row(each: Live, now: float, *, short_id: bool = False) -> Sequence[str]:
 def _state(each: Live, now: float) -> str:
     run = each.run
     if each.silent_since is not None:
-        return f"silent {short(now - each.silent_since)}"
+        return f"silent {screen.short(now - each.silent_since)}"
     if run.state is State.PREPARING:
         return f"{run.state}{screen.preparing(each.step)}"
     if run.state is State.QUEUED and run.waiting:
@@ -266,15 +266,3 @@ def _style(each: Live) -> str:
     if each.silent_since is not None:
         return "red"
     return "yellow" if each.notice_at is not None else ""
-
-
-def short(seconds: float) -> str:
-    """Return a duration in at most six characters: 12s, 3m05s, 2h10m, 5d3h."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600}h"

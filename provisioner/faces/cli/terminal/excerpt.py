@@ -8,8 +8,10 @@ from provisioner.core.views.run import Run
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.logs import LogPiece, LogQuery
 
-#: The streams of programs, and how many of their last lines are shown.
-STREAMS, LINES = ("setup", "output"), 10
+#: The streams that are shown by default: those of programs. The system stream is about the machine.
+STREAMS = ("setup", "output")
+#: How many of the last lines of a log are shown.
+LINES = 10
 
 
 def excerpt(service: Control, run: Run) -> Iterator[str]:

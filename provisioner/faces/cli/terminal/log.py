@@ -12,12 +12,11 @@ from typing import TextIO
 from provisioner.core.views.codec import to_json
 from provisioner.faces.cli.terminal import screen, streams
 from provisioner.faces.cli.terminal.escapes import Filter
+from provisioner.faces.cli.terminal.excerpt import STREAMS
 from provisioner.faces.cli.terminal.waiting import LiveLine
 from provisioner.ports.control.control import Control
 from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery, view_of
 
-#: The streams that are shown by default: those of programs. The system stream is about the machine.
-STREAMS = ("setup", "output")
 DEFAULT = LogQuery(STREAMS)
 
 

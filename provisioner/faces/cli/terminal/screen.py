@@ -87,8 +87,8 @@ def runs(items: Sequence[Run], now: float) -> None:
                 run.id[:12],
                 run.job if one_owner else f"{run.owner}/{run.job}",
                 run.outcome or run.state,
-                brief(now - run.created_at),
-                brief((now if run.ended_at is None else run.ended_at) - run.created_at),
+                short(now - run.created_at),
+                short((now if run.ended_at is None else run.ended_at) - run.created_at),
                 run.instance_type or "-",
                 f"${run.dollars_at_most:.2f}" if run.dollars_at_most is not None else "-",
                 _reason(run, now),
@@ -105,16 +105,17 @@ def _reason(run: Run, now: float) -> str:
     return phase(run, now).removeprefix(str(run.state)).lstrip(", ")
 
 
-def brief(seconds: float) -> str:
-    """Return a duration for a narrow column: 12s, 3m, 2h10m, 5d."""
+def short(seconds: float) -> str:
+    """Return a duration in at most six characters: 12s, 3m05s, 2h10m, 5d3h."""
+    # NaN is shown as 0s.
     whole = round(min(seconds, LAST)) if seconds > 0 else 0
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:
-        return f"{whole // 60}m"
+        return f"{whole // 60}m{whole % 60:02}s"
     if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60}m"
-    return f"{whole // 86400}d"
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600}h"
 
 
 def schedule(item: Schedule) -> None:
