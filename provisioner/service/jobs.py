@@ -10,10 +10,10 @@ from dataclasses import replace
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
 from provisioner.core.cloud.offers import Size
-from provisioner.core.errors import Conflict, Forbidden
+from provisioner.core.errors import CloudError, Conflict, Forbidden
 from provisioner.core.not_found import no_job
 from provisioner.core.recipe import recipe as recipes
-from provisioner.core.recipe.defaults import ungranted
+from provisioner.core.recipe.defaults import ungranted, unoffered
 from provisioner.core.recipe.jobs import Job
 from provisioner.core.recipe.yaml import Path
 from provisioner.core.run.records import Record, Run
@@ -54,15 +54,37 @@ class Jobs:
         self._caller = caller
 
     def apply(self, text: str, source: str) -> View:
-        return from_records.job(self._apply(text, source, new=False))
+        return self._checked_and_saved(text, source, new=False)
 
     def create(self, text: str, source: str) -> View:
         """Store the recipe as a new job, without starting its schedule. Raises Conflict if the job exists."""
-        return from_records.job(self._apply(text, source, new=True))
+        return self._checked_and_saved(text, source, new=True)
 
-    def _apply(self, text: str, source: str, *, new: bool) -> Job:
+    def _checked_and_saved(self, text: str, source: str, *, new: bool) -> View:
+        default, warnings = self._caller.owner, list[str]()
+
+        def problems(spec: recipes.Spec) -> Iterator[tuple[Path, str]]:
+            yield from self.ungranted(spec, spec.owner or default)
+            try:
+                yield from self._unoffered(spec)
+            except CloudError as error:
+                warnings.append(f"instance types and zones were not checked: {error}")
+
+        job = self._apply(recipes.parse_recipe(text, source, problems), source, new=new)
+        return replace(from_records.job(job), warnings=tuple(warnings))
+
+    def _unoffered(self, spec: recipes.Spec) -> list[tuple[Path, str]]:
+        """Return the problems with the recipe's instance types and zones. Raises CloudError."""
+        for fresh in (False, True):
+            # The cached catalog may be older than the settings' subnets.
+            catalog = self._sites.catalog(spec.instance_types, fresh=fresh)
+            found = list(unoffered(spec, catalog, self._sites.gpu_types))
+            if not found:
+                break
+        return found
+
+    def _apply(self, recipe: recipes.Recipe, source: str, *, new: bool) -> Job:
         default = self._caller.owner
-        recipe = recipes.parse_recipe(text, source, lambda spec: self.ungranted(spec, spec.owner or default))
         now, owner, name = self._clock.now(), recipe.spec.owner or default, recipe.spec.name
         if not self._caller.may(owner):
             own = ", ".join(self._caller.owners)

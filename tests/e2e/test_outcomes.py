@@ -68,17 +68,7 @@ ROWS = [
         attempts=2,
         spec={"git_repositories": [{"url": "https://nowhere.invalid/x/y"}]},
     ),
-    Row("no such type", "echo never", Outcome.REFUSED, None, "p9.huge", b"", 0, {"instance_type": "p9.huge"}),
-    Row(
-        "no such zone",
-        "echo never",
-        Outcome.REFUSED,
-        None,
-        "us-east-1z",
-        b"",
-        0,
-        {"placement": {"zones": ["us-east-1z"]}},
-    ),
+    Row("type for another AMI", "echo never", Outcome.REFUSED, None, "x86_64", b"", 0, {"instance_type": "g5g.xlarge"}),
     Row(
         "queue limit",
         "echo never",

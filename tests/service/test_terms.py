@@ -1,10 +1,11 @@
 """The settings' limits are checked while the user can still react: at `apply` and at `start`."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from provisioner.core.errors import Invalid
+from provisioner.core.errors import Invalid, Transient
 from provisioner.core.recipe.recipe import parse_recipe
 from tests.service.world import World
 
@@ -38,3 +39,39 @@ def test_run_beyond_the_settings_is_refused_at_start() -> None:
     with pytest.raises(Invalid, match=r"start: spec\.checkpoint: "):
         world.runs.start("job", {})
     assert not world.store.runs()
+
+
+def test_type_and_zone_that_ec2_does_not_have_are_refused_at_apply() -> None:
+    """The errors have line numbers; no job is stored."""
+    world = World()
+    recipe = "type: job\nspec:\n  name: a\n  image: i\n  command: 'true'\n  instance_type: {}\n  placement: {}\n"
+    for instance_type, placement, reason in (
+        ("g5.xlrge", "{}", r"f:6: spec\.instance_type: .*did you mean g5\.xlarge\?"),
+        ("m6i.large", "{}", r"f:6: spec\.instance_type: m6i\.large has no NVIDIA GPU"),
+        ("g5.xlarge", "{zones: [eu-west-1a]}", r"f:7: spec\.placement\.zones\[0\]: .*no subnet in eu-west-1a"),
+    ):
+        with pytest.raises(Invalid, match=reason):
+            world.jobs.apply(recipe.format(instance_type, placement), "f")
+    assert not world.jobs.all()
+    assert world.jobs.apply(recipe.format("m6i.large", "{gpu: none}"), "f").warnings == ()
+
+
+def test_recipe_is_stored_with_a_warning_while_ec2_cannot_be_reached() -> None:
+    """A network error must not prevent work on recipes, and later the same recipe gives no warning."""
+    world = World()
+    world.cloud.fail_next = [Transient("connection refused")]
+    job = world.jobs.apply(text(), "f")
+    assert job.warnings == ("instance types and zones were not checked: connection refused",)
+    assert world.jobs.get("job").warnings == ()
+    assert world.jobs.apply(text(), "f").warnings == ()
+
+
+def test_new_subnet_of_the_settings_counts_at_once() -> None:
+    """A cached catalog is an hour old at most, but a problem is confirmed with a new one."""
+    world = World()
+    zone = "us-east-1d"
+    world.jobs.apply(text(), "f")
+    world.cloud.subnets[zone] = f"subnet-{zone}"
+    kind = world.cloud.types["g5.xlarge"]
+    world.cloud.types = {**world.cloud.types, kind.name: replace(kind, zones=(*kind.zones, zone))}
+    assert world.jobs.apply(text(placement={"zones": [zone]}), "f").revision == 2

@@ -13,7 +13,7 @@ from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.e2e.commands import settings_file
 from tests.e2e.rig import Rig
 from tests.engine import LOGIN, DockerEngine, shell_tree
-from tests.vm.conftest import Boot, published
+from tests.vm.conftest import SMALL, Boot, published
 
 pytestmark = pytest.mark.vm
 
@@ -32,7 +32,7 @@ def image(docker: DockerEngine) -> str:
 def ran(whole: Rig, image: str) -> Run:
     """Run a job that its limit ends, and assert that SIGTERM reached the command and that its exit code was kept."""
     job = "trap 'echo saved; exit 9' TERM; echo up; while :; do sleep 0.2; done"
-    [done] = whole.done(whole.start(job, image=image, instance_type="t3.small", limits={"runtime": "6s"}))
+    [done] = whole.done(whole.start(job, image=image, limits={"runtime": "6s"}, **SMALL))
     assert done.verdict is not None
     assert (done.verdict.outcome, done.verdict.exit_code) == (Outcome.TIMED_OUT, 9), done.verdict
     assert whole.log(done).startswith(b"up\n")

@@ -21,7 +21,7 @@ from provisioner.rehearsal.machines.image import Image
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.machines.qemu import GATEWAY, QemuHost
 from tests.polling import until
-from tests.vm.conftest import PATIENCE
+from tests.vm.conftest import PATIENCE, SMALL
 from tests.vm.guest import ask
 
 # It boots once, and then waits for scheduled ticks as long as two boots take.
@@ -38,9 +38,9 @@ RECIPE = {
     "spec": {
         "name": "each-minute",
         "image": "any",
-        "instance_type": "t3.small",
         "command": "echo it is $(date)",
         "schedule": "* * * * *",
+        **SMALL,
     },
 }
 

@@ -13,7 +13,7 @@ import yaml
 from provisioner.rehearsal.machines.image import Image
 from tests.e2e.commands import Command
 from tests.polling import until
-from tests.vm.conftest import PATIENCE
+from tests.vm.conftest import PATIENCE, SMALL
 
 pytestmark = pytest.mark.vm
 
@@ -45,7 +45,7 @@ def consoles(environment: Mapping[str, str]) -> list[str]:
 def test_a_rehearsal_that_is_killed_leaves_nothing_of_its_virtual_machine(guest_image: Image, tmp_path: Path) -> None:
     """No QEMU process, disk, socket or folder is left, even if the guest's kernel was booting."""
     recipe = tmp_path / "recipe.yaml"
-    spec = {"name": "rehearsed", "image": "any", "instance_type": "t3.small", "command": "true"}
+    spec = {"name": "rehearsed", "image": "any", "command": "true", **SMALL}
     recipe.write_text(yaml.safe_dump({"type": "job", "spec": spec}))
     temporary = tmp_path / "temporary"
     temporary.mkdir()

@@ -12,13 +12,13 @@ from provisioner.core.run.records import Run
 from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery
 from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.e2e.rig import Rig
-from tests.vm.conftest import PATIENCE, Boot
+from tests.vm.conftest import PATIENCE, SMALL, Boot
 from tests.vm.guest import ask, tell
 
 pytestmark = pytest.mark.vm
 
 #: The run is not retried once its command has begun.
-ONCE: dict[str, Any] = {"retry": {"rerun": "before_start"}, "instance_type": "t3.small"}
+ONCE: dict[str, Any] = {"retry": {"rerun": "before_start"}, **SMALL}
 
 #: A command that ends at SIGTERM and prints a line.
 HOLD = "trap 'echo saved; exit 9' TERM; echo up; while :; do sleep 0.2; done"

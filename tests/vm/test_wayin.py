@@ -11,7 +11,7 @@ from provisioner.faces.cli import main
 from provisioner.rehearsal.aws.faults import Effect, Rule
 from provisioner.rehearsal.machines.qemu import QemuHost
 from tests.e2e.commands import Command, settings_file
-from tests.vm.conftest import Boot
+from tests.vm.conftest import SMALL, Boot
 from tests.vm.guest import ask
 
 pytestmark = pytest.mark.vm
@@ -40,7 +40,7 @@ def test_ssh_cp_logs_and_stop_work_on_a_virtual_machine(
     """Commands, files and the log work with the reported host key only; `stop` reaches the command."""
     with boot(settings={"ssh": {"port": host.ssh_port, "open": True}}) as whole:
         monkeypatch.setenv("PROVISION_SETTINGS", str(settings_file(whole)))
-        run = whole.start(JOB, image=image, instance_type="t3.small")
+        run = whole.start(JOB, image=image, **SMALL)
         whole.until(lambda: b"up\n" in whole.log(run))
         [machine] = whole.double.alive()
         short = run.id[:8]

@@ -6,7 +6,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from provisioner.adapters.remote.calls import Calls
 from provisioner.adapters.remote.names import job_path
@@ -16,6 +16,7 @@ from provisioner.core.views.job import Job, Jobs, Schedule, Schedules
 @dataclass(frozen=True)
 class _State:
     id: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class RemoteJobs:
     def apply(self, text: str, source: str) -> Job:
         query = [("source", source)]
         made = self._calls.ask(_Applied, "PUT", "/api/recipes", query, text.encode(), sends="application/yaml")
-        return self.get(made.state.id)
+        return replace(self.get(made.state.id), warnings=made.state.warnings)
 
     def all(self) -> tuple[Job, ...]:
         return self._calls.ask(Jobs, "GET", "/api/jobs").jobs

@@ -1,12 +1,14 @@
-"""Defaults that an installation gives its jobs, and the parts of a recipe that it cannot grant."""
+"""Defaults that an installation gives its jobs, and the parts of a recipe that it cannot grant or launch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from provisioner.core.cloud.offers import Catalog
 from provisioner.core.protocol.messages import Repository
 from provisioner.core.recipe import git
 from provisioner.core.recipe.recipe import Spec
 from provisioner.core.recipe.yaml import Path
+from provisioner.core.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,41 @@ def ungranted(spec: Spec, owner: str, terms: RecipeDefaults) -> Iterator[tuple[P
             ("spec", "checkpoint"),
             "the installation has no place for checkpoints: set checkpoint_url in the settings",
         )
+
+
+def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[str]]) -> Iterator[tuple[Path, str]]:
+    """Yield the path of each instance type and zone of the recipe that cannot be launched, with the reason.
+
+    `catalog` describes all types of the recipe that the region has. `known_types()` returns the names that are
+    suggested for a misspelt type; it is called only if a type is unknown.
+    """
+    in_order: list[tuple[Path, str]] = [(("spec", "instance_type"), spec.instance_type)]
+    in_order += [
+        (("spec", "placement", "instance_types", index), name)
+        for index, name in enumerate(spec.placement.instance_types)
+    ]
+    wrong = False
+    for where, name in in_order:
+        found = catalog.types.get(name)
+        if found is None:
+            yield where, f"the region has no instance type {name}{did_you_mean(name, known_types())}"
+        elif not found.gpus and spec.placement.gpu == "required":
+            yield where, f"{name} has no NVIDIA GPU; choose another type, or set spec.placement.gpu to none"
+        wrong = wrong or found is None
+    for index, zone in enumerate(spec.placement.zones):
+        if zone not in catalog.subnets:
+            here = ", ".join(sorted(catalog.subnets))
+            yield (
+                ("spec", "placement", "zones", index),
+                f"the installation has no subnet in {zone}, only in {here}",
+            )
+            wrong = True
+    zones = {
+        zone
+        for zone, subnet in catalog.subnets.items()
+        if zone in (spec.placement.zones or catalog.subnets)
+        and subnet in (spec.placement.subnets or catalog.subnets.values())
+    }
+    if not wrong and not any(zones & {*catalog.types[name].zones} for _, name in in_order):
+        names = " or ".join(spec.instance_types)
+        yield ("spec", "instance_type"), f"EC2 offers no {names} in {', '.join(sorted(zones)) or 'these zones'}"

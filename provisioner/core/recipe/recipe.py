@@ -23,6 +23,8 @@ from provisioner.core.recipe.jobs import Catchup, Concurrency, Job, Schedule
 from provisioner.core.recipe.kinds import Ignored, Part, later, or_nothing
 from provisioner.core.recipe.yaml import LARGEST, Path, read
 
+#: The version of Saturn Cloud's schema.
+SCHEMA = "2025.10.01"
 #: Maximum number of seconds after the command's end in which a machine ships the log that is still on its disk.
 LOGS_TIME = 600.0
 #: The folder that relative paths of files start from.
@@ -48,6 +50,8 @@ class Placement(Part):
     disk_size: Annotated[fields.Size, kinds.sized("8Gi", "16Ti")] | None = None
     #: MiB/s of the disk; if unset, EBS's default of 125.
     disk_throughput: Annotated[int, kinds.between(125, 1000, "MiB a second")] | None = None
+    #: With `none`, instance types without an NVIDIA GPU are accepted; otherwise such a type counts as a mistake.
+    gpu: Literal["required", "none"] = "required"
 
 
 def _patient(silence: float | None) -> float | None:
@@ -194,10 +198,16 @@ class Spec(Part):
         )
 
 
+def _known_version(version: str) -> str:
+    if version != SCHEMA:
+        raise ValueError(f"did you mean {SCHEMA}? Recipes of other schemas are not supported")
+    return version
+
+
 class Recipe(Part):
     """A checked recipe."""
 
-    schema_version: fields.Text = "2025.10.01"
+    schema_version: Annotated[fields.Text, kinds.rule(_known_version)] = SCHEMA
     type: Literal["job"]
     spec: Spec
     #: `get` adds this field, so `apply` must accept it.

@@ -1,7 +1,7 @@
 """Views of a job and of its schedule."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from provisioner.core.recipe.jobs import Catchup, Concurrency
@@ -26,6 +26,9 @@ class Job:
         tuple[str, ...],
         "Why `apply` would now reject this stored recipe or schedule, under newer rules. The job still runs.",
     ]
+    warnings: Annotated[tuple[str, ...], "What `apply` could not check; empty except in its own answer."] = field(
+        default=(), kw_only=True
+    )
 
 
 @dataclass(frozen=True)

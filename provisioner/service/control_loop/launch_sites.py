@@ -104,11 +104,11 @@ class LaunchSites:
             store.remember(key, *found)
         return found[0]
 
-    def catalog(self, types: Collection[str]) -> Catalog:
-        """Return the catalog of these instance types, at most an hour old."""
+    def catalog(self, types: Collection[str], *, fresh: bool = False) -> Catalog:
+        """Return the catalog of these instance types, at most an hour old; a new one with `fresh`."""
         key, now = frozenset(types), self._installation.clock.now()
         known = self._catalogs.get(key) or self._stored(key)
-        if known is None or not _fresh(known.at, now, CATALOG_TTL):
+        if fresh or known is None or not _fresh(known.at, now, CATALOG_TTL):
             known = self._installation.cloud.catalog(types)
             flat = {_words(offer): price for offer, price in known.prices.items()}
             text = encode(_Remembered(replace(known, prices={}), flat)).decode()
@@ -123,10 +123,13 @@ class LaunchSites:
         known = decode(_Remembered, found[0].encode())
         return replace(known.catalog, prices={_offer(name): price for name, price in known.prices.items()})
 
+    def gpu_types(self) -> tuple[str, ...]:
+        """Return the names of the region's GPU types, sorted; the answer may be a day old."""
+        return self._known("gpu types", _Names, lambda: _Names(self._installation.cloud.gpu_types())).names
+
     def sizes(self) -> tuple[Size, ...]:
         """Return the region's GPU types, with the list prices that are cached: reading a price list is slow."""
-        found = self._known("gpu types", _Names, lambda: _Names(self._installation.cloud.gpu_types()))
-        catalog = self.catalog(found.names)
+        catalog = self.catalog(self.gpu_types())
         return tuple(self._size(catalog, kind) for _, kind in sorted(catalog.types.items()))
 
     def _size(self, catalog: Catalog, kind: InstanceType) -> Size:

@@ -145,6 +145,15 @@ def test_every_field_of_saturns_is_known() -> None:
         assert refused - {"subdomain"} <= {name for name, _ in LATER}
 
 
+def test_other_schema_versions_are_refused_at_apply_only() -> None:
+    """Stored recipes with another version still load."""
+    document = {"schema_version": "2024.01.01", "type": "job", "spec": REQUIRED}
+    with pytest.raises(Invalid, match=r"f:1: schema_version: found '2024\.01\.01'; did you mean 2025\.10\.01\?"):
+        parse_recipe(json.dumps(document), "f")
+    stored = parse_recipe(json.dumps({**document, "schema_version": "2025.10.01"}), "f").dump()
+    assert Recipe.load(stored.replace("2025.10.01", "2024.01.01")).schema_version == "2024.01.01"
+
+
 @pytest.mark.parametrize(("field", "value"), LATER)
 def test_field_of_a_later_version_is_refused_by_name(field: str, value: Any) -> None:
     """The field is known, and the error gives the reason."""

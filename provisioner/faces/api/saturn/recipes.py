@@ -32,6 +32,7 @@ class RecipeState(TypedDict):
     status: Annotated[
         str, "While runs are unfinished: pending, running, stopping; else the last run's: completed, error, stopped."
     ]
+    warnings: NotRequired[Annotated[list[str], "What could not be checked; only in the answer to an applied recipe."]]
 
 
 class Recipe(TypedDict):
@@ -165,7 +166,9 @@ def create_recipe(
 
 
 def _applied(control: Control, job: Job) -> Response:
-    return answer(recipe(job, status_of(control, job)), 201)
+    made = recipe(job, status_of(control, job))
+    made["state"]["warnings"] = list(job.warnings)
+    return answer(made, 201)
 
 
 @router.get(

@@ -31,6 +31,8 @@ def apply(
     service, text = session.control(context), session.read_file(file)
     before = _known(service, text)
     job = service.jobs.apply(text, file)
+    for warning in job.warnings:
+        streams.complain(f"warning: {warning}")
     name, put = f"{job.owner}/{job.name}", streams.say if start else streams.put
     if not as_json:
         put(f"{name}: {_change(before, job)}")

@@ -1,0 +1,65 @@
+"""What `apply` says about instance types and zones that the installation cannot launch."""
+
+from typing import Any
+
+from provisioner.core.cloud.offers import Catalog, InstanceType
+from provisioner.core.recipe.defaults import unoffered
+from tests.support.samples import recipe
+
+ZONES = ("us-east-1a", "us-east-1b")
+CATALOG = Catalog(
+    {
+        "g5.xlarge": InstanceType("g5.xlarge", "x86_64", 1, 4, 16384, ZONES, spot=True),
+        "g6.xlarge": InstanceType("g6.xlarge", "x86_64", 1, 4, 16384, ("us-east-1b",), spot=True),
+        "m6i.large": InstanceType("m6i.large", "x86_64", 0, 2, 8192, ZONES, spot=True),
+    },
+    {zone: f"subnet-{zone[-1]}" for zone in ZONES},
+    {},
+    0.0,
+)
+
+
+def problems(**spec: Any) -> dict[str, str]:
+    """Return the reason for each refused part, by its path."""
+    found = unoffered(recipe(**spec).spec, CATALOG, lambda: ["g5.xlarge", "g6.xlarge", "p5.48xlarge"])
+    return {".".join(map(str, path[1:])): reason for path, reason in found}
+
+
+def test_misspelt_type_is_refused_with_the_type_that_was_meant() -> None:
+    """The message names the type as written, and a similar one."""
+    assert problems(instance_type="g5.xlrge") == {
+        "instance_type": "the region has no instance type g5.xlrge; did you mean g5.xlarge?"
+    }
+    assert problems(instance_type="zz9.plural") == {"instance_type": "the region has no instance type zz9.plural"}
+
+
+def test_each_alternative_type_is_checked() -> None:
+    """A misspelt alternative would otherwise be noticed only when the first choice has no capacity."""
+    found = problems(placement={"instance_types": ["g6.xlarge", "g6.xlage", "m6i.large"]})
+    assert list(found) == ["placement.instance_types.1", "placement.instance_types.2"]
+    assert "g6.xlarge?" in found["placement.instance_types.1"]
+    assert "no NVIDIA GPU" in found["placement.instance_types.2"]
+
+
+def test_type_without_a_gpu_needs_consent() -> None:
+    """With `gpu: none` both kinds of types are accepted."""
+    assert problems(instance_type="m6i.large") == {
+        "instance_type": "m6i.large has no NVIDIA GPU; choose another type, or set spec.placement.gpu to none"
+    }
+    for name in ("m6i.large", "g5.xlarge"):
+        assert not problems(instance_type=name, placement={"gpu": "none"})
+
+
+def test_zone_without_a_subnet_is_refused() -> None:
+    """The message names the zones that can be chosen."""
+    assert problems(placement={"zones": ["us-east-1a", "eu-west-1a"]}) == {
+        "placement.zones.1": "the installation has no subnet in eu-west-1a, only in us-east-1a, us-east-1b"
+    }
+
+
+def test_type_that_no_chosen_zone_offers_is_refused() -> None:
+    """Zones and subnets both restrict the zones. One type that is offered is enough."""
+    refused = {"instance_type": "EC2 offers no g6.xlarge in us-east-1a"}
+    assert problems(instance_type="g6.xlarge", placement={"zones": ["us-east-1a"]}) == refused
+    assert problems(instance_type="g6.xlarge", placement={"subnets": ["subnet-a"]}) == refused
+    assert not problems(instance_type="g6.xlarge", placement={"zones": ["us-east-1a"], "instance_types": ["g5.xlarge"]})
