@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts the files that every AMI of ours has into the system below ROOT. Changes only files, so ROOT may be / on a
-# running machine, or the folder of a system that has not booted. May be repeated.
+# Copies the files that every AMI of `provision ami bake` contains into the system below ROOT. Changes only files, so
+# ROOT may be / on a running machine, or the folder of a system that has not booted. May be repeated.
 #
 #   sh prepare.sh ROOT [agent-SHA256.zip]
 set -eu

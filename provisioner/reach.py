@@ -1,8 +1,8 @@
-"""Choose the installation to use: the one of the settings, in this process, or the one of a server, over HTTP.
+"""Choose the installation to use: that of the settings, in this process, or that of a server, over HTTP.
 
-Arguments take precedence over environment variables. Two arguments, or two variables, that name an installation each
-are rejected, because one of them is a mistake. This module is separate from `wiring`, which imports everything that a
-control host needs: a client of a server does not need those imports.
+Arguments take precedence over environment variables. If two arguments, or two variables, each name an installation,
+Invalid is raised, because one of them is a mistake. This module is separate from `wiring`, which imports everything
+that a control host needs: a client of a server does not need those imports.
 """
 
 import os

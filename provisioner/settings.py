@@ -81,7 +81,7 @@ class Rehearsal(_Part):
 class Git(_Part):
     """How jobs read private repositories."""
 
-    #: The name of a secret, in the form that recipes use: an SSH key or a token. The default for recipes without one.
+    #: Name of the default secret, in the form that recipes use. The secret contains an SSH key or a token.
     credential: SecretName | None = None
     #: Lines of known_hosts for hosts other than github.com, gitlab.com and bitbucket.org.
     known_hosts: tuple[Annotated[str, Field(pattern=f"^{KNOWN_HOST}$")], ...] = ()
@@ -90,7 +90,7 @@ class Git(_Part):
 class Registry(_Part):
     """How jobs pull private images."""
 
-    #: The name of a secret with `user:password`. The default for recipes without one.
+    #: Name of the default secret, for recipes that name none. The secret contains `user:password`.
     credential: SecretName | None = None
 
 
@@ -133,7 +133,7 @@ class Settings(_Part):
     #: An AMI's id `ami-…`, or `ssm:/path` of a parameter that contains one.
     image: str = DEFAULT_IMAGE
     instance_profile: str = "provision-machine"
-    #: By owner: the instance profile of an owner whose jobs have other rights than `instance_profile`.
+    #: Instance profiles by owner, for owners whose jobs need other rights than those of `instance_profile`.
     profiles: dict[str, str] = {}
     #: Size of a machine's disk. It holds the AMI (about 45 GB), the job's unpacked image, and the job's data.
     disk_gib: Annotated[int, Field(ge=8, le=16384)] = 200

@@ -25,7 +25,7 @@ version: 0.1
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
 http: {{addr: 127.0.0.1:{port}}}
 """
-#: Appended to REGISTRY: the registry then requires a login.
+#: Lines to append to REGISTRY, so that the registry requires a login.
 LOCK = """
 auth: {{htpasswd: {{realm: images, path: {file}}}}}
 """
@@ -45,7 +45,7 @@ SUPERFLUOUS = (
     *("test", "tests", "tkinter", "turtledemo", "_tkinter.*"),
 )
 DEADLINE = 120.0
-#: The script that runs all servers. They run in one Life, which ends with the tests, even if the tests are killed.
+#: The script that runs all servers. A `Life` ends the servers with the tests, even if the tests are killed.
 SERVERS = """
 [ -z "$1" ] || { mkdir data && mount -t tmpfs -o "size=$1" tmpfs data; } || exit
 shift
@@ -185,7 +185,7 @@ def python_tree(folder: Path, more: Sequence[str] = ()) -> Path:
     _install(folder, [python, *programs, *taken])
     for program in programs:
         shutil.copy(program, folder / "bin" / program.name)
-    # Debian's Python names this folder differently.
+    # Ask Python for its folder of packages: Debian's Python uses another path.
     where = [str(python), "-I", "-c", "import site; print(site.getsitepackages()[0])"]
     packages = folder / subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip().lstrip("/")
     packages.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,8 @@ import socket
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     """Return `count` distinct ports of `host` that are free now.
 
-    All are held open until all are known, so that they differ. An empty `host` means every address of this computer.
+    All ports are held open until the last one is chosen, so that no port is returned twice. An empty `host` means every
+    address of this computer.
     """
     with contextlib.ExitStack() as held:
         servers = [held.enter_context(socket.create_server((host, 0))) for _ in range(count)]

@@ -28,7 +28,7 @@ def test_a_measure_prints_figures_that_can_be_compared(tmp_path: Path) -> None:
 
 @pytest.mark.load
 def test_hostile_mailboxes_cost_no_answer_and_little_memory() -> None:
-    """Runs one minute with a fixed seed.
+    """The benchmark runs for one minute with a fixed seed.
 
     The delay before other owners' runs start is printed, not asserted: the computer may be busy.
     """

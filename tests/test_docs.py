@@ -15,7 +15,7 @@ from provisioner.faces.cli import exits
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "provisioner" / "docs"
 DOCUMENTS = sorted([*PAGES.glob("*.md"), *ROOT.glob("README.md"), *ROOT.glob("*/README.md")])
-#: Groups of the recipe whose fields have rows of their own.
+#: Groups of recipe fields. The documentation must have a row for each field of a group.
 GROUPS: Mapping[str, type[BaseModel]] = {"placement": Placement, "limits": Limits, "retry": Retry}
 #: Fields that are accepted and ignored, or always refused.
 UNSUPPORTED = {"nprocs", "shared_folders", "token_scope", "start_dind", "dask_cluster", "status", "subdomain"}

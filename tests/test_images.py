@@ -144,7 +144,7 @@ def test_cleaning_leaves_other_systems_alone(root: Path) -> None:
 
 
 def test_verify_names_every_program_that_the_base_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One line names every missing program, and AMIs that have them all."""
+    """One line names every missing program, and an AMI that has all of them."""
     for name in ("git", "cloud-init", "modinfo"):
         (tmp_path / name).write_text("#!/bin/sh\necho 1.0\n")
         (tmp_path / name).chmod(0o755)

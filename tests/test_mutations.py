@@ -84,13 +84,13 @@ def test_a_file_that_is_not_python_is_matched_by_text(tree: Path) -> None:
     ],
 )
 def test_a_bug_that_does_not_apply_is_unusable(tree: Path, wrong: Bug) -> None:
-    """--check fails if the code is gone, ambiguous or unchanged. Otherwise the bug would pass for ever."""
+    """--check fails if the code is gone, ambiguous or unchanged. Otherwise such a bug would go unnoticed."""
     with pytest.raises(Unusable):
         check(wrong, tree)
 
 
 def test_a_bug_must_name_tests_that_exist(tree: Path) -> None:
-    """After a test is renamed, its bug would be unguarded."""
+    """Otherwise the rename of a test would leave a bug without a test that kills it."""
     fields = ("a-bug", "module.py", "Queue.take", "return n", "return 0", "It breaks.")
     check(Bug(*fields, ("test_module.py::test_takes",)), tree)
     for test in ("test_module.py::test_gone", "test_gone.py"):
@@ -109,7 +109,7 @@ def test_an_id_used_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_planted_bug_is_killed_by_its_tests() -> None:
-    """Runs the whole command: copy the tree, run the tests without the bug, then with it."""
+    """The test runs the whole command: copy the tree, run the tests without the bug, then with it."""
     words = [sys.executable, "-m", "scripts.mutations", "ended-node-called-silent"]
     done = subprocess.run(words, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert "killed" in done.stdout, done.stdout + done.stderr

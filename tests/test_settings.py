@@ -87,7 +87,7 @@ def test_a_tilde_in_settings_is_the_home(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("path", ["$HOME/x.db", "${HOME}/x.db", "~no-such-user/x.db"])
 def test_store_path_with_shell_variables_is_refused(tmp_path: Path, path: str) -> None:
-    """Unexpanded, the store would go to a folder with that literal name."""
+    """If such a path were accepted, the store would go to a folder with that literal name."""
     with pytest.raises(Invalid, match="store: "):
         stored(path, tmp_path / "s.toml")
 

@@ -92,7 +92,7 @@ def _denied(operation: str, where: str) -> str:
 def failure(error: Exception, translate: Translate, *, lost: type[CloudError], where: str = "") -> CloudError:
     """Return the error to raise for a failed call: `lost` if the service may have acted without a readable answer.
 
-    `where` follows the operation in the message of a missing right, such as ` on bucket b`.
+    `where`, such as ` on bucket b`, follows the operation's name in the message about a missing right.
 
     Codes for capacity, quotas and throttling take precedence over the status: EC2 returns
     InsufficientInstanceCapacity with status 500.
@@ -245,7 +245,7 @@ class Session:
             retries={"total_max_attempts": 1, "mode": "standard"},
             request_checksum_calculation="when_supported",
             response_checksum_validation="when_supported",
-            # An S3 server other than AWS seldom has a host name for each bucket; AWS prefers requests that use it.
+            # S3 servers other than AWS seldom have a host name for each bucket; AWS prefers requests to these names.
             s3={"addressing_style": "path" if self._endpoint else "auto"},
         )
         self._session = self._session or boto3.session.Session(region_name=self.region)

@@ -14,7 +14,7 @@ SHORT = {
 
 
 def shortage(error: BaseException | None = None) -> NeedsOperator | None:
-    """Return the error to raise instead if a missing descriptor caused `error`, else None.
+    """Return the error to raise instead of `error` if a lack of file descriptors caused `error`, else None.
 
     Without `error`, test whether a descriptor is left now. Libraries hide the cause in messages such as "unable to open
     database file" or "temporary failure in name resolution".

@@ -1,4 +1,4 @@
-"""Make Ed25519 keys in OpenSSH's formats, with `cryptography`, which the first key imports."""
+"""Make Ed25519 keys in OpenSSH's formats, with `cryptography`, which is imported for the first key."""
 
 from provisioner.ports.shell import Key
 

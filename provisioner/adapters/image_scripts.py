@@ -1,4 +1,4 @@
-"""Read `images/`, the AMI as code, from an installed wheel or from a checkout."""
+"""Read the files of `images/`, with which AMIs are made, from an installed wheel or from a checkout."""
 
 from collections.abc import Mapping
 from pathlib import Path

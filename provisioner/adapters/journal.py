@@ -1,6 +1,7 @@
 """Write the journal to a stream: lines for a person or JSON for a control host, both formatted by structlog.
 
-The import of structlog takes longer than a command needs to print its help, so the first line imports it.
+The import of structlog takes longer than a command needs to print its help, so the journal imports structlog only when
+it writes its first line.
 """
 
 import datetime as dt
@@ -20,9 +21,11 @@ from provisioner.core.plain import plain
 #: Maximum number of lines that wait while the reader of the stream does not read; further lines are counted and
 #: dropped.
 ROOM = 10_000
-#: Seconds that `close` waits for such a reader: at most once for room in the queue, and once for the writer's end.
+#: Maximum number of seconds for which `close` waits for room in the queue, and then again for the writing thread to
+#: end, if such a reader still does not read.
 PATIENCE = 2.0
-#: The same line is written at most OFTEN times in WINDOW seconds; further ones are counted, and the count is printed.
+#: The same line is written at most OFTEN times in WINDOW seconds. Further repetitions are counted, and the count is
+#: printed.
 OFTEN, WINDOW = 10, 60.0
 #: Maximum number of different lines that are counted at the same time.
 COUNTED = 1000
@@ -59,7 +62,7 @@ class _Repeats:
 
     def __init__(self, elapsed: Callable[[], float]) -> None:
         self._elapsed = elapsed
-        #: By line, oldest first.
+        #: The counts by line, the oldest count first.
         self._windows: dict[Hashable, _Window] = {}
 
     def admit(self, line: tuple[str, _Entry]) -> bool:
@@ -73,7 +76,10 @@ class _Repeats:
         return window.times <= OFTEN
 
     def over(self, *, everything: bool = False) -> list[tuple[str, _Entry]]:
-        """Remove the counts whose WINDOW is over, and the oldest beyond COUNTED; return a line for each above OFTEN."""
+        """Remove the counts whose WINDOW is over, and the oldest if there are more than COUNTED counts.
+
+        Returns a line for each removed count above OFTEN.
+        """
         lines = list[tuple[str, _Entry]]()
         while self._windows and (everything or self.left() <= 0 or len(self._windows) > COUNTED):
             window = self._windows.pop(next(iter(self._windows)))

@@ -38,4 +38,4 @@ def restrict(path: Path) -> None:
         if stat.S_ISREG(mode) and mode & OTHERS:
             path.chmod(stat.S_IMODE(mode) & ~OTHERS)
     except OSError:
-        return  # Missing, another user's, or on a read-only disk: the next read of the file reports that.
+        return  # The file is missing, another user's, or on a read-only disk: the next read of the file reports this.

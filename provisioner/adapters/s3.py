@@ -79,7 +79,8 @@ class S3:
             wanted["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
         answer = self._s3.get_object(Bucket=self._name, Key=key, **wanted)
         with answer["Body"] as body:
-            # Every object has an ETag (API Reference, "GetObject"): an answer without one is not an empty object.
+            # Every object has an ETag (API Reference, "GetObject"), so an answer without an ETag is no object, not even
+            # an empty one.
             with aws.reading("GetObject"):
                 _ = answer["ETag"]
             # A server may ignore Range (RFC 9110, section 14.2) and send the object from its beginning: skip these

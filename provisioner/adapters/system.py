@@ -44,10 +44,17 @@ class SystemClock:
 
 
 class ThreadPool:
-    """Runs each `map` in its own threads, which end with it. An idle process has no threads; a map may call a map."""
+    """Runs each `map` in threads of its own, which end with the `map`: an idle process has no threads.
+
+    A function in a `map` may call `map`.
+    """
 
     def __init__(self, threads: int = 16) -> None:
-        """`threads`: the most of one `map`; 16 hide network latency, far below EC2's request buckets (100 and up)."""
+        """`threads` is the maximum number of threads of one `map`.
+
+        16 threads hide the network latency, and stay far below the token buckets with which EC2 throttles requests (100
+        tokens and more).
+        """
         self._threads = threads
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R | Exception]:

@@ -1,4 +1,4 @@
-"""Store the agent's state, so that another agent process of this boot can take over if this one dies."""
+"""Store the agent's state, so that another agent process can take over in the same boot if this process dies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Memory:
     kernel_mark: str | None = None
     #: The values that the mask hides, in base64.
     hidden: tuple[str, ...] = ()
-    #: The settled result, or None. Once it is set, nothing more is written to any stream.
+    #: The settled result, or None. Once the result is settled, nothing more is written to any stream.
     result: Result | None = None
 
 

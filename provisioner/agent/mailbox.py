@@ -47,7 +47,10 @@ class Mailbox:
         return None if data is None else codec.decode(Started, data)
 
     def start(self, started: Started) -> Started:
-        """Put the `started` mark, unless there is one; return the first mark. Only its process executes the command."""
+        """Put the `started` mark unless the mailbox has one, and return the mark that the mailbox has now.
+
+        Only the agent process that this mark names executes the command.
+        """
         if self._put_once(keys.started_key(self._box), codec.encode(started)):
             return started
         while (standing := self.started()) is None:
@@ -69,7 +72,7 @@ class Mailbox:
         self._insist(put, f"a chunk of {stream}")
 
     def _put_once(self, key: str, data: bytes) -> bool:
-        """Put an object; return False if the key exists. An earlier try with a lost response may have written it."""
+        """Put an object; return False if the key exists, perhaps from an earlier try whose response was lost."""
 
         def put() -> bool:
             try:

@@ -32,11 +32,11 @@ from provisioner.core.protocol.words import STREAMS, Outcome
 
 Steps = Sequence[Callable[[Node], None]]
 
-#: Shortest and longest pause between two requests for the work order, in seconds: short at first, because the control
-#: plane is about to put it.
+#: Shortest and longest pause between two requests for the work order, in seconds. They are short at first, because the
+#: control plane will soon put the work order.
 SOONEST, LATEST = 0.25, 2.0
 
-#: Log bytes that may wait on the disk until the work order sets its own limit.
+#: Maximum bytes of the log that wait on the disk for shipping. The work order replaces this limit.
 SPOOL_LIMIT = 64 << 20
 
 
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def prepare(node: Node, steps: Steps) -> None:
-    """Run the steps until one raises Ended; store it as `node.ended`. After any other error, the outcome is LOST."""
+    """Run the steps until one raises Ended, and store that as `node.ended`. Any other error makes the outcome LOST."""
     try:
         for step in steps:
             step(node)
@@ -109,7 +109,7 @@ def power_off() -> None:
 
 
 def _work_order(mailbox: Mailbox) -> WorkOrder:
-    """Return the work order, waiting until there is one. If there never is, the fuse powers off the machine."""
+    """Wait for the work order and return it. If none ever arrives, the fuse powers off the machine."""
     pause = SOONEST
     while (order := mailbox.work()) is None:
         time.sleep(pause)

@@ -101,13 +101,13 @@ class Node:
         self.result: Result | None = left.result
         #: The machine's SSH host keys, if the work order names a key that may log in.
         self.host_keys: tuple[str, ...] = ()
-        #: The disks whose free room is measured while the job runs.
+        #: The disks whose free space is measured while the job runs.
         self.disks: Disks | None = None
         self.job_dir: JobDir | None = None
         self.pumps: dict[str, Pump] = {}
         self.ballast = Ballast(paths.home / "ballast")
         self.changed = threading.Event()
-        #: Whether the result is in the mailbox. Every later report contains this, also a late heartbeat.
+        #: Whether the result is in the mailbox. Every later report, even a late heartbeat, has this flag.
         self.finished = False
         self._lock = threading.Lock()
         self._sequence = 0
@@ -150,7 +150,7 @@ class Node:
                     ),
                 )
             except OSError as error:
-                # The machine's memory is full. The state that was stored before is old, but still valid.
+                # The machine's memory is full. The state that was stored last is older, but still valid.
                 self.say(f"the agent's state cannot be stored for a later agent process: {error}")
 
     def look_for_notice(self) -> Notice | None:

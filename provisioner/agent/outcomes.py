@@ -129,7 +129,7 @@ UNRESOLVED = re.compile(
 
 
 def outcome_of(text: str) -> Outcome:
-    """Return REFUSED for an error message that no retry fixes; else LOST: the run is tried on another machine."""
+    """Return REFUSED for the message of an error that no retry fixes; else LOST, so that another machine is tried."""
     return Outcome.REFUSED if WRONG.search(text) and not PASSING.search(text) else Outcome.LOST
 
 

@@ -9,6 +9,6 @@ FIRST, LAST = -62_135_596_800.0 + 172_800, 253_402_300_799.0 - 172_800
 def datable(at: float) -> float:
     """Return the nearest Unix time that datetime can represent in every time zone; 0 for NaN.
 
-    Call it for every time before formatting: one wrong time in the store must not make a whole listing fail.
+    Call this function before formatting any time: one wrong time in the store must not make a whole listing fail.
     """
     return 0.0 if math.isnan(at) else min(max(at, FIRST), LAST)

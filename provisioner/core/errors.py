@@ -13,14 +13,14 @@ ProvisionError
 ├── Failed          the operation began and failed: read its log
 └── CloudError      the cloud rejected the call; `code` is the cloud's error code
     ├── NoCapacity      this offer has no free capacity now: take the next offer
-    ├── QuotaExceeded   the account's limit is reached: wait for our own machines to end, or ask AWS
+    ├── QuotaExceeded   the account's limit is reached: wait for our own machines to end, or ask AWS for more
     ├── Misconfigured   the call cannot succeed unchanged: show the message verbatim
     └── Retryable       the same call may succeed later
         ├── Throttled       too many calls: back off
-        ├── Transient       a temporary fault; nothing was done: retry
+        ├── Transient       a temporary fault; the call had no effect: retry
         ├── NeedsOperator   a fault of this computer or account: show it to the operator, retry
-        │   └── ClockWrong      this computer's clock is wrong: decide nothing by it
-        └── NoAnswer        the call may have taken effect: find out whether it has before a new call
+        │   └── ClockWrong      this computer's clock is wrong: do not use its time
+        └── NoAnswer        the call may have taken effect: find out whether it has before you call again
 """
 
 from __future__ import annotations
@@ -105,11 +105,11 @@ class Retryable(CloudError):
 
 
 class Throttled(Retryable):
-    """Too many calls were made; this proves nothing about capacity."""
+    """Too many calls were made; a throttled launch proves nothing about capacity."""
 
 
 class Transient(Retryable):
-    """A temporary fault of the network or the server; nothing was done."""
+    """A temporary fault of the network or the server; the call had no effect."""
 
 
 class NeedsOperator(Retryable):
@@ -117,7 +117,7 @@ class NeedsOperator(Retryable):
 
 
 class ClockWrong(NeedsOperator):
-    """This computer's clock differs from the cloud's: do not decide by its time, and do not store it."""
+    """This computer's clock differs from the cloud's: make no decision by its time, and do not store its time."""
 
 
 class NoAnswer(Retryable):

@@ -13,7 +13,7 @@ def no_job(name: str, known: Iterable[str] = ()) -> NotFound:
 
 
 def no_run(name: str, jobs: Iterable[str] = ()) -> NotFound:
-    """Return the error for an unknown run; `jobs` are names of jobs, for a suggestion: a job means its latest run."""
+    """Return the error for an unknown run; it suggests one of `jobs`, because a job's name means its latest run."""
     return NotFound(f"no run {name!r}{did_you_mean(name, jobs) or '; `provision runs` lists the runs'}")
 
 

@@ -8,9 +8,8 @@
         assert run.wait() == "succeeded", run.reason
 
 Nothing runs in the background. While a daemon acts, calls only read and store records. Without a daemon, `start`
-launches machines, and `wait` and `logs(follow=True)` make passes until the run has ended. Errors are those of
-`provisioner.core.errors`.
-Only one thread at a time may use a client.
+launches machines, and `wait` and `logs(follow=True)` make passes until the run has ended. The errors are the classes in
+`provisioner.core.errors`. Only one thread at a time may use a client.
 """
 
 import json
@@ -33,7 +32,7 @@ from provisioner.ports.control.logs import LogGap, LogQuery
 from provisioner.ports.store import RunFilter
 from provisioner.settings import Settings, load
 
-#: Logs the errors of passes. They are not errors of the call that made the pass, and later passes try again.
+#: Logs the errors of passes. They do not fail the call that made the pass, because later passes try again.
 _log = logging.getLogger("provisioner")
 
 
@@ -105,8 +104,8 @@ class Client:
         """Trigger a run of the job (`name` or `owner/name`) and, if no daemon acts, launch it.
 
         `env` overrides the recipe's variables, and `command` its command. Numbers and booleans in `env` become text as
-        in a recipe: 3, 0.1, true. The same key within 24 h returns the same
-        run; with other inputs it raises Conflict.
+        in a recipe: 3, 0.1, true. A second start with the same `idempotency_key` within 24 h returns the same run; with
+        other inputs it raises Conflict.
         """
         text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (env or {}).items()}
         run = self._control.runs.start(job, text, command, idempotency_key)

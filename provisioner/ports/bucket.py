@@ -26,7 +26,7 @@ class Bucket(Protocol):
         """
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
-        """Return the object's bytes from `start` on, at most `length` (> 0) of them; None without an object.
+        """Return the object's bytes from `start` on, at most `length` (> 0) of them; None if there is no object.
 
         A range that begins after the object's end is empty. At most `length` bytes are in memory, however large
         the object is: pass `length` for every object that a machine can write.

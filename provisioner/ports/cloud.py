@@ -1,8 +1,8 @@
 """The contract for the cloud that provides machines.
 
-Every method may raise `Throttled`, `Transient` (nothing was done), `NoAnswer` (the call may have taken effect) and
-`Misconfigured` (the call cannot succeed unchanged; show the message verbatim). Listings lag: a machine may be missing
-for seconds after its launch, so absence proves nothing about a young machine.
+Every method may raise `Throttled`, `Transient` (the call had no effect), `NoAnswer` (the call may have taken effect)
+and `Misconfigured` (the call cannot succeed unchanged; show the message verbatim). Listings lag: a machine may be
+missing for seconds after its launch, so absence proves nothing about a young machine.
 """
 
 from collections.abc import Collection, Mapping
@@ -56,7 +56,7 @@ class Cloud(Protocol):
         """Return the machines with this launch's tag, including ended machines that the cloud still lists."""
 
     def terminate(self, ids: Collection[str]) -> Mapping[str, CloudError]:
-        """Request the termination of these machines; return the errors of those that were not accepted, by id.
+        """Request the termination of these machines; return, by id, the errors of requests that were not accepted.
 
         A wrong id does not affect the others. The call may be repeated. An id that the cloud does not know is reported
         as `Misconfigured` with the cloud's code; it does not prove that the machine has ended.

@@ -23,7 +23,7 @@ class Process(Protocol):
     """A command that runs on the machine. With a terminal, its output and standard error are one stream."""
 
     def read(self, size: int, timeout: float | None = None) -> bytes | None:
-        """Return the next output, at most `size` bytes; empty at its end, None after `timeout` seconds without any."""
+        """Return the next output, up to `size` bytes; empty at its end, None if there is none for `timeout` seconds."""
 
     def write(self, data: bytes) -> None:
         """Write the bytes to the command's input; waits while the command reads none."""
@@ -38,7 +38,7 @@ class Process(Protocol):
         """Copy the streams from and to these file descriptors until the command ends; return its exit code."""
 
     def wait(self) -> tuple[int, str]:
-        """Wait for its end; return the exit code (128 + s if signal s ended it) and the end of its standard error."""
+        """Wait for the command's end; return its exit code (128 + s for signal s) and the end of its standard error."""
 
 
 class Connection(Protocol):

@@ -7,7 +7,7 @@ from provisioner.core.cost.receipt import Receipt
 
 class Meter(Protocol):
     def passed(self, seconds: float, at: float, *, whole: bool) -> None:
-        """Record a pass of `seconds` that ended at the Unix time `at`; `whole` is whether it could list machines."""
+        """Record a pass of `seconds` that ended at the Unix time `at`; `whole`: whether it could list machines."""
 
     def refused(self, code: str) -> None:
         """Record that the cloud refused a launch or one of its offers with this error code."""

@@ -42,7 +42,8 @@ class Session(Protocol):
     def run(self, command: str, output: Callable[[bytes], None], timeout: float) -> int:
         """Run the line in the user's shell; return its exit code.
 
-        Its output and standard error are passed to `output` as they arrive. Raises `Transient` after `timeout` seconds.
+        The command's output and standard error are passed to `output` as they arrive. Raises `Transient` after
+        `timeout` seconds.
         """
 
     def close(self) -> None:

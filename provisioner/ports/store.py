@@ -126,7 +126,7 @@ class Store(Protocol):
     def add_run(self, run: Run, since: float, also: Sequence[Record] = (), limits: OwnerLimits = UNLIMITED) -> Run:
         """Store and return a new run with the records in `also`, or return the job's run of the same idempotency key.
 
-        A run with the same key counts if it was created after `since`; then nothing is stored. Raises LimitReached if
+        If such a run was created after `since`, nothing is stored; an older run does not count. Raises LimitReached if
         the run's owner would exceed `limits`; concurrent starts cannot exceed them either.
         """
 
@@ -134,7 +134,7 @@ class Store(Protocol):
         """Return all nodes of these runs, sorted by run, attempt and rank."""
 
     def machines(self, ids: Collection[str]) -> tuple[KnownMachine, ...]:
-        """Return the machines of those ids that are stored."""
+        """Return the stored machines that have one of these ids."""
 
     def launch(self, id: str) -> Launch | None:
         """Return the launch of that id, open or closed; None if this store did not make it."""

@@ -226,7 +226,7 @@ class Double:
     def _tick(self) -> None:
         while True:
             self._changed.clear()
-            # Read after the event is cleared, so that a call of `_stop` in between is not missed.
+            # Read `_closing` after the event is cleared, so that a call of `_stop` in between is not missed.
             if self._closing:
                 return
             with self._lock:
@@ -250,7 +250,8 @@ class Double:
         elif isinstance(event, Captured):
             self._captures[one.id] = self._ends.submit(self._capture, one.id, event.image)
         else:
-            # Ending a machine may take long, so another thread does it. Its boot has returned, so the order is kept.
+            # Ending a machine may take long, so another thread does it. The host's `boot` has already returned, so the
+            # host gets its calls in the right order.
             self._ends.submit(self._attempt, self._end, one)
 
     def _capture(self, instance_id: str, image_id: str) -> None:

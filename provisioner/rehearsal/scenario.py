@@ -45,7 +45,7 @@ class Scenario:
     #: The default delays are short, but long enough that every state can be seen.
     conditions: Conditions = field(default_factory=lambda: Conditions(boot_delay=0.2, end_delay=0.2))
     machine: Kind = Kind.LIGHT
-    #: The buckets at the start: content by key, by bucket.
+    #: The buckets' objects at the start: for each bucket, the contents by key.
     buckets: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     #: Parameters of SSM by name, all of them SecureStrings, and secrets of Secrets Manager by id.
     parameters: Mapping[str, str] = field(default_factory=dict)

@@ -139,7 +139,7 @@ class Server:
         self._rights.weigh(caller, call, self._ec2, deleted=lambda: wire.deleted_keys(request))
         answer = self._do(environ, request, call)
         if answer.status == 404 and call.service == "s3" and not self._rights.may_list(caller, call):
-            # Without ListBucket, S3 answers 403 for a missing key (Amazon S3 API, GetObject).
+            # S3 answers 403 for a missing key if the caller may not ListBucket (Amazon S3 API, GetObject).
             raise Refused("AccessDenied", "Access Denied", 403)
         return answer
 

@@ -44,7 +44,7 @@ class Acting:
         return self._loop.acting
 
     def meanwhile(self) -> Sequence[str]:
-        """Make a pass if one is due and no daemon acts; return its errors as text."""
+        """Make a pass if one is due and no other process holds the lease; return its errors as text."""
         this_pass = self._loop.when_due()
         return self._errors(this_pass) if this_pass else ()
 
@@ -57,7 +57,10 @@ class Acting:
         self._loop.release()
 
     def drive(self, until: Callable[[], bool], told: Callable[[Sequence[str]], None], *, schedules: bool) -> None:
-        """Make passes, or stand by, until `until()`; `told` gets the errors. With `schedules`, start due jobs."""
+        """Make passes, or wait for the lease, until `until()` is true; call `told` with the errors of each pass.
+
+        With `schedules`, start due jobs.
+        """
 
         def alarm() -> float:
             return self._schedules.fire(told=True)
@@ -65,17 +68,20 @@ class Acting:
         self._loop.run(until, lambda this_pass: told(self._errors(this_pass)), alarm if schedules else never)
 
     def ring(self, until: Callable[[], bool]) -> None:
-        """Start the jobs that are due, without passes, until `until()`."""
+        """Start the jobs that are due, without passes, until `until()` is true."""
         self._loop.ring(until, self._schedules.fire)
 
     def step(self) -> Sequence[str]:
-        """Make one pass, if no other process acts, and release the lease; return the errors as text."""
+        """Make one pass, if no other process holds the lease, and release the lease; return the errors as text."""
         this_pass = self._loop.single()
         self._loop.release()
         return self._errors(this_pass) if this_pass else ()
 
     def reap(self) -> Sequence[Reaped]:
-        """Terminate machines that outlived their lifetime, and log them; return them, also those that were refused."""
+        """Terminate the machines that outlived their lifetime, and log each termination.
+
+        Returns these machines, including those whose termination was refused.
+        """
         reaped = reap(self._installation.cloud, self._installation.policy.reaper_grace)
         ended = [each for each in reaped if not each.error]
         tell(ended, self._installation.journal, self._installation.clock.now())

@@ -33,7 +33,7 @@ class ClockCheck:
         return self._reading is not None and self._clock.elapsed() - self._reading.elapsed < FRESH
 
     def began(self) -> float:
-        """Return the monotonic time; call it before a call to the cloud, and pass the result to `read`."""
+        """Return the monotonic time. Call this before a call to the cloud, and then pass the result to `read`."""
         return self._clock.elapsed()
 
     def read(self, cloud: float, began: float) -> None:
@@ -42,7 +42,7 @@ class ClockCheck:
         self._reading = Reading(cloud, elapsed, elapsed - began)
 
     def measure(self, cloud: Cloud) -> Listing:
-        """List the machines, and compare the clock with the time in the answer, which may be an error."""
+        """List the machines, and compare the clock with the time in the answer, even if the answer is an error."""
         began = self.began()
         try:
             listing = cloud.machines()

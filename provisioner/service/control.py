@@ -31,7 +31,7 @@ class OnBehalf:
         gate: Gate,
         acting: Acting | None = None,
     ) -> None:
-        """`acting` acts on the cloud; None for a caller with a token, which may not do the control host's work."""
+        """`acting` acts on the cloud; None for a caller with a token, who may not do the control host's work."""
         store, recorder, clock = installation.store, installation.recorder, installation.clock
         self.caller = caller
         self.jobs = Jobs(store, recorder, clock, installation.ids, installation.policy, sites, caller)

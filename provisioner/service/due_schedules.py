@@ -53,7 +53,7 @@ class DueSchedules:
                 soonest = min(soonest, self._fire(job, self._installation.now()))
             except ClockWrong as error:
                 return self._hindered(error, told)
-            except Exception as error:  # noqa: BLE001 - one job's error must not keep the others from their time
+            except Exception as error:  # noqa: BLE001 - one job's error must not delay the other jobs
                 about = {"job": job.name, "owner": job.owner}
                 self._installation.journal.complain(f"the schedule could not start a run: {words(error)}", now, **about)
                 soonest = min(soonest, now + AGAIN)
@@ -62,7 +62,7 @@ class DueSchedules:
     def _compare(self, jobs: Iterable[Job]) -> None:
         """Compare the clock with the cloud's if a job is due and the last comparison is old. Raises ClockWrong.
 
-        If the cloud does not answer, the schedules start by this computer's clock.
+        If the cloud does not answer, this computer's clock decides which jobs are due.
         """
         check, now = self._installation.check, self._installation.clock.now()
         if not check.fresh and any(next_tick(job) <= now for job in jobs):
@@ -71,7 +71,7 @@ class DueSchedules:
         self._installation.now()
 
     def _repaired(self, job: Job) -> Job:
-        """Return the job. If a wrong clock stored a future beginning of its schedule, save the present time instead."""
+        """Return the job. If a wrong clock stored a future time as `scheduled_at`, save the present time instead."""
         now = self._installation.now()
         if not self._installation.check.compared or job.scheduled_at <= now + SLACK:
             return job
@@ -96,12 +96,12 @@ class DueSchedules:
                 decided = self._decide(found, now)
                 return next_tick(found) if decided is None else now if decided.tick_run else next_tick(decided)
             except Conflict:
-                # Another process has decided this tick, or has changed the run that this start replaces.
+                # Another process has decided about this scheduled time, or has changed a run that this start replaces.
                 found = self._installation.store.job(job.owner, job.name)
         raise Conflict(f"other processes keep changing {job.owner}/{job.name}")
 
     def _decide(self, job: Job, now: float) -> Job | None:
-        """Start, skip or refuse the runs that are due, and return the stored job; None if no time of it is due."""
+        """Start, skip or refuse the job's due runs; return the stored job, or None if no run is due."""
         found = due(job, now)
         if found is None:
             return None

@@ -30,7 +30,7 @@ class WayIn:
     """How this computer reaches machines by SSH."""
 
     port: int = 22
-    #: The machine image's login user, which may become root.
+    #: The login user of the machine image: root, or a user that can run `sudo` without a password.
     user: str = "ubuntu"
     #: Security groups that allow SSH to machines, in addition to `Policy.security_groups`.
     security_groups: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Policy:
 
     installation: str
     image: str
-    #: The default instance profile; `profiles` has the profiles of owners that do not use it.
+    #: The default instance profile. `profiles` has the profile of each owner that has another profile.
     profile: str
     profiles: dict[str, str]
     security_groups: tuple[str, ...]
@@ -72,7 +72,7 @@ class Policy:
     boot_fuse: float
     reaper_grace: float
     terms: RecipeDefaults = field(default_factory=RecipeDefaults)
-    #: Limits of each owner, for the owner's callers and schedules; admins have none.
+    #: The limits of each owner. They apply to the owner's callers and schedules, but not to admins.
     limits: OwnerLimits = UNLIMITED
     way_in: WayIn = field(default_factory=WayIn)
 

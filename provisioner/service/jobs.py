@@ -1,4 +1,4 @@
-"""Apply, list, change and delete jobs, as one caller may."""
+"""Apply, list, change and delete jobs, within the rights of one caller."""
 
 import functools
 import hashlib
@@ -26,7 +26,7 @@ from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.installation import Policy
 from provisioner.service.recorder import Recorder
 
-#: How often a change is tried again after another process has changed the same job.
+#: Maximum number of tries of a change, while other processes keep changing the same job or run.
 TRIES = 20
 #: A job's id.
 ID = re.compile("[0-9a-f]{32}")
@@ -152,7 +152,7 @@ class Jobs:
         """Save a change of the job, with an audit record of the action `what`, and return the job.
 
         If another process changes the job meanwhile, `change` is called again with the changed job. Raises NotFound,
-        and Conflict after TRIES times.
+        and Conflict after TRIES tries.
         """
         for _ in range(TRIES):
             job = self.record(name)
@@ -202,7 +202,10 @@ class Jobs:
 
 
 def _applied(job: Job, recipe: recipes.Recipe, now: float) -> Job:
-    """Return the job with the recipe and its schedule. A recipe without a schedule keeps one that a command set."""
+    """Return the job with the recipe and the recipe's schedule.
+
+    If the recipe has no schedule, the job keeps a schedule that a command has set.
+    """
     dump, plan = recipe.dump(), recipe.spec.plan
     if job.recipe != dump:
         job = replace(job, recipe=dump, revision=job.revision + 1, applied_at=now)

@@ -22,7 +22,7 @@ from provisioner.service.ssh_entry.direct import Direct
 from provisioner.service.ssh_entry.entrance import Entrance
 
 #: Seconds for which the machine ships its log every second after a client asked to follow it. While a client follows
-#: the log, this is renewed after half of the time.
+#: the log, this period is renewed when half of it is over.
 FOLLOWED = 60.0
 #: Seconds between two listings of new chunks while a log is followed, without and with an SSH connection.
 LOOK_EVERY, LOOK_BESIDE = 0.5, 5.0
@@ -250,7 +250,7 @@ class Logs:
     def _new(
         self, node: Node, streams: Sequence[str], cursor: Cursor, room: Callable[[], int] = lambda: CHUNK_MOST
     ) -> Iterator[LogPiece]:
-        """Yield the pieces after the cursor, and move the cursor; `room` returns the most bytes of the next read."""
+        """Yield the pieces after the cursor, and move the cursor. No read returns more bytes than `room()`."""
         for stream in streams:
             if cursor.ended(node.attempt, stream):
                 continue
@@ -307,7 +307,7 @@ class Logs:
 
 
 def _whole(data: bytes, limit: int) -> int:
-    """Return the most bytes, up to `limit`, that do not end within a UTF-8 character."""
+    """Return the largest number of bytes, at most `limit`, that does not split a UTF-8 character."""
     for at in range(min(limit, len(data)), max(limit - 4, 0), -1):
         if at == len(data) or data[at] & 0xC0 != 0x80:
             return at

@@ -20,7 +20,7 @@ class Operator:
     def __init__(
         self, store: Store, clock: Clock, runs: Runs, entrance: Entrance, caller: Caller, acting: Acting | None
     ) -> None:
-        """`acting` acts on the cloud; None for a caller with a token, which may not do the control host's work."""
+        """`acting` acts on the cloud; None for a caller with a token, who may not do the control host's work."""
         self._store = store
         self._clock = clock
         self._runs = runs

@@ -19,7 +19,7 @@ from provisioner.core.views.codec import moment
 from provisioner.core.views.overview import Live, Queue, Top
 from provisioner.ports.store import Store
 
-#: Key of the stored reason for which the acting process decides nothing, such as a wrong clock.
+#: Key of the stored reason for which the process that makes passes decides nothing, such as a wrong clock.
 HINDRANCE = "hindrance"
 #: Key of the stored foreign machines: those of the last listing whose launch is not in this store.
 FOREIGN = "foreign machines"
@@ -55,7 +55,7 @@ def live_overview(store: Store, caller: Caller, limit: int, now: float) -> Top:
 
 
 def hindrance(store: Store) -> str:
-    """Return the reason for which the acting process decides nothing now, such as a wrong clock; or ""."""
+    """Return the reason for which the process that makes passes decides nothing now, such as a wrong clock; or ""."""
     noted = store.remembered(HINDRANCE)
     return noted[0] if noted else ""
 

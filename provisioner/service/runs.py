@@ -1,4 +1,4 @@
-"""Trigger, find, show and stop runs, as one caller may."""
+"""Trigger, find, show and stop runs, within the rights of one caller."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -73,7 +73,10 @@ class Runs:
         return from_records.runs(records, which.limit)
 
     def _check_job(self, which: RunFilter) -> None:
-        """Raise NotFound if the filter names a job that does not exist. An id may be that of a deleted job."""
+        """Raise NotFound if the filter names a job that does not exist.
+
+        Any job id is accepted, because it may be the id of a deleted job.
+        """
         if ID.fullmatch(which.job):
             return
         if "/" in which.job or which.owners is None:
@@ -139,10 +142,11 @@ class Runs:
         event: Callable[[Run, float], Event] | None = None,
         what: str = "",
     ) -> Run:
-        """Save a change of the run, with its event and an audit record of the action `what`, if given; return the run.
+        """Save a change of the run, and return the run.
 
-        If another process changes the run meanwhile, `change` is called again with the changed run. Raises NotFound,
-        and Conflict after TRIES times.
+        With `event`, its event is saved too; with `what`, an audit record of this action. If another process changes
+        the run meanwhile, `change` is called again with the changed run. Raises NotFound, and Conflict after TRIES
+        tries.
         """
         store = self._store
         for _ in range(TRIES):

@@ -1,4 +1,4 @@
-"""Set and show the schedules of jobs, as one caller may."""
+"""Set and show the schedules of jobs, within the rights of one caller."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -21,12 +21,14 @@ from provisioner.ports.store import Key, Store
 from provisioner.service.recorder import Recorder
 
 _TOKEN = re.compile("pvt_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
-#: The digest that is compared for an unknown token, so that its rejection takes as long as that of a known one.
+#: The digest with which the secret of an unknown token is compared, so that the rejection of an unknown token takes as
+#: long as the rejection of a known token.
 _NONE = "0" * 64
-#: Maximum number of accepted tokens in memory. Beyond that, all are dropped, and each is read again at its next use.
+#: Maximum number of accepted tokens in memory. When it is reached, the gate forgets all of them, and reads each token
+#: from the store again at its next use.
 MOST_PROVEN = 10_000
-#: Seconds for which an accepted token is not read again: at a thousand requests a second, reading it for each request
-#: would cost as much as the rest of the server's work.
+#: Seconds for which an accepted token is not read from the store again. At a thousand requests a second, reading the
+#: token for each request would cost as much as the rest of the server's work.
 BELIEVED = 0.1
 #: Maximum number of characters of a note.
 LONGEST_NOTE = 200
@@ -34,13 +36,13 @@ TRIES = 20
 
 
 class Gate:
-    """Accepts or rejects tokens. Only one thread calls `admit`."""
+    """Accepts or rejects tokens. Only one thread may call `admit`."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._denials = Denials()
-        #: Tokens that were accepted, and when each was read.
+        #: The accepted tokens by id, each with the Unix time at which it was read from the store.
         self._proven: dict[str, tuple[float, Token]] = {}
 
     def admit(self, token: str, source: str) -> Caller:
@@ -53,7 +55,7 @@ class Gate:
         parts, now = _TOKEN.fullmatch(token), self._clock.now()
         id, secret = parts.groups() if parts else ("", "")
         proven = self._proven.get(id)
-        # Compare the secret too: a client that knows only the id must be throttled, but not the token's owner.
+        # Compare the secret too: throttle a client that knows only the token's id, but not the token's owner.
         if proven is None or not _right(proven[1], secret):
             wait = self._denials.wait(source, now)
             if wait > 0:
@@ -78,7 +80,7 @@ class Gate:
         return now, self._store.token(id) if id else None
 
     def forget(self, id: str) -> None:
-        """Read the token again at its next use, because it has changed."""
+        """Forget a token that has changed, so that its next use reads it from the store."""
         self._proven.pop(id, None)
 
 
@@ -165,7 +167,10 @@ def _right(token: Token | None, secret: str) -> bool:
 
 
 def _hindrance(token: Token | None, secret: str, now: float) -> str:
-    """Return the reason to reject the token, or "". "Revoked" and "expired" are for callers with the right secret."""
+    """Return the reason to reject the token, or "".
+
+    "Revoked" and "expired" are shown only to a caller that has the right secret.
+    """
     if not _right(token, secret) or token is None:
         return "the token is unknown"
     if token.revoked_at is not None:

@@ -45,7 +45,7 @@ STOPPED = 30.0
 
 
 class WrongClock(StepClock):
-    """A clock that shows `ahead` seconds more than the true time; `elapsed` is true."""
+    """A clock that shows `ahead` seconds more than the true time; `elapsed` returns the true time."""
 
     ahead = 0.0
 
@@ -106,7 +106,7 @@ def _beat(world: World, now: float) -> None:
 
 
 def others(folder: Path, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - every measure is called alike
-    """Act as another user of the computer; count the readable store files; measure how long it blocks the lease."""
+    """Act as another user of the computer: count readable store files; measure how long this can block the lease."""
     before = os.umask(0o022)
     try:
         folder.chmod(0o755)

@@ -2,7 +2,8 @@
 
     python -m scripts.benchmarks.cloud FOLDER light|scripted
 
-It prints the double's environment variables as a line of JSON, and answers each line of standard input with one.
+The process prints the double's environment variables as a line of JSON, and answers each line of standard input with a
+line of JSON.
 """
 
 import base64
@@ -10,6 +11,7 @@ import bisect
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,16 +20,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import yaml
 
 from provisioner import wiring
 from provisioner.rehearsal import scenario
 from provisioner.rehearsal.aws.account import ID
+from provisioner.rehearsal.aws.wire import Answer
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.machines.light import LightHost
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted import ScriptedHost
+from provisioner.rehearsal.server import Server
 from provisioner.service.control import Service
 from provisioner.settings import Settings, load
 
@@ -182,7 +187,7 @@ def until(condition: Callable[[], bool], what: str, patience: float = 120.0) -> 
 
 
 def main(folder: Path, machines: str) -> None:
-    _list_quickly()
+    _answer_quickly()
     told = scenario.parse(
         {
             "boot_delay": "1s" if machines == "light" else "0s",
@@ -233,7 +238,7 @@ def _answer(double: Double, words: Sequence[str]) -> object:
 
 
 def _content(double: Double, key: str) -> bytes | None:
-    """Return the object's content, or None if it is deleted, also while it is read."""
+    """Return the object's content, or None if it is deleted before or while it is read."""
     found = _objects().get_object(double.bucket, key)
     try:
         return None if found is None else bytes(found.value)
@@ -259,8 +264,11 @@ def _put(double: Double, name: str, value: bytes, pad: int) -> None:
     _objects().buckets[double.bucket].keys.rename(UNSEEN, name)
 
 
-def _list_quickly() -> None:
-    """Make the time of a listing depend on the size of its page, as in S3; moto's depends on the whole bucket."""
+def _answer_quickly() -> None:
+    """Answer the most frequent calls of S3 without moto: S3 does not share a processor with the control plane.
+
+    The time of a listing depends on the size of its page, and the time of a read on its range, as in S3.
+    """
     from moto.s3 import models
 
     # moto has no public API for a bucket's keys.
@@ -312,24 +320,54 @@ def _list_quickly() -> None:
                 if self._names[at : at + 1] == [key]:
                     del self._names[at]
 
-    whole = models.S3Backend.list_objects_v2
-
-    def quick(
-        self: Any,
-        bucket: Any,
-        prefix: str | None,
-        delimiter: str | None,
-        continuation_token: str | None,
-        start_after: str | None,
-        max_keys: int,
-    ) -> Any:
-        if delimiter:
-            return whole(self, bucket, prefix, delimiter, continuation_token, start_after, max_keys)
-        after = self._pagination_tokens[continuation_token] if continuation_token else start_after or ""
-        return self._truncate_result(bucket.keys.page(prefix or "", after, max_keys + 1), max_keys)
-
     setattr(models, "_VersionedKeyStore", SortedKeys)  # noqa: B010 - mypy refuses to assign to a class
-    setattr(models.S3Backend, "list_objects_v2", quick)  # noqa: B010 - nor to a method
+    ask_moto = Server._ask_moto  # noqa: SLF001 - the place at which every call to moto passes
+
+    def answer(self: Server, environ: dict[str, Any], request: Any, call: Any) -> Answer:
+        found = None
+        if call.action == "ListObjectsV2" and "delimiter" not in call.parameters:
+            found = _listed(call.parameters)
+        elif call.action == "GetObject":
+            found = _content_of(call.parameters)
+        return found or ask_moto(self, environ, request, call)
+
+    setattr(Server, "_ask_moto", answer)  # noqa: B010 - nor to a method
+
+
+def _listed(asked: Mapping[str, Any]) -> Answer:
+    """Return the page of a listing. A token is the last key of the page before."""
+    most = int(asked.get("max-keys", 1000))
+    after = base64.b64decode(asked.get("continuation-token", "")).decode() or asked.get("start-after", "")
+    found = _objects().buckets[asked["Bucket"]].keys.page(asked.get("prefix", ""), after, most + 1)
+    page = found[:most]
+    token = base64.b64encode(page[-1].name.encode()).decode() if len(found) > most else ""
+    following = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    entries = "".join(
+        f"<Contents><Key>{quote(each.name)}</Key><LastModified>{each.last_modified:%Y-%m-%dT%H:%M:%S.000Z}</LastModified>"
+        f"<Size>{each.contentsize}</Size></Contents>"
+        for each in page
+    )
+    told = f"<IsTruncated>{str(bool(token)).lower()}</IsTruncated><EncodingType>url</EncodingType>{following}{entries}"
+    text = f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{told}</ListBucketResult>'
+    return Answer(200, (("Content-Type", "application/xml"),), text.encode())
+
+
+def _content_of(asked: Mapping[str, Any]) -> Answer | None:
+    """Return the range of an object; None for another request than for an existing range of an existing object."""
+    key = _objects().buckets[asked["Bucket"]].keys.get(asked["Key"])
+    wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", asked.get("Range", ""))
+    if key is None or wanted is None or int(wanted[1]) >= key.contentsize:
+        return None
+    start, end = int(wanted[1]), min(int(wanted[2]), key.contentsize - 1)
+    with key.lock:
+        try:
+            key._value_buffer.seek(start)  # noqa: SLF001 - moto has no public API for a part of an object
+            data = key._value_buffer.read(end + 1 - start)  # noqa: SLF001
+        except ValueError:
+            # The object was deleted meanwhile, so moto has closed its buffer.
+            return None
+    headers = (("ETag", '"0"'), ("Content-Range", f"bytes {start}-{end}/{key.contentsize}"))
+    return Answer(206, headers, bytes(data))
 
 
 def _objects() -> Any:

@@ -39,7 +39,7 @@ START_EVERY, LOOK_EVERY, DEED_EVERY = 2.0, 1.0, 1.0
 LARGE_EVERY, END_EVERY = 20.0, 15.0
 #: Number of hostile machines, and number of followers of a log that has no line break.
 BOXES, FOLLOWERS = 4, 8
-#: Bytes of that log, and bytes of its chunks, which are as large as an agent makes them.
+#: Bytes of the log without a line break, and of each of its chunks, which are as large as those of an agent.
 LOG, CHUNK = 200 * MB, 8 << 20
 #: Number of chunks of the log of a run that ends.
 CHUNKS = 5000

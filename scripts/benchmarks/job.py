@@ -2,7 +2,7 @@
 
     job.py FILE KIND AMOUNT [SECONDS]
 
-writes the seconds that it took to the file.
+This command writes the seconds that it took to FILE.
 """
 
 import hashlib
@@ -35,7 +35,8 @@ def text(size: int) -> bytes:
 def work(told: Path, kind: str, amount: int, seconds: int = 0) -> None:
     """Compute and print for about `seconds`: the work is fixed, not the time. Write the seconds that it took to `told`.
 
-    `amount` is the MB to print: a second, a burst for kind `bursts` (two a second), or in all for kind `small`.
+    `amount` is the number of MB to print: in each burst for kind `bursts` (two bursts a second), in total for kind
+    `small`, and in each second for other kinds.
     """
     lines = [line + b"\n" for line in text(MB).splitlines()]
     out, began = sys.stdout.buffer, time.perf_counter()

@@ -2,7 +2,7 @@
 
     python -m scripts.benchmarks.logs
 
-runs that bucket: it prints its URL, and exits when standard input ends.
+This command runs the bucket: it prints the bucket's URL, and exits when standard input ends.
 """
 
 import base64

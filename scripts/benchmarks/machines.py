@@ -1,4 +1,4 @@
-"""Measure the time of a machine's life outside the job, on light machines with the real user-data and agent."""
+"""Measure how long a machine lives before and after its job, on light machines with the real user-data and agent."""
 
 import statistics
 import subprocess
@@ -49,7 +49,7 @@ def machine(folder: Path, quick: bool) -> Iterator[Figure]:
 
 
 def _bare_tail(cloud: Cloud, service: Service, times: int) -> float:
-    """Return the median seconds of the calls that every tail needs: put chunk and result, read it, terminate."""
+    """Return the median seconds of the calls that every tail needs: put a chunk and a result, read it, terminate."""
     # boto3's default session would keep the credentials of the previous double.
     session, bucket = boto3.Session(), cloud.settings().bucket
     s3, ec2 = session.client("s3"), session.client("ec2")
@@ -66,7 +66,7 @@ def _bare_tail(cloud: Cloud, service: Service, times: int) -> float:
 
 
 def follow(folder: Path, quick: bool) -> Iterator[Figure]:
-    """Seconds from the job's print of a line to `provision logs --follow`, compared with a bare pipe."""
+    """Seconds from when a job prints a line until `provision logs --follow` has it, compared with a bare pipe."""
     command = TICKS.format(count=10 if quick else 120)
     with Cloud(folder, "light") as cloud, cloud.service() as service, cloud.daemon():
         service.jobs.apply(recipe("ticks", command), "the bench's recipe")

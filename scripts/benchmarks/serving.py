@@ -2,7 +2,7 @@
 
     python -m scripts.benchmarks.serving FILE
 
-serves the baseline for starts: a FastAPI handler with one INSERT that survives a power cut.
+This command serves the baseline for starts: a FastAPI handler with one INSERT that survives a power cut.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ def starts(folder: Path, quick: bool) -> Iterator[Figure]:
 
 
 def followers(folder: Path, quick: bool) -> Iterator[Figure]:
-    """Seconds from a line of a job to 200 followers over HTTP, and the server's memory without and with them."""
+    """Seconds until a job's line reaches 200 followers over HTTP, and the server's memory without and with them."""
     count, lines = (10, 10) if quick else (200, 100)
     with Cloud(folder, "light") as cloud, cloud.service() as service, _serve() as (port, process):
         service.jobs.apply(recipe("ticks", TICKS.format(count=lines)), "the bench's recipe")

@@ -60,7 +60,7 @@ class CountedBucket(MemoryBucket):
 
 
 class CountedCloud(FakeCloud):
-    """Counts calls of the cloud port, without further pages and retries."""
+    """Counts calls of the cloud port. The further pages and the retries of a call are not counted."""
 
     calls = 0
 

@@ -19,7 +19,7 @@ PICTURES = HERE.parents[1] / "provisioner" / "docs" / "pictures"
 WIDTH, LINES = 88, 40
 #: The commands of the picture. Of the receipt, only the sum is shown.
 COMMANDS = (("start", "train", "--follow"), ("receipt", "train"))
-#: The line of a receipt that is shown.
+#: The only line of a receipt that is shown.
 MONEY = re.compile(r"^total: [0-9]")
 
 

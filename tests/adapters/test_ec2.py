@@ -214,7 +214,7 @@ def test_reading_outlasts_a_passing_fault(double: Double, ec2: Ec2, request_: La
 def test_a_partial_listing_is_an_error(
     double: Double, ec2: Ec2, request_: LaunchRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All pages or an error: a machine on a page that failed would look gone."""
+    """A listing has all pages or is an error, because a machine on a page that failed would look gone."""
     monkeypatch.setattr(module, "PAGE", 5)
     ec2.launch(dataclasses.replace(request_, count=12))
     assert len({machine.id for machine in ec2.machines().machines}) == 12

@@ -38,7 +38,7 @@ def test_two_stores_on_one_file_see_each_others_writes(pair: tuple[SqlStore, Sql
 
 
 def test_a_write_that_failed_leaves_no_trace(pair: tuple[SqlStore, SqlStore]) -> None:
-    """The cache has nothing of the refused save, and has the other store's write that caused the conflict."""
+    """The cache has no record of the refused save, but has the other store's write that caused the conflict."""
     one, other = pair
     (run,) = one.save([RUN])
     one.live()

@@ -174,7 +174,7 @@ def test_https_goes_through_a_tunnel(certificate: Path, monkeypatch: pytest.Monk
 def test_failed_connect_names_the_proxy_and_its_answer(
     answer: bytes, kind: type[Exception], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error has the proxy's answer and URL. A transient one is retried even for `delete`: nothing was sent."""
+    """The error has the proxy's answer and URL. A transient error is retried even for `delete`: nothing was sent."""
     with running(Tunnel(1, answer)) as tunnel, client(HTTPS) as remote:
         monkeypatch.setenv("HTTPS_PROXY", tunnel.url)
         with pytest.raises(kind) as caught:

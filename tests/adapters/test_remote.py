@@ -120,7 +120,7 @@ def test_urls_that_are_refused(url: str, told: str) -> None:
 
 
 def test_https_urls_and_local_http_urls_are_accepted() -> None:
-    """https works anywhere; http on this computer, or with `insecure`. The URL may have a path."""
+    """https is accepted for any host, and http for this computer or with `insecure`. The URL may have a path."""
     assert address("https://provision.example.com/gpu/", TOKEN).url == "https://provision.example.com/gpu"
     assert [address(f"http://{host}:8080", TOKEN).port for host in ("127.0.0.1", "[::1]", "localhost")] == [8080] * 3
     assert address("http://provision.example.com", TOKEN, insecure=True).port == 80
@@ -248,7 +248,7 @@ def test_lasting_failure_ends_after_bounded_retries(against: Against, said: Said
 
 
 def test_unreachable_server_is_retried_for_seconds_or_minutes() -> None:
-    """An unreachable server is retried for some seconds; while waiting for a run, for minutes."""
+    """The client retries for some seconds, or for minutes while it waits for a run."""
     client = Client(f"http://127.0.0.1:{free_ports(1)[0]}")
     with pytest.raises(errors.Transient, match="cannot be reached: Connection refused"):
         client.control.jobs.all()

@@ -84,7 +84,7 @@ def test_files_of_an_older_store_are_restricted_when_it_is_opened(path: Path) ->
 
 
 def test_folder_made_for_the_secret_of_ssh_keys_is_private(path: Path) -> None:
-    """The secret's folder may be made before the store's."""
+    """The folder of the secret may be made before the folder of the store."""
     key = path.with_suffix(".key")
     DerivedKeys(key).public("r1", 1)
     assert (mode(key), mode(key.parent), mode(key.parents[1])) == (0o600, 0o700, 0o700)
@@ -107,7 +107,7 @@ CALLS: dict[str, Callable[[SqlStore], object]] = {
 def test_store_whose_file_was_moved_away_answers_nothing_until_it_is_back(
     path: Path, store: SqlStore, befalls: Callable[[Path], Path], call: Callable[[SqlStore], object]
 ) -> None:
-    """No record is written to another or a new file, and nothing is read from it."""
+    """No record is written to another or a new file, and none is read from such a file."""
     store.save([RUN])
     before = store.changes()
     away = befalls(path)
@@ -131,7 +131,7 @@ def test_store_file_that_is_replaced_within_a_transaction_is_noticed(path: Path,
 
 
 def test_connection_that_is_opened_after_the_file_vanished_makes_no_file(path: Path, store: SqlStore) -> None:
-    """The pool opens connections by path at any time."""
+    """The pool may open a connection by path at any time, also after the file has vanished."""
     store.save([RUN])
     store.engine.dispose()
     check, looked, away = StoreFile.check, list[int](), list[Path]()

@@ -124,7 +124,7 @@ class Site:
         return f"ssm:{name}"
 
     def everything_said(self, machine: str) -> bytes:
-        """Return all objects that the machine has put into the bucket, without the job's output, and its console."""
+        """Return the machine's console and all objects that it has put into the bucket, except the job's output."""
         keys = [key for key in self.keys("") if self.box(machine) in key and "/log/output/" not in key]
         return b"".join(self.get(key) or b"" for key in keys) + self.host.console(machine).encode()
 

@@ -154,7 +154,7 @@ class SshServer:
         self._programs = folder / "programs"
 
     def serve_lfs(self, url: str, authorization: str) -> None:
-        """Send LFS clients to an https server (git-lfs, docs/api/server-discovery.md, "SSH")."""
+        """Make the server direct git-lfs to an https server (git-lfs, docs/api/server-discovery.md, "SSH")."""
         told = json.dumps({"href": url, "header": {"Authorization": authorization}})
         program = self._programs / "git-lfs-authenticate"
         program.write_text(f"#!/bin/sh\necho '{told}'\n")

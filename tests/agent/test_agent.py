@@ -191,7 +191,7 @@ def test_a_server_of_the_start_script_is_there_while_the_command_saves(site: Sit
     assert b"SIGKILL" not in site.log(machine, "system")
 
 
-#: A daemon that saves at SIGTERM and prints that to its output.
+#: A daemon that saves at SIGTERM and prints a line about it.
 DAEMON = "import signal,sys,time\ndef save(*_):\n time.sleep(0.5); print('daemon saved', flush=True); sys.exit()\n"
 DAEMON += "signal.signal(signal.SIGTERM, save)\nprint('daemon up', flush=True)\nwhile True: time.sleep(0.1)"
 
@@ -297,7 +297,7 @@ def test_machine_powers_off_at_the_end_of_the_work_orders_lifetime(site: Site) -
 
 
 def test_command_started_by_another_agent_is_lost_not_rerun(site: Site) -> None:
-    """Another agent's `started` means that the command may have run: the run is lost, not run twice."""
+    """Another agent's `started` mark means that the command may have run: the run is lost, not run twice."""
     machine = site.boot()
     site.put(keys.started_key(site.box(machine)), codec.encode(Started("another", time.time())))
     site.assign(machine, site.order("echo never"))

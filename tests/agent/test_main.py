@@ -31,7 +31,7 @@ def over(_: Node) -> None:
 
 
 def test_preparing_stops_at_the_step_that_ends_the_work(node: Node) -> None:
-    """The step's Ended is the outcome; no later step runs."""
+    """The Ended that the step raises has the outcome; no later step runs."""
     prepare(node, [well, over, well])
     assert (node.ended.outcome, node.ended.exit_code) == (Outcome.FAILED, 3)
     assert node.done == ["well"]  # type: ignore[attr-defined]

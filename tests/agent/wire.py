@@ -43,7 +43,7 @@ class Request:
     line: str
     headers: HTTPMessage
     body: bytes
-    #: The number of the connection that the request came by, from 1.
+    #: The number of the connection on which the request came, counted from 1.
     connection: int
 
 
@@ -69,7 +69,7 @@ def served(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Script
 
         def finish(self) -> None:
             super().finish()
-            # wrap_socket has detached the server's socket, so the server does not close this one.
+            # wrap_socket has detached the server's socket, so the server does not close the TLS socket.
             self.request.close()
 
         def handle(self) -> None:

@@ -93,7 +93,7 @@ def test_connection_limit_leaves_descriptors_for_store_and_aws(files: int) -> No
 
 @pytest.mark.parametrize("files", [3, 64, connections.RESERVED + connections.FEWEST - 1])
 def test_server_that_has_no_files_for_clients_is_refused(files: int) -> None:
-    """The server would take the files that the control plane in the same process needs."""
+    """Clients would use the file descriptors that the control plane in the same process needs."""
     with pytest.raises(Invalid):
         connections.room(files)
 

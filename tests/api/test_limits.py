@@ -36,7 +36,7 @@ def test_start_beyond_the_limit_of_runs_is_429_and_names_the_limit(place: Settin
 
 
 def test_recipes_and_variables_beyond_the_limit_of_bytes_are_429(place: Settings) -> None:
-    """The limit counts runs with large variables, and jobs."""
+    """The limit counts the bytes of runs' variables and of jobs' recipes."""
     server = limited(place, stored_mib=1)
     with server, server.client(server.token("ann")) as ann:
         assert ann.put("/api/recipes", content=recipe("job")).is_success

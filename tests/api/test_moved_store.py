@@ -12,7 +12,7 @@ from tests.api.served import Server, recipe
 def test_server_whose_store_was_moved_away_answers_503_until_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No start is confirmed and lost, and no new store is created."""
+    """The server confirms no start that would be lost, and creates no new store."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     place = settings(tmp_path)

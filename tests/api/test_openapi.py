@@ -27,9 +27,9 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-#: These answer 503 without a daemon or a cloud, which is correct here.
+#: Paths that answer 503 without a daemon or a cloud, which is correct here.
 AWAY = {"/readyz", "/api/info/servers"}
-#: With generated values for these headers, there is no valid request (RFC 9112), or an answer without an end.
+#: A generated value of one of these headers makes the request invalid (RFC 9112) or the answer endless.
 FRAMING = {"accept", "connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
 #: Examples for each operation, role and generation mode.
 EXAMPLES = 10
@@ -44,7 +44,7 @@ def document(quiet: Server) -> dict[str, Any]:
 
 @pytest.mark.parametrize("role", ["admin", "user", "nobody"])
 def test_every_answer_is_a_documented_one(quiet: Server, document: dict[str, Any], role: str) -> None:
-    """Holds for requests that fit the document and for those that do not; no answer is a 500."""
+    """Requests that fit the document, and requests that do not, get documented answers; no answer is a 500."""
     job = quiet.service.jobs.apply(recipe("job", "ann"), "the test's recipe")
     there = {"job": job.id, "run": quiet.service.runs.start(job.id, {}).id}
     token = "" if role == "nobody" else quiet.token("ann", admin=role == "admin")

@@ -34,7 +34,7 @@ async def begun(slow: Slow, count: int) -> None:
 
 
 def test_caller_with_many_reads_does_not_delay_another() -> None:
-    """A caller with many reads leaves a thread, so the next caller's read begins at once."""
+    """A caller with many reads leaves a thread free, so the next caller's read begins at once."""
 
     async def main() -> None:
         readers, slow = Readers(4), Slow()

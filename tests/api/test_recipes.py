@@ -45,7 +45,7 @@ def test_schedule_change_keeps_a_concurrent_apply(
 
 @pytest.mark.parametrize("owner", ["ann", {"name": "ann"}, None])
 def test_creating_a_recipe_never_replaces_a_job(quiet: Server, ann: httpx.Client, owner: object) -> None:
-    """The owner may be written in any form."""
+    """The request is refused for every form in which a client may write the owner."""
     before = quiet.service.jobs.record("ann/changed")
     body = json.loads(recipe("changed", command="echo clone"))
     body["spec"]["owner"] = owner

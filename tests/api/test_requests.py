@@ -171,7 +171,7 @@ def test_every_answer_has_the_versions_of_api_and_package(user: httpx.Client) ->
 
 
 def test_a_client_from_before_versions_is_told_which_one_to_install(user: httpx.Client) -> None:
-    """Such a client shows the error's message as its own, in one line."""
+    """A client of a release before API versions shows the server's message in one line."""
     answer = user.get("/api/jobs", headers={"Accept": "application/vnd.provision+json"})
     told(answer, 406)
     message = answer.json()["message"]

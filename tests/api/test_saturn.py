@@ -82,7 +82,7 @@ def saturn(whole: Rig, server: Server, tmp_path: Path) -> Iterator[Saturn]:
 
 
 def test_status_version_enables_the_active_pods_api(saturn: Saturn) -> None:
-    """The client compares versions as text."""
+    """Saturn's client compares the server's version as text."""
     assert saturn.get("/api/status")["version"] >= "2026.02.01"
 
 

@@ -91,7 +91,7 @@ def test_second_signal_ends_the_server_at_once(serving: Serving) -> None:
 
 
 def test_unusable_serve_options_give_one_line(here: Path, serving: Serving, certificate: tuple[str, str]) -> None:
-    """Refused are: a network address without TLS, a port in use, a bad certificate, and half of a pair."""
+    """The server refuses a network address without TLS, a port in use, a bad certificate, and half of a pair."""
     cert, key = certificate
     assert "--tls-cert" in refused("--host", "0.0.0.0", "--port", "0")
     assert "in use" in refused("--port", serving.url.rpartition(":")[2])

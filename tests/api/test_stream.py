@@ -50,7 +50,7 @@ def go(folder: Path, steps: int) -> None:
 
 
 def test_follower_gets_each_byte_once_and_an_end_event(server: Server, talking: str, tmp_path: Path) -> None:
-    """Events arrive while the log is written; each has the position after it as id."""
+    """Events arrive while the log is written. The id of an event is the log position after it."""
     with (
         server.client(server.token("tester")) as client,
         client.stream("GET", f"/api/runs/{talking}/logs", headers=EVENTS) as answer,

@@ -124,7 +124,7 @@ def test_unknown_token_is_not_found(provision: Provision) -> None:
 
 
 def test_denied_exits_77_and_throttled_75() -> None:
-    """77 means that the token does not allow it, 75 that a retry may succeed."""
+    """77 means that the command is not allowed, 75 that a retry may succeed."""
     for error in (errors.Denied("x"), errors.Forbidden("x"), errors.WrongStore("x")):
         assert exits.of_error(error) == 77
     assert exits.of_error(errors.TooMany("x", 2.0)) == 75

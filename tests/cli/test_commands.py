@@ -99,7 +99,7 @@ def test_apply_and_start(provision: Provision, recipe: Write) -> None:
 
 
 def test_apply_and_start_at_once(provision: Provision, recipe: Write) -> None:
-    """`apply --start` does both; its --json is that of the run."""
+    """`apply --start` applies and starts; its --json shows the run."""
     done = provision("apply", recipe("good-at-once"), "--start", "--json")
     assert done.code == 0
     assert value(done)["job"] == "good-at-once"
@@ -145,7 +145,7 @@ def test_wait_for_several(provision: Provision, ended: dict[str, str]) -> None:
 
 
 def test_a_run_without_an_exit_code(provision: Provision, recipe: Write) -> None:
-    """The exit code is that of the outcome, and the last line says so."""
+    """The exit code stands for the outcome, and the last line says so."""
     provision("apply", recipe("none", instance_type="g5g.xlarge"))
     done = provision("start", "none")
     assert done.code == 85
@@ -233,7 +233,7 @@ def test_same_idempotency_key_gives_the_same_run(provision: Provision, recipe: W
 
 
 def test_schedule(provision: Provision, recipe: Write) -> None:
-    """It shows the next five times in the zone and in UTC until it is disabled, and warns if no daemon runs."""
+    """`schedule` shows the next five times in the zone and in UTC until it is disabled, and warns if no daemon runs."""
     provision("apply", recipe("nightly", timezone="Asia/Tokyo", concurrency_policy="Forbid"))
     assert provision("schedule", "nightly").code == exits.NOT_FOUND
     done = provision("schedule", "nightly", "0 2 * * *", "--catchup", "all")
@@ -334,7 +334,7 @@ def test_apply_names_the_changed_fields(provision: Provision, recipe: Write) -> 
 
 
 def test_failed_command_shows_the_end_of_its_log(provision: Provision, ended: dict[str, str]) -> None:
-    """`wait` and `status` show it, with the command that prints the whole log."""
+    """`wait` and `status` show the last lines, and the command that prints the whole log."""
     done = provision("wait", ended["bad"])
     assert f"the whole log: provision logs {ended['bad'][:12]}" in done.err.splitlines()
     assert "  a line of a scripted machine's output" in done.err.splitlines()

@@ -37,7 +37,7 @@ def test_init_never_changes_an_existing_file(provision: Provision, tmp_path: Pat
 
 
 def test_settings_without_the_comments_are_refused_for_their_placeholders(provision: Provision, tmp_path: Path) -> None:
-    """Otherwise the first launch fails on AWS."""
+    """If the placeholders were accepted, the first launch would fail on AWS."""
     path = tmp_path / "s.toml"
     provision("init", "--file", str(path))
     lines = [

@@ -272,7 +272,7 @@ def test_unreachable_server_exits_75(place: Paths, run: Run) -> None:
 
 
 def test_a_url_with_the_apis_path(place: Paths, run: Run) -> None:
-    """Examples with curl have this path; one line says where the server's URL ends."""
+    """Examples with curl use a URL with /api. One line says which part of it is the server's URL."""
     done = run({**place.elsewhere, "PROVISION_URL": f"{place.server.url}/api"}, "jobs")
     assert (done.code, done.out) == (exits.INVALID, b"")
     assert "set PROVISION_URL to the part of the server's URL before /api" in done.err

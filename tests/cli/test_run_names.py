@@ -1,4 +1,4 @@
-"""An argument that names a run: an id, the beginning of an id, or a job, whose latest run it means."""
+"""An argument that names a run: an id, the beginning of an id, or a job's name, which stands for its latest run."""
 
 import json
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_stop_of_a_job_stops_its_unfinished_runs_only(provision: Provision, reci
 
 
 def test_stop_all_stops_the_callers_own_runs_only(provision: Provision, recipe: Callable[..., str]) -> None:
-    """Also for an admin, who may stop other owners' runs one by one."""
+    """An admin may stop other owners' runs one by one, but `stop --all` does not stop them."""
     provision("apply", recipe("mine", instance_type="p4d.24xlarge"))
     provision("apply", recipe("theirs", owner="other", instance_type="p4d.24xlarge"))
     mine, theirs = (provision("start", name, "--detach").out.decode().strip() for name in ("mine", "other/theirs"))

@@ -92,7 +92,7 @@ RUNS: Mapping[str, list[str]] = {
     "bound": told(samples.at_work(State.BOOTING), samples.held({"work_put_at": None}), _1=BOUND),
 }
 
-#: Lines that must be present, up to the first local time in them.
+#: Lines that must be present. A line with a local time is listed only up to that time.
 SAYS = (
     ("dry", "now        queued for 5 min 0 s"),
     ("dry", "waits      capacity: InsufficientInstanceCapacity: There is no capacity for the"),

@@ -45,7 +45,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 def _runs(terminal: Terminal, width: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("COLUMNS", str(width))
-    # Not in the fixture: pytest sets standard output again after it.
+    # pytest replaces standard output after the fixtures have run, so the terminal is set here.
     monkeypatch.setattr(sys, "stdout", terminal)
     screen.runs([from_records.run(FAILED), from_records.run(QUEUED)], NOW + 3800)
     return terminal.getvalue().splitlines()

@@ -69,7 +69,7 @@ def test_the_heading_counts_everything() -> None:
 
 
 def test_row_shows_silence_price_report_age_and_log_size() -> None:
-    """A row has the state or a silence, the price so far, the age of the last report and the log's size."""
+    """A row has the state or the time of silence, the price so far, the age of the last report and the log's size."""
     rows = {line[:8]: line for line in drawn()}
     assert "silent 3m20s" in rows["silent-r"]
     assert " ".join(rows["noticed-"].split()) == "noticed- train running 1 spot g5.xlarge a 10m00s 0.0751 3s 1.5 MB"

@@ -124,7 +124,7 @@ def test_wrong_usage(provision: Provision, words: tuple[str, ...], told: str) ->
 
 @HERE
 def test_a_preloaded_image_is_no_option(provision: Provision) -> None:
-    """An image's name must not begin with a hyphen, as in a recipe."""
+    """As in a recipe, an image's name must not begin with a hyphen."""
     done = provision("ami", "bake", "--preload", "-x")
     assert (done.code, done.out) == (exits.INVALID, b"")
     assert "-x" in done.err
@@ -213,7 +213,7 @@ def test_only_success_exits_0(outcome: Outcome, code: int | None, of_wait: int, 
 
 
 def test_an_exit_code_is_told_once() -> None:
-    """The reason of a job that a signal ended already has the exit code."""
+    """If a signal ended the job, the reason already has the exit code, so the line does not repeat it."""
     failed = ended(Outcome.FAILED, 137, "died of SIGKILL (exit code 137)")
     assert outcomes.last_lines([failed]) == ["r1 failed: died of SIGKILL (exit code 137)"]
 

@@ -60,14 +60,14 @@ def assumed(url: str) -> Credentials:
     "key", ["plain", "a b+c%20d~e:f=g&h?i#j*k'l(m)", "machines/AROA:i-1/log/0", "ä/€/日本", "a//b"]
 )
 def test_what_is_put_is_got(machine: Machine, key: str) -> None:
-    """Holds for any key and any bytes."""
+    """Any bytes under any key are returned unchanged."""
     for data in (b"", b"\0\r\n\r\n", os.urandom(3 << 20)):
         machine.s3.put(key, data)
         assert machine.s3.get(key) == data
 
 
 def test_second_conditional_put_fails_with_412(machine: Machine) -> None:
-    """A second conditional put fails with 412; a plain put replaces."""
+    """A second conditional put fails with 412; a plain put replaces the object."""
     machine.s3.put("started", b"first", once=True)
     with pytest.raises(ServiceError) as caught:
         machine.s3.put("started", b"second", once=True)
@@ -78,7 +78,7 @@ def test_second_conditional_put_fails_with_412(machine: Machine) -> None:
 
 
 def test_bytes_that_changed_on_the_way_are_refused(machine: Machine) -> None:
-    """The checksum is signed and compared with the received bytes."""
+    """The client signs the checksum, and the server compares it with the received bytes."""
     with pytest.raises(ServiceError) as caught:
         machine.s3.put("chunk", b"0utput", hashlib.sha256(b"output").hexdigest())
     assert caught.value.status == 400

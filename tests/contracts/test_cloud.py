@@ -41,7 +41,7 @@ UNKNOWN = "i-0123456789abcdef0"
 
 
 class Consoles:
-    """A host whose machines do nothing; the test sets their consoles."""
+    """A host whose machines do nothing; the test sets their console output."""
 
     def __init__(self) -> None:
         self.said: dict[str, str] = {}
@@ -306,7 +306,7 @@ def test_a_zone_in_trouble_fails_the_list_and_hides_no_machine_of_another_zone(s
         ids(up.cloud.launch(dataclasses.replace(request, token=offer.zone, offers=(offer,))))[0]
         for offer in request.offers[:2]
     )
-    # This listing records each machine's zone.
+    # The EC2 adapter learns each machine's zone from this listing.
     assert len(up.cloud.machines().machines) == 2
     up.clock.step(15)
     with pytest.raises(errors.Transient):
@@ -317,7 +317,7 @@ def test_a_zone_in_trouble_fails_the_list_and_hides_no_machine_of_another_zone(s
 
 
 def test_an_account_at_its_limit_of_fleets_waits(stage: Raise) -> None:
-    """The limit of fleets passes with time; the request is valid."""
+    """The request is valid, so it succeeds once the account has fewer fleets."""
     up = stage(fleet_limits=(FleetLimit(0.0, 10.0),))
     with pytest.raises(errors.QuotaExceeded) as refused:
         up.launch()
@@ -347,7 +347,7 @@ def test_machines_of_a_launch(stage: Raise) -> None:
 
 
 def test_known_machines_are_listed_alone(stage: Raise) -> None:
-    """An unknown id is omitted without affecting the others; the listing always has its time."""
+    """An unknown id is omitted without affecting the others; the listing always says when it was made."""
     up = stage()
     first, _, third = up.launch(count=3)
     listing = up.cloud.machines_known([first, UNKNOWN, third])
@@ -407,7 +407,7 @@ def test_a_machine_that_never_came_up_says_why(stage: Raise, code: str, ending: 
 
 
 def test_the_console_is_text(stage: Raise) -> None:
-    """The console is the machine's text, or empty."""
+    """The console output is the text that the machine printed, or empty."""
     up = stage()
     (one,) = up.launch()
     assert up.cloud.console(one) == ""

@@ -69,7 +69,7 @@ class Machine:
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
     def refused(self) -> str:
-        """Boot without an agent; return the console's one line."""
+        """Boot, assert that no agent was fetched, and return the console's only line."""
         booted = self.boot()
         assert booted.returncode == 1
         assert booted.stderr == ""
@@ -116,7 +116,7 @@ def test_a_wrong_secret_key_is_named(machine: Machine) -> None:
 
 @pytest.mark.parametrize("change", [{"access_key": "ASIAANOTHER"}, {"token": ""}, {"token": "another"}])
 def test_unknown_credentials_are_named(machine: Machine, change: dict[str, str]) -> None:
-    """Covers an unknown key, a key without its token, and a key with a wrong token."""
+    """The credentials have an unknown key, no token, or a wrong token."""
     machine.credentials = replace(machine.credentials, **change)  # type: ignore[arg-type]
     line = machine.refused()
     assert "403 InvalidAccessKeyId: S3 rejects this machine's credentials" in line
@@ -149,7 +149,7 @@ def test_a_clock_that_is_off_is_named(machine: Machine, minutes: int, words: str
 
 
 def test_clock_10_minutes_off_is_accepted(machine: Machine) -> None:
-    """No clock is exact."""
+    """S3 and this server allow a difference of 15 minutes."""
     (machine.folder / "clock").mkdir()
     (machine.folder / "clock/sitecustomize.py").write_text(CLOCK.format(seconds=-600))
     assert machine.boot().returncode == 0

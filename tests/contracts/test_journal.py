@@ -98,7 +98,7 @@ def unread() -> Iterator[tuple[TextIO, TextIO]]:
 def test_tell_does_not_block_on_a_stopped_reader(
     unread: tuple[TextIO, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the reader stops, tell() still returns. When it resumes, a line has the number of lost lines."""
+    """If the reader stops, tell() still returns. When it resumes, a line reports how many lines were dropped."""
     monkeypatch.setattr(adapter, "ROOM", 3)
     reader, writer = unread
     journal = StreamJournal(writer, as_json=True)
@@ -130,7 +130,7 @@ class Hands:
 
 
 def test_line_that_comes_again_and_again_is_counted_and_not_written() -> None:
-    """A thousand lines a second would fill the disk. A differing error id does not make a line different."""
+    """A thousand lines a second would fill the disk. Lines that differ only in their error id count as equal."""
     hands = Hands()
     journal = StreamJournal(stream := io.StringIO(), as_json=True, elapsed=hands)
     for number in range(1000):

@@ -262,7 +262,7 @@ def test_runs_are_filtered_by_job_owner_state_and_outcome(store: Store) -> None:
 
 
 def test_page_after_page_is_every_run_once(store: Store) -> None:
-    """Holds for runs created at the same moment, and while new runs are added."""
+    """The pages are complete for runs created at the same moment, and while new runs are added."""
     store.save([run(f"r{number}", at=number // 3) for number in range(10)])
     seen, after = list[str](), None
     while page := store.runs(RunFilter(after=after, limit=2)):
@@ -341,7 +341,7 @@ def test_a_story_is_told_in_order(store: Store) -> None:
 
 
 def test_remembered_values_are_replaced(store: Store) -> None:
-    """The last value is returned with its time, or None if there is none."""
+    """The last value is returned with its time, or None if no value was stored."""
     assert store.remembered("k") is None
     store.remember("k", "1", 5.0)
     store.remember("k", "2", 6.0)

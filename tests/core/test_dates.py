@@ -13,7 +13,7 @@ TIMES = (0.0, -1e18, 1e18, 9e15, -9e15, 253402300800.0, -62135596801.0, math.inf
 
 @pytest.mark.parametrize("at", TIMES)
 def test_any_time_is_formatted(at: float) -> None:
-    """Covers UTC, zones east and west, and durations."""
+    """Each time can be shown in UTC, in a zone far east or west, and as a duration."""
     assert iso(at).endswith("Z")
     for shown in (screen.date(at), screen.clock(at), screen.duration(at), screen.ago(at, 0.0), screen.ago(0.0, at)):
         assert shown
@@ -22,5 +22,5 @@ def test_any_time_is_formatted(at: float) -> None:
 
 
 def test_a_time_of_a_calendar_stays_as_it_is() -> None:
-    """The time is kept exactly."""
+    """A time within the range of the calendar is kept exactly."""
     assert datable(1_800_000_000.123) == 1_800_000_000.123

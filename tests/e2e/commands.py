@@ -73,7 +73,7 @@ class Command:
         self.process.send_signal(number)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition is true; fail if the command ends before."""
+        """Wait until the condition is true; fail if the command ends first."""
         while not condition():
             assert self.process.poll() is None or condition(), f"ended {self.process.returncode}: {self.err}"
             threading.Event().wait(0.02)

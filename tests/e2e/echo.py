@@ -1,4 +1,4 @@
-"""An HTTP server that answers every request with one text and a refusal."""
+"""An HTTP server that sends the same text in every answer: with 200 for `/v2/`, with 403 for every other path."""
 
 import contextlib
 import http.server

@@ -13,9 +13,9 @@ from tests.e2e.rig import Rig
 
 @contextlib.contextmanager
 def acting(whole: Rig) -> Iterator[None]:
-    """Run passes in a thread that is no daemon.
+    """Run passes in a thread of this process, without a daemon.
 
-    Without a daemon, local commands run passes themselves, which a server's clients cannot.
+    Without a daemon, local commands run passes themselves. Clients of a server cannot do that.
     """
     service, over = wiring.service(whole.settings), threading.Event()
     thread = threading.Thread(target=lambda: service.operator.drive(over.is_set))
@@ -31,7 +31,7 @@ def acting(whole: Rig) -> Iterator[None]:
 
 @contextlib.contextmanager
 def served(whole: Rig, patch: pytest.MonkeyPatch, *, daemon: bool = False) -> Iterator[Server]:
-    """Set the environment to a server with an admin's token; the server (`daemon`) or acting() runs passes."""
+    """Start a server and set its clients' environment. With `daemon` the server runs passes, else acting() does."""
     with Server(whole.settings, acting=daemon) as server, contextlib.nullcontext() if daemon else acting(whole):
         patch.delenv("PROVISION_SETTINGS", raising=False)
         patch.setenv("PROVISION_URL", server.url)

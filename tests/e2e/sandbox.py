@@ -26,7 +26,7 @@ SetEnv PATH=/doubles:/usr/bin:/bin
 
 DIGEST = f"sha256:{'5' * 64}"
 
-#: A double of Docker's engine: `never` is unknown to every registry, `slow` never ends, all other images are complete.
+#: A double of Docker's engine: no registry has `never`, `slow` takes ten minutes, all other images are pulled at once.
 ENGINE = f"""#!/usr/bin/python3
 import http.server, json, socketserver, time
 

@@ -101,7 +101,7 @@ def test_a_step_that_fails_is_shown_and_the_builder_ends(kitchen: Raise) -> None
 
 
 def test_an_interrupted_bake_leaves_no_machine(kitchen: Raise) -> None:
-    """This holds in the middle of a pull; a second signal does not stop the cleanup."""
+    """The builder ends even in the middle of a pull, and a second signal does not stop the cleanup."""
     up = kitchen()
     with Command(up.whole.folder / "commands", "ami", "bake", "--preload", "slow") as command:
         command.until(lambda: "pulling slow" in command.err)

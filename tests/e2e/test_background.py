@@ -59,7 +59,7 @@ def test_double_lives_until_it_is_ended(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", SHELLS)
 def test_double_ends_with_its_shell(name: str, folder: Path) -> None:
-    """Also if the shell is killed."""
+    """The double ends even if the shell is killed with SIGKILL."""
     done = _shell(name, 'eval "$(provision rehearse --background --machine scripted)" && kill -9 $$', folder)
     assert done.returncode == -9, done.stderr
     _gone(folder)

@@ -64,7 +64,7 @@ def test_a_restored_store_adopts_machines_and_begins_no_command_again(
         told = whole.service.operator.takeover()
         assert sum("adopted" in line for line in told) == 1
         assert sum("no result yet" in line for line in told) == 1
-        # The lost store may still exist: it must not act any more.
+        # The lost store may still exist. A control plane that uses it must not act any more.
         lost.acting.release()
         with pytest.raises(WrongStore, match="takeover"):
             lost.operator.step()

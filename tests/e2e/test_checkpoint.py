@@ -16,7 +16,7 @@ from tests.e2e.rig import rig
 #: The README's recipe of a longer job.
 TRAINING = Path(__file__).parents[2] / "config/jobs/training.yaml"
 
-#: Counts to forty, one step a second. On SIGTERM it saves its step, and its exit code says that it is not done.
+#: Counts to forty, one step a second. On SIGTERM it saves its step and exits with 75: work is left.
 PROGRAM = """
 import os, signal, sys, time
 import boto3

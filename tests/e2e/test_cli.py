@@ -144,7 +144,7 @@ def test_daemons_take_turns(whole: Rig, tmp_path: Path) -> None:
 
 
 def test_each_tick_is_started_once_by_many_processes(whole: Rig, tmp_path: Path) -> None:
-    """Two daemons and `cron` start together, two days late, and one daemon is killed; SIGTERM ends the others."""
+    """Two daemons and `cron` start together, two days late. One daemon is killed; SIGTERM ends the other processes."""
     apply(whole, "ticking", "true", schedule="@every 1d", schedule_catchup="all")
     said = whole.service.operator.now() - 2.5 * 86400
     whole.service.installation.store.save([replace(whole.service.jobs.record("ticking"), scheduled_at=said)])
@@ -237,7 +237,7 @@ def test_top_leaves_the_terminal_as_it_was(whole: Rig, leave: str) -> None:
 
 
 def test_top_outlives_its_server(whole: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """During an outage of the server the screen stays and shows its start; afterwards it is updated again."""
+    """During a server outage the screen stays and shows when the outage began; afterwards it is updated again."""
     runs = [whole.start("true")]
     ours, theirs = pty.openpty()
     shown = b""
@@ -286,7 +286,7 @@ def on_terminal(*words: str) -> str:
 
 
 def test_simultaneous_rehearsals_leave_nothing_behind(tmp_path: Path) -> None:
-    """They are independent. After Ctrl-C, SIGTERM or kill -9 in any phase nothing of a rehearsal is left."""
+    """Rehearsals are independent. After Ctrl-C, SIGTERM or kill -9 in any phase, nothing of a rehearsal is left."""
     recipe = tmp_path / "recipe.yaml"
     spec = {"name": "rehearsed", "image": "any", "instance_type": "g5.xlarge", "command": "echo up; sleep 600"}
     recipe.write_text(yaml.safe_dump({"type": "job", "spec": spec}))
@@ -302,7 +302,7 @@ def test_simultaneous_rehearsals_leave_nothing_behind(tmp_path: Path) -> None:
         killed, killed_folder = rehearse("killed", str(recipe))
         stopped, stopped_folder = rehearse("stopped", str(recipe))
         served, served_folder = rehearse("served", "--serve", "--json")
-        # This one is ended while it starts.
+        # End this rehearsal while it starts.
         coming.until(lambda: any(coming_folder.iterdir()))
         coming.signal(signal.SIGTERM)
         served.until(lambda: "the double is up" in served.err)

@@ -19,12 +19,12 @@ from provisioner.rehearsal.machines.scripted import ScriptedHost
 from tests.e2e.daemons import Daemons
 from tests.e2e.rig import Rig, rig
 
-#: The aimed calls are divided into this many tests.
+#: The number of tests among which the calls to disturb are divided.
 SHARES = 4
 SCRIPT = Script(command=0.3, output=1000)
-#: The number of these calls depends on timing, so only the first of each is aimed at.
+#: The number of these calls depends on timing, so tests disturb only the first call of each action.
 POLLED = {"DescribeInstances", "DescribeInstanceStatus", "GetObject", "ListObjectsV2", "DeleteObjects"}
-#: A machine powers off at about the time of these calls, so a run may not make them.
+#: A machine powers off at about the time of these calls, so the calls may be missing from a run.
 RACED = {"TerminateInstances", "GetConsoleOutput"}
 
 

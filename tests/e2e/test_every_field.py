@@ -144,7 +144,7 @@ def recipe(image: str, ssh: SshServer, subnets: Mapping[str, str], repos: Path) 
                 "disk_size": "300Gi",
                 "disk_throughput": 400,
             },
-            # All differ, so that each is visible in the lifetime.
+            # No two limits are equal, so the machine's lifetime shows which limits it includes.
             "limits": {
                 "runtime": "3601s",
                 "queue_time": "2h",
@@ -343,7 +343,7 @@ def test_the_job_is_kept_with_what_is_for_readers(seen: Seen) -> None:
 
 
 def test_the_failed_attempt_was_tried_again_after_its_pause(seen: Seen) -> None:
-    """Its exit code uses a retry, and the next machine is launched after the backoff."""
+    """The first attempt's exit code uses a retry, and the next machine is launched after the backoff."""
     assert (seen.run.attempt, seen.run.retries_used) == (3, 1)
     verdicts = [node.verdict for node in seen.whole.service.installation.store.nodes(seen.run.id) if node.verdict]
     # The second attempt requeues without using a retry.

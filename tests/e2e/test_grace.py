@@ -17,7 +17,7 @@ Ended = tuple[Rig, Reports, dict[tuple[str, str], Run]]
 
 @pytest.fixture(scope="module", params=["light", pytest.param("container", marks=pytest.mark.docker)])
 def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
-    """Run every form with every ender at once on one installation."""
+    """Run every form of the trainer with every way to end it, all at once, on one installation."""
     folder = tmp_path_factory.mktemp("grace")
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -31,7 +31,7 @@ def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             host = LightHost(folder / "machines", docker=True, environment=lambda _: {"PROVISION_NOTICE_INTERVAL": "1"})
             places = {"host": host, "rehearsal": {"engine": "container"}}
         whole = stack.enter_context(rig(folder / "rig", patch, **places))
-        # Thirty machines on a busy computer need this long until their trainers run.
+        # On a busy computer, thirty machines need up to twelve seconds until their trainers run.
         runs = played(whole, reports, FORMS, runtime="12s", notice=30, host="127.0.0.1", **spec)
         yield whole, reports, runs
 

@@ -13,7 +13,7 @@ from tests.e2e.rig import Rig, make_repository, rig
 
 #: A text that leaves a file if any part of it is executed.
 TOUCH = "$(touch pwned)`touch pwned`;touch pwned|touch pwned&touch pwned\ntouch pwned\n"
-#: The same without white space.
+#: A text like TOUCH, without white space.
 TIGHT = "$(touch${IFS}pwned1)`touch${IFS}pwned2`;'\"&|<>!#%"
 
 VALUES = {
@@ -56,7 +56,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
     folder = tmp_path_factory.mktemp("hostile")
     repository = make_repository(folder / "plain").rename(folder / f"re{TIGHT}.git")
     subprocess.run(["git", "-C", str(repository), "branch", f"b{TIGHT}"], check=True, capture_output=True)
-    # Files of the other machine may vanish meanwhile.
+    # Files of the other machine may vanish while `find` reads the folders; its errors are ignored.
     look = f"find {folder / 'rig' / 'machines'} -name 'pwned*' 2>/dev/null || true"
     command = f"env -0; cat -- {shlex.quote(f'./-p {TIGHT}/greet.py')}\n{look}"
     recipe: dict[str, Any] = {
@@ -91,7 +91,7 @@ def test_values_arrive_byte_for_byte(hostile: tuple[Rig, dict[str, Run]], job: s
     found = dict(pair.split(b"=", 1) for pair in pairs)
     got = {name: found.get(name.encode(), b"(missing)") for name in VALUES}
     assert got == {name: value.encode() for name, value in VALUES.items()}
-    # Next come the cloned file and any file left by an execution.
+    # The rest is the cloned file, and the path of any file that an execution left.
     assert rest == (b"print('hello from the repository')\n" if job == "recipe" else b"")
 
 

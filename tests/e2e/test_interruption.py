@@ -54,7 +54,7 @@ print("finished", flush=True)
 
 @dataclass(frozen=True)
 class Row:
-    """How the trainer is started, and its run's expected result."""
+    """How the trainer is started, and the expected result of its run."""
 
     name: str
     command: str
@@ -150,7 +150,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_trainer_that_is_cut_off_runs_again_until_it_is_done(trained: tuple[Rig, dict[str, Run]], row: Row) -> None:
-    """Holds for any exit code without the done file. No retry is used, and no epoch is trained twice."""
+    """Without the done file, no exit code ends an interrupted run. No retry is used, and no epoch is trained twice."""
     whole, runs = trained
     run = runs[row.name]
     assert run.verdict is not None
@@ -172,7 +172,7 @@ def test_a_trainer_that_is_cut_off_runs_again_until_it_is_done(trained: tuple[Ri
 def test_the_exit_code_of_wait_is_0_for_success_alone(
     trained: tuple[Rig, dict[str, Run]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Holds locally and for a client of a server; --json also has the process's own code."""
+    """The exit code is the same locally and for a client of a server; --json also has the process's own code."""
     whole, runs = trained
     codes = {"not-again": 83, "done-file": 0, "exec-dash": 0}
 

@@ -24,7 +24,7 @@ from tests.e2e.rig import Rig, rig
 BIG = 200_000_000
 #: A command whose output does not repeat.
 COUNT = f"seq 1000000000 | head -c {BIG}"
-#: Memory limit of the agent and a reader, in KiB: far below the log's size, and some chunks above their usual need.
+#: Memory limit of the agent and a reader, in KiB: far below the log's size, and a few chunks above usual use.
 MEMORY = 160_000
 
 
@@ -86,7 +86,7 @@ class Logs:
             "again": whole.start("echo attempt $PROVISION_ATTEMPT; exit 3", name="again", retries=1),
             "killed": whole.start(suicide, name="killed"),
         }
-        # Faults between the followed run and its reader, and between machines and bucket.
+        # Faults of the control plane's S3 reads and of the machines' S3 writes.
         for effect, action, principal, skip in (
             (Effect.ERROR, "GetObject", CONTROL, 3),
             (Effect.RESET, "ListObjectsV2", CONTROL, 6),
@@ -134,7 +134,7 @@ def way(request: pytest.FixtureRequest, logs: Logs, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("way")
 def test_log_of_200_mb_is_read_with_bounded_memory(logs: Logs) -> None:
-    """The archive has them byte for byte, `provision logs` prints them, and no process holds them all in memory."""
+    """The archive equals the output, `provision logs` prints all of it, and no process has the whole log in memory."""
     assert logs.outcome("big") == (Outcome.SUCCEEDED, 0)
     wanted = subprocess.run(f"{COUNT} | sha256sum", shell=True, capture_output=True, text=True, check=True).stdout
     found, most = hashlib.sha256(), 0

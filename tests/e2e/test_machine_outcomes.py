@@ -24,7 +24,7 @@ AILING = {
     "g5.2xlarge": {"PROVISION_KERNEL_LOG": XID},
     "g5.4xlarge": {"PROVISION_ECC_ERRORS": "1"},
 }
-#: Disk sizes of first machines, in bytes: too small for the repository's largest file, large enough for the agent.
+#: Disk size, in bytes, of a type's first machine: too small for the repository's largest file, enough for the agent.
 DISKS = {"g5.24xlarge": 40 << 20, "g6.2xlarge": 128 << 20}
 LARGE = 32 << 20
 

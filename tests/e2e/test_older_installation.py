@@ -29,7 +29,7 @@ FIXTURE = Path(__file__).with_name("older_installation.json")
 
 
 def test_an_installation_of_an_older_version_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its jobs, ended runs, logs and tokens are readable; its machine's messages are read; its queued run runs."""
+    """The old jobs, ended runs, logs and tokens are readable; the machine's messages are read; the queued run runs."""
     with rig(tmp_path, monkeypatch) as whole:
         whole.service.close()
         old = _moved(whole)

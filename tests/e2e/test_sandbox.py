@@ -39,7 +39,7 @@ def test_rehearsal_says_first_what_its_jobs_may_write(
 
 
 def test_job_without_a_sandbox_writes_outside_of_its_machine(tmp_path: Path) -> None:
-    """Holds with and without bubblewrap installed."""
+    """The job can write outside its machine's folder, whether or not bubblewrap is installed."""
     outside, recipe = tmp_path / "outside", tmp_path / "recipe.yaml"
     spec = {"name": "job", "image": "any", "instance_type": "g5.xlarge", "command": f"echo x >{outside}"}
     recipe.write_text(yaml.safe_dump({"type": "job", "spec": spec}))

@@ -95,7 +95,7 @@ def test_a_run_from_apply_to_its_archive(sc: Client, tmp_path: Path) -> None:
 
     (tmp_path / "go").touch()
     assert sc.until_pod("whole", "error") == pod
-    # Without a pod's name the log comes from the history, with it from the finished pod.
+    # Without a pod's name the log comes from the history. With a pod's name it comes from the finished pod.
     assert "line 1\nline 2" in sc("logs", "job", "whole")
     told = sc("logs", "job", "whole", pod)
     assert "line 1\nline 2" in told

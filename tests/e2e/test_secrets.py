@@ -101,7 +101,7 @@ def tale(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory, tale: tuple[Path, bytes]) -> Told:
-    """Run both by a daemon; collect all data before, during and after."""
+    """Run both jobs with a daemon; collect all data while they run and afterwards."""
     folder, (where, text) = tmp_path_factory.mktemp("secrets"), tale
     with pytest.MonkeyPatch.context() as patch, echo(text) as server, rig(folder / "rig", patch, **SCENARIO) as whole:
         environment = {"PROVISION_SETTINGS": str(settings_file(whole))}

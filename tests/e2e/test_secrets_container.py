@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.ssh]
 GIT = "git-0123456789+/token="
 EVERY = (*VALUES, GIT, LOGIN, LOGIN.partition(":")[2])
 
-#: Prints its secrets, and runs until it is stopped.
+#: A command that prints its secrets and runs until it is stopped.
 COMMAND = """
 printf '%s\\n' "$TOKEN" "$WILD"; cat "$HOME/.ssh/key" file; base64 "$HOME/.ssh/key"; echo told
 trap 'exit 0' TERM

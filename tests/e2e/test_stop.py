@@ -15,18 +15,18 @@ from provisioner.rehearsal.aws.faults import Effect, Rule
 from tests.e2e.daemons import Daemons
 from tests.e2e.rig import Rig, rig
 
-#: Blocks without a child process, about whose end the shell would print a message.
+#: Blocks without a child process: the shell would print a message about the child's end.
 HOLD = "mkfifo hold; read line <> hold"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A job, when it is stopped, and its expected result."""
+    """A job, the state in which it is stopped, and its expected result."""
 
     name: str
     when: State
     command: str = "echo never"
-    #: If `when` is PREPARING, the step.
+    #: The step in which the job is stopped, if `when` is PREPARING.
     step: Step | None = None
     #: Output that must be there before the stop.
     after: bytes = b""
@@ -125,7 +125,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dic
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_stop_in_any_phase_gives_the_expected_outcome(stopped: tuple[Rig, dict[str, Run]], row: Row) -> None:
-    """The outcome is `cancelled` or the earlier one; exit code and log are the process's own."""
+    """The outcome is `cancelled`, or the job's own if it had ended before. Exit code and log are the process's own."""
     whole, runs = stopped
     run = runs[row.name]
     assert run.verdict is not None

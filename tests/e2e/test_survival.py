@@ -32,7 +32,7 @@ def wait(condition: Callable[[], object]) -> None:
 
 
 def test_a_lost_store_ends_no_machine(whole: Rig, tmp_path: Path) -> None:
-    """With an empty store nothing is done; the machine ends itself, and takeover keeps its log."""
+    """A control plane with an empty store ends no machine. The machine ends itself, and takeover keeps its log."""
     go = tmp_path / "go"
     os.mkfifo(go)
     run = whole.start(f"echo before; cat {go}; echo after")

@@ -98,7 +98,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.C
 
 
 def test_a_command_runs_beside_the_job(house: Open) -> None:
-    """Output, error, input and exit code are the command's, as are the job's folder and variables.
+    """The command has its own output, error, input and exit code, and the job's folder and variables.
 
     With --host the command runs on the machine, outside the container.
     """
@@ -161,7 +161,7 @@ def test_a_shell_on_a_terminal(house: Open) -> None:
 def test_files_and_folders_are_copied(house: Open, tmp_path: Path) -> None:
     """Files are copied both ways with modes and links.
 
-    An existing folder is copied into, and a missing path is an error.
+    If the target is an existing folder, the copy goes into it. A missing path is an error.
     """
     up = house()
     run, folder = up.running()
@@ -210,7 +210,7 @@ def test_files_and_folders_are_copied(house: Open, tmp_path: Path) -> None:
 
 
 def test_logs_come_from_the_machine_itself(house: Open) -> None:
-    """While the bucket refuses writes, lines still arrive, masked; in the end each byte came exactly once."""
+    """Masked lines arrive even while the bucket refuses writes, and in the end each byte has arrived exactly once."""
     up = house()
     secret = {"attachment_type": "environment_variable", "location": "TOKEN", "name": "ssm:/token"}
     run, folder = up.running(secrets=[secret])
@@ -239,7 +239,7 @@ def say(folder: Path, text: str) -> None:
 
 
 def test_direct_log_continues_from_the_bucket_after_a_lost_connection(house: Open) -> None:
-    """The switch is printed, and no byte is missing or duplicated."""
+    """The command prints that it now reads from the bucket, and no byte is missing or duplicated."""
     up = house()
     run, folder = up.running()
     with Command(up.folder / "commands", "logs", run.id[:8], "-f", "--direct", "--stream", "output") as logs:
@@ -257,7 +257,7 @@ def test_direct_log_continues_from_the_bucket_after_a_lost_connection(house: Ope
 
 
 def test_machine_with_another_host_key_is_refused(house: Open) -> None:
-    """The server has another host key than the machine's first report: one line, and nothing is sent."""
+    """The server's host key is not that of the machine's first report: the command prints a line and sends nothing."""
     up = house(security_groups=["sg-in"])
     run, folder = up.running()
     assert up.groups(run) == ("sg-in",)
@@ -302,7 +302,7 @@ def test_ssh_without_the_installations_secret_is_refused(house: Open) -> None:
 
 
 def test_machines_are_closed_unless_the_settings_open_them(house: Open) -> None:
-    """The machine has no key, host keys in reports, security group or secret; the error names the setting."""
+    """Without `open` a machine has no key, reported host key, security group or secret; the error names the setting."""
     up = house(open=False, security_groups=["sg-in"])
     run, folder = up.running()
     root = up.host.folder(up.node(run).instance_id)

@@ -94,7 +94,7 @@ def test_a_maker_that_is_interrupted_leaves_nothing(tmp_path: Path, cache: Path,
 
 
 def test_leftovers_of_a_killed_maker_are_removed(cache: Path) -> None:
-    """The next making removes it, and images unused for a week; a younger image stays."""
+    """The next making removes the leftovers, and images that were unused for a week; a younger image stays."""
     for name, age in ((".making.x", 0), ("old", 8 * 86400), ("young", 86400)):
         (cache / name).mkdir(parents=True)
         os.utime(cache / name, (time.time() - age,) * 2)

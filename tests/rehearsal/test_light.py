@@ -65,7 +65,7 @@ def sandbox(request: pytest.FixtureRequest) -> bool:
 def test_a_machine_that_powers_off_leaves_nothing(
     tmp_path: Path, marker: str, sandbox: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parts run in cloud-init's order in an empty environment; the end is reported, and the console stays readable."""
+    """User-data runs in cloud-init's order in an empty environment. The end is reported; the console stays readable."""
     monkeypatch.setenv("SECRET_OF_THE_HOST", "a secret")
     off: list[str] = []
     host = LightHost(tmp_path, sandbox=sandbox)

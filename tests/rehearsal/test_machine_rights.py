@@ -60,12 +60,12 @@ def test_a_machine_may_do_its_work(rig: Rig, method: str, key: str) -> None:
     ],
 )
 def test_a_machine_may_do_nothing_else(rig: Rig, method: str, key: str) -> None:
-    """Another machine's objects, the archive, and writes to its own orders are refused."""
+    """Access to another machine's objects and to the archive, and writes to the machine's own orders, are refused."""
     assert attempt(rig, method, key.format(me=box(rig), other=box(rig, OTHER))) == 403
 
 
 def test_a_machine_lists_nothing_and_rents_nothing(rig: Rig) -> None:
-    """Refused are listings, copies of unreadable objects, and EC2 calls."""
+    """Listings, copies of unreadable objects, and EC2 calls are refused."""
     bucket, s3 = rig.double.bucket, rig.client("s3", ME)
     rig.client("s3").put_object(Bucket=bucket, Key="runs/1/x", Body=b"x")
     target = f"machines/{box(rig)}/result"

@@ -124,7 +124,7 @@ def test_a_breakdown_ends_a_machine_before_it_boots() -> None:
 
 
 def test_the_same_token_and_request_give_the_same_machines() -> None:
-    """A replay launches nothing; another request with the token is a mismatch, and after the end it is refused."""
+    """A replay launches nothing. Another request with the token, or a replay after the machines' end, is refused."""
     ec2 = model()
     first = ec2.create_fleet(fleet(count=2), T0)
     assert ec2.create_fleet(fleet(count=2), T0 + 1) == first
@@ -189,7 +189,7 @@ def test_a_fleet_that_could_never_be_meant_is_refused(overrides: tuple[tuple[Off
 
 
 def test_what_is_new_is_hidden_for_the_lag() -> None:
-    """A new machine is in no list and NotFound by id, as is a new template for a launch."""
+    """A new machine is in no list and NotFound by its id. A launch does not find a new template at first."""
     ec2 = model(Conditions(lag=5, template_lag=3))
     with pytest.raises(Refused, match=r"InvalidLaunchTemplateName\.NotFoundException"):
         ec2.create_fleet(fleet(), T0 + 2)
@@ -292,7 +292,7 @@ def test_listings_that_flap_show_an_old_state_after_a_new_one() -> None:
 
 
 def test_an_absent_machine_is_in_no_list_until_it_returns() -> None:
-    """It is NotFound by its id too, though it runs."""
+    """An absent machine is also NotFound by its id, though it runs."""
     ec2 = model(Conditions(absences=(Absence(10, 20),)))
     (one,) = launch(ec2)
     assert [len(ec2.instances(T0 + at)) for at in (9, 10, 19, 20)] == [1, 0, 0, 1]
@@ -302,7 +302,7 @@ def test_an_absent_machine_is_in_no_list_until_it_returns() -> None:
 
 
 def test_a_zone_in_trouble_fails_every_description_but_those_of_other_zones() -> None:
-    """A call without ids fails completely."""
+    """A call without ids, or with one id of a machine in that zone, fails completely."""
     ec2 = model(Conditions(zone_troubles=(ZoneTrouble(0, 10, "us-east-1a"),)))
     (one,), (other,) = launch(ec2), launch(ec2, token="other", offers=(B,))
     assert [each.id for each in ec2.instances(T0 + 5, [other])] == [other]

@@ -24,7 +24,7 @@ echo "booted"
 until [ -e off ]; do sleep 0.05; done
 """
 
-#: The same with a monitor, which prints its commands to the console and accepts them.
+#: A double of QEMU with a monitor that accepts every command and prints it to the console.
 MONITORED = f"""#!{sys.executable}
 import json, socket
 server = socket.socket(socket.AF_UNIX)
@@ -100,7 +100,7 @@ def test_a_machine_that_powers_off_leaves_its_console_alone(host: QemuHost) -> N
 
 
 def test_a_third_machine_waits_for_its_turn(host: QemuHost) -> None:
-    """Its console says that it waits; it boots when another machine has ended."""
+    """The third machine's console says that it waits. The machine boots when another one has ended."""
     for name in ("i-1", "i-2"):
         host.boot(guest(name), lambda _: None)
         until(partial(booted, host, name), "the boot")
@@ -112,7 +112,7 @@ def test_a_third_machine_waits_for_its_turn(host: QemuHost) -> None:
 
 
 def test_a_machine_that_is_ended_while_it_waits_never_boots(tmp_path: Path, image: Image) -> None:
-    """Such an end does not count as a power-off, and frees no place twice."""
+    """The end of a waiting machine is not reported as a power-off. Two ends of one machine free only one place."""
     off: list[str] = []
     host = QemuHost(tmp_path / "machines", image, at_once=1)
     for name in ("i-1", "i-2", "i-3"):

@@ -44,7 +44,7 @@ def test_a_scenario_may_narrow_the_jobs_rights(up: Raise) -> None:
 def test_widened_policy_statement_allows_the_request(
     up: Raise, tmp_path: Path, sid: str, method: str, key: str
 ) -> None:
-    """The file decides: after a statement is widened there, a refused request is allowed."""
+    """The double reads the rights from the file: a wider statement there allows a request that was refused."""
     for name in ("control.json", "machine.json"):
         shutil.copy(POLICIES / name, tmp_path)
     document = json.loads((tmp_path / "machine.json").read_text())

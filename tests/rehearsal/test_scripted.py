@@ -101,7 +101,7 @@ def double_of() -> Callable[..., Double]:
 
 
 def test_a_scripted_machine_does_its_work(double_of: Callable[..., Double]) -> None:
-    """The machine writes started, ordered reports, a log with EOF mark and a result, and ends."""
+    """The machine writes its `started` mark, reports, a log with its length, and a result; then it ends."""
     with double_of(scripts=[{"job": "job", "setup": "100ms", "command": 0, "exit_code": 3, "output": 1000}]) as double:
         rig = Rig(double)
         (one,) = rig.launch(1)

@@ -59,7 +59,7 @@ def test_a_machine_from_launch_to_termination(up: Raise) -> None:
 
 
 def test_client_tokens_are_kept(up: Raise) -> None:
-    """The same request returns the same machines. Another one with the token, or after the end, has EC2's error."""
+    """A replay returns the same machines. A new request with the token, or a replay after the end, has EC2's error."""
     rig = up()
     first = launch(rig)
     again = fleet(rig)
@@ -101,7 +101,7 @@ def test_listing_by_filter_and_by_page(up: Raise) -> None:
 
 
 def test_terminating_with_one_bad_id_ends_nobody(up: Raise) -> None:
-    """The whole call fails; without the bad id it works, also repeatedly."""
+    """A call with one unknown id fails completely. Without that id the call succeeds, also when it is repeated."""
     rig = up()
     ids = launch(rig, count=2)
     ec2 = rig.client("ec2")
@@ -115,7 +115,7 @@ def test_terminating_with_one_bad_id_ends_nobody(up: Raise) -> None:
 
 
 def test_a_new_machine_lags(up: Raise) -> None:
-    """During the lag it is in no list and NotFound by id, though it runs."""
+    """During the lag a new machine is in no list and NotFound by its id, though it runs."""
     rig = up({"lag": "1h"})
     (one,) = launch(rig)
     assert described(rig) == {}

@@ -41,7 +41,7 @@ class Script(script.Script):
 
 
 class Violation(BaseException):
-    """A rule is broken. No subclass of Exception, so that the code under test cannot catch it."""
+    """Raised when a rule is broken. It is no subclass of Exception, so that the code under test cannot catch it."""
 
     def __init__(self, rule: str, told: str = "") -> None:
         super().__init__(f"{rule}: {told}")
@@ -119,12 +119,12 @@ class Agent(ScriptedAgent):
 
     @property
     def running(self) -> bool:
-        """Whether the model has the machine as running, so that no end was requested."""
+        """Whether the machine is running in the model of EC2, so that no end was requested."""
         return self._model.history(self.instance.id)[-1].state is MachineState.RUNNING
 
     @property
     def due(self) -> float:
-        """The time of its next action, or infinity."""
+        """The time of the agent's next action, or infinity."""
         fuse = self._fuse_at if self.plays.fuse else float("inf")
         mishap = self._mishaps[0][0] if self._mishaps else float("inf")
         return min(fuse, mishap, float("inf") if self.silent else self._wake)

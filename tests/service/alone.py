@@ -31,7 +31,7 @@ class ListedCloud(FakeCloud):
     def __init__(self, clock: StepClock) -> None:
         super().__init__(clock)
         self.listed: list[Machine] = []
-        #: Raised by every complete listing while it is set.
+        #: The error that every complete listing raises, or None.
         self.unlistable: CloudError | None = None
         #: The requests to terminate, in order.
         self.asked: list[set[str]] = []

@@ -126,7 +126,7 @@ def _breakdown(dice: random.Random) -> Breakdown:
 
 def _scripts(dice: random.Random) -> tuple[Script, ...]:
     mishaps, fuse = dice.choice((0.0, 0.1, 0.5, 0.9)), dice.random() < 0.5
-    # The caps on lost attempts are for infrastructure that keeps failing in the same way.
+    # If every machine fails in the same way, runs reach the caps on lost attempts.
     always = _mishap(dice) if dice.random() < 0.1 else None
     return tuple(_script(dice, mishaps, always, fuse) for _ in range(SCRIPTS))
 
@@ -183,10 +183,10 @@ def _deeds(dice: random.Random, peace: float) -> list[Deed]:
         start = Start(dice.choice((0.0, dice.uniform(0, 600))), f"job-{dice.randint(0, 2)}", _spec(dice))
         deeds.append(start)
         if dice.random() < 0.3:
-            # Soon means during its launch, or before any listing shows its machine.
+            # The stop may come during the run's launch, or before any listing shows the run's machine.
             deeds.append(Stop(start.at + dice.choice((dice.uniform(0, 60), dice.uniform(0, 500))), number))
     turns = [TurnClock(dice.uniform(0, 900), dice.uniform(-20, 20)) for _ in range(dice.choice((0, 0, 1, 3)))]
-    # With a wrong clock nothing is decided, so in the end the clock is right.
+    # The control plane decides nothing while its clock is wrong, so in the end the clock is right.
     return [*deeds, *turns, *([TurnClock(max(peace, 900.0), 0.0)] if turns else [])]
 
 

@@ -1,6 +1,6 @@
 """Worlds that once broke a rule, as explicit lists of events that do not depend on the generator.
 
-Each was recorded from the seed that found it and shrunk to the events that its violation needs.
+Each world was recorded from the seed that found it, and shrunk to the events without which no rule is broken.
 """
 
 from provisioner.rehearsal.ec2.conditions import Breakdown, Conditions, Interruption, Unheeded, ZoneTrouble
@@ -11,8 +11,8 @@ from tests.service.trouble import Fate, Fault, Outage
 SPOT = {"use_spot_instance": True}
 
 #: Seed 100489, a bug in the product: the clock is turned back by 23 s between a run's start and its end, and `ended_at`
-#: and `done_at` were stored before `created_at`. A run's times now never precede each other. The seed turned the clock
-#: 1.3 s further back, where no decision is made any more.
+#: and `done_at` were earlier than `created_at`. The times of a run are now always in order. The seed turned the clock
+#: back by 1.3 s more; with that difference the control plane now decides nothing.
 CLOCK_TURNED_BACK = WorldPlan(
     deeds=(
         Start(
@@ -34,8 +34,8 @@ CLOCK_TURNED_BACK = WorldPlan(
     scripts=(Script(), Script(), Script(), Script(command=0.0)),
 )
 
-#: Seed 101349, a bug in the checker: the machine itself could not reach the bucket before and after an outage for all.
-#: The checker subtracted the common time and took the rest for time in which the machine could report.
+#: Seed 101349, a bug in the checker: the bucket was unreachable for all, and for the machine also before and after.
+#: The checker subtracted the common time and counted the rest as time in which the machine could report.
 CUT_OFF_LONGER_THAN_ALL = WorldPlan(
     deeds=(
         Start(
@@ -65,10 +65,10 @@ RESULT_WITHOUT_ANSWER = WorldPlan(
     faults=(Fault(Fate.LOSE, "mailbox", "put", "machines/machine-1/result", 1),),
 )
 
-#: Seed 7300057, two bugs: the checker's of 101349, and one in the product. A machine whose boot limit ended during an
-#: outage of the bucket had 60 s to report after the control plane could read again. Its user-data alone may pause for
-#: 60 s between two tries to fetch the agent. It now has its boot limit once more. BOOTS_DURING_AN_OUTAGE is the
-#: product's part by itself.
+#: Seed 7300057, two bugs: that of the checker in seed 101349, and one in the product. A machine whose boot limit ended
+#: during an outage of the bucket had only 60 s to report after the control plane could read again. But the user-data
+#: may pause for 60 s between two tries to fetch the agent. Such a machine now has its boot limit once more.
+#: BOOTS_DURING_AN_OUTAGE shows only the bug in the product.
 BOOT_LIMIT_ENDS_IN_AN_OUTAGE = WorldPlan(
     deeds=(
         Start(
@@ -99,8 +99,8 @@ BOOT_LIMIT_ENDS_IN_AN_OUTAGE = WorldPlan(
     max_machines=2,
 )
 
-#: The bucket is unreachable while a machine boots slowly. After the outage the machine fetches its agent in the longest
-#: of its pauses, and is healthy all the time.
+#: The bucket is unreachable while a machine boots slowly. The outage ends during the
+#: longest pause between two tries to fetch the agent. The machine is healthy all the time.
 BOOTS_DURING_AN_OUTAGE = WorldPlan(
     deeds=(Start(at=0.0, name="job"),),
     conditions=Conditions(boot_delay=120.0),
@@ -109,9 +109,9 @@ BOOTS_DURING_AN_OUTAGE = WorldPlan(
     busy=1.0,
 )
 
-#: Seed 600415, a bug in the product: a listing shows a machine as terminated, and the next one, which is older, as
-#: running. The bucket was unreachable, so its node had no verdict. The machine was ended as unclaimed; if the first
-#: listing had been wrong, a healthy run would have lost it.
+#: Seed 600415, a bug in the product: a listing shows a machine as terminated, and the next listing, which has older
+#: data, shows it as running. The bucket was unreachable, so the machine's node had no verdict. The machine was ended as
+#: unclaimed; if the first listing had been wrong, a healthy run would have lost its machine.
 TERMINATED_THEN_LISTED_RUNNING = WorldPlan(
     deeds=(
         Start(
@@ -137,7 +137,7 @@ TERMINATED_THEN_LISTED_RUNNING = WorldPlan(
 )
 
 #: Seed 616346, a bug in the product: EC2 refuses to terminate a machine whose run is over, and then the clock is wrong.
-#: Meanwhile the control plane decided nothing, and did not repeat requests that it had decided before.
+#: While its clock was wrong, the control plane decided nothing, and did not even repeat its earlier requests.
 END_REFUSED_UNDER_A_WRONG_CLOCK = WorldPlan(
     deeds=(
         Start(

@@ -55,7 +55,7 @@ class WorldPlan:
     scripts: tuple[Script, ...] = ()
     faults: tuple[Fault, ...] = ()
     outages: tuple[Outage, ...] = ()
-    #: How long the control plane stays away after its n-th crash, in seconds; 1 after the last.
+    #: Seconds for which the control plane stays away after its n-th crash; 1 s after every later crash.
     downtimes: tuple[float, ...] = ()
     busy: float = 10.0
     max_machines: int | None = None

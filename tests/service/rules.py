@@ -74,8 +74,8 @@ class Rules:
         self.overlooked: set[str] = set()
         self._listed: set[str] = set()
         self._asked: dict[str, float] = {}
-        #: Machines whose end was judged. EC2 may ignore a request, and it is repeated whatever the machine does
-        #: meanwhile.
+        #: Machines whose end was judged. EC2 may ignore a request to end a machine; the control plane repeats the
+        #: request, whatever the machine does meanwhile.
         self._judged: set[str] = set()
         self._idle: Counter[str] = Counter()
 
@@ -89,7 +89,7 @@ class Rules:
     def after_call(self, port: str, method: str, args: Sequence[Any], answer: Any, *, late: bool = False) -> None:
         """Judge the effect of a call, even if its answer is lost.
 
-        `late`: its process hung until another process had taken over.
+        `late`: the process that made the call hung until another process had taken over.
         """
         if port == "mailbox" and method == "put" and args[0].endswith("/result") and answer:
             self.results[args[0].split("/")[1]] = decode(Result, args[1]), self.truth.now()
@@ -110,7 +110,7 @@ class Rules:
                     self._judge_run(record)
 
     def after_pass(self, now: float, *, clean: bool) -> None:
-        """Judge a complete pass; `now` is by the control plane's clock, `clean` if none of its calls failed."""
+        """Judge a complete pass. `now` is by the control plane's clock; `clean` means that none of its calls failed."""
         if not clean:
             return
         lease = self.truth.store.lease()
@@ -172,7 +172,7 @@ class Rules:
             or now + 2 * self.largest_skew > born + float(agent.instance.tags[LIFETIME_TAG])
         ):
             return False
-        # Without a work order it has nothing to report, however late the order comes.
+        # A machine without a work order has nothing to report, however late the order comes.
         _, order_at = self.truth.bucket.objects.get(work_key(agent.box), (b"", now))
         since = max(born, order_at)
         if self._cut_off(since if agent.heard_at is None else agent.last_heard_at, now) >= CUT_OFF:
@@ -187,7 +187,7 @@ class Rules:
         return until - since - _covered(both, since, until)
 
     def _cut_off(self, since: float, until: float) -> float:
-        """Return the seconds in between in which the control plane reached the bucket and the machines did not."""
+        """Return the seconds between the times in which only the control plane could reach the bucket."""
         both = [(max(a, c), min(b, d)) for a, b in self.ours_away for c, d in self.theirs_away]
         return _covered(self.theirs_away, since, until) - _covered(both, since, until)
 
@@ -272,7 +272,7 @@ class Rules:
         spare = {one.id for one in truth.cloud.model.every()} - bound - self.overlooked
         if spare:
             raise Violation("every machine that is launched is a run's", str(sorted(spare)))
-        # A process that hung may write to the mailbox of a machine that ended long ago; a lifecycle rule removes that.
+        # A process that hung may write to the mailbox of a machine that has ended; a lifecycle rule deletes the object.
         late = ("/work", "/orders")
         left = [
             key for key in truth.bucket.objects if key.startswith(("machines/", "inbox/")) and not key.endswith(late)
@@ -281,7 +281,7 @@ class Rules:
             raise Violation("mailboxes are left", str(stale))
 
     def _check_outcome(self, run: Run, nodes: Sequence[Node]) -> None:
-        """I6, and a result is never ignored in favour of a presumption."""
+        """I6: success and exit code come from a result, and a result is never ignored in favour of a presumption."""
         assert run.verdict is not None
         last, last_at = self.results.get(nodes[-1].box, (None, 0.0)) if nodes else (None, 0.0)
         if run.verdict.outcome is Outcome.SUCCEEDED and (last is None or last.exit_code != 0):

@@ -1,4 +1,4 @@
-"""Accepted and rejected tokens, their lifetimes, and that the store's content is no token."""
+"""Tokens: which are accepted or rejected, how long they live, and that a stolen store contains none."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -81,7 +81,7 @@ def test_malformed_token_is_denied(gate: Process, change: str) -> None:
 
 
 def test_an_expired_token_says_so(gate: Process) -> None:
-    """It is rejected from its expiry on, also by a process that had accepted it; with a wrong secret it is unknown."""
+    """A token is rejected from its expiry on, also by a process that accepted it before; a wrong secret is unknown."""
     made = gate.token(expires_in=HOUR)
     gate.world.advance(HOUR - 1)
     assert gate.access.admit(made.token, HERE)
@@ -119,7 +119,7 @@ def test_a_source_that_is_denied_again_and_again_waits(gate: Process) -> None:
     assert met.value.retry_after == 1
     assert gate.access.admit(fresh.token, THERE)
     assert gate.access.admit(known.token, HERE)
-    # A write to the store does not change this.
+    # After a write to the store, the token that was accepted before is still not throttled.
     gate.token()
     assert gate.access.admit(known.token, HERE)
     gate.world.advance(1)
@@ -164,7 +164,7 @@ def test_content_of_a_stolen_store_is_no_token(gate: Process, path: Path) -> Non
 def test_token_with_invalid_fields_is_refused(
     gate: Process, owners: tuple[str, ...], fields: dict[str, Any], why: str
 ) -> None:
-    """Nothing is stored."""
+    """Neither a token nor an audit entry is stored."""
     with pytest.raises(Invalid, match=why):
         gate.tokens.create(owners, admin=False, **fields)
     assert not gate.tokens.all()
@@ -204,7 +204,7 @@ def test_tokens_are_in_the_audit(gate: Process) -> None:
 
 
 def test_wrong_secrets_for_an_accepted_token_are_throttled_and_its_holder_is_not(gate: Process) -> None:
-    """A token's id is in the audit, so it may be guessed at. The guesses are throttled, its holder never is."""
+    """A token's id is in the audit, so others may guess its secret. Guesses are throttled, the holder is not."""
     made = gate.token()
     gate.access.admit(made.token, THERE)
     guess = made.token[:-43] + "A" * 43

@@ -14,7 +14,8 @@ from tests.support import samples
 def world() -> World:
     """Return a world with a run in each situation.
 
-    One is silent, one under notice, an old and a young one are at work, two wait, and one is between attempts.
+    One run's machine is silent, and one is under notice. An old and a young run are at work, two runs wait, and one run
+    is between attempts.
     """
     world = World()
     now = world.now()
@@ -44,7 +45,7 @@ def world() -> World:
 
 
 def test_overview_lists_silent_and_noticed_runs_first() -> None:
-    """Silent runs come first, then notices, then runs with machines by age, then waiting runs by age.
+    """Silent runs come first, then runs under notice, then runs with machines by age, then waiting runs by age.
 
     Only as many rows are returned as requested.
     """

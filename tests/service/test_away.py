@@ -1,4 +1,4 @@
-"""A control plane that was away and returns: no healthy machine is ended for it."""
+"""A control plane that was away and returns: it ends no healthy machine because of its absence."""
 
 from collections.abc import Callable
 
@@ -53,7 +53,7 @@ def test_a_machine_whose_work_order_cannot_be_put_is_not_called_silent() -> None
 
 
 def test_machine_that_boots_in_time_during_a_short_s3_outage_is_not_called_lost() -> None:
-    """Its report is in the bucket when its boot limit ends, but cannot be read for some more seconds."""
+    """The machine's report is in the bucket when the boot limit ends, but cannot be read for some more seconds."""
 
     def unlisted(call: Call) -> Fate:
         away = BOOT_LIMIT - 25 < call.at - world.began < BOOT_LIMIT + 25
@@ -65,8 +65,11 @@ def test_machine_that_boots_in_time_during_a_short_s3_outage_is_not_called_lost(
 
 
 def test_reports_are_read_before_silence_is_judged_after_an_s3_outage() -> None:
-    """The bucket was away for all, first for the machine. The process that saw the outage was replaced at its end."""
-    # The machine's earlier reports have been read by then.
+    """The bucket was away first for the machine, and then for the control plane too.
+
+    The process that saw the outage was replaced at the end of the outage.
+    """
+    # The outage begins after the control plane has read the machine's earlier reports.
     begins = {"mailbox": 85.0, "bucket": 105.0}
     ends, killed = 1000.0, list[float]()
 
@@ -85,7 +88,7 @@ def test_reports_are_read_before_silence_is_judged_after_an_s3_outage() -> None:
 
 
 def test_process_that_hung_within_a_pass_reads_reports_before_it_judges() -> None:
-    """Reports arrived after the listing, and no other process took over meanwhile."""
+    """The process hung after it had listed the reports. More reports arrived, and no other process took over."""
     listed: list[float] = []
 
     def stands_still(call: Call) -> Fate:

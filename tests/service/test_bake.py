@@ -28,7 +28,7 @@ from tests.service.shell import CONSOLE, DIGEST, KEYS, FakeShell
 from tests.service.trouble import Crash, Spoiled
 from tests.service.world import TESTER
 
-#: Called with the name of each port's call and the call itself.
+#: A function that is called in place of each call of a port, with the name of the call and the call itself.
 Deal = Callable[[str, Callable[[], Any]], Any]
 
 SCRIPTS = {"prepare.sh": b"p", "gpu/verify.sh": b"v", "preload.sh": b"l", "clean.sh": b"c", "tree/etc/x": b"x"}
@@ -170,7 +170,7 @@ def test_a_rehearsed_builder_is_told_where_aws_is() -> None:
 
 @pytest.mark.parametrize("step", ["mkdir", "verify.sh", "prepare.sh", "preload.sh", "cat ", "clean.sh"])
 def test_a_step_that_fails_fails_the_bake(step: str) -> None:
-    """The error has its exit code; no AMI is made, and the builder ends."""
+    """The error has the step's exit code; no AMI is made, and the builder ends."""
     kitchen = Kitchen()
     kitchen.shell.failing = step
     with pytest.raises(errors.Failed, match="7"):
@@ -323,7 +323,7 @@ def test_an_interrupt_leaves_nothing(after: bool) -> None:
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_killed_bake_leaves_no_machine_beyond_its_lifetime(after: bool) -> None:
-    """After kill -9 at any call, the reconciler ends the machine and closes the launch when its time is over."""
+    """After kill -9 at any call, the reconciler ends the machine and closes the launch after the machine's lifetime."""
     for place in range(len(_calls())):
         kitchen = Kitchen(SHORT)
         with pytest.raises(Crash):
@@ -351,7 +351,7 @@ def test_a_launch_that_is_not_answered_is_asked_again(error: Exception) -> None:
 
 
 def test_new_launches_take_the_chosen_image() -> None:
-    """A running process uses it at once, and the settings' AMI again after `default`."""
+    """A running process uses the chosen AMI at once, and the settings' AMI again after `default`."""
     kitchen = Kitchen()
     sites = kitchen.sites(kitchen.installation())
     made, amis = kitchen.bake(), kitchen.amis()
@@ -418,7 +418,7 @@ def _hold(amis: Amis, id: str) -> Deal:
 
 
 def test_a_pending_image_is_not_taken() -> None:
-    """Machines cannot be launched from it yet."""
+    """Machines cannot be launched from a pending AMI yet."""
     kitchen = Kitchen()
     tries: list[str] = []
 
@@ -435,7 +435,7 @@ def test_a_pending_image_is_not_taken() -> None:
 
 
 def test_an_older_agent_is_stale() -> None:
-    """Machines then fetch the current agent, and the list says so."""
+    """A machine of such an AMI fetches the current agent, and the list marks the AMI."""
     kitchen = Kitchen()
     kitchen.bake()
     installation = kitchen.installation()

@@ -10,7 +10,7 @@ from tests.service.world import World
 
 
 def bursting(runs: int) -> tuple[World, list[float]]:
-    """Return a world with a run every 0.05 s and launches of 0.3 s, and the times of launches."""
+    """Return a world with a new run every 0.05 s, in which a launch takes 0.3 s, and the times of its launches."""
 
     def slow(call: Call) -> Fate:
         if (call.port, call.method) == ("cloud", "launch"):
@@ -48,7 +48,7 @@ def test_a_burst_without_an_end_is_launched_all_the_same() -> None:
 
 
 def test_one_run_that_a_pass_missed_is_no_burst() -> None:
-    """It waits only for the pass that missed it."""
+    """The run waits only for the pass that missed it."""
     world, launched_at = bursting(1)
     world.plan(0.1, world.start)
     _, service = world.incarnate()

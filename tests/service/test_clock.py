@@ -32,7 +32,7 @@ def turned(world: World, begins: float, ends: float, ahead: float) -> None:
 @pytest.mark.parametrize("ahead", WRONG)
 @pytest.mark.parametrize("begins", [0.5, 60.0, 290.0])
 def test_healthy_run_survives_a_wrong_clock(ahead: float, begins: float) -> None:
-    """Covers a short jump, forward or back, during the launch, the work and the end of a run."""
+    """The clock jumps for some seconds, forward or back, during the launch, the work or the end of a run."""
     world = World(scripts=lambda _: Script(command=240.0), busy=1.0)
     world.start(limits={"queue_time": "2m", "silence": "3m"})
     turned(world, begins, begins + 6.0, ahead)
@@ -44,7 +44,7 @@ def test_healthy_run_survives_a_wrong_clock(ahead: float, begins: float) -> None
 
 @pytest.mark.parametrize("ahead", WRONG)
 def test_run_that_is_started_under_a_wrong_clock_begins_once_it_is_right(ahead: float) -> None:
-    """Its queue limit counts from its true arrival, whatever the clock showed."""
+    """The run's queue limit counts from its true arrival, whatever the clock showed."""
     world = World(scripts=lambda _: Script(command=30.0), busy=1.0)
     world.start()
     turned(world, 20.0, 26.0, ahead)
@@ -110,7 +110,7 @@ def test_clock_that_jumps_within_a_pass_decides_nothing(ahead: float) -> None:
 
 
 def test_wrong_clock_is_told_once_and_where_people_look() -> None:
-    """The journal has it at its beginning and end, and every process shows it meanwhile."""
+    """The journal reports when the clock becomes wrong and when it is right again; every process shows it meanwhile."""
     world = World(scripts=lambda _: Script(command=100.0), busy=1.0)
     world.start()
     turned(world, 30.0, 60.0, DAYS)
@@ -144,7 +144,7 @@ def test_times_that_a_wrong_clock_has_stored_hinder_nobody() -> None:
 
 
 def test_schedule_starts_nothing_by_a_wrong_clock_and_goes_on_when_it_is_right() -> None:
-    """It starts no tick of the day after tomorrow, and does not pause until then."""
+    """The schedule starts no tick of the day after tomorrow, and does not pause until that day."""
     world = World(scripts=lambda _: Script(command=10.0), busy=1.0)
     whole = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true", "schedule": "*/5 * * * *"}
     world.jobs.apply(json.dumps({"type": "job", "spec": whole}), "f")
@@ -190,7 +190,7 @@ def test_command_without_a_daemon_goes_on_acting_after_the_clock_was_ahead() -> 
 
 @pytest.mark.parametrize("ahead", [DAYS, -DAYS])
 def test_process_that_begins_under_a_wrong_clock_binds_nothing_by_it(ahead: float) -> None:
-    """CreateFleet's answer has the time; the launch stays open, and its machine is adopted later."""
+    """CreateFleet's answer has the true time. The launch stays open, and its machine is adopted later."""
     world = World(scripts=lambda _: Script(command=30.0), busy=1.0)
     world.turn_clock(ahead)
     world.start()

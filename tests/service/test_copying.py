@@ -402,7 +402,7 @@ def test_interrupted_send_changes_nothing_on_the_machine(machine: Path, here: Pa
 
 
 def test_any_name_survives(machine: Path, here: Path) -> None:
-    """Covers spaces, quotes, newlines and dashes; folders are merged, files replaced."""
+    """A name may have spaces, quotes, newlines and dashes. Folders are merged, files are replaced."""
     names = ["with space", "-rf", "quote'\"", "new\nline", "$HOME", "ünï"]
     tree = here / "- tree"
     (tree / "sub").mkdir(parents=True)

@@ -15,7 +15,7 @@ RUNS = 120
 
 
 class Counting(MemoryStore):
-    """Counts transactions, and refuses one that stores the work of a node of `refused`."""
+    """A store that counts transactions, and refuses to store a node of the run `refused` that has its work order."""
 
     def __init__(self) -> None:
         super().__init__(CountingIds())
@@ -46,7 +46,7 @@ def test_equal_news_of_many_runs_are_saved_together() -> None:
 
 
 def test_a_run_that_cannot_be_saved_stops_no_other() -> None:
-    """The others of its group are saved, and it continues as soon as it can be saved."""
+    """The other runs of its group are saved, and the run continues as soon as it can be saved."""
     store = Counting()
     world = World(scripts=lambda _: Script(), store=store)
     runs = [world.start() for _ in range(5)]
@@ -61,7 +61,7 @@ def test_a_run_that_cannot_be_saved_stops_no_other() -> None:
 
 
 def test_boots_that_fail_together_are_all_counted_in_one_pass() -> None:
-    """A template whose machines never report is stopped at once, whatever their number."""
+    """All failed boots count at once, so that no more machines are launched from their template."""
     store = Counting()
     world = World(scripts=lambda _: Script(mute=True, silent_at=0.0, boot=1e6), store=store, busy=400.0)
     for _ in range(10):

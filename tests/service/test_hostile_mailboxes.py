@@ -1,4 +1,4 @@
-"""Machines that write what no agent would: they harm no run but their own, and cost a bounded amount of each pass."""
+"""Hostile machines: the objects they write harm only their own run, and cost each pass a bounded amount of work."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ FAR = (-9e15, 9e15)
 
 
 class Counted(MemoryBucket):
-    """Counts what is asked of it; each copy takes a second of the world's clock, if that is given."""
+    """A bucket that counts its calls; each copy calls `took` with 10 ms, which may advance the world's clock."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__(now)
@@ -69,7 +69,7 @@ class Attacked:
         self.until(lambda: all(self.run(each).state is State.RUNNING for each in self.runs))
 
     def process(self) -> Service:
-        """A control plane that lists lazily, as S3 does: the world's own fetches whole listings."""
+        """Start a control plane whose bucket lists lazily, as S3 does; the world's own fetches whole listings."""
         world = self.world
         installation = world.installed(world.store, world.cloud, self.bucket)
         sites = LaunchSites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
@@ -90,7 +90,7 @@ class Attacked:
         self.world.advance(10.0)
 
     def drive(self, until: Callable[[], bool]) -> None:
-        """Make passes and rest between them, as a daemon does."""
+        """Run passes with pauses between them, as a daemon does."""
         self.service.operator.drive(until, self.world.told.extend)
 
     def run(self, run: Run) -> Run:
@@ -105,7 +105,7 @@ class Attacked:
         self.bucket.put(f"inbox/{self.node(self.runs[0]).box}/{name}", data)
 
     def report(self, sequence: int, at: float | None = None) -> None:
-        """A report of the hostile machine; its agent counts from 1 on."""
+        """Put a report of the hostile machine, whose agent numbers its own reports from 1."""
         at = self.world.now() if at is None else at
         told = Report(sequence, at, "p", Step.COMMAND, {"command": Span(at)})
         self.bucket.put(report_key(self.node(self.runs[0]).box, sequence), encode(told))
@@ -117,7 +117,7 @@ class Attacked:
         return [event.text for event in self.world.store.events(self.runs[0].id)]
 
     def end(self, *, chunks: int = 0, size: int = 5, told: StreamEnd | None = None, reason: str = "") -> Node:
-        """Put so many chunks and a result for the hostile run."""
+        """Put this many chunks, a result and a last report of the hostile machine; return its node."""
         node, now = self.node(self.runs[0]), self.world.now()
         for number in range(chunks):
             self.bucket.put(chunk_key(node.box, "output", number * size), b"x" * size)
@@ -145,7 +145,7 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_an_object_that_is_no_report_is_counted_and_told_once(attacked: Attacked, kind: str) -> None:
-    """It is gone after one pass, however often it comes; the machine's next report is heard."""
+    """Each pass deletes the object, however often it is put again, and the machine's next report is read."""
     known = len(attacked.events())
     for _ in range(5):
         attacked.put(*BAD[kind])
@@ -162,7 +162,7 @@ def test_an_object_that_is_no_report_is_counted_and_told_once(attacked: Attacked
 
 
 def test_a_large_object_is_not_read(attacked: Attacked) -> None:
-    """Its size is in the listing."""
+    """The listing has the object's size."""
     attacked.turn()
     before = attacked.bucket.read
     attacked.put(f"{500:010d}", b"x" * 50_000_000)
@@ -171,7 +171,7 @@ def test_a_large_object_is_not_read(attacked: Attacked) -> None:
 
 
 def test_a_bad_report_does_not_hide_the_one_before_it(attacked: Attacked) -> None:
-    """The newest that can be read counts."""
+    """The newest report that can be decoded counts."""
     attacked.report(500)
     attacked.put(f"{501:010d}", b"{")
     attacked.turn()
@@ -181,7 +181,10 @@ def test_a_bad_report_does_not_hide_the_one_before_it(attacked: Attacked) -> Non
 
 
 def test_a_flood_of_reports_costs_each_pass_the_same(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bounded number is listed, few are read; the other machine is heard in the same pass; and all come to an end."""
+    """Each pass lists a bounded number of reports and reads few of them.
+
+    The other machine's report is read in the same pass, and in the end the flood is deleted.
+    """
     monkeypatch.setattr(inbox, "EACH_MOST", 50)
     for sequence in range(1000, 1500):
         attacked.report(sequence)
@@ -204,7 +207,7 @@ def test_a_flood_of_reports_costs_each_pass_the_same(attacked: Attacked, monkeyp
 def test_inboxes_that_are_left_out_are_first_in_the_next_pass(
     attacked: Attacked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And of their machines' silence nothing is presumed meanwhile."""
+    """Until an inbox has been listed, nothing is presumed from the silence of its machine."""
     monkeypatch.setattr(inbox, "MOST", 1)
     heard = []
     for _ in range(4):
@@ -217,7 +220,7 @@ def test_inboxes_that_are_left_out_are_first_in_the_next_pass(
 
 @pytest.mark.parametrize("at", FAR)
 def test_far_times_are_clamped_when_they_are_read(attacked: Attacked, at: float) -> None:
-    """A report's, and a result's with its verdict."""
+    """The times of a report, of a result and of its verdict are clamped."""
     attacked.report(500, at)
     attacked.turn()
     node, now = attacked.node(attacked.runs[0]), attacked.world.now()
@@ -237,7 +240,7 @@ def test_far_times_are_clamped_when_they_are_read(attacked: Attacked, at: float)
 
 
 def test_a_result_with_more_than_its_head_gives_its_exit_code_and_end_marks(attacked: Attacked) -> None:
-    """It has a line for every chunk of the log, and none of them is kept in the store."""
+    """The result has an entry for every chunk of the log, and the store keeps none of these entries."""
     sums = tuple(Chunk(5 * number, 5, hashlib.sha256(b"x" * 5).hexdigest()) for number in range(1000))
     node = attacked.end(chunks=1000, told=StreamEnd(5000, "a" * 64, sums))
     assert len(attacked.bucket.objects[result_key(node.box)][0]) > RESULT_HEAD
@@ -247,13 +250,13 @@ def test_a_result_with_more_than_its_head_gives_its_exit_code_and_end_marks(atta
     assert (kept.result.exit_code, kept.result.streams) == (0, {"output": StreamEnd(5000, "a" * 64)})
     manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
     assert manifest.streams["output"].missing_from is None
-    # The archive has it as the machine wrote it, with every chunk's checksum.
+    # The archive has the result as the machine wrote it, with every chunk's checksum.
     found = decode(Result, attacked.bucket.objects[archive.kept_result_key(node.run, 1, 0)][0])
     assert found.streams["output"].chunks == sums
 
 
 def test_a_result_of_any_size_is_read_in_bounds(attacked: Attacked) -> None:
-    """Its head says how the attempt ended."""
+    """The head of the result says how the attempt ended."""
     node = attacked.end()
     data, modified = attacked.bucket.objects[result_key(node.box)]
     attacked.bucket.objects[result_key(node.box)] = (data + b" " * 50_000_000, modified)
@@ -290,7 +293,7 @@ def test_a_pass_copies_a_small_part_of_a_long_log(attacked: Attacked) -> None:
 
 
 def test_a_pass_copies_a_part_of_one_long_log(attacked: Attacked) -> None:
-    """So a pass takes as long with a hundred long logs as with one."""
+    """A pass copies no more of two long logs than of one, so many long logs do not make it longer."""
     _end_both(attacked)
     for _ in range(5):
         before = attacked.bucket.copies
@@ -299,7 +302,7 @@ def test_a_pass_copies_a_part_of_one_long_log(attacked: Attacked) -> None:
 
 
 def test_a_long_log_is_copied_between_passes(attacked: Attacked) -> None:
-    """A copy takes 10 ms and copying gets half of the time, so 3,000 copies take 60 s: about 60 passes, and not 375."""
+    """Copying gets half of the time, so 3,000 copies of 10 ms each take 60 s: about 60 passes instead of 375."""
     node, passes = attacked.end(chunks=3000), list[object]()
     attacked.bucket.took, began = attacked.world.clock.step, attacked.world.now()
     attacked.loop.run(lambda: _done(attacked), passes.append)
@@ -324,7 +327,7 @@ def test_a_run_started_while_a_long_log_is_copied_is_launched_after_one_step(att
 
 @pytest.mark.parametrize(("runs", "launched"), [(1, True), (2, False)], ids=["one", "a burst"])
 def test_one_run_stored_during_a_pass_is_launched_by_it(attacked: Attacked, runs: int, launched: bool) -> None:
-    """It waits for the current step of the pass, and not for all of them; several wait for a launch together."""
+    """One run waits only for the current step of the pass. Several runs wait, and are launched together."""
     attacked.end(chunks=10)
     late = list[Run]()
 
@@ -351,7 +354,7 @@ def test_a_process_that_makes_one_pass_copies_a_long_log(attacked: Attacked) -> 
 
 
 def test_a_process_that_makes_one_pass_copies_for_a_limited_time(attacked: Attacked) -> None:
-    """The next process continues where this one stopped, so a log of any length is archived in the end."""
+    """The next process continues where the last one stopped, so a log of any length is archived in the end."""
     node, most = attacked.end(chunks=3000), Intervals().copying
     attacked.bucket.took = attacked.world.clock.step
     copies = []
@@ -398,7 +401,7 @@ def _end_both(attacked: Attacked) -> None:
 
 
 def test_a_copy_that_fails_is_repeated_in_the_next_pass_which_reports_the_error(attacked: Attacked) -> None:
-    """It is not repeated every 25 ms between the passes: each try is 16 calls of an S3 that is away."""
+    """The copy is not repeated every 25 ms between the passes: each try makes 16 calls to an S3 that is away."""
 
     def failing(_: float) -> None:
         raise Transient("S3 is away")
@@ -412,7 +415,7 @@ def test_a_copy_that_fails_is_repeated_in_the_next_pass_which_reports_the_error(
 
 
 def test_two_long_logs_are_copied_by_turns(attacked: Attacked) -> None:
-    """The second one does not wait for the first one's end."""
+    """The copying of the second log does not wait for the end of the first."""
     _end_both(attacked)
     attacked.drive(lambda: attacked.bucket.copies > 2000)
     kept = [sum(key.startswith(f"runs/{run.id}/1/0/log/") for key in attacked.bucket.objects) for run in attacked.runs]
@@ -420,7 +423,7 @@ def test_two_long_logs_are_copied_by_turns(attacked: Attacked) -> None:
 
 
 def test_what_is_beyond_the_most_chunks_is_called_missing(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the first byte that is not archived."""
+    """The bytes are missing from the first one that is not archived."""
     monkeypatch.setattr("provisioner.service.control_loop.archive.CHUNKS_MOST", 1000)
     node = attacked.end(chunks=2500)
     attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
@@ -430,7 +433,7 @@ def test_what_is_beyond_the_most_chunks_is_called_missing(attacked: Attacked, mo
 
 
 def test_a_chunk_that_no_agent_makes_is_called_missing(attacked: Attacked) -> None:
-    """One that is larger than an agent's largest."""
+    """The chunk is larger than an agent's largest chunk."""
     node = attacked.end(told=StreamEnd(CHUNK_MOST + 1, ""))
     attacked.bucket.put(chunk_key(node.box, "output", 0), b"x" * (CHUNK_MOST + 1))
     attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
@@ -441,7 +444,7 @@ def test_a_chunk_that_no_agent_makes_is_called_missing(attacked: Attacked) -> No
 def test_a_mailbox_of_many_objects_is_emptied_in_many_passes(
     attacked: Attacked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is done when nothing of it is left, and the result is among the last objects to go."""
+    """The run is done when the mailbox is empty, and the result is among the last objects to be deleted."""
     monkeypatch.setattr("provisioner.service.control_loop.archive.PAGE", 10)
     delete = attacked.bucket.delete
 
@@ -466,7 +469,7 @@ def test_a_mailbox_of_many_objects_is_emptied_in_many_passes(
 
 
 def test_a_tail_reads_a_bounded_part_of_a_log_without_line_breaks(attacked: Attacked) -> None:
-    """And begins where that part does."""
+    """The tail begins at the first byte of the part that was read."""
     node, size = attacked.node(attacked.runs[0]), 4 << 20
     for number in range(20):
         attacked.bucket.put(chunk_key(node.box, "output", number * size), b"x" * size)
@@ -480,7 +483,7 @@ def test_a_tail_reads_a_bounded_part_of_a_log_without_line_breaks(attacked: Atta
 
 @pytest.mark.parametrize("lines", [1, 3, 700])
 def test_a_tail_of_small_chunks_has_all_its_lines(attacked: Attacked, lines: int) -> None:
-    """A job that prints a line a second makes a chunk of each."""
+    """A job that prints one line a second makes one chunk of each line."""
     node = attacked.node(attacked.runs[0])
     for number in range(1000):
         attacked.bucket.put(chunk_key(node.box, "output", number * 5), b"%04d\n" % number)
@@ -492,7 +495,7 @@ def test_a_tail_of_small_chunks_has_all_its_lines(attacked: Attacked, lines: int
 
 
 def test_a_look_reads_a_bounded_number_of_objects_and_bytes(attacked: Attacked) -> None:
-    """Whatever the sizes of the chunks are; the next look goes on."""
+    """The bounds hold for any sizes of chunks, and the next look continues where this look ended."""
     node, run = attacked.node(attacked.runs[0]), attacked.run(attacked.runs[0])
     for number in range(1000):
         attacked.bucket.put(chunk_key(node.box, "output", number), b"x")
@@ -507,14 +510,14 @@ def test_a_look_reads_a_bounded_number_of_objects_and_bytes(attacked: Attacked) 
             break
         place, looks = look.cursor, looks + 1
         data = b"".join(getattr(piece, "data", b"") for piece, _ in look.pieces)
-        # No character is torn.
+        # No character is cut in two.
         data.decode()
         found += data
     assert found == b"x" * 1000 + "é".encode() * 500_000
 
 
 def test_a_hostile_mailbox_lists_bounded_pages(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading its log, too."""
+    """A reader of the machine's log lists a bounded number of objects."""
     monkeypatch.setattr("provisioner.service.logs.CHUNKS_MOST", 100)
     node, run = attacked.node(attacked.runs[0]), attacked.run(attacked.runs[0])
     for number in range(1000):
@@ -525,7 +528,7 @@ def test_a_hostile_mailbox_lists_bounded_pages(attacked: Attacked, monkeypatch: 
 
 
 def test_what_is_kept_of_a_report_is_small(attacked: Attacked) -> None:
-    """In the store and in memory, of a report that is as large as it may be."""
+    """A report of nearly any size takes little room in the store and in memory."""
     spans = {f"step {number}": Span(0.0) for number in range(1000)}
     told = Report(500, attacked.world.now(), "p" * 9000, Step.COMMAND, spans)
     attacked.put(f"{500:010d}", encode(told))

@@ -70,7 +70,10 @@ def test_error_of_a_run_is_logged_with_run_machine_and_code() -> None:
 
 
 def test_a_trouble_that_lasts_is_told_when_it_begins_and_when_it_is_over() -> None:
-    """It is not logged at every pass, and its end only if it lasted several passes. Each run's trouble is separate."""
+    """An error is not logged in every pass, and its end is logged only if it lasted several passes.
+
+    The errors of different runs are separate.
+    """
     world = World()
     journal = world.journal = ListJournal()
     troubles = Troubles(world.installation)
@@ -84,4 +87,21 @@ def test_a_trouble_that_lasts_is_told_when_it_begins_and_when_it_is_over() -> No
         (begun, "r2"),
         (over, "r1"),
         (begun, "r1"),
+    ]
+
+
+def test_trouble_that_lasts_is_logged_every_ten_minutes() -> None:
+    """An operator who reads the journal later sees that the cloud still cannot be reached."""
+    world = World()
+    journal = world.journal = ListJournal()
+    troubles = Troubles(world.installation)
+    object.__setattr__(world.installation, "journal", journal)
+    away = PassError(Transient("cannot reach AWS at https://ec2.example.com (refused)"))
+    for _ in range(121):
+        troubles.met([away])
+        world.advance(10)
+    assert [line["error"] for line in journal.told] == [
+        "cannot reach AWS at https://ec2.example.com (refused)",
+        "after 60 passes still: cannot reach AWS at https://ec2.example.com (refused)",
+        "after 120 passes still: cannot reach AWS at https://ec2.example.com (refused)",
     ]

@@ -53,7 +53,7 @@ def test_the_machine_limit_counts_owners_with_profiles_of_their_own() -> None:
 
 
 def test_the_machine_limit_counts_launches_without_an_answer() -> None:
-    """Their machines may exist already: a lost answer must not double the cost."""
+    """The machines of such a launch may exist already: a lost answer must not double the cost."""
     world = World(max_machines=2)
     for _ in range(2):
         world.start("one")
@@ -85,7 +85,7 @@ def test_the_machine_limit_counts_machines_that_are_not_yet_gone() -> None:
 
 
 def test_a_run_that_is_stopped_before_its_work_order_is_put_gets_none(world: World) -> None:
-    """Its command must not begin after the user has seen it as cancelled."""
+    """The command must not begin after the user has seen the run as cancelled."""
     run = world.start()
     puts: list[str] = []
     real = world.bucket.put
@@ -211,7 +211,7 @@ def test_one_listing_without_the_machines_does_not_close_a_launch(mute: Mute) ->
 
 
 def test_two_listings_without_the_machines_close_the_launch_and_the_run_waits(mute: Mute) -> None:
-    """Nothing was launched: the run retries with a new token. It is no lack of capacity, which EC2 never reported."""
+    """Nothing was launched, so the run retries with a new token. No lack of capacity is recorded: EC2 reported none."""
     launching(mute)
     mute.clock.step(REPLAY + 1)
     mute.perform()

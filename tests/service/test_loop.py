@@ -52,7 +52,7 @@ def test_a_process_that_stands_still_loses_its_lease_to_another() -> None:
 
 
 def test_a_process_that_loses_its_lease_within_a_pass_no_longer_counts_as_acting() -> None:
-    """It hangs during a pass, and another process takes over."""
+    """The process hangs during a pass, and another process takes over."""
     alone = Alone()
     other = loop(alone, "other")
 
@@ -68,7 +68,7 @@ def test_a_process_that_loses_its_lease_within_a_pass_no_longer_counts_as_acting
 
 
 def test_a_process_on_a_bucket_of_another_store_does_not_act() -> None:
-    """It would end the machines of the other store. The lease is released at once."""
+    """The process would end the machines of the other store. It releases its lease at once."""
     alone, copied = Alone(), Alone()
     take(alone.installation)
     copied.store.store_id, copied.bucket.objects = "f" * 32, alone.bucket.objects

@@ -11,7 +11,7 @@ from tests.service.world import World
 
 
 def test_control_plane_stops_acting_while_its_store_is_away_and_goes_on_afterwards(tmp_path: Path) -> None:
-    """It keeps running, logs one line, makes no new store, and no machine is ended for it."""
+    """The control plane keeps running, logs one line, makes no new store, and ends no machine because of the outage."""
     path, away = tmp_path / "store.db", tmp_path / "away.db"
     with contextlib.closing(SqlStore(path, CountingIds())) as store:
         world = World(scripts=lambda _: Script(command=100.0), busy=1.0, store=store)

@@ -84,7 +84,7 @@ OTHERS |= {"tokens.create", "tokens.all", "tokens.revoke", "tokens.audit"}
 
 @dataclass
 class House:
-    """Ann's run is done; one of Bob's two runs is at work. Both have a scheduled job with the same name."""
+    """Ann's run is done; one of Bob's two runs is at work. Both owners have a scheduled job with the same name."""
 
     world: World
     service: Service
@@ -149,7 +149,7 @@ def build() -> House:
 
 
 def test_every_use_case_is_covered() -> None:
-    """Fails for a new method of Control until it is in a table above or has a separate test."""
+    """This test fails for a new method of Control until the method is in a table above or has a separate test."""
     covered = {*(name.partition(" ")[0] for name in TO_JOBS), *TO_RUNS, *LISTS, *HOST, *OTHERS}
     ports = {"jobs": Jobs, "runs": Runs, "logs": Logs, "schedules": Schedules, "tokens": Tokens, "operator": Operator}
     methods = {f"{name}.{method}" for name, port in ports.items() for method in _public(port)}
@@ -180,7 +180,7 @@ def test_a_job_of_another_owner_does_not_exist(house: House, deed: Deed) -> None
 
 @pytest.mark.parametrize("deed", TO_RUNS.values(), ids=TO_RUNS)
 def test_a_run_of_another_owner_does_not_exist(house: House, deed: Deed) -> None:
-    """By its id, done or at work; lazy operations raise at once too."""
+    """The message for a run that is done or at work is that for a nonexistent id; lazy operations raise at once too."""
     before = house.everything()
     told = {refused(deed, house.ann, name) for name in (*(run.id for run in house.bobs_runs), f"{0xABC:032x}")}
     assert len(told) == 1
@@ -197,7 +197,7 @@ def test_id_prefix_matches_only_the_callers_runs(house: House) -> None:
 
 @pytest.mark.parametrize("shown", LISTS.values(), ids=LISTS)
 def test_lists_omit_other_owners_data(house: House, shown: Callable[[OnBehalf], object]) -> None:
-    """Holds for every filter."""
+    """No list shows data of another owner, whatever the filter."""
     told = repr(shown(house.ann))
     assert not [trace for trace in house.traces() if trace in told]
 

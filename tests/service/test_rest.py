@@ -22,7 +22,7 @@ class Enough(BaseException):
 
 
 class Late(MemoryStore):
-    """Runs an action right after a given read."""
+    """A store that runs an action right after its n-th read of the live records."""
 
     def __init__(self) -> None:
         super().__init__(CountingIds())
@@ -55,7 +55,7 @@ def test_run_stored_after_a_followers_pass_is_launched_soon() -> None:
     """Without a daemon, a process that follows a log runs passes between its reads."""
 
     def followed(late: int | None) -> tuple[World, list[int]]:
-        """Return a world with a waiting run, another run stored after that read, and the reads by each pause."""
+        """Return a world with a waiting run, and the reads by each pause. Another run is stored after read `late`."""
         store, looks = Late(), list[int]()
         world = World(Conditions(capacity=(Capacity(0, Where(type="g6.xlarge")),)), store=store)
         waiting = world.start("waiting", instance_type="g6.xlarge")

@@ -29,7 +29,7 @@ def test_the_same_key_with_other_inputs_is_a_conflict(world: World, env: dict[st
 
 
 def test_a_job_with_a_run_that_is_not_done_is_not_deleted(world: World) -> None:
-    """Its machine would run for a job that cannot be found."""
+    """The run's machine would work for a job that cannot be found."""
     run = world.start()
     with pytest.raises(Conflict):
         world.jobs.delete("tester/job")
@@ -49,7 +49,7 @@ def test_a_second_stop_changes_nothing(world: World) -> None:
 
 
 def test_a_run_that_is_over_is_not_stopped(world: World) -> None:
-    """Its outcome does not change."""
+    """A late stop does not change the run's outcome."""
     run = world.start()
     world.run()
     stopped = world.runs.stop(run.id)

@@ -56,7 +56,7 @@ def shown(world: World) -> View:
 
 
 def test_a_daemon_starts_what_is_due_when_it_is() -> None:
-    """Its pause ends at the next tick; the run is launched at once and completes."""
+    """The daemon's pause ends at the next tick; the run is launched at once and completes."""
     made = world(schedule="20 * * * *")
     serve(made, 3)
     assert times(made) == ["08:20", "09:20", "10:20"]
@@ -130,7 +130,7 @@ def test_two_processes_at_once_on_one_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", ["save", "scheduled", "run", "changes"])
 def test_a_process_that_is_outrun_at_any_step_starts_nothing(first: str) -> None:
-    """Another process decides the tick just before one of its calls."""
+    """Another process decides the tick just before one of this process's calls."""
 
     def outrun(call: Call) -> Fate:
         if call.method == first and not outran and made.now() >= EIGHT + 5 * MINUTE:
@@ -232,7 +232,7 @@ def test_a_schedule_replaces_runs_of_its_own_job_alone() -> None:
 
 
 def test_a_job_whose_schedule_fails_keeps_no_other_from_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One job's error is reported with its name, and retried."""
+    """The failed start is reported with the job's name, and retried."""
     made = world(schedule="0 9 * * *")
     apply(made, name="broken", schedule="0 9 * * *")
     real = Jobs.fresh_run
@@ -278,7 +278,7 @@ def test_a_run_that_is_being_stopped_is_not_over() -> None:
 
 
 def test_manual_runs_do_not_affect_the_schedule() -> None:
-    """Such runs do not prevent scheduled ones and are not stopped by them."""
+    """Manual runs do not prevent scheduled runs and are not stopped by them."""
     made = world(command=HOUR / 2, schedule="10 * * * *", concurrency_policy="Replace")
     by_hand = made.runs.start(NAME, {})
     serve(made, 2)
@@ -368,7 +368,7 @@ def test_scheduled_run_without_a_granted_setting_is_refused() -> None:
 
 
 def test_the_last_run_is_shown() -> None:
-    """It is shown with the next time, and for a tick without a run with the reason."""
+    """The last run is shown with the next time; for a tick without a run, the reason is shown."""
     made = world(schedule="@hourly", timezone="Europe/Berlin")
     assert shown(made).last is None
     serve(made, 1.5)
@@ -378,7 +378,7 @@ def test_the_last_run_is_shown() -> None:
 
 
 def test_tick_of_an_owner_at_its_limit_starts_nothing_and_says_why() -> None:
-    """Schedules obey the limit; once a run has ended, the next tick starts one."""
+    """A schedule obeys the owner's limit; once a run has ended, the next tick starts a run."""
     made = World(scripts=lambda _: Script(command=25 * MINUTE), limits=OwnerLimits(unfinished_runs=1))
     apply(made, schedule="*/20 * * * *", concurrency_policy="Allow")
     _, service = made.incarnate()

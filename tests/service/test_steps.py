@@ -28,7 +28,7 @@ def one_run(fates: Fates = calm) -> tuple[World, list[Run]]:
 
 
 def faults(fate: Fate) -> Iterator[Fault]:
-    """Yield the fate at every call that the run makes in a world without faults."""
+    """Yield a fault with this fate for every call that the run makes in a world without faults."""
     world, _ = one_run()
     world.run()
     seen: Counter[tuple[str, str, str]] = Counter()
@@ -41,7 +41,7 @@ def faults(fate: Fate) -> Iterator[Fault]:
 
 @pytest.mark.parametrize("fate", FATES)
 def test_a_run_survives_trouble_at_every_step(fate: Fate) -> None:
-    """For any call: the same outcome, one execution, one machine, the complete log."""
+    """With a fault at any call, the run has the same outcome, one execution, one machine and its complete log."""
     tried = set()
     for fault in faults(fate):
         aimed = Aimed([fault])
@@ -64,7 +64,7 @@ def test_a_run_survives_trouble_at_every_step(fate: Fate) -> None:
 
 
 def test_every_pass_repeated_changes_nothing() -> None:
-    """At any time the world is stable after a few passes; then a pass changes nothing."""
+    """At any time, a few passes bring the world to a state that a further pass does not change."""
     world, _ = one_run()
     _, service = world.incarnate()
     while not world.over():
@@ -74,7 +74,7 @@ def test_every_pass_repeated_changes_nothing() -> None:
 
 
 def test_every_pass_of_a_taken_machine_repeated_changes_nothing() -> None:
-    """The same holds when the cloud interrupts the machine and the run has a second attempt."""
+    """A repeated pass changes nothing when the cloud interrupts the machine and the run has a second attempt."""
     conditions = Conditions(boot_delay=12, end_delay=15, interruptions=(Interruption(at=20, notice=20),))
     world = World(conditions, lambda _: Script(pull=20, command=60))
     world.plan(0, lambda: world.start(use_spot_instance=True))

@@ -40,7 +40,7 @@ def only_job(world: World) -> Job:
 
 @pytest.mark.parametrize("env", [{}, {"A": "1"}])
 def test_stored_recipe_that_a_new_rule_refuses_still_starts(world: World, env: dict[str, str]) -> None:
-    """Holds with and without variables of the start."""
+    """The start may have variables of its own or none."""
     run = world.runs.record(world.runs.start("job", env).id)
     assert json.loads(run.recipe)["spec"]["command"] == REFUSED
     world.run()
@@ -82,7 +82,7 @@ def test_schedule_of_a_refused_recipe_fires(world: World) -> None:
 
 @pytest.mark.parametrize("of_recipe", [True, False])
 def test_stored_schedule_that_a_new_rule_refuses_fires_and_is_marked(of_recipe: bool) -> None:
-    """Its step exceeds its field, so it is due hourly, as before the rule."""
+    """The step of the schedule exceeds its field, so the schedule is due hourly, as before the rule."""
     made = World()
     job = made.jobs.record(made.jobs.apply(text(schedule="30 * * * *" if of_recipe else None), "f").id)
     dump = job.recipe.replace("30 * * * *", "*/90 * * * *")
@@ -102,13 +102,13 @@ def test_stored_schedule_that_a_new_rule_refuses_fires_and_is_marked(of_recipe: 
 
 
 def test_refused_recipe_can_be_given_a_schedule(world: World) -> None:
-    """Only the schedule is checked."""
+    """Only the new schedule is checked, not the rest of the stored recipe."""
     _, service = world.incarnate()
     assert service.schedules.set("job", {"schedule": "0 2 * * *"}).schedule == "0 2 * * *"
 
 
 def test_jobs_are_marked_with_what_apply_refuses(world: World) -> None:
-    """The user sees it before the next `apply`."""
+    """The user sees the reason before the next `apply`."""
     marked = only_job(world)
     (reason,) = refusals(marked)
     assert reason.startswith("spec.command: found '--epochs 3'; ")

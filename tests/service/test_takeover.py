@@ -103,7 +103,7 @@ def test_the_store_that_had_the_bucket_may_not_act_after_a_takeover(alone: Alone
 
 
 def test_the_holder_of_the_lease_stops_when_another_store_takes_the_bucket_over(alone: Alone) -> None:
-    """It stops within half a minute, though its lease in its own store never expires."""
+    """The holder stops within half a minute, although the lease in its own store does not expire."""
     loop = Loop(alone.installation, Reconciler(alone.installation, alone.sites), "first", "daemon", Intervals())
     alone.store.release(alone.lease)
     assert loop.acquire()

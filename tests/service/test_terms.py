@@ -67,7 +67,7 @@ def test_recipe_is_stored_with_a_warning_while_ec2_cannot_be_reached() -> None:
 
 
 def test_new_subnet_of_the_settings_counts_at_once() -> None:
-    """A cached catalog is an hour old at most, but a problem is confirmed with a new one."""
+    """The cached catalog may be an hour old, so a recipe is refused only after a look at a new catalog."""
     world = World()
     zone = "us-east-1d"
     world.jobs.apply(text(), "f")

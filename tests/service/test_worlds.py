@@ -157,7 +157,7 @@ def test_a_run_outlives_half_an_hour_in_which_no_listing_shows_its_machine() -> 
 
 
 def test_a_machine_that_is_listed_again_after_it_was_taken_for_gone_is_ended() -> None:
-    """Its fuse does not work and its agent is silent: only the reaper would end it otherwise."""
+    """The machine's fuse does not work and its agent is silent, so otherwise only the reaper would end it."""
     conditions = Conditions(absences=(Absence(at=30.0, ends=4000.0),))
     script = Script(silent_at=0.0, fuse=False)
     world = played(plans.WorldPlan((replace(LONG, spec={"limits": {"runtime": "20h"}}),), conditions, (script,)))

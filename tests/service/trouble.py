@@ -114,7 +114,7 @@ class Aimed:
 
 
 class Chance:
-    """Random fates with their rates, and other rates for the calls in `at`; none from the time `peace` on."""
+    """Random fates at given rates, with other rates for the calls in `at`; from the time `peace` on there are none."""
 
     def __init__(
         self,

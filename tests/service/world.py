@@ -86,7 +86,7 @@ class _Clock:
         self._world.advance(seconds)
 
     def wake(self) -> None:
-        """Do nothing: after a pause the loop sees new records by `changes`."""
+        """Do nothing: after each pause the loop calls `changes` to see new records."""
 
 
 class World:
@@ -230,7 +230,7 @@ class World:
                     self.agents[machine].noticed(instance.taken_at or self.now())
                 case Unplugged():
                     self.model.gone(machine, self.now())
-                    # A machine that is ordered to end takes time, and its job runs on for most of it.
+                    # A machine that is ordered to end takes time to end, and its job runs for most of that time.
                     told = self.agents[machine].notice is not None
                     asked = told or event.instance.now.reason_code.startswith("Client.User")
                     self._dying[machine] = self.now() + (0.8 * self.model.conditions.end_delay if asked else 0.0)
@@ -245,7 +245,7 @@ class World:
         return Installation(store, cloud, bucket, _Clock(self), pool, self.ids, self.journal, self._policy, meter=meter)
 
     def _pass_ended(self, seconds: float, at: float) -> None:
-        # A process that hung within its pass has not seen the events meanwhile.
+        # A process that hung within its pass has not seen the events that happened meanwhile.
         self.rules.after_pass(at, clean=not self._spoiled and seconds < 1.0)
         self._spoiled = False
 

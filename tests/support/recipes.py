@@ -23,6 +23,6 @@ def problems(text: str) -> list[str]:
 
 
 def problem(**spec: Any) -> str:
-    """Return the only problem of a recipe with these fields, without its place."""
+    """Return the only problem of a recipe with these fields, without the prefix `f:1: spec.`."""
     (line,) = problems(json.dumps({"type": "job", "spec": {**REQUIRED, **spec}}))
     return line.removeprefix("f:1: spec.")

@@ -67,7 +67,7 @@ def kind(name: str = "g5.xlarge", **fields: Any) -> InstanceType:
 
 
 def site(*kinds: InstanceType) -> Site:
-    """Return a site with these types, or with g5.xlarge."""
+    """Return a site with these types, or with g5.xlarge if none is given."""
     types = {each.name: each for each in kinds or (kind(),)}
     subnets = {zone: f"subnet-{zone}" for zone in ZONES}
     template = Template(Image("ami-1", "/dev/sda1", "x86_64"), "arn", (), 100, "#!/bin/sh\n")

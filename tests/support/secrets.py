@@ -20,7 +20,7 @@ VALUES = (TOKEN, WILD, KEY)
 
 
 def forms(text: str) -> Iterator[bytes]:
-    """Yield the forms that must not be found: of the value, and of each long line in it."""
+    """Yield each form of the value, and of each long line in it, that must not be found."""
     for part in {text, *(line for line in text.splitlines() if len(line) > 20)}:
         yield from writings(part)
 

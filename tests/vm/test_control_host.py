@@ -24,7 +24,7 @@ from tests.polling import until
 from tests.vm.conftest import PATIENCE, SMALL
 from tests.vm.guest import ask
 
-# It boots once, and then waits for scheduled ticks as long as two boots take.
+# The machine boots once. The test then waits for scheduled ticks, which takes as long as two boots.
 pytestmark = pytest.mark.vm(boots=3)
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def opt(tmp_path: Path) -> Path:
     version = f"python3.{sys.version_info.minor}"
     packages = folder / ".venv/lib" / version / "site-packages"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    # In the environment, the constraints also apply to the build of this package.
+    # pip applies constraints from the environment also to the build of this package.
     constrained = {**os.environ, "PIP_CONSTRAINT": "config/constraints.txt"}
     subprocess.run([*pip, "--target", str(packages), ".[server]"], cwd=ROOT, env=constrained, check=True)
     (folder / ".venv/pyvenv.cfg").write_text("home = /usr/bin\n")
@@ -136,7 +136,7 @@ def disk_of(folder: Path, disk: Path) -> None:
 def test_a_schedule_fires_on_a_control_host_that_systemd_keeps(
     host: QemuHost, double: Double, metadata: Metadata, opt: Path, tmp_path: Path
 ) -> None:
-    """One run a minute, with its log in the bucket, also after `kill -9`; then a stop in time with exit code 0."""
+    """The service starts and archives a run each minute, also after `kill -9`. It stops in time with exit code 0."""
     (opt / "config/settings.toml").write_text(settings(double))
     (opt / "recipe.yaml").write_text(json.dumps(RECIPE))
     disk_of(opt, tmp_path / "opt.disk")

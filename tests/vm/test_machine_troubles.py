@@ -20,7 +20,7 @@ pytestmark = pytest.mark.vm
 #: The run is not retried once its command has begun.
 ONCE: dict[str, Any] = {"retry": {"rerun": "before_start"}, **SMALL}
 
-#: A command that ends at SIGTERM and prints a line.
+#: A command that prints a line at SIGTERM and exits.
 HOLD = "trap 'echo saved; exit 9' TERM; echo up; while :; do sleep 0.2; done"
 
 
@@ -148,7 +148,7 @@ def test_the_fuse_alone_ends_a_machine(whole: Rig, host: QemuHost, image: str) -
     assert done.verdict.outcome is Outcome.LOST, done.verdict
 
 
-#: Counts. On SIGTERM it saves its step, and its exit code says that it is not done.
+#: Counts steps. On SIGTERM it saves its step and exits with 75: work is left.
 COUNT = """
 import os, signal, sys, time
 import boto3

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.vm
 
 Provision = Callable[..., tuple[int, bytes, str]]
 
-#: Prints every line that is put into its file; ends at SIGTERM and prints a line.
+#: A job that prints every line that the test puts into its file. At SIGTERM it prints a line and exits.
 JOB = "trap 'echo saved; exit 9' TERM; echo up; while :; do [ ! -e say ] || { cat say; rm say; }; sleep 0.2; done"
 
 

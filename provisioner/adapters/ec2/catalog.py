@@ -27,7 +27,7 @@ def _architecture(supported: Iterable[str]) -> str:
 
 
 def _gpus(devices: Iterable[Mapping[str, Any]]) -> int:
-    """Return the number of NVIDIA GPUs; GpuInfo also lists AMD's and Habana's. A GPU fraction has Count 0."""
+    """Return the number of NVIDIA GPUs; GpuInfo also lists AMD's and Habana's. A fraction of a GPU has Count 0."""
     return sum(
         device.get("Count") or device.get("LogicalGpuCount", 0)
         for device in devices

@@ -19,8 +19,8 @@ from provisioner.core.cloud.prices import PriceList
 from provisioner.core.cloud.tags import INSTALLATION_TAG, LAUNCH_TAG
 from provisioner.core.errors import CloudError, Misconfigured
 
-#: Seconds to wait for CreateFleet's answer. EC2 needs seconds for it, because it answers when the machines exist.
-#: After a timeout the same request is replayed, so a short wait does no harm.
+#: Seconds to wait for CreateFleet's answer. EC2 takes seconds, because it answers only when the machines exist. After a
+#: timeout the same request is replayed, so a short wait does no harm.
 LAUNCH_TIMEOUT = 60.0
 
 #: Maximum number of results in one answer: EC2's limit for machines.
@@ -42,7 +42,7 @@ class Ec2:
         *,
         calls: aws.Calls | None = None,
     ) -> None:
-        """`subnets` are ids, at most one per zone."""
+        """`subnets` are the ids of subnets, at most one per zone."""
         self._installation = installation
         self._subnets = tuple(subnets)
         self._calls = calls or aws.Calls(translate)
@@ -103,7 +103,8 @@ class Ec2:
 
     @aws.reading("DescribeInstanceTypes")
     def gpu_types(self) -> tuple[str, ...]:
-        # Types with GPUs (EC2 User Guide, "Instance type naming conventions"); a few GPUs are not NVIDIA's.
+        # The names of types with GPUs begin with g or p (EC2 User Guide, "Instance type naming conventions"). A few of
+        # the GPUs are not NVIDIA's.
         wanted = [{"Name": "instance-type", "Values": ["g*", "p*"]}]
         infos = self._pages(self._ec2.describe_instance_types, "InstanceTypes", Filters=wanted)
         return tuple(sorted(info["InstanceType"] for info in infos if catalog.instance_type(info, ()).gpus))
@@ -215,7 +216,7 @@ class Ec2:
 
     @aws.reading("DescribeInstances")
     def _describe(self, wanted: Mapping[str, str]) -> Listing:
-        """Return the machines of all pages, or raise: in a partial listing, some would wrongly seem to have ended."""
+        """Return the machines of all pages, or raise: machines that are not listed would wrongly seem to have ended."""
         found: list[Machine] = []
         at = 0.0
         parameters: dict[str, Any] = {

@@ -50,7 +50,7 @@ ENDINGS: Mapping[str, Ending] = {
     "Server.SpotInstanceTermination": Ending.INTERRUPTED,
 }
 
-#: By the first part of an error code: the setting that names what does not exist.
+#: By the first part of an error code: the setting that names the missing resource.
 SETTINGS: Mapping[str, str] = {
     "InvalidAMIID": "image",
     "InvalidGroup": "security_groups",

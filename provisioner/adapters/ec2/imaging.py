@@ -16,7 +16,7 @@ _STATES = {"pending": AmiState.PENDING, "transient": AmiState.PENDING, "availabl
 
 
 def creation(instance_id: str, name: str, tags: Mapping[str, str]) -> dict[str, Any]:
-    """Return CreateImage's parameters. The machine restarts, because the file system is consistent only then."""
+    """Return CreateImage's parameters. EC2 restarts the machine first, so that the file system is consistent."""
     tagged = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
     return {
         "InstanceId": instance_id,

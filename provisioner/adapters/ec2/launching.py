@@ -30,7 +30,7 @@ def _data(template: Template) -> dict[str, Any]:
         "SecurityGroupIds": list(template.security_groups),
         "BlockDeviceMappings": [
             {
-                # Under any other name than that of the AMI's root device, this would be a second volume.
+                # With another name than that of the AMI's root device, EC2 would add a second volume.
                 "DeviceName": template.image.root_device,
                 "Ebs": {
                     "VolumeSize": template.disk_gib,

@@ -1,7 +1,7 @@
 """provisioner.ports.control.control.Control over HTTP: it reads the same views as every other client.
 
 A request that was not sent, or that the server rejects for now, is retried. After a lost answer, only idempotent
-requests are retried; each module of a port lists its own.
+requests are retried; the module of each port says which of its requests are idempotent.
 """
 
 from collections.abc import Callable

@@ -13,7 +13,7 @@ from provisioner.ports.control.logs import LogGap, LogPiece
 
 #: Maximum number of consecutive connections, one second apart, that may break before an event or a heartbeat arrives.
 FRUITLESS = 120
-#: Maximum number of bytes of an event; our server sends a quarter of a megabyte of a log, in base64 or escaped.
+#: Maximum number of bytes of an event. An event of our server has at most 256 KiB of a log, as base64 or escaped text.
 LARGEST = 16 << 20
 
 
@@ -27,7 +27,7 @@ class Event:
 def follow(
     calls: Calls, clock: Clock, path: str, query: Query, looked: Callable[[Sequence[str]], None]
 ) -> Iterator[LogPiece | LogGap]:
-    """Yield each piece once, until the log's end; `looked` is called about every second in which nothing arrives."""
+    """Yield each piece once, until the log's end; `looked` is called about every second while no piece arrives."""
     place, fruitless = "", 0
     while True:
         with calls.stream(path, [*query, ("heartbeat", 1)], place) as data:

@@ -22,10 +22,10 @@ class Proxy:
 
 def proxy(to: Address) -> Proxy | None:
     """Return the proxy that the environment names for the server, as curl reads it, or None. Raises Invalid."""
-    # No proxy for loopback addresses: a proxy would connect to its own, and would get the token in clear text.
+    # No proxy for loopback addresses: a proxy would connect to its own host, and would get the token in clear text.
     if is_loopback(to.host):
         return None
-    # Slow to import, and nothing else needs it.
+    # Imported only here, because the import is slow and nothing else needs it.
     from urllib.request import getproxies, proxy_bypass
 
     known = getproxies()
@@ -58,7 +58,10 @@ def connections(to: Address, by: Proxy | None) -> Any:
 
 
 def hindrance(error: Exception) -> str:
-    """Return why the proxy did not connect to the server, so that nothing was sent; "" for any other error."""
+    """Return why the proxy did not connect to the server, or "" for any other error.
+
+    If the proxy did not connect, nothing was sent to the server.
+    """
     from urllib3 import exceptions
 
     cause = error.args[-1] if error.args else None

@@ -15,7 +15,8 @@ from provisioner.core.errors import Invalid
 BUSY_SECONDS = 30
 
 
-#: Codes of temporary errors: the disk is full or fails, or another process writes for long (SQLite, "Result Codes").
+#: Codes of temporary errors: the disk is full or fails, or another process writes for too long (SQLite, "Result
+#: Codes").
 PASSING = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
 )

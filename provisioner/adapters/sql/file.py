@@ -22,11 +22,12 @@ class StoreFile:
         Raises Invalid if a store was at this path and its file is missing, and OSError if the file cannot be made.
         """
         self._path = path
-        #: SQLite makes its files beside the link's target, not beside the link.
+        #: The path without symbolic links: SQLite makes its other files beside a link's target, not beside the link.
         self.real = Path(os.path.realpath(path))
         self.lease = self.real.with_name(f"{self.real.name}.lease")
         beside = [self.real.with_name(self.real.name + end) for end in BESIDE]
-        # Every process makes the file before its lease and WAL, so the file must exist if its lease or WAL exists.
+        # Every process makes the store's file before the lease and WAL files. So if a lease or WAL file exists, the
+        # store's file must exist too.
         left = [each for each in (self.lease, *beside) if each.exists()]
         if left and not self.real.exists():
             names = " ".join(map(str, left))
@@ -46,7 +47,7 @@ class StoreFile:
         try:
             return self._connect(timeout)
         except sqlite3.Error as error:
-            # The file may have been removed just now, or no descriptor may be left.
+            # The file may have been removed just now, or this process may have no file descriptor left.
             self.check()
             if short := shortage():
                 raise short from error

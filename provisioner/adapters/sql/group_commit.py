@@ -1,7 +1,7 @@
-"""Store the writes of many threads in one transaction: writes that arrive during a commit share the next one.
+"""Store the writes of many threads in one transaction: writes that arrive during a commit share the next commit.
 
-A commit that survives a power cut takes milliseconds (SQLite, "PRAGMA synchronous"). A hundred simultaneous starts need
-only one.
+A commit that survives a power cut takes milliseconds (SQLite, "PRAGMA synchronous"). A hundred runs that are started at
+the same time need only one commit.
 """
 
 import threading

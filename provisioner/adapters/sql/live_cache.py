@@ -28,7 +28,10 @@ BATCH = 500
 
 
 def record_of(kind: Any, body: str) -> Any:
-    """Return the record in a stored body; times of messages that an earlier release stored are clamped."""
+    """Return the record in a stored body.
+
+    Earlier releases stored the times in a machine's messages unchecked; these times are clamped to the machine's life.
+    """
     found = decode(kind, body.encode())
     return in_time(found) if isinstance(found, Node) else found
 

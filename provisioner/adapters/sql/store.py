@@ -34,7 +34,7 @@ from provisioner.ports.store import NEWEST, Key, Lease, RunFilter
 GONE = -2
 
 
-#: A character that sorts after those of any id: an id that begins with `prefix` is less than `prefix + LAST`.
+#: A character that sorts after every character of an id: an id that begins with `prefix` is less than `prefix + LAST`.
 LAST = "\U0010ffff"
 
 
@@ -50,7 +50,10 @@ class SqlStore:
     """provisioner.ports.store.Store on one SQLite file."""
 
     def __init__(self, path: Path, ids: Ids) -> None:
-        """Open the file; make or migrate it if needed. Raises Invalid if it cannot be a store, and Transient."""
+        """Open the file; make or migrate it if needed.
+
+        Raises Invalid if the file cannot be a store, and Transient if it cannot be opened now.
+        """
         try:
             self.file = StoreFile(path)
             self._proof = ProcessLock(self.file.lease)
@@ -64,7 +67,7 @@ class SqlStore:
         except (sqlite3.DatabaseError, sqlalchemy.exc.DatabaseError, Invalid) as error:
             self._proof.close()
             self.engine.dispose()
-            # SQLAlchemy's own text ends in a link to its documentation.
+            # Show SQLite's text, because SQLAlchemy's own text ends in a link to its documentation.
             cause = getattr(error, "orig", error)
             why = "it is a folder" if path.is_dir() else str(cause)
             if getattr(cause, "sqlite_errorcode", 0) & 0xFF in FAILING_DISK:
@@ -78,7 +81,7 @@ class SqlStore:
         self._schema = self.writer.exec_driver_sql("PRAGMA schema_version").scalar_one()
         self.starts = GroupCommit(self.writing, self._add_runs)
         self._cache = LiveCache()
-        #: The writer's data_version up to which the cache is complete; None if it may lack a change.
+        #: The writer's data_version up to which the cache is complete; None if the cache may lack a change.
         self._mirrored: int | None = None
         with self.transaction() as connection:
             connection.execute(text("INSERT OR IGNORE INTO note VALUES ('store id', :id, 0)"), {"id": ids.new()})
@@ -95,7 +98,8 @@ class SqlStore:
     def transaction(self, stored: Sequence[Record] = ()) -> Iterator[Connection]:
         """Context of one transaction, which is committed at the end; the cache then gets the records in `stored`."""
         with self.writing:
-            # If an exception, even of a signal handler, ends this block, `_mirrored` stays None: `live` catches up.
+            # If an exception, even of a signal handler, ends this block, `_mirrored` stays None. Then `live` reads the
+            # changes from the file.
             mirrored, self._mirrored = self._mirrored, None
             try:
                 self.file.check()

@@ -139,7 +139,7 @@ def row(item: records.Record, body: str) -> tuple[type[Document], dict[str, Any]
     match item:
         case jobs.Job():
             deleted = item.deleted_at is not None
-            # The row of a deleted job is kept for its runs, under another name: a new job may use the name.
+            # Keep a deleted job's row for its runs, but under another name, so that a new job can use the old name.
             name = f"{item.name} (deleted {item.id})" if deleted else item.name
             scheduled = item.schedule is not None and not deleted
             return JobRow, shared | {

@@ -38,7 +38,10 @@ def note(connection: Connection, key: str, value: str, now: float) -> None:
 
 
 def put(connection: Connection, item: R) -> R:
-    """Insert a record, or update the version that is stored; return it with its new version. Raises Conflict."""
+    """Insert a record of version 0, or update the stored record; return the record with its new version.
+
+    Raises Conflict if the record exists already, or if the stored record has another version.
+    """
     stored = dataclasses.replace(item, version=item.version + 1)
     kind, row = tables.row(item, encode(stored).decode())
     insert, update = _statements(kind)
@@ -82,6 +85,6 @@ def same_key(connection: Connection, run: Run, since: float) -> Run | None:
     """Return the run of the same job with the same idempotency key that was made after `since`, or None."""
     row = tables.RunRow
     same = select(row.body).where(row.job_id == run.job_id, row.key == run.idempotency_key, row.created_at > since)
-    # The condition of the index `run_key`. SQLite needs it to use the index: it does not know the value of the key.
+    # SQLite uses the partial index `run_key` only if the query has the index's condition: the key is a parameter.
     found = all_of(connection, Run, same.where(text("key <> ''")).limit(1))
     return found[0] if found else None

@@ -15,7 +15,7 @@ from provisioner.adapters.ed25519 import SEED, pair
 from provisioner.core.errors import Misconfigured, Transient
 from provisioner.ports.shell import Host, Key
 
-#: Seconds between two keepalive messages: a lost machine is detected, and a busy machine is not disconnected.
+#: Seconds between two keepalive messages. They detect a lost machine, and keep the connection alive during a command.
 KEEPALIVE = 15
 
 #: Seconds between two checks whether a command that prints nothing has ended or exceeds its time limit.

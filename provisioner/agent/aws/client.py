@@ -1,6 +1,6 @@
 """Call S3, SSM, Secrets Manager and ECR with the machine's own role; standard library only.
 
-Callers retry failed requests. This module repeats a request only if a second try at once can succeed: on a new
+Callers retry failed requests. This module repeats a request only where an immediate second try can succeed: on a new
 connection, with a corrected clock, or with renewed credentials.
 """
 
@@ -21,7 +21,8 @@ from provisioner.agent.aws.fetch import NOTHING, amz_date, endpoint, object_url,
 from provisioner.agent.aws.http import Answer, NoAnswer, Wire
 from provisioner.agent.aws.role import Role
 
-#: Seconds of clock error from which the clock is corrected. AWS rejects requests from five minutes on, S3 from fifteen.
+#: The clock is corrected if its error is at least this many seconds. AWS rejects a request whose time is wrong by five
+#: minutes or more; S3 rejects it from fifteen minutes on.
 SKEW = 240.0
 
 #: Error codes for credentials that have expired or were replaced by newer ones.
@@ -124,7 +125,7 @@ class S3(Client):
     def put(self, key: str, data: bytes, sha256: str = "", *, once: bool = False) -> None:
         """Put the object. When this returns, S3 has verified the bytes by their checksum.
 
-        Raises NoAnswer and ServiceError. With `once`, an existing object stays, and the ServiceError has status 412.
+        Raises NoAnswer and ServiceError. With `once`, an existing object is not replaced: ServiceError has status 412.
         """
         sha256 = sha256 or hashlib.sha256(data).hexdigest()
         headers = {"x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(sha256)).decode()}
@@ -134,7 +135,7 @@ class S3(Client):
 
 
 class Service(Client):
-    """A client of a service with AWS's JSON protocol 1.1; `name` is as in IAM policies: ssm, secretsmanager or ecr."""
+    """A client of a service with AWS's JSON protocol 1.1; `name` is its name in IAM: ssm, secretsmanager or ecr."""
 
     def __init__(self, name: str, region: str) -> None:
         self._target, host = TARGETS[name]
@@ -158,7 +159,8 @@ class Service(Client):
 def _error(answer: Answer) -> tuple[str, str]:
     """Return the code and the message of an error response.
 
-    If the body is no XML or JSON error of AWS, but a proxy's page, for example, they are the HTTP status and reason.
+    If the body is not one of AWS's XML or JSON errors (but a proxy's page, for example), return the HTTP status and
+    reason instead.
     """
     text = answer.body.decode(errors="replace")
     code, message = "", ""

@@ -25,7 +25,7 @@ STRANGE = "S3 rejects this machine's credentials: check that the instance profil
 
 #: What to do about S3's error codes (S3 API Reference, "Error responses").
 ADVICE = {
-    # Without ListBucket, S3 returns this for an object that does not exist, too.
+    # S3 also returns this for an object that does not exist if the role lacks ListBucket.
     "AccessDenied": "the machine's role needs s3:GetObject on agent/ (see machine.json), or the object does not exist",
     "NoSuchKey": "the object does not exist; `provision start` uploads it",
     "NoSuchBucket": "the bucket does not exist: check `bucket` in the settings",
@@ -66,7 +66,7 @@ def credentials() -> dict[str, str]:
 
 
 def endpoint(service: str, region: str) -> str:
-    """Return the URL of a service of AWS or its double; `service` is as in host names."""
+    """Return the URL of a service of AWS or its double; `service` is its part of the host name."""
     own = os.environ.get("AWS_ENDPOINT_URL")
     if own:
         return own.rstrip("/")
@@ -92,9 +92,10 @@ def signed(
     more: Mapping[str, str] = {},
     sha256: str = NOTHING,
 ) -> dict[str, str]:
-    """Return the headers of a signed request (Signature Version 4), with `more` headers, whose names are lower-case.
+    """Return the headers of a signed request (Signature Version 4).
 
-    `url` is quoted, `own` are credentials, `moment` is now, as in 20261231T235959Z, `sha256` is the body's.
+    `url` is percent-encoded. `own` are the credentials. `moment` is the current time, as in 20261231T235959Z.
+    `more` headers are added; their names are lower-case. `sha256` is the body's.
     """
     parts = urllib.parse.urlsplit(url)
     headers = {

@@ -42,7 +42,7 @@ class Wire:
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send a request and return the response, whatever its status. Raises NoAnswer.
 
-        The server may get the request twice: if it closes a kept connection, the request is sent on a new one.
+        The server may get the request twice: if it closes an idle connection, the request is sent again on a new one.
         """
         try:
             if self._idle:

@@ -22,7 +22,7 @@ class Identity:
 
 
 def identity() -> Identity:
-    """Return this machine's identity, waiting until the metadata service answers; no work is possible without it."""
+    """Wait until the metadata service answers, and return this machine's identity; the agent cannot work without it."""
     while True:
         try:
             document = json.loads(metadata("dynamic/instance-identity/document"))

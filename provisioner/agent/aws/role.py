@@ -29,8 +29,9 @@ class Role:
     def credentials(self, now: float, instead: Mapping[str, str] | None = None) -> Mapping[str, str]:
         """Return the role's credentials. `instead` are credentials that AWS rejected; `now` is the Unix time.
 
-        If the credentials expire soon or are `instead`, newer ones are read first. If that fails, the old ones are
-        returned. Raises NoAnswer if there are none, for example because EC2 attaches the role a moment after boot.
+        If the current credentials expire soon or are `instead`, newer ones are read first. If that read fails, the
+        current ones are returned. Raises NoAnswer if there are no credentials yet: EC2 may attach the role a moment
+        after boot.
         """
         with self._lock:
             if now >= self._renewal or instead is self._own:

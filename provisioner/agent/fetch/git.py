@@ -27,7 +27,7 @@ ENVIRONMENT = {
 #: maintenance is off, because its background processes would outlive the command.
 OPTIONS = ("-c", "safe.directory=*", "-c", "gc.auto=0", "-c", "maintenance.auto=false")
 
-#: A depth larger than any history. `--unshallow` fails in a repository that is not shallow (git-fetch(1)).
+#: A depth larger than any history; `--unshallow` would fail in a repository that is not shallow (git-fetch(1)).
 ALL_COMMITS = "--depth=2147483647"
 
 TRIES = 3
@@ -125,7 +125,7 @@ def _fetch(git: _Git, repository: Repository, target: _Target, where: str) -> No
 
 
 def _missing(git: _Git, repository: Repository) -> str:
-    """Return the error message for a branch or tag that the server does not have, and what it has instead."""
+    """Return the error message for a branch or tag that the server lacks; it also says what the server has instead."""
     name, kind = repository.reference, repository.reference_type
     reason = f"{repository.url} has no {kind} {name!r}"
     if not name:
@@ -206,7 +206,8 @@ class _Git:
         return ("git", *OPTIONS, *self.granted.options, *lfs_options(), "-C", self.folder, *args)
 
     def _environment(self) -> dict[str, str]:
-        # "1" makes git-lfs leave pointers unchanged. "0" is set, too: the agent's environment may have the variable.
+        # "1" makes git-lfs leave pointers unchanged. "0" must be set explicitly, because the agent's environment may
+        # contain this variable.
         skip = "0" if self.lfs else "1"
         return {**ENVIRONMENT, "GIT_LFS_SKIP_SMUDGE": skip, **self.granted.environment}
 

@@ -56,7 +56,7 @@ class Access:
 
 @contextlib.contextmanager
 def access(repository: Repository, credential: bytes | None, known_hosts: str, folder: Path) -> Iterator[Access]:
-    """Yield options with which git uses the credential; `folder` has it until the context ends. Raises Ended.
+    """Yield options with which git uses the credential, which is in `folder` until the context ends. Raises Ended.
 
     A value that begins like a PEM file is an SSH key; any other value is `user:token` or a token, for https. An https
     repository whose credential is an SSH key is cloned without the key, as a public repository.
@@ -100,7 +100,7 @@ def access(repository: Repository, credential: bytes | None, known_hosts: str, f
 def needs(url: str, granted: Access) -> str:
     """Return a message: the credential that a submodule's host needs, the credential that git has, and what to do.
 
-    `url` is the submodule's. Empty if git's credential is for that host.
+    `url` is the URL of the submodule. The message is empty if git's credential is for the host of this URL.
     """
     scheme, host = _target(url)
     if (scheme, host) == granted.target:
@@ -116,7 +116,10 @@ def needs(url: str, granted: Access) -> str:
 
 
 def _target(url: str) -> tuple[str, str]:
-    """Return the scheme and the host of a git URL: `host:port` as written for https, else the host without brackets."""
+    """Return the scheme and the host of a git URL.
+
+    For https the host is `host:port` as written; for other schemes it has no port and no brackets.
+    """
     short = SHORT.match(url)
     if short and "://" not in url:
         return "ssh", short[1] or short[2]

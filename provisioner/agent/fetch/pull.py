@@ -41,7 +41,8 @@ BUSY = re.compile(
     r"|service unavailable|gateway time-?out",
     re.IGNORECASE,
 )
-#: Seconds between tries with a busy registry, the last pause repeatedly; and the number of tries after other errors.
+#: Seconds between two tries while the registry is busy; the last pause is repeated. TRIES is the number of tries after
+#: other errors.
 BUSY_PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
 TRIES = 3
 
@@ -170,7 +171,7 @@ class Progress:
             return ""
         here, whole = self._sums()
         more, self._told, self._told_at = here - self._told, here, now
-        # The size of a layer that waits for its turn is not known yet.
+        # The size of a layer whose download has not begun is not known yet.
         known = all(size or layer in self.unpacked for layer, (_, size) in self.layers.items())
         rate = f"{_size(more / past)}/s" if more > 0 or here < whole else "unpacking"
         layers = f"{len(self.unpacked)} of {len(self.layers)} layers"
@@ -242,7 +243,7 @@ def _events(method: str, path: str, headers: Mapping[str, str], tools: Tools) ->
                     return
                 yield event
         finally:
-            # End the read of the listener, which may wait for the next byte.
+            # Shut the socket down, because the listener may be blocked in a read.
             with contextlib.suppress(OSError):
                 connection.wire.shutdown(socket.SHUT_RDWR)
             listener.join()

@@ -19,13 +19,14 @@ from provisioner.core.protocol.words import Outcome, Step
 #: AWS's error codes for throttling. The code decides, because the status is often 400.
 BUSY = re.compile("Throttl|TooManyRequests|RequestLimitExceeded|SlowDown")
 
-#: The error handler that encodes every character: the message of an encoding error would contain the whole value.
+#: The error handler with which every character can be encoded. Without it, the message of an encoding error would
+#: contain the whole value.
 AS_IT_IS = "surrogatepass"
 
 #: A private registry of AWS, which needs a token of ECR (Amazon ECR User Guide, "Private registry authentication").
 ECR = re.compile(r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 
-#: The right for each call (Service Authorization Reference).
+#: The IAM action that each call requires (Service Authorization Reference).
 RIGHTS = {
     "GetAuthorizationToken": "ecr:GetAuthorizationToken",
     "GetParameter": "ssm:GetParameter",
@@ -129,7 +130,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _right(error: NoAnswer | ServiceError, action: str) -> str:
-    """Return which right is missing, for an error that says that the machine's role may not make this call; else ""."""
+    """Return a hint that names the right that the machine's role lacks, if AWS denied the call; otherwise ""."""
     if not isinstance(error, ServiceError) or not error.code.startswith("AccessDenied"):
         return ""
     return (
@@ -146,7 +147,7 @@ def _passing(error: NoAnswer | ServiceError) -> bool:
 def login(name: str, value: bytes) -> bytes:
     """Return `user:password` of a registry's credential. Raises Ended.
 
-    `value` has that form, or is JSON with `username` and `password`; `name` is the secret's.
+    `value` is `user:password`, or JSON with `username` and `password`; `name` is the name of the secret.
     """
     try:
         said = json.loads(value)

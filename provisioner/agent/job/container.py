@@ -78,7 +78,7 @@ class ContainerEngine:
         return [self._files, *([] if answer.code else [answer.text])]
 
     def create(self) -> None:
-        """Create the container, replacing that of an earlier try; the image's user becomes the owner of its folders."""
+        """Create the container, replacing that of an earlier try, and give the job's folders to the image's user."""
         ask(["docker", "rm", "--force", "--", self.name])
         self._made = True
         created = ask(self._create_command())

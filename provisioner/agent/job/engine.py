@@ -1,4 +1,4 @@
-"""The interface of an engine, which runs the job; and the engine of rehearsals, which uses plain processes."""
+"""The interface of an engine, which runs the job; and the engine of rehearsals, which runs it as plain processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from provisioner.agent.machine.tools import Tools, kill
 HOME = "/home/jovyan"
 
 #: Python code that executes its arguments as a program. The program adopts the orphans of the job
-#: (PR_SET_CHILD_SUBREAPER, kept over execve), and starts with the default action of every signal.
+#: (PR_SET_CHILD_SUBREAPER, kept across execve), and starts with the default action of every signal.
 ADOPTING = """
 import os, signal, sys
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
@@ -84,8 +84,8 @@ class Engine(Protocol):
     def termination(self, daemons: Sequence[str], reached: Reached, say: Callable[[str], None]) -> Termination:
         """Return a Termination, which ends the job with SIGTERM.
 
-        `daemons` names processes that setup left running; `reached` is how far an earlier agent process has progressed;
-        `say` writes a line to the system stream.
+        `daemons` names processes that setup left running; `reached` is how far an earlier agent process got with
+        sending SIGTERM; `say` writes a line to the system stream.
         """
 
     def kill(self) -> None:
@@ -98,7 +98,7 @@ class Engine(Protocol):
         """Return whether the engine reports that the kernel killed a process of the job because no memory was left."""
 
     def adopt(self) -> bool:
-        """Take over the job of an earlier agent process, or find how it ended; return False if there is no job."""
+        """Take over an earlier agent process's job, or find out how the job ended; return False if there is no job."""
 
 
 class ProcessEngine:
@@ -168,7 +168,7 @@ class ProcessEngine:
         if self._process is not None:
             kill(self._process)
         while self._adopted is not None and processes.alive(self._adopted):
-            # This process cannot wait for the shell, which is not its child; the shell's new parent waits for it.
+            # The shell is not a child of this process, which therefore cannot reap it; the shell's new parent does.
             processes.send(self._adopted, signal.SIGKILL)
             time.sleep(0.01)
 

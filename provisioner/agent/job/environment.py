@@ -17,7 +17,7 @@ def job_environment(
 ) -> dict[str, str]:
     """Return the job's variables; `own` is the agent's environment, `secrets` are values by name.
 
-    The SATURN names are those of Saturn Cloud's jobs.
+    The SATURN_* variables have the names that Saturn Cloud uses in its jobs.
     """
     rank, scale = str(order.rank), str(order.scale)
     return {

@@ -1,4 +1,4 @@
-"""The folder that the agent and the job share: files for the job's first shell, and the pipes between the two.
+"""The folder that the agent and the job share: files for the job's first shell, and pipes between agent and shell.
 
 The folder outlives an agent process. The shell keeps the pipes of the two streams open as long as it runs.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from provisioner.agent.machine.files import replace
 from provisioner.core.errors import Invalid
 
-#: Names that `export` of a POSIX shell accepts.
+#: Names of variables that `export` of a POSIX shell accepts.
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 #: The file that a job may watch; `entry.sh` sets PROVISION_REBALANCE_FILE to its path.
@@ -26,12 +26,13 @@ REBALANCE = "rebalance"
 #: The path of PROVISION_DONE_FILE, which `entry.sh` sets; its folder is writable for every user of the image.
 DONE = "done/file"
 
-#: Capacity of a pipe in bytes, after which its writer waits: the largest that the kernel allows by default (pipe(7)).
+#: Capacity of a pipe in bytes: the largest that the kernel allows by default (pipe(7)). While the pipe is full, its
+#: writer waits.
 WIDE = 1 << 20
 
 
 class JobDir:
-    """Variables, scripts and pipes for one job. Variables are never on a command line, which other users can read."""
+    """Variables, scripts and pipes for one job. No variable is on a command line, which other users could read."""
 
     def __init__(self, folder: Path) -> None:
         """Open a folder that this or an earlier agent process made; raises FileNotFoundError if there is none."""
@@ -51,7 +52,7 @@ class JobDir:
         setup: Mapping[str, bytes],
         command: str,
     ) -> JobDir:
-        """Replace the folder with a new one and open it. `setup` has the contents of files for `entry.sh`, by name.
+        """Replace the folder with a new one and open it. `setup` has, by name, the contents of `entry.sh`'s files.
 
         Raises Invalid for a variable that no shell accepts.
         """
@@ -84,8 +85,8 @@ class JobDir:
     def said(self, word: str) -> int | None:
         """Return the exit code that the job's shell has reported for `word`, or None.
 
-        `word` is "setup", "command", or a part of the setup, which the shell reports only if it failed. The shell
-        reports `begun 0` when it has read that the command may execute.
+        `word` is "setup", "command", or a part of the setup, which the shell reports only if that part failed. The
+        shell reports `begun 0` when it has read the agent's "go", just before it executes the command.
         """
         self._heard += os.read(self._said, 4096)
         found = re.search(rf"^{word} ([0-9]+)\n", self._heard.decode(errors="replace"), re.MULTILINE)
@@ -109,7 +110,7 @@ class JobDir:
         os.write(self._go, b"no\n")
 
     def advise(self, at: float) -> None:
-        """Write the job's file about a rebalance recommendation at `at`, a Unix time, unless the file exists."""
+        """Write the job's file about a rebalance recommendation of the Unix time `at`, unless the file exists."""
         path = self.folder / REBALANCE
         if not path.exists():
             replace(path, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime(at)).encode())
@@ -123,7 +124,7 @@ class JobDir:
         try:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, WIDE)
         except OSError:
-            # A process that is not root has a limit for the pages of its pipes: then the pipe keeps its size.
+            # The kernel limits the total size of a user's pipes, except root's. At that limit the pipe keeps its size.
             pass
         return pipe
 

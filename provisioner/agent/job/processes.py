@@ -5,7 +5,8 @@ trainer whose last lines it writes. The other processes get SIGTERM when the fir
 
 The job's processes are the descendants of one process that adopts orphans: the container's init, or the job's first
 shell. So a process with its own session or process group, or one that forked twice, is found too. The job controls
-what /proc shows of its processes, so sizes and counts are limited, and names only influence the order of signals.
+what /proc shows of its processes. So the number and size of reads are limited, and a process's name only influences
+the order of the signals.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from itertools import islice
 #: Seconds that a process, such as a shell, has to end by itself after the process that it waited for has ended.
 SETTLE = 5.0
 
-#: Minimum seconds between two reads of /proc; and the minimum pause as a multiple of the duration of the last read,
-#: because a fork bomb makes reads slow.
+#: After a read of /proc that found a process, the pause is at least PACE seconds. Every pause is at least SHARE times
+#: the duration of the read, because a fork bomb makes reads slow.
 PACE, SHARE = 0.1, 10.0
 
 #: Maximum number of this machine's processes that are read at once, and maximum bytes that are read of a file in /proc.
@@ -39,7 +40,7 @@ TERM, INT, QUIT, XCPU = (1 << number - 1 for number in (signal.SIGTERM, signal.S
 
 @dataclass(frozen=True)
 class Process:
-    """One process, identified by its process id and its start time in clock ticks since boot, as ids are reused."""
+    """One process, identified by its id and its start time (clock ticks since boot), because ids are reused."""
 
     pid: int
     start: int
@@ -52,7 +53,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Habits:
-    """How a process reacts to signals, by the signal masks in /proc and by its name."""
+    """How a process reacts to signals, according to its signal masks in /proc and its name."""
 
     shell: bool = False
     caught: int = 0
@@ -64,7 +65,7 @@ class Habits:
 
     @property
     def ends_at_once(self) -> bool:
-        """Whether this is a bash with an EXIT trap, which SIGTERM ends without waiting for its foreground process.
+        """Whether this is a bash with an EXIT trap: on SIGTERM it ends without waiting for its foreground process.
 
         Such a bash catches every signal that would end it; a bash that traps only SIGTERM catches only SIGTERM.
         """
@@ -207,9 +208,9 @@ class Termination:
 
 @dataclass(frozen=True)
 class Choice:
-    """The processes that get SIGTERM now, parents first.
+    """The result of `choose`: `now` are the processes that get SIGTERM now, parents first.
 
-    The others get it when the processes in `first` have ended; `below` are the descendants of these.
+    The other processes get SIGTERM when those in `first` have ended. `below` are the descendants of those in `first`.
     """
 
     now: list[Process]
@@ -221,10 +222,10 @@ def choose(seen: list[Process], habits: Mapping[Process, Habits], daemons: froze
     """Choose the topmost processes that catch SIGTERM; all processes if none catches it.
 
     A shell without a trap is skipped: in `sh -c "python train.py"` the trainer is chosen. A shell with a trap is
-    chosen too. If the processes that it waits for do not catch SIGTERM, they get it at the same time, because the
-    trap runs only when they have ended. A bash with an EXIT trap ends at once on SIGTERM, so it is not chosen while a
-    chosen process runs below it. Processes that setup left running, named in `daemons`, get SIGTERM later, because a
-    trainer may need them to save its work.
+    chosen too. If the processes that such a shell waits for do not catch SIGTERM, they get SIGTERM at the same time,
+    because the shell runs its trap only when they have ended. A bash with an EXIT trap ends at once on SIGTERM, so it
+    is not chosen while a chosen process runs below it. Processes that setup left running, named in `daemons`, get
+    SIGTERM later, because a trainer may need them to save its work.
     """
     by_pid = {process.pid: process for process in seen}
     children: dict[Process, list[Process]] = {}
@@ -304,7 +305,8 @@ def send(process: Process, number: signal.Signals) -> None:
     """Send the signal to this process, unless it has ended or belongs to another user."""
     try:
         if not hasattr(os, "pidfd_open"):
-            # This Python was built for an old kernel. The race is short: an id is reused after thousands of others.
+            # This Python was built for an old kernel, which has no pidfd. The race is improbable, because the kernel
+            # reuses an id only after thousands of others.
             if alive(process):
                 os.kill(process.pid, number)
             return

@@ -19,7 +19,7 @@ PARTS = {
     "start_script": "the start script",
 }
 
-#: The umask of 077 ensures that no user except the image's can read a secret, even for a moment.
+#: The umask of 077 ensures that only the image's user can read a secret, even while its file is being written.
 PLACE = """here=${0%/*}
 umask 022
 place() {
@@ -46,9 +46,9 @@ exec python3 -m pip install --no-input --disable-pip-version-check --progress-ba
 
 
 def setup_files(order: WorkOrder, secrets: Mapping[str, bytes], seen: Callable[[str], str]) -> dict[str, bytes]:
-    """Return the scripts by the names of their parts, and the files that they read by name.
+    """Return the content of each file by its name: the scripts, named for their parts, and the files that they read.
 
-    `secrets` are the secrets' values by name; `seen` returns the path that the job must use for a path.
+    `secrets` are the secrets' values by name; `seen` converts a path of the work order to the job's path.
     """
     contents = [(file.path, file.mode, file.content.encode(errors="surrogateescape")) for file in order.config_files]
     contents += [

@@ -12,7 +12,7 @@ import re
 #: Bytes that are searched: the first FIRST and the last LAST bytes of a stream.
 FIRST, LAST = 1 << 20, 1 << 16
 
-#: Only the groups of a match are shown: the rest of a message may be the job's own text.
+#: Only the groups of these expressions are shown, because the rest of a message may be the job's own text.
 _MESSAGES = (
     rb"((?:source|\[\[|declare|typeset|shopt|pushd|popd|dirs|function|let|mapfile|readarray|disown): not found)",
     rb"([Ss]yntax error: (?:\"\(\" unexpected|unexpected \"\(\"))",

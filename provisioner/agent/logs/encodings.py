@@ -41,7 +41,7 @@ def plain(value: bytes) -> Iterator[bytes]:
 
 
 def encoded(value: bytes) -> Iterator[bytes]:
-    """Yield the value in base64, which tools may break into lines: inside a longer text, and at the end of one."""
+    """Yield the value's base64, inside a longer text and at the end of one; tools may break base64 into lines."""
     for before in range(3):
         whole = (before + len(value)) * 8 // 6
         yield from _alphabets(_from(before, value)[: whole - before - (before > 0)])

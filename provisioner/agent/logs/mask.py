@@ -90,7 +90,7 @@ class Stream:
         return len(self._held)
 
     def feed(self, data: bytes) -> bytes:
-        """Add data; return the masked bytes so far, but hold an end that may be the beginning of a secret."""
+        """Add data; return it masked, but hold back its last bytes if they may be the beginning of a secret."""
         return self._pass(data, final=False)
 
     def finish(self) -> bytes:
@@ -146,7 +146,7 @@ class Lines:
         return last - first == span[1] - span[0] or self._joined(first, last)
 
     def begun(self, starts: Iterable[int]) -> int:
-        """Return where in the data the first encoded text begins that may continue after the data; else the data's end.
+        """Return where the first encoded text begins that may continue after the data; the data's end if there is none.
 
         `starts` are the candidates' positions in the text, in order.
         """

@@ -1,8 +1,9 @@
 """Search data for many strings at once, at a cost that hardly grows with their number.
 
-One word (4 or 8 bytes) in every 4 to 32 bytes of the data is looked up in a table of the strings' words. A string that
-is long enough contains one of the looked-up words, wherever the string begins, so it is searched for only if its
-beginning has one of them. The few strings that are too short for this are searched for one by one.
+One word (4 or 8 bytes) in every 4 to 32 bytes of the data is looked up in a table of the strings' words. Wherever
+a long string begins in the data, its first bytes contain one of the words that are looked up. So a long string is
+searched for only if the lookup found a word of its first bytes. The few strings that are too short for this are
+searched for one by one.
 """
 
 from __future__ import annotations

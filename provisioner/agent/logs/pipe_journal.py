@@ -1,6 +1,6 @@
-"""A journal of the bytes that left a pipe and may not be in the spool yet.
+"""A journal of the bytes that were taken from a pipe and may not be in the spool yet.
 
-If the agent process dies, its successor continues from the journal, and no byte is lost or written twice.
+If the agent process dies, the next one continues from the journal, so that no byte is lost or written twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TAKEN = 1 << 18
 #: Bytes after which the journal continues in a new file.
 LONG = 1 << 20
 
-#: The format of a mark: four numbers. One write puts either all of them into the file, or none.
+#: The format of a mark: four numbers. They are written together, by one call, so the file never has a part of a mark.
 FORM = struct.Struct("<4q")
 
 
@@ -31,12 +31,12 @@ class Mark:
     #: How many of the next bytes are masked already, and the length of the line so far.
     hidden: int
     column: int
-    #: Length of the stream, in bytes, with the pipe's bytes before `position`.
+    #: Length of the stream, in bytes, once it contains the pipe's bytes before `position`.
     produced: int
 
 
 class PipeJournal:
-    """The bytes since the mark, in a file whose name is the position in the pipe of its first byte."""
+    """The bytes since the mark, in a file that is named for the position of its first byte in the pipe."""
 
     def __init__(self, folder: Path, produced: int) -> None:
         """Open the journal in `folder`, or make one.

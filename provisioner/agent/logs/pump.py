@@ -20,7 +20,8 @@ FEW, GATHER = 1 << 16, 0.005
 class Pump(threading.Thread):
     """Moves bytes from a pipe into a stream and masks them. While the stream's spool is full, the job waits.
 
-    If an earlier agent process died, the journal has the bytes that it took from the pipe; the pump continues there.
+    If an earlier agent process died, the journal has the bytes that the dead process took from the pipe, and the pump
+    continues from the journal.
     """
 
     def __init__(
@@ -67,14 +68,15 @@ class Pump(threading.Thread):
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-        # The machine's memory is full, so the job waits. At the end no later agent process needs the journal.
+        # The machine's memory is full, so the job must wait. After the job's end the bytes may bypass the journal,
+        # because no later agent process needs it.
         if over:
             return os.read(self._pipe, TAKEN)
         self._over.wait(0.5)
         return b""
 
     def _pass(self, data: bytes) -> None:
-        """Write the bytes that the spool does not have yet, and mark them."""
+        """Write the bytes that the spool does not have yet, and move the journal's mark past them."""
         again = min(self._written, len(data))
         self._written -= again
         self._stream.write(data[again:])

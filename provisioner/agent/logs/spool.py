@@ -105,7 +105,7 @@ class Stream:
         return taken
 
     def next(self) -> Segment | None:
-        """Return the oldest segment that waits, now sealed; None if no byte waits."""
+        """Return the oldest segment that waits to be shipped, and seal it if necessary; None if no byte waits."""
         with self._spool.changed:
             if not self._sealed:
                 self._seal()
@@ -132,14 +132,14 @@ class Stream:
             self._notes = self._notes[_taken(note) :]
 
     def forward(self, produced: int) -> None:
-        """Continue after `produced` bytes of an earlier process; any missing here were shipped, but not noted."""
+        """Continue after `produced` bytes of an earlier process. Bytes missing here were shipped, but not journaled."""
         missed = produced - self.produced
         if missed > 0:
             self.shipped += missed
             self.produced += missed
 
     def end(self) -> StreamEnd:
-        """Return the EOF mark, once all bytes are shipped; its checksum is empty if it is not known."""
+        """Return the EOF mark; call this when all bytes are shipped. An unknown checksum is empty."""
         checksum = self._checksum.hexdigest() if self._checksum_known else ""
         return StreamEnd(self.shipped, checksum, tuple(self._chunks))
 
@@ -180,7 +180,7 @@ def _taken(write: Callable[[], int | None]) -> int:
 
 
 class Spool:
-    """The streams of a machine, with one limit for the waiting bytes of all."""
+    """The streams of a machine, with one limit for the waiting bytes of all streams together."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder

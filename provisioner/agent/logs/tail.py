@@ -1,4 +1,4 @@
-"""Print the spool, whose bytes are masked, while it is written; the control plane runs this program over SSH.
+"""Print the spool, whose bytes are already masked, while the agent writes it; the control plane runs this over SSH.
 
     python3 -c THIS-TEXT FOLDER STREAM=OFFSET...
 
@@ -15,7 +15,7 @@ import sys
 #: Seconds between two reads while nothing is written.
 LOOK = 0.1
 
-#: The most bytes of a piece.
+#: Maximum bytes of a piece.
 PIECE = 65536
 
 

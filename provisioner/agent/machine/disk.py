@@ -22,7 +22,7 @@ class Disks:
     """The smallest free space that was measured on the disks of some folders."""
 
     def __init__(self, root: Path, folders: Iterable[str]) -> None:
-        """`root` is a folder on the machine's root disk; the job writes first to the last of `folders`."""
+        """`root` is on the root disk. If `full` cannot tell which disk was full, it names the last of `folders`."""
         self._root = root
         self._folders = [str(root), *folders]
         self._least: dict[str, int] = {}

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from provisioner.agent.outcomes import Ended, Halt
 from provisioner.core.protocol.words import Outcome, Step
 
-#: Lines of output that are kept for an error message: git prints this many about a submodule that it tried twice, and
-#: the first of them has the cause.
+#: Number of lines of output that are kept for an error message. git prints this many lines about a submodule that it
+#: tried twice, and the first of them has the cause.
 LAST = 8
 
 
@@ -31,7 +31,7 @@ class Tools:
 
     step: Step
     halt: Halt
-    #: The Unix time at which the step must be over, and the reason of the error if it is not.
+    #: The Unix time at which the step must be over, and the reason that Ended gives if the step takes longer.
     until: float
     limit: str
     say: Callable[[str], None]
@@ -39,7 +39,7 @@ class Tools:
     def run(self, *args: str, env: Mapping[str, str] | None = None) -> Answer:
         """Run a tool and return its exit code and last lines. `env` is added to the agent's environment.
 
-        If the step must end before the tool does, kills the tool and raises Ended.
+        Kills the tool and raises Ended if the step must end before the tool has ended.
         """
         self.halt.check(self.step)
         process = subprocess.Popen(

@@ -103,9 +103,9 @@ def _attend(node: Node) -> None:
 def interruption_of(node: Node, word: str) -> Cause | None:
     """Return an interruption if a shutdown or an unhandled notice ended `word`, "setup" or "command"; else None.
 
-    The agent may read a notice NOTICE_INTERVAL seconds late, and a trainer may read it earlier. So a notice counts
-    unless a request that began after the end found none: running a finished job again is safe, losing an unfinished
-    job is not.
+    The agent may read a notice NOTICE_INTERVAL seconds late, and a trainer may read it earlier. So a notice counts,
+    unless a request that the agent began after the end of `word` found no notice. Running a finished job again is
+    safe; losing an unfinished job is not.
     """
     assert node.job_dir is not None
     ended = node.job_dir.said_at if node.job_dir.said(word) is not None else time.time()

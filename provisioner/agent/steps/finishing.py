@@ -85,7 +85,7 @@ def put_result(node: Node) -> None:
 
 
 def last_report(node: Node) -> None:
-    """Report that the result is in the mailbox; without this report the control plane finds it a little later."""
+    """Report that the result is in the mailbox; without this report the control plane reads the result a bit later."""
     node.finished = True
     for pause in (1, 2, 0):
         if node.report():
@@ -94,7 +94,7 @@ def last_report(node: Node) -> None:
 
 
 def hold_for_notice(node: Node) -> None:
-    """If a notice announces the machine's end in its first hour, wait until AWS ends it: the machine is then free."""
+    """If a notice announces an end in the machine's first hour, wait for AWS to end the machine, which is then free."""
     notice = node.notice
     if notice is not None and notice.at < node.machine.launch_time + FREE:
         while time.time() < notice.at + OVERDUE:

@@ -18,7 +18,7 @@ PATIENCE = 60.0
 XID = re.compile(r"NVRM: Xid \(([^)]*)\): (\d+)")
 
 #: Xids that show a broken GPU if they are logged before any job has used the GPUs: a new process does not fix them.
-#: NVIDIA's Xid catalogue requires at once a reset of the GPU, a restart of the computer, or a check of its parts.
+#: For each, NVIDIA's Xid catalogue demands an immediate reset of the GPU, restart of the computer or check of parts.
 BROKEN = {
     46: "the GPU stopped processing",
     48: "a memory error of two bits",

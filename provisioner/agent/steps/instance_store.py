@@ -20,7 +20,8 @@ from provisioner.core.protocol.words import Engine
 #: The model name of an instance store's disk (EC2 User Guide, "NVMe instance store volumes").
 MODEL = "Amazon EC2 NVMe Instance Storage"
 
-#: The folder of images since Docker 29; before, they are in the data root (Docker docs, "containerd image store").
+#: The folder in which Docker keeps images since version 29; older versions use the data root (Docker docs, "containerd
+#: image store").
 CONTAINERD = Path("/var/lib/containerd")
 
 #: The socket must stop first: it would start the service again.
@@ -98,7 +99,7 @@ def _store(disks: list[dict[str, Any]], fresh: Path, wanted: int) -> Path:
 
 
 def _bind(store: Path, folders: list[Path]) -> None:
-    """Mount a folder of the store over each of the folders; after an error, undo that and raise OSError or Unused."""
+    """Mount a folder of the store over each folder; undo all mounts after an error. Raises OSError and Unused."""
     bound: list[Path] = []
     try:
         for folder in folders:

@@ -5,8 +5,9 @@ import hmac
 
 
 def seed(secret: bytes, run: str, attempt: int) -> bytes:
-    """Return the 32-byte seed of an Ed25519 key (RFC 8032): the HMAC-SHA256 (RFC 2104) with the installation's secret.
+    """Return the 32-byte seed of the attempt's Ed25519 key (RFC 8032).
 
-    No seed can be computed from another seed.
+    The seed is the HMAC-SHA256 (RFC 2104) of run and attempt under the installation's secret. No seed can be computed
+    from another seed.
     """
     return hmac.digest(secret, f"provision ssh {run} {attempt}".encode(), hashlib.sha256)

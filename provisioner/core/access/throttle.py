@@ -52,7 +52,7 @@ class Denials:
 
 
 def _network(source: str) -> str:
-    """Return a source's address, or its /64 network if it is IPv6: one client controls all of it (RFC 4291, 2.5.4)."""
+    """Return a source's address, or its /64 network for IPv6: one client controls a whole /64 (RFC 4291, 2.5.4)."""
     try:
         address = ipaddress.ip_address(source)
     except ValueError:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-#: Seconds by which the clocks may differ. If they differ by more, the control plane decides nothing by its clock.
+#: Seconds by which the clocks may differ. If they differ by more, the control plane makes no decision by its clock.
 TOLERANCE = 5.0
 #: The Date header has whole seconds (RFC 9110, 5.6.7).
 RESOLUTION = 1.0
@@ -21,7 +21,7 @@ class Reading:
     def ahead(self, now: float, elapsed: float) -> float:
         """Return the least number of seconds that `now` is ahead of the cloud's time; negative if it is behind.
 
-        0 if the clocks may agree: the cloud's time is known only to a second plus the duration of the call.
+        Returns 0 if the clocks may agree: the cloud's time is known only to a second plus the duration of the call.
         """
         earliest = self.cloud + elapsed - self.elapsed
         latest = earliest + self.took + RESOLUTION

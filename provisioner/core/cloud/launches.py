@@ -57,7 +57,7 @@ class Template:
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """One call for `count` machines; stored completely before the call, and repeated unchanged."""
+    """The parameters of one call for `count` machines; stored before the call, and the same if the call is repeated."""
 
     #: The launch's id, which is also its client token: at most 64 ASCII characters.
     token: str
@@ -72,7 +72,7 @@ class LaunchRequest:
 
 @dataclass(frozen=True)
 class Refusal:
-    """The error for which an offer of a launch gave no machine; `offer` is None if the error concerns all offers."""
+    """The cloud's error for an offer that gave no machine; `offer` is None if the error concerns all offers."""
 
     error: CloudError
     offer: Offer | None = None

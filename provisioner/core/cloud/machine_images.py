@@ -31,7 +31,7 @@ NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
 
 @dataclass(frozen=True)
 class Image:
-    """A machine image; its root device may have any name."""
+    """A machine image, with the name of its root device, which differs between images."""
 
     id: str
     root_device: str

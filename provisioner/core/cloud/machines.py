@@ -45,7 +45,7 @@ class Machine:
     offer: Offer
     launch_time: float
     tags: Mapping[str, str]
-    #: The reason for its state: StateReason's code; and StateReason's message with StateTransitionReason.
+    #: EC2's reasons for its state: the code of StateReason; and the message of StateReason with StateTransitionReason.
     reason_code: str = ""
     reason: str = ""
     #: The meaning of `reason_code`; None while the machine is alive.

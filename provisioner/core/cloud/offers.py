@@ -30,7 +30,7 @@ class Price:
     """A known price: US dollars for an hour of a machine, or for a month of a disk."""
 
     dollars: float
-    #: The source of the figure, and the Unix time at which it was true.
+    #: The source of the price, and the Unix time at which the price was valid.
     source: str
     at: float
 
@@ -40,7 +40,7 @@ class InstanceType:
     """An instance type as the cloud describes it."""
 
     name: str
-    #: The cloud's name of it: `x86_64` or `arm64`.
+    #: `x86_64` or `arm64`, as the cloud names it.
     architecture: str
     gpus: int
     vcpus: int

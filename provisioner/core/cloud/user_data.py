@@ -2,7 +2,7 @@
 
 The text is the same for all machines of a template and contains no secret. It has two POSIX shell scripts and
 settings for cloud-init, in cloud-init's MIME form (cloud-init documentation, "User-data formats"). The scripts
-call commands by name, so that PATH alone selects them; PROVISION_ROOT is the folder of a rehearsed machine.
+call commands by name, so that PATH alone selects them; in a rehearsal, PROVISION_ROOT is the machine's folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from provisioner.core.protocol.keys import agent_key
 #: EC2's limit, before base64 (EC2 User Guide, "Run commands when you launch an EC2 instance").
 SIZE_LIMIT = 16 * 1024
 
-#: Runs early on every boot, when systemd cannot serve waiting calls yet: hence --no-block.
+#: Runs early on every boot. systemd cannot answer a call that waits for the unit yet: therefore --no-block.
 BOOTHOOK = """#!/bin/sh
 home="${PROVISION_ROOT:-}/var/lib/provision"
 mkdir -p "$home"
@@ -167,7 +167,7 @@ def user_data(
     boot_fuse: int = 1200,
     endpoint: str = "",
 ) -> str:
-    """Return the MIME text that starts the agent with that sha256; `boot_fuse` is in seconds.
+    """Return the MIME text that starts the agent whose archive has that SHA-256; `boot_fuse` is in seconds.
 
     Raises Invalid for a value in the wrong form, and for a text longer than EC2's 16 KB.
     """
@@ -194,7 +194,7 @@ def user_data(
         region=shlex.quote(region),
         fetch=fetch_source.rstrip("\n"),
     )
-    # The boundary is fixed: equal arguments must give equal bytes, because a template's name is their hash.
+    # The boundary is fixed: equal arguments must give equal bytes, because a template's name is a hash of them.
     whole = MIMEMultipart(boundary="==provision==")
     whole.attach(_part(_filled(BOOTHOOK, boot_fuse=str(int(boot_fuse))), "cloud-boothook"))
     whole.attach(_part(CONFIG, "cloud-config"))
@@ -206,9 +206,10 @@ def user_data(
 
 
 def builder_data(public_key: str, fuse: int) -> str:
-    """Return the MIME text of a machine that becomes an AMI: `fuse` in seconds, and the SSH key that may log in.
+    """Return the user-data, as MIME text, of a machine from which an AMI is made; `fuse` is in seconds.
 
-    The machine prints its host keys on the console, so that the SSH client can verify them.
+    The SSH key `public_key` may log in. The machine prints its host keys on the console, so that the SSH client can
+    verify them.
     """
     config = "#cloud-config\n" + json.dumps({"ssh_authorized_keys": [public_key]}) + "\n"
     script = _filled(HOST_KEYS, begin=host_keys.BEGIN, end=host_keys.END)

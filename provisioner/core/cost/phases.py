@@ -33,7 +33,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class Bound:
-    """A recorded time, in Unix seconds by our clock."""
+    """A recorded time, in Unix seconds by the control plane's clock."""
 
     at: float
     source: Source
@@ -42,12 +42,12 @@ class Bound:
     error: float = 0.0
 
     def within(self, floor: float, ceiling: float) -> "Bound":
-        """Return the bound, moved to lie between two more certain times; the distance is added to its error."""
+        """Return the bound, moved between two more certain times; the distance of the move is added to its error."""
         at = max(floor, min(self.at, ceiling))
         return self if at == self.at else replace(self, at=at, error=self.error + abs(at - self.at))
 
     def after(self, floor: float, latest: float) -> "Bound":
-        """Return the bound moved to `floor` if it is earlier; the true time lies between its `at` and `latest`.
+        """Return the bound, moved to `floor` if its `at` is earlier; the true time lies between that `at` and `latest`.
 
         A bound after `floor` is returned unchanged. The move is within the bound's own error.
         """
@@ -178,7 +178,10 @@ def _life(held: Assignment, launch: Launch | None, now: float) -> _Life:
 
 
 def _born(machine: KnownMachine, launch: Launch | None) -> Bound:
-    """Return LaunchTime, or else the time of binding. LaunchTime has whole seconds, so it may precede the launch."""
+    """Return the machine's LaunchTime, or the time of its binding if LaunchTime is unknown.
+
+    LaunchTime has whole seconds, so it may be earlier than the launch.
+    """
     if machine.launch_time is None:
         return Bound(machine.bound_at, Source.STORE)
     born = Bound(machine.launch_time, Source.LAUNCH_TIME, WHOLE_SECOND)
@@ -210,9 +213,10 @@ def _listed(at: float | None, before: float) -> Bound | None:
 
 
 def _by_our_clock(at: float, node: Node) -> Bound:
-    """Convert a time of the machine's clock to our clock. The clocks count as equal unless a message disproves it.
+    """Convert a time of the machine's clock to our clock; the clocks count as equal unless a message proves otherwise.
 
-    A report is read after it was written, and a work order is written before the agent reads it.
+    A report proves a difference if it seems to be read before it was written, and a work order if the agent seems to
+    read it before it was written.
     """
     offset, error = min(0.0, node.clock_ahead), abs(node.clock_ahead)
     boot = _spans(node).get(Step.BOOT)

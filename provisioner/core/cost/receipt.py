@@ -1,10 +1,11 @@
 """Compute the receipt of a run: its time and cost, each with a lower and an upper bound from recorded events.
 
 A machine is billed from running to shutting-down, by the second, for at least 60 s (EC2 User Guide, "Instance
-lifecycle"; "On-Demand Instances", billing). Upper bound: `LaunchTime` is before running, and the first listing that
-shows the machine's end is after shutting-down began. Lower bound: the time between the first and the last listing that
-show it running, or between the agent's first and last recorded times, whichever is longer; the times of each pair come
-from one clock. A listing may be LISTING_LAG seconds out of date, so LISTING_LAG is subtracted from the last one's time.
+lifecycle"; "On-Demand Instances", billing). Upper bound: the time from `LaunchTime`, which is before running, to the
+first listing that shows the machine's end, which is after shutting-down began. Lower bound: the time between the first
+and the last listing that show it running, or between the agent's first and last recorded times, whichever is longer;
+the times of each pair come from one clock. A listing may be LISTING_LAG seconds out of date, so LISTING_LAG is
+subtracted from the time of the last listing.
 """
 
 import math
@@ -23,7 +24,7 @@ SHORTEST_MONTH, LONGEST_MONTH = 28 * 86400, 31 * 86400
 
 #: Phases in which a machine is not billed, or does not exist.
 UNBILLED = frozenset({"queued", "launching", "pending", "gone", "closing"})
-#: The least share of the billed time for which a phase gets advice: no other phase can save as much.
+#: A phase with at least this share of the billed time gets advice: no other phase can save as much.
 DOMINANT = 0.5
 ADVICE: Mapping[str, str] = {
     "boot": "use an AMI that starts fewer services, or another instance type",
@@ -51,7 +52,7 @@ class MachineBill:
     price: Price | None = None
     dollars_at_least: float | None = None
     dollars_at_most: float | None = None
-    #: The disk is billed until the machine is terminated, by the share of the month (Amazon EBS pricing).
+    #: The disk is billed until the machine is terminated, in proportion to the month (Amazon EBS pricing).
     disk_gib: int | None = None
     disk_gib_seconds_at_least: int | None = None
     disk_gib_seconds_at_most: int | None = None
@@ -114,7 +115,7 @@ def receipt(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch]
 def advice(spent: Sequence[Phase]) -> str | None:
     """Return a line of advice on the phase that dominates the billed time, or None.
 
-    None if that phase is the command, if no phase dominates, or if only the minimum is billed, which cannot be reduced.
+    Returns None if the command dominates, if no phase does, or if only the minimum is billed, which cannot be reduced.
     """
     billed: dict[str, float] = {}
     for phase in spent:
@@ -184,7 +185,7 @@ def _least(held: Assignment, most: int) -> int:
 
 
 def _listed(machine: KnownMachine) -> float | None:
-    """Return the seconds for which listings show the machine running, until its end was wanted; None if none does."""
+    """Return the seconds for which listings show the machine running until its end was wanted, or None."""
     if machine.running_at is None:
         return None
     ends = ((machine.alive_at or machine.running_at) - LISTING_LAG, machine.end_wanted_at)
@@ -193,7 +194,7 @@ def _listed(machine: KnownMachine) -> float | None:
 
 def _spoke(held: Assignment) -> float | None:
     """Return the seconds between the agent's first and last recorded times, by its own clock; None if it has none."""
-    # The boot's span begins at LaunchTime, but `pending` is not billed. So the agent's first time is the span's end.
+    # The boot's span begins at LaunchTime, but `pending` is not billed. So take the end of that span instead.
     node, machine = held.node, held.machine
     signs = [span.ended if name == Step.BOOT else span.began for name, span in _spans(node).items()]
     first, last = min((sign for sign in signs if sign is not None), default=None), _last_sign(node)

@@ -12,8 +12,8 @@ class KeptStream:
     """The part of one stream that is in the archive.
 
     `chunks` are (offset, length), sorted by offset; `length` is the number of bytes before the first gap.
-    `missing_from` is None if the EOF mark shows that the stream is complete. Otherwise bytes from that offset on are
-    missing: at least `missing_at_least` of them, or None if the number is unknown.
+    `missing_from` is None if the EOF mark shows that the stream is complete. Otherwise it is the offset from which
+    bytes are missing: at least `missing_at_least` bytes, or None if the number is unknown.
     """
 
     length: int
@@ -39,7 +39,7 @@ def node_prefix(run: str, attempt: int, rank: int) -> str:
 
 
 def chunk_offset(key: str, prefix: str) -> int | None:
-    """Return the offset of the chunk with that key; None for an object of a job, which may write under `prefix` too."""
+    """Return the offset of the chunk with that key; None for any other object: a job can write such objects too."""
     name = key.removeprefix(prefix)
     return int(name) if len(name) == 15 and name.isascii() and name.isdigit() else None
 

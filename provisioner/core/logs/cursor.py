@@ -9,7 +9,7 @@ from provisioner.core.protocol.words import STREAMS
 
 @dataclass(frozen=True)
 class At:
-    """A position in a stream: the offset of the next byte, and of the chunk from which chunks are listed."""
+    """A position in a stream: the offset of the next byte to read, and the offset of the first chunk to list."""
 
     chunk: int = 0
     byte: int = 0
@@ -19,7 +19,7 @@ class At:
 START = "start"
 _STREAM = "|".join(STREAMS)
 _AT = re.compile(rf"([1-9]\d{{0,5}})\.({_STREAM})\.(\d{{1,15}})\.(\d{{1,15}})", re.ASCII)
-#: `7.output.end` is the end of that stream of attempt 7, `-7.output.end` of attempts 1 to 7.
+#: `7.output.end`: the stream `output` of attempt 7 has been read to its end; `-7.output.end`: those of attempts 1 to 7.
 _END = re.compile(rf"(-?)([1-9]\d{{0,5}})\.({_STREAM})\.end", re.ASCII)
 #: Maximum number of characters of a cursor: more than `write` makes, less than a server accepts in headers (h11: 16
 #: KiB).
@@ -32,7 +32,7 @@ class Cursor:
 
     _places: dict[tuple[int, str], At] = field(default_factory=dict)
     _ended: set[tuple[int, str]] = field(default_factory=set)
-    #: By stream: the last attempt up to which the streams of all attempts have ended.
+    #: By stream: the largest number N for which the stream has ended in all attempts from 1 to N.
     _ended_to: dict[str, int] = field(default_factory=dict)
 
     def at(self, attempt: int, stream: str) -> At:

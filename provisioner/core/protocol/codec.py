@@ -61,7 +61,7 @@ def _build(kind: Any, value: Any) -> Any:
         return tuple(_build(args[0], item) for item in items)
     if origin is Mapping:
         pairs = _typed(dict, value).items()
-        # Maximum number of keys are of type str, which needs no conversion.
+        # Most keys are of type str, which needs no conversion.
         return {key if args[0] is str else _build(args[0], key): _build(args[1], item) for key, item in pairs}
     if dataclasses.is_dataclass(kind):
         make: Any = kind
@@ -78,7 +78,7 @@ def _build(kind: Any, value: Any) -> Any:
 
 
 def _build_one(kinds: list[Any], value: Any) -> Any:
-    """Return the value as the first of the types that accepts it; None for None."""
+    """Return the value converted to the first of the types that accepts it; None for None."""
     if value is None:
         return None
     for kind in kinds[:-1]:

@@ -13,7 +13,7 @@ from provisioner.core.protocol.words import Attachment, Engine, Outcome, SignalC
 
 @dataclass(frozen=True)
 class Secret:
-    """A reference to a secret. The machine reads the value with its own role; no work order contains it."""
+    """A reference to a secret. The machine reads the value with its own role; no work order contains the value."""
 
     #: `ssm:/path` of a parameter, or `secretsmanager:id#key` for a key of the secret's JSON; without `#key`, the whole
     #: secret.
@@ -212,7 +212,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Started:
-    """A mark that the agent writes just before it executes the command, so that no other agent process executes it."""
+    """A mark that the agent writes just before it executes the command, so that no other agent process does so."""
 
     process: str
     at: float

@@ -1,6 +1,6 @@
 """Outcomes, steps, streams and other words that messages, records and users share; standard library only.
 
-This module is separate from the messages, because their classes take longer to define than a command's help to print.
+This module is separate from `messages`, because defining those classes takes longer than printing a command's help.
 """
 
 from __future__ import annotations

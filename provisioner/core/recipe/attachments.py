@@ -144,7 +144,7 @@ def _written_reference(value: Any) -> Any:
 
 
 class GitRepository(Part):
-    """A repository to clone, at the head of a reference."""
+    """A repository to clone, and the reference to check out."""
 
     url: git.RepositoryUrl
     #: Absolute, or relative to the working directory; if unset, see `Spec.checkouts`.
@@ -181,7 +181,7 @@ class GitRepository(Part):
     @field_validator("reference_type")
     @classmethod
     def _named(cls, kind: str | None, info: ValidationInfo) -> str | None:
-        # An invalid reference has its own error.
+        # An invalid reference is missing here and has its own error: use a text that causes no second error.
         reference = info.data.get("reference", "0000")
         if reference is None:
             if kind not in (None, "branch"):

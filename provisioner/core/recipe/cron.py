@@ -66,7 +66,7 @@ def wrong(fields: str) -> str:
 
 
 def overstepped(fields: str) -> str:
-    """Return a message about a step longer than its field or range, with a correction; empty if there is none."""
+    """Return an error message, with a correction, for a step that exceeds its field or range; empty if no step does."""
     for field, text in zip(FIELDS, fields.split(" "), strict=True):
         for term in text.split(","):
             base, _, step = term.partition("/")
@@ -81,7 +81,7 @@ def overstepped(fields: str) -> str:
 
 
 def _size(field: Field, base: str) -> int:
-    """Return the number of values in the range, or in the whole field if `base` is no range: the longest step."""
+    """Return the longest allowed step: the number of values in the range, or in the field if `base` is no range."""
     first, _, last = base.partition("-")
     low, high = field.number(first), field.number(last)
     return field.size if low is None or high is None else high - low + 1
@@ -121,7 +121,7 @@ def _wrong_value(field: Field, text: str) -> str:
 
 
 def _wrapped(field: Field, first: str, last: str, low: int, high: int) -> Iterator[str]:
-    """Yield two ranges that replace one that wraps around, such as `22-2`; with names if both of its ends are names."""
+    """Yield two ranges that replace a range that wraps around, such as `22-2`; with names if both ends are names."""
     named = first.upper() in field.names and last.upper() in field.names
     bottom, top = field.least, field.least + field.size - 1
 

@@ -46,7 +46,7 @@ def repositories(spec: Spec, terms: RecipeDefaults) -> tuple[Repository, ...]:
 
 
 def ungranted(spec: Spec, owner: str, terms: RecipeDefaults) -> Iterator[tuple[Path, str]]:
-    """Yield the path of each part of the spec that this installation cannot grant `owner`, with what to do."""
+    """Yield the path of each part of the spec that this installation cannot grant to `owner`, with an error message."""
     for index, item in enumerate(spec.git_repositories):
         where: Path = ("spec", "git_repositories", index, "url")
         host = git.host_of(item.url)

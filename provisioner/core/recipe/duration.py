@@ -42,6 +42,6 @@ def exact(text: str) -> Fraction:
 
 
 def text(duration: float) -> str:
-    """Return the shortest exact text for whole seconds; long durations are in hours, not days, like the defaults."""
+    """Return the shortest exact text for whole seconds; the largest unit is the hour, not the day."""
     unit = next(unit for unit in "hms" if duration % _UNITS[unit] == 0)
     return f"{duration / _UNITS[unit]:.0f}{unit}"

@@ -37,7 +37,7 @@ _PRIVATE = frozenset({"environment_variables", "config_files", "secrets", "crede
 #: Fields within _PRIVATE whose values are shown, because they accept only a few words.
 _OPEN = frozenset({"attachment_type", "mode"})
 
-#: Hints for unknown fields whose right name is not similar.
+#: Hints for unknown field names that are not similar to the correct name.
 _ABOUT = {
     "timeout": "did you mean spec.limits.runtime?",
     "env": "did you mean spec.environment_variables?",
@@ -67,7 +67,7 @@ def lines(problems: Iterable[tuple[Path, str]]) -> tuple[str, ...]:
 
 
 def told(error: ValidationError, model: type[BaseModel]) -> list[tuple[Path, str]]:
-    """Return the path and message of each of pydantic's errors; field names of `model` are suggested for wrong ones."""
+    """Return the path and message of each of pydantic's errors; for unknown fields, suggest field names of `model`."""
     levels = dict(_levels(model, ""))
     return [_told(detail, levels) for detail in error.errors(include_url=False)]
 

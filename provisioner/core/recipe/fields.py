@@ -19,7 +19,7 @@ from provisioner.core.recipe.kinds import _SCALAR, Kind, between, matching, rule
 LONGEST_ARGUMENT = (128 << 10) - 1
 
 
-#: The longest duration, 30 days in seconds: longer than any run should be, and a limit for typing errors.
+#: The longest duration, in seconds: 30 days. No run should take longer, so a longer duration is likely a typing error.
 _LONGEST = 30 * 86400.0
 
 
@@ -308,7 +308,7 @@ Command = Annotated[
 no_shell_words = rule(refuse_shell_words)
 
 
-#: Normalized, without `..` and doubled slashes.
+#: A normalized path, without `..` and doubled slashes.
 Path = Annotated[str, Kind(_path, {"type": _SCALAR, "minLength": 1})]
 
 
@@ -325,7 +325,7 @@ FilePath = Annotated[
 ]
 
 
-#: A path or name in Parameter Store, or a name or ARN in Secrets Manager with a key of the secret's JSON.
+#: A path or name in Parameter Store; or a name or ARN in Secrets Manager, optionally with a key of the secret's JSON.
 SecretName = Annotated[
     str,
     matching(
@@ -341,7 +341,7 @@ _ZONE_NAME = "[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"
 Timezone = Annotated[str, Kind(_timezone, {"type": "string", "pattern": f"^{_ZONE_NAME}$"})]
 
 
-#: A checked schedule. None, also for an empty text: the job starts only by triggers.
+#: A checked schedule; None for null or an empty text: then the job starts only when it is triggered.
 Schedule = Annotated[str | None, rule(_stepping), Kind(_schedule, {"type": ["string", "null"]}, first=True)]
 
 

@@ -33,7 +33,7 @@ class FlatRecipe:
         self._value = value
         job = value.get("job")
         self._job: Mapping[str, Any] = job if isinstance(job, dict) else {}
-        #: The path of each field of `spec` in the flat recipe.
+        #: By field of a current recipe's `spec`: the path of the same field in the flat recipe.
         self._places: dict[str, Path] = {_RENAMED.get(name, name): ("job", name) for name in self._job}
         top = [name for name in value if name not in ("job", *_PASSED_OVER)]
         self._places = {_RENAMED.get(name, name): (name,) for name in top} | self._places
@@ -65,7 +65,7 @@ class FlatRecipe:
         return {"type": "job", "spec": {name: each for name, each in spec.items() if name not in _OTHER_KINDS}}
 
     def written(self, path: Path) -> Path:
-        """Return the path in the flat recipe for a path in the current one: error messages use the user's names."""
+        """Return the path in the flat recipe for a path in the current one, so that errors show the user's names."""
         if len(path) < 2 or path[0] != "spec":
             return path
         name = str(path[1])

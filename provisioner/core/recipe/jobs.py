@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Concurrency(StrEnum):
-    """What a schedule does if its earlier run is not over; Saturn and Kubernetes use the same words."""
+    """What a due schedule does while its earlier run is unfinished; Saturn and Kubernetes use the same words."""
 
     ALLOW = "Allow"
     FORBID = "Forbid"
@@ -50,11 +50,12 @@ class Job:
     applied_at: float
     deleted_at: float | None = None
     schedule: Schedule | None = None
-    #: Whether the schedule comes from the recipe. If so, applying a recipe without a schedule removes it.
+    #: Whether the schedule comes from the recipe. If so, applying a recipe without a schedule removes the schedule.
     schedule_of_recipe: bool = False
-    #: When the schedule was set: earlier times are not due, and `@every` counts from here.
+    #: When the schedule was set: earlier times are not due, and `@every` counts from this time.
     scheduled_at: float = 0.0
-    #: The last time of the schedule that was decided; the id of its run; or the reason for which no run was started.
+    #: The latest due time for which it was decided whether a run starts; the id of the run that was started; or the
+    #: reason why no run was started.
     tick: float | None = None
     tick_run: str = ""
     tick_without: str = ""

@@ -46,7 +46,7 @@ class Kind:
     schema: dict[str, Any] = field(default_factory=dict)
     #: Further JSON Schemas that a value may match.
     also: tuple[dict[str, Any], ...] = ()
-    #: Run the check on the value as written, before its type converts it.
+    #: Run the check on the value as written, before pydantic converts it to the field's type.
     first: bool = False
     #: Run the check only for `apply`: recipes stored before the check existed must still load.
     on_apply: bool = False
@@ -66,8 +66,8 @@ class Kind:
 def rule(check: Callable[[Any], Any], *, first: bool = False) -> Kind:
     """Return a check that was added to a field after recipes had been stored.
 
-    `apply` refuses a recipe that fails the check. Stored recipes keep running, and `jobs` marks them. Each check that
-    this version adds to an existing field must be a `rule`, or must call `is_stored`.
+    `apply` refuses a recipe that fails the check. Stored recipes keep running, and `jobs` marks them. A check that is
+    added to an existing field must be a `rule`, or must call `is_stored`.
     """
     return Kind(check, first=first, on_apply=True)
 
@@ -89,7 +89,7 @@ def later(
     asks_nothing: Callable[[Any], bool] = lambda _: False,
     also: tuple[dict[str, Any], ...] = (),
 ) -> Kind:
-    """Return the kind for a field that this version does not support: it refuses all values that change anything.
+    """Return the kind for a field that this version does not support: it refuses all values that would have an effect.
 
     It accepts null, the values in `harmless`, and values for which `asks_nothing` returns True. `also` has the JSON
     Schemas of the values that `asks_nothing` accepts.
@@ -113,7 +113,7 @@ Ignored = Annotated[None, Kind(lambda _: None, {"description": "Read-only: ignor
 
 
 def picked(key: str, ignorable: frozenset[str], otherwise: str) -> Kind:
-    """Return the kind for text, or for a mapping with the text under `key` and only ignorable other keys."""
+    """Return the kind for text, or for a mapping with the text under `key` and otherwise only keys of `ignorable`."""
 
     def check(value: Any) -> Any:
         if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Check a recipe's packages: no installer may read one as an option, and no shell may run one as a command."""
+"""Check a recipe's packages, so that no installer reads a package as an option, and no shell runs it as a command."""
 
 import re
 import shlex
@@ -39,7 +39,7 @@ def words(value: Any) -> Any:
 
 
 def pip(word: str) -> str:
-    """Return the requirement without surrounding quotes; raises ValueError if it is none, such as an option."""
+    """Return the requirement without surrounding quotes; raises ValueError for other words, such as an option."""
     quoted = re.fullmatch("(['\"])(.*)\\1", word)
     return _checked(
         quoted[2] if quoted else word,

@@ -42,7 +42,7 @@ class Placement(Part):
     instance_types: tuple[fields.InstanceType, ...] = ()
     #: Zones to launch in; if empty, all zones of the installation.
     zones: tuple[fields.Zone, ...] = ()
-    #: Whether to launch on-demand if no spot machine is available; it costs more, so the user decides.
+    #: Whether to launch on-demand if no spot machine is available. On-demand costs more, so the user decides.
     spot_fallback: fields.Flag = False
     #: Some of the installation's subnets; if empty, all of them.
     subnets: tuple[fields.Subnet, ...] = ()
@@ -70,7 +70,7 @@ class Limits(Part):
     #: From launch to the agent's first report, or from delivery of the work order if that was later: an agent without a
     #: work order cannot report. Large GPU machines need most of the default, and a broken machine uses all of it.
     boot: Annotated[fields.Duration, fields.lasting(_BOOT_FUSE)] = 600.0
-    #: For pulling the image and cloning at the same time: tens of GB from a slow registry take half of the default.
+    #: For pulling the image and cloning, which are parallel: tens of GB from a slow registry take half of the default.
     pull: Annotated[fields.Duration, fields.lasting()] = 3600.0
     #: For the start script: compiling an extension or fetching weights takes a large part of the default.
     setup: Annotated[fields.Duration, fields.lasting()] = 3600.0
@@ -89,10 +89,11 @@ class Limits(Part):
 class Retry(Part):
     """Which attempts are followed by another attempt, and when."""
 
-    #: Exit codes that use up `retries`; the run fails at once with any other code. If empty, all codes.
+    #: Exit codes after which the run is tried again, up to `retries` times; it fails at once with any other code. If
+    #: empty, all codes.
     on: tuple[fields.ExitCode, ...] = ()
-    #: Exit codes with which the command reports that its work is saved but not finished. It runs again without using up
-    #: `retries`, at most as often as after failures of the infrastructure.
+    #: Exit codes with which the command reports that its work is saved but not finished. The command then runs again
+    #: without using up `retries`, at most as often as after failures of the infrastructure.
     requeue_on: tuple[fields.ExitCode, ...] = ()
     #: Pause after a failed attempt, in seconds. After a failure of the infrastructure, other pauses apply.
     backoff: fields.DurationOrNow = 0.0
@@ -148,7 +149,7 @@ class Spec(Part):
     schedule: fields.Schedule = None
     #: Applies only to runs that the schedule started: other runs neither prevent a start nor are stopped.
     concurrency_policy: Annotated[Concurrency, or_nothing("Allow")] = Concurrency.ALLOW
-    #: Which starts that were due while no control plane ran are made later.
+    #: Which of the starts that were due while no control plane ran are made later.
     schedule_catchup: Catchup = Catchup.LAST
     #: Whether the run gets a folder in S3 that its attempts share.
     checkpoint: fields.Flag = False
@@ -214,7 +215,7 @@ class Recipe(Part):
     state: Ignored = None
 
     def dump(self) -> str:
-        """Return canonical JSON with every default written out: a stored recipe keeps its defaults."""
+        """Return canonical JSON with every default written out: a new version does not change a stored recipe."""
         return json.dumps(self.plain(), sort_keys=True)
 
     def plain(self) -> dict[str, Any]:
@@ -235,7 +236,7 @@ class Recipe(Part):
 
 #: Saturn's fields that this version does not support: they are declared only to be refused with a message of their own.
 _REFUSED = {name for name, info in Spec.model_fields.items() if info.annotation is type(None)}
-#: Returns the parts of a spec that an installation cannot grant, as (path, reason).
+#: A function that returns the parts of a spec that an installation cannot grant, as (path, reason).
 Ungranted = Callable[["Spec"], Iterable[tuple[Path, str]]]
 
 
@@ -292,7 +293,7 @@ def planned(recipe: Recipe, schedule: Mapping[str, str]) -> Schedule | None:
 def refusals(job: Job) -> tuple[str, ...]:
     """Return one line for each reason for which `apply` would refuse the job's stored recipe or schedule now.
 
-    An earlier version with fewer rules stored such a job. The job can still be started, also by its schedule.
+    Such a job was stored by an earlier version, which had fewer rules. It can still be started, also by its schedule.
     """
     try:
         stored = Recipe.load(job.recipe)
@@ -349,7 +350,7 @@ def _amended(
 
 
 def _wrong(data: Any) -> tuple[Recipe | None, list[tuple[Path, str]]]:
-    """Return the recipe, or None if `data` is not valid even as a stored recipe; and the problems for `apply`."""
+    """Return the recipe, or None if it is invalid even as a stored one; and the problems that `apply` finds in it."""
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:

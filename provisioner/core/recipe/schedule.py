@@ -24,10 +24,10 @@ from provisioner.core.recipe.jobs import Catchup, Job, Schedule
 ON_TIME = 60.0
 #: Maximum number of seconds by which a start may be late with `schedule_catchup: last`.
 LATEST = 600.0
-#: If the last decided time is more seconds ahead of the clock than this, the clock was wrong then and has been
-#: corrected; Debian's cron has the same limit (cron(8)).
+#: If `Job.tick` is more than this many seconds ahead of the clock, a wrong clock set it and has been corrected since;
+#: Debian's cron has the same limit (cron(8)).
 AHEAD = 3 * 3600.0
-#: Maximum number of late starts with `schedule_catchup: all`, because each needs a machine. The newest are made.
+#: Maximum number of late starts with `schedule_catchup: all`, because each needs a machine. Older starts are dropped.
 MOST = 100
 #: The beginning of the idempotency key of a run that a schedule started; the time follows.
 KEY = "schedule "
@@ -109,7 +109,7 @@ def upcoming(job: Job, now: float, count: int) -> tuple[float, ...]:
 
 
 def next_tick(job: Job) -> float:
-    """Return the schedule's first undecided time, past or future, in Unix seconds; infinity if there is none."""
+    """Return the schedule's first time that is not decided yet, past or future, in Unix seconds, or infinity."""
     return _next(job.schedule, job.scheduled_at, _decided(job)) if job.schedule else math.inf
 
 
@@ -120,18 +120,18 @@ def _next(schedule: Schedule, since: float, after: float) -> float:
 
 @dataclass(frozen=True)
 class Due:
-    """Times to decide now: `tick` is the last of them, and `starts` are those to start a run for, the oldest first."""
+    """The times that are due: `tick` is the last of them, and `starts` are those that get a run, the oldest first."""
 
     tick: float
     starts: tuple[float, ...]
 
 
 def due(job: Job, now: float) -> Due | None:
-    """Return the times of the job's schedule to decide at `now`; None if there are none."""
+    """Return the times of the job's schedule that are due at `now` and not decided yet; None if there are none."""
     if job.schedule is None:
         return None
     if job.tick is not None and job.tick > now + AHEAD:
-        # A wrong clock decided job.tick. Decide `now` instead: otherwise no time would be due before job.tick.
+        # job.tick was set by a wrong clock. Set it to `now`: otherwise no time would be due before job.tick.
         return Due(now, ())
     if next_tick(job) > now:
         return None
@@ -147,7 +147,10 @@ def due(job: Job, now: float) -> Due | None:
 
 
 def _passed(schedule: Schedule, since: float, after: float, now: float) -> list[float]:
-    """Return the newest times until `now`, at most MOST; search back in growing steps: a year has 525,600 minutes."""
+    """Return the newest times until `now`, at most MOST.
+
+    Search back in growing steps, because a schedule may have been due every minute for years.
+    """
     back = 3600.0
     while True:
         start = max(after, now - back)
@@ -158,7 +161,7 @@ def _passed(schedule: Schedule, since: float, after: float, now: float) -> list[
 
 
 def run_id(job: Job, tick: float) -> str:
-    """Return the id of the run that the job's schedule starts at `tick`: the same for each try, so it starts once."""
+    """Return the id of the run that the job's schedule starts at `tick`: the same for each try, so only one starts."""
     return hashlib.sha256(f"{job.id} {tick:.0f}".encode()).hexdigest()[:32]
 
 

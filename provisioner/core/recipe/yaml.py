@@ -64,7 +64,7 @@ def read(text: str | bytes, source: str) -> Document:
 
 
 def _as_yaml(text: str) -> str:
-    """Return the text changed so that PyYAML reads JSON correctly: tabs, and characters of _UNLIKE_YAML in strings."""
+    """Return the text with tabs and the characters of _UNLIKE_YAML replaced, so that PyYAML reads JSON correctly."""
     text = text.removeprefix("\ufeff")
     if not text.lstrip(" \t\r\n").startswith(("{", "[")):
         return text
@@ -98,7 +98,7 @@ def _decoded(text: str | bytes, source: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; raises MarkedYAMLError as soon as nodes are too many or too deep, before all are read."""
+    """Composes nodes; raises MarkedYAMLError at the first node that exceeds MOST_VALUES or DEEPEST."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

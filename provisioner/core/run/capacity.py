@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from provisioner.core.cloud.offers import Offer
 from provisioner.core.run.records import Drought
 
-#: Seconds of the first drought. Karpenter, too, blocks a refused offering for three minutes; after shorter times the
-#: same refusal came again.
+#: Seconds of the first drought. Karpenter, too, blocks a refused offering for three minutes; launches after shorter
+#: times got the same refusal again.
 FIRST = 180.0
 LONGEST = 3600.0
 #: A refusal that comes more than this many seconds after a drought's end counts as the first one again.
@@ -37,10 +37,10 @@ def after_refusals(
     zones: Collection[str],
     now: float,
 ) -> list[Drought]:
-    """Return the droughts to store after an answer that refused some offers (with the cloud's codes) and gave others.
+    """Return the droughts to store after an answer that refused some offers and gave machines of others.
 
-    `zones` are the requested zones: if all of them are dry, no drought of the whole type is added. Offers that are
-    already dry do not change: refusals of concurrent launches count once.
+    `refused` has the cloud's code for each offer. `zones` are the requested zones: if all of them are dry, no drought
+    of the whole type is added. Offers that are already dry do not change: refusals of concurrent launches count once.
     """
     changed: dict[str, Drought] = {}
     plenty = {(offer.market, offer.instance_type) for offer in given}

@@ -1,7 +1,7 @@
-"""Correct stored times that are in the future. A wrong clock wrote them, and the wait for them could take days.
+"""Correct stored times that are in the future: a wrong clock set them, and waiting for them could take days.
 
-The time of a past event is at most now. The time of a future event is at most now plus the longest wait of its kind;
-a later one becomes now. Differences of up to SLACK seconds are not corrected, because two clocks never agree exactly.
+The time of a past event is at most now. The time of a future event is at most now plus the longest wait of its kind.
+A later time becomes now. Differences of up to SLACK seconds are not corrected, because two clocks never agree exactly.
 """
 
 from collections.abc import Collection, Mapping
@@ -15,7 +15,8 @@ from provisioner.core.run.records import Drought, KnownMachine, Launch, Live, No
 from provisioner.core.run.states import Waiting
 from provisioner.core.run.work_order import recipe_of
 
-#: Seconds that are not corrected: the clock may have been TOLERANCE ahead then, and be TOLERANCE behind now.
+#: Differences of up to this many seconds are not corrected: the clock may have been TOLERANCE ahead when the time was
+#: stored, and be TOLERANCE behind now.
 SLACK = 2 * TOLERANCE
 #: By cause: the longest wait, in seconds, of a run. A run without a cause waits for its next attempt (see
 #: `core/run/verdicts.py`).
@@ -48,7 +49,7 @@ def run(item: Run, now: float, backoff: float = 0.0) -> Run:
 
 
 def node(item: Node, now: float) -> Node:
-    """Return the node without future times. If its result was last sought in the future, it is sought again."""
+    """Return the node without future times. If `result_sought_at` is in the future, the result is looked for again."""
     past = ("bound_at", "work_put_at", "stop_put_at", "reported_at", "archived_at")
     item = _repaired(item, now, past, again=("result_sought_at",))
     if item.verdict and item.verdict.at > now + SLACK:
@@ -57,7 +58,7 @@ def node(item: Node, now: float) -> Node:
 
 
 def machine(item: KnownMachine, now: float) -> KnownMachine:
-    """Return the machine without future times. A termination requested in the future is requested again."""
+    """Return the machine without future times. If `end_asked_at` is in the future, termination is requested again."""
     past = ("bound_at", "seen_at", "impaired_at", "running_at", "ending_at", "end_wanted_at", "end_accepted_at")
     return _repaired(item, now, past, again=("alive_at", "end_asked_at"))
 
@@ -78,8 +79,8 @@ def health(item: TemplateHealth, now: float) -> TemplateHealth:
 def repaired(live: Live, now: float, passed_at: float | None, known: Collection[str]) -> list[records.Record]:
     """Return corrected copies of the records that have a wrong time.
 
-    `passed_at` is when the last pass ended, or None, and `known` are the ids of the runs that it read: a run that was
-    stored after that pass cannot have been created long before it.
+    `passed_at` is when the last pass ended, or None, and `known` are the ids of the runs that this pass read. Any other
+    run was stored after the pass, so it cannot have been created long before `passed_at`.
     """
 
     def repaired_run(item: Run) -> Run:

@@ -1,4 +1,4 @@
-"""Apply the answer to a launch: its runs get machines, wait with a cause, or end."""
+"""Apply the answer to a launch: each of its runs gets a machine, waits for its next try, or ends."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,8 @@ from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Re
 from provisioner.core.run.states import State, Waiting, transition
 from provisioner.core.run.work_order import recipe_of
 
-#: Seconds of the first wait, by cause, after errors that would recur with other offers; it doubles up to the longest.
+#: Seconds of the first wait, by cause, after errors that would recur with other offers. The wait doubles up to LONGEST,
+#: or up to LONGEST_OURS for Waiting.OPERATOR.
 FIRST = {Waiting.CAPACITY: 30.0, Waiting.QUOTA: 60.0, Waiting.THROTTLE: 2.0, Waiting.OPERATOR: 2.0}
 #: Causes that are independent of the market: the next market would fail in the same way.
 OURS = frozenset({Waiting.THROTTLE, Waiting.OPERATOR})
@@ -37,8 +38,8 @@ def answered(
 ) -> list[Record]:
     """Return the records to save, in one transaction, after the answer to a launch.
 
-    `runs` are those of the launch. Those that are still launching get a machine each, in order; surplus machines are to
-    be terminated, and surplus runs wait or are refused. `droughts` are by id.
+    `runs` are the runs of the launch. Those that are still launching get a machine each, in order; surplus machines are
+    to be terminated, and surplus runs wait or are refused. `droughts` are by id.
     """
     waiting = [run for run in runs if run.launch == launch.id and run.state is State.LAUNCHING]
     records: list[Record] = []
@@ -85,7 +86,8 @@ def _bound(launch: Launch, run: Run, machine: KnownMachine, epoch: int, now: flo
     return [node, bound, machine, story.bound(bound, machine, now)]
 
 
-#: By state of a run: the states up to `booting`, for a run whose machine was launched after its store's backup.
+#: By state of a run in a store that was restored from a backup: the states up to `booting`, for a machine that was
+#: launched after the backup.
 _TO_MACHINE = {
     State.QUEUED: (State.LAUNCHING, State.BOOTING),
     State.LAUNCHING: (State.BOOTING,),

@@ -1,6 +1,6 @@
 """Plan launches for queued runs: which runs share a launch, in which market, with which offers.
 
-Pure functions: from the stored records, the catalog and the time they compute launches and reasons to wait.
+The functions are pure: they compute launches and reasons to wait from the stored records, the catalog and the time.
 """
 
 import math
@@ -41,7 +41,7 @@ class Site:
 @dataclass(frozen=True)
 class LaunchPlan:
     launches: list[Launch] = field(default_factory=list)
-    #: Runs to be stored, in state launching, or in state queued with a cause for which they wait.
+    #: Runs to be stored: in state launching, or in state queued with the cause of their wait.
     runs: list[Run] = field(default_factory=list)
     #: Runs that can never be launched, each with the reason.
     refused: list[tuple[Run, str]] = field(default_factory=list)
@@ -122,7 +122,7 @@ def plan_launches(
 
 
 def machines_left(live: Live, most: int | None) -> int | None:
-    """Return how many more machines may be alive if at most `most` may; None: any number.
+    """Return how many more machines may be alive, if `most` is the maximum; None: any number.
 
     The machines of open launches count as alive.
     """

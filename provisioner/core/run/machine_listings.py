@@ -56,9 +56,9 @@ def observe(machine: KnownMachine, listed: Machine | None, now: float, before: f
 def changed(
     live: Live, listed: Mapping[str, Machine], now: float, before: float | None, *, whole: bool
 ) -> list[KnownMachine]:
-    """Return the live machines that the listing changes. `whole` is False if the listing may lack a zone.
+    """Return the updated records of the live machines that the listing changes; `before` is as in `observe`.
 
-    In such a listing absence proves nothing. `before` is as in `observe`.
+    `whole` is False if the listing may lack a zone: then a machine's absence proves nothing.
     """
     return [
         seen
@@ -69,7 +69,7 @@ def changed(
 
 
 def unknown(live: Live, listed: Iterable[Machine]) -> list[Machine]:
-    """Return the listed machines that are alive, not known as alive, and of no open launch."""
+    """Return the listed machines that are alive, but neither live in the store nor of an open launch."""
     known, opened = {machine.id for machine in live.machines}, {launch.id for launch in live.launches}
     return [each for each in listed if each.id not in known and each.state not in ENDING and each.launch not in opened]
 
@@ -79,8 +79,8 @@ def sort_strangers(
 ) -> Strangers:
     """Sort the machines that `unknown` returned into spare and foreign ones.
 
-    `ended` has, by id, those of the machines that are stored as gone. `ours` has the ids of those of their launches
-    that this store made.
+    `ended` maps the ids of those machines that are stored as gone to their records. `ours` contains the ids of the
+    launches that this store made.
     """
     claimed = {node.instance_id for node in live.nodes if node.verdict is None}
     found = Strangers()
@@ -99,7 +99,7 @@ def sort_strangers(
 
 
 def to_terminate(machines: Iterable[KnownMachine], now: float) -> list[KnownMachine]:
-    """Return the machines whose termination is due: wanted, not under way, and not requested within ASK_AGAIN."""
+    """Return the machines whose end is wanted, not under way, and not requested in the last ASK_AGAIN seconds."""
     return [
         machine
         for machine in wanted_and_alive(machines)
@@ -113,7 +113,7 @@ def wanted_and_alive(machines: Iterable[KnownMachine]) -> list[KnownMachine]:
 
 
 def terminated(asked: Iterable[KnownMachine], refused: Collection[str], now: float) -> list[KnownMachine]:
-    """Return the machines after a request to terminate them, which EC2 refused for the ids in `refused`."""
+    """Return the records of machines after a request to terminate them; EC2 refused it for the ids in `refused`."""
     return [
         replace(
             machine,

@@ -58,7 +58,7 @@ class Due:
     """Queued runs whose next try is due."""
 
     runs: list[tuple[Run, Recipe]] = field(default_factory=list)
-    #: Runs whose recipe this version cannot read, in the form to store: ended as refused.
+    #: Runs whose recipe this version cannot read; they are ended as refused, and only need to be stored.
     refused: list[Run] = field(default_factory=list)
 
 
@@ -200,8 +200,8 @@ class Plan:
             for run, each in self._assigned
             if each.node.verdict
             and each.node.archived_at is None
-            # If there is no result, wait for the machine's end: log bytes may arrive until then. Its console output
-            # must be saved before the archive is made.
+            # If there is no result, wait for the machine's end: log bytes may arrive until then. The machine's console
+            # output must be saved before the archive is made.
             and (each.node.result or (each.machine.ended_at is not None and each.machine.console))
         ]
 

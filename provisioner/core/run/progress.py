@@ -1,6 +1,6 @@
 """Advance one run: from its records, decide its state and what must be done for it.
 
-Pure and level-triggered: the functions read only records, no messages, so any call may be lost or repeated.
+The functions are pure and level-triggered: they read only records, not messages, so any call may be lost or repeated.
 """
 
 import hashlib
@@ -122,7 +122,7 @@ def _stopping(run: Run, held: Sequence[Assignment], retry: Retry, now: float) ->
 
 
 def _once_more(run: Run, held: Sequence[Assignment], retry: Retry, now: float) -> Advance:
-    """Queue the next attempt of a run whose old machines cannot execute any more, or end it if it must not rerun."""
+    """Queue the next attempt of a run whose old machines no longer execute it, or end the run if it must not rerun."""
     verdict = run.verdict
     if verdict and verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED) and retry.rerun == "before_start":
         last = [each for each in held if each.node.attempt == run.attempt]

@@ -71,7 +71,7 @@ class Run:
     attempt: int = 0
     launch: str = ""
     retries_used: int = 0
-    #: Attempts that used up no retries, before and after the command first started.
+    #: Number of attempts that used up no retries: those before the command first started, and those after.
     lost_before_start: int = 0
     lost_after_start: int = 0
     ever_started: bool = False
@@ -123,10 +123,10 @@ class Node:
     work_put_at: float | None = None
     #: The digest of the orders that were last put; empty if none were.
     orders: str = ""
-    #: When the order to stop was put; the stop's grace period counts from here.
+    #: When the order to stop was put; the stop's grace period counts from this time.
     stop_put_at: float | None = None
     report: Report | None = None
-    #: The host keys in the machine's first report that has any: the job cannot have changed them before.
+    #: The host keys in the first report that has any: the job cannot have changed them before that report.
     host_keys: tuple[str, ...] = ()
     reported_at: float | None = None
     #: Number of unreadable objects in the inbox so far; some may not be counted yet.
@@ -135,7 +135,7 @@ class Node:
     result: Result | None = None
     #: When a result was last looked for in the mailbox.
     result_sought_at: float | None = None
-    #: Whether the mailbox then had no result, but had the mark `Started`: the command may have begun.
+    #: Whether at `result_sought_at` the mailbox had no result but had the mark `Started`: the command may have begun.
     started: bool = False
     verdict: Verdict | None = None
     archived_at: float | None = None
@@ -160,7 +160,7 @@ class KnownMachine:
     bound_at: float
     state: MachineState = MachineState.PENDING
     launch_time: float | None = None
-    #: When a listing last showed it; None if none has.
+    #: When a listing last showed it; None if no listing has.
     seen_at: float | None = None
     reason_code: str = ""
     reason: str = ""
@@ -171,7 +171,7 @@ class KnownMachine:
     running_at: float | None = None
     ending_at: float | None = None
     ended_at: float | None = None
-    #: When the last listing before `ending_at` was requested, if the same process requested it.
+    #: When the last listing before `ending_at` was requested; None if it was incomplete or by another process.
     alive_at: float | None = None
     #: When it entered its ending state by the cloud's clock; None if the cloud does not report it.
     transition_at: float | None = None
@@ -201,7 +201,7 @@ class Launch:
     request: LaunchRequest
     runs: tuple[str, ...]
     created_at: float
-    #: Until this time another process uses the launch and its machines to make an AMI: no pass repeats or ends them.
+    #: Until this time another process uses the launch to make an AMI: no pass repeats the launch or ends its machines.
     held_until: float = 0.0
     #: When the call was last made.
     sent_at: float | None = None
@@ -219,7 +219,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Drought:
-    """An offer, or a whole type in a market (empty zone), that has no capacity until the time `until`."""
+    """An offer, or a whole type in a market (then `zone` is empty), that has no capacity until the time `until`."""
 
     market: str
     instance_type: str
@@ -241,14 +241,14 @@ class TemplateHealth:
     id: str
     failures: int = 0
     reason: str = ""
-    #: When the next probe, a launch of one machine, is allowed after the template was stopped.
+    #: After too many failures: when the next probe, a launch of only one machine, is allowed.
     probe_at: float = 0.0
     version: int = 0
 
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a run's story, with its owner, job, attempt, machine and launch."""
+    """One event of a run's story, with the run's owner, job, attempt, machine and launch."""
 
     id: str
     run: str

@@ -7,7 +7,8 @@ from provisioner.core.run.records import Node
 
 #: Seconds without a report (18 heartbeats) after which the machine's status checks are read from the cloud.
 SILENT = 180.0
-#: If at least FEWEST machines have reported, and more than SHARE of them are silent, our own fault is likely.
+#: If at least FEWEST machines have reported, and more than SHARE of them are silent, the control plane is likely at
+#: fault.
 FEWEST, SHARE = 5, 0.2
 #: After reports could not be read, silence proves nothing for this many seconds: reports may be waiting unread.
 HEARING = 60.0
@@ -31,7 +32,7 @@ class Hearing:
         return replace(self, unreadable_at=now)
 
     def succeeded(self, asked_at: float) -> "Hearing":
-        """Return self after all reports were read, which were listed at the Unix time `asked_at`."""
+        """Return self after all reports were read; their listing was requested at the Unix time `asked_at`."""
         return replace(self.paused_until(asked_at), read_at=asked_at)
 
 

@@ -1,6 +1,6 @@
-"""The events of a run's story: one function for each kind of event.
+"""Make the events of a run's story, which is the list of its events; each kind of event has one function.
 
-The events have no id: it is given when they are saved (`Installation.save`). `at` is the Unix time of the event.
+An event gets its id when it is saved (`Installation.save`). `at` is the Unix time of the event.
 """
 
 import math
@@ -58,7 +58,7 @@ def moved(old: Run, new: Run, at: float) -> Event:
 
 
 def moved_by_report(old: Run, new: Run, heard_at: float, at: float) -> Event:
-    """Return the event of a change of state that a report caused; `heard_at` is when it was read.
+    """Return the event of a change of state that a report caused; `heard_at` is when the report was read.
 
     The event's time is just before `heard_at`, so that it precedes the other events of that report.
     """
@@ -66,9 +66,9 @@ def moved_by_report(old: Run, new: Run, heard_at: float, at: float) -> Event:
 
 
 def planned(runs: Iterable[Run], causes: Mapping[str, Waiting | None], at: float) -> list[Event]:
-    """Return the events of runs after launches were planned: a run waits for another cause, or can never be launched.
+    """Return the events of runs after launches were planned: the cause of a run's wait is new, or the run was refused.
 
-    `causes` are the causes for which the runs waited before, by id.
+    `causes` are the previous causes of the runs' waits, by the run's id.
     """
     events = []
     for run in runs:

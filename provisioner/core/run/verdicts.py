@@ -77,7 +77,7 @@ def presume(
 
 
 def first_report_due(node: Node, machine: KnownMachine, limits: Limits) -> float | None:
-    """Return when the first report is due; None if it was read, or if the agent cannot report: it has no work order."""
+    """Return when the first report is due; None if it was read, or if the agent cannot report without a work order."""
     if node.report or node.work_put_at is None:
         return None
     # If the work order was put late, the machine gets the full time from then on.

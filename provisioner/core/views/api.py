@@ -2,10 +2,10 @@
 
 #: The version of the API. It changes only if clients of the previous version can no longer read the views.
 API = 1
-#: Headers of every answer: the version of the API, and the version of the package that a client may install.
+#: Headers of every answer: the version of the API, and the version of the server's package, which a client can install.
 API_HEADER, PACKAGE_HEADER = "Provision-API", "Provision-Version"
-#: The name under which the package is installed; the import name is `provisioner`. An index has another package of that
-#: name, which is not ours.
+#: The name under which the package is installed. The import name is `provisioner`; the package index has an unrelated
+#: package with that name.
 DISTRIBUTION = "provision-gpu"
 #: The media type that clients requested before the API had versions.
 UNVERSIONED = "application/vnd.provision+json"

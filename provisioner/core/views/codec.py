@@ -40,7 +40,7 @@ def moment(at: float) -> Moment: ...
 @typing.overload
 def moment(at: float | None) -> Moment | None: ...
 def moment(at: float | None) -> Moment | None:
-    """Return a Unix time rounded for a view, so that a client that decodes its JSON gets an equal view."""
+    """Return a Unix time rounded for a view, so that a client that decodes the view's JSON gets an equal view."""
     return None if at is None else Moment(round(datable(at), 3))
 
 

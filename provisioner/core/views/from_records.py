@@ -41,13 +41,13 @@ def job(item: jobs.Job) -> Job:
 def _refusals(recipe: str, schedule: jobs.Schedule | None, of_recipe: bool) -> tuple[str, ...]:
     """Return the reasons for which `apply` would refuse this recipe and schedule now.
 
-    They are cached: reading a recipe takes milliseconds, and each start of a job returns the job's view.
+    The result is cached: reading a recipe takes milliseconds, and each start of a job returns the job's view.
     """
     return refusals(jobs.Job("", "", "", recipe, 1, 0.0, 0.0, schedule=schedule, schedule_of_recipe=of_recipe))
 
 
 def schedule(item: jobs.Job, upcoming: Sequence[float], run: records.Run | None) -> Schedule:
-    """Return the view of a job's schedule. `run` is the run that its last due time started, or None."""
+    """Return the view of a job's schedule. `run` is the run that it started when it was last due, or None."""
     last = None
     if item.schedule and item.tick is not None:
         verdict = run.verdict if run and run.ended_at is not None else None
@@ -131,7 +131,7 @@ def status(
 def attempts(
     item: records.Run, nodes: Sequence[records.Node], machines: Sequence[records.KnownMachine], now: float
 ) -> tuple[Attempt, ...]:
-    """Return the views of a run's nodes. Without the machines, `report_due_at` is None."""
+    """Return the views of a run's nodes; `report_due_at` is None for a node whose machine is not in `machines`."""
     recipe = recipe_of(item) if nodes else None
     limits = recipe.spec.limits if recipe else Limits()
     by_id = {each.id: each for each in machines}

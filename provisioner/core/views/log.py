@@ -57,7 +57,7 @@ def data_view(data: bytes) -> Data:
 
 
 def data_of(view: Log) -> bytes:
-    """Return the bytes of a piece. Raises ValueError if it has no bytes, or wrong Base64."""
+    """Return the bytes of a piece. Raises ValueError if the piece is a gap, or if its Base64 is invalid."""
     if isinstance(view.text, str):
         return view.text.encode()
     if isinstance(view.base64, str):

@@ -10,7 +10,7 @@ from provisioner.core.views.run import Machine, Run
 
 @dataclass(frozen=True)
 class Queue:
-    """The runs that wait for the same cause."""
+    """Runs that wait for the same reason: their number, and the earliest time of their next tries."""
 
     cause: str
     runs: int
@@ -34,7 +34,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Top:
-    """The caller's unfinished runs and their machines: their numbers, and the most urgent runs."""
+    """The numbers of the caller's unfinished runs and of their machines, and the most urgent of these runs."""
 
     at: Moment
     states: Annotated[Mapping[str, int], "Runs by state."]

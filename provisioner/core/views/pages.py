@@ -6,7 +6,7 @@ from provisioner.core.errors import Invalid
 
 
 def key_of(at: float, id: str) -> str:
-    """Return a record's time and id, its place in a listing by time, as text for `key_in`.
+    """Return a record's time and id, which are its position in a listing by time, as text that `key_in` reads.
 
     Use the time of the record, not of its view: views round times, so the next page would repeat or skip records.
     """
@@ -14,7 +14,7 @@ def key_of(at: float, id: str) -> str:
 
 
 def key_in(text: str | None) -> tuple[float, str] | None:
-    """Return the time and id in a text of `key_of`, or None without a text; raises Invalid for any other text."""
+    """Return the time and id in a text from `key_of`, or None if it is empty; raises Invalid for any other text."""
     if not text:
         return None
     found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)_([0-9a-f]{1,64})", text, re.ASCII)

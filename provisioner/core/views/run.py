@@ -23,7 +23,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Waiting:
-    """The cause for which a run waits, and the time of its next try."""
+    """Why a run waits, and the time of its next try."""
 
     cause: str
     text: str
@@ -33,7 +33,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Stop:
-    """A request to end the run, by a user or a limit."""
+    """A request to end the run, by a user or by the job's schedule."""
 
     outcome: Outcome
     reason: str
@@ -64,7 +64,7 @@ class Run:
     ended_at: Moment | None
     certain_at: Annotated[Moment | None, "When the end of all its machines was certain: then `wait` returns."]
     done_at: Annotated[Moment | None, "When the run was done: all its machines are terminated."]
-    # Absent in the answers of servers before these fields.
+    # Older servers do not send these fields.
     market: Annotated[Market | None, "Of the latest attempt's machine; null before the first one."] = None
     instance_type: Annotated[str | None, "Of the latest attempt's machine; null before the first one."] = None
     dollars_at_least: Annotated[float | None, "Of all machines, without disks; null until done, or unknown."] = None
@@ -133,7 +133,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Event:
-    """A line of a run's story."""
+    """One event of a run; all events of a run, in order, are its story."""
 
     at: Moment
     text: str

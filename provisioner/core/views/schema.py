@@ -13,10 +13,10 @@ _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", NoneT
 
 
 class Schemas:
-    """JSON Schemas that refer to each other; `shapes` has those of named types."""
+    """JSON Schemas that refer to each other; `shapes` maps the name of each view or TypedDict to its JSON Schema."""
 
     def __init__(self, place: str) -> None:
-        """`place` is where the document has `shapes`, as a reference: `#/$defs/`."""
+        """`place` is the beginning of a reference to an entry of `shapes` in the document, such as `#/$defs/`."""
         self._place = place
         self.shapes: dict[str, dict[str, Any]] = {}
 
@@ -45,7 +45,7 @@ class Schemas:
     def _reference(self, kind: Any) -> dict[str, Any]:
         name = kind.__name__
         if name not in self.shapes:
-            # A type may refer to itself.
+            # Add the name first, because a type may refer to itself.
             self.shapes[name] = {}
             fields, required = _fields(kind)
             self.shapes[name] |= {

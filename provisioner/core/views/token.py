@@ -23,7 +23,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Tokens:
-    """All tokens, also revoked and expired ones, the newest first."""
+    """All tokens, including revoked and expired ones, the newest first."""
 
     tokens: tuple[Token, ...]
 

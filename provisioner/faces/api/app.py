@@ -87,7 +87,7 @@ async def _document(request: Request) -> Response:
 
 
 async def refused(_: Request, error: Exception) -> Response:
-    """Return the answer to a ProvisionError. A fault of the server is raised again; Guard answers and logs it."""
+    """Return the answer to a ProvisionError. Raise a fault of the server again, because Guard answers and logs it."""
     assert isinstance(error, ProvisionError)
     found = refusal(error)
     if found is None:

@@ -1,7 +1,8 @@
 """Keep a double up in the background until its shell ends or `rehearse --end` is called.
 
-The double's process reads a FIFO in its folder. A line is END, or the id of a process that must live as long as the
-double. `rehearse --background` prints shell lines; the shell that evaluates them writes its own process id.
+The double's process reads a FIFO in its folder. Each line is END, or the process id of a shell that uses the double.
+The double ends at END, or when all these shells have ended. `rehearse --background` prints shell commands; the shell
+that evaluates them writes its own process id to the FIFO.
 """
 
 import json
@@ -18,19 +19,20 @@ from provisioner.core.errors import NotFound
 from provisioner.faces.cli import exits
 from provisioner.faces.cli.terminal import streams
 
-#: The FIFO; and the file with the id of the double's process and the names of the variables that lead to the double.
+#: The FIFO; and the file with the id of the double's process and the names of the environment variables that select the
+#: double.
 CONTROL, ABOUT = "control", "about.json"
 END = b"end"
-#: Seconds in which a shell must evaluate the lines of `rehearse --background`. Without one the double ends.
+#: Seconds in which a shell must evaluate the lines of `rehearse --background`. If no shell does, the double ends.
 ADOPTION = 60.0
 
 
 class Held:
-    """A double that is up; its folder must be private to this user."""
+    """A running double that other processes can end; its folder must be private to this user."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         os.mkfifo(folder / CONTROL, 0o600)
-        # Opened for writing too: otherwise each writer that closes it would be an end of file.
+        # Open it for writing too: otherwise this process would read an end of file each time a writer closes it.
         self._control = os.open(folder / CONTROL, os.O_RDWR | os.O_NONBLOCK)
         about = {"process": os.getpid(), "variables": list(environment)}
         (folder / ABOUT).write_text(json.dumps(about))
@@ -77,7 +79,7 @@ def _opened(line: bytes) -> int | None:
 
 
 def begin(options: Sequence[str]) -> int:
-    """Start `rehearse --serve` in the background, and print shell lines that lead to it; return the exit code."""
+    """Start `rehearse --serve` in the background, and print shell commands to use it; return the exit code."""
     with tempfile.TemporaryFile() as said:
         words = ("-m", "provisioner.faces.cli.main", "rehearse", "--serve", "--json", "--in-background", *options)
         child = subprocess.Popen(
@@ -92,7 +94,7 @@ def begin(options: Sequence[str]) -> int:
             with child.stdout:
                 printed = child.stdout.read()
         except BaseException:
-            # Its own session does not get the terminal's Ctrl-C.
+            # The child has a session of its own, so it does not get the terminal's Ctrl-C.
             child.terminate()
             child.wait()
             raise
@@ -121,7 +123,7 @@ def end() -> int:
     try:
         about = json.loads((folder / ABOUT).read_text())
         process = os.pidfd_open(about["process"])
-        # Fails if no process reads the FIFO: then the id is that of another process.
+        # This fails if no process reads the FIFO: then the double has ended, and its id may belong to another process.
         control = os.open(folder / CONTROL, os.O_WRONLY | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise NotFound(

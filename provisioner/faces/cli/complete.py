@@ -17,7 +17,8 @@ MOST = 50
 def _read(context: typer.Context, reader: Callable[[Control], list[T]]) -> list[T]:
     """Return what `reader` reads from the installation that the typed words and the environment name.
 
-    Returns an empty list after an error: a completion must neither print one, nor wait for a server that is away.
+    Returns an empty list after an error: a completion must neither print an error, nor wait for a server that does not
+    answer.
     """
     from provisioner.faces.cli import session
 

@@ -10,7 +10,8 @@ BUG = 70
 CONFLICT = 73
 RETRY = 75
 NOT_ALLOWED = 77
-#: Exit codes for outcomes that do not use the process's exit code. A failure uses it if it is from 1 to 255.
+#: Exit codes for outcomes that do not use the process's exit code. FAILED uses the process's exit code if that is from
+#: 1 to 255.
 WITHOUT_EXIT_CODE = {
     Outcome.FAILED: 80,
     Outcome.CANCELLED: 81,

@@ -31,7 +31,7 @@ DISK = frozenset(
     )
 )
 
-#: `\b` keeps the lines as they are.
+#: `\b` makes typer keep the line breaks.
 EPILOG = (
     "\b\nIf a command waits for a run that succeeded or failed, it exits as the job.\nOther exit codes:\n"
     + "\n".join(f"  {code:<3}  {meaning}" for code, meaning in exits.MEANING.items())
@@ -141,7 +141,8 @@ def run(arguments: list[str]) -> int:
         streams.say("interrupted; `provision runs` lists runs that were started")
         return exits.DETACHED
     except (BrokenPipeError, SystemExit):
-        # Typer exits if standard output has no reader any more. The interpreter would fail to flush it at exit.
+        # Typer exits if standard output has no reader any more. Discard the output, which the interpreter would fail to
+        # flush at exit.
         streams.discard_output()
         return exits.UNREAD
     except typer.TyperException as error:

@@ -33,7 +33,10 @@ LARGEST = 1 << 20
 
 
 def control(context: typer.Context) -> Control:
-    """Return the use cases of a server, or of this control host, as the command line or the environment names it."""
+    """Return the use cases of a server or of this control host.
+
+    The server is the one in $PROVISION_URL, unless --settings is given.
+    """
     from provisioner import reach
 
     service = reach.server(streams.complain, settings=context.obj["settings"])
@@ -45,7 +48,7 @@ def control(context: typer.Context) -> Control:
 
 def opened(context: typer.Context, kind: str = "command", journal: Journal | None = None) -> Control:
     """Return the use cases of this control host. Raises Invalid if the environment names a server."""
-    # Imported objects are never freed: the garbage collector would waste time on them, now and in later collections.
+    # Imported objects are never freed, so the garbage collector must not spend time on them, now or later.
     gc.disable()
     from provisioner import wiring
 
@@ -87,10 +90,10 @@ def journal(context: typer.Context, *, as_json: bool) -> Journal:
 
 
 def run_id(service: Control, name: str) -> str:
-    """Return the id of the run that `name` means: an id, the beginning of one, or a job, whose latest run it is.
+    """Return the id of the run that `name` selects: an id, the beginning of one, or a job, which means its latest run.
 
-    At least four hexadecimal digits that begin an id are that id. Raises NotFound, and Invalid if `name` means both
-    a run and a job.
+    The beginning of an id must have at least four hexadecimal digits. Raises NotFound, and Invalid if `name` selects
+    both a run and a job.
     """
     run = _begun_with(service, name)
     latest = _latest(service, name) if name and len(name) < COMPLETE else None

@@ -1,4 +1,4 @@
-"""The contract for everything that a face does with an installation, in this process or on a server over HTTP."""
+"""The contract for all operations of the command line and the APIs, in this process or on a server over HTTP."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol

@@ -53,7 +53,7 @@ def ignore(_: Sequence[str]) -> None:
 
 
 class Logs(Protocol):
-    """Methods accept a run's name, and raise errors for it, as those of `Runs` do."""
+    """The methods accept a run's name as the methods of `Runs` do, and raise the same errors for it."""
 
     def read(self, run: str, query: LogQuery) -> Iterator[LogPiece | LogGap]:
         """Yield the bytes that are in the bucket now, each once and in order; then the gaps."""
@@ -61,7 +61,7 @@ class Logs(Protocol):
     def follow(
         self, run: str, query: LogQuery, looked: Callable[[Sequence[str]], None] = ignore, *, direct: bool = False
     ) -> Iterator[LogPiece | LogGap]:
-        """Yield the present bytes, and new ones as they are written until the run's end; then the gaps.
+        """Yield the bytes that are there now, then new bytes as they are written until the run's end; then the gaps.
 
         Makes passes if no daemon does. `looked` is called after each read of the log, with the errors as text. With
         `direct` the bytes come from the machine itself, over SSH; if that is impossible, one of the errors says why.

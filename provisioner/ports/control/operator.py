@@ -12,7 +12,7 @@ def ignore(_: Sequence[str]) -> None:
 
 class Operator(Protocol):
     def now(self) -> float:
-        """Return the Unix time of the clock that times the runs."""
+        """Return the Unix time of the clock that is used for all times of runs."""
 
     def served(self) -> bool:
         """Return whether a daemon makes passes, so that no other process needs to make them."""
@@ -32,8 +32,8 @@ class Operator(Protocol):
     def hindrance(self) -> str:
         """Return why the control plane decides nothing now, such as a wrong clock, or ""."""
 
-    # The methods below need the control host. There they raise Forbidden for a caller with a token, except `enter`. In
-    # a remote client `drive` without schedules only waits, `step` does nothing, and the others raise Invalid.
+    # The methods below need the control host. On the control host, all but `enter` raise Forbidden for a caller with a
+    # token. In a remote client `drive` without schedules only waits, `step` does nothing, and the others raise Invalid.
 
     def enter(self, run: str, *, host: bool = False) -> Connection:
         """Connect to the job's container, or with `host` to its machine as root.

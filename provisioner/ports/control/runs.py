@@ -20,7 +20,7 @@ class Runs(Protocol):
     def start(self, job: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
         """Trigger a run of the job. `env` and `command` replace parts of its recipe.
 
-        The same key within 24 h returns the same run; with other inputs, raises Conflict.
+        A second call with the same key within 24 h returns the same run, or raises Conflict if its inputs differ.
         """
 
     def find(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:
@@ -39,7 +39,7 @@ class Runs(Protocol):
         """Return the run with its attempts, machines and story."""
 
     def overview(self, limit: int) -> Top:
-        """Return the numbers of unfinished runs and of their machines, and the `limit` most urgent runs."""
+        """Return how many runs are unfinished and how many machines they have, and the `limit` most urgent runs."""
 
     def stop(self, name: str) -> Run:
         """Request the end of a run. It is no error if the run has ended."""

@@ -7,7 +7,7 @@ from provisioner.core.views.job import Schedule
 
 
 class Schedules(Protocol):
-    """Methods accept a job's name, and raise errors for it, as those of `Jobs` do."""
+    """The methods accept a job's name as the methods of `Jobs` do, and raise the same errors for it."""
 
     def set(self, name: str, schedule: Mapping[str, str] | None) -> Schedule:
         """Set the job's schedule, given as a recipe's schedule fields by name, or remove it (None).

@@ -56,7 +56,7 @@ _DESCRIBE = (
     "GetConsoleOutput",
 )
 
-#: The required actions by (service, API call); a call without an entry is not answered.
+#: The required actions by (service, API call); the double does not implement a call without an entry.
 ASKS: Mapping[tuple[str, str], tuple[Ask, ...]] = {
     **{("ec2", name): _asks(On.ANYTHING, f"ec2:{name}") for name in _DESCRIBE},
     # CreateTags is required if the call has tags; the control plane's calls always have tags.

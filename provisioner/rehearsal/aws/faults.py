@@ -1,7 +1,7 @@
-"""Fault rules, which fail or delay calls to the double, or lose their answers.
+"""Fault rules, which make calls to the double fail, delay them, or lose their answers.
 
-A rule acts before the call is carried out, and then prevents the call (except for a delay). Or it acts afterwards, when
-the call has had its effect, and changes only the answer.
+A BEFORE rule acts before the call is carried out, and prevents the call, unless the rule is a delay. An AFTER rule acts
+when the call has had its effect, and changes only the answer.
 """
 
 import threading
@@ -89,7 +89,7 @@ class Faults:
             return [rule for rule, seen in zip(self._rules, self._seen, strict=True) if seen <= rule.skip]
 
     def on(self, call: Call) -> Rule | None:
-        """Return the rule that acts on this call, or None; the call counts for every fitting rule up to that one."""
+        """Return the rule that acts on this call, or None. Every fitting rule up to that one counts the call."""
         with self._lock:
             for place, rule in enumerate(self._rules):
                 if rule.fits(call):

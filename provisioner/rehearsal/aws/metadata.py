@@ -14,7 +14,7 @@ from provisioner.rehearsal.machines.host import Guest
 
 ACCOUNT = "123456789012"
 
-#: A folder of nodes by name, or a text, or a function that returns the text when it is read.
+#: A node of the metadata: a folder of nodes by name, a text, or a function that returns the text on each read.
 Node = Mapping[str, "Node"] | Callable[[], str] | str
 
 

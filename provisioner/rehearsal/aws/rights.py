@@ -45,13 +45,13 @@ def owners_own(
 
 
 def parameter_arn(region: str, name: str) -> str:
-    """Return the ARN of a parameter from its name or ARN; AWS's own, below /aws/, have no account in their ARN."""
+    """Return the ARN of a parameter from its name or ARN; the ARN of an AWS parameter (/aws/…) has no account."""
     account = "" if name.startswith("/aws/") else ID
     return name if name.startswith("arn:") else f"arn:aws:ssm:{region}:{account}:parameter/{name.lstrip('/')}"
 
 
 def secret_arn(region: str, id: str) -> str:
-    """Return the ARN of a secret from its name or ARN; it ends in `random` where AWS has six random letters."""
+    """Return the ARN of a secret from its name or ARN; `random` stands for the six random letters that AWS adds."""
     return id if id.startswith("arn:") else f"arn:aws:secretsmanager:{region}:{ID}:secret:{id}-random"
 
 
@@ -64,7 +64,7 @@ def _several(value: Any) -> list[Any]:
 
 
 class Known(Protocol):
-    """The facts about resources on which the rights to a call depend."""
+    """The facts about resources that are needed to decide whether a call is allowed."""
 
     def role_of(self, call: Call) -> str:
         """Return the role that a launch gives to its machines; empty if it gives none."""

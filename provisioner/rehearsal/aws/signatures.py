@@ -22,7 +22,8 @@ from provisioner.rehearsal.aws.metadata import Credentials
 from provisioner.rehearsal.aws.refused import Refused
 from provisioner.rehearsal.aws.wire import Request
 
-#: Seconds for which a machine's credentials are valid. AWS: at most six hours, renewed earlier (EC2 User Guide).
+#: Seconds for which a machine's credentials are valid. On AWS they are valid for at most six hours, and AWS renews them
+#: before they expire (EC2 User Guide).
 _VALID = 6 * 3600.0
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request, ?"

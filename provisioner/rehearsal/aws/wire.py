@@ -1,7 +1,7 @@
 """Read and write AWS's protocols according to botocore's description of each service.
 
-EC2 has its own query protocol, S3 uses REST, IAM and STS the query protocol, SSM JSON. Only the double's own answers
-(EC2's from the model, and some in JSON) and its errors are written here; moto writes all other answers.
+EC2 has its own query protocol, S3 uses REST, IAM and STS use the query protocol, and SSM uses JSON. This module writes
+only the double's own answers (EC2's from the model, and some in JSON) and its errors; moto writes all other answers.
 """
 
 import functools

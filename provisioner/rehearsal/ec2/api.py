@@ -51,10 +51,10 @@ class Ec2:
         forget: Callable[[str], None],
         account: str,
     ) -> None:
-        """Set up the calls. All of them use the model under `lock`.
+        """Set up the calls, which hold `lock` while they use the model.
 
-        `changed` is called after each call that may have launched, captured or ended a machine, `forget` with the id
-        of each deregistered AMI.
+        `changed` is called after each API call that may have launched, captured or ended a machine. `forget` is called
+        with the id of each deregistered AMI.
         """
         self._model, self._lock, self._now = model, lock, now
         self._console, self._changed, self._account = console, changed, account
@@ -77,7 +77,7 @@ class Ec2:
         return self.calls[call.action](call.parameters)
 
     def role_of(self, call: Call) -> str:
-        """Return the role that a CreateFleet gives to its machines; empty if it gives none.
+        """Return the role that a CreateFleet call gives to its machines; empty if it gives none.
 
         In this account, an instance profile and its role have the same name.
         """

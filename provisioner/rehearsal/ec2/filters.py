@@ -1,4 +1,4 @@
-"""Filters and tags of new resources, in the form that EC2's calls share for all kinds of resources."""
+"""Read the two parameters that EC2's calls share for all kinds of resources: filters, and tags of new resources."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase

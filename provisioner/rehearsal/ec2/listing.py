@@ -12,9 +12,9 @@ from provisioner.rehearsal.ec2.instance import Instance
 def listed(
     instances: Iterable[Instance], ids: Collection[str], conditions: Conditions, began: float, now: float, looks: int
 ) -> list[Instance]:
-    """Return all machines that call number `looks` lists, or those with `ids`; raises Refused for an unlisted id.
+    """Return all machines that a call lists, or those with `ids`; raises Refused for an unlisted id.
 
-    `began` is the start of the region, in Unix seconds; the times of the conditions count from it.
+    `looks` is the number of this call. The times of the conditions count from `began`, in Unix seconds.
     """
     seen = (_as_shown(one, conditions, began, now, looks) for one in instances)
     shown = {one.id: one for one in seen if one is not None}

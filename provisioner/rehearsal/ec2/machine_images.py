@@ -35,7 +35,7 @@ class MachineImage:
 
 
 class Images:
-    """The AMIs and snapshots of one region. Own AMIs are available when captured and `delay` seconds old."""
+    """The AMIs and snapshots of one region. The account's AMIs are available when captured and `delay` seconds old."""
 
     def __init__(self, delay: float, new_id: Callable[[], str]) -> None:
         self._delay, self._new_id = delay, new_id
@@ -82,7 +82,7 @@ class Images:
         return made
 
     def captured(self, image_id: str, failure: str = "") -> None:
-        """Record that the machine host has kept the disk, or its `failure`; an unknown AMI is no error."""
+        """Record that the machine host has kept the disk, or why it could not (`failure`); ignore an unknown AMI."""
         if image := self._images.get(image_id):
             self._images[image_id] = dataclasses.replace(image, captured=not failure, failure=failure)
 

@@ -41,7 +41,7 @@ _Mishap = TypeVar("_Mishap", Breakdown, Interruption, Rebalance)
 
 
 class Model:
-    """EC2 in one region, which starts at `began`, Unix seconds."""
+    """EC2 in one region, from the Unix time `began` on; the times in the conditions count from `began`."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Model:
         subnets: Mapping[str, str],
         new_id: Callable[[], str],
     ) -> None:
-        """`subnets` are zones by subnet id; `new_id` never returns the same last 17 characters twice."""
+        """`subnets` has the zone of each subnet id; `new_id` must never return the same last 17 characters twice."""
         self.conditions = conditions
         self.began = began
         self.subnets = subnets
@@ -75,7 +75,7 @@ class Model:
     # Time
 
     def advance(self, now: float) -> None:
-        """Make all planned changes that are due by `now`; each change has its planned time, not `now`."""
+        """Make all planned changes that are due by `now`; each change is dated with its planned time, not `now`."""
         while self._agenda and self._agenda[0][0] <= now:
             _, _, happens = heapq.heappop(self._agenda)
             happens()
@@ -313,7 +313,7 @@ class Model:
             self._finish(now, instance_id)
 
     def powered_off(self, instance_id: str, now: float) -> None:
-        """Record that the machine powered itself off; InstanceInitiatedShutdownBehavior stops or terminates it."""
+        """Record that the machine powered itself off, and stop or terminate it (InstanceInitiatedShutdownBehavior)."""
         self.advance(now)
         old = self._instances.get(instance_id)
         if old is None or old.state != MachineState.RUNNING:
@@ -333,7 +333,7 @@ class Model:
         self.advance(now)
 
     def terminate(self, ids: Collection[str], now: float) -> dict[str, tuple[MachineState, MachineState]]:
-        """Terminate machines; return their states before and after, by id. For an unknown id, only raise Refused."""
+        """Terminate machines; return their old and new states by id. For an unknown id, raise Refused and end none."""
         self.advance(now)
         before = self._listed(now, ids)
         for one in before:

@@ -50,7 +50,7 @@ class FakeCloud:
         self.lose_answer_of: list[str] = []
         #: Offers without capacity, regardless of the conditions.
         self.no_capacity_in: set[Offer] = set()
-        #: What `console` returns, by instance id.
+        #: The text that `console` returns, by instance id.
         self.console_of: dict[str, str] = {}
         #: All events of machines so far, except captures, for tests that simulate the machines.
         self.events: list[Event] = []

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-#: Commands whose arguments go to the machine's own minimal systemd (`init.py`); they do not wait for its action.
+#: Commands that pass their arguments to the machine's own minimal systemd (`init.py`), and do not wait for its action.
 SYSTEMD = ("systemctl", "systemd-run", "poweroff", "shutdown", "reboot", "halt")
 
 #: Commands that would change this computer; on a light machine they do nothing and succeed.
@@ -98,7 +98,7 @@ exec {python} {options}"$@"
 
 
 def install(folder: Path, pipe: Path, gpus: int, real: Sequence[str]) -> None:
-    """Write the doubles to `folder`, which must be first on the machine's PATH; commands in `real` get none."""
+    """Write the doubles to `folder`, which must be first on the machine's PATH; commands in `real` get no double."""
     state = shlex.quote(str(folder.parent / "run/system-state"))
     scripts = {name: TELL.format(name=name, pipe=shlex.quote(str(pipe)), state=state) for name in SYSTEMD}
     scripts |= dict.fromkeys(IDLE, IDLE_SCRIPT)
@@ -118,6 +118,6 @@ def install(folder: Path, pipe: Path, gpus: int, real: Sequence[str]) -> None:
 
 
 def reaching_out(folder: Path, path: str, real: Sequence[str]) -> list[str]:
-    """Return the commands for which this PATH would find the computer's own instead of the double in `folder`."""
+    """Return the commands for which this PATH would find the computer's own program, not the double in `folder`."""
     listed = [name for name in (*SYSTEMD, *IDLE, *ABSENT, *LOOKING) if name not in real]
     return [name for name in listed if shutil.which(name, path=path) != os.fspath(folder / name)]

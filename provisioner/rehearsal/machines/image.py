@@ -58,10 +58,10 @@ OPTIONS = (
     "--dpkgopt=force-unsafe-io",
 )
 
-#: Seconds after the last use of an image; an older image is removed when a new one is made.
+#: An image that was not used for this many seconds is removed when a new image is made.
 FORGET_AFTER = 7 * 86400.0
 
-#: Seconds that the probe of KVM may take. A usable KVM boots the initrd in less than one.
+#: Seconds that the probe of KVM may take. A usable KVM boots the initrd in less than one second.
 PROBE = 5.0
 
 #: Decompressors of a kernel by its first bytes (Linux, Documentation/arch/x86/boot.rst, "payload_offset").
@@ -308,7 +308,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # For SIGINT too, because a shell that starts this in the background makes it ignore SIGINT.
+    # Set a handler for SIGINT, too: a program that a shell starts in the background ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     sys.exit(main())

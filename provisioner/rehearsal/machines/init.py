@@ -21,7 +21,7 @@ PARTS = ("text/cloud-boothook", "text/x-shellscript")
 
 class Init:
     def __init__(self, folder: Path, pipe: Path) -> None:
-        # These folders may be links to a disk of the machine's own, which is empty.
+        # These folders may be links to folders on the machine's own disk, which is empty at first.
         for name in ("home/jovyan", "var/lib", "var/log"):
             os.makedirs(os.path.realpath(folder / name), exist_ok=True)
         self._units = folder / "etc/systemd/system"

@@ -1,4 +1,4 @@
-"""Run a machine as processes of this computer, keep its console, and leave no process or file behind."""
+"""Run a machine as processes of this computer, keep its console output, and leave no process or file behind."""
 
 import os
 import subprocess

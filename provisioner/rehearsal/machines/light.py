@@ -38,9 +38,9 @@ class LightHost:
 
         `gpus` returns how many GPUs an instance type shows; by default, every type shows 8. `environment` returns
         variables that are added to the machine's own, also those that simulate faults (PROVISION_GPUS,
-        PROVISION_ECC_ERRORS, PROVISION_KERNEL_LOG, PROVISION_BLOCK_DEVICES). `disk` returns the bytes of a disk of the
-        machine's own, or None; the disk is in this computer's memory, and exists in a sandbox only. Without
-        `sandbox`, or if bubblewrap does not work, a machine is a plain process tree.
+        PROVISION_ECC_ERRORS, PROVISION_KERNEL_LOG, PROVISION_BLOCK_DEVICES). `disk` returns the size, in bytes, of the
+        machine's own disk, or None if it has none; the disk is in this computer's memory, and exists in a sandbox only.
+        Without `sandbox`, or if bubblewrap does not work, a machine is a plain process tree.
         """
         self._folder = folder
         self._docker = _which("docker") if docker else ""
@@ -116,7 +116,7 @@ class LightHost:
         }
 
     def _wrapper(self, folder: Path, disk: int | None) -> Sequence[str]:
-        """Return the sandbox's command, if any: it makes the computer read-only and hides its services' sockets."""
+        """Return the sandbox's command, if any: it makes the computer's files read-only and hides service sockets."""
         if not self.sandboxed:
             return ()
         socket = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")

@@ -19,7 +19,7 @@ class Unheard(ProvisionError):
 
 
 class Monitor:
-    """A context manager for one connection; raises Unheard after `patience` seconds in all."""
+    """A context manager for one connection to QEMU; raises Unheard after `patience` seconds in all."""
 
     def __init__(self, folder: Path, patience: float) -> None:
         self._end = time.monotonic() + patience

@@ -35,7 +35,8 @@ TRANSLATED_MIB = 256
 #: The simplest CPU that runs programs built for x86-64-v2: more features would be slower to emulate.
 EMULATED_CPU = "Nehalem"
 
-#: `apparmor=0`, because Docker runs no container if AppArmor is on without its tools; the rest is for speed.
+#: `apparmor=0`, because Docker runs no container if AppArmor is on without its tools. SELinux, auditing and mitigations
+#: are off for speed.
 KERNEL = "root=/dev/vda rw console=ttyS0 quiet panic=-1 apparmor=0 selinux=0 audit=0 mitigations=off"
 
 #: Seconds that a capture may take, most of them for the guest's shutdown.
@@ -55,14 +56,14 @@ class _Machine:
         self.image = image
         #: None before the boot.
         self.life: Life | None = None
-        #: Whether the machine has ended, or must not begin.
+        #: Whether the machine has ended, or must not boot.
         self.over = False
         #: Messages of the rehearsal itself, shown before the machine's console output.
         self.note = ""
 
 
 class QemuHost:
-    """Runs machines from `image`, or from AMIs captured of such machines, with disks in folders under `folder`.
+    """Runs machines from `image` or from AMIs captured from such machines; the disks are in folders under `folder`.
 
     At most `at_once` machines run. A further machine is `running` in EC2, but boots only when another one has ended.
     """
@@ -98,7 +99,7 @@ class QemuHost:
         self._way_in = way_in
         self._second_disk = second_disk
         self._machines: dict[str, _Machine] = {}
-        #: By AMI id of each kept disk, the AMI whose disk is its backing file; then, the ids of forgotten AMIs.
+        #: For each AMI with a kept disk, the AMI whose disk is the backing file of that disk; and all forgotten AMIs.
         self._kept_on: dict[str, str] = {}
         self._forgotten: set[str] = set()
         #: Held while a machine begins or ends, so that no thread sees a state in between.
@@ -129,9 +130,10 @@ class QemuHost:
         return machine.note + (machine.life.console if machine.life else "")
 
     def capture(self, instance_id: str, image_id: str) -> None:
-        """Shut the guest down, keep its disk, and boot it again, as EC2 does: a shutdown completes the file system.
+        """Shut the guest down, keep a copy of its disk, and boot the guest again, as EC2 does.
 
-        The kept disk has only the differences from the disk of the machine's AMI.
+        The shutdown writes the guest's whole file system to the disk. The kept disk has only the differences from the
+        disk of the machine's AMI.
         """
         machine = self._machines[instance_id]
         disk, kept = self.folder(instance_id) / "disk", self._kept(image_id)

@@ -1,7 +1,7 @@
 """Simulate many machines in one thread; each machine only follows the agent's protocol.
 
 Each machine has its own credentials from the metadata service and calls the bucket over HTTP, like an agent. Its steps
-do no work: the script has their durations and outcomes.
+do no work: the script sets their durations and outcomes.
 """
 
 import heapq
@@ -21,7 +21,7 @@ from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.machines.script import Script
 from provisioner.rehearsal.machines.scripted_agent import Doing, ScriptedAgent
 
-#: Statuses of a missing key. 403 is one of them, because machines do not have the right ListBucket.
+#: HTTP statuses for a missing key: S3 answers 403 to a caller without the right ListBucket, such as a machine.
 _ABSENT = (403, 404)
 #: Seconds after which a request is repeated while the bucket fails.
 RETRY = 0.5

@@ -1,7 +1,7 @@
-"""An agent that only follows the protocol: its steps do no work, and a script has their durations and outcomes.
+"""An agent that only follows the protocol: its steps do no work, and a script sets their durations and outcomes.
 
-The agent never waits: its life is a generator that yields the seconds until its next step. So its driver can use real
-time for thousands of machines in one thread, or the virtual time of a test.
+The agent never waits: its life is a generator that yields the seconds until its next step. So one thread can run
+thousands of agents in real time, and a test can run them in virtual time.
 """
 
 import hashlib
@@ -258,7 +258,7 @@ class ScriptedAgent:
         yield from self.report(Step.LOGS, finished=True)
 
     def _put_once(self, key: str, message: object) -> Doing[bool]:
-        """Put the message if the key is new; return whether the stored object equals it, also after a lost answer."""
+        """Put the message if the key is new; return whether the stored object equals it, even if an answer was lost."""
         data = codec.encode(message)
         if (yield from self._try(lambda: self._bucket.put(key, data, if_absent=True))):
             return True

@@ -18,7 +18,7 @@ from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.ownership import claim
 from provisioner.service.installation import Installation
 
-#: The most seconds a bake may take, the snapshot included.
+#: Maximum number of seconds of a bake, including the snapshot.
 LIFETIME = 2 * 3600
 #: Seconds between two progress lines while the machine image is pending.
 PATIENCE = 30.0

@@ -19,15 +19,15 @@ from provisioner.ports.clock import Clock
 from provisioner.ports.shell import Host, Key, Session, Shell
 from provisioner.service.installation import Installation
 
-#: Maximum number of seconds until the machine runs and its console shows the host keys. Without Nitro the console takes
-#: minutes.
+#: Maximum number of seconds until the machine runs and its console shows the host keys. The console output of a machine
+#: without Nitro appears minutes late.
 BOOT_LIMIT = 900.0
 #: Maximum number of seconds to connect: sshd runs once the console shows the host keys. Also the seconds for which a
 #: launch without an answer is repeated.
 REACH_LIMIT = 60.0
 #: Seconds between two steps of `looks`.
 LOOK = 1.0
-#: Maximum number of characters of the console's end in the error message for a builder without an SSH connection.
+#: Maximum number of characters from the end of the console output in an error message about the builder.
 CONSOLE_TAIL = 600
 
 
@@ -103,7 +103,7 @@ class Builder:
         try:
             self._close()
         except KeyboardInterrupt:
-            # Ctrl-C may have interrupted any line. All steps of `_close` may be repeated.
+            # Ctrl-C may have interrupted `_close` at any line. All its steps may be repeated.
             self._close()
             raise
 

@@ -11,7 +11,7 @@ from provisioner.service.ami.builder import Told
 from provisioner.service.control_loop.launch_sites import AMI, LaunchSites
 from provisioner.service.installation import Installation
 
-#: The name in `use` that means the machine image of the settings.
+#: The name with which `use` selects the machine image of the settings.
 DEFAULT = "default"
 
 
@@ -42,13 +42,14 @@ class Amis:
         return tuple(map(self.show, found))
 
     def show(self, ami: Ami) -> View:
-        """Return the view of the machine image: also whether new launches use it, and whether its agent is current."""
+        """Return the view of the machine image, with whether new launches use it and whether its agent is current."""
         return from_records.ami(ami, in_use=self._in_use() == ami.id, current=ami.agent == self._sites.agent_sha256())
 
     def use(self, name: str) -> View | None:
-        """Make new launches use this machine image, and return it. For DEFAULT, use the settings' and return None.
+        """Make new launches use this machine image, and return its view.
 
-        Raises NotFound, and Conflict for a machine image that is not available.
+        With DEFAULT, new launches use the machine image of the settings, and None is returned. Raises NotFound, and
+        Conflict for a machine image that is not available.
         """
         if name == DEFAULT:
             self._installation.store.choose(AMI, "", [self._audit("use AMI", DEFAULT)])
@@ -93,7 +94,10 @@ class Amis:
         return self._installation.store.chosen(AMI) or self._installation.policy.image
 
     def _find(self, name: str) -> Ami | None:
-        """Return the machine image with this id, beginning of an id, or name; or None. Raises Invalid for several."""
+        """Return the machine image with this name or id, or whose id begins with `name`; None without a match.
+
+        Raises Invalid if several match.
+        """
         amis = self._installation.cloud.amis()
         exact = [ami for ami in amis if name in (ami.id, ami.name)]
         found = exact or [ami for ami in amis if name.startswith("ami-") and ami.id.startswith(name)]

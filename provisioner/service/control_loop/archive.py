@@ -37,9 +37,10 @@ class Copying:
         self._installation = installation
         self._box, self._node = box, (run, attempt, rank)
         self._streams = list(STREAMS)
-        #: State of the first stream: the key after which the next page begins, the number of listed objects, whether
-        #: the last page was listed, and the chunks of the page that are not copied yet: offset, size, offset, size, …
-        #: Arrays take a tenth of the memory of a list of pairs, and hundreds of logs may wait for their next step.
+        #: State of the present stream, the first of `_streams`: the key after which the next page begins, the number of
+        #: listed objects, whether the last page was listed, and the chunks of the page that are not copied yet: offset,
+        #: size, offset, size, … Arrays take a tenth of the memory of a list of pairs, and hundreds of logs may wait for
+        #: their next step.
         self._after, self._seen, self._listed = "", 0, False
         self._page = array("q")
         #: Offsets and sizes of the chunks of a long page that are already in the archive.
@@ -159,11 +160,14 @@ class Archive:
     def copy(
         self, box: str, run: str, attempt: int, rank: int, result: Result | None, report: Report | None
     ) -> archive.Manifest | None:
-        """Copy a mailbox's log, then its result and manifest. Of a long log, copy one step; None if more are needed."""
+        """Copy a mailbox's log, then its result; store and return the manifest.
+
+        Of a long log, make one step; return None if more steps are needed.
+        """
         bucket = self._installation.bucket
         kept = bucket.get(archive.manifest_key(run, attempt, rank))
         if kept is not None:
-            # An earlier pass has copied all of it, but its records were not saved.
+            # An earlier pass has copied the whole log, but the records of that pass were not saved.
             self._copying.pop(box, None)
             return decode(archive.Manifest, kept)
         copying = self._copying.pop(box, None) or Copying(self._installation, box, run, attempt, rank)
@@ -182,7 +186,7 @@ class Archive:
         return manifest
 
     def _keep_result(self, box: str, key: str, result: Result) -> None:
-        """Copy the result unchanged, with its checksums of all chunks; store the decoded result if it is too large."""
+        """Copy the result unchanged, with the checksums of all chunks; if it is too large, store the decoded result."""
         bucket, source = self._installation.bucket, result_key(box)
         sizes = [entry.size for entry in bucket.list(source) if entry.key == source]
         if sizes and sizes[0] <= RESULT_MOST:
@@ -191,7 +195,10 @@ class Archive:
             bucket.put(key, encode(result))
 
     def finish(self, run: Run, held: Sequence[Assignment], until: float) -> Receipt | None:
-        """Store the receipt, then empty the mailboxes; return the receipt, or None if they are not empty by `until`."""
+        """Store the receipt, then empty the mailboxes until the monotonic time `until`.
+
+        Returns the receipt, or None if the mailboxes are not empty yet.
+        """
         bucket = self._installation.bucket
         told = bill(self._installation.store, run, held, self._installation.clock.now())
         bucket.put(archive.receipt_key(run.id), encode(told))
@@ -201,7 +208,7 @@ class Archive:
         return told
 
     def empty(self, box: str, until: float) -> bool:
-        """Delete the objects of the inbox and the mailbox: at least one page, then more pages until `until`.
+        """Delete the objects of the inbox and the mailbox: one page, and more pages until the monotonic time `until`.
 
         Returns whether no object is left. Call this only when no stored record needs the objects any more.
         """
@@ -218,7 +225,7 @@ class Archive:
 
 
 def bill(store: Store, run: Run, held: Sequence[Assignment], now: float) -> Receipt:
-    """Return the run's receipt: the final one if the run is done, otherwise the one at `now`."""
+    """Return the run's receipt: the final receipt if the run is done, otherwise the receipt at `now`."""
     ids = {each.node.launch for each in held} | ({run.launch} if run.launch else set())
     launches = {id: launch for id in sorted(ids) if (launch := store.launch(id))}
     return receipt(run, held, launches, run.done_at if run.done_at is not None else now)

@@ -1,8 +1,8 @@
 """List, read and delete the objects in the machines' inboxes, a bounded number in each pass.
 
 A machine may put any number of objects of any size into its own inbox, under any name. Each pass lists a
-bounded number of objects, with the same limit for every machine. It does not read objects larger than a
-report, and continues where the last pass stopped. So a machine that floods its inbox delays only its own reports.
+bounded number of objects, with the same limit for every machine, and continues where the last pass stopped. A pass
+does not read objects that are too large for a report. So a machine that floods its inbox delays only its own reports.
 """
 
 import re
@@ -17,8 +17,8 @@ from provisioner.ports.bucket import Entry
 from provisioner.service.installation import Installation
 
 ALL = "inbox/"
-#: Maximum number of objects of one machine that a pass lists. A machine writes one every 10 s, so passes need one
-#: minute for the backlog of a weekend.
+#: Maximum number of objects of one machine that a pass lists. A machine writes one object every 10 s, so passes take
+#: one minute to list the backlog of a weekend without a control plane.
 EACH_MOST = 500
 #: Maximum number of objects of all machines that a pass lists, and maximum number of machines with more than EACH_MOST
 #: objects. 10,000 machines write 1,000 objects a second.
@@ -44,7 +44,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Heard:
-    """The newest report that the node does not have yet; how many objects are unreadable, and why the last one is."""
+    """The newest report that the node's record lacks; the number of unreadable objects; why the last is unreadable."""
 
     report: Report | None = None
     unreadable: int = 0
@@ -81,7 +81,7 @@ class Inbox:
             after = _behind(full)
 
     def read(self, node: Node, entries: Sequence[Entry]) -> Heard:
-        """Return the newest report among these objects that the node does not have yet."""
+        """Return the newest report among these objects, if the node's record lacks it, and count unreadable ones."""
         known = node.report.sequence if node.report else -1
         numbered, unreadable, why = list[tuple[int, str]](), 0, ""
         for entry in entries:

@@ -19,13 +19,13 @@ from provisioner.service.installation import Installation
 
 T = TypeVar("T")
 
-#: Seconds for which cached catalogs are valid, and cached machine images, profiles, GPU types and list prices: these
-#: change rarely, and a spot price stays the same for hours.
+#: Seconds for which a cached catalog is valid (CATALOG_TTL): a spot price stays the same for hours. Seconds for which
+#: cached machine images, profiles, GPU types and list prices are valid (PLACE_TTL): these change rarely.
 CATALOG_TTL = 3600.0
 PLACE_TTL = 24 * 3600.0
 #: Seconds after an error until a price list is requested again.
 UNLISTED_TTL = 600.0
-#: Key of the operator's choice of a machine image, which has precedence over the one in the settings.
+#: Key of the operator's choice of a machine image, which has precedence over the machine image in the settings.
 AMI = "ami"
 
 
@@ -51,7 +51,7 @@ class _Names:
 
 
 class LaunchSites:
-    """Caches the facts that launches need: with a warm cache, the first call for a new run is its launch."""
+    """Caches the facts that launches need: with a warm cache, the first cloud call for a new run is its launch."""
 
     def __init__(self, installation: Installation, agent: Agent, user_data: Callable[[str, str], str]) -> None:
         """`user_data(role_id, agent_sha256)` returns the user data for the machines of one role."""
@@ -184,7 +184,7 @@ class LaunchSites:
 
 
 def _fresh(stored_at: float, now: float, lasts: float) -> bool:
-    """Return whether a value is still valid, `lasts` seconds after `stored_at`; a value from the future is not."""
+    """Return whether a value is valid: for `lasts` seconds, but not if `stored_at` is over SLACK seconds ahead."""
     return stored_at - SLACK <= now < stored_at + lasts
 
 

@@ -53,7 +53,7 @@ class Launches:
         try:
             site = self._sites.site(profile, {name for _, recipe in waiting for name in recipe.spec.instance_types})
         except CloudError as error:
-            # Treat the error like the answer to a launch: a permanent error ends the runs, for others the runs wait.
+            # Treat the error like the answer to a launch: a permanent error ends the runs; after others, the runs wait.
             refusals = (Refusal(error),)
             runs = [unfilled(run, refusals, len(recipe.spec.markets), now) for run, recipe in waiting]
             self._save_waiting(runs, causes, epoch)

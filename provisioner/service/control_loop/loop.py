@@ -17,15 +17,16 @@ from provisioner.service.installation import Installation
 class Intervals:
     """Intervals and limits in seconds, with the cost of their calls."""
 
-    #: From the begin of a pass to the begin of the next, while a run, machine or launch is live. A pass makes one
+    #: From the start of a pass to the start of the next, while a run, machine or launch is live. A pass makes one
     #: DescribeInstances and one LIST, about $0.02 an hour.
     busy: float = 1.0
-    #: Between passes while no run, machine or launch is live. Pass and sweep each make a free DescribeInstances.
+    #: Between passes while no run, machine or launch is live. A pass and a sweep make one DescribeInstances each, which
+    #: is free.
     idle: float = 60.0
     #: Between two reads of the store's `changes`, which show writes by other processes. A read makes no cloud call.
     glance: float = 0.025
-    #: Several new runs during one pass are a burst. The next pass begins once nothing was stored for `quiet` seconds,
-    #: or after `burst` seconds: so a burst takes few launches, and no run waits long.
+    #: Several new runs during one pass are a burst. The next pass begins when nothing has been stored for `quiet`
+    #: seconds, or after `burst` seconds: so a burst takes few launches, and no run waits long.
     quiet: float = 0.1
     burst: float = 2.0
     #: The longest time for copying long logs in a process that makes only one pass.
@@ -102,11 +103,11 @@ class Loop:
             self.release()
             raise
         except (Retryable, CloudError):
-            # Make the pass although the bucket's owner cannot be read: at the last read, it was this store.
+            # Make the pass although the bucket's owner cannot be read: this store was the owner at the last read.
             return
 
     def once(self) -> PassResult | None:
-        """Make one pass and return its result, or None if another process acts."""
+        """Make one pass and return its result, or None if another process holds the lease."""
         try:
             if not self.acquire() or self._lease is None:
                 return None
@@ -135,9 +136,10 @@ class Loop:
         return this_pass
 
     def single(self) -> PassResult | None:
-        """Make one pass and return its result, or None if another process acts; for a process that makes no other pass.
+        """Make one pass and return its result, or None if another process holds the lease.
 
-        After the pass, copy long logs for at most `copying` seconds; if any were copied, make a second pass.
+        For a process that makes no other pass. After the pass, copy long logs for at most `copying` seconds; if any
+        were copied, make a second pass.
         """
         this_pass, clock = self.once(), self._installation.clock
         end, copied = clock.elapsed() + self._intervals.copying, False
@@ -189,7 +191,7 @@ class Loop:
             self._lease = None
 
     def _last_seen(self, this_pass: PassResult | None) -> int:
-        """Return the store's `changes` before the pass last read it, or the present ones if no pass read the store."""
+        """Return the store's `changes` before the pass last read the store, or the present ones if the pass did not."""
         return self._installation.store.changes() if this_pass is None or this_pass.seen is None else this_pass.seen
 
     def _rest(self, seconds: float, until: Callable[[], bool], seen: int, spare: Callable[[], bool] = nothing) -> None:

@@ -11,9 +11,10 @@ from provisioner.core.run.machine_listings import ASK_AGAIN, Strangers
 from provisioner.core.run.records import Assignment, KnownMachine, Live, Record, Run
 from provisioner.service.installation import Installation
 
-#: Seconds between reads of status checks. EC2 makes one a minute (User Guide, "Status checks for your instances").
+#: Seconds between two reads of the status checks, which EC2 makes once a minute (User Guide, "Status checks for your
+#: instances").
 EXAMINE_EVERY = 60.0
-#: Maximum number of characters of a machine's console that are stored: the last ones.
+#: Maximum number of characters that are stored from the end of a machine's console output.
 CONSOLE_TAIL = 4000
 
 
@@ -22,7 +23,7 @@ class CloudView:
     """The machines of a listing."""
 
     listing: Listing
-    #: Machines of this installation whose launch is not in this store: they are shown, and never terminated here.
+    #: Machines of this installation whose launch is not in this store. Passes report them, and never terminate them.
     foreign: tuple[Machine, ...] = ()
 
 

@@ -32,7 +32,11 @@ BLOCK = 1 << 20
 
 
 class Mailboxes:
-    """Reads and writes mailboxes. Reports are saved before they are deleted; other records are returned to be saved."""
+    """Reads and writes mailboxes.
+
+    `receive` saves the reports, and `delete_read` then deletes them. The other methods return records, which the caller
+    saves.
+    """
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
@@ -47,8 +51,8 @@ class Mailboxes:
     def receive(self, live: Live, epoch: int) -> set[str]:
         """Record the newest report of every machine; `delete_read` then deletes the objects that were read.
 
-        Returns the ids of the runs whose machines' inboxes could not be read, or are read by the next pass. The silence
-        of these machines must be ignored.
+        Returns the ids of the runs whose machines' inboxes could not be read, or will be read only by a later pass. The
+        caller must ignore the silence of these machines.
         """
         installation, inbox = self._installation, self._inbox
         listed = inbox.listed()
@@ -102,7 +106,7 @@ class Mailboxes:
         return counted, news
 
     def seek(self, held: Assignment) -> Sequence[Record]:
-        """Read the node's result; return the node with it, or with the time at which there was none."""
+        """Read the node's result; return the node with the result, or with the time at which no result was found."""
         installation, node = self._installation, held.node
         now = installation.now()
         try:

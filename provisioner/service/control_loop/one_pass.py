@@ -17,8 +17,9 @@ from provisioner.service.installation import Installation
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Items whose records are saved in one transaction, which waits for the disk once. A larger transaction would delay
-#: other processes that write to the store. After a crash, the next pass repeats the work that was not saved.
+#: Maximum number of items whose records are saved in one transaction. Each transaction waits for the disk once, and a
+#: larger one would delay other processes that write to the store. After a crash, the next pass repeats the work that
+#: was not saved.
 GROUP = 100
 
 
@@ -60,7 +61,7 @@ class Pass:
         self.unheard: frozenset[str] = frozenset()
 
     def live(self) -> Live:
-        """Return the stored records that are not over."""
+        """Return all unfinished records of the store."""
         return self._installation.store.live()
 
     def plan(self, senses: Senses = ALL_HEARD) -> Plan:
@@ -94,7 +95,7 @@ class Pass:
                 save(list(itertools.chain.from_iterable(group)))
             except (LeaseLost, ClockWrong):
                 raise
-            except Exception:  # noqa: BLE001 - saving each item alone shows which one it is
+            except Exception:  # noqa: BLE001 - saving each item alone shows which item cannot be saved
                 self.each(save, group)
 
     def attempt(self, deed: Callable[[], T], whose: object = None) -> T | None:

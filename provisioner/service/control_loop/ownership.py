@@ -10,7 +10,7 @@ KEY = "installation.json"
 
 
 def claim(installation: Installation) -> None:
-    """Record this store as the owner of a bucket without one. Raises WrongStore if another store owns the bucket."""
+    """Record this store as the owner if the bucket has none. Raises WrongStore if another store owns the bucket."""
     if not installation.bucket.put(KEY, _card(installation), if_absent=True):
         compare(installation)
 
@@ -32,7 +32,7 @@ def other_store(installation: Installation) -> str:
 
 
 def _other(installation: Installation) -> Mapping[str, str] | None:
-    """Return the record of the bucket's owner if it is not this store, else None."""
+    """Return the record of the bucket's owner if the owner is another store, else None."""
     found = installation.bucket.get(KEY)
     return json.loads(found or b"{}") if found is not None and found != _card(installation) else None
 

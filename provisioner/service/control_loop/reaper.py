@@ -22,7 +22,10 @@ class Reaped:
 
 
 def reap(cloud: Cloud, grace: float) -> list[Reaped]:
-    """Terminate the machines past LaunchTime + lifetime tag + `grace` seconds by the cloud's clock; return them."""
+    """Terminate the machines that are older than their lifetime tag plus `grace` seconds; return them.
+
+    A machine's age counts from its LaunchTime, by the cloud's clock.
+    """
     listing = cloud.machines()
     over = []
     for machine in listing.machines:

@@ -1,7 +1,8 @@
 """One pass: launch, observe, settle, act, archive, finish.
 
 Each step reads the records, makes a plan (`core/run/plan.py`), carries out its part of the plan and saves the results.
-A pass may be lost at any point. Launches come first and need only the stored records: a new run waits for no listing.
+The process may die at any point of a pass. Launches come first and need only the stored records: a new run waits for no
+listing.
 """
 
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ class Reconciler:
         planned = self._launch(current)
         self._observe(current)
         if check.compared and not compared:
-            # A process's first pass launches before the clocks are compared. All its other decisions come after this.
+            # The first pass of a process launches before the clocks are compared, and decides all else afterwards.
             self._repair(current)
         if self._settle(current):
             # Settle again, to act at once on results that were just read: an idle machine costs money.
@@ -147,7 +148,7 @@ class Reconciler:
         current.attempt(lambda: self._machines.examine(machines, current.epoch))
 
     def _settle(self, current: Pass) -> bool:
-        """Change every run as the records require; return whether results were read, after which more may change."""
+        """Change every run as the records require; return whether results were read, which may require more changes."""
         self._hearing = self._hearing.paused_until(self._installation.now())
         plan = current.plan(Senses(self._hearing.unreadable_at, current.unheard))
         current.report(plan.moves.errors)

@@ -1,7 +1,7 @@
 """Copy files and folders to and from a machine as one tar.
 
-The receiving side first unpacks all files beside the target, and then moves them to it. If an error occurs on this
-computer while files are moved, the replaced files are restored.
+The receiving side first unpacks all files to a temporary folder, and then moves them to the target. If an error occurs
+on this computer while files are moved, the replaced files are restored.
 """
 
 import contextlib
@@ -21,10 +21,11 @@ from provisioner.service.ssh_entry.unpacking import BadArchive, Unpacked, unpack
 
 #: Bytes of a tar that are read or written at once.
 BLOCK = 1 << 18
-#: The last member of a tar that is sent. The machine rejects a tar without it: the connection broke before its end.
+#: The name of the last member of a tar that is sent. The machine rejects a tar without this member, because the
+#: connection broke before the end of the tar.
 WHOLE = ".provision-whole"
 
-#: Shell script: print a tar of the folder "$1", whose own name in it is `.`, or of the file "$1" under its own name.
+#: Shell script: print a tar of the folder or file "$1". In the tar, a folder is named `.`, and a file has its own name.
 READ = """
 if [ -d "$1" ]; then exec tar -C "$1" -cf - .; fi
 [ -e "$1" ] || { echo "there is no $1" >&2; exit 1; }
@@ -96,8 +97,7 @@ def fetch(connection: Connection, path: str, local: Path) -> Copied:
     """Copy the machine's `path` to `local`, or into `local` if that is a folder.
 
     Raises Invalid for a target that cannot be made or replaced, Transient for an error of this computer's disk, and
-    Failed for an archive that is incomplete or may not be unpacked. After an error, this computer's files are
-    unchanged.
+    Failed for an archive that is incomplete or unsafe. After an error, this computer's files are unchanged.
     """
     path = path or "."
     name = path.rstrip("/").rpartition("/")[2]
@@ -162,7 +162,7 @@ def _place(came: Path, target: Path, replaced: Path, *, folder: bool) -> None:
             os.replace(source, to)
     except BaseException:
         for step in reversed(undo):
-            # An undo may fail, as after a step that was not made; this must not prevent the undo of the other steps.
+            # An undo fails if its step was never made. Its error must not prevent the undo of the other steps.
             with contextlib.suppress(OSError):
                 step()
         raise
@@ -200,7 +200,7 @@ def send(connection: Connection, local: Path, path: str) -> Copied:
     """Copy `local` to the machine's `path`, or into `path` if that is a folder.
 
     Raises Invalid if `local` is neither a file nor a folder, and Failed for an error on the machine. After an error the
-    target is unchanged, unless the machine had begun to move the files there.
+    target is unchanged, unless the machine had begun to move the files to the target.
     """
     source = local.resolve()
     if not (source.is_dir() or source.is_file()):

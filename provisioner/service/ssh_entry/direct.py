@@ -1,4 +1,7 @@
-"""Read a run's log over SSH from the spool on its machine, where secrets are masked, before it is in the bucket."""
+"""Read a run's log over SSH from the spool on its machine, before the log is in the bucket.
+
+Secrets are masked in the spool.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -91,7 +94,7 @@ class Direct:
         self.told.append(f"cannot read the log from {node.instance_id} ({why}): it is read from the bucket instead")
 
     def close(self) -> None:
-        """Disconnect; may be repeated. A later call of `on` connects again, at the offsets that it gets."""
+        """Disconnect, if connected. A later call of `on` connects again, at the offsets that are passed to `on`."""
         connection, self._connection, self._process, self._node = self._connection, None, None, None
         if connection:
             connection.close()

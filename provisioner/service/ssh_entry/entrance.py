@@ -10,10 +10,10 @@ from provisioner.ports.connection import Connection, Connector, Process, Termina
 from provisioner.ports.shell import Host
 from provisioner.service.installation import Installation
 
-#: Maximum number of seconds to connect. A machine that has reported already runs sshd.
+#: Maximum number of seconds to connect. The machine has reported before, so its sshd is running.
 REACH_LIMIT = 20.0
 
-#: Shell script: load the job's variables from a file, because Docker does not have them; then run "$@" or a shell.
+#: Shell script: load the job's variables from a file, because `docker exec` lacks them; then run "$@" or a shell.
 INSIDE = """
 [ ! -r /run/provision/environment ] || . /run/provision/environment
 [ $# -gt 0 ] && exec "$@"
@@ -32,9 +32,9 @@ class Entrance:
     def enter(self, run: Run, node: Node | None, *, host: bool) -> Connection:
         """Connect to the job's container, or with `host` to its machine as root.
 
-        Raises Invalid if the settings forbid SSH, NotFound if the run has no machine now, Transient if machine or
-        container cannot be entered yet or now, Misconfigured if another machine answers or the machine rejects the key,
-        and Failed if the machine cannot be reached.
+        Raises Invalid if the settings forbid SSH, NotFound if the run has no machine now, Transient if the machine or
+        the container does not accept connections yet or at present, Misconfigured if another machine answers or the
+        machine rejects the key, and Failed if the machine cannot be reached.
         """
         installation, short = self._installation, run.id[:12]
         if installation.keys is None:
@@ -77,7 +77,7 @@ def _inside(connection: Connection, node: Node) -> Connection:
 
 
 class Container:
-    """The job's container as a `Connection`: commands run there as the image's user."""
+    """The job's container as a `Connection`: commands run in the container, as the Docker image's user."""
 
     def __init__(self, machine: Connection, name: str) -> None:
         self._machine, self._name = machine, name

@@ -23,15 +23,15 @@ CHUNK = 1 << 18
 #: Limits of an archive: members, folders above a member, bytes of a path or link (PATH_MAX), bytes of an extended
 #: header, and extended headers before a member.
 MEMBERS, DEPTH, PATH, EXTENDED, HEADERS = 1_000_000, 100, 4095, 1 << 20, 8
-#: pax records with a member's path and link target, and the attributes of TarInfo that they set; the prefix of records
-#: of sparse files, which are rejected. Other records, except `size`, are ignored: they do not change the content.
+#: PLACE: the attribute of TarInfo that each pax record with a path or link target sets. SPARSE: the prefix of the pax
+#: records of sparse files, which are rejected. Other records, except `size`, do not change the content: ignore them.
 PLACE, SPARSE = {b"path": "name", b"linkpath": "linkname"}, b"GNU.sparse."
 #: Flags to open a folder relative to its parent.
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class BadArchive(Exception):
-    """The archive is damaged or may not be unpacked; the message names the member and the reason."""
+    """The archive is damaged or unsafe; the message names the member and the reason."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Unpacked:
 
 
 def unpack(stream: BinaryIO, into: Path) -> Unpacked:
-    """Unpack a folder, whose first member is `.`, or a single regular file into the empty folder `into`.
+    """Unpack an archive of a folder (its first member is `.`) or of one regular file into the empty folder `into`.
 
     Files keep their modification time and their owner's permissions. The setuid, setgid and sticky bits, and write
     permission for group and others, are dropped. Raises BadArchive, and OSError for errors of the disk. After an error
@@ -166,7 +166,7 @@ def _check_symbolic_link(member: tarfile.TarInfo, depth: int) -> None:
 
 
 def _parts(path: str) -> list[str]:
-    """Return the components of a path in the archive. Raises BadArchive for a path that leaves it or is too long."""
+    """Return the components of a path. Raises BadArchive for a path that leaves the archive or is too long."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if len(os.fsencode(path)) > PATH or len(parts) > DEPTH:
         raise BadArchive(f"{path[:60]!r}… is longer than {PATH} bytes or more than {DEPTH} folders deep")

@@ -66,7 +66,7 @@ def error(code: str, message: str = "m") -> bytes:
 
 
 def test_connection_is_reused(script: Script, s3: S3) -> None:
-    """The connection is opened once and reused, after an error too."""
+    """The client opens one connection and reuses it, even after an error."""
     script.replies = [reply(200, b"one"), reply(404, error("NoSuchKey")), reply(200), reply(200, b"two")]
     assert s3.get("a") == b"one"
     with pytest.raises(ServiceError):
@@ -77,7 +77,7 @@ def test_connection_is_reused(script: Script, s3: S3) -> None:
 
 
 def test_a_kept_connection_that_was_closed_is_opened_anew(script: Script, s3: S3) -> None:
-    """The client reconnects without an error, whether the server closed after an answer or instead of one."""
+    """The client reconnects without an error if the server closed the connection after an answer or before one."""
     script.replies = [reply(200, b"one", close=True), reply(200, b"two"), Reply(close=True), reply(200)]
     assert s3.get("a") == b"one"
     assert s3.get("a") == b"two"
@@ -128,7 +128,7 @@ def test_an_answer_is_bounded(script: Script, s3: S3, monkeypatch: pytest.Monkey
 
 
 def test_a_body_that_does_not_fit_its_checksum_is_no_answer(script: Script, s3: S3) -> None:
-    """The control plane's puts have a CRC32."""
+    """The control plane puts objects with a CRC32, so the agent can detect a damaged body."""
     right = base64.b64encode(zlib.crc32(b"order").to_bytes(4, "big")).decode()
     script.replies = [
         reply(200, b"order", x_amz_checksum_crc32=right),
@@ -193,7 +193,7 @@ def test_ssm_errors_equal_botocores_messages(script: Script, ssm: Service, statu
         ssm.call("GetParameter", Name="a")
     assert caught.value.status == status
     theirs = botocores("ssm", lambda client: client.get_parameter(Name="a"))
-    # botocore's message has the whole page.
+    # For a page, botocore's message has the whole page; the agent's has only the reason phrase.
     assert str(caught.value) == theirs.replace(body.decode(), "Bad Gateway")
 
 
@@ -243,7 +243,7 @@ def test_clock_skew_is_corrected_from_the_servers_date(script: Script, s3: S3, s
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Wed, 99 Nov 2026 99:99:99 GMT"])
 def test_invalid_date_header_is_ignored(script: Script, s3: S3, date: str) -> None:
-    """The original error is raised."""
+    """If the Date header is invalid, the client raises S3's own error."""
     script.replies = [reply(403, error("AccessDenied"), Date=date)]
     with pytest.raises(ServiceError, match="AccessDenied"):
         s3.get("a")
@@ -280,9 +280,9 @@ def test_credentials_are_read_once_as_long_as_they_last(script: Script, s3: S3, 
 def test_credentials_are_renewed_before_their_end(
     script: Script, s3: S3, role: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Credentials are renewed minutes before they expire, at most once a minute if there are none newer.
+    """Credentials are renewed minutes before they expire.
 
-    The old ones are used meanwhile.
+    If the service has no newer credentials, the client asks at most once a minute and uses the old credentials.
     """
     clock = [time.time()]
     monkeypatch.setattr("time.time", lambda: clock[0])
@@ -355,7 +355,7 @@ def test_a_proxy_is_taken_as_urllib_would(script: Script, monkeypatch: pytest.Mo
 
 
 def test_tls_goes_through_a_proxy_unseen(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proxy is asked for a tunnel to the bucket's host; the error has the proxy's refusal."""
+    """The client asks the proxy for a tunnel to the bucket's host. If the proxy refuses, the error has its status."""
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv("https_proxy", script.url.replace("//", "//me:secret@"))
     script.replies = [reply(407, close=True)]

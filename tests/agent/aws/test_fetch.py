@@ -85,7 +85,7 @@ def same_signature(
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
-    """Yield a metadata service to which this process is a machine."""
+    """Yield a metadata service for which this process is a machine."""
     service = Metadata(lambda _: Credentials("the-key", "the-secret", "", time.time() + 3600), "role")
     service.start()
     service.add(GUEST)

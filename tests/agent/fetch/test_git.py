@@ -112,7 +112,7 @@ def test_missing_reference_or_repository_is_refused(
 
 
 def test_a_server_that_does_not_answer_loses_the_run(site: Site) -> None:
-    """Another machine may have a working network."""
+    """The run is lost, not refused, because another machine may have a working network."""
     repository = Repository("git://127.0.0.1:1/x", FOLDER)
     result = site.result(site.run(site.order(":", repositories=(repository,))))
     assert (result.outcome, result.step) == (Outcome.LOST, Step.CLONE)
@@ -226,7 +226,7 @@ def refusal(wanted: Repository, folder: Path) -> str:
 
 
 def test_a_branch_that_is_a_tag_is_refused_by_its_kind(upstream: Upstream, daemon: str, tmp_path: Path) -> None:
-    """The same holds for a tag that is a branch. If the name is neither, the reason names the default branch."""
+    """The reason names the correct reference_type. If there is no such name, the reason names the default branch."""
     for url in (f"file://{upstream.folder}", daemon):
         assert "reference_type: tag" in refusal(Repository(url, "/x", "v1"), tmp_path / "made")
         assert "reference_type: branch" in refusal(Repository(url, "/x", "feature/x", "tag"), tmp_path / "made")
@@ -267,13 +267,13 @@ def test_a_name_that_does_not_resolve_is_found_in_a_tool_s_words(words: str, hos
 
 @pytest.mark.parametrize("url", ["https://nowhere.invalid/x/y", "git://nowhere.invalid/x"])
 def test_a_git_host_that_does_not_resolve_is_named_in_the_result(site: Site, url: str) -> None:
-    """The control plane compares the host with the one in the next machine's result."""
+    """The control plane compares this host with the unresolved host in the next machine's result."""
     result = site.result(site.run(site.order(":", repositories=(Repository(url, FOLDER),))))
     assert (result.outcome, result.step, result.unresolved_host) == (Outcome.LOST, Step.CLONE, "nowhere.invalid")
 
 
 def test_clone_says_nothing_of_a_remote_that_does_not_exist_yet(upstream: Upstream, tmp_path: Path) -> None:
-    """Such a line of git looks like an error in the log of every run."""
+    """git's message "No such remote" would look like an error in the log of every run."""
     wanted = Repository(f"file://{upstream.folder}", str(tmp_path / "new"), "main", "branch")
     for _ in range(2):
         assert "No such remote" not in check_out_here(wanted, tmp_path / "new")

@@ -182,7 +182,7 @@ def test_another_host_never_sees_the_key(site: Site, ssh: SshServer, tmp_path: P
 def test_a_submodule_over_another_transport_is_refused_with_the_credential_it_needs(
     tmp_path: Path, server: HttpsServer, ssh: SshServer, pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A repository has one credential, for one host and transport. The reason names both in two lines of a terminal."""
+    """A repository has one credential, for one host and transport. The reason names both in under 320 characters."""
     monkeypatch.setenv("GIT_SSL_CAINFO", str(pem))
     outer, inner = tmp_path / "repos/outer", repository(tmp_path / "repos/inner")
     token, key = TOKEN.encode(), ssh.key.encode()
@@ -282,7 +282,7 @@ def test_a_key_is_not_shown_to_an_https_host(tmp_path: Path) -> None:
     ],
 )
 def test_every_form_of_an_ssh_address_is_known(tmp_path: Path, url: str) -> None:
-    """The credentials' folder is private and is removed afterwards."""
+    """The SSH configuration names the address's host. The credentials' folder is private and is removed afterwards."""
     folder = tmp_path / "git"
     with access(Repository(url, "/x", credential="ssm:/x"), KEY, "", folder) as granted:
         # git passes an IPv6 address to ssh without brackets.

@@ -15,7 +15,7 @@ from tests.support.repositories import ATTRIBUTES, OID, POINTER, TOKEN, WEIGHTS,
 
 
 def with_lfs(folder: Path, *, stored: bool = True) -> Path:
-    """Make a repository with one file in LFS, whose content the repository's store has or lacks."""
+    """Make a repository with one file in LFS; with `stored`, the repository's LFS store has the file's content."""
     made = repository(folder, **{".gitattributes": ATTRIBUTES, "w.bin": POINTER})
     if stored:
         content = made / ".git/lfs/objects" / OID[:2] / OID[2:4] / OID
@@ -139,7 +139,7 @@ def test_a_machine_without_git_lfs_refuses_pointers_of_a_nested_submodule(tmp_pa
 )
 @pytest.mark.usefixtures("no_git_lfs")
 def test_machine_without_git_lfs_checks_out_files_outside_lfs(tmp_path: Path, files: dict[str, str], lfs: bool) -> None:
-    """Without LFS files, or with `lfs: false`, the checkout is plain git's."""
+    """Without LFS files, or with `lfs: false`, the checkout is the same as with plain git."""
     outer = repository(tmp_path / "outer", **files)
     check_out_here(Repository(f"file://{outer}", "/x", lfs=lfs), tmp_path / "checkout")
     assert {name: (tmp_path / "checkout" / name).read_text() for name in files} == files

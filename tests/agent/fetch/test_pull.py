@@ -27,10 +27,10 @@ DONE = ({"status": "Pulling from x"}, {"status": f"Digest: {DIGEST}"}, {"status"
 
 @dataclass
 class Engine:
-    """A double of Docker's engine: each request gets the next of `answers`, a status and the stream's objects."""
+    """A double of Docker's engine. Each request gets the next of `answers`: a status, and the objects of the stream."""
 
     answers: list[tuple[int, tuple[dict[str, Any], ...]]] = field(default_factory=list)
-    #: Method and path of each request, and the headers of all.
+    #: Method and path of each request; `headers` has the headers of all requests together.
     asked: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     #: The engine never ends its streams, so the client must disconnect.
@@ -146,7 +146,7 @@ def test_credential_is_sent_in_the_auth_header_only(engine: Engine, tools: Tools
 
 
 def test_a_digest_alone_tells_whether_an_image_is_here(engine: Engine, tools: Tools) -> None:
-    """A digest names one image, so Docker's answer decides."""
+    """A digest names exactly one image, so the image is present if Docker knows the digest."""
     image = f"x@{DIGEST}"
     assert [pull.named_by_digest(name) for name in (image, "x:1", "host:5000/x")] == [True, False, False]
     engine.answers = [(200, ({"Id": "sha256:0"},)), (404, ({"message": "No such image"},))]
@@ -174,7 +174,7 @@ def test_a_busy_registry_is_waited_out(engine: Engine, tools: Tools, said: list[
     "words", ["429 Too Many Requests: access denied", "denied: toomanyrequests", "rate limit: forbidden"]
 )
 def test_a_busy_registry_that_speaks_of_denial_is_waited_out(engine: Engine, tools: Tools, words: str) -> None:
-    """Registries throttle with messages that look like a denial. Refusing would end a run that a short wait saves."""
+    """Registries throttle with messages that look like a denial. A refusal would end a run that a short wait saves."""
     engine.answers = [(500, ({"message": words},)), (200, DONE)]
     pull.pull("x", None, tools, "1.41")
     assert len(engine.asked) == 2
@@ -215,7 +215,7 @@ def test_pull_error_is_refused_or_lost(engine: Engine, tools: Tools, words: str,
 
 @pytest.mark.usefixtures("hurried")
 def test_an_answer_that_breaks_off_is_tried_again(engine: Engine, tools: Tools, said: list[str]) -> None:
-    """Without a digest it is unknown whether the image is complete."""
+    """If the stream ends before it shows the digest, it is unknown whether the image is complete."""
     engine.answers = [(200, DONE[:1]), (200, DONE)]
     pull.pull("x", None, tools, "1.41")
     assert "ended early" in said[1]

@@ -27,7 +27,7 @@ HIDDEN = "hunter2-hunter2"
 
 
 def secret(site: Site, value: str | bytes) -> str:
-    """Store a secret of this test's own; return its name in a work order."""
+    """Store a secret that only this test uses; return its name in a work order."""
     kind = "SecretString" if isinstance(value, str) else "SecretBinary"
     site.client("secretsmanager").create_secret(Name=site.bucket, **{kind: value})
     return f"secretsmanager:{site.bucket}"
@@ -190,7 +190,7 @@ def test_ecr_login_uses_a_token_of_the_registrys_region(aws_url: str, monkeypatc
 
 @pytest.mark.parametrize("value", [b"me:se:cret", b"me:se:cret\n", b'{"username": "me", "password": "se:cret"}'])
 def test_a_registry_credential_has_two_forms(value: bytes) -> None:
-    """The forms are `user:password`, and JSON with both."""
+    """The forms are `user:password` and a JSON object with both values."""
     assert login("ssm:/x", value) == b"me:se:cret"
 
 
@@ -212,7 +212,7 @@ exit {code}
 
 
 def tools(site: Site, code: int = 0) -> tuple[str, tuple[ConfigFile, ...], dict[str, str]]:
-    """Boot a machine whose apt-get and python3 only print their arguments; return its id, these files and variables."""
+    """Boot a machine; return its id, and files and variables that make apt-get and python3 print their arguments."""
     machine = site.boot()
     path = f"{site.folder}/machines/{machine}/home/jovyan/tools"
     files = (

@@ -92,7 +92,7 @@ def test_a_job_runs_in_its_image_as_its_user(harbour: Site, tmp_path: Path) -> N
 
 
 def test_command_with_an_interpreter_line_runs_under_it_in_its_image(harbour: Site) -> None:
-    """The interpreter gets the words of its line and the command's file."""
+    """The interpreter gets the arguments of the interpreter line and the path of the command's file."""
     command = '#!/bin/busybox awk -f\nBEGIN { print ENVIRON["A"]; exit 7 }\n'
     machine = harbour.run(order(harbour, f"{harbour.registry}/job:1", command, environment={"A": "hello"}))
     assert harbour.result(machine).exit_code == 7
@@ -161,7 +161,7 @@ def test_container_of_an_agent_without_root_gets_sigterm_and_grace(
 
     All processes get SIGTERM, and a process that outlives the shell may save its work.
     """
-    # With this, the machine boots in a user namespace of its own, as for a user without root.
+    # With this user id, the machine boots in its own user namespace, as it does for a user without root.
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     saving = "trap 'sleep 1; echo saved >saved; exit 5' TERM; echo up >up; while :; do sleep 0.1; done"
     command = f'sh -c "{saving}" & until [ -e up ]; do sleep 0.1; done; echo up; wait'
@@ -244,7 +244,7 @@ def test_gpus_are_asked_for_when_the_type_has_some(harbour: Site, made: DockerEn
 
 
 def test_files_secrets_and_packages_in_an_image(harbour: Site) -> None:
-    """Files belong to the image's user, with only busybox as shell; apt without root or sudo fails with a reason."""
+    """The image has only busybox as shell. Files belong to its user. Without root or sudo, apt fails with a reason."""
     made = order(
         harbour,
         f"{harbour.registry}/job:1",
@@ -289,7 +289,7 @@ def test_image_present_by_digest_is_not_pulled(harbour: Site, made: DockerEngine
 
 
 def test_an_image_that_does_not_fit_loses_the_run(tmp_path: Path, aws_url: str) -> None:
-    """With a full disk, the reason says so and what to do; a smaller image fits."""
+    """The reason says that the disk was full and what to do; a smaller image fits."""
     tree = shell_tree(tmp_path / "tree")
     with (
         engine(disk=160 << 20) as small,
@@ -309,7 +309,7 @@ def test_an_image_that_does_not_fit_loses_the_run(tmp_path: Path, aws_url: str) 
 
 
 class _Front(BaseHTTPRequestHandler):
-    """A proxy for the registry `upstream`; it answers requests for manifests with the statuses of `trouble` first."""
+    """A proxy for the registry `upstream`. The first requests for manifests get the statuses of `trouble`."""
 
     upstream = ""
     trouble: ClassVar[list[int]] = []
@@ -349,7 +349,7 @@ class _Front(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def front(site: Site, **fields: object) -> Iterator[str]:
-    """Run such a registry; yield the name of an image in it."""
+    """Run a `_Front` with these fields; yield the name of an image behind it."""
     handler = type("Handler", (_Front,), {"upstream": site.registry, **fields})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -361,7 +361,7 @@ def front(site: Site, **fields: object) -> Iterator[str]:
 
 @pytest.mark.parametrize(("value", "outcome"), [("me:se:cret", Outcome.SUCCEEDED), ("me:wrong", Outcome.REFUSED)])
 def test_a_private_registry_is_opened_by_its_credential(harbour: Site, value: str, outcome: Outcome) -> None:
-    """The engine sends the credential to the registry. A wrong one is refused and is never logged."""
+    """The engine sends the credential to the registry. A wrong credential is refused and is never logged."""
     with front(harbour, login=b"me:se:cret") as image:
         name = harbour.parameter("registry", value)
         machine = harbour.run(order(harbour, image, "echo fine", registry_credential=name))

@@ -1,4 +1,4 @@
-"""The order in which a job's processes get SIGTERM, for real processes and for trees of given habits."""
+"""The order in which a job's processes get SIGTERM, for real processes and for constructed process trees."""
 
 import contextlib
 import os
@@ -56,7 +56,7 @@ def test_the_topmost_processes_that_catch_sigterm_get_it_first(name: str) -> Non
 
 
 def test_a_daemon_of_setup_gets_sigterm_after_the_trainer() -> None:
-    """A trainer may need the daemon to save. If only the daemon catches the signal, all processes get it."""
+    """A trainer may need the daemon in order to save. If only the daemon catches the signal, all processes get it."""
     server, below, trainer = Process(2, 0, 1), Process(3, 0, 2), Process(4, 0, 1)
     habits = {server: CATCHER, below: CATCHER, trainer: CATCHER}
     assert processes.choose(list(habits), habits, frozenset({server.name})).now == [trainer]
@@ -111,7 +111,7 @@ def ended(tree: Tree) -> bool:
 
 
 def turns(termination: Termination, tree: Tree) -> bool:
-    """Take a turn with SIGKILL still far away; return whether the job has ended."""
+    """Send the signals that are due, with SIGKILL due in an hour; return whether the job has ended."""
     termination.turn(time.time() + 3600, reported=False)
     return ended(tree)
 
@@ -126,7 +126,7 @@ def test_detached_processes_of_a_job_are_found(left: str) -> None:
 
 
 def test_the_others_get_sigterm_when_the_first_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others get SIGTERM only then, and each process gets it once."""
+    """The other processes get SIGTERM only when the first have ended, and each process gets it once."""
     monkeypatch.setattr(processes, "PACE", 0.0)
     monkeypatch.setattr(processes, "SHARE", 0.0)
     marks, go = tmp_path / "marks", tmp_path / "go"
@@ -146,7 +146,7 @@ def test_the_others_get_sigterm_when_the_first_have_ended(tmp_path: Path, monkey
 
 
 def test_an_agent_that_takes_over_signals_no_process_again(tmp_path: Path) -> None:
-    """The successor continues: processes that have had SIGTERM get none, the others still wait."""
+    """The successor sends no second SIGTERM. Processes that have had none get it when the first have ended."""
     marks, go = tmp_path / "marks", tmp_path / "go"
     with job(f"sleep 601 & {python(SAVES % (marks, go))}") as tree:
         one = Termination(lambda: tree, (), Reached(), lambda _: None)
@@ -173,7 +173,7 @@ def test_background_job_is_distinguished_from_foreground_child(shell: str) -> No
 
 
 def test_a_bash_that_runs_an_exit_trap_at_sigterm_is_known() -> None:
-    """Such a bash would clean up while its trainer is still saving."""
+    """At SIGTERM, a bash with an EXIT trap would clean up while its trainer is still saving."""
     with job("trap : EXIT; echo up; sleep 601; :", "bash") as tree:
         assert processes.habits(tree.look()[0][0].pid).ends_at_once
 

@@ -21,7 +21,7 @@ from provisioner.agent.logs.pump import Pump
 from provisioner.agent.logs.spool import Spool
 from provisioner.agent.node import Log
 
-#: Few letters, so that values overlap. No asterisk, since the mask is made of them.
+#: Few letters, so that values overlap. No asterisk, since the mask consists of asterisks.
 LETTERS = st.sampled_from(
     [b"a", b"b", b"?", b"/", b">", b"\n", b"\r\n", b" ", b'"', b"\\", "é".encode(), b"\xff", b"\0"]
 )
@@ -62,7 +62,7 @@ def forms(value: bytes) -> dict[str, bytes]:
 
 
 def cores(value: bytes) -> list[bytes]:
-    """Return the part of its base64 that depends on the value only, at each of the three alignments."""
+    """Return the part of the value's base64 that depends only on the value, at each of the three alignments."""
     found = []
     for before in range(3):
         one, other = (base64.b64encode(fill * before + value + fill * 3) for fill in (b"\0", b"\xff"))
@@ -88,7 +88,7 @@ def cases(draw: st.DrawFn) -> tuple[list[bytes], bytes, list[bytes]]:
 
 @given(cases())
 def test_no_form_of_a_secret_gets_through(case: tuple[list[bytes], bytes, list[bytes]]) -> None:
-    """Holds for any text and any cuts; the cuts do not change the output."""
+    """No secret gets through in any text with any cuts, and the cuts do not change the output."""
     secrets, text, pieces = case
     mask = Mask()
     mask.add(secrets)
@@ -181,7 +181,7 @@ def test_text_without_secrets_is_not_touched(text: bytes, cuts: list[int]) -> No
 
 @pytest.mark.parametrize("name", forms(b"").keys())
 def test_encoded_secret_is_masked_completely(name: str) -> None:
-    """A form alone is replaced by three asterisks; a form amid other text leaves almost nothing."""
+    """A form alone becomes three asterisks. A form amid other encoded text may leave a few characters of that text."""
     value = b'tok<en?/>with "all"\\ \xc3\xa9 of+it=' * 3
     mask = Mask()
     mask.add([value])
@@ -222,7 +222,7 @@ def test_a_value_added_later_is_hidden_from_then_on() -> None:
 
 
 def test_buffer_of_the_mask_is_bounded() -> None:
-    """A stream made only of a secret's bytes is masked as it goes."""
+    """A stream that consists only of a secret's bytes is masked while it is written, and little of it is held back."""
     mask = Mask()
     mask.add([b"\0" * 7])
     stream = Stream(mask)

@@ -34,7 +34,7 @@ class Frail(Stream):
 
 
 class Mortal(Pump):
-    """A pump whose turns the test takes one by one."""
+    """A pump whose steps the test calls one by one."""
 
     def take_over(self) -> None:
         self._pass(self._masking.feed(self._journal.rest()))

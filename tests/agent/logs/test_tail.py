@@ -28,7 +28,7 @@ def ship(stream: Stream) -> None:
 
 
 def test_each_byte_is_told_once_across_segments(tmp_path: Path, stream: Stream) -> None:
-    """That includes a segment that was shipped while it was being read."""
+    """The tail returns each byte once, even of a segment that was shipped while the tail was reading it."""
     tail = Tail(str(tmp_path), "output", 0)
     assert tail.news() == b""
     stream.write(b"one")
@@ -52,7 +52,7 @@ def test_tail_starts_at_the_requested_offset(tmp_path: Path, stream: Stream, mon
 
 
 def test_tail_skips_shipped_bytes(tmp_path: Path, stream: Stream) -> None:
-    """The tail's offset shows how many bytes are in the bucket only."""
+    """The tail's offset counts the skipped bytes, which are in the bucket only."""
     stream.write(b"gone")
     ship(stream)
     stream.write(b"here")

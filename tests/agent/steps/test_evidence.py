@@ -32,7 +32,7 @@ def test_processes_that_the_kernel_killed_are_named() -> None:
 
 
 def test_the_log_is_read_from_where_it_was_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Earlier lines are not reported again. If the ring buffer has lost the place, all lines are reported."""
+    """Earlier lines are not reported again. If the ring buffer has dropped the last read line, all are reported."""
     lines = ["[ 1.0] a", "[ 2.0] b", "[ 3.0] c"]
     monkeypatch.setattr(kernel, "ask", lambda _: SimpleNamespace(code=0, text="\n".join(lines)))
     assert (kernel.latest(), kernel.messages("[ 2.0] b"), kernel.messages("[ 3.0] c")) == (lines[2], lines[2:], [])
@@ -66,7 +66,7 @@ def test_a_broken_gpu_loses_the_run(site: Site, variables: dict[str, str], words
 
 
 def test_xid_a_job_can_cause_is_logged_but_not_in_the_reason(site: Site) -> None:
-    """An Xid before the job that is no sign of a broken GPU is in the system stream, and not in the reason."""
+    """An Xid that a job can cause, logged before this job, is in the system stream and not in the reason."""
     site.variables["PROVISION_KERNEL_LOG"] = XID.format(43)
     machine = site.run(site.order("exit 3", gpus=1))
     assert site.result(machine).reason == "the command exited with 3"
@@ -124,7 +124,7 @@ def test_a_full_disk_is_named_and_costs_no_byte_of_the_log(small: Site, changes:
 
 
 def test_a_job_on_a_full_disk_can_be_stopped(small: Site) -> None:
-    """The agent keeps its messages in memory meanwhile, and still reads orders."""
+    """While the disk is full, the agent keeps its messages in memory and still reads orders."""
     # TMPDIR is on this computer's disk, which is not full.
     command = 'echo up; cat /dev/zero >big; echo full; touch "$TMPDIR/full"; sleep 600'
     machine = small.start(small.order(command, stop_grace=2.0))
@@ -137,7 +137,7 @@ def test_a_job_on_a_full_disk_can_be_stopped(small: Site) -> None:
 
 
 def test_full_disk_message_names_the_setting_for_more_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recipe sets the root disk's size, the type an instance store's. Without free inodes the disk is full too."""
+    """The recipe sets the root disk's size, the type an instance store's. A disk without free inodes is full too."""
     other = "/dev/shm"
     for free, words in ((1 << 40, ""), (0, f"the disk of {tmp_path} was full (0 MiB free): set a larger placement")):
         room = SimpleNamespace(f_bavail=free, f_frsize=1, f_favail=1, f_files=1)

@@ -145,7 +145,7 @@ def test_machine_without_instance_store_is_left_alone(machine: Machine, monkeypa
 
 
 def test_a_rehearsed_machine_touches_no_disk_of_this_computer(site: Site) -> None:
-    """A rehearsed machine has given disks and tool doubles; without Docker it says why it does not use them."""
+    """A rehearsed machine has a given list of disks and doubles of tools. Without Docker it logs why it uses none."""
     site.variables["PROVISION_BLOCK_DEVICES"] = json.dumps({"blockdevices": [disk(1)]})
     machine = site.run(site.order(":", engine=Engine.CONTAINER))
     assert b"the instance store is not used: Docker does not answer: docker: command not" in site.log(machine, "system")

@@ -47,7 +47,7 @@ SHUT_DOWN = 'echo stopping >"$HOME/../../run/system-state"'
         (0, NOTICE, False, Outcome.INTERRUPTED, SignalCause.NOTICE),
         (0, NOTICE, True, Outcome.SUCCEEDED, SignalCause.NOTICE),
         (143, NOTICE, False, Outcome.INTERRUPTED, SignalCause.NOTICE),
-        # The job contradicts itself; INTERRUPTED loses nothing, so it wins.
+        # The exit code and the done file contradict each other. INTERRUPTED is safe: the job runs again.
         (1, NOTICE, True, Outcome.INTERRUPTED, SignalCause.NOTICE),
         (0, STOP, True, Outcome.CANCELLED, SignalCause.STOP),
         (7, STOP, False, Outcome.CANCELLED, SignalCause.STOP),
@@ -195,7 +195,7 @@ def test_a_notice_that_came_after_the_end_does_not_count() -> None:
 
 @pytest.mark.usefixtures("systemd")
 def test_notice_is_read_after_a_job_without_recorded_end() -> None:
-    """The shell was killed too and recorded no end, so the end is now; the last check is older."""
+    """The shell was killed too and recorded no end. The current time counts as the end, and the last check is older."""
     made = still_node(None, unnoticed_at=time.time() - 5)
     assert (executing.interruption_of(made, "command"), made.looked) == (None, 1)
     made.imds, made.unnoticed_at = Notice(NOW + 100, NOW), time.time() - 5
@@ -203,7 +203,7 @@ def test_notice_is_read_after_a_job_without_recorded_end() -> None:
 
 
 def test_a_shutdown_without_a_notice_is_an_interruption(systemd: list[bool]) -> None:
-    """Something other than the agent sends the signals. systemd is asked even if the notice cannot be read."""
+    """Another process than the agent sends the signals. The agent asks systemd even if it cannot read the notice."""
     made = still_node(NOW)
     made.imds = OSError("no metadata service")
     assert executing.interruption_of(made, "command") is None
@@ -276,7 +276,7 @@ while True: time.sleep(0.1)
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 @pytest.mark.parametrize("form", ["{}", "exec {}", "{}; echo after >&2", "bash -c {quoted}"])
 def test_a_trainer_that_saves_and_exits_0_is_interrupted(site: Site, form: str, shell: str) -> None:
-    """Holds with and without `exec`, for either shell as sh."""
+    """The outcome is the same with and without `exec`, whether sh is dash or bash."""
     trainer = f"{sys.executable} -c {shlex.quote(TRAINER)}"
     machine = site.boot(age=7200)
     (site.folder / "machines" / machine / "bin/sh").symlink_to(f"/bin/{shell}")
@@ -397,7 +397,7 @@ def test_a_stop_beside_a_notice_cancels(site: Site, notice_first: bool) -> None:
 
 
 def test_a_short_notice_leaves_time_to_save(site: Site) -> None:
-    """Some clouds give ten seconds; half of them are the job's."""
+    """Some clouds give ten seconds; the job gets at least half of them."""
     machine = site.start(old(site, "trap 'sleep 2; echo saved; exit 0' TERM; echo up; sleep 600 & wait"), age=7200)
     site.wait_output(machine, b"up")
     announce(site, machine, 11)

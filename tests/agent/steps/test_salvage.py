@@ -13,7 +13,7 @@ from provisioner.core.protocol.words import Attachment, Outcome, Step
 from tests.agent.conftest import Site
 from tests.polling import until
 
-#: A command that ends at SIGTERM and prints a line.
+#: A command that prints a line at SIGTERM and exits.
 HOLD = "trap 'echo saved; exit 5' TERM; echo up; while :; do sleep 0.1; done"
 
 
@@ -91,7 +91,7 @@ def notice(site: Site, machine: str) -> None:
 def test_stop_notice_and_limit_work_after_an_agents_death(
     site: Site, cause: Callable[[Site, str], None], limit: float, outcome: Outcome
 ) -> None:
-    """The command gets SIGTERM once, the grace, and keeps its exit code. The limit counts from the command's start."""
+    """The command gets SIGTERM once and its grace; the exit code is kept. The limit counts from the command's start."""
     machine = site.start(site.order(HOLD, runtime_limit=limit, lifetime=7800.0), age=7200)
     site.wait_output(machine, b"up")
     site.kill_agent(machine)
@@ -168,7 +168,7 @@ def test_an_agent_that_dies_twice_is_not_started_again(site: Site) -> None:
 
 
 def test_the_fuse_ends_a_machine_whose_agents_hang(site: Site) -> None:
-    """The fuse needs neither agent."""
+    """The fuse powers the machine off without help of either agent."""
     machine = site.start(site.order(HOLD))
     site.wait_output(machine, b"up")
     site.kill_agent(machine)

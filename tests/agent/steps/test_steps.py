@@ -42,7 +42,7 @@ def test_the_fuse_burns_for_the_runs_whole_lifetime(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", [executing.look_for_predecessor, executing.claim])
 def test_a_command_that_another_agent_started_is_not_executed(tmp_path: Path, step: Any) -> None:
-    """This is checked before the work and again just before the command: it may have run already."""
+    """The command may have run already. The agent checks that before its work and again just before the command."""
     theirs = Started("theirs", time.time())
     mailbox = SimpleNamespace(started=lambda: theirs, start=lambda _: theirs)
     with pytest.raises(Ended) as ended:

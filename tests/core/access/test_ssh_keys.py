@@ -4,7 +4,7 @@ from provisioner.core.access.ssh_keys import seed
 
 
 def test_each_attempt_has_a_key_of_its_own_and_always_the_same() -> None:
-    """The seed depends on secret, run and attempt, and equals that of earlier versions."""
+    """The seed depends on secret, run and attempt, and equals the seed that earlier versions derived."""
     secret = bytes(range(32))
     assert seed(secret, "run", 1) == seed(secret, "run", 1)
     assert (

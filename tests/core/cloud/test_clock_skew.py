@@ -24,7 +24,7 @@ FAR = NOW + 2 * 86400.0
 def test_difference_is_never_called_larger_than_it_is(
     offset: float, took: float, answered: float, since: float
 ) -> None:
-    """Holds for any moment of the call at which the cloud wrote its whole second, and for any later time."""
+    """The cloud may write its whole second at any moment of the call, and the clock may be read at any later time."""
     truth = NOW + took * answered
     reading = Reading(float(int(truth)), 1000.0, took)
     # The answer arrived `took` seconds after the request.
@@ -109,7 +109,7 @@ REPAIRED = {
 
 @pytest.mark.parametrize("record", REPAIRED.values(), ids=REPAIRED)
 def test_no_stored_time_stays_ahead(record: Run | Node | KnownMachine | Launch | Drought | TemplateHealth) -> None:
-    """Holds for every field, including fields that are added later."""
+    """The test looks at every field, also at fields that are added later."""
     found = str(dataclasses.asdict(record))
     assert str(FAR) not in found
 

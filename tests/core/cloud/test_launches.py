@@ -32,7 +32,7 @@ TEMPLATE = site().template
     ],
 )
 def test_two_contents_never_share_a_name(other: Template) -> None:
-    """A template that already exists under this name therefore has this content."""
+    """The name is made from the content, so a template that already exists under this name has this content."""
     assert other.name != TEMPLATE.name
     assert (
         replace(other, **{each.name: getattr(TEMPLATE, each.name) for each in fields(Template)}).name == TEMPLATE.name
@@ -64,7 +64,7 @@ def test_a_name_fits_where_names_go() -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90.0), ("", None), ("-5", None), ("1e9", None), ("٣", None)])
 def test_a_lifetime_is_read_only_where_it_is_a_number(text: str, seconds: float | None) -> None:
-    """Users with the right can change tags, and the reaper must not crash on them."""
+    """Users who may change tags can write any text into them, and the reaper must not crash on it."""
     machine = Machine("i-1", MachineState.RUNNING, SPOT_A, NOW, {LIFETIME_TAG: text, LAUNCH_TAG: "l"})
     assert (machine.lifetime, machine.launch) == (seconds, "l")
     assert replace(machine, tags={}).lifetime is None
@@ -72,6 +72,6 @@ def test_a_lifetime_is_read_only_where_it_is_a_number(text: str, seconds: float 
 
 @given(st.text(max_size=20))
 def test_no_tag_breaks_the_lifetime(text: str) -> None:
-    """Holds for any text."""
+    """Any text is read as a lifetime of 0 s or more, or as no lifetime."""
     lifetime = Machine("i-1", MachineState.RUNNING, SPOT_A, NOW, {LIFETIME_TAG: text}).lifetime
     assert lifetime is None or lifetime >= 0

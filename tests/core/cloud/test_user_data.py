@@ -91,7 +91,7 @@ def test_value_with_shell_characters_is_refused(field: str, bad: str) -> None:
 
 
 def test_a_text_past_the_limit_is_refused() -> None:
-    """EC2 would refuse the launch; the error here comes earlier and has the numbers."""
+    """The error comes before the launch, which EC2 would refuse, and has the limit in bytes."""
     with pytest.raises(Invalid, match="16384"):
         user_data(**{**GOOD, "fetch_source": "#" * SIZE_LIMIT})
     with pytest.raises(Invalid, match="ASCII"):
@@ -124,7 +124,7 @@ def test_the_fuse_is_armed_on_every_boot_and_set_on_the_first(tmp_path: Path) ->
 
 
 def test_machine_without_an_agent_powers_off_after_writing_its_settings(tmp_path: Path) -> None:
-    """Without an agent the machine says why and powers off; its settings are written before."""
+    """Without an agent the machine writes its settings, prints the reason, and powers off."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name, script in {

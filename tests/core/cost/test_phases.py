@@ -21,7 +21,7 @@ from tests.support.samples import NOW
 
 #: The moments of a run in order; each is the begin of the phase with its name.
 MOMENTS = ("queued", "launching", "pending", "boot", "clone", "setup", "command", "logs", "ending", "gone", "over")
-#: Less than any figure shown, but more than the floating-point error at these sizes.
+#: A tolerance in seconds: less than any figure shown, but more than the floating-point error at these sizes.
 TINY = 1e-5
 
 REQUEST = LaunchRequest("l1", samples.site().template, Market.SPOT, (samples.SPOT_A,), {"a": "subnet-a"}, 1, {})

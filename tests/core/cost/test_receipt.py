@@ -26,7 +26,7 @@ def receipt(run: Run, held: Sequence[Assignment], now: float, *launches: Launch)
 
 
 def spans(*times: float) -> dict[str, Span]:
-    """Return spans of boot, from LaunchTime to the first time, and of the steps after it."""
+    """Return the span of boot, from LaunchTime to the first time, and the spans of the steps after boot."""
     steps = (Step.BOOT, Step.PULL, Step.COMMAND)
     return {step.value: Span(*pair) for step, pair in zip(steps, zip((NOW, *times), times, strict=False), strict=False)}
 
@@ -36,7 +36,10 @@ def told(*times: float) -> Result:
 
 
 def test_bounds_come_from_what_was_recorded() -> None:
-    """At most: from LaunchTime to the first listing of the end. At least: between the agent's first and last times."""
+    """The upper bound counts from LaunchTime to the first listing of the end.
+
+    The lower bound counts from the first to the last time that the agent recorded.
+    """
     mine = machine(price=PRICE, ending_at=NOW + 500, ended_at=NOW + 560)
     made = receipt(ENDED, [Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)], NOW + 1000)
     (bill,) = made.machines
@@ -46,7 +49,10 @@ def test_bounds_come_from_what_was_recorded() -> None:
 
 
 def test_listings_that_show_it_running_count_the_boot_too() -> None:
-    """Counts from the first such listing to a lag before the last, but no time after the end was wanted."""
+    """The lower bound counts from the first to the last listing that shows the machine running, less a lag.
+
+    Time after the end was wanted does not count.
+    """
     mine = machine(price=PRICE, running_at=NOW + 2, alive_at=NOW + 499, ending_at=NOW + 500, ended_at=NOW + 560)
     for wanted, least in ((None, 437), (NOW + 450, 437), (NOW + 420, 418)):
         held = Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), replace(mine, end_wanted_at=wanted))
@@ -64,13 +70,13 @@ def test_a_disk_is_billed_by_the_share_of_the_month() -> None:
 
 
 def test_machine_without_reports_has_a_lower_bound_of_zero() -> None:
-    """It may never have been `running`: the bounds are zero and the time until its end was seen."""
+    """The machine may never have been `running`. The upper bound counts until its end was listed."""
     made = receipt(ENDED, [Assignment(node(), machine(price=PRICE, ended_at=NOW + 100))], NOW + 1000)
     assert (made.machines[0].seconds_at_least, made.machines[0].seconds_at_most) == (0, 101)
 
 
 def test_a_machine_that_no_listing_showed_may_be_as_old_as_its_launch() -> None:
-    """The answer to its launch was lost, and it was bound two hours later."""
+    """The launch's answer was lost, and the machine was bound two hours after the launch."""
     unseen = machine(launch_time=None, ended_at=NOW + 100)
     (bill,) = receipt(ENDED, [Assignment(node(), unseen)], NOW + 1000, a_launch(after=-7200.0)).machines
     assert (bill.seconds_at_least, bill.seconds_at_most) == (0, 7301)
@@ -93,7 +99,7 @@ def test_an_unknown_price_is_unknown() -> None:
 
 
 def test_a_receipt_is_provisional_while_anything_lives() -> None:
-    """The reasons are a machine not yet listed as terminated, and a run without an outcome."""
+    """A receipt is provisional while a machine is not listed as terminated, or while the run has no outcome."""
     gone, alive = machine(ended_at=NOW + 9), machine()
     assert not receipt(ENDED, [Assignment(node(), gone)], NOW + 10).provisional
     assert receipt(ENDED, [Assignment(node(), alive)], NOW + 10).provisional
@@ -102,7 +108,7 @@ def test_a_receipt_is_provisional_while_anything_lives() -> None:
 
 
 def test_a_run_without_a_machine_costs_nothing_and_shows_its_wait() -> None:
-    """The wait is from its trigger to its end."""
+    """The wait lasts from the run's trigger to its end."""
     made = receipt(run(verdict=ENDED.verdict, ended_at=NOW + 50), [], NOW + 60)
     assert (made.dollars_at_least, made.dollars_at_most, made.machines) == (0.0, 0.0, ())
     assert line(made) == [(1, "queued", 0, 50), (0, "closing", 50, None)]
@@ -148,7 +154,11 @@ def test_every_second_is_in_a_named_phase() -> None:
 
 
 def test_another_attempt_waits_from_the_end_of_the_first() -> None:
-    """If its launch comes first, it waits until then, and the old machine's end is a concurrent phase."""
+    """The second attempt's wait begins when the first machine is gone.
+
+    If the second launch comes earlier, the wait begins and ends at that launch, and the rest of the first machine's end
+    is a concurrent phase.
+    """
     first = Assignment(
         node(result=told(NOW + 40, NOW + 60, NOW + 440)), machine(ending_at=NOW + 445, ended_at=NOW + 460)
     )
@@ -182,7 +192,7 @@ def test_concurrent_pull_and_clone_are_counted_once() -> None:
 
 
 def test_the_cloud_dates_the_end_better_than_a_listing() -> None:
-    """A transition reason's time is exact to a second; else the last listing, less its lag, bounds the end."""
+    """A transition reason's time is exact to a second. Without one, the end lies between two listings, less a lag."""
     ended = machine(ending_at=NOW + 480, ended_at=NOW + 490, alive_at=NOW + 470)
     for mine, bound in (
         (ended, Bound(NOW + 480, Source.LISTING, 10.0 + LISTING_LAG)),
@@ -201,7 +211,7 @@ def test_report_from_the_future_widens_the_bound() -> None:
 
 
 def test_a_machine_that_left_no_result_fell_silent() -> None:
-    """Its last phase ends with its last report."""
+    """The last phase that the machine reported ends with its last report."""
     report = Report(1, NOW + 80, "p", Step.COMMAND, {"boot": Span(NOW, NOW + 40), "command": Span(NOW + 60)})
     mine = machine(ending_at=NOW + 300, ended_at=NOW + 310)
     made = receipt(DONE, [Assignment(node(report=report, reported_at=NOW + 80), mine)], NOW)
@@ -227,7 +237,7 @@ def test_advice_is_about_what_dominates_the_billed_time() -> None:
 
 
 def test_the_disk_is_billed_until_the_machine_is_gone() -> None:
-    """GiB-seconds are known; without a known launch they are unknown."""
+    """GiB-seconds are unknown if the launch, which has the disk's size, is unknown."""
     mine = machine(ending_at=NOW + 445, ended_at=NOW + 460)
     held = Assignment(node(result=told(NOW + 40, NOW + 60, NOW + 440)), mine)
     (bill,) = receipt(DONE, [held], NOW, a_launch()).machines
@@ -258,7 +268,7 @@ def test_the_bounds_contain_the_truth(
     lag: float,
     dollars: float,
 ) -> None:
-    """Holds for any pending time, any delay of the listings, and any error of the machine's clock."""
+    """The pending time, the delay of the listings and the error of the machine's clock may have any value."""
     began, ended = NOW + running, NOW + running + lives
     truth = max(MINIMUM_SECONDS, lives)
     mine = machine(price=Price(dollars, "test", NOW), ending_at=ended + seen_late, ended_at=ended + seen_late)

@@ -29,7 +29,7 @@ def kept(listed: list[tuple[int, int]], told: Result | None = None, produced: in
 
 
 def test_log_with_every_chunk_of_the_eof_mark_is_complete() -> None:
-    """If all chunks are there, no byte is missing and the checksum of the whole is known."""
+    """If all chunks are there, no byte is missing and the checksum of the whole log is known."""
     assert kept([(0, 5), (5, 3)], ended(5, 3)) == KeptStream(8, ((0, 5), (5, 3)), sha256="the sum")
     assert kept([], ended()) == KeptStream(0, (), sha256="the sum")
 
@@ -87,7 +87,7 @@ def test_every_gap_of_the_eof_mark_is_recorded(lengths: list[int], data: st.Data
 
 
 def test_chunks_are_known_by_their_keys() -> None:
-    """Covers keys of mailboxes and of the archive."""
+    """A chunk's offset is read from its key in a mailbox and from its key in the archive."""
     prefix = log_prefix("A:i-1", "output")
     assert chunk_offset(chunk_key("A:i-1", "output", 12), prefix) == 12
     key = kept_chunk_key("r1", 1, 0, "output", 12)

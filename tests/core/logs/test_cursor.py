@@ -57,6 +57,6 @@ def test_text_is_invalid_or_one_cursor(text: str) -> None:
 
 
 def test_overlong_cursor_is_invalid() -> None:
-    """Holds for any content."""
+    """A cursor that is too long is invalid, whatever its content."""
     with pytest.raises(Invalid):
         cursor.read(",".join(["1.output.0.0"] * 10_000))

@@ -45,7 +45,7 @@ JSON = st.recursive(
 
 @given(st.data())
 def test_messages_and_records_round_trip(data: st.DataObject) -> None:
-    """Holds for every message and record with any values; equal messages give equal bytes."""
+    """Every message and record with any values is decoded unchanged; equal messages give equal bytes."""
     kind: Any = data.draw(st.sampled_from(MESSAGES + RECORDS))
     message = data.draw(values(kind))
     assert decode(kind, encode(message)) == message

@@ -23,7 +23,7 @@ SECRET = {"attachment_type": "environment_variable", "location": "TOKEN", "name"
     ],
 )
 def test_a_secret_is_named_where_it_is_kept(name: str) -> None:
-    """A secret's name is in Parameter Store or Secrets Manager; the latter with an optional key."""
+    """A secret's name is its path in Parameter Store, or its id in Secrets Manager with an optional key."""
     (secret,) = recipe(secrets=[SECRET | {"name": name}]).spec.secrets
     assert secret.name == name
 
@@ -39,7 +39,7 @@ def test_invalid_secret_name_is_not_repeated_in_the_error(name: str) -> None:
 
 
 def test_a_secret_is_a_variable_or_a_file() -> None:
-    """A variable's location is a name, a file's a path; a relative path is below HOME."""
+    """The location of a variable is a name, and that of a file is a path; a relative path is below HOME."""
     spec = recipe(secrets=[SECRET, SECRET | {"attachment_type": "file", "location": ".ssh//id"}]).spec
     assert [each.location for each in spec.secrets] == ["TOKEN", ".ssh/id"]
     for kind, location in (
@@ -76,7 +76,7 @@ def test_type_is_the_old_name_of_attachment_type() -> None:
 
 
 def test_two_attachments_with_one_location_are_refused() -> None:
-    """Covers a secret and a variable, a secret and a file, and two secrets."""
+    """The two may be a secret and a variable, a secret and a file, or two secrets."""
     assert problem(secrets=[SECRET], environment_variables={"TOKEN": "x"}) == (
         "secrets[0].location: TOKEN is taken by environment_variables.TOKEN; leave one of them out"
     )
@@ -158,7 +158,7 @@ def test_quotes_hold_a_requirement_and_its_marker_together(text: Any, words: tup
 
 @pytest.mark.parametrize("text", ["'a", "a; ", "a '--pre'", "'a;reboot'"])
 def test_text_that_is_no_requirements_is_refused(text: str) -> None:
-    """Quotes must not smuggle an option to pip."""
+    """An option in quotes must not reach pip."""
     assert "write a " in problem(extra_packages={"pip": text}).partition("; ")[2]
 
 
@@ -175,7 +175,7 @@ def test_text_that_is_no_requirements_is_refused(text: str) -> None:
     ],
 )
 def test_pip_requirement_is_accepted(word: str) -> None:
-    """Accepted are requirements and https URLs."""
+    """Requirements and https URLs are accepted."""
     assert recipe(extra_packages={"pip": word}).spec.extra_packages.pip.install == (word,)
 
 
@@ -210,7 +210,7 @@ def test_apt_option_or_file_is_refused(word: str) -> None:
 
 
 def test_apt_package_is_accepted() -> None:
-    """Accepted are Debian's package names, with versions."""
+    """Debian's package names are accepted, with or without a version."""
     words = ("ffmpeg", "g++", "libstdc++6", "cuda-toolkit-12-4=12.4.1-1", "git=1:2.43.0-1ubuntu7~1")
     assert recipe(extra_packages={"apt": list(words)}).spec.extra_packages.apt.install == words
 

@@ -98,7 +98,7 @@ def test_work_order_has_resolved_attachments() -> None:
 
 
 def test_a_plain_recipe_asks_for_nothing() -> None:
-    """Its work order has none of the optional parts."""
+    """The work order of a plain recipe has none of the optional parts."""
     got = order(RecipeDefaults())
     assert got == WorkOrder(**{**vars(got), "secrets": (), "config_files": (), "packages": Packages()})
     assert (got.registry_credential, got.known_hosts, got.shm_size, got.checkpoint) == ("", "", None, "")
@@ -147,7 +147,7 @@ def test_hosts_are_found_in_known_hosts_as_ssh_finds_them() -> None:
 
 
 def test_the_built_in_keys_are_the_published_ones() -> None:
-    """Compared with the SHA-256 fingerprints that the hosts publish."""
+    """Each key has the SHA-256 fingerprint that its host publishes."""
     published = {
         "github.com": "+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU",
         "gitlab.com": "eUXGGm1YGsMAS7vkcx6JOJdOGHPem5gQp4taiCfCLB8",

@@ -15,7 +15,7 @@ from provisioner.core.recipe import duration
     ],
 )
 def test_duration_in_units_or_whole_seconds_is_read(text: str, seconds: float) -> None:
-    """Accepts the notations of Go, systemd and Saturn."""
+    """The notations of Go, systemd and Saturn are accepted."""
     assert duration.seconds(text) == seconds
 
 
@@ -49,7 +49,7 @@ def test_written_duration_is_read_again(seconds: int) -> None:
     st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.sampled_from(["", " "])
 )  # fmt: skip
 def test_duration_of_several_units_is_their_sum(days: int, hours: int, minutes: int, seconds: int, gap: str) -> None:
-    """Holds for any combination of units, and for the stored form."""
+    """Any combination of units may be written, and the stored form has the same sum."""
     whole = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     text = gap.join((f"{days}d", f"{hours}h", f"{minutes}m", f"{seconds}s"))
     assert duration.exact(text) == whole

@@ -58,7 +58,7 @@ def test_zone_without_a_subnet_is_refused() -> None:
 
 
 def test_type_that_no_chosen_zone_offers_is_refused() -> None:
-    """Zones and subnets both restrict the zones. One type that is offered is enough."""
+    """The recipe's zones and its subnets both limit where it may run. One type that is offered there is enough."""
     refused = {"instance_type": "EC2 offers no g6.xlarge in us-east-1a"}
     assert problems(instance_type="g6.xlarge", placement={"zones": ["us-east-1a"]}) == refused
     assert problems(instance_type="g6.xlarge", placement={"subnets": ["subnet-a"]}) == refused

@@ -136,7 +136,7 @@ SATURN_PACKAGES = {"pip", "conda", "apt", "cran", "remotes", "bioconductor"}
 
 
 def test_every_field_of_saturns_is_known() -> None:
-    """Each field is supported, or refused by name; refused ones must be in LATER, which the next test uses."""
+    """Each field is supported, or refused by name. A refused field must be in LATER, whose fields another test uses."""
     assert set(Spec.model_fields) >= SATURN
     assert set(Packages.model_fields) == SATURN_PACKAGES
     for at, model in (("", Spec), ("extra_packages.", Packages)):
@@ -390,7 +390,7 @@ def test_unset_reference_is_left_out_of_what_is_stored() -> None:
 
 
 def test_a_reference_is_of_its_type() -> None:
-    """A tag or commit needs a reference, and a commit id is hexadecimal: checked before a machine is bought."""
+    """A tag or commit needs a reference, and a commit id is hexadecimal. Both are checked before the launch."""
     for kind in ("tag", "commit"):
         repository = {"url": "https://h/a", "reference_type": kind}
         assert f"reference must name the {kind}" in problem(git_repositories=[repository])
@@ -461,7 +461,7 @@ def test_a_depth_is_a_number_of_commits_or_full() -> None:
 
 @pytest.mark.parametrize("path", ["~", "~/code", "~me/code", "$HOME/code", "${HOME}/code"])
 def test_a_path_that_only_a_shell_expands_is_refused(path: str) -> None:
-    """Unexpanded, it would be a folder with that literal name."""
+    """No shell expands the path, so it would be a folder with that literal name."""
     secret = {"attachment_type": "file", "location": path, "name": "ssm:/a"}
     for fields in (
         {"git_repositories": [{"url": "https://h/a", "path": path}]},
@@ -484,7 +484,7 @@ def test_a_path_that_only_a_shell_expands_is_refused(path: str) -> None:
     ],
 )
 def test_a_stored_repository_that_apply_would_refuse_is_loaded(fields: dict[str, str]) -> None:
-    """It was accepted by an earlier version and may work, so the machine decides."""
+    """An earlier version accepted the repository, and the clone may work, so only the machine may refuse it."""
     stored = json.loads(recipe(git_repositories=[{"url": "https://h/a"}]).dump())
     stored["spec"]["git_repositories"][0] |= fields
     (loaded,) = Recipe.load(json.dumps(stored)).spec.git_repositories
@@ -508,7 +508,7 @@ def test_a_reference_may_look_like_a_number() -> None:
 
 
 def test_several_repositories_go_below_the_working_directory() -> None:
-    """Each is in a folder by its name or its path; a single one is the working directory itself."""
+    """Each has a folder by its name or its path; a single repository without a path is the working directory itself."""
     urls = [
         {"url": "https://h/x/one.git"},
         {"url": "git://h/two/", "path": "lib/b"},
@@ -531,7 +531,7 @@ def test_two_repositories_with_one_path_are_refused() -> None:
 
 @pytest.mark.parametrize("path", ["../a", "a/../../b", "/", "", "a:b"])
 def test_a_repository_stays_in_its_place(path: str) -> None:
-    """A path must not leave the working directory by dots."""
+    """A path must not leave the working directory through `..`."""
     assert problem(git_repositories=[{"url": "https://h/a", "path": path}]).startswith(
         "git_repositories[0].path: found "
     )
@@ -609,7 +609,7 @@ def test_retry_depends_on_exit_code_pause_and_rerun() -> None:
 
 
 def test_exit_codes_that_requeue_a_run() -> None:
-    """Only codes of failures are allowed, and none that is in `on` too, since its effect would be unclear."""
+    """Only codes of failures are allowed. A code that is also in `on` is refused: its effect would be unclear."""
     retry = recipe(retry={"on": [1], "requeue_on": [75, "99"]}).spec.retry
     assert (retry.requeue_on, Retry().requeue_on) == ((75, 99), ())
     for value in ([0], [256], [-1], ["x"], [None], [True], 75, "75"):

@@ -63,7 +63,7 @@ def local(cron: str, zone: str, since: str, until: str) -> list[str]:
         ("0 2,3 * * *", "Europe/Berlin", "2026-03-28T12:00Z", ["29 03:00 +0200", "30 02:00 +0200", "30 03:00 +0200"]),
         ("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00Z", ["25 02:30 +0200", "26 02:30 +0100"]),
         ("30 1 * * *", "Europe/Berlin", "2026-10-24T12:00Z", ["25 01:30 +0200", "26 01:30 +0100"]),
-        # Asked during the second 02:00 to 03:00, when 02:30 has already been.
+        # The ticks are asked for in the second hour from 02:00 to 03:00, after the tick at 02:30 of the first one.
         ("30 2 * * *", "Europe/Berlin", "2026-10-25T01:10Z", ["26 02:30 +0100"]),
         # Hours that begin with * count elapsed time.
         ("0 * * * *", "Europe/Berlin", "2026-03-29T00:30Z", ["29 03:00 +0200", "29 04:00 +0200"]),
@@ -93,7 +93,7 @@ def test_five_years_once_a_day(zone: str) -> None:
 
 
 def test_every_zone_once_a_day() -> None:
-    """Checks the last of these years."""
+    """Each zone is checked for the last of the five years."""
     for zone in zoneinfo.available_timezones():
         _once_a_day("30 2 * * *", zone, LAST.replace(year=LAST.year - 1))
 
@@ -116,7 +116,7 @@ def _between(cron: str, zone: str, first: dt.datetime, last: dt.datetime) -> Ite
     "cron", ["0 2 * * *", "45 3 * * MON-FRI", "17 5 1,15 * *", "0 12 13 * 5", "20 4 * 6-8 TUE", "5 4 29 2 *"]
 )
 def test_ticks_equal_those_of_croniter(cron: str, zone: str) -> None:
-    """Compared with croniter over five years, except near clock changes."""
+    """The ticks are compared with those of croniter over five years, except near clock changes."""
     info = zoneinfo.ZoneInfo(zone)
 
     def calm(tick: float) -> bool:
@@ -140,7 +140,7 @@ def test_ticks_equal_those_of_croniter(cron: str, zone: str) -> None:
     ],
 )
 def test_text_that_is_no_schedule_is_refused(text: str, right: str) -> None:
-    """Each error has a valid form."""
+    """Each error proposes a valid form."""
     with pytest.raises(ValueError, match=right):
         checked(text)
 
@@ -206,7 +206,7 @@ def test_step_longer_than_its_field_is_refused(text: str, instead: str) -> None:
 
 @pytest.mark.parametrize("text", ["*/60 * * * *", "0 */24 * * *", "0 0 */31 * *", "0 0 1 */12 *", "0 0 * * */7"])
 def test_step_as_long_as_its_field_is_a_schedule(text: str) -> None:
-    """It is due as the user means: hourly, daily, monthly, yearly, weekly."""
+    """Such a schedule is due as the user means: hourly, daily, monthly, yearly or weekly."""
     assert stepping(checked(text)) == text
 
 
@@ -249,7 +249,7 @@ def test_right_fields_are_a_schedule_as_they_are_written(fields: str) -> None:
 
 @given(_cron_fields(), st.integers(0, 4), st.integers(60, 9999))
 def test_value_out_of_bounds_names_its_field(fields: str, place: int, value: int) -> None:
-    """Holds for any values of the other four fields."""
+    """The error names this field, whatever the values of the other four fields."""
     words = fields.split(" ")
     words[place] = str(value)
     with pytest.raises(ValueError, match=("minute", "hour", "day of the month", "month", "day of the week")[place]):
@@ -280,7 +280,7 @@ def test_the_names_of_schedules() -> None:
 
 
 def test_every_counts_from_the_schedules_creation() -> None:
-    """A daemon's start does not matter."""
+    """The time of a daemon's start has no effect."""
     since = at("2026-01-01T00:10Z")
     assert upcoming(job("@every 1h30m", since=since), since + 1, 2) == (since + 1.5 * HOUR, since + 3 * HOUR)
     assert upcoming(job("@every 1d", since=since), since + 30 * HOUR, 1) == (since + 48 * HOUR,)
@@ -326,7 +326,7 @@ def test_years_of_minutes_are_made_up_for_within_bounds() -> None:
 
 
 def test_ticks_beyond_the_calendar_are_omitted() -> None:
-    """Holds for any `@every` and any number of requested times."""
+    """The calendar may end before the requested number of ticks is reached."""
     found = upcoming(job("@every 99999d"), 0.0, 100)
     assert 0 < len(found) < 100
     assert dt.datetime.fromtimestamp(found[-1], dt.UTC).year > 9000

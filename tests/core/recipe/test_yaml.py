@@ -19,7 +19,7 @@ PLAIN: st.SearchStrategy[Any] = st.recursive(
 
 
 def test_every_value_has_its_line() -> None:
-    """Every value has its line for errors, in lists of mappings too."""
+    """Every value has its line number for error messages, also in lists of mappings."""
     document = read("a: 1\nb:\n  - c: 2\n    d:\n      3\n", "f")
     assert document.value == {"a": "1", "b": [{"c": "2", "d": "3"}]}
     assert document.lines[("b", 0, "d")] == 4
@@ -34,7 +34,7 @@ def test_a_scalar_keeps_the_text_that_was_written(scalar: str) -> None:
 
 @pytest.mark.parametrize("written", ["", "~", "null", "Null"])
 def test_null_is_nothing(written: str) -> None:
-    """Only null is not read as its text."""
+    """Null is the only scalar that is not read as its text."""
     assert read(f"a: {written}", "f").value == {"a": None}
 
 

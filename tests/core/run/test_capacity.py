@@ -47,7 +47,7 @@ def test_each_refusal_that_soon_follows_doubles_the_drought() -> None:
 
 
 def test_a_drought_long_over_is_forgotten() -> None:
-    """Then a refusal counts as the first."""
+    """A refusal long after a drought's end counts as the first one again."""
     known = refuse({}, NOW, SPOT_A)
     known = refuse(known, NOW + FIRST + FORGET - 1, SPOT_A)
     assert known["spot/g5.xlarge/a"].strikes == 2
@@ -64,7 +64,10 @@ def test_refusals_at_the_same_time_are_one() -> None:
 
 
 def test_on_repeats_in_several_zones_the_whole_type_is_dry() -> None:
-    """Many runs must not try every zone in turn. A single refusal, or all zones dry, does not widen the drought."""
+    """During a shortage many runs must not try every zone in turn.
+
+    Single refusals do not make the whole type dry, nor do refusals in all zones.
+    """
     once = refuse({}, NOW, SPOT_A, SPOT_B)
     assert dry_until(SPOT_C, once, NOW) is None
     twice = refuse(once, NOW + FIRST + 1, SPOT_A, SPOT_B)

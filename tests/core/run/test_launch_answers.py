@@ -126,7 +126,7 @@ def test_waits_for_this_computer_to_be_mended_stay_short() -> None:
 
 
 def test_a_machine_of_an_unknown_attempt_is_adopted() -> None:
-    """The run continues on this machine; its earlier attempt, at work according to the store, is ended."""
+    """The run continues on this machine. Its earlier attempt, which the store shows at work, ends as lost."""
     before = at_work(State.RUNNING)
     records = adopted(before, [node()], 2, machine(id="i-2", launch="l2"), "A:i-2", 7, NOW)
     (taken,) = [each for each in records if isinstance(each, Run)]

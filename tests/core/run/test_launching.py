@@ -109,7 +109,7 @@ def test_on_demand_is_the_users_choice() -> None:
 
 
 def test_a_run_whose_market_refused_begins_with_the_next() -> None:
-    """If that market is dry, the first one is tried again."""
+    """If the next market is dry, the first market is tried again."""
     second = run(tier=1)
     assert plan([(second, EITHER)]).launches[0].request.market is Market.ON_DEMAND
     droughts = (dry(Market.ON_DEMAND, "g5.xlarge", ""), dry(Market.ON_DEMAND, "g6.xlarge", ""))
@@ -150,7 +150,7 @@ def test_runs_beyond_the_machine_limit_wait() -> None:
 
 
 def test_a_template_whose_machines_never_report_is_probed_once_an_hour() -> None:
-    """One run of all jobs is launched; the others wait with the cause and are planned again soon."""
+    """One run of all jobs is launched as the probe; the others wait with the cause and are planned again soon."""
     waiting = [(run(id, job_name=name), recipe()) for id, name in (("a", "x"), ("b", "x"), ("c", "y"))]
     assert len(plan(waiting, health=sick(FAILED_BOOTS - 1)).launches) == 2
     made = plan(waiting, health=sick())
@@ -179,7 +179,7 @@ def test_a_recipe_s_own_disk_is_a_template_of_its_own() -> None:
 
 
 def test_subnets_restrict_zones() -> None:
-    """Only the named subnets are used, whatever zones there are."""
+    """Only the subnets that the recipe names are used, even if the type is offered in other zones."""
     (launch,) = plan([(run(), recipe(placement={"subnets": ["subnet-b"]}))]).launches
     assert launch.request.subnets == {"b": "subnet-b"}
     nowhere = plan([(run(), recipe(placement={"subnets": ["subnet-z"]}))])

@@ -43,7 +43,7 @@ def with_field(message: object, name: str, text: str) -> bytes:
 
 @pytest.mark.parametrize("at", [-1e15, 0.0, FIRST - 1])
 def test_a_time_before_the_launch_becomes_the_launch(at: float) -> None:
-    """Holds within the allowed clock skew, for every time of a report and a result."""
+    """Every time of a report and a result is moved to the launch, less the allowed clock skew."""
     told = replace(report(Step.COMMAND, began=at, at=at, notice=Notice(at, at)), rebalance_at=at)
     found = decode_report(encode(told), 1, WITHIN)
     assert found.notice
@@ -55,7 +55,7 @@ def test_a_time_before_the_launch_becomes_the_launch(at: float) -> None:
 
 @pytest.mark.parametrize("at", [LAST + 1, 253402300800.0, 9e15])
 def test_a_time_in_the_future_becomes_now(at: float) -> None:
-    """Holds within the allowed clock skew, for every time of a report and a result."""
+    """Every time of a report and a result is moved to now, plus the allowed clock skew."""
     told = replace(report(Step.COMMAND, began=at, at=at, notice=Notice(at, at)), rebalance_at=at)
     found = decode_report(encode(told), 1, WITHIN)
     assert found.notice
@@ -69,14 +69,14 @@ def test_a_time_in_the_future_becomes_now(at: float) -> None:
 )
 @pytest.mark.parametrize("name", ["at", "sequence", "rebalance_at"])
 def test_non_number_in_a_numeric_field_is_invalid(name: str, number: str) -> None:
-    """Holds for values inside and outside the JSON standard."""
+    """The field may have a JSON value of another type, or a number such as NaN that JSON does not allow."""
     with pytest.raises(Invalid):
         decode_report(with_field(report(Step.COMMAND), name, number), 1, WITHIN)
 
 
 @pytest.mark.parametrize("data", [b"[" * 60_000, b'{"a":' * 10_000, b"\xff\xfe\x00", b"\x80", b"", b"null", b"{}"])
 def test_bytes_that_are_no_message_are_invalid(data: bytes) -> None:
-    """Covers deep nesting, invalid UTF-8 and empty input."""
+    """The bytes may be nested deeply, invalid UTF-8 or empty."""
     with pytest.raises(Invalid):
         decode_report(data, 1, WITHIN)
     with pytest.raises(Invalid):
@@ -84,7 +84,7 @@ def test_bytes_that_are_no_message_are_invalid(data: bytes) -> None:
 
 
 def test_a_report_that_is_too_large_is_invalid() -> None:
-    """Holds for valid JSON too."""
+    """A report beyond the limit is invalid even if it is valid JSON."""
     told = encode(report(Step.COMMAND))
     padded = told + b" " * (REPORT_MOST - len(told))
     assert decode_report(padded, 1, WITHIN) == report(Step.COMMAND)
@@ -167,7 +167,7 @@ def test_fields_behind_the_streams_are_read_from_the_tail() -> None:
 
 @pytest.mark.parametrize("block", [b"", b'"output": {"chunks": [', b'], "length": 1, "sha256": ""}', b"\xff" * 1000])
 def test_bytes_without_an_eof_mark_give_no_stream_ends(block: bytes) -> None:
-    """Holds for any bytes."""
+    """Bytes of any kind raise no error."""
     assert stream_ends([block]) == {}
 
 

@@ -142,7 +142,7 @@ def test_orders_go_to_nodes_at_work_when_they_change() -> None:
 
 
 def test_a_node_without_a_result_is_archived_after_its_machine_ended_and_its_console_was_kept() -> None:
-    """Until then its last bytes may still arrive."""
+    """Until the machine has ended, its last bytes may still arrive."""
     lost = at_work(State.STOPPING, verdict=OVER)
     mute = node(verdict=replace(OVER, outcome=Outcome.LOST))
     records = live(runs=[lost], nodes=[mute])

@@ -155,7 +155,7 @@ LOST = Verdict(Outcome.LOST, "why", NOW)
     ],
 )
 def test_command_with_rerun_before_start_is_not_started_twice(node_fields: dict[str, Any]) -> None:
-    """However the command's start is known, the run ends as lost and says why."""
+    """The run ends as lost and its reason says why, whichever record shows that the command started."""
     stopping = at_work(State.STOPPING, verdict=LOST)
     gone = held({"verdict": LOST, **node_fields}, **TERMINATED)
     after = advance(stopping, [gone], ONCE, NOW + 1).run
@@ -232,7 +232,7 @@ def test_nothing_is_done_before_its_machines_are_gone_and_its_logs_kept() -> Non
 
 
 def test_a_machine_is_ended_for_its_verdict_and_no_other_reason() -> None:
-    """A machine without a verdict is not ended, nor one that the cloud is taking back for free."""
+    """The control plane does not end a machine without a verdict, or one that the cloud is taking back for free."""
     assert moves.wanted_end(at_work(), held(), NOW) == ""
     assert "r1" in moves.wanted_end(at_work(), held({"verdict": FAILED}), NOW)
     noticed = held({"verdict": FAILED, "report": report(Step.COMMAND, notice=Notice(NOW + 100, NOW))})
@@ -246,7 +246,7 @@ def test_orders_have_stop_and_follow() -> None:
 
 
 def test_an_unreadable_recipe_stops_no_machine_from_ending() -> None:
-    """Its run uses the default limits and is not retried."""
+    """A run with an unreadable recipe uses the default limits and is not retried."""
     failed = held({"result": result(Outcome.FAILED, 1)})
     assert advance(at_work(), [failed], None, NOW + 1).run.ended_at == NOW + 1
 

@@ -13,7 +13,7 @@ LATER = 100.0 + SILENT + 1
 
 
 def test_only_a_machine_that_once_spoke_can_fall_silent() -> None:
-    """A machine that never reported is subject to the boot limit; one with a verdict is over."""
+    """A machine that never reported is subject to the boot limit; a machine with a verdict is no longer watched."""
     over = replace(HEARD, verdict=Verdict(Outcome.FAILED, "", 0.0))
     assert is_silent(HEARD, LATER)
     assert not is_silent(HEARD, 100.0 + SILENT)

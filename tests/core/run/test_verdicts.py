@@ -48,7 +48,7 @@ def test_a_failure_uses_up_retries() -> None:
 
 
 def test_only_the_named_exit_codes_are_tried_again() -> None:
-    """Such a run is retried after the recipe's pause; any other code fails at once, with the reason."""
+    """A named exit code is retried after the recipe's pause; any other code fails the run at once, with the reason."""
     retry = recipe(retry={"on": [75, 137], "backoff": "5m"}).spec.retry
     again = verdicts.follow(at_work(), verdict(Outcome.FAILED, 137), 2, True, NOW, retry)
     assert (again.ended_at, again.retries_used, again.next_try_at) == (None, 1, NOW + 300)
@@ -95,7 +95,7 @@ def saved(code: int = 75, step: Step = Step.COMMAND) -> Verdict:
 
 
 def test_a_requeued_run_uses_up_no_retries() -> None:
-    """It continues at once without retries left and without the pause for failures, and says why."""
+    """The run continues at once, even with no retries left, and without the pause for failures; its reason says why."""
     after = verdicts.follow(at_work(), saved(), 0, True, NOW, REQUEUE)
     assert (after.ended_at, after.retries_used, after.next_try_at) == (None, 0, NOW)
     assert after.verdict
@@ -152,7 +152,7 @@ def test_once_a_command_started_the_larger_cap_holds() -> None:
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_a_stopped_run_has_no_next_attempt(outcome: Outcome) -> None:
-    """If there would have been a next attempt, the stop ended the run; otherwise its own outcome stays."""
+    """A stopped run whose attempt was lost or interrupted is cancelled; any other outcome of the attempt stays."""
     after = verdicts.follow(at_work(stop=STOP), verdict(outcome, 1), 5, True, NOW)
     assert after.ended_at == NOW
     own = outcome not in (Outcome.LOST, Outcome.INTERRUPTED)
@@ -229,7 +229,7 @@ def test_a_limit_is_named_as_the_machine_names_it() -> None:
 
 
 def test_silence_is_given_up_when_the_recipe_says_so() -> None:
-    """It is not ended earlier, during an outage of the control plane, or if it never reported."""
+    """A machine is not given up earlier, during an outage of the control plane, or if it never reported."""
     limits = LIMITS.model_copy(update={"silence": 200.0})
     spoke = node(report=report(Step.COMMAND), reported_at=NOW)
     presumed = verdicts.presume(at_work(), spoke, machine(), limits)
@@ -269,7 +269,7 @@ def test_outage_extends_the_time_to_report(
 ) -> None:
     """After an outage a machine has a minute to report again.
 
-    It has its boot limit if it never reported, and nothing if it has ended.
+    A machine that never reported has its boot limit again, and a machine that has ended has no more time.
     """
     reports_unreadable_at = NOW + 2000
     presumed = verdicts.presume(
@@ -350,19 +350,19 @@ def test_a_stop_prevails_over_a_host_name_that_does_not_resolve() -> None:
 
 
 def test_a_result_s_host_name_is_the_verdict_s() -> None:
-    """The next attempt's host is compared with it."""
+    """The host name of the next attempt is compared with that of the verdict."""
     told = verdicts.of_result(replace(result(Outcome.LOST), unresolved_host="h.invalid"))
     assert told.unresolved_host == "h.invalid"
 
 
-#: The command of `made.result` runs from NOW + 10 to NOW + 50.
+#: The command of a sample result runs from NOW + 10 to NOW + 50.
 WHILE_IT_RAN, AFTER_ITS_END = Notice(NOW + 140, NOW + 20), Notice(NOW + 170, NOW + 50)
 
 
 @pytest.mark.parametrize(
     ("cause", "notice", "outcome"),
     [
-        # This agent has checked the done file.
+        # An agent that reports its signals has checked the done file.
         (SignalCause.NOTICE, WHILE_IT_RAN, Outcome.SUCCEEDED),
         (SignalCause.NONE, AFTER_ITS_END, Outcome.SUCCEEDED),
         # An older agent reported any exit code of 0 as success.

@@ -64,7 +64,7 @@ def problem(
 
 
 def refusal(error: errors.ProvisionError) -> Response | None:
-    """Return the answer to a temporary error, or to one of the caller or the cloud; None for a fault of the server."""
+    """Return the answer to an error that is temporary, or caused by the caller or cloud; None for a server fault."""
     found = next(((status, code) for kind, status, code in STATUS if isinstance(error, kind)), None)
     if found is None:
         return None

@@ -27,7 +27,7 @@ class Server:
     ids: Ids
     hub: Hub
     meters: Meters
-    #: A proxy in front of the server writes the client's address into X-Forwarded-For.
+    #: Whether a proxy in front of the server writes the client's address into X-Forwarded-For.
     behind_proxy: bool = False
     readers: Readers = field(default_factory=Readers)
 

@@ -15,14 +15,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from provisioner.core.errors import Invalid
 from provisioner.faces.api.http.answers import JSON, problem
 
-#: Maximum number of seconds until a request is complete. A client that reads nothing of an answer for as long is
+#: Maximum number of seconds until a request is complete. A client that reads nothing of an answer for this time is
 #: disconnected.
 PATIENCE = 60.0
 #: Maximum number of bytes of a request's first line and headers.
 HEAD = 1 << 14
 NO_REQUEST = f"invalid HTTP/1.1 request: expected one length of the body, and at most {HEAD} bytes of headers"
-#: The limit of open files is raised to at most this. It exceeds the number of connections, because a connection is
-#: counted only after its TLS handshake.
+#: The limit of open files is raised to at most this number. It is larger than the number of connections, because the
+#: server counts a connection only after its TLS handshake.
 FILES = 1 << 16
 #: Open files that are reserved for the store, S3 and EC2: about 20 connections to the store with two files each, and
 #: one connection to AWS for each of the 60 threads that may use one.
@@ -70,8 +70,8 @@ def allowed_files() -> int:
 class _Requests(h11.Connection):
     """Parser of one client's requests that rejects a request with both Content-Length and Transfer-Encoding.
 
-    A proxy and this server may use different ones of the two headers, and the rest of the body would then be read as
-    the next request (request smuggling). The connection must be closed (RFC 9112, 6.1 and 6.3).
+    If a proxy used one of the two headers and this server the other one, the rest of the body would be read as the next
+    request (request smuggling). RFC 9112, 6.1 and 6.3, requires that the connection is closed.
     """
 
     def next_event(self) -> Any:

@@ -1,4 +1,4 @@
-"""Middleware for every request: a limit for the body, security headers, and answers to faults without details."""
+"""Middleware for every request: a limit for the body, security headers, and answers to faults that show no details."""
 
 import traceback
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from provisioner.ports.journal import Journal
 #: Maximum number of bytes of a body; far more than a recipe may have.
 LARGEST = 1 << 20
 
-#: Headers of every answer: a browser must treat it as data, because a job's name or log may contain HTML.
+#: Headers of every answer: a browser must treat the answer as data, because a job's name or log may contain HTML.
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -92,12 +92,12 @@ def _unversioned(scope: Scope) -> bool:
 
 
 def _method(scope: Scope) -> str:
-    """Return a method of METHODS, or "other": clients may send any word (RFC 9110, 9.1), and each adds a counter."""
+    """Return a method of METHODS, or "other": each word adds a counter, and clients may send any (RFC 9110, 9.1)."""
     return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def _route(scope: Scope) -> str:
-    """Return the template of the path, or "other". A counter for each path would be one for each job and run."""
+    """Return the template of the path, or "other". With the path itself, each job and each run would add a counter."""
     found = getattr(scope.get("route"), "path", None)
     if found is None:
         return "other"

@@ -12,8 +12,8 @@ from provisioner.faces.api.http.document import OPEN, answers
 
 router = APIRouter(tags=["health"])
 
-#: Maximum number of seconds since a pass that saw the whole installation. If idle there is one pass a minute, and one
-#: may fail.
+#: Maximum number of seconds since the last pass that saw the whole installation. An idle control plane makes one pass a
+#: minute, and one of these may fail.
 LATELY = 150.0
 #: Media type of Prometheus's text format (its documentation, "Exposition formats").
 TEXT = "text/plain; version=1.0.0; charset=utf-8"

@@ -67,7 +67,8 @@ def bound(listening: Listening, room: Room = ROOM) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform == "linux":
-            # Connections inherit this from the listener (tcp(7)): the kernel closes them, so no timer is needed.
+            # With this option the kernel disconnects a client that reads nothing, so no timer is needed. Connections
+            # inherit the option from the listener (tcp(7)).
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(connections.PATIENCE * 1000))
         made.bind(address)
         # A client that connects before the server is ready waits, and is not rejected.

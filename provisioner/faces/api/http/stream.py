@@ -1,8 +1,8 @@
 """Logs as Server-Sent Events (WHATWG HTML, "Server-sent events"): followers of the same run share one reader.
 
 A follower requests the log after its own position from the hub, and requests more only when its client has received
-that part. So a slow client falls behind, and takes the memory of one read. Followers at the end of a log have the same
-position, and one read per tick serves all of them.
+that part. So a slow client falls behind, and uses only the memory of one read. Followers at the end of a log have the
+same position, and one read per tick serves all of them.
 """
 
 import asyncio
@@ -92,7 +92,8 @@ class Hub:
     async def look(self, caller: str, watched: Watched, place: str) -> LogPage:
         """Return the log after the position `place`.
 
-        It is read once for all followers that request it within a tick, and counts as a read of the first one.
+        One read serves all followers that request the same part within a tick. It counts as a read of the first of
+        them.
         """
         number = int(asyncio.get_running_loop().time() / self._tick)
         if number != self._number:
@@ -181,7 +182,8 @@ class Following(Response):
                 look = None
             if look:
                 self._place = look.cursor
-                # `tail` only sets the beginning. Without it, followers that began elsewhere share reads with this one.
+                # `tail` only sets the beginning. Without `tail` in the query, followers that began elsewhere can share
+                # reads with this one.
                 self._watched = replace(self._watched, query=replace(self._watched.query, tail=None))
                 for piece, place in look.pieces:
                     yield event("log", to_json(view_of(piece)), place)

@@ -57,7 +57,7 @@ def list_runs(
     responses=answers(Status, 404, example=examples.status()),
 )
 def get_run(control: Acting, run: RunName) -> Response:
-    """Show what a run is doing and why, its attempts, and its story."""
+    """Show what a run is doing and why, its attempts, and its events."""
     return shown(control.runs.status(run))
 
 
@@ -83,5 +83,5 @@ def stop_run(control: Acting, run: RunName) -> Response:
 
 @router.get("/top", operation_id="get_top", tags=["runs"], responses=answers(Top, example=examples.top()))
 def get_top(control: Acting, limit: Limit = 50) -> Response:
-    """Show the unfinished runs: the numbers of all runs and machines, and at most `limit` of the runs."""
+    """Show unfinished runs: the numbers of all runs and machines, and details of at most `limit` runs."""
     return shown(control.runs.overview(limit))

@@ -67,7 +67,7 @@ def set_schedule(
     plan: Annotated[Plan | None, Body(description="The schedule; null ends it.")],
     owner_name: OwnerName = "",
 ) -> Response:
-    """Set a job's schedule; null ends it. This holds until a recipe with a schedule is applied to the job."""
+    """Set a job's schedule; null ends it. The setting holds until a recipe with a schedule is applied to the job."""
     said = plan.model_dump(exclude_none=True, mode="json") if plan else None
     return shown(control.schedules.set(named(job, owner_name), said))
 

@@ -75,5 +75,5 @@ def revoke_token(
     "/audit", operation_id="list_audit", responses=answers(Audits, 403, example=Audits((examples.audit(),), None))
 )
 def list_audit(control: Acting, limit: Limit = 50, cursor: Cursor = "") -> Response:
-    """List the changes, who made each and from which address; the newest first."""
+    """List the changes, the newest first: who made each, and from which address."""
     return shown(control.tokens.audit(limit, key_in(cursor)))

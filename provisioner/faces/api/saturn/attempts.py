@@ -1,6 +1,7 @@
 """Attempts in the form of Saturn's API: a pod is a node, its containers are the streams of its log.
 
-Shapes are those of the public OpenAPI (2026.02.01), with the fields that Saturn's own client needs beyond it.
+The shapes are those of Saturn's public OpenAPI (2026.02.01), and fields that are missing there but that Saturn's own
+client needs.
 """
 
 import re
@@ -154,7 +155,7 @@ def summary(item: Attempt) -> Pod:
 
 
 def runtime_summary(item: Attempt, preparing: Mapping[str, str]) -> RuntimeSummary:
-    """Return the pod with its containers; `preparing` has logs of init containers if the command has not begun."""
+    """Return the pod with its containers; `preparing` maps init containers to logs if the command has not begun."""
     before = [_preparing(item, name, preparing) for name in STREAM_OF if name != MAIN]
     return {**summary(item), "init_container_summaries": before, "container_summaries": [_main(item, preparing)]}
 

@@ -148,7 +148,7 @@ async def get_user(caller: Calling) -> Response:
     responses=answers(Orgs, example={"orgs": [{"id": "team", "name": "team", "is_primary": True}]}),
 )
 async def list_orgs(caller: Calling) -> Response:
-    """List the organisations of the caller's owners. An owner without an organisation is listed as one."""
+    """List the organisations of the caller's owners. An owner without an organisation is listed as an organisation."""
     names = dict.fromkeys(owner.partition("/")[0] for owner in caller.owners)
     return answer(Orgs(orgs=[Org(id=name, name=name, is_primary=not at) for at, name in enumerate(names)]))
 
@@ -251,7 +251,7 @@ def restart_job(
     responses=answers(JobNow, 404, 409, 413, example=EXAMPLE),
 )
 def change_job(control: Acting, job: JobName, body: Patch, owner_name: OwnerName = "") -> Response:
-    """Change the schedule in a job's recipe. The job starts by the new schedule from now on."""
+    """Change the schedule in a job's recipe. From now on, the job starts by the new schedule."""
     options = body.cron_schedule_options.model_dump(mode="json", exclude_none=True)
     return _answered(control, control.jobs.change(named(job, owner_name), options))
 

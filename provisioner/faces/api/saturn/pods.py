@@ -63,7 +63,7 @@ def list_pods(
     workload_id: Annotated[str, Query(max_length=64, description="The job's id.")],
     workload_type: Annotated[str, Query(max_length=20, description="`job`; other types give an empty list.")] = "job",
 ) -> Response:
-    """List the attempts of a job that have not ended, of its newest 1,000 unfinished runs."""
+    """List the attempts that have not ended, of a job's newest 1,000 unfinished runs."""
     found = control.jobs.get(workload_id)
     which = RunFilter(job_id=found.id, states=UNFINISHED, limit=PAGE)
     tried = control.runs.tried(which) if workload_type == "job" else ()

@@ -74,7 +74,7 @@ ENDED = {Outcome.SUCCEEDED: "completed", Outcome.CANCELLED: "stopped"}
 
 
 def status_of(control: Control, job: Job) -> str:
-    """Return one status for all runs of a job: of the most active run that has not ended, else of the last run."""
+    """Return one status for a job's runs: that of the most active run that has not ended, else that of the last run."""
     words = {word_of(run) for run in unfinished(control, job) if run.ended_at is None}
     if lively := next((word for word in ("running", "pending", "stopping") if word in words), None):
         return lively

@@ -49,7 +49,7 @@ def cron(context: typer.Context, as_json: session.Json = False) -> int:
     """Start what schedules make due, and nothing else.
 
     This only queues the runs: other commands must launch them. A daemon does both. However many daemons and crons run,
-    each time of a schedule starts one run. It logs as `daemon` does.
+    each time of a schedule starts one run. The command logs as `daemon` does.
     """
     journal = session.journal(context, as_json=as_json)
     service = session.opened(context, "cron", journal)
@@ -77,7 +77,7 @@ def _stopping(service: Control) -> Callable[[], bool]:
 def reap(context: typer.Context, as_json: session.Json = False) -> int:
     """End machines that outlived their lifetime.
 
-    This needs the settings but no store: it may run on another host, from a timer. It logs as `daemon` does.
+    This needs the settings but no store: it may run on another host, from a timer. The command logs as `daemon` does.
     """
     from provisioner import wiring
 
@@ -101,7 +101,7 @@ def takeover(
     """Take over the bucket of a store that is lost.
 
     Machines that work for runs of this store are adopted. Other machines end at their lifetime, and their logs are then
-    archived. The other store stops acting, if it still exists.
+    archived. Processes that still use the other store stop acting.
     """
     service = session.opened(context)
     owner = service.operator.other_store()

@@ -41,8 +41,9 @@ def restore(
 
     The restored store takes over the bucket.
 
-    The original store stops acting. Machines that work for runs of the backup are adopted. Machines of other runs are
-    not: they end by themselves, at their limits. The settings must name a store that does not exist yet.
+    Processes that use the original store stop acting. Machines that work for runs of the backup are adopted. Machines
+    of other runs are not adopted: they end by themselves, at their limits. The settings must name a store that does not
+    exist yet.
     """
     from provisioner import wiring
 

@@ -39,7 +39,8 @@ class Sandbox(StrEnum):
     WORDS = "words"
 
 
-#: The first line of a rehearsal: the same recipe may behave differently on another computer.
+#: The first line of a rehearsal. Users need it, because the sandbox, and so the behaviour of a recipe, may differ
+#: between computers.
 WRITES = {
     Sandbox.FOLDER: "sandbox (bubblewrap): jobs can read this computer's files, and write only in the machine's folder",
     Sandbox.MISSING: "no sandbox: jobs can write every file that you can write; install bubblewrap to prevent that",
@@ -49,7 +50,8 @@ WRITES = {
     Sandbox.WORDS: "scripted machines: no job is executed",
 }
 
-#: The scenario of a rehearsal without one: dollars an hour, and a month for a GiB of disk. So receipts have a sum.
+#: The default scenario: prices in dollars per hour, and per GiB of disk and month. With these prices, receipts have a
+#: sum.
 PRICES = {
     "prices": [{"market": "spot", "dollars": 0.50}, {"market": "on-demand", "dollars": 1.20}],
     "disk": {"gib": 0.08},
@@ -148,7 +150,7 @@ def _cloud(
     # A signal between mkdtemp and `try`, or during the removal, would leave the folder behind.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     folder = Path(tempfile.mkdtemp(prefix="provision-rehearsal."))
-    # Removes the folder also if the rehearsal is killed.
+    # This process removes the folder even if the rehearsal is killed.
     held = Life(folder, (), {}, lambda: None)
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -294,7 +296,7 @@ def _serve(double: Any, folder: Path, sandbox: Sandbox, *, as_json: bool, in_bac
             print(f"export {name}={shlex.quote(value)}")
         sys.stdout.flush()
     if in_background:
-        # The parent reads until the end of the file.
+        # The parent process reads standard output until its end, so close it.
         streams.discard_output()
     else:
         streams.say("the double is up; paste these lines into another terminal. Ctrl-C ends it")

@@ -276,7 +276,7 @@ def stop(
 
 
 def _unfinished(service: Control, jobs: Sequence[str] | None) -> list[Run]:
-    """Return the unfinished runs of these jobs, or of the caller's owners; never those of other owners."""
+    """Return the unfinished runs of these jobs; without jobs, only those of the caller's owners, even for an admin."""
     states = tuple(state for state in State if state is not State.DONE)
     owners = service.operator.owners()
     names = jobs or [""]

@@ -60,9 +60,9 @@ def top(
 
     q or Ctrl-C quits; the runs continue.
 
-    Runs with a silent machine come first, then those under a notice of interruption, then others with a machine and
-    then waiting runs, both oldest first. While a daemon acts, `top` only shows; else it makes passes, as `wait` does.
-    COST is an upper bound, without disks.
+    Runs with a silent machine come first, then runs with a notice of interruption, then other runs with a machine, then
+    waiting runs. The last two groups are sorted by age, the oldest run first. While a daemon acts, `top` only shows;
+    else it makes passes, as `wait` does. COST is an upper bound, without disks.
     """
     service = session.control(context)
     live = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -118,7 +118,7 @@ def _watch(service: Control, limit: int | None) -> None:
             live.update(picture(found, console.width, console.height, mode, met), refresh=True)
             # A query of very many runs takes long; most of the time must be left for the passes.
             due = service.operator.now() + max(EVERY, 4 * (service.operator.now() - began))
-        # Remembered, because `drive` may call this again after the key was read.
+        # Remember the answer, because `drive` may call this function again after the key was read.
         asked = asked or _asked_to_leave(rest)
         return asked
 
@@ -137,7 +137,7 @@ def _mode(acts: bool, served: bool) -> str:
 
 @contextlib.contextmanager
 def _terminal() -> Iterator[None]:
-    """Context without echo, in which each key is read at once; every exit restores the terminal, also a signal."""
+    """Context without echo, in which each key is read at once; the end, also by a signal, restores the terminal."""
     before = termios.tcgetattr(sys.stdin)
     quiet = termios.tcgetattr(sys.stdin)
     quiet[3] &= ~(termios.ICANON | termios.ECHO)

@@ -49,5 +49,5 @@ def paint(text: str, code: str, stream: TextIO | None = None) -> str:
 
 
 def word(text: str) -> str:
-    """Return a table's cell for standard output: in the colour of its state or outcome, if it is one."""
+    """Return a table's cell for standard output; if it is a state or an outcome, in the colour of that word."""
     return paint(text, OF_WORDS.get(text.strip(), ""))

@@ -15,9 +15,9 @@ LINES = 10
 
 
 def excerpt(service: Control, run: Run) -> Iterator[str]:
-    """Yield the last lines of a failed run's log, and the command that prints all; nothing for other outcomes.
+    """Yield the last lines of a failed run's log and the command that prints the whole log; nothing for other outcomes.
 
-    An error of the log is a line, because the run's outcome is more important.
+    If the log cannot be read, a line says so and nothing is raised, because the run's outcome is more important.
     """
     if run.outcome is not Outcome.FAILED:
         return

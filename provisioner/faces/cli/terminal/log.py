@@ -21,7 +21,7 @@ DEFAULT = LogQuery(STREAMS)
 
 
 class Printer:
-    """Printer of log pieces, without delay: as lines of JSON with `as_json`, unfiltered to a terminal with `raw`."""
+    """Writes each piece of a log at once: as a JSON line with `as_json`, unfiltered even to a terminal with `raw`."""
 
     def __init__(self, to: TextIO, *, as_json: bool = False, raw: bool = False) -> None:
         self._to = to
@@ -105,7 +105,7 @@ def follow(
     direct: bool = False,
     raw: bool = False,
 ) -> None:
-    """Print the log as it is written, and what the run is doing while nothing arrives.
+    """Print the log while it is written, and what the run is doing while no log arrives.
 
     `aside` prints on standard error, because standard output is for other data; `direct` reads from the machine.
     """

@@ -49,7 +49,7 @@ def last_lines(runs: Sequence[Run], of: Callable[[Run], int] = of_run) -> list[s
 
 def _last_line(run: Run, code: int) -> str:
     assert run.outcome is not None, "only an ended run has an outcome"
-    # Not the process's own: the code of `provision` for the outcome.
+    # An exit code that is not the process's own is the code of `provision` for the outcome.
     whose = f" (exit code {code})" if run.exit_code == code else f" (exit code {code}: {run.outcome})"
     told = f"{run.id[:12]} {run.outcome}: {run.reason}"
     return told if told.endswith(whose) else told + whose

@@ -184,7 +184,7 @@ def _ending(machine: Machine) -> str:
 def _timeline(events: Sequence[Event], since: float, width: int | None, reason: str) -> Iterator[str]:
     """Yield the events with local time and time since the trigger; a new day gets a line of its own.
 
-    The last event with the run's own `reason` does not repeat it.
+    In the last event that ends with `reason`, the run's own, the reason is left out.
     """
     day = _day(since)
     last = max((at for at, event in enumerate(events) if reason and event.text.endswith(f", {reason}")), default=-1)

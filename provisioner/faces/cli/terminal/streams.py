@@ -1,4 +1,4 @@
-"""Write to standard output and standard error, so that text of jobs, machines and others cannot steer a terminal."""
+"""Write to standard output and standard error, so that untrusted text, such as a job's, cannot control a terminal."""
 
 import contextlib
 import json

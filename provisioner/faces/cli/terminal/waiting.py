@@ -31,7 +31,7 @@ def wait_for(
     followed: bool = False,
     exit_code: Callable[[Run], int] = outcomes.of_run,
 ) -> int:
-    """Make passes or stand by until every run's end is certain; return the first exit code other than 0, else 0.
+    """Make passes if no daemon does, until all runs' ends are certain; return the first exit code other than 0, else 0.
 
     Shows the last lines of failed runs' logs, unless the logs were `followed`.
     """
@@ -120,7 +120,7 @@ class LiveLine:
             self._standing = True
         elif not self._live:
             for run in runs:
-                # Without the countdown, which would print a line each second.
+                # Leave out the countdown, which would print a line each second.
                 text = self._phase(run, None)
                 if self._shown.get(run.id) != text:
                     self._shown[run.id] = text

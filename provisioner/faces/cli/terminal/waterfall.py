@@ -9,7 +9,7 @@ from provisioner.faces.cli.terminal.screen import duration
 
 #: Columns if the width of the terminal is unknown, and the fewest columns for the bars.
 WIDTH, NARROWEST = 100, 10
-#: Characters of the bars: of phases of the main line, and of phases beside it.
+#: Characters of the bars: those of phases, and those of phases that ran beside another phase.
 PLAIN, BLOCKS = "#-", "█░"
 
 
