@@ -5,13 +5,16 @@ Invalid is raised, because one of them is a mistake. This module is separate fro
 that a control host needs: a client of a server does not need those imports.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from provisioner.adapters.remote.address import address
-from provisioner.adapters.remote.control import Remote
-from provisioner.adapters.system import RandomIds, SystemClock
 from provisioner.core.errors import Invalid
+
+if TYPE_CHECKING:
+    from provisioner.adapters.remote.control import Remote
 
 
 def server(
@@ -28,6 +31,10 @@ def server(
         return None
     if not url and os.environ.get("PROVISION_SETTINGS"):
         raise Invalid("PROVISION_URL and PROVISION_SETTINGS are both set, but each selects an installation: unset one")
+    from provisioner.adapters.remote.address import address
+    from provisioner.adapters.remote.control import Remote
+    from provisioner.adapters.system import RandomIds, SystemClock
+
     shown = os.environ.get("PROVISION_TOKEN", "") if token is None else token
     where = address(named, shown, insecure=os.environ.get("PROVISION_INSECURE") == "1")
     return Remote(where, SystemClock(), RandomIds(), told)

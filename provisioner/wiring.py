@@ -1,40 +1,39 @@
 """Build the services from the settings. Only this module chooses the adapters of the ports."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import socket
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from provisioner.adapters import agent_package, aws, image_scripts
-from provisioner.adapters import backup as backups
+from provisioner.adapters import aws
 from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.adapters.journal import StreamJournal, Unkept
-from provisioner.adapters.keys import DerivedKeys
 from provisioner.adapters.s3 import S3
 from provisioner.adapters.sql.store import SqlStore
-from provisioner.adapters.ssh.asyncssh import AsyncSsh
-from provisioner.adapters.ssh.paramiko import Ssh
 from provisioner.adapters.system import RandomIds, SystemClock, ThreadPool, this_user
 from provisioner.core.access.callers import Caller
-from provisioner.core.cloud.user_data import user_data
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.words import Engine
 from provisioner.ports.journal import Journal
 from provisioner.ports.meter import Meter, Unmetered
-from provisioner.service.ami.bake import Bakery
-from provisioner.service.ami.collection import Amis
-from provisioner.service.control import Service
-from provisioner.service.control_loop import reaper
-from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
-from provisioner.service.control_loop.loop import Intervals, Loop
-from provisioner.service.control_loop.reaper import Reaped
-from provisioner.service.control_loop.reconciler import Reconciler
+from provisioner.service.control import Parts, Service
 from provisioner.service.installation import Installation, Policy, WayIn
-from provisioner.service.ssh_entry.entrance import Entrance
 from provisioner.settings import Settings
+
+# Each function imports what it alone needs: most commands need little, and importing everything takes longer than their
+# work.
+if TYPE_CHECKING:
+    from provisioner.adapters.backup import About
+    from provisioner.service.ami.collection import Amis
+    from provisioner.service.control_loop.launch_sites import LaunchSites
+    from provisioner.service.control_loop.loop import Loop
+    from provisioner.service.control_loop.reaper import Reaped
+    from provisioner.service.ssh_entry.entrance import Entrance
 
 #: Seconds after which a machine without a work order powers off: twice what the slowest GPU type needs to boot.
 BOOT_FUSE = 1200.0
@@ -45,15 +44,26 @@ def service(
     settings: Settings, kind: str = "command", journal: Journal | None = None, meter: Meter | None = None
 ) -> Service:
     """Return the services of this installation. `kind`, `command` or `daemon`, is the kind of lease to acquire."""
-    installation, rehearsal = installed(settings, journal or Unkept(), meter), settings.rehearsal
-    sites = _sites(settings, installation)
-    intervals = Intervals()
-    if rehearsal:
-        intervals = Intervals(busy=rehearsal.busy_interval, idle=rehearsal.idle_interval)
-    holder = f"{socket.gethostname()} {os.getpid()} {installation.ids.new()[:8]}"
-    loop = Loop(installation, Reconciler(installation, sites), holder, kind, intervals)
-    entrance = Entrance(installation, AsyncSsh(), agent_package.tail_source())
-    return Service(installation, loop, local(settings), entrance, sites)
+    installation = installed(settings, journal or Unkept(), meter)
+
+    def loop(sites: LaunchSites) -> Loop:
+        from provisioner.service.control_loop.loop import Intervals, Loop
+        from provisioner.service.control_loop.reconciler import Reconciler
+
+        rehearsal, intervals = settings.rehearsal, Intervals()
+        if rehearsal:
+            intervals = Intervals(busy=rehearsal.busy_interval, idle=rehearsal.idle_interval)
+        holder = f"{socket.gethostname()} {os.getpid()} {installation.ids.new()[:8]}"
+        return Loop(installation, Reconciler(installation, sites), holder, kind, intervals)
+
+    def entrance() -> Entrance:
+        from provisioner.adapters.agent_package import tail_source
+        from provisioner.adapters.ssh.asyncssh import AsyncSsh
+        from provisioner.service.ssh_entry.entrance import Entrance
+
+        return Entrance(installation, AsyncSsh(), tail_source())
+
+    return Service(Parts(installation, lambda: _sites(settings, installation), loop, entrance), local(settings))
 
 
 def local(settings: Settings) -> Caller:
@@ -63,6 +73,11 @@ def local(settings: Settings) -> Caller:
 
 def amis(settings: Settings) -> Amis:
     """Return the service for the installation's own AMIs."""
+    from provisioner.adapters import image_scripts
+    from provisioner.adapters.ssh.paramiko import Ssh
+    from provisioner.service.ami.bake import Bakery
+    from provisioner.service.ami.collection import Amis
+
     installation = installed(settings, Unkept())
     sites = _sites(settings, installation)
     # A rehearsed machine has no NVIDIA GPU.
@@ -86,6 +101,10 @@ def _machine_endpoint(settings: Settings) -> str:
 
 
 def _sites(settings: Settings, installation: Installation) -> LaunchSites:
+    from provisioner.adapters import agent_package
+    from provisioner.core.cloud.user_data import user_data
+    from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
+
     name, _, prefix = settings.bucket.strip("/").partition("/")
     fetch = agent_package.fetch_source()
 
@@ -129,6 +148,12 @@ def installed(settings: Settings, journal: Journal, meter: Meter | None = None) 
             settings.ssh.port, settings.ssh.user, settings.ssh.security_groups, settings.ssh.address == "public"
         ),
     )
+    keys = None
+    if settings.ssh.open:
+        from provisioner.adapters.keys import DerivedKeys
+
+        # Beside the store, so that an operator who moves the store moves the key too.
+        keys = DerivedKeys(settings.store_path.with_suffix(".key"))
     session = _session(settings)
     return Installation(
         store=SqlStore(settings.store_path, ids),
@@ -139,8 +164,7 @@ def installed(settings: Settings, journal: Journal, meter: Meter | None = None) 
         ids=ids,
         journal=journal,
         policy=policy,
-        # Beside the store, so that an operator who moves the store moves the key too.
-        keys=DerivedKeys(settings.store_path.with_suffix(".key")) if settings.ssh.open else None,
+        keys=keys,
         meter=meter or Unmetered(),
     )
 
@@ -150,6 +174,8 @@ def backup(settings: Settings, target: str) -> int:
 
     Other processes may use the store at the same time. Raises Invalid, Transient and CloudError.
     """
+    from provisioner.adapters import backup as backups
+
     about = backups.About(settings.installation, settings.bucket, SystemClock().now())
     key = settings.store_path.with_suffix(".key")
     if not settings.store_path.exists():
@@ -167,11 +193,13 @@ def backup(settings: Settings, target: str) -> int:
             return size
 
 
-def restore(settings: Settings, source: str) -> backups.About:
+def restore(settings: Settings, source: str) -> About:
     """Restore the store from a backup in a file or at `s3://BUCKET/KEY`; return the backup's description.
 
     The settings name the store's path. Raises Conflict if the path is in use, Invalid, Transient and CloudError.
     """
+    from provisioner.adapters import backup as backups
+
     place, key = _s3(settings, source), settings.store_path.with_suffix(".key")
     if place is None:
         return backups.restore(Path(source), settings.store_path, key, settings.installation, settings.bucket)
@@ -197,6 +225,8 @@ def _s3(settings: Settings, name: str) -> tuple[S3, str] | None:
 
 def reap(settings: Settings, journal: Journal | None) -> Sequence[Reaped]:
     """Terminate the machines that are past their lifetime, and return them. Uses the cloud, but not the store."""
+    from provisioner.service.control_loop import reaper
+
     rehearsal = settings.rehearsal
     cloud = Ec2(settings.installation, _session(settings), settings.subnets)
     reaped = reaper.reap(cloud, rehearsal.reaper_grace if rehearsal else REAPER_GRACE)

@@ -14,7 +14,11 @@ from hypothesis import settings
 _LEAKING = re.compile("AWS_|PROVISION_|SATURN_|BOTO|GIT_|RUN_ID$|JOB_NAME$|(https?|all|no)_proxy$", re.IGNORECASE)
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="try fewer random examples and worlds")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Clean the environment before any import and before any fixture is made."""
     for name in [name for name in os.environ if _LEAKING.match(name)]:
         del os.environ[name]
@@ -22,8 +26,9 @@ def pytest_configure() -> None:
     os.environ["TZ"] = "Asia/Kathmandu"
     time.tzset()
     # No deadline: a shared computer may stall. No example database: a failing example belongs in a test.
-    settings.register_profile("here", deadline=None, database=None)
-    settings.load_profile("here")
+    settings.register_profile("whole", deadline=None, database=None)
+    settings.register_profile("fast", deadline=None, database=None, max_examples=10)
+    settings.load_profile("fast" if config.getoption("--fast") else "whole")
     sys.addaudithook(_loopback_only)
 
 

@@ -1,49 +1,115 @@
 """The implementation of provisioner.ports.control.control.Control for one installation in this process."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from provisioner.core.access.callers import Caller
 from provisioner.ports.ids import Ids
-from provisioner.service.acting import Acting
-from provisioner.service.control_loop.launch_sites import LaunchSites
-from provisioner.service.control_loop.loop import Loop
-from provisioner.service.due_schedules import DueSchedules
 from provisioner.service.installation import Installation
 from provisioner.service.jobs import Jobs
-from provisioner.service.logs import Logs
 from provisioner.service.operator import Operator
 from provisioner.service.runs import Runs
-from provisioner.service.schedules import Schedules
-from provisioner.service.ssh_entry.entrance import Entrance
-from provisioner.service.tally import Tally, tally
-from provisioner.service.tokens import Gate, Tokens
+
+# A command uses few of these modules, and importing all of them would take most of its time.
+if TYPE_CHECKING:
+    from provisioner.service.acting import Acting
+    from provisioner.service.control_loop.launch_sites import LaunchSites
+    from provisioner.service.control_loop.loop import Loop
+    from provisioner.service.logs import Logs
+    from provisioner.service.schedules import Schedules
+    from provisioner.service.ssh_entry.entrance import Entrance
+    from provisioner.service.tally import Tally
+    from provisioner.service.tokens import Gate, Tokens
 
 
-class OnBehalf:
-    """The services of an installation for one caller. Constructing them takes microseconds."""
+class Parts:
+    """The parts of one process that the services of all its callers share. Each is made at its first use."""
 
     def __init__(
         self,
         installation: Installation,
-        caller: Caller,
-        entrance: Entrance,
-        sites: LaunchSites,
-        gate: Gate,
-        acting: Acting | None = None,
+        sites: Callable[[], LaunchSites],
+        loop: Callable[[LaunchSites], Loop],
+        entrance: Callable[[], Entrance],
     ) -> None:
-        """`acting` acts on the cloud; None for a caller with a token, who may not do the control host's work."""
-        store, recorder, clock = installation.store, installation.recorder, installation.clock
+        self.installation = installation
+        self._sites, self._loop, self._entrance = sites, loop, entrance
+
+    @cached_property
+    def sites(self) -> LaunchSites:
+        return self._sites()
+
+    @cached_property
+    def loop(self) -> Loop:
+        return self._loop(self.sites)
+
+    @cached_property
+    def entrance(self) -> Entrance:
+        return self._entrance()
+
+    @cached_property
+    def gate(self) -> Gate:
+        from provisioner.service.tokens import Gate
+
+        return Gate(self.installation.store, self.installation.clock)
+
+    def acting(self, jobs: Jobs) -> Acting:
+        """Return what acts on the cloud; `jobs` starts the jobs that are due."""
+        from provisioner.service.acting import Acting
+        from provisioner.service.due_schedules import DueSchedules
+
+        return Acting(self.installation, self.loop, DueSchedules(self.installation, jobs), self.sites)
+
+
+class OnBehalf:
+    """The services of an installation for one caller. Each is made at its first use, in microseconds."""
+
+    def __init__(self, parts: Parts, caller: Caller) -> None:
+        self._parts = parts
+        self.installation = parts.installation
         self.caller = caller
-        self.jobs = Jobs(store, recorder, clock, installation.ids, installation.policy, sites, caller)
-        self.runs = Runs(store, recorder, clock, installation.policy, self.jobs, caller)
-        self.schedules = Schedules(store, clock, self.jobs)
-        self.logs = Logs(store, installation.bucket, clock, self.runs, entrance, acting)
-        self.tokens = Tokens(store, recorder, clock, installation.ids, gate, caller)
-        self.operator = Operator(store, clock, self.runs, entrance, caller, acting)
-        self._clock = clock
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        ours, parts = self.installation, self._parts
+        return Jobs(ours.store, ours.recorder, ours.clock, ours.ids, ours.policy, lambda: parts.sites, self.caller)
+
+    @cached_property
+    def runs(self) -> Runs:
+        ours = self.installation
+        return Runs(ours.store, ours.recorder, ours.clock, ours.policy, self.jobs, self.caller)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        from provisioner.service.schedules import Schedules
+
+        return Schedules(self.installation.store, self.installation.clock, self.jobs)
+
+    @cached_property
+    def logs(self) -> Logs:
+        from provisioner.service.logs import Logs
+
+        ours = self.installation
+        return Logs(ours.store, ours.bucket, ours.clock, self.runs, self._parts.entrance, self._host)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        from provisioner.service.tokens import Tokens
+
+        ours = self.installation
+        return Tokens(ours.store, ours.recorder, ours.clock, ours.ids, self._parts.gate, self.caller)
+
+    @cached_property
+    def operator(self) -> Operator:
+        parts, ours = self._parts, self.installation
+        return Operator(ours.store, ours.clock, self.runs, lambda: parts.entrance, self.caller, lambda: self._host)
 
     def wake(self) -> None:
-        self._clock.wake()
+        self.installation.clock.wake()
 
     def impatient(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -51,35 +117,40 @@ class OnBehalf:
     def close(self) -> None:
         """Do nothing: the process that opened the installation closes it."""
 
+    @property
+    def _host(self) -> Acting | None:
+        """What acts on the cloud; None for a caller with a token, who may not do the control host's work."""
+        return None
+
 
 class Service(OnBehalf):
     """The services for the process that opened the installation, which can act on the cloud."""
 
-    def __init__(
-        self, installation: Installation, loop: Loop, caller: Caller, entrance: Entrance, sites: LaunchSites
-    ) -> None:
-        jobs = Jobs(
-            installation.store,
-            installation.recorder,
-            installation.clock,
-            installation.ids,
-            installation.policy,
-            sites,
-            caller,
-        )
-        self.acting = Acting(installation, loop, DueSchedules(installation, jobs), sites)
-        self.gate = Gate(installation.store, installation.clock)
-        super().__init__(installation, caller, entrance, sites, self.gate, self.acting)
-        self.installation = installation
-        self._entrance = entrance
-        self._sites = sites
+    @cached_property
+    def acting(self) -> Acting:
+        return self._parts.acting(self.jobs)
+
+    @property
+    def _host(self) -> Acting:
+        return self.acting
+
+    @property
+    def gate(self) -> Gate:
+        """Accepts or rejects the tokens of all callers of this process."""
+        return self._parts.gate
+
+    def prepare(self) -> None:
+        """Make every service now, so that no request waits for an import."""
+        _ = self.schedules, self.logs, self.tokens, self.acting
 
     def on_behalf(self, caller: Caller) -> OnBehalf:
         """Return the services for a caller with a token."""
-        return OnBehalf(self.installation, caller, self._entrance, self._sites, self.gate)
+        return OnBehalf(self._parts, caller)
 
     def tally(self) -> Tally:
         """Return the counts of the store's records, for metrics."""
+        from provisioner.service.tally import tally
+
         return tally(self.installation.store, self.installation.clock.now())
 
     @property
@@ -87,6 +158,7 @@ class Service(OnBehalf):
         return self.installation.ids
 
     def close(self) -> None:
-        self.acting.release()
+        if "acting" in vars(self):
+            self.acting.release()
         self.installation.store.close()
         self.installation.journal.close()

@@ -29,8 +29,8 @@ class DueSchedules:
     def __init__(self, installation: Installation, jobs: Jobs) -> None:
         self._installation = installation
         self._jobs = jobs
-        #: The last logged error that affected all schedules.
-        self._told = ""
+        #: The last logged error that still lasts, by job id, and by "" for an error of all schedules.
+        self._told: dict[str, str] = {}
 
     def fire(self, *, told: bool = False) -> float:
         """Start the jobs that are due. Return the Unix time of the next call: now if a run was started.
@@ -54,9 +54,11 @@ class DueSchedules:
             except ClockWrong as error:
                 return self._hindered(error, told)
             except Exception as error:  # noqa: BLE001 - one job's error must not delay the other jobs
-                about = {"job": job.name, "owner": job.owner}
-                self._installation.journal.complain(f"the schedule could not start a run: {words(error)}", now, **about)
+                self._complain(f"the schedule could not start a run: {words(error)}", job)
                 soonest = min(soonest, now + AGAIN)
+            else:
+                self._told.pop(job.id, None)
+        self._told.pop("", None)
         return soonest
 
     def _compare(self, jobs: Iterable[Job]) -> None:
@@ -81,11 +83,16 @@ class DueSchedules:
 
     def _hindered(self, error: Retryable, told: bool) -> float:
         """Log the error once, unless a pass logs it (`told`), and return the Unix time of the next try."""
-        now = self._installation.clock.now()
-        if not told and self._told != str(error):
-            self._told = str(error)
-            self._installation.journal.complain(str(error), now)
-        return now + AGAIN
+        if not told:
+            self._complain(str(error))
+        return self._installation.clock.now() + AGAIN
+
+    def _complain(self, text: str, job: Job | None = None) -> None:
+        """Log an error of the job's schedule, or without a job of all schedules, unless it was just logged."""
+        key, about = (job.id, {"job": job.name, "owner": job.owner}) if job else ("", {})
+        if self._told.get(key) != text:
+            self._told[key] = text
+            self._installation.journal.complain(text, self._installation.clock.now(), **about)
 
     def _fire(self, job: Job, now: float) -> float:
         found: Job | None = job

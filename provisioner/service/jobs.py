@@ -1,11 +1,14 @@
 """Apply, list, change and delete jobs, within the rights of one caller."""
 
+from __future__ import annotations
+
 import functools
 import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED
@@ -22,9 +25,11 @@ from provisioner.core.views.job import Job as View
 from provisioner.ports.clock import Clock
 from provisioner.ports.ids import Ids
 from provisioner.ports.store import Store
-from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.installation import Policy
 from provisioner.service.recorder import Recorder
+
+if TYPE_CHECKING:
+    from provisioner.service.control_loop.launch_sites import LaunchSites
 
 #: Maximum number of tries of a change, while other processes keep changing the same job or run.
 TRIES = 20
@@ -42,7 +47,7 @@ class Jobs:
         clock: Clock,
         ids: Ids,
         policy: Policy,
-        sites: LaunchSites,
+        sites: Callable[[], LaunchSites],
         caller: Caller,
     ) -> None:
         self._store = store
@@ -75,10 +80,11 @@ class Jobs:
 
     def _unoffered(self, spec: recipes.Spec) -> list[tuple[Path, str]]:
         """Return the problems with the recipe's instance types and zones. Raises CloudError."""
+        sites = self._sites()
         for fresh in (False, True):
             # The cached catalog may be older than the settings' subnets.
-            catalog = self._sites.catalog(spec.instance_types, fresh=fresh)
-            found = list(unoffered(spec, catalog, self._sites.gpu_types))
+            catalog = sites.catalog(spec.instance_types, fresh=fresh)
+            found = list(unoffered(spec, catalog, sites.gpu_types))
             if not found:
                 break
         return found
@@ -198,7 +204,7 @@ class Jobs:
         return recipes.with_overrides(stored, env, command, lambda spec: self.ungranted(spec, job.owner)).dump()
 
     def sizes(self) -> tuple[Size, ...]:
-        return self._sites.sizes()
+        return self._sites().sizes()
 
 
 def _applied(job: Job, recipe: recipes.Recipe, now: float) -> Job:

@@ -1,6 +1,9 @@
 """Show the state of the control plane, and do the work that only the control host may do."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from provisioner.core.access.callers import Caller
 from provisioner.core.errors import Forbidden
@@ -8,19 +11,26 @@ from provisioner.ports.clock import Clock
 from provisioner.ports.connection import Connection
 from provisioner.ports.control.operator import ignore
 from provisioner.ports.store import Store
-from provisioner.service.acting import Acting
-from provisioner.service.overview import foreign, hindrance
 from provisioner.service.runs import Runs
-from provisioner.service.ssh_entry.entrance import Entrance
+
+if TYPE_CHECKING:
+    from provisioner.service.acting import Acting
+    from provisioner.service.ssh_entry.entrance import Entrance
 
 
 class Operator:
     """The implementation of provisioner.ports.control.operator.Operator."""
 
     def __init__(
-        self, store: Store, clock: Clock, runs: Runs, entrance: Entrance, caller: Caller, acting: Acting | None
+        self,
+        store: Store,
+        clock: Clock,
+        runs: Runs,
+        entrance: Callable[[], Entrance],
+        caller: Caller,
+        acting: Callable[[], Acting | None],
     ) -> None:
-        """`acting` acts on the cloud; None for a caller with a token, who may not do the control host's work."""
+        """`acting()` acts on the cloud; None for a caller with a token, who may not do the control host's work."""
         self._store = store
         self._clock = clock
         self._runs = runs
@@ -42,18 +52,22 @@ class Operator:
         return any(self._caller.may(run.owner) for run in live.runs)
 
     def foreign(self) -> tuple[str, ...]:
+        from provisioner.service.overview import foreign
+
         return tuple(each.id for each in foreign(self._store)) if self._caller.admin else ()
 
     def owners(self) -> tuple[str, ...]:
         return self._caller.owners
 
     def hindrance(self) -> str:
+        from provisioner.service.overview import hindrance
+
         return hindrance(self._store)
 
     def enter(self, run: str, *, host: bool = False) -> Connection:
         found = self._runs.record(run)
         nodes = [node for node in self._store.nodes(found.id) if node.attempt == found.attempt]
-        return self._entrance.enter(found, nodes[0] if nodes else None, host=host)
+        return self._entrance().enter(found, nodes[0] if nodes else None, host=host)
 
     def drive(
         self, until: Callable[[], bool], told: Callable[[Sequence[str]], None] = ignore, *, schedules: bool = False
@@ -74,6 +88,7 @@ class Operator:
 
     @property
     def _host(self) -> Acting:
-        if self._acting is None:
+        acting = self._acting()
+        if acting is None:
             raise Forbidden("only the control host may do this: run the command there")
-        return self._acting
+        return acting

@@ -20,10 +20,8 @@ from provisioner.core.views.run import Run as View
 from provisioner.core.views.run import Runs as Page
 from provisioner.ports.clock import Clock
 from provisioner.ports.store import NEWEST, RunFilter, Store
-from provisioner.service.control_loop.archive import bill
 from provisioner.service.installation import Policy
 from provisioner.service.jobs import ID, TRIES, Jobs
-from provisioner.service.overview import live_overview
 from provisioner.service.recorder import Recorder
 
 #: Seconds for which an idempotency key is remembered.
@@ -168,6 +166,8 @@ class Runs:
         raise Conflict(f"other processes keep changing run {id[:12]}: try again")
 
     def receipt(self, name: str) -> Receipt:
+        from provisioner.service.control_loop.archive import bill
+
         run = self.record(name)
         nodes = self._store.nodes(run.id)
         machines = {machine.id: machine for machine in self._store.machines([node.instance_id for node in nodes])}
@@ -175,4 +175,6 @@ class Runs:
         return from_records.receipt(bill(self._store, run, held, self._clock.now()))
 
     def overview(self, limit: int) -> Top:
+        from provisioner.service.overview import live_overview
+
         return live_overview(self._store, self._caller, limit, self._clock.now())

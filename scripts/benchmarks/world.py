@@ -12,7 +12,7 @@ from provisioner.ports.bucket import Entry
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.clock import CountingIds, InlinePool, StepClock
 from provisioner.rehearsal.fakes.cloud import FakeCloud
-from provisioner.service.control import Service
+from provisioner.service.control import Parts, Service
 from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
 from provisioner.service.control_loop.loop import Intervals, Loop
 from provisioner.service.control_loop.reconciler import Reconciler
@@ -83,10 +83,7 @@ class World:
         self.reconciler = Reconciler(self.installation, sites)
         # No other process writes to this store, so the loop need not read its changes more often than once a minute.
         loop = Loop(self.installation, self.reconciler, "bench", "daemon", Intervals(glance=60.0))
-        self.service = Service(
-            self.installation,
-            loop,
-            Caller("bench", ("bench",), admin=True, source="local"),
-            Entrance(self.installation, AsyncSsh(), ""),
-            sites,
+        parts = Parts(
+            self.installation, lambda: sites, lambda _: loop, lambda: Entrance(self.installation, AsyncSsh(), "")
         )
+        self.service = Service(parts, Caller("bench", ("bench",), admin=True, source="local"))

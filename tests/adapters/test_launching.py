@@ -1,5 +1,9 @@
 """The parameters of CreateFleet for a launch."""
 
+from dataclasses import replace
+
+import pytest
+
 from provisioner.adapters.ec2.launching import fleet
 from provisioner.core.cloud.launches import LaunchRequest
 from provisioner.core.cloud.offers import Market, Offer
@@ -28,3 +32,13 @@ def test_spot_launch_leaves_the_choice_of_the_pool_to_ec2() -> None:
     made = fleet(request(Market.SPOT), {})
     assert made["SpotOptions"]["AllocationStrategy"] == "price-capacity-optimized"
     assert not [each for each in made["LaunchTemplateConfigs"][0]["Overrides"] if "Priority" in each]
+
+
+@pytest.mark.parametrize("market", Market)
+def test_machines_that_work_together_are_all_launched_or_none(market: Market) -> None:
+    """EC2 accepts a minimum only with a single type or zone (EC2 API, "SpotOptionsRequest")."""
+    made = fleet(replace(request(market), count=3, together=True), {})
+    options = made["SpotOptions" if market is Market.SPOT else "OnDemandOptions"]
+    names = ("MinTargetCapacity", "SingleInstanceType", "SingleAvailabilityZone")
+    assert [options[name] for name in names] == [3, True, True]
+    assert "MinTargetCapacity" not in str(fleet(request(market), {}))

@@ -247,6 +247,29 @@ def test_offers_without_room_are_named(stage: Raise) -> None:
     assert all(machine.offer.zone != "us-east-1a" for machine in answer.machines)
 
 
+@pytest.mark.parametrize("market", Market)
+def test_machines_that_work_together_are_launched_in_one_zone_or_not_at_all(stage: Raise, market: Market) -> None:
+    """EC2 looks for an offer with room for all of them. Without one, nothing is launched, and each offer is refused."""
+    up = stage(capacity=(Capacity(2, Where(zone="*a")), Capacity(3, Where(zone="*b")), Capacity(0, Where(zone="*c"))))
+    four, three = (
+        dataclasses.replace(up.request(f"launch-{count}", market=market, count=count), together=True)
+        for count in (4, 3)
+    )
+    refused = up.cloud.launch(four)
+    assert not refused.machines
+    assert {refusal.offer for refusal in refused.refusals} == set(four.offers)
+    launched = up.cloud.launch(three)
+    assert [machine.offer.zone for machine in launched.machines] == ["us-east-1b"] * 3
+    assert ids(up.cloud.launch(three)) == ids(launched)
+
+
+def test_quota_has_room_for_all_machines_that_work_together(stage: Raise) -> None:
+    """A quota of three machines refuses a fourth one, so four that work together are not launched."""
+    up = stage(quotas=(Quota(12),))
+    assert not up.cloud.launch(dataclasses.replace(up.request("four", count=4), together=True)).machines
+    assert len(up.cloud.launch(dataclasses.replace(up.request("three", count=3), together=True)).machines) == 3
+
+
 def test_no_machine_is_an_answer(stage: Raise) -> None:
     """A launch without any capacity is a complete answer; it raises nothing."""
     up = stage(capacity=(Capacity(0),))

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from provisioner.adapters.ssh.asyncssh import AsyncSsh
 from provisioner.core.errors import Transient
 from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import decode, encode
@@ -21,14 +20,11 @@ from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.service.control import Service
 from provisioner.service.control_loop import inbox
 from provisioner.service.control_loop.archive import COPIES, EMPTYING
-from provisioner.service.control_loop.launch_sites import Agent, LaunchSites
-from provisioner.service.control_loop.loop import Intervals, Loop
+from provisioner.service.control_loop.loop import Intervals
 from provisioner.service.control_loop.one_pass import PassResult
-from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.logs import LOOK_READS, TAIL_MOST
-from provisioner.service.ssh_entry.entrance import Entrance
 from tests.service.agents import Script
-from tests.service.world import TESTER, World
+from tests.service.world import TESTER, World, parts
 
 FAR = (-9e15, 9e15)
 
@@ -72,9 +68,8 @@ class Attacked:
         """Start a control plane whose bucket lists lazily, as S3 does; the world's own fetches whole listings."""
         world = self.world
         installation = world.installed(world.store, world.cloud, self.bucket)
-        sites = LaunchSites(installation, Agent("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
-        self.loop = Loop(installation, Reconciler(installation, sites), "a process", "daemon", Intervals())
-        service = Service(installation, self.loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)
+        shared = parts(installation, "a process", Intervals())
+        self.loop, service = shared.loop, Service(shared, TESTER)
         self.logs = service.logs
         return service
 

@@ -210,6 +210,23 @@ def test_one_listing_without_the_machines_does_not_close_a_launch(mute: Mute) ->
     assert [node.instance_id for node in mute.store.nodes("run-1")] == ["i-1"]
 
 
+def test_machines_that_a_listing_does_not_show_yet_are_waited_for(mute: Mute) -> None:
+    """A listing may show only some of the machines: closing at once would terminate or forget the others."""
+    now = mute.clock.now()
+    for id in ("run-1", "run-2"):
+        mute.store.save([Run(id, "j", "job", 1, "tester", "{}", now, State.LAUNCHING, launch="launch-1")])
+    mute.launched(runs=("run-1", "run-2"), closed=False, count=2)
+    mute.clock.step(REPLAY + 1)
+    mute.shown("i-1")
+    mute.perform()
+    assert len(mute.live().launches) == 1
+    mute.clock.step(LIST_AGAIN)
+    mute.shown("i-2")
+    mute.perform()
+    assert mute.live().launches == ()
+    assert {node.instance_id for node in mute.store.nodes("run-1", "run-2")} == {"i-1", "i-2"}
+
+
 def test_two_listings_without_the_machines_close_the_launch_and_the_run_waits(mute: Mute) -> None:
     """Nothing was launched, so the run retries with a new token. No lack of capacity is recorded: EC2 reported none."""
     launching(mute)

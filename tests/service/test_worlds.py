@@ -27,7 +27,8 @@ from tests.service.world import World
 
 #: Seeds of one test: small enough for xdist to share tests and to name a failing seed soon.
 EACH = 25
-SEEDS = 300
+#: Number of seeds, and their number with --fast.
+SEEDS, FAST = 300, 50
 
 
 def live_through(seed: int, world: World) -> None:
@@ -39,7 +40,11 @@ def live_through(seed: int, world: World) -> None:
         raise
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, EACH))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "first" in metafunc.fixturenames:
+        metafunc.parametrize("first", range(0, FAST if metafunc.config.getoption("--fast") else SEEDS, EACH))
+
+
 def test_no_rule_is_broken_in_any_world(first: int) -> None:
     """Every machine ends, every run is done, nothing executes twice, no healthy machine is ended, no log is lost."""
     for seed in range(first, first + EACH):

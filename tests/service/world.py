@@ -29,14 +29,13 @@ from provisioner.rehearsal.ec2.instance import Booted, Noticed, Unplugged
 from provisioner.rehearsal.fakes.bucket import MemoryBucket
 from provisioner.rehearsal.fakes.clock import CountingIds, InlinePool, ListJournal, StepClock
 from provisioner.rehearsal.fakes.cloud import FakeCloud
-from provisioner.service.control import OnBehalf, Service
+from provisioner.service.control import OnBehalf, Parts, Service
 from provisioner.service.control_loop.launch_sites import Agent as AgentArchive
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.loop import Intervals, Loop
 from provisioner.service.control_loop.reconciler import Reconciler
 from provisioner.service.installation import Installation, Policy
 from provisioner.service.ssh_entry.entrance import Entrance
-from provisioner.service.tokens import Gate
 from tests.service.agents import BOOT_FUSE, Agent, Executions, Script, Violation
 from tests.service.memory_store import MemoryStore
 from tests.service.rules import LIMITS, Rules, Truth
@@ -68,6 +67,16 @@ class Incarnation:
     number: int
     dead: bool = False
     hanging: bool = False
+
+
+def parts(installation: Installation, holder: str, intervals: Intervals) -> Parts:
+    """Return the parts of a process of the control plane; `holder` is its name in the lease."""
+    return Parts(
+        installation,
+        lambda: LaunchSites(installation, AgentArchive("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}"),
+        lambda sites: Loop(installation, Reconciler(installation, sites), holder, "daemon", intervals),
+        lambda: Entrance(installation, AsyncSsh(), ""),
+    )
 
 
 class _Clock:
@@ -250,12 +259,7 @@ class World:
         self._spoiled = False
 
     def _users(self) -> OnBehalf:
-        entrance, sites = Entrance(self.installation, AsyncSsh(), ""), self._sites(self.installation)
-        return OnBehalf(self.installation, TESTER, entrance, sites, Gate(self.store, self.clock))
-
-    @staticmethod
-    def _sites(installation: Installation) -> LaunchSites:
-        return LaunchSites(installation, AgentArchive("1", lambda: b"agent"), lambda role, sha256: f"{role} {sha256}")
+        return OnBehalf(parts(self.installation, "users", self._intervals), TESTER)
 
     def incarnate(self) -> tuple[Incarnation, Service]:
         """Start a new process of the control plane."""
@@ -267,10 +271,7 @@ class World:
             return Spoiled(real, lambda *call: self._deal(life, name, *call))
 
         installation = self.installed(port("store", self.store), port("cloud", self.cloud), port("bucket", self.bucket))
-        sites = self._sites(installation)
-        holder = f"life {life.number}"
-        loop = Loop(installation, Reconciler(installation, sites), holder, "daemon", self._intervals)
-        return life, Service(installation, loop, TESTER, Entrance(installation, AsyncSsh(), ""), sites)
+        return life, Service(parts(installation, f"life {life.number}", self._intervals), TESTER)
 
     def run(self, downtime: Callable[[], float] = lambda: 1.0) -> None:
         """Run the world to its end; a killed control plane restarts after `downtime`."""

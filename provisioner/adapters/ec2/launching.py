@@ -66,16 +66,15 @@ def fleet(request: LaunchRequest, tags: Mapping[str, str]) -> dict[str, Any]:
         for place, offer in enumerate(request.offers)
     ]
     options: dict[str, Any] = (
-        {
-            "SpotOptions": {
-                "AllocationStrategy": "price-capacity-optimized",
-                "InstanceInterruptionBehavior": "terminate",
-            }
-        }
+        {"AllocationStrategy": "price-capacity-optimized", "InstanceInterruptionBehavior": "terminate"}
         if spot
-        else {"OnDemandOptions": {"AllocationStrategy": "prioritized"}}
+        else {"AllocationStrategy": "prioritized"}
     )
-    return options | {
+    if request.together:
+        # EC2 accepts a minimum only with a single zone or type (API Reference, "SpotOptionsRequest").
+        options |= {"SingleInstanceType": True, "SingleAvailabilityZone": True, "MinTargetCapacity": request.count}
+    return {
+        "SpotOptions" if spot else "OnDemandOptions": options,
         "Type": "instant",
         "ClientToken": request.token,
         # A template's name is a hash of its content, so there is never a second version.

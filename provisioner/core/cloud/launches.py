@@ -68,6 +68,8 @@ class LaunchRequest:
     subnets: Mapping[str, str]
     count: int
     tags: Mapping[str, str]
+    #: Whether the machines work on one run together: all of them, of one type and in one zone, are launched, or none.
+    together: bool = False
 
 
 @dataclass(frozen=True)

@@ -38,16 +38,20 @@ def answered(
 ) -> list[Record]:
     """Return the records to save, in one transaction, after the answer to a launch.
 
-    `runs` are the runs of the launch. Those that are still launching get a machine each, in order; surplus machines are
-    to be terminated, and surplus runs wait or are refused. `droughts` are by id.
+    `runs` are the runs of the launch. Those that are still launching get a machine each, in order, or the only run of a
+    launch of machines that work together gets all of them. Surplus machines are to be terminated, and surplus runs wait
+    or are refused. `droughts` are by id.
     """
     waiting = [run for run in runs if run.launch == launch.id and run.state is State.LAUNCHING]
+    each = launch.request.count if launch.request.together else 1
+    served = min(len(waiting), len(machines) // each)
     records: list[Record] = []
-    for run, machine in zip(waiting, machines, strict=False):
-        records += _bound(launch, run, machine, epoch, now)
-    for spare in machines[len(waiting) :]:
-        records.append(replace(spare, end_wanted_at=now, end_wanted_for="no run needs it"))
-    for run in waiting[len(machines) :]:
+    for place, run in enumerate(waiting[:served]):
+        records += _bound(launch, run, machines[place * each : (place + 1) * each], epoch, now)
+    why = "no run needs it" if served == len(waiting) else f"the run needs {each} machines, and got {len(machines)}"
+    for spare in machines[served * each :]:
+        records.append(replace(spare, end_wanted_at=now, end_wanted_for=why))
+    for run in waiting[served:]:
         recipe = recipe_of(run)
         waits = unfilled(run, refusals, len(recipe.spec.markets) if recipe else 1, now)
         records += [waits, story.no_machine(waits, launch.id, now)]
@@ -58,32 +62,35 @@ def answered(
     return [*records, replace(launch, closed_at=now, result=result)]
 
 
-def _bound(launch: Launch, run: Run, machine: KnownMachine, epoch: int, now: float) -> list[Record]:
+def _bound(launch: Launch, run: Run, machines: Sequence[KnownMachine], epoch: int, now: float) -> list[Record]:
     attempt, template = run.attempt + 1, launch.request.template
-    node = Node(
-        id=f"{run.id}.{attempt}.0",
-        run=run.id,
-        attempt=attempt,
-        rank=0,
-        launch=launch.id,
-        template=template.name,
-        instance_id=machine.id,
-        box=mailbox(template.role_id, machine.id),
-        bound_at=now,
-        epoch=epoch,
-    )
+    nodes = [
+        Node(
+            id=f"{run.id}.{attempt}.{rank}",
+            run=run.id,
+            attempt=attempt,
+            rank=rank,
+            launch=launch.id,
+            template=template.name,
+            instance_id=machine.id,
+            box=mailbox(template.role_id, machine.id),
+            bound_at=now,
+            epoch=epoch,
+        )
+        for rank, machine in enumerate(machines)
+    ]
     state = transition(run.state, State.BOOTING)
     bound = replace(
         run,
         state=state,
         attempt=attempt,
-        offer=machine.offer,
+        offer=machines[0].offer,
         dry_launches=0,
         tier=0,
         waiting=None,
         waiting_for="",
     )
-    return [node, bound, machine, story.bound(bound, machine, now)]
+    return [*nodes, bound, *machines, story.bound(bound, machines, now)]
 
 
 #: By state of a run in a store that was restored from a backup: the states up to `booting`, for a machine that was
@@ -162,7 +169,7 @@ def unfilled(run: Run, refusals: Sequence[Refusal], tiers: int, now: float) -> R
     # A quota does not belong to an offer: another zone has the same quota, so no offer becomes dry.
     whole = [refusal.error for refusal in refusals if refusal.offer is None or not isinstance(refusal.error, DRYING)]
     cause = _cause(whole or errors)
-    text = "; ".join(dict.fromkeys(str(error) for error in errors)) or "EC2 launched no machine and returned no error"
+    text = "; ".join(dict.fromkeys(map(str, errors))) or "EC2 launched too few machines and returned no error"
     # Within a round through all markets, try the next market at once. Wait after a round that gave no machine.
     rounds, within = divmod(run.dry_launches, tiers)
     at_once = errors and (not whole or within > 0) and cause not in OURS

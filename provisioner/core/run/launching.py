@@ -55,6 +55,8 @@ class _Group:
     owner: str
     job: str
     revision: int
+    #: Number of machines of each run; a run with several has a launch of its own.
+    scale: int
     lifetime: float
     types: tuple[str, ...]
     zones: tuple[str, ...]
@@ -94,8 +96,11 @@ def plan_launches(
             text = _all_dry(group, possible)
             plan.runs.extend(_wait(run, Waiting.CAPACITY, text, opens_at) for run in runs)
             continue
-        allowed = runs[:room]
+        allowed = runs if room is None else runs[: room // group.scale]
         text = "as many machines are alive as max_machines allows"
+        if group.scale > 1 and room is not None:
+            left = room - len(allowed) * group.scale
+            text = f"the run needs {group.scale} machines at once, and max_machines has room for {left}"
         plan.runs.extend(_wait(run, Waiting.LIMIT, text, now + ROOM_EVERY) for run in runs[len(allowed) :])
         template = _template(group, site)
         sick = health.get(template.name)
@@ -107,9 +112,10 @@ def plan_launches(
             held, allowed = (allowed[1:], allowed[:1]) if probing else (allowed, [])
             plan.runs.extend(_wait(run, Waiting.CONFIGURATION, text, now + TEMPLATE_EVERY) for run in held)
         if room is not None:
-            room -= len(allowed)
-        for first in range(0, len(allowed), LARGEST_LAUNCH):
-            members = allowed[first : first + LARGEST_LAUNCH]
+            room -= len(allowed) * group.scale
+        most = LARGEST_LAUNCH if group.scale == 1 else 1
+        for first in range(0, len(allowed), most):
+            members = allowed[first : first + most]
             launch = _launch(group, members, offers, site, next(tokens), now)
             plan.launches.append(launch)
             plan.runs.extend(
@@ -138,6 +144,7 @@ def _group(run: Run, recipe: Recipe) -> _Group:
         run.owner,
         run.job_name,
         run.job_revision,
+        spec.scale,
         spec.limits.lifetime,
         spec.instance_types,
         spec.placement.zones,
@@ -221,5 +228,14 @@ def _launch(group: _Group, runs: list[Run], offers: tuple[Offer, ...], site: Sit
         OWNER_TAG: group.owner,
         JOB_TAG: group.job,
     }
-    request = LaunchRequest(token, _template(group, site), offers[0].market, offers, subnets, len(runs), tags)
+    request = LaunchRequest(
+        token=token,
+        template=_template(group, site),
+        market=offers[0].market,
+        offers=offers,
+        subnets=subnets,
+        count=len(runs) * group.scale,
+        tags=tags,
+        together=group.scale > 1,
+    )
     return Launch(request, tuple(run.id for run in runs), now)

@@ -205,7 +205,8 @@ class Launch:
     held_until: float = 0.0
     #: When the call was last made.
     sent_at: float | None = None
-    #: When a listing by tag first found no machine of the launch, after its client token could no longer be replayed.
+    #: When a listing by tag first found fewer machines than requested, after its client token could no longer be
+    #: replayed.
     listed_at: float | None = None
     closed_at: float | None = None
     #: The result in one line.

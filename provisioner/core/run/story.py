@@ -4,7 +4,7 @@ An event gets its id when it is saved (`Installation.save`). `at` is the Unix ti
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.core.protocol.messages import Report
@@ -85,9 +85,11 @@ def no_machine(run: Run, launch: str, at: float) -> Event:
     return event(run, f"no machine ({why})", at, launch=launch)
 
 
-def bound(run: Run, machine: KnownMachine, at: float) -> Event:
-    text = f"attempt {run.attempt}: {machine.id}, {machine.offer}"
-    return event(run, text, at, instance_id=machine.id, launch=machine.launch)
+def bound(run: Run, machines: Sequence[KnownMachine], at: float) -> Event:
+    """Return the event of a new attempt on these machines, which have the same offer."""
+    ids, offer = ", ".join(machine.id for machine in machines), machines[0].offer
+    alone = machines[0].id if len(machines) == 1 else ""
+    return event(run, f"attempt {run.attempt}: {ids}, {offer}", at, instance_id=alone, launch=machines[0].launch)
 
 
 def adopted(run: Run, machine: KnownMachine, at: float) -> Event:

@@ -133,6 +133,10 @@ class Ec2:
                 raise NotPlayed(f"a CreateFleet override of {sorted(one)}")
             zone = self._model.subnets.get(one["SubnetId"], "")
             subnets[Offer(market, one["InstanceType"], zone)] = one["SubnetId"]
+        options = said.get("SpotOptions" if market is Market.SPOT else "OnDemandOptions", {})
+        limits = [options.get(name) for name in ("SingleInstanceType", "SingleAvailabilityZone", "MinTargetCapacity")]
+        if limits not in ([None] * 3, [True, True, target["TotalTargetCapacity"]]):
+            raise NotPlayed(f"CreateFleet with the options {options}")
         ordered = said.get("OnDemandOptions", {}).get("AllocationStrategy") == "prioritized"
         if ordered and market is Market.ON_DEMAND:
             overrides = sorted(overrides, key=lambda one: one.get("Priority", float("inf")))
@@ -147,6 +151,7 @@ class Ec2:
                 count=target["TotalTargetCapacity"],
                 tags=tagged(said, "instance"),
                 by_price=not (ordered and market is Market.ON_DEMAND),
+                together=bool(limits[0]),
                 rest=json.dumps(said, sort_keys=True, default=str),
             )
             answer = self._model.create_fleet(request, self._now())

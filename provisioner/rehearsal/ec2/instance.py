@@ -40,6 +40,8 @@ class FleetRequest:
     tags: Mapping[str, str]
     #: Whether to fill the cheapest offer first; if not, offers are filled in the caller's order.
     by_price: bool = True
+    #: Whether all machines must be of one type and in one zone, and none is launched if one offer has too few.
+    together: bool = False
     #: The caller's whole request as text, to compare with a later request that has the same token.
     rest: str = ""
 

@@ -165,7 +165,9 @@ class Model:
             order.sort(key=lambda item: self.price(item[0], now) or float("inf"))
         for offer, subnet in order:
             while len(machines) < request.count:
-                error = self._why_not(offer, subnet, template.content.image, now)
+                # The first offer with room for all machines of `together` has room for each of them.
+                others = request.count - 1 - len(machines) if request.together else 0
+                error = self._why_not(offer, subnet, template.content.image, now, others)
                 if error:
                     errors.append(error)
                     break
@@ -173,7 +175,8 @@ class Model:
                 machines.append((self._launch(offer, subnet, template, request.tags, token, now), offer))
         return FleetAnswer(fleet, tuple(machines), tuple(errors))
 
-    def _why_not(self, offer: Offer, subnet: str, image: str, now: float) -> OfferError | None:
+    def _why_not(self, offer: Offer, subnet: str, image: str, now: float, others: int = 0) -> OfferError | None:
+        """Return the error for one more machine beside `others` that are not launched yet, or None."""
         if missing := self.images.why_no_machine(image, now):
             return OfferError(offer, *missing)
         kind = self._types(offer.instance_type)
@@ -188,7 +191,7 @@ class Model:
         for quota in self.conditions.quotas:
             if quota.where.fits(offer):
                 used = sum(self._vcpus(one) for one in live if quota.where.fits(one.offer))
-                if used + kind.vcpus > quota.vcpus:
+                if used + (1 + others) * kind.vcpus > quota.vcpus:
                     spot = offer.market is Market.SPOT
                     code = "MaxSpotInstanceCountExceeded" if spot else "VcpuLimitExceeded"
                     said = (
@@ -196,7 +199,7 @@ class Model:
                     )
                     return OfferError(offer, code, said)
         rule = self._capacity(offer, now)
-        if rule and rule.machines is not None and sum(one.offer == offer for one in live) >= rule.machines:
+        if rule and rule.machines is not None and sum(one.offer == offer for one in live) + others >= rule.machines:
             return OfferError(offer, rule.code, rule.message)
         return None
 

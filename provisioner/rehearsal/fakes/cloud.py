@@ -99,7 +99,13 @@ class FakeCloud:
         if dry and not overrides:
             return self._leave("launch", LaunchAnswer((), refusals))
         fleet = FleetRequest(
-            request.token, template.name, overrides, request.count, dict(request.tags), request.market is Market.SPOT
+            request.token,
+            template.name,
+            overrides,
+            request.count,
+            dict(request.tags),
+            by_price=request.market is Market.SPOT,
+            together=request.together,
         )
         try:
             answer = self.model.create_fleet(fleet, now)

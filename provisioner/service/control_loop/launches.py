@@ -107,12 +107,12 @@ class Launches:
         return self._close(launch, answer, epoch)
 
     def _look_up(self, launch: Launch, epoch: int) -> list[Node]:
-        """Find the machines by tag, because the launch cannot be repeated; list twice if the first listing is empty."""
+        """Find the machines by tag, because the launch cannot be repeated; list twice if machines are missing."""
         installation, now = self._installation, self._installation.now()
         if launch.listed_at is not None and now < launch.listed_at + LIST_AGAIN:
             return []
         found = installation.cloud.machines_of(launch.id)
-        if not found and launch.listed_at is None:
+        if len(found) < launch.request.count and launch.listed_at is None:
             installation.save([replace(launch, listed_at=now)], epoch=epoch)
             return []
         machines = tuple(LaunchedMachine(machine.id, machine.offer) for machine in found)

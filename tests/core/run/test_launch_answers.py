@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.cloud.launches import Refusal
+from provisioner.core.cloud.launches import LaunchRequest, Refusal
+from provisioner.core.cloud.offers import Market
 from provisioner.core.errors import (
     CloudError,
     Misconfigured,
@@ -17,10 +18,10 @@ from provisioner.core.errors import (
     Transient,
 )
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.run.launch_answers import LONGEST, LONGEST_OURS, REMEMBERED, adopted, unfilled
-from provisioner.core.run.records import Node, Run
+from provisioner.core.run.launch_answers import LONGEST, LONGEST_OURS, REMEMBERED, adopted, answered, unfilled
+from provisioner.core.run.records import Event, KnownMachine, Launch, Node, Record, Run
 from provisioner.core.run.states import State, Waiting
-from tests.support.samples import NOW, SPOT_A, at_work, machine, node, run
+from tests.support.samples import NOW, SPOT_A, at_work, machine, node, run, site
 
 SPOT_B = replace(SPOT_A, zone="b")
 LAUNCHING = run(state=State.LAUNCHING, launch="l1")
@@ -120,6 +121,52 @@ def test_waits_for_this_computer_to_be_mended_stay_short() -> None:
     for _ in range(20):
         waiting = replace(after(Refusal(SHORT), before=waiting), state=State.LAUNCHING)
     assert waiting.next_try_at == NOW + LONGEST_OURS
+
+
+# Runs with several machines
+
+GANG = Launch(
+    LaunchRequest("l1", site().template, Market.SPOT, (SPOT_A,), {"a": "subnet-a"}, 3, {}, together=True), ("r1",), NOW
+)
+
+
+def answer(*ids: str, before: Run = LAUNCHING, refusals: tuple[Refusal, ...] = ()) -> list[Record]:
+    return answered(GANG, [before], [machine(id=id) for id in ids], refusals, {}, 7, NOW)
+
+
+def test_each_rank_gets_a_machine() -> None:
+    """All ranks of the attempt are stored in one transaction with the run and the launch."""
+    records = answer("i-1", "i-2", "i-3")
+    nodes = [each for each in records if isinstance(each, Node)]
+    assert [(each.id, each.rank, each.instance_id, each.attempt) for each in nodes] == [
+        ("r1.1.0", 0, "i-1", 1),
+        ("r1.1.1", 1, "i-2", 1),
+        ("r1.1.2", 2, "i-3", 1),
+    ]
+    assert [each.state for each in records if isinstance(each, Run)] == [State.BOOTING]
+    assert not [each for each in records if isinstance(each, KnownMachine) and each.end_wanted_at]
+    [event] = [each for each in records if isinstance(each, Event)]
+    assert event.text == "attempt 1: i-1, i-2, i-3, spot g5.xlarge in a"
+
+
+def test_too_few_machines_are_terminated_and_the_run_waits() -> None:
+    """A part of the machines cannot work; a next launch requests all of them again."""
+    records = answer("i-1", "i-2", refusals=(Refusal(EMPTY, SPOT_A),))
+    machines = [each for each in records if isinstance(each, KnownMachine)]
+    assert [(each.id, each.end_wanted_for) for each in machines] == [
+        ("i-1", "the run needs 3 machines, and got 2"),
+        ("i-2", "the run needs 3 machines, and got 2"),
+    ]
+    [waits] = [each for each in records if isinstance(each, Run)]
+    assert (waits.state, waits.waiting, waits.attempt) == (State.QUEUED, Waiting.CAPACITY, 0)
+    assert not [each for each in records if isinstance(each, Node)]
+
+
+def test_machines_of_a_run_that_no_longer_waits_are_terminated() -> None:
+    """It was stopped while the call was made."""
+    records = answer("i-1", "i-2", "i-3", before=replace(LAUNCHING, state=State.STOPPING))
+    ended = [each.end_wanted_for for each in records if isinstance(each, KnownMachine)]
+    assert ended == ["no run needs it"] * 3
 
 
 # Adoption

@@ -64,6 +64,36 @@ def test_equal_runs_share_a_launch() -> None:
     assert [launch.request.count for launch in made.launches] == [2, 1, 1, 1, 1, 1]
 
 
+def scaled(scale: int) -> Recipe:
+    """Return a recipe whose runs need so many machines at once; `apply` does not accept one yet."""
+    alone = recipe()
+    return alone.model_copy(update={"spec": alone.spec.model_copy(update={"scale": scale})})
+
+
+def test_run_with_several_machines_has_a_launch_of_its_own() -> None:
+    """All of its machines are launched in one call, or none."""
+    made = plan([(run("a"), scaled(4)), (run("b"), scaled(4)), (run("c"), recipe())])
+    requests = {launch.runs: launch.request for launch in made.launches}
+    assert {runs: (each.count, each.together) for runs, each in requests.items()} == {
+        ("a",): (4, True),
+        ("b",): (4, True),
+        ("c",): (1, False),
+    }
+
+
+def test_run_with_several_machines_waits_until_there_is_room_for_all() -> None:
+    """A part of its machines would cost money and do no work."""
+    made = plan([(run("a"), scaled(4)), (run("b"), scaled(4))], room=7)
+    assert [launch.runs for launch in made.launches] == [("a",)]
+    [waits] = [each for each in made.runs if each.id == "b"]
+    assert (waits.waiting, waits.waiting_for) == (
+        Waiting.LIMIT,
+        "the run needs 4 machines at once, and max_machines has room for 3",
+    )
+    mixed = plan([(run("a"), scaled(4)), (run("b"), recipe()), (run("c"), recipe())], room=5)
+    assert [launch.runs for launch in mixed.launches] == [("a",), ("b",)]
+
+
 @pytest.mark.parametrize(
     "fields",
     [

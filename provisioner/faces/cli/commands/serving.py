@@ -53,14 +53,14 @@ def serve(
     context.call_on_close(service.close)
     app, hub = assembled(service, journal, meters, behind_proxy=behind_proxy, followers=room.followers)
     front = serving.Front(app, listening, hub, room)
-    stopped = False
+    stopped = signalled = False
 
     def stop(*_: object) -> None:
-        nonlocal stopped
-        if stopped:
+        nonlocal stopped, signalled
+        if signalled:
             # The second signal ends the process at once: calls in progress may be cut off, as by kill -9.
             os._exit(exits.DETACHED)
-        stopped = True
+        stopped = signalled = True
         front.stop()
         service.wake()
 
@@ -88,6 +88,7 @@ def serve(
             f"no access token yet; create one: provision token create --owner {service.caller.owner} --role admin",
             service.operator.now(),
         )
+    service.prepare()
     # The objects that were created until now are never freed. Without this call, each full garbage collection would
     # scan them and delay all requests.
     gc.freeze()

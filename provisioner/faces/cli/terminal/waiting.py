@@ -12,7 +12,7 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits
-from provisioner.faces.cli.terminal import outcomes, screen, streams
+from provisioner.faces.cli.terminal import colours, outcomes, screen, streams
 from provisioner.faces.cli.terminal.excerpt import excerpt
 from provisioner.ports.control.control import Control
 from provisioner.ports.store import RunFilter
@@ -116,7 +116,9 @@ class LiveLine:
             more = f" (+{len(runs) - 1} more)" if len(runs) > 1 else ""
             text = f"{runs[0].id[:12]} {self._phase(runs[0], now)}{more}, {screen.duration(now - self._since)}"
             width = shutil.get_terminal_size().columns - 1
-            streams.draw(f"{streams.ERASE}{plain(text)[:width]}")
+            state = runs[0].state
+            coloured = colours.paint(state, colours.OF_WORDS.get(state, ""), sys.stderr)
+            streams.draw(f"{streams.ERASE}{plain(text)[:width].replace(state, coloured, 1)}")
             self._standing = True
         elif not self._live:
             for run in runs:
@@ -128,10 +130,14 @@ class LiveLine:
 
     def _phase(self, run: Run, now: float | None) -> str:
         text = screen.phase(run, now)
-        if run.state is not State.PREPARING:
+        again = run.state is State.QUEUED and run.attempt and not run.waiting and not run.stop
+        if run.state is not State.PREPARING and not again:
             return text
         attempts = self._service.runs.status(run.id).attempts
-        return text + screen.preparing(next((each.step for each in attempts if each.attempt == run.attempt), None))
+        last = next((each for each in attempts if each.attempt == run.attempt), None)
+        if again:
+            return f"{text}: attempt {run.attempt} {last.outcome}, {last.reason}" if last and last.outcome else text
+        return text + screen.preparing(last.step if last else None)
 
     def tell(self, errors: Sequence[str]) -> None:
         """Print the control plane's errors that were not in the previous call."""
