@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Maximum number of tries of a change, while other processes keep changing the same job or run.
 TRIES = 20
+#: Maximum age in seconds of the catalog that confirms a problem with a recipe's types and zones.
+CONFIRMED = 60.0
 #: A job's id.
 ID = re.compile("[0-9a-f]{32}")
 
@@ -81,12 +83,10 @@ class Jobs:
     def _unoffered(self, spec: recipes.Spec) -> list[tuple[Path, str]]:
         """Return the problems with the recipe's instance types and zones. Raises CloudError."""
         sites = self._sites()
-        for fresh in (False, True):
+        found = list(unoffered(spec, sites.catalog(spec.instance_types), sites.gpu_types))
+        if found:
             # The cached catalog may be older than the settings' subnets.
-            catalog = sites.catalog(spec.instance_types, fresh=fresh)
-            found = list(unoffered(spec, catalog, sites.gpu_types))
-            if not found:
-                break
+            found = list(unoffered(spec, sites.catalog(spec.instance_types, CONFIRMED), sites.gpu_types))
         return found
 
     def _apply(self, recipe: recipes.Recipe, source: str, *, new: bool) -> Job:

@@ -1,12 +1,15 @@
 """The settings' limits are checked while the user can still react: at `apply` and at `start`."""
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
 
+from provisioner.core.cloud.offers import Catalog
 from provisioner.core.errors import Invalid, Transient
 from provisioner.core.recipe.recipe import parse_recipe
+from provisioner.service.jobs import CONFIRMED
 from tests.service.world import World
 
 SPEC = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true"}
@@ -66,12 +69,32 @@ def test_recipe_is_stored_with_a_warning_while_ec2_cannot_be_reached() -> None:
     assert world.jobs.apply(text(), "f").warnings == ()
 
 
-def test_new_subnet_of_the_settings_counts_at_once() -> None:
+def test_new_subnet_of_the_settings_counts_within_a_minute() -> None:
     """The cached catalog may be an hour old, so a recipe is refused only after a look at a new catalog."""
     world = World()
     zone = "us-east-1d"
     world.jobs.apply(text(), "f")
+    world.advance(CONFIRMED)
     world.cloud.subnets[zone] = f"subnet-{zone}"
     kind = world.cloud.types["g5.xlarge"]
     world.cloud.types = {**world.cloud.types, kind.name: replace(kind, zones=(*kind.zones, zone))}
     assert world.jobs.apply(text(placement={"zones": [zone]}), "f").revision == 2
+
+
+def test_unknown_types_are_not_stored_and_are_looked_up_once_a_minute() -> None:
+    """A user who applies the same misspelt recipe again and again causes no calls, and unknown types fill no store."""
+    world, calls = World(), list[Collection[str]]()
+    real = world.cloud.catalog
+
+    def catalog(instance_types: Collection[str]) -> Catalog:
+        calls.append(instance_types)
+        return real(instance_types)
+
+    world.cloud.catalog = catalog  # type: ignore[method-assign]
+    for _ in range(5):
+        with pytest.raises(Invalid):
+            world.jobs.apply(text(instance_type="g5.xlrge"), "f")
+    assert len(calls) == 1
+    assert world.store.remembered("catalog g5.xlrge") is None
+    world.jobs.apply(text(), "f")
+    assert world.store.remembered("catalog g5.xlarge") is not None

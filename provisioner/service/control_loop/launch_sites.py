@@ -23,6 +23,8 @@ T = TypeVar("T")
 #: cached machine images, profiles, GPU types and list prices are valid (PLACE_TTL): these change rarely.
 CATALOG_TTL = 3600.0
 PLACE_TTL = 24 * 3600.0
+#: Maximum number of catalogs in memory. When it is reached, all of them are dropped.
+MOST_CATALOGS = 100
 #: Seconds after an error until a price list is requested again.
 UNLISTED_TTL = 600.0
 #: Key of the operator's choice of a machine image, which has precedence over the machine image in the settings.
@@ -104,15 +106,19 @@ class LaunchSites:
             store.remember(key, *found)
         return found[0]
 
-    def catalog(self, types: Collection[str], *, fresh: bool = False) -> Catalog:
-        """Return the catalog of these instance types, at most an hour old; a new one with `fresh`."""
+    def catalog(self, types: Collection[str], at_most: float = CATALOG_TTL) -> Catalog:
+        """Return the catalog of these instance types, `at_most` seconds old."""
         key, now = frozenset(types), self._installation.clock.now()
         known = self._catalogs.get(key) or self._stored(key)
-        if fresh or known is None or not _fresh(known.at, now, CATALOG_TTL):
+        if known is None or not _fresh(known.at, now, at_most):
             known = self._installation.cloud.catalog(types)
-            flat = {_words(offer): price for offer, price in known.prices.items()}
-            text = encode(_Remembered(replace(known, prices={}), flat)).decode()
-            self._installation.store.remember(_name(key), text, now)
+            # Users may name any number of types that do not exist: such catalogs are not stored.
+            if known.types.keys() >= key:
+                flat = {_words(offer): price for offer, price in known.prices.items()}
+                text = encode(_Remembered(replace(known, prices={}), flat)).decode()
+                self._installation.store.remember(_name(key), text, now)
+        if len(self._catalogs) >= MOST_CATALOGS:
+            self._catalogs.clear()
         self._catalogs[key] = known
         return known
 
