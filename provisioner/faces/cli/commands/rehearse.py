@@ -118,6 +118,12 @@ def rehearse(
     """
     if [recipe is not None, serve, in_background, end].count(True) != 1:
         raise typer.BadParameter("give one of RECIPE, --serve, --background and --end")
+    if env and recipe is None:
+        raise typer.BadParameter(
+            "is only for a RECIPE: a run started with `provision start` has its own", param_hint="--env"
+        )
+    if as_json and (in_background or end):
+        raise typer.BadParameter("cannot be combined with --background or --end", param_hint="--json")
     if end:
         return background.end()
     if in_background:
