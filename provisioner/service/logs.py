@@ -28,9 +28,11 @@ FOLLOWED = 60.0
 LOOK_EVERY, LOOK_BESIDE = 0.5, 5.0
 #: Maximum number of objects that one page reads: a job that writes one byte a second makes an object of each byte.
 LOOK_READS = 256
-#: Maximum number of bytes that are read for a tail, and bytes of the first read; later reads have four times as many.
-#: If the last line is longer than TAIL_MOST, its beginning is cut off.
-TAIL_MOST, TAIL_BLOCK = 4 << 20, 256 << 10
+#: Maximum number of bytes that are read for a tail, and bytes of them for each line. If the lines are longer, the
+#: beginning of the tail is cut off: a progress bar may be a line of many megabytes.
+TAIL_MOST, TAIL_LINE = 4 << 20, 64 << 10
+#: Bytes of the first read of a tail, and the minimum of all its bytes; later reads have four times as many.
+TAIL_BLOCK = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -217,18 +219,19 @@ class Logs:
         return cursor
 
     def _before_end(self, node: Node, stream: str, lines: int) -> At:
-        """Return the position at which the last `lines` lines begin, but read at most the last TAIL_MOST bytes.
+        """Return the position at which the last `lines` lines begin, but read at most TAIL_LINE bytes for each line.
 
         The bytes are read in at most LOOK_READS + `lines` blocks.
         """
-        bucket, room, reads, ended = self._bucket, TAIL_MOST, LOOK_READS + lines, False
+        bucket, reads, ended = self._bucket, LOOK_READS + lines, False
+        room = min(max(lines * TAIL_LINE, TAIL_BLOCK), TAIL_MOST)
         for chunk, key, size in reversed(list(self._chunks(node, stream))):
             if lines == 0 and not ended:
                 return At(chunk, chunk + size)
             while size > 0:
                 if not room or not reads:
                     return At(chunk, chunk + size)
-                block = min(size, room, TAIL_BLOCK if room == TAIL_MOST else 4 * TAIL_BLOCK)
+                block = min(size, room, 4 * TAIL_BLOCK if ended else TAIL_BLOCK)
                 data = bucket.get(key, start=size - block, length=block) or b""
                 size, room, reads, stop = size - block, room - block, reads - 1, len(data)
                 if not ended:

@@ -22,7 +22,7 @@ from provisioner.service.control_loop import inbox
 from provisioner.service.control_loop.archive import COPIES, EMPTYING
 from provisioner.service.control_loop.loop import Intervals
 from provisioner.service.control_loop.one_pass import PassResult
-from provisioner.service.logs import LOOK_READS, TAIL_MOST
+from provisioner.service.logs import LOOK_READS, TAIL_BLOCK, TAIL_LINE, TAIL_MOST
 from tests.service.agents import Script
 from tests.service.world import TESTER, World, parts
 
@@ -468,12 +468,13 @@ def test_a_tail_reads_a_bounded_part_of_a_log_without_line_breaks(attacked: Atta
     node, size = attacked.node(attacked.runs[0]), 4 << 20
     for number in range(20):
         attacked.bucket.put(chunk_key(node.box, "output", number * size), b"x" * size)
-    before = attacked.bucket.read
     run = attacked.run(attacked.runs[0])
-    look = attacked.logs.page(run.id, LogQuery(("output",), tail=10), limit=1 << 18)
-    assert attacked.bucket.read - before <= TAIL_MOST + (1 << 18) + 1
-    [(piece, _)] = look.pieces
-    assert piece.offset == 20 * size - TAIL_MOST
+    for lines, most in ((1, TAIL_BLOCK), (10, 10 * TAIL_LINE), (10_000, TAIL_MOST)):
+        before = attacked.bucket.read
+        look = attacked.logs.page(run.id, LogQuery(("output",), tail=lines), limit=1 << 18)
+        assert attacked.bucket.read - before <= most + (1 << 18) + 1
+        [(piece, _)] = look.pieces
+        assert piece.offset == 20 * size - most
 
 
 @pytest.mark.parametrize("lines", [1, 3, 700])
