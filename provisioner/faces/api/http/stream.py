@@ -6,6 +6,7 @@ same position, and one read per tick serves all of them.
 """
 
 import asyncio
+import contextlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from provisioner.core.access.pace import Pace
 from provisioner.core.errors import ProvisionError, Retryable, TooMany, Transient
 from provisioner.core.views import from_records
 from provisioner.core.views.codec import to_json
@@ -29,6 +31,8 @@ HEARTBEAT = 15.0
 MOST, MOST_EACH = 500, 250
 #: Maximum number of bytes of one read; and of a read that is kept for followers that request the same within the tick.
 LOOK, KEPT = 1 << 18, 1 << 16
+#: Followers of one caller that begin at once, and further ones in a second: each needs a listing and several reads.
+BURST, RATE = 100, 10.0
 #: Maximum number of reads for followers at the same time; other requests have other threads.
 THREADS = 4
 
@@ -55,6 +59,7 @@ class Hub:
         self._number = 0
         self._closing = asyncio.Event()
         self._followers: Counter[str] = Counter()
+        self.pace = Pace(RATE, BURST)
 
     @property
     def followers(self) -> int:
@@ -88,6 +93,13 @@ class Hub:
             await asyncio.wait_for(self._closing.wait(), left)
         except TimeoutError:
             pass
+
+    async def begin(self, caller: str) -> None:
+        """Wait until one more follower of the caller may begin to read, or until the hub is closed."""
+        wait = self.pace.wait(caller, asyncio.get_running_loop().time())
+        if wait:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), wait)
 
     async def look(self, caller: str, watched: Watched, place: str) -> LogPage:
         """Return the log after the position `place`.
@@ -169,6 +181,7 @@ class Following(Response):
         heard_at = clock()
         # A browser reconnects after this many milliseconds. It shows the connection as open only after a first line.
         yield b"retry: 1000\n\n"
+        await self._hub.begin(self._caller)
         while not self._hub.closing:
             try:
                 # Check before each read: a busy log must not be sent after the token has expired.
