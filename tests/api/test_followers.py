@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from provisioner.core.access.pace import Pace
 from provisioner.faces.api.http import stream
 from provisioner.ports.control.logs import LogPiece
 from provisioner.service.logs import LogPage
@@ -99,3 +100,24 @@ def test_followers_at_one_position_share_a_read(quiet: Server, run: str, monkeyp
         for answer in answers:
             beats += sum(line == ":" for line in itertools.islice(answer.iter_lines(), 12))
     assert len(looked) < beats / 2
+
+
+@pytest.mark.usefixtures("nobody_left")
+def test_each_follower_is_paced_by_its_caller(quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that reconnects all the time must not slow down other callers' requests."""
+    begun = []
+
+    class Recorded(Pace):
+        def wait(self, caller: str, now: float) -> float:
+            begun.append(caller)
+            return super().wait(caller, now)
+
+    monkeypatch.setattr(quiet.hub, "pace", Recorded(stream.RATE, stream.BURST))
+    monkeypatch.setattr(quiet.hub, "heartbeat", 0.0)
+    token = quiet.token("ann")
+    with quiet.client(token) as ann:
+        for _ in range(3):
+            with ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS) as answer:
+                assert ":" in list(itertools.islice(answer.iter_lines(), 12))
+    assert len(begun) == 3
+    assert len(set(begun)) == 1

@@ -348,6 +348,19 @@ Schedule = Annotated[str | None, rule(_stepping), Kind(_schedule, {"type": ["str
 Subnet = Annotated[str, matching("subnet-[a-z0-9-]+", "write a subnet's id, such as subnet-0a1b2c")]
 
 
+#: The version of Saturn Cloud's schema that recipes follow.
+SCHEMA = "2025.10.01"
+
+
+def _known_schema(version: str) -> str:
+    if version != SCHEMA:
+        raise ValueError(f"did you mean {SCHEMA}? Recipes of other schemas are not supported")
+    return version
+
+
+SchemaVersion = Annotated[Text, rule(_known_schema)]
+
+
 def one_machine(scale: int) -> int:
     """Return `scale`, the number of machines of a run; raises ValueError if it is not 1."""
     if scale != 1:

@@ -23,8 +23,6 @@ from provisioner.core.recipe.jobs import Catchup, Concurrency, Job, Schedule
 from provisioner.core.recipe.kinds import Ignored, Part, later, or_nothing
 from provisioner.core.recipe.yaml import LARGEST, Path, read
 
-#: The version of Saturn Cloud's schema.
-SCHEMA = "2025.10.01"
 #: Maximum number of seconds after the command's end in which a machine ships the log that is still on its disk.
 LOGS_TIME = 600.0
 #: The folder that relative paths of files start from.
@@ -199,16 +197,10 @@ class Spec(Part):
         )
 
 
-def _known_version(version: str) -> str:
-    if version != SCHEMA:
-        raise ValueError(f"did you mean {SCHEMA}? Recipes of other schemas are not supported")
-    return version
-
-
 class Recipe(Part):
     """A checked recipe."""
 
-    schema_version: Annotated[fields.Text, kinds.rule(_known_version)] = SCHEMA
+    schema_version: fields.SchemaVersion = fields.SCHEMA
     type: Literal["job"]
     spec: Spec
     #: `get` adds this field, so `apply` must accept it.
