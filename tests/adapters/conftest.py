@@ -14,6 +14,11 @@ from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.ec2.conditions import Conditions
 from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.scenario import Scenario
+from tests.adapters.answering import (
+    Against,
+    Client,
+)
+from tests.adapters.stranger import Answering, Stranger
 
 
 class Idle:
@@ -69,3 +74,20 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
     path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + text)
     return path
+
+
+@pytest.fixture
+def against() -> Iterator[Against]:
+    """Return a function that starts a server with these answers and returns it with a client."""
+    opened: list[tuple[Client, Stranger]] = []
+
+    def open(answering: Answering) -> tuple[Client, Stranger]:
+        server = Stranger(answering)
+        server.__enter__()
+        opened.append((Client(server.url), server))
+        return opened[-1]
+
+    yield open
+    for client, server in opened:
+        client.control.close()
+        server.__exit__(None, None, None)

@@ -1,6 +1,7 @@
 """An HTTP server whose replies a test sets, and a machine's credentials that a test changes."""
 
 import contextlib
+import datetime as dt
 import os
 import ssl
 import threading
@@ -10,8 +11,13 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.client import HTTPMessage, parse_headers
 from io import BytesIO
+from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from unittest import mock
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.machines.host import Guest
@@ -128,3 +134,24 @@ def given() -> Iterator[Given]:
     with mock.patch.dict(os.environ, AWS_EC2_METADATA_SERVICE_ENDPOINT=made.metadata.url("i-1")):
         yield made
     made.metadata.close()
+
+
+def certified(folder: Path) -> ssl.SSLContext:
+    """Return a server's TLS context for localhost; its certificate is written to the folder."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
+    (folder / "both.pem").write_bytes(certificate.public_bytes(pem) + private)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "both.pem")
+    return context

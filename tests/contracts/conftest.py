@@ -10,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,16 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from provisioner.adapters.aws import Session
+from provisioner.adapters.ec2.cloud import Ec2
+from provisioner.rehearsal.double import Double
+from provisioner.rehearsal.ec2.conditions import (
+    Conditions,
+)
+from provisioner.rehearsal.fakes.clock import StepClock
+from provisioner.rehearsal.fakes.cloud import FakeCloud
+from provisioner.rehearsal.scenario import Scenario
+from tests.contracts.stage import INSTALLATION, Consoles, Raise, Stage
 from tests.polling import until
 from tests.ports import free_ports
 
@@ -167,3 +178,25 @@ def signed_anew(token: str, expires: int) -> str:
 
 def _base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+@pytest.fixture(params=["fake", "double"])
+def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Raise]:
+    """Return a function that makes a cloud with the given conditions, at most once per test."""
+    with ExitStack() as up:
+
+        def make(**conditions: object) -> Stage:
+            clock, given = StepClock(), Conditions(**conditions)  # type: ignore[arg-type]
+            if request.param == "fake":
+                fake = FakeCloud(clock, given)
+                return Stage(fake, clock, lambda one: fake.model.interrupt(one, clock.now()), fake.console_of, "ami-1")
+            host = Consoles()
+            double = up.enter_context(Double(Scenario(given), host, clock=clock))
+            for name, value in double.environment().items():
+                monkeypatch.setenv(name, value)
+            subnets = [subnet for subnet, zone in double.account.subnets.items() if zone[-1] in "abc"]
+            cloud = Ec2(INSTALLATION, Session(double.region), subnets)
+            up.callback(cloud.close)
+            return Stage(cloud, clock, double.interrupt, host.said, double.account.image_id)
+
+        yield make

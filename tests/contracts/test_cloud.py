@@ -1,133 +1,27 @@
 """The contract of `ports/cloud.py`, for the fake and for the EC2 adapter on the double over HTTP."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 
 import pytest
 
-from provisioner.adapters.aws import Session
-from provisioner.adapters.ec2.cloud import Ec2
 from provisioner.core import errors
-from provisioner.core.cloud.launches import LaunchAnswer, LaunchRequest, Template
 from provisioner.core.cloud.machine_images import Ami, AmiState
-from provisioner.core.cloud.machines import Ending, Machine, MachineState
+from provisioner.core.cloud.machines import Ending, MachineState
 from provisioner.core.cloud.offers import Market, Offer
 from provisioner.core.cloud.prices import PriceList
-from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG
-from provisioner.ports.cloud import Cloud
+from provisioner.core.cloud.tags import INSTALLATION_TAG
 from provisioner.rehearsal.aws.account import PROFILE
-from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.ec2.conditions import (
     Breakdown,
     Capacity,
-    Conditions,
     FleetLimit,
     PriceRule,
     Quota,
     Where,
     ZoneTrouble,
 )
-from provisioner.rehearsal.fakes.clock import StepClock
-from provisioner.rehearsal.fakes.cloud import FakeCloud
-from provisioner.rehearsal.machines.host import Guest
-from provisioner.rehearsal.scenario import Scenario
+from tests.contracts.stage import INSTALLATION, TYPE, UNKNOWN, Raise, Stage, ids
 from tests.polling import until
-
-TYPE = "g5.xlarge"
-INSTALLATION = "installation-1"
-UNKNOWN = "i-0123456789abcdef0"
-
-
-class Consoles:
-    """A host whose machines do nothing; the test sets their console output."""
-
-    def __init__(self) -> None:
-        self.said: dict[str, str] = {}
-
-    def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
-        pass
-
-    def end(self, instance_id: str) -> None:
-        pass
-
-    def console(self, instance_id: str) -> str:
-        return self.said.get(instance_id, "")
-
-    def capture(self, instance_id: str, image_id: str) -> None:
-        pass
-
-    def forget(self, image_id: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-@dataclass
-class Stage:
-    """A cloud, with controls for the test."""
-
-    cloud: Cloud
-    clock: StepClock
-    interrupt: Callable[[str], None]
-    consoles: dict[str, str]
-    image: str
-
-    def request(self, token: str = "launch-1", *, market: Market = Market.SPOT, count: int = 1) -> LaunchRequest:
-        """Return a launch request that may use every zone with the type."""
-        catalog = self.cloud.catalog([TYPE])
-        template = Template(
-            image=self.cloud.image(self.image),
-            profile_arn=self.cloud.profile(PROFILE).arn,
-            security_groups=(),
-            disk_gib=100,
-            user_data="#!/bin/sh\ntrue\n",
-        )
-        tags = {INSTALLATION_TAG: INSTALLATION, LAUNCH_TAG: token, LIFETIME_TAG: "600", JOB_TAG: "a job: ü"}
-        offers = tuple(Offer(market, TYPE, zone) for zone in catalog.types[TYPE].zones)
-        return LaunchRequest(token, template, market, offers, catalog.subnets, count, tags)
-
-    def launch(self, token: str = "launch-1", count: int = 1) -> list[str]:
-        return ids(self.cloud.launch(self.request(token, count=count)))
-
-    def find(self, instance_id: str) -> Machine:
-        return next(machine for machine in self.cloud.machines().machines if machine.id == instance_id)
-
-    def ended(self, instance_id: str) -> Machine:
-        """Wait until the machine is listed as terminated; return it."""
-        until(lambda: self.find(instance_id).state is MachineState.TERMINATED, f"the end of {instance_id}")
-        return self.find(instance_id)
-
-
-def ids(answer: LaunchAnswer) -> list[str]:
-    return [machine.instance_id for machine in answer.machines]
-
-
-Raise = Callable[..., Stage]
-
-
-@pytest.fixture(params=["fake", "double"])
-def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Raise]:
-    """Return a function that makes a cloud with the given conditions, at most once per test."""
-    with ExitStack() as up:
-
-        def make(**conditions: object) -> Stage:
-            clock, given = StepClock(), Conditions(**conditions)  # type: ignore[arg-type]
-            if request.param == "fake":
-                fake = FakeCloud(clock, given)
-                return Stage(fake, clock, lambda one: fake.model.interrupt(one, clock.now()), fake.console_of, "ami-1")
-            host = Consoles()
-            double = up.enter_context(Double(Scenario(given), host, clock=clock))
-            for name, value in double.environment().items():
-                monkeypatch.setenv(name, value)
-            subnets = [subnet for subnet, zone in double.account.subnets.items() if zone[-1] in "abc"]
-            cloud = Ec2(INSTALLATION, Session(double.region), subnets)
-            up.callback(cloud.close)
-            return Stage(cloud, clock, double.interrupt, host.said, double.account.image_id)
-
-        yield make
 
 
 def test_catalog_has_types_zones_and_prices(stage: Raise) -> None:

@@ -5,8 +5,7 @@ A broken rule raises Violation, which the code under test cannot catch.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -24,37 +23,18 @@ from provisioner.core.run.machine_listings import ASK_AGAIN
 from provisioner.core.run.records import Assignment, KnownMachine, Node, Run
 from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import LOST_AFTER_START, LOST_BEFORE_START, held_until
-from provisioner.ports.store import RunFilter, Store
-from provisioner.rehearsal.fakes.bucket import MemoryBucket
-from provisioner.rehearsal.fakes.cloud import FakeCloud
+from provisioner.ports.store import RunFilter
 from provisioner.rehearsal.machines.scripted_agent import end_of
 from provisioner.service.control_loop.archive import bill as receipt_of
-from tests.service.agents import Agent, Executions, Violation
+from tests.service.agents import Agent, Violation
+from tests.service.truth import Truth, covered
 
-#: Limits that keep a world short, and that define a healthy machine.
-LIMITS = {"boot": "5m", "pull": "5m", "setup": "5m", "runtime": "20m", "stop_grace": "10s"}
 BOOT_LIMIT, SETUP_LIMIT, RUNTIME_LIMIT = 300.0, 300.0, 1200.0
 #: Seconds after which a machine counts as silent if it cannot reach the bucket while the control plane can.
 CUT_OFF = 60.0
 #: Passes without a fault in which the end of an unclaimed machine may go unrequested.
 PASSES = 2
 ALL = RunFilter(limit=1000)
-
-
-@dataclass
-class Truth:
-    """The parts of a world that the rules read."""
-
-    store: Store
-    cloud: FakeCloud
-    bucket: MemoryBucket
-    executions: Executions
-    agents: Mapping[str, Agent]
-    now: Callable[[], float]
-    began: float
-    busy: float
-    max_machines: int | None
-    reaper_grace: float
 
 
 class Rules:
@@ -184,12 +164,12 @@ class Rules:
     def _fair(self, since: float, until: float) -> float:
         """Return the seconds between the times, less those in which neither side could reach the bucket."""
         both = [(max(a, c), min(b, d)) for a, b in self.ours_away for c, d in self.theirs_away]
-        return until - since - _covered(both, since, until)
+        return until - since - covered(both, since, until)
 
     def _cut_off(self, since: float, until: float) -> float:
         """Return the seconds between the times in which only the control plane could reach the bucket."""
         both = [(max(a, c), min(b, d)) for a, b in self.ours_away for c, d in self.theirs_away]
-        return _covered(self.theirs_away, since, until) - _covered(both, since, until)
+        return covered(self.theirs_away, since, until) - covered(both, since, until)
 
     def _judge_number(self) -> None:
         """No more machines are alive than the settings allow, apart from machines that no listing showed."""
@@ -411,13 +391,3 @@ class Rules:
                 at = states[MachineState.PENDING]
             if at is not None and abs(at - phase.began.at) > off:
                 raise Violation("I8 a phase's bound lacks the truth", f"{phase} began at {at}")
-
-
-def _covered(spans: Collection[tuple[float, float]], since: float, until: float) -> float:
-    """Return the seconds between `since` and `until` that the spans cover together."""
-    covered, end = 0.0, since
-    for begins, ends in sorted(spans):
-        begins, ends = max(begins, end), min(ends, until)
-        if ends > begins:
-            covered, end = covered + ends - begins, ends
-    return covered

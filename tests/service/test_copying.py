@@ -18,6 +18,7 @@ from provisioner.core.errors import Failed, Invalid, Transient
 from provisioner.ports.connection import Connection, Process, Terminal
 from provisioner.service.ssh_entry import unpacking
 from provisioner.service.ssh_entry.copying import fetch, send
+from tests.support.tars import device, folder, link, pipe, plain, tar
 
 
 class Here:
@@ -114,44 +115,6 @@ def here(tmp_path: Path) -> Path:
     folder = tmp_path / "here"
     folder.mkdir()
     return folder
-
-
-def tar(*members: tuple[str, Callable[[tarfile.TarInfo], None]], form: int = tarfile.GNU_FORMAT) -> bytes:
-    """Return a tar archive with these members; each is a file of four bytes unless its function changes it."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w", format=form) as archive:
-        root = tarfile.TarInfo(".")
-        root.type = tarfile.DIRTYPE
-        archive.addfile(root)
-        for name, change in members:
-            member = tarfile.TarInfo(name)
-            member.size = 4
-            change(member)
-            archive.addfile(member, io.BytesIO(b"evil") if member.isreg() else None)
-    return made.getvalue()
-
-
-def link(to: str, kind: bytes = tarfile.SYMTYPE) -> Callable[[tarfile.TarInfo], None]:
-    def change(member: tarfile.TarInfo) -> None:
-        member.type, member.linkname, member.size = kind, to, 0
-
-    return change
-
-
-def plain(member: tarfile.TarInfo) -> None:
-    assert member.isreg()
-
-
-def folder(member: tarfile.TarInfo) -> None:
-    member.type, member.size = tarfile.DIRTYPE, 0
-
-
-def device(member: tarfile.TarInfo) -> None:
-    member.type, member.size, member.devmajor, member.devminor = tarfile.CHRTYPE, 0, 1, 3
-
-
-def pipe(member: tarfile.TarInfo) -> None:
-    member.type, member.size = tarfile.FIFOTYPE, 0
 
 
 @pytest.mark.parametrize(

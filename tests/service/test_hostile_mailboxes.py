@@ -1,126 +1,24 @@
 """Hostile machines: the objects they write harm only their own run, and cost each pass a bounded amount of work."""
 
 import hashlib
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from provisioner.core.errors import Transient
 from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.keys import chunk_key, log_prefix, report_key, result_key
 from provisioner.core.protocol.messages import Chunk, Report, Result, Span, StreamEnd
 from provisioner.core.protocol.words import Outcome, Step
-from provisioner.core.run.machine_messages import CHUNK_MOST, CLOCK_SKEW, REPORT_MOST, RESULT_HEAD
-from provisioner.core.run.records import Node, Run
+from provisioner.core.run.machine_messages import CLOCK_SKEW, REPORT_MOST, RESULT_HEAD
+from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
-from provisioner.ports.bucket import Entry
 from provisioner.ports.control.logs import LogQuery
-from provisioner.rehearsal.fakes.bucket import MemoryBucket
-from provisioner.service.control import Service
 from provisioner.service.control_loop import inbox
-from provisioner.service.control_loop.archive import COPIES, EMPTYING
-from provisioner.service.control_loop.loop import Intervals
-from provisioner.service.control_loop.one_pass import PassResult
+from provisioner.service.control_loop.archive import EMPTYING
 from provisioner.service.logs import LOOK_READS, TAIL_BLOCK, TAIL_LINE, TAIL_MOST
-from tests.service.agents import Script
-from tests.service.world import TESTER, World, parts
+from tests.service.attacked import Attacked
 
 FAR = (-9e15, 9e15)
-
-
-class Counted(MemoryBucket):
-    """A bucket that counts its calls; each copy calls `took` with 10 ms, which may advance the world's clock."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        super().__init__(now)
-        self.read = self.gets = self.listed = self.copies = 0
-        self.took: Callable[[float], None] = lambda _: None
-
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
-        found = super().get(key, start=start, length=length)
-        self.gets += 1
-        self.read += len(found or b"")
-        return found
-
-    def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
-        for entry in super().list(prefix, after=after):
-            self.listed += 1
-            yield entry
-
-    def copy(self, source: str, target: str) -> None:
-        self.copies += 1
-        super().copy(source, target)
-        self.took(0.01)
-
-
-class Attacked:
-    """A world with two runs whose commands run for an hour; the first one's machine is hostile."""
-
-    def __init__(self) -> None:
-        self.world = World(scripts=lambda _: Script(command=3600.0))
-        self.bucket = self.world.bucket = Counted(self.world.clock.now)
-        self.runs = [self.world.start(name) for name in ("hostile", "quiet")]
-        self.service = self.process()
-        self.until(lambda: all(self.run(each).state is State.RUNNING for each in self.runs))
-
-    def process(self) -> Service:
-        """Start a control plane whose bucket lists lazily, as S3 does; the world's own fetches whole listings."""
-        world = self.world
-        installation = world.installed(world.store, world.cloud, self.bucket)
-        shared = parts(installation, "a process", Intervals())
-        self.loop, service = shared.loop, Service(shared, TESTER)
-        self.logs = service.logs
-        return service
-
-    def until(self, holds: Callable[[], bool], passes: int = 100) -> None:
-        for _ in range(passes):
-            if holds():
-                return
-            self.turn()
-        raise AssertionError(f"not within {passes} passes: {self.world.told[-3:]}")
-
-    def turn(self) -> None:
-        self.world.told.extend(self.service.operator.step())
-        self.world.advance(10.0)
-
-    def drive(self, until: Callable[[], bool]) -> None:
-        """Run passes with pauses between them, as a daemon does."""
-        self.service.operator.drive(until, self.world.told.extend)
-
-    def run(self, run: Run) -> Run:
-        found = self.world.store.run(run.id)
-        assert found
-        return found
-
-    def node(self, run: Run) -> Node:
-        return self.world.store.nodes(run.id)[-1]
-
-    def put(self, name: str, data: bytes) -> None:
-        self.bucket.put(f"inbox/{self.node(self.runs[0]).box}/{name}", data)
-
-    def report(self, sequence: int, at: float | None = None) -> None:
-        """Put a report of the hostile machine, whose agent numbers its own reports from 1."""
-        at = self.world.now() if at is None else at
-        told = Report(sequence, at, "p", Step.COMMAND, {"command": Span(at)})
-        self.bucket.put(report_key(self.node(self.runs[0]).box, sequence), encode(told))
-
-    def left(self, run: Run) -> list[str]:
-        return [key for key in self.bucket.objects if key.startswith(f"inbox/{self.node(run).box}/")]
-
-    def events(self) -> list[str]:
-        return [event.text for event in self.world.store.events(self.runs[0].id)]
-
-    def end(self, *, chunks: int = 0, size: int = 5, told: StreamEnd | None = None, reason: str = "") -> Node:
-        """Put this many chunks, a result and a last report of the hostile machine; return its node."""
-        node, now = self.node(self.runs[0]), self.world.now()
-        for number in range(chunks):
-            self.bucket.put(chunk_key(node.box, "output", number * size), b"x" * size)
-        ends = {"output": told or StreamEnd(chunks * size, "")}
-        result = Result(node.run, node.attempt, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, reason, now, streams=ends)
-        self.bucket.put(result_key(node.box), encode(result))
-        self.bucket.put(report_key(node.box, 9999), encode(Report(9999, now, "p", Step.LOGS, finished=True)))
-        return node
 
 
 @pytest.fixture
@@ -263,63 +161,6 @@ def test_a_result_of_any_size_is_read_in_bounds(attacked: Attacked) -> None:
     assert (over.verdict.outcome, over.verdict.exit_code) == (Outcome.SUCCEEDED, 0)
 
 
-def _kept_whole(attacked: Attacked, node: Node) -> None:
-    manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
-    assert (manifest.streams["output"].length, manifest.streams["output"].missing_from) == (15_000, None)
-
-
-def _done(attacked: Attacked) -> bool:
-    return attacked.run(attacked.runs[0]).done_at is not None
-
-
-def test_a_pass_copies_a_small_part_of_a_long_log(attacked: Attacked) -> None:
-    node = attacked.end(chunks=3000)
-    copies = []
-    while not _done(attacked):
-        before = attacked.bucket.copies
-        attacked.loop.once()
-        copies.append(attacked.bucket.copies - before)
-        attacked.world.advance(1.0)
-        assert len(copies) < 450, "the log is never archived"
-    # The last two steps of a log are made in one pass, and then the result is copied.
-    assert max(copies) <= 2 * COPIES + 1
-    _kept_whole(attacked, node)
-    assert not [key for key in attacked.bucket.objects if node.box in key]
-
-
-def test_a_pass_copies_a_part_of_one_long_log(attacked: Attacked) -> None:
-    """A pass copies no more of two long logs than of one, so many long logs do not make it longer."""
-    _end_both(attacked)
-    for _ in range(5):
-        before = attacked.bucket.copies
-        attacked.loop.once()
-        assert attacked.bucket.copies - before < 2 * COPIES
-
-
-def test_a_long_log_is_copied_between_passes(attacked: Attacked) -> None:
-    """Copying gets half of the time, so 3,000 copies of 10 ms each take 60 s: about 60 passes instead of 375."""
-    node, passes = attacked.end(chunks=3000), list[object]()
-    attacked.bucket.took, began = attacked.world.clock.step, attacked.world.now()
-    attacked.loop.run(lambda: _done(attacked), passes.append)
-    assert 55.0 < attacked.world.now() - began < 75.0
-    assert len(passes) < 75
-    _kept_whole(attacked, node)
-
-
-def test_a_run_started_while_a_long_log_is_copied_is_launched_after_one_step(attacked: Attacked) -> None:
-    attacked.end(chunks=3000)
-    started = list[tuple[Run, int]]()
-
-    def took(seconds: float) -> None:
-        attacked.world.clock.step(seconds)
-        if attacked.bucket.copies == 1000:
-            started.append((attacked.world.start("late"), 1000))
-
-    attacked.bucket.took = took
-    attacked.drive(lambda: bool(started) and attacked.run(started[0][0]).state is not State.QUEUED)
-    assert attacked.bucket.copies - 1000 <= 2 * COPIES
-
-
 @pytest.mark.parametrize(("runs", "launched"), [(1, True), (2, False)], ids=["one", "a burst"])
 def test_one_run_stored_during_a_pass_is_launched_by_it(attacked: Attacked, runs: int, launched: bool) -> None:
     """One run waits only for the current step of the pass. Several runs wait, and are launched together."""
@@ -335,105 +176,6 @@ def test_one_run_stored_during_a_pass_is_launched_by_it(attacked: Attacked, runs
         attacked.loop.once()
         attacked.world.advance(1.0)
     assert {attacked.run(each).state is not State.QUEUED for each in late} == {launched}
-
-
-def test_a_process_that_makes_one_pass_copies_a_long_log(attacked: Attacked) -> None:
-    """Without a daemon, each command makes one pass and ends."""
-    node = attacked.end(chunks=3000)
-    attacked.service = attacked.process()
-    attacked.turn()
-    attacked.service = attacked.process()
-    attacked.turn()
-    assert attacked.node(attacked.runs[0]).archived_at is not None
-    _kept_whole(attacked, node)
-
-
-def test_a_process_that_makes_one_pass_copies_for_a_limited_time(attacked: Attacked) -> None:
-    """The next process continues where the last one stopped, so a log of any length is archived in the end."""
-    node, most = attacked.end(chunks=3000), Intervals().copying
-    attacked.bucket.took = attacked.world.clock.step
-    copies = []
-    while not _done(attacked):
-        before = attacked.bucket.copies
-        attacked.service = attacked.process()
-        attacked.turn()
-        copies.append(attacked.bucket.copies - before)
-        assert len(copies) < 20, "the log is never archived"
-    assert max(copies) < most / 0.01 + 3 * COPIES
-    assert sum(copies) < 3010
-    _kept_whole(attacked, node)
-
-
-def test_a_copy_that_is_killed_half_way_is_continued(attacked: Attacked) -> None:
-    """A new process copies only what the archive does not have."""
-    node = attacked.end(chunks=3000)
-    attacked.drive(lambda: attacked.bucket.copies > 500)
-    assert attacked.node(attacked.runs[0]).archived_at is None
-    attacked.service = attacked.process()
-    attacked.drive(lambda: _done(attacked))
-    assert attacked.bucket.copies < 3010
-    _kept_whole(attacked, node)
-
-
-def test_a_chunk_that_was_copied_in_part_is_copied_again(attacked: Attacked) -> None:
-    """An archived chunk of another size is not the machine's chunk."""
-    node = attacked.end(chunks=3000)
-    key = archive.kept_chunk_key(node.run, 1, 0, "output", 5000)
-    attacked.bucket.put(key, b"xx")
-    attacked.drive(lambda: _done(attacked))
-    assert attacked.bucket.objects[key][0] == b"xxxxx"
-
-
-def _end_both(attacked: Attacked) -> None:
-    """Put 3,000 chunks and a result for each of the two runs."""
-    for run in attacked.runs:
-        node, now = attacked.node(run), attacked.world.now()
-        for number in range(3000):
-            attacked.bucket.put(chunk_key(node.box, "output", number * 5), b"xxxxx")
-        told = Result(node.run, 1, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, "", now, streams={})
-        attacked.bucket.put(result_key(node.box), encode(told))
-        attacked.bucket.put(report_key(node.box, 9999), encode(Report(9999, now, "p", Step.LOGS, finished=True)))
-
-
-def test_a_copy_that_fails_is_repeated_in_the_next_pass_which_reports_the_error(attacked: Attacked) -> None:
-    """The copy is not repeated every 25 ms between the passes: each try makes 16 calls to an S3 that is away."""
-
-    def failing(_: float) -> None:
-        raise Transient("S3 is away")
-
-    attacked.end(chunks=3000)
-    attacked.bucket.took = failing
-    pulses = list[PassResult]()
-    attacked.loop.run(lambda: len(pulses) == 20, pulses.append)
-    assert attacked.bucket.copies <= 5 * len(pulses)
-    assert any("S3 is away" in str(trouble.error) for trouble in pulses[-1].errors)
-
-
-def test_two_long_logs_are_copied_by_turns(attacked: Attacked) -> None:
-    """The copying of the second log does not wait for the end of the first."""
-    _end_both(attacked)
-    attacked.drive(lambda: attacked.bucket.copies > 2000)
-    kept = [sum(key.startswith(f"runs/{run.id}/1/0/log/") for key in attacked.bucket.objects) for run in attacked.runs]
-    assert min(kept) > 0.8 * max(kept)
-
-
-def test_what_is_beyond_the_most_chunks_is_called_missing(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bytes are missing from the first one that is not archived."""
-    monkeypatch.setattr("provisioner.service.control_loop.archive.CHUNKS_MOST", 1000)
-    node = attacked.end(chunks=2500)
-    attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
-    manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
-    assert (manifest.streams["output"].missing_from, manifest.streams["output"].missing_at_least) == (5000, 7500)
-    assert attacked.bucket.copies < 1010
-
-
-def test_a_chunk_that_no_agent_makes_is_called_missing(attacked: Attacked) -> None:
-    """The chunk is larger than an agent's largest chunk."""
-    node = attacked.end(told=StreamEnd(CHUNK_MOST + 1, ""))
-    attacked.bucket.put(chunk_key(node.box, "output", 0), b"x" * (CHUNK_MOST + 1))
-    attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
-    manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])
-    assert (manifest.streams["output"].missing_from, manifest.streams["output"].missing_at_least) == (0, CHUNK_MOST + 1)
 
 
 def test_a_mailbox_of_many_objects_is_emptied_in_many_passes(

@@ -38,8 +38,9 @@ from provisioner.service.installation import Installation, Policy
 from provisioner.service.ssh_entry.entrance import Entrance
 from tests.service.agents import BOOT_FUSE, Agent, Executions, Script, Violation
 from tests.service.memory_store import MemoryStore
-from tests.service.rules import LIMITS, Rules, Truth
+from tests.service.rules import Rules
 from tests.service.trouble import FALLS, Call, Crash, Fate, Fates, Fault, Outage, Spoiled, calm
+from tests.service.truth import LIMITS, Truth
 
 #: The user of the control host.
 TESTER = Caller("local:tester", ("tester",), admin=True, source="local")

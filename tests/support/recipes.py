@@ -8,6 +8,22 @@ import pytest
 from provisioner.core.errors import Invalid
 from provisioner.core.recipe.recipe import Recipe, json_schema, parse_recipe
 
+#: The example of Saturn Cloud's page about recipes.
+SEED = """\
+schema_version: 2025.10.01
+type: job
+spec:
+  name: gpu-inference
+  image: saturncloud/saturn:2025.06.01
+  instance_type: g5.xlarge
+  command: python run_inference.py
+  working_directory: /home/jovyan/workspace
+  git_repositories:
+    - url: git@github.com:your-org/your-repo.git
+      reference: main
+  scale: 1
+  use_spot_instance: false
+"""
 SCHEMA = json_schema()
 REQUIRED = {"name": "a", "image": "busybox", "instance_type": "g5.xlarge", "command": "true"}
 

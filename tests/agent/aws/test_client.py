@@ -2,7 +2,6 @@
 
 import base64
 import datetime as dt
-import ssl
 import threading
 import time
 import zlib
@@ -16,14 +15,11 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.session import Session
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from provisioner.agent.aws import http
 from provisioner.agent.aws.client import S3, Service, ServiceError
 from provisioner.agent.aws.http import NoAnswer
-from tests.agent.wire import GUEST, Given, Reply, Script, given, reply, served
+from tests.agent.wire import GUEST, Given, Reply, Script, certified, given, reply, served
 
 REGION = "us-east-1"
 
@@ -378,27 +374,6 @@ def test_untrusted_certificate_gets_no_request(tmp_path: Path, monkeypatch: pyte
         assert s3.get("a") == b"one"
         s3.close()
         http.trust.cache_clear()
-
-
-def certified(folder: Path) -> ssl.SSLContext:
-    """Return a server's TLS context for localhost; its certificate is written to the folder."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
-    (folder / "both.pem").write_bytes(certificate.public_bytes(pem) + private)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "both.pem")
-    return context
 
 
 def keys(script: Script) -> list[str]:
