@@ -32,6 +32,18 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.addaudithook(_loopback_only)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give tests that share a fixture of their module to one worker (xdist's `loadgroup`), which makes it only once."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        # pytest has no public API for the scopes of a test's fixtures.
+        fixtures = getattr(item, "_fixtureinfo", None)
+        if fixtures and any(one.scope == "module" for found in fixtures.name2fixturedefs.values() for one in found):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0].replace("/", ".")))
+
+
 def _loopback_only(event: str, arguments: tuple[Any, ...]) -> None:
     if event != "socket.connect" or not isinstance(arguments[1], tuple):
         return

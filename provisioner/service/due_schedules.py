@@ -15,6 +15,7 @@ from provisioner.core.recipe.schedule import KEY, due, key, next_tick, run_id
 from provisioner.core.run import story
 from provisioner.core.run.clock_repair import SLACK
 from provisioner.core.run.records import Record, Run
+from provisioner.service.control_loop.problems import AGAIN as TOLD_AGAIN
 from provisioner.service.control_loop.problems import words
 from provisioner.service.installation import Installation
 from provisioner.service.jobs import TRIES, Jobs
@@ -29,8 +30,9 @@ class DueSchedules:
     def __init__(self, installation: Installation, jobs: Jobs) -> None:
         self._installation = installation
         self._jobs = jobs
-        #: The last logged error that still lasts, by job id, and by "" for an error of all schedules.
-        self._told: dict[str, str] = {}
+        #: By job id, the logged error that is not resolved yet, and the monotonic time at which it was logged. The key
+        #: "" has an error that concerns all schedules.
+        self._told: dict[str, tuple[str, float]] = {}
 
     def fire(self, *, told: bool = False) -> float:
         """Start the jobs that are due. Return the Unix time of the next call: now if a run was started.
@@ -47,6 +49,8 @@ class DueSchedules:
             jobs = tuple(map(self._repaired, jobs))
         except ClockWrong as error:
             return self._hindered(error, told)
+        known = {"", *(job.id for job in jobs)}
+        self._told = {key: told for key, told in self._told.items() if key in known}
         for job in jobs:
             now = self._installation.clock.now()
             try:
@@ -88,11 +92,13 @@ class DueSchedules:
         return self._installation.clock.now() + AGAIN
 
     def _complain(self, text: str, job: Job | None = None) -> None:
-        """Log an error of the job's schedule, or without a job of all schedules, unless it was just logged."""
+        """Log an error of the job's schedule, or without a job of all schedules: at first, and every ten minutes."""
         key, about = (job.id, {"job": job.name, "owner": job.owner}) if job else ("", {})
-        if self._told.get(key) != text:
-            self._told[key] = text
-            self._installation.journal.complain(text, self._installation.clock.now(), **about)
+        clock = self._installation.clock
+        before, told_at = self._told.get(key, ("", 0.0))
+        if before != text or clock.elapsed() >= told_at + TOLD_AGAIN:
+            self._told[key] = text, clock.elapsed()
+            self._installation.journal.complain(text, clock.now(), **about)
 
     def _fire(self, job: Job, now: float) -> float:
         found: Job | None = job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -71,11 +72,13 @@ class Jobs:
         default, warnings = self._caller.owner, list[str]()
 
         def problems(spec: recipes.Spec) -> Iterator[tuple[Path, str]]:
-            yield from self.ungranted(spec, spec.owner or default)
+            yield from (found := list(self.ungranted(spec, spec.owner or default)))
+            if found:
+                return
             try:
                 yield from self._unoffered(spec)
             except CloudError as error:
-                warnings.append(f"instance types and zones were not checked: {error}")
+                warnings.append(f"the recipe is stored, but its instance types and zones were not checked: {error}")
 
         job = self._apply(recipes.parse_recipe(text, source, problems), source, new=new)
         return replace(from_records.job(job), warnings=tuple(warnings))
@@ -83,10 +86,18 @@ class Jobs:
     def _unoffered(self, spec: recipes.Spec) -> list[tuple[Path, str]]:
         """Return the problems with the recipe's instance types and zones. Raises CloudError."""
         sites = self._sites()
-        found = list(unoffered(spec, sites.catalog(spec.instance_types), sites.gpu_types))
+        types = spec.instance_types
+
+        def known() -> tuple[str, ...]:
+            # A suggestion is not worth an error.
+            with contextlib.suppress(CloudError):
+                return sites.gpu_types()
+            return ()
+
+        found = list(unoffered(spec, sites.catalog_to_check(types), known))
         if found:
             # The cached catalog may be older than the settings' subnets.
-            found = list(unoffered(spec, sites.catalog(spec.instance_types, CONFIRMED), sites.gpu_types))
+            found = list(unoffered(spec, sites.catalog_to_check(types, CONFIRMED), known))
         return found
 
     def _apply(self, recipe: recipes.Recipe, source: str, *, new: bool) -> Job:

@@ -219,9 +219,10 @@ class Logs:
         return cursor
 
     def _before_end(self, node: Node, stream: str, lines: int) -> At:
-        """Return the position at which the last `lines` lines begin, but read at most TAIL_LINE bytes for each line.
+        """Return the position at which the last `lines` lines begin.
 
-        The bytes are read in at most LOOK_READS + `lines` blocks.
+        At most TAIL_LINE bytes are read for each line, though for few lines up to TAIL_BLOCK, in at most LOOK_READS +
+        `lines` blocks.
         """
         bucket, reads, ended = self._bucket, LOOK_READS + lines, False
         room = min(max(lines * TAIL_LINE, TAIL_BLOCK), TAIL_MOST)

@@ -74,7 +74,7 @@ def test_a_log_that_always_breaks_off_ends(against: Against) -> None:
 
 
 def test_keep_alive_calls_the_follower_without_data(against: Against) -> None:
-    """A keep-alive comment of the server calls the follower with no data."""
+    """When the server sends a keep-alive comment, the follower is called without data."""
     client, _ = against(log_server(lambda _: None))
     looks: list[object] = []
     list(client.control.logs.follow(RUN.id, LogQuery(("output",)), looks.append))

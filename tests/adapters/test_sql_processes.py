@@ -111,7 +111,7 @@ def test_the_lease_of_a_killed_process_is_free_at_once(store: SqlStore, holder: 
 
 
 def test_the_lease_of_a_hung_process_expires(path: Path, store: SqlStore, holder: subprocess.Popen[str]) -> None:
-    """A live holder's lease runs until it expires. When the holder dies later, its successor keeps the lease."""
+    """While the holder lives, others get the lease only after it has expired. The successor keeps it afterwards."""
     assert store.acquire("me", "daemon", now=159, seconds=60) is None
     lease = store.acquire("me", "daemon", now=161, seconds=60)
     assert lease

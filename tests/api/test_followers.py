@@ -112,7 +112,7 @@ def test_each_follower_is_paced_by_its_caller(quiet: Server, run: str, monkeypat
             begun.append(caller)
             return super().wait(caller, now)
 
-    monkeypatch.setattr(quiet.hub, "pace", Recorded(stream.RATE, stream.BURST))
+    monkeypatch.setattr(quiet.hub, "pace", Recorded(stream.RATE, stream.BURST, stream.MOST_EACH))
     monkeypatch.setattr(quiet.hub, "heartbeat", 0.0)
     token = quiet.token("ann")
     with quiet.client(token) as ann:

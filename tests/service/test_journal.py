@@ -102,6 +102,6 @@ def test_trouble_that_lasts_is_logged_every_ten_minutes() -> None:
         world.advance(10)
     assert [line["error"] for line in journal.told] == [
         "cannot reach AWS at https://ec2.example.com (refused)",
-        "after 60 passes still: cannot reach AWS at https://ec2.example.com (refused)",
-        "after 120 passes still: cannot reach AWS at https://ec2.example.com (refused)",
+        "still failing after 60 passes: cannot reach AWS at https://ec2.example.com (refused)",
+        "still failing after 120 passes: cannot reach AWS at https://ec2.example.com (refused)",
     ]

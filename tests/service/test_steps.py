@@ -28,7 +28,7 @@ def one_run(fates: Fates = calm) -> tuple[World, list[Run]]:
 
 
 def faults(fate: Fate) -> Iterator[Fault]:
-    """Yield a fault with this fate for every call that the run makes in a world without faults."""
+    """Make a run without faults; yield a fault with this fate for each of its calls that the fate can hit."""
     world, _ = one_run()
     world.run()
     seen: Counter[tuple[str, str, str]] = Counter()

@@ -64,7 +64,9 @@ def test_recipe_is_stored_with_a_warning_while_ec2_cannot_be_reached() -> None:
     world = World()
     world.cloud.fail_next = [Transient("connection refused")]
     job = world.jobs.apply(text(), "f")
-    assert job.warnings == ("instance types and zones were not checked: connection refused",)
+    assert job.warnings == (
+        "the recipe is stored, but its instance types and zones were not checked: connection refused",
+    )
     assert world.jobs.get("job").warnings == ()
     assert world.jobs.apply(text(), "f").warnings == ()
 
@@ -81,8 +83,8 @@ def test_new_subnet_of_the_settings_counts_within_a_minute() -> None:
     assert world.jobs.apply(text(placement={"zones": [zone]}), "f").revision == 2
 
 
-def test_unknown_types_are_not_stored_and_are_looked_up_once_a_minute() -> None:
-    """A user who applies the same misspelt recipe again and again causes no calls, and unknown types fill no store."""
+def test_types_of_a_recipe_are_not_stored_and_are_looked_up_once_a_minute() -> None:
+    """A user who applies the same misspelt recipe again and again causes no calls, and fills no store."""
     world, calls = World(), list[Collection[str]]()
     real = world.cloud.catalog
 
@@ -97,4 +99,16 @@ def test_unknown_types_are_not_stored_and_are_looked_up_once_a_minute() -> None:
     assert len(calls) == 1
     assert world.store.remembered("catalog g5.xlrge") is None
     world.jobs.apply(text(), "f")
-    assert world.store.remembered("catalog g5.xlarge") is not None
+    assert world.store.remembered("catalog g5.xlarge") is None
+
+
+def test_misspelt_type_is_refused_without_a_suggestion_if_none_can_be_made() -> None:
+    """The suggestion needs another call, which may fail; the recipe is wrong nevertheless."""
+    world = World()
+
+    def gpu_types() -> tuple[str, ...]:
+        raise Transient("throttled")
+
+    world.cloud.gpu_types = gpu_types  # type: ignore[method-assign]
+    with pytest.raises(Invalid, match=r"no instance type g5\.xlrge$"):
+        world.jobs.apply(text(instance_type="g5.xlrge"), "f")

@@ -18,7 +18,7 @@ from tests.ports import free_ports
 #: Seconds to wait for a machine: it boots in half a minute with its own processor, in minutes with a shared one.
 PATIENCE = 900.0
 
-#: The part of a recipe that chooses a small type without a GPU, as the emulated machines are.
+#: The part of a recipe that chooses a small type without a GPU: emulated machines have none.
 SMALL: dict[str, Any] = {"instance_type": "t3.small", "placement": {"gpu": "none"}}
 
 #: Seconds for tests in which machines boot several times.

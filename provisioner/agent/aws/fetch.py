@@ -66,7 +66,7 @@ def credentials() -> dict[str, str]:
 
 
 def endpoint(service: str, region: str) -> str:
-    """Return the URL of a service of AWS or its double; `service` is its part of the host name."""
+    """Return the URL of an AWS service, or of the double; `service` is the first part of the host name."""
     own = os.environ.get("AWS_ENDPOINT_URL")
     if own:
         return own.rstrip("/")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from provisioner.core.cloud.offers import Catalog
+from provisioner.core.cloud.offers import Catalog, Market
 from provisioner.core.protocol.messages import Repository
 from provisioner.core.recipe import git
 from provisioner.core.recipe.recipe import Spec
@@ -75,8 +75,9 @@ def ungranted(spec: Spec, owner: str, terms: RecipeDefaults) -> Iterator[tuple[P
 def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[str]]) -> Iterator[tuple[Path, str]]:
     """Yield the path of each instance type and zone of the recipe that cannot be launched, with the reason.
 
-    `catalog` describes all types of the recipe that the region has. `known_types()` returns the names that are
-    suggested for a misspelt type; it is called only if a type is unknown.
+    An alternative type may be missing in the recipe's zones, as long as they have one of the types. `catalog` describes
+    all types of the recipe that the region has. `known_types()` returns the names that are suggested for a misspelt
+    type; it is called only if a type is unknown.
     """
     in_order: list[tuple[Path, str]] = [(("spec", "instance_type"), spec.instance_type)]
     in_order += [
@@ -90,13 +91,15 @@ def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[s
             yield where, f"the region has no instance type {name}{did_you_mean(name, known_types())}"
         elif not found.gpus and spec.placement.gpu == "required":
             yield where, f"{name} has no NVIDIA GPU; choose another type, or set spec.placement.gpu to none"
+        elif not found.spot and spec.markets == (Market.SPOT,):
+            yield where, f"EC2 has no spot {name}; choose another type, or set spec.placement.spot_fallback to true"
         wrong = wrong or found is None
     for index, zone in enumerate(spec.placement.zones):
         if zone not in catalog.subnets:
             here = ", ".join(sorted(catalog.subnets))
             yield (
                 ("spec", "placement", "zones", index),
-                f"the installation has no subnet in {zone}, only in {here}",
+                f"the installation has no subnet in {zone}; it has subnets in {here or 'no zone'}",
             )
             wrong = True
     zones = {
@@ -105,6 +108,13 @@ def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[s
         if zone in (spec.placement.zones or catalog.subnets)
         and subnet in (spec.placement.subnets or catalog.subnets.values())
     }
-    if not wrong and not any(zones & {*catalog.types[name].zones} for _, name in in_order):
-        names = " or ".join(spec.instance_types)
-        yield ("spec", "instance_type"), f"EC2 offers no {names} in {', '.join(sorted(zones)) or 'these zones'}"
+    if wrong:
+        return
+    if not zones:
+        yield ("spec", "placement", "zones"), "none of these zones has a subnet of spec.placement.subnets"
+    elif not any(zones & {*catalog.types[name].zones} for _, name in in_order):
+        where = ", ".join(sorted(zones))
+        yield (
+            ("spec", "instance_type"),
+            f"EC2 offers no {' or '.join(spec.instance_types)} in {where}, the zones that the recipe may use",
+        )

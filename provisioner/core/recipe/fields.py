@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from provisioner.core.recipe import duration, kinds, schedule
+from provisioner.core.recipe.jobs import SCHEMA
 from provisioner.core.recipe.kinds import _SCALAR, Kind, between, matching, rule
 
 #: Maximum number of bytes of one argument or variable of a new process (MAX_ARG_STRLEN of execve(2)), without the final
@@ -346,10 +347,6 @@ Schedule = Annotated[str | None, rule(_stepping), Kind(_schedule, {"type": ["str
 
 
 Subnet = Annotated[str, matching("subnet-[a-z0-9-]+", "write a subnet's id, such as subnet-0a1b2c")]
-
-
-#: The version of Saturn Cloud's schema that recipes follow.
-SCHEMA = "2025.10.01"
 
 
 def _known_schema(version: str) -> str:

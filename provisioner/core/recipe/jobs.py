@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+#: The version of Saturn Cloud's schema that recipes follow.
+SCHEMA = "2025.10.01"
+
 
 class Concurrency(StrEnum):
     """What a due schedule does while its earlier run is unfinished; Saturn and Kubernetes use the same words."""
@@ -63,8 +66,12 @@ class Job:
 
 
 def applicable(dump: str) -> dict[str, Any]:
-    """Return a stored recipe as a document that `apply` accepts, without the null references of earlier versions."""
+    """Return a stored recipe as a document that `apply` accepts.
+
+    Earlier versions stored null references, and any `schema_version`.
+    """
     document: dict[str, Any] = json.loads(dump)
+    document["schema_version"] = SCHEMA
     for repository in document["spec"].get("git_repositories") or ():
         if repository.get("reference", "") is None:
             del repository["reference"]

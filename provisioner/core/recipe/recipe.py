@@ -19,7 +19,7 @@ from provisioner.core.protocol.words import Attachment
 from provisioner.core.recipe import duration, errors, fields, flat, kinds
 from provisioner.core.recipe.attachments import ConfigFiles, Git, GitRepository, Packages, Registry, Secret
 from provisioner.core.recipe.git import repository_name
-from provisioner.core.recipe.jobs import Catchup, Concurrency, Job, Schedule
+from provisioner.core.recipe.jobs import SCHEMA, Catchup, Concurrency, Job, Schedule
 from provisioner.core.recipe.kinds import Ignored, Part, later, or_nothing
 from provisioner.core.recipe.yaml import LARGEST, Path, read
 
@@ -200,7 +200,7 @@ class Spec(Part):
 class Recipe(Part):
     """A checked recipe."""
 
-    schema_version: fields.SchemaVersion = fields.SCHEMA
+    schema_version: fields.SchemaVersion = SCHEMA
     type: Literal["job"]
     spec: Spec
     #: `get` adds this field, so `apply` must accept it.

@@ -48,7 +48,9 @@ def answered(
     records: list[Record] = []
     for place, run in enumerate(waiting[:served]):
         records += _bound(launch, run, machines[place * each : (place + 1) * each], epoch, now)
-    why = "no run needs it" if served == len(waiting) else f"the run needs {each} machines, and got {len(machines)}"
+    why = (
+        "no run needs it" if served == len(waiting) else f"the run needs {each} machines, but got only {len(machines)}"
+    )
     for spare in machines[served * each :]:
         records.append(replace(spare, end_wanted_at=now, end_wanted_for=why))
     for run in waiting[served:]:

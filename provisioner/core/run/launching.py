@@ -100,7 +100,7 @@ def plan_launches(
         text = "as many machines are alive as max_machines allows"
         if group.scale > 1 and room is not None:
             left = room - len(allowed) * group.scale
-            text = f"the run needs {group.scale} machines at once, and max_machines has room for {left}"
+            text = f"the run needs {group.scale} machines at once, but max_machines leaves room for only {left} more"
         plan.runs.extend(_wait(run, Waiting.LIMIT, text, now + ROOM_EVERY) for run in runs[len(allowed) :])
         template = _template(group, site)
         sick = health.get(template.name)

@@ -38,10 +38,10 @@ class Copying:
         self._box, self._node = box, (run, attempt, rank)
         self._streams = list(STREAMS)
         #: State of the present stream, the first of `_streams`: the key after which the next page begins, the number of
-        #: listed objects, whether the last page was listed, and the chunks of the page that are not copied yet: offset,
-        #: size, offset, size, … Arrays take a tenth of the memory of a list of pairs, and hundreds of logs may wait for
-        #: their next step.
+        #: listed objects, and whether the last page was listed.
         self._after, self._seen, self._listed = "", 0, False
+        #: The page's chunks that are not copied yet: offset, size, offset, size, … An array takes a tenth of the memory
+        #: of a list of pairs, and hundreds of logs may wait for their next step.
         self._page = array("q")
         #: Offsets and sizes of the chunks of a long page that are already in the archive.
         self._kept: set[tuple[int, int]] = set()

@@ -23,8 +23,8 @@ T = TypeVar("T")
 #: cached machine images, profiles, GPU types and list prices are valid (PLACE_TTL): these change rarely.
 CATALOG_TTL = 3600.0
 PLACE_TTL = 24 * 3600.0
-#: Maximum number of catalogs in memory. When it is reached, all of them are dropped.
-MOST_CATALOGS = 100
+#: Maximum number of catalogs in memory that were made to check recipes. When it is reached, all of them are dropped.
+MOST_CHECKED = 100
 #: Seconds after an error until a price list is requested again.
 UNLISTED_TTL = 600.0
 #: Key of the operator's choice of a machine image, which has precedence over the machine image in the settings.
@@ -61,6 +61,7 @@ class LaunchSites:
         self._agent = agent
         self._user_data = user_data
         self._catalogs: dict[frozenset[str], Catalog] = {}
+        self._checked: dict[frozenset[str], Catalog] = {}
         #: Price lists by instance type, each with the monotonic time until which it is valid.
         self._lists: dict[str, tuple[PriceList, float]] = {}
         self._agent_sha256 = ""
@@ -106,20 +107,31 @@ class LaunchSites:
             store.remember(key, *found)
         return found[0]
 
-    def catalog(self, types: Collection[str], at_most: float = CATALOG_TTL) -> Catalog:
-        """Return the catalog of these instance types, `at_most` seconds old."""
+    def catalog(self, types: Collection[str]) -> Catalog:
+        """Return the catalog of these instance types, at most an hour old."""
         key, now = frozenset(types), self._installation.clock.now()
         known = self._catalogs.get(key) or self._stored(key)
+        if known is None or not _fresh(known.at, now, CATALOG_TTL):
+            known = self._installation.cloud.catalog(types)
+            flat = {_words(offer): price for offer, price in known.prices.items()}
+            text = encode(_Remembered(replace(known, prices={}), flat)).decode()
+            self._installation.store.remember(_name(key), text, now)
+        self._catalogs[key] = known
+        return known
+
+    def catalog_to_check(self, types: Collection[str], at_most: float = CATALOG_TTL) -> Catalog:
+        """Return a catalog with which to check a recipe, at most `at_most` seconds old.
+
+        Users may name any types, so this catalog is not stored, and only a bounded number is kept in memory. Threads of
+        requests may call this while a pass uses `catalog`.
+        """
+        key, now = frozenset(types), self._installation.clock.now()
+        known = self._checked.get(key) or self._stored(key)
         if known is None or not _fresh(known.at, now, at_most):
             known = self._installation.cloud.catalog(types)
-            # Users may name any number of types that do not exist: such catalogs are not stored.
-            if known.types.keys() >= key:
-                flat = {_words(offer): price for offer, price in known.prices.items()}
-                text = encode(_Remembered(replace(known, prices={}), flat)).decode()
-                self._installation.store.remember(_name(key), text, now)
-        if len(self._catalogs) >= MOST_CATALOGS:
-            self._catalogs.clear()
-        self._catalogs[key] = known
+        if len(self._checked) >= MOST_CHECKED:
+            self._checked.clear()
+        self._checked[key] = known
         return known
 
     def _stored(self, types: frozenset[str]) -> Catalog | None:
@@ -148,8 +160,9 @@ class LaunchSites:
         """Return the offer's last known price, or None."""
         if offer.market is Market.ON_DEMAND:
             return self.price_list(offer.instance_type).machines.get(offer.instance_type)
-        heard = (catalog.prices.get(offer) for catalog in self._catalogs.values())
-        return next((price for price in heard if price), None)
+        # Another thread may add a catalog meanwhile.
+        heard = [catalog for catalog in list(self._catalogs.values()) if offer in catalog.prices]
+        return max(heard, key=lambda catalog: catalog.at).prices[offer] if heard else None
 
     def price_list(self, instance_type: str) -> PriceList:
         """Return the price list, about a day old at most; an empty one for UNLISTED_TTL seconds after an error."""

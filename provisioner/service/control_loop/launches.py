@@ -120,7 +120,12 @@ class Launches:
         if len(machines) < launch.request.count:
             # The reason for the missing machines is unknown, so no offer may be recorded as out of capacity.
             refusals = (
-                Refusal(NoAnswer("EC2's answer to the launch was lost, and EC2 lists no machine for this run")),
+                Refusal(
+                    NoAnswer(
+                        f"EC2's answer to the launch was lost, and EC2 lists {len(machines)} of "
+                        f"{launch.request.count} machines"
+                    )
+                ),
             )
         return self._close(launch, LaunchAnswer(machines, refusals), epoch)
 

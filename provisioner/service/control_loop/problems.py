@@ -33,7 +33,7 @@ class Troubles:
         for key, trouble in seen.items():
             passes, told_at = self._standing.get(key, (0, -math.inf))
             if elapsed >= told_at + AGAIN:
-                still = f"after {passes} passes still: " if passes else ""
+                still = f"still failing after {passes} passes: " if passes else ""
                 about = dict(zip(_FIELDS, key, strict=False))
                 journal.complain(still + key[-1], now, **about, **_detail(trouble.error))
                 told_at = elapsed

@@ -181,7 +181,7 @@ def test_text_without_secrets_is_not_touched(text: bytes, cuts: list[int]) -> No
 
 @pytest.mark.parametrize("name", forms(b"").keys())
 def test_encoded_secret_is_masked_completely(name: str) -> None:
-    """A form alone becomes three asterisks. A form amid other encoded text may leave a few characters of that text."""
+    """An encoded secret alone becomes three asterisks; within other encoded text, some of that text may remain."""
     value = b'tok<en?/>with "all"\\ \xc3\xa9 of+it=' * 3
     mask = Mask()
     mask.add([value])

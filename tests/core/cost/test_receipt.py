@@ -26,7 +26,7 @@ def receipt(run: Run, held: Sequence[Assignment], now: float, *launches: Launch)
 
 
 def spans(*times: float) -> dict[str, Span]:
-    """Return the span of boot, from LaunchTime to the first time, and the spans of the steps after boot."""
+    """Return the spans of the steps: boot until the first of `times`, and each later step until the next of them."""
     steps = (Step.BOOT, Step.PULL, Step.COMMAND)
     return {step.value: Span(*pair) for step, pair in zip(steps, zip((NOW, *times), times, strict=False), strict=False)}
 

@@ -11,6 +11,7 @@ CATALOG = Catalog(
     {
         "g5.xlarge": InstanceType("g5.xlarge", "x86_64", 1, 4, 16384, ZONES, spot=True),
         "g6.xlarge": InstanceType("g6.xlarge", "x86_64", 1, 4, 16384, ("us-east-1b",), spot=True),
+        "g6.metal": InstanceType("g6.metal", "x86_64", 1, 4, 16384, ZONES, spot=False),
         "m6i.large": InstanceType("m6i.large", "x86_64", 0, 2, 8192, ZONES, spot=True),
     },
     {zone: f"subnet-{zone[-1]}" for zone in ZONES},
@@ -53,13 +54,25 @@ def test_type_without_a_gpu_needs_consent() -> None:
 def test_zone_without_a_subnet_is_refused() -> None:
     """The message names the zones that can be chosen."""
     assert problems(placement={"zones": ["us-east-1a", "eu-west-1a"]}) == {
-        "placement.zones.1": "the installation has no subnet in eu-west-1a, only in us-east-1a, us-east-1b"
+        "placement.zones.1": "the installation has no subnet in eu-west-1a; it has subnets in us-east-1a, us-east-1b"
     }
 
 
 def test_type_that_no_chosen_zone_offers_is_refused() -> None:
     """The recipe's zones and its subnets both limit where it may run. One type that is offered there is enough."""
-    refused = {"instance_type": "EC2 offers no g6.xlarge in us-east-1a"}
+    refused = {"instance_type": "EC2 offers no g6.xlarge in us-east-1a, the zones that the recipe may use"}
     assert problems(instance_type="g6.xlarge", placement={"zones": ["us-east-1a"]}) == refused
     assert problems(instance_type="g6.xlarge", placement={"subnets": ["subnet-a"]}) == refused
     assert not problems(instance_type="g6.xlarge", placement={"zones": ["us-east-1a"], "instance_types": ["g5.xlarge"]})
+    apart = {"zones": ["us-east-1a"], "subnets": ["subnet-b"]}
+    assert problems(placement=apart) == {
+        "placement.zones": "none of these zones has a subnet of spec.placement.subnets"
+    }
+
+
+def test_type_without_spot_is_refused_for_a_recipe_that_wants_only_spot() -> None:
+    """With `spot_fallback`, it is launched on-demand."""
+    reason = "EC2 has no spot g6.metal; choose another type, or set spec.placement.spot_fallback to true"
+    assert problems(instance_type="g6.metal", use_spot_instance=True) == {"instance_type": reason}
+    assert not problems(instance_type="g6.metal", use_spot_instance=True, placement={"spot_fallback": True})
+    assert not problems(instance_type="g6.metal")

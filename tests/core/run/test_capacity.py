@@ -47,7 +47,7 @@ def test_each_refusal_that_soon_follows_doubles_the_drought() -> None:
 
 
 def test_a_drought_long_over_is_forgotten() -> None:
-    """A refusal long after a drought's end counts as the first one again."""
+    """If an offer is refused long after its drought ended, the next drought is as short as the first one."""
     known = refuse({}, NOW, SPOT_A)
     known = refuse(known, NOW + FIRST + FORGET - 1, SPOT_A)
     assert known["spot/g5.xlarge/a"].strikes == 2

@@ -154,8 +154,8 @@ def test_too_few_machines_are_terminated_and_the_run_waits() -> None:
     records = answer("i-1", "i-2", refusals=(Refusal(EMPTY, SPOT_A),))
     machines = [each for each in records if isinstance(each, KnownMachine)]
     assert [(each.id, each.end_wanted_for) for each in machines] == [
-        ("i-1", "the run needs 3 machines, and got 2"),
-        ("i-2", "the run needs 3 machines, and got 2"),
+        ("i-1", "the run needs 3 machines, but got only 2"),
+        ("i-2", "the run needs 3 machines, but got only 2"),
     ]
     [waits] = [each for each in records if isinstance(each, Run)]
     assert (waits.state, waits.waiting, waits.attempt) == (State.QUEUED, Waiting.CAPACITY, 0)

@@ -88,7 +88,7 @@ def test_run_with_several_machines_waits_until_there_is_room_for_all() -> None:
     [waits] = [each for each in made.runs if each.id == "b"]
     assert (waits.waiting, waits.waiting_for) == (
         Waiting.LIMIT,
-        "the run needs 4 machines at once, and max_machines has room for 3",
+        "the run needs 4 machines at once, but max_machines leaves room for only 3 more",
     )
     mixed = plan([(run("a"), scaled(4)), (run("b"), recipe()), (run("c"), recipe())], room=5)
     assert [launch.runs for launch in mixed.launches] == [("a",), ("b",)]

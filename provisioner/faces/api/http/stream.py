@@ -6,7 +6,6 @@ same position, and one read per tick serves all of them.
 """
 
 import asyncio
-import contextlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -59,7 +58,7 @@ class Hub:
         self._number = 0
         self._closing = asyncio.Event()
         self._followers: Counter[str] = Counter()
-        self.pace = Pace(RATE, BURST)
+        self.pace = Pace(RATE, BURST, MOST_EACH)
 
     @property
     def followers(self) -> int:
@@ -93,13 +92,6 @@ class Hub:
             await asyncio.wait_for(self._closing.wait(), left)
         except TimeoutError:
             pass
-
-    async def begin(self, caller: str) -> None:
-        """Wait until one more follower of the caller may begin to read, or until the hub is closed."""
-        wait = self.pace.wait(caller, asyncio.get_running_loop().time())
-        if wait:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), wait)
 
     async def look(self, caller: str, watched: Watched, place: str) -> LogPage:
         """Return the log after the position `place`.
@@ -181,7 +173,7 @@ class Following(Response):
         heard_at = clock()
         # A browser reconnects after this many milliseconds. It shows the connection as open only after a first line.
         yield b"retry: 1000\n\n"
-        await self._hub.begin(self._caller)
+        begins_at = heard_at + self._hub.pace.wait(self._caller, heard_at)
         while not self._hub.closing:
             try:
                 # Check before each read: a busy log must not be sent after the token has expired.
@@ -189,13 +181,14 @@ class Following(Response):
             except ProvisionError:
                 return
             try:
-                look = await self._hub.look(self._caller, self._watched, self._place)
+                late = clock() < begins_at
+                look = None if late else await self._hub.look(self._caller, self._watched, self._place)
             except Retryable:
                 # The bucket cannot be read now; the next read continues at the same byte.
                 look = None
             if look:
                 self._place = look.cursor
-                # `tail` only sets the beginning. Without `tail` in the query, followers that began elsewhere can share
+                # `tail` only sets where reading begins. Remove it now, so that followers that began elsewhere can share
                 # reads with this one.
                 self._watched = replace(self._watched, query=replace(self._watched.query, tail=None))
                 for piece, place in look.pieces:

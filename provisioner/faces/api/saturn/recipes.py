@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from provisioner.core.errors import Invalid
@@ -17,7 +18,7 @@ from provisioner.core.views.pages import key_in
 from provisioner.core.views.run import Run
 from provisioner.faces.api.http import examples
 from provisioner.faces.api.http.answers import JSON, answer
-from provisioner.faces.api.http.caller import Acting, OwnerName, named
+from provisioner.faces.api.http.caller import Acting, Calling, OwnerName, Serving, named
 from provisioner.faces.api.http.document import answers
 from provisioner.ports.control.control import Control
 from provisioner.ports.store import RunFilter
@@ -130,13 +131,17 @@ AsTemplate = Annotated[bool, Query(description="Omit owner and state.")]
     openapi_extra=_body(JSON, "application/yaml"),
     responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE),
 )
-def apply_recipe(
+async def apply_recipe(
+    caller: Calling,
     control: Acting,
+    server: Serving,
     text: Text,
     source: Annotated[str, Query(max_length=1000, description="Name of the recipe in error messages.")] = SOURCE,
 ) -> Response:
     """Store a recipe as a job of its owner, or as the next revision of the owner's job with this name."""
-    return _applied(control, control.jobs.apply(text, source))
+    # EC2 is asked about the recipe's types, so this takes a thread of those for requests to the cloud.
+    job = await server.readers.read(caller.name, control.jobs.apply, text, source)
+    return await run_in_threadpool(_applied, control, job)
 
 
 @router.post(
@@ -146,8 +151,10 @@ def apply_recipe(
     openapi_extra=_body(JSON),
     responses=answers(Recipe, 403, 409, 413, status=201, example=EXAMPLE),
 )
-def create_recipe(
+async def create_recipe(
+    caller: Calling,
     control: Acting,
+    server: Serving,
     text: Text,
     enforce_unknown: Annotated[bool, Query(description="Reject unknown fields; `false` ignores them.")] = True,
 ) -> Response:
@@ -162,7 +169,8 @@ def create_recipe(
         raise Invalid("body: expected a recipe in JSON, an object with `spec`") from error
     if not enforce_unknown:
         text = json.dumps({**told, "spec": spec})
-    return _applied(control, control.jobs.create(text, SOURCE))
+    job = await server.readers.read(caller.name, control.jobs.create, text, SOURCE)
+    return await run_in_threadpool(_applied, control, job)
 
 
 def _applied(control: Control, job: Job) -> Response:

@@ -136,7 +136,7 @@ class LiveLine:
         attempts = self._service.runs.status(run.id).attempts
         last = next((each for each in attempts if each.attempt == run.attempt), None)
         if again:
-            return f"{text}: attempt {run.attempt} {last.outcome}, {last.reason}" if last and last.outcome else text
+            return f"{run.state} again after attempt {run.attempt}: {last.reason}" if last and last.outcome else text
         return text + screen.preparing(last.step if last else None)
 
     def tell(self, errors: Sequence[str]) -> None:
