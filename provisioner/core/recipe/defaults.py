@@ -113,8 +113,8 @@ def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[s
     if not zones:
         yield ("spec", "placement", "zones"), "none of these zones has a subnet of spec.placement.subnets"
     elif not any(zones & {*catalog.types[name].zones} for _, name in in_order):
-        where = ", ".join(sorted(zones))
+        there = ", ".join(sorted(zones))
         yield (
             ("spec", "instance_type"),
-            f"EC2 offers no {' or '.join(spec.instance_types)} in {where}, the zones that the recipe may use",
+            f"EC2 offers no {' or '.join(spec.instance_types)} in {there}, the zones that the recipe may use",
         )
