@@ -70,46 +70,46 @@ class OnBehalf:
 
     def __init__(self, parts: Parts, caller: Caller) -> None:
         self._parts = parts
-        self.installation = parts.installation
+        self._installation = parts.installation
         self.caller = caller
 
     @cached_property
     def jobs(self) -> Jobs:
-        ours, parts = self.installation, self._parts
+        ours, parts = self._installation, self._parts
         return Jobs(ours.store, ours.recorder, ours.clock, ours.ids, ours.policy, lambda: parts.sites, self.caller)
 
     @cached_property
     def runs(self) -> Runs:
-        ours = self.installation
+        ours = self._installation
         return Runs(ours.store, ours.recorder, ours.clock, ours.policy, self.jobs, self.caller)
 
     @cached_property
     def schedules(self) -> Schedules:
         from provisioner.service.schedules import Schedules
 
-        return Schedules(self.installation.store, self.installation.clock, self.jobs)
+        return Schedules(self._installation.store, self._installation.clock, self.jobs)
 
     @cached_property
     def logs(self) -> Logs:
         from provisioner.service.logs import Logs
 
-        ours = self.installation
+        ours = self._installation
         return Logs(ours.store, ours.bucket, ours.clock, self.runs, self._parts.entrance, self._host)
 
     @cached_property
     def tokens(self) -> Tokens:
         from provisioner.service.tokens import Tokens
 
-        ours = self.installation
+        ours = self._installation
         return Tokens(ours.store, ours.recorder, ours.clock, ours.ids, self._parts.gate, self.caller)
 
     @cached_property
     def operator(self) -> Operator:
-        parts, ours = self._parts, self.installation
+        parts, ours = self._parts, self._installation
         return Operator(ours.store, ours.clock, self.runs, lambda: parts.entrance, self.caller, lambda: self._host)
 
     def wake(self) -> None:
-        self.installation.clock.wake()
+        self._installation.clock.wake()
 
     def impatient(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -125,6 +125,10 @@ class OnBehalf:
 
 class Service(OnBehalf):
     """The services for the process that opened the installation, which can act on the cloud."""
+
+    @property
+    def installation(self) -> Installation:
+        return self._installation
 
     @cached_property
     def acting(self) -> Acting:
@@ -151,14 +155,14 @@ class Service(OnBehalf):
         """Return the counts of the store's records, for metrics."""
         from provisioner.service.tally import tally
 
-        return tally(self.installation.store, self.installation.clock.now())
+        return tally(self._installation.store, self._installation.clock.now())
 
     @property
     def ids(self) -> Ids:
-        return self.installation.ids
+        return self._installation.ids
 
     def close(self) -> None:
         if "acting" in vars(self):
             self.acting.release()
-        self.installation.store.close()
-        self.installation.journal.close()
+        self._installation.store.close()
+        self._installation.journal.close()

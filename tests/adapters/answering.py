@@ -7,7 +7,8 @@ from provisioner.adapters.remote.address import address
 from provisioner.adapters.remote.control import Remote
 from provisioner.core.views import from_records
 from provisioner.core.views.codec import Moment, to_json
-from provisioner.core.views.job import Job, Started
+from provisioner.core.views.job import Job, Jobs, Started
+from provisioner.core.views.run import Runs
 from provisioner.rehearsal.fakes.clock import CountingIds, StepClock
 from tests.adapters.stranger import Answering, Said, Stranger
 from tests.support import samples
@@ -16,6 +17,7 @@ TOKEN = "pvt_0123456789ab_do-not-tell"
 JOB = Job("j" * 32, "ann", "train", 1, Moment(1.0), Moment(1.0), None, {}, ())
 RUN = from_records.run(samples.run("1f" * 16))
 STARTED = Started(**vars(JOB), run=RUN)
+JOBS, FOUND = Jobs((JOB,)), Runs((RUN,), None)
 EVENTS = "text/event-stream"
 
 

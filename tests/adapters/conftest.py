@@ -2,7 +2,7 @@
 
 import datetime as dt
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,42 +10,22 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from provisioner.adapters.sql.store import SqlStore
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.ec2.conditions import Conditions
-from provisioner.rehearsal.machines.host import Guest
+from provisioner.rehearsal.fakes.clock import CountingIds
 from provisioner.rehearsal.scenario import Scenario
 from tests.adapters.answering import (
     Against,
     Client,
 )
 from tests.adapters.stranger import Answering, Stranger
-
-
-class Idle:
-    """A host whose machines do nothing."""
-
-    def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
-        pass
-
-    def end(self, instance_id: str) -> None:
-        pass
-
-    def console(self, instance_id: str) -> str:  # noqa: ARG002 - the output is the same for every machine
-        return "booted\n"
-
-    def capture(self, instance_id: str, image_id: str) -> None:
-        pass
-
-    def forget(self, image_id: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+from tests.support.hosts import IdleHost
 
 
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
-    with Double(Scenario(Conditions()), Idle()) as up:
+    with Double(Scenario(Conditions()), IdleHost("booted\n")) as up:
         for name, value in up.environment().items():
             monkeypatch.setenv(name, value)
         yield up
@@ -91,3 +71,16 @@ def against() -> Iterator[Against]:
     for client, server in opened:
         client.control.close()
         server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a store that does not exist yet, in a folder that does not exist."""
+    return tmp_path / "deep" / "store.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqlStore]:
+    made = SqlStore(path, CountingIds())
+    yield made
+    made.close()

@@ -13,12 +13,13 @@ from provisioner.core.errors import Invalid, ProvisionError
 from provisioner.core.views.api import API, API_HEADER, PACKAGE_HEADER
 from provisioner.core.views.codec import to_json
 from provisioner.core.views.job import Jobs
-from provisioner.core.views.run import Runs
 from provisioner.faces.cli import exits
 from provisioner.ports.control.logs import LogGap, LogPiece, view_of
 from provisioner.ports.store import RunFilter
 from tests.adapters.answering import (
+    FOUND,
     JOB,
+    JOBS,
     RUN,
     STARTED,
     TOKEN,
@@ -31,8 +32,6 @@ from tests.adapters.answering import (
 )
 from tests.adapters.stranger import Said
 from tests.ports import free_ports
-
-JOBS, FOUND = Jobs((JOB,)), Runs((RUN,), None)
 
 
 @pytest.mark.parametrize(

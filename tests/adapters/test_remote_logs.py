@@ -15,20 +15,18 @@ from provisioner.core import errors
 from provisioner.core.errors import Invalid
 from provisioner.core.views.codec import to_json
 from provisioner.core.views.job import Jobs
-from provisioner.core.views.run import Runs
 from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery, view_of
 from tests.adapters.answering import (
     EVENTS,
+    FOUND,
     JOB,
+    JOBS,
     RUN,
     Against,
     Client,
     record,
 )
 from tests.adapters.stranger import Answering, Asked, Said, Stranger
-
-JOBS, FOUND = Jobs((JOB,)), Runs((RUN,), None)
-
 
 PIECES: list[LogPiece | LogGap] = [
     LogPiece(1, "output", 0, b"one\n"),

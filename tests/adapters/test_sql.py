@@ -6,7 +6,6 @@ import re
 import sqlite3
 import threading
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -39,18 +38,6 @@ from tests.support.any_message import values
 
 NUMBERS = CountingIds()
 RUN = Run("r1", "j1", "train", 1, "ann", "{}", 1.0)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "deep" / "store.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SqlStore]:
-    made = SqlStore(path, CountingIds())
-    yield made
-    made.close()
 
 
 def test_full_disk_is_transient_and_stores_nothing(store: SqlStore) -> None:

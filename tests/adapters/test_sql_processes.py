@@ -16,23 +16,12 @@ import pytest
 
 from provisioner.adapters.sql.store import SqlStore
 from provisioner.core.errors import Conflict, WrongStore
-from provisioner.core.run.records import Event, Record, Run
+from provisioner.core.run.records import Event, Record
 from provisioner.rehearsal.fakes.clock import CountingIds
 from tests.polling import until
+from tests.support.stored import run
 
-RUN = Run("r1", "j1", "train", 1, "ann", "{}", 1.0)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "deep" / "store.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SqlStore]:
-    made = SqlStore(path, CountingIds())
-    yield made
-    made.close()
+RUN = run()
 
 
 def test_changes_differs_after_another_store_writes(path: Path, store: SqlStore) -> None:

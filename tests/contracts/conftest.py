@@ -27,9 +27,10 @@ from provisioner.rehearsal.ec2.conditions import (
 from provisioner.rehearsal.fakes.clock import StepClock
 from provisioner.rehearsal.fakes.cloud import FakeCloud
 from provisioner.rehearsal.scenario import Scenario
-from tests.contracts.stage import INSTALLATION, Consoles, Raise, Stage
+from tests.contracts.stage import INSTALLATION, Raise, Stage
 from tests.polling import until
 from tests.ports import free_ports
+from tests.support.hosts import IdleHost
 
 REGION = "us-east-1"
 
@@ -190,13 +191,13 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
             if request.param == "fake":
                 fake = FakeCloud(clock, given)
                 return Stage(fake, clock, lambda one: fake.model.interrupt(one, clock.now()), fake.console_of, "ami-1")
-            host = Consoles()
+            host = IdleHost()
             double = up.enter_context(Double(Scenario(given), host, clock=clock))
             for name, value in double.environment().items():
                 monkeypatch.setenv(name, value)
             subnets = [subnet for subnet, zone in double.account.subnets.items() if zone[-1] in "abc"]
             cloud = Ec2(INSTALLATION, Session(double.region), subnets)
             up.callback(cloud.close)
-            return Stage(cloud, clock, double.interrupt, host.said, double.account.image_id)
+            return Stage(cloud, clock, double.interrupt, host.consoles, double.account.image_id)
 
         yield make

@@ -10,37 +10,11 @@ from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, L
 from provisioner.ports.cloud import Cloud
 from provisioner.rehearsal.aws.account import PROFILE
 from provisioner.rehearsal.fakes.clock import StepClock
-from provisioner.rehearsal.machines.host import Guest
 from tests.polling import until
 
 TYPE = "g5.xlarge"
 INSTALLATION = "installation-1"
 UNKNOWN = "i-0123456789abcdef0"
-
-
-class Consoles:
-    """A host whose machines do nothing; the test sets their console output."""
-
-    def __init__(self) -> None:
-        self.said: dict[str, str] = {}
-
-    def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
-        pass
-
-    def end(self, instance_id: str) -> None:
-        pass
-
-    def console(self, instance_id: str) -> str:
-        return self.said.get(instance_id, "")
-
-    def capture(self, instance_id: str, image_id: str) -> None:
-        pass
-
-    def forget(self, image_id: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 @dataclass

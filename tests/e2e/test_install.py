@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VERSION = re.search(r'(?m)^version = "(.*)"$', (ROOT / "pyproject.toml").read_text())
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def _run(*words: str, **environment: str) -> str:
@@ -25,7 +26,7 @@ def _run(*words: str, **environment: str) -> str:
 
 
 def _source(folder: Path) -> Path:
-    """Return a copy of the checkout as `git clone` makes it, without what was built here."""
+    """Copy the files that git tracks or would add to a new folder, as a clone has them; return that folder."""
     copy = folder / "provision"
     names = _run("git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
     for name in filter(None, names):
@@ -54,8 +55,7 @@ def test_readme_installs_the_command(tmp_path: Path) -> None:
         "PIP_CONSTRAINT": str(ROOT / "config" / "constraints.txt"),
     }
     said = _run("bash", "-c", script, **own)
-    assert VERSION
-    assert said.endswith(f"provision {VERSION[1]}\n")
+    assert said.endswith(f"provision {VERSION}\n")
     assert "--scenario" in _run(str(bin / "provision"), "rehearse", "--help")
     assert "--behind-proxy" in _run(str(bin / "provision"), "serve", "--help")
 
@@ -81,8 +81,7 @@ def test_upgrade_from_the_earlier_name(tmp_path: Path) -> None:
     assert _run(str(python.with_name("provision"))) == "provision 0.0.9\n"
     _run(*pip, "uninstall", "--quiet", "--yes", "provisioner")
     _run(*pip, "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", str(_source(tmp_path)))
-    assert VERSION
-    assert _run(str(python.with_name("provision")), "--version") == f"provision {VERSION[1]}\n"
+    assert _run(str(python.with_name("provision")), "--version") == f"provision {VERSION}\n"
     assert not (site / "provisioner" / "dropped.py").exists()
     assert not [*site.glob("provisioner-*.dist-info")]
     _run(str(python), "-c", "import provisioner; provisioner.connect")

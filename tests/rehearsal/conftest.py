@@ -9,36 +9,8 @@ import pytest
 from botocore.config import Config
 
 from provisioner.rehearsal.double import Double
-from provisioner.rehearsal.machines.host import Guest
 from provisioner.rehearsal.scenario import parse
-
-
-class IdleHost:
-    """A host whose machines can be booted and ended, and do nothing else."""
-
-    def __init__(self) -> None:
-        self.guests: dict[str, Guest] = {}
-        self.power_off: dict[str, Callable[[], None]] = {}
-        self.ended: list[str] = []
-
-    def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
-        self.guests[guest.instance_id] = guest
-        self.power_off[guest.instance_id] = lambda: powered_off(guest.instance_id)
-
-    def end(self, instance_id: str) -> None:
-        self.ended.append(instance_id)
-
-    def console(self, instance_id: str) -> str:
-        return f"console of {instance_id}\n"
-
-    def capture(self, instance_id: str, image_id: str) -> None:
-        pass
-
-    def forget(self, image_id: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+from tests.support.hosts import IdleHost
 
 
 class Rig:
@@ -70,7 +42,7 @@ def up() -> Iterator[Raise]:
     with ExitStack() as stack:
 
         def up(scenario: dict[str, Any] | None = None, **options: Any) -> Rig:
-            host = IdleHost()
+            host = IdleHost("console of {id}\n")
             given = {"boot_delay": 0, "end_delay": 0, **(scenario or {})}
             return Rig(stack.enter_context(Double(parse(given), host, **options)), host)
 

@@ -6,9 +6,10 @@ import pytest
 
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.scenario import Scenario
-from tests.rehearsal.conftest import IdleHost, Rig
+from tests.rehearsal.conftest import Rig
 from tests.rehearsal.rights import ME, OTHER, attempt, box, status
 from tests.support.fleets import launch
+from tests.support.hosts import IdleHost
 
 #: A machine whose mailbox stays empty.
 NEW = "i-0cccccccccccccccc3"

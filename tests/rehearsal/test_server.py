@@ -13,8 +13,9 @@ from provisioner.rehearsal.aws.faults import Effect, Rule, When
 from provisioner.rehearsal.double import Double
 from provisioner.rehearsal.scenario import parse
 from tests.polling import until
-from tests.rehearsal.conftest import IdleHost, Raise, Rig
+from tests.rehearsal.conftest import Raise, Rig
 from tests.support.fleets import fleet, launch, template
+from tests.support.hosts import IdleHost
 
 TAG = "provision:installation"
 

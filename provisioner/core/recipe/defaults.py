@@ -84,7 +84,6 @@ def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[s
         (("spec", "placement", "instance_types", index), name)
         for index, name in enumerate(spec.placement.instance_types)
     ]
-    wrong = False
     for where, name in in_order:
         found = catalog.types.get(name)
         if found is None:
@@ -93,7 +92,6 @@ def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[s
             yield where, f"{name} has no NVIDIA GPU; choose another type, or set spec.placement.gpu to none"
         elif not found.spot and spec.markets == (Market.SPOT,):
             yield where, f"EC2 has no spot {name}; choose another type, or set spec.placement.spot_fallback to true"
-        wrong = wrong or found is None
     for index, zone in enumerate(spec.placement.zones):
         if zone not in catalog.subnets:
             here = ", ".join(sorted(catalog.subnets))
@@ -101,14 +99,16 @@ def unoffered(spec: Spec, catalog: Catalog, known_types: Callable[[], Iterable[s
                 ("spec", "placement", "zones", index),
                 f"the installation has no subnet in {zone}; it has subnets in {here or 'no zone'}",
             )
-            wrong = True
     zones = {
         zone
         for zone, subnet in catalog.subnets.items()
         if zone in (spec.placement.zones or catalog.subnets)
         and subnet in (spec.placement.subnets or catalog.subnets.values())
     }
-    if wrong:
+    if (
+        not {name for _, name in in_order} <= catalog.types.keys()
+        or not {*spec.placement.zones} <= catalog.subnets.keys()
+    ):
         return
     if not zones:
         yield ("spec", "placement", "zones"), "none of these zones has a subnet of spec.placement.subnets"

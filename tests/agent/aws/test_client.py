@@ -300,7 +300,7 @@ def test_credentials_are_renewed_before_their_end(
 
 
 def test_a_role_may_come_a_moment_after_the_machine(script: Script, s3: S3, role: Given) -> None:
-    """Before the credentials arrive, the error is temporary and names what is missing."""
+    """Until the credentials arrive, the error is temporary, and says that an instance profile is missing."""
     role.metadata.remove("i-1")
     with pytest.raises(NoAnswer, match=r"this machine has no credentials .*404.*: it needs an instance profile"):
         s3.get("a")

@@ -46,7 +46,7 @@ def test_message_of_busybox_is_found(line: str) -> None:
 
 
 def test_message_of_a_start_script_has_its_path() -> None:
-    """The path tells the start script's messages from those of the job's other scripts."""
+    """A message of another script has another path, and is ignored."""
     assert said(b"/run/provision/start_script: 3: source: not found\n", b"start_script") == "source: not found"
     assert not said(b"/home/me/setup.sh: 3: source: not found\n", b"start_script")
 

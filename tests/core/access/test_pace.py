@@ -22,7 +22,7 @@ def test_caller_that_pauses_may_send_a_burst_again() -> None:
 
 
 def test_wait_is_bounded_for_a_caller_that_gives_up_and_asks_again() -> None:
-    """Requests that nobody waits for any more delay the next ones by a bounded time."""
+    """A request that was given up still delays later requests, but no request waits longer than `most` allows."""
     pace = Pace(rate=2.0, burst=3, most=6)
     waits = [pace.wait("ann", 100.0) for _ in range(100)]
     assert waits[-1] == 2.0

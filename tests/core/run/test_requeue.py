@@ -10,10 +10,6 @@ from tests.support.samples import NOW, at_work, recipe
 STOP = Stop(Outcome.CANCELLED, "stopped by a user", NOW)
 
 
-def verdict(outcome: Outcome, code: int | None = None) -> Verdict:
-    return Verdict(outcome, "why", NOW, code)
-
-
 REQUEUE = recipe(retry={"requeue_on": [75], "backoff": "5m", "rerun": "before_start"}).spec.retry
 
 
