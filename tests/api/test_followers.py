@@ -121,3 +121,26 @@ def test_each_follower_is_paced_by_its_caller(quiet: Server, run: str, monkeypat
                 assert ":" in list(itertools.islice(answer.iter_lines(), 12))
     assert len(begun) == 3
     assert len(set(begun)) == 1
+
+
+@pytest.mark.usefixtures("nobody_left")
+def test_follower_that_waits_for_its_turn_is_kept_alive(
+    quiet: Server, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client gets heartbeats, and the log is not read for it. It ends when its token is revoked."""
+    read: list[str] = []
+
+    class Late(Pace):
+        def wait(self, caller: str, now: float) -> float:  # noqa: ARG002 - nobody's turn comes
+            return 3600.0
+
+    monkeypatch.setattr(quiet.hub, "pace", Late(stream.RATE, stream.BURST, stream.MOST_EACH))
+    monkeypatch.setattr(quiet.hub, "heartbeat", 0.0)
+    monkeypatch.setattr(stream.Hub, "read_page", lambda *_: read.append("read"))
+    token = quiet.token("ann")
+    with quiet.client(token) as ann, ann.stream("GET", f"/api/runs/{run}/logs", headers=EVENTS) as answer:
+        lines = answer.iter_lines()
+        beats = [next(line for line in lines if line == ":") for _ in range(3)]
+        quiet.service.tokens.revoke(token.split("_")[1])
+        assert not [line for line in lines if line not in (":", "")]
+    assert (len(beats), read) == (3, [])
