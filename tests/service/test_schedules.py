@@ -234,7 +234,7 @@ def test_a_schedule_replaces_runs_of_its_own_job_alone() -> None:
 def test_a_job_whose_schedule_fails_keeps_no_other_from_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The failed start is logged once, with the job's name, and retried."""
     made = world(schedule="0 9 * * *")
-    apply(made, name="broken", schedule="0 9 * * *")
+    apply(made, name="broken", schedule="*/3 9 * * *")
     real = Jobs.fresh_run
 
     def fresh(self: Jobs, job: Job, *rest: Any) -> Run:
@@ -243,11 +243,11 @@ def test_a_job_whose_schedule_fails_keeps_no_other_from_its_time(monkeypatch: py
         return real(self, job, *rest)
 
     monkeypatch.setattr(Jobs, "fresh_run", fresh)
-    made.plan(HOUR + 5 * MINUTE, lambda: monkeypatch.setattr(Jobs, "fresh_run", real))
-    made.plan(2 * HOUR, lambda: monkeypatch.setattr(Jobs, "fresh_run", fresh))
-    serve(made, 25.1)
-    assert sorted(run.job_name for run in runs(made)) == ["broken", "job", "job"]
-    # The failure of the first day lasts five minutes, and is logged once; that of the second day is logged again.
+    made.plan(HOUR + MINUTE, lambda: monkeypatch.setattr(Jobs, "fresh_run", real))
+    made.plan(HOUR + 2 * MINUTE, lambda: monkeypatch.setattr(Jobs, "fresh_run", fresh))
+    serve(made, 1 + 5 / 60)
+    assert sorted(run.job_name for run in runs(made)) == ["broken", "job"]
+    # The first failure lasts a minute, and is logged once; the second failure is logged again.
     assert [line["job"] for line in made.journal.told if "error" in line] == ["broken", "broken"]
 
 
