@@ -127,7 +127,7 @@ class Cloud:
         self._ask(f"put {key} {count} {first} {step} {pad} {base64.b64encode(data).decode() or '='}")
 
     def forget(self, prefix: str) -> None:
-        """Delete the objects under the prefix directly."""
+        """Delete the objects under the prefix directly, and forget the calls so far, which take GB in an hour."""
         self._ask(f"forget {prefix}")
 
     def boxes(self) -> dict[str, str]:
@@ -227,6 +227,7 @@ def _answer(double: Double, words: Sequence[str]) -> object:
         case ["forget", prefix]:
             for key in [key for key in _keys(double) if key.startswith(prefix)]:
                 _objects().delete_object(double.bucket, key)
+            double.calls.every.clear()
             return None
         case ["boxes"]:
             orders = [key for key in _keys(double) if key.startswith("machines/") and key.endswith("/work")]

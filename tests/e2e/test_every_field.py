@@ -143,6 +143,7 @@ def recipe(image: str, ssh: SshServer, subnets: Mapping[str, str], repos: Path) 
                 "spot_fallback": True,
                 "disk_size": "300Gi",
                 "disk_throughput": 400,
+                "gpu": "none",
             },
             # No two limits are equal, so the machine's lifetime shows which limits it includes.
             "limits": {

@@ -42,20 +42,20 @@ class Counted(MemoryBucket):
 
 
 class Attacked:
-    """A world with two runs whose commands run for an hour; the first one's machine is hostile."""
+    """A world with two owners' runs whose commands run for an hour; the first one's machine is hostile."""
 
     def __init__(self) -> None:
         self.world = World(scripts=lambda _: Script(command=3600.0))
         self.bucket = self.world.bucket = Counted(self.world.clock.now)
-        self.runs = [self.world.start(name) for name in ("hostile", "quiet")]
+        self.runs = [self.world.start(name, owner=name) for name in ("hostile", "quiet")]
         self.service = self.process()
         self.until(lambda: all(self.run(each).state is State.RUNNING for each in self.runs))
 
     def process(self) -> Service:
         """Start a control plane whose bucket lists lazily, as S3 does; the world's own fetches whole listings."""
         world = self.world
-        installation = world.installed(world.store, world.cloud, self.bucket)
-        shared = parts(installation, "a process", Intervals())
+        self.installation = world.installed(world.store, world.cloud, self.bucket)
+        shared = parts(self.installation, "a process", Intervals())
         self.loop, service = shared.loop, Service(shared, TESTER)
         self.logs = service.logs
         return service

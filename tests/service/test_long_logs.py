@@ -2,19 +2,19 @@
 
 import pytest
 
-from provisioner.core.errors import Transient
+from provisioner.core.errors import CloudError, Transient
 from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import decode, encode
-from provisioner.core.protocol.keys import chunk_key, report_key, result_key
+from provisioner.core.protocol.keys import chunk_key, log_prefix, report_key, result_key
 from provisioner.core.protocol.messages import Report, Result, StreamEnd
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.machine_messages import CHUNK_MOST
 from provisioner.core.run.records import Node, Run
 from provisioner.core.run.states import State
-from provisioner.service.control_loop.archive import COPIES
+from provisioner.service.control_loop.log_copies import COPIES, Copying, LongLogs
 from provisioner.service.control_loop.loop import Intervals
 from provisioner.service.control_loop.one_pass import PassResult
-from tests.service.attacked import Attacked
+from tests.service.attacked import Attacked, Counted
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_pass_copies_a_small_part_of_a_long_log(attacked: Attacked) -> None:
 
 def test_a_pass_copies_a_part_of_one_long_log(attacked: Attacked) -> None:
     """A pass copies no more of two long logs than of one, so many long logs do not make it longer."""
-    _end_both(attacked)
+    _end_all(attacked)
     for _ in range(5):
         before = attacked.bucket.copies
         attacked.loop.once()
@@ -126,8 +126,8 @@ def test_a_chunk_that_was_copied_in_part_is_copied_again(attacked: Attacked) -> 
     assert attacked.bucket.objects[key][0] == b"xxxxx"
 
 
-def _end_both(attacked: Attacked) -> None:
-    """Put 3,000 chunks and a result for each of the two runs."""
+def _end_all(attacked: Attacked) -> None:
+    """Put 3,000 chunks and a result for each run."""
     for run in attacked.runs:
         node, now = attacked.node(run), attacked.world.now()
         for number in range(3000):
@@ -151,17 +151,71 @@ def test_a_copy_that_fails_is_repeated_in_the_next_pass_which_reports_the_error(
     assert any("S3 is away" in str(trouble.error) for trouble in pulses[-1].errors)
 
 
-def test_two_long_logs_are_copied_by_turns(attacked: Attacked) -> None:
+def _copied(attacked: Attacked, run: Run) -> int:
+    """Return the number of archived chunks of the run."""
+    return sum(key.startswith(f"runs/{run.id}/1/0/log/") for key in attacked.bucket.objects)
+
+
+def test_the_long_logs_of_two_owners_are_copied_by_turns(attacked: Attacked) -> None:
     """The copying of the second log does not wait for the end of the first."""
-    _end_both(attacked)
+    _end_all(attacked)
     attacked.drive(lambda: attacked.bucket.copies > 2000)
-    kept = [sum(key.startswith(f"runs/{run.id}/1/0/log/") for key in attacked.bucket.objects) for run in attacked.runs]
+    kept = [_copied(attacked, run) for run in attacked.runs]
     assert min(kept) > 0.8 * max(kept)
+
+
+def test_the_many_long_logs_of_one_owner_get_as_many_steps_as_the_one_log_of_another(attacked: Attacked) -> None:
+    attacked.runs += [attacked.world.start(f"hostile-{number}", owner="hostile") for number in range(4)]
+    attacked.until(lambda: all(attacked.run(run).state is State.RUNNING for run in attacked.runs))
+    _end_all(attacked)
+    attacked.drive(lambda: attacked.bucket.copies > 4000)
+    first, quiet, *others = [_copied(attacked, run) for run in attacked.runs]
+    assert quiet > 0.8 * first
+    # The first logs are copied one after the other.
+    assert [kept for kept in others if kept > 2 * COPIES] == []
+
+
+class Failing(Counted):
+    """A bucket that cannot copy the objects whose source has this text in its key."""
+
+    text = ""
+
+    def copy(self, source: str, target: str) -> None:
+        if self.text and self.text in source:
+            raise CloudError("the object does not exist", "NoSuchKey")
+        super().copy(source, target)
+
+
+def test_a_log_that_cannot_be_copied_delays_no_other_log_of_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.service.attacked.Counted", Failing)
+    attacked = Attacked()
+    attacked.runs[1] = attacked.world.start("second", owner="hostile")
+    attacked.until(lambda: all(attacked.run(run).state is State.RUNNING for run in attacked.runs))
+    _end_all(attacked)
+    monkeypatch.setattr(Failing, "text", log_prefix(attacked.node(attacked.runs[0]).box, "output"))
+    attacked.drive(lambda: attacked.run(attacked.runs[1]).done_at is not None)
+    assert not _done(attacked)
+    monkeypatch.setattr(Failing, "text", "")
+    attacked.drive(lambda: _done(attacked))
+
+
+def test_a_copy_that_waits_for_another_one_of_its_owner_holds_no_listing(attacked: Attacked) -> None:
+    """A listing takes 0.2 MiB, and an owner may have a thousand long logs."""
+    _end_all(attacked)
+    logs, copies = LongLogs(), list[Copying]()
+    for run in attacked.runs:
+        node = attacked.node(run)
+        copying = Copying(attacked.installation, node.box, node.run, node.attempt, node.rank, "one owner")
+        while not copying.long:
+            logs.step(node.box, copying)
+        logs.add(node.box, copying)
+        copies.append(logs.get(node.box) or copying)
+    assert [copying.long for copying in copies] == [True, False]
 
 
 def test_what_is_beyond_the_most_chunks_is_called_missing(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes are missing from the first one that is not archived."""
-    monkeypatch.setattr("provisioner.service.control_loop.archive.CHUNKS_MOST", 1000)
+    monkeypatch.setattr("provisioner.service.control_loop.log_copies.CHUNKS_MOST", 1000)
     node = attacked.end(chunks=2500)
     attacked.until(lambda: attacked.run(attacked.runs[0]).done_at is not None)
     manifest = decode(archive.Manifest, attacked.bucket.objects[archive.manifest_key(node.run, 1, 0)][0])

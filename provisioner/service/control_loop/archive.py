@@ -1,115 +1,27 @@
 """Copy logs and results from a mailbox to the archive, verify the logs, and report missing parts.
 
-A log may have any number of chunks, so it is copied in steps. A short log takes one pass. A long log gets one step in
-each pass and further steps between passes, so that its copy delays no other run. The progress of a copy is only in
-memory: a new process lists the chunks of a long log that are in the archive, and copies the other chunks.
+A short log is copied in one pass. A long log is copied in steps, in each pass and between passes, so that its copy
+delays no other run.
 """
 
-from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import islice
 
 from provisioner.core.cost.receipt import Receipt, receipt
 from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import decode, encode
-from provisioner.core.protocol.keys import chunk_key, log_prefix, result_key
+from provisioner.core.protocol.keys import result_key
 from provisioner.core.protocol.messages import Report, Result
-from provisioner.core.protocol.words import STREAMS
 from provisioner.core.run import story
-from provisioner.core.run.machine_messages import CHUNK_MOST, CHUNKS_MOST, RESULT_MOST
+from provisioner.core.run.machine_messages import RESULT_MOST
 from provisioner.core.run.records import Assignment, Record, Run
-from provisioner.ports.bucket import Entry
 from provisioner.ports.store import Store
+from provisioner.service.control_loop.log_copies import PAGE, Copying, LongLogs
 from provisioner.service.installation import Installation
 
-#: Maximum number of objects that one call of S3 lists or deletes, and maximum number of chunks that one step copies. A
-#: step copies its chunks concurrently: a pass that becomes due meanwhile waits only as long as one copy takes.
-PAGE, COPIES = 1000, 8
 #: Maximum number of seconds for which one pass empties mailboxes.
 EMPTYING = 0.1
-
-
-class Copying:
-    """Copies one mailbox's log, one step at a time; a step that raised an error may be repeated."""
-
-    def __init__(self, installation: Installation, box: str, run: str, attempt: int, rank: int) -> None:
-        self._installation = installation
-        self._box, self._node = box, (run, attempt, rank)
-        self._streams = list(STREAMS)
-        #: State of the present stream, the first of `_streams`: the key after which the next page begins, the number of
-        #: listed objects, and whether the last page was listed.
-        self._after, self._seen, self._listed = "", 0, False
-        #: The page's chunks that are not copied yet: offset, size, offset, size, … An array takes a tenth of the memory
-        #: of a list of pairs, and hundreds of logs may wait for their next step.
-        self._page = array("q")
-        #: Offsets and sizes of the chunks of a long page that are already in the archive.
-        self._kept: set[tuple[int, int]] = set()
-        #: By stream: the copied chunks, as in `_page`.
-        self._copied = {stream: array("q") for stream in STREAMS}
-
-    @property
-    def long(self) -> bool:
-        """Whether the chunks that are listed but not copied take more than one step."""
-        return len(self._page) > 2 * COPIES
-
-    @property
-    def complete(self) -> bool:
-        return not self._streams
-
-    def step(self) -> None:
-        """List a page of chunks, or copy some of the listed chunks."""
-        stream = self._streams[0]
-        if not self._page:
-            self._list(stream)
-        else:
-            self._copy(stream, self._page[: 2 * COPIES])
-            del self._page[: 2 * COPIES]
-        if self._listed and not self._page:
-            del self._streams[0]
-            self._after, self._seen, self._listed = "", 0, False
-
-    def _list(self, stream: str) -> None:
-        prefix, after = log_prefix(self._box, stream), self._after
-        entries = list(islice(self._installation.bucket.list(prefix, after=after), PAGE))
-        self._seen += len(entries)
-        # Chunks beyond CHUNKS_MOST are not copied; the manifest has the offset from which they are missing.
-        self._listed = len(entries) < PAGE or self._seen >= CHUNKS_MOST
-        self._after = entries[-1].key if entries else ""
-        self._page = array("q", chain.from_iterable(_chunks(entries, prefix)))
-        self._kept = set()
-        if self.long:
-            kept = archive.kept_log_prefix(*self._node, stream)
-            after = after and kept + after.removeprefix(prefix)
-            self._kept = set(_chunks(islice(self._installation.bucket.list(kept, after=after), PAGE), kept))
-
-    def _copy(self, stream: str, chunks: "array[int]") -> None:
-        pairs = [
-            (chunk_key(self._box, stream, offset), archive.kept_chunk_key(*self._node, stream, offset))
-            for offset, size in _pairs(chunks)
-            if (offset, size) not in self._kept
-        ]
-        for failure in self._installation.pool.map(lambda pair: self._installation.bucket.copy(*pair), pairs):
-            if isinstance(failure, Exception):
-                raise failure
-        self._copied[stream].extend(chunks)
-
-    def chunks(self) -> dict[str, list[tuple[int, int]]]:
-        """Return the offset and size of every copied chunk, by stream."""
-        return {stream: list(_pairs(chunks)) for stream, chunks in self._copied.items()}
-
-
-def _pairs(flat: "array[int]") -> Iterator[tuple[int, int]]:
-    return zip(flat[::2], flat[1::2], strict=True)
-
-
-def _chunks(entries: Iterable[Entry], prefix: str) -> list[tuple[int, int]]:
-    """Return the offset and size of each object that is a chunk."""
-    return [
-        (offset, entry.size)
-        for entry in entries
-        if (offset := archive.chunk_offset(entry.key, prefix)) is not None and entry.size <= CHUNK_MOST
-    ]
 
 
 class Archive:
@@ -117,8 +29,7 @@ class Archive:
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        #: Copies by mailbox; the copy that has waited longest for its next step comes first.
-        self._copying: dict[str, Copying] = {}
+        self._long = LongLogs()
 
     def keep(self, run: Run, held: Assignment) -> Sequence[Record]:
         """Copy the node's log, or one step of a long log, and then its result.
@@ -126,7 +37,7 @@ class Archive:
         Returns the archived node and events for the run's story, or an empty sequence if more steps are needed.
         """
         node = held.node
-        manifest = self.copy(node.box, node.run, node.attempt, node.rank, node.result, node.report)
+        manifest = self.copy(node.box, node.run, node.attempt, node.rank, run.owner, node.result, node.report)
         if manifest is None:
             return ()
         if held.machine.console:
@@ -141,26 +52,25 @@ class Archive:
         return [replace(node, archived_at=now), *events]
 
     def unfinished(self, boxes: Collection[str]) -> list[str]:
-        """Return the mailboxes whose copy needs more steps, the longest waiting first; drop copies not in `boxes`."""
-        self._copying = {box: copying for box, copying in self._copying.items() if box in boxes}
-        return [box for box, copying in self._copying.items() if not copying.complete]
+        """Return the mailboxes whose copy needs more steps, the next one first; drop copies not in `boxes`."""
+        self._long.keep_only(boxes)
+        return self._long.incomplete()
 
     def proceed(self) -> bool:
-        """Make one step of the copy that has waited longest; return False if no copy needs a step.
+        """Make the next step of the long logs; return False if no copy needs a step.
 
         When a copy is complete, the next call of `keep` stores its manifest. Raises the errors of the bucket.
         """
-        for box, copying in self._copying.items():
-            if not copying.complete:
-                self._copying[box] = self._copying.pop(box)
-                copying.step()
+        for box in self._long.incomplete()[:1]:
+            if copying := self._long.get(box):
+                self._long.step(box, copying)
                 return True
         return False
 
     def copy(
-        self, box: str, run: str, attempt: int, rank: int, result: Result | None, report: Report | None
+        self, box: str, run: str, attempt: int, rank: int, owner: str, result: Result | None, report: Report | None
     ) -> archive.Manifest | None:
-        """Copy a mailbox's log, then its result; store and return the manifest.
+        """Copy the log of an owner's mailbox, then its result; store and return the manifest.
 
         Of a long log, make one step; return None if more steps are needed.
         """
@@ -168,16 +78,15 @@ class Archive:
         kept = bucket.get(archive.manifest_key(run, attempt, rank))
         if kept is not None:
             # An earlier pass has copied the whole log, but the records of that pass were not saved.
-            self._copying.pop(box, None)
+            self._long.remove(box)
             return decode(archive.Manifest, kept)
-        copying = self._copying.pop(box, None) or Copying(self._installation, box, run, attempt, rank)
-        # Move the copy to the end of the queue. If a step raises an error, the next pass repeats it.
-        self._copying[box] = copying
+        copying = self._long.get(box) or Copying(self._installation, box, run, attempt, rank, owner)
         while not copying.complete:
-            copying.step()
+            self._long.step(box, copying)
             if copying.long:
+                self._long.add(box, copying)
                 return None
-        del self._copying[box]
+        self._long.remove(box)
         manifest = archive.Manifest(run, attempt, rank, archive.kept_streams(copying.chunks(), result, report))
         if result:
             self._keep_result(box, archive.kept_result_key(run, attempt, rank), result)

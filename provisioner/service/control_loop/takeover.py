@@ -97,7 +97,7 @@ class Takeover:
                 continue
             copied = None
             while copied is None and steps:
-                copied = self._archive.copy(box, order.run, order.attempt, order.rank, result, None)
+                copied = self._archive.copy(box, order.run, order.attempt, order.rank, "", result, None)
                 steps -= 1
             if copied is None or not self._archive.empty(box, self._installation.clock.elapsed() + EMPTYING):
                 waiting.append(box)
