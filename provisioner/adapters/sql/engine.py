@@ -11,6 +11,9 @@ from provisioner.adapters.sql import tables
 from provisioner.adapters.sql.file import StoreFile
 from provisioner.core.errors import Invalid
 
+#: KiB of the page cache of each connection. SQLite's default of 2 MB would take 30 MB in a server with 15 threads, and
+#: the kernel keeps the file's pages in memory anyway (sqlite.org, "PRAGMA cache_size").
+CACHE_KIB = 512
 #: Seconds that a writer waits for another writer's transaction; the transactions of this program take milliseconds.
 BUSY_SECONDS = 30
 
@@ -39,6 +42,7 @@ def is_passing(error: BaseException) -> TypeGuard[sqlalchemy.exc.OperationalErro
 
 
 def open_engine(file: StoreFile) -> Engine:
+    """Return an engine for the file; each thread has its own connection."""
     engine = sqlalchemy.create_engine(
         f"sqlite:///{file.real}",
         creator=lambda: file.connect(timeout=BUSY_SECONDS),
@@ -51,6 +55,7 @@ def open_engine(file: StoreFile) -> Engine:
     def configure(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     return engine
 
