@@ -135,6 +135,9 @@ class Settings(_Part):
     instance_profile: str = "provision-machine"
     #: Instance profiles by owner, for owners whose jobs need other rights than those of `instance_profile`.
     profiles: dict[str, str] = {}
+    #: Security groups by instance profile, in place of `security_groups`. The machines of a run accept connections from
+    #: every machine of their group, so runs with several machines need a group that no other profile has.
+    profile_security_groups: dict[str, tuple[OwnName, ...]] = {}
     #: Size of a machine's disk. It holds the AMI (about 45 GB), the job's unpacked image, and the job's data.
     disk_gib: Annotated[int, Field(ge=8, le=16384)] = 200
     #: The most machines alive at once; runs beyond it wait. Unset: as many as the account's quota allows.
@@ -161,6 +164,7 @@ class Settings(_Part):
             registry_credential=self.registry.credential or "",
             checkpoint_url=self.checkpoint_url and self.checkpoint_url.rstrip("/") + "/",
             subnets=self.subnets,
+            max_machines=self.max_machines,
         )
 
     @property

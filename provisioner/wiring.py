@@ -137,6 +137,7 @@ def installed(settings: Settings, journal: Journal, meter: Meter | None = None) 
         profile=settings.instance_profile,
         profiles=settings.profiles,
         security_groups=settings.security_groups,
+        profile_groups=settings.profile_security_groups,
         disk_gib=settings.disk_gib,
         max_machines=settings.max_machines,
         engine=Engine(rehearsal.engine) if rehearsal else Engine.CONTAINER,

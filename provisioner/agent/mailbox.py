@@ -10,7 +10,7 @@ from provisioner.agent.aws.client import S3, ServiceError
 from provisioner.agent.aws.http import NoAnswer
 from provisioner.agent.machine.paths import Settings
 from provisioner.core.protocol import codec, keys
-from provisioner.core.protocol.messages import Chunk, Orders, Report, Result, Started, WorkOrder
+from provisioner.core.protocol.messages import Chunk, Orders, Peers, Report, Result, Started, WorkOrder
 
 #: S3's codes for a key that does not exist: AccessDenied (status 403) if the role may not ListBucket (S3 API reference,
 #: GetObject).
@@ -28,6 +28,10 @@ class Mailbox:
     def work(self) -> WorkOrder | None:
         data = self._get(keys.work_key(self._box))
         return None if data is None else codec.decode(WorkOrder, data)
+
+    def peers(self) -> Peers | None:
+        data = self._get(keys.peers_key(self._box))
+        return None if data is None else codec.decode(Peers, data)
 
     def orders(self) -> Orders | None:
         data = self._get(keys.orders_key(self._box))

@@ -89,6 +89,10 @@ def prepare(node: Node, steps: Steps) -> None:
     except Exception as error:  # noqa: BLE001 - a bug of the agent must not leave a run without a result
         traceback.print_exc()
         node.ended = Ended(Outcome.LOST, node.step, f"the agent failed: {error!r}")
+    if node.order.scale > 1:
+        # The other ranks may be unable to go on, so report the end before the log is shipped.
+        node.over = node.ended.outcome
+        node.changed.set()
 
 
 def clean_up(node: Node, steps: Steps, watch: Watch) -> None:

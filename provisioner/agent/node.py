@@ -99,6 +99,12 @@ class Node:
         self.kernel_mark: str | None = left.kernel_mark
         #: The result to put into the mailbox, once it is settled.
         self.result: Result | None = left.result
+        #: The outcome, once the work of a run with several ranks is over; reports have it before the result does.
+        self.over: Outcome | None = None
+        #: The private addresses of all ranks, by rank; empty for a run with one rank.
+        self.peers: tuple[str, ...] = ()
+        #: Seconds for which this rank waited for these addresses.
+        self.waited = 0.0
         #: The machine's SSH host keys, if the work order names a key that may log in.
         self.host_keys: tuple[str, ...] = ()
         #: The disks whose free space is measured while the job runs.
@@ -210,5 +216,6 @@ class Node:
                 rebalance_at=self.rebalance_at,
                 finished=self.finished,
                 host_keys=self.host_keys,
+                ended=self.over,
             )
         )

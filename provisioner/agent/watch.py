@@ -11,10 +11,16 @@ from provisioner.agent.aws.imds import rebalance
 from provisioner.agent.node import Node
 from provisioner.agent.outcomes import TAKEN, Cause
 from provisioner.core.errors import Invalid
-from provisioner.core.protocol.messages import Notice
-from provisioner.core.protocol.words import Outcome
+from provisioner.core.protocol.messages import Notice, Stop
+from provisioner.core.protocol.words import Outcome, Step
 
-ORDERS_INTERVAL = 1.5
+#: Seconds between two reads of the orders: in a run with one rank; in a run with several ranks, which stop together;
+#: and in a rank that waits at the barrier, because all ranks start together.
+ORDERS_INTERVAL, RANKS_INTERVAL, BARRIER_INTERVAL = 1.5, 0.5, 0.25
+
+#: Maximum number of seconds that a rank waits for the common time of SIGTERM, after its own spot notice or after an
+#: order with that time. After a short notice, it is an eighth of the remaining time.
+LATEST_INSTANT = 15.0
 
 #: Seconds between two requests for a notice, as AWS recommends (EC2 User Guide, "Spot Instance interruption notices").
 NOTICE_INTERVAL = 5.0
@@ -41,7 +47,7 @@ class Watch:
         self._notice_interval = float(os.environ.get("PROVISION_NOTICE_INTERVAL") or NOTICE_INTERVAL)
 
     def start(self) -> None:
-        for turn in (self._heartbeat, self._orders, self.react_to_notice):
+        for turn in (self._heartbeat, self.read_orders, self.react_to_notice):
             threading.Thread(target=self._repeat, args=(turn,), name=turn.__name__, daemon=True).start()
 
     def close(self) -> None:
@@ -65,7 +71,7 @@ class Watch:
         self._node.changed.wait(self._node.order.heartbeat_interval)
         return 0.0
 
-    def _orders(self) -> float:
+    def read_orders(self) -> float:
         try:
             orders = self._node.mailbox.orders()
         except Invalid as error:
@@ -75,10 +81,17 @@ class Watch:
             self._node.orders = orders
             if orders.stop is not None and orders.stop.at != self._stop_seen:
                 self._stop_seen = orders.stop.at
-                self._node.say(f"ordered to stop ({orders.stop.outcome}): {orders.stop.reason}")
-                grace = self._node.order.stop_grace
-                self._node.halt.ask(Cause(orders.stop.outcome, orders.stop.reason, time.time() + grace))
-        return ORDERS_INTERVAL
+                self._stop(orders.stop)
+        if self._node.order.scale == 1:
+            return ORDERS_INTERVAL
+        return BARRIER_INTERVAL if self._node.step is Step.BARRIER else RANKS_INTERVAL
+
+    def _stop(self, stop: Stop) -> None:
+        """Wait until the order's time for SIGTERM, then add the order to `node.halt`."""
+        self._node.say(f"ordered to stop ({stop.outcome}): {stop.reason}")
+        time.sleep(min(max(0.0, stop.begin_at - time.time()), LATEST_INSTANT))
+        kill_at = stop.kill_at or time.time() + self._node.order.stop_grace
+        self._node.halt.ask(Cause(stop.outcome, stop.reason, kill_at))
 
     def react_to_notice(self) -> float:
         node = self._node
@@ -88,9 +101,19 @@ class Watch:
             found = None
         if found is not None and found.at != self._notice_at:
             self._notice_at = found.at
+            self._wait_for_ranks(found)
             node.halt.ask(Cause(Outcome.INTERRUPTED, TAKEN, kill_time(found)))
         self._rebalance()
         return self._notice_interval
+
+    def _wait_for_ranks(self, notice: Notice) -> None:
+        """If several ranks execute the command, wait until the order to stop all of them has taken effect here."""
+        node = self._node
+        if node.order.scale == 1 or Step.COMMAND.value not in node.spans():
+            return
+        until = notice.seen + min(LATEST_INSTANT, (notice.at - notice.seen) / 8)
+        while node.halt.cause is None and time.time() < until:
+            time.sleep(0.1)
 
     def _rebalance(self) -> None:
         """Record a rebalance recommendation, and write its file for the job. The agent itself does not act on it."""

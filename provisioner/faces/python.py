@@ -100,15 +100,16 @@ class Client:
         env: Mapping[str, str | int | float | bool] | None = None,
         command: str | None = None,
         idempotency_key: str = "",
+        scale: int | None = None,
     ) -> "Run":
         """Trigger a run of the job (`name` or `owner/name`) and, if no daemon acts, launch it.
 
-        `env` overrides the recipe's variables, and `command` its command. Numbers and booleans in `env` become text as
-        in a recipe: 3, 0.1, true. A second start with the same `idempotency_key` within 24 h returns the same run; with
-        other inputs it raises Conflict.
+        `env` overrides the recipe's variables, `command` its command, and `scale` its number of machines. Numbers and
+        booleans in `env` become text as in a recipe: 3, 0.1, true. A second start with the same `idempotency_key`
+        within 24 h returns the same run; with other inputs it raises Conflict.
         """
         text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (env or {}).items()}
-        run = self._control.runs.start(job, text, command, idempotency_key)
+        run = self._control.runs.start(job, text, command, idempotency_key, scale)
         if not self._control.operator.served():
             _tell(self._control.operator.step())
         return Run(self._control, run.id)
@@ -192,14 +193,19 @@ class Run:
         return run.outcome
 
     def logs(
-        self, follow: bool = False, stream: str | Sequence[str] = ("setup", "output"), attempt: int | None = None
+        self,
+        follow: bool = False,
+        stream: str | Sequence[str] = ("setup", "output"),
+        attempt: int | None = None,
+        rank: int | None = None,
     ) -> Iterator[bytes]:
         """Yield the bytes of these streams (system, setup, output) as they were written, in pieces.
 
-        `follow` continues until the run ends. Lost bytes are reported as a LogIncomplete warning.
+        `follow` continues until the run ends. Without `rank`, pieces of several ranks come in any order. Lost bytes are
+        reported as a LogIncomplete warning.
         """
         streams = (stream,) if isinstance(stream, str) else tuple(stream)
-        logs, query = self._control.logs, LogQuery(streams, attempt)
+        logs, query = self._control.logs, LogQuery(streams, attempt, rank=rank)
         pieces = logs.follow(self.id, query, _tell) if follow else logs.read(self.id, query)
         for piece in pieces:
             if isinstance(piece, LogGap):

@@ -96,6 +96,7 @@ class Double:
             types=self.account.instance_type,
             subnets=self.account.subnets,
             new_id=lambda: uuid.uuid4().hex,
+            network=self._host.network,
         )
         self._model.images.publish(
             MachineImage(self.account.image_id, IMAGE_NAME, "amazon", "/dev/sda1", "x86_64", self._now(), IMAGE_GIB)
@@ -220,6 +221,10 @@ class Double:
         with self._lock:
             self._model.interrupt(instance_id, self._now(), notice=notice)
         self._changed.set()
+
+    def power_off(self, instance_id: str) -> None:
+        """Let EC2 show that the machine has powered itself off, as after a fault of its kernel."""
+        self._powered_off(instance_id)
 
     # Time
 

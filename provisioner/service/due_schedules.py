@@ -11,7 +11,7 @@ from provisioner.core.errors import ClockWrong, CloudError, Conflict, Invalid, L
 from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Concurrency, Job
-from provisioner.core.recipe.schedule import KEY, due, key, next_tick, run_id
+from provisioner.core.recipe.schedules.schedule import KEY, due, key, next_tick, run_id
 from provisioner.core.run import story
 from provisioner.core.run.clock_repair import SLACK
 from provisioner.core.run.records import Record, Run
@@ -156,7 +156,7 @@ class DueSchedules:
         ]
 
     def _fresh(self, job: Job, tick: float, now: float) -> Run:
-        return replace(self._jobs.fresh_run(job, {}, None, key(tick), now), id=run_id(job, tick))
+        return replace(self._jobs.fresh_run(job, {}, None, None, key(tick), now), id=run_id(job, tick))
 
     def _save(
         self, job: Job, tick: float, records: list[Record], run: str, without: str, limits: OwnerLimits = UNLIMITED

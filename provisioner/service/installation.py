@@ -56,6 +56,10 @@ class WayIn:
         return Failed(f"cannot connect to {address} port {self.port} ({trouble}): {advice}")
 
 
+#: Stands for the VPC's default security group.
+DEFAULT_GROUP = ""
+
+
 @dataclass(frozen=True)
 class Policy:
     """The settings of the control plane as plain values; times are in seconds."""
@@ -75,6 +79,25 @@ class Policy:
     #: The limits of each owner. They apply to the owner's callers and schedules, but not to admins.
     limits: OwnerLimits = UNLIMITED
     way_in: WayIn = field(default_factory=WayIn)
+    #: Security groups by instance profile. A profile without an entry has `security_groups`.
+    profile_groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def profile_of(self, owner: str) -> str:
+        return self.profiles.get(owner, self.profile)
+
+    def groups_of(self, profile: str) -> tuple[str, ...]:
+        """Return the security groups of machines with this profile, without the groups for SSH.
+
+        If a machine has no group at all, EC2 gives it the VPC's default group.
+        """
+        return self.profile_groups.get(profile, self.security_groups)
+
+    def beside(self, owner: str) -> list[str]:
+        """Return the other profiles whose machines share a security group with those of the owner."""
+        own = self.profile_of(owner)
+        groups = {*self.groups_of(own)} or {DEFAULT_GROUP}
+        others = sorted({self.profile, *self.profiles.values()} - {own})
+        return [other for other in others if groups & ({*self.groups_of(other)} or {DEFAULT_GROUP})]
 
 
 @dataclass(frozen=True)

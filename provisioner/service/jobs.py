@@ -80,8 +80,16 @@ class Jobs:
             except CloudError as error:
                 warnings.append(f"the recipe is stored, but its instance types and zones were not checked: {error}")
 
-        job = self._apply(recipes.parse_recipe(text, source, problems), source, new=new)
-        return replace(from_records.job(job), warnings=tuple(warnings))
+        recipe = recipes.parse_recipe(text, source, problems)
+        job = self._apply(recipe, source, new=new)
+        hourly = self._hourly_dollars(recipe.spec) if recipe.spec.scale > 1 else None
+        return replace(from_records.job(job), warnings=tuple(warnings), hourly_dollars=hourly)
+
+    def _hourly_dollars(self, spec: recipes.Spec) -> float | None:
+        """Return the list price of an hour of all machines, if they are of the dearest type; None if it is unknown."""
+        types = spec.instance_types
+        prices = [price for name in types if (price := self._sites().price_list(name).machines.get(name))]
+        return max(price.dollars for price in prices) * spec.scale if len(prices) == len(types) else None
 
     def _unoffered(self, spec: recipes.Spec) -> list[tuple[Path, str]]:
         """Return the problems with the recipe's instance types and zones. Raises CloudError."""
@@ -128,7 +136,15 @@ class Jobs:
 
     def ungranted(self, spec: recipes.Spec, owner: str) -> Iterator[tuple[Path, str]]:
         """Yield the path of each part of the spec that the installation cannot grant `owner`, with the reason."""
-        return ungranted(spec, owner, self._policy.terms)
+        yield from ungranted(spec, owner, self._policy.terms)
+        if spec.scale > 1 and (others := self._policy.beside(owner)):
+            own = self._policy.profile_of(owner)
+            reason = (
+                f"the machines of a run trust every machine of their security group, but those with the instance "
+                f"profile {others[0]} have the same group: give {own} a group of its own in profile_security_groups "
+                "of the settings"
+            )
+            yield ("spec", "scale"), reason
 
     def all(self) -> tuple[View, ...]:
         return tuple(map(from_records.job, self._store.jobs(self._caller.sees)))
@@ -187,10 +203,21 @@ class Jobs:
         limits = UNLIMITED if self._caller.admin or what != "apply" else self._policy.limits
         return next(each for each in self._recorder.save(records, limits=limits) if isinstance(each, Job))
 
-    def fresh_run(self, job: Job, env: Mapping[str, str], command: str | None, idempotency_key: str, now: float) -> Run:
+    def fresh_run(
+        self,
+        job: Job,
+        env: Mapping[str, str],
+        command: str | None,
+        scale: int | None,
+        idempotency_key: str,
+        now: float,
+    ) -> Run:
         """Return a new run of the job, not stored yet. Raises Invalid if the settings do not grant the recipe."""
-        dump = self._checked(job) if not env and command is None else self._overridden(job, env, command)
-        inputs = hashlib.sha256(json.dumps([sorted(env.items()), command]).encode()).hexdigest()
+        own = bool(env) or command is not None or scale is not None
+        recipe, dump = self._overridden(job, env, command, scale) if own else self._checked(job)
+        # Without a scale, the digest is that of earlier versions, which knew no scale.
+        said: list[object] = [sorted(env.items()), command, *([] if scale is None else [scale])]
+        inputs = hashlib.sha256(json.dumps(said).encode()).hexdigest()
         return Run(
             id=self._ids.new(),
             job_id=job.id,
@@ -199,20 +226,24 @@ class Jobs:
             owner=job.owner,
             recipe=dump,
             created_at=now,
+            scale=recipe.spec.scale,
             idempotency_key=idempotency_key,
             inputs=inputs,
             next_try_at=now,
         )
 
-    def _checked(self, job: Job) -> str:
+    def _checked(self, job: Job) -> tuple[recipes.Recipe, str]:
         recipe, dump = _loaded(job.recipe)
         # The settings may have changed since the recipe was applied.
         recipes.grant(recipe, "start", lambda spec: self.ungranted(spec, job.owner))
-        return dump
+        return recipe, dump
 
-    def _overridden(self, job: Job, env: Mapping[str, str], command: str | None) -> str:
+    def _overridden(
+        self, job: Job, env: Mapping[str, str], command: str | None, scale: int | None
+    ) -> tuple[recipes.Recipe, str]:
         stored, _ = _loaded(job.recipe)
-        return recipes.with_overrides(stored, env, command, lambda spec: self.ungranted(spec, job.owner)).dump()
+        recipe = recipes.with_overrides(stored, env, command, lambda spec: self.ungranted(spec, job.owner), scale=scale)
+        return recipe, recipe.dump()
 
     def sizes(self) -> tuple[Size, ...]:
         return self._sites().sizes()

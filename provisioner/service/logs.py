@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from provisioner.core.errors import Retryable, Transient
+from provisioner.core.errors import Invalid, NotFound, Retryable, Transient
 from provisioner.core.logs import cursor as cursors
 from provisioner.core.logs.archive import Manifest, chunk_offset, kept_chunk_key, manifest_key, node_prefix
 from provisioner.core.logs.cursor import At, Cursor
 from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.keys import chunk_key, log_prefix
-from provisioner.core.run.machine_messages import CHUNK_MOST, CHUNKS_MOST
+from provisioner.core.run.machines.messages import CHUNK_MOST, CHUNKS_MOST
 from provisioner.core.run.records import Node, Run
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.clock import Clock
-from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery, ignore
+from provisioner.ports.control.logs import MERGED_MOST, LogGap, LogPiece, LogQuery, ignore
 from provisioner.ports.store import Store
 from provisioner.service.acting import Acting
 from provisioner.service.runs import Runs
@@ -124,7 +124,8 @@ class Logs:
                     yield from self._gaps(run, query)
                     return
                 bytes_at = {stream: self._at(cursor, nodes, stream) for stream in query.streams}
-                if direct and direct.on(run, nodes, bytes_at):
+                # One connection reads the log of one machine.
+                if direct and (run.scale == 1 or query.rank is not None) and direct.on(run, nodes, bytes_at):
                     pause(0.0)
                     yield from self._heard(direct, nodes[-1], cursor)
                     continue
@@ -149,7 +150,7 @@ class Logs:
         over = found.ended_at is not None and all(node.archived_at is not None for node in nodes)
         if following and not over:
             self._runs.amend(found.id, self._followed)
-        place = cursors.read(cursor) if cursor else self._start(found, query)
+        place = cursors.read(cursor, _ranks(found, query)) if cursor else self._start(found, query)
         pieces: list[tuple[LogPiece | LogGap, str]] = []
         full = False
         for piece, last in self._bounded(nodes, query.streams, place, limit):
@@ -175,47 +176,49 @@ class Logs:
 
         for node in nodes:
             for stream in streams:
-                before = cursor.at(node.attempt, stream)
+                before = cursor.at(node.attempt, stream, node.rank)
                 for piece in self._new(node, [stream], cursor, room):
                     reads += 1
                     if len(piece.data) >= limit:
                         piece = replace(piece, data=piece.data[: _whole(piece.data, limit)])
                         # The next listing must include this chunk again.
-                        cursor.move(node.attempt, stream, At(before.chunk, piece.offset + len(piece.data)))
+                        cut = At(before.chunk, piece.offset + len(piece.data))
+                        cursor.move(node.attempt, stream, cut, node.rank)
                         yield piece, True
                         return
                     if reads == LOOK_READS:
                         yield piece, True
                         return
                     yield piece, False
-                    before, limit = cursor.at(node.attempt, stream), limit - len(piece.data)
+                    before, limit = cursor.at(node.attempt, stream, node.rank), limit - len(piece.data)
 
     @staticmethod
     def _at(cursor: Cursor, nodes: Sequence[Node], stream: str) -> int:
-        return cursor.at(nodes[-1].attempt, stream).byte if nodes else 0
+        return cursor.at(nodes[-1].attempt, stream, nodes[-1].rank).byte if nodes else 0
 
     def _heard(self, direct: Direct, node: Node, cursor: Cursor) -> Iterator[LogPiece]:
         """Yield the pieces that the machine sends within LOOK_EVERY seconds; read missing bytes from the bucket."""
         for piece in direct.pieces(LOOK_EVERY):
-            if piece.offset > cursor.at(node.attempt, piece.stream).byte:
+            if piece.offset > cursor.at(node.attempt, piece.stream, node.rank).byte:
                 yield from self._new(node, [piece.stream], cursor)
-            at = cursor.at(node.attempt, piece.stream)
+            at = cursor.at(node.attempt, piece.stream, node.rank)
             if piece.offset > at.byte:
                 raise Transient(f"{piece.stream}: bytes that the machine has shipped are not in the bucket yet")
             if data := piece.data[at.byte - piece.offset :]:
-                cursor.move(node.attempt, piece.stream, At(at.chunk, at.byte + len(data)))
+                cursor.move(node.attempt, piece.stream, At(at.chunk, at.byte + len(data)), node.rank)
                 yield replace(piece, offset=at.byte, data=data)
 
     def _start(self, run: Run, query: LogQuery) -> Cursor:
         """Return the cursor at which the query begins: the first byte, or with `tail` near the latest attempt's end."""
-        nodes = self._nodes(run, query)
+        nodes, cursor = self._nodes(run, query), Cursor(_ranks(run, query))
         if query.tail is None or not nodes:
-            return Cursor()
-        cursor = Cursor()
+            return cursor
         for stream in query.streams:
-            for node in nodes[:-1]:
-                cursor.end(node.attempt, stream)
-            cursor.move(nodes[-1].attempt, stream, self._before_end(nodes[-1], stream, query.tail))
+            for node in nodes:
+                if node.attempt < nodes[-1].attempt:
+                    cursor.end(node.attempt, stream, node.rank)
+                else:
+                    cursor.move(node.attempt, stream, self._before_end(node, stream, query.tail), node.rank)
         return cursor
 
     def _before_end(self, node: Node, stream: str, lines: int) -> At:
@@ -249,22 +252,31 @@ class Logs:
         return run if run.followed_until > until - FOLLOWED / 2 else replace(run, followed_until=until)
 
     def _nodes(self, run: Run, query: LogQuery) -> list[Node]:
-        return [node for node in self._store.nodes(run.id) if query.attempt in (None, node.attempt)]
+        """Return the nodes whose logs are read, in order. Raises NotFound, and Invalid if a rank must be named."""
+        if query.rank is not None and query.rank >= run.scale:
+            raise NotFound(f"run {run.id[:12]} has no rank {query.rank}: its ranks are 0 to {run.scale - 1}")
+        if query.rank is None and run.scale > MERGED_MOST:
+            raise Invalid(f"run {run.id[:12]} has {run.scale} ranks, too many for one log: name one (--rank, `rank`)")
+        return [
+            node
+            for node in self._store.nodes(run.id)
+            if query.attempt in (None, node.attempt) and query.rank in (None, node.rank)
+        ]
 
     def _new(
         self, node: Node, streams: Sequence[str], cursor: Cursor, room: Callable[[], int] = lambda: CHUNK_MOST
     ) -> Iterator[LogPiece]:
         """Yield the pieces after the cursor, and move the cursor. No read returns more bytes than `room()`."""
         for stream in streams:
-            if cursor.ended(node.attempt, stream):
+            if cursor.ended(node.attempt, stream, node.rank):
                 continue
-            at = cursor.at(node.attempt, stream)
+            at = cursor.at(node.attempt, stream, node.rank)
             # A listing begins after the given key.
             after = self._key(node, stream, at.chunk - 1) if at.chunk else ""
             for offset, key, size in self._chunks(node, stream, after):
                 if offset + size <= at.byte:
                     at = At(offset + size, at.byte)
-                    cursor.move(node.attempt, stream, at)
+                    cursor.move(node.attempt, stream, at, node.rank)
                     continue
                 skip, most = max(0, at.byte - offset), room()
                 data = self._bucket.get(key, start=skip, length=most)
@@ -274,12 +286,12 @@ class Logs:
                 end = offset + skip + len(data)
                 # If the chunk has more bytes, the next listing must include it again.
                 at = At(end if len(data) < most else offset, max(end, at.byte))
-                cursor.move(node.attempt, stream, at)
+                cursor.move(node.attempt, stream, at, node.rank)
                 if data:
-                    yield LogPiece(node.attempt, stream, offset + skip, data)
+                    yield LogPiece(node.attempt, stream, offset + skip, data, node.rank)
             if node.archived_at is not None:
                 # Do not list an archived log again: at the hundredth attempt, 99 listings would find nothing new.
-                cursor.end(node.attempt, stream)
+                cursor.end(node.attempt, stream, node.rank)
 
     def _chunks(self, node: Node, stream: str, after: str = "") -> Iterator[tuple[int, str, int]]:
         """Yield the offset, key and size of each chunk, in order; at most CHUNKS_MOST chunks, like the archive."""
@@ -307,7 +319,12 @@ class Logs:
             kept = decode(Manifest, data).streams if data else {}
             for stream in query.streams:
                 if stream in kept and kept[stream].missing_from is not None:
-                    yield LogGap(node.attempt, stream, kept[stream].missing_from or 0, kept[stream].missing_at_least)
+                    missing = kept[stream].missing_from or 0
+                    yield LogGap(node.attempt, stream, missing, kept[stream].missing_at_least, node.rank)
+
+
+def _ranks(run: Run, query: LogQuery) -> Sequence[int]:
+    return range(run.scale) if query.rank is None else (query.rank,)
 
 
 def _whole(data: bytes, limit: int) -> int:

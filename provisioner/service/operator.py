@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from provisioner.core.access.callers import Caller
-from provisioner.core.errors import Forbidden
+from provisioner.core.errors import Forbidden, NotFound
 from provisioner.ports.clock import Clock
 from provisioner.ports.connection import Connection
 from provisioner.ports.control.operator import ignore
@@ -64,10 +64,13 @@ class Operator:
 
         return hindrance(self._store)
 
-    def enter(self, run: str, *, host: bool = False) -> Connection:
+    def enter(self, run: str, *, rank: int = 0, host: bool = False) -> Connection:
         found = self._runs.record(run)
-        nodes = [node for node in self._store.nodes(found.id) if node.attempt == found.attempt]
-        return self._entrance().enter(found, nodes[0] if nodes else None, host=host)
+        if rank >= found.scale:
+            raise NotFound(f"run {found.id[:12]} has no rank {rank}: its ranks are 0 to {found.scale - 1}")
+        nodes = self._store.nodes(found.id)
+        node = next((node for node in nodes if (node.attempt, node.rank) == (found.attempt, rank)), None)
+        return self._entrance().enter(found, node, host=host)
 
     def drive(
         self, until: Callable[[], bool], told: Callable[[Sequence[str]], None] = ignore, *, schedules: bool = False

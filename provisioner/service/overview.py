@@ -10,9 +10,9 @@ from provisioner.core.cloud.machines import ENDING, Machine
 from provisioner.core.cost.receipt import receipt
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.codec import decode
+from provisioner.core.run.machines.silence import is_silent
 from provisioner.core.run.records import Assignment, Node, Run
 from provisioner.core.run.records import Live as LiveRecords
-from provisioner.core.run.silence import is_silent
 from provisioner.core.run.states import State
 from provisioner.core.views import from_records
 from provisioner.core.views.codec import moment

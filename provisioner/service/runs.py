@@ -47,9 +47,16 @@ class Runs:
         self._jobs = jobs
         self._caller = caller
 
-    def start(self, job: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> View:
+    def start(
+        self,
+        job: str,
+        env: Mapping[str, str],
+        command: str | None = None,
+        idempotency_key: str = "",
+        scale: int | None = None,
+    ) -> View:
         now = self._clock.now()
-        fresh = self._jobs.fresh_run(self._jobs.record(job), env, command, idempotency_key, now)
+        fresh = self._jobs.fresh_run(self._jobs.record(job), env, command, scale, idempotency_key, now)
         audit = self._recorder.audit(self._caller, "start", fresh.owner, fresh.id)
         queued = story.triggered(fresh, self._clock.now())
         run = self._recorder.add_run(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from provisioner.core.errors import Invalid, NotFound
 from provisioner.core.recipe import recipe as recipes
 from provisioner.core.recipe.jobs import Job
-from provisioner.core.recipe.schedule import upcoming
+from provisioner.core.recipe.schedules.schedule import upcoming
 from provisioner.core.views import from_records
 from provisioner.core.views.job import Schedule
 from provisioner.ports.clock import Clock

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.benchmarks import attacks, commands, hour, logs, machines, scale, serving, triggers
+from scripts.benchmarks import attacks, commands, gangs, hour, logs, machines, scale, serving, triggers
 from scripts.benchmarks.figures import Figure, line, moved, read
 
 Measure = Callable[[Path, bool], Iterator[Figure]]
@@ -20,6 +20,7 @@ MEASURES: tuple[Measure, ...] = (
     triggers.many,
     machines.machine,
     machines.follow,
+    gangs.gang,
     logs.throughput,
     logs.slowdown,
     scale.idle,

@@ -28,7 +28,7 @@ from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.messages import Notice, Report, Span
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.jobs import Job, Schedule
-from provisioner.core.run.machine_messages import CLOCK_SKEW
+from provisioner.core.run.machines.messages import CLOCK_SKEW
 from provisioner.core.run.records import Drought, Event, KnownMachine, Node, Record, Run, TemplateHealth, Verdict
 from provisioner.core.run.states import State
 from provisioner.ports.store import RunFilter

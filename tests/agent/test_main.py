@@ -1,5 +1,6 @@
 """The agent's two lists of steps: preparing stops at the first end, cleaning up runs every step."""
 
+import threading
 from types import SimpleNamespace
 from typing import cast
 
@@ -14,7 +15,7 @@ from provisioner.core.protocol.words import Outcome, Step
 
 @pytest.fixture
 def node() -> Node:
-    return cast(Node, SimpleNamespace(step=Step.PULL, ended=None, done=[]))
+    return cast(Node, SimpleNamespace(order=SimpleNamespace(scale=1), step=Step.PULL, ended=None, over=None, done=[]))
 
 
 def well(node: Node) -> None:
@@ -35,6 +36,17 @@ def test_preparing_stops_at_the_step_that_ends_the_work(node: Node) -> None:
     prepare(node, [well, over, well])
     assert (node.ended.outcome, node.ended.exit_code) == (Outcome.FAILED, 3)
     assert node.done == ["well"]  # type: ignore[attr-defined]
+
+
+def test_end_of_one_of_several_ranks_is_reported_at_once(node: Node) -> None:
+    """The other ranks cannot wait until its log is shipped; a run with one rank makes no further report."""
+    prepare(node, [over])
+    assert node.over is None
+    reported = threading.Event()
+    several = SimpleNamespace(**{**vars(node), "order": SimpleNamespace(scale=2), "changed": reported})
+    prepare(cast(Node, several), [over])
+    assert several.over is Outcome.FAILED
+    assert reported.is_set()
 
 
 def test_a_bug_in_a_step_loses_the_run_and_leaves_a_reason(node: Node) -> None:

@@ -18,7 +18,7 @@ Write = Callable[..., str]
 
 JOB = {
     *("id", "owner", "name", "revision", "created_at", "applied_at", "schedule", "recipe", "apply_refuses"),
-    "warnings",
+    *("warnings", "hourly_dollars"),
 }
 RUN = {
     *("id", "job", "job_id", "job_revision", "owner", "idempotency_key", "state", "attempt", "retries_used"),
@@ -33,7 +33,8 @@ RUN = {
         "created_at",
         "ended_at",
     ),
-    *("certain_at", "done_at", "market", "instance_type", "dollars_at_least", "dollars_at_most"),
+    *("certain_at", "done_at", "market", "instance_type", "dollars_at_least", "dollars_at_most", "scale"),
+    "last_attempt",
 }
 ATTEMPT = {
     *("attempt", "rank", "instance_id", "bound_at", "step", "bytes_produced", "bytes_shipped", "heard_at"),
@@ -205,7 +206,7 @@ def test_logs(provision: Provision, ended: dict[str, str]) -> None:
     assert (done.code, done.out) == (0, b"")
     assert "is empty" in done.err
     shown = [json.loads(each) for each in provision("logs", ended["good"], "--json").out.splitlines()]
-    assert shown == [{"attempt": 1, "stream": "output", "offset": 0, "text": whole_log.decode()}]
+    assert shown == [{"attempt": 1, "stream": "output", "offset": 0, "text": whole_log.decode(), "rank": 0}]
 
 
 def test_delete(provision: Provision, recipe: Write) -> None:

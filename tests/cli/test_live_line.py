@@ -32,7 +32,7 @@ def test_run_that_is_queued_again_says_why(capsys: pytest.CaptureFixture[str]) -
     shown = line()
     for _ in range(2):
         shown.show([from_records.run(AGAIN)])
-    assert capsys.readouterr().err == "r1 queued again after attempt 1: EC2 interrupted the spot machine\n"
+    assert capsys.readouterr().err == "r1 queued again after attempt 1, interrupted: EC2 interrupted the spot machine\n"
 
 
 def test_live_line_colours_the_state(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,4 +40,4 @@ def test_live_line_colours_the_state(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(colours, "_chosen", colours.When.ALWAYS)
     line().show([from_records.run(AGAIN)])
-    assert f"r1 \x1b[{colours.DIM}mqueued\x1b[0m again after attempt 1: EC2" in capsys.readouterr().err
+    assert f"r1 \x1b[{colours.DIM}mqueued\x1b[0m again after attempt 1, interrupted: EC2" in capsys.readouterr().err

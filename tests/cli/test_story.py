@@ -10,11 +10,11 @@ from provisioner.core.cloud.offers import Price
 from provisioner.core.cost.receipt import receipt
 from provisioner.core.protocol.messages import Notice, Stop
 from provisioner.core.protocol.words import Outcome, Step
+from provisioner.core.run.machines.silence import SILENT
 from provisioner.core.run.records import Assignment, Event, Run, Tried, Verdict
-from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
 from provisioner.core.views import from_records
-from provisioner.faces.cli.terminal.story import story
+from provisioner.faces.cli.terminal.story import RANKS, story
 from tests.support import samples
 from tests.support.samples import NOW
 
@@ -51,6 +51,15 @@ def over(outcome: Outcome, reason: str, code: int | None = None) -> Assignment:
     verdict = Verdict(outcome, reason, NOW + 60, code)
     gone = {"state": MachineState.TERMINATED, "ending_at": NOW + 61, "ended_at": NOW + 65, "price": PRICE}
     return samples.held({"verdict": verdict, "report": samples.report(Step.COMMAND)}, **gone)
+
+
+def rank(number: int, step: Step = Step.BARRIER) -> Assignment:
+    """Return the assignment of a rank of a run with several machines."""
+    held = at_work(step)
+    return Assignment(
+        replace(held.node, rank=number, id=f"r1.1.{number}", instance_id=f"i-{number}"),
+        replace(held.machine, id=f"i-{number}"),
+    )
 
 
 QUEUED = samples.run(waiting=Waiting.CAPACITY, waiting_for=NO_CAPACITY, tried=TRIED, next_try_at=LATER + 12)
@@ -159,3 +168,22 @@ def test_unknown_cost_names_the_offer_without_a_price() -> None:
     machine = samples.held({"report": samples.report(Step.COMMAND)}, running_at=NOW + 10, state=MachineState.RUNNING)
     lines = told(samples.at_work(), machine)
     assert "cost       unknown (no price for spot g5.xlarge)" in lines
+
+
+def test_each_rank_has_its_machine_and_the_line_says_whom_the_others_wait_for() -> None:
+    preparing = samples.at_work(State.PREPARING, scale=3)
+    lines = told(preparing, rank(0), rank(1, Step.SETUP), rank(2), width=None)
+    assert any(line.startswith("now ") and line.endswith(": waiting for rank 1: setup") for line in lines), lines
+    machines = [line for line in lines if "spot g5.xlarge in a, 0.45 $/h" in line]
+    assert [line.split()[:3] for line in machines] == [
+        ["attempt", "1", "rank"],
+        ["rank", "1:", "i-1,"],
+        ["rank", "2:", "i-2,"],
+    ]
+
+
+def test_large_run_shows_its_first_ranks() -> None:
+    """The JSON output has all ranks."""
+    lines = told(samples.at_work(scale=40), *[rank(number, Step.COMMAND) for number in range(40)], width=None)
+    assert sum("spot g5.xlarge in a" in line for line in lines) == RANKS
+    assert any("and 24 more ranks; --json has all" in line for line in lines)

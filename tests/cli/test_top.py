@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from provisioner.core.cloud.offers import Price
-from provisioner.core.run.silence import SILENT
+from provisioner.core.run.machines.silence import SILENT
 from provisioner.core.run.states import State, Waiting
 from provisioner.core.views import from_records
 from provisioner.core.views.codec import Moment, moment

@@ -74,8 +74,8 @@ class Rig:
         self.until(lambda: all(self.service.runs.record(run.id).done_at is not None for run in runs))
         return [self.service.runs.record(run.id) for run in runs]
 
-    def log(self, run: Named, stream: str = "output", attempt: int | None = None) -> bytes:
-        pieces = self.service.logs.read(run.id, LogQuery((stream,), attempt))
+    def log(self, run: Named, stream: str = "output", attempt: int | None = None, rank: int | None = None) -> bytes:
+        pieces = self.service.logs.read(run.id, LogQuery((stream,), attempt, rank=rank))
         return b"".join(piece.data for piece in pieces if isinstance(piece, LogPiece))
 
 

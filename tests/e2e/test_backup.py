@@ -8,7 +8,7 @@ import pytest
 
 from provisioner import wiring
 from provisioner.core.errors import Conflict, Invalid, WrongStore
-from provisioner.core.protocol.words import Outcome
+from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.states import State
 from tests.e2e.rig import Rig, rig
 from tests.polling import until
@@ -85,6 +85,41 @@ def test_a_restored_store_adopts_machines_and_begins_no_command_again(
         objects = whole.double.account.objects(whole.double.bucket)
         whole.service.operator.takeover()
         assert any(key.startswith(f"runs/{ids['unknown']}/1/0/log/output/") for key in objects | _objects(whole))
+
+
+@pytest.mark.parametrize("at_barrier", [True, False], ids=["at the barrier", "while the command runs"])
+def test_a_restored_store_adopts_all_machines_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, go: Callable[[str], Path], at_barrier: bool
+) -> None:
+    """The backup is older than their launch. No rank executes twice, or without the other."""
+    copy, elsewhere, pipe = (
+        tmp_path / "backup",
+        tmp_path / "other" / "store.db",
+        go("setup" if at_barrier else "command"),
+    )
+    waiting = f"cat {pipe}"
+    with rig(tmp_path / "rig", monkeypatch) as whole:
+        run = whole.start(
+            f'echo "rank $PROVISION_RANK"; {"true" if at_barrier else waiting}',
+            start_script=f'[ "$PROVISION_RANK" = 0 ] || {waiting}' if at_barrier else "true",
+            scale=2,
+        )
+        wiring.backup(whole.settings, str(copy))
+        store = whole.service.installation.store
+        steps = [Step.BARRIER, Step.SETUP] if at_barrier else [Step.COMMAND] * 2
+        whole.until(lambda: [node.report.step if node.report else None for node in store.nodes(run.id)] == steps)
+        whole.service.acting.release()
+        whole.service.close()
+        restored = whole.settings.model_copy(update={"store": elsewhere})
+        wiring.restore(restored, str(copy))
+        whole.service = wiring.service(restored)
+        assert sum("adopted" in line for line in whole.service.operator.takeover()) == 2
+        pipe.write_text("")
+        [done] = whole.done(run)
+        assert done.verdict
+        assert (done.verdict.outcome, done.attempt) == (Outcome.SUCCEEDED, 1), done.verdict
+        assert [whole.log(run, rank=rank) for rank in (0, 1)] == [b"rank 0\n", b"rank 1\n"]
+        assert len(whole.double.history()) == 2
 
 
 def _objects(whole: Rig) -> dict[str, bytes]:

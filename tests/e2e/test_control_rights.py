@@ -8,7 +8,7 @@ import pytest
 
 from provisioner import wiring
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.run import silence
+from provisioner.core.run.machines import silence
 from provisioner.core.run.records import KnownMachine
 from provisioner.rehearsal.aws.actions import ASKS
 from provisioner.rehearsal.aws.calls import CONTROL

@@ -106,6 +106,19 @@ def test_a_run_from_apply_to_its_archive(sc: Client, tmp_path: Path) -> None:
     assert [row[0] for row in sc.pods("whole", "--source", "historical", "--status", "error")] == [pod]
 
 
+def test_run_with_two_machines_has_two_pods(sc: Client) -> None:
+    """Each pod has the log of its own rank."""
+    sc("apply", sc.recipe("pair", 'echo "rank $SATURN_JOB_RANK of $SATURN_JOB_SCALE"; exit 3', scale=2), "--start")
+    until(lambda: [row[1] for row in sc.pods("pair")] == ["error"] * 2, "both pods have ended")
+    until(lambda: not sc.whole.service.operator.unfinished(), "the run is done")
+    pods = sorted(row[0] for row in sc.pods("pair", "--source", "historical"))
+    assert [pod.rpartition("-")[2] for pod in pods] == ["0", "1"]
+    for rank, pod in enumerate(pods):
+        told = sc("logs", "job", "pair", pod)
+        assert f"rank {rank} of 2" in told
+        assert f"rank {1 - rank} of 2" not in told
+
+
 def test_downloaded_recipe_can_be_applied(sc: Client, tmp_path: Path) -> None:
     """The recipe includes the fields that the server added."""
     sc("apply", sc.recipe("trip", "true", start_script="echo ready"))

@@ -50,24 +50,33 @@ class Violation(BaseException):
 
 @dataclass
 class Executions:
-    """The truth about commands: the runs that execute now, by machine, and all orders ever executed."""
+    """The work orders that are executed now, by machine, and all work orders that ever were.
 
-    running: dict[str, str] = field(default_factory=dict)
+    A work order is identified by its run, attempt and rank.
+    """
+
+    running: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     done: set[tuple[str, int, int]] = field(default_factory=set)
+    #: Work orders of runs with several ranks whose machine was ready.
+    ready: set[tuple[str, int, int]] = field(default_factory=set)
 
     def begin(self, order: WorkOrder, machine: str) -> None:
-        if order.run in self.running:
-            raise Violation(
-                "I3 a run executes twice at a time", f"{order.run} on {self.running[order.run]} and {machine}"
-            )
         which = (order.run, order.attempt, order.rank)
+        for other, (run, attempt, rank) in self.running.items():
+            if run == order.run and (attempt != order.attempt or rank == order.rank):
+                raise Violation(
+                    "I3 a run executes twice at a time", f"{which} on {machine}, {attempt, rank} on {other}"
+                )
         if which in self.done:
             raise Violation("I3 a work order is executed again", f"{which} on {machine}")
+        ready = sum(each[:2] == which[:2] for each in self.ready)
+        if order.scale > 1 and ready < order.scale:
+            raise Violation("I11 a rank executes before all ranks are ready", f"{which} with {ready} ready ranks")
         self.done.add(which)
-        self.running[order.run] = machine
+        self.running[machine] = which
 
     def end(self, machine: str) -> None:
-        self.running = {run: other for run, other in self.running.items() if other != machine}
+        self.running.pop(machine, None)
 
 
 class Agent(ScriptedAgent):
@@ -140,6 +149,9 @@ class Agent(ScriptedAgent):
                 self._wake = now + next(self._life)
             except StopIteration:
                 self._power_off()
+
+    def ready(self, order: WorkOrder) -> None:
+        self._executions.ready.add((order.run, order.attempt, order.rank))
 
     def begins(self, order: WorkOrder) -> None:
         self._executions.begin(order, self.instance.id)

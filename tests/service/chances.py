@@ -36,9 +36,12 @@ AIMED = {
     ("mailbox", "put result"),
     ("mailbox", "put started"),
     ("bucket", "put work"),
+    ("bucket", "put peers"),
     ("store", "save Launch"),
 }
 AIMED_RATE = 0.15
+#: Maximum number of machines of a run.
+LARGEST_SCALE = 4
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,27 @@ def lot(seed: int) -> Lot:
     # After `peace` no faults occur, so that everything in the world must come to its end.
     peace = dice.choice((300.0, 1800.0, 7200.0))
     rates: dict[Fate, float] = {fate: dice.choice((0.0, 0.0, 0.002, 0.02)) for fate in Fate if fate is not Fate.NONE}
+    deeds, conditions = tuple(_deeds(dice, peace)), _conditions(dice, peace)
+    most = dice.choice((None, None, 1, 2))
+    # A run whose machines never fit into a quota or a limit would wait for ever.
+    largest = 1 if conditions.quotas else most or LARGEST_SCALE
     plan = WorldPlan(
-        deeds=tuple(_deeds(dice, peace)),
-        conditions=_conditions(dice, peace),
+        deeds=tuple(_fitting(deed, largest) for deed in deeds),
+        conditions=conditions,
         scripts=_scripts(dice),
         outages=tuple(_outages(dice, peace)),
         downtimes=tuple(dice.choice((1.0, 1.0, 30.0, 400.0, 2000.0)) for _ in range(20)),
         busy=dice.choice((5.0, 10.0, 10.0, 30.0)),
-        max_machines=dice.choice((None, None, 1, 2)),
+        max_machines=most,
     )
     return Lot(plan, seed, rates, peace)
+
+
+def _fitting(deed: Deed, largest: int) -> Deed:
+    """Return the deed, with at most `largest` machines if it starts a run."""
+    if not isinstance(deed, Start) or deed.spec.get("scale", 1) <= largest:
+        return deed
+    return replace(deed, spec={**deed.spec, "scale": largest})
 
 
 def world(seed: int, store: Store | None = None) -> World:
@@ -214,4 +228,7 @@ def _spec(dice: random.Random) -> dict[str, Any]:
     }
     if dice.random() < 0.2:
         spec["placement"]["disk_size"] = "300Gi"
+    if dice.random() < 0.3:
+        spec["scale"] = dice.randint(2, LARGEST_SCALE)
+        spec["gang"] = dice.choice(({}, {}, {"success": "leader"}, {"success": "leader", "workers": "ignore"}))
     return spec

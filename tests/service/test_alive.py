@@ -4,8 +4,8 @@ from provisioner.core.cloud.machines import MachineState
 from provisioner.core.cloud.offers import Price
 from provisioner.core.protocol.messages import Notice
 from provisioner.core.protocol.words import Outcome, Step
+from provisioner.core.run.machines.silence import SILENT
 from provisioner.core.run.records import Record, Verdict
-from provisioner.core.run.silence import SILENT
 from provisioner.core.run.states import State, Waiting
 from tests.service.world import World
 from tests.support import samples

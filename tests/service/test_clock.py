@@ -9,7 +9,7 @@ import pytest
 
 from provisioner.core.errors import ClockWrong
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.run.machine_listings import ASK_AGAIN
+from provisioner.core.run.machines.listings import ASK_AGAIN
 from provisioner.core.run.records import Drought, TemplateHealth
 from tests.service.agents import Script
 from tests.service.trouble import Call, Fate

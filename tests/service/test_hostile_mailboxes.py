@@ -9,7 +9,7 @@ from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.keys import chunk_key, log_prefix, report_key, result_key
 from provisioner.core.protocol.messages import Chunk, Report, Result, Span, StreamEnd
 from provisioner.core.protocol.words import Outcome, Step
-from provisioner.core.run.machine_messages import CLOCK_SKEW, REPORT_MOST, RESULT_HEAD
+from provisioner.core.run.machines.messages import CLOCK_SKEW, REPORT_MOST, RESULT_HEAD
 from provisioner.core.run.records import Run
 from provisioner.core.run.states import State
 from provisioner.ports.control.logs import LogQuery

@@ -5,7 +5,7 @@ import pytest
 from provisioner.core.cloud.machines import MachineState
 from provisioner.core.errors import Transient
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.run.machine_listings import ABSENT, ASK_AGAIN
+from provisioner.core.run.machines.listings import ABSENT, ASK_AGAIN
 from provisioner.core.run.records import Verdict
 from provisioner.service.control_loop.machines import EXAMINE_EVERY, Machines
 from tests.service.alone import Alone

@@ -13,7 +13,7 @@ from provisioner.core.access.owner_limits import OwnerLimits
 from provisioner.core.errors import Invalid, NotFound
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.recipe.jobs import Job
-from provisioner.core.recipe.schedule import KEY, run_id
+from provisioner.core.recipe.schedules.schedule import KEY, run_id
 from provisioner.core.run.records import Run
 from provisioner.core.views.job import Schedule as View
 from provisioner.rehearsal.fakes.clock import CountingIds

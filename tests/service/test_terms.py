@@ -9,8 +9,11 @@ import pytest
 from provisioner.core.cloud.offers import Catalog
 from provisioner.core.errors import Invalid, Transient
 from provisioner.core.recipe.recipe import parse_recipe
+from provisioner.rehearsal.ec2.conditions import Conditions, PriceRule, Where
+from provisioner.service.control import OnBehalf
+from provisioner.service.control_loop.loop import Intervals
 from provisioner.service.jobs import CONFIRMED
-from tests.service.world import World
+from tests.service.world import TESTER, World, parts
 
 SPEC = {"name": "job", "image": "i", "instance_type": "g5.xlarge", "command": "true"}
 
@@ -112,3 +115,30 @@ def test_misspelt_type_is_refused_without_a_suggestion_if_none_can_be_made() -> 
     world.cloud.gpu_types = gpu_types  # type: ignore[method-assign]
     with pytest.raises(Invalid, match=r"no instance type g5\.xlrge$"):
         world.jobs.apply(text(instance_type="g5.xlrge"), "f")
+
+
+def test_apply_says_what_an_hour_of_all_machines_costs() -> None:
+    """They may be of any of the recipe's types. A price that is not known for all types is not guessed."""
+    prices = (PriceRule(2.0, Where(type="g5.xlarge")), PriceRule(3.0, Where(type="g5.2xlarge")))
+    world = World(Conditions(prices=prices))
+    more = {"placement": {"instance_types": ["g5.2xlarge"]}}
+    assert world.jobs.apply(text(scale=4), "f").hourly_dollars == 8.0
+    assert world.jobs.apply(text(scale=4, **more), "f").hourly_dollars == 12.0
+    assert world.jobs.apply(text(scale=4, instance_type="g6.xlarge"), "f").hourly_dollars is None
+    assert world.jobs.apply(text(), "f").hourly_dollars is None
+
+
+def test_run_with_several_machines_needs_a_security_group_of_its_own() -> None:
+    """Ports between its machines are open to all machines of the group, also to those of other owners."""
+    world = World()
+    shared = replace(world.installation.policy, profile_groups={}, security_groups=("sg-all",))
+    assert shared.beside("tester") == ["richer"]
+    assert shared.beside("rich") == ["machine"]
+    assert replace(shared, profiles={}).beside("tester") == []
+    assert replace(shared, profile_groups={"richer": ("sg-1", "sg-2")}).beside("rich") == []
+    assert replace(shared, profile_groups={"richer": ("sg-1", "sg-all")}).beside("rich") == ["machine"]
+    # Without any group, both have the default group of the VPC.
+    assert replace(shared, security_groups=()).beside("rich") == ["machine"]
+    jobs = OnBehalf(parts(replace(world.installation, policy=shared), "users", Intervals()), TESTER).jobs
+    with pytest.raises(Invalid, match=r"spec\.scale: .* profile richer have the same group: give machine a group"):
+        jobs.apply(text(scale=2), "f")

@@ -19,6 +19,7 @@ from provisioner.core.access.callers import Caller
 from provisioner.core.access.owner_limits import UNLIMITED, OwnerLimits
 from provisioner.core.errors import Misconfigured, NoAnswer, Throttled, Transient
 from provisioner.core.protocol.words import Engine
+from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.core.run.records import Run
 from provisioner.ports.bucket import Bucket
 from provisioner.ports.cloud import Cloud
@@ -149,9 +150,11 @@ class World:
             image="ami-1",
             profile="machine",
             profiles={"rich": "richer"},
+            profile_groups={"richer": ("sg-richer",)},
             security_groups=(),
             disk_gib=100,
             max_machines=max_machines,
+            terms=RecipeDefaults(max_machines=max_machines),
             engine=Engine.CONTAINER,
             boot_fuse=BOOT_FUSE,
             reaper_grace=900.0,

@@ -8,6 +8,8 @@ from provisioner.rehearsal.machines.host import Guest
 class IdleHost:
     """Records which machines are booted and ended; a test may power a machine off, and set its console output."""
 
+    network = "10"
+
     def __init__(self, console: str = "") -> None:
         """`console` is the output of machines without an output of their own; `{id}` in it is the machine's id."""
         self._console = console

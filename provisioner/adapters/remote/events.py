@@ -81,8 +81,8 @@ def piece(text: str) -> LogPiece | LogGap:
 def piece_of(view: Log) -> LogPiece | LogGap:
     """Return the piece or the gap that a view shows. Raises Invalid if a piece has no bytes."""
     if not isinstance(view.missing_at_least, Absent):
-        return LogGap(view.attempt, view.stream, view.offset, view.missing_at_least)
+        return LogGap(view.attempt, view.stream, view.offset, view.missing_at_least, view.rank)
     try:
-        return LogPiece(view.attempt, view.stream, view.offset, data_of(view))
+        return LogPiece(view.attempt, view.stream, view.offset, data_of(view), view.rank)
     except ValueError as error:
         raise Invalid(f"invalid log data from the server ({error}): check PROVISION_URL") from error

@@ -48,5 +48,8 @@ class RemoteLogs:
 
 
 def _parameters(query: LogQuery) -> list[tuple[str, str | int]]:
-    chosen = [(name, value) for name, value in (("attempt", query.attempt), ("tail", query.tail)) if value is not None]
-    return [*(("stream", stream) for stream in query.streams), *chosen]
+    chosen = (("attempt", query.attempt), ("tail", query.tail), ("rank", query.rank))
+    return [
+        *(("stream", stream) for stream in query.streams),
+        *((name, value) for name, value in chosen if value is not None),
+    ]

@@ -29,9 +29,23 @@ class RemoteRuns:
         self._calls = calls
         self._ids = ids
 
-    def start(self, job: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
+    def start(
+        self,
+        job: str,
+        env: Mapping[str, str],
+        command: str | None = None,
+        idempotency_key: str = "",
+        scale: int | None = None,
+    ) -> Run:
         path, query = job_path(job)
-        body = {"env": dict(env), "command": command, "idempotency_key": idempotency_key or self._ids.new()}
+        body: dict[str, object] = {
+            "env": dict(env),
+            "command": command,
+            "idempotency_key": idempotency_key or self._ids.new(),
+        }
+        if scale is not None:
+            # Older servers reject unknown fields.
+            body["scale"] = scale
         return self._calls.ask(Started, "POST", f"{path}/start", query, json.dumps(body).encode()).run
 
     def find(self, which: RunFilter = NEWEST) -> tuple[Run, ...]:

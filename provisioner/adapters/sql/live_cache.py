@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from provisioner.adapters.sql import tables
 from provisioner.core.protocol.codec import decode
-from provisioner.core.run.machine_messages import in_time
+from provisioner.core.run.machines.messages import in_time
 from provisioner.core.run.records import Drought, KnownMachine, Launch, Live, Node, Record, Run, TemplateHealth
 
 _UNFINISHED = select(tables.RunRow.id).where(col(tables.RunRow.done).is_(False))

@@ -10,12 +10,12 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from provisioner.agent.fetch.pull import engine_version, is_here, named_by_digest, pull
 from provisioner.agent.job import processes
-from provisioner.agent.job.engine import Termination
+from provisioner.agent.job.engine import MASTER_PORT, Termination
 from provisioner.agent.job.processes import Process, Reached, Tree
 from provisioner.agent.machine.files import inside
 from provisioner.agent.machine.tools import Tools, ask, kill
@@ -77,11 +77,17 @@ class ContainerEngine:
         answer = ask(["docker", "info", "--format", "{{.DockerRootDir}}"])
         return [self._files, *([] if answer.code else [answer.text])]
 
-    def create(self) -> None:
+    def host(self, name: str, address: str) -> str:  # noqa: ARG002 - `create` makes the name resolve
+        return name
+
+    def port(self, run: str) -> int:  # noqa: ARG002 - each machine has its own ports
+        return MASTER_PORT
+
+    def create(self, hosts: Mapping[str, str]) -> None:
         """Create the container, replacing that of an earlier try, and give the job's folders to the image's user."""
         ask(["docker", "rm", "--force", "--", self.name])
         self._made = True
-        created = ask(self._create_command())
+        created = ask(self._create_command(hosts))
         if created.code:
             raise Ended(
                 outcome_of(created.text),
@@ -93,7 +99,7 @@ class ContainerEngine:
         for path in self._mounts():
             self._give(self.folder(path), *owner)
 
-    def _create_command(self) -> list[str]:
+    def _create_command(self, hosts: Mapping[str, str]) -> list[str]:
         half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         shm_size = half if self._order.shm_size is None else self._order.shm_size
         mounts = [(self.folder(path), path) for path in self._mounts()]
@@ -108,6 +114,9 @@ class ContainerEngine:
             # docker-init is tini: without this variable it forwards a signal to its child only.
             "--env=TINI_KILL_PROCESS_GROUP=1",
             "--network=host",
+            *(f"--add-host={name}:{address}" for name, address in hosts.items()),
+            # Libraries for communication between machines lock memory (NCCL, "Troubleshooting": "Memory limits").
+            *(["--ulimit=memlock=-1", "--ulimit=stack=67108864"] if hosts else []),
             *(["--gpus=all"] if self._order.gpus else []),
             f"--shm-size={shm_size}",
             "--log-driver=none",

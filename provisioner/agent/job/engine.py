@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from provisioner.agent.machine import files
 from provisioner.agent.machine.files import inside
 from provisioner.agent.machine.tools import Tools, kill
 
+#: The port at which rank 0 listens for the other ranks: torchrun's own default.
+MASTER_PORT = 29500
 #: The job's home folder, below the machine's root folder.
 HOME = "/home/jovyan"
 
@@ -69,8 +72,14 @@ class Engine(Protocol):
     def folders(self) -> list[str]:
         """Return the folders on this machine's disks that hold the job's image and files."""
 
-    def create(self) -> None:
-        """Prepare everything for `start`; raises Ended."""
+    def host(self, name: str, address: str) -> str:
+        """Return the host name or address by which the job reaches the machine with this name and address."""
+
+    def port(self, run: str) -> int:
+        """Return the port at which rank 0 of the run listens for the other ranks."""
+
+    def create(self, hosts: Mapping[str, str]) -> None:
+        """Prepare everything for `start`; raises Ended. `hosts` are the addresses of the run's machines by name."""
 
     def start(self) -> None:
         """Start the job's first shell, which reads all that it needs from the job folder."""
@@ -127,7 +136,14 @@ class ProcessEngine:
     def folders(self) -> list[str]:
         return [f"{self._root}{HOME}"]
 
-    def create(self) -> None:
+    def host(self, name: str, address: str) -> str:  # noqa: ARG002 - this computer cannot resolve the name
+        return address
+
+    def port(self, run: str) -> int:
+        # All machines of a rehearsal share this computer's ports, so different runs should have different ports.
+        return 20_000 + zlib.crc32(run.encode()) % 10_000
+
+    def create(self, hosts: Mapping[str, str]) -> None:
         pass
 
     def start(self) -> None:

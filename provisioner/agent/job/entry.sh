@@ -62,6 +62,7 @@ echo "begun 0" >>"$here/said"
     esac
     # A command makes this file to report that it is done although it got SIGTERM; each attempt has a new folder.
     export PROVISION_DONE_FILE="$here/done/file"
+    . "$here/launcher"
     . "$here/environment"
     exec "$@"
 )

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from provisioner.agent.machine.files import replace
 from provisioner.core.errors import Invalid
@@ -51,10 +52,12 @@ class JobDir:
         environment: Mapping[str, str],
         setup: Mapping[str, bytes],
         command: str,
+        launcher: Mapping[str, str] = MappingProxyType({}),
     ) -> JobDir:
         """Replace the folder with a new one and open it. `setup` has, by name, the contents of `entry.sh`'s files.
 
-        Raises Invalid for a variable that no shell accepts.
+        The command, but not the setup, gets the variables in `launcher`; those in `environment` take precedence. Raises
+        Invalid for a variable that no shell accepts.
         """
         part = folder.with_name(f"{folder.name}.part")
         for old in (folder, part):
@@ -65,6 +68,7 @@ class JobDir:
         files = {
             "entry": Path(__file__).with_name("entry.sh").read_bytes(),
             "environment": exports(environment).encode(errors="surrogateescape"),
+            "launcher": exports(launcher).encode(errors="surrogateescape"),
             **setup,
             "command": command.encode(errors="surrogateescape"),
         }

@@ -19,6 +19,7 @@ from provisioner.agent.steps.finishing import (
     settle_result,
     ship_logs,
 )
+from provisioner.agent.steps.gathering import meet_peers, wait_for_ranks
 from provisioner.agent.steps.gpus import wait_for_gpus
 from provisioner.agent.steps.instance_store import use_instance_store
 from provisioner.agent.steps.preparing import fetch_secrets, look_for_image, pull_and_clone, set_up, swap_fuse
@@ -31,7 +32,9 @@ PREPARING: tuple[Callable[[Node], None], ...] = (
     look_for_image,
     fetch_secrets,
     pull_and_clone,
+    meet_peers,
     set_up,
+    wait_for_ranks,
     claim,
     execute,
 )

@@ -12,7 +12,7 @@ from provisioner.agent.fetch.git import check_out
 from provisioner.agent.fetch.git_credentials import access
 from provisioner.agent.fetch.pull import registry_of
 from provisioner.agent.fetch.secrets import Secrets, login
-from provisioner.agent.job.environment import job_environment
+from provisioner.agent.job.environment import job_environment, launcher_variables
 from provisioner.agent.job.job_dir import JobDir
 from provisioner.agent.job.setup import PARTS, setup_files
 from provisioner.agent.machine import kernel
@@ -22,6 +22,7 @@ from provisioner.agent.node import Node
 from provisioner.agent.outcomes import Ended, told
 from provisioner.agent.steps.executing import interruption_of, listen, wait_for_end
 from provisioner.core.errors import Invalid
+from provisioner.core.protocol.keys import rank_name
 from provisioner.core.protocol.messages import limit_of
 from provisioner.core.protocol.words import Engine, Outcome, Step
 
@@ -117,13 +118,17 @@ def set_up(node: Node) -> None:
     node.begin(Step.SETUP)
     try:
         folder = node.engine.folder(order.working_directory)
-        variables = job_environment(order, node.machine, os.environ, node.secrets)
+        hosts = {rank_name(order.run, rank): address for rank, address in enumerate(node.peers)}
+        # The only rank of a run is its own leader.
+        leader = node.engine.host(*next(iter(hosts.items()))) if hosts else node.machine.address
+        variables = job_environment(order, node.machine, os.environ, node.secrets, leader)
         files = setup_files(order, node.secrets, node.engine.seen)
-        node.job_dir = job_dir = JobDir.make(node.paths.job_dir, variables, files, order.command)
+        launcher = launcher_variables(order, leader, node.engine.port(order.run))
+        node.job_dir = job_dir = JobDir.make(node.paths.job_dir, variables, files, order.command, launcher)
     except Invalid as error:
         raise Ended(Outcome.REFUSED, Step.SETUP, str(error)) from error
     os.makedirs(folder, exist_ok=True)
-    node.engine.create()
+    node.engine.create(hosts)
     listen(node, job_dir)
     node.halt.check(Step.SETUP)
     node.kernel_mark = kernel.latest()

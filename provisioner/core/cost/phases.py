@@ -1,10 +1,11 @@
 """Divide a run's time into named phases, without gaps or overlaps.
 
-The main line has the phases of each attempt's first node, from the trigger until its machine is gone. Phases that are
+The main line begins with the trigger, and has the phases of the machine that ends last in each attempt. Phases that are
 parallel to it (git while the image is pulled, other ranks, a machine that ends while the next one starts) are `beside`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby, zip_longest
@@ -93,7 +94,7 @@ def phases(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch],
     end = run.done_at if run.done_at is not None else now
     ordered = sorted(held, key=lambda each: (each.node.attempt, each.node.rank))
     lives = [
-        [_life(each, launches.get(each.node.launch), end) for each in several]
+        _led(_life(each, launches.get(each.node.launch), end) for each in several)
         for _, several in groupby(ordered, lambda each: each.node.attempt)
     ]
     starts = [leader.marks[0][1] for leader, *_ in lives]
@@ -112,9 +113,17 @@ def phases(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch],
         beside += [replace(phase, beside=True) for other in others for phase in (*other.line(), *other.beside)]
         at = leader.gone if cut is None or (leader.gone and leader.gone.at < cut.at) else cut
     if at is not None:
-        main += _tail(run, ordered[-1].node if ordered else None, launches, at)
+        attempt = ordered[-1].node.attempt if ordered else 0
+        main += _tail(run, [each.node for each in ordered if each.node.attempt == attempt], launches, at)
     fitted = (_fitted(phase, run.created_at, end) for phase in beside)
     return (*_joined(main, run.created_at, end), *fitted)
+
+
+def _led(lives: Iterable[_Life]) -> list[_Life]:
+    """Return the lives of an attempt's machines; the first one ends last, and is the main line."""
+    several = list(lives)
+    leader = max(several, key=lambda life: math.inf if life.gone is None else life.gone.at)
+    return [leader, *(life for life in several if life is not leader)]
 
 
 def _split(phase: Phase, cut: Bound | None) -> tuple[list[Phase], list[Phase]]:
@@ -126,10 +135,14 @@ def _split(phase: Phase, cut: Bound | None) -> tuple[list[Phase], list[Phase]]:
     return [replace(phase, ended=cut)], [replace(phase, beside=True, began=cut)]
 
 
-def _tail(run: Run, last: Node | None, launches: Mapping[str, Launch], at: Bound) -> Iterator[Phase]:
-    """Yield the phases after the end of the last machine: another wait, or the closing of the run."""
-    attempt = last.attempt if last else 0
-    ended_so = last is not None and (not last.verdict or not run.verdict or run.verdict.at == last.verdict.at)
+def _tail(run: Run, last: Sequence[Node], launches: Mapping[str, Launch], at: Bound) -> Iterator[Phase]:
+    """Yield the phases after the end of the last machine: another wait, or the closing of the run.
+
+    `last` are the nodes of the last attempt.
+    """
+    attempt = last[0].attempt if last else 0
+    # A run that ended in another wait has a later verdict than each of these nodes.
+    ended_so = any(not node.verdict or not run.verdict or run.verdict.at <= node.verdict.at for node in last)
     if run.ended_at is None or not ended_so:
         launch = launches.get(run.launch) if run.state is State.LAUNCHING else None
         over = Bound(run.ended_at, Source.STORE) if run.ended_at is not None else None

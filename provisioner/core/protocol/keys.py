@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: Parts of the host names of a run's machines, and the values of SATURN_INTERNAL_SUBDOMAIN and SATURN_NAMESPACE.
+SUBDOMAIN, NAMESPACE = "machines", "provision"
+
 
 def mailbox(role_id: str, instance_id: str) -> str:
     """Return the machine's name in the bucket: its `aws:userid` (IAM User Guide, "Policy variables")."""
@@ -13,12 +16,25 @@ def container_name(run: str, attempt: int, rank: int) -> str:
     return f"provision-{run}-{attempt}-{rank}"
 
 
+def rank_name(run: str, rank: int) -> str:
+    """Return the host name by which the processes of a run reach the machine of a rank.
+
+    Saturn Cloud's documents build this name from the variables SATURN_JOB_RUN, SATURN_INTERNAL_SUBDOMAIN and
+    SATURN_NAMESPACE.
+    """
+    return f"{run}-{rank}.{SUBDOMAIN}.{NAMESPACE}.svc.cluster.local"
+
+
 def work_key(box: str) -> str:
     return f"machines/{box}/work"
 
 
 def orders_key(box: str) -> str:
     return f"machines/{box}/orders"
+
+
+def peers_key(box: str) -> str:
+    return f"machines/{box}/peers"
 
 
 def started_key(box: str) -> str:

@@ -107,6 +107,19 @@ class WorkOrder:
     checkpoint: str = ""
     #: The key that may log in to the machine as root, as a line of authorized_keys (sshd(8)); empty for none.
     authorized_key: str = ""
+    #: Limit of the wait for the other ranks, in seconds; used only if `scale` is more than 1.
+    gather_limit: float = 0.0
+    #: Whether the command of a run with several ranks gets the variables of torchrun and similar launchers.
+    launcher_variables: bool = True
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The private addresses of all machines of an attempt, by rank."""
+
+    run: str
+    attempt: int
+    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,10 @@ class Stop:
     outcome: Outcome
     reason: str
     at: float
+    #: The Unix time of SIGTERM, the same for all ranks; if it is past, SIGTERM is sent at once.
+    begin_at: float = 0.0
+    #: The Unix time of SIGKILL; 0 for `stop_grace` seconds after SIGTERM.
+    kill_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -125,6 +142,8 @@ class Orders:
     stop: Stop | None = None
     #: Unix time until which a client follows the log. Until then the agent ships the log every second.
     followed_until: float = 0.0
+    #: The attempt whose command the ranks may execute; 0 until all ranks are ready. Only for runs with several ranks.
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,6 +184,9 @@ class Report:
     finished: bool = False
     #: The machine's SSH host keys, each `kind base64`; empty if no key may log in.
     host_keys: tuple[str, ...] = ()
+    #: The outcome, reported as soon as the work is over, before the rest of the log is shipped. The outcome in the
+    #: result may differ. Only agents of a run with several ranks report it.
+    ended: Outcome | None = None
 
 
 @dataclass(frozen=True)

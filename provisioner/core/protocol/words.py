@@ -42,6 +42,8 @@ class Step(str, Enum):
     PULL = "pull"
     CLONE = "clone"
     SETUP = "setup"
+    #: Several machines of a run wait for each other, so that the command starts on all of them at the same time.
+    BARRIER = "barrier"
     COMMAND = "command"
     LOGS = "logs"
 

@@ -22,6 +22,8 @@ class RecipeDefaults:
     #: An s3:// URL that ends in a slash.
     checkpoint_url: str = ""
     subnets: tuple[str, ...] = ()
+    #: Maximum number of machines that may be alive; None: any number.
+    max_machines: int | None = None
 
 
 def trusted(terms: RecipeDefaults) -> tuple[str, ...]:
@@ -65,6 +67,11 @@ def ungranted(spec: Spec, owner: str, terms: RecipeDefaults) -> Iterator[tuple[P
         if subnet not in terms.subnets:
             where = ("spec", "placement", "subnets", index)
             yield where, f"{subnet} is not a subnet of the installation, which has {', '.join(terms.subnets) or 'none'}"
+    if terms.max_machines is not None and spec.scale > terms.max_machines:
+        yield (
+            ("spec", "scale"),
+            f"the run needs {spec.scale} machines at once; max_machines of the settings allows {terms.max_machines}",
+        )
     if spec.checkpoint and not terms.checkpoint_url:
         yield (
             ("spec", "checkpoint"),

@@ -109,11 +109,11 @@ def _found(value: Any, path: Path) -> str:
 
 def _meant(path: Path, levels: Mapping[str, list[str]]) -> str:
     name, parent = str(path[-1]), re.sub(r"\[[0-9]+]", "[]", _dotted(path[:-1]))
+    if name in _ABOUT:
+        return f"; {_ABOUT[name]}"
     elsewhere = [level for level, names in levels.items() if name in names]
     if elsewhere:
         return f"; {name} belongs {f'in {elsewhere[0]}' if elsewhere[0] else 'at the top'}"
-    if name in _ABOUT:
-        return f"; {_ABOUT[name]}"
     here = difflib.get_close_matches(name, levels.get(parent, []), 1, _ALIKE)
     if here:
         return f"; did you mean {here[0]}?"

@@ -11,9 +11,10 @@ from pydantic import (
     PlainSerializer,
 )
 
-from provisioner.core.recipe import duration, kinds, schedule
+from provisioner.core.recipe import duration, kinds
 from provisioner.core.recipe.jobs import SCHEMA
 from provisioner.core.recipe.kinds import _SCALAR, Kind, between, matching, rule
+from provisioner.core.recipe.schedules import schedule
 
 #: Maximum number of bytes of one argument or variable of a new process (MAX_ARG_STRLEN of execve(2)), without the final
 #: NUL.
@@ -356,11 +357,3 @@ def _known_schema(version: str) -> str:
 
 
 SchemaVersion = Annotated[Text, rule(_known_schema)]
-
-
-def one_machine(scale: int) -> int:
-    """Return `scale`, the number of machines of a run; raises ValueError if it is not 1."""
-    if scale != 1:
-        later = "not in this version: more than one machine a run; start one run for each"
-        raise ValueError(later if scale else "a run needs a machine: write 1, or leave scale out")
-    return scale

@@ -1,8 +1,8 @@
 """Parse and check recipes, the documents with which users define jobs.
 
 The schema is the `type: job` of Saturn Cloud's recipes (2025.10.01), with additional optional fields: `placement`,
-`limits`, `retry`, `git`, `registry`, `shm_size`, `timezone`, `schedule_catchup` and `checkpoint`. Saturn's fields that
-this version does not support are refused, each with a message of its own.
+`limits`, `retry`, `gang`, `git`, `registry`, `shm_size`, `timezone`, `schedule_catchup` and `checkpoint`. Saturn's
+fields that this version does not support are refused, each with a message of its own.
 """
 
 import bisect
@@ -11,92 +11,21 @@ import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from provisioner.core.cloud.offers import Market
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.words import Attachment
-from provisioner.core.recipe import duration, errors, fields, flat, kinds
+from provisioner.core.recipe import errors, fields, flat, kinds
 from provisioner.core.recipe.attachments import ConfigFiles, Git, GitRepository, Packages, Registry, Secret
 from provisioner.core.recipe.git import repository_name
 from provisioner.core.recipe.jobs import SCHEMA, Catchup, Concurrency, Job, Schedule
 from provisioner.core.recipe.kinds import Ignored, Part, later, or_nothing
+from provisioner.core.recipe.parts import Gang, Limits, Placement, Retry
 from provisioner.core.recipe.yaml import LARGEST, Path, read
 
-#: Maximum number of seconds after the command's end in which a machine ships the log that is still on its disk.
-LOGS_TIME = 600.0
 #: The folder that relative paths of files start from.
 HOME = "/home/jovyan"
-#: Seconds of the boot fuse, which powers off a machine without a work order, whatever the recipe's limits are.
-_BOOT_FUSE = 1200.0
-#: The least `limits.silence`, in seconds: heartbeats may be lost, and no machine counts as silent earlier.
-_SHORTEST_SILENCE = 180.0
-
-
-class Placement(Part):
-    """Where machines may be launched, and alternatives if the first choice has no capacity."""
-
-    #: Instance types to try after `instance_type`.
-    instance_types: tuple[fields.InstanceType, ...] = ()
-    #: Zones to launch in; if empty, all zones of the installation.
-    zones: tuple[fields.Zone, ...] = ()
-    #: Whether to launch on-demand if no spot machine is available. On-demand costs more, so the user decides.
-    spot_fallback: fields.Flag = False
-    #: Some of the installation's subnets; if empty, all of them.
-    subnets: tuple[fields.Subnet, ...] = ()
-    #: Bytes for the AMI, the job's unpacked image and its data; if unset, the installation's size. EBS allows 16 TiB.
-    disk_size: Annotated[fields.Size, kinds.sized("8Gi", "16Ti")] | None = None
-    #: MiB/s of the disk; if unset, EBS's default of 125.
-    disk_throughput: Annotated[int, kinds.between(125, 1000, "MiB a second")] | None = None
-    #: With `none`, instance types without an NVIDIA GPU are accepted; otherwise such a type counts as a mistake.
-    gpu: Literal["required", "none"] = "required"
-
-
-def _patient(silence: float | None) -> float | None:
-    if silence is not None and silence < _SHORTEST_SILENCE:
-        raise ValueError(f"write at least {duration.text(_SHORTEST_SILENCE)}, or never")
-    return silence
-
-
-class Limits(Part):
-    """The longest duration of each part of a run, in seconds."""
-
-    #: For the command. The default allows a day of training, and limits the cost of a command that hangs.
-    runtime: Annotated[fields.Duration, fields.lasting()] = 86400.0
-    #: For the wait for a machine. The default is `never` (None), because waiting costs nothing.
-    queue_time: fields.DurationOrNever = None
-    #: From launch to the agent's first report, or from delivery of the work order if that was later: an agent without a
-    #: work order cannot report. Large GPU machines need most of the default, and a broken machine uses all of it.
-    boot: Annotated[fields.Duration, fields.lasting(_BOOT_FUSE)] = 600.0
-    #: For pulling the image and cloning, which are parallel: tens of GB from a slow registry take half of the default.
-    pull: Annotated[fields.Duration, fields.lasting()] = 3600.0
-    #: For the start script: compiling an extension or fetching weights takes a large part of the default.
-    setup: Annotated[fields.Duration, fields.lasting()] = 3600.0
-    #: From SIGTERM to SIGKILL after a stop or a limit, to save a checkpoint. A spot notice leaves about 100 s instead.
-    stop_grace: Annotated[fields.Duration, fields.lasting()] = 30.0
-    #: A machine that sends no report for this long counts as lost, even if EC2's status checks pass. With `never`
-    #: (None), silence alone does not make it lost before the end of its lifetime.
-    silence: Annotated[fields.DurationOrNever, AfterValidator(_patient)] = None
-
-    @property
-    def lifetime(self) -> float:
-        """Seconds that a machine may exist for a run: the sum of the limits, and the time to ship the log."""
-        return self.boot + self.pull + self.setup + self.runtime + self.stop_grace + LOGS_TIME
-
-
-class Retry(Part):
-    """Which attempts are followed by another attempt, and when."""
-
-    #: Exit codes after which the run is tried again, up to `retries` times; it fails at once with any other code. If
-    #: empty, all codes.
-    on: tuple[fields.ExitCode, ...] = ()
-    #: Exit codes with which the command reports that its work is saved but not finished. The command then runs again
-    #: without using up `retries`, at most as often as after failures of the infrastructure.
-    requeue_on: tuple[fields.ExitCode, ...] = ()
-    #: Pause after a failed attempt, in seconds. After a failure of the infrastructure, other pauses apply.
-    backoff: fields.DurationOrNow = 0.0
-    #: Whether a command that had begun may run again on another machine, if the first machine is lost or interrupted.
-    rerun: Literal["always", "before_start"] = "always"
 
 
 class Spec(Part):
@@ -125,9 +54,8 @@ class Spec(Part):
     #: Executed in the container after the clone and before the command, by `sh` or the interpreter of a `#!` line.
     start_script: fields.Script | None = None
     git_repositories: tuple[GitRepository, ...] = ()
-    scale: Annotated[
-        fields.Count, kinds.Kind(fields.one_machine, {"type": ["integer", "string"], "pattern": "^0*1$", "maximum": 1})
-    ] = 1
+    #: Number of machines, which all execute the command; if there are several, they are launched and start together.
+    scale: Annotated[int, kinds.between(1, 1000, "the number of machines of a run")] = 1
     use_spot_instance: fields.Flag = False
     #: How often a run is tried again after its command failed.
     retries: fields.Count = 0
@@ -139,6 +67,7 @@ class Spec(Part):
     placement: Placement = Placement()
     limits: Limits = Limits()
     retry: Retry = Retry()
+    gang: Gang = Gang()
     #: Bytes of /dev/shm, which data loaders fill; if unset, half of the machine's memory.
     shm_size: Annotated[fields.Size, kinds.sized("1Mi", "16Ti")] | None = None
     #: The time zone of the schedule, UTC if unset. The job gets it as the variable TZ, unless the recipe sets TZ.
@@ -161,6 +90,14 @@ class Spec(Part):
     dask_cluster: Annotated[None, later("Dask clusters")] = None
     status: Annotated[None, later("start and stop by apply; use apply --start, start or stop")] = None
     subdomain: Ignored = None
+
+    @property
+    def bounds(self) -> Limits:
+        """The limits that apply: only runs with several machines have `gather`, by default pull and setup together."""
+        limits = self.limits
+        if self.scale == 1:
+            return limits if limits.gather is None else limits.model_copy(update={"gather": None})
+        return limits.model_copy(update={"gather": limits.gather or limits.pull + limits.setup})
 
     @property
     def image_uri(self) -> str:
@@ -250,9 +187,17 @@ def parse_recipe(text: str | bytes, source: str, ungranted: Ungranted = lambda _
 
 
 def with_overrides(
-    recipe: Recipe, env: Mapping[str, str], command: str | None, ungranted: Ungranted = lambda _: ()
+    recipe: Recipe,
+    env: Mapping[str, str],
+    command: str | None,
+    ungranted: Ungranted = lambda _: (),
+    *,
+    scale: int | None = None,
 ) -> Recipe:
-    """Return the recipe for one start, with these variables and this command; raises Invalid like `parse_recipe`."""
+    """Return the recipe for one start, with these variables, command and number of machines.
+
+    A value of None keeps that of the recipe. Raises Invalid like `parse_recipe`.
+    """
     if sum(map(len, (*env, *env.values(), command or ""))) > LARGEST:
         raise Invalid(f"start: variables and command exceed {LARGEST >> 10} KiB; pass data through S3 instead")
     data = recipe.plain()
@@ -261,6 +206,9 @@ def with_overrides(
     if command is not None:
         data["spec"]["command"] = command
         changed.append(("spec", "command"))
+    if scale is not None:
+        data["spec"]["scale"] = scale
+        changed.append(("spec", "scale"))
     return _amended(recipe, data, changed, "start", ungranted)
 
 
@@ -358,6 +306,8 @@ def _wrong(data: Any) -> tuple[Recipe | None, list[tuple[Path, str]]]:
 
 def _clashes(spec: Spec) -> Iterator[tuple[Path, str]]:
     """Yield the problems of fields that are valid alone but not together, as (path, message)."""
+    if spec.gang.workers == "ignore" and spec.gang.success != "leader":
+        yield ("spec", "gang", "workers"), "ignore needs success: leader, because then rank 0 decides when the run ends"
     taken: dict[str, int] = {}
     for index, path in enumerate(spec.checkouts):
         first = taken.setdefault(path, index)

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from provisioner.core.cloud.clock_skew import TOLERANCE
-from provisioner.core.run import capacity, launch_answers, launching, records, silence, verdicts
+from provisioner.core.run import capacity, launch_answers, launching, records, verdicts
+from provisioner.core.run.machines import silence
 from provisioner.core.run.records import Drought, KnownMachine, Launch, Live, Node, Run, TemplateHealth
 from provisioner.core.run.states import Waiting
 from provisioner.core.run.work_order import recipe_of
@@ -45,12 +46,14 @@ def run(item: Run, now: float, backoff: float = 0.0) -> Run:
         item = replace(item, verdict=replace(item.verdict, at=now))
     if item.stop and item.stop.at > now + SLACK:
         item = replace(item, stop=replace(item.stop, at=now))
+    if item.ranks_stop and item.ranks_stop.at > now + SLACK:
+        item = replace(item, ranks_stop=replace(item.ranks_stop, at=now, begin_at=0.0, kill_at=0.0))
     return item
 
 
 def node(item: Node, now: float) -> Node:
     """Return the node without future times. If `result_sought_at` is in the future, the result is looked for again."""
-    past = ("bound_at", "work_put_at", "stop_put_at", "reported_at", "archived_at")
+    past = ("bound_at", "work_put_at", "peers_put_at", "stop_put_at", "reported_at", "archived_at")
     item = _repaired(item, now, past, again=("result_sought_at",))
     if item.verdict and item.verdict.at > now + SLACK:
         item = replace(item, verdict=replace(item.verdict, at=now))

@@ -1,7 +1,7 @@
 """Apply the answer to a launch: each of its runs gets a machine, waits for its next try, or ends."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from provisioner.core.cloud.launches import Refusal
 from provisioner.core.errors import CloudError, Misconfigured, NeedsOperator, NoCapacity, QuotaExceeded
@@ -87,6 +87,7 @@ def _bound(launch: Launch, run: Run, machines: Sequence[KnownMachine], epoch: in
         state=state,
         attempt=attempt,
         offer=machines[0].offer,
+        ranks_stop=None,
         dry_launches=0,
         tier=0,
         waiting=None,
@@ -107,10 +108,19 @@ _TO_MACHINE = {
 }
 
 
+@dataclass(frozen=True)
+class Found:
+    """A living machine whose mailbox has the work order of a rank, and this mailbox."""
+
+    rank: int
+    machine: KnownMachine
+    box: str
+
+
 def adopted(
-    run: Run, nodes: Sequence[Node], attempt: int, machine: KnownMachine, box: str, epoch: int, now: float
+    run: Run, nodes: Sequence[Node], attempt: int, found: Sequence[Found], epoch: int, now: float
 ) -> list[Record]:
-    """Return the records to save for a machine that carries out an attempt which the store does not know.
+    """Return the records to save for the machines that carry out an attempt which the store does not know.
 
     `nodes` are the run's nodes. Their attempts are over, because a later attempt has begun: nodes without a verdict get
     the verdict `lost`. Returns no records if the run has ended, or already has this attempt.
@@ -126,29 +136,34 @@ def adopted(
         for node in nodes
         if node.verdict is None
     ]
-    node = Node(
-        id=f"{run.id}.{attempt}.0",
-        run=run.id,
-        attempt=attempt,
-        rank=0,
-        launch=machine.launch,
-        template="",
-        instance_id=machine.id,
-        box=box,
-        bound_at=now,
-        epoch=epoch,
-        work_put_at=now,
-    )
-    taken = replace(
+    taken = [
+        Node(
+            id=f"{run.id}.{attempt}.{each.rank}",
+            run=run.id,
+            attempt=attempt,
+            rank=each.rank,
+            launch=each.machine.launch,
+            template="",
+            instance_id=each.machine.id,
+            box=each.box,
+            bound_at=now,
+            epoch=epoch,
+            work_put_at=now,
+        )
+        for each in found
+    ]
+    run = replace(
         run,
         state=state,
         attempt=attempt,
-        launch=machine.launch,
-        offer=machine.offer,
+        launch=found[0].machine.launch,
+        offer=found[0].machine.offer,
+        ranks_stop=None,
         waiting=None,
         waiting_for="",
     )
-    return [*over, node, taken, machine, story.adopted(taken, machine, now)]
+    machines = [each.machine for each in found]
+    return [*over, *taken, run, *machines, *(story.adopted(run, machine, now) for machine in machines)]
 
 
 def unfilled(run: Run, refusals: Sequence[Refusal], tiers: int, now: float) -> Run:

@@ -145,7 +145,7 @@ def _group(run: Run, recipe: Recipe) -> _Group:
         run.job_name,
         run.job_revision,
         spec.scale,
-        spec.limits.lifetime,
+        spec.bounds.lifetime,
         spec.instance_types,
         spec.placement.zones,
         spec.placement.subnets,

@@ -9,10 +9,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from provisioner.core.protocol.messages import Peers
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import progress, story
 from provisioner.core.run.launching import machines_left
-from provisioner.core.run.machine_listings import to_terminate
+from provisioner.core.run.machines.listings import to_terminate
+from provisioner.core.run.ranks import stop_of
 from provisioner.core.run.records import (
     Assignment,
     Event,
@@ -113,9 +115,24 @@ class Plan:
             for node in self.live.nodes
             if node.work_put_at is None
             and node.verdict is None
-            and not self._runs[node.run].stop
+            and not stop_of(self._runs[node.run])
             and node.instance_id in machines
         ]
+
+    @cached_property
+    def peers(self) -> list[tuple[Node, Peers]]:
+        """Nodes that get the addresses of all ranks of their attempt, as soon as all addresses are known."""
+        found: list[tuple[Node, Peers]] = []
+        for run in self.live.runs:
+            if run.scale == 1:
+                continue
+            current = [each for each in self.assignments.get(run.id, ()) if each.node.attempt == run.attempt]
+            addresses = tuple(each.machine.address for each in sorted(current, key=lambda each: each.node.rank))
+            if len(current) == run.scale and all(addresses):
+                message = Peers(run.id, run.attempt, addresses)
+                waiting = [each.node for each in current if each.node.peers_put_at is None and not each.node.verdict]
+                found += [(node, message) for node in waiting]
+        return found
 
     # Settle
 
@@ -128,7 +145,7 @@ class Plan:
             if run.id in self.senses.unheard:
                 continue
             try:
-                self._move(run, recipes[run.revision], health, moves)
+                self._move(run, recipes[run.variant], health, moves)
             except Exception as error:  # noqa: BLE001 - an error of one run must not stop the others
                 moves.errors.append((run, error))
         return moves
@@ -137,16 +154,21 @@ class Plan:
         """Add the changes of one run to `moves`. `health` is updated as if all moves so far were already saved."""
         assignments = self.assignments[run.id]
         advance = progress.advance(run, assignments, recipe, self.now, self.senses.reports_unreadable_at)
+        settled = {node.id: node for node in advance.nodes}
         records: list[Record] = []
         if advance.run != run:
             records.append(advance.run)
             if advance.run.state is not run.state:
                 records.append(self._event(run, advance.run))
+        latest = [each.node for each in assignments if each.node.attempt == run.attempt] if settled else []
+        # The machines of one attempt share a fault, which counts once.
+        counted = any(map(progress.never_reported, latest))
         for each in assignments:
-            node = advance.node if advance.node and advance.node.id == each.node.id else each.node
+            node = settled.get(each.node.id, each.node)
             if node is not each.node:
                 records.append(node)
-                if progress.never_reported(node):
+                if progress.never_reported(node) and not counted:
+                    counted = True
                     failing = progress.failed_boot(health.get(node.template), node)
                     records.append(failing)
                     health[failing.id] = replace(failing, version=failing.version + 1)
@@ -155,8 +177,8 @@ class Plan:
                 records.append(replace(each.machine, end_wanted_at=self.now, end_wanted_for=why))
         if records:
             moves.records.append(records)
-        if advance.seek_result:
-            moves.seek.extend(each for each in assignments if each.node.attempt == run.attempt)
+        sought = {node.id for node in advance.seek}
+        moves.seek.extend(each for each in assignments if each.node.id in sought)
 
     def _event(self, old: Run, new: Run) -> Event:
         nodes = [each.node for each in self.assignments[old.id] if each.node.attempt == old.attempt]
@@ -175,12 +197,11 @@ class Plan:
     @cached_property
     def orders(self) -> list[tuple[Run, Node]]:
         """Nodes at work whose orders have changed."""
+        digests = {run.id: progress.orders_digest(run) for run in self.live.runs}
         return [
             (run, each.node)
             for run, each in self._assigned
-            if each.node.verdict is None
-            and each.node.work_put_at is not None
-            and progress.orders_digest(run) != each.node.orders
+            if each.node.verdict is None and each.node.work_put_at is not None and digests[run.id] != each.node.orders
         ]
 
     @cached_property

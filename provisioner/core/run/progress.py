@@ -11,20 +11,22 @@ from provisioner.core.cloud.machines import ENDING
 from provisioner.core.protocol.codec import encode
 from provisioner.core.protocol.messages import Orders, limit_of
 from provisioner.core.protocol.words import Outcome, Step
-from provisioner.core.recipe.recipe import Limits, Recipe, Retry
+from provisioner.core.recipe.parts import Gang, Limits, Retry
+from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import verdicts
+from provisioner.core.run.ranks import Ranks, has_started, stop_of
 from provisioner.core.run.records import Assignment, Node, Run, TemplateHealth, Verdict
 from provisioner.core.run.states import State, transition
 
 
 @dataclass(frozen=True)
 class Advance:
-    """The run after a step, the same object if nothing changed; and its current node if the node got a verdict."""
+    """The run after a step, the same object if nothing changed; and the nodes of its attempt that got a verdict."""
 
     run: Run
-    node: Node | None = None
-    #: Whether to look for the result in the mailbox before a verdict is presumed.
-    seek_result: bool = False
+    nodes: tuple[Node, ...] = ()
+    #: The nodes whose mailbox is searched for a result before a verdict is presumed.
+    seek: tuple[Node, ...] = ()
 
 
 def advance(
@@ -35,7 +37,7 @@ def advance(
     If the recipe cannot be read (None), the default limits apply and there are no retries. `reports_unreadable_at` is
     when reports last could not be read, as Unix seconds.
     """
-    current = next((each for each in held if each.node.attempt == run.attempt), None)
+    current = sorted((each for each in held if each.node.attempt == run.attempt), key=lambda each: each.node.rank)
     limits, retries, retry = (
         (recipe.spec.limits, recipe.spec.retries, recipe.spec.retry) if recipe else (Limits(), 0, Retry())
     )
@@ -43,10 +45,11 @@ def advance(
         case State.QUEUED:
             return Advance(_queued(run, limits, retry, now))
         case State.BOOTING | State.PREPARING | State.RUNNING if current:
-            presumed = verdicts.presume(run, current.node, current.machine, limits, reports_unreadable_at)
-            return _at_work(run, current.node, presumed, retries, retry, now)
+            return _at_work(_ranks(run, current, recipe, now, reports_unreadable_at), retries, retry, now)
         case State.STOPPING:
-            return _stopping(run, held, retry, now)
+            late = _ranks(run, current, recipe, now, reports_unreadable_at)
+            after = _stopping(run, held, bool(late.open), retry, now)
+            return replace(after, nodes=late.settled, seek=after.seek or late.seek)
         case _:
             return Advance(run)
 
@@ -80,40 +83,65 @@ def refuse(run: Run, reason: str, now: float) -> Run:
     return _end(run, Verdict(Outcome.REFUSED, reason, now), now)
 
 
-def _at_work(run: Run, node: Node, presumed: verdicts.Presumption, retries: int, retry: Retry, now: float) -> Advance:
-    if node.result:
-        verdict = verdicts.ended_by_result(node.result, node, now)
-    else:
-        finished = node.report is not None and node.report.finished
-        if now < presumed.at:
-            return Advance(_progressed(run, node), seek_result=finished)
-        if node.result_sought_at is None or node.result_sought_at < presumed.at:
-            return Advance(_progressed(run, node), seek_result=True)
-        verdict = presumed.verdict
-    started = bool(node.report and Step.COMMAND in node.report.spans) or bool(
-        node.result and Step.COMMAND in node.result.spans
-    )
-    run = verdicts.follow(run, verdict, retries, started, _following(run, now), retry)
-    return Advance(
-        replace(run, state=transition(run.state, State.STOPPING)),
-        replace(node, verdict=verdict),
-    )
+def _ranks(
+    run: Run, current: Sequence[Assignment], recipe: Recipe | None, now: float, reports_unreadable_at: float
+) -> Ranks:
+    """Give each rank the verdict of its result, or a presumed one after its mailbox was searched for a result."""
+    limits, found, seek = recipe.spec.bounds if recipe else Limits(), dict[int, Verdict](), list[Node]()
+    for each in current:
+        node = each.node
+        if node.verdict:
+            found[node.rank] = node.verdict
+        elif node.result:
+            found[node.rank] = verdicts.ended_by_result(node.result, node, now)
+        else:
+            presumed = verdicts.presume(run, node, each.machine, limits, reports_unreadable_at)
+            if now < presumed.at:
+                seek += [node] if node.report is not None and node.report.finished else []
+            elif node.result_sought_at is None or node.result_sought_at < presumed.at:
+                seek.append(node)
+            else:
+                found[node.rank] = presumed.verdict
+    gang = recipe.spec.gang if recipe else Gang()
+    return Ranks(run, gang, current, found, tuple(seek), reports_unreadable_at)
 
 
-def _progressed(run: Run, node: Node) -> Run:
-    if node.report is None:
+def _at_work(ranks: Ranks, retries: int, retry: Retry, now: float) -> Advance:
+    run = _progressed(ranks)
+    if run.scale > 1 and not run.stop and run.ranks_stop is None and (stop := ranks.stop_for_others(now)):
+        run = replace(run, ranks_stop=stop)
+    if run is not ranks.run:
+        ranks = replace(ranks, run=run)
+    if not ranks.over(now):
+        # A rank that has ended frees its machine at once.
+        return Advance(run, ranks.settled, ranks.seek)
+    started = any(has_started(each.node) for each in ranks.current)
+    run = verdicts.follow(run, ranks.verdict(), retries, started, _following(run, now), retry)
+    return Advance(replace(run, state=transition(run.state, State.STOPPING)), ranks.settled)
+
+
+def _progressed(ranks: Ranks) -> Run:
+    """Return the run in the state that the reports show, with the order to start once all ranks are ready."""
+    run, reports = ranks.run, [each.node.report for each in ranks.current if each.node.report]
+    if run.start_order != run.attempt and ranks.ready:
+        run = replace(run, start_order=run.attempt)
+    if not reports or run.state is State.RUNNING:
         return run
-    executing = Step.COMMAND in node.report.spans
-    state = State.RUNNING if executing else State.PREPARING
-    return run if run.state is State.RUNNING else replace(run, state=transition(run.state, state))
+    executing = any(Step.COMMAND in report.spans for report in reports)
+    state = transition(run.state, State.RUNNING if executing else State.PREPARING)
+    return run if state is run.state else replace(run, state=state)
 
 
-def _stopping(run: Run, held: Sequence[Assignment], retry: Retry, now: float) -> Advance:
+def _stopping(run: Run, held: Sequence[Assignment], unsettled: bool, retry: Retry, now: float) -> Advance:
+    """Return the next step of a run that is stopping.
+
+    `unsettled` means that a rank of the attempt has no verdict yet. It would get none after the next attempt has begun.
+    """
     if run.ended_at is None:
         if run.stop:
             verdict = Verdict(run.stop.outcome, run.stop.reason, now)
             return Advance(replace(run, verdict=verdict, ended_at=_following(run, now)))
-        if all(verdicts.may_execute_again(each.node, each.machine) for each in held):
+        if not unsettled and all(verdicts.may_execute_again(each.node, each.machine) for each in held):
             return _once_more(run, held, retry, now)
         return Advance(run)
     if run.certain_at is None and all(_certain(each, now) for each in held):
@@ -130,8 +158,8 @@ def _once_more(run: Run, held: Sequence[Assignment], retry: Retry, now: float) -
             reason = f"{verdict.reason}; not tried again: the command had begun, and retry.rerun is before_start"
             return Advance(replace(run, verdict=replace(verdict, reason=reason), ended_at=_following(run, now)))
         # Only the mailbox shows whether a machine began the command just before its end.
-        if any(each.node.result is None and not _heard_out(each) for each in last):
-            return Advance(run, seek_result=True)
+        if unheard := tuple(each.node for each in last if each.node.result is None and not _heard_out(each)):
+            return Advance(run, seek=unheard)
     return Advance(replace(run, state=transition(run.state, State.QUEUED)))
 
 
@@ -171,8 +199,8 @@ def wanted_end(run: Run, held: Assignment, now: float) -> str:
 
 
 def orders(run: Run) -> Orders:
-    """Return the orders for the run's machine."""
-    return Orders(run.stop, run.followed_until)
+    """Return the orders for the run's machines."""
+    return Orders(stop_of(run), run.followed_until, run.start_order if run.start_order == run.attempt else 0)
 
 
 def orders_digest(run: Run) -> str:

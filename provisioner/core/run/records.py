@@ -48,8 +48,8 @@ class Verdict:
             object.__setattr__(self, "exit_code", None)
 
 
-#: A job's id, and the number of its recipe's revision.
-Revision = tuple[str, int]
+#: A job's id, the number of its recipe's revision, and the number of machines, which a start may change.
+Variant = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,12 @@ class Run:
     tried: tuple[Tried, ...] = ()
     stop: Stop | None = None
     followed_until: float = 0.0
+    #: Number of machines, and of ranks of each attempt.
+    scale: int = 1
+    #: The attempt whose ranks are ordered to execute the command, because all of them were ready; 0 before the first.
+    start_order: int = 0
+    #: The order to stop for the other ranks of the present attempt, after the end of one rank decided the attempt.
+    ranks_stop: Stop | None = None
     #: The latest attempt's verdict; final once `ended_at` is set.
     verdict: Verdict | None = None
     ended_at: float | None = None
@@ -100,8 +106,8 @@ class Run:
     version: int = 0
 
     @property
-    def revision(self) -> Revision:
-        return self.job_id, self.job_revision
+    def variant(self) -> Variant:
+        return self.job_id, self.job_revision, self.scale
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,8 @@ class Node:
     #: The epoch of the lease under which the node was bound.
     epoch: int
     work_put_at: float | None = None
+    #: When the addresses of all ranks were put; None for the only rank of a run.
+    peers_put_at: float | None = None
     #: The digest of the orders that were last put; empty if none were.
     orders: str = ""
     #: When the order to stop was put; the stop's grace period counts from this time.
@@ -160,6 +168,8 @@ class KnownMachine:
     bound_at: float
     state: MachineState = MachineState.PENDING
     launch_time: float | None = None
+    #: Its private address; empty until a listing has shown it.
+    address: str = ""
     #: When a listing last showed it; None if no listing has.
     seen_at: float | None = None
     reason_code: str = ""

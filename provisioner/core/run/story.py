@@ -17,10 +17,13 @@ BEGINS = {
     Step.PULL: "fetching the image",
     Step.CLONE: "cloning the git repositories",
     Step.SETUP: "the start script runs",
+    Step.BARRIER: "ready; waiting for the other ranks",
     Step.LOGS: "uploading the rest of the log",
 }
 #: Texts when a step has succeeded.
 DONE = {Step.PULL: "the image is pulled", Step.CLONE: "the git repositories are cloned"}
+#: Maximum number of machines that an event names.
+NAMED = 4
 #: Characters of a console's last line that are shown.
 LINE = 200
 
@@ -87,7 +90,8 @@ def no_machine(run: Run, launch: str, at: float) -> Event:
 
 def bound(run: Run, machines: Sequence[KnownMachine], at: float) -> Event:
     """Return the event of a new attempt on these machines, which have the same offer."""
-    ids, offer = ", ".join(machine.id for machine in machines), machines[0].offer
+    offer = machines[0].offer
+    ids = ", ".join(machine.id for machine in machines) if len(machines) <= NAMED else f"{len(machines)} machines"
     alone = machines[0].id if len(machines) == 1 else ""
     return event(run, f"attempt {run.attempt}: {ids}, {offer}", at, instance_id=alone, launch=machines[0].launch)
 
@@ -101,9 +105,11 @@ def reported(run: Run, node: Node, report: Report, at: float) -> list[Event]:
     """Return the events of a new report: steps, a rebalance recommendation, a spot interruption notice."""
     old, texts = node.report, list[str]()
     before = succeeded(old) if old else frozenset()
-    texts += [text for step, text in DONE.items() if step in succeeded(report) - before]
-    if report.step is not (old.step if old else Step.BOOT) and report.step in BEGINS:
-        texts.append(BEGINS[report.step])
+    if not node.rank:
+        # The steps of 1,000 ranks would be too many events to read, so only those of rank 0 are events.
+        texts += [text for step, text in DONE.items() if step in succeeded(report) - before]
+        if report.step is not (old.step if old else Step.BOOT) and report.step in BEGINS:
+            texts.append(BEGINS[report.step])
     if report.rebalance_at is not None and not (old and old.rebalance_at is not None):
         texts.append("rebalance recommendation: the spot machine has a higher risk of interruption")
     if report.notice and not (old and old.notice):
@@ -130,9 +136,10 @@ def console_kept(run: Run, node: Node, console: str, at: float) -> Event:
 def succeeded(report: Report) -> frozenset[Step]:
     """Return which of the steps PULL and CLONE succeeded; a report does not mark a failed step.
 
-    Agents end the spans of all steps when the job ends. So a step has succeeded only if setup or command follows it.
+    Agents end the spans of all steps when the job ends. So a step has succeeded only if setup, barrier or command
+    follows it.
     """
-    if not {Step.SETUP, Step.COMMAND} & report.spans.keys():
+    if not {Step.SETUP, Step.BARRIER, Step.COMMAND} & report.spans.keys():
         return frozenset()
     return frozenset(step for step in DONE if step in report.spans and report.spans[step].ended is not None)
 
@@ -142,4 +149,5 @@ def _ended(run: Run) -> str:
 
 
 def _of_node(run: Run, node: Node, text: str, at: float) -> Event:
+    text = f"rank {node.rank}: {text}" if node.rank else text
     return event(run, text, at, attempt=node.attempt, instance_id=node.instance_id)

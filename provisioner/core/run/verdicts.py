@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from provisioner.core.cloud.machines import Ending
 from provisioner.core.protocol.messages import Result, limit_of
 from provisioner.core.protocol.words import Outcome, Step
-from provisioner.core.recipe.recipe import Limits, Retry
+from provisioner.core.recipe.parts import LOGS_TIME, Limits, Retry
+from provisioner.core.run.machines.silence import HEARING, is_silent
+from provisioner.core.run.ranks import ACCOUNTING, stop_of
 from provisioner.core.run.records import KnownMachine, Node, Run, Verdict
-from provisioner.core.run.silence import HEARING, is_silent
 
 #: Maximum number of attempts of a run that may end without using up `retries`: before the command first starts, and
 #: after that.
@@ -21,6 +22,8 @@ LOST_AFTER_START = 20
 MARGIN = 60.0
 #: Waits in seconds before the attempts after failures of the infrastructure; the last one repeats.
 BACKOFF = (0.0, 5.0, 15.0, 60.0)
+#: The field of `limits` with the limit of a step.
+LIMITS = {Step.PULL: "pull", Step.CLONE: "pull", Step.SETUP: "setup", Step.BARRIER: "gather", Step.COMMAND: "runtime"}
 _ANY_FAILURE = Retry()
 
 
@@ -87,7 +90,7 @@ def first_report_due(node: Node, machine: KnownMachine, limits: Limits) -> float
 def _presumptions(
     run: Run, node: Node, machine: KnownMachine, limits: Limits, reports_unreadable_at: float
 ) -> list[Presumption]:
-    born = machine.launch_time or machine.bound_at
+    born, stop = machine.launch_time or machine.bound_at, stop_of(run)
     step = node.report.step if node.report else Step.BOOT
 
     def due(at: float, outcome: Outcome, reason: str) -> Presumption:
@@ -99,11 +102,19 @@ def _presumptions(
     found = [due(born + limits.lifetime + MARGIN, Outcome.LOST, "the machine sent no result within its lifetime")]
     if machine.ended_at is not None:
         found.append(_of_ended(run, node, machine, machine.ended_at, step))
-    if run.stop and node.work_put_at is None:
-        found.append(due(run.stop.at, run.stop.outcome, f"{run.stop.reason}; the work had not begun"))
-    if run.stop and node.stop_put_at is not None:
-        at = node.stop_put_at + limits.stop_grace + MARGIN
-        found.append(due(at, run.stop.outcome, f"{run.stop.reason}; the machine did not respond and was terminated"))
+    if stop and node.work_put_at is None:
+        found.append(due(stop.at, stop.outcome, f"{stop.reason}; the work had not begun"))
+    if stop and node.report and node.report.ended and node.reported_at is not None:
+        # The rank has ended by itself, and ships its log.
+        reason = f"rank {node.rank} ended, but its result did not arrive"
+        found.append(silent(node.reported_at + LOGS_TIME, node.report.ended, reason))
+    elif stop and node.stop_put_at is not None:
+        at = max(node.stop_put_at + limits.stop_grace, stop.kill_at) + MARGIN
+        if run.stop or node.reported_at is None or node.reported_at > stop.at:
+            found.append(due(at, stop.outcome, f"{stop.reason}; the machine did not respond and was terminated"))
+        else:
+            reason = "the machine stopped reporting before the ranks were told to stop"
+            found.append(silent(max(at, stop.at + ACCOUNTING), Outcome.LOST, reason))
     if machine.impaired_at is not None and is_silent(node, machine.impaired_at):
         reason = "the machine stopped reporting, and its EC2 status checks fail"
         found.append(silent(machine.impaired_at, Outcome.LOST, reason))
@@ -114,15 +125,15 @@ def _presumptions(
         reason = f"the machine did not report within {limit_of('boot', limits.boot)} (no route to S3?)"
         if first < reports_unreadable_at + HEARING:
             # The outage may have delayed the boot: the machine gets the agent's archive from the bucket.
-            first = reports_unreadable_at + limits.boot
+            first = max(first, reports_unreadable_at + limits.boot)
         found.append(due(first, Outcome.LOST, reason))
     elif node.report and node.reported_at is not None and (span := node.report.spans.get(step)) and span.ended is None:
         # The machine's clock may differ from ours: convert its time, by the difference that its last report shows.
         began = span.began + node.clock_ahead
-        name = {Step.PULL: "pull", Step.CLONE: "pull", Step.SETUP: "setup", Step.COMMAND: "runtime"}.get(step)
-        if name is not None:
-            longest: float = getattr(limits, name)
-            outcome = Outcome.LOST if name == "pull" else Outcome.TIMED_OUT
+        name = LIMITS.get(step)
+        longest: float | None = getattr(limits, name) if name else None
+        if name and longest is not None:
+            outcome = Outcome.LOST if name in ("pull", "gather") else Outcome.TIMED_OUT
             reason = f"{step} took longer than {limit_of(name, longest)}, and the agent did not stop it"
             found.append(silent(began + longest + limits.stop_grace + MARGIN, outcome, reason))
     return found

@@ -1,5 +1,6 @@
 """Read the recipe of a run, and make the work orders of its nodes."""
 
+import functools
 from collections.abc import Iterable, Mapping
 
 from provisioner.core.errors import Invalid
@@ -9,7 +10,13 @@ from provisioner.core.recipe import defaults as granted
 from provisioner.core.recipe import git
 from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.core.recipe.recipe import Recipe, Spec
-from provisioner.core.run.records import Revision, Run
+from provisioner.core.run.records import Run, Variant
+
+
+@functools.lru_cache(maxsize=64)
+def loaded(text: str) -> Recipe:
+    """Return the recipe that `Recipe.dump` wrote; cached, because the nodes of a run share it. Raises Invalid."""
+    return Recipe.load(text)
 
 
 def recipe_of(run: Run) -> Recipe | None:
@@ -20,12 +27,12 @@ def recipe_of(run: Run) -> Recipe | None:
         return None
 
 
-def recipes_of(runs: Iterable[Run]) -> Mapping[Revision, Recipe | None]:
-    """Return one recipe for each revision of a job, because its runs differ only in variables and command.
+def recipes_of(runs: Iterable[Run]) -> Mapping[Variant, Recipe | None]:
+    """Return one recipe for each variant of a job: its runs differ only in variables and command.
 
     This saves time: a pass may read ten thousand runs every second, and most belong to few jobs.
     """
-    return {revision: recipe_of(run) for revision, run in {run.revision: run for run in runs}.items()}
+    return {variant: recipe_of(run) for variant, run in {run.variant: run for run in runs}.items()}
 
 
 def work_order(
@@ -40,7 +47,7 @@ def work_order(
     authorized_key: str = "",
 ) -> WorkOrder:
     """Return the work order of one node with all values resolved: the agent never gets the recipe."""
-    spec, limits = recipe.spec, recipe.spec.limits
+    spec, limits = recipe.spec, recipe.spec.bounds
     repositories = granted.repositories(spec, terms)
     over_ssh = any(git.host_of(repository.url) for repository in repositories)
     return WorkOrder(
@@ -74,6 +81,8 @@ def work_order(
         shm_size=spec.shm_size,
         checkpoint=f"{terms.checkpoint_url}{run.id}/" if spec.checkpoint else "",
         authorized_key=authorized_key,
+        gather_limit=limits.gather or 0.0,
+        launcher_variables=spec.gang.env,
     )
 
 

@@ -8,9 +8,10 @@ from provisioner.core.cloud import machine_images, offers
 from provisioner.core.cost import phases
 from provisioner.core.cost import receipt as receipts
 from provisioner.core.recipe import jobs
-from provisioner.core.recipe.recipe import Limits, refusals
+from provisioner.core.recipe.parts import Limits
+from provisioner.core.recipe.recipe import refusals
 from provisioner.core.run import records
-from provisioner.core.run.silence import is_silent
+from provisioner.core.run.machines.silence import is_silent
 from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import MARGIN, first_report_due
 from provisioner.core.run.work_order import recipe_of
@@ -106,6 +107,8 @@ def run(item: records.Run) -> Run:
         instance_type=item.offer.instance_type if item.offer else None,
         dollars_at_least=item.dollars_at_least,
         dollars_at_most=item.dollars_at_most,
+        scale=item.scale,
+        last_attempt=f"{item.verdict.outcome}: {item.verdict.reason}" if item.verdict and not verdict else None,
         created_at=moment(item.created_at),
         ended_at=moment(item.ended_at),
         certain_at=moment(item.certain_at),

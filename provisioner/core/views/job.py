@@ -29,6 +29,11 @@ class Job:
     warnings: Annotated[tuple[str, ...], "What `apply` could not check; empty except in its own answer."] = field(
         default=(), kw_only=True
     )
+    hourly_dollars: Annotated[
+        float | None,
+        "On-demand list price of an hour of all machines of a run, in answers to `apply` of a job with several; null "
+        "if unknown.",
+    ] = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Log:
     missing_at_least: Annotated[
         int | Absent | None, "Least number of bytes missing from `offset` on; null if unknown."
     ] = ABSENT
+    rank: Annotated[int, "0 for the only machine of an attempt."] = 0
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,10 @@ class Run:
     certain_at: Annotated[Moment | None, "When the end of all its machines was certain: then `wait` returns."]
     done_at: Annotated[Moment | None, "When the run was done: all its machines are terminated."]
     # Older servers do not send these fields.
+    scale: Annotated[int, "Number of machines of each attempt."] = 1
+    last_attempt: Annotated[
+        str | None, "While the run waits for its next attempt: how the latest one ended, in one line."
+    ] = None
     market: Annotated[Market | None, "Of the latest attempt's machine; null before the first one."] = None
     instance_type: Annotated[str | None, "Of the latest attempt's machine; null before the first one."] = None
     dollars_at_least: Annotated[float | None, "Of all machines, without disks; null until done, or unknown."] = None

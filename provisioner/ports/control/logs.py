@@ -1,11 +1,14 @@
 """The contract for the logs of runs."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from provisioner.core.views import log
 from provisioner.core.views.log import Log
+
+#: Maximum number of ranks whose logs are merged: the text of a cursor has a position for each rank and stream.
+MERGED_MOST = 32
 
 
 @dataclass(frozen=True)
@@ -19,16 +22,19 @@ class LogQuery:
     #: Begin this many lines before each stream's end, in the latest attempt if `attempt` is None. None: begin at the
     #: first line.
     tail: int | None = None
+    #: None: all ranks, one after the other or, while they are written, in turns.
+    rank: int | None = None
 
 
 @dataclass(frozen=True)
 class LogPiece:
-    """A contiguous piece of one stream of one attempt."""
+    """A contiguous piece of one stream of one rank and attempt."""
 
     attempt: int
     stream: str
     offset: int
     data: bytes
+    rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,14 @@ class LogGap:
     stream: str
     offset: int
     at_least: int | None
+    rank: int = 0
 
 
 def view_of(piece: LogPiece | LogGap) -> Log:
     """Return the view of a piece or a gap."""
     if isinstance(piece, LogGap):
-        return Log(piece.attempt, piece.stream, piece.offset, missing_at_least=piece.at_least)
-    return log.piece(piece.attempt, piece.stream, piece.offset, piece.data)
+        return Log(piece.attempt, piece.stream, piece.offset, missing_at_least=piece.at_least, rank=piece.rank)
+    return replace(log.piece(piece.attempt, piece.stream, piece.offset, piece.data), rank=piece.rank)
 
 
 def ignore(_: Sequence[str]) -> None:

@@ -35,11 +35,11 @@ class Operator(Protocol):
     # The methods below need the control host. On the control host, all but `enter` raise Forbidden for a caller with a
     # token. In a remote client `drive` without schedules only waits, `step` does nothing, and the others raise Invalid.
 
-    def enter(self, run: str, *, host: bool = False) -> Connection:
-        """Connect to the job's container, or with `host` to its machine as root.
+    def enter(self, run: str, *, rank: int = 0, host: bool = False) -> Connection:
+        """Connect to the job's container on a rank's machine, or with `host` to the machine as root.
 
-        Raises Invalid (the settings forbid it), NotFound (no machine), Transient (not yet), Misconfigured (another
-        machine answers, or it rejects the key), and Failed (it cannot be reached).
+        Raises Invalid (the settings forbid it), NotFound (no such rank, or no machine), Transient (not yet),
+        Misconfigured (another machine answers, or it rejects the key), and Failed (it cannot be reached).
         """
 
     def drive(

@@ -17,8 +17,15 @@ class Runs(Protocol):
     right to counts as unknown: it is in no list, sum or count.
     """
 
-    def start(self, job: str, env: Mapping[str, str], command: str | None = None, idempotency_key: str = "") -> Run:
-        """Trigger a run of the job. `env` and `command` replace parts of its recipe.
+    def start(
+        self,
+        job: str,
+        env: Mapping[str, str],
+        command: str | None = None,
+        idempotency_key: str = "",
+        scale: int | None = None,
+    ) -> Run:
+        """Trigger a run of the job. `env`, `command` and `scale` (the number of machines) replace parts of its recipe.
 
         A second call with the same key within 24 h returns the same run, or raises Conflict if its inputs differ.
         """

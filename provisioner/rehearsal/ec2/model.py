@@ -51,14 +51,16 @@ class Model:
         types: Callable[[str], InstanceType | None],
         subnets: Mapping[str, str],
         new_id: Callable[[], str],
+        network: str = "10",
     ) -> None:
-        """`subnets` has the zone of each subnet id; `new_id` must never return the same last 17 characters twice."""
+        """`subnets` has zones by id, `network` begins private addresses, `new_id` repeats no last 17 characters."""
         self.conditions = conditions
         self.began = began
         self.subnets = subnets
         self.images = Images(conditions.image_delay, new_id)
         self._types = types
         self._new_id = new_id
+        self._network = network
         self._templates: dict[str, LaunchTemplate] = {}
         self._template_tokens: dict[str, tuple[str, Content]] = {}
         self._fleets: dict[str, tuple[FleetRequest, FleetAnswer]] = {}
@@ -225,13 +227,12 @@ class Model:
         self, offer: Offer, subnet: str, template: LaunchTemplate, tags: Mapping[str, str], token: str, now: float
     ) -> str:
         instance_id = f"i-{self._new_id()[-17:]}"
-        # The first address is 127.0.1.0: 127.0.0.1 must stay free.
+        # All of 127/8 is this computer's loopback. The first address is 127.0.1.0: 127.0.0.1 must stay free.
         number = 256 + len(self._instances) + len(self._forgotten)
         place = f"{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
         born = (Change(MachineState.PENDING, now),)
-        # All of 127/8 is this computer's loopback, so each machine can listen at an address of its own.
         self._instances[instance_id] = Instance(
-            instance_id, offer, subnet, f"10.{place}", f"127.{place}", template, token, dict(tags), born
+            instance_id, offer, subnet, f"{self._network}.{place}", f"127.{place}", template, token, dict(tags), born
         )
         self._plan(now + self.conditions.boot_delay, self._run, instance_id)
         if breakdown := self._befalls(self.conditions.breakdowns, offer):

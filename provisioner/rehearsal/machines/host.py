@@ -41,6 +41,10 @@ class Guest:
 
 
 class MachineHost(Protocol):
+    @property
+    def network(self) -> str:
+        """The first number of its machines' private addresses: 127 if they are processes of this computer."""
+
     def boot(self, guest: Guest, powered_off: Callable[[str], None]) -> None:
         """Start the machine and return; call `powered_off(instance_id)` when it has powered itself off."""
 

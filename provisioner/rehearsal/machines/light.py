@@ -24,6 +24,9 @@ class NotSafe(ProvisionError):
 class LightHost:
     """Runs machines in folders under `folder`; each machine's folder is removed when the machine ends."""
 
+    # All of 127/8 is this computer's loopback, so the ranks of a run reach each other at their private addresses.
+    network = "127"
+
     def __init__(
         self,
         folder: Path,

@@ -5,6 +5,7 @@ this computer's loopback at GATEWAY.
 """
 
 import os
+import random
 import shutil
 import subprocess
 import threading
@@ -20,6 +21,9 @@ from provisioner.rehearsal.machines.monitor import SOCKET, Monitor
 
 #: Address at which the guest reaches the ports of this computer's 127.0.0.1.
 GATEWAY = "169.254.169.2"
+
+#: Multicast address, for private use (RFC 2365), of the network that connects the machines.
+PEERS = "239.255.77.1"
 
 #: Maximum number of machines that run at once: an emulated machine needs one or two processors while it boots.
 AT_ONCE = 2
@@ -68,6 +72,8 @@ class QemuHost:
     At most `at_once` machines run. A further machine is `running` in EC2, but boots only when another one has ended.
     """
 
+    network = "10"
+
     def __init__(
         self,
         folder: Path,
@@ -98,6 +104,8 @@ class QemuHost:
         self._limit = limit
         self._way_in = way_in
         self._second_disk = second_disk
+        # The port is random, because another process of this computer may run machines, too.
+        self._peers_port = random.randrange(20_000, 30_000)
         self._machines: dict[str, _Machine] = {}
         #: For each AMI with a kept disk, the AMI whose disk is the backing file of that disk; and all forgotten AMIs.
         self._kept_on: dict[str, str] = {}
@@ -227,6 +235,8 @@ class QemuHost:
         return Life(folder, [*limited, *self._command(guest)], environment, off)
 
     def _command(self, guest: Guest) -> Sequence[str]:
+        # The MAC address of the second interface: that of the first interface, with another first byte.
+        peer, gpus = f"06{guest.mac[2:]}", self._gpus(guest.instance_type)
         accelerator, cpu = self._image.accelerator, "host"
         if accelerator == "tcg":
             accelerator, cpu = f"tcg,thread=multi,tb-size={TRANSLATED_MIB}", EMULATED_CPU
@@ -252,10 +262,13 @@ class QemuHost:
             *("-nodefaults", "-display", "none", "-serial", "stdio"),
             *("-smbios", f"type=1,manufacturer=Amazon EC2,product={guest.instance_type},uuid={serial},serial={serial}"),
             *("-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd)),
-            *("-append", f"{KERNEL} rehearsal.gpus={self._gpus(guest.instance_type)}"),
+            *("-append", f"{KERNEL} rehearsal.gpus={gpus} rehearsal.peer={peer},{guest.address}"),
             *("-drive", "if=none,id=disk,file=disk,format=qcow2,cache=unsafe,discard=unmap"),
             *("-device", "virtio-blk-pci,drive=disk"),
             *("-netdev", network, "-device", f"virtio-net-pci,netdev=net,mac={guest.mac},romfile="),
+            # The machines of this host share a second network, over multicast on this computer's loopback.
+            *("-netdev", f"socket,id=peers,mcast={PEERS}:{self._peers_port},localaddr=127.0.0.1"),
+            *("-device", f"virtio-net-pci,netdev=peers,mac={peer},romfile="),
             *("-qmp", f"unix:{SOCKET},server=on,wait=off"),
             *("-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"),
             *(way_in if self._way_in else ()),

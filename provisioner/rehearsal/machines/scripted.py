@@ -47,6 +47,8 @@ class _Machine:
 class ScriptedHost:
     """A machine host whose machines follow the first script with a job pattern that fits their work order."""
 
+    network = "10"
+
     def __init__(self, scripts: Sequence[Script] = (Script(),)) -> None:
         self._scripts = scripts
         self._machines: dict[str, _Machine] = {}

@@ -18,7 +18,6 @@ from provisioner.core.protocol.messages import (
     Result,
     Span,
     Started,
-    Stop,
     StreamEnd,
     WorkOrder,
 )
@@ -28,6 +27,12 @@ from provisioner.rehearsal.machines.script import Script
 T = TypeVar("T")
 #: An operation that takes time: a generator that yields the seconds to wait, and returns a value.
 Doing = Generator[float, None, T]
+
+#: What ended the work: the outcome, the exit code if a process ended, and the reason.
+Ended = tuple[Outcome, int | None, str]
+
+#: Seconds between two reads of the orders while the ranks of a run wait for each other.
+BARRIER_INTERVAL = 1.0
 
 #: A line of the simulated output.
 LINE = b"a line of a scripted machine's output\n"
@@ -89,6 +94,9 @@ class ScriptedAgent:
     def begins(self, order: WorkOrder) -> None:
         """Called when the command of this work order begins to execute."""
 
+    def ready(self, order: WorkOrder) -> None:
+        """Called when the rank is ready to start together with the others."""
+
     def ends(self) -> None:
         """Called when the command no longer executes."""
 
@@ -129,6 +137,9 @@ class ScriptedAgent:
             if seconds is None:
                 continue
             if step is Step.COMMAND:
+                if order.scale > 1 and (ended := (yield from self._wait_for_ranks(order))) is not None:
+                    yield from self._finish(Step.BARRIER, *ended)
+                    return
                 mine = Started(self._process, self._time())
                 if not (yield from self._put_once(keys.started_key(self.box), mine)):
                     reason = "the command was started before, and none of its processes was found on this machine"
@@ -145,7 +156,30 @@ class ScriptedAgent:
         outcome = Outcome.FAILED if code else Outcome.SUCCEEDED
         yield from self._finish(Step.COMMAND, outcome, code, f"the command exited with {code}")
 
-    def _spend(self, order: WorkOrder, step: Step, seconds: float) -> Doing[tuple[Outcome, int | None, str] | None]:
+    def _wait_for_ranks(self, order: WorkOrder) -> Doing[Ended | None]:
+        """Wait until all ranks are ready; return None if the command starts now, else what ended the work."""
+        began, report_at = self._time(), self._now()
+        self.began_at[Step.BARRIER] = self._now()
+        self._spans[Step.BARRIER.value] = Span(began)
+        self.ready(order)
+        while True:
+            if self._now() >= report_at:
+                yield from self.report(Step.BARRIER)
+                report_at = self._now() + order.heartbeat_interval
+            orders = yield from self._read_orders()
+            if orders.stop:
+                self.signal_cause = SignalCause.STOP
+                return orders.stop.outcome, None, orders.stop.reason
+            if orders.start == order.attempt:
+                self._end(Step.BARRIER, began)
+                return None
+            if self.notice:
+                return Outcome.INTERRUPTED, None, "the spot machine is taken away"
+            if self._time() >= began + order.gather_limit:
+                return Outcome.LOST, None, "not all ranks were ready in time"
+            yield BARRIER_INTERVAL
+
+    def _spend(self, order: WorkOrder, step: Step, seconds: float) -> Doing[Ended | None]:
         """Spend the step's time; return None if the step succeeded, else its outcome, exit code and reason."""
         script, began, until = self.script, self._time(), self._now() + seconds
         limit = {Step.SETUP: order.setup_limit, Step.COMMAND: order.runtime_limit}.get(step, order.pull_limit)
@@ -160,7 +194,7 @@ class ScriptedAgent:
                 self._end(step, began)
                 self.signal_cause = SignalCause.NOTICE
                 return Outcome.INTERRUPTED, script.exit_on_notice if code else None, "the spot machine is taken away"
-            if stop := (yield from self._stop()):
+            if stop := (yield from self._read_orders()).stop:
                 self._end(step, began)
                 self.signal_cause = SignalCause.STOP
                 return stop.outcome, code, stop.reason
@@ -187,7 +221,7 @@ class ScriptedAgent:
 
     # The protocol
 
-    def report(self, step: Step, *, finished: bool = False) -> Doing[None]:
+    def report(self, step: Step, *, finished: bool = False, ended: Outcome | None = None) -> Doing[None]:
         """Put a report about the step."""
         self._sequence += 1
         said = Report(
@@ -200,6 +234,7 @@ class ScriptedAgent:
             dict(self._shipped),
             self.notice,
             finished=finished,
+            ended=ended,
         )
         if self.script.mute:
             return
@@ -227,14 +262,16 @@ class ScriptedAgent:
         self._shipped[stream] = offset + len(data)
         self._unshipped = None
 
-    def _stop(self) -> Doing[Stop | None]:
+    def _read_orders(self) -> Doing[Orders]:
         data = yield from self._try(lambda: self._bucket.get(keys.orders_key(self.box)))
-        return codec.decode(Orders, data).stop if data and not self.script.deaf else None
+        return codec.decode(Orders, data) if data and not self.script.deaf else Orders()
 
     def _finish(self, step: Step, outcome: Outcome, code: int | None, reason: str) -> Doing[None]:
         self.ends()
         assert self.order is not None, "a work order came before its end"
         order = self.order
+        if order.scale > 1:
+            yield from self.report(step, ended=outcome)
         self._settled = Result(
             order.run,
             order.attempt,

@@ -14,7 +14,7 @@ from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.keys import result_key
 from provisioner.core.protocol.messages import Report, Result
 from provisioner.core.run import story
-from provisioner.core.run.machine_messages import RESULT_MOST
+from provisioner.core.run.machines.messages import RESULT_MOST
 from provisioner.core.run.records import Assignment, Record, Run
 from provisioner.ports.store import Store
 from provisioner.service.control_loop.log_copies import PAGE, Copying, LongLogs
@@ -111,7 +111,11 @@ class Archive:
         bucket = self._installation.bucket
         told = bill(self._installation.store, run, held, self._installation.clock.now())
         bucket.put(archive.receipt_key(run.id), encode(told))
-        if not all(self.empty(each.node.box, until) for each in held):
+        emptied = self._installation.pool.map(lambda each: self.empty(each.node.box, until), held)
+        for failure in emptied:
+            if isinstance(failure, Exception):
+                raise failure
+        if not all(emptied):
             return None
         self._installation.meter.ended(told)
         return told
@@ -122,7 +126,7 @@ class Archive:
         Returns whether no object is left. Call this only when no stored record needs the objects any more.
         """
         bucket = self._installation.bucket
-        # The result sorts last in the last prefix: a process that continues this deletion still finds it.
+        # The result and the work order sort after the log: a process that continues this deletion mostly finds both.
         for prefix in (f"inbox/{box}/", f"machines/{box}/"):
             while keys := [entry.key for entry in islice(bucket.list(prefix), PAGE)]:
                 bucket.delete(keys)

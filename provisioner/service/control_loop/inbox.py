@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from provisioner.core.errors import Invalid
 from provisioner.core.protocol.messages import Report
-from provisioner.core.run.machine_messages import REPORT_MOST, decode_report, period, printable
+from provisioner.core.run.machines.messages import REPORT_MOST, decode_report, period, printable
 from provisioner.core.run.records import Node
 from provisioner.ports.bucket import Entry
 from provisioner.service.installation import Installation

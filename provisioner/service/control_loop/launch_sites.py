@@ -66,10 +66,6 @@ class LaunchSites:
         self._lists: dict[str, tuple[PriceList, float]] = {}
         self._agent_sha256 = ""
 
-    def profile_of(self, owner: str) -> str:
-        policy = self._installation.policy
-        return policy.profiles.get(owner, policy.profile)
-
     def site(self, profile: str, types: Collection[str]) -> Site:
         """Return the site at which to launch these instance types with this profile. Raises CloudError."""
         installation, policy = self._installation, self._installation.policy
@@ -77,7 +73,7 @@ class LaunchSites:
         template = Template(
             image=image,
             profile_arn=role.arn,
-            security_groups=(*policy.security_groups, *(policy.way_in.security_groups if installation.keys else ())),
+            security_groups=(*policy.groups_of(profile), *(policy.way_in.security_groups if installation.keys else ())),
             # EC2 rejects a disk that is smaller than the machine image's.
             disk_gib=max(policy.disk_gib, image.disk_gib),
             user_data=self._user_data(role.role_id, self._uploaded()),

@@ -36,7 +36,7 @@ class Launches:
             self._save_waiting(plan.due.refused, {}, epoch)
         by_profile: dict[str, list[tuple[Run, Recipe]]] = {}
         for run, recipe in plan.due.runs:
-            by_profile.setdefault(self._sites.profile_of(run.owner), []).append((run, recipe))
+            by_profile.setdefault(self._installation.policy.profile_of(run.owner), []).append((run, recipe))
         room, launches = plan.room, list[Launch]()
         for profile, waiting in by_profile.items():
             stored = self._store_at(profile, waiting, plan.live, room, epoch)

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from provisioner.core.logs import archive
 from provisioner.core.protocol.keys import chunk_key, log_prefix
 from provisioner.core.protocol.words import STREAMS
-from provisioner.core.run.machine_messages import CHUNK_MOST, CHUNKS_MOST
+from provisioner.core.run.machines.messages import CHUNK_MOST, CHUNKS_MOST
 from provisioner.ports.bucket import Entry
 from provisioner.service.installation import Installation
 
@@ -40,8 +40,8 @@ class Copying:
 
     @property
     def long(self) -> bool:
-        """Whether the chunks that are listed but not copied take more than one step."""
-        return len(self._page) > 2 * COPIES
+        """Whether more than one step is left, as far as the log is listed."""
+        return len(self._page) > 2 * COPIES or (self._seen > 0 and not self._listed)
 
     @property
     def complete(self) -> bool:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from provisioner.core.cloud.machines import ENDING, Listing, Machine
 from provisioner.core.errors import CloudError, Retryable
-from provisioner.core.run import machine_listings, story
-from provisioner.core.run.machine_listings import ASK_AGAIN, Strangers
+from provisioner.core.run import story
+from provisioner.core.run.machines import listings
+from provisioner.core.run.machines.listings import ASK_AGAIN, Strangers
 from provisioner.core.run.records import Assignment, KnownMachine, Live, Record, Run
 from provisioner.service.installation import Installation
 
@@ -53,8 +54,8 @@ class Machines:
             check.read(listing.at, began)
         now, self._looked_at = self._installation.now(), None
         listed = {machine.id: machine for machine in listing.machines}
-        changed = machine_listings.changed(live, listed, now, before, whole=whole)
-        strangers = self._strangers(machine_listings.unknown(live, listing.machines), live, now)
+        changed = listings.changed(live, listed, now, before, whole=whole)
+        strangers = self._strangers(listings.unknown(live, listing.machines), live, now)
         if changed or strangers.spare:
             self._installation.save([*changed, *strangers.spare], epoch=epoch)
         # Set this only now: a listing that could not be recorded must not count.
@@ -68,7 +69,7 @@ class Machines:
         ended = {machine.id: machine for machine in store.machines([each.id for each in unknown])}
         launches = {each.launch for each in unknown if each.id not in ended}
         ours = {launch for launch in launches if store.launch(launch)}
-        return machine_listings.sort_strangers(unknown, live, ended, ours, now)
+        return listings.sort_strangers(unknown, live, ended, ours, now)
 
     def examine(self, silent: Iterable[KnownMachine], epoch: int) -> None:
         """Record which silent machines EC2's status checks report as impaired, at most every EXAMINE_EVERY seconds.
@@ -91,7 +92,7 @@ class Machines:
             return
         now = self._installation.now()
         refused = self._installation.cloud.terminate([machine.id for machine in due])
-        self._installation.save(machine_listings.terminated(due, refused, now), epoch=epoch)
+        self._installation.save(listings.terminated(due, refused, now), epoch=epoch)
 
     def insist(self, machines: Iterable[KnownMachine]) -> None:
         """Repeat the termination of machines, for use while this computer's clock is wrong; store nothing.
@@ -100,7 +101,7 @@ class Machines:
         seconds. Raises CloudError.
         """
         elapsed = self._installation.clock.elapsed()
-        due = [each.id for each in machine_listings.wanted_and_alive(machines)]
+        due = [each.id for each in listings.wanted_and_alive(machines)]
         if due and elapsed >= self._insisted_at + ASK_AGAIN:
             self._insisted_at = elapsed
             self._installation.cloud.terminate(due)

@@ -6,12 +6,12 @@ from dataclasses import replace
 from provisioner.core.errors import Invalid
 from provisioner.core.logs.archive import kept_result_key
 from provisioner.core.protocol.codec import encode
-from provisioner.core.protocol.keys import orders_key, result_key, started_key, work_key
-from provisioner.core.protocol.messages import Report, Result
+from provisioner.core.protocol.keys import orders_key, peers_key, result_key, started_key, work_key
+from provisioner.core.protocol.messages import Peers, Report, Result
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import story
-from provisioner.core.run.machine_messages import (
+from provisioner.core.run.machines.messages import (
     RESULT_HEAD,
     RESULT_MOST,
     Period,
@@ -21,6 +21,7 @@ from provisioner.core.run.machine_messages import (
     stream_ends,
 )
 from provisioner.core.run.progress import orders, orders_digest
+from provisioner.core.run.ranks import stop_of
 from provisioner.core.run.records import Assignment, Event, Live, Node, Record, Run, Verdict
 from provisioner.core.run.work_order import work_order
 from provisioner.ports.bucket import Bucket, Entry
@@ -151,12 +152,17 @@ class Mailboxes:
             return [replace(node, verdict=verdict)]
         return [replace(node, work_put_at=now)]
 
+    def put_peers(self, node: Node, peers: Peers) -> Sequence[Record]:
+        """Write the addresses of all ranks to the node's mailbox; return the node with the time."""
+        self._installation.bucket.put(peers_key(node.box), encode(peers))
+        return [replace(node, peers_put_at=self._installation.now())]
+
     def put_orders(self, run: Run, node: Node) -> Sequence[Record]:
         """Write the run's orders to its machine's mailbox; return the node with their digest."""
         text = encode(orders(run))
         self._installation.bucket.put(orders_key(node.box), text)
         told = replace(node, orders=orders_digest(run))
-        if run.stop and node.stop_put_at is None:
+        if stop_of(run) and node.stop_put_at is None:
             told = replace(told, stop_put_at=self._installation.now())
         return [told]
 

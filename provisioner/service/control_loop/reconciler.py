@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from provisioner.core.errors import CloudError, Transient
-from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import clock_repair, progress, story
+from provisioner.core.run.machines.silence import Hearing, are_we_deaf, is_silent
 from provisioner.core.run.plan import Senses
 from provisioner.core.run.records import Assignment, KnownMachine, Launch, Live, Node, Record, Run
-from provisioner.core.run.silence import Hearing, are_we_deaf, is_silent
 from provisioner.core.run.states import State
+from provisioner.core.run.work_order import loaded
 from provisioner.ports.store import Lease, RunFilter
 from provisioner.service.control_loop.archive import EMPTYING, Archive
 from provisioner.service.control_loop.launch_sites import LaunchSites
@@ -39,8 +39,9 @@ class Reconciler:
         #: When the last complete pass ended, and the ids of the runs that it read.
         self._passed_at: float | None = None
         self._known: frozenset[str] = frozenset()
-        #: Whether a part of a long log was copied since the last pass, and whether a copy failed.
-        self._copied = self._copy_failed = False
+        #: Whether a part of a long log was copied since the last pass, and the error of a copy that failed.
+        self._copied = False
+        self._copy_error: Exception | None = None
 
     def once(self, lease: Lease) -> PassResult:
         """Do one pass and return its result, with all errors except LeaseLost and ClockWrong, which are raised."""
@@ -67,6 +68,7 @@ class Reconciler:
         if self._settle(current):
             # Settle again, to act at once on results that were just read: an idle machine costs money.
             self._settle(current)
+        self._tell_ranks(current)
         # Delete the reports only now: runs wait for the steps above, but not for the deletion.
         current.attempt(self._mailboxes.delete_read)
         planned = self._launch_late(current, planned)
@@ -113,7 +115,7 @@ class Reconciler:
     def _put_work(self, current: Pass) -> None:
         def put(item: tuple[Run, Node, KnownMachine]) -> Sequence[Record]:
             run, node, machine = item
-            recipe = Recipe.load(run.recipe)
+            recipe = loaded(run.recipe)
             types = self._sites.catalog(recipe.spec.instance_types).types
             return self._mailboxes.put_work(run, recipe, node, types[machine.offer.instance_type].gpus)
 
@@ -140,7 +142,9 @@ class Reconciler:
         live, now = current.live(), self._installation.now()
         if are_we_deaf(live.nodes, now):
             self._hearing = self._hearing.failed(now)
-            error = Transient("over a fifth of the machines are silent: probably a fault here, so none is judged lost")
+            error = Transient(
+                "over a fifth of the runs are silent: probably a fault here, so no machine counts as lost"
+            )
             current.result.errors.append(PassError(error))
             return
         silent = {node.instance_id for node in live.nodes if is_silent(node, now)}
@@ -156,20 +160,31 @@ class Reconciler:
         current.do(self._mailboxes.seek, plan.moves.seek)
         return bool(plan.moves.seek)
 
+    def _tell_ranks(self, current: Pass) -> None:
+        """Write the orders and the addresses of runs with several machines: their ranks start and stop together."""
+        if any(run.scale > 1 for run in current.live().runs):
+            together = [(run, node) for run, node in current.plan().orders if run.scale > 1]
+            current.do(lambda pair: self._mailboxes.put_orders(*pair), together)
+            current.do(lambda pair: self._mailboxes.put_peers(*pair), current.plan().peers)
+
     def _act(self, current: Pass) -> None:
         """Terminate machines, write work orders and orders, and store consoles."""
         plan = current.plan()
         current.attempt(lambda: self._machines.terminate(plan.terminations, current.epoch))
         self._put_work(current)
-        current.do(lambda pair: self._mailboxes.put_orders(*pair), plan.orders)
-        current.do(lambda pair: self._machines.keep_console(*pair), plan.consoles)
+        alone = [(run, node) for run, node in plan.orders if run.scale == 1]
+        current.do(lambda pair: self._mailboxes.put_orders(*pair), alone)
+        if plan.consoles:
+            # The terminations have changed the machines' records.
+            current.do(lambda pair: self._machines.keep_console(*pair), current.plan().consoles)
 
     def _keep(self, current: Pass) -> None:
         """Archive nodes. Continue one unfinished copy, or none if copies were continued since the last pass."""
         archives = current.plan().archives
         waiting = self._archive.unfinished({each.node.box for _, each in archives})
-        left = set(waiting if self._copied and not self._copy_failed else waiting[1:])
-        self._copied = self._copy_failed = False
+        left = set(waiting if self._copied and not self._copy_error else waiting[1:])
+        current.report([(None, self._copy_error)] if self._copy_error else ())
+        self._copied, self._copy_error = False, None
         now = [(run, each) for run, each in archives if each.node.box not in left]
         current.do(lambda pair: self._archive.keep(*pair), now)
 
@@ -178,12 +193,12 @@ class Reconciler:
 
         For use between passes. Copying needs no lease: if another process repeats a copy, nothing changes.
         """
-        if self._copy_failed:
+        if self._copy_error:
             return False
         try:
             copied = self._archive.proceed()
-        except Exception:  # noqa: BLE001 - the next pass repeats the step and reports its error
-            self._copy_failed = True
+        except Exception as error:  # noqa: BLE001 - the next pass reports it
+            self._copy_error = error
             return False
         self._copied = self._copied or copied
         return copied

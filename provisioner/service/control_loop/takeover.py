@@ -5,6 +5,7 @@ adopted if the store has its run. Other machines run until their own end, and th
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from provisioner.core.cloud.machines import ENDING
@@ -13,7 +14,7 @@ from provisioner.core.protocol.codec import decode
 from provisioner.core.protocol.keys import result_key, work_key
 from provisioner.core.protocol.messages import WorkOrder
 from provisioner.core.run import launch_answers as answers
-from provisioner.core.run.machine_messages import CLOCK_SKEW, LONGEST_LIFE, Period
+from provisioner.core.run.machines.messages import CLOCK_SKEW, LONGEST_LIFE, Period
 from provisioner.core.run.records import KnownMachine
 from provisioner.service.control_loop.archive import EMPTYING, Archive
 from provisioner.service.control_loop.launch_sites import LaunchSites
@@ -50,7 +51,7 @@ class Takeover:
             return {}
         installation, store = self._installation, self._installation.store
         living = {each.id: each for each in installation.cloud.machines().machines if each.state not in ENDING}
-        lease, adopted = store.lease(), dict[str, str]()
+        lease, found = store.lease(), defaultdict[tuple[str, int], list[answers.Found]](list)
         for box in sorted(boxes):
             machine, work = living.get(box.rpartition(":")[2]), installation.bucket.get(work_key(box))
             if machine is None or work is None:
@@ -59,17 +60,20 @@ class Takeover:
                 order = decode(WorkOrder, work)
             except Invalid:
                 continue
-            run, now = store.run(order.run), installation.clock.now()
+            price, now = self._sites.price(machine.offer), installation.clock.now()
+            fresh = KnownMachine(machine.id, machine.launch, machine.offer, bound_at=now, price=price)
+            found[order.run, order.attempt].append(answers.Found(order.rank, fresh, box))
+        adopted = dict[str, str]()
+        for (name, attempt), ranks in sorted(found.items()):
+            run, now = store.run(name), installation.clock.now()
             if run is None:
                 continue
-            price = self._sites.price(machine.offer)
-            fresh = KnownMachine(machine.id, machine.launch, machine.offer, bound_at=now, price=price)
-            records = answers.adopted(
-                run, store.nodes(run.id), order.attempt, fresh, box, lease.epoch if lease else 0, now
-            )
+            records = answers.adopted(run, store.nodes(run.id), attempt, ranks, lease.epoch if lease else 0, now)
             if records:
                 installation.save(records)
-                adopted[box] = f"{machine.id}: adopted; it executes attempt {order.attempt} of run {run.id[:12]}"
+                for each in ranks:
+                    text = f"{each.machine.id}: adopted; it executes attempt {attempt} of run {run.id[:12]}"
+                    adopted[each.box] = text
         return adopted
 
     def sweep(self) -> Sequence[str]:

@@ -86,7 +86,7 @@ class Direct:
             if len(rest) < length:
                 return
             self._heard = rest[length:]
-            yield LogPiece(self._node.attempt, stream, offset, rest[:length])
+            yield LogPiece(self._node.attempt, stream, offset, rest[:length], self._node.rank)
 
     def _give_up(self, node: Node, why: str) -> None:
         self.close()

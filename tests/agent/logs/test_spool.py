@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from provisioner.agent.logs import spool as spool_module
 from provisioner.agent.logs.shipper import Shipper, pace
 from provisioner.agent.logs.spool import Spool, Stream
-from provisioner.core.run.machine_messages import CHUNKS_MOST
+from provisioner.core.run.machines.messages import CHUNKS_MOST
 from tests.polling import until
 
 

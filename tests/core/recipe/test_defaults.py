@@ -176,3 +176,10 @@ def test_the_work_order_says_what_of_a_repository_is_cloned() -> None:
         ("full", True, "tag"),
         ("", True, "commit"),
     ]
+
+
+def test_more_machines_than_may_be_alive_are_refused() -> None:
+    """Such a run would wait for ever."""
+    assert "max_machines of the settings allows 3" in refused(RecipeDefaults(max_machines=3), scale=4)["scale"]
+    assert not refused(RecipeDefaults(max_machines=4), scale=4)
+    assert not refused(RecipeDefaults(), scale=1000)

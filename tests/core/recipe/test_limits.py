@@ -4,11 +4,8 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.recipe.recipe import (
-    Limits,
-    Recipe,
-    Retry,
-)
+from provisioner.core.recipe.parts import Limits, Retry
+from provisioner.core.recipe.recipe import Recipe
 from tests.support.recipes import problem, recipe
 
 

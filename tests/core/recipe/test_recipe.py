@@ -229,6 +229,32 @@ def test_a_start_can_have_its_own_variables_and_command() -> None:
             with_overrides(first, env, command)
 
 
+def test_run_may_have_several_machines() -> None:
+    """Such a run has a limit for the wait of its machines for each other, which its lifetime includes."""
+    limits = {"pull": "10m", "setup": "20m"}
+    alone, four = recipe(limits=limits).spec, recipe(scale=4, limits=limits).spec
+    assert (alone.scale, alone.bounds.gather) == (1, None)
+    assert (four.scale, four.bounds.gather) == (4, 1800.0)
+    assert four.bounds.lifetime - alone.bounds.lifetime == 1800.0
+    assert recipe(scale=4, limits={"gather": "5m"}).spec.bounds.gather == 300.0
+    assert Recipe.load(recipe(scale=4).dump()) == recipe(scale=4)
+    assert with_overrides(recipe(), {}, None, scale=3).spec.bounds.gather == 7200.0
+    assert (
+        with_overrides(recipe(scale=4, limits={"gather": "5m"}), {}, None, scale=1).spec.bounds == recipe().spec.bounds
+    )
+
+
+@pytest.mark.parametrize("scale", [0, -1, 1001, 1.5, "two", None])
+def test_number_of_machines_is_checked(scale: object) -> None:
+    assert "write the number of machines of a run, 1 to 1000" in problem(scale=scale)
+
+
+def test_only_a_leader_may_ignore_workers() -> None:
+    assert recipe(gang={"success": "leader", "workers": "ignore"}, scale=2)
+    assert "needs success: leader" in problem(gang={"workers": "ignore"}, scale=2)
+    assert problem(gang={"success": "any"}).startswith("gang.success: found 'any'")
+
+
 def test_start_with_more_than_256_kib_is_refused() -> None:
     """The control plane keeps each unfinished run in memory as a whole."""
     first, part = parse_recipe(SEED, "f"), "x" * (120 << 10)

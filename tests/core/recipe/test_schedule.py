@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.recipe.jobs import Catchup, Job, Schedule
-from provisioner.core.recipe.schedule import (
+from provisioner.core.recipe.schedules.schedule import (
     LATEST,
     MOST,
     ON_TIME,

@@ -17,7 +17,6 @@ from provisioner.core.recipe.recipe import (
 from tests.support.recipes import REQUIRED, SCHEMA, problem
 
 LATER: list[tuple[str, Any]] = [
-    ("scale", 2),
     ("nprocs", 4),
     ("shared_folders", [{"name": "a"}]),
     ("token_scope", "job"),

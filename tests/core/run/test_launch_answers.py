@@ -17,8 +17,9 @@ from provisioner.core.errors import (
     Throttled,
     Transient,
 )
+from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome
-from provisioner.core.run.launch_answers import LONGEST, LONGEST_OURS, REMEMBERED, adopted, answered, unfilled
+from provisioner.core.run.launch_answers import LONGEST, LONGEST_OURS, REMEMBERED, Found, adopted, answered, unfilled
 from provisioner.core.run.records import Event, KnownMachine, Launch, Node, Record, Run
 from provisioner.core.run.states import State, Waiting
 from tests.support.samples import NOW, SPOT_A, at_work, machine, node, run, site
@@ -175,7 +176,7 @@ def test_machines_of_a_run_that_no_longer_waits_are_terminated() -> None:
 def test_a_machine_of_an_unknown_attempt_is_adopted() -> None:
     """The run continues on this machine. Its earlier attempt, which the store shows at work, ends as lost."""
     before = at_work(State.RUNNING)
-    records = adopted(before, [node()], 2, machine(id="i-2", launch="l2"), "A:i-2", 7, NOW)
+    records = adopted(before, [node()], 2, [Found(0, machine(id="i-2", launch="l2"), "A:i-2")], 7, NOW)
     (taken,) = [each for each in records if isinstance(each, Run)]
     assert (taken.state, taken.attempt, taken.launch) == (State.BOOTING, 2, "l2")
     first, second = [each for each in records if isinstance(each, Node)]
@@ -186,10 +187,23 @@ def test_a_machine_of_an_unknown_attempt_is_adopted() -> None:
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.LAUNCHING, State.BOOTING, State.STOPPING])
 def test_a_run_is_adopted_in_every_state_before_its_end(state: State) -> None:
-    records = adopted(run(state=state), [], 1, machine(), "A:i-1", 1, NOW)
+    records = adopted(run(state=state), [], 1, [Found(0, machine(), "A:i-1")], 1, NOW)
     assert [each.state for each in records if isinstance(each, Run)] == [State.BOOTING]
 
 
+def test_all_ranks_of_an_unknown_attempt_are_adopted_together() -> None:
+    """After the first rank is adopted, the store knows the attempt, and the other ranks would not be adopted."""
+    found = [Found(rank, machine(id=f"i-{rank}"), f"A:i-{rank}") for rank in (0, 1)]
+    stopped = replace(run(scale=2), ranks_stop=Stop(Outcome.CANCELLED, "", NOW))
+    records = adopted(stopped, [], 1, found, 7, NOW)
+    nodes = [each for each in records if isinstance(each, Node)]
+    assert [(each.rank, each.instance_id, each.box) for each in nodes] == [(0, "i-0", "A:i-0"), (1, "i-1", "A:i-1")]
+    assert len({each.id for each in nodes}) == 2
+    [taken] = [each for each in records if isinstance(each, Run)]
+    assert (taken.attempt, taken.ranks_stop) == (1, None)
+    assert sum(isinstance(each, KnownMachine) for each in records) == 2
+
+
 def test_a_known_attempt_and_an_ended_run_are_not_adopted() -> None:
-    assert adopted(at_work(), [node()], 1, machine(), "A:i-1", 1, NOW) == []
-    assert adopted(at_work(ended_at=NOW), [], 2, machine(), "A:i-1", 1, NOW) == []
+    assert adopted(at_work(), [node()], 1, [Found(0, machine(), "A:i-1")], 1, NOW) == []
+    assert adopted(at_work(ended_at=NOW), [], 2, [Found(0, machine(), "A:i-1")], 1, NOW) == []

@@ -7,7 +7,7 @@ from provisioner.core.cloud.launches import LaunchRequest
 from provisioner.core.cloud.offers import Market
 from provisioner.core.protocol.messages import Stop
 from provisioner.core.protocol.words import Outcome, Step
-from provisioner.core.run.machine_listings import ASK_AGAIN
+from provisioner.core.run.machines.listings import ASK_AGAIN
 from provisioner.core.run.plan import Plan, Senses
 from provisioner.core.run.records import (
     Event,
@@ -83,6 +83,30 @@ def test_work_orders_go_to_nodes_whose_machine_lives_and_whose_run_goes_on() -> 
     assert gone.work == []
 
 
+def test_ranks_get_all_addresses_once_these_are_known() -> None:
+    """Each rank gets the addresses in the order of the ranks; an attempt without all of its ranks waits."""
+    ranks = [node(id=f"n{rank}", rank=rank, instance_id=f"i-{rank}") for rank in (1, 0)]
+    machines = [machine(id=f"i-{rank}", address=f"10.0.0.{rank}") for rank in (0, 1)]
+    several = at_work(State.BOOTING, scale=2)
+    plan = Plan(live(runs=[several], nodes=ranks, machines=machines), NOW)
+    assert [each.id for each, _ in plan.peers] == ["n1", "n0"]
+    assert {message.addresses for _, message in plan.peers} == {("10.0.0.0", "10.0.0.1")}
+    assert {(message.run, message.attempt) for _, message in plan.peers} == {("r1", 1)}
+    unknown = [machines[0], machine(id="i-1")]
+    assert Plan(live(runs=[several], nodes=ranks, machines=unknown), NOW).peers == []
+    told = [replace(ranks[0], peers_put_at=NOW), ranks[1]]
+    assert [each.id for each, _ in Plan(live(runs=[several], nodes=told, machines=machines), NOW).peers] == ["n0"]
+    adopted = Plan(live(runs=[several], nodes=ranks[:1], machines=machines), NOW)
+    assert adopted.peers == []
+    alone = Plan(live(runs=[at_work()], nodes=[node()], machines=[machine(address="10.0.0.1")]), NOW)
+    assert alone.peers == []
+
+
+def test_rank_that_must_stop_gets_no_work_order() -> None:
+    stopped = at_work(State.BOOTING, scale=2, ranks_stop=STOP)
+    assert Plan(live(runs=[stopped], nodes=[node(work_put_at=None)], machines=[machine()]), NOW).work == []
+
+
 def test_a_result_gives_a_verdict_and_ends_the_machine_in_one_transaction() -> None:
     ended = node(result=result(Outcome.SUCCEEDED, 0))
     plan = Plan(live(runs=[at_work()], nodes=[ended], machines=[machine()]), NOW + 60)
@@ -112,6 +136,20 @@ def test_boots_that_fail_together_are_all_counted() -> None:
     plan = Plan(live(runs=runs, nodes=nodes, machines=machines, templates=[known]), NOW + 1e6)
     counts = [each for records in plan.moves.records for each in of_kind(records, TemplateHealth)]
     assert [(each.failures, each.version) for each in counts] == [(2, 7), (3, 8), (4, 9)]
+
+
+def test_machines_of_one_attempt_that_never_boot_count_once() -> None:
+    """They share a fault. Otherwise one run with many machines would stop all launches with its template."""
+    late = {"result_sought_at": NOW + 1e6 - 1}
+    nodes = [node(id=f"r1.1.{rank}", rank=rank, instance_id=f"i-{rank}", **late) for rank in range(3)]
+    machines = [machine(id=f"i-{rank}") for rank in range(3)]
+    plan = Plan(live(runs=[at_work(State.BOOTING, scale=3)], nodes=nodes, machines=machines), NOW + 1e6)
+    counts = [each for records in plan.moves.records for each in of_kind(records, TemplateHealth)]
+    assert [each.failures for each in counts] == [1]
+    stopping = at_work(State.STOPPING, scale=3, ranks_stop=STOP)
+    judged = replace(nodes[0], verdict=Verdict(Outcome.LOST, "no report", NOW))
+    later = Plan(live(runs=[stopping], nodes=[judged, *nodes[1:]], machines=machines), NOW + 1e6)
+    assert [each for records in later.moves.records for each in of_kind(records, TemplateHealth)] == []
 
 
 def test_an_error_about_one_run_leaves_the_others_decided() -> None:

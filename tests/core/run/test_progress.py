@@ -54,8 +54,8 @@ def test_queue_time_of_a_next_attempt_ignores_the_machines_clock(machine_clock_a
         there |= {"report": replace(heard, at=heard.at + machine_clock_ahead), "reported_at": heard.at}
     judged = advance(at_work(), [held(there)], RECIPE, NOW + 300)
     assert judged.run.verdict
-    assert judged.node
-    assert judged.run.verdict == judged.node.verdict
+    assert judged.nodes
+    assert judged.run.verdict == judged.nodes[0].verdict
     assert held().node.bound_at <= judged.run.verdict.at <= NOW + 300
     if reported:
         assert judged.run.verdict.at == failed.at
@@ -89,24 +89,22 @@ def test_a_result_is_sought_before_anything_is_presumed() -> None:
     """At the deadline the mailbox is read first; only a result that is missing then is presumed lost."""
     late = NOW + 300
     looked = advance(at_work(State.BOOTING), [held()], RECIPE, late)
-    assert looked.seek_result
+    assert looked.seek
     assert looked.run.state is State.BOOTING
     early = held({"result_sought_at": late - 1})
-    assert advance(at_work(State.BOOTING), [early], RECIPE, late).seek_result
+    assert advance(at_work(State.BOOTING), [early], RECIPE, late).seek
     asked = advance(at_work(State.BOOTING), [held({"result_sought_at": late})], RECIPE, late)
     assert asked.run.state is State.STOPPING
-    assert asked.node
-    assert asked.node.verdict
-    assert asked.node.verdict.outcome is Outcome.LOST
+    [judged] = asked.nodes
+    assert judged.verdict
+    assert judged.verdict.outcome is Outcome.LOST
 
 
 def test_a_finished_report_sends_for_the_result() -> None:
     """The report says that the result is in the mailbox."""
     done = held({"report": report(Step.LOGS, finished=True), "reported_at": NOW})
-    assert advance(at_work(), [done], RECIPE, NOW + 1).seek_result
-    assert not advance(
-        at_work(), [held({"report": report(Step.LOGS), "reported_at": NOW})], RECIPE, NOW + 1
-    ).seek_result
+    assert advance(at_work(), [done], RECIPE, NOW + 1).seek
+    assert not advance(at_work(), [held({"report": report(Step.LOGS), "reported_at": NOW})], RECIPE, NOW + 1).seek
 
 
 def test_a_result_counts_whatever_else_is_known() -> None:
@@ -171,7 +169,7 @@ def test_whether_a_command_had_begun_is_asked_when_its_machine_is_gone() -> None
     stopping = at_work(State.STOPPING, verdict=LOST)
     for sought in (None, NOW - 1):
         looked = advance(stopping, [held({"verdict": LOST, "result_sought_at": sought}, **TERMINATED)], ONCE, NOW + 1)
-        assert looked.seek_result
+        assert looked.seek
         assert looked.run is stopping
     asked = held({"verdict": LOST, "result_sought_at": NOW + 1000}, **TERMINATED)
     assert advance(stopping, [asked], ONCE, NOW + 1001).run.state is State.QUEUED

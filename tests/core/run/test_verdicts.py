@@ -10,8 +10,8 @@ from provisioner.core.protocol import codec
 from provisioner.core.protocol.messages import Notice, Result, Span, Stop
 from provisioner.core.protocol.words import Outcome, SignalCause, Step
 from provisioner.core.run import verdicts
+from provisioner.core.run.machines.silence import HEARING, SILENT
 from provisioner.core.run.records import Verdict
-from provisioner.core.run.silence import HEARING, SILENT
 from provisioner.core.run.states import State
 from provisioner.core.run.verdicts import BACKOFF, LOST_AFTER_START, LOST_BEFORE_START, MARGIN
 from tests.support.samples import NOW, at_work, machine, node, recipe, report, result
@@ -230,6 +230,13 @@ def test_outage_extends_the_time_to_report(
     )
     assert (presumed.at < reports_unreadable_at) is (waits is None)
     assert waits is None or presumed.at == reports_unreadable_at + waits
+
+
+def test_an_outage_before_the_launch_does_not_shorten_the_boot_limit() -> None:
+    """A limit of less than a minute would otherwise be over before the launch: the process may have just started."""
+    limits = recipe(limits={"boot": "20s"}).spec.limits
+    presumed = verdicts.presume(at_work(), node(), machine(), limits, reports_unreadable_at=NOW - 30)
+    assert presumed.at == NOW + 20
 
 
 def test_an_outage_that_ends_well_before_the_boot_limit_does_not_extend_it() -> None:

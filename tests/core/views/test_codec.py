@@ -36,10 +36,11 @@ def test_a_moment_is_utc_to_the_millisecond() -> None:
 
 def test_a_field_without_a_value_is_not_written() -> None:
     """A piece has either text or base64; a gap has neither."""
-    assert to_json(log.piece(1, "output", 0, b"a")) == {"attempt": 1, "stream": "output", "offset": 0, "text": "a"}
+    at = {"attempt": 1, "stream": "output", "rank": 0}
+    assert to_json(log.piece(1, "output", 0, b"a")) == {**at, "offset": 0, "text": "a"}
     assert to_json(log.piece(1, "output", 0, b"\xff"))["base64"] == "/w=="
     gap = log.Log(1, "output", 8, missing_at_least=None)
-    assert to_json(gap) == {"attempt": 1, "stream": "output", "offset": 8, "missing_at_least": None}
+    assert to_json(gap) == {**at, "offset": 8, "missing_at_least": None}
     assert from_json(log.Log, to_json(gap)) == gap
 
 

@@ -39,6 +39,9 @@ class Start(BaseModel):
     idempotency_key: Annotated[
         str, Field(max_length=200, description="The same key within 24 h returns the same run; with other inputs, 409.")
     ] = ""
+    scale: Annotated[
+        int | None, Field(ge=1, le=1000, description="Number of machines of this run, in place of the recipe's.")
+    ] = None
     debug_mode: DebugMode = False
 
 
@@ -65,7 +68,8 @@ def start_job(
     asked = body or Start()
     found = look_up(control, job, owner_name)
     # Pass the name that was given, because error messages show it.
-    run = control.runs.start(named(job, owner_name), asked.env, asked.command, asked.idempotency_key or idempotency_key)
+    key = asked.idempotency_key or idempotency_key
+    run = control.runs.start(named(job, owner_name), asked.env, asked.command, key, asked.scale)
     return shown(Started(**vars(found), run=run))
 
 

@@ -42,6 +42,7 @@ async def get_logs(
     run: RunName,
     stream: Annotated[list[Stream] | None, Query(description="Streams. Default: setup and output.")] = None,
     attempt: Annotated[int | None, Query(ge=1, le=100_000, description="Only the log of this attempt.")] = None,
+    rank: Annotated[int | None, Query(ge=0, le=999, description="Only the log of this rank. Default: all.")] = None,
     tail: Annotated[
         int | None, Query(ge=0, le=10_000, description="Begin this many lines before the end of each stream.")
     ] = None,
@@ -68,7 +69,9 @@ async def get_logs(
 ) -> Response:
     """Return a page of a run's log. With `Accept: text/event-stream`, follow the log until the run ends."""
     streams = tuple(dict.fromkeys(stream or ("setup", "output")))
-    query, place = LogQuery(streams, attempt, tail), cursor or _at(streams, attempt, offset)
+    query, place = LogQuery(streams, attempt, tail, rank), cursor or _at(streams, attempt, rank, offset)
+    if offset is not None and rank is None and (await run_in_threadpool(control.runs.get, run)).scale > 1:
+        raise Invalid("offset requires `rank` for a run with several machines")
     if not wants(request, EVENTS):
         found = await server.readers.read(caller.name, control.logs.page, run, query, place, limit)
         return shown(_page(found, gaps=gaps))
@@ -89,9 +92,11 @@ def _page(look: LogPage, *, gaps: bool) -> Page:
     return Page(pieces, None if look.over else look.cursor)
 
 
-def _at(streams: tuple[str, ...], attempt: int | None, offset: int | None) -> str:
+def _at(streams: tuple[str, ...], attempt: int | None, rank: int | None, offset: int | None) -> str:
     if offset is None:
         return ""
     if len(streams) != 1 or attempt is None:
         raise Invalid("offset requires `attempt` and exactly one `stream`")
-    return places.Cursor({(attempt, streams[0]): places.At(0, offset)}).write()
+    place = places.Cursor()
+    place.move(attempt, streams[0], places.At(0, offset), rank or 0)
+    return place.write()

@@ -156,7 +156,7 @@ async def get_historical_logs(
 def _text(control: Control, found: attempts.Attempt, stream: str, tail: int | None = None) -> Iterator[str]:
     """Yield the log as text; invalid UTF-8 is replaced, and missing bytes are reported in a line."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for piece in control.logs.read(found.run.id, LogQuery((stream,), found.number, tail)):
+    for piece in control.logs.read(found.run.id, LogQuery((stream,), found.number, tail, found.rank)):
         match piece:
             case LogPiece():
                 yield decoder.decode(piece.data)

@@ -15,15 +15,16 @@ from provisioner.faces.cli.terminal.interrupts import interruptible
 from provisioner.ports.connection import Connection
 
 Host = Annotated[bool, typer.Option("--host", help="Connect to the machine as root, not to the container.")]
+Rank = Annotated[int, typer.Option(min=0, metavar="N", help="The machine of rank N.")]
 
 
 @contextlib.contextmanager
-def _inside(context: typer.Context, run: str, *, host: bool) -> Iterator[Connection]:
+def _inside(context: typer.Context, run: str, rank: int, *, host: bool) -> Iterator[Connection]:
     service, known = session.opened(context), session.settings(context)
     if known.rehearsal and not known.ssh.open:
         raise Invalid("the light machines of a rehearsal cannot be entered: rehearse with `--machine qemu`")
     session.catch_up(service)
-    connection = service.operator.enter(session.run_id(service, run), host=host)
+    connection = service.operator.enter(session.run_id(service, run), rank=rank, host=host)
     try:
         yield connection
     finally:
@@ -37,6 +38,7 @@ def ssh(
         list[str] | None,
         typer.Argument(metavar="[-- COMMAND...]", help="Command, passed without a shell.  [default: a shell]"),
     ] = None,
+    rank: Rank = 0,
     host: Host = False,
 ) -> int:
     """Open a shell in a run's container, or run a command.
@@ -47,7 +49,7 @@ def ssh(
     from provisioner.faces.cli.terminal import remote_terminal
 
     try:
-        with interruptible(), _inside(context, run, host=host) as connection:
+        with interruptible(), _inside(context, run, rank, host=host) as connection:
             shown = remote_terminal.own()
             process = connection.start(command or (), shown)
             with remote_terminal.lent(process) if shown else contextlib.nullcontext():
@@ -60,6 +62,7 @@ def cp(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="FROM", help="A local path, or RUN:PATH.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="RUN:PATH if FROM is local, else a local path.")],
+    rank: Rank = 0,
     host: Host = False,
     as_json: session.Json = False,
 ) -> int:
@@ -77,10 +80,10 @@ def cp(
     try:
         with interruptible():
             if here:
-                with _inside(context, here[0], host=host) as connection:
+                with _inside(context, here[0], rank, host=host) as connection:
                     copied = copying.fetch(connection, here[1], Path(target))
             elif there:
-                with _inside(context, there[0], host=host) as connection:
+                with _inside(context, there[0], rank, host=host) as connection:
                     copied = copying.send(connection, Path(source), there[1])
     except KeyboardInterrupt:
         streams.say("interrupted: nothing was copied")

@@ -36,6 +36,9 @@ def apply(
     name, put = f"{job.owner}/{job.name}", streams.say if start else streams.put
     if not as_json:
         put(f"{name}: {_change(before, job)}")
+        if (scale := job.recipe["spec"]["scale"]) > 1:
+            price = f"at most {job.hourly_dollars:.2f} $" if job.hourly_dollars is not None else "an unknown price"
+            put(f"the {scale} machines of a run cost {price} an hour (on-demand list price)")
         if job.recipe["spec"].get("schedule"):
             plan = service.schedules.get(name, 1)
             following = screen.zoned(plan.next[0], plan.timezone or "UTC") if plan.next else "never"

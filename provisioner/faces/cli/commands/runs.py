@@ -47,6 +47,10 @@ def start(
     command: Annotated[
         str | None, typer.Option(metavar="LINE", help="Command for this run, in place of the recipe's.")
     ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=1000, help="Number of machines of this run, in place of the recipe's."),
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="The same key within 24 h returns the same run.")
     ] = None,
@@ -71,7 +75,7 @@ def start(
     service, variables = session.control(context), session.variables(env)
 
     def go() -> Run:
-        return service.runs.start(job, variables, command, idempotency_key or "")
+        return service.runs.start(job, variables, command, idempotency_key or "", scale)
 
     return started(service, go, wait=wait, follow=follow, detach=detach, as_json=as_json)
 
@@ -193,6 +197,9 @@ def logs(
         typer.Option(metavar="STREAM", help="system, setup or output; may be repeated.  [default: setup and output]"),
     ] = None,
     attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the log of attempt N.")] = None,
+    rank: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Only the log of rank N.  [default: all]")
+    ] = None,
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, metavar="N", help="Only the last N lines of each stream.")
     ] = None,
@@ -217,7 +224,7 @@ def logs(
     for name in streams:
         if name not in STREAMS:
             raise typer.BadParameter(f"{name!r} is not a stream: use {', '.join(STREAMS)}", param_hint="--stream")
-    service, query = session.control(context), LogQuery(streams, attempt, tail)
+    service, query = session.control(context), LogQuery(streams, attempt, tail, rank)
     found = service.runs.get(session.run_id(service, run))
     id = found.id
     if attempt is not None and attempt > max(found.attempt, 1):

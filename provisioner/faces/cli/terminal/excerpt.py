@@ -22,7 +22,7 @@ def excerpt(service: Control, run: Run) -> Iterator[str]:
     if run.outcome is not Outcome.FAILED:
         return
     try:
-        pieces = list(service.logs.read(run.id, LogQuery(STREAMS, run.attempt, LINES)))
+        pieces = list(service.logs.read(run.id, LogQuery(STREAMS, run.attempt, LINES, _failed_rank(service, run))))
     except ProvisionError as error:
         yield f"the log cannot be read now: {error}"
         return
@@ -32,3 +32,12 @@ def excerpt(service: Control, run: Run) -> Iterator[str]:
         for line in written.decode(errors="replace").splitlines()[-LINES:]:
             yield f"  {line}"
     yield f"the whole log: provision logs {run.id[:12]}"
+
+
+def _failed_rank(service: Control, run: Run) -> int | None:
+    """Return the first rank that failed with the run's exit code; None for a run with one rank."""
+    if run.scale == 1:
+        return None
+    last = [each for each in service.runs.status(run.id).attempts if each.attempt == run.attempt]
+    found = [each.rank for each in last if (each.outcome, each.exit_code) == (run.outcome, run.exit_code)]
+    return min(found, default=0)

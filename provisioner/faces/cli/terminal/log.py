@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from provisioner.core.views.codec import to_json
@@ -15,19 +16,24 @@ from provisioner.faces.cli.terminal.escapes import Filter
 from provisioner.faces.cli.terminal.excerpt import STREAMS
 from provisioner.faces.cli.terminal.waiting import LiveLine
 from provisioner.ports.control.control import Control
-from provisioner.ports.control.logs import LogGap, LogPiece, LogQuery, view_of
+from provisioner.ports.control.logs import MERGED_MOST, LogGap, LogPiece, LogQuery, view_of
 
 DEFAULT = LogQuery(STREAMS)
 
 
 class Printer:
-    """Writes each piece of a log at once: as a JSON line with `as_json`, unfiltered even to a terminal with `raw`."""
+    """Writes each piece of a log at once: as a JSON line with `as_json`, unfiltered even to a terminal with `raw`.
 
-    def __init__(self, to: TextIO, *, as_json: bool = False, raw: bool = False) -> None:
+    With `several`, only whole lines are written, each after the number of its rank.
+    """
+
+    def __init__(self, to: TextIO, *, as_json: bool = False, raw: bool = False, several: bool = False) -> None:
         self._to = to
         self._as_json = as_json
-        #: A filter for each attempt's stream; None if bytes are written unfiltered.
-        self._filters: dict[tuple[int, str], Filter] | None = None if as_json or raw or not to.isatty() else {}
+        #: A filter for each stream of an attempt and rank; None if bytes are written unfiltered.
+        self._filters: dict[tuple[int, int, str], Filter] | None = None if as_json or raw or not to.isatty() else {}
+        #: The unfinished line of each stream of an attempt and rank; None if lines get no rank.
+        self._unfinished: dict[tuple[int, int, str], bytes] | None = {} if several and not as_json else None
         self._last: Filter | None = None
         self.empty = True
         #: Whether the last byte ended a line, so that other text may follow.
@@ -37,16 +43,18 @@ class Printer:
         if isinstance(piece, LogGap):
             self.rest()
             size = f"at least {piece.at_least} bytes" if piece.at_least is not None else "an unknown number of bytes"
-            where = f"attempt {piece.attempt}, {piece.stream}, from byte {piece.offset}"
+            rank = f" of rank {piece.rank}" if piece.rank or self._unfinished is not None else ""
+            where = f"attempt {piece.attempt}, {piece.stream}{rank}, from byte {piece.offset}"
             streams.complain(f"the log is incomplete: {where}: {size} missing")
             if not self._as_json:
                 return
         if self._as_json or isinstance(piece, LogGap):
             data = json.dumps(to_json(view_of(piece))).encode() + b"\n"
         else:
+            piece = replace(piece, data=self._lines(piece))
             data = piece.data
         self._write(data if self._filters is None or isinstance(piece, LogGap) else self._filtered(piece))
-        self.empty, self.fresh = False, data.endswith(b"\n")
+        self.empty, self.fresh = False, not data or data.endswith(b"\n")
 
     def rest(self) -> None:
         """Reset the terminal's colours before text that is not the job's."""
@@ -54,16 +62,28 @@ class Printer:
             self._write(colours.encode())
 
     def end(self) -> None:
+        for (attempt, rank, stream), line in (self._unfinished or {}).items():
+            if line:
+                self.put(LogPiece(attempt, stream, 0, b"\n", rank))
         for each in (self._filters or {}).values():
             self._write(self._encoded(each.end()))
 
     def _filtered(self, piece: LogPiece) -> bytes:
         assert self._filters is not None
-        filter = self._filters.setdefault((piece.attempt, piece.stream), Filter())
+        filter = self._filters.setdefault((piece.attempt, piece.rank, piece.stream), Filter())
         if filter is not self._last:
             self.rest()
         self._last = filter
         return self._encoded(filter.put(piece.data))
+
+    def _lines(self, piece: LogPiece) -> bytes:
+        """Return the piece's data, or the lines that it completes, each after the number of its rank."""
+        if self._unfinished is None:
+            return piece.data
+        key = piece.attempt, piece.rank, piece.stream
+        lines = (self._unfinished.get(key, b"") + piece.data).split(b"\n")
+        self._unfinished[key] = lines.pop()
+        return b"".join(b"[%d] %s\n" % (piece.rank, line) for line in lines)
 
     def _encoded(self, text: str) -> bytes:
         return text.encode(self._to.encoding, "replace")
@@ -83,7 +103,9 @@ def show(
     raw: bool = False,
 ) -> None:
     """Print the log as far as it is written now."""
-    printer = Printer(sys.stdout, as_json=as_json, raw=raw)
+    printer = Printer(
+        sys.stdout, as_json=as_json, raw=raw, several=query.rank is None and service.runs.get(run).scale > 1
+    )
     try:
         for piece in service.logs.read(run, query):
             printer.put(piece)
@@ -109,7 +131,12 @@ def follow(
 
     `aside` prints on standard error, because standard output is for other data; `direct` reads from the machine.
     """
-    printer = Printer(sys.stderr if aside else sys.stdout, as_json=as_json, raw=raw)
+    scale = service.runs.get(run).scale
+    if query.rank is None and scale > MERGED_MOST:
+        streams.say(f"the log of rank 0 of {scale}; `provision logs {run[:12]} --rank N` prints another one")
+        query = replace(query, rank=0)
+    several = query.rank is None and scale > 1
+    printer = Printer(sys.stderr if aside else sys.stdout, as_json=as_json, raw=raw, several=several)
     line = LiveLine(service)
 
     def looked(errors: Sequence[str]) -> None:

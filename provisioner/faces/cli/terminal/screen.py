@@ -73,7 +73,7 @@ def phase(run: Run, now: float | None) -> str:
 
 def preparing(step: str | None) -> str:
     """Return `: step` for a step of preparation, else "": a report newer than the state may have a later step."""
-    return f": {step}" if step in (Step.BOOT, Step.PULL, Step.CLONE, Step.SETUP) else ""
+    return f": {step}" if step in (Step.BOOT, Step.PULL, Step.CLONE, Step.SETUP, Step.BARRIER) else ""
 
 
 def runs(items: Sequence[Run], now: float) -> None:

@@ -13,10 +13,13 @@ from provisioner.core.plain import plain
 from provisioner.core.run.states import State
 from provisioner.core.views.receipt import Phase, Receipt
 from provisioner.core.views.run import Attempt, Event, Machine, Run, Status, Tried
+from provisioner.faces.cli.terminal import ranks
 from provisioner.faces.cli.terminal.screen import ago, clock, date, dollars, duration, size
 
 #: Columns of the label before a fact; and of the times before an event's text (local, and since the trigger).
 LABEL, TIMES = 11, 25
+#: Maximum number of ranks that are shown for each attempt.
+RANKS = 16
 
 
 def story(item: Status, bill: Receipt, now: float, width: int | None = None) -> Iterator[str]:
@@ -26,10 +29,16 @@ def story(item: Status, bill: Receipt, now: float, width: int | None = None) -> 
     machines = {machine.id: machine for machine in item.machines}
     shown = {item.run.reason, *(event.text.partition(", ")[2] for event in item.events)}
     for attempt in item.attempts:
-        yield ""
+        if attempt.rank == RANKS:
+            yield from _wrapped("".ljust(LABEL), f"… and {item.run.scale - RANKS} more ranks; --json has all", width)
+        if attempt.rank >= RANKS:
+            continue
+        yield from ("",) if not attempt.rank else ()
         lines = _attempt(attempt, machines[attempt.instance_id], bill, now, shown)
         for number, text in enumerate(lines):
-            yield from _wrapped(("" if number else f"attempt {attempt.attempt}").ljust(LABEL), text, width)
+            label = "" if number or attempt.rank else f"attempt {attempt.attempt}"
+            rank = f"rank {attempt.rank}: " if item.run.scale > 1 and not number else ""
+            yield from _wrapped(label.ljust(LABEL), f"{rank}{text}", width)
     yield ""
     yield from _timeline(item.events, item.run.created_at, width, item.run.reason or "")
 
@@ -54,7 +63,8 @@ def _facts(item: Status, bill: Receipt, now: float) -> Iterator[tuple[str, str]]
         yield "outcome", _outcome(run)
         yield "ended", f"{date(run.ended_at)}, {duration(run.ended_at - run.created_at)} after the trigger"
     if run.done_at is None:
-        yield "now", _now(run, bill.phases, now)
+        ready = ranks.preparing(item.attempts, run.attempt) if run.scale > 1 and run.state is State.PREPARING else ""
+        yield "now", _now(run, bill.phases, now) + ready
     if run.ended_at is None:
         yield from _waiting(item, now)
         if run.stop:
@@ -88,8 +98,8 @@ def _waiting(item: Status, now: float) -> Iterator[tuple[str, str]]:
         yield "waits", f"{run.waiting.cause}: {run.waiting.text}"
         for number, text in enumerate(_tried(run.waiting.tried, now)):
             yield "" if number else "tried", text
-    elif item.attempts and item.attempts[-1].outcome:
-        yield "because", f"attempt {run.attempt} {_outcome(item.attempts[-1])}"
+    elif run.last_attempt:
+        yield "because", f"attempt {run.attempt} {run.last_attempt}"
     left = run.next_try_at - now
     yield "next try", f"in {duration(left)}, at {clock(run.next_try_at)}" if left > 0 else "now"
 

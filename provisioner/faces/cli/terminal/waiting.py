@@ -12,7 +12,7 @@ from provisioner.core.protocol.words import Outcome
 from provisioner.core.run.states import State
 from provisioner.core.views.run import Run
 from provisioner.faces.cli import exits
-from provisioner.faces.cli.terminal import colours, outcomes, screen, streams
+from provisioner.faces.cli.terminal import colours, outcomes, ranks, screen, streams
 from provisioner.faces.cli.terminal.excerpt import excerpt
 from provisioner.ports.control.control import Control
 from provisioner.ports.store import RunFilter
@@ -131,13 +131,11 @@ class LiveLine:
     def _phase(self, run: Run, now: float | None) -> str:
         text = screen.phase(run, now)
         again = run.state is State.QUEUED and run.attempt and not run.waiting and not run.stop
-        if run.state is not State.PREPARING and not again:
+        if again and run.last_attempt:
+            return f"{run.state} again after attempt {run.attempt}, {run.last_attempt}"
+        if run.state is not State.PREPARING:
             return text
-        attempts = self._service.runs.status(run.id).attempts
-        last = next((each for each in attempts if each.attempt == run.attempt), None)
-        if again:
-            return f"{run.state} again after attempt {run.attempt}: {last.reason}" if last and last.outcome else text
-        return text + screen.preparing(last.step if last else None)
+        return text + ranks.preparing(self._service.runs.status(run.id).attempts, run.attempt)
 
     def tell(self, errors: Sequence[str]) -> None:
         """Print the control plane's errors that were not in the previous call."""

@@ -41,6 +41,8 @@ def observe(machine: KnownMachine, listed: Machine | None, now: float, before: f
         machine,
         state=listed.state,
         launch_time=listed.launch_time,
+        # EC2 no longer shows the address of a machine that has ended.
+        address=listed.address or machine.address,
         seen_at=now if machine.seen_at is None or now > machine.seen_at + SEEN_EVERY else machine.seen_at,
         reason_code=listed.reason_code,
         reason=listed.reason,

@@ -7,8 +7,8 @@ from provisioner.core.run.records import Node
 
 #: Seconds without a report (18 heartbeats) after which the machine's status checks are read from the cloud.
 SILENT = 180.0
-#: If at least FEWEST machines have reported, and more than SHARE of them are silent, the control plane is likely at
-#: fault.
+#: If the machines of at least FEWEST runs have reported, and those of more than SHARE of the runs are silent, the
+#: control plane is likely at fault.
 FEWEST, SHARE = 5, 0.2
 #: After reports could not be read, silence proves nothing for this many seconds: reports may be waiting unread.
 HEARING = 60.0
@@ -42,7 +42,7 @@ def is_silent(node: Node, now: float) -> bool:
 
 
 def are_we_deaf(nodes: Sequence[Node], now: float) -> bool:
-    """Return whether so many machines are silent at once that the control plane is likely at fault."""
+    """Return whether the machines of so many runs are silent at once that the control plane is likely at fault."""
     reporting = [node for node in nodes if node.verdict is None and node.report is not None]
-    silent = sum(is_silent(node, now) for node in reporting)
-    return len(reporting) >= FEWEST and silent > SHARE * len(reporting)
+    runs, silent = {node.run for node in reporting}, {node.run for node in reporting if is_silent(node, now)}
+    return len(runs) >= FEWEST and len(silent) > SHARE * len(runs)

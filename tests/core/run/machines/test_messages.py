@@ -12,8 +12,8 @@ from provisioner.core.errors import Invalid
 from provisioner.core.protocol.codec import decode, encode
 from provisioner.core.protocol.messages import Chunk, Notice, Report, Result, Span, StreamEnd
 from provisioner.core.protocol.words import Outcome, Step
-from provisioner.core.run import machine_messages
-from provisioner.core.run.machine_messages import (
+from provisioner.core.run.machines import messages
+from provisioner.core.run.machines.messages import (
     CLOCK_SKEW,
     REPORT_MOST,
     RESULT_HEAD,
@@ -126,7 +126,7 @@ def test_a_text_can_be_printed_in_one_line(text: str) -> None:
 def test_a_long_text_is_cut() -> None:
     """The stored message stays small."""
     found = decode_result(encode(ended(reason="x" * 50_000, process="y" * 5_000)), WITHIN)
-    assert (len(found.reason), len(found.process)) == (machine_messages.TEXT_MOST, machine_messages.NAME_MOST)
+    assert (len(found.reason), len(found.process)) == (messages.TEXT_MOST, messages.NAME_MOST)
 
 
 def test_malformed_host_key_is_dropped() -> None:
@@ -204,7 +204,7 @@ def test_a_stored_nodes_times_are_clamped(at: float) -> None:
     for each in (found.report.at, found.report.notice.at, found.report.spans["command"].began):
         assert FIRST <= each <= LAST
     for each in (found.result.at, found.result.spans["command"].began):
-        assert FIRST <= each <= NOW + machine_messages.LONGEST_LIFE
+        assert FIRST <= each <= NOW + messages.LONGEST_LIFE
 
 
 def test_a_stored_node_of_honest_messages_stays_as_it_is() -> None:

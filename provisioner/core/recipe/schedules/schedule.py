@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from cronsim import CronSim, CronSimError
 
-from provisioner.core.recipe import cron, duration
+from provisioner.core.recipe import duration
 from provisioner.core.recipe.jobs import Catchup, Job, Schedule
+from provisioner.core.recipe.schedules import cron
 
 #: Seconds after which a start is late. A pass, or a restart of the daemon, takes less time.
 ON_TIME = 60.0

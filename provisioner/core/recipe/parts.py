@@ -1,0 +1,96 @@
+"""Groups of recipe fields: the placement of machines, limits, retries, and runs with several machines."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from provisioner.core.recipe import duration, fields, kinds
+from provisioner.core.recipe.kinds import Part
+
+#: Maximum number of seconds after the command's end in which a machine ships the log that is still on its disk.
+LOGS_TIME = 600.0
+#: Seconds of the boot fuse, which powers off a machine without a work order, whatever the recipe's limits are.
+_BOOT_FUSE = 1200.0
+#: The least `limits.silence`, in seconds: heartbeats may be lost, and no machine counts as silent earlier.
+_SHORTEST_SILENCE = 180.0
+
+
+class Placement(Part):
+    """Where machines may be launched, and alternatives if the first choice has no capacity."""
+
+    #: Instance types to try after `instance_type`.
+    instance_types: tuple[fields.InstanceType, ...] = ()
+    #: Zones to launch in; if empty, all zones of the installation.
+    zones: tuple[fields.Zone, ...] = ()
+    #: Whether to launch on-demand if no spot machine is available. On-demand costs more, so the user decides.
+    spot_fallback: fields.Flag = False
+    #: Some of the installation's subnets; if empty, all of them.
+    subnets: tuple[fields.Subnet, ...] = ()
+    #: Bytes for the AMI, the job's unpacked image and its data; if unset, the installation's size. EBS allows 16 TiB.
+    disk_size: Annotated[fields.Size, kinds.sized("8Gi", "16Ti")] | None = None
+    #: MiB/s of the disk; if unset, EBS's default of 125.
+    disk_throughput: Annotated[int, kinds.between(125, 1000, "MiB a second")] | None = None
+    #: With `none`, instance types without an NVIDIA GPU are accepted; otherwise such a type counts as a mistake.
+    gpu: Literal["required", "none"] = "required"
+
+
+def _patient(silence: float | None) -> float | None:
+    if silence is not None and silence < _SHORTEST_SILENCE:
+        raise ValueError(f"write at least {duration.text(_SHORTEST_SILENCE)}, or never")
+    return silence
+
+
+class Limits(Part):
+    """The longest duration of each part of a run, in seconds."""
+
+    #: For the command. The default allows a day of training, and limits the cost of a command that hangs.
+    runtime: Annotated[fields.Duration, fields.lasting()] = 86400.0
+    #: For the wait for a machine. The default is `never` (None), because waiting costs nothing.
+    queue_time: fields.DurationOrNever = None
+    #: From launch to the agent's first report, or from delivery of the work order if that was later: an agent without a
+    #: work order cannot report. Large GPU machines need most of the default, and a broken machine uses all of it.
+    boot: Annotated[fields.Duration, fields.lasting(_BOOT_FUSE)] = 600.0
+    #: For pulling the image and cloning, which are parallel: tens of GB from a slow registry take half of the default.
+    pull: Annotated[fields.Duration, fields.lasting()] = 3600.0
+    #: For the start script: compiling an extension or fetching weights takes a large part of the default.
+    setup: Annotated[fields.Duration, fields.lasting()] = 3600.0
+    #: From SIGTERM to SIGKILL after a stop or a limit, to save a checkpoint. A spot notice leaves about 100 s instead.
+    stop_grace: Annotated[fields.Duration, fields.lasting()] = 30.0
+    #: A machine that sends no report for this long counts as lost, even if EC2's status checks pass. With `never`
+    #: (None), silence alone does not make it lost before the end of its lifetime.
+    silence: Annotated[fields.DurationOrNever, AfterValidator(_patient)] = None
+    #: How long a machine that is ready waits for the other machines of its run. If unset, runs with several machines
+    #: have the sum of `pull` and `setup`.
+    gather: Annotated[fields.Duration, fields.lasting()] | None = None
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds that a machine may exist for a run: the sum of the limits, and the time to ship the log."""
+        prepare = self.boot + self.pull + self.setup + (self.gather or 0.0)
+        return prepare + self.runtime + self.stop_grace + LOGS_TIME
+
+
+class Retry(Part):
+    """Which attempts are followed by another attempt, and when."""
+
+    #: Exit codes after which the run is tried again, up to `retries` times; it fails at once with any other code. If
+    #: empty, all codes.
+    on: tuple[fields.ExitCode, ...] = ()
+    #: Exit codes with which the command reports that its work is saved but not finished. The command then runs again
+    #: without using up `retries`, at most as often as after failures of the infrastructure.
+    requeue_on: tuple[fields.ExitCode, ...] = ()
+    #: Pause after a failed attempt, in seconds. After a failure of the infrastructure, other pauses apply.
+    backoff: fields.DurationOrNow = 0.0
+    #: Whether a command that had begun may run again on another machine, if the first machine is lost or interrupted.
+    rerun: Literal["always", "before_start"] = "always"
+
+
+class Gang(Part):
+    """Options of runs with several machines: which ends decide the run, and the variables. Ignored if `scale` is 1."""
+
+    #: Which ranks must exit with 0: `all`; or only the leader, rank 0, whose end then ends the other ranks.
+    success: Literal["all", "leader"] = "all"
+    #: With `success: leader`, whether the failure of another rank ends the run (`end`) or not (`ignore`).
+    workers: Literal["end", "ignore"] = "end"
+    #: Whether the command gets the variables of torchrun and similar launchers, such as MASTER_ADDR and PET_NNODES.
+    env: fields.Flag = True
