@@ -131,7 +131,7 @@ def test_follower_that_waits_for_its_turn_is_kept_alive(
     read: list[str] = []
 
     class Late(Pace):
-        def wait(self, caller: str, now: float) -> float:  # noqa: ARG002 - nobody's turn comes
+        def wait(self, caller: str, now: float) -> float:  # noqa: ARG002 - everybody waits an hour
             return 3600.0
 
     monkeypatch.setattr(quiet.hub, "pace", Late(stream.RATE, stream.BURST, stream.MOST_EACH))

@@ -7,6 +7,7 @@ import pytest
 
 from provisioner.core.protocol.keys import rank_name
 from provisioner.core.protocol.words import Outcome
+from provisioner.core.run.records import Run, Verdict
 from provisioner.core.run.states import State
 from tests.e2e.rig import Rig, rig
 from tests.polling import until
@@ -61,16 +62,22 @@ def test_ranks_wait_at_the_barrier_while_no_control_plane_runs(whole: Rig) -> No
     assert (done.verdict.outcome, done.attempt) == (Outcome.SUCCEEDED, 1)
 
 
+def interrupted(whole: Rig, run: Run, rank: int) -> tuple[Run, Verdict]:
+    """Give this rank's machine a spot notice when all ranks have printed "up"; return the done run and its verdict."""
+    whole.pace = 0.2
+    whole.until(lambda: all(b"up" in whole.log(run, rank=each) for each in range(run.scale)))
+    whole.double.interrupt(whole.service.installation.store.nodes(run.id)[rank].instance_id, notice=60)
+    [done] = whole.done(run)
+    assert done.verdict
+    return done, done.verdict
+
+
 def test_notice_stops_all_ranks_at_one_instant(whole: Rig) -> None:
     """The ranks save one common checkpoint, and the run is tried again."""
     command = "test $PROVISION_ATTEMPT = 2 || { trap 'date +%s.%N; exit 0' TERM; echo up; sleep 600 & wait; }"
     run = whole.start(command, scale=3, use_spot_instance=True)
-    whole.pace = 0.2
-    whole.until(lambda: all(b"up" in whole.log(run, rank=rank) for rank in range(3)))
-    whole.double.interrupt(whole.service.installation.store.nodes(run.id)[1].instance_id, notice=60)
-    [done] = whole.done(run)
-    assert done.verdict
-    assert (done.verdict.outcome, done.attempt, done.retries_used) == (Outcome.SUCCEEDED, 2, 0)
+    done, verdict = interrupted(whole, run, rank=1)
+    assert (verdict.outcome, done.attempt, done.retries_used) == (Outcome.SUCCEEDED, 2, 0)
     times = [float(whole.log(run, attempt=1, rank=rank).split()[1]) for rank in range(3)]
     assert max(times) - min(times) < 1.5
     first = [node for node in whole.service.installation.store.nodes(run.id) if node.attempt == 1]
@@ -80,12 +87,8 @@ def test_notice_stops_all_ranks_at_one_instant(whole: Rig) -> None:
 def test_done_file_of_every_rank_ends_an_interrupted_run(whole: Rig) -> None:
     command = "trap ': >\"$PROVISION_DONE_FILE\"; exit 0' TERM; echo up; sleep 600 & wait"
     run = whole.start(command, scale=2, use_spot_instance=True)
-    whole.pace = 0.2
-    whole.until(lambda: all(b"up" in whole.log(run, rank=rank) for rank in range(2)))
-    whole.double.interrupt(whole.service.installation.store.nodes(run.id)[0].instance_id, notice=60)
-    [done] = whole.done(run)
-    assert done.verdict
-    assert (done.verdict.outcome, done.attempt) == (Outcome.SUCCEEDED, 1)
+    done, verdict = interrupted(whole, run, rank=0)
+    assert (verdict.outcome, done.attempt) == (Outcome.SUCCEEDED, 1)
 
 
 def test_stop_of_a_user_ends_all_ranks(whole: Rig) -> None:

@@ -1,4 +1,4 @@
-"""Rules that must hold when a world has ended: what is left, and whether records, archive and receipts are true."""
+"""Rules at the end of a world: what may be left, and that records, archive and receipts are true."""
 
 from collections import Counter
 from collections.abc import Sequence

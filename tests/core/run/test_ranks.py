@@ -98,7 +98,7 @@ def test_verdict_waits_for_the_log_of_the_rank_that_ended_first(
 
 
 def test_ranks_that_were_all_told_to_stop_are_tried_again() -> None:
-    """Nobody stopped the run: the rank whose end decided has left no result."""
+    """No user stopped the run, so a rank ended it. That rank left no result, so the attempt counts as lost."""
     found = later(told(gang(2)), ranks(*[ended(Outcome.CANCELLED, 143)] * 2), TOLD + 9)
     assert (outcome(found), found.run.ended_at) == (Outcome.LOST, None)
 
