@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,14 +30,23 @@ class Memory:
     hidden: tuple[str, ...] = ()
     #: The settled result, or None. Once the result is settled, nothing more is written to any stream.
     result: Result | None = None
+    #: The attempt, if it is not the machine's first one; otherwise 0.
+    later: int = 0
 
 
-def read(folder: Path) -> Memory | None:
-    """Return the stored state; None if no agent process of this boot has read a work order."""
+def read(folder: Path, later: int = 0) -> Memory | None:
+    """Return the stored state of this attempt; None if no agent process of this boot has read its work order.
+
+    Deletes the state of an earlier attempt.
+    """
     try:
-        return codec.decode(Memory, (folder / "memory").read_bytes())
+        found = codec.decode(Memory, (folder / "memory").read_bytes())
     except FileNotFoundError:
         return None
+    if found.later == later:
+        return found
+    shutil.rmtree(folder)
+    return None
 
 
 def write(folder: Path, memory: Memory) -> None:

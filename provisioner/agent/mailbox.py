@@ -18,15 +18,21 @@ ABSENT = frozenset({"AccessDenied", "NoSuchKey"})
 
 
 class Mailbox:
-    def __init__(self, settings: Settings, instance_id: str, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, instance_id: str, say: Callable[[str], None], later: int = 0) -> None:
+        """`later` is the attempt in the keys of messages; 0 for the machine's first attempt."""
         self._prefix = settings.prefix
         self._box = keys.mailbox(settings.role_id, instance_id)
+        self._later = later
         self._say = say
         self._trouble = ""
         self._s3 = S3(settings.bucket, settings.region)
 
     def work(self) -> WorkOrder | None:
-        data = self._get(keys.work_key(self._box))
+        return self.later_work(self._later)
+
+    def later_work(self, later: int) -> WorkOrder | None:
+        """Return the work order of a later attempt, or None."""
+        data = self._get(keys.work_key(self._box, later))
         return None if data is None else codec.decode(WorkOrder, data)
 
     def peers(self) -> Peers | None:
@@ -47,7 +53,7 @@ class Mailbox:
         return True
 
     def started(self) -> Started | None:
-        data = self._get(keys.started_key(self._box))
+        data = self._get(keys.started_key(self._box, self._later))
         return None if data is None else codec.decode(Started, data)
 
     def start(self, started: Started) -> Started:
@@ -55,7 +61,7 @@ class Mailbox:
 
         Only the agent process that this mark names executes the command.
         """
-        if self._put_once(keys.started_key(self._box), codec.encode(started)):
+        if self._put_once(keys.started_key(self._box, self._later), codec.encode(started)):
             return started
         while (standing := self.started()) is None:
             time.sleep(1)
@@ -63,11 +69,23 @@ class Mailbox:
 
     def result(self, result: Result) -> None:
         """Put the result, unless there is one. When this returns, the mailbox has a result."""
-        self._put_once(keys.result_key(self._box), codec.encode(result))
+        self._put_once(keys.result_key(self._box, self._later), codec.encode(result))
+
+    def wait(self) -> bool:
+        """Put the mark that this machine can wait for a later work order; return False if its role may not, or fails.
+
+        A role with the rights of an earlier version may write only the keys of a machine's first attempt.
+        """
+        try:
+            self._s3.put(self._prefix + keys.waits_key(self._box), b"")
+        except (NoAnswer, ServiceError) as error:
+            print(f"this machine waits for no later work order: {error}", file=sys.stderr, flush=True)
+            return False
+        return True
 
     def chunk(self, stream: str, chunk: Chunk, data: bytes) -> None:
         """Put a chunk. When this returns, the bucket has verified the bytes by their checksum."""
-        key = self._prefix + keys.chunk_key(self._box, stream, chunk.offset)
+        key = self._prefix + keys.chunk_key(self._box, stream, chunk.offset, self._later)
 
         def put() -> bool:
             self._s3.put(key, data, chunk.sha256)

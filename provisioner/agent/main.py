@@ -23,6 +23,7 @@ from provisioner.agent.mailbox import Mailbox
 from provisioner.agent.node import Log, Node
 from provisioner.agent.outcomes import Ended
 from provisioner.agent.ssh_access import let_in
+from provisioner.agent.steps import next_attempt
 from provisioner.agent.steps.finishing import last_report
 from provisioner.agent.steps.lists import CLEANING_UP, ENDING, PREPARING, SALVAGING
 from provisioner.agent.watch import Watch
@@ -47,7 +48,8 @@ def main() -> None:
     too, the unit's OnFailure powers off the machine.
     """
     paths = Paths(os.environ.get("PROVISION_ROOT", ""))
-    left = handover.read(paths.memory)
+    later = next_attempt.present(paths)
+    left = handover.read(paths.memory, later)
     settled = left is not None and left.result is not None
     mask = Mask()
     mask.add(handover.decoded(left.hidden if left else ()))
@@ -55,18 +57,18 @@ def main() -> None:
     sys.stdout, sys.stderr = (cast(TextIO, Masked(each, mask)) for each in (sys.stdout, sys.stderr))
     settings = paths.settings()
     machine = identity()
-    spool = Spool(paths.home / "log", SPOOL_LIMIT)
+    spool = Spool(paths.log(later), SPOOL_LIMIT)
     for name in STREAMS:
         spool.stream(name)
     log = Log(spool, mask, closed=settled)
     log.say(f"the agent has started on {machine.instance_type} {machine.instance_id}")
-    mailbox = Mailbox(settings, machine.instance_id, log.say)
+    mailbox = Mailbox(settings, machine.instance_id, log.say, later)
     order = _work_order(mailbox)
     spool.restrict(order.spool_limit)
     log.say(f"run {order.run}, attempt {order.attempt}, of job {order.job}")
     engine = _engine(order, machine, paths, log)
     shipper = Shipper(spool, mailbox.chunk, lambda: node.orders.followed_until > time.time())
-    node = Node(order, machine, paths, mailbox, spool, shipper, log, engine, left or Memory())
+    node = Node(order, machine, paths, mailbox, spool, shipper, log, engine, left or Memory(later=later))
     node.remember()
     shipper.start()
     # Call this before the first report, which contains the machine's host keys.

@@ -113,12 +113,17 @@ class Node:
         self.pumps: dict[str, Pump] = {}
         self.ballast = Ballast(paths.home / "ballast")
         self.changed = threading.Event()
+        #: The attempt, if it is not the machine's first one; otherwise 0.
+        self.later = left.later
+        #: Whether this machine waits for the work order of the run's next attempt.
+        self.waits = False
         #: Whether the result is in the mailbox. Every later report, even a late heartbeat, has this flag.
         self.finished = False
         self._lock = threading.Lock()
         self._sequence = 0
         self._remembering = threading.Lock()
-        self._spans = {Step.BOOT: Span(machine.launch_time, time.time())}
+        now = time.time()
+        self._spans = {Step.BOOT: Span(now if self.later else machine.launch_time, now)}
         self._spans.update({Step(name): span for name, span in left.spans.items()})
 
     def say(self, text: str) -> None:
@@ -153,6 +158,7 @@ class Node:
                         self.kernel_mark,
                         hidden,
                         self.result,
+                        self.later,
                     ),
                 )
             except OSError as error:
@@ -217,5 +223,7 @@ class Node:
                 finished=self.finished,
                 host_keys=self.host_keys,
                 ended=self.over,
+                attempt=self.order.attempt,
+                waits=self.waits,
             )
         )

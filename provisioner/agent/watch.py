@@ -77,7 +77,8 @@ class Watch:
         except Invalid as error:
             self._node.say(f"orders that cannot be read: {error}")
             orders = None
-        if orders is not None:
+        # The mailbox of a machine that is used again has the orders for its earlier attempt, until new ones are put.
+        if orders is not None and orders.attempt in (0, self._node.order.attempt):
             self._node.orders = orders
             if orders.stop is not None and orders.stop.at != self._stop_seen:
                 self._stop_seen = orders.stop.at

@@ -82,8 +82,11 @@ class Jobs:
 
         recipe = recipes.parse_recipe(text, source, problems)
         job = self._apply(recipe, source, new=new)
-        hourly = self._hourly_dollars(recipe.spec) if recipe.spec.scale > 1 else None
-        return replace(from_records.job(job), warnings=tuple(warnings), hourly_dollars=hourly)
+        answer = replace(from_records.job(job), warnings=tuple(warnings))
+        if recipe.spec.scale == 1:
+            return answer
+        hourly = self._hourly_dollars(recipe.spec)
+        return replace(answer, hourly_dollars=hourly, machine_lifetime=recipe.spec.machine_lifetime)
 
     def _hourly_dollars(self, spec: recipes.Spec) -> float | None:
         """Return the list price of an hour of all machines, if they are of the dearest type; None if it is unknown."""

@@ -304,12 +304,12 @@ class Logs:
     def _prefix(self, node: Node, stream: str) -> str:
         if node.archived_at is not None:
             return f"{node_prefix(node.run, node.attempt, node.rank)}log/{stream}/"
-        return log_prefix(node.box, stream)
+        return log_prefix(node.box, stream, node.later)
 
     def _key(self, node: Node, stream: str, offset: int) -> str:
         if node.archived_at is not None:
             return kept_chunk_key(node.run, node.attempt, node.rank, stream, offset)
-        return chunk_key(node.box, stream, offset)
+        return chunk_key(node.box, stream, offset, node.later)
 
     def _gaps(self, run: Run, query: LogQuery) -> Iterator[LogGap]:
         for node in self._nodes(run, query):

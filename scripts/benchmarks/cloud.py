@@ -135,6 +135,10 @@ class Cloud:
         found: dict[str, str] = self._ask("boxes")
         return found
 
+    def interrupt(self, instance_id: str, notice: float) -> None:
+        """Interrupt a spot machine after a notice of so many seconds."""
+        self._ask(f"interrupt {instance_id} {notice}")
+
     def settings(self) -> Settings:
         return load(os.environ["PROVISION_SETTINGS"])
 
@@ -228,6 +232,9 @@ def _answer(double: Double, words: Sequence[str]) -> object:
             for key in [key for key in _keys(double) if key.startswith(prefix)]:
                 _objects().delete_object(double.bucket, key)
             double.calls.every.clear()
+            return None
+        case ["interrupt", instance_id, notice]:
+            double.interrupt(instance_id, notice=float(notice))
             return None
         case ["boxes"]:
             orders = [key for key in _keys(double) if key.startswith("machines/") and key.endswith("/work")]

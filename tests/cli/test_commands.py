@@ -18,7 +18,7 @@ Write = Callable[..., str]
 
 JOB = {
     *("id", "owner", "name", "revision", "created_at", "applied_at", "schedule", "recipe", "apply_refuses"),
-    *("warnings", "hourly_dollars"),
+    *("warnings", "hourly_dollars", "machine_lifetime"),
 }
 RUN = {
     *("id", "job", "job_id", "job_revision", "owner", "idempotency_key", "state", "attempt", "retries_used"),

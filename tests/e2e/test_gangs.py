@@ -84,6 +84,34 @@ def test_notice_stops_all_ranks_at_one_instant(whole: Rig) -> None:
     assert {node.verdict.outcome for node in first if node.verdict} == {Outcome.INTERRUPTED}
 
 
+def test_only_the_interrupted_machine_is_replaced(whole: Rig) -> None:
+    """The other machines work for the next attempt, from a fresh working directory, and are billed once."""
+    command = "ls; touch file; echo attempt $PROVISION_ATTEMPT; test $PROVISION_ATTEMPT = 2 || { echo up; sleep 600; }"
+    run = whole.start(command, scale=3, use_spot_instance=True)
+    done, verdict = interrupted(whole, run, rank=1)
+    assert (verdict.outcome, done.attempt, done.kept_until) == (Outcome.SUCCEEDED, 2, None)
+    nodes = {(node.attempt, node.rank): node.instance_id for node in whole.service.installation.store.nodes(run.id)}
+    assert [nodes[1, rank] == nodes[2, rank] for rank in range(3)] == [True, False, True]
+    for rank in range(3):
+        assert whole.log(run, attempt=1, rank=rank) == b"attempt 1\nup\n"
+        assert whole.log(run, attempt=2, rank=rank) == b"attempt 2\n"
+    receipt = whole.service.runs.receipt(run.id)
+    assert {bill.instance_id: bill.attempt for bill in receipt.machines} == {
+        **{nodes[1, rank]: 1 for rank in range(3)},
+        nodes[2, 1]: 2,
+    }
+    assert {phase.rank for phase in receipt.phases if phase.name == "kept"} == {0, 2}
+    assert whole.double.alive() == []
+
+
+def test_recipe_may_release_the_other_machines(whole: Rig) -> None:
+    command = "test $PROVISION_ATTEMPT = 2 || { echo up; sleep 600; }"
+    run = whole.start(command, scale=2, use_spot_instance=True, gang={"survivors": "release"})
+    done, verdict = interrupted(whole, run, rank=1)
+    assert (verdict.outcome, done.attempt) == (Outcome.SUCCEEDED, 2)
+    assert len(whole.service.runs.receipt(run.id).machines) == 4
+
+
 def test_done_file_of_every_rank_ends_an_interrupted_run(whole: Rig) -> None:
     command = "trap ': >\"$PROVISION_DONE_FILE\"; exit 0' TERM; echo up; sleep 600 & wait"
     run = whole.start(command, scale=2, use_spot_instance=True)

@@ -230,5 +230,6 @@ def _spec(dice: random.Random) -> dict[str, Any]:
         spec["placement"]["disk_size"] = "300Gi"
     if dice.random() < 0.3:
         spec["scale"] = dice.randint(2, LARGEST_SCALE)
-        spec["gang"] = dice.choice(({}, {}, {"success": "leader"}, {"success": "leader", "workers": "ignore"}))
+        gang = dice.choice(({}, {}, {"success": "leader"}, {"success": "leader", "workers": "ignore"}))
+        spec["gang"] = gang | dice.choice(({}, {"survivors": "keep"}, {"survivors": "release"}))
     return spec

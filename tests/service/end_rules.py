@@ -1,5 +1,6 @@
 """Rules at the end of a world: what may be left, and that records, archive and receipts are true."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -32,8 +33,8 @@ class EndRules:
         self.truth = truth
         #: The largest error of the control plane's clock so far, in either direction.
         self.largest_skew = 0.0
-        #: Results that the bucket accepted, by mailbox, with their times.
-        self.results: dict[str, tuple[Result, float]] = {}
+        #: Results that the bucket accepted, by mailbox and the attempt in the key, with their times.
+        self.results: dict[tuple[str, int], tuple[Result, float]] = {}
         #: Machines that could not be counted: a listing by their launch's tag lacked them, or they were launched too
         #: late.
         self.overlooked: set[str] = set()
@@ -67,9 +68,9 @@ class EndRules:
         if spare:
             raise Violation("every machine that is launched is a run's", str(sorted(spare)))
         # A process that hung may write to the mailbox of a machine that has ended; a lifecycle rule deletes the object.
-        late = ("/work", "/orders", "/peers")
+        late = re.compile(r"machines/[^/]+/(work(/[0-9]+)?|orders|peers)")
         left = [
-            key for key in truth.bucket.objects if key.startswith(("machines/", "inbox/")) and not key.endswith(late)
+            key for key in truth.bucket.objects if key.startswith(("machines/", "inbox/")) and not late.fullmatch(key)
         ]
         if stale := [key for key in left if key.split("/")[1] in boxes]:
             raise Violation("mailboxes are left", str(stale))
@@ -78,7 +79,7 @@ class EndRules:
         """I6: success and exit code come from a result, and a result is never ignored in favour of a presumption."""
         assert run.verdict is not None
         ranks = [node for node in nodes if node.attempt == run.attempt]
-        found = [self.results.get(node.box, (None, 0.0)) for node in ranks]
+        found = [self.results.get((node.box, node.later), (None, 0.0)) for node in ranks]
         codes = [last.exit_code if last else None for last, _ in found]
         gang = Recipe.load(run.recipe).spec.gang
         deciding = codes[:1] if gang.success == "leader" else codes
@@ -127,9 +128,9 @@ class EndRules:
         manifest = decode(archive.Manifest, data[0])
         if set(manifest.streams) != set(STREAMS):
             raise Violation("I5 a stream is missing", f"{node.id}: {sorted(manifest.streams)}")
-        result, _ = self.results.get(node.box, (None, 0.0))
+        result, _ = self.results.get((node.box, node.later), (None, 0.0))
         for stream, kept in manifest.streams.items():
-            about, written = f"{stream} of {node.id}", agent.acknowledged.get(stream, []) if agent else []
+            about, written = f"{stream} of {node.id}", agent.logs.get(node.later, {}).get(stream, []) if agent else []
             prefix = (node.run, node.attempt, node.rank, stream)
             for offset, piece in written:
                 if objects.get(archive.kept_chunk_key(*prefix, offset), (None,))[0] != piece:
@@ -158,7 +159,7 @@ class EndRules:
         if data is None:
             raise Violation("I8 no receipt", run.id)
         told = decode(Receipt, data[0])
-        if told.provisional or len(told.machines) != len(nodes):
+        if told.provisional or len(told.machines) != len({node.instance_id for node in nodes}):
             raise Violation("I8 a receipt lacks machines or is provisional", str(told))
         for bill in told.machines:
             self._check_bill(bill)

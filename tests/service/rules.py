@@ -4,8 +4,9 @@ Every rule compares the control plane's records with the truth: the model of EC2
 A broken rule raises Violation, which the code under test cannot catch.
 """
 
+import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from provisioner.core.cloud.machines import ENDING, MachineState
@@ -16,8 +17,9 @@ from provisioner.core.protocol.messages import Result
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run.machines.listings import ASK_AGAIN
-from provisioner.core.run.records import KnownMachine, Node, Run
+from provisioner.core.run.records import Assignment, KnownMachine, Node, Run
 from provisioner.core.run.states import State
+from provisioner.core.run.survivors import LONGEST, may_wait
 from provisioner.core.run.verdicts import held_until
 from tests.service.agents import Agent, Violation
 from tests.service.end_rules import ALL, EndRules
@@ -28,6 +30,8 @@ BOOT_LIMIT, SETUP_LIMIT, RUNTIME_LIMIT = 300.0, 300.0, 1200.0
 CUT_OFF = 60.0
 #: Passes without a fault in which the end of an unclaimed machine may go unrequested.
 PASSES = 2
+#: The key of a result: its mailbox, and the attempt if it is not the machine's first one.
+RESULT = re.compile(r"machines/([^/]+)/result(?:/([0-9]+))?")
 
 
 class Rules(EndRules):
@@ -57,8 +61,8 @@ class Rules(EndRules):
 
         `late`: the process that made the call hung until another process had taken over.
         """
-        if port == "mailbox" and method == "put" and args[0].endswith("/result") and answer:
-            self.results[args[0].split("/")[1]] = decode(Result, args[1]), self.truth.now()
+        if port == "mailbox" and method == "put" and (key := RESULT.fullmatch(args[0])) and answer:
+            self.results[key[1], int(key[2] or 0)] = decode(Result, args[1]), self.truth.now()
         elif (port, method) == ("cloud", "machines"):
             self._listed = {machine.id for machine in answer.machines}
         elif (port, method) == ("cloud", "machines_of"):
@@ -108,7 +112,7 @@ class Rules(EndRules):
         for id in ids:
             self._asked[id] = truth.now()
         live = truth.store.live()
-        nodes = {node.instance_id: node for node in truth.store.nodes(*(run.id for run in truth.store.runs(ALL)))}
+        nodes = _newest(truth.store.nodes(*(run.id for run in truth.store.runs(ALL))))
         wanted = {one.id: one for one in (*live.machines, *truth.store.machines(ids)) if one.end_wanted_at is not None}
         opened = {launch.id for launch in live.launches}
         for id in ids:
@@ -148,14 +152,14 @@ class Rules(EndRules):
             or agent.plays.boot > BOOT_LIMIT
             or agent.silent
             or not agent.running
-            or agent.box in self.results
+            or (agent.box, agent.later) in self.results
             or agent.notice
             # The fuse may be due, given the clock's error.
             or now + 2 * self.largest_skew > born + float(agent.instance.tags[LIFETIME_TAG])
         ):
             return False
         # A machine without a work order has nothing to report, however late the order comes.
-        _, order_at = self.truth.bucket.objects.get(work_key(agent.box), (b"", now))
+        _, order_at = self.truth.bucket.objects.get(work_key(agent.box, agent.later), (b"", now))
         since = max(born, order_at)
         if self._cut_off(since if agent.heard_at is None else agent.last_heard_at, now) >= CUT_OFF:
             return False
@@ -212,7 +216,7 @@ class Rules(EndRules):
     def _judge_idle(self, now: float) -> None:
         """The end of a listed, unclaimed machine is requested again and again until it has ended."""
         truth, live = self.truth, self.truth.store.live()
-        nodes = {node.instance_id: node for node in live.nodes}
+        nodes, runs = _newest(live.nodes), {run.id: run for run in live.runs}
         machines = {machine.id: machine for machine in live.machines}
         opened = {launch.id for launch in live.launches}
         idle: Counter[str] = Counter()
@@ -222,9 +226,25 @@ class Rules(EndRules):
             node, machine = nodes.get(one.id), machines.get(one.id)
             if node and (node.verdict is None or (machine and held_until(node, machine) > now)):
                 continue
+            if node and machine and self._may_wait(runs[node.run], Assignment(node, machine), now):
+                continue
             asked = self._asked.get(one.id)
             if asked is None or truth.now() > asked + ASK_AGAIN + truth.busy + 2 * self.largest_skew:
                 idle[one.id] = self._idle[one.id] + 1
                 if idle[one.id] > PASSES:
                     raise Violation("an unclaimed machine's end is asked for until it comes", f"{one.id}, {asked}")
         self._idle = idle
+
+    def _may_wait(self, run: Run, each: Assignment, now: float) -> bool:
+        """Return whether a machine is kept for the run's next attempt, which is allowed for a limited time."""
+        agent = self.truth.agents.get(each.machine.id)
+        if not may_wait(run, each, Recipe.load(run.recipe), now) or agent is None:
+            return False
+        if agent.waits_since is not None and self.truth.now() > agent.waits_since + LONGEST + BOOT_LIMIT:
+            raise Violation("a machine is kept too long", f"{each.node.id} since {agent.waits_since}")
+        return True
+
+
+def _newest(nodes: Iterable[Node]) -> dict[str, Node]:
+    """Return the node of the newest attempt by machine."""
+    return {node.instance_id: node for node in sorted(nodes, key=lambda node: node.attempt)}

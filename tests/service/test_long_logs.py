@@ -5,7 +5,7 @@ import pytest
 from provisioner.core.errors import CloudError, Transient
 from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import decode, encode
-from provisioner.core.protocol.keys import chunk_key, log_prefix, report_key, result_key
+from provisioner.core.protocol.keys import chunk_key, log_folder, log_prefix, report_key, result_key
 from provisioner.core.protocol.messages import Report, Result, StreamEnd
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.run.machines.messages import CHUNK_MOST
@@ -207,7 +207,7 @@ def test_a_copy_that_waits_for_another_one_of_its_owner_holds_no_listing(attacke
     logs, copies = LongLogs(), list[Copying]()
     for run in attacked.runs:
         node = attacked.node(run)
-        copying = Copying(attacked.installation, node.box, node.run, node.attempt, node.rank, "one owner")
+        copying = Copying(attacked.installation, log_folder(node.box), node.run, node.attempt, node.rank, "one owner")
         while not copying.long:
             logs.step(node.box, copying)
         logs.add(node.box, copying)

@@ -22,16 +22,16 @@ def alone() -> Alone:
     return Alone()
 
 
-def leave(alone: Alone, box: str, *, result: bool = True) -> None:
-    """Write a mailbox with a work order, and a result if its machine has finished."""
-    run = samples.run("run-1")
+def leave(alone: Alone, box: str, later: int = 0, *, result: bool = True) -> None:
+    """Write a work order to a mailbox, and a result if its machine has finished."""
+    run, attempt = samples.run("run-1"), later or 1
     order = work_order(
-        run, samples.recipe(), attempt=1, rank=0, gpus=0, engine=Engine.PROCESS, terms=alone.policy.terms
+        run, samples.recipe(), attempt=attempt, rank=0, gpus=0, engine=Engine.PROCESS, terms=alone.policy.terms
     )
-    alone.bucket.put(work_key(box), encode(order))
+    alone.bucket.put(work_key(box, later), encode(order))
     if result:
-        done = Result("run-1", 1, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, "exited with 0", alone.clock.now())
-        alone.bucket.put(result_key(box), encode(done))
+        done = Result("run-1", attempt, 0, "p", Outcome.SUCCEEDED, Step.COMMAND, 0, "exited with 0", alone.clock.now())
+        alone.bucket.put(result_key(box, later), encode(done))
 
 
 def test_the_mailboxes_of_machines_that_this_store_knows_are_left_alone(alone: Alone) -> None:
@@ -65,6 +65,23 @@ def test_a_mailbox_whose_machine_is_still_at_work_is_archived_once_it_has_finish
     takeover.sweep()
     assert archive.kept_result_key("run-1", 1, 0) in alone.bucket.objects
     assert work_key("A:i-9") not in alone.bucket.objects
+
+
+def test_logs_of_all_attempts_on_an_unknown_machine_are_archived(alone: Alone) -> None:
+    """The machine worked for two attempts. While it still executes the second one, nothing is deleted."""
+    leave(alone, "A:i-9")
+    leave(alone, "A:i-9", 2, result=False)
+    alone.bucket.put(chunk_key("A:i-9", "output", 0), b"first")
+    alone.bucket.put(chunk_key("A:i-9", "output", 0, 2), b"second")
+    takeover = Takeover(alone.installation, alone.sites)
+    (line,) = takeover.take()
+    assert "no result yet" in line
+    assert chunk_key("A:i-9", "output", 0) in alone.bucket.objects
+    leave(alone, "A:i-9", 2)
+    takeover.sweep()
+    logs = [alone.bucket.objects[archive.kept_chunk_key("run-1", attempt, 0, "output", 0)][0] for attempt in (1, 2)]
+    assert logs == [b"first", b"second"]
+    assert not [key for key in alone.bucket.objects if key.startswith("machines/")]
 
 
 def test_a_long_log_of_an_unknown_machine_is_archived_in_several_sweeps(

@@ -128,6 +128,15 @@ def test_apply_says_what_an_hour_of_all_machines_costs() -> None:
     assert world.jobs.apply(text(), "f").hourly_dollars is None
 
 
+def test_apply_of_a_run_with_several_machines_tells_how_long_each_may_exist() -> None:
+    """Spot machines may work for three attempts, so they exist three times as long as one attempt may take."""
+    world = World()
+    released = world.jobs.apply(text(scale=4), "f").machine_lifetime
+    assert released
+    assert world.jobs.apply(text(scale=4, use_spot_instance=True), "f").machine_lifetime == 3 * released
+    assert world.jobs.apply(text(), "f").machine_lifetime is None
+
+
 def test_run_with_several_machines_needs_a_security_group_of_its_own() -> None:
     """Ports between its machines are open to all machines of the group, also to those of other owners."""
     world = World()

@@ -52,5 +52,14 @@ class Paths:
         """The file with the kernel's id of the boot in which the command began."""
         return self.home / "boot"
 
+    @property
+    def attempt(self) -> Path:
+        """The file with the number of the attempt, if it is not the machine's first one."""
+        return self.home / "attempt"
+
+    def log(self, later: int) -> Path:
+        """Return the folder for log bytes that are not shipped yet; `later` is as in `work_key`."""
+        return self.home / (f"log-{later}" if later else "log")
+
     def settings(self) -> Settings:
         return Settings(**json.loads((self.home / "settings.json").read_bytes()))

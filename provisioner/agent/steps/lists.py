@@ -22,6 +22,7 @@ from provisioner.agent.steps.finishing import (
 from provisioner.agent.steps.gathering import meet_peers, wait_for_ranks
 from provisioner.agent.steps.gpus import wait_for_gpus
 from provisioner.agent.steps.instance_store import use_instance_store
+from provisioner.agent.steps.next_attempt import offer_machine, wait_for_work
 from provisioner.agent.steps.preparing import fetch_secrets, look_for_image, pull_and_clone, set_up, swap_fuse
 
 PREPARING: tuple[Callable[[Node], None], ...] = (
@@ -50,7 +51,9 @@ SALVAGING: tuple[Callable[[Node], None], ...] = (
 #: The steps that are left once the result is settled.
 ENDING: tuple[Callable[[Node], None], ...] = (
     put_result,
+    offer_machine,
     last_report,
+    wait_for_work,
     hold_for_notice,
 )
 

@@ -93,8 +93,9 @@ def phases(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch],
     """
     end = run.done_at if run.done_at is not None else now
     ordered = sorted(held, key=lambda each: (each.node.attempt, each.node.rank))
+    again = {(each.machine.id, each.node.attempt): each.node.bound_at for each in ordered if each.node.reused}
     lives = [
-        _led(_life(each, launches.get(each.node.launch), end) for each in several)
+        _led(_life(each, launches.get(each.node.launch), end, _next_use(each, again)) for each in several)
         for _, several in groupby(ordered, lambda each: each.node.attempt)
     ]
     starts = [leader.marks[0][1] for leader, *_ in lives]
@@ -102,7 +103,7 @@ def phases(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch],
     beside: list[Phase] = []
     at: Bound | None = Bound(run.created_at, Source.STORE)
     for (leader, *others), cut in zip_longest(lives, starts[1:]):
-        if at is not None:
+        if at is not None and (not leader.node.reused or at.at < leader.marks[0][1].at):
             main.append(Phase("queued", leader.node.attempt, 0, False, at, leader.marks[0][1]))
         # The next attempt may begin while this machine still ends: the main line continues with the next attempt.
         for phase in leader.line():
@@ -157,11 +158,20 @@ def _tail(run: Run, last: Sequence[Node], launches: Mapping[str, Launch], at: Bo
     yield Phase("closing", attempt, 0, False, at, ended)
 
 
-def _life(held: Assignment, launch: Launch | None, now: float) -> _Life:
+def _next_use(held: Assignment, again: Mapping[tuple[str, int], float]) -> float | None:
+    """Return when the machine was bound to a later attempt, or None. `again` has these times by machine and attempt."""
+    later = [at for (id, attempt), at in again.items() if id == held.machine.id and attempt > held.node.attempt]
+    return min(later, default=None)
+
+
+def _life(held: Assignment, launch: Launch | None, now: float, next_use: float | None = None) -> _Life:
+    """Return the phases of a node; if its machine is used again, they end at `next_use`."""
     node, machine = held.node, held.machine
-    born = _born(machine, launch)
+    born = Bound(node.bound_at, Source.STORE) if node.reused else _born(machine, launch)
     gone = _listed(machine.ended_at, max(born.at, (machine.alive_at or born.at) - LISTING_LAG))
     ending = _ending(machine, born.at)
+    if next_use is not None:
+        gone, ending = Bound(next_use, Source.STORE), None
     over = ending or gone
     ceiling = _latest(machine, over) if over else now
 
@@ -174,11 +184,14 @@ def _life(held: Assignment, launch: Launch | None, now: float) -> _Life:
     if running:
         # The agent may report before a listing shows the machine running.
         running = running.within(born.at, steps[0][1].at if steps else ceiling)
-    marks = [("launching", Bound(launch.created_at, Source.STORE))] if launch else []
-    marks += [("pending", born), ("boot", running)] if running else [("boot", born)]
+    marks = [("launching", Bound(launch.created_at, Source.STORE))] if launch and not node.reused else []
+    if node.reused:
+        marks.append(("kept", born))
+    else:
+        marks += [("pending", born), ("boot", running)] if running else [("boot", born)]
     marks += steps
     if node.result:
-        marks.append(("ending", told(node.result.at)))
+        marks.append(("kept" if next_use is not None else "ending", told(node.result.at)))
     elif node.report and (over or node.verdict):
         marks.append(("silent", told(node.report.at)))
     if ending:

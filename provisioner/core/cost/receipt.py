@@ -90,7 +90,10 @@ class Receipt:
 
 def receipt(run: Run, held: Sequence[Assignment], launches: Mapping[str, Launch], now: float) -> Receipt:
     """Return the receipt as known at `now`; `launches` are those of the nodes and of the run, by id."""
-    bills = tuple(_bill(each, launches.get(each.node.launch), now) for each in held)
+    uses: dict[str, list[Assignment]] = {}
+    for each in sorted(held, key=lambda each: each.node.attempt):
+        uses.setdefault(each.machine.id, []).append(each)
+    bills = tuple(_bill(several, launches.get(several[0].node.launch), now) for several in uses.values())
     spent = phases(run, held, launches, now)
     return Receipt(
         run=run.id,
@@ -143,11 +146,12 @@ def _last_sign(node: Node) -> float | None:
     return max([*signs, node.report.at] if node.report else signs, default=None)
 
 
-def _bill(held: Assignment, launch: Launch | None, now: float) -> MachineBill:
-    node, machine = held.node, held.machine
+def _bill(uses: Sequence[Assignment], launch: Launch | None, now: float) -> MachineBill:
+    """Return the bill of one machine; `uses` are its nodes, one for each attempt that it worked for, in order."""
+    node, machine = uses[0].node, uses[0].machine
     gib = launch.request.template.disk_gib if launch else None
     most = _seconds(machine, launch, machine.ending_at or machine.ended_at or now)
-    least = _least(held, most)
+    least = _least(uses, most)
     kept = _seconds(machine, launch, machine.ended_at or now)
     price, disk = machine.price, machine.disk_price
     return MachineBill(
@@ -178,8 +182,8 @@ def _seconds(machine: KnownMachine, launch: Launch | None, end: float) -> int:
     return max(MINIMUM_SECONDS, math.ceil(end - born) + 1)
 
 
-def _least(held: Assignment, most: int) -> int:
-    lasted = max((each for each in (_listed(held.machine), _spoke(held)) if each is not None), default=None)
+def _least(uses: Sequence[Assignment], most: int) -> int:
+    lasted = max((each for each in (_listed(uses[0].machine), _spoke(uses)) if each is not None), default=None)
     # Without such evidence the machine may never have run, and then nothing is billed.
     return 0 if lasted is None else min(most, max(MINIMUM_SECONDS, math.floor(lasted)))
 
@@ -192,20 +196,25 @@ def _listed(machine: KnownMachine) -> float | None:
     return max(0.0, min(each for each in ends if each is not None) - machine.running_at)
 
 
-def _spoke(held: Assignment) -> float | None:
-    """Return the seconds between the agent's first and last recorded times, by its own clock; None if it has none."""
-    # The boot's span begins at LaunchTime, but `pending` is not billed. So take the end of that span instead.
-    node, machine = held.node, held.machine
-    signs = [span.ended if name == Step.BOOT else span.began for name, span in _spans(node).items()]
-    first, last = min((sign for sign in signs if sign is not None), default=None), _last_sign(node)
-    if first is None or last is None:
+def _spoke(uses: Sequence[Assignment]) -> float | None:
+    """Return the seconds between the agents' first and last recorded times, by their clock; None if they have none."""
+    spans = [(first, last) for each in uses if (first := _first_sign(each.node)) and (last := _last_sign(each.node))]
+    if not spans:
         return None
+    node, machine = uses[-1].node, uses[-1].machine
+    first, last = spans[0][0], spans[-1][1]
     lasted = last - first
     # `shutting-down` is not billed, but the agent may still report then: count only until that state may have begun.
     ends = [machine.end_wanted_at, _notice_at(node)]
     if end := min((each for each in ends if each is not None), default=None):
         return min(lasted, end - first - node.clock_ahead) if node.report else 0.0
     return lasted
+
+
+def _first_sign(node: Node) -> float | None:
+    # The boot's span begins at LaunchTime, but `pending` is not billed. So take the end of that span instead.
+    signs = [span.ended if name == Step.BOOT else span.began for name, span in _spans(node).items()]
+    return min((sign for sign in signs if sign is not None), default=None)
 
 
 def _notice_at(node: Node) -> float | None:

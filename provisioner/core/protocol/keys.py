@@ -25,8 +25,9 @@ def rank_name(run: str, rank: int) -> str:
     return f"{run}-{rank}.{SUBDOMAIN}.{NAMESPACE}.svc.cluster.local"
 
 
-def work_key(box: str) -> str:
-    return f"machines/{box}/work"
+def work_key(box: str, later: int = 0) -> str:
+    """Return the key of a machine's work order; `later` is the attempt, or 0 for the machine's first attempt."""
+    return f"machines/{box}/work{_of(later)}"
 
 
 def orders_key(box: str) -> str:
@@ -37,21 +38,41 @@ def peers_key(box: str) -> str:
     return f"machines/{box}/peers"
 
 
-def started_key(box: str) -> str:
-    return f"machines/{box}/started"
+def started_key(box: str, later: int = 0) -> str:
+    """Return the key of the `started` mark; `later` as in `work_key`."""
+    return f"machines/{box}/started{_of(later)}"
 
 
-def result_key(box: str) -> str:
-    return f"machines/{box}/result"
+def result_key(box: str, later: int = 0) -> str:
+    """Return the key of the result; `later` as in `work_key`."""
+    return f"machines/{box}/result{_of(later)}"
 
 
-def log_prefix(box: str, stream: str) -> str:
-    return f"machines/{box}/log/{stream}/"
+def waits_key(box: str) -> str:
+    """Return the key of the object that a machine writes before it waits for a later work order.
+
+    A machine whose role may write this object may write all keys of a later attempt.
+    """
+    return f"machines/{box}/result/waits"
 
 
-def chunk_key(box: str, stream: str, offset: int) -> str:
+def log_folder(box: str, later: int = 0) -> str:
+    """Return the prefix of all streams of a log; `later` as in `work_key`."""
+    return f"machines/{box}/log{_of(later)}/"
+
+
+def log_prefix(box: str, stream: str, later: int = 0) -> str:
+    """Return the prefix of a stream's chunks; `later` as in `work_key`."""
+    return f"{log_folder(box, later)}{stream}/"
+
+
+def chunk_key(box: str, stream: str, offset: int, later: int = 0) -> str:
     """Return the key of the chunk that begins at byte `offset`; keys of a stream sort in the order of its bytes."""
-    return f"{log_prefix(box, stream)}{offset:015d}"
+    return f"{log_prefix(box, stream, later)}{offset:015d}"
+
+
+def _of(later: int) -> str:
+    return f"/{later}" if later else ""
 
 
 def report_key(box: str, sequence: int) -> str:

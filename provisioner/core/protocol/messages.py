@@ -111,6 +111,9 @@ class WorkOrder:
     gather_limit: float = 0.0
     #: Whether the command of a run with several ranks gets the variables of torchrun and similar launchers.
     launcher_variables: bool = True
+    #: Maximum number of seconds for which the machine, after the attempt was ended by another rank or failed, waits for
+    #: the work order of the run's next attempt; 0: it powers off at once.
+    waiting_limit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ class Stop:
     begin_at: float = 0.0
     #: The Unix time of SIGKILL; 0 for `stop_grace` seconds after SIGTERM.
     kill_at: float = 0.0
+    #: Whether the run ends, not only the present attempt.
+    ends_run: bool = True
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,8 @@ class Orders:
     followed_until: float = 0.0
     #: The attempt whose command the ranks may execute; 0 until all ranks are ready. Only for runs with several ranks.
     start: int = 0
+    #: The attempt that these orders are for; 0: the attempt of the machine's only work order.
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -187,6 +194,10 @@ class Report:
     #: The outcome, reported as soon as the work is over, before the rest of the log is shipped. The outcome in the
     #: result may differ. Only agents of a run with several ranks report it.
     ended: Outcome | None = None
+    #: The attempt that the machine works for; 0 in reports of older agents.
+    attempt: int = 0
+    #: Whether the result is in the mailbox, and the machine waits for the work order of the run's next attempt.
+    waits: bool = False
 
 
 @dataclass(frozen=True)

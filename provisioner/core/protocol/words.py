@@ -24,6 +24,10 @@ class Outcome(str, Enum):
     __str__ = str.__str__
 
 
+#: Outcomes of a rank that the loss of another machine may have caused: its command failed, or it was told to stop.
+ENDED_BY_OTHERS = frozenset({Outcome.FAILED, Outcome.CANCELLED, Outcome.INTERRUPTED})
+
+
 class SignalCause(str, Enum):
     """Why the agent first sent SIGTERM to a job."""
 

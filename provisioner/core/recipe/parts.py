@@ -92,5 +92,8 @@ class Gang(Part):
     success: Literal["all", "leader"] = "all"
     #: With `success: leader`, whether the failure of another rank ends the run (`end`) or not (`ignore`).
     workers: Literal["end", "ignore"] = "end"
+    #: When a machine is lost or interrupted: `keep` the others for the next attempt, or `release` them. If unset, spot
+    #: machines are kept and on-demand machines are released.
+    survivors: Literal["keep", "release"] | None = None
     #: Whether the command gets the variables of torchrun and similar launchers, such as MASTER_ADDR and PET_NNODES.
     env: fields.Flag = True

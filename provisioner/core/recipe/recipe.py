@@ -26,6 +26,8 @@ from provisioner.core.recipe.yaml import LARGEST, Path, read
 
 #: The folder that relative paths of files start from.
 HOME = "/home/jovyan"
+#: A machine that may work for several attempts exists for at most this many times the lifetime of one attempt.
+MACHINE_LIFETIMES = 3
 
 
 class Spec(Part):
@@ -98,6 +100,17 @@ class Spec(Part):
         if self.scale == 1:
             return limits if limits.gather is None else limits.model_copy(update={"gather": None})
         return limits.model_copy(update={"gather": limits.gather or limits.pull + limits.setup})
+
+    @property
+    def keeps_survivors(self) -> bool:
+        """Whether the other machines wait for the next attempt after one of them was lost or interrupted."""
+        choice = self.gang.survivors or ("keep" if self.use_spot_instance else "release")
+        return self.scale > 1 and choice == "keep"
+
+    @property
+    def machine_lifetime(self) -> float:
+        """Seconds that a machine may exist: longer than one attempt if it may be used for several."""
+        return self.bounds.lifetime * (MACHINE_LIFETIMES if self.keeps_survivors else 1)
 
     @property
     def image_uri(self) -> str:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from provisioner.core.cloud.clock_skew import TOLERANCE
-from provisioner.core.run import capacity, launch_answers, launching, records, verdicts
+from provisioner.core.run import capacity, launch_answers, launching, records, survivors, verdicts
 from provisioner.core.run.machines import silence
 from provisioner.core.run.records import Drought, KnownMachine, Launch, Live, Node, Run, TemplateHealth
 from provisioner.core.run.states import Waiting
@@ -40,7 +40,7 @@ Record = TypeVar("Record", Run, Node, KnownMachine, Launch, Drought, TemplateHea
 def run(item: Run, now: float, backoff: float = 0.0) -> Run:
     """Return the run without future times. `backoff` is the pause in seconds that its recipe sets after a failure."""
     longest = LONGEST.get(item.waiting, max(backoff, *verdicts.BACKOFF)) if item.verdict or item.waiting else 0.0
-    waits = {"next_try_at": longest, "followed_until": silence.HEARING}
+    waits = {"next_try_at": longest, "followed_until": silence.HEARING, "kept_until": survivors.LONGEST}
     item = _repaired(item, now, ("created_at", "ended_at", "certain_at"), waits=waits)
     if item.verdict and item.verdict.at > now + SLACK:
         item = replace(item, verdict=replace(item.verdict, at=now))

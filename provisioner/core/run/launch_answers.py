@@ -9,7 +9,7 @@ from provisioner.core.protocol.keys import mailbox
 from provisioner.core.protocol.words import Outcome
 from provisioner.core.run import capacity, story
 from provisioner.core.run.progress import refuse
-from provisioner.core.run.records import Drought, KnownMachine, Launch, Node, Record, Run, Tried, Verdict
+from provisioner.core.run.records import Assignment, Drought, KnownMachine, Launch, Node, Record, Run, Tried, Verdict
 from provisioner.core.run.states import State, Waiting, transition
 from provisioner.core.run.work_order import recipe_of
 
@@ -35,22 +35,27 @@ def answered(
     droughts: Mapping[str, Drought],
     epoch: int,
     now: float,
+    kept: Sequence[Assignment] = (),
 ) -> list[Record]:
     """Return the records to save, in one transaction, after the answer to a launch.
 
     `runs` are the runs of the launch. Those that are still launching get a machine each, in order, or the only run of a
     launch of machines that work together gets all of them. Surplus machines are to be terminated, and surplus runs wait
-    or are refused. `droughts` are by id.
+    or are refused. `droughts` are by id. `kept` are the nodes whose machines the only run of a launch for some of its
+    ranks uses again.
     """
     waiting = [run for run in runs if run.launch == launch.id and run.state is State.LAUNCHING]
     each = launch.request.count if launch.request.together else 1
     served = min(len(waiting), len(machines) // each)
-    records: list[Record] = []
-    for place, run in enumerate(waiting[:served]):
-        records += _bound(launch, run, machines[place * each : (place + 1) * each], epoch, now)
     why = (
         "no run needs it" if served == len(waiting) else f"the run needs {each} machines, but got only {len(machines)}"
     )
+    if launch.ranks and waiting and len(kept) + each != waiting[0].scale:
+        # Another machine was lost during the launch, so the launch lacks a rank.
+        served, why = 0, "another machine of its run was lost meanwhile"
+    records: list[Record] = []
+    for place, run in enumerate(waiting[:served]):
+        records += _bound(launch, run, machines[place * each : (place + 1) * each], kept, epoch, now)
     for spare in machines[served * each :]:
         records.append(replace(spare, end_wanted_at=now, end_wanted_for=why))
     for run in waiting[served:]:
@@ -64,8 +69,11 @@ def answered(
     return [*records, replace(launch, closed_at=now, result=result)]
 
 
-def _bound(launch: Launch, run: Run, machines: Sequence[KnownMachine], epoch: int, now: float) -> list[Record]:
+def _bound(
+    launch: Launch, run: Run, machines: Sequence[KnownMachine], kept: Sequence[Assignment], epoch: int, now: float
+) -> list[Record]:
     attempt, template = run.attempt + 1, launch.request.template
+    ranks = launch.ranks or range(len(machines))
     nodes = [
         Node(
             id=f"{run.id}.{attempt}.{rank}",
@@ -79,8 +87,9 @@ def _bound(launch: Launch, run: Run, machines: Sequence[KnownMachine], epoch: in
             bound_at=now,
             epoch=epoch,
         )
-        for rank, machine in enumerate(machines)
+        for rank, machine in zip(ranks, machines, strict=True)
     ]
+    nodes += [_again(each.node, attempt, epoch, now) for each in kept]
     state = transition(run.state, State.BOOTING)
     bound = replace(
         run,
@@ -88,12 +97,30 @@ def _bound(launch: Launch, run: Run, machines: Sequence[KnownMachine], epoch: in
         attempt=attempt,
         offer=machines[0].offer,
         ranks_stop=None,
+        kept_until=None,
         dry_launches=0,
         tier=0,
         waiting=None,
         waiting_for="",
     )
-    return [*nodes, bound, *machines, story.bound(bound, machines, now)]
+    return [*nodes, bound, *machines, story.bound(bound, machines, len(kept), now)]
+
+
+def _again(node: Node, attempt: int, epoch: int, now: float) -> Node:
+    """Return the node of a later attempt on the same machine."""
+    return Node(
+        id=f"{node.run}.{attempt}.{node.rank}",
+        run=node.run,
+        attempt=attempt,
+        rank=node.rank,
+        launch=node.launch,
+        template=node.template,
+        instance_id=node.instance_id,
+        box=node.box,
+        bound_at=now,
+        epoch=epoch,
+        reused=True,
+    )
 
 
 #: By state of a run in a store that was restored from a backup: the states up to `booting`, for a machine that was
@@ -115,6 +142,8 @@ class Found:
     rank: int
     machine: KnownMachine
     box: str
+    #: Whether the machine has worked for an earlier attempt of the run.
+    reused: bool = False
 
 
 def adopted(
@@ -149,6 +178,7 @@ def adopted(
             bound_at=now,
             epoch=epoch,
             work_put_at=now,
+            reused=each.reused,
         )
         for each in found
     ]

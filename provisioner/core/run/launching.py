@@ -4,15 +4,16 @@ The functions are pure: they compute launches and reasons to wait from the store
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from provisioner.core.cloud.launches import LaunchRequest, Template
 from provisioner.core.cloud.offers import Catalog, InstanceType, Market, Offer
 from provisioner.core.cloud.tags import INSTALLATION_TAG, JOB_TAG, LAUNCH_TAG, LIFETIME_TAG, OWNER_TAG
 from provisioner.core.recipe.recipe import Recipe
 from provisioner.core.run import capacity
-from provisioner.core.run.records import Drought, Launch, Live, Run, TemplateHealth
+from provisioner.core.run.records import Assignment, Drought, Launch, Live, Run, TemplateHealth
 from provisioner.core.run.states import State, Waiting, transition
 
 #: Maximum number of machines in one call; an instant fleet allows more, but a lost answer should concern few machines.
@@ -57,6 +58,9 @@ class _Group:
     revision: int
     #: Number of machines of each run; a run with several has a launch of its own.
     scale: int
+    #: The ranks that get a machine; empty: all of them.
+    ranks: tuple[int, ...]
+    #: Seconds that a machine may exist.
     lifetime: float
     types: tuple[str, ...]
     zones: tuple[str, ...]
@@ -65,6 +69,11 @@ class _Group:
     #: GiB and MiB/s; None for the installation's default.
     disk_size: int | None
     disk_throughput: int | None
+
+    @property
+    def count(self) -> int:
+        """Number of machines that each run needs now."""
+        return len(self.ranks) or self.scale
 
 
 def plan_launches(
@@ -75,16 +84,18 @@ def plan_launches(
     room: int | None,
     now: float,
     tokens: Iterator[str],
+    kept: Mapping[str, Sequence[Assignment]] = MappingProxyType({}),
 ) -> LaunchPlan:
     """Return the launches for the queued runs whose next try is due.
 
-    At most `room` more machines may be alive (None: any number). `health` is by the template's name.
+    At most `room` more machines may be alive (None: any number). `health` is by the template's name. `kept` has, by
+    run, the nodes whose machines its next attempt uses again: the launch is for the other ranks, near these machines.
     """
     plan = LaunchPlan()
     groups: dict[_Group, list[Run]] = {}
     for run, recipe in waiting:
         if run.state is State.QUEUED and run.next_try_at <= now and not run.stop:
-            groups.setdefault(_group(run, recipe), []).append(run)
+            groups.setdefault(_group(run, recipe, kept.get(run.id, ())), []).append(run)
     for group, runs in groups.items():
         possible = _possible(group, site)
         if not possible:
@@ -96,11 +107,11 @@ def plan_launches(
             text = _all_dry(group, possible)
             plan.runs.extend(_wait(run, Waiting.CAPACITY, text, opens_at) for run in runs)
             continue
-        allowed = runs if room is None else runs[: room // group.scale]
+        allowed = runs if room is None else runs[: room // group.count]
         text = "as many machines are alive as max_machines allows"
-        if group.scale > 1 and room is not None:
-            left = room - len(allowed) * group.scale
-            text = f"the run needs {group.scale} machines at once, but max_machines leaves room for only {left} more"
+        if group.count > 1 and room is not None:
+            left = room - len(allowed) * group.count
+            text = f"the run needs {group.count} machines at once, but max_machines leaves room for only {left} more"
         plan.runs.extend(_wait(run, Waiting.LIMIT, text, now + ROOM_EVERY) for run in runs[len(allowed) :])
         template = _template(group, site)
         sick = health.get(template.name)
@@ -112,7 +123,7 @@ def plan_launches(
             held, allowed = (allowed[1:], allowed[:1]) if probing else (allowed, [])
             plan.runs.extend(_wait(run, Waiting.CONFIGURATION, text, now + TEMPLATE_EVERY) for run in held)
         if room is not None:
-            room -= len(allowed) * group.scale
+            room -= len(allowed) * group.count
         most = LARGEST_LAUNCH if group.scale == 1 else 1
         for first in range(0, len(allowed), most):
             members = allowed[first : first + most]
@@ -124,7 +135,7 @@ def plan_launches(
                 )
                 for run in members
             )
-    return plan
+    return replace(plan, runs=_unblocked(plan.runs, now))
 
 
 def machines_left(live: Live, most: int | None) -> int | None:
@@ -138,16 +149,29 @@ def machines_left(live: Live, most: int | None) -> int | None:
     return max(0, most - len(live.machines) - promised)
 
 
-def _group(run: Run, recipe: Recipe) -> _Group:
-    spec = recipe.spec
+def _unblocked(runs: Sequence[Run], now: float) -> list[Run]:
+    """Return the runs, of which only the oldest keeps machines while it waits for the limit on machines.
+
+    Otherwise runs that keep machines could wait for each other.
+    """
+    blocked = [run for run in runs if run.waiting is Waiting.LIMIT and run.kept_until is not None]
+    oldest = min(blocked, key=lambda run: (run.created_at, run.id), default=None)
+    return [
+        replace(run, kept_until=None, next_try_at=now) if run in blocked and run is not oldest else run for run in runs
+    ]
+
+
+def _group(run: Run, recipe: Recipe, kept: Sequence[Assignment]) -> _Group:
+    spec, near, ranks = recipe.spec, kept[0].machine.offer if kept else None, {each.node.rank for each in kept}
     return _Group(
         run.owner,
         run.job_name,
         run.job_revision,
         spec.scale,
-        spec.bounds.lifetime,
-        spec.instance_types,
-        spec.placement.zones,
+        tuple(rank for rank in range(spec.scale) if rank not in ranks) if ranks else (),
+        spec.machine_lifetime,
+        (near.instance_type,) if near else spec.instance_types,
+        (near.zone,) if near else spec.placement.zones,
         spec.placement.subnets,
         # The launch begins with the market of the run's tier, then tries the later ones, then the earlier ones.
         spec.markets[run.tier :] + spec.markets[: run.tier],
@@ -234,8 +258,8 @@ def _launch(group: _Group, runs: list[Run], offers: tuple[Offer, ...], site: Sit
         market=offers[0].market,
         offers=offers,
         subnets=subnets,
-        count=len(runs) * group.scale,
+        count=len(runs) * group.count,
         tags=tags,
         together=group.scale > 1,
     )
-    return Launch(request, tuple(run.id for run in runs), now)
+    return Launch(request, tuple(run.id for run in runs), now, ranks=group.ranks)

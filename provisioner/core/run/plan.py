@@ -5,13 +5,13 @@ lost or repeated, and every plan is made from saved records only.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from provisioner.core.protocol.messages import Peers
 from provisioner.core.recipe.recipe import Recipe
-from provisioner.core.run import progress, story
+from provisioner.core.run import progress, story, survivors
 from provisioner.core.run.launching import machines_left
 from provisioner.core.run.machines.listings import to_terminate
 from provisioner.core.run.ranks import stop_of
@@ -102,6 +102,15 @@ class Plan:
         return due
 
     @cached_property
+    def kept(self) -> Mapping[str, list[Assignment]]:
+        """By due run, the nodes of its last attempt whose machines the next attempt uses again."""
+        return {
+            run.id: survivors.kept(run, self.assignments[run.id], recipe, self.now)
+            for run, recipe in self.due.runs
+            if run.kept_until is not None
+        }
+
+    @cached_property
     def room(self) -> int | None:
         """How many more machines may be alive; None: any number."""
         return machines_left(self.live, self.max_machines)
@@ -172,8 +181,9 @@ class Plan:
                     failing = progress.failed_boot(health.get(node.template), node)
                     records.append(failing)
                     health[failing.id] = replace(failing, version=failing.version + 1)
-            why = progress.wanted_end(advance.run, replace(each, node=node), self.now)
-            if why and each.machine.end_wanted_at is None:
+            if each.machine.end_wanted_at is not None or _works_again(each, assignments):
+                continue
+            if why := progress.wanted_end(advance.run, replace(each, node=node), recipe, self.now):
                 records.append(replace(each.machine, end_wanted_at=self.now, end_wanted_for=why))
         if records:
             moves.records.append(records)
@@ -268,3 +278,8 @@ class Plan:
     @cached_property
     def _assigned(self) -> list[tuple[Run, Assignment]]:
         return [(self._runs[id], each) for id, several in self.assignments.items() for each in several]
+
+
+def _works_again(held: Assignment, assignments: Iterable[Assignment]) -> bool:
+    """Return whether the node's machine works for a later attempt of the run."""
+    return held.node.attempt < max(each.node.attempt for each in assignments if each.machine.id == held.machine.id)

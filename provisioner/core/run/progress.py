@@ -13,7 +13,7 @@ from provisioner.core.protocol.messages import Orders, limit_of
 from provisioner.core.protocol.words import Outcome, Step
 from provisioner.core.recipe.parts import Gang, Limits, Retry
 from provisioner.core.recipe.recipe import Recipe
-from provisioner.core.run import verdicts
+from provisioner.core.run import survivors, verdicts
 from provisioner.core.run.ranks import Ranks, has_started, stop_of
 from provisioner.core.run.records import Assignment, Node, Run, TemplateHealth, Verdict
 from provisioner.core.run.states import State, transition
@@ -43,15 +43,23 @@ def advance(
     )
     match run.state:
         case State.QUEUED:
-            return Advance(_queued(run, limits, retry, now))
+            return Advance(_queued(_released(run, held, recipe, now), limits, retry, now))
         case State.BOOTING | State.PREPARING | State.RUNNING if current:
             return _at_work(_ranks(run, current, recipe, now, reports_unreadable_at), retries, retry, now)
         case State.STOPPING:
             late = _ranks(run, current, recipe, now, reports_unreadable_at)
-            after = _stopping(run, held, bool(late.open), retry, now)
+            after = _stopping(run, held, bool(late.open), recipe, now)
             return replace(after, nodes=late.settled, seek=after.seek or late.seek)
         case _:
             return Advance(run)
+
+
+def _released(run: Run, held: Sequence[Assignment], recipe: Recipe | None, now: float) -> Run:
+    """Return the run without kept machines if they have waited too long, or if none is left."""
+    if run.kept_until is None or (now < run.kept_until and survivors.kept(run, held, recipe, now)):
+        return run
+    # A wait for a launch near the kept machines is over: a launch of all machines may succeed elsewhere.
+    return replace(run, kept_until=None, next_try_at=now if run.waiting else run.next_try_at)
 
 
 def _queued(run: Run, limits: Limits, retry: Retry, now: float) -> Run:
@@ -132,7 +140,7 @@ def _progressed(ranks: Ranks) -> Run:
     return run if state is run.state else replace(run, state=state)
 
 
-def _stopping(run: Run, held: Sequence[Assignment], unsettled: bool, retry: Retry, now: float) -> Advance:
+def _stopping(run: Run, held: Sequence[Assignment], unsettled: bool, recipe: Recipe | None, now: float) -> Advance:
     """Return the next step of a run that is stopping.
 
     `unsettled` means that a rank of the attempt has no verdict yet. It would get none after the next attempt has begun.
@@ -142,25 +150,27 @@ def _stopping(run: Run, held: Sequence[Assignment], unsettled: bool, retry: Retr
             verdict = Verdict(run.stop.outcome, run.stop.reason, now)
             return Advance(replace(run, verdict=verdict, ended_at=_following(run, now)))
         if not unsettled and all(verdicts.may_execute_again(each.node, each.machine) for each in held):
-            return _once_more(run, held, retry, now)
+            return _once_more(run, held, recipe, now)
         return Advance(run)
     if run.certain_at is None and all(_certain(each, now) for each in held):
         return Advance(replace(run, certain_at=_following(run, now)))
     return Advance(run)
 
 
-def _once_more(run: Run, held: Sequence[Assignment], retry: Retry, now: float) -> Advance:
+def _once_more(run: Run, held: Sequence[Assignment], recipe: Recipe | None, now: float) -> Advance:
     """Queue the next attempt of a run whose old machines no longer execute it, or end the run if it must not rerun."""
-    verdict = run.verdict
-    if verdict and verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED) and retry.rerun == "before_start":
-        last = [each for each in held if each.node.attempt == run.attempt]
+    verdict, retry = run.verdict, recipe.spec.retry if recipe else Retry()
+    last = [each for each in held if each.node.attempt == run.attempt]
+    lost = bool(verdict and verdict.outcome in (Outcome.LOST, Outcome.INTERRUPTED))
+    if verdict and lost and retry.rerun == "before_start":
         if any(verdicts.may_have_begun(each.node) for each in last):
             reason = f"{verdict.reason}; not tried again: the command had begun, and retry.rerun is before_start"
             return Advance(replace(run, verdict=replace(verdict, reason=reason), ended_at=_following(run, now)))
         # Only the mailbox shows whether a machine began the command just before its end.
         if unheard := tuple(each.node for each in last if each.node.result is None and not _heard_out(each)):
             return Advance(run, seek=unheard)
-    return Advance(replace(run, state=transition(run.state, State.QUEUED)))
+    until = survivors.kept_until(last, recipe, now) if lost else None
+    return Advance(replace(run, state=transition(run.state, State.QUEUED), kept_until=until))
 
 
 def _heard_out(held: Assignment) -> bool:
@@ -191,16 +201,20 @@ def finish(run: Run, now: float) -> Run:
     return replace(run, state=transition(run.state, State.DONE), certain_at=run.certain_at or at, done_at=at)
 
 
-def wanted_end(run: Run, held: Assignment, now: float) -> str:
-    """Return the reason to end the node's machine now, or ""."""
+def wanted_end(run: Run, held: Assignment, recipe: Recipe | None, now: float) -> str:
+    """Return the reason to end the machine now, or ""; `held` has the newest node of the machine."""
     if held.node.verdict is None or verdicts.held_until(held.node, held.machine) > now:
+        return ""
+    if survivors.may_wait(run, held, recipe, now):
         return ""
     return f"attempt {held.node.attempt} of run {run.id[:12]} {held.node.verdict.outcome}"
 
 
 def orders(run: Run) -> Orders:
     """Return the orders for the run's machines."""
-    return Orders(stop_of(run), run.followed_until, run.start_order if run.start_order == run.attempt else 0)
+    found = Orders(stop_of(run), run.followed_until, run.start_order if run.start_order == run.attempt else 0)
+    # The mailbox of a machine that is used again still has the orders for its last attempt.
+    return replace(found, attempt=run.attempt) if run.scale > 1 and found != Orders() else found
 
 
 def orders_digest(run: Run) -> str:
@@ -212,7 +226,7 @@ def orders_digest(run: Run) -> str:
 def never_reported(node: Node) -> bool:
     """Return whether the node is lost because its machine never reported."""
     lost = node.verdict is not None and node.verdict.outcome is Outcome.LOST
-    return lost and node.report is None and not node.result
+    return lost and node.report is None and not node.result and not node.reused
 
 
 def failed_boot(known: TemplateHealth | None, node: Node) -> TemplateHealth:

@@ -84,10 +84,10 @@ class Ranks:
         ended = early | {rank: verdict.outcome for rank, verdict in self.ends.items()}
         for rank, outcome in sorted(ended.items()):
             if self._decides(rank, outcome):
-                return Stop(Outcome.CANCELLED, f"rank {rank} has ended: {outcome}", now)
+                return _stop_ranks(Outcome.CANCELLED, f"rank {rank} has ended: {outcome}", now)
         headless = self.gang.success == "leader" and all(each.node.rank for each in self.current)
         if self._incomplete and (not self.executing or headless) and all(each.node.report for each in self.current):
-            return Stop(Outcome.CANCELLED, "the machines of other ranks were not found", now)
+            return _stop_ranks(Outcome.CANCELLED, "the machines of other ranks were not found", now)
         if not self.executing:
             return None
         for node in self.open:
@@ -97,7 +97,8 @@ class Ranks:
                 # After a notice that was read too late, the machines that go on have their usual grace period.
                 kill_at = notice.at - min(LAST_BYTES, left / 2) if left else 0.0
                 reason = f"EC2 interrupts the machine of rank {node.rank}"
-                return Stop(Outcome.INTERRUPTED, reason, now, now + min(COMMON_INSTANT, left / 8), kill_at)
+                begin_at = now + min(COMMON_INSTANT, left / 8)
+                return _stop_ranks(Outcome.INTERRUPTED, reason, now, begin_at, kill_at)
         return None
 
     def over(self, now: float) -> bool:
@@ -206,6 +207,10 @@ def has_started(node: Node) -> bool:
 def stop_of(run: Run) -> Stop | None:
     """Return the order to stop for the run's machines: a user's, or that after the end of a rank."""
     return run.stop or run.ranks_stop
+
+
+def _stop_ranks(outcome: Outcome, reason: str, at: float, begin_at: float = 0.0, kill_at: float = 0.0) -> Stop:
+    return Stop(outcome, reason, at, begin_at, kill_at, ends_run=False)
 
 
 def _precedence(verdict: Verdict, caused: bool) -> int:

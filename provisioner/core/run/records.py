@@ -91,6 +91,9 @@ class Run:
     start_order: int = 0
     #: The order to stop for the other ranks of the present attempt, after the end of one rank decided the attempt.
     ranks_stop: Stop | None = None
+    #: While the run is queued or launching: until when machines of the last attempt wait for the next one; None if none
+    #: waits.
+    kept_until: float | None = None
     #: The latest attempt's verdict; final once `ended_at` is set.
     verdict: Verdict | None = None
     ended_at: float | None = None
@@ -147,7 +150,14 @@ class Node:
     started: bool = False
     verdict: Verdict | None = None
     archived_at: float | None = None
+    #: Whether the machine has worked for an earlier attempt of the run.
+    reused: bool = False
     version: int = 0
+
+    @property
+    def later(self) -> int:
+        """The attempt in the keys of the node's messages; 0 if it is the machine's first one, whose keys have none."""
+        return self.attempt if self.reused else 0
 
     @property
     def clock_ahead(self) -> float:
@@ -221,6 +231,8 @@ class Launch:
     closed_at: float | None = None
     #: The result in one line.
     result: str = ""
+    #: The ranks of its only run that get the machines; empty if every rank of every run gets one.
+    ranks: tuple[int, ...] = ()
     version: int = 0
 
     @property

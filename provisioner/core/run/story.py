@@ -55,6 +55,8 @@ def stopped_by_user(run: Run, at: float) -> Event:
 def moved(old: Run, new: Run, at: float) -> Event:
     """Return the event of a change of state."""
     text = f"{new.state}: {TRANSITIONS[old.state, new.state]}"
+    if new.kept_until is not None and old.kept_until is None:
+        text += f"; its other machines wait for it for at most {new.kept_until - at:.0f} s"
     if new.state is State.STOPPING and new.verdict:
         text = _ended(new)
     return event(new, text, at)
@@ -88,12 +90,15 @@ def no_machine(run: Run, launch: str, at: float) -> Event:
     return event(run, f"no machine ({why})", at, launch=launch)
 
 
-def bound(run: Run, machines: Sequence[KnownMachine], at: float) -> Event:
-    """Return the event of a new attempt on these machines, which have the same offer."""
+def bound(run: Run, machines: Sequence[KnownMachine], kept: int, at: float) -> Event:
+    """Return the event of a new attempt on these machines, which have the same offer, and on `kept` earlier ones."""
     offer = machines[0].offer
     ids = ", ".join(machine.id for machine in machines) if len(machines) <= NAMED else f"{len(machines)} machines"
     alone = machines[0].id if len(machines) == 1 else ""
-    return event(run, f"attempt {run.attempt}: {ids}, {offer}", at, instance_id=alone, launch=machines[0].launch)
+    again = f"; {kept} machines of the last attempt work again" if kept > 1 else ""
+    if kept == 1:
+        again = "; 1 machine of the last attempt works again"
+    return event(run, f"attempt {run.attempt}: {ids}, {offer}{again}", at, instance_id=alone, launch=machines[0].launch)
 
 
 def adopted(run: Run, machine: KnownMachine, at: float) -> Event:

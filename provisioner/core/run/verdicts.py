@@ -90,7 +90,7 @@ def first_report_due(node: Node, machine: KnownMachine, limits: Limits) -> float
 def _presumptions(
     run: Run, node: Node, machine: KnownMachine, limits: Limits, reports_unreadable_at: float
 ) -> list[Presumption]:
-    born, stop = machine.launch_time or machine.bound_at, stop_of(run)
+    born, stop = node.bound_at if node.reused else machine.launch_time or machine.bound_at, stop_of(run)
     step = node.report.step if node.report else Step.BOOT
 
     def due(at: float, outcome: Outcome, reason: str) -> Presumption:

@@ -11,6 +11,7 @@ from provisioner.core.recipe import git
 from provisioner.core.recipe.defaults import RecipeDefaults
 from provisioner.core.recipe.recipe import Recipe, Spec
 from provisioner.core.run.records import Run, Variant
+from provisioner.core.run.survivors import LONGEST
 
 
 @functools.lru_cache(maxsize=64)
@@ -45,8 +46,12 @@ def work_order(
     engine: Engine,
     terms: RecipeDefaults,
     authorized_key: str = "",
+    used_before: float = 0.0,
 ) -> WorkOrder:
-    """Return the work order of one node with all values resolved: the agent never gets the recipe."""
+    """Return the work order of one node with all values resolved: the agent never gets the recipe.
+
+    `used_before` is how long the machine has existed for earlier attempts of the run, in seconds.
+    """
     spec, limits = recipe.spec, recipe.spec.bounds
     repositories = granted.repositories(spec, terms)
     over_ssh = any(git.host_of(repository.url) for repository in repositories)
@@ -70,7 +75,7 @@ def work_order(
         setup_limit=limits.setup,
         runtime_limit=limits.runtime,
         stop_grace=limits.stop_grace,
-        lifetime=limits.lifetime,
+        lifetime=used_before + limits.lifetime,
         secrets=tuple(Secret(each.name, each.attachment, each.location) for each in spec.secrets),
         config_files=tuple(ConfigFile(path, each.content, each.mode) for path, each in spec.config_files.items()),
         packages=Packages(
@@ -83,6 +88,7 @@ def work_order(
         authorized_key=authorized_key,
         gather_limit=limits.gather or 0.0,
         launcher_variables=spec.gang.env,
+        waiting_limit=LONGEST if spec.keeps_survivors else 0.0,
     )
 
 

@@ -34,6 +34,10 @@ class Job:
         "On-demand list price of an hour of all machines of a run, in answers to `apply` of a job with several; null "
         "if unknown.",
     ] = field(default=None, kw_only=True)
+    machine_lifetime: Annotated[
+        float | None,
+        "Longest time in seconds that a machine of a run may exist, in answers to `apply` of a job with several.",
+    ] = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ class Phase:
 
     name: Annotated[
         str,
-        "queued, launching, pending, boot, pull, clone, setup, command, logs, ending (after the result), silent (no"
-        " result after the last report), gone or closing",
+        "queued, launching, pending, boot, pull, clone, setup, barrier, command, logs, ending (after the result), kept"
+        " (waiting for the run's next attempt), silent (no result after the last report), gone or closing",
     ]
     attempt: int
     rank: int

@@ -21,7 +21,7 @@ from provisioner.core.protocol.messages import (
     StreamEnd,
     WorkOrder,
 )
-from provisioner.core.protocol.words import STREAMS, Outcome, SignalCause, Step
+from provisioner.core.protocol.words import ENDED_BY_OTHERS, STREAMS, Outcome, SignalCause, Step
 from provisioner.rehearsal.machines.script import Script
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ Ended = tuple[Outcome, int | None, str]
 
 #: Seconds between two reads of the orders while the ranks of a run wait for each other.
 BARRIER_INTERVAL = 1.0
+#: Seconds between two looks for the work order of the next attempt.
+WAITING_INTERVAL = 1.0
 
 #: A line of the simulated output.
 LINE = b"a line of a scripted machine's output\n"
@@ -69,8 +71,12 @@ class ScriptedAgent:
         self.script = Script()
         self.order: WorkOrder | None = None
         self.notice: Notice | None = None
-        #: Chunks that the bucket acknowledged, by stream: offset and data.
-        self.acknowledged: dict[str, list[tuple[int, bytes]]] = {}
+        #: The attempt in the keys of messages; 0 for the machine's first attempt.
+        self.later = 0
+        #: When the machine began to wait for the next attempt's work order; None while it does not wait.
+        self.waits_since: float | None = None
+        #: Chunks that the bucket acknowledged, by `later` and stream: offset and data.
+        self.logs: dict[int, dict[str, list[tuple[int, bytes]]]] = {}
         #: When the first and the last report was acknowledged.
         self.heard_at: float | None = None
         self.last_heard_at = 0.0
@@ -88,6 +94,8 @@ class ScriptedAgent:
         #: State on disk, for a restarted agent process: the unacknowledged chunk, and the final result.
         self._unshipped: tuple[str, int, bytes] | None = None
         self._settled: Result | None = None
+        #: Whether the last orders to stop end the run.
+        self._ends_run = False
 
     # Methods that a driver may override
 
@@ -105,18 +113,25 @@ class ScriptedAgent:
     def life(self) -> Doing[None]:
         """Read the work order, carry it out, and put the result."""
         while self.order is None:
-            data = yield from self._try(lambda: self._bucket.get(keys.work_key(self.box)))
+            data = yield from self._try(lambda: self._bucket.get(keys.work_key(self.box, self.later)))
             if data is None:
                 yield next(self._polls)
             else:
                 self.order = codec.decode(WorkOrder, data)
                 self.script = self._choose(self.order)
         order = self.order
-        self._spans[Step.BOOT.value] = Span(self.launch_time + self.script.skew, self._time())
+        booted_at = self._time() if self.later else self.launch_time + self.script.skew
+        self._spans[Step.BOOT.value] = Span(booted_at, self._time())
         if self.script.lines:
             yield from self.write("system", f"attempt {order.attempt} of {order.run}\n".encode())
         yield from self._work(order)
-        if self.notice and self.notice.at < self.launch_time + 3600:
+        yield from self._stay()
+
+    def _stay(self) -> Doing[None]:
+        """Wait for the next attempt if the machine was offered, and work for it; or wait for EC2's interruption."""
+        if self.waits_since is not None and (yield from self._wait_for_work(self.waits_since)):
+            yield from self.life()
+        elif self.notice and self.notice.at < self.launch_time + 3600:
             # A spot machine that EC2 itself interrupts in its first hour is free, so wait for the interruption.
             yield max(0.0, self.notice.at + 180.0 - self._now())
 
@@ -128,7 +143,11 @@ class ScriptedAgent:
     def _resume(self) -> Doing[None]:
         if self._unshipped:
             yield from self._ship(*self._unshipped)
-        yield from self.life() if self._settled is None else self._leave(self._settled)
+        if self._settled is None:
+            yield from self.life()
+        else:
+            yield from self._leave(self._settled)
+            yield from self._stay()
 
     def _work(self, order: WorkOrder) -> Doing[None]:
         script = self.script
@@ -141,7 +160,7 @@ class ScriptedAgent:
                     yield from self._finish(Step.BARRIER, *ended)
                     return
                 mine = Started(self._process, self._time())
-                if not (yield from self._put_once(keys.started_key(self.box), mine)):
+                if not (yield from self._put_once(keys.started_key(self.box, self.later), mine)):
                     reason = "the command was started before, and none of its processes was found on this machine"
                     yield from self._finish(step, Outcome.LOST, None, reason)
                     return
@@ -235,6 +254,8 @@ class ScriptedAgent:
             self.notice,
             finished=finished,
             ended=ended,
+            attempt=self.order.attempt if self.order else 0,
+            waits=self.waits_since is not None,
         )
         if self.script.mute:
             return
@@ -252,19 +273,21 @@ class ScriptedAgent:
         yield from self._ship(stream, offset, data)
 
     def produced(self, stream: str) -> int:
-        """Return how many bytes of the stream were written, acknowledged or not."""
+        """Return how many bytes of the present attempt's stream were written, acknowledged or not."""
         return max(self._shipped.get(stream, 0), self._produced if stream == "output" else 0)
 
     def _ship(self, stream: str, offset: int, data: bytes) -> Doing[None]:
-        key = keys.chunk_key(self.box, stream, offset)
+        key = keys.chunk_key(self.box, stream, offset, self.later)
         yield from self._try(lambda: self._bucket.put(key, data))
-        self.acknowledged.setdefault(stream, []).append((offset, data))
+        self.logs.setdefault(self.later, {}).setdefault(stream, []).append((offset, data))
         self._shipped[stream] = offset + len(data)
         self._unshipped = None
 
     def _read_orders(self) -> Doing[Orders]:
         data = yield from self._try(lambda: self._bucket.get(keys.orders_key(self.box)))
-        return codec.decode(Orders, data) if data and not self.script.deaf else Orders()
+        found = codec.decode(Orders, data) if data and not self.script.deaf else Orders()
+        self._ends_run = bool(found.stop and found.stop.ends_run)
+        return found if self.order and found.attempt in (0, self.order.attempt) else Orders()
 
     def _finish(self, step: Step, outcome: Outcome, code: int | None, reason: str) -> Doing[None]:
         self.ends()
@@ -283,16 +306,47 @@ class ScriptedAgent:
             reason,
             self._time(),
             dict(self._spans),
-            {stream: end_of(self.acknowledged.get(stream, [])) for stream in STREAMS},
+            {stream: end_of(self.logs.get(self.later, {}).get(stream, [])) for stream in STREAMS},
             self.notice,
             signal_cause=self.signal_cause,
         )
         yield from self._leave(self._settled)
 
     def _leave(self, result: Result) -> Doing[None]:
-        yield from self._put_once(keys.result_key(self.box), result)
+        yield from self._put_once(keys.result_key(self.box, self.later), result)
+        by_others = result.outcome in ENDED_BY_OTHERS and not self._ends_run
+        if self.order and self.order.waiting_limit and by_others and not self.notice:
+            mark = codec.encode(Started(self._process, self._time()))
+            yield from self._try(lambda: self._bucket.put(keys.started_key(self.box, self.later), mark, if_absent=True))
+            yield from self._try(lambda: self._bucket.put(keys.waits_key(self.box), b""))
+            self.waits_since = self._now()
         self.finished = True
         yield from self.report(Step.LOGS, finished=True)
+
+    def _wait_for_work(self, since: float) -> Doing[bool]:
+        """Wait for the next attempt's work order; return whether it came in time."""
+        assert self.order is not None, "a work order came before its end"
+        order, report_at = self.order, since
+        later = order.attempt + 1
+        while self._now() < since + order.waiting_limit and not self.notice:
+            if (yield from self._try(lambda: self._bucket.get(keys.work_key(self.box, later)))) is not None:
+                self._forget()
+                self.later = later
+                return True
+            if self._now() >= report_at + order.heartbeat_interval:
+                report_at = self._now()
+                yield from self.report(Step.LOGS, finished=True)
+            yield WAITING_INTERVAL
+        self.waits_since = None
+        yield from self.report(Step.LOGS, finished=True)
+        return False
+
+    def _forget(self) -> None:
+        """Forget the attempt: the machine works for the next one from the beginning."""
+        self.order, self.waits_since, self._settled, self._unshipped = None, None, None, None
+        self._process, self.signal_cause, self.finished, self._ends_run = self._new_id(), SignalCause.NONE, False, False
+        self.heard_at, self.last_heard_at, self.began_at = None, 0.0, {}
+        self._spans, self._produced, self._shipped = {}, 0, {}
 
     def _put_once(self, key: str, message: object) -> Doing[bool]:
         """Put the message if the key is new; return whether the stored object equals it, even if an answer was lost."""

@@ -11,7 +11,7 @@ from itertools import islice
 from provisioner.core.cost.receipt import Receipt, receipt
 from provisioner.core.logs import archive
 from provisioner.core.protocol.codec import decode, encode
-from provisioner.core.protocol.keys import result_key
+from provisioner.core.protocol.keys import log_folder, result_key
 from provisioner.core.protocol.messages import Report, Result
 from provisioner.core.run import story
 from provisioner.core.run.machines.messages import RESULT_MOST
@@ -37,7 +37,9 @@ class Archive:
         Returns the archived node and events for the run's story, or an empty sequence if more steps are needed.
         """
         node = held.node
-        manifest = self.copy(node.box, node.run, node.attempt, node.rank, run.owner, node.result, node.report)
+        manifest = self.copy(
+            node.box, node.run, node.attempt, node.rank, run.owner, node.result, node.report, node.later
+        )
         if manifest is None:
             return ()
         if held.machine.console:
@@ -51,9 +53,9 @@ class Archive:
         ]
         return [replace(node, archived_at=now), *events]
 
-    def unfinished(self, boxes: Collection[str]) -> list[str]:
-        """Return the mailboxes whose copy needs more steps, the next one first; drop copies not in `boxes`."""
-        self._long.keep_only(boxes)
+    def unfinished(self, folders: Collection[str]) -> list[str]:
+        """Return the folders of logs whose copy needs more steps, the next one first; drop copies not in `folders`."""
+        self._long.keep_only(folders)
         return self._long.incomplete()
 
     def proceed(self) -> bool:
@@ -61,42 +63,50 @@ class Archive:
 
         When a copy is complete, the next call of `keep` stores its manifest. Raises the errors of the bucket.
         """
-        for box in self._long.incomplete()[:1]:
-            if copying := self._long.get(box):
-                self._long.step(box, copying)
+        for folder in self._long.incomplete()[:1]:
+            if copying := self._long.get(folder):
+                self._long.step(folder, copying)
                 return True
         return False
 
     def copy(
-        self, box: str, run: str, attempt: int, rank: int, owner: str, result: Result | None, report: Report | None
+        self,
+        box: str,
+        run: str,
+        attempt: int,
+        rank: int,
+        owner: str,
+        result: Result | None,
+        report: Report | None,
+        later: int = 0,
     ) -> archive.Manifest | None:
         """Copy the log of an owner's mailbox, then its result; store and return the manifest.
 
-        Of a long log, make one step; return None if more steps are needed.
+        Of a long log, make one step; return None if more steps are needed. `later` is as in `work_key`.
         """
-        bucket = self._installation.bucket
+        bucket, folder = self._installation.bucket, log_folder(box, later)
         kept = bucket.get(archive.manifest_key(run, attempt, rank))
         if kept is not None:
             # An earlier pass has copied the whole log, but the records of that pass were not saved.
-            self._long.remove(box)
+            self._long.remove(folder)
             return decode(archive.Manifest, kept)
-        copying = self._long.get(box) or Copying(self._installation, box, run, attempt, rank, owner)
+        copying = self._long.get(folder) or Copying(self._installation, folder, run, attempt, rank, owner)
         while not copying.complete:
-            self._long.step(box, copying)
+            self._long.step(folder, copying)
             if copying.long:
-                self._long.add(box, copying)
+                self._long.add(folder, copying)
                 return None
-        self._long.remove(box)
+        self._long.remove(folder)
         manifest = archive.Manifest(run, attempt, rank, archive.kept_streams(copying.chunks(), result, report))
         if result:
-            self._keep_result(box, archive.kept_result_key(run, attempt, rank), result)
+            self._keep_result(result_key(box, later), archive.kept_result_key(run, attempt, rank), result)
         # Keep an existing manifest: if this process was delayed, another process may have emptied the mailbox.
         bucket.put(archive.manifest_key(run, attempt, rank), encode(manifest), if_absent=True)
         return manifest
 
-    def _keep_result(self, box: str, key: str, result: Result) -> None:
+    def _keep_result(self, source: str, key: str, result: Result) -> None:
         """Copy the result unchanged, with the checksums of all chunks; if it is too large, store the decoded result."""
-        bucket, source = self._installation.bucket, result_key(box)
+        bucket = self._installation.bucket
         sizes = [entry.size for entry in bucket.list(source) if entry.key == source]
         if sizes and sizes[0] <= RESULT_MOST:
             bucket.copy(source, key)
@@ -111,7 +121,8 @@ class Archive:
         bucket = self._installation.bucket
         told = bill(self._installation.store, run, held, self._installation.clock.now())
         bucket.put(archive.receipt_key(run.id), encode(told))
-        emptied = self._installation.pool.map(lambda each: self.empty(each.node.box, until), held)
+        boxes = sorted({each.node.box for each in held})
+        emptied = self._installation.pool.map(lambda box: self.empty(box, until), boxes)
         for failure in emptied:
             if isinstance(failure, Exception):
                 raise failure

@@ -97,8 +97,10 @@ class Inbox:
             # The machine may have replaced the object by a larger one since the listing.
             data = self._installation.bucket.get(key, length=REPORT_MOST + 1)
             try:
-                if data is not None:
-                    return Heard(decode_report(data, number, within), unreadable, why)
+                report = None if data is None else decode_report(data, number, within)
+                # A late report of an earlier attempt on this machine says nothing about the present one.
+                if report and report.attempt in (0, node.attempt):
+                    return Heard(report, unreadable, why)
             except Invalid as error:
                 unreadable, why = unreadable + 1, printable(str(error), 200)
         return Heard(None, unreadable, why)

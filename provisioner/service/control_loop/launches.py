@@ -11,8 +11,10 @@ from provisioner.core.run.launch_answers import answered, unfilled
 from provisioner.core.run.launching import plan_launches
 from provisioner.core.run.plan import Plan
 from provisioner.core.run.progress import refuse
-from provisioner.core.run.records import KnownMachine, Launch, Live, Node, Record, Run
+from provisioner.core.run.records import Assignment, KnownMachine, Launch, Node, Record, Run
 from provisioner.core.run.states import Waiting
+from provisioner.core.run.survivors import kept
+from provisioner.core.run.work_order import recipe_of
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.installation import Installation
 
@@ -39,14 +41,14 @@ class Launches:
             by_profile.setdefault(self._installation.policy.profile_of(run.owner), []).append((run, recipe))
         room, launches = plan.room, list[Launch]()
         for profile, waiting in by_profile.items():
-            stored = self._store_at(profile, waiting, plan.live, room, epoch)
+            stored = self._store_at(profile, waiting, plan, room, epoch)
             launches.extend(stored)
             if room is not None:
                 room -= sum(launch.request.count for launch in stored)
         return launches
 
     def _store_at(
-        self, profile: str, waiting: Sequence[tuple[Run, Recipe]], live: Live, room: int | None, epoch: int
+        self, profile: str, waiting: Sequence[tuple[Run, Recipe]], plan: Plan, room: int | None, epoch: int
     ) -> list[Launch]:
         installation, now = self._installation, self._installation.now()
         causes = {run.id: run.waiting for run, _ in waiting}
@@ -58,12 +60,12 @@ class Launches:
             runs = [unfilled(run, refusals, len(recipe.spec.markets), now) for run, recipe in waiting]
             self._save_waiting(runs, causes, epoch)
             return []
-        droughts = {each.id: each for each in live.droughts}
-        health = {each.id: each for each in live.templates}
-        plan = plan_launches(waiting, site, droughts, health, room, now, self._tokens())
-        refused = [refuse(run, reason, now) for run, reason in plan.refused]
-        events = story.planned([*plan.runs, *refused], causes, now)
-        records: list[Record] = [*plan.launches, *plan.runs, *refused, *plan.templates, *events]
+        droughts = {each.id: each for each in plan.live.droughts}
+        health = {each.id: each for each in plan.live.templates}
+        launched = plan_launches(waiting, site, droughts, health, room, now, self._tokens(), plan.kept)
+        refused = [refuse(run, reason, now) for run, reason in launched.refused]
+        events = story.planned([*launched.runs, *refused], causes, now)
+        records: list[Record] = [*launched.launches, *launched.runs, *refused, *launched.templates, *events]
         stored = installation.save(records, epoch=epoch)
         return [each for each in stored if isinstance(each, Launch)]
 
@@ -137,8 +139,18 @@ class Launches:
         droughts = {each.id: each for each in store.live().droughts}
         for refusal in answer.refusals:
             installation.meter.refused(getattr(refusal.error, "code", ""))
-        records = answered(launch, runs, machines, answer.refusals, droughts, epoch, installation.now())
+        now = installation.now()
+        again = self._kept(runs[0], now) if launch.ranks and runs else ()
+        records = answered(launch, runs, machines, answer.refusals, droughts, epoch, now, again)
         return [each for each in installation.save(records, epoch=epoch) if isinstance(each, Node)]
+
+    def _kept(self, run: Run, now: float) -> list[Assignment]:
+        """Return the nodes of the run's last attempt whose machines wait for the next attempt."""
+        store = self._installation.store
+        nodes = [node for node in store.nodes(run.id) if node.attempt == run.attempt]
+        machines = {machine.id: machine for machine in store.machines([node.instance_id for node in nodes])}
+        held = [Assignment(node, machines[node.instance_id]) for node in nodes]
+        return kept(run, held, recipe_of(run), now)
 
     def _machine(self, launch: Launch, machine: LaunchedMachine) -> KnownMachine:
         return KnownMachine(

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
 
 from provisioner.core.logs import archive
-from provisioner.core.protocol.keys import chunk_key, log_prefix
 from provisioner.core.protocol.words import STREAMS
 from provisioner.core.run.machines.messages import CHUNK_MOST, CHUNKS_MOST
 from provisioner.ports.bucket import Entry
@@ -21,11 +20,11 @@ PAGE, COPIES = 1000, 8
 
 
 class Copying:
-    """Copies one mailbox's log, one step at a time; a step that raised an error may be repeated."""
+    """Copies the log in one folder of a mailbox, step by step; a step that raised an error may be repeated."""
 
-    def __init__(self, installation: Installation, box: str, run: str, attempt: int, rank: int, owner: str) -> None:
+    def __init__(self, installation: Installation, folder: str, run: str, attempt: int, rank: int, owner: str) -> None:
         self._installation = installation
-        self._box, self._node, self.owner = box, (run, attempt, rank), owner
+        self._folder, self._node, self.owner = folder, (run, attempt, rank), owner
         self._streams = list(STREAMS)
         #: State of the present stream, the first of `_streams`: the key after which the next page begins, the number of
         #: listed objects, and whether the last page was listed.
@@ -49,7 +48,7 @@ class Copying:
 
     def anew(self) -> "Copying":
         """Return a copy of the same log from its beginning."""
-        return Copying(self._installation, self._box, *self._node, self.owner)
+        return Copying(self._installation, self._folder, *self._node, self.owner)
 
     def step(self) -> None:
         """List a page of chunks, or copy some of the listed chunks."""
@@ -64,7 +63,7 @@ class Copying:
             self._after, self._seen, self._listed = "", 0, False
 
     def _list(self, stream: str) -> None:
-        prefix, after = log_prefix(self._box, stream), self._after
+        prefix, after = f"{self._folder}{stream}/", self._after
         entries = list(islice(self._installation.bucket.list(prefix, after=after), PAGE))
         self._seen += len(entries)
         # Chunks beyond CHUNKS_MOST are not copied; the manifest has the offset from which they are missing.
@@ -79,7 +78,7 @@ class Copying:
 
     def _copy(self, stream: str, chunks: "array[int]") -> None:
         pairs = [
-            (chunk_key(self._box, stream, offset), archive.kept_chunk_key(*self._node, stream, offset))
+            (f"{self._folder}{stream}/{offset:015d}", archive.kept_chunk_key(*self._node, stream, offset))
             for offset, size in _pairs(chunks)
             if (offset, size) not in self._kept
         ]
@@ -107,7 +106,7 @@ def _chunks(entries: Iterable[Entry], prefix: str) -> list[tuple[int, int]]:
 
 
 class LongLogs:
-    """The copies that need more than one pass, by mailbox.
+    """The copies that need more than one pass, by the folder of the log.
 
     Owners take turns, and an owner's logs are copied one after the other: an owner with hundreds of long logs delays no
     other owner's log, and only a log whose copy has begun takes memory. Methods may be called concurrently.
@@ -120,37 +119,37 @@ class LongLogs:
         self._turns: dict[str, int] = {}
         self._turn = 0
 
-    def get(self, box: str) -> Copying | None:
-        return self._copies.get(box)
+    def get(self, folder: str) -> Copying | None:
+        return self._copies.get(folder)
 
-    def add(self, box: str, copying: Copying) -> None:
+    def add(self, folder: str, copying: Copying) -> None:
         """Add a copy that has made steps. If another copy of its owner is before it, it will list the log again."""
-        if box not in self._copies:
+        if folder not in self._copies:
             waits = any(each.owner == copying.owner and not each.complete for each in list(self._copies.values()))
-            self._copies[box] = copying.anew() if waits else copying
+            self._copies[folder] = copying.anew() if waits else copying
 
-    def remove(self, box: str) -> None:
-        self._copies.pop(box, None)
+    def remove(self, folder: str) -> None:
+        self._copies.pop(folder, None)
 
-    def keep_only(self, boxes: Collection[str]) -> None:
-        """Remove the copies of all mailboxes except these."""
-        self._copies = {box: copying for box, copying in self._copies.items() if box in boxes}
+    def keep_only(self, folders: Collection[str]) -> None:
+        """Remove the copies of all folders except these."""
+        self._copies = {folder: copying for folder, copying in self._copies.items() if folder in folders}
         owners = {copying.owner for copying in self._copies.values()}
         self._turns = {owner: turn for owner, turn in self._turns.items() if owner in owners}
 
     def incomplete(self) -> list[str]:
-        """Return the mailboxes of incomplete copies; those of the owner whose last turn is longest ago come first."""
-        left = [(box, copying.owner) for box, copying in list(self._copies.items()) if not copying.complete]
-        return [box for box, _ in sorted(left, key=lambda pair: self._turns.get(pair[1], 0))]
+        """Return the folders of incomplete copies; those of the owner whose last turn is longest ago come first."""
+        left = [(folder, copying.owner) for folder, copying in list(self._copies.items()) if not copying.complete]
+        return [folder for folder, _ in sorted(left, key=lambda pair: self._turns.get(pair[1], 0))]
 
-    def step(self, box: str, copying: Copying) -> None:
+    def step(self, folder: str, copying: Copying) -> None:
         """Make one step of a copy, which may be one that was not added. This is its owner's turn."""
         self._turn += 1
         self._turns[copying.owner] = self._turn
         try:
             copying.step()
         except Exception:
-            if self._copies.pop(box, None):
+            if self._copies.pop(folder, None):
                 # The step may fail again and again, so the owner's other copies come first.
-                self._copies[box] = copying.anew()
+                self._copies[folder] = copying.anew()
             raise

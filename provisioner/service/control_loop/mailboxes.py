@@ -1,6 +1,6 @@
 """Read reports and results from the machines' mailboxes, and write work orders and orders to them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from provisioner.core.errors import Invalid
@@ -57,7 +57,7 @@ class Mailboxes:
         """
         installation, inbox = self._installation, self._inbox
         listed = inbox.listed()
-        runs, nodes = {run.id: run for run in live.runs}, {node.box: node for node in live.nodes}
+        runs, nodes = {run.id: run for run in live.runs}, _newest(live.nodes)
         self._uncounted = {box: count for box, count in self._uncounted.items() if box in nodes}
         # Neither read nor delete objects of machines without a live run in this store: another store may own them.
         known = [(nodes[box], entries) for box, entries in listed.entries.items() if box in nodes]
@@ -112,7 +112,7 @@ class Mailboxes:
         now = installation.now()
         try:
             within = period(node, now)
-            result = read_result(installation.bucket, result_key(node.box), within)
+            result = read_result(installation.bucket, result_key(node.box, node.later), within)
             if result is None:
                 # A store that was restored from a backup may lack a result that is already in the archive.
                 kept = kept_result_key(node.run, node.attempt, node.rank)
@@ -123,15 +123,16 @@ class Mailboxes:
             result = _unreadable(node, "it is the result of another run or attempt")
         if result:
             return [replace(node, result=result)]
-        started = node.started or installation.bucket.get(started_key(node.box), length=1) is not None
+        started = node.started or installation.bucket.get(started_key(node.box, node.later), length=1) is not None
         return [replace(node, result_sought_at=now, started=started)]
 
     # Out
 
-    def put_work(self, run: Run, recipe: Recipe, node: Node, gpus: int) -> Sequence[Record]:
+    def put_work(self, run: Run, recipe: Recipe, held: Assignment, gpus: int) -> Sequence[Record]:
         """Write the node's work order; return the node as lost if another work order is in the mailbox."""
         installation = self._installation
-        policy, keys = installation.policy, installation.keys
+        policy, keys, node = installation.policy, installation.keys, held.node
+        launched_at = held.machine.launch_time if node.reused else None
         order = encode(
             work_order(
                 run,
@@ -142,9 +143,10 @@ class Mailboxes:
                 engine=policy.engine,
                 terms=policy.terms,
                 authorized_key=keys.public(run.id, node.attempt) if keys else "",
+                used_before=0.0 if launched_at is None else node.bound_at - launched_at,
             )
         )
-        key, now = work_key(node.box), installation.now()
+        key, now = work_key(node.box, node.later), installation.now()
         if not installation.bucket.put(key, order, if_absent=True) and (
             installation.bucket.get(key, length=len(order) + 1) != order
         ):
@@ -165,6 +167,11 @@ class Mailboxes:
         if stop_of(run) and node.stop_put_at is None:
             told = replace(told, stop_put_at=self._installation.now())
         return [told]
+
+
+def _newest(nodes: Iterable[Node]) -> dict[str, Node]:
+    """Return the node of each mailbox's machine; of several attempts on a machine, the newest."""
+    return {node.box: node for node in sorted(nodes, key=lambda node: node.attempt)}
 
 
 def _told(node: Node, report: Report, now: float) -> Node:

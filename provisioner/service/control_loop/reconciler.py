@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from provisioner.core.errors import CloudError, Transient
+from provisioner.core.protocol.keys import log_folder
 from provisioner.core.run import clock_repair, progress, story
 from provisioner.core.run.machines.silence import Hearing, are_we_deaf, is_silent
 from provisioner.core.run.plan import Senses
@@ -117,7 +118,9 @@ class Reconciler:
             run, node, machine = item
             recipe = loaded(run.recipe)
             types = self._sites.catalog(recipe.spec.instance_types).types
-            return self._mailboxes.put_work(run, recipe, node, types[machine.offer.instance_type].gpus)
+            return self._mailboxes.put_work(
+                run, recipe, Assignment(node, machine), types[machine.offer.instance_type].gpus
+            )
 
         current.do(put, current.plan().work)
 
@@ -181,11 +184,11 @@ class Reconciler:
     def _keep(self, current: Pass) -> None:
         """Archive nodes. Continue one unfinished copy, or none if copies were continued since the last pass."""
         archives = current.plan().archives
-        waiting = self._archive.unfinished({each.node.box for _, each in archives})
+        waiting = self._archive.unfinished({log_folder(each.node.box, each.node.later) for _, each in archives})
         left = set(waiting if self._copied and not self._copy_error else waiting[1:])
         current.report([(None, self._copy_error)] if self._copy_error else ())
         self._copied, self._copy_error = False, None
-        now = [(run, each) for run, each in archives if each.node.box not in left]
+        now = [pair for pair in archives if log_folder(pair[1].node.box, pair[1].node.later) not in left]
         current.do(lambda pair: self._archive.keep(*pair), now)
 
     def copy_logs(self) -> bool:

@@ -5,8 +5,9 @@ adopted if the store has its run. Other machines run until their own end, and th
 """
 
 import json
+import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from provisioner.core.cloud.machines import ENDING
 from provisioner.core.errors import Invalid
@@ -16,6 +17,7 @@ from provisioner.core.protocol.messages import WorkOrder
 from provisioner.core.run import launch_answers as answers
 from provisioner.core.run.machines.messages import CLOCK_SKEW, LONGEST_LIFE, Period
 from provisioner.core.run.records import KnownMachine
+from provisioner.ports.bucket import Bucket
 from provisioner.service.control_loop.archive import EMPTYING, Archive
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.mailboxes import read_result
@@ -38,22 +40,30 @@ class Takeover:
     def take(self) -> Sequence[str]:
         """Take the bucket over for this store; return a text for each mailbox whose machine the store did not know."""
         take(self._installation)
-        boxes = {entry.key.split("/")[1] for entry in self._installation.bucket.list("machines/")}
-        instances = {box: box.rpartition(":")[2] for box in boxes}
-        known = {machine.id for machine in self._installation.store.machines(list(instances.values()))}
-        unknown = {box for box in boxes if instances[box] not in known}
-        adopted = self._adopt(unknown)
+        found = defaultdict[str, list[int]](list)
+        for entry in self._installation.bucket.list("machines/"):
+            box = entry.key.split("/")[1]
+            found[box] += _later(entry.key, box)
+        instances = {box: box.rpartition(":")[2] for box in found}
+        known = {machine.id: machine for machine in self._installation.store.machines(list(instances.values()))}
+        unknown = {box for box in found if instances[box] not in known}
+        # The store knows the first attempt of a known machine. It may lack a later attempt.
+        works = {box: [each for each in later if each or box in unknown] for box, later in found.items()}
+        adopted = self._adopt({box: later for box, later in works.items() if later}, known)
         return [*adopted.values(), *self._keep(unknown - adopted.keys())]
 
-    def _adopt(self, boxes: Collection[str]) -> Mapping[str, str]:
-        """Adopt the live machines of these mailboxes that work for runs of this store; return a text by mailbox."""
-        if not boxes:
+    def _adopt(self, works: Mapping[str, list[int]], known: Mapping[str, KnownMachine]) -> Mapping[str, str]:
+        """Adopt the live machines that work for runs of this store; return a text by mailbox.
+
+        `works` are the work orders in each mailbox, as `later` of `work_key`.
+        """
+        if not works:
             return {}
         installation, store = self._installation, self._installation.store
         living = {each.id: each for each in installation.cloud.machines().machines if each.state not in ENDING}
         lease, found = store.lease(), defaultdict[tuple[str, int], list[answers.Found]](list)
-        for box in sorted(boxes):
-            machine, work = living.get(box.rpartition(":")[2]), installation.bucket.get(work_key(box))
+        for box, later in sorted((box, each) for box, several in works.items() for each in several):
+            machine, work = living.get(box.rpartition(":")[2]), installation.bucket.get(work_key(box, later))
             if machine is None or work is None:
                 continue
             try:
@@ -62,7 +72,8 @@ class Takeover:
                 continue
             price, now = self._sites.price(machine.offer), installation.clock.now()
             fresh = KnownMachine(machine.id, machine.launch, machine.offer, bound_at=now, price=price)
-            found[order.run, order.attempt].append(answers.Found(order.rank, fresh, box))
+            ours = answers.Found(order.rank, known.get(machine.id, fresh), box, reused=later > 0)
+            found[order.run, order.attempt].append(ours)
         adopted = dict[str, str]()
         for (name, attempt), ranks in sorted(found.items()):
             run, now = store.run(name), installation.clock.now()
@@ -83,30 +94,47 @@ class Takeover:
         return self._keep(boxes) if boxes else ()
 
     def _keep(self, boxes: set[str]) -> Sequence[str]:
-        bucket, now = self._installation.bucket, self._installation.clock.now()
-        told, waiting, steps = [], [], STEPS
+        told, waiting, steps = [], [], iter(range(STEPS))
         for box in sorted(boxes):
             instance = box.rpartition(":")[2]
-            work = bucket.get(work_key(box))
             try:
-                result = read_result(bucket, result_key(box), Period(now - LONGEST_LIFE, now + CLOCK_SKEW))
-                if work is None or result is None:
-                    waiting.append(box)
-                    told.append(f"{instance}: no result yet, or it ended without one; its log is in machines/{box}/")
-                    continue
-                # Take the run of the log from the work order, because a machine cannot write its work order.
-                order = decode(WorkOrder, work)
+                text, kept = self._keep_logs(box, steps)
             except Invalid as error:
                 told.append(f"{instance}: {error}; its log stays in machines/{box}/")
                 continue
-            copied = None
-            while copied is None and steps:
-                copied = self._archive.copy(box, order.run, order.attempt, order.rank, "", result, None)
-                steps -= 1
-            if copied is None or not self._archive.empty(box, self._installation.clock.elapsed() + EMPTYING):
+            told.append(f"{instance}: {text}")
+            if not kept:
                 waiting.append(box)
-                told.append(f"{instance}: run {order.run[:12]} {result.outcome}, its log is being copied")
-                continue
-            told.append(f"{instance}: run {order.run[:12]} {result.outcome}, its log is in runs/{order.run}/")
         self._installation.store.remember(ORPHANS, json.dumps(waiting), self._installation.clock.now())
         return told
+
+    def _keep_logs(self, box: str, steps: Iterator[int]) -> tuple[str, bool]:
+        """Archive the logs of all attempts in a mailbox, in at most these steps, then empty it.
+
+        Returns a text, and whether the mailbox is empty. Raises Invalid.
+        """
+        bucket, now, text = self._installation.bucket, self._installation.clock.now(), ""
+        within = Period(now - LONGEST_LIFE, now + CLOCK_SKEW)
+        for later in _works(bucket, box) or [0]:
+            work, result = bucket.get(work_key(box, later)), read_result(bucket, result_key(box, later), within)
+            if work is None or result is None:
+                return f"no result yet, or it ended without one; its log is in machines/{box}/", False
+            # Take the run of the log from the work order, because a machine cannot write its work order.
+            order = decode(WorkOrder, work)
+            text = f"run {order.run[:12]} {result.outcome}, its log is in runs/{order.run}/"
+            node = order.run, order.attempt, order.rank
+            if not any(self._archive.copy(box, *node, "", result, None, later) for _ in steps):
+                return f"run {order.run[:12]} {result.outcome}, its log is being copied", False
+        emptied = self._archive.empty(box, self._installation.clock.elapsed() + EMPTYING)
+        return text, emptied
+
+
+def _works(bucket: Bucket, box: str) -> list[int]:
+    """Return the work orders in a mailbox, as `later` of `work_key`, in order."""
+    return sorted(later for entry in bucket.list(work_key(box)) for later in _later(entry.key, box))
+
+
+def _later(key: str, box: str) -> list[int]:
+    """Return the `later` of `work_key` for a work order's key, or nothing for another key."""
+    found = re.fullmatch(r"(?:/([0-9]{1,9}))?", key.removeprefix(work_key(box)))
+    return [int(found[1] or 0)] if found and key.startswith(work_key(box)) else []

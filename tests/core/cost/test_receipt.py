@@ -308,3 +308,25 @@ def test_absurd_times_of_a_hostile_machine_stay_its_own() -> None:
         mine: tuple[Node, KnownMachine] = node(report=report), machine(ended_at=NOW + 100)
         (bill,) = receipt(ENDED, [Assignment(*mine)], NOW).machines
         assert 0 <= bill.seconds_at_least <= bill.seconds_at_most == 101
+
+
+def test_machine_that_worked_for_two_attempts_is_billed_once() -> None:
+    """Its phases of both attempts follow each other; `kept` is the time between them."""
+    mine = machine(price=PRICE, launch_time=NOW, ending_at=NOW + 900, ended_at=NOW + 960)
+    first = node(result=told(NOW + 40, NOW + 60, NOW + 100))
+    later = {Step.BOOT.value: Span(NOW + 202, NOW + 202), Step.COMMAND.value: Span(NOW + 210, NOW + 880)}
+    again = replace(told(NOW + 40, NOW + 60, NOW + 880), attempt=2, spans=later)
+    second = node(id="r1.2.0", attempt=2, reused=True, bound_at=NOW + 200, work_put_at=NOW + 201, result=again)
+    run = replace(ENDED, attempt=2, done_at=NOW + 970)
+    made = receipt(run, [Assignment(second, mine), Assignment(first, mine)], NOW + 1000, a_launch())
+    [bill] = made.machines
+    assert (bill.attempt, bill.seconds_at_least, bill.seconds_at_most) == (1, 840, 901)
+    times = [(attempt, name, began) for attempt, name, began, _ in line(made)]
+    assert times[times.index((1, "kept", 100.0)) :] == [
+        (1, "kept", 100.0),
+        (2, "kept", 200.0),
+        (2, "command", 210.0),
+        (2, "ending", 880.0),
+        (2, "gone", 900.0),
+        (2, "closing", 960.0),
+    ]

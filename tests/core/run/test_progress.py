@@ -231,11 +231,11 @@ def test_nothing_is_done_before_its_machines_are_gone_and_its_logs_kept() -> Non
 
 def test_a_machine_is_ended_for_its_verdict_and_no_other_reason() -> None:
     """The control plane does not end a machine without a verdict, or one that the cloud is taking back for free."""
-    assert moves.wanted_end(at_work(), held(), NOW) == ""
-    assert "r1" in moves.wanted_end(at_work(), held({"verdict": FAILED}), NOW)
+    assert moves.wanted_end(at_work(), held(), recipe(), NOW) == ""
+    assert "r1" in moves.wanted_end(at_work(), held({"verdict": FAILED}), recipe(), NOW)
     noticed = held({"verdict": FAILED, "report": report(Step.COMMAND, notice=Notice(NOW + 100, NOW))})
-    assert moves.wanted_end(at_work(), noticed, NOW + 279) == ""
-    assert moves.wanted_end(at_work(), noticed, NOW + 281) != ""
+    assert moves.wanted_end(at_work(), noticed, recipe(), NOW + 279) == ""
+    assert moves.wanted_end(at_work(), noticed, recipe(), NOW + 281) != ""
 
 
 def test_orders_have_stop_and_follow() -> None:

@@ -38,8 +38,9 @@ CHUNKS_MOST = 200_000
 #: Seconds by which a machine's clock may differ from the control plane's. EC2 instances use Amazon's time service and
 #: differ by less than one second, so a time that differs by more was not read from such a clock.
 CLOCK_SKEW = 3600.0
-#: Maximum number of seconds that a machine exists: each of its limits is at most 30 days.
-LONGEST_LIFE = 150 * 86400.0
+#: Maximum number of seconds that a machine exists: it works for up to three attempts, and each of the five limits of an
+#: attempt is at most 30 days.
+LONGEST_LIFE = 450 * 86400.0
 #: Maximum number of characters of a text, of characters of the name of an agent process, and of members of a list.
 TEXT_MOST, NAME_MOST, LIST_MOST = 4000, 64, 16
 #: The largest exit status (wait(2)); 128 + s if signal s ended the process.

@@ -39,6 +39,8 @@ def apply(
         if (scale := job.recipe["spec"]["scale"]) > 1:
             price = f"at most {job.hourly_dollars:.2f} $" if job.hourly_dollars is not None else "an unknown price"
             put(f"the {scale} machines of a run cost {price} an hour (on-demand list price)")
+            if job.machine_lifetime is not None:
+                put(f"each machine exists for at most {job.machine_lifetime / 3600:.1f} h")
         if job.recipe["spec"].get("schedule"):
             plan = service.schedules.get(name, 1)
             following = screen.zoned(plan.next[0], plan.timezone or "UTC") if plan.next else "never"
