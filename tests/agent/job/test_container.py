@@ -17,8 +17,18 @@ from typing import ClassVar
 
 import pytest
 
-from provisioner.core.protocol import keys
-from provisioner.core.protocol.messages import ConfigFile, Orders, Packages, Repository, Secret, Stop, WorkOrder
+from provisioner.core.protocol import codec, keys
+from provisioner.core.protocol.messages import (
+    ConfigFile,
+    Orders,
+    Packages,
+    Peers,
+    Repository,
+    Result,
+    Secret,
+    Stop,
+    WorkOrder,
+)
 from provisioner.core.protocol.words import Attachment, Engine, Outcome, SignalCause, Step
 from provisioner.rehearsal.aws.metadata import Credentials, Metadata
 from provisioner.rehearsal.machines.light import LightHost
@@ -275,6 +285,28 @@ def test_missing_image_is_refused_and_silent_registry_loses_the_run(
     result = harbour.result(machine)
     assert (result.outcome, result.step, result.exit_code) == (outcome, Step.PULL, None), result.reason
     assert harbour.get(keys.started_key(harbour.box(machine))) is None
+
+
+def test_waiting_machine_executes_the_next_attempt_in_a_new_container(harbour: Site, made: DockerEngine) -> None:
+    """The first container and its files are gone before the machine offers itself."""
+    command = "ls -A . /tmp; touch left /tmp/left; id -u; test $PROVISION_ATTEMPT = 2"
+    first = order(harbour, f"{harbour.registry}/job:1", command, scale=2, gather_limit=60.0, waiting_limit=60.0)
+    machine = harbour.start(first)
+    box = harbour.box(machine)
+    for attempt in (1, 2):
+        harbour.put(keys.peers_key(box), codec.encode(Peers("run-1", attempt, ("10.0.0.1", "10.0.0.2"))))
+        harbour.put(keys.orders_key(box), codec.encode(Orders(start=attempt, attempt=attempt)))
+        if attempt == 1:
+            until(lambda: any(report.waits for report in harbour.reports(machine)), "the machine's offer")
+            assert made.docker("ps", "--all", "--quiet") == ""
+            harbour.put(keys.work_key(box, 2), codec.encode(dataclasses.replace(first, attempt=2)))
+    harbour.wait_off(machine)
+    result = codec.decode(Result, harbour.get(keys.result_key(box, 2)) or b"")
+    assert (result.outcome, result.exit_code) == (Outcome.SUCCEEDED, 0), result.reason
+    output = b"".join(harbour.get(key) or b"" for key in harbour.keys(keys.log_prefix(box, "output", 2)))
+    assert output == harbour.log(machine), "both attempts saw the same files"
+    assert b"1234" in output
+    assert b"left" not in output
 
 
 def test_image_present_by_digest_is_not_pulled(harbour: Site, made: DockerEngine) -> None:
