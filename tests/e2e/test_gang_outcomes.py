@@ -163,7 +163,7 @@ ROWS = [
         ("exited with 0",),
         scale=3,
         attempts=2,
-        billed=6,
+        billed=4,
         spec={"use_spot_instance": True},
         dies=taken,
     ),

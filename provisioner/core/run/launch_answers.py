@@ -189,6 +189,7 @@ def adopted(
         launch=found[0].machine.launch,
         offer=found[0].machine.offer,
         ranks_stop=None,
+        kept_until=None,
         waiting=None,
         waiting_for="",
     )

@@ -33,6 +33,9 @@ def may_wait(run: Run, each: Assignment, recipe: Recipe | None, now: float) -> b
             return run.kept_until is not None
         case State.STOPPING if run.verdict and run.verdict.outcome not in (Outcome.LOST, Outcome.INTERRUPTED):
             return False
+        case State.BOOTING | State.PREPARING | State.RUNNING if run.ranks_stop is None:
+            # The other ranks go on, because this rank's end is ignored.
+            return False
         case _:
             return node.verdict is None or now < node.verdict.at + LONGEST
 

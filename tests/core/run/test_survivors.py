@@ -29,6 +29,7 @@ from tests.support.samples import NOW, SPOT_A, kind, machine, node, recipe, resu
 SPOT = recipe(scale=3, use_spot_instance=True)
 WAITS = Report(9, NOW + 60, "p", Step.LOGS, finished=True, waits=True)
 LOST = Verdict(Outcome.LOST, "gone", NOW + 60)
+TELL = Stop(Outcome.CANCELLED, "rank 2 has ended: lost", NOW + 60, ends_run=False)
 #: The run after its attempt was lost, while it waits for a launch of the missing rank.
 QUEUED = run(recipe=SPOT.dump(), scale=3, attempt=1, state=State.QUEUED, verdict=LOST, kept_until=NOW + 200)
 
@@ -86,7 +87,8 @@ def test_machine_that_another_machine_ended_is_kept(outcome: Outcome) -> None:
 @pytest.mark.parametrize(
     ("fields", "waits"),
     [
-        ({"state": State.RUNNING, "verdict": None}, True),
+        ({"state": State.RUNNING, "verdict": None, "ranks_stop": TELL}, True),
+        ({"state": State.RUNNING, "verdict": None}, False),
         ({"state": State.STOPPING}, True),
         ({"state": State.STOPPING, "verdict": Verdict(Outcome.INTERRUPTED, "", NOW)}, True),
         ({"state": State.LAUNCHING}, True),
@@ -105,7 +107,7 @@ def test_machine_is_kept_only_while_another_attempt_may_follow(fields: dict[str,
 
 
 def test_machine_is_not_kept_while_the_verdict_is_open_for_too_long() -> None:
-    running = replace(QUEUED, state=State.RUNNING, verdict=None)
+    running = replace(QUEUED, state=State.RUNNING, verdict=None, ranks_stop=TELL)
     assert may_wait(running, survivor(), SPOT, NOW + 50 + LONGEST - 1)
     assert not may_wait(running, survivor(), SPOT, NOW + 50 + LONGEST)
 
@@ -322,5 +324,6 @@ def test_attempt_on_known_machines_is_adopted_after_a_restore() -> None:
     """A backup from before the second attempt knows the machine, but not its new work order."""
     held = survivor(0)
     records = adopted(QUEUED, [held.node], 2, [Found(0, held.machine, held.node.box, reused=True)], 7, NOW)
+    assert [each.kept_until for each in records if isinstance(each, Run)] == [None]
     [taken] = [each for each in records if isinstance(each, Node) and each.attempt == 2]
     assert (taken.reused, taken.later, taken.instance_id) == (True, 2, "i-0")
