@@ -20,7 +20,7 @@ test $PROVISION_ATTEMPT = 2 || exit 1
 
 
 def order(site: Site, attempt: int = 1) -> WorkOrder:
-    return site.order(COMMAND, attempt=attempt, scale=2, gather_limit=60.0, waiting_limit=60.0)
+    return site.order(COMMAND, attempt=attempt, scale=2, gather_limit=60.0, waiting_limit=300.0)
 
 
 def gather(site: Site, machine: str, attempt: int = 1) -> None:
