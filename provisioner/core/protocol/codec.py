@@ -27,7 +27,10 @@ def encode(message: object) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else vars(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    slots = getattr(value, "__slots__", None)
+    return vars(value) if slots is None else {name: getattr(value, name) for name in slots}
 
 
 def decode(kind: type[T], data: bytes) -> T:

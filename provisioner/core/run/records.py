@@ -52,7 +52,8 @@ class Verdict:
 Variant = tuple[str, int, int]
 
 
-@dataclass(frozen=True)
+# An object with more than 30 attributes and no slots has a hash table of its own: CPython shares no more keys.
+@dataclass(frozen=True, slots=True)
 class Run:
     """One trigger of a job, with the recipe as it was then."""
 
