@@ -30,9 +30,9 @@ from provisioner.settings import Settings
 if TYPE_CHECKING:
     from provisioner.adapters.backup import About
     from provisioner.service.ami.collection import Amis
+    from provisioner.service.collectors.reaper import Reaped
     from provisioner.service.control_loop.launch_sites import LaunchSites
     from provisioner.service.control_loop.loop import Loop
-    from provisioner.service.control_loop.reaper import Reaped
     from provisioner.service.ssh_entry.entrance import Entrance
 
 #: Seconds after which a machine without a work order powers off: twice what the slowest GPU type needs to boot.
@@ -226,7 +226,7 @@ def _s3(settings: Settings, name: str) -> tuple[S3, str] | None:
 
 def reap(settings: Settings, journal: Journal | None) -> Sequence[Reaped]:
     """Terminate the machines that are past their lifetime, and return them. Uses the cloud, but not the store."""
-    from provisioner.service.control_loop import reaper
+    from provisioner.service.collectors import reaper
 
     rehearsal = settings.rehearsal
     cloud = Ec2(settings.installation, _session(settings), settings.subnets)

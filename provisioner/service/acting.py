@@ -8,12 +8,12 @@ from provisioner.core.access.callers import Caller
 from provisioner.core.cloud.machines import Machine
 from provisioner.core.errors import Conflict, ProvisionError, Retryable
 from provisioner.core.protocol.codec import encode
+from provisioner.service.collectors.reaper import Reaped, reap, tell
 from provisioner.service.control_loop import ownership
 from provisioner.service.control_loop.launch_sites import LaunchSites
 from provisioner.service.control_loop.loop import Loop, never
 from provisioner.service.control_loop.one_pass import PassError, PassResult
 from provisioner.service.control_loop.problems import Troubles, line
-from provisioner.service.control_loop.reaper import Reaped, reap, tell
 from provisioner.service.control_loop.takeover import Takeover
 from provisioner.service.due_schedules import DueSchedules
 from provisioner.service.installation import Installation

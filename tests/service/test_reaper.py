@@ -3,7 +3,7 @@
 import pytest
 
 from provisioner.core.cloud.machines import Listing, MachineState
-from provisioner.service.control_loop.reaper import UNTAGGED_LIFETIME, reap, tell
+from provisioner.service.collectors.reaper import UNTAGGED_LIFETIME, reap, tell
 from tests.service.alone import Alone
 
 LIFETIME, GRACE = 3600.0, 900.0

@@ -16,7 +16,7 @@ from provisioner.core.run.states import TRANSITIONS, State
 from provisioner.rehearsal.ec2.conditions import Absence, Conditions, ZoneTrouble
 from provisioner.rehearsal.ec2.instance import FleetAnswer, FleetRequest
 from provisioner.rehearsal.fakes.clock import CountingIds
-from provisioner.service.control_loop.reaper import reap
+from provisioner.service.collectors.reaper import reap
 from tests.service import chances, plans
 from tests.service.agents import Script
 from tests.service.frozen import FROZEN
